@@ -1,0 +1,2 @@
+//! The command `cpreg`.
+fn main() {}

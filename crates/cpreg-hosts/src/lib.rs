@@ -1,0 +1,2 @@
+//! Recorded hosts.
+#![forbid(unsafe_code)]

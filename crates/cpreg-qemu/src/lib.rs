@@ -1,0 +1,2 @@
+//! QEMU.
+#![forbid(unsafe_code)]

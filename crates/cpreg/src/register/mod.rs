@@ -4,17 +4,25 @@
 //! |---|---|
 //! | `id` | [`RegisterId`]: the 64-bit id, built, taken apart, and what it belongs to |
 //! | `known` | constants for the registers that decisions name |
+//! | [`name`] | spellings in and out, and what KVM means by two ids ([`Naming`]) |
+//! | [`field`] | [`Field`]: bits by name, differences of values, names of values |
 //! | `aarch32` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
 //! | `value` | [`Value`]: what a register holds |
+//! | `tables` | names and fields, generated from the workspace's `data/` |
 //!
 //! What any register's value means for a migration does not live here; see
 //! [`crate::tolerance`] and [`crate::destination`].
 
 mod aarch32;
+pub mod field;
 mod id;
 mod known;
+pub mod name;
+mod tables;
 mod value;
 
-pub use aarch32::Coprocessor;
+pub use aarch32::{Coprocessor, Counterpart};
+pub use field::{Field, FieldDifference, RegisterField, differing_fields};
 pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
+pub use name::{DisplayRegisterId, Naming, ParseRegisterError, ParseRegisterErrorKind};
 pub use value::Value;

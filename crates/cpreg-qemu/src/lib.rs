@@ -1,2 +1,3 @@
 //! QEMU.
 #![forbid(unsafe_code)]
+pub mod words;

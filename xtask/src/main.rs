@@ -1,2 +1,65 @@
-//! Task runner.
-fn main() {}
+//! Task runner: `cargo xtask TASK`. Everything that is done to this repository is a task here.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`test`] | `test` (what CI runs), `bless` |
+//! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
+//! | [`qemus`] | `qemus`: fetches the QEMUs for that |
+//! | [`guest`] | assembles the guests for that |
+//! | [`tools`] | other programs: finding, installing, running |
+#![forbid(unsafe_code)]
+// A task runner talks to the person who started it.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
+
+mod qemus;
+mod tools;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What went wrong, in words for the person who started the task.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a task or of a part of one.
+type Result<T> = std::result::Result<T, Failure>;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  qemus    fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["qemus"] => qemus::run(),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The folder for what the live tests fetch and make: `CPREG_LAB`, or `target/lab`.
+fn lab() -> PathBuf {
+    env::var_os("CPREG_LAB").map_or_else(|| repository().join("target/lab"), PathBuf::from)
+}

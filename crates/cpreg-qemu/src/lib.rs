@@ -1,2 +1,5 @@
 //! QEMU.
 #![forbid(unsafe_code)]
+
+pub mod probe;
+pub mod qmp;

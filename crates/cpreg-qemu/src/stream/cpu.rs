@@ -78,6 +78,16 @@ const KNOWN: [(&str, u32, usize); 12] = [
     ("cpu/thumb2ee", 1, 8),
 ];
 
+/// Whether QEMU can have an id in its list: a register of 32-bit or 64-bit Arm, of 4 or 8 bytes.
+pub(crate) fn is_register(id: u64) -> bool {
+    matches!(id >> 56, 0x40 | 0x60) && matches!(id >> 52 & 15, 2 | 3)
+}
+
+/// The version in which a subsection is written: the one that is known, else the first.
+pub(crate) fn subsection_version(name: &str) -> u32 {
+    KNOWN.iter().find(|it| it.0 == name).map_or(1, |it| it.1)
+}
+
 /// One vCPU's section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpu {
@@ -352,8 +362,7 @@ impl Parser<'_> {
                 Err(Error::malformed(self.offset + at as u64, message)
                     .within(&format!("cpreg_vmstate_indexes[{index}]")))
             };
-            // The architecture: 32-bit or 64-bit Arm. The size: 4 or 8 bytes.
-            if !matches!(id >> 56, 0x40 | 0x60) || !matches!(id >> 52 & 15, 2 | 3) {
+            if !is_register(id) {
                 return fault(format!("{id:#018x} is no register of an Arm CPU"));
             }
             if before.is_some_and(|before| before >= id) {

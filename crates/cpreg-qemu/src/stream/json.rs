@@ -66,6 +66,11 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// The offset behind the last token.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// The text of a string or number.
     pub(crate) fn bytes(&self, token: &Token) -> &'t [u8] {
         &self.text[token.range.clone()]

@@ -11,6 +11,7 @@
 //! | `scan` | device sections without a map |
 //! | `tail` | opening from the end, without reading RAM |
 //! | `front` | opening from the front, reading everything |
+//! | `edit` | changes of the CPU state, as replacements of byte ranges |
 //! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
 //!
 //! A complete file is opened from its end and a bounded part of it is read, whatever its RAM. A file
@@ -18,6 +19,7 @@
 
 mod cpu;
 mod cursor;
+mod edit;
 mod element;
 mod front;
 mod json;
@@ -34,6 +36,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use cpu::{Cpu, Head, Subsection, Tail};
+pub use edit::{CpuEdit, Edit, Edited, ExtensionChange, Replacement, Segment};
 pub use element::{Command, CommandCode, Configuration, Section, SectionKind};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use source::{Counting, ReadAt};

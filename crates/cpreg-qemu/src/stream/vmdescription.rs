@@ -211,6 +211,7 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
             }
         }
     }
+    state.object = start..reader.position();
     let name = name.ok_or(fault)?;
     let size = match (has_state, plain_size) {
         (true, _) => state.size().ok_or(fault)?,

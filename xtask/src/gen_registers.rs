@@ -87,7 +87,7 @@ struct Field {
 
 struct Counterpart {
     id: u64,
-    counterpart: String,
+    other: String,
     lsb: u8,
     same: bool,
 }
@@ -195,7 +195,7 @@ impl Data {
                     let lsb = bits.split_once(':').ok_or("bits must be msb:lsb")?.1;
                     self.counterparts.push(Counterpart {
                         id,
-                        counterpart: counterpart.into(),
+                        other: counterpart.into(),
                         lsb: small(lsb, 63)?,
                         same: layout == "same",
                     });
@@ -380,7 +380,7 @@ impl Data {
 /// Of fields that share bits, keeps one as the register's layout and marks the others.
 ///
 /// Ours first, then real names before placeholders, then the wider one, then the earlier one.
-fn mark_alternatives(fields: &mut Vec<Field>) {
+fn mark_alternatives(fields: &mut [Field]) {
     fields.sort_by_key(|field| {
         let placeholder = field.name.contains('<')
             || matches!(field.name.as_str(), "IMPLEMENTATION DEFINED" | "Reserved");
@@ -488,17 +488,17 @@ impl Tables {
         let mut counterparts = BTreeMap::new();
         for Counterpart {
             id,
-            counterpart,
+            other,
             lsb,
             same,
         } in &data.counterparts
         {
-            let other = match ids.get(counterpart.as_str()) {
+            let counterpart = match ids.get(other.as_str()) {
                 Some(id) => *id,
-                None => generic_name(counterpart)
-                    .ok_or_else(|| format!("aarch32.tsv: no register {counterpart}"))?,
+                None => generic_name(other)
+                    .ok_or_else(|| format!("aarch32.tsv: no register {other}"))?,
             };
-            let row = format!("({}, {}, {lsb}, {same})", hex(*id), hex(other));
+            let row = format!("({}, {}, {lsb}, {same})", hex(*id), hex(counterpart));
             if counterparts.insert(id, row).is_some() {
                 return Err(format!("aarch32.tsv: {id:#x} is there twice"));
             }

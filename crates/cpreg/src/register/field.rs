@@ -31,7 +31,8 @@ use core::str::FromStr;
 use alloc::vec::Vec;
 
 use super::id::{DecodedId, RegisterClass, RegisterId};
-use super::name::{Naming, ParseRegisterError, ParseRegisterErrorKind, compare_names, nearest};
+use super::name::{Naming, compare_names};
+use super::parse_error::{ParseRegisterError, ParseRegisterErrorKind, nearest};
 use super::tables;
 
 /// Some adjacent bits of a register, usually with a name.
@@ -396,7 +397,8 @@ mod tests {
     fn differences(id: RegisterId, from: u64, to: u64) -> String {
         differing_fields(id, from, to)
             .map(|d| alloc::format!("{} {:#x} {:#x};", d.field, d.from, d.to))
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     #[test]

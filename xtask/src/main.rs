@@ -1,23 +1,72 @@
-//! Task runner.
+//! Task runner: `cargo xtask TASK`. Everything that is done to this repository is a task here.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`test`] | `test` (what CI runs), `bless` |
+//! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
+//! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
+//! | [`qemus`] | `qemus`: fetches the QEMUs for that |
+//! | [`guest`] | assembles the guests for that |
+//! | [`tools`] | other programs: finding, installing, running |
+#![forbid(unsafe_code)]
+// A task runner talks to the person who started it.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod gen_registers;
+mod qemus;
+mod tools;
 
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// What went wrong, in words for the person who started the task.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a task or of a part of one.
+type Result<T> = std::result::Result<T, Failure>;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  qemus    fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+  gen-registers [--check]    make the register tables from data/, or see that they are current
+";
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.split_first() {
-        Some((task, rest)) if task == "gen-registers" => gen_registers::run(rest),
-        _ => Err("usage: cargo xtask gen-registers [--check]".to_owned()),
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["qemus"] => qemus::run(),
+        ["gen-registers", rest @ ..] => {
+            let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
+            gen_registers::run(&rest).map_err(Into::into)
+        }
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
     };
-    match result {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            #[expect(clippy::print_stderr, reason = "a task runner talks on standard error")]
-            {
-                eprintln!("error: {message}");
-            }
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the repository.
+fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The folder for what the live tests fetch and make: `CPREG_LAB`, or `target/lab`.
+fn lab() -> PathBuf {
+    env::var_os("CPREG_LAB").map_or_else(|| repository().join("target/lab"), PathBuf::from)
 }

@@ -1,0 +1,548 @@
+//! Asking an installed QEMU what it is: `cpreg probe qemu -- COMMAND…`.
+//!
+//! The user's own command line is started paused, before the guest's first instruction, asked through QMP for its
+//! version, accelerator, machine and CPUs, and made to write its migration stream. That stream holds every register
+//! this destination has, with its value at reset: its `globalstate` says `prelaunch`. Whether the accelerator is KVM,
+//! HVF or TCG makes no difference to how it is asked.
+//!
+//! What lives here is the asking. Reading the stream, and making a destination of it, is for others.
+//!
+//! | done to the command line | why |
+//! |---|---|
+//! | `-S` added | the guest must not run: its registers would no longer be at reset, and nothing may be written to its disks |
+//! | `-qmp unix:…` added | the monitor ([`crate::qmp::process`]) |
+//! | `-incoming …` left out | a QEMU that waits for a stream cannot write one |
+//! | `-daemonize` left out | QEMU is watched, and ended, from here |
+//! | `-loadvm …`, `-preconfig` refused | the registers would be a snapshot's; there would be no vCPUs to ask |
+//!
+//! The stream goes through a Unix socket into an unnamed temporary file, one way, with no capability switched on but
+//! `x-ignore-shared` where memory is shared. Untouched memory costs 9 bytes a page (18 MB for 8 GiB) and, not being
+//! written to, takes no memory from the host (a QEMU with 8 GiB stays below 50 MiB). Memory that the command line preallocates
+//! or locks does, and so does a memfd: reading a page of one allocates it.
+//!
+//! What this cannot undo: the command line may open images (QEMU locks them: while the VM runs elsewhere on the same
+//! storage the probe is refused, see [`ProbeError::hint`]), replace listening sockets, and attach network devices. It is
+//! meant for a host where that VM does not run.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess};
+use crate::qmp::{Patience, QmpErrorKind, Version};
+
+/// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
+const BANDWIDTH: u64 = 1 << 40;
+
+/// What a probed QEMU is.
+#[derive(Debug)]
+pub struct Probed {
+    /// Its version.
+    pub version: Version,
+    /// What executes the guest: `kvm`, `tcg`, `hvf` ….
+    pub accelerator: String,
+    /// The machine type (`virt-10.0`), an alias such as `virt` resolved.
+    pub machine: String,
+    /// Each vCPU's type (`cortex-a57`, `host`), in order.
+    pub cpus: Vec<String>,
+    /// The command line that was run, the program first, with what was added to it.
+    pub command: Vec<OsString>,
+    /// What was left out of the command line that was given.
+    pub left_out: Vec<LeftOut>,
+    /// The stream it wrote, positioned at its start; unnamed, gone when closed.
+    pub stream: File,
+    /// The length of the stream in bytes.
+    pub stream_length: u64,
+    /// What it wrote to its standard error (warnings, if any).
+    pub said: String,
+}
+
+/// Part of a command line that a probe does without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The words, as they were given.
+    pub words: Vec<OsString>,
+    /// Why they are left out.
+    pub reason: &'static str,
+}
+
+/// Why a QEMU could not be probed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// The command line has something that makes a probe impossible.
+    Option {
+        /// The option.
+        option: OsString,
+        /// Why.
+        reason: &'static str,
+    },
+    /// QEMU did not start, died, or refused.
+    Process(ProcessError),
+    /// QEMU is not paused before the guest's first instruction; the state it is in instead.
+    NotPaused(String),
+    /// QEMU could not write its stream.
+    Stream {
+        /// How the migration ended (`failed`, `cancelled`).
+        status: String,
+        /// QEMU's words about it, from QMP and from its standard error.
+        said: String,
+    },
+    /// QEMU's answer to a question has not got the form it should have.
+    Answer(&'static str),
+    /// The temporary file for the stream, or the socket, failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option { option, reason } => {
+                write!(f, "cannot probe with `{}`: {reason}", option.display())
+            }
+            Self::Process(error) => write!(f, "{error}"),
+            Self::NotPaused(state) => write!(
+                f,
+                "QEMU is in state `{state}` although it was started with -S: expected `prelaunch`"
+            ),
+            Self::Stream { status, said } => {
+                write!(f, "QEMU could not write its stream (migration {status})")?;
+                if said.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ": {said}")
+                }
+            }
+            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
+            Self::Io(error) => write!(f, "cannot receive the stream: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Process(error) => Some(error),
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl ProbeError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        let said = match self {
+            Self::Process(error) => match &error.kind {
+                ProcessErrorKind::Qmp(refusal) => format!("{refusal}\n{}", error.said),
+                _ => error.said.clone(),
+            },
+            Self::Stream { said, .. } => said.clone(),
+            _ => return None,
+        };
+        HINTS
+            .iter()
+            .find(|(words, _)| said.contains(words))
+            .map(|(_, hint)| *hint)
+    }
+}
+
+/// What QEMU says, and what to do about it.
+const HINTS: &[(&str, &str)] = &[
+    (
+        // "Failed to get "write" lock / Is another process using the image [...]?" (block/file-posix.c)
+        "Is another process using the image",
+        "the disk image is in use, probably by the VM itself: probe with the same devices on an empty image of any size \
+         (what a guest's registers are does not depend on its disks)",
+    ),
+    (
+        // chardev/char-socket.c, for a `server` without `wait=off`
+        "waiting for connection on",
+        "a socket of the command line waits for somebody to connect: give it `wait=off`",
+    ),
+    (
+        "Address already in use",
+        "something else, perhaps the VM itself, listens there already: probe where the VM does not run, or leave that option out",
+    ),
+    (
+        "Could not access KVM kernel module",
+        "the probe runs as you do: it needs the access to /dev/kvm that the VM will have",
+    ),
+];
+
+impl From<ProcessError> for ProbeError {
+    fn from(error: ProcessError) -> Self {
+        Self::Process(error)
+    }
+}
+
+/// Starts `command` paused, asks it, has it write its stream, and ends it.
+///
+/// `patience` is for each step; writing the stream may take any time as long as something arrives.
+///
+/// # Errors
+/// See [`ProbeError`]. However it ends, QEMU has ended too.
+pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, ProbeError> {
+    let (command, left_out) = for_probing(command)?;
+    let mut qemu = QemuProcess::start(&command, &["-S".into()], patience)?;
+
+    let status = qemu.execute("query-status", json!({}), patience)?;
+    let status = text(&status, "status", "query-status")?;
+    if status != "prelaunch" {
+        return Err(ProbeError::NotPaused(status));
+    }
+    let version = qemu.qmp().version().clone();
+    let kvm = qemu.execute("query-kvm", json!({}), patience)?;
+    let enabled = kvm.get("enabled").and_then(Value::as_bool);
+    let accelerator = accelerator(&command, enabled.ok_or(ProbeError::Answer("query-kvm"))?);
+    let machine = type_of(&mut qemu, "/machine", "-machine", patience)?;
+    let vcpus = qemu.execute("query-cpus-fast", json!({}), patience)?;
+    let mut cpus = Vec::new();
+    for vcpu in vcpus
+        .as_array()
+        .ok_or(ProbeError::Answer("query-cpus-fast"))?
+    {
+        let path = text(vcpu, "qom-path", "query-cpus-fast")?;
+        cpus.push(type_of(&mut qemu, &path, "-arm-cpu", patience)?);
+    }
+    let (stream, stream_length) = write_stream(&mut qemu, shares_memory(&command), patience)?;
+    let command = qemu.command().to_vec();
+    let (_, said) = qemu.quit().map_err(ProbeError::Io)?;
+    Ok(Probed {
+        version,
+        accelerator,
+        machine,
+        cpus,
+        command,
+        left_out,
+        stream,
+        stream_length,
+        said,
+    })
+}
+
+/// The QOM type of an object, without the suffix that all of its kind have.
+fn type_of(
+    qemu: &mut QemuProcess,
+    path: &str,
+    suffix: &str,
+    patience: &Patience<'_>,
+) -> Result<String, ProbeError> {
+    let arguments = json!({"path": path, "property": "type"});
+    let answer = qemu.execute("qom-get", arguments, patience)?;
+    let name = answer.as_str().ok_or(ProbeError::Answer("qom-get"))?;
+    Ok(name.strip_suffix(suffix).unwrap_or(name).to_owned())
+}
+
+fn text(answer: &Value, name: &str, question: &'static str) -> Result<String, ProbeError> {
+    let text = answer.get(name).and_then(Value::as_str);
+    Ok(text.ok_or(ProbeError::Answer(question))?.to_owned())
+}
+
+/// Has QEMU write its stream into an unnamed temporary file. Gives the file, at its start, and its length.
+fn write_stream(
+    qemu: &mut QemuProcess,
+    shared_memory: bool,
+    patience: &Patience<'_>,
+) -> Result<(File, u64), ProbeError> {
+    let mut file = tempfile::tempfile().map_err(ProbeError::Io)?;
+    let path = qemu.folder().join("stream");
+    let listener = UnixListener::bind(&path).map_err(ProbeError::Io)?;
+    // The folder is ours and was asked for by QEMU's own rules of quoting: `migrate` takes the path as it is.
+    let path = path.to_str().ok_or_else(|| {
+        ProbeError::Io(io::Error::other("the temporary folder's name is no UTF-8"))
+    })?;
+
+    qemu.execute(
+        "migrate-set-parameters",
+        json!({"max-bandwidth": BANDWIDTH}),
+        patience,
+    )?;
+    if shared_memory {
+        // Shared memory may be another process's, and reading untouched pages of it allocates them.
+        let capability = json!({"capability": "x-ignore-shared", "state": true});
+        let arguments = json!({"capabilities": [capability]});
+        match qemu.execute("migrate-set-capabilities", arguments, patience) {
+            // A QEMU without it (5.2 to 11.1 have it) sends that memory like any other.
+            Err(ProcessError {
+                kind: ProcessErrorKind::Qmp(error),
+                ..
+            }) if matches!(error.kind, QmpErrorKind::Refused { .. }) => {}
+            other => drop(other?),
+        }
+    }
+    qemu.execute("migrate", json!({"uri": format!("unix:{path}")}), patience)?;
+    let socket = match qemu.accept(&listener, patience) {
+        Ok(socket) => socket,
+        // QEMU may fail before it connects; then it knows why.
+        Err(error) if matches!(error.kind, ProcessErrorKind::NoMonitor(_)) => {
+            let migration = qemu.execute("query-migrate", json!({}), patience)?;
+            return Err(failed(&migration, qemu.said()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+
+    let arrived = AtomicU64::new(0);
+    let give_up = AtomicBool::new(false);
+    let length = thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive(socket, &mut file, &arrived, &give_up));
+        let sent = wait_until_sent(qemu, &arrived, patience);
+        if sent.is_err() {
+            give_up.store(true, Ordering::Relaxed);
+        }
+        let received = receiver
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the receiving thread died")));
+        match (sent, received) {
+            // A file that takes no more is why QEMU could not send: the cause before the effect.
+            (_, Err(error)) => Err(ProbeError::Io(error)),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(()), Ok(length)) => Ok(length),
+        }
+    })?;
+    file.seek(SeekFrom::Start(0)).map_err(ProbeError::Io)?;
+    Ok((file, length))
+}
+
+/// Copies what QEMU sends until it closes the connection.
+fn receive(
+    mut socket: UnixStream,
+    file: &mut File,
+    arrived: &AtomicU64,
+    give_up: &AtomicBool,
+) -> io::Result<u64> {
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let mut chunk = vec![0; 256 << 10];
+    let mut length = 0;
+    loop {
+        match socket.read(&mut chunk) {
+            Ok(0) => return Ok(length),
+            Ok(read) => {
+                file.write_all(&chunk[..read])?;
+                length += read as u64;
+                arrived.store(length, Ordering::Relaxed);
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+        if give_up.load(Ordering::Relaxed) {
+            return Ok(length);
+        }
+    }
+}
+
+/// Waits until QEMU has sent its whole stream, as long as some of it arrives now and then.
+fn wait_until_sent(
+    qemu: &mut QemuProcess,
+    arrived: &AtomicU64,
+    patience: &Patience<'_>,
+) -> Result<(), ProbeError> {
+    let mut seen = 0;
+    let mut deadline = Instant::now() + patience.timeout;
+    loop {
+        let migration = qemu.execute("query-migrate", json!({}), patience)?;
+        match migration.get("status").and_then(Value::as_str) {
+            Some("completed") => return Ok(()),
+            Some("failed" | "cancelled") => return Err(failed(&migration, qemu.said())),
+            _ => {}
+        }
+        let now = arrived.load(Ordering::Relaxed);
+        if now != seen {
+            seen = now;
+            deadline = Instant::now() + patience.timeout;
+        } else if Instant::now() >= deadline {
+            return Err(failed(&migration, qemu.said()));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn failed(migration: &Value, stderr: String) -> ProbeError {
+    let get = |name| migration.get(name).and_then(Value::as_str);
+    let status = get("status").unwrap_or("did not start").to_owned();
+    let said = match get("error-desc") {
+        Some(description) if stderr.contains(description) => stderr,
+        Some(description) => [description, &stderr].join("\n").trim_end().to_owned(),
+        None => stderr,
+    };
+    ProbeError::Stream { status, said }
+}
+
+/// The name of an option, whether given with one dash or two; `None` if the word is no option.
+fn option_name(word: &OsStr) -> Option<&[u8]> {
+    let word = word.as_bytes();
+    let name = word
+        .strip_prefix(b"--")
+        .or_else(|| word.strip_prefix(b"-"))?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// The command line to probe with: without what stands in the way of that.
+fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<LeftOut>), ProbeError> {
+    let mut kept = Vec::with_capacity(command.len());
+    let mut left_out = Vec::new();
+    let mut words = command.iter();
+    kept.extend(words.next().cloned());
+    while let Some(word) = words.next() {
+        let refuse = |reason| ProbeError::Option {
+            option: word.clone(),
+            reason,
+        };
+        match option_name(word) {
+            Some(b"incoming") => left_out.push(LeftOut {
+                words: [word].into_iter().chain(words.next()).cloned().collect(),
+                reason: "it is asked before anything arrives",
+            }),
+            Some(b"daemonize") => left_out.push(LeftOut {
+                words: vec![word.clone()],
+                reason: "it is watched, and ended, by cpreg",
+            }),
+            Some(b"loadvm") => {
+                return Err(refuse(
+                    "its registers would be a snapshot's, not those of a fresh VM",
+                ));
+            }
+            Some(b"preconfig") => {
+                return Err(refuse("it would wait before it makes any vCPU to ask"));
+            }
+            // Its value is the guest's, and may look like anything.
+            Some(b"append") => {
+                kept.push(word.clone());
+                kept.extend(words.next().cloned());
+            }
+            _ => kept.push(word.clone()),
+        }
+    }
+    Ok((kept, left_out))
+}
+
+/// What executes the guest. QMP tells for sure whether it is KVM; which of the others, only the command line does.
+///
+/// `-accel A -accel B` and `-machine accel=A:B` mean: A, or B if A does not come up.
+fn accelerator(command: &[OsString], kvm: bool) -> String {
+    if kvm {
+        return "kvm".to_owned();
+    }
+    let mut wanted = Vec::new();
+    for pair in command.windows(2) {
+        let value = pair[1].to_string_lossy();
+        match option_name(&pair[0]) {
+            Some(b"accel") => {
+                let first = value.split(',').next().unwrap_or_default();
+                wanted.push(first.trim_start_matches("accel=").to_owned());
+            }
+            Some(b"machine" | b"M") => {
+                let list = value
+                    .split(',')
+                    .filter_map(|part| part.strip_prefix("accel="));
+                wanted.extend(list.flat_map(|list| list.split(':')).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    wanted
+        .into_iter()
+        .find(|name| name != "kvm")
+        .unwrap_or_else(|| "tcg".to_owned())
+}
+
+/// Whether the command line may give the guest memory that is shared with somebody.
+fn shares_memory(command: &[OsString]) -> bool {
+    command.iter().any(|word| {
+        let word = word.to_string_lossy();
+        [
+            "share=on",
+            "share=yes",
+            "share=true",
+            "\"share\"",
+            "memory-backend-memfd",
+        ]
+        .iter()
+        .any(|mark| word.contains(mark))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &str) -> Vec<OsString> {
+        words.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_left_out_and_named() {
+        let command =
+            words("qemu-system-aarch64 -M virt -incoming defer --daemonize -append -incoming -S");
+        let (kept, left_out) = for_probing(&command).unwrap();
+        assert_eq!(
+            kept,
+            words("qemu-system-aarch64 -M virt -append -incoming -S")
+        );
+        let left: Vec<_> = left_out.iter().map(|left| left.words.clone()).collect();
+        assert_eq!(left, [words("-incoming defer"), words("--daemonize")]);
+    }
+
+    #[test]
+    fn a_snapshot_is_no_fresh_vm() {
+        let error = for_probing(&words("qemu -loadvm before")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot probe with `-loadvm`: its registers would be a snapshot's, not those of a fresh VM"
+        );
+        assert!(for_probing(&words("qemu --preconfig")).is_err());
+    }
+
+    #[test]
+    fn the_accelerator_that_came_up() {
+        for (command, kvm, expected) in [
+            ("qemu -M virt", false, "tcg"),
+            ("qemu -accel kvm -accel tcg", false, "tcg"),
+            ("qemu -accel kvm -accel tcg", true, "kvm"),
+            ("qemu -accel hvf", false, "hvf"),
+            ("qemu -machine virt,accel=kvm:hvf:tcg", false, "hvf"),
+            ("qemu -M virt,accel=tcg,gic-version=3", false, "tcg"),
+            ("qemu -accel tcg,thread=single", false, "tcg"),
+        ] {
+            assert_eq!(accelerator(&words(command), kvm), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn shared_memory_is_noticed() {
+        assert!(shares_memory(&words(
+            "qemu -object memory-backend-file,id=m,share=on,size=1G"
+        )));
+        assert!(shares_memory(&words(
+            "qemu -object memory-backend-memfd,id=m,size=1G"
+        )));
+        assert!(!shares_memory(&words(
+            "qemu -object memory-backend-ram,id=m,size=1G"
+        )));
+    }
+
+    #[test]
+    fn a_locked_image_has_a_way_out() {
+        let error = ProbeError::Process(ProcessError {
+            kind: ProcessErrorKind::NoMonitor(Duration::from_secs(1)),
+            said: "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?".to_owned(),
+        });
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("empty image"))
+        );
+        let error = ProbeError::NotPaused("running".to_owned());
+        assert_eq!(error.hint(), None);
+    }
+}

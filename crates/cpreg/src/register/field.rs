@@ -433,7 +433,8 @@ mod tests {
             let id = RegisterId::parse_in(name, Naming::Architectural).expect(name);
             for field in *fields {
                 let found = find_field(fields, field.name).expect(field.name);
-                assert!(found == *field || found.name.eq_ignore_ascii_case(field.name));
+                // A name may stand for several alternatives, but never hides the layout's field.
+                assert!(found == *field || field.is_alternative(), "{name}.{field}");
                 count += 1;
             }
             // The second name of an encoding has fields of its own, which the id cannot have.
@@ -587,9 +588,9 @@ mod tests {
 
         #[test]
         fn differences_cover_exactly_what_differs(
-            (_, _) in any::<(u8, u8)>(), index in 0..4096_usize, from: u64, to: u64
+            index in 0..tables::IDS_BY_NAME.len(), from: u64, to: u64
         ) {
-            let (_, id) = tables::IDS_BY_NAME[index % tables::IDS_BY_NAME.len()];
+            let (_, id) = tables::IDS_BY_NAME[index];
             let id = RegisterId::from_raw(id);
             let bits = id.size_bytes().unwrap_or(8).min(8) * 8;
             let (from, to) = (from & u64::MAX >> (64 - bits), to & u64::MAX >> (64 - bits));

@@ -94,8 +94,10 @@ registers! {
 
     // AArch32, under TCG.
 
-    /// The bogus encoding (cp14, opc1 3, c0, c5, 0) under which QEMU up to 10.0 had the debug
-    /// channel's data register; later ones list it only for old streams.
+    /// An encoding (cp14, opc1 3, c0, c5, 0) that the architecture has not got, under which some
+    /// QEMU releases had the debug channel's data register; DBGDTRTXint is opc1 0.
+    ///
+    /// QEMU takes it from old streams since commit 4f2b82f60. No recording of ours holds it.
     AARCH32_DBGDTRTX = Self::aarch32(14, 3, 0, 5, 0);
 
     // Identification registers outside the ID space.

@@ -19,11 +19,16 @@
 //! | ID_AA64MMFR0_EL1 | TGran4, TGran64 | 0xf not supported |
 //! | ID_AA64MMFR4_EL1 | E2H0 | 0xf, 0xe HCR_EL2.E2H cannot be 0 |
 //! | ID_DFR0_EL1 | PerfMon | 0xf IMPLEMENTATION DEFINED, not PMUv3 |
-//! | ID_MMFR0_EL1 | InnerShr | 0xf shareability ignored |
+//! | ID_MMFR0_EL1 | InnerShr, OuterShr | 0xf shareability ignored |
 //!
-//! Not every field has such an order at all: TGran4_2, TGran16_2 and TGran64_2 of ID_AA64MMFR0_EL1
-//! (0 means "as for stage 1", 1 "not supported") and L1Ip of CTR_EL0 have none, and the fields of
-//! control registers none either. Rank orders their plain values and means nothing.
+//! (Linux v6.5 `arch/arm64/kernel/cpufeature.c` compares these so; it does not compare MTE_frac, E2H0
+//! and the MTPMU of ID_AA64DFR0_EL1, which follow from their definition.)
+//!
+//! Not every field has such an order at all, and where there is none rank orders plain values and
+//! means nothing: TGran4_2, TGran16_2 and TGran64_2 of ID_AA64MMFR0_EL1 (0 means "as for stage 1",
+//! 1 "not supported"), L1Ip of CTR_EL0, and the fields of control registers. Of SpecSEI
+//! (ID_AA64MMFR1_EL1, ID_MMFR4_EL1), BC (ID_AA64ISAR2_EL1), CWG and ERG (CTR_EL0) Linux takes the
+//! *higher* value for the safe one.
 
 use core::fmt;
 use core::str::FromStr;
@@ -522,6 +527,7 @@ mod tests {
                 "ID_DFR0_EL1.PerfMon",
                 "ID_DFR1_EL1.MTPMU",
                 "ID_MMFR0_EL1.InnerShr",
+                "ID_MMFR0_EL1.OuterShr",
             ]
         );
     }

@@ -94,10 +94,12 @@ registers! {
 
     // AArch32, under TCG.
 
-    /// An encoding (cp14, opc1 3, c0, c5, 0) that the architecture has not got, under which some
-    /// QEMU releases had the debug channel's data register; DBGDTRTXint is opc1 0.
+    /// An encoding (cp14, opc1 3, c0, c5, 0) that the architecture has not got, under which QEMU
+    /// had the debug channel's data register, which is opc1 0 (`DBGDTRTXint`).
     ///
-    /// QEMU takes it from old streams since commit 4f2b82f60. No recording of ours holds it.
+    /// QEMU commit 655659a74a took it away, 4f2b82f60431 (10.1) brought it back for old streams,
+    /// 202126dcb9 (11.1) took it away again. No stream recorded of 5.2, 7.2, 10.0.13 or 11.1.3
+    /// holds it.
     AARCH32_DBGDTRTX = Self::aarch32(14, 3, 0, 5, 0);
 
     // Identification registers outside the ID space.

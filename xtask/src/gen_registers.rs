@@ -87,7 +87,7 @@ struct Field {
 
 struct Counterpart {
     id: u64,
-    counterpart: String,
+    other: String,
     lsb: u8,
     same: bool,
 }
@@ -195,7 +195,7 @@ impl Data {
                     let lsb = bits.split_once(':').ok_or("bits must be msb:lsb")?.1;
                     self.counterparts.push(Counterpart {
                         id,
-                        counterpart: counterpart.into(),
+                        other: counterpart.into(),
                         lsb: small(lsb, 63)?,
                         same: layout == "same",
                     });
@@ -380,7 +380,7 @@ impl Data {
 /// Of fields that share bits, keeps one as the register's layout and marks the others.
 ///
 /// Ours first, then real names before placeholders, then the wider one, then the earlier one.
-fn mark_alternatives(fields: &mut Vec<Field>) {
+fn mark_alternatives(fields: &mut [Field]) {
     fields.sort_by_key(|field| {
         let placeholder = field.name.contains('<')
             || matches!(field.name.as_str(), "IMPLEMENTATION DEFINED" | "Reserved");
@@ -488,17 +488,17 @@ impl Tables {
         let mut counterparts = BTreeMap::new();
         for Counterpart {
             id,
-            counterpart,
+            other,
             lsb,
             same,
         } in &data.counterparts
         {
-            let other = match ids.get(counterpart.as_str()) {
+            let counterpart = match ids.get(other.as_str()) {
                 Some(id) => *id,
-                None => generic_name(counterpart)
-                    .ok_or_else(|| format!("aarch32.tsv: no register {counterpart}"))?,
+                None => generic_name(other)
+                    .ok_or_else(|| format!("aarch32.tsv: no register {other}"))?,
             };
-            let row = format!("({}, {}, {lsb}, {same})", hex(*id), hex(other));
+            let row = format!("({}, {}, {lsb}, {same})", hex(*id), hex(counterpart));
             if counterparts.insert(id, row).is_some() {
                 return Err(format!("aarch32.tsv: {id:#x} is there twice"));
             }
@@ -647,4 +647,105 @@ fn coprocessor(width: &str, encoding: [&str; 5]) -> Result<u64> {
         | u64::from(small(crm, 15)?) << 7
         | u64::from(small(opc1, 15)?) << 3
         | u64::from(small(opc2, 7)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(data: &mut Data, file: &str, rows: &str) -> std::result::Result<(), (usize, String)> {
+        data.add(file, &format!("# Made up.\n{rows}"))
+    }
+
+    /// The layout and the alternatives that rows of the two field files give.
+    fn fields(theirs: &str, ours: &str) -> String {
+        let mut data = Data::default();
+        add(
+            &mut data,
+            "sysregs.tsv",
+            "R1_EL1\t3\t0\t1\t0\t0\nR12_EL1\t3\t0\t1\t0\t1",
+        )
+        .unwrap();
+        add(&mut data, "fields.tsv", theirs).unwrap();
+        add(&mut data, "fields-extra.tsv", ours).unwrap();
+        let tables = data.finish().unwrap();
+        let fields = tables.data.fields.values().flatten().map(render_field);
+        fields.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_checked_in_tables_are_current() {
+        assert_eq!(run(&["--check".to_owned()]), Ok(()));
+    }
+
+    #[test]
+    fn one_layout_and_its_alternatives() {
+        assert_eq!(
+            fields("R1_EL1\tA\t3\t2\nR1_EL1\tW\t7\t2\nR1_EL1\tP<n>\t9\t0", ""),
+            "alternative(\"P<n>\", 9, 0) field(\"W\", 7, 2) alternative(\"A\", 3, 2)"
+        );
+        // Ours wins over a wider one of theirs; bits above 63 and repetitions are left out.
+        assert_eq!(
+            fields(
+                "R1_EL1\tW\t7\t2\nR1_EL1\tW\t7\t2\nR1_EL1\tD\t64\t64",
+                "field\tR1_EL1\tA\t3\t2\nsigned\tR1_EL1\tA"
+            ),
+            "alternative(\"W\", 7, 2) signed(\"A\", 3, 2)"
+        );
+        assert_eq!(
+            fields("", "field\tR<n>_EL1\tE\t0\t0"),
+            "field(\"E\", 0, 0) field(\"E\", 0, 0)"
+        );
+    }
+
+    #[test]
+    fn bad_rows_are_refused_with_their_line() {
+        let rows = [
+            ("sysregs.tsv", "A\t3\t0\t1\t0"),
+            ("sysregs.tsv", "A\t3\t8\t1\t0\t0"),
+            ("sysregs.tsv", "A\t3\t0\t1\t0\t0\nB\t3\t0\t1\t0\t0"),
+            ("fields.tsv", "A\tF\t1\t2"),
+            ("kvm-registers.tsv", "register\t12\tA"),
+            ("aarch32.tsv", "A\t13\t32\t0\t0\t0\t0\tname\t-\t-\t-"),
+        ];
+        for (file, row) in rows {
+            let (line, message) = add(&mut Data::default(), file, row).unwrap_err();
+            assert_eq!(line, 1 + row.lines().count(), "{row}: {message}");
+        }
+        assert!(
+            Data::default()
+                .add("sysregs.tsv", "A\t3\t0\t1\t0\t0")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let whole = [
+            ("fields.tsv", "NONE\tF\t1\t0"),
+            ("fields-extra.tsv", "signed\tNONE\tF"),
+            (
+                "kvm-registers.tsv",
+                "register\t0x1\tA\tX\nregister\t0x2\tB\tX",
+            ),
+            ("kvm-registers.tsv", "alias\t0x1\tA"),
+            (
+                "kvm-registers.tsv",
+                "register\t0x1\tA\nvalue\tA\tF\t0x0\ttext",
+            ),
+        ];
+        for (file, rows) in whole {
+            let mut data = Data::default();
+            add(&mut data, file, rows).unwrap();
+            assert!(data.finish().is_err(), "{rows}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(hex(0), "0x0");
+        assert_eq!(hex(0x12), "0x12");
+        assert_eq!(hex(0x1_0003), "0x0001_0003");
+        assert_eq!(hex(0x6030_0000_0013_c103), "0x6030_0000_0013_c103");
+    }
 }

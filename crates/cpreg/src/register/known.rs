@@ -94,8 +94,12 @@ registers! {
 
     // AArch32, under TCG.
 
-    /// The bogus encoding (cp14, opc1 3, c0, c5, 0) under which QEMU up to 10.0 had the debug
-    /// channel's data register; later ones list it only for old streams.
+    /// An encoding (cp14, opc1 3, c0, c5, 0) that the architecture has not got, under which QEMU
+    /// had the debug channel's data register, which is opc1 0 (`DBGDTRTXint`).
+    ///
+    /// QEMU commit 655659a74a took it away, 4f2b82f60431 (10.1) brought it back for old streams,
+    /// 202126dcb9 (11.1) took it away again. No stream recorded of 5.2, 7.2, 10.0.13 or 11.1.3
+    /// holds it.
     AARCH32_DBGDTRTX = Self::aarch32(14, 3, 0, 5, 0);
 
     // Identification registers outside the ID space.

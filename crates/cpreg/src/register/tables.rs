@@ -3,10 +3,10 @@
 //!
 //! `sysregs.tsv`: AArch64 system registers: name op0 op1 CRn CRm op2. Names from Arm's 2025-06 register list and LLVM's disassembler; encodings by assembling/disassembling each.
 //! `names-extra.tsv`: What sysregs.tsv lacks: name op0 op1 CRn CRm op2 kind. `alias`: a second architectural name of an encoding, accepted but not printed. `impdef:CPUs`: IMPLEMENTATION DEFINED, so the name holds on those CPUs only. From Arm's architecture reference manual and the CPUs' technical reference manuals; encodings as seen in recorded QEMU TCG streams.
-//! `kvm-registers.tsv`: KVM's registers that are no system registers, with their bits and the meaning of values: register id name [alias...] | field name field msb lsb | value name field-or-dash value text. From Linux v7.3-rc7 include/uapi/linux/kvm.h, arch/arm64/include/uapi/asm/kvm.h and Documentation/virt/kvm/arm/fw-pseudo-registers.rst. CCSIDR_EL1[\<n>] is the layout of every CCSIDR slot (without FEAT_CCIDX).
+//! `kvm-registers.tsv`: KVM's registers that are no system registers, with their bits and the meaning of values: register id name [alias...] | field name field msb lsb | value name field-or-dash value text. From Linux, up to v7.3-rc7: include/uapi/linux/kvm.h, arch/arm64/include/uapi/asm/kvm.h and Documentation/virt/kvm/arm/fw-pseudo-registers.rst. CCSIDR_EL1[\<n>] is the layout of every CCSIDR slot (without FEAT_CCIDX).
 //! `aarch32.tsv`: AArch32 cp14 and cp15 registers that QEMU lists under TCG: name coprocessor width opc1 CRn CRm opc2 kind counterpart bits layout. kind: name, or impdef:CPUs (the name holds on those CPUs only), or nameless. counterpart: the AArch64 register that holds the same state, and which bits of it; layout `same` if its fields are this register's too. Names and mappings from Arm's architecture reference manual; encodings as seen in recorded streams of QEMU 5.2 to 11.1. `_64` marks the 64-bit form of a register that has a 32-bit one. A Secure instance has the name with `_S` and no counterpart.
 //! `fields.tsv`: Bit fields: register field msb lsb. From Arm's 2025-06 register description (names and positions only).
-//! `fields-extra.tsv`: Fields that fields.tsv lacks or has in another layout: field register name msb lsb; signed register field. `\<n>` stands for every register so numbered. A field here takes precedence over those of fields.tsv that share bits with it (they stay, as alternatives). `signed`: values with the top bit set are below zero, that is less than 0 (ID fields where all ones say that even the baseline is absent, or IMPLEMENTATION DEFINED). From Arm's architecture reference manual; signed ones as Linux v7.3-rc7 arch/arm64/kernel/cpufeature.c compares them, and E2H0, InnerShr, MTPMU, PerfMon by their definition.
+//! `fields-extra.tsv`: Fields that fields.tsv lacks or has in another layout: field register name msb lsb; signed register field. `\<n>` stands for every register so numbered. A field here takes precedence over those of fields.tsv that share bits with it (they stay, as alternatives). `signed`: values with the top bit set are below zero, that is less than 0 (ID fields where all ones say that even the baseline is absent, or IMPLEMENTATION DEFINED). From Arm's architecture reference manual; signed ones as Linux v6.5 arch/arm64/kernel/cpufeature.c compares them; ID_AA64DFR0_EL1.MTPMU, MTE_frac and E2H0, which it does not compare, by their definition.
 
 use super::field::{Field, alternative, field, signed};
 
@@ -1200,6 +1200,7 @@ pub(super) static NAMES_BY_ID: &[(u64, &str)] = &[
     (0x6030_0000_0013_e0a1, "ACTLRMASK_EL2"),
     (0x6030_0000_0013_e0a2, "CPTRMASK_EL2"),
     (0x6030_0000_0013_e0a3, "SCTLR2MASK_EL2"),
+    (0x6030_0000_0013_e0a8, "NVHCR_EL2"),
     (0x6030_0000_0013_e100, "TTBR0_EL2"),
     (0x6030_0000_0013_e101, "TTBR1_EL2"),
     (0x6030_0000_0013_e102, "TCR_EL2"),
@@ -2497,6 +2498,7 @@ pub(super) static IDS_BY_NAME: &[(&str, u64)] = &[
     ("MVFR2_EL1", 0x6030_0000_0013_c01a),
     ("NMRR", 0x4020_0000_200f_5101),
     ("NSACR", 0x4020_0000_200f_0882),
+    ("NVHCR_EL2", 0x6030_0000_0013_e0a8),
     ("NZCV", 0x6030_0000_0013_da10),
     ("OSDLR_EL1", 0x6030_0000_0013_809c),
     ("OSDTRRX_EL1", 0x6030_0000_0013_8002),
@@ -3837,7 +3839,7 @@ pub(super) static FIELDS: &[(&str, &[Field])] = &[
     ("ID_ISAR4_EL1", &[field("SWP_frac", 31, 28), field("PSR_M", 27, 24), field("SynchPrim_frac", 23, 20), field("Barrier", 19, 16), field("SMC", 15, 12), field("Writeback", 11, 8), field("WithShifts", 7, 4), field("Unpriv", 3, 0)]),
     ("ID_ISAR5_EL1", &[field("VCMA", 31, 28), field("RDM", 27, 24), field("CRC32", 19, 16), field("SHA2", 15, 12), field("SHA1", 11, 8), field("AES", 7, 4), field("SEVL", 3, 0)]),
     ("ID_ISAR6_EL1", &[field("CLRBHB", 31, 28), field("I8MM", 27, 24), field("BF16", 23, 20), field("SPECRES", 19, 16), field("SB", 15, 12), field("FHM", 11, 8), field("DP", 7, 4), field("JSCVT", 3, 0)]),
-    ("ID_MMFR0_EL1", &[signed("InnerShr", 31, 28), field("FCSE", 27, 24), field("AuxReg", 23, 20), field("TCM", 19, 16), field("ShareLvl", 15, 12), field("OuterShr", 11, 8), field("PMSA", 7, 4), field("VMSA", 3, 0)]),
+    ("ID_MMFR0_EL1", &[signed("InnerShr", 31, 28), field("FCSE", 27, 24), field("AuxReg", 23, 20), field("TCM", 19, 16), field("ShareLvl", 15, 12), signed("OuterShr", 11, 8), field("PMSA", 7, 4), field("VMSA", 3, 0)]),
     ("ID_MMFR1_EL1", &[field("BPred", 31, 28), field("L1TstCln", 27, 24), field("L1Uni", 23, 20), field("L1Hvd", 19, 16), field("L1UniSW", 15, 12), field("L1HvdSW", 11, 8), field("L1UniVA", 7, 4), field("L1HvdVA", 3, 0)]),
     ("ID_MMFR2_EL1", &[field("HWAccFlg", 31, 28), field("WFIStall", 27, 24), field("MemBarr", 23, 20), field("UniTLB", 19, 16), field("HvdTLB", 15, 12), field("L1HvdRng", 11, 8), field("L1HvdBG", 7, 4), field("L1HvdFG", 3, 0)]),
     ("ID_MMFR3_EL1", &[field("Supersec", 31, 28), field("CMemSz", 27, 24), field("CohWalk", 23, 20), field("PAN", 19, 16), field("MaintBcst", 15, 12), field("BPMaint", 11, 8), field("CMaintSW", 7, 4), field("CMaintVA", 3, 0)]),

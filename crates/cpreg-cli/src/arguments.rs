@@ -125,7 +125,13 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "DEST")]
     pub(crate) to: PathBuf,
     /// The file to write. It appears whole or not at all.
-    #[arg(long, short, value_name = "FILE", conflicts_with = "in_place", required_unless_present = "in_place")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        conflicts_with = "in_place",
+        required_unless_present = "in_place"
+    )]
     pub(crate) output: Option<PathBuf>,
     /// Change the stream itself: wholly or not at all.
     #[arg(long)]

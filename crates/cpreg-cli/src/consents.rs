@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use cpreg::plan::{Consents, Ignore, Set, Severity};
-use cpreg::register::{RegisterField, RegisterId};
+use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId};
 use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
 use serde::Deserialize;
 
@@ -24,31 +24,30 @@ use crate::arguments::Consenting;
 use crate::failure::Failure;
 
 /// Reads everything that the user decided.
-pub(crate) fn read(consenting: &Consenting) -> Result<(Tolerances, Consents), Failure> {
-    let tolerances = tolerances(&consenting.tolerances)?;
+pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, Failure> {
     let mut consents = Consents::default();
     for text in &consenting.ignore {
-        consents.ignore.push(ignore(text)?);
+        consents.ignore.push(ignore(text, naming)?);
     }
     for text in &consenting.hide {
         if text.contains('/') || text == cpreg::vm::Extension::FEATURES {
             consents.drop_extensions.push(text.clone());
         } else {
-            consents.hide.push(register(text)?);
+            consents.hide.push(register(text, naming)?);
         }
     }
     for text in &consenting.set {
-        consents.set.push(set(text)?);
+        consents.set.push(set(text, naming)?);
     }
     for text in &consenting.accept {
         match Severity::from_name(text) {
             Some(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
-            None => consents.accept.push(register(text)?),
+            None => consents.accept.push(register(text, naming)?),
         }
     }
-    Ok((tolerances, consents))
+    Ok(consents)
 }
 
 /// The built-in table with the entries of these files before it.
@@ -61,9 +60,18 @@ pub(crate) fn tolerances(files: &[PathBuf]) -> Result<Tolerances, Failure> {
 }
 
 /// A register by any of its spellings.
-pub(crate) fn register(text: &str) -> Result<RegisterId, Failure> {
-    text.parse()
-        .map_err(|error| Failure::new(format!("`{text}` is no register")).because(error))
+pub(crate) fn register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
+    RegisterId::parse_in(text, naming).map_err(|error| misspelt(text, error))
+}
+
+fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
+    let suggestions = error.suggestions().join(", ");
+    let failure = Failure::new(format!("`{text}` names no register")).because(error);
+    if suggestions.is_empty() {
+        failure
+    } else {
+        failure.hint(format!("perhaps you mean: {suggestions}"))
+    }
 }
 
 /// A number, decimal or `0x` hexadecimal.
@@ -84,14 +92,14 @@ fn value_of(id: RegisterId, text: &str) -> Result<u64, Failure> {
     id.value_named(text).map_or_else(|| number(text), Ok)
 }
 
-fn ignore(text: &str) -> Result<Ignore, Failure> {
+fn ignore(text: &str, naming: Naming) -> Result<Ignore, Failure> {
     let Some((name, condition)) = text.split_once('=').filter(|_| !text.starts_with("op0=")) else {
         return Ok(Ignore {
-            register: register(text)?,
+            register: register(text, naming)?,
             only_if: None,
         });
     };
-    let id = register(name)?;
+    let id = register(name, naming)?;
     let (value, mask) = match condition.split_once('/') {
         Some((value, mask)) => (value_of(id, value)?, number(mask)?),
         None => (value_of(id, condition)?, u64::MAX),
@@ -102,21 +110,19 @@ fn ignore(text: &str) -> Result<Ignore, Failure> {
     })
 }
 
-fn set(text: &str) -> Result<Set, Failure> {
+fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
     let (name, value) = text.rsplit_once('=').ok_or_else(|| {
         Failure::new(format!("--set {text}: a value is missing"))
             .hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1")
     })?;
-    if let Ok(id) = name.parse::<RegisterId>() {
+    if let Ok(id) = RegisterId::parse_in(name, naming) {
         return Ok(Set {
             register: id,
             mask: u64::MAX,
             value: value_of(id, value)?,
         });
     }
-    let field: RegisterField = name
-        .parse()
-        .map_err(|error| Failure::new(format!("--set {text}")).because(error))?;
+    let field = RegisterField::parse_in(name, naming).map_err(|error| misspelt(name, error))?;
     let wanted = field.value_named(value).map_or_else(|| number(value), Ok)?;
     let inserted = field.field.insert(0, wanted).ok_or_else(|| {
         Failure::new(format!(
@@ -161,8 +167,7 @@ struct When {
 }
 
 fn file(path: &Path) -> Result<Vec<Tolerance>, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
     let malformed = || Failure::new(format!("{} holds no tolerances", path.display()));
     let file: FileOfTolerances =
         toml::from_str(&text).map_err(|error| malformed().because(error))?;
@@ -183,7 +188,7 @@ impl Entry {
         let registers: Vec<RegisterId> = self
             .registers
             .iter()
-            .map(|name| register(name))
+            .map(|name| register(name, Naming::Kvm))
             .collect::<Result<_, _>>()?;
         let difference = Difference::from_name(&self.difference).ok_or_else(|| {
             Failure::new(format!(
@@ -194,17 +199,18 @@ impl Entry {
         let handling = handling(&self.handling)?;
         let accelerator = match &self.accelerator {
             None => None,
-            Some(name) => Some(
-                cpreg::destination::Accelerator::from_name(name).ok_or_else(|| {
-                    Failure::new(format!("accelerator `{name}` is none of kvm, tcg, hvf"))
-                })?,
-            ),
+            Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
+                || Failure::new(format!("accelerator `{name}` is none of kvm, tcg, hvf")),
+            )?),
         };
         Ok(Tolerance {
             registers: Which::These(Cow::Owned(registers)),
             accelerator,
             difference,
-            condition: self.when.as_ref().map_or(Ok(Condition::Always), When::read)?,
+            condition: self
+                .when
+                .as_ref()
+                .map_or(Ok(Condition::Always), When::read)?,
             handling,
             visible: None,
             category: Category::Operator,
@@ -242,7 +248,7 @@ impl When {
         Ok(match &self.register {
             None => Condition::Value { mask, expected },
             Some(name) => Condition::Other {
-                register: register(name)?,
+                register: register(name, Naming::Kvm)?,
                 mask,
                 expected,
             },

@@ -150,16 +150,12 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
 
 fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Failure> {
     let mut magic = [0; 6];
-    let length =
-        read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
+    let length = read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
     let (name, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => {
             ("xz", Box::new(lzma_rust2::XzReader::new(file, true)))
         }
-        [0x1f, 0x8b, ..] => (
-            "gzip",
-            Box::new(flate2::read::MultiGzDecoder::new(file)),
-        ),
+        [0x1f, 0x8b, ..] => ("gzip", Box::new(flate2::read::MultiGzDecoder::new(file))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => (
             "zstd",
             Box::new(

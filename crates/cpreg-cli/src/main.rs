@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let mut printer = Printer::new();
+    let mut printer = Printer::default();
     let status = run(&arguments, &mut printer)
         .and_then(|status| printer.finish().map(|()| status))
         .unwrap_or_else(|failure| {

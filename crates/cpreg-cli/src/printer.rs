@@ -1,9 +1,10 @@
 //! The only way to standard output (the answer) and standard error (talk). Colour where it is a terminal; NO_COLOR is honoured.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::Write as _;
 
-use anstream::{AutoStream, stderr};
+use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
 
 use crate::failure::Failure;
@@ -25,32 +26,22 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Holds the answer until it is whole: a command that fails half way answers nothing.
+#[derive(Default)]
 pub(crate) struct Printer {
-    answer: AutoStream<io::BufWriter<io::Stdout>>,
-    broken: Option<io::Error>,
+    answer: String,
 }
 
 impl Printer {
-    pub(crate) fn new() -> Self {
-        let choice = AutoStream::choice(&io::stdout());
-        Self {
-            answer: AutoStream::new(io::BufWriter::new(io::stdout()), choice),
-            broken: None,
-        }
-    }
-
     /// A line of the answer.
     pub(crate) fn line(&mut self, text: impl Display) {
-        if self.broken.is_none() {
-            self.broken = writeln!(self.answer, "{text}").err();
-        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.answer, "{text}");
     }
 
     /// The answer as it is, ending included.
     pub(crate) fn raw(&mut self, text: &str) {
-        if self.broken.is_none() {
-            self.broken = self.answer.write_all(text.as_bytes()).err();
-        }
+        self.answer.push_str(text);
     }
 
     /// A line beside the answer.
@@ -59,16 +50,17 @@ impl Printer {
         let _ = writeln!(stderr(), "{}: {text}", styled(style::ASIDE, "note"));
     }
 
-    /// Ends the answer.
+    /// Gives the answer.
     ///
     /// # Errors
     /// If it could not be written whole.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
-        let broken = self.broken.take().or_else(|| self.answer.flush().err());
-        match broken {
-            Some(error) => Err(Failure::new("cannot write to standard output").because(error)),
-            None => Ok(()),
-        }
+        let answer = std::mem::take(&mut self.answer);
+        let mut stdout = stdout().lock();
+        let written = stdout.write_all(answer.as_bytes());
+        written
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::new("cannot write to standard output").because(error))
     }
 
     pub(crate) fn failure(&self, failure: &Failure) {

@@ -60,7 +60,9 @@ fn vcpu(line: &str) -> Vcpu {
     let mut extensions = Vec::new();
     for word in line.split(' ') {
         if let Some(extension) = word.strip_prefix('+') {
-            let (name, value) = extension.split_once('=').unwrap_or((extension, "ffffffffffffffff"));
+            let (name, value) = extension
+                .split_once('=')
+                .unwrap_or((extension, "ffffffffffffffff"));
             extensions.push(Extension {
                 name: name.to_owned().into(),
                 content: Content::Number(hex(value)),
@@ -92,7 +94,8 @@ fn list_decided(outcome: &Outcome, source: &Vm, destination: &Vm) -> bool {
     let says = |what: &str| outcome.says.iter().any(|line| line.contains(what));
     if outcome.loads {
         let ids = |vm: &Vm| -> Vec<_> { vm.vcpus[0].registers.iter().map(|(id, _)| id).collect() };
-        return ids(source) == ids(destination) && checked_values(source) == checked_values(destination);
+        return ids(source) == ids(destination)
+            && checked_values(source) == checked_values(destination);
     }
     says("cpreg_vmstate_array_len") || says("unknown on the destination: fail migration")
 }
@@ -159,7 +162,9 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
         }
     }
     for ((qemu, accelerator), [all, made, decided, predicted]) in &by_group {
-        println!("QEMU {qemu} {accelerator}: {made} of {all} predicted; of {decided} decided by the list {predicted}");
+        println!(
+            "QEMU {qemu} {accelerator}: {made} of {all} predicted; of {decided} decided by the list {predicted}"
+        );
     }
     assert!(report.is_empty(), "{report}");
     println!("{predicted} of {decided} decided by the list");

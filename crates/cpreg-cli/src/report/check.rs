@@ -44,7 +44,11 @@ impl Answer<'_> {
     }
 
     /// What a loader would say, in its own words.
-    pub(crate) fn words(&self, loader: Loader, load: &cpreg::destination::load::Load) -> Vec<String> {
+    pub(crate) fn words(
+        &self,
+        loader: Loader,
+        load: &cpreg::destination::load::Load,
+    ) -> Vec<String> {
         self.destination
             .accelerator
             .map(|accelerator| words::of_load(loader, accelerator, load))

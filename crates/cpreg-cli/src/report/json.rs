@@ -1,6 +1,6 @@
 //! The JSON of `check`, schema `cpreg.check/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
-use cpreg::plan::{Adjustment, Decision, ExtensionDecision, Verdict, VcpuSet, VisibleChange};
+use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, Verdict, VisibleChange};
 use cpreg::vm::Content;
 use serde::Serialize;
 
@@ -150,14 +150,20 @@ fn document(answer: &Answer<'_>) -> Report {
             name: answer.source.name.clone(),
             machine: answer.source.machine.clone(),
             vcpus: answer.source.vcpus,
-            accelerator: answer.source.accelerator.map(|accelerator| accelerator.name()),
+            accelerator: answer
+                .source
+                .accelerator
+                .map(|accelerator| accelerator.name()),
             run_state: answer.source.run_state.clone(),
             opened: answer.source.opened.clone(),
         },
         destination: DestinationReport {
             name: answer.destination.name.clone(),
             evidence: answer.evidence,
-            accelerator: answer.destination.accelerator.map(|accelerator| accelerator.name()),
+            accelerator: answer
+                .destination
+                .accelerator
+                .map(|accelerator| accelerator.name()),
             loader: answer.destination.loader.map(|loader| loader.to_string()),
             vcpus: answer.destination.vcpus.len(),
         },
@@ -227,10 +233,7 @@ fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) ->
         knowledge: decision.knowledge.name(),
         tolerance: decision.reason.tolerance(),
         reason: decision.reason.display(answer.tolerances).to_string(),
-        advice: decision
-            .reason
-            .advice(answer.tolerances)
-            .map(str::to_owned),
+        advice: decision.reason.advice(answer.tolerances).map(str::to_owned),
     }
 }
 
@@ -258,7 +261,9 @@ fn content(content: &Content) -> String {
 }
 
 fn visible(printing: Printing, change: &VisibleChange) -> Visible {
-    let secret = change.register.is_some_and(cpreg::register::RegisterId::is_secret);
+    let secret = change
+        .register
+        .is_some_and(cpreg::register::RegisterId::is_secret);
     let value = |value: Option<u64>| {
         value
             .filter(|_| printing.secrets || !secret)

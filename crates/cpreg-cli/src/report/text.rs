@@ -182,7 +182,11 @@ fn print_decision(
             .as_ref()
             .map(|value| answer.printing.describe(id, value))
     };
-    let values = match (&decision.action, show(&decision.source), show(&decision.host)) {
+    let values = match (
+        &decision.action,
+        show(&decision.source),
+        show(&decision.host),
+    ) {
         (Action::Set(to), Some(from), _) => {
             format!("{from} -> {}", answer.printing.describe(id, to))
         }
@@ -328,7 +332,9 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
     if plan.proposed.is_empty() {
         return;
     }
-    printer.line("changes of value that would take away what stands in the way; only you can take them");
+    printer.line(
+        "changes of value that would take away what stands in the way; only you can take them",
+    );
     for adjustment in &plan.proposed {
         printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
     }
@@ -337,7 +343,11 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
         Outcome::Refused => "even with all of them something stands in the way",
         Outcome::Unknown => "even with all of them something is not known",
     };
-    let most = plan.proposed.iter().map(|adjustment| adjustment.severity).max();
+    let most = plan
+        .proposed
+        .iter()
+        .map(|adjustment| adjustment.severity)
+        .max();
     printer.line(format_args!(
         "  {}: {then}; --accept REG takes one, --accept {} all",
         styled(style::HINT, "do"),

@@ -123,9 +123,7 @@ const PSCI_VERSIONS: [u64; 5] = [0x2, 0x1_0000, 0x1_0001, 0x1_0002, 0x1_0003];
 
 fn identification(register: &HostRegister, own: u64, value: u64) -> Answer {
     match register.accepts {
-        Accepts::Writable(mask) if (value ^ own) & !mask != 0 => {
-            Answer::Refused(Knowledge::Proven)
-        }
+        Accepts::Writable(mask) if (value ^ own) & !mask != 0 => Answer::Refused(Knowledge::Proven),
         // Within the mask KVM decides field by field; its rule is "no more than the host has",
         // which holds surely where every changed field went down.
         Accepts::Writable(_) if every_nibble_not_above(value, own) => Answer::YES,

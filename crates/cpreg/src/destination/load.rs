@@ -255,7 +255,9 @@ impl Play<'_> {
             self.load.loads = None;
             self.load.complete = false;
         }
-        self.load.lost.extend(merged.lost.into_iter().map(|id| (number, id)));
+        self.load
+            .lost
+            .extend(merged.lost.into_iter().map(|id| (number, id)));
         Section::Loaded(writes)
     }
 
@@ -289,7 +291,9 @@ impl Play<'_> {
                             merged.fails = false;
                         }
                         Generation::Named | Generation::Tolerant => {
-                            self.load.events.push(Event::OnlyInInput { vcpu: number, id });
+                            self.load
+                                .events
+                                .push(Event::OnlyInInput { vcpu: number, id });
                             failed.push(id);
                             merged.fails = true;
                         }
@@ -297,8 +301,9 @@ impl Play<'_> {
                 }
                 (theirs, Some(id)) if theirs.is_none_or(|theirs| id < theirs) => {
                     own.next();
-                    let tolerated =
-                        self.generation == Generation::Tolerant && self.kvm && qemu_tolerates_missing(id);
+                    let tolerated = self.generation == Generation::Tolerant
+                        && self.kvm
+                        && qemu_tolerates_missing(id);
                     if self.generation != Generation::LengthChecked && !tolerated {
                         self.load.events.push(Event::Missing { vcpu: number, id });
                     }
@@ -374,7 +379,12 @@ impl Play<'_> {
                 continue;
             };
             let answer = accept::takes(self.destination, host, register, value);
-            writes.note(number, register.id, answer, Some((value, register.value.as_ref())));
+            writes.note(
+                number,
+                register.id,
+                answer,
+                Some((value, register.value.as_ref())),
+            );
         }
         writes
     }
@@ -390,7 +400,9 @@ impl Play<'_> {
     fn fail(&mut self, number: usize, step: Step, written: &[Writes]) {
         self.load.loads = Some(false);
         if self.generation == Generation::LengthChecked {
-            self.load.events.push(Event::SectionFailed { vcpu: number, step });
+            self.load
+                .events
+                .push(Event::SectionFailed { vcpu: number, step });
         }
         if self.kvm {
             // What an earlier vCPU's unknown values come to is said here as well.
@@ -415,7 +427,9 @@ impl Play<'_> {
                 None => {}
             }
         }
-        self.load.events.push(Event::LoadFailed { vcpu: number, step });
+        self.load
+            .events
+            .push(Event::LoadFailed { vcpu: number, step });
     }
 }
 

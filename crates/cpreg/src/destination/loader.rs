@@ -114,8 +114,7 @@ impl Loader {
 /// What QEMU 11.1's own table does with a register that only one side has, under KVM
 /// (QEMU commits 113ed8e53c and 6dd8be31f8).
 pub(super) fn qemu_tolerates_in_input(id: RegisterId, value: Option<u64>) -> bool {
-    QEMU_EITHER_SIDE.contains(&id)
-        || (id == RegisterId::VENDOR_HYP_BMAP_2 && value == Some(0))
+    QEMU_EITHER_SIDE.contains(&id) || (id == RegisterId::VENDOR_HYP_BMAP_2 && value == Some(0))
 }
 
 /// As [`qemu_tolerates_in_input`], for a register that only the destination has.

@@ -159,7 +159,13 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
 }
 
 /// Enters a proposal; of several for one register the one that changes the most bits of it is the one that satisfies all.
-fn note(proposals: &mut Vec<Adjustment>, number: usize, vcpu: &Vcpu, register: RegisterId, to: u64) {
+fn note(
+    proposals: &mut Vec<Adjustment>,
+    number: usize,
+    vcpu: &Vcpu,
+    register: RegisterId,
+    to: u64,
+) {
     let Some(from) = vcpu.registers.get_u64(register) else {
         return;
     };

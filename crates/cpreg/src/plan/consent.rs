@@ -45,7 +45,9 @@ pub struct Set {
 
 impl Consents {
     pub(super) fn ignores(&self, register: RegisterId) -> Option<&Ignore> {
-        self.ignore.iter().find(|ignore| ignore.register == register)
+        self.ignore
+            .iter()
+            .find(|ignore| ignore.register == register)
     }
 
     pub(super) fn accepts(&self, adjustment: &Adjustment) -> bool {

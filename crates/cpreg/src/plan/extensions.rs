@@ -4,7 +4,9 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::merge::Question;
-use super::{ExtensionAction, ExtensionDecision, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange};
+use super::{
+    ExtensionAction, ExtensionDecision, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
+};
 use crate::destination::extension::{self, Fate};
 use crate::destination::{HostVcpu, Knowledge, Loader};
 use crate::vm::{Content, Extension, Vcpu};

@@ -35,11 +35,9 @@ pub(super) fn disagreements(vm: &Vm) -> Vec<RegisterId> {
         .filter(|(id, _)| Kind::of(*id).scope() == Scope::Vm);
     shared
         .filter(|(id, value)| {
-            others.iter().any(|vcpu| {
-                vcpu.registers
-                    .get(*id)
-                    .is_some_and(|other| other != *value)
-            })
+            others
+                .iter()
+                .any(|vcpu| vcpu.registers.get(*id).is_some_and(|other| other != *value))
         })
         .map(|(id, _)| id)
         .collect()
@@ -89,9 +87,7 @@ pub(super) fn registers(
         let (source, register) = match ids {
             (None, None) => return decisions,
             (Some(theirs), Some(ours)) if theirs == ours => (arrived.next(), listed.next()),
-            (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => {
-                (arrived.next(), None)
-            }
+            (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => (arrived.next(), None),
             _ => (None, listed.next()),
         };
         if let Some(decision) = judge.register(source, register) {
@@ -168,8 +164,7 @@ impl Judge<'_> {
         let tolerances = self.question.tolerances;
         let number = tolerances.find(id, difference, self.question.destination.accelerator)?;
         let entry = &tolerances.entries()[number];
-        let holds =
-            entry.handling != Handling::Refuse && entry.condition.holds(self.situation(id));
+        let holds = entry.handling != Handling::Refuse && entry.condition.holds(self.situation(id));
         Some((number, holds, entry.handling))
     }
 
@@ -193,9 +188,7 @@ impl Judge<'_> {
             return verdict;
         }
         match self.tolerance(id, Difference::OnlyInInput) {
-            Some((entry, true, _)) => {
-                (Action::Ignore, Knowledge::Proven, Reason::Tolerated(entry))
-            }
+            Some((entry, true, _)) => (Action::Ignore, Knowledge::Proven, Reason::Tolerated(entry)),
             Some((entry, false, _)) => refuse(Knowledge::Proven, Reason::NotTolerated(entry)),
             None => refuse(Knowledge::Proven, Reason::OnlyInInput),
         }
@@ -242,11 +235,7 @@ impl Judge<'_> {
                 Knowledge::Inferred,
                 Reason::OnlyAtDestination,
             ),
-            _ => (
-                Action::Undecided,
-                Knowledge::Unknown,
-                Reason::ResetUnknown,
-            ),
+            _ => (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown),
         }
     }
 

@@ -253,25 +253,30 @@ impl Plan {
 
     /// The decisions with the vCPUs that share each, ascending by register.
     pub fn decisions(&self) -> Vec<(VcpuSet, &Decision)> {
-        group(
-            self.vcpus.iter().map(|vcpu| &vcpu.decisions),
-            |decision| decision.register,
-        )
+        group(self.vcpus.iter().map(|vcpu| &vcpu.decisions), |decision| {
+            decision.register
+        })
     }
 
     /// The decisions about extensions with the vCPUs that share each, ascending by name.
     pub fn extensions(&self) -> Vec<(VcpuSet, &ExtensionDecision)> {
-        group(
-            self.vcpus.iter().map(|vcpu| &vcpu.extensions),
-            |decision| decision.name.clone(),
-        )
+        group(self.vcpus.iter().map(|vcpu| &vcpu.extensions), |decision| {
+            decision.name.clone()
+        })
     }
 }
 
 fn outcome_of(vcpus: &[VcpuPlan]) -> Outcome {
     let outcomes = vcpus.iter().flat_map(|vcpu| {
-        let registers = vcpu.decisions.iter().map(|decision| decision.action.outcome());
-        registers.chain(vcpu.extensions.iter().map(|decision| decision.action.outcome()))
+        let registers = vcpu
+            .decisions
+            .iter()
+            .map(|decision| decision.action.outcome());
+        registers.chain(
+            vcpu.extensions
+                .iter()
+                .map(|decision| decision.action.outcome()),
+        )
     });
     outcomes.fold(Outcome::Ready, |worst, outcome| match (worst, outcome) {
         (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,

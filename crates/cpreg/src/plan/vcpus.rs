@@ -25,10 +25,7 @@ impl VcpuSet {
             return;
         }
         let joins_left = at > 0 && self.ranges[at - 1].1 + 1 == vcpu;
-        let joins_right = self
-            .ranges
-            .get(at)
-            .is_some_and(|range| range.0 == vcpu + 1);
+        let joins_right = self.ranges.get(at).is_some_and(|range| range.0 == vcpu + 1);
         match (joins_left, joins_right) {
             (true, true) => {
                 self.ranges[at - 1].1 = self.ranges[at].1;

@@ -108,15 +108,22 @@ fn controls() -> Vec<Tolerance> {
     ];
     const PSCI_ADVICE: &str = "start the VM on the source with a PSCI version that all hosts have: -cpu host,kvm-psci-version=1.1 (QEMU 11.0 and later)";
     const BITMAPS: &[Change] = &[
-        change("v5.19", "05714cab7d63", "STD_BMAP listed; all services offered by default"),
+        change(
+            "v5.19",
+            "05714cab7d63",
+            "STD_BMAP listed; all services offered by default",
+        ),
         change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
         change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
     ];
-    const BITMAP_ADVICE: &str =
-        "clear the services that the destination cannot know in this register on the source, before the guest first runs";
+    const BITMAP_ADVICE: &str = "clear the services that the destination cannot know in this register on the source, before the guest first runs";
     const MITIGATIONS: &[Change] = &[
         change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
-        change("v5.18", "a5905d6af492", "WORKAROUND_3 listed, in stable kernels as well"),
+        change(
+            "v5.18",
+            "a5905d6af492",
+            "WORKAROUND_3 listed, in stable kernels as well",
+        ),
     ];
     let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
         visible: visible(Severity::Low, what),
@@ -133,7 +140,10 @@ fn controls() -> Vec<Tolerance> {
         only_in_input(
             &[Id::PSCI_VERSION],
             Category::Control,
-            Condition::Value { mask: u64::MAX, expected: 0x2 },
+            Condition::Value {
+                mask: u64::MAX,
+                expected: 0x2,
+            },
             "a kernel without the register shows PSCI 0.2",
             PSCI_ADVICE,
             PSCI,
@@ -218,7 +228,11 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             Condition::MonitorsUnused,
             "kernels up to v5.10 list the performance monitors of VMs that have none; the VM there has none, and every one of them still holds what it held at reset",
             "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the source (pmu=off)",
-            &[change("v5.12", "11663111cd49", "listed only where the VM has a PMU")],
+            &[change(
+                "v5.12",
+                "11663111cd49",
+                "listed only where the VM has a PMU",
+            )],
         )
     };
     vec![
@@ -235,7 +249,11 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             "take the feature away on the source before the guest first runs, or move it to a host that has it",
             &[
                 change("v6.5", "fbff56068232", "listed for every guest"),
-                change("v6.13", "0fcb4eea5345", "listed only where ID_AA64MMFR3_EL1.TCRX says so"),
+                change(
+                    "v6.13",
+                    "0fcb4eea5345",
+                    "listed only where ID_AA64MMFR3_EL1.TCRX says so",
+                ),
                 change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
@@ -247,7 +265,11 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             "take the feature away on the source before the guest first runs, or move it to a host that has it",
             &[
                 change("v6.5", "86f9de9db178", "listed for every guest"),
-                change("v6.13", "a68cddbe47ef", "listed only where ID_AA64MMFR3_EL1.S1PIE says so"),
+                change(
+                    "v6.13",
+                    "a68cddbe47ef",
+                    "listed only where ID_AA64MMFR3_EL1.S1PIE says so",
+                ),
                 change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
@@ -258,7 +280,11 @@ fn listed_by_mistake() -> Vec<Tolerance> {
 // ---- missing by mistake: it should have been listed, and newer kernels do
 
 fn missing_by_mistake() -> Vec<Tolerance> {
-    const LOCK: &[Change] = &[change("v5.18", "d42e26716d03", "listed; reset value 0x8, unlocked")];
+    const LOCK: &[Change] = &[change(
+        "v5.18",
+        "d42e26716d03",
+        "listed; reset value 0x8, unlocked",
+    )];
     const PHYSICAL_TIMER: &[Change] = &[change("v6.4", "680232a94c12", "listed for every guest")];
     vec![
         only_in_input(
@@ -320,8 +346,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
 // ---- new: comes with something that the older host has not
 
 fn new() -> Vec<Tolerance> {
-    const TAKE_AWAY: &str =
-        "take the feature away on the source before the guest first runs, or move it to a host that has it";
+    const TAKE_AWAY: &str = "take the feature away on the source before the guest first runs, or move it to a host that has it";
     // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not looked at.
     const OVERLAYS_UNUSED: Condition = Condition::Other {
         register: Id::TCR2_EL1,
@@ -340,7 +365,11 @@ fn new() -> Vec<Tolerance> {
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
             TAKE_AWAY,
-            &[change("v6.17", "81fbef164766", "listed where ID_AA64MMFR3_EL1.SCTLRX says so, which is new by default")],
+            &[change(
+                "v6.17",
+                "81fbef164766",
+                "listed where ID_AA64MMFR3_EL1.SCTLRX says so, which is new by default",
+            )],
         ),
         only_in_input(
             &[Id::FPMR],
@@ -353,7 +382,11 @@ fn new() -> Vec<Tolerance> {
             },
             "the guest has not got the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
             TAKE_AWAY,
-            &[change("v6.12", "ef3be86021c3", "listed where ID_AA64PFR2_EL1.FPMR says so")],
+            &[change(
+                "v6.12",
+                "ef3be86021c3",
+                "listed where ID_AA64PFR2_EL1.FPMR says so",
+            )],
         ),
         only_in_input(
             &[Id::POR_EL0, Id::POR_EL1],
@@ -366,7 +399,11 @@ fn new() -> Vec<Tolerance> {
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
             TAKE_AWAY,
-            &[change("v6.12", "", "listed where ID_AA64MMFR3_EL1.S1POE says so")],
+            &[change(
+                "v6.12",
+                "",
+                "listed where ID_AA64MMFR3_EL1.S1POE says so",
+            )],
         ),
         only_in_input(
             &[Id::PMMIR_EL1],
@@ -374,7 +411,11 @@ fn new() -> Vec<Tolerance> {
             equals(0),
             "zero describes nothing of the machine, which is what a guest reads where the register is not listed",
             "start the VM on the source without PMU_V3_STRICT",
-            &[change("v7.3", "453f6ff04b8d", "listed for every VM with a PMU; 0 unless PMU_V3_STRICT")],
+            &[change(
+                "v7.3",
+                "453f6ff04b8d",
+                "listed for every VM with a PMU; 0 unless PMU_V3_STRICT",
+            )],
         ),
     ]
 }

@@ -1,4 +1,6 @@
 //! TCG.
 use super::Tolerance;
 use alloc::vec::Vec;
-pub(super) fn built_in() -> Vec<Tolerance> { Vec::new() }
+pub(super) fn built_in() -> Vec<Tolerance> {
+    Vec::new()
+}

@@ -197,6 +197,9 @@ impl Stream {
             }
             _ => None,
         };
+        if let Some(description) = &description {
+            fits(&layout, description)?;
+        }
         let opened = Opened::FromTheFront { reason: None };
         Self::assemble(source, length, layout, description, opened)
     }
@@ -234,7 +237,7 @@ impl Stream {
         description: Option<Description>,
         opened: Opened,
     ) -> Result<Self, Error> {
-        let mut cpus = Vec::new();
+        let mut cpus: Vec<Cpu> = Vec::new();
         let mut run_state = None;
         let described: HashMap<u32, &StateDescription> = description
             .iter()
@@ -243,6 +246,17 @@ impl Stream {
             .collect();
         for section in &layout.sections {
             if section.name == cpu::NAME {
+                // Numbered in the order of their creation, none left out.
+                if section.instance as usize != cpus.len() {
+                    return Err(Error::malformed(
+                        section.range.start,
+                        format!(
+                            "cpu {} where cpu {} must stand",
+                            section.instance,
+                            cpus.len()
+                        ),
+                    ));
+                }
                 let described = described.get(&section.instance).copied();
                 cpus.push(read_cpu(source, section, described)?);
             } else if section.name == translate::GLOBAL_STATE {
@@ -374,6 +388,41 @@ impl Stream {
     /// Whether the guest had not run yet: only then do the registers hold their reset values.
     pub fn is_prelaunch(&self) -> bool {
         self.run_state() == Some("prelaunch")
+    }
+}
+
+/// Refuses sections that are not the described ones.
+///
+/// Where device state happens to look like the end of its section, the reading from the front can be
+/// wrong and still be without contradiction. Only `cpu` sections, which are measured, may have another
+/// length than described: whoever edits a stream need not mend the description.
+fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
+    let fault = |at: u64, name: &str| {
+        Err(Error::new(
+            ErrorKind::Disagreement,
+            "the sections are not those that the description lists",
+        )
+        .at(at)
+        .within(name)
+        .hint(format!(
+            "the stream is damaged; if it is the description alone, cut the file to {} bytes: QEMU \
+             does not read it",
+            layout.end
+        )))
+    };
+    for (section, device) in layout.sections.iter().zip(&description.devices) {
+        let same = section.name == device.name
+            && section.instance == device.instance
+            && (section.name == cpu::NAME
+                || section.payload.end - section.payload.start == device.size);
+        if !same {
+            return fault(section.range.start, &section.name);
+        }
+    }
+    if layout.sections.len() == description.devices.len() {
+        Ok(())
+    } else {
+        fault(layout.end, "description")
     }
 }
 

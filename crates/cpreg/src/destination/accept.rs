@@ -86,7 +86,7 @@ impl Acceptor {
             return answer;
         }
         match self.accelerator {
-            Some(Accelerator::Tcg) => tcg::takes(self, register, value),
+            Some(Accelerator::Tcg) => tcg::takes(self, host, register, value),
             Some(Accelerator::Kvm) => kvm_takes(host, register, value),
             Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
                 Kind::Storage => Answer::YES,

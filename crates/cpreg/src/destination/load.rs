@@ -380,7 +380,7 @@ impl Play<'_> {
             }
             let Some(value) = arrived(register.id) else {
                 if !self.kvm {
-                    let answer = accept::tcg::takes_nothing(self.acceptor, register);
+                    let answer = accept::tcg::takes_nothing(self.acceptor, host, register);
                     writes.note(number, register.id, answer, None);
                 }
                 continue;

@@ -209,7 +209,7 @@ fn nearest(
     let register = host.get(decision.register)?;
     let own = register.value.as_ref().and_then(Value::as_u64)?;
     if question.destination.accelerator == Some(Accelerator::Tcg) {
-        return tcg::nearest(question.destination.acceptor(), register, planned)
+        return tcg::nearest(question.destination.acceptor(), host, register, planned)
             .filter(|to| *to != planned);
     }
     let to = match (Kind::of(decision.register), &register.accepts) {

@@ -7,6 +7,7 @@
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
+//! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
 // A task runner talks to the person who started it.
@@ -14,6 +15,7 @@
 
 mod gen_registers;
 mod qemus;
+mod recorded;
 mod tools;
 
 use std::env;
@@ -31,6 +33,7 @@ Usage: cargo xtask TASK
 
   qemus    fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
   gen-registers [--check]    make the register tables from data/, or see that they are current
+  recorded FOLDER    make tests/fixtures/recorded out of a folder of recorded streams and outcomes
 ";
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)
         }
+        ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

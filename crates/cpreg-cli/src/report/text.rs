@@ -95,9 +95,13 @@ fn decisions(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
         .filter(|(_, decision)| all || !goes_without_saying(decision))
         .collect();
     rows.sort_by_key(|(_, decision)| (weight(&decision.action), decision.register));
-    for (vcpus, decision) in &rows {
+    let (ignored, others): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|(_, decision)| decision.action == Action::Ignore);
+    for (vcpus, decision) in others {
         print_decision(printer, answer, vcpus, decision);
     }
+    print_ignored(printer, answer, &ignored);
     let extensions = answer.check.plan.extensions();
     for (vcpus, decision) in &extensions {
         let silent = matches!(
@@ -218,7 +222,14 @@ fn print_decision(
             .map(|(source, host)| field_changes(id, source, host)),
         _ => None,
     };
-    if let Some(fields) = differing.filter(|fields| !fields.is_empty()) {
+    let proposed = answer
+        .check
+        .plan
+        .proposed
+        .iter()
+        .any(|adjustment| adjustment.register == id);
+    // A proposal shows the fields.
+    if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed) {
         printer.line(format_args!("           {}", fields.join(", ")));
     }
     if matches!(decision.action, Action::Refuse | Action::Undecided)
@@ -228,6 +239,37 @@ fn print_decision(
             "           {}: {advice}",
             styled(style::HINT, "do")
         ));
+    }
+}
+
+/// What is ignored for one reason stands together.
+fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for (vcpus, decision) in rows {
+        let id = decision.register;
+        let value = decision
+            .source
+            .as_ref()
+            .map(|value| answer.printing.describe(id, value))
+            .unwrap_or_default();
+        let text = format!(
+            "{} {value}{}",
+            styled(style::NAME, answer.printing.name(id)),
+            on_vcpus(answer, vcpus)
+        );
+        let reason = decision.reason.display(answer.tolerances).to_string();
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, texts)) => texts.push(text),
+            None => reasons.push((reason, vec![text])),
+        }
+    }
+    for (reason, texts) in reasons {
+        printer.line(format_args!(
+            "  {}  {}",
+            styled(style::GOOD, "ignored"),
+            texts.join(", ")
+        ));
+        printer.line(format_args!("           {reason}"));
     }
 }
 

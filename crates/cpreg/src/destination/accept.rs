@@ -82,6 +82,11 @@ impl Destination {
 impl Acceptor {
     /// Whether `value` is taken for a register of the vCPU `host`.
     pub fn takes(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+        if self.accelerator == Some(Accelerator::Tcg)
+            && tcg::lacks_fixed_bits(self, register.id, value)
+        {
+            return Answer::NO;
+        }
         if let Some(answer) = takes_kept(register, value) {
             return answer;
         }

@@ -269,8 +269,55 @@ fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleCha
             enter(&mut changes, number, change);
         }
     }
+    for change in unlisted(question, vcpus) {
+        changes.push(change);
+    }
     changes.sort_by(|a, b| b.severity.cmp(&a.severity));
     changes
+}
+
+/// What an emulated CPU is that no list holds, so that it changes unseen when the rest changes.
+const UNLISTED_BY_TCG: [RegisterId; 6] = [
+    RegisterId::MIDR_EL1,
+    RegisterId::ID_PFR1_EL1,
+    RegisterId::ID_AA64PFR0_EL1,
+    RegisterId::ID_AA64ISAR0_EL1,
+    RegisterId::DCZID_EL0,
+    CCSIDR_EL1,
+];
+
+const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
+
+/// An emulated CPU that differs in its ID registers differs in those that are not listed, too, and nothing tells how.
+fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    let differs = question.destination.accelerator == Some(Accelerator::Tcg)
+        && vcpus.iter().any(|vcpu| {
+            vcpu.decisions.iter().any(|decision| {
+                matches!(decision.action, Action::Set(_))
+                    && severity::is_identification(decision.register)
+            })
+        });
+    if !differs {
+        return Vec::new();
+    }
+    let listed = |id| {
+        let mut lists = question.destination.vcpus.iter();
+        lists.any(|host| host.get(id).is_some())
+    };
+    let hidden = UNLISTED_BY_TCG.into_iter().filter(|id| !listed(*id));
+    hidden
+        .map(|id| VisibleChange {
+            vcpus: (0..vcpus.len()).collect(),
+            register: Some(id),
+            field: None,
+            from: None,
+            to: None,
+            severity: Severity::Low,
+            what: Cow::Borrowed(
+                "no list holds it; where the CPUs differ the guest reads the destination's",
+            ),
+        })
+        .collect()
 }
 
 fn enter(changes: &mut Vec<VisibleChange>, vcpu: usize, change: VisibleChange) {

@@ -218,6 +218,18 @@ fn aarch32(register: Coprocessor) -> Writable {
     }
 }
 
+/// QEMU up to 7.2 reads SCR_EL3 back with bits 4 and 5 set, so it does not even take what 5.2 itself saves.
+pub(super) fn lacks_fixed_bits(acceptor: Acceptor, id: RegisterId, value: &Value) -> bool {
+    id == SCR_EL3
+        && acceptor.version() <= Some(Version::new(7, 2))
+        && acceptor.version().is_some()
+        && value
+            .as_u64()
+            .is_some_and(|value| value & SCR_FIXED != SCR_FIXED)
+}
+
+const SCR_FIXED: u64 = 0x30;
+
 fn has_el3(host: &HostVcpu) -> bool {
     host.get(SCR_EL3).is_some()
 }
@@ -304,6 +316,9 @@ pub(crate) fn nearest(
     if register.id == RegisterId::PMCR_EL0 {
         const COUNTERS: u64 = 0x1f << 11;
         return Some(value & !COUNTERS | own & COUNTERS);
+    }
+    if lacks_fixed_bits(acceptor, register.id, &Value::Small(value)) {
+        return Some(value | SCR_FIXED);
     }
     match writable(acceptor, has_el3(host), register.id) {
         Writable::All => Some(value),

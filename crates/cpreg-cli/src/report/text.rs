@@ -9,7 +9,7 @@ use cpreg::register::Value;
 use cpreg::vm::Content;
 
 use super::check::{Answer, SCOPE, meaning};
-use super::value::field_changes;
+use super::value::{advice, field_changes};
 use crate::printer::{Printer, style, styled};
 
 /// Prints the whole report. `all`: also what is simply copied.
@@ -207,9 +207,8 @@ fn print_decision(
         styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
     ));
     let certainty = match decision.knowledge {
-        Knowledge::Proven => "",
         Knowledge::Inferred => " (inferred)",
-        Knowledge::Unknown => " (unknown)",
+        Knowledge::Proven | Knowledge::Unknown => "",
     };
     printer.line(format_args!(
         "           {}{certainty}",
@@ -233,7 +232,7 @@ fn print_decision(
         printer.line(format_args!("           {}", fields.join(", ")));
     }
     if matches!(decision.action, Action::Refuse | Action::Undecided)
-        && let Some(advice) = decision.reason.advice(answer.tolerances)
+        && let Some(advice) = advice(decision, answer.tolerances)
     {
         printer.line(format_args!(
             "           {}: {advice}",
@@ -422,24 +421,51 @@ const MOST_WORDS: usize = 6;
 
 fn loaders(printer: &mut Printer, answer: &Answer<'_>) {
     printer.line("on its own, without cpreg");
+    // Generations behave alike: what several would do stands once.
+    let mut groups: Vec<(Vec<&Foretold>, Vec<String>)> = Vec::new();
     for foretold in &answer.check.loaders {
-        loader(printer, answer, foretold);
+        let words = answer.words(foretold.loader, &foretold.load);
+        match groups.last_mut() {
+            Some((alike, same_words))
+                if *same_words == words
+                    && alike[0].load.loads == foretold.load.loads
+                    && alike[0].load.knowledge == foretold.load.knowledge
+                    && alike[0].load.lost == foretold.load.lost =>
+            {
+                alike.push(foretold);
+            }
+            _ => groups.push((vec![foretold], words)),
+        }
+    }
+    for (alike, words) in &groups {
+        print_loaders(printer, answer, alike, words);
     }
     printer.line("");
 }
 
-fn loader(printer: &mut Printer, answer: &Answer<'_>, foretold: &Foretold) {
-    let load = &foretold.load;
+fn print_loaders(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    alike: &[&Foretold],
+    words: &[String],
+) {
+    let load = &alike[0].load;
     let outcome = match load.loads {
         Some(true) => styled(style::GOOD, "loads"),
         Some(false) => styled(style::BAD, "fails"),
         None => styled(style::DOUBT, "unknown"),
     };
-    let own = if foretold.is_destinations {
-        ", the destination's"
-    } else {
-        ""
-    };
+    let versions: Vec<_> = alike
+        .iter()
+        .map(|foretold| {
+            let own = if foretold.is_destinations {
+                " (the destination's)"
+            } else {
+                ""
+            };
+            format!("{}{own}", foretold.loader.version)
+        })
+        .collect();
     let lost: Vec<_> = load
         .lost
         .iter()
@@ -448,15 +474,17 @@ fn loader(printer: &mut Printer, answer: &Answer<'_>, foretold: &Foretold) {
     let lost = if lost.is_empty() {
         String::new()
     } else {
-        format!("; loses {} in silence", lost.join(", "))
+        format!("; drops {} without a word", lost.join(", "))
+    };
+    let knowledge = match load.loads {
+        Some(_) => format!(" ({})", load.knowledge),
+        None => String::new(),
     };
     printer.line(format_args!(
-        "  {} {}{own}: {outcome} ({}){lost}",
-        foretold.loader.program.name().to_uppercase(),
-        foretold.loader.version,
-        load.knowledge
+        "  {} {}: {outcome}{knowledge}{lost}",
+        alike[0].loader.program.name().to_uppercase(),
+        versions.join(", "),
     ));
-    let words = answer.words(foretold.loader, load);
     for line in words.iter().take(MOST_WORDS) {
         printer.line(styled(style::ASIDE, format_args!("    {line}")));
     }

@@ -141,7 +141,7 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
         let planned = merge::planned(question, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
-                Reason::ValueNotTaken | Reason::ValueUnknown | Reason::NotTolerated(_) => {
+                Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
                     nearest(question, host, decision, planned.get_u64(decision.register))
                         .map(|to| (decision.register, to))
                 }

@@ -289,7 +289,12 @@ impl Judge<'_> {
             Some(false) => self.not_taken(register, knowledge),
             None => match self.user_ignores(id) {
                 Some((Action::Ignore, ..)) => self.ignored_in_both(register),
-                _ => (Action::Undecided, knowledge, Reason::ValueUnknown),
+                _ => {
+                    let entry = self
+                        .tolerance(id, Difference::ValueNotTaken)
+                        .map(|(entry, ..)| entry);
+                    (Action::Undecided, knowledge, Reason::ValueUnknown(entry))
+                }
             },
         }
     }

@@ -42,7 +42,7 @@ pub struct Tolerance {
     pub category: Category,
     /// Why it is harmless when the condition holds.
     pub reason: Cow<'static, str>,
-    /// What to do when it does not hold.
+    /// What to do when it does not hold; `{host}` stands for the destination's value.
     pub advice: Cow<'static, str>,
     /// What happened to the register, when.
     pub history: Vec<Change>,

@@ -64,27 +64,38 @@ impl Words {
                 "Could not set register {}: unknown to KVM",
                 register_name(*id, self.accelerator)
             ),
-            Event::SectionFailed { vcpu, .. } => {
+            Event::SectionFailed { vcpu } => {
                 format!("error while loading state for instance {vcpu:#x} of device 'cpu'")
             }
-            Event::LoadFailed { vcpu, step } => self.load_failed(*vcpu, *step),
+            Event::LoadFailed { vcpu, step } => self.load_failed(*vcpu, step),
+            // Its line number is that of one release.
+            Event::Abort { .. } if self.loader.version == Version::new(10, 0) => {
+                "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems || !size' failed."
+                    .to_owned()
+            }
             Event::PutFailed => "Failed to put registers after init: Invalid argument".to_owned(),
             _ => return Vec::new(),
         };
         vec![line]
     }
 
-    fn load_failed(&self, vcpu: usize, step: Step) -> String {
-        match (self.loader.version >= NAMES_REGISTERS, step) {
-            (false, Step::Fields) => "load of migration failed: Invalid argument".to_owned(),
-            (false, Step::Registers) => {
-                "load of migration failed: Operation not permitted".to_owned()
-            }
-            (true, _) => format!(
-                "load of migration failed: Invalid argument: error while loading state for instance {vcpu:#x} of device 'cpu': \
-                 post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
-            ),
+    fn load_failed(&self, vcpu: usize, step: &Step) -> String {
+        if self.loader.version >= NAMES_REGISTERS {
+            let why = match step {
+                Step::Extension(name) => format!("VM subsection '{name}' in 'cpu' does not exist"),
+                _ => "post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
+                    .to_owned(),
+            };
+            return format!(
+                "load of migration failed: Invalid argument: error while loading state for instance {vcpu:#x} of device 'cpu': {why}"
+            );
         }
+        let why = match step {
+            Step::Fields => "Invalid argument",
+            Step::Registers => "Operation not permitted",
+            Step::Extension(_) => "No such file or directory",
+        };
+        format!("load of migration failed: {why}")
     }
 }
 
@@ -97,14 +108,17 @@ fn bare_hex(value: Option<&Value>) -> String {
 
 /// A register as QEMU 11 names it.
 ///
-/// Under TCG it prints its internal key: the low 32 bits, with bit 28 set for AArch64.
+/// Under TCG it prints its internal key.
 pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
     let raw = id.raw();
-    let low = raw & 0xffff;
-    if accelerator == Accelerator::Tcg {
-        let aarch64 = if raw >> 56 == 0x60 { 1 << 28 } else { 0 };
-        return format!("system register {:#x}", raw & 0xffff_ffff | aarch64);
+    if accelerator != Accelerator::Kvm
+        && let Some(key) = id.qemu_key()
+    {
+        // It has one bank only, and marks it as the non-secure one.
+        let bank = if raw >> 56 == 0x40 { 1 << 29 } else { 0 };
+        return format!("system register {:#x}", key | bank);
     }
+    let low = raw & 0xffff;
     match raw >> 16 & 0xfff {
         0x13 => format!(
             "system register op0:{} op1:{} crn:{} crm:{} op2:{}",

@@ -105,6 +105,8 @@ fn names(which: &Which) -> Vec<String> {
     match which {
         Which::These(ids) => ids.iter().map(ToString::to_string).collect(),
         Which::CacheSizes => vec!["CCSIDR_EL1[0] to CCSIDR_EL1[13]".to_owned()],
+        Which::ImplementationDefined => vec!["implementation-defined registers".to_owned()],
+        Which::ReservedAArch32 => vec!["reserved AArch32 ID registers".to_owned()],
         Which::PerformanceMonitors => vec!["the performance monitors".to_owned()],
     }
 }
@@ -127,9 +129,17 @@ fn handling(handling: Handling) -> String {
     }
 }
 
-fn condition(condition: &Condition) -> String {
-    match condition {
+fn condition(of: &Condition) -> String {
+    match of {
         Condition::Always => String::new(),
+        Condition::Both(one, other) => {
+            let other = condition(other);
+            format!(
+                "{} and {}",
+                condition(one),
+                other.strip_prefix(", if ").unwrap_or(&other)
+            )
+        }
         Condition::Value { mask, expected } => {
             format!(", if it holds {}", masked(*mask, *expected))
         }

@@ -34,7 +34,7 @@ use std::ops::Range;
 use cpreg::register::RegisterId;
 
 use super::cursor::is_name;
-use super::element::{FOOTER, FOOTER_LENGTH, SUBSECTION, Section};
+use super::element::{FOOTER, SUBSECTION, Section};
 use super::vmdescription::StateDescription;
 use crate::error::{Error, Within};
 
@@ -294,9 +294,15 @@ impl Cpu {
             return Ok(end);
         }
         let at = offset + end as u64;
-        let left = (bytes.len() - end) as u64;
-        if left < FOOTER_LENGTH {
-            return Err(Error::truncated(at, at + left, FOOTER_LENGTH - left));
+        let left = bytes.len() - end;
+        // Mark, length, name, version.
+        let wanted = match bytes[end..] {
+            [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
+            _ => footer.len(),
+        };
+        if left < wanted {
+            let missing = (wanted - left) as u64;
+            return Err(Error::truncated(at, at + left as u64, missing));
         }
         Err(Error::malformed(
             at,

@@ -11,36 +11,55 @@
 //! | `scan` | device sections without a map |
 //! | `tail` | opening from the end, without reading RAM |
 //! | `front` | opening from the front, reading everything |
-//! | `edit` | changes of the CPU state, as replacements of byte ranges |
+//! | `edit`, `redescribe` | changes of the CPU state, and of the description |
+//! | `replacement` | [`Edit`]: byte ranges and what takes their place |
+//! | `copy` | bytes from file to file, as fast as the system can |
+//! | `new_file` | a file that has no name until it is complete |
+//! | `write`, `in_place` | an edit carried out on files, whole or not at all |
 //! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
 //!
 //! A complete file is opened from its end and a bounded part of it is read, whatever its RAM. A file
 //! without a description is read from the front. [`Stream::verify`] does both and compares.
 
+#[cfg(unix)]
+mod copy;
 mod cpu;
 mod cursor;
 mod edit;
 mod element;
 mod front;
+#[cfg(unix)]
+mod in_place;
 mod json;
 mod live;
+#[cfg(unix)]
+mod new_file;
 mod ram;
+mod redescribe;
+mod replacement;
 mod scan;
 mod source;
 mod tail;
 mod translate;
 mod vmdescription;
+#[cfg(unix)]
+mod write;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
 pub use cpu::{Cpu, Head, Subsection, Tail};
-pub use edit::{CpuEdit, Edit, Edited, ExtensionChange, Replacement, Segment};
+pub use edit::{CpuEdit, ExtensionChange};
 pub use element::{Command, CommandCode, Configuration, Section, SectionKind};
+#[cfg(unix)]
+pub use in_place::{Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
+pub use replacement::{Edit, Edited, Replacement, Segment};
 pub use source::{Counting, ReadAt};
 pub use translate::Accelerator;
+#[cfg(unix)]
+pub use write::{WriteOptions, write_new};
 
 use crate::error::{Error, ErrorKind, Within};
 use element::SectionHeader;
@@ -170,14 +189,17 @@ impl Stream {
         let length = cursor::length(source)?;
         let layout = front::read(source, length)?;
         let description = match layout.description.clone() {
-            Some(range) => {
+            // The loader does not read it; one that nobody can read stays as it is.
+            Some(range) if range.end - range.start <= tail::MOST_DESCRIPTION => {
                 let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                 let text = cursor::read_bytes(source, range.start, count)?;
-                // The loader does not read it; one that nobody can read stays as it is.
                 Description::parse(&text).ok()
             }
-            None => None,
+            _ => None,
         };
+        if let Some(description) = &description {
+            fits(&layout, description)?;
+        }
         let opened = Opened::FromTheFront { reason: None };
         Self::assemble(source, length, layout, description, opened)
     }
@@ -215,7 +237,7 @@ impl Stream {
         description: Option<Description>,
         opened: Opened,
     ) -> Result<Self, Error> {
-        let mut cpus = Vec::new();
+        let mut cpus: Vec<Cpu> = Vec::new();
         let mut run_state = None;
         let described: HashMap<u32, &StateDescription> = description
             .iter()
@@ -224,6 +246,17 @@ impl Stream {
             .collect();
         for section in &layout.sections {
             if section.name == cpu::NAME {
+                // Numbered in the order of their creation, none left out.
+                if section.instance as usize != cpus.len() {
+                    return Err(Error::malformed(
+                        section.range.start,
+                        format!(
+                            "cpu {} where cpu {} must stand",
+                            section.instance,
+                            cpus.len()
+                        ),
+                    ));
+                }
                 let described = described.get(&section.instance).copied();
                 cpus.push(read_cpu(source, section, described)?);
             } else if section.name == translate::GLOBAL_STATE {
@@ -355,6 +388,41 @@ impl Stream {
     /// Whether the guest had not run yet: only then do the registers hold their reset values.
     pub fn is_prelaunch(&self) -> bool {
         self.run_state() == Some("prelaunch")
+    }
+}
+
+/// Refuses sections that are not the described ones.
+///
+/// Where device state happens to look like the end of its section, the reading from the front can be
+/// wrong and still be without contradiction. Only `cpu` sections, which are measured, may have another
+/// length than described: whoever edits a stream need not mend the description.
+fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
+    let fault = |at: u64, name: &str| {
+        Err(Error::new(
+            ErrorKind::Disagreement,
+            "the sections are not those that the description lists",
+        )
+        .at(at)
+        .within(name)
+        .hint(format!(
+            "the stream is damaged; if it is the description alone, cut the file to {} bytes: QEMU \
+             does not read it",
+            layout.end
+        )))
+    };
+    for (section, device) in layout.sections.iter().zip(&description.devices) {
+        let same = section.name == device.name
+            && section.instance == device.instance
+            && (section.name == cpu::NAME
+                || section.payload.end - section.payload.start == device.size);
+        if !same {
+            return fault(section.range.start, &section.name);
+        }
+    }
+    if layout.sections.len() == description.devices.len() {
+        Ok(())
+    } else {
+        fault(layout.end, "description")
     }
 }
 

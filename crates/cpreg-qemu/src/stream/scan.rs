@@ -130,7 +130,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn at(&self, at: u64, frames: &[Frame]) -> Result<Next, Error> {
+    fn at(&mut self, at: u64, frames: &[Frame]) -> Result<Next, Error> {
         let mut cursor = Cursor::new(self.source, at, self.end, NARROW);
         if cursor.at_end() {
             return Ok(if self.surroundings.package {
@@ -140,9 +140,14 @@ impl Scan<'_> {
             });
         }
         match self.element(&mut cursor, frames) {
-            // Whatever is wrong here, another end may be right.
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotArm) => Err(error),
-            Err(_) => Ok(Next::Nothing),
+            // Whatever is wrong here, another end of the section before may be right.
+            Err(error) => {
+                if error.kind() == ErrorKind::Truncated {
+                    self.remember(error);
+                }
+                Ok(Next::Nothing)
+            }
             Ok(next) => Ok(next),
         }
     }

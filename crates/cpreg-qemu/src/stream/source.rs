@@ -19,6 +19,12 @@ pub trait ReadAt {
     /// # Errors
     /// If they cannot all be read; then the content of `buffer` is unspecified.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The file behind the bytes, if they are all of a file: its content can be copied without
+    /// being read.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for &T {
@@ -28,6 +34,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buffer, offset)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        (**self).as_file()
     }
 }
 
@@ -79,6 +89,10 @@ impl ReadAt for File {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
     }
 }
 

@@ -26,7 +26,7 @@ use super::{Layout, LiveSection, live, require_arm};
 use crate::error::{Error, ErrorKind};
 
 /// A description is 6 KiB a vCPU and 10 KiB for the rest.
-const MOST_DESCRIPTION: u64 = 16 << 20;
+pub(crate) const MOST_DESCRIPTION: u64 = 16 << 20;
 /// The length must fit to the byte, so there is hardly ever more than one.
 const MOST_CANDIDATES: usize = 16;
 /// Padding comes from block sizes.

@@ -20,6 +20,7 @@
 
 use std::ops::Range;
 
+use super::cpu;
 use super::json::{Fault, Reader, TokenKind};
 
 /// The whole description.
@@ -36,7 +37,7 @@ pub(crate) struct DeviceDescription {
     pub(crate) version: Option<u32>,
     /// Bytes of its payload.
     pub(crate) size: u64,
-    /// What is in it; kept for `cpu` sections only.
+    /// What is in it; kept for `cpu` sections only, whose name comes first.
     pub(crate) state: Option<StateDescription>,
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct StateDescription {
     pub(crate) fields: Vec<FieldDescription>,
     /// Bytes of all fields, without subsections.
     pub(crate) fields_size: u64,
+    /// Bytes of all subsections, from their marks on.
+    subsections_size: u64,
     pub(crate) subsections: Vec<Self>,
     /// The object itself, with its braces.
     pub(crate) object: Range<usize>,
@@ -70,19 +73,9 @@ pub(crate) struct FieldDescription {
 }
 
 impl StateDescription {
-    /// Bytes on the wire of this as a subsection, from its mark to its last subsection's end.
-    fn subsection_size(&self) -> Option<u64> {
-        // The mark, the name's length, the name, the version.
-        (1 + 1 + self.name.len() as u64 + 4).checked_add(self.size()?)
-    }
-
     /// Bytes of all fields and subsections.
     pub(crate) fn size(&self) -> Option<u64> {
-        self.subsections
-            .iter()
-            .try_fold(self.fields_size, |sum, subsection| {
-                sum.checked_add(subsection.subsection_size()?)
-            })
+        self.fields_size.checked_add(self.subsections_size)
     }
 
     /// The field with this name.
@@ -204,8 +197,8 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
                 state.name = text(reader)?.0;
                 has_state = true;
             }
-            "fields" => parse_fields(reader, &mut state)?,
-            "subsections" => parse_subsections(reader, &mut state)?,
+            "fields" => parse_fields(reader, &mut state, is_cpu(name.as_ref()))?,
+            "subsections" => parse_subsections(reader, &mut state, is_cpu(name.as_ref()))?,
             _ => {
                 reader.skip_value()?;
             }
@@ -222,12 +215,21 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
         instance: instance.ok_or(fault)?,
         version,
         size,
-        state: (has_state && name == "cpu").then_some(state),
+        state: (has_state && name == cpu::NAME).then_some(state),
         name,
     })
 }
 
-fn parse_fields(reader: &mut Reader<'_>, state: &mut StateDescription) -> Result<(), Fault> {
+fn is_cpu(name: Option<&String>) -> bool {
+    name.is_some_and(|name| name == cpu::NAME)
+}
+
+/// Sums up the fields, and keeps them if they are asked for.
+fn parse_fields(
+    reader: &mut Reader<'_>,
+    state: &mut StateDescription,
+    keep: bool,
+) -> Result<(), Fault> {
     expect(reader, TokenKind::ArrayStart)?;
     while let Ok(start) = element(reader)? {
         let field = parse_field(reader, start)?;
@@ -236,7 +238,9 @@ fn parse_fields(reader: &mut Reader<'_>, state: &mut StateDescription) -> Result
             .checked_mul(field.count)
             .and_then(|size| size.checked_add(state.fields_size))
             .ok_or(Fault(start))?;
-        state.fields.push(field);
+        if keep {
+            state.fields.push(field);
+        }
     }
     Ok(())
 }
@@ -272,11 +276,27 @@ fn parse_field(reader: &mut Reader<'_>, start: usize) -> Result<FieldDescription
     }
 }
 
-fn parse_subsections(reader: &mut Reader<'_>, state: &mut StateDescription) -> Result<(), Fault> {
+fn parse_subsections(
+    reader: &mut Reader<'_>,
+    state: &mut StateDescription,
+    keep: bool,
+) -> Result<(), Fault> {
     let array = expect(reader, TokenKind::ArrayStart)?;
     loop {
         match element(reader)? {
-            Ok(start) => state.subsections.push(parse_subsection(reader, start)?),
+            Ok(start) => {
+                let subsection = parse_subsection(reader, start, keep)?;
+                // The mark, the name's length, the name, the version.
+                let header = 1 + 1 + subsection.name.len() as u64 + 4;
+                state.subsections_size = subsection
+                    .size()
+                    .and_then(|size| size.checked_add(header))
+                    .and_then(|size| size.checked_add(state.subsections_size))
+                    .ok_or(Fault(start))?;
+                if keep {
+                    state.subsections.push(subsection);
+                }
+            }
             Err(end) => {
                 state.subsections_array = Some(array..end);
                 return Ok(());
@@ -286,7 +306,11 @@ fn parse_subsections(reader: &mut Reader<'_>, state: &mut StateDescription) -> R
 }
 
 /// Nests no deeper than the reader lets arrays nest.
-fn parse_subsection(reader: &mut Reader<'_>, start: usize) -> Result<StateDescription, Fault> {
+fn parse_subsection(
+    reader: &mut Reader<'_>,
+    start: usize,
+    keep: bool,
+) -> Result<StateDescription, Fault> {
     let mut state = StateDescription::default();
     loop {
         let token = reader.next()?.ok_or(Fault(start))?;
@@ -296,14 +320,14 @@ fn parse_subsection(reader: &mut Reader<'_>, start: usize) -> Result<StateDescri
         }
         match reader.bytes(&token) {
             b"vmsd_name" => state.name = text(reader)?.0,
-            b"fields" => parse_fields(reader, &mut state)?,
-            b"subsections" => parse_subsections(reader, &mut state)?,
+            b"fields" => parse_fields(reader, &mut state, keep)?,
+            b"subsections" => parse_subsections(reader, &mut state, keep)?,
             _ => {
                 reader.skip_value()?;
             }
         }
     }
-    if state.name.is_empty() || state.size().is_none() {
+    if state.name.is_empty() {
         return Err(Fault(start));
     }
     Ok(state)

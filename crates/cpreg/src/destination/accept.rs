@@ -18,7 +18,9 @@
 pub mod tcg;
 
 use super::kernel::{self, Kind};
-use super::{Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge};
+use super::{
+    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge, Loader, Version,
+};
 use crate::register::{RegisterId, Value};
 
 /// Whether a value is taken.
@@ -58,32 +60,60 @@ impl Answer {
     }
 }
 
-/// Whether `destination` takes `value` for a register of its vCPU `host`.
-pub fn takes(
-    destination: &Destination,
-    host: &HostVcpu,
-    register: &HostRegister,
-    value: &Value,
-) -> Answer {
+/// Who would take a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Acceptor {
+    /// What runs the guest there.
+    pub accelerator: Option<Accelerator>,
+    /// The program that loads.
+    pub loader: Option<Loader>,
+}
+
+impl Destination {
+    /// Who would take a value here.
+    pub fn acceptor(&self) -> Acceptor {
+        Acceptor {
+            accelerator: self.accelerator,
+            loader: self.loader,
+        }
+    }
+}
+
+impl Acceptor {
+    /// Whether `value` is taken for a register of the vCPU `host`.
+    pub fn takes(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+        if let Some(answer) = takes_kept(register, value) {
+            return answer;
+        }
+        match self.accelerator {
+            Some(Accelerator::Tcg) => tcg::takes(self, register, value),
+            Some(Accelerator::Kvm) => kvm_takes(host, register, value),
+            Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
+                Kind::Storage => Answer::YES,
+                _ => Answer::Unknown,
+            },
+        }
+    }
+
+    fn version(self) -> Option<Version> {
+        self.loader.map(|loader| loader.version)
+    }
+}
+
+/// What has been seen of that register itself, whatever its kind.
+fn takes_kept(register: &HostRegister, value: &Value) -> Option<Answer> {
     if register.value.as_ref() == Some(value) {
-        return Answer::Taken(Knowledge::Proven);
+        return Some(Answer::Taken(Knowledge::Proven));
     }
-    if let Accepts::OneOf(values) = &register.accepts {
-        let known = value.as_u64().is_some_and(|value| values.contains(&value));
-        return if known {
-            Answer::Taken(Knowledge::Proven)
-        } else {
-            Answer::Refused(Knowledge::Proven)
-        };
-    }
-    match destination.accelerator {
-        Some(Accelerator::Tcg) => tcg::takes(destination, register, value),
-        Some(Accelerator::Kvm) => kvm_takes(host, register, value),
-        Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
-            Kind::Storage => Answer::YES,
-            _ => Answer::Unknown,
-        },
-    }
+    let Accepts::OneOf(values) = &register.accepts else {
+        return None;
+    };
+    let known = value.as_u64().is_some_and(|value| values.contains(&value));
+    Some(if known {
+        Answer::Taken(Knowledge::Proven)
+    } else {
+        Answer::Refused(Knowledge::Proven)
+    })
 }
 
 fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {

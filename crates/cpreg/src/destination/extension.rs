@@ -6,9 +6,10 @@
 //! | `cpu/serror`, `cpu/sve` | before 5.2 | when pending; when the vCPU has SVE |
 //! | `cpu/sme` | 7.0 | while SME state is live |
 //! | `cpu/vfp/fpcr_fpsr` | 9.1 | when FPCR or FPSR holds bits that FPSCR has not |
-//! | `cpu/wfxt-timer` | 9.1 | by 9.1 to 11.0 for CPUs with FEAT_WFxT, by 11.1 for all |
+//! | `cpu/wfxt-timer` | 9.1 | by 10.0 for CPUs with FEAT_WFxT, by 11.1 for all emulated ones |
 //! | `cpu/syndrome64`, `cpu/pstate64` | 10.2 | when the upper half is not zero |
 //! | `cpu/zt0`, `cpu/event` | 11.0 | when the vCPU has SME2; while the event register is set |
+//! | `cpu/fpmr` | 11.1 | when the vCPU has FEAT_FPMR |
 //! | `env.features` | up to 5.2 | always |
 //!
 //! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by 5.2.0, 7.2.22, 10.0.13 and 11.1.3.
@@ -31,7 +32,7 @@ pub enum Fate {
 }
 
 /// The first version that knows each subsection.
-const SINCE: [(&str, Version); 11] = [
+const SINCE: [(&str, Version); 12] = [
     ("cpu/vfp", Version::new(0, 0)),
     ("cpu/irq-line-state", Version::new(0, 0)),
     ("cpu/serror", Version::new(0, 0)),
@@ -43,6 +44,7 @@ const SINCE: [(&str, Version); 11] = [
     ("cpu/pstate64", Version::new(10, 2)),
     ("cpu/zt0", Version::new(11, 0)),
     ("cpu/event", Version::new(11, 0)),
+    ("cpu/fpmr", Version::new(11, 1)),
 ];
 
 /// The first version that gives every CPU a WFxT timer; before, the subsection kills a vCPU without one.
@@ -69,23 +71,30 @@ pub fn fate(
         None => Fate::Unknown,
         Some(since) if loader.version < since => Fate::Refused,
         Some(_) if extension.name == Extension::WFXT_TIMER => {
-            if loader.version >= WFXT_TIMER_FOR_ALL {
-                Fate::Loads
-            } else {
+            match loader.version {
+                version if version >= WFXT_TIMER_FOR_ALL => Fate::Loads,
                 // It has none to offer for this CPU.
-                Fate::Aborts
+                version if version < Version::new(11, 0) => Fate::Aborts,
+                _ => Fate::Unknown,
             }
         }
         Some(_) => Fate::Loads,
     }
 }
 
-/// Whether nothing is lost if the extension is left out: it says what holds anyway.
-pub fn is_idle(extension: &Extension) -> Option<bool> {
-    match &extension.content {
-        Content::Number(expiry) if extension.name == Extension::WFXT_TIMER => {
-            Some(*expiry == u64::MAX)
+/// Why nothing is lost if the extension is left out, or `None` if something is.
+pub fn idle(extension: &Extension) -> Option<&'static str> {
+    match (&*extension.name, &extension.content) {
+        (Extension::WFXT_TIMER, Content::Number(u64::MAX)) => {
+            Some("the timer is not running, which is what holds without it")
         }
+        // The list of registers holds both, and is written after the subsections.
+        ("cpu/vfp/fpcr_fpsr", _) => Some("the registers FPCR and FPSR hold the same"),
+        ("cpu/fpmr", Content::Bytes(bytes)) if bytes.iter().all(|byte| *byte == 0) => {
+            Some("the register holds zero, which is what holds without it")
+        }
+        // WFE does not wait in emulators that do not know it; under KVM the kernel keeps the event register to itself.
+        ("cpu/event", _) => Some("a program that does not know it never waits for an event"),
         _ => None,
     }
 }

@@ -7,15 +7,16 @@
 //! and writes the result; the first vCPU that fails ends the load. Under KVM all vCPUs are then written again, even
 //! after a failure, and a refusal there is fatal with other words.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::accept;
+use super::accept::{self, Acceptor};
 use super::extension::{self, Fate};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
 use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader};
 use crate::register::{RegisterId, Value};
-use crate::vm::{Vcpu, Vm};
+use crate::vm::{Extension, Vcpu, Vm};
 
 /// What a loader would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,26 +78,17 @@ pub enum Event {
         /// Which register.
         id: RegisterId,
     },
-    /// A subsection that it does not know.
-    UnknownExtension {
-        /// Which vCPU.
-        vcpu: usize,
-        /// The subsection.
-        name: alloc::borrow::Cow<'static, str>,
-    },
     /// It dies on a subsection.
     Abort {
         /// Which vCPU.
         vcpu: usize,
         /// The subsection.
-        name: alloc::borrow::Cow<'static, str>,
+        name: Cow<'static, str>,
     },
     /// The section of this vCPU did not load.
     SectionFailed {
         /// Which vCPU.
         vcpu: usize,
-        /// At which step.
-        step: Step,
     },
     /// The load as a whole failed.
     LoadFailed {
@@ -110,24 +102,42 @@ pub enum Event {
 }
 
 /// The step of loading one vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Reading the fields.
     Fields,
     /// Taking the registers over.
     Registers,
+    /// Reading a subsection that it does not know.
+    Extension(Cow<'static, str>),
+}
+
+/// Whether the loader can be one at that destination: under an emulator the list of registers is the program's own. Where
+/// nothing is known of what runs the guest there, nothing is known of any loader.
+pub fn could_be(loader: Loader, destination: &Destination) -> bool {
+    match (destination.accelerator, destination.vcpu(0)) {
+        (Some(Accelerator::Tcg), Some(host)) => accept::tcg::could_list(
+            loader,
+            |id| host.get(id).is_some(),
+            host.extension(Extension::FEATURES).is_some(),
+        ),
+        (accelerator, _) => accelerator.is_some(),
+    }
 }
 
 /// What the VM would come to in that loader, as it stands.
 pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
+    if !could_be(loader, destination) {
+        return Load::unknown();
+    }
     let mut play = Play {
         loader,
         destination,
         generation: loader.generation(),
-        kvm: match destination.accelerator {
-            Some(Accelerator::Kvm) => true,
-            Some(Accelerator::Tcg) => false,
-            Some(Accelerator::Hvf) | None => return Load::unknown(),
+        kvm: destination.accelerator == Some(Accelerator::Kvm),
+        acceptor: Acceptor {
+            accelerator: destination.accelerator,
+            loader: Some(loader),
         },
         load: Load {
             loads: Some(true),
@@ -175,6 +185,7 @@ struct Play<'a> {
     destination: &'a Destination,
     generation: Generation,
     kvm: bool,
+    acceptor: Acceptor,
     load: Load,
 }
 
@@ -219,11 +230,7 @@ impl Play<'_> {
                     self.know(Knowledge::Unknown);
                 }
                 Fate::Refused => {
-                    self.load.events.push(Event::UnknownExtension {
-                        vcpu: number,
-                        name: extension.name.clone(),
-                    });
-                    return Section::Failed(Step::Fields, None);
+                    return Section::Failed(Step::Extension(extension.name.clone()), None);
                 }
                 Fate::Aborts => {
                     self.load.events.push(Event::Abort {
@@ -350,7 +357,7 @@ impl Play<'_> {
             {
                 match (
                     kernel::goes_by_id_field(host, register.id),
-                    accept::takes(self.destination, host, by, &Value::from(value)).takes(),
+                    self.acceptor.takes(host, by, &Value::from(value)).takes(),
                 ) {
                     (Some(true), Some(true)) => {
                         writes.fails = true;
@@ -373,12 +380,12 @@ impl Play<'_> {
             }
             let Some(value) = arrived(register.id) else {
                 if !self.kvm {
-                    let answer = accept::tcg::takes_nothing(self.destination, register);
+                    let answer = accept::tcg::takes_nothing(self.acceptor, register);
                     writes.note(number, register.id, answer, None);
                 }
                 continue;
             };
-            let answer = accept::takes(self.destination, host, register, value);
+            let answer = self.acceptor.takes(host, register, value);
             writes.note(
                 number,
                 register.id,
@@ -400,9 +407,7 @@ impl Play<'_> {
     fn fail(&mut self, number: usize, step: Step, written: &[Writes]) {
         self.load.loads = Some(false);
         if self.generation == Generation::LengthChecked {
-            self.load
-                .events
-                .push(Event::SectionFailed { vcpu: number, step });
+            self.load.events.push(Event::SectionFailed { vcpu: number });
         }
         if self.kvm {
             // What an earlier vCPU's unknown values come to is said here as well.

@@ -12,6 +12,7 @@ use super::{
     Action, Consents, Decision, Outcome, Plan, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
     extensions, outcome_of, severity,
 };
+use crate::destination::accept::tcg;
 use crate::destination::kernel::Kind;
 use crate::destination::{Accelerator, Accepts, Destination, HostRegister, HostVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
@@ -141,7 +142,7 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
                 Reason::ValueNotTaken | Reason::ValueUnknown | Reason::NotTolerated(_) => {
-                    nearest(host, decision, planned.get_u64(decision.register))
+                    nearest(question, host, decision, planned.get_u64(decision.register))
                         .map(|to| (decision.register, to))
                 }
                 Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => {
@@ -195,13 +196,22 @@ fn note(
 }
 
 /// The value nearest to the VM's that the destination is known to take.
-fn nearest(host: &HostVcpu, decision: &Decision, planned: Option<u64>) -> Option<u64> {
+fn nearest(
+    question: Question<'_>,
+    host: &HostVcpu,
+    decision: &Decision,
+    planned: Option<u64>,
+) -> Option<u64> {
     if !matches!(decision.action, Action::Refuse | Action::Undecided) {
         return None;
     }
     let planned = planned?;
     let register = host.get(decision.register)?;
     let own = register.value.as_ref().and_then(Value::as_u64)?;
+    if question.destination.accelerator == Some(Accelerator::Tcg) {
+        return tcg::nearest(question.destination.acceptor(), register, planned)
+            .filter(|to| *to != planned);
+    }
     let to = match (Kind::of(decision.register), &register.accepts) {
         (Kind::Identification, Accepts::Writable(mask)) => {
             // What may differ keeps the VM's value where that is the lower one.

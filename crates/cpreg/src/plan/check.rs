@@ -64,11 +64,14 @@ impl Check {
         consents: &Consents,
     ) -> Self {
         let plan = Plan::new(vm, destination, tolerances, consents);
-        let mut modelled = Loader::MODELLED.to_vec();
+        let mut modelled: Vec<_> = Loader::MODELLED
+            .into_iter()
+            .filter(|loader| load::could_be(*loader, destination))
+            .collect();
         modelled.extend(
             destination
                 .loader
-                .filter(|loader| !Loader::MODELLED.contains(loader)),
+                .filter(|loader| !modelled.contains(loader)),
         );
         let loaders: Vec<_> = modelled
             .into_iter()
@@ -132,11 +135,7 @@ impl Plan {
             let registers = vcpu
                 .decisions
                 .iter()
-                .any(|decision| match &decision.action {
-                    Action::Set(_) => true,
-                    Action::WriteReset(value) => value.as_u64() != Some(0),
-                    _ => false,
-                });
+                .any(|decision| matches!(decision.action, Action::Set(_) | Action::WriteReset(_)));
             let extensions = vcpu
                 .extensions
                 .iter()

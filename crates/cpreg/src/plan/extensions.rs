@@ -8,6 +8,7 @@ use super::{
     ExtensionAction, ExtensionDecision, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
 };
 use crate::destination::extension::{self, Fate};
+use crate::destination::load;
 use crate::destination::{HostVcpu, Knowledge, Loader};
 use crate::vm::{Content, Extension, Vcpu};
 
@@ -87,13 +88,12 @@ fn features(extension: &Extension, there: Option<&Extension>) -> Verdict {
 }
 
 fn subsection(question: Question<'_>, extension: &Extension, host: &HostVcpu) -> Verdict {
-    let modelled;
-    let loaders: &[Loader] = match question.destination.loader {
-        Some(ref loader) => core::slice::from_ref(loader),
-        None => {
-            modelled = Loader::MODELLED;
-            &modelled
-        }
+    let loaders: Vec<Loader> = match question.destination.loader {
+        Some(loader) => alloc::vec![loader],
+        None => Loader::MODELLED
+            .into_iter()
+            .filter(|loader| load::could_be(*loader, question.destination))
+            .collect(),
     };
     let fates = || {
         loaders
@@ -107,34 +107,30 @@ fn subsection(question: Question<'_>, extension: &Extension, host: &HostVcpu) ->
             Reason::ExtensionKnown,
         );
     }
-    match extension::is_idle(extension) {
-        Some(true) => (
+    if let Some(why) = extension::idle(extension) {
+        return (
             ExtensionAction::Ignore,
             Knowledge::Inferred,
-            Reason::ExtensionIdle(Cow::Borrowed(
-                "the timer is not running, which is what holds without it",
-            )),
-        ),
-        Some(false) if fates().all(|fate| matches!(fate, Fate::Refused | Fate::Aborts)) => (
-            ExtensionAction::Refuse,
-            Knowledge::Inferred,
-            Reason::ExtensionInUse(Cow::Borrowed(
-                "the timer is running: a vCPU that waits with a time limit would wait for ever",
-            )),
-        ),
-        None if fates().all(|fate| matches!(fate, Fate::Refused | Fate::Aborts)) => (
-            ExtensionAction::Refuse,
-            Knowledge::Inferred,
-            Reason::ExtensionInUse(Cow::Borrowed(
-                "the loader does not know this part of the vCPU's state",
-            )),
-        ),
-        _ => (
-            ExtensionAction::Undecided,
-            Knowledge::Unknown,
-            Reason::ExtensionUnknown,
-        ),
+            Reason::ExtensionIdle(Cow::Borrowed(why)),
+        );
     }
+    if fates().all(|fate| matches!(fate, Fate::Refused | Fate::Aborts)) {
+        let why = if extension.name == Extension::WFXT_TIMER {
+            "the timer is running: a vCPU that waits with a time limit would wait for ever"
+        } else {
+            "the loader does not know this part of the vCPU's state"
+        };
+        return (
+            ExtensionAction::Refuse,
+            Knowledge::Inferred,
+            Reason::ExtensionInUse(Cow::Borrowed(why)),
+        );
+    }
+    (
+        ExtensionAction::Undecided,
+        Knowledge::Unknown,
+        Reason::ExtensionUnknown,
+    )
 }
 
 fn missing(extension: &Extension) -> ExtensionDecision {

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use super::{Action, Adjustment, Consents, Decision, Reason};
-use crate::destination::accept;
+use crate::destination::accept::tcg;
 use crate::destination::kernel::{self, Hides, Kind, Scope};
 use crate::destination::{Accelerator, Destination, HostRegister, HostVcpu, Knowledge, ValuesAre};
 use crate::register::{RegisterId, Value};
@@ -213,7 +213,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Leaves the destination's reset value, which the loader must be made to write where it would write zero.
+    /// Leaves the destination's reset value, which the loader must be made to write where it would write something else.
     fn keep_at_reset(&self, register: &HostRegister) -> Verdict {
         let destination = self.question.destination;
         if destination.accelerator == Some(Accelerator::Kvm) {
@@ -223,20 +223,40 @@ impl Judge<'_> {
                 Reason::OnlyAtDestination,
             );
         }
-        let constant = accept::tcg::is_constant(destination, register.id);
+        if let Some((view, value)) = self.other_view(register.id) {
+            return (
+                Action::WriteReset(Value::Small(value)),
+                Knowledge::Inferred,
+                Reason::AsFor(view),
+            );
+        }
+        let proven = tcg::is_constant(register.id) || destination.values == ValuesAre::AtReset;
         match &register.value {
-            Some(value) if constant || destination.values == ValuesAre::AtReset => (
+            Some(value) if proven => (
                 Action::WriteReset(value.clone()),
                 Knowledge::Proven,
                 Reason::OnlyAtDestination,
             ),
-            _ if accept::tcg::is_not_loaded(destination, register.id) => (
-                Action::KeepAtReset,
-                Knowledge::Inferred,
-                Reason::OnlyAtDestination,
-            ),
             _ => (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown),
         }
+    }
+
+    /// An emulator lists the AArch32 and the AArch64 name of one state, and the one that is written last wins: what the VM holds
+    /// under the other name.
+    fn other_view(&self, id: RegisterId) -> Option<(RegisterId, u64)> {
+        let whole = |view: RegisterId| {
+            view.counterpart()
+                .is_some_and(|counterpart| counterpart.lsb == 0)
+        };
+        if let Some(counterpart) = id.counterpart().filter(|_| whole(id)) {
+            let value = self.planned.get_u64(counterpart.id)?;
+            return u32::try_from(value)
+                .ok()
+                .map(|value| (counterpart.id, u64::from(value)));
+        }
+        id.aarch32_views()
+            .filter(|view| whole(*view))
+            .find_map(|view| Some((view, self.planned.get_u64(view)?)))
     }
 
     fn both(&self, source: &Value, register: &HostRegister) -> Verdict {
@@ -245,7 +265,11 @@ impl Judge<'_> {
         if let Some(verdict) = self.hidden(register) {
             return verdict;
         }
-        let answer = accept::takes(self.question.destination, self.host, register, value);
+        let answer = self
+            .question
+            .destination
+            .acceptor()
+            .takes(self.host, register, value);
         let knowledge = answer.knowledge();
         match answer.takes() {
             Some(true) if value == source => (Action::Copy, knowledge, Reason::Taken),

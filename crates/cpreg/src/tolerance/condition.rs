@@ -44,6 +44,8 @@ pub enum Condition {
     NoSuchCache,
     /// The destination has no performance monitors, and all of them in the input hold what they held at reset.
     MonitorsUnused,
+    /// Two conditions at once.
+    Both(Box<Self>, Box<Self>),
 }
 
 /// What a condition is judged by.
@@ -66,6 +68,7 @@ impl Condition {
     pub fn holds(&self, situation: Situation<'_>) -> bool {
         match self {
             Self::Always => true,
+            Self::Both(one, other) => one.holds(situation) && other.holds(situation),
             Self::Value { mask, expected } => situation
                 .value
                 .is_some_and(|value| value & mask == *expected),

@@ -19,7 +19,7 @@ use core::fmt;
 use crate::destination::Accelerator;
 use crate::destination::kernel::Kind;
 use crate::plan::Severity;
-use crate::register::RegisterId;
+use crate::register::{DecodedId, RegisterId};
 
 pub use condition::Condition;
 
@@ -59,6 +59,10 @@ pub enum Which {
     CacheSizes,
     /// The registers of the Performance Monitors extension.
     PerformanceMonitors,
+    /// Implementation-defined registers of both instruction sets.
+    ImplementationDefined,
+    /// AArch32's ID registers without a name.
+    ReservedAArch32,
 }
 
 impl Which {
@@ -68,6 +72,21 @@ impl Which {
             Self::These(ids) => ids.contains(&id),
             Self::CacheSizes => matches!(Kind::of(id), Kind::CacheSize(_)),
             Self::PerformanceMonitors => id.is_pmu(),
+            Self::ImplementationDefined => match id.decode() {
+                DecodedId::SystemRegister(register) => register.crn == 15,
+                DecodedId::Coprocessor(register) => {
+                    register.crn == 15 || register.wide && register.crm == 15
+                }
+                _ => false,
+            },
+            Self::ReservedAArch32 => {
+                id.name().is_none()
+                    && matches!(
+                        id.decode(),
+                        DecodedId::Coprocessor(register)
+                            if !register.wide && register.coprocessor == 15 && register.crn == 0
+                    )
+            }
         }
     }
 }

@@ -1,0 +1,109 @@
+//! The guests of the live tests: assembled from `lab/guest` with Debian's binutils, a raw image each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::tools::{self, Tool};
+use crate::{Result, lab, repository};
+
+/// Which guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// `lab/guest/aarch64.s`.
+    Aarch64,
+    /// `lab/guest/aarch32.s`.
+    Aarch32,
+}
+
+/// How one guest is made.
+struct Recipe {
+    guest: Guest,
+    source: &'static str,
+    /// What the names of its binutils begin with.
+    prefix: &'static str,
+    /// Where QEMU puts a raw kernel image on the virt machine.
+    address: &'static str,
+}
+
+const RECIPES: [Recipe; 2] = [
+    Recipe {
+        guest: Guest::Aarch64,
+        source: "aarch64",
+        prefix: "aarch64-linux-gnu",
+        address: "0x40080000",
+    },
+    Recipe {
+        guest: Guest::Aarch32,
+        source: "aarch32",
+        prefix: "arm-linux-gnueabihf",
+        address: "0x40010000",
+    },
+];
+
+const TOOLS: [Tool; 2] = [
+    Tool {
+        program: "aarch64-linux-gnu-as",
+        package: "binutils-aarch64-linux-gnu",
+    },
+    Tool {
+        program: "arm-linux-gnueabihf-as",
+        package: "binutils-arm-linux-gnueabihf",
+    },
+];
+
+/// The assembled guests.
+#[derive(Debug)]
+pub(crate) struct Guests {
+    images: Vec<(Guest, PathBuf)>,
+}
+
+impl Guests {
+    /// The image of one guest, for `-kernel`.
+    pub(crate) fn image(&self, guest: Guest) -> &Path {
+        let found = self.images.iter().find(|(which, _)| *which == guest);
+        found.map_or(Path::new(""), |(_, image)| image)
+    }
+}
+
+/// Assembles the guests.
+///
+/// # Errors
+/// If the binutils are missing and cannot be installed, or a source has an error.
+pub(crate) fn assemble() -> Result<Guests> {
+    tools::need(&TOOLS)?;
+    let sources = repository().join("lab/guest");
+    let folder = lab().join("guest");
+    fs::create_dir_all(&folder)?;
+    let folder = fs::canonicalize(&folder)?;
+    let mut images = Vec::new();
+    for recipe in &RECIPES {
+        let object = folder.join(format!("{}.o", recipe.source));
+        let linked = folder.join(format!("{}.elf", recipe.source));
+        let image = folder.join(format!("{}.bin", recipe.source));
+        let tool = |name: &str| Command::new(format!("{}-{name}", recipe.prefix));
+        tools::run(
+            tool("as")
+                .arg("-I")
+                .arg(&sources)
+                .arg("-o")
+                .arg(&object)
+                .arg(sources.join(format!("{}.s", recipe.source))),
+        )?;
+        tools::run(
+            tool("ld")
+                .arg(format!("-Ttext={}", recipe.address))
+                .arg("-o")
+                .arg(&linked)
+                .arg(&object),
+        )?;
+        tools::run(
+            tool("objcopy")
+                .args(["-O", "binary"])
+                .arg(&linked)
+                .arg(&image),
+        )?;
+        images.push((recipe.guest, image));
+    }
+    Ok(Guests { images })
+}

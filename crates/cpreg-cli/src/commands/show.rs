@@ -79,9 +79,8 @@ fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
     let id = consents::register(register, naming)?;
     let field = RegisterField::parse_in(text, naming).map_err(|_| {
         let name = id.display_in(naming);
-        Failure::new(format!("{name} has no field `{field}`")).hint(format!(
-            "`--register {name}` shows the fields it has"
-        ))
+        Failure::new(format!("{name} has no field `{field}`"))
+            .hint(format!("`--register {name}` shows the fields it has"))
     })?;
     Ok(Wanted {
         id,

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use cpreg::destination::kernel::Kind;
 use cpreg::destination::{Destination, HostVcpu};
@@ -138,6 +139,14 @@ impl ExtensionContent {
             Self::Bytes(bytes) => format!("{} bytes", bytes.len()),
         }
     }
+
+    /// The number as `0x…`, or the bytes as they stand, two digits each.
+    pub(crate) fn hexadecimal(&self) -> String {
+        match self {
+            Self::Number(number) => format!("{number:#x}"),
+            Self::Bytes(bytes) => digits(bytes),
+        }
+    }
 }
 
 /// An extension's row.
@@ -199,6 +208,21 @@ impl Group {
             Self::Other => "ids of no known class",
         }
     }
+}
+
+/// Bytes as they stand, two digits each.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A UUID as it is written.
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
+    let parts = [0..4, 4..6, 6..8, 8..10, 10..16];
+    parts.map(|range| digits(&bytes[range])).join("-")
 }
 
 /// `1 vCPU`, `4 vCPUs`.

@@ -1,6 +1,6 @@
 //! The JSON of `show`, schema `cpreg.show/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
-use cpreg::destination::ValuesAre;
+use cpreg::destination::{Accelerator, ValuesAre};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::profile::Recorded;
 use cpreg_qemu::Stream;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{FieldValue, Shown, meaning};
 use crate::input::Content;
-use crate::report::contents::ExtensionContent;
+use crate::report::contents::{ExtensionContent, uuid};
 use crate::report::general;
 
 /// The schema's name and version.
@@ -136,18 +136,6 @@ pub(crate) fn report(shown: &Shown<'_>) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// A UUID as it is written.
-pub(crate) fn uuid(bytes: [u8; 16]) -> String {
-    let mut text = String::new();
-    for (number, byte) in bytes.into_iter().enumerate() {
-        if matches!(number, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
 fn document(shown: &Shown<'_>) -> Report {
     let contents = shown.contents;
     let shape = contents.destination.shape.clone().unwrap_or_default();
@@ -165,7 +153,7 @@ fn document(shown: &Shown<'_>) -> Report {
         },
         packed: contents.input.packed,
         machine: shape.machine,
-        accelerator: contents.destination.accelerator.map(|it| it.name()),
+        accelerator: contents.destination.accelerator.map(Accelerator::name),
         vcpus: contents.vcpus().len(),
         values: match contents.destination.values {
             ValuesAre::AtReset => "at-reset",
@@ -326,12 +314,10 @@ fn extensions(shown: &Shown<'_>) -> Vec<Extension> {
     let mut extensions = Vec::new();
     for row in &shown.extensions {
         for (vcpus, content) in &row.values {
+            let text = content.hexadecimal();
             let (number, bytes) = match content {
-                ExtensionContent::Number(number) => (Some(hexadecimal(*number)), None),
-                ExtensionContent::Bytes(bytes) => {
-                    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-                    (None, Some(digits.collect()))
-                }
+                ExtensionContent::Number(_) => (Some(text), None),
+                ExtensionContent::Bytes(_) => (None, Some(text)),
             };
             extensions.push(Extension {
                 vcpus: vcpus.to_string(),

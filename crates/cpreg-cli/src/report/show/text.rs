@@ -11,7 +11,7 @@ use cpreg_qemu::Stream;
 use super::{FieldValue, Shown, meaning};
 use crate::input::Content;
 use crate::printer::{Printer, style, styled};
-use crate::report::contents::{Contents, Group, RegisterRow, counted, length, rows};
+use crate::report::contents::{self, Contents, Group, RegisterRow, counted, length, rows};
 use crate::report::general;
 
 /// Names are put into a column of at most this width: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
@@ -151,7 +151,7 @@ fn about_stream(printer: &mut Printer, stream: &Stream) {
             line(printer, "needs", &format!("capability {capabilities}"));
         }
         if let Some(uuid) = configuration.uuid {
-            line(printer, "UUID", &super::json::uuid(uuid));
+            line(printer, "UUID", &contents::uuid(uuid));
         }
     }
     if let Some(package) = stream.package() {
@@ -240,26 +240,19 @@ fn vcpus(printer: &mut Printer, shown: &Shown<'_>) {
             general::power(cpu.tail().power_state),
             general::mode(pstate)
         ));
-        let mut row = String::new();
-        let (mut in_row, mut zeros) = (0, 0);
-        for register in registers {
-            if register.value == 0 {
-                zeros += 1;
-                continue;
-            }
-            let value = format!("{:#x}", register.value);
-            let name = styled(style::NAME, format_args!("{:<8}", register.name));
-            row.push_str(&format!("  {name} {value:<VALUE_COLUMN$}"));
-            in_row += 1;
-            if in_row == 3 {
-                printer.line(row.trim_end());
-                row.clear();
-                in_row = 0;
-            }
+        let (zero, others): (Vec<_>, Vec<_>) = registers.iter().partition(|it| it.value == 0);
+        for row in others.chunks(3) {
+            let row: Vec<_> = row
+                .iter()
+                .map(|register| {
+                    let name = styled(style::NAME, format_args!("{:<8}", register.name));
+                    let value = format!("{:#x}", register.value);
+                    format!("  {name} {value:<VALUE_COLUMN$}")
+                })
+                .collect();
+            printer.line(row.concat().trim_end());
         }
-        if in_row != 0 {
-            printer.line(row.trim_end());
-        }
+        let zeros = zero.len();
         if zeros != 0 {
             let text = format!("  the other {zeros} core registers are 0");
             printer.line(styled(style::ASIDE, text));

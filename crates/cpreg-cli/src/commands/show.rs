@@ -1,7 +1,89 @@
-//! `cpreg show`.
-use crate::arguments;
+//! `cpreg show FILE`: what a stream or profile holds.
+
+use cpreg::register::{Naming, RegisterField, RegisterId};
+
+use crate::arguments::{self, Format};
+use crate::consents;
 use crate::failure::{Failure, Status};
+use crate::input::Input;
 use crate::printer::Printer;
-pub(crate) fn run(_a: &arguments::Show, _p: &mut Printer) -> Result<Status, Failure> {
-    Err(Failure::new("later"))
+use crate::report;
+use crate::report::contents::{self, Contents};
+use crate::report::show::{Shown, Wanted};
+use crate::report::value::Printing;
+
+pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
+    let reading = &arguments.reading;
+    let input = Input::open(&arguments.file, reading.verify)?;
+    let contents = Contents::of(&input)?;
+    let printing = Printing::new(contents.destination.accelerator, reading.secrets);
+    let wanted: Vec<Wanted> = arguments
+        .registers
+        .iter()
+        .map(|text| wanted(text, printing.naming))
+        .collect::<Result<_, _>>()?;
+    let count = contents.vcpus().len();
+    if let Some(vcpu) = arguments.vcpu.filter(|vcpu| *vcpu >= count) {
+        return Err(
+            Failure::new(format!("{} has no vCPU {vcpu}", arguments.file.display())).hint(
+                match count {
+                    1 => "it has one, number 0".to_owned(),
+                    count => format!("it has {count}, numbered from 0"),
+                },
+            ),
+        );
+    }
+    let chosen = |number: &usize| arguments.vcpu.is_none_or(|vcpu| vcpu == *number);
+    let vcpus = || {
+        let vcpus = contents.vcpus().iter().enumerate();
+        vcpus.filter(|(number, _)| chosen(number))
+    };
+    let mut registers = contents::registers(vcpus());
+    if !wanted.is_empty() {
+        registers.retain(|row| wanted.iter().any(|wanted| wanted.id == row.key));
+    }
+    let extensions = if wanted.is_empty() {
+        contents::extensions(vcpus())
+    } else {
+        Vec::new()
+    };
+    let general = contents.general().into_iter().enumerate();
+    let shown = Shown {
+        contents: &contents,
+        printing,
+        wanted,
+        fields: arguments.fields,
+        chosen: vcpus().count(),
+        general: general.filter(|(number, _)| chosen(number)).collect(),
+        registers,
+        extensions,
+    };
+    match reading.format {
+        Format::Text => report::show::text::print(printer, &shown),
+        Format::Json => {
+            let json = report::show::json::report(&shown);
+            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+        }
+    }
+    Ok(Status::Done)
+}
+
+/// A register by any of its spellings, or REG.FIELD.
+fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
+    if let Ok(id) = RegisterId::parse_in(text, naming) {
+        return Ok(Wanted { id, field: None });
+    }
+    let Some((register, field)) = text.split_once('.') else {
+        return consents::register(text, naming).map(|id| Wanted { id, field: None });
+    };
+    let id = consents::register(register, naming)?;
+    let field = RegisterField::parse_in(text, naming).map_err(|_| {
+        let name = id.display_in(naming);
+        Failure::new(format!("{name} has no field `{field}`"))
+            .hint(format!("`--register {name}` shows the fields it has"))
+    })?;
+    Ok(Wanted {
+        id,
+        field: Some(field.field),
+    })
 }

@@ -3,11 +3,19 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`check`] | the answer of `check`, once, for both forms |
+//! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
+//! | [`diff`] | the answer of `diff`, and its forms |
+//! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
 //! | [`text`] | its text |
+//! | [`show`] | the answer of `show`, and its forms |
 //! | [`value`] | registers and values as they are printed; secrets kept |
 
 pub(crate) mod check;
+pub(crate) mod contents;
+pub(crate) mod diff;
+pub(crate) mod general;
 pub(crate) mod json;
+pub(crate) mod show;
 pub(crate) mod text;
 pub(crate) mod value;

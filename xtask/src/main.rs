@@ -11,6 +11,8 @@
 // A task runner talks to the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod guest;
+mod live;
 mod qemus;
 mod tools;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["qemus"] => qemus::run(),
+        ["live", rest @ ..] => live::run(rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`test`] | `test` (what CI runs), `bless` |
+//! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
@@ -11,6 +12,7 @@
 // A task runner talks to the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod gen_registers;
 mod guest;
 mod live;
 mod qemus;
@@ -30,14 +32,19 @@ const USAGE: &str = "\
 Usage: cargo xtask TASK
 
   qemus    fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+  gen-registers [--check]    make the register tables from data/, or see that they are current
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        ["qemus"] => qemus::run(),
         ["live", rest @ ..] => live::run(rest),
+        ["qemus"] => qemus::run(),
+        ["gen-registers", rest @ ..] => {
+            let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
+            gen_registers::run(&rest).map_err(Into::into)
+        }
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -1,2 +1,71 @@
-//! The command `cpreg`.
-fn main() {}
+//! The command `cpreg`: arguments in, reports out; nothing else.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`arguments`] | the command line |
+//! | [`commands`] | one file a command |
+//! | [`input`] | files of every kind that can be read, recognised by content |
+//! | [`destination`] | what DEST names |
+//! | [`consents`] | what the user decided, from the command line and from files |
+//! | [`report`] | reports as text and as JSON |
+//! | [`printer`] | the only way to standard output and standard error |
+//! | [`failure`] | what went wrong, and the exit status |
+//!
+//! What a difference between hosts means is decided in the crate `cpreg`, never here.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod consents;
+mod destination;
+mod failure;
+mod input;
+mod printer;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+use failure::{Failure, Status};
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` come this way as well.
+            let status = if error.use_stderr() {
+                Status::BadUsage
+            } else {
+                Status::Done
+            };
+            return match error.print() {
+                Ok(()) => status.into(),
+                Err(_) => Status::BadUsage.into(),
+            };
+        }
+    };
+    let mut printer = Printer::default();
+    let status = run(&arguments, &mut printer)
+        .and_then(|status| printer.finish().map(|()| status))
+        .unwrap_or_else(|failure| {
+            if !failure.is_broken_pipe() {
+                printer.failure(&failure);
+            }
+            Status::BadUsage
+        });
+    status.into()
+}
+
+fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> {
+    match &arguments.command {
+        Command::Show(arguments) => commands::show::run(arguments, printer),
+        Command::Check(arguments) => commands::check::run(arguments, printer),
+        Command::Convert(arguments) => commands::convert::run(arguments, printer),
+        Command::Diff(arguments) => commands::diff::run(arguments, printer),
+        Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),
+        Command::Probe(arguments) => commands::probe::run(arguments, printer),
+    }
+}

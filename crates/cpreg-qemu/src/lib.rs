@@ -1,5 +1,21 @@
-//! QEMU.
+//! QEMU: its migration stream, its words, and asking one.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`stream`] | the stream: elements, RAM, devices, the arm `cpu` sections, edits |
+//! | [`words`] | what QEMU says |
+//! | [`qmp`] | talking to a running QEMU |
+//! | [`probe`] | having a QEMU that runs no guest record itself |
+//! | [`error`] | the stream's error: what, where, what to do |
+//!
+//! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
 #![forbid(unsafe_code)]
 
+pub mod error;
 pub mod probe;
 pub mod qmp;
+pub mod stream;
+pub mod words;
+
+pub use error::{Error, ErrorKind};
+pub use stream::Stream;

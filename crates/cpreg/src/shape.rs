@@ -1,6 +1,8 @@
 //! [`Shape`]: what must agree between a VM and a destination before registers matter at all.
 
-use alloc::string::String;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 /// The outline of a VM: everything a loader matches before it looks at a register.
@@ -34,4 +36,153 @@ pub struct Device {
     pub instance: u32,
     /// The version of its format.
     pub version: u32,
+}
+
+/// One way in which a VM's outline differs from the destination's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs.
+    pub what: String,
+    /// What the VM has, if it has it.
+    pub source: Option<String>,
+    /// What the destination has, if it has it.
+    pub destination: Option<String>,
+    /// Whether a loader fails on it.
+    pub refuses: bool,
+}
+
+impl Shape {
+    /// How this VM's outline differs from a destination's, and which of it a loader fails on: another machine type, other RAM, a
+    /// device that only the VM has, or has in a newer format (QEMU `migration/savevm.c`, v5.2 to v11.0). A device that only
+    /// the destination has keeps its reset state.
+    pub fn differences(&self, destination: &Self) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut differ = |what: String, ours: Option<String>, theirs: Option<String>, refuses| {
+            differences.push(Difference {
+                what,
+                source: ours,
+                destination: theirs,
+                refuses,
+            });
+        };
+        if let (Some(ours), Some(theirs)) = (&self.machine, &destination.machine)
+            && ours != theirs
+        {
+            differ(
+                "machine type".to_string(),
+                Some(ours.clone()),
+                Some(theirs.clone()),
+                true,
+            );
+        }
+        if self.vcpus != destination.vcpus {
+            differ(
+                "number of vCPUs".to_string(),
+                Some(self.vcpus.to_string()),
+                Some(destination.vcpus.to_string()),
+                true,
+            );
+        }
+        let length_of = |ram: &[RamBlock], name: &str| {
+            let block = ram.iter().find(|block| block.name == name);
+            block.map(|block| format!("{:#x} bytes", block.length))
+        };
+        for name in names(&self.ram, &destination.ram, |block| &block.name) {
+            let (ours, theirs) = (
+                length_of(&self.ram, name),
+                length_of(&destination.ram, name),
+            );
+            if ours != theirs {
+                let refuses = ours.is_some();
+                differ(format!("RAM block {name}"), ours, theirs, refuses);
+            }
+        }
+        let keys: BTreeSet<_> = self
+            .devices
+            .iter()
+            .chain(&destination.devices)
+            .map(|device| (&device.name, device.instance))
+            .filter(|(name, _)| !PER_VCPU.contains(&name.as_str()))
+            .collect();
+        let version_of = |devices: &[Device], key: (&String, u32)| {
+            let mut found = devices.iter();
+            found
+                .find(|device| (&device.name, device.instance) == key)
+                .map(|device| device.version)
+        };
+        for key in keys {
+            let (ours, theirs) = (
+                version_of(&self.devices, key),
+                version_of(&destination.devices, key),
+            );
+            if ours != theirs {
+                let refuses = ours.is_some_and(|ours| theirs.is_none_or(|theirs| ours > theirs));
+                differ(
+                    format!("device {} (instance {})", key.0, key.1),
+                    ours.map(|version| format!("version {version}")),
+                    theirs.map(|version| format!("version {version}")),
+                    refuses,
+                );
+            }
+        }
+        differences
+    }
+}
+
+/// Sections that come once a vCPU; their number is compared as the number of vCPUs.
+const PER_VCPU: [&str; 2] = ["cpu", "cpu_common"];
+
+/// The names on either side, each once, in order.
+fn names<'a, T>(ours: &'a [T], theirs: &'a [T], name: fn(&T) -> &String) -> BTreeSet<&'a str> {
+    ours.iter()
+        .chain(theirs)
+        .map(|item| name(item).as_str())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn shape() -> Shape {
+        Shape {
+            machine: Some("virt-10.0".to_string()),
+            vcpus: 1,
+            ram: vec![RamBlock {
+                name: "mach-virt.ram".to_string(),
+                length: 1 << 26,
+            }],
+            devices: vec![Device {
+                name: "arm_gic".to_string(),
+                instance: 0,
+                version: 12,
+            }],
+        }
+    }
+
+    #[test]
+    fn equal_outlines_do_not_differ() {
+        assert_eq!(shape().differences(&shape()), []);
+    }
+
+    #[test]
+    fn only_what_a_loader_fails_on_refuses() {
+        let mut other = shape();
+        other.devices.push(Device {
+            name: "arm_gicv3_its".to_string(),
+            instance: 0,
+            version: 1,
+        });
+        let refuses = |a: &Shape, b: &Shape| a.differences(b).iter().any(|d| d.refuses);
+        assert!(!refuses(&shape(), &other));
+        assert!(refuses(&other, &shape()));
+        let mut newer = shape();
+        newer.devices[0].version = 13;
+        assert!(refuses(&newer, &shape()));
+        assert!(!refuses(&shape(), &newer));
+        let mut bigger = shape();
+        bigger.ram[0].length *= 2;
+        assert!(refuses(&shape(), &bigger) && refuses(&bigger, &shape()));
+    }
 }

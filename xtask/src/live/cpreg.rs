@@ -2,12 +2,13 @@
 //!
 //! What is read of `check`'s report:
 //!
-//! | field | what |
+//! | field (schema `cpreg.check/1`, `docs/json.md`) | what |
 //! |---|---|
 //! | `verdict` | `loads`, `converts`, `refused`, `unknown` |
-//! | `loaders[]` | for each modelled program: `name`, `version`, `loads` (true, false, null), `says` (its own words) |
-//! | `visible_changes[]` | `register` (its name), `field`, `from`, `to`, `vcpus`: what the guest could notice |
-//! | `decisions[].advice`, `adjustments[].advice` | what to do, with the options to give to `convert` |
+//! | `loaders[]` | for each modelled program: `version`, `is_destinations`, `loads` (true, false, null), `says` (its own words) |
+//! | `visible_changes[]` | `name` of the register, `field`, `from`, `to`, `vcpus`: what the guest could notice |
+//! | `decisions[].name` | the registers that do not go as they are |
+//! | `adjustments.proposed[].consent` | what to give to `convert`, to take a change of value |
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -153,11 +154,12 @@ impl Check {
         let loader = loaders
             .into_iter()
             .flatten()
-            .find(|loader| {
-                let version = loader["version"].as_str().unwrap_or_default();
-                version == series || version.starts_with(&format!("{series}."))
-            })
-            .ok_or_else(|| format!("no prediction for QEMU {series}"))?;
+            .find(|loader| loader["is_destinations"] == true)
+            .ok_or("no prediction for the destination's own loader")?;
+        let version = loader["version"].as_str().unwrap_or_default();
+        if version != series && !version.starts_with(&format!("{series}.")) {
+            return Err(format!("probed QEMU {series}, check takes it for {version}").into());
+        }
         if loader["loads"] != loads {
             return Err(format!(
                 "predicted for QEMU {series}: loads {}; it really is {loads}. It said:\n{said}",
@@ -180,29 +182,18 @@ impl Check {
     pub(crate) fn names_registers(&self) -> bool {
         let decisions = self.report["decisions"].as_array();
         let mut decisions = decisions.into_iter().flatten();
-        decisions.any(|decision| register_of(decision).is_some())
+        decisions.any(|decision| decision["name"].is_string())
     }
 
-    /// The options that the advice gives: `--accept REG`, `--set REG=VALUE`, `--ignore REG`.
-    pub(crate) fn advised_options(&self) -> Vec<String> {
+    /// The consents that are proposed, as options for `convert`.
+    pub(crate) fn proposed_consents(&self) -> Vec<String> {
         let mut options: Vec<String> = Vec::new();
-        for list in ["decisions", "adjustments"] {
-            for item in self.report[list].as_array().into_iter().flatten() {
-                for text in lines(&item["advice"]) {
-                    let mut words = text.split_whitespace();
-                    while let Some(word) = words.next() {
-                        let option = word.trim_matches(|c| "`'\"(".contains(c));
-                        if !["--accept", "--set", "--ignore"].contains(&option) {
-                            continue;
-                        }
-                        if let Some(value) = words.next() {
-                            let value = value.trim_matches(|c| "`'\",;.)".contains(c));
-                            if !options.chunks(2).any(|pair| pair == [option, value]) {
-                                options.extend([option.to_owned(), value.to_owned()]);
-                            }
-                        }
-                    }
-                }
+        let proposed = self.report["adjustments"]["proposed"].as_array();
+        for adjustment in proposed.into_iter().flatten() {
+            let consent = adjustment["consent"].as_str().unwrap_or_default();
+            let words: Vec<_> = consent.split_whitespace().map(str::to_owned).collect();
+            if !options.chunks(2).any(|pair| pair == words) {
+                options.extend(words);
             }
         }
         options
@@ -224,24 +215,26 @@ impl Check {
 
 /// Whether a visible change is about what the guest found.
 fn announces(change: &Value, difference: &Difference) -> bool {
-    let same_register =
-        register_of(change).is_some_and(|name| name.eq_ignore_ascii_case(&difference.register));
-    let same_vcpu = change["vcpus"]
-        .as_array()
-        .is_none_or(|vcpus| vcpus.is_empty() || vcpus.iter().any(|vcpu| *vcpu == difference.vcpu));
+    let name = change["name"].as_str().unwrap_or_default();
+    let vcpus = change["vcpus"].as_str().unwrap_or_default();
     // A change of one field says nothing about the others; one of the whole register must have the value right.
     let whole = change["field"].is_null();
     let same_value = match (number(&change["to"]), difference.found) {
         (Some(to), Some(found)) if whole => to == found,
         _ => true,
     };
-    same_register && same_vcpu && same_value
+    name.eq_ignore_ascii_case(&difference.register) && has(vcpus, difference.vcpu) && same_value
 }
 
-/// The name of the register that an entry of a report is about.
-fn register_of(entry: &Value) -> Option<&str> {
-    let register = &entry["register"];
-    register.as_str().or_else(|| register["name"].as_str())
+/// Whether `0-3,5` has this number in it.
+fn has(vcpus: &str, vcpu: u32) -> bool {
+    vcpus.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u32>(), last.parse::<u32>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&vcpu),
+            _ => false,
+        }
+    })
 }
 
 fn number(value: &Value) -> Option<u64> {
@@ -272,17 +265,18 @@ mod tests {
             report: json!({
                 "verdict": "refused",
                 "loaders": [
-                    {"name": "qemu", "version": "10.0", "loads": false, "says": "Operation not permitted\n"},
-                    {"name": "qemu", "version": "11.1", "loads": true, "says": []},
+                    {"version": "11.1", "is_destinations": false, "loads": true, "says": []},
+                    {"version": "10.0", "is_destinations": true, "loads": false, "says": ["Operation not permitted"]},
                 ],
-                "decisions": [
-                    {"register": "TCR2_EL1", "advice": "give `--accept TCR2_EL1`, or --set ID_AA64MMFR3_EL1.TCRX=0."},
-                    {"register": "PIR_EL1", "advice": ["`--accept TCR2_EL1`"]},
-                ],
+                "adjustments": {"proposed": [
+                    {"consent": "--accept TCR2_EL1"},
+                    {"consent": "--accept ID_AA64MMFR3_EL1"},
+                    {"consent": "--accept TCR2_EL1"},
+                ]},
                 "visible_changes": [
-                    {"register": "TCR2_EL1", "field": null, "from": "0x0000000000000002", "to": null, "vcpus": [0]},
-                    {"register": "PMCR_EL0", "field": null, "from": "0x1", "to": "0x2"},
-                    {"register": "ID_DFR0_EL1", "field": "PerfMon", "from": "0x6", "to": "0x5"},
+                    {"name": "TCR2_EL1", "field": null, "from": "0x2", "to": null, "vcpus": "0"},
+                    {"name": "PMCR_EL0", "field": null, "from": "0x1", "to": "0x2", "vcpus": "0-3"},
+                    {"name": "ID_DFR0_EL1", "field": "PerfMon", "from": "0x6", "to": "0x5", "vcpus": "0,2"},
                 ],
             }),
         }
@@ -299,16 +293,14 @@ mod tests {
                 .compare_loader("10.0", false, "something else")
                 .is_err()
         );
-        assert!(check.compare_loader("1.1", true, "").is_err());
-        check.compare_loader("11.1", true, "").unwrap();
+        assert!(check.compare_loader("1.1", false, said).is_err());
     }
 
     #[test]
-    fn options_come_from_the_advice() {
-        assert_eq!(
-            check().advised_options(),
-            ["--accept", "TCR2_EL1", "--set", "ID_AA64MMFR3_EL1.TCRX=0"]
-        );
+    fn each_consent_is_given_once() {
+        let options = check().proposed_consents();
+        let expected = ["--accept", "TCR2_EL1", "--accept", "ID_AA64MMFR3_EL1"];
+        assert_eq!(options, expected);
     }
 
     #[test]
@@ -324,7 +316,7 @@ mod tests {
             difference(1, "TCR2_EL1", None),
             difference(3, "PMCR_EL0", Some(2)),
             difference(3, "PMCR_EL0", Some(3)),
-            difference(0, "ID_DFR0_EL1", Some(0x0501_0066)),
+            difference(2, "ID_DFR0_EL1", Some(0x0501_0066)),
             difference(0, "VBAR_EL1", Some(0)),
         ];
         let unannounced = check();

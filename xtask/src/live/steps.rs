@@ -201,9 +201,9 @@ impl Bench {
             {
                 return Err("converted without consent".into());
             }
-            consents = check.advised_options();
+            consents = check.proposed_consents();
             if consents.is_empty() {
-                return Err("refused without advice that would help".into());
+                return Err("refused, and no consent is proposed".into());
             }
             check = self.cpreg.check(&stream, &profile, &consents)?;
         }

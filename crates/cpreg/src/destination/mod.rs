@@ -1,1 +1,224 @@
-//! Where a VM goes.
+//! [`Destination`]: where a VM goes. A kernel side (or an emulator's), a loader, and how much is
+//! known about either.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the destination as data: registers, their values, extensions |
+//! | [`kernel`] | what kind of register each is to KVM: scope, what its value hides, what an era offers |
+//! | [`accept`] | whether a value would be taken |
+//! | [`extension`] | what a loader does with an extension |
+//! | [`loader`] | the programs that load the state and how each goes about it |
+//! | [`load`] | a loader played through, register by register |
+//!
+//! What to do about a difference does not live here; see [`crate::plan`].
+
+pub mod accept;
+pub mod extension;
+pub mod kernel;
+pub mod load;
+pub mod loader;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::register::{RegisterId, Value};
+use crate::shape::Shape;
+use crate::vm::{Extension, Vcpu};
+
+pub use loader::{Loader, Version};
+
+/// How a statement about a destination is known.
+///
+/// The order is from weakest to strongest, so the knowledge behind a conclusion is the minimum
+/// of the knowledge behind its premises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Knowledge {
+    /// Nobody has seen it and its kind does not tell.
+    Unknown,
+    /// Concluded from the register's kind.
+    Inferred,
+    /// Seen on that very destination.
+    Proven,
+}
+
+impl Knowledge {
+    /// The word for it in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Inferred => "inferred",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+impl fmt::Display for Knowledge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What executes the guest's instructions at the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accelerator {
+    /// Linux KVM.
+    Kvm,
+    /// QEMU's own emulation.
+    Tcg,
+    /// Apple's Hypervisor.framework, as QEMU uses it.
+    Hvf,
+}
+
+impl Accelerator {
+    /// QEMU's name for it, as in `-accel`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+            Self::Hvf => "hvf",
+        }
+    }
+
+    /// The accelerator with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Kvm, Self::Tcg, Self::Hvf]
+            .into_iter()
+            .find(|accelerator| accelerator.name() == name)
+    }
+
+    /// What a list of registers tells of the accelerator it comes from: KVM lists its firmware
+    /// registers for every vCPU, and only QEMU's TCG lists AArch32 views.
+    pub fn from_registers(ids: impl IntoIterator<Item = RegisterId>) -> Option<Self> {
+        ids.into_iter().find_map(|id| match id.raw() {
+            raw if raw & !0xffff == kernel::FIRMWARE_CLASS => Some(Self::Kvm),
+            raw if raw >> 56 == 0x40 => Some(Self::Tcg),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where the values of a destination's registers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValuesAre {
+    /// Read before any guest ran: the values at reset.
+    AtReset,
+    /// Left there by a guest that ran: proven to be taken, but no reset values.
+    OfAGuest,
+}
+
+/// A place that a VM could be loaded into.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// What to call it in reports.
+    pub name: String,
+    /// What runs the guest there, if known.
+    pub accelerator: Option<Accelerator>,
+    /// The program that loads, if known.
+    pub loader: Option<Loader>,
+    /// Where the registers' values come from.
+    pub values: ValuesAre,
+    /// The vCPUs there. A VM's vCPU beyond the last one is judged by the last one.
+    pub vcpus: Vec<HostVcpu>,
+    /// The outline of the VM there, if known.
+    pub shape: Option<Shape>,
+}
+
+/// One vCPU of a destination.
+#[derive(Clone, Debug, Default)]
+pub struct HostVcpu {
+    registers: Vec<HostRegister>,
+    /// The extensions that this vCPU has.
+    pub extensions: Vec<Extension>,
+}
+
+/// One register that a destination lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRegister {
+    /// Which one.
+    pub id: RegisterId,
+    /// What it held when it was read; see [`Destination::values`].
+    pub value: Option<Value>,
+    /// Which other values are known to be taken or refused.
+    pub accepts: Accepts,
+}
+
+/// What has been seen of the values that a destination's register takes, beyond the one it held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Accepts {
+    /// Nothing; only its kind can tell.
+    #[default]
+    ByKind,
+    /// Only these bits may differ from the value it held (`KVM_ARM_GET_REG_WRITABLE_MASKS`);
+    /// within them KVM decides field by field.
+    Writable(u64),
+    /// Exactly these values.
+    OneOf(Vec<u64>),
+}
+
+impl HostVcpu {
+    /// A vCPU with these registers, in any order; of several with one id the last stays.
+    pub fn new(
+        registers: impl IntoIterator<Item = HostRegister>,
+        extensions: Vec<Extension>,
+    ) -> Self {
+        let mut registers: Vec<_> = registers.into_iter().collect();
+        registers.sort_by_key(|register| register.id);
+        registers.reverse();
+        registers.dedup_by_key(|register| register.id);
+        registers.reverse();
+        Self {
+            registers,
+            extensions,
+        }
+    }
+
+    /// The vCPU that a loaded or saved one is evidence of.
+    pub fn of(vcpu: &Vcpu) -> Self {
+        let registers = vcpu.registers.iter().map(|(id, value)| HostRegister {
+            id,
+            value: Some(value.clone()),
+            accepts: Accepts::ByKind,
+        });
+        Self::new(registers, vcpu.extensions.clone())
+    }
+
+    /// The registers listed there, ascending by id.
+    pub fn registers(&self) -> &[HostRegister] {
+        &self.registers
+    }
+
+    /// The register with this id, if it is listed there.
+    pub fn get(&self, id: RegisterId) -> Option<&HostRegister> {
+        let at = self
+            .registers
+            .binary_search_by_key(&id, |register| register.id)
+            .ok()?;
+        Some(&self.registers[at])
+    }
+
+    /// What a listed register of at most 64 bits held.
+    pub fn value(&self, id: RegisterId) -> Option<u64> {
+        self.get(id)?.value.as_ref()?.as_u64()
+    }
+
+    /// The extension with this name, if the vCPU has it.
+    pub fn extension(&self, name: &str) -> Option<&Extension> {
+        self.extensions
+            .iter()
+            .find(|extension| extension.name == name)
+    }
+}
+
+impl Destination {
+    /// The vCPU that judges the VM's vCPU of that number.
+    pub fn vcpu(&self, number: usize) -> Option<&HostVcpu> {
+        self.vcpus.get(number).or(self.vcpus.last())
+    }
+}

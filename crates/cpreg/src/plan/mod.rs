@@ -1,1 +1,346 @@
-//! Decisions.
+//! [`Plan`]: for a VM, a destination, the tolerances and the user's consents, one decision for every register and
+//! extension. Made before anything is touched; all or nothing.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the plan as data, and what it comes to |
+//! | [`merge`] | the decision about each register |
+//! | [`extensions`] | the decision about each extension |
+//! | [`adjust`] | changes of value that would let a refused plan load |
+//! | [`order`] | what to write in which order |
+//! | [`severity`] | how bad a change is |
+//! | [`consent`] | what the user decided |
+//! | [`advice`] | why, and what to do |
+//! | [`check`] | the plan beside what each loader would do on its own: the verdict |
+//! | [`vcpus`] | sets of vCPUs |
+//!
+//! The plan does not depend on the order in which registers arrive or are looked at.
+
+mod adjust;
+mod advice;
+mod check;
+mod consent;
+mod extensions;
+mod merge;
+mod order;
+mod severity;
+mod vcpus;
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+pub use adjust::Adjustment;
+pub use advice::Reason;
+pub use check::{Check, Foretold, Verdict};
+pub use consent::{Consents, Ignore, Set};
+pub use severity::{Severity, of_change as severity_of_change, of_field as severity_of_field};
+pub use vcpus::VcpuSet;
+
+use crate::destination::{Destination, Knowledge};
+use crate::register::{RegisterId, Value};
+use crate::tolerance::Tolerances;
+use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
+
+/// One decision for every register and extension of every vCPU.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Each vCPU's decisions.
+    pub vcpus: Vec<VcpuPlan>,
+    /// What the guest could notice though the load succeeds.
+    pub visible: Vec<VisibleChange>,
+    /// The adjustments that the user accepted and the plan needs.
+    pub adjusted: Vec<Adjustment>,
+    /// Further adjustments that the plan would need; empty where it needs none or none would help.
+    pub proposed: Vec<Adjustment>,
+    /// What the plan would come to with all of [`Self::proposed`].
+    pub with_proposed: Outcome,
+}
+
+/// What a plan comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It can be carried out.
+    Ready,
+    /// Something stands in the way.
+    Refused,
+    /// Nothing is known to stand in the way, but something is not known.
+    Unknown,
+}
+
+/// The decisions about one vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VcpuPlan {
+    /// One for each register of either side, ascending by id.
+    pub decisions: Vec<Decision>,
+    /// One for each extension of either side.
+    pub extensions: Vec<ExtensionDecision>,
+}
+
+/// What is done about one register of one vCPU, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Which register.
+    pub register: RegisterId,
+    /// What the VM holds, if it has the register.
+    pub source: Option<Value>,
+    /// Whether the destination lists the register.
+    pub listed: bool,
+    /// What the destination held, if it lists it and that is known.
+    pub host: Option<Value>,
+    /// What is done.
+    pub action: Action,
+    /// How the premises are known.
+    pub knowledge: Knowledge,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What is done about a register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// The VM's value is loaded.
+    Copy,
+    /// The VM's value is left out.
+    Ignore,
+    /// The destination's reset value stays.
+    KeepAtReset,
+    /// The destination's reset value is written, where the loader would write something else.
+    WriteReset(Value),
+    /// This value is loaded in place of the VM's.
+    Set(Value),
+    /// It stands in the way.
+    Refuse,
+    /// Not enough is known.
+    Undecided,
+}
+
+impl Action {
+    /// The word for it in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Ignore => "ignore",
+            Self::KeepAtReset | Self::WriteReset(_) => "keep-at-reset",
+            Self::Set(_) => "set",
+            Self::Refuse => "refuse",
+            Self::Undecided => "unknown",
+        }
+    }
+
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refuse => Outcome::Refused,
+            Self::Undecided => Outcome::Unknown,
+            _ => Outcome::Ready,
+        }
+    }
+}
+
+/// What is done about one extension of one vCPU, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionDecision {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// What the VM holds, if it has the extension.
+    pub source: Option<Content>,
+    /// What the destination held.
+    pub host: Option<Content>,
+    /// What is done.
+    pub action: ExtensionAction,
+    /// How the premises are known.
+    pub knowledge: Knowledge,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What is done about an extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExtensionAction {
+    /// It is loaded as it is.
+    Copy,
+    /// It is left out.
+    Ignore,
+    /// The destination's own stays.
+    KeepAtReset,
+    /// This is loaded in its place.
+    Set(Content),
+    /// It stands in the way.
+    Refuse,
+    /// Not enough is known.
+    Undecided,
+}
+
+impl ExtensionAction {
+    /// The word for it in reports.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Ignore => "ignore",
+            Self::KeepAtReset => "keep-at-reset",
+            Self::Set(_) => "set",
+            Self::Refuse => "refuse",
+            Self::Undecided => "unknown",
+        }
+    }
+
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refuse => Outcome::Refused,
+            Self::Undecided => Outcome::Unknown,
+            _ => Outcome::Ready,
+        }
+    }
+}
+
+/// Something that the guest could notice though the load succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisibleChange {
+    /// Which vCPUs.
+    pub vcpus: VcpuSet,
+    /// The register, or `None` for an extension.
+    pub register: Option<RegisterId>,
+    /// The field within it, or the extension's name.
+    pub field: Option<Cow<'static, str>>,
+    /// What it was: the field's value where there is a field, else the register's.
+    pub from: Option<u64>,
+    /// What it will be.
+    pub to: Option<u64>,
+    /// How bad that is.
+    pub severity: Severity,
+    /// What that means, where there is more to say.
+    pub what: Cow<'static, str>,
+}
+
+impl Plan {
+    /// Decides. Nothing is touched.
+    pub fn new(
+        vm: &Vm,
+        destination: &Destination,
+        tolerances: &Tolerances,
+        consents: &Consents,
+    ) -> Self {
+        adjust::settle(vm, destination, tolerances, consents)
+    }
+
+    /// What it comes to.
+    pub fn outcome(&self) -> Outcome {
+        outcome_of(&self.vcpus)
+    }
+
+    /// How its premises are known: the weakest of them.
+    pub fn knowledge(&self) -> Knowledge {
+        self.vcpus
+            .iter()
+            .flat_map(|vcpu| {
+                let registers = vcpu.decisions.iter().map(|decision| decision.knowledge);
+                registers.chain(vcpu.extensions.iter().map(|decision| decision.knowledge))
+            })
+            .min()
+            .unwrap_or(Knowledge::Proven)
+    }
+
+    /// The VM as it would be loaded. Meaningful for a plan that is [`Outcome::Ready`]; registers that are refused or
+    /// undecided are in it as they came.
+    pub fn result(&self, vm: &Vm) -> Vm {
+        let vcpus = self.vcpus.iter().zip(&vm.vcpus);
+        Vm {
+            vcpus: vcpus.map(|(plan, vcpu)| plan.result(vcpu)).collect(),
+        }
+    }
+
+    /// The decisions with the vCPUs that share each, ascending by register.
+    pub fn decisions(&self) -> Vec<(VcpuSet, &Decision)> {
+        group(self.vcpus.iter().map(|vcpu| &vcpu.decisions), |decision| {
+            decision.register
+        })
+    }
+
+    /// The decisions about extensions with the vCPUs that share each, ascending by name.
+    pub fn extensions(&self) -> Vec<(VcpuSet, &ExtensionDecision)> {
+        group(self.vcpus.iter().map(|vcpu| &vcpu.extensions), |decision| {
+            decision.name.clone()
+        })
+    }
+}
+
+fn outcome_of(vcpus: &[VcpuPlan]) -> Outcome {
+    let outcomes = vcpus.iter().flat_map(|vcpu| {
+        let registers = vcpu
+            .decisions
+            .iter()
+            .map(|decision| decision.action.outcome());
+        registers.chain(
+            vcpu.extensions
+                .iter()
+                .map(|decision| decision.action.outcome()),
+        )
+    });
+    outcomes.fold(Outcome::Ready, |worst, outcome| match (worst, outcome) {
+        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
+        (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
+        _ => Outcome::Ready,
+    })
+}
+
+fn group<'a, T: PartialEq + 'a, K: Ord>(
+    vcpus: impl Iterator<Item = &'a Vec<T>>,
+    key: impl Fn(&T) -> K,
+) -> Vec<(VcpuSet, &'a T)> {
+    let mut groups: BTreeMap<K, Vec<(VcpuSet, &'a T)>> = BTreeMap::new();
+    for (number, decisions) in vcpus.enumerate() {
+        for decision in decisions {
+            let alike = groups.entry(key(decision)).or_default();
+            match alike.iter_mut().find(|(_, other)| *other == decision) {
+                Some((set, _)) => set.insert(number),
+                None => alike.push((VcpuSet::of(number), decision)),
+            }
+        }
+    }
+    groups.into_values().flatten().collect()
+}
+
+impl VcpuPlan {
+    /// The vCPU as it would be loaded; see [`Plan::result`].
+    pub fn result(&self, vcpu: &Vcpu) -> Vcpu {
+        let mut registers = Registers::new();
+        for decision in &self.decisions {
+            let value = match &decision.action {
+                Action::Copy | Action::Refuse | Action::Undecided => decision.source.clone(),
+                Action::Set(value) | Action::WriteReset(value) => Some(value.clone()),
+                Action::Ignore | Action::KeepAtReset => None,
+            };
+            if let Some(value) = value {
+                registers.insert(decision.register, value);
+            }
+        }
+        let mut extensions: Vec<_> = vcpu.extensions.clone();
+        for decision in &self.extensions {
+            match &decision.action {
+                ExtensionAction::Ignore => {
+                    extensions.retain(|extension| extension.name != decision.name);
+                }
+                ExtensionAction::Set(content) => {
+                    let set = Extension {
+                        name: decision.name.clone(),
+                        content: content.clone(),
+                    };
+                    match extensions
+                        .iter_mut()
+                        .find(|extension| extension.name == decision.name)
+                    {
+                        Some(extension) => *extension = set,
+                        None => extensions.push(set),
+                    }
+                }
+                _ => {}
+            }
+        }
+        Vcpu {
+            registers,
+            extensions,
+        }
+    }
+}

@@ -1,12 +1,155 @@
 //! [`RegisterId`]: the 64-bit "one reg" id, built and taken apart.
+//!
+//! Names live in [`super::name`], constants for well-known registers in [`super::known`], QEMU's
+//! AArch32 ids in [`super::aarch32`]. What a register's value means for a migration is no concern
+//! of this module.
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 63:56 | architecture: 0x40 ARM, 0x60 ARM64 |
+//! | 55:52 | log2 of the size in bytes: 0 (U8) to 8 (U2048) |
+//! | 51:28 | zero, except bit 29 of QEMU's AArch32 ids (set: not the Secure instance) |
+//! | 27:16 | class (ARM64) or coprocessor (ARM, 14 or 15) |
+//! | 15:0 | class specific |
+//!
+//! | class | id | low bits |
+//! |---|---|---|
+//! | core | 0x60s0_0000_0010_nnnn | offset in `struct kvm_regs`, in 32-bit words |
+//! | demux | 0x6020_0000_0011_iivv | 15:8 which register (0: CCSIDR), 7:0 value of its selector |
+//! | system register | 0x6030_0000_0013_nnnn | op0 15:14, op1 13:11, CRn 10:7, CRm 6:3, op2 2:0 |
+//! | firmware | 0x6030_0000_0014_nnnn | number |
+//! | SVE | 0x60s0_0000_0015_nnnn | 0x0000 Z, 0x0400 P, 0x0600 FFR: number 9:5, slice 4:0; 0xffff VLS |
+//! | firmware bitmap | 0x6030_0000_0016_nnnn | number |
+//! | coprocessor | 0x40s0_0000_n00c_nnnn | CRn 14:11, CRm 10:7, opc1 6:3, opc2 2:0 (QEMU's, for TCG) |
+//!
+//! Read from Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
+//! and from QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.
+
+use super::aarch32::Coprocessor;
+
+const ARCHITECTURE_ARM64: u64 = 0x60 << 56;
+const SIZE_SHIFT: u32 = 52;
+const SIZE_U32: u64 = 2 << SIZE_SHIFT;
+const SIZE_U64: u64 = 3 << SIZE_SHIFT;
+const SIZE_U128: u64 = 4 << SIZE_SHIFT;
+const SIZE_U256: u64 = 5 << SIZE_SHIFT;
+const SIZE_U512: u64 = 6 << SIZE_SHIFT;
+const SIZE_U2048: u64 = 8 << SIZE_SHIFT;
+
+const CLASS_CORE: u64 = 0x0010 << 16;
+const CLASS_DEMUX: u64 = 0x0011 << 16;
+const CLASS_SYSTEM_REGISTER: u64 = 0x0013 << 16;
+const CLASS_FIRMWARE: u64 = 0x0014 << 16;
+const CLASS_SVE: u64 = 0x0015 << 16;
+const CLASS_FIRMWARE_BITMAP: u64 = 0x0016 << 16;
+
+const SVE_P: u64 = 0x0400;
+const SVE_FFR: u64 = 0x0600;
+const SVE_VLS: u64 = 0xffff;
 
 /// The id of one register, as `KVM_GET_ONE_REG` takes it and as QEMU writes it into a stream.
 ///
 /// Bits 63:56 architecture, 55:52 log2 of the size in bytes, 27:16 class, 15:0 class specific
 /// (Linux `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`).
 /// The set is open: any `u64` is an id, though perhaps of nothing.
+///
+/// The order is that of the bits, which is the order in which QEMU sorts and writes registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegisterId(u64);
+
+/// The group of ids that a [`RegisterId`] belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum RegisterClass {
+    /// A field of `struct kvm_regs`: general purpose and vector registers, PC, PSTATE.
+    Core,
+    /// One register behind a selector; so far only CCSIDR behind CSSELR.
+    Demux,
+    /// An AArch64 system register, by encoding.
+    SystemRegister,
+    /// State of the firmware that KVM emulates: PSCI's version, the workarounds.
+    Firmware,
+    /// An SVE vector or predicate register, or the set of vector lengths.
+    Sve,
+    /// A bitmap of firmware services that the guest may call.
+    FirmwareBitmap,
+    /// An AArch32 cp14 or cp15 register. Only QEMU's TCG has such ids.
+    Coprocessor,
+    /// None of these.
+    Unknown,
+}
+
+/// A [`RegisterId`] taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DecodedId {
+    /// A field of `struct kvm_regs`.
+    ///
+    /// Any offset and size; kernels before v5.2 listed ids of this class that name nothing.
+    Core {
+        /// Offset of the field in the structure, in 32-bit words.
+        word: u16,
+    },
+    /// One register behind a selector.
+    Demux {
+        /// Which register: 0 is CCSIDR.
+        index: u8,
+        /// The selector's value; for CCSIDR what CSSELR would hold (level and instruction bit).
+        selector: u8,
+    },
+    /// An AArch64 system register.
+    SystemRegister(SystemRegister),
+    /// State of the emulated firmware.
+    Firmware {
+        /// 0 is `PSCI_VERSION`, 1 to 3 the workarounds.
+        number: u16,
+    },
+    /// Part of an SVE vector register.
+    SveZ {
+        /// 0 to 31.
+        register: u8,
+        /// Which 2048 bits of the register; only 0 is in use.
+        slice: u8,
+    },
+    /// Part of an SVE predicate register.
+    SveP {
+        /// 0 to 15.
+        register: u8,
+        /// Which 256 bits of the register; only 0 is in use.
+        slice: u8,
+    },
+    /// Part of the SVE first fault register.
+    SveFfr {
+        /// Which 256 bits of the register; only 0 is in use.
+        slice: u8,
+    },
+    /// The set of SVE vector lengths: eight 64-bit words, bit (quadwords - 1) for each length.
+    SveVls,
+    /// A bitmap of firmware services.
+    FirmwareBitmap {
+        /// 0 `STD`, 1 `STD_HYP`, 2 `VENDOR_HYP`, 3 `VENDOR_HYP_BMAP_2`.
+        number: u16,
+    },
+    /// An AArch32 register.
+    Coprocessor(Coprocessor),
+    /// None of these: the id says nothing that we understand.
+    Unknown,
+}
+
+/// The encoding of an AArch64 system register, as `MRS` and `MSR` have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SystemRegister {
+    /// 2 bits.
+    pub op0: u8,
+    /// 3 bits.
+    pub op1: u8,
+    /// 4 bits.
+    pub crn: u8,
+    /// 4 bits.
+    pub crm: u8,
+    /// 3 bits.
+    pub op2: u8,
+}
 
 impl RegisterId {
     /// The id with exactly these bits.
@@ -19,17 +162,491 @@ impl RegisterId {
         self.0
     }
 
+    /// The 64-bit general purpose register X`number`, 0 to 30.
+    ///
+    /// Higher numbers give the id of whatever follows in `struct kvm_regs`, or of nothing.
+    pub const fn x(number: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_CORE | (2 * number as u64))
+    }
+
+    /// The 128-bit vector register V`number`, 0 to 31, of a vCPU without SVE.
+    ///
+    /// Higher numbers give the id of whatever follows in `struct kvm_regs`, or of nothing.
+    pub const fn v(number: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U128 | CLASS_CORE | (0x54 + 4 * number as u64))
+    }
+
+    /// The 64-bit field of `struct kvm_regs` at this offset in 32-bit words.
+    pub const fn core_u64(word: u16) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_CORE | word as u64)
+    }
+
+    /// The 32-bit field of `struct kvm_regs` at this offset in 32-bit words.
+    pub const fn core_u32(word: u16) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_CORE | word as u64)
+    }
+
+    /// CCSIDR as it reads when CSSELR holds `selector`: bit 0 instruction cache, 3:1 level - 1.
+    pub const fn ccsidr(selector: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_DEMUX | selector as u64)
+    }
+
     /// The AArch64 system register with this encoding.
     ///
     /// Bits above each field's width (2, 3, 4, 4 and 3) are dropped.
     pub const fn sysreg(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
         Self(
-            0x6030_0000_0013_0000
+            ARCHITECTURE_ARM64
+                | SIZE_U64
+                | CLASS_SYSTEM_REGISTER
                 | (((op0 & 3) as u64) << 14)
                 | (((op1 & 7) as u64) << 11)
                 | (((crn & 15) as u64) << 7)
                 | (((crm & 15) as u64) << 3)
                 | ((op2 & 7) as u64),
         )
+    }
+
+    /// The firmware register with this number.
+    pub const fn firmware(number: u16) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_FIRMWARE | number as u64)
+    }
+
+    /// The bitmap of firmware services with this number.
+    pub const fn firmware_bitmap(number: u16) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_FIRMWARE_BITMAP | number as u64)
+    }
+
+    /// 2048 bits of the SVE vector register Z`register`. Bits above 4:0 are dropped.
+    pub const fn sve_z(register: u8, slice: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U2048 | CLASS_SVE | sve_number(register & 31, slice))
+    }
+
+    /// 256 bits of the SVE predicate register P`register`. Bits above 3:0 and 4:0 are dropped.
+    pub const fn sve_p(register: u8, slice: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_P | sve_number(register & 15, slice))
+    }
+
+    /// 256 bits of the SVE first fault register. Bits of `slice` above 4:0 are dropped.
+    pub const fn sve_ffr(slice: u8) -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_FFR | sve_number(0, slice))
+    }
+
+    /// The set of SVE vector lengths. A constructor only for symmetry; see [`Self::SVE_VLS`].
+    pub(super) const fn sve_vls() -> Self {
+        Self(ARCHITECTURE_ARM64 | SIZE_U512 | CLASS_SVE | SVE_VLS)
+    }
+
+    /// The AArch32 register with this encoding, as QEMU names it in a stream under TCG.
+    ///
+    /// Bits above each field's width are dropped.
+    pub const fn coprocessor(register: Coprocessor) -> Self {
+        Self(register.to_raw())
+    }
+
+    /// How many bytes the register's value has, or `None` if the id's size code is not one that
+    /// Linux defines (U8 to U2048).
+    pub const fn size_bytes(self) -> Option<usize> {
+        let code = (self.0 >> SIZE_SHIFT) & 15;
+        if code <= 8 { Some(1 << code) } else { None }
+    }
+
+    /// The group that the id belongs to.
+    pub const fn class(self) -> RegisterClass {
+        match self.decode() {
+            DecodedId::Core { .. } => RegisterClass::Core,
+            DecodedId::Demux { .. } => RegisterClass::Demux,
+            DecodedId::SystemRegister(_) => RegisterClass::SystemRegister,
+            DecodedId::Firmware { .. } => RegisterClass::Firmware,
+            DecodedId::SveZ { .. }
+            | DecodedId::SveP { .. }
+            | DecodedId::SveFfr { .. }
+            | DecodedId::SveVls => RegisterClass::Sve,
+            DecodedId::FirmwareBitmap { .. } => RegisterClass::FirmwareBitmap,
+            DecodedId::Coprocessor(_) => RegisterClass::Coprocessor,
+            DecodedId::Unknown => RegisterClass::Unknown,
+        }
+    }
+
+    /// The id taken apart.
+    ///
+    /// An id is [`DecodedId::Unknown`] unless every bit of it is accounted for: the constructor of
+    /// the class gives the same id again. The size is part of that, except in the core class.
+    pub const fn decode(self) -> DecodedId {
+        if let Some(register) = Coprocessor::from_raw(self.0) {
+            return DecodedId::Coprocessor(register);
+        }
+        let low = (self.0 & 0xffff) as u16;
+        // The size is looked at per class; everything else must match.
+        let head = self.0 & !(15 << SIZE_SHIFT) & !0xffff;
+        let size = self.0 & (15 << SIZE_SHIFT);
+        if head == ARCHITECTURE_ARM64 | CLASS_CORE {
+            DecodedId::Core { word: low }
+        } else if head == ARCHITECTURE_ARM64 | CLASS_DEMUX && size == SIZE_U32 {
+            let [index, selector] = low.to_be_bytes();
+            DecodedId::Demux { index, selector }
+        } else if head == ARCHITECTURE_ARM64 | CLASS_SYSTEM_REGISTER && size == SIZE_U64 {
+            DecodedId::SystemRegister(SystemRegister {
+                op0: ((low >> 14) & 3) as u8,
+                op1: ((low >> 11) & 7) as u8,
+                crn: ((low >> 7) & 15) as u8,
+                crm: ((low >> 3) & 15) as u8,
+                op2: (low & 7) as u8,
+            })
+        } else if head == ARCHITECTURE_ARM64 | CLASS_FIRMWARE && size == SIZE_U64 {
+            DecodedId::Firmware { number: low }
+        } else if head == ARCHITECTURE_ARM64 | CLASS_FIRMWARE_BITMAP && size == SIZE_U64 {
+            DecodedId::FirmwareBitmap { number: low }
+        } else if head == ARCHITECTURE_ARM64 | CLASS_SVE {
+            self.decode_sve(low)
+        } else {
+            DecodedId::Unknown
+        }
+    }
+
+    const fn decode_sve(self, low: u16) -> DecodedId {
+        let register = ((low >> 5) & 31) as u8;
+        let slice = (low & 31) as u8;
+        if self.0 == Self::sve_vls().0 {
+            DecodedId::SveVls
+        } else if self.0 == Self::sve_z(register, slice).0 {
+            DecodedId::SveZ { register, slice }
+        } else if self.0 == Self::sve_p(register, slice).0 {
+            DecodedId::SveP { register, slice }
+        } else if self.0 == Self::sve_ffr(slice).0 {
+            DecodedId::SveFfr { slice }
+        } else {
+            DecodedId::Unknown
+        }
+    }
+
+    /// The encoding, if this is an AArch64 system register.
+    pub const fn system_register(self) -> Option<SystemRegister> {
+        match self.decode() {
+            DecodedId::SystemRegister(register) => Some(register),
+            _ => None,
+        }
+    }
+
+    /// Whether this is one of the 56 AArch64 encodings that hold ID registers: op0 3, op1 0,
+    /// CRn 0, CRm 1 to 7, allocated or not.
+    ///
+    /// KVM lists them all. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR are not among them.
+    pub const fn is_id_register(self) -> bool {
+        matches!(
+            self.system_register(),
+            Some(SystemRegister {
+                op0: 3,
+                op1: 0,
+                crn: 0,
+                crm: 1..=7,
+                ..
+            })
+        )
+    }
+
+    /// Whether this is QEMU's id of an AArch32 cp15 ID register: opc1 0, CRn 0, CRm 1 to 7.
+    ///
+    /// They exist only under TCG, beside the AArch64 view of the same register.
+    pub const fn is_aarch32_id_register(self) -> bool {
+        matches!(
+            self.decode(),
+            DecodedId::Coprocessor(Coprocessor {
+                coprocessor: 15,
+                wide: false,
+                crn: 0,
+                crm: 1..=7,
+                opc1: 0,
+                ..
+            })
+        )
+    }
+
+    /// Whether the value is a secret of the guest: either half of one of the five
+    /// pointer-authentication keys.
+    pub const fn is_secret(self) -> bool {
+        matches!(
+            self.system_register(),
+            Some(
+                SystemRegister {
+                    op0: 3,
+                    op1: 0,
+                    crn: 2,
+                    crm: 1..=2,
+                    op2: 0..=3
+                } | SystemRegister {
+                    op0: 3,
+                    op1: 0,
+                    crn: 2,
+                    crm: 3,
+                    op2: 0..=1
+                }
+            )
+        )
+    }
+
+    /// Whether this belongs to the Performance Monitors extension, in either instruction set's
+    /// view.
+    ///
+    /// Kernels before v5.11 list the AArch64 ones even for a vCPU that has no PMU.
+    pub const fn is_pmu(self) -> bool {
+        match self.decode() {
+            DecodedId::SystemRegister(register) => matches!(
+                register,
+                // PMINTENSET, PMINTENCLR, PMMIR, PMSSCR and others at EL1.
+                SystemRegister { op0: 3, op1: 0, crn: 9, crm: 13..=14, .. }
+                    // PMCR to PMOVSSET.
+                    | SystemRegister { op0: 3, op1: 3, crn: 9, crm: 12..=14, .. }
+                    // The instruction counter.
+                    | SystemRegister { op0: 3, op1: 3, crn: 9, crm: 4 | 6, op2: 0 }
+                    // PMEVCNTR<n>, PMEVTYPER<n>, PMCCFILTR.
+                    | SystemRegister { op0: 3, op1: 3, crn: 14, crm: 8..=15, .. }
+            ),
+            DecodedId::Coprocessor(register) => matches!(
+                register,
+                Coprocessor {
+                    coprocessor: 15,
+                    wide: false,
+                    crn: 9,
+                    crm: 12..=14,
+                    opc1: 0,
+                    ..
+                } | Coprocessor {
+                    coprocessor: 15,
+                    wide: false,
+                    crn: 14,
+                    crm: 8..=15,
+                    opc1: 0,
+                    ..
+                } | Coprocessor {
+                    coprocessor: 15,
+                    wide: true,
+                    crm: 9,
+                    opc1: 0,
+                    ..
+                }
+            ),
+            _ => false,
+        }
+    }
+}
+
+const fn sve_number(register: u8, slice: u8) -> u64 {
+    ((register as u64) << 5) | (slice & 31) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_class_decodes() {
+        let cases = [
+            (
+                0x6030_0000_0010_003e,
+                DecodedId::Core { word: 0x3e },
+                Some(8),
+            ),
+            (
+                0x6040_0000_0010_0054,
+                DecodedId::Core { word: 0x54 },
+                Some(16),
+            ),
+            (
+                0x6020_0000_0010_00d5,
+                DecodedId::Core { word: 0xd5 },
+                Some(4),
+            ),
+            (
+                0x6020_0000_0011_0003,
+                DecodedId::Demux {
+                    index: 0,
+                    selector: 3,
+                },
+                Some(4),
+            ),
+            (
+                0x6030_0000_0013_c103,
+                DecodedId::SystemRegister(SystemRegister {
+                    op0: 3,
+                    op1: 0,
+                    crn: 2,
+                    crm: 0,
+                    op2: 3,
+                }),
+                Some(8),
+            ),
+            (
+                0x6030_0000_0014_0000,
+                DecodedId::Firmware { number: 0 },
+                Some(8),
+            ),
+            (
+                0x6080_0000_0015_03e0,
+                DecodedId::SveZ {
+                    register: 31,
+                    slice: 0,
+                },
+                Some(256),
+            ),
+            (
+                0x6050_0000_0015_05e0,
+                DecodedId::SveP {
+                    register: 15,
+                    slice: 0,
+                },
+                Some(32),
+            ),
+            (
+                0x6050_0000_0015_0600,
+                DecodedId::SveFfr { slice: 0 },
+                Some(32),
+            ),
+            (0x6060_0000_0015_ffff, DecodedId::SveVls, Some(64)),
+            (
+                0x6030_0000_0016_0003,
+                DecodedId::FirmwareBitmap { number: 3 },
+                Some(8),
+            ),
+            (
+                0x4020_0000_200e_0298,
+                DecodedId::Coprocessor(Coprocessor {
+                    coprocessor: 14,
+                    wide: false,
+                    secure: false,
+                    crn: 0,
+                    crm: 5,
+                    opc1: 3,
+                    opc2: 0,
+                }),
+                Some(4),
+            ),
+        ];
+        for (raw, decoded, size) in cases {
+            assert_eq!(RegisterId::from_raw(raw).decode(), decoded, "{raw:#x}");
+            assert_eq!(RegisterId::from_raw(raw).size_bytes(), size, "{raw:#x}");
+        }
+    }
+
+    #[test]
+    fn a_bit_too_many_is_unknown() {
+        let cases = [
+            0,
+            u64::MAX,
+            // A system register that claims another size, or has a bit in 51:28.
+            0x6020_0000_0013_c103,
+            0x6030_0000_1013_c103,
+            0x6030_0001_0013_c103,
+            // An architecture or class that is none of ours.
+            0x2030_0000_0013_c103,
+            0x6020_0000_0012_0000,
+            // SVE: Z with P's size, P16, a second FFR.
+            0x6050_0000_0015_0000,
+            0x6050_0000_0015_0620,
+        ];
+        for raw in cases {
+            assert_eq!(
+                RegisterId::from_raw(raw).decode(),
+                DecodedId::Unknown,
+                "{raw:#x}"
+            );
+            assert_eq!(
+                RegisterId::from_raw(raw).class(),
+                RegisterClass::Unknown,
+                "{raw:#x}"
+            );
+        }
+        assert_eq!(
+            RegisterId::from_raw(0x60f0_0000_0013_c103).size_bytes(),
+            None
+        );
+    }
+
+    #[test]
+    fn id_registers_are_56() {
+        let count = (0..=0xffff_u64)
+            .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
+            .filter(|id| id.is_id_register())
+            .count();
+        assert_eq!(count, 56);
+        assert!(RegisterId::ID_AA64MMFR3_EL1.is_id_register());
+        assert!(!RegisterId::MIDR_EL1.is_id_register());
+        assert!(!RegisterId::CTR_EL0.is_id_register());
+        let id_dfr0 = RegisterId::from_raw(0x4020_0000_200f_0082);
+        assert!(id_dfr0.is_aarch32_id_register() && !id_dfr0.is_id_register());
+        assert!(!RegisterId::from_raw(0x4020_0000_200f_0001).is_aarch32_id_register());
+    }
+
+    #[test]
+    fn secrets_are_ten() {
+        let secrets = (0..=0xffff_u64)
+            .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
+            .filter(|id| id.is_secret());
+        assert!(secrets.eq(RegisterId::POINTER_AUTHENTICATION_KEYS));
+    }
+
+    /// Every id that one of the constructors can give.
+    fn constructed() -> impl Strategy<Value = RegisterId> {
+        prop_oneof![
+            any::<(u8, u8, u8, u8, u8)>()
+                .prop_map(|(a, b, c, d, e)| RegisterId::sysreg(a, b, c, d, e)),
+            any::<u16>().prop_map(RegisterId::core_u64),
+            any::<u16>().prop_map(RegisterId::core_u32),
+            any::<u8>().prop_map(RegisterId::ccsidr),
+            any::<u16>().prop_map(RegisterId::firmware),
+            any::<u16>().prop_map(RegisterId::firmware_bitmap),
+            any::<(u8, u8)>().prop_map(|(n, slice)| RegisterId::sve_z(n, slice)),
+            any::<(u8, u8)>().prop_map(|(n, slice)| RegisterId::sve_p(n, slice)),
+            any::<u8>().prop_map(RegisterId::sve_ffr),
+        ]
+    }
+
+    /// The id that the parts of `decoded` make, in the size of `id`.
+    fn encode(id: RegisterId, decoded: DecodedId) -> RegisterId {
+        match decoded {
+            DecodedId::Core { word } => {
+                RegisterId::from_raw((id.raw() & !0xffff) | u64::from(word))
+            }
+            DecodedId::Demux { index, selector } => {
+                RegisterId::from_raw(RegisterId::ccsidr(selector).raw() | u64::from(index) << 8)
+            }
+            DecodedId::SystemRegister(SystemRegister {
+                op0,
+                op1,
+                crn,
+                crm,
+                op2,
+            }) => RegisterId::sysreg(op0, op1, crn, crm, op2),
+            DecodedId::Firmware { number } => RegisterId::firmware(number),
+            DecodedId::SveZ { register, slice } => RegisterId::sve_z(register, slice),
+            DecodedId::SveP { register, slice } => RegisterId::sve_p(register, slice),
+            DecodedId::SveFfr { slice } => RegisterId::sve_ffr(slice),
+            DecodedId::SveVls => RegisterId::SVE_VLS,
+            DecodedId::FirmwareBitmap { number } => RegisterId::firmware_bitmap(number),
+            DecodedId::Coprocessor(register) => RegisterId::coprocessor(register),
+            DecodedId::Unknown => id,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn constructed_ids_decode_and_encode_again(id in constructed()) {
+            prop_assert_ne!(id.class(), RegisterClass::Unknown);
+            prop_assert_eq!(encode(id, id.decode()), id);
+        }
+
+        #[test]
+        fn whatever_decodes_encodes_again(
+            architecture in prop_oneof![Just(0x40_u64), Just(0x60), any::<u8>().prop_map(u64::from)],
+            size in 0..16_u64,
+            class in prop_oneof![0x0e..=0x17_u64, 0..0x1000_u64],
+            high in prop_oneof![Just(0_u64), Just(2), 0..16_u64],
+            low in any::<u16>(),
+        ) {
+            let raw = architecture << 56 | size << 52 | high << 28 | class << 16 | u64::from(low);
+            let id = RegisterId::from_raw(raw);
+            prop_assert_eq!(encode(id, id.decode()), id);
+        }
     }
 }

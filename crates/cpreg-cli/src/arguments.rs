@@ -1,0 +1,202 @@
+//! The command line: clap's types, nothing that acts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Moves arm64 virtual machines between hosts that do not expose the same registers.
+///
+/// Exit status: 0 it loads or converts, or what was asked for is done; 1 refused (diff: they differ); 2 bad usage or bad input;
+/// 3 unknown: what is known does not tell.
+#[derive(Debug, Parser)]
+#[command(name = "cpreg", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What a stream or profile holds: vCPUs, registers, decoded fields.
+    Show(Show),
+    /// Will it load there? Why not? What to do?
+    Check(Check),
+    /// Write the VM so that it loads there.
+    Convert(Convert),
+    /// What differs between two streams or profiles, by name and field.
+    Diff(Diff),
+    /// The table of differences that are harmless, when, and why.
+    Tolerances(Tolerances),
+    /// Record a destination.
+    Probe(Probe),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON document with a versioned schema.
+    Json,
+}
+
+/// How inputs are read and answers are written.
+#[derive(Debug, Args)]
+pub(crate) struct Reading {
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print pointer-authentication keys; they are the guest's secrets.
+    #[arg(long)]
+    pub(crate) secrets: bool,
+    /// Read streams from the front as well, all of RAM included, and see that both ways agree.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// A migration stream or a profile, also compressed with xz, gzip or zstd; `-` for standard input.
+    pub(crate) file: PathBuf,
+    /// Only this register, or field (REG.FIELD); may be given several times.
+    #[arg(long = "register", value_name = "REG")]
+    pub(crate) registers: Vec<String>,
+    /// Only this vCPU.
+    #[arg(long)]
+    pub(crate) vcpu: Option<usize>,
+    /// Decode every register's fields.
+    #[arg(long)]
+    pub(crate) fields: bool,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// What only the user can decide.
+#[derive(Debug, Args)]
+pub(crate) struct Consenting {
+    /// Ignore a register that stands in the way; with =VALUE[/MASK] only if it holds that.
+    #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
+    pub(crate) ignore: Vec<String>,
+    /// Leave a register out of what is sent, or an extension by its name.
+    #[arg(long, value_name = "REG")]
+    pub(crate) hide: Vec<String>,
+    /// Change a register or one field of it.
+    #[arg(long, value_name = "REG[.FIELD]=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Take the adjustment that is proposed for a register, or all up to a severity: low, medium, high.
+    #[arg(long, value_name = "REG|SEVERITY")]
+    pub(crate) accept: Vec<String>,
+    /// A file of further tolerances (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tolerances: Vec<PathBuf>,
+}
+
+/// Where the VM goes.
+#[derive(Debug, Args)]
+pub(crate) struct Going {
+    /// The program that will load it, where DEST does not tell: qemu-10.0.
+    #[arg(long, value_name = "NAME-VERSION")]
+    pub(crate) vmm: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The VM: a migration stream.
+    pub(crate) source: PathBuf,
+    /// Where it goes: a profile, or a stream that stands for the host that wrote it.
+    pub(crate) dest: PathBuf,
+    /// List every register, also those that are simply copied.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    #[command(flatten)]
+    pub(crate) consenting: Consenting,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The VM: a migration stream.
+    pub(crate) source: PathBuf,
+    /// Where it goes: a profile, or a stream that stands for the host that wrote it.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: PathBuf,
+    /// The file to write. It appears whole or not at all.
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        conflicts_with = "in_place",
+        required_unless_present = "in_place"
+    )]
+    pub(crate) output: Option<PathBuf>,
+    /// Change the stream itself: wholly or not at all.
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Replace the output if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    #[command(flatten)]
+    pub(crate) consenting: Consenting,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// A stream or profile.
+    pub(crate) a: PathBuf,
+    /// Another one.
+    pub(crate) b: PathBuf,
+    /// Also registers whose values guests change as they run.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tolerances {
+    /// Only entries about this register; may be given several times.
+    #[arg(value_name = "REG")]
+    pub(crate) registers: Vec<String>,
+    /// A file of further tolerances (TOML), printed with the others.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tolerances: Vec<PathBuf>,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    #[command(subcommand)]
+    pub(crate) what: ProbeWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProbeWhat {
+    /// Start a QEMU with its own command line, paused, and record what it lists before a guest runs.
+    Qemu(ProbeQemu),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeQemu {
+    /// The profile to write; standard output without it.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to call the destination in reports.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// How long each step may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// The command line of the destination's QEMU, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}

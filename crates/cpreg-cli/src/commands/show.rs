@@ -1,0 +1,7 @@
+//! `cpreg show`.
+use crate::arguments;
+use crate::failure::{Failure, Status};
+use crate::printer::Printer;
+pub(crate) fn run(_a: &arguments::Show, _p: &mut Printer) -> Result<Status, Failure> {
+    Err(Failure::new("later"))
+}

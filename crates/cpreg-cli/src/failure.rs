@@ -1,0 +1,109 @@
+//! What went wrong, for the user: a message, its causes, and hints; and the exit status.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It loads or converts; or what was asked for is done.
+    Done,
+    /// It is refused; or the two things compared differ.
+    Refused,
+    /// Bad usage or bad input.
+    BadUsage,
+    /// What is known does not tell.
+    Unknown,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(match status {
+            Status::Done => 0,
+            Status::Refused => 1,
+            Status::BadUsage => 2,
+            Status::Unknown => 3,
+        })
+    }
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            cause: None,
+            hints: Vec::new(),
+        }
+    }
+
+    pub(crate) fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// A file could not be opened, read or written.
+    pub(crate) fn io(what: &str, path: &Path, cause: io::Error) -> Self {
+        let failure = Self::new(format!("cannot {what} {}", path.display()));
+        let hint = match cause.kind() {
+            io::ErrorKind::PermissionDenied => Some("run it as a user who may, or copy the file"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Some("nothing was changed; make room, or write to another filesystem")
+            }
+            _ => None,
+        };
+        let failure = failure.because(cause);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    /// Whether nobody reads the answer any more, which needs no message.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref());
+        cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// The causes, outermost first.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next: Option<&dyn Error> = self.cause.as_ref().map(|cause| &**cause as &dyn Error);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Some errors repeat their source in their own message.
+            if !causes.iter().any(|other: &String| other.contains(&text)) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Failure {}

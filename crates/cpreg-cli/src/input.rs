@@ -1,0 +1,207 @@
+//! Files of every kind that can be read, recognised by content and never by suffix.
+//!
+//! | begins with | taken as |
+//! |---|---|
+//! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
+//! | `{` | a profile |
+//! | anything else | a migration stream, whose reader says what is wrong with it |
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use cpreg_hosts::Profile;
+use cpreg_qemu::Stream;
+
+use crate::failure::Failure;
+
+/// What a file turned out to be.
+pub(crate) enum Content {
+    /// A migration stream.
+    Stream(Box<Stream>),
+    /// A recorded destination.
+    Profile(Box<Profile>),
+}
+
+/// A file that was opened and understood.
+pub(crate) struct Input {
+    pub(crate) path: PathBuf,
+    pub(crate) content: Content,
+    /// The plain stream or profile: the file itself, or what it unpacks to.
+    pub(crate) file: File,
+    /// What it was packed with.
+    pub(crate) packed: Option<&'static str>,
+}
+
+/// No profile is larger; more is not read.
+const PROFILE_LIMIT: u64 = 64 << 20;
+
+impl Input {
+    /// Opens a file and finds out what it is.
+    pub(crate) fn open(path: &Path, verify: bool) -> Result<Self, Failure> {
+        let (file, packed) = plain_file(path)?;
+        let length = file
+            .metadata()
+            .map_err(|error| Failure::io("read", path, error))?
+            .len();
+        if length == 0 {
+            return Err(Failure::new(format!("{} is empty", path.display())));
+        }
+        let mut first = [0];
+        read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
+        let content = if first[0] == b'{' {
+            Content::Profile(Box::new(profile(&file, path, length)?))
+        } else {
+            let stream = if verify {
+                Stream::verify(&file)
+            } else {
+                Stream::open(&file)
+            };
+            Content::Stream(Box::new(stream.map_err(|error| unreadable(path, error))?))
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            content,
+            file,
+            packed,
+        })
+    }
+
+    /// The file's own name, for reports.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().map_or_else(
+            || self.path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The stream, where nothing else will do.
+    pub(crate) fn stream(&self) -> Result<&Stream, Failure> {
+        match &self.content {
+            Content::Stream(stream) => Ok(stream),
+            Content::Profile(_) => Err(Failure::new(format!(
+                "{} is a profile, and a VM is needed: a migration stream",
+                self.path.display()
+            ))),
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
+    let advice = error.advice().map(str::to_owned);
+    let failure = Failure::new(format!("cannot read {}", path.display())).because(error);
+    match advice {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}
+
+fn profile(file: &File, path: &Path, length: u64) -> Result<Profile, Failure> {
+    if length > PROFILE_LIMIT {
+        return Err(Failure::new(format!(
+            "{} begins like a profile, but is larger than any",
+            path.display()
+        )));
+    }
+    let mut bytes = Vec::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .map_err(|error| Failure::io("read", path, error))?;
+    Profile::from_json(&bytes)
+        .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))
+}
+
+fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut file = file;
+    file.seek(SeekFrom::Start(0))?;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read(&mut bytes[filled..])? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(filled)
+}
+
+/// The file itself, or an unnamed one with what it unpacks to.
+fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
+    let failure = |error| Failure::io("open", path, error);
+    if path == Path::new("-") {
+        let file = spool(&mut io::stdin().lock(), path)?;
+        return unpacked(file, path);
+    }
+    let file = File::open(path).map_err(failure)?;
+    let kind = file.metadata().map_err(failure)?.file_type();
+    if kind.is_dir() {
+        return Err(Failure::new(format!("{} is a directory", path.display()))
+            .hint("name the stream or profile in it"));
+    }
+    if !kind.is_file() {
+        // A pipe: it can be read once only.
+        let mut pipe = file;
+        let file = spool(&mut pipe, path)?;
+        return unpacked(file, path);
+    }
+    unpacked(file, path)
+}
+
+fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Failure> {
+    let mut magic = [0; 6];
+    let length = read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
+    let (name, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            ("xz", Box::new(lzma_rust2::XzReader::new(file, true)))
+        }
+        [0x1f, 0x8b, ..] => ("gzip", Box::new(flate2::read::MultiGzDecoder::new(file))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => (
+            "zstd",
+            Box::new(
+                ruzstd::decoding::StreamingDecoder::new(file).map_err(|error| {
+                    Failure::new(format!("cannot unpack {}: {error}", path.display()))
+                })?,
+            ),
+        ),
+        _ => return Ok((file, None)),
+    };
+    Ok((spool(&mut reader, path)?, Some(name)))
+}
+
+/// Copies everything into an unnamed temporary file, with holes where there are only zeros.
+fn spool(reader: &mut dyn Read, path: &Path) -> Result<File, Failure> {
+    const BLOCK: usize = 1 << 16;
+    let temporary = |error| {
+        Failure::io("write a temporary copy of", path, error)
+            .hint("TMPDIR names the directory for temporary files")
+    };
+    let mut file = tempfile::tempfile().map_err(temporary)?;
+    let mut block = vec![0; BLOCK];
+    let mut length = 0_u64;
+    loop {
+        let mut filled = 0;
+        while filled < BLOCK {
+            let more = reader
+                .read(&mut block[filled..])
+                .map_err(|error| Failure::io("unpack", path, error))?;
+            if more == 0 {
+                break;
+            }
+            filled += more;
+        }
+        length += filled as u64;
+        let data = &block[..filled];
+        if data.iter().all(|byte| *byte == 0) {
+            file.seek(SeekFrom::Start(length)).map_err(temporary)?;
+        } else {
+            file.write_all(data).map_err(temporary)?;
+        }
+        if filled < BLOCK {
+            break;
+        }
+    }
+    file.set_len(length).map_err(temporary)?;
+    file.seek(SeekFrom::Start(0)).map_err(temporary)?;
+    Ok(file)
+}

@@ -1,0 +1,427 @@
+//! The text of `check`: names first, ids behind, one line per decision that matters, why, what to do.
+
+use cpreg::destination::Knowledge;
+use cpreg::plan::{
+    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
+    VcpuSet, Verdict, VisibleChange,
+};
+use cpreg::register::Value;
+use cpreg::vm::Content;
+
+use super::check::{Answer, SCOPE, meaning};
+use super::value::field_changes;
+use crate::printer::{Printer, style, styled};
+
+/// Prints the whole report. `all`: also what is simply copied.
+pub(crate) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
+    head(printer, answer);
+    shape(printer, answer);
+    decisions(printer, answer, all);
+    visible(printer, answer);
+    adjustments(printer, answer);
+    loaders(printer, answer);
+    printer.line(format_args!("{}: {SCOPE}", styled(style::ASIDE, "scope")));
+}
+
+fn head(printer: &mut Printer, answer: &Answer<'_>) {
+    let verdict = answer.verdict();
+    let colour = match verdict {
+        Verdict::Loads | Verdict::Converts => style::GOOD,
+        Verdict::Refused => style::BAD,
+        Verdict::Unknown => style::DOUBT,
+    };
+    printer.line(format_args!(
+        "{}: {}",
+        styled(colour, verdict.name()),
+        meaning(verdict)
+    ));
+    let source = &answer.source;
+    let vcpus = |count: usize| format!("{count} vCPU{}", if count == 1 { "" } else { "s" });
+    printer.line(format_args!(
+        "  from {} ({}, {}{})",
+        source.name,
+        source.machine.as_deref().unwrap_or("machine unknown"),
+        vcpus(source.vcpus),
+        source
+            .accelerator
+            .map(|accelerator| format!(", {accelerator}"))
+            .unwrap_or_default()
+    ));
+    let destination = answer.destination;
+    printer.line(format_args!(
+        "  to   {} ({})",
+        destination.name, answer.evidence
+    ));
+    printer.line("");
+}
+
+fn shape(printer: &mut Printer, answer: &Answer<'_>) {
+    let none = || "none".to_owned();
+    for difference in &answer.shape {
+        let word = if difference.refuses {
+            styled(style::BAD, "refused")
+        } else {
+            styled(style::ASIDE, "differs")
+        };
+        printer.line(format_args!(
+            "  {word}  {}: {} -> {}",
+            difference.what,
+            difference.source.clone().unwrap_or_else(none),
+            difference.destination.clone().unwrap_or_else(none)
+        ));
+    }
+    if answer.shape.iter().any(|difference| difference.refuses) {
+        printer.line(format_args!(
+            "           {}: start the destination with the machine type, vCPUs, RAM and devices of the source",
+            styled(style::HINT, "do")
+        ));
+    }
+    if !answer.shape.is_empty() {
+        printer.line("");
+    }
+}
+
+/// Whether a decision goes without saying.
+fn goes_without_saying(decision: &Decision) -> bool {
+    matches!(decision.action, Action::Copy)
+        || matches!(decision.action, Action::KeepAtReset | Action::WriteReset(_))
+            && decision.source.is_none()
+}
+
+fn decisions(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
+    let decisions = answer.check.plan.decisions();
+    let mut rows: Vec<&(VcpuSet, &Decision)> = decisions
+        .iter()
+        .filter(|(_, decision)| all || !goes_without_saying(decision))
+        .collect();
+    rows.sort_by_key(|(_, decision)| (weight(&decision.action), decision.register));
+    for (vcpus, decision) in &rows {
+        print_decision(printer, answer, vcpus, decision);
+    }
+    let extensions = answer.check.plan.extensions();
+    for (vcpus, decision) in &extensions {
+        let silent = matches!(
+            decision.action,
+            ExtensionAction::Copy | ExtensionAction::KeepAtReset
+        );
+        if all || !silent {
+            print_extension(printer, answer, vcpus, decision);
+        }
+    }
+    if !all {
+        let copied = decisions
+            .iter()
+            .filter(|(_, decision)| decision.action == Action::Copy)
+            .count();
+        let kept = decisions
+            .iter()
+            .filter(|(_, decision)| {
+                goes_without_saying(decision) && decision.action != Action::Copy
+            })
+            .count();
+        let knowledge = decisions
+            .iter()
+            .filter(|(_, decision)| decision.action == Action::Copy)
+            .map(|(_, decision)| decision.knowledge)
+            .min()
+            .unwrap_or(Knowledge::Proven);
+        let kept = match kept {
+            0 => String::new(),
+            kept => format!("; {kept} that only the destination has stay at reset"),
+        };
+        printer.line(styled(
+            style::ASIDE,
+            format_args!("  {copied} registers are copied ({knowledge}){kept}; --all lists them"),
+        ));
+    }
+    printer.line("");
+}
+
+/// What stands in the way comes first.
+const fn weight(action: &Action) -> u8 {
+    match action {
+        Action::Refuse => 0,
+        Action::Undecided => 1,
+        Action::Set(_) => 2,
+        Action::Ignore => 3,
+        Action::KeepAtReset | Action::WriteReset(_) => 4,
+        _ => 5,
+    }
+}
+
+fn action_word(action: &Action) -> String {
+    match action {
+        Action::Refuse => styled(style::BAD, "refused"),
+        Action::Undecided => styled(style::DOUBT, "unknown"),
+        Action::Set(_) => styled(style::DOUBT, "set    "),
+        Action::Ignore => styled(style::GOOD, "ignored"),
+        Action::KeepAtReset | Action::WriteReset(_) => "reset  ".to_owned(),
+        _ => "copied ".to_owned(),
+    }
+}
+
+/// `, vCPUs 0-3` where not all of them agree.
+fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
+    let all = vcpus.iter().count() == answer.source.vcpus;
+    if all {
+        String::new()
+    } else {
+        format!(" (vCPU {vcpus})")
+    }
+}
+
+fn print_decision(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    vcpus: &VcpuSet,
+    decision: &Decision,
+) {
+    let id = decision.register;
+    let show = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .map(|value| answer.printing.describe(id, value))
+    };
+    let values = match (
+        &decision.action,
+        show(&decision.source),
+        show(&decision.host),
+    ) {
+        (Action::Set(to), Some(from), _) => {
+            format!("{from} -> {}", answer.printing.describe(id, to))
+        }
+        (_, Some(source), Some(host)) if source != host => format!("{source}, there {host}"),
+        (_, Some(source), _) => source,
+        (_, None, Some(host)) => format!("there {host}"),
+        (_, None, None) => String::new(),
+    };
+    printer.line(format_args!(
+        "  {}  {}  {values}{}  {}",
+        action_word(&decision.action),
+        styled(style::NAME, answer.printing.name(id)),
+        on_vcpus(answer, vcpus),
+        styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
+    ));
+    let certainty = match decision.knowledge {
+        Knowledge::Proven => "",
+        Knowledge::Inferred => " (inferred)",
+        Knowledge::Unknown => " (unknown)",
+    };
+    printer.line(format_args!(
+        "           {}{certainty}",
+        decision.reason.display(answer.tolerances)
+    ));
+    let differing = match (&decision.action, &decision.source, &decision.host) {
+        (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source
+            .as_u64()
+            .zip(host.as_u64())
+            .map(|(source, host)| field_changes(id, source, host)),
+        _ => None,
+    };
+    if let Some(fields) = differing.filter(|fields| !fields.is_empty()) {
+        printer.line(format_args!("           {}", fields.join(", ")));
+    }
+    if matches!(decision.action, Action::Refuse | Action::Undecided)
+        && let Some(advice) = decision.reason.advice(answer.tolerances)
+    {
+        printer.line(format_args!(
+            "           {}: {advice}",
+            styled(style::HINT, "do")
+        ));
+    }
+}
+
+fn print_extension(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    vcpus: &VcpuSet,
+    decision: &ExtensionDecision,
+) {
+    let word = match decision.action {
+        ExtensionAction::Refuse => styled(style::BAD, "refused"),
+        ExtensionAction::Undecided => styled(style::DOUBT, "unknown"),
+        ExtensionAction::Set(_) => styled(style::DOUBT, "set    "),
+        ExtensionAction::Ignore => styled(style::GOOD, "left out"),
+        ExtensionAction::KeepAtReset => "reset  ".to_owned(),
+        _ => "copied ".to_owned(),
+    };
+    let content = |content: &Content| match content {
+        Content::Number(number) => format!("{number:#x}"),
+        Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
+    };
+    let values = match (&decision.source, &decision.action) {
+        (Some(from), ExtensionAction::Set(to)) => format!("{} -> {}", content(from), content(to)),
+        (None, ExtensionAction::Set(to)) => format!("-> {}", content(to)),
+        (Some(from), _) => content(from),
+        (None, _) => String::new(),
+    };
+    printer.line(format_args!(
+        "  {word}  {}  {values}{}",
+        styled(style::NAME, &decision.name),
+        on_vcpus(answer, vcpus)
+    ));
+    printer.line(format_args!(
+        "           {}",
+        decision.reason.display(answer.tolerances)
+    ));
+}
+
+fn visible(printer: &mut Printer, answer: &Answer<'_>) {
+    let changes = &answer.check.plan.visible;
+    if changes.is_empty() {
+        return;
+    }
+    printer.line("what the guest could notice");
+    for change in changes {
+        printer.line(format_args!("  {}", visible_line(answer, change)));
+    }
+    printer.line("");
+}
+
+fn severity_word(severity: Severity) -> String {
+    let colour = match severity {
+        Severity::Low => style::ASIDE,
+        Severity::Medium => style::DOUBT,
+        Severity::High => style::BAD,
+    };
+    styled(colour, format_args!("{:<6}", severity.name()))
+}
+
+fn visible_line(answer: &Answer<'_>, change: &VisibleChange) -> String {
+    let mut name = change
+        .register
+        .map(|id| answer.printing.name(id))
+        .unwrap_or_default();
+    if let Some(field) = &change.field {
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(field);
+    }
+    let secret = change
+        .register
+        .is_some_and(cpreg::register::RegisterId::is_secret);
+    let show = |value: Option<u64>| match value {
+        Some(_) if secret && !answer.printing.secrets => "(secret)".to_owned(),
+        Some(value) => {
+            let meaning = change
+                .register
+                .filter(|_| change.field.is_none())
+                .and_then(|id| id.value_name(value));
+            meaning.map_or_else(|| format!("{value:#x}"), str::to_owned)
+        }
+        None => "none".to_owned(),
+    };
+    let what = if change.what.is_empty() {
+        String::new()
+    } else {
+        format!("  {}", change.what)
+    };
+    format!(
+        "{}  {}  {} -> {}{}{what}",
+        severity_word(change.severity),
+        styled(style::NAME, name),
+        show(change.from),
+        show(change.to),
+        on_vcpus(answer, &change.vcpus),
+    )
+}
+
+fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
+    let plan = &answer.check.plan;
+    if plan.proposed.is_empty() {
+        return;
+    }
+    printer.line(
+        "changes of value that would take away what stands in the way; only you can take them",
+    );
+    for adjustment in &plan.proposed {
+        printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
+    }
+    let then = match plan.with_proposed {
+        Outcome::Ready => "with all of them the VM converts",
+        Outcome::Refused => "even with all of them something stands in the way",
+        Outcome::Unknown => "even with all of them something is not known",
+    };
+    let most = plan
+        .proposed
+        .iter()
+        .map(|adjustment| adjustment.severity)
+        .max();
+    printer.line(format_args!(
+        "  {}: {then}; --accept REG takes one, --accept {} all",
+        styled(style::HINT, "do"),
+        most.map_or("low", Severity::name)
+    ));
+    printer.line("");
+}
+
+fn adjustment_line(answer: &Answer<'_>, adjustment: &Adjustment) -> String {
+    let id = adjustment.register;
+    let fields = field_changes(id, adjustment.from, adjustment.to);
+    let describe = |value: u64| answer.printing.describe(id, &Value::Small(value));
+    let fields = if fields.is_empty() || id.value_name(adjustment.to).is_some() {
+        String::new()
+    } else {
+        format!("  {}", fields.join(", "))
+    };
+    format!(
+        "{}  {}  {} -> {}{}{fields}",
+        severity_word(adjustment.severity),
+        styled(style::NAME, answer.printing.name(id)),
+        describe(adjustment.from),
+        describe(adjustment.to),
+        on_vcpus(answer, &adjustment.vcpus),
+    )
+}
+
+/// More of a loader's own words than this are cut; JSON has them all.
+const MOST_WORDS: usize = 6;
+
+fn loaders(printer: &mut Printer, answer: &Answer<'_>) {
+    printer.line("on its own, without cpreg");
+    for foretold in &answer.check.loaders {
+        loader(printer, answer, foretold);
+    }
+    printer.line("");
+}
+
+fn loader(printer: &mut Printer, answer: &Answer<'_>, foretold: &Foretold) {
+    let load = &foretold.load;
+    let outcome = match load.loads {
+        Some(true) => styled(style::GOOD, "loads"),
+        Some(false) => styled(style::BAD, "fails"),
+        None => styled(style::DOUBT, "unknown"),
+    };
+    let own = if foretold.is_destinations {
+        ", the destination's"
+    } else {
+        ""
+    };
+    let lost: Vec<_> = load
+        .lost
+        .iter()
+        .map(|(_, id)| answer.printing.name(*id))
+        .collect();
+    let lost = if lost.is_empty() {
+        String::new()
+    } else {
+        format!("; loses {} in silence", lost.join(", "))
+    };
+    printer.line(format_args!(
+        "  {} {}{own}: {outcome} ({}){lost}",
+        foretold.loader.program.name().to_uppercase(),
+        foretold.loader.version,
+        load.knowledge
+    ));
+    let words = answer.words(foretold.loader, load);
+    for line in words.iter().take(MOST_WORDS) {
+        printer.line(styled(style::ASIDE, format_args!("    {line}")));
+    }
+    if words.len() > MOST_WORDS {
+        printer.line(styled(
+            style::ASIDE,
+            format_args!("    … and {} lines more", words.len() - MOST_WORDS),
+        ));
+    }
+}

@@ -1,0 +1,237 @@
+//! Reading a stream from its first byte to its last: element after element, each with its own
+//! parser, RAM record after record.
+//!
+//! It needs no description, believes none, and sees every byte of structure; memory stays bounded
+//! because no payload is kept. How the elements look lives in [`super::element`].
+
+use super::cursor::{Cursor, WIDE};
+use super::element::{
+    self, COMMAND, CommandCode, END, EOF, FULL, PART, START, SectionHeader, VMDESCRIPTION,
+};
+use super::ram::{self, Ram};
+use super::scan::{Surroundings, full_sections};
+use super::source::ReadAt;
+use super::{Layout, LiveSection, Package, live};
+use crate::error::{Error, Within};
+
+/// More live sections than any machine has: RAM, bitmaps, a VFIO device each.
+const MOST_LIVE: usize = 4096;
+/// More commands than any migration takes; RECV_BITMAP and PING may come often.
+const MOST_COMMANDS: usize = 1 << 20;
+
+/// Reads the whole stream.
+pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<Layout, Error> {
+    let mut cursor = Cursor::new(source, 0, length, WIDE);
+    element::header(source, &mut cursor)?;
+    let configuration = element::configuration(&mut cursor)?;
+    let mut front = Front {
+        ram: Ram::new(configuration.as_ref()),
+        layout: Layout {
+            configuration,
+            ..Layout::default()
+        },
+        ram_id: None,
+        ram_open: false,
+        commands: 0,
+    };
+    front.elements(&mut cursor, false)?;
+    front.description(&mut cursor)?;
+    front.layout.records = Some(front.ram.counts);
+    front.layout.blocks = front.ram.blocks;
+    Ok(front.layout)
+}
+
+struct Front {
+    layout: Layout,
+    ram: Ram,
+    ram_id: Option<u32>,
+    /// RAM has begun and not ended.
+    ram_open: bool,
+    commands: usize,
+}
+
+impl Front {
+    /// Reads elements up to EOF, or to the end of the package.
+    fn elements(&mut self, cursor: &mut Cursor<'_>, package: bool) -> Result<(), Error> {
+        loop {
+            if package && cursor.at_end() {
+                return Ok(());
+            }
+            let start = cursor.position();
+            match cursor.u8()? {
+                EOF if !package => {
+                    self.layout.end = cursor.position();
+                    return Ok(());
+                }
+                START => {
+                    let header = element::section_header(cursor)?;
+                    self.start_section(cursor, header, start)?;
+                }
+                kind @ (PART | END) => self.further_section(cursor, kind, start)?,
+                FULL => self.full_sections(cursor, start, package)?,
+                COMMAND => self.command(cursor, start, package)?,
+                kind => {
+                    return Err(Error::malformed(
+                        start,
+                        format!("an element of the unknown type {kind:#04x}"),
+                    ));
+                }
+            }
+        }
+    }
+
+    fn start_section(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        header: SectionHeader,
+        start: u64,
+    ) -> Result<(), Error> {
+        let known = self.layout.live.iter().any(|other| other.id == header.id);
+        if known || self.layout.live.len() == MOST_LIVE {
+            return Err(Error::malformed(
+                start,
+                format!("a second live section {}", header.id),
+            ));
+        }
+        if header.name == "ram" {
+            if self.ram_id.is_some() || header.version != ram::VERSION {
+                return Err(Error::unsupported(
+                    start,
+                    format!("a ram section of version {}", header.version),
+                ));
+            }
+            self.ram_id = Some(header.id);
+            self.ram_open = true;
+        }
+        let id = header.id;
+        self.payload(cursor, &header.name, id)?;
+        self.layout.live.push(LiveSection {
+            id,
+            name: header.name,
+            instance: header.instance,
+            version: header.version,
+        });
+        element::footer(cursor, id)
+    }
+
+    fn further_section(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        kind: u8,
+        start: u64,
+    ) -> Result<(), Error> {
+        let id = cursor.be32()?;
+        let Some(live) = self.layout.live.iter().find(|live| live.id == id) else {
+            return Err(Error::malformed(
+                start,
+                format!("a part of section {id}, which has not begun"),
+            ));
+        };
+        let name = live.name.clone();
+        self.payload(cursor, &name, id)?;
+        if kind == END && self.ram_id == Some(id) {
+            self.ram_open = false;
+        }
+        element::footer(cursor, id).within(|| name)
+    }
+
+    fn payload(&mut self, cursor: &mut Cursor<'_>, name: &str, id: u32) -> Result<(), Error> {
+        if self.ram_id == Some(id) {
+            self.ram.payload(cursor)
+        } else {
+            live::payload(cursor, name, id)
+        }
+    }
+
+    fn full_sections(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        start: u64,
+        package: bool,
+    ) -> Result<(), Error> {
+        if self.ram_open && !package {
+            return Err(Error::malformed(
+                start,
+                "a device's section in the middle of RAM",
+            ));
+        }
+        let live: Vec<u32> = self.layout.live.iter().map(|live| live.id).collect();
+        let surroundings = Surroundings {
+            live: &live,
+            early: self.ram_id.is_none(),
+            package,
+        };
+        let (sections, next) = full_sections(cursor.source(), start, cursor.end(), &surroundings)?;
+        for section in &sections {
+            if self.layout.sections.iter().any(|it| it.id == section.id) {
+                return Err(Error::malformed(
+                    section.range.start,
+                    format!("a second section {}", section.id),
+                ));
+            }
+        }
+        self.layout.sections.extend(sections);
+        cursor.seek(next);
+        Ok(())
+    }
+
+    fn command(&mut self, cursor: &mut Cursor<'_>, start: u64, package: bool) -> Result<(), Error> {
+        let command = element::command(cursor)?;
+        self.commands += 1;
+        if self.commands > MOST_COMMANDS {
+            return Err(Error::malformed(start, "commands without end"));
+        }
+        match command.code {
+            CommandCode::POSTCOPY_ADVISE if !command.payload.is_empty() => self.ram.postcopy = true,
+            CommandCode::PACKAGED => {
+                if package || self.layout.package.is_some() {
+                    return Err(Error::malformed(start, "a package in a package"));
+                }
+                self.package(cursor, command.payload.start)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The device state of a postcopy migration: a stream of its own, with a length.
+    fn package(&mut self, cursor: &mut Cursor<'_>, length_field: u64) -> Result<(), Error> {
+        let start = cursor.position();
+        cursor.seek(length_field);
+        let length = u64::from(cursor.be32()?);
+        cursor.skip(length)?;
+        let end = start + length;
+        let mut inner = Cursor::new(cursor.source(), start, end, WIDE);
+        self.elements(&mut inner, true)
+            .within(|| "package".into())?;
+        self.layout.package = Some(Package {
+            length_field,
+            range: start..end,
+        });
+        Ok(())
+    }
+
+    /// What stands behind EOF: the description, or nothing that belongs to the stream.
+    fn description(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        if cursor.at_end() || cursor.peek(1)?[0] != VMDESCRIPTION {
+            return Ok(());
+        }
+        let advice = || {
+            format!(
+                "the VM's state is complete and QEMU does not read the description: \
+                 cut the file to {} bytes to do without it",
+                self.layout.end
+            )
+        };
+        cursor.skip(1)?;
+        let length = cursor
+            .be32()
+            .map_err(|error| error.within("description").hint(advice()))?;
+        let start = cursor.position();
+        cursor
+            .skip(u64::from(length))
+            .map_err(|error| error.within("description").hint(advice()))?;
+        self.layout.description = Some(start..cursor.position());
+        Ok(())
+    }
+}

@@ -1,0 +1,473 @@
+//! QEMU's migration stream, as a file: what is in it, and how to change the CPU state in it.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `source` | [`ReadAt`]: bytes at any place |
+//! | `cursor` | numbers and names from it, bounded |
+//! | `element` | header, configuration, sections, commands |
+//! | `ram`, `live` | the sections that are sent while the guest runs |
+//! | `cpu` | the arm `cpu` section |
+//! | `json`, `vmdescription` | the description at the end, as a map |
+//! | `scan` | device sections without a map |
+//! | `tail` | opening from the end, without reading RAM |
+//! | `front` | opening from the front, reading everything |
+//! | `edit`, `redescribe` | changes of the CPU state, and of the description |
+//! | `replacement` | [`Edit`]: byte ranges and what takes their place |
+//! | `copy` | bytes from file to file, as fast as the system can |
+//! | `new_file` | a file that has no name until it is complete |
+//! | `write`, `in_place` | an edit carried out on files, whole or not at all |
+//! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
+//!
+//! A complete file is opened from its end and a bounded part of it is read, whatever its RAM. A file
+//! without a description is read from the front. [`Stream::verify`] does both and compares.
+
+#[cfg(unix)]
+mod copy;
+mod cpu;
+mod cursor;
+mod edit;
+mod element;
+mod front;
+#[cfg(unix)]
+mod in_place;
+mod json;
+mod live;
+#[cfg(unix)]
+mod new_file;
+mod ram;
+mod redescribe;
+mod replacement;
+mod scan;
+mod source;
+mod tail;
+mod translate;
+mod vmdescription;
+#[cfg(unix)]
+mod write;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+pub use cpu::{Cpu, Head, Subsection, Tail};
+pub use edit::{CpuEdit, ExtensionChange};
+pub use element::{Command, CommandCode, Configuration, Section, SectionKind};
+#[cfg(unix)]
+pub use in_place::{Recovery, edit_in_place, journal_of, pending_journal, recover};
+pub use ram::{MappedBlock, RamBlock, RecordCounts};
+pub use replacement::{Edit, Edited, Replacement, Segment};
+pub use source::{Counting, ReadAt};
+pub use translate::Accelerator;
+#[cfg(unix)]
+pub use write::{WriteOptions, write_new};
+
+use crate::error::{Error, ErrorKind, Within};
+use element::SectionHeader;
+use vmdescription::{Description, StateDescription};
+
+/// A migration stream that has been read.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    opened: Opened,
+    length: u64,
+    layout: Layout,
+    cpus: Vec<Cpu>,
+    run_state: Option<String>,
+    description: Option<Description>,
+}
+
+/// How a stream was opened, which says what is known about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Opened {
+    /// From the end: the description fits the devices to the byte; RAM was not read.
+    FromTheEnd,
+    /// From the front: every record was read. `reason` says why not from the end.
+    FromTheFront {
+        /// Why the end was of no use, if it was tried.
+        reason: Option<String>,
+    },
+    /// Both ways, with the same result.
+    BothWays,
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FromTheEnd => f.write_str("from the end, by its description"),
+            Self::FromTheFront { reason: None } => f.write_str("from the front"),
+            Self::FromTheFront {
+                reason: Some(reason),
+            } => write!(f, "from the front, because {reason}"),
+            Self::BothWays => f.write_str("both from the end and from the front"),
+        }
+    }
+}
+
+/// A live section that has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSection {
+    /// The number the source gave it.
+    pub id: u32,
+    /// QEMU's id string (`ram`).
+    pub name: String,
+    /// Which of several with that name.
+    pub instance: u32,
+    /// The version of its format.
+    pub version: u32,
+}
+
+/// Device state sent in one piece: a postcopy migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Where its length stands, a u32.
+    pub length_field: u64,
+    /// Its bytes.
+    pub range: Range<u64>,
+}
+
+/// What both ways of opening find.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) configuration: Option<Configuration>,
+    pub(crate) blocks: Vec<RamBlock>,
+    /// Only known if RAM was read.
+    pub(crate) records: Option<RecordCounts>,
+    /// From the end, only those that begin where RAM begins.
+    pub(crate) live: Vec<LiveSection>,
+    /// The FULL sections in wire order.
+    pub(crate) sections: Vec<Section>,
+    pub(crate) package: Option<Package>,
+    /// The offset behind EOF.
+    pub(crate) end: u64,
+    /// The description's text.
+    pub(crate) description: Option<Range<u64>>,
+    /// The description has the right length for every section.
+    pub(crate) described_exactly: bool,
+}
+
+impl Stream {
+    /// Opens a stream: from the end where that is possible, else from the front.
+    ///
+    /// # Errors
+    /// If neither is possible; the error is that of reading from the front.
+    pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
+        match Self::from_the_end(source) {
+            Err(error) if error.kind() == ErrorKind::NoDescription => {
+                let mut stream = Self::from_the_front(source)?;
+                stream.opened = Opened::FromTheFront {
+                    reason: Some(error.message().to_owned()),
+                };
+                Ok(stream)
+            }
+            other => other,
+        }
+    }
+
+    /// Opens a stream from its end, without looking at RAM.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoDescription`] if there is no description at the end or it does not fit; others
+    /// if the file cannot be read or is none of ours.
+    pub fn from_the_end(source: &dyn ReadAt) -> Result<Self, Error> {
+        let length = cursor::length(source)?;
+        let (layout, description) = tail::read(source, length)?;
+        Self::assemble(
+            source,
+            length,
+            layout,
+            Some(description),
+            Opened::FromTheEnd,
+        )
+    }
+
+    /// Opens a stream by reading all of it from the front.
+    ///
+    /// # Errors
+    /// If anything in it is not as QEMU writes it, or the file cannot be read.
+    pub fn from_the_front(source: &dyn ReadAt) -> Result<Self, Error> {
+        let length = cursor::length(source)?;
+        let layout = front::read(source, length)?;
+        let description = match layout.description.clone() {
+            // The loader does not read it; one that nobody can read stays as it is.
+            Some(range) if range.end - range.start <= tail::MOST_DESCRIPTION => {
+                let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                let text = cursor::read_bytes(source, range.start, count)?;
+                Description::parse(&text).ok()
+            }
+            _ => None,
+        };
+        if let Some(description) = &description {
+            fits(&layout, description)?;
+        }
+        let opened = Opened::FromTheFront { reason: None };
+        Self::assemble(source, length, layout, description, opened)
+    }
+
+    /// Opens a stream from the front and, if it has a description, from the end too; compares.
+    ///
+    /// A file that is cut inside RAM, just behind pages that imitate the end of a stream, does not
+    /// pass this; it does pass [`Self::open`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disagreement`] if the two ways find different streams; those of
+    /// [`Self::from_the_front`].
+    pub fn verify(source: &dyn ReadAt) -> Result<Self, Error> {
+        let mut front = Self::from_the_front(source)?;
+        match Self::from_the_end(source) {
+            Ok(end) => {
+                front.agrees_with(&end)?;
+                front.opened = Opened::BothWays;
+                front.layout.described_exactly = end.layout.described_exactly;
+                front.description = end.description;
+            }
+            Err(error) => {
+                front.opened = Opened::FromTheFront {
+                    reason: Some(error.message().to_owned()),
+                };
+            }
+        }
+        Ok(front)
+    }
+
+    fn assemble(
+        source: &dyn ReadAt,
+        length: u64,
+        layout: Layout,
+        description: Option<Description>,
+        opened: Opened,
+    ) -> Result<Self, Error> {
+        let mut cpus: Vec<Cpu> = Vec::new();
+        let mut run_state = None;
+        let described: HashMap<u32, &StateDescription> = description
+            .iter()
+            .flat_map(|it| &it.devices)
+            .filter_map(|device| Some((device.instance, device.state.as_ref()?)))
+            .collect();
+        for section in &layout.sections {
+            if section.name == cpu::NAME {
+                // Numbered in the order of their creation, none left out.
+                if section.instance as usize != cpus.len() {
+                    return Err(Error::malformed(
+                        section.range.start,
+                        format!(
+                            "cpu {} where cpu {} must stand",
+                            section.instance,
+                            cpus.len()
+                        ),
+                    ));
+                }
+                let described = described.get(&section.instance).copied();
+                cpus.push(read_cpu(source, section, described)?);
+            } else if section.name == translate::GLOBAL_STATE {
+                run_state = translate::run_state(source, section)?;
+            }
+        }
+        if cpus.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotArm,
+                "no `cpu` section: this is no stream of an Arm machine",
+            ));
+        }
+        Ok(Self {
+            opened,
+            length,
+            layout,
+            cpus,
+            run_state,
+            description,
+        })
+    }
+
+    fn agrees_with(&self, end: &Self) -> Result<(), Error> {
+        let differ = |what: String, at: u64| {
+            Err(Error::new(
+                ErrorKind::Disagreement,
+                format!("read from the front, {what} other than read from the end"),
+            )
+            .at(at)
+            .hint("do not trust this file: it is damaged, or was made to mislead"))
+        };
+        let (mine, other) = (&self.layout, &end.layout);
+        let pairs = mine.sections.iter().zip(&other.sections);
+        if let Some((section, _)) = pairs.into_iter().find(|(mine, other)| mine != other) {
+            return differ(format!("section {} is", section.name), section.range.start);
+        }
+        if mine.sections.len() != other.sections.len() {
+            return differ("the sections are".into(), mine.end);
+        }
+        if mine.configuration != other.configuration || mine.blocks != other.blocks {
+            return differ("the RAM is".into(), 0);
+        }
+        if mine.end != other.end || mine.description != other.description {
+            return differ("the end is".into(), mine.end);
+        }
+        if self
+            .cpus
+            .iter()
+            .zip(&end.cpus)
+            .any(|(mine, other)| mine.bytes() != other.bytes())
+        {
+            return differ("the CPU state is".into(), mine.end);
+        }
+        Ok(())
+    }
+
+    /// How it was opened.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The file's length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The machine's configuration, if the stream has one.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        self.layout.configuration.as_ref()
+    }
+
+    /// The machine type (`virt-10.0`), if the stream says it.
+    pub fn machine(&self) -> Option<&str> {
+        self.configuration().map(|it| it.machine.as_str())
+    }
+
+    /// The blocks of guest RAM.
+    pub fn ram_blocks(&self) -> &[RamBlock] {
+        &self.layout.blocks
+    }
+
+    /// How many RAM records of each kind there are; known only if RAM was read.
+    pub fn record_counts(&self) -> Option<RecordCounts> {
+        self.layout.records
+    }
+
+    /// The live sections; from the end, only those that begin where RAM begins.
+    pub fn live_sections(&self) -> &[LiveSection] {
+        &self.layout.live
+    }
+
+    /// The devices' sections, `cpu` among them, in wire order.
+    pub fn sections(&self) -> &[Section] {
+        &self.layout.sections
+    }
+
+    /// The vCPUs' sections, decoded, in wire order.
+    pub fn cpus(&self) -> &[Cpu] {
+        &self.cpus
+    }
+
+    /// The package that holds the device state of a postcopy migration.
+    pub fn package(&self) -> Option<&Package> {
+        self.layout.package.as_ref()
+    }
+
+    /// The offset behind the element that ends the stream.
+    pub fn end(&self) -> u64 {
+        self.layout.end
+    }
+
+    /// Where the description's JSON stands.
+    pub fn description(&self) -> Option<Range<u64>> {
+        self.layout.description.clone()
+    }
+
+    /// Whether the description gives every section its right length. One that does not comes from
+    /// an edit that left the description alone; QEMU does not mind.
+    pub fn is_described_exactly(&self) -> bool {
+        self.layout.described_exactly
+    }
+
+    /// What the guest was doing when the stream was written (`running`, `paused`, `prelaunch` …), if
+    /// the stream says it.
+    pub fn run_state(&self) -> Option<&str> {
+        self.run_state.as_deref()
+    }
+
+    /// Whether the guest had not run yet: only then do the registers hold their reset values.
+    pub fn is_prelaunch(&self) -> bool {
+        self.run_state() == Some("prelaunch")
+    }
+}
+
+/// Refuses sections that are not the described ones.
+///
+/// Where device state happens to look like the end of its section, the reading from the front can be
+/// wrong and still be without contradiction. Only `cpu` sections, which are measured, may have another
+/// length than described: whoever edits a stream need not mend the description.
+fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
+    let fault = |at: u64, name: &str| {
+        Err(Error::new(
+            ErrorKind::Disagreement,
+            "the sections are not those that the description lists",
+        )
+        .at(at)
+        .within(name)
+        .hint(format!(
+            "the stream is damaged; if it is the description alone, cut the file to {} bytes: QEMU \
+             does not read it",
+            layout.end
+        )))
+    };
+    for (section, device) in layout.sections.iter().zip(&description.devices) {
+        let same = section.name == device.name
+            && section.instance == device.instance
+            && (section.name == cpu::NAME
+                || section.payload.end - section.payload.start == device.size);
+        if !same {
+            return fault(section.range.start, &section.name);
+        }
+    }
+    if layout.sections.len() == description.devices.len() {
+        Ok(())
+    } else {
+        fault(layout.end, "description")
+    }
+}
+
+/// Reads and decodes a `cpu` section.
+pub(crate) fn read_cpu(
+    source: &dyn ReadAt,
+    section: &Section,
+    description: Option<&StateDescription>,
+) -> Result<Cpu, Error> {
+    let path = || format!("cpu[{}]", section.instance);
+    let length = section.payload.end - section.payload.start;
+    if length > cpu::MOST_BYTES {
+        return Err(Error::malformed(
+            section.range.start,
+            format!("a section of {length} bytes"),
+        ))
+        .within(path);
+    }
+    let count = usize::try_from(length).unwrap_or(usize::MAX);
+    let bytes = cursor::read_bytes(source, section.payload.start, count)?;
+    if description.is_some() {
+        let described = Cpu::parse(section.clone(), bytes.clone(), description);
+        if described.is_ok() {
+            return described;
+        }
+    }
+    Cpu::parse(section.clone(), bytes, None).within(path)
+}
+
+/// Refuses `cpu` sections of other machines.
+pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Error> {
+    if header.name != cpu::NAME || header.version == cpu::VERSION {
+        return Ok(());
+    }
+    let message = if header.version == 12 {
+        "a `cpu` section of version 12: this is a stream of an x86 machine".to_owned()
+    } else {
+        format!(
+            "a `cpu` section of version {}, where Arm machines have {}: this is a stream of another \
+             machine",
+            header.version,
+            cpu::VERSION
+        )
+    };
+    Err(Error::new(ErrorKind::NotArm, message)
+        .at(start)
+        .hint("only streams of arm and arm64 guests can be read"))
+}

@@ -1,0 +1,165 @@
+//! [`ReadAt`]: where a stream's bytes come from, read at any place.
+//!
+//! What the bytes mean does not live here.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that can be read at any place, in any order.
+pub trait ReadAt {
+    /// How many bytes there are.
+    ///
+    /// # Errors
+    /// If the operating system cannot tell, or the source has no length (a pipe, a directory).
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// If they cannot all be read; then the content of `buffer` is unspecified.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The file behind the bytes, if they are all of a file: its content can be copied without
+    /// being read.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn length(&self) -> io::Result<u64> {
+        (**self).length()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        (**self).as_file()
+    }
+}
+
+impl ReadAt for [u8] {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buffer.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn length(&self) -> io::Result<u64> {
+        self.as_slice().length()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.as_slice().read_exact_at(buffer, offset)
+    }
+}
+
+#[cfg(unix)]
+impl ReadAt for File {
+    fn length(&self) -> io::Result<u64> {
+        use std::io::{Seek, SeekFrom};
+        use std::os::unix::fs::FileTypeExt;
+
+        let metadata = self.metadata()?;
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if kind.is_block_device() {
+            // Its metadata says 0. The position is not used by anything else here.
+            return (&*self).seek(SeekFrom::End(0));
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() {
+            return Err(io::ErrorKind::NotSeekable.into());
+        }
+        Ok(metadata.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
+    }
+}
+
+/// Counts what is read through it, so that a test or a benchmark can say how much that was.
+#[derive(Debug, Default)]
+pub struct Counting<T> {
+    inner: T,
+    bytes: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl<T> Counting<T> {
+    /// Counts reads of `inner`, from zero.
+    pub const fn new(inner: T) -> Self {
+        Self {
+            inner,
+            bytes: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes read so far; those read twice count twice.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Reads so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: ReadAt> ReadAt for Counting<T> {
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.read_exact_at(buffer, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_within_bounds_only() {
+        let bytes: &[u8] = b"abcdef";
+        let counting = Counting::new(bytes);
+        let mut buffer = [0; 2];
+        counting.read_exact_at(&mut buffer, 4).unwrap();
+        assert_eq!(&buffer, b"ef");
+        assert!(counting.read_exact_at(&mut buffer, 5).is_err());
+        assert!(counting.read_exact_at(&mut buffer, u64::MAX).is_err());
+        assert_eq!((counting.bytes(), counting.calls()), (6, 3));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_has_no_length() {
+        let directory = File::open("/").unwrap();
+        assert_eq!(
+            ReadAt::length(&directory).unwrap_err().kind(),
+            io::ErrorKind::IsADirectory
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! From the stream to the model: registers and extensions, shape, run state, accelerator.
+//!
+//! Nothing is decided here. What an id or a value means lives in `cpreg`.
+
+use std::borrow::Cow;
+
+use cpreg::register::{RegisterId, Value};
+use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+
+use super::Stream;
+use super::cpu::Cpu;
+use super::cursor::read_bytes;
+use super::element::Section;
+use super::source::ReadAt;
+use crate::error::Error;
+
+/// The id string of the section that says what the guest was doing.
+pub(crate) const GLOBAL_STATE: &str = "globalstate";
+
+/// What ran the guest, as far as its registers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accelerator {
+    /// KVM: its firmware pseudo registers are listed.
+    Kvm,
+    /// QEMU's own emulator: registers of AArch32 are listed.
+    Tcg,
+}
+
+impl Stream {
+    /// The VM's CPU state.
+    ///
+    /// Each vCPU has its registers and, as extensions, every subsection of its `cpu` section and
+    /// `env.features` where that is not 0. A subsection inside another one is an extension of its
+    /// own.
+    ///
+    /// # Errors
+    /// None that a stream which could be opened gives; its registers are distinct.
+    pub fn vm(&self) -> Result<Vm, Error> {
+        let vcpus = self.cpus().iter().map(vcpu).collect::<Result<_, _>>()?;
+        Ok(Vm { vcpus })
+    }
+
+    /// The outline of the VM.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            machine: self.machine().map(str::to_owned),
+            vcpus: self.cpus().len(),
+            ram: self
+                .ram_blocks()
+                .iter()
+                .map(|block| RamBlock {
+                    name: block.name.clone(),
+                    length: block.length,
+                })
+                .collect(),
+            devices: self
+                .sections()
+                .iter()
+                .map(|section| Device {
+                    name: section.name.clone(),
+                    instance: section.instance,
+                    version: section.version,
+                })
+                .collect(),
+        }
+    }
+
+    /// What ran the guest; `None` if its registers do not tell (HVF, or an edited list).
+    pub fn accelerator(&self) -> Option<Accelerator> {
+        const FIRMWARE: u64 = 0x6030_0000_0014_0000;
+        const AARCH32: u64 = 0x40;
+
+        let has = |test: fn(u64) -> bool| {
+            self.cpus()
+                .iter()
+                .flat_map(Cpu::registers)
+                .any(|(id, _)| test(id.raw()))
+        };
+        if has(|id| id & !0xffff == FIRMWARE) {
+            Some(Accelerator::Kvm)
+        } else if has(|id| id >> 56 == AARCH32) {
+            Some(Accelerator::Tcg)
+        } else {
+            None
+        }
+    }
+}
+
+fn vcpu(cpu: &Cpu) -> Result<Vcpu, Error> {
+    let pairs = cpu.registers().map(|(id, value)| (id, Value::Small(value)));
+    let registers = Registers::from_pairs(pairs).map_err(|duplicate| {
+        let id: RegisterId = duplicate.0;
+        Error::malformed(
+            cpu.section().payload.start,
+            format!("register {:#018x} is listed twice", id.raw()),
+        )
+        .within(&format!("cpu[{}]", cpu.section().instance))
+    })?;
+    let mut extensions = Vec::new();
+    let features = cpu.tail().features;
+    if features != 0 {
+        extensions.push(Extension {
+            name: Cow::Borrowed(Extension::FEATURES),
+            content: Content::Number(features),
+        });
+    }
+    for subsection in cpu.all_subsections() {
+        let bytes = cpu.content(subsection);
+        let content = match <[u8; 8]>::try_from(bytes) {
+            Ok(number) if subsection.name == Extension::WFXT_TIMER => {
+                Content::Number(u64::from_be_bytes(number))
+            }
+            _ => Content::Bytes(bytes.to_vec()),
+        };
+        extensions.push(Extension {
+            name: Cow::Owned(subsection.name.clone()),
+            content,
+        });
+    }
+    Ok(Vcpu {
+        registers,
+        extensions,
+    })
+}
+
+/// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
+///
+/// From 8.2 on the last 68 of these hold two flags more; they are no concern here.
+pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
+    let start = section.payload.start;
+    if section.payload.end - start < 4 + 32 {
+        return Ok(None);
+    }
+    let text = read_bytes(source, start + 4, 32)?;
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let plain = !text.is_empty()
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+    Ok(plain.then(|| String::from_utf8_lossy(text).into_owned()))
+}

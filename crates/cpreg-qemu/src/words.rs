@@ -1,0 +1,136 @@
+//! What QEMU says: a loader's events in its own words.
+//!
+//! What a loader does is decided in [`cpreg::destination::load`]; this only knows how each version puts it. Lines come without
+//! the program's name before them.
+//!
+//! | event | to 10.x | 11.0 and later |
+//! |---|---|---|
+//! | too many registers | two lines, the section's failure, the load's | – |
+//! | only in the input | nothing | `handle_cpreg_only_in_incoming_stream: …` |
+//! | only at the destination | nothing | `warning: handle_cpreg_missing_in_incoming_stream: …` |
+//! | a value is refused | nothing | `Could not set register …` |
+//! | the section fails | `error while loading state for instance …` | part of the last line |
+//!
+//! Sources: what 5.2.0, 7.2.22, 10.0.13 and 11.1.3 printed (recorded), and QEMU's `target/arm/kvm.c` of v11.0.3.
+
+use cpreg::destination::load::{Event, Load, Step};
+use cpreg::destination::{Accelerator, Loader, Version};
+use cpreg::register::{RegisterId, Value};
+
+/// The lines that a loader would print for what it does.
+pub fn of_load(loader: Loader, accelerator: Accelerator, load: &Load) -> Vec<String> {
+    let words = Words {
+        loader,
+        accelerator,
+    };
+    load.events
+        .iter()
+        .flat_map(|event| words.of_event(event))
+        .collect()
+}
+
+/// The first version that names registers and puts everything else into the last line.
+const NAMES_REGISTERS: Version = Version::new(11, 0);
+
+struct Words {
+    loader: Loader,
+    accelerator: Accelerator,
+}
+
+impl Words {
+    fn of_event(&self, event: &Event) -> Vec<String> {
+        let line = match event {
+            Event::TooMany { incoming, own, .. } => {
+                return vec![
+                    format!("Invalid value {incoming} expecting positive value <= {own}"),
+                    "Failed to load cpu:cpreg_vmstate_array_len".to_owned(),
+                ];
+            }
+            Event::OnlyInInput { id, .. } => format!(
+                "handle_cpreg_only_in_incoming_stream: {} in the incoming stream but unknown on the destination: fail migration",
+                register_name(*id, self.accelerator)
+            ),
+            Event::Missing { id, .. } => format!(
+                "warning: handle_cpreg_missing_in_incoming_stream: {} expected by the destination but not in the incoming stream: skip it",
+                register_name(*id, self.accelerator)
+            ),
+            Event::NotTaken { id, value, is, .. } => format!(
+                "Could not set register {} to {} (is {})",
+                register_name(*id, self.accelerator),
+                bare_hex(Some(value)),
+                bare_hex(is.as_ref())
+            ),
+            Event::Hidden { id, .. } => format!(
+                "Could not set register {}: unknown to KVM",
+                register_name(*id, self.accelerator)
+            ),
+            Event::SectionFailed { vcpu } => {
+                format!("error while loading state for instance {vcpu:#x} of device 'cpu'")
+            }
+            Event::LoadFailed { vcpu, step } => self.load_failed(*vcpu, step),
+            // Its line number is that of one release.
+            Event::Abort { .. } if self.loader.version == Version::new(10, 0) => {
+                "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems || !size' failed."
+                    .to_owned()
+            }
+            Event::PutFailed => "Failed to put registers after init: Invalid argument".to_owned(),
+            _ => return Vec::new(),
+        };
+        vec![line]
+    }
+
+    fn load_failed(&self, vcpu: usize, step: &Step) -> String {
+        if self.loader.version >= NAMES_REGISTERS {
+            let why = match step {
+                Step::Extension(name) => format!("VM subsection '{name}' in 'cpu' does not exist"),
+                _ => "post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
+                    .to_owned(),
+            };
+            return format!(
+                "load of migration failed: Invalid argument: error while loading state for instance {vcpu:#x} of device 'cpu': {why}"
+            );
+        }
+        let why = match step {
+            Step::Fields => "Invalid argument",
+            Step::Registers => "Operation not permitted",
+            Step::Extension(_) => "No such file or directory",
+        };
+        format!("load of migration failed: {why}")
+    }
+}
+
+fn bare_hex(value: Option<&Value>) -> String {
+    match value.and_then(Value::as_u64) {
+        Some(value) => format!("{value:x}"),
+        None => "?".to_owned(),
+    }
+}
+
+/// A register as QEMU 11 names it.
+///
+/// Under TCG it prints its internal key.
+pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
+    let raw = id.raw();
+    if accelerator != Accelerator::Kvm
+        && let Some(key) = id.qemu_key()
+    {
+        // It has one bank only, and marks it as the non-secure one.
+        let bank = if raw >> 56 == 0x40 { 1 << 29 } else { 0 };
+        return format!("system register {:#x}", key | bank);
+    }
+    let low = raw & 0xffff;
+    match raw >> 16 & 0xfff {
+        0x13 => format!(
+            "system register op0:{} op1:{} crn:{} crm:{} op2:{}",
+            low >> 14 & 3,
+            low >> 11 & 7,
+            low >> 7 & 15,
+            low >> 3 & 15,
+            low & 7
+        ),
+        0x14 => format!("fw reg {low}"),
+        0x16 => format!("fw feat reg {low}"),
+        0x11 => format!("demuxed reg {raw:x}"),
+        _ => format!("register {raw:x}"),
+    }
+}

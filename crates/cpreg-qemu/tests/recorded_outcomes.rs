@@ -1,0 +1,172 @@
+//! What real QEMUs did with streams of other kernels and versions, against the loader models.
+//!
+//! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. A stream stands
+//! for the host that wrote it, as it does for `cpreg check SOURCE DEST`. A prediction that is not null must be right, words
+//! included; and of the pairs that the register list decides nearly all must be predicted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::Path;
+
+use cpreg::destination::load::{self, Load};
+use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+use cpreg_qemu::words;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Outcome {
+    source: String,
+    destination: String,
+    qemu: String,
+    loads: bool,
+    says: Vec<String>,
+}
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/recorded")
+        .join(name);
+    let file = std::fs::File::open(&path).expect("the fixture is checked in");
+    let mut text = String::new();
+    lzma_rust2::XzReader::new(file, true)
+        .read_to_string(&mut text)
+        .expect("the fixture is a whole xz file");
+    text
+}
+
+/// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.
+fn recorded_vms() -> BTreeMap<String, Vm> {
+    let text = fixture("registers.txt.xz");
+    let mut vms: BTreeMap<String, Vm> = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("stream ") {
+            name.clone_into(&mut current);
+            vms.insert(current.clone(), Vm::default());
+        } else if let Some(rest) = line.strip_prefix("vcpu ") {
+            let vm = vms.get_mut(&current).expect("a stream line comes first");
+            vm.vcpus.push(vcpu(rest));
+        }
+    }
+    vms
+}
+
+fn vcpu(line: &str) -> Vcpu {
+    let hex = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
+    let mut pairs = Vec::new();
+    let mut extensions = Vec::new();
+    for word in line.split(' ') {
+        if let Some(extension) = word.strip_prefix('+') {
+            let (name, value) = extension
+                .split_once('=')
+                .unwrap_or((extension, "ffffffffffffffff"));
+            extensions.push(Extension {
+                name: name.to_owned().into(),
+                content: Content::Number(hex(value)),
+            });
+        } else {
+            let (id, value) = word.split_once('=').expect("ID=VALUE");
+            pairs.push((RegisterId::from_raw(hex(id)), Value::Small(hex(value))));
+        }
+    }
+    Vcpu {
+        registers: Registers::from_pairs(pairs).expect("no id twice"),
+        extensions,
+    }
+}
+
+fn destination_of(name: &str, vm: &Vm) -> Destination {
+    Destination {
+        name: name.to_owned(),
+        accelerator: Accelerator::from_registers(vm.vcpus[0].registers.iter().map(|(id, _)| id)),
+        loader: None,
+        values: ValuesAre::OfAGuest,
+        vcpus: vm.vcpus.iter().map(HostVcpu::of).collect(),
+        shape: None,
+    }
+}
+
+/// Whether it was the register list that decided the real outcome.
+fn list_decided(outcome: &Outcome, source: &Vm, destination: &Vm) -> bool {
+    let says = |what: &str| outcome.says.iter().any(|line| line.contains(what));
+    if outcome.loads {
+        let ids = |vm: &Vm| -> Vec<_> { vm.vcpus[0].registers.iter().map(|(id, _)| id).collect() };
+        return ids(source) == ids(destination)
+            && checked_values(source) == checked_values(destination);
+    }
+    says("cpreg_vmstate_array_len") || says("unknown on the destination: fail migration")
+}
+
+/// The values that a host looks at before it takes them.
+fn checked_values(vm: &Vm) -> Vec<(RegisterId, u64)> {
+    let registers = vm.vcpus[0].registers.iter();
+    registers
+        .filter(|(id, _)| {
+            use cpreg::destination::kernel::Kind;
+            !matches!(Kind::of(*id), Kind::Storage | Kind::Counter)
+        })
+        .filter_map(|(id, value)| Some((id, value.as_u64()?)))
+        .collect()
+}
+
+/// What is wrong with a prediction, if anything.
+fn fault(outcome: &Outcome, load: &Load, lines: &[String]) -> Option<String> {
+    if load.loads.is_some_and(|loads| loads != outcome.loads) {
+        return Some(format!("predicted {:?}", load.loads));
+    }
+    load.loads?;
+    let words_right = if load.complete {
+        lines == outcome.says
+    } else {
+        // What is said must have been said, in that order.
+        let mut said = outcome.says.iter();
+        lines.iter().all(|line| said.any(|other| other == line))
+    };
+    (!words_right).then(|| "other words".to_owned())
+}
+
+#[test]
+fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
+    let vms = recorded_vms();
+    let mut report = String::new();
+    let mut by_group: BTreeMap<(String, &str), [usize; 4]> = BTreeMap::new();
+    let (mut decided, mut predicted) = (0, 0);
+    for line in fixture("outcomes.jsonl.xz").lines() {
+        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let (source, there) = (&vms[&outcome.source], &vms[&outcome.destination]);
+        let destination = destination_of(&outcome.destination, there);
+        let accelerator = destination.accelerator.expect("known from the list");
+        let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
+        let load = load::play(loader, source, &destination);
+        let lines = words::of_load(loader, accelerator, &load);
+        let group = by_group
+            .entry((outcome.qemu.clone(), accelerator.name()))
+            .or_default();
+        group[0] += 1;
+        group[1] += usize::from(load.loads.is_some());
+        if list_decided(&outcome, source, there) {
+            decided += 1;
+            predicted += usize::from(load.loads.is_some());
+            group[2] += 1;
+            group[3] += usize::from(load.loads.is_some());
+        }
+        if let Some(fault) = fault(&outcome, &load, &lines) {
+            let _ = writeln!(
+                report,
+                "{} -> {} ({}, complete {}): {fault}\n  said:      {:#?}\n  predicted: {lines:#?}",
+                outcome.source, outcome.destination, outcome.loads, load.complete, outcome.says
+            );
+        }
+    }
+    for ((qemu, accelerator), [all, made, decided, predicted]) in &by_group {
+        println!(
+            "QEMU {qemu} {accelerator}: {made} of {all} predicted; of {decided} decided by the list {predicted}"
+        );
+    }
+    assert!(report.is_empty(), "{report}");
+    println!("{predicted} of {decided} decided by the list");
+    assert!(predicted * 10 >= decided * 9, "{predicted} of {decided}");
+}

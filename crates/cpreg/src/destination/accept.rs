@@ -1,0 +1,184 @@
+//! Whether a destination would take a value for a register that it lists, and how that is known.
+//!
+//! | register | KVM takes |
+//! |---|---|
+//! | any, its own value | always; the same value has been there |
+//! | plain storage, counters | anything |
+//! | ID registers | what a writable mask allows; unknown without one |
+//! | MIDR_EL1, REVIDR_EL1, AIDR_EL1 | only its own, for a loader that does not ask for more (QEMU does not) |
+//! | CLIDR_EL1, CCSIDR_EL1 | up to v6.2 only its own; since v6.3 any sensible one |
+//! | OSLSR_EL1 | its own with another OSLK |
+//! | PMMIR_EL1 | zero |
+//! | PSCI_VERSION | any lower version that exists; a higher one is unknown, since the recorded VM may have been given a lower one than the kernel has |
+//! | KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n | no more than the host's own level |
+//! | firmware bitmaps | any subset of what was seen there |
+//!
+//! Sources: as for [`super::kernel`]. What TCG takes: [`tcg`]. What is done about a value that is not taken: [`crate::plan`].
+
+pub mod tcg;
+
+use super::kernel::{self, Kind};
+use super::{
+    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge, Loader, Version,
+};
+use crate::register::{RegisterId, Value};
+
+/// Whether a value is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is, and stays (or is time, which runs on).
+    Taken(Knowledge),
+    /// The write fails.
+    Refused(Knowledge),
+    /// Nothing tells.
+    Unknown,
+}
+
+impl Answer {
+    const YES: Self = Self::Taken(Knowledge::Inferred);
+    const NO: Self = Self::Refused(Knowledge::Inferred);
+
+    /// Taken: `Some(true)`, refused: `Some(false)`.
+    pub const fn takes(self) -> Option<bool> {
+        match self {
+            Self::Taken(_) => Some(true),
+            Self::Refused(_) => Some(false),
+            Self::Unknown => None,
+        }
+    }
+
+    /// How it is known.
+    pub const fn knowledge(self) -> Knowledge {
+        match self {
+            Self::Taken(knowledge) | Self::Refused(knowledge) => knowledge,
+            Self::Unknown => Knowledge::Unknown,
+        }
+    }
+
+    const fn inferred(takes: bool) -> Self {
+        if takes { Self::YES } else { Self::NO }
+    }
+}
+
+/// Who would take a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Acceptor {
+    /// What runs the guest there.
+    pub accelerator: Option<Accelerator>,
+    /// The program that loads.
+    pub loader: Option<Loader>,
+}
+
+impl Destination {
+    /// Who would take a value here.
+    pub fn acceptor(&self) -> Acceptor {
+        Acceptor {
+            accelerator: self.accelerator,
+            loader: self.loader,
+        }
+    }
+}
+
+impl Acceptor {
+    /// Whether `value` is taken for a register of the vCPU `host`.
+    pub fn takes(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+        if let Some(answer) = takes_kept(register, value) {
+            return answer;
+        }
+        match self.accelerator {
+            Some(Accelerator::Tcg) => tcg::takes(self, register, value),
+            Some(Accelerator::Kvm) => kvm_takes(host, register, value),
+            Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
+                Kind::Storage => Answer::YES,
+                _ => Answer::Unknown,
+            },
+        }
+    }
+
+    fn version(self) -> Option<Version> {
+        self.loader.map(|loader| loader.version)
+    }
+}
+
+/// What has been seen of that register itself, whatever its kind.
+fn takes_kept(register: &HostRegister, value: &Value) -> Option<Answer> {
+    if register.value.as_ref() == Some(value) {
+        return Some(Answer::Taken(Knowledge::Proven));
+    }
+    let Accepts::OneOf(values) = &register.accepts else {
+        return None;
+    };
+    let known = value.as_u64().is_some_and(|value| values.contains(&value));
+    Some(if known {
+        Answer::Taken(Knowledge::Proven)
+    } else {
+        Answer::Refused(Knowledge::Proven)
+    })
+}
+
+fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+    let kind = Kind::of(register.id);
+    match kind {
+        Kind::Storage | Kind::Counter => return Answer::YES,
+        Kind::VectorLengths | Kind::Unheard => return Answer::Unknown,
+        Kind::Implementation => return Answer::NO,
+        Kind::CacheLevels if kernel::cache_geometry_is_writable(host) => return Answer::YES,
+        Kind::CacheLevels => return Answer::NO,
+        _ => {}
+    }
+    let (Some(value), Some(own)) = (
+        value.as_u64(),
+        register.value.as_ref().and_then(Value::as_u64),
+    ) else {
+        return Answer::Unknown;
+    };
+    match kind {
+        Kind::Identification | Kind::CacheType => identification(register, own, value),
+        Kind::CacheSize(_) => cache_size(host, value),
+        Kind::LockStatus => Answer::inferred((value ^ own) & !OSLSR_OSLK == 0),
+        Kind::PmuModel => Answer::inferred(value == 0),
+        Kind::PsciVersion if PSCI_VERSIONS.contains(&value) && value < own => Answer::YES,
+        Kind::Workaround(2) if value > own => Answer::Unknown,
+        Kind::Workaround(_) => Answer::inferred(value <= own),
+        Kind::Services(_) if value & !own == 0 => Answer::YES,
+        _ => Answer::Unknown,
+    }
+}
+
+/// OSLSR_EL1.OSLK, the only bit that user space may change (d42e26716d03).
+const OSLSR_OSLK: u64 = 1 << 1;
+
+/// The versions that KVM can show a guest that has PSCI 0.2 or later.
+const PSCI_VERSIONS: [u64; 5] = [0x2, 0x1_0000, 0x1_0001, 0x1_0002, 0x1_0003];
+
+fn identification(register: &HostRegister, own: u64, value: u64) -> Answer {
+    match register.accepts {
+        Accepts::Writable(mask) if (value ^ own) & !mask != 0 => Answer::Refused(Knowledge::Proven),
+        // Within the mask KVM decides field by field; its rule is "no more than the host has",
+        // which holds surely where every changed field went down.
+        Accepts::Writable(_) if every_nibble_not_above(value, own) => Answer::YES,
+        _ => Answer::Unknown,
+    }
+}
+
+fn every_nibble_not_above(value: u64, own: u64) -> bool {
+    (0..16).all(|nibble| value >> (4 * nibble) & 0xf <= own >> (4 * nibble) & 0xf)
+}
+
+/// Since v6.3 a slot takes any geometry whose lines are no shorter than CTR_EL0 says.
+fn cache_size(host: &HostVcpu, value: u64) -> Answer {
+    if !kernel::cache_geometry_is_writable(host) {
+        return Answer::NO;
+    }
+    let Some(ctr) = host.value(RegisterId::CTR_EL0) else {
+        return Answer::Unknown;
+    };
+    // CCSIDR_EL1.LineSize counts from 16-byte lines, CTR_EL0's from 4-byte words.
+    let line = (value & 7) + 4;
+    let smallest = (ctr & 0xf).min(ctr >> 16 & 0xf) + 2;
+    if line >= smallest {
+        Answer::YES
+    } else {
+        Answer::Unknown
+    }
+}

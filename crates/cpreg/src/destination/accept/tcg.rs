@@ -1,0 +1,396 @@
+//! What QEMU's own emulation (TCG) does with a value when it loads the list.
+//!
+//! Every register that it lists is written and read back, in ascending order; one that does not read back what was written fails the
+//! load. So a value is taken if its bits outside the register's writable ones are the emulated CPU's own. A register that the input lacks
+//! is written too, from memory that was never set: zero up to QEMU 10.0, anything from 11.0.
+//!
+//! The rules, with the loads that they were found by, are in docs/tcg-loading.md, section 3; data/tcg-acceptance.tsv holds the observations.
+
+use super::{Acceptor, Answer};
+use crate::destination::{HostRegister, Loader, Version};
+use crate::register::{Coprocessor, DecodedId, Naming, RegisterId, SystemRegister, Value};
+
+/// Which bits of a register may hold anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writable {
+    All,
+    /// Exactly these.
+    Bits(u64),
+    /// At least these; more on CPUs with features that widen the register.
+    AtLeast(u64),
+}
+
+/// Registers without state: what they read is the emulated CPU's own.
+const CONSTANT: [&str; 47] = [
+    "ACTLR_EL1",
+    "ACTLR_EL2",
+    "ACTLR_EL3",
+    "AFSR0_EL1",
+    "AFSR0_EL2",
+    "AFSR0_EL3",
+    "AFSR1_EL1",
+    "AFSR1_EL2",
+    "AFSR1_EL3",
+    "AMAIR2_EL1",
+    "AMAIR2_EL2",
+    "AMAIR2_EL3",
+    "AMAIR_EL1",
+    "AMAIR_EL2",
+    "AMAIR_EL3",
+    "DBGDTRRX_EL0",
+    "DBGDTR_EL0",
+    "DBGVCR32_EL2",
+    "ERRIDR_EL1",
+    "HACR_EL2",
+    "LORC_EL1",
+    "LOREA_EL1",
+    "LORID_EL1",
+    "LORN_EL1",
+    "LORSA_EL1",
+    "MDCCINT_EL1",
+    "MDCCSR_EL0",
+    "MDRAR_EL1",
+    "MECIDR_EL2",
+    "OSDTRRX_EL1",
+    "OSDTRTX_EL1",
+    "OSECCR_EL1",
+    "PMCEID0_EL0",
+    "PMCEID1_EL0",
+    "PMMIR_EL1",
+    "RMR_EL1",
+    "RMR_EL2",
+    "RMR_EL3",
+    "SMPRIMAP_EL2",
+    "SMPRI_EL1",
+    "TCO",
+    "DBGDTRTX_EL0",
+    "CCSIDR_EL1",
+    "MIDR_EL1",
+    "DCZID_EL0",
+    "REVIDR_EL1",
+    "AIDR_EL1",
+];
+
+/// As [`CONSTANT`], for AArch32.
+const AARCH32_CONSTANT: [&str; 43] = [
+    "ACTLR",
+    "ACTLR2",
+    "ADFSR",
+    "AIFSR",
+    "AMAIR0",
+    "AMAIR1",
+    "DBGDCCINT",
+    "DBGDEVID",
+    "DBGDEVID1",
+    "DBGDEVID2",
+    "DBGDIDR",
+    "DBGDRAR",
+    "DBGDRAR_64",
+    "DBGDSAR",
+    "DBGDSAR_64",
+    "DBGDTRRXext",
+    "DBGDTRTX",
+    "DBGDTRTXext",
+    "DBGDTRTXint",
+    "DBGOSECCR",
+    "DBGVCR",
+    "ERRIDR",
+    "HACR",
+    "HACTLR",
+    "HACTLR2",
+    "HADFSR",
+    "HAIFSR",
+    "HAMAIR0",
+    "HAMAIR1",
+    "JIDR",
+    "JMCR",
+    "JOSCR",
+    "L2CTLR",
+    "L2ECTLR",
+    "NSACR",
+    "PMCEID0",
+    "PMCEID1",
+    "PMCEID2",
+    "PMCEID3",
+    "PMMIR",
+    "RMR",
+    "TEECR",
+    "TEEHBR",
+];
+
+fn writable(acceptor: Acceptor, id: RegisterId) -> Writable {
+    match id.decode() {
+        DecodedId::SystemRegister(register) => aarch64(acceptor, id, register),
+        DecodedId::Coprocessor(register) => aarch32(register),
+        _ => Writable::All,
+    }
+}
+
+fn aarch64(acceptor: Acceptor, id: RegisterId, register: SystemRegister) -> Writable {
+    const NOTHING: Writable = Writable::Bits(0);
+    let SystemRegister { op0, op1, crn, .. } = register;
+    match (op0, op1, crn) {
+        // ID registers, cache types; implementation-defined registers.
+        (3, 0 | 1 | 3, 0) | (_, _, 15) | (3, _, 11) => return NOTHING,
+        _ => {}
+    }
+    let Some(name) = id.name_in(Naming::Architectural) else {
+        return Writable::All;
+    };
+    let oldest = acceptor.version() <= Some(Version::new(5, 2));
+    match name {
+        name if CONSTANT.contains(&name) => NOTHING,
+        "RVBAR_EL1" | "RVBAR_EL2" | "RVBAR_EL3" if oldest => Writable::AtLeast(0),
+        "OSDLR_EL1" => Writable::Bits(1),
+        "CSSELR_EL1" => Writable::Bits(0xf),
+        "VBAR_EL1" | "VBAR_EL2" | "VBAR_EL3" => Writable::Bits(!0x1f),
+        "FPCR" => Writable::AtLeast(0x7f7_0000),
+        "FPSR" => Writable::Bits(0xf800_009f),
+        "HCR_EL2" => Writable::AtLeast(0x3_dfff_ffff),
+        "SCR_EL3" => Writable::AtLeast(0x3f8f),
+        "CPACR_EL1" => Writable::AtLeast(0xc0f0_0000),
+        "VNCR_EL2" => Writable::Bits(!0xfff),
+        "TCR2_EL1" => Writable::AtLeast(0x7_0012),
+        "SCTLR2_EL1" | "SCTLR2_EL2" | "SCTLR2_EL3" => Writable::AtLeast(2),
+        "GCSPR_EL0" | "GCSPR_EL1" | "GCSPR_EL2" | "GCSPR_EL3" => Writable::Bits(!7),
+        "HCRX_EL2" | "ZCR_EL2" | "TCR2_EL2" => Writable::AtLeast(0),
+        name if name.starts_with("PMEVCNTR") => Writable::AtLeast(0xffff_ffff),
+        name if name.starts_with("MECID_") || name.starts_with("VMECID_") => Writable::Bits(0xffff),
+        _ => Writable::All,
+    }
+}
+
+fn aarch32(register: Coprocessor) -> Writable {
+    const NOTHING: Writable = Writable::Bits(0);
+    let Coprocessor {
+        coprocessor,
+        wide,
+        crn,
+        crm,
+        opc1,
+        opc2,
+        ..
+    } = register;
+    match (coprocessor, wide, opc1, crn, crm, opc2) {
+        // Listed only where it can be written: on CPUs without AArch64.
+        (15, false, 0, 0, 0, 0) => return Writable::All,
+        (15, false, 0 | 1, 0, ..)
+        | (15, false, _, 15, ..)
+        | (15, true, _, _, 15, _)
+        | (15, false, 0, 6, 0, 1)
+        | (15, false, 6, 5, 1, 0 | 1)
+        // L2CTLR and L2ECTLR.
+        | (15, false, 1, 9, 0, 2 | 3) => return NOTHING,
+        (15, false, 2, 0, 0, 0) => return Writable::Bits(0xf),
+        _ => {}
+    }
+    // The two banks of a register are alike.
+    let bank = RegisterId::coprocessor(Coprocessor {
+        secure: false,
+        ..register
+    });
+    match bank.name() {
+        Some(name) if AARCH32_CONSTANT.contains(&name) => NOTHING,
+        Some("DBGOSDLR") => Writable::Bits(1),
+        Some("VBAR" | "HVBAR") => Writable::Bits(0xffff_ffe0),
+        // With EL3 this is MVBAR, else a view of RVBAR_EL1.
+        Some("RVBAR") => Writable::AtLeast(0xffff_ffe0),
+        Some("CPACR") => Writable::AtLeast(0xc0f0_0000),
+        _ => Writable::All,
+    }
+}
+
+/// Whether a value is taken.
+pub(super) fn takes(acceptor: Acceptor, register: &HostRegister, value: &Value) -> Answer {
+    if register.id == RegisterId::PMCR_EL0 {
+        return takes_pmcr(acceptor, register, value);
+    }
+    let (own, value) = (
+        register.value.as_ref().and_then(Value::as_u64),
+        value.as_u64(),
+    );
+    let (bits, sure) = match writable(acceptor, register.id) {
+        Writable::All => return Answer::YES,
+        Writable::Bits(bits) => (bits, true),
+        Writable::AtLeast(bits) => (bits, false),
+    };
+    match (own, value) {
+        (Some(own), Some(value)) if (own ^ value) & !bits == 0 => Answer::YES,
+        (Some(_), Some(_)) if sure => Answer::NO,
+        _ => Answer::Unknown,
+    }
+}
+
+/// QEMU 5.2 dies if PMCR_EL0.N names fewer counters than it lists, and takes more without having them.
+fn takes_pmcr(acceptor: Acceptor, register: &HostRegister, value: &Value) -> Answer {
+    let counters = |value: &Value| value.as_u64().map(|value| value >> 11 & 0x1f);
+    let own = register.value.as_ref().and_then(counters);
+    let same = own.is_some() && own == counters(value);
+    let newer = acceptor
+        .version()
+        .is_some_and(|version| version > Version::new(5, 2));
+    match (same || newer, own, counters(value)) {
+        (true, ..) => Answer::YES,
+        (false, Some(own), Some(value)) if value < own && acceptor.version().is_some() => {
+            Answer::NO
+        }
+        _ => Answer::Unknown,
+    }
+}
+
+/// What leaving a register out of the input comes to.
+pub(crate) fn takes_nothing(acceptor: Acceptor, register: &HostRegister) -> Answer {
+    if writable(acceptor, register.id) == Writable::All && register.id != RegisterId::PMCR_EL0 {
+        return Answer::YES;
+    }
+    match acceptor.version() {
+        Some(version) if version <= LEAVES_ZERO => super::takes_kept(register, &Value::Small(0))
+            .unwrap_or_else(|| takes(acceptor, register, &Value::Small(0))),
+        _ => Answer::Unknown,
+    }
+}
+
+/// The last series whose registers that the input lacks were zero in every load that was tried.
+const LEAVES_ZERO: Version = Version::new(10, 2);
+
+/// Whether a register holds nothing but what the emulated CPU is.
+pub fn is_constant(id: RegisterId) -> bool {
+    writable(Acceptor::default(), id) == Writable::Bits(0)
+}
+
+/// The value nearest to `value` that is taken.
+pub(crate) fn nearest(acceptor: Acceptor, register: &HostRegister, value: u64) -> Option<u64> {
+    let own = register.value.as_ref().and_then(Value::as_u64)?;
+    if register.id == RegisterId::PMCR_EL0 {
+        const COUNTERS: u64 = 0x1f << 11;
+        return Some(value & !COUNTERS | own & COUNTERS);
+    }
+    match writable(acceptor, register.id) {
+        Writable::All => Some(value),
+        Writable::Bits(bits) | Writable::AtLeast(bits) => Some(value & bits | own & !bits),
+    }
+}
+
+/// Which of the modelled loaders can be the one that listed these registers: under TCG the list is the program's own.
+pub(crate) fn could_list(
+    loader: Loader,
+    lists: impl Fn(RegisterId) -> bool,
+    features: bool,
+) -> bool {
+    let generation = if features {
+        (Version::new(0, 0), Version::new(5, 2))
+    } else if !lists(RegisterId::ID_AA64ISAR0_EL1) && lists(RegisterId::ID_AA64ISAR1_EL1) {
+        // 11.0 computes it at each read.
+        (Version::new(11, 0), Version::new(u16::MAX, 0))
+    } else if lists(RegisterId::DBGDTR_EL0) {
+        (Version::new(10, 0), Version::new(u16::MAX, 0))
+    } else {
+        (Version::new(6, 0), Version::new(9, 2))
+    };
+    (generation.0..=generation.1).contains(&loader.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::{Accelerator, Accepts};
+
+    fn acceptor(major: u16, minor: u16) -> Acceptor {
+        Acceptor {
+            accelerator: Some(Accelerator::Tcg),
+            loader: Some(Loader::qemu(major, minor)),
+        }
+    }
+
+    fn register(id: RegisterId, value: u64) -> HostRegister {
+        HostRegister {
+            id,
+            value: Some(Value::Small(value)),
+            accepts: Accepts::ByKind,
+        }
+    }
+
+    #[test]
+    fn every_name_is_a_registers() {
+        for name in CONSTANT {
+            assert!(
+                RegisterId::parse_in(name, Naming::Architectural).is_ok(),
+                "{name}"
+            );
+        }
+        for name in AARCH32_CONSTANT {
+            assert!(name.parse::<RegisterId>().is_ok(), "{name}");
+        }
+    }
+
+    /// The observations behind the rules: id, name, writable bits, where.
+    #[test]
+    fn the_rules_agree_with_what_was_observed() {
+        let observations = include_str!("../../../../../data/tcg-acceptance.tsv");
+        let mut seen = 0;
+        for line in observations.lines().filter(|line| !line.starts_with('#')) {
+            let columns: alloc::vec::Vec<_> = line.split('\t').collect();
+            let hexadecimal = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
+            let id = RegisterId::from_raw(hexadecimal(columns[0]));
+            let observed = hexadecimal(columns[2]);
+            for place in columns[3].split(' ') {
+                let (version, cpus) = place.split_once(':').expect("VERSION:CPU");
+                let (major, minor) = version.split_once('.').expect("MAJOR.MINOR");
+                let numbers = (
+                    major.parse().expect("number"),
+                    minor.parse().expect("number"),
+                );
+                let acceptor = acceptor(numbers.0, numbers.1);
+                let mask = if id.raw() >> 52 == 0x402 {
+                    0xffff_ffff
+                } else {
+                    u64::MAX
+                };
+                match writable(acceptor, id) {
+                    Writable::Bits(bits) => assert_eq!(bits & mask, observed, "{line}"),
+                    Writable::AtLeast(bits) => {
+                        assert_eq!(bits & !observed, 0, "{line} {cpus}")
+                    }
+                    Writable::All => panic!("any value would be taken: {line}"),
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 200);
+    }
+
+    #[test]
+    fn a_constant_takes_its_own_value_only() {
+        let id = register(RegisterId::ID_DFR0_EL1, 6);
+        assert_eq!(
+            takes(acceptor(10, 0), &id, &Value::Small(6)).takes(),
+            Some(true)
+        );
+        assert_eq!(
+            takes(acceptor(10, 0), &id, &Value::Small(7)).takes(),
+            Some(false)
+        );
+        let tpidr = register(RegisterId::TPIDR_EL1, 0);
+        assert_eq!(
+            takes(acceptor(10, 0), &tpidr, &Value::Small(7)).takes(),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn counters_that_5_2_has_not_are_in_doubt_and_fewer_kill_it() {
+        let pmcr = register(RegisterId::PMCR_EL0, 4 << 11);
+        let answer = |n: u64, version: (u16, u16)| {
+            takes(
+                acceptor(version.0, version.1),
+                &pmcr,
+                &Value::Small(n << 11),
+            )
+            .takes()
+        };
+        assert_eq!(answer(4, (5, 2)), Some(true));
+        assert_eq!(answer(3, (5, 2)), Some(false));
+        assert_eq!(answer(6, (5, 2)), None);
+        assert_eq!(answer(6, (7, 2)), Some(true));
+    }
+}

@@ -1,0 +1,115 @@
+//! What a loader does with an extension: a subsection of QEMU's `cpu` section, or 5.2's `env.features`.
+//!
+//! | extension | known since | sent |
+//! |---|---|---|
+//! | `cpu/vfp`, `cpu/irq-line-state` | before 5.2 | always |
+//! | `cpu/serror`, `cpu/sve` | before 5.2 | when pending; when the vCPU has SVE |
+//! | `cpu/sme` | 7.0 | while SME state is live |
+//! | `cpu/vfp/fpcr_fpsr` | 9.1 | when FPCR or FPSR holds bits that FPSCR has not |
+//! | `cpu/wfxt-timer` | 9.1 | by 10.0 for CPUs with FEAT_WFxT, by 11.1 for all emulated ones |
+//! | `cpu/syndrome64`, `cpu/pstate64` | 10.2 | when the upper half is not zero |
+//! | `cpu/zt0`, `cpu/event` | 11.0 | when the vCPU has SME2; while the event register is set |
+//! | `cpu/fpmr` | 11.1 | when the vCPU has FEAT_FPMR |
+//! | `env.features` | up to 5.2 | always |
+//!
+//! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by 5.2.0, 7.2.22, 10.0.13 and 11.1.3.
+//! What is done about one does not live here; see [`crate::plan`].
+
+use super::{Destination, HostVcpu, Loader, Version};
+use crate::vm::{Content, Extension, Vcpu};
+
+/// What becomes of an extension in a loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is read.
+    Loads,
+    /// The section fails.
+    Refused,
+    /// The program dies.
+    Aborts,
+    /// Nothing tells.
+    Unknown,
+}
+
+/// The first version that knows each subsection.
+const SINCE: [(&str, Version); 12] = [
+    ("cpu/vfp", Version::new(0, 0)),
+    ("cpu/irq-line-state", Version::new(0, 0)),
+    ("cpu/serror", Version::new(0, 0)),
+    ("cpu/sve", Version::new(0, 0)),
+    ("cpu/sme", Version::new(7, 0)),
+    ("cpu/vfp/fpcr_fpsr", Version::new(9, 1)),
+    (Extension::WFXT_TIMER, Version::new(9, 1)),
+    ("cpu/syndrome64", Version::new(10, 2)),
+    ("cpu/pstate64", Version::new(10, 2)),
+    ("cpu/zt0", Version::new(11, 0)),
+    ("cpu/event", Version::new(11, 0)),
+    ("cpu/fpmr", Version::new(11, 1)),
+];
+
+/// The first version that gives every CPU a WFxT timer; before, the subsection kills a vCPU without one.
+const WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
+
+/// Up to this version the feature bits in the stream replace the vCPU's own.
+const FEATURES_UNTIL: Version = Version::new(5, 2);
+
+/// What `loader` does with an extension that arrives for the destination's vCPU `host`.
+pub fn fate(
+    loader: Loader,
+    _destination: &Destination,
+    host: &HostVcpu,
+    extension: &Extension,
+) -> Fate {
+    if extension.name == Extension::FEATURES || host.extension(&extension.name).is_some() {
+        return Fate::Loads;
+    }
+    let since = SINCE
+        .iter()
+        .find(|(name, _)| *name == extension.name)
+        .map(|(_, since)| *since);
+    match since {
+        None => Fate::Unknown,
+        Some(since) if loader.version < since => Fate::Refused,
+        Some(_) if extension.name == Extension::WFXT_TIMER => {
+            match loader.version {
+                version if version >= WFXT_TIMER_FOR_ALL => Fate::Loads,
+                // It has none to offer for this CPU.
+                version if version < Version::new(11, 0) => Fate::Aborts,
+                _ => Fate::Unknown,
+            }
+        }
+        Some(_) => Fate::Loads,
+    }
+}
+
+/// Why nothing is lost if the extension is left out, or `None` if something is.
+pub fn idle(extension: &Extension) -> Option<&'static str> {
+    match (&*extension.name, &extension.content) {
+        (Extension::WFXT_TIMER, Content::Number(u64::MAX)) => {
+            Some("the timer is not running, which is what holds without it")
+        }
+        // The list of registers holds both, and is written after the subsections.
+        ("cpu/vfp/fpcr_fpsr", _) => Some("the registers FPCR and FPSR hold the same"),
+        ("cpu/fpmr", Content::Bytes(bytes)) if bytes.iter().all(|byte| *byte == 0) => {
+            Some("the register holds zero, which is what holds without it")
+        }
+        // WFE does not wait in emulators that do not know it; under KVM the kernel keeps the event register to itself.
+        ("cpu/event", _) => Some("a program that does not know it never waits for an event"),
+        _ => None,
+    }
+}
+
+/// Whether the loader would take the vCPU's feature bits from an input that has none, so that nothing else can be right.
+pub fn spoils_features(loader: Loader, host: &HostVcpu, vcpu: &Vcpu) -> bool {
+    takes_features(loader)
+        && host.extension(Extension::FEATURES).is_some()
+        && !vcpu
+            .extensions
+            .iter()
+            .any(|extension| extension.name == Extension::FEATURES)
+}
+
+/// Whether the loader replaces the vCPU's feature bits by those that arrive.
+pub fn takes_features(loader: Loader) -> bool {
+    loader.version <= FEATURES_UNTIL
+}

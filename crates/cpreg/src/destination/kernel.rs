@@ -1,0 +1,240 @@
+//! What each register is to a kernel: its [`Kind`] and [`Scope`], which ID field hides it, which services a firmware bitmap names.
+//!
+//! Whether one destination takes one value does not live here ([`super::accept`]), nor whether losing it is harmless ([`crate::tolerance`]).
+//!
+//! Sources: Linux `arch/arm64/kvm/{sys_regs,guest,hypercalls,arch_timer}.c` of v5.10 to v7.3-rc7 (read), and what a fresh vCPU of 5.10.223,
+//! 6.1.176, 6.12, 6.16, 6.18, 6.19, 7.2 and 7.3 took when each register was set to other values (recorded): every register outside
+//! the kinds below took every value, though some bits were masked.
+
+use super::HostVcpu;
+use crate::register::RegisterId;
+
+/// The class of KVM's firmware registers, without the number in its low 16 bits.
+pub(super) const FIRMWARE_CLASS: u64 = 0x6030_0000_0014_0000;
+const BITMAP_CLASS: u64 = 0x6030_0000_0016_0000;
+const CCSIDR_CLASS: u64 = 0x6020_0000_0011_0000;
+const SYSREG_CLASS: u64 = 0x6030_0000_0013_0000;
+
+/// What kind of register this is when it comes to the values KVM takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Holds what it is given, perhaps with some bits masked.
+    Storage,
+    /// Time itself: KVM turns what is written into an offset for the whole VM.
+    Counter,
+    /// One of the ID registers, allocated or not.
+    Identification,
+    /// MIDR_EL1, REVIDR_EL1, AIDR_EL1: writable only after `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` (v6.15).
+    Implementation,
+    /// CTR_EL0.
+    CacheType,
+    /// CLIDR_EL1.
+    CacheLevels,
+    /// One slot of CCSIDR_EL1, by its CSSELR_EL1 value.
+    CacheSize(u8),
+    /// OSLSR_EL1: only OSLK may differ.
+    LockStatus,
+    /// PMMIR_EL1: zero, or the very value (v7.3, 453f6ff04b8d).
+    PmuModel,
+    /// The PSCI version shown to the guest.
+    PsciVersion,
+    /// KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: compared with the host's level, not stored.
+    Workaround(u8),
+    /// A bitmap of hypercall services, by its number.
+    Services(u8),
+    /// KVM_REG_ARM64_SVE_VLS.
+    VectorLengths,
+    /// Of a class or number that is not known to exist.
+    Unheard,
+}
+
+/// Whether a register belongs to one vCPU or to the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Each vCPU has its own.
+    Vcpu,
+    /// One value for the VM, the last write wins: vCPUs must agree.
+    Vm,
+    /// One value for the VM that runs on by itself: vCPUs read at different moments differ.
+    Running,
+}
+
+impl Kind {
+    /// The kind of a register.
+    pub fn of(id: RegisterId) -> Self {
+        let raw = id.raw();
+        match id {
+            RegisterId::MIDR_EL1 | RegisterId::REVIDR_EL1 | RegisterId::AIDR_EL1 => {
+                return Self::Implementation;
+            }
+            RegisterId::CTR_EL0 => return Self::CacheType,
+            RegisterId::CLIDR_EL1 => return Self::CacheLevels,
+            RegisterId::OSLSR_EL1 => return Self::LockStatus,
+            RegisterId::PMMIR_EL1 => return Self::PmuModel,
+            RegisterId::TIMER_CNT | RegisterId::PTIMER_CNT => return Self::Counter,
+            RegisterId::SVE_VLS => return Self::VectorLengths,
+            _ => {}
+        }
+        let low = raw & 0xffff;
+        match raw & !0xffff {
+            SYSREG_CLASS if id.is_id_register() => Self::Identification,
+            CCSIDR_CLASS if low <= 0xff => Self::CacheSize((low & 0xff) as u8),
+            FIRMWARE_CLASS => match low {
+                0 => Self::PsciVersion,
+                1..=3 => Self::Workaround((low & 3) as u8),
+                _ => Self::Unheard,
+            },
+            BITMAP_CLASS => match low {
+                0..=3 => Self::Services((low & 3) as u8),
+                _ => Self::Unheard,
+            },
+            _ => match raw >> 16 & 0xfff {
+                0x10 | 0x13 | 0x15 if raw >> 56 == 0x60 => Self::Storage,
+                _ if raw >> 56 == 0x40 => Self::Storage,
+                _ => Self::Unheard,
+            },
+        }
+    }
+
+    /// Whether a guest's vCPUs share it.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Identification
+            | Self::Implementation
+            | Self::CacheType
+            | Self::PsciVersion
+            | Self::Workaround(_)
+            | Self::Services(_) => Scope::Vm,
+            Self::Counter => Scope::Running,
+            _ => Scope::Vcpu,
+        }
+    }
+}
+
+/// An ID register's field whose zero hides other registers of the same VM from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hides {
+    /// The ID register.
+    pub by: RegisterId,
+    /// The field's name.
+    pub field: &'static str,
+    /// Its lowest bit; it is four bits wide.
+    pub lsb: u8,
+    /// The registers that go with it.
+    pub registers: &'static [RegisterId],
+    /// Since when.
+    pub since: &'static str,
+}
+
+impl Hides {
+    /// The field's value in a value of its register.
+    pub const fn extract(&self, value: u64) -> u64 {
+        value >> self.lsb & 0xf
+    }
+}
+
+/// Which ID fields hide which registers when they are zero, on kernels that go by the VM's own ID registers.
+pub const HIDES: [Hides; 5] = [
+    Hides {
+        by: RegisterId::ID_AA64MMFR3_EL1,
+        field: "TCRX",
+        lsb: 0,
+        registers: &[RegisterId::TCR2_EL1],
+        since: "v6.13 (0fcb4eea5345)",
+    },
+    Hides {
+        by: RegisterId::ID_AA64MMFR3_EL1,
+        field: "SCTLRX",
+        lsb: 4,
+        registers: &[RegisterId::SCTLR2_EL1],
+        since: "v6.17 (81fbef164766)",
+    },
+    Hides {
+        by: RegisterId::ID_AA64MMFR3_EL1,
+        field: "S1PIE",
+        lsb: 8,
+        registers: &[RegisterId::PIRE0_EL1, RegisterId::PIR_EL1],
+        since: "v6.13 (a68cddbe47ef)",
+    },
+    Hides {
+        by: RegisterId::ID_AA64MMFR3_EL1,
+        field: "S1POE",
+        lsb: 16,
+        registers: &[RegisterId::POR_EL1, RegisterId::POR_EL0],
+        since: "v6.12",
+    },
+    Hides {
+        by: RegisterId::ID_AA64PFR2_EL1,
+        field: "FPMR",
+        lsb: 32,
+        registers: &[RegisterId::FPMR],
+        since: "v6.12 (ef3be86021c3)",
+    },
+];
+
+/// The ID field that hides a register when it is zero.
+pub fn hidden_by(id: RegisterId) -> Option<&'static Hides> {
+    HIDES.iter().find(|hides| hides.registers.contains(&id))
+}
+
+/// Whether this host's kernel hides a register that it lists once the VM's ID field becomes zero.
+/// `None` where its list does not tell.
+pub fn goes_by_id_field(host: &HostVcpu, id: RegisterId) -> Option<bool> {
+    let hides = hidden_by(id)?;
+    if !matches!(
+        id,
+        RegisterId::TCR2_EL1 | RegisterId::PIR_EL1 | RegisterId::PIRE0_EL1
+    ) {
+        // These came with the check.
+        return Some(true);
+    }
+    if host
+        .value(hides.by)
+        .is_some_and(|value| hides.extract(value) == 0)
+    {
+        // Listed although the feature is absent: a kernel before v6.13.
+        return Some(false);
+    }
+    // VENDOR_HYP_BMAP_2 (v6.15) is younger than the check (v6.13).
+    host.get(RegisterId::VENDOR_HYP_BMAP_2).map(|_| true)
+}
+
+/// Whether the host fabricates cache geometry and lets user space write it: since v6.3 (7af0c2534f4c), which lists all 14 slots
+/// of CCSIDR_EL1 whether or not the caches exist. Older kernels list the caches that exist, and want their own values back.
+pub fn cache_geometry_is_writable(host: &HostVcpu) -> bool {
+    let slots = host
+        .registers()
+        .iter()
+        .filter(|register| matches!(Kind::of(register.id), Kind::CacheSize(_)))
+        .count();
+    slots == CACHE_SLOTS
+}
+
+/// Seven levels, each with a data or unified and an instruction cache.
+const CACHE_SLOTS: usize = 14;
+
+/// Whether a cache level has the cache that a CCSIDR_EL1 slot describes, by CLIDR_EL1.
+///
+/// `slot` is CSSELR_EL1: bit 0 instruction cache, bits 3:1 level minus one.
+pub const fn cache_exists(clidr: u64, slot: u8) -> bool {
+    let level = slot >> 1 & 7;
+    if level >= 7 {
+        return false;
+    }
+    let ctype = clidr >> (3 * level) & 7;
+    if slot & 1 == 1 {
+        matches!(ctype, 1 | 3)
+    } else {
+        matches!(ctype, 2..=4)
+    }
+}
+
+/// The services that the three older firmware bitmaps can name at all, and so the most that a kernel without them (before v5.19) offers.
+pub const fn services_before_bitmaps(bitmap: u8) -> Option<u64> {
+    match bitmap {
+        0 | 1 => Some(1),
+        2 => Some(3),
+        _ => None,
+    }
+}

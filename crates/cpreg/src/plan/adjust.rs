@@ -1,0 +1,382 @@
+//! [`Adjustment`]: a change of value that would let a refused plan load, proposed with what the guest could notice.
+//!
+//! Only the user takes one. The plan is made, adjusted by what the user accepted, and made again until nothing changes; then
+//! once more with everything accepted, to tell whether anything would help and what all of it is.
+
+use alloc::borrow::Cow;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::merge::{self, Question};
+use super::{
+    Action, Consents, Decision, Outcome, Plan, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
+    extensions, outcome_of, severity,
+};
+use crate::destination::accept::tcg;
+use crate::destination::kernel::Kind;
+use crate::destination::{Accelerator, Accepts, Destination, HostRegister, HostVcpu};
+use crate::register::{RegisterId, Value, differing_fields};
+use crate::tolerance::Tolerances;
+use crate::vm::{Vcpu, Vm};
+
+/// One change of value that the destination needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Of which vCPUs.
+    pub vcpus: VcpuSet,
+    /// Which register.
+    pub register: RegisterId,
+    /// What the VM holds.
+    pub from: u64,
+    /// What it would be given.
+    pub to: u64,
+    /// How bad that is for the guest.
+    pub severity: Severity,
+}
+
+/// A register is adjusted once, and once more for every ID field that hides something.
+const ROUNDS: usize = 8;
+
+/// Makes the plan; see the module.
+pub(super) fn settle(
+    vm: &Vm,
+    destination: &Destination,
+    tolerances: &Tolerances,
+    consents: &Consents,
+) -> Plan {
+    let question = Question {
+        vm,
+        destination,
+        tolerances,
+        consents,
+        adjusted: &[],
+    };
+    let accepted = rounds(question, |adjustment| consents.accepts(adjustment));
+    let outcome = outcome_of(&accepted.vcpus);
+    let (proposed, with_proposed) = if outcome == Outcome::Ready {
+        (Vec::new(), Outcome::Ready)
+    } else {
+        let all = rounds(question, |_| true);
+        let with_all = outcome_of(&all.vcpus);
+        let mut further: Vec<_> = all
+            .adjusted
+            .into_iter()
+            .filter(|adjustment| !accepted.adjusted.contains(adjustment))
+            .collect();
+        further.sort_by_key(|adjustment| adjustment.rank());
+        (further, with_all)
+    };
+    let mut adjusted = accepted.adjusted;
+    adjusted.sort_by_key(|adjustment| adjustment.register);
+    Plan {
+        visible: visible_changes(question, &accepted.vcpus),
+        vcpus: accepted.vcpus,
+        adjusted,
+        proposed,
+        with_proposed,
+    }
+}
+
+struct Settled {
+    vcpus: Vec<VcpuPlan>,
+    adjusted: Vec<Adjustment>,
+}
+
+fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Settled {
+    let mut adjusted: Vec<Adjustment> = Vec::new();
+    for _ in 0..ROUNDS {
+        let question = Question {
+            adjusted: &adjusted,
+            ..question
+        };
+        let vcpus = decide(question);
+        let proposals = propose(question, &vcpus);
+        let mut next = adjusted.clone();
+        for proposal in proposals.into_iter().filter(&accepts) {
+            let same = |other: &Adjustment| {
+                other.register == proposal.register && other.vcpus == proposal.vcpus
+            };
+            match next.iter_mut().find(|other| same(other)) {
+                Some(other) => *other = proposal,
+                None => next.push(proposal),
+            }
+        }
+        if next == adjusted {
+            return Settled { vcpus, adjusted };
+        }
+        adjusted = next;
+    }
+    let vcpus = decide(Question {
+        adjusted: &adjusted,
+        ..question
+    });
+    Settled { vcpus, adjusted }
+}
+
+fn decide(question: Question<'_>) -> Vec<VcpuPlan> {
+    let disagreements = merge::disagreements(question.vm);
+    let empty = HostVcpu::default();
+    let vcpus = question.vm.vcpus.iter().enumerate();
+    vcpus
+        .map(|(number, vcpu)| {
+            let host = question.destination.vcpu(number).unwrap_or(&empty);
+            VcpuPlan {
+                decisions: merge::registers(question, number, vcpu, host, &disagreements),
+                extensions: extensions::decide(question, vcpu, host),
+            }
+        })
+        .collect()
+}
+
+/// The changes of value that would take away what stands in the way, as far as values do.
+fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
+    let mut proposals: Vec<Adjustment> = Vec::new();
+    for (number, plan) in vcpus.iter().enumerate() {
+        let (Some(vcpu), Some(host)) = (
+            question.vm.vcpus.get(number),
+            question.destination.vcpu(number),
+        ) else {
+            continue;
+        };
+        let planned = merge::planned(question, number, vcpu);
+        for decision in &plan.decisions {
+            let proposal = match &decision.reason {
+                Reason::ValueNotTaken | Reason::ValueUnknown | Reason::NotTolerated(_) => {
+                    nearest(question, host, decision, planned.get_u64(decision.register))
+                        .map(|to| (decision.register, to))
+                }
+                Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => {
+                    raise(host, hides.by, hides.lsb, planned.get_u64(hides.by))
+                        .map(|to| (hides.by, to))
+                }
+                _ => None,
+            };
+            if let Some((register, to)) = proposal {
+                note(&mut proposals, number, vcpu, register, to);
+            }
+        }
+    }
+    proposals
+}
+
+/// Enters a proposal; of several for one register the one that changes the most bits of it is the one that satisfies all.
+fn note(
+    proposals: &mut Vec<Adjustment>,
+    number: usize,
+    vcpu: &Vcpu,
+    register: RegisterId,
+    to: u64,
+) {
+    let Some(from) = vcpu.registers.get_u64(register) else {
+        return;
+    };
+    if let Some(mine) = proposals
+        .iter_mut()
+        .find(|other| other.register == register && other.vcpus.contains(number))
+    {
+        if (mine.to ^ from).count_ones() < (to ^ from).count_ones() {
+            mine.to = to;
+            mine.severity = severity::of_change(register, from, to);
+        }
+        return;
+    }
+    match proposals
+        .iter_mut()
+        .find(|other| other.register == register && other.from == from && other.to == to)
+    {
+        Some(other) => other.vcpus.insert(number),
+        None => proposals.push(Adjustment {
+            vcpus: VcpuSet::of(number),
+            register,
+            from,
+            to,
+            severity: severity::of_change(register, from, to),
+        }),
+    }
+}
+
+/// The value nearest to the VM's that the destination is known to take.
+fn nearest(
+    question: Question<'_>,
+    host: &HostVcpu,
+    decision: &Decision,
+    planned: Option<u64>,
+) -> Option<u64> {
+    if !matches!(decision.action, Action::Refuse | Action::Undecided) {
+        return None;
+    }
+    let planned = planned?;
+    let register = host.get(decision.register)?;
+    let own = register.value.as_ref().and_then(Value::as_u64)?;
+    if question.destination.accelerator == Some(Accelerator::Tcg) {
+        return tcg::nearest(question.destination.acceptor(), register, planned)
+            .filter(|to| *to != planned);
+    }
+    let to = match (Kind::of(decision.register), &register.accepts) {
+        (Kind::Identification, Accepts::Writable(mask)) => {
+            // What may differ keeps the VM's value where that is the lower one.
+            let kept = (0..16).fold(0, |kept, nibble| {
+                let field = 0xf << (4 * nibble);
+                kept | (planned & field).min(own & field)
+            });
+            own & !mask | kept & mask
+        }
+        (_, Accepts::OneOf(values)) => values
+            .iter()
+            .copied()
+            .filter(|value| *value <= planned)
+            .max()
+            .unwrap_or(own),
+        _ => own,
+    };
+    (to != planned).then_some(to)
+}
+
+/// The VM's ID register with one field as the destination has it, so that it no longer hides what the destination lists.
+fn raise(host: &HostVcpu, by: RegisterId, lsb: u8, planned: Option<u64>) -> Option<u64> {
+    let field = 0xf << lsb;
+    let own = host.value(by)?;
+    let planned = planned?;
+    let raised = planned & !field | own & field;
+    let register: &HostRegister = host.get(by)?;
+    // Where nothing tells which values are taken, only the destination's own is sure to be.
+    let to = if register.accepts == Accepts::ByKind {
+        own
+    } else {
+        raised
+    };
+    (to != planned).then_some(to)
+}
+
+impl Adjustment {
+    /// Fewest visible fields first, lowering before raising, then by id.
+    fn rank(&self) -> (usize, bool, RegisterId) {
+        let fields = differing_fields(self.register, self.from, self.to);
+        (fields.count(), self.to > self.from, self.register)
+    }
+}
+
+/// Everything that the guest could notice of a plan.
+fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    let mut changes: Vec<VisibleChange> = Vec::new();
+    for (number, plan) in vcpus.iter().enumerate() {
+        for decision in &plan.decisions {
+            for change in of_decision(question, decision) {
+                enter(&mut changes, number, change);
+            }
+        }
+        for change in extensions::visible_changes(plan) {
+            enter(&mut changes, number, change);
+        }
+    }
+    changes.sort_by(|a, b| b.severity.cmp(&a.severity));
+    changes
+}
+
+fn enter(changes: &mut Vec<VisibleChange>, vcpu: usize, change: VisibleChange) {
+    let alike = changes.iter_mut().find(|other| {
+        let with_same_vcpus = VisibleChange {
+            vcpus: other.vcpus.clone(),
+            ..change.clone()
+        };
+        **other == with_same_vcpus
+    });
+    match alike {
+        Some(other) => other.vcpus.insert(vcpu),
+        None => changes.push(VisibleChange {
+            vcpus: VcpuSet::of(vcpu),
+            ..change
+        }),
+    }
+}
+
+fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange> {
+    let id = decision.register;
+    let source = decision.source.as_ref().and_then(Value::as_u64);
+    let host = decision.host.as_ref().and_then(Value::as_u64);
+    let change = |from, to, severity, what: Cow<'static, str>| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(id),
+        field: None,
+        from,
+        to,
+        severity,
+        what,
+    };
+    if let Action::Set(value) = &decision.action {
+        let (Some(from), Some(to)) = (source, value.as_u64()) else {
+            return Vec::new();
+        };
+        return of_value(id, from, to, decision.reason == Reason::UserSets);
+    }
+    match (&decision.action, &decision.reason) {
+        (Action::Ignore, Reason::UserIgnores | Reason::UserHides) => alloc::vec![change(
+            source,
+            None,
+            Severity::Medium,
+            Cow::Borrowed("the register's value is lost, by the user's decision"),
+        )],
+        (
+            Action::KeepAtReset | Action::WriteReset(_),
+            Reason::UserIgnores | Reason::UserHides | Reason::Tolerated(_),
+        ) if source.is_some() && source != host => {
+            alloc::vec![change(source, host, Severity::Medium, Cow::Borrowed(""))]
+        }
+        (_, Reason::Tolerated(entry)) => {
+            let visible = question
+                .tolerances
+                .entries()
+                .get(*entry)
+                .and_then(|entry| entry.visible.clone());
+            visible
+                .map(|visible| change(source, host, visible.severity, visible.what))
+                .into_iter()
+                .collect()
+        }
+        (Action::KeepAtReset, Reason::OnlyAtDestination)
+            if matches!(Kind::of(id), Kind::Services(_))
+                && question.destination.accelerator == Some(Accelerator::Kvm)
+                && host.unwrap_or(0) != 0 =>
+        {
+            alloc::vec![change(
+                None,
+                host,
+                Severity::Low,
+                Cow::Borrowed(
+                    "the guest may be offered hypercall services that the source's kernel did not have"
+                ),
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A change of value, field by field where the fields are known.
+fn of_value(id: RegisterId, from: u64, to: u64, by_user: bool) -> Vec<VisibleChange> {
+    let whole = severity::of_change(id, from, to);
+    let what = if by_user { "set by the user" } else { "" };
+    let change = |field: Option<Cow<'static, str>>, from, to, severity| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(id),
+        field,
+        from: Some(from),
+        to: Some(to),
+        severity,
+        what: Cow::Borrowed(what),
+    };
+    if id.fields().is_empty() || id.value_name(from).is_some() {
+        return alloc::vec![change(None, from, to, whole)];
+    }
+    let identification = severity::is_identification(id);
+    differing_fields(id, from, to)
+        .map(|difference| {
+            let severity = if identification {
+                severity::of_field(id, difference)
+            } else {
+                whole
+            };
+            let name = Cow::Owned(difference.field.to_string());
+            change(Some(name), difference.from, difference.to, severity)
+        })
+        .collect()
+}

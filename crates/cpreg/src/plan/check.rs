@@ -1,0 +1,146 @@
+//! [`Check`]: the plan beside what each loader would do on its own, and the verdict that follows from both.
+
+use alloc::vec::Vec;
+
+use super::{Action, Consents, Outcome, Plan};
+use crate::destination::load::{self, Load};
+use crate::destination::{Destination, Loader};
+use crate::tolerance::Tolerances;
+use crate::vm::Vm;
+
+/// The answer to "will it load there?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// As it is, with that loader.
+    Loads,
+    /// After it is converted.
+    Converts,
+    /// Not without a decision that is the user's, or not at all.
+    Refused,
+    /// What is known does not tell.
+    Unknown,
+}
+
+impl Verdict {
+    /// The word for it in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loads => "loads",
+            Self::Converts => "converts",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What one loader would do with the VM as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foretold {
+    /// Which loader.
+    pub loader: Loader,
+    /// Whether it is the destination's own, as far as that is known.
+    pub is_destinations: bool,
+    /// What it would do.
+    pub load: Load,
+}
+
+/// A plan and what it comes to.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// The answer.
+    pub verdict: Verdict,
+    /// The decisions behind it.
+    pub plan: Plan,
+    /// What each loader would do on its own.
+    pub loaders: Vec<Foretold>,
+}
+
+impl Check {
+    /// Plans, and plays every modelled loader through.
+    pub fn new(
+        vm: &Vm,
+        destination: &Destination,
+        tolerances: &Tolerances,
+        consents: &Consents,
+    ) -> Self {
+        let plan = Plan::new(vm, destination, tolerances, consents);
+        let mut modelled: Vec<_> = Loader::MODELLED
+            .into_iter()
+            .filter(|loader| load::could_be(*loader, destination))
+            .collect();
+        modelled.extend(
+            destination
+                .loader
+                .filter(|loader| !modelled.contains(loader)),
+        );
+        let loaders: Vec<_> = modelled
+            .into_iter()
+            .map(|loader| Foretold {
+                loader,
+                is_destinations: destination.loader == Some(loader),
+                load: load::play(loader, vm, destination),
+            })
+            .collect();
+        let verdict = verdict(vm, destination, &plan, &loaders);
+        Self {
+            verdict,
+            plan,
+            loaders,
+        }
+    }
+}
+
+fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]) -> Verdict {
+    match plan.outcome() {
+        Outcome::Refused => return Verdict::Refused,
+        Outcome::Unknown => return Verdict::Unknown,
+        Outcome::Ready => {}
+    }
+    let relevant = || {
+        loaders
+            .iter()
+            .filter(|foretold| destination.loader.is_none() || foretold.is_destinations)
+    };
+    if !plan.changes_values() && relevant().all(|foretold| loads_as_it_is(plan, &foretold.load)) {
+        return Verdict::Loads;
+    }
+    let result = plan.result(vm);
+    let after: Vec<_> = relevant()
+        .map(|foretold| load::play(foretold.loader, &result, destination).loads)
+        .collect();
+    if after.iter().all(|loads| *loads == Some(true)) {
+        Verdict::Converts
+    } else {
+        // The plan is ready but the loader is not known to take its result: it would be a fault of one of the two models.
+        Verdict::Unknown
+    }
+}
+
+/// A loader may take the VM and lose what the plan would not.
+fn loads_as_it_is(plan: &Plan, load: &Load) -> bool {
+    load.loads == Some(true)
+        && load.lost.iter().all(|(vcpu, id)| {
+            plan.vcpus.get(*vcpu).is_some_and(|vcpu| {
+                vcpu.decisions
+                    .iter()
+                    .any(|decision| decision.register == *id && decision.action == Action::Ignore)
+            })
+        })
+}
+
+impl Plan {
+    /// Whether anything is loaded that the VM did not hold and the loader would not leave there by itself.
+    pub fn changes_values(&self) -> bool {
+        self.vcpus.iter().any(|vcpu| {
+            let registers = vcpu
+                .decisions
+                .iter()
+                .any(|decision| matches!(decision.action, Action::Set(_) | Action::WriteReset(_)));
+            let extensions = vcpu
+                .extensions
+                .iter()
+                .any(|decision| matches!(decision.action, super::ExtensionAction::Set(_)));
+            registers || extensions
+        })
+    }
+}

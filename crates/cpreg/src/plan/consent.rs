@@ -1,0 +1,64 @@
+//! [`Consents`]: what only the user can decide.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Adjustment, Severity};
+use crate::register::RegisterId;
+
+/// What the user decided beforehand.
+#[derive(Clone, Debug, Default)]
+pub struct Consents {
+    /// Registers to ignore when only the input has them or their value is not taken.
+    pub ignore: Vec<Ignore>,
+    /// Registers to leave out of what is sent.
+    pub hide: Vec<RegisterId>,
+    /// Values to change before anything is decided.
+    pub set: Vec<Set>,
+    /// Registers whose adjustment is accepted.
+    pub accept: Vec<RegisterId>,
+    /// Adjustments up to this severity are accepted.
+    pub accept_up_to: Option<Severity>,
+    /// Extensions to leave out, by name.
+    pub drop_extensions: Vec<String>,
+}
+
+/// One register to ignore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ignore {
+    /// Which.
+    pub register: RegisterId,
+    /// Only if it holds this value under this mask.
+    pub only_if: Option<(u64, u64)>,
+}
+
+/// Bits of one register to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Which.
+    pub register: RegisterId,
+    /// The bits to change.
+    pub mask: u64,
+    /// What to make them.
+    pub value: u64,
+}
+
+impl Consents {
+    pub(super) fn ignores(&self, register: RegisterId) -> Option<&Ignore> {
+        self.ignore
+            .iter()
+            .find(|ignore| ignore.register == register)
+    }
+
+    pub(super) fn accepts(&self, adjustment: &Adjustment) -> bool {
+        let named = |register| self.accept.contains(&register);
+        named(adjustment.register)
+            || adjustment
+                .register
+                .counterpart()
+                .is_some_and(|counterpart| named(counterpart.id))
+            || self
+                .accept_up_to
+                .is_some_and(|most| adjustment.severity <= most)
+    }
+}

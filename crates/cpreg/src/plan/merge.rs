@@ -1,0 +1,359 @@
+//! The decision about each register: both lists are walked once, and each register is judged by itself and by what the
+//! rest of its own vCPU will hold.
+//!
+//! Extensions are in [`super::extensions`]; changing values until the plan loads is [`super::adjust`]'s.
+
+use alloc::vec::Vec;
+
+use super::{Action, Adjustment, Consents, Decision, Reason};
+use crate::destination::accept::tcg;
+use crate::destination::kernel::{self, Hides, Kind, Scope};
+use crate::destination::{Accelerator, Destination, HostRegister, HostVcpu, Knowledge, ValuesAre};
+use crate::register::{RegisterId, Value};
+use crate::tolerance::condition::Situation;
+use crate::tolerance::{Difference, Handling, Tolerances};
+use crate::vm::{Registers, Vcpu, Vm};
+
+/// What every decision needs to see.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) vm: &'a Vm,
+    pub(super) destination: &'a Destination,
+    pub(super) tolerances: &'a Tolerances,
+    pub(super) consents: &'a Consents,
+    pub(super) adjusted: &'a [Adjustment],
+}
+
+/// Registers that the vCPUs have in common and disagree on.
+pub(super) fn disagreements(vm: &Vm) -> Vec<RegisterId> {
+    let Some((first, others)) = vm.vcpus.split_first() else {
+        return Vec::new();
+    };
+    let shared = first
+        .registers
+        .iter()
+        .filter(|(id, _)| Kind::of(*id).scope() == Scope::Vm);
+    shared
+        .filter(|(id, value)| {
+            others
+                .iter()
+                .any(|vcpu| vcpu.registers.get(*id).is_some_and(|other| other != *value))
+        })
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// One vCPU's registers with what the user set and accepted.
+pub(super) fn planned(question: Question<'_>, number: usize, vcpu: &Vcpu) -> Registers {
+    let mut planned = vcpu.registers.clone();
+    for set in &question.consents.set {
+        if let Some(value) = planned.get_u64(set.register) {
+            let value = value & !set.mask | set.value & set.mask;
+            planned.insert(set.register, Value::Small(value));
+        }
+    }
+    for adjustment in question.adjusted {
+        if adjustment.vcpus.contains(number) && planned.get(adjustment.register).is_some() {
+            planned.insert(adjustment.register, Value::Small(adjustment.to));
+        }
+    }
+    planned
+}
+
+/// The decisions about one vCPU's registers, ascending by id.
+pub(super) fn registers(
+    question: Question<'_>,
+    number: usize,
+    vcpu: &Vcpu,
+    host: &HostVcpu,
+    disagreements: &[RegisterId],
+) -> Vec<Decision> {
+    let planned = planned(question, number, vcpu);
+    let judge = Judge {
+        question,
+        vcpu,
+        planned: &planned,
+        host,
+        disagreements,
+    };
+    let mut arrived = vcpu.registers.iter().peekable();
+    let mut listed = host.registers().iter().peekable();
+    let mut decisions = Vec::with_capacity(vcpu.registers.len().max(host.registers().len()));
+    loop {
+        let ids = (
+            arrived.peek().map(|(id, _)| *id),
+            listed.peek().map(|register| register.id),
+        );
+        let (source, register) = match ids {
+            (None, None) => return decisions,
+            (Some(theirs), Some(ours)) if theirs == ours => (arrived.next(), listed.next()),
+            (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => (arrived.next(), None),
+            _ => (None, listed.next()),
+        };
+        if let Some(decision) = judge.register(source, register) {
+            decisions.push(decision);
+        }
+    }
+}
+
+struct Judge<'a> {
+    question: Question<'a>,
+    vcpu: &'a Vcpu,
+    planned: &'a Registers,
+    host: &'a HostVcpu,
+    disagreements: &'a [RegisterId],
+}
+
+/// What is to be done, how it is known, and why.
+type Verdict = (Action, Knowledge, Reason);
+
+const fn refuse(knowledge: Knowledge, reason: Reason) -> Verdict {
+    (Action::Refuse, knowledge, reason)
+}
+
+impl Judge<'_> {
+    fn register(
+        &self,
+        source: Option<(RegisterId, &Value)>,
+        register: Option<&HostRegister>,
+    ) -> Option<Decision> {
+        let id = source
+            .map(|(id, _)| id)
+            .or(register.map(|register| register.id))?;
+        let (action, knowledge, reason) = match (source, register) {
+            (Some(_), _) if self.disagreements.contains(&id) => {
+                refuse(Knowledge::Proven, Reason::Disagreement)
+            }
+            (Some(_), register) if self.question.consents.hide.contains(&id) => {
+                let (action, knowledge, reason) = register.map_or(
+                    (Action::Ignore, Knowledge::Proven, Reason::UserHides),
+                    |register| self.keep_at_reset(register),
+                );
+                match reason {
+                    Reason::ResetUnknown => (action, knowledge, reason),
+                    _ => (action, knowledge, Reason::UserHides),
+                }
+            }
+            (Some(_), None) => self.only_in_input(id),
+            (None, Some(register)) => self.only_at_destination(register),
+            (Some((_, value)), Some(register)) => self.both(value, register),
+            (None, None) => return None,
+        };
+        Some(Decision {
+            register: id,
+            source: source.map(|(_, value)| value.clone()),
+            listed: register.is_some(),
+            host: register.and_then(|register| register.value.clone()),
+            action,
+            knowledge,
+            reason,
+        })
+    }
+
+    fn situation(&self, id: RegisterId) -> Situation<'_> {
+        Situation {
+            id,
+            value: self.planned.get_u64(id),
+            arrived: self.vcpu,
+            planned: self.planned,
+            host: self.host,
+        }
+    }
+
+    fn tolerance(&self, id: RegisterId, difference: Difference) -> Option<(usize, bool, Handling)> {
+        let tolerances = self.question.tolerances;
+        let number = tolerances.find(id, difference, self.question.destination.accelerator)?;
+        let entry = &tolerances.entries()[number];
+        let holds = entry.handling != Handling::Refuse && entry.condition.holds(self.situation(id));
+        Some((number, holds, entry.handling))
+    }
+
+    /// The user's word on ignoring the register, if there is one.
+    fn user_ignores(&self, id: RegisterId) -> Option<Verdict> {
+        let ignore = self.question.consents.ignores(id)?;
+        let holds = ignore.only_if.is_none_or(|(value, mask)| {
+            self.planned
+                .get_u64(id)
+                .is_some_and(|held| held & mask == value & mask)
+        });
+        Some(if holds {
+            (Action::Ignore, Knowledge::Proven, Reason::UserIgnores)
+        } else {
+            refuse(Knowledge::Proven, Reason::UserCondition)
+        })
+    }
+
+    fn only_in_input(&self, id: RegisterId) -> Verdict {
+        if let Some(verdict) = self.user_ignores(id) {
+            return verdict;
+        }
+        match self.tolerance(id, Difference::OnlyInInput) {
+            Some((entry, true, _)) => (Action::Ignore, Knowledge::Proven, Reason::Tolerated(entry)),
+            Some((entry, false, _)) => refuse(Knowledge::Proven, Reason::NotTolerated(entry)),
+            None => refuse(Knowledge::Proven, Reason::OnlyInInput),
+        }
+    }
+
+    fn only_at_destination(&self, register: &HostRegister) -> Verdict {
+        if let Some(verdict) = self.hidden(register) {
+            return verdict;
+        }
+        match self.tolerance(register.id, Difference::OnlyAtDestination) {
+            Some((entry, true, Handling::Set(value))) => (
+                Action::Set(Value::Small(value)),
+                Knowledge::Inferred,
+                Reason::Tolerated(entry),
+            ),
+            Some((entry, true, _)) => {
+                let (action, knowledge, _) = self.keep_at_reset(register);
+                (action, knowledge, Reason::Tolerated(entry))
+            }
+            Some((entry, false, _)) => refuse(Knowledge::Proven, Reason::NotTolerated(entry)),
+            None => self.keep_at_reset(register),
+        }
+    }
+
+    /// Leaves the destination's reset value, which the loader must be made to write where it would write something else.
+    fn keep_at_reset(&self, register: &HostRegister) -> Verdict {
+        let destination = self.question.destination;
+        if destination.accelerator == Some(Accelerator::Kvm) {
+            return (
+                Action::KeepAtReset,
+                Knowledge::Proven,
+                Reason::OnlyAtDestination,
+            );
+        }
+        if let Some((view, value)) = self.other_view(register.id) {
+            return (
+                Action::WriteReset(Value::Small(value)),
+                Knowledge::Inferred,
+                Reason::AsFor(view),
+            );
+        }
+        let proven = tcg::is_constant(register.id) || destination.values == ValuesAre::AtReset;
+        match &register.value {
+            Some(value) if proven => (
+                Action::WriteReset(value.clone()),
+                Knowledge::Proven,
+                Reason::OnlyAtDestination,
+            ),
+            _ => (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown),
+        }
+    }
+
+    /// An emulator lists the AArch32 and the AArch64 name of one state, and the one that is written last wins: what the VM holds
+    /// under the other name.
+    fn other_view(&self, id: RegisterId) -> Option<(RegisterId, u64)> {
+        let whole = |view: RegisterId| {
+            view.counterpart()
+                .is_some_and(|counterpart| counterpart.lsb == 0)
+        };
+        if let Some(counterpart) = id.counterpart().filter(|_| whole(id)) {
+            let value = self.planned.get_u64(counterpart.id)?;
+            return u32::try_from(value)
+                .ok()
+                .map(|value| (counterpart.id, u64::from(value)));
+        }
+        id.aarch32_views()
+            .filter(|view| whole(*view))
+            .find_map(|view| Some((view, self.planned.get_u64(view)?)))
+    }
+
+    fn both(&self, source: &Value, register: &HostRegister) -> Verdict {
+        let id = register.id;
+        let value = self.planned.get(id).unwrap_or(source);
+        if let Some(verdict) = self.hidden(register) {
+            return verdict;
+        }
+        let answer = self
+            .question
+            .destination
+            .acceptor()
+            .takes(self.host, register, value);
+        let knowledge = answer.knowledge();
+        match answer.takes() {
+            Some(true) if value == source => (Action::Copy, knowledge, Reason::Taken),
+            Some(true) => {
+                let by_adjustment = self
+                    .question
+                    .adjusted
+                    .iter()
+                    .any(|adjustment| adjustment.register == id);
+                let reason = if by_adjustment {
+                    Reason::UserAccepts
+                } else {
+                    Reason::UserSets
+                };
+                (Action::Set(value.clone()), knowledge, reason)
+            }
+            Some(false) => self.not_taken(register, knowledge),
+            None => match self.user_ignores(id) {
+                Some((Action::Ignore, ..)) => self.ignored_in_both(register),
+                _ => (Action::Undecided, knowledge, Reason::ValueUnknown),
+            },
+        }
+    }
+
+    fn ignored_in_both(&self, register: &HostRegister) -> Verdict {
+        let (action, knowledge, reason) = self.keep_at_reset(register);
+        match reason {
+            Reason::ResetUnknown => (action, knowledge, reason),
+            _ => (action, knowledge, Reason::UserIgnores),
+        }
+    }
+
+    fn not_taken(&self, register: &HostRegister, knowledge: Knowledge) -> Verdict {
+        match self.user_ignores(register.id) {
+            Some((Action::Ignore, ..)) => return self.ignored_in_both(register),
+            Some(verdict) => return verdict,
+            None => {}
+        }
+        match self.tolerance(register.id, Difference::ValueNotTaken) {
+            Some((entry, true, handling)) => {
+                let reason = Reason::Tolerated(entry);
+                match (handling, &register.value) {
+                    (Handling::Set(value), _) => {
+                        (Action::Set(Value::Small(value)), knowledge, reason)
+                    }
+                    (Handling::SetToHost, Some(value)) => {
+                        (Action::Set(value.clone()), knowledge, reason)
+                    }
+                    (Handling::SetToHost, None) => {
+                        (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown)
+                    }
+                    _ => {
+                        let (action, knowledge, kept) = self.keep_at_reset(register);
+                        match kept {
+                            Reason::ResetUnknown => (action, knowledge, kept),
+                            _ => (action, knowledge, reason),
+                        }
+                    }
+                }
+            }
+            Some((entry, false, _)) => refuse(knowledge, Reason::NotTolerated(entry)),
+            None => refuse(knowledge, Reason::ValueNotTaken),
+        }
+    }
+
+    /// Whether the VM's own ID registers, once loaded, take the register away from under the loader's write.
+    fn hidden(&self, register: &HostRegister) -> Option<Verdict> {
+        if self.question.destination.accelerator != Some(Accelerator::Kvm) {
+            return None;
+        }
+        let hides: &'static Hides = kernel::hidden_by(register.id)?;
+        let field = hides.extract(self.planned.get_u64(hides.by)?);
+        let there = hides.extract(self.host.value(hides.by)?);
+        if field != 0 || there == 0 {
+            return None;
+        }
+        match kernel::goes_by_id_field(self.host, register.id) {
+            Some(true) => Some(refuse(Knowledge::Inferred, Reason::Hidden(hides))),
+            Some(false) => None,
+            None => Some((
+                Action::Undecided,
+                Knowledge::Unknown,
+                Reason::PerhapsHidden(hides),
+            )),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What to write in which order, for a loader that writes one register after another and may choose.
+//!
+//! The order is KVM's own requirement: vector lengths before the vCPU is finalized; what belongs to the VM and what its
+//! visibility hangs on before the first run and before what it hides; PMCR_EL0.N before the counters it bounds; time last,
+//! since it runs on from the moment it is written. Loaders with an order of their own (QEMU: ascending) ignore this.
+
+use alloc::vec::Vec;
+
+use super::{Action, VcpuPlan};
+use crate::destination::kernel::Kind;
+use crate::register::{RegisterId, Value};
+
+/// The steps of a load, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Step {
+    VectorLengths,
+    Controls,
+    Identification,
+    Caches,
+    MonitorControl,
+    Rest,
+    Time,
+}
+
+fn step(id: RegisterId) -> Step {
+    match Kind::of(id) {
+        Kind::VectorLengths => Step::VectorLengths,
+        Kind::PsciVersion | Kind::Workaround(_) | Kind::Services(_) => Step::Controls,
+        Kind::Implementation | Kind::Identification | Kind::CacheType => Step::Identification,
+        Kind::CacheLevels | Kind::CacheSize(_) => Step::Caches,
+        Kind::Counter => Step::Time,
+        _ if id == RegisterId::PMCR_EL0 => Step::MonitorControl,
+        _ => Step::Rest,
+    }
+}
+
+impl VcpuPlan {
+    /// The registers to write and what to write to them, in the order in which to do it.
+    pub fn writes(&self) -> Vec<(RegisterId, &Value)> {
+        let mut writes: Vec<_> = self
+            .decisions
+            .iter()
+            .filter_map(|decision| {
+                let value = match &decision.action {
+                    Action::Copy => decision.source.as_ref(),
+                    Action::Set(value) | Action::WriteReset(value) => Some(value),
+                    _ => None,
+                };
+                value.map(|value| (decision.register, value))
+            })
+            .collect();
+        writes.sort_by_key(|(id, _)| (step(*id), *id));
+        writes
+    }
+}

@@ -1,0 +1,127 @@
+//! How bad a change of a register's value is for the guest. It belongs to (register, from, to).
+
+use core::fmt;
+
+use crate::destination::kernel::Kind;
+use crate::register::{FieldDifference, RegisterId, differing_fields};
+
+/// How bad something is that the guest could notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// A guest that runs will hardly notice.
+    Low,
+    /// Something that a guest may use is gone or differs.
+    Medium,
+    /// Something that guests rely on is gone or wrong.
+    High,
+}
+
+impl Severity {
+    /// The word for it in reports and in `--accept`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    /// The severity with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Low, Self::Medium, Self::High]
+            .into_iter()
+            .find(|severity| severity.name() == name)
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How bad it is that a register changes so under a guest's feet.
+pub fn of_change(register: RegisterId, from: u64, to: u64) -> Severity {
+    let register = same_state(register);
+    match Kind::of(register) {
+        Kind::PsciVersion => psci(from, to),
+        // Set/way maintenance by a geometry that is not the machine's is trapped and done by KVM whatever it says.
+        Kind::CacheLevels | Kind::CacheSize(_) => Severity::Low,
+        Kind::Services(_) if from & !to == 0 => Severity::Low,
+        Kind::Services(_) => Severity::Medium,
+        Kind::Workaround(_) if to < from => Severity::High,
+        Kind::Workaround(_) => Severity::Low,
+        Kind::Identification => differing_fields(register, from, to)
+            .map(|difference| of_field(register, difference))
+            .max()
+            .unwrap_or(Severity::Low),
+        Kind::CacheType | Kind::Implementation | Kind::VectorLengths => Severity::High,
+        _ => Severity::Medium,
+    }
+}
+
+/// How bad it is that one field of an ID register changes so.
+pub fn of_field(register: RegisterId, difference: FieldDifference) -> Severity {
+    let register = same_state(register);
+    let debug = matches!(
+        register,
+        RegisterId::ID_DFR0_EL1
+            | RegisterId::ID_DFR1_EL1
+            | RegisterId::ID_AA64DFR0_EL1
+            | RegisterId::ID_AA64DFR1_EL1
+    );
+    let lowered = difference.field.rank(difference.to) < difference.field.rank(difference.from);
+    if lowered && !debug {
+        Severity::Medium
+    } else {
+        // Raised: a guest has read its ID registers when it started.
+        Severity::Low
+    }
+}
+
+/// Whether the register is an ID register, of either instruction set.
+pub(super) fn is_identification(register: RegisterId) -> bool {
+    Kind::of(same_state(register)) == Kind::Identification
+}
+
+/// The AArch64 register that an AArch32 one shows, or the register itself.
+fn same_state(register: RegisterId) -> RegisterId {
+    register
+        .counterpart()
+        .map_or(register, |counterpart| counterpart.id)
+}
+
+/// 1.3 added SYSTEM_OFF2, 1.1 SYSTEM_RESET2, 1.0 PSCI_FEATURES, by which a guest finds everything else.
+fn psci(from: u64, to: u64) -> Severity {
+    match to {
+        _ if to >= from => Severity::Low,
+        0x1_0001.. => Severity::Low,
+        0x1_0000 => Severity::Medium,
+        _ => Severity::High,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn psci_gets_worse_the_lower_it_goes() {
+        let psci = |from, to| of_change(RegisterId::PSCI_VERSION, from, to);
+        assert_eq!(psci(0x1_0003, 0x1_0001), Severity::Low);
+        assert_eq!(psci(0x1_0001, 0x1_0000), Severity::Medium);
+        assert_eq!(psci(0x1_0001, 0x2), Severity::High);
+        assert_eq!(psci(0x1_0000, 0x1_0003), Severity::Low);
+    }
+
+    #[test]
+    fn a_feature_taken_away_is_worse_than_one_added() {
+        let id = RegisterId::ID_AA64ISAR0_EL1;
+        assert_eq!(of_change(id, 0x10, 0x00), Severity::Medium);
+        assert_eq!(of_change(id, 0x00, 0x10), Severity::Low);
+        assert_eq!(
+            of_change(RegisterId::ID_AA64DFR0_EL1, 0x8, 0x6),
+            Severity::Low
+        );
+    }
+}

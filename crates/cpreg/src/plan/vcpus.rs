@@ -1,0 +1,96 @@
+//! [`VcpuSet`]: which vCPUs something is about.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A set of vCPU numbers, kept as ranges: VMs have hundreds of vCPUs that mostly agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuSet {
+    /// Inclusive, ascending, neither touching nor overlapping.
+    ranges: Vec<(usize, usize)>,
+}
+
+impl VcpuSet {
+    /// The set of one.
+    pub fn of(vcpu: usize) -> Self {
+        let mut set = Self::default();
+        set.insert(vcpu);
+        set
+    }
+
+    /// Adds a vCPU.
+    pub fn insert(&mut self, vcpu: usize) {
+        let at = self.ranges.partition_point(|range| range.1 < vcpu);
+        if self.ranges.get(at).is_some_and(|range| range.0 <= vcpu) {
+            return;
+        }
+        let joins_left = at > 0 && self.ranges[at - 1].1 + 1 == vcpu;
+        let joins_right = self.ranges.get(at).is_some_and(|range| range.0 == vcpu + 1);
+        match (joins_left, joins_right) {
+            (true, true) => {
+                self.ranges[at - 1].1 = self.ranges[at].1;
+                self.ranges.remove(at);
+            }
+            (true, false) => self.ranges[at - 1].1 = vcpu,
+            (false, true) => self.ranges[at].0 = vcpu,
+            (false, false) => self.ranges.insert(at, (vcpu, vcpu)),
+        }
+    }
+
+    /// Whether a vCPU is in it.
+    pub fn contains(&self, vcpu: usize) -> bool {
+        self.iter().any(|member| member == vcpu)
+    }
+
+    /// The vCPUs, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.ranges.iter().flat_map(|(first, last)| *first..=*last)
+    }
+}
+
+impl FromIterator<usize> for VcpuSet {
+    fn from_iter<T: IntoIterator<Item = usize>>(vcpus: T) -> Self {
+        let mut set = Self::default();
+        vcpus.into_iter().for_each(|vcpu| set.insert(vcpu));
+        set
+    }
+}
+
+impl fmt::Display for VcpuSet {
+    /// `0-3,5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (first, last)) in self.ranges.iter().enumerate() {
+            if at > 0 {
+                f.write_str(",")?;
+            }
+            if first == last {
+                write!(f, "{first}")?;
+            } else {
+                write!(f, "{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use proptest::prelude::*;
+
+    #[test]
+    fn neighbours_join() {
+        let set: VcpuSet = [5, 0, 2, 1, 3, 5].into_iter().collect();
+        assert_eq!(set.to_string(), "0-3,5");
+        assert!(set.contains(2) && !set.contains(4));
+    }
+
+    proptest! {
+        #[test]
+        fn holds_what_it_was_given(members in prop::collection::btree_set(0usize..40, 0..30)) {
+            let set: VcpuSet = members.iter().rev().copied().collect();
+            prop_assert!(set.iter().eq(members.iter().copied()));
+        }
+    }
+}

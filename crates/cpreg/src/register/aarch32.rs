@@ -1,0 +1,294 @@
+//! [`Coprocessor`]: AArch32 cp14 and cp15 registers, which QEMU lists under TCG, and the AArch64
+//! register that holds the same state, its [`Counterpart`].
+//!
+//! KVM gives ids to AArch64 registers only. QEMU under TCG puts both views into a stream, with ids
+//! of its own making (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0), which are not those
+//! that 32-bit Arm kernels had:
+//!
+//! | bits | 32-bit register (MRC, MCR) | 64-bit register (MRRC, MCRR) |
+//! |---|---|---|
+//! | 63:56 | 0x40 | 0x40 |
+//! | 55:52 | 2 | 3 |
+//! | 29 | 0 the Secure instance, 1 otherwise | the same |
+//! | 19:16 | coprocessor, 14 or 15 | the same |
+//! | 14:11 | CRn | 0 |
+//! | 10:7 | CRm | CRm |
+//! | 6:3 | opc1 | opc1 |
+//! | 2:0 | opc2 | 0 |
+//!
+//! QEMU's own key for a register, which its messages under TCG print, is the low half of the id
+//! with bit 15 set for a 64-bit register, and for an AArch64 register with bit 28 set:
+//! `system register 0x200e3c86`, `system register 0x1013c030`.
+//!
+//! Names and counterparts are in the generated tables; see [`super::name`] for the spellings.
+
+use super::id::{DecodedId, RegisterId};
+use super::tables;
+
+const ARCHITECTURE_ARM: u64 = 0x40 << 56;
+const SIZE_U32: u64 = 2 << 52;
+const SIZE_U64: u64 = 3 << 52;
+const NOT_SECURE: u64 = 1 << 29;
+const ARCHITECTURE_ARM64_SYSREG: u64 = 0x6030_0000_0013_0000;
+const AARCH64_KEY: u64 = 0x1013;
+const WIDE_KEY: u64 = 1 << 15;
+
+/// The AArch64 register that holds the same state as an AArch32 register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Counterpart {
+    /// The AArch64 register.
+    pub id: RegisterId,
+    /// The most significant of its bits that the AArch32 register is.
+    pub msb: u8,
+    /// The least significant of its bits that the AArch32 register is.
+    pub lsb: u8,
+    /// Whether the fields in these bits are the AArch32 register's as well.
+    pub same_fields: bool,
+}
+
+/// The encoding of an AArch32 register, as the instructions that reach it have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Coprocessor {
+    /// 14 (debug, trace) or 15 (system).
+    pub coprocessor: u8,
+    /// Whether it is reached by MRRC and MCRR, that is 64 bits wide; `crn` and `opc2` are then 0.
+    pub wide: bool,
+    /// Whether this is the Secure instance of a banked register.
+    pub secure: bool,
+    /// 4 bits.
+    pub crn: u8,
+    /// 4 bits.
+    pub crm: u8,
+    /// 3 bits, or 4 if `wide`.
+    pub opc1: u8,
+    /// 3 bits.
+    pub opc2: u8,
+}
+
+impl Coprocessor {
+    /// QEMU's id. Bits above each field's width are dropped.
+    pub(super) const fn to_raw(self) -> u64 {
+        let security = if self.secure { 0 } else { NOT_SECURE };
+        let register = if self.wide {
+            SIZE_U64 | ((self.opc1 & 15) as u64) << 3
+        } else {
+            SIZE_U32
+                | ((self.crn & 15) as u64) << 11
+                | ((self.opc1 & 7) as u64) << 3
+                | (self.opc2 & 7) as u64
+        };
+        ARCHITECTURE_ARM
+            | security
+            | ((self.coprocessor & 15) as u64) << 16
+            | register
+            | ((self.crm & 15) as u64) << 7
+    }
+
+    /// The encoding in one of QEMU's ids, unless some bit of it is not accounted for.
+    pub(super) const fn from_raw(raw: u64) -> Option<Self> {
+        let register = Self {
+            coprocessor: ((raw >> 16) & 15) as u8,
+            wide: raw & (15 << 52) == SIZE_U64,
+            secure: raw & NOT_SECURE == 0,
+            crn: ((raw >> 11) & 15) as u8,
+            crm: ((raw >> 7) & 15) as u8,
+            opc1: ((raw >> 3) & 15) as u8,
+            opc2: (raw & 7) as u8,
+        };
+        if matches!(register.coprocessor, 14 | 15) && register.to_raw() == raw {
+            Some(register)
+        } else {
+            None
+        }
+    }
+}
+
+impl RegisterId {
+    /// The 32-bit AArch32 register with this encoding, not the Secure instance.
+    ///
+    /// Bits above each field's width are dropped.
+    pub const fn aarch32(coprocessor: u8, opc1: u8, crn: u8, crm: u8, opc2: u8) -> Self {
+        Self::coprocessor(Coprocessor {
+            coprocessor,
+            wide: false,
+            secure: false,
+            crn,
+            crm,
+            opc1,
+            opc2,
+        })
+    }
+
+    /// The id of the register that QEMU under TCG calls by this key, in its messages and inside.
+    pub const fn from_qemu_key(key: u32) -> Option<Self> {
+        let key = key as u64;
+        let id = if key >> 16 == AARCH64_KEY {
+            Self::from_raw(ARCHITECTURE_ARM64_SYSREG | (key & 0xffff))
+        } else if key & WIDE_KEY != 0 {
+            Self::from_raw(ARCHITECTURE_ARM | SIZE_U64 | (key & !WIDE_KEY))
+        } else {
+            Self::from_raw(ARCHITECTURE_ARM | SIZE_U32 | key)
+        };
+        match id.qemu_key() {
+            Some(again) if again as u64 == key => Some(id),
+            _ => None,
+        }
+    }
+
+    /// What QEMU under TCG calls the register by, if it can: a system register or an AArch32 one.
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is known")]
+    pub const fn qemu_key(self) -> Option<u32> {
+        match self.decode() {
+            DecodedId::SystemRegister(_) => {
+                Some((AARCH64_KEY << 16 | (self.raw() & 0xffff)) as u32)
+            }
+            DecodedId::Coprocessor(register) => {
+                let wide = if register.wide { WIDE_KEY } else { 0 };
+                Some(((self.raw() & 0xffff_ffff) | wide) as u32)
+            }
+            _ => None,
+        }
+    }
+
+    /// For an AArch32 register the AArch64 register that holds the same state, where known.
+    ///
+    /// QEMU under TCG lists both, so who changes one must change the other. In every recorded
+    /// stream that has both they are equal. Secure instances have none.
+    pub fn counterpart(self) -> Option<Counterpart> {
+        let index = tables::COUNTERPARTS
+            .binary_search_by_key(&self.raw(), |row| row.0)
+            .ok()?;
+        let &(_, id, lsb, same_fields) = tables::COUNTERPARTS.get(index)?;
+        let wide = matches!(self.decode(), DecodedId::Coprocessor(register) if register.wide);
+        let msb = if wide { 63 } else { lsb + 31 };
+        Some(Counterpart {
+            id: Self::from_raw(id),
+            msb,
+            lsb,
+            same_fields,
+        })
+    }
+
+    /// For an AArch64 register the AArch32 registers whose [`counterpart`](Self::counterpart) it
+    /// is: at most a few.
+    pub fn aarch32_views(self) -> impl Iterator<Item = Self> {
+        tables::COUNTERPARTS
+            .iter()
+            .filter(move |row| row.1 == self.raw())
+            .map(|row| Self::from_raw(row.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn id_dfr0_has_two_views() {
+        let view = RegisterId::from_raw(0x4020_0000_200f_0082);
+        assert_eq!(view, RegisterId::aarch32(15, 0, 0, 1, 2));
+        assert_eq!(
+            view.counterpart(),
+            Some(Counterpart {
+                id: RegisterId::ID_DFR0_EL1,
+                msb: 31,
+                lsb: 0,
+                same_fields: true
+            })
+        );
+        assert!(RegisterId::ID_DFR0_EL1.aarch32_views().eq([view]));
+        assert_eq!(RegisterId::TCR2_EL1.aarch32_views().count(), 0);
+    }
+
+    #[test]
+    fn halves_and_wide_registers() {
+        let mair: Vec<_> = RegisterId::MAIR_EL1
+            .aarch32_views()
+            .map(|id| (id.to_string(), id.counterpart().map(|c| (c.msb, c.lsb))))
+            .collect();
+        assert_eq!(
+            mair,
+            [
+                ("MAIR0".to_string(), Some((31, 0))),
+                ("MAIR1".to_string(), Some((63, 32)))
+            ]
+        );
+        let wide = RegisterId::from_raw(0x4030_0000_200f_0380);
+        assert_eq!(
+            wide.counterpart().map(|c| (c.id, c.msb)),
+            Some((RegisterId::PAR_EL1, 63))
+        );
+    }
+
+    #[test]
+    fn the_secure_instance_has_no_counterpart() {
+        assert!(
+            RegisterId::from_raw(0x4020_0000_200f_6801)
+                .counterpart()
+                .is_some()
+        );
+        assert_eq!(
+            RegisterId::from_raw(0x4020_0000_000f_6801).counterpart(),
+            None
+        );
+    }
+
+    #[test]
+    fn counterparts_are_in_order_and_of_two_kinds() {
+        assert!(tables::COUNTERPARTS.is_sorted_by(|a, b| a.0 < b.0));
+        for row in tables::COUNTERPARTS {
+            let id = RegisterId::from_raw(row.0);
+            assert!(
+                matches!(id.decode(), DecodedId::Coprocessor(r) if !r.secure),
+                "{id}"
+            );
+            assert!(
+                RegisterId::from_raw(row.1).system_register().is_some(),
+                "{id}"
+            );
+            assert!(matches!(row.2, 0 | 32), "{id}");
+        }
+    }
+
+    #[test]
+    fn keys_of_qemu() {
+        let cases = [
+            (0x1013_c030, 0x6030_0000_0013_c030),
+            (0x200e_3c86, 0x4020_0000_200e_3c86),
+            (0x200f_8380, 0x4030_0000_200f_0380),
+            (0x000f_6801, 0x4020_0000_000f_6801),
+        ];
+        for (key, id) in cases {
+            let id = RegisterId::from_raw(id);
+            assert_eq!(RegisterId::from_qemu_key(key), Some(id), "{key:#x}");
+            assert_eq!(id.qemu_key(), Some(key), "{id}");
+        }
+        assert_eq!(RegisterId::from_qemu_key(0), None);
+        assert_eq!(RegisterId::from_qemu_key(0x1014_0000), None);
+        assert_eq!(RegisterId::PSCI_VERSION.qemu_key(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_round_trip(key: u32) {
+            if let Some(id) = RegisterId::from_qemu_key(key) {
+                prop_assert_eq!(id.qemu_key(), Some(key));
+            }
+        }
+
+        #[test]
+        fn encodings_round_trip(
+            coprocessor in 14..=15_u8, wide: bool, secure: bool,
+            crn in 0..16_u8, crm in 0..16_u8, opc1 in 0..8_u8, opc2 in 0..8_u8,
+        ) {
+            let (crn, opc2) = if wide { (0, 0) } else { (crn, opc2) };
+            let register = Coprocessor { coprocessor, wide, secure, crn, crm, opc1, opc2 };
+            let id = RegisterId::coprocessor(register);
+            prop_assert_eq!(id.decode(), DecodedId::Coprocessor(register));
+            prop_assert_eq!(id.size_bytes(), Some(if wide { 8 } else { 4 }));
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! The table of tolerances: which differences are harmless, when, and why.
+//!
+//! Registers stand here by name. Nothing here depends on a VMM's machine version. The first entry about a register and a kind
+//! of difference counts. Default without an entry: only in the input → refuse; only at the destination → keep at reset, and tell.
+//!
+//! Sources: Linux commits and releases as cited; the lists and values that real kernels 5.10.223 to 7.3.4 gave (recorded); the public
+//! discussions of QEMU's mitigation series (qemu-devel, September 2025 to April 2026) and of PSCI versions (`kvm-psci-version`).
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
+use crate::destination::Accelerator;
+use crate::plan::Severity;
+use crate::register::RegisterId as Id;
+
+/// The entries that come with cpreg.
+pub fn built_in() -> Vec<Tolerance> {
+    let mut entries = Vec::new();
+    entries.extend(controls());
+    entries.extend(listed_by_mistake());
+    entries.extend(missing_by_mistake());
+    entries.extend(new());
+    entries.extend(cache_geometry());
+    entries.extend(super::table_tcg::built_in());
+    entries
+}
+
+/// An entry for KVM's registers that are only in the input, ignored under a condition; what differs is changed afterwards.
+fn only_in_input(
+    registers: &'static [Id],
+    category: Category,
+    condition: Condition,
+    reason: &'static str,
+    advice: &'static str,
+    history: &[Change],
+) -> Tolerance {
+    Tolerance {
+        registers: Which::These(Cow::Borrowed(registers)),
+        accelerator: Some(Accelerator::Kvm),
+        difference: Difference::OnlyInInput,
+        condition,
+        handling: Handling::Ignore,
+        visible: None,
+        category,
+        reason: Cow::Borrowed(reason),
+        advice: Cow::Borrowed(advice),
+        history: history.to_vec(),
+        by_operator: false,
+    }
+}
+
+fn value_not_taken(
+    registers: &'static [Id],
+    reason: &'static str,
+    advice: &'static str,
+    history: &[Change],
+) -> Tolerance {
+    Tolerance {
+        difference: Difference::ValueNotTaken,
+        handling: Handling::Refuse,
+        ..only_in_input(
+            registers,
+            Category::Control,
+            Condition::Always,
+            reason,
+            advice,
+            history,
+        )
+    }
+}
+
+fn visible(severity: Severity, what: &'static str) -> Option<Visible> {
+    Some(Visible {
+        severity,
+        what: Cow::Borrowed(what),
+    })
+}
+
+const fn change(release: &'static str, commit: &'static str, what: &'static str) -> Change {
+    Change {
+        release,
+        commit,
+        what,
+    }
+}
+
+const fn equals(expected: u64) -> Condition {
+    Condition::Value {
+        mask: u64::MAX,
+        expected,
+    }
+}
+
+const fn clear(mask: u64) -> Condition {
+    Condition::Value { mask, expected: 0 }
+}
+
+// ---- control registers: they decide what the kernel shows the guest
+
+fn controls() -> Vec<Tolerance> {
+    const PSCI: &[Change] = &[
+        change("v4.17", "85bd0ba1ff98", "listed; default 1.0"),
+        change("v5.18", "512865d83fd9", "default 1.1 (SYSTEM_RESET2)"),
+        change("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
+    ];
+    const PSCI_ADVICE: &str = "start the VM on the source with a PSCI version that all hosts have: -cpu host,kvm-psci-version=1.1 (QEMU 11.0 and later)";
+    const BITMAPS: &[Change] = &[
+        change(
+            "v5.19",
+            "05714cab7d63",
+            "STD_BMAP listed; all services offered by default",
+        ),
+        change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
+        change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
+    ];
+    const BITMAP_ADVICE: &str = "clear the services that the destination cannot know in this register on the source, before the guest first runs";
+    const MITIGATIONS: &[Change] = &[
+        change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
+        change(
+            "v5.18",
+            "a5905d6af492",
+            "WORKAROUND_3 listed, in stable kernels as well",
+        ),
+    ];
+    let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
+        visible: visible(Severity::Low, what),
+        ..only_in_input(
+            register,
+            Category::Control,
+            clear(!services),
+            "a kernel without this register offers the services of its time to every guest; the register only takes them away",
+            BITMAP_ADVICE,
+            BITMAPS,
+        )
+    };
+    vec![
+        only_in_input(
+            &[Id::PSCI_VERSION],
+            Category::Control,
+            Condition::Value {
+                mask: u64::MAX,
+                expected: 0x2,
+            },
+            "a kernel without the register shows PSCI 0.2",
+            PSCI_ADVICE,
+            PSCI,
+        ),
+        value_not_taken(
+            &[Id::PSCI_VERSION],
+            "the guest was promised a PSCI version that the destination's kernel does not have",
+            PSCI_ADVICE,
+            PSCI,
+        ),
+        bitmap(
+            &[Id::STD_BMAP],
+            1,
+            "TRNG calls are answered as the destination's kernel does unasked: refused before v5.12, offered by later ones",
+        ),
+        bitmap(
+            &[Id::STD_HYP_BMAP],
+            1,
+            "stolen-time calls are answered as the destination's kernel does unasked: offered since v5.5",
+        ),
+        bitmap(
+            &[Id::VENDOR_HYP_BMAP],
+            3,
+            "KVM's own calls are answered as the destination's kernel does unasked: the PTP clock is refused before v5.13, offered by later ones",
+        ),
+        only_in_input(
+            &[Id::VENDOR_HYP_BMAP_2],
+            Category::Control,
+            equals(0),
+            "zero offers nothing, which is what a kernel without the register does",
+            "do not give the VM target implementation CPUs on the source",
+            &[change("v6.15", "c0000e58c74e", "listed; default 0")],
+        ),
+        only_in_input(
+            &[
+                Id::SMCCC_ARCH_WORKAROUND_1,
+                Id::SMCCC_ARCH_WORKAROUND_2,
+                Id::SMCCC_ARCH_WORKAROUND_3,
+            ],
+            Category::Control,
+            equals(0),
+            "zero promises the guest no mitigation, which is what a kernel without the register does",
+            "the guest relies on the mitigation: move it to a host whose kernel offers it",
+            MITIGATIONS,
+        ),
+        value_not_taken(
+            &[
+                Id::SMCCC_ARCH_WORKAROUND_1,
+                Id::SMCCC_ARCH_WORKAROUND_2,
+                Id::SMCCC_ARCH_WORKAROUND_3,
+            ],
+            "KVM compares it with the host's own level and stores nothing: the destination mitigates less than the source did. Reading gives the host's level, \
+             so the state may claim more than the guest was promised when it started on another host",
+            "move it to a host that mitigates as much; or, if the guest started on a host that did not, accept the lower level",
+            MITIGATIONS,
+        ),
+    ]
+}
+
+// ---- listed by mistake: a kernel listed it though the guest has no such feature
+
+fn listed_by_mistake() -> Vec<Tolerance> {
+    fn without_s1pie() -> Condition {
+        // TCR2_EL1.PIE (bit 1) clear: the permission indirection registers are not looked at.
+        const UNUSED: Condition = Condition::Other {
+            register: Id::TCR2_EL1,
+            mask: 1 << 1,
+            expected: 0,
+        };
+        Condition::WithoutFeature {
+            register: Id::ID_AA64MMFR3_EL1,
+            field: "S1PIE",
+            lsb: 8,
+            unused: Box::new(UNUSED),
+        }
+    }
+    let monitors = Tolerance {
+        registers: Which::PerformanceMonitors,
+        ..only_in_input(
+            &[],
+            Category::ListedByMistake,
+            Condition::MonitorsUnused,
+            "kernels up to v5.10 list the performance monitors of VMs that have none; the VM there has none, and every one of them still holds what it held at reset",
+            "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the source (pmu=off)",
+            &[change(
+                "v5.12",
+                "11663111cd49",
+                "listed only where the VM has a PMU",
+            )],
+        )
+    };
+    vec![
+        only_in_input(
+            &[Id::TCR2_EL1],
+            Category::ListedByMistake,
+            Condition::WithoutFeature {
+                register: Id::ID_AA64MMFR3_EL1,
+                field: "TCRX",
+                lsb: 0,
+                unused: Box::new(equals(0)),
+            },
+            "the guest has not got the register: its ID_AA64MMFR3_EL1.TCRX is 0",
+            "take the feature away on the source before the guest first runs, or move it to a host that has it",
+            &[
+                change("v6.5", "fbff56068232", "listed for every guest"),
+                change(
+                    "v6.13",
+                    "0fcb4eea5345",
+                    "listed only where ID_AA64MMFR3_EL1.TCRX says so",
+                ),
+                change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
+            ],
+        ),
+        only_in_input(
+            &[Id::PIRE0_EL1, Id::PIR_EL1],
+            Category::ListedByMistake,
+            without_s1pie(),
+            "the guest has not got the register: its ID_AA64MMFR3_EL1.S1PIE is 0. What it holds says nothing: its reset value is KVM's poison",
+            "take the feature away on the source before the guest first runs, or move it to a host that has it",
+            &[
+                change("v6.5", "86f9de9db178", "listed for every guest"),
+                change(
+                    "v6.13",
+                    "a68cddbe47ef",
+                    "listed only where ID_AA64MMFR3_EL1.S1PIE says so",
+                ),
+                change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
+            ],
+        ),
+        monitors,
+    ]
+}
+
+// ---- missing by mistake: it should have been listed, and newer kernels do
+
+fn missing_by_mistake() -> Vec<Tolerance> {
+    const LOCK: &[Change] = &[change(
+        "v5.18",
+        "d42e26716d03",
+        "listed; reset value 0x8, unlocked",
+    )];
+    const PHYSICAL_TIMER: &[Change] = &[change("v6.4", "680232a94c12", "listed for every guest")];
+    vec![
+        only_in_input(
+            &[Id::OSLSR_EL1],
+            Category::MissingByMistake,
+            equals(0x8),
+            "the OS lock is implemented and not locked, as on a kernel that does not list it",
+            "let the guest unlock the OS lock (OSLAR_EL1) first",
+            LOCK,
+        ),
+        only_in_input(
+            &[Id::PTIMER_CTL],
+            Category::MissingByMistake,
+            clear(1),
+            "the physical timer is off (ENABLE is 0)",
+            "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            PHYSICAL_TIMER,
+        ),
+        only_in_input(
+            &[Id::PTIMER_CVAL],
+            Category::MissingByMistake,
+            Condition::Other {
+                register: Id::PTIMER_CTL,
+                mask: 1,
+                expected: 0,
+            },
+            "the physical timer is off (CNTP_CTL_EL0.ENABLE is 0), so its deadline is not looked at",
+            "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            PHYSICAL_TIMER,
+        ),
+        Tolerance {
+            visible: visible(
+                Severity::High,
+                "CNTPCT_EL0 becomes the destination's own counter: it jumps, and may run backwards",
+            ),
+            ..only_in_input(
+                &[Id::PTIMER_CNT],
+                Category::MissingByMistake,
+                Condition::Always,
+                "a kernel without it shows the guest the host's own physical counter, whatever is asked for",
+                "",
+                PHYSICAL_TIMER,
+            )
+        },
+        only_in_input(
+            &[Id::ID_AA64ZFR0_EL1],
+            Category::MissingByMistake,
+            equals(0),
+            "zero is what the guest reads where the register is not listed",
+            "the guest has SVE, which the destination does not give it",
+            &[
+                change("v5.2", "", "not listed without SVE"),
+                change("v5.10", "f81cb2c3ad41", "listed again for every guest"),
+            ],
+        ),
+    ]
+}
+
+// ---- new: comes with something that the older host has not
+
+fn new() -> Vec<Tolerance> {
+    const TAKE_AWAY: &str = "take the feature away on the source before the guest first runs, or move it to a host that has it";
+    // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not looked at.
+    const OVERLAYS_UNUSED: Condition = Condition::Other {
+        register: Id::TCR2_EL1,
+        mask: 0b1100,
+        expected: 0,
+    };
+    vec![
+        only_in_input(
+            &[Id::SCTLR2_EL1],
+            Category::New,
+            Condition::WithoutFeature {
+                register: Id::ID_AA64MMFR3_EL1,
+                field: "SCTLRX",
+                lsb: 4,
+                unused: Box::new(equals(0)),
+            },
+            "the guest has not got the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
+            TAKE_AWAY,
+            &[change(
+                "v6.17",
+                "81fbef164766",
+                "listed where ID_AA64MMFR3_EL1.SCTLRX says so, which is new by default",
+            )],
+        ),
+        only_in_input(
+            &[Id::FPMR],
+            Category::New,
+            Condition::WithoutFeature {
+                register: Id::ID_AA64PFR2_EL1,
+                field: "FPMR",
+                lsb: 32,
+                unused: Box::new(equals(0)),
+            },
+            "the guest has not got the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
+            TAKE_AWAY,
+            &[change(
+                "v6.12",
+                "ef3be86021c3",
+                "listed where ID_AA64PFR2_EL1.FPMR says so",
+            )],
+        ),
+        only_in_input(
+            &[Id::POR_EL0, Id::POR_EL1],
+            Category::New,
+            Condition::WithoutFeature {
+                register: Id::ID_AA64MMFR3_EL1,
+                field: "S1POE",
+                lsb: 16,
+                unused: Box::new(OVERLAYS_UNUSED),
+            },
+            "the guest has not got the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
+            TAKE_AWAY,
+            &[change(
+                "v6.12",
+                "",
+                "listed where ID_AA64MMFR3_EL1.S1POE says so",
+            )],
+        ),
+        only_in_input(
+            &[Id::PMMIR_EL1],
+            Category::New,
+            equals(0),
+            "zero describes nothing of the machine, which is what a guest reads where the register is not listed",
+            "start the VM on the source without PMU_V3_STRICT",
+            &[change(
+                "v7.3",
+                "453f6ff04b8d",
+                "listed for every VM with a PMU; 0 unless PMU_V3_STRICT",
+            )],
+        ),
+    ]
+}
+
+// ---- cache geometry
+
+fn cache_geometry() -> Vec<Tolerance> {
+    const HISTORY: &[Change] = &[change(
+        "v6.3",
+        "7af0c2534f4c",
+        "CLIDR_EL1 and CCSIDR_EL1 fabricated and writable, all 14 slots listed; before, the host's own and invariant",
+    )];
+    let not_taken = |registers: Which, reason: &'static str| Tolerance {
+        registers,
+        category: Category::Identification,
+        ..value_not_taken(
+            &[],
+            reason,
+            "accept the destination's cache geometry for the guest",
+            HISTORY,
+        )
+    };
+    vec![
+        Tolerance {
+            registers: Which::CacheSizes,
+            ..only_in_input(
+                &[],
+                Category::Identification,
+                Condition::NoSuchCache,
+                "the slot describes a cache that the guest's CLIDR_EL1 has not got",
+                "the destination's caches have fewer levels than the guest was shown",
+                HISTORY,
+            )
+        },
+        not_taken(
+            Which::CacheSizes,
+            "hosts up to v6.2 show the guest their own caches and take no others",
+        ),
+        not_taken(
+            Which::These(Cow::Borrowed(&[Id::CLIDR_EL1])),
+            "hosts up to v6.2 show the guest their own caches and take no others",
+        ),
+    ]
+}

@@ -1,0 +1,317 @@
+//! The table's entries for QEMU's own emulation (TCG): registers that not every version lists for the same CPU.
+//!
+//! An emulated CPU's list grows with each version, mostly by registers that hold nothing. The lists and values are those of 5.2.0,
+//! 7.2.22, 10.0.13 and 11.1.3 (data/tcg-lists.tsv); what each register is, and what leaving it out came to, is in
+//! docs/tcg-loading.md, sections 4 and 6.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
+use crate::destination::Accelerator;
+use crate::plan::Severity;
+use crate::register::{Naming, RegisterId};
+
+/// Names of registers that read as zero and keep nothing, and views of registers that are listed under another name.
+const STATELESS: &[&str] = &[
+    // Stubs of the debug communication channel; DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
+    "DBGDTR_EL0",
+    "DBGDTRRX_EL0",
+    "OSDTRRX_EL1",
+    "OSDTRTX_EL1",
+    "OSECCR_EL1",
+    "MDCCINT_EL1",
+    "MDCCSR_EL0",
+    "DBGVCR32_EL2",
+    "DBGDTRRXext",
+    "DBGDTRTXext",
+    "DBGDTRTXint",
+    "DBGDTRTX",
+    "DBGDCCINT",
+    "DBGOSECCR",
+    "DBGVCR",
+    // The 64-bit form holds the value.
+    "PAR",
+    "PAR_S",
+    // Another name of RVBAR_EL1, which no guest can write.
+    "RVBAR",
+    // AArch32 at EL1, on CPUs without it.
+    "DACR32_EL2",
+    "IFSR32_EL2",
+    // EL2 as seen from EL3 on a machine without EL2; P15_4_C14_C2_0 is CNTHP_TVAL, P15_4_C0_C0_0 VPIDR.
+    "HCR",
+    "HCR2",
+    "VTCR",
+    "HIFAR",
+    "HMAIR1",
+    "P15_4_C14_C2_0",
+    "HTTBR",
+    "VTTBR",
+    "CNTVOFF",
+    "P15_4_C0_C0_0",
+    "CNTHP_TVAL_EL2",
+    "VMPIDR_EL2",
+    "HSCTLR_S",
+    "HACTLR_S",
+    "HDCR_S",
+    "HCPTR_S",
+    "HSTR_S",
+    "HACR_S",
+    "HTCR_S",
+    "HADFSR_S",
+    "HAIFSR_S",
+    "HSR_S",
+    "HDFAR_S",
+    "HPFAR_S",
+    "HMAIR0_S",
+    "HAMAIR0_S",
+    "HAMAIR1_S",
+    "HVBAR_S",
+    "HTPIDR_S",
+    "CNTHCTL_S",
+    "CNTHP_CTL_S",
+    "CNTHP_CVAL_S",
+];
+
+/// Names of registers that say what the CPU is.
+const CONSTANT: &[&str] = &[
+    "DBGDEVID",
+    "DBGDEVID1",
+    "DBGDEVID2",
+    "ID_PFR2",
+    "ID_DFR1",
+    "ID_MMFR5",
+    "RMR",
+    "RMR_EL1",
+    "RMR_EL2",
+    "RMR_EL3",
+    "ERRIDR",
+    "ERRIDR_EL1",
+    "SMIDR_EL1",
+    "SMPRI_EL1",
+    "SMPRIMAP_EL2",
+    "TCO",
+    "AMAIR2_EL1",
+    "AMAIR2_EL2",
+    "AMAIR2_EL3",
+    "MECIDR_EL2",
+];
+
+/// Names of registers of features that an older version has not got.
+const FEATURES: &[&str] = &[
+    "OSDLR_EL1",
+    "DBGOSDLR",
+    "DBGCLAIMCLR_EL1",
+    "DBGCLAIMCLR",
+    "SCXTNUM_EL0",
+    "SCXTNUM_EL1",
+    "SCXTNUM_EL2",
+    "SCXTNUM_EL3",
+    "TPIDR2_EL0",
+    "CONTEXTIDR_EL2",
+    "DISR_EL1",
+    "VDISR_EL2",
+    "VSESR_EL2",
+    "DISR",
+    "VDISR",
+    "VDFSR",
+    "SMCR_EL1",
+    "SMCR_EL2",
+    "SVCR",
+    "HCRX_EL2",
+    "VSTTBR_EL2",
+    "VSTCR_EL2",
+    "HFGRTR_EL2",
+    "HFGWTR_EL2",
+    "HFGITR_EL2",
+    "HDFGRTR_EL2",
+    "HDFGWTR_EL2",
+    "CNTPOFF_EL2",
+    "VNCR_EL2",
+    "CNTHVS_CTL_EL2",
+    "CNTHVS_CVAL_EL2",
+    "CNTHPS_CTL_EL2",
+    "CNTHPS_CVAL_EL2",
+    "TCR2_EL1",
+    "TCR2_EL2",
+    "PIR_EL1",
+    "PIR_EL2",
+    "PIR_EL3",
+    "PIRE0_EL1",
+    "PIRE0_EL2",
+    "S2PIR_EL2",
+    "MAIR2_EL1",
+    "MAIR2_EL2",
+    "MAIR2_EL3",
+    "SCTLR2_EL1",
+    "SCTLR2_EL2",
+    "SCTLR2_EL3",
+    "GCSCR_EL1",
+    "GCSCR_EL2",
+    "GCSCR_EL3",
+    "GCSCRE0_EL1",
+    "GCSPR_EL0",
+    "GCSPR_EL1",
+    "GCSPR_EL2",
+    "GCSPR_EL3",
+    "FPMR",
+    "MECID_P0_EL2",
+    "MECID_A0_EL2",
+    "MECID_P1_EL2",
+    "MECID_A1_EL2",
+    "VMECID_P_EL2",
+    "VMECID_A_EL2",
+    "MECID_RL_A_EL3",
+];
+
+/// Names of the counters that 5.2 has not got.
+const COUNTERS: &[&str] = &[
+    "PMEVCNTR4_EL0",
+    "PMEVCNTR5_EL0",
+    "PMEVTYPER4_EL0",
+    "PMEVTYPER5_EL0",
+];
+
+fn named(names: &[&str]) -> Which {
+    let ids = names
+        .iter()
+        .filter_map(|name| RegisterId::parse_in(name, Naming::Architectural).ok());
+    Which::These(Cow::Owned(ids.collect()))
+}
+
+fn only_in_input(
+    registers: Which,
+    category: Category,
+    condition: Condition,
+    reason: &'static str,
+) -> Tolerance {
+    Tolerance {
+        registers,
+        accelerator: Some(Accelerator::Tcg),
+        difference: Difference::OnlyInInput,
+        condition,
+        handling: Handling::Ignore,
+        visible: None,
+        category,
+        reason: Cow::Borrowed(reason),
+        advice: Cow::Borrowed(
+            "the guest uses what the older QEMU has not got: let it stop doing so, or say --ignore if it can do without",
+        ),
+        history: Vec::new(),
+        by_operator: false,
+    }
+}
+
+/// The entries.
+pub(super) fn built_in() -> Vec<Tolerance> {
+    const ZERO: Condition = Condition::Value {
+        mask: u64::MAX,
+        expected: 0,
+    };
+    let in_view = Some(Visible {
+        severity: Severity::Low,
+        what: Cow::Borrowed("the guest reads the destination's own value from now on"),
+    });
+    vec![
+        Tolerance {
+            history: vec![
+                Change {
+                    release: "QEMU 10.1",
+                    commit: "4f2b82f60",
+                    what: "a register of the debug channel listed with a wrong encoding",
+                },
+                Change {
+                    release: "QEMU 11.1",
+                    commit: "234b3eaddd",
+                    what: "DBGDTR_EL0 tolerated under KVM's rules only",
+                },
+            ],
+            ..only_in_input(
+                named(STATELESS),
+                Category::ListedByMistake,
+                Condition::Always,
+                "it keeps no state of its own: it reads as zero, or is another name of a register that is listed",
+            )
+        },
+        Tolerance {
+            visible: in_view.clone(),
+            history: vec![Change {
+                release: "QEMU 11.0",
+                commit: "",
+                what: "computed at each read (FEAT_RNG_TRAP), no longer listed",
+            }],
+            ..only_in_input(
+                Which::These(Cow::Borrowed(&[RegisterId::ID_AA64ISAR0_EL1])),
+                Category::Identification,
+                Condition::Always,
+                "an emulator that does not list it shows its own value whatever comes; for named CPUs it is the same in every version",
+            )
+        },
+        Tolerance {
+            visible: in_view,
+            ..only_in_input(
+                named(CONSTANT),
+                Category::Identification,
+                Condition::Always,
+                "it says what the emulated CPU is and cannot be written",
+            )
+        },
+        only_in_input(
+            Which::ReservedAArch32,
+            Category::Identification,
+            ZERO,
+            "a reserved place among AArch32's ID registers, which reads as zero anyhow",
+        ),
+        only_in_input(
+            Which::ImplementationDefined,
+            Category::Identification,
+            Condition::Always,
+            "implementation-defined registers are constants in the emulator",
+        ),
+        only_in_input(
+            named(FEATURES),
+            Category::New,
+            ZERO,
+            "it holds zero, as before the guest started: the guest does not use it",
+        ),
+        only_in_input(
+            named(&["SMCR_EL3", "ZCR_EL3"]),
+            Category::New,
+            Condition::Value {
+                mask: !0x4000_000f,
+                expected: 0,
+            },
+            "it holds no more than what it holds at reset, the longest vectors (and FA64)",
+        ),
+        only_in_input(
+            named(COUNTERS),
+            Category::New,
+            Condition::Both(
+                Box::new(ZERO),
+                Box::new(Condition::Other {
+                    register: RegisterId::PMCNTENSET_EL0,
+                    mask: 0b11_0000,
+                    expected: 0,
+                }),
+            ),
+            "QEMU 5.2 has four counters; this one holds zero and is off",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_registers() {
+        for name in [STATELESS, CONSTANT, FEATURES, COUNTERS].concat() {
+            assert!(
+                RegisterId::parse_in(name, Naming::Architectural).is_ok(),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Every register id that a real stream or a real host ever showed us: it decodes, has a name or a
+//! reason to have none, and its spelling reads as the same id.
+
+use cpreg::register::{DecodedId, Naming, RegisterClass, RegisterId};
+
+const SEEN: &str = include_str!("../../../tests/fixtures/ids/seen-ids.txt");
+
+/// The ids of the list, each with where it was seen.
+fn seen() -> impl Iterator<Item = (RegisterId, Vec<&'static str>)> {
+    SEEN.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (id, places) = line.split_once(' ').expect("an id and a list of places");
+            let id = u64::from_str_radix(id, 16).expect("an id in hexadecimal");
+            (RegisterId::from_raw(id), places.split(',').collect())
+        })
+}
+
+/// What names mean where the id was seen.
+fn namings(places: &[&str]) -> Vec<Naming> {
+    places
+        .iter()
+        .map(|place| {
+            if *place == "tcg" {
+                Naming::Architectural
+            } else {
+                Naming::Kvm
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn the_list_is_whole() {
+    assert_eq!(seen().count(), 761);
+    for place in ["kvm", "tcg", "host"] {
+        assert!(seen().any(|(_, places)| places.contains(&place)), "{place}");
+    }
+}
+
+#[test]
+fn every_seen_id_decodes_and_has_a_size() {
+    for (id, _) in seen() {
+        assert_ne!(id.class(), RegisterClass::Unknown, "{id}");
+        assert!(id.size_bytes().is_some(), "{id}");
+    }
+}
+
+#[test]
+fn every_seen_id_reads_as_it_prints() {
+    for (id, places) in seen() {
+        for naming in namings(&places) {
+            let text = id.display_in(naming).to_string();
+            assert_eq!(RegisterId::parse_in(&text, naming), Ok(id), "{text}");
+            assert!(!text.starts_with("0x"), "{text}");
+        }
+    }
+}
+
+/// Whether the architecture reserves the id, so that there is no name to have.
+fn is_reserved(id: RegisterId) -> bool {
+    if id.is_id_register() {
+        return true;
+    }
+    match id.decode() {
+        // The rest of the AArch32 ID space, and what QEMU made of the EL3 registers AFSR0 and
+        // AFSR1, which AArch32 has not got.
+        DecodedId::Coprocessor(register) => {
+            (register.coprocessor, register.opc1, register.crn) == (15, 0, 0)
+                || (register.coprocessor, register.opc1, register.crn) == (15, 6, 5)
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn every_seen_id_has_a_name_or_a_reason_to_have_none() {
+    let (mut implementation_defined, mut reserved) = (0, 0);
+    for (id, places) in seen() {
+        for naming in namings(&places) {
+            // The Secure instance is called like the other one, with a suffix.
+            let not_secure = match id.decode() {
+                DecodedId::Coprocessor(mut register) => {
+                    register.secure = false;
+                    RegisterId::coprocessor(register)
+                }
+                _ => id,
+            };
+            if not_secure.name_in(naming).is_some() {
+                continue;
+            }
+            if id.implementation_defined_names().next().is_some() {
+                implementation_defined += 1;
+            } else {
+                assert!(is_reserved(id), "{id} ({:#x}) has no name", id.raw());
+                reserved += usize::from(naming == Naming::Architectural);
+            }
+        }
+    }
+    // Under TCG: 14 AArch64 and 17 AArch32 ID registers that are reserved, and two AFSRs.
+    assert_eq!((implementation_defined, reserved), (39, 33));
+}
+
+#[test]
+fn the_pmu_is_74_registers_and_pmmir() {
+    let pmu = seen().filter(|(id, places)| places.contains(&"host") && id.is_pmu());
+    assert_eq!(pmu.count(), 75);
+}
+
+#[test]
+fn the_aarch32_side_is_seen_under_tcg_only() {
+    for (id, places) in seen() {
+        if id.class() == RegisterClass::Coprocessor {
+            assert_eq!(places, ["tcg"], "{id}");
+        }
+    }
+    let mirrored = seen().filter(|(id, _)| id.counterpart().is_some()).count();
+    assert!(mirrored > 100, "{mirrored}");
+}

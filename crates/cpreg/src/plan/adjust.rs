@@ -142,7 +142,9 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
                 Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
-                    nearest(question, host, decision, planned.get_u64(decision.register))
+                    let planned = planned.get_u64(decision.register);
+                    host.get(decision.register)
+                        .and_then(|register| nearest(question.destination, host, register, planned))
                         .map(|to| (decision.register, to))
                 }
                 Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => {
@@ -195,24 +197,20 @@ fn note(
     }
 }
 
-/// The value nearest to the VM's that the destination is known to take.
-fn nearest(
-    question: Question<'_>,
+/// The value nearest to the VM's that the destination is known to take, if that is another one.
+pub(super) fn nearest(
+    destination: &Destination,
     host: &HostVcpu,
-    decision: &Decision,
+    register: &HostRegister,
     planned: Option<u64>,
 ) -> Option<u64> {
-    if !matches!(decision.action, Action::Refuse | Action::Undecided) {
-        return None;
-    }
     let planned = planned?;
-    let register = host.get(decision.register)?;
-    let own = register.value.as_ref().and_then(Value::as_u64)?;
-    if question.destination.accelerator == Some(Accelerator::Tcg) {
-        return tcg::nearest(question.destination.acceptor(), host, register, planned)
+    if destination.accelerator == Some(Accelerator::Tcg) {
+        return tcg::nearest(destination.acceptor(), host, register, planned)
             .filter(|to| *to != planned);
     }
-    let to = match (Kind::of(decision.register), &register.accepts) {
+    let own = register.value.as_ref().and_then(Value::as_u64)?;
+    let to = match (Kind::of(register.id), &register.accepts) {
         (Kind::Identification, Accepts::Writable(mask)) => {
             // What may differ keeps the VM's value where that is the lower one.
             let kept = (0..16).fold(0, |kept, nibble| {
@@ -293,7 +291,7 @@ fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
     let differs = question.destination.accelerator == Some(Accelerator::Tcg)
         && vcpus.iter().any(|vcpu| {
             vcpu.decisions.iter().any(|decision| {
-                matches!(decision.action, Action::Set(_))
+                matches!(decision.reason, Reason::UserAccepts | Reason::UserSets)
                     && severity::is_identification(decision.register)
             })
         });

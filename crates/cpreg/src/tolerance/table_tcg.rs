@@ -174,6 +174,9 @@ const COUNTERS: &[&str] = &[
     "PMEVTYPER5_EL0",
 ];
 
+/// ID_DFR0.{MMapTrc, CopSDbg}: wrong up to QEMU 7.2 and 5.2.
+const ID_DFR0_CORRECTED: u64 = 0xf_00f0;
+
 fn named(names: &[&str]) -> Which {
     let ids = names
         .iter()
@@ -285,6 +288,32 @@ pub(super) fn built_in() -> Vec<Tolerance> {
             },
             "it holds no more than what it holds at reset, the longest vectors (and FA64)",
         ),
+        Tolerance {
+            difference: Difference::ValueNotTaken,
+            handling: Handling::SetToNearest,
+            ..only_in_input(
+                named(&["ID_DFR0", "ID_DFR0_EL1"]),
+                Category::Identification,
+                Condition::DiffersIn {
+                    mask: ID_DFR0_CORRECTED,
+                },
+                "QEMU once claimed trace and secure debug registers that it never had, and takes no value but its own; the guest can use none of them",
+            )
+        },
+        Tolerance {
+            difference: Difference::ValueNotTaken,
+            handling: Handling::SetToNearest,
+            ..only_in_input(
+                Which::These(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
+                Category::Identification,
+                Condition::Other {
+                    register: RegisterId::PMCNTENSET_EL0,
+                    mask: 0b11_0000,
+                    expected: 0,
+                },
+                "QEMU 5.2 has four counters, and PMCR_EL0.N must say so; the guest does not use the others",
+            )
+        },
         only_in_input(
             named(COUNTERS),
             Category::New,

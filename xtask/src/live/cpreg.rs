@@ -185,45 +185,62 @@ impl Check {
         decisions.any(|decision| decision["name"].is_string())
     }
 
-    /// The consents that are proposed, as options for `convert`.
-    pub(crate) fn proposed_consents(&self) -> Vec<String> {
-        let mut options: Vec<String> = Vec::new();
+    /// What the user can say to have it converted all the same: the proposed changes of values, and `--ignore` for each
+    /// register where the advice says that.
+    pub(crate) fn consents(&self) -> Vec<String> {
+        let mut options: Vec<[&str; 2]> = Vec::new();
         let proposed = self.report["adjustments"]["proposed"].as_array();
         for adjustment in proposed.into_iter().flatten() {
             let consent = adjustment["consent"].as_str().unwrap_or_default();
-            let words: Vec<_> = consent.split_whitespace().map(str::to_owned).collect();
-            if !options.chunks(2).any(|pair| pair == words) {
-                options.extend(words);
+            if let Some((option, value)) = consent.split_once(' ') {
+                options.push([option, value]);
             }
         }
-        options
+        let decisions = self.report["decisions"].as_array();
+        for decision in decisions.into_iter().flatten() {
+            let advice = decision["advice"].as_str().unwrap_or_default();
+            if decision["decision"] == "refuse" && advice.contains("--ignore") {
+                options.push(["--ignore", decision["name"].as_str().unwrap_or_default()]);
+            }
+        }
+        options.sort_unstable();
+        options.dedup();
+        options.into_iter().flatten().map(str::to_owned).collect()
     }
 
     /// The differences that no visible change announced.
     pub(crate) fn unannounced<'a>(&self, differences: &'a [Difference]) -> Vec<&'a Difference> {
-        let changes: Vec<&Value> = self.report["visible_changes"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .collect();
+        let list = |name: &str| self.report[name].as_array().into_iter().flatten();
         differences
             .iter()
-            .filter(|difference| !changes.iter().any(|change| announces(change, difference)))
+            .filter(|difference| {
+                // A register that the guest had not got is none of its state: that it is there now is told as a decision.
+                let gained = difference.expected.is_none()
+                    && list("decisions").any(|decision| {
+                        decision["source"].is_null() && is_about(decision, difference)
+                    });
+                !gained && !list("visible_changes").any(|change| announces(change, difference))
+            })
             .collect()
     }
 }
 
 /// Whether a visible change is about what the guest found.
 fn announces(change: &Value, difference: &Difference) -> bool {
-    let name = change["name"].as_str().unwrap_or_default();
-    let vcpus = change["vcpus"].as_str().unwrap_or_default();
     // A change of one field says nothing about the others; one of the whole register must have the value right.
     let whole = change["field"].is_null();
     let same_value = match (number(&change["to"]), difference.found) {
         (Some(to), Some(found)) if whole => to == found,
         _ => true,
     };
-    name.eq_ignore_ascii_case(&difference.register) && has(vcpus, difference.vcpu) && same_value
+    is_about(change, difference) && same_value
+}
+
+/// Whether an entry of a report is about the register and the vCPU of a difference.
+fn is_about(entry: &Value, difference: &Difference) -> bool {
+    let name = entry["name"].as_str().unwrap_or_default();
+    let vcpus = entry["vcpus"].as_str().unwrap_or_default();
+    name.eq_ignore_ascii_case(&difference.register) && has(vcpus, difference.vcpu)
 }
 
 /// Whether `0-3,5` has this number in it.
@@ -268,6 +285,10 @@ mod tests {
                     {"version": "11.1", "is_destinations": false, "loads": true, "says": []},
                     {"version": "10.0", "is_destinations": true, "loads": false, "says": ["Operation not permitted"]},
                 ],
+                "decisions": [
+                    {"name": "DBGCLAIMCLR_EL1", "vcpus": "0", "decision": "refuse", "source": "0xe6", "advice": "say --ignore"},
+                    {"name": "FPMR", "vcpus": "0-1", "decision": "keep-at-reset", "source": null, "advice": null},
+                ],
                 "adjustments": {"proposed": [
                     {"consent": "--accept TCR2_EL1"},
                     {"consent": "--accept ID_AA64MMFR3_EL1"},
@@ -298,8 +319,13 @@ mod tests {
 
     #[test]
     fn each_consent_is_given_once() {
-        let options = check().proposed_consents();
-        let expected = ["--accept", "TCR2_EL1", "--accept", "ID_AA64MMFR3_EL1"];
+        let options = check().consents();
+        let expected = [
+            ["--accept", "ID_AA64MMFR3_EL1"],
+            ["--accept", "TCR2_EL1"],
+            ["--ignore", "DBGCLAIMCLR_EL1"],
+        ]
+        .concat();
         assert_eq!(options, expected);
     }
 
@@ -318,6 +344,12 @@ mod tests {
             difference(3, "PMCR_EL0", Some(3)),
             difference(2, "ID_DFR0_EL1", Some(0x0501_0066)),
             difference(0, "VBAR_EL1", Some(0)),
+            Difference {
+                vcpu: 1,
+                register: "FPMR".to_owned(),
+                expected: None,
+                found: Some(0),
+            },
         ];
         let unannounced = check();
         let unannounced = unannounced.unannounced(&differences);

@@ -33,6 +33,18 @@ pub(crate) enum Gic {
     V3,
 }
 
+/// Which devices a machine has besides those of the board: a disk, a network card and a random number generator, all virtio.
+///
+/// The guest leaves them alone; what counts is that their state is in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Devices {
+    None,
+    /// On the board's own virtio slots.
+    Mmio,
+    /// On PCI Express.
+    Pci,
+}
+
 /// How the stream is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Format {
@@ -55,8 +67,8 @@ pub(crate) struct Machine {
     pub(crate) vcpus: u32,
     /// The interrupt controller.
     pub(crate) gic: Gic,
-    /// With a disk, a network card and a random number generator, all virtio.
-    pub(crate) devices: bool,
+    /// What else it has.
+    pub(crate) devices: Devices,
     /// How its stream is written.
     pub(crate) format: Format,
 }
@@ -84,13 +96,21 @@ impl Machine {
         command.extend(text.split(' ').map(OsString::from));
         command.push("-kernel".into());
         command.push(guests.image(self.guest()).into());
-        if self.devices {
-            // Nothing is read from or written to the disk; what counts is that the devices' state is in the stream.
-            let text = "-blockdev driver=null-co,node-name=disk,size=8388608,read-zeroes=on \
-                        -device virtio-blk-pci,drive=disk -device virtio-rng-pci \
-                        -netdev user,id=net -device virtio-net-pci,netdev=net,mac=52:54:00:12:34:56,romfile=";
-            command.extend(text.split_whitespace().map(OsString::from));
-        }
+        // Nothing is read from or written to the disk.
+        let text = match self.devices {
+            Devices::None => "",
+            Devices::Mmio => {
+                "-blockdev driver=null-co,node-name=disk,size=8388608,read-zeroes=on -netdev user,id=net \
+                 -device virtio-blk-device,drive=disk -device virtio-rng-device \
+                 -device virtio-net-device,netdev=net,mac=52:54:00:12:34:56"
+            }
+            Devices::Pci => {
+                "-blockdev driver=null-co,node-name=disk,size=8388608,read-zeroes=on -netdev user,id=net \
+                 -device virtio-blk-pci,drive=disk -device virtio-rng-pci \
+                 -device virtio-net-pci,netdev=net,mac=52:54:00:12:34:56,romfile="
+            }
+        };
+        command.extend(text.split_whitespace().map(OsString::from));
         command
     }
 

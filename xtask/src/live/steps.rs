@@ -201,11 +201,14 @@ impl Bench {
             {
                 return Err("converted without consent".into());
             }
-            consents = check.proposed_consents();
+            consents = check.consents();
             if consents.is_empty() {
                 return Err("refused, and no consent is proposed".into());
             }
             check = self.cpreg.check(&stream, &profile, &consents)?;
+            if check.verdict() != "converts" {
+                return Err(format!("with {consents:?} check says {}", check.verdict()).into());
+            }
         }
         let loadable = if loads { &stream } else { &converted };
         if !loads {

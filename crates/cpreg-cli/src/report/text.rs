@@ -313,8 +313,24 @@ fn visible(printer: &mut Printer, answer: &Answer<'_>) {
         return;
     }
     printer.line("what the guest could notice");
+    // What is said of several registers alike stands once.
+    let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
     for change in changes {
-        printer.line(format_args!("  {}", visible_line(answer, change)));
+        let alike = |other: &&mut Vec<&VisibleChange>| {
+            let other = other[0];
+            !change.what.is_empty()
+                && change.field.is_none()
+                && other.field.is_none()
+                && (&other.what, other.severity, &other.vcpus)
+                    == (&change.what, change.severity, &change.vcpus)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    for group in &groups {
+        printer.line(format_args!("  {}", visible_line(answer, group)));
     }
     printer.line("");
 }
@@ -328,7 +344,26 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-fn visible_line(answer: &Answer<'_>, change: &VisibleChange) -> String {
+fn visible_line(answer: &Answer<'_>, group: &[&VisibleChange]) -> String {
+    let change = group[0];
+    let texts: Vec<_> = group
+        .iter()
+        .map(|change| visible_change(answer, change))
+        .collect();
+    let what = if change.what.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", change.what)
+    };
+    format!(
+        "{}  {}{}{what}",
+        severity_word(change.severity),
+        texts.join(", "),
+        on_vcpus(answer, &change.vcpus),
+    )
+}
+
+fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
     let mut name = change
         .register
         .map(|id| answer.printing.name(id))
@@ -339,33 +374,27 @@ fn visible_line(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
         name.push_str(field);
     }
+    let name = styled(style::NAME, name);
     let secret = change
         .register
         .is_some_and(cpreg::register::RegisterId::is_secret);
-    let show = |value: Option<u64>| match value {
-        Some(_) if secret && !answer.printing.secrets => "(secret)".to_owned(),
-        Some(value) => {
-            let meaning = change
-                .register
-                .filter(|_| change.field.is_none())
-                .and_then(|id| id.value_name(value));
+    let show = |value: u64| {
+        let meaning = change
+            .register
+            .filter(|_| change.field.is_none())
+            .and_then(|id| id.value_name(value));
+        if secret && !answer.printing.secrets {
+            "(secret)".to_owned()
+        } else {
             meaning.map_or_else(|| format!("{value:#x}"), str::to_owned)
         }
-        None => "none".to_owned(),
     };
-    let what = if change.what.is_empty() {
-        String::new()
-    } else {
-        format!("  {}", change.what)
-    };
-    format!(
-        "{}  {}  {} -> {}{}{what}",
-        severity_word(change.severity),
-        styled(style::NAME, name),
-        show(change.from),
-        show(change.to),
-        on_vcpus(answer, &change.vcpus),
-    )
+    match (change.from, change.to) {
+        (None, None) => name,
+        (Some(from), None) => format!("{name} {}", show(from)),
+        (None, Some(to)) => format!("{name} -> {}", show(to)),
+        (Some(from), Some(to)) => format!("{name}  {} -> {}", show(from), show(to)),
+    }
 }
 
 fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {

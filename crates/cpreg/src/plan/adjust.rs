@@ -378,6 +378,14 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
                 .into_iter()
                 .collect()
         }
+        (Action::WriteReset(to), Reason::OnlyAtDestination) => alloc::vec![change(
+            None,
+            to.as_u64(),
+            Severity::Low,
+            Cow::Borrowed(
+                "the destination has the register, and the source had not: reaching for it may have been undefined"
+            ),
+        )],
         (Action::KeepAtReset, Reason::OnlyAtDestination)
             if matches!(Kind::of(id), Kind::Services(_))
                 && question.destination.accelerator == Some(Accelerator::Kvm)

@@ -72,7 +72,7 @@ const CONSTANT: [&str; 47] = [
 ];
 
 /// As [`CONSTANT`], for AArch32.
-const AARCH32_CONSTANT: [&str; 41] = [
+const AARCH32_CONSTANT: [&str; 40] = [
     "ACTLR",
     "ACTLR2",
     "ADFSR",
@@ -113,13 +113,16 @@ const AARCH32_CONSTANT: [&str; 41] = [
     "PMCEID3",
     "PMMIR",
     "RMR",
-    "TEEHBR",
 ];
 
 fn writable(acceptor: Acceptor, cpu: Cpu, id: RegisterId) -> Writable {
     let has_el3 = cpu.has_el3;
-    if cpu.is_aarch32 && id == RegisterId::CPACR_EL1 {
-        return Writable::Bits(CPACR_AARCH32);
+    if id == RegisterId::CPACR_EL1 || id == CPACR {
+        return if cpu.is_aarch32 {
+            Writable::Bits(CPACR_AARCH32)
+        } else {
+            Writable::All
+        };
     }
     match id.decode() {
         DecodedId::SystemRegister(register)
@@ -214,7 +217,6 @@ fn aarch32(register: Coprocessor) -> Writable {
         Some("VBAR" | "HVBAR") => Writable::Bits(0xffff_ffe0),
         // With EL3 this is MVBAR, else a view of RVBAR_EL1.
         Some("RVBAR") => Writable::AtLeast(0xffff_ffe0),
-        Some("CPACR") => Writable::AtLeast(CPACR_AARCH32),
         _ => Writable::All,
     }
 }
@@ -250,6 +252,8 @@ impl Cpu {
         }
     }
 }
+
+const CPACR: RegisterId = RegisterId::aarch32(15, 0, 1, 0, 2);
 
 /// What is left of CPACR_EL1 on a CPU without AArch64.
 const CPACR_AARCH32: u64 = 0xc0f0_0000;

@@ -93,8 +93,7 @@ impl Shape {
                 length_of(&destination.ram, name),
             );
             if ours != theirs {
-                let refuses = ours.is_some()
-                    && !(theirs.is_some() && name.starts_with(RESIZEABLE));
+                let refuses = ours.is_some() && !(theirs.is_some() && name.starts_with(RESIZEABLE));
                 differ(format!("RAM block {name}"), ours, theirs, refuses);
             }
         }

@@ -240,7 +240,19 @@ fn announces(change: &Value, difference: &Difference) -> bool {
 fn is_about(entry: &Value, difference: &Difference) -> bool {
     let name = entry["name"].as_str().unwrap_or_default();
     let vcpus = entry["vcpus"].as_str().unwrap_or_default();
-    name.eq_ignore_ascii_case(&difference.register) && has(vcpus, difference.vcpu)
+    // A 32-bit guest says PMCR where a list of registers may have PMCR_EL0 only.
+    let short = name
+        .strip_suffix("_EL0")
+        .or_else(|| name.strip_suffix("_EL1"))
+        .unwrap_or(name);
+    // Bits of PSTATE are in no list; the ID register that has their feature stands for them.
+    let register = match difference.register.as_str() {
+        "DIT" => "ID_AA64PFR0_EL1",
+        "SSBS" => "ID_AA64PFR1_EL1",
+        other => other,
+    };
+    let same = |name: &str| name.eq_ignore_ascii_case(register);
+    (same(name) || same(short)) && has(vcpus, difference.vcpu)
 }
 
 /// Whether `0-3,5` has this number in it.

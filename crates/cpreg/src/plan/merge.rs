@@ -224,14 +224,15 @@ impl Judge<'_> {
                 Reason::OnlyAtDestination,
             );
         }
-        if let Some((view, value)) = self.other_view(register.id) {
+        let constant = tcg::is_constant(register.id);
+        if let Some((view, value)) = self.other_view(register.id).filter(|_| !constant) {
             return (
                 Action::WriteReset(Value::Small(value)),
                 Knowledge::Inferred,
                 Reason::AsFor(view),
             );
         }
-        let proven = tcg::is_constant(register.id) || destination.values == ValuesAre::AtReset;
+        let proven = constant || destination.values == ValuesAre::AtReset;
         match &register.value {
             Some(value) if proven => (
                 Action::WriteReset(value.clone()),

@@ -322,6 +322,9 @@ pub(super) fn built_in() -> Vec<Tolerance> {
         Tolerance {
             difference: Difference::ValueNotTaken,
             handling: Handling::SetToNearest,
+            advice: Cow::Borrowed(
+                "accept the destination's value: the two QEMUs emulate different CPUs",
+            ),
             ..only_in_input(
                 named(&["ID_DFR0", "ID_DFR0_EL1"]),
                 Category::Identification,
@@ -334,6 +337,9 @@ pub(super) fn built_in() -> Vec<Tolerance> {
         Tolerance {
             difference: Difference::ValueNotTaken,
             handling: Handling::SetToNearest,
+            advice: Cow::Borrowed(
+                "accept the destination's value: the two QEMUs emulate different CPUs",
+            ),
             ..only_in_input(
                 Which::These(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
                 Category::Identification,

@@ -7,13 +7,18 @@
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
+//! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
 // A task runner talks to the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod gen_registers;
+mod guest;
+mod live;
 mod qemus;
+mod recorded;
+mod test;
 mod tools;
 
 use std::env;
@@ -29,19 +34,28 @@ type Result<T> = std::result::Result<T, Failure>;
 const USAGE: &str = "\
 Usage: cargo xtask TASK
 
-  qemus    fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+  test                       everything that must be right: formatting, lints, generated files, tests, live tests
+  bless                      take what the programs say now for what they should say
   gen-registers [--check]    make the register tables from data/, or see that they are current
+  live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
+                             have all the words; --list names them
+  qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+  recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
+        ["test"] => test::run(),
+        ["bless"] => test::bless(),
+        ["live", rest @ ..] => live::run(rest),
         ["qemus"] => qemus::run(),
         ["gen-registers", rest @ ..] => {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)
         }
+        ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -6,7 +6,7 @@
 //! [[tolerance]]
 //! registers = ["TCR2_EL1"]
 //! difference = "only-in-input"       # only-at-destination, value-not-taken
-//! handling = "ignore"                # keep-at-reset, set-to-host, refuse
+//! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
 //! when = { value = "0x0", mask = "0xffff" }          # or { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
 //! accelerator = "kvm"                # optional: kvm, tcg, hvf
 //! reason = "our guests never set it"
@@ -229,14 +229,14 @@ fn handling(name: &str) -> Result<Handling, Failure> {
     [
         Handling::Ignore,
         Handling::KeepAtReset,
-        Handling::SetToHost,
+        Handling::SetToNearest,
         Handling::Refuse,
     ]
     .into_iter()
     .find(|handling| handling.name() == name)
     .ok_or_else(|| {
         Failure::new(format!(
-            "handling `{name}` is none of ignore, keep-at-reset, set-to-host, set VALUE, refuse"
+            "handling `{name}` is none of ignore, keep-at-reset, set-to-nearest, set VALUE, refuse"
         ))
     })
 }

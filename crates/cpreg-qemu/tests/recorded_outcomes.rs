@@ -60,12 +60,13 @@ fn vcpu(line: &str) -> Vcpu {
     let mut extensions = Vec::new();
     for word in line.split(' ') {
         if let Some(extension) = word.strip_prefix('+') {
-            let (name, value) = extension
-                .split_once('=')
-                .unwrap_or((extension, "ffffffffffffffff"));
+            let (name, content) = match extension.split_once('=') {
+                Some((name, value)) => (name, Content::Number(hex(value))),
+                None => (extension, Content::Bytes(Vec::new())),
+            };
             extensions.push(Extension {
                 name: name.to_owned().into(),
-                content: Content::Number(hex(value)),
+                content,
             });
         } else {
             let (id, value) = word.split_once('=').expect("ID=VALUE");

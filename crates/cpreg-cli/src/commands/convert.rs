@@ -1,7 +1,160 @@
-//! `cpreg convert`.
-use crate::arguments;
+//! `cpreg convert SOURCE --to DEST`: write the VM so that it loads there.
+//!
+//! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
+
+use std::path::Path;
+
+use cpreg::plan::Verdict;
+use cpreg::vm::Vm;
+use cpreg_qemu::Stream;
+use cpreg_qemu::stream::{Edit, WriteOptions, edit_in_place, pending_journal, recover, write_new};
+
+use super::check;
+use crate::arguments::{self, Format};
+use crate::consents;
+use crate::destination;
 use crate::failure::{Failure, Status};
-use crate::printer::Printer;
-pub(crate) fn run(_a: &arguments::Convert, _p: &mut Printer) -> Result<Status, Failure> {
-    Err(Failure::new("later"))
+use crate::input::Input;
+use crate::printer::{Printer, style, styled};
+use crate::report;
+use crate::report::check::Answer;
+use crate::report::value::Printing;
+
+pub(crate) fn run(
+    arguments: &arguments::Convert,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let reading = &arguments.reading;
+    if arguments.in_place {
+        settle_an_interrupted_edit(&arguments.source, printer)?;
+    }
+    let source = Input::open(&arguments.source, reading.verify)?;
+    let named = destination::resolve(&arguments.to, &arguments.going, reading.verify)?;
+    let printing = Printing::new(named.destination.accelerator, reading.secrets);
+    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let answer = check::answer(
+        &source,
+        &named,
+        &tolerances,
+        &arguments.consenting,
+        printing,
+    )?;
+    let verdict = answer.verdict();
+    if matches!(verdict, Verdict::Loads | Verdict::Converts) {
+        write(arguments, &source, &answer)?;
+    }
+    match reading.format {
+        Format::Text => {
+            report::text::print(printer, &answer, false);
+            conclude(arguments, printer, verdict);
+        }
+        Format::Json => {
+            let json = report::json::report(&answer);
+            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+        }
+    }
+    Ok(check::status(verdict))
+}
+
+fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
+    let target = arguments.output.as_deref().unwrap_or(&arguments.source);
+    match verdict {
+        Verdict::Loads | Verdict::Converts => printer.line(format_args!(
+            "{}: {}",
+            styled(style::GOOD, "written"),
+            target.display()
+        )),
+        Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
+            "{}: nothing; {} is as it was",
+            styled(style::BAD, "written"),
+            arguments.source.display()
+        )),
+    }
+}
+
+fn write(
+    arguments: &arguments::Convert,
+    source: &Input,
+    answer: &Answer<'_>,
+) -> Result<(), Failure> {
+    let stream = source.stream()?;
+    let unusable =
+        |error| Failure::new(format!("cannot use {}", source.path.display())).because(error);
+    let vm = stream.vm().map_err(unusable)?;
+    let result = answer.check.plan.result(&vm);
+    let edits = stream.changes_to(&result).map_err(unusable)?;
+    let edit = stream.edit(&source.file, &edits).map_err(unusable)?;
+    verify(&edit, source, &result)?;
+    match &arguments.output {
+        Some(target) => new_file(arguments, source, &edit, target),
+        None => in_place(source, &edit),
+    }
+}
+
+/// Reads the edited stream before it is written: it must hold what was planned.
+fn verify(edit: &Edit, source: &Input, planned: &Vm) -> Result<(), Failure> {
+    let edited = Stream::open(&edit.over(&source.file))
+        .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
+    let written = edited
+        .vm()
+        .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
+    if &written == planned {
+        Ok(())
+    } else {
+        Err(
+            Failure::new("the edited stream does not hold what was planned; nothing was written")
+                .hint("this is a fault of cpreg: please report it"),
+        )
+    }
+}
+
+fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {
+    let advice = error.advice().map(str::to_owned);
+    let failure = Failure::new(format!("cannot {what} {}", path.display())).because(error);
+    match advice {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}
+
+fn new_file(
+    arguments: &arguments::Convert,
+    source: &Input,
+    edit: &Edit,
+    target: &Path,
+) -> Result<(), Failure> {
+    let options = WriteOptions {
+        overwrite: arguments.force,
+        ..WriteOptions::default()
+    };
+    write_new(&source.file, edit, target, options).map_err(|error| failed("write", target, error))
+}
+
+fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
+    if let Some(packed) = source.packed {
+        return Err(Failure::new(format!(
+            "{} is packed with {packed} and cannot be changed in place",
+            source.path.display()
+        ))
+        .hint("unpack it, or write a new file with -o FILE"));
+    }
+    // A new file has no name until it is whole, so Ctrl-C may end that; a change in place, which takes milliseconds, is
+    // rather brought to its end.
+    ctrlc::set_handler(|| {})
+        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
+    edit_in_place(&source.file, edit, &source.path)
+        .map_err(|error| failed("change", &source.path, error))
+}
+
+/// An edit in place that was killed left a journal: it is brought to its end before anything else.
+fn settle_an_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Failure> {
+    if pending_journal(path).is_none() {
+        return Ok(());
+    }
+    recover(path).map_err(|error| failed("bring back", path, error))?;
+    printer.note(format_args!(
+        "an earlier change of {} was interrupted; the file is whole again",
+        path.display()
+    ));
+    Ok(())
 }

@@ -124,7 +124,7 @@ fn handling(handling: Handling) -> String {
         Handling::Ignore => "ignore".to_owned(),
         Handling::KeepAtReset => "keep at reset".to_owned(),
         Handling::Set(value) => format!("set to {value:#x}"),
-        Handling::SetToHost => "set to the destination's reset value".to_owned(),
+        Handling::SetToNearest => "set to the nearest value that is taken".to_owned(),
         Handling::Refuse => "refuse".to_owned(),
     }
 }
@@ -151,6 +151,9 @@ fn condition(of: &Condition) -> String {
         Condition::WithoutFeature {
             register, field, ..
         } => format!(", if {register}.{field} is 0"),
+        Condition::DiffersIn { mask } => {
+            format!(", if it differs from the destination's only in the bits {mask:#x}")
+        }
         Condition::NoSuchCache => ", if CLIDR_EL1 has no such cache".to_owned(),
         Condition::MonitorsUnused => {
             ", if the VM there has none and all hold what they held at reset".to_owned()

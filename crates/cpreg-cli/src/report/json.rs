@@ -5,7 +5,7 @@ use cpreg::vm::Content;
 use serde::Serialize;
 
 use super::check::{Answer, SCOPE};
-use super::value::Printing;
+use super::value::{Printing, advice};
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.check/1";
@@ -233,7 +233,7 @@ fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) ->
         knowledge: decision.knowledge.name(),
         tolerance: decision.reason.tolerance(),
         reason: decision.reason.display(answer.tolerances).to_string(),
-        advice: decision.reason.advice(answer.tolerances).map(str::to_owned),
+        advice: advice(decision, answer.tolerances),
     }
 }
 

@@ -9,7 +9,7 @@ use cpreg::register::Value;
 use cpreg::vm::Content;
 
 use super::check::{Answer, SCOPE, meaning};
-use super::value::field_changes;
+use super::value::{advice, field_changes};
 use crate::printer::{Printer, style, styled};
 
 /// Prints the whole report. `all`: also what is simply copied.
@@ -95,9 +95,13 @@ fn decisions(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
         .filter(|(_, decision)| all || !goes_without_saying(decision))
         .collect();
     rows.sort_by_key(|(_, decision)| (weight(&decision.action), decision.register));
-    for (vcpus, decision) in &rows {
+    let (ignored, others): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|(_, decision)| decision.action == Action::Ignore);
+    for (vcpus, decision) in others {
         print_decision(printer, answer, vcpus, decision);
     }
+    print_ignored(printer, answer, &ignored);
     let extensions = answer.check.plan.extensions();
     for (vcpus, decision) in &extensions {
         let silent = matches!(
@@ -203,9 +207,8 @@ fn print_decision(
         styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
     ));
     let certainty = match decision.knowledge {
-        Knowledge::Proven => "",
         Knowledge::Inferred => " (inferred)",
-        Knowledge::Unknown => " (unknown)",
+        Knowledge::Proven | Knowledge::Unknown => "",
     };
     printer.line(format_args!(
         "           {}{certainty}",
@@ -218,16 +221,54 @@ fn print_decision(
             .map(|(source, host)| field_changes(id, source, host)),
         _ => None,
     };
-    if let Some(fields) = differing.filter(|fields| !fields.is_empty()) {
+    let proposed = answer
+        .check
+        .plan
+        .proposed
+        .iter()
+        .any(|adjustment| adjustment.register == id);
+    // A proposal shows the fields.
+    if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed) {
         printer.line(format_args!("           {}", fields.join(", ")));
     }
     if matches!(decision.action, Action::Refuse | Action::Undecided)
-        && let Some(advice) = decision.reason.advice(answer.tolerances)
+        && let Some(advice) = advice(decision, answer.tolerances)
     {
         printer.line(format_args!(
             "           {}: {advice}",
             styled(style::HINT, "do")
         ));
+    }
+}
+
+/// What is ignored for one reason stands together.
+fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for (vcpus, decision) in rows {
+        let id = decision.register;
+        let value = decision
+            .source
+            .as_ref()
+            .map(|value| answer.printing.describe(id, value))
+            .unwrap_or_default();
+        let text = format!(
+            "{} {value}{}",
+            styled(style::NAME, answer.printing.name(id)),
+            on_vcpus(answer, vcpus)
+        );
+        let reason = decision.reason.display(answer.tolerances).to_string();
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, texts)) => texts.push(text),
+            None => reasons.push((reason, vec![text])),
+        }
+    }
+    for (reason, texts) in reasons {
+        printer.line(format_args!(
+            "  {}  {}",
+            styled(style::GOOD, "ignored"),
+            texts.join(", ")
+        ));
+        printer.line(format_args!("           {reason}"));
     }
 }
 
@@ -272,8 +313,24 @@ fn visible(printer: &mut Printer, answer: &Answer<'_>) {
         return;
     }
     printer.line("what the guest could notice");
+    // What is said of several registers alike stands once.
+    let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
     for change in changes {
-        printer.line(format_args!("  {}", visible_line(answer, change)));
+        let alike = |other: &&mut Vec<&VisibleChange>| {
+            let other = other[0];
+            !change.what.is_empty()
+                && change.field.is_none()
+                && other.field.is_none()
+                && (&other.what, other.severity, &other.vcpus)
+                    == (&change.what, change.severity, &change.vcpus)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    for group in &groups {
+        printer.line(format_args!("  {}", visible_line(answer, group)));
     }
     printer.line("");
 }
@@ -287,7 +344,26 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-fn visible_line(answer: &Answer<'_>, change: &VisibleChange) -> String {
+fn visible_line(answer: &Answer<'_>, group: &[&VisibleChange]) -> String {
+    let change = group[0];
+    let texts: Vec<_> = group
+        .iter()
+        .map(|change| visible_change(answer, change))
+        .collect();
+    let what = if change.what.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", change.what)
+    };
+    format!(
+        "{}  {}{}{what}",
+        severity_word(change.severity),
+        texts.join(", "),
+        on_vcpus(answer, &change.vcpus),
+    )
+}
+
+fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
     let mut name = change
         .register
         .map(|id| answer.printing.name(id))
@@ -298,33 +374,27 @@ fn visible_line(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
         name.push_str(field);
     }
+    let name = styled(style::NAME, name);
     let secret = change
         .register
         .is_some_and(cpreg::register::RegisterId::is_secret);
-    let show = |value: Option<u64>| match value {
-        Some(_) if secret && !answer.printing.secrets => "(secret)".to_owned(),
-        Some(value) => {
-            let meaning = change
-                .register
-                .filter(|_| change.field.is_none())
-                .and_then(|id| id.value_name(value));
+    let show = |value: u64| {
+        let meaning = change
+            .register
+            .filter(|_| change.field.is_none())
+            .and_then(|id| id.value_name(value));
+        if secret && !answer.printing.secrets {
+            "(secret)".to_owned()
+        } else {
             meaning.map_or_else(|| format!("{value:#x}"), str::to_owned)
         }
-        None => "none".to_owned(),
     };
-    let what = if change.what.is_empty() {
-        String::new()
-    } else {
-        format!("  {}", change.what)
-    };
-    format!(
-        "{}  {}  {} -> {}{}{what}",
-        severity_word(change.severity),
-        styled(style::NAME, name),
-        show(change.from),
-        show(change.to),
-        on_vcpus(answer, &change.vcpus),
-    )
+    match (change.from, change.to) {
+        (None, None) => name,
+        (Some(from), None) => format!("{name} {}", show(from)),
+        (None, Some(to)) => format!("{name} -> {}", show(to)),
+        (Some(from), Some(to)) => format!("{name}  {} -> {}", show(from), show(to)),
+    }
 }
 
 fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
@@ -380,24 +450,51 @@ const MOST_WORDS: usize = 6;
 
 fn loaders(printer: &mut Printer, answer: &Answer<'_>) {
     printer.line("on its own, without cpreg");
+    // Generations behave alike: what several would do stands once.
+    let mut groups: Vec<(Vec<&Foretold>, Vec<String>)> = Vec::new();
     for foretold in &answer.check.loaders {
-        loader(printer, answer, foretold);
+        let words = answer.words(foretold.loader, &foretold.load);
+        match groups.last_mut() {
+            Some((alike, same_words))
+                if *same_words == words
+                    && alike[0].load.loads == foretold.load.loads
+                    && alike[0].load.knowledge == foretold.load.knowledge
+                    && alike[0].load.lost == foretold.load.lost =>
+            {
+                alike.push(foretold);
+            }
+            _ => groups.push((vec![foretold], words)),
+        }
+    }
+    for (alike, words) in &groups {
+        print_loaders(printer, answer, alike, words);
     }
     printer.line("");
 }
 
-fn loader(printer: &mut Printer, answer: &Answer<'_>, foretold: &Foretold) {
-    let load = &foretold.load;
+fn print_loaders(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    alike: &[&Foretold],
+    words: &[String],
+) {
+    let load = &alike[0].load;
     let outcome = match load.loads {
         Some(true) => styled(style::GOOD, "loads"),
         Some(false) => styled(style::BAD, "fails"),
         None => styled(style::DOUBT, "unknown"),
     };
-    let own = if foretold.is_destinations {
-        ", the destination's"
-    } else {
-        ""
-    };
+    let versions: Vec<_> = alike
+        .iter()
+        .map(|foretold| {
+            let own = if foretold.is_destinations {
+                " (the destination's)"
+            } else {
+                ""
+            };
+            format!("{}{own}", foretold.loader.version)
+        })
+        .collect();
     let lost: Vec<_> = load
         .lost
         .iter()
@@ -406,15 +503,17 @@ fn loader(printer: &mut Printer, answer: &Answer<'_>, foretold: &Foretold) {
     let lost = if lost.is_empty() {
         String::new()
     } else {
-        format!("; loses {} in silence", lost.join(", "))
+        format!("; drops {} without a word", lost.join(", "))
+    };
+    let knowledge = match load.loads {
+        Some(_) => format!(" ({})", load.knowledge),
+        None => String::new(),
     };
     printer.line(format_args!(
-        "  {} {}{own}: {outcome} ({}){lost}",
-        foretold.loader.program.name().to_uppercase(),
-        foretold.loader.version,
-        load.knowledge
+        "  {} {}: {outcome}{knowledge}{lost}",
+        alike[0].loader.program.name().to_uppercase(),
+        versions.join(", "),
     ));
-    let words = answer.words(foretold.loader, load);
     for line in words.iter().take(MOST_WORDS) {
         printer.line(styled(style::ASIDE, format_args!("    {line}")));
     }

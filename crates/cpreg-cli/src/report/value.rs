@@ -1,7 +1,9 @@
 //! Registers and values as they are printed. Pointer-authentication keys are the guest's secrets.
 
 use cpreg::destination::Accelerator;
+use cpreg::plan::Decision;
 use cpreg::register::{FieldDifference, Naming, RegisterId, Value, differing_fields};
+use cpreg::tolerance::Tolerances;
 
 /// How registers and values are to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,20 @@ impl Printing {
             None => number,
         }
     }
+}
+
+/// The advice that the table has for a decision, if any.
+pub(crate) fn advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
+    let advice = decision.reason.advice(tolerances)?;
+    let host = decision.host.as_ref().and_then(Value::as_u64);
+    let host = host.map_or_else(
+        || "VALUE".to_owned(),
+        |value| {
+            let name = decision.register.value_name(value);
+            name.map_or_else(|| format!("{value:#x}"), str::to_owned)
+        },
+    );
+    Some(advice.replace("{host}", &host))
 }
 
 /// The fields that differ between two values, `TCRX 0x0 -> 0x1`.

@@ -197,8 +197,9 @@ impl Stream {
             }
             _ => None,
         };
-        if let Some(description) = &description {
-            fits(&layout, description)?;
+        match &description {
+            Some(description) => fits(&layout, description)?,
+            None => scan::no_hidden_cpu(source, &layout.sections)?,
         }
         let opened = Opened::FromTheFront { reason: None };
         Self::assemble(source, length, layout, description, opened)
@@ -268,6 +269,19 @@ impl Stream {
                 ErrorKind::NotArm,
                 "no `cpu` section: this is no stream of an Arm machine",
             ));
+        }
+        // Each vCPU has one of these too, in front of its own.
+        let common = |section: &&Section| section.name == "cpu_common";
+        let common = layout.sections.iter().filter(common).count();
+        if common != cpus.len() {
+            return Err(Error::malformed(
+                layout.end,
+                format!(
+                    "{} vCPUs have `cpu` sections, {common} `cpu_common`",
+                    cpus.len()
+                ),
+            )
+            .hint("the stream is damaged"));
         }
         Ok(Self {
             opened,

@@ -257,7 +257,7 @@ impl Scan<'_> {
             self.budget = self.budget.checked_sub(bytes.len() as u64).ok_or_else(|| {
                 Error::malformed(from, "device state that can be read in too many ways")
             })?;
-            if let Some(index) = bytes.windows(wanted.len()).position(|it| it == wanted) {
+            if let Some(index) = position(&bytes, &wanted) {
                 return Ok(Some(at + index as u64));
             }
             at += bytes.len() as u64 - (FOOTER_LENGTH - 1);
@@ -285,6 +285,57 @@ impl Scan<'_> {
             self.error = Some(error);
         }
     }
+}
+
+/// Where `wanted` stands in `bytes` first. Its first byte is rare, which makes this quick.
+fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += bytes[at..].iter().position(|byte| *byte == wanted[0])?;
+        if bytes[at..].starts_with(wanted) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// Refuses device state in which a `cpu` section seems to stand.
+///
+/// A damaged section number, or a guest that knows one, can make a search run past the end of a
+/// section and over a vCPU. Without a description nothing else would tell.
+pub(crate) fn no_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Result<(), Error> {
+    // Name length and name; type and number stand before it, instance and version behind.
+    const NAME: &[u8] = b"\x03cpu";
+    for section in sections.iter().filter(|it| it.name != cpu::NAME) {
+        let end = section.payload.end;
+        let mut start = section.payload.start;
+        while start < end {
+            let count = usize::try_from(end - start).unwrap_or(WIDE).min(WIDE);
+            let bytes = read_bytes(source, start, count)?;
+            let mut at = 0;
+            while let Some(next) = position(&bytes[at..], NAME) {
+                at += next;
+                let version = bytes.get(at + 8..at + 12);
+                if at >= 5 && bytes[at - 5] == FULL && version == Some(&cpu::VERSION.to_be_bytes())
+                {
+                    return Err(Error::malformed(
+                        start + at as u64 - 5,
+                        "a cpu section seems to stand inside this one",
+                    )
+                    .hint("the stream is damaged, or its guest tries to mislead")
+                    .within(&section.name));
+                }
+                at += 1;
+            }
+            // Each place is seen with what is around it.
+            start = if start + count as u64 == end {
+                end
+            } else {
+                start + count as u64 - 17
+            };
+        }
+    }
+    Ok(())
 }
 
 fn section(frame: Frame) -> Section {

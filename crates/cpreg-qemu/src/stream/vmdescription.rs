@@ -18,6 +18,7 @@
 //! markers of null pointers are of a type that changed its name twice. A subsection takes 6 bytes
 //! and its name, then its fields. Live sections are not listed.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::cpu;
@@ -125,11 +126,9 @@ fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, Fault> {
 }
 
 /// The next key of the object that is open, `None` at its end.
-fn key(reader: &mut Reader<'_>) -> Result<Option<String>, Fault> {
+fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, Fault> {
     match reader.next()? {
-        Some(token) if token.kind == TokenKind::Key => {
-            Ok(Some(reader.string(&token)?.into_owned()))
-        }
+        Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
         Some(token) if token.kind == TokenKind::ObjectEnd => Ok(None),
         Some(token) => Err(Fault(token.range.start)),
         None => Err(Fault(0)),
@@ -146,11 +145,9 @@ fn element(reader: &mut Reader<'_>) -> Result<Result<usize, usize>, Fault> {
     }
 }
 
-fn text(reader: &mut Reader<'_>) -> Result<(String, Range<usize>), Fault> {
+fn text<'t>(reader: &mut Reader<'t>) -> Result<(Cow<'t, str>, Range<usize>), Fault> {
     match reader.next()? {
-        Some(token) if token.kind == TokenKind::Text => {
-            Ok((reader.string(&token)?.into_owned(), token.range))
-        }
+        Some(token) if token.kind == TokenKind::Text => Ok((reader.string(&token)?, token.range)),
         Some(token) => Err(Fault(token.range.start)),
         None => Err(Fault(0)),
     }
@@ -188,13 +185,13 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
     let mut state = StateDescription::default();
     let mut has_state = false;
     while let Some(key) = key(reader)? {
-        match key.as_str() {
-            "name" => name = Some(text(reader)?.0),
+        match &*key {
+            "name" => name = Some(text(reader)?.0.into_owned()),
             "instance_id" => instance = Some(half(integer(reader)?.0)),
             "size" => plain_size = Some(integer(reader)?.0),
             "version" => version = Some(half(integer(reader)?.0)),
             "vmsd_name" => {
-                state.name = text(reader)?.0;
+                state.name = text(reader)?.0.into_owned();
                 has_state = true;
             }
             "fields" => parse_fields(reader, &mut state, is_cpu(name.as_ref()))?,
@@ -232,7 +229,7 @@ fn parse_fields(
 ) -> Result<(), Fault> {
     expect(reader, TokenKind::ArrayStart)?;
     while let Ok(start) = element(reader)? {
-        let field = parse_field(reader, start)?;
+        let field = parse_field(reader, start, keep)?;
         state.fields_size = field
             .size
             .checked_mul(field.count)
@@ -245,15 +242,25 @@ fn parse_fields(
     Ok(())
 }
 
-fn parse_field(reader: &mut Reader<'_>, start: usize) -> Result<FieldDescription, Fault> {
+fn parse_field(
+    reader: &mut Reader<'_>,
+    start: usize,
+    keep: bool,
+) -> Result<FieldDescription, Fault> {
     let mut field = FieldDescription {
         count: 1,
         ..FieldDescription::default()
     };
     let mut has_size = false;
     while let Some(key) = key(reader)? {
-        match key.as_str() {
-            "name" => (field.name, field.name_text) = text(reader)?,
+        match &*key {
+            "name" => {
+                let (name, range) = text(reader)?;
+                field.name_text = range;
+                if keep {
+                    field.name = name.into_owned();
+                }
+            }
             "size" => {
                 (field.size, field.size_text) = integer(reader)?;
                 has_size = true;
@@ -319,7 +326,7 @@ fn parse_subsection(
             break;
         }
         match reader.bytes(&token) {
-            b"vmsd_name" => state.name = text(reader)?.0,
+            b"vmsd_name" => state.name = text(reader)?.0.into_owned(),
             b"fields" => parse_fields(reader, &mut state, keep)?,
             b"subsections" => parse_subsections(reader, &mut state, keep)?,
             _ => {

@@ -82,11 +82,16 @@ impl Destination {
 impl Acceptor {
     /// Whether `value` is taken for a register of the vCPU `host`.
     pub fn takes(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+        if self.accelerator == Some(Accelerator::Tcg)
+            && tcg::lacks_fixed_bits(self, register.id, value)
+        {
+            return Answer::NO;
+        }
         if let Some(answer) = takes_kept(register, value) {
             return answer;
         }
         match self.accelerator {
-            Some(Accelerator::Tcg) => tcg::takes(self, register, value),
+            Some(Accelerator::Tcg) => tcg::takes(self, host, register, value),
             Some(Accelerator::Kvm) => kvm_takes(host, register, value),
             Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
                 Kind::Storage => Answer::YES,

@@ -116,6 +116,9 @@ pub enum Step {
 /// nothing is known of what runs the guest there, nothing is known of any loader.
 pub fn could_be(loader: Loader, destination: &Destination) -> bool {
     match (destination.accelerator, destination.vcpu(0)) {
+        (Some(Accelerator::Tcg | Accelerator::Hvf), _) if destination.loader.is_some() => {
+            destination.loader == Some(loader)
+        }
         (Some(Accelerator::Tcg), Some(host)) => accept::tcg::could_list(
             loader,
             |id| host.get(id).is_some(),
@@ -380,7 +383,7 @@ impl Play<'_> {
             }
             let Some(value) = arrived(register.id) else {
                 if !self.kvm {
-                    let answer = accept::tcg::takes_nothing(self.acceptor, register);
+                    let answer = accept::tcg::takes_nothing(self.acceptor, host, register);
                     writes.note(number, register.id, answer, None);
                 }
                 continue;

@@ -141,8 +141,10 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
         let planned = merge::planned(question, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
-                Reason::ValueNotTaken | Reason::ValueUnknown | Reason::NotTolerated(_) => {
-                    nearest(question, host, decision, planned.get_u64(decision.register))
+                Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
+                    let planned = planned.get_u64(decision.register);
+                    host.get(decision.register)
+                        .and_then(|register| nearest(question.destination, host, register, planned))
                         .map(|to| (decision.register, to))
                 }
                 Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => {
@@ -195,24 +197,20 @@ fn note(
     }
 }
 
-/// The value nearest to the VM's that the destination is known to take.
-fn nearest(
-    question: Question<'_>,
+/// The value nearest to the VM's that the destination is known to take, if that is another one.
+pub(super) fn nearest(
+    destination: &Destination,
     host: &HostVcpu,
-    decision: &Decision,
+    register: &HostRegister,
     planned: Option<u64>,
 ) -> Option<u64> {
-    if !matches!(decision.action, Action::Refuse | Action::Undecided) {
-        return None;
-    }
     let planned = planned?;
-    let register = host.get(decision.register)?;
-    let own = register.value.as_ref().and_then(Value::as_u64)?;
-    if question.destination.accelerator == Some(Accelerator::Tcg) {
-        return tcg::nearest(question.destination.acceptor(), register, planned)
+    if destination.accelerator == Some(Accelerator::Tcg) {
+        return tcg::nearest(destination.acceptor(), host, register, planned)
             .filter(|to| *to != planned);
     }
-    let to = match (Kind::of(decision.register), &register.accepts) {
+    let own = register.value.as_ref().and_then(Value::as_u64)?;
+    let to = match (Kind::of(register.id), &register.accepts) {
         (Kind::Identification, Accepts::Writable(mask)) => {
             // What may differ keeps the VM's value where that is the lower one.
             let kept = (0..16).fold(0, |kept, nibble| {
@@ -269,8 +267,55 @@ fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleCha
             enter(&mut changes, number, change);
         }
     }
+    for change in unlisted(question, vcpus) {
+        changes.push(change);
+    }
     changes.sort_by(|a, b| b.severity.cmp(&a.severity));
     changes
+}
+
+/// What an emulated CPU is that no list holds, so that it changes unseen when the rest changes.
+const UNLISTED_BY_TCG: [RegisterId; 6] = [
+    RegisterId::MIDR_EL1,
+    RegisterId::ID_PFR1_EL1,
+    RegisterId::ID_AA64PFR0_EL1,
+    RegisterId::ID_AA64ISAR0_EL1,
+    RegisterId::DCZID_EL0,
+    CCSIDR_EL1,
+];
+
+const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
+
+/// An emulated CPU that differs in its ID registers differs in those that are not listed, too, and nothing tells how.
+fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    let differs = question.destination.accelerator == Some(Accelerator::Tcg)
+        && vcpus.iter().any(|vcpu| {
+            vcpu.decisions.iter().any(|decision| {
+                matches!(decision.reason, Reason::UserAccepts | Reason::UserSets)
+                    && severity::is_identification(decision.register)
+            })
+        });
+    if !differs {
+        return Vec::new();
+    }
+    let listed = |id| {
+        let mut lists = question.destination.vcpus.iter();
+        lists.any(|host| host.get(id).is_some())
+    };
+    let hidden = UNLISTED_BY_TCG.into_iter().filter(|id| !listed(*id));
+    hidden
+        .map(|id| VisibleChange {
+            vcpus: (0..vcpus.len()).collect(),
+            register: Some(id),
+            field: None,
+            from: None,
+            to: None,
+            severity: Severity::Low,
+            what: Cow::Borrowed(
+                "no list holds it; where the CPUs differ the guest reads the destination's",
+            ),
+        })
+        .collect()
 }
 
 fn enter(changes: &mut Vec<VisibleChange>, vcpu: usize, change: VisibleChange) {
@@ -333,6 +378,14 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
                 .into_iter()
                 .collect()
         }
+        (Action::WriteReset(to), Reason::OnlyAtDestination) => alloc::vec![change(
+            None,
+            to.as_u64(),
+            Severity::Low,
+            Cow::Borrowed(
+                "the destination has the register, and the source had not: reaching for it may have been undefined"
+            ),
+        )],
         (Action::KeepAtReset, Reason::OnlyAtDestination)
             if matches!(Kind::of(id), Kind::Services(_))
                 && question.destination.accelerator == Some(Accelerator::Kvm)

@@ -25,8 +25,8 @@ pub enum Reason {
     ResetUnknown,
     /// The destination does not take the value.
     ValueNotTaken,
-    /// Nothing tells whether the destination takes the value.
-    ValueUnknown,
+    /// Nothing tells whether the destination takes the value; the entry of that number has advice.
+    ValueUnknown(Option<usize>),
     /// Another register's value hides it at the destination, so the loader's write would fail.
     Hidden(&'static Hides),
     /// Another register's value may hide it at the destination.
@@ -69,7 +69,7 @@ impl Reason {
     /// What to do about it, if the table has something to say.
     pub fn advice<'a>(&self, tolerances: &'a Tolerances) -> Option<&'a str> {
         match self {
-            Self::NotTolerated(entry) => tolerances
+            Self::NotTolerated(entry) | Self::ValueUnknown(Some(entry)) => tolerances
                 .entries()
                 .get(*entry)
                 .map(|entry| &*entry.advice)
@@ -114,7 +114,7 @@ impl fmt::Display for Words<'_> {
                 "the VM does not have this register, the loader would write zero, and its reset value is not known",
             ),
             Reason::ValueNotTaken => f.write_str("the destination does not take this value"),
-            Reason::ValueUnknown => {
+            Reason::ValueUnknown(_) => {
                 f.write_str("nothing tells whether the destination takes this value")
             }
             Reason::Hidden(hides) => write!(

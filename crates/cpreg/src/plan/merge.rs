@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use super::adjust::nearest;
 use super::{Action, Adjustment, Consents, Decision, Reason};
 use crate::destination::accept::tcg;
 use crate::destination::kernel::{self, Hides, Kind, Scope};
@@ -289,7 +290,12 @@ impl Judge<'_> {
             Some(false) => self.not_taken(register, knowledge),
             None => match self.user_ignores(id) {
                 Some((Action::Ignore, ..)) => self.ignored_in_both(register),
-                _ => (Action::Undecided, knowledge, Reason::ValueUnknown),
+                _ => {
+                    let entry = self
+                        .tolerance(id, Difference::ValueNotTaken)
+                        .map(|(entry, ..)| entry);
+                    (Action::Undecided, knowledge, Reason::ValueUnknown(entry))
+                }
             },
         }
     }
@@ -311,15 +317,14 @@ impl Judge<'_> {
         match self.tolerance(register.id, Difference::ValueNotTaken) {
             Some((entry, true, handling)) => {
                 let reason = Reason::Tolerated(entry);
-                match (handling, &register.value) {
-                    (Handling::Set(value), _) => {
-                        (Action::Set(Value::Small(value)), knowledge, reason)
-                    }
-                    (Handling::SetToHost, Some(value)) => {
-                        (Action::Set(value.clone()), knowledge, reason)
-                    }
-                    (Handling::SetToHost, None) => {
-                        (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown)
+                match handling {
+                    Handling::Set(value) => (Action::Set(Value::Small(value)), knowledge, reason),
+                    Handling::SetToNearest => {
+                        let planned = self.planned.get_u64(register.id);
+                        match nearest(self.question.destination, self.host, register, planned) {
+                            Some(value) => (Action::Set(Value::Small(value)), knowledge, reason),
+                            None => refuse(knowledge, Reason::NotTolerated(entry)),
+                        }
                     }
                     _ => {
                         let (action, knowledge, kept) = self.keep_at_reset(register);

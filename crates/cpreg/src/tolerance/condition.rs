@@ -44,6 +44,11 @@ pub enum Condition {
     NoSuchCache,
     /// The destination has no performance monitors, and all of them in the input hold what they held at reset.
     MonitorsUnused,
+    /// The value differs from the destination's in these bits at most.
+    DiffersIn {
+        /// The bits that may differ.
+        mask: u64,
+    },
     /// Two conditions at once.
     Both(Box<Self>, Box<Self>),
 }
@@ -95,6 +100,10 @@ impl Condition {
                 absent(&situation.arrived.registers)
                     || absent(situation.planned) && unused.holds(situation)
             }
+            Self::DiffersIn { mask } => situation
+                .value
+                .zip(situation.host.value(situation.id))
+                .is_some_and(|(ours, theirs)| (ours ^ theirs) & !mask == 0),
             Self::NoSuchCache => match Kind::of(situation.id) {
                 Kind::CacheSize(slot) => situation
                     .planned

@@ -42,7 +42,7 @@ pub struct Tolerance {
     pub category: Category,
     /// Why it is harmless when the condition holds.
     pub reason: Cow<'static, str>,
-    /// What to do when it does not hold.
+    /// What to do when it does not hold; `{host}` stands for the destination's value.
     pub advice: Cow<'static, str>,
     /// What happened to the register, when.
     pub history: Vec<Change>,
@@ -133,8 +133,8 @@ pub enum Handling {
     KeepAtReset,
     /// Write this value instead.
     Set(u64),
-    /// Write the value that the destination has at reset instead.
-    SetToHost,
+    /// Write the nearest value that the destination takes instead.
+    SetToNearest,
     /// Do not move the VM.
     Refuse,
 }
@@ -146,7 +146,7 @@ impl Handling {
             Self::Ignore => "ignore",
             Self::KeepAtReset => "keep-at-reset",
             Self::Set(_) => "set",
-            Self::SetToHost => "set-to-host",
+            Self::SetToNearest => "set-to-nearest",
             Self::Refuse => "refuse",
         }
     }

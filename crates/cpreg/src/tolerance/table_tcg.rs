@@ -14,9 +14,8 @@ use crate::destination::Accelerator;
 use crate::plan::Severity;
 use crate::register::{Naming, RegisterId};
 
-/// Names of registers that read as zero and keep nothing, and views of registers that are listed under another name.
-const STATELESS: &[&str] = &[
-    // Stubs of the debug communication channel; DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
+/// Names of stubs: they read as zero and keep nothing. DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
+const STUBS: &[&str] = &[
     "DBGDTR_EL0",
     "DBGDTRRX_EL0",
     "OSDTRRX_EL1",
@@ -32,6 +31,10 @@ const STATELESS: &[&str] = &[
     "DBGDCCINT",
     "DBGOSECCR",
     "DBGVCR",
+];
+
+/// Names of views of registers that are listed under another name, and of registers that no guest of that CPU can reach.
+const VIEWS: &[&str] = &[
     // The 64-bit form holds the value.
     "PAR",
     "PAR_S",
@@ -75,6 +78,9 @@ const STATELESS: &[&str] = &[
     "CNTHP_CVAL_S",
 ];
 
+/// Names of debug registers that change nothing but what they read: claim tags, and a lock that QEMU does not heed.
+const TAGS: &[&str] = &["DBGCLAIMCLR_EL1", "DBGCLAIMCLR", "OSDLR_EL1", "DBGOSDLR"];
+
 /// Names of registers that say what the CPU is.
 const CONSTANT: &[&str] = &[
     "DBGDEVID",
@@ -101,10 +107,6 @@ const CONSTANT: &[&str] = &[
 
 /// Names of registers of features that an older version has not got.
 const FEATURES: &[&str] = &[
-    "OSDLR_EL1",
-    "DBGOSDLR",
-    "DBGCLAIMCLR_EL1",
-    "DBGCLAIMCLR",
     "SCXTNUM_EL0",
     "SCXTNUM_EL1",
     "SCXTNUM_EL2",
@@ -174,6 +176,13 @@ const COUNTERS: &[&str] = &[
     "PMEVTYPER5_EL0",
 ];
 
+/// What a guest could notice of a register that an older version has not got.
+const GONE: &str =
+    "the destination has not got the register: reaching for it may be undefined there";
+
+/// ID_DFR0.{MMapTrc, CopSDbg}: wrong up to QEMU 7.2 and 5.2.
+const ID_DFR0_CORRECTED: u64 = 0xf_00f0;
+
 fn named(names: &[&str]) -> Which {
     let ids = names
         .iter()
@@ -210,12 +219,16 @@ pub(super) fn built_in() -> Vec<Tolerance> {
         mask: u64::MAX,
         expected: 0,
     };
-    let in_view = Some(Visible {
-        severity: Severity::Low,
-        what: Cow::Borrowed("the guest reads the destination's own value from now on"),
-    });
+    let visible = |what: &'static str| {
+        Some(Visible {
+            severity: Severity::Low,
+            what: Cow::Borrowed(what),
+        })
+    };
+    let in_view = visible("the guest reads the destination's own value from now on");
     vec![
         Tolerance {
+            visible: visible(GONE),
             history: vec![
                 Change {
                     release: "QEMU 10.1",
@@ -225,14 +238,29 @@ pub(super) fn built_in() -> Vec<Tolerance> {
                 Change {
                     release: "QEMU 11.1",
                     commit: "234b3eaddd",
-                    what: "DBGDTR_EL0 tolerated under KVM's rules only",
+                    what: "DBGDTR_EL0 tolerated for -cpu host only",
                 },
             ],
             ..only_in_input(
-                named(STATELESS),
+                named(STUBS),
                 Category::ListedByMistake,
                 Condition::Always,
-                "it keeps no state of its own: it reads as zero, or is another name of a register that is listed",
+                "it reads as zero and keeps nothing",
+            )
+        },
+        only_in_input(
+            named(VIEWS),
+            Category::ListedByMistake,
+            Condition::Always,
+            "it is another name of a register that is listed, or one that no guest of this CPU can reach",
+        ),
+        Tolerance {
+            visible: visible("the value is gone; nothing else depends on it"),
+            ..only_in_input(
+                named(TAGS),
+                Category::New,
+                Condition::Always,
+                "claim tags of debuggers, and a lock that QEMU does not heed",
             )
         },
         Tolerance {
@@ -270,12 +298,15 @@ pub(super) fn built_in() -> Vec<Tolerance> {
             Condition::Always,
             "implementation-defined registers are constants in the emulator",
         ),
-        only_in_input(
-            named(FEATURES),
-            Category::New,
-            ZERO,
-            "it holds zero, as before the guest started: the guest does not use it",
-        ),
+        Tolerance {
+            visible: visible(GONE),
+            ..only_in_input(
+                named(FEATURES),
+                Category::New,
+                ZERO,
+                "it holds zero, as before the guest started: the guest does not use it",
+            )
+        },
         only_in_input(
             named(&["SMCR_EL3", "ZCR_EL3"]),
             Category::New,
@@ -285,6 +316,32 @@ pub(super) fn built_in() -> Vec<Tolerance> {
             },
             "it holds no more than what it holds at reset, the longest vectors (and FA64)",
         ),
+        Tolerance {
+            difference: Difference::ValueNotTaken,
+            handling: Handling::SetToNearest,
+            ..only_in_input(
+                named(&["ID_DFR0", "ID_DFR0_EL1"]),
+                Category::Identification,
+                Condition::DiffersIn {
+                    mask: ID_DFR0_CORRECTED,
+                },
+                "QEMU once claimed trace and secure debug registers that it never had, and takes no value but its own; the guest can use none of them",
+            )
+        },
+        Tolerance {
+            difference: Difference::ValueNotTaken,
+            handling: Handling::SetToNearest,
+            ..only_in_input(
+                Which::These(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
+                Category::Identification,
+                Condition::Other {
+                    register: RegisterId::PMCNTENSET_EL0,
+                    mask: 0b11_0000,
+                    expected: 0,
+                },
+                "QEMU 5.2 has four counters, and PMCR_EL0.N must say so; the guest does not use the others",
+            )
+        },
         only_in_input(
             named(COUNTERS),
             Category::New,
@@ -307,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_name_is_a_registers() {
-        for name in [STATELESS, CONSTANT, FEATURES, COUNTERS].concat() {
+        for name in [STUBS, VIEWS, TAGS, CONSTANT, FEATURES, COUNTERS].concat() {
             assert!(
                 RegisterId::parse_in(name, Naming::Architectural).is_ok(),
                 "{name}"

@@ -1,0 +1,361 @@
+//! The command under test, as a user runs it: `probe qemu`, `check --format json`, `convert`.
+//!
+//! What is read of `check`'s report:
+//!
+//! | field (schema `cpreg.check/1`, `docs/json.md`) | what |
+//! |---|---|
+//! | `verdict` | `loads`, `converts`, `refused`, `unknown` |
+//! | `loaders[]` | for each modelled program: `version`, `is_destinations`, `loads` (true, false, null), `says` (its own words) |
+//! | `visible_changes[]` | `name` of the register, `field`, `from`, `to`, `vcpus`: what the guest could notice |
+//! | `decisions[].name` | the registers that do not go as they are |
+//! | `adjustments.proposed[].consent` | what to give to `convert`, to take a change of value |
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::serial::Difference;
+use crate::tools;
+use crate::{Result, repository};
+
+/// The command `cpreg`, built from this repository.
+#[derive(Debug)]
+pub(crate) struct Cpreg {
+    program: PathBuf,
+}
+
+impl Cpreg {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// If it does not build.
+    pub(crate) fn build() -> Result<Self> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let told = tools::output_of(
+            Command::new(cargo)
+                .current_dir(repository())
+                .args([
+                    "build",
+                    "--quiet",
+                    "--package",
+                    "cpreg-cli",
+                    "--bin",
+                    "cpreg",
+                ])
+                .args(["--message-format", "json"]),
+        )?;
+        // Cargo tells where it put the program: the target folder may be anywhere.
+        let program = told
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find_map(|message| {
+                let name = &message["target"]["name"];
+                (name == "cpreg").then(|| message["executable"].as_str().map(PathBuf::from))?
+            })
+            .ok_or("cargo did not tell where the program cpreg is")?;
+        Ok(Self { program })
+    }
+
+    fn run(&self, arguments: &[&OsStr], expected: &[i32]) -> Result<(i32, Output)> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("NO_COLOR", "1");
+        let output = command
+            .output()
+            .map_err(|error| format!("cannot start `{}`: {error}", tools::words(&command)))?;
+        match output.status.code() {
+            Some(code) if expected.contains(&code) => Ok((code, output)),
+            _ => Err(format!(
+                "`{}`: {}, expected {expected:?}\n{}{}",
+                tools::words(&command),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            )
+            .into()),
+        }
+    }
+
+    /// `cpreg probe qemu -o PROFILE -- COMMAND…`.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub(crate) fn probe(&self, command: &[OsString], profile: &Path) -> Result<()> {
+        let mut arguments: Vec<&OsStr> = ["probe", "qemu", "-o"].map(OsStr::new).to_vec();
+        arguments.push(profile.as_os_str());
+        arguments.push(OsStr::new("--"));
+        arguments.extend(command.iter().map(OsString::as_os_str));
+        self.run(&arguments, &[0])?;
+        Ok(())
+    }
+
+    /// `cpreg check SOURCE PROFILE --format json [OPTIONS]`.
+    ///
+    /// # Errors
+    /// If it gives no report.
+    pub(crate) fn check(&self, source: &Path, profile: &Path, options: &[String]) -> Result<Check> {
+        let mut arguments = vec![OsStr::new("check"), source.as_os_str(), profile.as_os_str()];
+        arguments.extend(["--format", "json"].map(OsStr::new));
+        arguments.extend(options.iter().map(OsStr::new));
+        let (_, output) = self.run(&arguments, &[0, 1, 3])?;
+        let report = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("the report of check is no JSON: {error}"))?;
+        Ok(Check { report })
+    }
+
+    /// `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Gives whether it did, or refused, and what it said then.
+    ///
+    /// # Errors
+    /// If it neither succeeds nor refuses, or leaves an output although it refuses.
+    pub(crate) fn convert(
+        &self,
+        source: &Path,
+        profile: &Path,
+        output: &Path,
+        options: &[String],
+    ) -> Result<std::result::Result<(), String>> {
+        let mut arguments = vec![OsStr::new("convert"), source.as_os_str()];
+        arguments.extend([OsStr::new("--to"), profile.as_os_str()]);
+        arguments.extend([OsStr::new("-o"), output.as_os_str()]);
+        arguments.extend(options.iter().map(OsStr::new));
+        let (code, told) = self.run(&arguments, &[0, 1])?;
+        match (code, output.exists()) {
+            (0, true) => Ok(Ok(())),
+            (0, false) => Err("convert succeeded without an output".into()),
+            (_, true) => Err("convert refused, and left an output".into()),
+            (_, false) => {
+                let mut said = String::from_utf8_lossy(&told.stdout).into_owned();
+                said += &String::from_utf8_lossy(&told.stderr);
+                Ok(Err(said))
+            }
+        }
+    }
+}
+
+/// A report of `check`.
+#[derive(Debug)]
+pub(crate) struct Check {
+    report: Value,
+}
+
+impl Check {
+    /// The verdict.
+    pub(crate) fn verdict(&self) -> &str {
+        self.report["verdict"].as_str().unwrap_or("(none)")
+    }
+
+    /// Compares the prediction for the loader of this series with what happened.
+    ///
+    /// # Errors
+    /// If nothing is predicted, or something else, or in other words.
+    pub(crate) fn compare_loader(&self, series: &str, loads: bool, said: &str) -> Result<()> {
+        let loaders = self.report["loaders"].as_array();
+        let loader = loaders
+            .into_iter()
+            .flatten()
+            .find(|loader| loader["is_destinations"] == true)
+            .ok_or("no prediction for the destination's own loader")?;
+        let version = loader["version"].as_str().unwrap_or_default();
+        if version != series && !version.starts_with(&format!("{series}.")) {
+            return Err(format!("probed QEMU {series}, check takes it for {version}").into());
+        }
+        if loader["loads"] != loads {
+            return Err(format!(
+                "predicted for QEMU {series}: loads {}; it really is {loads}. It said:\n{said}",
+                loader["loads"]
+            )
+            .into());
+        }
+        for line in lines(&loader["says"]) {
+            if !said.contains(line) {
+                return Err(format!(
+                    "predicted for QEMU {series}: {line:?}; it really said:\n{said}"
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the decisions are about registers, by name.
+    pub(crate) fn names_registers(&self) -> bool {
+        let decisions = self.report["decisions"].as_array();
+        let mut decisions = decisions.into_iter().flatten();
+        decisions.any(|decision| decision["name"].is_string())
+    }
+
+    /// What the user can say to have it converted all the same: the proposed changes of values, and `--ignore` for each
+    /// register where the advice says that.
+    pub(crate) fn consents(&self) -> Vec<String> {
+        let mut options: Vec<[&str; 2]> = Vec::new();
+        let proposed = self.report["adjustments"]["proposed"].as_array();
+        for adjustment in proposed.into_iter().flatten() {
+            let consent = adjustment["consent"].as_str().unwrap_or_default();
+            if let Some((option, value)) = consent.split_once(' ') {
+                options.push([option, value]);
+            }
+        }
+        let decisions = self.report["decisions"].as_array();
+        for decision in decisions.into_iter().flatten() {
+            let advice = decision["advice"].as_str().unwrap_or_default();
+            if decision["decision"] == "refuse" && advice.contains("--ignore") {
+                options.push(["--ignore", decision["name"].as_str().unwrap_or_default()]);
+            }
+        }
+        options.sort_unstable();
+        options.dedup();
+        options.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// The differences that no visible change announced.
+    pub(crate) fn unannounced<'a>(&self, differences: &'a [Difference]) -> Vec<&'a Difference> {
+        let list = |name: &str| self.report[name].as_array().into_iter().flatten();
+        differences
+            .iter()
+            .filter(|difference| {
+                // A register that the guest had not got is none of its state: that it is there now is told as a decision.
+                let gained = difference.expected.is_none()
+                    && list("decisions").any(|decision| {
+                        decision["source"].is_null() && is_about(decision, difference)
+                    });
+                !gained && !list("visible_changes").any(|change| announces(change, difference))
+            })
+            .collect()
+    }
+}
+
+/// Whether a visible change is about what the guest found.
+fn announces(change: &Value, difference: &Difference) -> bool {
+    // A change of one field says nothing about the others; one of the whole register must have the value right.
+    let whole = change["field"].is_null();
+    let same_value = match (number(&change["to"]), difference.found) {
+        (Some(to), Some(found)) if whole => to == found,
+        _ => true,
+    };
+    is_about(change, difference) && same_value
+}
+
+/// Whether an entry of a report is about the register and the vCPU of a difference.
+fn is_about(entry: &Value, difference: &Difference) -> bool {
+    let name = entry["name"].as_str().unwrap_or_default();
+    let vcpus = entry["vcpus"].as_str().unwrap_or_default();
+    name.eq_ignore_ascii_case(&difference.register) && has(vcpus, difference.vcpu)
+}
+
+/// Whether `0-3,5` has this number in it.
+fn has(vcpus: &str, vcpu: u32) -> bool {
+    vcpus.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u32>(), last.parse::<u32>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&vcpu),
+            _ => false,
+        }
+    })
+}
+
+fn number(value: &Value) -> Option<u64> {
+    let digits = value.as_str()?.strip_prefix("0x")?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// The lines of a text, or of a list of texts.
+fn lines(value: &Value) -> Vec<&str> {
+    let texts: Vec<&Value> = value
+        .as_array()
+        .map_or_else(|| vec![value], |list| list.iter().collect());
+    texts
+        .into_iter()
+        .filter_map(Value::as_str)
+        .flat_map(str::lines)
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check() -> Check {
+        Check {
+            report: json!({
+                "verdict": "refused",
+                "loaders": [
+                    {"version": "11.1", "is_destinations": false, "loads": true, "says": []},
+                    {"version": "10.0", "is_destinations": true, "loads": false, "says": ["Operation not permitted"]},
+                ],
+                "decisions": [
+                    {"name": "DBGCLAIMCLR_EL1", "vcpus": "0", "decision": "refuse", "source": "0xe6", "advice": "say --ignore"},
+                    {"name": "FPMR", "vcpus": "0-1", "decision": "keep-at-reset", "source": null, "advice": null},
+                ],
+                "adjustments": {"proposed": [
+                    {"consent": "--accept TCR2_EL1"},
+                    {"consent": "--accept ID_AA64MMFR3_EL1"},
+                    {"consent": "--accept TCR2_EL1"},
+                ]},
+                "visible_changes": [
+                    {"name": "TCR2_EL1", "field": null, "from": "0x2", "to": null, "vcpus": "0"},
+                    {"name": "PMCR_EL0", "field": null, "from": "0x1", "to": "0x2", "vcpus": "0-3"},
+                    {"name": "ID_DFR0_EL1", "field": "PerfMon", "from": "0x6", "to": "0x5", "vcpus": "0,2"},
+                ],
+            }),
+        }
+    }
+
+    #[test]
+    fn predictions_are_compared_with_what_happened() {
+        let check = check();
+        let said = "qemu-system-aarch64: load of migration failed: Operation not permitted";
+        check.compare_loader("10.0", false, said).unwrap();
+        assert!(check.compare_loader("10.0", true, said).is_err());
+        assert!(
+            check
+                .compare_loader("10.0", false, "something else")
+                .is_err()
+        );
+        assert!(check.compare_loader("1.1", false, said).is_err());
+    }
+
+    #[test]
+    fn each_consent_is_given_once() {
+        let options = check().consents();
+        let expected = [
+            ["--accept", "ID_AA64MMFR3_EL1"],
+            ["--accept", "TCR2_EL1"],
+            ["--ignore", "DBGCLAIMCLR_EL1"],
+        ]
+        .concat();
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn only_announced_differences_are_in_order() {
+        let difference = |vcpu, register: &str, found| Difference {
+            vcpu,
+            register: register.to_owned(),
+            expected: Some(1),
+            found,
+        };
+        let differences = [
+            difference(0, "TCR2_EL1", None),
+            difference(1, "TCR2_EL1", None),
+            difference(3, "PMCR_EL0", Some(2)),
+            difference(3, "PMCR_EL0", Some(3)),
+            difference(2, "ID_DFR0_EL1", Some(0x0501_0066)),
+            difference(0, "VBAR_EL1", Some(0)),
+            Difference {
+                vcpu: 1,
+                register: "FPMR".to_owned(),
+                expected: None,
+                found: Some(0),
+            },
+        ];
+        let unannounced = check();
+        let unannounced = unannounced.unannounced(&differences);
+        assert_eq!(
+            unannounced,
+            [&differences[1], &differences[3], &differences[5]]
+        );
+    }
+}

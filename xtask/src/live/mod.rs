@@ -1,0 +1,123 @@
+//! The live tests: real guests, saved by one real QEMU and loaded by another.
+//!
+//! `cargo xtask live [--full] [WORD…]` runs the cases whose names have all the words; without `--full` the set that CI runs.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`cases`] | which cases there are |
+//! | [`machine`] | starting, saving and loading a machine |
+//! | [`serial`] | what the guest says |
+//! | [`cpreg`] | running the command under test, reading its reports |
+//! | [`steps`] | what is done in a case, and what makes it fail |
+
+mod cases;
+mod cpreg;
+mod machine;
+mod serial;
+mod steps;
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Result, guest, qemus};
+use cases::Case;
+use cpreg::Cpreg;
+use steps::Bench;
+
+/// How a case ended.
+struct Ended {
+    case: Case,
+    time: Duration,
+    result: Result<String>,
+}
+
+/// `cargo xtask live`.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let full = arguments.contains(&"--full");
+    let list = arguments.contains(&"--list");
+    let (options, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().partition(|word| word.starts_with('-'));
+    if let Some(option) = options.iter().find(|o| !["--full", "--list"].contains(*o)) {
+        return Err(format!("live has no option {option}: --full, --list").into());
+    }
+    let mut cases = cases::cases(full);
+    cases.retain(|case| {
+        let name = case.to_string();
+        words.iter().all(|word| name.contains(word))
+    });
+    if list {
+        for case in &cases {
+            println!("{case}");
+        }
+        return Ok(());
+    }
+    if cases.is_empty() {
+        return Err("no case has such a name: cargo xtask live --full --list names them".into());
+    }
+
+    let qemus = qemus::ensure()?;
+    for qemu in &qemus {
+        println!("QEMU {}", qemu.version);
+    }
+    let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
+    let ended = run_all(&bench, &cases);
+    if ended.len() != cases.len() {
+        return Err(format!("{} cases did not end", cases.len() - ended.len()).into());
+    }
+    report(&ended)
+}
+
+/// Runs the cases, as many at a time as there are processors, and says of each how it went.
+fn run_all(bench: &Bench, cases: &[Case]) -> Vec<Ended> {
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    println!("{} cases, {jobs} at a time", cases.len());
+    let waiting = Mutex::new(cases.iter());
+    let ended = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().ok().and_then(|mut cases| cases.next());
+                    let Some(case) = next else { return };
+                    let start = Instant::now();
+                    let result = bench.run(case);
+                    let time = start.elapsed();
+                    match &result {
+                        Ok(summary) => println!("ok      {case}  {time:.1?}  {summary}"),
+                        Err(_) => println!("FAILED  {case}  {time:.1?}"),
+                    }
+                    let ended_case = Ended {
+                        case: *case,
+                        time,
+                        result,
+                    };
+                    if let Ok(mut ended) = ended.lock() {
+                        ended.push(ended_case);
+                    }
+                }
+            });
+        }
+    });
+    ended.into_inner().unwrap_or_default()
+}
+
+/// Tells of the failures at length, and counts. An error if there are any.
+fn report(ended: &[Ended]) -> Result<()> {
+    let mut failed = 0;
+    for Ended { case, result, .. } in ended {
+        if let Err(error) = result {
+            failed += 1;
+            println!("\n--- {case}\n{error}");
+        }
+    }
+    if let Some(slowest) = ended.iter().max_by_key(|ended| ended.time) {
+        println!("\nslowest: {} {:.1?}", slowest.case, slowest.time);
+    }
+    println!("{} passed, {failed} failed", ended.len() - failed);
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(format!("{failed} live cases failed").into())
+    }
+}

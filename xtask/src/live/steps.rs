@@ -1,0 +1,282 @@
+//! What is done in a live case, and what makes it fail.
+//!
+//! A move, of a machine that was saved by one QEMU, to another:
+//!
+//! 1. the other loads the stream as it is: fails, but for the cases that are known to load;
+//! 2. `cpreg probe qemu` records the other QEMU, `cpreg check` must predict 1, in QEMU's words;
+//! 3. `cpreg convert` makes a stream for it: at once, or, where features differ, only with the consents that `check` advises;
+//! 4. the other loads that, the guest goes on, both timers of every vCPU fire, and every difference it finds is
+//!    among the visible changes of `check`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tempfile::TempDir;
+
+use super::cases::{Case, Kind};
+use super::cpreg::Cpreg;
+use super::machine::{Loaded, Machine};
+use super::serial::{Difference, Findings};
+use crate::Result;
+use crate::guest::Guests;
+use crate::qemus::Qemu;
+
+/// Everything that cases share.
+#[derive(Debug)]
+pub(super) struct Bench {
+    qemus: Vec<Qemu>,
+    guests: Guests,
+    cpreg: Cpreg,
+    folder: TempDir,
+    /// One stream for each machine and QEMU that saves it: several cases load the same one.
+    streams: Mutex<HashMap<(&'static str, Machine), Stream>>,
+}
+
+/// A stream that is made once, or why it could not be.
+type Stream = Arc<OnceLock<std::result::Result<PathBuf, String>>>;
+
+impl Bench {
+    pub(super) fn new(qemus: Vec<Qemu>, guests: Guests, cpreg: Cpreg) -> Result<Self> {
+        Ok(Self {
+            qemus,
+            guests,
+            cpreg,
+            folder: tempfile::Builder::new().prefix("cpreg-live-").tempdir()?,
+            streams: Mutex::default(),
+        })
+    }
+
+    /// Runs one case. Gives a few words about how it went.
+    ///
+    /// # Errors
+    /// If it fails: the text is for the person who has to find out why.
+    pub(super) fn run(&self, case: &Case) -> Result<String> {
+        match case.kind {
+            Kind::Move => self.relocate(case),
+            Kind::Stay => self.stay(case),
+            Kind::Notice => self.notice(case),
+        }
+    }
+
+    fn qemu(&self, series: &str) -> Result<&Qemu> {
+        let found = self.qemus.iter().find(|qemu| qemu.series == series);
+        found.ok_or_else(|| format!("there is no QEMU {series}").into())
+    }
+
+    /// The machine as the case's source has saved it.
+    fn source(&self, case: &Case) -> Result<PathBuf> {
+        let stream = {
+            let mut streams = self.streams.lock().map_err(|error| error.to_string())?;
+            Arc::clone(streams.entry((case.from, case.machine)).or_default())
+        };
+        let made = stream.get_or_init(|| {
+            let make = || {
+                let name = format!("{}-{}.stream", case.from, file_name(&case.machine));
+                let path = self.folder.path().join(name);
+                case.machine
+                    .save(self.qemu(case.from)?, &self.guests, &path)?;
+                Ok::<_, crate::Failure>(path)
+            };
+            make().map_err(|error| format!("QEMU {}: {error}", case.from))
+        });
+        Ok(made.clone()?)
+    }
+
+    fn load(&self, case: &Case, stream: &Path) -> Result<Loaded> {
+        case.machine
+            .load(self.qemu(case.to)?, &self.guests, stream)
+            .map_err(|error| format!("QEMU {}: {error}", case.to).into())
+    }
+
+    /// Loads a stream that must load, and lets the guest tell what it finds.
+    fn findings(&self, case: &Case, stream: &Path, values: bool) -> Result<Findings> {
+        match self.load(case, stream)? {
+            Loaded::Paused(mut running) => running.findings(values),
+            Loaded::Failed { said, how } => {
+                Err(format!("QEMU {} does not load it ({how}):\n{said}", case.to).into())
+            }
+        }
+    }
+
+    /// See [`Kind::Stay`].
+    fn stay(&self, case: &Case) -> Result<String> {
+        let stream = self.source(case)?;
+        let findings = self.findings(case, &stream, false)?;
+        check_timers(case, &findings)?;
+        no_differences(findings.differences.iter())?;
+        Ok("nothing differs, both timers fire".to_owned())
+    }
+
+    /// See [`Kind::Notice`].
+    fn notice(&self, case: &Case) -> Result<String> {
+        let stream = self.source(case)?;
+        let before = self.findings(case, &stream, true)?;
+        check_timers(case, &before)?;
+        no_differences(before.differences.iter())?;
+
+        // A register that nothing depends on, and a timer.
+        let [register, timer] = if case.machine.cpu == "cortex-a15" {
+            ["TPIDRPRW", "CNTV_CVAL"]
+        } else {
+            ["TPIDR_EL1", "CNTV_CVAL_EL0"]
+        };
+        let mut bytes = fs::read(&stream)?;
+        let mut expected = Vec::new();
+        for (name, value) in [(register, 0x89ab_cdef), (timer, u64::MAX >> 8)] {
+            let held = before
+                .values
+                .iter()
+                .find_map(|(vcpu, known, held)| (*vcpu == 0 && known == name).then_some(*held)?)
+                .ok_or_else(|| format!("the guest does not tell {name}"))?;
+            replace_all(&mut bytes, held.to_be_bytes(), value.to_be_bytes())
+                .map_err(|error| format!("{name} in the stream: {error}"))?;
+            expected.push(Difference {
+                vcpu: 0,
+                register: name.to_owned(),
+                expected: Some(held),
+                found: Some(value),
+            });
+        }
+        let changed = stream.with_extension("changed");
+        fs::write(&changed, &bytes)?;
+        let mut after = self.findings(case, &changed, false)?;
+        after.differences.sort();
+        expected.sort();
+        if after.differences != expected {
+            return Err(format!("expected {expected:?}, the guest found {after:?}").into());
+        }
+        if after.timers != [(0, 'P')] {
+            return Err(format!("a stopped timer was not noticed: {after:?}").into());
+        }
+        Ok("the guest notices a changed register and a timer that does not fire".to_owned())
+    }
+
+    /// See [`Kind::Move`].
+    fn relocate(&self, case: &Case) -> Result<String> {
+        let stream = self.source(case)?;
+        let (loads, said, today) = match self.load(case, &stream)? {
+            Loaded::Paused(running) => (true, running.said(), "loads as it is".to_owned()),
+            Loaded::Failed { said, how } => {
+                let last = said.lines().last().unwrap_or_default();
+                let last = last.rsplit("qemu-system-aarch64: ").next();
+                let today = format!("as it is: {} ({how})", last.unwrap_or_default());
+                (false, said, today)
+            }
+        };
+        if loads != case.loads_unchanged() {
+            return Err(format!("as it is, expected loads = {}:\n{said}", !loads).into());
+        }
+
+        let destination = case.machine.command(self.qemu(case.to)?, &self.guests);
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let profile = folder.path().join("profile");
+        let converted = folder.path().join("converted.stream");
+        self.cpreg.probe(&destination, &profile)?;
+        let mut check = self.cpreg.check(&stream, &profile, &[])?;
+        check.compare_loader(case.to, loads, &said)?;
+
+        let verdict = match (loads, case.needs_consent()) {
+            (true, _) => "loads",
+            (false, false) => "converts",
+            (false, true) => "refused",
+        };
+        if check.verdict() != verdict {
+            return Err(format!(
+                "check says {}, expected {verdict}; today: {today}",
+                check.verdict()
+            )
+            .into());
+        }
+        if !loads && !check.names_registers() {
+            return Err("check names no register that stands in the way".into());
+        }
+        let mut consents = Vec::new();
+        if verdict == "refused" {
+            if self
+                .cpreg
+                .convert(&stream, &profile, &converted, &[])?
+                .is_ok()
+            {
+                return Err("converted without consent".into());
+            }
+            consents = check.consents();
+            if consents.is_empty() {
+                return Err("refused, and no consent is proposed".into());
+            }
+            check = self.cpreg.check(&stream, &profile, &consents)?;
+            if check.verdict() != "converts" {
+                return Err(format!("with {consents:?} check says {}", check.verdict()).into());
+            }
+        }
+        let loadable = if loads { &stream } else { &converted };
+        if !loads {
+            self.cpreg
+                .convert(&stream, &profile, &converted, &consents)?
+                .map_err(|said| format!("convert refuses with {consents:?}:\n{said}"))?;
+        }
+        let findings = self.findings(case, loadable, false)?;
+        check_timers(case, &findings)?;
+        no_differences(check.unannounced(&findings.differences).into_iter())?;
+        Ok(format!(
+            "{today}; {}, {} consents, {} differences, all announced",
+            if loads { "unchanged" } else { "converted" },
+            consents.len() / 2,
+            findings.differences.len()
+        ))
+    }
+}
+
+/// Both timers of every vCPU must have fired, after the guest went on.
+fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
+    if let Some((vcpu, which)) = findings.expired.first() {
+        return Err(
+            format!("timer {which} of vCPU {vcpu} had fired before the move was over").into(),
+        );
+    }
+    for vcpu in 0..case.machine.vcpus {
+        for which in ['V', 'P'] {
+            if !findings.timers.contains(&(vcpu, which)) {
+                return Err(format!("timer {which} of vCPU {vcpu} does not fire").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Result<()> {
+    let lines: Vec<_> = differences.map(ToString::to_string).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the guest finds what nobody announced:\n  {}",
+        lines.join("\n  ")
+    )
+    .into())
+}
+
+fn file_name(machine: &Machine) -> String {
+    let text = format!("{machine:?}");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.';
+    text.split(|c| !is_name(c))
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
+}
+
+/// Replaces `old` wherever it is: a 32-bit vCPU's registers are in the stream under up to three ids.
+fn replace_all(bytes: &mut [u8], old: [u8; 8], new: [u8; 8]) -> Result<()> {
+    let is_old = |window: &[u8]| window == old.as_slice();
+    let mut found = false;
+    while let Some(place) = bytes.windows(old.len()).position(is_old) {
+        bytes[place..place + new.len()].copy_from_slice(&new);
+        found = true;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err("not found".into())
+    }
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask test`, which is what CI runs, and `cargo xtask bless`.
+//!
+//! Every step runs, whatever became of the ones before it: one run tells everything that is wrong. A step whose tools are
+//! missing fails; nothing is ever skipped.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{Result, gen_registers, live, repository, tools};
+
+/// What is done in a step.
+type Step = fn() -> Result<()>;
+
+const STEPS: [(&str, Step); 5] = [
+    ("formatting", || {
+        cargo(&["fmt", "--all", "--", "--check"], &[])
+    }),
+    ("lints", || {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--quiet"];
+        cargo(&[&arguments[..], &["--", "-D", "warnings"]].concat(), &[])
+    }),
+    ("generated files", || {
+        gen_registers::run(&["--check".to_owned()]).map_err(Into::into)
+    }),
+    ("tests", || cargo(&["test", "--workspace", "--quiet"], &[])),
+    ("live tests", || live::run(&[])),
+];
+
+/// `cargo xtask test`.
+pub(crate) fn run() -> Result<()> {
+    let mut failed = Vec::new();
+    for (name, step) in STEPS {
+        println!("== {name}");
+        let start = Instant::now();
+        if let Err(error) = step() {
+            // Above the closing line of the live tests nothing must be lost, below it nothing must be added.
+            eprintln!("{name}: {error}");
+            failed.push(name);
+        } else if name != "live tests" {
+            println!("{name}: fine ({:.1?})", start.elapsed());
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("failed: {}", failed.join(", ")).into())
+    }
+}
+
+/// `cargo xtask bless`: takes what the programs say now for what they should say.
+///
+/// The changes are for a person to look at (`git diff`) before they are committed.
+pub(crate) fn bless() -> Result<()> {
+    gen_registers::run(&[])?;
+    cargo(&["fmt", "--all"], &[])?;
+    cargo(
+        &["test", "--workspace", "--quiet"],
+        &[("INSTA_UPDATE", "always"), ("INSTA_FORCE_PASS", "1")],
+    )
+}
+
+/// Runs cargo in this repository; what it says goes where ours goes.
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(repository())
+        .args(arguments)
+        .envs(environment.iter().copied());
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot start `{}`: {error}", tools::words(&command)))?;
+    if status.success() {
+        return Ok(());
+    }
+    let advice = match arguments {
+        ["fmt" | "clippy", ..] => " (is it installed? rustup component add rustfmt clippy)",
+        _ => "",
+    };
+    Err(format!("`cargo {}`: {status}{advice}", arguments.join(" ")).into())
+}

@@ -23,9 +23,9 @@ pub(crate) fn print(printer: &mut Printer, diff: &Diff<'_>) {
 fn head(printer: &mut Printer, diff: &Diff<'_>) {
     if diff.is_equal() {
         printer.line(format_args!(
-            "{}: {} of {} compared",
+            "{}: {} of {}",
             styled(style::GOOD, "equal"),
-            counted(diff.in_both, "register"),
+            counted(diff.compared, "register"),
             counted(diff.vcpus(), "vCPU"),
         ));
     } else {
@@ -238,7 +238,7 @@ fn left_out(printer: &mut Printer, diff: &Diff<'_>) {
             ));
         }
         lines.push(format!(
-            "left out: {} with other values, as guests change them; --all lists them",
+            "left out: {} that differ, as guests change them; --all lists them",
             what.join(" and ")
         ));
     }

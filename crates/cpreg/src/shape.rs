@@ -93,7 +93,8 @@ impl Shape {
                 length_of(&destination.ram, name),
             );
             if ours != theirs {
-                let refuses = ours.is_some();
+                let refuses = ours.is_some()
+                    && !(theirs.is_some() && name.starts_with(RESIZEABLE));
                 differ(format!("RAM block {name}"), ours, theirs, refuses);
             }
         }
@@ -128,6 +129,9 @@ impl Shape {
         differences
     }
 }
+
+/// Blocks that QEMU resizes to what arrives: the firmware's tables (`acpi_add_rom_blob`).
+const RESIZEABLE: &str = "/rom@etc/";
 
 /// Sections that come once a vCPU; their number is compared as the number of vCPUs.
 const PER_VCPU: [&str; 2] = ["cpu", "cpu_common"];
@@ -184,5 +188,14 @@ mod tests {
         let mut bigger = shape();
         bigger.ram[0].length *= 2;
         assert!(refuses(&shape(), &bigger) && refuses(&bigger, &shape()));
+        let tables = |length| {
+            let mut shape = shape();
+            shape.ram[0] = RamBlock {
+                name: "/rom@etc/acpi/tables".to_string(),
+                length,
+            };
+            shape
+        };
+        assert!(!refuses(&tables(0x2000), &tables(0x2_0000)));
     }
 }

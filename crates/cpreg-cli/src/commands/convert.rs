@@ -98,7 +98,7 @@ fn verify(edit: &Edit, source: &Input, planned: &Vm) -> Result<(), Failure> {
     let written = edited
         .vm()
         .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
-    if &written == planned {
+    if in_order(&written) == in_order(planned) {
         Ok(())
     } else {
         Err(
@@ -106,6 +106,15 @@ fn verify(edit: &Edit, source: &Input, planned: &Vm) -> Result<(), Failure> {
                 .hint("this is a fault of cpreg: please report it"),
         )
     }
+}
+
+/// The order of extensions means nothing.
+fn in_order(vm: &Vm) -> Vm {
+    let mut vm = vm.clone();
+    for vcpu in &mut vm.vcpus {
+        vcpu.extensions.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    vm
 }
 
 fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {

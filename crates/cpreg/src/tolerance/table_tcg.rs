@@ -292,12 +292,15 @@ pub(super) fn built_in() -> Vec<Tolerance> {
             ZERO,
             "a reserved place among AArch32's ID registers, which reads as zero anyhow",
         ),
-        only_in_input(
-            Which::ImplementationDefined,
-            Category::Identification,
-            Condition::Always,
-            "implementation-defined registers are constants in the emulator",
-        ),
+        Tolerance {
+            visible: visible(GONE),
+            ..only_in_input(
+                Which::ImplementationDefined,
+                Category::Identification,
+                Condition::Always,
+                "implementation-defined registers are constants in the emulator",
+            )
+        },
         Tolerance {
             visible: visible(GONE),
             ..only_in_input(

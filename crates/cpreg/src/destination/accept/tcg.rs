@@ -72,7 +72,7 @@ const CONSTANT: [&str; 47] = [
 ];
 
 /// As [`CONSTANT`], for AArch32.
-const AARCH32_CONSTANT: [&str; 41] = [
+const AARCH32_CONSTANT: [&str; 40] = [
     "ACTLR",
     "ACTLR2",
     "ADFSR",
@@ -113,7 +113,6 @@ const AARCH32_CONSTANT: [&str; 41] = [
     "PMCEID3",
     "PMMIR",
     "RMR",
-    "TEEHBR",
 ];
 
 fn writable(acceptor: Acceptor, cpu: Cpu, id: RegisterId) -> Writable {

@@ -106,8 +106,8 @@ struct AdjustmentReport {
     vcpus: String,
     id: String,
     name: String,
-    from: String,
-    to: String,
+    from: Option<String>,
+    to: Option<String>,
     severity: &'static str,
     consent: String,
 }
@@ -282,14 +282,16 @@ fn visible(printing: Printing, change: &VisibleChange) -> Visible {
 }
 
 fn adjustment_report(printing: Printing, adjustment: &Adjustment) -> AdjustmentReport {
-    let name = printing.name(adjustment.register);
+    let id = adjustment.register;
+    let name = printing.name(id);
+    let value = |value: u64| printing.value(id, &value.into());
     AdjustmentReport {
         vcpus: adjustment.vcpus.to_string(),
-        id: raw(adjustment.register),
+        id: raw(id),
         consent: format!("--accept {name}"),
         name,
-        from: format!("{:#x}", adjustment.from),
-        to: format!("{:#x}", adjustment.to),
+        from: value(adjustment.from),
+        to: value(adjustment.to),
         severity: adjustment.severity.name(),
     }
 }

@@ -95,7 +95,13 @@ fn no_permission() {
         let permissions = fs::Permissions::from_mode(mode);
         fs::set_permissions(folder.path().join(name), permissions).expect("its owner may");
     };
-    fs::copy(env!("CARGO_BIN_EXE_cpreg"), folder.path().join("cpreg")).expect("a copy");
+    // A place that everybody reaches. Another process writes it: while this one did, a child that a test beside this one
+    // starts could hold it open, and what is open for writing cannot be started.
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
+        .current_dir(folder.path())
+        .status();
+    assert!(copied.expect("cp starts").success());
     mode("", 0o755);
     mode("vm", 0o000);
     mode("cpreg", 0o755);

@@ -94,7 +94,7 @@ fn secrets_are_lost_without_being_shown() {
         .find(|line| line.contains("APIAKEYLO_EL1"));
     let line = line.expect("the register");
     assert!(
-        line.starts_with("  ignored  APIAKEYLO_EL1  (secret)"),
+        line.starts_with("  ignored  APIAKEYLO_EL1 (secret)"),
         "{line}"
     );
 }

@@ -197,7 +197,7 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
                 printer.line(format_args!(
                     "  {}  only in {label}: {}{}",
                     styled(style::NAME, &row.key),
-                    content.describe(),
+                    content.describe(&row.key),
                     on_vcpus(diff, vcpus)
                 ));
             }
@@ -207,7 +207,7 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
     only(printer, "B", &diff.extensions_only_b);
     for row in &diff.extensions {
         for (vcpus, (a, b)) in &row.values {
-            let (a, b) = (a.describe(), b.describe());
+            let (a, b) = (a.describe(&row.key), b.describe(&row.key));
             let change = if a == b {
                 format!("differs ({a})")
             } else {

@@ -303,7 +303,7 @@ fn extensions(printer: &mut Printer, shown: &Shown<'_>) {
             let text = format!(
                 "  {}  {:<VALUE_COLUMN$}{}",
                 styled(style::NAME, format_args!("{name:<column$}")),
-                content.describe(),
+                content.describe(&row.key),
                 on_vcpus(shown, vcpus)
             );
             printer.line(text.trim_end());

@@ -215,6 +215,8 @@ proptest! {
         vcpus in 1u32..5,
         registers in 0u32..60,
         early: bool,
+        early_behind_start: bool,
+        snapshot: bool,
         postcopy: bool,
         description: bool,
         padding in prop_oneof![Just(0usize), 1usize..9000],
@@ -222,7 +224,7 @@ proptest! {
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..6),
     ) {
         let made = Made {
-            vcpus, registers, early, postcopy, description, padding, pages, payloads,
+            vcpus, registers, early, early_behind_start, snapshot, postcopy, description, padding, pages, payloads,
             ..Made::default()
         };
         let bytes = made.bytes();
@@ -230,7 +232,7 @@ proptest! {
         prop_assert_eq!(stream.cpus().len(), vcpus as usize);
         let both = *stream.opened() == Opened::BothWays;
         prop_assert_eq!(both, description && !postcopy);
-        let names = usize::from(early) + 2 * vcpus as usize + made.payloads.len() + 1;
+        let names = usize::from(early) + usize::from(early_behind_start) + 2 * vcpus as usize + made.payloads.len() + 1;
         prop_assert_eq!(stream.sections().len(), names);
         // Nothing changes, and each section's bytes are the ones that were put in.
         let unchanged = stream.changes_to(&stream.vm().unwrap()).unwrap();

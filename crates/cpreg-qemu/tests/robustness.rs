@@ -128,6 +128,8 @@ fn every_cut_of_made_up_streams() {
     for postcopy in [false, true] {
         let made = Made {
             early: true,
+            early_behind_start: true,
+            snapshot: !postcopy,
             postcopy,
             pages: 3,
             ..Made::default()

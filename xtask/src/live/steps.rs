@@ -4,7 +4,8 @@
 //!
 //! 1. the other loads the stream as it is: fails, but for the cases that are known to load;
 //! 2. `cpreg probe qemu` records the other QEMU, `cpreg check` must predict 1, in QEMU's words;
-//! 3. `cpreg convert` makes a stream for it: at once, or, where features differ, only with the consents that `check` advises;
+//! 3. `cpreg convert` makes a stream for it: at once, or, where the guest uses or reads something that changes, only with
+//!    the consents that `check` proposes and advises;
 //! 4. the other loads that, the guest goes on, both timers of every vCPU fire, and every difference it finds is
 //!    among the visible changes of `check`.
 
@@ -228,6 +229,9 @@ impl Bench {
     }
 }
 
+/// How many differences a failure lists: vCPUs usually differ in the same registers.
+const DIFFERENCES_SHOWN: usize = 30;
+
 /// Both timers of every vCPU must have fired, after the guest went on.
 fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
     if let Some((vcpu, which)) = findings.expired.first() {
@@ -250,9 +254,16 @@ fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Resu
     if lines.is_empty() {
         return Ok(());
     }
+    let shown = &lines[..lines.len().min(DIFFERENCES_SHOWN)];
+    let rest = lines.len() - shown.len();
+    let more = if rest > 0 {
+        format!("\n  and {rest} more")
+    } else {
+        String::new()
+    };
     Err(format!(
-        "the guest finds what nobody announced:\n  {}",
-        lines.join("\n  ")
+        "the guest finds what nobody announced:\n  {}{more}",
+        shown.join("\n  ")
     )
     .into())
 }

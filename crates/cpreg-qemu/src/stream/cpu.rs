@@ -29,6 +29,7 @@
 //!
 //! What the registers mean lives in `cpreg`; how a section is changed, in [`super::edit`].
 
+use std::fmt;
 use std::ops::Range;
 
 use cpreg::register::RegisterId;
@@ -89,7 +90,7 @@ pub(crate) fn subsection_version(name: &str) -> u32 {
 }
 
 /// One vCPU's section.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cpu {
     section: Section,
     bytes: Vec<u8>,
@@ -157,6 +158,17 @@ pub struct Tail {
     pub virtual_timer: u64,
     /// PSCI's power state: 0 on, 1 off, 2 being switched on.
     pub power_state: u8,
+}
+
+impl fmt::Debug for Cpu {
+    /// Without values: some are the guest's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpu")
+            .field("section", &self.section)
+            .field("registers", &self.count)
+            .field("subsections", &self.subsections)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Cpu {

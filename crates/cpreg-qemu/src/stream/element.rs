@@ -101,40 +101,40 @@ pub struct Section {
 
 /// A command to the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub(crate) struct Command {
     /// Which one.
-    pub code: CommandCode,
+    pub(crate) code: CommandCode,
     /// Its bytes, without the header of five bytes.
-    pub payload: Range<u64>,
+    pub(crate) payload: Range<u64>,
 }
 
 /// The number of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CommandCode(pub u16);
+pub(crate) struct CommandCode(pub(crate) u16);
 
 impl CommandCode {
     /// A return path will be used.
-    pub const OPEN_RETURN_PATH: Self = Self(1);
+    pub(crate) const OPEN_RETURN_PATH: Self = Self(1);
     /// The loader shall answer with the number given.
-    pub const PING: Self = Self(2);
+    pub(crate) const PING: Self = Self(2);
     /// Postcopy may follow: page sizes, or nothing if only bitmaps will be sent late.
-    pub const POSTCOPY_ADVISE: Self = Self(3);
+    pub(crate) const POSTCOPY_ADVISE: Self = Self(3);
     /// Pages will be asked for from now on.
-    pub const POSTCOPY_LISTEN: Self = Self(4);
+    pub(crate) const POSTCOPY_LISTEN: Self = Self(4);
     /// The guest shall run.
-    pub const POSTCOPY_RUN: Self = Self(5);
+    pub(crate) const POSTCOPY_RUN: Self = Self(5);
     /// Pages sent before are stale.
-    pub const POSTCOPY_RAM_DISCARD: Self = Self(6);
+    pub(crate) const POSTCOPY_RAM_DISCARD: Self = Self(6);
     /// A stream of device state follows, of the length given.
-    pub const PACKAGED: Self = Self(7);
+    pub(crate) const PACKAGED: Self = Self(7);
     /// COLO begins; until 10.1.
-    pub const ENABLE_COLO: Self = Self(8);
+    pub(crate) const ENABLE_COLO: Self = Self(8);
     /// An interrupted postcopy goes on.
-    pub const POSTCOPY_RESUME: Self = Self(9);
+    pub(crate) const POSTCOPY_RESUME: Self = Self(9);
     /// The loader shall send its bitmap of received pages.
-    pub const RECV_BITMAP: Self = Self(10);
+    pub(crate) const RECV_BITMAP: Self = Self(10);
     /// The guest has been stopped; 10.0 and later.
-    pub const SWITCHOVER_START: Self = Self(11);
+    pub(crate) const SWITCHOVER_START: Self = Self(11);
 
     /// Whether QEMU takes `length` bytes for this command.
     pub(crate) fn takes(self, length: u16) -> bool {
@@ -262,7 +262,7 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
             ErrorKind::LibvirtImage,
             "a save image of libvirt: the stream is inside it, perhaps compressed",
         )
-        .hint("use the stream that is inside (virsh save-image-define changes only the XML around it)"));
+        .hint("restore it with libvirt where it was saved, and migrate the VM to a file"));
     }
     if magic.starts_with(b"QFI\xfb") {
         return Err(wrong(

@@ -16,6 +16,8 @@ use crate::error::{Error, Within};
 
 /// More live sections than any machine has: RAM, bitmaps, a VFIO device each.
 const MOST_LIVE: usize = 4096;
+/// Early sections are a hundred bytes each; RAM follows, in which nothing must be searched.
+const MOST_EARLY: u64 = 1 << 20;
 /// More commands than any migration takes; RECV_BITMAP and PING may come often.
 const MOST_COMMANDS: usize = 1 << 20;
 
@@ -31,6 +33,7 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<Layout, Error> {
             ..Layout::default()
         },
         ram_id: None,
+        live_open: false,
         ram_open: false,
         commands: 0,
     };
@@ -45,6 +48,8 @@ struct Front {
     layout: Layout,
     ram: Ram,
     ram_id: Option<u32>,
+    /// Live sections go on: no early section can stand here.
+    live_open: bool,
     /// RAM has begun and not ended.
     ram_open: bool,
     commands: usize,
@@ -128,6 +133,7 @@ impl Front {
             ));
         };
         let name = live.name.clone();
+        self.live_open = true;
         self.payload(cursor, &name, id)?;
         if kind == END && self.ram_id == Some(id) {
             self.ram_open = false;
@@ -149,19 +155,23 @@ impl Front {
         start: u64,
         package: bool,
     ) -> Result<(), Error> {
-        if self.ram_open && !package {
-            return Err(Error::malformed(
-                start,
-                "a device's section in the middle of RAM",
-            ));
-        }
+        // An early section stands before the pages; all others stand behind them. Only a background
+        // snapshot does not end RAM: its device sections go on up to EOF.
+        let early = !self.live_open;
+        let snapshot = self.ram_open && self.live_open && !package;
         let live: Vec<u32> = self.layout.live.iter().map(|live| live.id).collect();
         let surroundings = Surroundings {
             live: &live,
-            early: self.ram_id.is_none(),
+            early,
             package,
+            last: snapshot,
         };
-        let (sections, next) = full_sections(cursor.source(), start, cursor.end(), &surroundings)?;
+        let end = if early && !package {
+            cursor.end().min(start.saturating_add(MOST_EARLY))
+        } else {
+            cursor.end()
+        };
+        let (sections, next) = full_sections(cursor.source(), start, end, &surroundings)?;
         for section in &sections {
             if self.layout.sections.iter().any(|it| it.id == section.id) {
                 return Err(Error::malformed(

@@ -6,7 +6,7 @@
 //! | `block` | u64 words with flags in bits 0 to 8, the last has EOS; names and 1 MiB blocks | `migration/block.c`, 5.2 to 9.0 |
 //! | `vfio` | u64 tags, DATA with a length, CONFIG with none | `hw/vfio/migration.c`, 5.2 to 11.x |
 //!
-//! None of them is in the recorded streams; the layouts are those of the sources.
+//! Seen: `dirty-bitmap` in a stream of 10.0. The other layouts are those of the sources.
 
 use super::cursor::Cursor;
 use super::element::FOOTER;

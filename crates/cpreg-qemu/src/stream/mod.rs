@@ -51,7 +51,7 @@ use std::ops::Range;
 
 pub use cpu::{Cpu, Head, Subsection, Tail};
 pub use edit::{CpuEdit, ExtensionChange};
-pub use element::{Command, CommandCode, Configuration, Section, SectionKind};
+pub use element::{Configuration, Section, SectionKind};
 #[cfg(unix)]
 pub use in_place::{Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};

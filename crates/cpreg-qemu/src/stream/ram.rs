@@ -1,8 +1,8 @@
 //! The `ram` section, version 4: block list, page records, mapped-ram.
 //!
-//! Read from QEMU's `migration/ram.c`, v5.2 to 11.x; seen: ZERO, PAGE, XBZRLE, EOS, MULTIFD_FLUSH,
-//! CONTINUE and mapped-ram in streams of 5.2, 7.2, 10.0 and 11.1, COMPRESS_PAGE and the block
-//! list's optional fields in the sources only.
+//! Read from QEMU's `migration/ram.c`, v5.2 to 11.x. Seen in streams: ZERO, PAGE, EOS, CONTINUE of
+//! 5.2, 7.2, 10.0 and 11.1; XBZRLE of 7.2 and 10.0; COMPRESS_PAGE of 5.2 and 7.2; addresses and
+//! mapped-ram of 10.0. Only in the sources: MULTIFD_FLUSH, page sizes in the block list.
 //!
 //! A record is a u64 whose bits below the target page size are flags:
 //!

@@ -3,18 +3,29 @@
 //! What is replaced, and by what, is made in [`super::edit`]; how it reaches a file lives in
 //! [`super::write`] and [`super::in_place`].
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 
 use super::source::ReadAt;
 
 /// A stretch of the old file and what takes its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Replacement {
     /// Where the old bytes stand.
     pub range: Range<u64>,
     /// The new bytes; they may be more or fewer.
     pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Replacement {
+    /// Without content: it may be the guest's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replacement")
+            .field("range", &self.range)
+            .field("length", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Replacements that turn one stream into another: ascending, none touching another.
@@ -125,8 +136,8 @@ pub struct Edited<'e> {
     length: u64,
 }
 
-impl std::fmt::Debug for Edited<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Edited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edited")
             .field("length", &self.length)
             .finish_non_exhaustive()

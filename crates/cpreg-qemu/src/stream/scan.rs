@@ -5,8 +5,8 @@
 //! run, the section ends there. The first such place is taken; a later one is tried when the chain
 //! behind the first breaks. `cpu` sections are not searched but measured.
 //!
-//! Nothing before the end of RAM is searched but early sections, whose neighbours are known: guest
-//! memory can hold anything. Device state can too, to some extent: a guest that knows its section's
+//! Nothing before the end of RAM is searched but early sections, whose neighbours are known, and the
+//! sections of a background snapshot, whose RAM has no end: guest memory can hold anything. Device state can too, to some extent: a guest that knows its section's
 //! number could make one section look like two. Opening from the end is not fooled by that, and
 //! comparing both ways shows it.
 
@@ -28,8 +28,10 @@ const MOST_VERSION: u32 = 0xffff;
 pub(crate) struct Surroundings<'a> {
     /// The live sections that have begun.
     pub(crate) live: &'a [u32],
-    /// RAM has not begun: START may follow.
+    /// No part of a live section has come yet: START may follow.
     pub(crate) early: bool,
+    /// Nothing but EOF may follow.
+    pub(crate) last: bool,
     /// The run stands in a package: its end may follow, and EOF may not.
     pub(crate) package: bool,
 }
@@ -154,6 +156,7 @@ impl Scan<'_> {
 
     fn element(&self, cursor: &mut Cursor<'_>, frames: &[Frame]) -> Result<Next, Error> {
         let start = cursor.position();
+        let last = self.surroundings.last;
         let fits = match cursor.u8()? {
             FULL => {
                 let header = section_header(cursor)?;
@@ -173,11 +176,11 @@ impl Scan<'_> {
                 return Ok(Next::Section(header, cursor.position()));
             }
             START => self.surroundings.early && section_header(cursor)?.version <= MOST_VERSION,
-            PART | END => {
+            PART | END if !last => {
                 let id = cursor.be32()?;
                 self.surroundings.live.contains(&id)
             }
-            COMMAND => {
+            COMMAND if !last => {
                 let code = CommandCode(cursor.be16()?);
                 let length = cursor.be16()?;
                 code.takes(length)
@@ -371,6 +374,7 @@ mod tests {
         let surroundings = Surroundings {
             live: &[2],
             early: false,
+            last: false,
             package: false,
         };
         let (sections, at) = full_sections(&bytes, 0, bytes.len() as u64, &surroundings)?;

@@ -242,7 +242,8 @@ fn read_front(
                     ram.postcopy = true;
                 }
             }
-            FULL if layout.live.is_empty() && early < description.devices.len() => {
+            // Early sections stand before RAM or just behind its START.
+            FULL if early < description.devices.len() => {
                 let device = &description.devices[early];
                 let end = section_end(device, start);
                 if end > cursor.end() {

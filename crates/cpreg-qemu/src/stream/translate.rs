@@ -127,7 +127,7 @@ fn vcpu(cpu: &Cpu) -> Result<Vcpu, Error> {
 
 /// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
 ///
-/// From 8.2 on the last 68 of these hold two flags more; they are no concern here.
+/// In 10.0 the last 68 of these hold two flags more (in 7.2 they do not); they are no concern here.
 pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
     let start = section.payload.start;
     if section.payload.end - start < 4 + 32 {

@@ -9,12 +9,20 @@ use super::index;
 
 /// What the stream to make shall hold.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing a stream can have"
+)]
 pub struct Made {
     pub vcpus: u32,
     /// Registers of each vCPU.
     pub registers: u32,
     /// A section before RAM.
     pub early: bool,
+    /// A section between RAM's block list and its pages.
+    pub early_behind_start: bool,
+    /// RAM without an end.
+    pub snapshot: bool,
     /// Device state in a package, RAM going on behind it, no description.
     pub postcopy: bool,
     pub description: bool,
@@ -34,6 +42,8 @@ impl Default for Made {
             vcpus: 2,
             registers: 20,
             early: false,
+            early_behind_start: false,
+            snapshot: false,
             postcopy: false,
             description: true,
             padding: 0,
@@ -168,6 +178,10 @@ impl Made {
         }
         ram.extend(16u64.to_be_bytes());
         section(&mut before, 1, 2, "ram", (0, 4), &ram);
+        if self.early_behind_start {
+            section(&mut before, 4, 91, "0000:00:01.0/early", (0, 1), &[0; 100]);
+            described.push(device("0000:00:01.0/early", 0, 100));
+        }
         before.extend([2, 0, 0, 0, 2]);
         if self.pages > 0 {
             // A page of zeros names the block for those that follow.
@@ -192,7 +206,9 @@ impl Made {
             behind.extend(end);
             behind.push(0);
         } else {
-            behind.extend(end);
+            if !self.snapshot {
+                behind.extend(end);
+            }
             behind.extend(devices);
             behind.push(0);
             if self.description {

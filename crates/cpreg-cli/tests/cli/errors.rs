@@ -127,10 +127,40 @@ fn bad_usage() {
 
 #[test]
 fn help_is_an_answer() {
-    for command in [&[][..], &["show"], &["check"], &["diff"], &["tolerances"]] {
+    for command in [
+        &[][..],
+        &["show"],
+        &["check"],
+        &["diff"],
+        &["tolerances"],
+        &["convert"],
+        &["probe", "qemu"],
+    ] {
         let run = cpreg_in(Path::new("."), &[command, &["--help"]].concat());
         assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
         let name = command.first().unwrap_or(&"cpreg");
         assert_snapshot!(format!("help_{name}"), run);
     }
+}
+
+#[test]
+fn a_qemu_that_cannot_be_probed() {
+    let folder = folder_with("not-a-program", b"");
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let missing = [
+        "probe",
+        "qemu",
+        "-o",
+        "there.json",
+        "--",
+        "./no-such-qemu",
+        "-M",
+        "virt",
+    ];
+    assert_snapshot!("error_probe_missing", run(&missing));
+    let refused = ["probe", "qemu", "--", "./not-a-program", "-M", "virt"];
+    assert_snapshot!("error_probe_not_a_program", run(&refused));
+    assert_snapshot!("error_probe_another", run(&["probe", "qemu", "--", "true"]));
+    assert_snapshot!("usage_probe", run(&["probe", "qemu"]));
+    assert!(!folder.path().join("there.json").exists());
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`run`] | nothing: starts the command and puts down what it did |
 //! | [`made`] | nothing: inputs that are made for a test |
-//! | [`check`], [`consents`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
+//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`output`] | colour, secrets, closed pipes |
@@ -13,6 +13,7 @@
 
 mod check;
 mod consents;
+mod convert;
 mod diff;
 mod errors;
 mod json;

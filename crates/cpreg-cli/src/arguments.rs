@@ -161,6 +161,7 @@ pub(crate) struct Diff {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the option is --tolerances")]
 pub(crate) struct Tolerances {
     /// Only entries about this register; may be given several times.
     #[arg(value_name = "REG")]

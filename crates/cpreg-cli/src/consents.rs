@@ -44,7 +44,10 @@ pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, 
             Some(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
-            None => consents.accept.push(register(text, naming)?),
+            None => consents.accept.push(
+                register(text, naming)
+                    .map_err(|failure| failure.hint("severities are low, medium, high"))?,
+            ),
         }
     }
     Ok(consents)
@@ -62,6 +65,26 @@ pub(crate) fn tolerances(files: &[PathBuf]) -> Result<Tolerances, Failure> {
 /// A register by any of its spellings.
 pub(crate) fn register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
     RegisterId::parse_in(text, naming).map_err(|error| misspelt(text, error))
+}
+
+/// A register's field, `REG.FIELD`.
+pub(crate) fn field(text: &str, naming: Naming) -> Result<RegisterField, Failure> {
+    let Some((name, field)) = text.split_once('.') else {
+        return Err(Failure::new(format!("`{text}` names no field")).hint("write it as REG.FIELD"));
+    };
+    let id = register(name, naming)?;
+    RegisterField::parse_in(text, naming).map_err(|error| {
+        let failure = Failure::new(format!("`{text}` names no field")).because(error);
+        let fields: Vec<_> = id.fields().iter().map(|field| field.name()).collect();
+        if fields.is_empty() || field.starts_with('[') {
+            failure.hint(format!(
+                "bits are fields too: {}.[3:0]",
+                id.display_in(naming)
+            ))
+        } else {
+            failure.hint(format!("the register's fields: {}", fields.join(", ")))
+        }
+    })
 }
 
 fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
@@ -115,14 +138,15 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
         Failure::new(format!("--set {text}: a value is missing"))
             .hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1")
     })?;
-    if let Ok(id) = RegisterId::parse_in(name, naming) {
+    if !name.contains('.') {
+        let id = register(name, naming)?;
         return Ok(Set {
             register: id,
             mask: u64::MAX,
             value: value_of(id, value)?,
         });
     }
-    let field = RegisterField::parse_in(name, naming).map_err(|error| misspelt(name, error))?;
+    let field = field(name, naming)?;
     let wanted = field.value_named(value).map_or_else(|| number(value), Ok)?;
     let inserted = field.field.insert(0, wanted).ok_or_else(|| {
         Failure::new(format!(
@@ -168,17 +192,14 @@ struct When {
 
 fn file(path: &Path) -> Result<Vec<Tolerance>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
-    let malformed = || Failure::new(format!("{} holds no tolerances", path.display()));
-    let file: FileOfTolerances =
-        toml::from_str(&text).map_err(|error| malformed().because(error))?;
-    let entries = file.tolerance.into_iter().enumerate();
+    let file: FileOfTolerances = toml::from_str(&text).map_err(|error| {
+        Failure::new(format!("{} is no file of tolerances", path.display())).because(error)
+    })?;
+    let entries = file.tolerance.into_iter().zip(1..);
     entries
-        .map(|(number, entry)| {
-            entry.read().map_err(|failure| {
-                malformed()
-                    .hint(format!("look at entry {} of the file", number + 1))
-                    .because(failure)
-            })
+        .map(|(entry, number)| {
+            let place = format!("{}, entry {number}", path.display());
+            entry.read().map_err(|failure| failure.within(place))
         })
         .collect()
 }

@@ -52,6 +52,24 @@ impl Failure {
         self
     }
 
+    /// An error of a stream, whose advice becomes a hint.
+    pub(crate) fn because_of_stream(self, error: cpreg_qemu::Error) -> Self {
+        match error.advice().map(str::to_owned) {
+            Some(advice) => Self {
+                cause: Some(without_advice(&error, &advice).into()),
+                ..self
+            }
+            .hint(advice),
+            None => self.because(error),
+        }
+    }
+
+    /// Says where it went wrong before what went wrong.
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -89,7 +107,7 @@ impl Failure {
         let mut causes = Vec::new();
         let mut next: Option<&dyn Error> = self.cause.as_ref().map(|cause| &**cause as &dyn Error);
         while let Some(cause) = next {
-            let text = cause.to_string();
+            let text = cause.to_string().trim_end().to_owned();
             // Some errors repeat their source in their own message.
             if !causes.iter().any(|other: &String| other.contains(&text)) {
                 causes.push(text);
@@ -98,6 +116,15 @@ impl Failure {
         }
         causes
     }
+}
+
+/// What a stream's error says without the advice at its end.
+fn without_advice(error: &cpreg_qemu::Error, advice: &str) -> String {
+    let text = error.to_string();
+    let shorter = text
+        .strip_suffix(advice)
+        .and_then(|text| text.strip_suffix("; "));
+    shorter.unwrap_or(&text).to_owned()
 }
 
 impl fmt::Display for Failure {

@@ -88,12 +88,7 @@ impl Input {
 }
 
 fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
-    let advice = error.advice().map(str::to_owned);
-    let failure = Failure::new(format!("cannot read {}", path.display())).because(error);
-    match advice {
-        Some(advice) => failure.hint(advice),
-        None => failure,
-    }
+    Failure::new(format!("cannot read {}", path.display())).because_of_stream(error)
 }
 
 fn profile(file: &File, path: &Path, length: u64) -> Result<Profile, Failure> {

@@ -45,6 +45,7 @@ impl Printer {
     }
 
     /// A line beside the answer.
+    #[expect(clippy::unused_self, reason = "who has the printer may print")]
     pub(crate) fn note(&self, text: impl Display) {
         // Nobody is left to be told if this fails.
         let _ = writeln!(stderr(), "{}: {text}", styled(style::ASIDE, "note"));
@@ -63,6 +64,7 @@ impl Printer {
             .map_err(|error| Failure::new("cannot write to standard output").because(error))
     }
 
+    #[expect(clippy::unused_self, reason = "who has the printer may print")]
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut stderr = stderr();
         let _ = writeln!(stderr, "{}: {failure}", styled(style::BAD, "error"));

@@ -56,8 +56,8 @@ pub(crate) fn answer<'a>(
         && here != there
     {
         return Err(Failure::new(format!(
-            "{} is a VM of QEMU's {here}, and {} runs {there}",
-            source.path.display(),
+            "{} ran under {here}, and {} is a destination under {there}",
+            source.name(),
             named.destination.name
         ))
         .hint("a VM moves only between hosts that execute it the same way"));

@@ -118,12 +118,7 @@ fn in_order(vm: &Vm) -> Vm {
 }
 
 fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {
-    let advice = error.advice().map(str::to_owned);
-    let failure = Failure::new(format!("cannot {what} {}", path.display())).because(error);
-    match advice {
-        Some(advice) => failure.hint(advice),
-        None => failure,
-    }
+    Failure::new(format!("cannot {what} {}", path.display())).because_of_stream(error)
 }
 
 fn new_file(
@@ -136,7 +131,13 @@ fn new_file(
         overwrite: arguments.force,
         ..WriteOptions::default()
     };
-    write_new(&source.file, edit, target, options).map_err(|error| failed("write", target, error))
+    write_new(&source.file, edit, target, options).map_err(|error| {
+        if !arguments.force && target.is_file() {
+            return Failure::new(format!("{} is there already", target.display()))
+                .hint("give another name, or replace it with --force");
+        }
+        failed("write", target, error)
+    })
 }
 
 fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {

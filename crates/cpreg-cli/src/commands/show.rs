@@ -1,6 +1,6 @@
 //! `cpreg show FILE`: what a stream or profile holds.
 
-use cpreg::register::{Naming, RegisterField, RegisterId};
+use cpreg::register::Naming;
 
 use crate::arguments::{self, Format};
 use crate::consents;
@@ -70,20 +70,12 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
 
 /// A register by any of its spellings, or REG.FIELD.
 fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
-    if let Ok(id) = RegisterId::parse_in(text, naming) {
-        return Ok(Wanted { id, field: None });
-    }
-    let Some((register, field)) = text.split_once('.') else {
+    if !text.contains('.') {
         return consents::register(text, naming).map(|id| Wanted { id, field: None });
-    };
-    let id = consents::register(register, naming)?;
-    let field = RegisterField::parse_in(text, naming).map_err(|_| {
-        let name = id.display_in(naming);
-        Failure::new(format!("{name} has no field `{field}`"))
-            .hint(format!("`--register {name}` shows the fields it has"))
-    })?;
+    }
+    let field = consents::field(text, naming)?;
     Ok(Wanted {
-        id,
+        id: field.id,
         field: Some(field.field),
     })
 }

@@ -1,5 +1,6 @@
 //! `cpreg tolerances`: the table, printed.
 
+use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Which};
 use serde::Serialize;
@@ -203,7 +204,7 @@ fn report(number: usize, entry: &Tolerance) -> Entry {
     Entry {
         number,
         registers: names(&entry.registers),
-        accelerator: entry.accelerator.map(|accelerator| accelerator.name()),
+        accelerator: entry.accelerator.map(Accelerator::name),
         category: entry.category.name(),
         difference: entry.difference.name(),
         handling: handling(entry.handling),

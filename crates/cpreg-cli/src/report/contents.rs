@@ -131,9 +131,9 @@ impl From<&vm::Content> for ExtensionContent {
 
 impl ExtensionContent {
     /// The number, or how many bytes: what they say only QEMU knows.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn describe(&self, name: &str) -> String {
         match self {
-            Self::Number(u64::MAX) => "idle".to_owned(),
+            Self::Number(u64::MAX) if name == vm::Extension::WFXT_TIMER => "idle".to_owned(),
             Self::Number(number) => format!("{number:#x}"),
             Self::Bytes(bytes) if bytes.len() == 1 => "1 byte".to_owned(),
             Self::Bytes(bytes) => format!("{} bytes", bytes.len()),

@@ -1,5 +1,6 @@
 //! The JSON of `check`, schema `cpreg.check/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
+use cpreg::destination::Accelerator;
 use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, Verdict, VisibleChange};
 use cpreg::vm::Content;
 use serde::Serialize;
@@ -106,8 +107,8 @@ struct AdjustmentReport {
     vcpus: String,
     id: String,
     name: String,
-    from: String,
-    to: String,
+    from: Option<String>,
+    to: Option<String>,
     severity: &'static str,
     consent: String,
 }
@@ -150,20 +151,14 @@ fn document(answer: &Answer<'_>) -> Report {
             name: answer.source.name.clone(),
             machine: answer.source.machine.clone(),
             vcpus: answer.source.vcpus,
-            accelerator: answer
-                .source
-                .accelerator
-                .map(|accelerator| accelerator.name()),
+            accelerator: answer.source.accelerator.map(Accelerator::name),
             run_state: answer.source.run_state.clone(),
             opened: answer.source.opened.clone(),
         },
         destination: DestinationReport {
             name: answer.destination.name.clone(),
             evidence: answer.evidence,
-            accelerator: answer
-                .destination
-                .accelerator
-                .map(|accelerator| accelerator.name()),
+            accelerator: answer.destination.accelerator.map(Accelerator::name),
             loader: answer.destination.loader.map(|loader| loader.to_string()),
             vcpus: answer.destination.vcpus.len(),
         },
@@ -282,14 +277,16 @@ fn visible(printing: Printing, change: &VisibleChange) -> Visible {
 }
 
 fn adjustment_report(printing: Printing, adjustment: &Adjustment) -> AdjustmentReport {
-    let name = printing.name(adjustment.register);
+    let id = adjustment.register;
+    let name = printing.name(id);
+    let value = |value: u64| printing.value(id, &value.into());
     AdjustmentReport {
         vcpus: adjustment.vcpus.to_string(),
-        id: raw(adjustment.register),
+        id: raw(id),
         consent: format!("--accept {name}"),
         name,
-        from: format!("{:#x}", adjustment.from),
-        to: format!("{:#x}", adjustment.to),
+        from: value(adjustment.from),
+        to: value(adjustment.to),
         severity: adjustment.severity.name(),
     }
 }

@@ -6,7 +6,7 @@ use cpreg::plan::{
     VcpuSet, Verdict, VisibleChange,
 };
 use cpreg::register::Value;
-use cpreg::vm::Content;
+use cpreg::vm::{Content, Extension};
 
 use super::check::{Answer, SCOPE, meaning};
 use super::value::{advice, field_changes};
@@ -98,9 +98,7 @@ fn decisions(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     let (ignored, others): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .partition(|(_, decision)| decision.action == Action::Ignore);
-    for (vcpus, decision) in others {
-        print_decision(printer, answer, vcpus, decision);
-    }
+    print_decisions(printer, answer, &others);
     print_ignored(printer, answer, &ignored);
     let extensions = answer.check.plan.extensions();
     for (vcpus, decision) in &extensions {
@@ -174,6 +172,54 @@ fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
     }
 }
 
+/// What is decided alike for one reason stands together: a line for each register, then why and what to do.
+fn print_decisions(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+    struct Group<'a> {
+        weight: u8,
+        reason: String,
+        advice: Option<String>,
+        rows: Vec<&'a (VcpuSet, &'a Decision)>,
+    }
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for row in rows {
+        let decision = row.1;
+        let certainty = match decision.knowledge {
+            Knowledge::Inferred => " (inferred)",
+            Knowledge::Proven | Knowledge::Unknown => "",
+        };
+        let stands_in_the_way = matches!(decision.action, Action::Refuse | Action::Undecided);
+        let group = Group {
+            weight: weight(&decision.action),
+            reason: format!("{}{certainty}", decision.reason.display(answer.tolerances)),
+            advice: stands_in_the_way
+                .then(|| advice(decision, answer.tolerances))
+                .flatten(),
+            rows: vec![row],
+        };
+        let alike = |other: &&mut Group<'_>| {
+            (other.weight, &other.reason, &other.advice)
+                == (group.weight, &group.reason, &group.advice)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(other) => other.rows.push(row),
+            None => groups.push(group),
+        }
+    }
+    for group in groups {
+        for (vcpus, decision) in group.rows {
+            print_decision(printer, answer, vcpus, decision);
+        }
+        printer.line(format_args!("           {}", group.reason));
+        if let Some(advice) = group.advice {
+            printer.line(format_args!(
+                "           {}: {advice}",
+                styled(style::HINT, "do")
+            ));
+        }
+    }
+}
+
+/// A decision's line, and which fields stand in the way.
 fn print_decision(
     printer: &mut Printer,
     answer: &Answer<'_>,
@@ -206,14 +252,6 @@ fn print_decision(
         on_vcpus(answer, vcpus),
         styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
     ));
-    let certainty = match decision.knowledge {
-        Knowledge::Inferred => " (inferred)",
-        Knowledge::Proven | Knowledge::Unknown => "",
-    };
-    printer.line(format_args!(
-        "           {}{certainty}",
-        decision.reason.display(answer.tolerances)
-    ));
     let differing = match (&decision.action, &decision.source, &decision.host) {
         (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source
             .as_u64()
@@ -227,23 +265,16 @@ fn print_decision(
         .proposed
         .iter()
         .any(|adjustment| adjustment.register == id);
+    let secret = id.is_secret() && !answer.printing.secrets;
     // A proposal shows the fields.
-    if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed) {
-        printer.line(format_args!("           {}", fields.join(", ")));
-    }
-    if matches!(decision.action, Action::Refuse | Action::Undecided)
-        && let Some(advice) = advice(decision, answer.tolerances)
-    {
-        printer.line(format_args!(
-            "           {}: {advice}",
-            styled(style::HINT, "do")
-        ));
+    if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed && !secret) {
+        printer.line(format_args!("             {}", fields.join(", ")));
     }
 }
 
 /// What is ignored for one reason stands together.
 fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
-    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    let mut reasons: Vec<(String, Vec<(String, String)>)> = Vec::new();
     for (vcpus, decision) in rows {
         let id = decision.register;
         let value = decision
@@ -251,10 +282,9 @@ fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, 
             .as_ref()
             .map(|value| answer.printing.describe(id, value))
             .unwrap_or_default();
-        let text = format!(
-            "{} {value}{}",
-            styled(style::NAME, answer.printing.name(id)),
-            on_vcpus(answer, vcpus)
+        let text = (
+            answer.printing.name(id),
+            format!(" {value}{}", on_vcpus(answer, vcpus)),
         );
         let reason = decision.reason.display(answer.tolerances).to_string();
         match reasons.iter_mut().find(|(other, _)| *other == reason) {
@@ -263,13 +293,39 @@ fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, 
         }
     }
     for (reason, texts) in reasons {
-        printer.line(format_args!(
-            "  {}  {}",
-            styled(style::GOOD, "ignored"),
-            texts.join(", ")
-        ));
+        let mut begin = format!("  {}  ", styled(style::GOOD, "ignored"));
+        for line in wrapped(&texts) {
+            printer.line(format_args!("{begin}{line}"));
+            begin = " ".repeat(11);
+        }
         printer.line(format_args!("           {reason}"));
     }
+}
+
+/// Names with what is said of them, commas between, in lines of at most this many columns where that is possible.
+fn wrapped(texts: &[(String, String)]) -> Vec<String> {
+    const COLUMNS: usize = 100;
+    let mut lines: Vec<String> = Vec::new();
+    let mut column = COLUMNS;
+    for (name, said) in texts {
+        let width = name.len() + said.len() + ", ".len();
+        let text = format!("{}{said}", styled(style::NAME, name));
+        match lines.last_mut() {
+            Some(line) if column + width <= COLUMNS => {
+                line.push_str(", ");
+                line.push_str(&text);
+                column += width;
+            }
+            last => {
+                if let Some(line) = last {
+                    line.push(',');
+                }
+                lines.push(text);
+                column = width;
+            }
+        }
+    }
+    lines
 }
 
 fn print_extension(
@@ -287,6 +343,7 @@ fn print_extension(
         _ => "copied ".to_owned(),
     };
     let content = |content: &Content| match content {
+        Content::Number(u64::MAX) if decision.name == Extension::WFXT_TIMER => "idle".to_owned(),
         Content::Number(number) => format!("{number:#x}"),
         Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
     };

@@ -44,8 +44,8 @@ pub(crate) struct Diff<'a> {
     pub(crate) extensions_only_b: Vec<ExtensionRow>,
     pub(crate) extensions: Vec<Row<Cow<'static, str>, (ExtensionContent, ExtensionContent)>>,
     pub(crate) left_out: LeftOut,
-    /// How many registers both have.
-    pub(crate) in_both: usize,
+    /// How many registers both have, with values that were compared.
+    pub(crate) compared: usize,
 }
 
 /// A core register: its place among them, its name and id.
@@ -85,7 +85,7 @@ impl<'a> Diff<'a> {
             extensions_only_b: Vec::new(),
             extensions: Vec::new(),
             left_out: LeftOut::default(),
-            in_both: 0,
+            compared: 0,
         };
         diff.left_out.vcpus = a.vcpus().len().abs_diff(b.vcpus().len());
         diff.compare_registers(accelerators);
@@ -152,7 +152,10 @@ impl<'a> Diff<'a> {
             }
         }
         self.values = rows(differing);
-        self.in_both = in_both.len();
+        self.compared = in_both
+            .difference(&left_out)
+            .filter(|id| !unknown.contains(id))
+            .count();
         self.left_out.registers += left_out.len();
         self.left_out.unknown = unknown.len();
     }

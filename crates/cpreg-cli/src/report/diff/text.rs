@@ -23,9 +23,9 @@ pub(crate) fn print(printer: &mut Printer, diff: &Diff<'_>) {
 fn head(printer: &mut Printer, diff: &Diff<'_>) {
     if diff.is_equal() {
         printer.line(format_args!(
-            "{}: {} of {} compared",
+            "{}: {} of {}",
             styled(style::GOOD, "equal"),
-            counted(diff.in_both, "register"),
+            counted(diff.compared, "register"),
             counted(diff.vcpus(), "vCPU"),
         ));
     } else {
@@ -197,7 +197,7 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
                 printer.line(format_args!(
                     "  {}  only in {label}: {}{}",
                     styled(style::NAME, &row.key),
-                    content.describe(),
+                    content.describe(&row.key),
                     on_vcpus(diff, vcpus)
                 ));
             }
@@ -207,7 +207,7 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
     only(printer, "B", &diff.extensions_only_b);
     for row in &diff.extensions {
         for (vcpus, (a, b)) in &row.values {
-            let (a, b) = (a.describe(), b.describe());
+            let (a, b) = (a.describe(&row.key), b.describe(&row.key));
             let change = if a == b {
                 format!("differs ({a})")
             } else {
@@ -238,7 +238,7 @@ fn left_out(printer: &mut Printer, diff: &Diff<'_>) {
             ));
         }
         lines.push(format!(
-            "left out: {} with other values, as guests change them; --all lists them",
+            "left out: {} that differ, as guests change them; --all lists them",
             what.join(" and ")
         ));
     }

@@ -303,7 +303,7 @@ fn extensions(printer: &mut Printer, shown: &Shown<'_>) {
             let text = format!(
                 "  {}  {:<VALUE_COLUMN$}{}",
                 styled(style::NAME, format_args!("{name:<column$}")),
-                content.describe(),
+                content.describe(&row.key),
                 on_vcpus(shown, vcpus)
             );
             printer.line(text.trim_end());
@@ -324,30 +324,29 @@ fn registers(printer: &mut Printer, shown: &Shown<'_>, rows: Vec<&RegisterRow>) 
 
 fn register(printer: &mut Printer, shown: &Shown<'_>, row: &RegisterRow, column: usize) {
     let id = row.key;
-    for (number, (vcpus, value)) in row.values.iter().enumerate() {
-        let name = if number == 0 {
-            shown.printing.name(id)
+    let mut follows = false;
+    for (vcpus, value) in &row.values {
+        let known = value.as_ref().and_then(Value::as_u64);
+        let decoded = known
+            .filter(|_| shown.printing.secrets || !id.is_secret())
+            .map(|value| shown.fields_of(id, value))
+            .unwrap_or_default();
+        // Below its first value a register need not be named again, unless fields stand between.
+        let (name, behind) = if follows {
+            (String::new(), " ".repeat(ID_COLUMN))
         } else {
-            String::new()
+            (shown.printing.name(id), aside_id(id))
         };
+        follows = decoded.is_empty();
         let (text, means) = value_and_meaning(shown, id, value.as_ref());
         let means = means.map(|means| format!("  {means}")).unwrap_or_default();
-        let behind = if number == 0 {
-            aside_id(id)
-        } else {
-            " ".repeat(ID_COLUMN)
-        };
         let line = format!(
             "  {}  {text:<VALUE_COLUMN$}  {behind}{}{means}",
             styled(style::NAME, format_args!("{name:<column$}")),
             on_vcpus(shown, vcpus),
         );
         printer.line(line.trim_end());
-        let known = value.as_ref().and_then(Value::as_u64);
-        let visible = known.filter(|_| shown.printing.secrets || !id.is_secret());
-        if let Some(value) = visible {
-            fields(printer, &shown.fields_of(id, value));
-        }
+        fields(printer, &decoded);
     }
 }
 

@@ -1,0 +1,148 @@
+//! What the user decides: `--accept`, `--set`, `--ignore`, `--hide`, `--tolerances`; and how it can be misspelt.
+
+use insta::assert_snapshot;
+
+use crate::made::folder_with;
+use crate::run::{
+    KVM_6_12, KVM_6_16, KVM_7_3_MAX, Run, TCG_10_0, TCG_11_1, command, cpreg, streams,
+};
+
+/// PSCI 1.3 into a kernel that is only known to take 1.1.
+fn check(consents: &[&str]) -> Run {
+    let arguments = [&["check", KVM_6_16, KVM_6_12], consents].concat();
+    cpreg(&arguments)
+}
+
+/// Everything but what loaders do on their own, which consents do not change.
+fn plan(run: &Run) -> String {
+    let text = run.to_string();
+    let end = text.find("on its own").expect("loaders");
+    text[..end].to_owned()
+}
+
+#[test]
+fn accept() {
+    assert_snapshot!(
+        "accept_register",
+        plan(&check(&["--accept", "PSCI_VERSION"]))
+    );
+    let by_severity = check(&["--accept", "low"]);
+    assert_eq!(by_severity.status, Some(0), "{by_severity}");
+    assert_eq!(
+        by_severity.stdout,
+        check(&["--accept", "PSCI_VERSION"]).stdout
+    );
+}
+
+#[test]
+fn set() {
+    assert_snapshot!("set_register", plan(&check(&["--set", "PSCI_VERSION=1.1"])));
+    let by_field = check(&["--set", "PSCI_VERSION.minor=1"]);
+    assert_eq!(
+        by_field.stdout,
+        check(&["--set", "PSCI_VERSION=0x10001"]).stdout
+    );
+}
+
+#[test]
+fn ignore() {
+    assert_snapshot!(
+        "ignore_register",
+        plan(&check(&["--ignore", "PSCI_VERSION"]))
+    );
+    let run = check(&["--ignore", "KVM_REG_ARM_VENDOR_HYP_BMAP_2=1"]);
+    assert_snapshot!("ignore_other_value", plan(&run));
+    let masked = check(&["--ignore", "PSCI_VERSION=3/0xffff"]);
+    assert_eq!(masked.status, Some(0), "{masked}");
+}
+
+#[test]
+fn hide() {
+    let run = check(&["--accept", "low", "--hide", "KVM_REG_ARM_VENDOR_HYP_BMAP_2"]);
+    assert_snapshot!("hide_register", plan(&run));
+    let run = cpreg(&["check", TCG_11_1, TCG_10_0, "--hide", "cpu/wfxt-timer"]);
+    assert_snapshot!("hide_extension", plan(&run));
+}
+
+#[test]
+fn tolerances_of_an_operator() {
+    let file = br#"
+[[tolerance]]
+registers = ["PSCI_VERSION"]
+difference = "value-not-taken"
+handling = "set 0x10001"
+reason = "our guests never hibernate"
+"#;
+    let folder = folder_with("ours.toml", file);
+    let path = folder.path().join("ours.toml");
+    let output = command(&streams(), &["check", KVM_6_16, KVM_6_12])
+        .arg("--tolerances")
+        .arg(path)
+        .output()
+        .expect("the command starts");
+    let arguments = ["check", KVM_6_16, KVM_6_12, "--tolerances", "ours.toml"];
+    assert_snapshot!("tolerance_file", plan(&Run::of(&arguments, &output)));
+}
+
+/// What is lost by the user's decision is said even where keys are concerned, but not what it was.
+#[test]
+fn secrets_are_lost_without_being_shown() {
+    let run = cpreg(&["check", KVM_7_3_MAX, KVM_6_16, "--ignore", "APIAKEYLO_EL1"]);
+    let line = run
+        .stdout
+        .lines()
+        .find(|line| line.contains("APIAKEYLO_EL1"));
+    let line = line.expect("the register");
+    assert!(
+        line.starts_with("  ignored  APIAKEYLO_EL1 (secret)"),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_is_misspelt_is_said() {
+    let runs = [
+        &["--accept", "PSCI_VERSON"][..],
+        &["--accept", "tiny"],
+        &["--set", "PSCI_VERSION"],
+        &["--set", "PSCI_VERSION=one"],
+        &["--set", "PSCI_VERSION.minor=0x10000"],
+        &["--set", "PSCI_VERSION.patch=1"],
+        &["--ignore", "PSCI_VERSION=3/"],
+        &["--hide", "S3_0_C16_C0_0"],
+        &["--hide", ""],
+    ];
+    let runs: Vec<_> = runs.into_iter().map(|run| check(run).to_string()).collect();
+    assert_snapshot!("consents_misspelt", runs.join("\n"));
+}
+
+#[test]
+fn files_that_hold_no_tolerances() {
+    let entry = |difference: &str, handling: &str, rest: &str| {
+        format!(
+            "[[tolerance]]\nregisters = [\"TCR2_EL1\"]\ndifference = \"{difference}\"\nhandling = \"{handling}\"\nreason = \"\"\n{rest}"
+        )
+    };
+    let files = [
+        "registers = TCR2_EL1".to_owned(),
+        entry("only-here", "ignore", ""),
+        entry("only-in-input", "forget", ""),
+        entry("only-in-input", "ignore", "unless = 3"),
+        entry("only-in-input", "ignore", "accelerator = \"xen\""),
+        entry("only-in-input", "ignore", "when = { value = \"many\" }"),
+        entry("only-in-input", "ignore", "").replace("TCR2_EL1", "TRC2_EL1"),
+    ];
+    let runs: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let folder = folder_with("ours.toml", file.as_bytes());
+            let arguments = ["tolerances", "--tolerances", "ours.toml"];
+            crate::run::cpreg_in(folder.path(), &arguments).to_string()
+        })
+        .collect();
+    assert_snapshot!("tolerance_files_malformed", runs.join("\n"));
+    assert_snapshot!(
+        "tolerance_file_missing",
+        cpreg(&["tolerances", "--tolerances", "none.toml"])
+    );
+}

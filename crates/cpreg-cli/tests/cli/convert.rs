@@ -1,0 +1,184 @@
+//! `cpreg convert`: what it writes, and that it writes nothing where it must not.
+
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::made::unpacked;
+use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, cpreg_in, streams};
+
+/// A folder with a VM of Linux 6.12, unpacked, and what other kernels wrote.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("vm"), unpacked(KVM_6_12)).expect("a file in it");
+    for (stream, name) in [
+        (KVM_6_16, "6.16.xz"),
+        (KVM_6_12, "6.12.xz"),
+        (KVM_5_10, "5.10.xz"),
+    ] {
+        fs::copy(streams().join(stream), folder.path().join(name)).expect("a copy");
+    }
+    folder
+}
+
+/// The names of the files in a folder, ascending.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.into_string().expect("UTF-8")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+const BEFORE: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
+
+/// Everything but what loaders do on their own.
+fn answer(run: &Run) -> String {
+    let text = run.to_string();
+    let (begin, rest) = text.split_once("on its own").expect("loaders");
+    let (_, end) = rest.split_once("\nscope: ").expect("the scope");
+    format!("{begin}[…]\nscope: {end}")
+}
+
+#[test]
+fn a_new_file_loads() {
+    let folder = folder();
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let before = fs::read(folder.path().join("vm")).expect("the VM");
+    let converted = run(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
+    assert_snapshot!("convert", answer(&converted));
+    assert_eq!(
+        run(&["check", "out", "6.16.xz"]).stdout.lines().next(),
+        Some("loads: as it is")
+    );
+    assert_snapshot!("convert_difference", run(&["diff", "vm", "out", "--all"]));
+    let verified = run(&["show", "out", "--verify"]);
+    assert!(
+        verified
+            .stdout
+            .contains("both from the end and from the front"),
+        "{verified}"
+    );
+    assert_eq!(fs::read(folder.path().join("vm")).expect("the VM"), before);
+}
+
+#[test]
+fn a_packed_source_gives_a_plain_file() {
+    let folder = folder();
+    let arguments = ["convert", "6.12.xz", "--to", "6.16.xz", "-o", "out"];
+    let packed = cpreg_in(folder.path(), &arguments);
+    assert_eq!(packed.status, Some(0), "{packed}");
+    cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "other"],
+    );
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    assert!(read("out") == read("other"));
+}
+
+#[test]
+fn in_place() {
+    let folder = folder();
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    run(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
+    let changed = run(&["convert", "vm", "--to", "6.16.xz", "--in-place"]);
+    assert_eq!(changed.status, Some(0), "{changed}");
+    assert!(changed.stdout.ends_with("written: vm\n"), "{changed}");
+    assert_eq!(
+        run(&["check", "vm", "6.16.xz"]).stdout.lines().next(),
+        Some("loads: as it is")
+    );
+    let left = run(&["diff", "vm", "out", "--all"]);
+    assert_eq!(left.status, Some(0), "{left}");
+    assert_eq!(
+        names(folder.path()),
+        ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
+    );
+    let packed = run(&["convert", "6.12.xz", "--to", "6.16.xz", "--in-place"]);
+    assert_snapshot!("convert_packed_in_place", packed);
+}
+
+#[test]
+fn what_loads_is_copied() {
+    let folder = folder();
+    let arguments = ["convert", "vm", "--to", "6.12.xz", "-o", "out"];
+    let run = cpreg_in(folder.path(), &arguments);
+    assert_eq!(run.status, Some(0), "{run}");
+    let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    assert!(read("vm") == read("out"));
+}
+
+#[test]
+fn nothing_is_written_without_a_plan() {
+    let folder = folder();
+    let before = fs::read(folder.path().join("vm")).expect("the VM");
+    for (source, to, status) in [("vm", "5.10.xz", 1), ("6.16.xz", "6.12.xz", 3)] {
+        let run = cpreg_in(folder.path(), &["convert", source, "--to", to, "-o", "out"]);
+        assert_eq!(run.status, Some(status), "{run}");
+        let said = format!("written: nothing; {source} is as it was\n");
+        assert!(run.stdout.ends_with(&said), "{run}");
+        let arguments = ["convert", source, "--to", to, "--in-place"];
+        assert_eq!(cpreg_in(folder.path(), &arguments).status, Some(status));
+    }
+    assert_eq!(names(folder.path()), BEFORE);
+    assert!(fs::read(folder.path().join("vm")).expect("the VM") == before);
+}
+
+#[test]
+fn an_output_that_is_there_stays() {
+    let folder = folder();
+    let run = |more: &[&str]| {
+        let arguments = ["convert", "vm", "--to", "6.16.xz", "-o", "out"];
+        cpreg_in(folder.path(), &[&arguments, more].concat())
+    };
+    fs::write(folder.path().join("out"), "mine").expect("a file");
+    assert_snapshot!("convert_output_exists", run(&[]));
+    assert_eq!(
+        fs::read(folder.path().join("out")).expect("it is there"),
+        b"mine"
+    );
+    assert_eq!(run(&["--force"]).status, Some(0));
+    let loads = cpreg_in(folder.path(), &["check", "out", "6.16.xz"]);
+    assert_eq!(loads.status, Some(0), "{loads}");
+}
+
+#[test]
+fn outputs_that_cannot_be() {
+    let folder = folder();
+    let run = |arguments: &[&str]| {
+        let arguments = [&["convert", "vm", "--to", "6.16.xz"], arguments].concat();
+        cpreg_in(folder.path(), &arguments)
+    };
+    assert_snapshot!("convert_no_output", run(&[]));
+    let nowhere = run(&["-o", "nowhere/out"]);
+    assert_eq!(nowhere.status, Some(2), "{nowhere}");
+    assert!(
+        nowhere
+            .stderr
+            .starts_with("error: cannot write nowhere/out\n"),
+        "{nowhere}"
+    );
+    fs::create_dir(folder.path().join("folder")).expect("a folder");
+    assert_snapshot!("convert_onto_folder", run(&["-o", "folder", "--force"]));
+    assert_eq!(
+        names(folder.path()),
+        ["5.10.xz", "6.12.xz", "6.16.xz", "folder", "vm"]
+    );
+}
+
+#[test]
+fn json_is_that_of_check() {
+    let folder = folder();
+    let json = |arguments: &[&str]| {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        cpreg_in(folder.path(), &arguments).json()
+    };
+    let converted = json(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
+    assert_eq!(converted, json(&["check", "vm", "6.16.xz"]));
+}

@@ -1,0 +1,73 @@
+//! `cpreg diff`.
+
+use insta::assert_snapshot;
+
+use crate::made::{folder_with_stream, profile_of};
+use crate::run::{
+    KVM_6_12, KVM_6_12_MAX_4, KVM_6_12_Q11_1, KVM_6_16, KVM_7_3_MAX, TCG_7_2, TCG_10_0, TCG_11_1,
+    cpreg, cpreg_in,
+};
+
+#[test]
+fn two_kernels() {
+    assert_snapshot!("diff_kvm", cpreg(&["diff", KVM_6_12, KVM_6_16]));
+}
+
+#[test]
+fn two_qemus() {
+    assert_snapshot!("diff_tcg", cpreg(&["diff", TCG_7_2, TCG_10_0]));
+    assert_snapshot!("diff_tcg_parts", cpreg(&["diff", TCG_10_0, TCG_11_1]));
+}
+
+#[test]
+fn values_that_guests_change_are_left_out() {
+    assert_snapshot!("diff_equal", cpreg(&["diff", KVM_6_12, KVM_6_12_Q11_1]));
+    let run = cpreg(&["diff", KVM_6_12, KVM_6_12_Q11_1, "--all"]);
+    assert_snapshot!("diff_all", run);
+}
+
+#[test]
+fn a_file_equals_itself() {
+    let run = cpreg(&["diff", KVM_6_12_MAX_4, KVM_6_12_MAX_4, "--all"]);
+    assert_snapshot!("diff_itself", run);
+}
+
+#[test]
+fn other_numbers_of_vcpus() {
+    let run = cpreg(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]);
+    assert_snapshot!("diff_vcpus", run);
+}
+
+#[test]
+fn other_executions() {
+    let run = cpreg(&["diff", KVM_6_12, TCG_10_0]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stdout.contains("  accelerator: kvm -> tcg\n"), "{run}");
+}
+
+#[test]
+fn a_stream_and_a_profile() {
+    let folder = folder_with_stream(KVM_6_16, "there.json", profile_of(KVM_6_12).as_bytes());
+    let stream = "6.16.12__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
+    let run = cpreg_in(folder.path(), &["diff", stream, "there.json"]);
+    assert_snapshot!("diff_profile", run);
+}
+
+/// vCPUs that differ in the same way stand together; those that do not, apart.
+#[test]
+fn vcpus_by_difference() {
+    let mut profile: serde_json::Value =
+        serde_json::from_str(&profile_of(KVM_6_12_MAX_4)).expect("JSON");
+    for (vcpu, value) in [(1, "0x10002"), (2, "0x10002"), (3, "0x10000")] {
+        let registers = profile["vcpus"][vcpu]["registers"].as_array_mut();
+        let psci = registers
+            .expect("a list")
+            .iter_mut()
+            .find(|register| register["name"] == "PSCI_VERSION");
+        psci.expect("listed")["value"] = value.into();
+    }
+    let folder = folder_with_stream(KVM_6_12_MAX_4, "there.json", profile.to_string().as_bytes());
+    let stream = "6.12.107__q10.0__max__virt10.0-smp4.stream.xz";
+    let run = cpreg_in(folder.path(), &["diff", stream, "there.json"]);
+    assert_snapshot!("diff_some_vcpus", run);
+}

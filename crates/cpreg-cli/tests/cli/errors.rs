@@ -1,0 +1,166 @@
+//! Files that are none, or not ours: exit status 2, nothing on standard output, what is wrong and what to do on standard error.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+use crate::made::{folder_with, unpacked, x86_stream};
+use crate::run::{KVM_6_12, Run, cpreg_in};
+
+/// What every command says of this file.
+fn said_of(content: &[u8]) -> String {
+    let folder = folder_with("vm", content);
+    let run = cpreg_in(folder.path(), &["show", "vm"]);
+    for arguments in [["check", "vm", "vm"], ["diff", "vm", "vm"]] {
+        let other = cpreg_in(folder.path(), &arguments);
+        assert_eq!(other.stderr, run.stderr, "{other}");
+        assert_eq!(other.status, Some(2), "{other}");
+    }
+    assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+    run.stderr
+}
+
+#[test]
+fn files_of_other_kinds() {
+    assert_snapshot!("error_empty", said_of(b""));
+    assert_snapshot!("error_elf", said_of(b"\x7fELF\x02\x01\x01\0 and more"));
+    assert_snapshot!("error_qcow2", said_of(b"QFI\xfb\0\0\0\x03 and more"));
+    assert_snapshot!("error_libvirt", said_of(b"LibvirtQemudSave\x02\0\0\0"));
+    assert_snapshot!(
+        "error_multifd",
+        said_of(b"\x11\x22\x33\x44\0\0\0\x01 and more")
+    );
+    assert_snapshot!("error_x86", said_of(&x86_stream()));
+    assert_snapshot!("error_old_stream", said_of(b"QEVM\0\0\0\x02\x01\0\0\0\x01"));
+    assert_snapshot!("error_unfinished", said_of(b"cpRG\0\0\0\x03 and more"));
+}
+
+#[test]
+fn damaged_packing() {
+    assert_snapshot!("error_xz", said_of(b"\xfd7zXZ\0 and more"));
+    assert_snapshot!("error_gzip", said_of(b"\x1f\x8b and more"));
+    assert_snapshot!("error_zstd", said_of(b"\x28\xb5\x2f\xfd and more"));
+}
+
+#[test]
+fn profiles_that_are_none() {
+    assert_snapshot!("error_json", said_of(b"{ \"schema\": "));
+    assert_snapshot!("error_other_json", said_of(b"{ \"name\": \"package\" }"));
+    let newer = br#"{"schema": "cpreg.profile/9", "name": "", "recorded": {"program": "", "version": "", "accelerator": ""}, "values": "at-reset", "vcpus": []}"#;
+    assert_snapshot!("error_newer_profile", said_of(newer));
+}
+
+#[test]
+fn streams_that_end_too_early() {
+    let stream = unpacked(KVM_6_12);
+    assert_snapshot!("error_cut_in_header", said_of(&stream[..6]));
+    assert_snapshot!("error_cut_in_ram", said_of(&stream[..0x10000]));
+    // Inside the register list of the cpu section.
+    assert_snapshot!("error_cut_in_cpu", said_of(&stream[..0x80000]));
+}
+
+#[test]
+fn damage_in_the_cpu_section() {
+    let mut stream = unpacked(KVM_6_12);
+    // TCR2_EL1's id becomes that of an earlier register.
+    let id = 0x6030_0000_0013_c103_u64.to_be_bytes();
+    let at = stream.windows(8).position(|bytes| bytes == id);
+    stream[at.expect("the register") + 7] = 0x02;
+    assert_snapshot!("error_register_list", said_of(&stream));
+}
+
+#[test]
+fn what_cannot_be_opened() {
+    let folder = folder_with("vm", b"");
+    fs::create_dir(folder.path().join("folder")).expect("a folder");
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    assert_snapshot!("error_missing", run(&["show", "no-such-file"]));
+    assert_snapshot!(
+        "error_missing_source",
+        run(&["check", "no-such-file", "vm"])
+    );
+    assert_snapshot!("error_directory", run(&["show", "folder"]));
+}
+
+/// As a user who may not read the file, even where the tests run as one who may read all.
+#[test]
+fn no_permission() {
+    const NOBODY: u32 = 65534;
+    let folder = folder_with("vm", b"QEVM");
+    let mode = |name: &str, mode: u32| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(folder.path().join(name), permissions).expect("its owner may");
+    };
+    // A place that everybody reaches. Another process writes it: while this one did, a child that a test beside this one
+    // starts could hold it open, and what is open for writing cannot be started.
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
+        .current_dir(folder.path())
+        .status();
+    assert!(copied.expect("cp starts").success());
+    mode("", 0o755);
+    mode("vm", 0o000);
+    mode("cpreg", 0o755);
+    let mut command = Command::new(folder.path().join("cpreg"));
+    command.current_dir(folder.path()).args(["show", "vm"]);
+    let is_root = fs::metadata(folder.path()).expect("it is there").uid() == 0;
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().expect("the command starts");
+    assert_snapshot!("error_permission", Run::of(&["show", "vm"], &output));
+}
+
+#[test]
+fn bad_usage() {
+    let run = |arguments: &[&str]| cpreg_in(Path::new("."), arguments);
+    assert_snapshot!("usage_nothing", run(&[]));
+    assert_snapshot!("usage_command", run(&["shwo", "vm"]));
+    assert_snapshot!("usage_destination", run(&["check", "vm"]));
+    assert_snapshot!("usage_option", run(&["show", "vm", "--registers", "PC"]));
+    assert_snapshot!("usage_format", run(&["show", "vm", "--format", "xml"]));
+}
+
+#[test]
+fn help_is_an_answer() {
+    for command in [
+        &[][..],
+        &["show"],
+        &["check"],
+        &["diff"],
+        &["tolerances"],
+        &["convert"],
+        &["probe", "qemu"],
+    ] {
+        let run = cpreg_in(Path::new("."), &[command, &["--help"]].concat());
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
+        let name = command.first().unwrap_or(&"cpreg");
+        assert_snapshot!(format!("help_{name}"), run);
+    }
+}
+
+#[test]
+fn a_qemu_that_cannot_be_probed() {
+    let folder = folder_with("not-a-program", b"");
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let missing = [
+        "probe",
+        "qemu",
+        "-o",
+        "there.json",
+        "--",
+        "./no-such-qemu",
+        "-M",
+        "virt",
+    ];
+    assert_snapshot!("error_probe_missing", run(&missing));
+    let refused = ["probe", "qemu", "--", "./not-a-program", "-M", "virt"];
+    assert_snapshot!("error_probe_not_a_program", run(&refused));
+    assert_snapshot!("error_probe_another", run(&["probe", "qemu", "--", "true"]));
+    assert_snapshot!("usage_probe", run(&["probe", "qemu"]));
+    assert!(!folder.path().join("there.json").exists());
+}

@@ -1,0 +1,213 @@
+//! Every JSON document against docs/json.md: it has the members that are documented, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::made::{folder_with_stream, profile_of, profile_with_keys};
+use crate::run::{
+    KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
+    TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
+};
+
+/// The documented members of each schema, as paths: `decisions[].id`.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md");
+    let text = fs::read_to_string(path).expect("the documentation");
+    let mut schemas: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut schema = String::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            heading.trim_matches('`').clone_into(&mut schema);
+        } else if let Some(cell) = line.strip_prefix("| `")
+            && let Some((member, _)) = cell.split_once('`')
+        {
+            let members = schemas.entry(schema.clone()).or_default();
+            assert!(
+                members.insert(member.to_owned()),
+                "{schema}: {member} twice"
+            );
+        }
+    }
+    schemas
+}
+
+/// The paths of a document's members.
+fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                found.insert(path.clone());
+                members(value, &path, found);
+            }
+        }
+        Value::Array(array) => {
+            for value in array {
+                members(value, &format!("{path}[]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// That these documents together have what is documented of their schema.
+fn agree(schema: &str, documents: &[Value]) {
+    let documented = documented();
+    let documented = &documented[schema];
+    let mut found = BTreeSet::new();
+    for document in documents {
+        assert_eq!(document["schema"], schema);
+        members(document, "", &mut found);
+    }
+    assert_eq!(&found, documented, "{schema}: found, documented");
+}
+
+fn json(arguments: &[&str]) -> Value {
+    cpreg(&[arguments, &["--format", "json"]].concat()).json()
+}
+
+#[test]
+fn check_is_documented() {
+    agree(
+        "cpreg.check/1",
+        &[
+            json(&["check", KVM_6_16, KVM_5_10]),
+            json(&["check", KVM_6_16, KVM_6_12, "--accept", "low"]),
+            json(&["check", KVM_7_3_MAX, KVM_6_12_MAX_4]),
+            json(&["check", TCG_10_0, TCG_7_2]),
+            json(&["check", TCG_11_1, TCG_10_0]),
+        ],
+    );
+}
+
+#[test]
+fn show_is_documented() {
+    let folder = folder_with_stream(KVM_6_12, "there.json", profile_of(KVM_6_12).as_bytes());
+    let profile = cpreg_in(folder.path(), &["show", "there.json", "--format", "json"]);
+    agree(
+        "cpreg.show/1",
+        &[
+            json(&["show", KVM_6_12_MAX_4, "--fields"]),
+            json(&["show", TCG_5_2_MAX_4]),
+            json(&["show", TCG_10_0_MAPPED_RAM]),
+            json(&["show", TCG_10_0, "--verify"]),
+            json(&["show", KVM_6_12, "--register", "SCTLR2_EL1"]),
+            profile.json(),
+        ],
+    );
+}
+
+#[test]
+fn diff_is_documented() {
+    let (profile, _) = profile_with_keys(KVM_7_3_MAX);
+    let folder = folder_with_stream(KVM_7_3_MAX, "there.json", profile.as_bytes());
+    let stream = "7.3.4__q11.1__max__virt10.0-smp1.stream.xz";
+    let arguments = ["diff", stream, "there.json", "--all", "--format", "json"];
+    agree(
+        "cpreg.diff/1",
+        &[
+            json(&["diff", KVM_6_12, KVM_6_16]),
+            json(&["diff", KVM_7_3_MAX, KVM_6_12]),
+            json(&["diff", KVM_6_12, KVM_7_3_MAX]),
+            json(&["diff", TCG_11_1, TCG_11_1_A15, "--all"]),
+            json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX]),
+            cpreg_in(folder.path(), &arguments).json(),
+        ],
+    );
+}
+
+#[test]
+fn tolerances_are_documented() {
+    agree("cpreg.tolerances/1", &[json(&["tolerances"])]);
+}
+
+/// 64-bit values are strings; what is a number is small.
+#[test]
+fn large_numbers_are_strings() {
+    fn largest(value: &Value) -> u64 {
+        match value {
+            Value::Number(number) => number.as_u64().expect("no fraction, no sign"),
+            Value::Array(array) => array.iter().map(largest).max().unwrap_or(0),
+            Value::Object(object) => object.values().map(largest).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    for document in [
+        json(&["show", KVM_6_12_MAX_4, "--fields"]),
+        json(&["check", KVM_6_16, KVM_5_10]),
+        json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]),
+        json(&["tolerances"]),
+    ] {
+        assert!(largest(&document) < 100_000, "{}", document["schema"]);
+    }
+}
+
+/// The same answer as in the text, in its parts that are not lists of registers.
+#[test]
+fn check_answers() {
+    let mut document = json(&["check", KVM_6_12, KVM_6_16]);
+    let decisions = document["decisions"].as_array_mut().expect("a list");
+    assert_eq!(decisions.len(), 259);
+    decisions.retain(|decision| decision["decision"] != "copy");
+    assert_snapshot!("json_check", pretty(&document));
+
+    let mut document = json(&["check", KVM_6_16, KVM_6_12]);
+    for list in ["decisions", "loaders"] {
+        document.as_object_mut().expect("an object").remove(list);
+    }
+    assert_snapshot!("json_check_unknown", pretty(&document));
+}
+
+#[test]
+fn show_answers() {
+    let mut document = json(&[
+        "show",
+        KVM_6_12,
+        "--register",
+        "TCR2_EL1",
+        "--register",
+        "PC",
+    ]);
+    let object = document.as_object_mut().expect("an object");
+    object.remove("devices");
+    assert_snapshot!("json_show", pretty(&document));
+}
+
+#[test]
+fn diff_answers() {
+    assert_snapshot!("json_diff", pretty(&json(&["diff", KVM_6_12, KVM_6_16])));
+}
+
+/// Exit statuses are those of the text.
+#[test]
+fn statuses_do_not_depend_on_the_format() {
+    for (arguments, status) in [
+        (["check", KVM_5_10, KVM_6_12], 0),
+        (["check", KVM_6_12, KVM_6_16], 0),
+        (["check", KVM_6_16, KVM_5_10], 1),
+        (["check", KVM_6_16, KVM_6_12], 3),
+        (["check", KVM_6_16, "no-such-file"], 2),
+        (["diff", KVM_6_12, KVM_6_12], 0),
+        (["diff", KVM_6_12, KVM_6_16], 1),
+    ] {
+        let text: Run = cpreg(&arguments);
+        let json = cpreg(&[&arguments[..], &["--format", "json"]].concat());
+        assert_eq!(
+            (text.status, json.status),
+            (Some(status), Some(status)),
+            "{text}"
+        );
+    }
+}
+
+fn pretty(document: &Value) -> String {
+    serde_json::to_string_pretty(document).expect("JSON")
+}

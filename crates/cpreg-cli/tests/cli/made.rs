@@ -1,0 +1,110 @@
+//! Inputs that are made for a test: pieces of streams, profiles, files of tolerances.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::run::{cpreg, streams};
+
+/// A folder with one file in it.
+pub(crate) fn folder_with(name: &str, content: &[u8]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join(name), content).expect("a file in it");
+    folder
+}
+
+/// A folder with a recorded stream in it, under its own last name, and a file beside it.
+pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> TempDir {
+    let folder = folder_with(name, content);
+    let file = Path::new(stream).file_name().expect("a name");
+    fs::copy(streams().join(stream), folder.path().join(file)).expect("a copy");
+    folder
+}
+
+/// A recorded stream, unpacked.
+pub(crate) fn unpacked(stream: &str) -> Vec<u8> {
+    let packed = fs::File::open(streams().join(stream)).expect("a recorded stream");
+    let mut bytes = Vec::new();
+    lzma_rust2::XzReader::new(packed, true)
+        .read_to_end(&mut bytes)
+        .expect("it unpacks");
+    bytes
+}
+
+/// A profile with what a recorded stream holds, made from what `show` says of it.
+pub(crate) fn profile_of(stream: &str) -> String {
+    let shown = cpreg(&["show", stream, "--format", "json"]).json();
+    let vcpus = shown["vcpus"].as_u64().expect("a number");
+    let of_vcpu = |number: u64, rows: &Value| -> Vec<Value> {
+        let rows = rows.as_array().expect("a list").iter();
+        rows.filter(|row| contains(row["vcpus"].as_str().expect("text"), number))
+            .cloned()
+            .collect()
+    };
+    let vcpu = |number: u64| {
+        json!({
+            "registers": of_vcpu(number, &shown["registers"]),
+            "extensions": of_vcpu(number, &shown["extensions"]),
+        })
+    };
+    let profile = json!({
+        "schema": "cpreg.profile/1",
+        "name": "a recorded destination",
+        "recorded": {
+            "program": "qemu",
+            "version": "10.0.13",
+            "package": "Debian 1:10.0.13",
+            "accelerator": shown["accelerator"],
+            "machine": shown["machine"],
+            "cpu": "host",
+            "command": ["qemu-system-aarch64", "-M", "virt-10.0"],
+            "kernel": "6.12.107",
+        },
+        "values": "at-reset",
+        "shape": {
+            "machine": shown["machine"],
+            "vcpus": vcpus,
+            "ram": shown["ram"],
+            "devices": shown["devices"],
+        },
+        "vcpus": (0..vcpus).map(vcpu).collect::<Vec<_>>(),
+    });
+    serde_json::to_string_pretty(&profile).expect("JSON")
+}
+
+/// A profile of one vCPU, with keys that occur nowhere else, and these keys.
+pub(crate) fn profile_with_keys(stream: &str) -> (String, Vec<String>) {
+    let mut profile: Value = serde_json::from_str(&profile_of(stream)).expect("JSON");
+    let mut keys = Vec::new();
+    let registers = profile["vcpus"][0]["registers"].as_array_mut();
+    for register in registers.expect("a list") {
+        if register["secret"] == true {
+            let key = format!("{:#x}", 0x5ec2_e700_0000_0001_u64 + keys.len() as u64);
+            register["value"] = key.clone().into();
+            keys.push(key);
+        }
+    }
+    assert_eq!(keys.len(), 10, "two halves of five keys");
+    (profile.to_string(), keys)
+}
+
+/// Whether `0-3,5` has a number.
+fn contains(vcpus: &str, number: u64) -> bool {
+    vcpus.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let bound = |text: &str| text.parse::<u64>().expect("a vCPU's number");
+        (bound(first)..=bound(last)).contains(&number)
+    })
+}
+
+/// The begin of a stream of an x86 machine, up to its first `cpu` section.
+pub(crate) fn x86_stream() -> Vec<u8> {
+    let mut bytes = b"QEVM\0\0\0\x03".to_vec();
+    bytes.extend(b"\x07\0\0\0\x0apc-q35-9.2");
+    bytes.extend(b"\x04\0\0\0\x05\x03cpu\0\0\0\0\0\0\0\x0c");
+    bytes.extend([0; 2048]);
+    bytes
+}

@@ -1,0 +1,149 @@
+//! What goes where: colour only for terminals, no secrets unless asked for, closed pipes in silence.
+
+use std::process::Stdio;
+
+use crate::made::{folder_with, folder_with_stream, profile_with_keys};
+use crate::run::{
+    KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, command, cpreg, cpreg_in, streams,
+};
+
+const ESCAPE: char = '\x1b';
+
+#[test]
+fn colour_is_for_terminals() {
+    for arguments in [
+        &["check", KVM_6_16, KVM_6_12][..],
+        &["show", KVM_6_12],
+        &["diff", KVM_6_12, KVM_6_16],
+        &["tolerances"],
+        &["show", "no-such-file"],
+    ] {
+        let run = cpreg(arguments);
+        assert!(!run.to_string().contains(ESCAPE), "{run}");
+
+        let forced = |more: &[(&str, &str)]| {
+            let output = command(&streams(), arguments)
+                .env("CLICOLOR_FORCE", "1")
+                .envs(more.iter().copied())
+                .output()
+                .expect("the command starts");
+            crate::run::Run::of(arguments, &output).to_string()
+        };
+        assert!(forced(&[]).contains(ESCAPE), "{run}");
+        assert!(!forced(&[("NO_COLOR", "1")]).contains(ESCAPE), "{run}");
+    }
+}
+
+/// The guest's pointer-authentication keys, as the stream holds them.
+fn keys(stream: &str) -> Vec<String> {
+    let shown = cpreg(&["show", stream, "--secrets", "--format", "json"]).json();
+    let registers = shown["registers"].as_array().expect("a list");
+    let keys: Vec<_> = registers
+        .iter()
+        .filter(|register| {
+            let name = register["name"].as_str().expect("a name");
+            name.starts_with("AP") && name.contains("KEY")
+        })
+        .map(|register| register["value"].as_str().expect("shown").to_owned())
+        .collect();
+    assert_eq!(keys.len(), 10, "{stream}");
+    keys
+}
+
+#[test]
+fn keys_are_shown_only_on_request() {
+    let stream = "7.3.4__q11.1__max__virt10.0-smp1.stream.xz";
+    let (profile, made) = profile_with_keys(KVM_7_3_MAX);
+    let folder = folder_with_stream(KVM_7_3_MAX, "there.json", profile.as_bytes());
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments).to_string();
+
+    let silent = [
+        &["show", stream, "--fields"][..],
+        &["show", stream, "--register", "APIAKEYLO_EL1"],
+        &["show", stream, "--format", "json"],
+        &["show", "there.json"],
+        &["show", "there.json", "--format", "json"],
+        &["diff", stream, "there.json", "--all"],
+        &["diff", stream, "there.json", "--all", "--format", "json"],
+        &["check", stream, "there.json", "--all"],
+        &["check", stream, "there.json", "--all", "--format", "json"],
+        &[
+            "check",
+            stream,
+            "there.json",
+            "--format",
+            "json",
+            "--ignore",
+            "APIAKEYLO_EL1",
+        ],
+        &["check", stream, "there.json", "--hide", "APIAKEYLO_EL1"],
+        &[
+            "check",
+            stream,
+            "there.json",
+            "--set",
+            "APIAKEYLO_EL1=0x5ec2e70000000001",
+        ],
+    ];
+    for arguments in silent {
+        let text = run(arguments).split_once('\n').expect("lines").1.to_owned();
+        assert!(
+            text.contains("APIAKEYLO_EL1") || text.contains("copied"),
+            "{text}"
+        );
+        for key in &made {
+            assert!(
+                !text.contains(key.trim_start_matches("0x")),
+                "{key} in {text}"
+            );
+        }
+    }
+
+    let differing = run(&["diff", stream, "there.json", "--all"]);
+    assert!(
+        differing.contains("APIAKEYLO_EL1  differs (secret)"),
+        "{differing}"
+    );
+    let asked = run(&["show", "there.json", "--secrets"]);
+    assert!(made.iter().all(|key| asked.contains(key)), "{asked}");
+}
+
+/// A recorded stream's own keys: zero in a guest that sets none, so only that they are marked is to be seen.
+#[test]
+fn recorded_keys_are_marked() {
+    for stream in [KVM_6_12_MAX_4, KVM_7_3_MAX] {
+        assert!(keys(stream).iter().all(|key| key.starts_with("0x")));
+        let shown = cpreg(&["show", stream, "--format", "json"]).json();
+        let registers = shown["registers"].as_array().expect("a list");
+        let hidden = registers
+            .iter()
+            .filter(|register| register["secret"] == true);
+        assert_eq!(hidden.clone().count(), 10);
+        assert!(
+            hidden
+                .into_iter()
+                .all(|register| register["value"].is_null())
+        );
+    }
+}
+
+/// `cpreg show … | head` is no error that anybody wants to read about.
+#[test]
+fn a_closed_pipe_is_no_news() {
+    let mut child = command(&streams(), &["show", KVM_6_12])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// A command that fails half way answers nothing.
+#[test]
+fn failures_leave_no_half_answer() {
+    let folder = folder_with("vm", b"QEVM\0\0\0\x03");
+    let run = cpreg_in(folder.path(), &["show", "vm", "--format", "json"]);
+    assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+}

@@ -1,0 +1,94 @@
+//! Starts the command where the recorded streams are, so that no path of this machine comes into what it prints.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// KVM, neoverse-n1, one vCPU, by kernel.
+pub(crate) const KVM_5_10: &str = "kvm/5.10.223__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
+pub(crate) const KVM_6_12: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
+pub(crate) const KVM_6_12_Q11_1: &str = "kvm/6.12.107__q11.1__neoverse-n1__virt10.0-smp1.stream.xz";
+pub(crate) const KVM_6_16: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
+pub(crate) const KVM_6_16_PMU_OFF: &str =
+    "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1-pmuoff.stream.xz";
+/// KVM with SVE and pointer authentication.
+pub(crate) const KVM_6_12_MAX_4: &str = "kvm/6.12.107__q10.0__max__virt10.0-smp4.stream.xz";
+pub(crate) const KVM_7_3_MAX: &str = "kvm/7.3.4__q11.1__max__virt10.0-smp1.stream.xz";
+/// TCG.
+pub(crate) const TCG_5_2_MAX_4: &str = "tcg/q5.2__virt-5.2-max-smp4.stream.xz";
+pub(crate) const TCG_7_2: &str = "tcg/q7.2__virt-7.2-cortex-a57-smp1.stream.xz";
+pub(crate) const TCG_10_0: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp1.stream.xz";
+pub(crate) const TCG_11_1: &str = "tcg/q11.1__virt-7.2-cortex-a57-smp1.stream.xz";
+pub(crate) const TCG_11_1_A15: &str = "tcg/q11.1__virt-7.2-cortex-a15-smp1.stream.xz";
+pub(crate) const TCG_10_0_MAPPED_RAM: &str =
+    "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram.stream.xz";
+
+/// Where the recorded streams are.
+pub(crate) fn streams() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/streams")
+}
+
+/// A run of the command, as a terminal would show it.
+pub(crate) struct Run {
+    arguments: String,
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self
+            .status
+            .map_or("none".to_owned(), |code| code.to_string());
+        writeln!(f, "$ cpreg {}", self.arguments)?;
+        writeln!(f, "exit status: {status}")?;
+        for (name, text) in [("output", &self.stdout), ("errors", &self.stderr)] {
+            if !text.is_empty() {
+                write!(f, "----- {name} -----\n{text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    pub(crate) fn of(arguments: &[&str], output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        Self {
+            arguments: arguments.join(" "),
+            status: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// The output as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"))
+    }
+}
+
+/// The command in this folder, with nothing in its environment that changes what it prints.
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cpreg"));
+    command.current_dir(folder).args(arguments);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the command in this folder.
+pub(crate) fn cpreg_in(folder: &Path, arguments: &[&str]) -> Run {
+    let output = command(folder, arguments)
+        .output()
+        .expect("the command starts");
+    Run::of(arguments, &output)
+}
+
+/// Runs the command where the recorded streams are.
+pub(crate) fn cpreg(arguments: &[&str]) -> Run {
+    cpreg_in(&streams(), arguments)
+}

@@ -380,7 +380,7 @@ fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, Prof
         path: path(),
         text: digits.to_owned(),
     };
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return Err(malformed());
     }
     let pairs = (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16));

@@ -130,6 +130,10 @@ fn fault(outcome: &Outcome, load: &Load, lines: &[String]) -> Option<String> {
 }
 
 #[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the numbers are worth a look: --nocapture"
+)]
 fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
     let vms = recorded_vms();
     let mut report = String::new();

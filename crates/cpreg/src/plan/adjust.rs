@@ -63,7 +63,7 @@ pub(super) fn settle(
             .into_iter()
             .filter(|adjustment| !accepted.adjusted.contains(adjustment))
             .collect();
-        further.sort_by_key(|adjustment| adjustment.rank());
+        further.sort_by_key(Adjustment::rank);
         (further, with_all)
     };
     let mut adjusted = accepted.adjusted;
@@ -270,7 +270,7 @@ fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleCha
     for change in unlisted(question, vcpus) {
         changes.push(change);
     }
-    changes.sort_by(|a, b| b.severity.cmp(&a.severity));
+    changes.sort_by_key(|change| core::cmp::Reverse(change.severity));
     changes
 }
 

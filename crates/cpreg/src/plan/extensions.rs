@@ -29,7 +29,7 @@ pub(super) fn decide(
             .iter()
             .any(|other| other.name == extension.name)
     });
-    decisions.extend(only_there.map(|extension| missing(extension)));
+    decisions.extend(only_there.map(missing));
     decisions.sort_by(|a, b| a.name.cmp(&b.name));
     decisions
 }

@@ -289,15 +289,16 @@ impl Judge<'_> {
                 (Action::Set(value.clone()), knowledge, reason)
             }
             Some(false) => self.not_taken(register, knowledge),
-            None => match self.user_ignores(id) {
-                Some((Action::Ignore, ..)) => self.ignored_in_both(register),
-                _ => {
+            None => {
+                if let Some((Action::Ignore, ..)) = self.user_ignores(id) {
+                    self.ignored_in_both(register)
+                } else {
                     let entry = self
                         .tolerance(id, Difference::ValueNotTaken)
                         .map(|(entry, ..)| entry);
                     (Action::Undecided, knowledge, Reason::ValueUnknown(entry))
                 }
-            },
+            }
         }
     }
 

@@ -73,11 +73,11 @@ fn value_not_taken(
     }
 }
 
-fn visible(severity: Severity, what: &'static str) -> Option<Visible> {
-    Some(Visible {
+fn visible(severity: Severity, what: &'static str) -> Visible {
+    Visible {
         severity,
         what: Cow::Borrowed(what),
-    })
+    }
 }
 
 const fn change(release: &'static str, commit: &'static str, what: &'static str) -> Change {
@@ -127,7 +127,7 @@ fn controls() -> Vec<Tolerance> {
         ),
     ];
     let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
-        visible: visible(Severity::Low, what),
+        visible: Some(visible(Severity::Low, what)),
         ..only_in_input(
             register,
             Category::Control,
@@ -317,10 +317,10 @@ fn missing_by_mistake() -> Vec<Tolerance> {
             PHYSICAL_TIMER,
         ),
         Tolerance {
-            visible: visible(
+            visible: Some(visible(
                 Severity::High,
                 "CNTPCT_EL0 becomes the destination's own counter: it jumps, and may run backwards",
-            ),
+            )),
             ..only_in_input(
                 &[Id::PTIMER_CNT],
                 Category::MissingByMistake,

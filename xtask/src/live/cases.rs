@@ -38,10 +38,10 @@ impl Case {
             || (self.machine.cpu == "cortex-a15" && (self.from, self.to) == ("10.0", "11.1"))
     }
 
-    /// Whether something that the guest uses or reads changes, so that somebody has to consent.
+    /// Whether the guest loses what it uses, or is told other features, so that somebody has to consent.
     ///
-    /// `max` is whatever a QEMU can do. The other models are what they are; but 5.2 has four performance counters where the
-    /// guest uses six.
+    /// `max` is whatever a QEMU can do. The other models are what they are; but 5.2 gives them four event counters where later
+    /// ones give six, and the guest uses all.
     pub(crate) fn needs_consent(&self) -> bool {
         self.from != self.to && (self.machine.cpu == "max" || self.to == "5.2")
     }

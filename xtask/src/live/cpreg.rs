@@ -9,6 +9,7 @@
 //! | `visible_changes[]` | `name` of the register, `field`, `from`, `to`, `vcpus`: what the guest could notice |
 //! | `decisions[].name` | the registers that do not go as they are |
 //! | `adjustments.proposed[].consent` | what to give to `convert`, to take a change of value |
+//! | `extensions[].name`, `.decision` | parts of the CPU's state that are no registers, and whether they stand in the way |
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -185,8 +186,8 @@ impl Check {
         decisions.any(|decision| decision["name"].is_string())
     }
 
-    /// What the user can say to have it converted all the same: the proposed changes of values, and `--ignore` for each
-    /// register where the advice says that.
+    /// What the user can say to have it converted all the same: the proposed changes of values, `--ignore` for each other
+    /// register where the advice says that, `--hide` for each extension that stands in the way.
     pub(crate) fn consents(&self) -> Vec<String> {
         let mut options: Vec<[&str; 2]> = Vec::new();
         let proposed = self.report["adjustments"]["proposed"].as_array();
@@ -199,8 +200,16 @@ impl Check {
         let decisions = self.report["decisions"].as_array();
         for decision in decisions.into_iter().flatten() {
             let advice = decision["advice"].as_str().unwrap_or_default();
-            if decision["decision"] == "refuse" && advice.contains("--ignore") {
-                options.push(["--ignore", decision["name"].as_str().unwrap_or_default()]);
+            let name = decision["name"].as_str().unwrap_or_default();
+            let adjustable = options.contains(&["--accept", name]);
+            if decision["decision"] == "refuse" && advice.contains("--ignore") && !adjustable {
+                options.push(["--ignore", name]);
+            }
+        }
+        let extensions = self.report["extensions"].as_array();
+        for extension in extensions.into_iter().flatten() {
+            if extension["decision"] == "refuse" {
+                options.push(["--hide", extension["name"].as_str().unwrap_or_default()]);
             }
         }
         options.sort_unstable();
@@ -219,7 +228,15 @@ impl Check {
                     && list("decisions").any(|decision| {
                         decision["source"].is_null() && is_about(decision, difference)
                     });
-                !gained && !list("visible_changes").any(|change| announces(change, difference))
+                // What is announced field by field has its whole value among the decisions.
+                let other_value = list("decisions").any(|decision| {
+                    let becomes = number(&decision["becomes"]);
+                    is_about(decision, difference)
+                        && becomes.is_some()
+                        && becomes != difference.found
+                });
+                let announced = list("visible_changes").any(|change| announces(change, difference));
+                !gained && (other_value || !announced)
             })
             .collect()
     }
@@ -233,26 +250,41 @@ fn announces(change: &Value, difference: &Difference) -> bool {
         (Some(to), Some(found)) if whole => to == found,
         _ => true,
     };
-    is_about(change, difference) && same_value
+    is_about(change, difference) && same_value || announces_feature(change, difference)
+}
+
+/// The fields of PSTATE that guests look at, and the register that says whether the vCPU has them. They are no registers
+/// of any list: their values are in PSTATE itself, and where a CPU has not got one its instruction is undefined.
+const PSTATE_FIELDS: [(&str, &str); 4] = [
+    ("PAN", "ID_AA64MMFR1_EL1"),
+    ("UAO", "ID_AA64MMFR2_EL1"),
+    ("DIT", "ID_AA64PFR0_EL1"),
+    ("SSBS", "ID_AA64PFR1_EL1"),
+];
+
+/// Whether a visible change is about the feature that a field of PSTATE came or went with.
+fn announces_feature(change: &Value, difference: &Difference) -> bool {
+    let came_or_went = difference.expected.is_none() != difference.found.is_none();
+    let feature = PSTATE_FIELDS
+        .iter()
+        .find(|(field, _)| *field == difference.register);
+    let vcpus = change["vcpus"].as_str().unwrap_or_default();
+    came_or_went
+        && feature.is_some_and(|(_, register)| change["name"] == *register)
+        && has(vcpus, difference.vcpu)
 }
 
 /// Whether an entry of a report is about the register and the vCPU of a difference.
 fn is_about(entry: &Value, difference: &Difference) -> bool {
     let name = entry["name"].as_str().unwrap_or_default();
     let vcpus = entry["vcpus"].as_str().unwrap_or_default();
-    // A 32-bit guest says PMCR where a list of registers may have PMCR_EL0 only.
-    let short = name
-        .strip_suffix("_EL0")
-        .or_else(|| name.strip_suffix("_EL1"))
-        .unwrap_or(name);
-    // Bits of PSTATE are in no list; the ID register that has their feature stands for them.
-    let register = match difference.register.as_str() {
-        "DIT" => "ID_AA64PFR0_EL1",
-        "SSBS" => "ID_AA64PFR1_EL1",
-        other => other,
-    };
-    let same = |name: &str| name.eq_ignore_ascii_case(register);
-    (same(name) || same(short)) && has(vcpus, difference.vcpu)
+    // An AArch32 register and its AArch64 view are one and the same: PMCR and PMCR_EL0.
+    let register = &difference.register;
+    let same = name == register
+        || name
+            .strip_prefix(register.as_str())
+            .is_some_and(|suffix| ["_EL0", "_EL1"].contains(&suffix));
+    same && has(vcpus, difference.vcpu)
 }
 
 /// Whether `0-3,5` has this number in it.
@@ -300,6 +332,11 @@ mod tests {
                 "decisions": [
                     {"name": "DBGCLAIMCLR_EL1", "vcpus": "0", "decision": "refuse", "source": "0xe6", "advice": "say --ignore"},
                     {"name": "FPMR", "vcpus": "0-1", "decision": "keep-at-reset", "source": null, "advice": null},
+                    {"name": "ID_DFR0_EL1", "vcpus": "0-2", "decision": "set", "source": "0x06010066", "becomes": "0x05010066"},
+                ],
+                "extensions": [
+                    {"name": "cpu/fpmr", "decision": "refuse"},
+                    {"name": "cpu/vfp", "decision": "copy"},
                 ],
                 "adjustments": {"proposed": [
                     {"consent": "--accept TCR2_EL1"},
@@ -308,6 +345,7 @@ mod tests {
                 ]},
                 "visible_changes": [
                     {"name": "TCR2_EL1", "field": null, "from": "0x2", "to": null, "vcpus": "0"},
+                    {"name": "ID_AA64PFR1_EL1", "field": "SSBS", "from": "0x2", "to": "0x0", "vcpus": "0-3"},
                     {"name": "PMCR_EL0", "field": null, "from": "0x1", "to": "0x2", "vcpus": "0-3"},
                     {"name": "ID_DFR0_EL1", "field": "PerfMon", "from": "0x6", "to": "0x5", "vcpus": "0,2"},
                 ],
@@ -335,6 +373,7 @@ mod tests {
         let expected = [
             ["--accept", "ID_AA64MMFR3_EL1"],
             ["--accept", "TCR2_EL1"],
+            ["--hide", "cpu/fpmr"],
             ["--ignore", "DBGCLAIMCLR_EL1"],
         ]
         .concat();
@@ -354,7 +393,8 @@ mod tests {
             difference(1, "TCR2_EL1", None),
             difference(3, "PMCR_EL0", Some(2)),
             difference(3, "PMCR_EL0", Some(3)),
-            difference(2, "ID_DFR0_EL1", Some(0x0501_0066)),
+            difference(0, "ID_DFR0_EL1", Some(0x0501_0066)),
+            difference(2, "ID_DFR0_EL1", Some(0x0501_0099)),
             difference(0, "VBAR_EL1", Some(0)),
             Difference {
                 vcpu: 1,
@@ -362,12 +402,11 @@ mod tests {
                 expected: None,
                 found: Some(0),
             },
+            difference(1, "SSBS", None),
+            difference(1, "SSBS", Some(0)),
         ];
         let unannounced = check();
         let unannounced = unannounced.unannounced(&differences);
-        assert_eq!(
-            unannounced,
-            [&differences[1], &differences[3], &differences[5]]
-        );
+        assert_eq!(unannounced, [1, 3, 5, 6, 9].map(|at| &differences[at]));
     }
 }

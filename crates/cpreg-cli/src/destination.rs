@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
+use cpreg::destination::{Destination, HostVcpu, Loader, ValuesAre};
 use cpreg_qemu::Stream;
 
 use crate::arguments::Going;
@@ -58,9 +58,8 @@ pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Fa
     let vm = stream
         .vm()
         .map_err(|error| Failure::new(format!("cannot use {name}")).because(error))?;
-    let ids = vm.vcpus.iter().flat_map(|vcpu| vcpu.registers.iter());
     Ok(Destination {
-        accelerator: Accelerator::from_registers(ids.map(|(id, _)| id)),
+        accelerator: stream.accelerator(),
         loader: None,
         values: if stream.is_prelaunch() {
             ValuesAre::AtReset

@@ -4,7 +4,8 @@ mod common;
 
 use common::made::Made;
 use common::{Sparse, bytes, fixture};
-use cpreg_qemu::stream::{Accelerator, Counting, Opened, ReadAt};
+use cpreg::destination::Accelerator;
+use cpreg_qemu::stream::{Counting, Opened, ReadAt};
 use cpreg_qemu::{ErrorKind, Stream};
 use proptest::prelude::*;
 

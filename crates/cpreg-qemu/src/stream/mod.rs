@@ -57,7 +57,6 @@ pub use in_place::{Recovery, edit_in_place, journal_of, pending_journal, recover
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
 pub use source::{Counting, ReadAt};
-pub use translate::Accelerator;
 #[cfg(unix)]
 pub use write::{WriteOptions, write_new};
 

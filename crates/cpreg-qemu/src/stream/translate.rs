@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use cpreg::destination::Accelerator;
 use cpreg::register::{RegisterId, Value};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
@@ -17,16 +18,6 @@ use crate::error::Error;
 
 /// The id string of the section that says what the guest was doing.
 pub(crate) const GLOBAL_STATE: &str = "globalstate";
-
-/// What ran the guest, as far as its registers tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Accelerator {
-    /// KVM: its firmware pseudo registers are listed.
-    Kvm,
-    /// QEMU's own emulator: registers of AArch32 are listed.
-    Tcg,
-}
 
 impl Stream {
     /// The VM's CPU state.
@@ -69,22 +60,8 @@ impl Stream {
 
     /// What ran the guest; `None` if its registers do not tell (HVF, or an edited list).
     pub fn accelerator(&self) -> Option<Accelerator> {
-        const FIRMWARE: u64 = 0x6030_0000_0014_0000;
-        const AARCH32: u64 = 0x40;
-
-        let has = |test: fn(u64) -> bool| {
-            self.cpus()
-                .iter()
-                .flat_map(Cpu::registers)
-                .any(|(id, _)| test(id.raw()))
-        };
-        if has(|id| id & !0xffff == FIRMWARE) {
-            Some(Accelerator::Kvm)
-        } else if has(|id| id >> 56 == AARCH32) {
-            Some(Accelerator::Tcg)
-        } else {
-            None
-        }
+        let registers = self.cpus().iter().flat_map(Cpu::registers);
+        Accelerator::from_registers(registers.map(|(id, _)| id))
     }
 }
 

@@ -175,3 +175,52 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
     println!("{predicted} of {decided} decided by the list");
     assert!(predicted * 10 >= decided * 9, "{predicted} of {decided}");
 }
+
+/// What a real QEMU loads today and keeps whole is not refused.
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the numbers are worth a look: --nocapture"
+)]
+fn what_loads_today_is_not_refused() {
+    use cpreg::plan::{Check, Consents, Severity, Verdict};
+    use cpreg::tolerance::Tolerances;
+
+    let vms = recorded_vms();
+    let tolerances = Tolerances::default();
+    let (mut strict, mut accepting) = (BTreeMap::new(), BTreeMap::new());
+    let mut refused = Vec::new();
+    for line in fixture("outcomes.jsonl.xz").lines() {
+        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let source = &vms[&outcome.source];
+        let mut destination = destination_of(&outcome.destination, &vms[&outcome.destination]);
+        destination.loader = format!("qemu-{}", outcome.qemu).parse().ok();
+        let check = |consents: &Consents| Check::new(source, &destination, &tolerances, consents);
+        let today = if outcome.loads {
+            "loads today"
+        } else {
+            "fails today"
+        };
+        let verdict = check(&Consents::default()).verdict;
+        *strict.entry((today, verdict.name())).or_insert(0) += 1;
+        let all = Consents {
+            accept_up_to: Some(Severity::High),
+            ..Consents::default()
+        };
+        *accepting
+            .entry((today, check(&all).verdict.name()))
+            .or_insert(0) += 1;
+        if outcome.loads && verdict == Verdict::Refused {
+            refused.push(outcome.source);
+        }
+    }
+    println!("strict: {strict:#?}\nwith every adjustment accepted: {accepting:#?}");
+    // QEMU 10.0 drops services that the guest was offered, and 11.1 forgets that it has refused a register.
+    assert_eq!(
+        refused,
+        [
+            "edited/6.16.12__q10.0__neoverse-n1__virt10.0-smp1-b9-psci11-bmap2-nonzero",
+            "edited/6.12.107__q11.1__neoverse-n1__virt10.0-smp1-b3-add-unknown-before-tcr2",
+        ]
+    );
+}

@@ -383,7 +383,7 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
             to.as_u64(),
             Severity::Low,
             Cow::Borrowed(
-                "the destination has the register, and the source had not: reaching for it may have been undefined"
+                "the source did not list the register: what the guest read there before, if anything, is not known"
             ),
         )],
         (Action::KeepAtReset, Reason::OnlyAtDestination)

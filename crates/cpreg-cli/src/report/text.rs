@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use cpreg::destination::Knowledge;
 use cpreg::destination::load::{Event, Load};
 use cpreg::plan::{
-    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
-    VcpuSet, Verdict, VisibleChange,
+    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Severity, VcpuSet,
+    Verdict, VisibleChange,
 };
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
@@ -469,10 +469,10 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
     for adjustment in &plan.proposed {
         printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
     }
-    let then = match plan.with_proposed {
-        Outcome::Ready => "with all of them the VM converts",
-        Outcome::Refused => "even with all of them something stands in the way",
-        Outcome::Unknown => "even with all of them something is not known",
+    let then = match answer.verdict_with_proposed() {
+        Verdict::Loads | Verdict::Converts => "with all of them the VM converts",
+        Verdict::Refused => "even with all of them something stands in the way",
+        Verdict::Unknown => "even with all of them something is not known",
     };
     let most = plan
         .proposed

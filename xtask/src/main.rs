@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`test`] | `test` (what CI runs), `bless` |
+//! | [`mod@test`] | `test` (what CI runs), `bless` |
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |

@@ -57,7 +57,11 @@ pub(crate) fn bless() -> Result<()> {
     cargo(&["fmt", "--all"], &[])?;
     cargo(
         &["test", "--workspace", "--quiet"],
-        &[("INSTA_UPDATE", "always"), ("INSTA_FORCE_PASS", "1")],
+        &[
+            ("INSTA_UPDATE", "always"),
+            ("INSTA_FORCE_PASS", "1"),
+            ("BLESS", "1"),
+        ],
     )
 }
 

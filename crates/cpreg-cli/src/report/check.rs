@@ -1,7 +1,7 @@
 //! The answer of `check`: everything that either form of the report says.
 
 use cpreg::destination::{Accelerator, Destination, Loader};
-use cpreg::plan::{Check, Verdict};
+use cpreg::plan::{Check, Outcome, Verdict};
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::words;
@@ -36,11 +36,25 @@ pub(crate) struct About {
 impl Answer<'_> {
     /// The verdict, shapes included.
     pub(crate) fn verdict(&self) -> Verdict {
-        if self.shape.iter().any(|difference| difference.refuses) {
+        if self.refuses_by_shape() {
             Verdict::Refused
         } else {
             self.check.verdict
         }
+    }
+
+    /// The verdict if everything that is proposed were taken; an outline that refuses goes on refusing.
+    pub(crate) fn verdict_with_proposed(&self) -> Verdict {
+        match self.check.plan.with_proposed {
+            _ if self.refuses_by_shape() => Verdict::Refused,
+            Outcome::Ready => Verdict::Converts,
+            Outcome::Refused => Verdict::Refused,
+            Outcome::Unknown => Verdict::Unknown,
+        }
+    }
+
+    fn refuses_by_shape(&self) -> bool {
+        self.shape.iter().any(|difference| difference.refuses)
     }
 
     /// What a loader would say, in its own words.

@@ -1,7 +1,7 @@
 //! The JSON of `check`, schema `cpreg.check/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, Verdict, VisibleChange};
+use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, VisibleChange};
 use cpreg::vm::Content;
 use serde::Serialize;
 
@@ -190,12 +190,7 @@ fn document(answer: &Answer<'_>) -> Report {
         adjustments: Adjustments {
             taken: plan.adjusted.iter().map(adjustment).collect(),
             proposed: plan.proposed.iter().map(adjustment).collect(),
-            with_all_proposed: match plan.with_proposed {
-                cpreg::plan::Outcome::Ready => Verdict::Converts,
-                cpreg::plan::Outcome::Refused => Verdict::Refused,
-                cpreg::plan::Outcome::Unknown => Verdict::Unknown,
-            }
-            .name(),
+            with_all_proposed: answer.verdict_with_proposed().name(),
         },
         loaders: loaders(answer),
     }

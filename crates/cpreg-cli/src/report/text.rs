@@ -1,11 +1,15 @@
 //! The text of `check`: names first, ids behind, one line per decision that matters, why, what to do.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
 use cpreg::destination::Knowledge;
+use cpreg::destination::load::{Event, Load};
 use cpreg::plan::{
-    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
-    VcpuSet, Verdict, VisibleChange,
+    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Severity, VcpuSet,
+    Verdict, VisibleChange,
 };
-use cpreg::register::Value;
+use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
 
 use super::check::{Answer, SCOPE, meaning};
@@ -465,10 +469,10 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
     for adjustment in &plan.proposed {
         printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
     }
-    let then = match plan.with_proposed {
-        Outcome::Ready => "with all of them the VM converts",
-        Outcome::Refused => "even with all of them something stands in the way",
-        Outcome::Unknown => "even with all of them something is not known",
+    let then = match answer.verdict_with_proposed() {
+        Verdict::Loads | Verdict::Converts => "with all of them the VM converts",
+        Verdict::Refused => "even with all of them something stands in the way",
+        Verdict::Unknown => "even with all of them something is not known",
     };
     let most = plan
         .proposed
@@ -552,16 +556,7 @@ fn print_loaders(
             format!("{}{own}", foretold.loader.version)
         })
         .collect();
-    let lost: Vec<_> = load
-        .lost
-        .iter()
-        .map(|(_, id)| answer.printing.name(*id))
-        .collect();
-    let lost = if lost.is_empty() {
-        String::new()
-    } else {
-        format!("; drops {} without a word", lost.join(", "))
-    };
+    let lost = lost(answer, load);
     let knowledge = match load.loads {
         Some(_) => format!(" ({})", load.knowledge),
         None => String::new(),
@@ -580,4 +575,28 @@ fn print_loaders(
             format_args!("    … and {} lines more", words.len() - MOST_WORDS),
         ));
     }
+}
+
+/// What a loader loses though it goes on: silently, or with a failure that it names and then forgets.
+fn lost(answer: &Answer<'_>, load: &Load) -> String {
+    let is_named = |lost: &(usize, RegisterId)| {
+        load.events
+            .iter()
+            .any(|event| matches!(event, Event::OnlyInInput { vcpu, id } if (*vcpu, *id) == *lost))
+    };
+    let names = |named: bool| {
+        let lost = load.lost.iter().filter(|lost| is_named(lost) == named);
+        let ids: BTreeSet<RegisterId> = lost.map(|(_, id)| *id).collect();
+        let names: Vec<_> = ids.iter().map(|id| answer.printing.name(*id)).collect();
+        names.join(", ")
+    };
+    let (silently, named) = (names(false), names(true));
+    let mut text = String::new();
+    if !silently.is_empty() {
+        let _ = write!(text, "; drops {silently} without a word");
+    }
+    if !named.is_empty() {
+        let _ = write!(text, "; drops {named} although it says that it fails");
+    }
+    text
 }

@@ -26,7 +26,12 @@ pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> Te
 
 /// A recorded stream, unpacked.
 pub(crate) fn unpacked(stream: &str) -> Vec<u8> {
-    let packed = fs::File::open(streams().join(stream)).expect("a recorded stream");
+    unpacked_file(&streams().join(stream))
+}
+
+/// What an xz file holds.
+pub(crate) fn unpacked_file(path: &Path) -> Vec<u8> {
+    let packed = fs::File::open(path).expect("a recorded stream");
     let mut bytes = Vec::new();
     lzma_rust2::XzReader::new(packed, true)
         .read_to_end(&mut bytes)

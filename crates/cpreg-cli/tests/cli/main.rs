@@ -6,6 +6,7 @@
 //! | [`made`] | nothing: inputs that are made for a test |
 //! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
+//! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
@@ -15,6 +16,7 @@ mod check;
 mod consents;
 mod convert;
 mod diff;
+mod documents;
 mod errors;
 mod json;
 mod made;

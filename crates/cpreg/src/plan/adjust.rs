@@ -365,7 +365,10 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
             Action::KeepAtReset | Action::WriteReset(_),
             Reason::UserIgnores | Reason::UserHides | Reason::Tolerated(_),
         ) if source.is_some() && source != host => {
-            alloc::vec![change(source, host, Severity::Medium, Cow::Borrowed(""))]
+            let severity = source.zip(host).map_or(Severity::Medium, |(from, to)| {
+                severity::of_change(id, from, to)
+            });
+            alloc::vec![change(source, host, severity, Cow::Borrowed(""))]
         }
         (_, Reason::Tolerated(entry)) => {
             let visible = question

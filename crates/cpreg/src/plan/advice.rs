@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::destination::kernel::Hides;
 use crate::register::RegisterId;
-use crate::tolerance::{Difference, Tolerances};
+use crate::tolerance::{Handling, Tolerances};
 
 /// Why a decision was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +100,9 @@ impl fmt::Display for Words<'_> {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
                 };
+                // An entry that refuses has no condition: its reason is why it does.
                 if matches!(self.reason, Reason::Tolerated(_))
-                    || entry.difference == Difference::ValueNotTaken
+                    || entry.handling == Handling::Refuse
                 {
                     f.write_str(&entry.reason)
                 } else {
@@ -111,7 +112,7 @@ impl fmt::Display for Words<'_> {
             Reason::OnlyInInput => f.write_str("the destination does not have this register"),
             Reason::OnlyAtDestination => f.write_str("the VM does not have this register"),
             Reason::ResetUnknown => f.write_str(
-                "the VM does not have this register, the loader would write zero, and its reset value is not known",
+                "the VM does not have this register, the loader would write something undefined, and its reset value is not known",
             ),
             Reason::ValueNotTaken => f.write_str("the destination does not take this value"),
             Reason::ValueUnknown(_) => {

@@ -4,15 +4,15 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the plan as data, and what it comes to |
-//! | [`merge`] | the decision about each register |
-//! | [`extensions`] | the decision about each extension |
-//! | [`adjust`] | changes of value that would let a refused plan load |
-//! | [`order`] | what to write in which order |
-//! | [`severity`] | how bad a change is |
-//! | [`consent`] | what the user decided |
-//! | [`advice`] | why, and what to do |
-//! | [`check`] | the plan beside what each loader would do on its own: the verdict |
-//! | [`vcpus`] | sets of vCPUs |
+//! | `merge.rs` | the decision about each register |
+//! | `extensions.rs` | the decision about each extension |
+//! | `adjust.rs` | changes of value that would let a refused plan load |
+//! | `order.rs` | what to write in which order |
+//! | `severity.rs` | how bad a change is |
+//! | `consent.rs` | what the user decided |
+//! | `advice.rs` | why, and what to do |
+//! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
+//! | `vcpus.rs` | sets of vCPUs |
 //!
 //! The plan does not depend on the order in which registers arrive or are looked at.
 

@@ -1,0 +1,255 @@
+//! README and docs, against what the command does: whatever they show is run, and must come out as shown.
+//!
+//! In every document a block marked `console` is a session: `$ cpreg …` or `$ echo $?`, and under each command what it prints
+//! (output, then errors). A line `[…]` there stands for any lines. The sessions of a document run one after another in a
+//! folder of their own, with the example files in it that docs/README.md lists.
+//!
+//! `cargo xtask bless` (or `BLESS=1`) rewrites what is shown under commands, except where lines are left out.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::made::unpacked_file;
+use crate::run::{Run, command, cpreg, cpreg_in};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// README.md and everything below docs/, by path from the repository.
+fn documents() -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("README.md")];
+    let mut folders = vec![PathBuf::from("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(repository().join(&folder)).expect("a folder") {
+            let name = folder.join(entry.expect("an entry").file_name());
+            if repository().join(&name).is_dir() {
+                folders.push(name);
+            } else if name.extension().is_some_and(|suffix| suffix == "md") {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The files of docs/README.md's table of examples: name, and where it comes from.
+fn examples() -> Vec<(String, PathBuf)> {
+    let text = read(&repository().join("docs/README.md"));
+    let (_, table) = text
+        .split_once("## The example files")
+        .expect("the table of examples");
+    let rows = table.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split('`');
+        let (name, from) = (cells.next()?, cells.nth(1)?);
+        Some((name.to_owned(), repository().join(from)))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() > 5, "the table of examples is gone");
+    rows
+}
+
+fn folder_with_examples() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, from) in examples() {
+        let bytes = if from.extension().is_some_and(|suffix| suffix == "xz") {
+            unpacked_file(&from)
+        } else {
+            fs::read(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display()))
+        };
+        fs::write(folder.path().join(name), bytes).expect("a file in it");
+    }
+    folder
+}
+
+/// A document with every session run: what it should be.
+fn played(text: &str) -> String {
+    let folder = folder_with_examples();
+    let mut played = String::new();
+    let mut lines = text.lines().peekable();
+    let mut in_session = false;
+    let mut status = None;
+    while let Some(line) = lines.next() {
+        let _ = writeln!(played, "{line}");
+        if line.starts_with("```") {
+            in_session = line == "```console";
+            continue;
+        }
+        let Some(typed) = line.strip_prefix("$ ").filter(|_| in_session) else {
+            continue;
+        };
+        let mut shown = Vec::new();
+        while let Some(line) = lines.next_if(|line| !line.starts_with("$ ") && *line != "```") {
+            shown.push(line);
+        }
+        let printed = if typed == "echo $?" {
+            let status: i32 = status.expect("a command before it");
+            format!("{status}\n")
+        } else {
+            let run = typed_run(folder.path(), typed);
+            status = run.status;
+            format!("{}{}", run.stdout, run.stderr)
+        };
+        let printed: Vec<&str> = printed.lines().collect();
+        let result = if is_shown(&shown, &printed) {
+            shown
+        } else {
+            printed
+        };
+        for line in result {
+            let _ = writeln!(played, "{line}");
+        }
+    }
+    played
+}
+
+fn typed_run(folder: &Path, typed: &str) -> Run {
+    let words: Vec<&str> = typed.split_whitespace().collect();
+    match words.as_slice() {
+        ["cpreg", arguments @ ..] => cpreg_in(folder, arguments),
+        _ => panic!("`{typed}` is no run of cpreg"),
+    }
+}
+
+/// Whether these are the printed lines, where `[…]` stands for any.
+fn is_shown(shown: &[&str], printed: &[&str]) -> bool {
+    match shown.split_first() {
+        None => printed.is_empty(),
+        Some((&"[…]", rest)) => (0..=printed.len()).any(|from| is_shown(rest, &printed[from..])),
+        Some((line, rest)) => printed.first() == Some(line) && is_shown(rest, &printed[1..]),
+    }
+}
+
+#[test]
+fn sessions_are_as_shown() {
+    let mut wrong = Vec::new();
+    let mut sessions = 0;
+    for document in documents() {
+        let path = repository().join(&document);
+        let text = read(&path);
+        sessions += text.matches("\n```console\n").count();
+        if !text.contains("\n```console\n") {
+            continue;
+        }
+        let played = played(&text);
+        if played == text {
+            continue;
+        }
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, played).expect("the document can be written");
+        } else {
+            let line = text.lines().zip(played.lines()).position(|(a, b)| a != b);
+            wrong.push(format!("{}:{}", document.display(), line.unwrap_or(0) + 1));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "not what the command prints, from these lines on: {wrong:#?}; if it shall be so: cargo xtask bless"
+    );
+    assert!(sessions > 10, "only {sessions} sessions are left");
+}
+
+/// The README's first command is run by people who have nothing but a clone: the same words, and the same screen.
+#[test]
+fn the_readme_shows_what_its_command_prints() {
+    let text = read(&repository().join("README.md"));
+    let blocks: Vec<&str> = text.split("```").skip(1).step_by(2).collect();
+    let commands: Vec<&str> = blocks
+        .iter()
+        .filter_map(|block| block.strip_prefix("sh\n"))
+        .collect();
+    let [check, test] = commands.as_slice() else {
+        panic!("two commands, and these are there: {commands:#?}");
+    };
+    assert_eq!(*test, "cargo xtask test\n");
+    let check = check.replace("\\\n", " ");
+    let words: Vec<&str> = check.split_whitespace().collect();
+    let ["cargo", "run", "--release", "--", arguments @ ..] = words.as_slice() else {
+        panic!("not a run of cpreg: {check}");
+    };
+    let output = command(&repository(), arguments)
+        .output()
+        .expect("the command starts");
+    let run = Run::of(arguments, &output);
+    let screen = blocks.iter().find_map(|block| block.strip_prefix("text\n"));
+    let screen = screen.expect("a screen of output");
+    if screen != run.stdout && std::env::var_os("BLESS").is_some() {
+        let path = repository().join("README.md");
+        fs::write(path, text.replace(screen, &run.stdout)).expect("the README can be written");
+    } else {
+        assert_eq!(screen, run.stdout, "{run}");
+    }
+    assert_eq!(run.status, Some(0), "{run}");
+}
+
+/// docs/tolerances.md explains every entry: each register of the table is named there.
+#[test]
+fn every_tolerance_is_explained() {
+    let text = read(&repository().join("docs/tolerances.md"));
+    let table = cpreg(&["tolerances", "--format", "json"]).json();
+    let entries = table["tolerances"].as_array().expect("a list");
+    let names = entries
+        .iter()
+        .flat_map(|entry| entry["registers"].as_array().expect("a list"))
+        .map(|name| name.as_str().expect("text"));
+    let missing: Vec<&str> = names
+        .filter(|name| {
+            // Words for whole classes, `the performance monitors`, stand as they are.
+            let quoted = if name.contains(' ') {
+                (*name).to_owned()
+            } else {
+                format!("`{name}`")
+            };
+            !text.contains(&quoted)
+        })
+        .collect();
+    assert!(missing.is_empty(), "not explained: {missing:?}");
+}
+
+/// The example file is taken, and the one that is shown. (What it does is a session of docs/tolerances.md.)
+#[test]
+fn the_example_of_tolerances_is_taken() {
+    let text = read(&repository().join("docs/examples/tolerances.toml"));
+    let document = read(&repository().join("docs/tolerances.md"));
+    assert!(document.contains(&format!("```toml\n{text}```")));
+    let arguments = ["tolerances", "--format", "json", "--tolerances"];
+    let arguments = [&arguments[..], &["docs/examples/tolerances.toml"]].concat();
+    let run = cpreg_in(&repository(), &arguments);
+    assert_eq!(run.status, Some(0), "{run}");
+    let table = run.json();
+    let entries = table["tolerances"].as_array().expect("a list").iter();
+    let of_operator = entries.take_while(|entry| entry["by_operator"] == true);
+    assert_eq!(of_operator.count(), text.matches("[[tolerance]]").count());
+}
+
+/// Every link between documents leads to a file that is there.
+#[test]
+fn links_lead_somewhere() {
+    let mut broken = Vec::new();
+    let mut links = 0;
+    let more = ["CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
+    for document in documents().into_iter().chain(more) {
+        let text = read(&repository().join(&document));
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.starts_with("http") {
+                continue;
+            }
+            links += 1;
+            let folder = document.parent().unwrap_or(Path::new(""));
+            if !repository().join(folder).join(target).exists() {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(links > 20, "only {links} links are left");
+}

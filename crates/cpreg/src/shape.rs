@@ -1,6 +1,6 @@
 //! [`Shape`]: what must agree between a VM and a destination before registers matter at all.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -83,37 +83,24 @@ impl Shape {
                 true,
             );
         }
-        let length_of = |ram: &[RamBlock], name: &str| {
-            let block = ram.iter().find(|block| block.name == name);
-            block.map(|block| format!("{:#x} bytes", block.length))
-        };
-        for name in names(&self.ram, &destination.ram, |block| &block.name) {
-            let (ours, theirs) = (
-                length_of(&self.ram, name),
-                length_of(&destination.ram, name),
-            );
+        let (our_ram, their_ram) = (lengths(&self.ram), lengths(&destination.ram));
+        for name in either(&our_ram, &their_ram) {
+            let length_of = |ram: &BTreeMap<&str, u64>| {
+                let length = ram.get(name);
+                length.map(|length| format!("{length:#x} bytes"))
+            };
+            let (ours, theirs) = (length_of(&our_ram), length_of(&their_ram));
             if ours != theirs {
                 let refuses = ours.is_some() && !(theirs.is_some() && name.starts_with(RESIZEABLE));
                 differ(format!("RAM block {name}"), ours, theirs, refuses);
             }
         }
-        let keys: BTreeSet<_> = self
-            .devices
-            .iter()
-            .chain(&destination.devices)
-            .map(|device| (&device.name, device.instance))
-            .filter(|(name, _)| !PER_VCPU.contains(&name.as_str()))
-            .collect();
-        let version_of = |devices: &[Device], key: (&String, u32)| {
-            let mut found = devices.iter();
-            found
-                .find(|device| (&device.name, device.instance) == key)
-                .map(|device| device.version)
-        };
-        for key in keys {
+        let (our_devices, their_devices) =
+            (versions(&self.devices), versions(&destination.devices));
+        for key in either(&our_devices, &their_devices) {
             let (ours, theirs) = (
-                version_of(&self.devices, key),
-                version_of(&destination.devices, key),
+                our_devices.get(&key).copied(),
+                their_devices.get(&key).copied(),
             );
             if ours != theirs {
                 let refuses = ours.is_some_and(|ours| theirs.is_none_or(|theirs| ours > theirs));
@@ -135,12 +122,26 @@ const RESIZEABLE: &str = "/rom@etc/";
 /// Sections that come once a vCPU; their number is compared as the number of vCPUs.
 const PER_VCPU: [&str; 2] = ["cpu", "cpu_common"];
 
-/// The names on either side, each once, in order.
-fn names<'a, T>(ours: &'a [T], theirs: &'a [T], name: fn(&T) -> &String) -> BTreeSet<&'a str> {
-    ours.iter()
-        .chain(theirs)
-        .map(|item| name(item).as_str())
+/// Each block's length; of several with one name the first one's.
+fn lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
+    let blocks = ram.iter().rev();
+    blocks
+        .map(|block| (block.name.as_str(), block.length))
         .collect()
+}
+
+/// Each device's version, but for those that come once a vCPU; of several with one name and instance the first one's.
+fn versions(devices: &[Device]) -> BTreeMap<(&str, u32), u32> {
+    let devices = devices.iter().rev();
+    devices
+        .filter(|device| !PER_VCPU.contains(&device.name.as_str()))
+        .map(|device| ((device.name.as_str(), device.instance), device.version))
+        .collect()
+}
+
+/// The keys on either side, each once, in order.
+fn either<K: Ord + Copy, V>(ours: &BTreeMap<K, V>, theirs: &BTreeMap<K, V>) -> BTreeSet<K> {
+    ours.keys().chain(theirs.keys()).copied().collect()
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl Extension {
 }
 
 /// What an [`Extension`] holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     /// One number.
     Number(u64),

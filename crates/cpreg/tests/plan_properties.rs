@@ -334,7 +334,7 @@ fn two_vcpus_may_need_different_decisions() {
 
 #[test]
 fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
-    let pairs: Pairs = vec![(RegisterId::TCR2_EL1, 0), (RegisterId::SCTLR_EL1, 5)];
+    let pairs: Pairs = vec![(RegisterId::OSLSR_EL1, 8), (RegisterId::SCTLR_EL1, 5)];
     let vm = vm(&vec![pairs; 256]);
     let there = HostVcpu::new(
         [HostRegister {
@@ -362,8 +362,8 @@ fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
     assert_eq!(
         rows,
         [
-            ("0-255".to_owned(), RegisterId::SCTLR_EL1),
-            ("0-255".to_owned(), RegisterId::TCR2_EL1)
+            ("0-255".to_owned(), RegisterId::OSLSR_EL1),
+            ("0-255".to_owned(), RegisterId::SCTLR_EL1)
         ]
     );
 }

@@ -6,7 +6,7 @@
 //! | plain storage, counters | anything |
 //! | ID registers | what a writable mask allows; unknown without one |
 //! | MIDR_EL1, REVIDR_EL1, AIDR_EL1 | only its own, for a loader that does not ask for more (QEMU does not) |
-//! | CLIDR_EL1, CCSIDR_EL1 | up to v6.2 only its own; since v6.3 any sensible one |
+//! | CLIDR_EL1, CCSIDR_EL1 | up to v6.2 only its own; since v6.3 any that agrees with the host's CTR_EL0 |
 //! | OSLSR_EL1 | its own with another OSLK |
 //! | PMMIR_EL1 | zero |
 //! | PSCI_VERSION | any lower version that exists; a higher one is unknown, since the recorded VM may have been given a lower one than the kernel has |
@@ -127,7 +127,11 @@ fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer 
         Kind::Storage | Kind::Counter => return Answer::YES,
         Kind::VectorLengths | Kind::Unheard => return Answer::Unknown,
         Kind::Implementation => return Answer::NO,
-        Kind::CacheLevels if kernel::cache_geometry_is_writable(host) => return Answer::YES,
+        Kind::CacheLevels if kernel::cache_geometry_is_writable(host) => {
+            return value
+                .as_u64()
+                .map_or(Answer::Unknown, |value| cache_levels(host, value));
+        }
         Kind::CacheLevels => return Answer::NO,
         _ => {}
     }
@@ -139,7 +143,7 @@ fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer 
     };
     match kind {
         Kind::Identification | Kind::CacheType => identification(register, own, value),
-        Kind::CacheSize(_) => cache_size(host, value),
+        Kind::CacheSize(slot) => cache_size(host, slot, value),
         Kind::LockStatus => Answer::inferred((value ^ own) & !OSLSR_OSLK == 0),
         Kind::PmuModel => Answer::inferred(value == 0),
         Kind::PsciVersion if PSCI_VERSIONS.contains(&value) && value < own => Answer::YES,
@@ -170,8 +174,22 @@ fn every_nibble_not_above(value: u64, own: u64) -> bool {
     (0..16).all(|nibble| value >> (4 * nibble) & 0xf <= own >> (4 * nibble) & 0xf)
 }
 
+/// Since v6.3 CLIDR_EL1 takes any levels, but none that let the guest leave out cleaning that the host needs: without CTR_EL0.IDC there
+/// must be a level of coherence, and one of unification (7af0c2534f4c).
+fn cache_levels(host: &HostVcpu, value: u64) -> Answer {
+    const IDC: u64 = 1 << 28;
+    const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
+    const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
+    let needs_no_cleaning = value & LEVEL_OF_COHERENCE == 0 || value & LEVELS_OF_UNIFICATION == 0;
+    match host.value(RegisterId::CTR_EL0) {
+        _ if !needs_no_cleaning => Answer::YES,
+        Some(ctr) => Answer::inferred(ctr & IDC != 0),
+        None => Answer::Unknown,
+    }
+}
+
 /// Since v6.3 a slot takes any geometry whose lines are no shorter than CTR_EL0 says.
-fn cache_size(host: &HostVcpu, value: u64) -> Answer {
+fn cache_size(host: &HostVcpu, slot: u8, value: u64) -> Answer {
     if !kernel::cache_geometry_is_writable(host) {
         return Answer::NO;
     }
@@ -180,7 +198,8 @@ fn cache_size(host: &HostVcpu, value: u64) -> Answer {
     };
     // CCSIDR_EL1.LineSize counts from 16-byte lines, CTR_EL0's from 4-byte words.
     let line = (value & 7) + 4;
-    let smallest = (ctr & 0xf).min(ctr >> 16 & 0xf) + 2;
+    let is_instruction_cache = slot & 1 == 1;
+    let smallest = (if is_instruction_cache { ctr } else { ctr >> 16 } & 0xf) + 2;
     if line >= smallest {
         Answer::YES
     } else {

@@ -113,7 +113,7 @@ impl Kind {
 }
 
 /// An ID register's field whose zero hides other registers of the same VM from then on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hides {
     /// The ID register.
     pub by: RegisterId,

@@ -144,7 +144,11 @@ pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
         },
         load: Load {
             loads: Some(true),
-            knowledge: Knowledge::Proven,
+            knowledge: if loader.was_tried() {
+                Knowledge::Proven
+            } else {
+                Knowledge::Inferred
+            },
             events: Vec::new(),
             complete: true,
             lost: Vec::new(),
@@ -382,10 +386,15 @@ impl Play<'_> {
                 }
             }
             let Some(value) = arrived(register.id) else {
-                if !self.kvm {
-                    let answer = accept::tcg::takes_nothing(self.acceptor, host, register);
-                    writes.note(number, register.id, answer, None);
-                }
+                let answer = match self.acceptor.accelerator {
+                    // It keeps what it has.
+                    Some(Accelerator::Kvm) => continue,
+                    Some(Accelerator::Tcg) => {
+                        accept::tcg::takes_nothing(self.acceptor, host, register)
+                    }
+                    _ => accept::Answer::Unknown,
+                };
+                writes.note(number, register.id, answer, None);
                 continue;
             };
             let answer = self.acceptor.takes(host, register, value);

@@ -91,6 +91,11 @@ impl Loader {
         }
     }
 
+    /// Whether this very version's loads were seen; others are taken to behave like their generation.
+    pub(super) fn was_tried(self) -> bool {
+        Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
+    }
+
     pub(super) const fn generation(self) -> Generation {
         match (self.version.major, self.version.minor) {
             (..=10, _) => Generation::LengthChecked,

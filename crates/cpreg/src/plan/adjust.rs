@@ -4,6 +4,7 @@
 //! once more with everything accepted, to tell whether anything would help and what all of it is.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -17,7 +18,7 @@ use crate::destination::kernel::Kind;
 use crate::destination::{Accelerator, Accepts, Destination, HostRegister, HostVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
 use crate::tolerance::Tolerances;
-use crate::vm::{Vcpu, Vm};
+use crate::vm::Vm;
 
 /// One change of value that the destination needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub struct Adjustment {
     pub severity: Severity,
 }
 
+/// The values that registers are adjusted to, by vCPU and register.
+pub(super) type Targets = BTreeMap<(usize, RegisterId), u64>;
+
 /// A register is adjusted once, and once more for every ID field that hides something.
 const ROUNDS: usize = 8;
 
@@ -44,34 +48,33 @@ pub(super) fn settle(
     tolerances: &Tolerances,
     consents: &Consents,
 ) -> Plan {
+    let none = Targets::new();
     let question = Question {
         vm,
         destination,
         tolerances,
         consents,
-        adjusted: &[],
+        adjusted: &none,
     };
-    let accepted = rounds(question, |adjustment| consents.accepts(adjustment));
+    let accepted = rounds(question, |register, severity| {
+        consents.accepts(register, severity)
+    });
     let outcome = outcome_of(&accepted.vcpus);
     let (proposed, with_proposed) = if outcome == Outcome::Ready {
         (Vec::new(), Outcome::Ready)
     } else {
-        let all = rounds(question, |_| true);
+        let all = rounds(question, |_, _| true);
         let with_all = outcome_of(&all.vcpus);
-        let mut further: Vec<_> = all
-            .adjusted
-            .into_iter()
-            .filter(|adjustment| !accepted.adjusted.contains(adjustment))
-            .collect();
-        further.sort_by_key(Adjustment::rank);
+        let mut further = all.adjusted;
+        further.retain(|place, to| accepted.adjusted.get(place) != Some(to));
+        let mut further = adjustments(vm, &further);
+        further.sort_by_cached_key(Adjustment::rank);
         (further, with_all)
     };
-    let mut adjusted = accepted.adjusted;
-    adjusted.sort_by_key(|adjustment| adjustment.register);
     Plan {
         visible: visible_changes(question, &accepted.vcpus),
         vcpus: accepted.vcpus,
-        adjusted,
+        adjusted: adjustments(vm, &accepted.adjusted),
         proposed,
         with_proposed,
     }
@@ -79,11 +82,33 @@ pub(super) fn settle(
 
 struct Settled {
     vcpus: Vec<VcpuPlan>,
-    adjusted: Vec<Adjustment>,
+    adjusted: Targets,
 }
 
-fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Settled {
-    let mut adjusted: Vec<Adjustment> = Vec::new();
+/// What vCPUs have in common as one adjustment, ascending by register.
+fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
+    let mut alike: BTreeMap<(RegisterId, u64, u64), VcpuSet> = BTreeMap::new();
+    for ((number, register), to) in targets {
+        let vcpu = vm.vcpus.get(*number);
+        if let Some(from) = vcpu.and_then(|vcpu| vcpu.registers.get_u64(*register)) {
+            let set = alike.entry((*register, from, *to)).or_default();
+            set.insert(*number);
+        }
+    }
+    let alike = alike.into_iter();
+    alike
+        .map(|((register, from, to), vcpus)| Adjustment {
+            vcpus,
+            register,
+            from,
+            to,
+            severity: severity::of_change(register, from, to),
+        })
+        .collect()
+}
+
+fn rounds(question: Question<'_>, accepts: impl Fn(RegisterId, Severity) -> bool) -> Settled {
+    let mut adjusted = Targets::new();
     for _ in 0..ROUNDS {
         let question = Question {
             adjusted: &adjusted,
@@ -92,15 +117,14 @@ fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Sett
         let vcpus = decide(question);
         let proposals = propose(question, &vcpus);
         let mut next = adjusted.clone();
-        for proposal in proposals.into_iter().filter(&accepts) {
-            let same = |other: &Adjustment| {
-                other.register == proposal.register && other.vcpus == proposal.vcpus
-            };
-            match next.iter_mut().find(|other| same(other)) {
-                Some(other) => *other = proposal,
-                None => next.push(proposal),
-            }
-        }
+        next.extend(
+            proposals
+                .into_iter()
+                .filter_map(|(place, Proposal { from, to })| {
+                    let severity = severity::of_change(place.1, from, to);
+                    accepts(place.1, severity).then_some((place, to))
+                }),
+        );
         if next == adjusted {
             return Settled { vcpus, adjusted };
         }
@@ -114,7 +138,7 @@ fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Sett
 }
 
 fn decide(question: Question<'_>) -> Vec<VcpuPlan> {
-    let disagreements = merge::disagreements(question.vm);
+    let disagreements = merge::disagreements(question);
     let empty = HostVcpu::default();
     let vcpus = question.vm.vcpus.iter().enumerate();
     vcpus
@@ -129,8 +153,8 @@ fn decide(question: Question<'_>) -> Vec<VcpuPlan> {
 }
 
 /// The changes of value that would take away what stands in the way, as far as values do.
-fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
-    let mut proposals: Vec<Adjustment> = Vec::new();
+fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
+    let mut proposals = BTreeMap::new();
     for (number, plan) in vcpus.iter().enumerate() {
         let (Some(vcpu), Some(host)) = (
             question.vm.vcpus.get(number),
@@ -154,47 +178,26 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<Adjustment> {
                 _ => None,
             };
             if let Some((register, to)) = proposal {
-                note(&mut proposals, number, vcpu, register, to);
+                let Some(from) = vcpu.registers.get_u64(register) else {
+                    continue;
+                };
+                let mine = proposals
+                    .entry((number, register))
+                    .or_insert(Proposal { from, to });
+                // The one that changes the most bits is the one that satisfies all.
+                if (mine.to ^ from).count_ones() < (to ^ from).count_ones() {
+                    mine.to = to;
+                }
             }
         }
     }
     proposals
 }
 
-/// Enters a proposal; of several for one register the one that changes the most bits of it is the one that satisfies all.
-fn note(
-    proposals: &mut Vec<Adjustment>,
-    number: usize,
-    vcpu: &Vcpu,
-    register: RegisterId,
+/// A change of one vCPU's register.
+struct Proposal {
+    from: u64,
     to: u64,
-) {
-    let Some(from) = vcpu.registers.get_u64(register) else {
-        return;
-    };
-    if let Some(mine) = proposals
-        .iter_mut()
-        .find(|other| other.register == register && other.vcpus.contains(number))
-    {
-        if (mine.to ^ from).count_ones() < (to ^ from).count_ones() {
-            mine.to = to;
-            mine.severity = severity::of_change(register, from, to);
-        }
-        return;
-    }
-    match proposals
-        .iter_mut()
-        .find(|other| other.register == register && other.from == from && other.to == to)
-    {
-        Some(other) => other.vcpus.insert(number),
-        None => proposals.push(Adjustment {
-            vcpus: VcpuSet::of(number),
-            register,
-            from,
-            to,
-            severity: severity::of_change(register, from, to),
-        }),
-    }
 }
 
 /// The value nearest to the VM's that the destination is known to take, if that is another one.
@@ -219,6 +222,7 @@ pub(super) fn nearest(
             });
             own & !mask | kept & mask
         }
+        (Kind::Services(_), Accepts::ByKind) => planned & own,
         (_, Accepts::OneOf(values)) => values
             .iter()
             .copied()
@@ -256,20 +260,24 @@ impl Adjustment {
 
 /// Everything that the guest could notice of a plan.
 fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
-    let mut changes: Vec<VisibleChange> = Vec::new();
+    // Equal changes once, with where they came first.
+    let mut alike: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
     for (number, plan) in vcpus.iter().enumerate() {
-        for decision in &plan.decisions {
-            for change in of_decision(question, decision) {
-                enter(&mut changes, number, change);
-            }
-        }
-        for change in extensions::visible_changes(plan) {
-            enter(&mut changes, number, change);
+        let decisions = plan.decisions.iter();
+        let of_registers = decisions.flat_map(|decision| of_decision(question, decision));
+        for change in of_registers.chain(extensions::visible_changes(plan)) {
+            let first = alike.len();
+            let (_, set) = alike.entry(change).or_insert((first, VcpuSet::default()));
+            set.insert(number);
         }
     }
-    for change in unlisted(question, vcpus) {
-        changes.push(change);
-    }
+    let mut alike: Vec<_> = alike.into_iter().collect();
+    alike.sort_by_key(|(_, (first, _))| *first);
+    let mut changes: Vec<_> = alike
+        .into_iter()
+        .map(|(change, (_, vcpus))| VisibleChange { vcpus, ..change })
+        .collect();
+    changes.extend(unlisted(question, vcpus));
     changes.sort_by_key(|change| core::cmp::Reverse(change.severity));
     changes
 }
@@ -318,23 +326,6 @@ fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
         .collect()
 }
 
-fn enter(changes: &mut Vec<VisibleChange>, vcpu: usize, change: VisibleChange) {
-    let alike = changes.iter_mut().find(|other| {
-        let with_same_vcpus = VisibleChange {
-            vcpus: other.vcpus.clone(),
-            ..change.clone()
-        };
-        **other == with_same_vcpus
-    });
-    match alike {
-        Some(other) => other.vcpus.insert(vcpu),
-        None => changes.push(VisibleChange {
-            vcpus: VcpuSet::of(vcpu),
-            ..change
-        }),
-    }
-}
-
 fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange> {
     let id = decision.register;
     let source = decision.source.as_ref().and_then(Value::as_u64);
@@ -350,7 +341,12 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
     };
     if let Action::Set(value) = &decision.action {
         let (Some(from), Some(to)) = (source, value.as_u64()) else {
-            return Vec::new();
+            return alloc::vec![change(
+                source,
+                value.as_u64(),
+                Severity::Medium,
+                Cow::Borrowed("set by the user"),
+            )];
         };
         return of_value(id, from, to, decision.reason == Reason::UserSets);
     }
@@ -390,9 +386,41 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
             ),
         )],
         (Action::KeepAtReset, Reason::OnlyAtDestination)
+            if Kind::of(id) == Kind::PsciVersion
+                && question.destination.accelerator == Some(Accelerator::Kvm) =>
+        {
+            alloc::vec![change(
+                None,
+                host,
+                Severity::Low,
+                Cow::Borrowed(
+                    "the source's kernel showed the guest PSCI 0.2, and the destination's shows its newest"
+                ),
+            )]
+        }
+        (Action::Copy, _)
+            if id == RegisterId::PMCR_EL0
+                && question.destination.accelerator == Some(Accelerator::Kvm)
+                && source
+                    .zip(host)
+                    .is_some_and(|(ours, theirs)| counters(ours) > counters(theirs)) =>
+        {
+            alloc::vec![VisibleChange {
+                field: Some(Cow::Borrowed("N")),
+                ..change(
+                    source.map(counters),
+                    host.map(counters),
+                    Severity::Medium,
+                    Cow::Borrowed(
+                        "KVM takes no more event counters than the host has, and says nothing"
+                    ),
+                )
+            }]
+        }
+        (Action::KeepAtReset, Reason::OnlyAtDestination)
             if matches!(Kind::of(id), Kind::Services(_))
                 && question.destination.accelerator == Some(Accelerator::Kvm)
-                && host.unwrap_or(0) != 0 =>
+                && host != Some(0) =>
         {
             alloc::vec![change(
                 None,
@@ -405,6 +433,11 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
         }
         _ => Vec::new(),
     }
+}
+
+/// PMCR_EL0.N.
+const fn counters(pmcr: u64) -> u64 {
+    pmcr >> 11 & 0x1f
 }
 
 /// A change of value, field by field where the fields are known.

@@ -8,7 +8,7 @@ use crate::register::RegisterId;
 use crate::tolerance::{Handling, Tolerances};
 
 /// Why a decision was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Reason {
     /// The destination has the register and takes the value.

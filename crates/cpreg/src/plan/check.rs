@@ -101,6 +101,10 @@ fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]
             .iter()
             .filter(|foretold| destination.loader.is_none() || foretold.is_destinations)
     };
+    if relevant().next().is_none() {
+        // No loader that is known can be the one there.
+        return Verdict::Unknown;
+    }
     if !plan.changes_values() && relevant().all(|foretold| loads_as_it_is(plan, &foretold.load)) {
         return Verdict::Loads;
     }
@@ -122,8 +126,8 @@ fn loads_as_it_is(plan: &Plan, load: &Load) -> bool {
         && load.lost.iter().all(|(vcpu, id)| {
             plan.vcpus.get(*vcpu).is_some_and(|vcpu| {
                 vcpu.decisions
-                    .iter()
-                    .any(|decision| decision.register == *id && decision.action == Action::Ignore)
+                    .binary_search_by_key(id, |decision| decision.register)
+                    .is_ok_and(|at| vcpu.decisions[at].action == Action::Ignore)
             })
         })
 }

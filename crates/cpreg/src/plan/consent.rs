@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Adjustment, Severity};
+use super::Severity;
 use crate::register::RegisterId;
 
 /// What the user decided beforehand.
@@ -13,7 +13,7 @@ pub struct Consents {
     pub ignore: Vec<Ignore>,
     /// Registers to leave out of what is sent.
     pub hide: Vec<RegisterId>,
-    /// Values to change before anything is decided.
+    /// Values to change before anything is decided, and values for registers that only the destination has.
     pub set: Vec<Set>,
     /// Registers whose adjustment is accepted.
     pub accept: Vec<RegisterId>,
@@ -50,15 +50,12 @@ impl Consents {
             .find(|ignore| ignore.register == register)
     }
 
-    pub(super) fn accepts(&self, adjustment: &Adjustment) -> bool {
+    pub(super) fn accepts(&self, register: RegisterId, severity: Severity) -> bool {
         let named = |register| self.accept.contains(&register);
-        named(adjustment.register)
-            || adjustment
-                .register
+        named(register)
+            || register
                 .counterpart()
                 .is_some_and(|counterpart| named(counterpart.id))
-            || self
-                .accept_up_to
-                .is_some_and(|most| adjustment.severity <= most)
+            || self.accept_up_to.is_some_and(|most| severity <= most)
     }
 }

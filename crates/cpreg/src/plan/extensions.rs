@@ -21,7 +21,7 @@ pub(super) fn decide(
     let mut decisions: Vec<_> = vcpu
         .extensions
         .iter()
-        .map(|extension| arrived(question, extension, host))
+        .map(|extension| arrived(question, vcpu, extension, host))
         .collect();
     let only_there = host.extensions.iter().filter(|extension| {
         !vcpu
@@ -34,7 +34,12 @@ pub(super) fn decide(
     decisions
 }
 
-fn arrived(question: Question<'_>, extension: &Extension, host: &HostVcpu) -> ExtensionDecision {
+fn arrived(
+    question: Question<'_>,
+    vcpu: &Vcpu,
+    extension: &Extension,
+    host: &HostVcpu,
+) -> ExtensionDecision {
     let there = host.extension(&extension.name);
     let (action, knowledge, reason) = if question
         .consents
@@ -50,7 +55,7 @@ fn arrived(question: Question<'_>, extension: &Extension, host: &HostVcpu) -> Ex
     } else if extension.name == Extension::FEATURES {
         features(extension, there)
     } else {
-        subsection(question, extension, host)
+        subsection(question, vcpu, extension, host)
     };
     ExtensionDecision {
         name: extension.name.clone(),
@@ -87,7 +92,12 @@ fn features(extension: &Extension, there: Option<&Extension>) -> Verdict {
     }
 }
 
-fn subsection(question: Question<'_>, extension: &Extension, host: &HostVcpu) -> Verdict {
+fn subsection(
+    question: Question<'_>,
+    vcpu: &Vcpu,
+    extension: &Extension,
+    host: &HostVcpu,
+) -> Verdict {
     let loaders: Vec<Loader> = match question.destination.loader {
         Some(loader) => alloc::vec![loader],
         None => Loader::MODELLED
@@ -107,7 +117,7 @@ fn subsection(question: Question<'_>, extension: &Extension, host: &HostVcpu) ->
             Reason::ExtensionKnown,
         );
     }
-    if let Some(why) = extension::idle(extension) {
+    if let Some(why) = extension::idle(vcpu, extension) {
         return (
             ExtensionAction::Ignore,
             Knowledge::Inferred,

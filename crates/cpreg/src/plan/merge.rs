@@ -3,10 +3,11 @@
 //!
 //! Extensions are in [`super::extensions`]; changing values until the plan loads is [`super::adjust`]'s.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::adjust::nearest;
-use super::{Action, Adjustment, Consents, Decision, Reason};
+use super::adjust::{Targets, nearest};
+use super::{Action, Consents, Decision, Reason};
 use crate::destination::accept::tcg;
 use crate::destination::kernel::{self, Hides, Kind, Scope};
 use crate::destination::{Accelerator, Destination, HostRegister, HostVcpu, Knowledge, ValuesAre};
@@ -22,26 +23,31 @@ pub(super) struct Question<'a> {
     pub(super) destination: &'a Destination,
     pub(super) tolerances: &'a Tolerances,
     pub(super) consents: &'a Consents,
-    pub(super) adjusted: &'a [Adjustment],
+    pub(super) adjusted: &'a Targets,
 }
 
-/// Registers that the vCPUs have in common and disagree on.
-pub(super) fn disagreements(vm: &Vm) -> Vec<RegisterId> {
-    let Some((first, others)) = vm.vcpus.split_first() else {
-        return Vec::new();
-    };
-    let shared = first
-        .registers
-        .iter()
-        .filter(|(id, _)| Kind::of(*id).scope() == Scope::Vm);
-    shared
-        .filter(|(id, value)| {
-            others
-                .iter()
-                .any(|vcpu| vcpu.registers.get(*id).is_some_and(|other| other != *value))
-        })
-        .map(|(id, _)| id)
-        .collect()
+/// Registers of the VM as a whole on which its vCPUs disagree: with different values, or by not all having one, since a loader writes
+/// its own value for the vCPU that lacks it.
+pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
+    // Each of an emulator's CPUs keeps its own, and they may be of several kinds.
+    if question.destination.accelerator == Some(Accelerator::Tcg) {
+        return BTreeSet::new();
+    }
+    let mut shared: BTreeMap<RegisterId, (&Value, usize, bool)> = BTreeMap::new();
+    for vcpu in &question.vm.vcpus {
+        for (id, value) in vcpu.registers.iter() {
+            if Kind::of(id).scope() == Scope::Vm {
+                let (first, holders, agree) = shared.entry(id).or_insert((value, 0, true));
+                *holders += 1;
+                *agree &= *first == value;
+            }
+        }
+    }
+    let vcpus = question.vm.vcpus.len();
+    let disagreed = shared
+        .into_iter()
+        .filter(|(_, (_, holders, agree))| !agree || *holders != vcpus);
+    disagreed.map(|(id, _)| id).collect()
 }
 
 /// One vCPU's registers with what the user set and accepted.
@@ -53,9 +59,10 @@ pub(super) fn planned(question: Question<'_>, number: usize, vcpu: &Vcpu) -> Reg
             planned.insert(set.register, Value::Small(value));
         }
     }
-    for adjustment in question.adjusted {
-        if adjustment.vcpus.contains(number) && planned.get(adjustment.register).is_some() {
-            planned.insert(adjustment.register, Value::Small(adjustment.to));
+    let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
+    for ((_, register), to) in question.adjusted.range(all) {
+        if planned.get(*register).is_some() {
+            planned.insert(*register, Value::Small(*to));
         }
     }
     planned
@@ -67,11 +74,12 @@ pub(super) fn registers(
     number: usize,
     vcpu: &Vcpu,
     host: &HostVcpu,
-    disagreements: &[RegisterId],
+    disagreements: &BTreeSet<RegisterId>,
 ) -> Vec<Decision> {
     let planned = planned(question, number, vcpu);
     let judge = Judge {
         question,
+        number,
         vcpu,
         planned: &planned,
         host,
@@ -99,10 +107,11 @@ pub(super) fn registers(
 
 struct Judge<'a> {
     question: Question<'a>,
+    number: usize,
     vcpu: &'a Vcpu,
     planned: &'a Registers,
     host: &'a HostVcpu,
-    disagreements: &'a [RegisterId],
+    disagreements: &'a BTreeSet<RegisterId>,
 }
 
 /// What is to be done, how it is known, and why.
@@ -128,10 +137,15 @@ impl Judge<'_> {
             (Some(_), register) if self.question.consents.hide.contains(&id) => {
                 let (action, knowledge, reason) = register.map_or(
                     (Action::Ignore, Knowledge::Proven, Reason::UserHides),
-                    |register| self.keep_at_reset(register),
+                    |register| {
+                        self.hidden(register)
+                            .unwrap_or_else(|| self.keep_at_reset(register))
+                    },
                 );
                 match reason {
-                    Reason::ResetUnknown => (action, knowledge, reason),
+                    Reason::ResetUnknown | Reason::Hidden(_) | Reason::PerhapsHidden(_) => {
+                        (action, knowledge, reason)
+                    }
                     _ => (action, knowledge, Reason::UserHides),
                 }
             }
@@ -184,6 +198,34 @@ impl Judge<'_> {
         })
     }
 
+    /// The user's value for a register that only the destination has, if there is one.
+    fn user_sets(&self, register: &HostRegister) -> Option<Verdict> {
+        let mut sets = self.question.consents.set.iter();
+        let mut sets = sets
+            .by_ref()
+            .filter(|set| set.register == register.id)
+            .peekable();
+        sets.peek()?;
+        let own = register.value.as_ref().and_then(Value::as_u64);
+        let value = sets.fold(own, |value, set| {
+            if set.mask == u64::MAX {
+                return Some(set.value);
+            }
+            value.map(|value| value & !set.mask | set.value & set.mask)
+        });
+        let Some(value) = value.map(Value::Small) else {
+            return Some((Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown));
+        };
+        let acceptor = self.question.destination.acceptor();
+        let answer = acceptor.takes(self.host, register, &value);
+        let knowledge = answer.knowledge();
+        Some(match answer.takes() {
+            Some(true) => (Action::Set(value), knowledge, Reason::UserSets),
+            Some(false) => refuse(knowledge, Reason::ValueNotTaken),
+            None => (Action::Undecided, knowledge, Reason::ValueUnknown(None)),
+        })
+    }
+
     fn only_in_input(&self, id: RegisterId) -> Verdict {
         if let Some(verdict) = self.user_ignores(id) {
             return verdict;
@@ -196,7 +238,7 @@ impl Judge<'_> {
     }
 
     fn only_at_destination(&self, register: &HostRegister) -> Verdict {
-        if let Some(verdict) = self.hidden(register) {
+        if let Some(verdict) = self.hidden(register).or_else(|| self.user_sets(register)) {
             return verdict;
         }
         match self.tolerance(register.id, Difference::OnlyAtDestination) {
@@ -276,12 +318,7 @@ impl Judge<'_> {
         match answer.takes() {
             Some(true) if value == source => (Action::Copy, knowledge, Reason::Taken),
             Some(true) => {
-                let by_adjustment = self
-                    .question
-                    .adjusted
-                    .iter()
-                    .any(|adjustment| adjustment.register == id);
-                let reason = if by_adjustment {
+                let reason = if self.question.adjusted.contains_key(&(self.number, id)) {
                     Reason::UserAccepts
                 } else {
                     Reason::UserSets

@@ -78,7 +78,7 @@ pub struct VcpuPlan {
 }
 
 /// What is done about one register of one vCPU, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decision {
     /// Which register.
     pub register: RegisterId,
@@ -97,7 +97,7 @@ pub struct Decision {
 }
 
 /// What is done about a register.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Action {
     /// The VM's value is loaded.
@@ -139,7 +139,7 @@ impl Action {
 }
 
 /// What is done about one extension of one vCPU, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExtensionDecision {
     /// Its name.
     pub name: Cow<'static, str>,
@@ -156,7 +156,7 @@ pub struct ExtensionDecision {
 }
 
 /// What is done about an extension.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ExtensionAction {
     /// It is loaded as it is.
@@ -196,7 +196,7 @@ impl ExtensionAction {
 }
 
 /// Something that the guest could notice though the load succeeds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VisibleChange {
     /// Which vCPUs.
     pub vcpus: VcpuSet,
@@ -285,21 +285,23 @@ fn outcome_of(vcpus: &[VcpuPlan]) -> Outcome {
     })
 }
 
-fn group<'a, T: PartialEq + 'a, K: Ord>(
+/// Puts equal decisions together: ascending by key, and for one key by the first vCPU.
+fn group<'a, T: Ord + 'a, K: Ord>(
     vcpus: impl Iterator<Item = &'a Vec<T>>,
     key: impl Fn(&T) -> K,
 ) -> Vec<(VcpuSet, &'a T)> {
-    let mut groups: BTreeMap<K, Vec<(VcpuSet, &'a T)>> = BTreeMap::new();
+    let mut groups: BTreeMap<&'a T, VcpuSet> = BTreeMap::new();
     for (number, decisions) in vcpus.enumerate() {
         for decision in decisions {
-            let alike = groups.entry(key(decision)).or_default();
-            match alike.iter_mut().find(|(_, other)| *other == decision) {
-                Some((set, _)) => set.insert(number),
-                None => alike.push((VcpuSet::of(number), decision)),
-            }
+            groups.entry(decision).or_default().insert(number);
         }
     }
-    groups.into_values().flatten().collect()
+    let mut groups: Vec<_> = groups
+        .into_iter()
+        .map(|(decision, set)| (set, decision))
+        .collect();
+    groups.sort_by(|(a_set, a), (b_set, b)| key(a).cmp(&key(b)).then_with(|| a_set.cmp(b_set)));
+    groups
 }
 
 impl VcpuPlan {

@@ -39,7 +39,8 @@ impl VcpuSet {
 
     /// Whether a vCPU is in it.
     pub fn contains(&self, vcpu: usize) -> bool {
-        self.iter().any(|member| member == vcpu)
+        let at = self.ranges.partition_point(|range| range.1 < vcpu);
+        self.ranges.get(at).is_some_and(|range| range.0 <= vcpu)
     }
 
     /// The vCPUs, ascending.

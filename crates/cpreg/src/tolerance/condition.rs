@@ -95,7 +95,7 @@ impl Condition {
                 let absent = |registers: &Registers| {
                     registers
                         .get_u64(*register)
-                        .is_none_or(|value| value >> lsb & 0xf == 0)
+                        .is_some_and(|value| value >> lsb & 0xf == 0)
                 };
                 absent(&situation.arrived.registers)
                     || absent(situation.planned) && unused.holds(situation)

@@ -1,0 +1,379 @@
+//! Cases in which a careless decision would lose state, promise too much, or never end.
+
+use cpreg::destination::load;
+use cpreg::destination::{Accelerator, Destination, HostVcpu, Knowledge, Loader, ValuesAre};
+use cpreg::plan::{
+    Action, Check, Consents, Ignore, Outcome, Plan, Set, Severity, Verdict, severity_of_change,
+};
+use cpreg::register::{RegisterId, Value};
+use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+use std::time::{Duration, Instant};
+
+fn vcpu(pairs: &[(RegisterId, u64)]) -> Vcpu {
+    let pairs = pairs.iter().map(|(id, value)| (*id, Value::Small(*value)));
+    Vcpu {
+        registers: Registers::from_pairs(pairs).expect("no id twice"),
+        extensions: Vec::new(),
+    }
+}
+
+fn vm(vcpus: &[&[(RegisterId, u64)]]) -> Vm {
+    Vm {
+        vcpus: vcpus.iter().map(|pairs| vcpu(pairs)).collect(),
+    }
+}
+
+fn kvm(there: &Vm) -> Destination {
+    Destination {
+        name: "there".to_owned(),
+        accelerator: Some(Accelerator::Kvm),
+        loader: Some(Loader::qemu(10, 0)),
+        values: ValuesAre::AtReset,
+        vcpus: there.vcpus.iter().map(HostVcpu::of).collect(),
+        shape: None,
+    }
+}
+
+fn check(vm: &Vm, destination: &Destination, consents: &Consents) -> Check {
+    Check::new(vm, destination, &Tolerances::default(), consents)
+}
+
+fn plan(vm: &Vm, destination: &Destination, consents: &Consents) -> Plan {
+    check(vm, destination, consents).plan
+}
+
+/// Under KVM FPCR is no register of the list: its upper bits are in the subsection and nowhere else.
+#[test]
+fn the_subsection_with_fpcr_is_not_idle_where_the_list_has_no_fpcr() {
+    let mut vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    let mut there = kvm(&vm);
+    there.loader = Some(Loader::qemu(7, 2));
+    vm.vcpus[0].extensions.push(Extension {
+        name: "cpu/vfp/fpcr_fpsr".into(),
+        content: Content::Bytes(vec![0; 16]),
+    });
+    let check = check(&vm, &there, &Consents::default());
+    assert_eq!(
+        check.verdict,
+        Verdict::Refused,
+        "{:?}",
+        check.plan.extensions()
+    );
+}
+
+/// The rules of TCG say nothing about Hypervisor.framework.
+#[test]
+fn a_register_that_is_missing_under_hvf_is_not_foretold_by_the_rules_of_tcg() {
+    let there = vm(&[&[(RegisterId::SCTLR_EL1, 1), (RegisterId::TPIDR_EL1, 0)]]);
+    let mut destination = kvm(&there);
+    destination.accelerator = Some(Accelerator::Hvf);
+    let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    let load = load::play(Loader::qemu(10, 0), &vm, &destination);
+    assert_eq!(load.loads, None);
+}
+
+#[test]
+fn vcpus_disagree_though_the_first_has_not_got_the_register() {
+    let psci = |version| {
+        [
+            (RegisterId::SCTLR_EL1, 1),
+            (RegisterId::PSCI_VERSION, version),
+        ]
+    };
+    let vm = vm(&[&psci(0)[..1], &psci(0x1_0001), &psci(0x1_0000)]);
+    let there = kvm(&self::vm(&[&psci(0x1_0001)]));
+    assert_eq!(
+        plan(&vm, &there, &Consents::default()).outcome(),
+        Outcome::Refused
+    );
+}
+
+/// QEMU writes its own default for the vCPU that lacks the register, after the other's value.
+#[test]
+fn a_register_of_the_vm_that_only_some_vcpus_have_is_a_disagreement() {
+    let psci = [
+        (RegisterId::SCTLR_EL1, 1),
+        (RegisterId::PSCI_VERSION, 0x1_0000),
+    ];
+    let there = kvm(&vm(&[&[
+        (RegisterId::SCTLR_EL1, 1),
+        (RegisterId::PSCI_VERSION, 0x1_0001),
+    ]]));
+    let vm = vm(&[&psci, &psci[..1]]);
+    assert_eq!(
+        plan(&vm, &there, &Consents::default()).outcome(),
+        Outcome::Refused
+    );
+}
+
+/// An emulated machine may have two kinds of CPU; each keeps its own ID registers.
+#[test]
+fn emulated_cpus_of_two_kinds_do_not_disagree() {
+    let a53 = [(RegisterId::ID_AA64MMFR0_EL1, 0x1122)];
+    let a72 = [(RegisterId::ID_AA64MMFR0_EL1, 0x1124)];
+    let vm = vm(&[&a53, &a72]);
+    let mut there = kvm(&vm);
+    there.accelerator = Some(Accelerator::Tcg);
+    assert_eq!(
+        check(&vm, &there, &Consents::default()).verdict,
+        Verdict::Loads
+    );
+}
+
+/// With nothing known of the loader nothing is known of the load.
+#[test]
+fn no_loader_is_no_yes() {
+    let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    let mut there = kvm(&vm);
+    there.accelerator = None;
+    there.loader = None;
+    assert_eq!(
+        check(&vm, &there, &Consents::default()).verdict,
+        Verdict::Unknown
+    );
+}
+
+/// The user may give a value to what only the destination has: services that a newer kernel would offer.
+#[test]
+fn a_register_that_only_the_destination_has_can_be_set() {
+    let there = kvm(&vm(&[&[
+        (RegisterId::SCTLR_EL1, 1),
+        (RegisterId::VENDOR_HYP_BMAP, 3),
+        (RegisterId::PSCI_VERSION, 0x1_0003),
+    ]]));
+    let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    let set = |register, value| Consents {
+        set: vec![Set {
+            register,
+            mask: u64::MAX,
+            value,
+        }],
+        ..Consents::default()
+    };
+    let fewer = check(&vm, &there, &set(RegisterId::VENDOR_HYP_BMAP, 1));
+    assert_eq!(fewer.verdict, Verdict::Converts);
+    let result = fewer.plan.result(&vm);
+    assert_eq!(
+        result.vcpus[0]
+            .registers
+            .get_u64(RegisterId::VENDOR_HYP_BMAP),
+        Some(1)
+    );
+    assert!(fewer.plan.visible.iter().any(|change| change.register
+        == Some(RegisterId::VENDOR_HYP_BMAP)
+        && change.to == Some(1)));
+    // What the destination is not known to take does not become takeable by being asked for.
+    let more = check(&vm, &there, &set(RegisterId::VENDOR_HYP_BMAP, 0x10));
+    assert_eq!(more.verdict, Verdict::Unknown);
+}
+
+/// KVM ignores more counters than the host has without a word.
+#[test]
+fn losing_event_counters_is_visible() {
+    let pmcr = |counters: u64| [(RegisterId::PMCR_EL0, counters << 11)];
+    let there = kvm(&vm(&[&pmcr(4)]));
+    let lost = plan(&vm(&[&pmcr(6)]), &there, &Consents::default());
+    assert!(
+        lost.visible
+            .iter()
+            .any(|change| change.register == Some(RegisterId::PMCR_EL0))
+    );
+    let kept = plan(&vm(&[&pmcr(4)]), &there, &Consents::default());
+    assert!(kept.visible.is_empty());
+}
+
+#[test]
+fn a_psci_version_and_services_out_of_nowhere_are_visible() {
+    let mut there = kvm(&vm(&[&[
+        (RegisterId::SCTLR_EL1, 1),
+        (RegisterId::PSCI_VERSION, 0x1_0001),
+    ]]));
+    there.vcpus[0] = HostVcpu::new(
+        there.vcpus[0]
+            .registers()
+            .iter()
+            .cloned()
+            .chain([cpreg::destination::HostRegister {
+                id: RegisterId::STD_BMAP,
+                value: None,
+                accepts: cpreg::destination::Accepts::ByKind,
+            }]),
+        Vec::new(),
+    );
+    let plan = plan(
+        &vm(&[&[(RegisterId::SCTLR_EL1, 1)]]),
+        &there,
+        &Consents::default(),
+    );
+    for id in [RegisterId::PSCI_VERSION, RegisterId::STD_BMAP] {
+        assert!(
+            plan.visible
+                .iter()
+                .any(|change| change.register == Some(id)),
+            "{id}"
+        );
+    }
+}
+
+/// A guest that found a PMU when it started runs into undefined instructions without one.
+#[test]
+fn taking_the_pmu_away_is_not_low() {
+    let with = 0x1030_5408;
+    let without = with & !0xf00;
+    assert_eq!(
+        severity_of_change(RegisterId::ID_AA64DFR0_EL1, with, without),
+        Severity::Medium
+    );
+    let there = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
+    let low = Consents {
+        accept_up_to: Some(Severity::Low),
+        ..Consents::default()
+    };
+    let plan = plan(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, with)]]), &there, &low);
+    assert_ne!(plan.outcome(), Outcome::Ready);
+    // Versions of the debug architecture differ between kernels on the same CPU.
+    assert_eq!(
+        severity_of_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
+        Severity::Low
+    );
+}
+
+/// No list tells that the feature is absent, so nothing says that TCR2_EL1 can go.
+#[test]
+fn a_feature_is_not_absent_because_nothing_tells_of_it() {
+    let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 1)]]));
+    let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1), (RegisterId::TCR2_EL1, 2)]]);
+    assert_eq!(
+        plan(&vm, &there, &Consents::default()).outcome(),
+        Outcome::Refused
+    );
+}
+
+/// Services that the VM had not got are not given to it to make it fit.
+#[test]
+fn adjusting_a_bitmap_only_takes_services_away() {
+    let there = kvm(&vm(&[&[(RegisterId::VENDOR_HYP_BMAP, 1)]]));
+    let vm = vm(&[&[(RegisterId::VENDOR_HYP_BMAP, 2)]]);
+    let plan = plan(&vm, &there, &Consents::default());
+    assert_eq!(plan.proposed.len(), 1);
+    assert_eq!(plan.proposed[0].to, 0);
+}
+
+/// Hiding a register does not stop QEMU from writing its own value to one that KVM no longer has.
+#[test]
+fn a_hidden_register_cannot_be_left_out_by_the_user() {
+    let there = kvm(&vm(&[&[
+        (RegisterId::ID_AA64MMFR3_EL1, 0x11),
+        (RegisterId::SCTLR2_EL1, 0),
+    ]]));
+    let vm = vm(&[&[
+        (RegisterId::ID_AA64MMFR3_EL1, 0x1),
+        (RegisterId::SCTLR2_EL1, 0),
+    ]]);
+    let hide = Consents {
+        hide: vec![RegisterId::SCTLR2_EL1],
+        accept: vec![],
+        ..Consents::default()
+    };
+    let plan = plan(&vm, &there, &hide);
+    let decision = plan.vcpus[0]
+        .decisions
+        .iter()
+        .find(|decision| decision.register == RegisterId::SCTLR2_EL1)
+        .expect("decided");
+    assert_eq!(decision.action, Action::Refuse);
+}
+
+/// Only 5.2, 7.2, 10.0 and 11.1 were seen loading.
+#[test]
+fn nothing_is_proven_about_a_loader_that_was_never_tried() {
+    let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    let there = kvm(&vm);
+    let knowledge = |major, minor| load::play(Loader::qemu(major, minor), &vm, &there).knowledge;
+    assert_eq!(knowledge(10, 0), Knowledge::Proven);
+    for (major, minor) in [(8, 2), (9, 1), (10, 1), (10, 2), (11, 0), (12, 0)] {
+        assert_eq!(
+            knowledge(major, minor),
+            Knowledge::Inferred,
+            "{major}.{minor}"
+        );
+    }
+}
+
+/// CLIDR_EL1 must not promise coherence of instructions that CTR_EL0.IDC denies (7af0c2534f4c).
+#[test]
+fn cache_levels_must_agree_with_the_cache_type() {
+    let slots = (0u64..14).map(|slot| (RegisterId::from_raw(0x6020_0000_0011_0000 + slot), 2));
+    let mut there: Vec<_> = slots.collect();
+    there.push((RegisterId::CTR_EL0, 0x8444_c004));
+    there.push((RegisterId::CLIDR_EL1, 0x0a20_0023));
+    let mut vm = there.clone();
+    vm.last_mut().expect("has registers").1 = 0xc300_0123;
+    let there = kvm(&self::vm(&[&there]));
+    assert_eq!(
+        plan(&self::vm(&[&vm]), &there, &Consents::default()).outcome(),
+        Outcome::Refused
+    );
+}
+
+/// Each of many vCPUs differs from all others in everything.
+#[test]
+fn many_vcpus_that_agree_on_nothing_take_no_more_than_linear_time() {
+    let ids: Vec<_> = (0..8)
+        .flat_map(|op1| (0..16).flat_map(move |crm| (0..8).map(move |op2| (op1, crm, op2))))
+        .map(|(op1, crm, op2)| RegisterId::sysreg(3, op1, 15, crm, op2))
+        .collect();
+    let of = |number: u64| -> Vec<_> { ids.iter().map(|id| (*id, number)).collect() };
+    let there = vm(&[&of(0)]);
+    let mut destination = kvm(&there);
+    destination.accelerator = Some(Accelerator::Tcg);
+    let vcpus: Vec<_> = (1..=64).map(of).collect();
+    let vm = Vm {
+        vcpus: vcpus.iter().map(|pairs| vcpu(pairs)).collect(),
+    };
+    let start = Instant::now();
+    let all = Consents {
+        accept_up_to: Some(Severity::High),
+        ignore: vec![Ignore {
+            register: ids[0],
+            only_if: None,
+        }],
+        ..Consents::default()
+    };
+    let plan = plan(&vm, &destination, &all);
+    assert_eq!(plan.decisions().len(), 64 * ids.len());
+    assert!(
+        start.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn many_devices_and_blocks_take_no_more_than_linear_time() {
+    let shape = Shape {
+        ram: (0..100_000)
+            .map(|number| RamBlock {
+                name: format!("block{number}"),
+                length: 1,
+            })
+            .collect(),
+        devices: (0..100_000)
+            .map(|number| Device {
+                name: format!("device{number}"),
+                instance: 0,
+                version: 1,
+            })
+            .collect(),
+        ..Shape::default()
+    };
+    let start = Instant::now();
+    assert_eq!(shape.differences(&shape.clone()), []);
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         Format::Text => report::text::print(printer, &answer, arguments.all),
         Format::Json => {
             let json = report::json::report(&answer);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(status(answer.verdict()))

@@ -50,7 +50,7 @@ pub(crate) fn run(
         }
         Format::Json => {
             let json = report::json::report(&answer);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(check::status(verdict))

@@ -59,7 +59,7 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
         .map_err(|error| Failure::new("cannot record").because(error))?;
     match &arguments.output {
         Some(path) => write(path, &json)?,
-        None => printer.raw(&json),
+        None => printer.json(&json),
     }
     Ok(Status::Done)
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cpreg_hosts::Profile;
 use cpreg_qemu::Stream;
+use cpreg_qemu::stream::Lock;
 
 use crate::failure::Failure;
 
@@ -40,10 +41,32 @@ impl Input {
     /// Opens a file and finds out what it is.
     pub(crate) fn open(path: &Path, verify: bool) -> Result<Self, Failure> {
         let (file, packed) = plain_file(path)?;
+        Self::understand(path, file, packed, verify)
+    }
+
+    /// Opens a file that is to be changed: nobody else changes it while it is open.
+    pub(crate) fn open_to_change(path: &Path, verify: bool) -> Result<(Self, Lock), Failure> {
+        let (file, packed) = plain_file(path)?;
+        let lock = Lock::take(&file).map_err(|error| {
+            Failure::new(format!("cannot change {}", path.display())).because_of_stream(error)
+        })?;
+        Self::understand(path, file, packed, verify).map(|input| (input, lock))
+    }
+
+    fn understand(
+        path: &Path,
+        file: File,
+        packed: Option<&'static str>,
+        verify: bool,
+    ) -> Result<Self, Failure> {
         let length = file
             .metadata()
             .map_err(|error| Failure::io("read", path, error))?
             .len();
+        if length == 0 && path == Path::new("-") {
+            return Err(Failure::new("standard input is empty")
+                .hint("it can be read once only: name a file for the other side"));
+        }
         if length == 0 {
             return Err(Failure::new(format!("{} is empty", path.display())));
         }

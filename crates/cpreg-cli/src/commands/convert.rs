@@ -2,6 +2,7 @@
 //!
 //! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
 
+use std::io;
 use std::path::Path;
 
 use cpreg::plan::Verdict;
@@ -25,10 +26,15 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    if arguments.in_place {
+    no_standard_streams(arguments)?;
+    // The lock is held until the file is written.
+    let (source, _lock) = if arguments.in_place {
         settle_an_interrupted_edit(&arguments.source, printer)?;
-    }
-    let source = Input::open(&arguments.source, reading.verify)?;
+        let (source, lock) = Input::open_to_change(&arguments.source, reading.verify)?;
+        (source, Some(lock))
+    } else {
+        (Input::open(&arguments.source, reading.verify)?, None)
+    };
     let named = destination::resolve(&arguments.to, &arguments.going, reading.verify)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
@@ -59,6 +65,21 @@ pub(crate) fn run(
 fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
     let target = arguments.output.as_deref().unwrap_or(&arguments.source);
     match verdict {
+/// `-` is standard input where something is read; nothing is written there, for it could not appear whole or not at all.
+fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
+    let standard = Path::new("-");
+    if arguments.in_place && arguments.source == standard {
+        return Err(Failure::new("standard input cannot be changed in place")
+            .hint("write a new file with -o FILE"));
+    }
+    if arguments.output.as_deref() == Some(standard) {
+        return Err(Failure::new("a stream is not written to standard output")
+            .because(io::Error::other("it would not appear whole or not at all"))
+            .hint("give the name of a new file; one that is called `-` is ./-"));
+    }
+    Ok(())
+}
+
         Verdict::Loads | Verdict::Converts => printer.line(format_args!(
             "{}: {}",
             styled(style::GOOD, "written"),

@@ -45,6 +45,9 @@ pub(crate) fn run(
         &arguments.consenting,
         printing,
     )?;
+    for note in &answer.notes {
+        printer.note(note);
+    }
     let verdict = answer.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         write(arguments, &source, &answer)?;
@@ -62,9 +65,6 @@ pub(crate) fn run(
     Ok(check::status(verdict))
 }
 
-fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
-    let target = arguments.output.as_deref().unwrap_or(&arguments.source);
-    match verdict {
 /// `-` is standard input where something is read; nothing is written there, for it could not appear whole or not at all.
 fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
     let standard = Path::new("-");
@@ -80,6 +80,9 @@ fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
     Ok(())
 }
 
+fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
+    let target = arguments.output.as_deref().unwrap_or(&arguments.source);
+    match verdict {
         Verdict::Loads | Verdict::Converts => printer.line(format_args!(
             "{}: {}",
             styled(style::GOOD, "written"),

@@ -1,14 +1,15 @@
 //! The text of `check`: names first, ids behind, one line per decision that matters, why, what to do.
 
 use cpreg::destination::Knowledge;
+use cpreg::destination::load::{Event, Load};
 use cpreg::plan::{
     Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
     VcpuSet, Verdict, VisibleChange,
 };
-use cpreg::register::Value;
+use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
 
-use super::check::{Answer, SCOPE, meaning};
+use super::check::{Answer, SCOPE};
 use super::value::{advice, field_changes};
 use crate::printer::{Printer, style, styled};
 
@@ -17,6 +18,7 @@ pub(crate) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     head(printer, answer);
     shape(printer, answer);
     decisions(printer, answer, all);
+    to_find_out(printer, answer);
     visible(printer, answer);
     adjustments(printer, answer);
     loaders(printer, answer);
@@ -33,7 +35,7 @@ fn head(printer: &mut Printer, answer: &Answer<'_>) {
     printer.line(format_args!(
         "{}: {}",
         styled(colour, verdict.name()),
-        meaning(verdict)
+        answer.meaning()
     ));
     let source = &answer.source;
     let vcpus = |count: usize| format!("{count} vCPU{}", if count == 1 { "" } else { "s" });
@@ -79,6 +81,21 @@ fn shape(printer: &mut Printer, answer: &Answer<'_>) {
     if !answer.shape.is_empty() {
         printer.line("");
     }
+}
+
+/// Which command finds out what is not known.
+fn to_find_out(printer: &mut Printer, answer: &Answer<'_>) {
+    let ways = answer.ways_to_find_out();
+    if ways.is_empty() {
+        return;
+    }
+    printer.line("to find out");
+    let mut word = "do";
+    for way in ways {
+        printer.line(format_args!("  {}: {way}", styled(style::HINT, word)));
+        word = "or";
+    }
+    printer.line("");
 }
 
 /// Whether a decision goes without saying.
@@ -502,6 +519,31 @@ fn adjustment_line(answer: &Answer<'_>, adjustment: &Adjustment) -> String {
     )
 }
 
+/// What a loader loses without refusing the VM, and whether anybody is told.
+fn lost(answer: &Answer<'_>, load: &Load) -> String {
+    let is_named = |(vcpu, id): &(usize, RegisterId)| {
+        load.events.iter().any(
+            |event| matches!(event, Event::OnlyInInput { vcpu: on, id: named } if (on, named) == (vcpu, id)),
+        )
+    };
+    let (named, silent): (Vec<_>, Vec<_>) = load.lost.iter().copied().partition(is_named);
+    let mut text = String::new();
+    for (lost, how) in [
+        (silent, " without a word"),
+        (named, ": says that the migration fails, and goes on"),
+    ] {
+        let mut names: Vec<_> = lost
+            .into_iter()
+            .map(|(_, id)| answer.printing.name(id))
+            .collect();
+        names.dedup();
+        if !names.is_empty() {
+            text.push_str(&format!("; drops {}{how}", names.join(", ")));
+        }
+    }
+    text
+}
+
 /// More of a loader's own words than this are cut; JSON has them all.
 const MOST_WORDS: usize = 6;
 
@@ -552,16 +594,7 @@ fn print_loaders(
             format!("{}{own}", foretold.loader.version)
         })
         .collect();
-    let lost: Vec<_> = load
-        .lost
-        .iter()
-        .map(|(_, id)| answer.printing.name(*id))
-        .collect();
-    let lost = if lost.is_empty() {
-        String::new()
-    } else {
-        format!("; drops {} without a word", lost.join(", "))
-    };
+    let lost = lost(answer, load);
     let knowledge = match load.loads {
         Some(_) => format!(" ({})", load.knowledge),
         None => String::new(),

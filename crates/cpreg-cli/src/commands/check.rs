@@ -85,6 +85,7 @@ pub(crate) fn answer<'a>(
             .map(|there| shape.differences(there))
             .unwrap_or_default(),
         notes: consents::idle(&consents, &vm, &check, printing.naming),
+        sets: consents.set,
         check,
         printing,
     })

@@ -1,7 +1,7 @@
 //! The answer of `check`: everything that either form of the report says.
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
-use cpreg::plan::{Check, Outcome, Severity, Verdict};
+use cpreg::plan::{Check, Decision, Outcome, Set, Severity, Verdict};
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::words;
@@ -20,6 +20,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) tolerances: &'a Tolerances,
     pub(crate) shape: Vec<Difference>,
     pub(crate) check: Check,
+    /// What the user sets.
+    pub(crate) sets: Vec<Set>,
     /// Decisions of the user's that decide nothing.
     pub(crate) notes: Vec<String>,
     pub(crate) printing: Printing,
@@ -43,6 +45,18 @@ impl Answer<'_> {
         } else {
             self.check.verdict
         }
+    }
+
+    /// What the register shall hold, if the user sets it to something else than it holds.
+    pub(crate) fn wanted(&self, decision: &Decision) -> Option<u64> {
+        let source = decision.source.as_ref()?.as_u64()?;
+        let sets = self.sets.iter();
+        let wanted = sets
+            .filter(|set| set.register == decision.register)
+            .fold(source, |value, set| {
+                value & !set.mask | set.value & set.mask
+            });
+        (wanted != source).then_some(wanted)
     }
 
     /// The verdict's meaning in a sentence, with the way out where one option is all it takes.

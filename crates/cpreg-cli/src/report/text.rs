@@ -257,6 +257,16 @@ fn print_decision(
         (Action::Set(to), Some(from), _) => {
             format!("{from} -> {}", answer.printing.describe(id, to))
         }
+        (Action::Refuse | Action::Undecided, Some(source), host)
+            if answer.wanted(decision).is_some() =>
+        {
+            let wanted = answer.wanted(decision).map(Value::Small);
+            let wanted = show(&wanted).unwrap_or_default();
+            let host = host
+                .map(|host| format!(", there {host}"))
+                .unwrap_or_default();
+            format!("{source}, to be set to {wanted}{host}")
+        }
         (_, Some(source), Some(host)) if source != host => format!("{source}, there {host}"),
         (_, Some(source), _) => source,
         (_, None, Some(host)) => format!("there {host}"),
@@ -379,6 +389,17 @@ fn print_extension(
         "           {}",
         decision.reason.display(answer.tolerances)
     ));
+    if matches!(
+        decision.action,
+        ExtensionAction::Refuse | ExtensionAction::Undecided
+    ) && decision.source.is_some()
+    {
+        printer.line(format_args!(
+            "           {}: if the guest can do without, --hide {} leaves it out and loses what it holds",
+            styled(style::HINT, "do"),
+            decision.name
+        ));
+    }
 }
 
 fn visible(printer: &mut Printer, answer: &Answer<'_>) {
@@ -404,7 +425,7 @@ fn visible(printer: &mut Printer, answer: &Answer<'_>) {
         }
     }
     for group in &groups {
-        printer.line(format_args!("  {}", visible_line(answer, group)));
+        print_visible(printer, answer, group);
     }
     printer.line("");
 }
@@ -418,26 +439,37 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-fn visible_line(answer: &Answer<'_>, group: &[&VisibleChange]) -> String {
-    let change = group[0];
+/// One line, or, where many registers share what is said, several with that below.
+fn print_visible(printer: &mut Printer, answer: &Answer<'_>, group: &[&VisibleChange]) {
+    let Some(change) = group.first() else {
+        return;
+    };
     let texts: Vec<_> = group
         .iter()
         .map(|change| visible_change(answer, change))
         .collect();
-    let what = if change.what.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", change.what)
-    };
-    format!(
-        "{}  {}{}{what}",
-        severity_word(change.severity),
-        texts.join(", "),
-        on_vcpus(answer, &change.vcpus),
-    )
+    let mut lines = wrapped(&texts);
+    let said = format!("{}{}", on_vcpus(answer, &change.vcpus), {
+        let what = &change.what;
+        if what.is_empty() {
+            String::new()
+        } else {
+            format!(": {what}")
+        }
+    });
+    match &mut lines[..] {
+        [line] => line.push_str(&said),
+        _ => lines.push(said.trim_start_matches(": ").trim_start().to_owned()),
+    }
+    let mut begin = format!("  {}  ", severity_word(change.severity));
+    for line in lines {
+        printer.line(format_args!("{begin}{line}"));
+        begin = " ".repeat(10);
+    }
 }
 
-fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
+/// The name, and what becomes of its value.
+fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> (String, String) {
     let mut name = change
         .register
         .map(|id| answer.printing.name(id))
@@ -448,7 +480,6 @@ fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
         name.push_str(field);
     }
-    let name = styled(style::NAME, name);
     let secret = change
         .register
         .is_some_and(cpreg::register::RegisterId::is_secret);
@@ -464,10 +495,10 @@ fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
     };
     match (change.from, change.to) {
-        (None, None) => name,
-        (Some(from), None) => format!("{name} {}", show(from)),
-        (None, Some(to)) => format!("{name} -> {}", show(to)),
-        (Some(from), Some(to)) => format!("{name}  {} -> {}", show(from), show(to)),
+        (None, None) => (name, String::new()),
+        (Some(from), None) => (name, format!(" {}", show(from))),
+        (None, Some(to)) => (name, format!(" -> {}", show(to))),
+        (Some(from), Some(to)) => (name, format!("  {} -> {}", show(from), show(to))),
     }
 }
 
@@ -483,6 +514,9 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
         printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
     }
     let then = match plan.with_proposed {
+        Outcome::Ready if answer.shape.iter().any(|difference| difference.refuses) => {
+            "with all of them only what is refused above the registers stands in the way"
+        }
         Outcome::Ready => "with all of them the VM converts",
         Outcome::Refused => "even with all of them something stands in the way",
         Outcome::Unknown => "even with all of them something is not known",
@@ -527,21 +561,20 @@ fn lost(answer: &Answer<'_>, load: &Load) -> String {
         )
     };
     let (named, silent): (Vec<_>, Vec<_>) = load.lost.iter().copied().partition(is_named);
-    let mut text = String::new();
-    for (lost, how) in [
-        (silent, " without a word"),
-        (named, ": says that the migration fails, and goes on"),
-    ] {
+    let drops = |lost: Vec<(usize, RegisterId)>, how: &str| {
         let mut names: Vec<_> = lost
             .into_iter()
             .map(|(_, id)| answer.printing.name(id))
             .collect();
         names.dedup();
-        if !names.is_empty() {
-            text.push_str(&format!("; drops {}{how}", names.join(", ")));
+        if names.is_empty() {
+            String::new()
+        } else {
+            format!("; drops {}{how}", names.join(", "))
         }
-    }
-    text
+    };
+    let silent = drops(silent, " without a word");
+    silent + &drops(named, ": says that the migration fails, and goes on")
 }
 
 /// More of a loader's own words than this are cut; JSON has them all.

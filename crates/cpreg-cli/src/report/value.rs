@@ -71,7 +71,7 @@ fn without_entry(decision: &Decision, tolerances: &Tolerances) -> Option<&'stati
         Reason::NotTolerated(entry) => match tolerances.entries().get(*entry)?.difference {
             Difference::OnlyInInput => Some(only_in_input),
             Difference::ValueNotTaken => Some(not_taken),
-            _ => None,
+            Difference::OnlyAtDestination => None,
         },
         Reason::Disagreement => {
             Some("save the VM again; if they still disagree, --set REG=VALUE makes them agree")

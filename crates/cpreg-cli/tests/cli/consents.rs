@@ -165,3 +165,10 @@ fn values_fit_into_their_register() {
     let run = check(&["--set", "CCSIDR_EL1[0]=0x1ffffffff"]);
     assert_snapshot!("set_too_wide", run);
 }
+
+/// What stands in the way is what the register shall hold, not what it holds.
+#[test]
+fn what_cannot_be_set_is_shown() {
+    let run = check(&["--set", "ID_AA64MMFR3_EL1.TCRX=1"]);
+    assert_snapshot!("set_undecided", plan(&run));
+}

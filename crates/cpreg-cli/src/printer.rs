@@ -141,7 +141,7 @@ impl Printer {
         let mut stderr = stderr();
         let mut line = |style, word, text: &str| {
             // A cause may have several lines: what QEMU said, where in a file it is wrong.
-            let text = harmless(text, true);
+            let text = harmless(text, word == "cause");
             let _ = writeln!(stderr, "{}: {text}", styled(style, word));
         };
         line(style::BAD, "error", &failure.to_string());

@@ -27,6 +27,9 @@ pub(crate) fn run(
 ) -> Result<Status, Failure> {
     let reading = &arguments.reading;
     no_standard_streams(arguments)?;
+    if let Some(target) = &arguments.output {
+        can_be_written(target, &arguments.source, arguments.force)?;
+    }
     // The lock is held until the file is written.
     let (source, _lock) = if arguments.in_place {
         settle_an_interrupted_edit(&arguments.source, printer)?;
@@ -78,6 +81,41 @@ fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
             .hint("give the name of a new file; one that is called `-` is ./-"));
     }
     Ok(())
+}
+
+/// What can be said of the output before a stream of many gigabytes is read.
+fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
+    let folder = target
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("cannot write {}", target.display()))
+            .because(io::Error::other(format!(
+                "there is no folder {}",
+                folder.display()
+            )))
+            .hint("make it, or give another place"));
+    }
+    let same = target.canonicalize().ok().zip(source.canonicalize().ok());
+    if same.is_some_and(|(target, source)| target == source) {
+        return Err(
+            Failure::new(format!("{} is the input itself", target.display()))
+                .hint("give another name, or change it with --in-place instead of -o"),
+        );
+    }
+    let is_file = target
+        .symlink_metadata()
+        .is_ok_and(|it| it.is_file() || it.is_symlink());
+    if is_file && !force {
+        return Err(is_there(target));
+    }
+    Ok(())
+}
+
+fn is_there(target: &Path) -> Failure {
+    Failure::new(format!("{} is there already", target.display()))
+        .hint("give another name, or replace it with --force")
 }
 
 fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
@@ -157,8 +195,7 @@ fn new_file(
     };
     write_new(&source.file, edit, target, options).map_err(|error| {
         if !arguments.force && target.is_file() {
-            return Failure::new(format!("{} is there already", target.display()))
-                .hint("give another name, or replace it with --force");
+            return is_there(target);
         }
         failed("write", target, error)
     })

@@ -242,3 +242,25 @@ fn one_at_a_time_in_place() {
         ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
     );
 }
+
+#[test]
+fn outputs_that_are_refused_at_once() {
+    let folder = folder();
+    let run = cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "nowhere/out"],
+    );
+    assert_snapshot!("convert_no_folder", run);
+    std::os::unix::fs::symlink("nothing", folder.path().join("link")).expect("a link");
+    let run = cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "link"],
+    );
+    assert_snapshot!("convert_onto_a_link", run);
+    for force in [&["--force"][..], &[]] {
+        let arguments = [&["convert", "vm", "--to", "6.16.xz", "-o", "./vm"], force].concat();
+        let run = cpreg_in(folder.path(), &arguments);
+        assert_eq!(run.status, Some(2), "{run}");
+        assert_snapshot!("convert_onto_itself_stderr", run.stderr);
+    }
+}

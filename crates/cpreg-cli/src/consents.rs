@@ -15,9 +15,10 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use cpreg::plan::{Consents, Ignore, Set, Severity};
+use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set, Severity};
 use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId};
 use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
+use cpreg::vm::Vm;
 use serde::Deserialize;
 
 use crate::arguments::Consenting;
@@ -40,7 +41,7 @@ pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, 
         consents.set.push(set(text, naming)?);
     }
     for text in &consenting.accept {
-        match Severity::from_name(text) {
+        match Severity::from_name(&text.to_ascii_lowercase()) {
             Some(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
@@ -51,6 +52,68 @@ pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, 
         }
     }
     Ok(consents)
+}
+
+/// What of all that decides nothing for this VM: most likely a slip, which must not go by in silence.
+pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) -> Vec<String> {
+    let name = |id: RegisterId| id.display_in(naming).to_string();
+    let has = |id: RegisterId| {
+        let mut vcpus = vm.vcpus.iter();
+        vcpus.any(|vcpu| vcpu.registers.get(id).is_some())
+    };
+    let decisions = || check.plan.vcpus.iter().flat_map(|vcpu| &vcpu.decisions);
+    let mut notes = Vec::new();
+    let mut note = |option: &str, what: &str, why: &str| {
+        notes.push(format!("--{option} {what} changes nothing: {why}"));
+    };
+    let absent = "it is not in the VM's list of registers";
+    for ignore in &consents.ignore {
+        let id = ignore.register;
+        let decides = decisions().any(|decision| {
+            decision.register == id
+                && matches!(decision.reason, Reason::UserIgnores | Reason::UserCondition)
+        });
+        if !has(id) {
+            note("ignore", &name(id), absent);
+        } else if !decides && !consents.hide.contains(&id) {
+            note(
+                "ignore",
+                &name(id),
+                "the destination takes it, or it is decided otherwise",
+            );
+        }
+    }
+    for id in &consents.hide {
+        if !has(*id) {
+            note("hide", &name(*id), absent);
+        }
+    }
+    for set in &consents.set {
+        if !has(set.register) {
+            note("set", &name(set.register), absent);
+        }
+    }
+    for id in &consents.accept {
+        let adjusted = |adjustment: &Adjustment| {
+            let counterpart = adjustment.register.counterpart();
+            adjustment.register == *id || counterpart.is_some_and(|it| it.id == *id)
+        };
+        let plan = &check.plan;
+        if !plan.adjusted.iter().chain(&plan.proposed).any(adjusted) {
+            note("accept", &name(*id), "no change of it is proposed");
+        }
+    }
+    for extension in &consents.drop_extensions {
+        let mut extensions = vm.vcpus.iter().flat_map(|vcpu| &vcpu.extensions);
+        if !extensions.any(|it| it.name == extension.as_str()) {
+            note(
+                "hide",
+                extension,
+                "the VM has no such part that could be left out",
+            );
+        }
+    }
+    notes
 }
 
 /// The built-in table with the entries of these files before it.
@@ -140,10 +203,19 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
     })?;
     if !name.contains('.') {
         let id = register(name, naming)?;
+        let wanted = value_of(id, value)?;
+        if let Some(bytes @ 1..=7) = id.size_bytes()
+            && wanted >> (8 * bytes) != 0
+        {
+            return Err(Failure::new(format!(
+                "--set {text}: {wanted:#x} does not fit into {} bits",
+                8 * bytes
+            )));
+        }
         return Ok(Set {
             register: id,
             mask: u64::MAX,
-            value: value_of(id, value)?,
+            value: wanted,
         });
     }
     let field = field(name, naming)?;
@@ -164,6 +236,7 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileOfTolerances {
+    #[serde(default)]
     tolerance: Vec<Entry>,
 }
 

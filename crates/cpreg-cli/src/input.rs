@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cpreg_hosts::Profile;
 use cpreg_qemu::Stream;
+use cpreg_qemu::stream::Lock;
 
 use crate::failure::Failure;
 
@@ -40,10 +41,32 @@ impl Input {
     /// Opens a file and finds out what it is.
     pub(crate) fn open(path: &Path, verify: bool) -> Result<Self, Failure> {
         let (file, packed) = plain_file(path)?;
+        Self::understand(path, file, packed, verify)
+    }
+
+    /// Opens a file that is to be changed: nobody else changes it while it is open.
+    pub(crate) fn open_to_change(path: &Path, verify: bool) -> Result<(Self, Lock), Failure> {
+        let (file, packed) = plain_file(path)?;
+        let lock = Lock::take(&file).map_err(|error| {
+            Failure::new(format!("cannot change {}", path.display())).because_of_stream(error)
+        })?;
+        Self::understand(path, file, packed, verify).map(|input| (input, lock))
+    }
+
+    fn understand(
+        path: &Path,
+        file: File,
+        packed: Option<&'static str>,
+        verify: bool,
+    ) -> Result<Self, Failure> {
         let length = file
             .metadata()
             .map_err(|error| Failure::io("read", path, error))?
             .len();
+        if length == 0 && path == Path::new("-") {
+            return Err(Failure::new("standard input is empty")
+                .hint("it can be read once only: name a file for the other side"));
+        }
         if length == 0 {
             return Err(Failure::new(format!("{} is empty", path.display())));
         }
@@ -125,7 +148,8 @@ fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
 fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
     let failure = |error| Failure::io("open", path, error);
     if path == Path::new("-") {
-        let file = spool(&mut io::stdin().lock(), path)?;
+        let unread = |error| Failure::io("read", path, error);
+        let file = spool(&mut io::stdin().lock(), path, &unread)?;
         return unpacked(file, path);
     }
     let file = File::open(path).map_err(failure)?;
@@ -137,7 +161,8 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
     if !kind.is_file() {
         // A pipe: it can be read once only.
         let mut pipe = file;
-        let file = spool(&mut pipe, path)?;
+        let unread = |error| Failure::io("read", path, error);
+        let file = spool(&mut pipe, path, &unread)?;
         return unpacked(file, path);
     }
     unpacked(file, path)
@@ -146,6 +171,24 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
 fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Failure> {
     let mut magic = [0; 6];
     let length = read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
+    let foreign = match &magic[..length] {
+        [b'B', b'Z', b'h', ..] => Some(("bzip2", "bzip2 -d")),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some(("lz4", "lz4 -d")),
+        _ => None,
+    };
+    if let Some((name, command)) = foreign {
+        return Err(Failure::new(format!(
+            "{} is packed with {name}, which cpreg does not unpack",
+            path.display()
+        ))
+        .hint(format!(
+            "unpack it first: {command}; xz, gzip and zstd are read as they are"
+        )));
+    }
+    let damaged = |error: io::Error| {
+        Failure::io("unpack", path, error)
+            .hint("it is damaged or not all there: get a complete copy")
+    };
     let (name, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => {
             ("xz", Box::new(lzma_rust2::XzReader::new(file, true)))
@@ -154,18 +197,21 @@ fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Fai
         [0x28, 0xb5, 0x2f, 0xfd, ..] => (
             "zstd",
             Box::new(
-                ruzstd::decoding::StreamingDecoder::new(file).map_err(|error| {
-                    Failure::new(format!("cannot unpack {}: {error}", path.display()))
-                })?,
+                ruzstd::decoding::StreamingDecoder::new(file)
+                    .map_err(|error| damaged(io::Error::other(error)))?,
             ),
         ),
         _ => return Ok((file, None)),
     };
-    Ok((spool(&mut reader, path)?, Some(name)))
+    Ok((spool(&mut reader, path, &damaged)?, Some(name)))
 }
 
 /// Copies everything into an unnamed temporary file, with holes where there are only zeros.
-fn spool(reader: &mut dyn Read, path: &Path) -> Result<File, Failure> {
+fn spool(
+    reader: &mut dyn Read,
+    path: &Path,
+    unread: &dyn Fn(io::Error) -> Failure,
+) -> Result<File, Failure> {
     const BLOCK: usize = 1 << 16;
     let temporary = |error| {
         Failure::io("write a temporary copy of", path, error)
@@ -177,9 +223,7 @@ fn spool(reader: &mut dyn Read, path: &Path) -> Result<File, Failure> {
     loop {
         let mut filled = 0;
         while filled < BLOCK {
-            let more = reader
-                .read(&mut block[filled..])
-                .map_err(|error| Failure::io("unpack", path, error))?;
+            let more = reader.read(&mut block[filled..]).map_err(unread)?;
             if more == 0 {
                 break;
             }

@@ -48,15 +48,17 @@ fn main() -> ExitCode {
         }
     };
     let mut printer = Printer::default();
-    let status = run(&arguments, &mut printer)
-        .and_then(|status| printer.finish().map(|()| status))
+    let status = run(&arguments, &mut printer).and_then(|status| match printer.finish() {
+        // Who stops reading has read enough: what was asked for is done all the same.
+        Err(failure) if failure.is_broken_pipe() => Ok(status),
+        finished => finished.map(|()| status),
+    });
+    status
         .unwrap_or_else(|failure| {
-            if !failure.is_broken_pipe() {
-                printer.failure(&failure);
-            }
+            printer.failure(&failure);
             Status::BadUsage
-        });
-    status.into()
+        })
+        .into()
 }
 
 fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> {

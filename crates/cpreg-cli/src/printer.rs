@@ -1,4 +1,7 @@
 //! The only way to standard output (the answer) and standard error (talk). Colour where it is a terminal; NO_COLOR is honoured.
+//!
+//! Names in files come from whoever wrote the file. Nothing in them moves a cursor, begins a line or turns text around: what
+//! is no text is printed as an escape, whichever report it is in.
 
 use std::fmt::Display;
 use std::fmt::Write as _;
@@ -21,6 +24,74 @@ pub(crate) mod style {
     pub(crate) const ASIDE: Style = Style::new().dimmed();
 }
 
+/// All of them; no other sequence reaches a terminal.
+const STYLES: [Style; 6] = [
+    style::GOOD,
+    style::BAD,
+    style::DOUBT,
+    style::HINT,
+    style::NAME,
+    style::ASIDE,
+];
+
+/// Whether a terminal would do something else with it than show it in its place.
+const fn is_no_text(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\x1f'
+            | '\x7f'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// The text, with an escape in place of what is no text and none of our own styles.
+fn harmless(text: &str, keeps_lines: bool) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let after_style = (character == '\x1b')
+            .then(|| STYLES.iter().find_map(|style| style_at(*style, rest)))
+            .flatten();
+        if let Some(length) = after_style {
+            harmless.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        if is_no_text(character) && !(keeps_lines && character == '\n') {
+            harmless.extend(character.escape_default());
+        } else {
+            harmless.push(character);
+        }
+        rest = &rest[character.len_utf8()..];
+    }
+    harmless
+}
+
+/// How long this style's beginning or end is, if the text begins with it.
+fn style_at(style: Style, text: &str) -> Option<usize> {
+    [style.render().to_string(), style.render_reset().to_string()]
+        .into_iter()
+        .find(|sequence| text.starts_with(sequence))
+        .map(|sequence| sequence.len())
+}
+
+/// JSON with escapes in place of what is no text; it stands in strings only, line ends aside.
+fn harmless_json(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_no_text(character) && character != '\n' {
+            // Writing to a string cannot fail; all of them have four digits.
+            let _ = write!(harmless, "\\u{:04x}", u32::from(character));
+        } else {
+            harmless.push(character);
+        }
+    }
+    harmless
+}
+
 /// Text in a style.
 pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
@@ -35,19 +106,20 @@ pub(crate) struct Printer {
 impl Printer {
     /// A line of the answer.
     pub(crate) fn line(&mut self, text: impl Display) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.answer, "{text}");
+        self.answer.push_str(&harmless(&text.to_string(), false));
+        self.answer.push('\n');
     }
 
-    /// The answer as it is, ending included.
-    pub(crate) fn raw(&mut self, text: &str) {
-        self.answer.push_str(text);
+    /// The answer as JSON, ending included.
+    pub(crate) fn json(&mut self, text: &str) {
+        self.answer.push_str(&harmless_json(text));
     }
 
     /// A line beside the answer.
     #[expect(clippy::unused_self, reason = "who has the printer may print")]
     pub(crate) fn note(&self, text: impl Display) {
         // Nobody is left to be told if this fails.
+        let text = harmless(&text.to_string(), false);
         let _ = writeln!(stderr(), "{}: {text}", styled(style::ASIDE, "note"));
     }
 
@@ -67,12 +139,48 @@ impl Printer {
     #[expect(clippy::unused_self, reason = "who has the printer may print")]
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut stderr = stderr();
-        let _ = writeln!(stderr, "{}: {failure}", styled(style::BAD, "error"));
+        let mut line = |style, word, text: &str| {
+            // A cause may have several lines: what QEMU said, where in a file it is wrong.
+            let text = harmless(text, word == "cause");
+            let _ = writeln!(stderr, "{}: {text}", styled(style, word));
+        };
+        line(style::BAD, "error", &failure.to_string());
         for cause in failure.causes() {
-            let _ = writeln!(stderr, "{}: {cause}", styled(style::BAD, "cause"));
+            line(style::BAD, "cause", &cause);
         }
         for hint in failure.hints() {
-            let _ = writeln!(stderr, "{}: {hint}", styled(style::HINT, "hint"));
+            line(style::HINT, "hint", hint);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_styles_pass() {
+        let name = styled(style::NAME, "PC\x1b[2J");
+        let expected = format!("{}PC\\u{{1b}}[2J{:#}", style::NAME, style::NAME);
+        assert_eq!(harmless(&name, false), expected);
+        assert_eq!(
+            harmless("a\nb\u{9b}c\u{202e}d é ×", false),
+            "a\\nb\\u{9b}c\\u{202e}d é ×"
+        );
+        assert_eq!(harmless("a\n\r", true), "a\n\\r");
+    }
+
+    #[test]
+    fn json_means_the_same() {
+        let text = "a\u{7f}\u{9b}\u{202e}z".to_owned();
+        let json = harmless_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
+        assert!(
+            !json.chars().any(|it| it != '\n' && is_no_text(it)),
+            "{json}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Vec<String>>(&json).expect("JSON"),
+            [text]
+        );
     }
 }

@@ -82,7 +82,10 @@ impl Error {
     pub(crate) fn truncated(offset: u64, end: u64, missing: u64) -> Self {
         Self::new(
             ErrorKind::Truncated,
-            format!("the stream ends at {end:#x}, {missing} bytes too early"),
+            format!(
+                "the stream ends at {end:#x}, {missing} byte{} too early",
+                if missing == 1 { "" } else { "s" }
+            ),
         )
         .at(offset)
         .hint("get a complete copy of the file, or save the VM again")

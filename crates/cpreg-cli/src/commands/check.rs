@@ -27,11 +27,14 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         &arguments.consenting,
         printing,
     )?;
+    for note in &answer.notes {
+        printer.note(note);
+    }
     match reading.format {
         Format::Text => report::text::print(printer, &answer, arguments.all),
         Format::Json => {
             let json = report::json::report(&answer);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(status(answer.verdict()))
@@ -62,6 +65,7 @@ pub(crate) fn answer<'a>(
         ))
         .hint("a VM moves only between hosts that execute it the same way"));
     }
+    let check = Check::new(&vm, &named.destination, tolerances, &consents);
     Ok(Answer {
         source: About {
             name: source.name(),
@@ -80,7 +84,9 @@ pub(crate) fn answer<'a>(
             .as_ref()
             .map(|there| shape.differences(there))
             .unwrap_or_default(),
-        check: Check::new(&vm, &named.destination, tolerances, &consents),
+        notes: consents::idle(&consents, &vm, &check, printing.naming),
+        sets: consents.set,
+        check,
         printing,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
 
+use std::io;
 use std::path::Path;
 
 use cpreg::plan::Verdict;
@@ -25,10 +26,18 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    if arguments.in_place {
-        settle_an_interrupted_edit(&arguments.source, printer)?;
+    no_standard_streams(arguments)?;
+    if let Some(target) = &arguments.output {
+        can_be_written(target, &arguments.source, arguments.force)?;
     }
-    let source = Input::open(&arguments.source, reading.verify)?;
+    // The lock is held until the file is written.
+    let (source, _lock) = if arguments.in_place {
+        settle_an_interrupted_edit(&arguments.source, printer)?;
+        let (source, lock) = Input::open_to_change(&arguments.source, reading.verify)?;
+        (source, Some(lock))
+    } else {
+        (Input::open(&arguments.source, reading.verify)?, None)
+    };
     let named = destination::resolve(&arguments.to, &arguments.going, reading.verify)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
@@ -39,6 +48,9 @@ pub(crate) fn run(
         &arguments.consenting,
         printing,
     )?;
+    for note in &answer.notes {
+        printer.note(note);
+    }
     let verdict = answer.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         write(arguments, &source, &answer)?;
@@ -50,10 +62,60 @@ pub(crate) fn run(
         }
         Format::Json => {
             let json = report::json::report(&answer);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(check::status(verdict))
+}
+
+/// `-` is standard input where something is read; nothing is written there, for it could not appear whole or not at all.
+fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
+    let standard = Path::new("-");
+    if arguments.in_place && arguments.source == standard {
+        return Err(Failure::new("standard input cannot be changed in place")
+            .hint("write a new file with -o FILE"));
+    }
+    if arguments.output.as_deref() == Some(standard) {
+        return Err(Failure::new("a stream is not written to standard output")
+            .because(io::Error::other("it would not appear whole or not at all"))
+            .hint("give the name of a new file; one that is called `-` is ./-"));
+    }
+    Ok(())
+}
+
+/// What can be said of the output before a stream of many gigabytes is read.
+fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
+    let folder = target
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::new(format!("cannot write {}", target.display()))
+            .because(io::Error::other(format!(
+                "there is no folder {}",
+                folder.display()
+            )))
+            .hint("make it, or give another place"));
+    }
+    let same = target.canonicalize().ok().zip(source.canonicalize().ok());
+    if same.is_some_and(|(target, source)| target == source) {
+        return Err(
+            Failure::new(format!("{} is the input itself", target.display()))
+                .hint("give another name, or change it with --in-place instead of -o"),
+        );
+    }
+    let is_file = target
+        .symlink_metadata()
+        .is_ok_and(|it| it.is_file() || it.is_symlink());
+    if is_file && !force {
+        return Err(is_there(target));
+    }
+    Ok(())
+}
+
+fn is_there(target: &Path) -> Failure {
+    Failure::new(format!("{} is there already", target.display()))
+        .hint("give another name, or replace it with --force")
 }
 
 fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
@@ -133,8 +195,7 @@ fn new_file(
     };
     write_new(&source.file, edit, target, options).map_err(|error| {
         if !arguments.force && target.is_file() {
-            return Failure::new(format!("{} is there already", target.display()))
-                .hint("give another name, or replace it with --force");
+            return is_there(target);
         }
         failed("write", target, error)
     })

@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
         Format::Text => report::diff::text::print(printer, &diff),
         Format::Json => {
             let json = report::diff::json::report(&diff);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(if diff.is_equal() {

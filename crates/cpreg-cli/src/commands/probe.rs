@@ -1,7 +1,7 @@
 //! `cpreg probe`: record a destination.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
 }
 
 fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
+    let target = arguments.output.as_deref().map(target).transpose()?;
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
         .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
     let patience = Patience {
@@ -57,9 +58,9 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
     let json = profile
         .to_json()
         .map_err(|error| Failure::new("cannot record").because(error))?;
-    match &arguments.output {
+    match &target {
         Some(path) => write(path, &json)?,
-        None => printer.raw(&json),
+        None => printer.json(&json),
     }
     Ok(Status::Done)
 }
@@ -95,6 +96,17 @@ fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
         kernel: String::new(),
     };
     Ok(Profile::new(recorded, &destination))
+}
+
+/// Where the profile goes, links followed. A device is never replaced by a file.
+fn target(path: &Path) -> Result<PathBuf, Failure> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        return Err(Failure::new(format!("cannot write {}", path.display()))
+            .because(io::Error::other("it is no regular file"))
+            .hint("give the name of a file; without -o the profile goes to standard output"));
+    }
+    Ok(target)
 }
 
 /// Writes a small file: it appears whole or not at all.

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
         Format::Text => report::show::text::print(printer, &shown),
         Format::Json => {
             let json = report::show::json::report(&shown);
-            printer.raw(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
     Ok(Status::Done)

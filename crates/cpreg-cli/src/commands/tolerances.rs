@@ -51,7 +51,7 @@ pub(crate) fn run(
             let mut text = serde_json::to_string_pretty(&report)
                 .map_err(|error| Failure::new("cannot report").because(error))?;
             text.push('\n');
-            printer.raw(&text);
+            printer.json(&text);
         }
     }
     Ok(Status::Done)

@@ -1,7 +1,7 @@
 //! The answer of `check`: everything that either form of the report says.
 
-use cpreg::destination::{Accelerator, Destination, Loader};
-use cpreg::plan::{Check, Outcome, Verdict};
+use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
+use cpreg::plan::{Check, Decision, Outcome, Set, Severity, Verdict};
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::words;
@@ -20,6 +20,10 @@ pub(crate) struct Answer<'a> {
     pub(crate) tolerances: &'a Tolerances,
     pub(crate) shape: Vec<Difference>,
     pub(crate) check: Check,
+    /// What the user sets.
+    pub(crate) sets: Vec<Set>,
+    /// Decisions of the user's that decide nothing.
+    pub(crate) notes: Vec<String>,
     pub(crate) printing: Printing,
 }
 
@@ -53,8 +57,75 @@ impl Answer<'_> {
         }
     }
 
-    fn refuses_by_shape(&self) -> bool {
+    /// Whether the outline alone refuses.
+    pub(crate) fn refuses_by_shape(&self) -> bool {
         self.shape.iter().any(|difference| difference.refuses)
+    }
+
+    /// What the register shall hold, if the user sets it to something else than it holds.
+    pub(crate) fn wanted(&self, decision: &Decision) -> Option<u64> {
+        let source = decision.source.as_ref()?.as_u64()?;
+        let sets = self.sets.iter();
+        let wanted = sets
+            .filter(|set| set.register == decision.register)
+            .fold(source, |value, set| {
+                value & !set.mask | set.value & set.mask
+            });
+        (wanted != source).then_some(wanted)
+    }
+
+    /// The verdict's meaning in a sentence, with the way out where one option is all it takes.
+    pub(crate) fn meaning(&self) -> String {
+        let meaning = match self.verdict() {
+            Verdict::Loads => "as it is",
+            Verdict::Converts => "after `cpreg convert`",
+            Verdict::Refused => "something stands in the way",
+            Verdict::Unknown => "what is known does not tell",
+        };
+        match self.acceptable() {
+            Some(severity) => format!("{meaning}; it converts with --accept {}", severity.name()),
+            None => meaning.to_owned(),
+        }
+    }
+
+    /// Up to which severity changes have to be accepted for the VM to convert, where that is all it takes.
+    fn acceptable(&self) -> Option<Severity> {
+        let plan = &self.check.plan;
+        if self.refuses_by_shape() || plan.with_proposed != Outcome::Ready {
+            return None;
+        }
+        let proposed = plan.proposed.iter();
+        proposed.map(|adjustment| adjustment.severity).max()
+    }
+
+    /// What finds out what is not known: commands, best first. Empty unless that is what the verdict hangs on.
+    pub(crate) fn ways_to_find_out(&self) -> Vec<String> {
+        if self.verdict() != Verdict::Unknown {
+            return Vec::new();
+        }
+        let mut ways = Vec::new();
+        if self.destination.values != ValuesAre::AtReset {
+            ways.push(format!(
+                "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, COMMAND being the QEMU command line that is to load the VM; then `cpreg check {} dest.json`",
+                self.source.name
+            ));
+        }
+        if self.destination.loader.is_none() {
+            ways.push(
+                "say which QEMU will load it, if you know: --vmm qemu-MAJOR.MINOR".to_owned(),
+            );
+        }
+        if let Some(severity) = self.acceptable() {
+            ways.push(format!(
+                "do without knowing: --accept {} changes what is in doubt to what the destination is known to take",
+                severity.name()
+            ));
+        }
+        ways.push(
+            "let the destination try: start its QEMU with -S and `-incoming file:FILE` (before 8.2: `-incoming \"exec:cat FILE\"`); FILE stays as it is"
+                .to_owned(),
+        );
+        ways
     }
 
     /// What a loader would say, in its own words.
@@ -67,15 +138,5 @@ impl Answer<'_> {
             .accelerator
             .map(|accelerator| words::of_load(loader, accelerator, load))
             .unwrap_or_default()
-    }
-}
-
-/// The verdict's meaning in a sentence.
-pub(crate) const fn meaning(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Loads => "as it is",
-        Verdict::Converts => "after `cpreg convert`",
-        Verdict::Refused => "something stands in the way",
-        Verdict::Unknown => "what is known does not tell",
     }
 }

@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use cpreg::destination::Knowledge;
 use cpreg::destination::load::{Event, Load};
 use cpreg::plan::{
-    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Severity, VcpuSet,
-    Verdict, VisibleChange,
+    Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
+    VcpuSet, Verdict, VisibleChange,
 };
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
 
-use super::check::{Answer, SCOPE, meaning};
+use super::check::{Answer, SCOPE};
 use super::value::{advice, field_changes};
 use crate::printer::{Printer, style, styled};
 
@@ -21,6 +21,7 @@ pub(crate) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     head(printer, answer);
     shape(printer, answer);
     decisions(printer, answer, all);
+    to_find_out(printer, answer);
     visible(printer, answer);
     adjustments(printer, answer);
     loaders(printer, answer);
@@ -37,7 +38,7 @@ fn head(printer: &mut Printer, answer: &Answer<'_>) {
     printer.line(format_args!(
         "{}: {}",
         styled(colour, verdict.name()),
-        meaning(verdict)
+        answer.meaning()
     ));
     let source = &answer.source;
     let vcpus = |count: usize| format!("{count} vCPU{}", if count == 1 { "" } else { "s" });
@@ -83,6 +84,21 @@ fn shape(printer: &mut Printer, answer: &Answer<'_>) {
     if !answer.shape.is_empty() {
         printer.line("");
     }
+}
+
+/// Which command finds out what is not known.
+fn to_find_out(printer: &mut Printer, answer: &Answer<'_>) {
+    let ways = answer.ways_to_find_out();
+    if ways.is_empty() {
+        return;
+    }
+    printer.line("to find out");
+    let mut word = "do";
+    for way in ways {
+        printer.line(format_args!("  {}: {way}", styled(style::HINT, word)));
+        word = "or";
+    }
+    printer.line("");
 }
 
 /// Whether a decision goes without saying.
@@ -244,6 +260,16 @@ fn print_decision(
         (Action::Set(to), Some(from), _) => {
             format!("{from} -> {}", answer.printing.describe(id, to))
         }
+        (Action::Refuse | Action::Undecided, Some(source), host)
+            if answer.wanted(decision).is_some() =>
+        {
+            let wanted = answer.wanted(decision).map(Value::Small);
+            let wanted = show(&wanted).unwrap_or_default();
+            let host = host
+                .map(|host| format!(", there {host}"))
+                .unwrap_or_default();
+            format!("{source}, to be set to {wanted}{host}")
+        }
         (_, Some(source), Some(host)) if source != host => format!("{source}, there {host}"),
         (_, Some(source), _) => source,
         (_, None, Some(host)) => format!("there {host}"),
@@ -366,6 +392,17 @@ fn print_extension(
         "           {}",
         decision.reason.display(answer.tolerances)
     ));
+    if matches!(
+        decision.action,
+        ExtensionAction::Refuse | ExtensionAction::Undecided
+    ) && decision.source.is_some()
+    {
+        printer.line(format_args!(
+            "           {}: if the guest can do without, --hide {} leaves it out and loses what it holds",
+            styled(style::HINT, "do"),
+            decision.name
+        ));
+    }
 }
 
 fn visible(printer: &mut Printer, answer: &Answer<'_>) {
@@ -391,7 +428,7 @@ fn visible(printer: &mut Printer, answer: &Answer<'_>) {
         }
     }
     for group in &groups {
-        printer.line(format_args!("  {}", visible_line(answer, group)));
+        print_visible(printer, answer, group);
     }
     printer.line("");
 }
@@ -405,26 +442,37 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-fn visible_line(answer: &Answer<'_>, group: &[&VisibleChange]) -> String {
-    let change = group[0];
+/// One line, or, where many registers share what is said, several with that below.
+fn print_visible(printer: &mut Printer, answer: &Answer<'_>, group: &[&VisibleChange]) {
+    let Some(change) = group.first() else {
+        return;
+    };
     let texts: Vec<_> = group
         .iter()
         .map(|change| visible_change(answer, change))
         .collect();
-    let what = if change.what.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", change.what)
-    };
-    format!(
-        "{}  {}{}{what}",
-        severity_word(change.severity),
-        texts.join(", "),
-        on_vcpus(answer, &change.vcpus),
-    )
+    let mut lines = wrapped(&texts);
+    let said = format!("{}{}", on_vcpus(answer, &change.vcpus), {
+        let what = &change.what;
+        if what.is_empty() {
+            String::new()
+        } else {
+            format!(": {what}")
+        }
+    });
+    match &mut lines[..] {
+        [line] => line.push_str(&said),
+        _ => lines.push(said.trim_start_matches(": ").trim_start().to_owned()),
+    }
+    let mut begin = format!("  {}  ", severity_word(change.severity));
+    for line in lines {
+        printer.line(format_args!("{begin}{line}"));
+        begin = " ".repeat(10);
+    }
 }
 
-fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
+/// The name, and what becomes of its value.
+fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> (String, String) {
     let mut name = change
         .register
         .map(|id| answer.printing.name(id))
@@ -435,7 +483,6 @@ fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
         name.push_str(field);
     }
-    let name = styled(style::NAME, name);
     let secret = change
         .register
         .is_some_and(cpreg::register::RegisterId::is_secret);
@@ -451,10 +498,10 @@ fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> String {
         }
     };
     match (change.from, change.to) {
-        (None, None) => name,
-        (Some(from), None) => format!("{name} {}", show(from)),
-        (None, Some(to)) => format!("{name} -> {}", show(to)),
-        (Some(from), Some(to)) => format!("{name}  {} -> {}", show(from), show(to)),
+        (None, None) => (name, String::new()),
+        (Some(from), None) => (name, format!(" {}", show(from))),
+        (None, Some(to)) => (name, format!(" -> {}", show(to))),
+        (Some(from), Some(to)) => (name, format!("  {} -> {}", show(from), show(to))),
     }
 }
 
@@ -469,10 +516,13 @@ fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
     for adjustment in &plan.proposed {
         printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
     }
-    let then = match answer.verdict_with_proposed() {
-        Verdict::Loads | Verdict::Converts => "with all of them the VM converts",
-        Verdict::Refused => "even with all of them something stands in the way",
-        Verdict::Unknown => "even with all of them something is not known",
+    let then = match plan.with_proposed {
+        Outcome::Ready if answer.refuses_by_shape() => {
+            "with all of them only what is refused above the registers stands in the way"
+        }
+        Outcome::Ready => "with all of them the VM converts",
+        Outcome::Refused => "even with all of them something stands in the way",
+        Outcome::Unknown => "even with all of them something is not known",
     };
     let most = plan
         .proposed

@@ -1,9 +1,9 @@
 //! Registers and values as they are printed. Pointer-authentication keys are the guest's secrets.
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::Decision;
+use cpreg::plan::{Action, Decision, Reason};
 use cpreg::register::{FieldDifference, Naming, RegisterId, Value, differing_fields};
-use cpreg::tolerance::Tolerances;
+use cpreg::tolerance::{Difference, Tolerances};
 
 /// How registers and values are to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +42,11 @@ impl Printing {
     }
 }
 
-/// The advice that the table has for a decision, if any.
+/// What to do about a decision: the table's advice, or what can be done about every register with that reason.
 pub(crate) fn advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
-    let advice = decision.reason.advice(tolerances)?;
+    let Some(advice) = decision.reason.advice(tolerances) else {
+        return without_entry(decision, tolerances).map(str::to_owned);
+    };
     let host = decision.host.as_ref().and_then(Value::as_u64);
     let host = host.map_or_else(
         || "VALUE".to_owned(),
@@ -54,6 +56,31 @@ pub(crate) fn advice(decision: &Decision, tolerances: &Tolerances) -> Option<Str
         },
     );
     Some(advice.replace("{host}", &host))
+}
+
+/// What can be done where the table has no advice. A decision that does not stand in the way needs none.
+fn without_entry(decision: &Decision, tolerances: &Tolerances) -> Option<&'static str> {
+    if !matches!(decision.action, Action::Refuse | Action::Undecided) {
+        return None;
+    }
+    let only_in_input = "choose a destination that has it; or, if the guest can do without, --ignore REG leaves it out and loses what it holds";
+    let not_taken = "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); --ignore REG leaves the destination's own value to the guest";
+    match &decision.reason {
+        Reason::OnlyInInput => Some(only_in_input),
+        Reason::ValueNotTaken => Some(not_taken),
+        Reason::NotTolerated(entry) => match tolerances.entries().get(*entry)?.difference {
+            Difference::OnlyInInput => Some(only_in_input),
+            Difference::ValueNotTaken => Some(not_taken),
+            Difference::OnlyAtDestination => None,
+        },
+        Reason::Disagreement => {
+            Some("save the VM again; if they still disagree, --set REG=VALUE makes them agree")
+        }
+        Reason::UserCondition => {
+            Some("see whether what it holds may be lost; --ignore REG without a value loses it")
+        }
+        _ => None,
+    }
 }
 
 /// The fields that differ between two values, `TCRX 0x0 -> 0x1`.

@@ -146,3 +146,29 @@ fn files_that_hold_no_tolerances() {
         cpreg(&["tolerances", "--tolerances", "none.toml"])
     );
 }
+
+/// A slip must not go by in silence: everything that decides nothing is said on standard error, and nothing else changes.
+#[test]
+fn what_decides_nothing_is_said() {
+    let plain = check(&[]);
+    let idle = check(&[
+        "--ignore", "FPMR", "--ignore", "MIDR_EL1", "--hide", "FPMR", "--hide", "cpu/foo", "--set",
+        "PC=1", "--accept", "FPMR",
+    ]);
+    assert_eq!((idle.status, &idle.stdout), (plain.status, &plain.stdout));
+    assert_snapshot!("idle_consents", idle.stderr);
+    assert_eq!(check(&["--accept", "LOW"]).stderr, "");
+}
+
+#[test]
+fn values_fit_into_their_register() {
+    let run = check(&["--set", "CCSIDR_EL1[0]=0x1ffffffff"]);
+    assert_snapshot!("set_too_wide", run);
+}
+
+/// What stands in the way is what the register shall hold, not what it holds.
+#[test]
+fn what_cannot_be_set_is_shown() {
+    let run = check(&["--set", "ID_AA64MMFR3_EL1.TCRX=1"]);
+    assert_snapshot!("set_undecided", plan(&run));
+}

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
 use crate::made::unpacked;
-use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, cpreg_in, streams};
+use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, command, cpreg_in, streams};
 
 /// A folder with a VM of Linux 6.12, unpacked, and what other kernels wrote.
 fn folder() -> TempDir {
@@ -181,4 +182,85 @@ fn json_is_that_of_check() {
     };
     let converted = json(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
     assert_eq!(converted, json(&["check", "vm", "6.16.xz"]));
+}
+
+#[test]
+fn standard_streams() {
+    let folder = folder();
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let before = names(folder.path());
+    assert_snapshot!(
+        "convert_to_standard_output",
+        run(&["convert", "vm", "--to", "6.16.xz", "-o", "-"])
+    );
+    assert_snapshot!(
+        "convert_standard_input_in_place",
+        run(&["convert", "-", "--to", "6.16.xz", "--in-place"])
+    );
+    assert_eq!(names(folder.path()), before);
+}
+
+/// Of many that change one file at once, one does, and the others leave it alone; those that come later find it done.
+#[test]
+fn one_at_a_time_in_place() {
+    let folder = folder();
+    let made = cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "out"],
+    );
+    assert_eq!(made.status, Some(0), "{made}");
+    let arguments = ["convert", "vm", "--to", "6.16.xz", "--in-place"];
+    let children: Vec<_> = (0..12)
+        .map(|_| {
+            command(folder.path(), &arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the command starts")
+        })
+        .collect();
+    let mut done = 0;
+    for child in children {
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => done += 1,
+            status => {
+                assert_eq!(status, Some(2), "{said}");
+                assert!(
+                    said.contains("another process is changing the file"),
+                    "{said}"
+                );
+            }
+        }
+    }
+    assert!(done > 0);
+    let content = |name: &str| fs::read(folder.path().join(name)).expect("a file");
+    assert!(content("vm") == content("out"));
+    assert_eq!(
+        names(folder.path()),
+        ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
+    );
+}
+
+#[test]
+fn outputs_that_are_refused_at_once() {
+    let folder = folder();
+    let run = cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "nowhere/out"],
+    );
+    assert_snapshot!("convert_no_folder", run);
+    std::os::unix::fs::symlink("nothing", folder.path().join("link")).expect("a link");
+    let run = cpreg_in(
+        folder.path(),
+        &["convert", "vm", "--to", "6.16.xz", "-o", "link"],
+    );
+    assert_snapshot!("convert_onto_a_link", run);
+    for force in [&["--force"][..], &[]] {
+        let arguments = [&["convert", "vm", "--to", "6.16.xz", "-o", "./vm"], force].concat();
+        let run = cpreg_in(folder.path(), &arguments);
+        assert_eq!(run.status, Some(2), "{run}");
+        assert_snapshot!("convert_onto_itself_stderr", run.stderr);
+    }
 }

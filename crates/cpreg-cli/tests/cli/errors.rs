@@ -164,3 +164,19 @@ fn a_qemu_that_cannot_be_probed() {
     assert_snapshot!("usage_probe", run(&["probe", "qemu"]));
     assert!(!folder.path().join("there.json").exists());
 }
+
+#[test]
+fn packing_that_is_not_read() {
+    assert_snapshot!("error_bzip2", said_of(b"BZh91AY&SY and more"));
+    assert_snapshot!("error_lz4", said_of(b"\x04\x22\x4d\x18 and more"));
+}
+
+/// A profile replaces no device, and no QEMU is started for it.
+#[test]
+fn a_profile_replaces_no_device() {
+    let run = cpreg_in(
+        Path::new("."),
+        &["probe", "qemu", "-o", "/dev/null", "--", "./no-such-qemu"],
+    );
+    assert_snapshot!("error_probe_device", run);
+}

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
-use crate::made::{folder_with, folder_with_stream, profile_with_keys};
+use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys};
 use crate::run::{
-    KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, command, cpreg, cpreg_in, streams,
+    KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, command, cpreg, cpreg_in,
+    streams,
 };
 
 const ESCAPE: char = '\x1b';
@@ -146,4 +147,51 @@ fn failures_leave_no_half_answer() {
     let folder = folder_with("vm", b"QEVM\0\0\0\x03");
     let run = cpreg_in(folder.path(), &["show", "vm", "--format", "json"]);
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+}
+
+/// What was asked for is done, whether anybody reads the report or not.
+#[test]
+fn a_closed_pipe_changes_no_status() {
+    for (arguments, status) in [
+        (["show", KVM_6_12, "--fields"], 0),
+        (["check", KVM_6_12, KVM_5_10], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = command(&streams(), &arguments).stdout(writer).status();
+        assert_eq!(
+            ended.expect("it starts").code(),
+            Some(status),
+            "{arguments:?}"
+        );
+    }
+}
+
+/// Whoever wrote the file chose the names in it: they neither move the cursor nor begin a line.
+#[test]
+fn names_do_nothing_to_a_terminal() {
+    let profile = profile_of(KVM_6_12).replace(
+        "a recorded destination",
+        r"there\u001b[2J\u001b]0;title\u0007\nloads: as it is\u009b31m\u202e",
+    );
+    let folder = folder_with("there\x1b[2J", profile.as_bytes());
+    let source = streams().join(KVM_6_12);
+    let source = source.to_str().expect("UTF-8");
+    for arguments in [
+        &["show", "there\x1b[2J"][..],
+        &["check", source, "there\x1b[2J"],
+        &["show", "there\x1b[2J", "--format", "json"],
+        &["show", "there\x1b[2J", "--vcpu", "7"],
+    ] {
+        let output = command(folder.path(), arguments)
+            .env("CLICOLOR_FORCE", "1")
+            .output()
+            .expect("the command starts");
+        let run = Run::of(arguments, &output);
+        let text = [run.stdout.as_str(), run.stderr.as_str()].concat();
+        for forbidden in ["\x1b[2J", "\x1b]", "\x07", "\u{9b}", "\u{202e}", "\nloads"] {
+            assert!(!text.contains(forbidden), "{forbidden:?} in\n{run}");
+        }
+        assert!(text.contains("[2J"), "{run}");
+    }
 }

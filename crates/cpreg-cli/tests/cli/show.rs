@@ -148,3 +148,10 @@ fn standard_input() {
         .expect("the command starts");
     assert_snapshot!("show_stdin", crate::run::Run::of(&arguments, &output));
 }
+
+/// A guest in AArch64 state has D where one in AArch32 state has E, and no T.
+#[test]
+fn program_status() {
+    let run = cpreg(&["show", KVM_6_12, "--register", "PSTATE", "--fields"]);
+    assert_snapshot!("show_pstate", run);
+}

@@ -274,7 +274,8 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
     Err(wrong(
         ErrorKind::NotAStream,
         "not a QEMU migration stream: it does not begin with QEVM",
-    ))
+    )
+    .hint("save the VM's state with QEMU: migrate \"file:FILE\" (8.2 and later) or \"exec:cat > FILE\""))
 }
 
 /// Takes the configuration, if there is one.

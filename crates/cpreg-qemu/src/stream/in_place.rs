@@ -26,6 +26,9 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::cursor::read_bytes;
 use super::element::{MAGIC, UNFINISHED};
 use super::new_file::{NewFile, directory_of, failed, sync_directory};
@@ -71,17 +74,57 @@ pub fn pending_journal(path: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// If `path` is not `source` or has changed its length, is no regular file, has a journal already,
-/// or writing fails. Then the file is as it was; should even that fail, the error says so
+/// somebody else is changing it ([`Lock`]), or writing fails. Then the file is as it was; should even that fail, the error says so
 /// ([`ErrorKind::UnfinishedEdit`]).
 pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<(), Error> {
     if edit.is_identity() {
         return Ok(());
     }
+    let _lock = source.as_file().map(Lock::take).transpose()?;
     let mut running = Running::begin(source, edit, path)?;
     if let Err(error) = running.run() {
         return Err(running.undo(&error));
     }
     running.forget()
+}
+
+/// An edit under way keeps others from beginning one, and from taking its journal for one that was left behind.
+///
+/// It is advisory (`flock`), and belongs to the open file: who holds one on the source's file before it reads the stream
+/// holds it still after the edit. It ends with the process. Where the filesystem knows no locks the journal alone
+/// has to do.
+#[derive(Debug)]
+pub struct Lock(Option<File>);
+
+impl Lock {
+    /// Takes it, at once or not at all.
+    ///
+    /// # Errors
+    /// If somebody else has it ([`ErrorKind::UnfinishedEdit`]), or the file cannot be used.
+    pub fn take(file: &File) -> Result<Self, Error> {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            // The same open file: what is locked there is locked here.
+            Ok(()) => file
+                .try_clone()
+                .map(|file| Self(Some(file)))
+                .map_err(|error| Error::io("cannot lock the file", error)),
+            Err(Errno::WOULDBLOCK) => Err(Error::new(
+                ErrorKind::UnfinishedEdit,
+                "another process is changing the file",
+            )
+            .hint("wait until it has ended, and look at the file again")),
+            Err(_) => Ok(Self(None)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // Closing the file ends it as well.
+            let _ = flock(file, FlockOperation::Unlock);
+        }
+    }
 }
 
 /// The stretch that changes, before and after.
@@ -296,7 +339,7 @@ fn restore(file: &File, path: &Path, change: &Change) -> Result<(), Error> {
 /// Ends an edit that was interrupted: brings the old file back, or finds that the new one is complete.
 ///
 /// # Errors
-/// If the file was changed by somebody else since, the journal is not there although the file needs
+/// If the edit is still under way, the file was changed by somebody else since, the journal is not there although the file needs
 /// it, or reading or writing fails; then nothing was changed that [`recover`] cannot mend when it is
 /// called again.
 pub fn recover(path: &Path) -> Result<Recovery, Error> {
@@ -307,6 +350,7 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
         .write(true)
         .open(&path)
         .map_err(failed("open", &path))?;
+    let _lock = Lock::take(&file)?;
     let mut magic = [0; 4];
     let marked = FileExt::read_exact_at(&file, &mut magic, 0).is_ok() && magic == UNFINISHED;
     let bytes = match std::fs::read(&journal) {
@@ -504,6 +548,27 @@ mod tests {
                 assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
             }
         }
+    }
+
+    /// Another process: a lock belongs to the open file.
+    #[test]
+    fn an_edit_under_way_is_not_an_interrupted_one() {
+        let (_directory, path) = file();
+        let source = File::open(&path).unwrap();
+        let lock = Lock::take(&source).unwrap();
+        let mut running = Running::begin(&source, &edit(NEW[0]), &path).unwrap();
+        running.reserve().unwrap();
+        running.mark().unwrap();
+        let error = recover(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnfinishedEdit);
+        let other = File::open(&path).unwrap();
+        let error = edit_in_place(&other, &edit(b""), &path).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        running.write().unwrap();
+        running.unmark().unwrap();
+        drop(lock);
+        assert_eq!(recover(&path).unwrap(), Recovery::Completed);
+        assert_eq!(std::fs::read(&path).unwrap(), expected(NEW[0]));
     }
 
     /// Half-written new bytes, as a power cut leaves them.

@@ -53,7 +53,7 @@ pub use cpu::{Cpu, Head, Subsection, Tail};
 pub use edit::{CpuEdit, ExtensionChange};
 pub use element::{Configuration, Section, SectionKind};
 #[cfg(unix)]
-pub use in_place::{Recovery, edit_in_place, journal_of, pending_journal, recover};
+pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
 pub use source::{Counting, ReadAt};

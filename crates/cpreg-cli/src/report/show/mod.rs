@@ -103,7 +103,7 @@ impl FieldValue {
 
 /// All fields of a value, and the set bits that belong to none.
 fn all_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
-    let fields = id.fields();
+    let fields = id.fields_of(value);
     if fields.is_empty() {
         return Vec::new();
     }

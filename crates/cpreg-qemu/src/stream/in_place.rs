@@ -10,9 +10,10 @@
 //! | 5 | `QEVM` again; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! So no program ever takes a half-edited file for a stream. [`recover`] brings back the old file
-//! from step 3 or 4, and removes the journal in the others. The file stays the same file: owner,
-//! labels, links and all.
+//! So no program ever takes a half-edited file for a stream, and the lock (`flock`) that an edit holds
+//! tells one under way from one that was interrupted. [`recover`] brings back the old file from step 3
+//! or 4, and removes the journal in the others. The file stays the same file: owner, labels, links
+//! and all.
 //!
 //! The journal, `NAME.cpreg-journal`, all integers big-endian: `cpreg journal 1\n`; u64 old length;
 //! u64 new length; u64 offset and u64 length of the first stretch that changes, up to the end if the
@@ -158,6 +159,7 @@ impl Running {
             .write(true)
             .open(&path)
             .map_err(failed("open", &path))?;
+        lock(&file, &path)?;
         let metadata = file.metadata().map_err(failed("open", &path))?;
         let wrong =
             |what: &str| Error::new(ErrorKind::BadEdit, format!("{} {what}", path.display()));
@@ -276,6 +278,23 @@ impl Running {
     }
 }
 
+/// Keeps others from editing the file, or recovering it, until `file` is closed: a journal alone does
+/// not tell an edit that is under way from one that was interrupted.
+fn lock(file: &File, path: &Path) -> Result<(), Error> {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::io::Errno;
+
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Error::new(
+            ErrorKind::Io,
+            format!("{} is being changed by another program", path.display()),
+        )
+        .hint("wait until that is done")),
+        // Some network filesystems have no locks; then the journal has to do.
+        _ => Ok(()),
+    }
+}
+
 /// Takes back the room that was reserved behind the end.
 fn shorten(file: &File, path: &Path, change: &Change) -> Result<(), Error> {
     file.set_len(change.old_length)
@@ -307,6 +326,7 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
         .write(true)
         .open(&path)
         .map_err(failed("open", &path))?;
+    lock(&file, &path)?;
     let mut magic = [0; 4];
     let marked = FileExt::read_exact_at(&file, &mut magic, 0).is_ok() && magic == UNFINISHED;
     let bytes = match std::fs::read(&journal) {
@@ -504,6 +524,25 @@ mod tests {
                 assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
             }
         }
+    }
+
+    #[test]
+    fn an_edit_under_way_is_not_recovered() {
+        let (_directory, path) = file();
+        let source = File::open(&path).unwrap();
+        let mut running = Running::begin(&source, &edit(NEW[0]), &path).unwrap();
+        running.reserve().unwrap();
+        running.mark().unwrap();
+        let error = recover(&path).unwrap_err();
+        assert!(error.to_string().contains("another program"), "{error}");
+        running.write().unwrap();
+        running.unmark().unwrap();
+        let error = recover(&path).unwrap_err();
+        assert!(error.to_string().contains("another program"), "{error}");
+        running.forget().unwrap();
+        drop(running);
+        assert_eq!(recover(&path).unwrap(), Recovery::Nothing);
+        assert_eq!(std::fs::read(&path).unwrap(), expected(NEW[0]));
     }
 
     /// Half-written new bytes, as a power cut leaves them.

@@ -8,11 +8,13 @@
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
+//! | [`bench`] | `bench`: what the command costs |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
 // A task runner talks to the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod gen_registers;
 mod guest;
 mod live;
@@ -40,6 +42,7 @@ Usage: cargo xtask TASK
   live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
                              have all the words; --list names them
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
+  bench                      what the command costs, against cat and cp; writes some GiB below target/lab, and removes them
   recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes
 ";
 
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)
         }
+        ["bench", rest @ ..] => bench::run(rest),
         ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -8,6 +8,7 @@ use cpreg_qemu::Stream;
 use crate::arguments::Going;
 use crate::failure::Failure;
 use crate::input::{Content, Input};
+use crate::printer::Printer;
 
 /// A destination and where it comes from.
 pub(crate) struct Named {
@@ -17,11 +18,16 @@ pub(crate) struct Named {
 }
 
 /// Finds out what DEST names.
-pub(crate) fn resolve(path: &Path, going: &Going, verify: bool) -> Result<Named, Failure> {
+pub(crate) fn resolve(
+    path: &Path,
+    going: &Going,
+    verify: bool,
+    printer: &Printer,
+) -> Result<Named, Failure> {
     if !path.exists() && path != Path::new("-") {
         return Err(no_such(path));
     }
-    let input = Input::open(path, verify)?;
+    let input = Input::open(path, verify, printer)?;
     let (mut destination, evidence) = match &input.content {
         Content::Profile(profile) => {
             let destination = profile.to_destination().map_err(|error| {

@@ -54,13 +54,26 @@ impl Failure {
 
     /// An error of a stream, whose advice becomes a hint.
     pub(crate) fn because_of_stream(self, error: cpreg_qemu::Error) -> Self {
-        match error.advice().map(str::to_owned) {
+        let advice = error.advice().map(str::to_owned);
+        self.because_of_stream_with(error, advice)
+    }
+
+    /// An error of a stream with this advice in place of its own.
+    pub(crate) fn because_of_stream_with(
+        self,
+        error: cpreg_qemu::Error,
+        hint: Option<String>,
+    ) -> Self {
+        let failure = match error.advice() {
             Some(advice) => Self {
-                cause: Some(without_advice(&error, &advice).into()),
+                cause: Some(without_advice(&error, advice).into()),
                 ..self
-            }
-            .hint(advice),
+            },
             None => self.because(error),
+        };
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 

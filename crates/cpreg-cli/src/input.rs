@@ -11,10 +11,11 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use cpreg_hosts::Profile;
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::Lock;
+use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
+use cpreg_qemu::{ErrorKind, Stream};
 
 use crate::failure::Failure;
+use crate::printer::Printer;
 
 /// What a file turned out to be.
 pub(crate) enum Content {
@@ -39,18 +40,24 @@ const PROFILE_LIMIT: u64 = 64 << 20;
 
 impl Input {
     /// Opens a file and finds out what it is.
-    pub(crate) fn open(path: &Path, verify: bool) -> Result<Self, Failure> {
+    ///
+    /// A stream that can be read although a change of it was interrupted is taken, and that is told.
+    pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let (file, packed) = plain_file(path)?;
-        Self::understand(path, file, packed, verify)
+        Self::understand(path, file, packed, verify, printer)
     }
 
     /// Opens a file that is to be changed: nobody else changes it while it is open.
-    pub(crate) fn open_to_change(path: &Path, verify: bool) -> Result<(Self, Lock), Failure> {
+    pub(crate) fn open_to_change(
+        path: &Path,
+        verify: bool,
+        printer: &Printer,
+    ) -> Result<(Self, Lock), Failure> {
         let (file, packed) = plain_file(path)?;
         let lock = Lock::take(&file).map_err(|error| {
             Failure::new(format!("cannot change {}", path.display())).because_of_stream(error)
         })?;
-        Self::understand(path, file, packed, verify).map(|input| (input, lock))
+        Self::understand(path, file, packed, verify, printer).map(|input| (input, lock))
     }
 
     fn understand(
@@ -58,6 +65,7 @@ impl Input {
         file: File,
         packed: Option<&'static str>,
         verify: bool,
+        printer: &Printer,
     ) -> Result<Self, Failure> {
         let length = file
             .metadata()
@@ -80,7 +88,15 @@ impl Input {
             } else {
                 Stream::open(&file)
             };
-            Content::Stream(Box::new(stream.map_err(|error| unreadable(path, error))?))
+            let stream = stream.map_err(|error| unreadable(path, error))?;
+            if packed.is_none() && pending_journal(path).is_some() {
+                printer.note(format_args!(
+                    "a change of {} is under way, or was interrupted; if it was, {} ends it",
+                    path.display(),
+                    mending(path)
+                ));
+            }
+            Content::Stream(Box::new(stream))
         };
         Ok(Self {
             path: path.to_owned(),
@@ -111,7 +127,24 @@ impl Input {
 }
 
 fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
-    Failure::new(format!("cannot read {}", path.display())).because_of_stream(error)
+    let failure = Failure::new(format!("cannot read {}", path.display()));
+    if error.kind() != ErrorKind::UnfinishedEdit {
+        return failure.because_of_stream(error);
+    }
+    let hint = match pending_journal(path) {
+        Some(_) => format!("{} brings back what it held before", mending(path)),
+        None => format!(
+            "{} held what was there before: without it this file is lost",
+            journal_of(path).display()
+        ),
+    };
+    failure.because_of_stream_with(error, Some(hint))
+}
+
+/// The command that ends an interrupted change and does nothing else: to where it stands a VM goes unchanged.
+fn mending(path: &Path) -> String {
+    let path = path.display();
+    format!("`cpreg convert {path} --to {path} --in-place`")
 }
 
 fn profile(file: &File, path: &Path, length: u64) -> Result<Profile, Failure> {

@@ -8,7 +8,9 @@ use std::path::Path;
 use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
 use cpreg_qemu::Stream;
-use cpreg_qemu::stream::{Edit, WriteOptions, edit_in_place, pending_journal, recover, write_new};
+use cpreg_qemu::stream::{
+    Edit, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
+};
 
 use super::check;
 use crate::arguments::{self, Format};
@@ -33,12 +35,15 @@ pub(crate) fn run(
     // The lock is held until the file is written.
     let (source, _lock) = if arguments.in_place {
         settle_an_interrupted_edit(&arguments.source, printer)?;
-        let (source, lock) = Input::open_to_change(&arguments.source, reading.verify)?;
+        let (source, lock) = Input::open_to_change(&arguments.source, reading.verify, printer)?;
         (source, Some(lock))
     } else {
-        (Input::open(&arguments.source, reading.verify)?, None)
+        (
+            Input::open(&arguments.source, reading.verify, printer)?,
+            None,
+        )
     };
-    let named = destination::resolve(&arguments.to, &arguments.going, reading.verify)?;
+    let named = destination::resolve(&arguments.to, &arguments.going, reading.verify, printer)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let answer = check::answer(
@@ -222,9 +227,14 @@ fn settle_an_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Fail
     if pending_journal(path).is_none() {
         return Ok(());
     }
-    recover(path).map_err(|error| failed("bring back", path, error))?;
+    let recovery = recover(path).map_err(|error| failed("bring back", path, error))?;
+    let which = match recovery {
+        Recovery::Nothing => return Ok(()),
+        Recovery::Completed => "as it was to become",
+        _ => "as it was before",
+    };
     printer.note(format_args!(
-        "an earlier change of {} was interrupted; the file is whole again",
+        "an earlier change of {} was interrupted; the file is whole again, {which}",
         path.display()
     ));
     Ok(())

@@ -11,8 +11,8 @@ use crate::report::diff::Diff;
 pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
     let inputs = [
-        Input::open(&arguments.a, reading.verify)?,
-        Input::open(&arguments.b, reading.verify)?,
+        Input::open(&arguments.a, reading.verify, printer)?,
+        Input::open(&arguments.b, reading.verify, printer)?,
     ];
     let [a, b] = [Contents::of(&inputs[0])?, Contents::of(&inputs[1])?];
     let diff = Diff::new(&a, &b, arguments.all, reading.secrets);

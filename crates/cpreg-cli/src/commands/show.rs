@@ -14,7 +14,7 @@ use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    let input = Input::open(&arguments.file, reading.verify)?;
+    let input = Input::open(&arguments.file, reading.verify, printer)?;
     let contents = Contents::of(&input)?;
     let printing = Printing::new(contents.destination.accelerator, reading.secrets);
     let wanted: Vec<Wanted> = arguments

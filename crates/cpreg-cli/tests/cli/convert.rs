@@ -1,13 +1,12 @@
 //! `cpreg convert`: what it writes, and that it writes nothing where it must not.
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::made::unpacked;
+use crate::made::{names, unpacked};
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, command, cpreg_in, streams};
 
 /// A folder with a VM of Linux 6.12, unpacked, and what other kernels wrote.
@@ -22,19 +21,6 @@ fn folder() -> TempDir {
         fs::copy(streams().join(stream), folder.path().join(name)).expect("a copy");
     }
     folder
-}
-
-/// The names of the files in a folder, ascending.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<_> = entries
-        .map(|entry| {
-            let name = entry.expect("an entry").file_name();
-            name.into_string().expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
 }
 
 const BEFORE: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];

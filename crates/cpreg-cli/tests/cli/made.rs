@@ -1,7 +1,8 @@
 //! Inputs that are made for a test: pieces of streams, profiles, files of tolerances.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -37,6 +38,45 @@ pub(crate) fn unpacked_file(path: &Path) -> Vec<u8> {
         .read_to_end(&mut bytes)
         .expect("it unpacks");
     bytes
+}
+
+/// The names of the files in a folder, ascending.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.into_string().expect("UTF-8")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Unpacks a recorded stream into a new file, in which zeros take no room.
+pub(crate) fn sparse(packed: &Path, plain: &Path) -> File {
+    const BLOCK: u64 = 64 << 10;
+    let packed = File::open(packed).expect("a recorded stream");
+    let mut reader = lzma_rust2::XzReader::new(packed, true);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(plain);
+    let file = file.expect("a new file");
+    let mut block = Vec::new();
+    for start in (0..).step_by(64 << 10) {
+        block.clear();
+        let count = reader.by_ref().take(BLOCK).read_to_end(&mut block);
+        if count.expect("it unpacks") == 0 {
+            break;
+        }
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&block, start).expect("room");
+        }
+        file.set_len(start + block.len() as u64).expect("room");
+    }
+    file
 }
 
 /// A profile with what a recorded stream holds, made from what `show` says of it.

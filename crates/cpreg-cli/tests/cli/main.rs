@@ -3,24 +3,33 @@
 //! | module | what it asks |
 //! |---|---|
 //! | [`run`] | nothing: starts the command and puts down what it did |
-//! | [`made`] | nothing: inputs that are made for a test |
+//! | [`made`], [`grown`] | nothing: inputs that are made for a test |
 //! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
+//! | [`faults`] | full disks, signals, killed processes while files are written |
+//! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
+//! | [`bounded`] | how much is read of 8 GiB |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
 //! The text of a run stands in `snapshots/`; `cargo xtask bless` writes it anew.
 
+mod bounded;
 mod check;
 mod consents;
 mod convert;
 mod diff;
 mod documents;
 mod errors;
+mod faults;
+/// The same large streams as `cargo xtask bench` measures.
+#[path = "../../../../xtask/src/bench/grown.rs"]
+mod grown;
 mod json;
 mod made;
 mod output;
+mod probe_faults;
 mod run;
 mod show;
 mod tolerances;

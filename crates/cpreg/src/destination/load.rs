@@ -14,7 +14,7 @@ use super::accept::{self, Acceptor};
 use super::extension::{self, Fate};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
-use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader};
+use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader, Version};
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vcpu, Vm};
 
@@ -112,9 +112,19 @@ pub enum Step {
     Extension(Cow<'static, str>),
 }
 
-/// Whether the loader can be one at that destination: under an emulator the list of registers is the program's own. Where
-/// nothing is known of what runs the guest there, nothing is known of any loader.
+/// Whether the loader can be one at that destination. A version has no machine types of later ones, and under an emulator the
+/// list of registers is the program's own. Where nothing is known of what runs the guest there, nothing is known of any loader.
 pub fn could_be(loader: Loader, destination: &Destination) -> bool {
+    let machine = destination
+        .shape
+        .as_ref()
+        .and_then(|shape| shape.machine.as_deref());
+    if machine
+        .and_then(Version::of_machine)
+        .is_some_and(|needed| loader.version < needed)
+    {
+        return false;
+    }
     match (destination.accelerator, destination.vcpu(0)) {
         (Some(Accelerator::Tcg | Accelerator::Hvf), _) if destination.loader.is_some() => {
             destination.loader == Some(loader)

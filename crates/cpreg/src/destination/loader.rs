@@ -33,6 +33,15 @@ impl Version {
     }
 }
 
+impl Version {
+    /// The first version that has a machine type, by its name: `virt-10.0`; `None` for one without a version in its name.
+    pub(super) fn of_machine(machine: &str) -> Option<Self> {
+        let (_, version) = machine.rsplit_once('-')?;
+        let (major, minor) = version.split_once('.')?;
+        Some(Self::new(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
@@ -179,6 +188,14 @@ mod tests {
         assert_eq!("qemu-10.0.13".parse(), Ok(Loader::qemu(10, 0)));
         for bad in ["qemu", "qemu-", "qemu-10", "qemu-a.b", "10.0", "xen-4.1"] {
             assert_eq!(bad.parse::<Loader>(), Err(UnknownLoader), "{bad}");
+        }
+    }
+
+    #[test]
+    fn machine_types_name_their_version() {
+        assert_eq!(Version::of_machine("virt-10.0"), Some(Version::new(10, 0)));
+        for other in ["virt", "sbsa-ref", "virt-", "virt-10"] {
+            assert_eq!(Version::of_machine(other), None, "{other}");
         }
     }
 

@@ -1,0 +1,76 @@
+//! A VM of 8 GiB is as little work as a small one: what `show` and `check` read is counted, and their memory is limited.
+
+use std::fs::File;
+use std::process::Command;
+
+use crate::grown::{self, Size};
+use crate::made::{sparse, unpacked};
+use crate::run::{KVM_6_12, TCG_10_0_MAPPED_RAM, cpreg_in, streams};
+
+/// More than a debug build maps before it does anything; far less than the file.
+const MEMORY: &str = "65536";
+/// The head, the end and the description, some times over.
+const READ: u64 = 2 << 20;
+
+#[test]
+fn eight_gibibytes_of_ram_are_not_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let small = sparse(
+        &streams().join(TCG_10_0_MAPPED_RAM),
+        &folder.path().join("small"),
+    );
+    let large = File::create_new(folder.path().join("vm")).expect("a file");
+    grown::write_mapped(&small, 8 << 30, &large).expect("it grows");
+    assert!(large.metadata().expect("a file").len() > 8 << 30);
+
+    for arguments in [
+        &["show", "vm"][..],
+        &["check", "vm", "vm"],
+        &["diff", "vm", "vm"],
+    ] {
+        // What a shell has read includes what the processes have read that it waited for.
+        let script = "ulimit -v $1 || exit 9; shift; \"$@\" || exit $?; cat /proc/$$/io";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh", MEMORY, env!("CARGO_BIN_EXE_cpreg")]);
+        let output = shell.args(arguments).current_dir(&folder).output();
+        let output = output.expect("a shell");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        let read = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+        let read: u64 = read.and_then(|read| read.parse().ok()).expect("a number");
+        assert!(read < READ, "{arguments:?} read {read} bytes");
+    }
+}
+
+/// What these tests and the benchmarks take for streams are streams: read from the front, every record is in its place.
+#[test]
+fn grown_streams_are_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let small = sparse(&streams().join(TCG_10_0_MAPPED_RAM), &path("small"));
+    grown::write_mapped(
+        &small,
+        8 << 30,
+        &File::create_new(path("mapped")).expect("a file"),
+    )
+    .expect("it grows");
+    let size = Size {
+        ram: 1 << 30,
+        pages: 8 << 20,
+        vcpus: 64,
+    };
+    grown::write(
+        &unpacked(KVM_6_12),
+        size,
+        &File::create_new(path("many")).expect("a file"),
+    )
+    .expect("it grows");
+    for (name, vcpus, ram) in [("mapped", 2, 8_u64 << 30), ("many", 64, 1 << 30)] {
+        let arguments = ["show", name, "--verify", "--format", "json"];
+        let shown = cpreg_in(folder.path(), &arguments);
+        assert_eq!(shown.status, Some(0), "{shown}");
+        let shown = shown.json();
+        assert_eq!(shown["vcpus"], vcpus);
+        assert_eq!(shown["ram"][0]["length"], format!("{ram:#x}"));
+    }
+}

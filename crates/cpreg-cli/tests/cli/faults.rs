@@ -1,0 +1,255 @@
+//! What can go wrong while a file is written: no room, Ctrl-C, the end of the process. Nothing is lost, nothing is left behind.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::grown::{self, Size};
+use crate::made::{names, unpacked};
+use crate::run::{KVM_6_12, KVM_6_16, Run, command, cpreg_in};
+
+const MIB: u64 = 1 << 20;
+
+/// A folder with a VM, `vm`, and a stream of another kernel that it can be converted for, `there`.
+fn folder(pages: u64, vcpus: u32) -> TempDir {
+    // Below target, which is on a disk more often than the folder for temporary files is.
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    let ram = (64 * MIB).max(pages);
+    for (stream, name, pages) in [(KVM_6_12, "vm", pages), (KVM_6_16, "there", 0)] {
+        let file = fs::File::create_new(folder.path().join(name)).expect("a file in it");
+        grown::write(&unpacked(stream), Size { ram, pages, vcpus }, &file).expect("it grows");
+    }
+    folder
+}
+
+fn read(folder: &Path, name: &str) -> Vec<u8> {
+    fs::read(folder.join(name)).expect("a file")
+}
+
+/// A way to be short of room.
+struct Short {
+    /// What the system says when there is no more.
+    cause: &'static str,
+    /// Whether it can be had here.
+    attempt: &'static str,
+    /// Runs the command; then writes the names of all files to `names` and compares `vm` with what it was.
+    script: &'static str,
+}
+
+/// A filesystem of the test's own, gone with the process, on which 4 KiB are free.
+const FULL: Short = Short {
+    cause: "No space left on device",
+    attempt: "unshare --mount mount -t tmpfs -o size=8m cpreg-test small",
+    script: "exec unshare --mount sh -ec 'mount -t tmpfs -o size=8m cpreg-test small
+        cp vm there small; cd small
+        head -c 4096 /dev/zero > room; cat /dev/zero > filler 2> /dev/null || true; rm room
+        set +e; \"$@\"; status=$?; set -e
+        rm filler; ls -A > ../names; cmp vm ../vm; exit $status' sh \"$@\"",
+};
+
+/// No file may grow beyond 4 KiB, as with a quota. (The signal is ignored, or it would end the process.)
+const LIMITED: Short = Short {
+    cause: "File too large",
+    attempt: "true",
+    script: "cp vm there small; cd small
+        set +e; (ulimit -f 8; trap '' XFSZ; \"$@\"); status=$?; set -e
+        ls -A > ../names; cmp vm ../vm; exit $status",
+};
+
+/// Runs the command where there is next to no room; all files are then as they were. Nothing where such a place cannot be had.
+fn without_room(short: &Short, arguments: &[&str]) -> Option<Run> {
+    let folder = folder(MIB, 4);
+    fs::create_dir(folder.path().join("small")).expect("a folder");
+    let shell = |script: &str| -> Output {
+        let mut shell = Command::new("sh");
+        shell.current_dir(folder.path()).args(["-ec", script, "sh"]);
+        shell.arg(env!("CARGO_BIN_EXE_cpreg")).args(arguments);
+        shell.output().expect("a shell")
+    };
+    if !shell(short.attempt).status.success() {
+        return None;
+    }
+    let run = Run::of(arguments, &shell(short.script));
+    let left = fs::read_to_string(folder.path().join("names")).expect("the end of the script");
+    assert_eq!(left, "there\nvm\n", "{run}");
+    Some(run)
+}
+
+#[test]
+fn a_full_disk_leaves_everything_as_it_was() {
+    for (how, refused) in [
+        (&["-o", "out"][..], "error: cannot write out"),
+        (&["-o", "out", "--force"], "error: cannot write out"),
+        (&["--in-place"], "error: cannot change vm"),
+    ] {
+        let arguments = [&["convert", "vm", "--to", "there"], how].concat();
+        let run = |short| Some((short, without_room(short, &arguments)?));
+        let full = run(&FULL);
+        // Only root may mount. A limit anybody can have.
+        let limited = run(&LIMITED).expect("a shell");
+        for (short, run) in full.into_iter().chain([limited]) {
+            assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+            let lines: Vec<_> = run.stderr.lines().collect();
+            assert_eq!(lines.first(), Some(&refused), "{run}");
+            assert!(run.stderr.contains(short.cause), "{run}");
+            let advice = lines
+                .last()
+                .is_some_and(|line| line.starts_with("hint: make room"));
+            assert!(advice, "{run}");
+        }
+    }
+}
+
+/// Starts the command and does not wait for it.
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = command(folder, arguments);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    child.expect("the command starts")
+}
+
+fn send(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.expect("a process id"), signal).expect("it has not been waited for");
+}
+
+/// The file, with or without a name, that a process writes in this folder: when it is there and not empty any more.
+fn being_written(child: &Child, folder: &Path) -> Option<PathBuf> {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).ok()?;
+    let mut paths = descriptors.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.find(|descriptor| {
+        fs::read_link(descriptor).is_ok_and(|file| {
+            let known = ["vm", "there"].map(|name| folder.join(name));
+            file.starts_with(folder) && file != folder && !known.contains(&file)
+        }) && fs::metadata(descriptor).is_ok_and(|file| file.len() > 0)
+    })
+}
+
+#[test]
+fn a_signal_in_the_middle_leaves_nothing_behind() {
+    let folder = folder(128 * MIB, 1);
+    let path = folder.path().canonicalize().expect("it is there");
+    let before = read(&path, "vm");
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        for moment in 0..4 {
+            let mut child = start(&path, &["convert", "vm", "--to", "there", "-o", "out"]);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while being_written(&child, &path).is_none() {
+                assert!(Instant::now() < deadline, "it does not begin to write");
+                assert_eq!(child.try_wait().expect("a child"), None, "it was too quick");
+            }
+            thread::sleep(Duration::from_millis(3 * moment));
+            send(&child, signal);
+            let status = child.wait().expect("a child");
+            // With luck it was quicker; then the whole file is there.
+            if moment > 0 && status.success() {
+                let verified = cpreg_in(&path, &["show", "out", "--verify"]);
+                assert_eq!(verified.status, Some(0), "{verified}");
+                fs::remove_file(path.join("out")).expect("it is there");
+            } else {
+                assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+            }
+            assert_eq!(names(&path), ["there", "vm"], "after {signal:?}");
+        }
+    }
+    assert!(read(&path, "vm") == before);
+}
+
+/// What a change in place can be found as when its process was killed.
+#[derive(Debug, Default)]
+struct Found {
+    as_before: usize,
+    unfinished: usize,
+    finished: usize,
+}
+
+#[test]
+fn a_change_in_place_that_is_killed_is_mended() {
+    let folder = folder(0, 64);
+    let path = folder.path();
+    let change = ["convert", "vm", "--to", "there", "--in-place"];
+    // To go to where it stands changes nothing; what was left unfinished is settled first.
+    let mend = ["convert", "vm", "--to", "vm", "--in-place"];
+    let old = read(path, "vm");
+    let started = Instant::now();
+    assert_eq!(cpreg_in(path, &change).status, Some(0));
+    let whole = started.elapsed();
+    let new = read(path, "vm");
+    assert!(old != new);
+
+    let mut found = Found::default();
+    for attempt in 0..200 {
+        fs::write(path.join("vm"), &old).expect("it may be written");
+        let mut child = start(path, &change);
+        if attempt < 20 {
+            thread::sleep(whole * attempt / 20);
+        } else {
+            // Until the file bears the mark of a change under way.
+            while !read(path, "vm").starts_with(b"cpRG")
+                && child.try_wait().expect("a child").is_none()
+            {}
+        }
+        // It may have come to its end by itself.
+        child.kill().expect("a child");
+        child.wait().expect("a child");
+
+        let is_pending = names(path).contains(&"vm.cpreg-journal".to_owned());
+        let content = read(path, "vm");
+        let shown = cpreg_in(path, &["show", "vm"]);
+        let told = shown.stderr.contains("cpreg convert vm --to vm --in-place");
+        if content.starts_with(b"cpRG") {
+            found.unfinished += 1;
+            assert_eq!(
+                (shown.status, shown.stdout.as_str()),
+                (Some(2), ""),
+                "{shown}"
+            );
+            assert!(is_pending);
+        } else {
+            // Room that was reserved behind the end is no part of the stream.
+            let is_old =
+                content.starts_with(&old) && content[old.len()..].iter().all(|byte| *byte == 0);
+            assert!(is_old || content == new);
+            *(if is_old {
+                &mut found.as_before
+            } else {
+                &mut found.finished
+            }) += 1;
+            assert_eq!(shown.status, Some(0), "{shown}");
+        }
+        assert_eq!(told, is_pending, "{shown}");
+
+        let mended = cpreg_in(path, &mend);
+        assert_eq!(mended.status, Some(0), "{mended}");
+        let told = mended.stderr.contains("the file is whole again");
+        assert_eq!(told, is_pending, "{mended}");
+        assert_eq!(names(path), ["there", "vm"]);
+        let content = read(path, "vm");
+        assert!(content == old || content == new);
+        if attempt > 25 && found.unfinished > 2 {
+            break;
+        }
+    }
+    assert!(found.unfinished > 0 && found.as_before > 0, "{found:?}");
+}
+
+#[test]
+fn without_its_journal_an_unfinished_change_cannot_be_mended() {
+    let folder = folder(0, 1);
+    let path = folder.path();
+    let mut content = read(path, "vm");
+    content[..4].copy_from_slice(b"cpRG");
+    fs::write(path.join("vm"), &content).expect("it may be written");
+    let shown = cpreg_in(path, &["show", "vm"]);
+    let changed = cpreg_in(path, &["convert", "vm", "--to", "there", "--in-place"]);
+    for run in [shown, changed] {
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(run.stderr.contains("hint: vm.cpreg-journal held"), "{run}");
+    }
+    assert!(read(path, "vm") == content);
+}

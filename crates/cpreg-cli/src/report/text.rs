@@ -1,6 +1,9 @@
 //! The text of `check`: names first, ids behind, one line per decision that matters, why, what to do.
 
+use std::collections::BTreeSet;
+
 use cpreg::destination::Knowledge;
+use cpreg::destination::load::Event;
 use cpreg::plan::{
     Action, Adjustment, Decision, ExtensionAction, ExtensionDecision, Foretold, Outcome, Severity,
     VcpuSet, Verdict, VisibleChange,
@@ -552,15 +555,17 @@ fn print_loaders(
             format!("{}{own}", foretold.loader.version)
         })
         .collect();
-    let lost: Vec<_> = load
-        .lost
+    // Ascending, and once for all vCPUs.
+    let lost: BTreeSet<_> = load.lost.iter().map(|(_, id)| *id).collect();
+    let names: Vec<_> = lost.iter().map(|id| answer.printing.name(*id)).collect();
+    let complains = load
+        .events
         .iter()
-        .map(|(_, id)| answer.printing.name(*id))
-        .collect();
-    let lost = if lost.is_empty() {
-        String::new()
-    } else {
-        format!("; drops {} without a word", lost.join(", "))
+        .any(|event| matches!(event, Event::OnlyInInput { id, .. } if lost.contains(id)));
+    let lost = match (names.join(", "), complains) {
+        (names, _) if names.is_empty() => String::new(),
+        (names, true) => format!("; calls {names} a failure and goes on without"),
+        (names, false) => format!("; drops {names} without a word"),
     };
     let knowledge = match load.loads {
         Some(_) => format!(" ({})", load.knowledge),

@@ -140,10 +140,19 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
     })?;
     if !name.contains('.') {
         let id = register(name, naming)?;
+        let wanted = value_of(id, value)?;
+        if let Some(size @ 0..8) = id.size_bytes()
+            && wanted >> (8 * size) != 0
+        {
+            return Err(Failure::new(format!(
+                "--set {text}: {wanted:#x} does not fit into {} bits",
+                8 * size
+            )));
+        }
         return Ok(Set {
             register: id,
             mask: u64::MAX,
-            value: value_of(id, value)?,
+            value: wanted,
         });
     }
     let field = field(name, naming)?;

@@ -62,6 +62,20 @@ pub(crate) fn answer<'a>(
         ))
         .hint("a VM moves only between hosts that execute it the same way"));
     }
+    for set in &consents.set {
+        let in_vm = |id| vm.vcpus.iter().any(|vcpu| vcpu.registers.get(id).is_some());
+        let there = |id| {
+            let mut hosts = named.destination.vcpus.iter();
+            hosts.any(|host| host.get(id).is_some())
+        };
+        if !in_vm(set.register) && !there(set.register) {
+            return Err(Failure::new(format!(
+                "--set {}: neither {} nor the destination has this register",
+                set.register.display_in(printing.naming),
+                source.name()
+            )));
+        }
+    }
     Ok(Answer {
         source: About {
             name: source.name(),

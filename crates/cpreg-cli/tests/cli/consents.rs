@@ -146,3 +146,13 @@ fn files_that_hold_no_tolerances() {
         cpreg(&["tolerances", "--tolerances", "none.toml"])
     );
 }
+
+#[test]
+fn set_what_cannot_be_set() {
+    let nowhere = check(&["--set", "FPMR=0"]);
+    assert_eq!(nowhere.status, Some(2), "{nowhere}");
+    assert!(nowhere.stderr.contains("has this register"), "{nowhere}");
+    let too_wide = check(&["--set", "CCSIDR_EL1[0]=0x100000000"]);
+    assert_eq!(too_wide.status, Some(2), "{too_wide}");
+    assert!(too_wide.stderr.contains("32 bits"), "{too_wide}");
+}

@@ -407,3 +407,17 @@ fn a_list_of_10_0_is_not_11_1s() {
     assert!(load::could_be(Loader::qemu(10, 0), &there));
     assert!(!load::could_be(Loader::qemu(11, 1), &there));
 }
+
+/// That no guest can change a register is concluded from its kind, not seen.
+#[test]
+fn a_constant_that_a_guest_left_behind_is_no_proven_reset_value() {
+    let constant = RegisterId::ID_AA64MMFR0_EL1;
+    let mut there = kvm(&vm(&[&[(constant, 0x1122)]]));
+    there.accelerator = Some(Accelerator::Tcg);
+    let knowledge = |there: &Destination| {
+        plan(&vm(&[&[]]), there, &Consents::default()).vcpus[0].decisions[0].knowledge
+    };
+    assert_eq!(knowledge(&there), Knowledge::Proven);
+    there.values = ValuesAre::OfAGuest;
+    assert_eq!(knowledge(&there), Knowledge::Inferred);
+}

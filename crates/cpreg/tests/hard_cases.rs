@@ -377,3 +377,47 @@ fn many_devices_and_blocks_take_no_more_than_linear_time() {
         start.elapsed()
     );
 }
+
+/// A register of 32 bits is given 33.
+#[test]
+fn a_value_wider_than_its_register_is_not_taken() {
+    let slot = RegisterId::from_raw(0x6020_0000_0011_0000);
+    let mut there: Vec<_> = (0u64..14)
+        .map(|slot| (RegisterId::from_raw(0x6020_0000_0011_0000 + slot), 2))
+        .collect();
+    there.push((RegisterId::CTR_EL0, 0x8444_c004));
+    let mut vm = there.clone();
+    vm[0] = (slot, 0x1_0000_0007);
+    let there = kvm(&self::vm(&[&there]));
+    let check = check(&self::vm(&[&vm]), &there, &Consents::default());
+    assert_eq!(check.verdict, Verdict::Unknown);
+}
+
+/// QEMU from 11.0 on does not list ID_AA64ISAR0_EL1, so a list with it is an older one's.
+#[test]
+fn a_list_of_10_0_is_not_11_1s() {
+    let ids = [
+        RegisterId::DBGDTR_EL0,
+        RegisterId::ID_AA64ISAR0_EL1,
+        RegisterId::ID_AA64ISAR1_EL1,
+    ];
+    let mut there = kvm(&vm(&[&ids.map(|id| (id, 0))]));
+    there.accelerator = Some(Accelerator::Tcg);
+    there.loader = None;
+    assert!(load::could_be(Loader::qemu(10, 0), &there));
+    assert!(!load::could_be(Loader::qemu(11, 1), &there));
+}
+
+/// That no guest can change a register is concluded from its kind, not seen.
+#[test]
+fn a_constant_that_a_guest_left_behind_is_no_proven_reset_value() {
+    let constant = RegisterId::ID_AA64MMFR0_EL1;
+    let mut there = kvm(&vm(&[&[(constant, 0x1122)]]));
+    there.accelerator = Some(Accelerator::Tcg);
+    let knowledge = |there: &Destination| {
+        plan(&vm(&[&[]]), there, &Consents::default()).vcpus[0].decisions[0].knowledge
+    };
+    assert_eq!(knowledge(&there), Knowledge::Proven);
+    there.values = ValuesAre::OfAGuest;
+    assert_eq!(knowledge(&there), Knowledge::Inferred);
+}

@@ -90,6 +90,10 @@ impl Acceptor {
         if let Some(answer) = takes_kept(register, value) {
             return answer;
         }
+        if !fits(register.id, value) {
+            // Cut off, refused or read back differently, as the program has it.
+            return Answer::Unknown;
+        }
         match self.accelerator {
             Some(Accelerator::Tcg) => tcg::takes(self, host, register, value),
             Some(Accelerator::Kvm) => kvm_takes(host, register, value),
@@ -102,6 +106,14 @@ impl Acceptor {
 
     fn version(self) -> Option<Version> {
         self.loader.map(|loader| loader.version)
+    }
+}
+
+/// Whether the value has no more bits than the register.
+fn fits(id: RegisterId, value: &Value) -> bool {
+    match (value, id.size_bytes()) {
+        (Value::Small(value), Some(size @ 0..8)) => value >> (8 * size) == 0,
+        _ => true,
     }
 }
 

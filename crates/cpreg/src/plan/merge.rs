@@ -274,11 +274,15 @@ impl Judge<'_> {
                 Reason::AsFor(view),
             );
         }
-        let proven = constant || destination.values == ValuesAre::AtReset;
-        match &register.value {
-            Some(value) if proven => (
+        let knowledge = match destination.values {
+            ValuesAre::AtReset => Some(Knowledge::Proven),
+            // What its kind says no guest can change.
+            ValuesAre::OfAGuest => constant.then_some(Knowledge::Inferred),
+        };
+        match (&register.value, knowledge) {
+            (Some(value), Some(knowledge)) => (
                 Action::WriteReset(value.clone()),
-                Knowledge::Proven,
+                knowledge,
                 Reason::OnlyAtDestination,
             ),
             _ => (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown),

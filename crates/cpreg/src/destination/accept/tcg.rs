@@ -358,6 +358,8 @@ pub(crate) fn could_list(
     } else if !lists(RegisterId::ID_AA64ISAR0_EL1) && lists(RegisterId::ID_AA64ISAR1_EL1) {
         // 11.0 computes it at each read.
         (Version::new(11, 0), Version::new(u16::MAX, 0))
+    } else if lists(RegisterId::DBGDTR_EL0) && lists(RegisterId::ID_AA64ISAR0_EL1) {
+        (Version::new(10, 0), LEAVES_ZERO)
     } else if lists(RegisterId::DBGDTR_EL0) {
         (Version::new(10, 0), Version::new(u16::MAX, 0))
     } else {

@@ -87,7 +87,7 @@ fn all() -> Result<()> {
         destination: unpacked(DESTINATION)?,
     };
     println!(
-        "{:44} {:>10} {:>12} {:>8} {:>9} {:>10}",
+        "{:64} {:>9} {:>9} {:>8} {:>9} {:>10}",
         "case", "median", "baseline", "ratio", "memory", "read"
     );
     for (name, size) in [
@@ -133,7 +133,7 @@ fn all() -> Result<()> {
         bench.stream(name, size)?;
     }
     bench.mapped("8 GiB of RAM, mapped-ram", 8 * GIB)?;
-    for row in planning::run()? {
+    for row in planning::run(&bench.source, &bench.destination)? {
         let case = format!("{}, {} registers", row.case, row.registers);
         print(&case, row.plan, row.baseline, None);
     }
@@ -233,7 +233,7 @@ fn print(case: &str, time: Duration, baseline: Duration, cost: Option<Cost>) {
     });
     let read = cost.and_then(|cost| cost.read);
     let read = read.map_or_else(String::new, |read| format!("{} KiB", read >> 10));
-    println!("{case:44} {time:>10} {baseline:>12} {ratio:>8.3} {memory:>9} {read:>10}");
+    println!("{case:64} {time:>9} {baseline:>9} {ratio:>8.3} {memory:>9} {read:>10}");
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one digit is printed")]

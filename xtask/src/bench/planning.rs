@@ -9,10 +9,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
-use cpreg::plan::{Consents, Plan};
+use cpreg::plan::{Consents, Outcome, Plan};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg_qemu::Stream;
 
 use super::RUNS;
 use crate::{Result, repository};
@@ -30,45 +31,73 @@ pub(super) struct Planning {
     pub(super) baseline: Duration,
 }
 
-/// Measures all cases.
-pub(super) fn run() -> Result<Vec<Planning>> {
-    let mut rows = Vec::new();
-    for (from, to) in [
-        ("6.12.107-max-all", "6.12.107-max-all"),
-        ("6.12.107-max-all", "7.3.4-max-all"),
-        ("7.3.4-max-all", "6.12.107-max-all"),
-    ] {
-        let vm = Vm {
-            vcpus: vec![recorded_host(from)?],
-        };
-        let destination = Destination {
-            name: to.to_owned(),
-            accelerator: Some(Accelerator::Kvm),
-            values: ValuesAre::AtReset,
-            vcpus: vec![HostVcpu::of(&recorded_host(to)?)],
-            loader: Some(Loader::qemu(10, 0)),
-            shape: None,
-        };
-        let tolerances = Tolerances::default();
-        let consents = Consents::default();
-        let kernel = |name: &str| name.split('-').next().unwrap_or_default().to_owned();
-        rows.push(Planning {
-            case: format!("plan: Linux {} to {}", kernel(from), kernel(to)),
-            registers: vm.vcpus[0].registers.len(),
-            plan: middle(|| {
-                black_box(Plan::new(
-                    black_box(&vm),
-                    &destination,
-                    &tolerances,
-                    &consents,
-                ));
-            }),
-            baseline: middle(|| {
-                black_box(differences(black_box(&vm.vcpus[0]), &destination.vcpus[0]));
-            }),
-        });
+/// Measures a VM that converts, one that goes to where it comes from, and two that need more than one round: a plan that is not
+/// ready is made again with every adjustment that could help.
+pub(super) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<Planning>> {
+    let vcpu_of = |stream: &[u8]| -> Result<Vcpu> {
+        let mut vcpus = Stream::open(&stream)?.vm()?.vcpus.into_iter();
+        Ok(vcpus.next().ok_or("a stream without a vCPU")?)
+    };
+    let (old, new) = (
+        recorded_host("6.12.107-max-all")?,
+        recorded_host("7.3.4-max-all")?,
+    );
+    Ok(vec![
+        case(
+            "plan: Linux 6.12 to 6.16",
+            vcpu_of(source)?,
+            &vcpu_of(destination)?,
+            ValuesAre::OfAGuest,
+        ),
+        case(
+            "plan: Linux 6.12 to itself, all features",
+            old.clone(),
+            &old,
+            ValuesAre::AtReset,
+        ),
+        case(
+            "plan: Linux 6.12 to 7.3, all features",
+            old.clone(),
+            &new,
+            ValuesAre::AtReset,
+        ),
+        case(
+            "plan: Linux 7.3 to 6.12, all features",
+            new,
+            &old,
+            ValuesAre::AtReset,
+        ),
+    ])
+}
+
+fn case(name: &str, vcpu: Vcpu, there: &Vcpu, values: ValuesAre) -> Planning {
+    let vm = Vm { vcpus: vec![vcpu] };
+    let destination = Destination {
+        name: String::new(),
+        accelerator: Some(Accelerator::Kvm),
+        values,
+        vcpus: vec![HostVcpu::of(there)],
+        loader: Some(Loader::qemu(10, 0)),
+        shape: None,
+    };
+    let tolerances = Tolerances::default();
+    let consents = Consents::default();
+    let plan = || Plan::new(black_box(&vm), &destination, &tolerances, &consents);
+    Planning {
+        case: format!(
+            "{name}, {}",
+            match plan().outcome() {
+                Outcome::Ready => "ready",
+                Outcome::Refused => "refused",
+                Outcome::Unknown => "unknown",
+            }
+        ),
+        registers: vm.vcpus[0].registers.len(),
+        plan: middle(|| drop(black_box(plan()))),
+        baseline: middle(|| {
+            black_box(differences(black_box(&vm.vcpus[0]), &destination.vcpus[0]));
+        }),
     }
-    Ok(rows)
 }
 
 fn middle(mut work: impl FnMut()) -> Duration {

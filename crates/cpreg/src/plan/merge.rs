@@ -266,8 +266,12 @@ impl Judge<'_> {
                 Reason::OnlyAtDestination,
             );
         }
-        let constant = tcg::is_constant(register.id);
-        if let Some((view, value)) = self.other_view(register.id).filter(|_| !constant) {
+        let emulated = destination.accelerator == Some(Accelerator::Tcg);
+        let constant = emulated && tcg::is_constant(register.id);
+        let view = self
+            .other_view(register.id)
+            .filter(|_| emulated && !constant);
+        if let Some((view, value)) = view {
             return (
                 Action::WriteReset(Value::Small(value)),
                 Knowledge::Inferred,

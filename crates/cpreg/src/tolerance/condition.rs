@@ -82,8 +82,7 @@ impl Condition {
                 mask,
                 expected,
             } => situation
-                .arrived
-                .registers
+                .planned
                 .get_u64(*register)
                 .is_none_or(|value| value & mask == *expected),
             Self::WithoutFeature {

@@ -330,6 +330,22 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 PHYSICAL_TIMER,
             )
         },
+        Tolerance {
+            difference: Difference::OnlyAtDestination,
+            handling: Handling::KeepAtReset,
+            visible: Some(visible(
+                Severity::High,
+                "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter, jumps, and may run backwards",
+            )),
+            ..only_in_input(
+                &[Id::PTIMER_CNT],
+                Category::MissingByMistake,
+                Condition::Always,
+                "a kernel without it shows the guest the host's own physical counter, and so does one whose register is not written",
+                "",
+                PHYSICAL_TIMER,
+            )
+        },
         only_in_input(
             &[Id::ID_AA64ZFR0_EL1],
             Category::MissingByMistake,

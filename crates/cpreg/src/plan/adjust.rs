@@ -51,13 +51,14 @@ pub(super) fn settle(
         consents,
         adjusted: &[],
     };
-    let accepted = rounds(question, |adjustment| consents.accepts(adjustment));
-    let outcome = outcome_of(&accepted.vcpus);
+    let first = decide(question);
+    let accepted = rounds(question, &first, |adjustment| consents.accepts(adjustment));
+    let outcome = outcome_of(accepted.vcpus.as_ref().unwrap_or(&first));
     let (proposed, with_proposed) = if outcome == Outcome::Ready {
         (Vec::new(), Outcome::Ready)
     } else {
-        let all = rounds(question, |_| true);
-        let with_all = outcome_of(&all.vcpus);
+        let all = rounds(question, &first, |_| true);
+        let with_all = outcome_of(all.vcpus.as_ref().unwrap_or(&first));
         let mut further: Vec<_> = all
             .adjusted
             .into_iter()
@@ -68,9 +69,10 @@ pub(super) fn settle(
     };
     let mut adjusted = accepted.adjusted;
     adjusted.sort_by_key(|adjustment| adjustment.register);
+    let vcpus = accepted.vcpus.unwrap_or(first);
     Plan {
-        visible: visible_changes(question, &accepted.vcpus),
-        vcpus: accepted.vcpus,
+        visible: visible_changes(question, &vcpus),
+        vcpus,
         adjusted,
         proposed,
         with_proposed,
@@ -78,19 +80,25 @@ pub(super) fn settle(
 }
 
 struct Settled {
-    vcpus: Vec<VcpuPlan>,
+    /// Nothing if they are as they were before the first adjustment.
+    vcpus: Option<Vec<VcpuPlan>>,
     adjusted: Vec<Adjustment>,
 }
 
-fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Settled {
+/// Adjusts and decides again until nothing changes; `first` is what is decided without adjustments.
+fn rounds(
+    question: Question<'_>,
+    first: &[VcpuPlan],
+    accepts: impl Fn(&Adjustment) -> bool,
+) -> Settled {
+    let mut vcpus: Option<Vec<VcpuPlan>> = None;
     let mut adjusted: Vec<Adjustment> = Vec::new();
     for _ in 0..ROUNDS {
-        let question = Question {
+        let now = Question {
             adjusted: &adjusted,
             ..question
         };
-        let vcpus = decide(question);
-        let proposals = propose(question, &vcpus);
+        let proposals = propose(now, vcpus.as_deref().unwrap_or(first));
         let mut next = adjusted.clone();
         for proposal in proposals.into_iter().filter(&accepts) {
             let same = |other: &Adjustment| {
@@ -102,14 +110,14 @@ fn rounds(question: Question<'_>, accepts: impl Fn(&Adjustment) -> bool) -> Sett
             }
         }
         if next == adjusted {
-            return Settled { vcpus, adjusted };
+            break;
         }
         adjusted = next;
+        vcpus = Some(decide(Question {
+            adjusted: &adjusted,
+            ..question
+        }));
     }
-    let vcpus = decide(Question {
-        adjusted: &adjusted,
-        ..question
-    });
     Settled { vcpus, adjusted }
 }
 

@@ -56,24 +56,26 @@ pub(super) fn settle(
         consents,
         adjusted: &none,
     };
-    let accepted = rounds(question, |register, severity| {
+    let first = decide(question);
+    let accepted = rounds(question, &first, |register, severity| {
         consents.accepts(register, severity)
     });
-    let outcome = outcome_of(&accepted.vcpus);
+    let outcome = outcome_of(accepted.vcpus.as_ref().unwrap_or(&first));
     let (proposed, with_proposed) = if outcome == Outcome::Ready {
         (Vec::new(), Outcome::Ready)
     } else {
-        let all = rounds(question, |_, _| true);
-        let with_all = outcome_of(&all.vcpus);
+        let all = rounds(question, &first, |_, _| true);
+        let with_all = outcome_of(all.vcpus.as_ref().unwrap_or(&first));
         let mut further = all.adjusted;
         further.retain(|place, to| accepted.adjusted.get(place) != Some(to));
         let mut further = adjustments(vm, &further);
         further.sort_by_cached_key(Adjustment::rank);
         (further, with_all)
     };
+    let vcpus = accepted.vcpus.unwrap_or(first);
     Plan {
-        visible: visible_changes(question, &accepted.vcpus),
-        vcpus: accepted.vcpus,
+        visible: visible_changes(question, &vcpus),
+        vcpus,
         adjusted: adjustments(vm, &accepted.adjusted),
         proposed,
         with_proposed,
@@ -81,7 +83,8 @@ pub(super) fn settle(
 }
 
 struct Settled {
-    vcpus: Vec<VcpuPlan>,
+    /// Nothing if they are as they were before the first adjustment.
+    vcpus: Option<Vec<VcpuPlan>>,
     adjusted: Targets,
 }
 
@@ -107,15 +110,20 @@ fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
         .collect()
 }
 
-fn rounds(question: Question<'_>, accepts: impl Fn(RegisterId, Severity) -> bool) -> Settled {
+/// Adjusts and decides again until nothing changes; `first` is what is decided without adjustments.
+fn rounds(
+    question: Question<'_>,
+    first: &[VcpuPlan],
+    accepts: impl Fn(RegisterId, Severity) -> bool,
+) -> Settled {
+    let mut vcpus: Option<Vec<VcpuPlan>> = None;
     let mut adjusted = Targets::new();
     for _ in 0..ROUNDS {
-        let question = Question {
+        let now = Question {
             adjusted: &adjusted,
             ..question
         };
-        let vcpus = decide(question);
-        let proposals = propose(question, &vcpus);
+        let proposals = propose(now, vcpus.as_deref().unwrap_or(first));
         let mut next = adjusted.clone();
         next.extend(
             proposals
@@ -126,14 +134,14 @@ fn rounds(question: Question<'_>, accepts: impl Fn(RegisterId, Severity) -> bool
                 }),
         );
         if next == adjusted {
-            return Settled { vcpus, adjusted };
+            break;
         }
         adjusted = next;
+        vcpus = Some(decide(Question {
+            adjusted: &adjusted,
+            ..question
+        }));
     }
-    let vcpus = decide(Question {
-        adjusted: &adjusted,
-        ..question
-    });
     Settled { vcpus, adjusted }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
@@ -95,6 +95,37 @@ fn harmless_json(text: &str) -> String {
 /// Text in a style.
 pub(crate) fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// A line on standard error that tells how far a long copy is; nothing where standard error is no terminal.
+pub(crate) struct Progress {
+    is_shown: bool,
+    percent: Option<u64>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            is_shown: io::stderr().is_terminal(),
+            percent: None,
+        }
+    }
+
+    /// Tells how many bytes of how many are done.
+    pub(crate) fn tell(&mut self, done: u64, all: u64) {
+        let percent = done.saturating_mul(100) / all.max(1);
+        if self.is_shown && self.percent != Some(percent) {
+            self.percent = Some(percent);
+            let _ = write!(stderr(), "\rwriting: {percent:3} %");
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn end(&self) {
+        if self.percent.is_some() {
+            let _ = write!(stderr(), "\r{:16}\r", "");
+        }
+    }
 }
 
 /// Holds the answer until it is whole: a command that fails half way answers nothing.

@@ -11,6 +11,7 @@
 //!
 //! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use cpreg::destination::{
@@ -125,6 +126,13 @@ pub enum ProfileError {
         /// What stands there.
         text: String,
     },
+    /// A register is listed a second time.
+    Twice {
+        /// Where the second one stands.
+        path: String,
+        /// Which.
+        id: RegisterId,
+    },
 }
 
 impl fmt::Display for ProfileError {
@@ -137,6 +145,9 @@ impl fmt::Display for ProfileError {
             ),
             Self::Member { path, text } => {
                 write!(f, "profile: {path} holds `{text}`, which it cannot")
+            }
+            Self::Twice { path, id } => {
+                write!(f, "profile: {path} lists {id} a second time")
             }
         }
     }
@@ -313,13 +324,21 @@ impl VcpuFile {
     fn to_host(&self, vcpu: usize) -> Result<HostVcpu, ProfileError> {
         let path = |at: usize, member: &str| format!("vcpus[{vcpu}].registers[{at}].{member}");
         let mut registers = Vec::with_capacity(self.registers.len());
+        let mut seen = BTreeSet::new();
         for (at, register) in self.registers.iter().enumerate() {
             let value = match &register.value {
                 Some(text) => Some(value(|| path(at, "value"), text)?),
                 None => None,
             };
+            let id = RegisterId::from_raw(hexadecimal(|| path(at, "id"), &register.id)?);
+            if !seen.insert(id) {
+                return Err(ProfileError::Twice {
+                    path: path(at, "id"),
+                    id,
+                });
+            }
             registers.push(HostRegister {
-                id: RegisterId::from_raw(hexadecimal(|| path(at, "id"), &register.id)?),
+                id,
                 value,
                 accepts: Accepts::ByKind,
             });
@@ -465,6 +484,12 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "profile: vcpus[0].registers[0].value holds `fff`, which it cannot"
+        );
+        let twice = json.replacen("0x6030000000140000", "0x603000000013c103", 1);
+        let error = Profile::from_json(twice.as_bytes()).expect_err("one id twice");
+        assert_eq!(
+            error.to_string(),
+            "profile: vcpus[0].registers[1].id lists TCR2_EL1 a second time"
         );
         let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
         assert!(matches!(

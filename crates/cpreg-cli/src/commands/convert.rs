@@ -18,7 +18,7 @@ use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
-use crate::printer::{Printer, style, styled};
+use crate::printer::{Printer, Progress, style, styled};
 use crate::report;
 use crate::report::check::Answer;
 use crate::report::value::Printing;
@@ -194,11 +194,15 @@ fn new_file(
     edit: &Edit,
     target: &Path,
 ) -> Result<(), Failure> {
+    let mut progress = Progress::new();
+    let mut tell = |done, all| progress.tell(done, all);
     let options = WriteOptions {
         overwrite: arguments.force,
-        ..WriteOptions::default()
+        progress: Some(&mut tell),
     };
-    write_new(&source.file, edit, target, options).map_err(|error| {
+    let written = write_new(&source.file, edit, target, options);
+    progress.end();
+    written.map_err(|error| {
         if !arguments.force && target.is_file() {
             return is_there(target);
         }

@@ -23,6 +23,7 @@ struct Report {
     extensions: Vec<ExtensionReport>,
     visible_changes: Vec<Visible>,
     adjustments: Adjustments,
+    to_find_out: Vec<String>,
     loaders: Vec<LoaderReport>,
 }
 
@@ -192,6 +193,7 @@ fn document(answer: &Answer<'_>) -> Report {
             proposed: plan.proposed.iter().map(adjustment).collect(),
             with_all_proposed: answer.verdict_with_proposed().name(),
         },
+        to_find_out: answer.ways_to_find_out(),
         loaders: loaders(answer),
     }
 }

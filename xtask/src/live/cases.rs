@@ -110,6 +110,15 @@ const PAIRS: [(&str, &str, &str); 12] = [
 /// for virt-5.2 ("Bad config data: i=0x34").
 const PCI_TROUBLE: [(&str, &str); 3] = [("10.0", "11.1"), ("5.2", "11.1"), ("11.1", "5.2")];
 
+/// Whether the destination does not know a part of the source's interrupt controller, whatever the CPU's part of the stream holds:
+/// `max` has non-maskable interrupts from 10.0 on, and with GICv3 `arm_gicv3_cpu/nmi` is sent for them, which 7.2 and 5.2 do not know.
+fn has_gic_trouble(from: &str, to: &str, machine: &Machine) -> bool {
+    machine.cpu == "max"
+        && machine.gic == Gic::V3
+        && ["10.0", "11.1"].contains(&from)
+        && ["5.2", "7.2"].contains(&to)
+}
+
 const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Machine {
     Machine {
         kind,
@@ -136,6 +145,9 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
             for (number, shape) in SHAPES.into_iter().enumerate() {
                 if full || number == (pair + model) % SHAPES.len() {
                     let machine = machine(virt, cpu, shape);
+                    if has_gic_trouble(from, to, &machine) {
+                        continue;
+                    }
                     cases.push(Case {
                         kind,
                         from,

@@ -57,6 +57,8 @@ pub struct Check {
 
 impl Check {
     /// Plans, and plays every modelled loader through.
+    ///
+    /// Outlines are not compared: do that first, with [`crate::shape::Shape::differences`]. A VM without vCPUs loads anywhere.
     pub fn new(
         vm: &Vm,
         destination: &Destination,

@@ -26,27 +26,37 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         &tolerances,
         &arguments.consenting,
         printing,
+        printer,
     )?;
-    for note in &answer.notes {
-        printer.note(note);
-    }
-    match reading.format {
-        Format::Text => report::text::print(printer, &answer, arguments.all),
-        Format::Json => {
-            let json = report::json::report(&answer);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
-    }
+    report(printer, &answer, reading.format, arguments.all)?;
     Ok(status(answer.verdict()))
 }
 
-/// Plans, for `check` and `convert` alike.
+/// Reports, for `check` and `convert` alike. `all`: also what is simply copied.
+pub(crate) fn report(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    format: Format,
+    all: bool,
+) -> Result<(), Failure> {
+    match format {
+        Format::Text => report::text::print(printer, answer, all),
+        Format::Json => {
+            let json = report::json::report(answer);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+        }
+    }
+    Ok(())
+}
+
+/// Plans, for `check` and `convert` alike; what the user decided and decides nothing is told at once.
 pub(crate) fn answer<'a>(
     source: &Input,
     named: &'a Named,
     tolerances: &'a Tolerances,
     consenting: &Consenting,
     printing: Printing,
+    printer: &Printer,
 ) -> Result<Answer<'a>, Failure> {
     let consents = consents::read(consenting, printing.naming)?;
     let stream = source.stream()?;
@@ -54,8 +64,8 @@ pub(crate) fn answer<'a>(
         Failure::new(format!("cannot use {}", source.path.display())).because(error)
     })?;
     let shape = stream.shape();
-    let here = destination::of_stream(source.name(), stream)?;
-    if let (Some(here), Some(there)) = (here.accelerator, named.destination.accelerator)
+    let accelerator = stream.accelerator();
+    if let (Some(here), Some(there)) = (accelerator, named.destination.accelerator)
         && here != there
     {
         return Err(Failure::new(format!(
@@ -66,12 +76,15 @@ pub(crate) fn answer<'a>(
         .hint("a VM moves only between hosts that execute it the same way"));
     }
     let check = Check::new(&vm, &named.destination, tolerances, &consents);
+    for note in consents::idle(&consents, &vm, &check, printing.naming) {
+        printer.note(note);
+    }
     Ok(Answer {
         source: About {
             name: source.name(),
             machine: shape.machine.clone(),
             vcpus: shape.vcpus,
-            accelerator: here.accelerator,
+            accelerator,
             run_state: stream.run_state().map(str::to_owned),
             opened: stream.opened().to_string(),
         },
@@ -84,8 +97,8 @@ pub(crate) fn answer<'a>(
             .as_ref()
             .map(|there| shape.differences(there))
             .unwrap_or_default(),
-        notes: consents::idle(&consents, &vm, &check, printing.naming),
         sets: consents.set,
+        vm,
         check,
         printing,
     })

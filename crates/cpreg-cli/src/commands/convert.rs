@@ -19,7 +19,6 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
-use crate::report;
 use crate::report::check::Answer;
 use crate::report::value::Printing;
 
@@ -52,23 +51,15 @@ pub(crate) fn run(
         &tolerances,
         &arguments.consenting,
         printing,
+        printer,
     )?;
-    for note in &answer.notes {
-        printer.note(note);
-    }
     let verdict = answer.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         write(arguments, &source, &answer)?;
     }
-    match reading.format {
-        Format::Text => {
-            report::text::print(printer, &answer, false);
-            conclude(arguments, printer, verdict);
-        }
-        Format::Json => {
-            let json = report::json::report(&answer);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+    check::report(printer, &answer, reading.format, false)?;
+    if reading.format == Format::Text {
+        conclude(arguments, printer, verdict);
     }
     Ok(check::status(verdict))
 }
@@ -147,8 +138,7 @@ fn write(
     let stream = source.stream()?;
     let unusable =
         |error| Failure::new(format!("cannot use {}", source.path.display())).because(error);
-    let vm = stream.vm().map_err(unusable)?;
-    let result = answer.check.plan.result(&vm);
+    let result = answer.check.plan.result(&answer.vm);
     let edits = stream.changes_to(&result).map_err(unusable)?;
     let edit = stream.edit(&source.file, &edits).map_err(unusable)?;
     verify(&edit, source, &result)?;

@@ -4,6 +4,7 @@ use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Check, Decision, Outcome, Set, Severity, Verdict};
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
 use cpreg_qemu::words;
 
 use super::value::Printing;
@@ -14,6 +15,7 @@ pub(crate) const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu
 /// An answer with what it was asked about.
 pub(crate) struct Answer<'a> {
     pub(crate) source: About,
+    pub(crate) vm: Vm,
     pub(crate) destination: &'a Destination,
     /// What the destination is known from.
     pub(crate) evidence: &'static str,
@@ -22,8 +24,6 @@ pub(crate) struct Answer<'a> {
     pub(crate) check: Check,
     /// What the user sets.
     pub(crate) sets: Vec<Set>,
-    /// Decisions of the user's that decide nothing.
-    pub(crate) notes: Vec<String>,
     pub(crate) printing: Printing,
 }
 
@@ -68,9 +68,7 @@ impl Answer<'_> {
         let sets = self.sets.iter();
         let wanted = sets
             .filter(|set| set.register == decision.register)
-            .fold(source, |value, set| {
-                value & !set.mask | set.value & set.mask
-            });
+            .fold(source, |value, set| set.apply(value));
         (wanted != source).then_some(wanted)
     }
 

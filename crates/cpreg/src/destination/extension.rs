@@ -15,7 +15,7 @@
 //! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by 5.2.0, 7.2.22, 10.0.13 and 11.1.3.
 //! What is done about one does not live here; see [`crate::plan`].
 
-use super::{Destination, HostVcpu, Loader, Version};
+use super::{HostVcpu, Loader, Version};
 use crate::register::RegisterId;
 use crate::vm::{Content, Extension, Vcpu};
 
@@ -58,12 +58,7 @@ const WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
 const FEATURES_UNTIL: Version = Version::new(5, 2);
 
 /// What `loader` does with an extension that arrives for the destination's vCPU `host`.
-pub fn fate(
-    loader: Loader,
-    _destination: &Destination,
-    host: &HostVcpu,
-    extension: &Extension,
-) -> Fate {
+pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
     if extension.name == Extension::FEATURES || host.extension(&extension.name).is_some() {
         return Fate::Loads;
     }

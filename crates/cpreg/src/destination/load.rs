@@ -138,6 +138,13 @@ pub fn could_be(loader: Loader, destination: &Destination) -> bool {
     }
 }
 
+/// The modelled loaders that can be the one at that destination, oldest first.
+pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '_ {
+    Loader::MODELLED
+        .into_iter()
+        .filter(|loader| could_be(*loader, destination))
+}
+
 /// What the VM would come to in that loader, as it stands.
 pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
     if !could_be(loader, destination) {
@@ -145,7 +152,6 @@ pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
     }
     let mut play = Play {
         loader,
-        destination,
         generation: loader.generation(),
         kvm: destination.accelerator == Some(Accelerator::Kvm),
         acceptor: Acceptor {
@@ -197,9 +203,8 @@ impl Load {
     }
 }
 
-struct Play<'a> {
+struct Play {
     loader: Loader,
-    destination: &'a Destination,
     generation: Generation,
     kvm: bool,
     acceptor: Acceptor,
@@ -223,7 +228,7 @@ struct Writes {
     knowledge: Knowledge,
 }
 
-impl Play<'_> {
+impl Play {
     fn know(&mut self, knowledge: Knowledge) {
         self.load.knowledge = self.load.knowledge.min(knowledge);
     }
@@ -239,7 +244,7 @@ impl Play<'_> {
             return Section::Failed(Step::Fields, None);
         }
         for extension in &vcpu.extensions {
-            match extension::fate(self.loader, self.destination, host, extension) {
+            match extension::fate(self.loader, host, extension) {
                 Fate::Loads => {}
                 Fate::Unknown => {
                     self.load.complete = false;

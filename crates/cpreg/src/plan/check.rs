@@ -66,10 +66,7 @@ impl Check {
         consents: &Consents,
     ) -> Self {
         let plan = Plan::new(vm, destination, tolerances, consents);
-        let mut modelled: Vec<_> = Loader::MODELLED
-            .into_iter()
-            .filter(|loader| load::could_be(*loader, destination))
-            .collect();
+        let mut modelled: Vec<_> = load::candidates(destination).collect();
         modelled.extend(
             destination
                 .loader

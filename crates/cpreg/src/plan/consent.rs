@@ -43,6 +43,13 @@ pub struct Set {
     pub value: u64,
 }
 
+impl Set {
+    /// The value with these bits set so.
+    pub const fn apply(&self, value: u64) -> u64 {
+        value & !self.mask | self.value & self.mask
+    }
+}
+
 impl Consents {
     pub(super) fn ignores(&self, register: RegisterId) -> Option<&Ignore> {
         self.ignore

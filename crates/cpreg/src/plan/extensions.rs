@@ -100,15 +100,12 @@ fn subsection(
 ) -> Verdict {
     let loaders: Vec<Loader> = match question.destination.loader {
         Some(loader) => alloc::vec![loader],
-        None => Loader::MODELLED
-            .into_iter()
-            .filter(|loader| load::could_be(*loader, question.destination))
-            .collect(),
+        None => load::candidates(question.destination).collect(),
     };
     let fates = || {
         loaders
             .iter()
-            .map(|loader| extension::fate(*loader, question.destination, host, extension))
+            .map(|loader| extension::fate(*loader, host, extension))
     };
     if fates().all(|fate| fate == Fate::Loads) {
         return (

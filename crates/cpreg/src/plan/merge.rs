@@ -55,8 +55,7 @@ pub(super) fn planned(question: Question<'_>, number: usize, vcpu: &Vcpu) -> Reg
     let mut planned = vcpu.registers.clone();
     for set in &question.consents.set {
         if let Some(value) = planned.get_u64(set.register) {
-            let value = value & !set.mask | set.value & set.mask;
-            planned.insert(set.register, Value::Small(value));
+            planned.insert(set.register, Value::Small(set.apply(value)));
         }
     }
     let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
@@ -200,18 +199,15 @@ impl Judge<'_> {
 
     /// The user's value for a register that only the destination has, if there is one.
     fn user_sets(&self, register: &HostRegister) -> Option<Verdict> {
-        let mut sets = self.question.consents.set.iter();
-        let mut sets = sets
-            .by_ref()
-            .filter(|set| set.register == register.id)
-            .peekable();
+        let sets = self.question.consents.set.iter();
+        let mut sets = sets.filter(|set| set.register == register.id).peekable();
         sets.peek()?;
         let own = register.value.as_ref().and_then(Value::as_u64);
         let value = sets.fold(own, |value, set| {
             if set.mask == u64::MAX {
                 return Some(set.value);
             }
-            value.map(|value| value & !set.mask | set.value & set.mask)
+            value.map(|value| set.apply(value))
         });
         let Some(value) = value.map(Value::Small) else {
             return Some((Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown));

@@ -8,7 +8,7 @@
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
-//! | [`bench`] | `bench`: what the command costs |
+//! | [`bench`](mod@bench) | `bench`: what the command costs |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
 // A task runner talks to the person who started it.

@@ -12,6 +12,7 @@
 //! | `tail` | opening from the end, without reading RAM |
 //! | `front` | opening from the front, reading everything |
 //! | `edit`, `redescribe` | changes of the CPU state, and of the description |
+//! | `skeleton` | the stream without its RAM |
 //! | `replacement` | [`Edit`]: byte ranges and what takes their place |
 //! | `copy` | bytes from file to file, as fast as the system can |
 //! | `new_file` | a file that has no name until it is complete |
@@ -38,6 +39,7 @@ mod ram;
 mod redescribe;
 mod replacement;
 mod scan;
+mod skeleton;
 mod source;
 mod tail;
 mod translate;
@@ -56,6 +58,7 @@ pub use element::{Configuration, Section, SectionKind};
 pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
+pub use skeleton::SectionChange;
 pub use source::{Counting, ReadAt};
 #[cfg(unix)]
 pub use write::{WriteOptions, write_new};

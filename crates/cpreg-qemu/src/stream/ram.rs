@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use super::cursor::Cursor;
 use super::element::Configuration;
-use crate::error::{Error, Within};
+use crate::error::{Error, ErrorKind, Within};
 
 const ZERO: u64 = 0x002;
 const MEM_SIZE: u64 = 0x004;
@@ -73,6 +73,27 @@ pub struct MappedBlock {
     pub bitmap_offset: u64,
     /// The pages, each at its own place; those never written are holes.
     pub pages: Range<u64>,
+}
+
+/// Writes the payload of START: the list of the blocks and nothing else.
+pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Result<(), Error> {
+    let total = blocks
+        .iter()
+        .try_fold(0_u64, |total, block| total.checked_add(block.length))
+        .filter(|total| total & MEM_SIZE == 0)
+        .ok_or_else(|| {
+            let what = "the lengths of the RAM blocks add up to nothing that a stream can hold";
+            Error::new(ErrorKind::Unsupported, what).within("ram")
+        })?;
+    bytes.extend((total | MEM_SIZE).to_be_bytes());
+    for block in blocks {
+        // Names are read with their length before them: a u8.
+        bytes.push(u8::try_from(block.name.len()).unwrap_or(u8::MAX));
+        bytes.extend(block.name.as_bytes());
+        bytes.extend(block.length.to_be_bytes());
+    }
+    bytes.extend(EOS.to_be_bytes());
+    Ok(())
 }
 
 /// How many records of each kind were read.

@@ -1,0 +1,171 @@
+//! A stream without its RAM: the list of RAM blocks stays, their pages do not.
+//!
+//! What is left is what a loader judges before the guest runs: the machine type, the layout of RAM, every device's
+//! state. A VM of 2 GiB and 4 vCPUs becomes 59 KB, and every QEMU from 5.2 to 11.1 loads it, in a machine whose RAM
+//! is zero. How it is loaded lives in [`crate::rehearse`].
+//!
+//! | in the stream | in the skeleton |
+//! |---|---|
+//! | header, machine type, page size, UUID | the same |
+//! | capabilities (`mapped-ram`, `x-ignore-shared`) | none: it is always a plain stream |
+//! | `ram` | START with the list, END; no page records, page sizes or addresses |
+//! | other live sections (disks' bitmaps, VFIO) | none |
+//! | commands, a postcopy package | none; the sections out of the package |
+//! | device sections | the same, in the same order |
+//! | description | the same; `{}` where sections were left out or changed their length |
+
+use super::Stream;
+use super::element::{
+    CONFIGURATION, Configuration, END, EOF, FOOTER, MAGIC, START, SUBSECTION, VMDESCRIPTION,
+};
+use super::ram;
+use super::replacement::{Edit, Replacement};
+use crate::error::{Error, ErrorKind};
+
+/// What becomes of one section of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SectionChange {
+    /// It is not in the skeleton.
+    LeaveOut,
+    /// Its payload is replaced by these bytes.
+    Payload(Vec<u8>),
+}
+
+impl Stream {
+    /// The edit that leaves RAM out of the file this was opened from, and changes sections on the way.
+    ///
+    /// `changes` are by index into [`Stream::sections`]; of several for one section the last is taken. RAM pages are not
+    /// read; [`Edit::over`] gives the skeleton without writing it anywhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if the lengths of the RAM blocks do not add up to a number of 64 bits;
+    /// [`ErrorKind::BadEdit`] if an index names no section.
+    pub fn without_ram(&self, changes: &[(usize, SectionChange)]) -> Result<Edit, Error> {
+        let sections = self.sections();
+        if let Some((index, _)) = changes.iter().find(|(index, _)| *index >= sections.len()) {
+            return Err(Error::new(
+                ErrorKind::BadEdit,
+                format!("no section {index}: the stream has {}", sections.len()),
+            ));
+        }
+        let mut replacements = Vec::with_capacity(sections.len() + 2);
+        let mut pending = self.front()?;
+        let mut at = 0;
+        let mut as_described = self.description.is_some();
+        for (index, section) in sections.iter().enumerate() {
+            let change = changes.iter().rev().find(|(of, _)| *of == index);
+            match change.map(|(_, change)| change) {
+                Some(SectionChange::LeaveOut) => {
+                    as_described = false;
+                    continue;
+                }
+                Some(SectionChange::Payload(bytes)) => {
+                    let old = section.payload.end - section.payload.start;
+                    as_described &= old == bytes.len() as u64;
+                    replacements.push(Replacement {
+                        range: section.payload.clone(),
+                        bytes: bytes.clone(),
+                    });
+                }
+                None => {}
+            }
+            replacements.push(Replacement {
+                range: at..section.range.start,
+                bytes: std::mem::take(&mut pending),
+            });
+            at = section.range.end;
+        }
+        pending.extend([EOF, VMDESCRIPTION]);
+        let kept = self.description().filter(|_| as_described);
+        let length = kept
+            .as_ref()
+            .and_then(|it| u32::try_from(it.end - it.start).ok());
+        match kept.zip(length) {
+            Some((description, length)) => {
+                pending.extend(length.to_be_bytes());
+                replacements.push(Replacement {
+                    range: at..description.start,
+                    bytes: pending,
+                });
+                replacements.push(Replacement {
+                    range: description.end..self.length(),
+                    bytes: Vec::new(),
+                });
+            }
+            None => {
+                // QEMU says something on its standard error if there is none at all.
+                pending.extend(2_u32.to_be_bytes());
+                pending.extend(b"{}");
+                replacements.push(Replacement {
+                    range: at..self.length(),
+                    bytes: pending,
+                });
+            }
+        }
+        Ok(Edit::new(replacements, self.length()))
+    }
+
+    /// Header, configuration and the whole `ram` section.
+    fn front(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(3_u32.to_be_bytes());
+        if let Some(configuration) = self.configuration() {
+            write_configuration(&mut bytes, configuration)?;
+        }
+        let ram = self.live_sections().iter().find(|it| it.name == "ram");
+        let (id, instance) = ram.map_or((self.free_id(), 0), |ram| (ram.id, ram.instance));
+        bytes.push(START);
+        bytes.extend(id.to_be_bytes());
+        write_name(&mut bytes, "ram")?;
+        bytes.extend(instance.to_be_bytes());
+        bytes.extend(ram::VERSION.to_be_bytes());
+        ram::write_block_list(&mut bytes, self.ram_blocks())?;
+        write_footer(&mut bytes, id);
+        bytes.push(END);
+        bytes.extend(id.to_be_bytes());
+        bytes.extend(ram::END_OF_PAYLOAD.to_be_bytes());
+        write_footer(&mut bytes, id);
+        Ok(bytes)
+    }
+
+    /// A number that no section has.
+    fn free_id(&self) -> u32 {
+        let used = |id: &u32| self.sections().iter().any(|section| section.id == *id);
+        (0..).find(|id| !used(id)).unwrap_or(0)
+    }
+}
+
+fn write_name(bytes: &mut Vec<u8>, name: &str) -> Result<(), Error> {
+    let length = u8::try_from(name.len()).map_err(|_| {
+        Error::new(ErrorKind::Unsupported, "a name of more than 255 bytes").within(name)
+    })?;
+    bytes.push(length);
+    bytes.extend(name.as_bytes());
+    Ok(())
+}
+
+fn write_footer(bytes: &mut Vec<u8>, id: u32) {
+    bytes.push(FOOTER);
+    bytes.extend(id.to_be_bytes());
+}
+
+fn write_configuration(bytes: &mut Vec<u8>, configuration: &Configuration) -> Result<(), Error> {
+    let machine = configuration.machine.as_bytes();
+    bytes.push(CONFIGURATION);
+    bytes.extend(u32::try_from(machine.len()).unwrap_or(0).to_be_bytes());
+    bytes.extend(machine);
+    let mut subsection = |name: &str, content: &[u8]| {
+        bytes.push(SUBSECTION);
+        write_name(bytes, name)?;
+        bytes.extend(1_u32.to_be_bytes());
+        bytes.extend(content);
+        Ok(())
+    };
+    if let Some(bits) = configuration.target_page_bits {
+        subsection("configuration/target-page-bits", &bits.to_be_bytes())?;
+    }
+    if let Some(uuid) = &configuration.uuid {
+        subsection("configuration/uuid", uuid)?;
+    }
+    Ok(())
+}

@@ -75,34 +75,42 @@ impl Stream {
             });
             at = section.range.end;
         }
-        pending.extend([EOF, VMDESCRIPTION]);
+        self.end_with(&mut replacements, pending, at, as_described);
+        Ok(Edit::new(replacements, self.length()))
+    }
+
+    /// Ends the skeleton behind the offset `at` of the stream: `bytes`, EOF, the description if it still fits.
+    fn end_with(
+        &self,
+        replacements: &mut Vec<Replacement>,
+        mut bytes: Vec<u8>,
+        at: u64,
+        as_described: bool,
+    ) {
+        bytes.extend([EOF, VMDESCRIPTION]);
         let kept = self.description().filter(|_| as_described);
         let length = kept
             .as_ref()
             .and_then(|it| u32::try_from(it.end - it.start).ok());
-        match kept.zip(length) {
-            Some((description, length)) => {
-                pending.extend(length.to_be_bytes());
-                replacements.push(Replacement {
-                    range: at..description.start,
-                    bytes: pending,
-                });
-                replacements.push(Replacement {
-                    range: description.end..self.length(),
-                    bytes: Vec::new(),
-                });
-            }
-            None => {
-                // QEMU says something on its standard error if there is none at all.
-                pending.extend(2_u32.to_be_bytes());
-                pending.extend(b"{}");
-                replacements.push(Replacement {
-                    range: at..self.length(),
-                    bytes: pending,
-                });
-            }
+        if let Some((description, length)) = kept.zip(length) {
+            bytes.extend(length.to_be_bytes());
+            replacements.push(Replacement {
+                range: at..description.start,
+                bytes,
+            });
+            replacements.push(Replacement {
+                range: description.end..self.length(),
+                bytes: Vec::new(),
+            });
+        } else {
+            // QEMU says something on its standard error if there is none at all.
+            bytes.extend(2_u32.to_be_bytes());
+            bytes.extend(b"{}");
+            replacements.push(Replacement {
+                range: at..self.length(),
+                bytes,
+            });
         }
-        Ok(Edit::new(replacements, self.length()))
     }
 
     /// Header, configuration and the whole `ram` section.
@@ -130,8 +138,8 @@ impl Stream {
 
     /// A number that no section has.
     fn free_id(&self) -> u32 {
-        let used = |id: &u32| self.sections().iter().any(|section| section.id == *id);
-        (0..).find(|id| !used(id)).unwrap_or(0)
+        let highest = self.sections().iter().map(|section| section.id).max();
+        highest.unwrap_or(0).wrapping_add(1)
     }
 }
 

@@ -5,15 +5,19 @@
 //! | [`stream`] | the stream: elements, RAM, devices, the arm `cpu` sections, edits |
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
+//! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
+//! | [`rehearse`] | having a QEMU load a VM without its RAM |
 //! | [`probe`] | having a QEMU that runs no guest record itself |
 //! | [`error`] | the stream's error: what, where, what to do |
 //!
 //! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
 #![forbid(unsafe_code)]
 
+pub mod device_state;
 pub mod error;
 pub mod probe;
 pub mod qmp;
+pub mod rehearse;
 pub mod stream;
 pub mod words;
 

@@ -18,11 +18,14 @@ pub mod process;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::{Map, Value, json};
 
 /// The longest line accepted from QEMU, in bytes. `query-qmp-schema`, the longest reply there is, takes about 300 KiB.
@@ -261,7 +264,21 @@ impl Qmp {
         arguments: Value,
         patience: &Patience<'_>,
     ) -> Result<Value, QmpError> {
-        self.exchange(command, arguments, patience)
+        self.execute_with(command, arguments, None, patience)
+    }
+
+    /// Like [`Self::execute`], and hands QEMU a descriptor with the command (`add-fd`, `getfd`).
+    ///
+    /// # Errors
+    /// Those of [`Self::execute`].
+    pub fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        descriptor: Option<BorrowedFd<'_>>,
+        patience: &Patience<'_>,
+    ) -> Result<Value, QmpError> {
+        self.exchange(command, arguments, descriptor, patience)
             .map_err(|kind| QmpError {
                 kind,
                 command: Some(command.to_owned()),
@@ -272,6 +289,7 @@ impl Qmp {
         &mut self,
         command: &str,
         arguments: Value,
+        descriptor: Option<BorrowedFd<'_>>,
         patience: &Patience<'_>,
     ) -> Result<Value, QmpErrorKind> {
         self.last_id += 1;
@@ -287,8 +305,7 @@ impl Qmp {
         request.insert("id".to_owned(), id.into());
         let mut line = Value::Object(request).to_string();
         line.push('\n');
-        self.socket
-            .write_all(line.as_bytes())
+        self.send(line.as_bytes(), descriptor)
             .map_err(|error| match error.kind() {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => QmpErrorKind::Closed,
                 _ => QmpErrorKind::Io(error),
@@ -325,6 +342,25 @@ impl Qmp {
                 brief(&message)
             )));
         }
+    }
+
+    /// Sends a line; a descriptor goes with its first byte (`SCM_RIGHTS`, unix(7)).
+    fn send(&mut self, line: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let sent = match descriptor {
+            None => 0,
+            Some(descriptor) => {
+                let descriptors = [descriptor];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+                    return Err(io::Error::other("no room for a descriptor"));
+                }
+                // Rust has SIGPIPE ignored.
+                let flags = SendFlags::empty();
+                rustix::net::sendmsg(&self.socket, &[IoSlice::new(line)], &mut control, flags)?
+            }
+        };
+        self.socket.write_all(&line[sent..])
     }
 
     /// Waits until an event with one of these names has come, and takes it; events that came before it stay.

@@ -59,6 +59,7 @@ pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, r
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
 pub use skeleton::SectionChange;
+pub(crate) use skeleton::front as skeleton_front;
 pub use source::{Counting, ReadAt};
 #[cfg(unix)]
 pub use write::{WriteOptions, write_new};

@@ -18,7 +18,7 @@ use super::Stream;
 use super::element::{
     CONFIGURATION, Configuration, END, EOF, FOOTER, MAGIC, START, SUBSECTION, VMDESCRIPTION,
 };
-use super::ram;
+use super::ram::{self, RamBlock};
 use super::replacement::{Edit, Replacement};
 use crate::error::{Error, ErrorKind};
 
@@ -113,34 +113,42 @@ impl Stream {
         }
     }
 
-    /// Header, configuration and the whole `ram` section.
+    /// What stands before the devices.
     fn front(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(3_u32.to_be_bytes());
-        if let Some(configuration) = self.configuration() {
-            write_configuration(&mut bytes, configuration)?;
-        }
+        // A number that no section has, if the stream has no RAM.
+        let free = self.sections().iter().map(|section| section.id).max();
         let ram = self.live_sections().iter().find(|it| it.name == "ram");
-        let (id, instance) = ram.map_or((self.free_id(), 0), |ram| (ram.id, ram.instance));
-        bytes.push(START);
-        bytes.extend(id.to_be_bytes());
-        write_name(&mut bytes, "ram")?;
-        bytes.extend(instance.to_be_bytes());
-        bytes.extend(ram::VERSION.to_be_bytes());
-        ram::write_block_list(&mut bytes, self.ram_blocks())?;
-        write_footer(&mut bytes, id);
-        bytes.push(END);
-        bytes.extend(id.to_be_bytes());
-        bytes.extend(ram::END_OF_PAYLOAD.to_be_bytes());
-        write_footer(&mut bytes, id);
-        Ok(bytes)
+        let (id, instance) = ram.map_or((free.unwrap_or(0).wrapping_add(1), 0), |ram| {
+            (ram.id, ram.instance)
+        });
+        front(self.configuration(), self.ram_blocks(), id, instance)
     }
+}
 
-    /// A number that no section has.
-    fn free_id(&self) -> u32 {
-        let highest = self.sections().iter().map(|section| section.id).max();
-        highest.unwrap_or(0).wrapping_add(1)
+/// Header, configuration and the whole `ram` section, with these numbers.
+pub(crate) fn front(
+    configuration: Option<&Configuration>,
+    blocks: &[RamBlock],
+    id: u32,
+    instance: u32,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(3_u32.to_be_bytes());
+    if let Some(configuration) = configuration {
+        write_configuration(&mut bytes, configuration)?;
     }
+    bytes.push(START);
+    bytes.extend(id.to_be_bytes());
+    write_name(&mut bytes, "ram")?;
+    bytes.extend(instance.to_be_bytes());
+    bytes.extend(ram::VERSION.to_be_bytes());
+    ram::write_block_list(&mut bytes, blocks)?;
+    write_footer(&mut bytes, id);
+    bytes.push(END);
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(ram::END_OF_PAYLOAD.to_be_bytes());
+    write_footer(&mut bytes, id);
+    Ok(bytes)
 }
 
 fn write_name(bytes: &mut Vec<u8>, name: &str) -> Result<(), Error> {

@@ -1,0 +1,271 @@
+//! Loading a VM without its RAM into a QEMU that is there, paused: does that very program take it, and what does the
+//! guest's CPU hold then?
+//!
+//! 1. [`Rehearsal::start`] starts the command with `-S -incoming defer` and asks for its device state: the registers
+//!    that it lists, at reset. Nothing has arrived yet.
+//! 2. [`Rehearsal::load`] sends it a stream ([`Stream::without_ram`]) through a Unix socket, waits for the end,
+//!    and asks for its device state again: what the guest would find.
+//!
+//! What lives here is the doing. What must not be touched is taken out of the command line in `isolate`, which parts
+//! of the stream would be misjudged without RAM in `guest_memory`, and what a result means is decided in [`cpreg::plan`].
+//!
+//! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::ExitStatus;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::device_state::{self, DeviceState, DeviceStateError};
+use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess};
+use crate::qmp::{Patience, Version};
+use crate::stream::{ReadAt, Stream};
+
+/// How much of the stream is sent at once, in bytes.
+const CHUNK: usize = 64 << 10;
+
+/// How often the end of the load is looked for.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A QEMU that waits for a VM.
+#[derive(Debug)]
+pub struct Rehearsal {
+    qemu: QemuProcess,
+    host: Result<Asked, DeviceStateError>,
+    started_in: Duration,
+}
+
+/// Device state that a QEMU was asked for, and the stream that it is.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it said of itself.
+    pub state: DeviceState,
+    /// What is in it.
+    pub stream: Stream,
+}
+
+/// How a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// QEMU would run the VM.
+    Loaded,
+    /// QEMU refused it and ended.
+    Failed(ExitStatus),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub struct Rehearsed {
+    /// QEMU's version.
+    pub version: Version,
+    /// The command line that was run, the program first.
+    pub command: Vec<OsString>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What QEMU wrote to its standard error while it loaded (at most the last 64 KiB).
+    pub said: String,
+    /// What the VM's devices hold after the load; an error if QEMU could not say. `None` if it did not load.
+    pub after: Option<Result<Asked, DeviceStateError>>,
+    /// From the start of the program to its first answer.
+    pub started_in: Duration,
+    /// From the first byte sent to the end of the load.
+    pub loaded_in: Duration,
+}
+
+/// Why no rehearsal took place.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RehearseError {
+    /// QEMU did not start, or did not wait for a VM.
+    Process(ProcessError),
+    /// The stream could not be read.
+    Read(io::Error),
+    /// The socket failed.
+    Io(io::Error),
+    /// The load came to no end in time.
+    Stuck(Duration),
+    /// QEMU's answer to a question has not got the form it should have.
+    Answer(&'static str),
+}
+
+impl fmt::Display for RehearseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(error) => write!(f, "{error}"),
+            Self::Read(error) => write!(f, "cannot read the stream: {error}"),
+            Self::Io(error) => write!(f, "cannot send the stream: {error}"),
+            Self::Stuck(limit) => {
+                let seconds = limit.as_secs_f32();
+                write!(
+                    f,
+                    "QEMU neither loaded nor refused the VM within {seconds} s"
+                )
+            }
+            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
+        }
+    }
+}
+
+impl std::error::Error for RehearseError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Process(error) => Some(error),
+            Self::Read(error) | Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ProcessError> for RehearseError {
+    fn from(error: ProcessError) -> Self {
+        Self::Process(error)
+    }
+}
+
+impl Asked {
+    fn of(qemu: &mut QemuProcess, patience: &Patience<'_>) -> Result<Self, DeviceStateError> {
+        let state = device_state::ask(qemu.qmp(), patience)?;
+        let stream = Stream::open(&state.stream).map_err(DeviceStateError::Stream)?;
+        Ok(Self { state, stream })
+    }
+}
+
+impl Rehearsal {
+    /// Starts `command`, which touches nothing, and asks what it has.
+    ///
+    /// # Errors
+    /// [`RehearseError::Process`]; whatever was started has been ended by then.
+    pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, RehearseError> {
+        let begin = Instant::now();
+        let additions = ["-S", "-incoming", "defer"].map(OsString::from);
+        let mut qemu = QemuProcess::start(command, &additions, patience)?;
+        let started_in = begin.elapsed();
+        let host = Asked::of(&mut qemu, patience);
+        Ok(Self {
+            qemu,
+            host,
+            started_in,
+        })
+    }
+
+    /// What this QEMU has before anything arrives: its registers, at reset. An error if it cannot say; it can load all the same.
+    pub fn host(&self) -> Result<&Asked, &DeviceStateError> {
+        self.host.as_ref()
+    }
+
+    /// QEMU's version.
+    pub fn version(&mut self) -> &Version {
+        self.qemu.qmp().version()
+    }
+
+    /// Has it load this stream, which has no RAM; ends it.
+    ///
+    /// # Errors
+    /// See [`RehearseError`]; a refused VM is none.
+    pub fn load(
+        mut self,
+        stream: &dyn ReadAt,
+        patience: &Patience<'_>,
+    ) -> Result<Rehearsed, RehearseError> {
+        let version = self.qemu.qmp().version().clone();
+        let command = self.qemu.command().to_vec();
+        let said_before = self.qemu.said().len();
+        let path = self.qemu.folder().join("stream");
+        // The folder is ours: `migrate-incoming` takes the path as it is.
+        let uri = path.to_str().map(|path| format!("unix:{path}"));
+        let uri = uri.ok_or_else(|| {
+            RehearseError::Io(io::Error::other("the temporary folder's name is no UTF-8"))
+        })?;
+        let arguments = json!({ "uri": uri });
+        self.qemu.execute("migrate-incoming", arguments, patience)?;
+        let begin = Instant::now();
+        let socket = UnixStream::connect(&path).map_err(RehearseError::Io)?;
+        send(socket, stream, patience)?;
+        let ended = self.wait(patience)?;
+        let loaded_in = begin.elapsed();
+        let after = ended.is_none().then(|| Asked::of(&mut self.qemu, patience));
+        let (_, said) = self.qemu.quit().map_err(RehearseError::Io)?;
+        // Only the end of a long text is kept.
+        let said = said.get(said_before..).unwrap_or(&said).trim().to_owned();
+        Ok(Rehearsed {
+            version,
+            command,
+            outcome: ended.map_or(Outcome::Loaded, Outcome::Failed),
+            said,
+            after,
+            started_in: self.started_in,
+            loaded_in,
+        })
+    }
+
+    /// Waits until the VM is loaded, or QEMU has ended: then with its status.
+    fn wait(&mut self, patience: &Patience<'_>) -> Result<Option<ExitStatus>, RehearseError> {
+        let deadline = Instant::now() + patience.timeout;
+        loop {
+            match self.is_loaded(patience) {
+                Ok(true) => return Ok(None),
+                Ok(false) => {}
+                Err(RehearseError::Process(error)) => {
+                    return match error.kind {
+                        ProcessErrorKind::Ended(status) => Ok(Some(status)),
+                        _ => Err(error.into()),
+                    };
+                }
+                Err(error) => return Err(error),
+            }
+            if Instant::now() >= deadline {
+                return Err(RehearseError::Stuck(patience.timeout));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn is_loaded(&mut self, patience: &Patience<'_>) -> Result<bool, RehearseError> {
+        let status = self.qemu.execute("query-status", json!({}), patience)?;
+        let status = status.get("status").and_then(Value::as_str);
+        // It leaves this state when everything is loaded and the devices are ready to run.
+        Ok(status.ok_or(RehearseError::Answer("query-status"))? != "inmigrate")
+    }
+}
+
+/// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
+fn send(
+    mut socket: UnixStream,
+    stream: &dyn ReadAt,
+    patience: &Patience<'_>,
+) -> Result<(), RehearseError> {
+    socket
+        .set_write_timeout(Some(patience.timeout))
+        .map_err(RehearseError::Io)?;
+    let length = stream.length().map_err(RehearseError::Read)?;
+    let mut chunk = vec![0; CHUNK];
+    let mut at = 0;
+    while at < length {
+        let count = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
+        let chunk = &mut chunk[..count];
+        stream
+            .read_exact_at(chunk, at)
+            .map_err(RehearseError::Read)?;
+        match socket.write_all(chunk) {
+            Ok(()) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => return Ok(()),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                    return Err(RehearseError::Stuck(patience.timeout));
+                }
+                _ => return Err(RehearseError::Io(error)),
+            },
+        }
+        at += count as u64;
+    }
+    match socket.shutdown(std::net::Shutdown::Write) {
+        // It has closed its end already.
+        Err(error) if error.kind() != ErrorKind::NotConnected => Err(RehearseError::Io(error)),
+        _ => Ok(()),
+    }
+}

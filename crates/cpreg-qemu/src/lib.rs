@@ -6,6 +6,7 @@
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
+//! | [`guest_memory`] | device state that points into guest memory |
 //! | [`rehearse`] | having a QEMU load a VM without its RAM |
 //! | [`probe`] | having a QEMU that runs no guest record itself |
 //! | [`error`] | the stream's error: what, where, what to do |
@@ -15,6 +16,7 @@
 
 pub mod device_state;
 pub mod error;
+pub mod guest_memory;
 pub mod probe;
 pub mod qmp;
 pub mod rehearse;

@@ -153,7 +153,10 @@ impl Rehearsal {
         })
     }
 
-    /// What this QEMU has before anything arrives: its registers, at reset. An error if it cannot say; it can load all the same.
+    /// What this QEMU has before anything arrives: its registers, at reset.
+    ///
+    /// # Errors
+    /// What kept it from saying so; it can load all the same.
     pub fn host(&self) -> Result<&Asked, &DeviceStateError> {
         self.host.as_ref()
     }

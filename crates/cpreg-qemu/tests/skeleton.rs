@@ -86,14 +86,20 @@ fn sections_can_be_left_out_and_changed() {
     let (rtc, uart) = (rtc.unwrap(), uart.unwrap());
     let length = stream.sections()[uart].payload.end - stream.sections()[uart].payload.start;
     let blank = vec![0; common::index(length)];
+    let timer = stream.sections().iter().position(|it| it.name == "timer");
+    let timer = timer.unwrap();
     let changes = [
         (rtc, SectionChange::LeaveOut),
         (uart, SectionChange::Payload(blank.clone())),
+        (timer, SectionChange::Patch(6, vec![0xee; 2])),
+        (timer, SectionChange::Patch(1, vec![0xdd])),
     ];
     let short = bytes(&stream.without_ram(&changes).unwrap().over(&fixture));
     let skeleton = Stream::open(&short).unwrap();
     let mut expected = devices(&stream, &fixture);
     expected[uart].3 = blank;
+    expected[timer].3[6..8].fill(0xee);
+    expected[timer].3[1] = 0xdd;
     expected.remove(rtc);
     assert_eq!(devices(&skeleton, &short), expected);
     assert!(

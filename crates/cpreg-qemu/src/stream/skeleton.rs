@@ -16,7 +16,8 @@
 
 use super::Stream;
 use super::element::{
-    CONFIGURATION, Configuration, END, EOF, FOOTER, MAGIC, START, SUBSECTION, VMDESCRIPTION,
+    CONFIGURATION, Configuration, END, EOF, FOOTER, MAGIC, START, SUBSECTION, Section,
+    VMDESCRIPTION,
 };
 use super::ram::{self, RamBlock};
 use super::replacement::{Edit, Replacement};
@@ -29,17 +30,19 @@ pub enum SectionChange {
     LeaveOut,
     /// Its payload is replaced by these bytes.
     Payload(Vec<u8>),
+    /// So many bytes of its payload, from this offset in it on, are replaced by these.
+    Patch(u64, Vec<u8>),
 }
 
 impl Stream {
     /// The edit that leaves RAM out of the file this was opened from, and changes sections on the way.
     ///
-    /// `changes` are by index into [`Stream::sections`]; of several for one section the last is taken. RAM pages are not
-    /// read; [`Edit::over`] gives the skeleton without writing it anywhere.
+    /// `changes` are by index into [`Stream::sections`], at most one of a whole section, and patches that do not touch
+    /// each other. RAM pages are not read; [`Edit::over`] gives the skeleton without writing it anywhere.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] if the lengths of the RAM blocks do not add up to a number of 64 bits;
-    /// [`ErrorKind::BadEdit`] if an index names no section.
+    /// [`ErrorKind::BadEdit`] if a change is none of a section.
     pub fn without_ram(&self, changes: &[(usize, SectionChange)]) -> Result<Edit, Error> {
         let sections = self.sections();
         if let Some((index, _)) = changes.iter().find(|(index, _)| *index >= sections.len()) {
@@ -53,21 +56,16 @@ impl Stream {
         let mut at = 0;
         let mut as_described = self.description.is_some();
         for (index, section) in sections.iter().enumerate() {
-            let change = changes.iter().rev().find(|(of, _)| *of == index);
-            match change.map(|(_, change)| change) {
-                Some(SectionChange::LeaveOut) => {
-                    as_described = false;
-                    continue;
-                }
-                Some(SectionChange::Payload(bytes)) => {
-                    let old = section.payload.end - section.payload.start;
-                    as_described &= old == bytes.len() as u64;
-                    replacements.push(Replacement {
-                        range: section.payload.clone(),
-                        bytes: bytes.clone(),
-                    });
-                }
-                None => {}
+            let changes = changes.iter().filter(|(of, _)| *of == index);
+            let changes = changes.map(|(_, change)| change);
+            if changes.clone().any(|it| *it == SectionChange::LeaveOut) {
+                as_described = false;
+                continue;
+            }
+            for change in changes {
+                let new = replacement(section, change)?;
+                as_described &= new.range.end - new.range.start == new.bytes.len() as u64;
+                replacements.push(new);
             }
             replacements.push(Replacement {
                 range: at..section.range.start,
@@ -123,6 +121,27 @@ impl Stream {
         });
         front(self.configuration(), self.ram_blocks(), id, instance)
     }
+}
+
+fn replacement(section: &Section, change: &SectionChange) -> Result<Replacement, Error> {
+    let (range, bytes) = match change {
+        SectionChange::Patch(offset, bytes) => {
+            let start = section.payload.start.saturating_add(*offset);
+            (
+                start..start.saturating_add(bytes.len() as u64),
+                bytes.clone(),
+            )
+        }
+        SectionChange::Payload(bytes) => (section.payload.clone(), bytes.clone()),
+        SectionChange::LeaveOut => (section.payload.clone(), Vec::new()),
+    };
+    if range.end > section.payload.end {
+        return Err(Error::new(
+            ErrorKind::BadEdit,
+            format!("a patch behind the end of section {}", section.name),
+        ));
+    }
+    Ok(Replacement { range, bytes })
 }
 
 /// Header, configuration and the whole `ram` section, with these numbers.

@@ -12,12 +12,14 @@
 //! | `consent.rs` | what the user decided |
 //! | `advice.rs` | why, and what to do |
 //! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
+//! | `afterwards.rs` | a load that was tried, compared with the plan |
 //! | `vcpus.rs` | sets of vCPUs |
 //!
 //! The plan does not depend on the order in which registers arrive or are looked at.
 
 mod adjust;
 mod advice;
+mod afterwards;
 mod check;
 mod consent;
 mod extensions;
@@ -32,6 +34,7 @@ use alloc::vec::Vec;
 
 pub use adjust::Adjustment;
 pub use advice::Reason;
+pub use afterwards::{Deviation, Trial};
 pub use check::{Check, Foretold, Verdict};
 pub use consent::{Consents, Ignore, Set};
 pub use severity::{Severity, of_change as severity_of_change, of_field as severity_of_field};

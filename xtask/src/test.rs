@@ -1,4 +1,4 @@
-//! `cargo xtask test`, which is what CI runs, and `cargo xtask bless`.
+//! `cargo xtask test`, which is what CI runs and `cargo xtask bless`.
 //!
 //! Every step runs, whatever became of the ones before it: one run tells everything that is wrong. A step whose tools are
 //! missing fails; nothing is ever skipped.
@@ -13,6 +13,12 @@ use crate::{Result, gen_registers, live, repository, tools};
 /// What is done in a step.
 type Step = fn() -> Result<()>;
 
+/// Compiles what `cpreg tolerances --export qemu` writes.
+const GCC: tools::Tool = tools::Tool {
+    program: "gcc",
+    package: "gcc",
+};
+
 const STEPS: [(&str, Step); 5] = [
     ("formatting", || {
         cargo(&["fmt", "--all", "--", "--check"], &[])
@@ -24,7 +30,10 @@ const STEPS: [(&str, Step); 5] = [
     ("generated files", || {
         gen_registers::run(&["--check".to_owned()]).map_err(Into::into)
     }),
-    ("tests", || cargo(&["test", "--workspace", "--quiet"], &[])),
+    ("tests", || {
+        tools::need(&[GCC])?;
+        cargo(&["test", "--workspace", "--quiet"], &[])
+    }),
     ("live tests", || live::run(&[])),
 ];
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`, which is what CI runs and `cargo xtask bless`.
+//! `cargo xtask test`, which is what CI runs, `cargo xtask bless` and `cargo xtask gen-cli`.
 //!
 //! Every step runs, whatever became of the ones before it: one run tells everything that is wrong. A step whose tools are
 //! missing fails; nothing is ever skipped.
@@ -71,6 +71,25 @@ pub(crate) fn bless() -> Result<()> {
             ("INSTA_FORCE_PASS", "1"),
             ("BLESS", "1"),
         ],
+    )
+}
+
+/// `cargo xtask gen-cli`: makes docs/cli.md anew, and nothing else.
+///
+/// The definitions are in the program's own crate, so a test of that crate writes the file; without `BLESS` it
+/// compares, as part of all tests.
+pub(crate) fn gen_cli() -> Result<()> {
+    cargo(
+        &[
+            "test",
+            "-p",
+            "cpreg-cli",
+            "--bin",
+            "cpreg",
+            "--quiet",
+            "docs_cli_md",
+        ],
+        &[("BLESS", "1")],
     )
 }
 

@@ -23,6 +23,8 @@ mod export;
 mod failure;
 mod input;
 mod printer;
+#[cfg(test)]
+mod reference;
 mod report;
 
 use std::process::ExitCode;

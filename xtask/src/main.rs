@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`mod@test`] | `test` (what CI runs), `bless` |
+//! | [`mod@test`] | `test` (what CI runs), `bless`, `gen-cli` |
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
@@ -39,6 +39,7 @@ Usage: cargo xtask TASK
   test                       everything that must be right: formatting, lints, generated files, tests, live tests
   bless                      take what the programs say now for what they should say
   gen-registers [--check]    make the register tables from data/, or see that they are current
+  gen-cli                    make docs/cli.md from the definitions of the command line
   live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
                              have all the words; --list names them
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)
         }
+        ["gen-cli"] => test::gen_cli(),
         ["bench", rest @ ..] => bench::run(rest),
         ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {

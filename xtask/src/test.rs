@@ -1,4 +1,4 @@
-//! `cargo xtask test`, which is what CI runs, and `cargo xtask bless`.
+//! `cargo xtask test`, which is what CI runs, `cargo xtask bless` and `cargo xtask gen-cli`.
 //!
 //! Every step runs, whatever became of the ones before it: one run tells everything that is wrong. A step whose tools are
 //! missing fails; nothing is ever skipped.
@@ -13,6 +13,12 @@ use crate::{Result, gen_registers, live, repository, tools};
 /// What is done in a step.
 type Step = fn() -> Result<()>;
 
+/// Compiles what `cpreg tolerances --export qemu` writes.
+const GCC: tools::Tool = tools::Tool {
+    program: "gcc",
+    package: "gcc",
+};
+
 const STEPS: [(&str, Step); 5] = [
     ("formatting", || {
         cargo(&["fmt", "--all", "--", "--check"], &[])
@@ -24,7 +30,10 @@ const STEPS: [(&str, Step); 5] = [
     ("generated files", || {
         gen_registers::run(&["--check".to_owned()]).map_err(Into::into)
     }),
-    ("tests", || cargo(&["test", "--workspace", "--quiet"], &[])),
+    ("tests", || {
+        tools::need(&[GCC])?;
+        cargo(&["test", "--workspace", "--quiet"], &[])
+    }),
     ("live tests", || live::run(&[])),
 ];
 
@@ -62,6 +71,25 @@ pub(crate) fn bless() -> Result<()> {
             ("INSTA_FORCE_PASS", "1"),
             ("BLESS", "1"),
         ],
+    )
+}
+
+/// `cargo xtask gen-cli`: makes docs/cli.md anew, and nothing else.
+///
+/// The definitions are in the program's own crate, so a test of that crate writes the file; without `BLESS` it
+/// compares, as part of all tests.
+pub(crate) fn gen_cli() -> Result<()> {
+    cargo(
+        &[
+            "test",
+            "-p",
+            "cpreg-cli",
+            "--bin",
+            "cpreg",
+            "--quiet",
+            "docs_cli_md",
+        ],
+        &[("BLESS", "1")],
     )
 }
 

@@ -169,9 +169,22 @@ pub(crate) struct Tolerances {
     /// A file of further tolerances (TOML), printed with the others.
     #[arg(long, value_name = "FILE")]
     pub(crate) tolerances: Vec<PathBuf>,
+    /// The table for a program that keeps one of its own.
+    #[arg(long, value_enum, value_name = "FOR", conflicts_with = "format")]
+    pub(crate) export: Option<Export>,
     /// How to answer.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Export {
+    /// C for target/arm of QEMU 11.1 and later.
+    Qemu,
+    /// A shell script that runs Firecracker's snapshot-editor.
+    Firecracker,
+    /// The same as `--format json`: every entry with all that it says.
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@
 //! | [`input`] | files of every kind that can be read, recognised by content |
 //! | [`destination`] | what DEST names |
 //! | [`consents`] | what the user decided, from the command line and from files |
+//! | [`export`] | the table of tolerances for other programs |
 //! | [`report`] | reports as text and as JSON |
 //! | [`printer`] | the only way to standard output and standard error |
 //! | [`failure`] | what went wrong, and the exit status |
@@ -18,9 +19,12 @@ mod arguments;
 mod commands;
 mod consents;
 mod destination;
+mod export;
 mod failure;
 mod input;
 mod printer;
+#[cfg(test)]
+mod reference;
 mod report;
 
 use std::process::ExitCode;

@@ -1,17 +1,13 @@
-//! `cpreg tolerances`: the table, printed.
+//! `cpreg tolerances`: the table, printed for people. For other programs: [`crate::export`].
 
-use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Which};
-use serde::Serialize;
 
-use crate::arguments::{self, Format};
+use crate::arguments::{self, Export, Format};
 use crate::consents;
+use crate::export;
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
-
-/// The JSON's schema and version.
-const SCHEMA: &str = "cpreg.tolerances/1";
 
 pub(crate) fn run(
     arguments: &arguments::Tolerances,
@@ -31,27 +27,17 @@ pub(crate) fn run(
             wanted.is_empty() || wanted.iter().any(|id| entry.registers.contains(*id))
         })
         .collect();
-    match arguments.format {
-        Format::Text => {
+    match (arguments.export, arguments.format) {
+        (Some(Export::Json), _) | (None, Format::Json) => export::json::print(printer, &entries)?,
+        (Some(Export::Qemu), _) => export::qemu::print(printer, &tolerances, &wanted),
+        (Some(Export::Firecracker), _) => export::firecracker::print(printer, &tolerances, &wanted),
+        (None, Format::Text) => {
             for (_, entry) in &entries {
                 print(printer, entry);
             }
             if entries.is_empty() {
                 printer.line("no entry: a register only in the input refuses; one only at the destination stays at reset");
             }
-        }
-        Format::Json => {
-            let report = Report {
-                schema: SCHEMA,
-                tolerances: entries
-                    .iter()
-                    .map(|(number, entry)| report(*number, entry))
-                    .collect(),
-            };
-            let mut text = serde_json::to_string_pretty(&report)
-                .map_err(|error| Failure::new("cannot report").because(error))?;
-            text.push('\n');
-            printer.json(&text);
         }
     }
     Ok(Status::Done)
@@ -102,7 +88,7 @@ fn print(printer: &mut Printer, entry: &Tolerance) {
     printer.line("");
 }
 
-fn names(which: &Which) -> Vec<String> {
+pub(crate) fn names(which: &Which) -> Vec<String> {
     match which {
         Which::These(ids) => ids.iter().map(ToString::to_string).collect(),
         Which::CacheSizes => vec!["CCSIDR_EL1[0] to CCSIDR_EL1[13]".to_owned()],
@@ -112,7 +98,7 @@ fn names(which: &Which) -> Vec<String> {
     }
 }
 
-const fn difference(difference: Difference) -> &'static str {
+pub(crate) const fn difference(difference: Difference) -> &'static str {
     match difference {
         Difference::OnlyInInput => "only in the input",
         Difference::OnlyAtDestination => "only at the destination",
@@ -120,7 +106,7 @@ const fn difference(difference: Difference) -> &'static str {
     }
 }
 
-fn handling(handling: Handling) -> String {
+pub(crate) fn handling(handling: Handling) -> String {
     match handling {
         Handling::Ignore => "ignore".to_owned(),
         Handling::KeepAtReset => "keep at reset".to_owned(),
@@ -130,7 +116,7 @@ fn handling(handling: Handling) -> String {
     }
 }
 
-fn condition(of: &Condition) -> String {
+pub(crate) fn condition(of: &Condition) -> String {
     match of {
         Condition::Always => String::new(),
         Condition::Both(one, other) => {
@@ -167,69 +153,5 @@ fn masked(mask: u64, expected: u64) -> String {
         format!("{expected:#x}")
     } else {
         format!("{expected:#x} in the bits {mask:#x}")
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
-    schema: &'static str,
-    tolerances: Vec<Entry>,
-}
-
-#[derive(Serialize)]
-struct Entry {
-    number: usize,
-    registers: Vec<String>,
-    accelerator: Option<&'static str>,
-    category: &'static str,
-    difference: &'static str,
-    handling: String,
-    condition: String,
-    reason: String,
-    advice: Option<String>,
-    visible: Option<String>,
-    severity: Option<&'static str>,
-    history: Vec<Change>,
-    by_operator: bool,
-}
-
-#[derive(Serialize)]
-struct Change {
-    release: &'static str,
-    commit: &'static str,
-    what: &'static str,
-}
-
-fn report(number: usize, entry: &Tolerance) -> Entry {
-    Entry {
-        number,
-        registers: names(&entry.registers),
-        accelerator: entry.accelerator.map(Accelerator::name),
-        category: entry.category.name(),
-        difference: entry.difference.name(),
-        handling: handling(entry.handling),
-        condition: condition(&entry.condition)
-            .trim_start_matches(", if ")
-            .to_owned(),
-        reason: entry.reason.clone().into_owned(),
-        advice: (!entry.advice.is_empty()).then(|| entry.advice.clone().into_owned()),
-        visible: entry
-            .visible
-            .as_ref()
-            .map(|visible| visible.what.clone().into_owned()),
-        severity: entry
-            .visible
-            .as_ref()
-            .map(|visible| visible.severity.name()),
-        history: entry
-            .history
-            .iter()
-            .map(|change| Change {
-                release: change.release,
-                commit: change.commit,
-                what: change.what,
-            })
-            .collect(),
-        by_operator: entry.by_operator,
     }
 }

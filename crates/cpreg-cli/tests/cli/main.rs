@@ -5,6 +5,7 @@
 //! | [`run`] | nothing: starts the command and puts down what it did |
 //! | [`made`], [`grown`] | nothing: inputs that are made for a test |
 //! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
+//! | [`export`] | the table of tolerances for other programs, taken by them |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
@@ -22,6 +23,7 @@ mod convert;
 mod diff;
 mod documents;
 mod errors;
+mod export;
 mod faults;
 /// The same large streams as `cargo xtask bench` measures.
 #[path = "../../../../xtask/src/bench/grown.rs"]

@@ -1,0 +1,527 @@
+//! `cpreg tolerances --export`: what comes out is taken by those for whom it is, and says what the table says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cpreg::destination::Accelerator;
+use cpreg::plan::Severity;
+use cpreg::register::RegisterId;
+use cpreg::tolerance::{
+    Category, Change, Condition, Difference, Handling, Tolerance, Tolerances, Visible, Which,
+};
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::made::folder_with;
+use crate::run::{cpreg, cpreg_in};
+
+/// Entries of an operator that would get out of a comment if they could.
+const OPERATORS: &[u8] = br#"
+[[tolerance]]
+registers = ["TCR2_EL1", "CCSIDR_EL1[2]"]
+difference = "only-in-input"
+handling = "ignore"
+accelerator = "kvm"
+reason = "*/ int evil; /* our guests \n touch evil; $(touch evil)"
+
+[[tolerance]]
+registers = ["OSLSR_EL1"]
+difference = "only-in-input"
+handling = "refuse"
+reason = "our guests lock it"
+
+[[tolerance]]
+registers = ["PMCR_EL0"]
+difference = "value-not-taken"
+handling = "set 0x2a"
+when = { value = "0x1", mask = "0x3" }
+reason = "ours"
+"#;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member]
+        .as_str()
+        .unwrap_or_else(|| panic!("{member} of {value}"))
+}
+
+fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
+    value[member]
+        .as_array()
+        .unwrap_or_else(|| panic!("{member} of {value}"))
+}
+
+fn number(text: &str) -> u64 {
+    let digits = text.strip_prefix("0x").expect("a number");
+    u64::from_str_radix(digits, 16).expect("a number")
+}
+
+// ---- QEMU
+
+/// Compiles the exported C as QEMU would see it, runs it, and gives the calls that it made.
+fn calls(folder: &Path, table: &str) -> BTreeSet<String> {
+    fs::write(folder.join("table.c"), table).expect("a file");
+    let fixtures = repository().join("tests/fixtures/export");
+    let output = Command::new("gcc")
+        .current_dir(folder)
+        .args([
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            // The function of an accelerator that only an operator's entries are about.
+            "-Wno-unused-function",
+            // And one in which all is left out.
+            "-Wno-unused-parameter",
+            "-o",
+            "recorder",
+        ])
+        .arg(format!("-DTABLE=\"{}\"", folder.join("table.c").display()))
+        .arg("-I")
+        .arg(&fixtures)
+        .arg(fixtures.join("recorder.c"))
+        .output()
+        .expect("this test needs gcc: apt-get install gcc");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let output = Command::new(folder.join("recorder"))
+        .output()
+        .expect("what was compiled runs");
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let calls: BTreeSet<String> = lines.lines().map(str::to_owned).collect();
+    assert_eq!(calls.len(), lines.lines().count(), "a register twice");
+    calls
+}
+
+/// The calls that the table in JSON asks for.
+fn expected_calls(table: &Value) -> BTreeSet<String> {
+    let mut calls = BTreeSet::new();
+    for accelerator in ["kvm", "tcg"] {
+        let entries = || {
+            list(table, "tolerances").iter().filter(|entry| {
+                entry["accelerator"].is_null() || entry["accelerator"] == accelerator
+            })
+        };
+        let both_ends: Vec<&Value> = entries()
+            .filter(|entry| {
+                entry["difference"] == "only-at-destination"
+                    && entry["handling"] == "keep-at-reset"
+                    && entry["when"]["kind"] == "always"
+            })
+            .flat_map(|entry| list(entry, "ids"))
+            .collect();
+        let mut decided = BTreeSet::new();
+        for entry in entries().filter(|entry| entry["difference"] == "only-in-input") {
+            for id in list(entry, "ids") {
+                if !decided.insert(id.to_string()) || entry["handling"] != "ignore" {
+                    continue;
+                }
+                let when = &entry["when"];
+                let (mask, expected, kind) = match text(when, "kind") {
+                    "always" if both_ends.contains(&id) => ("0x0", "0x0", "both"),
+                    "always" => ("0x0", "0x0", "source"),
+                    "value" => (text(when, "mask"), text(when, "expected"), "source"),
+                    _ => continue,
+                };
+                let id = id.as_str().expect("text");
+                calls.insert(format!("{accelerator} {id} {mask} {expected} {kind}"));
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn qemu_compiles_it_and_it_says_what_the_table_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let calls = calls(
+        folder.path(),
+        &cpreg(&["tolerances", "--export", "qemu"]).stdout,
+    );
+    let table = cpreg(&["tolerances", "--export", "json"]).json();
+    assert_eq!(calls, expected_calls(&table));
+    // One of each kind, by hand: VENDOR_HYP_BMAP_2 as QEMU 11.1 has it itself, the physical timer, its counter.
+    for call in [
+        "kvm 0x6030000000160003 0xffffffffffffffff 0x0 source",
+        "kvm 0x603000000013df11 0x1 0x0 source",
+        "kvm 0x603000000013df01 0x0 0x0 both",
+        "tcg 0x6030000000139820 0x0 0x0 source",
+    ] {
+        assert!(calls.contains(call), "{call} is not among {calls:#?}");
+    }
+    // What has a condition on another register is not there at all.
+    let tcr2 = format!("kvm {:#x}", RegisterId::TCR2_EL1.raw());
+    assert!(!calls.iter().any(|call| call.starts_with(&tcr2)));
+}
+
+#[test]
+fn an_operators_entries_are_in_the_c_too() {
+    let folder = folder_with("ours.toml", OPERATORS);
+    let run = |export: &str| {
+        let arguments = [
+            "tolerances",
+            "--tolerances",
+            "ours.toml",
+            "--export",
+            export,
+        ];
+        cpreg_in(folder.path(), &arguments)
+    };
+    let calls = calls(folder.path(), &run("qemu").stdout);
+    assert_eq!(calls, expected_calls(&run("json").json()));
+    assert!(calls.contains("kvm 0x603000000013c103 0x0 0x0 source"));
+    assert!(calls.contains("kvm 0x6020000000110002 0x0 0x0 source"));
+    let oslsr = format!("kvm {:#x}", RegisterId::OSLSR_EL1.raw());
+    assert!(!calls.iter().any(|call| call.starts_with(&oslsr)));
+}
+
+#[test]
+fn c_is_printed() {
+    let arguments = [
+        "tolerances",
+        "PSCI_VERSION",
+        "PIR_EL1",
+        "CNTPCT_EL0",
+        "DBGDTR_EL0",
+        "--export",
+        "qemu",
+    ];
+    assert_snapshot!("export_qemu", cpreg(&arguments));
+    let arguments = ["tolerances", "SCTLR_EL1", "--export", "qemu"];
+    assert_snapshot!("export_qemu_none", cpreg(&arguments));
+}
+
+#[test]
+fn lines_of_c_have_80_columns() {
+    let run = cpreg(&["tolerances", "--export", "qemu"]);
+    let long: Vec<&str> = run.stdout.lines().filter(|line| line.len() > 80).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+// ---- Firecracker
+
+/// Runs the script with a `snapshot-editor` that prints its arguments.
+fn run_script(folder: &Path, script: &str) -> (Option<i32>, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::write(folder.join("script.sh"), script).expect("a file");
+    let editor = folder.join("snapshot-editor");
+    fs::write(&editor, "#!/bin/sh\nprintf '%s\\n' \"$*\"\n").expect("a file");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("may be run");
+    let path = std::env::var("PATH").expect("a path");
+    let output = Command::new("sh")
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .args(["script.sh", "a vmstate", "out"])
+        .output()
+        .expect("sh runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("text"))
+}
+
+#[test]
+fn a_script_for_firecracker_is_printed() {
+    let arguments = [
+        "tolerances",
+        "PSCI_VERSION",
+        "PIR_EL1",
+        "CNTPCT_EL0",
+        "DBGDTR_EL0",
+        "--export",
+        "firecracker",
+    ];
+    assert_snapshot!("export_firecracker", cpreg(&arguments));
+}
+
+#[test]
+fn only_what_has_no_condition_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = cpreg(&["tolerances", "--export", "firecracker"]);
+    assert_eq!(
+        run_script(folder.path(), &run.stdout),
+        (
+            Some(0),
+            "edit-vmstate remove-regs 0x603000000013df01 --vmstate-path a vmstate --output-path out\n"
+                .to_owned()
+        )
+    );
+    // The condition of TCR2_EL1 was looked at, and holds.
+    let looked = run.stdout.replace(
+        "#set -- \"$@\" 0x603000000013c103",
+        "set -- \"$@\" 0x603000000013c103",
+    );
+    let (status, said) = run_script(folder.path(), &looked);
+    assert_eq!(status, Some(0));
+    assert!(
+        said.contains("remove-regs 0x603000000013df01 0x603000000013c103 --vmstate-path"),
+        "{said}"
+    );
+    // Nothing to remove is an error, and nothing is written.
+    let run = cpreg(&["tolerances", "TCR2_EL1", "--export", "firecracker"]);
+    assert_eq!(
+        run_script(folder.path(), &run.stdout),
+        (Some(1), "no register to remove\n".to_owned())
+    );
+}
+
+#[test]
+fn an_operators_entries_are_in_the_script_too() {
+    let folder = folder_with("ours.toml", OPERATORS);
+    let arguments = ["tolerances", "--tolerances", "ours.toml", "--export"];
+    let run = cpreg_in(folder.path(), &[&arguments[..], &["firecracker"]].concat());
+    let (status, said) = run_script(folder.path(), &run.stdout);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("remove-regs 0x603000000013c103 0x6020000000110002 0x603000000013df01 --"),
+        "{said}"
+    );
+    assert!(!folder.path().join("evil").exists());
+    let oslsr = format!("{:#018x}", RegisterId::OSLSR_EL1.raw());
+    assert!(!run.stdout.contains(&oslsr), "{run}");
+}
+
+// ---- JSON
+
+fn condition(of: &Value) -> Condition {
+    let id = || RegisterId::from_raw(number(text(of, "id")));
+    let value = |member| number(text(of, member));
+    match text(of, "kind") {
+        "always" => Condition::Always,
+        "value" => Condition::Value {
+            mask: value("mask"),
+            expected: value("expected"),
+        },
+        "other-register" => Condition::Other {
+            register: id(),
+            mask: value("mask"),
+            expected: value("expected"),
+        },
+        "without-feature" => Condition::WithoutFeature {
+            register: id(),
+            field: text(of, "field").to_owned().leak(),
+            lsb: u8::try_from(of["lsb"].as_u64().expect("a number")).expect("a bit"),
+            unused: Box::new(condition(&of["unused"])),
+        },
+        "no-such-cache" => Condition::NoSuchCache,
+        "monitors-unused" => Condition::MonitorsUnused,
+        "differs-in" => Condition::DiffersIn {
+            mask: value("mask"),
+        },
+        "both" => {
+            let [one, other] = list(of, "conditions") else {
+                panic!("not two: {of}");
+            };
+            Condition::Both(Box::new(condition(one)), Box::new(condition(other)))
+        }
+        kind => panic!("{kind}"),
+    }
+}
+
+/// Reads an entry back, by nothing but what docs/json.md says.
+fn entry(of: &Value) -> Tolerance {
+    let optional = |member: &str| of[member].as_str().map(str::to_owned);
+    Tolerance {
+        registers: match of["class"].as_str() {
+            None => Which::These(
+                list(of, "ids")
+                    .iter()
+                    .map(|id| RegisterId::from_raw(number(id.as_str().expect("text"))))
+                    .collect(),
+            ),
+            Some("cache-sizes") => Which::CacheSizes,
+            Some("performance-monitors") => Which::PerformanceMonitors,
+            Some("implementation-defined") => Which::ImplementationDefined,
+            Some("reserved-aarch32") => Which::ReservedAArch32,
+            Some(class) => panic!("{class}"),
+        },
+        accelerator: optional("accelerator")
+            .map(|name| Accelerator::from_name(&name).expect("an accelerator")),
+        difference: Difference::from_name(text(of, "difference")).expect("a difference"),
+        condition: condition(&of["when"]),
+        handling: match text(of, "handling") {
+            "ignore" => Handling::Ignore,
+            "keep-at-reset" => Handling::KeepAtReset,
+            "set" => Handling::Set(number(text(of, "value"))),
+            "set-to-nearest" => Handling::SetToNearest,
+            "refuse" => Handling::Refuse,
+            handling => panic!("{handling}"),
+        },
+        visible: optional("visible").map(|what| Visible {
+            severity: Severity::from_name(text(of, "severity")).expect("a severity"),
+            what: what.into(),
+        }),
+        category: [
+            Category::Control,
+            Category::ListedByMistake,
+            Category::MissingByMistake,
+            Category::New,
+            Category::Identification,
+            Category::Operator,
+        ]
+        .into_iter()
+        .find(|category| category.name() == of["category"])
+        .expect("a category"),
+        reason: text(of, "reason").to_owned().into(),
+        advice: optional("advice").unwrap_or_default().into(),
+        history: list(of, "history")
+            .iter()
+            .map(|change| Change {
+                release: text(change, "release").to_owned().leak(),
+                commit: text(change, "commit").to_owned().leak(),
+                what: text(change, "what").to_owned().leak(),
+            })
+            .collect(),
+        by_operator: of["by_operator"].as_bool().expect("yes or no"),
+    }
+}
+
+#[test]
+fn json_has_all_that_the_table_says() {
+    let table = cpreg(&["tolerances", "--export", "json"]).json();
+    let read: Vec<Tolerance> = list(&table, "tolerances").iter().map(entry).collect();
+    let built_in = Tolerances::default();
+    assert_eq!(read.len(), built_in.entries().len());
+    for (read, entry) in read.iter().zip(built_in.entries()) {
+        assert_eq!(format!("{read:#?}"), format!("{entry:#?}"));
+    }
+}
+
+#[test]
+fn json_is_one_schema_by_either_option() {
+    let export = cpreg(&["tolerances", "PMCR_EL0", "--export", "json"]);
+    let format = cpreg(&["tolerances", "PMCR_EL0", "--format", "json"]);
+    assert_eq!(export.stdout, format.stdout);
+    let both = ["tolerances", "--export", "qemu", "--format", "json"];
+    assert_eq!(cpreg(&both).status, Some(2));
+}
+
+/// Sees that a value is as a JSON Schema says, as far as docs/schemas use the language; a keyword that is not known here fails.
+fn validate(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("{place}: {what}: {value}"));
+    for (keyword, rule) in schema.as_object().expect("a schema") {
+        match keyword.as_str() {
+            "$schema" | "title" | "description" | "$defs" => {}
+            "$ref" => {
+                let pointer = rule.as_str().and_then(|it| it.strip_prefix('#'));
+                let target = root
+                    .pointer(pointer.expect("a reference"))
+                    .expect("a place");
+                validate(root, target, value, place)?;
+            }
+            "type" => {
+                let kind = match value {
+                    Value::Null => "null",
+                    Value::Bool(_) => "boolean",
+                    Value::Number(_) => "integer",
+                    Value::String(_) => "string",
+                    Value::Array(_) => "array",
+                    Value::Object(_) => "object",
+                };
+                if rule != kind && !rule.as_array().is_some_and(|it| it.contains(&kind.into())) {
+                    return wrong(&format!("not of type {rule}"));
+                }
+            }
+            "const" if rule != value => return wrong(&format!("not {rule}")),
+            "const" => {}
+            "enum" if !rule.as_array().expect("a list").contains(value) => {
+                return wrong(&format!("none of {rule}"));
+            }
+            "enum" => {}
+            "pattern" => {
+                let lengths = match rule.as_str().expect("text") {
+                    "^0x[0-9a-f]{16}$" => 16..=16,
+                    "^0x[0-9a-f]{1,16}$" => 1..=16,
+                    pattern => panic!("{pattern}"),
+                };
+                let digits = value.as_str().and_then(|it| it.strip_prefix("0x"));
+                if !digits.is_some_and(|it| {
+                    lengths.contains(&it.len())
+                        && it
+                            .bytes()
+                            .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
+                }) {
+                    return wrong("not as the pattern");
+                }
+            }
+            "items" => {
+                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                    validate(root, rule, item, &format!("{place}[{index}]"))?;
+                }
+            }
+            "required" => {
+                for member in rule.as_array().expect("a list") {
+                    if value.get(member.as_str().expect("text")).is_none() {
+                        return wrong(&format!("without {member}"));
+                    }
+                }
+            }
+            "properties" => {
+                for (member, value) in value.as_object().into_iter().flatten() {
+                    if let Some(schema) = rule.get(member) {
+                        validate(root, schema, value, &format!("{place}.{member}"))?;
+                    }
+                }
+            }
+            "additionalProperties" => {
+                assert_eq!(rule, false);
+                let mut members = value.as_object().into_iter().flat_map(|it| it.keys());
+                if let Some(member) = members.find(|it| schema["properties"].get(it).is_none()) {
+                    return wrong(&format!("has {member}"));
+                }
+            }
+            "oneOf" => {
+                let rules = rule.as_array().expect("a list").iter();
+                let fit = rules.filter(|rule| validate(root, rule, value, place).is_ok());
+                if fit.count() != 1 {
+                    return wrong("not one of the forms");
+                }
+            }
+            keyword => panic!("{keyword} is not known here"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn json_is_as_its_schema_says() {
+    let path = repository().join("docs/schemas/tolerances.schema.json");
+    let schema = fs::read_to_string(path).expect("the schema");
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let is_valid = |document: &Value| validate(&schema, &schema, document, "");
+
+    let folder = folder_with("ours.toml", OPERATORS);
+    let arguments = [
+        "tolerances",
+        "--tolerances",
+        "ours.toml",
+        "--export",
+        "json",
+    ];
+    let table = cpreg_in(folder.path(), &arguments).json();
+    assert_eq!(is_valid(&table), Ok(()));
+    assert!(
+        list(&table, "tolerances")
+            .iter()
+            .any(|it| it["value"] == "0x2a")
+    );
+
+    // And it is not as the schema says if anything is missing, too much or something else.
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut table = table.clone();
+        change(&mut table["tolerances"][0]);
+        is_valid(&table)
+    };
+    assert!(changed(&|it| it["ids"][0] = "0x1".into()).is_err());
+    assert!(changed(&|it| it["when"] = serde_json::json!({"kind": "value"})).is_err());
+    assert!(changed(&|it| it["new"] = 1.into()).is_err());
+    assert!(changed(&|it| drop(it.as_object_mut().and_then(|it| it.remove("when")))).is_err());
+    assert_eq!(changed(&|_| ()), Ok(()));
+}

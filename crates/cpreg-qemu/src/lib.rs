@@ -6,12 +6,14 @@
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`probe`] | having a QEMU that runs no guest record itself |
+//! | [`isolate`] | making a command line such that its QEMU touches nothing outside itself |
 //! | [`error`] | the stream's error: what, where, what to do |
 //!
 //! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod isolate;
 pub mod probe;
 pub mod qmp;
 pub mod stream;

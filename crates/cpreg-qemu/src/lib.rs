@@ -9,6 +9,7 @@
 //! | [`guest_memory`] | device state that points into guest memory |
 //! | [`rehearse`] | having a QEMU load a VM without its RAM |
 //! | [`probe`] | having a QEMU that runs no guest record itself |
+//! | [`isolate`] | making a command line such that its QEMU touches nothing outside itself |
 //! | [`error`] | the stream's error: what, where, what to do |
 //!
 //! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
@@ -17,6 +18,7 @@
 pub mod device_state;
 pub mod error;
 pub mod guest_memory;
+pub mod isolate;
 pub mod probe;
 pub mod qmp;
 pub mod rehearse;

@@ -1,0 +1,295 @@
+//! Devices that need something outside QEMU, and what stands in for them; what is taken from others.
+//!
+//! A device that goes would move those behind it: places on a bus are given out in order. So where there is a bus
+//! something else takes the place: on PCI `pci-testdev`, on virtio's own bus `virtio-rng-device`, on USB `usb-mouse`. None of
+//! these needs anything, and no stream has a section for them that would not fit. What the real device would make of
+//! its state is not judged.
+//!
+//! | device | reaches | stand-in | sections nobody takes |
+//! |---|---|---|---|
+//! | `vfio-*` | a host's device | `pci-testdev`; none on the platform bus | `vfio`, `vfio-pci`, … |
+//! | `vhost-user-*`, `vhost-*` | a process, the kernel | `pci-testdev` or `virtio-rng-device` | as QEMU's `-dump-vmstate` names them |
+//! | `ivshmem-doorbell`, `virtio-input-host-*`, `*-gl*`, `qxl`, `pvrdma` | a server, an input, a renderer, SPICE, RDMA | the same | |
+//! | `tpm-*` | a TPM, or swtpm | none | `tpm-tis`, `tpm-emulator`, … |
+//! | `usb-host`, `usb-mtp`, `u2f-*`, `canokey` | a host's device, folder, file | `usb-mouse` | |
+//! | `scsi-block`, `scsi-generic` | a host's SCSI device | `scsi-hd`, on the disk's stand-in | of `scsi-generic` only |
+
+use super::Unjudged;
+use super::values::Values;
+
+/// What becomes of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It stays as it is.
+    Keep,
+    /// This instead, or nothing; and what is then not judged.
+    Instead(Option<String>, &'static str, Option<Unjudged>),
+}
+
+const OUTSIDE: &str = "it needs something outside of QEMU that must not be touched";
+
+/// Properties that make a device write a file or open a connection, whatever it is.
+pub(crate) const STRIPPED: &[&str] = &["pcap", "pcapfile", "jsonfile", "spdm_port"];
+
+/// Devices that open the host's sound where no `audiodev` is given (`-device X,help` of QEMU 5.2 and 11.1).
+const SOUND: &[&str] = &[
+    "AC97",
+    "ES1370",
+    "hda-duplex",
+    "hda-micro",
+    "hda-output",
+    "usb-audio",
+    "virtio-sound-device",
+    "virtio-sound-pci",
+    "wm8750",
+    "sb16",
+    "cs4231a",
+    "adlib",
+    "gus",
+];
+
+/// The audio backend that is added for those.
+pub(crate) const SILENCE: &str = "cpreg-silence";
+
+/// A device that stands on a bus, without whatever is outside.
+enum Place {
+    Pci,
+    Virtio,
+    Usb,
+    Scsi,
+    Nowhere,
+}
+
+/// What becomes of `-device` with these values.
+pub(crate) fn device(values: &Values) -> Outcome {
+    let driver = values.get("driver").unwrap_or_default();
+    let Some((place, sections)) = outside(driver) else {
+        return within(driver, values);
+    };
+    let (stand_in, keys): (&str, &[&str]) = match place {
+        Place::Pci => ("pci-testdev", &["id", "bus", "addr", "multifunction"]),
+        Place::Virtio => ("virtio-rng-device", &["id", "bus"]),
+        Place::Usb => ("usb-mouse", &["id", "bus", "port"]),
+        Place::Scsi => (
+            "scsi-hd",
+            &[
+                "id",
+                "bus",
+                "channel",
+                "scsi-id",
+                "lun",
+                "drive",
+                "share-rw",
+                "bootindex",
+            ],
+        ),
+        Place::Nowhere => ("", &[]),
+    };
+    let now = (!stand_in.is_empty()).then(|| values.only(("driver", stand_in), keys));
+    let unjudged = (!sections.is_empty()).then(|| Unjudged {
+        what: format!("the device `{driver}`"),
+        sections: sections.iter().map(|&name| name.to_owned()).collect(),
+        ram_blocks: ram_blocks(driver),
+        reason: OUTSIDE,
+    });
+    Outcome::Instead(now, OUTSIDE, unjudged)
+}
+
+/// A device that stays, less what it would open.
+fn within(driver: &str, values: &Values) -> Outcome {
+    if values.has_any(STRIPPED) {
+        return Outcome::Instead(
+            Some(values.without(STRIPPED, "driver")),
+            "no file is written and no connection opened for a device",
+            None,
+        );
+    }
+    if SOUND.contains(&driver) && values.get("audiodev").is_none() {
+        return Outcome::Instead(
+            Some(values.with("audiodev", SILENCE, "driver")),
+            "it would open the host's sound",
+            None,
+        );
+    }
+    Outcome::Keep
+}
+
+/// A NIC whose queues only its own kind of backend can have.
+pub(crate) fn absent_nic(values: &Values) -> Outcome {
+    let driver = values.get("driver").unwrap_or_default();
+    let keys: &[&str] = &["id", "bus", "addr", "multifunction"];
+    let now = if driver.ends_with("-device") {
+        values.only(("driver", "virtio-rng-device"), &["id", "bus"])
+    } else {
+        values.only(("driver", "pci-testdev"), keys)
+    };
+    let reason =
+        "transmit queues of more than 256 need the backend that it has, which must not be touched";
+    let unjudged = Unjudged {
+        what: format!("the device `{driver}`"),
+        sections: vec!["virtio-net".to_owned()],
+        ram_blocks: Vec::new(),
+        reason,
+    };
+    Outcome::Instead(Some(now), reason, Some(unjudged))
+}
+
+/// Whether a device needs something outside, where it stands, and what its sections are called.
+fn outside(driver: &str) -> Option<(Place, Vec<&str>)> {
+    let is_pci = driver.ends_with("-pci") || driver.contains("-pci-") || driver.ends_with("-vga");
+    let virtio = if is_pci { Place::Pci } else { Place::Virtio };
+    // `vhost-user-blk-pci-non-transitional` → `vhost-user-blk`.
+    let bare = driver.split_once("-pci").map_or(driver, |(bare, _)| bare);
+    let bare = bare.strip_suffix("-device").unwrap_or(bare);
+    Some(match driver {
+        "vfio-platform" | "vfio-amd-xgbe" | "vfio-calxeda-xgmac" => {
+            (Place::Nowhere, vec!["vfio", driver])
+        }
+        _ if driver.starts_with("vfio-") => (Place::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
+        _ if driver.starts_with("vhost-") => {
+            let name = match bare {
+                // Their state is an ordinary virtio-scsi's, by that name.
+                "vhost-user-scsi" => "virtio-scsi",
+                "vhost-scsi" => "virtio-vhost_scsi",
+                "vhost-vsock" => "virtio-vhost_vsock",
+                "vhost-user-vga" => "vhost-user-gpu",
+                _ => bare,
+            };
+            (virtio, vec![name, driver.trim_end_matches("-pci")])
+        }
+        "x-pci-proxy-dev" => (Place::Pci, vec![driver]),
+        "ivshmem-doorbell" | "ivshmem" => (Place::Pci, vec!["ivshmem-doorbell", "ivshmem"]),
+        _ if driver.starts_with("virtio-input-host") => (virtio, vec!["virtio-input-host"]),
+        _ if driver.starts_with("virtio-gpu-gl") || driver.starts_with("virtio-gpu-rutabaga") => {
+            (virtio, vec!["virtio-gpu"])
+        }
+        "virtio-vga-gl" | "virtio-vga-rutabaga" => (Place::Pci, vec!["virtio-gpu", "virtio-vga"]),
+        "qxl" | "qxl-vga" => (Place::Pci, vec!["qxl"]),
+        "pvrdma" => (Place::Pci, vec!["pvrdma"]),
+        _ if driver.starts_with("tpm-") => {
+            let sections = vec![
+                "tpm-tis",
+                "tpm-tis-i2c",
+                "tpm-crb",
+                "tpm-emulator",
+                "tpm-ppi",
+            ];
+            (Place::Nowhere, sections)
+        }
+        "usb-host" | "usb-mtp" => (Place::Usb, vec![driver]),
+        "u2f-passthru" | "u2f-emulated" => (
+            Place::Usb,
+            vec!["u2f-key", "u2f-key-passthru", "u2f-key-emulated"],
+        ),
+        "canokey" => (Place::Usb, vec![driver]),
+        "ccid-card-emulated" => (Place::Nowhere, vec![driver]),
+        "scsi-generic" => (Place::Scsi, vec!["SCSIDevice"]),
+        // Its state is an ordinary disk's, by the same name, and loads into one.
+        "scsi-block" => (Place::Scsi, Vec::new()),
+        _ => return None,
+    })
+}
+
+/// The RAM blocks that go with a device, by the end of their names.
+fn ram_blocks(driver: &str) -> Vec<String> {
+    let names: &[&str] = match driver {
+        "ivshmem-doorbell" | "ivshmem" => &["ivshmem.bar2"],
+        "vhost-user-vga" | "virtio-vga-gl" | "virtio-vga-rutabaga" => &["vga.vram"],
+        "qxl" | "qxl-vga" => &["qxl.vram", "qxl.vrom", "qxl.rom", "vga.vram"],
+        _ if driver.starts_with("tpm-") => &["tpm-ppi"],
+        _ => &[],
+    };
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(text: &str) -> (Option<String>, Vec<String>) {
+        match device(&Values::read(text, "driver").unwrap()) {
+            Outcome::Keep => (Some("kept".to_owned()), Vec::new()),
+            Outcome::Instead(now, _, unjudged) => (
+                now,
+                unjudged.map_or(Vec::new(), |unjudged| unjudged.sections),
+            ),
+        }
+    }
+
+    #[test]
+    fn places_on_buses_stay_taken() {
+        for (given, expected, section) in [
+            (
+                "vfio-pci,host=01:00.0,id=h,bus=rp0,addr=0x0",
+                Some("pci-testdev,id=h,bus=rp0,addr=0x0"),
+                "vfio",
+            ),
+            (
+                "vhost-user-fs-pci,chardev=c,tag=t",
+                Some("pci-testdev"),
+                "vhost-user-fs",
+            ),
+            (
+                "vhost-vsock-pci-non-transitional,guest-cid=3",
+                Some("pci-testdev"),
+                "virtio-vhost_vsock",
+            ),
+            (
+                "vhost-user-fs-device,chardev=c,tag=t",
+                Some("virtio-rng-device"),
+                "vhost-user-fs",
+            ),
+            (
+                "vhost-user-blk,chardev=c",
+                Some("virtio-rng-device"),
+                "vhost-user-blk",
+            ),
+            (
+                "usb-host,hostbus=1,hostaddr=2,bus=x.0,port=2",
+                Some("usb-mouse,bus=x.0,port=2"),
+                "usb-host",
+            ),
+            (
+                "scsi-generic,drive=d,lun=3",
+                Some("scsi-hd,drive=d,lun=3"),
+                "SCSIDevice",
+            ),
+            ("tpm-tis-device,tpmdev=t", None, "tpm-tis"),
+        ] {
+            let (stand_in, sections) = now(given);
+            assert_eq!(stand_in.as_deref(), expected, "{given}");
+            assert!(
+                sections.iter().any(|name| name == section),
+                "{given}: {sections:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_stays_json_with_its_types() {
+        let (stand_in, _) =
+            now(r#"{"driver":"vfio-pci","host":"0000:01:00.0","multifunction":true,"addr":"0x2"}"#);
+        assert_eq!(
+            stand_in.as_deref(),
+            Some(r#"{"addr":"0x2","driver":"pci-testdev","multifunction":true}"#)
+        );
+    }
+
+    #[test]
+    fn ordinary_devices_stay_but_write_and_play_nothing() {
+        assert_eq!(now("virtio-blk-pci,drive=d").0.as_deref(), Some("kept"));
+        assert_eq!(
+            now("scsi-block,drive=d"),
+            (Some("scsi-hd,drive=d".to_owned()), Vec::new())
+        );
+        assert_eq!(
+            now("usb-kbd,pcap=/tmp/x,port=1").0.as_deref(),
+            Some("usb-kbd,port=1")
+        );
+        assert_eq!(
+            now("hda-duplex,id=s").0.as_deref(),
+            Some("hda-duplex,id=s,audiodev=cpreg-silence")
+        );
+        assert_eq!(now("hda-duplex,audiodev=a").0.as_deref(), Some("kept"));
+    }
+}

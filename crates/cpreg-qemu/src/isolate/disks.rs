@@ -1,0 +1,337 @@
+//! Disks: what `null-co` block nodes stand in for.
+//!
+//! A stand-in has the same name, place on the board, kind of medium, and size, is read-only where the disk was, and
+//! reads as zeroes. Every `-blockdev` becomes one, whatever it was built from: those that only others used are left
+//! unused. Flash has the same size to the byte, or the machine refuses it; for other disks nothing in the stream depends
+//! on it, so one whose size cannot be told gets [`ASSUMED`].
+
+use std::path::Path;
+
+use super::Surroundings;
+use super::images::Contents;
+use super::values::{Values, size};
+
+/// The size of a disk that cannot be told, in bytes. A power of two, as SD cards need it.
+const ASSUMED: u64 = 1 << 30;
+
+/// The size of a bank of flash of the machine `virt`, in bytes (hw/arm/virt.c: 128 MiB in two banks).
+const BANK: u64 = 64 << 20;
+
+/// What of a `-drive` concerns the device and not the image.
+///
+/// The cache mode is the device's too: it decides whether virtio-blk offers the feature of flushing.
+const KEPT: &[&str] = &[
+    "id",
+    "if",
+    "bus",
+    "unit",
+    "index",
+    "media",
+    "readonly",
+    "read-only",
+    "node-name",
+    "cache",
+    "rerror",
+    "werror",
+    "serial",
+];
+
+/// What of a `-drive` says where its contents are.
+const IMAGE: &[&str] = &[
+    "file",
+    "driver",
+    "filename",
+    "backing",
+    "path",
+    "data-file",
+    "image",
+    "server",
+];
+
+/// A disk's stand-in: the option's new value, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StandIn {
+    pub(crate) value: String,
+    pub(crate) reason: &'static str,
+}
+
+const REASON: &str = "no disk is opened: an empty one of the same size stands in";
+const UNSIZED: &str = "no disk is opened: an empty one of 1 GiB stands in (the disk's size cannot be told, and no device's state depends on it)";
+const FLASH: &str = "no image is opened: empty flash of 64 MiB stands in (the image's size cannot be told; that is a bank of the machine virt)";
+
+/// The block nodes of a command line, by name, so that one can be followed to another.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    nodes: Vec<(String, Values)>,
+    flash: Vec<String>,
+}
+
+impl Nodes {
+    /// Notes a `-blockdev`.
+    pub(crate) fn add(&mut self, values: Values) {
+        if let Some(name) = values.get("node-name") {
+            self.nodes.push((name.to_owned(), values));
+        }
+    }
+
+    /// Notes that `-machine` has a node as flash.
+    pub(crate) fn is_flash(&mut self, name: &str) {
+        self.flash.push(name.to_owned());
+    }
+
+    /// `-blockdev` in its stead.
+    pub(crate) fn blockdev(&self, values: &Values, around: &dyn Surroundings) -> StandIn {
+        let name = values.get("node-name").unwrap_or_default();
+        let is_flash = self.flash.iter().any(|flash| flash == name);
+        let (bytes, reason) = known_or_assumed(self.size(values, around, 0), is_flash);
+        let more = [("size", &*bytes), ("read-zeroes", "on")];
+        StandIn {
+            value: values.only_as_keys("null-co", &["node-name", "read-only"], &more),
+            reason,
+        }
+    }
+
+    /// `-drive` in its stead; `None` if it has no medium.
+    pub(crate) fn drive(&self, values: &Values, around: &dyn Surroundings) -> Option<StandIn> {
+        if !values.has_any(IMAGE) {
+            return None;
+        }
+        let is_flash = values.get("if") == Some("pflash");
+        let (bytes, reason) = known_or_assumed(self.drive_size(values, around), is_flash);
+        let more = [
+            ("driver", "null-co"),
+            ("size", &*bytes),
+            ("read-zeroes", "on"),
+        ];
+        // Nothing comes first in a `-drive`.
+        let value = values.only_as_keys("", KEPT, &more);
+        Some(StandIn { value, reason })
+    }
+
+    fn drive_size(&self, values: &Values, around: &dyn Surroundings) -> Option<u64> {
+        let format = values.get("format").or_else(|| values.get("driver"));
+        if let Some(text) = values.get("file") {
+            let contents = match format {
+                Some("raw") => Contents::Raw,
+                Some("qcow2" | "luks") | None => Contents::Image,
+                // `driver=file,file=…` is a protocol's own name for a file.
+                Some("file" | "host_device") => Contents::Raw,
+                Some(_) => return None,
+            };
+            return file_size(text, contents, around);
+        }
+        self.size_as(values, format, around, 0)
+    }
+
+    fn size(&self, values: &Values, around: &dyn Surroundings, depth: usize) -> Option<u64> {
+        self.size_as(values, values.get("driver"), around, depth)
+    }
+
+    fn size_as(
+        &self,
+        values: &Values,
+        driver: Option<&str>,
+        around: &dyn Surroundings,
+        depth: usize,
+    ) -> Option<u64> {
+        // Node references could go round in circles.
+        if depth > 16 {
+            return None;
+        }
+        let below = |contents| self.below(values, contents, around, depth + 1);
+        match driver {
+            Some("file" | "host_device") => {
+                file_size(values.get("filename")?, Contents::Raw, around)
+            }
+            Some("raw") => {
+                let offset = values
+                    .get("offset")
+                    .and_then(|text| size(text, 1))
+                    .unwrap_or(0);
+                match values.get("size") {
+                    Some(text) => size(text, 1),
+                    None => below(Contents::Raw)?.checked_sub(offset),
+                }
+            }
+            Some("qcow2" | "luks") | None => below(Contents::Image),
+            Some("null-co" | "null-aio") => values.get("size").and_then(|text| size(text, 1)),
+            Some("throttle" | "copy-on-read" | "blkdebug" | "preallocate" | "compress") => {
+                below(Contents::Raw)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The size of what a node has as its `file`: another node by name, or one within it.
+    fn below(
+        &self,
+        values: &Values,
+        contents: Contents,
+        around: &dyn Surroundings,
+        depth: usize,
+    ) -> Option<u64> {
+        let inner = values.within("file");
+        let node = match values.get("file") {
+            Some(name) => &self.nodes.iter().find(|(node, _)| node == name)?.1,
+            None => &inner,
+        };
+        match (node.get("driver"), contents) {
+            (Some("file" | "host_device"), _) => file_size(node.get("filename")?, contents, around),
+            // The header can be read through what does not change the bytes.
+            (Some("throttle" | "copy-on-read" | "preallocate"), _) if depth <= 16 => {
+                self.below(node, contents, around, depth + 1)
+            }
+            (Some("raw"), Contents::Image) if !node.has_any(&["offset", "size"]) && depth <= 16 => {
+                self.below(node, contents, around, depth + 1)
+            }
+            (None, _) if node.get("filename").is_some() => {
+                file_size(node.get("filename")?, contents, around)
+            }
+            (_, Contents::Raw) => self.size(node, around, depth),
+            (_, Contents::Image) => None,
+        }
+    }
+}
+
+/// `-hda FILE` and the like as a `-drive`, which has `place`.
+pub(crate) fn image(path: &str, place: &str, around: &dyn Surroundings) -> StandIn {
+    let found = file_size(path, Contents::Image, around);
+    let (bytes, reason) = known_or_assumed(found, place == "if=pflash");
+    StandIn {
+        value: format!("{place},driver=null-co,size={bytes},read-zeroes=on"),
+        reason,
+    }
+}
+
+fn known_or_assumed(found: Option<u64>, is_flash: bool) -> (String, &'static str) {
+    let (bytes, reason) = match found {
+        Some(bytes) => (bytes, REASON),
+        None if is_flash => (BANK, FLASH),
+        None => (ASSUMED, UNSIZED),
+    };
+    (bytes.to_string(), reason)
+}
+
+/// The size of an image that is named as QEMU takes names: a path, `file:PATH`, `json:{…}`, or a network's.
+fn file_size(name: &str, contents: Contents, around: &dyn Surroundings) -> Option<u64> {
+    if let Some(text) = name.strip_prefix("json:") {
+        let values = Values::read(text, "driver")?;
+        return Nodes::default().size(&values, around, 0);
+    }
+    let path = name.strip_prefix("file:").unwrap_or(name);
+    // A path has its first slash before any colon; `nbd://host`, `rbd:pool/x`, `fat:rw:dir` do not.
+    let protocol = path
+        .split('/')
+        .next()
+        .is_some_and(|first| first.contains(':'));
+    if protocol && !name.starts_with("file:") {
+        return None;
+    }
+    around.image_size(Path::new(path), contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sizes;
+
+    impl Surroundings for Sizes {
+        fn image_size(&self, path: &Path, contents: Contents) -> Option<u64> {
+            match (path.to_str()?, contents) {
+                ("/a.qcow2", Contents::Raw) => Some(200_704),
+                ("/a.qcow2", Contents::Image) => Some(10 << 30),
+                ("/code.fd", _) => Some(64 << 20),
+                ("/with,comma", _) => Some(512),
+                _ => None,
+            }
+        }
+
+        fn namespace(&self) -> Result<&'static [&'static str], String> {
+            Err("none in this test".to_owned())
+        }
+    }
+
+    fn drive(text: &str) -> Option<String> {
+        let values = Values::read(text, "").unwrap();
+        Some(Nodes::default().drive(&values, &Sizes)?.value)
+    }
+
+    #[test]
+    fn drives_keep_their_place_and_size() {
+        assert_eq!(
+            drive("file=/a.qcow2,format=qcow2,if=none,id=d0,cache=none,aio=native,discard=unmap")
+                .unwrap(),
+            "if=none,id=d0,cache=none,driver=null-co,size=10737418240,read-zeroes=on"
+        );
+        assert_eq!(
+            drive("if=pflash,format=raw,unit=0,readonly=on,file=/code.fd").unwrap(),
+            "if=pflash,unit=0,readonly=on,driver=null-co,size=67108864,read-zeroes=on"
+        );
+        assert_eq!(
+            drive("file=/with,,comma").unwrap(),
+            "driver=null-co,size=512,read-zeroes=on"
+        );
+        assert_eq!(
+            drive("file.driver=nbd,file.host=h,if=virtio").unwrap(),
+            "if=virtio,driver=null-co,size=1073741824,read-zeroes=on"
+        );
+        assert_eq!(drive("if=none,id=cd,media=cdrom"), None);
+    }
+
+    #[test]
+    fn nodes_are_followed_to_the_file() {
+        let mut nodes = Nodes::default();
+        let texts = [
+            r#"{"driver":"file","filename":"/a.qcow2","node-name":"s","auto-read-only":true}"#,
+            r#"{"node-name":"f","read-only":false,"driver":"qcow2","file":"s","backing":null}"#,
+            r#"{"node-name":"t","driver":"throttle","file":"f","throttle-group":"g"}"#,
+            "raw,node-name=r,file.driver=file,file.filename=/a.qcow2,offset=512,read-only=on",
+            "qcow2,node-name=loop,file=loop",
+            "raw,node-name=circle,file=circle",
+        ];
+        for text in texts {
+            nodes.add(Values::read(text, "driver").unwrap());
+        }
+        let values: Vec<String> = nodes
+            .nodes
+            .iter()
+            .map(|(_, values)| nodes.blockdev(values, &Sizes).value)
+            .collect();
+        assert_eq!(
+            values,
+            [
+                "null-co,node-name=s,size=200704,read-zeroes=on",
+                "null-co,node-name=f,read-only=off,size=10737418240,read-zeroes=on",
+                "null-co,node-name=t,size=10737418240,read-zeroes=on",
+                "null-co,node-name=r,read-only=on,size=200192,read-zeroes=on",
+                "null-co,node-name=loop,size=1073741824,read-zeroes=on",
+                "null-co,node-name=circle,size=1073741824,read-zeroes=on",
+            ]
+        );
+    }
+
+    #[test]
+    fn flash_that_the_machine_names_has_a_bank_size() {
+        let mut nodes = Nodes::default();
+        nodes.is_flash("pf0");
+        let values = Values::read("file,node-name=pf0,filename=/unknown", "driver").unwrap();
+        assert_eq!(
+            nodes.blockdev(&values, &Sizes).value,
+            "null-co,node-name=pf0,size=67108864,read-zeroes=on"
+        );
+        assert_eq!(
+            image("/code.fd", "if=pflash", &Sizes).value,
+            "if=pflash,driver=null-co,size=67108864,read-zeroes=on"
+        );
+        assert_eq!(
+            file_size(
+                "json:{\"driver\":\"file\",\"filename\":\"/code.fd\"}",
+                Contents::Image,
+                &Sizes
+            ),
+            Some(64 << 20)
+        );
+        assert_eq!(file_size("nbd://h/x", Contents::Image, &Sizes), None);
+    }
+}

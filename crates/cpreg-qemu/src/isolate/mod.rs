@@ -1,0 +1,786 @@
+//! A user's QEMU command line, made so that QEMU can load a VM's device state and touch nothing outside itself.
+//!
+//! [`isolate`] is a function of the words alone; what it asks of the host goes through [`Surroundings`]. It keeps what
+//! makes up the guest's machine (so that the stream's sections and RAM blocks meet their like), and replaces or
+//! leaves out what reaches a disk, network, socket, display, device or file. An option, object or use that is not
+//! known to be harmless is refused, unless the user keeps it.
+//!
+//! | part of the command line | becomes | module |
+//! |---|---|---|
+//! | `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`, `-fw_cfg`, `-bios`, `-kernel`, `-initrd`, `-dtb` … | itself: part of the machine, files only read | [`options`] |
+//! | `-drive`, `-blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, disk images as words | `null-co` of the same name, place and size | [`disks`] |
+//! | `-netdev`, `-nic`, `-net` | a tap in an empty namespace, a hub port, or `user` without forwards | [`network`], [`namespace`] |
+//! | `-chardev`, `-serial`, `-parallel`, `-debugcon` | `null`, one for one: the number of serial ports decides which UARTs there are | here |
+//! | `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s` | nothing: cpreg has a monitor of its own | [`options`] |
+//! | `-display`, `-nographic`, `-vnc`, `-spice`, none of these | `-display none` | here |
+//! | `-audiodev`, `-audio`, `-soundhw`, sound devices with no backend | the backend `none` | here, [`devices`] |
+//! | `-object` | memory without files; what stays, stands in or goes | [`objects`] |
+//! | `-device` of something outside (`vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …) | a stand-in at the same place, or nothing; its sections are not judged | [`devices`] |
+//! | `-fsdev`, `-virtfs` | the backend `synth`, which has no files | here |
+//! | `-mem-path`, `-mem-prealloc`, `-overcommit`, `-daemonize`, `-pidfile`, `-incoming`, `-D`, `-d`, `-trace`, `-runas`, `-add-fd` … | nothing | [`options`] |
+//! | `-plugin`, `-readconfig`, `-loadvm`, `-preconfig`, `-set`, unknown options and objects | refused | [`options`] |
+//! | | `-S` and `-no-user-config` are added | here |
+//!
+//! What a launcher in front does (`sudo`, `taskset`) is not looked at, nor is what a program that is a script of the
+//! user's adds to the words. Starting QEMU and loading the stream is for the caller.
+
+mod devices;
+mod disks;
+mod images;
+mod namespace;
+mod network;
+mod objects;
+mod options;
+mod values;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::Path;
+
+pub use images::{Contents, size as image_size};
+pub use namespace::namespace_possible;
+
+use disks::Nodes;
+use network::Network;
+use options::{Looked, Part, Treatment};
+use values::Values;
+
+/// What [`isolate`] asks of the host.
+pub trait Surroundings {
+    /// The size in bytes that a guest sees of a disk image; `None` if it cannot be told.
+    fn image_size(&self, path: &Path, contents: Contents) -> Option<u64>;
+
+    /// The words that run a command in an empty network namespace where it can make a tap; else why there can be none.
+    ///
+    /// Asked only if a tap is wanted.
+    ///
+    /// # Errors
+    /// Why not.
+    fn namespace(&self) -> Result<&'static [&'static str], String>;
+}
+
+/// The host as it is: [`image_size()`] and [`namespace_possible`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host;
+
+impl Surroundings for Host {
+    fn image_size(&self, path: &Path, contents: Contents) -> Option<u64> {
+        image_size(path, contents)
+    }
+
+    fn namespace(&self) -> Result<&'static [&'static str], String> {
+        namespace_possible()
+    }
+}
+
+/// A command line that touches nothing outside its QEMU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolated {
+    /// The words to run, with `-S`; a monitor and `-incoming` are the caller's to add.
+    pub command: Vec<OsString>,
+    /// What is not as it was given, in the order of the command line; additions last.
+    pub changes: Vec<Change>,
+    /// What loading the stream cannot tell, for want of the real thing.
+    pub unjudged: Vec<Unjudged>,
+    /// Why there is no namespace, where one was wanted.
+    pub no_namespace: Option<String>,
+}
+
+/// A part of the command line that is not as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The words that were given; none if something was added.
+    pub was: Vec<OsString>,
+    /// The words now; none if it is left out.
+    pub now: Vec<OsString>,
+    /// Why, as half a sentence: "no display may be opened".
+    pub reason: &'static str,
+}
+
+/// A part of the VM that is not judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unjudged {
+    /// What it is: "the device `vfio-pci`".
+    pub what: String,
+    /// Sections of the stream that nothing takes here and that must be left out of it, by the end of their names
+    /// ([`Self::covers`]). None if everything is loaded, and only not with the real thing.
+    pub sections: Vec<String>,
+    /// RAM blocks of the stream that are not there, by the end of their names in the same way.
+    pub ram_blocks: Vec<String>,
+    /// Why, as half a sentence.
+    pub reason: &'static str,
+}
+
+impl Unjudged {
+    /// Whether a section of the stream is to be left out: `0000:00:01.0/virtio-net` for `virtio-net`.
+    pub fn covers(&self, section: &str) -> bool {
+        is_end(&self.sections, section)
+    }
+
+    /// Whether a RAM block of the stream is to be left out.
+    pub fn covers_ram_block(&self, block: &str) -> bool {
+        is_end(&self.ram_blocks, block)
+    }
+}
+
+fn is_end(ends: &[String], name: &str) -> bool {
+    ends.iter().any(|end| {
+        name.strip_suffix(end.as_str())
+            .is_some_and(|front| front.is_empty() || front.ends_with('/'))
+    })
+}
+
+/// Why a command line cannot be isolated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IsolateError {
+    /// There are no words.
+    NoCommand,
+    /// An option stands in the way.
+    Option {
+        /// Its words.
+        words: Vec<OsString>,
+        /// Why.
+        reason: &'static str,
+        /// What to give as one of the `keep` of [`isolate`] to keep it as it is; `None` if that makes no sense.
+        keep: Option<String>,
+    },
+}
+
+impl IsolateError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Option {
+                keep: Some(keep), ..
+            } => {
+                let quoted = if keep.contains(' ') {
+                    format!("'{keep}'")
+                } else {
+                    keep.clone()
+                };
+                Some(format!(
+                    "leave it out, or keep it as it is, at your own risk, with `--keep {quoted}`"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for IsolateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCommand => write!(f, "no QEMU command was given"),
+            Self::Option { words, reason, .. } => {
+                let words = words.join(OsStr::new(" "));
+                write!(f, "cannot isolate `{}`: {reason}", words.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for IsolateError {}
+
+const CONSOLE: &str = "nothing may be connected to, listened on or written to";
+const SEEN: &str = "no display may be opened";
+const SOUND: &str = "no sound may be played or recorded";
+const SHARED: &str = "no folder of this host is shared: an empty one stands in";
+
+/// Isolates `command`: the program first, or a launcher that is known in front of it.
+///
+/// `keep` has names of options (`plugin`) that are kept as they are, whatever they do; `object arm-rme` keeps only those
+/// whose value begins so.
+///
+/// # Errors
+/// See [`IsolateError`].
+pub fn isolate(
+    command: &[OsString],
+    keep: &[String],
+    around: &dyn Surroundings,
+) -> Result<Isolated, IsolateError> {
+    let parts = options::parts(command);
+    let Some(program) = parts.program else {
+        return Err(IsolateError::NoCommand);
+    };
+    let mut work = Work::new(keep, around);
+    for part in &parts.options {
+        work.look_around(part);
+    }
+    for part in &parts.options {
+        work.part(part)?;
+    }
+    work.finish(program);
+
+    let mut all = parts.launcher.to_vec();
+    let mut no_namespace = None;
+    match work.network.namespace() {
+        Some(Ok(words)) => {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            all.extend_from_slice(&words);
+            work.changes.push(Change {
+                was: Vec::new(),
+                now: words,
+                reason: "tap devices are made where there is no network",
+            });
+        }
+        Some(Err(reason)) => no_namespace = Some(reason.clone()),
+        None => {}
+    }
+    all.push(program.clone());
+    all.append(&mut work.options);
+    work.unjudged.append(&mut work.network.unjudged);
+    Ok(Isolated {
+        command: all,
+        changes: work.changes,
+        unjudged: work.unjudged,
+        no_namespace,
+    })
+}
+
+/// A command line while it is gone through.
+struct Work<'a> {
+    keep: &'a [String],
+    around: &'a dyn Surroundings,
+    options: Vec<OsString>,
+    changes: Vec<Change>,
+    unjudged: Vec<Unjudged>,
+    nodes: Nodes,
+    network: Network<'a>,
+    /// Network backends: name and kind.
+    backends: Vec<(String, String)>,
+    wants_silence: bool,
+}
+
+impl<'a> Work<'a> {
+    fn new(keep: &'a [String], around: &'a dyn Surroundings) -> Self {
+        Self {
+            keep,
+            around,
+            options: Vec::new(),
+            changes: Vec::new(),
+            unjudged: Vec::new(),
+            nodes: Nodes::default(),
+            network: Network::new(around),
+            backends: Vec::new(),
+            wants_silence: false,
+        }
+    }
+
+    /// Notes what other options refer to.
+    fn look_around(&mut self, part: &Part<'_>) {
+        let Some(known) = part.known else { return };
+        let Treatment::Looked(looked) = known.treatment else {
+            return;
+        };
+        let first = first_key(looked);
+        let text = part.value().and_then(OsStr::to_str);
+        let Some(values) = text.and_then(|text| Values::read(text, first)) else {
+            return;
+        };
+        match looked {
+            Looked::Blockdev => self.nodes.add(values),
+            Looked::Device => self.network.device(&values),
+            Looked::Netdev => {
+                let pair = values.get("id").zip(values.get("type"));
+                self.backends
+                    .extend(pair.map(|(id, kind)| (id.to_owned(), kind.to_owned())));
+            }
+            Looked::Machine => {
+                let flash = ["pflash0", "pflash1"]
+                    .into_iter()
+                    .filter_map(|key| values.get(key));
+                flash.for_each(|node| self.nodes.is_flash(node));
+            }
+            _ => {}
+        }
+    }
+
+    fn part(&mut self, part: &Part<'_>) -> Result<(), IsolateError> {
+        if self.is_kept(part) {
+            self.options.extend_from_slice(part.words);
+            return Ok(());
+        }
+        let Some(name) = part.name else {
+            return self.disk(
+                part,
+                part.words.first().map(OsString::as_os_str),
+                "index=0,media=disk",
+            );
+        };
+        let Some(known) = part.known else {
+            let reason = "this option is not known here, nor what it does";
+            return Err(refusal(
+                part,
+                reason,
+                Some(name.to_string_lossy().into_owned()),
+            ));
+        };
+        if known.takes_value && part.value().is_none() {
+            return Err(refusal(part, "its value is missing", None));
+        }
+        match known.treatment {
+            Treatment::Keep => self.options.extend_from_slice(part.words),
+            Treatment::Drop(reason) => self.change(part, Vec::new(), reason),
+            Treatment::Instead(words, reason) => {
+                self.change(part, words.iter().map(OsString::from).collect(), reason);
+            }
+            Treatment::Refuse(reason) => {
+                return Err(refusal(part, reason, Some(known.name.to_owned())));
+            }
+            Treatment::Looked(Looked::Disk(place)) => return self.disk(part, part.value(), place),
+            Treatment::Looked(looked) => return self.looked(part, looked),
+        }
+        Ok(())
+    }
+
+    /// Whether the user wants this as it is: by its name, or its name and what its value begins with.
+    fn is_kept(&self, part: &Part<'_>) -> bool {
+        let Some(name) = part.name.and_then(OsStr::to_str) else {
+            return false;
+        };
+        self.keep.iter().any(|keep| {
+            let keep = keep.trim_start_matches('-');
+            match keep.split_once(' ') {
+                None => keep == name,
+                Some((option, kind)) => option == name && kind_of(part).as_deref() == Some(kind),
+            }
+        })
+    }
+
+    /// Replaces an option's value, leaving its name as it was written.
+    fn replace(&mut self, part: &Part<'_>, value: String, reason: &'static str) {
+        let mut now: Vec<OsString> = part.words.iter().take(1).cloned().collect();
+        now.push(value.into());
+        self.change(part, now, reason);
+    }
+
+    fn change(&mut self, part: &Part<'_>, now: Vec<OsString>, reason: &'static str) {
+        self.options.extend_from_slice(&now);
+        if now != part.words {
+            self.changes.push(Change {
+                was: part.words.to_vec(),
+                now,
+                reason,
+            });
+        }
+    }
+
+    fn keep_it(&mut self, part: &Part<'_>) {
+        self.options.extend_from_slice(part.words);
+    }
+
+    fn disk(
+        &mut self,
+        part: &Part<'_>,
+        path: Option<&OsStr>,
+        place: &str,
+    ) -> Result<(), IsolateError> {
+        let Some(path) = path.and_then(OsStr::to_str) else {
+            return Err(refusal(part, NOT_TEXT, None));
+        };
+        let stand_in = disks::image(path, place, self.around);
+        self.change(
+            part,
+            vec!["-drive".into(), stand_in.value.into()],
+            stand_in.reason,
+        );
+        Ok(())
+    }
+
+    fn looked(&mut self, part: &Part<'_>, looked: Looked) -> Result<(), IsolateError> {
+        let Some(text) = part.value().and_then(OsStr::to_str) else {
+            return Err(refusal(part, NOT_TEXT, None));
+        };
+        let Some(values) = Values::read(text, first_key(looked)) else {
+            return Err(refusal(part, "it begins like JSON and is none", None));
+        };
+        match looked {
+            Looked::Blockdev => {
+                let stand_in = self.nodes.blockdev(&values, self.around);
+                self.replace(part, stand_in.value, stand_in.reason);
+            }
+            Looked::Drive => match self.nodes.drive(&values, self.around) {
+                Some(stand_in) => self.replace(part, stand_in.value, stand_in.reason),
+                None => self.keep_it(part),
+            },
+            Looked::Netdev => {
+                let outcome = self.network.netdev(&values);
+                self.network_option(part, outcome);
+            }
+            Looked::Nic => {
+                let outcome = self.network.nic(&values);
+                self.network_option(part, outcome);
+            }
+            Looked::Net => self.network_option(part, Network::net(&values)),
+            Looked::Device => self.device(part, &values),
+            Looked::Object => return self.object(part, &values),
+            Looked::Chardev => {
+                let value = values.only_as_keys("null", &["id", "mux"], &[]);
+                self.replace(part, value, CONSOLE);
+            }
+            Looked::Port => match text {
+                "none" | "null" => self.keep_it(part),
+                // The chardev is a stand-in itself.
+                _ if text.starts_with("chardev:") => self.keep_it(part),
+                _ => self.replace(part, "null".to_owned(), CONSOLE),
+            },
+            Looked::Display => self.replace(part, "none".to_owned(), SEEN),
+            Looked::Audiodev => {
+                self.replace(part, values.only_as_keys("none", &["id"], &[]), SOUND);
+            }
+            Looked::Audio => {
+                self.replace(
+                    part,
+                    values.only_as_keys("none", &["model", "id"], &[]),
+                    SOUND,
+                );
+            }
+            Looked::Soundhw => {
+                // QEMU 5.2: such a device takes the first backend there is.
+                self.wants_silence = true;
+                self.keep_it(part);
+            }
+            Looked::Fsdev => {
+                self.replace(part, values.only_as_keys("synth", &["id"], &[]), SHARED);
+            }
+            Looked::Virtfs => {
+                let value = values.only_as_keys("synth", &["id", "mount_tag"], &[]);
+                self.replace(part, value, SHARED);
+            }
+            Looked::Machine if values.has_any(&["dumpdtb"]) => {
+                return Err(refusal(
+                    part,
+                    "with `dumpdtb` QEMU writes a file and ends",
+                    None,
+                ));
+            }
+            Looked::Icount if values.has_any(&["rr", "rrfile", "rrsnapshot"]) => {
+                let reason = "a recording of the guest's run would be written or read";
+                return Err(refusal(part, reason, Some("icount".to_owned())));
+            }
+            Looked::Machine | Looked::Icount => self.keep_it(part),
+            Looked::Global => {
+                let property = values
+                    .get("property")
+                    .or_else(|| text.split('=').next()?.rsplit('.').next());
+                if property.is_some_and(|name| devices::STRIPPED.contains(&name)) {
+                    self.change(
+                        part,
+                        Vec::new(),
+                        "no file is written and no connection opened for a device",
+                    );
+                } else {
+                    self.keep_it(part);
+                }
+            }
+            Looked::Usbdevice => match text {
+                "mouse" | "tablet" | "keyboard" | "wacom-tablet" | "ccid" => self.keep_it(part),
+                _ => {
+                    let reason = "what it reaches on this host is not known here";
+                    return Err(refusal(part, reason, Some("usbdevice".to_owned())));
+                }
+            },
+            Looked::Disk(place) => return self.disk(part, part.value(), place),
+        }
+        Ok(())
+    }
+
+    fn network_option(&mut self, part: &Part<'_>, outcome: network::Outcome) {
+        match outcome {
+            network::Outcome::Keep => self.keep_it(part),
+            network::Outcome::Instead(value, reason) => self.replace(part, value, reason),
+        }
+    }
+
+    fn device(&mut self, part: &Part<'_>, values: &Values) {
+        let backend = values.get("netdev").and_then(|id| {
+            let found = self.backends.iter().find(|(name, _)| name == id);
+            found.map(|(_, kind)| kind.as_str())
+        });
+        let outcome = if network::is_beyond_a_tap(values, backend) {
+            devices::absent_nic(values)
+        } else {
+            devices::device(values)
+        };
+        let devices::Outcome::Instead(now, reason, unjudged) = outcome else {
+            return self.keep_it(part);
+        };
+        self.unjudged.extend(unjudged);
+        match now {
+            Some(value) => {
+                self.wants_silence |= value.contains(devices::SILENCE);
+                self.replace(part, value, reason);
+            }
+            None => self.change(part, Vec::new(), reason),
+        }
+    }
+
+    fn object(&mut self, part: &Part<'_>, values: &Values) -> Result<(), IsolateError> {
+        match objects::object(values, self.around) {
+            objects::Outcome::Keep => self.keep_it(part),
+            objects::Outcome::Instead(value, reason) => self.replace(part, value, reason),
+            objects::Outcome::Drop(reason, unjudged) => {
+                self.unjudged.extend(unjudged);
+                self.change(part, Vec::new(), reason);
+            }
+            objects::Outcome::Refuse(reason) => {
+                let kind = values.get("qom-type").unwrap_or_default();
+                return Err(refusal(part, reason, Some(format!("object {kind}"))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what must be there in any case.
+    fn finish(&mut self, program: &OsString) {
+        // A word that looks like an option may be a value: `-append -S`.
+        let mut all = vec![program.clone()];
+        all.extend_from_slice(&self.options);
+        let parts = options::parts(&all);
+        let has = |name: &str| {
+            parts
+                .options
+                .iter()
+                .any(|part| part.name == Some(OsStr::new(name)))
+        };
+        let wanted = [
+            (has("display"), &["-display", "none"][..], SEEN),
+            (
+                has("no-user-config") || has("nouserconfig"),
+                &["-no-user-config"],
+                "a configuration file of this host could name more",
+            ),
+            (has("S"), &["-S"], "the guest must not run"),
+        ];
+        if self.wants_silence {
+            let backend = format!("none,id={}", devices::SILENCE);
+            self.add(&["-audiodev", &backend], SOUND);
+        }
+        for (is_there, words, reason) in wanted {
+            if !is_there {
+                self.add(words, reason);
+            }
+        }
+    }
+
+    fn add(&mut self, words: &[&str], reason: &'static str) {
+        let now: Vec<OsString> = words.iter().map(OsString::from).collect();
+        self.options.extend_from_slice(&now);
+        self.changes.push(Change {
+            was: Vec::new(),
+            now,
+            reason,
+        });
+    }
+}
+
+/// What a value begins with: a driver, a type.
+fn kind_of(part: &Part<'_>) -> Option<String> {
+    let first = match part.known?.treatment {
+        Treatment::Looked(looked) => first_key(looked),
+        _ => "first",
+    };
+    let values = Values::read(part.value()?.to_str()?, first)?;
+    values.get(first).map(str::to_owned)
+}
+
+const NOT_TEXT: &str = "its value is no UTF-8, or missing";
+
+fn refusal(part: &Part<'_>, reason: &'static str, keep: Option<String>) -> IsolateError {
+    IsolateError::Option {
+        words: part.words.to_vec(),
+        reason,
+        keep,
+    }
+}
+
+/// The key that the first part of an option's value may leave out.
+fn first_key(looked: Looked) -> &'static str {
+    match looked {
+        Looked::Blockdev | Looked::Device | Looked::Audiodev | Looked::Audio => "driver",
+        Looked::Netdev | Looked::Nic | Looked::Net | Looked::Machine => "type",
+        Looked::Object => "qom-type",
+        Looked::Chardev => "backend",
+        Looked::Fsdev | Looked::Virtfs => "fsdriver",
+        Looked::Icount => "shift",
+        Looked::Drive | Looked::Display | Looked::Global | Looked::Port | Looked::Soundhw => "",
+        Looked::Usbdevice | Looked::Disk(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoHost;
+
+    impl Surroundings for NoHost {
+        fn image_size(&self, path: &Path, _: Contents) -> Option<u64> {
+            (path == Path::new("/disk")).then_some(4096)
+        }
+
+        fn namespace(&self) -> Result<&'static [&'static str], String> {
+            Ok(&["unshare", "--net", "--"])
+        }
+    }
+
+    fn words(words: &str) -> Vec<OsString> {
+        words.split_whitespace().map(OsString::from).collect()
+    }
+
+    fn isolated(command: &str, keep: &[&str]) -> Result<String, IsolateError> {
+        let keep: Vec<String> = keep.iter().map(|&word| word.to_owned()).collect();
+        let isolated = isolate(&words(command), &keep, &NoHost)?;
+        Ok(isolated
+            .command
+            .join(OsStr::new(" "))
+            .into_string()
+            .unwrap())
+    }
+
+    const TAIL: &str = "-display none -no-user-config -S";
+
+    #[test]
+    fn the_machine_stays_and_the_rest_of_the_host_does_not() {
+        for (given, expected) in [
+            (
+                "-M virt,gic-version=3 -cpu max -smp 2 -m 1G -append -S",
+                "-M virt,gic-version=3 -cpu max -smp 2 -m 1G -append -S",
+            ),
+            (
+                "-chardev socket,id=c,path=/x,server=on,wait=off,mux=on -serial chardev:c -serial mon:stdio",
+                "-chardev null,id=c,mux=on -serial chardev:c -serial null",
+            ),
+            (
+                "-monitor stdio -qmp unix:/x,server -mon chardev=c -gdb tcp::1 -s -incoming defer",
+                "-monitor none",
+            ),
+            (
+                "-mem-path /dev/hugepages -mem-prealloc -daemonize -pidfile /p -D /log -d int -snapshot",
+                "",
+            ),
+            (
+                "disk -M virt",
+                "-drive index=0,media=disk,driver=null-co,size=1073741824,read-zeroes=on -M virt",
+            ),
+            (
+                "-hdb /disk",
+                "-drive index=1,media=disk,driver=null-co,size=4096,read-zeroes=on",
+            ),
+            (
+                "-fsdev local,id=f,path=/srv,security_model=none -virtfs local,path=/,mount_tag=t",
+                "-fsdev synth,id=f -virtfs synth,mount_tag=t",
+            ),
+            (
+                "-audiodev pa,id=a,server=/x -audio pipewire,model=hda",
+                "-audiodev none,id=a -audio none,model=hda",
+            ),
+            (
+                "-global usb-kbd.pcap=/x -global virtio-net-pci.rx_queue_size=512",
+                "-global virtio-net-pci.rx_queue_size=512",
+            ),
+        ] {
+            let expected = words(&format!("qemu {expected} {TAIL}")).join(OsStr::new(" "));
+            assert_eq!(
+                isolated(&format!("qemu {given}"), &[]).unwrap(),
+                expected.into_string().unwrap()
+            );
+        }
+        assert_eq!(
+            isolated("qemu -vnc :1 -nographic -S -nouserconfig", &[]).unwrap(),
+            "qemu -display none -display none -S -nouserconfig"
+        );
+        assert_eq!(
+            isolated("qemu -device AC97", &[]).unwrap(),
+            format!(
+                "qemu -device AC97,audiodev=cpreg-silence -audiodev none,id=cpreg-silence {TAIL}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_tap_is_made_between_launcher_and_program() {
+        assert_eq!(
+            isolated(
+                "taskset -c 1 qemu-system-aarch64 -nic tap -display none -no-user-config -S",
+                &[]
+            )
+            .unwrap(),
+            "taskset -c 1 unshare --net -- qemu-system-aarch64 -nic tap,ifname=cpreg0,script=no,downscript=no \
+             -display none -no-user-config -S"
+        );
+    }
+
+    #[test]
+    fn changes_say_what_and_why() {
+        let isolated = isolate(
+            &words("qemu -M virt -vnc :1 -device tpm-tis-device,tpmdev=t -S"),
+            &[],
+            &NoHost,
+        )
+        .unwrap();
+        assert_eq!(
+            isolated.changes[0],
+            Change {
+                was: words("-vnc :1"),
+                now: words("-display none"),
+                reason: "no display may be opened",
+            }
+        );
+        assert_eq!(isolated.changes[1].now, words(""));
+        assert!(isolated.unjudged[0].covers("tpm-tis"));
+        assert!(isolated.unjudged[0].covers_ram_block("tpm-ppi"));
+        assert_eq!(isolated.no_namespace, None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_unless_kept() {
+        for (command, message) in [
+            (
+                "qemu -strange x",
+                "cannot isolate `-strange x`: this option is not known here, nor what it does",
+            ),
+            (
+                "qemu -plugin a.so",
+                "cannot isolate `-plugin a.so`: a plugin may do anything",
+            ),
+            (
+                "qemu -object arm-rme,id=r",
+                "cannot isolate `-object arm-rme,id=r`: what this object reaches on this host is not known here",
+            ),
+            (
+                "qemu -icount 1,rr=record,rrfile=/x",
+                "cannot isolate `-icount 1,rr=record,rrfile=/x`: a recording of the guest's run would be written or read",
+            ),
+            (
+                "qemu -M virt,dumpdtb=/x",
+                "cannot isolate `-M virt,dumpdtb=/x`: with `dumpdtb` QEMU writes a file and ends",
+            ),
+            (
+                "qemu -device",
+                "cannot isolate `-device`: its value is missing",
+            ),
+            (
+                "qemu -device {x",
+                "cannot isolate `-device {x`: it begins like JSON and is none",
+            ),
+        ] {
+            assert_eq!(isolated(command, &[]).unwrap_err().to_string(), message);
+        }
+        assert_eq!(isolated("", &[]).unwrap_err(), IsolateError::NoCommand);
+        assert_eq!(
+            isolated(
+                "qemu --plugin a.so -strange x -object arm-rme,id=r",
+                &["-plugin", "strange", "object arm-rme"]
+            )
+            .unwrap(),
+            format!("qemu --plugin a.so -strange x -object arm-rme,id=r {TAIL}")
+        );
+        let error = isolated("qemu -object arm-rme,id=r", &["plugin"]).unwrap_err();
+        assert_eq!(
+            error.hint().unwrap(),
+            "leave it out, or keep it as it is, at your own risk, with `--keep 'object arm-rme'`"
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! `-object`: what stays, what stands in, what goes.
+//!
+//! | object | becomes |
+//! |---|---|
+//! | `memory-backend-file`, `-memfd`, `-shm`, `-ram` | `memory-backend-ram` of the same name and size, which makes the RAM block's name in the stream the same; no file, huge pages, sharing, preallocation or binding to nodes |
+//! | `rng-random`, `rng-egd` | `rng-builtin` |
+//! | `cryptodev-vhost-user`, `cryptodev-backend-lkcf` | `cryptodev-backend-builtin` with as many queues |
+//! | secrets, TLS credentials, authorisation, filters, inputs, monitors, iommufd, a CAN bus's host side | nothing: only what is replaced used them |
+//! | `dbus-vmstate` | nothing, and its section is not judged |
+//! | threads, throttle groups, CAN buses, ACPI's generic initiators, cipher suites, builtin backends | themselves |
+//!
+//! A size of huge pages is not in the stream, unless the source had switched on `postcopy-ram` (migration/ram.c).
+
+use std::path::Path;
+
+use super::images::Contents;
+use super::values::Values;
+use super::{Surroundings, Unjudged};
+
+/// What becomes of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Keep,
+    Instead(String, &'static str),
+    Drop(&'static str, Option<Unjudged>),
+    Refuse(&'static str),
+}
+
+const MEMORY: &str = "the guest's memory is neither filled nor used: no file, no huge pages, nothing allocated ahead";
+const HELPER: &str = "nothing that is left uses it";
+const RANDOM: &str = "no source of entropy of this host is opened";
+
+/// What makes memory more than plain memory.
+const OF_THE_HOST: &[&str] = &[
+    "mem-path",
+    "share",
+    "prealloc",
+    "prealloc-threads",
+    "prealloc-context",
+    "host-nodes",
+    "policy",
+    "hugetlb",
+    "hugetlbsize",
+    "discard-data",
+    "pmem",
+    "align",
+    "readonly",
+    "rom",
+    "offset",
+    "seal",
+    "reserve",
+];
+
+/// What becomes of `-object` with these values.
+pub(crate) fn object(values: &Values, around: &dyn Surroundings) -> Outcome {
+    let kind = values.get("qom-type").unwrap_or_default();
+    match kind {
+        "memory-backend-ram" if !values.has_any(OF_THE_HOST) => Outcome::Keep,
+        "memory-backend-ram"
+        | "memory-backend-file"
+        | "memory-backend-memfd"
+        | "memory-backend-shm" => memory(values, around),
+        "rng-random" | "rng-egd" => {
+            Outcome::Instead(values.only_as_keys("rng-builtin", &["id"], &[]), RANDOM)
+        }
+        "cryptodev-vhost-user" | "cryptodev-backend-lkcf" => Outcome::Instead(
+            values.only_as_keys("cryptodev-backend-builtin", &["id", "queues"], &[]),
+            "no process and no kernel interface may be reached",
+        ),
+        "iothread"
+        | "main-loop"
+        | "thread-context"
+        | "throttle-group"
+        | "rng-builtin"
+        | "cryptodev-backend"
+        | "cryptodev-backend-builtin"
+        | "can-bus"
+        | "acpi-generic-initiator"
+        | "acpi-generic-port"
+        | "tls-cipher-suites" => Outcome::Keep,
+        "secret" | "secret_keyring" | "tls-creds-anon" | "tls-creds-psk" | "tls-creds-x509"
+        | "authz-simple" | "authz-list" | "authz-list-file" | "authz-pam"
+        | "can-host-socketcan" | "colo-compare" | "input-linux" | "input-barrier" | "iommufd"
+        | "pr-manager-helper" | "qtest" | "monitor-hmp" | "monitor-qmp" => {
+            Outcome::Drop(HELPER, None)
+        }
+        _ if kind.starts_with("filter-") => Outcome::Drop(HELPER, None),
+        "dbus-vmstate" => {
+            let reason = "no bus may be spoken to";
+            let unjudged = Unjudged {
+                what: "the object `dbus-vmstate`".to_owned(),
+                sections: vec!["dbus-vmstate".to_owned()],
+                ram_blocks: Vec::new(),
+                reason,
+            };
+            Outcome::Drop(reason, Some(unjudged))
+        }
+        _ => Outcome::Refuse("what this object reaches on this host is not known here"),
+    }
+}
+
+fn memory(values: &Values, around: &dyn Surroundings) -> Outcome {
+    let keys = &[
+        "id",
+        "size",
+        "x-use-canonical-path-for-ramblock-id",
+        "merge",
+        "dump",
+    ];
+    if values.get("size").is_some() {
+        return Outcome::Instead(values.only_as_keys("memory-backend-ram", keys, &[]), MEMORY);
+    }
+    // QEMU 10.0 and later take the file's own size.
+    let file = values.get("mem-path").map(Path::new);
+    match file.and_then(|path| around.image_size(path, Contents::Raw)) {
+        Some(bytes) => {
+            let bytes = bytes.to_string();
+            let value = values.only_as_keys("memory-backend-ram", keys, &[("size", &bytes)]);
+            Outcome::Instead(value, MEMORY)
+        }
+        None => {
+            Outcome::Refuse("its size is neither said nor that of a file here: give it `size=`")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Surroundings for Nothing {
+        fn image_size(&self, path: &Path, _: Contents) -> Option<u64> {
+            (path == Path::new("/nvdimm")).then_some(4096)
+        }
+
+        fn namespace(&self) -> Result<&'static [&'static str], String> {
+            Err(String::new())
+        }
+    }
+
+    fn outcome(text: &str) -> Outcome {
+        object(&Values::read(text, "qom-type").unwrap(), &Nothing)
+    }
+
+    #[test]
+    fn memory_keeps_name_and_size() {
+        for (given, expected) in [
+            (
+                "memory-backend-file,id=m0,size=1G,mem-path=/dev/hugepages,share=on,prealloc=on",
+                "memory-backend-ram,id=m0,size=1G",
+            ),
+            (
+                "memory-backend-memfd,id=m0,hugetlb=on,size=1G,x-use-canonical-path-for-ramblock-id=off",
+                "memory-backend-ram,id=m0,size=1G,x-use-canonical-path-for-ramblock-id=off",
+            ),
+            (
+                r#"{"qom-type":"memory-backend-ram","id":"m0","size":1073741824,"host-nodes":[0],"policy":"bind"}"#,
+                "memory-backend-ram,id=m0,size=1073741824",
+            ),
+            (
+                "memory-backend-file,id=m0,mem-path=/nvdimm",
+                "memory-backend-ram,id=m0,size=4096",
+            ),
+        ] {
+            assert_eq!(
+                outcome(given),
+                Outcome::Instead(expected.to_owned(), MEMORY),
+                "{given}"
+            );
+        }
+        assert_eq!(outcome("memory-backend-ram,id=m,size=1G"), Outcome::Keep);
+        assert!(matches!(
+            outcome("memory-backend-file,id=m,mem-path=/none"),
+            Outcome::Refuse(_)
+        ));
+    }
+
+    /// What `-object help` of QEMU 7.2, 10.0 and 11.1 lists, and what 5.2 has of it.
+    const LISTED: &str = "acpi-generic-initiator acpi-generic-port authz-list authz-list-file authz-simple can-bus \
+        can-host-socketcan colo-compare cryptodev-backend cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate \
+        filter-buffer filter-dump filter-mirror filter-redirector filter-replay filter-rewriter input-barrier \
+        input-linux iommufd iothread main-loop memory-backend-file memory-backend-memfd memory-backend-ram \
+        memory-backend-shm monitor-hmp monitor-qmp pr-manager-helper qtest rng-builtin rng-egd rng-random secret \
+        secret_keyring thread-context throttle-group tls-cipher-suites tls-creds-anon tls-creds-psk tls-creds-x509";
+
+    #[test]
+    fn every_object_that_qemu_lists_is_classified() {
+        for kind in LISTED.split_whitespace() {
+            let outcome = outcome(&format!("{kind},id=x,size=1M"));
+            assert!(!matches!(outcome, Outcome::Refuse(_)), "{kind}");
+        }
+        assert!(matches!(outcome("arm-rme-guest,id=x"), Outcome::Refuse(_)));
+    }
+}

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Show(Show),
     /// Will it load there? Why not? What to do?
     Check(Check),
+    /// Load it, without its RAM, into the real destination QEMU, paused, and say what happened.
+    Rehearse(Rehearse),
     /// Write the VM so that it loads there.
     Convert(Convert),
     /// What differs between two streams or profiles, by name and field.
@@ -115,6 +117,31 @@ pub(crate) struct Check {
     pub(crate) consenting: Consenting,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rehearse {
+    /// The VM: a migration stream.
+    pub(crate) source: PathBuf,
+    /// Load what `convert` would write, instead of the VM as it is.
+    #[arg(long)]
+    pub(crate) repaired: bool,
+    /// Leave an option of the command line as it is, whatever it touches; may be given several times.
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) keep: Vec<String>,
+    /// How long each step may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// List every register, also those that are simply copied.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) consenting: Consenting,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    /// The command line of the destination's QEMU, after `--`. Nothing on its disks, networks or sockets is touched.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! | [`arguments`] | the command line |
 //! | [`commands`] | one file a command |
 //! | [`input`] | files of every kind that can be read, recognised by content |
+//! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | what DEST names |
 //! | [`consents`] | what the user decided, from the command line and from files |
 //! | [`export`] | the table of tolerances for other programs |
@@ -22,6 +23,7 @@ mod destination;
 mod export;
 mod failure;
 mod input;
+mod interrupt;
 mod printer;
 #[cfg(test)]
 mod reference;
@@ -69,6 +71,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
     match &arguments.command {
         Command::Show(arguments) => commands::show::run(arguments, printer),
         Command::Check(arguments) => commands::check::run(arguments, printer),
+        Command::Rehearse(arguments) => commands::rehearse::run(arguments, printer),
         Command::Convert(arguments) => commands::convert::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),

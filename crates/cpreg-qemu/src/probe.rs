@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess};
+use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess, hint_of};
 use crate::qmp::{Patience, QmpErrorKind, Version};
 
 /// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
@@ -140,43 +140,13 @@ impl std::error::Error for ProbeError {
 impl ProbeError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
-        let said = match self {
-            Self::Process(error) => match &error.kind {
-                ProcessErrorKind::Qmp(refusal) => format!("{refusal}\n{}", error.said),
-                _ => error.said.clone(),
-            },
-            Self::Stream { said, .. } => said.clone(),
-            _ => return None,
-        };
-        HINTS
-            .iter()
-            .find(|(words, _)| said.contains(words))
-            .map(|(_, hint)| *hint)
+        match self {
+            Self::Process(error) => error.hint(),
+            Self::Stream { said, .. } => hint_of(said),
+            _ => None,
+        }
     }
 }
-
-/// What QEMU says, and what to do about it.
-const HINTS: &[(&str, &str)] = &[
-    (
-        // "Failed to get "write" lock / Is another process using the image [...]?" (block/file-posix.c)
-        "Is another process using the image",
-        "the disk image is in use, probably by the VM itself: probe with the same devices on an empty image of any size \
-         (what a guest's registers are does not depend on its disks)",
-    ),
-    (
-        // chardev/char-socket.c, for a `server` without `wait=off`
-        "waiting for connection on",
-        "a socket of the command line waits for somebody to connect: give it `wait=off`",
-    ),
-    (
-        "Address already in use",
-        "something else, perhaps the VM itself, listens there already: probe where the VM does not run, or leave that option out",
-    ),
-    (
-        "Could not access KVM kernel module",
-        "the probe runs as you do: it needs the access to /dev/kvm that the VM will have",
-    ),
-];
 
 impl From<ProcessError> for ProbeError {
     fn from(error: ProcessError) -> Self {
@@ -429,7 +399,7 @@ fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<LeftOut>), Pr
 /// What executes the guest. QMP tells for sure whether it is KVM; which of the others, only the command line does.
 ///
 /// `-accel A -accel B` and `-machine accel=A:B` mean: A, or B if A does not come up.
-fn accelerator(command: &[OsString], kvm: bool) -> String {
+pub fn accelerator(command: &[OsString], kvm: bool) -> String {
     if kvm {
         return "kvm".to_owned();
     }

@@ -77,7 +77,7 @@ pub struct Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)?;
+        f.write_str(&self.number())?;
         if self.package.is_empty() {
             Ok(())
         } else {
@@ -87,6 +87,11 @@ impl fmt::Display for Version {
 }
 
 impl Version {
+    /// `10.0.13`.
+    pub fn number(&self) -> String {
+        format!("{}.{}.{}", self.major, self.minor, self.micro)
+    }
+
     /// Reads the `version` of a greeting, or the reply to `query-version`: both have the same form.
     fn from_json(value: &Value) -> Option<Self> {
         let number = |name| u32::try_from(value.get("qemu")?.get(name)?.as_u64()?).ok();

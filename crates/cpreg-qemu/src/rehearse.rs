@@ -121,6 +121,16 @@ impl std::error::Error for RehearseError {
     }
 }
 
+impl RehearseError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Process(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 impl From<ProcessError> for RehearseError {
     fn from(error: ProcessError) -> Self {
         Self::Process(error)
@@ -162,8 +172,8 @@ impl Rehearsal {
     }
 
     /// QEMU's version.
-    pub fn version(&mut self) -> &Version {
-        self.qemu.qmp().version()
+    pub fn version(&self) -> &Version {
+        self.qemu.version()
     }
 
     /// Has it load this stream, which has no RAM; ends it.

@@ -29,6 +29,13 @@ pub fn of_load(loader: Loader, accelerator: Accelerator, load: &Load) -> Vec<Str
         .collect()
 }
 
+/// The section that failed, if that is what QEMU says in this line (every version, `migration/savevm.c`).
+pub fn failed_section(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("error while loading state ")?;
+    let (_, rest) = rest.split_once("of device '")?;
+    rest.split_once('\'').map(|(name, _)| name)
+}
+
 /// The first version that names registers and puts everything else into the last line.
 const NAMES_REGISTERS: Version = Version::new(11, 0);
 

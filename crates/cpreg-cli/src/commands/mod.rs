@@ -4,5 +4,6 @@ pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod probe;
+pub(crate) mod rehearse;
 pub(crate) mod show;
 pub(crate) mod tolerances;

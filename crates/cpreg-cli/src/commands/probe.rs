@@ -2,23 +2,18 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use cpreg::destination::Accelerator;
 use cpreg_hosts::Profile;
 use cpreg_hosts::profile::Recorded;
 use cpreg_qemu::Stream;
 use cpreg_qemu::probe::{Probed, probe};
-use cpreg_qemu::qmp::Patience;
 
 use crate::arguments::{self, ProbeQemu, ProbeWhat};
 use crate::destination;
 use crate::failure::{Failure, Status};
+use crate::interrupt;
 use crate::printer::Printer;
-
-/// Set by Ctrl-C and by a request to end: the QEMU that was started must not stay behind.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
     match &arguments.what {
@@ -28,12 +23,7 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
 
 fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
     let target = arguments.output.as_deref().map(target).transpose()?;
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
-        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
-    let patience = Patience {
-        timeout: Duration::from_secs(arguments.timeout),
-        interrupted: Some(&INTERRUPTED),
-    };
+    let patience = interrupt::patience(arguments.timeout)?;
     let probed = probe(&arguments.command, &patience).map_err(|error| {
         let hint = error.hint();
         let failure = Failure::new("cannot probe this QEMU").because(error);
@@ -68,10 +58,7 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
 fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
     let stream = Stream::open(&probed.stream)
         .map_err(|error| Failure::new("cannot read the stream that QEMU wrote").because(error))?;
-    let version = format!(
-        "{}.{}.{}",
-        probed.version.major, probed.version.minor, probed.version.micro
-    );
+    let version = probed.version.number();
     let name = arguments.name.clone().unwrap_or_else(|| {
         let cpu = probed.cpus.first().map_or("", String::as_str);
         format!(

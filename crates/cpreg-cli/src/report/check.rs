@@ -37,6 +37,21 @@ pub(crate) struct About {
     pub(crate) opened: String,
 }
 
+impl About {
+    /// Its name and outline.
+    pub(crate) fn summary(&self) -> String {
+        let machine = self.machine.as_deref().unwrap_or("machine unknown");
+        let plural = if self.vcpus == 1 { "" } else { "s" };
+        let accelerator = self.accelerator;
+        let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
+        let accelerator = accelerator.unwrap_or_default();
+        format!(
+            "{} ({machine}, {} vCPU{plural}{accelerator})",
+            self.name, self.vcpus
+        )
+    }
+}
+
 impl Answer<'_> {
     /// The verdict, shapes included.
     pub(crate) fn verdict(&self) -> Verdict {

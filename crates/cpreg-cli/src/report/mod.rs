@@ -8,6 +8,7 @@
 //! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
 //! | [`text`] | its text |
+//! | [`rehearse`] | the answer of `rehearse`, and its forms |
 //! | [`show`] | the answer of `show`, and its forms |
 //! | [`value`] | registers and values as they are printed; secrets kept |
 
@@ -16,6 +17,7 @@ pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod general;
 pub(crate) mod json;
+pub(crate) mod rehearse;
 pub(crate) mod show;
 pub(crate) mod text;
 pub(crate) mod value;

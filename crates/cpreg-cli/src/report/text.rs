@@ -19,39 +19,38 @@ use crate::printer::{Printer, style, styled};
 /// Prints the whole report. `all`: also what is simply copied.
 pub(crate) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     head(printer, answer);
+    print_plan(printer, answer, all);
+    loaders::print(printer, answer);
+    printer.line(format_args!("{}: {SCOPE}", styled(style::ASIDE, "scope")));
+}
+
+/// Prints what is decided and why, without the verdict and what loaders would do.
+pub(crate) fn print_plan(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     shape(printer, answer);
     decisions::print(printer, answer, all);
     to_find_out(printer, answer);
     visible::print(printer, answer);
     visible::adjustments(printer, answer);
-    loaders::print(printer, answer);
-    printer.line(format_args!("{}: {SCOPE}", styled(style::ASIDE, "scope")));
 }
 
-fn head(printer: &mut Printer, answer: &Answer<'_>) {
-    let verdict = answer.verdict();
+/// The word for a verdict, in its colour.
+pub(crate) fn verdict_word(verdict: Verdict) -> String {
     let colour = match verdict {
         Verdict::Loads | Verdict::Converts => style::GOOD,
         Verdict::Refused => style::BAD,
         Verdict::Unknown => style::DOUBT,
     };
+    styled(colour, verdict.name())
+}
+
+fn head(printer: &mut Printer, answer: &Answer<'_>) {
+    let verdict = answer.verdict();
     printer.line(format_args!(
         "{}: {}",
-        styled(colour, verdict.name()),
+        verdict_word(verdict),
         answer.meaning()
     ));
-    let source = &answer.source;
-    let vcpus = |count: usize| format!("{count} vCPU{}", if count == 1 { "" } else { "s" });
-    printer.line(format_args!(
-        "  from {} ({}, {}{})",
-        source.name,
-        source.machine.as_deref().unwrap_or("machine unknown"),
-        vcpus(source.vcpus),
-        source
-            .accelerator
-            .map(|accelerator| format!(", {accelerator}"))
-            .unwrap_or_default()
-    ));
+    printer.line(format_args!("  from {}", answer.source.summary()));
     let destination = answer.destination;
     printer.line(format_args!(
         "  to   {} ({})",
@@ -102,7 +101,7 @@ fn to_find_out(printer: &mut Printer, answer: &Answer<'_>) {
 }
 
 /// `, vCPUs 0-3` where not all of them agree.
-fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
+pub(crate) fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
     let all = vcpus.iter().count() == answer.source.vcpus;
     if all {
         String::new()

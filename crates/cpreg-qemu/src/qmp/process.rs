@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Patience, Qmp, QmpError, QmpErrorKind};
+use super::{Patience, Qmp, QmpError, QmpErrorKind, Version};
 
 /// How much of the end of QEMU's standard error is kept for messages, in bytes.
 const SAID_LIMIT: u64 = 64 << 10;
@@ -41,6 +41,47 @@ pub struct ProcessError {
     /// What QEMU had written to its standard error by then (the end of it).
     pub said: String,
 }
+
+impl ProcessError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.kind {
+            ProcessErrorKind::Qmp(refusal) => hint_of(&format!("{refusal}\n{}", self.said)),
+            _ => hint_of(&self.said),
+        }
+    }
+}
+
+/// What to do about something that QEMU said, where that is known.
+pub(crate) fn hint_of(said: &str) -> Option<&'static str> {
+    let mut hints = HINTS.iter();
+    hints
+        .find(|(words, _)| said.contains(words))
+        .map(|(_, hint)| *hint)
+}
+
+/// What QEMU says, and what to do about it.
+const HINTS: &[(&str, &str)] = &[
+    (
+        // "Failed to get "write" lock / Is another process using the image [...]?" (block/file-posix.c)
+        "Is another process using the image",
+        "the disk image is in use, probably by the VM itself: give the same devices an empty image of any size \
+         (what a guest's registers are does not depend on its disks)",
+    ),
+    (
+        // chardev/char-socket.c, for a `server` without `wait=off`
+        "waiting for connection on",
+        "a socket of the command line waits for somebody to connect: give it `wait=off`",
+    ),
+    (
+        "Address already in use",
+        "something else, perhaps the VM itself, listens there already: do this where the VM does not run, or leave that option out",
+    ),
+    (
+        "Could not access KVM kernel module",
+        "QEMU runs as you do here: it needs the access to /dev/kvm that the VM will have",
+    ),
+];
 
 /// The kinds of [`ProcessError`].
 #[derive(Debug)]
@@ -183,6 +224,11 @@ impl QemuProcess {
     /// The folder, entered by this user only, that lives as long as this QEMU: a place for more sockets.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// QEMU's version.
+    pub fn version(&self) -> &Version {
+        self.qmp.version()
     }
 
     /// The process id.

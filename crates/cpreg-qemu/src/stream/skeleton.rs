@@ -44,6 +44,18 @@ impl Stream {
     /// [`ErrorKind::Unsupported`] if the lengths of the RAM blocks do not add up to a number of 64 bits;
     /// [`ErrorKind::BadEdit`] if a change is none of a section.
     pub fn without_ram(&self, changes: &[(usize, SectionChange)]) -> Result<Edit, Error> {
+        self.without_ram_and(changes, &|_| false)
+    }
+
+    /// Like [`Self::without_ram`], and leaves those RAM blocks out of the list whose names `left_out` picks.
+    ///
+    /// # Errors
+    /// Those of [`Self::without_ram`].
+    pub fn without_ram_and(
+        &self,
+        changes: &[(usize, SectionChange)],
+        left_out: &dyn Fn(&str) -> bool,
+    ) -> Result<Edit, Error> {
         let sections = self.sections();
         if let Some((index, _)) = changes.iter().find(|(index, _)| *index >= sections.len()) {
             return Err(Error::new(
@@ -52,7 +64,7 @@ impl Stream {
             ));
         }
         let mut replacements = Vec::with_capacity(sections.len() + 2);
-        let mut pending = self.front()?;
+        let mut pending = self.front(left_out)?;
         let mut at = 0;
         let mut as_described = self.description.is_some();
         for (index, section) in sections.iter().enumerate() {
@@ -112,14 +124,16 @@ impl Stream {
     }
 
     /// What stands before the devices.
-    fn front(&self) -> Result<Vec<u8>, Error> {
+    fn front(&self, left_out: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, Error> {
         // A number that no section has, if the stream has no RAM.
         let free = self.sections().iter().map(|section| section.id).max();
         let ram = self.live_sections().iter().find(|it| it.name == "ram");
         let (id, instance) = ram.map_or((free.unwrap_or(0).wrapping_add(1), 0), |ram| {
             (ram.id, ram.instance)
         });
-        front(self.configuration(), self.ram_blocks(), id, instance)
+        let mut blocks = self.ram_blocks().to_vec();
+        blocks.retain(|block| !left_out(&block.name));
+        front(self.configuration(), &blocks, id, instance)
     }
 }
 

@@ -1,0 +1,20 @@
+//! Ctrl-C, and a request to end: a QEMU that was started must not stay behind.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cpreg_qemu::qmp::Patience;
+
+use crate::failure::Failure;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// So many seconds for each step of talking to a QEMU; from here on Ctrl-C ends the waiting, and what was started with it.
+pub(crate) fn patience(seconds: u64) -> Result<Patience<'static>, Failure> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
+    Ok(Patience {
+        timeout: Duration::from_secs(seconds),
+        interrupted: Some(&INTERRUPTED),
+    })
+}

@@ -1,0 +1,139 @@
+//! The JSON of `rehearse`, schema `cpreg.rehearsal/1`; documented in docs/json.md.
+
+use std::ffi::OsString;
+
+use cpreg::plan::Deviation;
+use cpreg_qemu::rehearse::Outcome;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Tried, text};
+
+const SCHEMA: &str = "cpreg.rehearsal/1";
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    verdict: &'static str,
+    meaning: String,
+    scope: &'static str,
+    qemu: String,
+    package: String,
+    repaired: bool,
+    outcome: &'static str,
+    said: Vec<String>,
+    deviations: Vec<DeviationReport>,
+    not_judged: Vec<NotJudged>,
+    replaced: Vec<Replaced>,
+    command: Vec<String>,
+    check: Value,
+}
+
+#[derive(Serialize)]
+struct DeviationReport {
+    vcpus: String,
+    id: Option<String>,
+    name: String,
+    expected: Option<String>,
+    found: Option<String>,
+    there: bool,
+}
+
+#[derive(Serialize)]
+struct NotJudged {
+    what: String,
+    reason: &'static str,
+    loaded: bool,
+    sections: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Replaced {
+    was: Vec<String>,
+    now: Vec<String>,
+    reason: &'static str,
+}
+
+fn words(words: &[OsString]) -> Vec<String> {
+    let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+    words.collect()
+}
+
+/// The document.
+///
+/// # Errors
+/// Those of serde_json.
+pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
+    let printing = tried.answer.printing;
+    let deviations = tried.deviations.iter().map(|(vcpus, deviation)| {
+        let vcpus = vcpus.to_string();
+        match deviation {
+            Deviation::Register {
+                id,
+                expected,
+                found,
+            } => DeviationReport {
+                vcpus,
+                id: Some(format!("{:#018x}", id.raw())),
+                name: printing.name(*id),
+                expected: printing.value(*id, expected),
+                found: found.as_ref().and_then(|found| printing.value(*id, found)),
+                there: found.is_some(),
+            },
+            Deviation::Extension { name, found, .. } => DeviationReport {
+                vcpus,
+                id: None,
+                name: name.clone().into_owned(),
+                expected: None,
+                found: None,
+                there: found.is_some(),
+            },
+            _ => DeviationReport {
+                vcpus,
+                id: None,
+                name: String::new(),
+                expected: None,
+                found: None,
+                there: false,
+            },
+        }
+    });
+    let report = Report {
+        schema: SCHEMA,
+        verdict: tried.verdict.name(),
+        meaning: tried.meaning(),
+        scope: text::SCOPE,
+        qemu: tried.version.clone(),
+        package: tried.package.clone(),
+        repaired: tried.repaired,
+        outcome: match tried.outcome {
+            Some(Outcome::Loaded) => "loaded",
+            Some(Outcome::Failed(_)) => "failed",
+            None => "not tried",
+        },
+        said: tried.said.clone(),
+        deviations: deviations.collect(),
+        not_judged: tried
+            .not_judged
+            .iter()
+            .map(|it| NotJudged {
+                what: it.what.clone(),
+                reason: it.reason,
+                loaded: it.loaded,
+                sections: it.sections.clone(),
+            })
+            .collect(),
+        replaced: tried
+            .replaced
+            .iter()
+            .map(|it| Replaced {
+                was: words(&it.was),
+                now: words(&it.now),
+                reason: it.reason,
+            })
+            .collect(),
+        command: words(tried.command),
+        check: serde_json::from_str(&crate::report::json::report(tried.answer)?)?,
+    };
+    serde_json::to_string_pretty(&report)
+}

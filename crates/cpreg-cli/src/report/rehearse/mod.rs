@@ -1,0 +1,146 @@
+//! The answer of `rehearse`: everything that either form of the report says.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`text`] | its text |
+//! | [`json`] | its JSON, schema `cpreg.rehearsal/1` |
+//!
+//! What cpreg plans for that QEMU is reported as `check` reports it.
+
+pub(crate) mod json;
+pub(crate) mod text;
+
+use std::ffi::OsString;
+
+use cpreg::plan::{Deviation, VcpuSet, Verdict};
+use cpreg_qemu::device_state::DeviceStateError;
+use cpreg_qemu::isolate::Change;
+use cpreg_qemu::rehearse::Outcome;
+use cpreg_qemu::words;
+
+use super::check::Answer;
+
+/// What was tried and what came of it.
+pub(crate) struct Tried<'a> {
+    /// What cpreg plans for that QEMU.
+    pub(crate) answer: &'a Answer<'a>,
+    /// Whether the VM was to be tried as the plan writes it.
+    pub(crate) repaired: bool,
+    /// Whether the plan changes anything in it.
+    pub(crate) changed: bool,
+    /// The command line that was run.
+    pub(crate) command: &'a [OsString],
+    /// What in it is not as the user gave it.
+    pub(crate) replaced: &'a [Change],
+    pub(crate) not_judged: Vec<NotJudged>,
+    /// QEMU's version, `10.0.13`.
+    pub(crate) version: String,
+    /// What its builder calls it.
+    pub(crate) package: String,
+    /// How the load ended; `None` if none was tried, because the plan stands in the way.
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) verdict: Verdict,
+    /// What does not hold what the plan would leave there.
+    pub(crate) deviations: Vec<(VcpuSet, Deviation)>,
+    /// Why it is not known what the VM holds after the load.
+    pub(crate) unreadable: Option<DeviceStateError>,
+    /// QEMU's words.
+    pub(crate) said: Vec<String>,
+}
+
+/// A part of the VM that is not judged.
+pub(crate) struct NotJudged {
+    pub(crate) what: String,
+    pub(crate) reason: &'static str,
+    /// Whether it was loaded all the same, so that a failure of it says nothing.
+    pub(crate) loaded: bool,
+    /// The sections that this is about.
+    pub(crate) sections: Vec<String>,
+}
+
+impl Tried<'_> {
+    /// Whether the section that failed is one that a rehearsal cannot judge.
+    pub(crate) fn failed_for_want_of_memory(&self) -> bool {
+        let failed: Vec<_> = self
+            .said
+            .iter()
+            .filter_map(|line| words::failed_section(line))
+            .collect();
+        let mut doubts = self
+            .not_judged
+            .iter()
+            .filter(|it| it.loaded)
+            .flat_map(|it| &it.sections);
+        doubts.any(|doubt| failed.contains(&doubt.as_str()))
+    }
+
+    /// The verdict's meaning in a sentence.
+    pub(crate) fn meaning(&self) -> String {
+        let qemu = format!("QEMU {}", self.version);
+        match (self.outcome, self.verdict) {
+            (None, Verdict::Unknown) => {
+                "nothing to rehearse: what is known does not tell what to repair".to_owned()
+            }
+            (None, _) => "nothing to rehearse: something stands in the way of a repair".to_owned(),
+            (Some(Outcome::Loaded), Verdict::Loads) => {
+                format!("{qemu} takes it as it is; the guest finds its registers as they were")
+            }
+            (Some(Outcome::Loaded), Verdict::Converts) => {
+                format!(
+                    "{qemu} takes it as `cpreg convert` writes it; the guest finds its registers as planned"
+                )
+            }
+            (Some(Outcome::Loaded), Verdict::Unknown) => {
+                format!("{qemu} takes it, but cannot say what the guest would find")
+            }
+            (Some(Outcome::Loaded), Verdict::Refused) => {
+                let count = self.deviations.len();
+                let what = if count == 1 { "one thing" } else { "things" };
+                format!(
+                    "{qemu} takes it, but the guest would find {what} lost or changed{}",
+                    self.mend()
+                )
+            }
+            (Some(Outcome::Failed(_)), Verdict::Unknown) => {
+                format!("{qemu} refuses it, perhaps only for want of the guest's memory")
+            }
+            (Some(Outcome::Failed(_)), _) => format!("{qemu} refuses it{}", self.mend()),
+        }
+    }
+
+    fn mend(&self) -> &'static str {
+        if self.can_be_repaired() {
+            "; `cpreg convert` can mend that"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether the VM was refused as it is, and the plan would make another of it.
+    fn can_be_repaired(&self) -> bool {
+        !self.repaired
+            && self.verdict == Verdict::Refused
+            && !self.answer.refuses_by_shape()
+            && self.answer.check.verdict == Verdict::Converts
+    }
+
+    /// What to do next, where a repair is the way.
+    pub(crate) fn ways(&self) -> Vec<String> {
+        let source = &self.answer.source.name;
+        let command = "the same COMMAND";
+        if self.can_be_repaired() {
+            return vec![format!(
+                "see that it loads then: `cpreg rehearse --repaired {source} -- COMMAND`, with {command}"
+            )];
+        }
+        if self.verdict == Verdict::Converts {
+            return vec![
+                format!(
+                    "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, with {command}"
+                ),
+                format!("`cpreg convert {source} --to dest.json -o repaired.stream`"),
+            ];
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,160 @@
+//! The text of `rehearse`.
+
+use std::ffi::OsString;
+
+use cpreg::plan::{Deviation, Verdict};
+
+use super::{NotJudged, Tried};
+use crate::printer::{Printer, style, styled};
+use crate::report::text::{on_vcpus, print_plan, verdict_word};
+
+/// More of QEMU's words than this are cut; JSON has them all.
+const MOST_WORDS: usize = 8;
+
+/// What the rehearsal covers.
+pub(super) const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and disks and networks were stand-ins";
+
+/// Prints the whole report. `all`: also what is simply copied.
+pub(crate) fn print(printer: &mut Printer, tried: &Tried<'_>, all: bool) {
+    let answer = tried.answer;
+    printer.line(format_args!(
+        "{}: {}",
+        verdict_word(tried.verdict),
+        tried.meaning()
+    ));
+    let source = &answer.source;
+    printer.line(format_args!(
+        "  from {}, without its RAM{}",
+        source.summary(),
+        if tried.repaired { ", repaired" } else { "" }
+    ));
+    printer.line(format_args!("  to   {}", answer.destination.name));
+    printer.line("");
+    said(printer, tried);
+    deviations(printer, tried);
+    // A VM that loads as it is leaves nothing to decide.
+    if all || tried.verdict != Verdict::Loads {
+        print_plan(printer, answer, all);
+    }
+    ways(printer, tried);
+    not_judged(printer, &tried.not_judged);
+    replaced(printer, tried);
+    printer.line(format_args!("{}: {SCOPE}", styled(style::ASIDE, "scope")));
+}
+
+/// What to do next, where a repair is the way.
+fn ways(printer: &mut Printer, tried: &Tried<'_>) {
+    let lines = tried.ways();
+    for (at, line) in lines.iter().enumerate() {
+        let word = if at == 0 { "do" } else { "then" };
+        printer.line(format_args!("{}: {line}", styled(style::HINT, word)));
+    }
+    if !lines.is_empty() {
+        printer.line("");
+    }
+}
+
+fn said(printer: &mut Printer, tried: &Tried<'_>) {
+    if let Some(error) = &tried.unreadable {
+        printer.line(format_args!("after the load: {error}"));
+        printer.line("");
+    }
+    if tried.said.is_empty() {
+        return;
+    }
+    printer.line("QEMU said");
+    // What it only warns of comes last: there can be a line for every register.
+    let warns = |line: &&String| line.contains(": warning: ");
+    let failures = tried.said.iter().filter(|line| !warns(line));
+    let lines = failures.chain(tried.said.iter().filter(warns));
+    for line in lines.take(MOST_WORDS) {
+        printer.line(styled(style::ASIDE, format_args!("  {line}")));
+    }
+    if tried.said.len() > MOST_WORDS {
+        let more = tried.said.len() - MOST_WORDS;
+        let text = format_args!("  … and {more} more, warnings last");
+        printer.line(styled(style::ASIDE, text));
+    }
+    printer.line("");
+}
+
+fn deviations(printer: &mut Printer, tried: &Tried<'_>) {
+    if tried.deviations.is_empty() {
+        return;
+    }
+    printer.line("lost or changed by this load");
+    for (vcpus, deviation) in &tried.deviations {
+        let text = describe(tried, deviation);
+        printer.line(format_args!("  {text}{}", on_vcpus(tried.answer, vcpus)));
+    }
+    printer.line("");
+}
+
+fn describe(tried: &Tried<'_>, deviation: &Deviation) -> String {
+    let printing = tried.answer.printing;
+    match deviation {
+        Deviation::Register {
+            id,
+            expected,
+            found,
+        } => {
+            let name = styled(style::NAME, printing.name(*id));
+            let expected = printing.describe(*id, expected);
+            match found {
+                Some(found) => format!("{name}  {expected} -> {}", printing.describe(*id, found)),
+                None => format!("{name}  {expected}, and it is not there"),
+            }
+        }
+        Deviation::Extension { name, found, .. } => {
+            let what = if found.is_some() {
+                "holds something else"
+            } else {
+                "is not there"
+            };
+            format!("{}  {what}", styled(style::NAME, name))
+        }
+        _ => String::new(),
+    }
+}
+
+fn not_judged(printer: &mut Printer, parts: &[NotJudged]) {
+    if parts.is_empty() {
+        return;
+    }
+    printer.line("not judged");
+    for part in parts {
+        printer.line(format_args!(
+            "  {}: {}",
+            styled(style::NAME, &part.what),
+            part.reason
+        ));
+    }
+    printer.line("");
+}
+
+fn replaced(printer: &mut Printer, tried: &Tried<'_>) {
+    printer.line("not as in your command line, so that nothing of yours is touched");
+    let words = |words: &[OsString]| {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    };
+    let (added, others): (Vec<_>, Vec<_>) = tried
+        .replaced
+        .iter()
+        .partition(|change| change.was.is_empty());
+    for change in others {
+        let was = words(&change.was);
+        let text = if change.now.is_empty() {
+            format!("{was} left out")
+        } else {
+            format!("{was} -> {}", words(&change.now))
+        };
+        let reason = styled(style::ASIDE, change.reason);
+        printer.line(format_args!("  {text}: {reason}"));
+    }
+    let added: Vec<_> = added.iter().map(|change| words(&change.now)).collect();
+    if !added.is_empty() {
+        printer.line(format_args!("  {} added", added.join(" ")));
+    }
+    printer.line("");
+}

@@ -1,4 +1,4 @@
-//! The command under test, as a user runs it: `probe qemu`, `check --format json`, `convert`.
+//! The command under test, as a user runs it: `probe qemu`, `check --format json`, `rehearse --format json`, `convert`.
 //!
 //! What is read of `check`'s report:
 //!
@@ -105,6 +105,26 @@ impl Cpreg {
         Ok(Check { report })
     }
 
+    /// Rehearses `source` at the QEMU of this command line.
+    ///
+    /// # Errors
+    /// If the command fails, or its report is none.
+    pub(crate) fn rehearse(
+        &self,
+        source: &Path,
+        command: &[OsString],
+        options: &[String],
+    ) -> Result<Rehearsal> {
+        let mut arguments: Vec<&OsStr> = vec!["rehearse".as_ref(), source.as_os_str()];
+        arguments.extend(["--format", "json"].map(OsStr::new));
+        arguments.extend(options.iter().map(OsStr::new));
+        arguments.push("--".as_ref());
+        arguments.extend(command.iter().map(OsString::as_os_str));
+        let (status, output) = self.run(&arguments, &[0, 1, 3])?;
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(Rehearsal { report, status })
+    }
+
     /// `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Gives whether it did, or refused, and what it said then.
     ///
     /// # Errors
@@ -138,6 +158,48 @@ impl Cpreg {
 #[derive(Debug)]
 pub(crate) struct Check {
     report: Value,
+}
+
+/// The report of `rehearse` (schema `cpreg.rehearsal/1`).
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    report: Value,
+    status: i32,
+}
+
+impl Rehearsal {
+    /// Compares it with a load of the whole stream: whether it loaded, and QEMU's words.
+    ///
+    /// # Errors
+    /// What differs.
+    pub(crate) fn compare(&self, loads: bool, said: &str, verdict: &str) -> Result<()> {
+        let expected = if loads { "loaded" } else { "failed" };
+        let status = match verdict {
+            "loads" | "converts" => 0,
+            "refused" => 1,
+            _ => 3,
+        };
+        let words = lines(&self.report["said"]);
+        // What QEMU says at its start, before anything arrives, is not about the VM.
+        let is_early = |line: &&str| line.contains("warning: Machine type");
+        let real: Vec<_> = said.lines().skip_while(is_early).collect();
+        if self.report["outcome"] == expected
+            && self.report["verdict"] == verdict
+            && self.status == status
+            && words == real
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "the whole stream: {expected}, so {verdict} (status {status})\n{said}\nrehearsed: {}, {} (status {})\n{}\ndeviations: {:#}",
+            self.report["outcome"],
+            self.report["verdict"],
+            self.status,
+            words.join("\n"),
+            self.report["deviations"],
+        )
+        .into())
+    }
 }
 
 impl Check {

@@ -6,6 +6,7 @@
 //! 2. `cpreg probe qemu` records the other QEMU, `cpreg check` must predict 1, in QEMU's words;
 //! 3. `cpreg convert` makes a stream for it: at once, or, where the guest uses or reads something that changes, only with
 //!    the consents that `check` proposes and advises;
+//!    `cpreg rehearse` must say of the stream, and with `--repaired` of what becomes of it, what the whole load says, word for word;
 //! 4. the other loads that, the guest goes on, both timers of every vCPU fire, and every difference it finds is
 //!    among the visible changes of `check`.
 
@@ -93,8 +94,22 @@ impl Bench {
 
     /// Loads a stream that must load, and lets the guest tell what it finds.
     fn findings(&self, case: &Case, stream: &Path, values: bool) -> Result<Findings> {
+        let (findings, _) = self.findings_and_words(case, stream, values)?;
+        Ok(findings)
+    }
+
+    /// The same, and what QEMU says while it loads.
+    fn findings_and_words(
+        &self,
+        case: &Case,
+        stream: &Path,
+        values: bool,
+    ) -> Result<(Findings, String)> {
         match self.load(case, stream)? {
-            Loaded::Paused(mut running) => running.findings(values),
+            Loaded::Paused(mut running) => {
+                let said = running.said();
+                Ok((running.findings(values)?, said))
+            }
             Loaded::Failed { said, how } => {
                 Err(format!("QEMU {} does not load it ({how}):\n{said}", case.to).into())
             }
@@ -178,6 +193,11 @@ impl Bench {
         let mut check = self.cpreg.check(&stream, &profile, &[])?;
         check.compare_loader(case.to, loads, &said)?;
 
+        let rehearsal = self.cpreg.rehearse(&stream, &destination, &[])?;
+        rehearsal
+            .compare(loads, &said, if loads { "loads" } else { "refused" })
+            .map_err(|error| format!("rehearsed as it is: {error}"))?;
+
         let verdict = match (loads, case.needs_consent()) {
             (true, _) => "loads",
             (false, false) => "converts",
@@ -217,7 +237,13 @@ impl Bench {
                 .convert(&stream, &profile, &converted, &consents)?
                 .map_err(|said| format!("convert refuses with {consents:?}:\n{said}"))?;
         }
-        let findings = self.findings(case, loadable, false)?;
+        let (findings, said) = self.findings_and_words(case, loadable, false)?;
+        let mut options = consents.clone();
+        options.push("--repaired".to_owned());
+        self.cpreg
+            .rehearse(&stream, &destination, &options)?
+            .compare(true, &said, if loads { "loads" } else { "converts" })
+            .map_err(|error| format!("rehearsed as repaired: {error}"))?;
         check_timers(case, &findings)?;
         no_differences(check.unannounced(&findings.differences).into_iter())?;
         Ok(format!(

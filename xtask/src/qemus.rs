@@ -81,6 +81,11 @@ impl Qemu {
     }
 }
 
+/// The generations, by the first two numbers of their versions.
+pub(crate) fn series() -> impl Iterator<Item = &'static str> {
+    GENERATIONS.iter().map(|generation| generation.series)
+}
+
 /// `cargo xtask qemus`.
 pub(crate) fn run() -> Result<()> {
     for qemu in ensure()? {

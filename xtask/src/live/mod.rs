@@ -9,9 +9,11 @@
 //! | [`serial`] | what the guest says |
 //! | [`cpreg`] | running the command under test, reading its reports |
 //! | [`steps`] | what is done in a case, and what makes it fail |
+//! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
 
 mod cases;
 mod cpreg;
+mod isolation;
 mod machine;
 mod serial;
 mod steps;
@@ -27,7 +29,7 @@ use steps::Bench;
 
 /// How a case ended.
 struct Ended {
-    case: Case,
+    case: String,
     time: Duration,
     result: Result<String>,
 }
@@ -41,18 +43,21 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if let Some(option) = options.iter().find(|o| !["--full", "--list"].contains(*o)) {
         return Err(format!("live has no option {option}: --full, --list").into());
     }
+    let is_wanted = |name: &str| words.iter().all(|word| name.contains(word));
     let mut cases = cases::cases(full);
-    cases.retain(|case| {
-        let name = case.to_string();
-        words.iter().all(|word| name.contains(word))
-    });
+    cases.retain(|case| is_wanted(&case.to_string()));
+    let isolations = isolation::names().filter(|name| is_wanted(name));
+    let isolations: Vec<String> = isolations.collect();
     if list {
         for case in &cases {
             println!("{case}");
         }
+        for name in &isolations {
+            println!("{name}");
+        }
         return Ok(());
     }
-    if cases.is_empty() {
+    if cases.is_empty() && isolations.is_empty() {
         return Err("no case has such a name: cargo xtask live --full --list names them".into());
     }
 
@@ -60,12 +65,33 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     for qemu in &qemus {
         println!("QEMU {}", qemu.version);
     }
-    let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
-    let ended = run_all(&bench, &cases);
-    if ended.len() != cases.len() {
-        return Err(format!("{} cases did not end", cases.len() - ended.len()).into());
+    // One at a time: each looks whether anything changes that another QEMU has open.
+    let mut ended: Vec<Ended> = isolation::cases(&qemus)
+        .filter(|case| isolations.contains(&case.to_string()))
+        .map(|case| timed(&case, || case.run()))
+        .collect();
+    if !cases.is_empty() {
+        let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
+        ended.append(&mut run_all(&bench, &cases));
+    }
+    let all = cases.len() + isolations.len();
+    if ended.len() != all {
+        return Err(format!("{} cases did not end", all - ended.len()).into());
     }
     report(&ended)
+}
+
+/// Runs a case, and says how it went.
+fn timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Ended {
+    let start = Instant::now();
+    let case = case.to_string();
+    let result = run();
+    let time = start.elapsed();
+    match &result {
+        Ok(summary) => println!("ok      {case}  {time:.1?}  {summary}"),
+        Err(_) => println!("FAILED  {case}  {time:.1?}"),
+    }
+    Ended { case, time, result }
 }
 
 /// Runs the cases, as many at a time as there are processors, and says of each how it went.
@@ -80,18 +106,7 @@ fn run_all(bench: &Bench, cases: &[Case]) -> Vec<Ended> {
                 loop {
                     let next = waiting.lock().ok().and_then(|mut cases| cases.next());
                     let Some(case) = next else { return };
-                    let start = Instant::now();
-                    let result = bench.run(case);
-                    let time = start.elapsed();
-                    match &result {
-                        Ok(summary) => println!("ok      {case}  {time:.1?}  {summary}"),
-                        Err(_) => println!("FAILED  {case}  {time:.1?}"),
-                    }
-                    let ended_case = Ended {
-                        case: *case,
-                        time,
-                        result,
-                    };
+                    let ended_case = timed(case, || bench.run(case));
                     if let Ok(mut ended) = ended.lock() {
                         ended.push(ended_case);
                     }

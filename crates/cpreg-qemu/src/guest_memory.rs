@@ -5,7 +5,7 @@
 //!
 //! | state | what its loader does with memory (QEMU 5.2 to 11.1, read; virtio tried) | in a rehearsal |
 //! |---|---|---|
-//! | virtio, split rings | reads the index that the guest last offered and the one last used, and compares both with the saved one. Far apart: an error that is told and forgotten, or one that ends the load | the saved index is set to what zeros say: 0 |
+//! | virtio, split rings | reads the index that the guest last offered and the one last used, and compares both with the saved one. Far apart: the device is broken, which 7.2 and later tell, and the load goes on; where the two differ by little, but the saved index and the used one do not, the load ends (index 0xfffd over zeros) | the saved index is set to what zeros say: 0 |
 //! | virtio, packed rings; requests under way | reads nothing; maps addresses, which are there | as it is |
 //! | GICv3's ITS under KVM | the kernel reads the tables that the registers name; in zeros no device is mapped | loads; the tables are not judged |
 //! | GICv3's redistributors | read which LPIs are pending; zeros: none | loads; not judged |

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Stay,
     /// Like [`Kind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
     Notice,
+    /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
+    Rings,
 }
 
 /// One live case.
@@ -54,6 +56,7 @@ impl fmt::Display for Case {
             Kind::Move => write!(f, "{}-to-{}", self.from, self.to)?,
             Kind::Stay => write!(f, "stay-{}", self.from)?,
             Kind::Notice => write!(f, "notice-{}", self.from)?,
+            Kind::Rings => write!(f, "rings-{}", self.from)?,
         }
         let gic = match machine.gic {
             Gic::V2 => "gicv2",
@@ -207,6 +210,17 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                     machine: machine(virt, cpu, SHAPES[(number + model) % SHAPES.len()]),
                 });
             }
+        }
+        for devices in [Devices::Mmio, Devices::Pci] {
+            cases.push(Case {
+                kind: Kind::Rings,
+                from: series,
+                to: series,
+                machine: Machine {
+                    devices,
+                    ..machine(virt, "cortex-a57", (1, Gic::V2))
+                },
+            });
         }
     }
     for cpu in ["cortex-a57", "cortex-a15"] {

@@ -9,12 +9,14 @@
 //! | [`serial`] | what the guest says |
 //! | [`cpreg`] | running the command under test, reading its reports |
 //! | [`steps`] | what is done in a case, and what makes it fail |
+//! | [`rings`] | virtio rings, of which a rehearsal has no memory |
 //! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
 
 mod cases;
 mod cpreg;
 mod isolation;
 mod machine;
+mod rings;
 mod serial;
 mod steps;
 

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::cases::{Case, Kind};
 use super::cpreg::Cpreg;
 use super::machine::{Loaded, Machine};
+use super::rings;
 use super::serial::{Difference, Findings};
 use crate::Result;
 use crate::guest::Guests;
@@ -59,6 +60,7 @@ impl Bench {
             Kind::Move => self.relocate(case),
             Kind::Stay => self.stay(case),
             Kind::Notice => self.notice(case),
+            Kind::Rings => self.rings(case),
         }
     }
 
@@ -167,6 +169,23 @@ impl Bench {
             return Err(format!("a stopped timer was not noticed: {after:?}").into());
         }
         Ok("the guest notices a changed register and a timer that does not fire".to_owned())
+    }
+
+    /// See [`Kind::Rings`].
+    fn rings(&self, case: &Case) -> Result<String> {
+        let command = case.machine.command(self.qemu(case.from)?, &self.guests);
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let stream = folder.path().join("stream");
+        rings::save(&command, case.machine.devices, &stream)?;
+        let rehearse = |index: &str| -> Result<()> {
+            let rehearsal = self.cpreg.rehearse(&stream, &command, &[])?;
+            let compared = rehearsal.compare(true, "", "loads");
+            Ok(compared.map_err(|error| format!("with index {index}: {error}"))?)
+        };
+        rehearse("3")?;
+        rings::stumble(&command, &stream)?;
+        rehearse("0xfffd")?;
+        Ok("without memory a loader stumbles over a ring, a rehearsal does not".to_owned())
     }
 
     /// See [`Kind::Move`].

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Notice,
     /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
     Rings,
+    /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`super::large`].
+    Large,
 }
 
 /// One live case.
@@ -57,6 +59,7 @@ impl fmt::Display for Case {
             Kind::Stay => write!(f, "stay-{}", self.from)?,
             Kind::Notice => write!(f, "notice-{}", self.from)?,
             Kind::Rings => write!(f, "rings-{}", self.from)?,
+            Kind::Large => write!(f, "large-{}", self.from)?,
         }
         let gic = match machine.gic {
             Gic::V2 => "gicv2",
@@ -222,6 +225,12 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 },
             });
         }
+        cases.push(Case {
+            kind: Kind::Large,
+            from: series,
+            to: series,
+            machine: machine(virt, "cortex-a57", (1, Gic::V2)),
+        });
     }
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {

@@ -10,11 +10,13 @@
 //! | [`cpreg`] | running the command under test, reading its reports |
 //! | [`steps`] | what is done in a case, and what makes it fail |
 //! | [`rings`] | virtio rings, of which a rehearsal has no memory |
+//! | [`large`] | a VM of 8 GiB, of which a rehearsal reads no RAM |
 //! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
 
 mod cases;
 mod cpreg;
 mod isolation;
+mod large;
 mod machine;
 mod rings;
 mod serial;

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::cases::{Case, Kind};
 use super::cpreg::Cpreg;
+use super::large::Large;
 use super::machine::{Loaded, Machine};
 use super::rings;
 use super::serial::{Difference, Findings};
@@ -61,6 +62,7 @@ impl Bench {
             Kind::Stay => self.stay(case),
             Kind::Notice => self.notice(case),
             Kind::Rings => self.rings(case),
+            Kind::Large => self.large(case),
         }
     }
 
@@ -186,6 +188,21 @@ impl Bench {
         rings::stumble(&command, &stream)?;
         rehearse("0xfffd")?;
         Ok("without memory a loader stumbles over a ring, a rehearsal does not".to_owned())
+    }
+
+    /// See [`Kind::Large`].
+    fn large(&self, case: &Case) -> Result<String> {
+        let command = case.machine.command(self.qemu(case.from)?, &self.guests);
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let large = Large::make(command, folder.path())?;
+        let length = large.stream.metadata()?.len();
+        let read = large.read()?;
+        let rehearsal = self.cpreg.rehearse(&large.stream, &large.command, &[])?;
+        rehearsal.compare(true, "", "loads")?;
+        large.disk_is_untouched()?;
+        Ok(format!(
+            "of {length} bytes {read} were read, the pages among them were spoilt; the disk is as it was"
+        ))
     }
 
     /// See [`Kind::Move`].

@@ -5,6 +5,7 @@
 //! | [`grown`] | the inputs: recorded streams with more RAM and more vCPUs |
 //! | [`measure`] | one command: time, peak memory, bytes read |
 //! | [`planning`] | a plan, in this process |
+//! | [`rehearsal`] | a rehearsal, beside QEMU's own start |
 //!
 //! Nothing here passes or fails, and CI does not run it: a machine that is busy would decide. What must hold on every
 //! machine (bytes read, memory) is tested elsewhere, by counting. docs/performance.md has figures.
@@ -12,6 +13,7 @@
 mod grown;
 mod measure;
 mod planning;
+mod rehearsal;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -65,6 +67,7 @@ pub(crate) fn run(rest: &[&str]) -> Result<()> {
         }
         ["run"] => all(),
         ["once", folder, command @ ..] => measure::once(folder, command),
+        ["start", command @ ..] => rehearsal::start(command),
         _ => Err("`bench` takes no arguments".into()),
     }
 }
@@ -133,6 +136,14 @@ fn all() -> Result<()> {
         bench.stream(name, size)?;
     }
     bench.mapped("8 GiB of RAM, mapped-ram", 8 * GIB)?;
+    for row in rehearsal::run(&bench.cpreg, bench.folder)? {
+        print(
+            &row.case,
+            row.rehearsal.time,
+            row.start.time,
+            Some(row.rehearsal),
+        );
+    }
     for row in planning::run(&bench.source, &bench.destination)? {
         let case = format!("{}, {} registers", row.case, row.registers);
         print(&case, row.plan, row.baseline, None);

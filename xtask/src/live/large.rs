@@ -30,9 +30,9 @@ const DISK: usize = 8 << 20;
 
 /// A VM and what it consists of.
 #[derive(Debug)]
-pub(super) struct Large {
-    pub(super) command: Vec<OsString>,
-    pub(super) stream: PathBuf,
+pub(crate) struct Large {
+    pub(crate) command: Vec<OsString>,
+    pub(crate) stream: PathBuf,
     disk: PathBuf,
     content: Vec<u8>,
     before: Metadata,
@@ -43,7 +43,7 @@ impl Large {
     ///
     /// # Errors
     /// What does not work.
-    pub(super) fn make(small: Vec<OsString>, folder: &Path) -> Result<Self> {
+    pub(crate) fn make(small: Vec<OsString>, folder: &Path) -> Result<Self> {
         let disk = folder.join("disk.raw");
         let content: Vec<u8> = (0..DISK).map(|at| (at * 31).to_le_bytes()[1]).collect();
         fs::write(&disk, &content)?;

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use crate::{Result, guest, qemus};
 use cases::Case;
 use cpreg::Cpreg;
+pub(crate) use large::Large;
 use steps::Bench;
 
 /// How a case ended.

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Tolerances(Tolerances),
     /// Record a destination.
     Probe(Probe),
+    /// A VM without RAM and secrets, as a small file for who shall help, and as text for an issue.
+    Report(Report),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,7 +77,7 @@ pub(crate) struct Show {
 }
 
 /// What only the user can decide.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Consenting {
     /// Ignore a register that stands in the way; with =VALUE[/MASK] only if it holds that.
     #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
@@ -185,6 +187,42 @@ pub(crate) struct Diff {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+/// In the file: what every register holds that a decision looks at; the machine type, the list of RAM blocks, the devices
+/// and their state; with --to the destination and what `cpreg check` says of the two.
+///
+/// Not in the file: RAM; pointer-authentication keys, general and vector registers, addresses of the guest's kernel and
+/// programs, what was typed or drawn; the UUID; the name of the input, of the destination, of this machine.
+///
+/// `show`, `check`, `diff` read the file like the stream; `check` gives the same verdict.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The VM: a migration stream.
+    pub(crate) source: PathBuf,
+    /// The file to write. It appears whole or not at all.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Where the VM is to go: a profile, or a stream that stands for the host that wrote it.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    /// Keep general and vector registers, and addresses: for those who debug the guest. They may hold keys of its programs.
+    #[arg(long)]
+    pub(crate) general_registers: bool,
+    /// Say which kernel and architecture this machine has; its name is not said.
+    #[arg(long)]
+    pub(crate) host: bool,
+    /// Replace the output if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How to answer: text for an issue, or what is in the file.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Read the stream from the front as well, all of RAM included, and see that both ways agree.
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, Args)]

@@ -62,9 +62,7 @@ pub use element::{Configuration, Section, SectionKind};
 pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
-pub use scrub::{
-    BLANKED, Blanked, BlankedDevice, MOST_BYTES as MOST_SCRUBBED_BYTES, Scrub, Scrubbed,
-};
+pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrubbed};
 pub use skeleton::SectionChange;
 pub(crate) use skeleton::front as skeleton_front;
 pub use source::{Counting, ReadAt};

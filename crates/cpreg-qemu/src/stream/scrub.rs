@@ -34,8 +34,11 @@ use crate::error::{Error, ErrorKind, Within};
 /// blanked: 32 bits, aligned to 64 KiB, in the lower half of the address space.
 pub const BLANKED: u64 = 0xb1a4_0000;
 
+/// What [`Blanked::parts`] calls general registers, SP, ELR, SPSR and PC.
+pub const GENERAL_REGISTERS: &str = "general registers";
+
 /// More than the devices' state takes, the pictures of a graphics card included.
-pub const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// How much is blanked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl Stream {
     /// Makes the stream without RAM and secrets. `source` is the file this was opened from.
     ///
     /// # Errors
-    /// Those of [`Stream::without_ram`]; [`ErrorKind::Unsupported`] if what is left is longer than [`MOST_BYTES`], or is not
+    /// Those of [`Stream::without_ram`]; [`ErrorKind::Unsupported`] if what is left is longer than 256 MiB, or is not
     /// read as the same devices.
     pub fn scrubbed(&self, source: &dyn ReadAt, scrub: Scrub) -> Result<Scrubbed, Error> {
         let edit = self.without_ram(&[])?;
@@ -256,7 +259,7 @@ fn blank_cpu(cpu: &Cpu, payload: &mut [u8], scrub: Scrub, blanked: &mut Blanked)
     for range in GENERAL {
         payload[range].fill(0);
     }
-    part("general registers");
+    part(GENERAL_REGISTERS);
     let tail = cpu.tail_start();
     let in_tail = |range: Range<usize>| tail + range.start..tail + range.end;
     payload[in_tail(MONITOR)].fill(0xff);

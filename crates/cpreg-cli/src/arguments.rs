@@ -32,7 +32,16 @@ pub(crate) enum Command {
     Tolerances(Tolerances),
     /// Record a destination.
     Probe(Probe),
-    /// A VM without RAM and secrets, as a small file for who shall help, and as text for an issue.
+    /// A VM without RAM and secrets: a small file, and text, to ask for help with.
+    ///
+    /// In the file: every register that a decision looks at; the machine type, the list of RAM blocks, the devices and their
+    /// state; with --to the destination, and what `cpreg check` says of the two.
+    ///
+    /// Not in the file: RAM; pointer-authentication keys; general and vector registers, addresses of the guest's kernel and
+    /// programs; what was typed or drawn; the UUID; the names of the input, of the destination and of this machine. What may
+    /// still tell something: names of RAM blocks and devices, MAC addresses. Look at it before you publish it.
+    ///
+    /// `show`, `check` and `diff` read the file like the stream, and `check` gives the same verdict.
     Report(Report),
 }
 
@@ -189,14 +198,8 @@ pub(crate) struct Diff {
     pub(crate) reading: Reading,
 }
 
-/// In the file: what every register holds that a decision looks at; the machine type, the list of RAM blocks, the devices
-/// and their state; with --to the destination and what `cpreg check` says of the two.
-///
-/// Not in the file: RAM; pointer-authentication keys, general and vector registers, addresses of the guest's kernel and
-/// programs, what was typed or drawn; the UUID; the name of the input, of the destination, of this machine.
-///
-/// `show`, `check`, `diff` read the file like the stream; `check` gives the same verdict.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Report {
     /// The VM: a migration stream.
     pub(crate) source: PathBuf,

@@ -112,8 +112,8 @@ pub struct Device {
     pub instance: u32,
     /// The version of its format.
     pub version: u32,
-    /// Bytes of its payload.
-    pub length: u64,
+    /// Bytes of its payload, `0x…`.
+    pub length: String,
 }
 
 /// A machine.
@@ -170,8 +170,8 @@ pub struct Going {
 }
 
 impl Going {
-    /// What a destination's name is in a report: its own may be a machine's.
-    const NAME: &str = "the destination";
+    /// What a destination is called in a report: its own name may be a machine's.
+    const NAME: &str = "DEST";
 
     /// A destination as a report may tell of it: without its name and command line, and without what a guest left in its
     /// registers. `keep_general` keeps what [`RegisterId::is_guest_pointer`] and general registers hold.
@@ -228,8 +228,8 @@ fn tells_of_a_guest(register: &HostRegister, keep_general: bool) -> bool {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Packed {
     packing: String,
-    /// Bytes when unpacked.
-    length: u64,
+    /// Bytes when unpacked, `0x…`.
+    length: String,
     data: Vec<String>,
 }
 
@@ -293,13 +293,11 @@ struct Named {
 pub fn is_report(json: &[u8]) -> bool {
     const NAME: &[u8] = b"cpreg.report/";
     const BEGINNING: usize = 64;
-    match serde_json::from_slice::<Named>(json) {
-        Ok(named) => named.schema.as_bytes().starts_with(NAME),
-        Err(_) => {
-            let beginning = &json[..json.len().min(BEGINNING)];
-            beginning.windows(NAME.len()).any(|it| it == NAME)
-        }
+    if let Ok(named) = serde_json::from_slice::<Named>(json) {
+        return named.schema.as_bytes().starts_with(NAME);
     }
+    let beginning = &json[..json.len().min(BEGINNING)];
+    beginning.windows(NAME.len()).any(|it| it == NAME)
 }
 
 impl Report {
@@ -330,7 +328,7 @@ impl Report {
             check: None,
             stream: Packed {
                 packing: PACKING.to_owned(),
-                length: stream.len() as u64,
+                length: format!("{:#x}", stream.len()),
                 data: lines
                     .map(|line| String::from_utf8_lossy(line).into_owned())
                     .collect(),
@@ -378,10 +376,7 @@ impl Report {
         let registers = self.blanked.registers.iter().enumerate();
         registers
             .map(|(at, register)| {
-                register
-                    .id
-                    .strip_prefix("0x")
-                    .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+                hexadecimal(&register.id)
                     .map(RegisterId::from_raw)
                     .ok_or_else(|| {
                         let what = format!("holds `{}`, which is no id", register.id);
@@ -389,11 +384,6 @@ impl Report {
                     })
             })
             .collect()
-    }
-
-    /// Bytes of the stream when it is unpacked.
-    pub fn stream_length(&self) -> u64 {
-        self.stream.length
     }
 
     /// The stream, unpacked while it is read. Reading fails if it is not as long as it says.
@@ -409,8 +399,12 @@ impl Report {
             );
             return Err(member("stream.packing", what));
         }
-        if stream.length > MOST_BYTES {
-            let what = format!("holds {}, and {MOST_BYTES} is the most", stream.length);
+        let length = hexadecimal(&stream.length).ok_or_else(|| {
+            let what = format!("holds `{}`, which is no length", stream.length);
+            member("stream.length", what)
+        })?;
+        if length > MOST_BYTES {
+            let what = format!("holds {length:#x}, and {MOST_BYTES:#x} is the most");
             return Err(member("stream.length", what));
         }
         let packed = base64::decode(&stream.data.concat()).ok_or_else(|| {
@@ -421,9 +415,13 @@ impl Report {
         })?;
         Ok(Exactly {
             inside: GzDecoder::new(io::Cursor::new(packed)),
-            left: stream.length,
+            left: length,
         })
     }
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// Reads so many bytes, and fails if there are fewer or more.
@@ -484,7 +482,6 @@ mod tests {
         assert!(json.lines().all(|line| line.len() < 120));
         let back = Report::from_json(json.as_bytes()).expect("a report");
         assert_eq!(read(&back).expect("whole"), stream);
-        assert_eq!(back.stream_length(), 20_000);
         let ids = back.blanked_registers().expect("ids");
         assert_eq!(ids, [RegisterId::APIAKEYLO_EL1]);
         // Made twice it is the same.
@@ -541,22 +538,24 @@ mod tests {
     #[test]
     fn a_stream_of_another_length_is_not_read() {
         let mut short = report(&[7; 100]);
-        short.stream.length = 99;
+        short.stream.length = "0x63".to_owned();
         assert!(
             read(&short)
                 .expect_err("longer")
                 .to_string()
                 .contains("longer")
         );
-        short.stream.length = 101;
+        short.stream.length = "0x65".to_owned();
         assert!(
             read(&short)
                 .expect_err("shorter")
                 .to_string()
                 .contains("shorter")
         );
-        short.stream.length = MOST_BYTES + 1;
-        assert!(short.stream().is_err());
+        for length in [format!("{:#x}", MOST_BYTES + 1), "64".to_owned()] {
+            short.stream.length = length;
+            assert!(short.stream().is_err());
+        }
         let mut damaged = report(&[7; 100]);
         damaged.stream.data.push("A".to_owned());
         let error = damaged.stream().map(|_| ()).expect_err("no base64");

@@ -27,7 +27,7 @@ use crate::report::value::Printing;
 use crate::report::{issue, json};
 
 /// What the VM is called in a report: the file's name may be a customer's.
-const VM: &str = "the VM";
+const VM: &str = "VM";
 
 pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Result<Status, Failure> {
     if let Some(target) = &arguments.output {
@@ -189,7 +189,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
                 name: section.name.clone(),
                 instance: section.instance,
                 version: section.version,
-                length: section.payload.end - section.payload.start,
+                length: format!("{:#x}", section.payload.end - section.payload.start),
             })
             .collect(),
     };

@@ -2,6 +2,7 @@
 
 use cpreg::register::RegisterId;
 use cpreg_hosts::report::{Report, Versions};
+use cpreg_qemu::stream::Cpu;
 
 use super::check::Answer;
 use super::contents::{counted, length};
@@ -98,7 +99,7 @@ fn cpu(read: &Input) -> Result<String, Failure> {
             None => format!("MIDR_EL1 {value:#x}"),
         },
     );
-    let mut counts: Vec<_> = cpus.iter().map(|cpu| cpu.register_count()).collect();
+    let mut counts: Vec<_> = cpus.iter().map(Cpu::register_count).collect();
     counts.dedup();
     let counts: Vec<_> = counts.iter().map(ToString::to_string).collect();
     Ok(format!("{midr}, {} registers each", counts.join(", ")))

@@ -180,6 +180,7 @@ fn large_numbers_are_strings() {
         json(&["check", KVM_6_16, KVM_5_10]),
         json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]),
         json(&["tolerances"]),
+        json(&["report", KVM_6_12_MAX_4, "--to", KVM_7_3_MAX]),
     ] {
         assert!(largest(&document) < 100_000, "{}", document["schema"]);
     }

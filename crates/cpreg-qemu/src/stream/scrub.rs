@@ -61,7 +61,7 @@ pub struct Scrubbed {
 pub struct Blanked {
     /// Registers of the list, of at least one vCPU, ascending.
     pub registers: Vec<RegisterId>,
-    /// Other parts of `cpu` sections: `general registers`, `pending exception`, names of subsections.
+    /// Other parts of `cpu` sections: `general registers`, `pending exception`, subsections.
     pub parts: Vec<String>,
     /// Devices some of whose bytes were blanked, in wire order.
     pub devices: Vec<BlankedDevice>,
@@ -269,12 +269,16 @@ fn blank_cpu(cpu: &Cpu, payload: &mut [u8], scrub: Scrub, blanked: &mut Blanked)
     part("pending exception");
     for subsection in cpu.all_subsections() {
         let own = subsection.own.clone();
-        let range = match &*subsection.name {
-            name if PLAIN.contains(&name) => continue,
-            "cpu/vfp" => own.start..own.end.min(own.start + VECTORS.end),
-            _ => own,
-        };
-        payload[range].fill(0);
-        part(&subsection.name);
+        match &*subsection.name {
+            name if PLAIN.contains(&name) => {}
+            "cpu/vfp" => {
+                payload[own.start..own.end.min(own.start + VECTORS.end)].fill(0);
+                part("cpu/vfp (vectors)");
+            }
+            name => {
+                payload[own].fill(0);
+                part(name);
+            }
+        }
     }
 }

@@ -16,6 +16,10 @@ use crate::report::general;
 const SCHEMA: &str = "cpreg.show/1";
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "what is shown may be called a report"
+)]
 struct Report {
     schema: &'static str,
     name: String,

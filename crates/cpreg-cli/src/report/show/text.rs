@@ -395,6 +395,7 @@ fn value_and_meaning(
     value: Option<&Value>,
 ) -> (String, Option<String>) {
     match value {
+        None if shown.contents.input.report.is_some() => ("blanked".to_owned(), None),
         None => ("not recorded".to_owned(), None),
         Some(value) => match shown.printing.value(id, value) {
             Some(text) => (text, meaning(id, value)),

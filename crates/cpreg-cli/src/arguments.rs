@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// programs; what was typed or drawn; the UUID; the names of the input, of the destination and of this machine. What may
     /// still tell something: names of RAM blocks and devices, MAC addresses. Look at it before you publish it.
     ///
-    /// `show`, `check` and `diff` read the file like the stream, and `check` gives the same verdict.
+    /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the same verdict.
     Report(Report),
 }
 

@@ -68,7 +68,7 @@ pub(crate) fn print(
     let name = arguments.output.as_ref().and_then(|path| path.file_name());
     match name {
         Some(name) => printer.line(format_args!(
-            "Attached: `{}`. `cpreg show`, `cpreg check` and `cpreg diff` read it like the stream.",
+            "Attached: `{}`. `cpreg show`, `check`, `diff` and `rehearse` read it like the stream.",
             name.to_string_lossy()
         )),
         None => printer.line(

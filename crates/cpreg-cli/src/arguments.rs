@@ -32,6 +32,17 @@ pub(crate) enum Command {
     Tolerances(Tolerances),
     /// Record a destination.
     Probe(Probe),
+    /// A VM without RAM and secrets: a small file, and text, to ask for help with.
+    ///
+    /// In the file: every register that a decision looks at; the machine type, the list of RAM blocks, the devices and their
+    /// state; with --to the destination, and what `cpreg check` says of the two.
+    ///
+    /// Not in the file: RAM; pointer-authentication keys; general and vector registers, addresses of the guest's kernel and
+    /// programs; what was typed or drawn; the UUID; the names of the input, of the destination and of this machine. What may
+    /// still tell something: names of RAM blocks and devices, MAC addresses. Look at it before you publish it.
+    ///
+    /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the same verdict.
+    Report(Report),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,7 +86,7 @@ pub(crate) struct Show {
 }
 
 /// What only the user can decide.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Consenting {
     /// Ignore a register that stands in the way; with =VALUE[/MASK] only if it holds that.
     #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
@@ -185,6 +196,36 @@ pub(crate) struct Diff {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
+pub(crate) struct Report {
+    /// The VM: a migration stream.
+    pub(crate) source: PathBuf,
+    /// The file to write. It appears whole or not at all.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Where the VM is to go: a profile, or a stream that stands for the host that wrote it.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    /// Keep general and vector registers, and addresses: for those who debug the guest. They may hold keys of its programs.
+    #[arg(long)]
+    pub(crate) general_registers: bool,
+    /// Say which kernel and architecture this machine has; its name is not said.
+    #[arg(long)]
+    pub(crate) host: bool,
+    /// Replace the output if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How to answer: text for an issue, or what is in the file.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Read the stream from the front as well, all of RAM included, and see that both ways agree.
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, Args)]

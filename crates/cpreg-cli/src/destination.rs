@@ -1,9 +1,11 @@
-//! What DEST names: a profile, or a stream that stands for the host that wrote it.
+//! What DEST names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would.
 
 use std::path::Path;
 
-use cpreg::destination::{Destination, HostVcpu, Loader, ValuesAre};
+use cpreg::destination::{Destination, HostRegister, HostVcpu, Loader, ValuesAre};
+use cpreg::register::Value;
 use cpreg_qemu::Stream;
+use cpreg_qemu::stream::BLANKED;
 
 use crate::arguments::Going;
 use crate::failure::Failure;
@@ -24,6 +26,16 @@ pub(crate) fn resolve(
     verify: bool,
     printer: &Printer,
 ) -> Result<Named, Failure> {
+    resolve_with_input(path, going, verify, printer).map(|(named, _)| named)
+}
+
+/// As [`resolve`], with the file that it was found in.
+pub(crate) fn resolve_with_input(
+    path: &Path,
+    going: &Going,
+    verify: bool,
+    printer: &Printer,
+) -> Result<(Named, Input), Failure> {
     if !path.exists() && path != Path::new("-") {
         return Err(no_such(path));
     }
@@ -36,8 +48,12 @@ pub(crate) fn resolve(
             (destination, "a profile, recorded from it")
         }
         Content::Stream(stream) => {
-            let destination = of_stream(input.name(), stream)?;
+            let mut destination = of_stream(input.name(), stream)?;
+            forget_blanked(&mut destination, &input);
             let evidence = match destination.values {
+                _ if input.report.is_some() => {
+                    "a report of a stream it wrote: its list is proven, and that it takes the values in it that are not blanked"
+                }
                 ValuesAre::AtReset => {
                     "a stream it wrote before a guest ran: its list and its reset values"
                 }
@@ -53,10 +69,30 @@ pub(crate) fn resolve(
         destination.loader =
             Some(loader.map_err(|error| Failure::new(format!("--vmm {name}: {error}")))?);
     }
-    Ok(Named {
+    let named = Named {
         destination,
         evidence,
-    })
+    };
+    Ok((named, input))
+}
+
+/// What a report does not tell is no evidence: it has a mark there in place of the value.
+pub(crate) fn forget_blanked(destination: &mut Destination, input: &Input) {
+    let blanked = input.blanked();
+    if blanked.is_empty() {
+        return;
+    }
+    for vcpu in &mut destination.vcpus {
+        let registers = vcpu.registers().iter().map(|register| {
+            let is_mark = register.value == Some(Value::from(BLANKED));
+            let value = register.value.clone();
+            HostRegister {
+                value: value.filter(|_| !(is_mark && blanked.contains(&register.id))),
+                ..register.clone()
+            }
+        });
+        *vcpu = HostVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
+    }
 }
 
 /// A stream as evidence of the host that wrote it.

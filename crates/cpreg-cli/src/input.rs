@@ -3,14 +3,15 @@
 //! | begins with | taken as |
 //! |---|---|
 //! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
-//! | `{` | a profile |
+//! | `{` | a profile; or a report, if its schema says so: the stream in it is unpacked into an unnamed temporary file |
 //! | anything else | a migration stream, whose reader says what is wrong with it |
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use cpreg_hosts::Profile;
+use cpreg::register::RegisterId;
+use cpreg_hosts::{Profile, Report, report};
 use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
 use cpreg_qemu::{ErrorKind, Stream};
 
@@ -33,10 +34,14 @@ pub(crate) struct Input {
     pub(crate) file: File,
     /// What it was packed with.
     pub(crate) packed: Option<&'static str>,
+    /// The report that the stream was in.
+    pub(crate) report: Option<Box<Report>>,
 }
 
 /// No profile is larger; more is not read.
 const PROFILE_LIMIT: u64 = 64 << 20;
+/// No report is larger: its stream may have 256 MiB, but what is long in it is blank and packs well.
+const REPORT_LIMIT: u64 = 128 << 20;
 
 impl Input {
     /// Opens a file and finds out what it is.
@@ -81,14 +86,14 @@ impl Input {
         let mut first = [0];
         read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
         let content = if first[0] == b'{' {
-            Content::Profile(Box::new(profile(&file, path, length)?))
+            let json = json(&file, path, length)?;
+            if report::is_report(&json) {
+                let report = Report::from_json(&json).map_err(|error| cannot_read(path, error))?;
+                return Self::of_report(path, report, packed, verify);
+            }
+            Content::Profile(Box::new(profile(&json, path)?))
         } else {
-            let stream = if verify {
-                Stream::verify(&file)
-            } else {
-                Stream::open(&file)
-            };
-            let stream = stream.map_err(|error| unreadable(path, error))?;
+            let stream = stream(&file, path, verify)?;
             if packed.is_none() && pending_journal(path).is_some() {
                 printer.note(format_args!(
                     "a change of {} is under way, or was interrupted; if it was, {} ends it",
@@ -103,7 +108,38 @@ impl Input {
             content,
             file,
             packed,
+            report: None,
         })
+    }
+
+    /// The stream in a report.
+    pub(crate) fn of_report(
+        path: &Path,
+        report: Report,
+        packed: Option<&'static str>,
+        verify: bool,
+    ) -> Result<Self, Failure> {
+        let mut reader = report.stream().map_err(|error| cannot_read(path, error))?;
+        let damaged = |error| {
+            Failure::io("unpack the stream in", path, error)
+                .hint("it is damaged or not all there: get a complete copy")
+        };
+        let file = spool(&mut reader, path, &damaged)?;
+        Ok(Self {
+            path: path.to_owned(),
+            content: Content::Stream(Box::new(stream(&file, path, verify)?)),
+            file,
+            packed,
+            report: Some(Box::new(report)),
+        })
+    }
+
+    /// The registers that are not what the VM held, because the report it comes from does not tell.
+    pub(crate) fn blanked(&self) -> Vec<RegisterId> {
+        let report = self.report.as_ref();
+        let registers = report.map(|report| report.blanked_registers());
+        // They were read when the report was opened.
+        registers.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The file's own name, for reports.
@@ -124,6 +160,19 @@ impl Input {
             ))),
         }
     }
+}
+
+fn stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure> {
+    let stream = if verify {
+        Stream::verify(file)
+    } else {
+        Stream::open(file)
+    };
+    stream.map_err(|error| unreadable(path, error))
+}
+
+fn cannot_read(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(format!("cannot read {}", path.display())).because(error)
 }
 
 fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
@@ -147,8 +196,9 @@ fn mending(path: &Path) -> String {
     format!("`cpreg convert {path} --to {path} --in-place`")
 }
 
-fn profile(file: &File, path: &Path, length: u64) -> Result<Profile, Failure> {
-    if length > PROFILE_LIMIT {
+/// All of a file that begins like JSON.
+fn json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
+    if length > REPORT_LIMIT {
         return Err(Failure::new(format!(
             "{} begins like a profile, but is larger than any",
             path.display()
@@ -159,8 +209,17 @@ fn profile(file: &File, path: &Path, length: u64) -> Result<Profile, Failure> {
     file.seek(SeekFrom::Start(0))
         .and_then(|_| file.read_to_end(&mut bytes))
         .map_err(|error| Failure::io("read", path, error))?;
-    Profile::from_json(&bytes)
-        .map_err(|error| Failure::new(format!("cannot read {}", path.display())).because(error))
+    Ok(bytes)
+}
+
+fn profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
+    if json.len() as u64 > PROFILE_LIMIT {
+        return Err(Failure::new(format!(
+            "{} begins like a profile, but is larger than any",
+            path.display()
+        )));
+    }
+    Profile::from_json(json).map_err(|error| cannot_read(path, error))
 }
 
 fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {

@@ -76,5 +76,6 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),
         Command::Probe(arguments) => commands::probe::run(arguments, printer),
+        Command::Report(arguments) => commands::report::run(arguments, printer),
     }
 }

@@ -42,6 +42,13 @@ pub(crate) fn run(
             None,
         )
     };
+    if source.report.is_some() {
+        return Err(Failure::new(format!(
+            "{} is a report and has no RAM",
+            source.path.display()
+        ))
+        .hint("convert the stream that it was made from"));
+    }
     let named = destination::resolve(&arguments.to, &arguments.going, reading.verify, printer)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
@@ -80,7 +87,7 @@ fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
 }
 
 /// What can be said of the output before a stream of many gigabytes is read.
-fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
+pub(super) fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
     let folder = target
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -109,7 +116,7 @@ fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failu
     Ok(())
 }
 
-fn is_there(target: &Path) -> Failure {
+pub(super) fn is_there(target: &Path) -> Failure {
     Failure::new(format!("{} is there already", target.display()))
         .hint("give another name, or replace it with --force")
 }
@@ -174,7 +181,7 @@ fn in_order(vm: &Vm) -> Vm {
     vm
 }
 
-fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {
+pub(super) fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {
     Failure::new(format!("cannot {what} {}", path.display())).because_of_stream(error)
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod probe;
 pub(crate) mod rehearse;
+pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod tolerances;

@@ -18,6 +18,7 @@ use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg::vm;
 use cpreg_qemu::Stream;
+use cpreg_qemu::stream::{Cpu, GENERAL_REGISTERS};
 
 use super::general;
 use crate::destination;
@@ -33,7 +34,11 @@ pub(crate) struct Contents<'a> {
 impl<'a> Contents<'a> {
     pub(crate) fn of(input: &'a Input) -> Result<Self, Failure> {
         let destination = match &input.content {
-            Content::Stream(stream) => destination::of_stream(input.name(), stream)?,
+            Content::Stream(stream) => {
+                let mut destination = destination::of_stream(input.name(), stream)?;
+                destination::forget_blanked(&mut destination, input);
+                destination
+            }
             Content::Profile(profile) => profile.to_destination().map_err(|error| {
                 Failure::new(format!("cannot read {}", input.path.display())).because(error)
             })?,
@@ -44,6 +49,7 @@ impl<'a> Contents<'a> {
     /// What kind of file it is.
     pub(crate) const fn kind(&self) -> &'static str {
         match self.input.content {
+            Content::Stream(_) if self.input.report.is_some() => "report of a migration stream",
             Content::Stream(_) => "migration stream",
             Content::Profile(_) => "profile",
         }
@@ -64,10 +70,19 @@ impl<'a> Contents<'a> {
         &self.destination.vcpus
     }
 
-    /// The core registers that the stream keeps before its list, of each vCPU. A profile has none.
+    /// The core registers that the stream keeps before its list, of each vCPU. A profile has none, a report PSTATE alone.
     pub(crate) fn general(&self) -> Vec<Vec<general::General>> {
         let cpus = self.stream().map(Stream::cpus).unwrap_or_default();
-        cpus.iter().map(|cpu| general::of(&cpu.head())).collect()
+        let report = self.input.report.as_ref();
+        let parts = report.map(|report| report.blanked.parts.as_slice());
+        let are_blanked = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));
+        let of = |cpu: &Cpu| {
+            let mut registers = general::of(&cpu.head());
+            registers
+                .retain(|register| !are_blanked || ["PSTATE", "CPSR"].contains(&&*register.name));
+            registers
+        };
+        cpus.iter().map(of).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`general`] | the core registers, which a stream keeps apart |
+//! | [`issue`] | the text of `report` |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
 //! | [`text`] | its text |
 //! | [`rehearse`] | the answer of `rehearse`, and its forms |
@@ -16,6 +17,7 @@ pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod general;
+pub(crate) mod issue;
 pub(crate) mod json;
 pub(crate) mod rehearse;
 pub(crate) mod show;

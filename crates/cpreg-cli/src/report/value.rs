@@ -4,6 +4,7 @@ use cpreg::destination::Accelerator;
 use cpreg::plan::{Action, Decision, Reason};
 use cpreg::register::{FieldDifference, Naming, RegisterId, Value, differing_fields};
 use cpreg::tolerance::{Difference, Tolerances};
+use cpreg_qemu::stream::BLANKED;
 
 /// How registers and values are to be printed.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +31,14 @@ impl Printing {
         (self.secrets || !id.is_secret()).then(|| value.to_string())
     }
 
-    /// A value with what it means, for people.
+    /// A value with what it means, for people. What a report does not tell has a mark in its place.
     pub(crate) fn describe(self, id: RegisterId, value: &Value) -> String {
         let Some(number) = self.value(id, value) else {
             return "(secret)".to_owned();
         };
+        if id.is_guest_pointer() && value.as_u64() == Some(BLANKED) {
+            return "(blanked)".to_owned();
+        }
         match value.as_u64().and_then(|value| id.value_name(value)) {
             Some(name) => format!("{name} ({number})"),
             None => number,

@@ -113,6 +113,24 @@ fn no_permission() {
     }
     let output = command.output().expect("the command starts");
     assert_snapshot!("error_permission", Run::of(&["show", "vm"], &output));
+
+    // A place where nobody may write.
+    mode("vm", 0o644);
+    fs::write(folder.path().join("vm"), unpacked(KVM_6_12)).expect("its owner may");
+    mode("", 0o555);
+    let arguments = ["report", "vm", "-o", "out"];
+    let mut command = Command::new(folder.path().join("cpreg"));
+    command.current_dir(folder.path()).args(arguments);
+    if is_root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().expect("the command starts");
+    mode("", 0o755);
+    let run = Run::of(&arguments, &output);
+    assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert_eq!(lines.first(), Some(&"error: cannot write out"), "{run}");
+    assert!(run.stderr.contains("Permission denied"), "{run}");
 }
 
 #[test]
@@ -134,6 +152,7 @@ fn help_is_an_answer() {
         &["diff"],
         &["tolerances"],
         &["convert"],
+        &["report"],
         &["probe", "qemu"],
     ] {
         let run = cpreg_in(Path::new("."), &[command, &["--help"]].concat());

@@ -131,6 +131,57 @@ fn being_written(child: &Child, folder: &Path) -> Option<PathBuf> {
 }
 
 #[test]
+fn without_room_there_is_no_report() {
+    let full = without_room(&FULL, &["report", "vm", "-o", "out"]);
+    // What is in a report is read back from a temporary file, for which there is no room either.
+    let limited = without_room(&LIMITED, &["report", "vm", "-o", "out"]).expect("a shell");
+    let full = full.map(|run| (run, "error: cannot write out", FULL.cause));
+    let limited = (
+        limited,
+        "error: cannot write a temporary copy of VM",
+        LIMITED.cause,
+    );
+    for (run, said, cause) in full.into_iter().chain([limited]) {
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        assert_eq!(run.stderr.lines().next(), Some(said), "{run}");
+        assert!(run.stderr.contains(cause), "{run}");
+        assert!(run.stderr.contains("hint: "), "{run}");
+    }
+}
+
+#[test]
+fn a_report_that_is_killed_is_whole_or_not_there() {
+    let folder = folder(32 * MIB, 8);
+    let path = folder.path();
+    let arguments = ["report", "vm", "-o", "out", "--to", "there"];
+    let started = Instant::now();
+    assert_eq!(cpreg_in(path, &arguments).status, Some(0));
+    let whole = started.elapsed();
+    let document = read(path, "out");
+    let mut killed = 0;
+    for moment in 0..24 {
+        if path.join("out").exists() {
+            fs::remove_file(path.join("out")).expect("it is there");
+        }
+        let mut child = start(path, &arguments);
+        thread::sleep(whole * moment / 20);
+        let signal = [Signal::INT, Signal::TERM, Signal::KILL][moment as usize % 3];
+        if child.try_wait().expect("a child").is_none() {
+            send(&child, signal);
+        }
+        killed += usize::from(!child.wait().expect("a child").success());
+        let expected: &[&str] = if path.join("out").exists() {
+            assert!(read(path, "out") == document);
+            &["out", "there", "vm"]
+        } else {
+            &["there", "vm"]
+        };
+        assert_eq!(names(path), expected);
+    }
+    assert!(killed > 0, "it was always too quick");
+}
+
+#[test]
 fn a_signal_in_the_middle_leaves_nothing_behind() {
     let folder = folder(128 * MIB, 1);
     let path = folder.path().canonicalize().expect("it is there");

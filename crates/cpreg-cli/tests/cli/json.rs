@@ -7,7 +7,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::made::{folder_with_stream, profile_of, profile_with_keys};
+use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys, typed_into};
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
     TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
@@ -101,8 +101,18 @@ fn show_is_documented() {
             json(&["show", TCG_10_0, "--verify"]),
             json(&["show", KVM_6_12, "--register", "SCTLR2_EL1"]),
             profile.json(),
+            shown_report(),
         ],
     );
+}
+
+/// What `show` says of a report that has everything.
+fn shown_report() -> Value {
+    let typed = folder_with("vm", &typed_into(TCG_10_0, "hunter2"));
+    let report = ["report", "vm", "--host", "--format", "json"];
+    let report = cpreg_in(typed.path(), &report);
+    let folder = folder_with("report.json", report.stdout.as_bytes());
+    cpreg_in(folder.path(), &["show", "report.json", "--format", "json"]).json()
 }
 
 #[test]
@@ -122,6 +132,31 @@ fn diff_is_documented() {
             cpreg_in(folder.path(), &arguments).json(),
         ],
     );
+}
+
+#[test]
+fn report_is_documented() {
+    let folder = folder_with_stream(KVM_6_12, "there.json", profile_of(KVM_6_16).as_bytes());
+    let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
+    let to_profile = ["report", stream, "--to", "there.json", "--format", "json"];
+    let typed = folder_with("vm", &typed_into(KVM_6_12, "hunter2"));
+    let typed = cpreg_in(typed.path(), &["report", "vm", "--format", "json"]);
+    let mut documents = [
+        json(&["report", KVM_6_12_MAX_4, "--host"]),
+        typed.json(),
+        json(&["report", TCG_5_2_MAX_4]),
+        json(&["report", KVM_6_12, "--to", KVM_6_16]),
+        cpreg_in(folder.path(), &to_profile).json(),
+    ];
+    // What is inside is documented where it comes from.
+    for document in &mut documents[3..] {
+        assert_eq!(document["check"]["schema"], "cpreg.check/1");
+        let profile = &document["destination"]["profile"];
+        assert_eq!(profile["schema"], "cpreg.profile/1");
+        document["check"] = Value::Null;
+        document["destination"]["profile"] = Value::Null;
+    }
+    agree("cpreg.report/1", &documents);
 }
 
 #[test]
@@ -145,6 +180,7 @@ fn large_numbers_are_strings() {
         json(&["check", KVM_6_16, KVM_5_10]),
         json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]),
         json(&["tolerances"]),
+        json(&["report", KVM_6_12_MAX_4, "--to", KVM_7_3_MAX]),
     ] {
         assert!(largest(&document) < 100_000, "{}", document["schema"]);
     }

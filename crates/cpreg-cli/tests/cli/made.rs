@@ -30,6 +30,20 @@ pub(crate) fn unpacked(stream: &str) -> Vec<u8> {
     unpacked_file(&streams().join(stream))
 }
 
+/// A recorded stream, unpacked, with characters in the FIFO of its serial port.
+pub(crate) fn typed_into(stream: &str, text: &str) -> Vec<u8> {
+    /// In the section, its name, instance and version before it: the FIFO, a u32 for each character.
+    const FIFO: usize = 6 + 4 + 4 + 32;
+    let mut bytes = unpacked(stream);
+    let name = bytes.windows(6).rposition(|it| it == b"\x05pl011");
+    let fifo = name.expect("a serial port") + FIFO;
+    assert!(text.len() <= 16);
+    for (at, character) in text.bytes().enumerate() {
+        bytes[fifo + 4 * at + 3] = character;
+    }
+    bytes
+}
+
 /// What an xz file holds.
 pub(crate) fn unpacked_file(path: &Path) -> Vec<u8> {
     let packed = fs::File::open(path).expect("a recorded stream");

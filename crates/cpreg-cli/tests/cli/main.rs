@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`run`] | nothing: starts the command and puts down what it did |
 //! | [`made`], [`grown`] | nothing: inputs that are made for a test |
-//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`] | each command's text and exit status |
 //! | [`export`] | the table of tolerances for other programs, taken by them |
+//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
@@ -32,6 +32,7 @@ mod json;
 mod made;
 mod output;
 mod probe_faults;
+mod report;
 mod run;
 mod show;
 mod tolerances;

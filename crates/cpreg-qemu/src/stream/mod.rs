@@ -13,6 +13,7 @@
 //! | `front` | opening from the front, reading everything |
 //! | `edit`, `redescribe` | changes of the CPU state, and of the description |
 //! | `skeleton` | the stream without its RAM |
+//! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
 //! | `replacement` | [`Edit`]: byte ranges and what takes their place |
 //! | `copy` | bytes from file to file, as fast as the system can |
 //! | `new_file` | a file that has no name until it is complete |
@@ -28,7 +29,9 @@ mod cpu;
 mod cursor;
 mod edit;
 mod element;
+mod fields;
 mod front;
+mod guest_data;
 #[cfg(unix)]
 mod in_place;
 mod json;
@@ -39,6 +42,7 @@ mod ram;
 mod redescribe;
 mod replacement;
 mod scan;
+mod scrub;
 mod skeleton;
 mod source;
 mod tail;
@@ -58,6 +62,7 @@ pub use element::{Configuration, Section, SectionKind};
 pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use replacement::{Edit, Edited, Replacement, Segment};
+pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrubbed};
 pub use skeleton::SectionChange;
 pub(crate) use skeleton::front as skeleton_front;
 pub use source::{Counting, ReadAt};

@@ -59,6 +59,11 @@ impl Edit {
         }
     }
 
+    /// The edit that leaves a file of this length as it is: what is in memory can be written like an edited file.
+    pub fn unchanged(length: u64) -> Self {
+        Self::new(Vec::new(), length)
+    }
+
     /// Whether nothing changes.
     pub fn is_identity(&self) -> bool {
         self.replacements.is_empty()

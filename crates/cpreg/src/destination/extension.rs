@@ -57,6 +57,18 @@ const WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
 /// Up to this version the feature bits in the stream replace the vCPU's own.
 const FEATURES_UNTIL: Version = Version::new(5, 2);
 
+/// The version that an extension came with, if that is known and not lost in time.
+pub(super) fn since(extension: &Extension) -> Option<Version> {
+    let of = |(name, _): &&(&str, Version)| *name == extension.name;
+    let since = SINCE.iter().find(of).map(|(_, since)| *since);
+    since.filter(|version| version.major != 0)
+}
+
+/// The last version that writes an extension.
+pub(super) fn until(extension: &Extension) -> Option<Version> {
+    (extension.name == Extension::FEATURES).then_some(FEATURES_UNTIL)
+}
+
 /// What `loader` does with an extension that arrives for the destination's vCPU `host`.
 pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
     if extension.name == Extension::FEATURES || host.extension(&extension.name).is_some() {

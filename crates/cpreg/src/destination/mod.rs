@@ -9,6 +9,7 @@
 //! | [`extension`] | what a loader does with an extension |
 //! | [`loader`] | the programs that load the state and how each goes about it |
 //! | [`load`] | a loader played through, register by register |
+//! | [`writer`] | which versions of a program can have written a VM |
 //!
 //! What to do about a difference does not live here; see [`crate::plan`].
 
@@ -17,6 +18,7 @@ pub mod extension;
 pub mod kernel;
 pub mod load;
 pub mod loader;
+pub mod writer;
 
 use alloc::string::String;
 use alloc::vec::Vec;

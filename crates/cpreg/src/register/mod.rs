@@ -9,6 +9,7 @@
 //! | `parse_error` | [`ParseRegisterError`]: what was not understood, and what is like it |
 //! | [`field`] | [`Field`]: bits by name, differences of values, names of values |
 //! | `aarch32` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
+//! | `sensitive` | which registers tell about the guest and not about its CPU |
 //! | `value` | [`Value`]: what a register holds |
 //! | `tables` | names and fields, generated from the workspace's `data/` |
 //!
@@ -22,6 +23,7 @@ mod known;
 pub mod name;
 pub mod parse;
 mod parse_error;
+mod sensitive;
 mod tables;
 mod value;
 

@@ -133,7 +133,7 @@ impl Condition {
 }
 
 /// What KVM gives a register whose reset value is architecturally unknown, in full and cut to 32 bits.
-const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
+pub const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
 
 /// Whether a register of the performance monitors holds what it held at reset.
 fn monitor_at_reset(id: RegisterId, value: u64) -> bool {

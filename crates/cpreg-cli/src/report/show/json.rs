@@ -3,6 +3,7 @@
 use cpreg::destination::{Accelerator, ValuesAre};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::report::{Blanked, Host};
 use cpreg_qemu::Stream;
 use serde::Serialize;
 
@@ -15,6 +16,10 @@ use crate::report::general;
 const SCHEMA: &str = "cpreg.show/1";
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "what is shown may be called a report"
+)]
 struct Report {
     schema: &'static str,
     name: String,
@@ -28,6 +33,7 @@ struct Report {
     devices: Vec<Device>,
     stream: Option<StreamReport>,
     recorded: Option<Recorded>,
+    report: Option<ReportReport>,
     cores: Vec<Core>,
     registers: Vec<Register>,
     not_listed: Vec<NotListed>,
@@ -60,6 +66,13 @@ struct StreamReport {
     description: Option<Place>,
     described_exactly: bool,
     ram_records: Option<Records>,
+}
+
+#[derive(Serialize)]
+struct ReportReport {
+    cpreg: String,
+    host: Option<Host>,
+    blanked: Blanked,
 }
 
 #[derive(Serialize)]
@@ -146,7 +159,9 @@ fn document(shown: &Shown<'_>) -> Report {
     Report {
         schema: SCHEMA,
         name: contents.input.name(),
-        kind: if stream.is_some() {
+        kind: if contents.input.report.is_some() {
+            "report"
+        } else if stream.is_some() {
             "stream"
         } else {
             "profile"
@@ -178,6 +193,11 @@ fn document(shown: &Shown<'_>) -> Report {
             .collect(),
         stream,
         recorded,
+        report: contents.input.report.as_ref().map(|report| ReportReport {
+            cpreg: report.cpreg.clone(),
+            host: report.host.clone(),
+            blanked: report.blanked.clone(),
+        }),
         cores: cores(shown),
         registers: registers(shown),
         not_listed: shown

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cpreg::destination::ValuesAre;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::Profile;
+use cpreg_hosts::{Profile, Report};
 use cpreg_qemu::Stream;
 
 use super::{FieldValue, Shown, meaning};
@@ -75,6 +75,9 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
         }
         Content::Profile(profile) => about_profile(printer, profile, &unpacked),
     }
+    if let Some(report) = &input.report {
+        about_report(printer, report);
+    }
     let accelerator = contents.destination.accelerator;
     line(
         printer,
@@ -113,6 +116,42 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
         });
         wrapped(printer, "devices", names);
     }
+}
+
+fn about_report(printer: &mut Printer, report: &Report) {
+    line(
+        printer,
+        "report",
+        &format!("written by cpreg {}, without RAM", report.cpreg),
+    );
+    let blanked = &report.blanked;
+    let registers = blanked.registers.iter().map(|it| it.name.clone());
+    let parts = blanked.parts.iter().cloned();
+    let devices = blanked.devices.iter();
+    let devices = devices.map(|it| format!("{} ({})", it.name, counted_bytes(it.bytes)));
+    let uuid = blanked.uuid.then(|| "UUID".to_owned());
+    let all = parts.chain(devices).chain(uuid).chain(registers);
+    wrapped(printer, "blanked", all);
+    if let Some(host) = &report.host {
+        let kernel = host.kernel.as_deref().unwrap_or("of unknown release");
+        let text = format!("{} {kernel}, {}", host.system, host.architecture);
+        line(printer, "host", &text);
+    }
+    let verdict = report
+        .check
+        .as_ref()
+        .and_then(|check| check["verdict"].as_str());
+    if let Some(verdict) = verdict {
+        line(
+            printer,
+            "checked",
+            &format!("{verdict}, when it was written"),
+        );
+    }
+}
+
+fn counted_bytes(bytes: u64) -> String {
+    format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
 fn about_profile(printer: &mut Printer, profile: &Profile, unpacked: &str) {
@@ -356,6 +395,7 @@ fn value_and_meaning(
     value: Option<&Value>,
 ) -> (String, Option<String>) {
     match value {
+        None if shown.contents.input.report.is_some() => ("blanked".to_owned(), None),
         None => ("not recorded".to_owned(), None),
         Some(value) => match shown.printing.value(id, value) {
             Some(text) => (text, meaning(id, value)),

@@ -1,0 +1,459 @@
+//! `cpreg report`: nothing of the guest's is in it, and it is judged like the stream.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use cpreg::register::RegisterId;
+use cpreg_hosts::Report;
+use cpreg_qemu::Stream;
+use insta::assert_snapshot;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::grown::{self, Size};
+use crate::made::{
+    folder_with, names, profile_of, profile_with_keys, typed_into, unpacked, unpacked_file,
+};
+use crate::run::{
+    KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_10_0,
+    TCG_11_1, cpreg, cpreg_in, streams,
+};
+
+/// A folder with a VM of Linux 6.12 and what another kernel wrote, unpacked.
+fn folder() -> TempDir {
+    let folder = folder_with("vm", &unpacked(KVM_6_12));
+    fs::write(folder.path().join("there"), unpacked(KVM_6_16)).expect("a file in it");
+    folder
+}
+
+fn done(run: Run) -> Run {
+    assert_eq!(run.status, Some(0), "{run}");
+    run
+}
+
+/// The stream in a report.
+fn inside(document: &[u8]) -> Vec<u8> {
+    let report = Report::from_json(document).expect("a report");
+    let mut bytes = Vec::new();
+    let mut stream = report.stream().expect("a stream in it");
+    stream.read_to_end(&mut bytes).expect("it unpacks");
+    bytes
+}
+
+#[test]
+fn text_for_an_issue_and_a_file_to_attach() {
+    let folder = folder();
+    let run = |arguments: &[&str]| done(cpreg_in(folder.path(), arguments));
+    let told = run(&["report", "vm", "--to", "there", "-o", "report.json"]);
+    let size = fs::metadata(folder.path().join("report.json"));
+    let size = format!("{} bytes", size.expect("the report").len());
+    assert_snapshot!("report_text", told.to_string().replace(&size, "[size]"));
+    assert_snapshot!("report_shown", {
+        let shown = run(&["show", "report.json"]).stdout;
+        let (head, _) = shown.split_once("\nfirmware").expect("registers");
+        head.to_owned()
+    });
+    assert_snapshot!("report_without_destination", run(&["report", "vm"]));
+    // What is printed is what is written.
+    let json = run(&["report", "vm", "--to", "there", "--format", "json"]).stdout;
+    let written = fs::read_to_string(folder.path().join("report.json")).expect("the report");
+    assert!(json == written);
+    assert_eq!(
+        names(folder.path()),
+        ["report.json", "there", "vm"],
+        "nothing is left behind"
+    );
+}
+
+#[test]
+fn a_report_is_small() {
+    let packed = done(cpreg(&["report", KVM_6_12_MAX_4, "--format", "json"]));
+    assert!(packed.stdout.len() < 12 << 10, "{}", packed.stdout.len());
+}
+
+/// All telling stretches of eight bytes: not one byte again and again.
+fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
+    let windows = bytes.windows(8);
+    let telling = windows.filter(|window| window.iter().any(|byte| *byte != window[0]));
+    telling.map(|it| it.try_into().expect("eight")).collect()
+}
+
+#[test]
+fn no_key_and_no_page_of_ram_is_in_it() {
+    const PAGES: u64 = 64 * 4096;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A VM whose keys and RAM occur nowhere else.
+    let mut recorded = typed_into(KVM_6_12_MAX_4, "correct horse ba");
+    let stream = Stream::open(&recorded).expect("a stream");
+    let mut keys = Vec::new();
+    for cpu in stream.cpus() {
+        let start = usize::try_from(cpu.section().payload.start).expect("short");
+        let values = start + 572 + 8 * cpu.register_count();
+        for (at, (id, _)) in cpu.registers().enumerate() {
+            if id.is_secret() {
+                let key = (keys.len() as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
+                recorded[values + 8 * at..][..8].copy_from_slice(&key.to_be_bytes());
+                keys.push(key);
+            }
+        }
+    }
+    assert_eq!(keys.len(), 40, "two halves of five keys, of four vCPUs");
+    let file = fs::File::create_new(folder.path().join("vm")).expect("a file in it");
+    let size = Size {
+        ram: 64 << 20,
+        pages: PAGES,
+        vcpus: 4,
+    };
+    grown::write(&recorded, size, &file).expect("it grows");
+    let whole = fs::read(folder.path().join("vm")).expect("the VM");
+    // The first word of the first page that grew, and so on.
+    let words = (4096..PAGES).step_by(4096).flat_map(|address| {
+        (0..512).map(move |number| (address + number).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    });
+    let words: Vec<[u8; 8]> = words.map(u64::to_be_bytes).collect();
+    let in_vm = windows(&whole);
+    assert!(words.iter().all(|word| in_vm.contains(word)));
+
+    for options in [&[][..], &["--general-registers"], &["--to", "vm", "--host"]] {
+        let arguments = [&["report", "vm", "-o", "report.json", "--force"], options].concat();
+        let told = done(cpreg_in(folder.path(), &arguments));
+        let document = fs::read(folder.path().join("report.json")).expect("the report");
+        let stream = inside(&document);
+        for bytes in [&document, &stream, &told.stdout.clone().into_bytes()] {
+            let left = windows(bytes);
+            for word in &words {
+                assert!(!left.contains(word), "{word:x?}");
+            }
+            let text = String::from_utf8_lossy(bytes);
+            for key in &keys {
+                assert!(!left.contains(&key.to_be_bytes()), "{key:#x}");
+                assert!(!left.contains(&key.to_le_bytes()), "{key:#x}");
+                assert!(!text.contains(&format!("{key:x}")), "{key:#x}");
+            }
+        }
+        // One character in every four bytes.
+        assert!(!windows(&stream).contains(b"\0\0\0c\0\0\0o"));
+        assert!(windows(&whole).contains(b"\0\0\0c\0\0\0o"));
+        for id in RegisterId::POINTER_AUTHENTICATION_KEYS {
+            let told = String::from_utf8_lossy(&document);
+            assert!(told.contains(&format!("{:#018x}", id.raw())), "{id}");
+        }
+    }
+}
+
+#[test]
+fn no_name_is_in_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let vm = folder.path().join("customer-4711");
+    fs::write(&vm, unpacked(KVM_6_12)).expect("a file in it");
+    let (profile, keys) = profile_with_keys(KVM_7_3_MAX);
+    let mut profile: Value = serde_json::from_str(&profile).expect("JSON");
+    profile["name"] = "web-17".into();
+    profile["recorded"]["command"] = serde_json::json!(["qemu", "-name", "customer-4711"]);
+    let there = folder.path().join("web-17.json");
+    fs::write(&there, profile.to_string()).expect("a file in it");
+    let arguments = ["report", "customer-4711", "--to", "web-17.json", "--host"];
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    for format in ["text", "json"] {
+        let all = [&arguments[..], &["--format", format]].concat();
+        let told = done(cpreg_in(folder.path(), &all)).stdout;
+        for name in ["4711", "web-17"]
+            .into_iter()
+            .chain(keys.iter().map(String::as_str))
+        {
+            assert!(!told.contains(name), "{name} in {told}");
+        }
+        let host = host.trim();
+        assert!(host.len() < 6 || !told.contains(host), "{host} in {told}");
+    }
+}
+
+/// What is decided, by what it is about: everything that must not depend on values that are blanked.
+fn decided(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut decided = BTreeMap::new();
+    let list = |name: &str| answer[name].as_array().expect("a list").iter();
+    let vcpus = |row: &Value| -> Vec<u64> {
+        let text = row["vcpus"].as_str().expect("text");
+        let range = |range: &str| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let number = |text: &str| text.parse::<u64>().expect("a number");
+            number(first)..=number(last)
+        };
+        text.split(',').flat_map(range).collect()
+    };
+    for row in list("decisions") {
+        let id = row["id"].as_str().expect("text");
+        let is_blanked = blanked.contains(id);
+        let mut row = row.clone();
+        let object = row.as_object_mut().expect("an object");
+        let numbers = vcpus(&Value::Object(object.clone()));
+        object.remove("vcpus");
+        if is_blanked {
+            // A mark is not the destination's own value, so that it is taken is not proven.
+            object.retain(|name, _| !["source", "knowledge"].contains(&name.as_str()));
+        }
+        for number in numbers {
+            decided.insert(format!("{id} of vCPU {number}"), row.to_string());
+        }
+    }
+    for row in list("extensions") {
+        let key = format!("{} of {}", row["name"], row["vcpus"]);
+        decided.insert(key, row.to_string());
+    }
+    for (number, row) in list("visible_changes").enumerate() {
+        let mut row = row.clone();
+        if row["id"].as_str().is_some_and(|id| blanked.contains(id)) {
+            row["from"] = Value::Null;
+        }
+        decided.insert(format!("visible {number}"), row.to_string());
+    }
+    for (number, row) in list("loaders").enumerate() {
+        let mut row = row.clone();
+        row["knowledge"] = Value::Null;
+        decided.insert(format!("loader {number}"), row.to_string());
+    }
+    for name in ["verdict", "shape", "adjustments", "destination"] {
+        decided.insert(name.to_owned(), answer[name].to_string());
+    }
+    decided
+}
+
+/// All recorded streams.
+fn recorded() -> Vec<PathBuf> {
+    let folders = ["kvm", "tcg", "edited", "../tcg"];
+    let files = folders.iter().flat_map(|folder| {
+        let entries = fs::read_dir(streams().join(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path())
+    });
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|it| it == "xz"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 50);
+    files
+}
+
+#[test]
+fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let kvm = [KVM_5_10, KVM_6_16, KVM_7_3_MAX];
+    let tcg = [TCG_5_2_MAX_4, TCG_10_0, TCG_11_1];
+    for stream in kvm.iter().chain(&tcg) {
+        let name = stream.replace('/', "-");
+        fs::write(folder.path().join(name), unpacked(stream)).expect("a file in it");
+    }
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let mut verdicts = BTreeSet::new();
+    for path in recorded() {
+        fs::write(folder.path().join("vm"), unpacked_file(&path)).expect("a file in it");
+        let report = done(run(&["report", "vm", "--format", "json"]));
+        fs::write(folder.path().join("report.json"), &report.stdout).expect("a file in it");
+        let report = report.json();
+        let blanked = report["blanked"]["registers"].as_array().expect("a list");
+        let blanked = blanked.iter().filter_map(|it| it["id"].as_str());
+        let blanked: BTreeSet<String> = blanked.map(str::to_owned).collect();
+        let destinations = if report["vm"]["accelerator"] == "kvm" {
+            kvm
+        } else {
+            tcg
+        };
+        let destinations = destinations.map(|stream| stream.replace('/', "-"));
+        for destination in destinations.iter().map(String::as_str).chain(["vm"]) {
+            let check = |source| run(&["check", source, destination, "--format", "json"]);
+            let (stream, report) = (check("vm"), check("report.json"));
+            assert_eq!(stream.status, report.status, "{}", path.display());
+            let before = decided(&stream.json(), &blanked);
+            let after = decided(&report.json(), &blanked);
+            for (what, before) in &before {
+                let path = path.display();
+                assert_eq!(after.get(what), Some(before), "{path}: {what}");
+            }
+            assert_eq!(before.len(), after.len());
+            verdicts.insert(before["verdict"].clone());
+        }
+    }
+    assert_eq!(verdicts.len(), 4, "{verdicts:?}");
+}
+
+#[test]
+fn as_a_destination_a_report_proves_what_is_not_blanked() {
+    let folder = folder();
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    done(run(&["report", "vm", "-o", "report.json"]));
+    let own = run(&["check", "vm", "report.json", "--format", "json"]).json();
+    assert_eq!(own["verdict"], "loads");
+    let decisions = own["decisions"].as_array().expect("a list");
+    for decision in decisions {
+        let is_blanked = [
+            "TTBR0_EL1",
+            "VBAR_EL1",
+            "CONTEXTIDR_EL1",
+            "TPIDR_EL1",
+            "TPIDR_EL0",
+        ]
+        .iter()
+        .any(|name| decision["name"] == *name);
+        let is_proven = decision["knowledge"] == "proven";
+        assert_eq!(is_proven, !is_blanked, "{decision}");
+        assert_eq!(decision["host"].is_null(), is_blanked, "{decision}");
+    }
+    // Neither does it prove anything to itself.
+    let again = run(&["check", "report.json", "report.json", "--format", "json"]).json();
+    assert_eq!(again["verdict"], "loads");
+    let proven = |answer: &Value| {
+        let decisions = answer["decisions"].as_array().expect("a list").iter();
+        decisions.filter(|it| it["knowledge"] == "proven").count()
+    };
+    assert_eq!(proven(&again), proven(&own));
+}
+
+#[test]
+fn a_profile_as_destination_gives_the_same_answer() {
+    let folder = folder();
+    fs::write(folder.path().join("there.json"), profile_of(KVM_6_16)).expect("a file in it");
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    let report = done(run(&[
+        "report",
+        "vm",
+        "--to",
+        "there.json",
+        "--format",
+        "json",
+    ]))
+    .json();
+    let answer = run(&["check", "vm", "there.json", "--format", "json"]).json();
+    assert_eq!(report["check"]["verdict"], answer["verdict"]);
+    assert_eq!(report["check"]["loaders"], answer["loaders"]);
+    // The profile in the report is one.
+    let inside = report["destination"]["profile"].to_string();
+    fs::write(folder.path().join("inside.json"), inside).expect("a file in it");
+    fs::write(folder.path().join("report.json"), report.to_string()).expect("a file in it");
+    let again = run(&["check", "report.json", "inside.json", "--format", "json"]).json();
+    assert_eq!(again["decisions"], report["check"]["decisions"]);
+    assert_eq!(again["loaders"], report["check"]["loaders"]);
+}
+
+#[test]
+fn what_a_report_is_not_for() {
+    let folder = folder();
+    let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
+    done(run(&["report", "vm", "-o", "report.json"]));
+    assert_snapshot!(
+        "report_converted",
+        run(&["convert", "report.json", "--to", "there", "-o", "out"])
+    );
+    let in_place = ["convert", "report.json", "--to", "there", "--in-place"];
+    assert_eq!(run(&in_place).status, Some(2));
+    assert_snapshot!("report_of_a_report", run(&["report", "report.json"]));
+    fs::write(folder.path().join("there.json"), profile_of(KVM_6_16)).expect("a file in it");
+    assert_snapshot!("report_of_a_profile", run(&["report", "there.json"]));
+    assert_snapshot!(
+        "report_of_nothing",
+        run(&["report", "no-such-file", "-o", "out"])
+    );
+    let tcg = folder.path().join("tcg");
+    fs::write(tcg, unpacked(TCG_10_0)).expect("a file in it");
+    assert_snapshot!(
+        "report_accelerators",
+        run(&["report", "vm", "--to", "tcg", "-o", "out"])
+    );
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn damaged_reports() {
+    let folder = folder();
+    let whole = done(cpreg_in(
+        folder.path(),
+        &["report", "vm", "--format", "json"],
+    ))
+    .stdout;
+    let mut said = String::new();
+    let mut document: Value = serde_json::from_str(&whole).expect("JSON");
+    let length = document["stream"]["length"].clone();
+    document["stream"]["length"] = "0xfffffff".into();
+    let short = document.to_string();
+    document["stream"]["length"] = "0x10000000000".into();
+    let huge = document.to_string();
+    // A line of the packed stream is missing.
+    document["stream"]["length"] = length;
+    let lines = document["stream"]["data"].as_array_mut();
+    lines.expect("a list").remove(3);
+    for (what, content) in [
+        ("cut", &whole[..whole.len() / 2]),
+        ("newer", &whole.replace("cpreg.report/1", "cpreg.report/9")),
+        ("no base64", &whole.replacen("\"H4sI", "\"H4s*", 1)),
+        (
+            "other packing",
+            &whole.replacen("gzip, base64", "zstd, base64", 1),
+        ),
+        ("shorter than it says", &short),
+        ("too long", &huge),
+        ("damaged", &document.to_string()),
+    ] {
+        fs::write(folder.path().join("report.json"), content).expect("a file in it");
+        let run = cpreg_in(folder.path(), &["show", "report.json"]);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        said.extend([what, "\n", &run.stderr, "\n"]);
+    }
+    assert_snapshot!("report_damaged", said);
+}
+
+#[test]
+fn what_is_there_stays_unless_it_is_forced() {
+    let folder = folder();
+    let path = folder.path();
+    let run = |arguments: &[&str]| cpreg_in(path, arguments);
+    let read = |name: &str| fs::read(path.join(name)).expect("a file");
+    fs::write(path.join("old"), "old").expect("a file in it");
+    symlink("old", path.join("link")).expect("a link");
+    fs::create_dir(path.join("folder")).expect("a folder");
+    let vm = read("vm");
+    for (target, said) in [
+        ("old", "error: old is there already"),
+        ("link", "error: link is there already"),
+        ("folder", "error: cannot write folder"),
+        ("vm", "error: vm is the input itself"),
+        ("/dev/null", "error: cannot write /dev/null"),
+        ("no/such", "error: cannot write no/such"),
+        (
+            "-",
+            "error: a report is not written to standard output with -o",
+        ),
+    ] {
+        let run = run(&["report", "vm", "-o", target]);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        assert_eq!(run.stderr.lines().next(), Some(said), "{run}");
+        assert!(run.stderr.contains("hint: "), "{run}");
+    }
+    for target in ["vm", "/dev/null", "folder"] {
+        let run = run(&["report", "vm", "-o", target, "--force"]);
+        assert_eq!(run.status, Some(2), "{run}");
+    }
+    assert!(read("vm") == vm && read("old") == b"old");
+    let null = fs::metadata("/dev/null").expect("a device");
+    assert_ne!(null.rdev(), 0);
+
+    // What a link names is replaced, not the link.
+    done(run(&["report", "vm", "-o", "link", "--force"]));
+    assert!(path.join("link").is_symlink());
+    assert!(read("old").starts_with(b"{\n  \"schema\": \"cpreg.report/1\""));
+    assert_eq!(names(path), ["folder", "link", "old", "there", "vm"]);
+}
+
+#[test]
+fn packed_and_piped_streams_give_the_same_report() {
+    let folder = folder();
+    let plain = done(cpreg_in(
+        folder.path(),
+        &["report", "vm", "--format", "json"],
+    ));
+    let packed = done(cpreg(&["report", KVM_6_12, "--format", "json"]));
+    assert!(plain.stdout == packed.stdout);
+    let verified = done(cpreg(&["report", KVM_6_12, "--verify", "--format", "json"])).json();
+    assert_eq!(verified["stream"], plain.json()["stream"]);
+    assert!(Path::new(&streams().join(KVM_6_12)).exists());
+}

@@ -1,17 +1,22 @@
 //! Files of every kind that can be read, recognised by content and never by suffix.
 //!
-//! | begins with | taken as |
+//! | is, or begins with | taken as |
 //! |---|---|
+//! | a Unix socket | the monitor of a running QEMU, which is asked for its device state: a stream without RAM |
 //! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
 //! | `{` | a profile; or a report, if its schema says so: the stream in it is unpacked into an unnamed temporary file |
 //! | anything else | a migration stream, whose reader says what is wrong with it |
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cpreg::register::RegisterId;
 use cpreg_hosts::{Profile, Report, report};
+use cpreg_qemu::device_state;
+use cpreg_qemu::qmp::Patience;
 use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
 use cpreg_qemu::{ErrorKind, Stream};
 
@@ -36,7 +41,12 @@ pub(crate) struct Input {
     pub(crate) packed: Option<&'static str>,
     /// The report that the stream was in.
     pub(crate) report: Option<Box<Report>>,
+    /// The version of the running QEMU that gave the stream (`10.0.13`).
+    pub(crate) running: Option<String>,
 }
+
+/// How long a QEMU may take for one answer. Saving device state takes milliseconds, and as long as its disks take to be flushed.
+const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(10));
 
 /// No profile is larger; more is not read.
 const PROFILE_LIMIT: u64 = 64 << 20;
@@ -48,6 +58,10 @@ impl Input {
     ///
     /// A stream that can be read although a change of it was interrupted is taken, and that is told.
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
+        let kind = path.metadata().map(|metadata| metadata.file_type());
+        if kind.is_ok_and(|kind| kind.is_socket()) {
+            return Self::of_running(path, verify);
+        }
         let (file, packed) = plain_file(path)?;
         Self::understand(path, file, packed, verify, printer)
     }
@@ -109,7 +123,34 @@ impl Input {
             file,
             packed,
             report: None,
+            running: None,
         })
+    }
+
+    /// What a running QEMU holds, but for its RAM.
+    fn of_running(path: &Path, verify: bool) -> Result<Self, Failure> {
+        let state = device_state::of_socket(path, &PATIENCE).map_err(|error| {
+            let hint = error.hint();
+            let failure = Failure::new(format!("cannot ask the QEMU at {}", path.display()));
+            hint.into_iter().fold(failure.because(error), Failure::hint)
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            content: Content::Stream(Box::new(stream(&state.stream, path, verify)?)),
+            file: state.stream,
+            packed: None,
+            report: None,
+            running: Some(state.version.number()),
+        })
+    }
+
+    /// Why what was opened is not the whole VM, where it is not: what it is instead.
+    pub(crate) fn lacks_ram(&self) -> Option<&'static str> {
+        match (&self.report, &self.running) {
+            (Some(_), _) => Some("a report"),
+            (_, Some(_)) => Some("the monitor of a running QEMU"),
+            _ => None,
+        }
     }
 
     /// The stream in a report.
@@ -131,6 +172,7 @@ impl Input {
             file,
             packed,
             report: Some(Box::new(report)),
+            running: None,
         })
     }
 

@@ -11,7 +11,7 @@
 //!
 //! A QEMU whose guest runs stops it for the time that saving takes (1 to 10 ms measured, more where disks have to be
 //! flushed) and lets it run on; with `live` off it does nothing else. A QEMU that waits for a migration (`inmigrate`) answers too: with its
-//! registers at reset. `globalstate` says `running` whatever the guest does: [`DeviceState::run_state`] is what it does.
+//! registers at reset. QEMU writes `running` into `globalstate` whatever the guest does; here it is put right.
 //!
 //! Left out of the list of RAM blocks: those whose names have blanks in them. They are windows into passed-through
 //! devices (`0000:01:00.0 BAR 0 mmaps[0]`), which QEMU does not migrate.
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
-use crate::stream::{Configuration, RamBlock, skeleton_front};
+use crate::stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
 
 /// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
 const TARGET_PAGE_BITS: u32 = 12;
@@ -152,7 +152,8 @@ pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Device
     };
     let front = skeleton_front(Some(&configuration), &blocks, RAM_ID, 0)
         .map_err(DeviceStateError::Stream)?;
-    let stream = save(qmp, &front, patience)?;
+    let mut stream = save(qmp, &front, patience)?;
+    put_right(&mut stream, &run_state)?;
     Ok(DeviceState {
         version: qmp.version().clone(),
         machine: configuration.machine,
@@ -197,6 +198,35 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, De
     stream.seek(SeekFrom::Start(0)).map_err(io)?;
     Ok(stream)
 }
+
+/// Writes into `globalstate` what the guest does.
+fn put_right(file: &mut File, run_state: &str) -> Result<(), DeviceStateError> {
+    let Ok(stream) = Stream::open(file) else {
+        // Who wants to know what is in it will find out why not.
+        return Ok(());
+    };
+    let mut sections = stream.sections().iter();
+    let Some(section) = sections.find(|section| section.name == GLOBAL_STATE) else {
+        return Ok(());
+    };
+    // A u32 for the length with the zero at the end, then the text in a field of 100 bytes; 32 from 8.2 on.
+    let room = section.payload.end - section.payload.start;
+    let mut text = run_state.as_bytes().to_vec();
+    text.push(0);
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    text.resize(text.len().max(RUNNING.len()), 0);
+    if text.len() as u64 + 4 <= room.min(36) {
+        let bytes = [&length.to_be_bytes()[..], &text].concat();
+        file.seek(SeekFrom::Start(section.payload.start))
+            .and_then(|_| file.write_all(&bytes))
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .map_err(DeviceStateError::Io)?;
+    }
+    Ok(())
+}
+
+/// What stands there.
+const RUNNING: &[u8] = b"running\0";
 
 /// Reads the table that `info ramblock` prints: name, page size, offset, used, total; later versions have more columns.
 fn ram_blocks(table: &str) -> Option<Vec<RamBlock>> {

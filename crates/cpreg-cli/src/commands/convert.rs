@@ -42,12 +42,16 @@ pub(crate) fn run(
             None,
         )
     };
-    if source.report.is_some() {
+    if let Some(what) = source.lacks_ram() {
+        let hint = match source.running {
+            Some(_) => "save the VM to a file first: QMP `migrate` to `file:` or `exec:`",
+            None => "convert the stream that it was made from",
+        };
         return Err(Failure::new(format!(
-            "{} is a report and has no RAM",
+            "{} is {what} and has no RAM",
             source.path.display()
         ))
-        .hint("convert the stream that it was made from"));
+        .hint(hint));
     }
     let named = destination::resolve(&arguments.to, &arguments.going, reading.verify, printer)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);

@@ -50,6 +50,7 @@ impl<'a> Contents<'a> {
     pub(crate) const fn kind(&self) -> &'static str {
         match self.input.content {
             Content::Stream(_) if self.input.report.is_some() => "report of a migration stream",
+            Content::Stream(_) if self.input.running.is_some() => "running QEMU",
             Content::Stream(_) => "migration stream",
             Content::Profile(_) => "profile",
         }

@@ -66,6 +66,7 @@ pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrub
 pub use skeleton::SectionChange;
 pub(crate) use skeleton::front as skeleton_front;
 pub use source::{Counting, ReadAt};
+pub(crate) use translate::GLOBAL_STATE;
 #[cfg(unix)]
 pub use write::{WriteOptions, write_new};
 

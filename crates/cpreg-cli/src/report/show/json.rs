@@ -161,6 +161,8 @@ fn document(shown: &Shown<'_>) -> Report {
         name: contents.input.name(),
         kind: if contents.input.report.is_some() {
             "report"
+        } else if contents.input.running.is_some() {
+            "running"
         } else if stream.is_some() {
             "stream"
         } else {

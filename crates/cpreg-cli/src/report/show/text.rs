@@ -66,6 +66,11 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
         .map(|packed| format!(", unpacked from {packed}"))
         .unwrap_or_default();
     match &input.content {
+        Content::Stream(_) if input.running.is_some() => {
+            let version = input.running.as_deref().unwrap_or_default();
+            let text = format!("device state without RAM, from QEMU {version} through its monitor");
+            line(printer, "read", &text);
+        }
         Content::Stream(stream) => {
             line(
                 printer,

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Stay,
     /// Like [`Kind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
     Notice,
+    /// Rehearsed by the same QEMU while it runs, through its monitor; then it goes on.
+    Running,
     /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
     Rings,
     /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`super::large`].
@@ -58,6 +60,7 @@ impl fmt::Display for Case {
             Kind::Move => write!(f, "{}-to-{}", self.from, self.to)?,
             Kind::Stay => write!(f, "stay-{}", self.from)?,
             Kind::Notice => write!(f, "notice-{}", self.from)?,
+            Kind::Running => write!(f, "running-{}", self.from)?,
             Kind::Rings => write!(f, "rings-{}", self.from)?,
             Kind::Large => write!(f, "large-{}", self.from)?,
         }
@@ -225,6 +228,15 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 },
             });
         }
+        cases.push(Case {
+            kind: Kind::Running,
+            from: series,
+            to: series,
+            machine: Machine {
+                devices: Devices::Pci,
+                ..machine(virt, "cortex-a57", (2, Gic::V3))
+            },
+        });
         cases.push(Case {
             kind: Kind::Large,
             from: series,

@@ -155,6 +155,18 @@ impl Machine {
         .into())
     }
 
+    /// Starts this machine on `qemu`, with a monitor that listens at `monitor`, and lets the guest write its registers.
+    ///
+    /// # Errors
+    /// If it does not start; with what QEMU and the guest said.
+    pub(crate) fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<Running> {
+        let address = format!("unix:{},server=on,wait=off", monitor.display());
+        let mut running = Running::start(self, qemu, guests, &["-qmp", &address])?;
+        let ready = running.serial.wait_until_ready(self.vcpus);
+        running.explain(ready)?;
+        Ok(running)
+    }
+
     /// Loads `stream` on `qemu`, where the machine then stands still.
     ///
     /// # Errors

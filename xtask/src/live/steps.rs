@@ -61,6 +61,7 @@ impl Bench {
             Kind::Move => self.relocate(case),
             Kind::Stay => self.stay(case),
             Kind::Notice => self.notice(case),
+            Kind::Running => self.running(case),
             Kind::Rings => self.rings(case),
             Kind::Large => self.large(case),
         }
@@ -171,6 +172,21 @@ impl Bench {
             return Err(format!("a stopped timer was not noticed: {after:?}").into());
         }
         Ok("the guest notices a changed register and a timer that does not fire".to_owned())
+    }
+
+    /// See [`Kind::Running`].
+    fn running(&self, case: &Case) -> Result<String> {
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let monitor = folder.path().join("monitor");
+        let qemu = self.qemu(case.from)?;
+        let mut running = case.machine.run(qemu, &self.guests, &monitor)?;
+        let command = case.machine.command(qemu, &self.guests);
+        let rehearsal = self.cpreg.rehearse(&monitor, &command, &[])?;
+        rehearsal.compare(true, "", "loads")?;
+        let findings = running.findings(false)?;
+        check_timers(case, &findings)?;
+        no_differences(findings.differences.iter())?;
+        Ok("rehearsed while it runs; nothing differs then, both timers fire".to_owned())
     }
 
     /// See [`Kind::Rings`].

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Stay,
     /// Like [`Kind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
     Notice,
+    /// Saved, and a register taken out of the stream that QEMU loads all the same, as zero: a rehearsal must notice.
+    Lost,
     /// Rehearsed by the same QEMU while it runs, through its monitor; then it goes on.
     Running,
     /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
@@ -61,6 +63,7 @@ impl fmt::Display for Case {
             Kind::Stay => write!(f, "stay-{}", self.from)?,
             Kind::Notice => write!(f, "notice-{}", self.from)?,
             Kind::Running => write!(f, "running-{}", self.from)?,
+            Kind::Lost => write!(f, "lost-{}", self.from)?,
             Kind::Rings => write!(f, "rings-{}", self.from)?,
             Kind::Large => write!(f, "large-{}", self.from)?,
         }
@@ -228,6 +231,12 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 },
             });
         }
+        cases.push(Case {
+            kind: Kind::Lost,
+            from: series,
+            to: series,
+            machine: machine(virt, "cortex-a57", (1, Gic::V3)),
+        });
         cases.push(Case {
             kind: Kind::Running,
             from: series,

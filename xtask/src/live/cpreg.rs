@@ -11,9 +11,11 @@
 //! | `adjustments.proposed[].consent` | what to give to `convert`, to take a change of value |
 //! | `extensions[].name`, `.decision` | parts of the CPU's state that are no registers, and whether they stand in the way |
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -25,6 +27,8 @@ use crate::{Result, repository};
 #[derive(Debug)]
 pub(crate) struct Cpreg {
     program: PathBuf,
+    /// The members that the reports of `rehearse` had.
+    members: Mutex<BTreeSet<String>>,
 }
 
 impl Cpreg {
@@ -56,7 +60,24 @@ impl Cpreg {
                 (name == "cpreg").then(|| message["executable"].as_str().map(PathBuf::from))?
             })
             .ok_or("cargo did not tell where the program cpreg is")?;
-        Ok(Self { program })
+        Ok(Self {
+            program,
+            members: Mutex::default(),
+        })
+    }
+
+    /// Whether the reports of `rehearse`, all together, had the members that are documented.
+    ///
+    /// # Errors
+    /// Which ones are documented and were not seen, or the other way round.
+    pub(crate) fn members_are_documented(&self) -> Result<()> {
+        let found = self.members.lock().map_err(|error| error.to_string())?;
+        let documented = documented("cpreg.rehearsal/1")?;
+        if *found == documented {
+            return Ok(());
+        }
+        let differ: Vec<_> = found.symmetric_difference(&documented).collect();
+        Err(format!("docs/json.md and `rehearse --format json` differ: {differ:?}").into())
     }
 
     fn run(&self, arguments: &[&OsStr], expected: &[i32]) -> Result<(i32, Output)> {
@@ -122,6 +143,9 @@ impl Cpreg {
         arguments.extend(command.iter().map(OsString::as_os_str));
         let (status, output) = self.run(&arguments, &[0, 1, 3])?;
         let report: Value = serde_json::from_slice(&output.stdout)?;
+        if let Ok(mut found) = self.members.lock() {
+            members(&report, "", &mut found);
+        }
         Ok(Rehearsal { report, status })
     }
 
@@ -160,6 +184,42 @@ pub(crate) struct Check {
     report: Value,
 }
 
+/// The paths of a document's members. What `check` says is another schema's.
+fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let path = match path {
+                    "" => name.clone(),
+                    _ => format!("{path}.{name}"),
+                };
+                if path != "check" {
+                    members(value, &path, found);
+                }
+                found.insert(path);
+            }
+        }
+        Value::Array(array) => {
+            let path = format!("{path}[]");
+            for value in array {
+                members(value, &path, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The members that docs/json.md lists for a schema.
+fn documented(schema: &str) -> Result<BTreeSet<String>> {
+    let path = repository().join("docs/json.md");
+    let text = std::fs::read_to_string(path)?;
+    let heading = format!("## `{schema}`");
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("## "));
+    let cells = lines.filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    Ok(cells.map(|(member, _)| member.to_owned()).collect())
+}
+
 /// The report of `rehearse` (schema `cpreg.rehearsal/1`).
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
@@ -168,6 +228,19 @@ pub(crate) struct Rehearsal {
 }
 
 impl Rehearsal {
+    /// Whether a list of the report has an entry with this member.
+    ///
+    /// # Errors
+    /// If not, with the list.
+    pub(crate) fn names(&self, list: &str, member: &str, wanted: &str) -> Result<()> {
+        let entries = self.report[list].as_array();
+        let mut entries = entries.into_iter().flatten();
+        if entries.any(|entry| entry[member] == wanted) {
+            return Ok(());
+        }
+        Err(format!("{wanted} is not among {list}: {:#}", self.report[list]).into())
+    }
+
     /// Compares it with a load of the whole stream: whether it loaded, and QEMU's words.
     ///
     /// # Errors

@@ -78,6 +78,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if !cases.is_empty() {
         let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
         ended.append(&mut run_all(&bench, &cases));
+        // Part of the cases may not have shown everything.
+        if words.is_empty() {
+            bench.finish()?;
+        }
     }
     let all = cases.len() + isolations.len();
     if ended.len() != all {

@@ -15,6 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use cpreg::register::RegisterId;
+use cpreg_qemu::stream::ReadAt as _;
 use tempfile::TempDir;
 
 use super::cases::{Case, Kind};
@@ -52,6 +54,14 @@ impl Bench {
         })
     }
 
+    /// What can only be said after all cases.
+    ///
+    /// # Errors
+    /// See [`Cpreg::members_are_documented`].
+    pub(super) fn finish(&self) -> Result<()> {
+        self.cpreg.members_are_documented()
+    }
+
     /// Runs one case. Gives a few words about how it went.
     ///
     /// # Errors
@@ -61,6 +71,7 @@ impl Bench {
             Kind::Move => self.relocate(case),
             Kind::Stay => self.stay(case),
             Kind::Notice => self.notice(case),
+            Kind::Lost => self.lost(case),
             Kind::Running => self.running(case),
             Kind::Rings => self.rings(case),
             Kind::Large => self.large(case),
@@ -172,6 +183,40 @@ impl Bench {
             return Err(format!("a stopped timer was not noticed: {after:?}").into());
         }
         Ok("the guest notices a changed register and a timer that does not fire".to_owned())
+    }
+
+    /// See [`Kind::Lost`].
+    fn lost(&self, case: &Case) -> Result<String> {
+        let whole = fs::File::open(self.source(case)?)?;
+        let stream = cpreg_qemu::Stream::open(&whole)?;
+        let mut vm = stream.vm()?;
+        // With its other view, which would bring what it holds.
+        let lost = RegisterId::SCTLR_EL1;
+        for id in lost.aarch32_views().chain([lost]) {
+            vm.vcpus[0].registers.remove(id);
+        }
+        let edit = stream.edit(&whole, &stream.changes_to(&vm)?)?;
+        let mut bytes = vec![0; usize::try_from(edit.new_length())?];
+        edit.over(&whole).read_exact_at(&mut bytes, 0)?;
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let without = folder.path().join("stream");
+        fs::write(&without, bytes)?;
+        let Loaded::Paused(running) = self.load(case, &without)? else {
+            return Err("the whole stream does not load".into());
+        };
+        let said = running.said();
+        drop(running);
+
+        // A device that cannot be judged comes along.
+        let mut command = case.machine.command(self.qemu(case.to)?, &self.guests);
+        let words = "-chardev socket,id=c,path=/nowhere -tpmdev emulator,id=t,chardev=c \
+                     -device tpm-tis-device,tpmdev=t";
+        command.extend(words.split_whitespace().map(Into::into));
+        let rehearsal = self.cpreg.rehearse(&without, &command, &[])?;
+        rehearsal.compare(true, &said, "refused")?;
+        rehearsal.names("deviations", "name", "SCTLR_EL1")?;
+        rehearsal.names("not_judged", "what", "the device `tpm-tis-device`")?;
+        Ok("QEMU loads it without SCTLR_EL1, a rehearsal refuses".to_owned())
     }
 
     /// See [`Kind::Running`].

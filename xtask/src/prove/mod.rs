@@ -8,6 +8,7 @@
 //! | [`draft`] | a `cpu` section as bytes, right or wrong |
 //! | [`edits`] | random edits of it |
 //! | [`compare`] | prediction against reality |
+//! | [`whole`] | rehearsals against loads of whole streams |
 //! | [`random`] | the same random numbers everywhere |
 //!
 //! A case is a number; with the seed and the series it says everything, so that it can be repeated alone. What is proven here is what
@@ -19,6 +20,7 @@ mod edits;
 mod place;
 mod random;
 mod sources;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -165,7 +167,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     });
     let counts = counts.into_inner().unwrap_or_default();
     let failures = failures.into_inner().unwrap_or_default();
-    report(&qemus, &counts, &cases, failures.len(), begin.elapsed())
+    let edited = report(&qemus, &counts, &cases, failures.len(), begin.elapsed());
+    if options.case.is_some() {
+        return edited;
+    }
+    let whole = whole::run(&bench, &qemus);
+    match (edited, whole) {
+        (Err(edited), Err(whole)) => Err(format!("{edited}; {whole}").into()),
+        (Ok(()), other) | (other, Ok(())) => other,
+    }
 }
 
 fn report(
@@ -236,7 +246,7 @@ struct Host {
 
 impl Host {
     fn ask(command: &[OsString], loader: Loader) -> Result<Self> {
-        let mut rehearsal = Rehearsal::start(command, &PATIENCE)?;
+        let rehearsal = Rehearsal::start(command, &PATIENCE)?;
         let version = rehearsal.version();
         let version = (u16::try_from(version.major)?, u16::try_from(version.minor)?);
         if Version::new(version.0, version.1) != loader.version {

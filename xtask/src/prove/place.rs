@@ -77,6 +77,12 @@ impl Place {
         })
     }
 
+    /// Whether the QEMU has the stream's own machine type, so that it would take the whole stream.
+    pub(super) fn has_machine_of(&self, source: &Source) -> bool {
+        let machine = self.machine.split(',').next();
+        source.stream.machine() == machine
+    }
+
     /// Now and then with another CPU model.
     pub(super) fn or_another_cpu(mut self, random: &mut Random, series: &str) -> Self {
         if self.cpu != "cortex-a15" && random.chance(ANOTHER_CPU) {

@@ -45,7 +45,7 @@ impl Source {
 }
 
 /// A recorded stream as it stands, in a file that is gone when closed.
-fn unpack(path: &Path) -> Result<File> {
+pub(super) fn unpack(path: &Path) -> Result<File> {
     let mut from = lzma_rust2::XzReader::new(File::open(path)?, true);
     let mut file = tempfile::tempfile()?;
     let mut block = Vec::with_capacity(BLOCK);

@@ -7,6 +7,7 @@
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
+//! | [`prove`] | `prove`: the loader models against real QEMUs |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`bench`](mod@bench) | `bench`: what the command costs |
 //! | [`tools`] | other programs: finding, installing, running |
@@ -18,6 +19,7 @@ mod bench;
 mod gen_registers;
 mod guest;
 mod live;
+mod prove;
 mod qemus;
 mod recorded;
 mod test;
@@ -42,6 +44,8 @@ Usage: cargo xtask TASK
   gen-cli                    make docs/cli.md from the definitions of the command line
   live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
                              have all the words; --list names them
+  prove [--edits N] [--seed S] [--series 10.0] [--case N]
+                             are the loader models true? 500 recorded streams, edited at random, into each real QEMU
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
   bench                      what the command costs, against cat and cp; writes some GiB below target/lab, and removes them
   recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
             gen_registers::run(&rest).map_err(Into::into)
         }
         ["gen-cli"] => test::gen_cli(),
+        ["prove", rest @ ..] => prove::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {

@@ -97,21 +97,10 @@ pub(crate) fn forget_blanked(destination: &mut Destination, input: &Input) {
 
 /// A stream as evidence of the host that wrote it.
 pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Failure> {
-    let vm = stream
-        .vm()
-        .map_err(|error| Failure::new(format!("cannot use {name}")).because(error))?;
-    Ok(Destination {
-        accelerator: stream.accelerator(),
-        loader: None,
-        values: if stream.is_prelaunch() {
-            ValuesAre::AtReset
-        } else {
-            ValuesAre::OfAGuest
-        },
-        vcpus: vm.vcpus.iter().map(HostVcpu::of).collect(),
-        shape: Some(stream.shape()),
-        name,
-    })
+    let cannot = format!("cannot use {name}");
+    stream
+        .destination(name)
+        .map_err(|error| Failure::new(cannot).because(error))
 }
 
 fn no_such(path: &Path) -> Failure {

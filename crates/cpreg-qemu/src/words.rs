@@ -13,6 +13,8 @@
 //!
 //! Sources: what 5.2.0, 7.2.22, 10.0.13 and 11.1.3 printed (recorded), and QEMU's `target/arm/kvm.c` of v11.0.3.
 
+use std::fmt::Write as _;
+
 use cpreg::destination::load::{Event, Load, Step};
 use cpreg::destination::{Accelerator, Loader, Version};
 use cpreg::register::{RegisterId, Value};
@@ -80,6 +82,10 @@ impl Words {
                 "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems || !size' failed."
                     .to_owned()
             }
+            Event::Dies { .. } if self.loader.version == Version::new(5, 2) => {
+                "../../target/arm/helper.c:1948: pmevcntr_rawwrite: Assertion `counter < pmu_num_counters(env)' failed."
+                    .to_owned()
+            }
             Event::PutFailed => "Failed to put registers after init: Invalid argument".to_owned(),
             _ => return Vec::new(),
         };
@@ -89,7 +95,7 @@ impl Words {
     fn load_failed(&self, vcpu: usize, step: &Step) -> String {
         if self.loader.version >= NAMES_REGISTERS {
             let why = match step {
-                Step::Extension(name) => format!("VM subsection '{name}' in 'cpu' does not exist"),
+                Step::Extension(name) => unknown_subsection(name),
                 _ => "post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
                     .to_owned(),
             };
@@ -106,6 +112,22 @@ impl Words {
     }
 }
 
+/// How 11.0 and later say that there is no such subsection: each one that it is inside of failed too.
+fn unknown_subsection(name: &str) -> String {
+    let slashes: Vec<_> = name.match_indices('/').map(|(at, _)| at).collect();
+    let mut within = slashes.first().map_or(name, |at| &name[..*at]);
+    let mut text = String::new();
+    for at in slashes.iter().skip(1) {
+        let outer = &name[..*at];
+        let _ = write!(
+            text,
+            "Loading VM subsection '{outer}' in '{within}' failed: "
+        );
+        within = outer;
+    }
+    text + &format!("VM subsection '{name}' in '{within}' does not exist")
+}
+
 fn bare_hex(value: Option<&Value>) -> String {
     match value.and_then(Value::as_u64) {
         Some(value) => format!("{value:x}"),
@@ -115,15 +137,19 @@ fn bare_hex(value: Option<&Value>) -> String {
 
 /// A register as QEMU 11 names it.
 ///
-/// Under TCG it prints its internal key.
+/// Under TCG it prints its internal key, which it makes of whatever id arrives: the lower half, and marks for 64-bit Arm, or for
+/// a wide AArch32 register and its bank. It has one bank only, and marks it as the non-secure one.
 pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
+    const ARM64: u64 = 0x60;
+    const WIDE: u64 = 3;
     let raw = id.raw();
-    if accelerator != Accelerator::Kvm
-        && let Some(key) = id.qemu_key()
-    {
-        // It has one bank only, and marks it as the non-secure one.
-        let bank = if raw >> 56 == 0x40 { 1 << 29 } else { 0 };
-        return format!("system register {:#x}", key | bank);
+    if accelerator != Accelerator::Kvm {
+        let mark = match (raw >> 56, raw >> 52 & 15) {
+            (ARM64, _) => 1 << 28,
+            (_, WIDE) => 1 << 29 | 1 << 15,
+            _ => 1 << 29,
+        };
+        return format!("system register {:#x}", raw & 0xffff_ffff | mark);
     }
     let low = raw & 0xffff;
     match raw >> 16 & 0xfff {
@@ -139,5 +165,36 @@ pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
         0x16 => format!("fw feat reg {low}"),
         0x11 => format!("demuxed reg {raw:x}"),
         _ => format!("register {raw:x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_names_any_id_by_its_key() {
+        let name = |raw| register_name(RegisterId::from_raw(raw), Accelerator::Tcg);
+        for (raw, key) in [
+            (0x6030_0000_0013_c030, "0x1013c030"),
+            (0x6030_0000_0014_0003, "0x10140003"),
+            (0x6020_0000_0011_000c, "0x1011000c"),
+            (0x4020_0000_000f_0663, "0x200f0663"),
+            (0x4030_0000_200f_0564, "0x200f8564"),
+        ] {
+            assert_eq!(name(raw), format!("system register {key}"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_subsection_fails_what_it_is_in() {
+        assert_eq!(
+            unknown_subsection("cpu/nobody"),
+            "VM subsection 'cpu/nobody' in 'cpu' does not exist"
+        );
+        assert_eq!(
+            unknown_subsection("cpu/vfp/nobody"),
+            "Loading VM subsection 'cpu/vfp' in 'cpu' failed: VM subsection 'cpu/vfp/nobody' in 'cpu/vfp' does not exist"
+        );
     }
 }

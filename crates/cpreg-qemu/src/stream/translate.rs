@@ -1,10 +1,10 @@
-//! From the stream to the model: registers and extensions, shape, run state, accelerator.
+//! From the stream to the model: registers and extensions, shape, run state, accelerator; the host that wrote it.
 //!
 //! Nothing is decided here. What an id or a value means lives in `cpreg`.
 
 use std::borrow::Cow;
 
-use cpreg::destination::Accelerator;
+use cpreg::destination::{Accelerator, Destination, HostVcpu, ValuesAre};
 use cpreg::register::{RegisterId, Value};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
@@ -56,6 +56,25 @@ impl Stream {
                 })
                 .collect(),
         }
+    }
+
+    /// The host that wrote it, as far as the stream is evidence of it. Which program will load there it does not tell.
+    ///
+    /// # Errors
+    /// Those of [`Self::vm`].
+    pub fn destination(&self, name: String) -> Result<Destination, Error> {
+        Ok(Destination {
+            accelerator: self.accelerator(),
+            loader: None,
+            values: if self.is_prelaunch() {
+                ValuesAre::AtReset
+            } else {
+                ValuesAre::OfAGuest
+            },
+            vcpus: self.vm()?.vcpus.iter().map(HostVcpu::of).collect(),
+            shape: Some(self.shape()),
+            name,
+        })
     }
 
     /// What ran the guest; `None` if its registers do not tell (HVF, or an edited list).

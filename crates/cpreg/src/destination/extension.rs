@@ -71,7 +71,17 @@ pub(super) fn until(extension: &Extension) -> Option<Version> {
 
 /// What `loader` does with an extension that arrives for the destination's vCPU `host`.
 pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
-    if extension.name == Extension::FEATURES || host.extension(&extension.name).is_some() {
+    let there = host.extension(&extension.name);
+    if extension.name == Extension::FEATURES {
+        // Other bits make other registers of those that are listed.
+        let is_own = there.is_none_or(|there| there.content == extension.content);
+        return if is_own || !takes_features(loader) {
+            Fate::Loads
+        } else {
+            Fate::Unknown
+        };
+    }
+    if there.is_some() {
         return Fate::Loads;
     }
     let since = SINCE
@@ -79,6 +89,7 @@ pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
         .find(|(name, _)| *name == extension.name)
         .map(|(_, since)| *since);
     match since {
+        None if loader.was_tried() && !is_rare(&extension.name) => Fate::Refused,
         None => Fate::Unknown,
         Some(since) if loader.version < since => Fate::Refused,
         Some(_) if extension.name == Extension::WFXT_TIMER => {
@@ -91,6 +102,12 @@ pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
         }
         Some(_) => Fate::Loads,
     }
+}
+
+/// Whether it is one that some version may know for CPUs that nobody has recorded: those without an MMU, ThumbEE, iwMMXt.
+fn is_rare(name: &str) -> bool {
+    let rare = ["cpu/m", "cpu/pmsa", "cpu/thumb", "cpu/iwmmxt"];
+    rare.iter().any(|rare| name.starts_with(rare))
 }
 
 /// Why nothing is lost if the vCPU's extension is left out, or `None` if something is.
@@ -112,11 +129,10 @@ pub fn idle(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
 }
 
 /// Whether the loader would take the vCPU's feature bits from an input that has none, so that nothing else can be right.
-pub fn spoils_features(loader: Loader, host: &HostVcpu, vcpu: &Vcpu) -> bool {
+pub fn spoils_features(loader: Loader, host: &HostVcpu, arriving: &[Extension]) -> bool {
     takes_features(loader)
         && host.extension(Extension::FEATURES).is_some()
-        && !vcpu
-            .extensions
+        && !arriving
             .iter()
             .any(|extension| extension.name == Extension::FEATURES)
 }
@@ -124,4 +140,42 @@ pub fn spoils_features(loader: Loader, host: &HostVcpu, vcpu: &Vcpu) -> bool {
 /// Whether the loader replaces the vCPU's feature bits by those that arrive.
 pub fn takes_features(loader: Loader) -> bool {
     loader.version <= FEATURES_UNTIL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::borrow::Cow;
+    use alloc::vec::Vec;
+
+    fn extension(name: &'static str, content: Content) -> Extension {
+        Extension {
+            name: Cow::Borrowed(name),
+            content,
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_refused_by_those_that_were_tried() {
+        let of = |loader, name| {
+            let extension = extension(name, Content::Bytes(Vec::new()));
+            fate(loader, &HostVcpu::default(), &extension)
+        };
+        for name in ["cpu/nobody", "cpu/vfp/nobody"] {
+            assert_eq!(of(Loader::qemu(10, 0), name), Fate::Refused);
+            assert_eq!(of(Loader::qemu(11, 1), name), Fate::Refused);
+            assert_eq!(of(Loader::qemu(12, 0), name), Fate::Unknown);
+        }
+        assert_eq!(of(Loader::qemu(10, 0), "cpu/m-security"), Fate::Unknown);
+    }
+
+    #[test]
+    fn feature_bits_load_where_they_are_its_own() {
+        let own = extension(Extension::FEATURES, Content::Number(7));
+        let other = extension(Extension::FEATURES, Content::Number(6));
+        let host = HostVcpu::new([], alloc::vec![own.clone()]);
+        assert_eq!(fate(Loader::qemu(5, 2), &host, &own), Fate::Loads);
+        assert_eq!(fate(Loader::qemu(5, 2), &host, &other), Fate::Unknown);
+        assert_eq!(fate(Loader::qemu(7, 2), &host, &other), Fate::Loads);
+    }
 }

@@ -16,7 +16,7 @@ use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
 use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader, Version};
 use crate::register::{RegisterId, Value};
-use crate::vm::{Extension, Vcpu, Vm};
+use crate::vm::{Extension, Vm};
 
 /// What a loader would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,13 @@ pub enum Event {
         /// The subsection.
         name: Cow<'static, str>,
     },
+    /// It dies when it writes a register.
+    Dies {
+        /// Which vCPU.
+        vcpu: usize,
+        /// Which register.
+        id: RegisterId,
+    },
     /// The section of this vCPU did not load.
     SectionFailed {
         /// Which vCPU.
@@ -145,8 +152,35 @@ pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '
         .filter(|loader| could_be(*loader, destination))
 }
 
+/// One vCPU as an input lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arriving<'a> {
+    /// Its registers. What QEMU writes is ascending; what it reads may be in any order, and name a register twice.
+    pub registers: &'a [(RegisterId, &'a Value)],
+    /// Its extensions.
+    pub extensions: &'a [Extension],
+}
+
 /// What the VM would come to in that loader, as it stands.
 pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
+    let lists: Vec<Vec<_>> = vm
+        .vcpus
+        .iter()
+        .map(|vcpu| vcpu.registers.iter().collect())
+        .collect();
+    let vcpus: Vec<_> = lists
+        .iter()
+        .zip(&vm.vcpus)
+        .map(|(registers, vcpu)| Arriving {
+            registers,
+            extensions: &vcpu.extensions,
+        })
+        .collect();
+    play_lists(loader, &vcpus, destination)
+}
+
+/// As [`play`], for lists that need not be a [`Vm`]'s.
+pub fn play_lists(loader: Loader, vcpus: &[Arriving<'_>], destination: &Destination) -> Load {
     if !could_be(loader, destination) {
         return Load::unknown();
     }
@@ -169,9 +203,10 @@ pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
             complete: true,
             lost: Vec::new(),
         },
+        unsure: false,
     };
     let mut written = Vec::new();
-    for (number, vcpu) in vm.vcpus.iter().enumerate() {
+    for (number, vcpu) in vcpus.iter().enumerate() {
         let Some(host) = destination.vcpu(number) else {
             return Load::unknown();
         };
@@ -209,6 +244,8 @@ struct Play {
     kvm: bool,
     acceptor: Acceptor,
     load: Load,
+    /// It is not known whether it comes this far: nothing that follows is surely said.
+    unsure: bool,
 }
 
 /// What one vCPU's section came to.
@@ -225,6 +262,8 @@ struct Writes {
     unknown: bool,
     /// Whether it surely fails, though the words may not be known.
     fails: bool,
+    /// The register at which the program dies.
+    kills: Option<RegisterId>,
     knowledge: Knowledge,
 }
 
@@ -233,29 +272,41 @@ impl Play {
         self.load.knowledge = self.load.knowledge.min(knowledge);
     }
 
-    fn vcpu(&mut self, number: usize, vcpu: &Vcpu, host: &HostVcpu) -> Section {
+    fn say(&mut self, event: Event) {
+        if !self.unsure {
+            self.load.events.push(event);
+        }
+    }
+
+    /// From here on nothing is sure, but that a failure is one.
+    fn be_unsure(&mut self) {
+        self.unsure = true;
+        self.load.complete = false;
+        self.load.loads = None;
+    }
+
+    fn vcpu(&mut self, number: usize, vcpu: &Arriving<'_>, host: &HostVcpu) -> Section {
         let (incoming, own) = (vcpu.registers.len(), host.registers().len());
         if self.generation == Generation::LengthChecked && incoming > own {
-            self.load.events.push(Event::TooMany {
+            self.say(Event::TooMany {
                 vcpu: number,
                 incoming,
                 own,
             });
             return Section::Failed(Step::Fields, None);
         }
-        for extension in &vcpu.extensions {
+        for extension in vcpu.extensions {
             match extension::fate(self.loader, host, extension) {
                 Fate::Loads => {}
                 Fate::Unknown => {
-                    self.load.complete = false;
-                    self.load.loads = None;
+                    self.be_unsure();
                     self.know(Knowledge::Unknown);
                 }
                 Fate::Refused => {
                     return Section::Failed(Step::Extension(extension.name.clone()), None);
                 }
                 Fate::Aborts => {
-                    self.load.events.push(Event::Abort {
+                    self.say(Event::Abort {
                         vcpu: number,
                         name: extension.name.clone(),
                     });
@@ -263,26 +314,34 @@ impl Play {
                 }
             }
         }
-        if extension::spoils_features(self.loader, host, vcpu) {
+        if extension::spoils_features(self.loader, host, vcpu.extensions) {
             return Section::Failed(Step::Registers, None);
         }
-        self.registers(number, vcpu, host)
+        self.registers(number, vcpu.registers, host)
     }
 
-    fn registers(&mut self, number: usize, vcpu: &Vcpu, host: &HostVcpu) -> Section {
-        let merged = self.merge(number, vcpu, host);
-        let writes = self.writes(number, vcpu, host, merged.until);
+    fn registers(
+        &mut self,
+        number: usize,
+        incoming: &[(RegisterId, &Value)],
+        host: &HostVcpu,
+    ) -> Section {
+        let merged = self.merge(number, incoming, host);
+        let writes = self.writes(number, &merged.arrived, host);
         self.know(writes.knowledge);
         if merged.fails {
             return Section::Failed(Step::Registers, Some(writes));
+        }
+        if let Some(id) = writes.kills {
+            self.say(Event::Dies { vcpu: number, id });
+            return Section::Dead;
         }
         if writes.fails {
             self.say_refused(&writes);
             return Section::Failed(Step::Registers, Some(writes));
         }
         if writes.unknown {
-            self.load.loads = None;
-            self.load.complete = false;
+            self.be_unsure();
         }
         self.load
             .lost
@@ -290,56 +349,62 @@ impl Play {
         Section::Loaded(writes)
     }
 
-    /// Goes through both lists in ascending order, as the loader does.
-    fn merge(&mut self, number: usize, vcpu: &Vcpu, host: &HostVcpu) -> Merged {
-        let mut incoming = vcpu.registers.iter().peekable();
+    /// Goes through both lists at once, as the loader does: its own is ascending, and it takes the other to be so too.
+    fn merge<'v>(
+        &mut self,
+        number: usize,
+        incoming: &[(RegisterId, &'v Value)],
+        host: &HostVcpu,
+    ) -> Merged<'v> {
+        let mut incoming = incoming.iter().copied().peekable();
         let mut own = host.registers().iter().peekable();
         let mut merged = Merged {
             fails: false,
-            until: None,
+            arrived: Vec::with_capacity(host.registers().len()),
             lost: Vec::new(),
         };
         let mut failed = Vec::new();
         loop {
             let (theirs, ours) = (
-                incoming.peek().map(|(id, _)| *id),
+                incoming.peek().copied(),
                 own.peek().map(|register| register.id),
             );
             match (theirs, ours) {
                 (None, None) => break,
-                (Some(id), ours) if ours.is_none_or(|ours| id < ours) => {
-                    let value = incoming.next().and_then(|(_, value)| value.as_u64());
+                (Some((id, value)), ours) if ours.is_none_or(|ours| id < ours) => {
+                    incoming.next();
                     match self.generation {
                         Generation::LengthChecked if ours.is_some() => {
                             merged.fails = true;
-                            merged.until = Some(id);
                             return merged;
                         }
                         Generation::LengthChecked => merged.lost.push(id),
-                        Generation::Tolerant if self.kvm && qemu_tolerates_in_input(id, value) => {
+                        Generation::Tolerant
+                            if self.kvm && qemu_tolerates_in_input(id, value.as_u64()) =>
+                        {
                             merged.fails = false;
                         }
                         Generation::Named | Generation::Tolerant => {
-                            self.load
-                                .events
-                                .push(Event::OnlyInInput { vcpu: number, id });
+                            self.say(Event::OnlyInInput { vcpu: number, id });
                             failed.push(id);
                             merged.fails = true;
                         }
                     }
                 }
-                (theirs, Some(id)) if theirs.is_none_or(|theirs| id < theirs) => {
+                (theirs, Some(id)) if theirs.is_none_or(|(theirs, _)| id < theirs) => {
                     own.next();
+                    merged.arrived.push(None);
                     let tolerated = self.generation == Generation::Tolerant
                         && self.kvm
                         && qemu_tolerates_missing(id);
                     if self.generation != Generation::LengthChecked && !tolerated {
-                        self.load.events.push(Event::Missing { vcpu: number, id });
+                        self.say(Event::Missing { vcpu: number, id });
                     }
                 }
-                _ => {
+                (theirs, _) => {
                     incoming.next();
                     own.next();
+                    merged.arrived.push(theirs.map(|(_, value)| value));
                 }
             }
         }
@@ -350,26 +415,21 @@ impl Play {
         merged
     }
 
-    /// Writes the merged list. `until`: the merge ended before this register.
-    fn writes(
-        &self,
-        number: usize,
-        vcpu: &Vcpu,
-        host: &HostVcpu,
-        until: Option<RegisterId>,
-    ) -> Writes {
+    /// Writes the merged list: for each own register what arrived for it. It is shorter if the merge ended early.
+    fn writes(&self, number: usize, merged: &[Option<&Value>], host: &HostVcpu) -> Writes {
         let mut writes = Writes {
             refused: Vec::new(),
             unknown: false,
             fails: false,
+            kills: None,
             knowledge: Knowledge::Proven,
         };
         let arrived = |id: RegisterId| {
-            vcpu.registers
-                .get(id)
-                .filter(|_| until.is_none_or(|until| id < until))
+            let own = host.registers();
+            let at = own.binary_search_by_key(&id, |own| own.id).ok()?;
+            merged.get(at).copied().flatten()
         };
-        for register in host.registers() {
+        for (at, register) in host.registers().iter().enumerate() {
             if self.kvm
                 && let Some(hides) = kernel::hidden_by(register.id)
                 && let Some(value) = arrived(hides.by).and_then(Value::as_u64)
@@ -400,7 +460,17 @@ impl Play {
                     _ => {}
                 }
             }
-            let Some(value) = arrived(register.id) else {
+            let value = merged.get(at).copied().flatten();
+            match accept::tcg::counters(self.acceptor, register, value) {
+                Some(accept::tcg::Counters::Fewer) => {
+                    writes.kills = Some(register.id);
+                    continue;
+                }
+                // It is taken, whatever becomes of the guest.
+                Some(accept::tcg::Counters::More) => continue,
+                None => {}
+            }
+            let Some(value) = value else {
                 let answer = match self.acceptor.accelerator {
                     // It keeps what it has.
                     Some(Accelerator::Kvm) => continue,
@@ -426,15 +496,21 @@ impl Play {
     fn say_refused(&mut self, writes: &Writes) {
         // TCG compares in silence.
         if self.generation != Generation::LengthChecked && self.kvm {
-            self.load.events.extend(writes.refused.iter().cloned());
+            writes
+                .refused
+                .iter()
+                .for_each(|event| self.say(event.clone()));
         }
     }
 
     /// Ends the load after the section of a vCPU failed.
     fn fail(&mut self, number: usize, step: Step, written: &[Writes]) {
         self.load.loads = Some(false);
+        if self.unsure {
+            return;
+        }
         if self.generation == Generation::LengthChecked {
-            self.load.events.push(Event::SectionFailed { vcpu: number });
+            self.say(Event::SectionFailed { vcpu: number });
         }
         if self.kvm {
             // What an earlier vCPU's unknown values come to is said here as well.
@@ -446,7 +522,7 @@ impl Play {
             self.load.complete &= !unknown;
             match self.loader.reports_put_failure() {
                 Some(true) if fails => {
-                    self.load.events.push(Event::PutFailed);
+                    self.say(Event::PutFailed);
                     return;
                 }
                 // Whether the put fails, and so which words end it, is not known.
@@ -459,16 +535,15 @@ impl Play {
                 None => {}
             }
         }
-        self.load
-            .events
-            .push(Event::LoadFailed { vcpu: number, step });
+        self.say(Event::LoadFailed { vcpu: number, step });
     }
 }
 
-struct Merged {
+struct Merged<'v> {
     /// The verdict that is left at the end of the walk.
     fails: bool,
-    until: Option<RegisterId>,
+    /// What arrived for each own register, in the order of the own list; fewer if the walk ended early.
+    arrived: Vec<Option<&'v Value>>,
     lost: Vec<RegisterId>,
 }
 

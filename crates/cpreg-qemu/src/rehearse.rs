@@ -15,7 +15,7 @@
 //!
 //! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
@@ -155,11 +155,24 @@ impl Rehearsal {
     /// # Errors
     /// [`RehearseError::Process`]; whatever was started has been ended by then.
     pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, RehearseError> {
-        let (mut qemu, started_in) = start(command, patience)?;
+        // Both at once where a second one will be needed: starting is what takes the time.
+        let is_emulated = !command.iter().any(|word| names_kvm(word));
+        let (asked, fresh) = thread::scope(|scope| {
+            let fresh = is_emulated.then(|| scope.spawn(|| start(command, patience)));
+            let asked = start(command, patience);
+            let died = || {
+                Err(RehearseError::Io(io::Error::other(
+                    "a starting thread died",
+                )))
+            };
+            let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| died()));
+            (asked, fresh)
+        });
+        let (mut qemu, started_in) = asked?;
         let host = Asked::of(&mut qemu, patience);
         if !host.as_ref().is_ok_and(|asked| asked.state.kvm) {
-            drop(qemu);
-            (qemu, _) = start(command, patience)?;
+            // The one that was asked is ended only when the other is there.
+            (qemu, _) = fresh.unwrap_or_else(|| start(command, patience))?;
         }
         Ok(Self {
             qemu,
@@ -192,6 +205,13 @@ impl Rehearsal {
     ) -> Result<Rehearsed, RehearseError> {
         Loading(self.qemu).load(stream, self.started_in, patience)
     }
+}
+
+/// Whether a word of the command line asks for KVM: `kvm`, `accel=kvm:tcg`, `-enable-kvm`.
+fn names_kvm(word: &OsStr) -> bool {
+    let word = word.to_string_lossy();
+    let parts = word.split([',', ':', '=', '-']);
+    parts.into_iter().any(|part| part == "kvm")
 }
 
 /// Has `command` load this stream, without asking it anything before: for who knows already what it has.
@@ -323,5 +343,26 @@ fn send(
         // It has closed its end already.
         Err(error) if error.kind() != ErrorKind::NotConnected => Err(RehearseError::Io(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_is_found_in_every_spelling() {
+        for word in [
+            "kvm",
+            "virt,accel=kvm",
+            "accel=kvm:tcg",
+            "-enable-kvm",
+            "kvm,dirty-ring-size=1",
+        ] {
+            assert!(names_kvm(OsStr::new(word)), "{word}");
+        }
+        for word in ["tcg", "/usr/bin/qemu-system-aarch64", "kvmtool.img", ""] {
+            assert!(!names_kvm(OsStr::new(word)), "{word}");
+        }
     }
 }

@@ -1,4 +1,10 @@
-//! What QEMU says: a loader's events in its own words.
+//! What QEMU says: a loader's events in its own words, and back.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | from events to lines |
+//! | [`mod@read`] | from a line to what it says |
+//! | [`libvirt`] | what libvirt puts around QEMU's lines |
 //!
 //! What a loader does is decided in [`cpreg::destination::load`]; this only knows how each version puts it. Lines come without
 //! the program's name before them.
@@ -12,6 +18,11 @@
 //! | the section fails | `error while loading state for instance …` | part of the last line |
 //!
 //! Sources: what 5.2.0, 7.2.22, 10.0.13 and 11.1.3 printed (recorded), and QEMU's `target/arm/kvm.c` of v11.0.3.
+
+pub mod libvirt;
+pub mod read;
+
+pub use read::{looks_like_an_error, read};
 
 use cpreg::destination::load::{Event, Load, Step};
 use cpreg::destination::{Accelerator, Loader, Version};

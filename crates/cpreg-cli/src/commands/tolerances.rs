@@ -120,7 +120,8 @@ const fn difference(difference: Difference) -> &'static str {
     }
 }
 
-fn handling(handling: Handling) -> String {
+/// What is done, in words.
+pub(crate) fn handling(handling: Handling) -> String {
     match handling {
         Handling::Ignore => "ignore".to_owned(),
         Handling::KeepAtReset => "keep at reset".to_owned(),
@@ -130,7 +131,8 @@ fn handling(handling: Handling) -> String {
     }
 }
 
-fn condition(of: &Condition) -> String {
+/// When, in words: `, if …`, or nothing.
+pub(crate) fn condition(of: &Condition) -> String {
     match of {
         Condition::Always => String::new(),
         Condition::Both(one, other) => {

@@ -5,6 +5,7 @@
 //! | [`check`] | the answer of `check`, once, for both forms |
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
+//! | [`explain`] | the answers of `explain`, and their forms |
 //! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
 //! | [`text`] | its text |
@@ -14,6 +15,7 @@
 pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod general;
 pub(crate) mod json;
 pub(crate) mod show;

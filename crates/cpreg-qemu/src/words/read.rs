@@ -307,7 +307,10 @@ fn assertions(line: &str) -> Vec<(usize, Said)> {
     line.match_indices(": Assertion `")
         .take(MOST_IN_A_LINE)
         .filter_map(|(at, words)| {
-            let function = line[..at].rsplit([' ', ':']).next()?;
+            // A C++ compiler's function has its types, `int f(State *)`.
+            let before = line[..at].rsplit(": ").next()?;
+            let name = before.split('(').next()?.rsplit([' ', ':']).next()?;
+            let function = before.get(before.find(name)?..)?;
             let assertion = Rest(&line[at + words.len()..]).until("' failed")?;
             let said = Said {
                 symptom: Symptom::Aborted {
@@ -390,13 +393,12 @@ fn could_not_set(rest: &mut Rest<'_>) -> Option<Symptom> {
         });
     }
     // Parts of a name have colons too, without a space behind.
-    let line = rest.line();
-    let (name, error) = line.split_once(": ")?;
+    let name = rest.until(": ")?;
     Some(Symptom::NotTaken {
-        register: NamedRegister::read(&owned(name)),
+        register: NamedRegister::read(name),
         value: None,
         is: None,
-        error: Rest(error).error(),
+        error: rest.error(),
     })
 }
 

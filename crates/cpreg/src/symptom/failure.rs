@@ -12,13 +12,13 @@ use super::text::cut;
 use super::{Said, Speaker, Symptom};
 
 /// Different things that are kept of one failure; a list has at most some hundred registers.
-const MOST_SAID: usize = 2048;
+const MOST_SAID: usize = 1024;
 /// Lines that are kept of one failure.
 const MOST_LINES: usize = 64;
 /// Bytes that are kept of a line.
 const LONGEST_LINE: usize = 2048;
 /// Different failures that are kept.
-const MOST_FAILURES: usize = 256;
+const MOST_FAILURES: usize = 128;
 
 /// One failed load, as far as the lines tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct Failure {
     pub further_lines: usize,
     /// How often it happened.
     pub times: usize,
+    ended: bool,
 }
 
 impl Failure {
@@ -51,6 +52,7 @@ impl Failure {
 
     fn add(&mut self, line: &str, said: Vec<Said>) {
         for said in said {
+            self.ended |= said.symptom.ends();
             if self.said.len() < MOST_SAID && !self.said.contains(&said) {
                 self.said.push(said);
             }
@@ -66,27 +68,20 @@ impl Failure {
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.symptoms().any(Symptom::ends)
-    }
-
     fn says(&self, symptom: &Symptom) -> bool {
         self.symptoms().any(|other| other == symptom)
     }
 
     /// Whether these lines go on with this failure.
     fn goes_on_with(&self, said: &[Said]) -> bool {
-        let repeats = said
-            .iter()
-            .all(|said| said.symptom.hands_on() || self.says(&said.symptom));
-        if said
-            .iter()
-            .any(|said| said.speaker == Speaker::LIBVIRT && said.symptom.hands_on())
-        {
-            // libvirt repeats what it read in QEMU's log, or only that there was something.
-            return repeats;
+        let is_libvirts = |said: &Said| said.speaker == Speaker::LIBVIRT && said.symptom.hands_on();
+        if said.iter().any(is_libvirts) {
+            // It repeats what it read in QEMU's log, or only that there was something.
+            return said
+                .iter()
+                .all(|said| said.symptom.hands_on() || self.says(&said.symptom));
         }
-        if self.has_ended() {
+        if self.ended {
             return false;
         }
         let speaker = |said: &[Said]| said.first().map(|said| said.speaker);

@@ -15,6 +15,8 @@ pub const LONGEST_LINE: usize = 64 << 10;
 pub const MOST_IN_A_LINE: usize = 256;
 /// A name in a line (of a device, a block, a VM) is not longer.
 const LONGEST_NAME: usize = 256;
+/// What is read on from known words.
+const LONGEST_REST: usize = 4096;
 
 /// Words that begin something known, and how to read on.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,10 @@ pub fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(character) = rest.chars().next() {
-        let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
+        // All of them begin with one of these, which are rare.
+        let escape = matches!(character, '\\' | '&' | '#' | '^')
+            .then(|| ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape)))
+            .flatten();
         if let Some((escape, meant)) = escape {
             plain.push_str(meant);
             rest = &rest[escape.len()..];
@@ -104,16 +109,18 @@ impl<'a> Rest<'a> {
 
     /// What stands before these words on the same line; they are eaten as well.
     pub fn until(&mut self, words: &str) -> Option<&'a str> {
-        let line = self.line();
-        let (before, _) = cut(line, LONGEST_NAME + words.len()).split_once(words)?;
+        let (before, _) = cut(self.0, LONGEST_NAME + words.len()).split_once(words)?;
+        if before.contains(['\n', '\r']) {
+            return None;
+        }
         self.0 = &self.0[before.len() + words.len()..];
         Some(before)
     }
 
-    /// The rest of the same line.
+    /// The rest of the same line, as much of it as words that belong together take.
     pub fn line(&self) -> &'a str {
-        let end = self.0.find(['\n', '\r']).unwrap_or(self.0.len());
-        &self.0[..end]
+        let near = cut(self.0, LONGEST_REST);
+        near.split(['\n', '\r']).next().unwrap_or(near)
     }
 
     /// A name: letters, digits and what device and block names have besides.

@@ -28,67 +28,77 @@ use crate::tolerance::{Difference, Tolerances};
 
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kind(&'static str);
+pub struct Kind {
+    name: &'static str,
+    title: &'static str,
+}
 
 impl Kind {
     /// The input's list is longer than the loader's.
-    pub const REGISTER_COUNT: Self = Self("register-count");
+    pub const REGISTER_COUNT: Self =
+        Self::new("register-count", "more registers than the destination has");
     /// Registers are only in the input.
-    pub const ONLY_IN_INPUT: Self = Self("register-only-in-input");
+    pub const ONLY_IN_INPUT: Self = Self::new(
+        "register-only-in-input",
+        "registers that the destination has not got",
+    );
     /// Values are refused.
-    pub const VALUE_NOT_TAKEN: Self = Self("value-not-taken");
+    pub const VALUE_NOT_TAKEN: Self = Self::new(
+        "value-not-taken",
+        "values of registers that the destination does not take",
+    );
     /// A vCPU did not load, and the words do not say why.
-    pub const CPU_SECTION: Self = Self("cpu-section");
+    pub const CPU_SECTION: Self =
+        Self::new("cpu-section", "a vCPU that did not load, without a reason");
     /// A part of the CPU state that the destination does not know.
-    pub const CPU_SUBSECTION: Self = Self("cpu-subsection");
+    pub const CPU_SUBSECTION: Self = Self::new(
+        "cpu-subsection",
+        "a part of the CPU state that the destination does not know",
+    );
+    /// libvirt compared the guest's CPU and found it another.
+    pub const GUEST_CPU: Self =
+        Self::new("guest-cpu", "another CPU than the guest was started with");
     /// The PSCI version that was asked for.
-    pub const PSCI_VERSION: Self = Self("psci-version");
+    pub const PSCI_VERSION: Self = Self::new(
+        "psci-version",
+        "a PSCI version that the destination has not got",
+    );
     /// A vCPU could not be set up.
-    pub const VCPU_INIT: Self = Self("vcpu-init");
-    /// The loader ended itself.
-    pub const ABORT: Self = Self("abort");
+    pub const VCPU_INIT: Self = Self::new("vcpu-init", "a vCPU that could not be set up");
+    /// The program ended itself.
+    pub const ABORT: Self = Self::new("abort", "a program that ended itself");
     /// RAM is laid out otherwise.
-    pub const RAM: Self = Self("ram");
+    pub const RAM: Self = Self::new("ram", "RAM that is laid out otherwise");
     /// Another machine type.
-    pub const MACHINE_TYPE: Self = Self("machine-type");
+    pub const MACHINE_TYPE: Self = Self::new("machine-type", "another machine type");
     /// Another device, or another version or content of one.
-    pub const DEVICE: Self = Self("device");
+    pub const DEVICE: Self = Self::new("device", "a device, not the CPU");
     /// The interrupt controller.
-    pub const INTERRUPT_CONTROLLER: Self = Self("interrupt-controller");
+    pub const INTERRUPT_CONTROLLER: Self = Self::new(
+        "interrupt-controller",
+        "the interrupt controller, not the CPU",
+    );
     /// The stream is no stream, or damaged, or of other capabilities.
-    pub const STREAM: Self = Self("stream");
+    pub const STREAM: Self = Self::new("stream", "the stream itself");
     /// The VM could not be saved in the first place.
-    pub const NOT_SAVED: Self = Self("not-saved");
+    pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
     /// Warnings alone: the load went on.
-    pub const WARNINGS: Self = Self("warnings");
+    pub const WARNINGS: Self = Self::new("warnings", "warnings; the load went on");
     /// That it failed and nothing else.
-    pub const NO_REASON: Self = Self("no-reason");
+    pub const NO_REASON: Self = Self::new("no-reason", "that it failed, without a reason");
+
+    const fn new(name: &'static str, title: &'static str) -> Self {
+        Self { name, title }
+    }
 
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
-        self.0
+        self.name
     }
 
     /// In a few words, for people.
     pub const fn title(self) -> &'static str {
-        match self.0.as_bytes() {
-            b"register-count" => "more registers than the destination has",
-            b"register-only-in-input" => "registers that the destination has not got",
-            b"value-not-taken" => "values of registers that the destination does not take",
-            b"cpu-section" => "a vCPU that did not load, without a reason",
-            b"cpu-subsection" => "a part of the CPU state that the destination does not know",
-            b"psci-version" => "a PSCI version that the destination has not got",
-            b"vcpu-init" => "a vCPU that could not be set up",
-            b"abort" => "a loader that ended itself",
-            b"ram" => "RAM that is laid out otherwise",
-            b"machine-type" => "another machine type",
-            b"device" => "a device, not the CPU",
-            b"interrupt-controller" => "the interrupt controller, not the CPU",
-            b"stream" => "the stream itself",
-            b"not-saved" => "a VM that could not be saved",
-            b"warnings" => "warnings; the load went on",
-            _ => "that it failed, without a reason",
-        }
+        self.title
     }
 }
 

@@ -194,7 +194,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
             settle: vec![DIFF],
         },
         Symptom::GuestCpu { features } => Explanation {
-            kind: Kind::CPU_SECTION,
+            kind: Kind::GUEST_CPU,
             means: format!("libvirt compared the guest's CPU with what it was started with, and they differ: {features}"),
             causes: vec![cause(
                 "another host CPU, kernel or QEMU. On aarch64 libvirt compares hardly anything, so that most differences get past it",
@@ -295,13 +295,14 @@ fn subsection_since(name: &str) -> Option<Cause> {
 }
 
 fn aborted(function: &str, assertion: &str) -> Explanation {
-    let (means, causes) = match function {
+    let (means, causes, settle) = match function {
         "vmstate_load_state" => (
             "the destination's QEMU ended itself while it read a section: it took what was sent for something else".to_string(),
             vec![cause(
                 "QEMU 10.0 under TCG that is given the part `cpu/wfxt-timer`, which 11.1 sends",
                 "recorded with QEMU 11.1.3 and 10.0.13",
             )],
+            vec![CHECK],
         ),
         "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => (
             "the destination's QEMU ended itself in its own handling of the register list".to_string(),
@@ -315,9 +316,11 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
                     "QEMU 11.0.3's target/arm/machine.c",
                 ),
             ],
+            Vec::new(),
         ),
         _ => (
             format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
+            Vec::new(),
             Vec::new(),
         ),
     };
@@ -326,6 +329,6 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
         means,
         causes,
         registers: Vec::new(),
-        settle: vec![CHECK],
+        settle,
     }
 }

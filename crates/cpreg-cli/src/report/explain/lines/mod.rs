@@ -48,6 +48,16 @@ pub(super) fn speakers(failure: &Failure) -> Vec<(Speaker, Versions)> {
             None => speakers.push((said.speaker, said.versions)),
         }
     }
+    // Lines of two programs that were taken for one: no version says both.
+    for (_, versions) in &mut speakers {
+        if versions
+            .since
+            .zip(versions.until)
+            .is_some_and(|(since, until)| since > until)
+        {
+            *versions = Versions::ANY;
+        }
+    }
     speakers
 }
 

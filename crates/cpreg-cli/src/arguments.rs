@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// What differs between two streams or profiles, by name and field.
     Diff(Diff),
+    /// What an error line of a VMM means, what is usually behind it, what settles it.
+    Explain(Explain),
     /// The table of differences that are harmless, when, and why.
     Tolerances(Tolerances),
     /// Record a destination.
@@ -253,6 +255,19 @@ pub(crate) enum Export {
     Firecracker,
     /// The same as `--format json`: every entry with all that it says.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Lines that QEMU, libvirt, Firecracker or Cloud Hypervisor printed, as they stand in a log; `-`: a log on standard input.
+    #[arg(value_name = "LINE", required_unless_present = "file")]
+    pub(crate) what: Vec<String>,
+    /// A log with such lines among others.
+    #[arg(long, value_name = "LOG", conflicts_with = "what")]
+    pub(crate) file: Option<PathBuf>,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

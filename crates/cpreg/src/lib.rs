@@ -11,6 +11,7 @@
 //! | [`destination`] | where it goes: which registers exist, which values are taken, how the loader goes about it |
 //! | [`tolerance`] | the table of differences that are harmless, when, and why |
 //! | [`plan`] | one decision for every register and extension, all or nothing |
+//! | [`symptom`] | what an error line of a program means, and what settles it |
 //!
 //! Adapters (QEMU's stream, KVM, files) translate to and from these types and decide nothing.
 #![no_std]
@@ -22,5 +23,6 @@ pub mod destination;
 pub mod plan;
 pub mod register;
 pub mod shape;
+pub mod symptom;
 pub mod tolerance;
 pub mod vm;

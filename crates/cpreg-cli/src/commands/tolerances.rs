@@ -106,6 +106,7 @@ pub(crate) const fn difference(difference: Difference) -> &'static str {
     }
 }
 
+/// What is done, in words.
 pub(crate) fn handling(handling: Handling) -> String {
     match handling {
         Handling::Ignore => "ignore".to_owned(),
@@ -116,6 +117,7 @@ pub(crate) fn handling(handling: Handling) -> String {
     }
 }
 
+/// When, in words: `, if …`, or nothing.
 pub(crate) fn condition(of: &Condition) -> String {
     match of {
         Condition::Always => String::new(),

@@ -160,6 +160,18 @@ fn report_is_documented() {
 }
 
 #[test]
+fn explained_lines_are_documented() {
+    let log = "../words/recorded-kvm.txt";
+    agree(
+        "cpreg.explained-lines/1",
+        &[
+            json(&["explain", "--file", log]),
+            json(&["explain", "nothing that is known"]),
+        ],
+    );
+}
+
+#[test]
 fn tolerances_are_documented() {
     agree("cpreg.tolerances/1", &[json(&["tolerances"])]);
 }

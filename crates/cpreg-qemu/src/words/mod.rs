@@ -1,4 +1,10 @@
-//! What QEMU says: a loader's events in its own words.
+//! What QEMU says: a loader's events in its own words, and back.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | from events to lines |
+//! | [`mod@read`] | from a line to what it says |
+//! | [`libvirt`] | what libvirt puts around QEMU's lines |
 //!
 //! What a loader does is decided in [`cpreg::destination::load`]; this only knows how each version puts it. Lines come without
 //! the program's name before them.
@@ -13,11 +19,15 @@
 //!
 //! Sources: what 5.2.0, 7.2.22, 10.0.13 and 11.1.3 printed (recorded), and QEMU's `target/arm/kvm.c` of v11.0.3.
 
-use std::fmt::Write as _;
+pub mod libvirt;
+pub mod read;
+
+pub use read::{looks_like_an_error, read};
 
 use cpreg::destination::load::{Event, Load, Step};
 use cpreg::destination::{Accelerator, Loader, Version};
 use cpreg::register::{RegisterId, Value};
+use std::fmt::Write as _;
 
 /// The lines that a loader would print for what it does.
 pub fn of_load(loader: Loader, accelerator: Accelerator, load: &Load) -> Vec<String> {

@@ -1,0 +1,91 @@
+//! What error lines mean: the answer, for both forms.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the answer |
+//! | [`text`] | its text |
+//! | [`json`] | its JSON, schema `cpreg.explained-lines/1` |
+
+pub(crate) mod json;
+pub(crate) mod text;
+
+use cpreg::register::RegisterId;
+use cpreg::symptom::explain::Concerned;
+use cpreg::symptom::{Explanation, Failure, Speaker, Versions};
+use cpreg::tolerance::Difference;
+
+/// The answer about some lines.
+pub(crate) struct Explained {
+    /// Each failure once, in the order in which they first happened.
+    pub(crate) failures: Vec<(Explanation, Failure)>,
+    /// How many failures are not among them because there are too many different ones.
+    pub(crate) further: usize,
+    pub(crate) not_understood: Vec<NotUnderstood>,
+    pub(crate) further_not_understood: usize,
+    /// Whether the lines come from a log, most of which is about other things.
+    pub(crate) is_log: bool,
+    /// Lines of the log that are about other things.
+    pub(crate) skipped: usize,
+    /// Lines whose end was not looked at.
+    pub(crate) cut: usize,
+}
+
+/// A line that says nothing that is known.
+pub(crate) struct NotUnderstood {
+    pub(crate) line: String,
+    pub(crate) times: usize,
+}
+
+/// Who speaks in a failure, and which versions put it so.
+pub(super) fn speakers(failure: &Failure) -> Vec<(Speaker, Versions)> {
+    let mut speakers: Vec<(Speaker, Versions)> = Vec::new();
+    for said in &failure.said {
+        match speakers
+            .iter_mut()
+            .find(|(speaker, _)| *speaker == said.speaker)
+        {
+            Some((_, versions)) => *versions = versions.and(said.versions),
+            None => speakers.push((said.speaker, said.versions)),
+        }
+    }
+    // Lines of two programs that were taken for one: no version says both.
+    for (_, versions) in &mut speakers {
+        if versions
+            .since
+            .zip(versions.until)
+            .is_some_and(|(since, until)| since > until)
+        {
+            *versions = Versions::ANY;
+        }
+    }
+    speakers
+}
+
+/// The lines, without the values of registers that are secret: what was pasted is often passed on.
+pub(super) fn lines(explanation: &Explanation, failure: &Failure) -> Vec<String> {
+    let secrets: Vec<String> = explanation
+        .registers
+        .iter()
+        .filter(|register| register.register.id.is_some_and(RegisterId::is_secret))
+        .flat_map(|register| [register.value, register.is])
+        .flatten()
+        .map(|value| format!("{value:x}"))
+        .collect();
+    let without = |line: &String| {
+        secrets.iter().fold(line.clone(), |line, secret| {
+            line.replace(secret, "(secret)")
+        })
+    };
+    failure.lines.iter().map(without).collect()
+}
+
+/// What is wrong with a register, in words.
+pub(super) fn role(register: &Concerned) -> &'static str {
+    match register.difference {
+        Some(Difference::OnlyInInput) => "only in the input",
+        Some(Difference::OnlyAtDestination) => "only at the destination",
+        Some(Difference::ValueNotTaken) if register.hidden => "hidden there by an ID register",
+        Some(Difference::ValueNotTaken) => "value not taken",
+        None => "",
+    }
+}

@@ -1,0 +1,7 @@
+//! The answers of `explain`.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`lines`] | of error lines |
+
+pub(crate) mod lines;

@@ -1,0 +1,297 @@
+//! QEMU's words both ways: what it was recorded to print is understood, what [`words::of_load`] prints is read back, and any other line is
+//! read without harm.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use cpreg::destination::load::{Event, Load, Step};
+use cpreg::destination::{Accelerator, Knowledge, Loader};
+use cpreg::register::{RegisterId, Value};
+use cpreg::symptom::{Errno, Symptom, explain, failure::Failure};
+use cpreg_qemu::words;
+use proptest::prelude::*;
+
+fn registers() -> Vec<RegisterId> {
+    vec![
+        RegisterId::TCR2_EL1,
+        RegisterId::PSCI_VERSION,
+        RegisterId::VENDOR_HYP_BMAP_2,
+        RegisterId::ccsidr(3),
+        RegisterId::sysreg(3, 0, 15, 1, 4),
+        RegisterId::sysreg(2, 0, 1, 1, 4),
+        RegisterId::from_raw(0x6030_0000_0014_0009),
+    ]
+}
+
+fn tcg_registers() -> Vec<RegisterId> {
+    [
+        0x4020_0000_200e_0298,
+        0x4030_0000_200f_0720,
+        0x6030_0000_0013_c030,
+    ]
+    .map(RegisterId::from_raw)
+    .to_vec()
+}
+
+fn symptoms(lines: &[String]) -> Vec<Symptom> {
+    let said = lines.iter().flat_map(|line| words::read(line));
+    said.map(|said| said.symptom).collect()
+}
+
+/// What a line says of an event, without how it names the register.
+fn says(symptom: &Symptom, event: &Event) -> bool {
+    let same = |register: &cpreg::symptom::NamedRegister, id: &RegisterId| register.id == Some(*id);
+    match (symptom, event) {
+        (
+            Symptom::TooMany {
+                incoming: a,
+                own: b,
+            },
+            Event::TooMany { incoming, own, .. },
+        ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*own)),
+        (Symptom::OnlyInInput { register }, Event::OnlyInInput { id, .. })
+        | (Symptom::OnlyAtDestination { register }, Event::Missing { id, .. })
+        | (Symptom::UnknownToKvm { register }, Event::Hidden { id, .. }) => same(register, id),
+        (
+            Symptom::NotTaken {
+                register,
+                value,
+                is,
+                error,
+            },
+            Event::NotTaken {
+                id,
+                value: written,
+                is: there,
+                ..
+            },
+        ) => {
+            same(register, id)
+                && *value == written.as_u64()
+                && *is == there.as_ref().and_then(Value::as_u64)
+                && (*error == Some(Errno::EINVAL)) == there.is_some()
+        }
+        (Symptom::SectionFailed { device, instance }, Event::SectionFailed { vcpu }) => {
+            device == "cpu" && instance.and_then(|it| usize::try_from(it).ok()) == Some(*vcpu)
+        }
+        (Symptom::PutFailed { stage, error }, Event::PutFailed) => {
+            stage == "init" && *error == Some(Errno::EINVAL)
+        }
+        (Symptom::LoadFailed { .. }, Event::LoadFailed { .. })
+        | (Symptom::Aborted { .. }, Event::Abort { .. }) => true,
+        _ => false,
+    }
+}
+
+fn events(id: RegisterId) -> Vec<Event> {
+    let mut events = vec![
+        Event::TooMany {
+            vcpu: 0,
+            incoming: 258,
+            own: 256,
+        },
+        Event::OnlyInInput { vcpu: 0, id },
+        Event::Missing { vcpu: 0, id },
+        Event::NotTaken {
+            vcpu: 0,
+            id,
+            value: Value::from(0x1_0003_u64),
+            is: Some(Value::from(0x1_0001_u64)),
+        },
+        Event::NotTaken {
+            vcpu: 0,
+            id,
+            value: Value::from(u64::MAX),
+            is: None,
+        },
+        Event::Hidden { vcpu: 0, id },
+        Event::SectionFailed { vcpu: 17 },
+        Event::PutFailed,
+        Event::Abort {
+            vcpu: 0,
+            name: "cpu/wfxt-timer".into(),
+        },
+    ];
+    for step in [
+        Step::Fields,
+        Step::Registers,
+        Step::Extension("cpu/wfxt-timer".into()),
+    ] {
+        events.push(Event::LoadFailed { vcpu: 3, step });
+    }
+    events
+}
+
+#[test]
+fn what_is_printed_is_read_back() {
+    let mut lines_read = 0;
+    for (accelerator, ids) in [
+        (Accelerator::Kvm, registers()),
+        (Accelerator::Tcg, tcg_registers()),
+    ] {
+        for (loader, id) in Loader::MODELLED
+            .into_iter()
+            .flat_map(|loader| ids.iter().map(move |id| (loader, *id)))
+        {
+            for event in events(id) {
+                let load = Load {
+                    loads: Some(false),
+                    knowledge: Knowledge::Proven,
+                    events: vec![event.clone()],
+                    complete: true,
+                    lost: Vec::new(),
+                };
+                let lines = words::of_load(loader, accelerator, &load);
+                let read = symptoms(&lines);
+                // Only the abort of 10.0 is known by its words.
+                if lines.is_empty() {
+                    assert!(matches!(event, Event::Abort { .. }), "{event:?}");
+                    continue;
+                }
+                lines_read += lines.len();
+                assert!(
+                    read.iter().any(|symptom| says(symptom, &event)),
+                    "{loader} {accelerator:?}: {event:?}\n{lines:#?}\n{read:#?}"
+                );
+                if let Event::LoadFailed { vcpu, step } = &event {
+                    check_end(&read, loader, *vcpu, step);
+                }
+            }
+        }
+    }
+    assert!(lines_read > 500, "only {lines_read} lines");
+}
+
+/// What the last line says of the step that failed.
+fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &Step) {
+    let error = read.iter().find_map(|symptom| match symptom {
+        Symptom::LoadFailed { error } => *error,
+        _ => None,
+    });
+    if loader.version < Loader::qemu(11, 0).version {
+        let expected = match step {
+            Step::Fields => Errno::EINVAL,
+            Step::Registers => Errno::EPERM,
+            Step::Extension(_) => Errno::ENOENT,
+        };
+        assert_eq!(error, Some(expected));
+        return;
+    }
+    let section = Symptom::SectionFailed {
+        device: "cpu".to_owned(),
+        instance: u32::try_from(vcpu).ok(),
+    };
+    assert!(read.contains(&section), "{read:#?}");
+    let why = match step {
+        Step::Extension(name) => Symptom::UnknownSubsection {
+            name: name.clone().into_owned(),
+            section: "cpu".to_owned(),
+        },
+        _ => Symptom::HookFailed {
+            section: "cpu".to_owned(),
+            before: false,
+        },
+    };
+    assert!(read.contains(&why), "{read:#?}");
+}
+
+/// Every line that a real QEMU was recorded to print, deprecations aside.
+#[test]
+fn every_recorded_line_is_understood() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/recorded/outcomes.jsonl.xz");
+    let file = std::fs::File::open(path).expect("the fixture is checked in");
+    let mut text = String::new();
+    lzma_rust2::XzReader::new(file, true)
+        .read_to_string(&mut text)
+        .expect("the fixture is a whole xz file");
+    let mut lines = 0;
+    let mut registers = 0;
+    for outcome in text.lines() {
+        let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");
+        for line in outcome["says"].as_array().expect("a list") {
+            let line = line.as_str().expect("text");
+            let said = words::read(line);
+            assert!(
+                !said.is_empty() || line.contains("is deprecated"),
+                "not understood: {line}"
+            );
+            for said in &said {
+                if let Some(register) = said.symptom.register() {
+                    assert!(register.id.is_some(), "no register: {line}");
+                    registers += 1;
+                }
+            }
+            lines += 1;
+        }
+    }
+    assert!(lines > 2000, "only {lines} lines");
+    assert!(registers > 1000, "only {registers} registers");
+}
+
+proptest! {
+    /// Any line at all, and any that begins as a known one does.
+    #[test]
+    fn any_line_is_read(line in any_line()) {
+        let said = words::read(&line);
+        let _ = words::looks_like_an_error(&line);
+        let explanation = explain(&Failure::of_line(&line, said));
+        prop_assert!(!explanation.means.is_empty());
+    }
+}
+
+/// Words of QEMU, numbers, punctuation and anything else in any order.
+fn any_line() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "Invalid value ",
+        " expecting positive value <= ",
+        "Failed to load ",
+        "cpu:cpreg_vmstate_array_len",
+        "handle_cpreg_only_in_incoming_stream: ",
+        " in the incoming stream",
+        "handle_cpreg_missing_in_incoming_stream: ",
+        " expected by the destination",
+        "Could not set register ",
+        "system register op0:3 op1:0 crn:2 crm:0 op2:3",
+        "system register 0x",
+        "fw reg ",
+        ": unknown to KVM",
+        " to ",
+        "(is ",
+        ": ",
+        "Failed to put registers after init",
+        "error while loading state for instance 0x",
+        " of device '",
+        "'",
+        "load of migration failed",
+        "Error -",
+        " while loading VM state",
+        "post load hook failed for: ",
+        "VM subsection '",
+        "' in '",
+        " does not exist",
+        "savevm: unsupported version ",
+        " for '",
+        ": Assertion `",
+        "' failed",
+        "Assertion failed: (",
+        "Size mismatch: ",
+        " != ",
+        "Features 0x",
+        " unsupported. Allowed features: ",
+        "_DEVICE_ATTR failed: Group ",
+        " attr ",
+        "Invalid argument",
+        "(os error ",
+        "unexpectedly closed the monitor (vm='",
+        "job '",
+        "\\n",
+        "&#10;",
+        "-9223372036854775808",
+        "99999999999999999999",
+        "ä",
+    ])
+    .prop_map(str::to_owned);
+    let part = prop_oneof![4 => known, 1 => "[0-9a-fx:-]{0,20}", 1 => ".{0,12}"];
+    prop::collection::vec(part, 0..24).prop_map(|parts| parts.concat())
+}

@@ -1,0 +1,168 @@
+//! Which recorded lists have these two lengths, and what they differ in.
+//!
+//! QEMU up to 10.2 says no more about a list that is too long than its length and its own. The lengths depend on the kernel (under TCG on
+//! QEMU), on the CPU and on the vCPU's features. Recorded lists with both lengths tell which kernels may be meant and which registers it is
+//! about; that it is these, only a comparison of the two hosts proves.
+
+use alloc::vec::Vec;
+
+use super::recorded::FAMILIES;
+use crate::destination::Accelerator;
+use crate::register::RegisterId;
+
+/// The recorded lists of one CPU under one accelerator.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) accelerator: Accelerator,
+    pub(super) cpu: &'static str,
+    /// The registers that are in some of the lists and not in all, ascending.
+    pub(super) varying: &'static [u64],
+    pub(super) lists: &'static [List],
+}
+
+/// One recorded list.
+#[derive(Debug)]
+pub(super) struct List {
+    /// The kernels (under TCG: the QEMUs) that have it, oldest first.
+    pub(super) hosts: &'static [&'static str],
+    pub(super) count: u16,
+    /// Which of the varying registers are in it: bit n for the n-th.
+    pub(super) has: u128,
+}
+
+/// Two recorded lists, one of them the input's, the other the loader's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Under which accelerator.
+    pub accelerator: Accelerator,
+    /// On which CPU, as it was called when it was recorded.
+    pub cpu: &'static str,
+    /// The kernels (under TCG: the QEMUs) with the input's list, oldest first.
+    pub from: &'static [&'static str],
+    /// Those with the loader's own list.
+    pub to: &'static [&'static str],
+    /// The lengths.
+    pub counts: (u16, u16),
+    /// The registers that are only in the input.
+    pub only_in_input: Vec<RegisterId>,
+    /// The registers that are only at the destination.
+    pub only_at_destination: Vec<RegisterId>,
+}
+
+/// The recorded pairs of lists with these lengths. Under TCG the list is QEMU's own, so that the destination is one that still compares
+/// lengths: up to 10.2.
+pub fn pairs(incoming: i64, own: i64) -> Vec<Pair> {
+    let mut pairs =
+        pairs_where(|from, to| i64::from(from.count) == incoming && i64::from(to.count) == own);
+    pairs.retain(|pair| {
+        pair.accelerator == Accelerator::Kvm || pair.to.iter().any(|qemu| compares_lengths(qemu))
+    });
+    pairs
+}
+
+fn compares_lengths(qemu: &str) -> bool {
+    let major = qemu.split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u16| major < 11)
+}
+
+/// The recorded pairs of lists that differ in length by as much, each difference once, oldest first. On a CPU with other
+/// caches, breakpoints or features both lengths are others and the difference between two kernels is the same.
+pub fn pairs_with_difference(incoming: i64, own: i64) -> Vec<Pair> {
+    let difference = incoming.saturating_sub(own);
+    let mut pairs = pairs_where(|from, to| {
+        i64::from(from.count) - i64::from(to.count) == difference && difference > 0
+    });
+    let mut seen: Vec<(Vec<RegisterId>, Vec<RegisterId>)> = Vec::new();
+    pairs.retain(|pair| {
+        let key = (pair.only_in_input.clone(), pair.only_at_destination.clone());
+        let is_new = !seen.contains(&key);
+        if is_new {
+            seen.push(key);
+        }
+        is_new
+    });
+    pairs
+}
+
+fn pairs_where(wanted: impl Fn(&List, &List) -> bool) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for family in FAMILIES {
+        for from in family.lists {
+            for to in family.lists.iter().filter(|to| wanted(from, to)) {
+                pairs.push(pair(family, from, to));
+            }
+        }
+    }
+    pairs
+}
+
+fn pair(family: &Family, from: &List, to: &List) -> Pair {
+    let only_in = |one: &List, other: &List| {
+        let bits = one.has & !other.has;
+        family
+            .varying
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| bits >> bit & 1 == 1)
+            .map(|(_, id)| RegisterId::from_raw(*id))
+            .collect()
+    };
+    Pair {
+        accelerator: family.accelerator,
+        cpu: family.cpu,
+        from: from.hosts,
+        to: to.hosts,
+        counts: (from.count, to.count),
+        only_in_input: only_in(from, to),
+        only_at_destination: only_in(to, from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_that_made_it_known_is_found() {
+        let found = pairs(258, 256);
+        let kvm: Vec<_> = found
+            .iter()
+            .filter(|pair| pair.accelerator == Accelerator::Kvm)
+            .collect();
+        let [pair] = kvm.as_slice() else {
+            panic!("{kvm:#?}");
+        };
+        assert_eq!(
+            pair.only_in_input,
+            [
+                RegisterId::TCR2_EL1,
+                RegisterId::PIRE0_EL1,
+                RegisterId::PIR_EL1
+            ]
+        );
+        assert_eq!(pair.only_at_destination, [RegisterId::VENDOR_HYP_BMAP_2]);
+        assert!(pair.from.contains(&"6.12.107"));
+        assert!(pair.to.contains(&"6.16.12"));
+    }
+
+    #[test]
+    fn lengths_that_were_not_recorded_give_nothing() {
+        assert_eq!(pairs(236, 162), []);
+        assert_eq!(pairs(-1, 256), []);
+        // From 10.0 to 11.1, which compares no lengths.
+        assert_eq!(pairs(292, 291), []);
+        assert_eq!(pairs_with_difference(5, 5), []);
+        assert_eq!(pairs_with_difference(i64::MAX, i64::MIN), []);
+    }
+
+    /// 236 to 162, reported in 2021: a host that had not found its performance monitors.
+    #[test]
+    fn a_difference_is_found_on_another_cpu() {
+        let found = pairs_with_difference(236, 162);
+        let Some(pair) = found.first() else {
+            panic!("nothing");
+        };
+        assert!(pair.only_in_input.iter().all(|id| id.is_pmu()));
+        assert_eq!(pair.only_in_input.len(), 74);
+    }
+}

@@ -1,0 +1,505 @@
+//! [`Symptom`]: what one error line of a program says, whichever program and version wrote it.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | what a line can say, and who says it |
+//! | [`text`] | looking for known words in a line |
+//! | [`failure`] | lines that belong together: one failed load |
+//! | [`mod@explain`] | what a failure means, what is usually behind it, what settles it |
+//! | [`counts`] | which recorded lists have these two lengths |
+//!
+//! The words of a program live in the adapter that knows the program. What a loader would do with a VM is [`crate::destination::load`]'s.
+
+pub mod counts;
+pub mod explain;
+pub mod failure;
+mod recorded;
+pub mod text;
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::destination::{Accelerator, Version};
+use crate::register::{Naming, RegisterId};
+
+pub use explain::{Explanation, Kind, explain};
+pub use failure::{Failure, Failures};
+
+/// A program that writes error lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Speaker(&'static str);
+
+impl Speaker {
+    /// `qemu-system-aarch64`, by whatever name it was installed.
+    pub const QEMU: Self = Self("QEMU");
+    /// libvirt, which mostly repeats what QEMU said.
+    pub const LIBVIRT: Self = Self("libvirt");
+    /// Firecracker.
+    pub const FIRECRACKER: Self = Self("Firecracker");
+    /// Cloud Hypervisor.
+    pub const CLOUD_HYPERVISOR: Self = Self("Cloud Hypervisor");
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// The versions that put it in these words. Neither end: all that were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// The first one.
+    pub since: Option<Version>,
+    /// The last one.
+    pub until: Option<Version>,
+}
+
+impl Versions {
+    /// Any.
+    pub const ANY: Self = Self {
+        since: None,
+        until: None,
+    };
+
+    /// From this one on.
+    pub const fn since(major: u16, minor: u16) -> Self {
+        Self {
+            since: Some(Version::new(major, minor)),
+            until: None,
+        }
+    }
+
+    /// Up to this one.
+    pub const fn until(major: u16, minor: u16) -> Self {
+        Self {
+            since: None,
+            until: Some(Version::new(major, minor)),
+        }
+    }
+
+    /// Only this one.
+    pub const fn only(major: u16, minor: u16) -> Self {
+        Self {
+            since: Some(Version::new(major, minor)),
+            until: Some(Version::new(major, minor)),
+        }
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            since: self.since.max(other.since),
+            until: match (self.until, other.until) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.since, self.until) {
+            (None, None) => f.write_str("any version"),
+            (Some(since), None) => write!(f, "{since} and later"),
+            (None, Some(until)) => write!(f, "up to {until}"),
+            (Some(since), Some(until)) if since == until => write!(f, "{since}"),
+            (Some(since), Some(until)) => write!(f, "{since} to {until}"),
+        }
+    }
+}
+
+/// An error number of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub u16);
+
+impl Errno {
+    /// `Operation not permitted`: in QEMU the -1 of a hook, whatever went wrong in it.
+    pub const EPERM: Self = Self(1);
+    /// `No such file or directory`: of a register, that KVM has not got it.
+    pub const ENOENT: Self = Self(2);
+    /// `Input/output error`
+    pub const EIO: Self = Self(5);
+    /// `Exec format error`: of KVM, that the vCPU was not initialised.
+    pub const ENOEXEC: Self = Self(8);
+    /// `Bad address`
+    pub const EFAULT: Self = Self(14);
+    /// `Device or resource busy`: of a register, that it cannot change after the VM ran.
+    pub const EBUSY: Self = Self(16);
+    /// `Invalid argument`: of a register, that KVM does not take the value.
+    pub const EINVAL: Self = Self(22);
+
+    /// Those with a name, which is what glibc's `strerror` says.
+    const NAMED: [(Self, &'static str); 12] = [
+        (Self::EPERM, "Operation not permitted"),
+        (Self::ENOENT, "No such file or directory"),
+        (Self::EIO, "Input/output error"),
+        (Self(6), "No such device or address"),
+        (Self(7), "Argument list too long"),
+        (Self::ENOEXEC, "Exec format error"),
+        (Self(12), "Cannot allocate memory"),
+        (Self(13), "Permission denied"),
+        (Self::EFAULT, "Bad address"),
+        (Self::EBUSY, "Device or resource busy"),
+        (Self(19), "No such device"),
+        (Self::EINVAL, "Invalid argument"),
+    ];
+
+    /// What `strerror` says.
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMED
+            .into_iter()
+            .find_map(|(number, name)| (number == self).then_some(name))
+    }
+
+    /// The error number that this text begins with, by name, and how long the name is.
+    pub fn at_start_of(text: &str) -> Option<(Self, usize)> {
+        Self::NAMED
+            .into_iter()
+            .find(|(_, name)| text.starts_with(name))
+            .map(|(number, name)| (number, name.len()))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "error {}", self.0),
+        }
+    }
+}
+
+/// A register as a line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRegister {
+    /// Which one; `None` if the name is none that is known.
+    pub id: Option<RegisterId>,
+    /// What the line says.
+    pub text: String,
+    /// Under which accelerator a program names it so, if that tells.
+    pub accelerator: Option<Accelerator>,
+}
+
+impl NamedRegister {
+    /// The register by this spelling.
+    pub fn read(text: &str) -> Self {
+        let text = text.trim();
+        let upper = text.to_ascii_lowercase();
+        let bare = upper.strip_prefix("register ").unwrap_or(&upper);
+        let accelerator = if upper.starts_with("system register 0x") {
+            Some(Accelerator::Tcg)
+        } else {
+            Some(Accelerator::Kvm)
+        };
+        Self {
+            id: RegisterId::parse_in(bare, Naming::Kvm).ok(),
+            text: text.into(),
+            accelerator,
+        }
+    }
+
+    /// The register with this id, as a line that has nothing but the id.
+    pub fn of(id: RegisterId, text: &str) -> Self {
+        Self {
+            id: Some(id),
+            text: text.into(),
+            accelerator: Some(Accelerator::Kvm),
+        }
+    }
+
+    /// How names are meant there.
+    pub fn naming(&self) -> Naming {
+        match self.accelerator {
+            Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
+            Some(Accelerator::Kvm) | None => Naming::Kvm,
+        }
+    }
+}
+
+impl fmt::Display for NamedRegister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{}", id.display_in(self.naming())),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// What a line, or a part of one, says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Symptom {
+    /// The list in the input is longer than the loader's own, which is all that it looks at.
+    TooMany {
+        /// Registers in the input, as read: less than zero only in a damaged stream.
+        incoming: i64,
+        /// Registers that the loader has.
+        own: i64,
+    },
+    /// A field of a section could not be read.
+    FieldFailed {
+        /// QEMU's name of the section or of the structure in it: `cpu`.
+        section: String,
+        /// The field: `cpreg_vmstate_array_len`.
+        field: String,
+    },
+    /// A register is only in the input, and that fails the load.
+    OnlyInInput {
+        /// Which one.
+        register: NamedRegister,
+    },
+    /// A register is only at the destination: a warning.
+    OnlyAtDestination {
+        /// Which one.
+        register: NamedRegister,
+    },
+    /// A register's value was refused.
+    NotTaken {
+        /// Which one.
+        register: NamedRegister,
+        /// The value that was written, if it was said and fits.
+        value: Option<u64>,
+        /// What the register holds, likewise.
+        is: Option<u64>,
+        /// The error, if it was said.
+        error: Option<Errno>,
+    },
+    /// A register could not be written because KVM has not got it, or hides it by now.
+    UnknownToKvm {
+        /// Which one.
+        register: NamedRegister,
+    },
+    /// Some system register could not be written or read; the program does not say which.
+    SomeRegister {
+        /// What was being done with it.
+        access: Access,
+        /// The error.
+        error: Option<Errno>,
+    },
+    /// Writing all registers to KVM failed.
+    PutFailed {
+        /// After what: `init`, which is also after a load.
+        stage: String,
+        /// The error.
+        error: Option<Errno>,
+    },
+    /// A section did not load.
+    SectionFailed {
+        /// QEMU's name of the device; `cpu` for a vCPU.
+        device: String,
+        /// Which of several.
+        instance: Option<u32>,
+    },
+    /// What a section does before or after it is read failed.
+    HookFailed {
+        /// The section or structure.
+        section: String,
+        /// Before it is read.
+        before: bool,
+    },
+    /// A subsection that the destination does not know.
+    UnknownSubsection {
+        /// Its name, `cpu/wfxt-timer`.
+        name: String,
+        /// The section that it stands in.
+        section: String,
+    },
+    /// A section that the destination has no device for.
+    UnknownSection {
+        /// QEMU's name of the device.
+        device: String,
+        /// Which of several.
+        instance: Option<u32>,
+    },
+    /// A section in a newer format than the destination knows.
+    SectionVersion {
+        /// QEMU's name of the device.
+        device: String,
+        /// The format in the input.
+        incoming: Option<u32>,
+        /// The newest one that is known.
+        own: Option<u32>,
+    },
+    /// A section did not end where it should.
+    MissingFooter {
+        /// The device, if it was said.
+        device: Option<String>,
+    },
+    /// The program ended itself.
+    Aborted {
+        /// In which function.
+        function: String,
+        /// What did not hold.
+        assertion: String,
+    },
+    /// The end of a load that failed.
+    LoadFailed {
+        /// Why, in general.
+        error: Option<Errno>,
+    },
+    /// A block of RAM has another length.
+    RamSize {
+        /// QEMU's name of the block.
+        block: String,
+        /// Bytes in the input.
+        incoming: u64,
+        /// Bytes at the destination.
+        own: u64,
+    },
+    /// A block of RAM has pages of another size, which postcopy does not allow.
+    RamPageSize {
+        /// QEMU's name of the block.
+        block: String,
+        /// Bytes in the input.
+        incoming: u64,
+        /// Bytes at the destination.
+        own: u64,
+    },
+    /// The destination has no such block of RAM.
+    UnknownRamBlock {
+        /// QEMU's name of the block.
+        block: String,
+    },
+    /// The machine types differ.
+    MachineType {
+        /// In the input.
+        incoming: String,
+        /// At the destination.
+        own: String,
+    },
+    /// A capability of the migration is set on one side only.
+    Capability {
+        /// Its name.
+        name: String,
+    },
+    /// The guest uses features of a virtio device that the destination's has not got.
+    VirtioFeatures {
+        /// The features that the guest has agreed on.
+        incoming: u64,
+        /// Those that the destination can do.
+        allowed: u64,
+    },
+    /// A PCI device's configuration differs where it must not.
+    PciConfig {
+        /// At which byte.
+        offset: Option<u64>,
+    },
+    /// KVM refused a part of a device's state, on arm64 the interrupt controller's.
+    DeviceAttribute {
+        /// The group of attributes.
+        group: u32,
+        /// The attribute.
+        attribute: u64,
+        /// The error.
+        error: Option<Errno>,
+    },
+    /// It is no migration stream, or none of a version that can be read.
+    NotAStream,
+    /// The PSCI version that was asked for is not there.
+    NoSuchPsci {
+        /// Which one, `1.1`.
+        version: String,
+    },
+    /// A hint about the PSCI version on the source.
+    PsciHint,
+    /// A vCPU could not be set up, before anything was loaded.
+    VcpuInit {
+        /// The error.
+        error: Option<Errno>,
+    },
+    /// A vCPU's state could not be restored; what follows in the line says why, if anything does.
+    VcpuNotRestored,
+    /// The interrupt controller's state could not be restored.
+    GicNotRestored {
+        /// The error.
+        error: Option<Errno>,
+    },
+    /// A snapshot of another version of the program.
+    SnapshotVersion {
+        /// Which one.
+        version: String,
+    },
+    /// libvirt: QEMU ended.
+    MonitorClosed {
+        /// The VM, if it was said.
+        vm: Option<String>,
+    },
+    /// libvirt: a job ended with an error.
+    JobFailed {
+        /// Which job.
+        job: String,
+    },
+    /// libvirt: the guest's CPU is not what it was started with.
+    GuestCpu {
+        /// The features.
+        features: String,
+    },
+}
+
+/// What was being done with a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// Writing a system register, to restore.
+    WriteSystem,
+    /// Writing a core register, to restore.
+    WriteCore,
+    /// Writing a register wider than 64 bits, to restore.
+    WriteWide,
+    /// Reading, to save.
+    Read,
+}
+
+impl Symptom {
+    /// Whether nothing more is said about a load after it.
+    pub const fn ends(&self) -> bool {
+        matches!(
+            self,
+            Self::LoadFailed { .. }
+                | Self::PutFailed { .. }
+                | Self::Aborted { .. }
+                | Self::VcpuInit { .. }
+                | Self::GicNotRestored { .. }
+                | Self::SnapshotVersion { .. }
+                | Self::GuestCpu { .. }
+                | Self::NotAStream
+        )
+    }
+
+    /// Whether it only repeats or hands on what another program said.
+    pub const fn hands_on(&self) -> bool {
+        matches!(
+            self,
+            Self::MonitorClosed { .. } | Self::JobFailed { .. } | Self::VcpuNotRestored
+        )
+    }
+
+    /// Whether a load goes on after it.
+    pub const fn is_warning(&self) -> bool {
+        matches!(self, Self::OnlyAtDestination { .. })
+    }
+
+    /// The register that it names.
+    pub const fn register(&self) -> Option<&NamedRegister> {
+        match self {
+            Self::OnlyInInput { register }
+            | Self::OnlyAtDestination { register }
+            | Self::NotTaken { register, .. }
+            | Self::UnknownToKvm { register } => Some(register),
+            _ => None,
+        }
+    }
+}
+
+/// A symptom, and who puts it so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// What is said.
+    pub symptom: Symptom,
+    /// Who says it.
+    pub speaker: Speaker,
+    /// Which versions of it.
+    pub versions: Versions,
+}

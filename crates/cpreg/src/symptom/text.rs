@@ -1,0 +1,229 @@
+//! Looking for known words in a line.
+//!
+//! What stands before and around them (times, names of programs and hosts, JSON, several lines in one) differs with every logger, so words are
+//! looked for anywhere. A line is taken as hostile: what is looked at and what is found are bounded.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Errno, Said, Speaker, Symptom, Versions};
+
+/// More of a line is not looked at.
+pub const LONGEST_LINE: usize = 64 << 10;
+/// More is not found in a line.
+pub const MOST_IN_A_LINE: usize = 256;
+/// A name in a line (of a device, a block, a VM) is not longer.
+const LONGEST_NAME: usize = 256;
+/// What is read on from known words.
+const LONGEST_REST: usize = 4096;
+
+/// Words that begin something known, and how to read on.
+#[derive(Clone, Copy, Debug)]
+pub struct Phrase {
+    /// What it begins with; ASCII.
+    pub begins: &'static str,
+    /// The versions that put it so.
+    pub versions: Versions,
+    /// Reads what follows; `None` if it is something else.
+    pub read: fn(&mut Rest<'_>) -> Option<Symptom>,
+}
+
+/// Everything that is known in the line, in its order, each with where it begins.
+pub fn scan(line: &str, speaker: Speaker, phrases: &[Phrase]) -> Vec<(usize, Said)> {
+    let mut found = Vec::new();
+    for phrase in phrases {
+        for (at, words) in line.match_indices(phrase.begins) {
+            if found.len() >= MOST_IN_A_LINE {
+                break;
+            }
+            let mut rest = Rest(&line[at + words.len()..]);
+            if let Some(symptom) = (phrase.read)(&mut rest) {
+                found.push((
+                    at,
+                    Said {
+                        symptom,
+                        speaker,
+                        versions: phrase.versions,
+                    },
+                ));
+            }
+        }
+    }
+    found.sort_by_key(|(at, _)| *at);
+    found
+}
+
+/// The line without what loggers do to text: escaped line ends and quotes. Cut at [`LONGEST_LINE`].
+pub fn plain(line: &str) -> String {
+    const ESCAPES: [(&str, &str); 10] = [
+        ("\\r\\n", "\n"),
+        ("\\n", "\n"),
+        ("&#10;", "\n"),
+        ("#012", "\n"),
+        ("^M", "\n"),
+        ("\\\"", "\""),
+        ("\\'", "'"),
+        ("&#39;", "'"),
+        ("&quot;", "\""),
+        ("&lt;", "<"),
+    ];
+    let line = cut(line, LONGEST_LINE);
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(character) = rest.chars().next() {
+        // All of them begin with one of these, which are rare.
+        let escape = matches!(character, '\\' | '&' | '#' | '^')
+            .then(|| ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape)))
+            .flatten();
+        if let Some((escape, meant)) = escape {
+            plain.push_str(meant);
+            rest = &rest[escape.len()..];
+        } else {
+            plain.push(character);
+            rest = &rest[character.len_utf8()..];
+        }
+    }
+    plain
+}
+
+/// The text's first bytes, whole characters.
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// What is left of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'a>(pub &'a str);
+
+impl<'a> Rest<'a> {
+    /// These very words.
+    pub fn eat(&mut self, words: &str) -> Option<()> {
+        self.0 = self.0.strip_prefix(words)?;
+        Some(())
+    }
+
+    /// What stands before these words on the same line; they are eaten as well.
+    pub fn until(&mut self, words: &str) -> Option<&'a str> {
+        let (before, _) = cut(self.0, LONGEST_NAME + words.len()).split_once(words)?;
+        if before.contains(['\n', '\r']) {
+            return None;
+        }
+        self.0 = &self.0[before.len() + words.len()..];
+        Some(before)
+    }
+
+    /// The rest of the same line, as much of it as words that belong together take.
+    pub fn line(&self) -> &'a str {
+        let near = cut(self.0, LONGEST_REST);
+        near.split(['\n', '\r']).next().unwrap_or(near)
+    }
+
+    /// A name: letters, digits and what device and block names have besides.
+    pub fn name(&mut self) -> Option<&'a str> {
+        let end = self
+            .0
+            .find(|character: char| {
+                !character.is_ascii_alphanumeric() && !"._-/@[]".contains(character)
+            })
+            .unwrap_or(self.0.len());
+        let name = cut(&self.0[..end], LONGEST_NAME);
+        self.0 = &self.0[name.len()..];
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// A decimal number with or without sign.
+    pub fn number(&mut self) -> Option<i64> {
+        let sign = usize::from(self.0.starts_with('-'));
+        let digits = self.digits(sign, |digit| digit.is_ascii_digit());
+        let number = self.0[..digits].parse().ok()?;
+        self.0 = &self.0[digits..];
+        Some(number)
+    }
+
+    /// A number that is not negative and fits.
+    pub fn small(&mut self) -> Option<u32> {
+        let mut ahead = *self;
+        let number = u32::try_from(ahead.number()?).ok()?;
+        *self = ahead;
+        Some(number)
+    }
+
+    /// A decimal number of 64 bits without sign.
+    pub fn unsigned(&mut self) -> Option<u64> {
+        let digits = self.digits(0, |digit| digit.is_ascii_digit());
+        let number = self.0[..digits].parse().ok()?;
+        self.0 = &self.0[digits..];
+        Some(number)
+    }
+
+    /// A hexadecimal number, with or without 0x.
+    pub fn hexadecimal(&mut self) -> Option<u64> {
+        let bare = self.0.strip_prefix("0x").unwrap_or(self.0);
+        let digits = Rest(bare).digits(0, |digit| digit.is_ascii_hexdigit());
+        let number = u64::from_str_radix(&bare[..digits], 16).ok()?;
+        self.0 = &bare[digits..];
+        Some(number)
+    }
+
+    fn digits(&self, from: usize, is_digit: impl Fn(char) -> bool) -> usize {
+        self.0[from..]
+            .find(|character: char| !is_digit(character))
+            .map_or(self.0.len(), |end| from + end)
+    }
+
+    /// An error: by name, `(os error 22)` or both.
+    pub fn error(&mut self) -> Option<Errno> {
+        let named = Errno::at_start_of(self.0);
+        if let Some((errno, length)) = named {
+            self.0 = &self.0[length..];
+            return Some(errno);
+        }
+        let (_, after) = self.line().split_once("os error ")?;
+        let number = Rest(after).small()?;
+        u16::try_from(number).ok().map(Errno)
+    }
+}
+
+/// A name as its own text, for [`Symptom`]s.
+pub fn owned(name: &str) -> String {
+    cut(name.trim(), LONGEST_NAME).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_and_lines_cut() {
+        assert_eq!(
+            plain("a\\nb&#10;c \\\"d\\\" &#39;e&#39;"),
+            "a\nb\nc \"d\" 'e'"
+        );
+        let long = "ä".repeat(LONGEST_LINE);
+        assert!(plain(&long).len() <= LONGEST_LINE);
+    }
+
+    #[test]
+    fn numbers_are_read_and_bounded() {
+        assert_eq!(Rest("-5 x").number(), Some(-5));
+        assert_eq!(Rest("99999999999999999999").number(), None);
+        assert_eq!(Rest("-").number(), None);
+        assert_eq!(Rest("0x1f:").hexadecimal(), Some(0x1f));
+        assert_eq!(Rest("1fffffffffffffffff").hexadecimal(), None);
+        assert_eq!(Rest("x").hexadecimal(), None);
+        assert_eq!(Rest("-1").small(), None);
+    }
+
+    #[test]
+    fn errors_are_read_by_name_and_by_number() {
+        assert_eq!(Rest("Invalid argument: more").error(), Some(Errno::EINVAL));
+        assert_eq!(Rest("Weird (os error 16)").error(), Some(Errno::EBUSY));
+        assert_eq!(Rest("Weird").error(), None);
+        assert_eq!(Rest("Weird\n(os error 16)").error(), None);
+    }
+}

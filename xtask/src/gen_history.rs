@@ -280,3 +280,62 @@ fn value_of(text: &str, size: usize) -> Option<Value> {
     let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
     (bytes.len() == size).then(|| Value::Wide(bytes.into_boxed_slice()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+# UNAME 6.12.1-test #1 SMP PREEMPT Debian 6.12.1-1 (2026-08-29)
+# CAPS pmu 1 sve 1 ptrauth 1/1 el1_32 1 el2 0 mte 1 ipa 52 masks 1
+# outer cpu max+mte
+# featureset all+mte: n 4 target 5 features 0x7c ipa 52
+# featureset id size value get_errno set_errno(of the same value)
+all+mte 603000000013c000 8 0x00000000000f0510 get=0 set=0
+all+mte 603000000013c512 8 0x1de7ec7edbadc0de get=0 set=0
+all+mte 606000000015ffff 64 0xffff get=0 set=1
+all+mte 603000000013c4f6 8 0x0 get=22 set=0
+writable 603000000013c000 0x00000000000000f0
+";
+
+    #[test]
+    fn a_file_is_read() {
+        let read = Read::of(FILE).expect("it is well formed");
+        assert_eq!(
+            (&*read.release, &*read.package),
+            ("6.12.1-test", "6.12.1-1")
+        );
+        assert_eq!(
+            (&*read.recording.cpu, &*read.recording.mode),
+            ("max", "mte")
+        );
+        assert_eq!(read.recording.features, ["pmu", "sve", "ptrauth", "mte"]);
+        assert!(read.recording.tells_writable);
+        let [midr, pire0, vls, pmmir] = &read.listed[..] else {
+            panic!("four are listed, not {}", read.listed.len());
+        };
+        assert_eq!(midr.at_reset, AtReset::Value(Value::Small(0xf0510)));
+        assert_eq!(midr.writable, Some(0xf0));
+        assert_eq!((&pire0.at_reset, pire0.writable), (&AtReset::Poison, None));
+        let mut lengths = [0; 64];
+        lengths[..2].fill(0xff);
+        assert_eq!(vls.at_reset, AtReset::Value(Value::Wide(lengths.into())));
+        assert_eq!(vls.write_back, 1);
+        assert_eq!(pmmir.at_reset, AtReset::Unreadable(22));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let damaged = |from: &str, to: &str| {
+            let text = FILE.replace(from, to);
+            assert_ne!(text, FILE);
+            Read::of(&text).err().expect("it is damaged")
+        };
+        assert_eq!(
+            damaged("n 4", "n 5"),
+            "5 registers are announced, and 4 are there"
+        );
+        assert_eq!(damaged("# outer cpu", "# cpu"), "no line `# outer cpu …`");
+        assert!(damaged(" get=22", "").starts_with("not understood: "));
+    }
+}

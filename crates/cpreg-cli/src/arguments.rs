@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// What differs between two streams or profiles, by name and field.
     Diff(Diff),
+    /// What is known about a register: its names, fields, history across kernels, tolerances.
+    Explain(Explain),
     /// The table of differences that are harmless, when, and why.
     Tolerances(Tolerances),
     /// Record a destination.
@@ -226,6 +228,17 @@ pub(crate) struct Report {
     /// Read the stream from the front as well, all of RAM included, and see that both ways agree.
     #[arg(long)]
     pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A register in any spelling, or a field of one (REG.FIELD).
+    pub(crate) what: String,
+    /// A value of that register or field, to be decoded.
+    pub(crate) value: Option<String>,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! | [`check`] | the answer of `check`, once, for both forms |
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
+//! | [`explain`] | the answers of `explain` |
 //! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`issue`] | the text of `report` |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
@@ -16,6 +17,7 @@
 pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod general;
 pub(crate) mod issue;
 pub(crate) mod json;

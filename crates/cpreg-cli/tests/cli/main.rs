@@ -5,7 +5,7 @@
 //! | [`run`] | nothing: starts the command and puts down what it did |
 //! | [`made`], [`grown`] | nothing: inputs that are made for a test |
 //! | [`export`] | the table of tolerances for other programs, taken by them |
-//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
+//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`], [`explain`], [`report`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
@@ -23,6 +23,7 @@ mod convert;
 mod diff;
 mod documents;
 mod errors;
+mod explain;
 mod export;
 mod faults;
 /// The same large streams as `cargo xtask bench` measures.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`mod@test`] | `test` (what CI runs), `bless`, `gen-cli` |
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
+//! | [`gen_history`] | `gen-history`: what kernels list, out of a folder of recordings |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
@@ -16,6 +17,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod gen_history;
 mod gen_registers;
 mod guest;
 mod live;
@@ -42,6 +44,8 @@ Usage: cargo xtask TASK
   bless                      take what the programs say now for what they should say
   gen-registers [--check]    make the register tables from data/, or see that they are current
   gen-cli                    make docs/cli.md from the definitions of the command line
+  gen-history [--check] FOLDER
+                             make the history of registers out of a folder of recorded kernels, or see that it is current
   live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
                              have all the words; --list names them
   prove [--edits N] [--seed S] [--series 10.0] [--case N]
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         }
         ["gen-cli"] => test::gen_cli(),
         ["prove", rest @ ..] => prove::run(rest),
+        ["gen-history", rest @ ..] => gen_history::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {

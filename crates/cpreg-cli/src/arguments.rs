@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Convert(Convert),
     /// What differs between two streams or profiles, by name and field.
     Diff(Diff),
-    /// What an error line of a VMM means, what is usually behind it, what settles it.
+    /// What an error line of a VMM means, or what is known about a register.
     Explain(Explain),
     /// The table of differences that are harmless, when, and why.
     Tolerances(Tolerances),
@@ -259,8 +259,9 @@ pub(crate) enum Export {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Lines that QEMU, libvirt, Firecracker or Cloud Hypervisor printed, as they stand in a log; `-`: a log on standard input.
-    #[arg(value_name = "LINE", required_unless_present = "file")]
+    /// A register in any spelling, or a field of one (REG.FIELD), and perhaps a value to be decoded. Or lines that QEMU,
+    /// libvirt, Firecracker or Cloud Hypervisor printed, as they stand in a log; `-`: a log on standard input.
+    #[arg(value_name = "REG [VALUE] | LINE", required_unless_present = "file")]
     pub(crate) what: Vec<String>,
     /// A log with such lines among others.
     #[arg(long, value_name = "LOG", conflicts_with = "what")]

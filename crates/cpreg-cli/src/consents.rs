@@ -161,7 +161,7 @@ fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
 }
 
 /// A number, decimal or `0x` hexadecimal.
-fn number(text: &str) -> Result<u64, Failure> {
+pub(crate) fn number(text: &str) -> Result<u64, Failure> {
     let parsed = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),

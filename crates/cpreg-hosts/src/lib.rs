@@ -1,17 +1,21 @@
-//! Recorded hosts for cpreg: the file a destination is recorded in, and the file that somebody sends who needs help.
+//! Recorded hosts for cpreg: the file a destination is recorded in, the file that somebody sends who needs help, and what
+//! recorded kernels list.
 //!
 //! | module | what lives there |
 //! |---|---|
 //! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
 //! | [`report`] | a VM without RAM and secrets, with what is known of both sides |
 //! | `base64` | bytes in JSON |
+//! | [`history`] | which recorded kernels list a register, for which guests, and with what value |
 //!
 //! How a destination is asked does not live here, nor what is decided about it.
 #![forbid(unsafe_code)]
 
 mod base64;
+pub mod history;
 pub mod profile;
 pub mod report;
 
+pub use history::History;
 pub use profile::Profile;
 pub use report::Report;

@@ -1,7 +1,11 @@
-//! `cpreg explain LINE…`: what an error line means.
+//! `cpreg explain REG [VALUE]`, `cpreg explain LINE…`: which of both is meant.
 
-pub(crate) mod lines;
+mod lines;
+mod register;
 
+use cpreg::register::Naming;
+
+use super::show;
 use crate::arguments;
 use crate::failure::{Failure, Status};
 use crate::printer::Printer;
@@ -10,5 +14,15 @@ pub(crate) fn run(
     arguments: &arguments::Explain,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    lines::run(arguments, printer)
+    let (word, value) = match (&arguments.file, arguments.what.as_slice()) {
+        (None, [word]) if word != "-" => (word, None),
+        (None, [word, value]) => (word, Some(value.as_str())),
+        _ => return lines::run(arguments, printer),
+    };
+    match show::wanted(word, Naming::Kvm) {
+        Ok(wanted) => register::run(wanted, value, arguments, printer),
+        // A line has blanks; one word that says nothing is a register's name gone wrong.
+        Err(no_register) if !word.contains(' ') && !lines::says_something(word) => Err(no_register),
+        Err(_) => lines::run(arguments, printer),
+    }
 }

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
 }
 
 /// A register by any of its spellings, or REG.FIELD.
-fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
+pub(super) fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
     if !text.contains('.') {
         return consents::register(text, naming).map(|id| Wanted { id, field: None });
     }

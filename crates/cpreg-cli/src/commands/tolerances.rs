@@ -33,7 +33,10 @@ pub(crate) fn run(
         (Some(Export::Firecracker), _) => export::firecracker::print(printer, &tolerances, &wanted),
         (None, Format::Text) => {
             for (_, entry) in &entries {
-                print(printer, entry);
+                let names = names(&entry.registers).join(", ");
+                let name = styled(style::NAME, names);
+                print(printer, entry, &format!("{name}  ({})", what_kind(entry)));
+                printer.line("");
             }
             if entries.is_empty() {
                 printer.line("no entry: a register only in the input refuses; one only at the destination stays at reset");
@@ -43,21 +46,23 @@ pub(crate) fn run(
     Ok(Status::Done)
 }
 
-fn print(printer: &mut Printer, entry: &Tolerance) {
+/// What kind of difference it is about: `new, under tcg`.
+pub(super) fn what_kind(entry: &Tolerance) -> String {
     let where_ = entry
         .accelerator
         .map(|accelerator| format!(", under {accelerator}"))
         .unwrap_or_default();
-    printer.line(format_args!(
-        "{}  ({}{where_}{})",
-        styled(style::NAME, names(&entry.registers).join(", ")),
-        entry.category,
-        if entry.by_operator {
-            ", an operator's"
-        } else {
-            ""
-        }
-    ));
+    let whose = if entry.by_operator {
+        ", an operator's"
+    } else {
+        ""
+    };
+    format!("{}{where_}{whose}", entry.category)
+}
+
+/// An entry under its heading.
+pub(super) fn print(printer: &mut Printer, entry: &Tolerance, heading: &str) {
+    printer.line(heading);
     printer.line(format_args!(
         "  {}: {}{}",
         difference(entry.difference),
@@ -85,7 +90,6 @@ fn print(printer: &mut Printer, entry: &Tolerance) {
             format_args!("  {}{commit}: {}", change.release, change.what),
         ));
     }
-    printer.line("");
 }
 
 pub(crate) fn names(which: &Which) -> Vec<String> {

@@ -21,8 +21,9 @@ struct Report {
     tolerances: Vec<Entry>,
 }
 
+/// One entry; `cpreg explain` has those about its register.
 #[derive(Serialize)]
-struct Entry {
+pub(crate) struct Entry {
     number: usize,
     registers: Vec<String>,
     ids: Vec<String>,
@@ -113,7 +114,8 @@ fn naming(entry: &Tolerance) -> Naming {
     }
 }
 
-fn report(number: usize, entry: &Tolerance) -> Entry {
+/// An entry and its number in the table.
+pub(crate) fn report(number: usize, entry: &Tolerance) -> Entry {
     let (ids, class) = match &entry.registers {
         Which::These(ids) => (ids.iter().copied().map(id).collect(), None),
         Which::CacheSizes => (Vec::new(), Some("cache-sizes")),

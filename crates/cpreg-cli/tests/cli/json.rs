@@ -176,6 +176,24 @@ fn tolerances_are_documented() {
     agree("cpreg.tolerances/1", &[json(&["tolerances"])]);
 }
 
+/// Tolerances aside, which are documented with `cpreg.tolerances/1`: they are the same.
+#[test]
+fn explanations_are_documented() {
+    let explanations = [
+        ["TCR2_EL1", "0x1"],
+        ["PSCI_VERSION", "1.3"],
+        ["MIDR_EL1", "0x413fd0c1"],
+        ["S3_0_C15_C1_4", "0x0"],
+    ];
+    let documents = explanations.map(|[register, value]| {
+        let mut document = json(&["explain", register, value]);
+        let entries = document["register"]["tolerances"].take();
+        assert_eq!(entries, json(&["tolerances", register])["tolerances"]);
+        document
+    });
+    agree("cpreg.explain/1", &documents);
+}
+
 /// 64-bit values are strings; what is a number is small.
 #[test]
 fn large_numbers_are_strings() {
@@ -193,6 +211,8 @@ fn large_numbers_are_strings() {
         json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]),
         json(&["tolerances"]),
         json(&["report", KVM_6_12_MAX_4, "--to", KVM_7_3_MAX]),
+        json(&["explain", "ID_AA64MMFR0_EL1", "0x1de7ec7edbadc0de"]),
+        json(&["explain", "SVE_VLS"]),
     ] {
         assert!(largest(&document) < 100_000, "{}", document["schema"]);
     }

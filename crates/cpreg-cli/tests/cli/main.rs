@@ -6,6 +6,7 @@
 //! | [`made`], [`grown`] | nothing: inputs that are made for a test |
 //! | [`export`] | the table of tolerances for other programs, taken by them |
 //! | [`explain`] | error lines of VMMs, and what is said of them |
+//! | [`explain_register`] | what is said of registers |
 //! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
@@ -25,6 +26,7 @@ mod diff;
 mod documents;
 mod errors;
 mod explain;
+mod explain_register;
 mod export;
 mod faults;
 /// The same large streams as `cargo xtask bench` measures.

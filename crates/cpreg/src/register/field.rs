@@ -251,6 +251,11 @@ impl RegisterId {
     pub fn value_named(self, text: &str) -> Option<u64> {
         value_named(self.name()?, "", text)
     }
+
+    /// The whole values that have names, ascending: 0x10003 `1.3` of `PSCI_VERSION`.
+    pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
+        named_values(self, "")
+    }
 }
 
 /// Registers that hold a program status. The tables have their fields in AArch32 state.
@@ -311,6 +316,14 @@ fn value_name(register: &str, field: &str, value: u64) -> Option<&'static str> {
         .iter()
         .find(|(r, f, v, _)| (*r, *f, *v) == (register, field, value))
         .map(|(_, _, _, text)| *text)
+}
+
+fn named_values(id: RegisterId, field: &'static str) -> impl Iterator<Item = (u64, &'static str)> {
+    let name = id.name();
+    tables::VALUES
+        .iter()
+        .filter(move |(r, f, _, _)| name == Some(*r) && *f == field)
+        .map(|(_, _, value, text)| (*value, *text))
 }
 
 fn value_named(register: &str, field: &str, text: &str) -> Option<u64> {
@@ -380,6 +393,11 @@ impl RegisterField {
     /// `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
     pub fn value_name(self, field: u64) -> Option<&'static str> {
         value_name(self.id.name()?, self.field.name, field)
+    }
+
+    /// The values of the field that have names, ascending.
+    pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
+        named_values(self.id, self.field.name)
     }
 
     /// The value of the field with this name, whatever the case of its letters.

@@ -7,6 +7,7 @@
 //! | [`name`] | what ids are called, how they print, and what KVM means by two ids ([`Naming`]) |
 //! | [`parse`] | reading every spelling of an id |
 //! | `parse_error` | [`ParseRegisterError`]: what was not understood, and what is like it |
+//! | `purpose` | what a register is for, in a sentence |
 //! | [`field`] | [`Field`]: bits by name, differences of values, names of values |
 //! | `aarch32` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
 //! | `sensitive` | which registers tell about the guest and not about its CPU |
@@ -23,6 +24,7 @@ mod known;
 pub mod name;
 pub mod parse;
 mod parse_error;
+mod purpose;
 mod sensitive;
 mod tables;
 mod value;

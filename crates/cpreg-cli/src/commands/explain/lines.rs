@@ -54,6 +54,11 @@ pub(crate) fn run(
     })
 }
 
+/// Whether a line of any program is understood.
+pub(super) fn says_something(line: &str) -> bool {
+    !said(line).is_empty()
+}
+
 /// What a line of any program says.
 fn said(line: &str) -> Vec<Said> {
     let mut said = words::read(line);

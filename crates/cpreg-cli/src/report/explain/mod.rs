@@ -1,7 +1,9 @@
-//! The answers of `explain`.
+//! The answers of `explain`, and their forms.
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | [`lines`] | of error lines |
+//! | [`register`] | what is known about one register |
+//! | [`lines`] | what error lines mean |
 
 pub(crate) mod lines;
+pub(crate) mod register;

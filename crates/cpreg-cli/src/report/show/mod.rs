@@ -102,7 +102,7 @@ impl FieldValue {
 }
 
 /// All fields of a value, and the set bits that belong to none.
-fn all_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
+pub(crate) fn all_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
     let fields = id.fields_of(value);
     if fields.is_empty() {
         return Vec::new();

@@ -50,7 +50,7 @@ pub(crate) fn print(printer: &mut Printer, shown: &Shown<'_>) {
     }
 }
 
-fn line(printer: &mut Printer, what: &str, text: &str) {
+pub(crate) fn line(printer: &mut Printer, what: &str, text: &str) {
     printer.line(format_args!("  {what:<10} {text}"));
 }
 
@@ -247,7 +247,7 @@ fn about_stream(printer: &mut Printer, stream: &Stream) {
 }
 
 /// Words with commas between, on as many lines as it takes.
-fn wrapped(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
+pub(crate) fn wrapped(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
     const WIDTH: usize = 84;
     let mut what = what;
     let mut text = String::new();
@@ -409,7 +409,7 @@ fn value_and_meaning(
     }
 }
 
-fn fields(printer: &mut Printer, fields: &[FieldValue]) {
+pub(crate) fn fields(printer: &mut Printer, fields: &[FieldValue]) {
     for FieldValue {
         field,
         value,

@@ -134,10 +134,10 @@ impl Answer<'_> {
                 severity.name()
             ));
         }
-        ways.push(
-            "let the destination try: start its QEMU with -S and `-incoming file:FILE` (before 8.2: `-incoming \"exec:cat FILE\"`); FILE stays as it is"
-                .to_owned(),
-        );
+        ways.push(format!(
+            "let the destination try, there: `cpreg rehearse {} -- COMMAND` has its QEMU load the VM without RAM, and touches nothing",
+            self.source.name
+        ));
         ways
     }
 

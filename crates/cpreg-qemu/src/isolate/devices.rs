@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | `vfio-*` | a host's device | `pci-testdev`; none on the platform bus | `vfio`, `vfio-pci`, … |
 //! | `vhost-user-*`, `vhost-*` | a process, the kernel | `pci-testdev` or `virtio-rng-device` | as QEMU's `-dump-vmstate` names them |
+//! | `virtio-gpu-*`, `virtio-vga` with `blob=on` | pages of a memfd, `/dev/udmabuf` | `pci-testdev` | `virtio-gpu`, `virtio-vga` |
 //! | `ivshmem-doorbell`, `virtio-input-host-*`, `*-gl*`, `qxl`, `pvrdma` | a server, an input, a renderer, SPICE, RDMA | the same | |
 //! | `tpm-*` | a TPM, or swtpm | none | `tpm-tis`, `tpm-emulator`, … |
 //! | `usb-host`, `usb-mtp`, `u2f-*`, `canokey` | a host's device, folder, file | `usb-mouse` | |
@@ -63,7 +64,16 @@ enum Place {
 /// What becomes of `-device` with these values.
 pub(crate) fn device(values: &Values) -> Outcome {
     let driver = values.get("driver").unwrap_or_default();
-    let Some((place, sections)) = outside(driver) else {
+    let shares_pages = ["virtio-gpu", "virtio-vga"]
+        .iter()
+        .any(|start| driver.starts_with(start))
+        && values.get("blob").is_some_and(is_on);
+    let found = if shares_pages {
+        Some((Place::Pci, vec!["virtio-gpu", "virtio-vga"]))
+    } else {
+        outside(driver)
+    };
+    let Some((place, sections)) = found else {
         return within(driver, values);
     };
     let (stand_in, keys): (&str, &[&str]) = match place {
@@ -93,6 +103,11 @@ pub(crate) fn device(values: &Values) -> Outcome {
         reason: OUTSIDE,
     });
     Outcome::Instead(now, OUTSIDE, unjudged)
+}
+
+/// Whether QEMU takes this for true.
+fn is_on(word: &str) -> bool {
+    ["on", "yes", "true", "y"].contains(&word)
 }
 
 /// A device that stays, less what it would open.
@@ -223,6 +238,16 @@ mod tests {
                 "vfio-pci,host=01:00.0,id=h,bus=rp0,addr=0x0",
                 Some("pci-testdev,id=h,bus=rp0,addr=0x0"),
                 "vfio",
+            ),
+            (
+                "virtio-gpu-pci,id=g,blob=on",
+                Some("pci-testdev,id=g"),
+                "virtio-gpu",
+            ),
+            (
+                r#"{"driver":"virtio-vga","id":"g","blob":true}"#,
+                Some(r#"{"driver":"pci-testdev","id":"g"}"#),
+                "virtio-vga",
             ),
             (
                 "vhost-user-fs-pci,chardev=c,tag=t",

@@ -19,7 +19,7 @@ const BANK: u64 = 64 << 20;
 
 /// What of a `-drive` concerns the device and not the image.
 ///
-/// The cache mode is the device's too: it decides whether virtio-blk offers the feature of flushing.
+/// The cache mode is the device's too: with `config-wce=off` it decides whether virtio-blk offers the feature of flushing.
 const KEPT: &[&str] = &[
     "id",
     "if",

@@ -48,7 +48,6 @@ const OF_THE_HOST: &[&str] = &[
     "rom",
     "offset",
     "seal",
-    "reserve",
 ];
 
 /// What becomes of `-object` with these values.
@@ -106,6 +105,7 @@ fn memory(values: &Values, around: &dyn Surroundings) -> Outcome {
         "x-use-canonical-path-for-ramblock-id",
         "merge",
         "dump",
+        "reserve",
     ];
     if values.get("size").is_some() {
         return Outcome::Instead(values.only_as_keys("memory-backend-ram", keys, &[]), MEMORY);
@@ -158,6 +158,11 @@ mod tests {
             (
                 r#"{"qom-type":"memory-backend-ram","id":"m0","size":1073741824,"host-nodes":[0],"policy":"bind"}"#,
                 "memory-backend-ram,id=m0,size=1073741824",
+            ),
+            // What the kernel must not count before it is used, a large VM's, it must not count here either.
+            (
+                "memory-backend-memfd,id=m0,size=1G,reserve=off",
+                "memory-backend-ram,id=m0,size=1G,reserve=off",
             ),
             (
                 "memory-backend-file,id=m0,mem-path=/nvdimm",

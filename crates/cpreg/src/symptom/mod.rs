@@ -7,6 +7,8 @@
 //! | [`failure`] | lines that belong together: one failed load |
 //! | [`mod@explain`] | what a failure means, what is usually behind it, what settles it |
 //! | [`counts`] | which recorded lists have these two lengths |
+//! | `recorded` | those lists; generated |
+//! | `secrets` | a line without a guest's keys |
 //!
 //! The words of a program live in the adapter that knows the program. What a loader would do with a VM is [`crate::destination::load`]'s.
 
@@ -14,6 +16,7 @@ pub mod counts;
 pub mod explain;
 pub mod failure;
 mod recorded;
+mod secrets;
 pub mod text;
 
 use alloc::string::String;
@@ -24,6 +27,7 @@ use crate::register::{Naming, RegisterId};
 
 pub use explain::{Explanation, Kind, explain};
 pub use failure::{Failure, Failures};
+pub use secrets::without_secrets;
 
 /// A program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -270,6 +274,8 @@ pub enum Symptom {
     UnknownToKvm {
         /// Which one.
         register: NamedRegister,
+        /// The value that was to be written, if it was said and fits.
+        value: Option<u64>,
     },
     /// Some system register could not be written or read; the program does not say which.
     SomeRegister {
@@ -487,7 +493,7 @@ impl Symptom {
             Self::OnlyInInput { register }
             | Self::OnlyAtDestination { register }
             | Self::NotTaken { register, .. }
-            | Self::UnknownToKvm { register } => Some(register),
+            | Self::UnknownToKvm { register, .. } => Some(register),
             _ => None,
         }
     }

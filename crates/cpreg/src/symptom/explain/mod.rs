@@ -235,10 +235,10 @@ fn concerned(failure: &Failure) -> Vec<Concerned> {
             Symptom::OnlyAtDestination { .. } => (Difference::OnlyAtDestination, None, None),
             Symptom::NotTaken { value, is, .. } => (Difference::ValueNotTaken, *value, *is),
             // Of Firecracker, which writes what it has: the destination has no such register.
-            Symptom::UnknownToKvm { .. } if has_no_list(failure) => {
-                (Difference::OnlyInInput, None, None)
+            Symptom::UnknownToKvm { value, .. } if has_no_list(failure) => {
+                (Difference::OnlyInInput, *value, None)
             }
-            Symptom::UnknownToKvm { .. } => (Difference::ValueNotTaken, None, None),
+            Symptom::UnknownToKvm { value, .. } => (Difference::ValueNotTaken, *value, None),
             _ => continue,
         };
         let Some(register) = symptom.register() else {

@@ -5,7 +5,7 @@ use cpreg::symptom::explain::Concerned;
 use cpreg::symptom::{Explanation, Failure, Kind};
 use cpreg::tolerance::Tolerances;
 
-use super::{Explained, lines, role, speakers};
+use super::{Explained, role, speakers};
 use crate::commands::tolerances::{condition, handling};
 use crate::printer::{Printer, style, styled};
 use crate::report::value::{Printing, field_changes};
@@ -80,7 +80,7 @@ fn print_failure(
         times => format!(", {times} times"),
     };
     printer.line(format_args!("  said by {}{times}", said_by.join(", ")));
-    for line in lines(explanation, failure) {
+    for line in &failure.lines {
         printer.line(styled(style::ASIDE, format_args!("    {line}")));
     }
     if failure.further_lines > 0 {

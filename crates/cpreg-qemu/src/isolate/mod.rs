@@ -412,7 +412,10 @@ impl<'a> Work<'a> {
                 let outcome = self.network.nic(&values);
                 self.network_option(part, outcome);
             }
-            Looked::Net => self.network_option(part, Network::net(&values)),
+            Looked::Net => {
+                let outcome = self.network.net(&values);
+                self.network_option(part, outcome);
+            }
             Looked::Device => self.device(part, &values),
             Looked::Object => return self.object(part, &values),
             Looked::Chardev => {

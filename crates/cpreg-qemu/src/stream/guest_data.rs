@@ -24,7 +24,7 @@ use std::ops::Range;
 use super::fields::Leaf;
 
 /// Devices whose sections hold configuration, interrupt state and addresses, as the last part of their names.
-const PLAIN: [&str; 25] = [
+const PLAIN: [&str; 24] = [
     "PCIBUS",
     "PCIHost",
     "acpi-ged",
@@ -38,7 +38,6 @@ const PLAIN: [&str; 25] = [
     "gpex_root",
     "gpio-key",
     "pcie-root-port",
-    "pflash_cfi01",
     "pl031",
     "pl061",
     "smmuv3",

@@ -30,7 +30,7 @@ mod images;
 mod namespace;
 mod network;
 mod objects;
-mod options;
+pub(crate) mod options;
 mod values;
 
 use std::ffi::{OsStr, OsString};

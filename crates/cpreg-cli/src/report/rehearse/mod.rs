@@ -80,6 +80,11 @@ impl Tried<'_> {
                 "nothing to rehearse: what is known does not tell what to repair".to_owned()
             }
             (None, _) => "nothing to rehearse: something stands in the way of a repair".to_owned(),
+            (Some(Outcome::Loaded), Verdict::Loads) if self.unreadable.is_some() => {
+                format!(
+                    "{qemu} takes it as it is; what the guest finds is foretold, and was not seen"
+                )
+            }
             (Some(Outcome::Loaded), Verdict::Loads) => {
                 format!("{qemu} takes it as it is; the guest finds its registers as they were")
             }

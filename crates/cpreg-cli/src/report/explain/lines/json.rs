@@ -6,6 +6,7 @@ use cpreg::tolerance::Difference;
 use serde::Serialize;
 
 use super::{Explained, speakers};
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.explained-lines/1";
@@ -133,7 +134,7 @@ fn register(concerned: &Concerned) -> Register {
     };
     Register {
         text: register.text.clone(),
-        id: register.id.map(|id| format!("{:#018x}", id.raw())),
+        id: register.id.map(id_digits),
         name: register
             .id
             .map(|id| id.display_in(register.naming()).to_string()),

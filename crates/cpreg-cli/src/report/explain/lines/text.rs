@@ -8,7 +8,7 @@ use cpreg::tolerance::Tolerances;
 use super::{Explained, role, speakers};
 use crate::commands::tolerances::{condition, handling};
 use crate::printer::{Printer, style, styled};
-use crate::report::value::{Printing, field_changes};
+use crate::report::value::{Printing, field_changes, id_digits};
 
 pub(crate) fn print(printer: &mut Printer, explained: &Explained) {
     let tolerances = Tolerances::default();
@@ -168,7 +168,7 @@ fn print_register(printer: &mut Printer, register: &Concerned) {
     let mut line = format!(
         "    {} {}, {}",
         styled(style::NAME, printing.name(id)),
-        styled(style::ASIDE, format_args!("({:#018x})", id.raw())),
+        styled(style::ASIDE, format_args!("({})", id_digits(id))),
         role(register)
     );
     if let Some(value) = register.value {

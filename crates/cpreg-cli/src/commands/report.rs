@@ -171,7 +171,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
         opened: stream.opened().to_string(),
         length: format!("{:#x}", stream.length()),
         written_by: Versions {
-            from: version(written_by.from),
+            from: version(written_by.since),
             until: version(written_by.until),
         },
         ram: shape

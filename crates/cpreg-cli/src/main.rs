@@ -12,6 +12,7 @@
 //! | [`report`] | reports as text and as JSON |
 //! | [`printer`] | the only way to standard output and standard error |
 //! | [`failure`] | what went wrong, and the exit status |
+//! | `reference` | docs/cli.md, and the test that it is current |
 //!
 //! What a difference between hosts means is decided in the crate `cpreg`, never here.
 #![forbid(unsafe_code)]

@@ -239,12 +239,10 @@ const AT_RESET: &str = "at-reset";
 const OF_A_GUEST: &str = "of-a-guest";
 
 fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, ProfileError> {
-    text.strip_prefix("0x")
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| ProfileError::Member {
-            path: path(),
-            text: text.to_owned(),
-        })
+    crate::hexadecimal(text).ok_or_else(|| ProfileError::Member {
+        path: path(),
+        text: text.to_owned(),
+    })
 }
 
 impl ShapeFile {

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 use crate::base64;
+use crate::number::hexadecimal;
 use crate::profile::Recorded;
 
 /// The schema's name and version.
@@ -418,10 +419,6 @@ impl Report {
             left: length,
         })
     }
-}
-
-fn hexadecimal(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// Reads so many bytes, and fails if there are fewer or more.

@@ -28,7 +28,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -36,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::isolate::{Change, options};
 use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess, hint_of};
 use crate::qmp::{Patience, QmpErrorKind, Version};
 
@@ -56,22 +56,13 @@ pub struct Probed {
     /// The command line that was run, the program first, with what was added to it.
     pub command: Vec<OsString>,
     /// What was left out of the command line that was given.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Change>,
     /// The stream it wrote, positioned at its start; unnamed, gone when closed.
     pub stream: File,
     /// The length of the stream in bytes.
     pub stream_length: u64,
     /// What it wrote to its standard error (warnings, if any).
     pub said: String,
-}
-
-/// Part of a command line that a probe does without.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// The words, as they were given.
-    pub words: Vec<OsString>,
-    /// Why they are left out.
-    pub reason: &'static str,
 }
 
 /// Why a QEMU could not be probed.
@@ -348,50 +339,38 @@ fn failed(migration: &Value, stderr: String) -> ProbeError {
     ProbeError::Stream { status, said }
 }
 
-/// The name of an option, whether given with one dash or two; `None` if the word is no option.
-fn option_name(word: &OsStr) -> Option<&[u8]> {
-    let word = word.as_bytes();
-    let name = word
-        .strip_prefix(b"--")
-        .or_else(|| word.strip_prefix(b"-"))?;
-    (!name.is_empty()).then_some(name)
-}
-
 /// The command line to probe with: without what stands in the way of that.
-fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<LeftOut>), ProbeError> {
-    let mut kept = Vec::with_capacity(command.len());
+fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), ProbeError> {
+    let parts = options::parts(command);
+    let mut kept = parts.launcher.to_vec();
+    kept.extend(parts.program.cloned());
     let mut left_out = Vec::new();
-    let mut words = command.iter();
-    kept.extend(words.next().cloned());
-    while let Some(word) = words.next() {
+    for part in parts.options {
         let refuse = |reason| ProbeError::Option {
-            option: word.clone(),
+            option: part.words.first().cloned().unwrap_or_default(),
             reason,
         };
-        match option_name(word) {
-            Some(b"incoming") => left_out.push(LeftOut {
-                words: [word].into_iter().chain(words.next()).cloned().collect(),
-                reason: "it is asked before anything arrives",
-            }),
-            Some(b"daemonize") => left_out.push(LeftOut {
-                words: vec![word.clone()],
-                reason: "it is watched, and ended, by cpreg",
-            }),
-            Some(b"loadvm") => {
+        let reason = match part.name.and_then(OsStr::to_str) {
+            Some("incoming") => "it is asked before anything arrives",
+            Some("daemonize") => "it is watched, and ended, by cpreg",
+            Some("loadvm") => {
                 return Err(refuse(
                     "its registers would be a snapshot's, not those of a fresh VM",
                 ));
             }
-            Some(b"preconfig") => {
+            Some("preconfig") => {
                 return Err(refuse("it would wait before it makes any vCPU to ask"));
             }
-            // Its value is the guest's, and may look like anything.
-            Some(b"append") => {
-                kept.push(word.clone());
-                kept.extend(words.next().cloned());
+            _ => {
+                kept.extend_from_slice(part.words);
+                continue;
             }
-            _ => kept.push(word.clone()),
-        }
+        };
+        left_out.push(Change {
+            was: part.words.to_vec(),
+            now: Vec::new(),
+            reason,
+        });
     }
     Ok((kept, left_out))
 }
@@ -406,12 +385,12 @@ pub fn accelerator(command: &[OsString], kvm: bool) -> String {
     let mut wanted = Vec::new();
     for pair in command.windows(2) {
         let value = pair[1].to_string_lossy();
-        match option_name(&pair[0]) {
-            Some(b"accel") => {
+        match options::name(&pair[0]).and_then(OsStr::to_str) {
+            Some("accel") => {
                 let first = value.split(',').next().unwrap_or_default();
                 wanted.push(first.trim_start_matches("accel=").to_owned());
             }
-            Some(b"machine" | b"M") => {
+            Some("machine" | "M") => {
                 let list = value
                     .split(',')
                     .filter_map(|part| part.strip_prefix("accel="));
@@ -459,7 +438,7 @@ mod tests {
             kept,
             words("qemu-system-aarch64 -M virt -append -incoming -S")
         );
-        let left: Vec<_> = left_out.iter().map(|left| left.words.clone()).collect();
+        let left: Vec<_> = left_out.iter().map(|left| left.was.clone()).collect();
         assert_eq!(left, [words("-incoming defer"), words("--daemonize")]);
     }
 

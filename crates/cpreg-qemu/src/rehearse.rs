@@ -19,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +33,9 @@ use crate::stream::{ReadAt, Stream};
 
 /// How much of the stream is sent at once, in bytes.
 const CHUNK: usize = 64 << 10;
+
+/// How long one attempt to send waits.
+const WRITE_STEP: Duration = Duration::from_millis(100);
 
 /// How often the end of the load is looked for.
 const POLL: Duration = Duration::from_millis(2);
@@ -288,7 +292,11 @@ impl Loading {
                 Ok(false) => {}
                 Err(RehearseError::Process(error)) => {
                     return match error.kind {
-                        ProcessErrorKind::Ended(status) => Ok(Some(status)),
+                        // Ctrl-C reaches QEMU as well.
+                        ProcessErrorKind::Ended(_) if patience.is_interrupted() => {
+                            Err(self.0.error(ProcessErrorKind::Interrupted).into())
+                        }
+                        ProcessErrorKind::Ended(status) if refuses(status) => Ok(Some(status)),
                         _ => Err(error.into()),
                     };
                 }
@@ -309,35 +317,52 @@ impl Loading {
     }
 }
 
+/// Whether a QEMU that ended so refused the VM, or died of it: who is told to end exits with 0, and who lacks memory is killed.
+fn refuses(status: ExitStatus) -> bool {
+    const SIGKILL: i32 = 9;
+    !status.success() && status.signal() != Some(SIGKILL)
+}
+
 /// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
 fn send(
     mut socket: UnixStream,
     stream: &dyn ReadAt,
     patience: &Patience<'_>,
 ) -> Result<(), RehearseError> {
+    // In steps, so that Ctrl-C is noticed.
     socket
-        .set_write_timeout(Some(patience.timeout))
+        .set_write_timeout(Some(WRITE_STEP))
         .map_err(RehearseError::Io)?;
     let length = stream.length().map_err(RehearseError::Read)?;
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
+    let mut deadline = Instant::now() + patience.timeout;
     while at < length {
         let count = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
         let chunk = &mut chunk[..count];
         stream
             .read_exact_at(chunk, at)
             .map_err(RehearseError::Read)?;
-        match socket.write_all(chunk) {
-            Ok(()) => {}
+        match socket.write(chunk) {
+            Ok(written) => {
+                at += written as u64;
+                deadline = Instant::now() + patience.timeout;
+            }
             Err(error) => match error.kind() {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => return Ok(()),
+                ErrorKind::Interrupted => {}
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                    return Err(RehearseError::Stuck(patience.timeout));
+                    // Who asks next is told so.
+                    if patience.is_interrupted() {
+                        return Ok(());
+                    }
+                    if Instant::now() >= deadline {
+                        return Err(RehearseError::Stuck(patience.timeout));
+                    }
                 }
                 _ => return Err(RehearseError::Io(error)),
             },
         }
-        at += count as u64;
     }
     match socket.shutdown(std::net::Shutdown::Write) {
         // It has closed its end already.
@@ -349,6 +374,18 @@ fn send(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As wait(2) gives it: the exit status in the second byte, a signal in the first.
+    #[test]
+    fn who_is_ended_refuses_nothing() {
+        for (status, expected) in [(0x100, true), (6, true), (11, true), (0, false), (9, false)] {
+            assert_eq!(
+                refuses(ExitStatus::from_raw(status)),
+                expected,
+                "{status:#x}"
+            );
+        }
+    }
 
     #[test]
     fn kvm_is_found_in_every_spelling() {

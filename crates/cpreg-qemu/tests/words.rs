@@ -51,7 +51,7 @@ fn says(symptom: &Symptom, event: &Event) -> bool {
         ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*own)),
         (Symptom::OnlyInInput { register }, Event::OnlyInInput { id, .. })
         | (Symptom::OnlyAtDestination { register }, Event::Missing { id, .. })
-        | (Symptom::UnknownToKvm { register }, Event::Hidden { id, .. }) => same(register, id),
+        | (Symptom::UnknownToKvm { register, .. }, Event::Hidden { id, .. }) => same(register, id),
         (
             Symptom::NotTaken {
                 register,

@@ -105,7 +105,7 @@ fn decimal_register(rest: &mut Rest<'_>) -> Option<Symptom> {
 fn refused(raw: u64, text: &str, value: Option<u64>, error: Option<Errno>) -> Symptom {
     let register = NamedRegister::of(RegisterId::from_raw(raw), text);
     match error {
-        Some(Errno::ENOENT) => Symptom::UnknownToKvm { register },
+        Some(Errno::ENOENT) => Symptom::UnknownToKvm { register, value },
         error => Symptom::NotTaken {
             register,
             value,

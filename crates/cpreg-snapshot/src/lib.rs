@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn both_spellings_of_an_id_are_the_same_register() {
         let of = |line: &str| match read(line).pop().map(|said| said.symptom) {
-            Some(Symptom::NotTaken { register, .. } | Symptom::UnknownToKvm { register }) => {
+            Some(Symptom::NotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
                 register.id
             }
             other => panic!("{other:?}"),

@@ -6,6 +6,7 @@ use cpreg::destination::accept::tcg;
 use cpreg::destination::load::{self, Arriving, Load};
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader};
 use cpreg::register::{RegisterId, Value};
+use cpreg::symptom::Symptom;
 use cpreg_qemu::rehearse::{Outcome, Rehearsed};
 use cpreg_qemu::words;
 
@@ -63,11 +64,12 @@ pub(super) fn said(text: &str) -> Vec<String> {
 
 /// Whether it was not a vCPU's section that failed.
 fn failed_elsewhere(said: &[String]) -> bool {
-    let of_device = |line: &String| {
-        let (_, device) = line.split_once("of device '")?;
-        Some(device.split('\'').next()? != "cpu")
-    };
-    said.iter().find_map(of_device) == Some(true)
+    let mut said = said.iter().flat_map(|line| words::read(line));
+    let failed = said.find_map(|said| match said.symptom {
+        Symptom::SectionFailed { device, .. } => Some(device),
+        _ => None,
+    });
+    failed.is_some_and(|device| device != "cpu")
 }
 
 /// Compares the model with what was done.

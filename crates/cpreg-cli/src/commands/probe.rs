@@ -34,7 +34,7 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
     })?;
     for left_out in &probed.left_out {
         let words: Vec<_> = left_out
-            .words
+            .was
             .iter()
             .map(|word| word.to_string_lossy())
             .collect();

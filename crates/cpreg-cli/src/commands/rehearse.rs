@@ -6,11 +6,13 @@
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Outcome as Planned, Trial, Verdict};
 use cpreg_qemu::Stream;
+use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::guest_memory::without_memory;
 use cpreg_qemu::isolate::{Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
 use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
 use cpreg_qemu::stream::{ReadAt, SectionChange};
+use cpreg_qemu::words;
 
 use super::check;
 use crate::arguments::{self, Format};
@@ -40,6 +42,7 @@ pub(crate) fn run(
     let skeleton = edit.over(&source.file);
 
     let patience = interrupt::patience(arguments.timeout)?;
+    let not_rehearsed = |error| not_rehearsed(error, reading.secrets);
     let rehearsal = Rehearsal::start(&isolated.command, &patience).map_err(not_rehearsed)?;
     let named = host(&rehearsal, &isolated)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
@@ -77,7 +80,7 @@ pub(crate) fn run(
         } else {
             rehearsal.load(&skeleton, &patience)
         };
-        judge(&mut tried, rehearsed.map_err(not_rehearsed)?)?;
+        judge(&mut tried, rehearsed.map_err(not_rehearsed)?);
     }
     match reading.format {
         Format::Text => report::text::print(printer, &tried, arguments.all),
@@ -89,7 +92,19 @@ pub(crate) fn run(
     Ok(check::status(tried.verdict))
 }
 
-fn not_rehearsed(error: RehearseError) -> Failure {
+/// QEMU's words; without the guest's keys, unless these were asked for.
+fn may_tell(said: String, secrets: bool) -> String {
+    if secrets {
+        said
+    } else {
+        words::without_secrets(&said)
+    }
+}
+
+fn not_rehearsed(mut error: RehearseError, secrets: bool) -> Failure {
+    if let RehearseError::Process(process) = &mut error {
+        process.said = may_tell(std::mem::take(&mut process.said), secrets);
+    }
     let hint = error.hint();
     let failure = Failure::new("cannot rehearse with this QEMU").because(error);
     hint.into_iter().fold(failure, Failure::hint)
@@ -191,18 +206,17 @@ fn repaired(
 }
 
 /// Takes over what happened, and what it means.
-fn judge(tried: &mut Tried<'_>, rehearsed: Rehearsed) -> Result<(), Failure> {
+fn judge(tried: &mut Tried<'_>, rehearsed: Rehearsed) {
     let check = &tried.answer.check;
     tried.outcome = Some(rehearsed.outcome);
-    tried.said = rehearsed.said.lines().map(str::to_owned).collect();
+    let said = may_tell(rehearsed.said, tried.answer.printing.secrets);
+    tried.said = said.lines().map(str::to_owned).collect();
     let mut vm = None;
     match rehearsed.after {
-        Some(Ok(Asked { stream, .. })) => {
-            let after = stream.vm().map_err(|error| {
-                Failure::new("cannot read what QEMU holds after the load").because_of_stream(error)
-            })?;
-            vm = Some(after);
-        }
+        Some(Ok(Asked { stream, .. })) => match stream.vm() {
+            Ok(after) => vm = Some(after),
+            Err(error) => tried.unreadable = Some(DeviceStateError::Stream(error)),
+        },
         Some(Err(error)) => tried.unreadable = Some(error),
         None => {}
     }
@@ -219,5 +233,4 @@ fn judge(tried: &mut Tried<'_>, rehearsed: Rehearsed) -> Result<(), Failure> {
     if let Some(vm) = &vm {
         tried.deviations = check.plan.deviations(vm);
     }
-    Ok(())
 }

@@ -23,7 +23,7 @@ use crate::destination::{self, Named};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input};
 use crate::printer::Printer;
-use crate::report::value::Printing;
+use crate::report::value::{Printing, id_digits};
 use crate::report::{issue, json};
 
 /// What the VM is called in a report: the file's name may be a customer's.
@@ -171,7 +171,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
         opened: stream.opened().to_string(),
         length: format!("{:#x}", stream.length()),
         written_by: Versions {
-            from: version(written_by.from),
+            from: version(written_by.since),
             until: version(written_by.until),
         },
         ram: shape
@@ -200,7 +200,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
 fn blanked(blanked: stream::Blanked, accelerator: Option<Accelerator>) -> Blanked {
     let naming: Naming = Printing::new(accelerator, false).naming;
     let register = |id: RegisterId| BlankedRegister {
-        id: format!("{:#018x}", id.raw()),
+        id: id_digits(id),
         name: id.display_in(naming).to_string(),
     };
     let device = |device: stream::BlankedDevice| BlankedDevice {

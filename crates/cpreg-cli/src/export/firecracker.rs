@@ -14,6 +14,7 @@ use cpreg::tolerance::{Condition, Difference, Handling, Tolerances};
 use super::{Row, grounds, rows, rule, wrapped};
 use crate::commands::tolerances::names;
 use crate::printer::Printer;
+use crate::report::value::id_digits;
 
 /// Columns of a line of comment.
 const WIDTH: usize = 80;
@@ -119,7 +120,7 @@ fn entry(text: &mut String, row: &Row<'_>, kind: Line) {
     };
     for id in &row.registers {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark}set -- \"$@\" {:#018x}", id.raw());
+        let _ = writeln!(text, "{mark}set -- \"$@\" {}", id_digits(*id));
     }
 }
 

@@ -4,13 +4,14 @@
 //! person's to read (`handling` and `condition` in words) stands beside what is a program's.
 
 use cpreg::destination::Accelerator;
-use cpreg::register::{Naming, RegisterId};
+use cpreg::register::Naming;
 use cpreg::tolerance::{Condition, Handling, Tolerance, Which};
 use serde::Serialize;
 
 use crate::commands::tolerances::{condition, names};
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.tolerances/1";
@@ -102,10 +103,6 @@ fn hexadecimal(value: u64) -> String {
     format!("{value:#x}")
 }
 
-fn id(register: RegisterId) -> String {
-    format!("{:#018x}", register.raw())
-}
-
 /// How an entry's registers are named: as those mean them who run under its accelerator.
 fn naming(entry: &Tolerance) -> Naming {
     match entry.accelerator {
@@ -117,7 +114,7 @@ fn naming(entry: &Tolerance) -> Naming {
 /// An entry and its number in the table.
 pub(crate) fn report(number: usize, entry: &Tolerance) -> Entry {
     let (ids, class) = match &entry.registers {
-        Which::These(ids) => (ids.iter().copied().map(id).collect(), None),
+        Which::These(ids) => (ids.iter().copied().map(id_digits).collect(), None),
         Which::CacheSizes => (Vec::new(), Some("cache-sizes")),
         Which::PerformanceMonitors => (Vec::new(), Some("performance-monitors")),
         Which::ImplementationDefined => (Vec::new(), Some("implementation-defined")),
@@ -176,7 +173,7 @@ fn when(condition: &Condition, naming: Naming) -> When {
             expected,
         } => When::OtherRegister {
             register: register.display_in(naming).to_string(),
-            id: id(*register),
+            id: id_digits(*register),
             mask: hexadecimal(*mask),
             expected: hexadecimal(*expected),
         },
@@ -187,7 +184,7 @@ fn when(condition: &Condition, naming: Naming) -> When {
             unused,
         } => When::WithoutFeature {
             register: register.display_in(naming).to_string(),
-            id: id(*register),
+            id: id_digits(*register),
             field,
             lsb: *lsb,
             unused: Box::new(when(unused, naming)),

@@ -20,6 +20,7 @@ use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 use super::{Row, grounds, rows, rule, wrapped};
 use crate::commands::tolerances::names;
 use crate::printer::Printer;
+use crate::report::value::id_digits;
 
 /// Columns of a line, as QEMU's style wants it.
 const WIDTH: usize = 80;
@@ -184,14 +185,14 @@ fn kind(
 /// The id in C: by the macros of Linux's `asm/kvm.h`, which QEMU has only where it is built with KVM, or as the number.
 fn id_of(id: RegisterId, accelerator: Accelerator) -> String {
     match id.decode() {
-        _ if accelerator != Accelerator::Kvm => format!("{:#018x}", id.raw()),
+        _ if accelerator != Accelerator::Kvm => id_digits(id),
         DecodedId::SystemRegister(it) => format!(
             "ARM64_SYS_REG({}, {}, {}, {}, {})",
             it.op0, it.op1, it.crn, it.crm, it.op2
         ),
         DecodedId::Firmware { number } => format!("KVM_REG_ARM_FW_REG({number})"),
         DecodedId::FirmwareBitmap { number } => format!("KVM_REG_ARM_FW_FEAT_BMAP_REG({number})"),
-        _ => format!("{:#018x}", id.raw()),
+        _ => id_digits(id),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The text of `report`: Markdown for an issue tracker. Names are few, and none is the input's, the destination's or this machine's.
 
 use cpreg::register::RegisterId;
+use cpreg_hosts::hexadecimal;
 use cpreg_hosts::report::{Report, Versions};
 use cpreg_qemu::stream::Cpu;
 
@@ -37,7 +38,7 @@ pub(crate) fn print(
     row(printer, "CPU", &cpu(read)?);
     row(printer, "written by", &versions(&vm.written_by));
     let ram = vm.ram.iter().map(|block| {
-        let bytes = number(&block.length);
+        let bytes = hexadecimal(&block.length);
         format!("{} {}", block.name, bytes.map_or_else(String::new, length))
     });
     row(printer, "RAM", &ram.collect::<Vec<_>>().join(", "));
@@ -47,7 +48,7 @@ pub(crate) fn print(
         "stream",
         &format!(
             "{} bytes, read {}",
-            number(&vm.length).unwrap_or_default(),
+            hexadecimal(&vm.length).unwrap_or_default(),
             vm.opened
         ),
     );
@@ -81,10 +82,6 @@ pub(crate) fn print(
 /// A row of the table. What ends a cell is escaped.
 fn row(printer: &mut Printer, what: &str, text: &str) {
     printer.line(format_args!("| {what} | {} |", text.replace('|', "\\|")));
-}
-
-fn number(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 /// Which CPU the first vCPU shows, and how many registers each has.

@@ -6,7 +6,7 @@ use cpreg::vm::Content;
 use serde::Serialize;
 
 use super::check::{Answer, SCOPE};
-use super::value::{Printing, advice};
+use super::value::{Printing, advice, id_digits};
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.check/1";
@@ -198,10 +198,6 @@ fn document(answer: &Answer<'_>) -> Report {
     }
 }
 
-fn raw(id: cpreg::register::RegisterId) -> String {
-    format!("{:#018x}", id.raw())
-}
-
 fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) -> DecisionReport {
     use cpreg::plan::Action;
     let printing = answer.printing;
@@ -211,7 +207,7 @@ fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) ->
     };
     DecisionReport {
         vcpus: vcpus.to_string(),
-        id: raw(id),
+        id: id_digits(id),
         name: printing.name(id),
         source: value(&decision.source),
         host: value(&decision.host),
@@ -263,7 +259,7 @@ fn visible(printing: Printing, change: &VisibleChange) -> Visible {
     };
     Visible {
         vcpus: change.vcpus.to_string(),
-        id: change.register.map(raw),
+        id: change.register.map(id_digits),
         name: change.register.map(|id| printing.name(id)),
         field: change.field.clone().map(std::borrow::Cow::into_owned),
         from: value(change.from),
@@ -279,7 +275,7 @@ fn adjustment_report(printing: Printing, adjustment: &Adjustment) -> AdjustmentR
     let value = |value: u64| printing.value(id, &value.into());
     AdjustmentReport {
         vcpus: adjustment.vcpus.to_string(),
-        id: raw(id),
+        id: id_digits(id),
         consent: format!("--accept {name}"),
         name,
         from: value(adjustment.from),
@@ -305,7 +301,7 @@ fn loaders(answer: &Answer<'_>) -> Vec<LoaderReport> {
                 .iter()
                 .map(|(vcpu, id)| Lost {
                     vcpu: *vcpu,
-                    id: raw(*id),
+                    id: id_digits(*id),
                     name: answer.printing.name(*id),
                 })
                 .collect(),

@@ -46,6 +46,11 @@ impl Printing {
     }
 }
 
+/// An id as reports write it: all 16 digits.
+pub(crate) fn id_digits(id: RegisterId) -> String {
+    format!("{:#018x}", id.raw())
+}
+
 /// What to do about a decision: the table's advice, or what can be done about every register with that reason.
 pub(crate) fn advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
     let Some(advice) = decision.reason.advice(tolerances) else {

@@ -17,6 +17,7 @@ pub mod text;
 use std::collections::BTreeMap;
 
 use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::condition::RESET_POISON;
 
 pub use text::ParseHistoryError;
 
@@ -26,9 +27,8 @@ pub const SOURCE: &str = "recorded on an emulated CPU";
 /// The checked-in recordings.
 const BUILT_IN: &str = include_str!("../../data/history.txt");
 
-/// KVM's reset value for registers that the architecture resets to an unknown value (`reset_unknown` in Linux
-/// `arch/arm64/kvm/sys_regs.h`), whole or, in a register of 32 bits, its low half.
-const POISON: [u64; 2] = [0x1de7_ec7e_dbad_c0de, 0xdbad_c0de];
+/// KVM's reset poison, whole or, in a register of 32 bits, its low half.
+const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A recorded kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

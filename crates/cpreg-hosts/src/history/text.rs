@@ -301,6 +301,5 @@ fn wide(word: &str, size: usize) -> Parsed<Value> {
 const NO_VALUE: &str = "a value that is no hexadecimal number";
 
 fn hexadecimal(text: &str) -> Parsed<u64> {
-    let digits = text.strip_prefix("0x").ok_or(NO_VALUE)?;
-    u64::from_str_radix(digits, 16).map_err(|_| NO_VALUE)
+    crate::hexadecimal(text).ok_or(NO_VALUE)
 }

@@ -7,7 +7,7 @@
 //! | backend | header | stand-in |
 //! |---|---|---|
 //! | `tap`, `bridge`, `vhost-user`, `vhost-vdpa`, `netmap`, `passt,vhost-user=on` | yes | a tap in a network namespace of its own ([`super::namespace`]); where there can be none, a hub port, and virtio-net's section is not judged |
-//! | `user` | no | itself without what listens, answers or starts something: it has a section of its own, `slirp` |
+//! | `user` | no | itself without what listens, answers or starts something: it has a section of its own, `slirp`, which is not judged with `guestfwd` |
 //! | `socket`, `stream`, `dgram`, `vde`, `l2tpv3`, `passt`, `af-xdp`, … | no | a hub port with nothing else on the hub |
 //! | `hubport` | no | itself |
 //!
@@ -94,10 +94,10 @@ impl<'a> Network<'a> {
     }
 
     /// `-net`: on a hub, which no header gets through.
-    pub(crate) fn net(values: &Values) -> Outcome {
+    pub(crate) fn net(&mut self, values: &Values) -> Outcome {
         match values.get("type") {
             Some("nic" | "none") => Outcome::Keep,
-            Some("user") => user(values),
+            Some("user") => self.user(values),
             // Without any `-net` QEMU would make a network of its own.
             _ => Outcome::Instead("none".to_owned(), NO_NETWORK),
         }
@@ -106,7 +106,7 @@ impl<'a> Network<'a> {
     fn backend(&mut self, values: &Values, keys: &[&str], virtio: bool, what: &str) -> Outcome {
         let kind = values.get("type").unwrap_or_default();
         match kind {
-            "user" => return user(values),
+            "user" => return self.user(values),
             "hubport" => return Outcome::Keep,
             _ => {}
         }
@@ -151,6 +151,23 @@ impl<'a> Network<'a> {
         Outcome::Instead(values.only_as_keys("tap", keys, &more), TAP)
     }
 
+    /// libslirp saves the guest's connections to forwards out of the guest, and loads one only where its forward is.
+    fn user(&mut self, values: &Values) -> Outcome {
+        if values.has_any(&["guestfwd"]) {
+            self.unjudged.push(Unjudged {
+                what: "user networking".to_owned(),
+                sections: vec!["slirp".to_owned()],
+                ram_blocks: Vec::new(),
+                reason: "it may have connections to what `guestfwd` leads to, which must not be reached",
+            });
+        }
+        if values.has_any(OUTWARD) {
+            Outcome::Instead(values.without(OUTWARD, "type"), NO_FORWARDS)
+        } else {
+            Outcome::Keep
+        }
+    }
+
     fn hub(&mut self, values: &Values, keys: &[&str]) -> Outcome {
         let hub = FIRST_HUB.saturating_add(self.hubs).to_string();
         self.hubs += 1;
@@ -161,14 +178,6 @@ impl<'a> Network<'a> {
 
 fn is_virtio(model: &str) -> bool {
     model == "virtio" || model.starts_with("virtio-net")
-}
-
-fn user(values: &Values) -> Outcome {
-    if values.has_any(OUTWARD) {
-        Outcome::Instead(values.without(OUTWARD, "type"), NO_FORWARDS)
-    } else {
-        Outcome::Keep
-    }
 }
 
 fn has_header(kind: &str, values: &Values) -> bool {
@@ -324,6 +333,14 @@ mod tests {
     }
 
     #[test]
+    fn connections_to_forwards_are_not_judged() {
+        let mut network = with_virtio(true);
+        let given = "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:nc host 80";
+        assert_eq!(netdev(&mut network, given).as_deref(), Some("user,id=n"));
+        assert!(network.unjudged[0].covers("slirp"));
+    }
+
+    #[test]
     fn short_forms() {
         let nic = |text: &str| Network::new(&Taps(true)).nic(&Values::read(text, "type").unwrap());
         assert_eq!(nic("none"), Outcome::Keep);
@@ -338,7 +355,7 @@ mod tests {
             nic("bridge,model=e1000e"),
             Outcome::Instead("hubport,model=e1000e,hubid=1000000".to_owned(), NO_NETWORK)
         );
-        let net = |text: &str| Network::net(&Values::read(text, "type").unwrap());
+        let net = |text: &str| Network::new(&Taps(true)).net(&Values::read(text, "type").unwrap());
         assert_eq!(net("nic,model=virtio"), Outcome::Keep);
         assert_eq!(
             net("tap,ifname=x"),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | the board's own ([`PLAIN`]) | nothing |
 //! | `pl011` | the FIFO and the last character |
+//! | `pflash_cfi01` | in the middle of a write: what is being written (sent by 9.0 and later) |
 //! | `slirp` | all of it |
 //! | virtio | nothing in the transport and the queues: data is in RAM. Of `virtio-gpu` the pictures |
 //! | any other that is described | fields over [`SMALL`] bytes, but for PCI's |
@@ -24,7 +25,7 @@ use std::ops::Range;
 use super::fields::Leaf;
 
 /// Devices whose sections hold configuration, interrupt state and addresses, as the last part of their names.
-const PLAIN: [&str; 25] = [
+const PLAIN: [&str; 24] = [
     "PCIBUS",
     "PCIHost",
     "acpi-ged",
@@ -38,7 +39,6 @@ const PLAIN: [&str; 25] = [
     "gpex_root",
     "gpio-key",
     "pcie-root-port",
-    "pflash_cfi01",
     "pl031",
     "pl061",
     "smmuv3",
@@ -55,6 +55,9 @@ const PLAIN: [&str; 25] = [
 /// `readbuff` and `read_fifo`; both versions of the section (5.2 and later) begin alike.
 const PL011: [Range<u64>; 2] = [0..4, 32..96];
 
+/// Bytes of flash that is not being written: u8, u8, u8, u64.
+const IDLE_FLASH: u64 = 11;
+
 /// Bytes that a field of an unknown device may have and stay: a number, an address.
 const SMALL: u64 = 8;
 
@@ -65,7 +68,7 @@ const KNOWN_TYPES: [&str; 4] = ["msix state", "pci config", "pci irq state", "vi
 pub(crate) fn of(name: &str, payload: &[u8], leaves: Option<&[Leaf]>) -> Vec<Range<u64>> {
     let length = payload.len() as u64;
     let device = name.rsplit('/').next().unwrap_or(name);
-    if PLAIN.contains(&device) {
+    if PLAIN.contains(&device) || device == "pflash_cfi01" && length == IDLE_FLASH {
         return Vec::new();
     }
     if device == "pl011" && PL011.iter().all(|range| range.end <= length) {
@@ -137,6 +140,17 @@ mod tests {
         assert_eq!(data, [264..268, 268..300, 300..309]);
         assert_eq!(of("usb-kbd", &payload, None), [0..309]);
         assert_eq!(of("0000:00:01.0/virtio-net", &payload, None), []);
+    }
+
+    #[test]
+    fn of_flash_what_is_being_written_goes() {
+        assert_eq!(of("pflash_cfi01", &[1; 11], None), []);
+        let leaves = [
+            leaf("uint8", 0..3),
+            leaf("uint64", 3..11),
+            leaf("buffer", 40..2088),
+        ];
+        assert_eq!(of("pflash_cfi01", &[1; 2088], Some(&leaves)), [40..2088]);
     }
 
     #[test]

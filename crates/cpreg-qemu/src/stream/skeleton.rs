@@ -63,14 +63,17 @@ impl Stream {
                 format!("no section {index}: the stream has {}", sections.len()),
             ));
         }
+        // A stream may have thousands of sections with hundreds of patches each.
+        let mut by_section: Vec<Vec<&SectionChange>> = vec![Vec::new(); sections.len()];
+        for (index, change) in changes {
+            by_section[*index].push(change);
+        }
         let mut replacements = Vec::with_capacity(sections.len() + 2);
         let mut pending = self.front(left_out)?;
         let mut at = 0;
         let mut as_described = self.description.is_some();
-        for (index, section) in sections.iter().enumerate() {
-            let changes = changes.iter().filter(|(of, _)| *of == index);
-            let changes = changes.map(|(_, change)| change);
-            if changes.clone().any(|it| *it == SectionChange::LeaveOut) {
+        for (section, changes) in sections.iter().zip(by_section) {
+            if changes.contains(&&SectionChange::LeaveOut) {
                 as_described = false;
                 continue;
             }

@@ -374,6 +374,7 @@ fn could_not_set(rest: &mut Rest<'_>) -> Option<Symptom> {
     if let Some(name) = ahead.until(": unknown to KVM") {
         return Some(Symptom::UnknownToKvm {
             register: NamedRegister::read(name),
+            value: None,
         });
     }
     let mut ahead = *rest;

@@ -15,38 +15,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use super::Version;
 use crate::register::RegisterId;
-
-/// A version of a loader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// The first number.
-    pub major: u16,
-    /// The second number.
-    pub minor: u16,
-}
-
-impl Version {
-    /// `major.minor`.
-    pub const fn new(major: u16, minor: u16) -> Self {
-        Self { major, minor }
-    }
-}
-
-impl Version {
-    /// The first version that has a machine type, by its name: `virt-10.0`; `None` for one without a version in its name.
-    pub(super) fn of_machine(machine: &str) -> Option<Self> {
-        let (_, version) = machine.rsplit_once('-')?;
-        let (major, minor) = version.split_once('.')?;
-        Some(Self::new(major.parse().ok()?, minor.parse().ok()?))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
 
 /// A program that loads CPU state, in one of its versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

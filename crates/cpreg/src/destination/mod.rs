@@ -9,6 +9,7 @@
 //! | [`extension`] | what a loader does with an extension |
 //! | [`loader`] | the programs that load the state and how each goes about it |
 //! | [`load`] | a loader played through, register by register |
+//! | `version` | versions of programs, and ranges of them |
 //! | [`writer`] | which versions of a program can have written a VM |
 //!
 //! What to do about a difference does not live here; see [`crate::plan`].
@@ -18,6 +19,7 @@ pub mod extension;
 pub mod kernel;
 pub mod load;
 pub mod loader;
+mod version;
 pub mod writer;
 
 use alloc::string::String;
@@ -28,7 +30,8 @@ use crate::register::{RegisterId, Value};
 use crate::shape::Shape;
 use crate::vm::{Extension, Vcpu};
 
-pub use loader::{Loader, Version};
+pub use loader::Loader;
+pub use version::{Version, Versions};
 
 /// How a statement about a destination is known.
 ///

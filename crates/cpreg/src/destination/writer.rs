@@ -8,18 +8,9 @@
 //!
 //! A distribution may have brought a part to an earlier version, so this is a hint for people; no decision looks at it.
 
-use super::Version;
 use super::extension;
+use super::{Version, Versions};
 use crate::vm::Vm;
-
-/// A range of versions; an end that nothing tells of is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Versions {
-    /// The first.
-    pub from: Option<Version>,
-    /// The last.
-    pub until: Option<Version>,
-}
 
 /// Which versions of QEMU can have written this VM.
 pub fn written_by(machine: Option<&str>, vm: &Vm) -> Versions {
@@ -27,7 +18,7 @@ pub fn written_by(machine: Option<&str>, vm: &Vm) -> Versions {
     let since = extensions.clone().filter_map(extension::since);
     let until = extensions.filter_map(extension::until);
     Versions {
-        from: since.chain(machine.and_then(Version::of_machine)).max(),
+        since: since.chain(machine.and_then(Version::of_machine)).max(),
         until: until.min(),
     }
 }
@@ -56,7 +47,7 @@ mod tests {
             },
         ];
         let versions = written_by(Some(machine), &Vm { vcpus });
-        (versions.from, versions.until)
+        (versions.since, versions.until)
     }
 
     #[test]

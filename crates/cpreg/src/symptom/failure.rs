@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::mem::discriminant;
 
 use super::text::cut;
-use super::{Said, Speaker, Symptom};
+use super::{Said, Speaker, Symptom, without_secrets};
 
 /// Different things that are kept of one failure; a list has at most some hundred registers.
 const MOST_SAID: usize = 1024;
@@ -25,7 +25,7 @@ const MOST_FAILURES: usize = 128;
 pub struct Failure {
     /// What was said, each thing once, in order.
     pub said: Vec<Said>,
-    /// The lines, each once, in order, cut where they are very long.
+    /// The lines, each once, in order, without a guest's keys ([`without_secrets`]), cut where they are very long.
     pub lines: Vec<String>,
     /// How many more lines there were than are kept.
     pub further_lines: usize,
@@ -51,13 +51,15 @@ impl Failure {
     }
 
     fn add(&mut self, line: &str, said: Vec<Said>) {
+        // Before it is cut: half a key would not be found.
+        let line = without_secrets(line.trim(), &said);
         for said in said {
             self.ended |= said.symptom.ends();
             if self.said.len() < MOST_SAID && !self.said.contains(&said) {
                 self.said.push(said);
             }
         }
-        let line = cut(line.trim(), LONGEST_LINE);
+        let line = cut(&line, LONGEST_LINE);
         if self.lines.iter().any(|kept| kept == line) {
             return;
         }

@@ -7,6 +7,8 @@
 //! | [`failure`] | lines that belong together: one failed load |
 //! | [`mod@explain`] | what a failure means, what is usually behind it, what settles it |
 //! | [`counts`] | which recorded lists have these two lengths |
+//! | `recorded` | those lists; generated |
+//! | `secrets` | a line without a guest's keys |
 //!
 //! The words of a program live in the adapter that knows the program. What a loader would do with a VM is [`crate::destination::load`]'s.
 
@@ -14,16 +16,19 @@ pub mod counts;
 pub mod explain;
 pub mod failure;
 mod recorded;
+mod secrets;
 pub mod text;
 
 use alloc::string::String;
 use core::fmt;
 
-use crate::destination::{Accelerator, Version};
+use crate::destination::Accelerator;
 use crate::register::{Naming, RegisterId};
 
+pub use crate::destination::Versions;
 pub use explain::{Explanation, Kind, explain};
 pub use failure::{Failure, Failures};
+pub use secrets::without_secrets;
 
 /// A program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,71 +47,6 @@ impl Speaker {
     /// Its name.
     pub const fn name(self) -> &'static str {
         self.0
-    }
-}
-
-/// The versions that put it in these words. Neither end: all that were looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Versions {
-    /// The first one.
-    pub since: Option<Version>,
-    /// The last one.
-    pub until: Option<Version>,
-}
-
-impl Versions {
-    /// Any.
-    pub const ANY: Self = Self {
-        since: None,
-        until: None,
-    };
-
-    /// From this one on.
-    pub const fn since(major: u16, minor: u16) -> Self {
-        Self {
-            since: Some(Version::new(major, minor)),
-            until: None,
-        }
-    }
-
-    /// Up to this one.
-    pub const fn until(major: u16, minor: u16) -> Self {
-        Self {
-            since: None,
-            until: Some(Version::new(major, minor)),
-        }
-    }
-
-    /// Only this one.
-    pub const fn only(major: u16, minor: u16) -> Self {
-        Self {
-            since: Some(Version::new(major, minor)),
-            until: Some(Version::new(major, minor)),
-        }
-    }
-
-    /// Those that are in both.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            since: self.since.max(other.since),
-            until: match (self.until, other.until) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (one, other) => one.or(other),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Versions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.since, self.until) {
-            (None, None) => f.write_str("any version"),
-            (Some(since), None) => write!(f, "{since} and later"),
-            (None, Some(until)) => write!(f, "up to {until}"),
-            (Some(since), Some(until)) if since == until => write!(f, "{since}"),
-            (Some(since), Some(until)) => write!(f, "{since} to {until}"),
-        }
     }
 }
 
@@ -270,6 +210,8 @@ pub enum Symptom {
     UnknownToKvm {
         /// Which one.
         register: NamedRegister,
+        /// The value that was to be written, if it was said and fits.
+        value: Option<u64>,
     },
     /// Some system register could not be written or read; the program does not say which.
     SomeRegister {
@@ -487,7 +429,7 @@ impl Symptom {
             Self::OnlyInInput { register }
             | Self::OnlyAtDestination { register }
             | Self::NotTaken { register, .. }
-            | Self::UnknownToKvm { register } => Some(register),
+            | Self::UnknownToKvm { register, .. } => Some(register),
             _ => None,
         }
     }

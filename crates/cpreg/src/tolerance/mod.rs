@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | what an entry is, and looking one up |
 //! | [`condition`] | when an entry holds |
-//! | [`table`] | the entries |
+//! | [`table`], `table_tcg` | the entries for KVM, and for TCG |
 //!
 //! Applying an entry to a VM does not live here; see [`crate::plan`].
 

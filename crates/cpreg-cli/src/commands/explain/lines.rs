@@ -119,6 +119,7 @@ impl Reader {
     }
 
     fn not_understood(&mut self, line: &str) {
+        let line = cut(line, LONGEST_LISTED);
         let same = self
             .not_understood
             .iter()
@@ -127,7 +128,7 @@ impl Reader {
             self.not_understood[same].times += 1;
         } else if self.not_understood.len() < MOST_NOT_UNDERSTOOD {
             self.not_understood.push(NotUnderstood {
-                line: cut(line, LONGEST_LISTED).to_owned(),
+                line: line.to_owned(),
                 times: 1,
             });
         } else {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Diff;
 use crate::report::contents::{Contents, ExtensionContent, RegisterRow};
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.diff/1";
@@ -155,10 +156,6 @@ fn side(contents: &Contents<'_>) -> Side {
     }
 }
 
-fn raw(id: RegisterId) -> String {
-    format!("{:#018x}", id.raw())
-}
-
 fn hidden(diff: &Diff<'_>, id: RegisterId) -> bool {
     id.is_secret() && !diff.printing.secrets
 }
@@ -166,7 +163,7 @@ fn hidden(diff: &Diff<'_>, id: RegisterId) -> bool {
 fn only(diff: &Diff<'_>, rows: &[RegisterRow]) -> Vec<Only> {
     let entry = |id: RegisterId, vcpus: &VcpuSet, value: &Option<Value>| Only {
         vcpus: vcpus.to_string(),
-        id: raw(id),
+        id: id_digits(id),
         name: diff.printing.name(id),
         value: value
             .as_ref()
@@ -199,7 +196,7 @@ fn values(diff: &Diff<'_>) -> Vec<Differing> {
         };
         Differing {
             vcpus: vcpus.to_string(),
-            id: raw(id),
+            id: id_digits(id),
             name: diff.printing.name(id),
             a: diff.printing.value(id, a),
             b: diff.printing.value(id, b),
@@ -223,7 +220,7 @@ fn cores(diff: &Diff<'_>) -> Vec<Core> {
         .flat_map(|row| {
             row.values.iter().map(move |(vcpus, (a, b))| Core {
                 vcpus: vcpus.to_string(),
-                id: row.key.2.map(raw),
+                id: row.key.2.map(id_digits),
                 name: row.key.1.clone(),
                 a: number(a),
                 b: number(b),

@@ -6,7 +6,7 @@ use cpreg::register::{RegisterId, Value};
 use super::Diff;
 use crate::printer::{Printer, style, styled};
 use crate::report::contents::{Contents, ExtensionRow, RegisterRow, counted};
-use crate::report::value::field_changes;
+use crate::report::value::{field_changes, id_digits};
 
 /// Prints the whole answer.
 pub(crate) fn print(printer: &mut Printer, diff: &Diff<'_>) {
@@ -146,7 +146,7 @@ fn register(
     printer.line(format_args!(
         "  {}  {text}  {}{}",
         styled(style::NAME, format_args!("{name:<column$}")),
-        styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
+        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
         on_vcpus(diff, vcpus)
     ));
 }

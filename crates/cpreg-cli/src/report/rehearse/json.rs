@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Tried, text};
+use crate::report::value::id_digits;
 
 const SCHEMA: &str = "cpreg.rehearsal/1";
 
@@ -74,7 +75,7 @@ pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
                 found,
             } => DeviationReport {
                 vcpus,
-                id: Some(format!("{:#018x}", id.raw())),
+                id: Some(id_digits(*id)),
                 name: printing.name(*id),
                 expected: printing.value(*id, expected),
                 found: found.as_ref().and_then(|found| printing.value(*id, found)),

@@ -13,6 +13,7 @@ pub(crate) mod text;
 use std::ffi::OsString;
 
 use cpreg::plan::{Deviation, VcpuSet, Verdict};
+use cpreg::symptom::Symptom;
 use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::isolate::Change;
 use cpreg_qemu::rehearse::Outcome;
@@ -44,7 +45,7 @@ pub(crate) struct Tried<'a> {
     pub(crate) deviations: Vec<(VcpuSet, Deviation)>,
     /// Why it is not known what the VM holds after the load.
     pub(crate) unreadable: Option<DeviceStateError>,
-    /// QEMU's words.
+    /// QEMU's words; with the guest's keys only if the user asked for those.
     pub(crate) said: Vec<String>,
 }
 
@@ -61,17 +62,14 @@ pub(crate) struct NotJudged {
 impl Tried<'_> {
     /// Whether the section that failed is one that a rehearsal cannot judge.
     pub(crate) fn failed_for_want_of_memory(&self) -> bool {
-        let failed: Vec<_> = self
-            .said
-            .iter()
-            .filter_map(|line| words::failed_section(line))
-            .collect();
-        let mut doubts = self
-            .not_judged
-            .iter()
-            .filter(|it| it.loaded)
-            .flat_map(|it| &it.sections);
-        doubts.any(|doubt| failed.contains(&doubt.as_str()))
+        let mut said = self.said.iter().flat_map(|line| words::read(line));
+        said.any(|said| match said.symptom {
+            Symptom::SectionFailed { device, .. } => self
+                .not_judged
+                .iter()
+                .any(|it| it.loaded && it.sections.contains(&device)),
+            _ => false,
+        })
     }
 
     /// The verdict's meaning in a sentence.
@@ -82,6 +80,11 @@ impl Tried<'_> {
                 "nothing to rehearse: what is known does not tell what to repair".to_owned()
             }
             (None, _) => "nothing to rehearse: something stands in the way of a repair".to_owned(),
+            (Some(Outcome::Loaded), Verdict::Loads) if self.unreadable.is_some() => {
+                format!(
+                    "{qemu} takes it as it is; what the guest finds is foretold, and was not seen"
+                )
+            }
             (Some(Outcome::Loaded), Verdict::Loads) => {
                 format!("{qemu} takes it as it is; the guest finds its registers as they were")
             }

@@ -1,7 +1,7 @@
 //! The JSON of `show`, schema `cpreg.show/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
 use cpreg::destination::{Accelerator, ValuesAre};
-use cpreg::register::{RegisterId, Value};
+use cpreg::register::Value;
 use cpreg_hosts::profile::Recorded;
 use cpreg_hosts::report::{Blanked, Host};
 use cpreg_qemu::Stream;
@@ -11,6 +11,7 @@ use super::{FieldValue, Shown, meaning};
 use crate::input::Content;
 use crate::report::contents::{ExtensionContent, uuid};
 use crate::report::general;
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.show/1";
@@ -206,7 +207,7 @@ fn document(shown: &Shown<'_>) -> Report {
             .missing()
             .into_iter()
             .map(|id| NotListed {
-                id: raw(id),
+                id: id_digits(id),
                 name: shown.printing.name(id),
             })
             .collect(),
@@ -216,10 +217,6 @@ fn document(shown: &Shown<'_>) -> Report {
 
 fn hexadecimal(number: u64) -> String {
     format!("{number:#x}")
-}
-
-fn raw(id: RegisterId) -> String {
-    format!("{:#018x}", id.raw())
 }
 
 fn stream_report(stream: &Stream) -> StreamReport {
@@ -274,7 +271,7 @@ fn cores(shown: &Shown<'_>) -> Vec<Core> {
             .filter(|register| shown.wanted.is_empty() || shown.wants_general(register))
             .map(|register| CoreRegister {
                 name: register.name.clone(),
-                id: register.id.map(raw),
+                id: register.id.map(id_digits),
                 value: hexadecimal(register.value),
                 fields: register
                     .id
@@ -304,7 +301,7 @@ fn registers(shown: &Shown<'_>) -> Vec<Register> {
             let visible = value.as_ref().filter(|_| !hidden);
             registers.push(Register {
                 vcpus: vcpus.to_string(),
-                id: raw(id),
+                id: id_digits(id),
                 name: shown.printing.name(id),
                 value: visible.map(ToString::to_string),
                 secret: hidden.then_some(true),

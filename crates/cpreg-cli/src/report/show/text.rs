@@ -13,6 +13,7 @@ use crate::input::Content;
 use crate::printer::{Printer, style, styled};
 use crate::report::contents::{self, Contents, Group, RegisterRow, counted, length, rows};
 use crate::report::general;
+use crate::report::value::id_digits;
 
 /// Names are put into a column of at most this width: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
 const NAME_COLUMN: usize = 36;
@@ -442,5 +443,5 @@ fn on_vcpus(shown: &Shown<'_>, vcpus: &VcpuSet) -> String {
 }
 
 fn aside_id(id: RegisterId) -> String {
-    styled(style::ASIDE, format_args!("[{:#018x}]", id.raw()))
+    styled(style::ASIDE, format_args!("[{}]", id_digits(id)))
 }

@@ -8,7 +8,7 @@ use cpreg::vm::{Content, Extension};
 use super::{on_vcpus, wrapped};
 use crate::printer::{Printer, style, styled};
 use crate::report::check::Answer;
-use crate::report::value::{advice, field_changes};
+use crate::report::value::{advice, field_changes, id_digits};
 
 /// Whether a decision goes without saying.
 fn goes_without_saying(decision: &Decision) -> bool {
@@ -179,7 +179,7 @@ fn print_decision(
         action_word(&decision.action),
         styled(style::NAME, answer.printing.name(id)),
         on_vcpus(answer, vcpus),
-        styled(style::ASIDE, format_args!("[{:#018x}]", id.raw())),
+        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
     ));
     let differing = match (&decision.action, &decision.source, &decision.host) {
         (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source

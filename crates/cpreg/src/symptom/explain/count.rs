@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{CHECK, CONVERT, Cause, Concerned, Explanation, Kind, PROBE, cause};
+use super::{CHECK, CONVERT, Cause, Concerned, Explanation, Kind, PROBE, REHEARSE, cause};
 use crate::destination::Accelerator;
 use crate::register::{Naming, RegisterId};
 use crate::symptom::counts::{self, Pair};
@@ -62,7 +62,7 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
         means,
         causes,
         registers,
-        settle: vec![CHECK, PROBE, CONVERT],
+        settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
     }
 }
 

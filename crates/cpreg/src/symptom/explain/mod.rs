@@ -165,6 +165,16 @@ const PROBE: Step = Step {
     tells: "records the destination, there, without a guest",
 };
 
+const REHEARSE: Step = Step {
+    command: "cpreg rehearse SOURCE -- QEMU COMMAND",
+    tells: "has the QEMU there load the VM without its RAM, and says what it makes of it, devices included; run it on the destination, with the VM's command line. --repaired tries what convert would write",
+};
+
+const REPORT: Step = Step {
+    command: "cpreg report SOURCE -o FILE",
+    tells: "writes the VM without RAM and secrets, as a small file for who can help",
+};
+
 const SHOW: Step = Step {
     command: "cpreg show SOURCE",
     tells: "shows what the VM holds: machine type, RAM blocks, devices, registers",
@@ -235,10 +245,10 @@ fn concerned(failure: &Failure) -> Vec<Concerned> {
             Symptom::OnlyAtDestination { .. } => (Difference::OnlyAtDestination, None, None),
             Symptom::NotTaken { value, is, .. } => (Difference::ValueNotTaken, *value, *is),
             // Of Firecracker, which writes what it has: the destination has no such register.
-            Symptom::UnknownToKvm { .. } if has_no_list(failure) => {
-                (Difference::OnlyInInput, None, None)
+            Symptom::UnknownToKvm { value, .. } if has_no_list(failure) => {
+                (Difference::OnlyInInput, *value, None)
             }
-            Symptom::UnknownToKvm { .. } => (Difference::ValueNotTaken, None, None),
+            Symptom::UnknownToKvm { value, .. } => (Difference::ValueNotTaken, *value, None),
             _ => continue,
         };
         let Some(register) = symptom.register() else {

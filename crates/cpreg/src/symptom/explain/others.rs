@@ -6,8 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{
-    Access, CHECK, CONVERT, Cause, DIFF, Errno, Explanation, Failure, Kind, SHOW, Symptom, cause,
-    reason,
+    Access, CHECK, CONVERT, Cause, DIFF, Errno, Explanation, Failure, Kind, REHEARSE, REPORT, SHOW,
+    Step, Symptom, cause, reason,
 };
 
 /// What needs no look at the other lines.
@@ -17,7 +17,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         means,
         causes,
         registers: Vec::new(),
-        settle: vec![SHOW],
+        settle: vec![SHOW, REHEARSE],
     };
     let command_lines = || {
         cause(
@@ -115,7 +115,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
             means: "the VM has more vCPUs than the destination was started with".to_string(),
             causes: vec![cause("another -smp on the two command lines", "each vCPU is a section")],
             registers: Vec::new(),
-            settle: vec![SHOW],
+            settle: vec![SHOW, REHEARSE],
         },
         Symptom::UnknownSection { device: name, .. } => device(
             format!("the input has a device `{name}`, and the destination has none of that name there"),
@@ -146,7 +146,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "QEMU checks the end of each section",
             )],
             registers: Vec::new(),
-            settle: vec![SHOW],
+            settle: vec![SHOW, REHEARSE],
         },
         Symptom::DeviceAttribute {
             group,
@@ -155,11 +155,11 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         } => interrupt_controller(format!(
             "KVM refused a part of a device's state, on arm64 the interrupt controller's (group {group}, attribute {attribute:#x}{})",
             reason(*error)
-        )),
+        ), vec![REHEARSE]),
         Symptom::GicNotRestored { error } => interrupt_controller(format!(
             "KVM refused the state of the interrupt controller{}",
             reason(*error)
-        )),
+        ), Vec::new()),
         Symptom::NotAStream => Explanation {
             kind: Kind::STREAM,
             means: "what the destination was given is no migration stream, or one of a version that it does not read".to_string(),
@@ -232,7 +232,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         }
         Symptom::SectionFailed { device: name, .. } if is_gic(name) => interrupt_controller(format!(
             "the state of the interrupt controller (`{name}`) could not be loaded"
-        )),
+        ), vec![REHEARSE]),
         Symptom::SectionFailed { device: name, .. } if name == "ram" => {
             if failure.symptoms().any(|other| matches!(other, Symptom::RamSize { .. } | Symptom::RamPageSize { .. } | Symptom::UnknownRamBlock { .. })) {
                 return None;
@@ -257,11 +257,11 @@ fn ram(means: String, what: &'static str) -> Explanation {
         means,
         causes: vec![cause(what, "QEMU compares the blocks by name")],
         registers: Vec::new(),
-        settle: vec![SHOW],
+        settle: vec![SHOW, REHEARSE],
     }
 }
 
-fn interrupt_controller(means: String) -> Explanation {
+fn interrupt_controller(means: String, settle: Vec<Step>) -> Explanation {
     Explanation {
         kind: Kind::INTERRUPT_CONTROLLER,
         means,
@@ -276,7 +276,7 @@ fn interrupt_controller(means: String) -> Explanation {
             ),
         ],
         registers: Vec::new(),
-        settle: Vec::new(),
+        settle,
     }
 }
 
@@ -321,7 +321,7 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
         _ => (
             format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
             Vec::new(),
-            Vec::new(),
+            vec![REHEARSE, REPORT],
         ),
     };
     Explanation {

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use super::count::general_causes;
 use super::{
-    CHECK, CONVERT, Cause, Concerned, DIFF, Explanation, Kind, PROBE, Step, TOLERANCES, cause,
-    is_qemu, reason,
+    CHECK, CONVERT, Cause, Concerned, DIFF, Explanation, Kind, PROBE, REHEARSE, REPORT, Step,
+    TOLERANCES, cause, is_qemu, reason,
 };
 use crate::destination::Accelerator;
 use crate::destination::kernel::Kind as RegisterKind;
@@ -290,7 +290,7 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             means: means.to_string(),
             causes,
             registers,
-            settle: vec![CHECK, PROBE, CONVERT],
+            settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
         };
     }
     if is_cpu {
@@ -322,7 +322,7 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             means,
             causes,
             registers,
-            settle: vec![CHECK, PROBE, CONVERT],
+            settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
         };
     }
     if failure.symptoms().all(Symptom::is_warning) {
@@ -366,6 +366,10 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             )]
         },
         registers,
-        settle: vec![CHECK],
+        settle: if vcpu {
+            vec![DIFF]
+        } else {
+            vec![CHECK, REHEARSE, REPORT]
+        },
     }
 }

@@ -6,6 +6,7 @@ use cpreg::tolerance::Difference;
 use serde::Serialize;
 
 use super::{Explained, speakers};
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.explained-lines/1";
@@ -26,7 +27,7 @@ struct FailureReport<'a> {
     kind: &'static str,
     title: &'static str,
     times: usize,
-    lines: Vec<String>,
+    lines: &'a [String],
     further_lines: usize,
     said_by: Vec<SaidBy>,
     means: &'a str,
@@ -103,7 +104,7 @@ fn failure_report<'a>(explanation: &'a Explanation, failure: &'a Failure) -> Fai
         kind: explanation.kind.name(),
         title: explanation.kind.title(),
         times: failure.times,
-        lines: super::lines(explanation, failure),
+        lines: &failure.lines,
         further_lines: failure.further_lines,
         said_by: speakers(failure).into_iter().map(said_by).collect(),
         means: &explanation.means,
@@ -133,7 +134,7 @@ fn register(concerned: &Concerned) -> Register {
     };
     Register {
         text: register.text.clone(),
-        id: register.id.map(|id| format!("{:#018x}", id.raw())),
+        id: register.id.map(id_digits),
         name: register
             .id
             .map(|id| id.display_in(register.naming()).to_string()),

@@ -9,7 +9,6 @@
 pub(crate) mod json;
 pub(crate) mod text;
 
-use cpreg::register::RegisterId;
 use cpreg::symptom::explain::Concerned;
 use cpreg::symptom::{Explanation, Failure, Speaker, Versions};
 use cpreg::tolerance::Difference;
@@ -59,24 +58,6 @@ pub(super) fn speakers(failure: &Failure) -> Vec<(Speaker, Versions)> {
         }
     }
     speakers
-}
-
-/// The lines, without the values of registers that are secret: what was pasted is often passed on.
-pub(super) fn lines(explanation: &Explanation, failure: &Failure) -> Vec<String> {
-    let secrets: Vec<String> = explanation
-        .registers
-        .iter()
-        .filter(|register| register.register.id.is_some_and(RegisterId::is_secret))
-        .flat_map(|register| [register.value, register.is])
-        .flatten()
-        .map(|value| format!("{value:x}"))
-        .collect();
-    let without = |line: &String| {
-        secrets.iter().fold(line.clone(), |line, secret| {
-            line.replace(secret, "(secret)")
-        })
-    };
-    failure.lines.iter().map(without).collect()
 }
 
 /// What is wrong with a register, in words.

@@ -5,10 +5,10 @@ use cpreg::symptom::explain::Concerned;
 use cpreg::symptom::{Explanation, Failure, Kind};
 use cpreg::tolerance::Tolerances;
 
-use super::{Explained, lines, role, speakers};
+use super::{Explained, role, speakers};
 use crate::commands::tolerances::{condition, handling};
 use crate::printer::{Printer, style, styled};
-use crate::report::value::{Printing, field_changes};
+use crate::report::value::{Printing, field_changes, id_digits};
 
 pub(crate) fn print(printer: &mut Printer, explained: &Explained) {
     let tolerances = Tolerances::default();
@@ -80,7 +80,7 @@ fn print_failure(
         times => format!(", {times} times"),
     };
     printer.line(format_args!("  said by {}{times}", said_by.join(", ")));
-    for line in lines(explanation, failure) {
+    for line in &failure.lines {
         printer.line(styled(style::ASIDE, format_args!("    {line}")));
     }
     if failure.further_lines > 0 {
@@ -168,7 +168,7 @@ fn print_register(printer: &mut Printer, register: &Concerned) {
     let mut line = format!(
         "    {} {}, {}",
         styled(style::NAME, printing.name(id)),
-        styled(style::ASIDE, format_args!("({:#018x})", id.raw())),
+        styled(style::ASIDE, format_args!("({})", id_digits(id))),
         role(register)
     );
     if let Some(value) = register.value {

@@ -10,6 +10,7 @@ use super::Explained;
 use super::kernels::{Held, Row, Writable};
 use super::text::categories;
 use crate::export::json::{Entry, report as entry};
+use crate::report::value::id_digits;
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.explain/1";
@@ -130,7 +131,7 @@ pub(crate) fn report(explained: &Explained<'_>) -> Result<String, serde_json::Er
     let id = explained.id;
     let entries = explained.tolerances.iter();
     let register = Register {
-        id: format!("{:#018x}", id.raw()),
+        id: id_digits(id),
         name: explained.name(),
         known: explained.is_named(),
         name_under_tcg: explained.name_under_tcg(),

@@ -10,7 +10,7 @@ use super::kernels::{self, EVERY, Held, Says, Writable};
 use crate::printer::{Printer, style, styled};
 use crate::report::show;
 use crate::report::show::text::{line, wrapped};
-use crate::report::value::Printing;
+use crate::report::value::{Printing, id_digits};
 
 /// All but the tolerances.
 pub(crate) fn print(printer: &mut Printer, explained: &Explained<'_>) {
@@ -42,7 +42,7 @@ fn names(printer: &mut Printer, explained: &Explained<'_>) {
             &format!("{name} on {}", cpus.replace(',', ", ")),
         );
     }
-    line(printer, "id", &format!("{:#018x}", id.raw()));
+    line(printer, "id", &id_digits(id));
     if let Some(name) = explained.name_under_tcg() {
         line(printer, "under TCG", &format!("the same id means {name}"));
     }

@@ -1,0 +1,128 @@
+//! A line without a guest's keys: what was pasted is often passed on.
+//!
+//! Only values that the line says of a secret register are looked for, and everywhere in it. Which registers are secret lives in
+//! [`RegisterId::is_secret`].
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{NamedRegister, Said, Symptom};
+use crate::register::RegisterId;
+
+/// What stands in a key's place.
+const MARK: &str = "(secret)";
+
+/// The line with [`MARK`] in place of every value that it says of a secret register. `said` is what the line says.
+///
+/// A zero stays: it says that the key was never set.
+pub fn without_secrets<'a>(line: &'a str, said: &[Said]) -> Cow<'a, str> {
+    let secrets: Vec<u64> = said.iter().flat_map(|said| values(&said.symptom)).collect();
+    if secrets.is_empty() {
+        return Cow::Borrowed(line);
+    }
+    let mut without = String::with_capacity(line.len());
+    let mut rest = line;
+    let mut before = None;
+    while let Some(character) = rest.chars().next() {
+        // `op0` is a word, and no number behind one.
+        let begins = !before.is_some_and(char::is_alphanumeric);
+        let length = if begins { number(rest) } else { 0 };
+        let (taken, after) = rest.split_at(length.max(character.len_utf8()));
+        let is_secret = value(&rest[..length]).is_some_and(|value| secrets.contains(&value));
+        without.push_str(if is_secret { MARK } else { taken });
+        before = taken.chars().next_back();
+        rest = after;
+    }
+    Cow::Owned(without)
+}
+
+/// The values of a secret register that a symptom has.
+fn values(symptom: &Symptom) -> impl Iterator<Item = u64> + use<> {
+    let values = match symptom {
+        Symptom::NotTaken {
+            register,
+            value,
+            is,
+            ..
+        } if is_secret(register) => [*value, *is],
+        Symptom::UnknownToKvm { register, value } if is_secret(register) => [*value, None],
+        _ => [None, None],
+    };
+    values.into_iter().flatten().filter(|value| *value != 0)
+}
+
+fn is_secret(register: &NamedRegister) -> bool {
+    register.id.is_some_and(RegisterId::is_secret)
+}
+
+/// How long the hexadecimal number is that the text begins with, its `0x` included.
+fn number(text: &str) -> usize {
+    let bare = bare(text);
+    let digits = bare.find(|character: char| !character.is_ascii_hexdigit());
+    text.len() - bare.len() + digits.unwrap_or(bare.len())
+}
+
+fn bare(text: &str) -> &str {
+    let bare = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    bare.unwrap_or(text)
+}
+
+fn value(number: &str) -> Option<u64> {
+    u64::from_str_radix(bare(number), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Speaker, Versions};
+    use super::*;
+    use alloc::borrow::ToOwned;
+
+    fn said(id: RegisterId, value: u64, is: u64) -> Said {
+        Said {
+            symptom: Symptom::NotTaken {
+                register: NamedRegister::of(id, ""),
+                value: Some(value),
+                is: Some(is),
+                error: None,
+            },
+            speaker: Speaker::QEMU,
+            versions: Versions::ANY,
+        }
+    }
+
+    fn without(line: &str, value: u64, is: u64) -> String {
+        let said = [said(RegisterId::APIAKEYLO_EL1, value, is)];
+        without_secrets(line, &said).into_owned()
+    }
+
+    #[test]
+    fn keys_go_however_they_are_spelt() {
+        for (line, expected) in [
+            ("to 5ec2e7 (is ab)", "to (secret) (is (secret))"),
+            ("to 0x005EC2E7: no", "to (secret): no"),
+            ("ä5ec2e7 5ec2e7ä", "ä5ec2e7 (secret)ä"),
+            ("5ec2e75ec2e7 ab5 0xab", "5ec2e75ec2e7 ab5 (secret)"),
+            ("\\x 0x 0xg ", "\\x 0x 0xg "),
+        ] {
+            assert_eq!(without(line, 0x5e_c2e7, 0xab), expected);
+        }
+        // A key that is part of another one, or of the register's name.
+        assert_eq!(
+            without("op0:3 3e 3", 0x3e, 3),
+            "op0:(secret) (secret) (secret)"
+        );
+        assert_eq!(
+            without("op0:0 to 7 (is 0)", 7, 0),
+            "op0:0 to (secret) (is 0)"
+        );
+    }
+
+    #[test]
+    fn other_registers_values_stay() {
+        let line = "to 5ec2e7 (is ab)";
+        let kept = without_secrets(line, &[said(RegisterId::VBAR_EL1, 0x5e_c2e7, 0xab)]);
+        assert_eq!(kept, Cow::Borrowed(line).into_owned());
+        assert_eq!(without_secrets(line, &[]), line.to_owned());
+    }
+}

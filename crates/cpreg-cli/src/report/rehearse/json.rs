@@ -23,11 +23,19 @@ struct Report {
     repaired: bool,
     outcome: &'static str,
     said: Vec<String>,
+    explained: Vec<Explained>,
     deviations: Vec<DeviationReport>,
     not_judged: Vec<NotJudged>,
     replaced: Vec<Replaced>,
     command: Vec<String>,
     check: Value,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    kind: &'static str,
+    means: String,
+    causes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +121,15 @@ pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
             None => "not tried",
         },
         said: tried.said.clone(),
+        explained: tried
+            .explained()
+            .into_iter()
+            .map(|it| Explained {
+                kind: it.kind.name(),
+                means: it.means,
+                causes: it.causes.into_iter().map(|cause| cause.what).collect(),
+            })
+            .collect(),
         deviations: deviations.collect(),
         not_judged: tried
             .not_judged

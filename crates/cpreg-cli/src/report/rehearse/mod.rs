@@ -13,7 +13,7 @@ pub(crate) mod text;
 use std::ffi::OsString;
 
 use cpreg::plan::{Deviation, VcpuSet, Verdict};
-use cpreg::symptom::Symptom;
+use cpreg::symptom::{Explanation, Failures, Kind, Symptom, explain};
 use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::isolate::Change;
 use cpreg_qemu::rehearse::Outcome;
@@ -70,6 +70,33 @@ impl Tried<'_> {
                 .any(|it| it.loaded && it.sections.contains(&device)),
             _ => false,
         })
+    }
+
+    /// What QEMU's words mean.
+    pub(crate) fn explained(&self) -> Vec<Explanation> {
+        let mut failures = Failures::default();
+        for line in &self.said {
+            failures.add(line, words::read(line));
+        }
+        let (failures, _) = failures.finish();
+        failures.iter().map(explain).collect()
+    }
+
+    /// Of these, what the plan does not tell by register already: devices, RAM, the machine.
+    pub(crate) fn explained_beside_registers(&self) -> Vec<Explanation> {
+        const TOLD: [Kind; 8] = [
+            Kind::REGISTER_COUNT,
+            Kind::ONLY_IN_INPUT,
+            Kind::VALUE_NOT_TAKEN,
+            Kind::CPU_SECTION,
+            Kind::CPU_SUBSECTION,
+            Kind::ABORT,
+            Kind::WARNINGS,
+            Kind::NO_REASON,
+        ];
+        let mut explained = self.explained();
+        explained.retain(|it| !TOLD.contains(&it.kind));
+        explained
     }
 
     /// The verdict's meaning in a sentence.
@@ -142,6 +169,11 @@ impl Tried<'_> {
                     "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, with {command}"
                 ),
                 format!("`cpreg convert {source} --to dest.json -o repaired.stream`"),
+            ];
+        }
+        if self.repaired && !self.explained_beside_registers().is_empty() {
+            return vec![
+                "start that QEMU with the devices of the source, with the same properties; cpreg repairs registers, not devices".to_owned(),
             ];
         }
         Vec::new()

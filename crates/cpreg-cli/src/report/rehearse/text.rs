@@ -75,6 +75,12 @@ fn said(printer: &mut Printer, tried: &Tried<'_>) {
         let text = format_args!("  … and {more} more, warnings last");
         printer.line(styled(style::ASIDE, text));
     }
+    for explanation in tried.explained_beside_registers() {
+        printer.line(format_args!("  means: {}", explanation.means));
+        for cause in explanation.causes {
+            printer.line(format_args!("  usually: {}", cause.what));
+        }
+    }
     printer.line("");
 }
 

@@ -317,10 +317,14 @@ impl Loading {
     }
 }
 
-/// Whether a QEMU that ended so refused the VM, or died of it: who is told to end exits with 0, and who lacks memory is killed.
+/// Whether a QEMU that ended so refused the VM, or died of it. Who is told to end exits with 0 or by that signal; who lacks memory is killed.
 fn refuses(status: ExitStatus) -> bool {
-    const SIGKILL: i32 = 9;
-    !status.success() && status.signal() != Some(SIGKILL)
+    /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV of Linux on arm64 and x86-64: what a program brings upon itself.
+    const OWN: [i32; 6] = [4, 5, 6, 7, 8, 11];
+    match status.signal() {
+        Some(signal) => OWN.contains(&signal),
+        None => !status.success(),
+    }
 }
 
 /// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
@@ -378,7 +382,14 @@ mod tests {
     /// As wait(2) gives it: the exit status in the second byte, a signal in the first.
     #[test]
     fn who_is_ended_refuses_nothing() {
-        for (status, expected) in [(0x100, true), (6, true), (11, true), (0, false), (9, false)] {
+        for (status, expected) in [
+            (0x100, true),
+            (6, true),
+            (11, true),
+            (0, false),
+            (2, false),
+            (9, false),
+        ] {
             assert_eq!(
                 refuses(ExitStatus::from_raw(status)),
                 expected,

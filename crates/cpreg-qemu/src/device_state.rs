@@ -39,7 +39,7 @@ const RAM_ID: u32 = u32::MAX - 1;
 const HEADER: usize = 8;
 
 /// More than this is not taken for device state, in bytes.
-const MOST: u64 = 4 << 30;
+const MOST: u64 = 256 << 20;
 
 /// The device state of a QEMU.
 #[derive(Debug)]

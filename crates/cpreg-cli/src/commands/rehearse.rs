@@ -38,6 +38,11 @@ pub(crate) fn run(
         let failure = Failure::new("cannot rehearse with this command line").because(error);
         hint.into_iter().fold(failure, Failure::hint)
     })?;
+    if let Some(reason) = &isolated.no_namespace {
+        printer.note(format_args!(
+            "no network namespace, and so no tap: {reason}"
+        ));
+    }
     let (edit, not_judged) = skeleton(&source, stream, &isolated)?;
     let skeleton = edit.over(&source.file);
 

@@ -1,13 +1,11 @@
 //! The JSON of `rehearse`, schema `cpreg.rehearsal/1`; documented in docs/json.md.
 
-use std::ffi::OsString;
-
 use cpreg::plan::Deviation;
 use cpreg_qemu::rehearse::Outcome;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Tried, text};
+use super::{Tried, printed, text};
 use crate::report::value::id_digits;
 
 const SCHEMA: &str = "cpreg.rehearsal/1";
@@ -61,11 +59,6 @@ struct Replaced {
     was: Vec<String>,
     now: Vec<String>,
     reason: &'static str,
-}
-
-fn words(words: &[OsString]) -> Vec<String> {
-    let words = words.iter().map(|word| word.to_string_lossy().into_owned());
-    words.collect()
 }
 
 /// The document.
@@ -145,12 +138,12 @@ pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
             .replaced
             .iter()
             .map(|it| Replaced {
-                was: words(&it.was),
-                now: words(&it.now),
+                was: printed(&it.was),
+                now: printed(&it.now),
                 reason: it.reason,
             })
             .collect(),
-        command: words(tried.command),
+        command: printed(tried.command),
         check: serde_json::from_str(&crate::report::json::report(tried.answer)?)?,
     };
     serde_json::to_string_pretty(&report)

@@ -179,3 +179,60 @@ impl Tried<'_> {
         Vec::new()
     }
 }
+
+/// Words of the user's command line as they are printed: without passwords.
+pub(crate) fn printed(words: &[OsString]) -> Vec<String> {
+    let words = words
+        .iter()
+        .map(|word| without_passwords(&word.to_string_lossy()));
+    words.collect()
+}
+
+/// Takes out what stands behind `data=` and `password=` up to the next comma, and the same in JSON (`-object secret`,
+/// `-spice`, `-iscsi`).
+fn without_passwords(word: &str) -> String {
+    let mut text = word.to_owned();
+    for (start, end) in [
+        ("data=", ','),
+        ("password=", ','),
+        ("\"data\":\"", '"'),
+        ("\"password\":\"", '"'),
+    ] {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(start) {
+            let value = from + at + start.len();
+            let length = text[value..].find(end).unwrap_or(text.len() - value);
+            // What is only the end of another key (`metadata=`) is blotted out as well: better too much.
+            text.replace_range(value..value + length, "(secret)");
+            from = value;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_passwords;
+
+    #[test]
+    fn passwords_are_not_printed() {
+        for (given, expected) in [
+            (
+                "secret,id=s0,data=hunter2,format=raw",
+                "secret,id=s0,data=(secret),format=raw",
+            ),
+            ("port=1,password=hunter2", "port=1,password=(secret)"),
+            (
+                r#"{"qom-type":"secret","data":"hunter2","id":"s"}"#,
+                r#"{"qom-type":"secret","data":"(secret)","id":"s"}"#,
+            ),
+            (
+                "if=none,id=d0,password-secret=s0",
+                "if=none,id=d0,password-secret=s0",
+            ),
+            ("data=,password=", "data=(secret),password=(secret)"),
+        ] {
+            assert_eq!(without_passwords(given), expected);
+        }
+    }
+}

@@ -140,10 +140,7 @@ fn not_judged(printer: &mut Printer, parts: &[NotJudged]) {
 
 fn replaced(printer: &mut Printer, tried: &Tried<'_>) {
     printer.line("not as in your command line, so that nothing of yours is touched");
-    let words = |words: &[OsString]| {
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        words.join(" ")
-    };
+    let words = |words: &[OsString]| super::printed(words).join(" ");
     let (added, others): (Vec<_>, Vec<_>) = tried
         .replaced
         .iter()

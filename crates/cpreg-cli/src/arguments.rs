@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// The longest that a step may be given: a day. What is added to a point in time must not run over.
+const MOST_SECONDS: u64 = 24 * 60 * 60;
+
 /// Moves arm64 virtual machines between hosts that do not expose the same registers.
 ///
 /// Exit status: 0 it loads or converts, or what was asked for is done; 1 refused (diff: they differ); 2 bad usage or bad input;
@@ -143,7 +146,7 @@ pub(crate) struct Rehearse {
     #[arg(long, value_name = "OPTION")]
     pub(crate) keep: Vec<String>,
     /// How long each step may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     pub(crate) timeout: u64,
     /// List every register, also those that are simply copied.
     #[arg(long)]
@@ -292,7 +295,7 @@ pub(crate) struct ProbeQemu {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How long each step may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     pub(crate) timeout: u64,
     /// The command line of the destination's QEMU, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]

@@ -99,6 +99,9 @@ impl DeviceStateError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the socket belongs to the user that QEMU runs as: be that user, or root")
+            }
             Self::Connect(_) => Some(
                 "the socket is the one of QEMU's `-qmp unix:PATH,server=on,wait=off`; is that QEMU still running?",
             ),
@@ -259,6 +262,16 @@ fn ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_nobody_is_reached() {
+        let hint = |kind| {
+            let error = DeviceStateError::Connect(io::Error::from(kind));
+            error.hint().unwrap_or_default()
+        };
+        assert!(hint(io::ErrorKind::PermissionDenied).contains("or root"));
+        assert!(hint(io::ErrorKind::ConnectionRefused).contains("still running"));
+    }
 
     #[test]
     fn the_table_of_ram_blocks() {

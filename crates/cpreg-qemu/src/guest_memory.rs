@@ -35,7 +35,7 @@ const MOST_READ: u64 = 256 << 10;
 /// A section whose loader may judge memory that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// The section's name (`ahci`).
+    /// The section's name (`0000:00:02.0/ich9_ahci`).
     pub section: String,
     /// Why its verdict is not to be believed.
     pub reason: &'static str,
@@ -58,7 +58,8 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
     let mut found = WithoutMemory::default();
     for (index, section) in stream.sections().iter().enumerate() {
         let device = section.name.rsplit('/').next().unwrap_or_default();
-        if device == "ahci" || device.ends_with("-ahci") {
+        // `ahci`, `sysbus-ahci`, `allwinner-ahci`; with PCI `ich9_ahci`.
+        if device.ends_with("ahci") {
             found.doubts.push(Doubt {
                 section: section.name.clone(),
                 reason: "it reads its transfers under way from guest memory, which a rehearsal has not got",

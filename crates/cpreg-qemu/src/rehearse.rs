@@ -149,6 +149,8 @@ impl Asked {
     fn of(qemu: &mut QemuProcess, patience: &Patience<'_>) -> Result<Self, DeviceStateError> {
         let state = device_state::ask(qemu.qmp(), patience)?;
         let stream = Stream::open(&state.stream).map_err(DeviceStateError::Stream)?;
+        // Whoever asked wants to know what the vCPUs hold.
+        stream.vm().map_err(DeviceStateError::Stream)?;
         Ok(Self { state, stream })
     }
 }
@@ -174,6 +176,7 @@ impl Rehearsal {
         });
         let (mut qemu, started_in) = asked?;
         let host = Asked::of(&mut qemu, patience);
+        go_on(&qemu, patience)?;
         if !host.as_ref().is_ok_and(|asked| asked.state.kvm) {
             // The one that was asked is ended only when the other is there.
             (qemu, _) = fresh.unwrap_or_else(|| start(command, patience))?;
@@ -242,6 +245,14 @@ fn start(
     Ok((qemu, begin.elapsed()))
 }
 
+/// An error if somebody asked to give up: that QEMU did not say what it was asked is no answer then.
+fn go_on(qemu: &QemuProcess, patience: &Patience<'_>) -> Result<(), RehearseError> {
+    if patience.is_interrupted() {
+        return Err(qemu.error(ProcessErrorKind::Interrupted).into());
+    }
+    Ok(())
+}
+
 /// A QEMU into which nothing has been loaded.
 struct Loading(QemuProcess);
 
@@ -269,6 +280,7 @@ impl Loading {
         let ended = self.wait(patience)?;
         let loaded_in = begin.elapsed();
         let after = ended.is_none().then(|| Asked::of(&mut self.0, patience));
+        go_on(&self.0, patience)?;
         let (_, said) = self.0.quit().map_err(RehearseError::Io)?;
         // Only the end of a long text is kept.
         let said = said.get(said_before..).unwrap_or(&said).trim().to_owned();
@@ -396,6 +408,24 @@ mod tests {
                 "{status:#x}"
             );
         }
+    }
+
+    /// Nobody reads, and there is more than a socket takes.
+    #[test]
+    fn sending_is_given_up() {
+        use std::sync::atomic::AtomicBool;
+
+        let stream = vec![0; 4 << 20];
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let stuck = send(ours, &stream, &Patience::of(Duration::from_millis(1)));
+        assert!(matches!(stuck, Err(RehearseError::Stuck(_))), "{stuck:?}");
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let flag = AtomicBool::new(true);
+        let patience = Patience {
+            timeout: Duration::from_secs(600),
+            interrupted: Some(&flag),
+        };
+        send(ours, &stream, &patience).unwrap();
     }
 
     #[test]

@@ -73,9 +73,14 @@ pub(crate) fn run(
         outcome: None,
         verdict: answer.check.verdict,
         deviations: Vec::new(),
+        unknown_host: rehearsal.host().err().map(ToString::to_string),
         unreadable: None,
         said: Vec::new(),
     };
+    // A plan for a QEMU of which nothing is known says nothing.
+    if tried.unknown_host.is_some() {
+        tried.verdict = Verdict::Unknown;
+    }
     // What the plan does not make loadable is not tried as if it were.
     if !arguments.repaired || answer.check.plan.outcome() == Planned::Ready {
         let rehearsed = if arguments.repaired {

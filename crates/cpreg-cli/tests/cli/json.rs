@@ -8,6 +8,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys, typed_into};
+use crate::rehearse;
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
     TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
@@ -86,6 +87,18 @@ fn check_is_documented() {
             json(&["check", TCG_11_1, TCG_10_0]),
         ],
     );
+}
+
+/// What is planned in it is a document of its own.
+#[test]
+fn rehearsal_is_documented() {
+    let mut documents = rehearse::documents();
+    for document in &mut documents {
+        let check = document["check"].take();
+        let schema = check.get("schema");
+        assert!(schema.is_none_or(|schema| *schema == "cpreg.check/1"));
+    }
+    agree("cpreg.rehearsal/1", &documents);
 }
 
 #[test]

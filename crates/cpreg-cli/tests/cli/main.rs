@@ -12,7 +12,11 @@
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`faults`] | full disks, signals, killed processes while files are written |
+//! | [`fake_qemu`] | nothing: plays QEMU |
 //! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
+//! | [`rehearse`] | what a QEMU does with a VM, and what is said of it |
+//! | [`rehearse_faults`] | QEMUs that fail on the way, and what is no VM |
+//! | [`running`] | VMs that run, asked through their monitors |
 //! | [`bounded`] | how much is read of 8 GiB |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
@@ -28,6 +32,7 @@ mod errors;
 mod explain;
 mod explain_register;
 mod export;
+mod fake_qemu;
 mod faults;
 /// The same large streams as `cargo xtask bench` measures.
 #[path = "../../../../xtask/src/bench/grown.rs"]
@@ -36,7 +41,10 @@ mod json;
 mod made;
 mod output;
 mod probe_faults;
+mod rehearse;
+mod rehearse_faults;
 mod report;
 mod run;
+mod running;
 mod show;
 mod tolerances;

@@ -48,12 +48,15 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<(Layout, Descript
     let mut trouble = None;
     for candidate in Candidates::new(source, front, length)?.take(MOST_CANDIDATES) {
         let candidate = candidate?;
+        let is_empty = candidate.text == b"{}";
         let fitted = candidate.fit(source, front, length, configuration.as_ref());
         match fitted {
             Ok(found) => return Ok(found),
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotArm) => {
                 return Err(error);
             }
+            // What cpreg itself writes where there is none.
+            Err(_) if is_empty => {}
             Err(error) => {
                 trouble.get_or_insert(error);
             }

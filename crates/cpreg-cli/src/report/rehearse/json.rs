@@ -26,7 +26,9 @@ struct Report {
     not_judged: Vec<NotJudged>,
     replaced: Vec<Replaced>,
     command: Vec<String>,
-    check: Value,
+    unknown_host: Option<String>,
+    unreadable: Option<String>,
+    check: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -100,6 +102,12 @@ pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
             },
         }
     });
+    let check = match &tried.unknown_host {
+        Some(_) => None,
+        None => Some(serde_json::from_str(&crate::report::json::report(
+            tried.answer,
+        )?)?),
+    };
     let report = Report {
         schema: SCHEMA,
         verdict: tried.verdict.name(),
@@ -144,7 +152,9 @@ pub(crate) fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
             })
             .collect(),
         command: printed(tried.command),
-        check: serde_json::from_str(&crate::report::json::report(tried.answer)?)?,
+        unknown_host: tried.unknown_host.clone(),
+        unreadable: tried.unreadable.as_ref().map(ToString::to_string),
+        check,
     };
     serde_json::to_string_pretty(&report)
 }

@@ -11,6 +11,7 @@ pub(crate) mod json;
 pub(crate) mod text;
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 
 use cpreg::plan::{Deviation, VcpuSet, Verdict};
 use cpreg::symptom::{Explanation, Failures, Kind, Symptom, explain};
@@ -43,6 +44,8 @@ pub(crate) struct Tried<'a> {
     pub(crate) verdict: Verdict,
     /// What does not hold what the plan would leave there.
     pub(crate) deviations: Vec<(VcpuSet, Deviation)>,
+    /// Why it is not known what that QEMU has, and nothing is planned therefore.
+    pub(crate) unknown_host: Option<String>,
     /// Why it is not known what the VM holds after the load.
     pub(crate) unreadable: Option<DeviceStateError>,
     /// QEMU's words; with the guest's keys only if the user asked for those.
@@ -103,10 +106,14 @@ impl Tried<'_> {
     pub(crate) fn meaning(&self) -> String {
         let qemu = format!("QEMU {}", self.version);
         match (self.outcome, self.verdict) {
-            (None, Verdict::Unknown) => {
-                "nothing to rehearse: what is known does not tell what to repair".to_owned()
+            (None, verdict) => {
+                let why = match verdict {
+                    _ if self.unknown_host.is_some() => "this QEMU does not say what it has",
+                    Verdict::Unknown => "what is known does not tell what to repair",
+                    _ => "something stands in the way of a repair",
+                };
+                format!("not tried, because {why}")
             }
-            (None, _) => "nothing to rehearse: something stands in the way of a repair".to_owned(),
             (Some(Outcome::Loaded), Verdict::Loads) if self.unreadable.is_some() => {
                 format!(
                     "{qemu} takes it as it is; what the guest finds is foretold, and was not seen"
@@ -134,21 +141,40 @@ impl Tried<'_> {
             (Some(Outcome::Failed(_)), Verdict::Unknown) => {
                 format!("{qemu} refuses it, perhaps only for want of the guest's memory")
             }
-            (Some(Outcome::Failed(_)), _) => format!("{qemu} refuses it{}", self.mend()),
+            (Some(Outcome::Failed(status)), _) => {
+                // A failed assertion, or worse.
+                let how = match status.signal() {
+                    Some(_) => format!("dies of it ({status})"),
+                    None => "refuses it".to_owned(),
+                };
+                format!("{qemu} {how}{}", self.mend())
+            }
         }
     }
 
     fn mend(&self) -> &'static str {
         if self.can_be_repaired() {
             "; `cpreg convert` can mend that"
+        } else if self.outcome == Some(Outcome::Loaded) && self.is_unforeseen() {
+            "; cpreg knows no way to mend that"
         } else {
             ""
         }
     }
 
+    /// Whether it came otherwise than the plan has it, for reasons that no register tells.
+    pub(crate) fn is_unforeseen(&self) -> bool {
+        self.verdict == Verdict::Refused
+            && self.outcome.is_some()
+            && self.unknown_host.is_none()
+            && !self.answer.refuses_by_shape()
+            && (self.repaired || self.answer.check.verdict == Verdict::Loads)
+    }
+
     /// Whether the VM was refused as it is, and the plan would make another of it.
     fn can_be_repaired(&self) -> bool {
         !self.repaired
+            && self.unknown_host.is_none()
             && self.verdict == Verdict::Refused
             && !self.answer.refuses_by_shape()
             && self.answer.check.verdict == Verdict::Converts

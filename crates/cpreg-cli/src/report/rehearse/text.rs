@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use cpreg::plan::{Deviation, Verdict};
+use cpreg_qemu::rehearse::Outcome;
 
 use super::{NotJudged, Tried};
 use crate::printer::{Printer, style, styled};
@@ -26,14 +27,25 @@ pub(crate) fn print(printer: &mut Printer, tried: &Tried<'_>, all: bool) {
     printer.line(format_args!(
         "  from {}, without its RAM{}",
         source.summary(),
-        if tried.repaired { ", repaired" } else { "" }
+        if tried.repaired && tried.outcome.is_some() {
+            ", repaired"
+        } else {
+            ""
+        }
     ));
     printer.line(format_args!("  to   {}", answer.destination.name));
     printer.line("");
     said(printer, tried);
     deviations(printer, tried);
-    // A VM that loads as it is leaves nothing to decide.
-    if all || tried.verdict != Verdict::Loads {
+    // A VM that needs no change leaves nothing to decide; of a QEMU that is not known nothing is planned.
+    let changes_nothing = tried.verdict == Verdict::Loads || answer.verdict() == Verdict::Loads;
+    if tried.unknown_host.is_none() && changes_nothing && tried.is_unforeseen() {
+        let text =
+            "as far as cpreg knows this QEMU has all its registers, and takes what they hold";
+        printer.line(styled(style::ASIDE, text));
+        printer.line("");
+    }
+    if tried.unknown_host.is_none() && (all || !changes_nothing) {
         print_plan(printer, answer, all);
     }
     ways(printer, tried);
@@ -55,8 +67,20 @@ fn ways(printer: &mut Printer, tried: &Tried<'_>) {
 }
 
 fn said(printer: &mut Printer, tried: &Tried<'_>) {
-    if let Some(error) = &tried.unreadable {
-        printer.line(format_args!("after the load: {error}"));
+    let after = tried.unreadable.as_ref().map(ToString::to_string);
+    if let Some(error) = &tried.unknown_host {
+        printer.line("QEMU could not say what it has, so cpreg plans nothing for it");
+        printer.line(format_args!("  {error}"));
+        printer.line("");
+    }
+    // The same twice helps nobody.
+    if let Some(error) = after.filter(|_| tried.unknown_host.is_none()) {
+        printer.line("QEMU could not say what it holds after the load");
+        printer.line(format_args!("  {error}"));
+        printer.line("");
+    }
+    if matches!(tried.outcome, Some(Outcome::Failed(_))) && tried.said.is_empty() {
+        printer.line("QEMU said nothing");
         printer.line("");
     }
     if tried.said.is_empty() {
@@ -72,7 +96,7 @@ fn said(printer: &mut Printer, tried: &Tried<'_>) {
     }
     if tried.said.len() > MOST_WORDS {
         let more = tried.said.len() - MOST_WORDS;
-        let text = format_args!("  … and {more} more, warnings last");
+        let text = format_args!("  … and {more} more, warnings last; --format json has them all");
         printer.line(styled(style::ASIDE, text));
     }
     for explanation in tried.explained_beside_registers() {

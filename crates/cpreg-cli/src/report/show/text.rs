@@ -216,7 +216,9 @@ fn about_stream(printer: &mut Printer, stream: &Stream) {
     if !live.is_empty() {
         line(printer, "live", &live.join(", "));
     }
-    if stream.description().is_none() {
+    // `{}` is what cpreg writes where there is none.
+    let description = stream.description().map(|it| it.end - it.start);
+    if description.is_none_or(|length| length <= 2) {
         line(
             printer,
             "note",

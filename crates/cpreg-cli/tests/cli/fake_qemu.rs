@@ -1,0 +1,514 @@
+//! A QEMU that is none: a shell script is started in its place, and the test speaks QMP for it.
+//!
+//! What lives here is the stage: the script, its monitor, device state written into a descriptor that came with `add-fd`, and what
+//! has to be gone at the end. What is played on it is for the tests.
+//!
+//! The script says its process id and its monitor's address in a folder `started/PID`, and then carries out what is written into
+//! a FIFO there. It stands in the repository: a file that was just written cannot be started while another test's child has it open.
+
+use std::fs::{self, File};
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use cpreg::vm::Vm;
+use cpreg_qemu::Stream;
+use cpreg_qemu::stream::ReadAt;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::made::{names, unpacked};
+use crate::run::{Run, command};
+
+/// Nothing that a test waits for takes longer.
+const LONGEST: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(2);
+
+/// What is there of a QEMU, and what it does otherwise than one.
+pub(crate) struct Fake {
+    /// Major, minor, micro.
+    pub(crate) version: [u32; 3],
+    pub(crate) machine: String,
+    pub(crate) kvm: bool,
+    /// What its guest does before anything is loaded.
+    pub(crate) status: &'static str,
+    /// What `info ramblock` prints.
+    pub(crate) ram: String,
+    /// What `xen-save-devices-state` writes before anything is loaded.
+    pub(crate) state: Vec<u8>,
+    pub(crate) opening: Opening,
+    /// What becomes of a stream that was sent: the state that is saved afterwards.
+    pub(crate) load: fn(&[u8]) -> Vec<u8>,
+    /// What it does with a command in place of what a QEMU would do; the flag says whether a stream has arrived.
+    pub(crate) fault: fn(&str, bool) -> Option<Fault>,
+}
+
+/// How the monitor begins.
+#[derive(Clone, Copy)]
+pub(crate) enum Opening {
+    Greets,
+    /// It never does.
+    Never,
+    /// It connects and is silent.
+    Silent,
+    /// It connects, says this and closes.
+    Says(&'static [u8]),
+    /// The program does this before there is a monitor.
+    Ends(&'static str),
+}
+
+/// What is done in place of an answer.
+pub(crate) enum Fault {
+    Silence,
+    /// Class and description.
+    Refusal(&'static str, &'static str),
+    Answer(Value),
+    /// The program does this, its end included.
+    Ends(&'static str),
+}
+
+/// Device state as a QEMU writes it: the header and each device's section.
+pub(crate) fn device_state(bytes: &[u8]) -> Vec<u8> {
+    let stream = Stream::open(&bytes).expect("a stream");
+    let mut state = b"QEVM\0\0\0\x03".to_vec();
+    for section in stream.sections() {
+        let [start, end] =
+            [section.range.start, section.range.end].map(|at| usize::try_from(at).expect("small"));
+        state.extend(&bytes[start..end]);
+    }
+    state.push(0);
+    state
+}
+
+/// A stream with other registers in it.
+pub(crate) fn changed(bytes: &[u8], change: impl FnOnce(&mut Vm)) -> Vec<u8> {
+    let stream = Stream::open(&bytes).expect("a stream");
+    let mut vm = stream.vm().expect("a VM");
+    change(&mut vm);
+    let edits = stream.changes_to(&vm).expect("they fit");
+    let edit = stream.edit(&bytes, &edits).expect("they fit");
+    let edited = edit.over(&bytes);
+    let length = edited.length().expect("it is known");
+    let mut changed = vec![0; usize::try_from(length).expect("small")];
+    edited.read_exact_at(&mut changed, 0).expect("it is there");
+    changed
+}
+
+impl Fake {
+    /// A QEMU that has what the one had that wrote this recorded stream, and keeps what it is given.
+    pub(crate) fn like(recorded: &str) -> Self {
+        let bytes = unpacked(recorded);
+        let stream = Stream::open(&bytes).expect("a stream");
+        let mut ram = "              Block Name    PSize              Offset               Used              Total\r\n".to_owned();
+        for block in stream.ram_blocks() {
+            let (name, length) = (&block.name, block.length);
+            let line = format!(
+                "{name}  4 KiB  {0:#018x} {length:#018x} {length:#018x}\r\n",
+                0
+            );
+            ram.push_str(&line);
+        }
+        Self {
+            version: [10, 0, 2],
+            machine: stream.machine().expect("it is named").to_owned(),
+            kvm: recorded.starts_with("kvm/"),
+            status: "inmigrate",
+            ram,
+            state: device_state(&bytes),
+            opening: Opening::Greets,
+            load: device_state,
+            fault: |_, _| None,
+        }
+    }
+
+    /// One that only begins.
+    pub(crate) fn that(opening: Opening) -> Self {
+        Self {
+            version: [10, 0, 2],
+            machine: String::new(),
+            kvm: false,
+            status: "inmigrate",
+            ram: String::new(),
+            state: Vec::new(),
+            opening,
+            load: <[u8]>::to_vec,
+            fault: |_, _| None,
+        }
+    }
+}
+
+/// A folder in which the command runs, with a program `qemu` in it and a folder for temporary files.
+pub(crate) struct Stage {
+    folder: TempDir,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["started", "tmp"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake_qemu.sh");
+        symlink(script, folder.path().join("qemu")).expect("a link");
+        Self { folder }
+    }
+
+    /// With a recorded stream, unpacked, as `vm`.
+    pub(crate) fn with_vm(recorded: &str) -> Self {
+        let stage = Self::new();
+        stage.put("vm", &unpacked(recorded));
+        stage
+    }
+
+    pub(crate) fn put(&self, name: &str, content: &[u8]) {
+        fs::write(self.path(name), content).expect("a file");
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the command with this in QEMU's place.
+    pub(crate) fn run(&self, fake: Fake, arguments: &[&str]) -> Run {
+        self.start(fake, arguments).end()
+    }
+
+    /// Runs the command, and tells the words of each program that was started in QEMU's place, one a line.
+    pub(crate) fn run_and_tell(&self, fake: Fake, arguments: &[&str]) -> (Run, Vec<String>) {
+        self.start(fake, arguments).end_and_tell()
+    }
+
+    /// Starts the command with this in QEMU's place.
+    pub(crate) fn start(&self, fake: Fake, arguments: &[&str]) -> Play<'_> {
+        let before = names(self.folder.path());
+        let cast = Arc::new(Cast {
+            fake,
+            heard: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        let started = self.path("started");
+        let player = {
+            let cast = Arc::clone(&cast);
+            thread::spawn(move || cast.play(&started))
+        };
+        let child = command(self.folder.path(), arguments)
+            .env("TMPDIR", self.path("tmp"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Play {
+            stage: self,
+            before,
+            arguments: arguments.join(" "),
+            child: child.expect("the command starts"),
+            cast,
+            player,
+        }
+    }
+
+    /// Has a QEMU that runs listen at a socket of this name, until the command of the one run given here has ended.
+    pub(crate) fn beside(
+        &self,
+        name: &str,
+        fake: Fake,
+        run: impl FnOnce() -> Run,
+    ) -> (Run, Vec<String>) {
+        let listener = UnixListener::bind(self.path(name)).expect("a socket");
+        let cast = Cast {
+            fake,
+            heard: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        };
+        let run = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, _) = listener.accept().expect("somebody connects");
+                cast.speak(socket, None);
+            });
+            run()
+        });
+        fs::remove_file(self.path(name)).expect("it is there");
+        (run, cast.heard.into_inner().expect("nobody died"))
+    }
+}
+
+/// A run of the command that is under way.
+pub(crate) struct Play<'a> {
+    stage: &'a Stage,
+    before: Vec<String>,
+    arguments: String,
+    child: Child,
+    cast: Arc<Cast>,
+    player: JoinHandle<()>,
+}
+
+impl Play<'_> {
+    /// Waits until so many programs have started.
+    pub(crate) fn started(&mut self, count: usize) {
+        let started = self.stage.path("started");
+        self.wait_for("a program's start", |_| names(&started).len() >= count);
+    }
+
+    /// Waits until a command was heard so many times.
+    pub(crate) fn heard(&mut self, command: &str, times: usize) {
+        self.wait_for(command, |cast| {
+            let heard = cast.heard.lock().expect("nobody died");
+            heard.iter().filter(|it| *it == command).count() >= times
+        });
+    }
+
+    fn wait_for(&mut self, what: &str, is_there: impl Fn(&Cast) -> bool) {
+        let deadline = Instant::now() + LONGEST;
+        while !is_there(&self.cast) {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "it ended before {what}: {ended:?}");
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            thread::sleep(POLL);
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process id"), signal).expect("it runs");
+    }
+
+    /// How it ended; nothing may be left of the programs or in the folders.
+    pub(crate) fn end(self) -> Run {
+        self.end_and_tell().0
+    }
+
+    fn end_and_tell(self) -> (Run, Vec<String>) {
+        let output = self.child.wait_with_output().expect("it ends");
+        let run = Run::of(&[&self.arguments], &output);
+        self.cast.is_over.store(true, Ordering::Relaxed);
+        self.player.join().expect("the player lives");
+        let started = self.stage.path("started");
+        let mut programs = Vec::new();
+        for id in names(&started) {
+            let program = Path::new("/proc").join(&id);
+            assert!(!program.exists(), "a program still runs\n{run}");
+            let words = fs::read_to_string(started.join(&id).join("words"));
+            programs.push(words.expect("it is there"));
+            fs::remove_dir_all(started.join(id)).expect("it is there");
+        }
+        assert_eq!(names(self.stage.folder.path()), self.before, "{run}");
+        assert_eq!(names(&self.stage.path("tmp")), [""; 0], "{run}");
+        (run, programs)
+    }
+}
+
+/// Everybody who plays a part in one run.
+struct Cast {
+    fake: Fake,
+    /// The commands, in the order of their arrival.
+    heard: Mutex<Vec<String>>,
+    is_over: AtomicBool,
+}
+
+impl Cast {
+    /// Plays every program that starts until it is over.
+    fn play(&self, started: &Path) {
+        let mut known = Vec::new();
+        thread::scope(|scope| {
+            while !self.is_over.load(Ordering::Relaxed) {
+                for name in names(started) {
+                    if !known.contains(&name) {
+                        let program = started.join(&name);
+                        scope.spawn(move || self.open(&program));
+                        known.push(name);
+                    }
+                }
+                thread::sleep(POLL);
+            }
+        });
+    }
+
+    fn open(&self, program: &Path) {
+        let connect = || {
+            let address = fs::read_to_string(program.join("monitor")).expect("it is there");
+            let path = address.trim().strip_prefix("unix:").expect("a Unix socket");
+            UnixStream::connect(path)
+        };
+        match self.fake.opening {
+            Opening::Never => {}
+            Opening::Ends(orders) => self.order(program, orders),
+            // What has given up meanwhile listens no more.
+            Opening::Greets => {
+                if let Ok(socket) = connect() {
+                    self.speak(socket, Some(program));
+                }
+            }
+            Opening::Silent => {
+                if let Ok(mut socket) = connect() {
+                    let _ = socket.read_to_end(&mut Vec::new());
+                }
+            }
+            Opening::Says(words) => {
+                if let Ok(mut socket) = connect() {
+                    // It may close before it has heard everything.
+                    let _ = socket.write_all(words);
+                }
+            }
+        }
+    }
+
+    /// Has a program do something; whether it still can is not known.
+    fn order(&self, program: &Path, orders: &str) {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        let deadline = Instant::now() + LONGEST;
+        // It can be opened from the moment on in which the program has.
+        while Instant::now() < deadline && !self.is_over.load(Ordering::Relaxed) {
+            if let Ok(fifo) = rustix::fs::open(program.join("orders"), flags, Mode::empty()) {
+                let _ = File::from(fifo).write_all(orders.as_bytes());
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Speaks for a QEMU until the other side closes, or the program has ended.
+    fn speak(&self, socket: UnixStream, program: Option<&Path>) {
+        let [major, minor, micro] = self.fake.version;
+        let mut monitor = Monitor {
+            socket,
+            received: Vec::new(),
+            files: Vec::new(),
+        };
+        let version = json!({"major": major, "minor": minor, "micro": micro});
+        monitor.say(
+            &json!({"QMP": {"version": {"qemu": version, "package": ""}, "capabilities": ["oob"]}}),
+        );
+        let mut loaded: Option<Vec<u8>> = None;
+        while let Some(request) = monitor.hear() {
+            let command = request["execute"].as_str().expect("a command").to_owned();
+            let id = &request["id"];
+            self.heard
+                .lock()
+                .expect("nobody died")
+                .push(command.clone());
+            match (self.fake.fault)(&command, loaded.is_some()) {
+                Some(Fault::Silence) => continue,
+                Some(Fault::Refusal(class, description)) => {
+                    let error = json!({"class": class, "desc": description});
+                    monitor.say(&json!({"error": error, "id": id}));
+                    continue;
+                }
+                Some(Fault::Answer(value)) => {
+                    monitor.say(&json!({"return": value, "id": id}));
+                    continue;
+                }
+                Some(Fault::Ends(orders)) => {
+                    self.order(program.expect("it was started here"), orders);
+                    return;
+                }
+                None => {}
+            }
+            if command == "migrate-incoming" {
+                let uri = request["arguments"]["uri"].as_str().expect("text");
+                let path = uri.strip_prefix("unix:").expect("a Unix socket");
+                let listener = UnixListener::bind(path).expect("a socket");
+                monitor.say(&json!({"return": {}, "id": id}));
+                let Some(mut stream) = self.accept(&listener) else {
+                    return;
+                };
+                let mut sent = Vec::new();
+                stream.read_to_end(&mut sent).expect("it is sent");
+                loaded = Some((self.fake.load)(&sent));
+                continue;
+            }
+            let answer = self.answer(&request, loaded.as_deref(), &mut monitor);
+            monitor.say(&json!({"return": answer, "id": id}));
+            if command == "quit" {
+                self.order(program.expect("it was started here"), "exit 0");
+                return;
+            }
+        }
+    }
+
+    /// Waits for who sends a stream; none if it is over before.
+    fn accept(&self, listener: &UnixListener) -> Option<UnixStream> {
+        listener.set_nonblocking(true).expect("a mode");
+        while !self.is_over.load(Ordering::Relaxed) {
+            if let Ok((socket, _)) = listener.accept() {
+                socket.set_nonblocking(false).expect("a mode");
+                return Some(socket);
+            }
+            thread::sleep(POLL);
+        }
+        None
+    }
+
+    fn answer(&self, request: &Value, loaded: Option<&[u8]>, monitor: &mut Monitor) -> Value {
+        let fake = &self.fake;
+        match request["execute"].as_str() {
+            Some("query-status") => {
+                let status = if loaded.is_some() {
+                    "paused"
+                } else {
+                    fake.status
+                };
+                json!({"status": status, "running": status == "running"})
+            }
+            Some("query-kvm") => json!({"enabled": fake.kvm, "present": true}),
+            Some("qom-get") => format!("{}-machine", fake.machine).into(),
+            Some("human-monitor-command") => fake.ram.clone().into(),
+            Some("add-fd") => json!({"fdset-id": 7, "fd": 21}),
+            Some("xen-save-devices-state") => {
+                assert_eq!(request["arguments"]["filename"], "/dev/fdset/7");
+                let mut file = monitor.files.pop().expect("it came with add-fd");
+                let state = loaded.unwrap_or(&fake.state);
+                file.write_all(state).expect("room");
+                json!({})
+            }
+            _ => json!({}),
+        }
+    }
+}
+
+/// QEMU's end of its monitor.
+struct Monitor {
+    socket: UnixStream,
+    received: Vec<u8>,
+    files: Vec<File>,
+}
+
+impl Monitor {
+    fn say(&mut self, message: &Value) {
+        // Who has gone does not hear it.
+        let _ = self.socket.write_all(format!("{message}\r\n").as_bytes());
+    }
+
+    /// The next request; none if nobody is there any more.
+    fn hear(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).expect("JSON"));
+            }
+            let mut chunk = [0; 4096];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let parts = &mut [IoSliceMut::new(&mut chunk)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let got = rustix::net::recvmsg(&self.socket, parts, &mut control, flags).ok()?;
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    self.files.extend(descriptors.map(File::from));
+                }
+            }
+            if got.bytes == 0 {
+                return None;
+            }
+            self.received.extend_from_slice(&chunk[..got.bytes]);
+        }
+    }
+}

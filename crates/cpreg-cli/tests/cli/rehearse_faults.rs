@@ -1,0 +1,356 @@
+//! `cpreg rehearse` with QEMUs that fail on the way, and with what is no VM: clear words, and no process and no file left behind.
+
+use std::os::unix::net::UnixListener;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::fake_qemu::{Fake, Fault, Opening, Stage};
+use crate::made::{profile_of, unpacked, x86_stream};
+use crate::run::{KVM_6_12, Run, TCG_10_0};
+
+/// Two QEMUs are started, and the one that is not asked loads.
+const TCG: &str = "rehearse vm -- ./qemu -M virt-10.0";
+/// One is.
+const KVM: &str = "rehearse vm -- ./qemu -M virt-10.0 -accel kvm";
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+/// The run with a QEMU that has all the VM needs, and this fault.
+fn run_with(fault: fn(&str, bool) -> Option<Fault>, line: &str) -> Run {
+    let mut fake = Fake::like(KVM_6_12);
+    fake.fault = fault;
+    Stage::with_vm(KVM_6_12).run(fake, &words(line))
+}
+
+/// No answer was found, and these are the reasons.
+fn fails(run: &Run, reasons: &[&str]) {
+    assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+    let error = "error: cannot rehearse with this QEMU\n";
+    assert!(run.stderr.starts_with(error), "{run}");
+    assert!(run.stderr.len() < 1000, "{run}");
+    for reason in reasons {
+        assert!(run.stderr.contains(reason), "{run}");
+    }
+}
+
+#[test]
+fn programs_that_are_no_qemu() {
+    let run = |opening, timeout: &str| {
+        let line = format!("rehearse vm --timeout {timeout} -- ./qemu -M virt-10.0");
+        Stage::with_vm(KVM_6_12).run(Fake::that(opening), &words(&line))
+    };
+    let ends = Opening::Ends("echo 'fake: no such machine' >&2; exit 3");
+    let reasons = ["QEMU ended (exit status: 3)", "fake: no such machine"];
+    fails(&run(ends, "60"), &reasons);
+    let reason = "did not open its monitor within 1 s";
+    fails(&run(Opening::Never, "1"), &[reason]);
+    fails(&run(Opening::Silent, "1"), &["no answer within 1 s"]);
+    let reason = "QEMU closed the connection";
+    fails(&run(Opening::Says(b""), "60"), &[reason]);
+    let ssh = Opening::Says(b"SSH-2.0-OpenSSH_9.2\r\n");
+    fails(&run(ssh, "60"), &["QMP: not QMP: "]);
+}
+
+#[test]
+fn the_longest_patience_there_is() {
+    let run = run_with(
+        |_, _| None,
+        "rehearse vm --timeout 18446744073709551615 -- ./qemu -M virt-10.0",
+    );
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(!run.stderr.contains("panicked"), "{run}");
+}
+
+/// In each phase: the command that is not answered any more, how often it was heard by then, and whether a stream has arrived.
+#[test]
+fn a_signal_ends_every_program() {
+    type Phase = (&'static str, usize, fn(&str, bool) -> Option<Fault>);
+    const PHASES: [Phase; 7] = [
+        ("qmp_capabilities", 2, |it, _| {
+            silence(it == "qmp_capabilities")
+        }),
+        ("query-kvm", 1, |it, _| silence(it == "query-kvm")),
+        ("xen-save-devices-state", 1, |it, has| {
+            silence(it == "xen-save-devices-state" && !has)
+        }),
+        ("migrate-incoming", 1, |it, _| {
+            silence(it == "migrate-incoming")
+        }),
+        // The first one is before the load.
+        ("query-status", 2, |it, has| {
+            silence(it == "query-status" && has)
+        }),
+        ("query-status", 20, |it, has| {
+            let status = json!({"status": "inmigrate"});
+            (it == "query-status" && has).then_some(Fault::Answer(status))
+        }),
+        ("xen-save-devices-state", 2, |it, has| {
+            silence(it == "xen-save-devices-state" && has)
+        }),
+    ];
+    for signal in [Signal::INT, Signal::TERM] {
+        let stage = Stage::with_vm(TCG_10_0);
+        let mut play = stage.start(Fake::that(Opening::Never), &words(TCG));
+        play.started(2);
+        play.signal(signal);
+        fails(&play.end(), &["interrupted"]);
+        for (command, times, fault) in PHASES {
+            let mut fake = Fake::like(TCG_10_0);
+            fake.fault = fault;
+            let mut play = stage.start(fake, &words(TCG));
+            play.heard(command, times);
+            play.signal(signal);
+            fails(&play.end(), &["interrupted"]);
+        }
+    }
+}
+
+fn silence(there: bool) -> Option<Fault> {
+    there.then_some(Fault::Silence)
+}
+
+/// Ctrl-C on a terminal reaches QEMU as well, which then ends, and says nothing of the VM by that.
+#[test]
+fn a_qemu_that_is_ended_refuses_nothing() {
+    for orders in ["exit 0", "kill -TERM $$", "kill -KILL $$", "kill -INT $$"] {
+        // A function can hold nothing.
+        let fault: fn(&str, bool) -> Option<Fault> = match orders {
+            "exit 0" => |it, has| ends(it, has, "exit 0"),
+            "kill -TERM $$" => |it, has| ends(it, has, "kill -TERM $$"),
+            "kill -KILL $$" => |it, has| ends(it, has, "kill -KILL $$"),
+            _ => |it, has| ends(it, has, "kill -INT $$"),
+        };
+        fails(&run_with(fault, KVM), &["QEMU ended ("]);
+    }
+}
+
+fn ends(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
+    (command == "query-status" && has_stream).then_some(Fault::Ends(orders))
+}
+
+#[test]
+fn a_qemu_that_dies_of_it() {
+    let run = run_with(|it, has| ends(it, has, "exit 1"), KVM);
+    assert_snapshot!("rehearse_ends", run);
+    let run = run_with(
+        |it, has| {
+            let orders = "echo 'qemu: assertion failed' >&2; ulimit -c 0; kill -ABRT $$";
+            ends(it, has, orders)
+        },
+        KVM,
+    );
+    assert_snapshot!("rehearse_aborts", run);
+    let run = run_with(|it, has| ends(it, has, "ulimit -c 0; kill -SEGV $$"), KVM);
+    assert_snapshot!("rehearse_crashes", run);
+}
+
+#[test]
+fn a_load_that_comes_to_no_end() {
+    let stuck: fn(&str, bool) -> Option<Fault> = |it, has| {
+        let status = json!({"status": "inmigrate"});
+        (it == "query-status" && has).then_some(Fault::Answer(status))
+    };
+    let line = "rehearse vm --timeout 1 -- ./qemu -M virt-10.0 -accel kvm";
+    let run = run_with(stuck, line);
+    fails(&run, &["QEMU neither loaded nor refused the VM within 1 s"]);
+}
+
+#[test]
+fn a_qemu_that_takes_no_stream() {
+    let run = run_with(
+        |it, _| {
+            let words = "The command migrate-incoming has not been found";
+            let refusal = Fault::Refusal("CommandNotFound", words);
+            (it == "migrate-incoming").then_some(refusal)
+        },
+        KVM,
+    );
+    assert_snapshot!("rehearse_no_incoming", run);
+}
+
+/// It is rehearsed all the same: the verdict is the outcome's.
+#[test]
+fn a_qemu_that_does_not_say_what_it_has() {
+    fn refuses(command: &str) -> Option<Fault> {
+        let words = "The command xen-save-devices-state has not been found";
+        let refusal = Fault::Refusal("CommandNotFound", words);
+        (command == "xen-save-devices-state").then_some(refusal)
+    }
+    let run = run_with(|it, _| refuses(it), KVM);
+    assert_snapshot!("rehearse_mute", run);
+    let run = run_with(
+        |it, has| refuses(it).or_else(|| ends(it, has, "exit 1")),
+        KVM,
+    );
+    assert_snapshot!("rehearse_mute_refused", run);
+    let run = run_with(
+        |it, _| refuses(it),
+        "rehearse vm --repaired -- ./qemu -M virt-10.0 -accel kvm",
+    );
+    assert_snapshot!("rehearse_mute_repaired", run);
+    // Only afterwards.
+    let run = run_with(|it, has| refuses(it).filter(|_| has), KVM);
+    assert_snapshot!("rehearse_mute_afterwards", run);
+}
+
+#[test]
+fn device_state_that_is_none() {
+    let run = |before: Vec<u8>, after: fn(&[u8]) -> Vec<u8>| {
+        let mut fake = Fake::like(KVM_6_12);
+        fake.state = before;
+        fake.load = after;
+        Stage::with_vm(KVM_6_12).run(fake, &words(KVM))
+    };
+    let good = || Fake::like(KVM_6_12).state;
+    let cut = |mut state: Vec<u8>| {
+        state.truncate(state.len() / 2);
+        state
+    };
+    assert_snapshot!(
+        "rehearse_state_garbage",
+        run(vec![b'x'; 1000], |_| vec![b'x'; 1000])
+    );
+    assert_snapshot!("rehearse_state_nothing", run(Vec::new(), |_| Vec::new()));
+    // A header and no device, then nothing that has vCPUs.
+    assert_snapshot!(
+        "rehearse_state_empty",
+        run(b"QEVM\0\0\0\x03\0".to_vec(), |_| b"QEVM\0\0\0\x03\0"
+            .to_vec())
+    );
+    assert_snapshot!(
+        "rehearse_state_cut",
+        run(cut(good()), |_| b"QEVM\0\0\0\x03\x04".to_vec())
+    );
+    // The machine of another architecture.
+    let foreign = run(x86_stream(), |_| x86_stream());
+    assert_snapshot!("rehearse_state_foreign", foreign);
+}
+
+#[test]
+fn answers_that_are_none() {
+    fn answers(command: &str, value: serde_json::Value) -> Option<Fault> {
+        const ASKED: [&str; 5] = [
+            "query-status",
+            "query-kvm",
+            "qom-get",
+            "human-monitor-command",
+            "add-fd",
+        ];
+        ASKED.contains(&command).then_some(Fault::Answer(value))
+    }
+    for fault in [
+        (|it: &str, _| answers(it, json!({}))) as fn(&str, bool) -> Option<Fault>,
+        |it, _| answers(it, json!(5)),
+        |it, _| answers(it, json!("\u{0}")),
+        |it, _| answers(it, json!([[[]]])),
+    ] {
+        let run = run_with(fault, KVM);
+        fails(&run, &["QEMU's answer to `query-status` is not understood"]);
+    }
+    for command in ["query-kvm", "qom-get", "human-monitor-command", "add-fd"] {
+        let fault: fn(&str, bool) -> Option<Fault> = match command {
+            "query-kvm" => |it, _| answers(it, json!(5)).filter(|_| it == "query-kvm"),
+            "qom-get" => |it, _| answers(it, json!(5)).filter(|_| it == "qom-get"),
+            "add-fd" => |it, _| answers(it, json!(5)).filter(|_| it == "add-fd"),
+            _ => |it, _| answers(it, json!(5)).filter(|_| it == "human-monitor-command"),
+        };
+        let run = run_with(fault, KVM);
+        assert_eq!(run.status, Some(3), "{run}");
+        assert!(run.stdout.contains("is not understood"), "{run}");
+    }
+}
+
+/// No QEMU is started for these.
+#[test]
+fn what_is_no_vm() {
+    let run = |content: &[u8], line: &str| {
+        let stage = Stage::new();
+        stage.put("vm", content);
+        std::fs::create_dir(stage.path("folder")).expect("a folder");
+        let run = stage.run(Fake::that(Opening::Never), &words(line));
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        run.stderr
+    };
+    let profile = profile_of(KVM_6_12);
+    assert_snapshot!("rehearse_profile", run(profile.as_bytes(), TCG));
+    let stream = unpacked(KVM_6_12);
+    assert_snapshot!("rehearse_cut", run(&stream[..0x80000], TCG));
+    assert_snapshot!("rehearse_empty", run(b"", TCG));
+    assert_snapshot!("rehearse_directory", run(b"", "rehearse folder -- ./qemu"));
+    assert_snapshot!("rehearse_missing", run(b"", "rehearse nothing -- ./qemu"));
+}
+
+#[test]
+fn monitors_that_are_none() {
+    let stage = Stage::new();
+    let line = "rehearse vm.qmp -- ./qemu";
+    // Somebody was there.
+    drop(UnixListener::bind(stage.path("vm.qmp")).expect("a socket"));
+    let run = stage.run(Fake::that(Opening::Never), &words(line));
+    assert_snapshot!("rehearse_nobody", run);
+    std::fs::remove_file(stage.path("vm.qmp")).expect("it is there");
+    // Somebody else is.
+    let listener = UnixListener::bind(stage.path("vm.qmp")).expect("a socket");
+    let other = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut socket, _) = listener.accept().expect("somebody connects");
+        let _ = socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+    });
+    let run = stage.run(Fake::that(Opening::Never), &words(line));
+    other.join().expect("it lives");
+    assert_snapshot!("rehearse_no_qmp", run);
+}
+
+#[test]
+fn bad_usage() {
+    let stage = Stage::with_vm(KVM_6_12);
+    let run = |line: &str| {
+        let run = stage.run(Fake::that(Opening::Never), &words(line));
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        run.stderr
+    };
+    assert_snapshot!("rehearse_no_command", run("rehearse vm"));
+    assert_snapshot!("rehearse_no_word", run("rehearse vm --"));
+    assert_snapshot!("rehearse_no_dashes", run("rehearse vm ./qemu"));
+    assert_snapshot!(
+        "rehearse_no_program",
+        run("rehearse vm -- ./no-such-qemu -M virt")
+    );
+    assert_snapshot!(
+        "rehearse_refused_option",
+        run("rehearse vm -- ./qemu -plugin spy.so")
+    );
+    assert_snapshot!(
+        "rehearse_refused_object",
+        run("rehearse vm -- ./qemu -object spy,id=spy")
+    );
+    assert_snapshot!(
+        "rehearse_unknown_option",
+        run("rehearse vm -- ./qemu -spy on")
+    );
+}
+
+#[test]
+fn consents_that_are_none() {
+    let run = |line: &str| {
+        let run = Stage::with_vm(KVM_6_12).run(Fake::like(KVM_6_12), &words(line));
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        run.stderr
+    };
+    assert_snapshot!(
+        "rehearse_misspelt",
+        run("rehearse vm --ignore TCR3_EL1 -- ./qemu -accel kvm")
+    );
+    assert_snapshot!(
+        "rehearse_no_tolerances",
+        run("rehearse vm --tolerances no-such-file -- ./qemu -accel kvm")
+    );
+    assert_snapshot!(
+        "rehearse_too_wide",
+        run("rehearse vm --set TCR2_EL1=0x10000000000000000 -- ./qemu -accel kvm")
+    );
+}

@@ -1,0 +1,122 @@
+//! VMs that run: SOURCE is the socket of a monitor, and the QEMU behind it is played.
+
+use insta::assert_snapshot;
+
+use crate::fake_qemu::{Fake, Stage};
+use crate::run::{KVM_6_12, KVM_6_16, Run, cpreg_in, streams};
+
+/// A QEMU whose guest runs.
+fn running(recorded: &str) -> Fake {
+    let mut fake = Fake::like(recorded);
+    fake.status = "running";
+    fake
+}
+
+/// The run, and what its QEMU was asked.
+fn beside(stage: &Stage, arguments: &[&str]) -> (Run, Vec<String>) {
+    stage.beside("vm.qmp", running(KVM_6_12), || {
+        cpreg_in(&stage.path(""), arguments)
+    })
+}
+
+/// What `show` says before it lists registers.
+fn outline(run: &Run) -> &str {
+    let end = run.stdout.find("\n\n");
+    &run.stdout[..end.expect("a blank line")]
+}
+
+#[test]
+fn it_is_asked_and_runs_on() {
+    let (run, heard) = beside(&Stage::new(), &["show", "vm.qmp"]);
+    assert_snapshot!("running_show", outline(&run));
+    // It is neither stopped nor migrated, and keeps nothing of what it was given.
+    let expected = [
+        "qmp_capabilities",
+        "query-status",
+        "query-kvm",
+        "qom-get",
+        "human-monitor-command",
+        "add-fd",
+        "xen-save-devices-state",
+        "remove-fd",
+    ];
+    assert_eq!(heard, expected);
+}
+
+/// The same as of the stream that it would write.
+#[test]
+fn it_is_checked() {
+    let stage = Stage::new();
+    let there = streams().join(KVM_6_16);
+    let there = there.to_str().expect("UTF-8");
+    let (run, _) = beside(&stage, &["check", "vm.qmp", there]);
+    let file = streams().join(KVM_6_12);
+    std::fs::copy(file, stage.path("vm.xz")).expect("a copy");
+    let stream = cpreg_in(&stage.path(""), &["check", "vm.xz", there]);
+    assert_eq!(run.status, stream.status, "{run}");
+    let tail = |run: &Run| {
+        run.stdout
+            .lines()
+            .skip(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tail(&run), tail(&stream), "{run}");
+}
+
+#[test]
+fn it_is_rehearsed() {
+    let stage = Stage::new();
+    let arguments = [
+        "rehearse",
+        "vm.qmp",
+        "--",
+        "./qemu",
+        "-M",
+        "virt-10.0",
+        "-accel",
+        "kvm",
+    ];
+    let (run, _) = stage.beside("vm.qmp", running(KVM_6_12), || {
+        stage.run(Fake::like(KVM_6_12), &arguments)
+    });
+    assert_snapshot!("running_rehearse", run);
+}
+
+#[test]
+fn it_is_not_converted() {
+    let stage = Stage::new();
+    let there = streams().join(KVM_6_16);
+    std::fs::copy(there, stage.path("there.xz")).expect("a copy");
+    let arguments = ["convert", "vm.qmp", "--to", "there.xz", "-o", "out"];
+    let (run, _) = beside(&stage, &arguments);
+    assert_snapshot!("running_convert", run);
+    assert!(!stage.path("out").exists());
+}
+
+#[test]
+fn it_is_reported() {
+    let stage = Stage::new();
+    let (run, _) = beside(&stage, &["report", "vm.qmp", "-o", "out.json"]);
+    assert_snapshot!("running_report", run);
+    let report = cpreg_in(&stage.path(""), &["show", "out.json"]);
+    assert_snapshot!("running_report_shown", outline(&report));
+}
+
+/// What it was doing goes into the report of it, although QEMU writes `running` whatever it does.
+#[test]
+fn what_it_was_doing() {
+    for status in ["paused", "inmigrate", "a state of the future that is long"] {
+        let mut fake = running(KVM_6_12);
+        fake.status = status;
+        let stage = Stage::new();
+        let (run, _) = stage.beside("vm.qmp", fake, || {
+            cpreg_in(&stage.path(""), &["show", "vm.qmp"])
+        });
+        assert_eq!(run.status, Some(0), "{run}");
+        let mut lines = run.stdout.lines();
+        let guest = lines.find_map(|line| line.trim().strip_prefix("guest      "));
+        let expected = if status.len() < 32 { status } else { "running" };
+        assert_eq!(guest, Some(expected), "{run}");
+    }
+}

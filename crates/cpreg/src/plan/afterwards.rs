@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
 use crate::destination::kernel::{Kind, Scope};
 use crate::register::{RegisterId, Value};
+use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
 
 /// How a load that was tried ended.
@@ -59,8 +60,9 @@ impl Plan {
         let absent = Vcpu::default();
         for (number, plan) in self.vcpus.iter().enumerate() {
             let vcpu = loaded.vcpus.get(number).unwrap_or(&absent);
+            let monitors = Monitors::of(&plan.decisions, vcpu);
             let registers = plan.decisions.iter();
-            let registers = registers.filter_map(|decision| decision.deviation(vcpu));
+            let registers = registers.filter_map(|decision| decision.deviation(vcpu, &monitors));
             let extensions = plan.extensions.iter();
             let extensions = extensions.filter_map(|decision| decision.deviation(vcpu));
             for deviation in registers.chain(extensions) {
@@ -75,13 +77,18 @@ impl Plan {
 }
 
 impl Decision {
-    fn deviation(&self, vcpu: &Vcpu) -> Option<Deviation> {
-        let expected = match &self.action {
+    /// What the plan would leave there; `None` if anything may be there.
+    fn expected(&self) -> Option<&Value> {
+        match &self.action {
             Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
             Action::Set(value) | Action::WriteReset(value) => Some(value),
             Action::KeepAtReset => self.host.as_ref(),
             Action::Ignore => None,
-        }?;
+        }
+    }
+
+    fn deviation(&self, vcpu: &Vcpu, monitors: &Monitors) -> Option<Deviation> {
+        let expected = self.expected()?;
         if Kind::of(self.register).scope() == Scope::Running {
             return None;
         }
@@ -91,7 +98,10 @@ impl Decision {
         }
         let found = vcpu.registers.get(self.register);
         let same = match (found.and_then(Value::as_u64), expected.as_u64()) {
-            (Some(found), Some(expected)) => (found ^ expected) & !runs_on(self.register) == 0,
+            (Some(found), Some(expected)) => {
+                (found ^ expected) & !runs_on(self.register) == 0
+                    || monitors.same(self.register, expected, found)
+            }
             _ => found == Some(expected),
         };
         (!same).then(|| Deviation::Register {
@@ -115,6 +125,76 @@ fn runs_on(id: RegisterId) -> u64 {
         RegisterId::TIMER_CTL | RegisterId::PTIMER_CTL => TIMER_STATUS,
         _ => 0,
     }
+}
+
+/// What tells which bits of the performance monitors a guest has, and whether it has used them.
+///
+/// 6.12 and later cut what they are given to those bits; 5.10 holds and gives all 64, mostly of KVM's reset
+/// poison (recorded, [`RESET_POISON`]).
+struct Monitors {
+    /// The bits of PMCNTENSET_EL0 and its like: the cycle counter's, and one for each event counter (Arm ARM, PMCR_EL0.N).
+    counters: u64,
+    /// Whether event counters have 64 bits (FEAT_PMUv3p5).
+    wide: bool,
+    /// Whether the guest's monitors are off as a whole (PMCR_EL0.E).
+    off: bool,
+    /// The counters that run, by their bits in PMCNTENSET_EL0: what they hold changes, even in a VM that is paused (5.10, seen).
+    running: u64,
+}
+
+impl Monitors {
+    fn of(decisions: &[Decision], vcpu: &Vcpu) -> Self {
+        let planned = |id| {
+            let mut decisions = decisions.iter();
+            let decision = decisions.find(|decision| decision.register == id)?;
+            decision.expected()?.as_u64()
+        };
+        let off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
+        let enabled = planned(RegisterId::PMCNTENSET_EL0).unwrap_or(0);
+        let there = |id| vcpu.registers.get_u64(id);
+        let number = there(RegisterId::PMCR_EL0).map_or(31, |pmcr| pmcr >> 11 & 0x1f);
+        let version = there(RegisterId::ID_AA64DFR0_EL1).map_or(0, |dfr0| dfr0 >> 8 & 0xf);
+        Self {
+            counters: 1 << 31 | ((1 << number) - 1),
+            // 0xf is a design that is not Arm's.
+            wide: (6..0xf).contains(&version),
+            off,
+            running: if off { 0 } else { enabled },
+        }
+    }
+
+    /// Whether no guest can tell what was planned from what is there.
+    fn same(&self, id: RegisterId, expected: u64, found: u64) -> bool {
+        let differ = expected ^ found;
+        match id {
+            // Another view of the register whose name has SET in it.
+            RegisterId::PMCNTENCLR_EL0
+            | RegisterId::PMINTENCLR_EL1
+            | RegisterId::PMOVSCLR_EL0
+            // Write-only.
+            | RegisterId::PMSWINC_EL0 => true,
+            RegisterId::PMCNTENSET_EL0 | RegisterId::PMINTENSET_EL1 | RegisterId::PMOVSSET_EL0 => {
+                let never_written = (expected ^ RESET_POISON) & self.counters == 0;
+                differ & self.counters == 0 || self.off && never_written
+            }
+            // IMP and IDCODE: zero tells the guest to look at MIDR_EL1, which has the same. 5.10 and 6.1 have the CPU's, 6.12 and later zero (recorded).
+            RegisterId::PMCR_EL0 => found & PMCR_WHOSE == 0 && differ & !PMCR_WHOSE == 0,
+            RegisterId::PMCCNTR_EL0 => self.running & 1 << 31 != 0,
+            _ => event_counter(id).is_some_and(|number| {
+                self.running & 1 << number != 0 || !self.wide && differ & 0xffff_ffff == 0
+            }),
+        }
+    }
+}
+
+/// PMCR_EL0.{IMP, IDCODE}.
+const PMCR_WHOSE: u64 = 0xffff << 16;
+
+/// The number of an event counter, `PMEVCNTR<n>_EL0`: 0 to 30.
+fn event_counter(id: RegisterId) -> Option<u64> {
+    const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
+    let number = id.raw().checked_sub(FIRST.raw());
+    number.filter(|number| *number < 31)
 }
 
 impl ExtensionDecision {
@@ -227,6 +307,98 @@ mod tests {
             check.verdict_after(Trial::Loaded(Some(&off))),
             Verdict::Refused
         );
+    }
+
+    /// PMCR_EL0 of a host with six event counters.
+    const PMCR: u64 = 6 << 11;
+
+    /// What deviates if `sent` was sent and `there` is there, both beside PMCR_EL0.
+    fn monitors(
+        pmcr: (u64, u64),
+        sent: &[(RegisterId, u64)],
+        there: &[(RegisterId, u64)],
+    ) -> Vec<RegisterId> {
+        let with = |pmcr, registers: &[_]| {
+            let mut all = vec![(RegisterId::PMCR_EL0, pmcr)];
+            all.extend_from_slice(registers);
+            vm(&all)
+        };
+        let sent = with(pmcr.0, sent);
+        let deviations = check(&sent, &sent).plan.deviations(&with(pmcr.1, there));
+        let ids = deviations.into_iter().filter_map(|(_, what)| match what {
+            Deviation::Register { id, .. } => Some(id),
+            Deviation::Extension { .. } => None,
+        });
+        ids.collect()
+    }
+
+    #[test]
+    fn poison_and_bits_that_no_guest_has_may_go() {
+        // 5.10 to 6.12 and 6.16, as seen.
+        let event_counter = RegisterId::sysreg(3, 3, 14, 8, 0);
+        let sent = [
+            RegisterId::PMINTENSET_EL1,
+            RegisterId::PMINTENCLR_EL1,
+            RegisterId::PMCNTENSET_EL0,
+            RegisterId::PMOVSSET_EL0,
+            RegisterId::PMSWINC_EL0,
+            event_counter,
+        ]
+        .map(|id| (id, RESET_POISON));
+        for enabled in [0, 0x8000_001e] {
+            let there = [enabled, enabled, enabled, 0x8000_001e, 0, 0xdbad_c0de];
+            let there: Vec<_> = sent.iter().zip(there).map(|(it, is)| (it.0, is)).collect();
+            let pmcr = (0x410c_30ac, 0x30ac);
+            assert_eq!(monitors(pmcr, &sent, &there), []);
+        }
+        // 6.16 to 6.12.
+        let sent = [(RegisterId::PMCNTENSET_EL0, 0x8000_001e)];
+        let there = [(RegisterId::PMCNTENSET_EL0, 0)];
+        assert_eq!(monitors((PMCR, PMCR), &sent, &there), []);
+        // The same in a guest that has switched its monitors on.
+        let on = (PMCR | 1, PMCR | 1);
+        assert_eq!(monitors(on, &sent, &there), [sent[0].0]);
+        // A counter's upper half, where it has one.
+        let dfr0 = (RegisterId::ID_AA64DFR0_EL1, 6 << 8);
+        let sent = [dfr0, (event_counter, 1 << 32)];
+        let there = [dfr0, (event_counter, 0)];
+        assert_eq!(monitors(on, &sent, &there), [event_counter]);
+    }
+
+    #[test]
+    fn counters_that_no_longer_count_are_a_loss() {
+        // 6.12 to 6.12, as seen: writing the CLR register clears what was written to the SET register.
+        let set = [RegisterId::PMINTENSET_EL1, RegisterId::PMCNTENSET_EL0];
+        let sent = set.map(|id| (id, 0x8000_0001));
+        let there = set.map(|id| (id, 0));
+        let mut expected = set.to_vec();
+        expected.sort();
+        for pmcr in [PMCR, PMCR | 1] {
+            assert_eq!(monitors((pmcr, pmcr), &sent, &there), expected);
+        }
+        let pmcr = (PMCR | 1, PMCR);
+        assert_eq!(monitors(pmcr, &[], &[]), [RegisterId::PMCR_EL0]);
+        let whose = (PMCR, 0x410c << 16 | PMCR);
+        assert_eq!(monitors(whose, &[], &[]), [RegisterId::PMCR_EL0]);
+    }
+
+    #[test]
+    fn counters_run_on_while_they_count() {
+        let second = RegisterId::sysreg(3, 3, 14, 8, 1);
+        let both = [RegisterId::PMCCNTR_EL0, second];
+        let sent = |enabled| {
+            let enabled = (RegisterId::PMCNTENSET_EL0, enabled);
+            [enabled, (both[0], 5), (both[1], 5)]
+        };
+        let there = |enabled| {
+            let enabled = (RegisterId::PMCNTENSET_EL0, enabled);
+            [enabled, (both[0], 9), (both[1], 9)]
+        };
+        let deviate = |pmcr, enabled| monitors((pmcr, pmcr), &sent(enabled), &there(enabled));
+        assert_eq!(deviate(PMCR | 1, 0x8000_0002), []);
+        assert_eq!(deviate(PMCR | 1, 0x8000_0000), [second]);
+        assert_eq!(deviate(PMCR | 1, 0x2), [both[0]]);
+        assert_eq!(deviate(PMCR, 0x8000_0002), both);
     }
 
     #[test]

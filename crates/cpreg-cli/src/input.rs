@@ -13,6 +13,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cpreg::destination::kernel::counts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::{Profile, Report, report};
 use cpreg_qemu::device_state;
@@ -60,7 +61,7 @@ impl Input {
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let kind = path.metadata().map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| kind.is_socket()) {
-            return Self::of_running(path, verify);
+            return Self::of_running(path, verify, printer);
         }
         let (file, packed) = plain_file(path)?;
         Self::understand(path, file, packed, verify, printer)
@@ -128,15 +129,21 @@ impl Input {
     }
 
     /// What a running QEMU holds, but for its RAM.
-    fn of_running(path: &Path, verify: bool) -> Result<Self, Failure> {
+    fn of_running(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let state = device_state::of_socket(path, &PATIENCE).map_err(|error| {
             let hint = error.hint();
             let failure = Failure::new(format!("cannot ask the QEMU at {}", path.display()));
             hint.into_iter().fold(failure.because(error), Failure::hint)
         })?;
+        let stream = stream(&state.stream, path, verify)?;
+        if state.kvm && stream.vm().is_ok_and(|vm| vm.vcpus.iter().any(counts)) {
+            printer.note(
+                "this guest counts with its performance monitors; if this host's kernel is one of 6.7 to 6.14, asking its QEMU has stopped them until the guest sets them again",
+            );
+        }
         Ok(Self {
             path: path.to_owned(),
-            content: Content::Stream(Box::new(stream(&state.stream, path, verify)?)),
+            content: Content::Stream(Box::new(stream)),
             file: state.stream,
             packed: None,
             report: None,

@@ -8,6 +8,7 @@
 
 use super::HostVcpu;
 use crate::register::RegisterId;
+use crate::vm::Vcpu;
 
 /// The class of KVM's firmware registers, without the number in its low 16 bits.
 pub(super) const FIRMWARE_CLASS: u64 = 0x6030_0000_0014_0000;
@@ -110,6 +111,15 @@ impl Kind {
             _ => Scope::Vcpu,
         }
     }
+}
+
+/// Whether the guest counts with its performance monitors: they are on (PMCR_EL0.E), and a counter is enabled.
+///
+/// On kernels with a45f41d754e0 and without f2aeb7bbd574 (v6.7 to v6.14, but for some stable releases; seen on 6.12.107) such a guest's counters stop
+/// when QEMU writes back what it has read: when it loads, and when it is asked for its registers. See docs/facts.md.
+pub fn counts(vcpu: &Vcpu) -> bool {
+    let holds = |id| vcpu.registers.get_u64(id).unwrap_or(0);
+    holds(RegisterId::PMCR_EL0) & 1 != 0 && holds(RegisterId::PMCNTENSET_EL0) != 0
 }
 
 /// An ID register's field whose zero hides other registers of the same VM from then on.

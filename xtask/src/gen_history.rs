@@ -106,7 +106,7 @@ fn ordered(version: &str) -> Result<Vec<u32>> {
 }
 
 /// The text files of a tar archive (POSIX ustar, or GNU's of names that fit), by name.
-fn unpack(mut archive: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
+pub(crate) fn unpack(mut archive: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
     const BLOCK: usize = 512;
     let mut files = BTreeMap::new();
     while let Some((header, rest)) = archive.split_at_checked(BLOCK) {

@@ -2,7 +2,8 @@
 //!
 //! The folder holds `streams/{kvm,tcg,edited}/NAME.stream.xz` (or `.stream.ch0.xz`: the main channel of a multifd migration) and
 //! `outcomes/{kvm,tcg}.jsonl`. Of each stream the registers and extensions are kept, of each outcome who loaded what, whether that
-//! worked and what was said. The recordings come from real QEMUs on real kernels; docs/testing.md says how.
+//! worked and what was said. `probes/probes.tar.xz` has a file `KERNEL__CPU__FEATURES.txt` for each host on which other values were written to a
+//! fresh vCPU's registers, a value a line (`ID VALUE set=ERRNO …`): kept is which were taken. The recordings come from real QEMUs on real kernels; docs/testing.md says how.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use cpreg::vm::{Content, Vm};
 use cpreg_qemu::Stream;
 use serde_json::{Value, json};
 
-use crate::Result;
+use crate::{Result, gen_history};
 
 /// Makes the fixtures.
 pub(crate) fn run(folder: &Path) -> Result<()> {
@@ -65,12 +66,44 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     fs::create_dir_all(&fixtures)?;
     pack(&fixtures.join("registers.txt.xz"), &registers(&streams)?)?;
     pack(&fixtures.join("outcomes.jsonl.xz"), &outcomes)?;
+    let probes = probes(&folder.join("probes/probes.tar.xz"))?;
+    pack(&fixtures.join("probes.txt.xz"), &probes)?;
     println!(
         "{} streams, {} outcomes; {left_out} outcomes left out because a stream of theirs was not kept",
         streams.len(),
         outcomes.lines().count()
     );
     Ok(())
+}
+
+/// `host KERNEL/CPU`, then a line for each value that was tried: `ID=VALUE taken` or `ID=VALUE refused`, both hexadecimal.
+fn probes(archive: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    lzma_rust2::XzReader::new(File::open(archive)?, true).read_to_end(&mut bytes)?;
+    let mut text = String::new();
+    for (name, file) in gen_history::unpack(&bytes)? {
+        let unread = |what: &str| format!("{}: {name}: {what}", archive.display());
+        let mut parts = name.split("__");
+        let (Some(kernel), Some(cpu)) = (parts.next(), parts.next()) else {
+            return Err(unread("no KERNEL__CPU__FEATURES").into());
+        };
+        writeln!(text, "host {kernel}/{cpu}")?;
+        for line in file.lines().filter(|line| !line.starts_with('#')) {
+            let mut words = line.split(' ');
+            let (Some(id), Some(value), Some(errno)) = (words.next(), words.next(), words.next())
+            else {
+                return Err(unread(line).into());
+            };
+            let value = value.strip_prefix("0x").ok_or_else(|| unread(line))?;
+            if value.len() > 16 {
+                // Wider than what any decision looks at.
+                continue;
+            }
+            let taken = if errno == "set=0" { "taken" } else { "refused" };
+            writeln!(text, "{id}={value} {taken}")?;
+        }
+    }
+    Ok(text)
 }
 
 /// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Tolerances(Tolerances),
     /// Record a destination.
     Probe(Probe),
+    /// The recorded hosts, which can be named as DEST.
+    Hosts(Hosts),
     /// A VM without RAM and secrets: a small file, and text, to ask for help with.
     ///
     /// In the file: every register that a decision looks at; the machine type, the list of RAM blocks, the devices and their
@@ -75,7 +77,8 @@ pub(crate) struct Reading {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A migration stream or a profile, also compressed with xz, gzip or zstd; `-` for standard input.
+    /// A migration stream or a profile, also compressed with xz, gzip or zstd; `-` for standard input; or a recorded host for a guest
+    /// with some features (linux-6.12.107/neoverse-n1/pmu).
     pub(crate) file: PathBuf,
     /// Only this register, or field (REG.FIELD); may be given several times.
     #[arg(long = "register", value_name = "REG")]
@@ -122,7 +125,7 @@ pub(crate) struct Going {
 pub(crate) struct Check {
     /// The VM: a migration stream.
     pub(crate) source: PathBuf,
-    /// Where it goes: a profile, or a stream that stands for the host that wrote it.
+    /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
     pub(crate) dest: PathBuf,
     /// List every register, also those that are simply copied.
     #[arg(long)]
@@ -164,7 +167,7 @@ pub(crate) struct Rehearse {
 pub(crate) struct Convert {
     /// The VM: a migration stream.
     pub(crate) source: PathBuf,
-    /// Where it goes: a profile, or a stream that stands for the host that wrote it.
+    /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
     #[arg(long, value_name = "DEST")]
     pub(crate) to: PathBuf,
     /// The file to write. It appears whole or not at all.
@@ -192,7 +195,7 @@ pub(crate) struct Convert {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// A stream or profile.
+    /// A stream, profile or recorded host.
     pub(crate) a: PathBuf,
     /// Another one.
     pub(crate) b: PathBuf,
@@ -211,7 +214,7 @@ pub(crate) struct Report {
     /// The file to write. It appears whole or not at all.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Where the VM is to go: a profile, or a stream that stands for the host that wrote it.
+    /// Where the VM is to go: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
     #[arg(long, value_name = "DEST")]
     pub(crate) to: Option<PathBuf>,
     #[command(flatten)]
@@ -269,6 +272,15 @@ pub(crate) struct Explain {
     /// A log with such lines among others.
     #[arg(long, value_name = "LOG", conflicts_with = "what")]
     pub(crate) file: Option<PathBuf>,
+    /// How to answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hosts {
+    /// Only those that this may be the name of: linux-6.12.107/neoverse-n1, linux-6.12, linux-6/n1.
+    pub(crate) name: Option<String>,
     /// How to answer.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -1,9 +1,13 @@
-//! What DEST names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would.
+//! What DEST names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would;
+//! or a recorded host ([`hosts`]). A file wins over a host of the same name.
+
+pub(crate) mod hosts;
 
 use std::path::Path;
 
 use cpreg::destination::{Destination, HostRegister, HostVcpu, Loader, ValuesAre};
 use cpreg::register::Value;
+use cpreg_hosts::host;
 use cpreg_qemu::Stream;
 use cpreg_qemu::stream::BLANKED;
 
@@ -19,33 +23,55 @@ pub(crate) struct Named {
     pub(crate) evidence: &'static str,
 }
 
-/// Finds out what DEST names.
+/// Finds out what DEST names. A recorded host is taken as it is for a guest like the one in `source`.
 pub(crate) fn resolve(
     path: &Path,
+    source: &Input,
     going: &Going,
     verify: bool,
     printer: &Printer,
 ) -> Result<Named, Failure> {
-    resolve_with_input(path, going, verify, printer).map(|(named, _)| named)
+    resolve_with_input(path, source, going, verify, printer).map(|(named, _)| named)
 }
 
 /// As [`resolve`], with the file that it was found in.
 pub(crate) fn resolve_with_input(
     path: &Path,
+    source: &Input,
     going: &Going,
     verify: bool,
     printer: &Printer,
 ) -> Result<(Named, Input), Failure> {
+    if let Some(name) = hosts::name_of(path) {
+        let (input, evidence) = hosts::open(name, hosts::Guest::In(source))?;
+        let (mut named, input) = named(input, Some(evidence), going)?;
+        // The VM is started there as it was here.
+        named.destination.shape = Some(source.stream()?.shape());
+        return Ok((named, input));
+    }
     if !path.exists() && path != Path::new("-") {
         return Err(no_such(path));
     }
     let input = Input::open(path, verify, printer)?;
-    let (mut destination, evidence) = match &input.content {
+    named(input, None, going)
+}
+
+/// What is known of a destination from a file; `evidence`: or from a recorded host.
+fn named(
+    input: Input,
+    evidence: Option<&'static str>,
+    going: &Going,
+) -> Result<(Named, Input), Failure> {
+    let (mut destination, known_from) = match &input.content {
         Content::Profile(profile) => {
             let destination = profile.to_destination().map_err(|error| {
-                Failure::new(format!("cannot read {}", path.display())).because(error)
+                Failure::new(format!("cannot read {}", input.path.display())).because(error)
             })?;
-            (destination, "a profile, recorded from it")
+            let known_from = match destination.values {
+                ValuesAre::OfAnEmulatedHost => host::EVIDENCE,
+                ValuesAre::AtReset | ValuesAre::OfAGuest => "a profile, recorded from it",
+            };
+            (destination, known_from)
         }
         Content::Stream(stream) => {
             let mut destination = of_stream(input.name(), stream)?;
@@ -57,7 +83,7 @@ pub(crate) fn resolve_with_input(
                 ValuesAre::AtReset => {
                     "a stream it wrote before a guest ran: its list and its reset values"
                 }
-                ValuesAre::OfAGuest => {
+                ValuesAre::OfAGuest | ValuesAre::OfAnEmulatedHost => {
                     "a stream it wrote: its list is proven, and that it takes the values in it; not its reset values"
                 }
             };
@@ -71,7 +97,7 @@ pub(crate) fn resolve_with_input(
     }
     let named = Named {
         destination,
-        evidence,
+        evidence: evidence.unwrap_or(known_from),
     };
     Ok((named, input))
 }
@@ -106,9 +132,9 @@ pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Fa
 fn no_such(path: &Path) -> Failure {
     let name = path.display().to_string();
     let failure = Failure::new(format!("there is no file {name}"));
-    if name.starts_with("linux-") || name == "kvm" {
-        failure.hint("this version of cpreg knows destinations by profile or stream: record one with `cpreg probe qemu -o FILE -- COMMAND…`")
+    if name == "kvm" {
+        failure.hint("this version of cpreg does not ask this machine's KVM: name a recorded host (`cpreg hosts` lists them), or record QEMU with `cpreg probe qemu -o FILE -- COMMAND…`")
     } else {
-        failure.hint("DEST is a profile that `cpreg probe` wrote, or a migration stream that the destination wrote")
+        failure.hint("DEST is a profile that `cpreg probe` wrote, a migration stream that the destination wrote, or a recorded host (`cpreg hosts` lists them)")
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Input {
     pub(crate) report: Option<Box<Report>>,
     /// The version of the running QEMU that gave the stream (`10.0.13`).
     pub(crate) running: Option<String>,
+    /// Whether it is a recorded host and no file: its path is its name.
+    pub(crate) is_host: bool,
 }
 
 /// How long a QEMU may take for one answer. Saving device state takes milliseconds, and as long as its disks take to be flushed.
@@ -125,6 +127,7 @@ impl Input {
             packed,
             report: None,
             running: None,
+            is_host: false,
         })
     }
 
@@ -148,6 +151,24 @@ impl Input {
             packed: None,
             report: None,
             running: Some(state.version.number()),
+            is_host: false,
+        })
+    }
+
+    /// A recorded host, as the profile that it would be in a file.
+    pub(crate) fn of_host(name: &Path, profile: Profile) -> Result<Self, Failure> {
+        let json = profile
+            .to_json()
+            .map_err(|error| cannot_read(name, error))?;
+        let unread = |error| Failure::io("read", name, error);
+        Ok(Self {
+            path: name.to_owned(),
+            content: Content::Profile(Box::new(profile)),
+            file: spool(&mut json.as_bytes(), name, &unread)?,
+            packed: None,
+            report: None,
+            running: None,
+            is_host: true,
         })
     }
 
@@ -180,6 +201,7 @@ impl Input {
             packed,
             report: Some(Box::new(report)),
             running: None,
+            is_host: false,
         })
     }
 
@@ -191,8 +213,11 @@ impl Input {
         registers.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The file's own name, for reports.
+    /// The file's own name, or the host's, for reports.
     pub(crate) fn name(&self) -> String {
+        if self.is_host {
+            return self.path.display().to_string();
+        }
         self.path.file_name().map_or_else(
             || self.path.display().to_string(),
             |name| name.to_string_lossy().into_owned(),

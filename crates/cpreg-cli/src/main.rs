@@ -78,6 +78,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Explain(arguments) => commands::explain::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),
         Command::Probe(arguments) => commands::probe::run(arguments, printer),
+        Command::Hosts(arguments) => commands::hosts::run(arguments, printer),
         Command::Report(arguments) => commands::report::run(arguments, printer),
     }
 }

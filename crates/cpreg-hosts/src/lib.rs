@@ -6,6 +6,7 @@
 //! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
 //! | [`report`] | a VM without RAM and secrets, with what is known of both sides |
 //! | `base64`, `number` | bytes and 64-bit numbers in JSON |
+//! | [`host`] | recorded hosts as destinations, by name |
 //! | [`history`] | which recorded kernels list a register, for which guests, and with what value |
 //!
 //! How a destination is asked does not live here, nor what is decided about it.
@@ -13,11 +14,13 @@
 
 mod base64;
 pub mod history;
+pub mod host;
 mod number;
 pub mod profile;
 pub mod report;
 
 pub use history::History;
+pub use host::Host;
 pub use number::hexadecimal;
 pub use profile::Profile;
 pub use report::Report;

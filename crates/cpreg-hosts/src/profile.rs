@@ -5,9 +5,9 @@
 //! | `schema` | `"cpreg.profile/1"` |
 //! | `name` | what to call it |
 //! | `recorded` | the program, its version and package, accelerator, machine, CPU model and command line |
-//! | `values` | `"at-reset"` or `"of-a-guest"` |
+//! | `values` | `"at-reset"`, `"of-a-guest"` or `"of-an-emulated-host"` |
 //! | `shape` | machine, vCPU count, RAM blocks, devices |
-//! | `vcpus` | for each vCPU: `registers` (id, name, value) and `extensions` (name, and a number or bytes) |
+//! | `vcpus` | for each vCPU: `registers` (id, name, value, writable bits) and `extensions` (name, and a number or bytes) |
 //!
 //! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
 
@@ -100,6 +100,9 @@ struct RegisterFile {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
+    /// The bits that may differ from the value, where the kernel tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    writable: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +175,7 @@ impl Profile {
             values: match destination.values {
                 ValuesAre::AtReset => AT_RESET,
                 ValuesAre::OfAGuest => OF_A_GUEST,
+                ValuesAre::OfAnEmulatedHost => OF_AN_EMULATED_HOST,
             }
             .to_owned(),
             shape: destination.shape.as_ref().map(ShapeFile::of),
@@ -214,6 +218,7 @@ impl Profile {
         let values = match &*self.values {
             AT_RESET => ValuesAre::AtReset,
             OF_A_GUEST => ValuesAre::OfAGuest,
+            OF_AN_EMULATED_HOST => ValuesAre::OfAnEmulatedHost,
             other => return Err(bad("values", other)),
         };
         let accelerator = Accelerator::from_name(&self.recorded.accelerator);
@@ -237,6 +242,7 @@ impl Profile {
 
 const AT_RESET: &str = "at-reset";
 const OF_A_GUEST: &str = "of-a-guest";
+const OF_AN_EMULATED_HOST: &str = "of-an-emulated-host";
 
 fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, ProfileError> {
     crate::hexadecimal(text).ok_or_else(|| ProfileError::Member {
@@ -301,6 +307,10 @@ impl VcpuFile {
             id: format!("{:#018x}", register.id.raw()),
             name: register.id.to_string(),
             value: register.value.as_ref().map(text_of),
+            writable: match register.accepts {
+                Accepts::Writable(mask) => Some(format!("{mask:#x}")),
+                _ => None,
+            },
         });
         let extensions = vcpu.extensions.iter().map(|extension| {
             let (number, bytes) = match &extension.content {
@@ -335,11 +345,11 @@ impl VcpuFile {
                     id,
                 });
             }
-            registers.push(HostRegister {
-                id,
-                value,
-                accepts: Accepts::ByKind,
-            });
+            let accepts = match &register.writable {
+                Some(mask) => Accepts::Writable(hexadecimal(|| path(at, "writable"), mask)?),
+                None => Accepts::ByKind,
+            };
+            registers.push(HostRegister { id, value, accepts });
         }
         let mut extensions = Vec::with_capacity(self.extensions.len());
         for (at, extension) in self.extensions.iter().enumerate() {

@@ -17,7 +17,13 @@ use crate::report::value::Printing;
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
-    let named = destination::resolve(&arguments.dest, &arguments.going, reading.verify, printer)?;
+    let named = destination::resolve(
+        &arguments.dest,
+        &source,
+        &arguments.going,
+        reading.verify,
+        printer,
+    )?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let answer = answer(

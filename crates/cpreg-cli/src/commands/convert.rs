@@ -53,7 +53,13 @@ pub(crate) fn run(
         ))
         .hint(hint));
     }
-    let named = destination::resolve(&arguments.to, &arguments.going, reading.verify, printer)?;
+    let named = destination::resolve(
+        &arguments.to,
+        &source,
+        &arguments.going,
+        reading.verify,
+        printer,
+    )?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let answer = check::answer(

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         );
     }
     let destination = match &arguments.to {
-        Some(to) => Some(Goal::resolve(to, arguments, printer)?),
+        Some(to) => Some(Goal::resolve(to, &source, arguments, printer)?),
         None => None,
     };
     let mut report = blanked_stream(&source, arguments)?;
@@ -106,11 +106,17 @@ struct Goal {
 impl Goal {
     fn resolve(
         path: &Path,
+        source: &Input,
         arguments: &arguments::Report,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let (named, input) =
-            destination::resolve_with_input(path, &arguments.going, arguments.verify, printer)?;
+        let (named, input) = destination::resolve_with_input(
+            path,
+            source,
+            &arguments.going,
+            arguments.verify,
+            printer,
+        )?;
         let recorded = match &input.content {
             Content::Profile(profile) => profile.recorded.clone(),
             Content::Stream(stream) => of_stream(stream),

@@ -4,6 +4,7 @@ use cpreg::register::Naming;
 
 use crate::arguments::{self, Format};
 use crate::consents;
+use crate::destination::hosts::{self, Guest};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
@@ -14,7 +15,10 @@ use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    let input = Input::open(&arguments.file, reading.verify, printer)?;
+    let input = match hosts::name_of(&arguments.file) {
+        Some(name) => hosts::open(name, Guest::Nobody)?.0,
+        None => Input::open(&arguments.file, reading.verify, printer)?,
+    };
     let contents = Contents::of(&input)?;
     let printing = Printing::new(contents.destination.accelerator, reading.secrets);
     let wanted: Vec<Wanted> = arguments

@@ -52,6 +52,7 @@ impl<'a> Contents<'a> {
             Content::Stream(_) if self.input.report.is_some() => "report of a migration stream",
             Content::Stream(_) if self.input.running.is_some() => "running QEMU",
             Content::Stream(_) => "migration stream",
+            Content::Profile(_) if self.input.is_host => "recorded host with an emulated CPU",
             Content::Profile(_) => "profile",
         }
     }

@@ -7,6 +7,7 @@
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`explain`] | the answers of `explain`, and their forms |
 //! | [`general`] | the core registers, which a stream keeps apart |
+//! | [`hosts`] | the answer of `hosts`, and its forms |
 //! | [`issue`] | the text of `report` |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
 //! | [`text`] | its text |
@@ -19,6 +20,7 @@ pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod general;
+pub(crate) mod hosts;
 pub(crate) mod issue;
 pub(crate) mod json;
 pub(crate) mod rehearse;

@@ -185,6 +185,12 @@ fn explained_lines_are_documented() {
 }
 
 #[test]
+fn hosts_are_documented() {
+    agree("cpreg.hosts/1", &[json(&["hosts"])]);
+    assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16/n1"])));
+}
+
+#[test]
 fn tolerances_are_documented() {
     agree("cpreg.tolerances/1", &[json(&["tolerances"])]);
 }

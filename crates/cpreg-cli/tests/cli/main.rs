@@ -7,7 +7,7 @@
 //! | [`export`] | the table of tolerances for other programs, taken by them |
 //! | [`explain`] | error lines of VMMs, and what is said of them |
 //! | [`explain_register`] | what is said of registers |
-//! | [`check`], [`consents`], [`convert`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
+//! | [`check`], [`consents`], [`convert`], [`hosts`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
@@ -37,6 +37,7 @@ mod faults;
 /// The same large streams as `cargo xtask bench` measures.
 #[path = "../../../../xtask/src/bench/grown.rs"]
 mod grown;
+mod hosts;
 mod json;
 mod made;
 mod output;

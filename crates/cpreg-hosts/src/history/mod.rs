@@ -10,7 +10,7 @@
 //!
 //! `cargo xtask gen-history FOLDER` makes `data/history.txt` out of recordings; anything else that lists registers can feed
 //! [`History::add`] as well. What a difference between two kernels means does not live here, nor does a whole host to plan for
-//! ([`crate::profile`]).
+//! ([`crate::host`]).
 
 pub mod text;
 
@@ -122,6 +122,25 @@ struct Facts {
     refused: BTreeMap<u16, Set>,
 }
 
+impl Facts {
+    /// What one recording says, if it lists the register.
+    fn entry<'a>(
+        &'a self,
+        id: RegisterId,
+        number: usize,
+        recording: &'a Recording,
+    ) -> Option<Entry<'a>> {
+        Some(Entry {
+            id,
+            number,
+            recording,
+            at_reset: find(&self.at_reset, number)?,
+            writable: find(&self.writable, number).copied(),
+            write_back: find(&self.refused, number).copied().unwrap_or(0),
+        })
+    }
+}
+
 /// Some of the recordings, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Set(Vec<u64>);
@@ -146,6 +165,8 @@ impl Set {
 /// What one recording says about a register that it lists.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
+    /// Which register.
+    pub id: RegisterId,
     /// The number of the recording.
     pub number: usize,
     /// The recording.
@@ -186,16 +207,14 @@ impl History {
     pub fn of(&self, id: RegisterId) -> impl Iterator<Item = Entry<'_>> {
         let facts = self.registers.get(&id);
         let recordings = self.recordings.iter().enumerate();
-        recordings.filter_map(move |(number, recording)| {
-            let facts = facts?;
-            Some(Entry {
-                number,
-                recording,
-                at_reset: find(&facts.at_reset, number)?,
-                writable: find(&facts.writable, number).copied(),
-                write_back: find(&facts.refused, number).copied().unwrap_or(0),
-            })
-        })
+        recordings.filter_map(move |(number, recording)| facts?.entry(id, number, recording))
+    }
+
+    /// The registers that one recording lists, ascending; none if there is no recording of that number.
+    pub fn listed(&self, number: usize) -> impl Iterator<Item = Entry<'_>> {
+        let recording = self.recordings.get(number);
+        let registers = self.registers.iter();
+        registers.filter_map(move |(id, facts)| facts.entry(*id, number, recording?))
     }
 
     /// What a register of at most 64 bits held in one recording.

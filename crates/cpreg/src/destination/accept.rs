@@ -4,14 +4,14 @@
 //! |---|---|
 //! | any, its own value | always; the same value has been there |
 //! | plain storage, counters | anything |
-//! | ID registers | what a writable mask allows; unknown without one |
+//! | ID registers | nothing that a writable mask forbids, and what changes within it only to lower fields; unknown without one |
 //! | MIDR_EL1, REVIDR_EL1, AIDR_EL1 | only its own, for a loader that does not ask for more (QEMU does not) |
 //! | CLIDR_EL1, CCSIDR_EL1 | up to v6.2 only its own; since v6.3 any that agrees with the host's CTR_EL0 |
 //! | OSLSR_EL1 | its own with another OSLK |
 //! | PMMIR_EL1 | zero |
-//! | PSCI_VERSION | any lower version that exists; a higher one is unknown, since the recorded VM may have been given a lower one than the kernel has |
+//! | PSCI_VERSION | any lower version that exists; a higher one is refused by a host whose vCPU nobody had configured, else unknown: the VM may have been given a lower one than the kernel has |
 //! | KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n | no more than the host's own level |
-//! | firmware bitmaps | any subset of what was seen there |
+//! | firmware bitmaps | any subset of what was seen there; others as for PSCI_VERSION, but KVM_REG_ARM_VENDOR_HYP_BMAP_2, which is 0 until it is set |
 //!
 //! Sources: as for [`super::kernel`]. What TCG takes: [`tcg`]. What is done about a value that is not taken: [`crate::plan`].
 
@@ -19,9 +19,10 @@ pub mod tcg;
 
 use super::kernel::{self, Kind};
 use super::{
-    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge, Loader, Version,
+    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge, Loader, ValuesAre,
+    Version,
 };
-use crate::register::{RegisterId, Value};
+use crate::register::{RegisterId, Value, differing_fields};
 
 /// Whether a value is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct Acceptor {
     pub accelerator: Option<Accelerator>,
     /// The program that loads.
     pub loader: Option<Loader>,
+    /// What its registers' values are, if known.
+    pub values: Option<ValuesAre>,
 }
 
 impl Destination {
@@ -75,6 +78,7 @@ impl Destination {
         Acceptor {
             accelerator: self.accelerator,
             loader: self.loader,
+            values: Some(self.values),
         }
     }
 }
@@ -82,6 +86,15 @@ impl Destination {
 impl Acceptor {
     /// Whether `value` is taken for a register of the vCPU `host`.
     pub fn takes(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+        let limit = self.values.map_or(Knowledge::Proven, ValuesAre::limit);
+        match self.answer(host, register, value) {
+            Answer::Taken(knowledge) => Answer::Taken(knowledge.min(limit)),
+            Answer::Refused(knowledge) => Answer::Refused(knowledge.min(limit)),
+            Answer::Unknown => Answer::Unknown,
+        }
+    }
+
+    fn answer(self, host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
         if self.accelerator == Some(Accelerator::Tcg)
             && tcg::lacks_fixed_bits(self, register.id, value)
         {
@@ -96,7 +109,7 @@ impl Acceptor {
         }
         match self.accelerator {
             Some(Accelerator::Tcg) => tcg::takes(self, host, register, value),
-            Some(Accelerator::Kvm) => kvm_takes(host, register, value),
+            Some(Accelerator::Kvm) => kvm_takes(self, host, register, value),
             Some(Accelerator::Hvf) | None => match Kind::of(register.id) {
                 Kind::Storage => Answer::YES,
                 _ => Answer::Unknown,
@@ -133,7 +146,12 @@ fn takes_kept(register: &HostRegister, value: &Value) -> Option<Answer> {
     })
 }
 
-fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer {
+fn kvm_takes(
+    acceptor: Acceptor,
+    host: &HostVcpu,
+    register: &HostRegister,
+    value: &Value,
+) -> Answer {
     let kind = Kind::of(register.id);
     match kind {
         Kind::Storage | Kind::Counter => return Answer::YES,
@@ -153,15 +171,19 @@ fn kvm_takes(host: &HostVcpu, register: &HostRegister, value: &Value) -> Answer 
     ) else {
         return Answer::Unknown;
     };
+    // What such a host has not at reset it has not at all.
+    let is_most = acceptor.values == Some(ValuesAre::OfAnEmulatedHost);
     match kind {
         Kind::Identification | Kind::CacheType => identification(register, own, value),
         Kind::CacheSize(slot) => cache_size(host, slot, value),
         Kind::LockStatus => Answer::inferred((value ^ own) & !OSLSR_OSLK == 0),
         Kind::PmuModel => Answer::inferred(value == 0),
         Kind::PsciVersion if PSCI_VERSIONS.contains(&value) && value < own => Answer::YES,
+        Kind::PsciVersion if is_most && value > own => Answer::NO,
         Kind::Workaround(2) if value > own => Answer::Unknown,
         Kind::Workaround(_) => Answer::inferred(value <= own),
         Kind::Services(_) if value & !own == 0 => Answer::YES,
+        Kind::Services(0..=2) if is_most => Answer::NO,
         _ => Answer::Unknown,
     }
 }
@@ -174,26 +196,72 @@ const PSCI_VERSIONS: [u64; 5] = [0x2, 0x1_0000, 0x1_0001, 0x1_0002, 0x1_0003];
 
 fn identification(register: &HostRegister, own: u64, value: u64) -> Answer {
     match register.accepts {
-        Accepts::Writable(mask) if (value ^ own) & !mask != 0 => Answer::Refused(Knowledge::Proven),
+        Accepts::Writable(mask) if (value ^ own) & !mask & !forgiven(register.id) != 0 => {
+            Answer::Refused(Knowledge::Proven)
+        }
+        Accepts::Writable(mask) if (value ^ own) & !mask != 0 => Answer::Unknown,
+        Accepts::Writable(_) if is_below_floor(register.id, own, value) => Answer::NO,
         // Within the mask KVM decides field by field; its rule is "no more than the host has",
         // which holds surely where every changed field went down.
-        Accepts::Writable(_) if every_nibble_not_above(value, own) => Answer::YES,
+        Accepts::Writable(_) if only_lowers(register.id, own, value) => Answer::YES,
         _ => Answer::Unknown,
     }
 }
 
-fn every_nibble_not_above(value: u64, own: u64) -> bool {
-    (0..16).all(|nibble| value >> (4 * nibble) & 0xf <= own >> (4 * nibble) & 0xf)
+/// Bits that no mask allows, and that KVM takes all the same and drops if they are the CPU's own, which older kernels showed guests by mistake
+/// (`set_id_aa64mmfr2_el1` and its like in Linux `arch/arm64/kvm/sys_regs.c`). What the CPU has, a recording of KVM does not tell.
+fn forgiven(id: RegisterId) -> u64 {
+    match id {
+        // NV.
+        RegisterId::ID_AA64MMFR2_EL1 => 0xf << 24,
+        // MPAM, since v6.13 (6685f5d572c2).
+        RegisterId::ID_AA64PFR0_EL1 => 0xf << 40,
+        // MPAM_frac, likewise.
+        RegisterId::ID_AA64PFR1_EL1 => 0xf << 16,
+        _ => 0,
+    }
 }
+
+/// Whether every field that changes promises less then.
+fn only_lowers(id: RegisterId, own: u64, value: u64) -> bool {
+    differing_fields(id, own, value).all(|it| {
+        let has_order = !UNORDERED.contains(&it.field.name());
+        // Whether the PMU can go depends on whether the vCPU was made with one; newer kernels keep the exception levels.
+        let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&it.field.name())
+            && matches!(it.to, 0 | 0xf);
+        has_order && !must_stay && it.field.rank(it.to) < it.field.rank(it.from)
+    })
+}
+
+/// Whether the version of the debug architecture changes to one before Armv8, which KVM refuses whatever its mask says (seen from v6.12 on).
+fn is_below_floor(id: RegisterId, own: u64, value: u64) -> bool {
+    const ARMV8: u64 = 6;
+    let is_version = matches!(id, RegisterId::ID_AA64DFR0_EL1 | RegisterId::ID_DFR0_EL1);
+    is_version && value & 0xf != own & 0xf && value & 0xf < ARMV8
+}
+
+/// Fields of which a lower value does not promise less; see [`crate::register::field`].
+const UNORDERED: [&str; 8] = [
+    "TGran4_2",
+    "TGran16_2",
+    "TGran64_2",
+    "SpecSEI",
+    "BC",
+    "L1Ip",
+    "CWG",
+    "ERG",
+];
 
 /// Since v6.3 CLIDR_EL1 takes any levels, but none that let the guest leave out cleaning that the host needs: without CTR_EL0.IDC there
 /// must be a level of coherence, and one of unification (7af0c2534f4c).
 fn cache_levels(host: &HostVcpu, value: u64) -> Answer {
     const IDC: u64 = 1 << 28;
+    const CLIDR_RES0: u64 = !0 << 47;
     const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
     const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
     let needs_no_cleaning = value & LEVEL_OF_COHERENCE == 0 || value & LEVELS_OF_UNIFICATION == 0;
     match host.value(RegisterId::CTR_EL0) {
+        _ if value & CLIDR_RES0 != 0 => Answer::NO,
         _ if !needs_no_cleaning => Answer::YES,
         Some(ctr) => Answer::inferred(ctr & IDC != 0),
         None => Answer::Unknown,
@@ -216,5 +284,60 @@ fn cache_size(host: &HostVcpu, slot: u8, value: u64) -> Answer {
         Answer::YES
     } else {
         Answer::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(id: RegisterId, own: u64, mask: Option<u64>, value: u64) -> Answer {
+        let register = HostRegister {
+            id,
+            value: Some(Value::Small(own)),
+            accepts: mask.map_or(Accepts::ByKind, Accepts::Writable),
+        };
+        let acceptor = Acceptor {
+            accelerator: Some(Accelerator::Kvm),
+            loader: None,
+            values: Some(ValuesAre::OfAnEmulatedHost),
+        };
+        acceptor.takes(&HostVcpu::default(), &register, &Value::Small(value))
+    }
+
+    /// What recorded kernels did with values for ID registers of which they told the mask.
+    #[test]
+    fn a_mask_tells_what_is_refused_and_ranks_what_is_taken() {
+        let pfr0 = |value| answer(RegisterId::ID_AA64PFR0_EL1, 0x11, Some(!0 << 16), value);
+        assert_eq!(pfr0(0x10), Answer::NO);
+        assert_eq!(pfr0(0x11 | 1 << 40), Answer::Unknown);
+        // 0xf of a signed field is less than 0, not more.
+        let fp = |own, value| answer(RegisterId::ID_AA64PFR0_EL1, own, Some(!0), value);
+        assert_eq!(fp(0x11_0011, 0xff_0011), Answer::YES);
+        assert_eq!(fp(0xff_0011, 0x11_0011), Answer::Unknown);
+        let tgran = |value| answer(RegisterId::ID_AA64MMFR0_EL1, 2 << 32, Some(!0), value);
+        assert_eq!(tgran(1 << 32), Answer::Unknown);
+        let nv = |value| answer(RegisterId::ID_AA64MMFR2_EL1, 0x10, Some(0xff), value);
+        assert_eq!(nv(0x200_0010), Answer::Unknown);
+    }
+
+    #[test]
+    fn debug_before_armv8_is_refused() {
+        let debug = |value| answer(RegisterId::ID_DFR0_EL1, 0x600_000a, Some(!0), value);
+        assert_eq!(debug(0), Answer::NO);
+        assert_eq!(debug(0x600_0006), Answer::YES);
+        assert_eq!(debug(0xa), Answer::Unknown);
+    }
+
+    #[test]
+    fn a_host_that_nobody_configured_has_its_most() {
+        let psci = |value| answer(RegisterId::PSCI_VERSION, 0x1_0001, None, value);
+        assert_eq!(psci(0x1_0003), Answer::NO);
+        assert_eq!(psci(0x1_0000), Answer::YES);
+        // Its own as well is inferred only: a machine of that name may have another.
+        assert_eq!(psci(0x1_0001), Answer::YES);
+        let services = |id| answer(id, 1, None, 3);
+        assert_eq!(services(RegisterId::STD_BMAP), Answer::NO);
+        assert_eq!(services(RegisterId::VENDOR_HYP_BMAP_2), Answer::Unknown);
     }
 }

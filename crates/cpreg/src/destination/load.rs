@@ -14,7 +14,7 @@ use super::accept::{self, Acceptor};
 use super::extension::{self, Fate};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
-use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader, Version};
+use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader, ValuesAre, Version};
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
 
@@ -191,6 +191,7 @@ pub fn play_lists(loader: Loader, vcpus: &[Arriving<'_>], destination: &Destinat
         acceptor: Acceptor {
             accelerator: destination.accelerator,
             loader: Some(loader),
+            values: Some(destination.values),
         },
         load: Load {
             loads: Some(true),
@@ -198,7 +199,8 @@ pub fn play_lists(loader: Loader, vcpus: &[Arriving<'_>], destination: &Destinat
                 Knowledge::Proven
             } else {
                 Knowledge::Inferred
-            },
+            }
+            .min(destination.values.limit()),
             events: Vec::new(),
             complete: true,
             lost: Vec::new(),
@@ -316,6 +318,16 @@ impl Play {
         }
         if extension::spoils_features(self.loader, host, vcpu.extensions) {
             return Section::Failed(Step::Registers, None);
+        }
+        let has_none =
+            |extensions: &[Extension]| !extensions.iter().any(|it| it.name == Extension::FEATURES);
+        if self.acceptor.values == Some(ValuesAre::OfAnEmulatedHost)
+            && extension::takes_features(self.loader)
+            && has_none(vcpu.extensions)
+        {
+            // Such a loader on that host would have its own feature bits, and lose them; nobody has tried that under KVM.
+            self.be_unsure();
+            self.know(Knowledge::Unknown);
         }
         self.registers(number, vcpu.registers, host)
     }

@@ -16,7 +16,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use super::Version;
-use crate::register::RegisterId;
+use crate::register::{RegisterClass, RegisterId};
 
 /// A program that loads CPU state, in one of its versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,12 @@ pub struct Program(&'static str);
 impl Program {
     /// QEMU, `qemu-system-aarch64`.
     pub const QEMU: Self = Self("qemu");
+
+    /// Whether it keeps a register that KVM lists in its own list. QEMU keeps what `struct kvm_regs` and SVE hold apart
+    /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
+    pub const fn keeps_in_list(self, id: RegisterId) -> bool {
+        !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
+    }
 
     /// Its name, as in `--vmm qemu-10.0`.
     pub const fn name(self) -> &'static str {

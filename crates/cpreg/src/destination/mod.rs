@@ -6,6 +6,7 @@
 //! | `mod.rs` | the destination as data: registers, their values, extensions |
 //! | [`kernel`] | what kind of register each is to KVM: scope, what its value hides, what an era offers |
 //! | [`accept`] | whether a value would be taken |
+//! | [`features`] | the vCPU features that decide what KVM lists, and those that a guest has |
 //! | [`extension`] | what a loader does with an extension |
 //! | [`loader`] | the programs that load the state and how each goes about it |
 //! | [`load`] | a loader played through, register by register |
@@ -16,6 +17,7 @@
 
 pub mod accept;
 pub mod extension;
+pub mod features;
 pub mod kernel;
 pub mod load;
 pub mod loader;
@@ -30,6 +32,7 @@ use crate::register::{RegisterId, Value};
 use crate::shape::Shape;
 use crate::vm::{Extension, Vcpu};
 
+pub use features::Features;
 pub use loader::Loader;
 pub use version::{Version, Versions};
 
@@ -116,6 +119,9 @@ pub enum ValuesAre {
     AtReset,
     /// Left there by a guest that ran: proven to be taken, but no reset values.
     OfAGuest,
+    /// The values at reset of a vCPU that no program had configured, so that every control is at the most that the kernel has; on
+    /// an emulator's CPU, so that nothing is proven for a machine of that name.
+    OfAnEmulatedHost,
 }
 
 /// A place that a VM could be loaded into.
@@ -133,6 +139,16 @@ pub struct Destination {
     pub vcpus: Vec<HostVcpu>,
     /// The outline of the VM there, if known.
     pub shape: Option<Shape>,
+}
+
+impl ValuesAre {
+    /// The best that anything about such a destination can be known.
+    pub const fn limit(self) -> Knowledge {
+        match self {
+            Self::AtReset | Self::OfAGuest => Knowledge::Proven,
+            Self::OfAnEmulatedHost => Knowledge::Inferred,
+        }
+    }
 }
 
 /// One vCPU of a destination.

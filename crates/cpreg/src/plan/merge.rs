@@ -258,7 +258,7 @@ impl Judge<'_> {
         if destination.accelerator == Some(Accelerator::Kvm) {
             return (
                 Action::KeepAtReset,
-                Knowledge::Proven,
+                destination.values.limit(),
                 Reason::OnlyAtDestination,
             );
         }
@@ -275,7 +275,7 @@ impl Judge<'_> {
             );
         }
         let knowledge = match destination.values {
-            ValuesAre::AtReset => Some(Knowledge::Proven),
+            ValuesAre::AtReset | ValuesAre::OfAnEmulatedHost => Some(destination.values.limit()),
             // What its kind says no guest can change.
             ValuesAre::OfAGuest => constant.then_some(Knowledge::Inferred),
         };

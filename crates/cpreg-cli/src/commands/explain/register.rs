@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use cpreg::register::{RegisterField, RegisterId};
 use cpreg::tolerance::{Tolerance, Tolerances, Which};
-use cpreg_hosts::History;
 
 use crate::arguments::{self, Format};
 use crate::commands::tolerances;
 use crate::consents;
+use crate::destination::hosts;
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
 use crate::report::explain::register::{self, Explained};
@@ -22,8 +22,7 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let value = value.map(|text| value_of(wanted, text)).transpose()?;
-    let history = History::built_in()
-        .map_err(|error| Failure::new("cannot read the recorded kernels").because(error))?;
+    let history = hosts::history()?;
     let table = Tolerances::default();
     let explained = Explained::new(wanted, value, &history, &table);
     match arguments.format {

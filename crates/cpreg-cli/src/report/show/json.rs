@@ -176,6 +176,7 @@ fn document(shown: &Shown<'_>) -> Report {
         values: match contents.destination.values {
             ValuesAre::AtReset => "at-reset",
             ValuesAre::OfAGuest => "of-a-guest",
+            ValuesAre::OfAnEmulatedHost => "of-an-emulated-host",
         },
         ram: shape
             .ram

@@ -101,6 +101,9 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
             let values = match contents.destination.values {
                 ValuesAre::AtReset => "at reset, before a guest ran",
                 ValuesAre::OfAGuest => "left there by a guest: taken, but no reset values",
+                ValuesAre::OfAnEmulatedHost => {
+                    "at reset, of a vCPU that nobody had configured; on an emulated CPU: no proof of a real machine's"
+                }
             };
             line(printer, "values", values);
         }

@@ -426,6 +426,7 @@ mod tests {
         Acceptor {
             accelerator: Some(Accelerator::Tcg),
             loader: Some(Loader::qemu(major, minor)),
+            values: None,
         }
     }
 

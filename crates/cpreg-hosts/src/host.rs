@@ -1,0 +1,562 @@
+//! Recorded hosts as destinations: one for each kernel, CPU model and mode of the [`History`], by name.
+//!
+//! | name | names |
+//! |---|---|
+//! | `linux-6.12.107/neoverse-n1` | a host |
+//! | `linux-6.12.107/max+nested` | the same kernel in another mode |
+//! | `linux-6.12.107/neoverse-n1/pmu` | the host, for a guest with just these features |
+//! | `linux-6.12.107+deb13-cloud-arm64/neoverse-n1` | the host by its full kernel release |
+//! | `linux-6.1/n1` | the same with less: the version's first numbers, the CPU's last part; only where one host matches |
+//!
+//! Nothing here decides anything: which features a guest has says [`cpreg::destination::features`], and what a value means
+//! [`cpreg::destination::accept`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use cpreg::destination::loader::Program;
+use cpreg::destination::{
+    Accelerator, Accepts, Destination, Features, HostRegister, HostVcpu, ValuesAre,
+};
+use cpreg::register::RegisterId;
+
+use crate::history::{AtReset, Entry, History, Kernel};
+use crate::profile::{Profile, Recorded};
+
+/// What names of recorded hosts begin with.
+pub const PREFIX: &str = "linux-";
+
+/// What a recorded host is known from, in words for reports.
+pub const EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
+
+/// As [`EVIDENCE`], for features that were not recorded together.
+pub const EVIDENCE_PUT_TOGETHER: &str = "put together from recordings of that host, whose CPU is emulated, with some of the guest's features each: right about its kernel, no proof of a real machine's values";
+
+/// The most names that an error lists.
+const NEAREST: usize = 3;
+
+/// A recorded host: a kernel on a CPU, with the feature sets of guests that were recorded there.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    history: &'a History,
+    /// The number of its first recording, which says kernel, CPU and mode.
+    first: usize,
+}
+
+/// A name was not that of one recorded host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// No host has it.
+    Nothing {
+        /// The name.
+        name: String,
+        /// Names that are like it, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// Several have it.
+    Several {
+        /// The name.
+        name: String,
+        /// Theirs.
+        matches: Vec<String>,
+    },
+    /// What stands for the features are none.
+    Features {
+        /// What stands there.
+        text: String,
+    },
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing { name, nearest } => write!(
+                f,
+                "no recorded host is called {name}; the nearest: {}",
+                nearest.join(", ")
+            ),
+            Self::Several { name, matches } => write!(
+                f,
+                "{name} names {} recorded hosts: {}",
+                matches.len(),
+                matches.join(", ")
+            ),
+            Self::Features { text } => write!(
+                f,
+                "{text} is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// A host was not recorded with these features, and its recordings do not make up for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRecorded {
+    /// The host.
+    pub host: String,
+    /// What the guest has.
+    pub features: Features,
+    /// What was recorded.
+    pub recorded: Vec<Features>,
+}
+
+impl fmt::Display for NotRecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recorded: Vec<_> = self.recorded.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "{} was not recorded for guests with the features {}; it was for: {}",
+            self.host,
+            self.features,
+            recorded.join("; ")
+        )
+    }
+}
+
+impl std::error::Error for NotRecorded {}
+
+/// What a name names.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// The host.
+    pub host: Host<'a>,
+    /// The guest's features, if they were named.
+    pub features: Option<Features>,
+}
+
+impl History {
+    /// The recorded hosts, in the order of the recordings: by kernel, oldest first.
+    pub fn hosts(&self) -> Vec<Host<'_>> {
+        let mut hosts: Vec<Host<'_>> = Vec::new();
+        for first in 0..self.recordings().len() {
+            let host = Host {
+                history: self,
+                first,
+            };
+            if hosts.iter().all(|known| known.key() != host.key()) {
+                hosts.push(host);
+            }
+        }
+        hosts
+    }
+
+    /// The hosts that a name, whole or short, may name, features aside.
+    pub fn hosts_named(&self, name: &str) -> Vec<Host<'_>> {
+        let (kernel, cpu) = match name.split_once('/') {
+            Some((kernel, cpu)) => (kernel, Some(cpu)),
+            None => (name, None),
+        };
+        let kernel = kernel.strip_prefix(PREFIX).unwrap_or(kernel);
+        let all = self.hosts();
+        let of_kernel = exact_or_short(
+            &all,
+            |host| [&*host.kernel().release, &*host.kernel().version].contains(&kernel),
+            |host| begins_with_numbers(&host.kernel().version, kernel),
+        );
+        match cpu {
+            None => of_kernel,
+            Some(cpu) => exact_or_short(
+                &of_kernel,
+                |host| host.cpu() == cpu,
+                |host| ends_with_part(&host.cpu(), cpu),
+            ),
+        }
+    }
+
+    /// The one host that a name names, and the features in it.
+    ///
+    /// # Errors
+    /// If no host or several have that name, or the features are none.
+    pub fn named(&self, name: &str) -> Result<Named<'_>, NameError> {
+        let mut parts = name.splitn(3, '/');
+        let whole: Vec<_> = parts.by_ref().take(2).collect();
+        let whole = whole.join("/");
+        let features = match parts.next() {
+            Some(text) => Some(
+                Features::from_names(text).ok_or_else(|| NameError::Features {
+                    text: text.to_owned(),
+                })?,
+            ),
+            None => None,
+        };
+        match self.hosts_named(&whole).as_slice() {
+            [host] => Ok(Named {
+                host: *host,
+                features,
+            }),
+            [] => Err(NameError::Nothing {
+                nearest: self.nearest(&whole),
+                name: whole,
+            }),
+            several => Err(NameError::Several {
+                name: whole,
+                matches: several.iter().map(Host::name).collect(),
+            }),
+        }
+    }
+
+    /// The hosts whose names, whole or short, are most like this one.
+    pub fn nearest(&self, name: &str) -> Vec<String> {
+        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
+        let mut hosts = self.hosts();
+        hosts.sort_by_cached_key(|host| {
+            let own = host.kernel();
+            let ends = own.version.match_indices('.').map(|(end, _)| end);
+            let short = ends.filter_map(|end| own.version.get(..end));
+            let kernels = short.chain([&*own.version, &*own.release]);
+            let own = host.cpu();
+            let cpus = [&*own, own.rsplit('-').next().unwrap_or_default()];
+            nearest_of(kernels, kernel) + nearest_of(cpus, cpu)
+        });
+        hosts.truncate(NEAREST);
+        hosts.iter().map(Host::name).collect()
+    }
+}
+
+/// How far the nearest of these is.
+fn nearest_of<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
+    let distances = names.into_iter().map(|own| distance(own, name));
+    distances.min().unwrap_or_default()
+}
+
+/// Those whose name is just that one, else those that it is short for.
+fn exact_or_short<'a>(
+    hosts: &[Host<'a>],
+    exact: impl Fn(&Host<'a>) -> bool,
+    short: impl Fn(&Host<'a>) -> bool,
+) -> Vec<Host<'a>> {
+    let matching = |is: &dyn Fn(&Host<'a>) -> bool| -> Vec<_> {
+        hosts.iter().filter(|host| is(host)).copied().collect()
+    };
+    let found = matching(&exact);
+    if found.is_empty() {
+        matching(&short)
+    } else {
+        found
+    }
+}
+
+/// `6.12.107` begins with `6` and `6.12`, not with `6.1`.
+fn begins_with_numbers(version: &str, short: &str) -> bool {
+    let rest = version.strip_prefix(short);
+    !short.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// `neoverse-n1` ends with `n1`, not with `1`.
+fn ends_with_part(cpu: &str, short: &str) -> bool {
+    let rest = cpu.strip_suffix(short);
+    !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))
+}
+
+/// How many characters have to be put in, taken out or changed to make one of the other, a long one cut.
+fn distance(one: &str, other: &str) -> usize {
+    // Nobody means a name that is longer than all of ours by this much.
+    const LONGEST: usize = 100;
+    let other: Vec<char> = other.chars().take(LONGEST).collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (above, own) in one.chars().enumerate() {
+        let mut diagonal = above;
+        let mut left = above + 1;
+        for (cell, letter) in row.iter_mut().skip(1).zip(&other) {
+            let changed = diagonal + usize::from(own != *letter);
+            diagonal = *cell;
+            *cell = changed.min(left + 1).min(*cell + 1);
+            left = *cell;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = above + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+impl<'a> Host<'a> {
+    /// Its kernel.
+    pub fn kernel(&self) -> &'a Kernel {
+        let (kernel, ..) = self.key();
+        &self.history.kernels()[kernel]
+    }
+
+    /// Its CPU model, and what was special about it: `neoverse-n1`, `max+nested`.
+    pub fn cpu(&self) -> String {
+        let (_, cpu, mode) = self.key();
+        let plus = if mode.is_empty() { "" } else { "+" };
+        format!("{cpu}{plus}{mode}")
+    }
+
+    /// Its CPU model.
+    pub fn model(&self) -> &'a str {
+        self.key().1
+    }
+
+    /// What was special about it; empty if nothing.
+    pub fn mode(&self) -> &'a str {
+        self.key().2
+    }
+
+    /// Whether its CPU was an emulator's: all in the history are ([`crate::history`]).
+    pub const fn is_emulated(&self) -> bool {
+        true
+    }
+
+    /// Its name: `linux-6.12.107/neoverse-n1`.
+    pub fn name(&self) -> String {
+        format!("{PREFIX}{}/{}", self.kernel().version, self.cpu())
+    }
+
+    /// The feature sets that were recorded, each once, and how many registers KVM lists for it.
+    pub fn recorded(&self) -> BTreeMap<Features, usize> {
+        self.numbers()
+            .map(|(number, features)| (features, self.history.listed(number).count()))
+            .collect()
+    }
+
+    /// The host as a destination for a guest with these features, as `program` keeps its list; and what it is known from.
+    ///
+    /// A set that was not recorded is put together where each of its features was recorded with others of it: KVM then lists what it
+    /// lists for these, and a value is known where all recordings of the host that have to do with it agree.
+    ///
+    /// # Errors
+    /// If there are no such recordings.
+    pub fn destination(
+        &self,
+        features: Features,
+        program: Program,
+    ) -> Result<(Destination, &'static str), NotRecorded> {
+        // Nothing in the list depends on it.
+        let features = features.without(Features::EL1_32BIT);
+        let recorded: BTreeMap<Features, usize> = self
+            .numbers()
+            .filter(|(_, features)| !features.contains(Features::EL1_32BIT))
+            .map(|(number, features)| (features, number))
+            .collect();
+        let (registers, evidence) = if let Some(number) = recorded.get(&features) {
+            let listed = self.history.listed(*number);
+            (listed.map(|entry| register(&entry)).collect(), EVIDENCE)
+        } else {
+            let put_together = self.put_together(features, &recorded);
+            let registers = put_together.ok_or_else(|| NotRecorded {
+                host: self.name(),
+                features,
+                recorded: recorded.keys().copied().collect(),
+            })?;
+            (registers, EVIDENCE_PUT_TOGETHER)
+        };
+        let kept = registers
+            .into_iter()
+            .filter(|register| program.keeps_in_list(register.id));
+        let kept: Vec<_> = kept.collect();
+        let destination = Destination {
+            name: format!("{}/{features}", self.name()),
+            accelerator: Some(Accelerator::Kvm),
+            loader: None,
+            values: ValuesAre::OfAnEmulatedHost,
+            vcpus: vec![HostVcpu::new(kept, Vec::new())],
+            shape: None,
+        };
+        Ok((destination, evidence))
+    }
+
+    /// The same as a profile; and what it is known from.
+    ///
+    /// # Errors
+    /// As for [`Self::destination`].
+    pub fn profile(
+        &self,
+        features: Features,
+        program: Program,
+    ) -> Result<(Profile, &'static str), NotRecorded> {
+        let (destination, evidence) = self.destination(features, program)?;
+        let recorded = Recorded {
+            accelerator: Accelerator::Kvm.name().to_owned(),
+            cpu: self.cpu(),
+            kernel: self.kernel().release.clone(),
+            ..Recorded::default()
+        };
+        Ok((Profile::new(recorded, &destination), evidence))
+    }
+
+    /// What KVM lists for a set of features, from recordings of parts of it.
+    fn put_together(
+        &self,
+        features: Features,
+        recorded: &BTreeMap<Features, usize>,
+    ) -> Option<Vec<HostRegister>> {
+        let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
+        let made = parts
+            .clone()
+            .fold(Features::NONE, |made, (own, _)| made | *own);
+        if made != features {
+            return None;
+        }
+        let wholes = recorded.iter().filter(|(own, _)| own.contains(features));
+        let mut registers: BTreeMap<RegisterId, HostRegister> = BTreeMap::new();
+        for (_, number) in parts.clone() {
+            for entry in self.history.listed(*number) {
+                registers.insert(entry.id, register(&entry));
+            }
+        }
+        for (_, number) in parts.chain(wholes) {
+            for entry in self.history.listed(*number) {
+                let Some(known) = registers.get_mut(&entry.id) else {
+                    continue;
+                };
+                let own = register(&entry);
+                if own.value != known.value {
+                    known.value = None;
+                }
+                if own.accepts != known.accepts {
+                    known.accepts = Accepts::ByKind;
+                }
+            }
+        }
+        Some(registers.into_values().collect())
+    }
+
+    /// The recordings that were made on it, by number, with the guest's features.
+    fn numbers(&self) -> impl Iterator<Item = (usize, Features)> {
+        let (history, key) = (self.history, self.key());
+        let all = (0..history.recordings().len()).map(move |first| Self { history, first });
+        all.filter(move |other| other.key() == key)
+            .map(|other| (other.first, other.features()))
+    }
+
+    fn features(&self) -> Features {
+        let names = &self.history.recordings()[self.first].features;
+        let known = names.iter().filter_map(|name| Features::from_name(name));
+        known.fold(Features::NONE, |set, feature| set | feature)
+    }
+
+    /// Kernel, CPU and mode.
+    fn key(&self) -> (usize, &'a str, &'a str) {
+        let recording = &self.history.recordings()[self.first];
+        (recording.kernel, &recording.cpu, &recording.mode)
+    }
+}
+
+/// A register of a recording, as a destination has it.
+fn register(entry: &Entry<'_>) -> HostRegister {
+    HostRegister {
+        id: entry.id,
+        value: match entry.at_reset {
+            AtReset::Value(value) => Some(value.clone()),
+            AtReset::Poison | AtReset::Counts | AtReset::Unreadable(_) => None,
+        },
+        accepts: entry.writable.map_or(Accepts::ByKind, Accepts::Writable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> History {
+        History::built_in().expect("the checked-in history is one")
+    }
+
+    fn named(name: &str) -> Result<(String, Option<String>), String> {
+        let history = history();
+        let named = history.named(name).map_err(|error| error.to_string())?;
+        let features = named.features.map(|features| features.to_string());
+        Ok((named.host.name(), features))
+    }
+
+    fn found(name: &str, features: Option<&str>) -> (String, Option<String>) {
+        (name.to_owned(), features.map(str::to_owned))
+    }
+
+    #[test]
+    fn every_host_has_a_name_of_its_own() {
+        let history = history();
+        let hosts = history.hosts();
+        assert_eq!(hosts.len(), 70);
+        for host in hosts {
+            assert_eq!(named(&host.name()), Ok(found(&host.name(), None)));
+        }
+    }
+
+    #[test]
+    fn short_names_name_the_one_that_matches() {
+        let n1 = Ok(found("linux-6.16.12/neoverse-n1", None));
+        for short in [
+            "linux-6.16/n1",
+            "linux-6.16.12+deb13-cloud-arm64/neoverse-n1",
+            "linux-6.16/neoverse-n1",
+        ] {
+            assert_eq!(named(short), n1, "{short}");
+        }
+        assert_eq!(
+            named("linux-5/max+nested/pmu,sve"),
+            Ok(found("linux-5.10.223/max+nested", Some("pmu,sve")))
+        );
+        // Not 6.12 and 6.16 as well, nor the modes of max.
+        assert_eq!(named("linux-6.1/max"), Ok(found("linux-6.1.176/max", None)));
+    }
+
+    #[test]
+    fn other_names_are_told_from_what_there_is() {
+        assert_eq!(
+            named("linux-6.12/n1"),
+            Err("linux-6.12/n1 names 3 recorded hosts: linux-6.12.43/neoverse-n1, linux-6.12.95/neoverse-n1, linux-6.12.107/neoverse-n1".to_owned())
+        );
+        assert_eq!(
+            named("linux-6.16.1/n1"),
+            Err("no recorded host is called linux-6.16.1/n1; the nearest: linux-6.16.12/neoverse-n1, linux-6.16.12/neoverse-n2, linux-6.18.15/neoverse-n1".to_owned())
+        );
+        assert_eq!(
+            named("linux-6.16/n1/avx"),
+            Err("avx is no set of vCPU features; write them with commas between, such as pmu,sve, or none".to_owned())
+        );
+        assert!(named("linux-6.16").is_err());
+        assert!(named("").is_err());
+    }
+
+    #[test]
+    fn sets_that_cannot_be_put_together_are_not() {
+        let history = history();
+        let host = history.named("linux-6.12.107/n1").expect("a host").host;
+        let error = host
+            .destination(Features::PMU | Features::SVE, Program::QEMU)
+            .expect_err("a CPU without SVE");
+        assert_eq!(
+            error.to_string(),
+            "linux-6.12.107/neoverse-n1 was not recorded for guests with the features pmu,sve; it was for: none; pmu"
+        );
+    }
+
+    /// A value is known where all recordings of the host agree.
+    #[test]
+    fn what_is_put_together_says_no_more_than_its_parts() {
+        let history = history();
+        let host = history.named("linux-6.12.107/max").expect("a host").host;
+        let made = host.destination(Features::PMU | Features::SVE, Program::QEMU);
+        let (destination, evidence) = made.expect("both were recorded");
+        assert_eq!(evidence, EVIDENCE_PUT_TOGETHER);
+        let vcpu = &destination.vcpus[0];
+        assert_eq!(vcpu.registers().len(), 260);
+        assert_eq!(vcpu.value(RegisterId::ID_AA64PFR0_EL1), None);
+        assert_eq!(vcpu.value(RegisterId::PSCI_VERSION), Some(0x1_0001));
+    }
+
+    #[test]
+    fn what_is_no_value_is_none_and_masks_are_kept() {
+        let history = history();
+        let host = history.named("linux-6.12.107/n1").expect("a host").host;
+        let made = host.destination(Features::PMU, Program::QEMU);
+        let (destination, evidence) = made.expect("it was recorded");
+        assert_eq!(evidence, EVIDENCE);
+        assert_eq!(destination.values, ValuesAre::OfAnEmulatedHost);
+        let get = |id| destination.vcpus[0].get(id).expect("it is listed");
+        assert_eq!(get(RegisterId::PIR_EL1).value, None);
+        assert_eq!(get(RegisterId::TIMER_CNT).value, None);
+        assert!(matches!(
+            get(RegisterId::ID_AA64MMFR2_EL1).accepts,
+            Accepts::Writable(_)
+        ));
+        // QEMU keeps core registers elsewhere.
+        assert!(destination.vcpus[0].registers().len() < host.recorded()[&Features::PMU]);
+    }
+}

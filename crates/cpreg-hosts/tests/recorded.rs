@@ -1,0 +1,344 @@
+//! Recorded hosts against what real QEMUs saw on the same kernels and CPU models.
+//!
+//! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. Here a recorded host stands in
+//! the place of the stream that the destination wrote: its list must be the stream's, and no prediction may be wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::Path;
+
+use cpreg::destination::features::Recognised;
+use cpreg::destination::load;
+use cpreg::destination::loader::Program;
+use cpreg::destination::{Accelerator, Destination, Features, Loader};
+use cpreg::plan::{Check, Consents, Verdict};
+use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+use cpreg_hosts::{History, host};
+use cpreg_qemu::words;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Outcome {
+    source: String,
+    destination: String,
+    qemu: String,
+    loads: bool,
+    says: Vec<String>,
+}
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures/recorded")
+        .join(name);
+    let file = std::fs::File::open(&path).expect("the fixture is checked in");
+    let mut text = String::new();
+    lzma_rust2::XzReader::new(file, true)
+        .read_to_string(&mut text)
+        .expect("the fixture is a whole xz file");
+    text
+}
+
+/// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.
+fn recorded_vms() -> BTreeMap<String, Vm> {
+    let text = fixture("registers.txt.xz");
+    let mut vms: BTreeMap<String, Vm> = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("stream ") {
+            name.clone_into(&mut current);
+            vms.insert(current.clone(), Vm::default());
+        } else if let Some(rest) = line.strip_prefix("vcpu ") {
+            let vm = vms.get_mut(&current).expect("a stream line comes first");
+            vm.vcpus.push(vcpu(rest));
+        }
+    }
+    vms
+}
+
+fn vcpu(line: &str) -> Vcpu {
+    let hex = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
+    let mut pairs = Vec::new();
+    let mut extensions = Vec::new();
+    for word in line.split(' ') {
+        if let Some(extension) = word.strip_prefix('+') {
+            let (name, content) = match extension.split_once('=') {
+                Some((name, value)) => (name, Content::Number(hex(value))),
+                None => (extension, Content::Bytes(Vec::new())),
+            };
+            extensions.push(Extension {
+                name: name.to_owned().into(),
+                content,
+            });
+        } else {
+            let (id, value) = word.split_once('=').expect("ID=VALUE");
+            pairs.push((RegisterId::from_raw(hex(id)), Value::Small(hex(value))));
+        }
+    }
+    Vcpu {
+        registers: Registers::from_pairs(pairs).expect("no id twice"),
+        extensions,
+    }
+}
+
+/// The name of the host that wrote a stream under KVM: `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
+fn host_of(stream: &str) -> Option<String> {
+    let mut parts = stream.strip_prefix("kvm/")?.split("__");
+    let (kernel, cpu) = (parts.next()?, parts.nth(1)?);
+    Some(format!("{}{kernel}/{cpu}", host::PREFIX))
+}
+
+/// What the features of the guest are; where its registers leave one open its command line, which is in the stream's name, does not.
+fn features_of(stream: &str, registers: &Registers) -> Features {
+    let recognised = Recognised::of(registers);
+    if stream.contains("pmuoff") {
+        recognised.features.without(recognised.open)
+    } else {
+        recognised.features
+    }
+}
+
+fn history() -> History {
+    History::built_in().expect("the checked-in history is one")
+}
+
+fn destination(history: &History, name: &str, features: Features) -> Destination {
+    let named = history.named(name).expect("a recorded host");
+    let made = named.host.destination(features, Program::QEMU);
+    made.unwrap_or_else(|error| panic!("{error}")).0
+}
+
+#[test]
+fn the_list_of_a_recorded_host_is_what_qemu_saw_there() {
+    let history = history();
+    let (mut streams, mut put_together) = (0, Vec::new());
+    for (name, vm) in recorded_vms() {
+        let Some(host) = host_of(&name) else {
+            continue;
+        };
+        streams += 1;
+        let features = features_of(&name, &vm.vcpus[0].registers);
+        let recorded = history.named(&host).expect("a recorded host").host;
+        if !recorded.recorded().contains_key(&features) {
+            put_together.push(name.clone());
+        }
+        let destination = destination(&history, &host, features);
+        let ours: BTreeSet<_> = destination.vcpus[0]
+            .registers()
+            .iter()
+            .map(|register| register.id)
+            .collect();
+        for vcpu in &vm.vcpus {
+            let theirs: BTreeSet<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
+            assert_eq!(theirs, ours, "{name}, {features}");
+        }
+    }
+    assert_eq!(streams, 183);
+    // QEMU 5.2 gives guests SVE and no pointer authentication, which nobody recorded with a PMU; on Linux 5.10 the PMU does not
+    // change the list.
+    assert!(
+        put_together
+            .iter()
+            .all(|name| name.ends_with("q5.2__max__virt5.2-smp1")),
+        "{put_together:?}"
+    );
+    assert_eq!(put_together.len(), 10);
+}
+
+#[test]
+fn sets_that_were_recorded_can_be_put_together_as_well() {
+    let history = history();
+    let mut compared = 0;
+    for host in history.hosts() {
+        let recorded = host.recorded();
+        let all = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
+        if !recorded.contains_key(&all) {
+            continue;
+        }
+        compared += 1;
+        let list = |features| -> BTreeSet<RegisterId> {
+            let (destination, _) = host
+                .destination(features, Program::QEMU)
+                .expect("it was recorded");
+            let registers = destination.vcpus[0].registers().iter();
+            registers.map(|register| register.id).collect()
+        };
+        let parts = [
+            Features::PMU,
+            Features::SVE,
+            Features::POINTER_AUTHENTICATION,
+        ];
+        let union: BTreeSet<_> = parts.into_iter().flat_map(list).collect();
+        assert_eq!(union, list(all), "{}", host.name());
+    }
+    assert_eq!(compared, 40);
+}
+
+/// What real kernels did with other values, on fresh vCPUs with all that the host has.
+#[test]
+fn no_answer_about_a_value_is_wrong() {
+    let history = history();
+    let mut destination = None;
+    let (mut right, mut unknown, mut wrong) = (0, 0, Vec::new());
+    for line in fixture("probes.txt.xz").lines() {
+        if let Some(name) = line.strip_prefix("host ") {
+            // Those on CPU models that were only probed are left out.
+            destination = history
+                .named(&format!("{}{name}", host::PREFIX))
+                .ok()
+                .map(|named| {
+                    let recorded = named.host.recorded();
+                    let most = recorded.into_keys().max_by_key(|features| features.len());
+                    let made = named
+                        .host
+                        .destination(most.expect("a recording"), Program::QEMU);
+                    made.expect("it was recorded").0
+                });
+            continue;
+        }
+        let Some(destination) = &destination else {
+            continue;
+        };
+        let (tried, outcome) = line.split_once(' ').expect("ID=VALUE OUTCOME");
+        let (id, value) = tried.split_once('=').expect("ID=VALUE");
+        let hex = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
+        let id = RegisterId::from_raw(hex(id));
+        let host = &destination.vcpus[0];
+        let Some(register) = host.get(id) else {
+            continue;
+        };
+        let acceptor = destination.acceptor();
+        let answer = acceptor.takes(host, register, &Value::Small(hex(value)));
+        match answer.takes() {
+            None => unknown += 1,
+            Some(takes) if takes == (outcome == "taken") => right += 1,
+            Some(_) => wrong.push(format!("{} {id}={value} {outcome}", destination.name)),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(right > 13_000 && unknown < 2_500, "{right} {unknown}");
+}
+
+/// What a real QEMU does as it stands is neither refused nor called loadable against what it did.
+#[test]
+fn no_verdict_on_a_recorded_host_is_contradicted() {
+    let vms = recorded_vms();
+    let history = history();
+    let tolerances = Tolerances::default();
+    let (mut refused, mut failed) = (Vec::new(), Vec::new());
+    for line in fixture("outcomes.jsonl.xz").lines() {
+        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let Some(host) = host_of(&outcome.destination) else {
+            continue;
+        };
+        let source = &vms[&outcome.source];
+        let features = features_of(&outcome.source, &source.vcpus[0].registers);
+        let mut destination = destination(&history, &host, features);
+        destination.loader = format!("qemu-{}", outcome.qemu).parse().ok();
+        let check = Check::new(source, &destination, &tolerances, &Consents::default());
+        match check.verdict {
+            Verdict::Refused if outcome.loads => refused.push(outcome.source),
+            Verdict::Loads if !outcome.loads => failed.push(outcome.source),
+            _ => {}
+        }
+    }
+    // QEMU 10.0 drops services that the guest was offered, and 11.1 forgets that it has refused a register.
+    assert_eq!(
+        refused,
+        [
+            "edited/6.16.12__q10.0__neoverse-n1__virt10.0-smp1-b9-psci11-bmap2-nonzero",
+            "edited/6.12.107__q11.1__neoverse-n1__virt10.0-smp1-b3-add-unknown-before-tcr2",
+        ]
+    );
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// What is made of the outcomes of one QEMU version.
+#[derive(Default)]
+struct Tally {
+    all: usize,
+    right: usize,
+    unknown: usize,
+    /// Of those that are unknown, those that are predicted once the user says whether the guest has a PMU.
+    open: usize,
+}
+
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the numbers are worth a look: --nocapture"
+)]
+fn no_prediction_by_a_recorded_host_is_wrong() {
+    let vms = recorded_vms();
+    let history = history();
+    let mut hosts: BTreeMap<(String, Features), Destination> = BTreeMap::new();
+    let mut wrong = String::new();
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    let mut outcomes = 0;
+    for line in fixture("outcomes.jsonl.xz").lines() {
+        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let Some(host) = host_of(&outcome.destination) else {
+            continue;
+        };
+        let source = &vms[&outcome.source];
+        let there = &vms[&outcome.destination];
+        outcomes += 1;
+        // A VM there is one like the source's in its features.
+        let registers = &source.vcpus[0].registers;
+        let features = features_of(&outcome.source, registers);
+        if features != features_of(&outcome.destination, &there.vcpus[0].registers) {
+            continue;
+        }
+        let tally = tallies.entry(outcome.qemu.clone()).or_default();
+        tally.all += 1;
+        let destination = hosts
+            .entry((host.clone(), features))
+            .or_insert_with(|| destination(&history, &host, features));
+        let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
+        let load = load::play(loader, source, destination);
+        let is_open = !Recognised::of(registers).open.is_empty();
+        match load.loads {
+            None => tally.unknown += 1,
+            Some(loads) => {
+                if is_open {
+                    tally.open += 1;
+                    tally.unknown += 1;
+                } else {
+                    tally.right += 1;
+                }
+                let lines = words::of_load(loader, Accelerator::Kvm, &load);
+                let says_so = if load.complete {
+                    lines == outcome.says
+                } else {
+                    let mut said = outcome.says.iter();
+                    lines.iter().all(|line| said.any(|other| other == line))
+                };
+                if loads != outcome.loads || !says_so {
+                    let _ = writeln!(
+                        wrong,
+                        "{} -> {host}/{features}, QEMU {}: {}, predicted {loads}\n  said:      {:#?}\n  predicted: {lines:#?}",
+                        outcome.source, outcome.qemu, outcome.loads, outcome.says
+                    );
+                }
+            }
+        }
+    }
+    for (qemu, tally) in &tallies {
+        let Tally {
+            all,
+            right,
+            unknown,
+            open,
+        } = tally;
+        println!(
+            "QEMU {qemu}: {right} of {all} predicted, {unknown} unknown ({open} of them until the user says whether the guest has a PMU)"
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    let compared: usize = tallies.values().map(|tally| tally.all).sum();
+    let right: usize = tallies.values().map(|tally| tally.right + tally.open).sum();
+    assert_eq!((outcomes, compared), (731, 731));
+    assert!(right >= 710, "{right} of {compared}");
+}

@@ -1,0 +1,235 @@
+//! The vCPU features that decide which registers KVM lists ([`Features`]), and those that a guest has by its registers ([`Recognised`]).
+//!
+//! | feature | the guest has it if it has | `KVM_ARM_VCPU_…` |
+//! |---|---|---|
+//! | `pmu` | PMCR_EL0; see below | `PMU_V3` |
+//! | `sve` | ZCR_EL1 | `SVE` |
+//! | `ptrauth` | APIAKEYLO_EL1 | `PTRAUTH_ADDRESS`, `PTRAUTH_GENERIC` |
+//! | `mte` | RGSR_EL1 | the VM's `KVM_CAP_ARM_MTE` |
+//! | `el2` | HCR_EL2 | `HAS_EL2` |
+//! | `el2-e2h0` | the same, and ID_AA64MMFR4_EL1.E2H0 is 0 | `HAS_EL2_E2H0` |
+//! | `el1-32bit` | nothing tells: its list and its values are those of a guest without it | `EL1_32BIT` |
+//!
+//! Kernels before v5.11 (11663111cd49) list the PMU's registers for guests without a PMU as well, and identify it to them. Such a kernel is told by
+//! what it does not list yet: OSLSR_EL1 (v5.18). A guest without a PMU cannot write the registers, so PMCNTENSET_EL0 then holds
+//! KVM's reset poison; a guest with one may not have touched it either, and then nothing tells.
+//!
+//! Sources: Linux `arch/arm64/kvm/sys_regs.c` (read), and recorded lists of every feature set (`crates/cpreg-hosts/data`). SVE's own
+//! registers are in no list of QEMU's. Which host has which set does not live here.
+
+use core::fmt;
+use core::ops::BitOr;
+
+use alloc::vec::Vec;
+
+use crate::register::RegisterId;
+use crate::tolerance::condition::RESET_POISON;
+use crate::vm::Registers;
+
+/// A set of vCPU features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Features(u8);
+
+/// Each feature and its name, in the order of names in a set.
+const NAMES: [(Features, &str); 7] = [
+    (Features::PMU, "pmu"),
+    (Features::SVE, "sve"),
+    (Features::POINTER_AUTHENTICATION, "ptrauth"),
+    (Features::EL1_32BIT, "el1-32bit"),
+    (Features::EL2, "el2"),
+    (Features::EL2_E2H0, "el2-e2h0"),
+    (Features::MTE, "mte"),
+];
+
+/// The name of a set without features.
+const NONE: &str = "none";
+
+impl Features {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// A performance monitoring unit, PMUv3.
+    pub const PMU: Self = Self(1);
+    /// The Scalable Vector Extension.
+    pub const SVE: Self = Self(1 << 1);
+    /// Pointer authentication, by address and generic.
+    pub const POINTER_AUTHENTICATION: Self = Self(1 << 2);
+    /// EL1 is AArch32.
+    pub const EL1_32BIT: Self = Self(1 << 3);
+    /// The guest has an EL2.
+    pub const EL2: Self = Self(1 << 4);
+    /// The guest's EL2 may have HCR_EL2.E2H = 0.
+    pub const EL2_E2H0: Self = Self(1 << 5);
+    /// The Memory Tagging Extension.
+    pub const MTE: Self = Self(1 << 6);
+
+    /// Whether all of `other` are in it.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Those that are in it and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// How many.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The names of those in it; none for an empty set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let own = NAMES.into_iter();
+        own.filter(move |(feature, _)| self.contains(*feature))
+            .map(|(_, name)| name)
+    }
+
+    /// The feature of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let found = NAMES.iter().find(|(_, own)| *own == name);
+        found.map(|(feature, _)| *feature)
+    }
+
+    /// Reads names with commas between, as [`fmt::Display`] writes them.
+    pub fn from_names(names: &str) -> Option<Self> {
+        if names == NONE {
+            return Some(Self::NONE);
+        }
+        let mut features = names.split(',').map(Self::from_name);
+        features.try_fold(Self::NONE, |set, feature| Some(set | feature?))
+    }
+}
+
+impl BitOr for Features {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// `pmu,sve`, or `none`.
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.pad(NONE);
+        }
+        f.pad(&self.names().collect::<Vec<_>>().join(","))
+    }
+}
+
+/// The features that a guest has by its registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recognised {
+    /// Those that it has, or may have.
+    pub features: Features,
+    /// Those of them that its registers leave open.
+    pub open: Features,
+}
+
+impl Recognised {
+    /// The features of a guest of KVM with these registers.
+    pub fn of(registers: &Registers) -> Self {
+        let has = |id| registers.get(id).is_some();
+        let signs = [
+            (Features::PMU, RegisterId::PMCR_EL0),
+            (Features::SVE, RegisterId::ZCR_EL1),
+            (Features::POINTER_AUTHENTICATION, RegisterId::APIAKEYLO_EL1),
+            (Features::MTE, RegisterId::RGSR_EL1),
+            (Features::EL2, HCR_EL2),
+        ];
+        let mut features = signs
+            .into_iter()
+            .filter(|(_, sign)| has(*sign))
+            .fold(Features::NONE, |set, (feature, _)| set | feature);
+        let e2h0 = registers.get_u64(RegisterId::ID_AA64MMFR4_EL1);
+        if features.contains(Features::EL2) && e2h0.is_some_and(|value| value >> 24 & 0xf == 0) {
+            features = features | Features::EL2_E2H0;
+        }
+        let enabled_counters = registers.get_u64(RegisterId::PMCNTENSET_EL0);
+        let is_open = features.contains(Features::PMU)
+            && !has(RegisterId::OSLSR_EL1)
+            && enabled_counters == Some(RESET_POISON);
+        Self {
+            features,
+            open: if is_open {
+                Features::PMU
+            } else {
+                Features::NONE
+            },
+        }
+    }
+}
+
+const HCR_EL2: RegisterId = RegisterId::sysreg(3, 4, 1, 1, 0);
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+    use crate::register::Value;
+
+    #[test]
+    fn names_go_both_ways() {
+        let all = NAMES
+            .iter()
+            .fold(Features::NONE, |set, (feature, _)| set | *feature);
+        assert_eq!(
+            all.to_string(),
+            "pmu,sve,ptrauth,el1-32bit,el2,el2-e2h0,mte"
+        );
+        for set in [all, Features::NONE, Features::SVE | Features::PMU] {
+            assert_eq!(Features::from_names(&set.to_string()), Some(set));
+        }
+        for bad in ["", "pmu,", "none,pmu", "avx"] {
+            assert_eq!(Features::from_names(bad), None, "{bad}");
+        }
+    }
+
+    fn recognised(registers: &[(RegisterId, u64)]) -> Recognised {
+        let pairs = registers.iter();
+        let pairs = pairs.map(|(id, value)| (*id, Value::Small(*value)));
+        Recognised::of(&Registers::from_pairs(pairs.collect::<Vec<_>>()).expect("no id twice"))
+    }
+
+    #[test]
+    fn a_list_tells_the_features() {
+        let registers = [
+            (RegisterId::OSLSR_EL1, 8),
+            (RegisterId::PMCR_EL0, 0),
+            (RegisterId::ZCR_EL1, 0),
+            (RegisterId::APIAKEYLO_EL1, 0),
+            (RegisterId::RGSR_EL1, 0),
+            (HCR_EL2, 0),
+            (RegisterId::ID_AA64MMFR4_EL1, 0xe10_0000),
+        ];
+        let all = recognised(&registers);
+        assert_eq!(all.features.to_string(), "pmu,sve,ptrauth,el2,mte");
+        assert_eq!(all.open, Features::NONE);
+        let mut registers = registers;
+        registers[6].1 = 0;
+        let features = recognised(&registers).features;
+        assert!(features.contains(Features::EL2_E2H0));
+        assert_eq!(recognised(&[]).features, Features::NONE);
+    }
+
+    #[test]
+    fn old_lists_leave_the_pmu_open_until_the_guest_uses_it() {
+        let old = |enabled| {
+            recognised(&[
+                (RegisterId::PMCR_EL0, 0x410c_30ac),
+                (RegisterId::PMCNTENSET_EL0, enabled),
+            ])
+        };
+        assert_eq!(old(RESET_POISON).features, Features::PMU);
+        assert_eq!(old(RESET_POISON).open, Features::PMU);
+        assert_eq!(old(0).open, Features::NONE);
+    }
+}

@@ -202,8 +202,12 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, De
     Ok(stream)
 }
 
-/// Writes into `globalstate` what the guest does.
+/// Writes into `globalstate` what the guest does, if there is one.
 fn put_right(file: &mut File, run_state: &str) -> Result<(), DeviceStateError> {
+    // A VM that is loaded in this state never leaves it.
+    if run_state == WAITING {
+        return Ok(());
+    }
     let Ok(stream) = Stream::open(file) else {
         // Who wants to know what is in it will find out why not.
         return Ok(());
@@ -227,6 +231,9 @@ fn put_right(file: &mut File, run_state: &str) -> Result<(), DeviceStateError> {
     }
     Ok(())
 }
+
+/// The state of a QEMU that waits for a VM.
+const WAITING: &str = "inmigrate";
 
 /// What stands there.
 const RUNNING: &[u8] = b"running\0";

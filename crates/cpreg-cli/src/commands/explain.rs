@@ -3,6 +3,8 @@
 mod lines;
 mod register;
 
+use std::path::Path;
+
 use cpreg::register::Naming;
 
 use super::show;
@@ -22,7 +24,13 @@ pub(crate) fn run(
     match show::wanted(word, Naming::Kvm) {
         Ok(wanted) => register::run(wanted, value, arguments, printer),
         // A line has blanks; one word that says nothing is a register's name gone wrong.
-        Err(no_register) if !word.contains(' ') && !lines::says_something(word) => Err(no_register),
+        Err(no_register) if !word.contains(' ') && !lines::says_something(word) => {
+            Err(if Path::new(word).is_file() {
+                no_register.hint(format!("{word} is a file: --file {word} reads a log"))
+            } else {
+                no_register
+            })
+        }
         Err(_) => lines::run(arguments, printer),
     }
 }

@@ -64,6 +64,7 @@ pub(crate) fn run(
     let mut tried = Tried {
         answer: &answer,
         repaired: arguments.repaired,
+        lacks_ram: source.lacks_ram().is_some(),
         changed: false,
         command: &isolated.command,
         replaced: &isolated.changes,

@@ -8,8 +8,9 @@
 use std::fmt::Write as _;
 
 use cpreg::destination::Accelerator;
+use cpreg::plan::Severity;
 use cpreg::register::RegisterId;
-use cpreg::tolerance::{Condition, Difference, Handling, Tolerances};
+use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
 use super::{Row, grounds, rows, rule, wrapped};
 use crate::commands::tolerances::names;
@@ -59,7 +60,7 @@ pub(crate) fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[Re
         }
         text.push_str(match kind {
             Line::Live => "\n# ---- always ignored where the destination has not got them\n",
-            Line::Conditional => "\n# ---- ignored under a condition: check first\n",
+            Line::Conditional => "\n# ---- ignored under a condition, or with consequences for the guest: look first\n",
             Line::LeftOut => "\n# ---- left out: taking the register away is not what cpreg does\n",
         });
         for row in rows {
@@ -86,9 +87,17 @@ fn line_of(row: &Row<'_>) -> Line {
         _ if row.registers.is_empty() && !row.decided_before.is_empty() => Line::LeftOut,
         // A class of registers that has no list.
         _ if row.registers.is_empty() => Line::Conditional,
+        // Harmless for who knows it; not for who runs a script.
+        Condition::Always if is_severe(entry) => Line::Conditional,
         Condition::Always => Line::Live,
         _ => Line::Conditional,
     }
+}
+
+/// Whether a guest could come to harm although the difference is ignored. An operator's own entry is the operator's decision.
+fn is_severe(entry: &Tolerance) -> bool {
+    let severity = entry.visible.as_ref().map(|visible| visible.severity);
+    !entry.by_operator && severity == Some(Severity::High)
 }
 
 fn entry(text: &mut String, row: &Row<'_>, kind: Line) {

@@ -58,6 +58,11 @@ pub(crate) fn print(
         row(printer, "host", &text);
     }
     row(printer, "blanked", &blanked(report));
+    row(
+        printer,
+        "still in the file",
+        "names of RAM blocks and devices, MAC addresses of virtio network cards",
+    );
     row(printer, "cpreg", &report.cpreg);
     printer.line("");
     if let Some(answer) = answer {

@@ -59,7 +59,8 @@ fn head(printer: &mut Printer, answer: &Answer<'_>) {
     printer.line("");
 }
 
-fn shape(printer: &mut Printer, answer: &Answer<'_>) {
+/// Prints how the outlines of the two VMs differ.
+pub(crate) fn shape(printer: &mut Printer, answer: &Answer<'_>) {
     let none = || "none".to_owned();
     for difference in &answer.shape {
         let word = if difference.refuses {

@@ -116,7 +116,12 @@ fn what_it_was_doing() {
         assert_eq!(run.status, Some(0), "{run}");
         let mut lines = run.stdout.lines();
         let guest = lines.find_map(|line| line.trim().strip_prefix("guest      "));
-        let expected = if status.len() < 32 { status } else { "running" };
+        // A VM that has the second state is never loaded; the third is longer than its place.
+        let expected = if status == "paused" {
+            status
+        } else {
+            "running"
+        };
         assert_eq!(guest, Some(expected), "{run}");
     }
 }

@@ -26,12 +26,19 @@ pub(crate) fn run(
 ) -> Result<Status, Failure> {
     let mut reader = Reader::default();
     match (&arguments.file, arguments.what.as_slice()) {
+        (Some(path), _) if path == Path::new("-") => {
+            reader.log(io::stdin().lock(), Path::new("standard input"))?;
+        }
         (Some(path), _) => {
             let file = File::open(path).map_err(|error| Failure::io("open", path, error))?;
             reader.log(BufReader::new(file), path)?;
         }
         (None, [only]) if only == "-" => {
             reader.log(io::stdin().lock(), Path::new("standard input"))?;
+        }
+        // A line that was pasted without quotes.
+        (None, words) if words.len() > 2 && words.iter().all(|word| !word.contains(' ')) => {
+            reader.line(&words.join(" "));
         }
         (None, lines) => {
             for line in lines.iter().flat_map(|line| line.lines()) {

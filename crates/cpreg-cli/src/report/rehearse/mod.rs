@@ -28,6 +28,8 @@ pub(crate) struct Tried<'a> {
     pub(crate) answer: &'a Answer<'a>,
     /// Whether the VM was to be tried as the plan writes it.
     pub(crate) repaired: bool,
+    /// Whether SOURCE is a report or a running QEMU, which `convert` does not take.
+    pub(crate) lacks_ram: bool,
     /// Whether the plan changes anything in it.
     pub(crate) changed: bool,
     /// The command line that was run.
@@ -194,7 +196,11 @@ impl Tried<'_> {
                 format!(
                     "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, with {command}"
                 ),
-                format!("`cpreg convert {source} --to dest.json -o repaired.stream`"),
+                if self.lacks_ram {
+                    "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then `cpreg convert vm.stream --to dest.json -o repaired.stream`".to_owned()
+                } else {
+                    format!("`cpreg convert {source} --to dest.json -o repaired.stream`")
+                },
             ];
         }
         if self.repaired && !self.explained_beside_registers().is_empty() {

@@ -7,7 +7,7 @@ use cpreg_qemu::rehearse::Outcome;
 
 use super::{NotJudged, Tried};
 use crate::printer::{Printer, style, styled};
-use crate::report::text::{on_vcpus, print_plan, verdict_word};
+use crate::report::text::{on_vcpus, print_plan, shape, verdict_word};
 
 /// More of QEMU's words than this are cut; JSON has them all.
 const MOST_WORDS: usize = 8;
@@ -45,8 +45,10 @@ pub(crate) fn print(printer: &mut Printer, tried: &Tried<'_>, all: bool) {
         printer.line(styled(style::ASIDE, text));
         printer.line("");
     }
-    if tried.unknown_host.is_none() && (all || !changes_nothing) {
-        print_plan(printer, answer, all);
+    match () {
+        () if tried.unknown_host.is_some() => {}
+        () if all || !changes_nothing => print_plan(printer, answer, all),
+        () => shape(printer, answer),
     }
     ways(printer, tried);
     not_judged(printer, &tried.not_judged);

@@ -269,6 +269,17 @@ fn a_log_of_anything_is_read() {
 
 /// The guest's keys are not printed, also where a program's line had them, and not by halves where a long line is cut.
 #[test]
+fn a_line_that_ends_before_its_error_is_not_guessed_at() {
+    let line = "Failed to restore the state of the vcpu: Failed to set register 0x603000000013c103 to value 0x0";
+    let cut = cpreg(&["explain", line]);
+    let whole = format!("{line}: No such file or directory (os error 2)");
+    let whole = cpreg(&["explain", &whole]);
+    let missing = "the error that would tell is missing";
+    assert!(cut.stdout.contains(missing), "{cut}");
+    assert!(!whole.stdout.contains(missing), "{whole}");
+}
+
+#[test]
 fn keys_are_kept() {
     let key = "1234567890abcdef";
     let qemu = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to";

@@ -99,7 +99,22 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
     let taken = |symptom: &Symptom| matches!(symptom, Symptom::NotTaken { .. });
     let mut means = String::new();
     if failure.symptoms().any(taken) {
-        means += "KVM on the destination does not take the VM's values of these registers";
+        // Of a program that compares no lists, and whose line ends before the error.
+        let either = |symptom: &Symptom| {
+            matches!(
+                symptom,
+                Symptom::NotTaken {
+                    error: None,
+                    is: None,
+                    ..
+                }
+            )
+        };
+        means += if !is_qemu(failure) && failure.symptoms().any(either) {
+            "KVM on the destination has not got these registers, or does not take the VM's values: the error that would tell is missing (ENOENT, `No such file or directory`: it has not got the register)"
+        } else {
+            "KVM on the destination does not take the VM's values of these registers"
+        };
         let busy = failure.symptoms().any(|symptom| {
             matches!(
                 symptom,

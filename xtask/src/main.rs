@@ -11,6 +11,7 @@
 //! | [`prove`] | `prove`: the loader models against real QEMUs |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`bench`](mod@bench) | `bench`: what the command costs |
+//! | [`jobs`] | work on many things, several at a time |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
 // A task runner talks to the person who started it.
@@ -20,6 +21,7 @@ mod bench;
 mod gen_history;
 mod gen_registers;
 mod guest;
+mod jobs;
 mod live;
 mod prove;
 mod qemus;

@@ -4,80 +4,18 @@
 //! for the host that wrote it, as it does for `cpreg check SOURCE DEST`. A prediction that is not null must be right, words
 //! included; and of the pairs that the register list decides nearly all must be predicted.
 
+#[path = "common/recorded.rs"]
+mod recorded;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read;
-use std::path::Path;
 
 use cpreg::destination::load::{self, Load};
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
-use cpreg::register::{RegisterId, Value};
-use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+use cpreg::register::RegisterId;
+use cpreg::vm::Vm;
 use cpreg_qemu::words;
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Outcome {
-    source: String,
-    destination: String,
-    qemu: String,
-    loads: bool,
-    says: Vec<String>,
-}
-
-fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/fixtures/recorded")
-        .join(name);
-    let file = std::fs::File::open(&path).expect("the fixture is checked in");
-    let mut text = String::new();
-    lzma_rust2::XzReader::new(file, true)
-        .read_to_string(&mut text)
-        .expect("the fixture is a whole xz file");
-    text
-}
-
-/// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.
-fn recorded_vms() -> BTreeMap<String, Vm> {
-    let text = fixture("registers.txt.xz");
-    let mut vms: BTreeMap<String, Vm> = BTreeMap::new();
-    let mut current = String::new();
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix("stream ") {
-            name.clone_into(&mut current);
-            vms.insert(current.clone(), Vm::default());
-        } else if let Some(rest) = line.strip_prefix("vcpu ") {
-            let vm = vms.get_mut(&current).expect("a stream line comes first");
-            vm.vcpus.push(vcpu(rest));
-        }
-    }
-    vms
-}
-
-fn vcpu(line: &str) -> Vcpu {
-    let hex = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
-    let mut pairs = Vec::new();
-    let mut extensions = Vec::new();
-    for word in line.split(' ') {
-        if let Some(extension) = word.strip_prefix('+') {
-            let (name, content) = match extension.split_once('=') {
-                Some((name, value)) => (name, Content::Number(hex(value))),
-                None => (extension, Content::Bytes(Vec::new())),
-            };
-            extensions.push(Extension {
-                name: name.to_owned().into(),
-                content,
-            });
-        } else {
-            let (id, value) = word.split_once('=').expect("ID=VALUE");
-            pairs.push((RegisterId::from_raw(hex(id)), Value::Small(hex(value))));
-        }
-    }
-    Vcpu {
-        registers: Registers::from_pairs(pairs).expect("no id twice"),
-        extensions,
-    }
-}
+use recorded::{Outcome, fixture, recorded_vms};
 
 fn destination_of(name: &str, vm: &Vm) -> Destination {
     Destination {

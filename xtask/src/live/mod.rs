@@ -26,7 +26,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Result, guest, qemus};
+use crate::{Result, guest, jobs, qemus};
 use cases::Case;
 use cpreg::Cpreg;
 pub(crate) use large::Large;
@@ -105,22 +105,13 @@ fn timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Ended {
 
 /// Runs the cases, as many at a time as there are processors, and says of each how it went.
 fn run_all(bench: &Bench, cases: &[Case]) -> Vec<Ended> {
-    let jobs = thread::available_parallelism().map_or(1, usize::from);
-    println!("{} cases, {jobs} at a time", cases.len());
-    let waiting = Mutex::new(cases.iter());
+    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
+    println!("{} cases, {at_a_time} at a time", cases.len());
     let ended = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let next = waiting.lock().ok().and_then(|mut cases| cases.next());
-                    let Some(case) = next else { return };
-                    let ended_case = timed(case, || bench.run(case));
-                    if let Ok(mut ended) = ended.lock() {
-                        ended.push(ended_case);
-                    }
-                }
-            });
+    jobs::each(at_a_time, cases.iter(), |case| {
+        let ended_case = timed(case, || bench.run(case));
+        if let Ok(mut ended) = ended.lock() {
+            ended.push(ended_case);
         }
     });
     ended.into_inner().unwrap_or_default()

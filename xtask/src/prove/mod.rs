@@ -26,7 +26,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use cpreg::destination::load::Load;
@@ -43,7 +42,7 @@ use self::place::Place;
 use self::random::Random;
 use self::sources::Source;
 use crate::qemus::{self, Qemu};
-use crate::{Result, repository};
+use crate::{Result, jobs, repository};
 
 /// How many QEMUs run at a time.
 const JOBS: usize = 2;
@@ -136,33 +135,22 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let waiting = qemus
         .iter()
         .flat_map(|qemu| cases.clone().map(move |case| (qemu, case)));
-    let waiting = Mutex::new(waiting);
     let counts: Mutex<BTreeMap<&str, Counts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..JOBS {
-            scope.spawn(|| {
-                loop {
-                    let next = waiting.lock().ok().and_then(|mut waiting| waiting.next());
-                    let Some((qemu, case)) = next else {
-                        return;
-                    };
-                    let verdict = match bench.case(qemu, case, verbose) {
-                        Ok(verdict) => verdict,
-                        Err(error) => {
-                            let text = format!("{}, case {case}: {error}", qemu.series);
-                            Verdict::Wrong(text)
-                        }
-                    };
-                    if let Ok(mut counts) = counts.lock() {
-                        counts.entry(qemu.series).or_default().add(&verdict);
-                    }
-                    if let (Verdict::Wrong(text), Ok(mut failures)) = (verdict, failures.lock()) {
-                        println!("{text}\n");
-                        failures.push((qemu.series, case));
-                    }
-                }
-            });
+    jobs::each(JOBS, waiting, |(qemu, case)| {
+        let verdict = match bench.case(qemu, case, verbose) {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                let text = format!("{}, case {case}: {error}", qemu.series);
+                Verdict::Wrong(text)
+            }
+        };
+        if let Ok(mut counts) = counts.lock() {
+            counts.entry(qemu.series).or_default().add(&verdict);
+        }
+        if let (Verdict::Wrong(text), Ok(mut failures)) = (verdict, failures.lock()) {
+            println!("{text}\n");
+            failures.push((qemu.series, case));
         }
     });
     let counts = counts.into_inner().unwrap_or_default();

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
-use std::thread;
 use std::time::Instant;
 
 use cpreg::destination::Destination;
@@ -23,7 +22,7 @@ use super::place::Place;
 use super::sources::{self, Source};
 use super::{Bench, JOBS, PATIENCE, compare, loader_of};
 use crate::qemus::Qemu;
-use crate::{Result, repository};
+use crate::{Result, jobs, repository};
 
 /// What a QEMU made of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,31 +46,22 @@ pub(super) fn run(bench: &Bench<'_>, qemus: &[Qemu]) -> Result<()> {
     let cases = qemus
         .iter()
         .flat_map(|qemu| sources.iter().map(move |source| (qemu, *source)));
-    let waiting = Mutex::new(cases);
     let counts: Mutex<BTreeMap<&str, Counts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..JOBS {
-            scope.spawn(|| {
-                loop {
-                    let next = waiting.lock().ok().and_then(|mut waiting| waiting.next());
-                    let Some((qemu, source)) = next else { return };
-                    let columns = one(bench, qemu, source).unwrap_or_else(|error| {
-                        let text = format!("{} into QEMU {}: {error}", source.name, qemu.series);
-                        println!("{text}\n");
-                        if let Ok(mut failures) = failures.lock() {
-                            failures.push(text);
-                        }
-                        vec!["wrong"]
-                    });
-                    if let Ok(mut counts) = counts.lock() {
-                        let counts = counts.entry(qemu.series).or_default();
-                        for column in columns {
-                            *counts.entry(column).or_default() += 1;
-                        }
-                    }
-                }
-            });
+    jobs::each(JOBS, cases, |(qemu, source)| {
+        let columns = one(bench, qemu, source).unwrap_or_else(|error| {
+            let text = format!("{} into QEMU {}: {error}", source.name, qemu.series);
+            println!("{text}\n");
+            if let Ok(mut failures) = failures.lock() {
+                failures.push(text);
+            }
+            vec!["wrong"]
+        });
+        if let Ok(mut counts) = counts.lock() {
+            let counts = counts.entry(qemu.series).or_default();
+            for column in columns {
+                *counts.entry(column).or_default() += 1;
+            }
         }
     });
     let counts = counts.into_inner().unwrap_or_default();

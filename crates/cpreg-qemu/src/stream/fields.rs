@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::json::{Fault, Reader, TokenKind};
+use super::json::{Fault, Reader, TokenKind, expect, key};
 
 /// More leaves than the devices of any machine have; a description that claims more is not followed.
 const MOST_LEAVES: usize = 1 << 20;
@@ -120,24 +120,6 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Device>, Fault> {
         }
     }
     Ok(devices)
-}
-
-fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<(), Fault> {
-    match reader.next()? {
-        Some(token) if token.kind == kind => Ok(()),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
-    }
-}
-
-/// The next key of the object that is open, `None` at its end.
-fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, Fault> {
-    match reader.next()? {
-        Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
-        Some(token) if token.kind == TokenKind::ObjectEnd => Ok(None),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
-    }
 }
 
 /// Whether another object begins in the array that is open.

@@ -266,6 +266,25 @@ fn unescape(text: &str) -> Option<String> {
     Some(out)
 }
 
+/// Takes a token of this kind, and gives where it begins.
+pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, Fault> {
+    match reader.next()? {
+        Some(token) if token.kind == kind => Ok(token.range.start),
+        Some(token) => Err(Fault(token.range.start)),
+        None => Err(Fault(0)),
+    }
+}
+
+/// The next key of the object that is open, `None` at its end.
+pub(crate) fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, Fault> {
+    match reader.next()? {
+        Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
+        Some(token) if token.kind == TokenKind::ObjectEnd => Ok(None),
+        Some(token) => Err(Fault(token.range.start)),
+        None => Err(Fault(0)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::cpu;
-use super::json::{Fault, Reader, TokenKind};
+use super::json::{Fault, Reader, TokenKind, expect, key};
 
 /// The whole description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,24 +114,6 @@ impl Description {
         }
         let devices = devices.ok_or(Fault(0))?;
         Ok(Self { devices })
-    }
-}
-
-fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, Fault> {
-    match reader.next()? {
-        Some(token) if token.kind == kind => Ok(token.range.start),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
-    }
-}
-
-/// The next key of the object that is open, `None` at its end.
-fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, Fault> {
-    match reader.next()? {
-        Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
-        Some(token) if token.kind == TokenKind::ObjectEnd => Ok(None),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`record`] | what a host with KVM is |
 //! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
 //! | [`report`] | a VM without RAM and secrets, with what is known of both sides |
 //! | `base64`, `number` | bytes and 64-bit numbers in JSON |
@@ -17,6 +18,7 @@ pub mod history;
 pub mod host;
 mod number;
 pub mod profile;
+pub mod record;
 pub mod report;
 
 pub use history::History;

@@ -116,7 +116,7 @@ pub(crate) struct Consenting {
 /// Where the VM goes.
 #[derive(Debug, Args)]
 pub(crate) struct Going {
-    /// The program that will load it, where DEST does not tell: qemu-10.0.
+    /// The program that will load it, where DEST does not tell: qemu-10.0, or cpreg for a VMM that loads through cpreg.
     #[arg(long, value_name = "NAME-VERSION")]
     pub(crate) vmm: Option<String>,
 }

@@ -421,3 +421,27 @@ fn a_constant_that_a_guest_left_behind_is_no_proven_reset_value() {
     there.values = ValuesAre::OfAGuest;
     assert_eq!(knowledge(&there), Knowledge::Inferred);
 }
+
+/// Whoever carries plans out needs no conversion, but what stands in the plan's way stands in its way too.
+#[test]
+fn a_vmm_with_cpreg_loads_by_the_plan() {
+    let identification = (RegisterId::ID_AA64MMFR3_EL1, 0);
+    let arrives = |midr| {
+        vm(&[&[
+            identification,
+            (RegisterId::MIDR_EL1, midr),
+            (RegisterId::TCR2_EL1, 0),
+        ]])
+    };
+    let mut there = kvm(&vm(&[&[identification, (RegisterId::MIDR_EL1, 0)]]));
+    let verdict = |vm: &Vm, there: &Destination| check(vm, there, &Consents::default()).verdict;
+    assert_eq!(verdict(&arrives(0), &there), Verdict::Converts);
+    there.loader = Some(Loader::CPREG);
+    let loads = check(&arrives(0), &there, &Consents::default());
+    assert_eq!(loads.verdict, Verdict::Loads);
+    assert!(loads.loaders.is_empty());
+    assert_eq!(verdict(&arrives(1), &there), Verdict::Refused);
+    // It is a library for KVM.
+    there.accelerator = Some(Accelerator::Tcg);
+    assert_ne!(verdict(&arrives(0), &there), Verdict::Loads);
+}

@@ -90,15 +90,29 @@ impl Answer<'_> {
     /// The verdict's meaning in a sentence, with the way out where one option is all it takes.
     pub(crate) fn meaning(&self) -> String {
         let meaning = match self.verdict() {
+            Verdict::Loads if self.loads_by_plan() => "by this plan, which cpreg carries out",
             Verdict::Loads => "as it is",
             Verdict::Converts => "after `cpreg convert`",
             Verdict::Refused => "something stands in the way",
             Verdict::Unknown => "what is known does not tell",
         };
         match self.acceptable() {
-            Some(severity) => format!("{meaning}; it converts with --accept {}", severity.name()),
+            Some(severity) => {
+                let does = if self.loads_by_plan() {
+                    "loads"
+                } else {
+                    "converts"
+                };
+                format!("{meaning}; it {does} with --accept {}", severity.name())
+            }
             None => meaning.to_owned(),
         }
+    }
+
+    /// Whether the destination's loader does what the plan says.
+    pub(crate) fn loads_by_plan(&self) -> bool {
+        let loader = self.destination.loader;
+        loader.is_some_and(Loader::carries_out_plans)
     }
 
     /// Up to which severity changes have to be accepted for the VM to convert, where that is all it takes.

@@ -67,6 +67,8 @@ fn a_profile_tells_more_than_a_stream() {
 fn the_loader_can_be_named() {
     let run = cpreg(&["check", KVM_6_12, KVM_6_16, "--vmm", "qemu-11.1"]);
     assert_snapshot!("check_vmm", run);
+    let run = cpreg(&["check", KVM_6_16, "linux-6.12.107/n1", "--vmm", "cpreg"]);
+    assert_snapshot!("check_vmm_cpreg", run);
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by 5.2.0, 7.2.22, 10.0.13 and 11.1.3.
 //! What is done about one does not live here; see [`crate::plan`].
 
+use super::loader::Program;
 use super::{HostVcpu, Loader, Version};
 use crate::register::RegisterId;
 use crate::vm::{Content, Extension, Vcpu};
@@ -84,6 +85,10 @@ pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
     if there.is_some() {
         return Fate::Loads;
     }
+    if loader.carries_out_plans() {
+        // It loads registers; pieces that are none are the VMM's own to carry.
+        return Fate::Loads;
+    }
     let since = SINCE
         .iter()
         .find(|(name, _)| *name == extension.name)
@@ -139,7 +144,7 @@ pub fn spoils_features(loader: Loader, host: &HostVcpu, arriving: &[Extension]) 
 
 /// Whether the loader replaces the vCPU's feature bits by those that arrive.
 pub fn takes_features(loader: Loader) -> bool {
-    loader.version <= FEATURES_UNTIL
+    loader.program == Program::QEMU && loader.version <= FEATURES_UNTIL
 }
 
 #[cfg(test)]

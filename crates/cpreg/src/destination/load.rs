@@ -122,6 +122,9 @@ pub enum Step {
 /// Whether the loader can be one at that destination. A version has no machine types of later ones, and under an emulator the
 /// list of registers is the program's own. Where nothing is known of what runs the guest there, nothing is known of any loader.
 pub fn could_be(loader: Loader, destination: &Destination) -> bool {
+    if loader.carries_out_plans() {
+        return destination.accelerator == Some(Accelerator::Kvm);
+    }
     let machine = destination
         .shape
         .as_ref()
@@ -161,7 +164,7 @@ pub struct Arriving<'a> {
     pub extensions: &'a [Extension],
 }
 
-/// What the VM would come to in that loader, as it stands.
+/// What the VM would come to in that loader, as it stands. Nothing is foretold of one that carries plans out: what it does is the plan's.
 pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
     let lists: Vec<Vec<_>> = vm
         .vcpus
@@ -181,7 +184,7 @@ pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
 
 /// As [`play`], for lists that need not be a [`Vm`]'s.
 pub fn play_lists(loader: Loader, vcpus: &[Arriving<'_>], destination: &Destination) -> Load {
-    if !could_be(loader, destination) {
+    if !could_be(loader, destination) || loader.carries_out_plans() {
         return Load::unknown();
     }
     let mut play = Play {

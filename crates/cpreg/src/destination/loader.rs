@@ -34,11 +34,13 @@ pub struct Program(&'static str);
 impl Program {
     /// QEMU, `qemu-system-aarch64`.
     pub const QEMU: Self = Self("qemu");
+    /// A VMM that loads through cpreg (`cpreg_kvm::load`), which carries a plan out register by register, in the plan's order.
+    pub const CPREG: Self = Self("cpreg");
 
-    /// Whether it keeps a register that KVM lists in its own list. QEMU keeps what `struct kvm_regs` and SVE hold apart
+    /// Whether it keeps a register that KVM lists in its own list. cpreg keeps them all; QEMU keeps what `struct kvm_regs` and SVE hold apart
     /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
-    pub const fn keeps_in_list(self, id: RegisterId) -> bool {
-        !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
+    pub fn keeps_in_list(self, id: RegisterId) -> bool {
+        self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
     }
 
     /// Its name, as in `--vmm qemu-10.0`.
@@ -67,6 +69,17 @@ impl Loader {
         Self::qemu(11, 0),
         Self::qemu(11, 1),
     ];
+
+    /// A VMM that loads through this version of cpreg.
+    pub const CPREG: Self = Self {
+        program: Program::CPREG,
+        version: Version::new(0, 1),
+    };
+
+    /// Whether it does what the plan says, so that nothing has to be converted for it, and nothing of its own has to be foreseen.
+    pub fn carries_out_plans(self) -> bool {
+        self.program == Program::CPREG
+    }
 
     /// This version of QEMU.
     pub const fn qemu(major: u16, minor: u16) -> Self {
@@ -120,6 +133,9 @@ const QEMU_EITHER_SIDE: [RegisterId; 3] = [
 
 impl fmt::Display for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.carries_out_plans() {
+            return f.pad(self.program.name());
+        }
         write!(f, "{}-{}", self.program.name(), self.version)
     }
 }
@@ -130,7 +146,7 @@ pub struct UnknownLoader;
 
 impl fmt::Display for UnknownLoader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a loader cpreg knows; write it as qemu-MAJOR.MINOR, such as qemu-10.0")
+        f.write_str("not a loader cpreg knows; write it as qemu-MAJOR.MINOR, such as qemu-10.0, or as cpreg for a VMM that loads through cpreg")
     }
 }
 
@@ -139,8 +155,11 @@ impl core::error::Error for UnknownLoader {}
 impl FromStr for Loader {
     type Err = UnknownLoader;
 
-    /// Reads `qemu-10.0`; a third number is allowed and ignored.
+    /// Reads `cpreg`, or `qemu-10.0`; a third number is allowed and ignored.
     fn from_str(text: &str) -> Result<Self, UnknownLoader> {
+        if text == Program::CPREG.name() {
+            return Ok(Self::CPREG);
+        }
         let version = text.strip_prefix("qemu-").ok_or(UnknownLoader)?;
         let mut numbers = version.split('.');
         let mut number = || -> Option<u16> { numbers.next()?.parse().ok() };
@@ -158,13 +177,19 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        for loader in Loader::MODELLED {
+        for loader in Loader::MODELLED.into_iter().chain([Loader::CPREG]) {
             assert_eq!(loader.to_string().parse(), Ok(loader));
         }
         assert_eq!("qemu-10.0.13".parse(), Ok(Loader::qemu(10, 0)));
         for bad in ["qemu", "qemu-", "qemu-10", "qemu-a.b", "10.0", "xen-4.1"] {
             assert_eq!(bad.parse::<Loader>(), Err(UnknownLoader), "{bad}");
         }
+    }
+
+    #[test]
+    fn cpreg_is_this_cpreg() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert!(version.starts_with(&alloc::format!("{}.", Loader::CPREG.version)));
     }
 
     #[test]

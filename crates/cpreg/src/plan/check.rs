@@ -11,7 +11,7 @@ use crate::vm::Vm;
 /// The answer to "will it load there?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// As it is, with that loader.
+    /// As it is, with that loader; with one that carries plans out, by this plan.
     Loads,
     /// After it is converted.
     Converts,
@@ -51,7 +51,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// The decisions behind it.
     pub plan: Plan,
-    /// What each loader would do on its own.
+    /// What each loader would do on its own; none where the destination's carries plans out.
     pub loaders: Vec<Foretold>,
 }
 
@@ -66,11 +66,14 @@ impl Check {
         consents: &Consents,
     ) -> Self {
         let plan = Plan::new(vm, destination, tolerances, consents);
-        let mut modelled: Vec<_> = load::candidates(destination).collect();
+        let mut modelled: Vec<_> = match destination.loader {
+            Some(loader) if loader.carries_out_plans() => Vec::new(),
+            _ => load::candidates(destination).collect(),
+        };
         modelled.extend(
             destination
                 .loader
-                .filter(|loader| !modelled.contains(loader)),
+                .filter(|loader| !modelled.contains(loader) && !loader.carries_out_plans()),
         );
         let loaders: Vec<_> = modelled
             .into_iter()
@@ -94,6 +97,15 @@ fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]
         Outcome::Refused => return Verdict::Refused,
         Outcome::Unknown => return Verdict::Unknown,
         Outcome::Ready => {}
+    }
+    if let Some(loader) = destination.loader
+        && loader.carries_out_plans()
+    {
+        return if load::could_be(loader, destination) {
+            Verdict::Loads
+        } else {
+            Verdict::Unknown
+        };
     }
     let relevant = || {
         loaders

@@ -14,6 +14,9 @@ use crate::report::check::Answer;
 const MOST_WORDS: usize = 6;
 
 pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>) {
+    if answer.check.loaders.is_empty() {
+        return;
+    }
     printer.line("on its own, without cpreg");
     // Generations behave alike: what several would do stands once.
     let mut groups: Vec<(Vec<&Foretold>, Vec<String>)> = Vec::new();

@@ -123,6 +123,7 @@ pub(super) fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
         Outcome::Ready if answer.refuses_by_shape() => {
             "with all of them only what is refused above the registers stands in the way"
         }
+        Outcome::Ready if answer.loads_by_plan() => "with all of them the VM loads",
         Outcome::Ready => "with all of them the VM converts",
         Outcome::Refused => "even with all of them something stands in the way",
         Outcome::Unknown => "even with all of them something is not known",

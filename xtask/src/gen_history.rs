@@ -278,7 +278,7 @@ fn value_of(text: &str, size: usize) -> Option<Value> {
         u8::from_str_radix(pair, 16).ok()
     });
     let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
-    (bytes.len() == size).then(|| Value::Wide(bytes.into_boxed_slice()))
+    (bytes.len() == size).then(|| Value::Wide(bytes.into()))
 }
 
 #[cfg(test)]

@@ -429,7 +429,7 @@ fn value(path: impl Fn() -> String, text: &str) -> Result<Value, ProfileError> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let mut bytes = bytes_of(path, digits)?;
     bytes.reverse();
-    Ok(Value::Wide(bytes.into_boxed_slice()))
+    Ok(Value::Wide(bytes.into()))
 }
 
 fn hex_of(bytes: &[u8]) -> String {
@@ -480,7 +480,7 @@ mod tests {
                     register(0x6030_0000_0013_c020, Some(Value::Small(0x11))),
                     register(
                         0x6040_0000_0010_0054,
-                        Some(Value::Wide(vec![0xcd; 16].into_boxed_slice())),
+                        Some(Value::Wide(vec![0xcd; 16].into())),
                     ),
                 ],
                 vec![

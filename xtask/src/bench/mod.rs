@@ -46,18 +46,18 @@ const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
 const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
 const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
 
-/// `cargo xtask bench`.
+/// `cargo xtask bench`, or of it only what a plan costs: `cargo xtask bench plans`.
 ///
 /// # Errors
 /// If something cannot be built, made or run; never because of a figure.
 pub(crate) fn run(rest: &[&str]) -> Result<()> {
     match rest {
-        [] => {
+        [] | ["plans"] => {
             let build = ["build", "--release", "-p", "cpreg-cli", "-p", "xtask"];
             tools::run(Command::new("cargo").args(build).current_dir(repository()))?;
             // This program is a debug build, in which a plan would be slow.
             let status = Command::new(release("xtask"))
-                .args(["bench", "run"])
+                .args(["bench", if rest.is_empty() { "run" } else { "run-plans" }])
                 .status()?;
             if status.success() {
                 Ok(())
@@ -66,9 +66,13 @@ pub(crate) fn run(rest: &[&str]) -> Result<()> {
             }
         }
         ["run"] => all(),
+        ["run-plans"] => {
+            head();
+            plans(&unpacked(SOURCE)?, &unpacked(DESTINATION)?)
+        }
         ["once", folder, command @ ..] => measure::once(folder, command),
         ["start", command @ ..] => rehearsal::start(command),
-        _ => Err("`bench` takes no arguments".into()),
+        _ => Err("usage: cargo xtask bench [plans]".into()),
     }
 }
 
@@ -76,6 +80,13 @@ fn release(program: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| repository().join("target"), PathBuf::from);
     target.join("release").join(program)
+}
+
+fn head() {
+    println!(
+        "{:64} {:>9} {:>9} {:>8} {:>9} {:>10}",
+        "case", "median", "baseline", "ratio", "memory", "read"
+    );
 }
 
 fn all() -> Result<()> {
@@ -89,10 +100,7 @@ fn all() -> Result<()> {
         source: unpacked(SOURCE)?,
         destination: unpacked(DESTINATION)?,
     };
-    println!(
-        "{:64} {:>9} {:>9} {:>8} {:>9} {:>10}",
-        "case", "median", "baseline", "ratio", "memory", "read"
-    );
+    head();
     for (name, size) in [
         ("64 MiB of RAM", RECORDED),
         (
@@ -144,8 +152,15 @@ fn all() -> Result<()> {
             Some(row.rehearsal),
         );
     }
-    for row in planning::run(&bench.source, &bench.destination)? {
-        let case = format!("{}, {} registers", row.case, row.registers);
+    plans(&bench.source, &bench.destination)
+}
+
+fn plans(source: &[u8], destination: &[u8]) -> Result<()> {
+    for row in planning::run(source, destination)? {
+        let case = format!(
+            "{}, {} registers, {} allocations",
+            row.case, row.registers, row.allocations
+        );
         print(&case, row.plan, row.baseline, None);
     }
     Ok(())

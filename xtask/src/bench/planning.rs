@@ -29,6 +29,8 @@ pub(super) struct Planning {
     pub(super) registers: usize,
     pub(super) plan: Duration,
     pub(super) baseline: Duration,
+    /// How often one plan asks for memory.
+    pub(super) allocations: u64,
 }
 
 /// Measures a VM that converts, one that goes to where it comes from, and two that need more than one round: a plan that is not
@@ -93,6 +95,7 @@ fn case(name: &str, vcpu: Vcpu, there: &Vcpu, values: ValuesAre) -> Planning {
             }
         ),
         registers: vm.vcpus[0].registers.len(),
+        allocations: allocation_counter::measure(|| drop(plan())).count_total,
         plan: middle(|| drop(black_box(plan()))),
         baseline: middle(|| {
             black_box(differences(black_box(&vm.vcpus[0]), &destination.vcpus[0]));
@@ -159,7 +162,7 @@ fn recorded_host(name: &str) -> Result<Vcpu> {
                 let pair = std::str::from_utf8(pair)?;
                 Ok(u8::from_str_radix(pair, 16)?)
             });
-            Value::Wide(bytes.collect::<Result<_>>()?)
+            Value::Wide(bytes.collect::<Result<Vec<_>>>()?.into())
         };
         pairs.push((RegisterId::from_raw(u64::from_str_radix(id, 16)?), value));
     }

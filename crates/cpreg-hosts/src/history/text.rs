@@ -293,7 +293,7 @@ fn wide(word: &str, size: usize) -> Parsed<Value> {
         }
     }
     match rest.next() {
-        None => Ok(Value::Wide(bytes.into_boxed_slice())),
+        None => Ok(Value::Wide(bytes.into())),
         Some(_) => Err("a value with more digits than its register"),
     }
 }

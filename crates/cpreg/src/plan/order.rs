@@ -37,19 +37,16 @@ fn step(id: RegisterId) -> Step {
 impl VcpuPlan {
     /// The registers to write and what to write to them, in the order in which to do it.
     pub fn writes(&self) -> Vec<(RegisterId, &Value)> {
-        let mut writes: Vec<_> = self
-            .decisions
-            .iter()
-            .filter_map(|decision| {
-                let value = match &decision.action {
-                    Action::Copy => decision.source.as_ref(),
-                    Action::Set(value) | Action::WriteReset(value) => Some(value),
-                    _ => None,
-                };
-                value.map(|value| (decision.register, value))
-            })
-            .collect();
-        writes.sort_by_key(|(id, _)| (step(*id), *id));
+        let mut writes = Vec::with_capacity(self.decisions.len());
+        writes.extend(self.decisions.iter().filter_map(|decision| {
+            let value = match &decision.action {
+                Action::Copy => decision.source.as_ref(),
+                Action::Set(value) | Action::WriteReset(value) => Some(value),
+                _ => None,
+            };
+            value.map(|value| (decision.register, value))
+        }));
+        writes.sort_unstable_by_key(|(id, _)| (step(*id), *id));
         writes
     }
 }

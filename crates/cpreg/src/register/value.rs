@@ -1,6 +1,6 @@
 //! [`Value`]: what a register holds.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// What a register holds.
@@ -8,8 +8,8 @@ use core::fmt;
 pub enum Value {
     /// A register of at most 64 bits, zero extended.
     Small(u64),
-    /// A wider register (vectors, SVE): its bytes as KVM gives them, least significant first.
-    Wide(Box<[u8]>),
+    /// A wider register (vectors, SVE): its bytes as KVM gives them, least significant first. Shared, so that planning copies none.
+    Wide(Arc<[u8]>),
 }
 
 impl Value {

@@ -1,0 +1,62 @@
+//! A plan allocates for the VM and for what is to be done about it, not for each register.
+
+use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
+use cpreg::plan::{Consents, Outcome, Plan};
+use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::{Registers, Vcpu, Vm};
+
+/// A vCPU with all ID registers, which every VM has, and as many plain ones.
+fn vcpu(plain: u16, vectors: u8) -> Vcpu {
+    let identification =
+        (0..7).flat_map(|crm| (0..8).map(move |op2| RegisterId::sysreg(3, 0, 0, crm + 1, op2)));
+    let identification = identification.map(|id| (id, Value::Small(0)));
+    let plain = (0..plain).map(|number| {
+        let breakpoint = 0x6030_0000_0013_8004 + u64::from(number);
+        (RegisterId::from_raw(breakpoint), Value::Small(1))
+    });
+    let vectors = (0..vectors).map(|number| {
+        let vector = RegisterId::from_raw(0x6040_0000_0010_0054 + 4 * u64::from(number));
+        (vector, Value::Wide([number; 16].into()))
+    });
+    let all = identification.chain(plain).chain(vectors);
+    Vcpu {
+        registers: Registers::from_pairs(all).expect("no id twice"),
+        extensions: Vec::new(),
+    }
+}
+
+fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
+    let vm = Vm {
+        vcpus: vec![vcpu(plain, vectors); vcpus],
+    };
+    let destination = Destination {
+        name: "there".to_owned(),
+        accelerator: Some(Accelerator::Kvm),
+        loader: Some(Loader::CPREG),
+        values: ValuesAre::AtReset,
+        vcpus: vm.vcpus.iter().map(HostVcpu::of).collect(),
+        shape: None,
+    };
+    let (tolerances, consents) = (Tolerances::default(), Consents::default());
+    let counted = allocation_counter::measure(|| {
+        let plan = Plan::new(&vm, &destination, &tolerances, &consents);
+        assert_eq!(plan.outcome(), Outcome::Ready);
+        let writes: usize = plan.vcpus.iter().map(|vcpu| vcpu.writes().len()).sum();
+        assert_eq!(
+            writes,
+            vcpus * (56 + usize::from(plain) + usize::from(vectors))
+        );
+    });
+    counted.count_total
+}
+
+#[test]
+fn a_plan_does_not_allocate_for_each_register() {
+    for vcpus in [1, 4] {
+        let few = allocations(vcpus, 10, 0);
+        let many = allocations(vcpus, 400, 32);
+        assert_eq!(few, many, "{vcpus} vCPUs");
+        assert!(few < 40 * vcpus as u64, "{vcpus} vCPUs: {few}");
+    }
+}

@@ -95,7 +95,7 @@ pub(crate) fn answer<'a>(
             opened: stream.opened().to_string(),
         },
         destination: &named.destination,
-        evidence: named.evidence,
+        evidence: &named.evidence,
         tolerances,
         shape: named
             .destination

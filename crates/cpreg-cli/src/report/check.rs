@@ -18,7 +18,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) vm: Vm,
     pub(crate) destination: &'a Destination,
     /// What the destination is known from.
-    pub(crate) evidence: &'static str,
+    pub(crate) evidence: &'a str,
     pub(crate) tolerances: &'a Tolerances,
     pub(crate) shape: Vec<Difference>,
     pub(crate) check: Check,

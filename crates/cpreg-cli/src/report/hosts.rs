@@ -21,10 +21,10 @@ pub(crate) fn text(printer: &mut Printer, hosts: &[Host<'_>], in_detail: bool) {
             }
             kernel = Some(own);
             printer.line(format_args!(
-                "{}  {} (package {})",
+                "{}  {}{}",
                 styled(style::NAME, format_args!("linux-{}", own.version)),
                 own.release,
-                own.package
+                package(own)
             ));
         }
         let recorded = host.recorded();
@@ -57,6 +57,15 @@ pub(crate) fn text(printer: &mut Printer, hosts: &[Host<'_>], in_detail: bool) {
         styled(style::ASIDE, "scope"),
         history::SOURCE
     ));
+}
+
+/// The distribution's package, if the kernel says it.
+fn package(kernel: &history::Kernel) -> String {
+    if kernel.package.is_empty() {
+        String::new()
+    } else {
+        format!(" (package {})", kernel.package)
+    }
 }
 
 #[derive(Serialize)]

@@ -40,7 +40,7 @@ struct Source {
 #[derive(Serialize)]
 struct DestinationReport {
     name: String,
-    evidence: &'static str,
+    evidence: String,
     accelerator: Option<&'static str>,
     loader: Option<String>,
     vcpus: usize,
@@ -158,7 +158,7 @@ fn document(answer: &Answer<'_>) -> Report {
         },
         destination: DestinationReport {
             name: answer.destination.name.clone(),
-            evidence: answer.evidence,
+            evidence: answer.evidence.to_owned(),
             accelerator: answer.destination.accelerator.map(Accelerator::name),
             loader: answer.destination.loader.map(|loader| loader.to_string()),
             vcpus: answer.destination.vcpus.len(),

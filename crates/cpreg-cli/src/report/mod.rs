@@ -7,6 +7,8 @@
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`explain`] | the answers of `explain`, and their forms |
 //! | [`general`] | the core registers, which a stream keeps apart |
+//! | [`host`] | a recorded host, for `show` |
+//! | [`host_diff`] | what differs between two of them, for `diff` |
 //! | [`hosts`] | the answer of `hosts`, and its forms |
 //! | [`issue`] | the text of `report` |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
@@ -20,6 +22,8 @@ pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod general;
+pub(crate) mod host;
+pub(crate) mod host_diff;
 pub(crate) mod hosts;
 pub(crate) mod issue;
 pub(crate) mod json;

@@ -204,14 +204,14 @@ fn every_write_may_fail_and_nothing_follows_it() {
     let (host, features, saved) = saved("6.12.107", "max", 2);
     let plan = made::plan(&saved, &host, features);
     let writes = written(&host, features, &plan);
-    for number in 0..writes.len() {
+    for (number, write) in writes.iter().enumerate() {
         let host = host.clone().with_fault(Fault::Write(number, Errno::EBUSY));
         let vm = made::vm(&host, features, 2);
         let error = load(&plan, vm.vcpus()).expect_err("refused");
         let LoadError::Refused(refused) = &error else {
             panic!("{error}");
         };
-        assert_eq!((refused.vcpu, refused.register), writes[number]);
+        assert_eq!((refused.vcpu, refused.register), *write);
         assert_eq!(refused.written, number);
         assert_eq!(error.touched_nothing(), number == 0);
         assert_eq!(vm.calls().writes.len(), number + 1);

@@ -1,7 +1,8 @@
 //! What DEST names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would;
-//! or a recorded host ([`hosts`]), by name or as a file. A file wins over a host of the same name.
+//! or a recorded host ([`hosts`]), by name or as a file; or this machine's KVM ([`kvm`]). A file wins over a host of the same name.
 
 pub(crate) mod hosts;
+pub(crate) mod kvm;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -44,6 +45,9 @@ pub(crate) fn resolve_with_input(
     verify: bool,
     printer: &Printer,
 ) -> Result<(Named, Input), Failure> {
+    if kvm::is_named(path) {
+        return kvm::ask(&kvm::open()?, path, source, going)?.with_input(path);
+    }
     if !hosts::exists(path) && !path.to_str().is_some_and(|it| it.starts_with(host::PREFIX)) {
         return Err(no_such(path));
     }
@@ -131,10 +135,5 @@ pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Fa
 
 fn no_such(path: &Path) -> Failure {
     let name = path.display().to_string();
-    let failure = Failure::new(format!("there is no file {name}"));
-    if name == "kvm" {
-        failure.hint("this version of cpreg does not ask this machine's KVM: name a recorded host (`cpreg hosts` lists them), or record QEMU with `cpreg probe qemu -o FILE -- COMMAND…`")
-    } else {
-        failure.hint("DEST is a profile or a recorded host that `cpreg probe` wrote, a migration stream that the destination wrote, or the name of a recorded host (`cpreg hosts` lists them)")
-    }
+    Failure::new(format!("there is no file {name}")).hint("DEST is a profile or a recorded host that `cpreg probe` wrote, a migration stream that the destination wrote, the name of a recorded host (`cpreg hosts` lists them), or kvm for this machine")
 }

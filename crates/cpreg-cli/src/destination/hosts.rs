@@ -140,16 +140,7 @@ impl Named {
         if recognised.open.is_empty() || self.is_all_the_same(recognised) {
             return Ok(recognised.features);
         }
-        let without = recognised.features.without(recognised.open);
-        Err(Failure::new(format!(
-            "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's for guests without one as well",
-            source.name()
-        ))
-        .hint(format!(
-            "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, {name}/{without}",
-            recognised.features,
-            name = self.written
-        )))
+        Err(open_features(source, &self.written, recognised))
     }
 
     /// Whether the host is the same for the guest whatever it really has.
@@ -176,6 +167,19 @@ impl Named {
             recorded.join("; ")
         ))
     }
+}
+
+/// The guest's registers leave open which features it has; `name`: how the destination is written.
+pub(crate) fn open_features(source: &Input, name: &str, recognised: Recognised) -> Failure {
+    let without = recognised.features.without(recognised.open);
+    Failure::new(format!(
+        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's for guests without one as well",
+        source.name()
+    ))
+    .hint(format!(
+        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, {name}/{without}",
+        recognised.features
+    ))
 }
 
 /// No host, or not one, has the name.

@@ -5,6 +5,7 @@ use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, VisibleChang
 use cpreg::vm::Content;
 use serde::Serialize;
 
+use super::attempt::AttemptReport;
 use super::check::{Answer, SCOPE};
 use super::value::{Printing, advice, id_digits};
 
@@ -25,6 +26,7 @@ struct Report {
     adjustments: Adjustments,
     to_find_out: Vec<String>,
     loaders: Vec<LoaderReport>,
+    attempt: Option<AttemptReport>,
 }
 
 #[derive(Serialize)]
@@ -195,6 +197,10 @@ fn document(answer: &Answer<'_>) -> Report {
         },
         to_find_out: answer.ways_to_find_out(),
         loaders: loaders(answer),
+        attempt: answer
+            .attempt
+            .as_ref()
+            .map(|attempt| attempt.to_json(printing)),
     }
 }
 

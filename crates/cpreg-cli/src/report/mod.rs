@@ -2,6 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | [`attempt`] | what came of trying a plan on this machine's KVM |
 //! | [`check`] | the answer of `check`, once, for both forms |
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
@@ -17,6 +18,7 @@
 //! | [`show`] | the answer of `show`, and its forms |
 //! | [`value`] | registers and values as they are printed; secrets kept |
 
+pub(crate) mod attempt;
 pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;

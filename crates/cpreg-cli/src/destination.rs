@@ -55,6 +55,8 @@ pub(crate) fn resolve_with_input(
         Opened::File(input) => return named(*input, None, going),
         Opened::Host(host) => host,
     };
+    // Of anything but a VM it is better said that it is none.
+    source.stream()?;
     let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
     let (mut named, input) = named(input, Some(evidence), going)?;
     // The VM is started there as it was here.

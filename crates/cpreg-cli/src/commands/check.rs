@@ -19,16 +19,13 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
     let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
-    let (named, features) = match &kvm {
-        Some(kvm) => {
-            let asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
-            (asked.named, asked.features)
-        }
-        None => {
-            let (dest, going) = (&arguments.dest, &arguments.going);
-            let named = destination::resolve(dest, &source, going, reading.verify, printer)?;
-            (named, Features::NONE)
-        }
+    let (named, features) = if let Some(kvm) = &kvm {
+        let asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        (asked.named, asked.features)
+    } else {
+        let (dest, going) = (&arguments.dest, &arguments.going);
+        let named = destination::resolve(dest, &source, going, reading.verify, printer)?;
+        (named, Features::NONE)
     };
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;

@@ -29,9 +29,18 @@ const NAME: &str = "kvm";
 /// What is known from it, in words for reports.
 const EVIDENCE: &str = "this machine's KVM, asked: what it lists, holds and takes is proven";
 
-/// Whether a path names it.
+/// Whether a path names it: no file has that name. A folder may, as nothing is ever asked of one.
 pub(crate) fn is_named(path: &Path) -> bool {
-    !path.exists() && path.iter().next().is_some_and(|first| first == NAME)
+    if path == Path::new(NAME) {
+        return path.is_dir() || !path.exists();
+    }
+    features_in(path).is_some() && !path.exists()
+}
+
+/// The features in the name.
+fn features_in(path: &Path) -> Option<Features> {
+    let (first, names) = path.to_str()?.split_once('/')?;
+    Features::from_names(names).filter(|_| first == NAME)
 }
 
 /// Opens it.
@@ -105,13 +114,8 @@ impl Asked {
 
 /// The features in the name, else those of the guest.
 fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
-    let written = path.to_str().and_then(|text| text.split_once('/'));
-    if let Some((_, names)) = written {
-        return Features::from_names(names).ok_or_else(|| {
-            Failure::new(format!("{names} is no set of vCPU features")).hint(
-                "write them with commas between, such as kvm/pmu,sve, or kvm/none; without them, they are those of the guest in SOURCE",
-            )
-        });
+    if let Some(features) = features_in(path) {
+        return Ok(features);
     }
     let stream = source.stream()?;
     let vm = stream.vm().map_err(|error| {
@@ -204,6 +208,7 @@ mod tests {
             ("kvm", true),
             ("kvm/pmu", true),
             ("kvm.json", false),
+            ("kvm/6.12", false),
             ("a/kvm", false),
         ] {
             assert_eq!(is_named(Path::new(path)), is, "{path}");

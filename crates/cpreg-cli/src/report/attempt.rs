@@ -168,3 +168,88 @@ impl RefusedReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use cpreg::register::{RegisterId, Value};
+    use cpreg_kvm::Errno;
+    use cpreg_kvm::load::{Difference, Loaded};
+
+    use super::*;
+
+    fn attempted() -> Attempted {
+        let refused = Refused {
+            vcpu: 1,
+            register: RegisterId::PSCI_VERSION,
+            wrote: Value::Small(0x1_0003),
+            holds: Ok(Value::Small(0x1_0001)),
+            errno: Errno::EINVAL,
+            written: 7,
+        };
+        let difference = |register| Difference {
+            vcpu: None,
+            register,
+            wrote: Value::Small(0x5ec2),
+            holds: Value::Small(2),
+        };
+        let loaded = Loaded {
+            written: 255,
+            calls: 300,
+            differences: vec![
+                difference(RegisterId::ID_AA64PFR0_EL1),
+                difference(RegisterId::APIAKEYLO_EL1),
+            ],
+        };
+        let attempt = Attempt {
+            loaded,
+            refused: vec![refused],
+        };
+        Attempted::new(Features::PMU, Ok(attempt))
+    }
+
+    #[test]
+    fn what_differs_is_said_without_secrets() {
+        let attempted = attempted();
+        assert!(!attempted.agrees());
+        let said = attempted.disagreements();
+        assert_eq!(said.len(), 2);
+        assert!(said[0].contains("PSCI_VERSION") && said[1].contains("ID_AA64PFR0_EL1"));
+        let printing = Printing::new(None, false);
+        let json = serde_json::to_value(attempted.to_json(printing)).expect("JSON");
+        assert_eq!(json["outcome"], "disagrees");
+        assert_eq!(json["differences"][0]["wrote"], "0x5ec2");
+        assert_eq!(json["differences"][1]["wrote"], serde_json::Value::Null);
+    }
+
+    /// No machine that runs the tests need have KVM, so no whole run shows it.
+    #[test]
+    fn the_member_is_documented() {
+        fn members(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String>) {
+            if let Some(object) = value.as_object() {
+                for (name, value) in object {
+                    let path = format!("{path}.{name}");
+                    members(value, &path, found);
+                    found.insert(path);
+                }
+            }
+            for value in value.as_array().into_iter().flatten() {
+                members(value, &format!("{path}[]"), found);
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/json.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let documented: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(member, _)| member.to_owned())
+            .filter(|member| member.starts_with("attempt."))
+            .collect();
+        let json = attempted().to_json(Printing::new(None, false));
+        let json = serde_json::to_value(json).expect("JSON");
+        let mut found = BTreeSet::new();
+        members(&json, "attempt", &mut found);
+        assert_eq!(found, documented);
+    }
+}

@@ -80,6 +80,7 @@ struct HostEntry<'a> {
     kernel: Kernel<'a>,
     cpu: &'a str,
     mode: Option<&'a str>,
+    midr: String,
     emulated: bool,
     recordings: Vec<Recording>,
 }
@@ -88,7 +89,8 @@ struct HostEntry<'a> {
 struct Kernel<'a> {
     version: &'a str,
     release: &'a str,
-    package: &'a str,
+    build: &'a str,
+    package: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -109,10 +111,12 @@ impl<'a> HostEntry<'a> {
             kernel: Kernel {
                 version: &kernel.version,
                 release: &kernel.release,
-                package: &kernel.package,
+                build: &kernel.build,
+                package: Some(&*kernel.package).filter(|it| !it.is_empty()),
             },
             cpu: host.model(),
             mode: Some(host.mode()).filter(|mode| !mode.is_empty()),
+            midr: format!("{:#x}", host.midr()),
             emulated: host.is_emulated(),
             recordings: host.recorded().into_iter().map(recording).collect(),
         }

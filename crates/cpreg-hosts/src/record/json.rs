@@ -552,7 +552,8 @@ mod tests {
             let at = at.index(json.len());
             json[at] = with;
             let _ = HostRecord::from_json(&json);
-            json.truncate(at);
+            // The last bytes are `}` and a line's end, which may be missing.
+            json.truncate(at.min(json.len() - 2));
             prop_assert!(HostRecord::from_json(&json).is_err());
         }
     }

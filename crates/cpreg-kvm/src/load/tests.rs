@@ -234,6 +234,26 @@ fn keys_are_not_told() {
     );
 }
 
+/// 6.12's PMU: what is set in a fresh vCPU is not set in one that was loaded.
+#[test]
+fn bits_of_a_fresh_pmu_do_not_stay() {
+    let (sets, clears) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
+    for of_clears in [0, 0x8000_003f] {
+        let registers = vec![
+            made::tried(sets, 0x8000_001e, &[(u64::MAX, 0, 0x8000_003f)]),
+            made::tried(clears, 0x8000_001e, &[(u64::MAX, 0, of_clears)]),
+        ];
+        let host = made::host(Features::PMU, registers);
+        let vm = made::vm(&host, Features::PMU, 1);
+        let mut saved = save(vm.vcpus()).expect("readable");
+        for id in [sets, clears] {
+            saved.vcpus[0].registers.insert(id, Value::Small(0x21));
+        }
+        load(&made::plan(&saved, &host, Features::PMU), vm.vcpus()).expect("a load");
+        assert_eq!(save(vm.vcpus()), Ok(saved));
+    }
+}
+
 /// A VM has one PMCR_EL0.N, which is kept once it has run, all without an error.
 #[test]
 fn a_write_that_is_ignored_is_told() {

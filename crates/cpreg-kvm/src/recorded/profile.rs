@@ -77,6 +77,13 @@ pub(super) const fn counter_bits(pmcr: u64) -> u64 {
     ((1 << counters) - 1) | 1 << 31
 }
 
+/// Whether this is one of the PMU's event counters, PMEVCNTR0_EL0 to PMEVCNTR30_EL0.
+pub(super) fn is_event_counter(id: RegisterId) -> bool {
+    let register = id.system_register();
+    register
+        .is_some_and(|it| it.op0 == 3 && it.op1 == 3 && it.crn == 14 && (8..=11).contains(&it.crm))
+}
+
 /// PSTATE.M, with the bit that tells AArch32.
 const MODE: u64 = 0x1f;
 /// User mode of AArch32.
@@ -259,6 +266,7 @@ impl Profile {
         });
         match tried {
             Some(trial) if trial.errno != 0 => return Taken::Refused(Errno(trial.errno)),
+            Some(_) if Kind::of(register.id) == Kind::Counter => return Taken::Masked,
             Some(trial) => return Taken::Reads(trial.reads),
             None => {}
         }
@@ -308,6 +316,17 @@ impl Profile {
         sticks.is_some_and(|it| it.ones >> 32 == 0)
     }
 
+    /// Whether the workaround of Spectre v4 is at this level because the guest's CPU has SSBS, so that it is needless to guests that are told
+    /// of none.
+    pub(super) fn is_spared(&self, id: RegisterId, pfr1: u64) -> bool {
+        const SSBS: u64 = 0xf << 4;
+        let at_reset = |id| self.host.value(id);
+        id == RegisterId::SMCCC_ARCH_WORKAROUND_2
+            && at_reset(id) == Some(0)
+            && at_reset(RegisterId::ID_AA64PFR1_EL1).is_some_and(|own| own & SSBS != 0)
+            && pfr1 & SSBS == 0
+    }
+
     /// Whether a timer's control register shows that its time has come (up to v6.17).
     pub(super) fn shows_status(&self, id: RegisterId) -> bool {
         let register = self.registers.get(&id);
@@ -345,8 +364,11 @@ impl Profile {
 }
 
 impl Sticks {
-    /// What trials show; nothing if all ones were not tried, or not taken.
+    /// What trials show; nothing if all ones were not tried, or not taken, or if the register has gone on meanwhile.
     fn of(id: RegisterId, trials: &[Trial]) -> Option<Self> {
+        if Kind::of(id) == Kind::Counter {
+            return None;
+        }
         let all = value::ones(id)?;
         let of = |value| trials.iter().find(move |trial| trial.value == value);
         let ones = of(all).filter(|trial| trial.errno == 0)?.reads;

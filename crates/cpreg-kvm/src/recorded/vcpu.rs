@@ -6,11 +6,19 @@ use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
-use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, narrowed};
+use super::profile::{
+    PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, is_event_counter, narrowed,
+};
 use super::{Fault, State, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
 use crate::value::value_of;
+
+/// What a register of AArch32 has room for.
+const LOW: u64 = 0xffff_ffff;
+
+/// What KVM says of a workaround that the guest does not need (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_NOT_REQUIRED`).
+const NOT_REQUIRED: u64 = 3;
 
 /// A vCPU of a recorded host.
 #[derive(Debug)]
@@ -92,7 +100,16 @@ impl RecordedVcpu {
         if pstate.is_some_and(|value| !self.profile.has_mode(value)) {
             return Err(Errno::EINVAL);
         }
-        match (self.profile.takes(register, value), value) {
+        let taken = self.profile.takes(register, value);
+        if let (Value::Small(value), false) = (value, matches!(taken, Taken::Refused(_)))
+            && is_event_counter(id)
+            && self.is_aarch32(state)
+            && self.profile.bounds_counters()
+        {
+            let holds = holds.and_then(Value::as_u64).unwrap_or(0);
+            return Ok(Value::Small(holds & !LOW | value & LOW));
+        }
+        match (taken, value) {
             (Taken::Refused(errno), _) => Err(errno),
             // A trial of these was made in another state.
             (Taken::Reads(_), Value::Small(value)) if self.depends_on_others(id) => {
@@ -125,6 +142,11 @@ impl RecordedVcpu {
         }
     }
 
+    fn is_aarch32(&self, state: &State) -> bool {
+        let pstate = state.small(self.number, RegisterId::CORE_PSTATE);
+        pstate.is_some_and(|pstate| narrowed(pstate) > 0)
+    }
+
     /// The bits of the PMU's pairs that there are counters for now.
     fn counters(&self, state: &State) -> u64 {
         let pmcr = state.small(self.number, RegisterId::PMCR_EL0);
@@ -140,7 +162,9 @@ impl RecordedVcpu {
             let base = state.small(self.number, counter).unwrap_or(0);
             base.wrapping_add(state.ticks)
         };
+        let pfr1 = state.small(self.number, RegisterId::ID_AA64PFR1_EL1);
         match (Timer::of(id), Pair::of(id)) {
+            _ if pfr1.is_some_and(|pfr1| self.profile.is_spared(id, pfr1)) => NOT_REQUIRED,
             _ if Kind::of(id) == Kind::Counter => kept.wrapping_add(state.ticks),
             (Some(timer), _) if self.profile.shows_status(id) => {
                 let compare = state.small(self.number, timer.compare).unwrap_or(0);
@@ -180,7 +204,7 @@ impl RecordedVcpu {
             let pc = (count > 0).then_some(RegisterId::CORE_PC);
             for id in narrow.chain(pc) {
                 if let Some(value) = state.small(self.number, id) {
-                    state.set(self.number, id, Value::Small(value & 0xffff_ffff));
+                    state.set(self.number, id, Value::Small(value & LOW));
                 }
             }
         }

@@ -231,7 +231,7 @@ pub(crate) fn lowers(it: &FieldDifference) -> bool {
     let has_order = !UNORDERED.contains(&it.field.name());
     // Whether the PMU can go depends on whether the vCPU was made with one; newer kernels keep the exception levels.
     let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&it.field.name())
-        && matches!(it.to, 0 | 0xf);
+        && matches!(it.to, 0 | 8..=0xf);
     has_order && !must_stay && it.field.rank(it.to) < it.field.rank(it.from)
 }
 

@@ -77,13 +77,6 @@ pub(super) const fn counter_bits(pmcr: u64) -> u64 {
     ((1 << counters) - 1) | 1 << 31
 }
 
-/// Whether this is one of the PMU's event counters, PMEVCNTR0_EL0 to PMEVCNTR30_EL0.
-pub(super) fn is_event_counter(id: RegisterId) -> bool {
-    let register = id.system_register();
-    register
-        .is_some_and(|it| it.op0 == 3 && it.op1 == 3 && it.crn == 14 && (8..=11).contains(&it.crm))
-}
-
 /// PSTATE.M, with the bit that tells AArch32.
 const MODE: u64 = 0x1f;
 /// User mode of AArch32.

@@ -6,9 +6,7 @@ use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
-use super::profile::{
-    PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, is_event_counter, narrowed,
-};
+use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, narrowed};
 use super::{Fault, State, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
@@ -100,16 +98,7 @@ impl RecordedVcpu {
         if pstate.is_some_and(|value| !self.profile.has_mode(value)) {
             return Err(Errno::EINVAL);
         }
-        let taken = self.profile.takes(register, value);
-        if let (Value::Small(value), false) = (value, matches!(taken, Taken::Refused(_)))
-            && is_event_counter(id)
-            && self.is_aarch32(state)
-            && self.profile.bounds_counters()
-        {
-            let holds = holds.and_then(Value::as_u64).unwrap_or(0);
-            return Ok(Value::Small(holds & !LOW | value & LOW));
-        }
-        match (taken, value) {
+        match (self.profile.takes(register, value), value) {
             (Taken::Refused(errno), _) => Err(errno),
             // A trial of these was made in another state.
             (Taken::Reads(_), Value::Small(value)) if self.depends_on_others(id) => {
@@ -140,11 +129,6 @@ impl RecordedVcpu {
             true if id == pair.clears => holds & !value,
             true => holds | value,
         }
-    }
-
-    fn is_aarch32(&self, state: &State) -> bool {
-        let pstate = state.small(self.number, RegisterId::CORE_PSTATE);
-        pstate.is_some_and(|pstate| narrowed(pstate) > 0)
     }
 
     /// The bits of the PMU's pairs that there are counters for now.

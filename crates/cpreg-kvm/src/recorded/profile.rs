@@ -1,0 +1,383 @@
+//! [`Profile`]: what a host's record says about guests with one set of features, made ready to be asked.
+
+use std::collections::BTreeMap;
+
+use cpreg::destination::accept::{Acceptor, Answer};
+use cpreg::destination::kernel::{self, HIDES, Hides, Kind, Scope};
+use cpreg::destination::{Accelerator, Features, HostVcpu, ValuesAre};
+use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::condition::RESET_POISON;
+use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::{HostRecord, Register, Trial};
+
+use crate::errno::Errno;
+use crate::value;
+
+/// What guests with one set of features are on a recorded host.
+#[derive(Debug)]
+pub(super) struct Profile {
+    features: Features,
+    registers: BTreeMap<RegisterId, Register>,
+    pub(super) writable: Option<BTreeMap<RegisterId, u64>>,
+    /// Bits that stick, where not all do.
+    sticks: BTreeMap<RegisterId, Sticks>,
+    /// What hides which register.
+    hidden: BTreeMap<RegisterId, &'static Hides>,
+    /// Whether a register that clears takes bits away; otherwise it is written like the one that sets.
+    clears: bool,
+    /// As which [`Acceptor`] sees it.
+    host: HostVcpu,
+}
+
+/// What becomes of a value that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sticks {
+    /// What reads as one after all ones were written.
+    ones: u64,
+    /// What reads as one after zero was written.
+    always: u64,
+}
+
+/// Registers of the PMU that set and clear bits of one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) sets: RegisterId,
+    pub(super) clears: RegisterId,
+}
+
+const PAIRS: [Pair; 3] = [
+    Pair {
+        sets: RegisterId::PMINTENSET_EL1,
+        clears: RegisterId::PMINTENCLR_EL1,
+    },
+    Pair {
+        sets: RegisterId::PMCNTENSET_EL0,
+        clears: RegisterId::PMCNTENCLR_EL0,
+    },
+    Pair {
+        sets: RegisterId::PMOVSSET_EL0,
+        clears: RegisterId::PMOVSCLR_EL0,
+    },
+];
+
+impl Pair {
+    /// The pair that a register belongs to.
+    pub(super) fn of(id: RegisterId) -> Option<Self> {
+        let mut pairs = PAIRS.into_iter();
+        pairs.find(|pair| pair.sets == id || pair.clears == id)
+    }
+}
+
+/// PMCR_EL0.N: how many counters there are.
+pub(super) const PMCR_N: u64 = 0x1f << 11;
+
+/// The bits of the PMU's pairs for so many counters: one each, and the cycle counter's.
+pub(super) const fn counter_bits(pmcr: u64) -> u64 {
+    let counters = (pmcr & PMCR_N) >> 11;
+    ((1 << counters) - 1) | 1 << 31
+}
+
+/// PSTATE.M, with the bit that tells AArch32.
+const MODE: u64 = 0x1f;
+/// User mode of AArch32.
+pub(super) const AARCH32_USER: u64 = 0x10;
+/// System mode of AArch32.
+pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
+
+/// How many of X0 to X30 are cut to 32 bits, with the PC, whenever a core register is written in a mode of AArch32; none in AArch64.
+pub(super) const fn narrowed(pstate: u64) -> u8 {
+    match pstate & MODE {
+        AARCH32_USER | AARCH32_SYSTEM => 15,
+        AARCH32_USER..AARCH32_SYSTEM => 31,
+        _ => 0,
+    }
+}
+
+/// CNTV_CTL_EL0.ISTATUS, and CNTP_CTL_EL0's: the time has come. It is found when the register is read.
+pub(super) const TIMER_STATUS: u64 = 1 << 2;
+
+/// A timer's registers beside its control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer {
+    pub(super) counter: RegisterId,
+    pub(super) compare: RegisterId,
+}
+
+impl Timer {
+    /// The timer of which this is the control register.
+    pub(super) fn of(control: RegisterId) -> Option<Self> {
+        match control {
+            RegisterId::TIMER_CTL => Some(Self {
+                counter: RegisterId::TIMER_CNT,
+                compare: RegisterId::TIMER_CVAL,
+            }),
+            RegisterId::PTIMER_CTL => Some(Self {
+                counter: RegisterId::PTIMER_CNT,
+                compare: RegisterId::PTIMER_CVAL,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a value for a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is refused.
+    Refused(Errno),
+    /// It was tried, and this was read afterwards.
+    Reads(u64),
+    /// It is taken, as far as bits stick.
+    Masked,
+}
+
+impl Profile {
+    /// `None` if the record has no such guest.
+    pub(super) fn new(record: &HostRecord, features: Features) -> Option<Self> {
+        let guest = record.guests.get(&features)?;
+        let host = guest.to_host_vcpu();
+        let registers = guest.registers.iter();
+        let registers: BTreeMap<_, _> = registers.map(|it| (it.id, it.clone())).collect();
+        let trials = |id: RegisterId| -> &[Trial] {
+            let own = std::iter::once(guest).chain(record.guests.values());
+            let of_id = own.filter_map(|guest| guest.registers.iter().find(|it| it.id == id));
+            of_id
+                .map(|register| register.trials.as_slice())
+                .find(|trials| Sticks::of(id, trials).is_some())
+                .unwrap_or_default()
+        };
+        let tried = registers
+            .keys()
+            .map(|id| (*id, Sticks::of(*id, trials(*id))));
+        let sticks: BTreeMap<_, _> = tried.filter_map(|(id, it)| Some((id, it?))).collect();
+        let clears = PAIRS.iter().any(|pair| {
+            let bits = |id| sticks.get(id).map(|it: &Sticks| it.ones);
+            bits(&pair.clears) == Some(0) && bits(&pair.sets).is_some_and(|ones| ones != 0)
+        });
+        let hidden = HIDES.iter().flat_map(|hides| {
+            let ids = hides.registers.iter();
+            ids.map(move |id| (*id, hides))
+        });
+        let hidden = hidden
+            .filter(|(id, _)| kernel::goes_by_id_field(&host, *id) == Some(true))
+            .collect();
+        Some(Self {
+            features,
+            registers,
+            writable: guest.writable.clone(),
+            sticks,
+            hidden,
+            clears,
+            host,
+        })
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = RegisterId> {
+        self.registers.keys().copied()
+    }
+
+    pub(super) fn register(&self, id: RegisterId) -> Option<&Register> {
+        self.registers.get(&id)
+    }
+
+    /// Whether these guests have SVE, so that it has to be finalized.
+    pub(super) fn has_sve(&self) -> bool {
+        self.registers.contains_key(&RegisterId::SVE_VLS)
+    }
+
+    /// Whether writing a register that clears takes bits away.
+    pub(super) const fn clears(&self) -> bool {
+        self.clears
+    }
+
+    /// What hides a register when it is zero.
+    pub(super) fn hidden_by(&self, id: RegisterId) -> Option<&'static Hides> {
+        self.hidden.get(&id).copied()
+    }
+
+    /// What belongs to a VM, at reset.
+    pub(super) fn wide(&self) -> BTreeMap<RegisterId, Value> {
+        let wide = self.registers.values();
+        wide.filter(|register| Kind::of(register.id).scope() != Scope::Vcpu)
+            .filter_map(|register| Some((register.id, Self::at_reset(register)?)))
+            .collect()
+    }
+
+    /// What a vCPU has at reset.
+    pub(super) fn own(&self, number: usize) -> BTreeMap<RegisterId, Value> {
+        let own = self.registers.values();
+        let own = own.filter(|register| Kind::of(register.id).scope() == Scope::Vcpu);
+        let mut own: BTreeMap<_, _> = own
+            .filter_map(|register| {
+                let value = Self::at_reset(register)?;
+                let value = match value {
+                    Value::Small(value) if register.differs_by_vcpu && number > 0 => {
+                        Value::Small(of_vcpu(register.id, value, number as u64))
+                    }
+                    value => value,
+                };
+                Some((register.id, value))
+            })
+            .collect();
+        // One state has one value: that of the register which was read first.
+        for pair in PAIRS {
+            let first = pair.sets.min(pair.clears);
+            if let Some(value) = own.get(&first).cloned() {
+                for id in [pair.sets, pair.clears] {
+                    own.entry(id).and_modify(|own| *own = value.clone());
+                }
+            }
+        }
+        own
+    }
+
+    /// What a register holds at reset; `None` if it cannot be read.
+    fn at_reset(register: &Register) -> Option<Value> {
+        match &register.at_reset {
+            AtReset::Value(value) => Some(value.clone()),
+            AtReset::Poison => Some(Value::Small(Self::poison(register))),
+            AtReset::Counts => Some(Value::Small(0)),
+            AtReset::Unreadable(_) => None,
+        }
+    }
+
+    /// The poison that a register holds: of one that is narrower, or of which not all bits stick, the low half, which trials show by bit 0
+    /// changed.
+    fn poison(register: &Register) -> u64 {
+        let low = RESET_POISON & 0xffff_ffff;
+        let is_narrow = register.id.size_bytes().is_some_and(|bytes| bytes < 8);
+        let mut trials = register.trials.iter();
+        let is_low = is_narrow || trials.any(|trial| trial.value == low ^ 1);
+        if is_low { low } else { RESET_POISON }
+    }
+
+    /// Whether a value is taken by a register that is there, of these guests, which is not what it holds.
+    pub(super) fn takes(&self, register: &Register, value: &Value) -> Taken {
+        let tried = value.as_u64().and_then(|value| {
+            let mut trials = register.trials.iter();
+            trials.find(|trial| trial.value == value)
+        });
+        match tried {
+            Some(trial) if trial.errno != 0 => return Taken::Refused(Errno(trial.errno)),
+            Some(_) if Kind::of(register.id) == Kind::Counter => return Taken::Masked,
+            Some(trial) => return Taken::Reads(trial.reads),
+            None => {}
+        }
+        let is_at_reset = matches!(&register.at_reset, AtReset::Value(own) if own == value);
+        // An ID register that takes all ones ignores what is written.
+        let is_ignored =
+            Kind::of(register.id) == Kind::Identification && self.sticks.contains_key(&register.id);
+        if is_at_reset || is_ignored {
+            return Taken::Masked;
+        }
+        let acceptor = Acceptor {
+            accelerator: Some(Accelerator::Kvm),
+            loader: None,
+            values: Some(ValuesAre::OfAnEmulatedHost),
+        };
+        let Some(host) = self.host.get(register.id) else {
+            return Taken::Refused(Errno::ENOENT);
+        };
+        match acceptor.takes(&self.host, host, value) {
+            Answer::Taken(_) => Taken::Masked,
+            Answer::Refused(_) | Answer::Unknown => Taken::Refused(Errno::EINVAL),
+        }
+    }
+
+    /// What a register holds after a value was written that it takes. `holds` is what it held.
+    pub(super) fn masked(&self, id: RegisterId, value: u64, holds: u64, has_run: bool) -> u64 {
+        let Some(sticks) = self.sticks.get(&id) else {
+            return value;
+        };
+        if Timer::of(id).is_some() {
+            return value & sticks.ones;
+        }
+        if id == RegisterId::PMCR_EL0 && self.bounds_counters() {
+            let most = self.host.value(id).unwrap_or(0) & PMCR_N;
+            let counters = match value & PMCR_N {
+                asked if asked <= most && !has_run => asked,
+                _ => holds & PMCR_N,
+            };
+            return value & sticks.ones & !PMCR_N | counters;
+        }
+        value & sticks.ones | sticks.always
+    }
+
+    /// Whether PMCR_EL0.N is one for the VM and bounds the counters that there are (since v6.8): then not all its bits stick.
+    pub(super) fn bounds_counters(&self) -> bool {
+        let sticks = self.sticks.get(&RegisterId::PMCR_EL0);
+        sticks.is_some_and(|it| it.ones >> 32 == 0)
+    }
+
+    /// Whether the workaround of Spectre v4 is at this level because the guest's CPU has SSBS, so that it is needless to guests that are told
+    /// of none.
+    pub(super) fn is_spared(&self, id: RegisterId, pfr1: u64) -> bool {
+        const SSBS: u64 = 0xf << 4;
+        let at_reset = |id| self.host.value(id);
+        id == RegisterId::SMCCC_ARCH_WORKAROUND_2
+            && at_reset(id) == Some(0)
+            && at_reset(RegisterId::ID_AA64PFR1_EL1).is_some_and(|own| own & SSBS != 0)
+            && pfr1 & SSBS == 0
+    }
+
+    /// Whether a timer's control register shows that its time has come (up to v6.17).
+    pub(super) fn shows_status(&self, id: RegisterId) -> bool {
+        let register = self.registers.get(&id);
+        register.is_some_and(|it| match &it.at_reset {
+            AtReset::Value(value) => value.as_u64().is_some_and(|it| it & TIMER_STATUS != 0),
+            _ => false,
+        })
+    }
+
+    /// Whether PSTATE may hold this mode (`set_core_reg` in Linux v7.3 `arch/arm64/kvm/guest.c`): AArch64's of the exception levels that the
+    /// guest has, or AArch32's if EL1 is AArch32; of AArch32's user mode only whether EL0 can be.
+    pub(super) fn has_mode(&self, pstate: u64) -> bool {
+        const EL0_AARCH32: u64 = 2;
+        let is_32bit = self.features.contains(Features::EL1_32BIT);
+        match pstate & MODE {
+            AARCH32_USER => {
+                let pfr0 = self.host.value(RegisterId::ID_AA64PFR0_EL1);
+                pfr0.is_none_or(|value| value & 0xf == EL0_AARCH32)
+            }
+            0x11..=0x13 | 0x17 | 0x1b | AARCH32_SYSTEM => is_32bit,
+            0x8 | 0x9 => self.features.contains(Features::EL2),
+            0x0 | 0x4 | 0x5 => !is_32bit,
+            _ => false,
+        }
+    }
+
+    /// The bits that either register of a pair can have.
+    pub(super) fn bits(&self, pair: Pair) -> u64 {
+        let ones = |id| self.sticks.get(&id).map(|it| it.ones);
+        match (ones(pair.sets), ones(pair.clears)) {
+            (Some(sets), Some(clears)) => sets | clears,
+            _ => u64::MAX,
+        }
+    }
+}
+
+impl Sticks {
+    /// What trials show; nothing if all ones were not tried, or not taken, or if the register has gone on meanwhile.
+    fn of(id: RegisterId, trials: &[Trial]) -> Option<Self> {
+        if Kind::of(id) == Kind::Counter {
+            return None;
+        }
+        let all = value::ones(id)?;
+        let of = |value| trials.iter().find(move |trial| trial.value == value);
+        let ones = of(all).filter(|trial| trial.errno == 0)?.reads;
+        let always = of(0).filter(|trial| trial.errno == 0);
+        Some(Self {
+            ones,
+            always: always.map_or(0, |trial| trial.reads & ones),
+        })
+    }
+}
+
+/// What another vCPU than the first one holds: its affinity as KVM numbers vCPUs (`reset_mpidr`: 16 to a cluster), else something else
+/// than the first one.
+fn of_vcpu(id: RegisterId, first: u64, number: u64) -> u64 {
+    if id == RegisterId::MPIDR_EL1 {
+        return 1 << 31 | (number >> 12 & 0xff) << 16 | (number >> 4 & 0xff) << 8 | number & 0xf;
+    }
+    first.wrapping_add(number)
+}

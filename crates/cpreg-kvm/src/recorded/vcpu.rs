@@ -217,8 +217,8 @@ impl Vcpu for RecordedVcpu {
         let value = state.get(self.number, id).cloned();
         match value.ok_or(Errno::ENOENT)? {
             Value::Wide(value) => {
-                for (to, from) in bytes.iter_mut().zip(value) {
-                    *to = from;
+                for (to, from) in bytes.iter_mut().zip(value.iter()) {
+                    *to = *from;
                 }
             }
             Value::Small(value) => {

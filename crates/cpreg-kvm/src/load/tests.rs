@@ -234,7 +234,27 @@ fn keys_are_not_told() {
     );
 }
 
-/// PMCR_EL0.N of a vCPU that has run is kept, without an error.
+/// 6.12's PMU: what is set in a fresh vCPU is not set in one that was loaded.
+#[test]
+fn bits_of_a_fresh_pmu_do_not_stay() {
+    let (sets, clears) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
+    for of_clears in [0, 0x8000_003f] {
+        let registers = vec![
+            made::tried(sets, 0x8000_001e, &[(u64::MAX, 0, 0x8000_003f)]),
+            made::tried(clears, 0x8000_001e, &[(u64::MAX, 0, of_clears)]),
+        ];
+        let host = made::host(Features::PMU, registers);
+        let vm = made::vm(&host, Features::PMU, 1);
+        let mut saved = save(vm.vcpus()).expect("readable");
+        for id in [sets, clears] {
+            saved.vcpus[0].registers.insert(id, Value::Small(0x21));
+        }
+        load(&made::plan(&saved, &host, Features::PMU), vm.vcpus()).expect("a load");
+        assert_eq!(save(vm.vcpus()), Ok(saved));
+    }
+}
+
+/// A VM has one PMCR_EL0.N, which is kept once it has run, all without an error.
 #[test]
 fn a_write_that_is_ignored_is_told() {
     let pmcr = RegisterId::PMCR_EL0;
@@ -244,23 +264,32 @@ fn a_write_that_is_ignored_is_told() {
         (0x3001, 0, 0x3001),
         (0x2000, 0, 0x2000),
     ];
-    let registers = || vec![made::tried(pmcr, 0x3000, &trials)];
-    let host = made::host(Features::PMU, registers());
-    let vm = made::vm(&host, Features::PMU, 2);
-    let mut saved = save(vm.vcpus()).expect("readable");
-    saved.vcpus[1].registers.insert(pmcr, Value::Small(0x2800));
-    let plan = made::plan(&saved, &host, Features::PMU);
-    assert_eq!(load(&plan, vm.vcpus()).expect("a load").differences, []);
-    let vm = made::vm(&host, Features::PMU, 2);
-    vm.mark_run();
-    let loaded = load(&plan, vm.vcpus()).expect("a load");
-    let difference = Difference {
-        vcpu: Some(1),
-        register: pmcr,
-        wrote: Value::Small(0x2800),
-        holds: Value::Small(0x3000),
+    let host = made::host(Features::PMU, vec![made::tried(pmcr, 0x3000, &trials)]);
+    let source = made::vm(&host, Features::PMU, 2);
+    let plan = |first: u64, second: u64| {
+        let mut saved = save(source.vcpus()).expect("readable");
+        for (vcpu, value) in saved.vcpus.iter_mut().zip([first, second]) {
+            vcpu.registers.insert(pmcr, Value::Small(value));
+        }
+        made::plan(&saved, &host, Features::PMU)
     };
-    assert_eq!(loaded.differences, [difference]);
+    let told = |plan: &Plan, has_run: bool| {
+        let vm = made::vm(&host, Features::PMU, 2);
+        if has_run {
+            vm.mark_run();
+        }
+        let loaded = load(plan, vm.vcpus()).expect("a load");
+        let differences = loaded.differences.into_iter();
+        let parts = differences.map(|it| (it.vcpu, it.wrote.as_u64(), it.holds.as_u64()));
+        parts.collect::<Vec<_>>()
+    };
+    let (all, fewer) = (Some(0x3000), Some(0x2800));
+    assert_eq!(told(&plan(0x2800, 0x2800), false), []);
+    assert_eq!(told(&plan(0x3000, 0x2800), false), [(Some(0), all, fewer)]);
+    assert_eq!(
+        told(&plan(0x2800, 0x2800), true),
+        [(Some(0), fewer, all), (Some(1), fewer, all)]
+    );
 }
 
 /// Hosts of several generations, with all that they have.

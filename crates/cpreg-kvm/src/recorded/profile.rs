@@ -16,6 +16,7 @@ use crate::value;
 /// What guests with one set of features are on a recorded host.
 #[derive(Debug)]
 pub(super) struct Profile {
+    features: Features,
     registers: BTreeMap<RegisterId, Register>,
     pub(super) writable: Option<BTreeMap<RegisterId, u64>>,
     /// Bits that stick, where not all do.
@@ -68,7 +69,56 @@ impl Pair {
 }
 
 /// PMCR_EL0.N: how many counters there are.
-const PMCR_N: u64 = 0x1f << 11;
+pub(super) const PMCR_N: u64 = 0x1f << 11;
+
+/// The bits of the PMU's pairs for so many counters: one each, and the cycle counter's.
+pub(super) const fn counter_bits(pmcr: u64) -> u64 {
+    let counters = (pmcr & PMCR_N) >> 11;
+    ((1 << counters) - 1) | 1 << 31
+}
+
+/// PSTATE.M, with the bit that tells AArch32.
+const MODE: u64 = 0x1f;
+/// User mode of AArch32.
+pub(super) const AARCH32_USER: u64 = 0x10;
+/// System mode of AArch32.
+pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
+
+/// How many of X0 to X30 are cut to 32 bits, with the PC, whenever a core register is written in a mode of AArch32; none in AArch64.
+pub(super) const fn narrowed(pstate: u64) -> u8 {
+    match pstate & MODE {
+        AARCH32_USER | AARCH32_SYSTEM => 15,
+        AARCH32_USER..AARCH32_SYSTEM => 31,
+        _ => 0,
+    }
+}
+
+/// CNTV_CTL_EL0.ISTATUS, and CNTP_CTL_EL0's: the time has come. It is found when the register is read.
+pub(super) const TIMER_STATUS: u64 = 1 << 2;
+
+/// A timer's registers beside its control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer {
+    pub(super) counter: RegisterId,
+    pub(super) compare: RegisterId,
+}
+
+impl Timer {
+    /// The timer of which this is the control register.
+    pub(super) fn of(control: RegisterId) -> Option<Self> {
+        match control {
+            RegisterId::TIMER_CTL => Some(Self {
+                counter: RegisterId::TIMER_CNT,
+                compare: RegisterId::TIMER_CVAL,
+            }),
+            RegisterId::PTIMER_CTL => Some(Self {
+                counter: RegisterId::PTIMER_CNT,
+                compare: RegisterId::PTIMER_CVAL,
+            }),
+            _ => None,
+        }
+    }
+}
 
 /// What is known of a value for a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +162,7 @@ impl Profile {
             .filter(|(id, _)| kernel::goes_by_id_field(&host, *id) == Some(true))
             .collect();
         Some(Self {
+            features,
             registers,
             writable: guest.writable.clone(),
             sticks,
@@ -208,12 +259,15 @@ impl Profile {
         });
         match tried {
             Some(trial) if trial.errno != 0 => return Taken::Refused(Errno(trial.errno)),
+            Some(_) if Kind::of(register.id) == Kind::Counter => return Taken::Masked,
             Some(trial) => return Taken::Reads(trial.reads),
             None => {}
         }
         let is_at_reset = matches!(&register.at_reset, AtReset::Value(own) if own == value);
-        if is_at_reset || self.sticks.contains_key(&register.id) {
-            // What takes all ones takes anything.
+        // An ID register that takes all ones ignores what is written.
+        let is_ignored =
+            Kind::of(register.id) == Kind::Identification && self.sticks.contains_key(&register.id);
+        if is_at_reset || is_ignored {
             return Taken::Masked;
         }
         let acceptor = Acceptor {
@@ -235,7 +289,10 @@ impl Profile {
         let Some(sticks) = self.sticks.get(&id) else {
             return value;
         };
-        if id == RegisterId::PMCR_EL0 && sticks.ones >> 32 == 0 {
+        if Timer::of(id).is_some() {
+            return value & sticks.ones;
+        }
+        if id == RegisterId::PMCR_EL0 && self.bounds_counters() {
             let most = self.host.value(id).unwrap_or(0) & PMCR_N;
             let counters = match value & PMCR_N {
                 asked if asked <= most && !has_run => asked,
@@ -244,6 +301,49 @@ impl Profile {
             return value & sticks.ones & !PMCR_N | counters;
         }
         value & sticks.ones | sticks.always
+    }
+
+    /// Whether PMCR_EL0.N is one for the VM and bounds the counters that there are (since v6.8): then not all its bits stick.
+    pub(super) fn bounds_counters(&self) -> bool {
+        let sticks = self.sticks.get(&RegisterId::PMCR_EL0);
+        sticks.is_some_and(|it| it.ones >> 32 == 0)
+    }
+
+    /// Whether the workaround of Spectre v4 is at this level because the guest's CPU has SSBS, so that it is needless to guests that are told
+    /// of none.
+    pub(super) fn is_spared(&self, id: RegisterId, pfr1: u64) -> bool {
+        const SSBS: u64 = 0xf << 4;
+        let at_reset = |id| self.host.value(id);
+        id == RegisterId::SMCCC_ARCH_WORKAROUND_2
+            && at_reset(id) == Some(0)
+            && at_reset(RegisterId::ID_AA64PFR1_EL1).is_some_and(|own| own & SSBS != 0)
+            && pfr1 & SSBS == 0
+    }
+
+    /// Whether a timer's control register shows that its time has come (up to v6.17).
+    pub(super) fn shows_status(&self, id: RegisterId) -> bool {
+        let register = self.registers.get(&id);
+        register.is_some_and(|it| match &it.at_reset {
+            AtReset::Value(value) => value.as_u64().is_some_and(|it| it & TIMER_STATUS != 0),
+            _ => false,
+        })
+    }
+
+    /// Whether PSTATE may hold this mode (`set_core_reg` in Linux v7.3 `arch/arm64/kvm/guest.c`): AArch64's of the exception levels that the
+    /// guest has, or AArch32's if EL1 is AArch32; of AArch32's user mode only whether EL0 can be.
+    pub(super) fn has_mode(&self, pstate: u64) -> bool {
+        const EL0_AARCH32: u64 = 2;
+        let is_32bit = self.features.contains(Features::EL1_32BIT);
+        match pstate & MODE {
+            AARCH32_USER => {
+                let pfr0 = self.host.value(RegisterId::ID_AA64PFR0_EL1);
+                pfr0.is_none_or(|value| value & 0xf == EL0_AARCH32)
+            }
+            0x11..=0x13 | 0x17 | 0x1b | AARCH32_SYSTEM => is_32bit,
+            0x8 | 0x9 => self.features.contains(Features::EL2),
+            0x0 | 0x4 | 0x5 => !is_32bit,
+            _ => false,
+        }
     }
 
     /// The bits that either register of a pair can have.
@@ -257,8 +357,11 @@ impl Profile {
 }
 
 impl Sticks {
-    /// What trials show; nothing if all ones were not tried, or not taken.
+    /// What trials show; nothing if all ones were not tried, or not taken, or if the register has gone on meanwhile.
     fn of(id: RegisterId, trials: &[Trial]) -> Option<Self> {
+        if Kind::of(id) == Kind::Counter {
+            return None;
+        }
         let all = value::ones(id)?;
         let of = |value| trials.iter().find(move |trial| trial.value == value);
         let ones = of(all).filter(|trial| trial.errno == 0)?.reads;

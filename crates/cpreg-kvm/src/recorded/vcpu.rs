@@ -6,11 +6,17 @@ use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
-use super::profile::{Pair, Profile, Taken};
+use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, narrowed};
 use super::{Fault, State, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
 use crate::value::value_of;
+
+/// What a register of AArch32 has room for.
+const LOW: u64 = 0xffff_ffff;
+
+/// What KVM says of a workaround that the guest does not need (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_NOT_REQUIRED`).
+const NOT_REQUIRED: u64 = 3;
 
 /// A vCPU of a recorded host.
 #[derive(Debug)]
@@ -88,8 +94,18 @@ impl RecordedVcpu {
         if is_own {
             return Ok(value.clone());
         }
+        let pstate = value.as_u64().filter(|_| id == RegisterId::CORE_PSTATE);
+        if pstate.is_some_and(|value| !self.profile.has_mode(value)) {
+            return Err(Errno::EINVAL);
+        }
         match (self.profile.takes(register, value), value) {
             (Taken::Refused(errno), _) => Err(errno),
+            // A trial of these was made in another state.
+            (Taken::Reads(_), Value::Small(value)) if self.depends_on_others(id) => {
+                let holds = holds.and_then(Value::as_u64).unwrap_or(0);
+                let masked = self.profile.masked(id, *value, holds, state.has_run);
+                Ok(Value::Small(masked))
+            }
             (Taken::Reads(reads), _) => Ok(Value::Small(reads)),
             (Taken::Masked, Value::Small(value)) => {
                 let holds = holds.and_then(Value::as_u64).unwrap_or(0);
@@ -100,13 +116,81 @@ impl RecordedVcpu {
         }
     }
 
+    /// Whether what a register reads as depends on other registers or on the time.
+    fn depends_on_others(&self, id: RegisterId) -> bool {
+        Timer::of(id).is_some() || (id == RegisterId::PMCR_EL0 && self.profile.bounds_counters())
+    }
+
     fn paired(&self, state: &State, pair: Pair, id: RegisterId, value: u64) -> u64 {
         let holds = state.small(self.number, id).unwrap_or(0);
-        let value = value & self.profile.bits(pair);
+        let value = value & self.profile.bits(pair) & self.counters(state);
         match self.profile.clears() {
             false => value,
             true if id == pair.clears => holds & !value,
             true => holds | value,
+        }
+    }
+
+    /// The bits of the PMU's pairs that there are counters for now.
+    fn counters(&self, state: &State) -> u64 {
+        let pmcr = state.small(self.number, RegisterId::PMCR_EL0);
+        match pmcr {
+            Some(pmcr) if self.profile.bounds_counters() => counter_bits(pmcr),
+            _ => u64::MAX,
+        }
+    }
+
+    /// What a register of at most 64 bits reads as, by what is kept of it.
+    fn shown(&self, state: &State, id: RegisterId, kept: u64) -> u64 {
+        let now = |counter| {
+            let base = state.small(self.number, counter).unwrap_or(0);
+            base.wrapping_add(state.ticks)
+        };
+        let pfr1 = state.small(self.number, RegisterId::ID_AA64PFR1_EL1);
+        match (Timer::of(id), Pair::of(id)) {
+            _ if pfr1.is_some_and(|pfr1| self.profile.is_spared(id, pfr1)) => NOT_REQUIRED,
+            _ if Kind::of(id) == Kind::Counter => kept.wrapping_add(state.ticks),
+            (Some(timer), _) if self.profile.shows_status(id) => {
+                let compare = state.small(self.number, timer.compare).unwrap_or(0);
+                let has_come = compare <= now(timer.counter);
+                kept & !TIMER_STATUS | if has_come { TIMER_STATUS } else { 0 }
+            }
+            (_, Some(_)) => kept & self.counters(state),
+            _ => kept,
+        }
+    }
+
+    /// What else changes when a register was written.
+    fn follow(&self, state: &mut State, id: RegisterId) {
+        if let Some(pair) = Pair::of(id)
+            && let Some(value) = state.get(self.number, id).cloned()
+        {
+            for id in [pair.sets, pair.clears] {
+                if self.profile.register(id).is_some() {
+                    state.set(self.number, id, value.clone());
+                }
+            }
+        }
+        if id == RegisterId::PMCR_EL0 && self.profile.bounds_counters() {
+            let counters = state.small(self.number, id).unwrap_or(0) & PMCR_N;
+            for own in &mut state.own {
+                if let Some(Value::Small(pmcr)) = own.get_mut(&id) {
+                    *pmcr = *pmcr & !PMCR_N | counters;
+                }
+            }
+        }
+        if id.class() == RegisterClass::Core {
+            let pstate = state
+                .small(self.number, RegisterId::CORE_PSTATE)
+                .unwrap_or(0);
+            let count = narrowed(pstate);
+            let narrow = (0..count).map(RegisterId::x);
+            let pc = (count > 0).then_some(RegisterId::CORE_PC);
+            for id in narrow.chain(pc) {
+                if let Some(value) = state.small(self.number, id) {
+                    state.set(self.number, id, Value::Small(value & LOW));
+                }
+            }
         }
     }
 }
@@ -138,15 +222,11 @@ impl Vcpu for RecordedVcpu {
                 }
             }
             Value::Small(value) => {
-                let value = match Kind::of(id) {
-                    Kind::Counter => {
-                        // Kept as what it would have held at tick 0.
-                        let now = value.wrapping_add(state.ticks);
-                        state.ticks += 1;
-                        now
-                    }
-                    _ => value,
-                };
+                // A counter is kept as what it would have held at tick 0.
+                let value = self.shown(&state, id, value);
+                if Kind::of(id) == Kind::Counter {
+                    state.ticks += 1;
+                }
                 for (to, from) in bytes.iter_mut().zip(value.to_le_bytes()) {
                     *to = from;
                 }
@@ -171,14 +251,10 @@ impl Vcpu for RecordedVcpu {
         if let (Kind::Counter, Value::Small(value)) = (Kind::of(id), &mut stored) {
             *value = value.wrapping_sub(state.ticks);
         }
-        if let Some(pair) = Pair::of(id) {
-            for id in [pair.sets, pair.clears] {
-                if self.profile.register(id).is_some() {
-                    state.set(self.number, id, stored.clone());
-                }
-            }
+        if !matches!(Kind::of(id), Kind::Workaround(_)) {
+            state.set(self.number, id, stored);
+            self.follow(&mut state, id);
         }
-        state.set(self.number, id, stored);
         Ok(())
     }
 

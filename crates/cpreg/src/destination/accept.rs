@@ -231,15 +231,21 @@ pub(crate) fn lowers(it: &FieldDifference) -> bool {
     let has_order = !UNORDERED.contains(&it.field.name());
     // Whether the PMU can go depends on whether the vCPU was made with one; newer kernels keep the exception levels.
     let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&it.field.name())
-        && matches!(it.to, 0 | 0xf);
+        && matches!(it.to, 0 | 8..=0xf);
     has_order && !must_stay && it.field.rank(it.to) < it.field.rank(it.from)
 }
 
-/// Whether the version of the debug architecture changes to one before Armv8, which KVM refuses whatever its mask says (seen from v6.12 on).
+/// Whether the version of the debug architecture changes to one before Armv8, or that of AArch32's PMU to one before PMUv3, which KVM refuses whatever
+/// its mask says (seen from v6.12 on).
 fn is_below_floor(id: RegisterId, own: u64, value: u64) -> bool {
     const ARMV8: u64 = 6;
+    const PMUV3: u64 = 3;
     let is_version = matches!(id, RegisterId::ID_AA64DFR0_EL1 | RegisterId::ID_DFR0_EL1);
-    is_version && value & 0xf != own & 0xf && value & 0xf < ARMV8
+    let monitors = |value: u64| value >> 24 & 0xf;
+    let is_old_pmu = id == RegisterId::ID_DFR0_EL1
+        && monitors(value) != monitors(own)
+        && (1..PMUV3).contains(&monitors(value));
+    is_old_pmu || is_version && value & 0xf != own & 0xf && value & 0xf < ARMV8
 }
 
 /// Fields of which a lower value does not promise less; see [`crate::register::field`].
@@ -328,6 +334,8 @@ mod tests {
         let debug = |value| answer(RegisterId::ID_DFR0_EL1, 0x600_000a, Some(!0), value);
         assert_eq!(debug(0), Answer::NO);
         assert_eq!(debug(0x600_0006), Answer::YES);
+        assert_eq!(debug(0x300_000a), Answer::YES);
+        assert_eq!(debug(0x100_000a), Answer::NO);
         assert_eq!(debug(0xa), Answer::Unknown);
     }
 

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | [`mod@test`] | `test` (what CI runs), `bless`, `gen-cli` |
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
-//! | [`gen_history`] | `gen-history`: what kernels list, out of a folder of recordings |
+//! | [`gen_history`] | `gen-history`: the recorded hosts that cpreg comes with, out of a folder of them |
+//! | [`compare_hosts`] | `compare-hosts`: recorded hosts against independent tables |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
 //! | [`prove`] | `prove`: the loader models against real QEMUs |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`bench`](mod@bench) | `bench`: what the command costs |
+//! | [`tar`] | archives of recordings |
 //! | [`jobs`] | work on many things, several at a time |
 //! | [`tools`] | other programs: finding, installing, running |
 #![forbid(unsafe_code)]
@@ -18,6 +20,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod compare_hosts;
 mod gen_history;
 mod gen_registers;
 mod guest;
@@ -26,6 +29,7 @@ mod live;
 mod prove;
 mod qemus;
 mod recorded;
+mod tar;
 mod test;
 mod tools;
 
@@ -47,7 +51,11 @@ Usage: cargo xtask TASK
   gen-registers [--check]    make the register tables from data/, or see that they are current
   gen-cli                    make docs/cli.md from the definitions of the command line
   gen-history [--check] FOLDER
-                             make the history of registers out of a folder of recorded kernels, or see that it is current
+                             make the recorded hosts that cpreg comes with out of a folder of what `cpreg probe kvm` wrote, or see
+                             that they are current
+  compare-hosts RECORDS TABLES [PROBES]
+                             compare what `cpreg probe kvm` wrote with independent tables of the same hosts, and of values that
+                             were tried there; compare-hosts --as-records RECORDS TABLES [PROBES] writes the tables as such files
   live [--full] [WORD...]    the live tests: all that CI runs, or with --full all there are; only those whose names
                              have all the words; --list names them
   prove [--edits N] [--seed S] [--series 10.0] [--case N]
@@ -73,6 +81,7 @@ fn main() -> ExitCode {
         ["gen-cli"] => test::gen_cli(),
         ["prove", rest @ ..] => prove::run(rest),
         ["gen-history", rest @ ..] => gen_history::run(rest),
+        ["compare-hosts", rest @ ..] => compare_hosts::run(rest),
         ["bench", rest @ ..] => bench::run(rest),
         ["recorded", folder] => recorded::run(Path::new(folder)),
         ["help" | "--help" | "-h"] => {

@@ -15,7 +15,8 @@ use cpreg::vm::{Content, Vm};
 use cpreg_qemu::Stream;
 use serde_json::{Value, json};
 
-use crate::{Result, gen_history};
+use crate::Result;
+use crate::tar::unpack_xz;
 
 /// Makes the fixtures.
 pub(crate) fn run(folder: &Path) -> Result<()> {
@@ -78,10 +79,8 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
 
 /// `host KERNEL/CPU`, then a line for each value that was tried: `ID=VALUE taken` or `ID=VALUE refused`, both hexadecimal.
 fn probes(archive: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    lzma_rust2::XzReader::new(File::open(archive)?, true).read_to_end(&mut bytes)?;
     let mut text = String::new();
-    for (name, file) in gen_history::unpack(&bytes)? {
+    for (name, file) in unpack_xz(archive)? {
         let unread = |what: &str| format!("{}: {name}: {what}", archive.display());
         let mut parts = name.split("__");
         let (Some(kernel), Some(cpu)) = (parts.next(), parts.next()) else {

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// What a stream or profile holds: vCPUs, registers, decoded fields.
+    /// What a stream or profile holds: vCPUs, registers, decoded fields; what a recorded host is.
     Show(Show),
     /// Will it load there? Why not? What to do?
     Check(Check),
@@ -77,8 +77,8 @@ pub(crate) struct Reading {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// A migration stream or a profile, also compressed with xz, gzip or zstd; `-` for standard input; or a recorded host for a guest
-    /// with some features (linux-6.12.107/neoverse-n1/pmu).
+    /// A migration stream, a profile or a recorded host, also compressed with xz, gzip or zstd; `-` for standard input; or a recorded
+    /// host by name (linux-6.12.107/neoverse-n1). A host with /FEATURES behind it (…/pmu): what it gives to such a guest.
     pub(crate) file: PathBuf,
     /// Only this register, or field (REG.FIELD); may be given several times.
     #[arg(long = "register", value_name = "REG")]
@@ -125,7 +125,8 @@ pub(crate) struct Going {
 pub(crate) struct Check {
     /// The VM: a migration stream.
     pub(crate) source: PathBuf,
-    /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
+    /// Where it goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1, or its
+    /// file), or kvm: this machine's, which is asked, and has to load the plan into a VM that is thrown away.
     pub(crate) dest: PathBuf,
     /// List every register, also those that are simply copied.
     #[arg(long)]
@@ -167,7 +168,8 @@ pub(crate) struct Rehearse {
 pub(crate) struct Convert {
     /// The VM: a migration stream.
     pub(crate) source: PathBuf,
-    /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
+    /// Where it goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1, or its
+    /// file), or kvm for this machine's.
     #[arg(long, value_name = "DEST")]
     pub(crate) to: PathBuf,
     /// The file to write. It appears whole or not at all.
@@ -296,6 +298,29 @@ pub(crate) struct Probe {
 pub(crate) enum ProbeWhat {
     /// Start a QEMU with its own command line, paused, and record what it lists before a guest runs.
     Qemu(ProbeQemu),
+    /// Record what this machine's KVM gives to guests: registers, values, and what else it takes, for each set of vCPU features.
+    Kvm(ProbeKvm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeKvm {
+    /// The file to write, which appears whole or not at all; standard output without it.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to call the CPU: neoverse-n1. Else its name by MIDR_EL1.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cpu: Option<String>,
+    /// Whether the CPU is an emulator's, where cpreg does not see it: such a record proves nothing about a real machine's values.
+    #[arg(long, value_enum, value_name = "YES|NO")]
+    pub(crate) emulated: Option<YesNo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
 }
 
 #[derive(Debug, Args)]

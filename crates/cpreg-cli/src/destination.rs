@@ -1,8 +1,10 @@
 //! What DEST names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would;
-//! or a recorded host ([`hosts`]). A file wins over a host of the same name.
+//! or a recorded host ([`hosts`]), by name or as a file; or this machine's KVM ([`kvm`]). A file wins over a host of the same name.
 
 pub(crate) mod hosts;
+pub(crate) mod kvm;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use cpreg::destination::{Destination, HostRegister, HostVcpu, Loader, ValuesAre};
@@ -12,6 +14,7 @@ use cpreg_qemu::Stream;
 use cpreg_qemu::stream::BLANKED;
 
 use crate::arguments::Going;
+use crate::destination::hosts::Opened;
 use crate::failure::Failure;
 use crate::input::{Content, Input};
 use crate::printer::Printer;
@@ -20,7 +23,7 @@ use crate::printer::Printer;
 pub(crate) struct Named {
     pub(crate) destination: Destination,
     /// What it is known from, in words.
-    pub(crate) evidence: &'static str,
+    pub(crate) evidence: Cow<'static, str>,
 }
 
 /// Finds out what DEST names. A recorded host is taken as it is for a guest like the one in `source`.
@@ -42,26 +45,27 @@ pub(crate) fn resolve_with_input(
     verify: bool,
     printer: &Printer,
 ) -> Result<(Named, Input), Failure> {
-    if let Some(name) = hosts::name_of(path) {
-        let (input, evidence) = hosts::open(name, hosts::Guest::In(source))?;
-        let (mut named, input) = named(input, Some(evidence), going)?;
-        // The VM is started there as it was here.
-        named.destination.shape = Some(source.stream()?.shape());
-        return Ok((named, input));
+    if kvm::is_named(path) {
+        return kvm::ask(&kvm::open()?, path, source, going)?.with_input(path);
     }
-    if !path.exists() && path != Path::new("-") {
+    if !hosts::exists(path) && !path.to_str().is_some_and(|it| it.starts_with(host::PREFIX)) {
         return Err(no_such(path));
     }
-    let input = Input::open(path, verify, printer)?;
-    named(input, None, going)
+    let host = match hosts::open(path, verify, printer)? {
+        Opened::File(input) => return named(*input, None, going),
+        Opened::Host(host) => host,
+    };
+    // Of anything but a VM it is better said that it is none.
+    source.stream()?;
+    let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
+    let (mut named, input) = named(input, Some(evidence), going)?;
+    // The VM is started there as it was here.
+    named.destination.shape = Some(source.stream()?.shape());
+    Ok((named, input))
 }
 
 /// What is known of a destination from a file; `evidence`: or from a recorded host.
-fn named(
-    input: Input,
-    evidence: Option<&'static str>,
-    going: &Going,
-) -> Result<(Named, Input), Failure> {
+fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named, Input), Failure> {
     let (mut destination, known_from) = match &input.content {
         Content::Profile(profile) => {
             let destination = profile.to_destination().map_err(|error| {
@@ -89,6 +93,8 @@ fn named(
             };
             (destination, evidence)
         }
+        // Which of its guests is asked about is said before.
+        Content::Host(_) => return Err(input.lacks_features()),
     };
     if let Some(name) = &going.vmm {
         let loader = name.parse::<Loader>();
@@ -97,7 +103,7 @@ fn named(
     }
     let named = Named {
         destination,
-        evidence: evidence.unwrap_or(known_from),
+        evidence: evidence.map_or(Cow::Borrowed(known_from), Cow::Owned),
     };
     Ok((named, input))
 }
@@ -131,10 +137,5 @@ pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Fa
 
 fn no_such(path: &Path) -> Failure {
     let name = path.display().to_string();
-    let failure = Failure::new(format!("there is no file {name}"));
-    if name == "kvm" {
-        failure.hint("this version of cpreg does not ask this machine's KVM: name a recorded host (`cpreg hosts` lists them), or record QEMU with `cpreg probe qemu -o FILE -- COMMAND…`")
-    } else {
-        failure.hint("DEST is a profile that `cpreg probe` wrote, a migration stream that the destination wrote, or a recorded host (`cpreg hosts` lists them)")
-    }
+    Failure::new(format!("there is no file {name}")).hint("DEST is a profile or a recorded host that `cpreg probe` wrote, a migration stream that the destination wrote, the name of a recorded host (`cpreg hosts` lists them), or kvm for this machine")
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a Unix socket | the monitor of a running QEMU, which is asked for its device state: a stream without RAM |
 //! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
-//! | `{` | a profile; or a report, if its schema says so: the stream in it is unpacked into an unnamed temporary file |
+//! | `{` | a profile; or a recorded host, or a report, if its schema says so: the stream in a report is unpacked into an unnamed temporary file |
 //! | anything else | a migration stream, whose reader says what is wrong with it |
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cpreg::destination::kernel::counts;
 use cpreg::register::RegisterId;
-use cpreg_hosts::{Profile, Report, report};
+use cpreg_hosts::{HostRecord, Profile, Report, record, report};
 use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::Patience;
 use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
@@ -30,6 +30,8 @@ pub(crate) enum Content {
     Stream(Box<Stream>),
     /// A recorded destination.
     Profile(Box<Profile>),
+    /// A recorded host.
+    Host(Box<HostRecord>),
 }
 
 /// A file that was opened and understood.
@@ -108,7 +110,15 @@ impl Input {
                 let report = Report::from_json(&json).map_err(|error| cannot_read(path, error))?;
                 return Self::of_report(path, report, packed, verify);
             }
-            Content::Profile(Box::new(profile(&json, path)?))
+            if record::json::is_record(&json) {
+                if json.len() as u64 > record::json::MOST_BYTES {
+                    return Err(too_large(path));
+                }
+                let record = HostRecord::from_json(&json);
+                Content::Host(Box::new(record.map_err(|error| cannot_read(path, error))?))
+            } else {
+                Content::Profile(Box::new(profile(&json, path)?))
+            }
         } else {
             let stream = stream(&file, path, verify)?;
             if packed.is_none() && pending_journal(path).is_some() {
@@ -232,7 +242,20 @@ impl Input {
                 "{} is a profile, and a VM is needed: a migration stream",
                 self.path.display()
             ))),
+            Content::Host(_) => Err(Failure::new(format!(
+                "{} is a recorded host, and a VM is needed: a migration stream",
+                self.path.display()
+            ))),
         }
+    }
+
+    /// A recorded host was named where one for a guest is needed.
+    pub(crate) fn lacks_features(&self) -> Failure {
+        let path = self.path.display();
+        Failure::new(format!(
+            "what {path} lists depends on the guest's vCPU features"
+        ))
+        .hint(format!("name them: {path}/FEATURES"))
     }
 }
 
@@ -273,10 +296,7 @@ fn mending(path: &Path) -> String {
 /// All of a file that begins like JSON.
 fn json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
     if length > REPORT_LIMIT {
-        return Err(Failure::new(format!(
-            "{} begins like a profile, but is larger than any",
-            path.display()
-        )));
+        return Err(too_large(path));
     }
     let mut bytes = Vec::new();
     let mut file = file;
@@ -286,12 +306,16 @@ fn json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+fn too_large(path: &Path) -> Failure {
+    Failure::new(format!(
+        "{} begins like a profile, but is larger than any",
+        path.display()
+    ))
+}
+
 fn profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
     if json.len() as u64 > PROFILE_LIMIT {
-        return Err(Failure::new(format!(
-            "{} begins like a profile, but is larger than any",
-            path.display()
-        )));
+        return Err(too_large(path));
     }
     Profile::from_json(json).map_err(|error| cannot_read(path, error))
 }

@@ -8,29 +8,20 @@
 //! | `linux-6.12.107+deb13-cloud-arm64/neoverse-n1` | the host by its full kernel release |
 //! | `linux-6.1/n1` | the same with less: the version's first numbers, the CPU's last part; only where one host matches |
 //!
-//! Nothing here decides anything: which features a guest has says [`cpreg::destination::features`], and what a value means
-//! [`cpreg::destination::accept`].
+//! What a host is for a guest lives in [`crate::record::destination`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use cpreg::destination::loader::Program;
-use cpreg::destination::{
-    Accelerator, Accepts, Destination, Features, HostRegister, HostVcpu, ValuesAre,
-};
-use cpreg::register::RegisterId;
+use cpreg::destination::{Destination, Features};
 
-use crate::history::{AtReset, Entry, History, Kernel};
-use crate::profile::{Profile, Recorded};
+use crate::history::{self, History, Kernel};
+use crate::profile::Profile;
+use crate::record::HostRecord;
 
-/// What names of recorded hosts begin with.
-pub const PREFIX: &str = "linux-";
-
-/// What a recorded host is known from, in words for reports.
-pub const EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
-
-/// As [`EVIDENCE`], for features that were not recorded together.
-pub const EVIDENCE_PUT_TOGETHER: &str = "put together from recordings of that host, whose CPU is emulated, with some of the guest's features each: right about its kernel, no proof of a real machine's values";
+pub use crate::record::PREFIX;
+pub use crate::record::destination::{EVIDENCE, NotRecorded};
 
 /// The most names that an error lists.
 const NEAREST: usize = 3;
@@ -39,8 +30,8 @@ const NEAREST: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     history: &'a History,
-    /// The number of its first recording, which says kernel, CPU and mode.
-    first: usize,
+    number: usize,
+    recorded: &'a history::Recorded,
 }
 
 /// A name was not that of one recorded host.
@@ -91,32 +82,6 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// A host was not recorded with these features, and its recordings do not make up for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotRecorded {
-    /// The host.
-    pub host: String,
-    /// What the guest has.
-    pub features: Features,
-    /// What was recorded.
-    pub recorded: Vec<Features>,
-}
-
-impl fmt::Display for NotRecorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recorded: Vec<_> = self.recorded.iter().map(ToString::to_string).collect();
-        write!(
-            f,
-            "{} was not recorded for guests with the features {}; it was for: {}",
-            self.host,
-            self.features,
-            recorded.join("; ")
-        )
-    }
-}
-
-impl std::error::Error for NotRecorded {}
-
 /// What a name names.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
@@ -129,17 +94,13 @@ pub struct Named<'a> {
 impl History {
     /// The recorded hosts, in the order of the recordings: by kernel, oldest first.
     pub fn hosts(&self) -> Vec<Host<'_>> {
-        let mut hosts: Vec<Host<'_>> = Vec::new();
-        for first in 0..self.recordings().len() {
-            let host = Host {
-                history: self,
-                first,
-            };
-            if hosts.iter().all(|known| known.key() != host.key()) {
-                hosts.push(host);
-            }
-        }
-        hosts
+        let hosts = self.recorded().iter().enumerate();
+        let hosts = hosts.map(|(number, recorded)| Host {
+            history: self,
+            number,
+            recorded,
+        });
+        hosts.collect()
     }
 
     /// The hosts that a name, whole or short, may name, features aside.
@@ -276,48 +237,60 @@ fn distance(one: &str, other: &str) -> usize {
 impl<'a> Host<'a> {
     /// Its kernel.
     pub fn kernel(&self) -> &'a Kernel {
-        let (kernel, ..) = self.key();
-        &self.history.kernels()[kernel]
+        &self.history.kernels()[self.recorded.kernel]
     }
 
     /// Its CPU model, and what was special about it: `neoverse-n1`, `max+nested`.
     pub fn cpu(&self) -> String {
-        let (_, cpu, mode) = self.key();
-        let plus = if mode.is_empty() { "" } else { "+" };
-        format!("{cpu}{plus}{mode}")
+        self.recorded.identity.cpu_and_mode()
     }
 
     /// Its CPU model.
     pub fn model(&self) -> &'a str {
-        self.key().1
+        &self.recorded.identity.cpu
     }
 
     /// What was special about it; empty if nothing.
     pub fn mode(&self) -> &'a str {
-        self.key().2
+        &self.recorded.identity.mode
     }
 
-    /// Whether its CPU was an emulator's: all in the history are ([`crate::history`]).
+    /// MIDR_EL1 of its first CPU.
+    pub const fn midr(&self) -> u64 {
+        self.recorded.identity.midr
+    }
+
+    /// Whether its CPU was an emulator's.
     pub const fn is_emulated(&self) -> bool {
-        true
+        self.recorded.identity.emulated
     }
 
     /// Its name: `linux-6.12.107/neoverse-n1`.
     pub fn name(&self) -> String {
-        format!("{PREFIX}{}/{}", self.kernel().version, self.cpu())
+        self.recorded.identity.name()
     }
 
     /// The feature sets that were recorded, each once, and how many registers KVM lists for it.
     pub fn recorded(&self) -> BTreeMap<Features, usize> {
-        self.numbers()
-            .map(|(number, features)| (features, self.history.listed(number).count()))
+        let recordings = self.history.recordings().iter().enumerate();
+        recordings
+            .filter(|(_, recording)| recording.host == self.number)
+            .map(|(number, it)| (it.features, self.history.listed(number).count()))
             .collect()
     }
 
-    /// The host as a destination for a guest with these features, as `program` keeps its list; and what it is known from.
-    ///
-    /// A set that was not recorded is put together where each of its features was recorded with others of it: KVM then lists what it
-    /// lists for these, and a value is known where all recordings of the host that have to do with it agree.
+    /// All that was recorded of it.
+    pub fn record(&self) -> HostRecord {
+        let record = self.history.record(self.number);
+        // It is one of the history's.
+        record.unwrap_or_else(|| HostRecord {
+            identity: self.recorded.identity.clone(),
+            capabilities: self.recorded.capabilities.clone(),
+            guests: BTreeMap::new(),
+        })
+    }
+
+    /// The host as a destination for a guest with these features, as [`HostRecord::destination`] says it.
     ///
     /// # Errors
     /// If there are no such recordings.
@@ -325,39 +298,8 @@ impl<'a> Host<'a> {
         &self,
         features: Features,
         program: Program,
-    ) -> Result<(Destination, &'static str), NotRecorded> {
-        // Nothing in the list depends on it.
-        let features = features.without(Features::EL1_32BIT);
-        let recorded: BTreeMap<Features, usize> = self
-            .numbers()
-            .filter(|(_, features)| !features.contains(Features::EL1_32BIT))
-            .map(|(number, features)| (features, number))
-            .collect();
-        let (registers, evidence) = if let Some(number) = recorded.get(&features) {
-            let listed = self.history.listed(*number);
-            (listed.map(|entry| register(&entry)).collect(), EVIDENCE)
-        } else {
-            let put_together = self.put_together(features, &recorded);
-            let registers = put_together.ok_or_else(|| NotRecorded {
-                host: self.name(),
-                features,
-                recorded: recorded.keys().copied().collect(),
-            })?;
-            (registers, EVIDENCE_PUT_TOGETHER)
-        };
-        let kept = registers
-            .into_iter()
-            .filter(|register| program.keeps_in_list(register.id));
-        let kept: Vec<_> = kept.collect();
-        let destination = Destination {
-            name: format!("{}/{features}", self.name()),
-            accelerator: Some(Accelerator::Kvm),
-            loader: None,
-            values: ValuesAre::OfAnEmulatedHost,
-            vcpus: vec![HostVcpu::new(kept, Vec::new())],
-            shape: None,
-        };
-        Ok((destination, evidence))
+    ) -> Result<(Destination, String), NotRecorded> {
+        self.record().destination(features, program)
     }
 
     /// The same as a profile; and what it is known from.
@@ -368,89 +310,16 @@ impl<'a> Host<'a> {
         &self,
         features: Features,
         program: Program,
-    ) -> Result<(Profile, &'static str), NotRecorded> {
-        let (destination, evidence) = self.destination(features, program)?;
-        let recorded = Recorded {
-            accelerator: Accelerator::Kvm.name().to_owned(),
-            cpu: self.cpu(),
-            kernel: self.kernel().release.clone(),
-            ..Recorded::default()
-        };
-        Ok((Profile::new(recorded, &destination), evidence))
-    }
-
-    /// What KVM lists for a set of features, from recordings of parts of it.
-    fn put_together(
-        &self,
-        features: Features,
-        recorded: &BTreeMap<Features, usize>,
-    ) -> Option<Vec<HostRegister>> {
-        let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
-        let made = parts
-            .clone()
-            .fold(Features::NONE, |made, (own, _)| made | *own);
-        if made != features {
-            return None;
-        }
-        let wholes = recorded.iter().filter(|(own, _)| own.contains(features));
-        let mut registers: BTreeMap<RegisterId, HostRegister> = BTreeMap::new();
-        for (_, number) in parts.clone() {
-            for entry in self.history.listed(*number) {
-                registers.insert(entry.id, register(&entry));
-            }
-        }
-        for (_, number) in parts.chain(wholes) {
-            for entry in self.history.listed(*number) {
-                let Some(known) = registers.get_mut(&entry.id) else {
-                    continue;
-                };
-                let own = register(&entry);
-                if own.value != known.value {
-                    known.value = None;
-                }
-                if own.accepts != known.accepts {
-                    known.accepts = Accepts::ByKind;
-                }
-            }
-        }
-        Some(registers.into_values().collect())
-    }
-
-    /// The recordings that were made on it, by number, with the guest's features.
-    fn numbers(&self) -> impl Iterator<Item = (usize, Features)> {
-        let (history, key) = (self.history, self.key());
-        let all = (0..history.recordings().len()).map(move |first| Self { history, first });
-        all.filter(move |other| other.key() == key)
-            .map(|other| (other.first, other.features()))
-    }
-
-    fn features(&self) -> Features {
-        let names = &self.history.recordings()[self.first].features;
-        let known = names.iter().filter_map(|name| Features::from_name(name));
-        known.fold(Features::NONE, |set, feature| set | feature)
-    }
-
-    /// Kernel, CPU and mode.
-    fn key(&self) -> (usize, &'a str, &'a str) {
-        let recording = &self.history.recordings()[self.first];
-        (recording.kernel, &recording.cpu, &recording.mode)
-    }
-}
-
-/// A register of a recording, as a destination has it.
-fn register(entry: &Entry<'_>) -> HostRegister {
-    HostRegister {
-        id: entry.id,
-        value: match entry.at_reset {
-            AtReset::Value(value) => Some(value.clone()),
-            AtReset::Poison | AtReset::Counts | AtReset::Unreadable(_) => None,
-        },
-        accepts: entry.writable.map_or(Accepts::ByKind, Accepts::Writable),
+    ) -> Result<(Profile, String), NotRecorded> {
+        self.record().profile(features, program)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cpreg::destination::{Accepts, ValuesAre};
+    use cpreg::register::RegisterId;
+
     use super::*;
 
     fn history() -> History {
@@ -534,7 +403,7 @@ mod tests {
         let host = history.named("linux-6.12.107/max").expect("a host").host;
         let made = host.destination(Features::PMU | Features::SVE, Program::QEMU);
         let (destination, evidence) = made.expect("both were recorded");
-        assert_eq!(evidence, EVIDENCE_PUT_TOGETHER);
+        assert!(evidence.starts_with("put together from"), "{evidence}");
         let vcpu = &destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 260);
         assert_eq!(vcpu.value(RegisterId::ID_AA64PFR0_EL1), None);
@@ -547,7 +416,10 @@ mod tests {
         let host = history.named("linux-6.12.107/n1").expect("a host").host;
         let made = host.destination(Features::PMU, Program::QEMU);
         let (destination, evidence) = made.expect("it was recorded");
-        assert_eq!(evidence, EVIDENCE);
+        assert_eq!(
+            evidence,
+            "a recorded host with an emulated CPU, Linux 6.12.107+deb13-cloud-arm64: right about its kernel, no proof of a real machine's values"
+        );
         assert_eq!(destination.values, ValuesAre::OfAnEmulatedHost);
         let get = |id| destination.vcpus[0].get(id).expect("it is listed");
         assert_eq!(get(RegisterId::PIR_EL1).value, None);

@@ -30,6 +30,7 @@ use crate::Profile;
 use crate::base64;
 use crate::number::hexadecimal;
 use crate::profile::Recorded;
+use crate::schema;
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.report/1";
@@ -284,21 +285,9 @@ fn member(path: impl Into<String>, what: impl Into<String>) -> ReportError {
     }
 }
 
-/// The part of every document that says what it is.
-#[derive(Deserialize)]
-struct Named {
-    schema: String,
-}
-
 /// Whether a JSON document says that it is a report, of whichever version; also one that is cut off, if it is as we write it.
 pub fn is_report(json: &[u8]) -> bool {
-    const NAME: &[u8] = b"cpreg.report/";
-    const BEGINNING: usize = 64;
-    if let Ok(named) = serde_json::from_slice::<Named>(json) {
-        return named.schema.as_bytes().starts_with(NAME);
-    }
-    let beginning = &json[..json.len().min(BEGINNING)];
-    beginning.windows(NAME.len()).any(|it| it == NAME)
+    schema::is(json, "cpreg.report/")
 }
 
 impl Report {
@@ -346,8 +335,8 @@ impl Report {
             Ok(report) => report,
             Err(error) => {
                 // Of another version nothing more is known than that.
-                return Err(match serde_json::from_slice::<Named>(bytes) {
-                    Ok(named) if named.schema != SCHEMA => ReportError::Schema(named.schema),
+                return Err(match schema::of(bytes) {
+                    Some(schema) if schema != SCHEMA => ReportError::Schema(schema),
                     _ => ReportError::Json(error),
                 });
             }

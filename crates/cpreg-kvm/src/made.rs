@@ -55,58 +55,15 @@ pub(crate) fn host(features: Features, mut registers: Vec<Register>) -> Recorded
 /// A recorded host of the history.
 pub(crate) fn recorded(version: &str, cpu: &str) -> RecordedHost {
     let history = History::built_in().expect("the built-in history");
-    let mut guests = BTreeMap::new();
-    let mut capabilities = BTreeMap::new();
-    for (number, recording) in history.recordings().iter().enumerate() {
-        let kernel = &history.kernels()[recording.kernel];
-        if kernel.version != version || recording.cpu != cpu || !recording.mode.is_empty() {
-            continue;
-        }
-        let features = recording
-            .features
-            .iter()
-            .map(|name| Features::from_name(name).expect("a feature"))
-            .fold(Features::NONE, |all, feature| all | feature);
-        let names: [(Features, &[&str]); 4] = [
-            (Features::PMU, &["KVM_CAP_ARM_PMU_V3"]),
-            (Features::SVE, &["KVM_CAP_ARM_SVE"]),
-            (
-                Features::POINTER_AUTHENTICATION,
-                &["KVM_CAP_ARM_PTRAUTH_ADDRESS", "KVM_CAP_ARM_PTRAUTH_GENERIC"],
-            ),
-            (Features::EL1_32BIT, &["KVM_CAP_ARM_EL1_32BIT"]),
-        ];
-        for (feature, names) in names {
-            if features.contains(feature) {
-                capabilities.extend(names.iter().map(|name| ((*name).to_owned(), 1)));
-            }
-        }
-        let registers = history.listed(number).map(|entry| Register {
-            id: entry.id,
-            at_reset: entry.at_reset.clone(),
-            differs_by_vcpu: entry.id == RegisterId::MPIDR_EL1,
-            write_back: entry.write_back,
-            trials: Vec::new(),
-        });
-        let masks = history.listed(number);
-        let masks = masks.filter_map(|entry| Some((entry.id, entry.writable?)));
-        let guest = Guest {
-            registers: registers.collect(),
-            writable: recording.tells_writable.then(|| masks.collect()),
-        };
-        guests.insert(features, guest);
+    let name = format!("{}{version}/{cpu}", cpreg_hosts::host::PREFIX);
+    let mut record = history.named(&name).expect("a recorded host").host.record();
+    let guests = record.guests.values_mut();
+    for register in guests.flat_map(|guest| &mut guest.registers) {
+        // It was recorded on one vCPU, and other values were tried than probing tries.
+        register.differs_by_vcpu |= register.id == RegisterId::MPIDR_EL1;
+        register.trials.clear();
     }
-    assert!(!guests.is_empty(), "no recording of {version} {cpu}");
-    RecordedHost::new(HostRecord {
-        identity: Identity {
-            release: version.to_owned(),
-            cpu: cpu.to_owned(),
-            emulated: true,
-            ..Identity::default()
-        },
-        capabilities,
-        guests,
-    })
+    RecordedHost::new(record)
 }
 
 /// All that a recorded host of the history gives to a guest without an EL2 and without memory tagging.

@@ -1,12 +1,13 @@
 //! `cpreg check SOURCE DEST`: will it load there? why not? what to do?
 
+use cpreg::destination::Features;
 use cpreg::plan::{Check, Verdict};
 use cpreg::tolerance::Tolerances;
 
 use crate::arguments;
 use crate::arguments::{Consenting, Format};
 use crate::consents;
-use crate::destination::{self, Named};
+use crate::destination::{self, Named, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
@@ -17,16 +18,18 @@ use crate::report::value::Printing;
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
-    let named = destination::resolve(
-        &arguments.dest,
-        &source,
-        &arguments.going,
-        reading.verify,
-        printer,
-    )?;
+    let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
+    let (named, features) = if let Some(kvm) = &kvm {
+        let asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        (asked.named, asked.features)
+    } else {
+        let (dest, going) = (&arguments.dest, &arguments.going);
+        let named = destination::resolve(dest, &source, going, reading.verify, printer)?;
+        (named, Features::NONE)
+    };
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
-    let answer = answer(
+    let mut answer = answer(
         &source,
         &named,
         &tolerances,
@@ -34,6 +37,7 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         printing,
         printer,
     )?;
+    answer.attempt = kvm.and_then(|kvm| kvm::attempt(&kvm, features, &answer.check.plan));
     report(printer, &answer, reading.format, arguments.all)?;
     Ok(status(answer.verdict()))
 }
@@ -95,7 +99,7 @@ pub(crate) fn answer<'a>(
             opened: stream.opened().to_string(),
         },
         destination: &named.destination,
-        evidence: named.evidence,
+        evidence: &named.evidence,
         tolerances,
         shape: named
             .destination
@@ -107,6 +111,7 @@ pub(crate) fn answer<'a>(
         vm,
         check,
         printing,
+        attempt: None,
     })
 }
 

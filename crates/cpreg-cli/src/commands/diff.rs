@@ -1,52 +1,91 @@
 //! `cpreg diff A B`: what differs, by name and field.
 
-use std::path::Path;
+use cpreg::destination::Accelerator;
 
 use crate::arguments::{self, Format};
-use crate::destination::hosts::{self, Guest};
+use crate::destination::hosts::{self, Guest, Named, Opened};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 use crate::report;
 use crate::report::contents::Contents;
 use crate::report::diff::Diff;
+use crate::report::host_diff::HostDiff;
+use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<Status, Failure> {
-    let reading = &arguments.reading;
-    let inputs = open(arguments, printer)?;
-    let [a, b] = [Contents::of(&inputs[0])?, Contents::of(&inputs[1])?];
-    let diff = Diff::new(&a, &b, arguments.all, reading.secrets);
-    match reading.format {
+    let verify = arguments.reading.verify;
+    let a = hosts::open(&arguments.a, verify, printer)?;
+    let b = hosts::open(&arguments.b, verify, printer)?;
+    let for_guest = |host: &Named, guest| host.for_guest(guest).map(|(input, _)| input);
+    match (a, b) {
+        (Opened::File(a), Opened::File(b)) => files(&a, &b, arguments, printer),
+        // A host without features in its name is taken for the guest on the other side.
+        (Opened::Host(a), Opened::File(b)) => {
+            let a = for_guest(&a, Guest::In(&b))?;
+            files(&a, &b, arguments, printer)
+        }
+        (Opened::File(a), Opened::Host(b)) => {
+            let b = for_guest(&b, Guest::In(&a))?;
+            files(&a, &b, arguments, printer)
+        }
+        (Opened::Host(mut a), Opened::Host(mut b)) => {
+            // Named for one of them they are meant for both.
+            a.features = a.features.or(b.features);
+            b.features = b.features.or(a.features);
+            if a.features != b.features {
+                // Guests of two kinds, which are compared like those of two VMMs.
+                let a = for_guest(&a, Guest::Nobody)?;
+                let b = for_guest(&b, Guest::Nobody)?;
+                return files(&a, &b, arguments, printer);
+            }
+            recorded(&a, &b, arguments, printer)
+        }
+    }
+}
+
+/// Two streams or profiles.
+fn files(
+    a: &Input,
+    b: &Input,
+    arguments: &arguments::Diff,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let [a, b] = [Contents::of(a)?, Contents::of(b)?];
+    let diff = Diff::new(&a, &b, arguments.all, arguments.reading.secrets);
+    match arguments.reading.format {
         Format::Text => report::diff::text::print(printer, &diff),
         Format::Json => {
             let json = report::diff::json::report(&diff);
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
-    Ok(if diff.is_equal() {
+    Ok(status(diff.is_equal()))
+}
+
+/// Two recorded hosts.
+fn recorded(
+    a: &Named,
+    b: &Named,
+    arguments: &arguments::Diff,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let printing = Printing::new(Some(Accelerator::Kvm), arguments.reading.secrets);
+    let diff = HostDiff::new(a, b, printing)?;
+    match arguments.reading.format {
+        Format::Text => report::host_diff::text::print(printer, &diff),
+        Format::Json => {
+            let json = report::host_diff::json::report(&diff);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+        }
+    }
+    Ok(status(diff.is_equal()))
+}
+
+const fn status(is_equal: bool) -> Status {
+    if is_equal {
         Status::Done
     } else {
         Status::Refused
-    })
-}
-
-/// Opens both. A recorded host without features in its name is taken for the guest on the other side.
-fn open(arguments: &arguments::Diff, printer: &Printer) -> Result<[Input; 2], Failure> {
-    let file = |path: &Path| Input::open(path, arguments.reading.verify, printer);
-    let host = |name, guest| hosts::open(name, guest).map(|(input, _)| input);
-    let (a, b) = (&arguments.a, &arguments.b);
-    let guest = |other: &Path| hosts::features_in(other).map_or(Guest::Nobody, Guest::Having);
-    Ok(match (hosts::name_of(a), hosts::name_of(b)) {
-        (None, None) => [file(a)?, file(b)?],
-        (Some(a), None) => {
-            let b = file(b)?;
-            [host(a, Guest::In(&b))?, b]
-        }
-        (None, Some(b)) => {
-            let a = file(a)?;
-            let b = host(b, Guest::In(&a))?;
-            [a, b]
-        }
-        (Some(one), Some(other)) => [host(one, guest(b))?, host(other, guest(a))?],
-    })
+    }
 }

@@ -4,13 +4,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use cpreg::destination::Accelerator;
-use cpreg_hosts::Profile;
 use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::{HostRecord, Profile};
+use cpreg_kvm::Host;
+use cpreg_kvm::probe::Event;
 use cpreg_qemu::Stream;
 use cpreg_qemu::probe::{Probed, probe};
 
-use crate::arguments::{self, ProbeQemu, ProbeWhat};
-use crate::destination;
+use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeWhat, YesNo};
+use crate::destination::{self, kvm};
 use crate::failure::{Failure, Status};
 use crate::interrupt;
 use crate::printer::Printer;
@@ -18,7 +20,42 @@ use crate::printer::Printer;
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
     match &arguments.what {
         ProbeWhat::Qemu(arguments) => qemu(arguments, printer),
+        ProbeWhat::Kvm(arguments) => {
+            let target = arguments.output.as_deref().map(target).transpose()?;
+            let host = kvm::open()?;
+            let record = recorded(&host, arguments, printer)?;
+            let json = record
+                .to_json()
+                .map_err(|error| Failure::new("cannot record").because(error))?;
+            match &target {
+                Some(path) => write(path, &json)?,
+                None => printer.json(&json),
+            }
+            Ok(Status::Done)
+        }
     }
+}
+
+/// What a host gives to guests, and what the user knows better.
+fn recorded(
+    host: &impl Host,
+    arguments: &ProbeKvm,
+    printer: &Printer,
+) -> Result<HostRecord, Failure> {
+    let told = |event| {
+        if let Event::CannotBeMade(error) = event {
+            printer.note(format_args!("not recorded: {error}"));
+        }
+    };
+    let mut record = cpreg_kvm::probe(host, told)
+        .map_err(|error| Failure::new("cannot probe this machine's KVM").because(error))?;
+    if let Some(cpu) = &arguments.cpu {
+        record.identity.cpu.clone_from(cpu);
+    }
+    if let Some(emulated) = arguments.emulated {
+        record.identity.emulated = emulated == YesNo::Yes;
+    }
+    Ok(record)
 }
 
 fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
@@ -108,4 +145,40 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     file.as_file().sync_all().map_err(failure)?;
     file.persist(path).map_err(|error| failure(error.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg_hosts::History;
+    use cpreg_kvm::RecordedHost;
+
+    use super::*;
+
+    #[test]
+    fn what_the_user_says_of_a_host_is_recorded() {
+        let history = History::built_in().expect("the checked-in history is one");
+        let named = history.named("linux-6.12.107/neoverse-n1");
+        let before = named.expect("a host").host.record();
+        let host = RecordedHost::new(before.clone());
+        let mut arguments = ProbeKvm {
+            output: None,
+            cpu: None,
+            emulated: None,
+        };
+        let printer = Printer::default();
+        let of = |arguments: &ProbeKvm| {
+            let record = recorded(&host, arguments, &printer);
+            record.unwrap_or_else(|_| panic!("a recorded host can be probed"))
+        };
+        let plain = of(&arguments);
+        assert_eq!(plain.identity, before.identity);
+        assert_eq!(
+            plain.guests.keys().collect::<Vec<_>>(),
+            before.guests.keys().collect::<Vec<_>>()
+        );
+        arguments.cpu = Some("ours".to_owned());
+        arguments.emulated = Some(YesNo::No);
+        let identity = of(&arguments).identity;
+        assert_eq!((&*identity.cpu, identity.emulated), ("ours", false));
+    }
 }

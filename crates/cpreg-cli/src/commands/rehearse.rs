@@ -188,7 +188,7 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
                 vcpus: Vec::new(),
                 shape: None,
             },
-            evidence: "it was started, and could not say what it has",
+            evidence: "it was started, and could not say what it has".into(),
         });
     };
     let machine = format!(", {}", asked.state.machine);
@@ -200,7 +200,7 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
     destination.accelerator = Accelerator::from_name(&accelerator).or(destination.accelerator);
     Ok(Named {
         destination,
-        evidence: "it was started and asked",
+        evidence: "it was started and asked".into(),
     })
 }
 

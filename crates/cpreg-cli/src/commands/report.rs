@@ -120,6 +120,7 @@ impl Goal {
         let recorded = match &input.content {
             Content::Profile(profile) => profile.recorded.clone(),
             Content::Stream(stream) => of_stream(stream),
+            Content::Host(_) => return Err(input.lacks_features()),
         };
         let recorded = match named.destination.loader {
             // What was recorded, in all its detail, unless the user knows better.
@@ -131,11 +132,11 @@ impl Goal {
             _ => recorded,
         };
         let keep = arguments.general_registers;
-        let going = Going::new(named.evidence, recorded, &named.destination, keep);
+        let going = Going::new(&named.evidence, recorded, &named.destination, keep);
         let told: Destination = going.profile.to_destination().map_err(cannot_report)?;
         let told = Named {
             destination: told,
-            evidence: named.evidence,
+            evidence: named.evidence.clone(),
         };
         Ok(Self { named, told, going })
     }

@@ -1,23 +1,24 @@
-//! `cpreg show FILE`: what a stream or profile holds.
+//! `cpreg show FILE`: what a stream or profile holds, and what a recorded host is.
 
+use cpreg::destination::Accelerator;
 use cpreg::register::Naming;
 
 use crate::arguments::{self, Format};
 use crate::consents;
-use crate::destination::hosts::{self, Guest};
+use crate::destination::hosts::{self, Opened};
 use crate::failure::{Failure, Status};
-use crate::input::Input;
 use crate::printer::Printer;
 use crate::report;
 use crate::report::contents::{self, Contents};
+use crate::report::host::{ShownGuest, ShownHost};
 use crate::report::show::{Shown, Wanted};
 use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    let input = match hosts::name_of(&arguments.file) {
-        Some(name) => hosts::open(name, Guest::Nobody)?.0,
-        None => Input::open(&arguments.file, reading.verify, printer)?,
+    let input = match hosts::open(&arguments.file, reading.verify, printer)? {
+        Opened::Host(host) => return show_host(&host, arguments, printer),
+        Opened::File(input) => input,
     };
     let contents = Contents::of(&input)?;
     let printing = Printing::new(contents.destination.accelerator, reading.secrets);
@@ -66,6 +67,44 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
         Format::Text => report::show::text::print(printer, &shown),
         Format::Json => {
             let json = report::show::json::report(&shown);
+            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+        }
+    }
+    Ok(Status::Done)
+}
+
+/// A recorded host; with features in its name what such a guest has.
+fn show_host(
+    host: &hosts::Named,
+    arguments: &arguments::Show,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let written = &host.written;
+    if arguments.vcpu.is_some() {
+        return Err(
+            Failure::new(format!("{written} is a host, and has no vCPUs"))
+                .hint("--vcpu is for streams and profiles"),
+        );
+    }
+    let printing = Printing::new(Some(Accelerator::Kvm), arguments.reading.secrets);
+    let texts = arguments.registers.iter();
+    let wanted = texts.map(|text| wanted(text, printing.naming));
+    let wanted: Vec<Wanted> = wanted.collect::<Result<_, _>>()?;
+    if host.features.is_none() && (arguments.fields || !wanted.is_empty()) {
+        return Err(host.unsaid());
+    }
+    let guest =
+        |features| ShownGuest::new(written, &host.record, features, wanted, arguments.fields);
+    let shown = ShownHost {
+        written,
+        record: &host.record,
+        guest: host.features.map(guest).transpose()?,
+        printing,
+    };
+    match arguments.reading.format {
+        Format::Text => report::host::text::print(printer, &shown),
+        Format::Json => {
+            let json = report::host::json::report(&shown);
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }

@@ -1,25 +1,49 @@
-//! Recorded hosts by name, wherever a file could be named: as the profile that they would be.
+//! Recorded hosts wherever a file could be named: those that come with cpreg, by name, and files that `cpreg probe kvm` wrote.
+//!
+//! | written | names |
+//! |---|---|
+//! | `linux-6.12.107/neoverse-n1` | a host that comes with cpreg ([`cpreg_hosts::host`]) |
+//! | `FILE` | the host recorded in that file |
+//! | either with `/FEATURES` behind it | that host, for a guest with just these features |
+//!
+//! What a host lists depends on the guest's features, so for most purposes it is taken as the profile that it would be for a guest.
 
 use std::path::Path;
 
 use cpreg::destination::features::Recognised;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Features};
-use cpreg_hosts::History;
-use cpreg_hosts::host::{Host, NameError, PREFIX};
+use cpreg_hosts::host::{NameError, PREFIX};
+use cpreg_hosts::{History, HostRecord};
 
 use crate::failure::Failure;
 use crate::input::{Content, Input};
+use crate::printer::Printer;
 
 /// The guest that a host is asked about, which decides what the host lists.
 #[derive(Clone, Copy)]
 pub(crate) enum Guest<'a> {
     /// The one in this file.
     In(&'a Input),
-    /// One with these features.
-    Having(Features),
     /// None.
     Nobody,
+}
+
+/// A recorded host that was named.
+pub(crate) struct Named {
+    pub(crate) record: HostRecord,
+    /// The features in the name.
+    pub(crate) features: Option<Features>,
+    /// How it is to be written, features aside: its name or its file.
+    pub(crate) written: String,
+}
+
+/// What a path names.
+pub(crate) enum Opened {
+    /// A file that is no recorded host.
+    File(Box<Input>),
+    /// A recorded host.
+    Host(Box<Named>),
 }
 
 /// The recorded kernels.
@@ -29,35 +53,133 @@ pub(crate) fn history() -> Result<History, Failure> {
 }
 
 /// The name, if it is one of a recorded host and of no file.
-pub(crate) fn name_of(path: &Path) -> Option<&str> {
+fn name_of(path: &Path) -> Option<&str> {
     let name = path.to_str()?;
-    (name.starts_with(PREFIX) && !path.exists()).then_some(name)
+    (name.starts_with(PREFIX) && !exists(path)).then_some(name)
 }
 
-/// The features that a name has at its end, if it is a recorded host's.
-pub(crate) fn features_in(path: &Path) -> Option<Features> {
-    let (_, features) = name_of(path)?.split_once('/')?.1.split_once('/')?;
-    Features::from_names(features)
+/// Whether there is something of that name, or it is `FILE/FEATURES`.
+pub(crate) fn exists(path: &Path) -> bool {
+    path == Path::new("-") || path.exists() || features_of_file(path).is_some()
 }
 
-/// The host of that name as it is for a guest; and what it is known from.
-pub(crate) fn open(name: &str, guest: Guest<'_>) -> Result<(Input, &'static str), Failure> {
-    let history = history()?;
-    let named = history.named(name).map_err(|error| unnamed(&error))?;
-    let host = named.host;
-    let features = match (named.features, guest) {
-        (Some(features), _) | (None, Guest::Having(features)) => features,
-        (None, Guest::In(source)) => features_of(source, &host)?,
-        (None, Guest::Nobody) => return Err(unsaid(&host)),
-    };
-    let (profile, evidence) = host.profile(features, Program::QEMU).map_err(|error| {
-        Failure::new(error.to_string()).hint(format!(
-            "if another set will do, name it: {}/FEATURES; or record the destination itself with `cpreg probe`",
-            host.name()
+/// The file and the features of `FILE/FEATURES`.
+fn features_of_file(path: &Path) -> Option<(&Path, Features)> {
+    let (file, name) = (path.parent()?, path.file_name()?.to_str()?);
+    // Nothing can be in what is no folder.
+    let is_file = file.metadata().is_ok_and(|metadata| !metadata.is_dir());
+    let features = Features::from_names(name).filter(|_| is_file)?;
+    Some((file, features))
+}
+
+/// Opens what a path names.
+pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Opened, Failure> {
+    if let Some(name) = name_of(path) {
+        let history = history()?;
+        let named = history.named(name).map_err(|error| unnamed(&error))?;
+        return Ok(Opened::Host(Box::new(Named {
+            record: named.host.record(),
+            features: named.features,
+            written: named.host.name(),
+        })));
+    }
+    let with_features = features_of_file(path);
+    let file = with_features.map_or(path, |(file, _)| file);
+    let input = Input::open(file, verify, printer)?;
+    match input.content {
+        Content::Host(record) => Ok(Opened::Host(Box::new(Named {
+            record: *record,
+            features: with_features.map(|(_, features)| features),
+            written: file.display().to_string(),
+        }))),
+        _ if with_features.is_some() => Err(Failure::new(format!(
+            "{} names a guest's features, and {} is no recorded host",
+            path.display(),
+            file.display()
         ))
-    })?;
-    let full = profile.name.clone();
-    Ok((Input::of_host(Path::new(&full), profile)?, evidence))
+        .hint("name the file alone: only what a recorded host lists depends on features")),
+        _ => Ok(Opened::File(Box::new(input))),
+    }
+}
+
+impl Named {
+    /// The host as the profile that it is for a guest; and what it is known from.
+    pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<(Input, String), Failure> {
+        let features = match (self.features, guest) {
+            (Some(features), _) => features,
+            (None, Guest::In(source)) => self.features_of(source)?,
+            (None, Guest::Nobody) => return Err(self.unsaid()),
+        };
+        let (profile, evidence) =
+            self.record
+                .profile(features, Program::QEMU)
+                .map_err(|error| {
+                    Failure::new(error.to_string()).hint(format!(
+                "if another set will do, name it: {}/FEATURES; or record the destination itself with `cpreg probe`",
+                self.written
+            ))
+                })?;
+        let full = profile.name.clone();
+        Ok((Input::of_host(Path::new(&full), profile)?, evidence))
+    }
+
+    /// The features of the guest in a file.
+    fn features_of(&self, source: &Input) -> Result<Features, Failure> {
+        let Content::Stream(stream) = &source.content else {
+            return Err(self.unsaid());
+        };
+        let vm = stream.vm().map_err(|error| {
+            Failure::new(format!("cannot use {}", source.path.display())).because(error)
+        })?;
+        let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
+        let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
+            // That it did not run under KVM is said where both sides are looked at.
+            return Ok(Features::NONE);
+        };
+        let recognised = Recognised::of(&vcpu.registers);
+        if recognised.open.is_empty() || self.is_all_the_same(recognised) {
+            return Ok(recognised.features);
+        }
+        Err(open_features(source, &self.written, recognised))
+    }
+
+    /// Whether the host is the same for the guest whatever it really has.
+    fn is_all_the_same(&self, recognised: Recognised) -> bool {
+        let registers = |features| {
+            let made = self.record.destination(features, Program::QEMU).ok();
+            let (destination, _) = made?;
+            Some(destination.vcpus.first()?.registers().to_vec())
+        };
+        registers(recognised.features) == registers(recognised.features.without(recognised.open))
+    }
+
+    /// Nothing says for which guest a host is meant.
+    pub(crate) fn unsaid(&self) -> Failure {
+        let recorded = self.record.guests.keys();
+        let recorded: Vec<_> = recorded.map(ToString::to_string).collect();
+        Failure::new(format!(
+            "what {} lists depends on the guest's vCPU features",
+            self.written
+        ))
+        .hint(format!(
+            "name them: {}/FEATURES; recorded are {}",
+            self.written,
+            recorded.join("; ")
+        ))
+    }
+}
+
+/// The guest's registers leave open which features it has; `name`: how the destination is written.
+pub(crate) fn open_features(source: &Input, name: &str, recognised: Recognised) -> Failure {
+    let without = recognised.features.without(recognised.open);
+    Failure::new(format!(
+        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's for guests without one as well",
+        source.name()
+    ))
+    .hint(format!(
+        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, {name}/{without}",
+        recognised.features
+    ))
 }
 
 /// No host, or not one, has the name.
@@ -70,58 +192,4 @@ pub(crate) fn unnamed(error: &NameError) -> Failure {
         NameError::Features { .. } => "without them, they are those of the guest in SOURCE",
     };
     Failure::new(error.to_string()).hint(hint)
-}
-
-/// The features of the guest in a file.
-fn features_of(source: &Input, host: &Host<'_>) -> Result<Features, Failure> {
-    let Content::Stream(stream) = &source.content else {
-        return Err(unsaid(host));
-    };
-    let vm = stream.vm().map_err(|error| {
-        Failure::new(format!("cannot use {}", source.path.display())).because(error)
-    })?;
-    let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
-    let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-        // That it did not run under KVM is said where both sides are looked at.
-        return Ok(Features::NONE);
-    };
-    let recognised = Recognised::of(&vcpu.registers);
-    if recognised.open.is_empty() || is_all_the_same(host, recognised) {
-        return Ok(recognised.features);
-    }
-    let without = recognised.features.without(recognised.open);
-    Err(Failure::new(format!(
-        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's for guests without one as well",
-        source.name()
-    ))
-    .hint(format!(
-        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, {name}/{without}",
-        recognised.features,
-        name = host.name()
-    )))
-}
-
-/// Whether the host is the same for the guest whatever it really has.
-fn is_all_the_same(host: &Host<'_>, recognised: Recognised) -> bool {
-    let vcpus = |features| {
-        let made = host.destination(features, Program::QEMU).ok();
-        made.map(|(destination, _)| destination.vcpus)
-    };
-    let registers = |features| vcpus(features)?.first().map(|it| it.registers().to_vec());
-    registers(recognised.features) == registers(recognised.features.without(recognised.open))
-}
-
-/// Nothing says for which guest a host is meant.
-fn unsaid(host: &Host<'_>) -> Failure {
-    let recorded = host.recorded();
-    let recorded: Vec<_> = recorded.keys().map(ToString::to_string).collect();
-    Failure::new(format!(
-        "what {} lists depends on the guest's vCPU features",
-        host.name()
-    ))
-    .hint(format!(
-        "name them: {}/FEATURES; recorded are {}",
-        host.name(),
-        recorded.join("; ")
-    ))
 }

@@ -7,6 +7,7 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_qemu::words;
 
+use super::attempt::Attempted;
 use super::value::Printing;
 
 /// What the answer covers.
@@ -18,13 +19,15 @@ pub(crate) struct Answer<'a> {
     pub(crate) vm: Vm,
     pub(crate) destination: &'a Destination,
     /// What the destination is known from.
-    pub(crate) evidence: &'static str,
+    pub(crate) evidence: &'a str,
     pub(crate) tolerances: &'a Tolerances,
     pub(crate) shape: Vec<Difference>,
     pub(crate) check: Check,
     /// What the user sets.
     pub(crate) sets: Vec<Set>,
     pub(crate) printing: Printing,
+    /// What this machine's KVM did with the plan, if that was asked.
+    pub(crate) attempt: Option<Attempted>,
 }
 
 /// Where the VM comes from.
@@ -55,10 +58,13 @@ impl About {
 impl Answer<'_> {
     /// The verdict, shapes included.
     pub(crate) fn verdict(&self) -> Verdict {
-        if self.refuses_by_shape() {
-            Verdict::Refused
-        } else {
-            self.check.verdict
+        match (&self.attempt, self.check.verdict) {
+            _ if self.refuses_by_shape() => Verdict::Refused,
+            // What KVM does counts for more than what is known of it.
+            (Some(attempt), Verdict::Loads | Verdict::Converts) if !attempt.agrees() => {
+                Verdict::Unknown
+            }
+            (_, verdict) => verdict,
         }
     }
 
@@ -94,6 +100,9 @@ impl Answer<'_> {
             Verdict::Loads => "as it is",
             Verdict::Converts => "after `cpreg convert`",
             Verdict::Refused => "something stands in the way",
+            Verdict::Unknown if self.attempt.as_ref().is_some_and(|it| !it.agrees()) => {
+                "this machine's KVM does something else than planned"
+            }
             Verdict::Unknown => "what is known does not tell",
         };
         match self.acceptable() {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cpreg::destination::kernel::Kind;
-use cpreg::destination::{Destination, HostVcpu};
+use cpreg::destination::{Destination, HostVcpu, ValuesAre};
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg::vm;
@@ -42,6 +42,7 @@ impl<'a> Contents<'a> {
             Content::Profile(profile) => profile.to_destination().map_err(|error| {
                 Failure::new(format!("cannot read {}", input.path.display())).because(error)
             })?,
+            Content::Host(_) => return Err(input.lacks_features()),
         };
         Ok(Self { input, destination })
     }
@@ -52,15 +53,19 @@ impl<'a> Contents<'a> {
             Content::Stream(_) if self.input.report.is_some() => "report of a migration stream",
             Content::Stream(_) if self.input.running.is_some() => "running QEMU",
             Content::Stream(_) => "migration stream",
-            Content::Profile(_) if self.input.is_host => "recorded host with an emulated CPU",
+            Content::Profile(_) if self.input.is_host => match self.destination.values {
+                ValuesAre::OfAnEmulatedHost => "recorded host with an emulated CPU",
+                ValuesAre::AtReset | ValuesAre::OfAGuest => "recorded host",
+            },
             Content::Profile(_) => "profile",
+            Content::Host(_) => "recorded host",
         }
     }
 
     pub(crate) const fn stream(&self) -> Option<&Stream> {
         match &self.input.content {
             Content::Stream(stream) => Some(stream),
-            Content::Profile(_) => None,
+            Content::Profile(_) | Content::Host(_) => None,
         }
     }
 

@@ -21,10 +21,10 @@ pub(crate) fn text(printer: &mut Printer, hosts: &[Host<'_>], in_detail: bool) {
             }
             kernel = Some(own);
             printer.line(format_args!(
-                "{}  {} (package {})",
+                "{}  {}{}",
                 styled(style::NAME, format_args!("linux-{}", own.version)),
                 own.release,
-                own.package
+                package(own)
             ));
         }
         let recorded = host.recorded();
@@ -59,6 +59,15 @@ pub(crate) fn text(printer: &mut Printer, hosts: &[Host<'_>], in_detail: bool) {
     ));
 }
 
+/// The distribution's package, if the kernel says it.
+fn package(kernel: &history::Kernel) -> String {
+    if kernel.package.is_empty() {
+        String::new()
+    } else {
+        format!(" (package {})", kernel.package)
+    }
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
@@ -71,6 +80,7 @@ struct HostEntry<'a> {
     kernel: Kernel<'a>,
     cpu: &'a str,
     mode: Option<&'a str>,
+    midr: String,
     emulated: bool,
     recordings: Vec<Recording>,
 }
@@ -79,7 +89,8 @@ struct HostEntry<'a> {
 struct Kernel<'a> {
     version: &'a str,
     release: &'a str,
-    package: &'a str,
+    build: &'a str,
+    package: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -100,10 +111,12 @@ impl<'a> HostEntry<'a> {
             kernel: Kernel {
                 version: &kernel.version,
                 release: &kernel.release,
-                package: &kernel.package,
+                build: &kernel.build,
+                package: Some(&*kernel.package).filter(|it| !it.is_empty()),
             },
             cpu: host.model(),
             mode: Some(host.mode()).filter(|mode| !mode.is_empty()),
+            midr: format!("{:#x}", host.midr()),
             emulated: host.is_emulated(),
             recordings: host.recorded().into_iter().map(recording).collect(),
         }

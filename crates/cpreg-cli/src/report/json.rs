@@ -5,6 +5,7 @@ use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, VisibleChang
 use cpreg::vm::Content;
 use serde::Serialize;
 
+use super::attempt::AttemptReport;
 use super::check::{Answer, SCOPE};
 use super::value::{Printing, advice, id_digits};
 
@@ -25,6 +26,7 @@ struct Report {
     adjustments: Adjustments,
     to_find_out: Vec<String>,
     loaders: Vec<LoaderReport>,
+    attempt: Option<AttemptReport>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +42,7 @@ struct Source {
 #[derive(Serialize)]
 struct DestinationReport {
     name: String,
-    evidence: &'static str,
+    evidence: String,
     accelerator: Option<&'static str>,
     loader: Option<String>,
     vcpus: usize,
@@ -158,7 +160,7 @@ fn document(answer: &Answer<'_>) -> Report {
         },
         destination: DestinationReport {
             name: answer.destination.name.clone(),
-            evidence: answer.evidence,
+            evidence: answer.evidence.to_owned(),
             accelerator: answer.destination.accelerator.map(Accelerator::name),
             loader: answer.destination.loader.map(|loader| loader.to_string()),
             vcpus: answer.destination.vcpus.len(),
@@ -195,6 +197,10 @@ fn document(answer: &Answer<'_>) -> Report {
         },
         to_find_out: answer.ways_to_find_out(),
         loaders: loaders(answer),
+        attempt: answer
+            .attempt
+            .as_ref()
+            .map(|attempt| attempt.to_json(printing)),
     }
 }
 

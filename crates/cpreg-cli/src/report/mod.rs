@@ -2,11 +2,14 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | [`attempt`] | what came of trying a plan on this machine's KVM |
 //! | [`check`] | the answer of `check`, once, for both forms |
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`explain`] | the answers of `explain`, and their forms |
 //! | [`general`] | the core registers, which a stream keeps apart |
+//! | [`host`] | a recorded host, for `show` |
+//! | [`host_diff`] | what differs between two of them, for `diff` |
 //! | [`hosts`] | the answer of `hosts`, and its forms |
 //! | [`issue`] | the text of `report` |
 //! | [`json`] | its JSON, schema `cpreg.check/1` |
@@ -15,11 +18,14 @@
 //! | [`show`] | the answer of `show`, and its forms |
 //! | [`value`] | registers and values as they are printed; secrets kept |
 
+pub(crate) mod attempt;
 pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod general;
+pub(crate) mod host;
+pub(crate) mod host_diff;
 pub(crate) mod hosts;
 pub(crate) mod issue;
 pub(crate) mod json;

@@ -20,6 +20,9 @@ use crate::printer::{Printer, style, styled};
 pub(crate) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
     head(printer, answer);
     print_plan(printer, answer, all);
+    if let Some(attempt) = &answer.attempt {
+        attempt.print(printer);
+    }
     loaders::print(printer, answer);
     printer.line(format_args!("{}: {SCOPE}", styled(style::ASIDE, "scope")));
 }

@@ -8,11 +8,11 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys, typed_into};
-use crate::rehearse;
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
     TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
 };
+use crate::{host_records, rehearse};
 
 /// The documented members of each schema, as paths: `decisions[].id`.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
@@ -188,6 +188,49 @@ fn explained_lines_are_documented() {
 fn hosts_are_documented() {
     agree("cpreg.hosts/1", &[json(&["hosts"])]);
     assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16/n1"])));
+}
+
+/// The file itself, what is shown of it, and what two of them differ in.
+#[test]
+fn recorded_hosts_are_documented() {
+    let mut record = host_records::record("linux-6.1.176/max");
+    for guest in record.guests.values_mut() {
+        guest.registers[0].differs_by_vcpu = true;
+        guest.registers[1].at_reset = cpreg_hosts::history::AtReset::Unreadable(22);
+    }
+    let text = record.to_json().expect("JSON");
+    let mut file: Value = serde_json::from_str(&text).expect("JSON");
+    // Its members are the capabilities' names.
+    file["capabilities"] = serde_json::json!({});
+    let mut newer = host_records::record("linux-6.12.107/max");
+    for guest in newer.guests.values_mut().take(1) {
+        guest.writable.iter_mut().for_each(BTreeMap::clear);
+    }
+    let newer: Value = serde_json::from_str(&newer.to_json().expect("JSON")).expect("JSON");
+    let mut documents = [file, newer];
+    documents[1]["capabilities"] = serde_json::json!({});
+    agree("cpreg.host/1", &documents);
+
+    let folder = host_records::folder();
+    let in_folder = |arguments: &[&str]| {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        cpreg_in(folder.path(), &arguments).json()
+    };
+    let mut shown = [
+        in_folder(&["show", "here.json"]),
+        in_folder(&["show", "here.json/pmu", "--fields"]),
+        in_folder(&["show", "here.json/pmu", "--register", "PMMIR_EL1"]),
+    ];
+    // As it is once all that count were tried.
+    let takes = serde_json::json!({"one_of": ["0x2"], "subset_of": null});
+    shown[1]["guest"]["registers"][0]["takes"] = takes;
+    agree("cpreg.show-host/1", &shown);
+
+    let older = json(&["diff", "linux-6.1/max", "linux-7.3/max"]);
+    agree(
+        "cpreg.diff-hosts/1",
+        &[in_folder(&["diff", "here.json", "there.json"]), older],
+    );
 }
 
 #[test]

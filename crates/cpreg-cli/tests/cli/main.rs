@@ -8,6 +8,7 @@
 //! | [`explain`] | error lines of VMMs, and what is said of them |
 //! | [`explain_register`] | what is said of registers |
 //! | [`check`], [`consents`], [`convert`], [`hosts`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
+//! | [`host_records`] | recorded hosts as files, and this machine's KVM |
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
@@ -37,6 +38,7 @@ mod faults;
 /// The same large streams as `cargo xtask bench` measures.
 #[path = "../../../../xtask/src/bench/grown.rs"]
 mod grown;
+mod host_records;
 mod hosts;
 mod json;
 mod made;

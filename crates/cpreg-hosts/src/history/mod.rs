@@ -8,16 +8,19 @@
 //! The recordings are fresh vCPUs of real kernels on **emulated CPUs**: they are right about what kernels do, and prove nothing
 //! about a real machine's values. Whoever shows them says so ([`SOURCE`]).
 //!
-//! `cargo xtask gen-history FOLDER` makes `data/history.txt` out of recordings; anything else that lists registers can feed
-//! [`History::add`] as well. What a difference between two kernels means does not live here, nor does a whole host to plan for
+//! `cargo xtask gen-history FOLDER` makes `data/history.txt` out of what `cpreg probe kvm` wrote ([`HostRecord`]), and
+//! [`History::record`] gives it back: nothing that was recorded is lost. What a difference between two kernels means does not live here, nor does a whole host to plan for
 //! ([`crate::host`]).
 
 pub mod text;
 
 use std::collections::BTreeMap;
 
+use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
+
+use crate::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial, json};
 
 pub use text::ParseHistoryError;
 
@@ -37,30 +40,56 @@ pub struct Kernel {
     pub version: String,
     /// What `uname -r` says: `6.12.107+deb13-cloud-arm64`.
     pub release: String,
-    /// The version of the distribution's package: `6.12.107-1`.
+    /// The version of the distribution's package: `6.12.107-1`; empty if the kernel does not say it.
     pub package: String,
+    /// What `uname -v` says: `#1 SMP Debian 6.12.107-1 (2026-08-29)`.
+    pub build: String,
 }
 
-/// One recording: a fresh vCPU of one kernel, CPU model and set of features.
+impl Kernel {
+    /// The kernel of a host.
+    pub fn of(identity: &Identity) -> Self {
+        Self {
+            version: identity.upstream().to_owned(),
+            release: identity.release.clone(),
+            package: identity.package().unwrap_or_default().to_owned(),
+            build: identity.version.clone(),
+        }
+    }
+}
+
+/// A recorded host: a kernel on a CPU, in a mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recording {
+pub struct Recorded {
     /// Which of [`History::kernels`].
     pub kernel: usize,
-    /// The emulated CPU model: `neoverse-n1`.
+    /// Which kernel and CPU, in full.
+    pub identity: Identity,
+    /// What it says it can do.
+    pub capabilities: Capabilities,
+}
+
+/// One recording: a fresh vCPU of one host with one set of features.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Which of [`History::recorded`].
+    pub host: usize,
+    /// Which of [`History::kernels`].
+    pub kernel: usize,
+    /// The CPU model: `neoverse-n1`.
     pub cpu: String,
     /// What was special about the host: `nested`, `nvhe`, `mte`; empty if nothing.
     pub mode: String,
-    /// The guest's features, as `KVM_ARM_VCPU_INIT` and the VM's capabilities were asked for them: `pmu`, `sve`, `ptrauth`,
-    /// `el1-32bit`, `el2`, `el2-e2h0`, `mte`.
-    pub features: Vec<String>,
+    /// The guest's features.
+    pub features: Features,
     /// Whether the kernel tells which bits of ID registers may be written (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
     pub tells_writable: bool,
 }
 
 impl Recording {
-    /// Whether the guest has this feature.
+    /// Whether the guest has this feature, by its name.
     pub fn has(&self, feature: &str) -> bool {
-        self.features.iter().any(|own| own == feature)
+        Features::from_name(feature).is_some_and(|feature| self.features.contains(feature))
     }
 }
 
@@ -90,23 +119,11 @@ impl AtReset {
     }
 }
 
-/// One register of a recording that is added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Which register.
-    pub id: RegisterId,
-    /// What it held.
-    pub at_reset: AtReset,
-    /// The errno of writing back what was read; 0 if that worked.
-    pub write_back: u16,
-    /// The bits that user space may change, where the kernel tells.
-    pub writable: Option<u64>,
-}
-
 /// What the recordings say about every register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     kernels: Vec<Kernel>,
+    hosts: Vec<Recorded>,
     recordings: Vec<Recording>,
     registers: BTreeMap<RegisterId, Facts>,
 }
@@ -120,6 +137,39 @@ struct Facts {
     writable: BTreeMap<u64, Set>,
     /// The errno of a failed writing back, and in which recordings.
     refused: BTreeMap<u16, Set>,
+    /// The recordings in which another vCPU of the VM held something else.
+    differs: Set,
+    /// What was tried, and in which recordings.
+    tried: BTreeMap<Vec<Tried>, Set>,
+}
+
+/// A [`Trial`], in such a form that trials of hosts with different values of a register are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tried {
+    value: u64,
+    errno: u16,
+    /// What was read afterwards, unless that goes without saying ([`json::expected`]).
+    reads: Option<u64>,
+}
+
+impl Tried {
+    fn of(trial: Trial, own: Option<u64>) -> Self {
+        let is_expected = json::expected(trial.value, trial.errno, own) == Some(trial.reads);
+        Self {
+            value: trial.value,
+            errno: trial.errno,
+            reads: (!is_expected).then_some(trial.reads),
+        }
+    }
+
+    fn trial(self, own: Option<u64>) -> Trial {
+        let expected = || json::expected(self.value, self.errno, own);
+        Trial {
+            value: self.value,
+            errno: self.errno,
+            reads: self.reads.or_else(expected).unwrap_or_default(),
+        }
+    }
 }
 
 impl Facts {
@@ -137,6 +187,8 @@ impl Facts {
             at_reset: find(&self.at_reset, number)?,
             writable: find(&self.writable, number).copied(),
             write_back: find(&self.refused, number).copied().unwrap_or(0),
+            differs_by_vcpu: self.differs.contains(number),
+            tried: find(&self.tried, number).map_or(&[], Vec::as_slice),
         })
     }
 }
@@ -177,6 +229,28 @@ pub struct Entry<'a> {
     pub writable: Option<u64>,
     /// The errno of writing back what was read; 0 if that worked.
     pub write_back: u16,
+    /// Whether another vCPU of the same VM held something else.
+    pub differs_by_vcpu: bool,
+    tried: &'a [Tried],
+}
+
+impl Entry<'_> {
+    /// The other values that were tried.
+    pub fn trials(&self) -> impl Iterator<Item = Trial> {
+        let own = json::own_value(self.at_reset);
+        self.tried.iter().map(move |tried| tried.trial(own))
+    }
+
+    /// All that was recorded of the register.
+    pub fn to_register(&self) -> Register {
+        Register {
+            id: self.id,
+            at_reset: self.at_reset.clone(),
+            differs_by_vcpu: self.differs_by_vcpu,
+            write_back: self.write_back,
+            trials: self.trials().collect(),
+        }
+    }
 }
 
 impl History {
@@ -225,27 +299,92 @@ impl History {
         }
     }
 
-    /// Adds a kernel, and gives its number.
-    pub fn add_kernel(&mut self, kernel: Kernel) -> usize {
-        self.kernels.push(kernel);
-        self.kernels.len() - 1
+    /// The hosts, in the order in which they were added.
+    pub fn recorded(&self) -> &[Recorded] {
+        &self.hosts
     }
 
-    /// Adds a recording.
-    pub fn add(&mut self, recording: Recording, listed: impl IntoIterator<Item = Listed>) {
-        let number = self.recordings.len();
-        self.recordings.push(recording);
-        for register in listed {
-            let facts = self.registers.entry(register.id).or_default();
-            let at_reset = facts.at_reset.entry(register.at_reset).or_default();
-            at_reset.insert(number);
-            if let Some(mask) = register.writable {
-                facts.writable.entry(mask).or_default().insert(number);
+    /// All that was recorded of one host; `None` if there is none of that number.
+    pub fn record(&self, host: usize) -> Option<HostRecord> {
+        let recorded = self.hosts.get(host)?;
+        let recordings = self.recordings.iter().enumerate();
+        let own = recordings.filter(|(_, recording)| recording.host == host);
+        let guests = own.map(|(number, recording)| {
+            let masks = || {
+                let registers = self.registers.iter();
+                let masks = registers.filter_map(|(id, facts)| {
+                    find(&facts.writable, number).map(|mask| (*id, *mask))
+                });
+                masks.collect()
+            };
+            let guest = Guest {
+                registers: self.listed(number).map(|it| it.to_register()).collect(),
+                writable: recording.tells_writable.then(masks),
+            };
+            (recording.features, guest)
+        });
+        Some(HostRecord {
+            identity: recorded.identity.clone(),
+            capabilities: recorded.capabilities.clone(),
+            guests: guests.collect(),
+        })
+    }
+
+    /// Adds a host. Those of one kernel are to be added one after another, and older kernels first.
+    pub fn add_record(&mut self, record: &HostRecord) {
+        let own = Kernel::of(&record.identity);
+        let known = self.kernels.iter().position(|kernel| *kernel == own);
+        let kernel = known.unwrap_or_else(|| {
+            self.kernels.push(own);
+            self.kernels.len() - 1
+        });
+        let host = self.hosts.len();
+        self.hosts.push(Recorded {
+            kernel,
+            identity: record.identity.clone(),
+            capabilities: record.capabilities.clone(),
+        });
+        for (features, guest) in &record.guests {
+            let number = self.recordings.len();
+            self.recordings.push(Recording {
+                host,
+                kernel,
+                cpu: record.identity.cpu.clone(),
+                mode: record.identity.mode.clone(),
+                features: *features,
+                tells_writable: guest.writable.is_some(),
+            });
+            for register in &guest.registers {
+                self.registers
+                    .entry(register.id)
+                    .or_default()
+                    .add(number, register);
             }
-            if register.write_back != 0 {
-                let refused = facts.refused.entry(register.write_back).or_default();
-                refused.insert(number);
+            for (id, mask) in guest.writable.iter().flatten() {
+                let facts = self.registers.entry(*id).or_default();
+                facts.writable.entry(*mask).or_default().insert(number);
             }
+        }
+    }
+}
+
+impl Facts {
+    /// What one recording says.
+    fn add(&mut self, number: usize, register: &Register) {
+        let at_reset = self.at_reset.entry(register.at_reset.clone()).or_default();
+        at_reset.insert(number);
+        if register.write_back != 0 {
+            let refused = self.refused.entry(register.write_back).or_default();
+            refused.insert(number);
+        }
+        if register.differs_by_vcpu {
+            self.differs.insert(number);
+        }
+        if !register.trials.is_empty() {
+            let own = json::own_value(&register.at_reset);
+            let trials = register.trials.iter();
+            let tried = trials.map(|trial| Tried::of(*trial, own)).collect();
+            self.tried.entry(tried).or_default().insert(number);
         }
     }
 }

@@ -40,7 +40,8 @@ fn the_recordings_are_all_there() {
         ]
     );
     assert_eq!(history.kernels()[0].release, "5.10.0-32-cloud-arm64");
-    assert_eq!(history.recordings().len(), 349);
+    assert_eq!(history.recorded().len(), 70);
+    assert_eq!(history.recordings().len(), 319);
     assert_eq!(history.registers().count(), 477);
 }
 
@@ -88,7 +89,7 @@ fn poison_and_counters_are_no_values() {
     let pir: Vec<_> = history.of(RegisterId::PIR_EL1).collect();
     assert!(pir.iter().all(|entry| *entry.at_reset == AtReset::Poison));
     let counter = RegisterId::TIMER_CNT;
-    assert_eq!(history.of(counter).count(), 349);
+    assert_eq!(history.of(counter).count(), 319);
     assert!(
         history
             .of(counter)
@@ -129,56 +130,92 @@ fn writable_bits_are_told_by_newer_kernels() {
     );
 }
 
-/// A history with everything that the form has.
+/// The binary carries it, and every start of a command that names a kernel reads it.
+#[test]
+fn the_checked_in_history_is_small() {
+    const MOST: usize = 300_000;
+    assert!(BUILT_IN.len() < MOST, "{} bytes", BUILT_IN.len());
+}
+
+/// A history of two hosts, with everything that the form has.
 fn made() -> History {
     let mut history = History::default();
-    let kernel = history.add_kernel(Kernel {
-        version: "6.12.1".to_owned(),
-        release: "6.12.1-test".to_owned(),
-        package: "6.12.1-1".to_owned(),
-    });
-    for features in [vec![], vec!["pmu".to_owned(), "sve".to_owned()]] {
-        let is_second = !features.is_empty();
-        let recording = Recording {
-            kernel,
-            cpu: "neoverse-n1".to_owned(),
-            mode: if is_second { "nvhe" } else { "" }.to_owned(),
-            features,
-            tells_writable: is_second,
-        };
-        let listed = |id, at_reset| Listed {
+    for is_second in [false, true] {
+        let wide = |bytes: &[u8]| AtReset::Value(Value::Wide(bytes.into()));
+        let register = |id, at_reset| Register {
             id,
             at_reset,
+            differs_by_vcpu: false,
             write_back: 0,
-            writable: None,
+            trials: Vec::new(),
         };
-        let wide = |bytes: &[u8]| AtReset::Value(Value::Wide(bytes.into()));
-        history.add(
-            recording,
-            [
-                listed(
-                    RegisterId::SCTLR_EL1,
-                    AtReset::of(RegisterId::SCTLR_EL1, Value::Small(is_second.into())),
-                ),
-                listed(RegisterId::PIR_EL1, AtReset::Poison),
-                listed(RegisterId::TIMER_CNT, AtReset::Counts),
-                listed(RegisterId::PMMIR_EL1, AtReset::Unreadable(22)),
-                listed(
-                    RegisterId::v(0),
-                    wide(&[1, 2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
-                ),
-                Listed {
-                    writable: Some(0xf0),
-                    write_back: u16::from(is_second),
-                    ..listed(
-                        RegisterId::SVE_VLS,
-                        wide(&[if is_second { 0xff } else { 0 }; 64]),
-                    )
-                },
-            ],
-        );
+        let trial = |value, errno, reads| Trial {
+            value,
+            errno,
+            reads,
+        };
+        let sctlr = AtReset::of(RegisterId::SCTLR_EL1, Value::Small(is_second.into()));
+        let registers = vec![
+            register(RegisterId::TIMER_CNT, AtReset::Counts),
+            Register {
+                differs_by_vcpu: true,
+                trials: vec![trial(7, 22, is_second.into()), trial(8, 0, 9)],
+                ..register(RegisterId::SCTLR_EL1, sctlr)
+            },
+            register(RegisterId::PMMIR_EL1, AtReset::Unreadable(22)),
+            register(RegisterId::PIR_EL1, AtReset::Poison),
+            register(
+                RegisterId::v(0),
+                wide(&[1, 2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+            ),
+            Register {
+                write_back: u16::from(is_second),
+                ..register(
+                    RegisterId::SVE_VLS,
+                    wide(&[if is_second { 0xff } else { 0 }; 64]),
+                )
+            },
+        ];
+        let guest = Guest {
+            registers: crate::record::made::sorted(registers),
+            writable: is_second.then(|| BTreeMap::from([(RegisterId::SVE_VLS, 0xf0)])),
+        };
+        history.add_record(&HostRecord {
+            identity: Identity {
+                release: "6.12.1-test".to_owned(),
+                version: "#1 SMP Debian 6.12.1-1 (2026)".to_owned(),
+                midr: 0xf0510,
+                cpu: "neoverse-n1".to_owned(),
+                mode: if is_second { "nvhe" } else { "" }.to_owned(),
+                emulated: is_second,
+            },
+            capabilities: BTreeMap::from([("KVM_CAP_ARM_SVE".to_owned(), 1)]),
+            guests: BTreeMap::from([(Features::PMU | Features::SVE, guest)]),
+        });
     }
     history
+}
+
+#[test]
+fn what_is_alike_is_written_once() {
+    let (made, text) = (made(), made().to_text());
+    let beginning = "\
+cpreg-history 2
+kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
+capabilities KVM_CAP_ARM_SVE=1
+host 0 neoverse-n1 - 0xf0510 real 0
+host 0 neoverse-n1 nvhe 0xf0510 emulated 0
+recording 0 pmu,sve
+recording 1 pmu,sve masks
+set 1
+set 2
+set 3
+trials 0x7=22 0x8>0x9
+register ";
+    assert!(text.starts_with(beginning), "{text}");
+    assert!(text.contains(" differs:2 tried=0:2\n"), "{text}");
+    let kernel = &made.kernels()[0];
+    assert_eq!((&*kernel.version, &*kernel.package), ("6.12.1", "6.12.1-1"));
 }
 
 #[test]
@@ -189,6 +226,43 @@ fn what_is_written_is_read() {
     assert_eq!(History::parse(&built_in.to_text()), Ok(built_in));
 }
 
+/// Nothing that was recorded is lost on the way through the text, whatever other hosts are beside it.
+#[test]
+fn a_record_comes_back_as_it_was() {
+    use proptest::prelude::*;
+
+    let config = ProptestConfig::with_cases(64);
+    let records = proptest::collection::vec(crate::record::made::any_record(), 0..5);
+    proptest!(config, |(records in records)| {
+        let mut history = History::default();
+        for record in &records {
+            history.add_record(record);
+        }
+        let read = History::parse(&history.to_text()).expect("it is one");
+        prop_assert_eq!(&read, &history);
+        let back: Vec<_> = (0..records.len()).filter_map(|host| read.record(host)).collect();
+        prop_assert_eq!(back, records);
+        prop_assert_eq!(read.record(read.recorded().len()), None);
+    });
+}
+
+/// All recorded hosts, through their files and back.
+#[test]
+fn recorded_hosts_are_files_too() {
+    let history = built_in();
+    let mut again = History::default();
+    let mut largest = 0;
+    for host in history.hosts() {
+        let json = host.record().to_json().expect("JSON");
+        largest = largest.max(json.len());
+        let record = HostRecord::from_json(json.as_bytes()).expect("a recorded host");
+        assert_eq!(record, host.record(), "{}", host.name());
+        again.add_record(&record);
+    }
+    assert_eq!(again.to_text(), history.to_text());
+    assert!(largest < 150_000, "{largest} bytes");
+}
+
 #[test]
 fn what_is_no_history_is_refused() {
     let good = made().to_text();
@@ -196,22 +270,31 @@ fn what_is_no_history_is_refused() {
     assert_eq!(error(""), "line 1 of the history: it is empty");
     assert_eq!(
         error("x"),
-        "line 1 of the history: it does not begin with `cpreg-history 1`"
+        "line 1 of the history: it does not begin with `cpreg-history 2`"
     );
     for (from, to, says) in [
-        (
-            "kernel 6.12.1 6.12.1-test 6.12.1-1",
-            "kernel 6.12.1",
-            "a kernel needs version",
-        ),
-        ("recording 0", "recording 7", "a recording of no kernel"),
+        ("kernel 6.12.1-test ", "kernel ", "a kernel needs release"),
+        ("%20", "%2", "a word with a %"),
+        ("ARM_SVE=1", "ARM_SVE", "not NAME=NUMBER"),
+        ("host 0", "host 3", "a host of no kernel"),
+        ("host 0 neoverse-n1", "host 0", "no hexadecimal number"),
+        ("emulated 0", "imagined 0", "neither emulated nor real"),
+        ("real 0", "real 1", "capabilities that are not there"),
+        ("recording 0", "recording 7", "a recording of no host"),
+        ("0 pmu,sve", "0 avx", "a recording without features"),
+        ("=22", "=x", "an errno that is no number"),
+        ("tried=0", "tried=1", "trials that are not there"),
         ("set 3", "set 7", "a recording that is not there"),
         ("set 3", "set x", "a set with other than digits"),
         ("counts:2", "counts:99", "a set that is not there"),
         ("counts:2", "counts", "not WHAT:SET"),
         ("counts:2", "often:0", "no hexadecimal number"),
-        ("0x09", "0x900000000000000000000000000000009", "more digits"),
-        ("register ", "registers ", "no kernel, recording"),
+        (
+            "0x09",
+            "0x900000000000000000000000000000009",
+            "does not fit its register",
+        ),
+        ("register ", "registers ", "no kernel, host, recording"),
     ] {
         let damaged = good.replacen(from, to, 1);
         assert_ne!(damaged, good, "{from} is not in\n{good}");

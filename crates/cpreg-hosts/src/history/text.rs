@@ -3,10 +3,13 @@
 //! | line | what it says |
 //! |---|---|
 //! | `# …` | a comment |
-//! | `cpreg-history 1` | the form and its version; the first line that is no comment |
-//! | `kernel VERSION RELEASE PACKAGE` | a kernel; numbered from 0 |
-//! | `recording KERNEL CPU[+MODE] FEATURES [masks]` | a recording, numbered from 0; features with commas between, `-` for none; `masks`: the kernel tells what may be written |
+//! | `cpreg-history 2` | the form and its version; the first line that is no comment |
+//! | `kernel RELEASE BUILD` | a kernel, as `uname -r` and `-v` call it; numbered from 0 |
+//! | `capabilities NAME=NUMBER…` | what hosts say they can do; numbered from 0 |
+//! | `host KERNEL CPU MODE MIDR emulated\|real CAPABILITIES` | a host, numbered from 0 |
+//! | `recording HOST FEATURES [masks]` | a recording, numbered from 0; `masks`: the kernel tells what may be written |
 //! | `set DIGITS` | a set of recordings, numbered from 0; each hexadecimal digit stands for four, the first for 0 (its lowest bit) to 3 |
+//! | `trials TRIAL…` | what was tried on a register, numbered from 0 |
 //! | `register ID WORD…` | a register, and what is said of it in which recordings |
 //!
 //! | word of a register | what it says |
@@ -15,17 +18,25 @@
 //! | `poison:SET`, `counts:SET`, `errnoN:SET` | it is listed, and holds no value, or runs on, or cannot be read |
 //! | `writable=MASK:SET` | these bits may be written |
 //! | `refused=ERRNO:SET` | writing back what was read fails |
+//! | `differs:SET` | another vCPU of the VM held something else |
+//! | `tried=TRIALS:SET` | what was tried |
+//!
+//! A trial is `0xVALUE` if it was taken, `0xVALUE=ERRNO` if not; `>0xREADS` behind it where it then read something else than the
+//! value that was taken, or than what the register held. Words of a kernel or host that would not be one are escaped: `%20` is a
+//! space, `-` nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
 
-use cpreg::register::{RegisterId, Value};
+use cpreg::destination::Features;
+use cpreg::register::RegisterId;
 
-use super::{AtReset, Facts, History, Kernel, Recording, Set};
+use super::{AtReset, Facts, History, Kernel, Recorded, Recording, Set, Tried};
+use crate::record::{Capabilities, Identity};
 
 /// The first line.
-const FORM: &str = "cpreg-history 1";
+const FORM: &str = "cpreg-history 2";
 
 /// A text is no history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +57,8 @@ impl std::error::Error for ParseHistoryError {}
 impl History {
     /// The text form.
     pub fn to_text(&self) -> String {
-        let mut sets = Sets::default();
+        let mut sets = Numbered::default();
+        let mut trials = Numbered::default();
         let mut registers = String::new();
         for (id, facts) in &self.registers {
             let _ = write!(registers, "register {:016x}", id.raw());
@@ -59,37 +71,67 @@ impl History {
             for (errno, set) in &facts.refused {
                 let _ = write!(registers, " refused={errno}:{}", sets.number(set));
             }
+            if facts.differs != Set::default() {
+                let _ = write!(registers, " differs:{}", sets.number(&facts.differs));
+            }
+            for (tried, set) in &facts.tried {
+                let (tried, set) = (trials.number(tried), sets.number(set));
+                let _ = write!(registers, " tried={tried}:{set}");
+            }
             registers.push('\n');
         }
         let mut text = format!("{FORM}\n");
         for kernel in &self.kernels {
-            let Kernel {
-                version,
-                release,
-                package,
-            } = kernel;
-            let _ = writeln!(text, "kernel {version} {release} {package}");
+            let (release, build) = (escaped(&kernel.release), escaped(&kernel.build));
+            let _ = writeln!(text, "kernel {release} {build}");
         }
+        let mut capabilities = Numbered::default();
+        let mut hosts = String::new();
+        for host in &self.hosts {
+            let identity = &host.identity;
+            let _ = writeln!(
+                hosts,
+                "host {} {} {} {:#x} {} {}",
+                host.kernel,
+                escaped(&identity.cpu),
+                escaped(&identity.mode),
+                identity.midr,
+                if identity.emulated { EMULATED } else { REAL },
+                capabilities.number(&host.capabilities),
+            );
+        }
+        for set in capabilities.ordered() {
+            text.push_str("capabilities");
+            for (name, number) in set {
+                let _ = write!(text, " {}={number}", escaped(name));
+            }
+            text.push('\n');
+        }
+        text += &hosts;
         for recording in &self.recordings {
-            let plus = if recording.mode.is_empty() { "" } else { "+" };
-            let features = if recording.features.is_empty() {
-                "-".to_owned()
-            } else {
-                recording.features.join(",")
-            };
             let masks = if recording.tells_writable {
                 " masks"
             } else {
                 ""
             };
-            let _ = writeln!(
-                text,
-                "recording {} {}{plus}{} {features}{masks}",
-                recording.kernel, recording.cpu, recording.mode
-            );
+            let (host, features) = (recording.host, recording.features);
+            let _ = writeln!(text, "recording {host} {features}{masks}");
         }
         for set in sets.ordered() {
             let _ = writeln!(text, "set {}", digits(set));
+        }
+        for tried in trials.ordered() {
+            text.push_str("trials");
+            for tried in tried {
+                let _ = write!(text, " {:#x}", tried.value);
+                if tried.errno != 0 {
+                    let _ = write!(text, "={}", tried.errno);
+                }
+                if let Some(reads) = tried.reads {
+                    let _ = write!(text, ">{reads:#x}");
+                }
+            }
+            text.push('\n');
         }
         text + &registers
     }
@@ -99,8 +141,7 @@ impl History {
     /// # Errors
     /// If a line is not of the form that the module describes, or names what is not there.
     pub fn parse(text: &str) -> Result<Self, ParseHistoryError> {
-        let mut history = Self::default();
-        let mut sets = Vec::new();
+        let mut reading = Reading::default();
         let mut is_begun = false;
         for (number, line) in text.lines().enumerate() {
             let error = |what| ParseHistoryError {
@@ -110,38 +151,16 @@ impl History {
             if line.starts_with('#') {
                 continue;
             }
-            if !is_begun {
-                if line != FORM {
-                    return Err(error("it does not begin with `cpreg-history 1`"));
-                }
+            if is_begun {
+                reading.line(line).map_err(error)?;
+            } else if line == FORM {
                 is_begun = true;
-                continue;
-            }
-            let mut words = line.split(' ');
-            match words.next() {
-                Some("kernel") => history.kernels.push(kernel(words).map_err(error)?),
-                Some("recording") => {
-                    let recording = recording(words, history.kernels.len()).map_err(error)?;
-                    history.recordings.push(recording);
-                }
-                Some("set") => {
-                    let digits = words.next().ok_or_else(|| error("a set without digits"))?;
-                    sets.push(set(digits, history.recordings.len()).map_err(error)?);
-                }
-                Some("register") => {
-                    let id = words.next().and_then(|id| u64::from_str_radix(id, 16).ok());
-                    let id = id.ok_or_else(|| error("a register without an id"))?;
-                    let id = RegisterId::from_raw(id);
-                    let facts = facts(id, words, &sets).map_err(error)?;
-                    if history.registers.insert(id, facts).is_some() {
-                        return Err(error("a register twice"));
-                    }
-                }
-                _ => return Err(error("no kernel, recording, set or register")),
+            } else {
+                return Err(error("it does not begin with `cpreg-history 2`"));
             }
         }
         if is_begun {
-            Ok(history)
+            Ok(reading.history)
         } else {
             Err(ParseHistoryError {
                 line: 1,
@@ -151,23 +170,68 @@ impl History {
     }
 }
 
-/// The different sets, numbered as they are met.
-#[derive(Default)]
-struct Sets<'a> {
-    numbers: BTreeMap<&'a Set, usize>,
+const EMULATED: &str = "emulated";
+const REAL: &str = "real";
+
+/// Different things, numbered as they are met.
+struct Numbered<'a, T> {
+    numbers: BTreeMap<&'a T, usize>,
 }
 
-impl<'a> Sets<'a> {
-    fn number(&mut self, set: &'a Set) -> usize {
+impl<T> Default for Numbered<'_, T> {
+    fn default() -> Self {
+        Self {
+            numbers: BTreeMap::new(),
+        }
+    }
+}
+
+impl<'a, T: Ord> Numbered<'a, T> {
+    fn number(&mut self, thing: &'a T) -> usize {
         let next = self.numbers.len();
-        *self.numbers.entry(set).or_insert(next)
+        *self.numbers.entry(thing).or_insert(next)
     }
 
-    fn ordered(&self) -> Vec<&'a Set> {
+    fn ordered(&self) -> Vec<&'a T> {
         let mut ordered: Vec<_> = self.numbers.iter().collect();
         ordered.sort_by_key(|(_, number)| **number);
-        ordered.into_iter().map(|(set, _)| *set).collect()
+        ordered.into_iter().map(|(thing, _)| *thing).collect()
     }
+}
+
+/// A word that is one: nothing is `-`, and what would end it or be taken for something else has its bytes as `%20`.
+fn escaped(text: &str) -> String {
+    match text {
+        "" => return "-".to_owned(),
+        "-" => return "%2d".to_owned(),
+        _ => {}
+    }
+    let mut word = String::new();
+    for letter in text.chars() {
+        if letter.is_whitespace() || letter.is_control() || "%=".contains(letter) {
+            for byte in letter.to_string().bytes() {
+                let _ = write!(word, "%{byte:02x}");
+            }
+        } else {
+            word.push(letter);
+        }
+    }
+    word
+}
+
+fn unescaped(word: &str) -> Parsed<String> {
+    const MALFORMED: &str = "a word with a % that stands for nothing";
+    if word == "-" {
+        return Ok(String::new());
+    }
+    let mut parts = word.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).ok_or(MALFORMED)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| MALFORMED)?);
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8(bytes).map_err(|_| MALFORMED)
 }
 
 fn digits(set: &Set) -> String {
@@ -199,58 +263,156 @@ fn set(digits: &str, recordings: usize) -> Parsed<Set> {
     Ok(set)
 }
 
-fn kernel<'a>(mut words: impl Iterator<Item = &'a str>) -> Parsed<Kernel> {
-    let mut word = || {
-        words
-            .next()
-            .map(str::to_owned)
-            .ok_or("a kernel needs version, release and package")
-    };
-    Ok(Kernel {
-        version: word()?,
-        release: word()?,
-        package: word()?,
-    })
+/// What is read so far.
+#[derive(Default)]
+struct Reading {
+    history: History,
+    capabilities: Vec<Capabilities>,
+    sets: Vec<Set>,
+    trials: Vec<Vec<Tried>>,
 }
 
-fn recording<'a>(mut words: impl Iterator<Item = &'a str>, kernels: usize) -> Parsed<Recording> {
-    let kernel = words.next().and_then(|number| number.parse().ok());
-    let kernel = kernel
-        .filter(|number| *number < kernels)
-        .ok_or("a recording of no kernel")?;
-    let cpu = words.next().ok_or("a recording without a CPU model")?;
-    let (cpu, mode) = cpu.split_once('+').unwrap_or((cpu, ""));
-    let features = words.next().ok_or("a recording without features")?;
-    Ok(Recording {
-        kernel,
-        cpu: cpu.to_owned(),
-        mode: mode.to_owned(),
-        features: if features == "-" {
-            Vec::new()
-        } else {
-            features.split(',').map(str::to_owned).collect()
-        },
-        tells_writable: words.next() == Some("masks"),
-    })
-}
-
-fn facts<'a>(id: RegisterId, words: impl Iterator<Item = &'a str>, sets: &[Set]) -> Parsed<Facts> {
-    const MALFORMED: &str = "a word of a register that is not WHAT:SET";
-    let mut facts = Facts::default();
-    for word in words {
-        let (what, set) = word.split_once(':').ok_or(MALFORMED)?;
-        let set = set.parse().ok().and_then(|set: usize| sets.get(set));
-        let set = set.ok_or("a set that is not there")?.clone();
-        if let Some(mask) = what.strip_prefix("writable=") {
-            facts.writable.insert(hexadecimal(mask)?, set);
-        } else if let Some(errno) = what.strip_prefix("refused=") {
-            let errno = errno.parse().map_err(|_| MALFORMED)?;
-            facts.refused.insert(errno, set);
-        } else {
-            facts.at_reset.insert(at_reset(id, what)?, set);
+impl Reading {
+    fn line(&mut self, line: &str) -> Parsed<()> {
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("kernel") => self.history.kernels.push(kernel(words)?),
+            Some("capabilities") => self.capabilities.push(capabilities(words)?),
+            Some("host") => {
+                let host = self.host(words)?;
+                self.history.hosts.push(host);
+            }
+            Some("recording") => {
+                let recording = self.recording(words)?;
+                self.history.recordings.push(recording);
+            }
+            Some("set") => {
+                let digits = words.next().ok_or("a set without digits")?;
+                self.sets.push(set(digits, self.history.recordings.len())?);
+            }
+            Some("trials") => self.trials.push(words.map(tried).collect::<Parsed<_>>()?),
+            Some("register") => {
+                let id = words.next().and_then(|id| u64::from_str_radix(id, 16).ok());
+                let id = RegisterId::from_raw(id.ok_or("a register without an id")?);
+                let facts = self.facts(id, words)?;
+                if self.history.registers.insert(id, facts).is_some() {
+                    return Err("a register twice");
+                }
+            }
+            _ => return Err("no kernel, host, recording, set or register"),
         }
+        Ok(())
     }
-    Ok(facts)
+
+    fn host<'a>(&self, mut words: impl Iterator<Item = &'a str>) -> Parsed<Recorded> {
+        let mut word = || words.next().ok_or("a host with too few words");
+        let kernel = self.kernel(word()?)?;
+        let (cpu, mode) = (unescaped(word()?)?, unescaped(word()?)?);
+        let midr = hexadecimal(word()?)?;
+        let emulated = match word()? {
+            EMULATED => true,
+            REAL => false,
+            _ => return Err("a host that is neither emulated nor real"),
+        };
+        let capabilities = word()?.parse().ok();
+        let capabilities = capabilities.and_then(|number: usize| self.capabilities.get(number));
+        let of = &self.history.kernels[kernel];
+        Ok(Recorded {
+            kernel,
+            identity: Identity {
+                release: of.release.clone(),
+                version: of.build.clone(),
+                midr,
+                cpu,
+                mode,
+                emulated,
+            },
+            capabilities: capabilities
+                .ok_or("a host with capabilities that are not there")?
+                .clone(),
+        })
+    }
+
+    /// The number of a kernel that is there.
+    fn kernel(&self, word: &str) -> Parsed<usize> {
+        let number = word.parse().ok();
+        let known = number.filter(|number| *number < self.history.kernels.len());
+        known.ok_or("a host of no kernel")
+    }
+
+    fn recording<'a>(&self, mut words: impl Iterator<Item = &'a str>) -> Parsed<Recording> {
+        let number = words.next().and_then(|number| number.parse().ok());
+        let number: usize = number.ok_or("a recording of no host")?;
+        let host = self.history.hosts.get(number);
+        let host = host.ok_or("a recording of no host")?;
+        let features = words.next().and_then(Features::from_names);
+        Ok(Recording {
+            host: number,
+            kernel: host.kernel,
+            cpu: host.identity.cpu.clone(),
+            mode: host.identity.mode.clone(),
+            features: features.ok_or("a recording without features")?,
+            tells_writable: words.next() == Some("masks"),
+        })
+    }
+
+    fn facts<'a>(&self, id: RegisterId, words: impl Iterator<Item = &'a str>) -> Parsed<Facts> {
+        const MALFORMED: &str = "a word of a register that is not WHAT:SET";
+        let mut facts = Facts::default();
+        for word in words {
+            let (what, set) = word.split_once(':').ok_or(MALFORMED)?;
+            let set = set.parse().ok();
+            let set = set.and_then(|set: usize| self.sets.get(set));
+            let set = set.ok_or("a set that is not there")?.clone();
+            if let Some(mask) = what.strip_prefix("writable=") {
+                facts.writable.insert(hexadecimal(mask)?, set);
+            } else if let Some(errno) = what.strip_prefix("refused=") {
+                let errno = errno.parse().map_err(|_| MALFORMED)?;
+                facts.refused.insert(errno, set);
+            } else if what == "differs" {
+                facts.differs = set;
+            } else if let Some(trials) = what.strip_prefix("tried=") {
+                let trials = trials.parse().ok();
+                let trials = trials.and_then(|number: usize| self.trials.get(number));
+                let trials = trials.ok_or("trials that are not there")?;
+                facts.tried.insert(trials.clone(), set);
+            } else {
+                facts.at_reset.insert(at_reset(id, what)?, set);
+            }
+        }
+        Ok(facts)
+    }
+}
+
+fn kernel<'a>(mut words: impl Iterator<Item = &'a str>) -> Parsed<Kernel> {
+    let mut word = || unescaped(words.next().ok_or("a kernel needs release and build")?);
+    Ok(Kernel::of(&Identity {
+        release: word()?,
+        version: word()?,
+        ..Identity::default()
+    }))
+}
+
+fn capabilities<'a>(words: impl Iterator<Item = &'a str>) -> Parsed<Capabilities> {
+    const MALFORMED: &str = "a capability that is not NAME=NUMBER";
+    let named = words.map(|word| {
+        let (name, number) = word.split_once('=').ok_or(MALFORMED)?;
+        Ok((unescaped(name)?, number.parse().map_err(|_| MALFORMED)?))
+    });
+    named.collect()
+}
+
+fn tried(word: &str) -> Parsed<Tried> {
+    let (word, reads) = match word.split_once('>') {
+        Some((word, reads)) => (word, Some(hexadecimal(reads)?)),
+        None => (word, None),
+    };
+    let (value, errno) = word.split_once('=').unwrap_or((word, "0"));
+    Ok(Tried {
+        value: hexadecimal(value)?,
+        errno: errno.parse().map_err(|_| "an errno that is no number")?,
+        reads,
+    })
 }
 
 fn word(at_reset: &AtReset) -> String {
@@ -272,33 +434,11 @@ fn at_reset(id: RegisterId, word: &str) -> Parsed<AtReset> {
         let errno = errno.parse().map_err(|_| "an errno that is no number")?;
         return Ok(AtReset::Unreadable(errno));
     }
-    let value = match id.size_bytes() {
-        Some(size @ 9..) => wide(word, size)?,
-        _ => Value::Small(hexadecimal(word)?),
-    };
+    let value = crate::register_value(id, word).ok_or(NO_VALUE)?;
     Ok(AtReset::Value(value))
 }
 
-/// A value of more than 64 bits, without the zeros before it.
-fn wide(word: &str, size: usize) -> Parsed<Value> {
-    let digits = word.strip_prefix("0x").ok_or(NO_VALUE)?;
-    let mut bytes = vec![0; size];
-    let mut rest = digits.bytes().rev();
-    for byte in &mut bytes {
-        for shift in [0, 4] {
-            if let Some(digit) = rest.next() {
-                let digit = char::from(digit).to_digit(16).ok_or(NO_VALUE)?;
-                *byte |= u8::try_from(digit).unwrap_or(0) << shift;
-            }
-        }
-    }
-    match rest.next() {
-        None => Ok(Value::Wide(bytes.into())),
-        Some(_) => Err("a value with more digits than its register"),
-    }
-}
-
-const NO_VALUE: &str = "a value that is no hexadecimal number";
+const NO_VALUE: &str = "a value that is no hexadecimal number, or does not fit its register";
 
 fn hexadecimal(text: &str) -> Parsed<u64> {
     crate::hexadecimal(text).ok_or(NO_VALUE)

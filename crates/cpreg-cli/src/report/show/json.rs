@@ -156,6 +156,7 @@ fn document(shown: &Shown<'_>) -> Report {
     let (stream, recorded) = match &contents.input.content {
         Content::Stream(stream) => (Some(stream_report(stream)), None),
         Content::Profile(profile) => (None, Some(profile.recorded.clone())),
+        Content::Host(_) => (None, None),
     };
     Report {
         schema: SCHEMA,

@@ -80,6 +80,7 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
             );
         }
         Content::Profile(profile) => about_profile(printer, profile, &unpacked),
+        Content::Host(_) => {}
     }
     if let Some(report) = &input.report {
         about_report(printer, report);
@@ -97,7 +98,7 @@ fn about(printer: &mut Printer, contents: &Contents<'_>) {
     );
     match &input.content {
         Content::Stream(stream) => about_stream(printer, stream),
-        Content::Profile(_) => {
+        Content::Profile(_) | Content::Host(_) => {
             let values = match contents.destination.values {
                 ValuesAre::AtReset => "at reset, before a guest ran",
                 ValuesAre::OfAGuest => "left there by a guest: taken, but no reset values",

@@ -185,8 +185,7 @@ impl<'a> Asked<'a> {
         let features: BTreeSet<&str> = all
             .iter()
             .filter_map(|number| self.recording(*number))
-            .flat_map(|recording| &recording.features)
-            .map(String::as_str)
+            .flat_map(|recording| recording.features.names())
             .collect();
         for feature in &features {
             if is(&|_, recording| recording.has(feature)) {
@@ -224,9 +223,13 @@ impl<'a> Asked<'a> {
             set.iter()
                 .filter_map(|number| self.recording(*number))
                 .filter(|recording| host(recording) == *wanted)
-                .map(|recording| match &*recording.features {
-                    [] => "nothing else".to_owned(),
-                    features => features.join("+"),
+                .map(|recording| {
+                    let names: Vec<_> = recording.features.names().collect();
+                    if names.is_empty() {
+                        "nothing else".to_owned()
+                    } else {
+                        names.join("+")
+                    }
                 })
                 .collect()
         };
@@ -317,7 +320,9 @@ pub(crate) fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cpreg_hosts::history::Listed;
+    use cpreg::destination::Features;
+    use cpreg_hosts::HostRecord;
+    use cpreg_hosts::record::{self, Capabilities, Identity, Register};
 
     use super::*;
 
@@ -326,31 +331,37 @@ mod tests {
 
     const ID: RegisterId = RegisterId::SCTLR_EL1;
 
-    /// One kernel for each list of guests.
+    /// One kernel for each list of guests; those of one host stand together.
     fn history(kernels: &[&[Guest<'_>]]) -> History {
         let mut history = History::default();
         for (number, guests) in kernels.iter().enumerate() {
-            let version = format!("6.{number}.0");
-            let kernel = history.add_kernel(Kernel {
-                release: version.clone(),
-                package: version.clone(),
-                version,
-            });
-            for (cpu, mode, features, value) in *guests {
-                let recording = Recording {
-                    kernel,
-                    cpu: (*cpu).to_owned(),
-                    mode: (*mode).to_owned(),
-                    features: features.iter().map(|it| (*it).to_owned()).collect(),
-                    tells_writable: false,
+            for host in guests.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
+                let (cpu, mode, ..) = host[0];
+                let of = |(_, _, names, value): &Guest<'_>| {
+                    let register = value.map(|value| Register {
+                        id: ID,
+                        at_reset: AtReset::of(ID, Value::Small(value)),
+                        differs_by_vcpu: false,
+                        write_back: 0,
+                        trials: Vec::new(),
+                    });
+                    let names = names.iter().filter_map(|name| Features::from_name(name));
+                    let guest = record::Guest {
+                        registers: register.into_iter().collect(),
+                        writable: None,
+                    };
+                    (names.fold(Features::NONE, |all, it| all | it), guest)
                 };
-                let listed = value.map(|value| Listed {
-                    id: ID,
-                    at_reset: AtReset::of(ID, Value::Small(value)),
-                    write_back: 0,
-                    writable: None,
+                history.add_record(&HostRecord {
+                    identity: Identity {
+                        release: format!("6.{number}.0"),
+                        cpu: cpu.to_owned(),
+                        mode: mode.to_owned(),
+                        ..Identity::default()
+                    },
+                    capabilities: Capabilities::new(),
+                    guests: host.iter().map(of).collect(),
                 });
-                history.add(recording, listed);
             }
         }
         history

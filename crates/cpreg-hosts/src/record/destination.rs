@@ -1,0 +1,311 @@
+//! A recorded host as a destination, for a guest with some features.
+//!
+//! | question | answered by |
+//! |---|---|
+//! | which registers | the recording of a guest with just these features; else put together from recordings with some of them each |
+//! | which values at reset | what a fresh vCPU held, where that is a value and all vCPUs have it |
+//! | which others are taken | PSCI versions and bitmap bits: what was tried; ID registers: the mask that the kernel tells; else nothing is said |
+//!
+//! Nothing here decides anything: which features a guest has says [`cpreg::destination::features`], and what a value means
+//! [`cpreg::destination::accept`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use cpreg::destination::kernel::{Kind, PSCI_VERSIONS};
+use cpreg::destination::loader::Program;
+use cpreg::destination::{
+    Accelerator, Accepts, Destination, Features, HostRegister, HostVcpu, ValuesAre,
+};
+use cpreg::register::RegisterId;
+
+use super::{Guest, HostRecord, Register, Trial};
+use crate::history::AtReset;
+use crate::profile::{Profile, Recorded};
+
+/// What a destination whose values are of an emulated host is known from, in words for reports, where nothing else is known of it.
+pub const EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
+
+/// A host was not recorded with these features, and its recordings do not make up for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRecorded {
+    /// The host.
+    pub host: String,
+    /// What the guest has.
+    pub features: Features,
+    /// What was recorded.
+    pub recorded: Vec<Features>,
+}
+
+impl fmt::Display for NotRecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recorded: Vec<_> = self.recorded.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "{} was not recorded for guests with the features {}; it was for: {}",
+            self.host,
+            self.features,
+            recorded.join("; ")
+        )
+    }
+}
+
+impl std::error::Error for NotRecorded {}
+
+impl HostRecord {
+    /// The host as a destination for a guest with these features, as `program` keeps its list; and what it is known from.
+    ///
+    /// A set that was not recorded is put together where each of its features was recorded with others of it: KVM then lists what it
+    /// lists for these, and a value is known where all recordings of the host that have to do with it agree.
+    ///
+    /// # Errors
+    /// If there are no such recordings.
+    pub fn destination(
+        &self,
+        features: Features,
+        program: Program,
+    ) -> Result<(Destination, String), NotRecorded> {
+        // Nothing in the list depends on it.
+        let features = features.without(Features::EL1_32BIT);
+        let is_emulated = self.identity.emulated;
+        let recorded: BTreeMap<Features, HostVcpu> = self
+            .guests
+            .iter()
+            .filter(|(features, _)| !features.contains(Features::EL1_32BIT))
+            .map(|(features, guest)| (*features, guest.to_host_vcpu()))
+            .collect();
+        let registers = match recorded.get(&features) {
+            Some(vcpu) => vcpu.registers().to_vec(),
+            None => put_together(features, &recorded).ok_or_else(|| NotRecorded {
+                host: self.identity.name(),
+                features,
+                recorded: recorded.keys().copied().collect(),
+            })?,
+        };
+        let evidence = self.evidence(recorded.contains_key(&features));
+        let kept = registers
+            .into_iter()
+            .filter(|register| program.keeps_in_list(register.id));
+        let destination = Destination {
+            name: format!("{}/{features}", self.identity.name()),
+            accelerator: Some(Accelerator::Kvm),
+            loader: None,
+            values: if is_emulated {
+                ValuesAre::OfAnEmulatedHost
+            } else {
+                ValuesAre::AtReset
+            },
+            vcpus: vec![HostVcpu::new(kept, Vec::new())],
+            shape: None,
+        };
+        Ok((destination, evidence))
+    }
+
+    /// What the destination is known from, in words for reports.
+    fn evidence(&self, is_recorded: bool) -> String {
+        let release = &self.identity.release;
+        let (cpu, limits) = if self.identity.emulated {
+            let limits = ": right about its kernel, no proof of a real machine's values";
+            (" with an emulated CPU", limits)
+        } else {
+            ("", "")
+        };
+        let whole = format!("a recorded host{cpu}, Linux {release}");
+        if is_recorded {
+            return whole + limits;
+        }
+        format!(
+            "put together from what was recorded of guests with some of these features each: {whole}{limits}"
+        )
+    }
+
+    /// The same as a profile; and what it is known from.
+    ///
+    /// # Errors
+    /// As for [`Self::destination`].
+    pub fn profile(
+        &self,
+        features: Features,
+        program: Program,
+    ) -> Result<(Profile, String), NotRecorded> {
+        let (destination, evidence) = self.destination(features, program)?;
+        let recorded = Recorded {
+            accelerator: Accelerator::Kvm.name().to_owned(),
+            cpu: self.identity.cpu_and_mode(),
+            kernel: self.identity.release.clone(),
+            ..Recorded::default()
+        };
+        Ok((Profile::new(recorded, &destination), evidence))
+    }
+}
+
+/// What KVM lists for a set of features, from recordings of parts of it.
+fn put_together(
+    features: Features,
+    recorded: &BTreeMap<Features, HostVcpu>,
+) -> Option<Vec<HostRegister>> {
+    let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
+    let made = parts
+        .clone()
+        .fold(Features::NONE, |made, (own, _)| made | *own);
+    // A set without features is no part of nothing: it has to be there itself.
+    if made != features || features.is_empty() {
+        return None;
+    }
+    let wholes = recorded.iter().filter(|(own, _)| own.contains(features));
+    let mut registers: BTreeMap<RegisterId, HostRegister> = BTreeMap::new();
+    for (_, vcpu) in parts.clone() {
+        for register in vcpu.registers() {
+            registers.insert(register.id, register.clone());
+        }
+    }
+    for (_, vcpu) in parts.chain(wholes) {
+        for own in vcpu.registers() {
+            let Some(known) = registers.get_mut(&own.id) else {
+                continue;
+            };
+            if own.value != known.value {
+                known.value = None;
+            }
+            if own.accepts != known.accepts {
+                known.accepts = Accepts::ByKind;
+            }
+        }
+    }
+    Some(registers.into_values().collect())
+}
+
+/// KVM's ABI has no more bits in a firmware bitmap.
+const BITMAP_BITS: u32 = u64::BITS;
+
+impl Guest {
+    /// A vCPU of such a guest, as a destination has it.
+    pub fn to_host_vcpu(&self) -> HostVcpu {
+        let registers = self.registers.iter().map(|register| HostRegister {
+            id: register.id,
+            value: match &register.at_reset {
+                AtReset::Value(value) if !register.differs_by_vcpu => Some(value.clone()),
+                _ => None,
+            },
+            accepts: self.accepts(register),
+        });
+        HostVcpu::new(registers, Vec::new())
+    }
+
+    fn accepts(&self, register: &Register) -> Accepts {
+        let tried = |value: u64| register.trials.iter().find(|trial| trial.value == value);
+        let own = match &register.at_reset {
+            AtReset::Value(value) => value.as_u64(),
+            _ => None,
+        };
+        match Kind::of(register.id) {
+            Kind::PsciVersion
+                if PSCI_VERSIONS
+                    .into_iter()
+                    .all(|v| own == Some(v) || tried(v).is_some()) =>
+            {
+                let is_taken =
+                    |value: &u64| own == Some(*value) || tried(*value).is_some_and(Trial::is_taken);
+                Accepts::OneOf(PSCI_VERSIONS.into_iter().filter(is_taken).collect())
+            }
+            Kind::Services(_)
+                if (0..BITMAP_BITS)
+                    .all(|bit| own == Some(1 << bit) || tried(1 << bit).is_some()) =>
+            {
+                let bits = (0..BITMAP_BITS).map(|bit| 1 << bit);
+                let taken = bits.filter(|bit| tried(*bit).is_some_and(Trial::is_taken));
+                Accepts::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
+            }
+            _ => {
+                let masks = self.writable.as_ref();
+                let mask = masks.and_then(|masks| masks.get(&register.id));
+                mask.map_or(Accepts::ByKind, |mask| Accepts::Writable(*mask))
+            }
+        }
+    }
+}
+
+impl Trial {
+    /// Whether the value was taken and stayed.
+    pub fn is_taken(&self) -> bool {
+        self.errno == 0 && self.reads == self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::register::Value;
+
+    use super::*;
+
+    fn register(id: RegisterId, own: u64, trials: Vec<Trial>) -> Register {
+        Register {
+            id,
+            at_reset: AtReset::Value(Value::Small(own)),
+            differs_by_vcpu: false,
+            write_back: 0,
+            trials,
+        }
+    }
+
+    fn trial(value: u64, own: u64, is_taken: bool) -> Trial {
+        Trial {
+            value,
+            errno: if is_taken { 0 } else { 22 },
+            reads: if is_taken { value } else { own },
+        }
+    }
+
+    fn accepts(register: Register) -> Accepts {
+        let id = register.id;
+        let guest = Guest {
+            registers: vec![register],
+            writable: Some(BTreeMap::from([(RegisterId::ID_AA64PFR0_EL1, 0xff)])),
+        };
+        let vcpu = guest.to_host_vcpu();
+        vcpu.get(id)
+            .map(|it| it.accepts.clone())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn what_was_tried_tells_what_is_taken() {
+        let own = 0x1_0001;
+        let others = PSCI_VERSIONS.into_iter().filter(|version| *version != own);
+        let trials: Vec<_> = others
+            .map(|version| trial(version, own, version < own))
+            .collect();
+        assert_eq!(
+            accepts(register(RegisterId::PSCI_VERSION, own, trials.clone())),
+            Accepts::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
+        );
+        assert_eq!(
+            accepts(register(
+                RegisterId::PSCI_VERSION,
+                own,
+                trials[1..].to_vec()
+            )),
+            Accepts::ByKind
+        );
+        let bits = (0..64).map(|bit| trial(1 << bit, 0, bit < 2)).collect();
+        assert_eq!(
+            accepts(register(RegisterId::VENDOR_HYP_BMAP_2, 0, bits)),
+            Accepts::Subset(0b11)
+        );
+        assert_eq!(
+            accepts(register(RegisterId::ID_AA64PFR0_EL1, 0x11, Vec::new())),
+            Accepts::Writable(0xff)
+        );
+    }
+
+    #[test]
+    fn what_differs_by_vcpu_is_no_value() {
+        let mut register = register(RegisterId::MPIDR_EL1, 0x8000_0000, Vec::new());
+        register.differs_by_vcpu = true;
+        let guest = Guest {
+            registers: vec![register],
+            writable: None,
+        };
+        assert_eq!(guest.to_host_vcpu().value(RegisterId::MPIDR_EL1), None);
+    }
+}

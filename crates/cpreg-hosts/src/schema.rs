@@ -1,0 +1,26 @@
+//! What every JSON document of cpreg's says first: its schema.
+
+use serde::Deserialize;
+
+/// The part of every document that says what it is.
+#[derive(Deserialize)]
+struct Named {
+    schema: String,
+}
+
+/// The schema that a JSON document names, if it is one that names any.
+pub(crate) fn of(json: &[u8]) -> Option<String> {
+    let named = serde_json::from_slice::<Named>(json).ok();
+    named.map(|named| named.schema)
+}
+
+/// Whether a JSON document says that its schema begins with `name` (`cpreg.report/`); also one that is cut off, if it is as we write it.
+pub(crate) fn is(json: &[u8], name: &str) -> bool {
+    const BEGINNING: usize = 64;
+    if let Some(schema) = of(json) {
+        return schema.starts_with(name);
+    }
+    let beginning = &json[..json.len().min(BEGINNING)];
+    let mut windows = beginning.windows(name.len());
+    windows.any(|it| it == name.as_bytes())
+}

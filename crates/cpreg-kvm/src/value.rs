@@ -53,6 +53,17 @@ pub fn fits(id: RegisterId, value: &Value) -> bool {
     }
 }
 
+/// All ones in a register of at most 64 bits.
+pub(crate) const fn ones(id: RegisterId) -> Option<u64> {
+    match id.size_bytes() {
+        Some(1) => Some(0xff),
+        Some(2) => Some(0xffff),
+        Some(4) => Some(0xffff_ffff),
+        Some(8) => Some(u64::MAX),
+        _ => None,
+    }
+}
+
 /// The value in a register's bytes, least significant first.
 pub(crate) fn value_of(bytes: &[u8]) -> Value {
     if bytes.len() > SMALL {

@@ -8,6 +8,7 @@
 //! | [`kvm`] | a VM, and its two ends of a migration; Linux on arm64 only |
 //! | [`migrate`] | what the two ends need of a VM and of a host |
 //! | [`send`], [`receive`] | the two ends of a migration, step by step |
+//! | [`arrival`] | whether registers can be loaded here: cpreg's part |
 //! | [`protocol`] | what they say to each other |
 //! | [`wire`] | numbers and registers as bytes |
 //! | [`link`] | messages over a line that may lose or damage bytes |
@@ -18,6 +19,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod arrival;
 pub mod guest;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub mod kvm;

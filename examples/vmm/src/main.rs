@@ -23,6 +23,9 @@ fn run(arguments: arguments::Arguments) -> ExitCode {
 fn run(_: arguments::Arguments) -> ExitCode {
     use std::io::Write;
     let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "cpreg-vmm needs KVM on Linux on arm64; this is another machine");
+    let _ = writeln!(
+        stderr,
+        "cpreg-vmm needs KVM on Linux on arm64; this is another machine"
+    );
     ExitCode::from(2)
 }

@@ -16,7 +16,11 @@ pub struct Malformed(
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message of the other end cannot be understood: {}", self.0)
+        write!(
+            f,
+            "a message of the other end cannot be understood: {}",
+            self.0
+        )
     }
 }
 
@@ -66,7 +70,9 @@ impl Writer {
 
     /// A text: its length in four bytes, then UTF-8; cut off where it is too long.
     pub fn text(&mut self, text: &str) {
-        let text = text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default();
+        let text = text
+            .get(..text.floor_char_boundary(MAX_TEXT))
+            .unwrap_or_default();
         self.count(text.len());
         self.bytes(text.as_bytes());
     }

@@ -55,7 +55,11 @@ impl Gic {
         let gic = Self { device, vcpus };
         let (distributor, redistributors, interrupts) = (DISTRIBUTOR, REDISTRIBUTORS, INTERRUPTS);
         let addresses = KVM_DEV_ARM_VGIC_GRP_ADDR;
-        gic.attribute(addresses, KVM_VGIC_V3_ADDR_TYPE_DIST, &raw const distributor)?;
+        gic.attribute(
+            addresses,
+            KVM_VGIC_V3_ADDR_TYPE_DIST,
+            &raw const distributor,
+        )?;
         gic.attribute(
             addresses,
             KVM_VGIC_V3_ADDR_TYPE_REDIST,
@@ -88,7 +92,8 @@ impl Gic {
     /// Which register cannot be read.
     pub fn save(&self) -> Result<Vec<(u32, u64, u64)>, Failure> {
         let keys = self.keys()?.into_iter();
-        keys.map(|key| Ok((key.0, key.1, self.read(key)?))).collect()
+        keys.map(|key| Ok((key.0, key.1, self.read(key)?)))
+            .collect()
     }
 
     /// Whether a GIC with this state could be loaded here: it has the same registers, and is of a revision that this kernel plays. That one is
@@ -98,7 +103,9 @@ impl Gic {
     /// Why not.
     pub fn look(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
         let keys = self.keys()?;
-        let theirs = state.iter().map(|(group, attribute, _)| (*group, *attribute));
+        let theirs = state
+            .iter()
+            .map(|(group, attribute, _)| (*group, *attribute));
         if !theirs.eq(keys.iter().copied()) {
             return Err(Failure(format!(
                 "the GIC of the VM has {} registers, or others than the {} that it would have here",
@@ -177,8 +184,9 @@ impl Gic {
         words(0x0200, 1).for_each(&mut distributor); // GICD_ISPENDR
         words(0x0300, 1).for_each(&mut distributor); // GICD_ISACTIVER
         for vcpu in 0..self.vcpus {
-            let mut redistributor =
-                |offset: u64| keys.push((KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, affinity(vcpu) | offset));
+            let mut redistributor = |offset: u64| {
+                keys.push((KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, affinity(vcpu) | offset))
+            };
             redistributor(0x0000); // GICR_CTLR
             redistributor(0x0014); // GICR_WAKER
             redistributor(0x1_0080); // GICR_IGROUPR0
@@ -197,10 +205,7 @@ impl Gic {
         keys.push((KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, 32));
         for vcpu in 0..self.vcpus {
             let mut interface = |register: u64| {
-                keys.push((
-                    KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
-                    affinity(vcpu) | register,
-                ));
+                keys.push((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | register));
             };
             interface(instruction(12, 12, 5)); // ICC_SRE_EL1
             interface(CTLR);
@@ -208,11 +213,15 @@ impl Gic {
             interface(instruction(12, 8, 3)); // ICC_BPR0_EL1
             interface(instruction(12, 12, 3)); // ICC_BPR1_EL1
             // How many there are of these hangs on how many bits a priority has.
-            let active = match (self.read((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | CTLR))? >> 8 & 7) + 1 {
-                ..=5 => 1,
-                6 => 2,
-                _ => 4,
-            };
+            let active =
+                match (self.read((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | CTLR))? >> 8
+                    & 7)
+                    + 1
+                {
+                    ..=5 => 1,
+                    6 => 2,
+                    _ => 4,
+                };
             for number in 0..active {
                 interface(instruction(12, 8, 4 + number)); // ICC_AP0Rn_EL1
             }
@@ -249,7 +258,10 @@ impl Gic {
             flags: 0,
         };
         self.device.set_device_attr(&attribute).map_err(|error| {
-            Failure::new(format!("the GIC's {} does not take {value:#x}", name(key)), error)
+            Failure::new(
+                format!("the GIC's {} does not take {value:#x}", name(key)),
+                error,
+            )
         })
     }
 }

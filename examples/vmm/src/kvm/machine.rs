@@ -53,7 +53,9 @@ pub fn features() -> Result<Features, Failure> {
         (Cap::ArmSve, Features::SVE),
         (Cap::ArmPtrAuthAddress, Features::POINTER_AUTHENTICATION),
     ];
-    let has = caps.into_iter().filter(|(cap, _)| kvm.check_extension(*cap));
+    let has = caps
+        .into_iter()
+        .filter(|(cap, _)| kvm.check_extension(*cap));
     Ok(has.fold(Features::NONE, |set, (_, feature)| set | feature))
 }
 
@@ -199,7 +201,11 @@ fn vcpus(vm: &VmFd, outline: &Outline) -> Result<Vec<VcpuFd>, Failure> {
             .create_vcpu(u64::from(number))
             .map_err(at("KVM_CREATE_VCPU"))?;
         // All but the first wait until the guest calls them by PSCI.
-        let off = if number == 0 { 0 } else { 1 << KVM_ARM_VCPU_POWER_OFF };
+        let off = if number == 0 {
+            0
+        } else {
+            1 << KVM_ARM_VCPU_POWER_OFF
+        };
         init.features[0] = features | off;
         vcpu.vcpu_init(&init).map_err(at("KVM_ARM_VCPU_INIT"))?;
         vcpus.push(vcpu);

@@ -11,9 +11,11 @@
 //! | [`target`] | a VM as one that comes: cpreg decides, tries and loads |
 //! | [`bench`] | how long a load takes |
 
+pub mod bench;
 pub mod gic;
 pub mod machine;
 pub mod memory;
 pub mod run;
 pub mod source;
+pub mod target;
 pub mod vcpu_state;

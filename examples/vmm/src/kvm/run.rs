@@ -22,12 +22,7 @@ pub struct Running {
 }
 
 /// Its only purpose is to interrupt KVM_RUN.
-extern "C" fn on_kick(
-    _: std::ffi::c_int,
-    _: *mut libc::siginfo_t,
-    _: *mut std::ffi::c_void,
-) {
-}
+extern "C" fn on_kick(_: std::ffi::c_int, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {}
 
 impl Running {
     /// Starts a thread for each.

@@ -19,16 +19,17 @@ use crate::report::{REPORT_BASE, REPORT_SIZE, Report};
 pub struct Running {
     threads: Vec<JoinHandle<(VcpuFd, Result<(), Failure>)>>,
     stop: Arc<AtomicBool>,
+    go: Arc<AtomicBool>,
 }
 
 /// Its only purpose is to interrupt KVM_RUN.
 extern "C" fn on_kick(_: std::ffi::c_int, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {}
 
 impl Running {
-    /// Starts a thread for each.
+    /// Starts a thread for each, and lets none run its vCPU before all are there.
     ///
     /// # Errors
-    /// If a thread cannot be had; those that were started are stopped.
+    /// If a thread cannot be had; then no vCPU has run.
     pub fn start(
         vcpus: Vec<VcpuFd>,
         report: &Arc<Report>,
@@ -39,12 +40,19 @@ impl Running {
         let mut running = Self {
             threads: Vec::with_capacity(vcpus.len()),
             stop: Arc::default(),
+            go: Arc::default(),
         };
         for (number, mut vcpu) in vcpus.into_iter().enumerate() {
-            let stop = Arc::clone(&running.stop);
+            let (stop, go) = (Arc::clone(&running.stop), Arc::clone(&running.go));
             let (report, memory) = (Arc::clone(report), Arc::clone(memory));
             let thread = thread::Builder::new().name(format!("vcpu{number}"));
             let started = thread.spawn(move || {
+                while !go.load(Ordering::Acquire) {
+                    if stop.load(Ordering::Acquire) {
+                        return (vcpu, Ok(()));
+                    }
+                    thread::park();
+                }
                 let result = run(&mut vcpu, number, &stop, &report, &memory);
                 (vcpu, result)
             });
@@ -55,6 +63,10 @@ impl Running {
                     return Err(Failure::new("cannot start a thread", error));
                 }
             }
+        }
+        running.go.store(true, Ordering::Release);
+        for thread in &running.threads {
+            thread.thread().unpark();
         }
         Ok(running)
     }
@@ -68,6 +80,7 @@ impl Running {
         // A signal that comes before the thread is in KVM_RUN is lost: it is sent again until the thread has ended.
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             for thread in self.threads.iter().filter(|it| !it.is_finished()) {
+                thread.thread().unpark();
                 // The thread may just have ended: then there is nobody to be interrupted.
                 let _ = thread.kill(SIGRTMIN());
             }

@@ -1,5 +1,7 @@
 //! What the commands do.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -107,6 +109,7 @@ fn run_here(guest: Guest, seconds: u64) -> Result<Status, Failure> {
 }
 
 /// How long what takes.
+#[derive(Clone, Copy)]
 struct Times {
     before: Duration,
     after: Duration,
@@ -177,8 +180,9 @@ fn send_there(address: &str, guest: Guest, times: Times) -> Result<Status, Failu
 
 /// A number that an earlier migration over the same line is not likely to have had.
 fn session() -> u32 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (now.tv_nsec as u32) ^ (now.tv_sec as u32).rotate_left(20) ^ std::process::id().rotate_left(9)
+    // A fresh state of this kind is random.
+    let random = RandomState::new().build_hasher().finish();
+    u32::try_from(random >> 32).unwrap_or_default()
 }
 
 fn receive_here(

@@ -70,9 +70,11 @@ impl Writer {
 
     /// A text: its length in four bytes, then UTF-8; cut off where it is too long.
     pub fn text(&mut self, text: &str) {
-        let text = text
-            .get(..text.floor_char_boundary(MAX_TEXT))
-            .unwrap_or_default();
+        let mut end = text.len().min(MAX_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = text.get(..end).unwrap_or_default();
         self.count(text.len());
         self.bytes(text.as_bytes());
     }

@@ -3,6 +3,11 @@
 //! What must hold whatever happens: the guest never runs on both sides; if the sender does not say that it does not know, it runs on exactly one; and
 //! what runs at the receiver is whole.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "all numbers here are small"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
@@ -18,7 +23,7 @@ use cpreg_hosts::history::AtReset;
 use cpreg_hosts::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial};
 use cpreg_kvm::recorded::{Fault, RecordedVm};
 use cpreg_kvm::{Errno, Host, RecordedHost, Vm as _};
-use cpreg_vmm::arrival::{decide, notes, plan};
+use cpreg_vmm::arrival::{Decided, decide, load, plan};
 use cpreg_vmm::link::{Line, Link};
 use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
 use cpreg_vmm::protocol::{Devices, Outline, PAGE, VcpuState};
@@ -182,6 +187,7 @@ struct Arriving {
     consents: Consents,
     vm: Option<RecordedVm>,
     memory: Vec<[u8; PAGE]>,
+    decided: Decided,
     is_loaded: bool,
     can_run: bool,
     runs: bool,
@@ -195,6 +201,7 @@ impl Arriving {
             consents: Consents::default(),
             vm: None,
             memory: Vec::new(),
+            decided: Decided::default(),
             is_loaded: false,
             can_run: true,
             runs: false,
@@ -213,7 +220,8 @@ impl Target for Arriving {
     }
 
     fn look(&mut self, vm: &Vm, _: &Devices) -> Result<Vec<String>, Refusal> {
-        decide(&self.host, Features::NONE, vm, &self.consents).map(|plan| notes(&plan))
+        self.decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
+        Ok(self.decided.notes.clone())
     }
 
     fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure> {
@@ -226,7 +234,7 @@ impl Target for Arriving {
     fn load(&mut self, vm: &Vm, _: &Devices) -> Result<(), Refusal> {
         let plan = plan(&self.host, Features::NONE, vm, &self.consents)?;
         let target = self.vm.as_ref().expect("it was made");
-        cpreg_kvm::load(&plan, target.vcpus()).map_err(|error| Failure(error.to_string()))?;
+        load(&plan, target.vcpus(), &self.decided)?;
         self.is_loaded = true;
         Ok(())
     }
@@ -516,7 +524,7 @@ fn garbage_opens_nothing_and_what_follows_it_does() {
     let sender = thread::spawn(move || {
         let mut line = Troubled::new(near, Trouble::None);
         let mut garbage = b"cpvm\x01\x02".to_vec();
-        garbage.extend((0..9000_u32).map(|number| (number * number >> 3) as u8));
+        garbage.extend((0..9000_u32).map(|number| ((number * number) >> 3) as u8));
         let deadline = Instant::now() + timeout;
         line.write(&garbage, deadline).expect("it is written");
         let mut link = Link::open(line, 3, timeout).expect("it opens");

@@ -319,18 +319,17 @@ guest_compare_table:
 	ccmp	x4, x0, #0, eq
 	b.eq	3f
 	stp	x0, x1, [x26]			// from now on this is expected
-	add	x3, x24, #40
+	mov	x7, x1
+	mov	x1, x0
+	cmp	x7, #0				// an undefined one is said to be all ones
+	csinv	x5, x1, xzr, eq
+	eor	x7, x4, x5
 	ldr	x6, [x24, #32]
-	cmp	x6, #1
+	tst	x6, x7
 	mov	x6, #V_BROKEN
 	mov	x7, #V_NOTICED
-	csel	x6, x6, x7, eq
-	mov	x7, x5				// an undefined one is said to be all ones
-	mov	x5, x0
-	cmp	x1, #0
-	csinv	x5, x5, xzr, eq
-	cmp	x7, #0
-	csinv	x4, x4, xzr, eq
+	csel	x6, x6, x7, ne
+	add	x3, x24, #40
 	cmp	x6, #V_BROKEN
 	b.eq	guest_say_and_stop
 	bl	guest_say

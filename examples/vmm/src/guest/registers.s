@@ -2,6 +2,7 @@
 //
 //   keep NAME, op0, op1, CRn, CRm, op2, MASK, FIXED   where MASK has ones the value is the vCPU's and the register's own;
 //                                                     elsewhere it is FIXED
+//   part NAME, op0, op1, CRn, CRm, op2, MASK, FIXED, KEPT   as keep, but only the bits of KEPT must stay; others are as in look
 //   look NAME, op0, op1, CRn, CRm, op2                only read: what the vCPU is. A change is noticed, not an error
 //
 // What is written need not stick: what is read back right afterwards is what is expected from then on. A register that the
@@ -10,7 +11,7 @@
 // (ELR_EL1, SPSR_EL1 ...; main.s), and the timers.
 //
 // An entry is 64 bytes:
-//   +0 MASK   +8 FIXED   +16 read it into x0, return   +24 write it from x0, return   +32 1 if it is kept   +40 its name
+//   +0 MASK   +8 FIXED   +16 read it into x0, return   +24 write it from x0, return   +32 the bits that must stay   +40 its name
 
 	.macro	guest_entry name, op0, op1, crn, crm, op2, mask, fixed, kept
 	.quad	\mask, \fixed
@@ -25,7 +26,11 @@
 	.endm
 
 	.macro	keep name, op0, op1, crn, crm, op2, mask, fixed=0
-	guest_entry \name, \op0, \op1, \crn, \crm, \op2, \mask, \fixed, 1
+	guest_entry \name, \op0, \op1, \crn, \crm, \op2, \mask, \fixed, 0xffffffffffffffff
+	.endm
+
+	.macro	part name, op0, op1, crn, crm, op2, mask, fixed, kept
+	guest_entry \name, \op0, \op1, \crn, \crm, \op2, \mask, \fixed, \kept
 	.endm
 
 	.macro	look name, op0, op1, crn, crm, op2
@@ -80,8 +85,8 @@ guest_table:
 	keep	CSSELR_EL1, 3, 2, 0, 0, 0, 0, 2
 	keep	CNTKCTL_EL1, 3, 0, 14, 1, 0, 0x3fb
 
-	// Performance monitors: first PMCR_EL0, which stops and could reset the others
-	keep	PMCR_EL0, 3, 3, 9, 12, 0, 0x78
+	// Performance monitors: first PMCR_EL0, which stops and could reset the others; who made them and how many is not kept
+	part	PMCR_EL0, 3, 3, 9, 12, 0, 0x78, 0, 0x7ff
 	keep	PMCCFILTR_EL0, 3, 3, 14, 15, 7, 0xfc000000
 	keep	PMCCNTR_EL0, 3, 3, 9, 13, 0, 0xffffffffffffffff
 	keep	PMSELR_EL0, 3, 3, 9, 12, 5, 0, 3

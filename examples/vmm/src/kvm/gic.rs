@@ -185,7 +185,7 @@ impl Gic {
         words(0x0300, 1).for_each(&mut distributor); // GICD_ISACTIVER
         for vcpu in 0..self.vcpus {
             let mut redistributor = |offset: u64| {
-                keys.push((KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, affinity(vcpu) | offset))
+                keys.push((KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, affinity(vcpu) | offset));
             };
             redistributor(0x0000); // GICR_CTLR
             redistributor(0x0014); // GICR_WAKER

@@ -1,7 +1,10 @@
 //! [`Machine`]: a VM with its memory, vCPUs, GICv3 and PMU, made in the order in which KVM wants it.
 //!
-//! 1. the VM and its memory; 2. all vCPUs, initialised; 3. the GIC, which must know all vCPUs; 4. the PMU, which must know the GIC; 5. for a
-//! guest that starts here: SVE finalized, and where it begins. For one that arrives, [`cpreg_kvm::load()`] does what is left.
+//! 1. the VM and its memory;
+//! 2. all vCPUs, initialised;
+//! 3. the GIC, which must know all vCPUs;
+//! 4. the PMU, which must know the GIC;
+//! 5. for a guest that starts here: SVE finalized, and where it begins. For one that arrives, [`cpreg_kvm::load()`] does what is left.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use cpreg_kvm::Kvm;
 
 use super::machine::Machine;
 use super::vcpu_state;
-use crate::arrival::{decide, notes, plan};
+use crate::arrival::{Decided, decide, load, plan};
 use crate::migrate::{Failure, Refusal, Target};
 use crate::protocol::{Devices, Outline, PAGE};
 
@@ -17,6 +17,8 @@ pub struct Here {
     consents: Consents,
     /// Made when it is known what it is like.
     machine: Option<Machine>,
+    /// What was found out beforehand.
+    decided: Decided,
     /// Whether all of its state is in it.
     is_loaded: bool,
 }
@@ -31,6 +33,7 @@ impl Here {
             kvm: Kvm::open().map_err(|error| Failure(error.to_string()))?,
             consents,
             machine: None,
+            decided: Decided::default(),
             is_loaded: false,
         })
     }
@@ -54,10 +57,13 @@ impl Target for Here {
 
     fn look(&mut self, vm: &Vm, devices: &Devices) -> Result<Vec<String>, Refusal> {
         let features = self.machine()?.outline().features;
-        let plan = decide(&self.kvm, features, vm, &self.consents);
+        let decided = decide(&self.kvm, features, vm, &self.consents);
         let gic = self.machine()?.gic().look(&devices.gic);
-        match (plan, gic) {
-            (Ok(plan), Ok(())) => Ok(notes(&plan)),
+        match (decided, gic) {
+            (Ok(decided), Ok(())) => {
+                self.decided = decided.clone();
+                Ok(decided.notes)
+            }
             (Ok(_), Err(Failure(gic))) => Err(Refusal(vec![gic])),
             (Err(refusal), Ok(())) => Err(refusal),
             (Err(Refusal(mut reasons)), Err(Failure(gic))) => {
@@ -77,13 +83,9 @@ impl Target for Here {
         let features = self.machine()?.outline().features;
         // The registers are others than those that were looked at before: the guest ran on.
         let plan = plan(&self.kvm, features, vm, &self.consents)?;
+        let decided = std::mem::take(&mut self.decided);
         let machine = self.machine()?;
-        let loaded =
-            cpreg_kvm::load(&plan, &machine.vcpus).map_err(|error| Failure(error.to_string()))?;
-        if !loaded.differences.is_empty() {
-            let differences = loaded.differences.iter();
-            return Err(Refusal(differences.map(ToString::to_string).collect()));
-        }
+        load(&plan, &machine.vcpus, &decided)?;
         machine.gic().load(&devices.gic)?;
         for (vcpu, state) in machine.vcpus.iter().zip(&devices.vcpus) {
             vcpu_state::load(vcpu, *state)?;

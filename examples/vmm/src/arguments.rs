@@ -81,6 +81,9 @@ pub(crate) struct Guest {
     /// The revision of KVM's GIC, for older destinations; the newest that the kernel plays if not said
     #[arg(long)]
     pub(crate) gic_revision: Option<u8>,
+    /// Leave the physical timer alone, which kernels before 6.4 do not save
+    #[arg(long)]
+    pub(crate) no_physical_timer: bool,
 }
 
 /// An adjustment that is accepted.

@@ -88,7 +88,7 @@ fn boot(guest: Guest) -> Result<Machine, Failure> {
     if let Some(revision) = guest.gic_revision {
         machine.gic().set_revision(revision)?;
     }
-    machine.boot()?;
+    machine.boot(!guest.no_physical_timer)?;
     machine.start()?;
     say(format_args!(
         "guest: started with {} vCPUs, features {features}",

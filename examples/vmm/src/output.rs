@@ -15,7 +15,7 @@ pub(crate) fn say(line: impl fmt::Display) {
 }
 
 /// Watches the guest for so long, and says each second how it is: the vCPU that is behind all others. Whether it is well: nothing lost, and each
-/// vCPU made rounds and took interrupts of both timers.
+/// vCPU made rounds and took interrupts of both timers; of the physical one only if it ever did: a guest may be told to leave that alone.
 pub(crate) fn watch(report: &Report, time: Duration) -> bool {
     let before = report.progress();
     let mut is_well = true;
@@ -46,7 +46,7 @@ pub(crate) fn watch(report: &Report, time: Duration) -> bool {
                 "takes no interrupts of CNTV",
             ),
             (
-                before.physical_ticks == after.physical_ticks,
+                before.physical_ticks == after.physical_ticks && after.physical_ticks != 0,
                 "takes no interrupts of CNTP",
             ),
         ];

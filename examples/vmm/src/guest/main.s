@@ -8,8 +8,8 @@
 //      tells the VMM how far it is.
 //
 // It is position independent: the VMM copies it from `cpreg_guest_start` to `cpreg_guest_end` to any place in the guest's
-// memory. In: x0 the number of vCPUs, x1 the address of their areas, 1 MiB each, all zero. The addresses of devices are those
-// of `machine.rs` and `report.rs`.
+// memory. In: x0 the number of vCPUs, x1 the address of their areas, 1 MiB each, all zero; x2 1 if CNTP is to be left alone. The
+// addresses of devices are those of `gic.rs` and `report.rs`.
 //
 // Conventions: x20 is this vCPU's area, x21 its number; x16 and x17 belong to the handler of exceptions, x25 and up to the loop.
 
@@ -97,7 +97,7 @@ cpreg_guest_start:
 	mov	x19, x0
 	mov	x22, x1
 	adr	x0, guest_areas
-	str	x1, [x0]
+	stp	x1, x2, [x0]
 	dmb	sy
 	bl	guest_init_distributor
 	mov	x23, #1				// start the others by PSCI: CPU_ON (MPIDR, entry, context)
@@ -543,8 +543,11 @@ guest_start_timers:
 	msr	cntp_cval_el0, x0
 	mov	x0, #1
 	msr	cntv_ctl_el0, x0
+	adr	x1, guest_without_cntp
+	ldr	x1, [x1]
+	cbnz	x1, 1f
 	msr	cntp_ctl_el0, x0
-	isb
+1:	isb
 	ret
 
 guest_compare_clocks:
@@ -576,7 +579,10 @@ guest_compare_clocks:
 	cmp	x3, x2
 	b.lo	3f
 	guest_broken guest_text_cntv, x1, x0
-3:	mrs	x0, cntvct_el0
+3:	adr	x0, guest_without_cntp
+	ldr	x0, [x0]
+	cbnz	x0, 4f
+	mrs	x0, cntvct_el0
 	ldr	x1, [x20, #A_LAST_P]
 	sub	x3, x0, x1
 	cmp	x3, x2
@@ -705,6 +711,8 @@ guest_vectors:
 
 	.balign	8
 guest_areas:
+	.quad	0
+guest_without_cntp:
 	.quad	0
 guest_text_general:
 	.irp	n, 00,01,02,03,04,05,06,07,08,09,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30

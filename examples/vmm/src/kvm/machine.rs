@@ -100,11 +100,11 @@ impl Machine {
         })
     }
 
-    /// Puts the guest program into it, to begin on vCPU 0.
+    /// Puts the guest program into it, to begin on vCPU 0, with or without use of the physical timer.
     ///
     /// # Errors
     /// Which step failed, and how.
-    pub fn boot(&mut self) -> Result<(), Failure> {
+    pub fn boot(&mut self, uses_physical_timer: bool) -> Result<(), Failure> {
         let needed = guest::memory_needed(self.vcpus.len());
         if self.outline.memory < needed {
             return Err(Failure(format!(
@@ -125,6 +125,7 @@ impl Machine {
             (PC, guest::RAM_BASE),
             (RegisterId::x(0), self.vcpus.len() as u64),
             (RegisterId::x(1), guest::RAM_BASE + guest::AREAS),
+            (RegisterId::x(2), u64::from(!uses_physical_timer)),
         ];
         let first = self.vcpus.first().ok_or(Failure("no vCPU".into()))?;
         for (id, value) in registers {

@@ -102,7 +102,7 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
         if !matches!(decision.action, Action::Refuse | Action::Undecided) {
             continue;
         }
-        let mut reason = format!("{} ({vcpus})", decision.register);
+        let mut reason = format!("vCPU {vcpus}: {}", decision.register);
         if let Some(value) = &decision.source
             && !decision.register.is_secret()
         {

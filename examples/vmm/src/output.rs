@@ -17,7 +17,8 @@ pub(crate) fn say(line: impl fmt::Display) {
 /// Watches the guest for so long, and says each second how it is: the vCPU that is behind all others. Whether it is well: nothing lost, and each
 /// vCPU made rounds and took interrupts of both timers; of the physical one only if it ever did: a guest may be told to leave that alone.
 pub(crate) fn watch(report: &Report, time: Duration) -> bool {
-    let before = report.progress();
+    // A guest that came has not said anything here yet: what it says first is what it goes on from.
+    let mut before = report.progress();
     let mut is_well = true;
     let mut left = time;
     while !left.is_zero() {
@@ -29,6 +30,11 @@ pub(crate) fn watch(report: &Report, time: Duration) -> bool {
             is_well &= !finding.is_broken;
         }
         let vcpus = report.progress();
+        for (before, now) in before.iter_mut().zip(&vcpus) {
+            if before.rounds == 0 && left >= Duration::from_secs(1) {
+                *before = *now;
+            }
+        }
         let least = |of: fn(&Progress) -> u64| vcpus.iter().map(of).min().unwrap_or_default();
         say(format_args!(
             "guest: {} rounds, timers v {} p {}, registers {}",

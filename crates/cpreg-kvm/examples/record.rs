@@ -4,6 +4,7 @@
 //! and what was tried.
 #![expect(clippy::print_stdout, reason = "printing is all that it does")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use cpreg_hosts::history::AtReset;
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!(
             "guest {features}: {} registers, {} masks, {} trials",
             guest.registers.len(),
-            guest.writable.as_ref().map_or(0, |masks| masks.len()),
+            guest.writable.as_ref().map_or(0, BTreeMap::len),
             trials.sum::<usize>()
         );
         if !wants_tables {

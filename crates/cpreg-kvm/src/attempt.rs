@@ -78,3 +78,6 @@ impl std::error::Error for AttemptError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

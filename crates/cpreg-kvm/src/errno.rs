@@ -29,6 +29,15 @@ impl Errno {
 }
 
 impl Errno {
+    /// The number as the C library has it, which is positive.
+    #[cfg_attr(
+        not(all(target_os = "linux", target_arch = "aarch64")),
+        expect(dead_code, reason = "for the real KVM")
+    )]
+    pub(crate) fn from_c(errno: i32) -> Self {
+        Self(u16::try_from(errno).unwrap_or(u16::MAX))
+    }
+
     /// What it means that KVM did not list a vCPU's registers.
     pub const fn of_list(self) -> &'static str {
         match self {

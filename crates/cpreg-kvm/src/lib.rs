@@ -22,6 +22,8 @@ pub mod cpu_name;
 pub mod errno;
 pub mod host;
 pub mod load;
+#[cfg(test)]
+mod made;
 pub mod probe;
 pub mod real;
 pub mod recorded;

@@ -89,3 +89,6 @@ impl std::error::Error for SaveError {
         Some(&self.errno)
     }
 }
+
+#[cfg(test)]
+mod tests;

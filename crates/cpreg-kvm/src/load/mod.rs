@@ -294,3 +294,6 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), LoadError>> Loader<'_, V, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

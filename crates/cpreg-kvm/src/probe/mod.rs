@@ -135,3 +135,6 @@ impl std::error::Error for ProbeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

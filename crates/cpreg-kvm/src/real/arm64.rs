@@ -255,13 +255,13 @@ impl Vcpu for VcpuFd {
     }
 
     fn finalize_sve(&self) -> Result<(), Errno> {
-        self.vcpu_finalize(&(KVM_ARM_VCPU_SVE as i32))
+        self.vcpu_finalize(&KVM_ARM_VCPU_SVE.cast_signed())
             .map_err(errno_of)
     }
 }
 
 fn errno_of(error: kvm_ioctls::Error) -> Errno {
-    Errno(error.errno().unsigned_abs() as u16)
+    Errno::from_c(error.errno())
 }
 
 fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {

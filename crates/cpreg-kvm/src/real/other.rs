@@ -11,15 +11,15 @@ use crate::errno::Errno;
 use crate::host::{CreateError, Host, Vcpu, Vm};
 
 /// A host's KVM; on this machine there is none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Kvm(Infallible);
 
 /// A VM of that host; on this machine there is none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct KvmVm(Infallible);
 
 /// A vCPU of that host; on this machine there is none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct KvmVcpu(Infallible);
 
 impl Kvm {

@@ -146,6 +146,6 @@ pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)
 
 impl From<rustix::io::Errno> for Errno {
     fn from(errno: rustix::io::Errno) -> Self {
-        Self(errno.raw_os_error().unsigned_abs() as u16)
+        Self::from_c(errno.raw_os_error())
     }
 }

@@ -220,3 +220,6 @@ impl RecordedVm {
         lock(&self.state).calls.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use cpreg::destination::Accepts;
+use cpreg::register::{RegisterId, Value};
+use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::Trial;
+
+use super::*;
+use crate::made;
+use crate::recorded::RecordedHost;
+
+fn probed(host: &RecordedHost) -> (HostRecord, Vec<Event>) {
+    let mut events = Vec::new();
+    let record = probe(host, |event| events.push(event)).expect("probed");
+    (record, events)
+}
+
+fn without_trials(mut record: HostRecord) -> HostRecord {
+    for guest in record.guests.values_mut() {
+        for register in &mut guest.registers {
+            register.trials.clear();
+        }
+    }
+    record
+}
+
+/// A counter reads differently each time, and so other values of it are tried.
+fn without_trials_of_counters(mut record: HostRecord) -> HostRecord {
+    for guest in record.guests.values_mut() {
+        for register in &mut guest.registers {
+            if register.at_reset == AtReset::Counts {
+                register.trials.clear();
+            }
+        }
+    }
+    record
+}
+
+#[test]
+fn a_recorded_host_gives_its_record_back() {
+    for (version, cpu) in [
+        ("5.10.223", "max"),
+        ("6.1.176", "neoverse-n1"),
+        ("6.16.12", "max"),
+        ("7.3.4", "max"),
+    ] {
+        let host = made::recorded(version, cpu);
+        let (record, events) = probed(&host);
+        let begun: Vec<_> = host.record().guests.keys().copied().collect();
+        assert_eq!(events.len(), begun.len());
+        assert_eq!(
+            without_trials(record.clone()),
+            *host.record(),
+            "{version} {cpu}"
+        );
+        // And with its trials, once they are in it.
+        let (again, _) = probed(&RecordedHost::new(record.clone()));
+        assert_eq!(
+            without_trials_of_counters(again),
+            without_trials_of_counters(record),
+            "{version} {cpu}"
+        );
+    }
+}
+
+#[test]
+fn what_the_host_promises_and_cannot_make_is_told() {
+    let host = made::recorded("7.3.4", "neoverse-n1");
+    let mut record = host.record().clone();
+    record.capabilities.insert("KVM_CAP_ARM_MTE".to_owned(), 1);
+    let (probed, events) = probed(&RecordedHost::new(record));
+    assert_eq!(probed.guests, host_guests(&host));
+    let failed: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::CannotBeMade(error) => Some(error.to_string()),
+            Event::Begins(_) => None,
+        })
+        .collect();
+    let text = "a guest with the features pmu,mte: cannot make a VM: KVM_ARM_VCPU_INIT: ";
+    assert!(
+        matches!(failed.as_slice(), [one] if one.starts_with(text)),
+        "{failed:?}"
+    );
+    let mut nothing = host.record().clone();
+    nothing.guests.clear();
+    let error = probe(&RecordedHost::new(nothing), |_| {}).expect_err("no guest at all");
+    assert!(error.features.is_empty());
+}
+
+fn host_guests(host: &RecordedHost) -> BTreeMap<Features, Guest> {
+    probed(host).0.guests
+}
+
+/// Every version of PSCI and every bit of a bitmap is tried in every set; all else in the one with everything.
+#[test]
+fn trials_are_those_that_were_promised() {
+    let (record, _) = probed(&made::recorded("7.3.4", "max"));
+    let of = |features: &str, id: RegisterId| -> Vec<Trial> {
+        let guest = &record.guests[&Features::from_names(features).expect("features")];
+        let found = guest.registers.iter().find(|it| it.id == id);
+        found.expect("listed").trials.clone()
+    };
+    let values = |trials: Vec<Trial>| trials.iter().map(|it| it.value).collect::<Vec<_>>();
+    assert_eq!(
+        values(of("none", RegisterId::PSCI_VERSION)),
+        [0x2, 0x1_0000, 0x1_0001, 0x1_0002]
+    );
+    let bits: Vec<_> = (0..64).map(|bit| 1 << bit).collect();
+    assert_eq!(values(of("none", RegisterId::VENDOR_HYP_BMAP_2)), bits);
+    let everything = "pmu,sve,ptrauth";
+    assert_eq!(
+        values(of(everything, RegisterId::PSCI_VERSION)),
+        [0, u64::MAX, 0x1_0002, 0x2, 0x1_0000, 0x1_0001]
+    );
+    assert!(of(everything, RegisterId::CORE_PC).is_empty());
+    assert!(of("none", RegisterId::CTR_EL0).is_empty());
+    assert_eq!(of(everything, RegisterId::CTR_EL0).len(), 4);
+}
+
+#[test]
+fn a_destination_has_each_vcpus_own_values_and_what_was_tried() {
+    let host = made::recorded("6.12.107", "neoverse-n1");
+    let destination = destination(&host, Features::PMU, 3, "kvm").expect("a destination");
+    assert_eq!(destination.vcpus.len(), 3);
+    for (number, vcpu) in destination.vcpus.iter().enumerate() {
+        let mpidr = vcpu.value(RegisterId::MPIDR_EL1);
+        assert_eq!(mpidr, Some(1 << 31 | number as u64));
+        let psci = vcpu.get(RegisterId::PSCI_VERSION).expect("listed");
+        assert_eq!(psci.value, Some(Value::Small(0x1_0001)));
+        assert_eq!(psci.accepts, Accepts::OneOf(vec![0x2, 0x1_0000, 0x1_0001]));
+        let bitmap = vcpu.get(RegisterId::VENDOR_HYP_BMAP).expect("listed");
+        assert_eq!(bitmap.accepts, Accepts::Subset(3));
+    }
+}

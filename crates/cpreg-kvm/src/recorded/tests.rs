@@ -1,0 +1,172 @@
+use cpreg_hosts::history::AtReset;
+
+use super::*;
+use crate::host::Vcpu;
+use crate::made;
+use crate::value::{read, write};
+
+const PMU: Features = Features::PMU;
+
+fn set(vm: &RecordedVm, vcpu: usize, id: RegisterId, value: u64) -> Result<(), Errno> {
+    write(&vm.vcpus()[vcpu], id, &Value::Small(value))
+}
+
+fn get(vm: &RecordedVm, vcpu: usize, id: RegisterId) -> Result<u64, Errno> {
+    let value = read(&vm.vcpus()[vcpu], id)?;
+    Ok(value.as_u64().expect("a small register"))
+}
+
+#[test]
+fn what_is_not_listed_does_not_exist() {
+    let host = made::recorded("6.12.107", "neoverse-n1");
+    let vm = made::vm(&host, PMU, 1);
+    assert_eq!(get(&vm, 0, RegisterId::PMMIR_EL1), Err(Errno::ENOENT));
+    assert_eq!(set(&vm, 0, RegisterId::PMMIR_EL1, 0), Err(Errno::ENOENT));
+    let too_long = vm.vcpus()[0].set(RegisterId::MIDR_EL1, &[0; 16]);
+    assert_eq!(too_long, Err(Errno::EINVAL));
+    let list = vm.vcpus()[0].list().expect("a list");
+    assert!(list.is_sorted() && list.len() == 333);
+}
+
+#[test]
+fn what_is_the_vms_is_shared_and_kept_once_it_has_run() {
+    let host = made::recorded("7.3.4", "neoverse-n1");
+    let vm = made::vm(&host, PMU, 2);
+    let (psci, bitmap) = (RegisterId::PSCI_VERSION, RegisterId::STD_BMAP);
+    let vbar = RegisterId::sysreg(3, 0, 12, 0, 0);
+    set(&vm, 0, vbar, 0x8000).expect("its own");
+    assert_ne!(get(&vm, 1, vbar), Ok(0x8000));
+    set(&vm, 1, psci, 0x1_0000).expect("lower");
+    assert_eq!(get(&vm, 0, psci), Ok(0x1_0000));
+    assert_eq!(set(&vm, 0, psci, 0x1_0004), Err(Errno::EINVAL));
+    set(&vm, 1, bitmap, 0).expect("fewer");
+    vm.mark_run();
+    assert_eq!(set(&vm, 0, bitmap, 1), Err(Errno::EBUSY));
+    assert_eq!(set(&vm, 0, bitmap, 0), Ok(()));
+    let dfr0 = get(&vm, 0, RegisterId::ID_AA64DFR0_EL1).expect("listed");
+    assert_eq!(set(&vm, 1, RegisterId::ID_AA64DFR0_EL1, dfr0), Ok(()));
+    assert_eq!(
+        set(&vm, 1, RegisterId::ID_AA64DFR0_EL1, dfr0 - 2),
+        Err(Errno::EBUSY)
+    );
+    // PSCI's version and plain registers may change later as well.
+    assert_eq!(set(&vm, 1, psci, 0x2), Ok(()));
+    assert_eq!(set(&vm, 1, vbar, 0x1_0000), Ok(()));
+}
+
+#[test]
+fn an_id_register_hides_what_it_does_not_promise() {
+    let (mmfr3, sctlr2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::SCTLR2_EL1);
+    let host = made::recorded("7.3.4", "max");
+    let features = made::most(&host);
+    let vm = made::ready(&host, features, 2);
+    let full = get(&vm, 0, mmfr3).expect("listed");
+    assert_eq!(set(&vm, 1, sctlr2, 0), Ok(()));
+    set(&vm, 0, mmfr3, full & !0xf0).expect("lower");
+    assert_eq!(set(&vm, 1, sctlr2, 0), Err(Errno::ENOENT));
+    assert_eq!(get(&vm, 1, sctlr2), Err(Errno::ENOENT));
+    assert!(!vm.vcpus()[1].list().expect("a list").contains(&sctlr2));
+    assert_eq!(get(&vm, 1, RegisterId::TCR2_EL1), Ok(0));
+    // 6.12 lists TCR2_EL1 on CPUs without it, and goes by no ID register for it.
+    let host = made::recorded("6.12.107", "neoverse-n1");
+    let vm = made::vm(&host, PMU, 1);
+    assert_eq!(get(&vm, 0, mmfr3), Ok(0));
+    assert_eq!(get(&vm, 0, RegisterId::TCR2_EL1), Ok(0));
+}
+
+#[test]
+fn sve_wants_to_be_finalized_once() {
+    let host = made::recorded("7.3.4", "max");
+    let vm = made::vm(&host, made::most(&host), 1);
+    let vcpu = &vm.vcpus()[0];
+    let lengths = read(vcpu, RegisterId::SVE_VLS).expect("readable");
+    let (vector, wide) = (RegisterId::sve_z(0, 0), Value::Wide([7; 256].into()));
+    assert_eq!(write(vcpu, vector, &wide), Err(Errno::EPERM));
+    assert_eq!(vcpu.list(), Err(Errno::EPERM));
+    assert_eq!(write(vcpu, RegisterId::SVE_VLS, &lengths), Ok(()));
+    assert_eq!(vcpu.finalize_sve(), Ok(()));
+    assert_eq!(
+        write(vcpu, RegisterId::SVE_VLS, &lengths),
+        Err(Errno::EPERM)
+    );
+    assert_eq!(vcpu.finalize_sve(), Err(Errno::EPERM));
+    assert_eq!(write(vcpu, vector, &wide), Ok(()));
+    assert_eq!(read(vcpu, vector), Ok(wide));
+    let without = made::recorded("7.3.4", "neoverse-n1");
+    let vm = made::vm(&without, PMU, 1);
+    assert_eq!(vm.vcpus()[0].finalize_sve(), Err(Errno::EINVAL));
+}
+
+#[test]
+fn what_was_tried_happens_again_and_the_rest_goes_by_what_sticks() {
+    let (control, lock) = (RegisterId::TIMER_CTL, RegisterId::OSLSR_EL1);
+    let host = made::host(
+        PMU,
+        vec![
+            made::tried(control, 0, &[(u64::MAX, 0, 0xffff_fffb), (0, 0, 0)]),
+            made::tried(lock, 8, &[(0, 22, 8), (9, 0, 10)]),
+        ],
+    );
+    let vm = made::vm(&host, PMU, 1);
+    assert_eq!(set(&vm, 0, control, 0xff_0000_0005), Ok(()));
+    assert_eq!(get(&vm, 0, control), Ok(1));
+    assert_eq!(set(&vm, 0, lock, 0), Err(Errno::EINVAL));
+    assert_eq!(set(&vm, 0, lock, 9), Ok(()));
+    assert_eq!(get(&vm, 0, lock), Ok(10));
+    assert_eq!(set(&vm, 0, lock, 0xf0), Err(Errno::EINVAL));
+}
+
+#[test]
+fn pairs_of_the_pmu_share_a_state() {
+    let (sets, clears) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
+    let pair = |of_clears: u64| {
+        let registers = vec![
+            made::tried(sets, 0, &[(u64::MAX, 0, 0x8000_003f)]),
+            made::tried(clears, 0, &[(u64::MAX, 0, of_clears)]),
+        ];
+        made::vm(&made::host(PMU, registers), PMU, 1)
+    };
+    let written = pair(0x8000_003f);
+    set(&written, 0, sets, 0x107).expect("storage");
+    set(&written, 0, clears, 0x2).expect("storage");
+    assert_eq!(
+        (get(&written, 0, sets), get(&written, 0, clears)),
+        (Ok(2), Ok(2))
+    );
+    let cleared = pair(0);
+    set(&cleared, 0, sets, 0x107).expect("bits set");
+    set(&cleared, 0, clears, 0x2).expect("bits cleared");
+    assert_eq!(
+        (get(&cleared, 0, sets), get(&cleared, 0, clears)),
+        (Ok(5), Ok(5))
+    );
+}
+
+#[test]
+fn counters_run_from_what_was_written() {
+    let host = made::recorded("7.3.4", "neoverse-n1");
+    let vm = made::vm(&host, PMU, 2);
+    let counter = RegisterId::TIMER_CNT;
+    set(&vm, 1, counter, 1000).expect("time");
+    let (first, second) = (get(&vm, 0, counter), get(&vm, 1, counter));
+    assert_eq!((first, second), (Ok(1000), Ok(1001)));
+}
+
+#[test]
+fn a_value_cannot_be_written_back_or_read_where_the_record_says_so() {
+    let (refused, unreadable) = (RegisterId::ID_PFR0_EL1, RegisterId::ID_PFR1_EL1);
+    let mut registers = vec![made::register(refused, 3), made::register(unreadable, 0)];
+    registers[0].write_back = 22;
+    registers[1].at_reset = AtReset::Unreadable(2);
+    let vm = made::vm(&made::host(PMU, registers), PMU, 1);
+    assert_eq!(set(&vm, 0, refused, 3), Err(Errno::EINVAL));
+    assert_eq!(get(&vm, 0, unreadable), Err(Errno::ENOENT));
+}
+
+#[test]
+fn a_vm_beyond_the_record_cannot_be_made() {
+    let host = made::recorded("7.3.4", "neoverse-n1");
+    let step = |features, vcpus| host.create(features, vcpus).expect_err("refused").step;
+    assert_eq!(step(Features::MTE, 1), "KVM_ARM_VCPU_INIT");
+    assert_eq!(step(PMU, 513), "KVM_CREATE_VCPU");
+}

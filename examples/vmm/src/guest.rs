@@ -1,6 +1,6 @@
 //! The guest program, in assembler (`guest/*.s`), and where things are in its memory.
 //!
-//! It is a part of this binary that is never called: [`image`] is what lies between two symbols, and is copied into the guest's
+//! It is a part of this binary that is never called: `image` is what lies between two symbols, and is copied into the guest's
 //! memory. What it does is told in `guest/main.s`.
 
 /// Where the guest's memory begins.
@@ -25,6 +25,8 @@ mod code {
     core::arch::global_asm!(
         "	.pushsection .rodata.cpreg_guest, \"a\"",
         include_str!("guest/main.s"),
+        include_str!("guest/compare.s"),
+        include_str!("guest/time.s"),
         include_str!("guest/registers.s"),
         include_str!("guest/end.s"),
         options(raw)

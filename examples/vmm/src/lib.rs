@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`guest`] | the guest program, which knows what every register should hold |
 //! | [`report`] | the device by which it tells |
-//! | [`kvm`] | a VM, and its two ends of a migration; Linux on arm64 only |
+//! | `kvm` | a VM, and its two ends of a migration; Linux on arm64 only |
 //! | [`migrate`] | what the two ends need of a VM and of a host |
 //! | [`send`], [`receive`] | the two ends of a migration, step by step |
 //! | [`arrival`] | whether registers can be loaded here: cpreg's part |

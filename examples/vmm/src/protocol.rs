@@ -42,8 +42,8 @@ pub struct Outline {
     pub memory: u64,
 }
 
-/// The state that is neither memory nor registers of KVM's lists. What the numbers mean is the VMM's own, in [`crate::kvm`] where
-/// there is a KVM; here they are carried.
+/// The state that is neither memory nor registers of KVM's lists. What the numbers mean is the VMM's own, in the module `kvm`; here they are
+/// carried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
     /// Of the interrupt controller: which register (group and attribute of KVM's device), and what it holds.

@@ -9,7 +9,7 @@
 //! | [`vcpu_state`] | a vCPU's state that is no register |
 //! | [`source`] | the VM as one that goes |
 //! | [`target`] | a VM as one that comes: cpreg decides, tries and loads |
-//! | [`bench`] | how long a load takes |
+//! | [`mod@bench`] | how long a load takes |
 
 pub mod bench;
 pub mod gic;

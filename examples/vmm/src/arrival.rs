@@ -2,31 +2,38 @@
 //!
 //! 1. [`cpreg_kvm::probe::destination`]: what this host has for a VM with these features;
 //! 2. [`Plan::new`]: a decision for every register;
-//! 3. [`cpreg_kvm::attempt()`]: the plan loaded into a VM that is thrown away, since only the kernel knows what it takes;
-//! 4. [`cpreg_kvm::load()`]: the plan, made again for the final registers, loaded into the VM itself.
+//! 3. where that does not tell whether the host takes a value, it is tried, and planned again;
+//! 4. [`cpreg_kvm::attempt()`]: the plan loaded into a VM that is thrown away, since only the kernel knows what it takes;
+//! 5. [`cpreg_kvm::load()`]: the plan, made again for the final registers, loaded into the VM itself.
 //!
 //! Works with a recorded host as it does with KVM.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cpreg::destination::Features;
+use cpreg::destination::{Accepts, Destination, Features, HostVcpu};
 use cpreg::plan::{Action, Consents, Outcome, Plan};
-use cpreg::register::RegisterId;
+use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_kvm::probe::destination;
-use cpreg_kvm::{Host, Vcpu};
+use cpreg_kvm::{Host, Vcpu, Vm as _, value};
 
 use crate::migrate::{Failure, Refusal};
 
 /// What this host is called in what is said about it.
 const HERE: &str = "this host";
 
+/// For registers that were tried on this host the values that it took; none where it did not take what was tried.
+pub type Tried = BTreeMap<RegisterId, Vec<u64>>;
+
 /// What was found out about a VM before it comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decided {
     /// What the guest could notice, for people.
     pub notes: Vec<String>,
+    /// Which values were tried on this host.
+    pub tried: Tried,
     /// Registers that KVM takes without an error and does not hold as they were; they are in the notes.
     pub differ: Vec<RegisterId>,
 }
@@ -41,7 +48,8 @@ pub fn decide(
     vm: &Vm,
     consents: &Consents,
 ) -> Result<Decided, Refusal> {
-    let plan = plan(host, features, vm, consents)?;
+    let mut tried = Tried::new();
+    let plan = plan(host, features, vm, consents, &mut tried)?;
     let attempt = cpreg_kvm::attempt(host, features, &plan)
         .map_err(|error| Failure::new("cannot try the load", error))?;
     if !attempt.succeeded() {
@@ -53,6 +61,7 @@ pub fn decide(
     notes.extend(differences.iter().map(ToString::to_string));
     Ok(Decided {
         notes,
+        tried,
         differ: differences.iter().map(|it| it.register).collect(),
     })
 }
@@ -75,7 +84,7 @@ pub fn load(plan: &Plan, vcpus: &[impl Vcpu], decided: &Decided) -> Result<(), R
     }
 }
 
-/// The plan alone.
+/// The plan alone. What it does not know is tried, unless that was done before.
 ///
 /// # Errors
 /// Every reason why there is none that can be carried out.
@@ -84,14 +93,73 @@ pub fn plan(
     features: Features,
     vm: &Vm,
     consents: &Consents,
+    tried: &mut Tried,
 ) -> Result<Plan, Refusal> {
-    let destination = destination(host, features, vm.vcpus.len(), HERE)
+    let mut destination = destination(host, features, vm.vcpus.len(), HERE)
         .map_err(|error| Failure::new("cannot tell what this host has", error))?;
     let tolerances = Tolerances::default();
-    let plan = Plan::new(vm, &destination, &tolerances, consents);
-    match plan.outcome() {
-        Outcome::Ready => Ok(plan),
-        _ => Err(Refusal(reasons(&plan, &tolerances))),
+    loop {
+        teach(&mut destination, tried);
+        let plan = Plan::new(vm, &destination, &tolerances, consents);
+        let unknown = unknown(&plan, tried);
+        if unknown.is_empty() {
+            return match plan.outcome() {
+                Outcome::Ready => Ok(plan),
+                _ => Err(Refusal(reasons(&plan, &tolerances))),
+            };
+        }
+        ask(host, features, unknown, tried)?;
+    }
+}
+
+/// The values of which the plan does not know whether they are taken, and which were not tried.
+fn unknown(plan: &Plan, tried: &Tried) -> Vec<(RegisterId, u64)> {
+    let mut unknown = Vec::new();
+    for (_, decision) in plan.decisions() {
+        let value = decision.source.as_ref().and_then(Value::as_u64);
+        if let (Action::Undecided, Some(value)) = (&decision.action, value)
+            && !tried.contains_key(&decision.register)
+        {
+            unknown.push((decision.register, value));
+        }
+    }
+    unknown
+}
+
+/// Tries these values in a VM that is thrown away, each by itself.
+fn ask(
+    host: &impl Host,
+    features: Features,
+    values: Vec<(RegisterId, u64)>,
+    tried: &mut Tried,
+) -> Result<(), Failure> {
+    for (id, value) in values {
+        let vm = host
+            .create(features, 1)
+            .map_err(|error| Failure(error.to_string()))?;
+        let vcpu = vm.vcpus().first().ok_or(Failure("no vCPU".into()))?;
+        let value = Value::Small(value);
+        let is_taken = value::write(vcpu, id, &value).is_ok()
+            && value::read(vcpu, id).is_ok_and(|holds| holds == value);
+        let taken = tried.entry(id).or_default();
+        if is_taken {
+            taken.extend(value.as_u64());
+        }
+    }
+    Ok(())
+}
+
+/// Has the destination know what was tried.
+fn teach(destination: &mut Destination, tried: &Tried) {
+    for vcpu in &mut destination.vcpus {
+        let registers = vcpu.registers().iter().map(|register| {
+            let mut register = register.clone();
+            if let Some(taken) = tried.get(&register.id) {
+                register.accepts = Accepts::OneOf(taken.clone());
+            }
+            register
+        });
+        *vcpu = HostVcpu::new(registers, Vec::new());
     }
 }
 

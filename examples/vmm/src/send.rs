@@ -119,12 +119,13 @@ fn steps<L: Line>(
 
     source.stop()?;
     let stopped = Instant::now();
+    // At once: a stopped guest's counters run on until they are read.
+    let state = Message::State(source.registers()?, source.devices()?);
     // What was written after the last look at it, and up to the stop.
     written.extend(source.written()?);
     written.sort_unstable();
     written.dedup();
     figures.last_pages = send_pages(source, link, written.iter().copied(), Zero::Send)?;
-    let state = Message::State(source.registers()?, source.devices()?);
     say(link, &state)?;
     match hear(link)? {
         Message::Loaded => {}

@@ -56,8 +56,18 @@ fn host(psci: u64) -> RecordedHost {
         trials: trials.collect(),
         ..register(RegisterId::PSCI_VERSION, psci)
     };
+    // One that a kernel which tells no masks may take another value of: only trying tells.
+    let identification = Register {
+        trials: vec![Trial {
+            value: 0x11,
+            errno: if psci == PSCI_1_3 { 0 } else { Errno::EINVAL.0 },
+            reads: if psci == PSCI_1_3 { 0x11 } else { 0x22 },
+        }],
+        ..register(RegisterId::ID_AA64ISAR0_EL1, 0x22)
+    };
     let mut registers = vec![
         version,
+        identification,
         register(RegisterId::TPIDR_EL1, 0),
         register(RegisterId::VBAR_EL1, 0),
     ];
@@ -232,7 +242,8 @@ impl Target for Arriving {
     }
 
     fn load(&mut self, vm: &Vm, _: &Devices) -> Result<(), Refusal> {
-        let plan = plan(&self.host, Features::NONE, vm, &self.consents)?;
+        let tried = &mut self.decided.tried;
+        let plan = plan(&self.host, Features::NONE, vm, &self.consents, tried)?;
         let target = self.vm.as_ref().expect("it was made");
         load(&plan, target.vcpus(), &self.decided)?;
         self.is_loaded = true;
@@ -483,6 +494,35 @@ fn what_the_user_accepts_lets_it_come() {
     let (sent, noticed) = sender.join().expect("no panic");
     assert!(matches!(sent, Sent::Moved(_)), "{sent:?}");
     assert!(noticed.join("\n").contains("PSCI_VERSION"), "{noticed:?}");
+}
+
+#[test]
+fn what_only_the_kernel_knows_is_tried() {
+    let mut before = host(PSCI_1_1).record().clone();
+    for register in &mut before
+        .guests
+        .get_mut(&Features::NONE)
+        .expect("it is there")
+        .registers
+    {
+        if register.id == RegisterId::ID_AA64ISAR0_EL1 {
+            register.at_reset = AtReset::Value(Value::Small(0x11));
+            register.trials.clear();
+        }
+    }
+    let before = RecordedHost::new(before);
+    let (source, target) = (Played::on(&before), Arriving::at(host(PSCI_1_3)));
+    let end = migrate(source, target, Trouble::None, Trouble::None);
+    assert!(matches!(end.sent, Sent::Moved(_)), "{:?}", end.sent);
+    // This one does not take it.
+    let (source, target) = (Played::on(&before), Arriving::at(host(PSCI_1_1)));
+    let end = migrate(source, target, Trouble::None, Trouble::None);
+    let Sent::Refused(reasons) = &end.sent else {
+        panic!("{:?}", end.sent);
+    };
+    let reasons = reasons.join("\n");
+    assert!(reasons.contains("ID_AA64ISAR0_EL1"), "{reasons}");
+    assert!(reasons.contains("does not take"), "{reasons}");
 }
 
 #[test]

@@ -82,8 +82,8 @@ impl Target for Here {
     fn load(&mut self, vm: &Vm, devices: &Devices) -> Result<(), Refusal> {
         let features = self.machine()?.outline().features;
         // The registers are others than those that were looked at before: the guest ran on.
-        let plan = plan(&self.kvm, features, vm, &self.consents)?;
-        let decided = std::mem::take(&mut self.decided);
+        let mut decided = std::mem::take(&mut self.decided);
+        let plan = plan(&self.kvm, features, vm, &self.consents, &mut decided.tried)?;
         let machine = self.machine()?;
         load(&plan, &machine.vcpus, &decided)?;
         machine.gic().load(&devices.gic)?;

@@ -24,16 +24,13 @@ use crate::migrate::{Failure, Refusal};
 /// What this host is called in what is said about it.
 const HERE: &str = "this host";
 
-/// For registers that were tried on this host the values that it took; none where it did not take what was tried.
-pub type Tried = BTreeMap<RegisterId, Vec<u64>>;
-
 /// What was found out about a VM before it comes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Decided {
+    /// What this host has, and what was tried on it. It does not change while the VM is on its way.
+    pub destination: Destination,
     /// What the guest could notice, for people.
     pub notes: Vec<String>,
-    /// Which values were tried on this host.
-    pub tried: Tried,
     /// Registers that KVM takes without an error and does not hold as they were; they are in the notes.
     pub differ: Vec<RegisterId>,
 }
@@ -48,8 +45,19 @@ pub fn decide(
     vm: &Vm,
     consents: &Consents,
 ) -> Result<Decided, Refusal> {
+    let mut destination = destination(host, features, vm.vcpus.len(), HERE)
+        .map_err(|error| Failure::new("cannot tell what this host has", error))?;
+    let tolerances = Tolerances::default();
     let mut tried = Tried::new();
-    let plan = plan(host, features, vm, consents, &mut tried)?;
+    let plan = loop {
+        let plan = Plan::new(vm, &destination, &tolerances, consents);
+        let unknown = unknown(&plan, &tried);
+        if unknown.is_empty() {
+            break ready(plan, &tolerances)?;
+        }
+        ask(host, features, unknown, &mut tried)?;
+        teach(&mut destination, &tried);
+    };
     let attempt = cpreg_kvm::attempt(host, features, &plan)
         .map_err(|error| Failure::new("cannot try the load", error))?;
     if !attempt.succeeded() {
@@ -60,18 +68,26 @@ pub fn decide(
     let differences = attempt.loaded.differences;
     notes.extend(differences.iter().map(ToString::to_string));
     Ok(Decided {
+        destination,
         notes,
-        tried,
         differ: differences.iter().map(|it| it.register).collect(),
     })
 }
 
-/// Carries out a plan on the VM's own vCPUs, which then have the rest of their state, and may run, or may never run.
+/// Plans again, for the final registers, and carries that out on the VM's own vCPUs. Whatever goes wrong, none of them may run.
 ///
 /// # Errors
-/// What KVM refused, and what it took and does not hold, of which [`decide`] had not said so.
-pub fn load(plan: &Plan, vcpus: &[impl Vcpu], decided: &Decided) -> Result<(), Refusal> {
-    let loaded = cpreg_kvm::load(plan, vcpus).map_err(|error| Failure(error.to_string()))?;
+/// What stands in the way now, what KVM refused, and what it took and does not hold of which [`decide`] had not said so.
+pub fn load(
+    decided: &Decided,
+    vm: &Vm,
+    consents: &Consents,
+    vcpus: &[impl Vcpu],
+) -> Result<(), Refusal> {
+    let tolerances = Tolerances::default();
+    let plan = Plan::new(vm, &decided.destination, &tolerances, consents);
+    let plan = ready(plan, &tolerances)?;
+    let loaded = cpreg_kvm::load(&plan, vcpus).map_err(|error| Failure(error.to_string()))?;
     let differences = loaded.differences.iter();
     let news: Vec<_> = differences
         .filter(|it| !decided.differ.contains(&it.register))
@@ -84,33 +100,15 @@ pub fn load(plan: &Plan, vcpus: &[impl Vcpu], decided: &Decided) -> Result<(), R
     }
 }
 
-/// The plan alone. What it does not know is tried, unless that was done before.
-///
-/// # Errors
-/// Every reason why there is none that can be carried out.
-pub fn plan(
-    host: &impl Host,
-    features: Features,
-    vm: &Vm,
-    consents: &Consents,
-    tried: &mut Tried,
-) -> Result<Plan, Refusal> {
-    let mut destination = destination(host, features, vm.vcpus.len(), HERE)
-        .map_err(|error| Failure::new("cannot tell what this host has", error))?;
-    let tolerances = Tolerances::default();
-    loop {
-        teach(&mut destination, tried);
-        let plan = Plan::new(vm, &destination, &tolerances, consents);
-        let unknown = unknown(&plan, tried);
-        if unknown.is_empty() {
-            return match plan.outcome() {
-                Outcome::Ready => Ok(plan),
-                _ => Err(Refusal(reasons(&plan, &tolerances))),
-            };
-        }
-        ask(host, features, unknown, tried)?;
+fn ready(plan: Plan, tolerances: &Tolerances) -> Result<Plan, Refusal> {
+    match plan.outcome() {
+        Outcome::Ready => Ok(plan),
+        _ => Err(Refusal(reasons(&plan, tolerances))),
     }
 }
+
+/// For registers that were tried on this host the values that it took; none where it did not take what was tried.
+type Tried = BTreeMap<RegisterId, Vec<u64>>;
 
 /// The values of which the plan does not know whether they are taken, and which were not tried.
 fn unknown(plan: &Plan, tried: &Tried) -> Vec<(RegisterId, u64)> {

@@ -23,7 +23,7 @@ use cpreg_hosts::history::AtReset;
 use cpreg_hosts::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial};
 use cpreg_kvm::recorded::{Fault, RecordedVm};
 use cpreg_kvm::{Errno, Host, RecordedHost, Vm as _};
-use cpreg_vmm::arrival::{Decided, decide, load, plan};
+use cpreg_vmm::arrival::{Decided, decide, load};
 use cpreg_vmm::link::{Line, Link};
 use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
 use cpreg_vmm::protocol::{Devices, Outline, PAGE, VcpuState};
@@ -197,7 +197,7 @@ struct Arriving {
     consents: Consents,
     vm: Option<RecordedVm>,
     memory: Vec<[u8; PAGE]>,
-    decided: Decided,
+    decided: Option<Decided>,
     is_loaded: bool,
     can_run: bool,
     runs: bool,
@@ -211,7 +211,7 @@ impl Arriving {
             consents: Consents::default(),
             vm: None,
             memory: Vec::new(),
-            decided: Decided::default(),
+            decided: None,
             is_loaded: false,
             can_run: true,
             runs: false,
@@ -230,8 +230,10 @@ impl Target for Arriving {
     }
 
     fn look(&mut self, vm: &Vm, _: &Devices) -> Result<Vec<String>, Refusal> {
-        self.decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
-        Ok(self.decided.notes.clone())
+        let decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
+        let notes = decided.notes.clone();
+        self.decided = Some(decided);
+        Ok(notes)
     }
 
     fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure> {
@@ -242,10 +244,9 @@ impl Target for Arriving {
     }
 
     fn load(&mut self, vm: &Vm, _: &Devices) -> Result<(), Refusal> {
-        let tried = &mut self.decided.tried;
-        let plan = plan(&self.host, Features::NONE, vm, &self.consents, tried)?;
         let target = self.vm.as_ref().expect("it was made");
-        load(&plan, target.vcpus(), &self.decided)?;
+        let decided = self.decided.as_ref().expect("it was looked at");
+        load(decided, vm, &self.consents, target.vcpus())?;
         self.is_loaded = true;
         Ok(())
     }

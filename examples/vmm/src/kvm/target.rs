@@ -6,7 +6,7 @@ use cpreg_kvm::Kvm;
 
 use super::machine::Machine;
 use super::vcpu_state;
-use crate::arrival::{Decided, decide, load, plan};
+use crate::arrival::{Decided, decide, load};
 use crate::migrate::{Failure, Refusal, Target};
 use crate::protocol::{Devices, Outline, PAGE};
 
@@ -18,7 +18,7 @@ pub struct Here {
     /// Made when it is known what it is like.
     machine: Option<Machine>,
     /// What was found out beforehand.
-    decided: Decided,
+    decided: Option<Decided>,
     /// Whether all of its state is in it.
     is_loaded: bool,
 }
@@ -33,7 +33,7 @@ impl Here {
             kvm: Kvm::open().map_err(|error| Failure(error.to_string()))?,
             consents,
             machine: None,
-            decided: Decided::default(),
+            decided: None,
             is_loaded: false,
         })
     }
@@ -61,8 +61,9 @@ impl Target for Here {
         let gic = self.machine()?.gic().look(&devices.gic);
         match (decided, gic) {
             (Ok(decided), Ok(())) => {
-                self.decided = decided.clone();
-                Ok(decided.notes)
+                let notes = decided.notes.clone();
+                self.decided = Some(decided);
+                Ok(notes)
             }
             (Ok(_), Err(Failure(gic))) => Err(Refusal(vec![gic])),
             (Err(refusal), Ok(())) => Err(refusal),
@@ -80,12 +81,11 @@ impl Target for Here {
     }
 
     fn load(&mut self, vm: &Vm, devices: &Devices) -> Result<(), Refusal> {
-        let features = self.machine()?.outline().features;
-        // The registers are others than those that were looked at before: the guest ran on.
-        let mut decided = std::mem::take(&mut self.decided);
-        let plan = plan(&self.kvm, features, vm, &self.consents, &mut decided.tried)?;
+        let decided = self.decided.take();
+        let decided = decided.ok_or_else(|| Failure("it was not looked at before".into()))?;
+        let consents = self.consents.clone();
         let machine = self.machine()?;
-        load(&plan, &machine.vcpus, &decided)?;
+        load(&decided, vm, &consents, &machine.vcpus)?;
         machine.gic().load(&devices.gic)?;
         for (vcpu, state) in machine.vcpus.iter().zip(&devices.vcpus) {
             vcpu_state::load(vcpu, *state)?;

@@ -103,10 +103,13 @@ guest_compare_table:
 	stp	x0, x1, [x26]			// from now on this is expected
 	mov	x7, x1
 	mov	x1, x0
+	ldr	x6, [x24, #32]
+	cmp	x7, #0				// gone, but it held nothing: that can be seen, and is no loss
+	ccmp	x4, #0, #0, ne
+	csel	x6, xzr, x6, eq
 	cmp	x7, #0				// an undefined one is said to be all ones
 	csinv	x5, x1, xzr, eq
 	eor	x7, x4, x5
-	ldr	x6, [x24, #32]
 	tst	x6, x7
 	mov	x6, #V_BROKEN
 	mov	x7, #V_NOTICED

@@ -53,8 +53,9 @@ guest_compare_clocks:
 	mov	x6, #V_NOTICED
 	bl	guest_say
 2:	ldr	x2, [x20, #A_LATEST]
+	ldr	x1, [x20, #A_LAST_V]		// first: an interrupt may come in between
+	isb
 	mrs	x0, cntvct_el0
-	ldr	x1, [x20, #A_LAST_V]
 	sub	x3, x0, x1
 	cmp	x3, x2
 	b.lo	3f
@@ -62,8 +63,9 @@ guest_compare_clocks:
 3:	adr	x0, guest_without_cntp
 	ldr	x0, [x0]
 	cbnz	x0, 4f
-	mrs	x0, cntvct_el0
 	ldr	x1, [x20, #A_LAST_P]
+	isb
+	mrs	x0, cntvct_el0
 	sub	x3, x0, x1
 	cmp	x3, x2
 	b.lo	4f

@@ -6,8 +6,10 @@
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`gen_history`] | `gen-history`: what kernels list, out of a folder of recordings |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
+//! | [`debian`] | Debian's packages: fetched and unpacked |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
+//! | [`mod@lab`] | `lab`: real arm64 kernels with real KVM |
 //! | [`prove`] | `prove`: the loader models against real QEMUs |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`bench`](mod@bench) | `bench`: what the command costs |
@@ -18,10 +20,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod debian;
 mod gen_history;
 mod gen_registers;
 mod guest;
 mod jobs;
+mod lab;
 mod live;
 mod prove;
 mod qemus;
@@ -54,6 +58,7 @@ Usage: cargo xtask TASK
                              are the loader models true? 500 recorded streams, edited at random, into each real QEMU
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
   bench                      what the command costs, against cat and cp; writes some GiB below target/lab, and removes them
+  lab COMMAND                real arm64 kernels with real KVM under an emulating QEMU; `cargo xtask lab help` lists what they do
   recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes
 ";
 
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
         ["bless"] => test::bless(),
         ["live", rest @ ..] => live::run(rest),
         ["qemus"] => qemus::run(),
+        ["lab", rest @ ..] => lab::run(rest),
         ["gen-registers", rest @ ..] => {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)

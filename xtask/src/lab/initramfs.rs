@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cpio;
-use super::kernels::find_file;
 use crate::debian::{self, Archive};
 use crate::{Result, repository};
 
@@ -55,7 +54,7 @@ pub(super) fn busybox(lab: &Path) -> Result<PathBuf> {
         .tempdir_in(lab)?;
     let root = folder.path().join("root");
     debian::unpack(&files, &root)?;
-    let found = find_file(&root, &|name| name == "busybox")?;
-    fs::rename(found.ok_or("busybox-static has no busybox")?, &place)?;
+    fs::rename(root.join("usr/bin/busybox"), &place)
+        .map_err(|error| format!("{PACKAGE} has no usr/bin/busybox: {error}"))?;
     Ok(place)
 }

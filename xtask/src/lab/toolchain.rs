@@ -107,6 +107,8 @@ impl Toolchain {
             if let Ok(path) = env::join_paths(paths) {
                 command.env("PATH", path);
             }
+            // `cargo xtask` has the first toolchain's libraries there, and rustc looks for its library beside the ones it runs with.
+            command.env_remove("LD_LIBRARY_PATH");
             command.env("RUSTC", bin.join("rustc"));
         }
         command

@@ -10,7 +10,6 @@
 /// The file types of `st_mode`.
 const DIRECTORY: u32 = 0o04_0000;
 const REGULAR: u32 = 0o10_0000;
-const LINK: u32 = 0o12_0000;
 const CHARACTER_DEVICE: u32 = 0o02_0000;
 
 const TRAILER: &str = "TRAILER!!!";
@@ -62,16 +61,6 @@ impl Archive {
             device: (0, 0),
         });
         Ok(())
-    }
-
-    /// Adds a symbolic link.
-    pub(super) fn link(&mut self, name: &str, target: &str) {
-        self.add(&Entry {
-            name,
-            mode: LINK | 0o777,
-            contents: target.as_bytes(),
-            device: (0, 0),
-        });
     }
 
     /// Adds the node of a character device.
@@ -153,11 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn devices_have_their_numbers_and_links_their_targets() {
+    fn devices_have_their_numbers() {
         let mut archive = Archive::default();
         archive.directory("dev");
         archive.character_device("dev/console", 5, 1);
-        archive.link("sh", "busybox");
         let text = String::from_utf8(archive.finish()).unwrap();
         let header = |name: &str| {
             let at = text.find(&format!("{name}\0")).unwrap();
@@ -166,8 +154,6 @@ mod tests {
         let console = header("dev/console");
         assert_eq!(&console[14..22], "00002180");
         assert_eq!(&console[78..94], "0000000500000001");
-        assert_eq!(&header("sh")[14..22], "0000a1ff");
-        assert!(text.contains("sh\0\0\0\0busybox\0"));
     }
 
     /// A kernel takes entries with the same inode for links to one file.

@@ -106,6 +106,8 @@ const fn package(version: &'static str, suite: &'static str, name: &'static str)
 pub(super) struct Kernel {
     /// Its upstream version; of a kernel that the user brought, the name of its file.
     pub(super) version: String,
+    /// What `uname -r` will say.
+    pub(super) release: String,
     /// What boots.
     pub(super) image: PathBuf,
     /// The modules of a network card, in the order in which they are loaded. Empty if there are none at hand.
@@ -118,9 +120,15 @@ impl Kernel {
         if !folder.join("package").exists() {
             return Ok(None);
         }
+        let image = folder.join("Image");
+        let known = folder.join("release");
+        if !known.exists() {
+            fs::write(&known, release(&fs::read(&image)?)?)?;
+        }
         Ok(Some(Self {
             version: version.to_owned(),
-            image: folder.join("Image"),
+            release: fs::read_to_string(known)?,
+            image,
             modules: modules::listed(&folder.join("modules"))?,
         }))
     }
@@ -137,9 +145,10 @@ impl Kernel {
         fs::create_dir_all(&folder)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let place = folder.join(format!("{name}.{}", std::process::id()));
-        fs::write(&place, image)?;
+        fs::write(&place, &image)?;
         Ok(Self {
             version: name.into_owned(),
+            release: release(&image).map_err(|error| told(&error))?,
             image: place,
             modules: Vec::new(),
         })
@@ -153,11 +162,6 @@ impl Kernel {
 
 fn folder(lab: &Path, version: &str) -> PathBuf {
     lab.join("kernels").join(version)
-}
-
-/// The versions in the table.
-pub(super) fn versions() -> impl Iterator<Item = &'static str> {
-    PACKAGES.iter().map(|package| package.version)
 }
 
 /// `cargo xtask lab kernels`.
@@ -352,7 +356,7 @@ fn numbers(version: &str) -> Vec<u32> {
 }
 
 /// The first file below `folder` whose name is wanted.
-pub(super) fn find_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+fn find_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
@@ -368,16 +372,18 @@ pub(super) fn find_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
 }
 
 /// The release that an Image says it is of: `6.12.107+deb13-cloud-arm64`.
-pub(super) fn release(image: &Path) -> Result<Option<String>> {
+fn release(image: &[u8]) -> Result<String> {
     const WORDS: &[u8] = b"Linux version ";
-    let bytes = fs::read(image)?;
-    let mut places = bytes.windows(WORDS.len()).enumerate();
-    Ok(places.find_map(|(at, window)| {
-        let rest = bytes.get(at + WORDS.len()..)?;
-        let starts = window == WORDS && rest.first()?.is_ascii_digit();
-        let word = rest.split(|byte| *byte == b' ').next()?;
-        starts.then(|| String::from_utf8_lossy(word).into_owned())
-    }))
+    let found = image
+        .windows(WORDS.len())
+        .enumerate()
+        .find_map(|(at, window)| {
+            let rest = image.get(at + WORDS.len()..)?;
+            let starts = window == WORDS && rest.first()?.is_ascii_digit();
+            let word = rest.split(|byte| *byte == b' ').next()?;
+            starts.then(|| String::from_utf8_lossy(word).into_owned())
+        });
+    found.ok_or_else(|| "an Image that says no release of Linux".into())
 }
 
 #[cfg(test)]
@@ -386,7 +392,10 @@ mod tests {
 
     #[test]
     fn the_table_is_in_the_order_of_versions_and_names_each_kernel_once() {
-        let versions: Vec<_> = versions().map(numbers).collect();
+        let versions: Vec<_> = PACKAGES
+            .iter()
+            .map(|package| numbers(package.version))
+            .collect();
         assert!(versions.is_sorted_by(|a, b| a < b));
         for package in &PACKAGES {
             assert!(
@@ -406,11 +415,9 @@ mod tests {
 
     #[test]
     fn an_image_says_its_release() {
-        let file = tempfile::NamedTempFile::new().unwrap();
         let text =
             b"\x00Linux version %s\n\x00Linux version 6.12.107+deb13-cloud-arm64 (debian@\x00";
-        fs::write(file.path(), text).unwrap();
-        let found = release(file.path()).unwrap();
-        assert_eq!(found.as_deref(), Some("6.12.107+deb13-cloud-arm64"));
+        assert_eq!(release(text).unwrap(), "6.12.107+deb13-cloud-arm64");
+        assert!(release(b"nothing").is_err());
     }
 }

@@ -15,6 +15,7 @@
 //! | [`boot`] | one boot of a host |
 //! | [`record`] | `lab record`: `cpreg probe kvm` on many hosts |
 //! | [`run`](mod@run) | `lab run`: a command of the workspace in one host |
+//! | [`matrix`] | `lab matrix`: what moves between which kernels |
 //! | [`options`] | the arguments of these commands |
 //!
 //! What is in the lab folder is made by the module that uses it, once, under names with versions.
@@ -27,6 +28,7 @@ mod image;
 mod initramfs;
 mod job;
 mod kernels;
+mod matrix;
 mod modules;
 mod options;
 mod record;
@@ -48,6 +50,8 @@ Usage: cargo xtask lab COMMAND       (lab/README.md is the manual)
                                      what each kernel is on each CPU: `cpreg probe kvm`, one file each
   run --kernel VERSION [--cpu MODEL] [--package NAME]... [--file FILE]... [-o FOLDER] -- COMMAND...
                                      a command of this workspace inside
+  matrix [--kernel VERSION]... [--cpu MODEL]... [--qemu 10.0|11.1]... [--to-streams] [-o FOLDER]
+                                     which guests of QEMU under KVM move between which kernels, alone and with cpreg
   clippy                             the lints of code that only an arm64 compiler sees
 ";
 
@@ -148,6 +152,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "kernels" => lab.alone(|| kernels::run(&lab.folder)),
         "record" => record::run(&lab, rest),
         "run" => run::run(&lab, rest),
+        "matrix" => matrix::run(&lab, rest),
         "clippy" => toolchain::clippy(&lab),
         _ => Err(format!("no command {command} in the lab\n\n{USAGE}").into()),
     }

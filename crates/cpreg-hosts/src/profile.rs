@@ -7,7 +7,7 @@
 //! | `recorded` | the program, its version and package, accelerator, machine, CPU model and command line |
 //! | `values` | `"at-reset"`, `"of-a-guest"` or `"of-an-emulated-host"` |
 //! | `shape` | machine, vCPU count, RAM blocks, devices |
-//! | `vcpus` | for each vCPU: `registers` (id, name, value, writable bits) and `extensions` (name, and a number or bytes) |
+//! | `vcpus` | for each vCPU: `registers` (id, name, value, and what else is taken: `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes) |
 //!
 //! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
 
@@ -103,6 +103,12 @@ struct RegisterFile {
     /// The bits that may differ from the value, where the kernel tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<String>,
+    /// All values that are taken, where they were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    one_of: Option<Vec<String>>,
+    /// The bits that may be set, where they were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subset_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,6 +317,16 @@ impl VcpuFile {
                 Accepts::Writable(mask) => Some(format!("{mask:#x}")),
                 _ => None,
             },
+            one_of: match &register.accepts {
+                Accepts::OneOf(values) => {
+                    Some(values.iter().map(|value| format!("{value:#x}")).collect())
+                }
+                _ => None,
+            },
+            subset_of: match register.accepts {
+                Accepts::Subset(bits) => Some(format!("{bits:#x}")),
+                _ => None,
+            },
         });
         let extensions = vcpu.extensions.iter().map(|extension| {
             let (number, bytes) = match &extension.content {
@@ -345,10 +361,7 @@ impl VcpuFile {
                     id,
                 });
             }
-            let accepts = match &register.writable {
-                Some(mask) => Accepts::Writable(hexadecimal(|| path(at, "writable"), mask)?),
-                None => Accepts::ByKind,
-            };
+            let accepts = register.accepts(|member| path(at, member))?;
             registers.push(HostRegister { id, value, accepts });
         }
         let mut extensions = Vec::with_capacity(self.extensions.len());
@@ -370,6 +383,31 @@ impl VcpuFile {
             });
         }
         Ok(HostVcpu::new(registers, extensions))
+    }
+}
+
+impl RegisterFile {
+    /// What is taken beyond the value; `path` gives a member's.
+    fn accepts(&self, path: impl Fn(&str) -> String) -> Result<Accepts, ProfileError> {
+        match (&self.writable, &self.one_of, &self.subset_of) {
+            (None, None, None) => Ok(Accepts::ByKind),
+            (Some(mask), None, None) => {
+                hexadecimal(|| path("writable"), mask).map(Accepts::Writable)
+            }
+            (None, Some(values), None) => {
+                let values = values
+                    .iter()
+                    .map(|value| hexadecimal(|| path("one_of"), value));
+                values.collect::<Result<_, _>>().map(Accepts::OneOf)
+            }
+            (None, None, Some(bits)) => {
+                hexadecimal(|| path("subset_of"), bits).map(Accepts::Subset)
+            }
+            _ => Err(ProfileError::Member {
+                path: path("writable"),
+                text: "more than one of writable, one_of and subset_of".to_owned(),
+            }),
+        }
     }
 }
 
@@ -422,7 +460,12 @@ mod tests {
         let register = |id: u64, value: Option<Value>| HostRegister {
             id: RegisterId::from_raw(id),
             value,
-            accepts: Accepts::ByKind,
+            accepts: match id {
+                0x6030_0000_0014_0000 => Accepts::OneOf(vec![2, 0x1_0000]),
+                0x6030_0000_0016_0003 => Accepts::Subset(3),
+                0x6030_0000_0013_c020 => Accepts::Writable(0xff),
+                _ => Accepts::ByKind,
+            },
         };
         Destination {
             name: "a host".to_owned(),
@@ -433,6 +476,8 @@ mod tests {
                 [
                     register(0x6030_0000_0013_c103, Some(Value::Small(u64::MAX))),
                     register(0x6030_0000_0014_0000, None),
+                    register(0x6030_0000_0016_0003, Some(Value::Small(0))),
+                    register(0x6030_0000_0013_c020, Some(Value::Small(0x11))),
                     register(
                         0x6040_0000_0010_0054,
                         Some(Value::Wide(vec![0xcd; 16].into_boxed_slice())),
@@ -491,13 +536,13 @@ mod tests {
         let error = Profile::from_json(bad.as_bytes()).expect_err("malformed");
         assert_eq!(
             error.to_string(),
-            "profile: vcpus[0].registers[0].value holds `fff`, which it cannot"
+            "profile: vcpus[0].registers[1].value holds `fff`, which it cannot"
         );
         let twice = json.replacen("0x6030000000140000", "0x603000000013c103", 1);
         let error = Profile::from_json(twice.as_bytes()).expect_err("one id twice");
         assert_eq!(
             error.to_string(),
-            "profile: vcpus[0].registers[1].id lists TCR2_EL1 a second time"
+            "profile: vcpus[0].registers[2].id lists TCR2_EL1 a second time"
         );
         let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
         assert!(matches!(

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::Features;
+use cpreg::destination::kernel::{Kind, PSCI_VERSIONS};
+use cpreg::destination::{Accepts, Features, HostRegister, HostVcpu};
 use cpreg::register::RegisterId;
 
 use crate::history::AtReset;
@@ -75,4 +76,139 @@ pub struct Trial {
     pub errno: u16,
     /// What was read afterwards.
     pub reads: u64,
+}
+
+/// KVM's ABI has no more bits in a firmware bitmap.
+const BITMAP_BITS: u32 = u64::BITS;
+
+impl Guest {
+    /// A vCPU of such a guest, as a destination has it.
+    pub fn to_host_vcpu(&self) -> HostVcpu {
+        let registers = self.registers.iter().map(|register| HostRegister {
+            id: register.id,
+            value: match &register.at_reset {
+                AtReset::Value(value) if !register.differs_by_vcpu => Some(value.clone()),
+                _ => None,
+            },
+            accepts: self.accepts(register),
+        });
+        HostVcpu::new(registers, Vec::new())
+    }
+
+    fn accepts(&self, register: &Register) -> Accepts {
+        let tried = |value: u64| register.trials.iter().find(|trial| trial.value == value);
+        let own = match &register.at_reset {
+            AtReset::Value(value) => value.as_u64(),
+            _ => None,
+        };
+        match Kind::of(register.id) {
+            Kind::PsciVersion
+                if PSCI_VERSIONS
+                    .into_iter()
+                    .all(|v| own == Some(v) || tried(v).is_some()) =>
+            {
+                let is_taken =
+                    |value: &u64| own == Some(*value) || tried(*value).is_some_and(Trial::is_taken);
+                Accepts::OneOf(PSCI_VERSIONS.into_iter().filter(is_taken).collect())
+            }
+            Kind::Services(_)
+                if (0..BITMAP_BITS)
+                    .all(|bit| own == Some(1 << bit) || tried(1 << bit).is_some()) =>
+            {
+                let bits = (0..BITMAP_BITS).map(|bit| 1 << bit);
+                let taken = bits.filter(|bit| tried(*bit).is_some_and(Trial::is_taken));
+                Accepts::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
+            }
+            _ => {
+                let masks = self.writable.as_ref();
+                let mask = masks.and_then(|masks| masks.get(&register.id));
+                mask.map_or(Accepts::ByKind, |mask| Accepts::Writable(*mask))
+            }
+        }
+    }
+}
+
+impl Trial {
+    /// Whether the value was taken and stayed.
+    pub fn is_taken(&self) -> bool {
+        self.errno == 0 && self.reads == self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::register::Value;
+
+    use super::*;
+
+    fn register(id: RegisterId, own: u64, trials: Vec<Trial>) -> Register {
+        Register {
+            id,
+            at_reset: AtReset::Value(Value::Small(own)),
+            differs_by_vcpu: false,
+            write_back: 0,
+            trials,
+        }
+    }
+
+    fn trial(value: u64, own: u64, is_taken: bool) -> Trial {
+        Trial {
+            value,
+            errno: if is_taken { 0 } else { 22 },
+            reads: if is_taken { value } else { own },
+        }
+    }
+
+    fn accepts(register: Register) -> Accepts {
+        let id = register.id;
+        let guest = Guest {
+            registers: vec![register],
+            writable: Some(BTreeMap::from([(RegisterId::ID_AA64PFR0_EL1, 0xff)])),
+        };
+        let vcpu = guest.to_host_vcpu();
+        vcpu.get(id)
+            .map(|it| it.accepts.clone())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn what_was_tried_tells_what_is_taken() {
+        let own = 0x1_0001;
+        let others = PSCI_VERSIONS.into_iter().filter(|version| *version != own);
+        let trials: Vec<_> = others
+            .map(|version| trial(version, own, version < own))
+            .collect();
+        assert_eq!(
+            accepts(register(RegisterId::PSCI_VERSION, own, trials.clone())),
+            Accepts::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
+        );
+        assert_eq!(
+            accepts(register(
+                RegisterId::PSCI_VERSION,
+                own,
+                trials[1..].to_vec()
+            )),
+            Accepts::ByKind
+        );
+        let bits = (0..64).map(|bit| trial(1 << bit, 0, bit < 2)).collect();
+        assert_eq!(
+            accepts(register(RegisterId::VENDOR_HYP_BMAP_2, 0, bits)),
+            Accepts::Subset(0b11)
+        );
+        assert_eq!(
+            accepts(register(RegisterId::ID_AA64PFR0_EL1, 0x11, Vec::new())),
+            Accepts::Writable(0xff)
+        );
+    }
+
+    #[test]
+    fn what_differs_by_vcpu_is_no_value() {
+        let mut register = register(RegisterId::MPIDR_EL1, 0x8000_0000, Vec::new());
+        register.differs_by_vcpu = true;
+        let guest = Guest {
+            registers: vec![register],
+            writable: None,
+        };
+        assert_eq!(guest.to_host_vcpu().value(RegisterId::MPIDR_EL1), None);
+    }
 }

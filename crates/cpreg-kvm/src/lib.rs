@@ -3,14 +3,36 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`host`] | the few operations that all of this needs, as traits |
+//! | [`real`] | KVM of this machine |
+//! | [`save`] | vCPUs to a [`cpreg::vm::Vm`] |
+//! | [`load`] | a [`cpreg::plan::Plan`] to vCPUs |
+//! | [`attempt`] | a plan to a throwaway VM |
+//! | [`probe`] | what a host gives to guests |
+//! | [`recorded`] | a host that behaves as its record says, on any machine |
+//! | [`value`] | registers of any width |
+//! | [`cpu_name`] | what a CPU is called |
 //! | [`errno`] | why KVM refused, in words |
 //!
 //! What is decided about any register lives in [`cpreg`]; how a host is written down, in [`cpreg_hosts::record`].
 
 #![deny(unsafe_code)]
 
+pub mod attempt;
+pub mod cpu_name;
 pub mod errno;
 pub mod host;
+pub mod load;
+pub mod probe;
+pub mod real;
+pub mod recorded;
+pub mod save;
+pub mod value;
 
+pub use attempt::{Attempt, attempt};
 pub use errno::Errno;
 pub use host::{Host, Vcpu, Vm};
+pub use load::{LoadError, Loaded, load};
+pub use probe::probe;
+pub use real::Kvm;
+pub use recorded::RecordedHost;
+pub use save::{SaveError, save};

@@ -17,12 +17,12 @@
 
 pub mod tcg;
 
-use super::kernel::{self, Kind};
+use super::kernel::{self, Kind, PSCI_VERSIONS};
 use super::{
     Accelerator, Accepts, Destination, HostRegister, HostVcpu, Knowledge, Loader, ValuesAre,
     Version,
 };
-use crate::register::{RegisterId, Value, differing_fields};
+use crate::register::{FieldDifference, RegisterId, Value, differing_fields};
 
 /// Whether a value is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +135,13 @@ fn takes_kept(register: &HostRegister, value: &Value) -> Option<Answer> {
     if register.value.as_ref() == Some(value) {
         return Some(Answer::Taken(Knowledge::Proven));
     }
-    let Accepts::OneOf(values) = &register.accepts else {
-        return None;
+    let number = value.as_u64();
+    let taken = match &register.accepts {
+        Accepts::OneOf(values) => number.is_some_and(|value| values.contains(&value)),
+        Accepts::Subset(bits) => number.is_some_and(|value| value & !bits == 0),
+        Accepts::ByKind | Accepts::Writable(_) => return None,
     };
-    let known = value.as_u64().is_some_and(|value| values.contains(&value));
-    Some(if known {
+    Some(if taken {
         Answer::Taken(Knowledge::Proven)
     } else {
         Answer::Refused(Knowledge::Proven)
@@ -191,9 +193,6 @@ fn kvm_takes(
 /// OSLSR_EL1.OSLK, the only bit that user space may change (d42e26716d03).
 const OSLSR_OSLK: u64 = 1 << 1;
 
-/// The versions that KVM can show a guest that has PSCI 0.2 or later.
-const PSCI_VERSIONS: [u64; 5] = [0x2, 0x1_0000, 0x1_0001, 0x1_0002, 0x1_0003];
-
 fn identification(register: &HostRegister, own: u64, value: u64) -> Answer {
     match register.accepts {
         Accepts::Writable(mask) if (value ^ own) & !mask & !forgiven(register.id) != 0 => {
@@ -224,13 +223,16 @@ fn forgiven(id: RegisterId) -> u64 {
 
 /// Whether every field that changes promises less then.
 fn only_lowers(id: RegisterId, own: u64, value: u64) -> bool {
-    differing_fields(id, own, value).all(|it| {
-        let has_order = !UNORDERED.contains(&it.field.name());
-        // Whether the PMU can go depends on whether the vCPU was made with one; newer kernels keep the exception levels.
-        let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&it.field.name())
-            && matches!(it.to, 0 | 0xf);
-        has_order && !must_stay && it.field.rank(it.to) < it.field.rank(it.from)
-    })
+    differing_fields(id, own, value).all(|it| lowers(&it))
+}
+
+/// Whether a change of an ID register's field surely promises less: what KVM lets user space do within a writable mask.
+pub(crate) fn lowers(it: &FieldDifference) -> bool {
+    let has_order = !UNORDERED.contains(&it.field.name());
+    // Whether the PMU can go depends on whether the vCPU was made with one; newer kernels keep the exception levels.
+    let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&it.field.name())
+        && matches!(it.to, 0 | 0xf);
+    has_order && !must_stay && it.field.rank(it.to) < it.field.rank(it.from)
 }
 
 /// Whether the version of the debug architecture changes to one before Armv8, which KVM refuses whatever its mask says (seen from v6.12 on).
@@ -327,6 +329,30 @@ mod tests {
         assert_eq!(debug(0), Answer::NO);
         assert_eq!(debug(0x600_0006), Answer::YES);
         assert_eq!(debug(0xa), Answer::Unknown);
+    }
+
+    #[test]
+    fn what_was_tried_is_proven_but_for_an_emulated_host() {
+        let register = HostRegister {
+            id: RegisterId::VENDOR_HYP_BMAP_2,
+            value: Some(Value::Small(0)),
+            accepts: Accepts::Subset(0b11),
+        };
+        let answer = |values, value| {
+            let acceptor = Acceptor {
+                accelerator: Some(Accelerator::Kvm),
+                loader: None,
+                values: Some(values),
+            };
+            acceptor.takes(&HostVcpu::default(), &register, &Value::Small(value))
+        };
+        let proven = Answer::Taken(Knowledge::Proven);
+        assert_eq!(answer(ValuesAre::AtReset, 0b10), proven);
+        assert_eq!(
+            answer(ValuesAre::AtReset, 0b110),
+            Answer::Refused(Knowledge::Proven)
+        );
+        assert_eq!(answer(ValuesAre::OfAnEmulatedHost, 0b11), Answer::YES);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::vm::Vcpu;
 
 /// The class of KVM's firmware registers, without the number in its low 16 bits.
 pub(super) const FIRMWARE_CLASS: u64 = 0x6030_0000_0014_0000;
+/// The versions of PSCI that KVM can show a guest that has PSCI 0.2 or later: major in 31:16, minor in 15:0.
+pub const PSCI_VERSIONS: [u64; 5] = [0x2, 0x1_0000, 0x1_0001, 0x1_0002, 0x1_0003];
+
 const BITMAP_CLASS: u64 = 0x6030_0000_0016_0000;
 const CCSIDR_CLASS: u64 = 0x6020_0000_0011_0000;
 const SYSREG_CLASS: u64 = 0x6030_0000_0013_0000;

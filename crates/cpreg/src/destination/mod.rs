@@ -181,6 +181,8 @@ pub enum Accepts {
     Writable(u64),
     /// Exactly these values.
     OneOf(Vec<u64>),
+    /// Any of these bits, in any combination, and no others.
+    Subset(u64),
 }
 
 impl HostVcpu {

@@ -13,7 +13,7 @@ use super::{
     Action, Consents, Decision, Outcome, Plan, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
     extensions, outcome_of, severity,
 };
-use crate::destination::accept::tcg;
+use crate::destination::accept::{self, tcg};
 use crate::destination::kernel::Kind;
 use crate::destination::{Accelerator, Accepts, Destination, HostRegister, HostVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
@@ -223,14 +223,19 @@ pub(super) fn nearest(
     let own = register.value.as_ref().and_then(Value::as_u64)?;
     let to = match (Kind::of(register.id), &register.accepts) {
         (Kind::Identification, Accepts::Writable(mask)) => {
-            // What may differ keeps the VM's value where that is the lower one.
-            let kept = (0..16).fold(0, |kept, nibble| {
-                let field = 0xf << (4 * nibble);
-                kept | (planned & field).min(own & field)
-            });
-            own & !mask | kept & mask
+            // A field that may differ keeps the VM's value where that is the lower one.
+            let fields = differing_fields(register.id, own, planned);
+            fields.fold(own, |to, it| {
+                let bits = it.field.mask();
+                if accept::lowers(&it) && bits & !mask == 0 {
+                    to & !bits | planned & bits
+                } else {
+                    to
+                }
+            })
         }
         (Kind::Services(_), Accepts::ByKind) => planned & own,
+        (_, Accepts::Subset(bits)) => planned & bits,
         (_, Accepts::OneOf(values)) => values
             .iter()
             .copied()

@@ -1,8 +1,9 @@
 //! What to write in which order, for a loader that writes one register after another and may choose.
 //!
 //! The order is KVM's own requirement: vector lengths before the vCPU is finalized; what belongs to the VM and what its
-//! visibility hangs on before the first run and before what it hides; PMCR_EL0.N before the counters it bounds; time last,
-//! since it runs on from the moment it is written. Loaders with an order of their own (QEMU: ascending) ignore this.
+//! visibility hangs on before the first run and before what it hides; PMCR_EL0.N before the counters it bounds; of the pairs of PMU
+//! registers the one that clears before the one that sets, since between v6.7 (a45f41d754e0) and v6.14 writing the former takes bits away (seen on
+//! 6.12.107); time last, since it runs on from the moment it is written. Loaders with an order of their own (QEMU: ascending) ignore this.
 
 use alloc::vec::Vec;
 
@@ -18,6 +19,7 @@ enum Step {
     Identification,
     Caches,
     MonitorControl,
+    MonitorClears,
     Rest,
     Time,
 }
@@ -30,9 +32,17 @@ fn step(id: RegisterId) -> Step {
         Kind::CacheLevels | Kind::CacheSize(_) => Step::Caches,
         Kind::Counter => Step::Time,
         _ if id == RegisterId::PMCR_EL0 => Step::MonitorControl,
+        _ if MONITOR_CLEARS.contains(&id) => Step::MonitorClears,
         _ => Step::Rest,
     }
 }
+
+/// Registers of the PMU that clear what another one sets.
+const MONITOR_CLEARS: [RegisterId; 3] = [
+    RegisterId::PMCNTENCLR_EL0,
+    RegisterId::PMINTENCLR_EL1,
+    RegisterId::PMOVSCLR_EL0,
+];
 
 impl VcpuPlan {
     /// The registers to write and what to write to them, in the order in which to do it.

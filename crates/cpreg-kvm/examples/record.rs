@@ -1,0 +1,70 @@
+//! Records the KVM of this machine and prints what it found: the fewest lines with which a VMM's author sees what his host is.
+//!
+//! With `tables` as its argument it prints each register: features, id, size, value, errno of reading and of writing back; writable masks;
+//! and what was tried.
+#![expect(clippy::print_stdout, reason = "printing is all that it does")]
+
+use std::error::Error;
+
+use cpreg_hosts::history::AtReset;
+use cpreg_kvm::Kvm;
+use cpreg_kvm::probe::{self, Event};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let wants_tables = std::env::args().nth(1).is_some_and(|it| it == "tables");
+    let kvm = Kvm::open()?;
+    let record = probe::probe(&kvm, |event| {
+        if let Event::CannotBeMade(error) = event {
+            println!("not recorded: {error}");
+        }
+    })?;
+    let identity = &record.identity;
+    println!("host {} {}", identity.release, identity.version);
+    println!(
+        "cpu {} midr {:#x} mode '{}' emulated {}",
+        identity.cpu, identity.midr, identity.mode, identity.emulated
+    );
+    for (name, value) in &record.capabilities {
+        println!("capability {name} {value}");
+    }
+    for (features, guest) in &record.guests {
+        let trials = guest.registers.iter().map(|it| it.trials.len());
+        println!(
+            "guest {features}: {} registers, {} masks, {} trials",
+            guest.registers.len(),
+            guest.writable.as_ref().map_or(0, |masks| masks.len()),
+            trials.sum::<usize>()
+        );
+        if !wants_tables {
+            continue;
+        }
+        for register in &guest.registers {
+            let (value, errno) = match &register.at_reset {
+                AtReset::Value(value) => (value.to_string(), 0),
+                AtReset::Poison => ("poison".to_owned(), 0),
+                AtReset::Counts => ("counts".to_owned(), 0),
+                AtReset::Unreadable(errno) => ("unreadable".to_owned(), *errno),
+            };
+            println!(
+                "R {features} {:016x} {} {value} {errno} {} {}",
+                register.id.raw(),
+                register.id.size_bytes().unwrap_or(0),
+                register.write_back,
+                u8::from(register.differs_by_vcpu)
+            );
+            for trial in &register.trials {
+                println!(
+                    "P {features} {:016x} {:#x} {} {:#x}",
+                    register.id.raw(),
+                    trial.value,
+                    trial.errno,
+                    trial.reads
+                );
+            }
+        }
+        for (id, mask) in guest.writable.iter().flatten() {
+            println!("M {features} {:016x} {mask:#x}", id.raw());
+        }
+    }
+    Ok(())
+}

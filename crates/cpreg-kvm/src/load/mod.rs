@@ -1,0 +1,296 @@
+//! [`load`]: a plan carried out on the vCPUs of a VM that was made for it and has not run.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the order across vCPUs, and what is read again |
+//! | `error.rs` | what stood in the way, in words |
+//!
+//! | step | what | on |
+//! |---|---|---|
+//! | 1 | SVE's vector lengths, then `KVM_ARM_VCPU_FINALIZE` | each vCPU |
+//! | 2 | what belongs to the VM: PSCI's version, workarounds, bitmaps of services, ID registers | once, on the first vCPU |
+//! | 3 | the rest, PMCR_EL0 before the other registers of the PMU | each vCPU in turn |
+//! | 4 | what was written in step 2, and PMCR_EL0, read again | |
+//! | 5 | counters, which run on from then | once, on the first vCPU |
+//!
+//! Number of system calls: one for each register that is written; one for each of step 2 that is read again, at most
+//! [`VM_WIDE_AT_MOST`] for a VM; and for each vCPU one for its PMCR_EL0 and one to finalize SVE, if it has them. A plan that is not ready
+//! makes none.
+//!
+//! In step 3 nothing is allocated: what a plan writes is put in order before the first write. What is written and why does not
+//! live here ([`cpreg::plan`]), nor the GIC and other devices, which are loaded after this and before the VM runs.
+
+mod error;
+
+use cpreg::destination::kernel::{Kind, Scope};
+use cpreg::plan::{ExtensionAction, Outcome, Plan};
+use cpreg::register::{RegisterId, Value};
+
+use crate::errno::Errno;
+use crate::host::Vcpu;
+use crate::value;
+
+pub use error::{LoadError, Refused};
+
+/// The most VM-wide registers that KVM's ABI has: 56 ID registers, MIDR_EL1, REVIDR_EL1, AIDR_EL1, CTR_EL0, the PSCI version, three
+/// workarounds and four bitmaps.
+pub const VM_WIDE_AT_MOST: usize = 68;
+
+/// A plan was carried out: every write was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// How many registers were written.
+    pub written: usize,
+    /// How many system calls that took in all.
+    pub calls: usize,
+    /// What KVM took without an error and does not hold.
+    pub differences: Vec<Difference>,
+}
+
+/// A register that took a value and reads differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which vCPU; `None` for what belongs to the VM.
+    pub vcpu: Option<usize>,
+    /// Which register.
+    pub register: RegisterId,
+    /// What was written.
+    pub wrote: Value,
+    /// What it holds.
+    pub holds: Value,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            register,
+            wrote,
+            holds,
+            ..
+        } = self;
+        match self.vcpu {
+            Some(vcpu) => write!(f, "vCPU {vcpu}: ")?,
+            None => f.write_str("the VM: ")?,
+        }
+        write!(
+            f,
+            "{register} ({:#018x}) took {wrote} without an error and holds {holds}",
+            register.raw()
+        )
+    }
+}
+
+/// Carries out a plan on all vCPUs of a VM: initialised (`KVM_ARM_VCPU_INIT`) with the features that the plan's destination has, with the
+/// GIC and the PMU set up, never run; SVE finalized only if the vector lengths are to be those that it then has.
+///
+/// Whatever goes wrong, no vCPU of the VM may be run then. After success the guest can see [`Loaded::differences`].
+///
+/// # Errors
+/// What stood in the way; whether anything was written is in it.
+pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, LoadError> {
+    carry_out(plan, vcpus, |refused| {
+        Err(LoadError::Refused(Box::new(refused)))
+    })
+}
+
+/// As [`load`], with a say in whether to go on after a refused write.
+///
+/// # Errors
+/// As [`load`], and what `on_refusal` says.
+pub(crate) fn carry_out<V: Vcpu>(
+    plan: &Plan,
+    vcpus: &[V],
+    on_refusal: impl FnMut(Refused) -> Result<(), LoadError>,
+) -> Result<Loaded, LoadError> {
+    let writes = checked(plan, vcpus.len())?;
+    let wide = vm_wide(&writes)?;
+    let mut loader = Loader {
+        vcpus,
+        loaded: Loaded::default(),
+        on_refusal,
+    };
+    for (number, (vcpu_plan, writes)) in plan.vcpus.iter().zip(&writes).enumerate() {
+        let mut decisions = vcpu_plan.decisions.iter();
+        let has_sve = decisions.any(|it| it.register == RegisterId::SVE_VLS && it.listed);
+        loader.vector_lengths(number, has_sve, writes)?;
+    }
+    for (number, id, value) in &wide {
+        loader.write(*number, *id, value)?;
+    }
+    for (number, writes) in writes.iter().enumerate() {
+        for (id, value) in writes {
+            let is_own = Kind::of(*id).scope() == Scope::Vcpu;
+            if is_own && *id != RegisterId::SVE_VLS {
+                loader.write(number, *id, value)?;
+            }
+        }
+    }
+    for (number, id, value) in &wide {
+        loader.compare(None, *number, *id, value)?;
+    }
+    for (number, writes) in writes.iter().enumerate() {
+        if let Some((id, value)) = writes.iter().find(|(id, _)| *id == RegisterId::PMCR_EL0) {
+            loader.compare(Some(number), number, *id, value)?;
+        }
+    }
+    let mut counters = Vec::new();
+    for (number, writes) in writes.iter().enumerate() {
+        for (id, value) in writes {
+            if Kind::of(*id).scope() == Scope::Running && !counters.contains(id) {
+                counters.push(*id);
+                loader.write(number, *id, value)?;
+            }
+        }
+    }
+    Ok(loader.loaded)
+}
+
+/// What is to be written to each vCPU, in the plan's order.
+type Writes<'a> = Vec<Vec<(RegisterId, &'a Value)>>;
+
+/// What can be seen to be wrong before anything is touched.
+fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, LoadError> {
+    match plan.outcome() {
+        Outcome::Ready => {}
+        outcome => return Err(LoadError::NotReady(outcome)),
+    }
+    if plan.vcpus.len() != vcpus {
+        return Err(LoadError::VcpuCount {
+            plan: plan.vcpus.len(),
+            vm: vcpus,
+        });
+    }
+    let mut all = Vec::with_capacity(vcpus);
+    for (vcpu, plan) in plan.vcpus.iter().enumerate() {
+        let mut extensions = plan.extensions.iter();
+        let loaded = extensions
+            .find(|it| matches!(it.action, ExtensionAction::Copy | ExtensionAction::Set(_)));
+        if let Some(extension) = loaded {
+            return Err(LoadError::Extension {
+                vcpu,
+                name: extension.name.clone(),
+            });
+        }
+        let writes = plan.writes();
+        if let Some((id, value)) = writes.iter().find(|(id, value)| !value::fits(*id, value)) {
+            return Err(LoadError::Width {
+                vcpu,
+                register: *id,
+                value: (*value).clone(),
+            });
+        }
+        all.push(writes);
+    }
+    Ok(all)
+}
+
+/// What belongs to the VM, each register once, with the first vCPU that the plan writes it to.
+fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, LoadError> {
+    let mut wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(VM_WIDE_AT_MOST);
+    for (number, writes) in writes.iter().enumerate() {
+        for (id, value) in writes {
+            if Kind::of(*id).scope() != Scope::Vm {
+                continue;
+            }
+            match wide.iter().find(|(_, known, _)| known == id) {
+                Some((_, _, known)) if known == value => {}
+                Some((first, ..)) => {
+                    return Err(LoadError::Disagree {
+                        register: *id,
+                        vcpus: [*first, number],
+                    });
+                }
+                None => wide.push((number, *id, *value)),
+            }
+        }
+    }
+    Ok(wide)
+}
+
+struct Loader<'a, V, F> {
+    vcpus: &'a [V],
+    loaded: Loaded,
+    on_refusal: F,
+}
+
+impl<V: Vcpu, F: FnMut(Refused) -> Result<(), LoadError>> Loader<'_, V, F> {
+    fn vector_lengths(
+        &mut self,
+        number: usize,
+        has_sve: bool,
+        writes: &[(RegisterId, &Value)],
+    ) -> Result<(), LoadError> {
+        let lengths = writes.iter().find(|(id, _)| *id == RegisterId::SVE_VLS);
+        if !has_sve && lengths.is_none() {
+            return Ok(());
+        }
+        if let Some((id, value)) = lengths {
+            self.write(number, *id, value)?;
+        }
+        let Some(vcpu) = self.vcpus.get(number) else {
+            return Ok(());
+        };
+        self.loaded.calls += 1;
+        match vcpu.finalize_sve() {
+            // EPERM: the VMM has done it.
+            Ok(()) | Err(Errno::EPERM) => Ok(()),
+            Err(errno) => Err(LoadError::Finalize {
+                vcpu: number,
+                errno,
+                written: self.loaded.written,
+            }),
+        }
+    }
+
+    fn write(&mut self, number: usize, id: RegisterId, value: &Value) -> Result<(), LoadError> {
+        let Some(vcpu) = self.vcpus.get(number) else {
+            return Ok(());
+        };
+        self.loaded.calls += 1;
+        let Err(errno) = value::write(vcpu, id, value) else {
+            self.loaded.written += 1;
+            return Ok(());
+        };
+        self.loaded.calls += 1;
+        let holds = value::read(vcpu, id);
+        if id == RegisterId::SVE_VLS && errno == Errno::EPERM && holds.as_ref() == Ok(value) {
+            // The VMM has finalized the vCPU with these very lengths.
+            return Ok(());
+        }
+        (self.on_refusal)(Refused {
+            vcpu: number,
+            register: id,
+            wrote: value.clone(),
+            holds,
+            errno,
+            written: self.loaded.written,
+        })
+    }
+
+    fn compare(
+        &mut self,
+        reported: Option<usize>,
+        number: usize,
+        id: RegisterId,
+        wrote: &Value,
+    ) -> Result<(), LoadError> {
+        let Some(vcpu) = self.vcpus.get(number) else {
+            return Ok(());
+        };
+        self.loaded.calls += 1;
+        let holds = value::read(vcpu, id).map_err(|errno| LoadError::Unread {
+            vcpu: number,
+            register: id,
+            errno,
+        })?;
+        if holds != *wrote {
+            self.loaded.differences.push(Difference {
+                vcpu: reported,
+                register: id,
+                wrote: wrote.clone(),
+                holds,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Which other values are tried, and how: each is written, read again, and what was there is written back.
+//!
+//! | trials | registers | values, in this order, each once and never what the register holds |
+//! |---|---|---|
+//! | [`Trials::Every`] | all but core registers and those of more than 64 bits | 0; all ones; the value with bit 0 changed; the value with its lowest digit that is not 0 less by 1 |
+//! | both | PSCI_VERSION | every version that there is |
+//! | both | bitmaps of services | every single bit |
+//!
+//! The first row finds what is masked, what is refused, and whether less is taken; the others find all that is taken.
+
+use cpreg::destination::kernel::{Kind, PSCI_VERSIONS};
+use cpreg::register::{RegisterClass, RegisterId, Value};
+use cpreg_hosts::record::Trial;
+
+use crate::host::Vcpu;
+use crate::value;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trials {
+    /// Every register.
+    Every,
+    /// PSCI's version and the bitmaps of services only.
+    Services,
+}
+
+/// Tries values on one register of a vCPU; none if it cannot be read.
+pub(super) fn of(vcpu: &impl Vcpu, id: RegisterId, trials: Trials) -> Vec<Trial> {
+    let mut values = Vec::new();
+    let Ok(Value::Small(holds)) = value::read(vcpu, id) else {
+        return Vec::new();
+    };
+    if trials == Trials::Every && id.class() != RegisterClass::Core {
+        values.extend(every(id, holds));
+    }
+    match Kind::of(id) {
+        Kind::PsciVersion => values.extend(PSCI_VERSIONS),
+        Kind::Services(_) => values.extend((0..u64::BITS).map(|bit| 1_u64 << bit)),
+        _ => {}
+    }
+    let mut tried: Vec<Trial> = Vec::new();
+    for value in values {
+        if value != holds && tried.iter().all(|trial| trial.value != value) {
+            tried.push(one(vcpu, id, holds, value));
+        }
+    }
+    tried
+}
+
+fn every(id: RegisterId, holds: u64) -> [u64; 4] {
+    let ones = value::ones(id).unwrap_or(u64::MAX);
+    let digits = (0..u64::BITS / 4).map(|digit| 4 * digit);
+    let lowest = digits.filter(|lsb| holds >> lsb & 0xf != 0).min();
+    let less = lowest.map_or(holds, |lsb| holds - (1 << lsb));
+    [0, ones, holds ^ 1, less]
+}
+
+fn one(vcpu: &impl Vcpu, id: RegisterId, holds: u64, value: u64) -> Trial {
+    let errno = match value::write(vcpu, id, &Value::Small(value)) {
+        Ok(()) => 0,
+        Err(errno) => errno.0,
+    };
+    let reads = match value::read(vcpu, id) {
+        Ok(Value::Small(reads)) => reads,
+        _ => 0,
+    };
+    // If it is not taken back, later trials start from what it holds then: the vCPU is thrown away.
+    let _ = value::write(vcpu, id, &Value::Small(holds));
+    Trial {
+        value,
+        errno,
+        reads,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_to_the_registers_width() {
+        let ctr = RegisterId::CTR_EL0;
+        assert_eq!(every(ctr, 0x120), [0, u64::MAX, 0x121, 0x110]);
+        assert_eq!(every(ctr, 0), [0, u64::MAX, 1, 0]);
+        assert_eq!(
+            every(RegisterId::ccsidr(0), 0x10),
+            [0, 0xffff_ffff, 0x11, 0]
+        );
+    }
+}

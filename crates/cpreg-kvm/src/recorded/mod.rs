@@ -1,0 +1,222 @@
+//! [`RecordedHost`]: a host that behaves as its record says, on any machine. For tests of cpreg and of VMMs.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the host, its VMs, and faults to test with |
+//! | `profile.rs` | what one set of features comes to: which registers, what they take, what of that sticks |
+//! | `vcpu.rs` | a vCPU's operations |
+//!
+//! | what | as recorded | where the record is silent |
+//! |---|---|---|
+//! | registers | those that the record lists for the features, ascending by id; no other exists (`ENOENT`) | |
+//! | values of fresh vCPUs | as recorded; KVM's reset poison where that was found | of what differs by vCPU the others hold their number more; MPIDR_EL1 as KVM numbers vCPUs |
+//! | a value that was tried | the errno, and what was read afterwards | |
+//! | any other value | | as [`cpreg::destination::accept`] says for this host; `EINVAL` where that does not know |
+//! | bits that do not stick | by the trials of 0 and of all ones, of this set of features or of another one of the host | all stick |
+//! | PMCR_EL0.N | no more than it was at reset, and kept after the first run, where all bits do not stick | |
+//! | pairs of PMU registers that set and clear | one state; either writes it, or sets and clears bits in it, by the trials | either writes it |
+//! | what belongs to the VM | shared by its vCPUs, kept after the first run (`EBUSY`) | |
+//! | what ID registers hide | hidden by the VM's own, where the host goes by them | |
+//! | SVE | `EPERM` before it is finalized, and for its vector lengths after | |
+//! | counters | run on: a tick with each reading | begin at 0 |
+//!
+//! Nothing runs on it: [`RecordedVm::mark_run`] says that something had.
+
+mod profile;
+mod vcpu;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cpreg::destination::Features;
+use cpreg::destination::kernel::{Kind, Scope};
+use cpreg::register::{RegisterId, Value};
+use cpreg_hosts::record::{Capabilities, HostRecord, Identity};
+
+use crate::errno::Errno;
+use crate::host::{CreateError, Host, Vm};
+use profile::Profile;
+pub use vcpu::RecordedVcpu;
+
+/// No KVM on arm64 makes a VM of more (`VGIC_V3_MAX_CPUS`).
+const MOST_VCPUS: usize = 512;
+
+/// A host that behaves as its record says.
+#[derive(Clone, Debug)]
+pub struct RecordedHost {
+    record: HostRecord,
+    faults: Vec<Fault>,
+}
+
+/// A write that fails though the record does not say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Every write of this register.
+    Register(RegisterId, Errno),
+    /// The write of that number in a VM, from 0.
+    Write(usize, Errno),
+}
+
+/// A VM of a recorded host.
+#[derive(Debug)]
+pub struct RecordedVm {
+    vcpus: Vec<RecordedVcpu>,
+    profile: Arc<Profile>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What was asked of a VM so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// How many registers were read.
+    pub reads: usize,
+    /// What was written, on which vCPU, in order; failed writes as well.
+    pub writes: Vec<(usize, RegisterId)>,
+    /// How many lists were asked for.
+    pub lists: usize,
+    /// How many times SVE was finalized, or should have been.
+    pub finalizes: usize,
+}
+
+impl Calls {
+    /// How many system calls a real VM would have taken.
+    pub const fn total(&self) -> usize {
+        self.reads + self.writes.len() + self.lists + self.finalizes
+    }
+}
+
+/// All that changes in a VM.
+#[derive(Debug, Default)]
+struct State {
+    /// What belongs to the VM.
+    wide: BTreeMap<RegisterId, Value>,
+    /// What each vCPU has.
+    own: Vec<BTreeMap<RegisterId, Value>>,
+    /// Which vCPUs have their SVE finalized.
+    finalized: Vec<bool>,
+    /// How often counters were read.
+    ticks: u64,
+    has_run: bool,
+    faults: Vec<Fault>,
+    calls: Calls,
+}
+
+impl State {
+    fn values(&self, vcpu: usize, id: RegisterId) -> Option<&BTreeMap<RegisterId, Value>> {
+        match Kind::of(id).scope() {
+            Scope::Vcpu => self.own.get(vcpu),
+            Scope::Vm | Scope::Running => Some(&self.wide),
+        }
+    }
+
+    fn get(&self, vcpu: usize, id: RegisterId) -> Option<&Value> {
+        self.values(vcpu, id)?.get(&id)
+    }
+
+    fn small(&self, vcpu: usize, id: RegisterId) -> Option<u64> {
+        self.get(vcpu, id)?.as_u64()
+    }
+
+    fn set(&mut self, vcpu: usize, id: RegisterId, value: Value) {
+        let values = match Kind::of(id).scope() {
+            Scope::Vcpu => self.own.get_mut(vcpu),
+            Scope::Vm | Scope::Running => Some(&mut self.wide),
+        };
+        if let Some(values) = values {
+            values.insert(id, value);
+        }
+    }
+}
+
+/// A panic elsewhere leaves the state as whole as it was: each change is one assignment.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RecordedHost {
+    /// The host of this record.
+    pub const fn new(record: HostRecord) -> Self {
+        Self {
+            record,
+            faults: Vec::new(),
+        }
+    }
+
+    /// The same host, with a fault in every VM that it makes from now on.
+    #[must_use]
+    pub fn with_fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
+    /// Its record.
+    pub const fn record(&self) -> &HostRecord {
+        &self.record
+    }
+}
+
+impl Host for RecordedHost {
+    type Vm = RecordedVm;
+
+    fn identity(&self) -> Identity {
+        self.record.identity.clone()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.record.capabilities.clone()
+    }
+
+    /// A set of features that is not in the record fails as one that a host has not: at `KVM_ARM_VCPU_INIT`.
+    fn create(&self, features: Features, vcpus: usize) -> Result<RecordedVm, CreateError> {
+        let refuse = |step| CreateError {
+            step,
+            errno: Errno::EINVAL,
+        };
+        if vcpus > MOST_VCPUS {
+            return Err(refuse("KVM_CREATE_VCPU"));
+        }
+        let profile = Profile::new(&self.record, features).ok_or(refuse("KVM_ARM_VCPU_INIT"))?;
+        let profile = Arc::new(profile);
+        let state = State {
+            wide: profile.wide(),
+            own: (0..vcpus).map(|number| profile.own(number)).collect(),
+            finalized: vec![false; vcpus],
+            faults: self.faults.clone(),
+            ..State::default()
+        };
+        let state = Arc::new(Mutex::new(state));
+        let vcpus = (0..vcpus)
+            .map(|number| RecordedVcpu::new(number, profile.clone(), state.clone()))
+            .collect();
+        Ok(RecordedVm {
+            vcpus,
+            profile,
+            state,
+        })
+    }
+}
+
+impl Vm for RecordedVm {
+    type Vcpu = RecordedVcpu;
+
+    fn vcpus(&self) -> &[RecordedVcpu] {
+        &self.vcpus
+    }
+
+    fn writable_masks(&self) -> Result<Option<Vec<(RegisterId, u64)>>, Errno> {
+        let masks = self.profile.writable.as_ref();
+        Ok(masks.map(|masks| masks.iter().map(|(id, mask)| (*id, *mask)).collect()))
+    }
+}
+
+impl RecordedVm {
+    /// From now on it counts as a VM of which a vCPU has run.
+    pub fn mark_run(&self) {
+        lock(&self.state).has_run = true;
+    }
+
+    /// What was asked of it so far.
+    pub fn calls(&self) -> Calls {
+        lock(&self.state).calls.clone()
+    }
+}

@@ -1,0 +1,148 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use cpreg::destination::Features;
+use cpreg::plan::{Consents, Set, Severity};
+use cpreg::register::{Naming, RegisterId};
+
+/// A small VMM whose guest moves live between hosts
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the guest here
+    Run {
+        #[command(flatten)]
+        guest: Guest,
+        /// For so many seconds
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Run the guest here for a while, then move it to the other end
+    Send {
+        /// `host:port`, or the path of a serial line
+        address: String,
+        #[command(flatten)]
+        guest: Guest,
+        /// Let it run here for so many seconds first
+        #[arg(long, default_value_t = 2)]
+        before: u64,
+        /// If it stays, let it run for so many seconds more
+        #[arg(long, default_value_t = 3)]
+        after: u64,
+        /// Wait so many seconds for the other end at each step
+        #[arg(long, default_value_t = 30)]
+        timeout: u64,
+    },
+    /// Take a guest from the other end and run it here
+    Receive {
+        /// `host:port` to listen on, or the path of a serial line
+        address: String,
+        /// Accept an adjustment: a register, or a severity (low, medium, high)
+        #[arg(long, value_name = "REG|SEVERITY", value_parser = accept)]
+        accept: Vec<Accept>,
+        /// Give a register this value
+        #[arg(long, value_name = "REG=VALUE", value_parser = set)]
+        set: Vec<Set>,
+        /// Run it for so many seconds
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Wait so many seconds for the other end at each step
+        #[arg(long, default_value_t = 30)]
+        timeout: u64,
+    },
+    /// Measure how long loading the registers of so many vCPUs takes
+    BenchLoad {
+        #[command(flatten)]
+        guest: Guest,
+        /// Take the median of so many loads
+        #[arg(long, default_value_t = 5)]
+        times: usize,
+    },
+}
+
+/// What the guest is like.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Guest {
+    /// How many vCPUs it has
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) vcpus: u16,
+    /// vCPU features: pmu, sve, ptrauth with commas between, or none; all that the host has if not said
+    #[arg(long, value_parser = features)]
+    pub(crate) features: Option<Features>,
+    /// MiB of memory
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=1024))]
+    pub(crate) memory: u64,
+    /// The revision of KVM's GIC, for older destinations; the newest that the kernel plays if not said
+    #[arg(long)]
+    pub(crate) gic_revision: Option<u8>,
+    /// Leave the physical timer alone, which kernels before 6.4 do not save
+    #[arg(long)]
+    pub(crate) no_physical_timer: bool,
+}
+
+/// An adjustment that is accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accept {
+    Register(RegisterId),
+    UpTo(Severity),
+}
+
+fn features(text: &str) -> Result<Features, String> {
+    let known = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
+    Features::from_names(text)
+        .filter(|features| known.contains(*features))
+        .ok_or_else(|| "features are pmu, sve, ptrauth, or none".to_owned())
+}
+
+fn register(text: &str) -> Result<RegisterId, String> {
+    RegisterId::parse_in(text, Naming::Kvm).map_err(|error| error.to_string())
+}
+
+fn accept(text: &str) -> Result<Accept, String> {
+    match Severity::from_name(text) {
+        Some(severity) => Ok(Accept::UpTo(severity)),
+        None => register(text).map(Accept::Register),
+    }
+}
+
+fn set(text: &str) -> Result<Set, String> {
+    let (name, value) = text.split_once('=').ok_or("it is written REG=VALUE")?;
+    let register = register(name)?;
+    let number = match value.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => value.parse().ok(),
+    };
+    let value = register.value_named(value).or(number);
+    Ok(Set {
+        register,
+        mask: u64::MAX,
+        value: value.ok_or("the value is no number")?,
+    })
+}
+
+/// What the user decided.
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "aarch64")),
+    expect(dead_code, reason = "only looked at where there is a KVM")
+)]
+pub(crate) fn consents(accept: &[Accept], set: Vec<Set>) -> Consents {
+    let mut consents = Consents {
+        set,
+        ..Consents::default()
+    };
+    for accept in accept {
+        match accept {
+            Accept::Register(register) => consents.accept.push(*register),
+            Accept::UpTo(severity) => {
+                consents.accept_up_to = consents.accept_up_to.max(Some(*severity));
+            }
+        }
+    }
+    consents
+}

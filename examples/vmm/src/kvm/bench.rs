@@ -1,0 +1,159 @@
+//! How long it takes to load the registers of many vCPUs: planned and loaded by cpreg, and beside it the least that could be done, a bare
+//! loop of `KVM_SET_ONE_REG` over the same registers and values.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use cpreg::destination::Features;
+use cpreg::plan::{Consents, Plan};
+use cpreg::register::RegisterId;
+use cpreg::tolerance::Tolerances;
+use cpreg_kvm::{Errno, Host, Kvm, Vcpu, Vm as _};
+use kvm_ioctls::VcpuFd;
+
+use crate::migrate::Failure;
+
+/// What was measured; times are medians.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Registers that are written, of all vCPUs.
+    pub registers: usize,
+    /// System calls of a load by cpreg.
+    pub calls: usize,
+    /// To plan it.
+    pub plan: Duration,
+    /// To carry the plan out.
+    pub load: Duration,
+    /// To write the same registers, in the same order, and nothing else.
+    pub bare: Duration,
+}
+
+/// A vCPU that counts what is asked of it.
+struct Counted<'a> {
+    vcpu: &'a VcpuFd,
+    calls: &'a Cell<usize>,
+}
+
+impl Counted<'_> {
+    fn count(&self) {
+        self.calls.set(self.calls.get() + 1);
+    }
+}
+
+impl Vcpu for Counted<'_> {
+    fn list(&self) -> Result<Vec<RegisterId>, Errno> {
+        self.count();
+        self.vcpu.list()
+    }
+
+    fn get(&self, id: RegisterId, bytes: &mut [u8]) -> Result<(), Errno> {
+        self.count();
+        Vcpu::get(self.vcpu, id, bytes)
+    }
+
+    fn set(&self, id: RegisterId, bytes: &[u8]) -> Result<(), Errno> {
+        self.count();
+        Vcpu::set(self.vcpu, id, bytes)
+    }
+
+    fn finalize_sve(&self) -> Result<(), Errno> {
+        self.count();
+        self.vcpu.finalize_sve()
+    }
+}
+
+/// Measures, with as many VMs as it is repeated for either.
+///
+/// # Errors
+/// What did not work.
+pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, Failure> {
+    let kvm = Kvm::open().map_err(|error| Failure(error.to_string()))?;
+    let make = || {
+        kvm.create(features, vcpus)
+            .map_err(|error| Failure(error.to_string()))
+    };
+    let destination = cpreg_kvm::probe::destination(&kvm, features, vcpus, "this host")
+        .map_err(|error| Failure(error.to_string()))?;
+    let source = make()?;
+    if features.contains(Features::SVE) {
+        for vcpu in source.vcpus() {
+            vcpu.finalize_sve()
+                .map_err(|errno| Failure::new("cannot finalize SVE", errno))?;
+        }
+    }
+    let vm = cpreg_kvm::save(source.vcpus()).map_err(|error| Failure(error.to_string()))?;
+    drop(source);
+
+    let (tolerances, consents) = (Tolerances::default(), Consents::default());
+    let (mut plans, mut loads, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    let mut figures = Figures::default();
+    for _ in 0..times.max(1) {
+        let begin = Instant::now();
+        let plan = Plan::new(&vm, &destination, &tolerances, &consents);
+        plans.push(begin.elapsed());
+
+        let target = make()?;
+        let calls = Cell::new(0);
+        let counted: Vec<_> = target
+            .vcpus()
+            .iter()
+            .map(|vcpu| Counted {
+                vcpu,
+                calls: &calls,
+            })
+            .collect();
+        let begin = Instant::now();
+        let loaded =
+            cpreg_kvm::load(&plan, &counted).map_err(|error| Failure(error.to_string()))?;
+        loads.push(begin.elapsed());
+        figures.registers = loaded.written;
+        figures.calls = calls.get();
+        drop(target);
+
+        let target = make()?;
+        bares.push(bare(&plan, target.vcpus())?);
+    }
+    figures.plan = median(plans);
+    figures.load = median(loads);
+    figures.bare = median(bares);
+    Ok(figures)
+}
+
+/// Writes what the plan writes, without another look.
+fn bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
+    let mut writes = Vec::new();
+    for (vcpu, plan) in vcpus.iter().zip(&plan.vcpus) {
+        let own: Vec<_> = plan
+            .writes()
+            .into_iter()
+            .map(|(id, value)| match value {
+                cpreg::register::Value::Small(value) => {
+                    let bytes = value.to_le_bytes();
+                    let size = id.size_bytes().unwrap_or(bytes.len());
+                    (id, bytes.get(..size).unwrap_or(&bytes).to_vec())
+                }
+                cpreg::register::Value::Wide(bytes) => (id, bytes.to_vec()),
+            })
+            .collect();
+        writes.push((vcpu, own));
+    }
+    let begin = Instant::now();
+    for (vcpu, writes) in &writes {
+        let mut must_finalize = writes.iter().any(|(id, _)| *id == RegisterId::SVE_VLS);
+        for (id, bytes) in writes {
+            if must_finalize && *id != RegisterId::SVE_VLS {
+                vcpu.finalize_sve()
+                    .map_err(|errno| Failure::new("cannot finalize SVE", errno))?;
+                must_finalize = false;
+            }
+            Vcpu::set(*vcpu, *id, bytes)
+                .map_err(|errno| Failure::new(format!("cannot write {id}"), errno))?;
+        }
+    }
+    Ok(begin.elapsed())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}

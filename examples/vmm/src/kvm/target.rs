@@ -1,0 +1,103 @@
+//! [`Here`]: a VM that comes to this host. What is decided, tried and loaded of its registers is cpreg's ([`crate::arrival`]).
+
+use cpreg::plan::Consents;
+use cpreg::vm::Vm;
+use cpreg_kvm::Kvm;
+
+use super::machine::Machine;
+use super::vcpu_state;
+use crate::arrival::{Decided, decide, load, plan};
+use crate::migrate::{Failure, Refusal, Target};
+use crate::protocol::{Devices, Outline, PAGE};
+
+/// This host, and the VM that is to be.
+#[derive(Debug)]
+pub struct Here {
+    kvm: Kvm,
+    consents: Consents,
+    /// Made when it is known what it is like.
+    machine: Option<Machine>,
+    /// What was found out beforehand.
+    decided: Decided,
+    /// Whether all of its state is in it.
+    is_loaded: bool,
+}
+
+impl Here {
+    /// Nothing yet.
+    ///
+    /// # Errors
+    /// If there is no KVM.
+    pub fn new(consents: Consents) -> Result<Self, Failure> {
+        Ok(Self {
+            kvm: Kvm::open().map_err(|error| Failure(error.to_string()))?,
+            consents,
+            machine: None,
+            decided: Decided::default(),
+            is_loaded: false,
+        })
+    }
+
+    fn machine(&mut self) -> Result<&mut Machine, Failure> {
+        let machine = self.machine.as_mut();
+        machine.ok_or_else(|| Failure("there is no VM yet".into()))
+    }
+
+    /// The VM, when it came.
+    pub fn into_machine(self) -> Option<Machine> {
+        self.machine
+    }
+}
+
+impl Target for Here {
+    fn create(&mut self, outline: &Outline) -> Result<(), Refusal> {
+        self.machine = Some(Machine::new(*outline)?);
+        Ok(())
+    }
+
+    fn look(&mut self, vm: &Vm, devices: &Devices) -> Result<Vec<String>, Refusal> {
+        let features = self.machine()?.outline().features;
+        let decided = decide(&self.kvm, features, vm, &self.consents);
+        let gic = self.machine()?.gic().look(&devices.gic);
+        match (decided, gic) {
+            (Ok(decided), Ok(())) => {
+                self.decided = decided.clone();
+                Ok(decided.notes)
+            }
+            (Ok(_), Err(Failure(gic))) => Err(Refusal(vec![gic])),
+            (Err(refusal), Ok(())) => Err(refusal),
+            (Err(Refusal(mut reasons)), Err(Failure(gic))) => {
+                reasons.push(gic);
+                Err(Refusal(reasons))
+            }
+        }
+    }
+
+    fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure> {
+        let offset = u64::from(number) * PAGE as u64;
+        let memory = &self.machine()?.memory;
+        memory.write(offset, content.unwrap_or(&[0; PAGE]))
+    }
+
+    fn load(&mut self, vm: &Vm, devices: &Devices) -> Result<(), Refusal> {
+        let features = self.machine()?.outline().features;
+        // The registers are others than those that were looked at before: the guest ran on.
+        let plan = plan(&self.kvm, features, vm, &self.consents)?;
+        let decided = std::mem::take(&mut self.decided);
+        let machine = self.machine()?;
+        load(&plan, &machine.vcpus, &decided)?;
+        machine.gic().load(&devices.gic)?;
+        for (vcpu, state) in machine.vcpus.iter().zip(&devices.vcpus) {
+            vcpu_state::load(vcpu, *state)?;
+        }
+        self.is_loaded = true;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        if !self.is_loaded {
+            return Err(Failure("the VM is not loaded".into()));
+        }
+        self.machine()?.start()
+    }
+}

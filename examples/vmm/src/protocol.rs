@@ -1,0 +1,367 @@
+//! [`Message`]: what the two ends of a migration say to each other, and in which order.
+//!
+//! | sender | receiver | afterwards the guest runs |
+//! |---|---|---|
+//! | hello: version, outline | | at the source |
+//! | | accepted, or refused with reasons | |
+//! | look: registers and the outline of the devices, of a guest that runs on | | |
+//! | | ready, or refused with every reason | |
+//! | pages, again and again; the guest runs on | | |
+//! | the guest is stopped; pages, state | | |
+//! | | loaded, or refused | |
+//! | run | | nobody knows, to the sender |
+//! | | running | at the destination |
+//!
+//! Either end may say in its turn that it failed; then, and when the connection ends before *run*, the sender's guest goes on and the receiver
+//! runs nothing. The receiver may answer *run* with a failure as well: then it did not run the guest, and never will.
+//!
+//! How messages travel lives in [`crate::link`]; who says what when, in [`crate::send`] and [`crate::receive`].
+
+use cpreg::destination::Features;
+use cpreg::vm::Vm;
+
+use crate::wire::{MAX_VCPUS, Malformed, Reader, Writer};
+
+/// The version of all that follows; both ends must speak the same.
+pub const VERSION: u16 = 1;
+/// The unit of memory, whatever the hosts' own page size is.
+pub const PAGE: usize = 4096;
+/// The most memory that a guest may have, in bytes.
+pub const MAX_MEMORY: u64 = 1 << 30;
+/// The most pages in one message.
+pub const BATCH: usize = 64;
+
+/// What a VM is like; both ends must have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// How many vCPUs.
+    pub vcpus: u16,
+    /// What they were initialised with.
+    pub features: Features,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+/// The state that is neither memory nor registers of KVM's lists. What the numbers mean is the VMM's own, in [`crate::kvm`] where
+/// there is a KVM; here they are carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Of the interrupt controller: which register (group and attribute of KVM's device), and what it holds.
+    pub gic: Vec<(u32, u64, u64)>,
+    /// For each vCPU whether it is stopped (`KVM_GET_MP_STATE`), and its pending events (`KVM_GET_VCPU_EVENTS`).
+    pub vcpus: Vec<VcpuState>,
+}
+
+/// The state of a vCPU that is no register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuState {
+    /// `kvm_mp_state`: 0 runs, 5 is off.
+    pub power: u32,
+    /// An SError that is pending, and its syndrome where it has one.
+    pub serror: Option<Option<u64>>,
+}
+
+/// A page of memory: its number, and what is in it if it is not all zero.
+pub type Page = (u32, Option<Box<[u8; PAGE]>>);
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// What is to come.
+    Hello(Outline),
+    /// It could come here.
+    Accepted,
+    /// It cannot, for these reasons.
+    Refused(Vec<String>),
+    /// The registers as they are while the guest still runs, and the devices.
+    Look(Vm, Devices),
+    /// They can be loaded; and what the guest could notice.
+    Ready(Vec<String>),
+    /// Some of its memory.
+    Pages(Vec<Page>),
+    /// The final registers and devices.
+    State(Vm, Devices),
+    /// All is loaded.
+    Loaded,
+    /// The sender gives the VM up.
+    Run,
+    /// The guest runs at the receiver.
+    Running,
+    /// This end gave up, and why.
+    Failed(String),
+}
+
+impl Message {
+    /// What it is called.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Accepted => "accepted",
+            Self::Refused(_) => "refused",
+            Self::Look(..) => "look",
+            Self::Ready(_) => "ready",
+            Self::Pages(_) => "pages",
+            Self::State(..) => "state",
+            Self::Loaded => "loaded",
+            Self::Run => "run",
+            Self::Running => "running",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// As bytes: one that says which, then what it holds.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Self::Hello(outline) => {
+                writer.u8(0);
+                writer.u16(VERSION);
+                writer.u16(outline.vcpus);
+                writer.text(&outline.features.to_string());
+                writer.u64(outline.memory);
+            }
+            Self::Accepted => writer.u8(1),
+            Self::Refused(reasons) => {
+                writer.u8(2);
+                writer.texts(reasons);
+            }
+            Self::Look(vm, devices) => {
+                writer.u8(3);
+                writer.vm(vm);
+                write_devices(&mut writer, devices);
+            }
+            Self::Ready(notes) => {
+                writer.u8(4);
+                writer.texts(notes);
+            }
+            Self::Pages(pages) => {
+                writer.u8(5);
+                writer.count(pages.len());
+                for (number, content) in pages {
+                    writer.u32(*number);
+                    writer.u8(u8::from(content.is_some()));
+                    if let Some(content) = content {
+                        writer.bytes(&**content);
+                    }
+                }
+            }
+            Self::State(vm, devices) => {
+                writer.u8(6);
+                writer.vm(vm);
+                write_devices(&mut writer, devices);
+            }
+            Self::Loaded => writer.u8(7),
+            Self::Run => writer.u8(8),
+            Self::Running => writer.u8(9),
+            Self::Failed(why) => {
+                writer.u8(10);
+                writer.text(why);
+            }
+        }
+        writer.into_bytes()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let message = match reader.u8()? {
+            0 => Self::Hello(read_hello(&mut reader)?),
+            1 => Self::Accepted,
+            2 => Self::Refused(reader.texts()?),
+            3 => Self::Look(reader.vm()?, read_devices(&mut reader)?),
+            4 => Self::Ready(reader.texts()?),
+            5 => Self::Pages(read_pages(&mut reader)?),
+            6 => Self::State(reader.vm()?, read_devices(&mut reader)?),
+            7 => Self::Loaded,
+            8 => Self::Run,
+            9 => Self::Running,
+            10 => Self::Failed(reader.text()?),
+            _ => return Err(Malformed("a message of no known kind")),
+        };
+        reader.end()?;
+        Ok(message)
+    }
+}
+
+fn read_hello(reader: &mut Reader<'_>) -> Result<Outline, Malformed> {
+    if reader.u16()? != VERSION {
+        return Err(Malformed(
+            "it speaks another version of this protocol; use the same cpreg-vmm on both hosts",
+        ));
+    }
+    let vcpus = reader.u16()?;
+    if vcpus == 0 || vcpus > MAX_VCPUS {
+        return Err(Malformed("a number of vCPUs that cannot be"));
+    }
+    let features = Features::from_names(&reader.text()?)
+        .ok_or(Malformed("vCPU features that are not known here"))?;
+    let memory = reader.u64()?;
+    if memory == 0 || memory > MAX_MEMORY || !memory.is_multiple_of(PAGE as u64) {
+        return Err(Malformed("an amount of memory that cannot be"));
+    }
+    Ok(Outline {
+        vcpus,
+        features,
+        memory,
+    })
+}
+
+fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, Malformed> {
+    let count = reader.count(5)?;
+    if count > BATCH {
+        return Err(Malformed("too many pages at once"));
+    }
+    let mut pages = Vec::with_capacity(count);
+    for _ in 0..count {
+        let number = reader.u32()?;
+        let content = match reader.u8()? {
+            0 => None,
+            1 => {
+                let mut page = Box::new([0; PAGE]);
+                page.copy_from_slice(reader.bytes(PAGE)?);
+                Some(page)
+            }
+            _ => return Err(Malformed("a page that is neither zero nor not")),
+        };
+        pages.push((number, content));
+    }
+    Ok(pages)
+}
+
+fn write_devices(writer: &mut Writer, devices: &Devices) {
+    writer.count(devices.gic.len());
+    for (group, attribute, value) in &devices.gic {
+        writer.u32(*group);
+        writer.u64(*attribute);
+        writer.u64(*value);
+    }
+    writer.count(devices.vcpus.len());
+    for vcpu in &devices.vcpus {
+        writer.u32(vcpu.power);
+        writer.u8(match vcpu.serror {
+            None => 0,
+            Some(None) => 1,
+            Some(Some(_)) => 2,
+        });
+        writer.u64(vcpu.serror.flatten().unwrap_or_default());
+    }
+}
+
+fn read_devices(reader: &mut Reader<'_>) -> Result<Devices, Malformed> {
+    let count = reader.count(20)?;
+    let mut gic = Vec::with_capacity(count);
+    for _ in 0..count {
+        gic.push((reader.u32()?, reader.u64()?, reader.u64()?));
+    }
+    let count = reader.count(13)?;
+    let mut vcpus = Vec::with_capacity(count);
+    for _ in 0..count {
+        let power = reader.u32()?;
+        let (kind, syndrome) = (reader.u8()?, reader.u64()?);
+        let serror = match kind {
+            0 => None,
+            1 => Some(None),
+            2 => Some(Some(syndrome)),
+            _ => return Err(Malformed("an SError that is neither pending nor not")),
+        };
+        vcpus.push(VcpuState { power, serror });
+    }
+    Ok(Devices { gic, vcpus })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpreg::register::{RegisterId, Value};
+    use cpreg::vm::{Registers, Vcpu};
+
+    fn messages() -> Vec<Message> {
+        let registers = Registers::from_pairs([
+            (RegisterId::x(3), Value::Small(7)),
+            (RegisterId::v(0), Value::Wide([9; 16].into())),
+            (RegisterId::core_u32(0xd4), Value::Small(0x0123_4567)),
+        ]);
+        let vm = Vm {
+            vcpus: vec![Vcpu {
+                registers: registers.expect("no id twice"),
+                extensions: Vec::new(),
+            }],
+        };
+        let devices = Devices {
+            gic: vec![(1, 0x100, 5)],
+            vcpus: vec![VcpuState {
+                power: 5,
+                serror: Some(Some(1)),
+            }],
+        };
+        vec![
+            Message::Hello(Outline {
+                vcpus: 4,
+                features: Features::PMU | Features::SVE,
+                memory: 64 << 20,
+            }),
+            Message::Accepted,
+            Message::Refused(vec!["no".into(), "nor that".into()]),
+            Message::Look(vm.clone(), devices.clone()),
+            Message::Ready(vec!["something".into()]),
+            Message::Pages(vec![(1, None), (7, Some(Box::new([3; PAGE])))]),
+            Message::State(vm, devices),
+            Message::Loaded,
+            Message::Run,
+            Message::Running,
+            Message::Failed("why".into()),
+        ]
+    }
+
+    #[test]
+    fn messages_go_both_ways() {
+        for message in messages() {
+            assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn truncated_messages_and_ones_with_more_are_malformed() {
+        for message in messages() {
+            let bytes = message.encode();
+            for length in 0..bytes.len() {
+                let truncated = Message::decode(&bytes[..length]);
+                assert!(truncated.is_err(), "{} of {length} bytes", message.name());
+            }
+            let longer = [&bytes[..], &[0]].concat();
+            assert!(Message::decode(&longer).is_err(), "{}", message.name());
+        }
+    }
+
+    #[test]
+    fn damaged_messages_never_panic() {
+        for message in messages() {
+            let bytes = message.encode();
+            for at in 0..bytes.len().min(200) {
+                for value in [0, 1, 0x7f, 0xff] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] = value;
+                    // Whatever it is then, it is not more than came.
+                    if let Ok(message) = Message::decode(&damaged) {
+                        assert!(message.encode().len() <= damaged.len() + 4, "{at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let mut many = vec![5];
+        many.extend_from_slice(&u32::MAX.to_le_bytes());
+        assert!(Message::decode(&many).is_err());
+        let mut writer = Writer::default();
+        writer.u8(0);
+        writer.u16(VERSION + 1);
+        let error = Message::decode(&writer.into_bytes()).expect_err("another version");
+        assert!(error.to_string().contains("another version"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! [`Report`]: the device that the guest tells how it is, and what was told.
+//!
+//! It holds no state that would have to be moved: the guest says everything anew.
+//!
+//! | at | the guest writes, 64 bits |
+//! |---|---|
+//! | 0x00 | how many rounds it made |
+//! | 0x08, 0x10 | how many interrupts of CNTV and of CNTP it took |
+//! | 0x18 | the address of a name, for the next three |
+//! | 0x20, 0x28 | what was expected, and found |
+//! | 0x30 | what that means: 1 broken, 2 noticed, 3 an exception (ESR_EL1, ELR_EL1) |
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Where the device is in the guest's physical memory; one page.
+pub const REPORT_BASE: u64 = 0x0900_0000;
+/// How large it is.
+pub const REPORT_SIZE: u64 = 0x1000;
+
+/// How far a vCPU is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rounds.
+    pub rounds: u64,
+    /// Interrupts of the virtual timer.
+    pub virtual_ticks: u64,
+    /// Interrupts of the physical timer.
+    pub physical_ticks: u64,
+}
+
+/// Something that a vCPU found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which vCPU.
+    pub vcpu: usize,
+    /// Whether that must not be: the guest lost something.
+    pub is_broken: bool,
+    /// What it is about.
+    pub name: String,
+    /// What it expected; for an exception ESR_EL1.
+    pub expected: u64,
+    /// What it found; for an exception ELR_EL1.
+    pub found: u64,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            vcpu,
+            name,
+            expected,
+            found,
+            ..
+        } = self;
+        if name == "exception" {
+            write!(
+                f,
+                "vCPU {vcpu}: an exception, ESR_EL1 {expected:#x} at {found:#x}"
+            )
+        } else if self.is_broken {
+            write!(
+                f,
+                "vCPU {vcpu}: {name} should be {expected:#x} and is {found:#x}"
+            )
+        } else {
+            write!(
+                f,
+                "vCPU {vcpu} notices: {name} was {expected:#x}, is {found:#x}"
+            )
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Registers {
+    progress: Progress,
+    name: u64,
+    expected: u64,
+    found: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    vcpus: Vec<Registers>,
+    findings: Vec<Finding>,
+}
+
+/// The most findings that are kept: a guest may say as many as it likes.
+const MOST_FINDINGS: usize = 1024;
+
+/// The device; vCPU threads write to it.
+#[derive(Debug)]
+pub struct Report(Mutex<State>);
+
+impl Report {
+    /// The device of a VM with so many vCPUs.
+    pub fn new(vcpus: usize) -> Self {
+        Self(Mutex::new(State {
+            vcpus: vec![Registers::default(); vcpus],
+            findings: Vec::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vCPU writes; `name` reads a name out of its memory.
+    pub fn write(
+        &self,
+        vcpu: usize,
+        offset: u64,
+        value: u64,
+        name: impl FnOnce(u64) -> Option<String>,
+    ) {
+        let state = &mut *self.state();
+        let Some(registers) = state.vcpus.get_mut(vcpu) else {
+            return;
+        };
+        match offset {
+            0x00 => registers.progress.rounds = value,
+            0x08 => registers.progress.virtual_ticks = value,
+            0x10 => registers.progress.physical_ticks = value,
+            0x18 => registers.name = value,
+            0x20 => registers.expected = value,
+            0x28 => registers.found = value,
+            0x30 if state.findings.len() < MOST_FINDINGS => {
+                let name = name(registers.name);
+                state.findings.push(Finding {
+                    vcpu,
+                    is_broken: value != 2,
+                    name: name.unwrap_or_else(|| format!("{:#x}", registers.name)),
+                    expected: registers.expected,
+                    found: registers.found,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// How far each vCPU is.
+    pub fn progress(&self) -> Vec<Progress> {
+        let state = self.state();
+        state.vcpus.iter().map(|vcpu| vcpu.progress).collect()
+    }
+
+    /// What was found since it was asked last.
+    pub fn take_findings(&self) -> Vec<Finding> {
+        std::mem::take(&mut self.state().findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_reports() {
+        let report = Report::new(2);
+        report.write(1, 0x08, 7, |_| None);
+        report.write(1, 0x18, 0x1000, |_| None);
+        report.write(1, 0x20, 1, |_| None);
+        report.write(1, 0x28, 2, |_| None);
+        report.write(1, 0x30, 1, |at| {
+            (at == 0x1000).then(|| "TPIDR_EL1".to_owned())
+        });
+        report.write(9, 0x30, 1, |_| None);
+        assert_eq!(report.progress()[1].virtual_ticks, 7);
+        let findings = report.take_findings();
+        assert_eq!(findings.len(), 1);
+        assert_eq!(
+            findings[0].to_string(),
+            "vCPU 1: TPIDR_EL1 should be 0x1 and is 0x2"
+        );
+        assert!(report.take_findings().is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_never_stops_talking_fills_no_memory() {
+        let report = Report::new(1);
+        for _ in 0..2 * MOST_FINDINGS {
+            report.write(0, 0x30, 2, |_| None);
+        }
+        assert_eq!(report.take_findings().len(), MOST_FINDINGS);
+    }
+}

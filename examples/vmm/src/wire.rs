@@ -1,0 +1,264 @@
+//! Numbers, texts and lists as bytes: what [`crate::protocol`] is made of. Integers are little-endian.
+//!
+//! The input is hostile: nothing is reserved that the input's own length does not bound.
+
+use std::fmt;
+
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Registers, Vcpu, Vm};
+
+/// A message could not be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(
+    /// Where, or what.
+    pub &'static str,
+);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a message of the other end cannot be understood: {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The most vCPUs that a VM may have.
+pub const MAX_VCPUS: u16 = 512;
+/// The most bytes of a text.
+const MAX_TEXT: usize = 4096;
+/// The widest register: 2048 bits, a vector of SVE.
+const WIDEST: usize = 256;
+
+/// Writes.
+#[derive(Debug, Default)]
+pub struct Writer(Vec<u8>);
+
+impl Writer {
+    /// A byte.
+    pub fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// How many elements follow.
+    pub fn count(&mut self, count: usize) {
+        self.u32(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// A text: its length in four bytes, then UTF-8; cut off where it is too long.
+    pub fn text(&mut self, text: &str) {
+        let mut end = text.len().min(MAX_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = text.get(..end).unwrap_or_default();
+        self.count(text.len());
+        self.bytes(text.as_bytes());
+    }
+
+    /// Texts.
+    pub fn texts(&mut self, texts: &[String]) {
+        self.count(texts.len());
+        for text in texts {
+            self.text(text);
+        }
+    }
+
+    /// A VM's registers: for each vCPU how many, then for each its id in eight bytes and as many bytes as the id says.
+    pub fn vm(&mut self, vm: &Vm) {
+        self.count(vm.vcpus.len());
+        for vcpu in &vm.vcpus {
+            self.count(vcpu.registers.len());
+            for (id, value) in vcpu.registers.iter() {
+                self.u64(id.raw());
+                let size = id.size_bytes().unwrap_or_default();
+                match value {
+                    Value::Small(value) => {
+                        let bytes = value.to_le_bytes();
+                        self.bytes(bytes.get(..size).unwrap_or(&bytes));
+                    }
+                    Value::Wide(bytes) => self.bytes(bytes),
+                }
+            }
+        }
+    }
+
+    /// What was written.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads these bytes.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// So many bytes.
+    ///
+    /// # Errors
+    /// If there are fewer; of all that read: if what is there is not what is asked for.
+    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (bytes, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(Malformed("it ends too early"))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let bytes = self.bytes(N)?.first_chunk();
+        bytes.copied().ok_or(Malformed("it ends too early"))
+    }
+
+    /// A byte.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(u8::from_le_bytes(self.array()?))
+    }
+
+    /// Two bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    /// Four bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Eight bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// How many elements follow, each of at least so many bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`], and if so many cannot follow.
+    pub fn count(&mut self, element: usize) -> Result<usize, Malformed> {
+        let count = self.u32()? as usize;
+        if count > self.0.len() / element.max(1) {
+            return Err(Malformed("it says that more follows than does"));
+        }
+        Ok(count)
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn text(&mut self) -> Result<String, Malformed> {
+        let length = self.count(1)?;
+        if length > MAX_TEXT {
+            return Err(Malformed("a text is too long"));
+        }
+        let bytes = self.bytes(length)?.to_vec();
+        let text = String::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))?;
+        // It is printed: no control characters of a terminal.
+        Ok(text.replace(|char: char| char.is_control() && char != '\n', "?"))
+    }
+
+    /// Texts.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn texts(&mut self) -> Result<Vec<String>, Malformed> {
+        let count = self.count(4)?;
+        (0..count).map(|_| self.text()).collect()
+    }
+
+    /// A VM's registers.
+    ///
+    /// # Errors
+    /// As for [`Self::bytes`].
+    pub fn vm(&mut self) -> Result<Vm, Malformed> {
+        let count = self.count(4)?;
+        if count > usize::from(MAX_VCPUS) {
+            return Err(Malformed("too many vCPUs"));
+        }
+        let mut vm = Vm::default();
+        for _ in 0..count {
+            let count = self.count(9)?;
+            let mut pairs = Vec::new();
+            for _ in 0..count {
+                pairs.push(self.register()?);
+            }
+            let registers =
+                Registers::from_pairs(pairs).map_err(|_| Malformed("a register is there twice"))?;
+            vm.vcpus.push(Vcpu {
+                registers,
+                extensions: Vec::new(),
+            });
+        }
+        Ok(vm)
+    }
+
+    fn register(&mut self) -> Result<(RegisterId, Value), Malformed> {
+        let id = RegisterId::from_raw(self.u64()?);
+        let size = id.size_bytes().filter(|size| *size <= WIDEST);
+        let bytes = self.bytes(size.ok_or(Malformed("a register of no known size"))?)?;
+        let value = if bytes.len() > 8 {
+            Value::Wide(bytes.into())
+        } else {
+            let mut word = [0; 8];
+            if let Some(low) = word.get_mut(..bytes.len()) {
+                low.copy_from_slice(bytes);
+            }
+            Value::Small(u64::from_le_bytes(word))
+        };
+        Ok((id, value))
+    }
+
+    /// Makes sure that nothing follows.
+    ///
+    /// # Errors
+    /// If something does.
+    pub const fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("more follows than should"))
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! Both ends of a migration on any machine: a guest that is played, recorded hosts, and a line that fails wherever it can.
+//!
+//! What must hold whatever happens: the guest never runs on both sides; if the sender does not say that it does not know, it runs on exactly one; and
+//! what runs at the receiver is whole.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "all numbers here are small"
+)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpreg::destination::Features;
+use cpreg::plan::Consents;
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::Vm;
+use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial};
+use cpreg_kvm::recorded::{Fault, RecordedVm};
+use cpreg_kvm::{Errno, Host, RecordedHost, Vm as _};
+use cpreg_vmm::arrival::{Decided, decide, load, plan};
+use cpreg_vmm::link::{Line, Link};
+use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
+use cpreg_vmm::protocol::{Devices, Outline, PAGE, VcpuState};
+use cpreg_vmm::receive::{Received, receive};
+use cpreg_vmm::send::{Sent, send};
+use cpreg_vmm::transport::Wire;
+
+const VCPUS: u16 = 2;
+const PAGES: usize = 64;
+const PSCI_1_1: u64 = 0x1_0001;
+const PSCI_1_3: u64 = 0x1_0003;
+
+/// A host that knows PSCI up to this version.
+fn host(psci: u64) -> RecordedHost {
+    let register = |id, value| Register {
+        id,
+        at_reset: AtReset::Value(Value::Small(value)),
+        differs_by_vcpu: false,
+        write_back: 0,
+        trials: Vec::new(),
+    };
+    let tried = [0x2, 0x1_0000, PSCI_1_1, 0x1_0002, PSCI_1_3];
+    let tried = tried.into_iter().filter(|version| *version != psci);
+    let trials = tried.map(|value| Trial {
+        value,
+        errno: if value < psci { 0 } else { Errno::EINVAL.0 },
+        reads: value.min(psci),
+    });
+    let version = Register {
+        trials: trials.collect(),
+        ..register(RegisterId::PSCI_VERSION, psci)
+    };
+    let mut registers = vec![
+        version,
+        register(RegisterId::TPIDR_EL1, 0),
+        register(RegisterId::VBAR_EL1, 0),
+    ];
+    registers.extend((0..31).map(|number| register(RegisterId::x(number), 0)));
+    registers.sort_by_key(|register| register.id);
+    let guest = Guest {
+        registers,
+        writable: None,
+    };
+    RecordedHost::new(HostRecord {
+        identity: Identity::default(),
+        capabilities: Capabilities::new(),
+        guests: BTreeMap::from([(Features::NONE, guest)]),
+    })
+}
+
+/// A guest that is played: while it runs, it writes a page whenever it is looked at.
+struct Played {
+    vm: RecordedVm,
+    memory: Vec<[u8; PAGE]>,
+    written: Vec<u32>,
+    turn: u8,
+    runs: bool,
+    devices: Devices,
+}
+
+impl Played {
+    fn on(host: &RecordedHost) -> Self {
+        let vm = host
+            .create(Features::NONE, usize::from(VCPUS))
+            .expect("it is recorded");
+        for (number, vcpu) in vm.vcpus().iter().enumerate() {
+            let value = 0xdead_0000 + number as u64;
+            let set = cpreg_kvm::Vcpu::set(vcpu, RegisterId::TPIDR_EL1, &value.to_le_bytes());
+            set.expect("it takes it");
+        }
+        let mut memory = vec![[0; PAGE]; PAGES];
+        for (number, page) in memory.iter_mut().enumerate().step_by(2) {
+            page.fill(number as u8);
+        }
+        Self {
+            vm,
+            memory,
+            written: Vec::new(),
+            turn: 0,
+            runs: true,
+            devices: Devices {
+                gic: vec![(1, 8, 0x243b)],
+                vcpus: vec![VcpuState::default(); usize::from(VCPUS)],
+            },
+        }
+    }
+
+    fn write_some(&mut self) {
+        assert!(self.runs);
+        self.turn += 1;
+        for number in [0, 3, usize::from(self.turn) % PAGES] {
+            // One of them becomes zero again.
+            self.memory[number].fill(if number == 0 { 0 } else { self.turn });
+            self.written.push(number as u32);
+        }
+    }
+}
+
+impl Source for Played {
+    fn outline(&self) -> Outline {
+        Outline {
+            vcpus: VCPUS,
+            features: Features::NONE,
+            memory: (PAGES * PAGE) as u64,
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), Failure> {
+        if self.runs {
+            self.write_some();
+        }
+        self.runs = false;
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<(), Failure> {
+        self.runs = true;
+        Ok(())
+    }
+
+    fn registers(&mut self) -> Result<Vm, Failure> {
+        assert!(!self.runs, "registers of a guest that runs");
+        cpreg_kvm::save(self.vm.vcpus()).map_err(|error| Failure(error.to_string()))
+    }
+
+    fn devices(&mut self) -> Result<Devices, Failure> {
+        assert!(!self.runs, "devices of a guest that runs");
+        Ok(self.devices.clone())
+    }
+
+    fn watch(&mut self) -> Result<(), Failure> {
+        self.written.clear();
+        Ok(())
+    }
+
+    fn unwatch(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Vec<u32>, Failure> {
+        if self.runs {
+            self.write_some();
+        }
+        let mut written = std::mem::take(&mut self.written);
+        written.sort_unstable();
+        written.dedup();
+        Ok(written)
+    }
+
+    fn page(&self, number: u32, content: &mut [u8; PAGE]) -> Result<(), Failure> {
+        *content = self.memory[number as usize];
+        Ok(())
+    }
+}
+
+/// A recorded host that a guest comes to.
+struct Arriving {
+    host: RecordedHost,
+    /// Where the real VM is made: it may fail where the throwaway one did not.
+    makes: RecordedHost,
+    consents: Consents,
+    vm: Option<RecordedVm>,
+    memory: Vec<[u8; PAGE]>,
+    decided: Decided,
+    is_loaded: bool,
+    can_run: bool,
+    runs: bool,
+}
+
+impl Arriving {
+    fn at(host: RecordedHost) -> Self {
+        Self {
+            makes: host.clone(),
+            host,
+            consents: Consents::default(),
+            vm: None,
+            memory: Vec::new(),
+            decided: Decided::default(),
+            is_loaded: false,
+            can_run: true,
+            runs: false,
+        }
+    }
+}
+
+impl Target for Arriving {
+    fn create(&mut self, outline: &Outline) -> Result<(), Refusal> {
+        let vm = self
+            .makes
+            .create(outline.features, usize::from(outline.vcpus));
+        self.vm = Some(vm.map_err(|error| Failure(error.to_string()))?);
+        self.memory = vec![[0; PAGE]; (outline.memory / PAGE as u64) as usize];
+        Ok(())
+    }
+
+    fn look(&mut self, vm: &Vm, _: &Devices) -> Result<Vec<String>, Refusal> {
+        self.decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
+        Ok(self.decided.notes.clone())
+    }
+
+    fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure> {
+        let page = self.memory.get_mut(number as usize);
+        let page = page.ok_or_else(|| Failure("no such page".into()))?;
+        *page = *content.unwrap_or(&[0; PAGE]);
+        Ok(())
+    }
+
+    fn load(&mut self, vm: &Vm, _: &Devices) -> Result<(), Refusal> {
+        let plan = plan(&self.host, Features::NONE, vm, &self.consents)?;
+        let target = self.vm.as_ref().expect("it was made");
+        load(&plan, target.vcpus(), &self.decided)?;
+        self.is_loaded = true;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        assert!(self.is_loaded, "it would run half loaded");
+        if !self.can_run {
+            return Err(Failure("no threads".into()));
+        }
+        self.runs = true;
+        Ok(())
+    }
+}
+
+/// What a line does to what is written to it.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    None,
+    /// It is cut instead of the write of that number.
+    Cut(usize),
+    /// The write of that number is lost.
+    Lose(usize),
+    /// In the write of that number a bit is turned over.
+    Damage(usize),
+}
+
+struct Troubled {
+    wire: Wire,
+    stream: UnixStream,
+    trouble: Trouble,
+    writes: usize,
+}
+
+impl Troubled {
+    fn new(stream: UnixStream, trouble: Trouble) -> Self {
+        let wire = Wire::new(stream.try_clone().expect("a descriptor"));
+        Self {
+            wire: wire.expect("a socket"),
+            stream,
+            trouble,
+            writes: 0,
+        }
+    }
+}
+
+impl Drop for Troubled {
+    /// As when the process dies: the line ends.
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Line for Troubled {
+    fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.wire.read(bytes, deadline)
+    }
+
+    fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        let number = self.writes;
+        self.writes += 1;
+        match self.trouble {
+            Trouble::Cut(at) if at == number => {
+                self.stream.shutdown(Shutdown::Both)?;
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            Trouble::Lose(at) if at == number => Ok(()),
+            Trouble::Damage(at) if at == number => {
+                let mut bytes = bytes.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 4;
+                self.wire.write(&bytes, deadline)
+            }
+            _ => self.wire.write(bytes, deadline),
+        }
+    }
+}
+
+struct End {
+    sent: Sent,
+    received: Received,
+    source: Played,
+    target: Arriving,
+    /// How many writes either end made.
+    writes: [usize; 2],
+}
+
+/// Moves the guest, each end on a thread of its own.
+fn migrate(source: Played, target: Arriving, at_source: Trouble, at_target: Trouble) -> End {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    let sender = thread::spawn(move || {
+        let mut source = source;
+        let mut line = Troubled::new(near, Trouble::None);
+        line.trouble = at_source;
+        match Link::open(Borrowed(&mut line), 7, TIMEOUT) {
+            Ok(mut link) => {
+                let sent = send(&mut source, &mut link, |_| {});
+                drop(link);
+                (sent, source, line.writes)
+            }
+            Err(error) => (Sent::Failed(error.into()), source, line.writes),
+        }
+    });
+    let mut target = target;
+    let mut line = Troubled::new(far, at_target);
+    let received = match Link::accept(Borrowed(&mut line), TIMEOUT, TIMEOUT) {
+        Ok(mut link) => receive(&mut target, &mut link),
+        Err(error) => Received::Failed(error.into()),
+    };
+    let writes = line.writes;
+    drop(line);
+    let (sent, source, sender_writes) = sender.join().expect("no panic");
+    let end = End {
+        sent,
+        received,
+        source,
+        target,
+        writes: [sender_writes, writes],
+    };
+    check(&end);
+    end
+}
+
+struct Borrowed<'a>(&'a mut Troubled);
+
+impl Line for Borrowed<'_> {
+    fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.0.read(bytes, deadline)
+    }
+
+    fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        self.0.write(bytes, deadline)
+    }
+}
+
+/// What must hold whatever happened.
+fn check(end: &End) {
+    let (here, there) = (end.source.runs, end.target.runs);
+    assert!(!(here && there), "it runs on both sides: {:?}", end.sent);
+    match &end.sent {
+        Sent::Moved(_) => assert!(there),
+        Sent::Refused(_) | Sent::Failed(_) => assert!(here, "{:?}", end.sent),
+        Sent::Lost(..) => panic!("{:?}", end.sent),
+        Sent::Unknown(_) => assert!(!here),
+    }
+    assert_eq!(there, end.received == Received::Runs);
+    if there {
+        assert!(end.target.is_loaded);
+        assert!(end.target.memory == end.source.memory, "memory differs");
+        let saved = |vm: &RecordedVm| cpreg_kvm::save(vm.vcpus()).expect("it can be read");
+        let target = end.target.vm.as_ref().expect("it was made");
+        assert_eq!(saved(target), saved(&end.source.vm));
+    }
+}
+
+#[test]
+fn a_guest_moves_whole() {
+    let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
+    let end = migrate(source, target, Trouble::None, Trouble::None);
+    let Sent::Moved(figures) = end.sent else {
+        panic!("{:?}", end.sent);
+    };
+    assert!(figures.pages >= PAGES / 2 - 1, "{figures:?}");
+    assert!(figures.last_pages > 0, "{figures:?}");
+}
+
+#[test]
+fn a_line_that_is_cut_anywhere_leaves_one_guest() {
+    let run = |at_source, at_target| {
+        let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
+        migrate(source, target, at_source, at_target)
+    };
+    let [source_writes, target_writes] = run(Trouble::None, Trouble::None).writes;
+    assert!(source_writes > 10 && target_writes > 5);
+    let mut unknown = 0;
+    for number in 0..source_writes {
+        let end = run(Trouble::Cut(number), Trouble::None);
+        unknown += usize::from(matches!(end.sent, Sent::Unknown(_)));
+    }
+    for number in 0..target_writes {
+        let end = run(Trouble::None, Trouble::Cut(number));
+        unknown += usize::from(matches!(end.sent, Sent::Unknown(_)));
+    }
+    // The cut instead of `run`, and the one instead of `running`.
+    assert_eq!(unknown, 2);
+}
+
+#[test]
+fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
+    let run = |at_source, at_target| {
+        let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
+        migrate(source, target, at_source, at_target)
+    };
+    let [source_writes, target_writes] = run(Trouble::None, Trouble::None).writes;
+    for trouble in [Trouble::Lose, Trouble::Damage] {
+        thread::scope(|scope| {
+            for number in 1..source_writes {
+                scope.spawn(move || {
+                    let end = run(trouble(number), Trouble::None);
+                    assert!(!matches!(end.sent, Sent::Moved(_)), "{number}");
+                });
+            }
+            for number in 1..target_writes {
+                scope.spawn(move || {
+                    let end = run(Trouble::None, trouble(number));
+                    assert!(!matches!(end.sent, Sent::Moved(_)), "{number}");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_host_that_cannot_take_it_says_so_before_anything_is_touched() {
+    let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_1)));
+    let end = migrate(source, target, Trouble::None, Trouble::None);
+    let Sent::Refused(reasons) = &end.sent else {
+        panic!("{:?}", end.sent);
+    };
+    let reasons = reasons.join("\n");
+    assert!(reasons.contains("PSCI_VERSION"), "{reasons}");
+    assert!(reasons.contains("--accept"), "{reasons}");
+    let target = end.target.vm.expect("it was made");
+    assert!(target.calls().writes.is_empty());
+    assert!(end.target.memory.iter().flatten().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_the_user_accepts_lets_it_come() {
+    let mut target = Arriving::at(host(PSCI_1_1));
+    target.consents.accept.push(RegisterId::PSCI_VERSION);
+    let source = Played::on(&host(PSCI_1_3));
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    let timeout = Duration::from_secs(5);
+    let sender = thread::spawn(move || {
+        let mut source = source;
+        let line = Troubled::new(near, Trouble::None);
+        let mut link = Link::open(line, 1, timeout).expect("it opens");
+        let mut noticed = Vec::new();
+        let sent = send(&mut source, &mut link, |notes| noticed = notes.to_vec());
+        (sent, noticed)
+    });
+    let line = Troubled::new(far, Trouble::None);
+    let mut link = Link::accept(line, timeout, timeout).expect("it opens");
+    assert_eq!(receive(&mut target, &mut link), Received::Runs);
+    let (sent, noticed) = sender.join().expect("no panic");
+    assert!(matches!(sent, Sent::Moved(_)), "{sent:?}");
+    assert!(noticed.join("\n").contains("PSCI_VERSION"), "{noticed:?}");
+}
+
+#[test]
+fn a_kernel_that_refuses_half_way_runs_nothing() {
+    for fault in [
+        Fault::Register(RegisterId::VBAR_EL1, Errno::EINVAL),
+        Fault::Write(0, Errno::EBUSY),
+        Fault::Write(40, Errno::EPERM),
+    ] {
+        // The throwaway VM took it, and the real one does not.
+        let mut target = Arriving::at(host(PSCI_1_3));
+        target.makes = host(PSCI_1_3).with_fault(fault);
+        let source = Played::on(&host(PSCI_1_3));
+        let end = migrate(source, target, Trouble::None, Trouble::None);
+        assert!(matches!(end.sent, Sent::Refused(_)), "{:?}", end.sent);
+        // The throwaway VM did not take it either.
+        let target = Arriving::at(host(PSCI_1_3).with_fault(fault));
+        let source = Played::on(&host(PSCI_1_3));
+        let end = migrate(source, target, Trouble::None, Trouble::None);
+        assert!(matches!(end.sent, Sent::Refused(_)), "{:?}", end.sent);
+        assert!(end.target.memory.iter().flatten().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn a_receiver_that_could_not_run_it_gives_it_back() {
+    let mut target = Arriving::at(host(PSCI_1_3));
+    target.can_run = false;
+    let source = Played::on(&host(PSCI_1_3));
+    let end = migrate(source, target, Trouble::None, Trouble::None);
+    assert!(matches!(end.sent, Sent::Failed(_)), "{:?}", end.sent);
+    assert!(end.source.runs);
+}
+
+#[test]
+fn garbage_opens_nothing_and_what_follows_it_does() {
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    let timeout = Duration::from_secs(5);
+    let sender = thread::spawn(move || {
+        let mut line = Troubled::new(near, Trouble::None);
+        let mut garbage = b"cpvm\x01\x02".to_vec();
+        garbage.extend((0..9000_u32).map(|number| ((number * number) >> 3) as u8));
+        let deadline = Instant::now() + timeout;
+        line.write(&garbage, deadline).expect("it is written");
+        let mut link = Link::open(line, 3, timeout).expect("it opens");
+        link.send(&[5; 10_000]).expect("it is sent");
+    });
+    let line = Troubled::new(far, Trouble::None);
+    let mut link = Link::accept(line, timeout, timeout).expect("it opens");
+    assert_eq!(link.receive().expect("it comes"), [5; 10_000]);
+    sender.join().expect("no panic");
+}

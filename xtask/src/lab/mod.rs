@@ -16,11 +16,15 @@
 //! | [`record`] | `lab record`: `cpreg probe kvm` on many hosts |
 //! | [`run`](mod@run) | `lab run`: a command of the workspace in one host |
 //! | [`matrix`] | `lab matrix`: what moves between which kernels |
+//! | [`load`] | `lab load`: saved states into QEMUs |
+//! | [`migrate`] | `lab migrate`: the example VMM's guest between two hosts |
+//! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
 //! | [`options`] | the arguments of these commands |
 //!
 //! What is in the lab folder is made by the module that uses it, once, under names with versions.
 
 mod boot;
+mod compare;
 mod cpio;
 mod cpu;
 mod disk;
@@ -28,7 +32,9 @@ mod image;
 mod initramfs;
 mod job;
 mod kernels;
+mod load;
 mod matrix;
+mod migrate;
 mod modules;
 mod options;
 mod record;
@@ -50,6 +56,12 @@ Usage: cargo xtask lab COMMAND       (lab/README.md is the manual)
                                      what each kernel is on each CPU: `cpreg probe kvm`, one file each
   run --kernel VERSION [--cpu MODEL] [--package NAME]... [--file FILE]... [-o FOLDER] -- COMMAND...
                                      a command of this workspace inside
+  load [--kernel VERSION]... [--cpu MODEL] [--qemu 10.0|11.1]... STREAM...
+                                     streams of the lab's guest into real QEMUs under KVM
+  migrate [--kernel VERSION]... [--cpu MODEL]... [--accept SEVERITY] [--vcpus N] [--serial] [--itself]
+                                     the example VMM's guest, live, from each kernel to each other
+  compare --kernel-image FILE [--cpu MODEL]... [--to linux-VERSION]... [--features NAMES]
+                                     what a kernel of your own changes of KVM's interface
   matrix [--kernel VERSION]... [--cpu MODEL]... [--qemu 10.0|11.1]... [--to-streams] [-o FOLDER]
                                      which guests of QEMU under KVM move between which kernels, alone and with cpreg
   clippy                             the lints of code that only an arm64 compiler sees
@@ -152,6 +164,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "kernels" => lab.alone(|| kernels::run(&lab.folder)),
         "record" => record::run(&lab, rest),
         "run" => run::run(&lab, rest),
+        "load" => load::run(&lab, rest),
+        "migrate" => migrate::run(&lab, rest),
+        "compare" => compare::run(&lab, rest),
         "matrix" => matrix::run(&lab, rest),
         "clippy" => toolchain::clippy(&lab),
         _ => Err(format!("no command {command} in the lab\n\n{USAGE}").into()),

@@ -269,7 +269,8 @@ fn judge(source: &Said, destination: &Said) -> Result<Moved> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().fold(String::new(), |all, line| all + "    " + line + "\n")
+    text.lines()
+        .fold(String::new(), |all, line| all + "    " + line + "\n")
 }
 
 #[cfg(test)]

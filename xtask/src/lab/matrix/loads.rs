@@ -22,7 +22,7 @@ use crate::lab::job::Job;
 use crate::repository;
 
 /// Loads in one boot. What a boot that fails loses, and how often what it brought is written down.
-const A_BOOT: usize = 40;
+const A_BOOT: usize = 20;
 
 /// How long one load may take, under an emulator on a busy machine.
 const A_LOAD: Duration = Duration::from_secs(60);

@@ -42,30 +42,22 @@ pub(super) fn ready() -> Result<()> {
 pub(super) fn ext4(folder: &Path, image: &Path) -> Result<()> {
     // An inode and a part of a block for each file, and the file system's own tables.
     let room = (size(folder)? >> 20) * 21 / 20 + 24;
-    tools::run(
-        Command::new(TOOLS[0].program)
-            .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
-            // What Linux 5.10 does not know, and what a read-only file system does not need.
-            .args(["-O", "^has_journal,^metadata_csum_seed,^orphan_file"])
-            .args(["-E", "root_owner=0:0"])
-            .arg("-d")
-            .arg(folder)
-            .arg(image)
-            .arg(format!("{room}M")),
-    )
-    .or_else(|_| {
-        // An mke2fs older than orphan files does not know that word.
+    // What Linux 5.10 does not know, and what a read-only file system does not need. An older mke2fs does not know the last two words either.
+    let features = [
+        "^has_journal,^metadata_csum_seed,^orphan_file",
+        "^has_journal",
+    ];
+    let make = |features: &str| {
         tools::run(
             Command::new(TOOLS[0].program)
                 .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
-                .args(["-O", "^has_journal"])
-                .args(["-E", "root_owner=0:0"])
-                .arg("-d")
+                .args(["-O", features, "-E", "root_owner=0:0", "-d"])
                 .arg(folder)
                 .arg(image)
                 .arg(format!("{room}M")),
         )
-    })?;
+    };
+    make(features[0]).or_else(|_| make(features[1]))?;
     Ok(())
 }
 

@@ -7,8 +7,10 @@
 //! | [`gen_history`] | `gen-history`: the recorded hosts that cpreg comes with, out of a folder of them |
 //! | [`compare_hosts`] | `compare-hosts`: recorded hosts against independent tables |
 //! | [`live`] | `live`: real QEMUs load what real QEMUs saved |
+//! | [`debian`] | Debian's packages: fetched and unpacked |
 //! | [`qemus`] | `qemus`: fetches the QEMUs for that |
 //! | [`guest`] | assembles the guests for that |
+//! | [`mod@lab`] | `lab`: real arm64 kernels with real KVM |
 //! | [`prove`] | `prove`: the loader models against real QEMUs |
 //! | [`recorded`] | `recorded`: fixtures out of a folder of recordings |
 //! | [`bench`](mod@bench) | `bench`: what the command costs |
@@ -21,10 +23,12 @@
 
 mod bench;
 mod compare_hosts;
+mod debian;
 mod gen_history;
 mod gen_registers;
 mod guest;
 mod jobs;
+mod lab;
 mod live;
 mod prove;
 mod qemus;
@@ -63,6 +67,7 @@ Usage: cargo xtask TASK
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
   bench [plans]              what the command costs, against cat and cp; writes some GiB below target/lab, and removes them;
                              with plans only what a plan costs, in this process
+  lab COMMAND                real arm64 kernels with real KVM under an emulating QEMU; `cargo xtask lab help` lists what they do
   recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes
 ";
 
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         ["bless"] => test::bless(),
         ["live", rest @ ..] => live::run(rest),
         ["qemus"] => qemus::run(),
+        ["lab", rest @ ..] => lab::run(rest),
         ["gen-registers", rest @ ..] => {
             let rest: Vec<String> = rest.iter().map(|word| (*word).to_owned()).collect();
             gen_registers::run(&rest).map_err(Into::into)

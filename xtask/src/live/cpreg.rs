@@ -66,6 +66,11 @@ impl Cpreg {
         })
     }
 
+    /// The program, for who runs it with words of their own.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Whether the reports of `rehearse`, all together, had the members that are documented.
     ///
     /// # Errors

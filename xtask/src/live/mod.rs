@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, guest, jobs, qemus};
 use cases::Case;
-use cpreg::Cpreg;
+pub(crate) use cpreg::Cpreg;
 pub(crate) use large::Large;
 use steps::Bench;
 

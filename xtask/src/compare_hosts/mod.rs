@@ -58,6 +58,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
 }
 
+/// The recorded host that a table is of. What was asked to run in a mode that its kernel does not know runs without it, and is recorded so.
+fn record_of<'r>(records: &'r BTreeMap<String, HostRecord>, host: &str) -> Option<&'r HostRecord> {
+    let without_mode = || records.get(host.split_once('+')?.0);
+    records.get(host).or_else(without_mode)
+}
+
 /// The set that values were tried with.
 const PROBED: &str = "all";
 
@@ -121,7 +127,7 @@ impl Comparison {
         let mut comparison = Self::default();
         for table in tables {
             let place = format!("{}/{}", table.host, table.features);
-            let Some(record) = records.get(&table.host) else {
+            let Some(record) = record_of(records, &table.host) else {
                 comparison.not_compared("hosts", "only in the tables", &table.host);
                 continue;
             };

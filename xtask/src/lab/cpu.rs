@@ -14,6 +14,9 @@ pub(super) const MODELS: [&str; 6] = [
     "max",
 ];
 
+/// The modes in which a host gives guests what it otherwise does not, or does it another way: recorded beside the models.
+pub(super) const IN_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
+
 /// A mode, by its name, and what it says.
 const MODES: [(&str, Mode); 3] = [
     ("nested", Mode::Nested),
@@ -56,6 +59,11 @@ impl Cpu {
             modes.push(*mode);
         }
         Ok(Self { model, modes })
+    }
+
+    /// Whether it is to run in other than the usual mode.
+    pub(super) fn has_mode(&self) -> bool {
+        !self.modes.is_empty()
     }
 
     /// What `-cpu` gets, for a kernel of that release.

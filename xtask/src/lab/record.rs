@@ -1,4 +1,5 @@
 //! `cargo xtask lab record`: what each kernel is on each CPU, by `cpreg probe kvm` in it. One file each, `KERNEL__CPU.json`.
+//! Where a kernel or a CPU does not know the mode that it was asked to run in (`max+nested` before Linux 6.16) there is none.
 //!
 //! A boot takes 5 to 15 seconds, two at a time.
 
@@ -6,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use cpreg_hosts::HostRecord;
+
 use super::boot::Host;
-use super::cpu::{Cpu, MODELS};
+use super::cpu::{Cpu, IN_MODES, MODELS};
 use super::job::Job;
 use super::kernels::{self, Kernel};
 use super::options::Options;
@@ -31,6 +34,7 @@ pub(super) fn run(lab: &Lab, arguments: &[&str]) -> Result<()> {
     let mut cpus = options.all("--cpu");
     if cpus.is_empty() {
         cpus.extend(MODELS);
+        cpus.extend(IN_MODES);
     }
     let cpus: Result<Vec<_>> = cpus.iter().map(|cpu| Cpu::parse(cpu)).collect();
     let cpus = cpus?;
@@ -74,7 +78,11 @@ pub(super) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
         let host = Host::new(kernel, cpu);
         let start = std::time::Instant::now();
         match record_one(lab, &host, &job, folder) {
-            Ok(()) => println!("ok      {}  {:.1?}", host.name(), start.elapsed()),
+            Ok(true) => println!("ok      {}  {:.1?}", host.name(), start.elapsed()),
+            Ok(false) => println!(
+                "none    {}: KVM does not run in that mode there",
+                host.name()
+            ),
             Err(error) => {
                 println!("FAILED  {}  {:.1?}", host.name(), start.elapsed());
                 if let Ok(mut failed) = failed.lock() {
@@ -86,7 +94,7 @@ pub(super) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
     let failed = failed.into_inner().unwrap_or_default();
     if failed.is_empty() {
         let files = hosts.iter().map(|(kernel, cpu)| file(folder, kernel, cpu));
-        Ok(files.collect())
+        Ok(files.filter(|file| file.exists()).collect())
     } else {
         Err(failed.join("\n").into())
     }
@@ -96,7 +104,8 @@ fn file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
     folder.join(format!("{}.json", Host::new(kernel, cpu).name()))
 }
 
-fn record_one(lab: &Lab, host: &Host<'_>, job: &Job, folder: &Path) -> Result<()> {
+/// Records a host; `false` if it does not run in the mode that it was asked for.
+fn record_one(lab: &Lab, host: &Host<'_>, job: &Job, folder: &Path) -> Result<bool> {
     let results = lab.folder.join("results/record").join(host.name());
     host.run(lab, job, &results)?;
     let status = fs::read_to_string(results.join("status"))?;
@@ -104,9 +113,15 @@ fn record_one(lab: &Lab, host: &Host<'_>, job: &Job, folder: &Path) -> Result<()
         let said = fs::read_to_string(results.join("said")).unwrap_or_default();
         return Err(format!("{}: cpreg probe kvm: {}", host.name(), said.trim_end()).into());
     }
-    fs::copy(
-        results.join("host.json"),
-        file(folder, host.kernel, host.cpu),
-    )?;
-    Ok(())
+    let bytes = fs::read(results.join("host.json"))?;
+    let record = HostRecord::from_json(&bytes)?;
+    let file = file(folder, host.kernel, host.cpu);
+    if host.cpu.has_mode() && record.identity.mode.is_empty() {
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+        return Ok(false);
+    }
+    fs::write(file, bytes)?;
+    Ok(true)
 }

@@ -19,8 +19,10 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
     let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
+    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let (named, features) = if let Some(kvm) = &kvm {
-        let asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        let mut asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        kvm::teach(kvm, &mut asked, &source, &tolerances, &arguments.consenting)?;
         (asked.named, asked.features)
     } else {
         let (dest, going) = (&arguments.dest, &arguments.going);
@@ -28,7 +30,6 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         (named, Features::NONE)
     };
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let mut answer = answer(
         &source,
         &named,

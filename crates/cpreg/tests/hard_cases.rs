@@ -445,3 +445,14 @@ fn a_vmm_with_cpreg_loads_by_the_plan() {
     there.accelerator = Some(Accelerator::Tcg);
     assert_ne!(verdict(&arrives(0), &there), Verdict::Loads);
 }
+
+/// That a register takes any value is concluded from its kind, until the kernel took this one.
+#[test]
+fn what_was_carried_out_is_proven() {
+    let register = (RegisterId::SCTLR_EL1, 1);
+    let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]));
+    let mut plan = plan(&vm(&[&[register]]), &there, &Consents::default());
+    assert_eq!(plan.knowledge(), Knowledge::Inferred);
+    plan.was_carried_out();
+    assert_eq!(plan.knowledge(), Knowledge::Proven);
+}

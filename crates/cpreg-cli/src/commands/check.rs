@@ -12,6 +12,7 @@ use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 use crate::report;
+use crate::report::attempt::Attempted;
 use crate::report::check::{About, Answer};
 use crate::report::value::Printing;
 
@@ -39,6 +40,9 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         printer,
     )?;
     answer.attempt = kvm.and_then(|kvm| kvm::attempt(&kvm, features, &answer.check.plan));
+    if answer.loads_by_plan() && answer.attempt.as_ref().is_some_and(Attempted::succeeded) {
+        answer.check.plan.was_carried_out();
+    }
     report(printer, &answer, reading.format, arguments.all)?;
     Ok(status(answer.verdict()))
 }

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(outcome, Outcome::Ready);
         let attempted = attempted.expect("it was tried");
         assert_eq!(attempted.written(), Ok(255));
-        assert!(attempted.agrees(), "{:?}", attempted.disagreements());
+        assert!(attempted.succeeded(), "{:?}", attempted.disagreements());
     }
 
     /// PSCI 1.3 into Linux 6.12.

@@ -5,7 +5,7 @@ pub(crate) mod hosts;
 
 use std::path::Path;
 
-use cpreg::destination::{Destination, HostRegister, HostVcpu, Loader, ValuesAre};
+use cpreg::destination::{Accelerator, Destination, HostRegister, HostVcpu, Loader, ValuesAre};
 use cpreg::register::Value;
 use cpreg_hosts::host;
 use cpreg_qemu::Stream;
@@ -42,18 +42,82 @@ pub(crate) fn resolve_with_input(
     verify: bool,
     printer: &Printer,
 ) -> Result<(Named, Input), Failure> {
+    find(path, verify, printer)?.for_guest(source, going)
+}
+
+/// What DEST names, before it is known which guest goes there.
+pub(crate) enum Found<'p> {
+    /// A recorded host of this name.
+    Host(&'p str),
+    /// What is in a file.
+    File(Box<Input>),
+}
+
+/// Finds out what DEST names, and that it is there.
+pub(crate) fn find<'p>(
+    path: &'p Path,
+    verify: bool,
+    printer: &Printer,
+) -> Result<Found<'p>, Failure> {
     if let Some(name) = hosts::name_of(path) {
-        let (input, evidence) = hosts::open(name, hosts::Guest::In(source))?;
-        let (mut named, input) = named(input, Some(evidence), going)?;
-        // The VM is started there as it was here.
-        named.destination.shape = Some(source.stream()?.shape());
-        return Ok((named, input));
+        return Ok(Found::Host(name));
     }
     if !path.exists() && path != Path::new("-") {
         return Err(no_such(path));
     }
     let input = Input::open(path, verify, printer)?;
-    named(input, None, going)
+    Ok(Found::File(Box::new(input)))
+}
+
+impl Found<'_> {
+    /// What it is for the guest in `source`.
+    pub(crate) fn for_guest(
+        self,
+        source: &Input,
+        going: &Going,
+    ) -> Result<(Named, Input), Failure> {
+        match self {
+            Self::Host(name) => {
+                let (input, evidence) = hosts::open(name, hosts::Guest::In(source))?;
+                let (mut named, input) = named(input, Some(evidence), going)?;
+                // The VM is started there as it was here.
+                named.destination.shape = Some(source.stream()?.shape());
+                Ok((named, input))
+            }
+            Self::File(input) => named(*input, None, going),
+        }
+    }
+
+    /// How guests are executed there, if that is known.
+    pub(crate) fn accelerator(&self) -> Result<Option<Accelerator>, Failure> {
+        match self {
+            Self::Host(name) => {
+                // Whether there is such a host is found out on the way.
+                hosts::exists(name)?;
+                Ok(Some(Accelerator::Kvm))
+            }
+            Self::File(input) => match &input.content {
+                Content::Profile(profile) => profile
+                    .to_destination()
+                    .map(|destination| destination.accelerator)
+                    .map_err(|error| unreadable(input, error)),
+                Content::Stream(stream) => Ok(stream.accelerator()),
+            },
+        }
+    }
+}
+
+fn unreadable(input: &Input, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(format!("cannot read {}", input.path.display())).because(error)
+}
+
+/// The program that the user says will load it.
+pub(crate) fn loader(going: &Going) -> Result<Option<Loader>, Failure> {
+    let loader = going.vmm.as_ref().map(|name| {
+        name.parse::<Loader>()
+            .map_err(|error| Failure::new(format!("--vmm {name}: {error}")))
+    });
+    loader.transpose()
 }
 
 /// What is known of a destination from a file; `evidence`: or from a recorded host.
@@ -64,9 +128,9 @@ fn named(
 ) -> Result<(Named, Input), Failure> {
     let (mut destination, known_from) = match &input.content {
         Content::Profile(profile) => {
-            let destination = profile.to_destination().map_err(|error| {
-                Failure::new(format!("cannot read {}", input.path.display())).because(error)
-            })?;
+            let destination = profile
+                .to_destination()
+                .map_err(|error| unreadable(&input, error))?;
             let known_from = match destination.values {
                 ValuesAre::OfAnEmulatedHost => host::EVIDENCE,
                 ValuesAre::AtReset | ValuesAre::OfAGuest => "a profile, recorded from it",
@@ -90,10 +154,8 @@ fn named(
             (destination, evidence)
         }
     };
-    if let Some(name) = &going.vmm {
-        let loader = name.parse::<Loader>();
-        destination.loader =
-            Some(loader.map_err(|error| Failure::new(format!("--vmm {name}: {error}")))?);
+    if let Some(loader) = loader(going)? {
+        destination.loader = Some(loader);
     }
     let named = Named {
         destination,

@@ -40,6 +40,13 @@ pub(crate) fn features_in(path: &Path) -> Option<Features> {
     Features::from_names(features)
 }
 
+/// Whether the name is that of one host.
+pub(crate) fn exists(name: &str) -> Result<(), Failure> {
+    let history = history()?;
+    let named = history.named(name);
+    named.map(|_| ()).map_err(|error| unnamed(&error))
+}
+
 /// The host of that name as it is for a guest; and what it is known from.
 pub(crate) fn open(name: &str, guest: Guest<'_>) -> Result<(Input, &'static str), Failure> {
     let history = history()?;

@@ -57,6 +57,7 @@ pub struct Flow {
     /// Where the device state begins.
     held_from: Option<u64>,
     held: Vec<u8>,
+    most_held: u64,
 }
 
 /// What stands at the position.
@@ -100,7 +101,14 @@ impl Flow {
             before: Vec::new(),
             held_from: None,
             held: Vec::new(),
+            most_held: MOST_HELD,
         }
+    }
+
+    /// Holds back no more than so many bytes, where [`MOST_HELD`] is too much.
+    #[must_use]
+    pub fn holding_at_most(self, most_held: u64) -> Self {
+        Self { most_held, ..self }
     }
 
     /// How far the stream has come.
@@ -217,12 +225,12 @@ impl Flow {
         self.before.extend_from_slice(newest);
 
         let held = &window[pass..all];
-        if (self.held.len() + held.len()) as u64 > MOST_HELD {
+        if (self.held.len() + held.len()) as u64 > self.most_held {
             return Err(Error::unsupported(
                 self.at,
                 format!(
-                    "more than {} MiB of device state: so much is not held back",
-                    MOST_HELD >> 20
+                    "more than {} bytes of device state: so much is not held back",
+                    self.most_held
                 ),
             )
             .hint("save the VM to a file, and change that with `cpreg convert`"));

@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 
 use common::made::Made;
 use common::{bytes, fixture, fixtures, index};
-use cpreg_qemu::flow::{Flow, Held, Phase, pump};
+use cpreg_qemu::flow::{Flow, Held, Phase, pump, pump_files};
 use cpreg_qemu::stream::{CpuEdit, Edit, Opened, Stream};
 use cpreg_qemu::{Error, ErrorKind};
 
@@ -401,7 +403,7 @@ fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
 #[test]
 fn damaged_streams() {
     let mut bases: Vec<Vec<u8>> = made_up().into_iter().map(|(_, whole)| whole).collect();
-    let live: Vec<_> = bases.iter().step_by(5).map(|it| it.clone()).collect();
+    let live: Vec<_> = bases.iter().step_by(5).cloned().collect();
     bases.extend(
         live.iter()
             .filter(|it| Stream::open(*it).unwrap().package().is_none())
@@ -642,4 +644,78 @@ fn an_edit_of_another_stream_is_refused() {
     );
     let early = Stream::open(&whole).unwrap().without_ram(&[]).unwrap();
     assert_eq!(held.edited(&early).unwrap_err().kind(), ErrorKind::BadEdit);
+}
+
+/// What comes out of a pipe, of a stream that goes into another, in pieces.
+fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
+    let (input, mut feeder) = io::pipe().unwrap();
+    let (mut sink, output) = io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut random = Random(most as u64);
+            let mut rest = whole;
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at(rest.len().min(1 + random.below(most)));
+                if feeder.write_all(piece).is_err() {
+                    break;
+                }
+                rest = more;
+            }
+        });
+        let out = scope.spawn(move || {
+            let mut out = Vec::new();
+            sink.read_to_end(&mut out).unwrap();
+            out
+        });
+        let input = File::from(OwnedFd::from(input));
+        let output = File::from(OwnedFd::from(output));
+        let held = pump_files(&input, &output, &mut |_, _| {});
+        drop((input, output));
+        (out.join().unwrap(), held)
+    })
+}
+
+#[test]
+fn from_pipe_to_pipe() {
+    let mut streams: Vec<_> = made_up().into_iter().map(|(_, whole)| whole).collect();
+    let recorded = fixture("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1");
+    streams.push(bytes(&recorded));
+    streams.push(with_live_sections(&streams[0]));
+    streams.push(
+        Made {
+            pages: 3000,
+            ..Made::default()
+        }
+        .bytes(),
+    );
+    for whole in &streams {
+        for most in [9, 5_000, 200_000, 2 << 20] {
+            let (passed, held) = through_pipes(whole, most);
+            compare("pipes", whole, &passed, &held.unwrap());
+        }
+        let cut = index(Stream::open(whole).unwrap().sections()[0].range.start) - 1;
+        let (passed, held) = through_pipes(&whole[..cut], 5_000);
+        is_no_stream(&passed, "cut");
+        assert_eq!(held.unwrap_err().kind(), ErrorKind::Truncated);
+    }
+}
+
+/// Whoever reads may be gone.
+#[test]
+fn a_pipe_that_nobody_reads() {
+    let whole = Made {
+        pages: 3000,
+        ..Made::default()
+    }
+    .bytes();
+    let (input, mut feeder) = io::pipe().unwrap();
+    let (sink, output) = io::pipe().unwrap();
+    drop(sink);
+    std::thread::scope(|scope| {
+        scope.spawn(move || feeder.write_all(&whole));
+        let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
+        let error = pump_files(&input, &output, &mut |_, _| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.to_string().contains("see what it said"), "{error}");
+    });
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use cpreg::plan::Verdict;
 use cpreg_qemu::ErrorKind;
-use cpreg_qemu::flow::{Held, pump, widen};
+use cpreg_qemu::flow::{Held, pump_files, widen};
 
 use super::{check, convert};
 use crate::arguments::{self, Format};
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let naming = Printing::new(found.accelerator()?, arguments.secrets).naming;
     consents::read(&arguments.consenting, naming)?;
 
-    let held = carry(&input, &mut output)?;
+    let held = carry(&input, &output)?;
     let stream = held
         .stream()
         .map_err(|error| stopped(error, held.start()))?;
@@ -88,10 +88,10 @@ fn standard_streams() -> Result<(File, File), Failure> {
 }
 
 /// Lets pass what may pass.
-fn carry(mut input: &File, output: &mut File) -> Result<Held, Failure> {
+fn carry(input: &File, output: &File) -> Result<Held, Failure> {
     let mut progress = Progress::new();
     let mut passed = 0;
-    let held = pump(&mut input, output, &mut |phase, so_far| {
+    let held = pump_files(input, output, &mut |phase, so_far| {
         passed = so_far;
         progress.tell_passed(phase, so_far);
     });

@@ -5,7 +5,8 @@
 //! | `phase` | [`Phase`]: how far a stream has come |
 //! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
 //! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
-//! | `pump` | from one file descriptor to another, as fast as the system can |
+//! | `pump` | from a reader to a writer |
+//! | `pipes` | from pipe to pipe, of which only a copy is read |
 //!
 //! ```text
 //! header, configuration, commands, block lists, early sections     pass; a copy is kept
@@ -23,6 +24,8 @@
 mod engine;
 mod held;
 mod phase;
+#[cfg(target_os = "linux")]
+mod pipes;
 #[cfg(unix)]
 mod pump;
 
@@ -30,4 +33,4 @@ pub use engine::{Flow, MOST_HELD, Taken};
 pub use held::Held;
 pub use phase::Phase;
 #[cfg(unix)]
-pub use pump::{pump, widen};
+pub use pump::{pump, pump_files, widen};

@@ -23,7 +23,7 @@ use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
     printer.answer_beside();
-    let (input, mut output) = standard_streams()?;
+    let (input, output) = standard_streams()?;
     // Whatever is wrong with the arguments is said before a long stream has passed.
     if arguments.to == Path::new("-") {
         return Err(Failure::new("DEST cannot be read from standard input")
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let mut passed = held.start();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         let edit = convert::edit(&source, &answer, &held, &|edit| held.edited(edit))?;
-        held.write(&edit, &mut output).map_err(|error| {
+        held.write_to_file(&edit, &output).map_err(|error| {
             Failure::new("the device state was not written to its end").because_of_stream(error)
         })?;
         passed = edit.new_length();

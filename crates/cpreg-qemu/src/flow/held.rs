@@ -71,6 +71,15 @@ impl Held {
         to.flush().map_err(cannot_write)
     }
 
+    /// The same into a file, pipe or socket.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
+    #[cfg(unix)]
+    pub fn write_to_file(&self, edit: &Edit, to: &std::fs::File) -> Result<(), Error> {
+        self.write(edit, &mut super::pump::Patient(to))
+    }
+
     fn changes_nothing_that_passed(&self, edit: &Edit) -> Result<(), Error> {
         let first = edit.replacements().first();
         let is_late = first.is_none_or(|it| it.range.start >= self.start);

@@ -13,12 +13,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, pipe_with, splice, tee};
 
 use super::Phase;
 use super::engine::cannot_write;
-use super::pump::{BUFFER, Pumped, cannot_read, widen};
+use super::pump::{BUFFER, Patient, Pumped, cannot_read, wait, widen};
 use crate::error::Error;
 
 /// A pipe of our own into which the input is teed.
@@ -44,8 +45,8 @@ impl Copy {
     /// is left in the buffer then has been taken from the input and has neither passed nor been held back.
     pub(super) fn pump(
         mut self,
-        mut input: &File,
-        mut output: &File,
+        input: &File,
+        output: &File,
         pumped: &mut Pumped,
         tell: &mut dyn FnMut(Phase, u64),
     ) -> Result<(), Error> {
@@ -57,7 +58,10 @@ impl Copy {
             } = pumped;
             let carried = *filled;
             buffer.resize(buffer.len().max(carried + BUFFER), 0);
-            let count = match again(|| tee(input, &self.to, BUFFER, SpliceFlags::empty())) {
+            let teed = again(input, PollFlags::IN, || {
+                tee(input, &self.to, BUFFER, SpliceFlags::empty())
+            });
+            let count = match teed {
                 // Its end, which is seen once more; or nothing that can be teed.
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(count) => count,
@@ -69,14 +73,14 @@ impl Copy {
             let taken = flow.go_over(&buffer[..end], false)?;
 
             let from_buffer = taken.pass.min(carried);
-            output
+            Patient(output)
                 .write_all(&buffer[..from_buffer])
                 .map_err(cannot_write)?;
             let mut moved = carried.max(taken.pass);
             move_on(input, output, moved - carried).map_err(cannot_write)?;
             // What stays is taken from the input: it is in the buffer already, and comes once more.
             moved = moved.min(end);
-            input
+            Patient(input)
                 .read_exact(&mut buffer[moved..end])
                 .map_err(|error| cannot_read(flow, end - moved, error))?;
             let gone = taken.pass + taken.held;
@@ -92,7 +96,7 @@ impl Copy {
 fn move_on(input: impl AsFd, output: impl AsFd, count: usize) -> io::Result<()> {
     let mut left = count;
     while left > 0 {
-        let moved = again(|| {
+        let moved = again(&output, PollFlags::OUT, || {
             let flags = SpliceFlags::MOVE;
             splice(&input, None, &output, None, left, flags)
         })?;
@@ -104,11 +108,16 @@ fn move_on(input: impl AsFd, output: impl AsFd, count: usize) -> io::Result<()> 
     Ok(())
 }
 
-/// Calls until no signal comes between.
-fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+/// Calls until no signal comes between, and waits for a pipe that whoever opened it made one that does not wait.
+fn again<T>(
+    pipe: impl AsFd,
+    until: PollFlags,
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(&pipe, until)?,
             other => return other,
         }
     }

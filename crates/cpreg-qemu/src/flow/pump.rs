@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
 use super::engine::{Flow, cannot_write};
 use super::{Held, Phase};
 use crate::error::Error;
@@ -86,8 +89,8 @@ pub fn pump(
 /// # Errors
 /// Those of [`pump`].
 pub fn pump_files(
-    mut input: &File,
-    mut output: &File,
+    input: &File,
+    output: &File,
     tell: &mut dyn FnMut(Phase, u64),
 ) -> Result<Held, Error> {
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "for pipes"))]
@@ -96,7 +99,49 @@ pub fn pump_files(
     if let Some(copy) = super::pipes::Copy::between(input, output) {
         copy.pump(input, output, &mut pumped, tell)?;
     }
-    pumped.pump(&mut input, &mut output, tell)
+    pumped.pump(&mut Patient(input), &mut Patient(output), tell)
+}
+
+/// A file that is waited for, even if whoever opened it made it one that does not wait.
+pub(super) struct Patient<'f>(pub(super) &'f File);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(self.0, PollFlags::IN)?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(self.0, PollFlags::OUT)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Waits until something can be read or written.
+pub(super) fn wait(file: impl AsFd, until: PollFlags) -> rustix::io::Result<()> {
+    let mut files = [PollFd::new(&file, until)];
+    match poll(&mut files, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The input failed, so many bytes behind what has gone.

@@ -38,14 +38,13 @@ fn once(folder: &Path, command: &[&str]) -> Result<Cost> {
     let start = Instant::now();
     let (from_feeder, to_middle) = pipe()?;
     let (from_middle, to_sink) = pipe()?;
-    let mut feeder = Command::new("cat");
-    let mut feeder = feeder
+    // A command owns the ends of pipes that it was given, and must be gone for them to be closed here.
+    let mut feeder = Command::new("cat")
         .stdin(File::open(folder.join("vm"))?)
         .stdout(to_middle)
         .spawn()?;
     // A process that runs this command only, so that what the system counts of all its children is that one.
-    let mut middle = Command::new(env::current_exe()?);
-    let mut middle = middle
+    let mut middle = Command::new(env::current_exe()?)
         .args(["bench", "piped"])
         .args(command)
         .current_dir(folder)
@@ -53,8 +52,10 @@ fn once(folder: &Path, command: &[&str]) -> Result<Cost> {
         .stdout(to_sink)
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut sink = Command::new("cat");
-    let mut sink = sink.stdin(from_middle).stdout(Stdio::null()).spawn()?;
+    let mut sink = Command::new("cat")
+        .stdin(from_middle)
+        .stdout(Stdio::null())
+        .spawn()?;
     let mut said = String::new();
     if let Some(mut stderr) = middle.stderr.take() {
         stderr.read_to_string(&mut said)?;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
 use crate::destination::Knowledge;
-use crate::destination::kernel::{Kind, Scope};
+use crate::destination::kernel::{Kind, PMCR_WHOSE, Scope};
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
@@ -201,9 +201,6 @@ impl Monitors {
         }
     }
 }
-
-/// PMCR_EL0.{IMP, IDCODE}.
-const PMCR_WHOSE: u64 = 0xffff << 16;
 
 /// The number of an event counter, `PMEVCNTR<n>_EL0`: 0 to 30.
 fn event_counter(id: RegisterId) -> Option<u64> {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{Result, gen_registers, live, prove, repository, tools};
+use crate::{Result, gen_registers, lab, live, prove, repository, tools};
 
 /// What is done in a step.
 type Step = fn() -> Result<()>;
@@ -19,7 +19,7 @@ const GCC: tools::Tool = tools::Tool {
     package: "gcc",
 };
 
-const STEPS: [(&str, Step); 6] = [
+const STEPS: [(&str, Step); 7] = [
     ("formatting", || {
         cargo(&["fmt", "--all", "--", "--check"], &[])
     }),
@@ -35,6 +35,7 @@ const STEPS: [(&str, Step); 6] = [
         cargo(&["test", "--workspace", "--quiet"], &[])
     }),
     ("loader models", || prove::run(&[])),
+    ("real kernels", || lab::run(&["test"])),
     ("live tests", || live::run(&[])),
 ];
 

@@ -8,7 +8,7 @@
 //! | `load` | a saved VM, planned for the machine, loaded into a VM of each: what is answered, and what the VM then holds |
 //! | `time` | a load of 64 vCPUs, a bare loop of the same writes, and a plan; not a comparison of the two |
 //!
-//! `compare [WRITES [SEED]]`. It fails if there is a difference.
+//! `compare [WRITES [SEED [untimed]]]`. It fails if there is a difference.
 #![expect(clippy::print_stdout, reason = "printing is all that it does")]
 
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ fn main() -> Anything<()> {
     let mut arguments = std::env::args().skip(1);
     let writes: usize = arguments.next().map_or(Ok(20_000), |it| it.parse())?;
     let seed: u64 = arguments.next().map_or(Ok(1), |it| it.parse())?;
+    let is_timed = arguments.next().is_none_or(|word| word != "untimed");
     let kvm = Kvm::open()?;
     let record = probe(&kvm, |_| {})?;
     println!("{} on {}", record.identity.release, record.identity.cpu);
@@ -47,7 +48,9 @@ fn main() -> Anything<()> {
         let special = [Features::EL1_32BIT, Features::EL2, Features::MTE];
         !special.iter().any(|feature| it.contains(*feature))
     });
-    if let Some(features) = most.max_by_key(|it| it.len()) {
+    if let Some(features) = most.max_by_key(|it| it.len())
+        && is_timed
+    {
         time(&kvm, features)?;
     }
     println!("{differences} differences");

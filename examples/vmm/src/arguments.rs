@@ -38,6 +38,9 @@ pub(crate) enum Command {
         /// Wait so many seconds for the other end at each step
         #[arg(long, default_value_t = 30)]
         timeout: u64,
+        /// Send no more than so many KiB in a second
+        #[arg(long, value_name = "KIB")]
+        bandwidth: Option<u32>,
     },
     /// Take a guest from the other end and run it here
     Receive {
@@ -52,6 +55,9 @@ pub(crate) enum Command {
         /// Run it for so many seconds
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Then move it on to there
+        #[arg(long, value_name = "ADDRESS")]
+        then_send: Option<String>,
         /// Wait so many seconds for the other end at each step
         #[arg(long, default_value_t = 30)]
         timeout: u64,

@@ -120,7 +120,7 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
             let _ = write!(reason, ", here {value}");
         }
         let _ = write!(reason, ": {}", decision.reason.display(tolerances));
-        if let Some(advice) = decision.reason.advice(tolerances) {
+        if let Some(advice) = decision.advice(tolerances) {
             let _ = write!(reason, "; {advice}");
         }
         reasons.push(reason);

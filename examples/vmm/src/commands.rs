@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use cpreg_vmm::link::Link;
 use cpreg_vmm::migrate::Failure;
 use cpreg_vmm::protocol::Outline;
 use cpreg_vmm::receive::{Received, receive};
-use cpreg_vmm::send::{Sent, send};
+use cpreg_vmm::send::{Sent, Step, send};
 use cpreg_vmm::transport::Wire;
 
 use crate::arguments::{Arguments, Command, Guest, consents};
-use crate::output::{say, watch};
+use crate::output::{PhysicalTimer, say, watch};
 
 /// How it ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,24 +47,26 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             before,
             after,
             timeout,
+            bandwidth,
         } => {
-            let times = Times {
-                before: Duration::from_secs(before),
+            let how = How {
                 after: Duration::from_secs(after),
                 timeout: Duration::from_secs(timeout),
+                bandwidth: bandwidth.and_then(|kib| NonZeroU32::new(kib.saturating_mul(1024))),
             };
-            send_there(&address, guest, times)
+            send_there(&address, guest, Duration::from_secs(before), how)
         }
         Command::Receive {
             address,
             accept,
             set,
             seconds,
+            then_send,
             timeout,
         } => {
             let consents = consents(&accept, set);
             let (seconds, timeout) = (Duration::from_secs(seconds), Duration::from_secs(timeout));
-            receive_here(&address, consents, seconds, timeout)
+            receive_here(&address, consents, seconds, then_send.as_deref(), timeout)
         }
         Command::BenchLoad { guest, times } => bench_load(guest, times),
     };
@@ -103,36 +106,59 @@ fn well(is_well: bool) -> Status {
 
 fn run_here(guest: Guest, seconds: u64) -> Result<Status, Failure> {
     let mut machine = boot(guest)?;
-    let is_well = watch(&machine.report, Duration::from_secs(seconds));
+    let time = Duration::from_secs(seconds);
+    let is_well = watch(&machine.report, time, physical_timer(guest));
     machine.stop()?;
     Ok(well(is_well))
 }
 
-/// How long what takes.
-#[derive(Clone, Copy)]
-struct Times {
-    before: Duration,
-    after: Duration,
-    timeout: Duration,
+const fn physical_timer(guest: Guest) -> PhysicalTimer {
+    if guest.no_physical_timer {
+        PhysicalTimer::LeftAlone
+    } else {
+        PhysicalTimer::Used
+    }
 }
 
-fn send_there(address: &str, guest: Guest, times: Times) -> Result<Status, Failure> {
-    let mut machine = boot(guest)?;
-    if !watch(&machine.report, times.before) {
+/// How a guest is moved.
+#[derive(Clone, Copy)]
+struct How {
+    /// How long it is watched if it stays.
+    after: Duration,
+    timeout: Duration,
+    /// Bytes in a second.
+    bandwidth: Option<NonZeroU32>,
+}
+
+fn send_there(address: &str, guest: Guest, before: Duration, how: How) -> Result<Status, Failure> {
+    let machine = boot(guest)?;
+    let timer = physical_timer(guest);
+    if !watch(&machine.report, before, timer) {
         return Ok(Status::GUEST);
     }
-    let opened = Wire::connect(address, times.timeout)
+    move_there(machine, address, timer, how)
+}
+
+/// Moves a guest that runs here; if it stays it is watched.
+fn move_there(
+    mut machine: Machine,
+    address: &str,
+    timer: PhysicalTimer,
+    how: How,
+) -> Result<Status, Failure> {
+    let opened = Wire::connect(address, how.timeout)
         .map_err(|error| Failure::new(address, error))
         .and_then(|wire| {
             let session = session();
-            Link::open(wire, session, times.timeout).map_err(Failure::from)
+            Link::open(wire, session, how.timeout).map_err(Failure::from)
         });
     let sent = match opened {
-        Ok(mut link) => send(&mut machine, &mut link, |notes| {
-            for note in notes {
-                say(format_args!("the guest could notice: {note}"));
+        Ok(mut link) => {
+            if let Some(bandwidth) = how.bandwidth {
+                link.limit(bandwidth);
             }
-        }),
+            send(&mut machine, &mut link, tell)
+        }
         Err(failure) => Sent::Failed(failure),
     };
     let status = match sent {
@@ -172,10 +198,28 @@ fn send_there(address: &str, guest: Guest, times: Times) -> Result<Status, Failu
         }
     };
     say("the guest goes on at the source");
-    if !watch(&machine.report, times.after) {
+    if !watch(&machine.report, how.after, timer) {
         return Ok(Status::GUEST);
     }
     Ok(status)
+}
+
+fn tell(step: Step<'_>) {
+    match step {
+        Step::Ready(notes) => {
+            for note in notes {
+                say(format_args!("the guest could notice: {note}"));
+            }
+        }
+        Step::PreCopy { round, pages } => {
+            say(format_args!("pre-copy: round {round}, {pages} pages"));
+        }
+        Step::Stopped { pages } => {
+            say(format_args!(
+                "the guest stands still: {pages} pages and its registers are left"
+            ));
+        }
+    }
 }
 
 /// A number that an earlier migration over the same line is not likely to have had.
@@ -189,6 +233,7 @@ fn receive_here(
     address: &str,
     consents: Consents,
     seconds: Duration,
+    then_send: Option<&str>,
     timeout: Duration,
 ) -> Result<Status, Failure> {
     let mut here = Here::new(consents)?;
@@ -211,9 +256,22 @@ fn receive_here(
     let Some(mut machine) = here.into_machine() else {
         return Ok(Status::FAILED);
     };
-    let is_well = watch(&machine.report, seconds);
-    machine.stop()?;
-    Ok(well(is_well))
+    let timer = PhysicalTimer::AsBefore;
+    let is_well = watch(&machine.report, seconds, timer);
+    match then_send {
+        Some(address) if is_well => {
+            let how = How {
+                after: seconds,
+                timeout,
+                bandwidth: None,
+            };
+            move_there(machine, address, timer, how)
+        }
+        _ => {
+            machine.stop()?;
+            Ok(well(is_well))
+        }
+    }
 }
 
 fn bench_load(guest: Guest, times: usize) -> Result<Status, Failure> {

@@ -19,6 +19,8 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A line of bytes, both ways.
@@ -118,6 +120,8 @@ pub struct Link<L> {
     line: L,
     session: u32,
     timeout: Duration,
+    /// Bytes in a second, if it is not to be faster.
+    bandwidth: Option<NonZeroU32>,
     sent: u32,
     received: u32,
     /// What was read and not taken apart yet.
@@ -169,6 +173,7 @@ impl<L: Line> Link<L> {
             line,
             session,
             timeout,
+            bandwidth: None,
             sent: 0,
             received: 0,
             ahead: Vec::new(),
@@ -178,6 +183,11 @@ impl<L: Line> Link<L> {
     /// How long it waits for each packet.
     pub const fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// From now on it sends at most so many bytes in a second, and leaves the rest of the line to others.
+    pub const fn limit(&mut self, bandwidth: NonZeroU32) {
+        self.bandwidth = Some(bandwidth);
     }
 
     /// Sends a message.
@@ -250,6 +260,10 @@ impl<L: Line> Link<L> {
 
     fn write(&mut self, kind: Kind, number: u32, payload: &[u8]) -> Result<(), LinkError> {
         let bytes = encode(self.session, number, kind, payload);
+        if let Some(bandwidth) = self.bandwidth {
+            let share = bytes.len() as f64 / f64::from(bandwidth.get());
+            thread::sleep(Duration::from_secs_f64(share));
+        }
         let deadline = Instant::now() + self.timeout;
         self.line
             .write(&bytes, deadline)

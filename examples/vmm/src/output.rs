@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpreg_vmm::report::{Progress, Report};
 
@@ -14,27 +14,48 @@ pub(crate) fn say(line: impl fmt::Display) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Watches the guest for so long, and says each second how it is: the vCPU that is behind all others. Whether it is well: nothing lost, and each
-/// vCPU made rounds and took interrupts of both timers; of the physical one only if it ever did: a guest may be told to leave that alone.
-pub(crate) fn watch(report: &Report, time: Duration) -> bool {
+/// Whether the guest uses the physical timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PhysicalTimer {
+    /// It does, so that it must get interrupts of it.
+    Used,
+    /// It was told to leave it alone.
+    LeftAlone,
+    /// It came from elsewhere: it does if it ever got an interrupt of it.
+    AsBefore,
+}
+
+/// How often it is looked whether the guest goes on, and how it is is said.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// For how long beyond its time a guest of so many vCPUs is waited for that does not go on. On a busy or emulated machine vCPUs take turns of which each
+/// may take seconds; one that is stuck is stuck for ever.
+fn patience(time: Duration, vcpus: usize) -> Duration {
+    let turns = u32::try_from(vcpus).unwrap_or(u32::MAX);
+    time.saturating_mul(5)
+        .saturating_add(Duration::from_secs(10).saturating_mul(turns))
+}
+
+/// Watches the guest for so long, and for longer while it has not shown yet that it goes on, and says each second how it is: the vCPU that is behind all
+/// others. Whether it is well: nothing lost, and each vCPU made rounds and took interrupts of its timers.
+pub(crate) fn watch(report: &Report, time: Duration, timer: PhysicalTimer) -> bool {
     // A guest that came has not said anything here yet: what it says first is what it goes on from.
     let mut before = report.progress();
     let mut is_well = true;
-    let mut left = time;
-    while !left.is_zero() {
-        let slice = left.min(Duration::from_secs(1));
-        thread::sleep(slice);
-        left -= slice;
+    let began = Instant::now();
+    let most = time.saturating_add(patience(time, before.len()));
+    loop {
+        let left = time.saturating_sub(began.elapsed());
+        thread::sleep(if left.is_zero() {
+            SLICE
+        } else {
+            left.min(SLICE)
+        });
         for finding in report.take_findings() {
             say(format_args!("guest: {finding}"));
             is_well &= !finding.is_broken;
         }
         let vcpus = report.progress();
-        for (before, now) in before.iter_mut().zip(&vcpus) {
-            if before.rounds == 0 && left >= Duration::from_secs(1) {
-                *before = *now;
-            }
-        }
         let least = |of: fn(&Progress) -> u64| vcpus.iter().map(of).min().unwrap_or_default();
         say(format_args!(
             "guest: {} rounds, timers v {} p {}, registers {}",
@@ -43,23 +64,53 @@ pub(crate) fn watch(report: &Report, time: Duration) -> bool {
             least(|it| it.physical_ticks),
             if is_well { "intact" } else { "lost" }
         ));
-    }
-    for (number, (before, after)) in before.iter().zip(report.progress()).enumerate() {
-        let stands = [
-            (before.rounds == after.rounds, "makes no rounds"),
-            (
-                before.virtual_ticks == after.virtual_ticks,
-                "takes no interrupts of CNTV",
-            ),
-            (
-                before.physical_ticks == after.physical_ticks && after.physical_ticks != 0,
-                "takes no interrupts of CNTP",
-            ),
-        ];
-        for (_, what) in stands.iter().filter(|(stands, _)| *stands) {
-            say(format_args!("guest: vCPU {number} {what}"));
-            is_well = false;
+        let elapsed = began.elapsed();
+        let pairs = before.iter().zip(&vcpus);
+        let stuck = pairs.enumerate().flat_map(|(number, (before, now))| {
+            let stuck = stuck(*before, *now, timer);
+            stuck.map(move |what| format!("guest: vCPU {number} {what}"))
+        });
+        let stuck: Vec<_> = stuck.collect();
+        if elapsed >= time && (!is_well || stuck.is_empty() || elapsed >= most) {
+            for line in &stuck {
+                say(line);
+            }
+            return is_well && stuck.is_empty();
+        }
+        for (before, now) in before.iter_mut().zip(&vcpus) {
+            if before.rounds == 0 {
+                *before = *now;
+            }
         }
     }
-    is_well
+}
+
+/// What a vCPU did not do since.
+fn stuck(
+    before: Progress,
+    now: Progress,
+    timer: PhysicalTimer,
+) -> impl Iterator<Item = &'static str> {
+    let uses_physical = match timer {
+        PhysicalTimer::Used => true,
+        PhysicalTimer::LeftAlone => false,
+        PhysicalTimer::AsBefore => now.physical_ticks != 0,
+    };
+    let stands = [
+        // Its first word alone does not show that it goes on.
+        (
+            before.rounds == 0 || before.rounds == now.rounds,
+            "makes no rounds",
+        ),
+        (
+            before.virtual_ticks == now.virtual_ticks,
+            "takes no interrupts of CNTV",
+        ),
+        (
+            uses_physical && before.physical_ticks == now.physical_ticks,
+            "takes no interrupts of CNTP",
+        ),
+    ];
+    let stands = stands.into_iter().filter(|(stands, _)| *stands);
+    stands.map(|(_, what)| what)
 }

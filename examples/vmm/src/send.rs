@@ -39,13 +39,32 @@ pub struct Figures {
 const FEW: usize = 16;
 const MOST_ROUNDS: usize = 5;
 
-/// Moves the VM. What the other end said that the guest could notice is handed to `notes` before the guest is moved.
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// The other end would take the guest, which could notice this.
+    Ready(&'a [String]),
+    /// The guest runs on while pages go over: the round, from 1, and of how many pages. Of the first round those that are zero are not sent.
+    PreCopy {
+        /// Which round.
+        round: usize,
+        /// How many pages.
+        pages: usize,
+    },
+    /// The guest stands still while so many pages and all registers go over.
+    Stopped {
+        /// How many pages.
+        pages: usize,
+    },
+}
+
+/// Moves the VM, and tells how far it is before each step.
 pub fn send<L: Line>(
     source: &mut impl Source,
     link: &mut Link<L>,
-    mut notes: impl FnMut(&[String]),
+    mut tell: impl FnMut(Step<'_>),
 ) -> Sent {
-    match steps(source, link, &mut notes) {
+    match steps(source, link, &mut tell) {
         Ok(figures) => Sent::Moved(figures),
         Err(End::Unknown(failure)) => Sent::Unknown(failure),
         Err(End::Refused(reasons)) => match source.go_on() {
@@ -81,7 +100,7 @@ impl From<Failure> for End {
 fn steps<L: Line>(
     source: &mut impl Source,
     link: &mut Link<L>,
-    notes: &mut impl FnMut(&[String]),
+    tell: &mut impl FnMut(Step<'_>),
 ) -> Result<Figures, End> {
     say(link, &Message::Hello(source.outline()))?;
     match hear(link)? {
@@ -98,7 +117,7 @@ fn steps<L: Line>(
     source.go_on()?;
     say(link, &look?)?;
     match hear(link)? {
-        Message::Ready(noticeable) => notes(&noticeable),
+        Message::Ready(noticeable) => tell(Step::Ready(&noticeable)),
         Message::Refused(reasons) => return Err(End::Refused(reasons)),
         other => return Err(unexpected(&other).into()),
     }
@@ -107,13 +126,19 @@ fn steps<L: Line>(
     source.watch()?;
     let count = u32::try_from(source.outline().memory / PAGE as u64);
     let count = count.map_err(|_| Failure("too much memory".into()))?;
+    figures.rounds = 1;
+    let pages = usize::try_from(count).unwrap_or(usize::MAX);
+    tell(Step::PreCopy { round: 1, pages });
     // What is zero is zero over there, too.
     figures.pages += send_pages(source, link, 0..count, Zero::Skip)?;
-    figures.rounds = 1;
     let mut written = source.written()?;
     while written.len() > FEW && figures.rounds < MOST_ROUNDS {
-        figures.pages += send_pages(source, link, written.iter().copied(), Zero::Send)?;
         figures.rounds += 1;
+        tell(Step::PreCopy {
+            round: figures.rounds,
+            pages: written.len(),
+        });
+        figures.pages += send_pages(source, link, written.iter().copied(), Zero::Send)?;
         written = source.written()?;
     }
 
@@ -125,6 +150,9 @@ fn steps<L: Line>(
     written.extend(source.written()?);
     written.sort_unstable();
     written.dedup();
+    tell(Step::Stopped {
+        pages: written.len(),
+    });
     figures.last_pages = send_pages(source, link, written.iter().copied(), Zero::Send)?;
     say(link, &state)?;
     match hear(link)? {

@@ -28,7 +28,7 @@ use cpreg_vmm::link::{Line, Link};
 use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
 use cpreg_vmm::protocol::{Devices, Outline, PAGE, VcpuState};
 use cpreg_vmm::receive::{Received, receive};
-use cpreg_vmm::send::{Sent, send};
+use cpreg_vmm::send::{Sent, Step, send};
 use cpreg_vmm::transport::Wire;
 
 const VCPUS: u16 = 2;
@@ -486,7 +486,11 @@ fn what_the_user_accepts_lets_it_come() {
         let line = Troubled::new(near, Trouble::None);
         let mut link = Link::open(line, 1, timeout).expect("it opens");
         let mut noticed = Vec::new();
-        let sent = send(&mut source, &mut link, |notes| noticed = notes.to_vec());
+        let sent = send(&mut source, &mut link, |step| {
+            if let Step::Ready(notes) = step {
+                noticed = notes.to_vec();
+            }
+        });
         (sent, noticed)
     });
     let line = Troubled::new(far, Trouble::None);

@@ -17,8 +17,12 @@
 //! | [`run`](mod@run) | `lab run`: a command of the workspace in one host |
 //! | [`matrix`] | `lab matrix`: what moves between which kernels |
 //! | [`load`] | `lab load`: saved states into QEMUs |
-//! | [`migrate`] | `lab migrate`: the example VMM's guest between two hosts |
+//! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
+//! | [`migrate_table`] | what came of that, as kept |
+//! | [`pair`] | two hosts in one boot of both, and the moves between them |
+//! | [`judge`] | how a move went |
 //! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
+//! | [`mod@test`] | `lab test`: what CI runs |
 //! | [`options`] | the arguments of these commands |
 //!
 //! What is in the lab folder is made by the module that uses it, once, under names with versions.
@@ -31,15 +35,19 @@ mod disk;
 mod image;
 mod initramfs;
 mod job;
+mod judge;
 mod kernels;
 mod load;
 mod matrix;
 mod migrate;
+mod migrate_table;
 mod modules;
 mod options;
+mod pair;
 mod record;
 mod roots;
 mod run;
+mod test;
 mod toolchain;
 
 use std::fs::{self, File};
@@ -58,12 +66,15 @@ Usage: cargo xtask lab COMMAND       (lab/README.md is the manual)
                                      a command of this workspace inside
   load [--kernel VERSION]... [--cpu MODEL] [--qemu 10.0|11.1]... STREAM...
                                      streams of the lab's guest into real QEMUs under KVM
-  migrate [--kernel VERSION]... [--cpu MODEL]... [--accept SEVERITY] [--vcpus N] [--serial] [--itself]
-                                     the example VMM's guest, live, from each kernel to each other
+  migrate [--kernel VERSION]... [--cpu MODEL]... [--again] [-o FOLDER]
+          [--accept SEVERITY]... [--vcpus N] [--serial] [--itself] [--back]
+                                     the example VMM's guest, live, from each kernel to each other; with options of the second line
+                                     moves are looked at, and not kept
   compare --kernel-image FILE [--cpu MODEL]... [--to linux-VERSION]... [--features NAMES]
                                      what a kernel of your own changes of KVM's interface
   matrix [--kernel VERSION]... [--cpu MODEL]... [--qemu 10.0|11.1]... [--to-streams] [-o FOLDER]
                                      which guests of QEMU under KVM move between which kernels, alone and with cpreg
+  test                               what CI runs: three kernels, two CPU models
   clippy                             the lints of code that only an arm64 compiler sees
 ";
 
@@ -147,8 +158,13 @@ impl Lab {
 
     /// arm64 programs of these packages. Gives the folder that they are in.
     fn programs(&self, packages: &[&str]) -> Result<PathBuf> {
+        self.programs_and_examples(packages, &[])
+    }
+
+    /// arm64 programs of these packages, and these of their examples, which are in `examples` in the folder.
+    fn programs_and_examples(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
         let toolchain = self.alone(|| toolchain::Toolchain::ensure(&self.folder))?;
-        toolchain.build(packages)
+        toolchain.build(packages, examples)
     }
 }
 
@@ -169,6 +185,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "compare" => compare::run(&lab, rest),
         "matrix" => matrix::run(&lab, rest),
         "clippy" => toolchain::clippy(&lab),
+        "test" => test::run(&lab),
         _ => Err(format!("no command {command} in the lab\n\n{USAGE}").into()),
     }
 }

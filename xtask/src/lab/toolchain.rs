@@ -129,15 +129,19 @@ impl Toolchain {
         command
     }
 
-    /// Builds the programs of a package for arm64, as they are shipped. Gives the folder that they are in.
+    /// Builds the programs of packages, and these examples, for arm64, as they are shipped. Gives the folder that they are in; examples are in `examples`
+    /// in it.
     ///
     /// # Errors
     /// If they do not compile; what cargo says goes where ours goes.
-    pub(super) fn build(&self, packages: &[&str]) -> Result<PathBuf> {
+    pub(super) fn build(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
         let mut command = self.cargo("build");
         command.args(["--release", "--quiet", "--bins"]);
         for package in packages {
             command.args(["--package", package]);
+        }
+        for example in examples {
+            command.args(["--example", example]);
         }
         succeed(&mut command)?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);

@@ -53,18 +53,8 @@ pub(crate) fn id_digits(id: RegisterId) -> String {
 
 /// What to do about a decision: the table's advice, or what can be done about every register with that reason.
 pub(crate) fn advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
-    let Some(advice) = decision.reason.advice(tolerances) else {
-        return without_entry(decision, tolerances).map(str::to_owned);
-    };
-    let host = decision.host.as_ref().and_then(Value::as_u64);
-    let host = host.map_or_else(
-        || "VALUE".to_owned(),
-        |value| {
-            let name = decision.register.value_name(value);
-            name.map_or_else(|| format!("{value:#x}"), str::to_owned)
-        },
-    );
-    Some(advice.replace("{host}", &host))
+    let without_entry = || without_entry(decision, tolerances).map(str::to_owned);
+    decision.advice(tolerances).or_else(without_entry)
 }
 
 /// What can be done where the table has no advice. A decision that does not stand in the way needs none.

@@ -15,8 +15,8 @@
 //! | bits that do not stick | by the trials of 0 and of all ones, of this set of features or of another one of the host | all stick |
 //! | PMCR_EL0.N | where not all its bits stick: one for the VM, no more than it was at reset, kept after the first run, bounds the counters | |
 //! | pairs of PMU registers that set and clear | one state; either writes it, or sets and clears bits in it, by the trials | either writes it |
-//! | PSTATE | | only modes that the guest has; in one of AArch32 general registers are cut to 32 bits (5.10.223 chooses them otherwise where EL1 is AArch32) |
-//! | event counters of the PMU | | all bits stick, though on a CPU with wider ones (`max`) KVM at times keeps 32 |
+//! | PSTATE | | only modes that the guest has; in one of AArch32 general registers are cut to 32 bits, before 5.11 those of the mode |
+//! | event counters of the PMU | | 32 bits are shown once the VM has none of FEAT_PMUv3p5 |
 //! | workarounds | read as at reset whatever was written; the one of Spectre v4 as not required once the VM's SSBS is gone | |
 //! | timers' control registers | ISTATUS by the counter where it was seen at reset | |
 //! | what belongs to the VM | shared by its vCPUs, kept after the first run (`EBUSY`) | |

@@ -25,6 +25,8 @@ pub(super) struct Profile {
     hidden: BTreeMap<RegisterId, &'static Hides>,
     /// Whether a register that clears takes bits away; otherwise it is written like the one that sets.
     clears: bool,
+    /// Whether the kernel cuts the registers of the current mode of AArch32 only.
+    narrows_by_mode: bool,
     /// As which [`Acceptor`] sees it.
     host: HostVcpu,
 }
@@ -84,13 +86,31 @@ pub(super) const AARCH32_USER: u64 = 0x10;
 /// System mode of AArch32.
 pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
 
-/// How many of X0 to X30 are cut to 32 bits, with the PC, whenever a core register is written in a mode of AArch32; none in AArch64.
-pub(super) const fn narrowed(pstate: u64) -> u8 {
-    match pstate & MODE {
-        AARCH32_USER | AARCH32_SYSTEM => 15,
-        AARCH32_USER..AARCH32_SYSTEM => 31,
-        _ => 0,
-    }
+/// Which of X0 to X30 are cut to 32 bits, with the PC, whenever a core register is written in a mode of AArch32; none in AArch64
+/// (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`).
+///
+/// | since | in user and system mode | in any other mode |
+/// |---|---|---|
+/// | v5.7 | X0 to X14 | those that are the mode's R0 to R14 |
+/// | v5.11 | X0 to X14 | all |
+pub(super) fn narrowed(pstate: u64, by_mode: bool) -> impl Iterator<Item = RegisterId> {
+    let (low, high) = match pstate & MODE {
+        AARCH32_USER | AARCH32_SYSTEM => (0..15, 0..0),
+        mode @ AARCH32_USER..AARCH32_SYSTEM if by_mode => match mode {
+            // FIQ has R8 to R12 of its own.
+            0x11 => (0..8, 24..31),
+            0x12 => (0..13, 16..18),
+            0x13 => (0..13, 18..20),
+            0x17 => (0..13, 20..22),
+            0x1b => (0..13, 22..24),
+            _ => (0..0, 0..0),
+        },
+        AARCH32_USER..AARCH32_SYSTEM => (0..31, 0..0),
+        _ => (0..0, 0..0),
+    };
+    let general = low.chain(high).map(RegisterId::x);
+    let is_narrow = pstate & AARCH32_USER != 0;
+    general.chain(is_narrow.then_some(RegisterId::CORE_PC))
 }
 
 /// CNTV_CTL_EL0.ISTATUS, and CNTP_CTL_EL0's: the time has come. It is found when the register is read.
@@ -168,6 +188,7 @@ impl Profile {
             sticks,
             hidden,
             clears,
+            narrows_by_mode: is_before_5_11(record.identity.upstream()),
             host,
         })
     }
@@ -325,6 +346,24 @@ impl Profile {
             && pfr1 & SSBS == 0
     }
 
+    /// Which general registers are cut to 32 bits, with the PC, when a core register is written and PSTATE holds this.
+    pub(super) fn narrowed(&self, pstate: u64) -> impl Iterator<Item = RegisterId> {
+        narrowed(pstate, self.narrows_by_mode)
+    }
+
+    /// Whether an event counter reads as 32 bits though more are kept: where the VM has none of FEAT_PMUv3p5, whose event counters have 64 bits, and
+    /// the host has (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`). Where the host has none either the trials show it.
+    pub(super) fn reads_as_narrow(&self, id: RegisterId, dfr0: u64) -> bool {
+        const PMUV3P5: u64 = 6;
+        let has = |dfr0: u64| dfr0 >> 8 & 0xf >= PMUV3P5;
+        is_event_counter(id)
+            && !has(dfr0)
+            && self
+                .host
+                .value(RegisterId::ID_AA64DFR0_EL1)
+                .is_some_and(has)
+    }
+
     /// Whether a timer's control register shows that its time has come (up to v6.17).
     pub(super) fn shows_status(&self, id: RegisterId) -> bool {
         let register = self.registers.get(&id);
@@ -376,6 +415,19 @@ impl Sticks {
             always: always.map_or(0, |trial| trial.reads & ones),
         })
     }
+}
+
+/// Whether a kernel of this upstream version is older than 5.11.
+fn is_before_5_11(upstream: &str) -> bool {
+    let mut numbers = upstream.split('.').map_while(|number| number.parse().ok());
+    let version: [Option<u32>; 2] = [numbers.next(), numbers.next()];
+    matches!(version, [Some(major), Some(minor)] if (major, minor) < (5, 11))
+}
+
+/// PMEVCNTR0_EL0 to PMEVCNTR30_EL0.
+fn is_event_counter(id: RegisterId) -> bool {
+    const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
+    (FIRST.raw()..FIRST.raw() + 31).contains(&id.raw())
 }
 
 /// What another vCPU than the first one holds: its affinity as KVM numbers vCPUs (`reset_mpidr`: 16 to a cluster), else something else

@@ -170,3 +170,46 @@ fn a_vm_beyond_the_record_cannot_be_made() {
     assert_eq!(step(Features::MTE, 1), "KVM_ARM_VCPU_INIT");
     assert_eq!(step(PMU, 513), "KVM_CREATE_VCPU");
 }
+
+#[test]
+fn event_counters_show_what_the_vms_pmu_has() {
+    const PMUVER: u64 = 0xf << 8;
+    let counter = RegisterId::sysreg(3, 3, 14, 8, 1);
+    let dfr0 = RegisterId::ID_AA64DFR0_EL1;
+    let host = made::recorded("7.3.4", "max");
+    let vm = made::vm(&host, PMU, 1);
+    let own = get(&vm, 0, dfr0).expect("listed");
+    assert!(own & PMUVER >= 6 << 8, "{own:#x}");
+    set(&vm, 0, counter, 0x1_2345_6789).expect("a counter");
+    assert_eq!(get(&vm, 0, counter), Ok(0x1_2345_6789));
+    // FEAT_PMUv3p4: event counters have 32 bits.
+    set(&vm, 0, dfr0, own & !PMUVER | 5 << 8).expect("lower");
+    assert_eq!(get(&vm, 0, counter), Ok(0x2345_6789));
+    set(&vm, 0, dfr0, own).expect("the host's own");
+    assert_eq!(get(&vm, 0, counter), Ok(0x1_2345_6789));
+}
+
+#[test]
+fn aarch32_narrows_what_its_modes_see() {
+    let of = |mode: u64, by_mode: bool| -> Vec<RegisterId> {
+        profile::narrowed(mode, by_mode).collect()
+    };
+    let registers = |numbers: &[u8]| -> Vec<RegisterId> {
+        let general = numbers.iter().map(|number| RegisterId::x(*number));
+        general.chain([RegisterId::CORE_PC]).collect()
+    };
+    let (user, supervisor, fiq) = (0x10, 0x13, 0x11);
+    for by_mode in [false, true] {
+        assert!(of(5, by_mode).is_empty());
+        assert_eq!(of(user, by_mode), registers(&Vec::from_iter(0..15)));
+    }
+    assert_eq!(of(supervisor, false), registers(&Vec::from_iter(0..31)));
+    assert_eq!(
+        of(supervisor, true),
+        registers(&Vec::from_iter((0..13).chain(18..20)))
+    );
+    assert_eq!(
+        of(fiq, true),
+        registers(&Vec::from_iter((0..8).chain(24..31)))
+    );
+}

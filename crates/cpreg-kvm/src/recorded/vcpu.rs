@@ -6,7 +6,7 @@ use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
-use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits, narrowed};
+use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits};
 use super::{Fault, State, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
@@ -147,6 +147,7 @@ impl RecordedVcpu {
             base.wrapping_add(state.ticks)
         };
         let pfr1 = state.small(self.number, RegisterId::ID_AA64PFR1_EL1);
+        let dfr0 = state.small(self.number, RegisterId::ID_AA64DFR0_EL1);
         match (Timer::of(id), Pair::of(id)) {
             _ if pfr1.is_some_and(|pfr1| self.profile.is_spared(id, pfr1)) => NOT_REQUIRED,
             _ if Kind::of(id) == Kind::Counter => kept.wrapping_add(state.ticks),
@@ -156,6 +157,7 @@ impl RecordedVcpu {
                 kept & !TIMER_STATUS | if has_come { TIMER_STATUS } else { 0 }
             }
             (_, Some(_)) => kept & self.counters(state),
+            _ if dfr0.is_some_and(|dfr0| self.profile.reads_as_narrow(id, dfr0)) => kept & LOW,
             _ => kept,
         }
     }
@@ -183,10 +185,7 @@ impl RecordedVcpu {
             let pstate = state
                 .small(self.number, RegisterId::CORE_PSTATE)
                 .unwrap_or(0);
-            let count = narrowed(pstate);
-            let narrow = (0..count).map(RegisterId::x);
-            let pc = (count > 0).then_some(RegisterId::CORE_PC);
-            for id in narrow.chain(pc) {
+            for id in self.profile.narrowed(pstate) {
                 if let Some(value) = state.small(self.number, id) {
                     state.set(self.number, id, Value::Small(value & LOW));
                 }

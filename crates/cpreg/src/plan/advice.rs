@@ -1,10 +1,13 @@
 //! What is said about a decision: why, and what to do. Data, rendered by whoever reports.
 
-use alloc::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
+use super::Decision;
 use crate::destination::kernel::Hides;
-use crate::register::RegisterId;
+use crate::register::{RegisterId, Value};
 use crate::tolerance::{Handling, Tolerances};
 
 /// Why a decision was made.
@@ -70,8 +73,8 @@ impl Reason {
         }
     }
 
-    /// What to do about it, if the table has something to say.
-    pub fn advice<'a>(&self, tolerances: &'a Tolerances) -> Option<&'a str> {
+    /// What to do about it, if the table has something to say; [`Decision::advice`] is that for people.
+    fn advice<'a>(&self, tolerances: &'a Tolerances) -> Option<&'a str> {
         match self {
             Self::NotTolerated(entry) | Self::ValueUnknown(Some(entry)) => tolerances
                 .entries()
@@ -88,6 +91,23 @@ impl Reason {
             Self::Tolerated(entry) | Self::NotTolerated(entry) => Some(*entry),
             _ => None,
         }
+    }
+}
+
+impl Decision {
+    /// What to do about it, if the table has something to say: the entry's advice, with the destination's value, or VALUE where that is not
+    /// known, in its place.
+    pub fn advice(&self, tolerances: &Tolerances) -> Option<String> {
+        let advice = self.reason.advice(tolerances)?;
+        let host = self.host.as_ref().and_then(Value::as_u64);
+        let host = host.map_or_else(
+            || "VALUE".to_owned(),
+            |value| {
+                let name = self.register.value_name(value);
+                name.map_or_else(|| format!("{value:#x}"), str::to_owned)
+            },
+        );
+        Some(advice.replace("{host}", &host))
     }
 }
 

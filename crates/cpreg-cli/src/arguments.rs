@@ -29,6 +29,12 @@ pub(crate) enum Command {
     Rehearse(Rehearse),
     /// Write the VM so that it loads there.
     Convert(Convert),
+    /// Pass a stream on, from standard input to standard output, so that it loads there.
+    ///
+    /// One way, for files and pipes: `-incoming "exec:cpreg filter --to DEST < FILE"`, or `migrate "exec:cpreg filter --to DEST >
+    /// FILE"`. RAM passes as it comes; the device state is held back until all of it is there and has been decided about. If it is
+    /// refused nothing of it is written, and the destination cannot load what it got. The report goes to standard error.
+    Filter(Filter),
     /// What differs between two streams or profiles, by name and field.
     Diff(Diff),
     /// What an error line of a VMM means, or what is known about a register.
@@ -193,6 +199,23 @@ pub(crate) struct Convert {
     pub(crate) consenting: Consenting,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    #[command(flatten)]
+    pub(crate) consenting: Consenting,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print pointer-authentication keys; they are the guest's secrets.
+    #[arg(long)]
+    pub(crate) secrets: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ pub(crate) mod kvm;
 use std::borrow::Cow;
 use std::path::Path;
 
-use cpreg::destination::{Destination, HostRegister, HostVcpu, Loader, ValuesAre};
+use cpreg::destination::{Accelerator, Destination, HostRegister, HostVcpu, Loader, ValuesAre};
 use cpreg::register::Value;
 use cpreg_hosts::host;
 use cpreg_qemu::Stream;
@@ -45,32 +45,95 @@ pub(crate) fn resolve_with_input(
     verify: bool,
     printer: &Printer,
 ) -> Result<(Named, Input), Failure> {
+    find(path, verify, printer)?.for_guest(source, going)
+}
+
+/// What DEST names, before it is known which guest goes there.
+pub(crate) enum Found<'p> {
+    /// This machine's KVM, as it was written.
+    Kvm(cpreg_kvm::Kvm, &'p Path),
+    /// A recorded host.
+    Host(Box<hosts::Named>),
+    /// What is in a file.
+    File(Box<Input>),
+}
+
+/// Finds out what DEST names, and that it is there.
+pub(crate) fn find<'p>(
+    path: &'p Path,
+    verify: bool,
+    printer: &Printer,
+) -> Result<Found<'p>, Failure> {
     if kvm::is_named(path) {
-        return kvm::ask(&kvm::open()?, path, source, going)?.with_input(path);
+        return Ok(Found::Kvm(kvm::open()?, path));
     }
     if !hosts::exists(path) && !path.to_str().is_some_and(|it| it.starts_with(host::PREFIX)) {
         return Err(no_such(path));
     }
-    let host = match hosts::open(path, verify, printer)? {
-        Opened::File(input) => return named(*input, None, going),
-        Opened::Host(host) => host,
-    };
-    // Of anything but a VM it is better said that it is none.
-    source.stream()?;
-    let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
-    let (mut named, input) = named(input, Some(evidence), going)?;
-    // The VM is started there as it was here.
-    named.destination.shape = Some(source.stream()?.shape());
-    Ok((named, input))
+    Ok(match hosts::open(path, verify, printer)? {
+        Opened::File(input) => Found::File(input),
+        Opened::Host(host) => Found::Host(host),
+    })
+}
+
+impl Found<'_> {
+    /// What it is for the guest in `source`.
+    pub(crate) fn for_guest(
+        self,
+        source: &Input,
+        going: &Going,
+    ) -> Result<(Named, Input), Failure> {
+        match self {
+            Self::Kvm(kvm, path) => kvm::ask(&kvm, path, source, going)?.with_input(path),
+            Self::Host(host) => {
+                // Of anything but a VM it is better said that it is none.
+                source.stream()?;
+                let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
+                let (mut named, input) = named(input, Some(evidence), going)?;
+                // The VM is started there as it was here.
+                named.destination.shape = Some(source.stream()?.shape());
+                Ok((named, input))
+            }
+            Self::File(input) => named(*input, None, going),
+        }
+    }
+
+    /// How guests are executed there, if that is known.
+    pub(crate) fn accelerator(&self) -> Result<Option<Accelerator>, Failure> {
+        match self {
+            Self::Kvm(..) | Self::Host(_) => Ok(Some(Accelerator::Kvm)),
+            Self::File(input) => match &input.content {
+                Content::Profile(profile) => profile
+                    .to_destination()
+                    .map(|destination| destination.accelerator)
+                    .map_err(|error| unreadable(input, error)),
+                Content::Stream(stream) => Ok(stream.accelerator()),
+                Content::Host(_) => Ok(Some(Accelerator::Kvm)),
+            },
+        }
+    }
+}
+
+fn unreadable(input: &Input, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(format!("cannot read {}", input.path.display())).because(error)
+}
+
+/// The program that the user says will load it.
+pub(crate) fn loader(going: &Going) -> Result<Option<Loader>, Failure> {
+    let loader = going.vmm.as_ref().map(|name| {
+        name.parse::<Loader>()
+            .map_err(|error| Failure::new(format!("--vmm {name}: {error}")))
+    });
+    loader.transpose()
 }
 
 /// What is known of a destination from a file; `evidence`: or from a recorded host.
 fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named, Input), Failure> {
     let (mut destination, known_from) = match &input.content {
         Content::Profile(profile) => {
-            let destination = profile.to_destination().map_err(|error| {
-                Failure::new(format!("cannot read {}", input.path.display())).because(error)
-            })?;
+            let destination = profile
+                .to_destination()
+                .map_err(|error| unreadable(&input, error))?;
             let known_from = match destination.values {
                 ValuesAre::OfAnEmulatedHost => host::EVIDENCE,
                 ValuesAre::AtReset | ValuesAre::OfAGuest => "a profile, recorded from it",
@@ -96,10 +159,8 @@ fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named
         // Which of its guests is asked about is said before.
         Content::Host(_) => return Err(input.lacks_features()),
     };
-    if let Some(name) = &going.vmm {
-        let loader = name.parse::<Loader>();
-        destination.loader =
-            Some(loader.map_err(|error| Failure::new(format!("--vmm {name}: {error}")))?);
+    if let Some(loader) = loader(going)? {
+        destination.loader = Some(loader);
     }
     let named = Named {
         destination,

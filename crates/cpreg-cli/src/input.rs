@@ -165,6 +165,19 @@ impl Input {
         })
     }
 
+    /// A stream that comes on standard input and cannot be read again.
+    pub(crate) fn of_standard_input(stream: Stream, file: File) -> Self {
+        Self {
+            path: PathBuf::from("-"),
+            content: Content::Stream(Box::new(stream)),
+            file,
+            packed: None,
+            report: None,
+            running: None,
+            is_host: false,
+        }
+    }
+
     /// A recorded host, as the profile that it would be in a file.
     pub(crate) fn of_host(name: &Path, profile: Profile) -> Result<Self, Failure> {
         let json = profile

@@ -74,6 +74,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Check(arguments) => commands::check::run(arguments, printer),
         Command::Rehearse(arguments) => commands::rehearse::run(arguments, printer),
         Command::Convert(arguments) => commands::convert::run(arguments, printer),
+        Command::Filter(arguments) => commands::filter::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Explain(arguments) => commands::explain::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),

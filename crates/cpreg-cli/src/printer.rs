@@ -100,30 +100,40 @@ pub(crate) fn styled(style: Style, text: impl Display) -> String {
 /// A line on standard error that tells how far a long copy is; nothing where standard error is no terminal.
 pub(crate) struct Progress {
     is_shown: bool,
-    percent: Option<u64>,
+    /// What was told last: percent, or MiB where nobody knows of how many.
+    told: Option<u64>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         Self {
             is_shown: io::stderr().is_terminal(),
-            percent: None,
+            told: None,
         }
     }
 
     /// Tells how many bytes of how many are done.
     pub(crate) fn tell(&mut self, done: u64, all: u64) {
         let percent = done.saturating_mul(100) / all.max(1);
-        if self.is_shown && self.percent != Some(percent) {
-            self.percent = Some(percent);
+        if self.is_shown && self.told != Some(percent) {
+            self.told = Some(percent);
             let _ = write!(stderr(), "\rwriting: {percent:3} %");
+        }
+    }
+
+    /// Tells where something is and how many bytes have passed, of nobody knows how many.
+    pub(crate) fn tell_passed(&mut self, place: impl Display, done: u64) {
+        let mebibytes = done >> 20;
+        if self.is_shown && self.told.is_none_or(|it| it + 16 <= mebibytes) {
+            self.told = Some(mebibytes);
+            let _ = write!(stderr(), "\rpassing: {place:12} {mebibytes} MiB");
         }
     }
 
     /// Takes the line away.
     pub(crate) fn end(&self) {
-        if self.percent.is_some() {
-            let _ = write!(stderr(), "\r{:16}\r", "");
+        if self.told.is_some() {
+            let _ = write!(stderr(), "\r{:40}\r", "");
         }
     }
 }
@@ -132,6 +142,8 @@ impl Progress {
 #[derive(Default)]
 pub(crate) struct Printer {
     answer: String,
+    /// The answer goes to standard error: standard output is taken by something else.
+    is_beside: bool,
 }
 
 impl Printer {
@@ -144,6 +156,11 @@ impl Printer {
     /// The answer as JSON, ending included.
     pub(crate) fn json(&mut self, text: &str) {
         self.answer.push_str(&harmless_json(text));
+    }
+
+    /// From now on the answer goes to standard error, because standard output is a stream.
+    pub(crate) fn answer_beside(&mut self) {
+        self.is_beside = true;
     }
 
     /// A line beside the answer.
@@ -160,6 +177,11 @@ impl Printer {
     /// If it could not be written whole.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         let answer = std::mem::take(&mut self.answer);
+        if self.is_beside {
+            let written = stderr().write_all(answer.as_bytes());
+            return written
+                .map_err(|error| Failure::new("cannot write to standard error").because(error));
+        }
         let mut stdout = stdout().lock();
         let written = stdout.write_all(answer.as_bytes());
         written

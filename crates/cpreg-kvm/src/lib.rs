@@ -6,6 +6,7 @@
 //! | [`real`] | KVM of this machine |
 //! | [`save`] | vCPUs to a [`cpreg::vm::Vm`] |
 //! | [`load`] | a [`cpreg::plan::Plan`] to vCPUs |
+//! | [`ask`] | values that a plan does not know about, tried |
 //! | [`attempt`] | a plan to a throwaway VM |
 //! | [`probe`] | what a host gives to guests |
 //! | [`recorded`] | a host that behaves as its record says, on any machine |
@@ -17,6 +18,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod ask;
 pub mod attempt;
 pub mod cpu_name;
 pub mod errno;

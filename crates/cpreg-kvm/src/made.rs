@@ -56,13 +56,7 @@ pub(crate) fn host(features: Features, mut registers: Vec<Register>) -> Recorded
 pub(crate) fn recorded(version: &str, cpu: &str) -> RecordedHost {
     let history = History::built_in().expect("the built-in history");
     let name = format!("{}{version}/{cpu}", cpreg_hosts::host::PREFIX);
-    let mut record = history.named(&name).expect("a recorded host").host.record();
-    let guests = record.guests.values_mut();
-    for register in guests.flat_map(|guest| &mut guest.registers) {
-        // It was recorded on one vCPU, and other values were tried than probing tries.
-        register.differs_by_vcpu |= register.id == RegisterId::MPIDR_EL1;
-        register.trials.clear();
-    }
+    let record = history.named(&name).expect("a recorded host").host.record();
     RecordedHost::new(record)
 }
 

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     LibvirtImage,
     /// A qcow2 disk image.
     Qcow2Image,
+    /// A connection that is encrypted: no stream can be seen in it.
+    Tls,
     /// A file that an edit in place left unfinished.
     UnfinishedEdit,
     /// A stream of a machine that is not Arm.

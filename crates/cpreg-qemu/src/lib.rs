@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`stream`] | the stream: elements, RAM, devices, the arm `cpu` sections, edits |
+//! | [`flow`] | the stream while it flows: RAM passes, the device state is held back |
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
@@ -17,6 +18,7 @@
 
 pub mod device_state;
 pub mod error;
+pub mod flow;
 pub mod guest_memory;
 pub mod isolate;
 pub mod probe;

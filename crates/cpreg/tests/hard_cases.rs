@@ -3,7 +3,8 @@
 use cpreg::destination::load;
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Knowledge, Loader, ValuesAre};
 use cpreg::plan::{
-    Action, Check, Consents, Ignore, Outcome, Plan, Set, Severity, Verdict, severity_of_change,
+    Action, Check, Consents, Ignore, Outcome, Plan, Reason, Set, Severity, Verdict,
+    severity_of_change,
 };
 use cpreg::register::{RegisterId, Value};
 use cpreg::shape::{Device, RamBlock, Shape};
@@ -108,6 +109,212 @@ fn a_register_of_the_vm_that_only_some_vcpus_have_is_a_disagreement() {
     );
 }
 
+#[test]
+fn vcpus_that_the_user_makes_agree_do() {
+    let psci = |version| [(RegisterId::PSCI_VERSION, version)];
+    let vm = vm(&[&psci(0x1_0001), &psci(0x1_0000)]);
+    let there = kvm(&self::vm(&[&psci(0x1_0001)]));
+    assert_eq!(
+        plan(&vm, &there, &Consents::default()).outcome(),
+        Outcome::Refused
+    );
+    let consents = Consents {
+        set: vec![set(RegisterId::PSCI_VERSION, 0x1_0000)],
+        ..Consents::default()
+    };
+    assert_eq!(plan(&vm, &there, &consents).outcome(), Outcome::Ready);
+}
+
+fn set(register: RegisterId, value: u64) -> Set {
+    Set {
+        register,
+        mask: u64::MAX,
+        value,
+    }
+}
+
+/// The table's reason is about what VMs hold, and the VM's own value is nothing that it could be changed to.
+#[test]
+fn a_value_that_the_user_set_and_that_is_not_taken_is_said_to_be_that() {
+    let id = RegisterId::PSCI_VERSION;
+    let mut there = kvm(&vm(&[&[(id, 0x1_0003)]]));
+    there.values = ValuesAre::OfAnEmulatedHost;
+    let consents = Consents {
+        set: vec![set(id, 0x1_0009)],
+        ..Consents::default()
+    };
+    for held in [0x1_0003, 0x1_0001] {
+        let plan = plan(&vm(&[&[(id, held)]]), &there, &consents);
+        let decision = &plan.vcpus[0].decisions[0];
+        assert_eq!(decision.action, Action::Refuse);
+        assert_eq!(decision.reason, Reason::SetNotTaken);
+        assert_eq!(plan.proposed, []);
+    }
+    // Where only the destination has it, too.
+    let without = plan(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]), &there, &consents);
+    let mut decisions = without.vcpus[0].decisions.iter();
+    assert!(decisions.any(|it| it.register == id && it.reason == Reason::SetNotTaken));
+    // Where nothing tells whether it is taken, the VM's own value is no change either.
+    there.values = ValuesAre::OfAGuest;
+    let undecided = plan(&vm(&[&[(id, 0x1_0003)]]), &there, &consents);
+    assert_eq!(undecided.outcome(), Outcome::Unknown);
+    assert_eq!(undecided.proposed, []);
+}
+
+/// What kernels before v6.4 do not save; said once for the timer, and once for the counter.
+#[test]
+fn a_physical_timer_that_was_not_saved_is_lost_and_that_is_said() {
+    let timer = [
+        (RegisterId::PTIMER_CNT, 0x1234),
+        (RegisterId::PTIMER_CTL, 4),
+        (RegisterId::PTIMER_CVAL, 0),
+    ];
+    let there = vm(&[&timer]);
+    for loader in [Loader::qemu(10, 0), Loader::qemu(11, 1), Loader::CPREG] {
+        let mut destination = kvm(&there);
+        destination.loader = Some(loader);
+        let old = vm(&[&[(RegisterId::SCTLR_EL1, 1)], &[(RegisterId::SCTLR_EL1, 1)]]);
+        destination.vcpus[0] = HostVcpu::of(&vcpu(&[
+            (RegisterId::SCTLR_EL1, 1),
+            timer[0],
+            timer[1],
+            timer[2],
+        ]));
+        let plan = plan(&old, &destination, &Consents::default());
+        assert_eq!(plan.outcome(), Outcome::Ready);
+        let told: Vec<_> = plan
+            .visible
+            .iter()
+            .map(|it| (it.register, it.severity, it.vcpus.to_string()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    Some(RegisterId::PTIMER_CNT),
+                    Severity::High,
+                    "0-1".to_owned()
+                ),
+                (
+                    Some(RegisterId::PTIMER_CTL),
+                    Severity::High,
+                    "0-1".to_owned()
+                ),
+            ]
+        );
+        assert!(plan.visible[1].what.contains("CNTP_CVAL_EL0"));
+    }
+}
+
+/// A kernel before v6.3 that lists this CLIDR_EL1 and CTR_EL0, and a later one.
+fn caches(clidr: u64, ctr: u64) -> [Vcpu; 2] {
+    let mut pairs = vec![(RegisterId::CLIDR_EL1, clidr), (RegisterId::CTR_EL0, ctr)];
+    let slot = |slot: u64| RegisterId::from_raw(0x6020_0000_0011_0000 | slot);
+    let old = vcpu(&[&pairs[..], &[(slot(0), 0x701f_e01a)]].concat());
+    pairs.extend((0..14).map(|number| (slot(number), 0x701f_e01a)));
+    [old, vcpu(&pairs)]
+}
+
+/// A guest reads the CPU's own CTR_EL0 up to v6.2, whatever is listed.
+#[test]
+fn a_cache_type_that_was_not_trapped_may_be_another() {
+    let told = |from: &Vcpu, to: &Vcpu| {
+        let there = kvm(&Vm {
+            vcpus: vec![to.clone()],
+        });
+        let vm = Vm {
+            vcpus: vec![from.clone()],
+        };
+        let plan = plan(&vm, &there, &Consents::default());
+        let mut visible = plan.visible.into_iter();
+        visible.any(|it| it.register == Some(RegisterId::CTR_EL0))
+    };
+    // Neoverse N1: no level of unification, and IDC is Linux's word.
+    let [old, new] = caches(0x8200_0023, 0x9444_c004);
+    assert!(told(&old, &new));
+    assert!(told(&new, &old));
+    assert!(!told(&old, &old));
+    assert!(!told(&new, &new));
+    // The CPU's own word, since CLIDR_EL1 does not say so; and no word at all.
+    let [old, new] = caches(0x0a20_0023, 0x9444_c004);
+    assert!(!told(&old, &new));
+    let [old, new] = caches(0x0a20_0023, 0x8444_c004);
+    assert!(!told(&old, &new));
+}
+
+/// Kernels since v6.7 take PMCR_EL0 and keep little of it.
+#[test]
+fn what_kvm_drops_of_the_monitors_control_is_foretold() {
+    let id = RegisterId::PMCR_EL0;
+    let newer = [
+        (id, 0x3000),
+        (RegisterId::PTIMER_CTL, 0),
+        (RegisterId::VENDOR_HYP_BMAP_2, 0),
+    ];
+    let told = |pmcr, there: &[(RegisterId, u64)]| {
+        let vm = vm(&[&[(id, pmcr)]]);
+        let plan = plan(&vm, &kvm(&self::vm(&[there])), &Consents::default());
+        assert_eq!(plan.outcome(), Outcome::Ready);
+        let visible = plan.visible.into_iter();
+        visible
+            .filter(|it| it.register == Some(id))
+            .map(|it| (it.field, it.from, it.to, it.severity))
+            .collect::<Vec<_>>()
+    };
+    let whole = |from, to| (None, Some(from), Some(to), Severity::Low);
+    let number = (Some("N".into()), Some(8), Some(6), Severity::Medium);
+    assert_eq!(told(0x3001, &newer), []);
+    assert_eq!(told(0x2001, &newer), []);
+    assert_eq!(told(0x410c_30ac, &newer), [whole(0x410c_30ac, 0x30ac)]);
+    assert_eq!(
+        told(0x410c_4000, &newer),
+        [number.clone(), whole(0x410c_4000, 0x4000)]
+    );
+    // Before v6.4 there is no physical timer in the list, and all of it is held.
+    assert_eq!(told(0x410c_4000, &newer[..1]), []);
+    assert_eq!(told(0x4000, &[(id, 0x410c_3000), newer[1]]), []);
+    // Between v6.4 and v6.14 the list alone does not tell.
+    assert_eq!(told(0x4000, &newer[..2]), [number]);
+}
+
+#[test]
+fn vcpus_that_disagree_on_the_number_of_counters_are_refused_where_the_vm_has_one() {
+    let id = RegisterId::PMCR_EL0;
+    let vm = vm(&[&[(id, 0x3001)], &[(id, 0x2000)]]);
+    let newer = [
+        (id, 0x3000),
+        (RegisterId::PTIMER_CTL, 0),
+        (RegisterId::VENDOR_HYP_BMAP_2, 0),
+    ];
+    let there = kvm(&self::vm(&[&newer]));
+    let refused = plan(&vm, &there, &Consents::default());
+    assert_eq!(refused.outcome(), Outcome::Refused);
+    assert_eq!(
+        refused.vcpus[1].decisions[0].reason,
+        Reason::FieldDisagreement("N")
+    );
+    let consents = Consents {
+        set: vec![Set {
+            register: id,
+            mask: 0x1f << 11,
+            value: 0x2000,
+        }],
+        ..Consents::default()
+    };
+    assert_eq!(plan(&vm, &there, &consents).outcome(), Outcome::Ready);
+    // The controls are each vCPU's own, and an older kernel has them hold all.
+    let controls = self::vm(&[&[(id, 0x3001)], &[(id, 0x3000)]]);
+    assert_eq!(
+        plan(&controls, &there, &Consents::default()).outcome(),
+        Outcome::Ready
+    );
+    let older = kvm(&self::vm(&[&newer[..1]]));
+    assert_eq!(
+        plan(&vm, &older, &Consents::default()).outcome(),
+        Outcome::Ready
+    );
+}
+
 /// An emulated machine may have two kinds of CPU; each keeps its own ID registers.
 #[test]
 fn emulated_cpus_of_two_kinds_do_not_disagree() {
@@ -172,7 +379,13 @@ fn a_register_that_only_the_destination_has_can_be_set() {
 /// KVM ignores more counters than the host has without a word.
 #[test]
 fn losing_event_counters_is_visible() {
-    let pmcr = |counters: u64| [(RegisterId::PMCR_EL0, counters << 11)];
+    // Older kernels, without the physical timer in the list, hold whatever is written.
+    let pmcr = |counters: u64| {
+        [
+            (RegisterId::PMCR_EL0, counters << 11),
+            (RegisterId::PTIMER_CTL, 0),
+        ]
+    };
     let there = kvm(&vm(&[&pmcr(4)]));
     let lost = plan(&vm(&[&pmcr(6)]), &there, &Consents::default());
     assert!(
@@ -444,4 +657,15 @@ fn a_vmm_with_cpreg_loads_by_the_plan() {
     // It is a library for KVM.
     there.accelerator = Some(Accelerator::Tcg);
     assert_ne!(verdict(&arrives(0), &there), Verdict::Loads);
+}
+
+/// That a register takes any value is concluded from its kind, until the kernel took this one.
+#[test]
+fn what_was_carried_out_is_proven() {
+    let register = (RegisterId::SCTLR_EL1, 1);
+    let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]));
+    let mut plan = plan(&vm(&[&[register]]), &there, &Consents::default());
+    assert_eq!(plan.knowledge(), Knowledge::Inferred);
+    plan.was_carried_out();
+    assert_eq!(plan.knowledge(), Knowledge::Proven);
 }

@@ -1,23 +1,23 @@
 //! [`decide`] and [`load`]: whether a VM's registers can be loaded on this host, and how: the calls into cpreg on the way in.
 //!
 //! 1. [`cpreg_kvm::probe::destination`]: what this host has for a VM with these features;
-//! 2. [`Plan::new`]: a decision for every register;
-//! 3. where that does not tell whether the host takes a value, it is tried, and planned again;
+//! 2. [`cpreg_kvm::ask::teach`]: what that does not tell, whether the host takes a value, is tried;
+//! 3. [`Plan::new`]: a decision for every register;
 //! 4. [`cpreg_kvm::attempt()`]: the plan loaded into a VM that is thrown away, since only the kernel knows what it takes;
 //! 5. [`cpreg_kvm::load()`]: the plan, made again for the final registers, loaded into the VM itself.
 //!
 //! Works with a recorded host as it does with KVM.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cpreg::destination::{Accepts, Destination, Features, HostVcpu};
+use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Action, Consents, Outcome, Plan};
-use cpreg::register::{RegisterId, Value};
+use cpreg::register::RegisterId;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
+use cpreg_kvm::ask::teach;
 use cpreg_kvm::probe::destination;
-use cpreg_kvm::{Host, Vcpu, Vm as _, value};
+use cpreg_kvm::{Host, Vcpu};
 
 use crate::migrate::{Failure, Refusal};
 
@@ -48,16 +48,10 @@ pub fn decide(
     let mut destination = destination(host, features, vm.vcpus.len(), HERE)
         .map_err(|error| Failure::new("cannot tell what this host has", error))?;
     let tolerances = Tolerances::default();
-    let mut tried = Tried::new();
-    let plan = loop {
-        let plan = Plan::new(vm, &destination, &tolerances, consents);
-        let unknown = unknown(&plan, &tried);
-        if unknown.is_empty() {
-            break ready(plan, &tolerances)?;
-        }
-        ask(host, features, unknown, &mut tried)?;
-        teach(&mut destination, &tried);
-    };
+    teach(host, features, vm, &mut destination, &tolerances, consents)
+        .map_err(|error| Failure::new("cannot try values on this host", error))?;
+    let plan = Plan::new(vm, &destination, &tolerances, consents);
+    let plan = ready(plan, &tolerances)?;
     let attempt = cpreg_kvm::attempt(host, features, &plan)
         .map_err(|error| Failure::new("cannot try the load", error))?;
     if !attempt.succeeded() {
@@ -104,60 +98,6 @@ fn ready(plan: Plan, tolerances: &Tolerances) -> Result<Plan, Refusal> {
     match plan.outcome() {
         Outcome::Ready => Ok(plan),
         _ => Err(Refusal(reasons(&plan, tolerances))),
-    }
-}
-
-/// For registers that were tried on this host the values that it took; none where it did not take what was tried.
-type Tried = BTreeMap<RegisterId, Vec<u64>>;
-
-/// The values of which the plan does not know whether they are taken, and which were not tried.
-fn unknown(plan: &Plan, tried: &Tried) -> Vec<(RegisterId, u64)> {
-    let mut unknown = Vec::new();
-    for (_, decision) in plan.decisions() {
-        let value = decision.source.as_ref().and_then(Value::as_u64);
-        if let (Action::Undecided, Some(value)) = (&decision.action, value)
-            && !tried.contains_key(&decision.register)
-        {
-            unknown.push((decision.register, value));
-        }
-    }
-    unknown
-}
-
-/// Tries these values in a VM that is thrown away, each by itself.
-fn ask(
-    host: &impl Host,
-    features: Features,
-    values: Vec<(RegisterId, u64)>,
-    tried: &mut Tried,
-) -> Result<(), Failure> {
-    for (id, value) in values {
-        let vm = host
-            .create(features, 1)
-            .map_err(|error| Failure(error.to_string()))?;
-        let vcpu = vm.vcpus().first().ok_or(Failure("no vCPU".into()))?;
-        let value = Value::Small(value);
-        let is_taken = value::write(vcpu, id, &value).is_ok()
-            && value::read(vcpu, id).is_ok_and(|holds| holds == value);
-        let taken = tried.entry(id).or_default();
-        if is_taken {
-            taken.extend(value.as_u64());
-        }
-    }
-    Ok(())
-}
-
-/// Has the destination know what was tried.
-fn teach(destination: &mut Destination, tried: &Tried) {
-    for vcpu in &mut destination.vcpus {
-        let registers = vcpu.registers().iter().map(|register| {
-            let mut register = register.clone();
-            if let Some(taken) = tried.get(&register.id) {
-                register.accepts = Accepts::OneOf(taken.clone());
-            }
-            register
-        });
-        *vcpu = HostVcpu::new(registers, Vec::new());
     }
 }
 

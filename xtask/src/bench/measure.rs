@@ -46,10 +46,16 @@ pub(super) fn once(folder: &str, command: &[&str]) -> Result<()> {
     if !status.success() {
         return Err(format!("`{}` failed ({status})", command.join(" ")).into());
     }
-    let kibibytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
+    let peak = peak_memory_of_children()?;
     let read = read.map_or_else(|| "-".to_owned(), |read| read.to_string());
-    println!("{} {} {read}", time.as_nanos(), kibibytes << 10);
+    println!("{} {peak} {read}", time.as_nanos());
     Ok(())
+}
+
+/// The most memory that a child of this process had that it has waited for, in bytes.
+pub(super) fn peak_memory_of_children() -> Result<u64> {
+    let kibibytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
+    Ok(kibibytes << 10)
 }
 
 /// What this process and the children it has waited for have read, in bytes.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`grown`] | the inputs: recorded streams with more RAM and more vCPUs |
 //! | [`measure`] | one command: time, peak memory, bytes read |
+//! | [`passing`] | a stream from pipe to pipe, beside `cat` |
 //! | [`planning`] | a plan, in this process |
 //! | [`rehearsal`] | a rehearsal, beside QEMU's own start |
 //!
@@ -12,6 +13,7 @@
 
 mod grown;
 mod measure;
+mod passing;
 mod planning;
 mod rehearsal;
 
@@ -46,18 +48,22 @@ const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
 const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
 const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
 
-/// `cargo xtask bench`, or of it only what a plan costs: `cargo xtask bench plans`.
+/// `cargo xtask bench`, or of it only what a plan or a filter costs: `cargo xtask bench plans`, `cargo xtask bench filter`.
 ///
 /// # Errors
 /// If something cannot be built, made or run; never because of a figure.
 pub(crate) fn run(rest: &[&str]) -> Result<()> {
     match rest {
-        [] | ["plans"] => {
+        [] | ["plans" | "filter"] => {
             let build = ["build", "--release", "-p", "cpreg-cli", "-p", "xtask"];
             tools::run(Command::new("cargo").args(build).current_dir(repository()))?;
             // This program is a debug build, in which a plan would be slow.
             let status = Command::new(release("xtask"))
-                .args(["bench", if rest.is_empty() { "run" } else { "run-plans" }])
+                .arg("bench")
+                .arg(match rest {
+                    [] => "run".to_owned(),
+                    words => format!("run-{}", words.concat()),
+                })
                 .status()?;
             if status.success() {
                 Ok(())
@@ -70,9 +76,11 @@ pub(crate) fn run(rest: &[&str]) -> Result<()> {
             head();
             plans(&unpacked(SOURCE)?, &unpacked(DESTINATION)?)
         }
+        ["run-filter"] => filter(),
+        ["piped", command @ ..] => passing::piped(command),
         ["once", folder, command @ ..] => measure::once(folder, command),
         ["start", command @ ..] => rehearsal::start(command),
-        _ => Err("usage: cargo xtask bench [plans]".into()),
+        _ => Err("usage: cargo xtask bench [plans | filter]".into()),
     }
 }
 
@@ -89,17 +97,31 @@ fn head() {
     );
 }
 
-fn all() -> Result<()> {
+fn filter() -> Result<()> {
+    with_bench(|bench| {
+        head();
+        bench.passing()
+    })
+}
+
+fn with_bench(run: impl FnOnce(&Bench<'_>) -> Result<()>) -> Result<()> {
     fs::create_dir_all(lab())?;
     let folder = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(lab())?;
-    let bench = Bench {
+    run(&Bench {
         folder: folder.path(),
         cpreg: release("cpreg").display().to_string(),
         source: unpacked(SOURCE)?,
         destination: unpacked(DESTINATION)?,
-    };
+    })
+}
+
+fn all() -> Result<()> {
+    with_bench(run_all)
+}
+
+fn run_all(bench: &Bench<'_>) -> Result<()> {
     head();
     for (name, size) in [
         ("64 MiB of RAM", RECORDED),
@@ -143,6 +165,7 @@ fn all() -> Result<()> {
     ] {
         bench.stream(name, size)?;
     }
+    bench.passing()?;
     bench.mapped("8 GiB of RAM, mapped-ram", 8 * GIB)?;
     for row in rehearsal::run(&bench.cpreg, bench.folder)? {
         print(
@@ -210,6 +233,36 @@ impl Bench<'_> {
             self.row(&case, &command, "cp vm out && sync out", as_before)?;
         }
         remove(&out)?;
+        remove(&vm)
+    }
+
+    /// `filter`, of 2 GiB of RAM.
+    fn passing(&self) -> Result<()> {
+        let size = Size {
+            ram: 2 * GIB,
+            pages: 2 * GIB,
+            ..RECORDED
+        };
+        let free = rustix::fs::statvfs(self.folder)?;
+        if free.f_bavail * free.f_frsize < 3 * GIB {
+            println!("filter, 2 GiB of RAM: left out: 3 GiB of disk are needed");
+            return Ok(());
+        }
+        let vm = self.folder.join("vm");
+        grown::write(&self.source, size, &create(&vm)?)?;
+        let there = Size { pages: 0, ..size };
+        grown::write(
+            &self.destination,
+            there,
+            &create(&self.folder.join("there"))?,
+        )?;
+        let (cost, baseline) = passing::run(&self.cpreg, self.folder)?;
+        print(
+            "filter, 2 GiB of RAM, from pipe to pipe",
+            cost.time,
+            baseline.time,
+            Some(cost),
+        );
         remove(&vm)
     }
 

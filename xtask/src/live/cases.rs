@@ -21,6 +21,9 @@ pub(crate) enum Kind {
     Running,
     /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
     Rings,
+    /// Saved into a file through `cpreg filter`, which then loads; and loaded through it from a file that does not. And both
+    /// refused: the guest goes on where it was, and nothing runs at the destination.
+    Filter,
     /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`super::large`].
     Large,
 }
@@ -60,6 +63,7 @@ impl fmt::Display for Case {
         let machine = &self.machine;
         match self.kind {
             Kind::Move => write!(f, "{}-to-{}", self.from, self.to)?,
+            Kind::Filter => write!(f, "filter-{}-to-{}", self.from, self.to)?,
             Kind::Stay => write!(f, "stay-{}", self.from)?,
             Kind::Notice => write!(f, "notice-{}", self.from)?,
             Kind::Running => write!(f, "running-{}", self.from)?,
@@ -168,6 +172,15 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                     });
                 }
             }
+        }
+        // Where nobody has to consent.
+        if ![from, to].contains(&"5.2") {
+            cases.push(Case {
+                kind: Kind::Filter,
+                from,
+                to,
+                machine: machine(virt, "cortex-a57", (2, Gic::V3)),
+            });
         }
         // What else a stream may hold. The CPU's part in it is the same, so one model shows it.
         let plain = machine(virt, "cortex-a57", (2, Gic::V3));

@@ -154,6 +154,16 @@ impl Cpreg {
         Ok(Rehearsal { report, status })
     }
 
+    /// `cpreg filter --to PROFILE`, as words of a shell, its report in a file. No path in it needs quoting.
+    pub(crate) fn filter(&self, profile: &Path, report: &Path) -> String {
+        format!(
+            "{} filter --to {} 2> {}",
+            self.program.display(),
+            profile.display(),
+            report.display()
+        )
+    }
+
     /// `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Gives whether it did, or refused, and what it said then.
     ///
     /// # Errors

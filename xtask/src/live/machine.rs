@@ -140,13 +140,29 @@ impl Machine {
     /// # Errors
     /// If any of that does not work; with what QEMU and the guest said.
     pub(crate) fn save(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<()> {
+        self.save_through(qemu, guests, "cat >", stream)?;
+        Ok(())
+    }
+
+    /// The same through a program, given as words of a shell that end with `>`. Gives the source as it is then: the guest is
+    /// stopped.
+    ///
+    /// # Errors
+    /// Those of [`Self::save`].
+    pub(crate) fn save_through(
+        &self,
+        qemu: &Qemu,
+        guests: &Guests,
+        program: &str,
+        stream: &Path,
+    ) -> Result<Running> {
         for _ in 0..ATTEMPTS {
             let start = Instant::now();
             let mut running = Running::start(self, qemu, guests, &[])?;
-            let saved = running.save(self, stream);
+            let saved = running.save(self, program, stream);
             running.explain(saved)?;
             if start.elapsed() < SAVED_WITHIN {
-                return Ok(());
+                return Ok(running);
             }
         }
         Err(format!(
@@ -172,9 +188,23 @@ impl Machine {
     /// # Errors
     /// If it neither loads nor fails to: QEMU does not start, does not answer, or is in a state that makes no sense.
     pub(crate) fn load(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<Loaded> {
+        self.load_through(qemu, guests, "cat", stream)
+    }
+
+    /// The same through a program, given as words of a shell behind which the stream's path can stand.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`].
+    pub(crate) fn load_through(
+        &self,
+        qemu: &Qemu,
+        guests: &Guests,
+        program: &str,
+        stream: &Path,
+    ) -> Result<Loaded> {
         let incoming = ["-S", "-incoming", "defer"];
         let mut running = Running::start(self, qemu, guests, &incoming)?;
-        let loaded = running.load(self, stream);
+        let loaded = running.load(self, program, stream);
         match running.explain(loaded)? {
             None => Ok(Loaded::Paused(Box::new(running))),
             Some(failed) => Ok(failed),
@@ -253,13 +283,13 @@ impl Running {
         Ok(())
     }
 
-    fn save(&mut self, machine: &Machine, stream: &Path) -> Result<()> {
+    fn save(&mut self, machine: &Machine, program: &str, stream: &Path) -> Result<()> {
         self.serial.wait_until_ready(machine.vcpus)?;
         self.set_capabilities(machine)?;
         let unlimited = json!({"max-bandwidth": 1_u64 << 40});
         self.qemu
             .execute("migrate-set-parameters", unlimited, &PATIENCE)?;
-        let arguments = json!({"uri": machine.uri("cat >", stream)});
+        let arguments = json!({"uri": machine.uri(program, stream)});
         self.qemu.execute("migrate", arguments, &PATIENCE)?;
         let deadline = Instant::now() + PATIENCE.timeout;
         loop {
@@ -276,9 +306,9 @@ impl Running {
     }
 
     /// Loads a stream; gives how that failed, if it did.
-    fn load(&mut self, machine: &Machine, stream: &Path) -> Result<Option<Loaded>> {
+    fn load(&mut self, machine: &Machine, program: &str, stream: &Path) -> Result<Option<Loaded>> {
         self.set_capabilities(machine)?;
-        let arguments = json!({"uri": machine.uri("cat", stream)});
+        let arguments = json!({"uri": machine.uri(program, stream)});
         let started = self.qemu.execute("migrate-incoming", arguments, &PATIENCE);
         let mut answer = started.map(|_| "inmigrate".to_owned());
         let deadline = Instant::now() + PATIENCE.timeout;

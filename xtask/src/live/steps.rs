@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use cpreg::register::RegisterId;
 use cpreg_qemu::stream::ReadAt as _;
@@ -75,6 +77,7 @@ impl Bench {
             Kind::Running => self.running(case),
             Kind::Rings => self.rings(case),
             Kind::Large => self.large(case),
+            Kind::Filter => self.filter(case),
         }
     }
 
@@ -266,6 +269,87 @@ impl Bench {
         ))
     }
 
+    /// See [`Kind::Filter`].
+    fn filter(&self, case: &Case) -> Result<String> {
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let path = |name: &str| folder.path().join(name);
+        let (from, to) = (self.qemu(case.from)?, self.qemu(case.to)?);
+        let source = self.source(case)?;
+        let (profile, report) = (path("profile"), path("report"));
+        self.cpreg
+            .probe(&case.machine.command(to, &self.guests), &profile)?;
+        let check = self.cpreg.check(&source, &profile, &[])?;
+        let filter = self.cpreg.filter(&profile, &report);
+        let said = || fs::read_to_string(&report).unwrap_or_default();
+        let goes_on = |loaded: Loaded, how: &str| -> Result<()> {
+            let mut running = match loaded {
+                Loaded::Paused(running) => running,
+                Loaded::Failed {
+                    said: qemu,
+                    how: end,
+                } => {
+                    return Err(format!("{how}: not loaded ({end}):\n{qemu}\n{}", said()).into());
+                }
+            };
+            let findings = running.findings(false)?;
+            check_timers(case, &findings).map_err(|error| format!("{how}: {error}"))?;
+            no_differences(check.unannounced(&findings.differences).into_iter())
+                .map_err(|error| format!("{how}: {error}"))?;
+            Ok(())
+        };
+
+        let through = format!("{filter} <");
+        let loaded = case
+            .machine
+            .load_through(to, &self.guests, &through, &source)?;
+        goes_on(loaded, "loaded through the filter")?;
+
+        let filtered = path("filtered");
+        let through = format!("{filter} >");
+        case.machine
+            .save_through(from, &self.guests, &through, &filtered)
+            .map_err(|error| format!("saved through the filter: {error}\n{}", said()))?;
+        wait_for_report(&report)?;
+        goes_on(self.load(case, &filtered)?, "saved through the filter")?;
+
+        // A destination with one vCPU more refuses the VM.
+        let mut other = case.machine;
+        other.vcpus += 1;
+        self.cpreg
+            .probe(&other.command(to, &self.guests), &profile)?;
+        let through = format!("{filter} <");
+        let loaded = case
+            .machine
+            .load_through(to, &self.guests, &through, &source)?;
+        if !matches!(loaded, Loaded::Failed { .. }) {
+            return Err(format!("refused, and something was loaded:\n{}", said()).into());
+        }
+        wait_for_report(&report)?;
+        if !said().starts_with("refused: ") {
+            return Err(format!("not refused:\n{}", said()).into());
+        }
+        let refused = path("refused");
+        let through = format!("{filter} >");
+        let mut running = case
+            .machine
+            .save_through(from, &self.guests, &through, &refused)
+            .map_err(|error| format!("saved through a filter that refuses: {error}"))?;
+        wait_for_report(&report)?;
+        let loaded = self.load(case, &refused)?;
+        if !matches!(loaded, Loaded::Failed { .. }) {
+            return Err("what a refusing filter has written was loaded".into());
+        }
+        let findings = running.findings(false)?;
+        check_timers(case, &findings)
+            .map_err(|error| format!("the source after a refusal: {error}"))?;
+        no_differences(findings.differences.iter())
+            .map_err(|error| format!("the source after a refusal: {error}"))?;
+        Ok(
+            "loaded and saved through the filter; refused, nothing loads and the source goes on"
+                .to_owned(),
+        )
+    }
+
     /// See [`Kind::Move`].
     fn relocate(&self, case: &Case) -> Result<String> {
         let stream = self.source(case)?;
@@ -389,6 +473,17 @@ fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Resu
         shown.join("\n  ")
     )
     .into())
+}
+
+/// Waits until a filter has reported: it goes on for a moment when QEMU has sent all.
+fn wait_for_report(report: &Path) -> Result<()> {
+    for _ in 0..1000 {
+        if fs::read_to_string(report)?.contains("passed on: ") {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!("no report of the filter:\n{}", fs::read_to_string(report)?).into())
 }
 
 fn file_name(machine: &Machine) -> String {

@@ -12,6 +12,7 @@ use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 use crate::report;
+use crate::report::attempt::Attempted;
 use crate::report::check::{About, Answer};
 use crate::report::value::Printing;
 
@@ -19,8 +20,10 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
     let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
+    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let (named, features) = if let Some(kvm) = &kvm {
-        let asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        let mut asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
+        kvm::teach(kvm, &mut asked, &source, &tolerances, &arguments.consenting)?;
         (asked.named, asked.features)
     } else {
         let (dest, going) = (&arguments.dest, &arguments.going);
@@ -28,7 +31,6 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         (named, Features::NONE)
     };
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let mut answer = answer(
         &source,
         &named,
@@ -38,6 +40,9 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         printer,
     )?;
     answer.attempt = kvm.and_then(|kvm| kvm::attempt(&kvm, features, &answer.check.plan));
+    if answer.loads_by_plan() && answer.attempt.as_ref().is_some_and(Attempted::succeeded) {
+        answer.check.plan.was_carried_out();
+    }
     report(printer, &answer, reading.format, arguments.all)?;
     Ok(status(answer.verdict()))
 }

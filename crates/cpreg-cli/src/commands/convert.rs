@@ -9,7 +9,7 @@ use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
 use cpreg_qemu::Stream;
 use cpreg_qemu::stream::{
-    Edit, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
+    Edit, ReadAt, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
 };
 
 use super::check;
@@ -152,23 +152,36 @@ fn write(
     source: &Input,
     answer: &Answer<'_>,
 ) -> Result<(), Failure> {
-    let stream = source.stream()?;
-    let unusable =
-        |error| Failure::new(format!("cannot use {}", source.path.display())).because(error);
-    let result = answer.check.plan.result(&answer.vm);
-    let edits = stream.changes_to(&result).map_err(unusable)?;
-    let edit = stream.edit(&source.file, &edits).map_err(unusable)?;
-    verify(&edit, source, &result)?;
+    let edit = edit(source, answer, &source.file, &|edit| {
+        Stream::open(&edit.over(&source.file))
+    })?;
     match &arguments.output {
         Some(target) => new_file(arguments, source, &edit, target),
         None => in_place(source, &edit),
     }
 }
 
-/// Reads the edited stream before it is written: it must hold what was planned.
-fn verify(edit: &Edit, source: &Input, planned: &Vm) -> Result<(), Failure> {
-    let edited = Stream::open(&edit.over(&source.file))
-        .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
+/// The edit of what is in `bytes` that the plan asks for. `open` opens what it makes of them: before anything is written it must
+/// hold what was planned.
+pub(super) fn edit(
+    source: &Input,
+    answer: &Answer<'_>,
+    bytes: &dyn ReadAt,
+    open: &dyn Fn(&Edit) -> Result<Stream, cpreg_qemu::Error>,
+) -> Result<Edit, Failure> {
+    let stream = source.stream()?;
+    let unusable =
+        |error| Failure::new(format!("cannot use {}", source.path.display())).because(error);
+    let result = answer.check.plan.result(&answer.vm);
+    let edits = stream.changes_to(&result).map_err(unusable)?;
+    let edit = stream.edit(bytes, &edits).map_err(unusable)?;
+    verify(open(&edit), &result)?;
+    Ok(edit)
+}
+
+fn verify(edited: Result<Stream, cpreg_qemu::Error>, planned: &Vm) -> Result<(), Failure> {
+    let edited =
+        edited.map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
     let written = edited
         .vm()
         .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod explain;
+pub(crate) mod filter;
 pub(crate) mod hosts;
 pub(crate) mod probe;
 pub(crate) mod rehearse;

@@ -14,14 +14,18 @@ use cpreg::destination::features::Recognised;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Features, HostVcpu, Loader};
 use cpreg::plan::{Outcome, Plan};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
 use cpreg_hosts::profile::{Profile, Recorded};
 use cpreg_kvm::{Host, Kvm};
 
 use super::Named;
-use crate::arguments::Going;
+use crate::arguments::{Consenting, Going};
+use crate::consents;
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::report::attempt::Attempted;
+use crate::report::value::Printing;
 
 /// What names it.
 const NAME: &str = "kvm";
@@ -97,6 +101,36 @@ pub(crate) fn ask(
     })
 }
 
+/// Has the host try what it was asked about and the plan for the guest in SOURCE could not know.
+pub(crate) fn teach(
+    host: &impl Host,
+    asked: &mut Asked,
+    source: &Input,
+    tolerances: &Tolerances,
+    consenting: &Consenting,
+) -> Result<(), Failure> {
+    let vm = vm(source)?;
+    let destination = &mut asked.named.destination;
+    let naming = Printing::new(destination.accelerator, false).naming;
+    let consents = consents::read(consenting, naming)?;
+    cpreg_kvm::ask::teach(
+        host,
+        asked.features,
+        &vm,
+        destination,
+        tolerances,
+        &consents,
+    )
+    .map(drop)
+    .map_err(|error| Failure::new("cannot try values on this machine's KVM").because(error))
+}
+
+fn vm(source: &Input) -> Result<Vm, Failure> {
+    source.stream()?.vm().map_err(|error| {
+        Failure::new(format!("cannot use {}", source.path.display())).because(error)
+    })
+}
+
 /// What came of asking.
 pub(crate) struct Asked {
     pub(crate) features: Features,
@@ -118,9 +152,7 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
         return Ok(features);
     }
     let stream = source.stream()?;
-    let vm = stream.vm().map_err(|error| {
-        Failure::new(format!("cannot use {}", source.path.display())).because(error)
-    })?;
+    let vm = vm(source)?;
     if let Some(here) = stream.accelerator()
         && here != Accelerator::Kvm
     {
@@ -162,7 +194,6 @@ mod tests {
     use cpreg::destination::Accepts;
     use cpreg::plan::{Check, Consents};
     use cpreg::register::{RegisterId, Value};
-    use cpreg::tolerance::Tolerances;
     use cpreg_hosts::History;
     use cpreg_hosts::history::AtReset;
     use cpreg_kvm::RecordedHost;
@@ -221,7 +252,7 @@ mod tests {
         assert_eq!(outcome, Outcome::Ready);
         let attempted = attempted.expect("it was tried");
         assert_eq!(attempted.written(), Ok(255));
-        assert!(attempted.agrees(), "{:?}", attempted.disagreements());
+        assert!(attempted.succeeded(), "{:?}", attempted.disagreements());
     }
 
     /// PSCI 1.3 into Linux 6.12.

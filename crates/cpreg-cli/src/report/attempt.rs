@@ -35,6 +35,11 @@ impl Attempted {
         }
     }
 
+    /// Whether it was tried, and KVM did what the plan says.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.result.is_ok() && self.agrees()
+    }
+
     /// How many registers were written; why nothing was tried, if so.
     #[cfg(test)]
     pub(crate) fn written(&self) -> Result<usize, String> {

@@ -72,7 +72,10 @@ fn without_entry(decision: &Decision, tolerances: &Tolerances) -> Option<&'stati
             Difference::ValueNotTaken => Some(not_taken),
             Difference::OnlyAtDestination => None,
         },
-        Reason::Disagreement => {
+        Reason::SetNotTaken => Some(
+            "set one that it takes, or leave --set out; cpreg explain REG tells what the values mean",
+        ),
+        Reason::Disagreement | Reason::FieldDisagreement(_) => {
             Some("save the VM again; if they still disagree, --set REG=VALUE makes them agree")
         }
         Reason::UserCondition => {

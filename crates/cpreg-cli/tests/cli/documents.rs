@@ -1,7 +1,7 @@
 //! README and docs, against what the command does: whatever they show is run, and must come out as shown.
 //!
-//! In every document a block marked `console` is a session: `$ cpreg …` or `$ echo $?`, and under each command what it prints
-//! (output, then errors). A line `[…]` there stands for any lines. The sessions of a document run one after another in a
+//! In every document a block marked `console` is a session: `$ cpreg …`, perhaps with `< FILE` and `> FILE`, or `$ echo $?`, and
+//! under each command what it prints (output, then errors). A line `[…]` there stands for any lines. The sessions of a document run one after another in a
 //! folder of their own, with the example files in it that docs/README.md lists.
 //!
 //! `cargo xtask bless` (or `BLESS=1`) rewrites what is shown under commands, except where lines are left out.
@@ -114,6 +114,13 @@ fn played(text: &str) -> String {
 fn typed_run(folder: &Path, typed: &str) -> Run {
     let words: Vec<&str> = typed.split_whitespace().collect();
     match words.as_slice() {
+        ["cpreg", arguments @ .., "<", from, ">", to] => {
+            let output = command(folder, arguments)
+                .stdin(fs::File::open(folder.join(from)).expect("a file"))
+                .stdout(fs::File::create(folder.join(to)).expect("a file"))
+                .output();
+            Run::of(arguments, &output.expect("the command starts"))
+        }
         ["cpreg", arguments @ ..] => cpreg_in(folder, arguments),
         _ => panic!("`{typed}` is no run of cpreg"),
     }

@@ -90,7 +90,7 @@ fn json_tells_every_kernel() {
     let kernels = document["register"]["recorded"]["kernels"]
         .as_array()
         .expect("a list");
-    assert_eq!(kernels.len(), 10);
+    assert_eq!(kernels.len(), 14);
     let of = |version: &str| {
         let mut kernels = kernels.iter();
         kernels

@@ -162,7 +162,7 @@ fn a_file_is_a_destination() {
     };
     let run = check("there.json");
     assert_snapshot!("host_check", run);
-    let by_name = check("linux-6.16/n1");
+    let by_name = check("linux-6.16.12/n1");
     assert_eq!(run.stdout, by_name.stdout);
     assert_eq!(check("there.json/pmu").stdout, run.stdout);
     // Nothing tells which guest of Linux 5.10 has a PMU.

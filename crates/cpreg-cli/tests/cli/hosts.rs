@@ -9,7 +9,7 @@ use crate::run::{KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16_PMU_OFF, TCG_10_0,
 fn all_hosts_are_listed() {
     let run = cpreg(&["hosts"]);
     assert_eq!(run.status, Some(0), "{run}");
-    assert!(run.stdout.contains("\n70 hosts"), "{run}");
+    assert!(run.stdout.contains("\n120 hosts"), "{run}");
     assert_snapshot!("hosts_one", cpreg(&["hosts", "linux-7.3/n2"]));
     assert_snapshot!("hosts_none", cpreg(&["hosts", "linux-7.9/n1"]));
     assert_snapshot!("hosts_features", cpreg(&["hosts", "linux-7.3/n2/pmu"]));
@@ -17,7 +17,7 @@ fn all_hosts_are_listed() {
 
 #[test]
 fn a_recorded_host_is_a_destination() {
-    let run = cpreg(&["check", KVM_6_12, "linux-6.16/n1", "--vmm", "qemu-10.0"]);
+    let run = cpreg(&["check", KVM_6_12, "linux-6.16.12/n1", "--vmm", "qemu-10.0"]);
     assert_snapshot!("hosts_check", run);
     let run = cpreg(&["check", KVM_6_12_MAX_4, "linux-7.3/max"]);
     assert_snapshot!("hosts_check_max", run);
@@ -26,13 +26,13 @@ fn a_recorded_host_is_a_destination() {
 /// The features of the guest decide which recording is meant.
 #[test]
 fn the_guest_decides_what_is_listed() {
-    let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16/n1"]);
+    let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1"]);
     assert!(run.stdout.starts_with("loads:"), "{run}");
     assert!(
         run.stdout.contains("linux-6.16.12/neoverse-n1/none"),
         "{run}"
     );
-    let told = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16/n1/pmu"]);
+    let told = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1/pmu"]);
     assert!(
         told.stdout.contains("74 that only the destination has"),
         "{told}"
@@ -44,7 +44,7 @@ fn the_guest_decides_what_is_listed() {
     // On that kernel it makes no difference.
     let same = cpreg(&["check", KVM_5_10, "linux-5.10/n1"]);
     assert!(same.stdout.starts_with("loads:"), "{same}");
-    let no_sve = cpreg(&["check", KVM_6_12_MAX_4, "linux-6.16/n1"]);
+    let no_sve = cpreg(&["check", KVM_6_12_MAX_4, "linux-6.16.12/n1"]);
     assert_snapshot!("hosts_not_recorded", no_sve);
 }
 
@@ -56,7 +56,7 @@ fn what_is_no_name_is_said() {
     ] {
         assert_snapshot!(snapshot, cpreg(&["check", KVM_6_12, name]));
     }
-    let emulated = cpreg(&["check", TCG_10_0, "linux-6.16/a57"]);
+    let emulated = cpreg(&["check", TCG_10_0, "linux-6.16.12/a57"]);
     assert_eq!(emulated.status, Some(2), "{emulated}");
     assert!(
         emulated.stderr.contains("linux-6.16.12/cortex-a57"),
@@ -76,10 +76,10 @@ fn a_file_wins_over_a_host() {
 #[test]
 fn recorded_hosts_are_shown_and_compared() {
     let psci = ["--register", "PSCI_VERSION"];
-    let show = [&["show", "linux-6.16/n1/pmu"], &psci[..]].concat();
+    let show = [&["show", "linux-6.16.12/n1/pmu"], &psci[..]].concat();
     assert_snapshot!("hosts_show", cpreg(&show));
-    assert_snapshot!("hosts_show_whose", cpreg(&["show", "linux-6.16/n1"]));
-    let two = ["diff", "linux-6.12.107/n1/pmu", "linux-6.16/n1"];
+    assert_snapshot!("hosts_show_whose", cpreg(&["show", "linux-6.16.12/n1"]));
+    let two = ["diff", "linux-6.12.107/n1/pmu", "linux-6.16.12/n1"];
     assert_snapshot!("hosts_diff", cpreg(&two));
     let stream = cpreg(&["diff", KVM_6_12, "linux-6.12.107/n1"]);
     assert!(
@@ -92,7 +92,7 @@ fn recorded_hosts_are_shown_and_compared() {
 fn what_is_converted_for_a_recorded_host_has_its_list() {
     let folder = folder_with_stream(KVM_6_12, "none", b"");
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
-    let host = "linux-6.16/n1";
+    let host = "linux-6.16.12/n1";
     let run = cpreg_in(
         folder.path(),
         &["convert", stream, "--to", host, "-o", "out"],

@@ -187,7 +187,7 @@ fn explained_lines_are_documented() {
 #[test]
 fn hosts_are_documented() {
     agree("cpreg.hosts/1", &[json(&["hosts"])]);
-    assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16/n1"])));
+    assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16.12/n1"])));
 }
 
 /// The file itself, what is shown of it, and what two of them differ in.
@@ -216,14 +216,11 @@ fn recorded_hosts_are_documented() {
         let arguments = [arguments, &["--format", "json"]].concat();
         cpreg_in(folder.path(), &arguments).json()
     };
-    let mut shown = [
+    let shown = [
         in_folder(&["show", "here.json"]),
         in_folder(&["show", "here.json/pmu", "--fields"]),
         in_folder(&["show", "here.json/pmu", "--register", "PMMIR_EL1"]),
     ];
-    // As it is once all that count were tried.
-    let takes = serde_json::json!({"one_of": ["0x2"], "subset_of": null});
-    shown[1]["guest"]["registers"][0]["takes"] = takes;
     agree("cpreg.show-host/1", &shown);
 
     let older = json(&["diff", "linux-6.1/max", "linux-7.3/max"]);

@@ -12,6 +12,7 @@
 //! | [`json`] | every document, against what docs/json.md says of it |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
+//! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
 //! | [`faults`] | full disks, signals, killed processes while files are written |
 //! | [`fake_qemu`] | nothing: plays QEMU |
 //! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
@@ -35,6 +36,7 @@ mod explain_register;
 mod export;
 mod fake_qemu;
 mod faults;
+mod filter;
 /// The same large streams as `cargo xtask bench` measures.
 #[path = "../../../../xtask/src/bench/grown.rs"]
 mod grown;

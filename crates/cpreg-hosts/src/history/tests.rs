@@ -22,7 +22,9 @@ fn listing(id: RegisterId, asked: impl Fn(&Recording) -> bool) -> Vec<String> {
     kernels.into_iter().map(version).collect()
 }
 
-const FROM_6_16: [&str; 5] = ["6.16.12", "6.18.15", "6.19.14", "7.2.12", "7.3.4"];
+const FROM_6_16: [&str; 9] = [
+    "6.16.3", "6.16.12", "6.17.13", "6.18.15", "6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4",
+];
 
 #[test]
 fn the_recordings_are_all_there() {
@@ -35,13 +37,13 @@ fn the_recordings_are_all_there() {
     assert_eq!(
         versions,
         [
-            "5.10.223", "6.1.176", "6.12.43", "6.12.95", "6.12.107", "6.16.12", "6.18.15",
-            "6.19.14", "7.2.12", "7.3.4"
+            "5.10.223", "6.1.176", "6.12.43", "6.12.95", "6.12.107", "6.16.3", "6.16.12",
+            "6.17.13", "6.18.15", "6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"
         ]
     );
     assert_eq!(history.kernels()[0].release, "5.10.0-32-cloud-arm64");
-    assert_eq!(history.recorded().len(), 70);
-    assert_eq!(history.recordings().len(), 319);
+    assert_eq!(history.recorded().len(), 120);
+    assert_eq!(history.recordings().len(), 513);
     assert_eq!(history.registers().count(), 477);
 }
 
@@ -65,7 +67,7 @@ fn some_registers_came_late() {
     assert_eq!(listing(bitmap, |_| true), FROM_6_16);
     assert_eq!(listing(RegisterId::PMMIR_EL1, |_| true), ["7.3.4"]);
     assert_eq!(listing(RegisterId::PMMIR_EL1, |it| !it.has("pmu")), [""; 0]);
-    assert_eq!(listing(RegisterId::OSLSR_EL1, |_| true).len(), 9);
+    assert_eq!(listing(RegisterId::OSLSR_EL1, |_| true).len(), 13);
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn poison_and_counters_are_no_values() {
     let pir: Vec<_> = history.of(RegisterId::PIR_EL1).collect();
     assert!(pir.iter().all(|entry| *entry.at_reset == AtReset::Poison));
     let counter = RegisterId::TIMER_CNT;
-    assert_eq!(history.of(counter).count(), 319);
+    assert_eq!(history.of(counter).count(), 513);
     assert!(
         history
             .of(counter)

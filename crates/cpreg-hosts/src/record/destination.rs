@@ -4,7 +4,7 @@
 //! |---|---|
 //! | which registers | the recording of a guest with just these features; else put together from recordings with some of them each |
 //! | which values at reset | what a fresh vCPU held, where that is a value and all vCPUs have it |
-//! | which others are taken | PSCI versions and bitmap bits: what was tried; ID registers: the mask that the kernel tells; else nothing is said |
+//! | which others are taken | PSCI versions and bitmap bits: what was tried; ID registers: the mask that the kernel tells, and none if it tells none of them; else nothing is said |
 //!
 //! Nothing here decides anything: which features a guest has says [`cpreg::destination::features`], and what a value means
 //! [`cpreg::destination::accept`].
@@ -17,7 +17,7 @@ use cpreg::destination::loader::Program;
 use cpreg::destination::{
     Accelerator, Accepts, Destination, Features, HostRegister, HostVcpu, ValuesAre,
 };
-use cpreg::register::RegisterId;
+use cpreg::register::{DecodedId, RegisterId};
 
 use super::{Guest, HostRecord, Register, Trial};
 use crate::history::AtReset;
@@ -216,13 +216,31 @@ impl Guest {
                 let taken = bits.filter(|bit| tried(*bit).is_some_and(Trial::is_taken));
                 Accepts::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
             }
-            _ => {
-                let masks = self.writable.as_ref();
-                let mask = masks.and_then(|masks| masks.get(&register.id));
-                mask.map_or(Accepts::ByKind, |mask| Accepts::Writable(*mask))
+            kind => {
+                let Some(masks) = &self.writable else {
+                    return Accepts::ByKind;
+                };
+                match masks.get(&register.id) {
+                    Some(mask) => Accepts::Writable(*mask),
+                    // Of which a kernel that tells masks tells none, no bit may change.
+                    None if kind == Kind::Identification && !may_ignore(register.id, own) => {
+                        Accepts::Writable(0)
+                    }
+                    None => Accepts::ByKind,
+                }
             }
         }
     }
+}
+
+/// Whether it may be an AArch32 ID register of a CPU without AArch32, which reads as zero and takes any value without keeping it
+/// (`aa32_id_visibility` in Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
+fn may_ignore(id: RegisterId, own: Option<u64>) -> bool {
+    let is_aarch32 = matches!(
+        id.decode(),
+        DecodedId::SystemRegister(register) if (1..=3).contains(&register.crm)
+    );
+    is_aarch32 && own.is_none_or(|own| own == 0)
 }
 
 impl Trial {
@@ -296,6 +314,55 @@ mod tests {
             accepts(register(RegisterId::ID_AA64PFR0_EL1, 0x11, Vec::new())),
             Accepts::Writable(0xff)
         );
+    }
+
+    #[test]
+    fn what_has_no_mask_is_not_writable() {
+        let accepts = |id, own| accepts(register(id, own, Vec::new()));
+        assert_eq!(
+            accepts(RegisterId::ID_AA64DFR1_EL1, 0),
+            Accepts::Writable(0)
+        );
+        assert_eq!(
+            accepts(RegisterId::ID_DFR0_EL1, 0x300_0006),
+            Accepts::Writable(0)
+        );
+        // Of a CPU without AArch32, perhaps, and no ID register.
+        assert_eq!(accepts(RegisterId::ID_DFR0_EL1, 0), Accepts::ByKind);
+        assert_eq!(accepts(RegisterId::SCTLR_EL1, 0), Accepts::ByKind);
+    }
+
+    /// On every recorded host that tells masks, with every value that was tried.
+    #[test]
+    fn no_recorded_host_took_another_value_where_it_told_no_mask() {
+        let history = crate::history::History::built_in().expect("the checked-in history");
+        let mut tried = 0;
+        for host in history.hosts() {
+            for (features, guest) in &host.record().guests {
+                let Some(masks) = &guest.writable else {
+                    continue;
+                };
+                let vcpu = guest.to_host_vcpu();
+                for register in &guest.registers {
+                    let there = vcpu.get(register.id).map(|it| &it.accepts);
+                    if masks.contains_key(&register.id) || there != Some(&Accepts::Writable(0)) {
+                        continue;
+                    }
+                    for trial in &register.trials {
+                        tried += 1;
+                        assert_ne!(
+                            trial.errno,
+                            0,
+                            "{}: {} with {features} takes or ignores {:#x}",
+                            host.name(),
+                            register.id,
+                            trial.value
+                        );
+                    }
+                }
+            }
+        }
+        assert!(tried > 500, "{tried}");
     }
 
     #[test]

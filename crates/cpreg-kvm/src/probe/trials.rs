@@ -2,7 +2,7 @@
 //!
 //! | trials | registers | values, in this order, each once and never what the register holds |
 //! |---|---|---|
-//! | [`Trials::Every`] | all but core registers and those of more than 64 bits | 0; all ones; the value with bit 0 changed; the value with its lowest digit that is not 0 less by 1 |
+//! | [`Trials::Every`] | all but core registers, counters, and those of more than 64 bits | 0; all ones; the value with bit 0 changed; the value with its lowest digit that is not 0 less by 1 |
 //! | both | PSCI_VERSION | every version that there is |
 //! | both | bitmaps of services | every single bit |
 //!
@@ -30,7 +30,9 @@ pub(super) fn of(vcpu: &impl Vcpu, id: RegisterId, trials: Trials) -> Vec<Trial>
     let Ok(Value::Small(holds)) = value::read(vcpu, id) else {
         return Vec::new();
     };
-    if trials == Trials::Every && id.class() != RegisterClass::Core {
+    // Counters take anything, and what is read then is another time each time.
+    let is_time = Kind::of(id) == Kind::Counter;
+    if trials == Trials::Every && id.class() != RegisterClass::Core && !is_time {
         values.extend(every(id, holds));
     }
     match Kind::of(id) {

@@ -307,27 +307,32 @@ impl Profile {
 
     /// What a register holds after a value was written that it takes. `holds` is what it held.
     pub(super) fn masked(&self, id: RegisterId, value: u64, holds: u64, has_run: bool) -> u64 {
-        let Some(sticks) = self.sticks.get(&id) else {
-            return value;
-        };
-        if Timer::of(id).is_some() {
-            return value & sticks.ones;
-        }
         if id == RegisterId::PMCR_EL0 && self.bounds_counters() {
             let most = self.host.value(id).unwrap_or(0) & PMCR_N;
             let counters = match value & PMCR_N {
                 asked if asked <= most && !has_run => asked,
                 _ => holds & PMCR_N,
             };
-            return value & sticks.ones & !PMCR_N | counters;
+            // Where it was not tried: as on those hosts where it was.
+            let ones = self.sticks.get(&id).map(|sticks| sticks.ones);
+            let ones = ones.unwrap_or_else(|| kernel::kept_of_pmcr(u64::MAX, 0));
+            return value & ones & !PMCR_N | counters;
+        }
+        let Some(sticks) = self.sticks.get(&id) else {
+            return value;
+        };
+        if Timer::of(id).is_some() {
+            return value & sticks.ones;
         }
         value & sticks.ones | sticks.always
     }
 
-    /// Whether PMCR_EL0.N is one for the VM and bounds the counters that there are (since v6.8): then not all its bits stick.
+    /// Whether PMCR_EL0.N is one for the VM and bounds the counters that there are (since v6.7): then not all its bits stick.
     pub(super) fn bounds_counters(&self) -> bool {
-        let sticks = self.sticks.get(&RegisterId::PMCR_EL0);
-        sticks.is_some_and(|it| it.ones >> 32 == 0)
+        match self.sticks.get(&RegisterId::PMCR_EL0) {
+            Some(sticks) => sticks.ones >> 32 == 0,
+            None => kernel::keeps_all_of_pmcr(&self.host) == Some(false),
+        }
     }
 
     /// Whether the workaround of Spectre v4 is at this level because the guest's CPU has SSBS, so that it is needless to guests that are told

@@ -19,6 +19,8 @@ pub(crate) struct Cursor<'s> {
     window: Vec<u8>,
     window_start: u64,
     window_size: usize,
+    /// What lies behind the end is still to come and can be gone over.
+    more_to_come: bool,
 }
 
 impl<'s> Cursor<'s> {
@@ -31,6 +33,17 @@ impl<'s> Cursor<'s> {
             window: Vec::new(),
             window_start: start,
             window_size,
+            more_to_come: false,
+        }
+    }
+
+    /// Reads the bytes from `start` to `end`, behind which more are to come: what is skipped need not be there yet.
+    ///
+    /// Reading past the end fails with [`ErrorKind::Truncated`], and leaves the position where that read began.
+    pub(crate) fn of_what_came(source: &'s dyn ReadAt, start: u64, end: u64) -> Self {
+        Self {
+            more_to_come: true,
+            ..Self::new(source, start, end, NARROW)
         }
     }
 
@@ -103,10 +116,13 @@ impl<'s> Cursor<'s> {
     /// Goes over `count` bytes without reading them.
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), Error> {
         let left = self.end.saturating_sub(self.position);
-        if count > left {
+        if count > left && !self.more_to_come {
             return Err(Error::truncated(self.position, self.end, count - left));
         }
-        self.position += count;
+        self.position = self
+            .position
+            .checked_add(count)
+            .ok_or_else(|| Error::malformed(self.position, "longer than any stream"))?;
         Ok(())
     }
 
@@ -204,6 +220,22 @@ mod tests {
         assert!(cursor.skip(1).is_err());
         cursor.seek(9);
         assert_eq!(cursor.u8().unwrap(), 9);
+    }
+
+    #[test]
+    fn goes_over_what_is_still_to_come() {
+        let bytes = vec![0; 8];
+        let mut cursor = Cursor::of_what_came(&bytes, 0, 8);
+        cursor.skip(6).unwrap();
+        let error = cursor.be32().unwrap_err();
+        assert_eq!((error.kind(), cursor.position()), (ErrorKind::Truncated, 6));
+        cursor.skip(1 << 40).unwrap();
+        assert_eq!(cursor.position(), (1 << 40) + 6);
+        assert_eq!(cursor.u8().unwrap_err().kind(), ErrorKind::Truncated);
+        assert_eq!(
+            cursor.skip(u64::MAX).unwrap_err().kind(),
+            ErrorKind::Malformed
+        );
     }
 
     #[test]

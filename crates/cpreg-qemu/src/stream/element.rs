@@ -257,6 +257,29 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
         )
         .hint("give the main channel, the one that begins with QEVM"));
     }
+    if magic.starts_with(b"QCPR") {
+        return Err(wrong(
+            ErrorKind::NotAStream,
+            "the channel on which QEMU hands over open files (cpr-transfer): it holds no CPU state",
+        )
+        .hint(
+            "such a migration stays on one host, whose registers do not change: it needs no repair",
+        ));
+    }
+    if magic.starts_with(&[0x16, 0x03]) {
+        return Err(wrong(
+            ErrorKind::Tls,
+            "a TLS handshake: the stream is encrypted from end to end, and nobody between can read it",
+        )
+        .hint("switch TLS off for this migration (tls-creds), and protect the connection outside QEMU, or work where TLS has ended"));
+    }
+    if magic.starts_with(&[COMMAND, 0, 9, 0, 0]) {
+        return Err(wrong(
+            ErrorKind::Unsupported,
+            "a postcopy migration that was interrupted and goes on: its device state went over the connection before",
+        )
+        .hint("connect the two QEMUs without anything between: nothing is left to change"));
+    }
     if magic.starts_with(b"LibvirtQemudSave") || magic.starts_with(b"LibvirtQemudPart") {
         return Err(wrong(
             ErrorKind::LibvirtImage,
@@ -395,6 +418,9 @@ mod tests {
         assert_eq!(kind(b"LibvirtQemudSave\x02\0"), ErrorKind::LibvirtImage);
         assert_eq!(kind(b"QFI\xfb\0\0\0\x03"), ErrorKind::Qcow2Image);
         assert_eq!(kind(b"cpRG\0\0\0\x03"), ErrorKind::UnfinishedEdit);
+        assert_eq!(kind(b"QCPR\0\0\0\x01"), ErrorKind::NotAStream);
+        assert_eq!(kind(b"\x16\x03\x01\x02\0\x01"), ErrorKind::Tls);
+        assert_eq!(kind(b"\x08\0\x09\0\0"), ErrorKind::Unsupported);
         assert_eq!(kind(b"\x7fELF"), ErrorKind::NotAStream);
     }
 

@@ -3,10 +3,14 @@
 //!
 //! It needs no description, believes none, and sees every byte of structure; memory stays bounded
 //! because no payload is kept. How the elements look lives in [`super::element`].
+//!
+//! [`Front`] is what has been seen so far, and what may therefore follow. Who reads a stream while it comes
+//! ([`crate::flow`]) keeps one too, and lets it go on where the device state begins.
 
 use super::cursor::{Cursor, WIDE};
 use super::element::{
-    self, COMMAND, CommandCode, END, EOF, FULL, PART, START, SectionHeader, VMDESCRIPTION,
+    self, COMMAND, Command, CommandCode, Configuration, END, EOF, FULL, PART, START, Section,
+    SectionHeader, VMDESCRIPTION,
 };
 use super::ram::{self, Ram};
 use super::scan::{Surroundings, full_sections};
@@ -17,7 +21,7 @@ use crate::error::{Error, Within};
 /// More live sections than any machine has: RAM, bitmaps, a VFIO device each.
 const MOST_LIVE: usize = 4096;
 /// Early sections are a hundred bytes each; RAM follows, in which nothing must be searched.
-const MOST_EARLY: u64 = 1 << 20;
+pub(crate) const MOST_EARLY: u64 = 1 << 20;
 /// More commands than any migration takes; RECV_BITMAP and PING may come often.
 const MOST_COMMANDS: usize = 1 << 20;
 
@@ -26,36 +30,52 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<Layout, Error> {
     let mut cursor = Cursor::new(source, 0, length, WIDE);
     element::header(source, &mut cursor)?;
     let configuration = element::configuration(&mut cursor)?;
-    let mut front = Front {
-        ram: Ram::new(configuration.as_ref()),
-        layout: Layout {
-            configuration,
-            ..Layout::default()
-        },
-        ram_id: None,
-        live_open: false,
-        ram_open: false,
-        commands: 0,
-    };
-    front.elements(&mut cursor, false)?;
-    front.description(&mut cursor)?;
-    front.layout.records = Some(front.ram.counts);
-    front.layout.blocks = front.ram.blocks;
-    Ok(front.layout)
+    Front::new(configuration).go_on(&mut cursor)
 }
 
-struct Front {
-    layout: Layout,
-    ram: Ram,
+/// What has been read of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    pub(crate) layout: Layout,
+    pub(crate) ram: Ram,
     ram_id: Option<u32>,
     /// Live sections go on: no early section can stand here.
-    live_open: bool,
+    pub(crate) live_open: bool,
     /// RAM has begun and not ended.
-    ram_open: bool,
+    pub(crate) ram_open: bool,
     commands: usize,
 }
 
 impl Front {
+    /// Nothing but the header and the configuration.
+    pub(crate) fn new(configuration: Option<Configuration>) -> Self {
+        Self {
+            ram: Ram::new(configuration.as_ref()),
+            layout: Layout {
+                configuration,
+                ..Layout::default()
+            },
+            ram_id: None,
+            live_open: false,
+            ram_open: false,
+            commands: 0,
+        }
+    }
+
+    /// Reads on, from where an element begins to the end of the stream.
+    pub(crate) fn go_on(mut self, cursor: &mut Cursor<'_>) -> Result<Layout, Error> {
+        self.elements(cursor, false)?;
+        self.description(cursor)?;
+        self.layout.records = Some(self.ram.counts);
+        self.layout.blocks = self.ram.blocks;
+        Ok(self.layout)
+    }
+
+    /// Whether this is the number of the `ram` section.
+    pub(crate) fn is_ram(&self, id: u32) -> bool {
+        self.ram_id == Some(id)
+    }
+
     /// Reads elements up to EOF, or to the end of the package.
     fn elements(&mut self, cursor: &mut Cursor<'_>, package: bool) -> Result<(), Error> {
         loop {
@@ -91,6 +111,14 @@ impl Front {
         header: SectionHeader,
         start: u64,
     ) -> Result<(), Error> {
+        let (id, name) = (header.id, header.name.clone());
+        self.begins(header, start)?;
+        self.payload(cursor, &name, id)?;
+        element::footer(cursor, id)
+    }
+
+    /// A live section begins. After an error nothing has changed.
+    pub(crate) fn begins(&mut self, header: SectionHeader, start: u64) -> Result<(), Error> {
         let known = self.layout.live.iter().any(|other| other.id == header.id);
         if known || self.layout.live.len() == MOST_LIVE {
             return Err(Error::malformed(
@@ -108,15 +136,13 @@ impl Front {
             self.ram_id = Some(header.id);
             self.ram_open = true;
         }
-        let id = header.id;
-        self.payload(cursor, &header.name, id)?;
         self.layout.live.push(LiveSection {
-            id,
+            id: header.id,
             name: header.name,
             instance: header.instance,
             version: header.version,
         });
-        element::footer(cursor, id)
+        Ok(())
     }
 
     fn further_section(
@@ -126,23 +152,33 @@ impl Front {
         start: u64,
     ) -> Result<(), Error> {
         let id = cursor.be32()?;
+        let name = self.goes_on(id, start)?;
+        self.payload(cursor, &name, id)?;
+        self.part_ends(kind, id);
+        element::footer(cursor, id).within(|| name)
+    }
+
+    /// A live section goes on, or comes to its end: gives its name.
+    pub(crate) fn goes_on(&mut self, id: u32, start: u64) -> Result<String, Error> {
         let Some(live) = self.layout.live.iter().find(|live| live.id == id) else {
             return Err(Error::malformed(
                 start,
                 format!("a part of section {id}, which has not begun"),
             ));
         };
-        let name = live.name.clone();
         self.live_open = true;
-        self.payload(cursor, &name, id)?;
-        if kind == END && self.ram_id == Some(id) {
+        Ok(live.name.clone())
+    }
+
+    /// The payload of a START, PART or END has been read.
+    pub(crate) fn part_ends(&mut self, kind: u8, id: u32) {
+        if kind == END && self.is_ram(id) {
             self.ram_open = false;
         }
-        element::footer(cursor, id).within(|| name)
     }
 
     fn payload(&mut self, cursor: &mut Cursor<'_>, name: &str, id: u32) -> Result<(), Error> {
-        if self.ram_id == Some(id) {
+        if self.is_ram(id) {
             self.ram.payload(cursor)
         } else {
             live::payload(cursor, name, id)
@@ -172,6 +208,13 @@ impl Front {
             cursor.end()
         };
         let (sections, next) = full_sections(cursor.source(), start, end, &surroundings)?;
+        self.found(sections)?;
+        cursor.seek(next);
+        Ok(())
+    }
+
+    /// Device sections have been read.
+    pub(crate) fn found(&mut self, sections: Vec<Section>) -> Result<(), Error> {
         for section in &sections {
             if self.layout.sections.iter().any(|it| it.id == section.id) {
                 return Err(Error::malformed(
@@ -181,25 +224,29 @@ impl Front {
             }
         }
         self.layout.sections.extend(sections);
-        cursor.seek(next);
         Ok(())
     }
 
     fn command(&mut self, cursor: &mut Cursor<'_>, start: u64, package: bool) -> Result<(), Error> {
         let command = element::command(cursor)?;
+        self.commanded(&command, start)?;
+        if command.code == CommandCode::PACKAGED {
+            if package || self.layout.package.is_some() {
+                return Err(Error::malformed(start, "a package in a package"));
+            }
+            self.package(cursor, command.payload.start)?;
+        }
+        Ok(())
+    }
+
+    /// A command has been read; its payload need not be there yet.
+    pub(crate) fn commanded(&mut self, command: &Command, start: u64) -> Result<(), Error> {
         self.commands += 1;
         if self.commands > MOST_COMMANDS {
             return Err(Error::malformed(start, "commands without end"));
         }
-        match command.code {
-            CommandCode::POSTCOPY_ADVISE if !command.payload.is_empty() => self.ram.postcopy = true,
-            CommandCode::PACKAGED => {
-                if package || self.layout.package.is_some() {
-                    return Err(Error::malformed(start, "a package in a package"));
-                }
-                self.package(cursor, command.payload.start)?;
-            }
-            _ => {}
+        if command.code == CommandCode::POSTCOPY_ADVISE && !command.payload.is_empty() {
+            self.ram.postcopy = true;
         }
         Ok(())
     }

@@ -26,22 +26,22 @@
 #[cfg(unix)]
 mod copy;
 mod cpu;
-mod cursor;
+pub(crate) mod cursor;
 mod edit;
-mod element;
+pub(crate) mod element;
 mod fields;
-mod front;
+pub(crate) mod front;
 mod guest_data;
 #[cfg(unix)]
 mod in_place;
 mod json;
-mod live;
+pub(crate) mod live;
 #[cfg(unix)]
 mod new_file;
 mod ram;
 mod redescribe;
 mod replacement;
-mod scan;
+pub(crate) mod scan;
 mod scrub;
 mod skeleton;
 mod source;
@@ -71,7 +71,9 @@ pub(crate) use translate::GLOBAL_STATE;
 pub use write::{WriteOptions, write_new};
 
 use crate::error::{Error, ErrorKind, Within};
+use cursor::{Cursor, WIDE};
 use element::SectionHeader;
+use front::Front;
 use vmdescription::{Description, StateDescription};
 
 /// A migration stream that has been read.
@@ -196,7 +198,52 @@ impl Stream {
     /// If anything in it is not as QEMU writes it, or the file cannot be read.
     pub fn from_the_front(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
-        let layout = front::read(source, length)?;
+        Self::of_layout(source, length, front::read(source, length)?)
+    }
+
+    /// Opens a stream of which `front` has read all up to `at`, where its device state begins.
+    ///
+    /// Of what stands before `at` only what stands before RAM's pages is read again, and the last bytes.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists devices that stand
+    /// elsewhere.
+    pub(crate) fn go_on(source: &dyn ReadAt, front: &Front, at: u64) -> Result<Self, Error> {
+        let end = Self::from_the_end(source).and_then(|mut end| {
+            let late = |section: &&Section| !front.layout.sections.contains(section);
+            let first = end.layout.sections.iter().find(late);
+            let same = end.layout.configuration == front.layout.configuration
+                && end.layout.blocks == front.ram.blocks
+                && end.layout.sections.starts_with(&front.layout.sections)
+                && first.is_some_and(|section| section.range.start == at);
+            if !same {
+                return Err(Error::new(
+                    ErrorKind::Disagreement,
+                    "the description at the end is that of another stream",
+                )
+                .at(at)
+                .hint("do not trust this stream: it is damaged, or was made to mislead"));
+            }
+            end.layout.records = Some(front.ram.counts);
+            Ok(end)
+        });
+        match end {
+            Err(error) if error.kind() == ErrorKind::NoDescription => {
+                let length = cursor::length(source)?;
+                let mut cursor = Cursor::new(source, at, length, WIDE);
+                let layout = front.clone().go_on(&mut cursor)?;
+                let mut stream = Self::of_layout(source, length, layout)?;
+                stream.opened = Opened::FromTheFront {
+                    reason: Some(error.message().to_owned()),
+                };
+                Ok(stream)
+            }
+            other => other,
+        }
+    }
+
+    /// A stream of which everything has been read.
+    fn of_layout(source: &dyn ReadAt, length: u64, layout: Layout) -> Result<Self, Error> {
         let description = match layout.description.clone() {
             // The loader does not read it; one that nobody can read stays as it is.
             Some(range) if range.end - range.start <= tail::MOST_DESCRIPTION => {

@@ -56,59 +56,19 @@ pub(crate) fn full_sections(
     end: u64,
     surroundings: &Surroundings<'_>,
 ) -> Result<(Vec<Section>, u64), Error> {
-    let mut scan = Scan {
-        source,
-        end,
-        surroundings,
-        // Four times over, and some room for short runs.
-        budget: (end - start).saturating_mul(4).saturating_add(1 << 20),
-        dead: HashSet::new(),
-        error: None,
-    };
-    let mut frames: Vec<Frame> = Vec::new();
-    let mut at = start;
-    loop {
-        let advanced = match scan.at(at, &frames)? {
-            Next::Section(header, payload) => {
-                let is_cpu = header.name == cpu::NAME;
-                let mut frame = Frame {
-                    start: at,
-                    header,
-                    payload,
-                    next: Some(payload),
-                    end: payload,
-                };
-                if is_cpu {
-                    scan.measure_cpu(&mut frame)?;
-                }
-                frames.push(frame);
-                true
-            }
-            Next::Other if !frames.is_empty() => {
-                return Ok((frames.into_iter().map(section).collect(), at));
-            }
-            Next::Other | Next::Nothing => false,
-        };
-        if !advanced {
-            scan.dead.insert(at);
-        }
-        // Go on behind the next possible end of the innermost section that has one.
-        at = loop {
-            let Some(frame) = frames.last_mut() else {
-                let fallback = Error::malformed(start, "a section that is none");
-                return Err(scan.error.unwrap_or(fallback));
-            };
-            match scan.next_end(frame)? {
-                Some(behind) if !scan.dead.contains(&behind) => break behind,
-                Some(_) => {}
-                None => {
-                    scan.fail(frame);
-                    scan.dead.insert(frame.start);
-                    frames.pop();
-                }
-            }
-        };
-    }
+    Scan::new(source, start, end, surroundings).run(start)
+}
+
+/// The same where more may come behind `end`: nothing if that could change what is found.
+pub(crate) fn full_sections_so_far(
+    source: &dyn ReadAt,
+    start: u64,
+    end: u64,
+    surroundings: &Surroundings<'_>,
+) -> Option<(Vec<Section>, u64)> {
+    let mut scan = Scan::new(source, start, end, surroundings);
+    let found = scan.run(start).ok();
+    found.filter(|_| !scan.saw_the_end)
 }
 
 enum Next {
@@ -129,12 +89,80 @@ struct Scan<'a> {
     dead: HashSet<u64>,
     /// The trouble that was met farthest from the start.
     error: Option<Error>,
+    /// Something was looked for and what there is came to its end.
+    saw_the_end: bool,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(
+        source: &'a dyn ReadAt,
+        start: u64,
+        end: u64,
+        surroundings: &'a Surroundings<'a>,
+    ) -> Self {
+        Self {
+            source,
+            end,
+            surroundings,
+            // Four times over, and some room for short runs.
+            budget: (end - start).saturating_mul(4).saturating_add(1 << 20),
+            dead: HashSet::new(),
+            error: None,
+            saw_the_end: false,
+        }
+    }
+
+    fn run(&mut self, start: u64) -> Result<(Vec<Section>, u64), Error> {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut at = start;
+        loop {
+            let advanced = match self.at(at, &frames)? {
+                Next::Section(header, payload) => {
+                    let is_cpu = header.name == cpu::NAME;
+                    let mut frame = Frame {
+                        start: at,
+                        header,
+                        payload,
+                        next: Some(payload),
+                        end: payload,
+                    };
+                    if is_cpu {
+                        self.measure_cpu(&mut frame)?;
+                    }
+                    frames.push(frame);
+                    true
+                }
+                Next::Other if !frames.is_empty() => {
+                    return Ok((frames.into_iter().map(section).collect(), at));
+                }
+                Next::Other | Next::Nothing => false,
+            };
+            if !advanced {
+                self.dead.insert(at);
+            }
+            // Go on behind the next possible end of the innermost section that has one.
+            at = loop {
+                let Some(frame) = frames.last_mut() else {
+                    let fallback = Error::malformed(start, "a section that is none");
+                    return Err(self.error.take().unwrap_or(fallback));
+                };
+                match self.next_end(frame)? {
+                    Some(behind) if !self.dead.contains(&behind) => break behind,
+                    Some(_) => {}
+                    None => {
+                        self.fail(frame);
+                        self.dead.insert(frame.start);
+                        frames.pop();
+                    }
+                }
+            };
+        }
+    }
+
     fn at(&mut self, at: u64, frames: &[Frame]) -> Result<Next, Error> {
         let mut cursor = Cursor::new(self.source, at, self.end, NARROW);
         if cursor.at_end() {
+            self.saw_the_end = true;
             return Ok(if self.surroundings.package {
                 Next::Other
             } else {
@@ -146,6 +174,7 @@ impl Scan<'_> {
             // Whatever is wrong here, another end of the section before may be right.
             Err(error) => {
                 if error.kind() == ErrorKind::Truncated {
+                    self.saw_the_end = true;
                     self.remember(error);
                 }
                 Ok(Next::Nothing)
@@ -154,7 +183,7 @@ impl Scan<'_> {
         }
     }
 
-    fn element(&self, cursor: &mut Cursor<'_>, frames: &[Frame]) -> Result<Next, Error> {
+    fn element(&mut self, cursor: &mut Cursor<'_>, frames: &[Frame]) -> Result<Next, Error> {
         let start = cursor.position();
         let last = self.surroundings.last;
         let fits = match cursor.u8()? {
@@ -187,6 +216,7 @@ impl Scan<'_> {
             }
             EOF => {
                 let rest = cursor.end() - cursor.position();
+                self.saw_the_end |= rest < 64;
                 !self.surroundings.package
                     && (rest == 0 || {
                         let next = usize::try_from(rest).unwrap_or(NARROW).min(64);
@@ -221,6 +251,7 @@ impl Scan<'_> {
                 }
                 Err(error) => {
                     frame.next = None;
+                    self.saw_the_end |= error.kind() == ErrorKind::Truncated;
                     let path = format!("cpu[{}]", frame.header.instance);
                     self.remember(error.within(&path));
                     return Ok(());
@@ -265,6 +296,7 @@ impl Scan<'_> {
             }
             at += bytes.len() as u64 - (FOOTER_LENGTH - 1);
         }
+        self.saw_the_end = true;
         Ok(None)
     }
 

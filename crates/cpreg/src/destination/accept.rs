@@ -10,7 +10,7 @@
 //! | OSLSR_EL1 | its own with another OSLK |
 //! | PMMIR_EL1 | zero |
 //! | PSCI_VERSION | any lower version that exists; a higher one is refused by a host whose vCPU nobody had configured, else unknown: the VM may have been given a lower one than the kernel has |
-//! | KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n | no more than the host's own level |
+//! | KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n | no more than the host's own level; of the second one 1 counts as 0 and 2 as 3 |
 //! | firmware bitmaps | any subset of what was seen there; others as for PSCI_VERSION, but KVM_REG_ARM_VENDOR_HYP_BMAP_2, which is 0 until it is set |
 //!
 //! Sources: as for [`super::kernel`]. What TCG takes: [`tcg`]. What is done about a value that is not taken: [`crate::plan`].
@@ -182,11 +182,35 @@ fn kvm_takes(
         Kind::PmuModel => Answer::inferred(value == 0),
         Kind::PsciVersion if PSCI_VERSIONS.contains(&value) && value < own => Answer::YES,
         Kind::PsciVersion if is_most && value > own => Answer::NO,
-        Kind::Workaround(2) if value > own => Answer::Unknown,
+        Kind::Workaround(2) => store_bypass(host, own, value),
         Kind::Workaround(_) => Answer::inferred(value <= own),
         Kind::Services(_) if value & !own == 0 => Answer::YES,
         Kind::Services(0..=2) if is_most => Answer::NO,
         _ => Answer::Unknown,
+    }
+}
+
+/// KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2, of which KVM knows two levels: not available (0, and 1, unknown, is taken for it) and not required (3, and 2,
+/// available, is taken for it), and takes no more than the host's (`kvm_arm_set_fw_reg` in Linux `arch/arm64/kvm/hypercalls.c`, since v5.10). That 1 is taken where the
+/// host's is 0, and reads 0 then, was seen on every recorded host.
+fn store_bypass(host: &HostVcpu, own: u64, value: u64) -> Answer {
+    // Only with level 2.
+    const ENABLED: u64 = 1 << 4;
+    const SSBS: u64 = 0xf << 4;
+    if value > 3 && value != ENABLED | 2 {
+        return Answer::NO;
+    }
+    let spared = || {
+        let pfr1 = host.value(RegisterId::ID_AA64PFR1_EL1);
+        pfr1.is_none_or(|pfr1| pfr1 & SSBS != 0)
+    };
+    if value <= 1 || own >= 2 {
+        Answer::YES
+    } else if spared() {
+        // The level may be 0 only for guests that are told of SSBS.
+        Answer::Unknown
+    } else {
+        Answer::NO
     }
 }
 
@@ -263,15 +287,11 @@ const UNORDERED: [&str; 8] = [
 /// Since v6.3 CLIDR_EL1 takes any levels, but none that let the guest leave out cleaning that the host needs: without CTR_EL0.IDC there
 /// must be a level of coherence, and one of unification (7af0c2534f4c).
 fn cache_levels(host: &HostVcpu, value: u64) -> Answer {
-    const IDC: u64 = 1 << 28;
     const CLIDR_RES0: u64 = !0 << 47;
-    const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
-    const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
-    let needs_no_cleaning = value & LEVEL_OF_COHERENCE == 0 || value & LEVELS_OF_UNIFICATION == 0;
     match host.value(RegisterId::CTR_EL0) {
         _ if value & CLIDR_RES0 != 0 => Answer::NO,
-        _ if !needs_no_cleaning => Answer::YES,
-        Some(ctr) => Answer::inferred(ctr & IDC != 0),
+        _ if !kernel::needs_no_cleaning(value) => Answer::YES,
+        Some(ctr) => Answer::inferred(ctr & kernel::CTR_IDC != 0),
         None => Answer::Unknown,
     }
 }
@@ -361,6 +381,41 @@ mod tests {
             Answer::Refused(Knowledge::Proven)
         );
         assert_eq!(answer(ValuesAre::OfAnEmulatedHost, 0b11), Answer::YES);
+    }
+
+    /// All recorded hosts take 1 where they hold 0; the others are the kernel's source's.
+    #[test]
+    fn the_second_mitigation_has_two_levels() {
+        let level = |ssbs: u64, own, value| {
+            let there = |id, value| HostRegister {
+                id,
+                value: Some(Value::Small(value)),
+                accepts: Accepts::ByKind,
+            };
+            let register = there(RegisterId::SMCCC_ARCH_WORKAROUND_2, own);
+            let host = HostVcpu::new(
+                [
+                    register.clone(),
+                    there(RegisterId::ID_AA64PFR1_EL1, ssbs << 4),
+                ],
+                alloc::vec::Vec::new(),
+            );
+            let acceptor = Acceptor {
+                accelerator: Some(Accelerator::Kvm),
+                loader: None,
+                values: Some(ValuesAre::OfAnEmulatedHost),
+            };
+            acceptor.takes(&host, &register, &Value::Small(value))
+        };
+        assert_eq!(level(0, 0, 1), Answer::YES);
+        for value in [2, 3, 0x12] {
+            assert_eq!(level(0, 0, value), Answer::NO);
+            assert_eq!(level(2, 0, value), Answer::Unknown);
+            assert_eq!(level(0, 3, value), Answer::YES);
+        }
+        for value in [4, 0x10, 0x13, !0] {
+            assert_eq!(level(0, 3, value), Answer::NO);
+        }
     }
 
     #[test]

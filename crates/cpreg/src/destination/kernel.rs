@@ -6,7 +6,7 @@
 //! 6.1.176, 6.12, 6.16, 6.18, 6.19, 7.2 and 7.3 took when each register was set to other values (recorded): every register outside
 //! the kinds below took every value, though some bits were masked.
 
-use super::HostVcpu;
+use super::{Accepts, HostVcpu};
 use crate::register::RegisterId;
 use crate::vm::Vcpu;
 
@@ -125,6 +125,44 @@ pub fn counts(vcpu: &Vcpu) -> bool {
     holds(RegisterId::PMCR_EL0) & 1 != 0 && holds(RegisterId::PMCNTENSET_EL0) != 0
 }
 
+/// PMCR_EL0.N: how many event counters there are (Arm ARM).
+pub const fn counters(pmcr: u64) -> u64 {
+    (pmcr & PMCR_N) >> PMCR_N.trailing_zeros()
+}
+
+/// PMCR_EL0.{IMP, IDCODE}: whose CPU it is. Zero refers to MIDR_EL1 (Arm ARM).
+pub const PMCR_WHOSE: u64 = 0xffff << 16;
+
+const PMCR_N: u64 = 0x1f << 11;
+const PMCR_CONTROLS: u64 = 0xff;
+
+/// What a kernel that does not keep all of PMCR_EL0 ([`keeps_all_of_pmcr`]) makes of a value, where its own is `own`: the controls in 7:0 stay, and N
+/// if that is no more than the host has; everything else reads as zero, and nothing is said (seen from 6.12.43 to 7.3.4).
+pub const fn kept_of_pmcr(value: u64, own: u64) -> u64 {
+    let number = if counters(value) <= counters(own) {
+        value & PMCR_N
+    } else {
+        own & PMCR_N
+    };
+    value & PMCR_CONTROLS | number
+}
+
+/// Whether this host's kernel holds PMCR_EL0 as it is written, each vCPU its own: before v6.7 (ea9ca904d24f; 5.10.223 and 6.1.176 do). Later ones have one
+/// PMCR_EL0.N for the VM and [keep little else](kept_of_pmcr). `None` where its list does not tell.
+pub fn keeps_all_of_pmcr(host: &HostVcpu) -> Option<bool> {
+    let says_whose = host
+        .value(RegisterId::PMCR_EL0)
+        .is_some_and(|own| own & PMCR_WHOSE != 0);
+    // The registers of the physical timer are older (v6.4).
+    if says_whose || host.get(RegisterId::PTIMER_CTL).is_none() {
+        return Some(true);
+    }
+    // Masks are as old (v6.7), the bitmap is younger (v6.15).
+    let mut registers = host.registers().iter();
+    let tells_masks = registers.any(|it| matches!(it.accepts, Accepts::Writable(_)));
+    (tells_masks || host.get(RegisterId::VENDOR_HYP_BMAP_2).is_some()).then_some(false)
+}
+
 /// An ID register's field whose zero hides other registers of the same VM from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hides {
@@ -216,12 +254,44 @@ pub fn goes_by_id_field(host: &HostVcpu, id: RegisterId) -> Option<bool> {
 /// Whether the host fabricates cache geometry and lets user space write it: since v6.3 (7af0c2534f4c), which lists all 14 slots
 /// of CCSIDR_EL1 whether or not the caches exist. Older kernels list the caches that exist, and want their own values back.
 pub fn cache_geometry_is_writable(host: &HostVcpu) -> bool {
-    let slots = host
-        .registers()
-        .iter()
-        .filter(|register| matches!(Kind::of(register.id), Kind::CacheSize(_)))
-        .count();
-    slots == CACHE_SLOTS
+    lists_all_slots(host.registers().iter().map(|register| register.id))
+}
+
+/// Whether this is the list of a kernel since v6.3; see [`cache_geometry_is_writable`].
+fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
+    // Those of [`Kind::CacheSize`]; this is asked for many registers.
+    let slots = list.filter(|id| id.raw() & !0xff == CCSIDR_CLASS);
+    slots.count() == CACHE_SLOTS
+}
+
+/// Whether a guest may read another CTR_EL0.IDC there, although both hosts list this value.
+///
+/// Up to v6.2 a guest reads the CPU's own CTR_EL0; since then (8cc6dedaff42) reads are trapped, but for CPUs with FEAT_EVT, and it reads what is
+/// listed. That is Linux's view of the CPU, which sets IDC also where only CLIDR_EL1 says that no data cache needs to be cleaned for
+/// instructions (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`): the level of coherence is 0, or both levels of unification are.
+/// Seen: 0x8444c004 under 5.10.223, 0x9444c004 under later ones, both of which list 0x9444c004.
+pub fn shows_another_cache_type(vcpu: &Vcpu, host: &HostVcpu, ctr: u64) -> bool {
+    let was_trapped = lists_all_slots(vcpu.registers.iter().map(|(id, _)| id));
+    if ctr & CTR_IDC == 0 || was_trapped == cache_geometry_is_writable(host) {
+        return false;
+    }
+    // The older kernel lists the CPU's own CLIDR_EL1.
+    let clidr = if was_trapped {
+        host.value(RegisterId::CLIDR_EL1)
+    } else {
+        vcpu.registers.get_u64(RegisterId::CLIDR_EL1)
+    };
+    clidr.is_some_and(needs_no_cleaning)
+}
+
+/// CTR_EL0.IDC: no data cache needs to be cleaned for instructions.
+pub const CTR_IDC: u64 = 1 << 28;
+
+/// Whether CLIDR_EL1 says that no data cache needs to be cleaned for instructions: LoC is 0, or both LoUU and LoUIS are.
+pub const fn needs_no_cleaning(clidr: u64) -> bool {
+    const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
+    const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
+    clidr & LEVEL_OF_COHERENCE == 0 || clidr & LEVELS_OF_UNIFICATION == 0
 }
 
 /// Seven levels, each with a data or unified and an instruction cache.

@@ -14,11 +14,11 @@ use super::{
     extensions, outcome_of, severity,
 };
 use crate::destination::accept::{self, tcg};
-use crate::destination::kernel::Kind;
+use crate::destination::kernel::{self, Kind};
 use crate::destination::{Accelerator, Accepts, Destination, HostRegister, HostVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
 use crate::tolerance::Tolerances;
-use crate::vm::Vm;
+use crate::vm::{Vcpu, Vm};
 
 /// One change of value that the destination needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,9 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Regis
                 _ => None,
             };
             if let Some((register, to)) = proposal {
-                let Some(from) = vcpu.registers.get_u64(register) else {
+                // To what it holds already it is not changed: the user's value is what is not taken.
+                let from = vcpu.registers.get_u64(register);
+                let Some(from) = from.filter(|from| *from != to) else {
                     continue;
                 };
                 let mine = proposals
@@ -275,9 +277,12 @@ impl Adjustment {
 fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
     // Equal changes once, with where they came first.
     let mut alike: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
-    for (number, plan) in vcpus.iter().enumerate() {
+    let empty = HostVcpu::default();
+    for ((number, plan), vcpu) in vcpus.iter().enumerate().zip(&question.vm.vcpus) {
+        let there = question.destination.vcpu(number).unwrap_or(&empty);
         let decisions = plan.decisions.iter();
-        let of_registers = decisions.flat_map(|decision| of_decision(question, decision));
+        let of_registers =
+            decisions.flat_map(|decision| of_decision(question, vcpu, there, decision));
         for change in of_registers.chain(extensions::visible_changes(plan)) {
             let first = alike.len();
             let (_, set) = alike.entry(change).or_insert((first, VcpuSet::default()));
@@ -339,7 +344,12 @@ fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
         .collect()
 }
 
-fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange> {
+fn of_decision(
+    question: Question<'_>,
+    vcpu: &Vcpu,
+    there: &HostVcpu,
+    decision: &Decision,
+) -> Vec<VisibleChange> {
     let id = decision.register;
     let source = decision.source.as_ref().and_then(Value::as_u64);
     let host = decision.host.as_ref().and_then(Value::as_u64);
@@ -413,19 +423,27 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
         }
         (Action::Copy, _)
             if id == RegisterId::PMCR_EL0
+                && question.destination.accelerator == Some(Accelerator::Kvm) =>
+        {
+            source
+                .zip(host)
+                .map(|(source, own)| of_monitor_control(there, source, own))
+                .unwrap_or_default()
+        }
+        (Action::Copy, _)
+            if id == RegisterId::CTR_EL0
                 && question.destination.accelerator == Some(Accelerator::Kvm)
-                && source
-                    .zip(host)
-                    .is_some_and(|(ours, theirs)| counters(ours) > counters(theirs)) =>
+                && source.is_some_and(|ctr| kernel::shows_another_cache_type(vcpu, there, ctr)) =>
         {
             alloc::vec![VisibleChange {
-                field: Some(Cow::Borrowed("N")),
+                field: Some(Cow::Borrowed("IDC")),
                 ..change(
-                    source.map(counters),
-                    host.map(counters),
-                    Severity::Medium,
+                    None,
+                    None,
+                    Severity::Low,
                     Cow::Borrowed(
-                        "KVM takes no more event counters than the host has, and says nothing"
+                        "not known, the guest may read another: up to Linux 6.2 it reads the CPU's own CTR_EL0, later what is listed, where Linux sets IDC also if only CLIDR_EL1 \
+                         says that no data cache needs cleaning"
                     ),
                 )
             }]
@@ -448,9 +466,44 @@ fn of_decision(question: Question<'_>, decision: &Decision) -> Vec<VisibleChange
     }
 }
 
-/// PMCR_EL0.N.
-const fn counters(pmcr: u64) -> u64 {
-    pmcr >> 11 & 0x1f
+/// What KVM drops in silence of a PMCR_EL0 that it takes.
+fn of_monitor_control(there: &HostVcpu, source: u64, own: u64) -> Vec<VisibleChange> {
+    let keeps_all = kernel::keeps_all_of_pmcr(there);
+    if keeps_all == Some(true) {
+        return Vec::new();
+    }
+    let kept = kernel::kept_of_pmcr(source, own);
+    let change = |field, from, to, severity, what| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(RegisterId::PMCR_EL0),
+        field,
+        from: Some(from),
+        to: Some(to),
+        severity,
+        what: Cow::Borrowed(what),
+    };
+    let mut changes = Vec::new();
+    let (number, left) = (kernel::counters(source), kernel::counters(kept));
+    if number != left {
+        changes.push(change(
+            Some(Cow::Borrowed("N")),
+            number,
+            left,
+            Severity::Medium,
+            "KVM takes no more event counters than the host has, and says nothing",
+        ));
+    }
+    // But for N.
+    let same_number = kernel::kept_of_pmcr(source, source);
+    if same_number != source {
+        let what = if keeps_all.is_none() {
+            "KVM since v6.7, which this may be, keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+        } else {
+            "KVM keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+        };
+        changes.push(change(None, source, same_number, Severity::Low, what));
+    }
+    changes
 }
 
 /// A change of value, field by field where the fields are known.

@@ -28,6 +28,8 @@ pub enum Reason {
     ResetUnknown,
     /// The destination does not take the value.
     ValueNotTaken,
+    /// The destination does not take the value that the user set.
+    SetNotTaken,
     /// Nothing tells whether the destination takes the value; the entry of that number has advice.
     ValueUnknown(Option<usize>),
     /// Another register's value hides it at the destination, so the loader's write would fail.
@@ -36,6 +38,8 @@ pub enum Reason {
     PerhapsHidden(&'static Hides),
     /// The vCPUs disagree on a register that they share.
     Disagreement,
+    /// The vCPUs disagree on this field, which the VM has once, of a register that each has.
+    FieldDisagreement(&'static str),
     /// The user said to ignore it.
     UserIgnores,
     /// The user said to hide it from the destination.
@@ -135,6 +139,9 @@ impl fmt::Display for Words<'_> {
                 "the VM does not have this register, the loader would write something undefined, and its reset value is not known",
             ),
             Reason::ValueNotTaken => f.write_str("the destination does not take this value"),
+            Reason::SetNotTaken => {
+                f.write_str("the destination does not take the value that you set")
+            }
             Reason::ValueUnknown(_) => {
                 f.write_str("nothing tells whether the destination takes this value")
             }
@@ -151,6 +158,10 @@ impl fmt::Display for Words<'_> {
             Reason::Disagreement => {
                 f.write_str("the vCPUs hold different values in a register that the VM has once")
             }
+            Reason::FieldDisagreement(field) => write!(
+                f,
+                "the vCPUs hold different values in {field}, which the VM has once at the destination"
+            ),
             Reason::UserIgnores => f.write_str("ignored at your request; the value is lost"),
             Reason::UserHides => {
                 f.write_str("hidden from the destination at your request; the value is lost")

@@ -7,7 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
-use crate::destination::kernel::{Kind, Scope};
+use crate::destination::Knowledge;
+use crate::destination::kernel::{Kind, PMCR_WHOSE, Scope};
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
@@ -52,6 +53,20 @@ pub enum Deviation {
 const TIMER_STATUS: u64 = 1 << 2;
 
 impl Plan {
+    /// The very host took every write of this plan, in its order, and holds what was read again: what was inferred about its values is
+    /// proven. It is not for a loader with an order of its own.
+    pub fn was_carried_out(&mut self) {
+        for decision in self.vcpus.iter_mut().flat_map(|vcpu| &mut vcpu.decisions) {
+            let is_written = matches!(
+                decision.action,
+                Action::Copy | Action::Set(_) | Action::WriteReset(_)
+            );
+            if is_written {
+                decision.knowledge = Knowledge::Proven;
+            }
+        }
+    }
+
     /// What deviates from the plan in a VM that was loaded, with the vCPUs that share each deviation.
     ///
     /// Whatever the plan ignores may hold anything, and time runs on. A vCPU that is not there deviates in everything.
@@ -186,9 +201,6 @@ impl Monitors {
         }
     }
 }
-
-/// PMCR_EL0.{IMP, IDCODE}.
-const PMCR_WHOSE: u64 = 0xffff << 16;
 
 /// The number of an event counter, `PMEVCNTR<n>_EL0`: 0 to 30.
 fn event_counter(id: RegisterId) -> Option<u64> {

@@ -57,6 +57,12 @@ impl Consents {
             .find(|ignore| ignore.register == register)
     }
 
+    /// What the user makes of a register's value.
+    pub(super) fn set_in(&self, register: RegisterId, value: u64) -> u64 {
+        let sets = self.set.iter().filter(|set| set.register == register);
+        sets.fold(value, |value, set| set.apply(value))
+    }
+
     pub(super) fn accepts(&self, register: RegisterId, severity: Severity) -> bool {
         let named = |register| self.accept.contains(&register);
         named(register)

@@ -34,12 +34,24 @@ pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
         return BTreeSet::new();
     }
     let mut shared: BTreeMap<RegisterId, (&Value, usize, bool)> = BTreeMap::new();
+    // As they are with what the user sets.
+    let set_in = |id, value: &Value| {
+        let value = value.as_u64()?;
+        Some(question.consents.set_in(id, value))
+    };
+    let mut counters: Option<u64> = None;
+    let mut counters_agree = true;
     for vcpu in &question.vm.vcpus {
         for (id, value) in vcpu.registers.iter() {
-            if Kind::of(id).scope() == Scope::Vm {
+            if id == RegisterId::PMCR_EL0 {
+                let own = set_in(id, value).map(kernel::counters);
+                counters_agree &= counters.is_none() || own == counters;
+                counters = own;
+            } else if Kind::of(id).scope() == Scope::Vm {
                 let (first, holders, agree) = shared.entry(id).or_insert((value, 0, true));
                 *holders += 1;
-                *agree &= *first == value;
+                let same = || set_in(id, first).is_some_and(|it| set_in(id, value) == Some(it));
+                *agree &= *first == value || same();
             }
         }
     }
@@ -47,7 +59,15 @@ pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
     let disagreed = shared
         .into_iter()
         .filter(|(_, (_, holders, agree))| !agree || *holders != vcpus);
-    disagreed.map(|(id, _)| id).collect()
+    let mut disagreed: BTreeSet<_> = disagreed.map(|(id, _)| id).collect();
+    // Only its N is the VM's, and only on newer kernels, where the last write wins.
+    let there = question.destination.vcpu(0);
+    let holds_each = there.and_then(kernel::keeps_all_of_pmcr) == Some(true);
+    if !counters_agree && question.destination.accelerator == Some(Accelerator::Kvm) && !holds_each
+    {
+        disagreed.insert(RegisterId::PMCR_EL0);
+    }
+    disagreed
 }
 
 /// One vCPU's registers with what the user set and accepted.
@@ -130,7 +150,12 @@ impl Judge<'_> {
             .map(|(id, _)| id)
             .or(register.map(|register| register.id))?;
         let (action, knowledge, reason) = match (source, register) {
-            (Some(_), _) if self.disagreements.contains(&id) => {
+            (Some(_), Some(_))
+                if id == RegisterId::PMCR_EL0 && self.disagreements.contains(&id) =>
+            {
+                refuse(Knowledge::Inferred, Reason::FieldDisagreement("N"))
+            }
+            (Some(_), _) if id != RegisterId::PMCR_EL0 && self.disagreements.contains(&id) => {
                 refuse(Knowledge::Proven, Reason::Disagreement)
             }
             (Some(_), register) if self.question.consents.hide.contains(&id) => {
@@ -217,7 +242,7 @@ impl Judge<'_> {
         let knowledge = answer.knowledge();
         Some(match answer.takes() {
             Some(true) => (Action::Set(value), knowledge, Reason::UserSets),
-            Some(false) => refuse(knowledge, Reason::ValueNotTaken),
+            Some(false) => refuse(knowledge, Reason::SetNotTaken),
             None => (Action::Undecided, knowledge, Reason::ValueUnknown(None)),
         })
     }
@@ -329,7 +354,15 @@ impl Judge<'_> {
                 };
                 (Action::Set(value.clone()), knowledge, reason)
             }
-            Some(false) => self.not_taken(register, knowledge),
+            Some(false) => match self.not_taken(register, knowledge) {
+                // What the table says is about values that VMs hold.
+                (Action::Refuse, knowledge, Reason::ValueNotTaken | Reason::NotTolerated(_))
+                    if value != source && self.user_set(id) =>
+                {
+                    refuse(knowledge, Reason::SetNotTaken)
+                }
+                verdict => verdict,
+            },
             None => {
                 if let Some((Action::Ignore, ..)) = self.user_ignores(id) {
                     self.ignored_in_both(register)
@@ -341,6 +374,13 @@ impl Judge<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the value that the register would be given is one that the user set.
+    fn user_set(&self, id: RegisterId) -> bool {
+        let mut sets = self.question.consents.set.iter();
+        let adjusted = self.question.adjusted.contains_key(&(self.number, id));
+        !adjusted && sets.any(|set| set.register == id)
     }
 
     fn ignored_in_both(&self, register: &HostRegister) -> Verdict {

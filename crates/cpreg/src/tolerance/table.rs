@@ -287,6 +287,20 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         "listed; reset value 0x8, unlocked",
     )];
     const PHYSICAL_TIMER: &[Change] = &[change("v6.4", "680232a94c12", "listed for every guest")];
+    let only_at_destination =
+        |registers: &'static [Id], what: &'static str, reason: &'static str| Tolerance {
+            difference: Difference::OnlyAtDestination,
+            handling: Handling::KeepAtReset,
+            visible: Some(visible(Severity::High, what)),
+            ..only_in_input(
+                registers,
+                Category::MissingByMistake,
+                Condition::Always,
+                reason,
+                "",
+                PHYSICAL_TIMER,
+            )
+        };
     vec![
         only_in_input(
             &[Id::OSLSR_EL1],
@@ -330,20 +344,24 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 PHYSICAL_TIMER,
             )
         },
+        only_at_destination(
+            &[Id::PTIMER_CNT],
+            "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter, jumps, and may run backwards",
+            "a kernel without it shows the guest the host's own physical counter, and so does one whose register is not written",
+        ),
+        // For both registers of the timer; that of its deadline says nothing of its own.
+        only_at_destination(
+            &[Id::PTIMER_CTL],
+            "the source's kernel does not save the physical timer (CNTP_CTL_EL0, CNTP_CVAL_EL0): it is off here, and a guest that had armed it gets no more \
+             interrupts from it; Linux under KVM uses the virtual one",
+            "a kernel without it keeps the physical timer to itself, so that nothing tells whether the guest had armed it",
+        ),
         Tolerance {
-            difference: Difference::OnlyAtDestination,
-            handling: Handling::KeepAtReset,
-            visible: Some(visible(
-                Severity::High,
-                "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter, jumps, and may run backwards",
-            )),
-            ..only_in_input(
-                &[Id::PTIMER_CNT],
-                Category::MissingByMistake,
-                Condition::Always,
-                "a kernel without it shows the guest the host's own physical counter, and so does one whose register is not written",
+            visible: None,
+            ..only_at_destination(
+                &[Id::PTIMER_CVAL],
                 "",
-                PHYSICAL_TIMER,
+                "the deadline of the physical timer, which CNTP_CTL_EL0 leaves off",
             )
         },
         only_in_input(

@@ -51,6 +51,7 @@ fn about(printer: &mut Printer, shown: &ShownHost<'_>) {
         line(printer, "mode", &identity.mode);
     }
     let capabilities = shown.record.capabilities.iter();
+    let capabilities = capabilities.filter(|(_, number)| **number != 0);
     let capabilities = capabilities.map(|(name, number)| {
         let name = name.strip_prefix(CAPABILITY).unwrap_or(name);
         match number {

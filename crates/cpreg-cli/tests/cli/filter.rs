@@ -1,0 +1,371 @@
+//! `cpreg filter`: from a file or pipe to a file or pipe, and what comes out when it cannot.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::grown::{self, Size};
+use crate::made::unpacked;
+use crate::run::{
+    KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_10_0_MAPPED_RAM, command, cpreg_in, streams,
+};
+
+const SNAPSHOT: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-snapshot.stream.xz";
+const POSTCOPY: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy.stream.xz";
+
+/// A folder with a VM of Linux 6.12, `vm`, one of 6.16, `vm-6.16`, and what other kernels wrote.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, stream) in [("vm", KVM_6_12), ("vm-6.16", KVM_6_16)] {
+        fs::write(folder.path().join(name), unpacked(stream)).expect("a file in it");
+    }
+    for (stream, name) in [
+        (KVM_6_16, "6.16.xz"),
+        (KVM_6_12, "6.12.xz"),
+        (KVM_5_10, "5.10.xz"),
+    ] {
+        fs::copy(streams().join(stream), folder.path().join(name)).expect("a copy");
+    }
+    folder
+}
+
+fn read(folder: &Path, name: &str) -> Vec<u8> {
+    fs::read(folder.join(name)).expect("a file")
+}
+
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    command(folder, &[&["filter"], arguments].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts")
+}
+
+/// Filters these bytes from pipe to pipe; gives what came out apart from the run.
+fn filter(folder: &Path, arguments: &[&str], stream: &[u8]) -> (Run, Vec<u8>) {
+    let mut child = start(folder, arguments);
+    let mut input = child.stdin.take().expect("a pipe");
+    let output = thread::scope(|scope| {
+        scope.spawn(move || {
+            // Pieces as they come over a network. It may end before it has read everything.
+            for piece in stream.chunks(14_600) {
+                if input.write_all(piece).is_err() {
+                    break;
+                }
+            }
+        });
+        child.wait_with_output().expect("it ends")
+    });
+    apart(arguments, output)
+}
+
+fn apart(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output;
+    let arguments = [&["filter"], arguments].concat();
+    let output = Output {
+        status,
+        stdout: Vec::new(),
+        stderr,
+    };
+    (Run::of(&arguments, &output), stdout)
+}
+
+/// Everything but what loaders do on their own.
+fn report(run: &Run) -> String {
+    let text = run.to_string();
+    let (begin, rest) = text.split_once("on its own").expect("loaders");
+    let (_, end) = rest.split_once("\nscope: ").expect("the scope");
+    format!("{begin}[…]\nscope: {end}")
+}
+
+#[test]
+fn what_comes_out_is_what_convert_writes() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let convert = ["convert", "vm", "--to", "6.16.xz", "-o", "converted"];
+    assert_eq!(cpreg_in(folder.path(), &convert).status, Some(0));
+    let converted = read(folder.path(), "converted");
+
+    let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
+    assert_snapshot!("filter", report(&run));
+    assert!(out == converted);
+
+    // From file to file.
+    let file = |name: &str| folder.path().join(name);
+    let status = command(folder.path(), &["filter", "--to", "6.16.xz"])
+        .stdin(File::open(file("vm")).expect("a file"))
+        .stdout(File::create_new(file("out")).expect("a file"))
+        .stderr(Stdio::null())
+        .status();
+    assert_eq!(status.expect("it ends").code(), Some(0));
+    assert!(read(folder.path(), "out") == converted);
+
+    // A recorded host, and the user's consents.
+    let host = "linux-6.16.12/neoverse-n1";
+    for more in [&[][..], &["--hide", "MDSCR_EL1", "--vmm", "qemu-10.0"]] {
+        let arguments = [&["--to", host], more].concat();
+        let (run, out) = filter(folder.path(), &arguments, &vm);
+        let convert = [&["convert", "vm", "-o", "other", "--force"], &arguments[..]].concat();
+        let converted = cpreg_in(folder.path(), &convert);
+        assert_eq!(run.status, converted.status, "{run}");
+        assert_eq!(run.status, Some(0), "{run}");
+        assert!(out == read(folder.path(), "other"));
+    }
+}
+
+#[test]
+fn what_loads_passes_as_it_is() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let (run, out) = filter(folder.path(), &["--to", "6.12.xz"], &vm);
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(out == vm);
+}
+
+/// What was written of a stream that is refused: no device state, and nothing that opens.
+fn is_cut(folder: &Path, out: &[u8], vm: &[u8]) {
+    assert!(vm.starts_with(out));
+    fs::write(folder.join("cut"), out).expect("a file");
+    let shown = cpreg_in(folder, &["show", "cut"]);
+    assert_eq!(shown.status, Some(2), "{shown}");
+}
+
+#[test]
+fn what_is_refused_has_no_device_state() {
+    let folder = folder();
+    for (vm, to, status) in [("vm", "5.10.xz", 1), ("vm-6.16", "6.12.xz", 3)] {
+        let stream = read(folder.path(), vm);
+        let (run, out) = filter(folder.path(), &["--to", to], &stream);
+        assert_eq!(run.status, Some(status), "{run}");
+        assert_snapshot!(format!("filter_{status}"), report(&run));
+        is_cut(folder.path(), &out, &stream);
+        // The guest's memory has passed.
+        assert!(out.len() > 400_000);
+    }
+    let stream = read(folder.path(), "vm-6.16");
+    let consent = ["--to", "6.12.xz", "--accept", "low"];
+    let (run, out) = filter(folder.path(), &consent, &stream);
+    assert_eq!(run.status, Some(0), "{run}");
+    let convert = [&["convert", "vm-6.16", "-o", "other"], &consent[..]].concat();
+    assert_eq!(cpreg_in(folder.path(), &convert).status, Some(0));
+    assert!(out == read(folder.path(), "other"));
+}
+
+#[test]
+fn json_is_that_of_check() {
+    let folder = folder();
+    let arguments = ["check", "-", "6.16.xz", "--format", "json"];
+    let check = command(folder.path(), &arguments)
+        .stdin(File::open(folder.path().join("vm")).expect("a file"))
+        .output();
+    let check = Run::of(&arguments, &check.expect("it ends")).json();
+    let vm = read(folder.path(), "vm");
+    let (run, _) = filter(folder.path(), &["--to", "6.16.xz", "--format", "json"], &vm);
+    let filtered: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
+    assert_eq!(filtered, check);
+}
+
+/// Whatever is wrong with the arguments is said at once, and not when a VM of many gigabytes has passed.
+#[test]
+fn bad_arguments_are_told_before_anything_is_read() {
+    let folder = folder();
+    for (name, arguments) in [
+        ("nowhere", &["--to", "nowhere"][..]),
+        ("host", &["--to", "linux-1.0/neoverse-n1"]),
+        ("itself", &["--to", "-"]),
+        ("vmm", &["--to", "6.16.xz", "--vmm", "nonsense"]),
+        ("set", &["--to", "6.16.xz", "--set", "SCTLR_EL1.NOTHING=1"]),
+        ("file", &["--to", "6.16.xz", "--tolerances", "nowhere"]),
+    ] {
+        let mut child = start(folder.path(), arguments);
+        // Nothing is ever written to it, and it stays open.
+        let _input = child.stdin.take();
+        let (run, out) = apart(arguments, child.wait_with_output().expect("it ends"));
+        assert_eq!((run.status, out.len()), (Some(2), 0), "{run}");
+        assert_snapshot!(format!("filter_bad_{name}"), run);
+    }
+}
+
+#[test]
+fn streams_that_a_filter_cannot_carry() {
+    let folder = folder();
+    let to = ["--to", "6.16.xz"];
+    for (name, stream) in [
+        ("mapped_ram", unpacked(TCG_10_0_MAPPED_RAM)),
+        ("snapshot", unpacked(SNAPSHOT)),
+        ("postcopy", unpacked(POSTCOPY)),
+        (
+            "tls",
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 and more".to_vec(),
+        ),
+        ("empty", Vec::new()),
+        ("text", b"This is no stream of any kind.".to_vec()),
+        ("packed", read(folder.path(), "6.12.xz")),
+    ] {
+        let (run, out) = filter(folder.path(), &to, &stream);
+        assert_eq!(run.status, Some(2), "{run}");
+        // How much had gone on depends on the pieces in which it came.
+        let said = run.to_string();
+        let lines: Vec<_> = said
+            .lines()
+            .filter(|line| !line.contains("bytes went on"))
+            .collect();
+        assert_snapshot!(format!("filter_carries_no_{name}"), lines.join("\n"));
+        if !out.is_empty() {
+            is_cut(folder.path(), &out, &stream);
+        }
+    }
+}
+
+#[test]
+fn an_input_that_ends_too_early() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    // In the header, in RAM, in the device state, in the description.
+    for left in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
+        let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..left]);
+        assert_eq!(run.status, Some(2), "{run}");
+        is_cut(folder.path(), &out, &vm);
+    }
+    let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..200_000]);
+    assert_snapshot!("filter_cut", run);
+}
+
+#[test]
+fn an_output_that_takes_no_more() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let mut child = start(folder.path(), &["--to", "6.16.xz"]);
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().expect("a pipe");
+    let _ = input.write_all(&vm);
+    drop(input);
+    let (run, _) = apart(
+        &["--to", "6.16.xz"],
+        child.wait_with_output().expect("it ends"),
+    );
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_snapshot!("filter_closed_output", run);
+
+    let full = File::options().write(true).open("/dev/full");
+    let output = command(folder.path(), &["filter", "--to", "6.16.xz"])
+        .stdin(File::open(folder.path().join("vm")).expect("a file"))
+        .stdout(full.expect("a device that is full"))
+        .stderr(Stdio::piped())
+        .output();
+    let (run, _) = apart(&["--to", "6.16.xz"], output.expect("it ends"));
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_snapshot!("filter_full_output", run);
+}
+
+/// It waits for an input that has stopped, at no cost, and Ctrl-C ends it.
+#[test]
+fn an_input_that_stands_still() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    for come in [0, 200_000, vm.len() - 1] {
+        let mut child = start(folder.path(), &["--to", "6.16.xz"]);
+        let mut input = child.stdin.take().expect("a pipe");
+        let mut output = child.stdout.take().expect("a pipe");
+        let vm = &vm;
+        let out = thread::scope(|scope| {
+            let out = scope.spawn(move || {
+                let mut out = Vec::new();
+                output.read_to_end(&mut out).expect("a pipe");
+                out
+            });
+            input.write_all(&vm[..come]).expect("a pipe");
+            thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().expect("a process").is_none());
+            let before = processor_time(&child);
+            thread::sleep(Duration::from_millis(300));
+            assert!(processor_time(&child) <= before + 1, "it does not sleep");
+            let id = Pid::from_child(&child);
+            kill_process(id, Signal::INT).expect("it can be sent");
+            let status = child.wait().expect("it ends");
+            assert_eq!(status.signal(), Some(Signal::INT.as_raw()));
+            out.join().expect("a thread")
+        });
+        is_cut(folder.path(), &out, vm);
+    }
+}
+
+/// In ticks of the system, a hundred in a second.
+fn processor_time(child: &Child) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process");
+    let (_, fields) = text.rsplit_once(')').expect("its name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |number: usize| -> u64 { fields[number - 3].parse().expect("a number") };
+    field(14) + field(15)
+}
+
+/// RAM is passed through, not kept: the most memory that the process ever had is far below what passed.
+#[test]
+fn memory_does_not_grow_with_ram() {
+    const MIB: u64 = 1 << 20;
+    let folder = folder();
+    let size = Size {
+        ram: 256 * MIB,
+        pages: 256 * MIB,
+        vcpus: 64,
+    };
+    let recorded = unpacked(KVM_6_12);
+    let there = File::create_new(folder.path().join("there")).expect("a file");
+    grown::write(&unpacked(KVM_6_16), Size { pages: 0, ..size }, &there).expect("it grows");
+
+    let mut child = start(folder.path(), &["--to", "there"]);
+    let input = child.stdin.take().expect("a pipe");
+    let mut output = child.stdout.take().expect("a pipe");
+    let (passed, most) = thread::scope(|scope| {
+        scope.spawn(move || {
+            let input = File::from(std::os::fd::OwnedFd::from(input));
+            grown::write(&recorded, size, &input).expect("a pipe");
+        });
+        let mut buffer = vec![0; 1 << 20];
+        let (mut passed, mut most) = (0, 0);
+        loop {
+            let count = output.read(&mut buffer).expect("a pipe");
+            if count == 0 {
+                return (passed, most);
+            }
+            passed += count as u64;
+            most = peak_memory(&child).unwrap_or(most);
+        }
+    });
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert!(passed > 256 * MIB);
+    assert!(most > MIB && most < 64 * MIB, "{most} bytes");
+}
+
+/// In bytes.
+fn peak_memory(child: &Child) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// It takes no time that it does not need: nothing is waited for behind the end of the input.
+#[test]
+fn it_ends_when_its_input_ends() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let begin = Instant::now();
+    let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(begin.elapsed() < Duration::from_secs(20));
+}

@@ -1,0 +1,36 @@
+//! A stream while it flows: RAM passes as it comes, the device state is held back until somebody has decided about it.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `phase` | [`Phase`]: how far a stream has come |
+//! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
+//! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
+//! | `pump` | from a reader to a writer |
+//! | `pipes` | from pipe to pipe, of which only a copy is read |
+//!
+//! ```text
+//! header, configuration, commands, block lists, early sections     pass; a copy is kept
+//! RAM's pages and other live sections, up to their END             pass
+//! device sections, EOF, description                                held back
+//! or: PACKAGED and everything behind it                            held back
+//! ```
+//!
+//! What passes is parsed, record after record, by the parsers that read files from the front ([`crate::stream`]), and never
+//! searched: guest memory can hold anything. The first byte of device state goes on after the last one has come and been
+//! decided about, so a destination that gets nothing of it cannot take what it got for a complete stream.
+//!
+//! What is done about a difference does not live here; see [`cpreg::plan`].
+
+mod engine;
+mod held;
+mod phase;
+#[cfg(target_os = "linux")]
+mod pipes;
+#[cfg(unix)]
+mod pump;
+
+pub use engine::{Flow, MOST_HELD, Taken};
+pub use held::Held;
+pub use phase::Phase;
+#[cfg(unix)]
+pub use pump::{pump, pump_files, widen};

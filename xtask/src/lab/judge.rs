@@ -186,6 +186,7 @@ impl Outcome {
                 Some((vcpus, about)) if vcpus.starts_with("vCPU") => about,
                 _ => reason,
             };
+            let about = about.strip_prefix("the ").unwrap_or(about);
             let end = about.find([' ', ':', ',']).unwrap_or(about.len());
             let name = about.get(..end).unwrap_or(about).to_owned();
             if !names.contains(&name) {

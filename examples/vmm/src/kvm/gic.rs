@@ -124,7 +124,16 @@ impl Gic {
                 iidr >> 12 & 0xf,
                 self.read(key).unwrap_or_default() >> 12 & 0xf
             ))
-        })
+        })?;
+        // Some kernels (seen: 6.16.12, 6.17.13) take an older revision without an error and go on with their own.
+        let holds = self.read(key)?;
+        if holds == *iidr {
+            return Ok(());
+        }
+        Err(Failure(format!(
+            "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel takes without an error and does not play: it holds {holds:#x}",
+            iidr >> 12 & 0xf
+        )))
     }
 
     /// Has the GIC be of an older revision, before anything else is done with it.

@@ -669,3 +669,23 @@ fn what_was_carried_out_is_proven() {
     plan.was_carried_out();
     assert_eq!(plan.knowledge(), Knowledge::Proven);
 }
+
+/// Linux 7.3 takes S1PIE from a guest without ATS1A, after all was taken.
+#[test]
+fn what_kvm_takes_away_at_the_first_run_is_told() {
+    let (mmfr3, isar2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::ID_AA64ISAR2_EL1);
+    let told = |ats1a: u64, pmmir: bool| {
+        let held = [(mmfr3, 0x111), (isar2, ats1a << 60)];
+        let mut listed = held.to_vec();
+        listed.push((RegisterId::PMCR_EL0, 0));
+        if pmmir {
+            listed.push((RegisterId::PMMIR_EL1, 0));
+        }
+        let plan = plan(&vm(&[&held]), &kvm(&vm(&[&listed])), &Consents::default());
+        let visible = plan.visible.iter();
+        visible.filter(|it| it.register == Some(mmfr3)).count()
+    };
+    assert_eq!(told(0, true), 1);
+    assert_eq!(told(1, true), 0);
+    assert_eq!(told(0, false), 0);
+}

@@ -136,16 +136,11 @@ fn send_there(address: &str, guest: Guest, before: Duration, how: How) -> Result
     if !watch(&machine.report, before, timer) {
         return Ok(Status::GUEST);
     }
-    move_there(machine, address, timer, how)
+    Ok(move_there(machine, address, timer, how))
 }
 
 /// Moves a guest that runs here; if it stays it is watched.
-fn move_there(
-    mut machine: Machine,
-    address: &str,
-    timer: PhysicalTimer,
-    how: How,
-) -> Result<Status, Failure> {
+fn move_there(mut machine: Machine, address: &str, timer: PhysicalTimer, how: How) -> Status {
     let opened = Wire::connect(address, how.timeout)
         .map_err(|error| Failure::new(address, error))
         .and_then(|wire| {
@@ -170,21 +165,21 @@ fn move_there(
                 figures.last_pages,
                 figures.pause.as_secs_f64() * 1000.0
             ));
-            return Ok(Status::DONE);
+            return Status::DONE;
         }
         Sent::Unknown(failure) => {
             say(format_args!(
                 "unknown: the guest was given up, and then: {failure}"
             ));
             say("it may run at the other end, and is not run here again; look there");
-            return Ok(Status::UNKNOWN);
+            return Status::UNKNOWN;
         }
         Sent::Lost(failure, second) => {
             say(format_args!("failed: {failure}"));
             say(format_args!(
                 "lost: the guest cannot go on at the source: {second}"
             ));
-            return Ok(Status::FAILED);
+            return Status::FAILED;
         }
         Sent::Refused(reasons) => {
             for reason in reasons {
@@ -199,9 +194,9 @@ fn move_there(
     };
     say("the guest goes on at the source");
     if !watch(&machine.report, how.after, timer) {
-        return Ok(Status::GUEST);
+        return Status::GUEST;
     }
-    Ok(status)
+    status
 }
 
 fn tell(step: Step<'_>) {
@@ -265,7 +260,7 @@ fn receive_here(
                 timeout,
                 bandwidth: None,
             };
-            move_there(machine, address, timer, how)
+            Ok(move_there(machine, address, timer, how))
         }
         _ => {
             machine.stop()?;

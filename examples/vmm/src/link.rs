@@ -261,8 +261,9 @@ impl<L: Line> Link<L> {
     fn write(&mut self, kind: Kind, number: u32, payload: &[u8]) -> Result<(), LinkError> {
         let bytes = encode(self.session, number, kind, payload);
         if let Some(bandwidth) = self.bandwidth {
-            let share = bytes.len() as f64 / f64::from(bandwidth.get());
-            thread::sleep(Duration::from_secs_f64(share));
+            // A packet is a few KiB.
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            thread::sleep(Duration::from_secs(1) * length / bandwidth.get());
         }
         let deadline = Instant::now() + self.timeout;
         self.line

@@ -180,14 +180,15 @@ impl Pair<'_> {
         };
         // Ports of their own: nobody reaches who listens for another try.
         let port = 4000 + 20 * place + 2 * attempt;
-        let listen = |port: usize| match self.serial {
-            true => SERIAL.to_owned(),
-            false => format!("0.0.0.0:{port}"),
+        let line = |address: &str, port: usize| {
+            if self.serial {
+                SERIAL.to_owned()
+            } else {
+                format!("{address}:{port}")
+            }
         };
-        let peer = |port: usize| match self.serial {
-            true => SERIAL.to_owned(),
-            false => format!("{}:{port}", address(1 - number)),
-        };
+        let listen = |port| line("0.0.0.0", port);
+        let peer = |port| line(address(1 - number), port);
         let there = file(place, attempt, false);
         if number == trip.from {
             let mut options = format!("--vcpus {}", quoted(trip.vcpus));
@@ -211,9 +212,10 @@ impl Pair<'_> {
             }
             lines
         } else {
-            let then_send = match trip.back {
-                true => format!(" --then-send {}", peer(port + 1)),
-                false => String::new(),
+            let then_send = if trip.back {
+                format!(" --then-send {}", peer(port + 1))
+            } else {
+                String::new()
             };
             format!(
                 "move {there} cpreg-vmm receive {}{accept} --seconds 3{then_send} --timeout {TIMEOUT}\n",

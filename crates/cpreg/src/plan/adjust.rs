@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::merge::{self, Question};
 use super::{
     Action, Consents, Decision, Outcome, Plan, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
-    extensions, outcome_of, severity,
+    extensions, first_run, outcome_of, severity,
 };
 use crate::destination::accept::{self, tcg};
 use crate::destination::kernel::{self, Kind};
@@ -283,7 +283,11 @@ fn visible_changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleCha
         let decisions = plan.decisions.iter();
         let of_registers =
             decisions.flat_map(|decision| of_decision(question, vcpu, there, decision));
-        for change in of_registers.chain(extensions::visible_changes(plan)) {
+        let lost = first_run::lost(question.destination, number, plan);
+        for change in of_registers
+            .chain(extensions::visible_changes(plan))
+            .chain(lost)
+        {
             let first = alike.len();
             let (_, set) = alike.entry(change).or_insert((first, VcpuSet::default()));
             set.insert(number);

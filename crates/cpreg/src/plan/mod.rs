@@ -9,6 +9,7 @@
 //! | `adjust.rs` | changes of value that would let a refused plan load |
 //! | `order.rs` | what to write in which order |
 //! | `severity.rs` | how bad a change is |
+//! | `first_run.rs` | what KVM takes away when the guest first runs |
 //! | `consent.rs` | what the user decided |
 //! | `advice.rs` | why, and what to do |
 //! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
@@ -23,6 +24,7 @@ mod afterwards;
 mod check;
 mod consent;
 mod extensions;
+mod first_run;
 mod merge;
 mod order;
 mod severity;

@@ -2,6 +2,7 @@
 //!
 //! The line is slow (`--bandwidth`), and who is to die does so when the sender says how far it is, so that no test depends on who is faster.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::boot::Host;
@@ -133,8 +134,9 @@ pub(super) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
             ..
         } = fault;
         let value = if options.is_empty() { "" } else { NOT_TAKEN };
-        script += &format!(
-            "fault {name} {} '{at}' {victim} {bandwidth} {options}{value}\n",
+        let _ = writeln!(
+            script,
+            "fault {name} {} '{at}' {victim} {bandwidth} {options}{value}",
             4000 + number
         );
     }

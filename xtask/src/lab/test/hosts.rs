@@ -10,7 +10,7 @@ use std::fs;
 
 use cpreg::register::RegisterId;
 use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, Register};
+use cpreg_hosts::record::{Guest, Register, Trial};
 use cpreg_hosts::{History, HostRecord};
 
 use super::super::boot::Host;
@@ -108,10 +108,8 @@ fn same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         let ids: BTreeSet<_> = known.keys().chain(found.keys()).collect();
         for id in ids {
             let (known, found) = (known.get(id), found.get(id));
-            if !alike(known.copied(), found.copied()) {
-                differences.insert(format!(
-                    "{features}: {id}: {known:x?} recorded, {found:x?} found"
-                ));
+            for what in differing(known.copied(), found.copied()) {
+                differences.insert(format!("{features}: {id}: {what}"));
             }
         }
     }
@@ -128,13 +126,46 @@ fn by_id(guest: &Guest) -> BTreeMap<RegisterId, &Register> {
     registers.map(|register| (register.id, register)).collect()
 }
 
-fn alike(known: Option<&Register>, found: Option<&Register>) -> bool {
-    match (known, found) {
-        (Some(known), Some(found)) if known.at_reset == AtReset::Counts => {
-            found.at_reset == AtReset::Counts && known.write_back == found.write_back
+/// In what a register is not as it was recorded.
+fn differing(known: Option<&Register>, found: Option<&Register>) -> Vec<String> {
+    let (known, found) = match (known, found) {
+        (Some(known), Some(found)) => (known, found),
+        (Some(_), None) => return vec!["not listed any more".to_owned()],
+        _ => return vec!["listed, and not recorded".to_owned()],
+    };
+    let mut differing = Vec::new();
+    let mut compare = |what: &str, known: String, found: String| {
+        if known != found {
+            differing.push(format!("{what}: recorded {known}, found {found}"));
         }
-        (known, found) => known == found,
+    };
+    compare(
+        "at reset",
+        format!("{:x?}", known.at_reset),
+        format!("{:x?}", found.at_reset),
+    );
+    let errno = |register: &Register| register.write_back.to_string();
+    compare("errno of writing it back", errno(known), errno(found));
+    if known.at_reset == AtReset::Counts && found.at_reset == AtReset::Counts {
+        return differing;
     }
+    let per_vcpu = |register: &Register| register.differs_by_vcpu.to_string();
+    compare("other on another vCPU", per_vcpu(known), per_vcpu(found));
+    let count = known.trials.len().max(found.trials.len());
+    let other = (0..count).find(|at| known.trials.get(*at) != found.trials.get(*at));
+    if let Some(at) = other {
+        let trial = |register: &Register| match register.trials.get(at) {
+            Some(Trial {
+                value,
+                errno,
+                reads,
+            }) => format!("{value:#x} errno {errno} reads {reads:#x}"),
+            None => "none".to_owned(),
+        };
+        let what = format!("trial {} of {count}", at + 1);
+        compare(&what, trial(known), trial(found));
+    }
+    differing
 }
 
 #[cfg(test)]

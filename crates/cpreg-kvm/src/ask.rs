@@ -104,7 +104,8 @@ fn is_taken(
     }))
 }
 
-/// Writes down what was taken: of a register that was tried nothing else is believed to be, but its own value.
+/// Writes down what was taken: of a register that was tried nothing else is believed to be, but its own value, which stays among those that an
+/// adjustment may choose from.
 fn tell(destination: &mut Destination, tried: &[Tried]) {
     let mut taken: BTreeMap<RegisterId, Vec<u64>> = BTreeMap::new();
     for it in tried {
@@ -115,7 +116,9 @@ fn tell(destination: &mut Destination, tried: &[Tried]) {
         let registers = vcpu.registers().iter().map(|register| {
             let mut register = register.clone();
             if let Some(values) = taken.get(&register.id) {
-                register.accepts = Accepts::OneOf(values.clone());
+                let own = register.value.as_ref().and_then(Value::as_u64);
+                let own = own.filter(|own| !values.contains(own));
+                register.accepts = Accepts::OneOf(values.iter().copied().chain(own).collect());
             }
             register
         });

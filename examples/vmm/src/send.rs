@@ -67,20 +67,26 @@ pub fn send<L: Line>(
     match steps(source, link, &mut tell) {
         Ok(figures) => Sent::Moved(figures),
         Err(End::Unknown(failure)) => Sent::Unknown(failure),
-        Err(End::Refused(reasons)) => match source.go_on() {
+        Err(End::Refused(reasons)) => match go_on(source) {
             Ok(()) => Sent::Refused(reasons),
             Err(second) => Sent::Lost(Failure(reasons.join("; ")), second),
         },
         Err(End::Failed(failure)) => {
             // The other end waits for us, and should not have to wait for long. It may be gone.
             let _ = link.send(&Message::Failed(failure.0.clone()).encode());
-            let unwatched = source.unwatch();
-            match source.go_on().and(unwatched) {
+            match go_on(source) {
                 Ok(()) => Sent::Failed(failure),
                 Err(second) => Sent::Lost(failure, second),
             }
         }
     }
+}
+
+/// Lets the guest go on here.
+fn go_on(source: &mut impl Source) -> Result<(), Failure> {
+    // A guest that is watched on is slower, and no worse.
+    let _ = source.unwatch();
+    source.go_on()
 }
 
 /// Why it did not come to the end.
@@ -157,10 +163,7 @@ fn steps<L: Line>(
     say(link, &state)?;
     match hear(link)? {
         Message::Loaded => {}
-        Message::Refused(reasons) => {
-            source.unwatch()?;
-            return Err(End::Refused(reasons));
-        }
+        Message::Refused(reasons) => return Err(End::Refused(reasons)),
         other => return Err(unexpected(&other).into()),
     }
 

@@ -91,7 +91,7 @@ impl Refused {
 }
 
 impl LoadError {
-    /// Whether the VM is as it was made.
+    /// Whether no register of the VM was written. SVE may have been finalized.
     pub fn touched_nothing(&self) -> bool {
         match self {
             Self::NotReady(_)

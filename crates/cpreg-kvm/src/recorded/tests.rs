@@ -201,15 +201,18 @@ fn aarch32_narrows_what_its_modes_see() {
     let (user, supervisor, fiq) = (0x10, 0x13, 0x11);
     for by_mode in [false, true] {
         assert!(of(5, by_mode).is_empty());
-        assert_eq!(of(user, by_mode), registers(&Vec::from_iter(0..15)));
+        assert_eq!(of(user, by_mode), registers(&(0..15).collect::<Vec<_>>()));
     }
-    assert_eq!(of(supervisor, false), registers(&Vec::from_iter(0..31)));
+    assert_eq!(
+        of(supervisor, false),
+        registers(&(0..31).collect::<Vec<_>>())
+    );
     assert_eq!(
         of(supervisor, true),
-        registers(&Vec::from_iter((0..13).chain(18..20)))
+        registers(&(0..13).chain(18..20).collect::<Vec<_>>())
     );
     assert_eq!(
         of(fiq, true),
-        registers(&Vec::from_iter((0..8).chain(24..31)))
+        registers(&(0..8).chain(24..31).collect::<Vec<_>>())
     );
 }

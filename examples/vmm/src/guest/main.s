@@ -20,7 +20,7 @@
 
 	.equ	GUEST_REPORT, 0x09000000
 	.equ	GUEST_GICD, 0x08000000
-	.equ	GUEST_GICR, 0x080a0000
+	.equ	GUEST_GICR, 0x10000000
 
 	.equ	GUEST_CNTV, 27			// the INTIDs of the timers
 	.equ	GUEST_CNTP, 30

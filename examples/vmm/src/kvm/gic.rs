@@ -22,8 +22,8 @@ use crate::migrate::Failure;
 
 /// Where the distributor is in the guest's physical memory.
 const DISTRIBUTOR: u64 = 0x0800_0000;
-/// Where the redistributors are, 128 KiB for each vCPU.
-const REDISTRIBUTORS: u64 = 0x080a_0000;
+/// Where the redistributors are, 128 KiB for each vCPU: those of 512 end below the guest's memory, and clear of the device by which it reports.
+const REDISTRIBUTORS: u64 = 0x1000_0000;
 /// Interrupts: 32 private ones and 32 shared ones, the fewest that there can be.
 const INTERRUPTS: u32 = 64;
 /// GICD_IIDR, which says which revision of its GIC the kernel plays.

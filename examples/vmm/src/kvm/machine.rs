@@ -34,7 +34,7 @@ const PMU_INTERRUPT: u32 = 23;
 pub struct Machine {
     // In the order in which to drop them: the VM last.
     pub(super) running: Option<Running>,
-    /// Its vCPUs, in order of their numbers; none while it runs.
+    /// Its vCPUs, in order of their numbers; none while it runs, and none once one of them failed.
     pub vcpus: Vec<VcpuFd>,
     pub(super) gic: Gic,
     /// Its memory.
@@ -144,9 +144,13 @@ impl Machine {
     /// Lets its vCPUs run, if they do not.
     ///
     /// # Errors
-    /// If threads cannot be had; then none runs.
+    /// If threads cannot be had, or a vCPU had failed before; then none runs.
     pub fn start(&mut self) -> Result<(), Failure> {
         if self.running.is_none() {
+            // They went with the threads that failed. To start none would look like a guest that goes on.
+            if self.vcpus.is_empty() {
+                return Err(Failure("its vCPUs cannot run any more".into()));
+            }
             let vcpus = std::mem::take(&mut self.vcpus);
             self.running = Some(Running::start(vcpus, &self.report, &self.memory)?);
         }

@@ -27,8 +27,12 @@ pub struct Tried {
     pub is_taken: bool,
 }
 
+/// The most values that are tried for one VM: what came from elsewhere must not make a host try without end.
+const MOST: usize = 512;
+
 /// Has the destination, which must be this host's ([`crate::probe::destination`]), know what stands undecided in the plan for a VM, again and
-/// again until nothing new does. What it then takes is proven. Returns what was tried, in that order.
+/// again until nothing new does. What it then takes is proven. Returns what was tried, in that order; what is left after 512 values stays
+/// undecided.
 ///
 /// # Errors
 /// If no VM can be made to try it in.
@@ -48,6 +52,7 @@ pub fn teach(
             let is_it = |it: &Tried| (it.register, it.value) == (*register, *value);
             !tried.iter().any(is_it)
         });
+        new.truncate(MOST - tried.len());
         if new.is_empty() {
             return Ok(tried);
         }

@@ -12,10 +12,11 @@ use std::fmt::Write as _;
 
 use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Action, Consents, Outcome, Plan};
-use cpreg::register::RegisterId;
+use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_kvm::ask::teach;
+use cpreg_kvm::load::Difference;
 use cpreg_kvm::probe::destination;
 use cpreg_kvm::{Host, Vcpu};
 
@@ -31,8 +32,19 @@ pub struct Decided {
     pub destination: Destination,
     /// What the guest could notice, for people.
     pub notes: Vec<String>,
-    /// Registers that KVM takes without an error and does not hold as they were; they are in the notes.
-    pub differ: Vec<RegisterId>,
+    /// What KVM takes without an error and does not hold as it was; it is in the notes.
+    pub differ: Vec<Lost>,
+}
+
+/// Bits of a register that KVM does not hold as they were written: of which vCPU (`None`: of the VM), which register, which bits.
+pub type Lost = (Option<usize>, RegisterId, Option<u64>);
+
+fn lost(difference: &Difference) -> Lost {
+    let bits = match (&difference.wrote, &difference.holds) {
+        (Value::Small(wrote), Value::Small(holds)) => Some(wrote ^ holds),
+        _ => None,
+    };
+    (difference.vcpu, difference.register, bits)
 }
 
 /// Plans the load of these registers into a VM with these features, and tries it. Nothing that is to stay is touched.
@@ -64,7 +76,7 @@ pub fn decide(
     Ok(Decided {
         destination,
         notes,
-        differ: differences.iter().map(|it| it.register).collect(),
+        differ: differences.iter().map(lost).collect(),
     })
 }
 
@@ -84,7 +96,7 @@ pub fn load(
     let loaded = cpreg_kvm::load(&plan, vcpus).map_err(|error| Failure(error.to_string()))?;
     let differences = loaded.differences.iter();
     let news: Vec<_> = differences
-        .filter(|it| !decided.differ.contains(&it.register))
+        .filter(|it| !decided.differ.contains(&lost(it)))
         .map(ToString::to_string)
         .collect();
     if news.is_empty() {

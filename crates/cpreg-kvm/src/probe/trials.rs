@@ -58,13 +58,12 @@ fn every(id: RegisterId, holds: u64) -> [u64; 4] {
 }
 
 fn one(vcpu: &impl Vcpu, id: RegisterId, holds: u64, value: u64) -> Trial {
-    let errno = match value::write(vcpu, id, &Value::Small(value)) {
-        Ok(()) => 0,
-        Err(errno) => errno.0,
-    };
-    let reads = match value::read(vcpu, id) {
-        Ok(Value::Small(reads)) => reads,
-        _ => 0,
+    let written = value::write(vcpu, id, &Value::Small(value));
+    // What cannot be read then was not taken, whatever the write's answer.
+    let (errno, reads) = match (written, value::read(vcpu, id)) {
+        (Err(errno), read) => (errno.0, read.ok().and_then(|it| it.as_u64()).unwrap_or(0)),
+        (Ok(()), Ok(read)) => (0, read.as_u64().unwrap_or(0)),
+        (Ok(()), Err(errno)) => (errno.0, 0),
     };
     // If it is not taken back, later trials start from what it holds then: the vCPU is thrown away.
     let _ = value::write(vcpu, id, &Value::Small(holds));

@@ -198,5 +198,11 @@ pub(crate) fn of_stream(name: String, stream: &Stream) -> Result<Destination, Fa
 
 fn no_such(path: &Path) -> Failure {
     let name = path.display().to_string();
-    Failure::new(format!("there is no file {name}")).hint("DEST is a profile or a recorded host that `cpreg probe` wrote, a migration stream that the destination wrote, the name of a recorded host (`cpreg hosts` lists them), or kvm for this machine")
+    let failure = Failure::new(format!("there is no file {name}"));
+    if let Some(whole) = hosts::whole_name(&name) {
+        return failure.hint(format!(
+            "a recorded host's name begins with its kernel's: {whole}"
+        ));
+    }
+    failure.hint("DEST is a profile or a recorded host that `cpreg probe` wrote, a migration stream that the destination wrote, the name of a recorded host (`cpreg hosts` lists them), or kvm for this machine")
 }

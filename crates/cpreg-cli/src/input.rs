@@ -355,7 +355,14 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
         let file = spool(&mut io::stdin().lock(), path, &unread)?;
         return unpacked(file, path);
     }
-    let file = File::open(path).map_err(failure)?;
+    let file = File::open(path).map_err(|error| {
+        let is_absent = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        );
+        let hint = is_absent.then(|| no_file(path)).flatten();
+        hint.into_iter().fold(failure(error), Failure::hint)
+    })?;
     let kind = file.metadata().map_err(failure)?.file_type();
     if kind.is_dir() {
         return Err(Failure::new(format!("{} is a directory", path.display()))
@@ -369,6 +376,28 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
         return unpacked(file, path);
     }
     unpacked(file, path)
+}
+
+/// What to do about a name that is no file's, where it is a name that has a meaning elsewhere.
+fn no_file(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if text == "kvm" || text.starts_with("kvm/") {
+        return Some(
+            "kvm, this machine's own, is for DEST; `cpreg probe kvm -o FILE` records it as a file"
+                .to_owned(),
+        );
+    }
+    if text.starts_with(record::PREFIX) {
+        return Some(
+            "a recorded host is no VM: here goes a migration stream, a running QEMU's monitor or a report; `cpreg diff` compares two hosts"
+                .to_owned(),
+        );
+    }
+    let file = path.parent().filter(|parent| parent.is_file())?;
+    Some(format!(
+        "{0} is a file; behind that of a recorded host a guest's vCPU features may stand: {0}/pmu, {0}/pmu,sve, {0}/none",
+        file.display()
+    ))
 }
 
 fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Failure> {

@@ -74,7 +74,7 @@ impl fmt::Display for NameError {
             ),
             Self::Features { text } => write!(
                 f,
-                "{text} is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
+                "`{text}` is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
             ),
         }
     }
@@ -377,7 +377,7 @@ mod tests {
         );
         assert_eq!(
             named("linux-6.16.12/n1/avx"),
-            Err("avx is no set of vCPU features; write them with commas between, such as pmu,sve, or none".to_owned())
+            Err("`avx` is no set of vCPU features; write them with commas between, such as pmu,sve, or none".to_owned())
         );
         assert!(named("linux-6.16").is_err());
         assert!(named("").is_err());

@@ -148,6 +148,10 @@ impl fmt::Display for ProfileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(error) => write!(f, "not a profile: {error}"),
+            Self::Schema(schema) if !schema.starts_with("cpreg.profile/") => write!(
+                f,
+                "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
+            ),
             Self::Schema(schema) => write!(
                 f,
                 "a profile of schema `{schema}`, where this cpreg reads `{SCHEMA}`: record the destination again"
@@ -160,6 +164,12 @@ impl fmt::Display for ProfileError {
             }
         }
     }
+}
+
+/// What every document of cpreg begins with.
+#[derive(Deserialize)]
+struct Head {
+    schema: String,
 }
 
 impl std::error::Error for ProfileError {
@@ -194,7 +204,13 @@ impl Profile {
     /// # Errors
     /// If it is not JSON, of another schema, or a member is malformed.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ProfileError> {
-        let profile: Self = serde_json::from_slice(bytes).map_err(ProfileError::Json)?;
+        let profile: Self = serde_json::from_slice(bytes).map_err(|error| {
+            // Of another schema's document it is better said whose it is than which member it lacks.
+            match serde_json::from_slice(bytes) {
+                Ok(Head { schema }) if schema != SCHEMA => ProfileError::Schema(schema),
+                _ => ProfileError::Json(error),
+            }
+        })?;
         if profile.schema != SCHEMA {
             return Err(ProfileError::Schema(profile.schema));
         }
@@ -549,6 +565,11 @@ mod tests {
             Profile::from_json(other.as_bytes()),
             Err(ProfileError::Schema(_))
         ));
+        let another = Profile::from_json(br#"{"schema": "cpreg.check/1", "verdict": "loads"}"#);
+        assert_eq!(
+            another.expect_err("no profile").to_string(),
+            "a document of schema `cpreg.check/1`, which is no profile (`cpreg.profile/1`), recorded host or report"
+        );
         assert!(matches!(
             Profile::from_json(b"{}"),
             Err(ProfileError::Json(_))

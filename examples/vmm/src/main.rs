@@ -25,7 +25,7 @@ fn run(_: arguments::Arguments) -> ExitCode {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(
         stderr,
-        "cpreg-vmm needs KVM on Linux on arm64; this is another machine"
+        "failed: cpreg-vmm needs KVM on Linux on arm64, and this is another machine; `cargo xtask lab migrate` runs it in emulated hosts"
     );
     ExitCode::from(2)
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask lab load`: saved states loaded by Debian's QEMUs under KVM of real kernels, and what became of each.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -36,6 +37,9 @@ pub(super) fn run(lab: &Lab, arguments: &[&str]) -> Result<()> {
     }
     if let Some(other) = series.iter().find(|series| !SERIES.contains(series)) {
         return Err(format!("no QEMU {other} in the lab: {}", SERIES.join(", ")).into());
+    }
+    for stream in &options.words {
+        File::open(stream).map_err(|error| format!("{stream}: {error}"))?;
     }
     let mut attempts = Vec::new();
     for series in &series {

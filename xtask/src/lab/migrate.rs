@@ -52,7 +52,16 @@ pub(super) fn run(lab: &Lab, arguments: &[&str]) -> Result<()> {
     if names.is_empty() {
         names.extend(CPUS);
     }
-    let cpus: Result<Vec<_>> = names.iter().map(|name| Cpu::parse(name)).collect();
+    // What is wrong with them is said before anything is built.
+    let cpus: Vec<_> = names
+        .iter()
+        .map(|name| Cpu::parse(name))
+        .collect::<Result<_>>()?;
+    if let Some(count) = options.last("--vcpus")
+        && !count.parse().is_ok_and(|count: u8| count > 0)
+    {
+        return Err(format!("--vcpus {count}: not a number of vCPUs").into());
+    }
     let programs = lab.programs(&["cpreg-vmm"])?;
     lab.prepare(false)?;
     let folder = options
@@ -60,7 +69,7 @@ pub(super) fn run(lab: &Lab, arguments: &[&str]) -> Result<()> {
         .map_or_else(|| repository().join("docs"), PathBuf::from);
     let mut failed = Vec::new();
     // One pair after the other: each is two hosts.
-    for cpu in &cpus? {
+    for cpu in &cpus {
         let mut kept = Kept::open(&folder, cpu)?;
         for (place, first) in kernels.iter().enumerate() {
             let skip = place + usize::from(!options.has("--itself"));

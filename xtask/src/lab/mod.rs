@@ -62,7 +62,8 @@ Usage: cargo xtask lab COMMAND       (lab/README.md is the manual)
   kernels                            fetch Debian's arm64 kernels, and list them
   record [--kernel VERSION]... [--kernel-image FILE] [--cpu MODEL]... -o FOLDER
                                      what each kernel is on each CPU: `cpreg probe kvm`, one file each
-  run --kernel VERSION [--cpu MODEL] [--package NAME]... [--file FILE]... [-o FOLDER] -- COMMAND...
+  run --kernel VERSION [--cpu MODEL] [--package NAME]... [--file FILE]... [--qemu] [-o FOLDER]
+      -- COMMAND...
                                      a command of this workspace inside
   load [--kernel VERSION]... [--cpu MODEL] [--qemu 10.0|11.1]... STREAM...
                                      streams of the lab's guest into real QEMUs under KVM

@@ -72,6 +72,12 @@ fn features_of_file(path: &Path) -> Option<(&Path, Features)> {
     Some((file, features))
 }
 
+/// The name of a recorded host of which only the beginning is missing: `6.12.107/n1`.
+pub(crate) fn whole_name(text: &str) -> Option<String> {
+    let is_one = !history().ok()?.hosts_named(text).is_empty();
+    is_one.then(|| format!("{PREFIX}{text}"))
+}
+
 /// Opens what a path names.
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Opened, Failure> {
     if let Some(name) = name_of(path) {
@@ -85,7 +91,14 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Opene
     }
     let with_features = features_of_file(path);
     let file = with_features.map_or(path, |(file, _)| file);
-    let input = Input::open(file, verify, printer)?;
+    let input = Input::open(file, verify, printer).map_err(|failure| {
+        let name = path.to_str().filter(|_| !exists(path)).and_then(whole_name);
+        name.into_iter().fold(failure, |failure, name| {
+            failure.hint(format!(
+                "a recorded host's name begins with its kernel's: {name}"
+            ))
+        })
+    })?;
     match input.content {
         Content::Host(record) => Ok(Opened::Host(Box::new(Named {
             record: *record,
@@ -189,7 +202,9 @@ pub(crate) fn unnamed(error: &NameError) -> Failure {
         NameError::Nothing { .. } => {
             "`cpreg hosts` lists them all; there is no file of that name either"
         }
-        NameError::Features { .. } => "without them, they are those of the guest in SOURCE",
+        NameError::Features { .. } => {
+            "`cpreg hosts` lists beside each host those that were recorded; a DEST without them is taken as it is for the guest in SOURCE"
+        }
     };
     Failure::new(error.to_string()).hint(hint)
 }

@@ -7,6 +7,7 @@
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`explain`] | the answers of `explain`, and their forms |
+//! | `field_change` | a field that differs, as JSON has it |
 //! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`host`] | a recorded host, for `show` |
 //! | [`host_diff`] | what differs between two of them, for `diff` |
@@ -23,6 +24,7 @@ pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod explain;
+mod field_change;
 pub(crate) mod general;
 pub(crate) mod host;
 pub(crate) mod host_diff;

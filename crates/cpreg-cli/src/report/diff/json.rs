@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Diff;
 use crate::report::contents::{Contents, ExtensionContent, RegisterRow};
+use crate::report::field_change::FieldChange;
 use crate::report::value::id_digits;
 
 /// The schema's name and version.
@@ -64,16 +65,7 @@ struct Differing {
     b: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<bool>,
-    fields: Vec<Field>,
-}
-
-#[derive(Serialize)]
-struct Field {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-    a: String,
-    b: String,
+    fields: Vec<FieldChange>,
 }
 
 #[derive(Serialize)]
@@ -182,15 +174,7 @@ fn values(diff: &Diff<'_>) -> Vec<Differing> {
     let entry = |id: RegisterId, vcpus: &VcpuSet, a: &Value, b: &Value| {
         let fields = match (a.as_u64(), b.as_u64()) {
             (Some(a), Some(b)) if !hidden(diff, id) && !id.fields().is_empty() => {
-                differing_fields(id, a, b)
-                    .map(|difference| Field {
-                        name: difference.field.name(),
-                        msb: difference.field.msb(),
-                        lsb: difference.field.lsb(),
-                        a: format!("{:#x}", difference.from),
-                        b: format!("{:#x}", difference.to),
-                    })
-                    .collect()
+                differing_fields(id, a, b).map(FieldChange::of).collect()
             }
             _ => Vec::new(),
         };

@@ -7,6 +7,7 @@ use cpreg_hosts::record::Trial;
 use serde::Serialize;
 
 use super::{HostDiff, Row};
+use crate::report::field_change::FieldChange;
 use crate::report::host::json::{HostReport, TakesReport, names};
 use crate::report::value::id_digits;
 
@@ -64,16 +65,7 @@ struct Change {
     b: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<bool>,
-    fields: Vec<Field>,
-}
-
-#[derive(Serialize)]
-struct Field {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-    a: String,
-    b: String,
+    fields: Vec<FieldChange>,
 }
 
 #[derive(Serialize)]
@@ -213,18 +205,10 @@ fn registers<T, R>(
     rows.collect()
 }
 
-fn fields(id: RegisterId, a: u64, b: u64) -> Vec<Field> {
+fn fields(id: RegisterId, a: u64, b: u64) -> Vec<FieldChange> {
     if id.fields().is_empty() {
         return Vec::new();
     }
     let differing = differing_fields(id, a, b);
-    differing
-        .map(|difference| Field {
-            name: difference.field.name(),
-            msb: difference.field.msb(),
-            lsb: difference.field.lsb(),
-            a: format!("{:#x}", difference.from),
-            b: format!("{:#x}", difference.to),
-        })
-        .collect()
+    differing.map(FieldChange::of).collect()
 }

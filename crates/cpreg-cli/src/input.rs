@@ -352,7 +352,7 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
     let failure = |error| Failure::io("open", path, error);
     if path == Path::new("-") {
         let unread = |error| Failure::io("read", path, error);
-        let file = spool(&mut io::stdin().lock(), path, &unread)?;
+        let file = spool_once(&mut io::stdin().lock(), path, &unread)?;
         return unpacked(file, path);
     }
     let file = File::open(path).map_err(|error| {
@@ -372,7 +372,7 @@ fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
         // A pipe: it can be read once only.
         let mut pipe = file;
         let unread = |error| Failure::io("read", path, error);
-        let file = spool(&mut pipe, path, &unread)?;
+        let file = spool_once(&mut pipe, path, &unread)?;
         return unpacked(file, path);
     }
     unpacked(file, path)
@@ -436,6 +436,34 @@ fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Fai
         _ => return Ok((file, None)),
     };
     Ok((spool(&mut reader, path, &damaged)?, Some(name)))
+}
+
+/// How anything begins that is read, packed or not: streams (one that an edit in place was interrupted in, too), and what packs them. JSON
+/// begins with a brace, perhaps behind white space.
+const BEGINNINGS: [&[u8]; 7] = [
+    b"QEVM",
+    b"cpRG",
+    b"\xfd7zXZ",
+    b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+    b"BZh",
+    b"\x04\x22\x4d\x18",
+];
+
+/// Copies what can be read once only, whole if it may be anything that is read, else only its begin: it may have no end.
+fn spool_once(
+    reader: &mut dyn Read,
+    path: &Path,
+    unread: &dyn Fn(io::Error) -> Failure,
+) -> Result<File, Failure> {
+    let mut start = Vec::new();
+    let mut begin = reader.take(4 << 10);
+    begin.read_to_end(&mut start).map_err(unread)?;
+    let is_json = start.trim_ascii_start().first() == Some(&b'{');
+    if is_json || BEGINNINGS.iter().any(|it| start.starts_with(it)) {
+        return spool(&mut start.as_slice().chain(reader), path, unread);
+    }
+    spool(&mut start.as_slice(), path, unread)
 }
 
 /// Copies everything into an unnamed temporary file, with holes where there are only zeros.

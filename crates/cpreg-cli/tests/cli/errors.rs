@@ -199,3 +199,11 @@ fn a_profile_replaces_no_device() {
     );
     assert_snapshot!("error_probe_device", run);
 }
+
+/// What has no end is not read to its end before its begin is looked at.
+#[test]
+fn what_has_no_end_is_looked_at_first() {
+    let run = crate::run::cpreg(&["show", "/dev/zero"]);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(run.stderr.contains("does not begin with QEVM"), "{run}");
+}

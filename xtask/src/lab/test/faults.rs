@@ -1,4 +1,4 @@
-//! Whoever dies or refuses in the middle of a migration, the guest runs in one place. On the real thing: two VMMs in one host, over 127.0.0.1.
+//! Whoever dies or refuses during a migration, the guest runs in one place. On the real thing: two VMMs in one host, over 127.0.0.1.
 //!
 //! The line is slow (`--bandwidth`), and who is to die does so when the sender says how far it is, so that no test depends on who is faster.
 
@@ -17,7 +17,7 @@ use crate::Result;
 const KERNEL: &str = "6.12.107";
 const CPU: &str = "neoverse-n1";
 
-/// A value that no KVM of that kernel takes (`kvm_arm_set_fw_reg`): PSCI 1.9.
+/// A value that no KVM of that kernel takes (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that, so it is refused before the kernel is asked.
 const NOT_TAKEN: &str = "PSCI_VERSION=0x10009";
 
 /// What the sender says while its guest runs on, and when it stands still.
@@ -93,7 +93,7 @@ const FAULTS: [Fault; 5] = [
     },
     Fault {
         name: "refused",
-        what: "a kernel that refuses a value",
+        what: "a value that the destination does not take",
         at: "-",
         victim: "receiver",
         bandwidth: 256,

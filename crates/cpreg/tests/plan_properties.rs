@@ -104,6 +104,19 @@ fn vm(vcpus: &[Pairs]) -> Vm {
     }
 }
 
+/// Gives a guest that has S1PIE ATS1A as well: no guest of Linux 7.3 runs with S1PIE alone, and one that did would not load there unchanged (see
+/// `plan/first_run.rs`).
+fn keep_s1pie(pairs: &mut Pairs) {
+    let value = |id| pairs.iter().position(|(other, _)| *other == id);
+    let features = value(RegisterId::ID_AA64MMFR3_EL1);
+    let instructions = value(RegisterId::ID_AA64ISAR2_EL1);
+    if let (Some(features), Some(instructions)) = (features, instructions)
+        && pairs[features].1 >> 8 & 0xf != 0
+    {
+        pairs[instructions].1 |= 1 << 60;
+    }
+}
+
 fn accelerators() -> impl Strategy<Value = Accelerator> {
     prop_oneof![
         Just(Accelerator::Kvm),
@@ -197,6 +210,8 @@ proptest! {
         accelerator in prop_oneof![Just(Accelerator::Kvm), Just(Accelerator::Tcg)],
         vcpus in 1usize..4,
     ) {
+        let mut pairs = pairs;
+        keep_s1pie(&mut pairs);
         let vm = vm(&vec![pairs; vcpus]);
         let mut destination = destination(accelerator, ValuesAre::OfAGuest, &vm.vcpus);
         // QEMU 5.2 does not take its own SCR_EL3 back.
@@ -204,7 +219,7 @@ proptest! {
         let check = Check::new(&vm, &destination, &Tolerances::default(), &Consents::default());
         prop_assert_eq!(check.verdict, Verdict::Loads);
         prop_assert_eq!(check.plan.result(&vm), vm);
-        prop_assert!(check.plan.visible.is_empty());
+        prop_assert!(check.plan.visible.is_empty(), "{:?}", check.plan.visible);
     }
 
     #[test]

@@ -473,7 +473,8 @@ fn of_decision(
 /// What KVM drops in silence of a PMCR_EL0 that it takes.
 fn of_monitor_control(there: &HostVcpu, source: u64, own: u64) -> Vec<VisibleChange> {
     let keeps_all = kernel::keeps_all_of_pmcr(there);
-    if keeps_all == Some(true) {
+    // A host that holds the value keeps it.
+    if keeps_all == Some(true) || source == own {
         return Vec::new();
     }
     let kept = kernel::kept_of_pmcr(source, own);

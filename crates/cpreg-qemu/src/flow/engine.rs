@@ -6,7 +6,9 @@
 
 use std::io;
 
+use super::ending::Ending;
 use super::held::Held;
+use super::outline::Outline;
 use super::phase::Phase;
 use crate::error::{Error, ErrorKind, Within};
 use crate::stream::ReadAt;
@@ -58,6 +60,9 @@ pub struct Flow {
     held_from: Option<u64>,
     held: Vec<u8>,
     most_held: u64,
+    /// Somebody answers the sender, who may therefore not close behind the last byte.
+    is_two_way: bool,
+    ending: Ending,
 }
 
 /// What stands at the position.
@@ -70,6 +75,8 @@ enum Place {
     Footer(Section),
     /// Whatever it is, it is held back and not looked at before all has come.
     Rest,
+    /// Behind the package of a postcopy migration that is answered: nothing here is this flow's.
+    Behind,
 }
 
 #[derive(Debug)]
@@ -102,6 +109,19 @@ impl Flow {
             held_from: None,
             held: Vec::new(),
             most_held: MOST_HELD,
+            is_two_way: false,
+            ending: Ending::default(),
+        }
+    }
+
+    /// A stream whose sender gets answers: it may be a postcopy migration, and it need not be closed where it ends.
+    ///
+    /// [`Self::may_be_complete`] tells when it is worth trying [`Self::take_held`]. Of a postcopy migration no more is taken
+    /// than its package; what follows is RAM.
+    pub fn two_way() -> Self {
+        Self {
+            is_two_way: true,
+            ..Self::new()
         }
     }
 
@@ -121,6 +141,13 @@ impl Flow {
         }
     }
 
+    /// What stands before RAM's pages, once the list of RAM's blocks has come.
+    pub fn outline(&self) -> Option<Outline> {
+        let front = self.front.as_ref()?;
+        let is_there = !front.ram.blocks.is_empty() || self.held_from.is_some();
+        is_there.then(|| Outline::of(front))
+    }
+
     /// Where in the stream the first byte stands that has neither passed nor been held back.
     pub fn offset(&self) -> u64 {
         self.at
@@ -136,7 +163,7 @@ impl Flow {
     /// and what has come is not complete.
     pub fn go_over(&mut self, window: &[u8], last: bool) -> Result<Taken, Error> {
         let end = self.at.saturating_add(window.len() as u64);
-        if (last || end >= self.wanted) && !matches!(self.place, Place::Rest) {
+        if (last || end >= self.wanted) && !self.is_at_the_end() {
             self.steps(window, end, last)?;
         }
         let gone_over = match self.place {
@@ -150,17 +177,50 @@ impl Flow {
     ///
     /// # Errors
     /// [`ErrorKind::Truncated`] if no device state has come.
-    pub fn finish(self) -> Result<Held, Error> {
-        let (Some(front), Some(start)) = (self.front_then.or(self.front), self.held_from) else {
+    pub fn finish(mut self) -> Result<Held, Error> {
+        self.take_held()
+    }
+
+    /// Whether what is held back may be all of the device state of a [`Self::two_way`] stream: it ends as one does that has a
+    /// description, or it is a whole package. Only opening it tells; a stream without description gives no sign.
+    pub fn may_be_complete(&self) -> bool {
+        match self.place {
+            Place::Rest => self.ending.fits(self.held.len()),
+            Place::Behind => self.at >= self.position,
+            _ => false,
+        }
+    }
+
+    /// The device state that has come so far; [`Self::put_back`] lets the flow go on if there must be more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Truncated`] if no device state has come.
+    pub fn take_held(&mut self) -> Result<Held, Error> {
+        let (Some(front), Some(start)) = (
+            self.front_then.as_ref().or(self.front.as_ref()),
+            self.held_from,
+        ) else {
             return Err(Error::truncated(self.at, self.at, 1));
         };
+        let mut front = front.clone();
+        front.ends_with_package = matches!(self.place, Place::Behind);
         Ok(Held {
             front,
-            kept: self.kept,
-            before: self.before,
+            kept: self.kept.clone(),
+            before: self.before.clone(),
             start,
-            bytes: self.held,
+            bytes: std::mem::take(&mut self.held),
         })
+    }
+
+    /// Takes back what [`Self::take_held`] gave, if nothing was taken in between.
+    pub fn put_back(&mut self, held: Held) {
+        self.held = held.bytes;
+    }
+
+    /// Whether nothing more is gone over.
+    fn is_at_the_end(&self) -> bool {
+        matches!(self.place, Place::Rest | Place::Behind)
     }
 
     fn steps(&mut self, window: &[u8], end: u64, last: bool) -> Result<(), Error> {
@@ -169,7 +229,7 @@ impl Flow {
             bytes: window,
         };
         let mut cursor = Cursor::of_what_came(&source, self.position, end);
-        while self.position < end && !matches!(self.place, Place::Rest) {
+        while self.position < end && !self.is_at_the_end() {
             let result = if matches!(self.place, Place::Header) {
                 self.header(&source, &mut cursor, last)
             } else {
@@ -236,6 +296,9 @@ impl Flow {
             .hint("save the VM to a file, and change that with `cpreg convert`"));
         }
         self.held.extend_from_slice(held);
+        if self.is_two_way {
+            self.ending.search(&self.held);
+        }
         self.at += all as u64;
         Ok(Taken {
             pass,
@@ -385,6 +448,9 @@ impl Flow {
                         self.front_then = Some(front.clone());
                         self.kept_end.get_or_insert(start);
                         self.held_from = Some(start);
+                        if self.is_two_way {
+                            self.place = Place::Behind;
+                        }
                     }
                     CommandCode::PACKAGED => {
                         return Err(Error::malformed(start, "a second package"));

@@ -3,7 +3,9 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `phase` | [`Phase`]: how far a stream has come |
+//! | `outline` | [`Outline`]: what is known before RAM's pages |
 //! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
+//! | `ending` | whether what came ends as a stream does, where nobody closes behind it |
 //! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
 //! | `pump` | from a reader to a writer |
 //! | `pipes` | from pipe to pipe, of which only a copy is read |
@@ -21,8 +23,10 @@
 //!
 //! What is done about a difference does not live here; see [`cpreg::plan`].
 
+mod ending;
 mod engine;
 mod held;
+mod outline;
 mod phase;
 #[cfg(target_os = "linux")]
 mod pipes;
@@ -31,6 +35,7 @@ mod pump;
 
 pub use engine::{Flow, MOST_HELD, Taken};
 pub use held::Held;
+pub use outline::Outline;
 pub use phase::Phase;
 #[cfg(unix)]
 pub use pump::{pump, pump_files, widen};

@@ -44,6 +44,12 @@ pub(crate) struct Front {
     /// RAM has begun and not ended.
     pub(crate) ram_open: bool,
     commands: usize,
+    /// OPEN_RETURN_PATH was seen: the destination answers.
+    pub(crate) return_path: bool,
+    /// POSTCOPY_ADVISE was seen: the migration may switch to postcopy.
+    pub(crate) postcopy_advised: bool,
+    /// What is read ends with the package, and neither RAM's last pages nor EOF are there.
+    pub(crate) ends_with_package: bool,
 }
 
 impl Front {
@@ -59,6 +65,9 @@ impl Front {
             live_open: false,
             ram_open: false,
             commands: 0,
+            return_path: false,
+            postcopy_advised: false,
+            ends_with_package: false,
         }
     }
 
@@ -80,6 +89,11 @@ impl Front {
     fn elements(&mut self, cursor: &mut Cursor<'_>, package: bool) -> Result<(), Error> {
         loop {
             if package && cursor.at_end() {
+                return Ok(());
+            }
+            let is_behind = self.ends_with_package && self.layout.package.is_some();
+            if is_behind && cursor.at_end() {
+                self.layout.end = cursor.position();
                 return Ok(());
             }
             let start = cursor.position();
@@ -245,8 +259,14 @@ impl Front {
         if self.commands > MOST_COMMANDS {
             return Err(Error::malformed(start, "commands without end"));
         }
-        if command.code == CommandCode::POSTCOPY_ADVISE && !command.payload.is_empty() {
-            self.ram.postcopy = true;
+        match command.code {
+            CommandCode::OPEN_RETURN_PATH => self.return_path = true,
+            CommandCode::POSTCOPY_ADVISE => {
+                self.postcopy_advised = true;
+                // Of bitmaps alone nothing changes in RAM.
+                self.ram.postcopy |= !command.payload.is_empty();
+            }
+            _ => {}
         }
         Ok(())
     }

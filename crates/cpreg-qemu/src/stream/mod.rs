@@ -209,6 +209,9 @@ impl Stream {
     /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists devices that stand
     /// elsewhere.
     pub(crate) fn go_on(source: &dyn ReadAt, front: &Front, at: u64) -> Result<Self, Error> {
+        if front.ends_with_package {
+            return Self::go_on_from_the_front(source, front, at);
+        }
         let end = Self::from_the_end(source).and_then(|mut end| {
             let late = |section: &&Section| !front.layout.sections.contains(section);
             let first = end.layout.sections.iter().find(late);
@@ -229,10 +232,7 @@ impl Stream {
         });
         match end {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
-                let length = cursor::length(source)?;
-                let mut cursor = Cursor::new(source, at, length, WIDE);
-                let layout = front.clone().go_on(&mut cursor)?;
-                let mut stream = Self::of_layout(source, length, layout)?;
+                let mut stream = Self::go_on_from_the_front(source, front, at)?;
                 stream.opened = Opened::FromTheFront {
                     reason: Some(error.message().to_owned()),
                 };
@@ -240,6 +240,13 @@ impl Stream {
             }
             other => other,
         }
+    }
+
+    fn go_on_from_the_front(source: &dyn ReadAt, front: &Front, at: u64) -> Result<Self, Error> {
+        let length = cursor::length(source)?;
+        let mut cursor = Cursor::new(source, at, length, WIDE);
+        let layout = front.clone().go_on(&mut cursor)?;
+        Self::of_layout(source, length, layout)
     }
 
     /// A stream of which everything has been read.

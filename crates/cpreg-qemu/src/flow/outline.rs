@@ -27,8 +27,8 @@ impl Outline {
         Self {
             machine: configuration.map(|it| it.machine.clone()),
             ram: blocks.collect(),
-            return_path: front.return_path,
-            postcopy: front.postcopy_advised,
+            return_path: front.announced.return_path,
+            postcopy: front.announced.postcopy,
         }
     }
 }

@@ -44,12 +44,18 @@ pub(crate) struct Front {
     /// RAM has begun and not ended.
     pub(crate) ram_open: bool,
     commands: usize,
+    pub(crate) announced: Announced,
+    /// What is read ends with the package, and neither RAM's last pages nor EOF are there.
+    pub(crate) ends_with_package: bool,
+}
+
+/// What commands before RAM say of the migration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Announced {
     /// OPEN_RETURN_PATH was seen: the destination answers.
     pub(crate) return_path: bool,
     /// POSTCOPY_ADVISE was seen: the migration may switch to postcopy.
-    pub(crate) postcopy_advised: bool,
-    /// What is read ends with the package, and neither RAM's last pages nor EOF are there.
-    pub(crate) ends_with_package: bool,
+    pub(crate) postcopy: bool,
 }
 
 impl Front {
@@ -65,8 +71,7 @@ impl Front {
             live_open: false,
             ram_open: false,
             commands: 0,
-            return_path: false,
-            postcopy_advised: false,
+            announced: Announced::default(),
             ends_with_package: false,
         }
     }
@@ -260,9 +265,9 @@ impl Front {
             return Err(Error::malformed(start, "commands without end"));
         }
         match command.code {
-            CommandCode::OPEN_RETURN_PATH => self.return_path = true,
+            CommandCode::OPEN_RETURN_PATH => self.announced.return_path = true,
             CommandCode::POSTCOPY_ADVISE => {
-                self.postcopy_advised = true;
+                self.announced.postcopy = true;
                 // Of bitmaps alone nothing changes in RAM.
                 self.ram.postcopy |= !command.payload.is_empty();
             }

@@ -58,6 +58,10 @@ pub enum ErrorKind {
     Disagreement,
     /// An edit that cannot be carried out.
     BadEdit,
+    /// An address of no form that there is, or one that cannot be used for this.
+    BadAddress,
+    /// A connection that does not come about.
+    Connection,
 }
 
 impl Error {
@@ -106,6 +110,12 @@ impl Error {
         };
         error.0.source = Some(source);
         error
+    }
+
+    #[must_use]
+    pub(crate) fn because(mut self, source: io::Error) -> Self {
+        self.0.source = Some(source);
+        self
     }
 
     #[must_use]

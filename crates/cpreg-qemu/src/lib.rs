@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`stream`] | the stream: elements, RAM, devices, the arm `cpu` sections, edits |
 //! | [`flow`] | the stream while it flows: RAM passes, the device state is held back |
+//! | [`relay`] | between two QEMUs: addresses, connections, and carrying bytes from one to the other (Linux) |
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
@@ -24,6 +25,8 @@ pub mod isolate;
 pub mod probe;
 pub mod qmp;
 pub mod rehearse;
+#[cfg(target_os = "linux")]
+pub mod relay;
 pub mod stream;
 pub mod words;
 

@@ -59,6 +59,9 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         move || user.cancel()
     })?;
     let log = Log::new(arguments.log_format);
+    if let Some(foretold) = &desk.foretold {
+        log.foretold(foretold.verdict);
+    }
     log.listens(relay.address(), &arguments.connect);
     if !arguments.keep {
         return Ok(one(arguments, &desk, &relay, &log, &user, printer)?.unwrap_or(Status::BadUsage));

@@ -56,6 +56,9 @@ pub(crate) enum Command {
     ///
     /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the same verdict.
     Report(Report),
+    /// The guard of `relay`, which starts it: orders on standard input, answers on standard output.
+    #[command(hide = true)]
+    RelayGuard,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

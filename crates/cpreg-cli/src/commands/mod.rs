@@ -8,6 +8,7 @@ pub(crate) mod filter;
 pub(crate) mod hosts;
 pub(crate) mod probe;
 pub(crate) mod rehearse;
+pub(crate) mod relay_guard;
 pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod tolerances;

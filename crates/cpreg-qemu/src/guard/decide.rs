@@ -12,6 +12,8 @@
 //! | a source that is stopped is told to run only when the destination cannot | it has ended, was told to quit, or is held and does not answer |
 //! | a source that runs ends the destination, if that was never told to run | its copy must not be used |
 
+mod alone;
+
 use std::time::Duration;
 
 use super::states::{MigrationStatus, RunState, Side};
@@ -22,6 +24,9 @@ pub(super) const SOON: Duration = Duration::from_secs(2);
 
 /// How long one that hangs or does not answer gets.
 pub(super) const LATE: Duration = Duration::from_secs(30);
+
+/// How long is waited in vain, before the user has to look.
+pub(super) const FOR_GOOD: Duration = Duration::from_secs(120);
 
 /// What the relay has said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub(super) struct Memory {
     pub(super) dest_quits: bool,
     /// The source was told to give its migration up.
     pub(super) cancelled: bool,
+    /// The source was told to run.
+    pub(super) source_told: bool,
     /// The source refused to run when told to, for long enough.
     pub(super) source_cannot: bool,
     /// There is a return path: `completed` at the source means loaded at the destination.
@@ -103,25 +110,46 @@ pub(super) enum Action {
 
 /// Decides.
 pub(super) fn decide(it: &Situation) -> Action {
+    match next(it) {
+        Action::Wait if it.relay.ended && it.unchanged >= FOR_GOOD => {
+            let (source, dest) = (&it.source, &it.dest);
+            Action::Conclude(
+                Whereabouts::new(
+                    Place::UNKNOWN,
+                    None,
+                    format!(
+                        "nothing changes any more. The source: {source}. The destination: {dest}"
+                    ),
+                )
+                .advise("let only one of them go on, and end the other (`quit`) before"),
+            )
+        }
+        action => action,
+    }
+}
+
+fn next(it: &Situation) -> Action {
     if !it.memory.begun {
         return not_begun(it);
     }
     match &it.source {
-        Side::NotAsked => dest_alone(it),
+        Side::NotAsked => alone::dest_alone(it),
         Side::Gone => source_gone(it),
         Side::Unreachable => source_silent(it),
         Side::Present { run, migration } => {
             if it.dest == Side::NotAsked {
-                return source_alone(it, run, migration);
+                return alone::source_alone(it, run, migration);
             }
             if *run == RunState::RUNNING {
                 if it.memory.dest_ran && it.dest != Side::Gone {
-                    return both(it);
+                    // A source of 10.0 and later goes on if postcopy breaks at its very end. What ran last is at the destination.
+                    return Action::StopSource;
                 }
-                if migration.is_settled() && *migration != MigrationStatus::COMPLETED {
+                // `completed` comes after the guest was stopped: one that runs was told to, by this guard or by somebody else.
+                let is_back = it.memory.source_told || it.unchanged >= SOON;
+                if migration.is_settled() && (*migration != MigrationStatus::COMPLETED || is_back) {
                     return source_runs(it, migration);
                 }
-                // `completed` is said a moment before the run state changes.
                 return in_progress(it, run, migration);
             }
             if *migration == MigrationStatus::COMPLETED {
@@ -170,7 +198,11 @@ fn not_begun(it: &Situation) -> Action {
 
 /// The source runs, its migration has failed or was given up: the destination's copy must not be used.
 fn source_runs(it: &Situation, migration: &MigrationStatus) -> Action {
-    let why = format!("its migration is `{migration}`, and it runs");
+    let why = if it.memory.source_told {
+        "it was let go on there".to_owned()
+    } else {
+        format!("its migration is `{migration}`, and it runs")
+    };
     match &it.dest {
         Side::Gone => conclude(Place::SOURCE, true, why + "; the destination has ended"),
         _ if it.memory.dest_quits => {
@@ -196,17 +228,6 @@ fn source_runs(it: &Situation, migration: &MigrationStatus) -> Action {
     }
 }
 
-/// The source runs again although the destination does: a source of 10.0 and later does that if a postcopy migration breaks at its very end.
-fn both(it: &Situation) -> Action {
-    if it.dest.is(&RunState::RUNNING) || it.dest == Side::Unreachable {
-        return Action::StopSource;
-    }
-    if matches!(it.dest, Side::Present { .. }) && it.unchanged < SOON {
-        return Action::StopSource;
-    }
-    Action::Wait
-}
-
 /// The source is stopped for good and says that all is written; with a return path, also that all is loaded.
 fn source_completed(it: &Situation) -> Action {
     if it.relay.has_withheld() && !it.memory.dest_ran {
@@ -230,7 +251,7 @@ fn source_completed(it: &Situation) -> Action {
             }
             if *run == RunState::INMIGRATE {
                 // Without a return path the source is ahead of the destination, as long as a socket is filled.
-                if it.relay.ended && it.unchanged >= LATE {
+                if it.relay.ended && it.unchanged >= LATE && !it.memory.dest_ran {
                     return back_to_source(
                         it,
                         "the destination has not loaded it, and nothing more comes",
@@ -284,6 +305,9 @@ fn loaded(it: &Situation, run: &RunState) -> Action {
 
 /// Lets the source go on, once the destination cannot.
 fn back_to_source(it: &Situation, why: &str) -> Action {
+    if it.memory.dest_ran {
+        return ran_and_stopped(it);
+    }
     let safe = match &it.dest {
         Side::Gone => true,
         _ if it.memory.dest_quits => true,
@@ -356,8 +380,9 @@ fn in_progress(it: &Situation, run: &RunState, migration: &MigrationStatus) -> A
         // It was told to run too early, or by somebody else; 10.2 and later can still fail here.
         return Action::Wait;
     }
+    let is_under_way = !migration.is_settled();
     let hopeless = it.relay.ended || it.relay.refused || it.dest == Side::Gone;
-    if hopeless && !it.memory.cancelled && it.unchanged >= SOON {
+    if is_under_way && hopeless && !it.memory.cancelled && it.unchanged >= SOON {
         return Action::Cancel;
     }
     Action::Wait
@@ -377,7 +402,7 @@ fn postcopy(it: &Situation, is_stopped: bool, migration: &MigrationStatus) -> Ac
                     return Action::Wait;
                 }
             }
-            if *run == RunState::INMIGRATE && it.relay.has_withheld() {
+            if *run == RunState::INMIGRATE && it.relay.has_withheld() && !it.memory.dest_ran {
                 return stuck(it);
             }
             if (is_paused || *there == MigrationStatus::POSTCOPY_PAUSED) && it.relay.ended && it.unchanged >= SOON {
@@ -400,7 +425,7 @@ fn postcopy(it: &Situation, is_stopped: bool, migration: &MigrationStatus) -> Ac
     }
 }
 
-/// Postcopy was entered, and the destination has no device state and never will: only the source has the VM, and it waits for a recovery.
+/// Postcopy was entered, and the destination never ran and never will: only the source has the VM, and it waits for a recovery.
 fn stuck(it: &Situation) -> Action {
     if it.unchanged < SOON {
         return Action::Wait;
@@ -413,20 +438,32 @@ fn stuck(it: &Situation) -> Action {
         Whereabouts::new(
             Place::SOURCE,
             Some(false),
-            "the device state did not get to the destination, but postcopy was entered: the source holds all of the VM and does not let it go on",
+            "postcopy was entered, and the destination cannot run it: the source holds all of the VM and does not let it go on",
         )
         .advise("QEMU up to 10.1 cannot go back from postcopy (`cont`: Migration is not finalized yet): the guest can only be started anew. 10.2 and later can"),
     )
 }
 
-/// The destination runs a VM whose memory is not all there.
+/// The destination has the VM, and the source has not ended well.
 fn incomplete(run: &RunState, migration: &MigrationStatus) -> Whereabouts {
+    let runs = Some(*run == RunState::RUNNING);
+    if *migration == MigrationStatus::COMPLETED {
+        return Whereabouts::new(
+            Place::DESTINATION,
+            runs,
+            "it has run there and has all its memory; the source was not told, and holds an old copy",
+        )
+        .advise("end the source's QEMU (`quit`), and never let it go on");
+    }
     Whereabouts::new(
         Place::DESTINATION,
-        Some(*run == RunState::RUNNING),
+        runs,
         format!("postcopy was entered, and the connection is lost before all memory was there (`{migration}`)"),
     )
-    .advise("end neither QEMU. QMP `migrate-recover` at the destination with a new address, then `migrate` with `resume` on to it at the source")
+    .advise(
+        "end neither QEMU. If the source is `postcopy-paused`: QMP `migrate-recover` at the destination with a new address, then `migrate` with `resume` \
+         to it at the source. If not, the guest runs on until it needs what is missing",
+    )
 }
 
 /// The destination has run the VM and does not any more.
@@ -514,94 +551,5 @@ fn source_silent(it: &Situation) -> Action {
     )
 }
 
-/// Only the source's monitor was given.
-fn source_alone(it: &Situation, run: &RunState, migration: &MigrationStatus) -> Action {
-    let runs = *run == RunState::RUNNING;
-    if *migration == MigrationStatus::COMPLETED && !runs {
-        if it.relay.has_withheld() {
-            return back_to_source(it, "the device state was not passed on");
-        }
-        if it.memory.return_path {
-            return Action::Conclude(Whereabouts::new(
-                Place::DESTINATION,
-                None,
-                "the destination has told the source that it loaded all of it; whether it runs there was not asked",
-            ));
-        }
-        if !it.relay.ended {
-            return Action::Wait;
-        }
-        return back_to_source(it, "");
-    }
-    if !migration.is_settled() {
-        if migration.is_postcopy() {
-            return if it.relay.ended {
-                postcopy(it, !runs, migration)
-            } else {
-                Action::Wait
-            };
-        }
-        return in_progress(it, run, migration);
-    }
-    if runs {
-        let why = format!("its migration is `{migration}`, and it runs");
-        if it.relay.passing {
-            return Action::Conclude(
-                Whereabouts::new(
-                    Place::UNKNOWN,
-                    Some(true),
-                    format!("at the source {why}. Device state went on: the destination may run it as well, if it loaded all and its answer was lost"),
-                )
-                .advise("look at the destination at once: if its QEMU is there, end it (`quit`)"),
-            );
-        }
-        return conclude(Place::SOURCE, true, why);
-    }
-    source_stopped(it, run, migration)
-}
-
-/// Only the destination's monitor was given.
-fn dest_alone(it: &Situation) -> Action {
-    let unknown = |why: &str| {
-        Action::Conclude(Whereabouts::new(Place::UNKNOWN, None, why).advise(
-            "QMP `query-migrate` at the source: `completed`: `cont` at the destination. Anything else: `quit` at the destination, and see that the source runs",
-        ))
-    };
-    match &it.dest {
-        Side::Gone => Action::Conclude(
-            Whereabouts::new(Place::SOURCE, None, "the destination has ended; the source was not asked")
-                .advise("QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
-        ),
-        _ if it.memory.dest_quits => Action::Conclude(
-            Whereabouts::new(Place::SOURCE, None, "the device state was not passed on, and the destination was ended; the source was not asked")
-                .advise("QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
-        ),
-        Side::Present { run, migration } => {
-            if *run == RunState::RUNNING {
-                return conclude(Place::DESTINATION, true, "it runs there");
-            }
-            if it.relay.has_withheld() && !it.memory.dest_ran {
-                return Action::QuitDest;
-            }
-            if migration.is_postcopy() && *run == RunState::PAUSED && !it.memory.dest_ran {
-                // The relay has passed on the command to run, and the source cannot be asked.
-                return Action::RunDest;
-            }
-            if *migration == MigrationStatus::COMPLETED && *run != RunState::INMIGRATE {
-                return if it.relay.delivered {
-                    loaded(it, run)
-                } else if it.relay.ended && it.unchanged >= SOON {
-                    unknown("the destination has loaded all of it and stands still; whether the source knows was not seen")
-                } else {
-                    Action::Wait
-                };
-            }
-            if it.relay.ended && it.unchanged >= LATE {
-                return unknown("the destination has not loaded all of it");
-            }
-            Action::Wait
-        }
-        Side::Unreachable if it.unchanged < LATE => Action::Wait,
-        Side::Unreachable | Side::NotAsked => unknown("the destination does not answer"),
-    }
-}
+#[cfg(test)]
+mod tests;

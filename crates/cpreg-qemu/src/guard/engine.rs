@@ -243,8 +243,9 @@ impl Guard {
                 self.tell(End::Source, "stop", &Action::StopSource);
             }
             Action::RunSource => match self.tell(End::Source, "cont", &Action::RunSource) {
+                Tried::Told => self.memory.source_told = true,
                 Tried::GivenUp => self.memory.source_cannot = true,
-                Tried::Told | Tried::Refused | Tried::Silent => {}
+                Tried::Refused | Tried::Silent => {}
             },
             Action::RunDest => {
                 // Remembered before it is told: no answer does not mean that it does not run.

@@ -10,7 +10,7 @@
 //! | [`states`] | what a QEMU says of itself: run state, migration status |
 //! | `monitor` | one QEMU's monitor, and the proof that its process has ended |
 //! | `prepare` | what is asked and changed before a migration |
-//! | `decide` | what to do next: a function of what is seen |
+//! | `decide` | what to do next: a function of what is seen; `alone` with one monitor |
 //! | [`engine`] | [`Guard`]: looks, decides, acts |
 //! | [`whereabouts`] | [`Whereabouts`]: on which side the VM is |
 //! | [`protocol`] | what relay and guard say to each other |

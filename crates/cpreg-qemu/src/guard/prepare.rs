@@ -87,6 +87,8 @@ impl Guard {
             self.memory.held = true;
             self.memory.return_path = true;
             self.relay.passing = true;
+            // Whatever carried it is gone.
+            self.relay.ended = true;
             survey.is_unfinished = true;
             return Ok(survey);
         }
@@ -94,18 +96,22 @@ impl Guard {
             check_source(&run, &migration)?;
             self.memory.was_running = run == RunState::RUNNING;
         }
-        if let Some((run, _)) = dest
+        if let Some((run, loaded)) = dest
             && run != RunState::INMIGRATE
         {
-            return Err(GuardError::new(format!(
+            let failure = GuardError::new(format!(
                 "the destination does not wait for a migration: its guest is `{run}`"
-            ))
-            .hint("start its QEMU with `-incoming`, on the address that the relay connects to"));
+            ));
+            return Err(failure.hint(if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
+                "it holds what an earlier migration brought. If the VM runs at the source: end this QEMU (`quit`), never let it go on, and start a new one"
+            } else {
+                "start its QEMU with `-incoming`, on the address that the relay connects to"
+            }));
         }
         Ok(survey)
     }
 
-    /// Whether a migration was done to its end, and the destination never told to run: the guard of that time was killed.
+    /// Whether a migration is over, or in postcopy, and the destination was never told to run: the guard of that time was killed.
     fn is_unfinished(
         &mut self,
         source: Option<&(RunState, MigrationStatus)>,
@@ -114,12 +120,12 @@ impl Guard {
         let (Some((from, sent)), Some((to, loaded))) = (source, dest) else {
             return false;
         };
-        let is_over = *from == RunState::POSTMIGRATE
-            && *sent == MigrationStatus::COMPLETED
-            && *to == RunState::PAUSED
-            && *loaded == MigrationStatus::COMPLETED;
+        let is_precopy =
+            *sent == MigrationStatus::COMPLETED && *loaded == MigrationStatus::COMPLETED;
+        let is_postcopy = sent.is_postcopy() && loaded.is_postcopy();
+        let is_left = from.is_migrated() && *to == RunState::PAUSED && (is_precopy || is_postcopy);
         // They have to be the same VM, as far as that can be told.
-        is_over && self.of_both("query-uuid") && self.of_both("query-name")
+        is_left && self.of_both("query-uuid") && self.of_both("query-name")
     }
 
     /// Whether both answer the same.
@@ -280,14 +286,15 @@ mod tests {
 
     #[test]
     fn a_source_that_cannot_begin() {
-        let check = |run, migration| check_source(run, migration).err();
-        let none = &MigrationStatus::NONE;
-        assert_eq!(check(&RunState::RUNNING, none), None);
-        assert_eq!(check(&RunState::PAUSED, &MigrationStatus::FAILED), None);
-        let migrated = check(&RunState::POSTMIGRATE, &MigrationStatus::COMPLETED).unwrap();
+        let check = |run: &'static str, migration: &'static str| {
+            check_source(&RunState::new(run), &MigrationStatus::new(migration)).err()
+        };
+        assert_eq!(check("running", "none"), None);
+        assert_eq!(check("paused", "failed"), None);
+        let migrated = check("postmigrate", "completed").unwrap();
         assert!(migrated.hint.unwrap().contains("no other QEMU"));
-        assert!(check(&RunState::RUNNING, &MigrationStatus::new("active")).is_some());
-        assert!(check(&RunState::new("shutdown"), none).is_some());
+        assert!(check("running", "active").is_some());
+        assert!(check("shutdown", "none").is_some());
     }
 
     #[test]

@@ -129,7 +129,8 @@ pub(super) fn decide(it: &Situation) -> Action {
 }
 
 fn next(it: &Situation) -> Action {
-    if !it.memory.begun {
+    // A relay may know of the stream before the source says anything of a migration.
+    if !it.memory.begun || it.source.migration_is(&MigrationStatus::NONE) {
         return not_begun(it);
     }
     match &it.source {

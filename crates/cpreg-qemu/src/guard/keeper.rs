@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -190,9 +190,7 @@ impl Keeper {
 
     /// What the guard has told the QEMUs since the last call; for the log.
     pub fn take_did(&mut self) -> Vec<String> {
-        while let Ok(told) = self.told.try_recv() {
-            self.note(told);
-        }
+        self.catch_up();
         std::mem::take(&mut self.did)
     }
 
@@ -222,10 +220,22 @@ impl Keeper {
 
     /// Whether the guard has already settled where the VM is.
     pub fn concluded(&mut self) -> Option<&Whereabouts> {
-        while let Ok(told) = self.told.try_recv() {
-            self.note(told);
-        }
+        self.catch_up();
         self.concluded.as_ref()
+    }
+
+    /// Takes in what was said meanwhile, and notices the end of the guard.
+    fn catch_up(&mut self) {
+        loop {
+            match self.told.try_recv() {
+                Ok(told) => self.note(told),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.orders = None;
+                    return;
+                }
+            }
+        }
     }
 
     fn note(&mut self, told: Told) {
@@ -256,13 +266,17 @@ impl Keeper {
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(GuardError::new("the guard does not answer"));
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(died()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.orders = None;
+                    return Err(died());
+                }
             }
         }
     }
 
     /// Writes an order; whether it went out.
     fn tell(&mut self, order: &Order) -> bool {
+        self.catch_up();
         let Some(pipe) = &mut self.orders else {
             return false;
         };
@@ -305,4 +319,56 @@ fn listen(output: ChildStdout) -> Receiver<Told> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guard played by a shell.
+    fn keeper(script: &str) -> Keeper {
+        Keeper::spawn_program(Path::new("/bin/sh"), &["-c", script]).unwrap()
+    }
+
+    #[test]
+    fn orders_answers_and_the_last_word() {
+        let mut keeper = keeper(
+            r#"
+            read order; echo '{"told":"connected","source":null,"dest":null,"notes":["a note"]}'
+            read order; echo '{"told":"did","what":"the destination: stop"}'
+            echo '{"told":"failed","message":"it cannot","hint":"do this"}'
+            read order; case $order in *passing*) ;; *) exit ;; esac
+            read order; case $order in *ended*) ;; *) exit ;; esac
+            echo '{"told":"concluded","whereabouts":{"place":"source","running":true,"why":"so"}}'
+            "#,
+        );
+        let connected = keeper.connect(Some(Path::new("/a")), None).unwrap();
+        assert_eq!(connected.notes, ["a note"]);
+        let error = keeper.prepare().unwrap_err();
+        assert_eq!(error.message, "it cannot");
+        assert_eq!(keeper.take_did(), ["the destination: stop"]);
+        keeper.passing(Some(true)).unwrap();
+        let at = keeper.conclude(Duration::from_secs(20));
+        assert_eq!((at.place, at.running), (Place::SOURCE, Some(true)));
+    }
+
+    #[test]
+    fn a_guard_that_was_killed_lets_nothing_pass() {
+        let mut keeper = keeper("exit");
+        let error = keeper.connect(None, None).unwrap_err();
+        assert_eq!(error.message, "the guard ended");
+        assert!(keeper.passing(None).is_err());
+        assert_eq!(
+            keeper.conclude(Duration::from_secs(20)).place,
+            Place::UNKNOWN
+        );
+    }
+
+    #[test]
+    fn a_guard_that_is_stuck_is_left_alone() {
+        let keeper = keeper("sleep 5");
+        let at = keeper.conclude(Duration::from_millis(50));
+        assert_eq!(at.place, Place::UNKNOWN);
+        assert!(at.why.contains("goes on trying"), "{}", at.why);
+    }
 }

@@ -21,6 +21,8 @@
 mod decide;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod keeper;
 mod monitor;
 pub mod prepare;

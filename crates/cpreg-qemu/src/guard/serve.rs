@@ -186,3 +186,211 @@ impl<W: Write> Answers<W> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::guard::fake::Monitors;
+    use crate::guard::whereabouts::Place;
+
+    /// A relay that talks to a guard in a thread.
+    struct Talk {
+        socket: UnixStream,
+        answers: BufReader<UnixStream>,
+        guard: JoinHandle<Served>,
+    }
+
+    impl Talk {
+        fn new() -> Self {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let orders = theirs.try_clone().unwrap();
+            Self {
+                answers: BufReader::new(ours.try_clone().unwrap()),
+                socket: ours,
+                guard: thread::spawn(move || serve(orders, theirs)),
+            }
+        }
+
+        /// Connected to both.
+        fn with(monitors: &Monitors) -> Self {
+            let mut talk = Self::new();
+            talk.tell(&Order::Connect {
+                source: Some(monitors.path(true)),
+                dest: Some(monitors.path(false)),
+            });
+            talk
+        }
+
+        fn tell(&mut self, order: &Order) {
+            let line = serde_json::to_string(order).unwrap();
+            writeln!(self.socket, "{line}").unwrap();
+        }
+
+        /// The next that is no `did`.
+        fn hear(&mut self) -> Told {
+            loop {
+                let mut line = String::new();
+                self.answers.read_line(&mut line).unwrap();
+                match serde_json::from_str(&line).unwrap() {
+                    Told::Did { .. } => {}
+                    told => return told,
+                }
+            }
+        }
+
+        fn start(&mut self) {
+            assert!(matches!(self.hear(), Told::Connected { .. }));
+            self.tell(&Order::Prepare);
+            let prepared = self.hear();
+            assert!(
+                matches!(
+                    prepared,
+                    Told::Prepared {
+                        held: true,
+                        return_path_switched_on: true,
+                        ..
+                    }
+                ),
+                "{prepared:?}"
+            );
+            let uri = "unix:/nowhere".to_owned();
+            self.tell(&Order::Start { uri });
+            assert_eq!(self.hear(), Told::Started);
+        }
+
+        fn conclusion(mut self) -> Whereabouts {
+            let Told::Concluded { whereabouts } = self.hear() else {
+                panic!("it should be over");
+            };
+            let served = self.guard.join().unwrap();
+            assert_eq!(served.whereabouts.as_ref(), Some(&whereabouts));
+            whereabouts
+        }
+    }
+
+    #[test]
+    fn a_migration_that_succeeds() {
+        let monitors = Monitors::new();
+        let mut talk = Talk::with(&monitors);
+        talk.start();
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::DESTINATION, Some(true)));
+        let world = monitors.world();
+        assert_eq!(world.told, ["dest stop", "source migrate", "dest cont"]);
+        assert_eq!(world.source.capabilities, ["return-path"]);
+    }
+
+    #[test]
+    fn a_paused_vm_stays_paused() {
+        let monitors = Monitors::new();
+        monitors.world().source.run = "paused";
+        let mut talk = Talk::with(&monitors);
+        talk.start();
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::DESTINATION, Some(false)));
+        assert_eq!(monitors.world().told, ["dest stop", "source migrate"]);
+    }
+
+    #[test]
+    fn a_source_that_failed_ends_the_destination() {
+        let monitors = Monitors::new();
+        monitors.world().then[0] = ("running", "failed");
+        let mut talk = Talk::with(&monitors);
+        talk.start();
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::SOURCE, Some(true)));
+        assert_eq!(
+            monitors.world().told,
+            ["dest stop", "source migrate", "dest quit"]
+        );
+    }
+
+    #[test]
+    fn a_disk_that_is_still_locked_is_waited_for() {
+        let monitors = Monitors::new();
+        monitors
+            .world()
+            .dest
+            .refusals
+            .push_back("Failed to get \"write\" lock");
+        let mut talk = Talk::with(&monitors);
+        talk.start();
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::DESTINATION, Some(true)));
+        let done = at.done.join("; ");
+        assert!(done.contains("cont, refused: Failed to get"), "{done}");
+    }
+
+    #[test]
+    fn a_refusal_brings_the_source_back() {
+        let monitors = Monitors::new();
+        monitors.world().then = [("postmigrate", "completed"), ("inmigrate", "active")];
+        let mut talk = Talk::with(&monitors);
+        assert!(matches!(talk.hear(), Told::Connected { .. }));
+        talk.tell(&Order::Start { uri: String::new() });
+        assert_eq!(talk.hear(), Told::Started);
+        talk.tell(&Order::Refused);
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::SOURCE, Some(true)));
+        assert_eq!(
+            monitors.world().told,
+            ["source migrate", "dest quit", "source cont"]
+        );
+    }
+
+    #[test]
+    fn a_relay_that_is_gone_is_not_needed() {
+        let monitors = Monitors::new();
+        let mut talk = Talk::with(&monitors);
+        talk.start();
+        drop((talk.socket, talk.answers));
+        let served = talk.guard.join().unwrap();
+        let at = served.whereabouts.unwrap();
+        assert_eq!((at.place, at.running), (Place::DESTINATION, Some(true)));
+        assert!(!served.was_heard);
+    }
+
+    #[test]
+    fn what_an_earlier_guard_left() {
+        let monitors = Monitors::new();
+        {
+            let mut world = monitors.world();
+            (world.source.run, world.source.migration) = ("postmigrate", "completed");
+            (world.dest.run, world.dest.migration) = ("paused", "completed");
+        }
+        let at = Talk::with(&monitors).conclusion();
+        assert_eq!((at.place, at.running), (Place::DESTINATION, Some(true)));
+        assert_eq!(monitors.world().told, ["dest cont"]);
+    }
+
+    #[test]
+    fn what_cannot_pass_is_refused_before_anything_is_changed() {
+        let monitors = Monitors::new();
+        monitors.world().source.parameters = serde_json::json!({"tls-creds": "tls0"});
+        let mut talk = Talk::with(&monitors);
+        assert!(matches!(talk.hear(), Told::Connected { .. }));
+        talk.tell(&Order::Prepare);
+        let Told::Failed { message, hint } = talk.hear() else {
+            panic!("it should be refused");
+        };
+        assert!(message.contains("encrypts"), "{message}");
+        assert!(hint.is_some());
+        assert!(monitors.world().told.is_empty());
+        // Nothing has begun: the guard says so, and goes.
+        talk.tell(&Order::Ended);
+        let at = talk.conclusion();
+        assert_eq!((at.place, at.running), (Place::SOURCE, Some(true)));
+    }
+
+    #[test]
+    fn a_line_that_is_no_order_ends_it() {
+        let mut talk = Talk::new();
+        talk.tell(&Order::Prepare);
+        assert!(matches!(talk.hear(), Told::Failed { .. }));
+        writeln!(talk.socket, "GET / HTTP/1.1").unwrap();
+        assert_eq!(talk.guard.join().unwrap().whereabouts, None);
+    }
+}

@@ -84,6 +84,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "source stopped",
     ),
     ("running failed", "inmigrate none", "idle 9s", "Wait"),
+    ("running none", "inmigrate active", "passing", "Wait"),
     // RAM flows.
     ("running active", "inmigrate active", "", "Wait"),
     ("running active", "inmigrate active", "ended", "Wait"),

@@ -5,7 +5,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use super::back::Back;
-use super::cancel::Cancel;
+use super::cancel::{Cancel, Fault};
 use super::carry::{CarryError, carry};
 use super::channel::{Channel, ENOUGH};
 use super::connection::{Connection, Cutter, Reader, Writer};
@@ -112,7 +112,7 @@ impl<'s> Session<'s> {
                 }
                 self.accept(scope);
             });
-            let ended = if channel == Channel::Recovered {
+            let mut ended = if channel == Channel::Recovered {
                 self.recovered(source, destination)
             } else {
                 self.main(scope, source, destination, judge, user)
@@ -121,6 +121,7 @@ impl<'s> Session<'s> {
                 self.wait_for_others();
             }
             self.cancel.cancel();
+            ended.beside = self.beside.load(Ordering::Relaxed);
             ended
         })
     }
@@ -160,10 +161,16 @@ impl<'s> Session<'s> {
             cutters.iter().for_each(Cutter::cut);
         }
         // The destination closes when it has loaded the VM, or has failed to.
-        let _ = answers.join();
+        let heard = answers.join().unwrap_or(Ok(()));
         if let (Came::Through(answer), Some(said)) = (&mut state.came, back.shut()) {
             *answer = Some(said);
             self.observer.hear(&Event::Answered(said));
+        } else if matches!(
+            (state.came, heard),
+            (Came::Through(None), Err(Fault::Closed(_)))
+        ) {
+            // It ended with something unread, or died.
+            state.came = Came::Lost;
         }
         let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
         let outcome = match result {

@@ -185,7 +185,10 @@ impl<'s> Session<'s> {
         Ended {
             outcome,
             whereabouts,
-            device_state_went_on: matches!(state.came, Came::Partly | Came::Through(_)),
+            device_state_went_on: matches!(
+                state.came,
+                Came::Partly | Came::Through(_) | Came::Lost
+            ),
             outline: state.outline,
             passed: state.passed,
             beside: self.beside.load(Ordering::Relaxed),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpreg_qemu::guard::{GuardError, Keeper, Place, Whereabouts};
-use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome};
+use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Whereabouts as There};
 
 use super::log::Log;
 use crate::arguments;
@@ -119,7 +119,11 @@ impl Guarded {
         let mut keeper = self.keeper().take()?;
         match ended {
             Some(ended) if ended.device_state_went_on => {
-                if matches!(ended.outcome, Outcome::WentOn) {
+                let arrived = matches!(
+                    ended.whereabouts,
+                    There::Destination | There::ProbablyDestination
+                );
+                if arrived && matches!(ended.outcome, Outcome::WentOn) {
                     keeper.delivered();
                 }
             }

@@ -169,6 +169,20 @@ impl Lab {
     }
 }
 
+/// Fetches what `lab test` needs. Nothing is built.
+///
+/// # Errors
+/// If something cannot be fetched.
+pub(crate) fn fetch() -> Result<()> {
+    let lab = Lab::open()?;
+    lab.prepare(false)?;
+    lab.alone(|| test::kernels(&lab).map(drop))?;
+    lab.alone(|| toolchain::Toolchain::ensure(&lab.folder).map(drop))
+}
+
+/// Programs that `lab test` needs of the machine.
+pub(crate) const TOOLS: [crate::tools::Tool; 2] = toolchain::TOOLS;
+
 /// `cargo xtask lab`.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (command, rest) = arguments.split_first().unwrap_or((&"help", &[]));

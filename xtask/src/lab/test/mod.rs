@@ -76,7 +76,7 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     let start = Instant::now();
     let tally = Tally::default();
     tally.count("clippy for arm64", toolchain::clippy(lab));
-    let kernels = lab.alone(|| kernels::named(&lab.folder, &KERNELS))?;
+    let kernels = lab.alone(|| kernels(lab))?;
     let cpus: Result<Vec<_>> = CPUS.iter().map(|name| Cpu::parse(name)).collect();
     let cpus = cpus?;
     let programs =
@@ -129,6 +129,14 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     } else {
         Err(failed.join(", ").into())
     }
+}
+
+/// The kernels that are tested.
+///
+/// # Errors
+/// If one cannot be fetched.
+pub(super) fn kernels(lab: &Lab) -> Result<Vec<Kernel>> {
+    kernels::named(&lab.folder, &KERNELS)
 }
 
 /// What tests say of a host.

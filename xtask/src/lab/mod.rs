@@ -19,7 +19,8 @@
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
 //! | [`migrate_table`] | what came of that, as kept |
-//! | [`pair`] | two hosts in one boot of both, and the moves between them |
+//! | [`wired`] | two hosts in one boot of both, connected |
+//! | [`pair`] | the moves of that guest between them |
 //! | [`judge`] | how a move went |
 //! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
 //! | [`mod@test`] | `lab test`: what CI runs |
@@ -49,6 +50,7 @@ mod roots;
 mod run;
 mod test;
 mod toolchain;
+mod wired;
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -26,6 +26,9 @@ look_at_guest() {
     wait_for serial '^(DONE|PANIC)' 300
 }
 
+# relays: whether cpreg runs, if it is to
+relays() { [ -z "$relay" ] || kill -0 $relay 2>/dev/null; }
+
 # receive SERIES NAME PEER PORT CAPABILITIES PARAMETERS [ARGUMENTS-OF-RELAY...]: the destination; with cpreg in between if there are arguments for it
 receive() {
     series=$1 peer=$3 port=$4 capabilities=$5 parameters=$6
@@ -41,22 +44,36 @@ receive() {
         ask migrate-incoming "{\"uri\":\"tcp:0.0.0.0:$port\"}" set
     fi
     # Who only looks whether somebody listens must not be taken for the source.
-    tries=0
-    while ! grep -q ":$(printf %04X $port) [0-9A-F:]* 0A" /proc/net/tcp && [ $tries -lt 300 ]; do
+    word=nobody
+    turns=0
+    while [ $turns -lt 300 ] && relays; do
+        if grep -q ":$(printf %04X $port) [0-9A-F:]* 0A" /proc/net/tcp; then
+            word=ready
+            break
+        fi
         sleep 0.1
-        tries=$((tries + 1))
+        turns=$((turns + 1))
     done
-    tries=0
-    while ! echo ready | nc $peer $words > /dev/null 2>&1 && [ $tries -lt 600 ]; do
+    turns=0
+    while ! echo $word | nc $peer $words > /dev/null 2>&1 && [ $turns -lt 1800 ]; do
         sleep 0.1
-        tries=$((tries + 1))
+        turns=$((turns + 1))
     done
-    wait_for log '"event": "RESUME"' 900 && look_at_guest
+    if [ $word = ready ]; then
+        # If cpreg ends without that the guest runs here, it will not.
+        turns=0
+        after=0
+        while [ $turns -lt 900 ] && [ $after -lt 20 ] && ! wait_for log '"event": "RESUME"' 1 && alive; do
+            relays || after=$((after + 1))
+            turns=$((turns + 1))
+        done
+        wait_for log '"event": "RESUME"' 1 && look_at_guest
+    fi
     if [ -n "$relay" ]; then
-        tries=0
-        while kill -0 $relay 2>/dev/null && [ $tries -lt 100 ]; do
+        turns=0
+        while kill -0 $relay 2>/dev/null && [ $turns -lt 100 ]; do
             sleep 0.1
-            tries=$((tries + 1))
+            turns=$((turns + 1))
         done
         kill -9 $relay 2>/dev/null
         wait $relay
@@ -71,17 +88,18 @@ send() {
     start "$1" "$2"
     wait_for serial '^READY' 600
     set_up "$capabilities" "$parameters"
-    timeout 90 nc -l -p $words < /dev/null > /dev/null
-    ask migrate "{\"uri\":\"tcp:$peer:$port\"}" migrate
-    tries=0
-    while alive && [ $tries -lt 300 ]; do
+    # `nobody`, if nobody will listen.
+    word=$(timeout 240 nc -l -p $words < /dev/null)
+    [ "$word" = ready ] && ask migrate "{\"uri\":\"tcp:$peer:$port\"}" migrate
+    turns=0
+    while [ "$word" = ready ] && alive && [ $turns -lt 300 ]; do
         ask query-migrate '{}' migration
         case $answer in
             *'"status": "completed"'* | *'"status": "failed"'* | *'"status": "postcopy-paused"'*) break ;;
             *'"status": "active"'*) [ -n "$postcopy" ] && ask migrate-start-postcopy '{}' postcopy && postcopy= ;;
         esac
         sleep 0.2
-        tries=$((tries + 1))
+        turns=$((turns + 1))
     done
     # What the guest had counted to when it was stopped here; or where it is, if it goes on.
     ask human-monitor-command '{"command-line":"xp /1gx 0x41000000"}' counted

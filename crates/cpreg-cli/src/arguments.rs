@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(target_os = "linux")]
+use cpreg_qemu::relay::Address;
 
 /// The longest that a step may be given: a day. What is added to a point in time must not run over.
 const MOST_SECONDS: u64 = 24 * 60 * 60;
@@ -35,6 +37,13 @@ pub(crate) enum Command {
     /// FILE"`. RAM passes as it comes; the device state is held back until all of it is there and has been decided about. If it is
     /// refused nothing of it is written, and the destination cannot load what it got. The report goes to standard error.
     Filter(Filter),
+    /// Pass a live migration on between two QEMUs, repaired so that it loads there.
+    ///
+    /// Both ways, over as many connections as the QEMUs make. RAM passes as it comes; the device state is held back until all of it is
+    /// there and has been decided about. If it is refused none of it goes on, both sides are told, and the report says where the VM
+    /// is. Log lines go to standard error, the report to standard output.
+    #[cfg(target_os = "linux")]
+    Relay(Relay),
     /// What differs between two streams or profiles, by name and field.
     Diff(Diff),
     /// What an error line of a VMM means, or what is known about a register.
@@ -206,6 +215,45 @@ pub(crate) struct Filter {
     /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
     #[arg(long, value_name = "DEST")]
     pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) going: Going,
+    #[command(flatten)]
+    pub(crate) consenting: Consenting,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print pointer-authentication keys; they are the guest's secrets.
+    #[arg(long)]
+    pub(crate) secrets: bool,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub(crate) struct Relay {
+    /// Where the source's QEMU connects: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, stdio:. Without a HOST only this machine
+    /// can connect (tcp::4444).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Address,
+    /// Where the destination's QEMU waits (its -incoming).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) connect: Address,
+    /// Where the VM goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1),
+    /// or kvm for this machine.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: PathBuf,
+    /// Where the VM comes from, so that what is certain is said before RAM flows: a stream of it, or of a VM like it; the monitor
+    /// socket of the QEMU that runs it; or a recorded host with the VM's features (linux-6.1.176/neoverse-n1/pmu).
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Go on with one migration after the other, until Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Begin although the VM would stand still at the source if it had to be refused: without a return path, or with postcopy.
+    #[arg(long)]
+    pub(crate) no_way_back: bool,
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_format: Format,
     #[command(flatten)]
     pub(crate) going: Going,
     #[command(flatten)]

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use cpreg::destination::{Accelerator, Destination, HostRegister, HostVcpu, Loader, ValuesAre};
 use cpreg::register::Value;
+use cpreg::shape::Shape;
 use cpreg_hosts::host;
 use cpreg_qemu::Stream;
 use cpreg_qemu::stream::BLANKED;
@@ -95,6 +96,21 @@ impl Found<'_> {
                 Ok((named, input))
             }
             Self::File(input) => named(*input, None, going),
+        }
+    }
+
+    /// The outline of VMs there, where that does not depend on the guest.
+    pub(crate) fn shape(&self) -> Result<Option<Shape>, Failure> {
+        match self {
+            Self::Kvm(..) | Self::Host(_) => Ok(None),
+            Self::File(input) => match &input.content {
+                Content::Profile(profile) => profile
+                    .to_destination()
+                    .map(|destination| destination.shape)
+                    .map_err(|error| unreadable(input, error)),
+                Content::Stream(stream) => Ok(Some(stream.shape())),
+                Content::Host(_) => Ok(None),
+            },
         }
     }
 

@@ -38,8 +38,8 @@ pub(crate) enum Content {
 pub(crate) struct Input {
     pub(crate) path: PathBuf,
     pub(crate) content: Content,
-    /// The plain stream or profile: the file itself, or what it unpacks to.
-    pub(crate) file: File,
+    /// The plain stream or profile: the file itself, or what it unpacks to; nothing if it has passed.
+    file: Option<File>,
     /// What it was packed with.
     pub(crate) packed: Option<&'static str>,
     /// The report that the stream was in.
@@ -133,7 +133,7 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             content,
-            file,
+            file: Some(file),
             packed,
             report: None,
             running: None,
@@ -157,7 +157,7 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             content: Content::Stream(Box::new(stream)),
-            file: state.stream,
+            file: Some(state.stream),
             packed: None,
             report: None,
             running: Some(state.version.number()),
@@ -165,17 +165,27 @@ impl Input {
         })
     }
 
-    /// A stream that comes on standard input and cannot be read again.
-    pub(crate) fn of_standard_input(stream: Stream, file: File) -> Self {
+    /// A stream that has passed, and cannot be read again; `name`: what it is called.
+    pub(crate) fn of_what_passed(name: &str, stream: Stream) -> Self {
         Self {
-            path: PathBuf::from("-"),
+            path: PathBuf::from(name),
             content: Content::Stream(Box::new(stream)),
-            file,
+            file: None,
             packed: None,
             report: None,
             running: None,
             is_host: false,
         }
+    }
+
+    /// The plain stream or profile: the file itself, or what it unpacks to.
+    pub(crate) fn file(&self) -> Result<&File, Failure> {
+        self.file.as_ref().ok_or_else(|| {
+            Failure::new(format!(
+                "{} has passed, and cannot be read again",
+                self.path.display()
+            ))
+        })
     }
 
     /// A recorded host, as the profile that it would be in a file.
@@ -187,7 +197,7 @@ impl Input {
         Ok(Self {
             path: name.to_owned(),
             content: Content::Profile(Box::new(profile)),
-            file: spool(&mut json.as_bytes(), name, &unread)?,
+            file: Some(spool(&mut json.as_bytes(), name, &unread)?),
             packed: None,
             report: None,
             running: None,
@@ -220,7 +230,7 @@ impl Input {
         Ok(Self {
             path: path.to_owned(),
             content: Content::Stream(Box::new(stream(&file, path, verify)?)),
-            file,
+            file: Some(file),
             packed,
             report: Some(Box::new(report)),
             running: None,

@@ -75,6 +75,8 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Rehearse(arguments) => commands::rehearse::run(arguments, printer),
         Command::Convert(arguments) => commands::convert::run(arguments, printer),
         Command::Filter(arguments) => commands::filter::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::Relay(arguments) => commands::relay::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Explain(arguments) => commands::explain::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),

@@ -130,12 +130,28 @@ impl Progress {
         }
     }
 
-    /// Takes the line away.
-    pub(crate) fn end(&self) {
-        if self.told.is_some() {
-            let _ = write!(stderr(), "\r{:40}\r", "");
+    /// Tells where something is, how many bytes have passed, and how many MiB each second.
+    pub(crate) fn tell_rate(&mut self, place: impl Display, done: u64, rate: f64) {
+        if self.is_shown {
+            let mebibytes = done >> 20;
+            self.told = Some(mebibytes);
+            let line = format!("passing: {place}, {mebibytes} MiB, {rate:.1} MiB/s");
+            let _ = write!(stderr(), "\r{line:60}");
         }
     }
+
+    /// Takes the line away.
+    pub(crate) fn end(&mut self) {
+        if self.told.take().is_some() {
+            let _ = write!(stderr(), "\r{:60}\r", "");
+        }
+    }
+}
+
+/// A line of a log, on standard error.
+pub(crate) fn log_line(text: impl Display) {
+    // Nobody is left to be told if this fails.
+    let _ = writeln!(stderr(), "{}", harmless(&text.to_string(), false));
 }
 
 /// Holds the answer until it is whole: a command that fails half way answers nothing.
@@ -151,6 +167,16 @@ impl Printer {
     pub(crate) fn line(&mut self, text: impl Display) {
         self.answer.push_str(&harmless(&text.to_string(), false));
         self.answer.push('\n');
+    }
+
+    /// The answer of another printer.
+    pub(crate) fn whole(&mut self, other: &str) {
+        self.answer.push_str(other);
+    }
+
+    /// The answer so far, which is not given then.
+    pub(crate) fn into_answer(self) -> String {
+        self.answer
     }
 
     /// The answer as JSON, ending included.

@@ -152,9 +152,8 @@ fn write(
     source: &Input,
     answer: &Answer<'_>,
 ) -> Result<(), Failure> {
-    let edit = edit(source, answer, &source.file, &|edit| {
-        Stream::open(&edit.over(&source.file))
-    })?;
+    let file = source.file()?;
+    let edit = edit(source, answer, file, &|edit| Stream::open(&edit.over(file)))?;
     match &arguments.output {
         Some(target) => new_file(arguments, source, &edit, target),
         None => in_place(source, &edit),
@@ -220,7 +219,7 @@ fn new_file(
         overwrite: arguments.force,
         progress: Some(&mut tell),
     };
-    let written = write_new(&source.file, edit, target, options);
+    let written = write_new(source.file()?, edit, target, options);
     progress.end();
     written.map_err(|error| {
         if !arguments.force && target.is_file() {
@@ -242,7 +241,7 @@ fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
     // rather brought to its end.
     ctrlc::set_handler(|| {})
         .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
-    edit_in_place(&source.file, edit, &source.path)
+    edit_in_place(source.file()?, edit, &source.path)
         .map_err(|error| failed("change", &source.path, error))
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let stream = held
         .stream()
         .map_err(|error| stopped(error, held.start()))?;
-    let source = Input::of_standard_input(stream, input);
+    let source = Input::of_what_passed("-", stream);
     let (named, _) = found.for_guest(&source, &arguments.going)?;
     let printing = Printing::new(named.destination.accelerator, arguments.secrets);
     let answer = check::answer(

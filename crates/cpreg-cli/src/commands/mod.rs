@@ -8,6 +8,8 @@ pub(crate) mod filter;
 pub(crate) mod hosts;
 pub(crate) mod probe;
 pub(crate) mod rehearse;
+#[cfg(target_os = "linux")]
+pub(crate) mod relay;
 pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod tolerances;

@@ -44,7 +44,7 @@ pub(crate) fn run(
         ));
     }
     let (edit, not_judged) = skeleton(&source, stream, &isolated)?;
-    let skeleton = edit.over(&source.file);
+    let skeleton = edit.over(source.file()?);
 
     let patience = interrupt::patience(arguments.timeout)?;
     let not_rehearsed = |error| not_rehearsed(error, reading.secrets);
@@ -130,7 +130,7 @@ fn skeleton(
     let failure = |error| {
         Failure::new(format!("cannot read {}", source.path.display())).because_of_stream(error)
     };
-    let memory = without_memory(stream, &source.file).map_err(failure)?;
+    let memory = without_memory(stream, source.file()?).map_err(failure)?;
     let mut changes = memory.changes;
     let mut not_judged = Vec::new();
     for unjudged in &isolated.unjudged {

@@ -164,7 +164,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
         Failure::new(format!("cannot make a report of {}", source.path.display()))
             .because_of_stream(error)
     };
-    let scrubbed = stream.scrubbed(&source.file, scrub).map_err(unusable)?;
+    let scrubbed = stream.scrubbed(source.file()?, scrub).map_err(unusable)?;
     let vm = stream.vm().map_err(unusable)?;
     let shape = stream.shape();
     let written_by = writer::written_by(shape.machine.as_deref(), &vm);

@@ -20,7 +20,7 @@ pub struct Cancel(Arc<Inner>);
 struct Inner {
     cancelled: AtomicBool,
     event: OwnedFd,
-    children: Mutex<Vec<Weak<Inner>>>,
+    children: Mutex<Vec<Weak<Self>>>,
 }
 
 impl Cancel {

@@ -157,6 +157,23 @@ impl Reader {
         Ok(count)
     }
 
+    /// Like [`Reader::read`], and comes back with nothing if nothing has come until then.
+    ///
+    /// # Errors
+    /// Those of [`Reader::read`].
+    pub fn read_until(
+        &mut self,
+        buffer: &mut [u8],
+        until: Instant,
+        cancel: &Cancel,
+    ) -> Result<Option<usize>, Fault> {
+        if self.looked_at.is_empty() {
+            self.take(buffer, Some(until), cancel)
+        } else {
+            self.read(buffer, cancel).map(Some)
+        }
+    }
+
     /// The next bytes, which stay: so many, or fewer if the end comes before them or they have not come until then.
     ///
     /// # Errors
@@ -259,6 +276,23 @@ impl Writer {
             bytes = &bytes[written..];
         }
         Ok(())
+    }
+
+    /// Writes what there is room for now, which may be nothing; says how much.
+    ///
+    /// # Errors
+    /// If the other end has gone, or it has been finished.
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let (sink, is_socket) = self.sink()?;
+        let written = if is_socket {
+            send(sink, bytes, SendFlags::NOSIGNAL)
+        } else {
+            rustix::io::write(sink, bytes)
+        };
+        match written {
+            Err(Errno::AGAIN) => Ok(0),
+            other => Ok(other?),
+        }
     }
 
     /// Says that no more comes; what has been written before still arrives. Nothing can be written after.

@@ -1,0 +1,135 @@
+//! [`Case`]: what is asked while a migration is under way, and what was answered. It is answered as `check` and `convert` do.
+
+use std::cell::OnceCell;
+
+use cpreg::plan::Verdict;
+use cpreg::shape::Shape;
+use cpreg::tolerance::Tolerances;
+use cpreg_qemu::Stream;
+use cpreg_qemu::flow::{Held, Outline};
+use cpreg_qemu::relay::{Judge, Judgement};
+
+use super::super::{check, convert};
+use super::foretold::Foretold;
+use crate::arguments;
+use crate::destination::{self, Named};
+use crate::failure::Failure;
+use crate::input::Input;
+use crate::printer::Printer;
+use crate::report::check::Answer;
+use crate::report::value::Printing;
+
+/// What every migration through this relay is decided with.
+pub(super) struct Desk<'a> {
+    pub(super) arguments: &'a arguments::Relay,
+    pub(super) tolerances: Tolerances,
+    /// The destination's outline, if it has one whatever the guest.
+    pub(super) shape: Option<Shape>,
+    /// What was certain before.
+    pub(super) foretold: Option<Foretold>,
+}
+
+/// One migration.
+pub(super) struct Case<'c> {
+    desk: &'c Desk<'c>,
+    named: &'c OnceCell<Named>,
+    /// Takes notes.
+    printer: Printer,
+    decided: Decided<'c>,
+}
+
+/// What was decided.
+#[derive(Default)]
+pub(super) struct Decided<'c> {
+    pub(super) answer: Option<Answer<'c>>,
+    /// Why it was not begun.
+    pub(super) reasons: Vec<String>,
+    /// Why nothing could be decided.
+    pub(super) failure: Option<Failure>,
+}
+
+impl<'c> Case<'c> {
+    pub(super) fn new(desk: &'c Desk<'c>, named: &'c OnceCell<Named>) -> Self {
+        Self {
+            desk,
+            named,
+            printer: Printer::default(),
+            decided: Decided::default(),
+        }
+    }
+
+    pub(super) fn into_decided(self) -> Decided<'c> {
+        self.decided
+    }
+
+    fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, Failure> {
+        let arguments = self.desk.arguments;
+        let source = Input::of_what_passed("the migration", stream);
+        let found = destination::find(&arguments.to, false, &self.printer)?;
+        let (named, _) = found.for_guest(&source, &arguments.going)?;
+        let named = self.named.get_or_init(|| named);
+        let printing = Printing::new(named.destination.accelerator, arguments.secrets);
+        let answer = check::answer(
+            &source,
+            named,
+            &self.desk.tolerances,
+            &arguments.consenting,
+            printing,
+            &self.printer,
+        )?;
+        let judgement = match answer.verdict() {
+            Verdict::Loads | Verdict::Converts => {
+                let edit = convert::edit(&source, &answer, held, &|edit| held.edited(edit))?;
+                Judgement::GoesOn(edit)
+            }
+            Verdict::Refused | Verdict::Unknown => Judgement::Refused,
+        };
+        self.decided.answer = Some(answer);
+        Ok(judgement)
+    }
+}
+
+impl Judge for Case<'_> {
+    fn may_begin(&mut self, outline: &Outline) -> bool {
+        let reasons = &mut self.decided.reasons;
+        if let Some(there) = &self.desk.shape {
+            let here = Shape {
+                machine: outline.machine.clone(),
+                ram: outline.ram.clone(),
+                ..there.clone()
+            };
+            let differences = here.differences(there);
+            reasons.extend(differences.iter().filter(|it| it.refuses).map(|it| {
+                let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+                format!(
+                    "{}: {} at the source, {} at the destination; start the destination's QEMU with the source's",
+                    it.what,
+                    side(&it.source),
+                    side(&it.destination)
+                )
+            }));
+        }
+        let foretold = self.desk.foretold.as_ref().map(|foretold| foretold.verdict);
+        let is_certain = matches!(foretold, Some(Verdict::Loads | Verdict::Converts));
+        if !is_certain && !self.desk.arguments.no_way_back {
+            let way_out = "name the source so that the outcome is certain before it begins (--from), or consent to that (--no-way-back)";
+            if outline.postcopy {
+                reasons.push(format!(
+                    "it may become a postcopy migration (capability postcopy-ram), and if it had to be refused then, its guest would stand still at the source; {way_out}, or switch postcopy-ram off"
+                ));
+            } else if !outline.return_path {
+                reasons.push(format!(
+                    "it has no return path, and if it had to be refused at its end, its guest would stand still at the source; switch the capability return-path on at the source, or {way_out}"
+                ));
+            }
+        }
+        reasons.is_empty()
+    }
+
+    fn judge(&mut self, held: &Held, stream: Stream) -> Judgement {
+        self.decide(held, stream).unwrap_or_else(|failure| {
+            self.decided.failure = Some(failure);
+            Judgement::Refused
+        })
+    }
+}

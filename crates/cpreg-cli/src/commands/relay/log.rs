@@ -1,0 +1,209 @@
+//! [`Log`]: what happens, as lines on standard error, and how far it is, on a terminal.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use cpreg_qemu::flow::Phase;
+use cpreg_qemu::relay::{Address, Ended, Event, Observer, Outcome};
+use serde_json::{Map, Value, json};
+
+use crate::arguments::Format;
+use crate::printer::{Progress, log_line};
+
+/// Writes log lines.
+pub(super) struct Log {
+    format: Format,
+    /// Which migration this is, from 1 on.
+    migration: AtomicUsize,
+    progress: Mutex<Moving>,
+}
+
+struct Moving {
+    line: Progress,
+    /// When something was told, and how much had passed then.
+    told: Option<(Instant, u64)>,
+}
+
+impl Log {
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            format,
+            migration: AtomicUsize::new(0),
+            progress: Mutex::new(Moving {
+                line: Progress::new(),
+                told: None,
+            }),
+        }
+    }
+
+    pub(super) fn listens(&self, address: &Address, to: &Address) {
+        self.line(
+            "listening",
+            format_args!("listening on {address}, for {to}"),
+            json!({ "listen": address.to_string(), "connect": to.to_string() }),
+        );
+    }
+
+    /// The next migration is waited for.
+    pub(super) fn waits(&self) {
+        self.migration.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_progress(&self) {
+        self.moving().line.end();
+    }
+
+    pub(super) fn ended(&self, ended: &Ended) {
+        let outcome = match &ended.outcome {
+            Outcome::WentOn => "went-on",
+            Outcome::Refused => "refused",
+            Outcome::Carried => "carried",
+            Outcome::Broken(_) => "broken",
+            Outcome::Cancelled => "cancelled",
+            _ => "other",
+        };
+        let mut members = json!({
+            "outcome": outcome,
+            "vm": ended.whereabouts.name(),
+            "bytes": ended.passed,
+            "beside": ended.beside,
+        });
+        if let (Outcome::Broken(error), Some(members)) = (&ended.outcome, members.as_object_mut()) {
+            members.insert("error".to_owned(), error.to_string().into());
+        }
+        self.line(
+            "ended",
+            format_args!(
+                "ended: {outcome}; {} bytes, and {} beside; the VM is {}",
+                ended.passed, ended.beside, ended.whereabouts
+            ),
+            members,
+        );
+    }
+
+    fn moving(&self) -> std::sync::MutexGuard<'_, Moving> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moves(&self, phase: Phase, bytes: u64) {
+        let mut moving = self.moving();
+        let now = Instant::now();
+        let (since, before) = *moving.told.get_or_insert((now, bytes));
+        let seconds = now.duration_since(since).as_secs_f64();
+        if seconds >= 0.5 {
+            #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
+            let rate = (bytes.saturating_sub(before)) as f64 / seconds / f64::from(1 << 20);
+            moving.told = Some((now, bytes));
+            moving.line.tell_rate(phase, bytes, rate);
+        }
+    }
+
+    /// One line: text for people, or an object.
+    fn line(&self, event: &str, text: std::fmt::Arguments<'_>, members: Value) {
+        self.moving().line.end();
+        let migration = self.migration.load(Ordering::Relaxed);
+        match self.format {
+            Format::Text if migration == 0 => log_line(format_args!("relay: {text}")),
+            Format::Text => log_line(format_args!("relay: migration {migration}: {text}")),
+            Format::Json => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                let seconds = since.map_or(0.0, |since| since.as_secs_f64());
+                let mut object = Map::new();
+                object.insert("event".to_owned(), event.into());
+                object.insert("time".to_owned(), ((seconds * 1e6).round() / 1e6).into());
+                object.insert("migration".to_owned(), migration.into());
+                if let Value::Object(members) = members {
+                    object.extend(members);
+                }
+                log_line(Value::Object(object));
+            }
+        }
+    }
+}
+
+impl Observer for Log {
+    fn hear(&self, event: &Event<'_>) {
+        let name = event.name();
+        match event {
+            Event::Connected { channel, number } => self.line(
+                name,
+                format_args!("connection {number}: {}", channel.name()),
+                json!({ "channel": channel.name(), "number": number }),
+            ),
+            Event::TurnedAway { channel, why } => self.line(
+                name,
+                format_args!("a connection was turned away ({}): {why}", channel.name()),
+                json!({ "channel": channel.name(), "why": why }),
+            ),
+            Event::Outline(outline) => {
+                let ram: u64 = outline.ram.iter().map(|block| block.length).sum();
+                let word = |yes, word| if yes { word } else { "" };
+                self.line(
+                    name,
+                    format_args!(
+                        "{}, {} MiB of RAM{}{}",
+                        outline.machine.as_deref().unwrap_or("machine unknown"),
+                        ram >> 20,
+                        word(outline.return_path, ", with return path"),
+                        word(outline.postcopy, ", postcopy possible"),
+                    ),
+                    json!({
+                        "machine": outline.machine,
+                        "ram": ram,
+                        "return_path": outline.return_path,
+                        "postcopy": outline.postcopy,
+                    }),
+                );
+            }
+            Event::Phase { phase, bytes } => self.line(
+                name,
+                format_args!("phase {phase}, {bytes} bytes"),
+                json!({ "phase": phase.name(), "bytes": bytes }),
+            ),
+            Event::Passed {
+                phase,
+                bytes,
+                beside,
+            } => self.moves(*phase, bytes + beside),
+            Event::Held { bytes, is_package } => {
+                let what = if *is_package {
+                    "postcopy, a package"
+                } else {
+                    "precopy"
+                };
+                self.line(
+                    name,
+                    format_args!("{bytes} bytes of device state are held ({what})"),
+                    json!({ "bytes": bytes, "postcopy": is_package }),
+                );
+            }
+            Event::WentOn {
+                bytes,
+                microseconds,
+            } => self.line(
+                name,
+                format_args!("{bytes} bytes of device state went on, {microseconds} us later"),
+                json!({ "bytes": bytes, "microseconds": microseconds }),
+            ),
+            Event::Answered(value) => self.line(
+                name,
+                format_args!(
+                    "the destination says that it {}",
+                    if *value == 0 {
+                        "has loaded the VM"
+                    } else {
+                        "has failed"
+                    }
+                ),
+                json!({ "shut": value }),
+            ),
+            Event::Refused(whereabouts) => self.line(
+                name,
+                format_args!("refused; the VM is {whereabouts}"),
+                json!({ "vm": whereabouts.name() }),
+            ),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The main channel from the destination to the source: answers pass as they come; the relay can say between two of them that it failed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::answers::{Answers, FAILED};
+use super::cancel::{Cancel, Fault};
+use super::connection::{Reader, Writer};
+
+/// Answers are short; with postcopy they are requests for pages.
+const BUFFER: usize = 64 << 10;
+/// How long a source that takes no answers is waited for before it is told in no other way than by closing.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The way back to the source.
+#[derive(Debug)]
+pub(super) struct Back {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    answers: Answers,
+}
+
+impl Back {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                writer,
+                answers: Answers::default(),
+            }),
+        }
+    }
+
+    /// Carries answers until the destination has no more.
+    pub(super) fn run(&self, mut reader: Reader, session: &Cancel) -> Result<(), Fault> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = match reader.read(&mut buffer, session) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(fault) => {
+                    let _ = self.lock().writer.finish();
+                    return Err(fault);
+                }
+            };
+            let bytes = &buffer[..count];
+            let mut inner = self.lock();
+            inner.answers.go_over(bytes);
+            inner.writer.write_all(bytes, session)?;
+        }
+        self.lock().writer.finish()
+    }
+
+    /// The destination's last word, if it came.
+    pub(super) fn shut(&self) -> Option<u32> {
+        self.lock().answers.shut()
+    }
+
+    /// Says to the source that the destination has failed, if that can be said between two answers now.
+    pub(super) fn say_failed(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut inner = loop {
+            match self.inner.try_lock() {
+                Ok(inner) => break inner,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => return,
+            }
+        };
+        if inner.answers.is_between() {
+            // Closing says the same, less clearly.
+            let _ = inner.writer.try_write(&FAILED);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

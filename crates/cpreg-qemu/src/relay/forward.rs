@@ -1,0 +1,292 @@
+//! The main channel from the source to the destination: what may pass passes, the device state waits for a decision, what follows passes
+//! unseen.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::cancel::{Cancel, Fault};
+use super::carry::{Side, carry};
+use super::connection::{Reader, Writer};
+use super::event::{Event, Observer};
+use super::judge::{Judge, Judgement};
+use super::way_back::Came;
+use crate::error::{Error, ErrorKind};
+use crate::flow::{Flow, Held, Outline, Phase};
+use crate::stream::{Edit, Stream};
+
+/// What is read at once: it stays in the processor's cache until it has been written.
+const BUFFER: usize = 256 << 10;
+/// A stream without description gives no sign of its end: when nothing has come for so long, it is tried whether it is complete.
+const QUIET: Duration = Duration::from_millis(200);
+/// Device state that cannot be read may be device state of which more comes. When nothing has come for so long, none does.
+const ENOUGH: Duration = Duration::from_secs(3);
+/// Progress is told when so many bytes more have passed.
+const TOLD_EACH: u64 = 4 << 20;
+
+/// Why the main channel ended before the device state went on, or while it did.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The judge decided so.
+    Refused,
+    /// Something cannot be read, written or understood.
+    Broken(Error),
+    /// Somebody asked to end.
+    Cancelled,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// The main channel, from the source to the destination.
+pub(super) struct Forward<'f> {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) judge: &'f mut dyn Judge,
+    pub(super) observer: &'f dyn Observer,
+    /// Bytes of the other channels.
+    pub(super) beside: &'f AtomicU64,
+    pub(super) state: State,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) outline: Option<Outline>,
+    /// So many bytes went to the destination.
+    pub(super) passed: u64,
+    pub(super) phase: Phase,
+    pub(super) came: Came,
+    /// The device state came as the package of a postcopy migration.
+    pub(super) is_package: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            outline: None,
+            passed: 0,
+            phase: Phase::Header,
+            came: Came::NotYet,
+            is_package: false,
+        }
+    }
+}
+
+/// Bytes that were read and have neither passed nor been held.
+struct Buffer {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Forward<'_> {
+    /// Carries everything up to where the source has nothing more to send.
+    ///
+    /// `user` may end it until all device state has come; `session` at any time.
+    pub(super) fn run(&mut self, user: &Cancel, session: &Cancel) -> Result<(), Stop> {
+        let mut flow = Flow::two_way();
+        let mut buffer = Buffer {
+            bytes: vec![0; BUFFER],
+            filled: 0,
+        };
+        let (held, stream) = self.until_held(&mut flow, &mut buffer, user)?;
+        let came_at = Instant::now();
+        self.state.came = Came::Here;
+        self.state.is_package = stream.package().is_some();
+        self.observer.hear(&Event::Held {
+            bytes: held.length(),
+            is_package: self.state.is_package,
+        });
+        let edit = match self.judge.judge(&held, stream) {
+            Judgement::GoesOn(edit) => edit,
+            Judgement::Refused => return Err(Stop::Refused),
+        };
+        self.go_on(&held, &edit, came_at, session)?;
+        let rest = &buffer.bytes[..buffer.filled];
+        self.writer.write_all(rest, session).map_err(cannot_write)?;
+        self.state.passed += rest.len() as u64;
+        drop(buffer);
+        let carried = AtomicU64::new(0);
+        // What follows is RAM's last pages, a description that came late, or nothing.
+        let result = carry(&mut self.reader, &mut self.writer, session, &carried);
+        self.state.passed += carried.into_inner();
+        result.map_err(|error| match error.side {
+            Side::Input => cannot_read(error.fault),
+            Side::Output => cannot_write(error.fault),
+        })?;
+        // Whoever has gone needs not to be told that nothing more comes.
+        let _ = self.writer.finish();
+        Ok(())
+    }
+
+    /// Up to where all of the device state has come.
+    fn until_held(
+        &mut self,
+        flow: &mut Flow,
+        buffer: &mut Buffer,
+        user: &Cancel,
+    ) -> Result<(Held, Stream), Stop> {
+        let mut trouble: Option<Error> = None;
+        let mut newest = Instant::now();
+        loop {
+            if buffer.filled == buffer.bytes.len() {
+                // Something long before the pages; how long it may be is the engine's to say.
+                buffer.bytes.resize(2 * buffer.filled, 0);
+            }
+            let is_held = flow.phase() == Phase::DeviceState;
+            let room = &mut buffer.bytes[buffer.filled..];
+            let count = if is_held {
+                let until = Instant::now() + QUIET;
+                self.reader.read_until(room, until, user)
+            } else {
+                self.reader.read(room, user).map(Some)
+            };
+            let count = count.map_err(cannot_read)?;
+            let Some(count) = count else {
+                if newest.elapsed() >= ENOUGH
+                    && let Some(error) = trouble
+                {
+                    return Err(error.into());
+                }
+                if let Some(found) = open(flow, &mut trouble, false) {
+                    return Ok(found);
+                }
+                continue;
+            };
+            newest = Instant::now();
+            buffer.filled += count;
+            let last = count == 0;
+            let taken = flow.go_over(&buffer.bytes[..buffer.filled], last)?;
+            self.look(flow)?;
+            self.writer
+                .write_all(&buffer.bytes[..taken.pass], user)
+                .map_err(cannot_write)?;
+            self.state.passed += taken.pass as u64;
+            let gone = taken.pass + taken.held;
+            buffer.bytes.copy_within(gone..buffer.filled, 0);
+            buffer.filled -= gone;
+            if (last || flow.may_be_complete())
+                && let Some(found) = open(flow, &mut trouble, true)
+            {
+                return Ok(found);
+            }
+            if last {
+                let cut = || Error::truncated(flow.offset(), flow.offset(), 1);
+                return Err(trouble.unwrap_or_else(cut).into());
+            }
+        }
+    }
+
+    /// Tells how far it has come, and asks once whether it may begin.
+    fn look(&mut self, flow: &Flow) -> Result<(), Stop> {
+        let state = &mut self.state;
+        if state.outline.is_none()
+            && let Some(outline) = flow.outline()
+        {
+            self.observer.hear(&Event::Outline(&outline));
+            let may_begin = self.judge.may_begin(&outline);
+            state.outline = Some(outline);
+            if !may_begin {
+                return Err(Stop::Refused);
+            }
+        }
+        let (phase, bytes) = (flow.phase(), flow.offset());
+        if phase != state.phase {
+            state.phase = phase;
+            self.observer.hear(&Event::Phase { phase, bytes });
+        }
+        if bytes / TOLD_EACH != state.passed / TOLD_EACH {
+            self.observer.hear(&Event::Passed {
+                phase,
+                bytes,
+                beside: self.beside.load(Ordering::Relaxed),
+            });
+        }
+        Ok(())
+    }
+
+    /// The device state, as the edit makes it.
+    fn go_on(
+        &mut self,
+        held: &Held,
+        edit: &Edit,
+        came_at: Instant,
+        session: &Cancel,
+    ) -> Result<(), Stop> {
+        let microseconds = u64::try_from(came_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.state.came = Came::Partly;
+        let mut to = Counted {
+            writer: &mut self.writer,
+            session,
+            bytes: 0,
+        };
+        let result = held.write(edit, &mut to);
+        let bytes = to.bytes;
+        self.state.passed += bytes;
+        result?;
+        self.state.came = Came::Through(None);
+        self.observer.hear(&Event::WentOn {
+            bytes,
+            microseconds,
+        });
+        Ok(())
+    }
+}
+
+/// Opens what has been held, if it is all there. `is_sign`: it looks as if it were.
+fn open(flow: &mut Flow, trouble: &mut Option<Error>, is_sign: bool) -> Option<(Held, Stream)> {
+    let held = flow.take_held().ok()?;
+    match held.stream() {
+        // Where nothing says that it is the end, the VM's run state must be there: QEMU sends it behind the devices.
+        Ok(stream) if is_sign || stream.run_state().is_some() => return Some((held, stream)),
+        Ok(_) => {}
+        Err(error) => {
+            *trouble = (error.kind() != ErrorKind::Truncated).then_some(error);
+        }
+    }
+    flow.put_back(held);
+    None
+}
+
+fn cannot_read(fault: Fault) -> Stop {
+    stopped("cannot read from the source", fault)
+}
+
+fn cannot_write(fault: Fault) -> Stop {
+    stopped("cannot write to the destination", fault)
+}
+
+fn stopped(what: &'static str, fault: Fault) -> Stop {
+    match fault {
+        Fault::Cancelled => Stop::Cancelled,
+        Fault::Closed(error) => {
+            let error = Error::new(ErrorKind::Connection, what).because(error);
+            Stop::Broken(error.hint("see what the QEMU there said, if it is still there"))
+        }
+        Fault::Other(error) => Stop::Broken(Error::new(ErrorKind::Connection, what).because(error)),
+    }
+}
+
+/// Counts what is written.
+struct Counted<'w> {
+    writer: &'w mut Writer,
+    session: &'w Cancel,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer
+            .write_all(bytes, self.session)
+            .map_err(io::Error::other)?;
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! [`Relay`]: waits for the main channel of a migration, and connects it to the destination.
+
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::cancel::Cancel;
+use super::channel::{Channel, ENOUGH};
+use super::connect::connect;
+use super::connection::Connection;
+use super::event::Observer;
+use super::judge::Judge;
+use super::listen::Listener;
+use super::session::{Ended, Session};
+use crate::error::{Error, ErrorKind};
+
+/// How long a connection may take to say what it is before it is taken for none of ours.
+const SAYS: Duration = Duration::from_secs(5);
+/// More connections than any migration has before its main one.
+const MOST_WAITING: usize = 256;
+/// How long a connection to the destination may take.
+const CONNECTS: Duration = Duration::from_secs(20);
+
+/// Why TLS is not carried.
+const TLS: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody between can repair it";
+/// Why the channel of cpr-transfer is not carried.
+pub(super) const CPR: &str =
+    "the channel of cpr-transfer: descriptors are passed over it, which stay on one machine";
+
+/// Where the VMs go.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    address: Address,
+}
+
+impl Destination {
+    pub(super) fn connect(&self, cancel: &Cancel) -> Result<Connection, Error> {
+        connect(&self.address, CONNECTS, cancel)
+    }
+}
+
+/// A place where VMs come from, and one where they go.
+#[derive(Debug)]
+pub struct Relay {
+    listener: Listener,
+    destination: Destination,
+}
+
+impl Relay {
+    /// Listens; nobody is connected to before a migration has come.
+    ///
+    /// # Errors
+    /// Those of [`Listener::bind`].
+    pub fn bind(listen: &Address, connect: Address) -> Result<Self, Error> {
+        Ok(Self {
+            listener: Listener::bind(listen)?,
+            destination: Destination { address: connect },
+        })
+    }
+
+    /// Where it listens: with the host and the port that were chosen, if it was to choose.
+    pub fn address(&self) -> &Address {
+        self.listener.address()
+    }
+
+    /// Whether there is one migration at most: it comes over a connection that is there already.
+    pub fn is_single(&self) -> bool {
+        self.listener.is_single()
+    }
+
+    /// Waits for one migration and carries it; none if `user` has been cancelled, or no other can come.
+    ///
+    /// `user` ends the waiting and the migration up to the moment when all of its device state has come; behind that it is too
+    /// late, and nothing but the two QEMUs ends it.
+    ///
+    /// # Errors
+    /// If no connection can be taken; if what came cannot be carried, or the destination cannot be connected to: the source
+    /// has been told then, by closing.
+    pub fn migrate(
+        &self,
+        judge: &mut dyn Judge,
+        observer: &dyn Observer,
+        user: &Cancel,
+    ) -> Result<Option<Ended>, Error> {
+        let session = Session::new(&self.listener, &self.destination, observer)?;
+        let mut others = Vec::new();
+        let (channel, source) = loop {
+            let accepted = self.listener.accept(user);
+            let accepted = accepted.map_err(|error| {
+                Error::new(ErrorKind::Connection, "cannot take a connection").because(error)
+            })?;
+            let Some(mut connection) = accepted else {
+                return Ok(None);
+            };
+            let until = Instant::now() + SAYS;
+            let first = match connection.reader.peek(ENOUGH, Some(until), user) {
+                Ok(first) => Channel::of(first),
+                Err(fault) if fault.is_cancelled() => return Ok(None),
+                Err(_) => None,
+            };
+            match first {
+                Some(channel @ (Channel::Main | Channel::Recovered)) => {
+                    break (channel, connection);
+                }
+                Some(Channel::Multifd) if others.len() < MOST_WAITING => others.push(connection),
+                Some(channel @ Channel::Tls) => {
+                    session.turn_away(channel, &connection, TLS);
+                    return Err(Error::unsupported(0, TLS).hint(
+                        "switch tls-creds off on both QEMUs, and protect the connection otherwise (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
+                    ));
+                }
+                Some(channel @ Channel::Cpr) => {
+                    session.turn_away(channel, &connection, CPR);
+                    return Err(Error::unsupported(0, CPR).hint("migrate with the mode `normal`"));
+                }
+                other => session.turn_away(
+                    other.unwrap_or(Channel::Other),
+                    &connection,
+                    "it is no migration of QEMU",
+                ),
+            }
+            if self.is_single() {
+                return Err(Error::new(
+                    ErrorKind::NotAStream,
+                    "what came over the one connection there is, is no migration of QEMU",
+                )
+                .at(0));
+            }
+        };
+        let destination = self.destination.connect(user).inspect_err(|_| {
+            source.cutter.cut();
+        })?;
+        session.connected(channel);
+        Ok(Some(session.run(
+            channel,
+            source,
+            destination,
+            others,
+            judge,
+            user,
+        )))
+    }
+}

@@ -1,0 +1,278 @@
+//! One migration: its main channel both ways, the other channels beside it, and what is told to both sides when it does not go on.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use super::back::Back;
+use super::cancel::Cancel;
+use super::carry::{CarryError, carry};
+use super::channel::{Channel, ENOUGH};
+use super::connection::{Connection, Cutter, Reader, Writer};
+use super::event::{Event, Observer};
+use super::forward::{Forward, State, Stop};
+use super::judge::Judge;
+use super::listen::Listener;
+use super::relay::Destination;
+use super::way_back::{Came, Whereabouts, whereabouts};
+use crate::error::{Error, ErrorKind};
+use crate::flow::Outline;
+
+/// How long a further connection may take to say what it is. Some say nothing.
+const SAYS: Duration = Duration::from_millis(200);
+/// How long the other channels may take to end when the main one has.
+const BESIDE: Duration = Duration::from_secs(10);
+
+/// How a migration ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The device state went on, and both sides closed.
+    WentOn,
+    /// The judge refused it.
+    Refused,
+    /// An interrupted postcopy migration went on: nothing had to be decided.
+    Carried,
+    /// Something could not be read, written or understood.
+    Broken(Error),
+    /// Somebody asked to end it before its device state had come.
+    Cancelled,
+}
+
+/// A migration that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Where the VM is, as far as the relay can tell.
+    pub whereabouts: Whereabouts,
+    /// What stood before RAM, if it came.
+    pub outline: Option<Outline>,
+    /// So many bytes of the main channel went to the destination.
+    pub passed: u64,
+    /// So many bytes of the other channels, both ways.
+    pub beside: u64,
+}
+
+/// What all channels of a migration share.
+pub(super) struct Session<'s> {
+    pub(super) listener: &'s Listener,
+    pub(super) destination: &'s Destination,
+    pub(super) observer: &'s dyn Observer,
+    /// Ends everything.
+    pub(super) cancel: Cancel,
+    /// So many connections have come.
+    pub(super) connections: AtomicUsize,
+    /// Bytes of the other channels.
+    pub(super) beside: AtomicU64,
+    /// Other channels that have not ended.
+    open: AtomicUsize,
+}
+
+impl<'s> Session<'s> {
+    pub(super) fn new(
+        listener: &'s Listener,
+        destination: &'s Destination,
+        observer: &'s dyn Observer,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            listener,
+            destination,
+            observer,
+            cancel: Cancel::new()
+                .map_err(|error| Error::io("cannot prepare to end a migration", error))?,
+            connections: AtomicUsize::new(0),
+            beside: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        })
+    }
+
+    /// Tells of a connection.
+    pub(super) fn connected(&self, channel: Channel) {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        self.observer.hear(&Event::Connected { channel, number });
+    }
+
+    /// Carries a migration whose main channel has come, and `others` before it.
+    pub(super) fn run(
+        &self,
+        channel: Channel,
+        source: Connection,
+        destination: Connection,
+        others: Vec<Connection>,
+        judge: &mut dyn Judge,
+        user: &Cancel,
+    ) -> Ended {
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for other in others {
+                    self.add(scope, Channel::Multifd, other);
+                }
+                self.accept(scope);
+            });
+            let ended = if channel == Channel::Recovered {
+                self.recovered(source, destination)
+            } else {
+                self.main(scope, source, destination, judge, user)
+            };
+            if matches!(ended.outcome, Outcome::WentOn | Outcome::Carried) {
+                self.wait_for_others();
+            }
+            self.cancel.cancel();
+            ended
+        })
+    }
+
+    fn main<'e>(
+        &'e self,
+        scope: &'e Scope<'e, '_>,
+        source: Connection,
+        destination: Connection,
+        judge: &mut dyn Judge,
+        user: &Cancel,
+    ) -> Ended {
+        let cutters = [source.cutter.clone(), destination.cutter.clone()];
+        let back = std::sync::Arc::new(Back::new(source.writer));
+        let answers = scope.spawn({
+            let (back, reader) = (back.clone(), destination.reader);
+            move || back.run(reader, &self.cancel)
+        });
+        let mut forward = Forward {
+            reader: source.reader,
+            writer: destination.writer,
+            judge,
+            observer: self.observer,
+            beside: &self.beside,
+            state: State::default(),
+        };
+        let result = forward.run(user, &self.cancel);
+        let mut state = forward.state;
+        if result.is_err() && !matches!(state.came, Came::Through(_)) {
+            // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
+            if state.outline.as_ref().is_some_and(|it| it.return_path) {
+                back.say_failed();
+            }
+            cutters.iter().for_each(Cutter::cut);
+            self.cancel.cancel();
+        } else if result.is_err() {
+            cutters.iter().for_each(Cutter::cut);
+        }
+        // The destination closes when it has loaded the VM, or has failed to.
+        let _ = answers.join();
+        if let (Came::Through(answer), Some(said)) = (&mut state.came, back.shut()) {
+            *answer = Some(said);
+            self.observer.hear(&Event::Answered(said));
+        }
+        let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
+        let outcome = match result {
+            Ok(()) => Outcome::WentOn,
+            Err(Stop::Refused) => Outcome::Refused,
+            Err(Stop::Cancelled) => Outcome::Cancelled,
+            Err(Stop::Broken(error)) => Outcome::Broken(error),
+        };
+        if matches!(outcome, Outcome::Refused) {
+            self.observer.hear(&Event::Refused(whereabouts));
+        }
+        Ended {
+            outcome,
+            whereabouts,
+            outline: state.outline,
+            passed: state.passed,
+            beside: self.beside.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The main channel of a migration whose device state went on long ago.
+    fn recovered(&self, source: Connection, destination: Connection) -> Ended {
+        let passed = AtomicU64::new(0);
+        let result = self.both_ways(source, destination, &passed, &passed);
+        Ended {
+            outcome: match result {
+                Ok(()) => Outcome::Carried,
+                Err(error) => Outcome::Broken(Error::new(
+                    ErrorKind::Connection,
+                    format!("the stream was not passed on to its end: {error}"),
+                )),
+            },
+            whereabouts: Whereabouts::Destination,
+            outline: None,
+            passed: passed.into_inner(),
+            beside: self.beside.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes further connections until the migration ends.
+    fn accept<'e>(&'e self, scope: &'e Scope<'e, '_>) {
+        while let Ok(Some(mut connection)) = self.listener.accept(&self.cancel) {
+            let until = Instant::now() + SAYS;
+            let first = connection
+                .reader
+                .peek(ENOUGH, Some(until), &self.cancel)
+                .unwrap_or_default();
+            let channel = Channel::of(first).unwrap_or(Channel::Other);
+            let why = match channel {
+                Channel::Main | Channel::Recovered => "another migration is under way",
+                Channel::Cpr => super::relay::CPR,
+                _ => {
+                    self.add(scope, channel, connection);
+                    continue;
+                }
+            };
+            self.turn_away(channel, &connection, why);
+        }
+    }
+
+    /// Closes a connection that has no place here.
+    pub(super) fn turn_away(&self, channel: Channel, connection: &Connection, why: &str) {
+        connection.cutter.cut();
+        self.observer.hear(&Event::TurnedAway { channel, why });
+    }
+
+    /// Connects one more channel, in the order in which they come: some are told apart by nothing else.
+    fn add<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
+        let destination = match self.destination.connect(&self.cancel) {
+            Ok(destination) => destination,
+            Err(error) => return self.turn_away(channel, &source, &error.to_string()),
+        };
+        self.connected(channel);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        scope.spawn(move || {
+            // How it ends both sides see; what becomes of the migration the main channel tells.
+            let _ = self.both_ways(source, destination, &self.beside, &self.beside);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Carries bytes that nobody looks at, both ways, until both ends have closed.
+    fn both_ways(
+        &self,
+        source: Connection,
+        destination: Connection,
+        there: &AtomicU64,
+        back: &AtomicU64,
+    ) -> Result<(), CarryError> {
+        let cutters = [source.cutter.clone(), destination.cutter.clone()];
+        let one_way = |mut reader: Reader, mut writer: Writer, bytes: &AtomicU64| {
+            let result = carry(&mut reader, &mut writer, &self.cancel, bytes);
+            if result.is_ok() {
+                let _ = writer.finish();
+            } else {
+                // Whoever sends what nobody takes must hear of it.
+                cutters.iter().for_each(Cutter::cut);
+            }
+            result.map(drop)
+        };
+        thread::scope(|scope| {
+            let answers = scope.spawn(|| one_way(destination.reader, source.writer, back));
+            let result = one_way(source.reader, destination.writer, there);
+            result.and(answers.join().unwrap_or(Ok(())))
+        })
+    }
+
+    fn wait_for_others(&self) {
+        let deadline = Instant::now() + BESIDE;
+        while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

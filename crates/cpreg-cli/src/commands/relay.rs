@@ -13,6 +13,7 @@ mod judge;
 mod log;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
 use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
@@ -29,6 +30,9 @@ use crate::interrupt;
 use crate::printer::{Printer, style, styled};
 use crate::report::check::Answer;
 use crate::report::value::Printing;
+
+/// How long to wait when a migration failed, before the next is waited for.
+const BREATH: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
     // Standard output may be the way back to the source, or the way to the destination.
@@ -55,6 +59,9 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         move || user.cancel()
     })?;
     let log = Log::new(arguments.log_format);
+    if let Some(foretold) = &desk.foretold {
+        log.foretold(foretold.verdict);
+    }
     log.listens(relay.address(), &arguments.connect);
     if !arguments.keep {
         return Ok(one(arguments, &desk, &relay, &log, &user, printer)?.unwrap_or(Status::BadUsage));
@@ -63,8 +70,11 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         match one(arguments, &desk, &relay, &log, &user, printer) {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Status::Done),
-            // The next one may be fine.
-            Err(failure) => printer.failure(&failure),
+            // The next one may be fine; but what goes wrong at once goes wrong again.
+            Err(failure) => {
+                printer.failure(&failure);
+                let _ = user.wait(Some(Instant::now() + BREATH));
+            }
         }
         printer.finish()?;
         if relay.is_single() {

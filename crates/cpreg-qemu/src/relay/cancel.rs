@@ -74,7 +74,7 @@ impl Cancel {
     /// # Errors
     /// If the system does not wait.
     pub fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
-        match wait(&mut [], until, &[self]) {
+        match wait(&[], until, &[self]) {
             Ok(_) => Ok(false),
             Err(Fault::Cancelled) => Ok(true),
             Err(Fault::Closed(error) | Fault::Other(error)) => Err(error),
@@ -150,7 +150,7 @@ impl std::error::Error for Fault {
 
 /// Waits until one of the descriptors is ready (and says so), or until then; a cancelled one goes before both.
 pub(super) fn wait(
-    files: &mut [PollFd<'_>],
+    files: &[PollFd<'_>],
     until: Option<Instant>,
     cancels: &[&Cancel],
 ) -> Result<bool, Fault> {
@@ -159,7 +159,7 @@ pub(super) fn wait(
             return Err(Fault::Cancelled);
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let mut all: Vec<PollFd<'_>> = files.iter().map(again).collect();
+        let mut all: Vec<PollFd<'_>> = files.to_vec();
         let own = all.len();
         all.extend(
             cancels
@@ -178,10 +178,6 @@ pub(super) fn wait(
     }
 }
 
-fn again<'f>(file: &PollFd<'f>) -> PollFd<'f> {
-    file.clone()
-}
-
 /// Waits for one descriptor.
 pub(super) fn wait_for(
     file: impl AsFd,
@@ -189,7 +185,7 @@ pub(super) fn wait_for(
     until: Option<Instant>,
     cancels: &[&Cancel],
 ) -> Result<bool, Fault> {
-    wait(&mut [PollFd::new(&file, what)], until, cancels)
+    wait(&[PollFd::new(&file, what)], until, cancels)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flow::Outline;
 
 /// How long a further connection may take to say what it is. Some say nothing.
-const SAYS: Duration = Duration::from_millis(200);
+const SAYS: Duration = Duration::from_millis(20);
 /// How long the other channels may take to end when the main one has.
 const BESIDE: Duration = Duration::from_secs(10);
 

@@ -8,12 +8,14 @@ use std::path::Path;
 use cpreg::plan::Verdict;
 use cpreg::tolerance::Tolerances;
 
-use super::super::check;
+use super::super::check::{self, Subject};
 use crate::arguments;
 use crate::destination::Found;
+use crate::destination::hosts::{self, Guest, Opened};
 use crate::failure::Failure;
-use crate::input::Input;
+use crate::input::Content;
 use crate::printer::Printer;
+use crate::report::contents::Contents;
 use crate::report::value::Printing;
 
 /// What `check` says of the source.
@@ -32,11 +34,21 @@ impl Foretold {
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let source = Input::open(from, false, printer)?;
-        let (named, _) = found.for_guest(&source, &arguments.going)?;
+        let source = match hosts::open(from, false, printer)? {
+            Opened::File(input) => *input,
+            Opened::Host(host) => host.for_guest(Guest::Nobody)?.0,
+        };
+        let (subject, named) = if matches!(source.content, Content::Stream(_)) {
+            let (named, _) = found.for_guest(&source, &arguments.going)?;
+            (Subject::of_stream(&source)?, named)
+        } else {
+            let host = Contents::of(&source)?.destination;
+            let named = found.for_guest_of(&host, &arguments.going)?;
+            (Subject::of_host(&host), named)
+        };
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);
-        let answer = check::answer(
-            &source,
+        let answer = check::answer_about(
+            subject,
             &named,
             tolerances,
             &arguments.consenting,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use cpreg::plan::Verdict;
 use cpreg_qemu::flow::Phase;
 use cpreg_qemu::relay::{Address, Ended, Event, Observer, Outcome};
 use serde_json::{Map, Value, json};
@@ -42,6 +43,15 @@ impl Log {
             "listening",
             format_args!("listening on {address}, for {to}"),
             json!({ "listen": address.to_string(), "connect": to.to_string() }),
+        );
+    }
+
+    /// What is certain of the source that was named.
+    pub(super) fn foretold(&self, verdict: Verdict) {
+        self.line(
+            "foretold",
+            format_args!("foretold: {}", verdict.name()),
+            json!({ "verdict": verdict.name() }),
         );
     }
 

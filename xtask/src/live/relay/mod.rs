@@ -304,9 +304,6 @@ fn after_refusal(case: &Case) -> &'static [(&'static str, &'static str)] {
             ("postcopy-paused", "finish-migrate"),
             ("failed", "postmigrate"),
         ],
-        (Mode::Postcopy | Mode::Preempt, "10.0") => {
-            &[("postcopy-paused", "finish-migrate"), ("failed", "running")]
-        }
         (Mode::Postcopy | Mode::Preempt, _) => &[("failed", "running")],
     }
 }

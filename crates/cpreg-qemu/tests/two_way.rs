@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{bytes, fixtures, index};
+use common::{bytes, fixtures, index, shorter};
 use cpreg_qemu::Stream;
 use cpreg_qemu::flow::{Flow, Held, Phase};
-use cpreg_qemu::stream::CpuEdit;
 
 /// Shows a stream in pieces until it opens; gives what passed, what was held back, and how much of the stream had come by then.
 fn flow(stream: &[u8], size: usize) -> Option<(Vec<u8>, Held, usize)> {
@@ -27,23 +26,6 @@ fn flow(stream: &[u8], size: usize) -> Option<(Vec<u8>, Held, usize)> {
         }
     }
     None
-}
-
-/// Every vCPU without every third register.
-fn shorter(stream: &Stream) -> Vec<CpuEdit> {
-    let vm = stream.vm().unwrap();
-    let edits = vm.vcpus.iter().map(|vcpu| CpuEdit {
-        registers: Some(
-            vcpu.registers
-                .iter()
-                .enumerate()
-                .filter(|(number, _)| number % 3 != 0)
-                .map(|(_, (id, value))| (id, value.as_u64().unwrap()))
-                .collect(),
-        ),
-        extensions: Vec::new(),
-    });
-    edits.collect()
 }
 
 #[test]

@@ -191,6 +191,11 @@ impl Flow {
         }
     }
 
+    /// Whether what is held back is the package of a [`Self::two_way`] postcopy migration.
+    pub fn holds_package(&self) -> bool {
+        matches!(self.place, Place::Behind)
+    }
+
     /// The device state that has come so far; [`Self::put_back`] lets the flow go on if there must be more.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SendFlags, Shutdown, send, shutdown, sockopt};
@@ -127,6 +127,13 @@ impl Descriptor {
     }
 }
 
+impl Descriptor {
+    fn has_ended(&self) -> bool {
+        let mut ends = [PollFd::new(&self.file, PollFlags::RDHUP)];
+        self.is_socket && poll(&mut ends, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+    }
+}
+
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if let Some(was) = self.was {
@@ -192,6 +199,12 @@ impl Reader {
             }
         }
         Ok(&self.looked_at[..count.min(self.looked_at.len())])
+    }
+
+    /// Whether the other end sends no more, for what can be seen now: it has closed its direction or all, or has died. Bytes
+    /// that came before that may still be read. Of a pipe and where there is nothing to read from nothing is known.
+    pub fn has_ended(&self) -> bool {
+        self.source.as_deref().is_some_and(Descriptor::has_ended)
     }
 
     /// What has been looked at and not been read, which is taken away.
@@ -293,6 +306,11 @@ impl Writer {
             Err(Errno::AGAIN) => Ok(0),
             other => Ok(other?),
         }
+    }
+
+    /// Whether the other end sends no more: see [`Reader::has_ended`].
+    pub(super) fn other_has_ended(&self) -> bool {
+        self.sink.as_deref().is_some_and(Descriptor::has_ended)
     }
 
     /// Says that no more comes; what has been written before still arrives. Nothing can be written after.

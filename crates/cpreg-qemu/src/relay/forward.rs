@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::cancel::{Cancel, Fault};
 use super::carry::{Side, carry};
 use super::connection::{Reader, Writer};
@@ -104,6 +106,11 @@ impl Forward<'_> {
             Judgement::GoesOn(edit) => edit,
             Judgement::Refused => return Err(Stop::Refused),
         };
+        let answers = self.state.outline.as_ref().is_some_and(|it| it.return_path);
+        if answers && self.writer.other_has_ended() {
+            // It would have to answer, so it is no more; the system might take bytes for it all the same.
+            return Err(cannot_write(Errno::PIPE.into()));
+        }
         self.go_on(&held, &edit, came_at, session)?;
         let rest = &buffer.bytes[..buffer.filled];
         self.writer.write_all(rest, session).map_err(cannot_write)?;
@@ -117,8 +124,9 @@ impl Forward<'_> {
             Side::Input => cannot_read(error.fault),
             Side::Output => cannot_write(error.fault),
         })?;
-        // Whoever has gone needs not to be told that nothing more comes.
-        let _ = self.writer.finish();
+        if self.writer.finish().is_err() {
+            self.state.came = Came::Lost;
+        }
         Ok(())
     }
 
@@ -174,6 +182,10 @@ impl Forward<'_> {
                 return Ok(found);
             }
             if last {
+                if trouble.is_none() {
+                    // It has not sent all of it, and knows that.
+                    self.state.came = Came::NotYet;
+                }
                 let cut = || Error::truncated(flow.offset(), flow.offset(), 1);
                 return Err(trouble.unwrap_or_else(cut).into());
             }
@@ -196,6 +208,10 @@ impl Forward<'_> {
         let (phase, bytes) = (flow.phase(), flow.offset());
         if phase != state.phase {
             state.phase = phase;
+            if phase == Phase::DeviceState {
+                state.came = Came::Begun;
+                state.is_package = flow.holds_package();
+            }
             self.observer.hear(&Event::Phase { phase, bytes });
         }
         if bytes / TOLD_EACH != state.passed / TOLD_EACH {

@@ -126,6 +126,14 @@ impl Relay {
                 .at(0));
             }
         };
+        // Channels of a migration that ended before its main one was taken are none of this one.
+        others.retain(|other: &Connection| {
+            let is_there = !other.reader.has_ended();
+            if !is_there {
+                session.turn_away(Channel::Multifd, other, "whoever made it has closed it");
+            }
+            is_there
+        });
         let destination = self.destination.connect(user).inspect_err(|_| {
             source.cutter.cut();
         })?;

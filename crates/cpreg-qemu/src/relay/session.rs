@@ -5,7 +5,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use super::back::Back;
-use super::cancel::Cancel;
+use super::cancel::{Cancel, Fault};
 use super::carry::{CarryError, carry};
 use super::channel::{Channel, ENOUGH};
 use super::connection::{Connection, Cutter, Reader, Writer};
@@ -53,6 +53,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Where the VM is, as far as the relay can tell.
     pub whereabouts: Whereabouts,
+    /// Whether device state went on, all of it or some.
+    pub device_state_went_on: bool,
     /// What stood before RAM, if it came.
     pub outline: Option<Outline>,
     /// So many bytes of the main channel went to the destination.
@@ -117,7 +119,7 @@ impl<'s> Session<'s> {
                 }
                 self.accept(scope);
             });
-            let ended = if channel == Channel::Recovered {
+            let mut ended = if channel == Channel::Recovered {
                 self.recovered(source, destination)
             } else {
                 self.main(scope, source, destination, judge, user)
@@ -129,6 +131,7 @@ impl<'s> Session<'s> {
                 _ => BESIDE_FAILED,
             });
             self.cancel.cancel();
+            ended.beside = self.beside.load(Ordering::Relaxed);
             ended
         })
     }
@@ -167,10 +170,16 @@ impl<'s> Session<'s> {
             cutters.iter().for_each(Cutter::cut);
         }
         // The destination closes when it has loaded the VM, or has failed to.
-        let _ = answers.join();
+        let heard = answers.join().unwrap_or(Ok(()));
         if let (Came::Through(answer), Some(said)) = (&mut state.came, back.shut()) {
             *answer = Some(said);
             self.observer.hear(&Event::Answered(said));
+        } else if matches!(
+            (state.came, heard),
+            (Came::Through(None), Err(Fault::Closed(_)))
+        ) {
+            // It ended with something unread, or died.
+            state.came = Came::Lost;
         }
         let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
         let outcome = match result {
@@ -185,6 +194,10 @@ impl<'s> Session<'s> {
         Ended {
             outcome,
             whereabouts,
+            device_state_went_on: matches!(
+                state.came,
+                Came::Partly | Came::Through(_) | Came::Lost
+            ),
             outline: state.outline,
             passed: state.passed,
             beside: self.beside.load(Ordering::Relaxed),
@@ -204,6 +217,7 @@ impl<'s> Session<'s> {
                 )),
             },
             whereabouts: Whereabouts::Destination,
+            device_state_went_on: true,
             outline: None,
             passed: passed.into_inner(),
             beside: self.beside.load(Ordering::Relaxed),

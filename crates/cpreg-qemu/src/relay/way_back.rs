@@ -88,12 +88,16 @@ impl fmt::Display for Whereabouts {
 pub(super) enum Came {
     /// The source has not sent all of it, and none of it went on.
     NotYet,
+    /// Some of it came and none of it went on. The source may have sent all: the rest may be on its way.
+    Begun,
     /// All of it came, and none of it went on.
     Here,
     /// Some of it went on.
     Partly,
     /// All of it went on; what the destination said of it on the return path.
     Through(Option<u32>),
+    /// All of it was handed to the system, and the destination ended the connection in a way in which some of it may be lost.
+    Lost,
 }
 
 /// Where the VM is.
@@ -102,12 +106,13 @@ pub(super) fn whereabouts(outline: Option<&Outline>, came: Came, is_postcopy: bo
     match came {
         Came::NotYet => Whereabouts::SourceGoesOn,
         // A package is complete when it has come, and the source has switched.
-        Came::Here | Came::Partly if is_postcopy => Whereabouts::SourcePaused,
-        Came::Here | Came::Partly if answers => Whereabouts::SourceGoesOn,
-        Came::Here | Came::Partly => Whereabouts::SourceStopped,
+        Came::Begun | Came::Here | Came::Partly if is_postcopy => Whereabouts::SourcePaused,
+        Came::Begun | Came::Here | Came::Partly if answers => Whereabouts::SourceGoesOn,
+        Came::Begun | Came::Here | Came::Partly => Whereabouts::SourceStopped,
         Came::Through(Some(0)) => Whereabouts::Destination,
         Came::Through(Some(_)) if is_postcopy => Whereabouts::Unknown,
         Came::Through(Some(_)) => Whereabouts::SourceGoesOn,
+        Came::Lost => Whereabouts::Unknown,
         Came::Through(None) if is_postcopy || answers => Whereabouts::Unknown,
         Came::Through(None) => Whereabouts::ProbablyDestination,
     }
@@ -130,9 +135,12 @@ mod tests {
         for answers in [false, true] {
             assert_eq!(at(answers, Came::NotYet, false), Whereabouts::SourceGoesOn);
         }
-        assert_eq!(at(true, Came::Here, false), Whereabouts::SourceGoesOn);
-        assert_eq!(at(false, Came::Here, false), Whereabouts::SourceStopped);
-        assert_eq!(at(true, Came::Here, true), Whereabouts::SourcePaused);
+        for came in [Came::Begun, Came::Here, Came::Partly] {
+            assert_eq!(at(true, came, false), Whereabouts::SourceGoesOn);
+            assert_eq!(at(false, came, false), Whereabouts::SourceStopped);
+            assert_eq!(at(true, came, true), Whereabouts::SourcePaused);
+        }
+        assert_eq!(at(false, Came::Lost, false), Whereabouts::Unknown);
         let loaded = Came::Through(Some(0));
         assert_eq!(at(true, loaded, false), Whereabouts::Destination);
         assert_eq!(at(true, loaded, true), Whereabouts::Destination);

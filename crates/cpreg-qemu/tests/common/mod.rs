@@ -1,13 +1,15 @@
 //! What the tests of this crate share: recorded streams, and streams made up byte by byte.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+pub mod damage;
 pub mod made;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use cpreg_qemu::stream::ReadAt;
+use cpreg_qemu::Stream;
+use cpreg_qemu::stream::{CpuEdit, ReadAt};
 
 /// Bytes of which those that are zero take no memory.
 #[derive(Default)]
@@ -115,4 +117,21 @@ pub fn fixture(name: &str) -> Sparse {
     let path = directory().join(format!("{name}.stream.xz"));
     let name = name.to_owned();
     Fixture { name, path }.open()
+}
+
+/// An edit of every vCPU that makes it shorter: every third register is taken away.
+pub fn shorter(stream: &Stream) -> Vec<CpuEdit> {
+    let vm = stream.vm().unwrap();
+    let edits = vm.vcpus.iter().map(|vcpu| CpuEdit {
+        registers: Some(
+            vcpu.registers
+                .iter()
+                .enumerate()
+                .filter(|(number, _)| number % 3 != 0)
+                .map(|(_, (id, value))| (id, value.as_u64().unwrap()))
+                .collect(),
+        ),
+        extensions: Vec::new(),
+    });
+    edits.collect()
 }

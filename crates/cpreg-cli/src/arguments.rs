@@ -65,6 +65,10 @@ pub(crate) enum Command {
     ///
     /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the same verdict.
     Report(Report),
+    #[cfg(target_os = "linux")]
+    /// The guard of `relay`, which starts it: orders on standard input, answers on standard output.
+    #[command(hide = true)]
+    RelayGuard,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -109,7 +113,7 @@ pub(crate) struct Show {
 }
 
 /// What only the user can decide.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Consenting {
     /// Ignore a register that stands in the way; with =VALUE[/MASK] only if it holds that.
     #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
@@ -245,8 +249,15 @@ pub(crate) struct Relay {
     /// socket of the QEMU that runs it; or a recorded host with the VM's features (linux-6.1.176/neoverse-n1/pmu).
     #[arg(long, value_name = "SOURCE")]
     pub(crate) from: Option<PathBuf>,
+    /// The monitor socket of the source's QEMU (-qmp unix:SOCKET,server=on,wait=off): the drain guard starts the migration, and has the
+    /// VM run on exactly one side whatever happens.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) source_qmp: Option<PathBuf>,
+    /// The monitor socket of the destination's QEMU: the drain guard holds it until the source has given the VM up.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) dest_qmp: Option<PathBuf>,
     /// Go on with one migration after the other, until Ctrl-C.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["source_qmp", "dest_qmp"])]
     pub(crate) keep: bool,
     /// Begin although the VM would stand still at the source if it had to be refused: without a return path, or with postcopy.
     #[arg(long)]

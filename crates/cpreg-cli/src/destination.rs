@@ -99,6 +99,30 @@ impl Found<'_> {
         }
     }
 
+    /// What it is for a VM of which only its host is known.
+    pub(crate) fn for_guest_of(self, host: &Destination, going: &Going) -> Result<Named, Failure> {
+        let (input, evidence) = match self {
+            Self::Kvm(..) => {
+                return Err(Failure::new(
+                    "--to kvm asks this machine about a guest, and of --from only the host is known",
+                )
+                .hint("name a stream of the VM, or the monitor socket of the QEMU that runs it; or give --to the recorded host (`cpreg probe kvm`)"));
+            }
+            Self::Host(mut there) => {
+                there.features = there
+                    .features
+                    .or_else(|| Some(hosts::features_of_host(host)));
+                let (input, evidence) = there.for_guest(hosts::Guest::Nobody)?;
+                (input, Some(evidence))
+            }
+            Self::File(input) => (*input, None),
+        };
+        let (mut named, _) = named(input, evidence, going)?;
+        // What a host does for one vCPU it does for each.
+        named.destination.vcpus.truncate(host.vcpus.len());
+        Ok(named)
+    }
+
     /// The outline of VMs there, where that does not depend on the guest.
     pub(crate) fn shape(&self) -> Result<Option<Shape>, Failure> {
         match self {

@@ -83,5 +83,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Probe(arguments) => commands::probe::run(arguments, printer),
         Command::Hosts(arguments) => commands::hosts::run(arguments, printer),
         Command::Report(arguments) => commands::report::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::RelayGuard => commands::relay_guard::run(printer),
     }
 }

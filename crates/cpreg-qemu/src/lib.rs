@@ -8,6 +8,7 @@
 //! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
+//! | `guard` (Linux) | who runs a VM that is migrated through a relay |
 //! | [`guest_memory`] | device state that points into guest memory |
 //! | [`rehearse`] | having a QEMU load a VM without its RAM |
 //! | [`probe`] | having a QEMU that runs no guest record itself |
@@ -20,6 +21,8 @@
 pub mod device_state;
 pub mod error;
 pub mod flow;
+#[cfg(target_os = "linux")]
+pub mod guard;
 pub mod guest_memory;
 pub mod isolate;
 pub mod probe;

@@ -1,8 +1,11 @@
 //! `cpreg check SOURCE DEST`: will it load there? why not? what to do?
 
-use cpreg::destination::Features;
+use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Check, Verdict};
+use cpreg::register::Value;
+use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
+use cpreg::vm::{Registers, Vcpu, Vm};
 
 use crate::arguments;
 use crate::arguments::{Consenting, Format};
@@ -64,6 +67,67 @@ pub(crate) fn report(
     Ok(())
 }
 
+/// Whose registers are looked at.
+pub(crate) struct Subject {
+    about: About,
+    vm: Vm,
+    /// Its outline, if it has one.
+    shape: Option<Shape>,
+}
+
+impl Subject {
+    /// The VM in a stream.
+    pub(crate) fn of_stream(source: &Input) -> Result<Self, Failure> {
+        let stream = source.stream()?;
+        let vm = stream.vm().map_err(|error| {
+            Failure::new(format!("cannot use {}", source.path.display())).because(error)
+        })?;
+        let shape = stream.shape();
+        Ok(Self {
+            about: About {
+                name: source.name(),
+                machine: shape.machine.clone(),
+                vcpus: shape.vcpus,
+                accelerator: stream.accelerator(),
+                run_state: stream.run_state().map(str::to_owned),
+                opened: stream.opened().to_string(),
+            },
+            vm,
+            shape: Some(shape),
+        })
+    }
+
+    /// A VM of which nothing is known but the host that it runs on: its registers hold what they hold there at reset, and those of which
+    /// even that is not known hold 0.
+    pub(crate) fn of_host(host: &Destination) -> Self {
+        let vcpus = host.vcpus.iter().map(|vcpu| {
+            let pairs = vcpu.registers().iter().map(|register| {
+                let value = register.value.clone();
+                (register.id, value.unwrap_or(Value::Small(0)))
+            });
+            Vcpu {
+                // A host lists no register twice.
+                registers: Registers::from_pairs(pairs).unwrap_or_default(),
+                extensions: Vec::new(),
+            }
+        });
+        Self {
+            about: About {
+                name: format!("a VM on {}", host.name),
+                machine: None,
+                vcpus: host.vcpus.len(),
+                accelerator: host.accelerator,
+                run_state: None,
+                opened: "of which its host is known".to_owned(),
+            },
+            vm: Vm {
+                vcpus: vcpus.collect(),
+            },
+            shape: None,
+        }
+    }
+}
+
 /// Plans, for `check` and `convert` alike; what the user decided and decides nothing is told at once.
 pub(crate) fn answer<'a>(
     source: &Input,
@@ -73,20 +137,27 @@ pub(crate) fn answer<'a>(
     printing: Printing,
     printer: &Printer,
 ) -> Result<Answer<'a>, Failure> {
+    let subject = Subject::of_stream(source)?;
+    answer_about(subject, named, tolerances, consenting, printing, printer)
+}
+
+/// The same, whatever the VM is known from.
+pub(crate) fn answer_about<'a>(
+    subject: Subject,
+    named: &'a Named,
+    tolerances: &'a Tolerances,
+    consenting: &Consenting,
+    printing: Printing,
+    printer: &Printer,
+) -> Result<Answer<'a>, Failure> {
     let consents = consents::read(consenting, printing.naming)?;
-    let stream = source.stream()?;
-    let vm = stream.vm().map_err(|error| {
-        Failure::new(format!("cannot use {}", source.path.display())).because(error)
-    })?;
-    let shape = stream.shape();
-    let accelerator = stream.accelerator();
-    if let (Some(here), Some(there)) = (accelerator, named.destination.accelerator)
+    let Subject { about, vm, shape } = subject;
+    if let (Some(here), Some(there)) = (about.accelerator, named.destination.accelerator)
         && here != there
     {
         return Err(Failure::new(format!(
             "{} ran under {here}, and {} is a destination under {there}",
-            source.name(),
-            named.destination.name
+            about.name, named.destination.name
         ))
         .hint("a VM moves only between hosts that execute it the same way"));
     }
@@ -94,23 +165,14 @@ pub(crate) fn answer<'a>(
     for note in consents::idle(&consents, &vm, &check, printing.naming) {
         printer.note(note);
     }
+    let shapes = shape.as_ref().zip(named.destination.shape.as_ref());
     Ok(Answer {
-        source: About {
-            name: source.name(),
-            machine: shape.machine.clone(),
-            vcpus: shape.vcpus,
-            accelerator,
-            run_state: stream.run_state().map(str::to_owned),
-            opened: stream.opened().to_string(),
-        },
+        source: about,
         destination: &named.destination,
         evidence: &named.evidence,
         tolerances,
-        shape: named
-            .destination
-            .shape
-            .as_ref()
-            .map(|there| shape.differences(there))
+        shape: shapes
+            .map(|(here, there)| here.differences(there))
             .unwrap_or_default(),
         sets: consents.set,
         vm,

@@ -10,6 +10,8 @@ pub(crate) mod probe;
 pub(crate) mod rehearse;
 #[cfg(target_os = "linux")]
 pub(crate) mod relay;
+#[cfg(target_os = "linux")]
+pub(crate) mod relay_guard;
 pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod tolerances;

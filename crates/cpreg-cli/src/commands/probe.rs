@@ -24,14 +24,7 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
             let target = arguments.output.as_deref().map(target).transpose()?;
             let host = kvm::open()?;
             let record = recorded(&host, arguments, printer)?;
-            let json = record
-                .to_json()
-                .map_err(|error| Failure::new("cannot record").because(error))?;
-            match &target {
-                Some(path) => write(path, &json)?,
-                None => printer.json(&json),
-            }
-            Ok(Status::Done)
+            give(record.to_json(), target.as_deref(), printer)
         }
     }
 }
@@ -82,10 +75,17 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
         ));
     }
     let profile = profile(arguments, &probed)?;
-    let json = profile
-        .to_json()
-        .map_err(|error| Failure::new("cannot record").because(error))?;
-    match &target {
+    give(profile.to_json(), target.as_deref(), printer)
+}
+
+/// Writes what was recorded into the file, or as the answer.
+fn give(
+    json: Result<String, impl std::error::Error + Send + Sync + 'static>,
+    target: Option<&Path>,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let json = json.map_err(|error| Failure::new("cannot record").because(error))?;
+    match target {
         Some(path) => write(path, &json)?,
         None => printer.json(&json),
     }

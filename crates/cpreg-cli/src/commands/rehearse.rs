@@ -30,8 +30,17 @@ pub(crate) fn run(
     arguments: &arguments::Rehearse,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
+    let source = Input::open(&arguments.source, arguments.reading.verify, printer)?;
+    of(&source, arguments, printer)
+}
+
+/// The same for a source that has been opened.
+pub(crate) fn of(
+    source: &Input,
+    arguments: &arguments::Rehearse,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
     let reading = &arguments.reading;
-    let source = Input::open(&arguments.source, reading.verify, printer)?;
     let stream = source.stream()?;
     let isolated = isolate(&arguments.command, &arguments.keep, &Host).map_err(|error| {
         let hint = error.hint();
@@ -43,7 +52,7 @@ pub(crate) fn run(
             "no network namespace, and so no tap: {reason}"
         ));
     }
-    let (edit, not_judged) = skeleton(&source, stream, &isolated)?;
+    let (edit, not_judged) = skeleton(source, stream, &isolated)?;
     let skeleton = edit.over(source.file()?);
 
     let patience = interrupt::patience(arguments.timeout)?;
@@ -53,7 +62,7 @@ pub(crate) fn run(
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
     let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
     let answer = check::answer(
-        &source,
+        source,
         &named,
         &tolerances,
         &arguments.consenting,

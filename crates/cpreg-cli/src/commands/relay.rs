@@ -4,21 +4,26 @@
 //! |---|---|
 //! | `judge` | what is asked while a migration is under way, and answered as `check` and `convert` do |
 //! | `foretold` | what is certain before it begins: `--from` |
+//! | `guarded` | the drain guard: `--source-qmp`, `--dest-qmp` |
 //! | `log` | log lines and progress |
 //!
 //! What is here: arguments, one migration after the other, what is said at the end, and the exit status.
 
 mod foretold;
+mod guarded;
 mod judge;
 mod log;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
+use cpreg_qemu::guard;
 use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
 
 use self::foretold::Foretold;
-use self::judge::{Case, Desk};
+use self::guarded::Guarded;
+use self::judge::{Case, Decided, Desk};
 use self::log::Log;
 use super::check;
 use crate::arguments::{self, Format};
@@ -30,6 +35,9 @@ use crate::printer::{Printer, style, styled};
 use crate::report::check::Answer;
 use crate::report::value::Printing;
 
+/// How long to wait when a migration failed, before the next is waited for.
+const BREATH: Duration = Duration::from_millis(500);
+
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
     // Standard output may be the way back to the source, or the way to the destination.
     let takes_stdout = [&arguments.listen, &arguments.connect]
@@ -38,16 +46,6 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     if takes_stdout {
         printer.answer_beside();
     }
-    let desk = prepare(arguments, printer)?;
-    if let Some(foretold) = &desk.foretold
-        && foretold.verdict == Verdict::Refused
-    {
-        foretold.report(printer);
-        conclude_not_begun(printer, arguments.format);
-        return Ok(Status::Refused);
-    }
-    let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
-        .map_err(|error| Failure::new("cannot listen").because_of_stream(error))?;
     let user =
         Cancel::new().map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
     interrupt::instead({
@@ -55,18 +53,82 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         move || user.cancel()
     })?;
     let log = Log::new(arguments.log_format);
+    let mut desk = prepare(arguments, printer)?;
+    if let Some(foretold) = &desk.foretold {
+        log.foretold(foretold.verdict);
+        if foretold.verdict == Verdict::Refused {
+            foretold.report(printer);
+            conclude_not_begun(printer, arguments.format);
+            return Ok(Status::Refused);
+        }
+        if let Some(monitor) = &arguments.dest_qmp {
+            match foretold.rehearse(monitor, arguments, printer) {
+                Ok(Some((Status::Refused, report))) => {
+                    printer.whole(&report);
+                    conclude_not_begun(printer, arguments.format);
+                    return Ok(Status::Refused);
+                }
+                Ok(rehearsed) => {
+                    desk.is_rehearsed = rehearsed.is_some_and(|(it, _)| it == Status::Done);
+                    log.rehearsed(desk.is_rehearsed);
+                }
+                Err(failure) => {
+                    printer.note("not rehearsed, and begun all the same:");
+                    printer.failure(&failure);
+                }
+            }
+        }
+    }
+    let guard = if arguments.source_qmp.is_some() || arguments.dest_qmp.is_some() {
+        match Guarded::prepare(arguments, &log, printer)? {
+            guarded::Found::Ready(guard) => Some(guard),
+            guarded::Found::Finished(whereabouts) => {
+                guarded::report(printer, &whereabouts);
+                return Ok(guarded_status(&whereabouts, None));
+            }
+        }
+    } else {
+        None
+    };
+    let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
+        .map_err(|error| Failure::new("cannot listen").because_of_stream(error))?;
     log.listens(relay.address(), &arguments.connect);
+    if let Some(guard) = &guard {
+        guard.start(relay.address())?;
+    }
+    let mut one = || {
+        let over = Cancel::new()
+            .map_err(|error| Failure::new("cannot begin a migration").because(error))?;
+        std::thread::scope(|scope| {
+            if let Some(guard) = &guard {
+                scope.spawn(|| guard.watch(&user, &over));
+            }
+            let result = one(
+                arguments,
+                &desk,
+                guard.as_ref(),
+                &relay,
+                &log,
+                &user,
+                printer,
+            );
+            over.cancel();
+            result
+        })
+    };
     if !arguments.keep {
-        return Ok(one(arguments, &desk, &relay, &log, &user, printer)?.unwrap_or(Status::BadUsage));
+        return Ok(one()?.unwrap_or(Status::BadUsage));
     }
     loop {
-        match one(arguments, &desk, &relay, &log, &user, printer) {
+        match one() {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Status::Done),
-            // The next one may be fine.
-            Err(failure) => printer.failure(&failure),
+            // The next one may be fine; but what goes wrong at once goes wrong again.
+            Err(failure) => {
+                Printer::default().failure(&failure);
+                let _ = user.wait(Some(Instant::now() + BREATH));
+            }
         }
-        printer.finish()?;
         if relay.is_single() {
             return Ok(Status::Done);
         }
@@ -94,9 +156,9 @@ fn prepare<'a>(
         .hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }
     let shape = found.shape()?;
-    let foretold = arguments
-        .from
-        .as_deref()
+    let from = arguments.from.as_deref();
+    let foretold = from
+        .or(arguments.source_qmp.as_deref())
         .map(|from| Foretold::of(from, arguments, found, &tolerances, printer))
         .transpose()?;
     Ok(Desk {
@@ -104,6 +166,7 @@ fn prepare<'a>(
         tolerances,
         shape,
         foretold,
+        is_rehearsed: false,
     })
 }
 
@@ -111,6 +174,7 @@ fn prepare<'a>(
 fn one(
     arguments: &arguments::Relay,
     desk: &Desk<'_>,
+    guard: Option<&Guarded>,
     relay: &Relay,
     log: &Log,
     user: &Cancel,
@@ -118,9 +182,41 @@ fn one(
 ) -> Result<Option<Status>, Failure> {
     let named = std::cell::OnceCell::new();
     log.waits();
-    let mut case = Case::new(desk, &named);
+    let mut case = Case::new(desk, guard, &named);
     let ended = relay.migrate(&mut case, log, user);
     log.end_progress();
+    if let Ok(Some(ended)) = &ended {
+        log.ended(ended);
+    }
+    let settled = guard.and_then(|guard| {
+        let ended = ended.as_ref().ok().and_then(Option::as_ref);
+        guard.conclude(ended, log)
+    });
+    let result = tell(
+        arguments,
+        case.into_decided(),
+        ended,
+        settled.as_ref(),
+        printer,
+    );
+    if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
+        guarded::report(printer, whereabouts);
+    }
+    printer.finish()?;
+    result.map(|status| match (&settled, status) {
+        (Some(whereabouts), status) => Some(guarded_status(whereabouts, status)),
+        (None, status) => status,
+    })
+}
+
+/// Reports one migration.
+fn tell(
+    arguments: &arguments::Relay,
+    decided: Decided<'_>,
+    ended: Result<Option<Ended>, cpreg_qemu::Error>,
+    settled: Option<&guard::Whereabouts>,
+    printer: &mut Printer,
+) -> Result<Option<Status>, Failure> {
     let ended = match ended {
         Ok(Some(ended)) => ended,
         Ok(None) => return Ok(None),
@@ -129,10 +225,13 @@ fn one(
             return Err(failure.hint("the VM is at the source, which goes on with it"));
         }
     };
-    log.ended(&ended);
-    let decided = case.into_decided();
+    // The guard has looked at both sides, and knows better.
+    let hinted = |failure: Failure| match settled {
+        Some(_) => failure,
+        None => failure.hint(format!("the VM is {}", ended.whereabouts)),
+    };
     if let Some(failure) = decided.failure {
-        return Err(failure.hint(format!("the VM is {}", ended.whereabouts)));
+        return Err(hinted(failure));
     }
     if let Some(answer) = &decided.answer {
         check::report(printer, answer, arguments.format, false)?;
@@ -144,23 +243,40 @@ fn one(
                 styled(style::BAD, "not begun")
             ));
         }
-        conclude(printer, &ended);
+        if settled.is_none() {
+            conclude(printer, &ended);
+        }
     }
     let verdict = decided.answer.as_ref().map(Answer::verdict);
-    match ended.outcome {
-        Outcome::Broken(error) => {
-            let failure = Failure::new("the migration came to no end").because_of_stream(error);
-            Err(failure.hint(format!("the VM is {}", ended.whereabouts)))
+    match &ended.outcome {
+        Outcome::Broken(_) => {
+            let failure = Failure::new("the migration came to no end");
+            let failure = match ended.outcome {
+                Outcome::Broken(error) => failure.because_of_stream(error),
+                _ => failure,
+            };
+            Err(match settled {
+                Some(_) => failure,
+                None => failure.hint(format!("the VM is {}", ended.whereabouts)),
+            })
         }
-        Outcome::Cancelled => Err(Failure::new(
+        Outcome::Cancelled => Err(hinted(Failure::new(
             "the migration was ended before its device state went on",
-        )
-        .hint(format!("the VM is {}", ended.whereabouts))),
+        ))),
         Outcome::Refused => Ok(Some(verdict.map_or(Status::Refused, check::status))),
         _ => Ok(Some(match ended.whereabouts {
             Whereabouts::Destination | Whereabouts::ProbablyDestination => Status::Done,
             _ => Status::BadUsage,
         })),
+    }
+}
+
+/// The exit status where the guard knows where the VM is; `refused`: what it would be without.
+fn guarded_status(whereabouts: &guard::Whereabouts, without: Option<Status>) -> Status {
+    match without {
+        Some(status @ (Status::Refused | Status::Unknown)) => status,
+        _ if whereabouts.place == guard::Place::DESTINATION => Status::Done,
+        _ => Status::BadUsage,
     }
 }
 

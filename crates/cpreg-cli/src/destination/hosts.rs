@@ -12,7 +12,9 @@ use std::path::Path;
 
 use cpreg::destination::features::Recognised;
 use cpreg::destination::loader::Program;
-use cpreg::destination::{Accelerator, Features};
+use cpreg::destination::{Accelerator, Destination, Features};
+use cpreg::register::Value;
+use cpreg::vm::Registers;
 use cpreg_hosts::host::{NameError, PREFIX};
 use cpreg_hosts::{History, HostRecord};
 
@@ -180,6 +182,16 @@ impl Named {
             recorded.join("; ")
         ))
     }
+}
+
+/// The features of the guests that a host was recorded with.
+pub(crate) fn features_of_host(host: &Destination) -> Features {
+    let registers = host.vcpus.first().map(|vcpu| {
+        let values = vcpu.registers().iter();
+        Registers::from_pairs(values.map(|it| (it.id, it.value.clone().unwrap_or(Value::Small(0)))))
+    });
+    let registers = registers.and_then(Result::ok).unwrap_or_default();
+    Recognised::of(&registers).features
 }
 
 /// The guest's registers leave open which features it has; `name`: how the destination is written.

@@ -7,6 +7,7 @@
 //! | [`contents`] | what a stream or profile holds, for `show` and `diff` |
 //! | [`diff`] | the answer of `diff`, and its forms |
 //! | [`explain`] | the answers of `explain`, and their forms |
+//! | `field_value` | a field and what it holds, as JSON has it |
 //! | `field_change` | a field that differs, as JSON has it |
 //! | [`general`] | the core registers, which a stream keeps apart |
 //! | [`host`] | a recorded host, for `show` |
@@ -25,6 +26,7 @@ pub(crate) mod contents;
 pub(crate) mod diff;
 pub(crate) mod explain;
 mod field_change;
+mod field_value;
 pub(crate) mod general;
 pub(crate) mod host;
 pub(crate) mod host_diff;

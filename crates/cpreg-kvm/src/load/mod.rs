@@ -18,7 +18,7 @@
 //! makes none.
 //!
 //! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers add bits and its clearing ones take bits away, and a fresh vCPU has bits that
-//! stand for nothing (seen on 6.12.107). So a register that clears is given all ones wherever the one that sets is written as well, after it: that leaves
+//! stand for nothing (seen on 6.12.107). So a plan gives a register that clears all ones wherever the one that sets is written as well, after it: that leaves
 //! the plan's value on every kernel.
 //!
 //! In step 3 nothing is allocated: what a plan writes is put in order before the first write. What is written and why does not
@@ -125,11 +125,6 @@ pub(crate) fn carry_out<V: Vcpu>(
         for (id, value) in writes {
             let is_own = Kind::of(*id).scope() == Scope::Vcpu;
             if is_own && *id != RegisterId::SVE_VLS {
-                let value = if is_set_afterwards(*id, writes) {
-                    &ALL
-                } else {
-                    value
-                };
                 loader.write(number, *id, value)?;
             }
         }
@@ -152,20 +147,6 @@ pub(crate) fn carry_out<V: Vcpu>(
         }
     }
     Ok(loader.loaded)
-}
-
-/// What clears all bits where writing a register clears them.
-const ALL: Value = Value::Small(u64::MAX);
-
-/// Whether this is a register of the PMU that clears, and the one that sets is written as well. It is after it in a plan's order.
-fn is_set_afterwards(id: RegisterId, writes: &[(RegisterId, &Value)]) -> bool {
-    let sets = match id {
-        RegisterId::PMCNTENCLR_EL0 => RegisterId::PMCNTENSET_EL0,
-        RegisterId::PMINTENCLR_EL1 => RegisterId::PMINTENSET_EL1,
-        RegisterId::PMOVSCLR_EL0 => RegisterId::PMOVSSET_EL0,
-        _ => return false,
-    };
-    writes.iter().any(|(other, _)| *other == sets)
 }
 
 /// What is to be written to each vCPU, in the plan's order.

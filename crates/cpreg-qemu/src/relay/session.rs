@@ -46,6 +46,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// Where the VM is, as far as the relay can tell.
     pub whereabouts: Whereabouts,
+    /// Whether device state went on, all of it or some.
+    pub device_state_went_on: bool,
     /// What stood before RAM, if it came.
     pub outline: Option<Outline>,
     /// So many bytes of the main channel went to the destination.
@@ -184,6 +186,10 @@ impl<'s> Session<'s> {
         Ended {
             outcome,
             whereabouts,
+            device_state_went_on: matches!(
+                state.came,
+                Came::Partly | Came::Through(_) | Came::Lost
+            ),
             outline: state.outline,
             passed: state.passed,
             beside: self.beside.load(Ordering::Relaxed),
@@ -203,6 +209,7 @@ impl<'s> Session<'s> {
                 )),
             },
             whereabouts: Whereabouts::Destination,
+            device_state_went_on: true,
             outline: None,
             passed: passed.into_inner(),
             beside: self.beside.load(Ordering::Relaxed),

@@ -32,20 +32,26 @@ fn step(id: RegisterId) -> Step {
         Kind::CacheLevels | Kind::CacheSize(_) => Step::Caches,
         Kind::Counter => Step::Time,
         _ if id == RegisterId::PMCR_EL0 => Step::MonitorControl,
-        _ if MONITOR_CLEARS.contains(&id) => Step::MonitorClears,
+        _ if MONITOR_CLEARS.iter().any(|(clears, _)| *clears == id) => Step::MonitorClears,
         _ => Step::Rest,
     }
 }
 
-/// Registers of the PMU that clear what another one sets.
-const MONITOR_CLEARS: [RegisterId; 3] = [
-    RegisterId::PMCNTENCLR_EL0,
-    RegisterId::PMINTENCLR_EL1,
-    RegisterId::PMOVSCLR_EL0,
+/// Registers of the PMU that clear, and the ones that set the same bits.
+const MONITOR_CLEARS: [(RegisterId, RegisterId); 3] = [
+    (RegisterId::PMCNTENCLR_EL0, RegisterId::PMCNTENSET_EL0),
+    (RegisterId::PMINTENCLR_EL1, RegisterId::PMINTENSET_EL1),
+    (RegisterId::PMOVSCLR_EL0, RegisterId::PMOVSSET_EL0),
 ];
+
+/// What clears all bits where writing a register clears them.
+static ALL: Value = Value::Small(u64::MAX);
 
 impl VcpuPlan {
     /// The registers to write and what to write to them, in the order in which to do it.
+    ///
+    /// A register of the PMU that clears is written with all bits set where the one that sets the same bits follows: what it reads is not what
+    /// writing it brings back.
     pub fn writes(&self) -> Vec<(RegisterId, &Value)> {
         let mut writes = Vec::with_capacity(self.decisions.len());
         writes.extend(self.decisions.iter().filter_map(|decision| {
@@ -56,6 +62,12 @@ impl VcpuPlan {
             };
             value.map(|value| (decision.register, value))
         }));
+        for (clears, sets) in MONITOR_CLEARS {
+            let at = |id| writes.iter().position(|(other, _)| *other == id);
+            if let (Some(at), Some(_)) = (at(clears), at(sets)) {
+                writes[at].1 = &ALL;
+            }
+        }
         writes.sort_unstable_by_key(|(id, _)| (step(*id), *id));
         writes
     }

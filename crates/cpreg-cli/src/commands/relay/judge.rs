@@ -11,6 +11,7 @@ use cpreg_qemu::relay::{Judge, Judgement};
 
 use super::super::{check, convert};
 use super::foretold::Foretold;
+use super::guarded::Guarded;
 use crate::arguments;
 use crate::destination::{self, Named};
 use crate::failure::Failure;
@@ -27,11 +28,14 @@ pub(super) struct Desk<'a> {
     pub(super) shape: Option<Shape>,
     /// What was certain before.
     pub(super) foretold: Option<Foretold>,
+    /// A copy of the destination's QEMU has loaded it.
+    pub(super) is_rehearsed: bool,
 }
 
 /// One migration.
 pub(super) struct Case<'c> {
     desk: &'c Desk<'c>,
+    guard: Option<&'c Guarded>,
     named: &'c OnceCell<Named>,
     /// Takes notes.
     printer: Printer,
@@ -49,9 +53,14 @@ pub(super) struct Decided<'c> {
 }
 
 impl<'c> Case<'c> {
-    pub(super) fn new(desk: &'c Desk<'c>, named: &'c OnceCell<Named>) -> Self {
+    pub(super) fn new(
+        desk: &'c Desk<'c>,
+        guard: Option<&'c Guarded>,
+        named: &'c OnceCell<Named>,
+    ) -> Self {
         Self {
             desk,
+            guard,
             named,
             printer: Printer::default(),
             decided: Decided::default(),
@@ -64,6 +73,7 @@ impl<'c> Case<'c> {
 
     fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, Failure> {
         let arguments = self.desk.arguments;
+        let running = stream.run_state().map(|state| state == "running");
         let source = Input::of_what_passed("the migration", stream);
         let found = destination::find(&arguments.to, false, &self.printer)?;
         let (named, _) = found.for_guest(&source, &arguments.going)?;
@@ -80,6 +90,9 @@ impl<'c> Case<'c> {
         let judgement = match answer.verdict() {
             Verdict::Loads | Verdict::Converts => {
                 let edit = convert::edit(&source, &answer, held, &|edit| held.edited(edit))?;
+                if let Some(guard) = self.guard {
+                    guard.passing(running)?;
+                }
                 Judgement::GoesOn(edit)
             }
             Verdict::Refused | Verdict::Unknown => Judgement::Refused,
@@ -91,6 +104,9 @@ impl<'c> Case<'c> {
 
 impl Judge for Case<'_> {
     fn may_begin(&mut self, outline: &Outline) -> bool {
+        if let Some(guard) = self.guard {
+            guard.began();
+        }
         let reasons = &mut self.decided.reasons;
         if let Some(there) = &self.desk.shape {
             let here = Shape {
@@ -110,7 +126,8 @@ impl Judge for Case<'_> {
             }));
         }
         let foretold = self.desk.foretold.as_ref().map(|foretold| foretold.verdict);
-        let is_certain = matches!(foretold, Some(Verdict::Loads | Verdict::Converts));
+        let is_certain =
+            self.desk.is_rehearsed || matches!(foretold, Some(Verdict::Loads | Verdict::Converts));
         if !is_certain && !self.desk.arguments.no_way_back {
             let way_out = "name the source so that the outcome is certain before it begins (--from), or consent to that (--no-way-back)";
             if outline.postcopy {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use cpreg::plan::Verdict;
 use cpreg_qemu::flow::Phase;
+use cpreg_qemu::guard::Whereabouts;
 use cpreg_qemu::relay::{Address, Ended, Event, Observer, Outcome};
 use serde_json::{Map, Value, json};
 
@@ -42,6 +44,67 @@ impl Log {
             "listening",
             format_args!("listening on {address}, for {to}"),
             json!({ "listen": address.to_string(), "connect": to.to_string() }),
+        );
+    }
+
+    /// What is certain of the source that was named.
+    pub(super) fn foretold(&self, verdict: Verdict) {
+        self.line(
+            "foretold",
+            format_args!("foretold: {}", verdict.name()),
+            json!({ "verdict": verdict.name() }),
+        );
+    }
+
+    /// A copy of the destination's QEMU was asked.
+    pub(super) fn rehearsed(&self, has_loaded: bool) {
+        let word = if has_loaded {
+            "loads it"
+        } else {
+            "cannot tell"
+        };
+        self.line(
+            "rehearsed",
+            format_args!("rehearsed: a copy of the destination's QEMU {word}"),
+            json!({ "loads": has_loaded }),
+        );
+    }
+
+    /// The guard looked at one side.
+    pub(super) fn found(&self, side: &str, version: &str, run_state: &str) {
+        self.line(
+            "found",
+            format_args!("guard: {side}: QEMU {version}, {run_state}"),
+            json!({ "side": side, "version": version, "run_state": run_state }),
+        );
+    }
+
+    /// The guard made both sides ready.
+    pub(super) fn prepared(&self, return_path: bool, held: bool) {
+        let word = |yes, word| if yes { word } else { "" };
+        self.line(
+            "prepared",
+            format_args!(
+                "guard: ready{}{}",
+                word(return_path, ", return-path switched on"),
+                word(held, ", the destination is held"),
+            ),
+            json!({ "return_path_switched_on": return_path, "held": held }),
+        );
+    }
+
+    /// The guard has settled where the VM is.
+    pub(super) fn concluded(&self, whereabouts: &Whereabouts) {
+        self.line(
+            "concluded",
+            format_args!("guard: {whereabouts}"),
+            json!({
+                "place": whereabouts.place.name(),
+                "running": whereabouts.running,
+                "why": whereabouts.why,
+                "done": whereabouts.done,
+                "advice": whereabouts.advice,
+            }),
         );
     }
 

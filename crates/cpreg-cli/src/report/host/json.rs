@@ -8,6 +8,7 @@ use cpreg_hosts::record::Register;
 use serde::Serialize;
 
 use super::{Counts, ShownGuest, ShownHost, Takes};
+use crate::report::field_value::FieldReport;
 use crate::report::show::{all_fields, meaning};
 use crate::report::value::{Printing, id_digits};
 
@@ -97,15 +98,6 @@ struct TrialReport {
     value: String,
     errno: u16,
     reads: String,
-}
-
-#[derive(Serialize)]
-struct FieldReport {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-    value: String,
-    meaning: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -229,13 +221,7 @@ impl RegisterReport {
                 .collect(),
             fields: fields
                 .into_iter()
-                .map(|field| FieldReport {
-                    name: field.field.name(),
-                    msb: field.field.msb(),
-                    lsb: field.field.lsb(),
-                    value: hexadecimal(field.value),
-                    meaning: field.meaning,
-                })
+                .map(|field| FieldReport::of(&field))
                 .collect(),
         }
     }

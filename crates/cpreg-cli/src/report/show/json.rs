@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{FieldValue, Shown, meaning};
 use crate::input::Content;
 use crate::report::contents::{ExtensionContent, uuid};
+use crate::report::field_value::FieldReport;
 use crate::report::general;
 use crate::report::value::id_digits;
 
@@ -118,15 +119,6 @@ struct Register {
     meaning: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<FieldReport>,
-}
-
-#[derive(Serialize)]
-struct FieldReport {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-    value: String,
-    meaning: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -319,16 +311,7 @@ fn registers(shown: &Shown<'_>) -> Vec<Register> {
 }
 
 fn fields(fields: &[FieldValue]) -> Vec<FieldReport> {
-    fields
-        .iter()
-        .map(|it| FieldReport {
-            name: it.field.name(),
-            msb: it.field.msb(),
-            lsb: it.field.lsb(),
-            value: hexadecimal(it.value),
-            meaning: it.meaning,
-        })
-        .collect()
+    fields.iter().map(FieldReport::of).collect()
 }
 
 fn extensions(shown: &Shown<'_>) -> Vec<Extension> {

@@ -10,6 +10,7 @@ use super::Explained;
 use super::kernels::{Held, Row, Writable};
 use super::text::categories;
 use crate::export::json::{Entry, report as entry};
+use crate::report::field_value::FieldReport as FieldValueReport;
 use crate::report::value::id_digits;
 
 /// The schema's name and version.
@@ -83,15 +84,6 @@ struct ValueReport {
     meaning: Option<&'static str>,
     fields: Vec<FieldValueReport>,
     at_reset_on: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct FieldValueReport {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-    value: String,
-    meaning: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -199,15 +191,7 @@ fn value(explained: &Explained<'_>) -> Option<ValueReport> {
     Some(ValueReport {
         value: format!("{:#x}", explained.value?),
         meaning: explained.meaning(),
-        fields: decoded
-            .map(|it| FieldValueReport {
-                name: it.field.name(),
-                msb: it.field.msb(),
-                lsb: it.field.lsb(),
-                value: format!("{:#x}", it.value),
-                meaning: it.meaning,
-            })
-            .collect(),
+        fields: decoded.map(|it| FieldValueReport::of(&it)).collect(),
         at_reset_on: explained
             .held_by()?
             .into_iter()

@@ -1,0 +1,308 @@
+//! What the guard asks and changes before a migration: whether both sides can begin, what cannot pass a relay, the return path, the hold.
+//!
+//! | asked | refused if |
+//! |---|---|
+//! | `query-status` | the source neither runs nor is paused; the destination does not wait for a migration |
+//! | `query-migrate-parameters` | `tls-creds` is set (encrypted: nothing can be read), `mode` is one of CPR (descriptors cannot pass) |
+//! | `query-migrate-capabilities` | `x-colo` (never ends), `background-snapshot` (no migration) |
+//!
+//! Changed: `return-path` at the source, and `stop` at the destination: in `inmigrate` that does nothing but switch autostart off (tried with
+//! 7.2, 10.0 and 11.1). All else stays as it is. `zero-copy-send` does no harm: only who sends has to do with it.
+
+use serde_json::{Value, json};
+
+use super::engine::Guard;
+use super::error::GuardError;
+use super::monitor::Monitor;
+use super::protocol::Found;
+use super::states::{MigrationStatus, RunState, Side};
+
+/// Capabilities that a stream must not have been made with.
+const IMPOSSIBLE: [(&str, &str); 2] = [
+    (
+        "x-colo",
+        "COLO goes on for ever and never hands the VM over",
+    ),
+    (
+        "background-snapshot",
+        "a background snapshot is for a file, and its VM stays where it is",
+    ),
+];
+
+/// How both sides were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The source, if asked.
+    pub source: Option<Found>,
+    /// The destination, if asked.
+    pub dest: Option<Found>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// An earlier migration is over but for the last word: [`Guard::step`] says it.
+    pub is_unfinished: bool,
+}
+
+/// What was made ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Whether the return path was switched on.
+    pub return_path_switched_on: bool,
+    /// Whether the destination is held.
+    pub held: bool,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Guard {
+    /// Looks at both sides.
+    ///
+    /// # Errors
+    /// If one is in no state to begin a migration, and they are not left over from one that an earlier guard did not finish either.
+    pub fn survey(&mut self) -> Result<Survey, GuardError> {
+        let source = look(&mut self.source, "the source")?;
+        let dest = look(&mut self.dest, "the destination")?;
+        let mut notes = Vec::new();
+        if let (Some(from), Some(to)) = (&self.source, &self.dest) {
+            let (from, to) = (from.version(), to.version());
+            if (to.major, to.minor) < (from.major, from.minor) {
+                notes.push(format!(
+                    "the destination's QEMU ({}) is older than the source's ({}): that is tried by few, and needs a machine type that both have",
+                    to.number(),
+                    from.number()
+                ));
+            }
+        }
+        let found = |monitor: &Option<Monitor>, seen: &Option<(RunState, MigrationStatus)>| {
+            let (run, _) = seen.as_ref()?;
+            Some(monitor.as_ref()?.found(run))
+        };
+        let mut survey = Survey {
+            source: found(&self.source, &source),
+            dest: found(&self.dest, &dest),
+            notes,
+            is_unfinished: false,
+        };
+        if self.is_unfinished(source.as_ref(), dest.as_ref()) {
+            self.memory.begun = true;
+            self.memory.held = true;
+            self.memory.return_path = true;
+            self.relay.passing = true;
+            // Whatever carried it is gone.
+            self.relay.ended = true;
+            survey.is_unfinished = true;
+            return Ok(survey);
+        }
+        if let Some((run, migration)) = source {
+            check_source(&run, &migration)?;
+            self.memory.was_running = run == RunState::RUNNING;
+        }
+        if let Some((run, loaded)) = dest
+            && run != RunState::INMIGRATE
+        {
+            let failure = GuardError::new(format!(
+                "the destination does not wait for a migration: its guest is `{run}`"
+            ));
+            return Err(failure.hint(if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
+                "it holds what an earlier migration brought. If the VM runs at the source: end this QEMU (`quit`), never let it go on, and start a new one"
+            } else {
+                "start its QEMU with `-incoming`, on the address that the relay connects to"
+            }));
+        }
+        Ok(survey)
+    }
+
+    /// Whether a migration is over, or in postcopy, and the destination was never told to run: the guard of that time was killed.
+    fn is_unfinished(
+        &mut self,
+        source: Option<&(RunState, MigrationStatus)>,
+        dest: Option<&(RunState, MigrationStatus)>,
+    ) -> bool {
+        let (Some((from, sent)), Some((to, loaded))) = (source, dest) else {
+            return false;
+        };
+        let is_precopy =
+            *sent == MigrationStatus::COMPLETED && *loaded == MigrationStatus::COMPLETED;
+        let is_postcopy = sent.is_postcopy() && loaded.is_postcopy();
+        let is_left = from.is_migrated() && *to == RunState::PAUSED && (is_precopy || is_postcopy);
+        // They have to be the same VM, as far as that can be told.
+        is_left && self.of_both("query-uuid") && self.of_both("query-name")
+    }
+
+    /// Whether both answer the same.
+    fn of_both(&mut self, question: &str) -> bool {
+        let (Some(source), Some(dest)) = (&mut self.source, &mut self.dest) else {
+            return false;
+        };
+        match (
+            source.ask(question, json!({})),
+            dest.ask(question, json!({})),
+        ) {
+            (Ok(there), Ok(here)) => there == here,
+            _ => false,
+        }
+    }
+
+    /// Checks what cannot pass a relay, switches the return path on, and holds the destination.
+    ///
+    /// # Errors
+    /// If something is set that cannot pass, or a QEMU refuses. The destination may be held by then.
+    pub fn prepare(&mut self) -> Result<Ready, GuardError> {
+        let mut ready = Ready {
+            return_path_switched_on: false,
+            held: false,
+            notes: Vec::new(),
+        };
+        if let Some(source) = &mut self.source {
+            let parameters = source.ask("query-migrate-parameters", json!({}))?;
+            check_parameters(&parameters)?;
+            let capabilities = source.ask("query-migrate-capabilities", json!({}))?;
+            for (name, why) in IMPOSSIBLE {
+                if is_on(&capabilities, name) {
+                    return Err(GuardError::new(format!(
+                        "the source has the capability `{name}`: {why}"
+                    ))
+                    .hint(format!(
+                        "switch it off: `migrate-set-capabilities` with `{name}` false"
+                    )));
+                }
+            }
+            if !is_on(&capabilities, "return-path") {
+                let list = json!([{"capability": "return-path", "state": true}]);
+                source.ask("migrate-set-capabilities", json!({"capabilities": list}))?;
+                ready.return_path_switched_on = true;
+            }
+            self.memory.return_path = true;
+        }
+        if ready.return_path_switched_on {
+            self.did("the source: return-path switched on");
+        }
+        if let Some(dest) = &mut self.dest {
+            dest.ask("stop", json!({}))?;
+            if !dest.look().is(&RunState::INMIGRATE) {
+                return Err(GuardError::new(
+                    "the destination began its migration before it was held",
+                )
+                .hint("start the relay before the migration"));
+            }
+            self.memory.held = true;
+            ready.held = true;
+            self.did("the destination: stop (it will not start on its own)");
+        }
+        if self.dest.is_none() {
+            ready.notes.push(
+                "the destination's monitor is not known: it starts by itself when it has loaded all, before it says so. If the connection breaks \
+                 just then the VM runs on both sides. --dest-qmp prevents that"
+                    .to_owned(),
+            );
+        }
+        if self.source.is_none() {
+            ready.notes.push(
+                "the source's monitor is not known: a VM that stopped there and was refused is not started again. --source-qmp does that"
+                    .to_owned(),
+            );
+        }
+        Ok(ready)
+    }
+}
+
+fn look(
+    monitor: &mut Option<Monitor>,
+    who: &str,
+) -> Result<Option<(RunState, MigrationStatus)>, GuardError> {
+    let Some(monitor) = monitor else {
+        return Ok(None);
+    };
+    match monitor.look() {
+        Side::Present { run, migration } => Ok(Some((run, migration))),
+        side => Err(GuardError::new(format!("{who}: {side}"))),
+    }
+}
+
+fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), GuardError> {
+    if !migration.is_settled() {
+        return Err(
+            GuardError::new(format!("the source migrates already (`{migration}`)")).hint(
+                "let it end, or give it up (QMP `migrate_cancel`), and start the relay first",
+            ),
+        );
+    }
+    if *run == RunState::RUNNING || *run == RunState::PAUSED {
+        return Ok(());
+    }
+    let failure = GuardError::new(format!(
+        "the source's guest neither runs nor is paused: it is `{run}`"
+    ));
+    Err(if run.is_migrated() {
+        failure.hint(
+            "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go on",
+        )
+    } else {
+        failure
+    })
+}
+
+fn check_parameters(parameters: &Value) -> Result<(), GuardError> {
+    let text = |name| {
+        let text = parameters.get(name).and_then(Value::as_str);
+        text.unwrap_or("")
+    };
+    if !text("tls-creds").is_empty() {
+        return Err(GuardError::new(
+            "the source encrypts its migration (`tls-creds` is set): nothing can be read or changed on the way",
+        )
+        .hint("`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, stunnel, WireGuard) between the relay and the other host"));
+    }
+    let mode = text("mode");
+    if mode.starts_with("cpr-") {
+        return Err(GuardError::new(format!(
+            "the source's migration mode is `{mode}`: it hands descriptors over within one host, and no relay can carry them"
+        ))
+        .hint("`migrate-set-parameters` with `mode` \"normal\""));
+    }
+    Ok(())
+}
+
+fn is_on(capabilities: &Value, name: &str) -> bool {
+    let mut all = capabilities.as_array().into_iter().flatten();
+    all.any(|it| {
+        it.get("capability") == Some(&json!(name)) && it.get("state") == Some(&json!(true))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_pass() {
+        let check = |value| check_parameters(&value).map_err(|error| error.to_string());
+        assert_eq!(check(json!({"tls-creds": "", "mode": "normal"})), Ok(()));
+        assert_eq!(check(json!({})), Ok(()));
+        let tls = check(json!({"tls-creds": "tls0"})).unwrap_err();
+        assert!(tls.contains("encrypts"), "{tls}");
+        let cpr = check(json!({"mode": "cpr-transfer"})).unwrap_err();
+        assert!(cpr.contains("`cpr-transfer`"), "{cpr}");
+    }
+
+    #[test]
+    fn a_source_that_cannot_begin() {
+        let check = |run: &'static str, migration: &'static str| {
+            check_source(&RunState::new(run), &MigrationStatus::new(migration)).err()
+        };
+        assert_eq!(check("running", "none"), None);
+        assert_eq!(check("paused", "failed"), None);
+        let migrated = check("postmigrate", "completed").unwrap();
+        assert!(migrated.hint.unwrap().contains("no other QEMU"));
+        assert!(check("running", "active").is_some());
+        assert!(check("shutdown", "none").is_some());
+    }
+
+    #[test]
+    fn capabilities_that_are_on() {
+        let list = json!([{"capability": "xbzrle", "state": false}, {"capability": "return-path", "state": true}]);
+        assert!(is_on(&list, "return-path"));
+        assert!(!is_on(&list, "xbzrle"));
+        assert!(!is_on(&list, "x-colo"));
+        assert!(!is_on(&Value::Null, "x-colo"));
+    }
+}

@@ -98,6 +98,7 @@ impl Forward<'_> {
         let came_at = Instant::now();
         self.state.came = Came::Here;
         self.state.is_package = stream.package().is_some();
+        let is_described = stream.description().is_some();
         self.observer.hear(&Event::Held {
             bytes: held.length(),
             is_package: self.state.is_package,
@@ -112,6 +113,9 @@ impl Forward<'_> {
             return Err(cannot_write(Errno::PIPE.into()));
         }
         self.go_on(&held, &edit, came_at, session)?;
+        if is_described && !edit.is_identity() {
+            self.until_closed(&mut buffer, session)?;
+        }
         let rest = &buffer.bytes[..buffer.filled];
         self.writer.write_all(rest, session).map_err(cannot_write)?;
         self.state.passed += rest.len() as u64;
@@ -128,6 +132,31 @@ impl Forward<'_> {
             self.state.came = Came::Lost;
         }
         Ok(())
+    }
+
+    /// Nothing comes behind the description, or zeros, up to where the source closes.
+    ///
+    /// What does come was the end of the stream for everybody who saw so much of it, and it was not: a guest can put the rest of a
+    /// stream into a device, and the source may pause just behind it. What went on was changed in places that are the device's own,
+    /// and the destination, which waits for the rest, must not get it.
+    fn until_closed(&mut self, buffer: &mut Buffer, session: &Cancel) -> Result<(), Stop> {
+        loop {
+            let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
+            if rest.iter().any(|byte| *byte != 0) {
+                self.state.came = Came::Lost;
+                let what = "more comes behind what was a whole stream: a device holds an imitation of the end of one";
+                return Err(Error::malformed(self.state.passed, what)
+                    .hint("migrate again; if that does not help, look at what the guest does with its devices")
+                    .into());
+            }
+            self.writer.write_all(rest, session).map_err(cannot_write)?;
+            self.state.passed += rest.len() as u64;
+            let count = self.reader.read(&mut buffer.bytes, session);
+            buffer.filled = count.map_err(cannot_read)?;
+            if buffer.filled == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Up to where all of the device state has come.
@@ -181,8 +210,18 @@ impl Forward<'_> {
             {
                 return Ok(found);
             }
+            if flow.holds_package()
+                && flow.may_be_complete()
+                && let Some(error) = trouble.take()
+            {
+                // It is whole, and RAM goes on behind it: nothing is worth waiting for.
+                return Err(error.into());
+            }
             if last {
-                if trouble.is_none() {
+                let is_cut = trouble
+                    .as_ref()
+                    .is_none_or(|error| error.kind() == ErrorKind::Truncated);
+                if is_cut && !flow.may_be_complete() {
                     // It has not sent all of it, and knows that.
                     self.state.came = Came::NotYet;
                 }
@@ -255,15 +294,18 @@ impl Forward<'_> {
 /// Opens what has been held, if it is all there. `is_sign`: it looks as if it were.
 fn open(flow: &mut Flow, trouble: &mut Option<Error>, is_sign: bool) -> Option<(Held, Stream)> {
     let held = flow.take_held().ok()?;
-    match held.stream() {
+    let error = match held.stream() {
         // Where nothing says that it is the end, the VM's run state must be there: QEMU sends it behind the devices.
         Ok(stream) if is_sign || stream.run_state().is_some() => return Some((held, stream)),
-        Ok(_) => {}
-        Err(error) => {
-            *trouble = (error.kind() != ErrorKind::Truncated).then_some(error);
-        }
-    }
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
     flow.put_back(held);
+    if let Some(error) = error {
+        // Where it looks like the end, what seems to be missing does not come.
+        let is_trouble = error.kind() != ErrorKind::Truncated || flow.may_be_complete();
+        *trouble = is_trouble.then_some(error);
+    }
     None
 }
 

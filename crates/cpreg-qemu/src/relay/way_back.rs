@@ -96,7 +96,8 @@ pub(super) enum Came {
     Partly,
     /// All of it went on; what the destination said of it on the return path.
     Through(Option<u32>),
-    /// All of it was handed to the system, and the destination ended the connection in a way in which some of it may be lost.
+    /// What was taken for all of it was handed to the system; the destination ended the connection in a way in which some of it may
+    /// be lost, or it was not all.
     Lost,
 }
 

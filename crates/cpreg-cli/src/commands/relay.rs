@@ -3,11 +3,13 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `judge` | what is asked while a migration is under way, and answered as `check` and `convert` do |
+//! | `early` | the vCPUs, decided about one by one as they come |
 //! | `foretold` | what is certain before it begins: `--from` |
 //! | `log` | log lines and progress |
 //!
 //! What is here: arguments, one migration after the other, what is said at the end, and the exit status.
 
+mod early;
 mod foretold;
 mod judge;
 mod log;
@@ -93,16 +95,18 @@ fn prepare<'a>(
         ))
         .hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }
-    let shape = found.shape()?;
+    let named = found.named_for_all(&arguments.going)?;
     let foretold = arguments
         .from
         .as_deref()
-        .map(|from| Foretold::of(from, arguments, found, &tolerances, printer))
+        .map(|from| Foretold::of(from, arguments, &found, &tolerances, printer))
         .transpose()?;
     Ok(Desk {
         arguments,
         tolerances,
-        shape,
+        consents,
+        found,
+        named,
         foretold,
     })
 }

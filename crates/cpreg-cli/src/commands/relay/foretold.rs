@@ -28,12 +28,12 @@ impl Foretold {
     pub(super) fn of(
         from: &Path,
         arguments: &arguments::Relay,
-        found: Found<'_>,
+        found: &Found<'_>,
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
         let source = Input::open(from, false, printer)?;
-        let (named, _) = found.for_guest(&source, &arguments.going)?;
+        let named = found.named_for(&source, &arguments.going)?;
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);
         let answer = check::answer(
             &source,

@@ -2,17 +2,19 @@
 
 use std::cell::OnceCell;
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Consents, Verdict};
 use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::Stream;
 use cpreg_qemu::flow::{Held, Outline};
 use cpreg_qemu::relay::{Judge, Judgement};
+use cpreg_qemu::stream::{Cpu, Section};
 
 use super::super::{check, convert};
+use super::early::Early;
 use super::foretold::Foretold;
 use crate::arguments;
-use crate::destination::{self, Named};
+use crate::destination::{Found, Named};
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
@@ -23,8 +25,11 @@ use crate::report::value::Printing;
 pub(super) struct Desk<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
-    /// The destination's outline, if it has one whatever the guest.
-    pub(super) shape: Option<Shape>,
+    pub(super) consents: Consents,
+    /// What DEST names.
+    pub(super) found: Found<'a>,
+    /// What it is, if that is the same whatever the guest.
+    pub(super) named: Option<Named>,
     /// What was certain before.
     pub(super) foretold: Option<Foretold>,
 }
@@ -32,7 +37,11 @@ pub(super) struct Desk<'a> {
 /// One migration.
 pub(super) struct Case<'c> {
     desk: &'c Desk<'c>,
+    /// What the destination is for this guest.
     named: &'c OnceCell<Named>,
+    /// What came before RAM.
+    outline: Option<Outline>,
+    early: Early<'c>,
     /// Takes notes.
     printer: Printer,
     decided: Decided<'c>,
@@ -53,6 +62,8 @@ impl<'c> Case<'c> {
         Self {
             desk,
             named,
+            outline: None,
+            early: Early::default(),
             printer: Printer::default(),
             decided: Decided::default(),
         }
@@ -65,9 +76,19 @@ impl<'c> Case<'c> {
     fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, Failure> {
         let arguments = self.desk.arguments;
         let source = Input::of_what_passed("the migration", stream);
-        let found = destination::find(&arguments.to, false, &self.printer)?;
-        let (named, _) = found.for_guest(&source, &arguments.going)?;
-        let named = self.named.get_or_init(|| named);
+        let named = match &self.desk.named {
+            Some(named) => named,
+            None => {
+                let named = match self.early.take_named() {
+                    Some(mut named) => {
+                        named.is_started_as(source.stream()?.shape());
+                        named
+                    }
+                    None => self.desk.found.named_for(&source, &arguments.going)?,
+                };
+                self.named.get_or_init(|| named)
+            }
+        };
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);
         let answer = check::answer(
             &source,
@@ -92,7 +113,9 @@ impl<'c> Case<'c> {
 impl Judge for Case<'_> {
     fn may_begin(&mut self, outline: &Outline) -> bool {
         let reasons = &mut self.decided.reasons;
-        if let Some(there) = &self.desk.shape {
+        self.outline = Some(outline.clone());
+        let there = self.desk.named.as_ref();
+        if let Some(there) = there.and_then(|named| named.destination.shape.as_ref()) {
             let here = Shape {
                 machine: outline.machine.clone(),
                 ram: outline.ram.clone(),
@@ -124,6 +147,15 @@ impl Judge for Case<'_> {
             }
         }
         reasons.is_empty()
+    }
+
+    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
+        self.early.vcpu(self.desk, self.outline.as_ref(), cpu)
+    }
+
+    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool {
+        let outline = self.outline.as_ref();
+        outline.is_some_and(|outline| self.early.may_go_on(self.desk, outline, come))
     }
 
     fn judge(&mut self, held: &Held, stream: Stream) -> Judgement {

@@ -86,11 +86,11 @@ impl fmt::Display for Whereabouts {
 /// How far the device state came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// The source has not sent all of it, and none of it went on.
+    /// The source has not sent all of it. Perhaps its vCPUs went on, with which the destination can do nothing.
     NotYet,
-    /// Some of it came and none of it went on. The source may have sent all: the rest may be on its way.
+    /// Some of it came and none of it went on, or its vCPUs alone. The source may have sent all: the rest may be on its way.
     Begun,
-    /// All of it came, and none of it went on.
+    /// All of it came, and none of it went on, or its vCPUs alone.
     Here,
     /// Some of it went on.
     Partly,

@@ -89,6 +89,36 @@ pub(super) enum Trial {
     Late,
     /// RAM holds what looks like device state; it arrives as it was.
     Imitations,
+    /// With the monitors of both sides.
+    Guarded,
+    /// With the monitors of both sides the relay refuses before RAM flows.
+    GuardedRefusal,
+    /// With the monitors of both sides, somebody is killed.
+    Killed(Victim, Moment),
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Victim {
+    /// The source's QEMU.
+    Source,
+    /// The destination's.
+    Destination,
+    /// The relay, but not the guard's process.
+    Relay,
+}
+
+/// When.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// The relay has its first connection.
+    Setup,
+    /// RAM has been sent, and part of it again.
+    Ram,
+    /// The device state has come; what follows takes milliseconds, so it may be later.
+    Held,
+    /// It has gone on; the destination has usually not looked at it.
+    Passed,
 }
 
 /// One case.
@@ -121,6 +151,22 @@ impl fmt::Display for Case {
             Trial::Early => write!(f, "/refused-early"),
             Trial::Late => write!(f, "/refused-late"),
             Trial::Imitations => write!(f, "/imitations"),
+            Trial::Guarded => write!(f, "/guarded"),
+            Trial::GuardedRefusal => write!(f, "/guarded-refused"),
+            Trial::Killed(victim, moment) => {
+                let victim = match victim {
+                    Victim::Source => "source",
+                    Victim::Destination => "destination",
+                    Victim::Relay => "relay",
+                };
+                let moment = match moment {
+                    Moment::Setup => "setup",
+                    Moment::Ram => "ram",
+                    Moment::Held => "held",
+                    Moment::Passed => "passed",
+                };
+                write!(f, "/killed-{victim}-{moment}")
+            }
         }
     }
 }
@@ -177,6 +223,24 @@ pub(in super::super) fn cases(full: bool) -> Vec<Case> {
                 cases.push(case(Trial::Late, transport(pair), mode));
                 if !mode.has_way_back() {
                     cases.push(case(Trial::Early, transport(pair + 1), mode));
+                }
+            }
+        }
+        for (number, mode) in Case::GUARDED.into_iter().enumerate() {
+            if full || (pair + number).is_multiple_of(2) {
+                cases.push(case(Trial::Guarded, transport(pair), mode));
+            }
+            if full || number == pair {
+                cases.push(case(Trial::GuardedRefusal, transport(pair), mode));
+            }
+            let mut turn = 0;
+            for victim in [Victim::Source, Victim::Destination, Victim::Relay] {
+                for moment in [Moment::Setup, Moment::Ram, Moment::Held, Moment::Passed] {
+                    turn += 1;
+                    if full || (turn + 5 * number) % 6 == pair {
+                        let trial = Trial::Killed(victim, moment);
+                        cases.push(case(trial, transport(pair + turn), mode));
+                    }
                 }
             }
         }

@@ -136,14 +136,25 @@ impl End {
         Ok(format!("tcp:127.0.0.1:{port}"))
     }
 
-    /// Begins to send the VM, so that it does not come to its end by itself.
-    pub(super) fn send(&mut self, mode: Mode, address: &str) -> Result<()> {
+    /// Whether the process has ended.
+    pub(super) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.running.qemu().ended()?.is_some())
+    }
+
+    /// Sees to it that a migration does not come to its end by itself.
+    pub(super) fn hold(&mut self, mode: Mode) -> Result<()> {
         let parameters = if mode.is_postcopy() {
             json!({"max-bandwidth": SLOW, "downtime-limit": 1})
         } else {
             json!({"max-bandwidth": 1_u64 << 40, "downtime-limit": 1})
         };
         self.execute("migrate-set-parameters", parameters)?;
+        Ok(())
+    }
+
+    /// Begins to send the VM.
+    pub(super) fn send(&mut self, mode: Mode, address: &str) -> Result<()> {
+        self.hold(mode)?;
         self.execute("migrate", json!({"uri": address}))?;
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! | [`end`] | the QEMU at either end |
 //! | [`process`] | the relay |
 //! | [`imitations`] | RAM that looks like device state |
+//! | [`killed`] | the drain guard, with somebody killed |
 //!
 //! What is here: what is done in a case, and what makes it fail. A migration is held in RAM (by a downtime that is never reached,
 //! or by little bandwidth) until pages were sent again, or postcopy is half way; so nothing depends on how fast this machine is.
@@ -13,6 +14,7 @@
 mod cases;
 mod end;
 mod imitations;
+mod killed;
 mod process;
 
 use std::ffi::{OsStr, OsString};
@@ -51,6 +53,8 @@ enum Consent {
     From,
     /// That it may begin although there is no way back.
     NoWayBack,
+    /// The monitors of both sides: the relay starts the migration, which must be held in RAM by then.
+    Guard,
 }
 
 /// Runs one case. Gives a few words about how it went.
@@ -64,6 +68,9 @@ pub(super) fn run(bench: &Bench, case: &Case) -> Result<String> {
         Trial::Early => early(bench, case),
         Trial::Late => late(bench, case),
         Trial::Imitations => imitations::run(bench, case),
+        Trial::Guarded => killed::through(bench, case),
+        Trial::GuardedRefusal => killed::refused(bench, case),
+        Trial::Killed(victim, moment) => killed::killed(bench, case, victim, moment),
     }
 }
 
@@ -77,7 +84,23 @@ impl<'b> Migration<'b> {
         more: &[&str],
     ) -> Result<Self> {
         let mut migration = Self::without(bench, case, more)?;
-        let folder = migration.folder.path();
+        let mut relay = migration.start_relay(vcpus, consent)?;
+        let listening = relay.wait_for("listening");
+        let address = listening.and_then(|event| {
+            let address = event["listen"].as_str().map(str::to_owned);
+            address.ok_or_else(|| format!("it does not say where it listens: {event}").into())
+        });
+        migration.relay = Some(relay);
+        match address {
+            Ok(address) => migration.address = address,
+            Err(error) => return migration.explained(|_| Err(error)),
+        }
+        Ok(migration)
+    }
+
+    /// Starts the relay.
+    fn start_relay(&mut self, vcpus: u32, consent: Consent) -> Result<Relay> {
+        let (bench, case, folder) = (self.bench, self.case, self.folder.path());
         let profile = folder.join("profile");
         let mut probed = case.machine;
         probed.vcpus = vcpus;
@@ -88,18 +111,20 @@ impl<'b> Migration<'b> {
             Consent::None => {}
             Consent::From => options.extend(["--from".into(), bench.stream_of(case)?.into()]),
             Consent::NoWayBack => options.push("--no-way-back".into()),
+            Consent::Guard => {
+                self.source.hold(case.mode)?;
+                options.extend(["--source-qmp".into(), self.source.monitor().into()]);
+                options.extend(["--dest-qmp".into(), self.destination.monitor().into()]);
+            }
         }
         let options: Vec<&OsStr> = options.iter().map(OsString::as_os_str).collect();
-        let (relay, address) = Relay::start(
+        Relay::start(
             bench.cpreg().program(),
             folder,
             case.transport,
-            &migration.address,
+            &self.address,
             &options,
-        )?;
-        migration.relay = Some(relay);
-        migration.address = address;
-        Ok(migration)
+        )
     }
 
     /// Starts both QEMUs; the source with `more` options.

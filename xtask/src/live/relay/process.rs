@@ -27,14 +27,14 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Starts it, and waits until it listens. Gives where, as QEMU writes it.
+    /// Starts it.
     pub(super) fn start(
         program: &Path,
         folder: &Path,
         transport: Transport,
         connect: &str,
         options: &[&OsStr],
-    ) -> Result<(Self, String)> {
+    ) -> Result<Self> {
         let listen = match transport {
             Transport::Unix => format!("unix:{}", folder.join("relay").display()),
             Transport::Tcp => "tcp:127.0.0.1:0".to_owned(),
@@ -52,12 +52,33 @@ impl Relay {
         let child = command
             .spawn()
             .map_err(|error| format!("cannot start `{}`: {error}", tools::words(&command)))?;
-        let mut relay = Self { child, log, report };
-        let listening = relay.wait_for("listening")?;
-        let address = listening["listen"]
-            .as_str()
-            .ok_or_else(|| format!("it does not say where it listens: {listening}"))?;
-        Ok((relay, address.to_owned()))
+        Ok(Self { child, log, report })
+    }
+
+    /// The process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process of its drain guard.
+    pub(super) fn guard(&self) -> Result<u32> {
+        let id = self.id();
+        let mut children = Vec::new();
+        // Every thread has a list of its own.
+        for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+            let list = fs::read_to_string(thread?.path().join("children"))?;
+            children.extend(list.split_whitespace().map(str::to_owned));
+        }
+        for child in children {
+            let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            if words
+                .split(|byte| *byte == 0)
+                .any(|word| word == b"relay-guard")
+            {
+                return Ok(child.parse()?);
+            }
+        }
+        Err("the relay has no guard".into())
     }
 
     /// What it has told so far: every whole line that is an object.

@@ -19,11 +19,17 @@ pub trait Judge {
 
     /// The next vCPU has come, and the devices behind it still do: its section as it will go on, if that can be told now.
     ///
-    /// What can be made ready is made ready here: it is asked while the source still sends.
-    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu>;
+    /// What can be made ready is made ready here: it is asked while the source still sends. Who does not tell has nothing go on early.
+    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
+        let _ = cpu;
+        None
+    }
 
     /// These sections have come, and with them all vCPUs: whether the vCPUs go on as they were told.
-    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool;
+    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool {
+        let _ = come;
+        false
+    }
 
     /// All device state has come, and opens as this stream: what becomes of it. None of it has gone on but perhaps the vCPUs, in which
     /// case what is decided must begin with them.

@@ -137,18 +137,21 @@ impl Case {
             line += " now";
         }
         if number != self.from && self.kind != Kind::Direct {
+            let cpu = pair.hosts.cpu;
+            let [source, destination] =
+                [self.from, number].map(|end| &pair.hosts.kernels[end].version);
+            let to = if self.kind == Kind::Postcopy {
+                // Nobody goes on with a guest that is refused in the middle of it: what is certain must be so before it begins, of two recorded hosts.
+                let features = features(&cpu.to_string());
+                format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
+            } else {
+                "kvm".to_owned()
+            };
             let _ = write!(
                 line,
-                " --to kvm --vmm qemu-{} --log-format json",
+                " --to {to} --vmm qemu-{} --log-format json",
                 pair.series
             );
-            if self.kind == Kind::Postcopy {
-                // Nobody goes on with a guest that was refused in the middle of it: what is certain must be so before it begins.
-                let source = &pair.hosts.kernels[self.from].version;
-                let cpu = pair.hosts.cpu;
-                let features = features(&cpu.to_string());
-                let _ = write!(line, " --from linux-{source}/{cpu}/{features}");
-            }
             if let (false, Some(severity)) = (self.kind.stays(), self.expected.consent) {
                 let _ = write!(line, " --accept {severity}");
             }

@@ -15,6 +15,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::case::{Case, Kind};
+use super::expected::unknown;
 use crate::Result;
 use crate::lab::matrix::outcome::Outcome;
 
@@ -103,8 +104,7 @@ fn moved(
     }
     let found = &destination.outcome.differences;
     // Some of what the matrix has depends on when the guest was stopped: it may find less.
-    let mut lost = found.iter();
-    if let Some(lost) = lost.find(|lost| !case.expected.differences.contains(lost)) {
+    if let Some(lost) = unknown(found, &case.expected.differences) {
         return Err(format!(
             "the guest lost {lost}\n  the matrix has: {:?}\n  and it finds: {found:?}",
             case.expected.differences
@@ -148,8 +148,7 @@ fn stays(
             "the guest counted to {before}, and then to {after}"
         ));
     }
-    let mut lost = source.outcome.differences.iter();
-    if let Some(lost) = lost.find(|lost| !case.expected.at_home.contains(lost)) {
+    if let Some(lost) = unknown(&source.outcome.differences, &case.expected.at_home) {
         return Err(format!("the guest lost something at the source: {lost}"));
     }
     if !source.outcome.counters.is_empty() {

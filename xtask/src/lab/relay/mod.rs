@@ -7,7 +7,8 @@
 //! | [`expected`] | what the [matrix](super::matrix) found of a source and a destination |
 //! | [`judge`](mod@judge) | what became of a migration, by what QEMU, guest and cpreg said at both ends |
 //!
-//! The relay runs at the destination, which it asks what it is (`--to kvm`). Nothing is expected here that the matrix does not say: it has QEMU's words
+//! The relay runs at the destination, which it asks what it is (`--to kvm`); with postcopy, both hosts
+//! are given by their recorded names. Nothing is expected here that the matrix does not say: it has QEMU's words
 //! where the guest does not move as it is, what must be consented to, and which registers the guest then finds changed.
 
 mod case;

@@ -14,15 +14,14 @@ use std::time::{Duration, Instant};
 
 use super::judge::Judge;
 use crate::error::{Error, ErrorKind};
-use crate::flow::{Flow, Vcpus};
-use crate::stream::Cpu;
+use crate::flow::{Changed, Flow, Vcpus};
 
 /// The vCPUs on their way.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     vcpus: Vcpus,
     /// Their sections as they go on.
-    changed: Vec<Cpu>,
+    changed: Changed,
     state: State,
     /// When the last byte of the newest vCPU had been read.
     came_at: Option<Instant>,
@@ -66,12 +65,11 @@ impl Ahead {
             return None;
         }
         for cpu in &come[known..] {
-            match judge.vcpu(cpu) {
-                Some(changed) => self.changed.push(changed),
-                None => {
-                    self.state = State::Held;
-                    return None;
-                }
+            let changed = judge.vcpu(cpu);
+            let result = changed.map(|changed| self.changed.push(flow, &self.vcpus, &changed));
+            if !matches!(result, Some(Ok(()))) {
+                self.state = State::Held;
+                return None;
             }
         }
         if self.vcpus.are_given_up() {
@@ -84,7 +82,8 @@ impl Ahead {
         if !judge.vcpus_may_go_on(self.vcpus.sections()) {
             return None;
         }
-        let (bytes, before) = self.vcpus.changed(flow, &self.changed).ok()?;
+        let changed = std::mem::take(&mut self.changed);
+        let (bytes, before) = changed.finish(&self.vcpus).ok()?;
         Some(Early { bytes, before })
     }
 

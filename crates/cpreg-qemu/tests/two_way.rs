@@ -5,7 +5,7 @@ mod common;
 
 use common::{bytes, fixtures, index, shorter};
 use cpreg_qemu::Stream;
-use cpreg_qemu::flow::{Flow, Held, Phase, Vcpus};
+use cpreg_qemu::flow::{Changed, Flow, Held, Phase, Vcpus};
 use cpreg_qemu::stream::Cpu;
 
 /// Shows a stream in pieces until it opens; gives what passed, what was held back, and how much of the stream had come by then.
@@ -90,6 +90,8 @@ fn shortened(cpu: &Cpu) -> Cpu {
 fn early(stream: &[u8], size: usize) -> Option<(Vec<u8>, usize, Held)> {
     let mut flow = Flow::two_way();
     let mut vcpus = Vcpus::default();
+    let mut changed = Changed::default();
+    let mut number = 0;
     let mut found = None;
     let (mut from, mut to) = (0, 0);
     while to < stream.len() {
@@ -97,12 +99,17 @@ fn early(stream: &[u8], size: usize) -> Option<(Vec<u8>, usize, Held)> {
         let taken = flow.go_over(&stream[from..to], false).ok()?;
         from += taken.pass + taken.held;
         vcpus.go_over(&flow);
+        for cpu in vcpus.cpus().iter().skip(number) {
+            changed.push(&flow, &vcpus, &shortened(cpu)).unwrap();
+            number += 1;
+        }
         if vcpus.are_all() && found.is_none() {
-            let changed: Vec<_> = vcpus.cpus().iter().map(shortened).collect();
-            let (bytes, before) = vcpus.changed(&flow, &changed).unwrap();
+            // Not all of them are not enough, and more there are not.
+            assert!(Changed::default().finish(&vcpus).is_err());
+            let last = vcpus.cpus().last().unwrap();
+            assert!(changed.push(&flow, &vcpus, last).is_err());
+            let (bytes, before) = std::mem::take(&mut changed).finish(&vcpus).unwrap();
             assert!(before < bytes.len());
-            // Not all, or others, are no such sections.
-            assert!(vcpus.changed(&flow, &changed[1..]).is_err());
             found = Some((bytes, flow.held().unwrap().1.len()));
         }
         if flow.may_be_complete() {

@@ -6,7 +6,7 @@
 //! | `outline` | [`Outline`]: what is known before RAM's pages |
 //! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
 //! | `ending` | whether what came ends as a stream does, where nobody closes behind it |
-//! | `vcpus` | [`Vcpus`]: the vCPUs in what is held back, while the rest still comes |
+//! | `vcpus` | [`Vcpus`]: the vCPUs in what is held back, while the rest still comes; [`Changed`]: as they go on |
 //! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
 //! | `pump` | from a reader to a writer |
 //! | `pipes` | from pipe to pipe, of which only a copy is read |
@@ -41,4 +41,4 @@ pub use outline::Outline;
 pub use phase::Phase;
 #[cfg(unix)]
 pub use pump::{pump, pump_files, widen};
-pub use vcpus::Vcpus;
+pub use vcpus::{Changed, Vcpus};

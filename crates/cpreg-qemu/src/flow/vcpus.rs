@@ -6,7 +6,7 @@
 //! ```
 //!
 //! QEMU sends the vCPUs one after the other, and behind them further devices and the description. When the header of a device behind the
-//! last vCPU has come, they can be decided about, and go on before the rest has come ([`Vcpus::changed`]).
+//! last vCPU has come, they can be decided about, and go on before the rest has come ([`Changed`]).
 //!
 //! Nothing is tried twice here: the first place that looks like the end of a section is taken for it, and where that leads nowhere, or
 //! anything is not as QEMU writes it, nothing is found, and all device state is held back until it can be opened. What is found is
@@ -96,48 +96,6 @@ impl Vcpus {
     /// Whether it will never be known from here.
     pub fn are_given_up(&self) -> bool {
         self.place == Place::GivenUp
-    }
-
-    /// What the flow holds back up to the end of the last vCPU, with these sections in place of those that came; and how many bytes of
-    /// it stand before the first vCPU's.
-    ///
-    /// # Errors
-    /// [`ErrorKind::BadEdit`] if they are not all, or the package that they stand in grows too long.
-    pub fn changed(&self, flow: &Flow, changed: &[Cpu]) -> Result<(Vec<u8>, usize), Error> {
-        let bad = || Error::new(ErrorKind::BadEdit, "not all vCPUs have come");
-        let (start, held) = flow.held().ok_or_else(bad)?;
-        let inside = |offset: u64| usize::try_from(offset.saturating_sub(start)).ok();
-        let end = self
-            .cpus
-            .last()
-            .and_then(|cpu| inside(cpu.section().range.end));
-        let end = end.filter(|_| self.are_all() && self.cpus.len() == changed.len());
-        let all = end.and_then(|end| held.get(..end)).ok_or_else(bad)?;
-
-        let mut bytes = Vec::with_capacity(2 * all.len());
-        let mut at = 0;
-        let mut growth = 0;
-        for (old, new) in self.cpus.iter().zip(changed) {
-            let payload = &old.section().payload;
-            let (from, to) = inside(payload.start)
-                .zip(inside(payload.end))
-                .ok_or_else(bad)?;
-            bytes.extend_from_slice(all.get(at..from).ok_or_else(bad)?);
-            bytes.extend_from_slice(new.bytes());
-            growth += signed(new.bytes().len())? - signed(old.bytes().len())?;
-            at = to;
-        }
-        bytes.extend_from_slice(all.get(at..).ok_or_else(bad)?);
-        if let Some((field, length)) = self.package {
-            let length = grown_package(length.into(), growth)?.to_be_bytes();
-            let field = bytes.get_mut(field..field + length.len());
-            field.ok_or_else(bad)?.copy_from_slice(&length);
-        }
-        let before = self
-            .cpus
-            .first()
-            .and_then(|cpu| inside(cpu.section().payload.start));
-        Ok((bytes, before.unwrap_or(0)))
     }
 
     /// One element. After an error nothing has changed but how far has been searched.
@@ -258,6 +216,63 @@ impl Vcpus {
             COMMAND => Ok(element::command(&mut cursor).is_ok()),
             _ => Ok(false),
         }
+    }
+}
+
+/// What is held back up to the end of a vCPU, with other sections in place of those that came. It is made as they come.
+#[derive(Debug, Default)]
+pub struct Changed {
+    bytes: Vec<u8>,
+    /// So many vCPUs are in it.
+    vcpus: usize,
+    /// So many bytes of what is held have been gone over.
+    at: usize,
+    /// Before the first vCPU.
+    before: usize,
+    growth: i64,
+}
+
+impl Changed {
+    /// The next of `vcpus` goes on as this section.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if it has not come, or its section is longer than any.
+    pub fn push(&mut self, flow: &Flow, vcpus: &Vcpus, new: &Cpu) -> Result<(), Error> {
+        let bad = || Error::new(ErrorKind::BadEdit, "this vCPU has not come");
+        let old = vcpus.cpus.get(self.vcpus).ok_or_else(bad)?;
+        let (start, held) = flow.held().ok_or_else(bad)?;
+        let inside = |offset: u64| offset.checked_sub(start).map(index).ok_or_else(bad);
+        let payload = inside(old.section().payload.start)?..inside(old.section().payload.end)?;
+        let end = inside(old.section().range.end)?;
+        let between = held.get(self.at..payload.start).ok_or_else(bad)?;
+        let footer = held.get(payload.end..end).ok_or_else(bad)?;
+        if self.vcpus == 0 {
+            self.before = payload.start;
+        }
+        self.growth += signed(new.bytes().len())? - signed(old.bytes().len())?;
+        self.bytes.extend_from_slice(between);
+        self.bytes.extend_from_slice(new.bytes());
+        self.bytes.extend_from_slice(footer);
+        self.vcpus += 1;
+        self.at = end;
+        Ok(())
+    }
+
+    /// The bytes, and how many of them stand before the first vCPU's payload.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if not all of `vcpus` have come, or the package that they stand in grows too long.
+    pub fn finish(mut self, vcpus: &Vcpus) -> Result<(Vec<u8>, usize), Error> {
+        let bad = || Error::new(ErrorKind::BadEdit, "not all vCPUs have come");
+        if !vcpus.are_all() || vcpus.cpus.len() != self.vcpus {
+            return Err(bad());
+        }
+        if let Some((field, length)) = vcpus.package {
+            let length = grown_package(length.into(), self.growth)?.to_be_bytes();
+            let field = self.bytes.get_mut(field..field + length.len());
+            field.ok_or_else(bad)?.copy_from_slice(&length);
+        }
+        Ok((self.bytes, self.before))
     }
 }
 

@@ -14,15 +14,14 @@ use std::time::{Duration, Instant};
 
 use super::judge::Judge;
 use crate::error::{Error, ErrorKind};
-use crate::flow::{Flow, Vcpus};
-use crate::stream::Cpu;
+use crate::flow::{Changed, Flow, Vcpus};
 
 /// The vCPUs on their way.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     vcpus: Vcpus,
     /// Their sections as they go on.
-    changed: Vec<Cpu>,
+    changed: Changed,
     state: State,
     /// When the last byte of the newest vCPU had been read.
     came_at: Option<Instant>,
@@ -66,11 +65,12 @@ impl Ahead {
             return None;
         }
         for cpu in &come[known..] {
-            let Some(changed) = judge.vcpu(cpu) else {
+            let changed = judge.vcpu(cpu);
+            let result = changed.map(|changed| self.changed.push(flow, &self.vcpus, &changed));
+            if !matches!(result, Some(Ok(()))) {
                 self.state = State::Held;
                 return None;
-            };
-            self.changed.push(changed);
+            }
         }
         if self.vcpus.are_given_up() {
             self.state = State::Held;
@@ -82,7 +82,8 @@ impl Ahead {
         if !judge.vcpus_may_go_on(self.vcpus.sections()) {
             return None;
         }
-        let (bytes, before) = self.vcpus.changed(flow, &self.changed).ok()?;
+        let changed = std::mem::take(&mut self.changed);
+        let (bytes, before) = changed.finish(&self.vcpus).ok()?;
         Some(Early { bytes, before })
     }
 

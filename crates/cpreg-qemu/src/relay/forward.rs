@@ -20,8 +20,8 @@ use crate::stream::{Edit, Stream};
 
 /// What is read at once: it stays in the processor's cache until it has been written.
 const BUFFER: usize = 256 << 10;
-/// And where the device state comes: no more than QEMU sends at once, so that what came is worked on while the rest comes.
-const PIECE: usize = 32 << 10;
+/// And where the device state comes: about two vCPUs, so that those that came are worked on while the others come.
+const PIECE: usize = 16 << 10;
 /// A stream without description gives no sign of its end: when nothing has come for so long, it is tried whether it is complete.
 const QUIET: Duration = Duration::from_millis(200);
 /// Device state that cannot be read may be device state of which more comes. When nothing has come for so long, none does.

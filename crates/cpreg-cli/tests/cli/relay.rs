@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::relayed::{FAILED, Relay, folder, load, load_and_answer, read, send, send_and_close};
+use crate::relayed::{
+    FAILED, LONG, Relay, folder, load, load_and_answer, read, send, send_and_close,
+};
 use crate::run::{Run, cpreg_in};
 
 /// What `convert` writes.
@@ -406,4 +411,137 @@ fn bad_arguments() {
     drop((held, live));
     let none = cpreg_in(path, &["relay", "--to", "6.16.xz"]);
     assert_eq!(none.status, Some(2), "{none}");
+}
+
+/// As a user who may not write there, and who may not use the destination's socket.
+#[test]
+fn no_permission() {
+    const NOBODY: u32 = 65534;
+    let folder = folder();
+    let path = folder.path();
+    let mode = |name: &str, mode: u32| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(path.join(name), permissions).expect("its owner may");
+    };
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
+        .current_dir(path)
+        .status();
+    assert!(copied.expect("cp starts").success());
+    mode("cpreg", 0o755);
+    mode("", 0o555);
+    let is_root = fs::metadata(path).expect("it is there").uid() == 0;
+    let start = |listen: &str, connect: &str| {
+        let mut command = Command::new(path.join("cpreg"));
+        command.current_dir(path).args(["relay", "--to", "6.16.xz"]);
+        command.args(["--listen", listen, "--connect", connect]);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    let output = start("unix:here", "unix:there").wait_with_output();
+    let run = Run::of(&["relay"], &output.expect("it ends"));
+    mode("", 0o755);
+    assert_snapshot!("relay_bad_permission", run);
+
+    let _server = UnixListener::bind(path.join("there")).expect("a socket");
+    mode("there", 0o000);
+    let other = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(other.path(), fs::Permissions::from_mode(0o777)).expect("its owner may");
+    let here = other.path().join("here");
+    let child = start(&format!("unix:{}", here.display()), "unix:there");
+    let until = Instant::now() + LONG;
+    let socket = loop {
+        match UnixStream::connect(&here) {
+            Ok(socket) => break socket,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    if is_root {
+        send(socket, &read(path, "answered"));
+        let run = Run::of(&["relay"], &child.wait_with_output().expect("it ends"));
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(
+            run.stderr.contains("as the user that QEMU runs as"),
+            "{run}"
+        );
+    } else {
+        // Its owner may use a socket whatever its mode is on some systems; that it ends is enough.
+        send(socket, b"\x16\x03\x01\x02");
+        child.wait_with_output().expect("it ends");
+    }
+}
+
+/// A relay that is killed leaves a socket that the next one replaces, and no VM at the destination.
+#[test]
+fn a_relay_that_is_killed() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    for come in [200_000, vm.len() - 10] {
+        let mut relay = Relay::start(path, &["--to", "6.16.xz"]);
+        let mut source = relay.source();
+        source.write_all(&vm[..come]).expect("it is taken");
+        let destination = relay.destination();
+        relay.wait_for("outline");
+        relay.send(Signal::KILL);
+        let arrived = load(destination);
+        assert!(vm.starts_with(&arrived) && arrived.len() < vm.len() - 10_000);
+        let (run, _) = relay.end();
+        assert_eq!(run.status, None, "{run}");
+        assert!(path.join("here").exists());
+    }
+}
+
+/// Whoever closes the report has read enough; what became of the VM is said by the exit status all the same.
+#[test]
+fn a_report_that_nobody_reads() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    for (to, status) in [("6.12.xz", 0), ("5.10.xz", 1)] {
+        let mut relay = Relay::start(path, &["--to", to]);
+        drop(relay.child.stdout.take());
+        migrate(
+            &relay,
+            |socket| send(socket, &vm),
+            |mut socket| {
+                let mut arrived = vec![0; vm.len()];
+                if socket.read_exact(&mut arrived).is_ok() {
+                    socket
+                        .write_all(crate::relayed::LOADED)
+                        .expect("it is heard");
+                }
+                arrived
+            },
+        );
+        let (run, _) = relay.end();
+        assert_eq!(run.status, Some(status), "{run}");
+    }
+}
+
+#[test]
+fn json_is_that_of_check() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    let length = converted(path, "answered", "6.16.xz").len();
+    let relay = Relay::start(path, &["--to", "6.16.xz", "--format", "json"]);
+    migrate(
+        &relay,
+        |socket| send(socket, &vm),
+        |socket| load_and_answer(socket, length),
+    );
+    let (run, _) = relay.end();
+    let mut relayed = run.json();
+    let arguments = ["check", "answered", "6.16.xz", "--format", "json"];
+    let mut checked = cpreg_in(path, &arguments).json();
+    for json in [&mut relayed, &mut checked] {
+        let source = json["source"].as_object_mut().expect("an object");
+        source.remove("name").expect("a name");
+    }
+    assert_eq!(relayed, checked);
 }

@@ -206,7 +206,11 @@ fn one(
     if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
         guarded::report(printer, whereabouts);
     }
-    printer.finish()?;
+    match printer.finish() {
+        // Who stops reading has read enough: where the VM is stands in the log and the exit status all the same.
+        Err(failure) if !failure.is_broken_pipe() => return Err(failure),
+        _ => {}
+    }
     result.map(|status| match (&settled, status) {
         (Some(whereabouts), status) => Some(guarded_status(whereabouts, status)),
         (None, status) => status,

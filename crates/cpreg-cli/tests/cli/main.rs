@@ -13,6 +13,8 @@
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
+//! | [`relayed`] | nothing: plays the QEMUs on both sides of a relay |
+//! | [`relay`], [`relay_faults`] | live migrations, and every way in which they can end |
 //! | [`faults`] | full disks, signals, killed processes while files are written |
 //! | [`fake_qemu`] | nothing: plays QEMU |
 //! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
@@ -49,8 +51,11 @@ mod output;
 mod probe_faults;
 mod rehearse;
 mod rehearse_faults;
+mod relay;
+mod relay_faults;
 #[cfg(target_os = "linux")]
 mod relay_guard;
+mod relayed;
 mod report;
 mod run;
 mod running;

@@ -14,7 +14,7 @@ use crate::identity::with_return_path;
 use crate::play::{Act, NETS, Net, Stage, broken, device_state, ended, is_no_stream, went_on};
 
 /// What the relay's main channel does, without connections: what passed, what was held, and how much had come by then.
-fn flow(
+pub(crate) fn flow(
     stream: &[u8],
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<u8>, Option<(Held, Stream, usize)>) {

@@ -8,6 +8,8 @@ use cpreg_qemu::stream::{Opened, Stream};
 
 use crate::common::damage::Random;
 use crate::common::made::Made;
+use crate::common::shorter;
+use crate::garbage::flow;
 use crate::play::{Act, NETS, Net, Stage, broken, converted, device_state, ended, is_no_stream};
 
 fn small(payload: Vec<u8>) -> Made {
@@ -134,13 +136,21 @@ fn devices_that_imitate_ends() {
     let ends: Vec<_> = ends.iter().map(|end| at + end).collect();
     for net in NETS {
         passes_unharmed(&whole, net, &ends);
-        for size in [1_usize, 7, 64, 4096] {
-            let start = device_state(&whole).start;
-            if size >= 64 {
-                let pieces: Vec<_> = (start..whole.len()).step_by(size).collect();
-                passes_unharmed(&whole, net, &pieces);
-            }
+        let start = device_state(&whole).start;
+        for size in [64, 1000, 4096] {
+            let pieces: Vec<_> = (start..whole.len()).step_by(size).collect();
+            passes_unharmed(&whole, net, &pieces);
         }
+    }
+    // Without connections, of every size: each end is shown as if it were the last.
+    let expected = converted(&whole, Act::Shorten);
+    for size in (1..200).chain(ends) {
+        let (mut out, held) = flow(&whole, || size);
+        let (held, stream, taken) = held.expect("it is whole");
+        assert_eq!(taken, whole.len(), "{size}");
+        let edit = stream.edit(&held, &shorter(&stream)).unwrap();
+        held.write(&edit, &mut out).unwrap();
+        assert!(out == expected, "{size}");
     }
 }
 

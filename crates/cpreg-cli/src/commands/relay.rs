@@ -25,7 +25,7 @@ use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
 
 use self::foretold::Foretold;
 use self::guarded::Guarded;
-use self::judge::{Case, Decided, Desk};
+use self::judge::{Case, Decided, Desk, There};
 use self::log::Log;
 use super::check;
 use crate::arguments::{self, Format};
@@ -167,8 +167,7 @@ fn prepare<'a>(
         arguments,
         tolerances,
         consents,
-        found,
-        named,
+        there: named.map_or(There::ByGuest(found), There::Known),
         foretold,
         is_rehearsed: false,
     })

@@ -69,6 +69,27 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the edit cannot be carried out; reading errors.
     pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        let (edit, changed) = self.edit_and_sections(source, edits)?;
+        if !changed.is_empty() {
+            self.read_back(source, &edit, &changed)?;
+        }
+        Ok(edit)
+    }
+
+    /// The same, and it is not read back: for who opens the edited stream before writing it, and looks whether it holds what it shall.
+    ///
+    /// # Errors
+    /// Those of [`Self::edit`].
+    pub fn edit_unread(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        self.edit_and_sections(source, edits).map(|(edit, _)| edit)
+    }
+
+    /// The edit, and the sections that it changes, by the number of their vCPU.
+    fn edit_and_sections(
+        &self,
+        source: &dyn ReadAt,
+        edits: &[CpuEdit],
+    ) -> Result<(Edit, Vec<(u32, Cpu)>), Error> {
         if edits.len() != self.cpus().len() {
             return Err(bad_edit(format!(
                 "{} edits for {} vCPUs",
@@ -92,16 +113,14 @@ impl Stream {
             changed.push((cpu.section().instance, new));
         }
         if changed.is_empty() {
-            return Ok(Edit::new(replacements, self.length()));
+            return Ok((Edit::new(replacements, self.length()), changed));
         }
         if growth != 0 {
             self.pages_stay()?;
         }
         replacements.extend(self.edited_package(growth)?);
         replacements.extend(self.edited_description(source, &changed)?);
-        let edit = Edit::new(replacements, self.length());
-        self.read_back(source, &edit, &changed)?;
-        Ok(edit)
+        Ok((Edit::new(replacements, self.length()), changed))
     }
 
     /// Pages of mapped-ram stand at fixed offsets: nothing before them may change its length.

@@ -17,6 +17,11 @@
 //   5. DONE <number of DIFF lines>
 //      Anything that should not happen: PANIC <vcpu> <ESR> <ELR>.
 //
+// Assembled with LIVE=1 it is the guest of live migrations: a vCPU does not sleep but counts, in each page of 8 MiB of its own
+// in turn, so that its RAM changes all the time. When the byte comes it ends its round: then all its pages hold the same count,
+// or one of them is not the newest. Its timers are set an hour ahead, are compared as registers are, and are not waited for.
+//          COUNT <vcpu> <count>
+//
 // Only vCPU 0 writes to the UART, so lines never mix. Entered by QEMU's own boot stub as a raw image at 0x40080000.
 //
 // Conventions: x20 this vCPU's area, x21 its number; x16 and x17 belong to the exception handler.
@@ -37,13 +42,23 @@
 	.equ	INTID_CNTP, 30
 	.equ	INTID_UART, 33
 	.equ	VCPUS_MAX, 8
+	.ifdef	LIVE
+	.equ	TIMER_SECONDS, 3600
+	.else
 	.equ	TIMER_SECONDS, 3
+	.endif
 
 	// RAM beyond the image: one area for each vCPU, then a pattern.
 	.equ	AREAS, 0x40200000
 	.equ	AREA_SIZE, 0x20000
 	.equ	PATTERN, 0x40400000
 	.equ	PATTERN_COUNT, 4096		// doublewords
+
+	// RAM that changes while the machine is moved: so much for each vCPU, of which there are at most four then.
+	.equ	COUNTED, 0x41000000
+	.equ	COUNTED_SHIFT, 23		// 8 MiB
+	.equ	COUNTED_MASK, 0x7fffff
+	.equ	PAGE, 0x1000
 
 	// An area. Arrays have an element for each register of the table.
 	.equ	A_STATE, 0x000			// how far this vCPU is: one of S_...
@@ -113,6 +128,32 @@ sleep:
 	ldr	x\n, =0x0101010101010101 * \n
 	eor	x\n, x\n, x0, lsl #32
 	.endr
+	.ifdef	LIVE
+counting:
+	mrs	x0, mpidr_el1
+	and	x0, x0, #0xff
+	ldr	x1, =COUNTED
+	add	x1, x1, x0, lsl #COUNTED_SHIFT
+1:	ldr	x0, [x1]
+	add	x0, x0, #1
+	str	x0, [x1]
+	add	x1, x1, #PAGE
+	tst	x1, #COUNTED_MASK
+	b.ne	1b
+	mrs	x0, mpidr_el1
+	and	x0, x0, #0xff
+	cbz	x0, 2f
+	ldr	x1, =AREAS
+	add	x1, x1, x0, lsl #17		// AREA_SIZE
+	ldr	w0, [x1, #A_PHASE]
+	cbnz	w0, awake
+	b	counting
+2:	mov	x1, #UART
+	ldr	w0, [x1, #UART_FR]
+	tbz	w0, #4, awake
+	b	counting
+	.endif
+
 	cbnz	x0, 2f
 1:	mov	x1, #UART			// vCPU 0: until a byte is there
 	ldr	w0, [x1, #UART_FR]
@@ -170,6 +211,11 @@ awake:
 	bl	report_values
 11:	mov	x23, #0				// differences so far
 	bl	report_differences
+	.ifdef	LIVE
+	bl	report_counts
+	b	21f
+2:	b	3f
+	.else
 2:	bl	await_timers
 	mov	x0, #S_TIMED
 	str	x0, [x20, #A_STATE]
@@ -177,7 +223,8 @@ awake:
 	mov	x0, #S_TIMED
 	bl	await_others
 	bl	report_timers
-	adr	x0, text_done
+	.endif
+21:	adr	x0, text_done
 	bl	put_text
 	mov	x0, x23
 	bl	put_decimal

@@ -166,6 +166,39 @@ report_differences:
 	ldp	x19, x30, [sp], #16
 	ret
 
+	.ifdef	LIVE
+// How far every vCPU has counted, and where one of its pages holds another count than its first one.
+report_counts:
+	stp	x19, x30, [sp, #-16]!
+	mov	x24, #0
+	mov	x29, #0
+	mov	x26, #-1
+	adr	x25, text_counted
+1:	ldr	x19, =COUNTED
+	add	x19, x19, x24, lsl #COUNTED_SHIFT
+	ldr	x27, [x19]
+	adr	x0, text_count
+	bl	put_text
+	mov	x0, x24
+	bl	put_decimal
+	bl	put_space
+	mov	x0, x27
+	bl	put_hex
+	bl	put_newline
+2:	ldr	x28, [x19]
+	cmp	x27, x28
+	b.eq	3f
+	bl	put_difference
+3:	add	x19, x19, #PAGE
+	tst	x19, #COUNTED_MASK
+	b.ne	2b
+	add	x24, x24, #1
+	cmp	x24, x22
+	b.lt	1b
+	ldp	x19, x30, [sp], #16
+	ret
+	.endif
+
 // The table, and behind it the fragile registers and the timers. x19 = area.
 report_registers:
 	stp	x10, x30, [sp, #-16]!
@@ -359,6 +392,8 @@ text_expired:		.asciz	"EXPIRED "
 text_done:		.asciz	"DONE "
 text_panic:		.asciz	"\nPANIC "
 text_ram:		.asciz	"RAM"
+text_count:		.asciz	"COUNT "
+text_counted:		.asciz	"COUNTED"
 text_x:			.asciz	"X"
 text_sp:		.asciz	"SP"
 text_v:			.asciz	"V"

@@ -12,6 +12,8 @@ use crate::{Result, lab, repository};
 pub(crate) enum Guest {
     /// `lab/guest/aarch64.s`.
     Aarch64,
+    /// The same, counting in its RAM while it is moved.
+    Live,
     /// `lab/guest/aarch32.s`.
     Aarch32,
 }
@@ -20,22 +22,38 @@ pub(crate) enum Guest {
 struct Recipe {
     guest: Guest,
     source: &'static str,
+    /// What the image is called.
+    name: &'static str,
+    /// What the assembler is told besides.
+    options: &'static [&'static str],
     /// What the names of its binutils begin with.
     prefix: &'static str,
     /// Where QEMU puts a raw kernel image on the virt machine.
     address: &'static str,
 }
 
-const RECIPES: [Recipe; 2] = [
+const RECIPES: [Recipe; 3] = [
     Recipe {
         guest: Guest::Aarch64,
         source: "aarch64",
+        name: "aarch64",
+        options: &[],
+        prefix: "aarch64-linux-gnu",
+        address: "0x40080000",
+    },
+    Recipe {
+        guest: Guest::Live,
+        source: "aarch64",
+        name: "live",
+        options: &["--defsym", "LIVE=1"],
         prefix: "aarch64-linux-gnu",
         address: "0x40080000",
     },
     Recipe {
         guest: Guest::Aarch32,
         source: "aarch32",
+        name: "aarch32",
+        options: &[],
         prefix: "arm-linux-gnueabihf",
         address: "0x40010000",
     },
@@ -78,12 +96,13 @@ pub(crate) fn assemble() -> Result<Guests> {
     let folder = fs::canonicalize(&folder)?;
     let mut images = Vec::new();
     for recipe in &RECIPES {
-        let object = folder.join(format!("{}.o", recipe.source));
-        let linked = folder.join(format!("{}.elf", recipe.source));
-        let image = folder.join(format!("{}.bin", recipe.source));
+        let object = folder.join(format!("{}.o", recipe.name));
+        let linked = folder.join(format!("{}.elf", recipe.name));
+        let image = folder.join(format!("{}.bin", recipe.name));
         let tool = |name: &str| Command::new(format!("{}-{name}", recipe.prefix));
         tools::run(
             tool("as")
+                .args(recipe.options)
                 .arg("-I")
                 .arg(&sources)
                 .arg("-o")

@@ -105,7 +105,7 @@ const CPUS: [&str; 5] = [
 const SHAPES: [(u32, Gic); 4] = [(1, Gic::V2), (4, Gic::V3), (4, Gic::V2), (1, Gic::V3)];
 
 /// Pairs of series, and the machine type that both have.
-const PAIRS: [(&str, &str, &str); 12] = [
+pub(super) const PAIRS: [(&str, &str, &str); 12] = [
     ("7.2", "10.0", "virt-7.2"),
     ("10.0", "7.2", "virt-7.2"),
     ("7.2", "11.1", "virt-7.2"),

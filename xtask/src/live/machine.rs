@@ -84,6 +84,11 @@ impl Machine {
 
     /// The command line, but for the serial port and what makes it a source or a destination.
     pub(crate) fn command(&self, qemu: &Qemu, guests: &Guests) -> Vec<OsString> {
+        self.command_with(qemu, guests.image(self.guest()))
+    }
+
+    /// The same with another guest.
+    pub(crate) fn command_with(&self, qemu: &Qemu, guest: &Path) -> Vec<OsString> {
         let gic = match self.gic {
             Gic::V2 => 2,
             Gic::V3 => 3,
@@ -95,7 +100,7 @@ impl Machine {
         );
         command.extend(text.split(' ').map(OsString::from));
         command.push("-kernel".into());
-        command.push(guests.image(self.guest()).into());
+        command.push(guest.into());
         // Nothing is read from or written to the disk.
         let text = match self.devices {
             Devices::None => "",
@@ -158,7 +163,7 @@ impl Machine {
     ) -> Result<Running> {
         for _ in 0..ATTEMPTS {
             let start = Instant::now();
-            let mut running = Running::start(self, qemu, guests, &[])?;
+            let mut running = Running::start(&self.command(qemu, guests), &[])?;
             let saved = running.save(self, program, stream);
             running.explain(saved)?;
             if start.elapsed() < SAVED_WITHIN {
@@ -177,7 +182,7 @@ impl Machine {
     /// If it does not start; with what QEMU and the guest said.
     pub(crate) fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<Running> {
         let address = format!("unix:{},server=on,wait=off", monitor.display());
-        let mut running = Running::start(self, qemu, guests, &["-qmp", &address])?;
+        let mut running = Running::start(&self.command(qemu, guests), &["-qmp", &address])?;
         let ready = running.serial.wait_until_ready(self.vcpus);
         running.explain(ready)?;
         Ok(running)
@@ -203,7 +208,7 @@ impl Machine {
         stream: &Path,
     ) -> Result<Loaded> {
         let incoming = ["-S", "-incoming", "defer"];
-        let mut running = Running::start(self, qemu, guests, &incoming)?;
+        let mut running = Running::start(&self.command(qemu, guests), &incoming)?;
         let loaded = running.load(self, program, stream);
         match running.explain(loaded)? {
             None => Ok(Loaded::Paused(Box::new(running))),
@@ -236,14 +241,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(machine: &Machine, qemu: &Qemu, guests: &Guests, more: &[&str]) -> Result<Self> {
+    /// Starts a machine's command line with more options.
+    ///
+    /// # Errors
+    /// If it does not start, or has no serial port.
+    pub(crate) fn start(command: &[OsString], more: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("serial");
         let listener = UnixListener::bind(&path)?;
         let mut additions = vec!["-serial".into(), unix_address(&path)];
         additions.extend(more.iter().map(OsString::from));
-        let command = machine.command(qemu, guests);
-        let mut qemu = QemuProcess::start(&command, &additions, &PATIENCE)?;
+        let mut qemu = QemuProcess::start(command, &additions, &PATIENCE)?;
         let serial = Serial::new(qemu.accept(&listener, &PATIENCE)?)?;
         Ok(Self {
             qemu,
@@ -257,8 +265,18 @@ impl Running {
         self.qemu.said()
     }
 
+    /// The program and its monitor.
+    pub(crate) fn qemu(&mut self) -> &mut QemuProcess {
+        &mut self.qemu
+    }
+
+    /// The guest's serial port.
+    pub(crate) fn serial(&mut self) -> &mut Serial {
+        &mut self.serial
+    }
+
     /// Adds to an error what QEMU and the guest have said.
-    fn explain<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn explain<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             let mut text = error.to_string();
             for (who, said) in [

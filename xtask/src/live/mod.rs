@@ -11,6 +11,7 @@
 //! | [`steps`] | what is done in a case, and what makes it fail |
 //! | [`rings`] | virtio rings, of which a rehearsal has no memory |
 //! | [`large`] | a VM of 8 GiB, of which a rehearsal reads no RAM |
+//! | [`relay`] | live migrations through `cpreg relay` |
 //! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
 
 mod cases;
@@ -18,6 +19,7 @@ mod cpreg;
 mod isolation;
 mod large;
 mod machine;
+mod relay;
 mod rings;
 mod serial;
 mod steps;
@@ -27,7 +29,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Result, guest, jobs, qemus};
-use cases::Case;
 pub(crate) use cpreg::Cpreg;
 pub(crate) use large::Large;
 use steps::Bench;
@@ -51,10 +52,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let is_wanted = |name: &str| words.iter().all(|word| name.contains(word));
     let mut cases = cases::cases(full);
     cases.retain(|case| is_wanted(&case.to_string()));
+    let mut relays = relay::cases(full);
+    relays.retain(|case| is_wanted(&case.to_string()));
     let isolations = isolation::names().filter(|name| is_wanted(name));
     let isolations: Vec<String> = isolations.collect();
     if list {
         for case in &cases {
+            println!("{case}");
+        }
+        for case in &relays {
             println!("{case}");
         }
         for name in &isolations {
@@ -62,7 +68,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         }
         return Ok(());
     }
-    if cases.is_empty() && isolations.is_empty() {
+    if cases.is_empty() && relays.is_empty() && isolations.is_empty() {
         return Err("no case has such a name: cargo xtask live --full --list names them".into());
     }
 
@@ -75,15 +81,16 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         .filter(|case| isolations.contains(&case.to_string()))
         .map(|case| timed(&case, || case.run()))
         .collect();
-    if !cases.is_empty() {
+    if !cases.is_empty() || !relays.is_empty() {
         let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
-        ended.append(&mut run_all(&bench, &cases));
+        ended.append(&mut run_all(&cases, |case| bench.run(case)));
+        ended.append(&mut run_all(&relays, |case| relay::run(&bench, case)));
         // Part of the cases may not have shown everything.
         if words.is_empty() {
             bench.finish()?;
         }
     }
-    let all = cases.len() + isolations.len();
+    let all = cases.len() + relays.len() + isolations.len();
     if ended.len() != all {
         return Err(format!("{} cases did not end", all - ended.len()).into());
     }
@@ -104,12 +111,18 @@ fn timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Ended {
 }
 
 /// Runs the cases, as many at a time as there are processors, and says of each how it went.
-fn run_all(bench: &Bench, cases: &[Case]) -> Vec<Ended> {
+fn run_all<C: ToString + Sync>(
+    cases: &[C],
+    run: impl Fn(&C) -> Result<String> + Sync,
+) -> Vec<Ended> {
+    if cases.is_empty() {
+        return Vec::new();
+    }
     let at_a_time = thread::available_parallelism().map_or(1, usize::from);
     println!("{} cases, {at_a_time} at a time", cases.len());
     let ended = Mutex::new(Vec::new());
     jobs::each(at_a_time, cases.iter(), |case| {
-        let ended_case = timed(case, || bench.run(case));
+        let ended_case = timed(case, || run(case));
         if let Ok(mut ended) = ended.lock() {
             ended.push(ended_case);
         }

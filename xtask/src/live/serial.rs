@@ -66,6 +66,8 @@ pub(crate) struct Findings {
     pub(crate) timers: Vec<(u32, char)>,
     /// Timers that had fired before the guest looked: they prove nothing about the destination.
     pub(crate) expired: Vec<(u32, char)>,
+    /// How far a guest that counts has counted: vCPU and count.
+    pub(crate) counts: Vec<(u32, u64)>,
     /// Values of registers, if they were asked for: vCPU, name, value.
     pub(crate) values: Vec<(u32, String, Option<u64>)>,
 }
@@ -191,6 +193,7 @@ impl Findings {
             ("VALUE", [register, is]) => {
                 self.values.push((vcpu, (*register).to_owned(), value(is)?));
             }
+            ("COUNT", [count]) => self.counts.push((vcpu, value(count)??)),
             ("TIMER", [which]) => self.timers.push((vcpu, which.chars().next()?)),
             // That one is missing among those that came says the same.
             ("NOTIMER", [_]) => {}

@@ -81,26 +81,46 @@ impl Bench {
         }
     }
 
-    fn qemu(&self, series: &str) -> Result<&Qemu> {
+    pub(super) fn guests(&self) -> &Guests {
+        &self.guests
+    }
+
+    pub(super) fn cpreg(&self) -> &Cpreg {
+        &self.cpreg
+    }
+
+    /// A place for files, which is removed at the end.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn qemu(&self, series: &str) -> Result<&Qemu> {
         let found = self.qemus.iter().find(|qemu| qemu.series == series);
         found.ok_or_else(|| format!("there is no QEMU {series}").into())
     }
 
     /// The machine as the case's source has saved it.
     fn source(&self, case: &Case) -> Result<PathBuf> {
+        self.saved(case.from, &case.machine)
+    }
+
+    /// A machine as a QEMU has saved it.
+    ///
+    /// # Errors
+    /// If it could not be saved, this time or an earlier one.
+    pub(super) fn saved(&self, from: &'static str, machine: &Machine) -> Result<PathBuf> {
         let stream = {
             let mut streams = self.streams.lock().map_err(|error| error.to_string())?;
-            Arc::clone(streams.entry((case.from, case.machine)).or_default())
+            Arc::clone(streams.entry((from, *machine)).or_default())
         };
         let made = stream.get_or_init(|| {
             let make = || {
-                let name = format!("{}-{}.stream", case.from, file_name(&case.machine));
+                let name = format!("{from}-{}.stream", file_name(machine));
                 let path = self.folder.path().join(name);
-                case.machine
-                    .save(self.qemu(case.from)?, &self.guests, &path)?;
+                machine.save(self.qemu(from)?, &self.guests, &path)?;
                 Ok::<_, crate::Failure>(path)
             };
-            make().map_err(|error| format!("QEMU {}: {error}", case.from))
+            make().map_err(|error| format!("QEMU {from}: {error}"))
         });
         Ok(made.clone()?)
     }
@@ -456,7 +476,8 @@ fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
     Ok(())
 }
 
-fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Result<()> {
+/// An error if there are any.
+pub(super) fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Result<()> {
     let lines: Vec<_> = differences.map(ToString::to_string).collect();
     if lines.is_empty() {
         return Ok(());

@@ -3,12 +3,14 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `judge` | what is asked while a migration is under way, and answered as `check` and `convert` do |
+//! | `early` | the vCPUs, decided about one by one as they come |
 //! | `foretold` | what is certain before it begins: `--from` |
 //! | `guarded` | the drain guard: `--source-qmp`, `--dest-qmp` |
 //! | `log` | log lines and progress |
 //!
 //! What is here: arguments, one migration after the other, what is said at the end, and the exit status.
 
+mod early;
 mod foretold;
 mod guarded;
 mod judge;
@@ -155,16 +157,18 @@ fn prepare<'a>(
         ))
         .hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }
-    let shape = found.shape()?;
+    let named = found.named_for_all(&arguments.going)?;
     let from = arguments.from.as_deref();
     let foretold = from
         .or(arguments.source_qmp.as_deref())
-        .map(|from| Foretold::of(from, arguments, found, &tolerances, printer))
+        .map(|from| Foretold::of(from, arguments, &found, &tolerances, printer))
         .transpose()?;
     Ok(Desk {
         arguments,
         tolerances,
-        shape,
+        consents,
+        found,
+        named,
         foretold,
         is_rehearsed: false,
     })

@@ -18,6 +18,7 @@
 //! | [`faults`] | full disks, signals, killed processes while files are written |
 //! | [`fake_qemu`] | nothing: plays QEMU |
 //! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
+//! | `relay_guard` | that the guard of a relay outlives it |
 //! | [`rehearse`] | what a QEMU does with a VM, and what is said of it |
 //! | [`rehearse_faults`] | QEMUs that fail on the way, and what is no VM |
 //! | [`running`] | VMs that run, asked through their monitors |
@@ -50,8 +51,13 @@ mod output;
 mod probe_faults;
 mod rehearse;
 mod rehearse_faults;
+#[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
 mod relay_faults;
+#[cfg(target_os = "linux")]
+mod relay_guard;
+#[cfg(target_os = "linux")]
 mod relayed;
 mod report;
 mod run;

@@ -59,8 +59,8 @@ impl Back {
         self.lock().answers.shut()
     }
 
-    /// Says to the source that the destination has failed, if that can be said between two answers now.
-    pub(super) fn say_failed(&self) {
+    /// Says to the source that the destination has failed, if that can be said between two answers now. Gives whether it was.
+    pub(super) fn say_failed(&self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         let mut inner = loop {
             match self.inner.try_lock() {
@@ -69,13 +69,15 @@ impl Back {
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::WouldBlock) => return false,
             }
         };
-        if inner.answers.is_between() {
-            // Closing says the same, less clearly.
-            let _ = inner.writer.try_write(&FAILED);
-        }
+        // Where it cannot be said, closing says the same, less clearly.
+        inner.answers.is_between()
+            && inner
+                .writer
+                .try_write(&FAILED)
+                .is_ok_and(|written| written == FAILED.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -22,6 +22,13 @@ use crate::flow::Outline;
 const SAYS: Duration = Duration::from_millis(20);
 /// How long the other channels may take to end when the main one has.
 const BESIDE: Duration = Duration::from_secs(10);
+/// The same, when it has failed.
+const BESIDE_FAILED: Duration = Duration::from_secs(3);
+/// How long a source that was told of a failure gets to close by itself.
+const CLOSES: Duration = Duration::from_secs(3);
+
+/// What is thrown away at once.
+const THROWN_AWAY: usize = 64 << 10;
 
 /// How a migration ended.
 #[derive(Debug)]
@@ -117,9 +124,12 @@ impl<'s> Session<'s> {
             } else {
                 self.main(scope, source, destination, judge, user)
             };
-            if matches!(ended.outcome, Outcome::WentOn | Outcome::Carried) {
-                self.wait_for_others();
-            }
+            // Also when it failed: both QEMUs close them. QEMU 10.0 and 11.1 that lose all of them at once with the main one may wait for
+            // their own threads for ever instead of ending.
+            self.wait_for_others(match ended.outcome {
+                Outcome::WentOn | Outcome::Carried => BESIDE,
+                _ => BESIDE_FAILED,
+            });
             self.cancel.cancel();
             ended.beside = self.beside.load(Ordering::Relaxed);
             ended
@@ -149,14 +159,13 @@ impl<'s> Session<'s> {
             state: State::default(),
         };
         let result = forward.run(user, &self.cancel);
-        let mut state = forward.state;
+        let (mut state, mut reader) = (forward.state, forward.reader);
         if result.is_err() && !matches!(state.came, Came::Through(_)) {
             // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
-            if state.outline.as_ref().is_some_and(|it| it.return_path) {
-                back.say_failed();
+            if state.outline.as_ref().is_some_and(|it| it.return_path) && back.say_failed() {
+                self.let_close(&mut reader);
             }
             cutters.iter().for_each(Cutter::cut);
-            self.cancel.cancel();
         } else if result.is_err() {
             cutters.iter().for_each(Cutter::cut);
         }
@@ -284,8 +293,20 @@ impl<'s> Session<'s> {
         })
     }
 
-    fn wait_for_others(&self) {
-        let deadline = Instant::now() + BESIDE;
+    /// Lets a source that was told of a failure close first, and throws away what it still sends.
+    ///
+    /// QEMU 10.0 that has switched to postcopy lets its guest go on if it hears of the failure before a write fails, and stands still
+    /// in `postcopy-paused` otherwise.
+    fn let_close(&self, reader: &mut Reader) {
+        let until = Instant::now() + CLOSES;
+        let mut buffer = vec![0; THROWN_AWAY];
+        while Instant::now() < until
+            && let Ok(Some(1..)) = reader.read_until(&mut buffer, until, &self.cancel)
+        {}
+    }
+
+    fn wait_for_others(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }

@@ -5,7 +5,7 @@
 //! | any | before the device state | the migration fails, the guest runs on |
 //! | precopy, with return path | at the device state | the migration fails, the guest runs on |
 //! | precopy, without | at the device state | it has sent everything: `completed`, the guest is stopped; QMP `cont` |
-//! | postcopy | at the package | `postcopy-paused`, the guest is stopped |
+//! | postcopy | at the package | QEMU 10.0 and later: the migration fails, the guest runs on; 7.2: stopped, in `postcopy-paused`, seldom `failed` |
 //! | precopy, with return path | behind the device state | what the destination said tells |
 //! | any other | behind the device state | nobody tells the relay |
 //!
@@ -23,7 +23,7 @@ pub enum Whereabouts {
     SourceGoesOn,
     /// At the source, stopped: it believes that it has migrated.
     SourceStopped,
-    /// At the source, stopped in postcopy: its guest cannot be started there by itself.
+    /// At the source, which had switched to postcopy: up to that QEMU, whether its guest goes on or is stopped.
     SourcePaused,
     /// At the destination, which said that it loaded it.
     Destination,
@@ -54,7 +54,7 @@ impl Whereabouts {
                 "QMP `cont` at the source lets the guest go on; the destination cannot run it: it has no device state",
             ),
             Self::SourcePaused => Some(
-                "the destination has no device state and cannot run the guest; the source does not start it in `postcopy-paused`: see the runbook, \"A postcopy migration was refused\"",
+                "QMP `query-status` at the source: QEMU 10.0 and later let the guest go on by themselves; older ones may stand still (`finish-migrate`), see the runbook; the destination cannot run it: it has no device state",
             ),
             Self::ProbablyDestination => {
                 Some("QMP `query-status` at the destination tells whether it loaded it")
@@ -71,7 +71,7 @@ impl fmt::Display for Whereabouts {
         f.write_str(match self {
             Self::SourceGoesOn => "at the source, which goes on with it",
             Self::SourceStopped => "at the source, stopped: that QEMU believes it has migrated",
-            Self::SourcePaused => "at the source, stopped in the middle of a postcopy migration",
+            Self::SourcePaused => "at the source, which had switched to postcopy",
             Self::Destination => "at the destination",
             Self::ProbablyDestination => {
                 "at the destination, which got all of it and has not said whether it loaded it"
@@ -86,11 +86,11 @@ impl fmt::Display for Whereabouts {
 /// How far the device state came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// The source has not sent all of it, and none of it went on.
+    /// The source has not sent all of it. Perhaps its vCPUs went on, with which the destination can do nothing.
     NotYet,
-    /// Some of it came and none of it went on. The source may have sent all: the rest may be on its way.
+    /// Some of it came and none of it went on, or its vCPUs alone. The source may have sent all: the rest may be on its way.
     Begun,
-    /// All of it came, and none of it went on.
+    /// All of it came, and none of it went on, or its vCPUs alone.
     Here,
     /// Some of it went on.
     Partly,

@@ -131,13 +131,10 @@ impl Stream {
         let Some(package) = self.package().filter(|_| growth != 0) else {
             return Ok(None);
         };
-        let length = (package.range.end - package.range.start)
-            .checked_add_signed(growth)
-            .and_then(|length| u32::try_from(length).ok())
-            .ok_or_else(|| bad_edit("the package grows over 4 GiB"))?;
+        let length = package.range.end - package.range.start;
         Ok(Some(Replacement {
             range: package.length_field..package.length_field + 4,
-            bytes: length.to_be_bytes().to_vec(),
+            bytes: grown_package(length, growth)?.to_be_bytes().to_vec(),
         }))
     }
 
@@ -194,6 +191,42 @@ impl Stream {
     }
 }
 
+impl Cpu {
+    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::changes_to`]; it has been read back
+    /// and compared.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if the section cannot hold that.
+    pub fn changed_to(&self, state: &Vcpu) -> Result<Self, Error> {
+        let edit = changes(self, &self.vcpu()?, state).within(|| path(self))?;
+        let changed = edited_cpu(self, &edit).within(|| path(self))?;
+        if is_same(&changed.vcpu()?, state) {
+            Ok(changed)
+        } else {
+            Err(
+                bad_edit("the edited section does not read back as it was meant")
+                    .within(&path(self)),
+            )
+        }
+    }
+}
+
+/// Whether two vCPUs are the same; the order of extensions means nothing.
+fn is_same(one: &Vcpu, other: &Vcpu) -> bool {
+    let find = |it: &Extension| other.extensions.iter().any(|other| other == it);
+    one.registers == other.registers
+        && one.extensions.len() == other.extensions.len()
+        && one.extensions.iter().all(find)
+}
+
+/// How many bytes a package of this length has when its content has grown.
+pub(crate) fn grown_package(length: u64, growth: i64) -> Result<u32, Error> {
+    length
+        .checked_add_signed(growth)
+        .and_then(|length| u32::try_from(length).ok())
+        .ok_or_else(|| bad_edit("the package grows over 4 GiB"))
+}
+
 fn path(cpu: &Cpu) -> String {
     format!("cpu[{}]", cpu.section().instance)
 }
@@ -202,7 +235,7 @@ fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadEdit, message)
 }
 
-fn signed(length: usize) -> Result<i64, Error> {
+pub(crate) fn signed(length: usize) -> Result<i64, Error> {
     i64::try_from(length).map_err(|_| bad_edit("a section longer than any file"))
 }
 

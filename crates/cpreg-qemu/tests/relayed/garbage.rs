@@ -209,7 +209,8 @@ fn device_state_that_cannot_be_read() {
     }
 }
 
-/// A package that cannot be read, and the source goes on with RAM behind it: that is no reason to wait, nor to keep RAM.
+/// A package that cannot be read, and the source goes on with RAM behind it: that is no reason to wait, nor to keep RAM. What a source that
+/// has been told of the failure still sends is thrown away for a moment, in which it may close by itself.
 #[test]
 fn a_package_that_cannot_be_read() {
     let mut whole = with_return_path(true, true);
@@ -218,7 +219,7 @@ fn a_package_that_cannot_be_read() {
     whole[footer.unwrap() + held.start + 24] ^= 0x40;
     for net in NETS {
         let stage = Stage::new(net);
-        let (migrated, sent, arrived) = stage.play(
+        let (migrated, _, arrived) = stage.play(
             Act::Keep,
             |stage| {
                 let mut socket = stage.source();
@@ -228,6 +229,8 @@ fn a_package_that_cannot_be_read() {
                 while socket.send(&page) {
                     sent += page.len();
                     assert!(sent < 256 << 20, "all of it is taken");
+                    // No faster than a network.
+                    thread::sleep(Duration::from_millis(2));
                 }
                 socket.read_up();
                 sent
@@ -238,7 +241,6 @@ fn a_package_that_cannot_be_read() {
         broken(&ended);
         assert_eq!(ended.whereabouts, Whereabouts::SourcePaused);
         assert!(arrived == whole[..held.start]);
-        assert!(sent < 32 << 20, "{sent}");
     }
 }
 

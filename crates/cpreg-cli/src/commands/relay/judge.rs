@@ -2,18 +2,20 @@
 
 use std::cell::OnceCell;
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Consents, Verdict};
 use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::Stream;
 use cpreg_qemu::flow::{Held, Outline};
 use cpreg_qemu::relay::{Judge, Judgement};
+use cpreg_qemu::stream::{Cpu, Section};
 
 use super::super::{check, convert};
+use super::early::Early;
 use super::foretold::Foretold;
 use super::guarded::Guarded;
 use crate::arguments;
-use crate::destination::{self, Named};
+use crate::destination::{Found, Named};
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
@@ -24,8 +26,11 @@ use crate::report::value::Printing;
 pub(super) struct Desk<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
-    /// The destination's outline, if it has one whatever the guest.
-    pub(super) shape: Option<Shape>,
+    pub(super) consents: Consents,
+    /// What DEST names.
+    pub(super) found: Found<'a>,
+    /// What it is, if that is the same whatever the guest.
+    pub(super) named: Option<Named>,
     /// What was certain before.
     pub(super) foretold: Option<Foretold>,
     /// A copy of the destination's QEMU has loaded it.
@@ -36,7 +41,11 @@ pub(super) struct Desk<'a> {
 pub(super) struct Case<'c> {
     desk: &'c Desk<'c>,
     guard: Option<&'c Guarded>,
+    /// What the destination is for this guest.
     named: &'c OnceCell<Named>,
+    /// What came before RAM.
+    outline: Option<Outline>,
+    early: Early<'c>,
     /// Takes notes.
     printer: Printer,
     decided: Decided<'c>,
@@ -62,6 +71,8 @@ impl<'c> Case<'c> {
             desk,
             guard,
             named,
+            outline: None,
+            early: Early::default(),
             printer: Printer::default(),
             decided: Decided::default(),
         }
@@ -75,9 +86,17 @@ impl<'c> Case<'c> {
         let arguments = self.desk.arguments;
         let running = stream.run_state().map(|state| state == "running");
         let source = Input::of_what_passed("the migration", stream);
-        let found = destination::find(&arguments.to, false, &self.printer)?;
-        let (named, _) = found.for_guest(&source, &arguments.going)?;
-        let named = self.named.get_or_init(|| named);
+        let named = if let Some(named) = &self.desk.named {
+            named
+        } else {
+            let named = if let Some(mut named) = self.early.take_named() {
+                named.is_started_as(source.stream()?.shape());
+                named
+            } else {
+                self.desk.found.named_for(&source, &arguments.going)?
+            };
+            self.named.get_or_init(|| named)
+        };
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);
         let answer = check::answer(
             &source,
@@ -108,7 +127,9 @@ impl Judge for Case<'_> {
             guard.began();
         }
         let reasons = &mut self.decided.reasons;
-        if let Some(there) = &self.desk.shape {
+        self.outline = Some(outline.clone());
+        let there = self.desk.named.as_ref();
+        if let Some(there) = there.and_then(|named| named.destination.shape.as_ref()) {
             let here = Shape {
                 machine: outline.machine.clone(),
                 ram: outline.ram.clone(),
@@ -141,6 +162,15 @@ impl Judge for Case<'_> {
             }
         }
         reasons.is_empty()
+    }
+
+    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
+        self.early.vcpu(self.desk, self.outline.as_ref(), cpu)
+    }
+
+    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool {
+        let outline = self.outline.as_ref();
+        outline.is_some_and(|outline| self.early.may_go_on(self.desk, outline, come))
     }
 
     fn judge(&mut self, held: &Held, stream: Stream) -> Judgement {

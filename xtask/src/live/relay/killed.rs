@@ -1,0 +1,168 @@
+//! The drain guard with real QEMUs: whoever is killed, whenever, the VM runs on exactly one side, if there is one that could.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::super::steps::Bench;
+use super::cases::{Case, Mode, Moment, Victim};
+use super::end::{End, PATIENCE};
+use super::{Consent, Migration, must_be};
+use crate::Result;
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// See [`super::cases::Trial::Guarded`].
+pub(super) fn through(bench: &Bench, case: &Case) -> Result<String> {
+    let vcpus = case.machine.vcpus;
+    Migration::with_relay(bench, case, vcpus, Consent::Guard, &[])?.explained(|migration| {
+        migration.source.wait_until_under_way(case.mode)?;
+        migration.source.switch(case.mode)?;
+        let status = migration.source.wait_until_ended()?;
+        let arrived = migration.must_have_arrived(&status)?;
+        let relay = migration.relay()?;
+        relay.must_end(0, &["destination"], "the VM is")?;
+        let concluded = relay.wait_for("concluded")?;
+        if concluded["place"] != "destination" || concluded["running"] != true {
+            return Err(format!("the guard says: {concluded}").into());
+        }
+        Ok(arrived)
+    })
+}
+
+/// See [`super::cases::Trial::GuardedRefusal`].
+pub(super) fn refused(bench: &Bench, case: &Case) -> Result<String> {
+    // The destination has a vCPU more: its device state, taken from the running source, shows that before RAM flows.
+    let vcpus = case.machine.vcpus + 1;
+    let migration = Migration::without(bench, case, &[])?;
+    migration.explained(|migration| {
+        let mut relay = migration.start_relay(vcpus, Consent::Guard)?;
+        let status = relay.wait()?;
+        if status.code() != Some(1) {
+            return Err(format!("the relay ended with {status}\n{}", relay.said()).into());
+        }
+        must_be(&migration.source.status()?, &[("none", "running")])?;
+        migration.source.must_count()?;
+        let end = migration.destination.must_not_run()?;
+        Ok(format!("the guest runs at the source; {end}"))
+    })
+}
+
+/// See [`super::cases::Trial::Killed`].
+pub(super) fn killed(bench: &Bench, case: &Case, victim: Victim, at: Moment) -> Result<String> {
+    let vcpus = case.machine.vcpus;
+    Migration::with_relay(bench, case, vcpus, Consent::Guard, &[])?.explained(|migration| {
+        let guard = migration.relay()?.guard()?;
+        come_to(migration, at)?;
+        let id = match victim {
+            Victim::Source => migration.source.id(),
+            Victim::Destination => migration.destination.id(),
+            Victim::Relay => migration.relay()?.id(),
+        };
+        signal(id, Signal::KILL)?;
+        if at == Moment::Passed && victim != Victim::Destination {
+            signal(migration.destination.id(), Signal::CONT)?;
+        }
+        wait_until_gone(guard)?;
+        let (source, destination) = (
+            runs(&mut migration.source, victim == Victim::Source)?,
+            runs(&mut migration.destination, victim == Victim::Destination)?,
+        );
+        if source && destination {
+            return Err("the guest runs on both sides".into());
+        }
+        let events = migration.relay()?.events()?;
+        let went_on = events.iter().any(|event| event["event"] == "went-on");
+        let concluded = events.iter().find(|event| event["event"] == "concluded");
+        // What the guard itself tells, where somebody was left to hear it.
+        let lost = concluded.filter(|it| it["place"] == "nowhere");
+        let is_right = match victim {
+            // All of the VM has arrived, or nobody has all of it.
+            Victim::Source => destination == went_on,
+            // A destination that was told to run may have changed what is outside of the VM.
+            Victim::Destination => {
+                let was_told =
+                    lost.is_some_and(|it| it["done"].to_string().contains("destination"));
+                source || (was_told && at == Moment::Held)
+            }
+            Victim::Relay if matches!(at, Moment::Setup | Moment::Ram) => source,
+            Victim::Relay => source || destination,
+        };
+        let text = match (source, destination) {
+            (true, _) => "it runs at the source",
+            (_, true) => "it runs at the destination",
+            _ => "it runs nowhere",
+        };
+        if is_right {
+            Ok(format!("{text}; device state had gone on: {went_on}"))
+        } else {
+            Err(
+                format!("{text}; device state had gone on: {went_on}; the guard: {concluded:?}")
+                    .into(),
+            )
+        }
+    })
+}
+
+/// Lets the migration come to where somebody is killed.
+fn come_to(migration: &mut Migration<'_>, at: Moment) -> Result<()> {
+    let mode = migration.case.mode;
+    if at == Moment::Setup {
+        migration.relay()?.wait_for("connected")?;
+        return Ok(());
+    }
+    migration.source.wait_until_under_way(mode)?;
+    if at == Moment::Ram {
+        return Ok(());
+    }
+    if at == Moment::Held {
+        migration.source.switch(mode)?;
+        migration.relay()?.wait_for("held")?;
+        return Ok(());
+    }
+    // A destination that stands still takes what fits into the socket, and answers nothing: so it is known what it has done.
+    migration.source.switch(mode)?;
+    migration.relay()?.wait_for("held")?;
+    signal(migration.destination.id(), Signal::STOP)?;
+    migration.relay()?.wait_for("went-on")?;
+    Ok(())
+}
+
+/// Whether the guest of this QEMU counts.
+fn runs(end: &mut End, was_killed: bool) -> Result<bool> {
+    if was_killed || end.has_ended()? {
+        return Ok(false);
+    }
+    if end.status()?.vm != "running" {
+        return Ok(false);
+    }
+    end.must_count()?;
+    Ok(true)
+}
+
+fn signal(id: u32, signal: Signal) -> Result<()> {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+    kill_process(id.ok_or("no process id")?, signal)?;
+    Ok(())
+}
+
+/// Waits until the guard has settled it.
+fn wait_until_gone(guard: u32) -> Result<()> {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while Instant::now() < deadline {
+        let stat = fs::read_to_string(format!("/proc/{guard}/stat"));
+        // A process whose parent has not asked how it ended is a zombie.
+        if stat.map_or(true, |stat| stat.contains(") Z ")) {
+            return Ok(());
+        }
+        thread::sleep(POLL);
+    }
+    Err("the guard does not come to a conclusion".into())
+}
+
+impl Case {
+    /// In which modes the guard is tried: the last one sends RAM beside.
+    pub(super) const GUARDED: [Mode; 2] = [Mode::Plain, Mode::Multifd(2)];
+}

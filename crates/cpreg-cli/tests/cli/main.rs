@@ -51,10 +51,13 @@ mod output;
 mod probe_faults;
 mod rehearse;
 mod rehearse_faults;
+#[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
 mod relay_faults;
 #[cfg(target_os = "linux")]
 mod relay_guard;
+#[cfg(target_os = "linux")]
 mod relayed;
 mod report;
 mod run;

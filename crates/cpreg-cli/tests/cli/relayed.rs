@@ -210,12 +210,18 @@ fn impatient(socket: UnixStream) -> UnixStream {
     socket
 }
 
-/// Sends a stream as a source does that waits for an answer; gives what it heard.
+/// Sends a stream as a source does that waits for an answer, and closes when it has one; gives what it heard.
 pub(crate) fn send(mut socket: UnixStream, stream: &[u8]) -> Vec<u8> {
     // It may end before all has been sent.
     let _ = socket.write_all(stream);
     let mut heard = Vec::new();
-    let _ = socket.read_to_end(&mut heard);
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+        heard.extend_from_slice(&buffer[..count]);
+        if heard.ends_with(FAILED) {
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+    }
     heard
 }
 

@@ -128,7 +128,7 @@ fn damaged_migrations() {
                 let mut socket = stage.source();
                 socket.send(&whole);
                 socket.half_close();
-                socket.read_up()
+                socket.hear()
             },
             |stage| stage.destination().read_up(),
         );
@@ -167,7 +167,7 @@ fn garbage_from_a_source_that_waits() {
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&[&whole[..at], &noise].concat());
-                socket.read_up()
+                socket.hear()
             },
             |stage| stage.destination().read_up(),
         );
@@ -193,7 +193,7 @@ fn device_state_that_cannot_be_read() {
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole);
-                socket.read_up()
+                socket.hear()
             },
             |stage| stage.destination().read_up(),
         );
@@ -232,7 +232,7 @@ fn a_package_that_cannot_be_read() {
                     // No faster than a network.
                     thread::sleep(Duration::from_millis(2));
                 }
-                socket.read_up();
+                socket.hear();
                 sent
             },
             |stage| stage.destination().read_up(),
@@ -265,7 +265,7 @@ fn garbage_from_the_destination() {
                     let mut heard = socket.read_some(noise.len());
                     socket.send(other);
                     socket.half_close();
-                    heard.extend(socket.read_up());
+                    heard.extend(socket.hear());
                     heard
                 },
                 |stage| {
@@ -302,7 +302,7 @@ fn bytes_behind_the_end() {
                 thread::sleep(Duration::from_millis(5));
                 socket.send(more);
                 socket.half_close();
-                socket.read_up()
+                socket.hear()
             },
             |stage| stage.destination().read_up(),
         );

@@ -10,7 +10,8 @@ use cpreg_qemu::stream::Stream;
 use crate::common::damage::{Random, made_up, with_live_sections};
 use crate::common::{bytes, fixtures};
 use crate::play::{
-    Act, NETS, Net, Socket, Stage, broken, converted, device_state, ended, is_no_stream, went_on,
+    Act, FAILED, NETS, Net, Socket, Stage, broken, converted, device_state, ended, is_no_stream,
+    went_on,
 };
 
 /// SHUT 0: the VM has been loaded.
@@ -81,12 +82,12 @@ fn passes(name: &str, whole: &[u8], act: Act, net: Net, most: usize, source_firs
         }
         said.extend(LOADED);
         if source_first {
-            assert!(socket.read_up().is_empty(), "{name}");
+            assert!(socket.hear().is_empty(), "{name}");
             socket.write_all(&LOADED).unwrap();
         } else {
             socket.write_all(&LOADED).unwrap();
             socket.half_close();
-            assert!(socket.read_up().is_empty(), "{name}");
+            assert!(socket.hear().is_empty(), "{name}");
         }
         (arrived, said)
     };
@@ -161,7 +162,7 @@ fn cannot_be_live(whole: &[u8], net: Net) {
         |stage| {
             let mut socket = stage.source();
             socket.send(whole);
-            socket.read_up()
+            socket.hear()
         },
         |stage| stage.destination().read_up(),
     );
@@ -207,7 +208,7 @@ fn without_answers_it_is_probably_there() {
                     let mut socket = stage.source();
                     assert!(socket.send(whole));
                     socket.half_close();
-                    socket.read_up()
+                    socket.hear()
                 },
                 |stage| stage.destination().read_up(),
             );
@@ -221,7 +222,6 @@ fn without_answers_it_is_probably_there() {
 /// A refusal is told to the source, in its own words if it has a return path, and the destination gets nothing of its devices.
 #[test]
 fn a_refusal_is_told_to_both() {
-    const FAILED: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
     for net in NETS {
         for postcopy in [false, true] {
             for answers in [false, true] {
@@ -234,7 +234,7 @@ fn a_refusal_is_told_to_both() {
                         |stage| {
                             let mut socket = stage.source();
                             socket.send(&whole);
-                            socket.read_up()
+                            socket.hear()
                         },
                         |stage| stage.destination().read_up(),
                     );

@@ -25,6 +25,9 @@ use crate::common::{bytes, index, shorter};
 /// Far longer than anything here takes, even on a machine that is busy.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// SHUT 1: loading the VM has failed.
+pub(crate) const FAILED: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
+
 /// What connections go over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Net {
@@ -98,6 +101,23 @@ impl Socket {
         match self.read_to_end(&mut all) {
             Err(error) if is_late(&error) => panic!("{} bytes, and no end", all.len()),
             _ => all,
+        }
+    }
+
+    /// What a source hears up to the end; as QEMU does it closes when it hears that the destination has failed.
+    pub(crate) fn hear(&mut self) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => return heard,
+                Ok(count) => heard.extend_from_slice(&buffer[..count]),
+                Err(error) if is_late(&error) => panic!("{} bytes, and no end", heard.len()),
+                Err(_) => return heard,
+            }
+            if heard.ends_with(&FAILED) {
+                self.half_close();
+            }
         }
     }
 

@@ -36,7 +36,7 @@ fn a_destination_that_reads_nothing_and_ctrl_c() {
             |stage| {
                 let mut socket = stage.source();
                 assert!(!socket.send(&whole), "where did all of it go?");
-                socket.read_up();
+                socket.hear();
                 Instant::now()
             },
             |stage| {
@@ -79,7 +79,7 @@ fn a_source_that_stands_still_and_ctrl_c() {
                         stage.notes.wait_for(phase, 1);
                         std::thread::sleep(Duration::from_millis(10));
                         stage.user.cancel();
-                        socket.read_up()
+                        socket.hear()
                     },
                     |stage| stage.destination().read_up(),
                 );
@@ -115,7 +115,7 @@ fn ctrl_c_that_comes_too_late() {
                 std::thread::sleep(Duration::from_millis(20));
                 socket.send(&whole[held.end..]);
                 socket.half_close();
-                socket.read_up()
+                socket.hear()
             },
             |stage| {
                 let mut socket = stage.destination();

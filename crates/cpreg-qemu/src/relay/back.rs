@@ -37,6 +37,7 @@ impl Back {
     /// Carries answers until the destination has no more.
     pub(super) fn run(&self, mut reader: Reader, session: &Cancel) -> Result<(), Fault> {
         let mut buffer = vec![0; BUFFER];
+        let mut is_heard = true;
         loop {
             let count = match reader.read(&mut buffer, session) {
                 Ok(0) => break,
@@ -49,9 +50,17 @@ impl Back {
             let bytes = &buffer[..count];
             let mut inner = self.lock();
             inner.answers.go_over(bytes);
-            inner.writer.write_all(bytes, session)?;
+            if is_heard {
+                // A source that has gone does not make the destination's last word worth less.
+                match inner.writer.write_all(bytes, session) {
+                    Err(fault) if fault.is_cancelled() => return Err(fault),
+                    written => is_heard = written.is_ok(),
+                }
+            }
         }
-        self.lock().writer.finish()
+        // The same of a source that has gone.
+        let _ = self.lock().writer.finish();
+        Ok(())
     }
 
     /// The destination's last word, if it came.

@@ -25,7 +25,7 @@ const PIECE: usize = 16 << 10;
 /// A stream without description gives no sign of its end: when nothing has come for so long, it is tried whether it is complete.
 const QUIET: Duration = Duration::from_millis(200);
 /// Device state that cannot be read may be device state of which more comes. When nothing has come for so long, none does.
-const ENOUGH: Duration = Duration::from_secs(3);
+const ENOUGH: Duration = Duration::from_secs(10);
 /// Progress is told when so many bytes more have passed.
 const TOLD_EACH: u64 = 4 << 20;
 
@@ -36,6 +36,8 @@ pub(super) enum Stop {
     Refused,
     /// Something cannot be read, written or understood.
     Broken(Error),
+    /// The source has gone when the destination had all device state; the destination has been told that nothing more comes.
+    SourceGone(Error),
     /// Somebody asked to end.
     Cancelled,
 }
@@ -129,13 +131,23 @@ impl Forward<'_> {
         let result = carry(&mut self.reader, &mut self.writer, session, &carried);
         self.state.passed += carried.into_inner();
         result.map_err(|error| match error.side {
-            Side::Input => cannot_read(error.fault),
+            Side::Input => self.source_has_gone(error.fault),
             Side::Output => cannot_write(error.fault),
         })?;
         if self.writer.finish().is_err() {
             self.state.came = Came::Lost;
         }
         Ok(())
+    }
+
+    /// The source has died, or lost its connection, and the destination has all device state: it must not lose what it has not read yet, and
+    /// may say what became of it.
+    fn source_has_gone(&mut self, fault: Fault) -> Stop {
+        let _ = self.writer.finish();
+        match cannot_read(fault) {
+            Stop::Broken(error) => Stop::SourceGone(error),
+            other => other,
+        }
     }
 
     /// Nothing comes behind the description, or zeros, up to where the source closes.
@@ -156,7 +168,7 @@ impl Forward<'_> {
             self.writer.write_all(rest, session).map_err(cannot_write)?;
             self.state.passed += rest.len() as u64;
             let count = self.reader.read(&mut buffer.bytes, session);
-            buffer.filled = count.map_err(cannot_read)?;
+            buffer.filled = count.map_err(|fault| self.source_has_gone(fault))?;
             if buffer.filled == 0 {
                 return Ok(());
             }

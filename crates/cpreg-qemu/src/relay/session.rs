@@ -27,6 +27,9 @@ const BESIDE_FAILED: Duration = Duration::from_secs(3);
 /// How long a source that was told of a failure gets to close by itself.
 const CLOSES: Duration = Duration::from_secs(3);
 
+/// How long to wait until a connection is taken again when that failed.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// What is thrown away at once.
 const THROWN_AWAY: usize = 64 << 10;
 
@@ -160,7 +163,9 @@ impl<'s> Session<'s> {
         };
         let result = forward.run(user, &self.cancel);
         let (mut state, mut reader) = (forward.state, forward.reader);
-        if result.is_err() && !matches!(state.came, Came::Through(_)) {
+        if matches!(result, Err(Stop::SourceGone(_))) {
+            cutters[0].cut();
+        } else if result.is_err() && !matches!(state.came, Came::Through(_)) {
             // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
             if state.outline.as_ref().is_some_and(|it| it.return_path) && back.say_failed() {
                 self.let_close(&mut reader);
@@ -187,7 +192,7 @@ impl<'s> Session<'s> {
             Ok(()) => Outcome::WentOn,
             Err(Stop::Refused) => Outcome::Refused,
             Err(Stop::Cancelled) => Outcome::Cancelled,
-            Err(Stop::Broken(error)) => Outcome::Broken(error),
+            Err(Stop::Broken(error) | Stop::SourceGone(error)) => Outcome::Broken(error),
         };
         if matches!(outcome, Outcome::Refused) {
             self.observer.hear(&Event::Refused(whereabouts));
@@ -210,6 +215,10 @@ impl<'s> Session<'s> {
         let passed = AtomicU64::new(0);
         let result = self.both_ways(source, destination, &passed, &passed);
         Ended {
+            whereabouts: match result {
+                Ok(()) => Whereabouts::ProbablyDestination,
+                Err(_) => Whereabouts::Unknown,
+            },
             outcome: match result {
                 Ok(()) => Outcome::Carried,
                 Err(error) => Outcome::Broken(Error::new(
@@ -217,7 +226,6 @@ impl<'s> Session<'s> {
                     format!("the stream was not passed on to its end: {error}"),
                 )),
             },
-            whereabouts: Whereabouts::Destination,
             device_state_went_on: true,
             outline: None,
             passed: passed.into_inner(),
@@ -227,7 +235,19 @@ impl<'s> Session<'s> {
 
     /// Takes further connections until the migration ends.
     fn accept<'e>(&'e self, scope: &'e Scope<'e, '_>) {
-        while let Ok(Some(mut connection)) = self.listener.accept(&self.cancel) {
+        loop {
+            let mut connection = match self.listener.accept(&self.cancel) {
+                Ok(Some(connection)) => connection,
+                Ok(None) => return,
+                Err(_) => {
+                    // Mostly no descriptors are left, and those of ended channels will be.
+                    let soon = Instant::now() + BREATH;
+                    if self.cancel.wait(Some(soon)).unwrap_or(true) {
+                        return;
+                    }
+                    continue;
+                }
+            };
             let until = Instant::now() + SAYS;
             let first = connection
                 .reader

@@ -15,7 +15,7 @@ use cpreg_qemu::Stream;
 use cpreg_qemu::flow::Outline;
 use cpreg_qemu::stream::{Cpu, Section};
 
-use super::judge::{Desk, There};
+use super::judge::{Desk, NAME, There};
 use crate::destination::{Found, Named};
 use crate::input::Input;
 
@@ -47,7 +47,7 @@ impl<'c> Early<'c> {
 
     fn begin(&mut self, desk: &'c Desk<'_>, outline: &Outline, cpu: &Cpu) {
         if let There::ByGuest(found @ Found::Host(_)) = &desk.there {
-            let first = Input::of_what_passed("the migration", Stream::of_vcpu(cpu.clone()));
+            let first = Input::of_what_passed(NAME, Stream::of_vcpu(cpu.clone()));
             let named = found.named_for(&first, &desk.arguments.going);
             self.named = named.ok().map(|mut named| {
                 named.is_started_as(Shape {

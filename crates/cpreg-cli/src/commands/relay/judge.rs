@@ -22,6 +22,9 @@ use crate::printer::Printer;
 use crate::report::check::Answer;
 use crate::report::value::Printing;
 
+/// What the VM is called in reports: what stands for it in the commands that they propose.
+pub(super) const NAME: &str = "SOURCE";
+
 /// What every migration through this relay is decided with.
 pub(super) struct Desk<'a> {
     pub(super) arguments: &'a arguments::Relay,
@@ -100,7 +103,7 @@ impl<'c> Case<'c> {
     fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, Failure> {
         let arguments = self.desk.arguments;
         let running = stream.run_state().map(|state| state == "running");
-        let source = Input::of_what_passed("the migration", stream);
+        let source = Input::of_what_passed(NAME, stream);
         let early = std::mem::take(&mut self.early).into_named();
         let named = match &self.desk.there {
             There::Known(named) => named,

@@ -14,7 +14,8 @@ use super::end::PATIENCE;
 use crate::Result;
 use crate::tools;
 
-const POLL: Duration = Duration::from_millis(10);
+/// Who is to be killed at a certain moment must be found in it.
+const POLL: Duration = Duration::from_millis(2);
 
 /// A relay that was started; killed when dropped.
 #[derive(Debug)]

@@ -65,7 +65,7 @@ Usage: cargo xtask TASK
   prove [--edits N] [--seed S] [--series 10.0] [--case N]
                              are the loader models true? 500 recorded streams, edited at random, into each real QEMU
   qemus                      fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
-  bench [plans]              what the command costs, against cat and cp; writes some GiB below target/lab, and removes them;
+  bench [plans|filter|relay] what the command costs, against cat, cp and socat; writes some GiB below target/lab, and removes them;
                              with plans only what a plan costs, in this process
   lab COMMAND                real arm64 kernels with real KVM under an emulating QEMU; `cargo xtask lab help` lists what they do
   recorded FOLDER            make tests/fixtures/recorded out of a folder of recorded streams and outcomes

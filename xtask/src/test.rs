@@ -6,9 +6,10 @@
 use std::env;
 use std::ffi::OsString;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
-use crate::{Result, gen_registers, lab, live, prove, repository, tools};
+use crate::{Result, gen_registers, lab, live, prove, qemus, repository, tools};
 
 /// What is done in a step.
 type Step = fn() -> Result<()>;
@@ -43,8 +44,20 @@ const STEPS: [(&str, Step); 7] = [
     ("live tests", || live::run(&[])),
 ];
 
+/// Fetches what later steps need while earlier ones are busy with the processor. What fails here fails again in its step, which says so.
+fn fetch_ahead() {
+    let fetched = qemus::ensure().map(drop).and_then(|()| lab::fetch());
+    if let Err(error) = fetched {
+        eprintln!("not fetched ahead: {error}");
+    }
+}
+
 /// `cargo xtask test`.
 pub(crate) fn run() -> Result<()> {
+    // Installing is done by one at a time. What is missing the step that needs it says.
+    if tools::need(&[&[GCC], &lab::TOOLS[..]].concat()).is_ok() {
+        thread::spawn(fetch_ahead);
+    }
     let mut failed = Vec::new();
     for (name, step) in STEPS {
         println!("== {name}");

@@ -39,9 +39,10 @@ pub(crate) enum Command {
     Filter(Filter),
     /// Pass a live migration on between two QEMUs, repaired so that it loads there.
     ///
-    /// Both ways, over as many connections as the QEMUs make. RAM passes as it comes; the device state is held back until all of it is
-    /// there and has been decided about. If it is refused none of it goes on, both sides are told, and the report says where the VM
-    /// is. Log lines go to standard error, the report to standard output.
+    /// Both ways, over as many connections as the QEMUs make. RAM passes as it comes; the device state is held back until all vCPUs are
+    /// there and have been decided about, and its end until all of it has. If it is refused its end never goes on, without which the
+    /// destination cannot run the VM, both sides are told, and the report says where the VM is. Log lines go to standard error, the
+    /// report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
     /// What differs between two streams or profiles, by name and field.

@@ -86,55 +86,52 @@ impl Found<'_> {
     ) -> Result<(Named, Input), Failure> {
         match self {
             Self::Kvm(kvm, path) => kvm::ask(&kvm, path, source, going)?.with_input(path),
-            Self::Host(host) => {
-                // Of anything but a VM it is better said that it is none.
-                source.stream()?;
-                let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
-                let (mut named, input) = named(input, Some(evidence), going)?;
-                // The VM is started there as it was here.
-                named.destination.shape = Some(source.stream()?.shape());
-                Ok((named, input))
-            }
-            Self::File(input) => named(*input, None, going),
+            Self::Host(host) => of_host(&host, source, going),
+            Self::File(input) => Ok((named(&input, None, going)?, *input)),
         }
     }
 
     /// What it is for a VM of which only its host is known.
-    pub(crate) fn for_guest_of(self, host: &Destination, going: &Going) -> Result<Named, Failure> {
-        let (input, evidence) = match self {
+    pub(crate) fn named_for_guest_of(
+        &self,
+        host: &Destination,
+        going: &Going,
+    ) -> Result<Named, Failure> {
+        let mut named = match self {
             Self::Kvm(..) => {
                 return Err(Failure::new(
                     "--to kvm asks this machine about a guest, and of --from only the host is known",
                 )
                 .hint("name a stream of the VM, or the monitor socket of the QEMU that runs it; or give --to the recorded host (`cpreg probe kvm`)"));
             }
-            Self::Host(mut there) => {
-                there.features = there
+            Self::Host(there) => {
+                let features = there
                     .features
-                    .or_else(|| Some(hosts::features_of_host(host)));
-                let (input, evidence) = there.for_guest(hosts::Guest::Nobody)?;
-                (input, Some(evidence))
+                    .unwrap_or_else(|| hosts::features_of_host(host));
+                let (input, evidence) = there.for_guest(hosts::Guest::With(features))?;
+                named(&input, Some(evidence), going)?
             }
-            Self::File(input) => (*input, None),
+            Self::File(input) => named(input, None, going)?,
         };
-        let (mut named, _) = named(input, evidence, going)?;
         // What a host does for one vCPU it does for each.
         named.destination.vcpus.truncate(host.vcpus.len());
         Ok(named)
     }
 
-    /// The outline of VMs there, where that does not depend on the guest.
-    pub(crate) fn shape(&self) -> Result<Option<Shape>, Failure> {
+    /// The same, where it is asked about again.
+    pub(crate) fn named_for(&self, source: &Input, going: &Going) -> Result<Named, Failure> {
+        match self {
+            Self::Kvm(kvm, path) => Ok(kvm::ask(kvm, path, source, going)?.named),
+            Self::Host(host) => Ok(of_host(host, source, going)?.0),
+            Self::File(input) => named(input, None, going),
+        }
+    }
+
+    /// What it is whatever the guest, if it is.
+    pub(crate) fn named_for_all(&self, going: &Going) -> Result<Option<Named>, Failure> {
         match self {
             Self::Kvm(..) | Self::Host(_) => Ok(None),
-            Self::File(input) => match &input.content {
-                Content::Profile(profile) => profile
-                    .to_destination()
-                    .map(|destination| destination.shape)
-                    .map_err(|error| unreadable(input, error)),
-                Content::Stream(stream) => Ok(Some(stream.shape())),
-                Content::Host(_) => Ok(None),
-            },
+            Self::File(input) => named(input, None, going).map(Some),
         }
     }
 
@@ -154,6 +151,23 @@ impl Found<'_> {
     }
 }
 
+/// A recorded host, for the guest in `source`.
+fn of_host(host: &hosts::Named, source: &Input, going: &Going) -> Result<(Named, Input), Failure> {
+    // Of anything but a VM it is better said that it is none.
+    source.stream()?;
+    let (input, evidence) = host.for_guest(hosts::Guest::In(source))?;
+    let mut named = named(&input, Some(evidence), going)?;
+    named.is_started_as(source.stream()?.shape());
+    Ok((named, input))
+}
+
+impl Named {
+    /// The VM is started there as it was here.
+    pub(crate) fn is_started_as(&mut self, shape: Shape) {
+        self.destination.shape = Some(shape);
+    }
+}
+
 fn unreadable(input: &Input, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     Failure::new(format!("cannot read {}", input.path.display())).because(error)
 }
@@ -168,12 +182,12 @@ pub(crate) fn loader(going: &Going) -> Result<Option<Loader>, Failure> {
 }
 
 /// What is known of a destination from a file; `evidence`: or from a recorded host.
-fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named, Input), Failure> {
+fn named(input: &Input, evidence: Option<String>, going: &Going) -> Result<Named, Failure> {
     let (mut destination, known_from) = match &input.content {
         Content::Profile(profile) => {
             let destination = profile
                 .to_destination()
-                .map_err(|error| unreadable(&input, error))?;
+                .map_err(|error| unreadable(input, error))?;
             let known_from = match destination.values {
                 ValuesAre::OfAnEmulatedHost => host::EVIDENCE,
                 ValuesAre::AtReset | ValuesAre::OfAGuest => "a profile, recorded from it",
@@ -182,7 +196,7 @@ fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named
         }
         Content::Stream(stream) => {
             let mut destination = of_stream(input.name(), stream)?;
-            forget_blanked(&mut destination, &input);
+            forget_blanked(&mut destination, input);
             let evidence = match destination.values {
                 _ if input.report.is_some() => {
                     "a report of a stream it wrote: its list is proven, and that it takes the values in it that are not blanked"
@@ -202,11 +216,10 @@ fn named(input: Input, evidence: Option<String>, going: &Going) -> Result<(Named
     if let Some(loader) = loader(going)? {
         destination.loader = Some(loader);
     }
-    let named = Named {
+    Ok(Named {
         destination,
         evidence: evidence.map_or(Cow::Borrowed(known_from), Cow::Owned),
-    };
-    Ok((named, input))
+    })
 }
 
 /// What a report does not tell is no evidence: it has a mark there in place of the value.

@@ -66,6 +66,11 @@ impl Registers {
 
     /// Sets a register; returns what it held.
     pub fn insert(&mut self, id: RegisterId, value: Value) -> Option<Value> {
+        // Most lists are made in order.
+        if self.0.last().is_none_or(|(last, _)| *last < id) {
+            self.0.push((id, value));
+            return None;
+        }
         match self.0.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(at) => Some(core::mem::replace(&mut self.0[at].1, value)),
             Err(at) => {

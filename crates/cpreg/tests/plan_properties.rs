@@ -6,7 +6,7 @@ use cpreg::destination::accept::tcg;
 use cpreg::destination::{
     Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
 };
-use cpreg::plan::{Action, Check, Consents, Outcome, Plan, Severity, Verdict};
+use cpreg::plan::{Action, Check, Consents, Gradual, Outcome, Plan, Severity, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
@@ -243,6 +243,63 @@ proptest! {
             prop_assert_eq!(again.outcome(), Outcome::Ready);
             prop_assert_eq!(again.result(&result), result);
         }
+    }
+
+    #[test]
+    fn what_is_let_go_vcpu_by_vcpu_is_let_go_as_a_whole(
+        pairs in registers(),
+        there in registers(),
+        is_own_host in any::<bool>(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), interesting_value()), 0..3),
+        hosts in 1usize..4,
+        vcpus in 1usize..5,
+        accelerator in prop_oneof![Just(Accelerator::Kvm), Just(Accelerator::Tcg)],
+        consents in consents(),
+    ) {
+        let there = if is_own_host { pairs.clone() } else { there };
+        let mut all = vec![pairs; vcpus];
+        for (number, (index, value)) in changes.into_iter().enumerate() {
+            if let Some(pair) = all[number % vcpus].get_mut(index.index(200)) {
+                pair.1 = value;
+            }
+        }
+        let (vm, there) = (vm(&all), vm(&vec![there; hosts]));
+        let mut destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        destination.loader = Some(Loader::qemu(10, 0));
+        let tolerances = Tolerances::default();
+        let check = Check::new(&vm, &destination, &tolerances, &consents);
+        let mut gradual = Gradual::new(&destination, &tolerances, &consents);
+        prop_assert!(!gradual.goes_on());
+        let results: Option<Vec<_>> = vm.vcpus.iter().map(|vcpu| gradual.add(vcpu)).collect();
+        if gradual.goes_on() {
+            prop_assert!(matches!(check.verdict, Verdict::Loads | Verdict::Converts));
+            prop_assert_eq!(results, Some(check.plan.result(&vm).vcpus));
+        } else if vcpus == 1 {
+            // Nothing has to agree with anything: it tells as much as the whole.
+            prop_assert!(matches!(check.verdict, Verdict::Refused | Verdict::Unknown));
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_comes_vcpu_by_vcpu_goes_on_unless_its_vcpus_disagree() {
+    let registers = |psci| {
+        vec![
+            (RegisterId::PSCI_VERSION, psci),
+            (RegisterId::MPIDR_EL1, 0x8000_0000),
+        ]
+    };
+    let tolerances = Tolerances::default();
+    let consents = Consents::default();
+    for (other, goes_on) in [(0x1_0001, true), (0x1_0000, false)] {
+        let vm = vm(&[registers(0x1_0001), registers(other), registers(0x1_0001)]);
+        let mut destination = destination(Accelerator::Kvm, ValuesAre::OfAGuest, &vm.vcpus[..1]);
+        destination.loader = Some(Loader::qemu(10, 0));
+        let mut gradual = Gradual::new(&destination, &tolerances, &consents);
+        for vcpu in &vm.vcpus {
+            gradual.add(vcpu);
+        }
+        assert_eq!(gradual.goes_on(), goes_on);
     }
 }
 

@@ -1,10 +1,11 @@
-//! `cargo xtask bench`: what the command costs, as ratios to what everybody has: `cat`, `cp`, `sync`.
+//! `cargo xtask bench`: what the command costs, as ratios to what everybody has: `cat`, `cp`, `sync`, `socat`.
 //!
 //! | module | what lives there |
 //! |---|---|
 //! | [`grown`] | the inputs: recorded streams with more RAM and more vCPUs |
 //! | [`measure`] | one command: time, peak memory, bytes read |
 //! | [`passing`] | a stream from pipe to pipe, beside `cat` |
+//! | [`relaying`] | a migration from socket to socket, beside `socat` |
 //! | [`planning`] | a plan, in this process |
 //! | [`rehearsal`] | a rehearsal, beside QEMU's own start |
 //!
@@ -16,6 +17,7 @@ mod measure;
 mod passing;
 mod planning;
 mod rehearsal;
+mod relaying;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -48,13 +50,14 @@ const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
 const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
 const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
 
-/// `cargo xtask bench`, or of it only what a plan or a filter costs: `cargo xtask bench plans`, `cargo xtask bench filter`.
+/// `cargo xtask bench`, or of it only what a plan or a filter costs: `cargo xtask bench plans`, `cargo xtask bench filter`; or what a relay
+/// costs: `cargo xtask bench relay`.
 ///
 /// # Errors
 /// If something cannot be built, made or run; never because of a figure.
 pub(crate) fn run(rest: &[&str]) -> Result<()> {
     match rest {
-        [] | ["plans" | "filter"] => {
+        [] | ["plans" | "filter" | "relay"] => {
             let build = ["build", "--release", "-p", "cpreg-cli", "-p", "xtask"];
             tools::run(Command::new("cargo").args(build).current_dir(repository()))?;
             // This program is a debug build, in which a plan would be slow.
@@ -77,10 +80,19 @@ pub(crate) fn run(rest: &[&str]) -> Result<()> {
             plans(&unpacked(SOURCE)?, &unpacked(DESTINATION)?)
         }
         ["run-filter"] => filter(),
+        ["run-relay"] => with_bench(|bench| {
+            relaying::run(
+                &bench.cpreg,
+                bench.folder,
+                &bench.source,
+                &bench.destination,
+            )
+        }),
+        ["costs", command @ ..] => relaying::costs(command),
         ["piped", command @ ..] => passing::piped(command),
         ["once", folder, command @ ..] => measure::once(folder, command),
         ["start", command @ ..] => rehearsal::start(command),
-        _ => Err("usage: cargo xtask bench [plans | filter]".into()),
+        _ => Err("usage: cargo xtask bench [plans | filter | relay]".into()),
     }
 }
 

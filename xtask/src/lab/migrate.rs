@@ -17,6 +17,7 @@ use super::migrate_table::{Kept, Line};
 use super::options::Options;
 use super::pair::{Pair, Trip, Try};
 use super::record::chosen;
+use super::wired::Wired;
 use crate::{Result, repository};
 
 /// Without and with what later architectures added.
@@ -75,12 +76,14 @@ pub(super) fn run(lab: &Lab, arguments: &[&str]) -> Result<()> {
             let skip = place + usize::from(!options.has("--itself"));
             for second in kernels.iter().skip(skip) {
                 let pair = Pair {
-                    lab,
-                    cpu,
-                    kernels: [first, second],
-                    serial: options.has("--serial") || Pair::needs_serial([first, second]),
+                    hosts: Wired {
+                        lab,
+                        cpu,
+                        kernels: [first, second],
+                        serial: options.has("--serial") || Wired::needs_serial([first, second]),
+                        results: "migrate",
+                    },
                     program: &programs.join("cpreg-vmm"),
-                    results: "migrate",
                 };
                 let known = |from: &Kernel, to: &Kernel| kept.has(&from.version, &to.version);
                 let is_known = known(first, second) && known(second, first);
@@ -114,7 +117,7 @@ fn moves(pair: &Pair<'_>, options: &Options<'_>) -> Result<(Vec<Line>, Vec<Strin
         [] => CONSENTS.to_vec(),
         some => some.iter().map(|consent| Some(*consent)).collect(),
     };
-    let [first, second] = pair.kernels;
+    let [first, second] = pair.hosts.kernels;
     let ways: &[usize] = if first.version == second.version {
         &[0]
     } else {
@@ -129,7 +132,7 @@ fn moves(pair: &Pair<'_>, options: &Options<'_>) -> Result<(Vec<Line>, Vec<Strin
             vcpus: options.last("--vcpus").unwrap_or("1"),
         })
         .collect();
-    let wire = if pair.serial {
+    let wire = if pair.hosts.serial {
         "serial line"
     } else {
         "network"
@@ -139,23 +142,26 @@ fn moves(pair: &Pair<'_>, options: &Options<'_>) -> Result<(Vec<Line>, Vec<Strin
         "{} and {} on {}, {wire}, {:.1?}",
         first.version,
         second.version,
-        pair.cpu,
+        pair.hosts.cpu,
         start.elapsed()
     );
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for (trip, tries) in trips.iter().zip(results) {
-        let (from, to) = (pair.kernels[trip.from], pair.kernels[1 - trip.from]);
+        let (from, to) = (
+            pair.hosts.kernels[trip.from],
+            pair.hosts.kernels[1 - trip.from],
+        );
         let name = format!("{} -> {}", from.version, to.version);
         match tries {
             Ok(tries) => {
                 for tried in &tries {
                     println!("  {name}: {}", in_words(tried));
                 }
-                lines.push(Line::new(from, to, pair.serial, &tries));
+                lines.push(Line::new(from, to, pair.hosts.serial, &tries));
             }
             Err(error) => {
                 println!("  {name}: FAILED");
-                failed.push(format!("{name} on {}: {error}", pair.cpu));
+                failed.push(format!("{name} on {}: {error}", pair.hosts.cpu));
             }
         }
     }

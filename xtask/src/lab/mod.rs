@@ -19,7 +19,9 @@
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
 //! | [`migrate_table`] | what came of that, as kept |
-//! | [`pair`] | two hosts in one boot of both, and the moves between them |
+//! | [`wired`] | two hosts in one boot of both, connected |
+//! | [`pair`] | the moves of that guest between them |
+//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, with `cpreg relay` between them |
 //! | [`judge`] | how a move went |
 //! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
 //! | [`mod@test`] | `lab test`: what CI runs |
@@ -45,10 +47,12 @@ mod modules;
 mod options;
 mod pair;
 mod record;
+mod relay;
 mod roots;
 mod run;
 mod test;
 mod toolchain;
+mod wired;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -71,6 +75,8 @@ Usage: cargo xtask lab COMMAND       (lab/README.md is the manual)
           [--accept SEVERITY]... [--vcpus N] [--serial] [--itself] [--back]
                                      the example VMM's guest, live, from each kernel to each other; with options of the second line
                                      moves are looked at, and not kept
+  relay [--kernel VERSION]... [--cpu MODEL]... [--case NAME]... [--qemu 10.0|11.1]
+                                     a guest of QEMU under KVM, live over the network, through `cpreg relay`
   compare --kernel-image FILE [--cpu MODEL]... [--to linux-VERSION]... [--features NAMES]
                                      what a kernel of your own changes of KVM's interface
   matrix [--kernel VERSION]... [--cpu MODEL]... [--qemu 10.0|11.1]... [--to-streams] [-o FOLDER]
@@ -169,6 +175,20 @@ impl Lab {
     }
 }
 
+/// Fetches what `lab test` needs. Nothing is built.
+///
+/// # Errors
+/// If something cannot be fetched.
+pub(crate) fn fetch() -> Result<()> {
+    let lab = Lab::open()?;
+    lab.prepare(false)?;
+    lab.alone(|| test::kernels(&lab).map(drop))?;
+    lab.alone(|| toolchain::Toolchain::ensure(&lab.folder).map(drop))
+}
+
+/// Programs that `lab test` needs of the machine.
+pub(crate) const TOOLS: [crate::tools::Tool; 2] = toolchain::TOOLS;
+
 /// `cargo xtask lab`.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (command, rest) = arguments.split_first().unwrap_or((&"help", &[]));
@@ -183,6 +203,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "run" => run::run(&lab, rest),
         "load" => load::run(&lab, rest),
         "migrate" => migrate::run(&lab, rest),
+        "relay" => relay::run(&lab, rest),
         "compare" => compare::run(&lab, rest),
         "matrix" => matrix::run(&lab, rest),
         "clippy" => toolchain::clippy(&lab),

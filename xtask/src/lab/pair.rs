@@ -1,27 +1,19 @@
-//! Two emulated hosts that are connected, and the example VMM's guest, which moves between them: several trips in one boot of both.
+//! Two [emulated hosts that are connected](super::wired), and the example VMM's guest, which moves between them: several trips in one boot of both.
 //!
-//! A trip goes from one host to the other, and perhaps back. Where it is refused it is tried again with the next of its consents. The hosts are connected by a
-//! network of two, where both kernels have a driver at hand, else by a second serial line: QEMU's `virt` has a second PL011 if it is asked for one (9.1 and later),
-//! `/dev/ttyAMA1` to every kernel.
+//! A trip goes from one host to the other, and perhaps back. Where it is refused it is tried again with the next of its consents.
 //!
 //! What the two ends said of a move is judged in [`judge`]: what moved lost nothing and goes on there, and what was refused goes on here; anything else
 //! is a failure.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::path::Path;
 use std::time::Duration;
 
-use super::Lab;
-use super::boot::{Host, Wire};
-use super::cpu::Cpu;
 use super::job::{Job, quoted};
 use super::judge::{Outcome, Said, judge};
 use super::kernels::Kernel;
+use super::wired::{SERIAL, Wired, address};
 use crate::Result;
-
-/// The second serial port of the machine.
-const SERIAL: &str = "/dev/ttyAMA1";
 
 /// From here on KVM saves the physical timer, and plays revision 3 of its GIC.
 const PHYSICAL_TIMER: [u32; 2] = [6, 4];
@@ -48,14 +40,9 @@ refused() { [ \"$(cat /out/$1.status)\" = 1 ] && ! moved $1; }
 /// Two hosts.
 #[derive(Clone, Debug)]
 pub(super) struct Pair<'a> {
-    pub(super) lab: &'a Lab,
-    pub(super) cpu: &'a Cpu,
-    pub(super) kernels: [&'a Kernel; 2],
-    pub(super) serial: bool,
+    pub(super) hosts: Wired<'a>,
     /// The example VMM.
     pub(super) program: &'a Path,
-    /// The folder below `results` where what they said stays.
-    pub(super) results: &'a str,
 }
 
 /// A guest that goes from one of them to the other.
@@ -87,74 +74,23 @@ fn file(trip: usize, attempt: usize, back: bool) -> String {
 }
 
 impl Pair<'_> {
-    /// Whether a pair of kernels needs the serial line.
-    pub(super) fn needs_serial(kernels: [&Kernel; 2]) -> bool {
-        !kernels.iter().all(|kernel| kernel.has_network())
-    }
-
     /// Boots both and makes these trips, one after another. Gives what came of each.
     ///
     /// # Errors
     /// If a host does not boot or not end; of a trip, what both ends said if that is neither a move nor a refusal.
     pub(super) fn run(&self, trips: &[Trip<'_>]) -> Result<Vec<Result<Vec<Try>>>> {
-        // A socket's path has a hundred characters; the lab folder's may have more.
-        let sockets = tempfile::Builder::new().prefix("cpreg-lab-").tempdir()?;
-        let socket = sockets.path().join("wire");
-        let wire = |listens| {
-            let socket = socket.clone();
-            if self.serial {
-                Wire::Serial { socket, listens }
-            } else {
-                Wire::Network { socket, listens }
-            }
-        };
-        let start = |number: usize| {
-            let mut host = Host::new(self.kernels[number], self.cpu);
-            host.wire = Some(wire(number == 1));
-            host.limit += TRIP.saturating_mul(u32::try_from(trips.len()).unwrap_or(u32::MAX));
-            host.run(self.lab, &self.job(number, trips), &self.results_of(number))
-        };
-        thread::scope(|scope| {
-            let second = scope.spawn(|| start(1));
-            let first = start(0);
-            let second = second
-                .join()
-                .unwrap_or_else(|_| Err("a thread died".into()));
-            first.and(second)
-        })?;
+        let time = TRIP.saturating_mul(u32::try_from(trips.len()).unwrap_or(u32::MAX));
+        let jobs = [0, 1].map(|number| self.job(number, trips));
+        self.hosts.run(&jobs, time)?;
         let trips = trips.iter().enumerate();
         Ok(trips
             .map(|(number, trip)| self.tries(number, trip))
             .collect())
     }
 
-    /// Where what a host brought back is.
-    fn results_of(&self, number: usize) -> PathBuf {
-        let [first, second] = self.kernels.map(|kernel| &kernel.version);
-        let end = self.kernels[number].version.as_str();
-        let name = format!("{first}__{second}__{}__{number}_{end}", self.cpu);
-        self.lab
-            .folder
-            .join("results")
-            .join(self.results)
-            .join(name)
-    }
-
     fn job(&self, number: usize, trips: &[Trip<'_>]) -> Job {
         let mut script = FUNCTIONS.to_owned();
-        if self.serial {
-            // A kernel that does not see the second port must say so, and not wait for it.
-            let _ = writeln!(
-                script,
-                "[ -c {SERIAL} ] || {{ echo 'no {SERIAL} here' > /out/said; exit 2; }}"
-            );
-        } else {
-            let _ = writeln!(
-                script,
-                "ifconfig eth0 {} netmask 255.255.255.0 up",
-                address(number)
-            );
-        }
+        script += &self.hosts.ready(number);
         for (place, trip) in trips.iter().enumerate() {
             for attempt in 0..trip.consents.len() {
                 if attempt > 0 {
@@ -181,7 +117,7 @@ impl Pair<'_> {
         // Ports of their own: nobody reaches who listens for another try.
         let port = 4000 + 20 * place + 2 * attempt;
         let line = |address: &str, port: usize| {
-            if self.serial {
+            if self.hosts.serial {
                 SERIAL.to_owned()
             } else {
                 format!("{address}:{port}")
@@ -192,10 +128,10 @@ impl Pair<'_> {
         let there = file(place, attempt, false);
         if number == trip.from {
             let mut options = format!("--vcpus {}", quoted(trip.vcpus));
-            if self.kernels.into_iter().any(lacks_physical_timer) {
+            if self.hosts.kernels.into_iter().any(lacks_physical_timer) {
                 options += " --no-physical-timer --gic-revision 2";
             }
-            if self.serial {
+            if self.hosts.serial {
                 options += " --memory 8";
             }
             let mut lines = format!(
@@ -226,7 +162,8 @@ impl Pair<'_> {
 
     /// What became of a trip.
     fn tries(&self, place: usize, trip: &Trip<'_>) -> Result<Vec<Try>> {
-        let (from, to) = (self.results_of(trip.from), self.results_of(1 - trip.from));
+        let results_of = |number| self.hosts.results_of(number);
+        let (from, to) = (results_of(trip.from), results_of(1 - trip.from));
         let mut tries = Vec::new();
         for (attempt, consent) in trip.consents.iter().enumerate() {
             let name = file(place, attempt, false);
@@ -257,10 +194,6 @@ impl Pair<'_> {
         }
         Ok(tries)
     }
-}
-
-const fn address(number: usize) -> &'static str {
-    if number == 0 { "10.0.0.1" } else { "10.0.0.2" }
 }
 
 /// Whether KVM of that kernel leaves the physical timer out of what it saves.

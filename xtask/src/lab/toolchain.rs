@@ -27,7 +27,7 @@ const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Where Debian keeps newer compilers than those of its releases.
 const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
 
-const TOOLS: [Tool; 2] = [
+pub(super) const TOOLS: [Tool; 2] = [
     Tool {
         program: "aarch64-linux-gnu-gcc",
         package: "gcc-aarch64-linux-gnu",

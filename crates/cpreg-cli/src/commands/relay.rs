@@ -3,12 +3,14 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `judge` | what is asked while a migration is under way, and answered as `check` and `convert` do |
+//! | `early` | the vCPUs, decided about one by one as they come |
 //! | `foretold` | what is certain before it begins: `--from` |
 //! | `guarded` | the drain guard: `--source-qmp`, `--dest-qmp` |
 //! | `log` | log lines and progress |
 //!
 //! What is here: arguments, one migration after the other, what is said at the end, and the exit status.
 
+mod early;
 mod foretold;
 mod guarded;
 mod judge;
@@ -23,7 +25,7 @@ use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
 
 use self::foretold::Foretold;
 use self::guarded::Guarded;
-use self::judge::{Case, Decided, Desk};
+use self::judge::{Case, Decided, Desk, There};
 use self::log::Log;
 use super::check;
 use crate::arguments::{self, Format};
@@ -155,16 +157,17 @@ fn prepare<'a>(
         ))
         .hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }
-    let shape = found.shape()?;
+    let named = found.named_for_all(&arguments.going)?;
     let from = arguments.from.as_deref();
     let foretold = from
         .or(arguments.source_qmp.as_deref())
-        .map(|from| Foretold::of(from, arguments, found, &tolerances, printer))
+        .map(|from| Foretold::of(from, arguments, &found, &tolerances, printer))
         .transpose()?;
     Ok(Desk {
         arguments,
         tolerances,
-        shape,
+        consents,
+        there: named.map_or(There::ByGuest(found), There::Known),
         foretold,
         is_rehearsed: false,
     })
@@ -202,7 +205,11 @@ fn one(
     if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
         guarded::report(printer, whereabouts);
     }
-    printer.finish()?;
+    match printer.finish() {
+        // Who stops reading has read enough: where the VM is stands in the log and the exit status all the same.
+        Err(failure) if !failure.is_broken_pipe() => return Err(failure),
+        _ => {}
+    }
     result.map(|status| match (&settled, status) {
         (Some(whereabouts), status) => Some(guarded_status(whereabouts, status)),
         (None, status) => status,

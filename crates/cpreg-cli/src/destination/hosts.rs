@@ -27,6 +27,8 @@ use crate::printer::Printer;
 pub(crate) enum Guest<'a> {
     /// The one in this file.
     In(&'a Input),
+    /// One with these features.
+    With(Features),
     /// None.
     Nobody,
 }
@@ -123,6 +125,7 @@ impl Named {
         let features = match (self.features, guest) {
             (Some(features), _) => features,
             (None, Guest::In(source)) => self.features_of(source)?,
+            (None, Guest::With(features)) => features,
             (None, Guest::Nobody) => return Err(self.unsaid()),
         };
         let (profile, evidence) =

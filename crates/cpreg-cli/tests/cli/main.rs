@@ -13,9 +13,12 @@
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
+//! | [`relayed`] | nothing: plays the QEMUs on both sides of a relay |
+//! | [`relay`], [`relay_faults`] | live migrations, and every way in which they can end |
 //! | [`faults`] | full disks, signals, killed processes while files are written |
 //! | [`fake_qemu`] | nothing: plays QEMU |
 //! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
+//! | `relay_guard` | that the guard of a relay outlives it |
 //! | [`rehearse`] | what a QEMU does with a VM, and what is said of it |
 //! | [`rehearse_faults`] | QEMUs that fail on the way, and what is no VM |
 //! | [`running`] | VMs that run, asked through their monitors |
@@ -48,6 +51,14 @@ mod output;
 mod probe_faults;
 mod rehearse;
 mod rehearse_faults;
+#[cfg(target_os = "linux")]
+mod relay;
+#[cfg(target_os = "linux")]
+mod relay_faults;
+#[cfg(target_os = "linux")]
+mod relay_guard;
+#[cfg(target_os = "linux")]
+mod relayed;
 mod report;
 mod run;
 mod running;

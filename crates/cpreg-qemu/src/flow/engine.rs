@@ -153,6 +153,11 @@ impl Flow {
         self.at
     }
 
+    /// What is held back, and where in the stream it begins; nothing before device state has come, or while somebody else has it.
+    pub fn held(&self) -> Option<(u64, &[u8])> {
+        Some((self.held_from?, &self.held))
+    }
+
     /// Goes over the bytes from [`Self::offset`] on, as far as they have come; `last` says that no more will.
     ///
     /// What is not taken is to be shown again, with more behind it. That is at most some KiB, and 1 MiB of early sections.

@@ -6,6 +6,7 @@
 //! | `outline` | [`Outline`]: what is known before RAM's pages |
 //! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
 //! | `ending` | whether what came ends as a stream does, where nobody closes behind it |
+//! | `vcpus` | [`Vcpus`]: the vCPUs in what is held back, while the rest still comes; [`Changed`]: as they go on |
 //! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
 //! | `pump` | from a reader to a writer |
 //! | `pipes` | from pipe to pipe, of which only a copy is read |
@@ -18,8 +19,8 @@
 //! ```
 //!
 //! What passes is parsed, record after record, by the parsers that read files from the front ([`crate::stream`]), and never
-//! searched: guest memory can hold anything. The first byte of device state goes on after the last one has come and been
-//! decided about, so a destination that gets nothing of it cannot take what it got for a complete stream.
+//! searched: guest memory can hold anything. The first byte of device state goes on after all vCPUs have come and been
+//! decided about, and its end after all of it has: a destination that does not get that cannot take what it got for a complete stream.
 //!
 //! What is done about a difference does not live here; see [`cpreg::plan`].
 
@@ -32,6 +33,7 @@ mod phase;
 mod pipes;
 #[cfg(unix)]
 mod pump;
+mod vcpus;
 
 pub use engine::{Flow, MOST_HELD, Taken};
 pub use held::Held;
@@ -39,3 +41,4 @@ pub use outline::Outline;
 pub use phase::Phase;
 #[cfg(unix)]
 pub use pump::{pump, pump_files, widen};
+pub use vcpus::{Changed, Vcpus};

@@ -16,7 +16,7 @@ use super::whereabouts::Whereabouts;
 /// How often is looked while the guest runs at the source.
 const CALM: Duration = Duration::from_millis(20);
 
-/// How often while it stands still: this is a part of the time that it does.
+/// How often once the device state goes on: this is a part of the time for which the guest stands still.
 const BRISK: Duration = Duration::from_millis(2);
 
 /// How long to wait before a QEMU that refused is told again: the other one may still hold a disk's lock.
@@ -119,7 +119,8 @@ impl Guard {
     pub fn pace(&self) -> Duration {
         match &self.seen {
             Some((Side::Present { run, .. }, _, relay, memory)) => {
-                let is_calm = *run == RunState::RUNNING && !relay.ended && !memory.dest_ran;
+                let is_over = relay.ended || relay.refused || relay.passing || memory.dest_ran;
+                let is_calm = *run == RunState::RUNNING && !is_over;
                 if is_calm { CALM } else { BRISK }
             }
             _ if self.since.elapsed() < LATE => BRISK,

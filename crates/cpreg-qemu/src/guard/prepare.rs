@@ -111,7 +111,7 @@ impl Guard {
         Ok(survey)
     }
 
-    /// Whether a migration is over, or in postcopy, and the destination was never told to run: the guard of that time was killed.
+    /// Whether a migration is over, or in postcopy with the destination never told to run: the guard of that time was killed.
     fn is_unfinished(
         &mut self,
         source: Option<&(RunState, MigrationStatus)>,
@@ -123,7 +123,8 @@ impl Guard {
         let is_precopy =
             *sent == MigrationStatus::COMPLETED && *loaded == MigrationStatus::COMPLETED;
         let is_postcopy = sent.is_postcopy() && loaded.is_postcopy();
-        let is_left = from.is_migrated() && *to == RunState::PAUSED && (is_precopy || is_postcopy);
+        let is_loaded = *to == RunState::PAUSED || is_precopy && *to == RunState::RUNNING;
+        let is_left = from.is_migrated() && is_loaded && (is_precopy || is_postcopy);
         // They have to be the same VM, as far as that can be told.
         is_left && self.of_both("query-uuid") && self.of_both("query-name")
     }

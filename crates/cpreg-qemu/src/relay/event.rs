@@ -51,7 +51,10 @@ pub enum Event<'e> {
     WentOn {
         /// So many bytes of it, as the decision made them.
         bytes: u64,
-        /// From the moment when the last byte of it had come, in microseconds.
+        /// So many of these before all of it had come.
+        early: u64,
+        /// The pause that was added, in microseconds: from the last byte of the last `cpu` section, when it had been read, to the
+        /// first byte of the first one, when it had been written. Where they were not told apart, from the last byte of all.
         microseconds: u64,
     },
     /// The destination's last word on the return path: 0 if it has loaded the VM.

@@ -1,5 +1,5 @@
 //! The main channel from the source to the destination: what may pass passes, the device state waits for a decision, what follows passes
-//! unseen.
+//! unseen. The vCPUs, which are decided about as they come, go on before the rest of the device state: [`super::ahead`].
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::ahead::{Ahead, Early};
 use super::cancel::{Cancel, Fault};
 use super::carry::{Side, carry};
 use super::connection::{Reader, Writer};
@@ -19,6 +20,8 @@ use crate::stream::{Edit, Stream};
 
 /// What is read at once: it stays in the processor's cache until it has been written.
 const BUFFER: usize = 256 << 10;
+/// And where the device state comes: about two vCPUs, so that those that came are worked on while the others come.
+const PIECE: usize = 16 << 10;
 /// A stream without description gives no sign of its end: when nothing has come for so long, it is tried whether it is complete.
 const QUIET: Duration = Duration::from_millis(200);
 /// Device state that cannot be read may be device state of which more comes. When nothing has come for so long, none does.
@@ -94,10 +97,12 @@ impl Forward<'_> {
             bytes: vec![0; BUFFER],
             filled: 0,
         };
-        let (held, stream) = self.until_held(&mut flow, &mut buffer, user)?;
+        let mut ahead = Ahead::default();
+        let (held, stream) = self.until_held(&mut flow, &mut buffer, &mut ahead, user)?;
         let came_at = Instant::now();
         self.state.came = Came::Here;
         self.state.is_package = stream.package().is_some();
+        let is_described = stream.description().is_some();
         self.observer.hear(&Event::Held {
             bytes: held.length(),
             is_package: self.state.is_package,
@@ -111,7 +116,10 @@ impl Forward<'_> {
             // It would have to answer, so it is no more; the system might take bytes for it all the same.
             return Err(cannot_write(Errno::PIPE.into()));
         }
-        self.go_on(&held, &edit, came_at, session)?;
+        self.go_on(&held, &edit, &mut ahead, came_at, session)?;
+        if is_described && !edit.is_identity() {
+            self.until_closed(&mut buffer, session)?;
+        }
         let rest = &buffer.bytes[..buffer.filled];
         self.writer.write_all(rest, session).map_err(cannot_write)?;
         self.state.passed += rest.len() as u64;
@@ -130,11 +138,37 @@ impl Forward<'_> {
         Ok(())
     }
 
+    /// Nothing comes behind the description, or zeros, up to where the source closes.
+    ///
+    /// What does come was the end of the stream for everybody who saw so much of it, and it was not: a guest can put the rest of a
+    /// stream into a device, and the source may pause just behind it. What went on was changed in places that are the device's own,
+    /// and the destination, which waits for the rest, must not get it.
+    fn until_closed(&mut self, buffer: &mut Buffer, session: &Cancel) -> Result<(), Stop> {
+        loop {
+            let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
+            if rest.iter().any(|byte| *byte != 0) {
+                self.state.came = Came::Lost;
+                let what = "more comes behind what was a whole stream: a device holds an imitation of the end of one";
+                return Err(Error::malformed(self.state.passed, what)
+                    .hint("migrate again; if that does not help, look at what the guest does with its devices")
+                    .into());
+            }
+            self.writer.write_all(rest, session).map_err(cannot_write)?;
+            self.state.passed += rest.len() as u64;
+            let count = self.reader.read(&mut buffer.bytes, session);
+            buffer.filled = count.map_err(cannot_read)?;
+            if buffer.filled == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Up to where all of the device state has come.
     fn until_held(
         &mut self,
         flow: &mut Flow,
         buffer: &mut Buffer,
+        ahead: &mut Ahead,
         user: &Cancel,
     ) -> Result<(Held, Stream), Stop> {
         let mut trouble: Option<Error> = None;
@@ -147,6 +181,8 @@ impl Forward<'_> {
             let is_held = flow.phase() == Phase::DeviceState;
             let room = &mut buffer.bytes[buffer.filled..];
             let count = if is_held {
+                let most = room.len().min(PIECE);
+                let room = &mut room[..most];
                 let until = Instant::now() + QUIET;
                 self.reader.read_until(room, until, user)
             } else {
@@ -176,13 +212,28 @@ impl Forward<'_> {
             let gone = taken.pass + taken.held;
             buffer.bytes.copy_within(gone..buffer.filled, 0);
             buffer.filled -= gone;
+            if flow.phase() == Phase::DeviceState
+                && let Some(early) = ahead.look(flow, newest, self.judge)
+            {
+                self.go_ahead(early, ahead, user)?;
+            }
             if (last || flow.may_be_complete())
                 && let Some(found) = open(flow, &mut trouble, true)
             {
                 return Ok(found);
             }
+            if flow.holds_package()
+                && flow.may_be_complete()
+                && let Some(error) = trouble.take()
+            {
+                // It is whole, and RAM goes on behind it: nothing is worth waiting for.
+                return Err(error.into());
+            }
             if last {
-                if trouble.is_none() {
+                let is_cut = trouble
+                    .as_ref()
+                    .is_none_or(|error| error.kind() == ErrorKind::Truncated);
+                if is_cut && !flow.may_be_complete() {
                     // It has not sent all of it, and knows that.
                     self.state.came = Came::NotYet;
                 }
@@ -224,29 +275,60 @@ impl Forward<'_> {
         Ok(())
     }
 
+    /// The vCPUs, and what stands before them.
+    fn go_ahead(&mut self, early: Early, ahead: &mut Ahead, user: &Cancel) -> Result<(), Stop> {
+        let mut written = 0;
+        let mut first_at = None;
+        while let Some(rest) = early.bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let count = self.writer.write(rest, user).map_err(cannot_write)?;
+            written += count;
+            self.state.passed += count as u64;
+            if first_at.is_none() && written > early.before {
+                first_at = Some(Instant::now());
+            }
+        }
+        ahead.went_on(early, first_at.unwrap_or_else(Instant::now));
+        Ok(())
+    }
+
     /// The device state, as the edit makes it.
     fn go_on(
         &mut self,
         held: &Held,
         edit: &Edit,
+        ahead: &mut Ahead,
         came_at: Instant,
         session: &Cancel,
     ) -> Result<(), Stop> {
-        let microseconds = u64::try_from(came_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.state.came = Came::Partly;
-        let mut to = Counted {
+        let mut to = Rest {
             writer: &mut self.writer,
             session,
+            ahead,
             bytes: 0,
+            first_at: None,
+            disagreement: None,
         };
         let result = held.write(edit, &mut to);
-        let bytes = to.bytes;
-        self.state.passed += bytes;
+        let (bytes, first_at) = (to.bytes, to.first_at);
+        if let Some(error) = to.disagreement {
+            return Err(error.into());
+        }
+        let early = ahead.sent() as u64;
+        self.state.passed += bytes.saturating_sub(early);
         result?;
+        if bytes < early {
+            return Err(Ahead::disagreement().into());
+        }
         self.state.came = Came::Through(None);
+        let first_at = first_at.unwrap_or_else(Instant::now);
+        ahead.first_byte_went_on(first_at);
+        let pause = ahead.pause();
+        let pause = pause.unwrap_or_else(|| first_at.saturating_duration_since(came_at));
         self.observer.hear(&Event::WentOn {
             bytes,
-            microseconds,
+            early,
+            microseconds: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
         });
         Ok(())
     }
@@ -255,15 +337,18 @@ impl Forward<'_> {
 /// Opens what has been held, if it is all there. `is_sign`: it looks as if it were.
 fn open(flow: &mut Flow, trouble: &mut Option<Error>, is_sign: bool) -> Option<(Held, Stream)> {
     let held = flow.take_held().ok()?;
-    match held.stream() {
+    let error = match held.stream() {
         // Where nothing says that it is the end, the VM's run state must be there: QEMU sends it behind the devices.
         Ok(stream) if is_sign || stream.run_state().is_some() => return Some((held, stream)),
-        Ok(_) => {}
-        Err(error) => {
-            *trouble = (error.kind() != ErrorKind::Truncated).then_some(error);
-        }
-    }
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
     flow.put_back(held);
+    if let Some(error) = error {
+        // Where it looks like the end, what seems to be missing does not come.
+        let is_trouble = error.kind() != ErrorKind::Truncated || flow.may_be_complete();
+        *trouble = is_trouble.then_some(error);
+    }
     None
 }
 
@@ -286,18 +371,29 @@ fn stopped(what: &'static str, fault: Fault) -> Stop {
     }
 }
 
-/// Counts what is written.
-struct Counted<'w> {
+/// Writes what has not gone on, and compares what has.
+struct Rest<'w> {
     writer: &'w mut Writer,
     session: &'w Cancel,
+    ahead: &'w Ahead,
+    /// So many bytes of the device state have gone on.
     bytes: u64,
+    /// When the first of them was written.
+    first_at: Option<Instant>,
+    disagreement: Option<Error>,
 }
 
-impl Write for Counted<'_> {
+impl Write for Rest<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let from = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let same = self.ahead.check(from, bytes).map_err(|error| {
+            self.disagreement = Some(error);
+            io::ErrorKind::InvalidData
+        })?;
         self.writer
-            .write_all(bytes, self.session)
+            .write_all(&bytes[same..], self.session)
             .map_err(io::Error::other)?;
+        self.first_at.get_or_insert_with(Instant::now);
         self.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }

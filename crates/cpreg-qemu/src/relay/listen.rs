@@ -162,6 +162,10 @@ fn hint(address: &Address, error: &io::Error) -> Option<&'static str> {
             "this machine has no such address: give one of its own, or none for loopback"
         }
         io::ErrorKind::NotFound if unix => "make the folder first",
+        io::ErrorKind::PermissionDenied if unix => {
+            "give a path in a folder that the user who runs cpreg may write to"
+        }
+        io::ErrorKind::PermissionDenied => "a port below 1024 is the system's: give a higher one",
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename if unix => {
             "a path of a socket has at most 107 bytes: give a shorter one"
         }

@@ -13,6 +13,7 @@
 //! | `channel` | [`Channel`]: what a connection is, by its first bytes |
 //! | `session` | one migration: its channels, and how it ends ([`Ended`]) |
 //! | `forward` | the main channel to the destination, whose device state waits for a decision |
+//! | `ahead` | the vCPUs, which go on before the devices behind them have come |
 //! | `back`, `answers` | the main channel to the source, and what the destination says there |
 //! | `judge` | [`Judge`]: who decides |
 //! | `way_back` | [`Whereabouts`]: where the VM is when it has ended |
@@ -29,6 +30,7 @@
 //! about a difference in [`cpreg::plan`], and who knows the monitors of both QEMUs is the guard.
 
 pub mod address;
+mod ahead;
 mod answers;
 mod back;
 pub mod cancel;

@@ -171,8 +171,9 @@ impl<'s> Session<'s> {
         }
         // The destination closes when it has loaded the VM, or has failed to.
         let heard = answers.join().unwrap_or(Ok(()));
-        if let (Came::Through(answer), Some(said)) = (&mut state.came, back.shut()) {
-            *answer = Some(said);
+        let is_through = matches!(state.came, Came::Through(_) | Came::Lost);
+        if let Some(said) = back.shut().filter(|_| is_through) {
+            state.came = Came::Through(Some(said));
             self.observer.hear(&Event::Answered(said));
         } else if matches!(
             (state.came, heard),

@@ -35,7 +35,7 @@ use std::ops::Range;
 use cpreg::register::RegisterId;
 
 use super::cursor::is_name;
-use super::element::{FOOTER, SUBSECTION, Section};
+use super::element::{FOOTER, FOOTER_LENGTH, SUBSECTION, Section, SectionHeader, SectionKind};
 use super::vmdescription::StateDescription;
 use crate::error::{Error, Within};
 
@@ -274,6 +274,7 @@ impl Cpu {
             offset: section.payload.start,
             footer: None,
             description,
+            may_search: true,
         };
         let (count, subsections, end) = parser.payload()?;
         if end != bytes.len() {
@@ -293,34 +294,73 @@ impl Cpu {
     /// How long the payload is that `bytes`, which stand at `offset`, begin with, if the footer of
     /// section `id` follows it.
     pub(crate) fn measure(bytes: &[u8], offset: u64, id: u32) -> Result<usize, Error> {
-        let mut footer = vec![FOOTER];
-        footer.extend(id.to_be_bytes());
-        let parser = Parser {
-            bytes,
-            offset,
-            footer: Some(&footer),
-            description: None,
-        };
-        let end = parser.payload()?.2;
-        if bytes[end..].starts_with(&footer) {
-            return Ok(end);
-        }
-        let at = offset + end as u64;
-        let left = bytes.len() - end;
-        // Mark, length, name, version.
-        let wanted = match bytes[end..] {
-            [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
-            _ => footer.len(),
-        };
-        if left < wanted {
-            let missing = (wanted - left) as u64;
-            return Err(Error::truncated(at, at + left as u64, missing));
-        }
-        Err(Error::malformed(
-            at,
-            "neither a subsection nor the section's footer",
-        ))
+        begin(bytes, offset, id, true).map(|(_, _, end)| end)
     }
+
+    /// Decodes the payload that `bytes`, which stand at `offset`, begin with, if the footer follows it; `start`: where the section
+    /// begins.
+    ///
+    /// Nothing is searched: a subsection whose length is not known is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    pub(crate) fn at_the_begin(
+        header: SectionHeader,
+        start: u64,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<Self, Error> {
+        let (count, subsections, end) = begin(bytes, offset, header.id, false)?;
+        let payload = offset..offset + end as u64;
+        Ok(Self {
+            section: Section {
+                kind: SectionKind::Full,
+                id: header.id,
+                name: header.name,
+                instance: header.instance,
+                version: header.version,
+                range: start..payload.end + FOOTER_LENGTH,
+                payload,
+            },
+            bytes: bytes[..end].to_vec(),
+            count,
+            subsections,
+        })
+    }
+}
+
+/// What [`Parser::payload`] finds where the footer of section `id` must follow.
+fn begin(
+    bytes: &[u8],
+    offset: u64,
+    id: u32,
+    may_search: bool,
+) -> Result<(usize, Vec<Subsection>, usize), Error> {
+    let mut footer = vec![FOOTER];
+    footer.extend(id.to_be_bytes());
+    let parser = Parser {
+        bytes,
+        offset,
+        footer: Some(&footer),
+        description: None,
+        may_search,
+    };
+    let (count, subsections, end) = parser.payload()?;
+    if bytes[end..].starts_with(&footer) {
+        return Ok((count, subsections, end));
+    }
+    let at = offset + end as u64;
+    let left = bytes.len() - end;
+    // Mark, length, name, version.
+    let wanted = match bytes[end..] {
+        [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
+        _ => footer.len(),
+    };
+    if left < wanted {
+        let missing = (wanted - left) as u64;
+        return Err(Error::truncated(at, at + left as u64, missing));
+    }
+    Err(Error::malformed(
+        at,
+        "neither a subsection nor the section's footer",
+    ))
 }
 
 struct Parser<'a> {
@@ -330,6 +370,8 @@ struct Parser<'a> {
     /// What ends the payload, if it is not the end of `bytes`.
     footer: Option<&'a [u8]>,
     description: Option<&'a StateDescription>,
+    /// The end of a subsection whose length nothing tells may be searched.
+    may_search: bool,
 }
 
 impl Parser<'_> {
@@ -458,6 +500,12 @@ impl Parser<'_> {
         }
         if let Some((_, _, length)) = KNOWN.iter().find(|it| (it.0, it.1) == (name, version)) {
             return Ok(*length);
+        }
+        if !self.may_search {
+            return Err(Error::unsupported(
+                self.offset + own as u64,
+                "a subsection whose length nothing tells",
+            ));
         }
         for end in own..=self.bytes.len() {
             let ends = match self.footer {

@@ -69,6 +69,27 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the edit cannot be carried out; reading errors.
     pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        let (edit, changed) = self.edit_and_sections(source, edits)?;
+        if !changed.is_empty() {
+            self.read_back(source, &edit, &changed)?;
+        }
+        Ok(edit)
+    }
+
+    /// The same, and it is not read back: for who opens the edited stream before writing it, and looks whether it holds what it shall.
+    ///
+    /// # Errors
+    /// Those of [`Self::edit`].
+    pub fn edit_unread(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        self.edit_and_sections(source, edits).map(|(edit, _)| edit)
+    }
+
+    /// The edit, and the sections that it changes, by the number of their vCPU.
+    fn edit_and_sections(
+        &self,
+        source: &dyn ReadAt,
+        edits: &[CpuEdit],
+    ) -> Result<(Edit, Vec<(u32, Cpu)>), Error> {
         if edits.len() != self.cpus().len() {
             return Err(bad_edit(format!(
                 "{} edits for {} vCPUs",
@@ -92,16 +113,14 @@ impl Stream {
             changed.push((cpu.section().instance, new));
         }
         if changed.is_empty() {
-            return Ok(Edit::new(replacements, self.length()));
+            return Ok((Edit::new(replacements, self.length()), changed));
         }
         if growth != 0 {
             self.pages_stay()?;
         }
         replacements.extend(self.edited_package(growth)?);
         replacements.extend(self.edited_description(source, &changed)?);
-        let edit = Edit::new(replacements, self.length());
-        self.read_back(source, &edit, &changed)?;
-        Ok(edit)
+        Ok((Edit::new(replacements, self.length()), changed))
     }
 
     /// Pages of mapped-ram stand at fixed offsets: nothing before them may change its length.
@@ -131,13 +150,10 @@ impl Stream {
         let Some(package) = self.package().filter(|_| growth != 0) else {
             return Ok(None);
         };
-        let length = (package.range.end - package.range.start)
-            .checked_add_signed(growth)
-            .and_then(|length| u32::try_from(length).ok())
-            .ok_or_else(|| bad_edit("the package grows over 4 GiB"))?;
+        let length = package.range.end - package.range.start;
         Ok(Some(Replacement {
             range: package.length_field..package.length_field + 4,
-            bytes: length.to_be_bytes().to_vec(),
+            bytes: grown_package(length, growth)?.to_be_bytes().to_vec(),
         }))
     }
 
@@ -194,6 +210,42 @@ impl Stream {
     }
 }
 
+impl Cpu {
+    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::changes_to`]; it has been read back
+    /// and compared.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if the section cannot hold that.
+    pub fn changed_to(&self, state: &Vcpu) -> Result<Self, Error> {
+        let edit = changes(self, &self.vcpu()?, state).within(|| path(self))?;
+        let changed = edited_cpu(self, &edit).within(|| path(self))?;
+        if is_same(&changed.vcpu()?, state) {
+            Ok(changed)
+        } else {
+            Err(
+                bad_edit("the edited section does not read back as it was meant")
+                    .within(&path(self)),
+            )
+        }
+    }
+}
+
+/// Whether two vCPUs are the same; the order of extensions means nothing.
+fn is_same(one: &Vcpu, other: &Vcpu) -> bool {
+    let find = |it: &Extension| other.extensions.iter().any(|other| other == it);
+    one.registers == other.registers
+        && one.extensions.len() == other.extensions.len()
+        && one.extensions.iter().all(find)
+}
+
+/// How many bytes a package of this length has when its content has grown.
+pub(crate) fn grown_package(length: u64, growth: i64) -> Result<u32, Error> {
+    length
+        .checked_add_signed(growth)
+        .and_then(|length| u32::try_from(length).ok())
+        .ok_or_else(|| bad_edit("the package grows over 4 GiB"))
+}
+
 fn path(cpu: &Cpu) -> String {
     format!("cpu[{}]", cpu.section().instance)
 }
@@ -202,7 +254,7 @@ fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadEdit, message)
 }
 
-fn signed(length: usize) -> Result<i64, Error> {
+pub(crate) fn signed(length: usize) -> Result<i64, Error> {
     i64::try_from(length).map_err(|_| bad_edit("a section longer than any file"))
 }
 

@@ -25,9 +25,9 @@
 
 #[cfg(unix)]
 mod copy;
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cursor;
-mod edit;
+pub(crate) mod edit;
 pub(crate) mod element;
 mod fields;
 pub(crate) mod front;
@@ -354,6 +354,22 @@ impl Stream {
             run_state,
             description,
         })
+    }
+
+    /// A stream of which nothing is known but this vCPU's section: what tells of a VM by its vCPUs can tell of the first one alone.
+    pub fn of_vcpu(cpu: Cpu) -> Self {
+        Self {
+            opened: Opened::FromTheFront { reason: None },
+            length: cpu.section().range.end,
+            layout: Layout {
+                sections: vec![cpu.section().clone()],
+                end: cpu.section().range.end,
+                ..Layout::default()
+            },
+            cpus: vec![cpu],
+            run_state: None,
+            description: None,
+        }
     }
 
     fn agrees_with(&self, end: &Self) -> Result<(), Error> {

@@ -22,7 +22,7 @@ use super::source::ReadAt;
 use crate::error::{Error, ErrorKind};
 
 /// No format has more versions.
-const MOST_VERSION: u32 = 0xffff;
+pub(crate) const MOST_VERSION: u32 = 0xffff;
 
 /// What may follow the run of sections.
 pub(crate) struct Surroundings<'a> {
@@ -37,7 +37,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// 256 vCPUs make up 600 sections.
-const MOST_SECTIONS: usize = 16384;
+pub(crate) const MOST_SECTIONS: usize = 16384;
 
 struct Frame {
     start: u64,
@@ -323,7 +323,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Where `wanted` stands in `bytes` first. Its first byte is rare, which makes this quick.
-fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         at += bytes[at..].iter().position(|byte| *byte == wanted[0])?;

@@ -29,7 +29,11 @@ impl Stream {
     /// # Errors
     /// None that a stream which could be opened gives; its registers are distinct.
     pub fn vm(&self) -> Result<Vm, Error> {
-        let vcpus = self.cpus().iter().map(vcpu).collect::<Result<_, _>>()?;
+        let vcpus = self
+            .cpus()
+            .iter()
+            .map(Cpu::vcpu)
+            .collect::<Result<_, _>>()?;
         Ok(Vm { vcpus })
     }
 
@@ -84,41 +88,49 @@ impl Stream {
     }
 }
 
-fn vcpu(cpu: &Cpu) -> Result<Vcpu, Error> {
-    let pairs = cpu.registers().map(|(id, value)| (id, Value::Small(value)));
-    let registers = Registers::from_pairs(pairs).map_err(|duplicate| {
-        let id: RegisterId = duplicate.0;
-        Error::malformed(
-            cpu.section().payload.start,
-            format!("register {:#018x} is listed twice", id.raw()),
-        )
-        .within(&format!("cpu[{}]", cpu.section().instance))
-    })?;
-    let mut extensions = Vec::new();
-    let features = cpu.tail().features;
-    if features != 0 {
-        extensions.push(Extension {
-            name: Cow::Borrowed(Extension::FEATURES),
-            content: Content::Number(features),
-        });
+impl Cpu {
+    /// The vCPU's state, as in [`Stream::vm`].
+    ///
+    /// # Errors
+    /// Those of [`Stream::vm`].
+    pub fn vcpu(&self) -> Result<Vcpu, Error> {
+        let pairs = self
+            .registers()
+            .map(|(id, value)| (id, Value::Small(value)));
+        let registers = Registers::from_pairs(pairs).map_err(|duplicate| {
+            let id: RegisterId = duplicate.0;
+            Error::malformed(
+                self.section().payload.start,
+                format!("register {:#018x} is listed twice", id.raw()),
+            )
+            .within(&format!("cpu[{}]", self.section().instance))
+        })?;
+        let mut extensions = Vec::new();
+        let features = self.tail().features;
+        if features != 0 {
+            extensions.push(Extension {
+                name: Cow::Borrowed(Extension::FEATURES),
+                content: Content::Number(features),
+            });
+        }
+        for subsection in self.all_subsections() {
+            let bytes = self.content(subsection);
+            let content = match <[u8; 8]>::try_from(bytes) {
+                Ok(number) if subsection.name == Extension::WFXT_TIMER => {
+                    Content::Number(u64::from_be_bytes(number))
+                }
+                _ => Content::Bytes(bytes.to_vec()),
+            };
+            extensions.push(Extension {
+                name: Cow::Owned(subsection.name.clone()),
+                content,
+            });
+        }
+        Ok(Vcpu {
+            registers,
+            extensions,
+        })
     }
-    for subsection in cpu.all_subsections() {
-        let bytes = cpu.content(subsection);
-        let content = match <[u8; 8]>::try_from(bytes) {
-            Ok(number) if subsection.name == Extension::WFXT_TIMER => {
-                Content::Number(u64::from_be_bytes(number))
-            }
-            _ => Content::Bytes(bytes.to_vec()),
-        };
-        extensions.push(Extension {
-            name: Cow::Owned(subsection.name.clone()),
-            content,
-        });
-    }
-    Ok(Vcpu {
-        registers,
-        extensions,
-    })
 }
 
 /// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.

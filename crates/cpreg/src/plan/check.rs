@@ -107,27 +107,44 @@ fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]
             Verdict::Unknown
         };
     }
-    let relevant = || {
-        loaders
-            .iter()
-            .filter(|foretold| destination.loader.is_none() || foretold.is_destinations)
-    };
-    if relevant().next().is_none() {
+    if relevant(destination, loaders).next().is_none() {
         // No loader that is known can be the one there.
         return Verdict::Unknown;
     }
-    if !plan.changes_values() && relevant().all(|foretold| loads_as_it_is(plan, &foretold.load)) {
+    let as_it_is = |foretold: &Foretold| loads_as_it_is(plan, &foretold.load);
+    if !plan.changes_values() && relevant(destination, loaders).all(as_it_is) {
         return Verdict::Loads;
     }
-    let result = plan.result(vm);
-    let after: Vec<_> = relevant()
-        .map(|foretold| load::play(foretold.loader, &result, destination).loads)
-        .collect();
-    if after.iter().all(|loads| *loads == Some(true)) {
+    if loads_converted(vm, destination, plan, loaders) {
         Verdict::Converts
     } else {
         // The plan is ready but the loader is not known to take its result: it would be a fault of one of the two models.
         Verdict::Unknown
+    }
+}
+
+/// The loaders that count: the destination's own, or all that it may be.
+fn relevant<'l>(
+    destination: &Destination,
+    loaders: &'l [Foretold],
+) -> impl Iterator<Item = &'l Foretold> {
+    let is_known = destination.loader.is_some();
+    loaders
+        .iter()
+        .filter(move |foretold| !is_known || foretold.is_destinations)
+}
+
+/// Whether every loader that counts takes what the plan makes of the VM.
+fn loads_converted(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]) -> bool {
+    let result = plan.result(vm);
+    relevant(destination, loaders)
+        .all(|foretold| load::play(foretold.loader, &result, destination).loads == Some(true))
+}
+
+impl Check {
+    /// Whether what loads as it is would load as the plan makes it, too.
+    pub(super) fn loads_converted(&self, vm: &Vm, destination: &Destination) -> bool {
+        loads_converted(vm, destination, &self.plan, &self.loaders)
     }
 }
 

@@ -70,6 +70,19 @@ pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
     disagreed
 }
 
+/// Whether two vCPUs surely agree on what belongs to the VM as a whole; [`disagreements`] looks closer.
+pub(super) fn surely_agree(one: &Vcpu, other: &Vcpu) -> bool {
+    fn shared(vcpu: &Vcpu) -> impl Iterator<Item = (RegisterId, &Value)> {
+        let registers = vcpu.registers.iter();
+        registers.filter(|(id, _)| Kind::of(*id).scope() == Scope::Vm)
+    }
+    let counters = |vcpu: &Vcpu| {
+        let value = vcpu.registers.get_u64(RegisterId::PMCR_EL0);
+        value.map(kernel::counters)
+    };
+    counters(one) == counters(other) && shared(one).eq(shared(other))
+}
+
 /// One vCPU's registers with what the user set and accepted.
 pub(super) fn planned(question: Question<'_>, number: usize, vcpu: &Vcpu) -> Registers {
     let mut planned = vcpu.registers.clone();

@@ -13,6 +13,7 @@
 //! | `consent.rs` | what the user decided |
 //! | `advice.rs` | why, and what to do |
 //! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
+//! | `gradual.rs` | the same while the VM's vCPUs come one after the other |
 //! | `afterwards.rs` | a load that was tried, compared with the plan |
 //! | `vcpus.rs` | sets of vCPUs |
 //!
@@ -25,6 +26,7 @@ mod check;
 mod consent;
 mod extensions;
 mod first_run;
+mod gradual;
 mod merge;
 mod order;
 mod severity;
@@ -39,6 +41,7 @@ pub use advice::Reason;
 pub use afterwards::{Deviation, Trial};
 pub use check::{Check, Foretold, Verdict};
 pub use consent::{Consents, Ignore, Set};
+pub use gradual::Gradual;
 pub use severity::{Severity, of_change as severity_of_change, of_field as severity_of_field};
 pub use vcpus::VcpuSet;
 

@@ -112,7 +112,7 @@ impl Loads {
     }
 
     fn boot(&self, lab: &Lab, host: &Host<'_>, some: &[(String, &Attempt)]) -> Result<()> {
-        let mut job = job(lab)?;
+        let mut job = job(lab, Guest::Aarch64)?;
         for (place, (_, attempt)) in some.iter().enumerate() {
             let name = format!("load{place}");
             writeln!(
@@ -143,8 +143,8 @@ impl Loads {
     }
 }
 
-/// A job with QEMUs and the guest, without anything to do yet.
-pub(super) fn job(lab: &Lab) -> Result<Job> {
+/// A job with QEMUs and that guest, without anything to do yet.
+pub(in crate::lab) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
     let guests = lab.alone(assemble)?;
     Ok(Job {
         script: ". /job/qemu.sh\n".to_owned(),
@@ -153,10 +153,7 @@ pub(super) fn job(lab: &Lab) -> Result<Job> {
                 "qemu.sh".to_owned(),
                 repository().join("lab/inside/qemu.sh"),
             ),
-            (
-                "guest.bin".to_owned(),
-                guests.image(Guest::Aarch64).to_owned(),
-            ),
+            ("guest.bin".to_owned(), guests.image(guest).to_owned()),
         ],
         needs_roots: true,
         ..Job::default()

@@ -35,11 +35,11 @@ impl Outcome {
         self.resumed && self.goes_on
     }
 
-    /// Reads what `load` of `lab/inside/qemu.sh` left under that name.
+    /// Reads what a QEMU of `lab/inside/qemu.sh` or `live.sh` left under that name.
     ///
     /// # Errors
     /// If it left nothing.
-    pub(super) fn read(results: &Path, name: &str) -> Result<Self> {
+    pub(in crate::lab) fn read(results: &Path, name: &str) -> Result<Self> {
         let text = |kind: &str| -> Result<String> {
             let path = results.join(format!("{name}.{kind}"));
             let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -48,7 +48,8 @@ impl Outcome {
         Ok(Self::of(&text("log")?, &text("serial")?))
     }
 
-    fn of(log: &str, serial: &str) -> Self {
+    /// Of what QEMU and the guest said.
+    pub(in crate::lab) fn of(log: &str, serial: &str) -> Self {
         let mut outcome = Self {
             resumed: log.contains("\"event\": \"RESUME\""),
             errors: errors(log),
@@ -92,7 +93,7 @@ impl Outcome {
     }
 
     /// From what [`to_json`](Self::to_json) gave.
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+    pub(in crate::lab) fn from_json(value: &Value) -> Option<Self> {
         let list = |name: &str| -> Option<Vec<String>> {
             let words = value[name].as_array()?.iter();
             words.map(|word| Some(word.as_str()?.to_owned())).collect()

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::loads::job;
 use super::outcome::errors;
 use crate::Result;
+use crate::guest::Guest;
 use crate::lab::Lab;
 use crate::lab::boot::Host;
 
@@ -30,7 +31,7 @@ pub(super) fn ensure(lab: &Lab, host: &Host<'_>, series: &[&str]) -> Result<()> 
     if missing.is_empty() {
         return Ok(());
     }
-    let mut job = job(lab)?;
+    let mut job = job(lab, Guest::Aarch64)?;
     for series in &missing {
         writeln!(job.script, "save {series} qemu-{series}")?;
     }

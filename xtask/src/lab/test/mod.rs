@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`hosts`] | each host is what cpreg has recorded of it, and a recorded host behaves as it does |
 //! | [`moves`] | the example VMM's guest moves there and back between each two kernels, or is refused for the reasons that are expected |
+//! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, where it does not without |
 //! | [`faults`] | whoever dies or refuses in the middle: the guest runs in one place |
 //!
 //! And `lab clippy`. Everything is tried, whatever became of what came before; what each host said stays in `results/test` in the lab folder.
@@ -11,6 +12,7 @@
 mod faults;
 mod hosts;
 mod moves;
+mod relays;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -76,12 +78,12 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     let start = Instant::now();
     let tally = Tally::default();
     tally.count("clippy for arm64", toolchain::clippy(lab));
-    let kernels = lab.alone(|| kernels::named(&lab.folder, &KERNELS))?;
+    let kernels = lab.alone(|| kernels(lab))?;
     let cpus: Result<Vec<_>> = CPUS.iter().map(|name| Cpu::parse(name)).collect();
     let cpus = cpus?;
     let programs =
         lab.programs_and_examples(&["cpreg-cli", "cpreg-vmm", "cpreg-kvm"], &[hosts::COMPARE])?;
-    lab.prepare(false)?;
+    lab.prepare(true)?;
     debian::remove(&lab.folder.join("results").join(RESULTS))?;
     println!("made what is needed: {:.0?}", start.elapsed());
 
@@ -111,6 +113,10 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
         }
     }
 
+    println!("moves: {:.0?}", start.elapsed());
+    let (pair, cpu) = relays::hosts(kernels, cpus)?;
+    relays::test(bench, pair, cpu);
+
     let ended = bench.tally.0.lock().map_err(|_| "a test died")?;
     let Ended { passed, failed } = &*ended;
     if !failed.is_empty() {
@@ -129,6 +135,14 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
     } else {
         Err(failed.join(", ").into())
     }
+}
+
+/// The kernels that are tested.
+///
+/// # Errors
+/// If one cannot be fetched.
+pub(super) fn kernels(lab: &Lab) -> Result<Vec<Kernel>> {
+    kernels::named(&lab.folder, &KERNELS)
 }
 
 /// What tests say of a host.

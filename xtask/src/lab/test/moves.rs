@@ -8,6 +8,7 @@ use super::super::judge::Outcome;
 use super::super::kernels::Kernel;
 use super::super::migrate::in_words;
 use super::super::pair::{Pair, Trip, Try};
+use super::super::wired::Wired;
 use super::{Bench, RESULTS};
 use crate::Result;
 
@@ -253,12 +254,14 @@ const EXPECTED: [Expected; 12] = [
 pub(super) fn test(bench: &Bench<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
     let program = bench.programs.join("cpreg-vmm");
     let pair = Pair {
-        lab: bench.lab,
-        cpu,
-        kernels,
-        serial: Pair::needs_serial(kernels),
+        hosts: Wired {
+            lab: bench.lab,
+            cpu,
+            kernels,
+            serial: Wired::needs_serial(kernels),
+            results: RESULTS,
+        },
         program: &program,
-        results: RESULTS,
     };
     let trips = [0, 1].map(|from| Trip {
         from,

@@ -39,7 +39,7 @@ impl Foretold {
     pub(super) fn of(
         from: &Path,
         arguments: &arguments::Relay,
-        found: Found<'_>,
+        found: &Found<'_>,
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
@@ -48,11 +48,11 @@ impl Foretold {
             Opened::Host(host) => host.for_guest(Guest::Nobody)?.0,
         };
         let (subject, named) = if matches!(source.content, Content::Stream(_)) {
-            let (named, _) = found.for_guest(&source, &arguments.going)?;
+            let named = found.named_for(&source, &arguments.going)?;
             (Subject::of_stream(&source)?, named)
         } else {
             let host = Contents::of(&source)?.destination;
-            let named = found.for_guest_of(&host, &arguments.going)?;
+            let named = found.named_for_guest_of(&host, &arguments.going)?;
             (Subject::of_host(&host), named)
         };
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);

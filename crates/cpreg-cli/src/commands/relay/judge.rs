@@ -2,18 +2,20 @@
 
 use std::cell::OnceCell;
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Consents, Verdict};
 use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
 use cpreg_qemu::Stream;
 use cpreg_qemu::flow::{Held, Outline};
 use cpreg_qemu::relay::{Judge, Judgement};
+use cpreg_qemu::stream::{Cpu, Section};
 
 use super::super::{check, convert};
+use super::early::Early;
 use super::foretold::Foretold;
 use super::guarded::Guarded;
 use crate::arguments;
-use crate::destination::{self, Named};
+use crate::destination::{Found, Named};
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
@@ -24,19 +26,41 @@ use crate::report::value::Printing;
 pub(super) struct Desk<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
-    /// The destination's outline, if it has one whatever the guest.
-    pub(super) shape: Option<Shape>,
+    pub(super) consents: Consents,
+    pub(super) there: There<'a>,
     /// What was certain before.
     pub(super) foretold: Option<Foretold>,
     /// A copy of the destination's QEMU has loaded it.
     pub(super) is_rehearsed: bool,
 }
 
+/// The destination.
+pub(super) enum There<'a> {
+    /// It is the same whatever the guest.
+    Known(Named),
+    /// What it is depends on the guest.
+    ByGuest(Found<'a>),
+}
+
+impl There<'_> {
+    /// What it is, if that is the same whatever the guest.
+    pub(super) fn known(&self) -> Option<&Named> {
+        match self {
+            Self::Known(named) => Some(named),
+            Self::ByGuest(_) => None,
+        }
+    }
+}
+
 /// One migration.
 pub(super) struct Case<'c> {
     desk: &'c Desk<'c>,
     guard: Option<&'c Guarded>,
+    /// What the destination is for this guest.
     named: &'c OnceCell<Named>,
+    /// What came before RAM.
+    outline: Option<Outline>,
+    early: Early<'c>,
     /// Takes notes.
     printer: Printer,
     decided: Decided<'c>,
@@ -62,6 +86,8 @@ impl<'c> Case<'c> {
             desk,
             guard,
             named,
+            outline: None,
+            early: Early::default(),
             printer: Printer::default(),
             decided: Decided::default(),
         }
@@ -75,9 +101,19 @@ impl<'c> Case<'c> {
         let arguments = self.desk.arguments;
         let running = stream.run_state().map(|state| state == "running");
         let source = Input::of_what_passed("the migration", stream);
-        let found = destination::find(&arguments.to, false, &self.printer)?;
-        let (named, _) = found.for_guest(&source, &arguments.going)?;
-        let named = self.named.get_or_init(|| named);
+        let early = std::mem::take(&mut self.early).into_named();
+        let named = match &self.desk.there {
+            There::Known(named) => named,
+            There::ByGuest(found) => {
+                let named = if let Some(mut named) = early {
+                    named.is_started_as(source.stream()?.shape());
+                    named
+                } else {
+                    found.named_for(&source, &arguments.going)?
+                };
+                self.named.get_or_init(|| named)
+            }
+        };
         let printing = Printing::new(named.destination.accelerator, arguments.secrets);
         let answer = check::answer(
             &source,
@@ -108,7 +144,9 @@ impl Judge for Case<'_> {
             guard.began();
         }
         let reasons = &mut self.decided.reasons;
-        if let Some(there) = &self.desk.shape {
+        self.outline = Some(outline.clone());
+        let there = self.desk.there.known();
+        if let Some(there) = there.and_then(|named| named.destination.shape.as_ref()) {
             let here = Shape {
                 machine: outline.machine.clone(),
                 ram: outline.ram.clone(),
@@ -141,6 +179,15 @@ impl Judge for Case<'_> {
             }
         }
         reasons.is_empty()
+    }
+
+    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
+        self.early.vcpu(self.desk, self.outline.as_ref(), cpu)
+    }
+
+    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool {
+        let outline = self.outline.as_ref();
+        outline.is_some_and(|outline| self.early.may_go_on(self.desk, outline, come))
     }
 
     fn judge(&mut self, held: &Held, stream: Stream) -> Judgement {

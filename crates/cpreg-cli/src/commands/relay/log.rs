@@ -243,11 +243,14 @@ impl Observer for Log {
             }
             Event::WentOn {
                 bytes,
+                early,
                 microseconds,
             } => self.line(
                 name,
-                format_args!("{bytes} bytes of device state went on, {microseconds} us later"),
-                json!({ "bytes": bytes, "microseconds": microseconds }),
+                format_args!(
+                    "{bytes} bytes of device state went on; the first vCPU {microseconds} us after the last had come"
+                ),
+                json!({ "bytes": bytes, "early": early, "microseconds": microseconds }),
             ),
             Event::Answered(value) => self.line(
                 name,

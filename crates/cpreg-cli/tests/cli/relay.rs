@@ -1,0 +1,547 @@
+//! `cpreg relay` as a process between two played QEMUs: what passes, what is refused, what it logs, and how it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::relayed::{
+    FAILED, LONG, Relay, folder, load, load_and_answer, read, send, send_and_close,
+};
+use crate::run::{Run, cpreg_in};
+
+/// What `convert` writes.
+fn converted(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
+    let out = format!("{vm}-converted");
+    let run = cpreg_in(folder, &["convert", vm, "--to", to, "-o", &out, "--force"]);
+    assert_eq!(run.status, Some(0), "{run}");
+    read(folder, &out)
+}
+
+/// Both QEMUs at once: what the source heard, and what arrived at the destination.
+fn migrate(
+    relay: &Relay,
+    source: impl FnOnce(UnixStream) -> Vec<u8> + Send,
+    destination: impl FnOnce(UnixStream) -> Vec<u8> + Send,
+) -> (Vec<u8>, Vec<u8>) {
+    thread::scope(|scope| {
+        let socket = relay.source();
+        let heard = scope.spawn(move || source(socket));
+        let arrived = destination(relay.destination());
+        (heard.join().expect("it plays"), arrived)
+    })
+}
+
+/// The events of a log, with what tells them apart.
+fn events(log: &[Value]) -> Vec<String> {
+    let word = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
+    log.iter()
+        .map(|event| {
+            let detail = ["phase", "channel", "outcome"].map(|member| word(event, member));
+            format!("{} {}", word(event, "event"), detail.concat())
+                .trim_end()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn a_migration_passes_and_is_repaired() {
+    let folder = folder();
+    let path = folder.path();
+    let expected = converted(path, "answered", "6.16.xz");
+    let vm = read(path, "answered");
+    assert!(expected != vm);
+    let relay = Relay::start(path, &["--to", "6.16.xz"]);
+    let mode = fs::metadata(path.join("here"))
+        .expect("a socket")
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let (heard, arrived) = migrate(
+        &relay,
+        |socket| send(socket, &vm),
+        |socket| load_and_answer(socket, expected.len()),
+    );
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(arrived == expected);
+    assert_eq!(heard, b"\0\x01\0\x04\0\0\0\0");
+    assert!(!path.join("here").exists());
+    assert_snapshot!("relay_passes", run);
+    let expected = [
+        "listening",
+        "connected main",
+        "outline",
+        "phase ram",
+        "phase device-state",
+        "held",
+        "went-on",
+        "answered",
+        "ended went-on",
+    ];
+    assert_eq!(events(&log), expected);
+    assert_eq!(log[8]["vm"], "destination");
+    assert_eq!(log[8]["bytes"], arrived.len());
+    assert_eq!(log[7]["shut"], 0);
+    assert_eq!(log[2]["return_path"], true);
+    are_documented(&log);
+}
+
+/// Every event has the members that docs/commands/relay.md says, and no other.
+fn are_documented(log: &[Value]) {
+    let text = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands/relay.md"),
+    );
+    let text = text.expect("the document");
+    let (_, table) = text.split_once("| event | members |").expect("a table");
+    let names = |cell: &str| -> Vec<String> {
+        let quoted = cell.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect()
+    };
+    let documented: BTreeMap<String, BTreeSet<String>> = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split('|').collect();
+            let event = names(cells[1]).pop()?;
+            Some((event, names(cells[2]).into_iter().collect()))
+        })
+        .collect();
+    for event in log {
+        let name = event["event"].as_str().expect("a name");
+        let members: BTreeSet<String> = event
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        let mut expected = documented[name].clone();
+        expected.extend(["event", "time", "migration"].map(str::to_owned));
+        if event["outcome"] == "broken" {
+            expected.insert("error".to_owned());
+        }
+        assert_eq!(members, expected, "{event}");
+    }
+}
+
+#[test]
+fn what_is_refused_stays_at_the_source() {
+    let folder = folder();
+    let path = folder.path();
+    for (vm, to, status) in [("answered", "5.10.xz", 1), ("answered-6.16", "6.12.xz", 3)] {
+        let stream = read(path, vm);
+        let relay = Relay::start(path, &["--to", to]);
+        let (heard, arrived) = migrate(&relay, |socket| send(socket, &stream), load);
+        let (run, log) = relay.end();
+        assert_eq!(run.status, Some(status), "{run}");
+        assert_eq!(heard, FAILED);
+        assert!(stream.starts_with(&arrived) && arrived.len() > 400_000);
+        fs::write(path.join("cut"), &arrived).expect("a file");
+        assert_eq!(cpreg_in(path, &["show", "cut"]).status, Some(2));
+        assert_eq!(events(&log)[6..], ["refused", "ended refused"]);
+        assert_eq!(log[7]["vm"], "source");
+        assert_snapshot!(format!("relay_refused_{status}"), run);
+        are_documented(&log);
+    }
+}
+
+/// Without a way to tell the source, nothing is begun, unless the user says so.
+#[test]
+fn without_a_way_back_it_is_not_begun() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "vm");
+    let relay = Relay::start(path, &["--to", "6.16.xz"]);
+    let (_, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(arrived.is_empty());
+    assert_eq!(events(&log)[2..], ["outline", "refused", "ended refused"]);
+    assert_snapshot!("relay_no_way_back", run);
+
+    let expected = converted(path, "vm", "6.16.xz");
+    for more in [&["--no-way-back"][..], &["--from", "vm"]] {
+        let mut relay = Relay::start(path, &[&["--to", "6.16.xz"], more].concat());
+        let (_, arrived) = migrate(
+            &relay,
+            |socket| {
+                send_and_close(socket, &vm);
+                Vec::new()
+            },
+            load,
+        );
+        assert_eq!(relay.wait_for("ended")["vm"], "probably-destination");
+        let (run, _) = relay.end();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert!(arrived == expected);
+    }
+    // At its end it is too late: the source believes that it has sent the VM.
+    let relay = Relay::start(path, &["--to", "5.10.xz", "--no-way-back"]);
+    let (_, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(vm.starts_with(&arrived) && arrived.len() < vm.len());
+    assert_eq!(log.last().expect("an end")["vm"], "source-stopped");
+    assert!(run.stdout.contains("QMP `cont` at the source"), "{run}");
+}
+
+/// Another machine type is seen before RAM.
+#[test]
+fn another_machine_is_not_begun() {
+    let folder = folder();
+    let vm = read(folder.path(), "answered");
+    let relay = Relay::start(folder.path(), &["--to", "7.2.xz"]);
+    let (heard, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
+    let (run, _) = relay.end();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(arrived.is_empty());
+    assert_eq!(heard, FAILED);
+    assert_snapshot!("relay_another_machine", run);
+}
+
+#[test]
+fn what_is_certain_to_fail_is_not_listened_for() {
+    let folder = folder();
+    let arguments = [
+        "relay",
+        "--listen",
+        "unix:here",
+        "--connect",
+        "unix:there",
+        "--to",
+        "5.10.xz",
+        "--from",
+        "vm",
+    ];
+    let run = cpreg_in(folder.path(), &arguments);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stdout.contains("nobody was connected"), "{run}");
+    assert!(!folder.path().join("here").exists());
+}
+
+/// One is refused, one breaks, nobody is there for one, and the next is fine; Ctrl-C ends it.
+#[test]
+fn one_migration_after_the_other() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    let expected = converted(path, "answered", "6.16.xz");
+    let mut relay = Relay::start(path, &["--to", "6.16.xz", "--keep"]);
+
+    let plain = read(path, "vm");
+    migrate(&relay, |socket| send(socket, &plain), load);
+    assert_eq!(relay.wait_for("ended")["outcome"], "refused");
+    let (_, arrived) = migrate(
+        &relay,
+        |socket| {
+            send_and_close(socket, &vm[..vm.len() - 9_000]);
+            Vec::new()
+        },
+        load,
+    );
+    let ended = relay.wait_for("ended");
+    assert_eq!(ended["outcome"], "broken");
+    assert_eq!(ended["migration"], 2);
+    assert!(arrived.len() < vm.len() - 9_000);
+    assert!(send(relay.source(), b"\x16\x03\x01\x02\0\x01").is_empty());
+    relay.wait_for("turned-away");
+    let (_, arrived) = migrate(
+        &relay,
+        |socket| send(socket, &vm),
+        |socket| load_and_answer(socket, expected.len()),
+    );
+    assert!(arrived == expected);
+    let ended = relay.wait_for("ended");
+    assert_eq!(ended["vm"], "destination");
+    assert_eq!(ended["migration"], 4);
+    relay.send(Signal::INT);
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(0), "{run}");
+    are_documented(&log);
+    assert!(run.stderr.contains("tls-creds"), "{run}");
+    assert!(!path.join("here").exists());
+}
+
+#[test]
+fn a_destination_that_is_not_reachable() {
+    let folder = folder();
+    let path = folder.path();
+    let arguments = [
+        "--listen",
+        "unix:here",
+        "--connect",
+        "unix:nowhere",
+        "--to",
+        "6.16.xz",
+    ];
+    let relay = Relay::start_with(path, &arguments, Stdio::null(), Stdio::piped());
+    assert!(send(relay.source(), &read(path, "answered")).is_empty());
+    relay.nobody_came();
+    let (run, _) = relay.end();
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_snapshot!("relay_not_reachable", run);
+}
+
+/// QEMU's exec: a socket as standard input and output, or two pipes; and a socket that was inherited. The report goes elsewhere.
+#[test]
+fn standard_input_and_inherited_sockets() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    let expected = converted(path, "answered", "6.16.xz");
+    for listen in ["stdio:", "fd:3"] {
+        let (ours, theirs) = UnixStream::pair().expect("sockets");
+        let theirs = std::os::fd::OwnedFd::from(theirs);
+        let stdout = if listen == "stdio:" {
+            Stdio::from(theirs.try_clone().expect("a socket"))
+        } else {
+            Stdio::piped()
+        };
+        let arguments = [
+            "--listen",
+            listen,
+            "--connect",
+            "unix:there",
+            "--to",
+            "6.16.xz",
+        ];
+        let relay = Relay::start_with(path, &arguments, Stdio::from(theirs), stdout);
+        let (heard, arrived) = thread::scope(|scope| {
+            let heard = scope.spawn(|| send(ours, &vm));
+            let arrived = load_and_answer(relay.destination(), expected.len());
+            (heard.join().expect("it plays"), arrived)
+        });
+        let (run, log) = relay.end();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert!(arrived == expected);
+        // Nothing but the destination's answer came back.
+        assert_eq!(heard, b"\0\x01\0\x04\0\0\0\0", "{listen}");
+        assert_eq!(log[0]["listen"], listen);
+        let report = if listen == "stdio:" {
+            &run.stderr
+        } else {
+            &run.stdout
+        };
+        assert!(report.contains("the VM is: at the destination"), "{run}");
+    }
+
+    // Towards the destination.
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let arguments = [
+        "--listen",
+        "unix:here",
+        "--connect",
+        "fd:3",
+        "--to",
+        "6.16.xz",
+    ];
+    let stdin = Stdio::from(std::os::fd::OwnedFd::from(theirs));
+    let relay = Relay::start_with(path, &arguments, stdin, Stdio::piped());
+    let (heard, arrived) = thread::scope(|scope| {
+        let source = relay.source();
+        let heard = scope.spawn(|| send(source, &vm));
+        let arrived = load_and_answer(ours, expected.len());
+        (heard.join().expect("it plays"), arrived)
+    });
+    let (run, _) = relay.end();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(arrived == expected && heard.len() == 8);
+}
+
+/// What is wrong with the arguments is said before anybody is listened for.
+#[test]
+fn bad_arguments() {
+    let folder = folder();
+    let path = folder.path();
+    fs::write(path.join("file"), "no socket").expect("a file");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = held.local_addr().expect("an address").port();
+    let live = std::os::unix::net::UnixListener::bind(path.join("live")).expect("a socket");
+    let in_use = format!("tcp:127.0.0.1:{port}");
+    let long = format!("unix:{}", "x".repeat(120));
+    let good = [
+        "--listen",
+        "unix:here",
+        "--connect",
+        "unix:there",
+        "--to",
+        "6.16.xz",
+    ];
+    let run = |changes: &[(&str, &str)], more: &[&str]| -> Run {
+        let mut arguments = vec!["relay"];
+        for pair in good.chunks(2) {
+            let changed = changes.iter().find(|(name, _)| *name == pair[0]);
+            arguments.extend([pair[0], changed.map_or(pair[1], |it| it.1)]);
+        }
+        arguments.extend(more);
+        let run = cpreg_in(path, &arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+        assert!(!path.join("here").exists(), "{run}");
+        run
+    };
+    for (name, changes, more) in [
+        ("address", &[("--listen", "nonsense")][..], &[][..]),
+        ("port", &[("--connect", "tcp:host")], &[]),
+        ("file", &[("--listen", "unix:file")], &[]),
+        ("live", &[("--listen", "unix:live")], &[]),
+        ("folder", &[("--listen", "unix:nowhere/here")], &[]),
+        ("fd", &[("--listen", "fd:99")], &[]),
+        ("to", &[("--to", "nowhere")], &[]),
+        ("to_input", &[("--to", "-")], &[]),
+        ("keep_accept", &[], &["--keep", "--accept", "low"]),
+        ("from", &[], &["--from", "nowhere"]),
+    ] {
+        assert_snapshot!(format!("relay_bad_{name}"), run(changes, more));
+    }
+    let refused = run(&[("--listen", &in_use)], &[]);
+    assert!(refused.stderr.contains("give another port"), "{refused}");
+    let refused = run(&[("--listen", &long)], &[]);
+    assert!(refused.stderr.contains("107 bytes"), "{refused}");
+    drop((held, live));
+    let none = cpreg_in(path, &["relay", "--to", "6.16.xz"]);
+    assert_eq!(none.status, Some(2), "{none}");
+}
+
+/// As a user who may not write there, and who may not use the destination's socket.
+#[test]
+fn no_permission() {
+    const NOBODY: u32 = 65534;
+    let folder = folder();
+    let path = folder.path();
+    let mode = |name: &str, mode: u32| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(path.join(name), permissions).expect("its owner may");
+    };
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
+        .current_dir(path)
+        .status();
+    assert!(copied.expect("cp starts").success());
+    mode("cpreg", 0o755);
+    mode("", 0o555);
+    let is_root = fs::metadata(path).expect("it is there").uid() == 0;
+    let start = |listen: &str, connect: &str| {
+        let mut command = Command::new(path.join("cpreg"));
+        command.current_dir(path).args(["relay", "--to", "6.16.xz"]);
+        command.args(["--listen", listen, "--connect", connect]);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("it starts")
+    };
+    let output = start("unix:here", "unix:there").wait_with_output();
+    let run = Run::of(&["relay"], &output.expect("it ends"));
+    mode("", 0o755);
+    assert_snapshot!("relay_bad_permission", run);
+
+    let _server = UnixListener::bind(path.join("there")).expect("a socket");
+    mode("there", 0o000);
+    let other = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(other.path(), fs::Permissions::from_mode(0o777)).expect("its owner may");
+    let here = other.path().join("here");
+    let child = start(&format!("unix:{}", here.display()), "unix:there");
+    let until = Instant::now() + LONG;
+    let socket = loop {
+        match UnixStream::connect(&here) {
+            Ok(socket) => break socket,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    if is_root {
+        send(socket, &read(path, "answered"));
+        let run = Run::of(&["relay"], &child.wait_with_output().expect("it ends"));
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(
+            run.stderr.contains("as the user that QEMU runs as"),
+            "{run}"
+        );
+    } else {
+        // Its owner may use a socket whatever its mode is on some systems; that it ends is enough.
+        send(socket, b"\x16\x03\x01\x02");
+        child.wait_with_output().expect("it ends");
+    }
+}
+
+/// A relay that is killed leaves a socket that the next one replaces, and no VM at the destination.
+#[test]
+fn a_relay_that_is_killed() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    for come in [200_000, vm.len() - 10] {
+        let mut relay = Relay::start(path, &["--to", "6.16.xz"]);
+        let mut source = relay.source();
+        source.write_all(&vm[..come]).expect("it is taken");
+        let destination = relay.destination();
+        relay.wait_for("outline");
+        relay.send(Signal::KILL);
+        let arrived = load(destination);
+        assert!(vm.starts_with(&arrived) && arrived.len() < vm.len() - 10_000);
+        let (run, _) = relay.end();
+        assert_eq!(run.status, None, "{run}");
+        assert!(path.join("here").exists());
+    }
+}
+
+/// Whoever closes the report has read enough; what became of the VM is said by the exit status all the same.
+#[test]
+fn a_report_that_nobody_reads() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    for (to, status) in [("6.12.xz", 0), ("5.10.xz", 1)] {
+        let mut relay = Relay::start(path, &["--to", to]);
+        drop(relay.child.stdout.take());
+        migrate(
+            &relay,
+            |socket| send(socket, &vm),
+            |mut socket| {
+                let mut arrived = vec![0; vm.len()];
+                if socket.read_exact(&mut arrived).is_ok() {
+                    socket
+                        .write_all(crate::relayed::LOADED)
+                        .expect("it is heard");
+                }
+                arrived
+            },
+        );
+        let (run, _) = relay.end();
+        assert_eq!(run.status, Some(status), "{run}");
+    }
+}
+
+#[test]
+fn json_is_that_of_check() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    let length = converted(path, "answered", "6.16.xz").len();
+    let relay = Relay::start(path, &["--to", "6.16.xz", "--format", "json"]);
+    migrate(
+        &relay,
+        |socket| send(socket, &vm),
+        |socket| load_and_answer(socket, length),
+    );
+    let (run, _) = relay.end();
+    let mut relayed = run.json();
+    let arguments = ["check", "answered", "6.16.xz", "--format", "json"];
+    let mut checked = cpreg_in(path, &arguments).json();
+    for json in [&mut relayed, &mut checked] {
+        let source = json["source"].as_object_mut().expect("an object");
+        source.remove("name").expect("a name");
+    }
+    assert_eq!(relayed, checked);
+}

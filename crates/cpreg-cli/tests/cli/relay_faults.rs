@@ -1,0 +1,207 @@
+//! `cpreg relay` when somebody stands still or wants it to end: signals at every phase, its memory, and what it costs to wait.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::grown::{self, Size};
+use crate::made::unpacked;
+use crate::relayed::{LONG, Relay, folder, load, load_and_answer, read, with_return_path};
+use crate::run::KVM_6_12;
+
+const MIB: u64 = 1 << 20;
+
+/// In bytes.
+fn peak_memory(child: &Child) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.expect("a line").trim().strip_suffix(" kB");
+    kibibytes.expect("a unit").parse::<u64>().expect("a number") << 10
+}
+
+/// In ticks of the system, a hundred in a second.
+fn processor_time(child: &Child) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process");
+    let (_, fields) = text.rsplit_once(')').expect("its name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |number: usize| -> u64 { fields[number - 3].parse().expect("a number") };
+    field(14) + field(15)
+}
+
+fn is_small(child: &Child) {
+    let most = peak_memory(child);
+    assert!(most > MIB && most < 64 * MIB, "{most} bytes");
+}
+
+/// A source that stands still at every phase is waited for at no cost, and a signal ends that in order.
+#[test]
+fn a_source_that_stands_still_and_a_signal() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    for (come, event, signal) in [
+        (100, "connected", Signal::INT),
+        (200_000, "phase", Signal::TERM),
+        (vm.len() - 20_000, "phase", Signal::INT),
+        (vm.len() - 1, "phase", Signal::TERM),
+    ] {
+        let mut relay = Relay::start(path, &["--to", "6.16.xz"]);
+        let mut source = relay.source();
+        source.write_all(&vm[..come]).expect("it is taken");
+        let destination = relay.destination();
+        relay.wait_for(event);
+        thread::sleep(Duration::from_millis(200));
+        let before = processor_time(&relay.child);
+        thread::sleep(Duration::from_millis(250));
+        // Device state that has come in part is tried now and then.
+        let most = if come > 300_000 { 15 } else { 1 };
+        assert!(
+            processor_time(&relay.child) <= before + most,
+            "it does not sleep"
+        );
+        let begin = Instant::now();
+        relay.send(signal);
+        let arrived = load(destination);
+        let mut heard = Vec::new();
+        let _ = source.read_to_end(&mut heard);
+        let (run, log) = relay.end();
+        assert!(begin.elapsed() < LONG / 4);
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(vm.starts_with(&arrived));
+        let ended = log.last().expect("an end");
+        assert_eq!(ended["outcome"], "cancelled");
+        assert_eq!(ended["vm"], "source");
+        assert!(run.stderr.contains("the VM is at the source"), "{run}");
+        assert!(!path.join("here").exists());
+    }
+}
+
+#[test]
+fn a_signal_before_anybody_came() {
+    let folder = folder();
+    for (keep, signal, status) in [
+        (&[][..], Signal::INT, 2),
+        (&["--keep"], Signal::INT, 0),
+        (&["--keep"], Signal::TERM, 0),
+    ] {
+        let relay = Relay::start(folder.path(), &[&["--to", "6.16.xz"], keep].concat());
+        relay.send(signal);
+        let (run, _) = relay.end();
+        assert_eq!(run.status, Some(status), "{run}");
+        assert!(!folder.path().join("here").exists());
+    }
+}
+
+/// A VM of 256 MiB of pages, as a source writes it that waits for an answer.
+fn large() -> Vec<u8> {
+    with_return_path(&unpacked(KVM_6_12))
+}
+
+fn write_large(socket: &UnixStream) -> bool {
+    let size = Size {
+        ram: 256 * MIB,
+        pages: 256 * MIB,
+        vcpus: 8,
+    };
+    let socket = socket.try_clone().expect("a socket");
+    grown::write(&large(), size, &File::from(OwnedFd::from(socket))).is_ok()
+}
+
+/// RAM is passed through, not kept: neither while it flows, nor when the destination reads nothing, nor when it never stops talking.
+#[test]
+fn memory_is_bounded() {
+    let folder = folder();
+    let path = folder.path();
+    let size = Size {
+        ram: 256 * MIB,
+        pages: 0,
+        vcpus: 8,
+    };
+    let there = File::create_new(path.join("grown")).expect("a file");
+    grown::write(&unpacked(crate::run::KVM_6_16), size, &there).expect("it grows");
+
+    let relay = Relay::start(path, &["--to", "grown"]);
+    thread::scope(|scope| {
+        let mut source = relay.source();
+        scope.spawn(move || {
+            assert!(write_large(&source));
+            let _ = source.read_to_end(&mut Vec::new());
+        });
+        let mut destination = relay.destination();
+        let mut buffer = vec![0; 1 << 20];
+        // The destination is slow at first.
+        thread::sleep(Duration::from_millis(200));
+        let mut passed = 0;
+        let mut tail = Vec::new();
+        while !tail.ends_with(b"}") || passed < 256 * MIB {
+            let count = destination.read(&mut buffer).expect("more comes");
+            assert!(count > 0, "it ends behind {passed}");
+            passed += count as u64;
+            tail = buffer[..count].to_vec();
+        }
+        is_small(&relay.child);
+        destination
+            .write_all(crate::relayed::LOADED)
+            .expect("it is heard");
+    });
+    let (run, _) = relay.end();
+    assert_eq!(run.status, Some(0), "{run}");
+
+    // Nothing is read, by neither side.
+    let mut relay = Relay::start(path, &["--to", "grown"]);
+    thread::scope(|scope| {
+        let source = relay.source();
+        scope.spawn(move || assert!(!write_large(&source), "where did it go?"));
+        let destination = relay.destination();
+        let mut mouth = destination.try_clone().expect("a socket");
+        scope.spawn(move || {
+            let answers = b"\0\x02\0\x04\0\0\0\x01".repeat(4 << 20);
+            assert!(mouth.write_all(&answers).is_err(), "where did it go?");
+        });
+        relay.wait_for("phase");
+        thread::sleep(Duration::from_millis(300));
+        is_small(&relay.child);
+        relay.send(Signal::INT);
+        assert!(load(destination).len() < 2 << 20);
+    });
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_eq!(log.last().expect("an end")["outcome"], "cancelled");
+}
+
+/// Behind the device state a signal comes too late: the migration goes to its end.
+#[test]
+fn a_signal_behind_the_device_state() {
+    let folder = folder();
+    let path = folder.path();
+    let vm = read(path, "answered");
+    let mut relay = Relay::start(path, &["--to", "6.12.xz"]);
+    let mut source = relay.source();
+    source.write_all(&vm).expect("it is taken");
+    let destination = thread::spawn({
+        let destination = relay.destination();
+        let length = vm.len();
+        move || {
+            thread::sleep(Duration::from_millis(300));
+            load_and_answer(destination, length)
+        }
+    });
+    relay.wait_for("held");
+    // It is larger than what the socket holds, so some of it waits.
+    relay.wait_for("went-on");
+    relay.send(Signal::INT);
+    relay.send(Signal::TERM);
+    let mut heard = Vec::new();
+    source.read_to_end(&mut heard).expect("an answer");
+    drop(source);
+    assert!(destination.join().expect("it plays") == vm);
+    let (run, log) = relay.end();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(log.last().expect("an end")["vm"], "destination");
+}

@@ -1,0 +1,109 @@
+# For jobs: live migrations between the QEMUs of two emulated hosts, over the network between them. Sourced by run.sh behind qemu.sh, whose functions it uses.
+# Each end leaves the files of its QEMU; the one that receives also /out/NAME.relay (what cpreg said), NAME.report and NAME.relay-exit, if cpreg is between them.
+
+# What one end tells the other goes over this port.
+words=3000
+
+# ask COMMAND ARGUMENTS KIND: a command of QMP, and its answer, which has the id KIND-NUMBER
+asked=0
+ask() {
+    asked=$((asked + 1))
+    echo "{\"execute\":\"$1\",\"arguments\":$2,\"id\":\"$3-$asked\"}" >&3
+    wait_for log "\"id\": \"$3-$asked\"" 300
+    answer=$(grep "\"id\": \"$3-$asked\"" /out/$name.log)
+}
+
+# set_up CAPABILITIES PARAMETERS: as QMP has them
+set_up() {
+    ask migrate-set-capabilities "{\"capabilities\":[$1]}" set
+    ask migrate-set-parameters "{$2}" set
+}
+
+# look_at_guest: has it say what it found and how far it counted, which ends it
+look_at_guest() {
+    sleep 1
+    echo >&4
+    wait_for serial '^(DONE|PANIC)' 300
+}
+
+# relays: whether cpreg runs, if it is to
+relays() { [ -z "$relay" ] || kill -0 $relay 2>/dev/null; }
+
+# receive SERIES NAME PEER PORT CAPABILITIES PARAMETERS [ARGUMENTS-OF-RELAY...]: the destination; with cpreg in between if there are arguments for it
+receive() {
+    series=$1 peer=$3 port=$4 capabilities=$5 parameters=$6
+    start "$series" "$2" -incoming defer
+    shift 6
+    set_up "$capabilities" "$parameters"
+    relay=
+    if [ $# -gt 0 ]; then
+        ask migrate-incoming "{\"uri\":\"unix:/tmp/$name.socket\"}" set
+        cpreg relay --listen tcp:0.0.0.0:$port --connect unix:/tmp/$name.socket "$@" > /out/$name.report 2> /out/$name.relay 3<&- 4<&- 5<&- &
+        relay=$!
+    else
+        ask migrate-incoming "{\"uri\":\"tcp:0.0.0.0:$port\"}" set
+    fi
+    # Who only looks whether somebody listens must not be taken for the source.
+    word=nobody
+    turns=0
+    while [ $turns -lt 300 ] && relays; do
+        if grep -q ":$(printf %04X $port) [0-9A-F:]* 0A" /proc/net/tcp; then
+            word=ready
+            break
+        fi
+        sleep 0.1
+        turns=$((turns + 1))
+    done
+    turns=0
+    while ! echo $word | nc $peer $words > /dev/null 2>&1 && [ $turns -lt 1800 ]; do
+        sleep 0.1
+        turns=$((turns + 1))
+    done
+    if [ $word = ready ]; then
+        # If cpreg ends without that the guest runs here, it will not.
+        turns=0
+        after=0
+        while [ $turns -lt 900 ] && [ $after -lt 20 ] && ! wait_for log '"event": "RESUME"' 1 && alive; do
+            relays || after=$((after + 1))
+            turns=$((turns + 1))
+        done
+        wait_for log '"event": "RESUME"' 1 && look_at_guest
+    fi
+    if [ -n "$relay" ]; then
+        turns=0
+        while kill -0 $relay 2>/dev/null && [ $turns -lt 100 ]; do
+            sleep 0.1
+            turns=$((turns + 1))
+        done
+        kill -9 $relay 2>/dev/null
+        wait $relay
+        echo $? > /out/$name.relay-exit
+    fi
+    stop
+}
+
+# send SERIES NAME PEER PORT CAPABILITIES PARAMETERS [now]: the source; `now` switches to postcopy as soon as it can
+send() {
+    peer=$3 port=$4 capabilities=$5 parameters=$6 postcopy=$7
+    start "$1" "$2"
+    wait_for serial '^READY' 600
+    set_up "$capabilities" "$parameters"
+    # `nobody`, if nobody will listen.
+    word=$(timeout 240 nc -l -p $words < /dev/null)
+    [ "$word" = ready ] && ask migrate "{\"uri\":\"tcp:$peer:$port\"}" migrate
+    turns=0
+    while [ "$word" = ready ] && alive && [ $turns -lt 300 ]; do
+        ask query-migrate '{}' migration
+        case $answer in
+            *'"status": "completed"'* | *'"status": "failed"'* | *'"status": "postcopy-paused"'*) break ;;
+            *'"status": "active"'*) [ -n "$postcopy" ] && ask migrate-start-postcopy '{}' postcopy && postcopy= ;;
+        esac
+        sleep 0.2
+        turns=$((turns + 1))
+    done
+    # What the guest had counted to when it was stopped here; or where it is, if it goes on.
+    ask human-monitor-command '{"command-line":"xp /1gx 0x41000000"}' counted
+    ask query-status '{}' run
+    case $answer in *'"running": true'*) look_at_guest ;; esac
+    stop
+}

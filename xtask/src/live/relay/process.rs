@@ -113,7 +113,7 @@ impl Relay {
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let mut text = String::new();
         for line in read(&self.log).lines().chain(read(&self.report).lines()) {
-            text += &format!("  the relay: {line}\n");
+            text.extend(["  the relay: ", line, "\n"]);
         }
         text
     }

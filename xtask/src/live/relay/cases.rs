@@ -93,6 +93,8 @@ pub(super) enum Trial {
     Guarded,
     /// With the monitors of both sides the relay refuses before RAM flows.
     GuardedRefusal,
+    /// With the monitors of both sides, and a destination that is not what the relay was told: it fails to load the VM.
+    GuardedFailure,
     /// With the monitors of both sides, somebody is killed.
     Killed(Victim, Moment),
 }
@@ -153,6 +155,7 @@ impl fmt::Display for Case {
             Trial::Imitations => write!(f, "/imitations"),
             Trial::Guarded => write!(f, "/guarded"),
             Trial::GuardedRefusal => write!(f, "/guarded-refused"),
+            Trial::GuardedFailure => write!(f, "/guarded-failed"),
             Trial::Killed(victim, moment) => {
                 let victim = match victim {
                     Victim::Source => "source",
@@ -233,11 +236,16 @@ pub(in super::super) fn cases(full: bool) -> Vec<Case> {
             if full || number == pair {
                 cases.push(case(Trial::GuardedRefusal, transport(pair), mode));
             }
+            if full || number + 3 == pair || (number == 0 && pair == 0) {
+                cases.push(case(Trial::GuardedFailure, transport(pair), mode));
+            }
             let mut turn = 0;
             for victim in [Victim::Source, Victim::Destination, Victim::Relay] {
                 for moment in [Moment::Setup, Moment::Ram, Moment::Held, Moment::Passed] {
                     turn += 1;
-                    if full || (turn + 5 * number) % 6 == pair {
+                    // A destination that loses all channels of multifd at once may hang, and the guard gives it half a minute.
+                    let is_long = number == 1 && victim == Victim::Relay && moment != Moment::Ram;
+                    if full || (!is_long && (turn + 5 * number) % 6 == pair) {
                         let trial = Trial::Killed(victim, moment);
                         cases.push(case(trial, transport(pair + turn), mode));
                     }

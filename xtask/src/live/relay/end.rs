@@ -27,6 +27,9 @@ const COUNTED_SIZE: u64 = 8 << 20;
 
 /// Bytes in a second, so that RAM takes seconds to send: postcopy must begin before its end.
 const SLOW: u64 = 8 << 20;
+/// Bytes in a second for precopy: a round takes a quarter of a second, in which any guest writes more than is sent in the
+/// downtime of a millisecond. So it does not come to an end.
+const STEADY: u64 = 64 << 20;
 /// So much of RAM has been sent when postcopy begins: half of what the guest counts in.
 const HALF: u64 = 8 << 20;
 /// As often the list of changed pages has been fetched when precopy may come to its end: pages were sent again by then.
@@ -146,7 +149,7 @@ impl End {
         let parameters = if mode.is_postcopy() {
             json!({"max-bandwidth": SLOW, "downtime-limit": 1})
         } else {
-            json!({"max-bandwidth": 1_u64 << 40, "downtime-limit": 1})
+            json!({"max-bandwidth": STEADY, "downtime-limit": 1})
         };
         self.execute("migrate-set-parameters", parameters)?;
         Ok(())
@@ -184,7 +187,7 @@ impl End {
             }
             self.execute("migrate-start-postcopy", json!({}))?;
         } else {
-            let arguments = json!({"downtime-limit": 60_000});
+            let arguments = json!({"max-bandwidth": 1_u64 << 40, "downtime-limit": 60_000});
             self.execute("migrate-set-parameters", arguments)?;
         }
         Ok(())
@@ -218,7 +221,7 @@ impl End {
 
     /// What `query-migrate` says of RAM.
     pub(super) fn ram(&mut self) -> Result<Value> {
-        Ok(self.execute("query-migrate", json!({}))?)
+        self.execute("query-migrate", json!({}))
     }
 
     /// How often the guest was stopped so far.
@@ -287,12 +290,34 @@ impl End {
                 Ok(status) => return Err(format!("it runs at the destination: {status}").into()),
                 Err(error) => match error.kind {
                     ProcessErrorKind::Ended(_) => return Ok("the destination has ended"),
-                    // QEMU 10.0 and 11.1 sometimes wait for ever for their own threads of multifd.
+                    // One that has lost all channels of multifd at once sometimes waits for its own threads for ever.
                     _ if self.is_idle()? => return Ok("the destination hangs"),
                     _ => return Err(error.into()),
                 },
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// Whether the guest runs here, and counts.
+    pub(super) fn runs(&mut self) -> Result<bool> {
+        if self.has_ended()? {
+            return Ok(false);
+        }
+        let quick = Patience::of(ENDS_WITHIN);
+        let status = self
+            .running
+            .qemu()
+            .execute("query-status", json!({}), &quick);
+        match status {
+            Ok(status) if status["status"] == "running" => self.must_count().map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) => match error.kind {
+                ProcessErrorKind::Ended(_) => Ok(false),
+                // A destination that has lost all channels of multifd at once: see above.
+                _ if self.is_idle()? => Ok(false),
+                _ => Err(error.into()),
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::steps::Bench;
 use super::cases::{Case, Mode, Moment, Victim};
-use super::end::{End, PATIENCE};
+use super::end::PATIENCE;
 use super::{Consent, Migration, must_be};
 use crate::Result;
 
@@ -50,6 +50,31 @@ pub(super) fn refused(bench: &Bench, case: &Case) -> Result<String> {
     })
 }
 
+/// See [`super::cases::Trial::GuardedFailure`].
+pub(super) fn failed(bench: &Bench, case: &Case) -> Result<String> {
+    let vcpus = case.machine.vcpus;
+    Migration::with_relay(bench, case, vcpus, Consent::Guard, &[])?.explained(|migration| {
+        migration.source.wait_until_under_way(case.mode)?;
+        migration.source.switch(case.mode)?;
+        let relay = migration.relay()?;
+        let status = relay.wait()?;
+        let concluded = relay.wait_for("concluded")?;
+        if status.success() || concluded["place"] != "source" || concluded["running"] != true {
+            return Err(
+                format!("the relay ended with {status}; the guard says: {concluded}").into(),
+            );
+        }
+        let events = relay.events()?;
+        if !events.iter().any(|event| event["event"] == "held") {
+            return Err("the device state did not come".into());
+        }
+        must_be(&migration.source.status()?, &[("failed", "running")])?;
+        migration.source.must_count()?;
+        let end = migration.destination.must_not_run()?;
+        Ok(format!("the guest goes on at the source; {end}"))
+    })
+}
+
 /// See [`super::cases::Trial::Killed`].
 pub(super) fn killed(bench: &Bench, case: &Case, victim: Victim, at: Moment) -> Result<String> {
     let vcpus = case.machine.vcpus;
@@ -66,9 +91,12 @@ pub(super) fn killed(bench: &Bench, case: &Case, victim: Victim, at: Moment) -> 
             signal(migration.destination.id(), Signal::CONT)?;
         }
         wait_until_gone(guard)?;
+        if victim != Victim::Relay {
+            migration.relay()?.wait()?;
+        }
         let (source, destination) = (
-            runs(&mut migration.source, victim == Victim::Source)?,
-            runs(&mut migration.destination, victim == Victim::Destination)?,
+            victim != Victim::Source && migration.source.runs()?,
+            victim != Victim::Destination && migration.destination.runs()?,
         );
         if source && destination {
             return Err("the guest runs on both sides".into());
@@ -76,23 +104,21 @@ pub(super) fn killed(bench: &Bench, case: &Case, victim: Victim, at: Moment) -> 
         let events = migration.relay()?.events()?;
         let went_on = events.iter().any(|event| event["event"] == "went-on");
         let concluded = events.iter().find(|event| event["event"] == "concluded");
-        // What the guard itself tells, where somebody was left to hear it.
-        let lost = concluded.filter(|it| it["place"] == "nowhere");
+        // What the guard itself tells, where somebody was left to hear it. It lets a destination run some milliseconds after the
+        // device state went on, which may have been before the kill; then that VM is the only right one, and the source stays as it is.
+        let was_told =
+            concluded.is_some_and(|it| it["done"].to_string().contains("destination: cont"));
         let is_right = match victim {
             // All of the VM has arrived, or nobody has all of it.
             Victim::Source => destination == went_on,
-            // A destination that was told to run may have changed what is outside of the VM.
-            Victim::Destination => {
-                let was_told =
-                    lost.is_some_and(|it| it["done"].to_string().contains("destination"));
-                source || (was_told && at == Moment::Held)
-            }
+            Victim::Destination => source != was_told,
             Victim::Relay if matches!(at, Moment::Setup | Moment::Ram) => source,
             Victim::Relay => source || destination,
         };
         let text = match (source, destination) {
             (true, _) => "it runs at the source",
             (_, true) => "it runs at the destination",
+            _ if was_told => "it ran at the destination when that was killed",
             _ => "it runs nowhere",
         };
         if is_right {
@@ -128,18 +154,6 @@ fn come_to(migration: &mut Migration<'_>, at: Moment) -> Result<()> {
     signal(migration.destination.id(), Signal::STOP)?;
     migration.relay()?.wait_for("went-on")?;
     Ok(())
-}
-
-/// Whether the guest of this QEMU counts.
-fn runs(end: &mut End, was_killed: bool) -> Result<bool> {
-    if was_killed || end.has_ended()? {
-        return Ok(false);
-    }
-    if end.status()?.vm != "running" {
-        return Ok(false);
-    }
-    end.must_count()?;
-    Ok(true)
 }
 
 fn signal(id: u32, signal: Signal) -> Result<()> {

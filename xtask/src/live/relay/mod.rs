@@ -27,6 +27,8 @@ pub(super) use self::cases::{Case, cases};
 use self::cases::{Mode, Trial};
 use self::end::{End, Status};
 use self::process::Relay;
+use super::machine::{Gic, Machine};
+use super::serial::Difference;
 use super::steps::{Bench, no_differences};
 use crate::Result;
 use crate::guest::Guest;
@@ -70,6 +72,7 @@ pub(super) fn run(bench: &Bench, case: &Case) -> Result<String> {
         Trial::Imitations => imitations::run(bench, case),
         Trial::Guarded => killed::through(bench, case),
         Trial::GuardedRefusal => killed::refused(bench, case),
+        Trial::GuardedFailure => killed::failed(bench, case),
         Trial::Killed(victim, moment) => killed::killed(bench, case, victim, moment),
     }
 }
@@ -131,7 +134,11 @@ impl<'b> Migration<'b> {
     fn without(bench: &'b Bench, case: &'b Case, more: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().tempdir_in(bench.folder())?;
         let vcpus = case.machine.vcpus;
-        let command = bench.live_command(case.to, &case.machine, Guest::Live)?;
+        let mut there = case.machine;
+        if case.trial == Trial::GuardedFailure {
+            there.gic = Gic::V2;
+        }
+        let command = bench.live_command(case.to, &there, Guest::Live)?;
         let incoming = ["-incoming", "defer"];
         let mut destination = End::start(&command, vcpus, folder.path(), "to", &incoming)?;
         let command = bench.live_command(case.from, &case.machine, Guest::Live)?;
@@ -359,12 +366,7 @@ fn must_be_in_mode(mode: Mode, migration: &Value) -> Result<()> {
 
 impl Bench {
     /// The command line of a machine with the guest that counts.
-    fn live_command(
-        &self,
-        series: &str,
-        machine: &super::machine::Machine,
-        guest: Guest,
-    ) -> Result<Vec<OsString>> {
+    fn live_command(&self, series: &str, machine: &Machine, guest: Guest) -> Result<Vec<OsString>> {
         Ok(machine.command_with(self.qemu(series)?, self.guests().image(guest)))
     }
 
@@ -374,7 +376,7 @@ impl Bench {
     }
 
     /// Sees that everything which the guest found was told by `check`.
-    fn announced(&self, case: &Case, differences: &[super::serial::Difference]) -> Result<()> {
+    fn announced(&self, case: &Case, differences: &[Difference]) -> Result<()> {
         if differences.is_empty() {
             return Ok(());
         }

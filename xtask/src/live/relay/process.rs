@@ -14,7 +14,8 @@ use super::end::PATIENCE;
 use crate::Result;
 use crate::tools;
 
-const POLL: Duration = Duration::from_millis(10);
+/// Who is to be killed at a certain moment must be found in it.
+const POLL: Duration = Duration::from_millis(2);
 
 /// A relay that was started; killed when dropped.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Relay {
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let mut text = String::new();
         for line in read(&self.log).lines().chain(read(&self.report).lines()) {
-            text += &format!("  the relay: {line}\n");
+            text.extend(["  the relay: ", line, "\n"]);
         }
         text
     }

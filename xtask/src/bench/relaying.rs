@@ -84,7 +84,7 @@ pub(super) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
     }])?;
     let bench = Bench { cpreg, folder };
     println!(
-        "{:52} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>9}",
+        "{:62} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>9}",
         "case", "median", "baseline", "ratio", "CPU", "baseline", "ratio", "memory"
     );
     let small = Size {
@@ -111,7 +111,7 @@ pub(super) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
         let parts = bench.parts(source, size)?;
         let run = bench.relay(Sent::Main(&parts, pages))?;
         println!(
-            "{:52} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>5} MiB",
+            "{:62} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>5} MiB",
             format!("relay, memory, {name}"),
             format!("{:.1?}", run.time),
             "",
@@ -146,7 +146,7 @@ impl Bench<'_> {
         );
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
         println!(
-            "{name:52} {:>9} {:>9} {:>7.3} {:>9} {:>9} {:>7.3} {:>5} MiB",
+            "{name:62} {:>9} {:>9} {:>7.3} {:>9} {:>9} {:>7.3} {:>5} MiB",
             format!("{time:.1?}"),
             format!("{its_time:.1?}"),
             ratio(time, its_time),
@@ -176,7 +176,7 @@ impl Bench<'_> {
             ("as it is seen from outside", of(|run| run.seen_pause)?),
         ] {
             println!(
-                "{:52} {:>9} {:>9} {:>7.3}",
+                "{:62} {:>9} {:>9} {:>7.3}",
                 format!("relay, the added pause, 64 vCPUs, {name}"),
                 format!("{pause:.1?}"),
                 format!("{AIM:.1?}"),

@@ -20,7 +20,7 @@ use cpreg::plan::Verdict;
 use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
 
 use self::foretold::Foretold;
-use self::judge::{Case, Desk};
+use self::judge::{Case, Desk, There};
 use self::log::Log;
 use super::check;
 use crate::arguments::{self, Format};
@@ -105,8 +105,7 @@ fn prepare<'a>(
         arguments,
         tolerances,
         consents,
-        found,
-        named,
+        there: named.map_or(There::ByGuest(found), There::Known),
         foretold,
     })
 }

@@ -56,6 +56,9 @@ impl Ahead {
         judge: &mut dyn Judge,
     ) -> Option<Early> {
         let known = self.vcpus.cpus().len();
+        if self.state == State::Sent {
+            return None;
+        }
         self.vcpus.go_over(flow);
         let come = self.vcpus.cpus();
         if come.len() > known {
@@ -90,6 +93,7 @@ impl Ahead {
     /// All of that was written, and the first byte of the first vCPU then.
     pub(super) fn went_on(&mut self, early: Early, first_at: Instant) {
         self.state = State::Sent;
+        self.vcpus = Vcpus::default();
         self.sent = early.bytes;
         self.first_byte_went_on(first_at);
     }

@@ -18,8 +18,10 @@ use crate::vm::{Extension, Vcpu, Vm};
 pub struct Gradual<'g> {
     tolerances: &'g Tolerances,
     consents: &'g Consents,
-    /// For each vCPU there a destination that has it alone; none where vCPUs of several kinds are there.
-    there: Vec<Destination>,
+    /// The destination with one vCPU: that which the newest one is judged by.
+    there: Destination,
+    /// Those that judge the next ones; behind them the last one judges all.
+    hosts: alloc::vec::IntoIter<HostVcpu>,
     /// The first vCPU that came, with which the others must agree.
     first: Option<Vcpu>,
     come: usize,
@@ -36,8 +38,8 @@ impl<'g> Gradual<'g> {
         tolerances: &'g Tolerances,
         consents: &'g Consents,
     ) -> Self {
-        let alone = |host: &HostVcpu| Destination {
-            vcpus: vec![host.clone()],
+        let there = Destination {
+            vcpus: Vec::new(),
             shape: destination.shape.as_ref().map(|shape| crate::shape::Shape {
                 machine: shape.machine.clone(),
                 ..Default::default()
@@ -53,10 +55,8 @@ impl<'g> Gradual<'g> {
         Self {
             tolerances,
             consents,
-            there: match is_one_kind {
-                true => hosts.iter().map(alone).collect(),
-                false => Vec::new(),
-            },
+            there,
+            hosts: hosts.clone().into_iter(),
             first: None,
             come: 0,
             is_open: !is_one_kind,
@@ -67,12 +67,11 @@ impl<'g> Gradual<'g> {
 
     /// The next vCPU has come: gives it as it would be loaded, or nothing if only the whole VM tells.
     pub fn add(&mut self, vcpu: &Vcpu) -> Option<Vcpu> {
-        let number = self.come;
         self.come += 1;
         if self.is_open {
             return None;
         }
-        let result = self.check(number, vcpu);
+        let result = self.check(vcpu);
         self.is_open = result.is_none();
         if self.first.is_none() {
             self.first = Some(vcpu.clone());
@@ -86,8 +85,11 @@ impl<'g> Gradual<'g> {
         self.come > 0 && !self.is_open && all_alike
     }
 
-    fn check(&mut self, number: usize, vcpu: &Vcpu) -> Option<Vcpu> {
-        let there = self.there.get(number).or(self.there.last())?;
+    fn check(&mut self, vcpu: &Vcpu) -> Option<Vcpu> {
+        if let Some(host) = self.hosts.next() {
+            self.there.vcpus = vec![host];
+        }
+        let there = &self.there;
         if let Some(first) = &self.first
             && there.accelerator != Some(Accelerator::Tcg)
             && !merge::surely_agree(first, vcpu)

@@ -15,7 +15,7 @@ use cpreg_qemu::Stream;
 use cpreg_qemu::flow::Outline;
 use cpreg_qemu::stream::{Cpu, Section};
 
-use super::judge::Desk;
+use super::judge::{Desk, There};
 use crate::destination::{Found, Named};
 use crate::input::Input;
 
@@ -46,9 +46,9 @@ impl<'c> Early<'c> {
     }
 
     fn begin(&mut self, desk: &'c Desk<'_>, outline: &Outline, cpu: &Cpu) {
-        if let (None, Found::Host(_)) = (&desk.named, &desk.found) {
+        if let There::ByGuest(found @ Found::Host(_)) = &desk.there {
             let first = Input::of_what_passed("the migration", Stream::of_vcpu(cpu.clone()));
-            let named = desk.found.named_for(&first, &desk.arguments.going);
+            let named = found.named_for(&first, &desk.arguments.going);
             self.named = named.ok().map(|mut named| {
                 named.is_started_as(Shape {
                     machine: outline.machine.clone(),
@@ -57,7 +57,7 @@ impl<'c> Early<'c> {
                 named
             });
         }
-        let Some(named) = desk.named.as_ref().or(self.named.as_ref()) else {
+        let Some(named) = desk.there.known().or(self.named.as_ref()) else {
             return;
         };
         let destination = &named.destination;
@@ -70,8 +70,8 @@ impl<'c> Early<'c> {
     /// Whether they go on, if these sections have come.
     pub(super) fn may_go_on(&self, desk: &Desk<'_>, outline: &Outline, come: &[Section]) -> bool {
         let goes_on = self.gradual.as_ref().is_some_and(Gradual::goes_on);
-        let named = desk.named.as_ref();
-        let there = named.and_then(|named| named.destination.shape.as_ref());
+        let there = desk.there.known();
+        let there = there.and_then(|named| named.destination.shape.as_ref());
         goes_on && there.is_none_or(|there| self.fits(there, outline, come))
     }
 
@@ -92,7 +92,7 @@ impl<'c> Early<'c> {
     }
 
     /// What a recorded host is for this guest, if it was asked about.
-    pub(super) fn take_named(&mut self) -> Option<Named> {
-        self.named.take()
+    pub(super) fn into_named(self) -> Option<Named> {
+        self.named
     }
 }

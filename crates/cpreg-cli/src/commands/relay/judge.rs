@@ -26,12 +26,27 @@ pub(super) struct Desk<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
     pub(super) consents: Consents,
-    /// What DEST names.
-    pub(super) found: Found<'a>,
-    /// What it is, if that is the same whatever the guest.
-    pub(super) named: Option<Named>,
+    pub(super) there: There<'a>,
     /// What was certain before.
     pub(super) foretold: Option<Foretold>,
+}
+
+/// The destination.
+pub(super) enum There<'a> {
+    /// It is the same whatever the guest.
+    Known(Named),
+    /// What it is depends on the guest.
+    ByGuest(Found<'a>),
+}
+
+impl There<'_> {
+    /// What it is, if that is the same whatever the guest.
+    pub(super) fn known(&self) -> Option<&Named> {
+        match self {
+            Self::Known(named) => Some(named),
+            Self::ByGuest(_) => None,
+        }
+    }
 }
 
 /// One migration.
@@ -76,15 +91,15 @@ impl<'c> Case<'c> {
     fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, Failure> {
         let arguments = self.desk.arguments;
         let source = Input::of_what_passed("the migration", stream);
-        let named = match &self.desk.named {
-            Some(named) => named,
-            None => {
-                let named = match self.early.take_named() {
-                    Some(mut named) => {
-                        named.is_started_as(source.stream()?.shape());
-                        named
-                    }
-                    None => self.desk.found.named_for(&source, &arguments.going)?,
+        let early = std::mem::take(&mut self.early).into_named();
+        let named = match &self.desk.there {
+            There::Known(named) => named,
+            There::ByGuest(found) => {
+                let named = if let Some(mut named) = early {
+                    named.is_started_as(source.stream()?.shape());
+                    named
+                } else {
+                    found.named_for(&source, &arguments.going)?
                 };
                 self.named.get_or_init(|| named)
             }
@@ -114,7 +129,7 @@ impl Judge for Case<'_> {
     fn may_begin(&mut self, outline: &Outline) -> bool {
         let reasons = &mut self.decided.reasons;
         self.outline = Some(outline.clone());
-        let there = self.desk.named.as_ref();
+        let there = self.desk.there.known();
         if let Some(there) = there.and_then(|named| named.destination.shape.as_ref()) {
             let here = Shape {
                 machine: outline.machine.clone(),

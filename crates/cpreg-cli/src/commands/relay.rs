@@ -61,6 +61,11 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         if foretold.verdict == Verdict::Refused {
             foretold.report(printer);
             conclude_not_begun(printer, arguments.format);
+            if arguments.format == Format::Text && !foretold.is_of_one_vm() {
+                printer.line(
+                    "  or: if the VM was given other values than one has there at its start, name a stream of it, or its QEMU's monitor",
+                );
+            }
             return Ok(Status::Refused);
         }
         if let Some(monitor) = &arguments.dest_qmp {
@@ -81,19 +86,30 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             }
         }
     }
+    let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
+        .map_err(|error| Failure::new("cannot listen").because_of_stream(error))?;
+    if arguments.keep && relay.is_single() {
+        return Err(Failure::new(format!(
+            "--keep: over {} one migration comes, and no other",
+            arguments.listen
+        )));
+    }
+    if user.is_cancelled() {
+        return Err(Failure::new("ended before anything was begun"));
+    }
     let guard = if arguments.source_qmp.is_some() || arguments.dest_qmp.is_some() {
         match Guarded::prepare(arguments, &log, printer)? {
             guarded::Found::Ready(guard) => Some(guard),
             guarded::Found::Finished(whereabouts) => {
-                guarded::report(printer, &whereabouts);
+                if arguments.format == Format::Text {
+                    guarded::report(printer, &whereabouts);
+                }
                 return Ok(guarded_status(&whereabouts, None));
             }
         }
     } else {
         None
     };
-    let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
-        .map_err(|error| Failure::new("cannot listen").because_of_stream(error))?;
     log.listens(relay.address(), &arguments.connect);
     if let Some(guard) = &guard {
         guard.start(relay.address())?;
@@ -105,6 +121,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             if let Some(guard) = &guard {
                 scope.spawn(|| guard.watch(&user, &over));
             }
+            let _over = CancelAtEnd(&over);
             let result = one(
                 arguments,
                 &desk,
@@ -137,6 +154,15 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     }
 }
 
+/// Ends the watch over the guard, however a migration ends.
+struct CancelAtEnd<'c>(&'c Cancel);
+
+impl Drop for CancelAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Everything that can be wrong before anybody connects.
 fn prepare<'a>(
     arguments: &'a arguments::Relay,
@@ -163,6 +189,12 @@ fn prepare<'a>(
         .or(arguments.source_qmp.as_deref())
         .map(|from| Foretold::of(from, arguments, &found, &tolerances, printer))
         .transpose()?;
+    if arguments.keep && foretold.as_ref().is_some_and(Foretold::is_of_one_vm) {
+        return Err(Failure::new(
+            "--keep with --from: what is certain of this VM is not certain of the next",
+        )
+        .hint("name a recorded host, where all of them come from"));
+    }
     Ok(Desk {
         arguments,
         tolerances,
@@ -189,7 +221,7 @@ fn one(
     let ended = relay.migrate(&mut case, log, user);
     log.end_progress();
     if let Ok(Some(ended)) = &ended {
-        log.ended(ended);
+        log.ended(ended, case.reasons());
     }
     let settled = guard.and_then(|guard| {
         let ended = ended.as_ref().ok().and_then(Option::as_ref);
@@ -210,10 +242,15 @@ fn one(
         Err(failure) if !failure.is_broken_pipe() => return Err(failure),
         _ => {}
     }
-    result.map(|status| match (&settled, status) {
-        (Some(whereabouts), status) => Some(guarded_status(whereabouts, status)),
-        (None, status) => status,
-    })
+    match (&settled, result) {
+        (Some(whereabouts), Ok(status)) => Ok(Some(guarded_status(whereabouts, status))),
+        // The guard has seen that it runs there, whatever became of the connections.
+        (Some(whereabouts), Err(failure)) if is_well(whereabouts) => {
+            printer.failure(&failure);
+            Ok(Some(Status::Done))
+        }
+        (_, result) => result,
+    }
 }
 
 /// Reports one migration.
@@ -282,9 +319,14 @@ fn tell(
 fn guarded_status(whereabouts: &guard::Whereabouts, without: Option<Status>) -> Status {
     match without {
         Some(status @ (Status::Refused | Status::Unknown)) => status,
-        _ if whereabouts.place == guard::Place::DESTINATION => Status::Done,
+        _ if is_well(whereabouts) => Status::Done,
         _ => Status::BadUsage,
     }
+}
+
+/// Whether the VM is at the destination and nothing is left to do.
+fn is_well(whereabouts: &guard::Whereabouts) -> bool {
+    whereabouts.place == guard::Place::DESTINATION && whereabouts.advice.is_empty()
 }
 
 fn conclude_not_begun(printer: &mut Printer, format: Format) {

@@ -128,6 +128,10 @@ fn are_documented(log: &[Value]) {
             .collect();
         let mut expected = documented[name].clone();
         expected.extend(["event", "time", "migration"].map(str::to_owned));
+        if event.get("not_begun").is_some() {
+            assert_eq!(event["outcome"], "refused");
+            expected.insert("not_begun".to_owned());
+        }
         if event["outcome"] == "broken" {
             expected.insert("error".to_owned());
         }

@@ -164,7 +164,7 @@ impl Keeper {
         self.tell(&Order::Began);
     }
 
-    /// To be called **before** the first byte of device state goes on. `running`: what its `globalstate` says the guest does, if
+    /// To be called **before** the end of the device state goes on, without which nobody can load it. `running`: what its `globalstate` says the guest does, if
     /// that was seen (used where the source cannot be asked).
     ///
     /// # Errors

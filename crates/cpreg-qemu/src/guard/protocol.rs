@@ -6,7 +6,7 @@
 //! | `prepare` | before the migration | `prepared` or `failed` |
 //! | `start` | if the guard is to start it | `started` or `failed` |
 //! | `began` | if somebody else has started it: a stream comes in | |
-//! | `passing` | **before** the first byte of device state goes on | |
+//! | `passing` | **before** what makes the device state loadable, its end, goes on | |
 //! | `refused` | no device state has gone on, and none will; both connections are closed | |
 //! | `delivered` | the stream has gone on to its end and, with a return path, the destination's success has gone back | |
 //! | `ended` | the relay is done, whatever came of it | |

@@ -346,6 +346,8 @@ mod tests {
         let monitors = Monitors::new();
         let mut talk = Talk::with(&monitors);
         talk.start();
+        // Before that the destination cannot have the VM, and the source would get it back.
+        talk.tell(&Order::Passing { running: None });
         drop((talk.socket, talk.answers));
         let served = talk.guard.join().unwrap();
         let at = served.whereabouts.unwrap();

@@ -22,6 +22,8 @@ pub(super) struct Back {
 struct Inner {
     writer: Writer,
     answers: Answers,
+    /// Everything that has come, a SHUT among it, was handed to the source.
+    is_told: bool,
 }
 
 impl Back {
@@ -30,6 +32,7 @@ impl Back {
             inner: Mutex::new(Inner {
                 writer,
                 answers: Answers::default(),
+                is_told: false,
             }),
         }
     }
@@ -51,11 +54,12 @@ impl Back {
             let mut inner = self.lock();
             inner.answers.go_over(bytes);
             if is_heard {
-                // A source that has gone does not make the destination's last word worth less.
+                // What the destination says last is listened to even if the source has gone.
                 match inner.writer.write_all(bytes, session) {
                     Err(fault) if fault.is_cancelled() => return Err(fault),
                     written => is_heard = written.is_ok(),
                 }
+                inner.is_told = is_heard && inner.answers.shut().is_some();
             }
         }
         // The same of a source that has gone.
@@ -66,6 +70,12 @@ impl Back {
     /// The destination's last word, if it came.
     pub(super) fn shut(&self) -> Option<u32> {
         self.lock().answers.shut()
+    }
+
+    /// Whether the source was handed the destination's last word. One that ends its connection before that has not heard it, and may let
+    /// its guest go on.
+    pub(super) fn is_told(&self) -> bool {
+        self.lock().is_told
     }
 
     /// Says to the source that the destination has failed, if that can be said between two answers now. Gives whether it was.

@@ -16,6 +16,7 @@ use super::judge::{Judge, Judgement};
 use super::way_back::Came;
 use crate::error::{Error, ErrorKind};
 use crate::flow::{Flow, Held, Outline, Phase};
+use crate::stream::element::VMDESCRIPTION;
 use crate::stream::{Edit, Stream};
 
 /// What is read at once: it stays in the processor's cache until it has been written.
@@ -119,8 +120,8 @@ impl Forward<'_> {
             return Err(cannot_write(Errno::PIPE.into()));
         }
         self.go_on(&held, &edit, &mut ahead, came_at, session)?;
-        if is_described && !edit.is_identity() {
-            self.until_closed(&mut buffer, session)?;
+        if !self.state.is_package && !edit.is_identity() {
+            self.until_closed(&mut buffer, Behind::new(is_described), session)?;
         }
         let rest = &buffer.bytes[..buffer.filled];
         self.writer.write_all(rest, session).map_err(cannot_write)?;
@@ -150,15 +151,20 @@ impl Forward<'_> {
         }
     }
 
-    /// Nothing comes behind the description, or zeros, up to where the source closes.
+    /// Nothing comes behind the description, or zeros, up to where the source closes; a description itself may come late.
     ///
     /// What does come was the end of the stream for everybody who saw so much of it, and it was not: a guest can put the rest of a
     /// stream into a device, and the source may pause just behind it. What went on was changed in places that are the device's own,
     /// and the destination, which waits for the rest, must not get it.
-    fn until_closed(&mut self, buffer: &mut Buffer, session: &Cancel) -> Result<(), Stop> {
+    fn until_closed(
+        &mut self,
+        buffer: &mut Buffer,
+        mut behind: Behind,
+        session: &Cancel,
+    ) -> Result<(), Stop> {
         loop {
             let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
-            if rest.iter().any(|byte| *byte != 0) {
+            if !behind.may_be(rest) {
                 self.state.came = Came::Lost;
                 let what = "more comes behind what was a whole stream: a device holds an imitation of the end of one";
                 return Err(Error::malformed(self.state.passed, what)
@@ -343,6 +349,47 @@ impl Forward<'_> {
             microseconds: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
         });
         Ok(())
+    }
+}
+
+/// What may stand behind the end of a precopy stream.
+struct Behind {
+    /// What has come of a late description's type and length; nothing if none may come.
+    head: Option<Vec<u8>>,
+    /// So many bytes of its text are missing.
+    missing: usize,
+}
+
+impl Behind {
+    fn new(is_described: bool) -> Self {
+        Self {
+            head: (!is_described).then(Vec::new),
+            missing: 0,
+        }
+    }
+
+    /// Whether these bytes may come next: one description, and zeros.
+    fn may_be(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| {
+            if self.missing > 0 {
+                self.missing -= 1;
+                return true;
+            }
+            let Some(head) = &mut self.head else {
+                return *byte == 0;
+            };
+            if head.is_empty() && *byte != VMDESCRIPTION {
+                self.head = None;
+                return *byte == 0;
+            }
+            head.push(*byte);
+            if let [_, a, b, c, d] = head[..] {
+                let length = u32::from_be_bytes([a, b, c, d]);
+                self.missing = usize::try_from(length).unwrap_or(usize::MAX);
+                self.head = None;
+            }
+            true
+        })
     }
 }
 

@@ -33,6 +33,18 @@ const BREATH: Duration = Duration::from_millis(100);
 /// What is thrown away at once.
 const THROWN_AWAY: usize = 64 << 10;
 
+/// Why a second main channel is turned away.
+const UNDER_WAY: &str = "another migration is under way";
+
+/// Ends every wait of a migration when it goes, however that comes about.
+struct CancelAtEnd<'c>(&'c Cancel);
+
+impl Drop for CancelAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// How a migration ended.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -116,6 +128,8 @@ impl<'s> Session<'s> {
         user: &Cancel,
     ) -> Ended {
         thread::scope(|scope| {
+            // Whatever happens here, no thread waits for ever.
+            let _ends = CancelAtEnd(&self.cancel);
             scope.spawn(move || {
                 for other in others {
                     self.add(scope, Channel::Multifd, other);
@@ -163,11 +177,15 @@ impl<'s> Session<'s> {
         };
         let result = forward.run(user, &self.cancel);
         let (mut state, mut reader) = (forward.state, forward.reader);
+        let answers_first = state.outline.as_ref().is_some_and(|it| it.return_path);
+        // A source that waits for an answer does not close before it.
+        let has_left = answers_first && !back.is_told();
         if matches!(result, Err(Stop::SourceGone(_))) {
             cutters[0].cut();
         } else if result.is_err() && !matches!(state.came, Came::Through(_)) {
             // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
-            if state.outline.as_ref().is_some_and(|it| it.return_path) && back.say_failed() {
+            let in_time = !matches!(state.came, Came::Partly | Came::Lost) || state.is_package;
+            if answers_first && in_time && back.say_failed() {
                 self.let_close(&mut reader);
             }
             cutters.iter().for_each(Cutter::cut);
@@ -185,6 +203,10 @@ impl<'s> Session<'s> {
             (Came::Through(None), Err(Fault::Closed(_)))
         ) {
             // It ended with something unread, or died.
+            state.came = Came::Lost;
+        }
+        if has_left && matches!(state.came, Came::Through(_)) {
+            // Whatever the destination said, the source has not heard it.
             state.came = Came::Lost;
         }
         let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
@@ -255,7 +277,7 @@ impl<'s> Session<'s> {
                 .unwrap_or_default();
             let channel = Channel::of(first).unwrap_or(Channel::Other);
             let why = match channel {
-                Channel::Main | Channel::Recovered => "another migration is under way",
+                Channel::Main | Channel::Recovered => UNDER_WAY,
                 Channel::Cpr => super::relay::CPR,
                 _ => {
                     self.add(scope, channel, connection);
@@ -282,9 +304,52 @@ impl<'s> Session<'s> {
         self.open.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move || {
             // How it ends both sides see; what becomes of the migration the main channel tells.
-            let _ = self.both_ways(source, destination, &self.beside, &self.beside);
+            let _ = self.beside(source, destination);
             self.open.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+
+    /// A channel beside the main one. What it is may be told late: it is looked at once more when its first bytes come.
+    fn beside(&self, mut source: Connection, destination: Connection) -> Result<(), CarryError> {
+        let cutters = [source.cutter.clone(), destination.cutter.clone()];
+        thread::scope(|scope| {
+            let answers = scope.spawn({
+                let (reader, writer) = (destination.reader, source.writer);
+                let cutters = &cutters;
+                move || self.one_way(reader, writer, &self.beside, cutters)
+            });
+            let first = source.reader.peek(ENOUGH, None, &self.cancel);
+            let channel = first.ok().and_then(Channel::of);
+            let why = match channel {
+                Some(Channel::Main | Channel::Recovered) => Some(UNDER_WAY),
+                Some(Channel::Cpr) => Some(super::relay::CPR),
+                _ => None,
+            };
+            if let (Some(channel), Some(why)) = (channel, why) {
+                cutters.iter().for_each(Cutter::cut);
+                self.observer.hear(&Event::TurnedAway { channel, why });
+            }
+            let result = self.one_way(source.reader, destination.writer, &self.beside, &cutters);
+            result.and(answers.join().unwrap_or(Ok(())))
+        })
+    }
+
+    /// Carries bytes that nobody looks at, one way, until that ends.
+    fn one_way(
+        &self,
+        mut reader: Reader,
+        mut writer: Writer,
+        bytes: &AtomicU64,
+        cutters: &[Cutter; 2],
+    ) -> Result<(), CarryError> {
+        let result = carry(&mut reader, &mut writer, &self.cancel, bytes);
+        if result.is_ok() {
+            let _ = writer.finish();
+        } else {
+            // Whoever sends what nobody takes must hear of it.
+            cutters.iter().for_each(Cutter::cut);
+        }
+        result.map(drop)
     }
 
     /// Carries bytes that nobody looks at, both ways, until both ends have closed.
@@ -296,19 +361,13 @@ impl<'s> Session<'s> {
         back: &AtomicU64,
     ) -> Result<(), CarryError> {
         let cutters = [source.cutter.clone(), destination.cutter.clone()];
-        let one_way = |mut reader: Reader, mut writer: Writer, bytes: &AtomicU64| {
-            let result = carry(&mut reader, &mut writer, &self.cancel, bytes);
-            if result.is_ok() {
-                let _ = writer.finish();
-            } else {
-                // Whoever sends what nobody takes must hear of it.
-                cutters.iter().for_each(Cutter::cut);
-            }
-            result.map(drop)
-        };
         thread::scope(|scope| {
-            let answers = scope.spawn(|| one_way(destination.reader, source.writer, back));
-            let result = one_way(source.reader, destination.writer, there);
+            let answers = scope.spawn({
+                let (reader, writer) = (destination.reader, source.writer);
+                let cutters = &cutters;
+                move || self.one_way(reader, writer, back, cutters)
+            });
+            let result = self.one_way(source.reader, destination.writer, there, &cutters);
             result.and(answers.join().unwrap_or(Ok(())))
         })
     }

@@ -108,8 +108,10 @@ pub(super) fn whereabouts(outline: Option<&Outline>, came: Came, is_postcopy: bo
         Came::NotYet => Whereabouts::SourceGoesOn,
         // A package is complete when it has come, and the source has switched.
         Came::Begun | Came::Here | Came::Partly if is_postcopy => Whereabouts::SourcePaused,
-        Came::Begun | Came::Here | Came::Partly if answers => Whereabouts::SourceGoesOn,
-        Came::Begun | Came::Here | Came::Partly => Whereabouts::SourceStopped,
+        Came::Begun | Came::Here if answers => Whereabouts::SourceGoesOn,
+        Came::Begun | Came::Here => Whereabouts::SourceStopped,
+        // A destination that lacks no more than the end of the description loads it.
+        Came::Partly => Whereabouts::Unknown,
         Came::Through(Some(0)) => Whereabouts::Destination,
         Came::Through(Some(_)) if is_postcopy => Whereabouts::Unknown,
         Came::Through(Some(_)) => Whereabouts::SourceGoesOn,
@@ -136,11 +138,15 @@ mod tests {
         for answers in [false, true] {
             assert_eq!(at(answers, Came::NotYet, false), Whereabouts::SourceGoesOn);
         }
-        for came in [Came::Begun, Came::Here, Came::Partly] {
+        for came in [Came::Begun, Came::Here] {
             assert_eq!(at(true, came, false), Whereabouts::SourceGoesOn);
             assert_eq!(at(false, came, false), Whereabouts::SourceStopped);
             assert_eq!(at(true, came, true), Whereabouts::SourcePaused);
         }
+        for answers in [false, true] {
+            assert_eq!(at(answers, Came::Partly, false), Whereabouts::Unknown);
+        }
+        assert_eq!(at(true, Came::Partly, true), Whereabouts::SourcePaused);
         assert_eq!(at(false, Came::Lost, false), Whereabouts::Unknown);
         let loaded = Came::Through(Some(0));
         assert_eq!(at(true, loaded, false), Whereabouts::Destination);

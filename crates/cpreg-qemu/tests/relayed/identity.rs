@@ -97,7 +97,14 @@ fn passes(name: &str, whole: &[u8], act: Act, net: Net, most: usize, source_firs
         matches!(ended.outcome, Outcome::WentOn),
         "{name}: {ended:?}"
     );
-    assert_eq!(ended.whereabouts, Whereabouts::Destination, "{name}");
+    let answers = ended.outline.as_ref().unwrap().return_path;
+    // QEMU waits for the answer; a source that does not may not have heard it.
+    let expected_place = if source_first && answers {
+        Whereabouts::Unknown
+    } else {
+        Whereabouts::Destination
+    };
+    assert_eq!(ended.whereabouts, expected_place, "{name}");
     assert!(arrived == *expected, "{name} {act:?}");
     assert!(heard == said, "{name}: {} of {}", heard.len(), said.len());
     assert_eq!(ended.passed, expected.len() as u64, "{name}");

@@ -114,8 +114,9 @@ fn ctrl_c_that_comes_too_late() {
                 stage.user.cancel();
                 std::thread::sleep(Duration::from_millis(20));
                 socket.send(&whole[held.end..]);
+                let heard = socket.hear();
                 socket.half_close();
-                socket.hear()
+                heard
             },
             |stage| {
                 let mut socket = stage.destination();

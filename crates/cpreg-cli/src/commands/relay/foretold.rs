@@ -73,6 +73,11 @@ impl Foretold {
         })
     }
 
+    /// Whether a VM is known, and not only its host: what is certain is then certain of that one.
+    pub(super) fn is_of_one_vm(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Has a copy of the destination's QEMU load the VM as it would be passed on, before anything flows: its status, and the report of
     /// [`rehearse`]. Nothing if it is not known which VM, or the destination's process is not on this machine.
     pub(super) fn rehearse(
@@ -85,7 +90,7 @@ impl Foretold {
             return Ok(None);
         };
         let Some(command) = process(monitor).and_then(command_line) else {
-            printer.note("not rehearsed: the destination's QEMU is not on this machine");
+            printer.note("not rehearsed: what listens at the destination's monitor is no QEMU of this machine that can be started again");
             return Ok(None);
         };
         let rehearsal = arguments::Rehearse {

@@ -96,6 +96,11 @@ impl<'c> Case<'c> {
         }
     }
 
+    /// Why it was not begun.
+    pub(super) fn reasons(&self) -> &[String] {
+        &self.decided.reasons
+    }
+
     pub(super) fn into_decided(self) -> Decided<'c> {
         self.decided
     }

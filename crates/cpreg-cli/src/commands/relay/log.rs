@@ -117,7 +117,8 @@ impl Log {
         self.moving().line.end();
     }
 
-    pub(super) fn ended(&self, ended: &Ended) {
+    /// It has ended; `reasons`: why it was not begun.
+    pub(super) fn ended(&self, ended: &Ended, reasons: &[String]) {
         let outcome = match &ended.outcome {
             Outcome::WentOn => "went-on",
             Outcome::Refused => "refused",
@@ -134,6 +135,9 @@ impl Log {
         });
         if let (Outcome::Broken(error), Some(members)) = (&ended.outcome, members.as_object_mut()) {
             members.insert("error".to_owned(), error.to_string().into());
+        }
+        if let (false, Some(members)) = (reasons.is_empty(), members.as_object_mut()) {
+            members.insert("not_begun".to_owned(), reasons.into());
         }
         self.line(
             "ended",

@@ -199,10 +199,13 @@ impl End {
             let migration = end.execute("query-migrate", json!({}))?;
             Ok(has_ended(&migration["status"]).then_some(()))
         })?;
-        // A guest that goes on does so a moment after the migration was given up.
+        // What becomes of the guest follows a moment after what is said of the migration.
         let mut status = self.status()?;
-        let until = Instant::now() + Duration::from_secs(2);
-        while status.migration == "failed" && status.vm != "running" && Instant::now() < until {
+        let until = Instant::now() + ENDS_WITHIN;
+        while !["postcopy-paused", "cancelled"].contains(&status.migration.as_str())
+            && status.vm == "finish-migrate"
+            && Instant::now() < until
+        {
             thread::sleep(POLL);
             status = self.status()?;
         }

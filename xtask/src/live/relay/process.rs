@@ -94,7 +94,12 @@ impl Relay {
 
     /// Waits until it has told of something.
     pub(super) fn wait_for(&mut self, event: &str) -> Result<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_so_long_for(event, PATIENCE)
+    }
+
+    /// The same, for so long.
+    pub(super) fn wait_so_long_for(&mut self, event: &str, patience: Duration) -> Result<Value> {
+        let deadline = Instant::now() + patience;
         loop {
             let is_over = self.child.try_wait()?.is_some();
             let events = self.events()?;

@@ -75,28 +75,34 @@ impl Back {
     /// Whether the source was handed the destination's last word. One that ends its connection before that has not heard it, and may let
     /// its guest go on.
     pub(super) fn is_told(&self) -> bool {
-        self.lock().is_told
+        self.lock_soon().is_some_and(|inner| inner.is_told)
     }
 
     /// Says to the source that the destination has failed, if that can be said between two answers now. Gives whether it was.
     pub(super) fn say_failed(&self) -> bool {
+        // Where it cannot be said, closing says the same, less clearly.
+        self.lock_soon().is_some_and(|mut inner| {
+            inner.answers.is_between()
+                && inner
+                    .writer
+                    .try_write(&FAILED)
+                    .is_ok_and(|written| written == FAILED.len())
+        })
+    }
+
+    /// Whoever carries answers holds this while the source takes none, which may be for ever.
+    fn lock_soon(&self) -> Option<MutexGuard<'_, Inner>> {
         let deadline = Instant::now() + PATIENCE;
-        let mut inner = loop {
+        loop {
             match self.inner.try_lock() {
-                Ok(inner) => break inner,
-                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Ok(inner) => return Some(inner),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(TryLockError::WouldBlock) => return false,
+                Err(TryLockError::WouldBlock) => return None,
             }
-        };
-        // Where it cannot be said, closing says the same, less clearly.
-        inner.answers.is_between()
-            && inner
-                .writer
-                .try_write(&FAILED)
-                .is_ok_and(|written| written == FAILED.len())
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

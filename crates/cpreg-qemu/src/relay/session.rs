@@ -179,7 +179,8 @@ impl<'s> Session<'s> {
         let (mut state, mut reader) = (forward.state, forward.reader);
         let answers_first = state.outline.as_ref().is_some_and(|it| it.return_path);
         // A source that waits for an answer does not close before it.
-        let has_left = answers_first && !back.is_told();
+        let is_through = matches!(state.came, Came::Through(_));
+        let has_left = answers_first && is_through && !back.is_told();
         if matches!(result, Err(Stop::SourceGone(_))) {
             cutters[0].cut();
         } else if result.is_err() && !matches!(state.came, Came::Through(_)) {

@@ -6,35 +6,35 @@
 //! | `early` | the vCPUs, decided about one by one as they come |
 //! | `foretold` | what is certain before it begins: `--from` |
 //! | `guarded` | the drain guard: `--source-qmp`, `--dest-qmp` |
+//! | `outcome` | what is said of it at the end, and the exit status |
 //! | `log` | log lines and progress |
 //!
-//! What is here: arguments, one migration after the other, what is said at the end, and the exit status.
+//! What is here: what is made ready, and one migration after the other.
 
 mod early;
 mod foretold;
 mod guarded;
 mod judge;
 mod log;
+mod outcome;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
-use cpreg_qemu::guard;
-use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Relay, Whereabouts};
+use cpreg_qemu::relay::{Address, Cancel, Relay};
 
 use self::foretold::Foretold;
 use self::guarded::Guarded;
-use self::judge::{Case, Decided, Desk, There};
+use self::judge::{Case, Desk, There};
 use self::log::Log;
-use super::check;
+use self::outcome::{conclude_not_begun, guarded_status, is_well, tell};
 use crate::arguments::{self, Format};
 use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::interrupt;
-use crate::printer::{Printer, style, styled};
-use crate::report::check::Answer;
+use crate::printer::Printer;
 use crate::report::value::Printing;
 
 /// How long to wait when a migration failed, before the next is waited for.
@@ -250,108 +250,5 @@ fn one(
             Ok(Some(Status::Done))
         }
         (_, result) => result,
-    }
-}
-
-/// Reports one migration.
-fn tell(
-    arguments: &arguments::Relay,
-    decided: Decided<'_>,
-    ended: Result<Option<Ended>, cpreg_qemu::Error>,
-    settled: Option<&guard::Whereabouts>,
-    printer: &mut Printer,
-) -> Result<Option<Status>, Failure> {
-    let ended = match ended {
-        Ok(Some(ended)) => ended,
-        Ok(None) => return Ok(None),
-        Err(error) => {
-            let failure = Failure::new("no migration was passed on").because_of_stream(error);
-            return Err(failure.hint("the VM is at the source, which goes on with it"));
-        }
-    };
-    // The guard has looked at both sides, and knows better.
-    let hinted = |failure: Failure| match settled {
-        Some(_) => failure,
-        None => failure.hint(format!("the VM is {}", ended.whereabouts)),
-    };
-    if let Some(failure) = decided.failure {
-        return Err(hinted(failure));
-    }
-    if let Some(answer) = &decided.answer {
-        check::report(printer, answer, arguments.format, false)?;
-    }
-    if arguments.format == Format::Text {
-        for reason in &decided.reasons {
-            printer.line(format_args!(
-                "{}: {reason}",
-                styled(style::BAD, "not begun")
-            ));
-        }
-        if settled.is_none() {
-            conclude(printer, &ended);
-        }
-    }
-    let verdict = decided.answer.as_ref().map(Answer::verdict);
-    match &ended.outcome {
-        Outcome::Broken(_) => {
-            let failure = Failure::new("the migration came to no end");
-            let failure = match ended.outcome {
-                Outcome::Broken(error) => failure.because_of_stream(error),
-                _ => failure,
-            };
-            Err(match settled {
-                Some(_) => failure,
-                None => failure.hint(format!("the VM is {}", ended.whereabouts)),
-            })
-        }
-        Outcome::Cancelled => Err(hinted(Failure::new(
-            "the migration was ended before its device state went on",
-        ))),
-        Outcome::Refused => Ok(Some(verdict.map_or(Status::Refused, check::status))),
-        _ => Ok(Some(match ended.whereabouts {
-            Whereabouts::Destination | Whereabouts::ProbablyDestination => Status::Done,
-            _ => Status::BadUsage,
-        })),
-    }
-}
-
-/// The exit status where the guard knows where the VM is; `refused`: what it would be without.
-fn guarded_status(whereabouts: &guard::Whereabouts, without: Option<Status>) -> Status {
-    match without {
-        Some(status @ (Status::Refused | Status::Unknown)) => status,
-        _ if is_well(whereabouts) => Status::Done,
-        _ => Status::BadUsage,
-    }
-}
-
-/// Whether the VM is at the destination and nothing is left to do.
-fn is_well(whereabouts: &guard::Whereabouts) -> bool {
-    whereabouts.place == guard::Place::DESTINATION && whereabouts.advice.is_empty()
-}
-
-fn conclude_not_begun(printer: &mut Printer, format: Format) {
-    if format == Format::Text {
-        printer.line(format_args!(
-            "{}: nobody was connected; the VM is at the source, which goes on with it",
-            styled(style::BAD, "not begun")
-        ));
-    }
-}
-
-/// Where the VM is, and what to do.
-fn conclude(printer: &mut Printer, ended: &Ended) {
-    let style = match ended.whereabouts {
-        Whereabouts::Destination => style::GOOD,
-        Whereabouts::ProbablyDestination => style::GOOD,
-        Whereabouts::SourceGoesOn => style::DOUBT,
-        _ => style::BAD,
-    };
-    printer.line(format_args!(
-        "{}: {}",
-        styled(style, "the VM is"),
-        ended.whereabouts
-    ));
-    if let Some(advice) = ended.whereabouts.advice() {
-        printer.line(format_args!("  do: {advice}"));
     }
 }

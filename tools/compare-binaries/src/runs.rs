@@ -1,0 +1,98 @@
+//! The runs that are compared: which commands on which inputs.
+
+use std::path::{Path, PathBuf};
+
+/// The destinations if no others are named: five kernels, two CPU models.
+pub(crate) const HOSTS: [&str; 5] = [
+    "linux-5.10.223/neoverse-n1",
+    "linux-6.1.176/max",
+    "linux-6.12.107/neoverse-n1",
+    "linux-6.16.12/neoverse-n1",
+    "linux-7.3.4/max",
+];
+
+/// The name of the file that `convert` writes, in the folder of its run.
+pub(crate) const OUTPUT: &str = "output.stream";
+
+/// Registers for `explain`: of every kind that it treats in its own way.
+const REGISTERS: [&str; 12] = [
+    "TCR2_EL1",
+    "PIR_EL1",
+    "KVM_REG_ARM_PSCI_VERSION",
+    "KVM_REG_ARM_VENDOR_HYP_BMAP_2",
+    "ID_AA64PFR0_EL1",
+    "MIDR_EL1",
+    "CNTP_CTL_EL0",
+    "OSLSR_EL1",
+    "PMCR_EL0",
+    "S3_0_C2_C0_3",
+    "0x603000000013c103",
+    "no such register",
+];
+
+/// One run of the command.
+#[derive(Debug)]
+pub(crate) struct Run(Vec<String>);
+
+impl Run {
+    fn new(words: &[&str]) -> Self {
+        Self(words.iter().map(|word| (*word).to_owned()).collect())
+    }
+
+    /// Returns the arguments after the program's name.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// Lists every run on these inputs.
+pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Vec<Run> {
+    let mut runs = vec![Run::new(&["hosts"]), Run::new(&["tolerances"])];
+    for export in ["qemu", "firecracker", "json"] {
+        runs.push(Run::new(&["tolerances", "--export", export]));
+    }
+    for stream in streams {
+        of_stream(&text(stream), hosts, &mut runs);
+    }
+    for pair in streams.windows(2) {
+        both(&["diff", &text(&pair[0]), &text(&pair[1])], &mut runs);
+    }
+    for host in hosts {
+        both(&["hosts", host], &mut runs);
+        both(&["show", host], &mut runs);
+    }
+    for pair in hosts.windows(2) {
+        both(&["diff", &pair[0], &pair[1]], &mut runs);
+    }
+    for register in REGISTERS {
+        both(&["explain", "--register", register], &mut runs);
+        both(&["explain", register], &mut runs);
+    }
+    for log in logs {
+        both(&["explain", "--file", &text(log)], &mut runs);
+    }
+    runs
+}
+
+fn of_stream(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
+    both(&["show", stream], runs);
+    for host in hosts {
+        runs.push(Run::new(&["check", stream, host]));
+        runs.push(Run::new(&[
+            "check", "--all", "--format", "json", stream, host,
+        ]));
+        let convert = ["convert", stream, "--to", host, "-o", OUTPUT];
+        runs.push(Run::new(&convert));
+        runs.push(Run::new(&[&convert[..], &["--accept", "high"]].concat()));
+    }
+}
+
+/// Adds a run for people and one for programs.
+fn both(words: &[&str], runs: &mut Vec<Run>) {
+    runs.push(Run::new(words));
+    runs.push(Run::new(&[words, &["--format", "json"]].concat()));
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

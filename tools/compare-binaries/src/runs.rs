@@ -74,6 +74,22 @@ pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Ve
     runs
 }
 
+/// Lists the runs whose cost is compared, on one unpacked stream.
+pub(crate) fn counted(stream: &Path, host: &str) -> Vec<Run> {
+    let stream = &text(stream);
+    let accept = ["convert", "--accept", "medium", "--to", host, "-o", OUTPUT];
+    [
+        &["show", stream][..],
+        &["show", "--format", "json", stream],
+        &["check", stream, host],
+        &["check", "--all", "--format", "json", stream, host],
+        &["diff", stream, host],
+        &[&accept[..], &[stream]].concat(),
+    ]
+    .map(Run::new)
+    .into()
+}
+
 fn of_stream(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
     both(&["show", stream], runs);
     for host in hosts {

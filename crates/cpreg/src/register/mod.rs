@@ -5,6 +5,7 @@
 //! | `id` | [`RegisterId`]: the 64-bit id, built, taken apart, and what it belongs to |
 //! | `known` | constants for the registers that decisions name |
 //! | [`name`] | what ids are called, how they print, and what KVM means by two ids ([`Naming`]) |
+//! | `number` | numbers and values as text |
 //! | [`parse`] | reading every spelling of an id |
 //! | `parse_error` | [`ParseRegisterError`]: what was not understood, and what is like it |
 //! | `purpose` | what a register is for, in a sentence |
@@ -22,6 +23,7 @@ pub mod field;
 mod id;
 mod known;
 pub mod name;
+mod number;
 pub mod parse;
 mod parse_error;
 mod purpose;
@@ -33,5 +35,6 @@ pub use aarch32::{Coprocessor, Counterpart};
 pub use field::{Field, FieldDifference, RegisterField, differing_fields};
 pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
 pub use name::{DisplayRegisterId, Naming};
+pub use number::{parse_hexadecimal, parse_u64};
 pub use parse_error::{ParseRegisterError, ParseRegisterErrorKind};
 pub use value::Value;

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set, Severity};
-use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId};
+use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId, parse_u64};
 use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
 use cpreg::vm::Vm;
 use serde::Deserialize;
@@ -162,11 +162,7 @@ fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
 
 /// A number, decimal or `0x` hexadecimal.
 pub(crate) fn number(text: &str) -> Result<u64, Failure> {
-    let parsed = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|error| {
+    parse_u64(text).map_err(|error| {
         Failure::new(format!("`{text}` is no number of 64 bits"))
             .because(error)
             .hint("write it as 42 or 0x2a")

@@ -15,6 +15,7 @@ use std::fmt;
 
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Destination, Features};
+use strsim::levenshtein;
 
 use crate::history::{self, History, Kernel};
 use crate::profile::Profile;
@@ -25,6 +26,8 @@ pub use crate::record::destination::{EVIDENCE, NotRecorded};
 
 /// The most names that an error lists.
 const NEAREST: usize = 3;
+/// Characters of a part of a name that are compared: no recorded host's is nearly as long.
+const LONGEST: usize = 100;
 
 /// A recorded host: a kernel on a CPU, with the feature sets of guests that were recorded there.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +165,8 @@ impl History {
     pub fn nearest(&self, name: &str) -> Vec<String> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
+        let [kernel, cpu] =
+            [kernel, cpu].map(|part| part.chars().take(LONGEST).collect::<String>());
         let mut hosts = self.hosts();
         hosts.sort_by_cached_key(|host| {
             let own = host.kernel();
@@ -170,7 +175,7 @@ impl History {
             let kernels = short.chain([&*own.version, &*own.release]);
             let own = host.cpu();
             let cpus = [&*own, own.rsplit('-').next().unwrap_or_default()];
-            nearest_of(kernels, kernel) + nearest_of(cpus, cpu)
+            nearest_of(kernels, &kernel) + nearest_of(cpus, &cpu)
         });
         hosts.truncate(NEAREST);
         hosts.iter().map(Host::name).collect()
@@ -179,7 +184,7 @@ impl History {
 
 /// How far the nearest of these is.
 fn nearest_of<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
-    let distances = names.into_iter().map(|own| distance(own, name));
+    let distances = names.into_iter().map(|own| levenshtein(own, name));
     distances.min().unwrap_or_default()
 }
 
@@ -210,28 +215,6 @@ fn begins_with_numbers(version: &str, short: &str) -> bool {
 fn ends_with_part(cpu: &str, short: &str) -> bool {
     let rest = cpu.strip_suffix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))
-}
-
-/// How many characters have to be put in, taken out or changed to make one of the other, a long one cut.
-fn distance(one: &str, other: &str) -> usize {
-    // Nobody means a name that is longer than all of ours by this much.
-    const LONGEST: usize = 100;
-    let other: Vec<char> = other.chars().take(LONGEST).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (above, own) in one.chars().enumerate() {
-        let mut diagonal = above;
-        let mut left = above + 1;
-        for (cell, letter) in row.iter_mut().skip(1).zip(&other) {
-            let changed = diagonal + usize::from(own != *letter);
-            diagonal = *cell;
-            *cell = changed.min(left + 1).min(*cell + 1);
-            left = *cell;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = above + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 impl<'a> Host<'a> {

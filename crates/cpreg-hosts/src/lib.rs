@@ -6,17 +6,15 @@
 //! | [`record`] | what a host with KVM is, the file that is kept in, and the host as a destination |
 //! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
 //! | [`report`] | a VM without RAM and secrets, with what is known of both sides |
-//! | `base64`, `number`, `schema` | bytes and numbers in JSON; what a document says it is |
+//! | `schema` | what a document says it is |
 //! | [`host`] | recorded hosts as destinations, by name |
 //! | [`history`] | which recorded kernels list a register, for which guests, and with what value |
 //!
 //! How a destination is asked does not live here, nor what is decided about it.
 #![forbid(unsafe_code)]
 
-mod base64;
 pub mod history;
 pub mod host;
-mod number;
 pub mod profile;
 pub mod record;
 pub mod report;
@@ -24,7 +22,6 @@ mod schema;
 
 pub use history::History;
 pub use host::Host;
-pub use number::{hexadecimal, register_value};
 pub use profile::Profile;
 pub use record::HostRecord;
 pub use report::Report;

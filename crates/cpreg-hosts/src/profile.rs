@@ -17,7 +17,7 @@ use std::fmt;
 use cpreg::destination::{
     Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
 };
-use cpreg::register::{RegisterId, Value};
+use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension};
 use serde::{Deserialize, Serialize};
@@ -267,7 +267,7 @@ const OF_A_GUEST: &str = "of-a-guest";
 const OF_AN_EMULATED_HOST: &str = "of-an-emulated-host";
 
 fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, ProfileError> {
-    crate::hexadecimal(text).ok_or_else(|| ProfileError::Member {
+    parse_hexadecimal(text).ok_or_else(|| ProfileError::Member {
         path: path(),
         text: text.to_owned(),
     })
@@ -347,7 +347,7 @@ impl VcpuFile {
         let extensions = vcpu.extensions.iter().map(|extension| {
             let (number, bytes) = match &extension.content {
                 Content::Number(number) => (Some(format!("{number:#x}")), None),
-                Content::Bytes(bytes) => (None, Some(hex_of(bytes))),
+                Content::Bytes(bytes) => (None, Some(hex::encode(bytes))),
             };
             ExtensionFile {
                 name: extension.name.clone().into_owned(),
@@ -432,7 +432,7 @@ fn text_of(value: &Value) -> String {
         Value::Small(value) => format!("{value:#x}"),
         Value::Wide(bytes) => {
             let most_significant_first: Vec<u8> = bytes.iter().rev().copied().collect();
-            format!("0x{}", hex_of(&most_significant_first))
+            format!("0x{}", hex::encode(most_significant_first))
         }
     }
 }
@@ -448,24 +448,11 @@ fn value(path: impl Fn() -> String, text: &str) -> Result<Value, ProfileError> {
     Ok(Value::Wide(bytes.into()))
 }
 
-fn hex_of(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, ProfileError> {
-    let malformed = || ProfileError::Member {
+    hex::decode(digits).map_err(|_| ProfileError::Member {
         path: path(),
         text: digits.to_owned(),
-    };
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
-        return Err(malformed());
-    }
-    let pairs = (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16));
-    pairs.collect::<Result<_, _>>().map_err(|_| malformed())
+    })
 }
 
 #[cfg(test)]

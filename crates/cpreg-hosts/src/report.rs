@@ -17,8 +17,10 @@
 use std::fmt;
 use std::io::{self, Read, Write as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cpreg::destination::{Destination, HostRegister, HostVcpu};
-use cpreg::register::{RegisterClass, RegisterId, Value};
+use cpreg::register::{RegisterClass, RegisterId, Value, parse_hexadecimal};
 use cpreg::tolerance::condition::RESET_POISON;
 use cpreg::vm::Content;
 use flate2::Compression;
@@ -27,8 +29,6 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use crate::Profile;
-use crate::base64;
-use crate::number::hexadecimal;
 use crate::profile::Recorded;
 use crate::schema;
 
@@ -306,7 +306,7 @@ impl Report {
             .write_all(stream)
             .and_then(|()| encoder.finish())
             .map_err(ReportError::Packing)?;
-        let text = base64::encode(&packed);
+        let text = STANDARD.encode(&packed);
         let lines = text.as_bytes().chunks(LINE);
         Ok(Self {
             schema: SCHEMA.to_owned(),
@@ -366,7 +366,7 @@ impl Report {
         let registers = self.blanked.registers.iter().enumerate();
         registers
             .map(|(at, register)| {
-                hexadecimal(&register.id)
+                parse_hexadecimal(&register.id)
                     .map(RegisterId::from_raw)
                     .ok_or_else(|| {
                         let what = format!("holds `{}`, which is no id", register.id);
@@ -389,7 +389,7 @@ impl Report {
             );
             return Err(member("stream.packing", what));
         }
-        let length = hexadecimal(&stream.length).ok_or_else(|| {
+        let length = parse_hexadecimal(&stream.length).ok_or_else(|| {
             let what = format!("holds `{}`, which is no length", stream.length);
             member("stream.length", what)
         })?;
@@ -397,7 +397,7 @@ impl Report {
             let what = format!("holds {length:#x}, and {MOST_BYTES:#x} is the most");
             return Err(member("stream.length", what));
         }
-        let packed = base64::decode(&stream.data.concat()).ok_or_else(|| {
+        let packed = STANDARD.decode(stream.data.concat()).map_err(|_| {
             member(
                 "stream.data",
                 "is no base64: it is damaged or not all there",

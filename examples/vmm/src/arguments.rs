@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use cpreg::destination::Features;
 use cpreg::plan::{Consents, Set, Severity};
-use cpreg::register::{Naming, RegisterId};
+use cpreg::register::{Naming, RegisterId, parse_u64};
 
 /// A small VMM whose guest moves live between hosts
 #[derive(Debug, Parser)]
@@ -120,11 +120,9 @@ fn accept(text: &str) -> Result<Accept, String> {
 fn set(text: &str) -> Result<Set, String> {
     let (name, value) = text.split_once('=').ok_or("it is written REG=VALUE")?;
     let register = register(name)?;
-    let number = match value.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => value.parse().ok(),
-    };
-    let value = register.value_named(value).or(number);
+    let value = register
+        .value_named(value)
+        .or_else(|| parse_u64(value).ok());
     Ok(Set {
         register,
         mask: u64::MAX,

@@ -10,7 +10,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use cpreg::destination::kernel::Kind;
 use cpreg::destination::{Destination, HostVcpu, ValuesAre};
@@ -166,7 +165,7 @@ impl ExtensionContent {
     pub(crate) fn hexadecimal(&self) -> String {
         match self {
             Self::Number(number) => format!("{number:#x}"),
-            Self::Bytes(bytes) => digits(bytes),
+            Self::Bytes(bytes) => hex::encode(bytes),
         }
     }
 }
@@ -232,19 +231,10 @@ impl Group {
     }
 }
 
-/// Bytes as they stand, two digits each.
-pub(crate) fn digits(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// A UUID as it is written.
 pub(crate) fn uuid(bytes: [u8; 16]) -> String {
     let parts = [0..4, 4..6, 6..8, 8..10, 10..16];
-    parts.map(|range| digits(&bytes[range])).join("-")
+    parts.map(|range| hex::encode(&bytes[range])).join("-")
 }
 
 /// `1 vCPU`, `4 vCPUs`.

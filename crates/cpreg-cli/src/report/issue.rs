@@ -1,7 +1,6 @@
 //! The text of `report`: Markdown for an issue tracker. Names are few, and none is the input's, the destination's or this machine's.
 
-use cpreg::register::RegisterId;
-use cpreg_hosts::hexadecimal;
+use cpreg::register::{RegisterId, parse_hexadecimal};
 use cpreg_hosts::report::{Report, Versions};
 use cpreg_qemu::stream::Cpu;
 
@@ -38,7 +37,7 @@ pub(crate) fn print(
     row(printer, "CPU", &cpu(read)?);
     row(printer, "written by", &versions(&vm.written_by));
     let ram = vm.ram.iter().map(|block| {
-        let bytes = hexadecimal(&block.length);
+        let bytes = parse_hexadecimal(&block.length);
         format!("{} {}", block.name, bytes.map_or_else(String::new, length))
     });
     row(printer, "RAM", &ram.collect::<Vec<_>>().join(", "));
@@ -48,7 +47,7 @@ pub(crate) fn print(
         "stream",
         &format!(
             "{} bytes, read {}",
-            hexadecimal(&vm.length).unwrap_or_default(),
+            parse_hexadecimal(&vm.length).unwrap_or_default(),
             vm.opened
         ),
     );

@@ -30,7 +30,7 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use cpreg::destination::Features;
-use cpreg::register::RegisterId;
+use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::{AtReset, Facts, History, Kernel, Recorded, Recording, Set, Tried};
 use crate::record::{Capabilities, Identity};
@@ -228,7 +228,7 @@ fn unescaped(word: &str) -> Parsed<String> {
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         let (digits, rest) = part.split_at_checked(2).ok_or(MALFORMED)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| MALFORMED)?);
+        bytes.extend(hex::decode(digits).map_err(|_| MALFORMED)?);
         bytes.extend(rest.as_bytes());
     }
     String::from_utf8(bytes).map_err(|_| MALFORMED)
@@ -434,12 +434,12 @@ fn at_reset(id: RegisterId, word: &str) -> Parsed<AtReset> {
         let errno = errno.parse().map_err(|_| "an errno that is no number")?;
         return Ok(AtReset::Unreadable(errno));
     }
-    let value = crate::register_value(id, word).ok_or(NO_VALUE)?;
+    let value = Value::parse(id, word).ok_or(NO_VALUE)?;
     Ok(AtReset::Value(value))
 }
 
 const NO_VALUE: &str = "a value that is no hexadecimal number, or does not fit its register";
 
 fn hexadecimal(text: &str) -> Parsed<u64> {
-    crate::hexadecimal(text).ok_or(NO_VALUE)
+    parse_hexadecimal(text).ok_or(NO_VALUE)
 }

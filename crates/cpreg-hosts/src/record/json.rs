@@ -28,12 +28,11 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use cpreg::destination::Features;
-use cpreg::register::RegisterId;
+use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use serde::{Deserialize, Serialize};
 
 use super::{Guest, HostRecord, Identity, Register, Trial};
 use crate::history::AtReset;
-use crate::number::{hexadecimal, register_value};
 use crate::schema;
 
 /// The schema's name and version.
@@ -373,8 +372,8 @@ fn member(path: impl Into<String>, text: &str) -> RecordError {
 impl Reading {
     fn read(mut self, file: &File) -> Read<HostRecord> {
         let identity = &file.identity;
-        let midr =
-            hexadecimal(&identity.midr).ok_or_else(|| member("identity.midr", &identity.midr))?;
+        let midr = parse_hexadecimal(&identity.midr)
+            .ok_or_else(|| member("identity.midr", &identity.midr))?;
         for (at, guest) in file.guests.iter().enumerate() {
             self.guest(at, guest)?;
         }
@@ -466,9 +465,10 @@ impl Reading {
 
     fn writable(&mut self, at: usize, file: &WritableFile) -> Read<()> {
         let line = || format!("writable[{at}]");
-        let id = hexadecimal(&file.id).ok_or_else(|| member(line() + ".id", &file.id))?;
+        let id = parse_hexadecimal(&file.id).ok_or_else(|| member(line() + ".id", &file.id))?;
         let id = RegisterId::from_raw(id);
-        let bits = hexadecimal(&file.bits).ok_or_else(|| member(line() + ".bits", &file.bits))?;
+        let bits =
+            parse_hexadecimal(&file.bits).ok_or_else(|| member(line() + ".bits", &file.bits))?;
         let all = self.which(file.guests.as_deref(), line)?;
         for features in all {
             let Some(Some(masks)) = self.writable.get_mut(&features) else {
@@ -488,13 +488,13 @@ impl Reading {
 
 /// What one line says of a register; `path` gives that of one of its members.
 fn register(file: &RegisterFile, path: impl Fn(&str) -> String) -> Read<Register> {
-    let id = hexadecimal(&file.id).ok_or_else(|| member(path("id"), &file.id))?;
+    let id = parse_hexadecimal(&file.id).ok_or_else(|| member(path("id"), &file.id))?;
     let id = RegisterId::from_raw(id);
     let at_reset = match (file.at_reset.as_deref(), file.errno) {
         (Some(POISON), None) => AtReset::Poison,
         (Some(COUNTS), None) => AtReset::Counts,
         (Some(text), None) => {
-            let value = register_value(id, text).ok_or_else(|| member(path("at_reset"), text))?;
+            let value = Value::parse(id, text).ok_or_else(|| member(path("at_reset"), text))?;
             AtReset::Value(value)
         }
         (None, Some(errno)) => AtReset::Unreadable(errno),
@@ -505,9 +505,9 @@ fn register(file: &RegisterFile, path: impl Fn(&str) -> String) -> Read<Register
     let trials = file.trials.iter().enumerate().map(|(number, trial)| {
         let TrialFile(text, errno, reads) = trial;
         let path = || path(&format!("trials[{number}]"));
-        let value = hexadecimal(text).ok_or_else(|| member(path(), text))?;
+        let value = parse_hexadecimal(text).ok_or_else(|| member(path(), text))?;
         let reads = match reads {
-            Some(reads) => hexadecimal(reads).ok_or_else(|| member(path(), reads))?,
+            Some(reads) => parse_hexadecimal(reads).ok_or_else(|| member(path(), reads))?,
             None => expected(value, *errno, own).ok_or_else(|| member(path(), text))?,
         };
         Ok(Trial {
@@ -527,7 +527,6 @@ fn register(file: &RegisterFile, path: impl Fn(&str) -> String) -> Read<Register
 
 #[cfg(test)]
 mod tests {
-    use cpreg::register::Value;
     use proptest::prelude::*;
 
     use super::*;

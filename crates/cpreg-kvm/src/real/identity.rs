@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cpreg::register::parse_hexadecimal;
 use cpreg_hosts::record::{Capabilities, Identity};
 
 use crate::cpu_name;
@@ -18,7 +19,7 @@ const VIRTUAL: &[u8] = b"linux,dummy-virt";
 /// MIDR_EL1 of the first CPU, if the kernel shows it (since v4.7).
 pub(super) fn midr() -> Option<u64> {
     let text = fs::read_to_string(MIDR).ok()?;
-    u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+    parse_hexadecimal(text.trim())
 }
 
 /// Which kernel and CPU this host is.

@@ -3,7 +3,7 @@
 //! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. Here a recorded host stands in
 //! the place of the stream that the destination wrote: its list must be the stream's, and no prediction may be wrong.
 
-#[path = "../../cpreg-qemu/tests/common/recorded.rs"]
+#[path = "../../cpreg-explain/tests/common/recorded.rs"]
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,8 @@ use cpreg::plan::{Check, Consents, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Registers;
+use cpreg_explain::qemu::predict;
 use cpreg_hosts::{History, host};
-use cpreg_qemu::words;
 use recorded::{Outcome, fixture, recorded_vms};
 
 /// The name of the host that wrote a stream under KVM: `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
@@ -246,7 +246,7 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
                 } else {
                     tally.right += 1;
                 }
-                let lines = words::of_load(loader, Accelerator::Kvm, &load);
+                let lines = predict::of_load(loader, Accelerator::Kvm, &load);
                 let says_so = if load.complete {
                     lines == outcome.says
                 } else {

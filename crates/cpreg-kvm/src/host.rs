@@ -7,7 +7,7 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 
-use crate::errno::Errno;
+use crate::errno::{Errno, os_error};
 
 /// A host with KVM.
 pub trait Host {
@@ -83,7 +83,12 @@ pub struct CreateError {
 
 impl std::fmt::Display for CreateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot make a VM: {}: {}", self.step, self.errno)
+        write!(
+            f,
+            "cannot make a VM: {}: {}",
+            self.step,
+            os_error(self.errno)
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use cpreg::register::RegisterId;
 use cpreg::vm::{Registers, Vcpu as SavedVcpu, Vm};
 
-use crate::errno::Errno;
+use crate::errno::{Errno, meaning_of_list, meaning_of_read, os_error};
 use crate::host::Vcpu;
 use crate::value;
 
@@ -71,14 +71,16 @@ impl fmt::Display for SaveError {
         match register {
             None => write!(
                 f,
-                "vCPU {vcpu}: KVM does not list its registers: {errno}: {}",
-                errno.of_list()
+                "vCPU {vcpu}: KVM does not list its registers: {}: {}",
+                os_error(*errno),
+                meaning_of_list(*errno)
             ),
             Some(id) => write!(
                 f,
-                "vCPU {vcpu}: {id} ({:#018x}) is listed and cannot be read: {errno}: {}",
+                "vCPU {vcpu}: {id} ({:#018x}) is listed and cannot be read: {}: {}",
                 id.raw(),
-                errno.of_read()
+                os_error(*errno),
+                meaning_of_read(*errno)
             ),
         }
     }

@@ -5,7 +5,6 @@
 //! | [`stream`] | the stream: elements, RAM, devices, the arm `cpu` sections, edits |
 //! | [`flow`] | the stream while it flows: RAM passes, the device state is held back |
 //! | [`relay`] | between two QEMUs: addresses, connections, and carrying bytes from one to the other (Linux) |
-//! | [`words`] | what QEMU says |
 //! | [`qmp`] | talking to a running QEMU |
 //! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
 //! | `guard` (Linux) | who runs a VM that is migrated through a relay |
@@ -31,7 +30,6 @@ pub mod rehearse;
 #[cfg(target_os = "linux")]
 pub mod relay;
 pub mod stream;
-pub mod words;
 
 pub use error::{Error, ErrorKind};
 pub use stream::Stream;

@@ -10,8 +10,8 @@
 //! | [`shape`] | what must agree before registers matter: machine, vCPUs, RAM, devices |
 //! | [`destination`] | where it goes: which registers exist, which values are taken, how the loader goes about it |
 //! | [`tolerance`] | the table of differences that are harmless, when, and why |
+//! | [`errno`] | error numbers of Linux |
 //! | [`plan`] | one decision for every register and extension, all or nothing |
-//! | [`symptom`] | what an error line of a program means, and what settles it |
 //!
 //! Adapters (QEMU's stream, KVM, files) translate to and from these types and decide nothing.
 #![no_std]
@@ -20,9 +20,9 @@
 extern crate alloc;
 
 pub mod destination;
+pub mod errno;
 pub mod plan;
 pub mod register;
 pub mod shape;
-pub mod symptom;
 pub mod tolerance;
 pub mod vm;

@@ -6,9 +6,8 @@ use cpreg::destination::accept::tcg;
 use cpreg::destination::load::{self, Arriving, Load};
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader};
 use cpreg::register::{RegisterId, Value};
-use cpreg::symptom::Symptom;
+use cpreg_explain::{Symptom, qemu};
 use cpreg_qemu::rehearse::{Outcome, Rehearsed};
-use cpreg_qemu::words;
 
 use super::draft::Draft;
 
@@ -64,7 +63,7 @@ pub(super) fn said(text: &str) -> Vec<String> {
 
 /// Whether it was not a vCPU's section that failed.
 fn failed_elsewhere(said: &[String]) -> bool {
-    let mut said = said.iter().flat_map(|line| words::read(line));
+    let mut said = said.iter().flat_map(|line| qemu::read(line));
     let failed = said.find_map(|said| match said.symptom {
         Symptom::SectionFailed { device, .. } => Some(device),
         _ => None,
@@ -95,7 +94,7 @@ pub(super) fn compare(
             Verdict::NotRead
         };
     }
-    let foretold = words::of_load(loader, Accelerator::Tcg, load);
+    let foretold = qemu::predict::of_load(loader, Accelerator::Tcg, load);
     if load.complete && load.loads.is_some() {
         // Of a long text only the end is kept, and begins within a line.
         let kept = if done.said.len() > MOST_SAID {

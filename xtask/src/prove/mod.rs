@@ -30,10 +30,11 @@ use std::time::{Duration, Instant};
 
 use cpreg::destination::load::Load;
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre, Version};
+use cpreg_explain::qemu::predict;
+use cpreg_qemu::Stream;
 use cpreg_qemu::qmp::Patience;
 use cpreg_qemu::rehearse::{self, Rehearsal, Rehearsed};
 use cpreg_qemu::stream::{ReadAt, SectionChange};
-use cpreg_qemu::{Stream, words};
 
 use self::compare::{Counts, Verdict};
 use self::draft::Draft;
@@ -403,7 +404,7 @@ impl Told<'_> {
             self.load.loads,
             self.load.complete,
             self.load.lost,
-            indent(&words::of_load(self.loader, Accelerator::Tcg, self.load)),
+            indent(&predict::of_load(self.loader, Accelerator::Tcg, self.load)),
             self.done.outcome,
             indent(&compare::said(&self.done.said)),
         )

@@ -5,6 +5,7 @@
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Outcome as Planned, Trial, Verdict};
+use cpreg_explain::qemu;
 use cpreg_qemu::Stream;
 use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::guest_memory::without_memory;
@@ -12,7 +13,6 @@ use cpreg_qemu::isolate::{Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
 use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
 use cpreg_qemu::stream::{ReadAt, SectionChange};
-use cpreg_qemu::words;
 
 use super::check;
 use crate::arguments::{self, Format};
@@ -117,7 +117,7 @@ fn may_tell(said: String, secrets: bool) -> String {
     if secrets {
         said
     } else {
-        words::without_secrets(&said)
+        qemu::without_secrets(&said)
     }
 }
 

@@ -5,7 +5,7 @@ use cpreg::plan::{Check, Decision, Outcome, Set, Severity, Verdict};
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
-use cpreg_qemu::words;
+use cpreg_explain::qemu::predict;
 
 use super::attempt::Attempted;
 use super::value::Printing;
@@ -172,7 +172,7 @@ impl Answer<'_> {
     ) -> Vec<String> {
         self.destination
             .accelerator
-            .map(|accelerator| words::of_load(loader, accelerator, load))
+            .map(|accelerator| predict::of_load(loader, accelerator, load))
             .unwrap_or_default()
     }
 }

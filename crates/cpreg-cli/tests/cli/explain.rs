@@ -10,8 +10,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use cpreg::symptom::{Errno, Failures, Symptom, explain};
-use cpreg_qemu::words;
+use cpreg_explain::{Errno, Failures, Symptom, explain, qemu, snapshot};
 use insta::assert_snapshot;
 
 use crate::made::folder_with;
@@ -147,8 +146,8 @@ fn short(symptom: &Symptom) -> String {
 fn understood(lines: &str) -> (String, String) {
     let mut failures = Failures::default();
     for line in lines.lines() {
-        let mut said = words::read(line);
-        said.extend(cpreg_snapshot::read(line));
+        let mut said = qemu::read(line);
+        said.extend(snapshot::read(line));
         failures.add(line, said);
     }
     let (failures, _) = failures.finish();

@@ -6,7 +6,7 @@ use std::fmt;
 use cpreg::plan::Outcome;
 use cpreg::register::{RegisterId, Value};
 
-use crate::errno::Errno;
+use crate::errno::{Errno, meaning_of_read, meaning_of_write, os_error};
 
 /// A plan could not be carried out. No vCPU of the VM may be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct Refused {
 impl Refused {
     /// What it means that the kernel answered that.
     pub fn meaning(&self) -> &'static str {
-        self.errno.of_write(self.register)
+        meaning_of_write(self.errno, self.register)
     }
 }
 
@@ -136,9 +136,13 @@ impl fmt::Display for Refused {
         match holds {
             _ if register.is_secret() => f.write_str("did not take its value (not shown)")?,
             Ok(holds) => write!(f, "did not take {wrote} and holds {holds}")?,
-            Err(unread) => write!(f, "did not take {wrote} and cannot be read ({unread})")?,
+            Err(unread) => write!(
+                f,
+                "did not take {wrote} and cannot be read ({})",
+                os_error(*unread)
+            )?,
         }
-        write!(f, ": {errno}: {}", self.meaning())
+        write!(f, ": {}: {}", os_error(*errno), self.meaning())
     }
 }
 
@@ -194,7 +198,11 @@ impl fmt::Display for LoadError {
                     Errno::ENOEXEC => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
                     _ => "KVM is not known to answer that here",
                 };
-                write!(f, "vCPU {vcpu}: SVE cannot be finalized: {errno}: {why}. ")?;
+                write!(
+                    f,
+                    "vCPU {vcpu}: SVE cannot be finalized: {}: {why}. ",
+                    os_error(*errno)
+                )?;
                 half_loaded(f, *written)
             }
             Self::Unread {
@@ -203,9 +211,10 @@ impl fmt::Display for LoadError {
                 errno,
             } => write!(
                 f,
-                "vCPU {vcpu}: {register} ({:#018x}) was written and cannot be read again: {errno}: {}. Do not run the VM's vCPUs; make a new VM, or let the guest go on at the source.",
+                "vCPU {vcpu}: {register} ({:#018x}) was written and cannot be read again: {}: {}. Do not run the VM's vCPUs; make a new VM, or let the guest go on at the source.",
                 register.raw(),
-                errno.of_read()
+                os_error(*errno),
+                meaning_of_read(*errno)
             ),
         }
     }

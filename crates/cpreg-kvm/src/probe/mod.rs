@@ -19,7 +19,7 @@ use std::fmt;
 use cpreg::destination::{Accelerator, Destination, Features, ValuesAre};
 use cpreg_hosts::record::{Guest, HostRecord};
 
-use crate::errno::Errno;
+use crate::errno::{Errno, meaning_of_list, os_error};
 use crate::host::{CreateError, Host};
 use trials::Trials;
 
@@ -113,15 +113,17 @@ impl fmt::Display for ProbeError {
         write!(f, "a guest with the features {}: ", self.features)?;
         match &self.why {
             Why::Create(error) => error.fmt(f),
-            Why::Finalize(errno) => write!(f, "cannot finalize SVE: {errno}"),
+            Why::Finalize(errno) => write!(f, "cannot finalize SVE: {}", os_error(*errno)),
             Why::List(errno) => write!(
                 f,
-                "KVM does not list its registers: {errno}: {}",
-                errno.of_list()
+                "KVM does not list its registers: {}: {}",
+                os_error(*errno),
+                meaning_of_list(*errno)
             ),
             Why::Masks(errno) => write!(
                 f,
-                "KVM does not tell which bits of ID registers may be written: {errno}"
+                "KVM does not tell which bits of ID registers may be written: {}",
+                os_error(*errno)
             ),
         }
     }

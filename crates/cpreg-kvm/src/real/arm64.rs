@@ -16,7 +16,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
 use super::{OpenError, capabilities, identity, sys};
-use crate::errno::Errno;
+use crate::errno::{self, Errno};
 use crate::host::{CreateError, Host, Vcpu, Vm};
 
 /// Where the GIC's distributor lies in the guest's physical memory; 64 KiB.
@@ -261,7 +261,7 @@ impl Vcpu for VcpuFd {
 }
 
 fn errno_of(error: kvm_ioctls::Error) -> Errno {
-    Errno::from_c(error.errno())
+    errno::from_c(error.errno())
 }
 
 fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {

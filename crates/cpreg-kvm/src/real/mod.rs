@@ -27,7 +27,7 @@ pub use arm64::{Kvm, KvmVm};
 #[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
 pub use other::{Kvm, KvmVm};
 
-use crate::errno::Errno;
+use crate::errno::{Errno, os_error};
 
 /// There is no KVM to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl fmt::Display for OpenError {
                 f,
                 "/dev/kvm says that its API has version {version}, and only version 12 was ever released: is it KVM's device?"
             ),
-            Self::Other(errno) => write!(f, "cannot open /dev/kvm: {errno}"),
+            Self::Other(errno) => write!(f, "cannot open /dev/kvm: {}", os_error(*errno)),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use cpreg::register::RegisterId;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
-use crate::errno::Errno;
+use crate::errno::{self, Errno};
 
 /// `KVMIO`: the group of KVM's ioctls.
 const KVMIO: u8 = 0xae;
@@ -71,7 +71,7 @@ pub(super) fn register_list(vcpu: BorrowedFd<'_>) -> Result<Vec<RegisterId>, Err
                 return Ok(ids.take(told).map(RegisterId::from_raw).collect());
             }
             Err(rustix::io::Errno::TOOBIG) if told > room && told <= LONGEST => room = told,
-            Err(errno) => return Err(errno.into()),
+            Err(error) => return Err(errno_of(error)),
         }
     }
     Err(Errno::E2BIG)
@@ -128,7 +128,7 @@ pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)
         masks: &mut masks,
     };
     // SAFETY: The descriptor is open, and the array is as long as the kernel's.
-    unsafe { ioctl(vm, request) }?;
+    unsafe { ioctl(vm, request) }.map_err(errno_of)?;
     let numbered = masks.into_iter().zip(0_u8..).filter(|(mask, _)| *mask != 0);
     let mut told: Vec<_> = numbered
         .map(|(mask, number)| {
@@ -144,8 +144,6 @@ pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)
     Ok(told)
 }
 
-impl From<rustix::io::Errno> for Errno {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self::from_c(errno.raw_os_error())
-    }
+fn errno_of(error: rustix::io::Errno) -> Errno {
+    errno::from_c(error.raw_os_error())
 }

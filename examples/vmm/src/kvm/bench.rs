@@ -8,6 +8,7 @@ use cpreg::destination::Features;
 use cpreg::plan::{Consents, Plan};
 use cpreg::register::RegisterId;
 use cpreg::tolerance::Tolerances;
+use cpreg_kvm::errno::os_error;
 use cpreg_kvm::{Errno, Host, Kvm, Vcpu, Vm as _};
 use kvm_ioctls::VcpuFd;
 
@@ -78,7 +79,7 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
     if features.contains(Features::SVE) {
         for vcpu in source.vcpus() {
             vcpu.finalize_sve()
-                .map_err(|errno| Failure::new("cannot finalize SVE", errno))?;
+                .map_err(|errno| Failure::new("cannot finalize SVE", os_error(errno)))?;
         }
     }
     let vm = cpreg_kvm::save(source.vcpus()).map_err(|error| Failure(error.to_string()))?;
@@ -143,11 +144,11 @@ fn bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
         for (id, bytes) in writes {
             if must_finalize && *id != RegisterId::SVE_VLS {
                 vcpu.finalize_sve()
-                    .map_err(|errno| Failure::new("cannot finalize SVE", errno))?;
+                    .map_err(|errno| Failure::new("cannot finalize SVE", os_error(errno)))?;
                 must_finalize = false;
             }
             Vcpu::set(*vcpu, *id, bytes)
-                .map_err(|errno| Failure::new(format!("cannot write {id}"), errno))?;
+                .map_err(|errno| Failure::new(format!("cannot write {id}"), os_error(errno)))?;
         }
     }
     Ok(begin.elapsed())

@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use cpreg::symptom::text::{LONGEST_LINE, cut};
-use cpreg::symptom::{Failures, Said, explain};
-use cpreg_qemu::words;
+use cpreg_explain::pattern::{LONGEST_LINE, cut};
+use cpreg_explain::{Failures, Said, explain, qemu, snapshot};
 
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
@@ -68,8 +67,8 @@ pub(super) fn says_something(line: &str) -> bool {
 
 /// What a line of any program says.
 fn said(line: &str) -> Vec<Said> {
-    let mut said = words::read(line);
-    said.extend(cpreg_snapshot::read(line));
+    let mut said = qemu::read(line);
+    said.extend(snapshot::read(line));
     said
 }
 
@@ -116,8 +115,8 @@ impl Reader {
         } else if line.is_empty() {
             // Between two lines of the command line there is nothing.
         } else if !self.is_log
-            || words::looks_like_an_error(line)
-            || cpreg_snapshot::looks_like_an_error(line)
+            || qemu::looks_like_an_error(line)
+            || snapshot::looks_like_an_error(line)
         {
             self.not_understood(line);
         } else {

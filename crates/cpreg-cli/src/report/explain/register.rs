@@ -17,9 +17,9 @@ use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::{self, Hides, Kind, Scope};
 use cpreg::register::{DecodedId, Field, Naming, RegisterField, RegisterId, Value};
 use cpreg::tolerance::{Tolerance, Tolerances};
+use cpreg_explain::qemu::predict;
 use cpreg_hosts::History;
 use cpreg_hosts::history::AtReset;
-use cpreg_qemu::words;
 
 use super::super::show::{FieldValue, Wanted, all_fields};
 use kernels::Row;
@@ -98,7 +98,7 @@ impl<'a> Explained<'a> {
             ),
             Accelerator::Tcg | Accelerator::Hvf => self.id.qemu_key().is_some(),
         };
-        is_met.then(|| words::register_name(self.id, accelerator))
+        is_met.then(|| predict::register_name(self.id, accelerator))
     }
 
     pub(crate) fn purpose(&self) -> Option<&'static str> {

@@ -14,11 +14,10 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 
 use cpreg::plan::{Deviation, VcpuSet, Verdict};
-use cpreg::symptom::{Explanation, Failures, Kind, Symptom, explain};
+use cpreg_explain::{Explanation, Failures, Kind, Symptom, explain, qemu};
 use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::isolate::Change;
 use cpreg_qemu::rehearse::Outcome;
-use cpreg_qemu::words;
 
 use super::check::Answer;
 
@@ -67,7 +66,7 @@ pub(crate) struct NotJudged {
 impl Tried<'_> {
     /// Whether the section that failed is one that a rehearsal cannot judge.
     pub(crate) fn failed_for_want_of_memory(&self) -> bool {
-        let mut said = self.said.iter().flat_map(|line| words::read(line));
+        let mut said = self.said.iter().flat_map(|line| qemu::read(line));
         said.any(|said| match said.symptom {
             Symptom::SectionFailed { device, .. } => self
                 .not_judged
@@ -81,7 +80,7 @@ impl Tried<'_> {
     pub(crate) fn explained(&self) -> Vec<Explanation> {
         let mut failures = Failures::default();
         for line in &self.said {
-            failures.add(line, words::read(line));
+            failures.add(line, qemu::read(line));
         }
         let (failures, _) = failures.finish();
         failures.iter().map(explain).collect()

@@ -1,8 +1,8 @@
 //! The JSON about error lines, schema `cpreg.explained-lines/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
-use cpreg::symptom::explain::{Cause, Concerned, Step};
-use cpreg::symptom::{Explanation, Failure, Speaker, Versions};
 use cpreg::tolerance::Difference;
+use cpreg_explain::explain::{Cause, Concerned, Step};
+use cpreg_explain::{Explanation, Failure, Speaker, Versions};
 use serde::Serialize;
 
 use super::{Explained, speakers};

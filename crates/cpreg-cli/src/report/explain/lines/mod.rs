@@ -9,9 +9,9 @@
 pub(crate) mod json;
 pub(crate) mod text;
 
-use cpreg::symptom::explain::Concerned;
-use cpreg::symptom::{Explanation, Failure, Speaker, Versions};
 use cpreg::tolerance::Difference;
+use cpreg_explain::explain::Concerned;
+use cpreg_explain::{Explanation, Failure, Speaker, Versions};
 
 /// The answer about some lines.
 pub(crate) struct Explained {

@@ -1,9 +1,9 @@
 //! The text about error lines.
 
 use cpreg::register::Value;
-use cpreg::symptom::explain::Concerned;
-use cpreg::symptom::{Explanation, Failure, Kind};
 use cpreg::tolerance::Tolerances;
+use cpreg_explain::explain::Concerned;
+use cpreg_explain::{Explanation, Failure, Kind};
 
 use super::{Explained, role, speakers};
 use crate::commands::tolerances::{condition, handling};

@@ -14,7 +14,7 @@ use cpreg::destination::load::{self, Load};
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
-use cpreg_qemu::words;
+use cpreg_explain::qemu::predict;
 use recorded::{Outcome, fixture, recorded_vms};
 
 fn destination_of(name: &str, vm: &Vm) -> Destination {
@@ -84,7 +84,7 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
         let accelerator = destination.accelerator.expect("known from the list");
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
         let load = load::play(loader, source, &destination);
-        let lines = words::of_load(loader, accelerator, &load);
+        let lines = predict::of_load(loader, accelerator, &load);
         let group = by_group
             .entry((outcome.qemu.clone(), accelerator.name()))
             .or_default();

@@ -1,4 +1,4 @@
-//! From a line to what it says: QEMU's words of every generation.
+//! QEMU's lines of every generation: what each of them says. [`predict`] has the way back.
 //!
 //! | words | versions | from |
 //! |---|---|---|
@@ -18,12 +18,21 @@
 //! | `FUNCTION: Assertion …` | any | the C library |
 //!
 //! Sources: the recorded outcomes of 5.2 to 11.1, QEMU's sources of 5.2 to 11.0.3 and lines in public reports. What libvirt puts around
-//! them is [`super::libvirt`]'s.
+//! them is [`crate::libvirt`]'s.
 
-use cpreg::symptom::text::{MOST_IN_A_LINE, Phrase, Rest, cut, owned, plain, scan};
-use cpreg::symptom::{Errno, NamedRegister, Said, Speaker, Symptom, Versions};
+pub mod predict;
 
-use super::libvirt;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use cpreg::destination::Versions;
+use cpreg::errno::Errno;
+
+use crate::libvirt;
+use crate::message::{NamedRegister, Said, Speaker, Symptom};
+use crate::pattern::{MOST_IN_A_LINE, Phrase, Rest, cut, owned, plain, scan};
+use crate::secrets;
 
 /// What a line says, in its order; nothing if none of it is known. A line may be several that a logger put into one.
 pub fn read(line: &str) -> Vec<Said> {
@@ -33,6 +42,14 @@ pub fn read(line: &str) -> Vec<Said> {
     found.extend(libvirt::read(&line));
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, said)| said).collect()
+}
+
+/// What QEMU said, with the guest's keys blotted out ([`without_secrets`](secrets::without_secrets)).
+pub fn without_secrets(said: &str) -> String {
+    let lines = said
+        .lines()
+        .map(|line| secrets::without_secrets(line, &read(line)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a line looks like an error of QEMU or libvirt, understood or not.
@@ -515,4 +532,23 @@ fn device_attribute(rest: &mut Rest<'_>) -> Option<Symptom> {
         attribute,
         error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No QEMU refuses a key that was seen; whoever passes its words on cannot know that.
+    #[test]
+    fn keys_are_blotted_out_line_by_line() {
+        let said = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to 5ec2e7 (is 7)\n\
+            Could not set register system register 0x1013c108 to 5ec2e8: Invalid argument\n\
+            Could not set register system register op0:3 op1:0 crn:1 crm:0 op2:0 to 5ec2e9 (is 7)";
+        let without = without_secrets(said);
+        assert!(
+            !without.contains("5ec2e7") && !without.contains("5ec2e8"),
+            "{without}"
+        );
+        assert!(without.contains("to 5ec2e9 (is 7)") && without.lines().count() == 3);
+    }
 }

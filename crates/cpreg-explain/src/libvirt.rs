@@ -11,11 +11,15 @@
 //! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`; lines in public reports. Times and host names before a line
 //! are nobody's words.
 
-use cpreg::symptom::text::{Phrase, Rest, owned, scan};
-use cpreg::symptom::{Said, Speaker, Symptom, Versions};
+use alloc::vec::Vec;
+
+use cpreg::destination::Versions;
+
+use crate::message::{Said, Speaker, Symptom};
+use crate::pattern::{Phrase, Rest, owned, scan};
 
 /// What libvirt says in the line, each with where it begins.
-pub(super) fn read(line: &str) -> Vec<(usize, Said)> {
+pub(crate) fn read(line: &str) -> Vec<(usize, Said)> {
     scan(line, Speaker::LIBVIRT, PHRASES)
 }
 

@@ -1,4 +1,4 @@
-//! QEMU's words both ways: what it was recorded to print is understood, what [`words::of_load`] prints is read back, and any other line is
+//! QEMU's words both ways: what it was recorded to print is understood, what [`predict::of_load`] prints is read back, and any other line is
 //! read without harm.
 
 use std::io::Read as _;
@@ -7,8 +7,8 @@ use std::path::Path;
 use cpreg::destination::load::{Event, Load, Step};
 use cpreg::destination::{Accelerator, Knowledge, Loader};
 use cpreg::register::{RegisterId, Value};
-use cpreg::symptom::{Errno, Symptom, explain, failure::Failure};
-use cpreg_qemu::words;
+use cpreg_explain::qemu::{self, predict};
+use cpreg_explain::{Errno, Failure, Symptom, explain};
 use proptest::prelude::*;
 
 fn registers() -> Vec<RegisterId> {
@@ -34,13 +34,13 @@ fn tcg_registers() -> Vec<RegisterId> {
 }
 
 fn symptoms(lines: &[String]) -> Vec<Symptom> {
-    let said = lines.iter().flat_map(|line| words::read(line));
+    let said = lines.iter().flat_map(|line| qemu::read(line));
     said.map(|said| said.symptom).collect()
 }
 
 /// What a line says of an event, without how it names the register.
 fn says(symptom: &Symptom, event: &Event) -> bool {
-    let same = |register: &cpreg::symptom::NamedRegister, id: &RegisterId| register.id == Some(*id);
+    let same = |register: &cpreg_explain::NamedRegister, id: &RegisterId| register.id == Some(*id);
     match (symptom, event) {
         (
             Symptom::TooMany {
@@ -141,7 +141,7 @@ fn what_is_printed_is_read_back() {
                     complete: true,
                     lost: Vec::new(),
                 };
-                let lines = words::of_load(loader, accelerator, &load);
+                let lines = predict::of_load(loader, accelerator, &load);
                 let read = symptoms(&lines);
                 // Only the abort of 10.0 is known by its words.
                 if lines.is_empty() {
@@ -211,7 +211,7 @@ fn every_recorded_line_is_understood() {
         let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");
         for line in outcome["says"].as_array().expect("a list") {
             let line = line.as_str().expect("text");
-            let said = words::read(line);
+            let said = qemu::read(line);
             assert!(
                 !said.is_empty() || line.contains("is deprecated"),
                 "not understood: {line}"
@@ -233,8 +233,8 @@ proptest! {
     /// Any line at all, and any that begins as a known one does.
     #[test]
     fn any_line_is_read(line in any_line()) {
-        let said = words::read(&line);
-        let _ = words::looks_like_an_error(&line);
+        let said = qemu::read(&line);
+        let _ = qemu::looks_like_an_error(&line);
         let explanation = explain(&Failure::of_line(&line, said));
         prop_assert!(!explanation.means.is_empty());
     }

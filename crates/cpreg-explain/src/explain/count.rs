@@ -5,10 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use cpreg::destination::Accelerator;
+use cpreg::register::{Naming, RegisterId};
+
 use super::{CHECK, CONVERT, Cause, Concerned, Explanation, Kind, PROBE, REHEARSE, cause};
-use crate::destination::Accelerator;
-use crate::register::{Naming, RegisterId};
-use crate::symptom::counts::{self, Pair};
+use crate::list_lengths::{self, Pair};
 
 pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned>) -> Explanation {
     const SAME_DIFFERENCE: usize = 3;
@@ -18,14 +19,14 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
             "the length of the register list is {incoming}, which no vCPU has: the stream is damaged, or read from the wrong place"
         ),
         Some((incoming, own)) => {
-            let mut pairs = counts::pairs(incoming, own);
+            let mut pairs = list_lengths::pairs(incoming, own);
             // Host kernels before QEMU's own lists under TCG.
             pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
             for pair in &pairs {
                 causes.push(cause(recorded(pair), source(pair)));
             }
             if pairs.is_empty() {
-                let pairs = counts::pairs_with_difference(incoming, own);
+                let pairs = list_lengths::pairs_with_difference(incoming, own);
                 let kvm = pairs
                     .iter()
                     .filter(|pair| pair.accelerator == Accelerator::Kvm);

@@ -7,7 +7,10 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Errno, Said, Speaker, Symptom, Versions};
+use cpreg::destination::Versions;
+use cpreg::errno::Errno;
+
+use crate::message::{Said, Speaker, Symptom};
 
 /// More of a line is not looked at.
 pub const LONGEST_LINE: usize = 64 << 10;

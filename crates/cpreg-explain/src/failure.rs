@@ -8,8 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::discriminant;
 
-use super::text::cut;
-use super::{Said, Speaker, Symptom, without_secrets};
+use crate::message::{Said, Speaker, Symptom};
+use crate::pattern::cut;
+use crate::secrets::without_secrets;
 
 /// Different things that are kept of one failure; a list has at most some hundred registers.
 const MOST_SAID: usize = 1024;
@@ -164,7 +165,9 @@ impl Failures {
 mod tests {
     use alloc::vec;
 
-    use super::super::{Errno, Versions};
+    use cpreg::destination::Versions;
+    use cpreg::errno::Errno;
+
     use super::*;
 
     fn qemu(symptom: Symptom) -> Said {

@@ -6,9 +6,10 @@
 
 use alloc::vec::Vec;
 
-use super::recorded::FAMILIES;
-use crate::destination::Accelerator;
-use crate::register::RegisterId;
+use cpreg::destination::Accelerator;
+use cpreg::register::RegisterId;
+
+use crate::recorded_list_lengths::FAMILIES;
 
 /// The recorded lists of one CPU under one accelerator.
 #[derive(Debug)]

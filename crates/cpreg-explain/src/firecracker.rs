@@ -16,9 +16,16 @@
 //!
 //! Source: Firecracker's `src/vmm` (`arch/aarch64/vcpu.rs`, `arch/aarch64/vm.rs`, `snapshot/mod.rs`) at 81b38b9da and in its releases from 0.23.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use cpreg::destination::Versions;
+use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
-use cpreg::symptom::text::{Phrase, Rest, owned, scan};
-use cpreg::symptom::{Errno, NamedRegister, Said, Speaker, Symptom, Versions};
+
+use crate::message::{NamedRegister, Said, Speaker, Symptom};
+use crate::pattern::{Phrase, Rest, owned, scan};
 
 /// What Firecracker says in the line, each with where it begins.
 pub fn read(line: &str) -> Vec<(usize, Said)> {

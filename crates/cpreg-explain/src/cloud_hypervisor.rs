@@ -15,8 +15,13 @@
 //!
 //! Source: Cloud Hypervisor's `hypervisor/src/cpu.rs`, `hypervisor/src/arch/aarch64/gic.rs` and `vmm/src/cpu.rs` at ae44c2971 and in v28 to v53.
 
-use cpreg::symptom::text::{Phrase, Rest, scan};
-use cpreg::symptom::{Access, Errno, Said, Speaker, Symptom, Versions};
+use alloc::vec::Vec;
+
+use cpreg::destination::Versions;
+use cpreg::errno::Errno;
+
+use crate::message::{Access, Said, Speaker, Symptom};
+use crate::pattern::{Phrase, Rest, cut, scan};
 
 /// What Cloud Hypervisor says in the line, each with where it begins.
 pub fn read(line: &str) -> Vec<(usize, Said)> {
@@ -89,7 +94,7 @@ fn some(rest: &mut Rest<'_>, access: Access) -> Option<Symptom> {
 /// The error, a few words on: behind `: `, in brackets, or on a line `Caused by:`.
 fn near_error(rest: &Rest<'_>) -> Option<Errno> {
     const NEAR: usize = 160;
-    let near = cpreg::symptom::text::cut(rest.0, NEAR);
+    let near = cut(rest.0, NEAR);
     let (_, number) = near.split_once("os error ")?;
     let number = Rest(number).small()?;
     u16::try_from(number).ok().map(Errno)

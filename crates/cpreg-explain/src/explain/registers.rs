@@ -5,16 +5,19 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use cpreg::destination::Accelerator;
+use cpreg::destination::kernel::Kind as RegisterKind;
+use cpreg::errno::Errno;
+use cpreg::register::RegisterId;
+use cpreg::tolerance::{Difference, Tolerances};
+
 use super::count::general_causes;
 use super::{
     CHECK, CONVERT, Cause, Concerned, DIFF, Explanation, Kind, PROBE, REHEARSE, REPORT, Step,
     TOLERANCES, cause, is_qemu, reason,
 };
-use crate::destination::Accelerator;
-use crate::destination::kernel::Kind as RegisterKind;
-use crate::register::RegisterId;
-use crate::symptom::{Errno, Failure, NamedRegister, Symptom};
-use crate::tolerance::{Difference, Tolerances};
+use crate::failure::Failure;
+use crate::message::{NamedRegister, Symptom};
 
 pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Explanation {
     let mut named: Vec<String> = registers

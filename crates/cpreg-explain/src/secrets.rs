@@ -7,8 +7,9 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{NamedRegister, Said, Symptom};
-use crate::register::RegisterId;
+use cpreg::register::RegisterId;
+
+use crate::message::{NamedRegister, Said, Symptom};
 
 /// What stands in a key's place.
 const MARK: &str = "(secret)";
@@ -74,9 +75,12 @@ fn value(number: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Speaker, Versions};
-    use super::*;
     use alloc::borrow::ToOwned;
+
+    use cpreg::destination::Versions;
+
+    use super::*;
+    use crate::message::Speaker;
 
     fn said(id: RegisterId, value: u64, is: u64) -> Said {
         Said {

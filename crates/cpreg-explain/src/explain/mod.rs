@@ -23,8 +23,11 @@ use count::register_count;
 use others::plain;
 use registers::{only_in_input, psci, unnamed, value_not_taken};
 
-use super::{Access, Errno, Failure, NamedRegister, Speaker, Symptom};
-use crate::tolerance::{Difference, Tolerances};
+use cpreg::errno::Errno;
+use cpreg::tolerance::{Difference, Tolerances};
+
+use crate::failure::Failure;
+use crate::message::{Access, NamedRegister, Speaker, Symptom};
 
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

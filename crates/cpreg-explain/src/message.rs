@@ -1,34 +1,11 @@
 //! [`Symptom`]: what one error line of a program says, whichever program and version wrote it.
-//!
-//! | file | what lives there |
-//! |---|---|
-//! | `mod.rs` | what a line can say, and who says it |
-//! | [`text`] | looking for known words in a line |
-//! | [`failure`] | lines that belong together: one failed load |
-//! | [`mod@explain`] | what a failure means, what is usually behind it, what settles it |
-//! | [`counts`] | which recorded lists have these two lengths |
-//! | `recorded` | those lists; generated |
-//! | `secrets` | a line without a guest's keys |
-//!
-//! The words of a program live in the adapter that knows the program. What a loader would do with a VM is [`crate::destination::load`]'s.
-
-pub mod counts;
-pub mod explain;
-pub mod failure;
-mod recorded;
-mod secrets;
-pub mod text;
 
 use alloc::string::String;
 use core::fmt;
 
-use crate::destination::Accelerator;
-use crate::register::{Naming, RegisterId};
-
-pub use crate::destination::Versions;
-pub use explain::{Explanation, Kind, explain};
-pub use failure::{Failure, Failures};
-pub use secrets::without_secrets;
+use cpreg::destination::{Accelerator, Versions};
+use cpreg::errno::Errno;
+use cpreg::register::{Naming, RegisterId};
 
 /// A program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,67 +24,6 @@ impl Speaker {
     /// Its name.
     pub const fn name(self) -> &'static str {
         self.0
-    }
-}
-
-/// An error number of Linux.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Errno(pub u16);
-
-impl Errno {
-    /// `Operation not permitted`: in QEMU the -1 of a hook, whatever went wrong in it.
-    pub const EPERM: Self = Self(1);
-    /// `No such file or directory`: of a register, that KVM has not got it.
-    pub const ENOENT: Self = Self(2);
-    /// `Input/output error`
-    pub const EIO: Self = Self(5);
-    /// `Exec format error`: of KVM, that the vCPU was not initialised.
-    pub const ENOEXEC: Self = Self(8);
-    /// `Bad address`
-    pub const EFAULT: Self = Self(14);
-    /// `Device or resource busy`: of a register, that it cannot change after the VM ran.
-    pub const EBUSY: Self = Self(16);
-    /// `Invalid argument`: of a register, that KVM does not take the value.
-    pub const EINVAL: Self = Self(22);
-
-    /// Those with a name, which is what glibc's `strerror` says.
-    const NAMED: [(Self, &'static str); 12] = [
-        (Self::EPERM, "Operation not permitted"),
-        (Self::ENOENT, "No such file or directory"),
-        (Self::EIO, "Input/output error"),
-        (Self(6), "No such device or address"),
-        (Self(7), "Argument list too long"),
-        (Self::ENOEXEC, "Exec format error"),
-        (Self(12), "Cannot allocate memory"),
-        (Self(13), "Permission denied"),
-        (Self::EFAULT, "Bad address"),
-        (Self::EBUSY, "Device or resource busy"),
-        (Self(19), "No such device"),
-        (Self::EINVAL, "Invalid argument"),
-    ];
-
-    /// What `strerror` says.
-    pub fn name(self) -> Option<&'static str> {
-        Self::NAMED
-            .into_iter()
-            .find_map(|(number, name)| (number == self).then_some(name))
-    }
-
-    /// The error number that this text begins with, by name, and how long the name is.
-    pub fn at_start_of(text: &str) -> Option<(Self, usize)> {
-        Self::NAMED
-            .into_iter()
-            .find(|(_, name)| text.starts_with(name))
-            .map(|(number, name)| (number, name.len()))
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "error {}", self.0),
-        }
     }
 }
 

@@ -1,0 +1,51 @@
+//! Lines of VMMs with snapshots of their own: what they say is read, any other line is read without harm.
+
+use cpreg_explain::Symptom;
+use cpreg_explain::snapshot::{looks_like_an_error, read};
+use proptest::prelude::*;
+
+#[test]
+fn both_spellings_of_an_id_are_the_same_register() {
+    let of = |line: &str| match read(line).pop().map(|said| said.symptom) {
+        Some(Symptom::NotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
+            register.id
+        }
+        other => panic!("{other:?}"),
+    };
+    let hexadecimal = of(
+        "Failed to set register 0x603000000013c083 to value 0x0000000000000001: Invalid argument (os error 22)",
+    );
+    let decimal = of(&format!(
+        "Failed to set register {}: No such file or directory (os error 2)",
+        0x6030_0000_0013_c083_u64
+    ));
+    assert!(hexadecimal.is_some());
+    assert_eq!(hexadecimal, decimal);
+}
+
+#[test]
+fn other_programs_registers_are_none_of_theirs() {
+    for line in [
+        "Failed to set registers for remote call",
+        "Failed to set system registers: 5",
+        "Failed to set register pointer",
+    ] {
+        assert_eq!(read(line), [], "{line}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_read(parts in prop::collection::vec(prop_oneof![
+        4 => prop::sample::select(vec![
+            "Failed to set register ", "0x", " to value ", ": ", "(os error ", ")", "SetSysRegister(",
+            "Failed to set system register", "Could not set the vCPU state", "Failed to restore the VM's GIC state",
+            "Invalid data version: ", "18446744073709551616", "ä", "\\n",
+        ]).prop_map(str::to_owned),
+        1 => ".{0,12}",
+    ], 0..24)) {
+        let line = parts.concat();
+        let _ = read(&line);
+        let _ = looks_like_an_error(&line);
+    }
+}

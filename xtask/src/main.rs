@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`mod@test`] | `test` (what CI runs), `bless`, `gen-cli` |
+//! | [`mod@test`] | `test` (what CI runs), `lint`, `bless`, `gen-cli` |
 //! | [`gen_registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`gen_history`] | `gen-history`: the recorded hosts that cpreg comes with, out of a folder of them |
 //! | [`compare_hosts`] | `compare-hosts`: recorded hosts against independent tables |
@@ -51,6 +51,7 @@ const USAGE: &str = "\
 Usage: cargo xtask TASK
 
   test                       everything that must be right: formatting, lints, generated files, tests, live tests
+  lint [CHECK...]            what must hold for the sources as a whole: format, clippy, circles, spelling, licences and more
   bless                      take what the programs say now for what they should say
   gen-registers [--check]    make the register tables from data/, or see that they are current
   gen-cli                    make docs/cli.md from the definitions of the command line
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["test"] => test::run(),
+        ["lint", rest @ ..] => test::lint(rest),
         ["bless"] => test::bless(),
         ["live", rest @ ..] => live::run(rest),
         ["qemus"] => qemus::run(),

@@ -77,6 +77,14 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
+/// `cargo xtask lint`: starts the checks of `tools/lint`.
+pub(crate) fn lint(checks: &[&str]) -> Result<()> {
+    cargo(
+        &[&["run", "--quiet", "-p", "lint", "--"], checks].concat(),
+        &[],
+    )
+}
+
 /// `cargo xtask bless`: takes what the programs say now for what they should say.
 ///
 /// The changes are for a person to look at (`git diff`) before they are committed.

@@ -1,0 +1,84 @@
+//! No file of more than [`LIMIT`] lines.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::exceptions::{GENERATED, LONG};
+use crate::result::{Finding, Result};
+use crate::workspace::Workspace;
+
+/// Lines that a file may have.
+const LIMIT: usize = 600;
+
+/// Finds the Rust files that are too long, and the exceptions that no file needs.
+pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
+    let mut lengths = Vec::new();
+    for path in workspace.rust_files()? {
+        let text = fs::read_to_string(workspace.root.join(&path))
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        lengths.push((path, text.lines().count()));
+    }
+    Ok(findings(&lengths, GENERATED, LONG))
+}
+
+fn findings(
+    lengths: &[(PathBuf, usize)],
+    generated: &[(&str, &str)],
+    long: &[(&str, &str)],
+) -> Vec<Finding> {
+    let is_listed = |path: &PathBuf| {
+        let mut listed = generated.iter().chain(long);
+        listed.any(|(file, _)| path.as_os_str() == *file)
+    };
+    let mut findings: Vec<Finding> = lengths
+        .iter()
+        .filter(|(path, lines)| *lines > LIMIT && !is_listed(path))
+        .map(|(path, lines)| format!("{}: {lines} lines, more than {LIMIT}", path.display()))
+        .collect();
+    for (file, _) in generated {
+        if !lengths.iter().any(|(path, _)| path.as_os_str() == *file) {
+            findings.push(format!("{file}: excepted as generated, and no such file"));
+        }
+    }
+    for (file, _) in long {
+        let is_long =
+            |(path, lines): &(PathBuf, usize)| path.as_os_str() == *file && *lines > LIMIT;
+        if !lengths.iter().any(is_long) {
+            findings.push(format!("{file}: excepted as long, and no such file is"));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GENERATED: &[(&str, &str)] = &[("table.rs", "generated")];
+    const LONG: &[(&str, &str)] = &[("long.rs", "one table")];
+
+    fn findings_of(files: &[(&str, usize)]) -> Vec<Finding> {
+        let lengths: Vec<_> = files
+            .iter()
+            .map(|(path, lines)| (PathBuf::from(path), *lines))
+            .collect();
+        findings(&lengths, GENERATED, LONG)
+    }
+
+    #[test]
+    fn long_files_are_found_unless_excepted() {
+        let files = [("table.rs", 5000), ("long.rs", 601), ("a.rs", 600)];
+        assert!(findings_of(&files).is_empty());
+        let files = [("table.rs", 5000), ("long.rs", 601), ("a/long.rs", 601)];
+        assert_eq!(findings_of(&files), ["a/long.rs: 601 lines, more than 600"]);
+    }
+
+    #[test]
+    fn exceptions_that_no_file_needs_are_found() {
+        let expected = [
+            "table.rs: excepted as generated, and no such file",
+            "long.rs: excepted as long, and no such file is",
+        ];
+        assert_eq!(findings_of(&[("long.rs", 600)]), expected);
+    }
+}

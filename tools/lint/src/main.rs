@@ -1,0 +1,91 @@
+//! `cargo xtask lint`: what must hold for the sources as a whole.
+//!
+//! | module | check |
+//! |---|---|
+//! | [`crates`] | what each crate may use |
+//! | [`circles`] | no import circle between files of a crate |
+//! | [`format`](mod@format) | rustfmt formats every file |
+//! | [`length`] | no file of more than 600 lines |
+//! | [`tools`] | rustfmt, clippy, spelling, licences and sources |
+//!
+//! All checks run, whatever the ones before found. [`exceptions`] lists excepted files.
+#![forbid(unsafe_code)]
+// Its findings are for the person who started it.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
+
+mod circles;
+mod crates;
+mod exceptions;
+mod format;
+mod length;
+mod result;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
+
+use result::{Finding, Result};
+use workspace::Workspace;
+
+/// A check with its name.
+type Check = (&'static str, fn(&Workspace) -> Result<Vec<Finding>>);
+
+const CHECKS: [Check; 8] = [
+    ("format", tools::format),
+    ("unformatted", format::check),
+    ("crates", |workspace| Ok(crates::check(workspace))),
+    ("circles", circles::check),
+    ("length", length::check),
+    ("spelling", tools::spelling),
+    ("deny", tools::deny),
+    ("clippy", tools::clippy),
+];
+
+/// Checks the sources of this workspace.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The checks to run; all of them if none is named
+    #[arg(value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS.map(|(name, _)| name)))]
+    checks: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.checks) {
+        Ok(failed) if failed.is_empty() => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("error: lint failed: {}", failed.join(", "));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs checks and returns the names of those that failed.
+fn run(checks: &[String]) -> Result<Vec<&'static str>> {
+    let workspace = Workspace::read()?;
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        if !checks.is_empty() && !checks.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        let start = Instant::now();
+        let findings = check(&workspace).unwrap_or_else(|error| vec![error.to_string()]);
+        if findings.is_empty() {
+            println!("lint {name}: fine ({:.1?})", start.elapsed());
+            continue;
+        }
+        for finding in findings {
+            eprintln!("lint {name}: {finding}");
+        }
+        failed.push(name);
+    }
+    Ok(failed)
+}

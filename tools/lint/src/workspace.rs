@@ -1,0 +1,106 @@
+//! The workspace as `cargo metadata` describes it, and its source files.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::result::Result;
+
+/// The workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Workspace {
+    pub(crate) packages: Vec<Package>,
+    #[serde(rename = "workspace_root")]
+    pub(crate) root: PathBuf,
+    #[serde(rename = "target_directory")]
+    pub(crate) target: PathBuf,
+}
+
+/// A crate of the workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// An entry of a `[dependencies]` table.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `None` for `[dependencies]`, `dev` or `build`.
+    pub(crate) kind: Option<String>,
+    /// The folder of a crate of the workspace.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// A library, command, test, example, benchmark or build script.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) src_path: PathBuf,
+}
+
+impl Dependency {
+    pub(crate) fn is_for_development(&self) -> bool {
+        self.kind.as_deref() == Some("dev")
+    }
+}
+
+impl Workspace {
+    /// Reads the workspace that this program belongs to.
+    ///
+    /// # Errors
+    /// If cargo fails or its answer cannot be read.
+    pub(crate) fn read() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+        let output = cargo()
+            .args(["metadata", "--format-version", "1", "--no-deps"])
+            .arg("--manifest-path")
+            .arg(manifest)
+            .output()
+            .map_err(|error| format!("cannot start `cargo metadata`: {error}"))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("`cargo metadata`: {}\n{text}", output.status).into());
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Lists all Rust files, by paths relative to the root.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub(crate) fn rust_files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        self.add_rust_files(&self.root, &mut files)?;
+        files.sort();
+        Ok(files)
+    }
+
+    fn add_rust_files(&self, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+        let unreadable = |error| format!("cannot read {}: {error}", folder.display());
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                // Build folders, of the fuzz targets too.
+                if !is_hidden && path != self.target && entry.file_name() != "target" {
+                    self.add_rust_files(&path, files)?;
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path.strip_prefix(&self.root).unwrap_or(&path).to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns a command that starts the cargo that started this program.
+pub(crate) fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+}

@@ -27,7 +27,7 @@ const TABLE: &[Row] = &[
     Row {
         name: "cpreg-hosts",
         uses: &["cpreg"],
-        tests_use: &["cpreg-stream", "cpreg-qemu"],
+        tests_use: &["cpreg-explain", "cpreg-stream", "cpreg-qemu"],
     },
     Row {
         name: "cpreg-stream",
@@ -85,7 +85,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "xtask",
-        uses: &["cpreg", "cpreg-hosts", "cpreg-qemu"],
+        uses: &["cpreg", "cpreg-explain", "cpreg-hosts", "cpreg-qemu"],
         tests_use: &[],
     },
 ];

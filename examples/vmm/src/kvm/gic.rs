@@ -17,7 +17,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{DeviceFd, VmFd};
 
-use super::machine::at;
+use super::failure::at;
 use crate::migrate::Failure;
 
 /// Where the distributor is in the guest's physical memory.

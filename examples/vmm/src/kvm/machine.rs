@@ -18,6 +18,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
+use super::failure::at;
 use super::gic::Gic;
 use super::memory::Memory;
 use super::run::Running;
@@ -234,9 +235,4 @@ fn pmu(vcpu: &VcpuFd) -> Result<(), Failure> {
     attribute.attr = u64::from(KVM_ARM_VCPU_PMU_V3_INIT);
     vcpu.set_device_attr(&attribute)
         .map_err(at("KVM_ARM_VCPU_PMU_V3_INIT"))
-}
-
-/// Names the step that failed.
-pub(super) fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Failure {
-    move |error| Failure::new(step, error)
 }

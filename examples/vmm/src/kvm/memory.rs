@@ -6,7 +6,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::machine::at;
+use super::failure::at;
 use crate::guest::RAM_BASE;
 use crate::migrate::Failure;
 use crate::protocol::PAGE;

@@ -9,9 +9,11 @@
 //! | [`vcpu_state`] | a vCPU's state that is no register |
 //! | [`source`] | the VM as one that goes |
 //! | [`target`] | a VM as one that comes: cpreg decides, tries and loads |
+//! | `failure` | failures of ioctls |
 //! | [`mod@bench`] | how long a load takes |
 
 pub mod bench;
+mod failure;
 pub mod gic;
 pub mod machine;
 pub mod memory;

@@ -3,7 +3,7 @@
 use kvm_bindings::{kvm_mp_state, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
 
-use super::machine::at;
+use super::failure::at;
 use crate::migrate::Failure;
 use crate::protocol::VcpuState;
 

@@ -1,0 +1,8 @@
+//! Failures of ioctls, by the step that failed.
+
+use crate::migrate::Failure;
+
+/// Names the step that failed.
+pub(super) fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Failure {
+    move |error| Failure::new(step, error)
+}

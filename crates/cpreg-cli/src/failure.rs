@@ -147,3 +147,9 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+impl From<cpreg_report::Error> for Failure {
+    fn from(error: cpreg_report::Error) -> Self {
+        Self::new(error.to_string()).hint(error.hint())
+    }
+}

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use cpreg::destination::kernel::counts;
 use cpreg::register::RegisterId;
-use cpreg_hosts::{HostRecord, Profile, Report, record, report};
+use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::Patience;
 use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
 use cpreg_qemu::{ErrorKind, Stream};
+use cpreg_report::shared::{self, Report};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -106,7 +107,7 @@ impl Input {
         read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
         let content = if first[0] == b'{' {
             let json = json(&file, path, length)?;
-            if report::is_report(&json) {
+            if shared::is_report(&json) {
                 let report = Report::from_json(&json).map_err(|error| cannot_read(path, error))?;
                 return Self::of_report(path, report, packed, verify);
             }

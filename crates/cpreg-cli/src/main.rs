@@ -8,9 +8,8 @@
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | what DEST names |
 //! | [`consents`] | what the user decided, from the command line and from files |
-//! | [`export`] | the table of tolerances for other programs |
-//! | [`report`] | reports as text and as JSON |
-//! | [`printer`] | the only way to standard output and standard error |
+//! | [`contents`], [`general`] | what a file holds, as a report shows it |
+//! | [`printer`] | progress, log lines, and why a command failed |
 //! | [`failure`] | what went wrong, and the exit status |
 //! | `reference` | docs/cli.md, and the test that it is current |
 //!
@@ -20,15 +19,15 @@
 mod arguments;
 mod commands;
 mod consents;
+mod contents;
 mod destination;
-mod export;
 mod failure;
+mod general;
 mod input;
 mod interrupt;
 mod printer;
 #[cfg(test)]
 mod reference;
-mod report;
 
 use std::process::ExitCode;
 
@@ -55,14 +54,15 @@ fn main() -> ExitCode {
         }
     };
     let mut printer = Printer::default();
-    let status = run(&arguments, &mut printer).and_then(|status| match printer.finish() {
-        // Who stops reading has read enough: what was asked for is done all the same.
-        Err(failure) if failure.is_broken_pipe() => Ok(status),
-        finished => finished.map(|()| status),
-    });
+    let status =
+        run(&arguments, &mut printer).and_then(|status| match printer::finish(&mut printer) {
+            // Who stops reading has read enough: what was asked for is done all the same.
+            Err(failure) if failure.is_broken_pipe() => Ok(status),
+            finished => finished.map(|()| status),
+        });
     status
         .unwrap_or_else(|failure| {
-            printer.failure(&failure);
+            printer::print_failure(&failure);
             Status::BadUsage
         })
         .into()

@@ -1,101 +1,13 @@
-//! The only way to standard output (the answer) and standard error (talk). Colour where it is a terminal; NO_COLOR is honoured.
-//!
-//! Names in files come from whoever wrote the file. Nothing in them moves a cursor, begins a line or turns text around: what
-//! is no text is printed as an escape, whichever report it is in.
+//! What a command says beside its report: progress, log lines, and why it failed.
 
 use std::fmt::Display;
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use anstream::{stderr, stdout};
-use anstyle::{AnsiColor, Style};
+use anstream::stderr;
+use cpreg_report::printer::harmless;
+pub(crate) use cpreg_report::printer::{Printer, style, styled};
 
 use crate::failure::Failure;
-
-/// Styles by what they say.
-pub(crate) mod style {
-    use super::{AnsiColor, Style};
-
-    pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
-    pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
-    pub(crate) const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
-    pub(crate) const HINT: Style = AnsiColor::Cyan.on_default().bold();
-    pub(crate) const NAME: Style = Style::new().bold();
-    pub(crate) const ASIDE: Style = Style::new().dimmed();
-}
-
-/// All of them; no other sequence reaches a terminal.
-const STYLES: [Style; 6] = [
-    style::GOOD,
-    style::BAD,
-    style::DOUBT,
-    style::HINT,
-    style::NAME,
-    style::ASIDE,
-];
-
-/// Whether a terminal would do something else with it than show it in its place.
-const fn is_no_text(character: char) -> bool {
-    matches!(
-        character,
-        '\0'..='\x1f'
-            | '\x7f'..='\u{9f}'
-            | '\u{61c}'
-            | '\u{200e}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-    )
-}
-
-/// The text, with an escape in place of what is no text and none of our own styles.
-fn harmless(text: &str, keeps_lines: bool) -> String {
-    let mut harmless = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(character) = rest.chars().next() {
-        let after_style = (character == '\x1b')
-            .then(|| STYLES.iter().find_map(|style| style_at(*style, rest)))
-            .flatten();
-        if let Some(length) = after_style {
-            harmless.push_str(&rest[..length]);
-            rest = &rest[length..];
-            continue;
-        }
-        if is_no_text(character) && !(keeps_lines && character == '\n') {
-            harmless.extend(character.escape_default());
-        } else {
-            harmless.push(character);
-        }
-        rest = &rest[character.len_utf8()..];
-    }
-    harmless
-}
-
-/// How long this style's beginning or end is, if the text begins with it.
-fn style_at(style: Style, text: &str) -> Option<usize> {
-    [style.render().to_string(), style.render_reset().to_string()]
-        .into_iter()
-        .find(|sequence| text.starts_with(sequence))
-        .map(|sequence| sequence.len())
-}
-
-/// JSON with escapes in place of what is no text; it stands in strings only, line ends aside.
-fn harmless_json(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_no_text(character) && character != '\n' {
-            // Writing to a string cannot fail; all of them have four digits.
-            let _ = write!(harmless, "\\u{:04x}", u32::from(character));
-        } else {
-            harmless.push(character);
-        }
-    }
-    harmless
-}
-
-/// Text in a style.
-pub(crate) fn styled(style: Style, text: impl Display) -> String {
-    format!("{style}{text}{style:#}")
-}
 
 /// A line on standard error that tells how far a long copy is; nothing where standard error is no terminal.
 pub(crate) struct Progress {
@@ -154,112 +66,29 @@ pub(crate) fn log_line(text: impl Display) {
     let _ = writeln!(stderr(), "{}", harmless(&text.to_string(), false));
 }
 
-/// Holds the answer until it is whole: a command that fails half way answers nothing.
-#[derive(Default)]
-pub(crate) struct Printer {
-    answer: String,
-    /// The answer goes to standard error: standard output is taken by something else.
-    is_beside: bool,
+/// Gives the answer.
+///
+/// # Errors
+/// If it could not be written whole.
+pub(crate) fn finish(printer: &mut Printer) -> Result<(), Failure> {
+    printer.finish().map_err(|error| {
+        Failure::new(format!("cannot write to {}", printer.target())).because(error)
+    })
 }
 
-impl Printer {
-    /// A line of the answer.
-    pub(crate) fn line(&mut self, text: impl Display) {
-        self.answer.push_str(&harmless(&text.to_string(), false));
-        self.answer.push('\n');
+/// Says why a command failed.
+pub(crate) fn print_failure(failure: &Failure) {
+    let mut stderr = stderr();
+    let mut line = |style, word, text: &str| {
+        // A cause may have several lines: what QEMU said, where in a file it is wrong.
+        let text = harmless(text, word == "cause");
+        let _ = writeln!(stderr, "{}: {text}", styled(style, word));
+    };
+    line(style::BAD, "error", &failure.to_string());
+    for cause in failure.causes() {
+        line(style::BAD, "cause", &cause);
     }
-
-    /// The answer of another printer.
-    pub(crate) fn whole(&mut self, other: &str) {
-        self.answer.push_str(other);
-    }
-
-    /// The answer so far, which is not given then.
-    pub(crate) fn into_answer(self) -> String {
-        self.answer
-    }
-
-    /// The answer as JSON, ending included.
-    pub(crate) fn json(&mut self, text: &str) {
-        self.answer.push_str(&harmless_json(text));
-    }
-
-    /// From now on the answer goes to standard error, because standard output is a stream.
-    pub(crate) fn answer_beside(&mut self) {
-        self.is_beside = true;
-    }
-
-    /// A line beside the answer.
-    #[expect(clippy::unused_self, reason = "who has the printer may print")]
-    pub(crate) fn note(&self, text: impl Display) {
-        // Nobody is left to be told if this fails.
-        let text = harmless(&text.to_string(), false);
-        let _ = writeln!(stderr(), "{}: {text}", styled(style::ASIDE, "note"));
-    }
-
-    /// Gives the answer.
-    ///
-    /// # Errors
-    /// If it could not be written whole.
-    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
-        let answer = std::mem::take(&mut self.answer);
-        if self.is_beside {
-            let written = stderr().write_all(answer.as_bytes());
-            return written
-                .map_err(|error| Failure::new("cannot write to standard error").because(error));
-        }
-        let mut stdout = stdout().lock();
-        let written = stdout.write_all(answer.as_bytes());
-        written
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::new("cannot write to standard output").because(error))
-    }
-
-    #[expect(clippy::unused_self, reason = "who has the printer may print")]
-    pub(crate) fn failure(&self, failure: &Failure) {
-        let mut stderr = stderr();
-        let mut line = |style, word, text: &str| {
-            // A cause may have several lines: what QEMU said, where in a file it is wrong.
-            let text = harmless(text, word == "cause");
-            let _ = writeln!(stderr, "{}: {text}", styled(style, word));
-        };
-        line(style::BAD, "error", &failure.to_string());
-        for cause in failure.causes() {
-            line(style::BAD, "cause", &cause);
-        }
-        for hint in failure.hints() {
-            line(style::HINT, "hint", hint);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_styles_pass() {
-        let name = styled(style::NAME, "PC\x1b[2J");
-        let expected = format!("{}PC\\u{{1b}}[2J{:#}", style::NAME, style::NAME);
-        assert_eq!(harmless(&name, false), expected);
-        assert_eq!(
-            harmless("a\nb\u{9b}c\u{202e}d é ×", false),
-            "a\\nb\\u{9b}c\\u{202e}d é ×"
-        );
-        assert_eq!(harmless("a\n\r", true), "a\n\\r");
-    }
-
-    #[test]
-    fn json_means_the_same() {
-        let text = "a\u{7f}\u{9b}\u{202e}z".to_owned();
-        let json = harmless_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
-        assert!(
-            !json.chars().any(|it| it != '\n' && is_no_text(it)),
-            "{json}"
-        );
-        assert_eq!(
-            serde_json::from_str::<Vec<String>>(&json).expect("JSON"),
-            [text]
-        );
+    for hint in failure.hints() {
+        line(style::HINT, "hint", hint);
     }
 }

@@ -1,12 +1,10 @@
-//! Recorded hosts for cpreg: the file a destination is recorded in, the file that somebody sends who needs help, and what
-//! recorded kernels list.
+//! Recorded hosts for cpreg: the file a destination is recorded in, and what recorded kernels list.
 //!
 //! | module | what lives there |
 //! |---|---|
 //! | [`record`] | what a host with KVM is, the file that is kept in, and the host as a destination |
 //! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
-//! | [`report`] | a VM without RAM and secrets, with what is known of both sides |
-//! | `schema` | what a document says it is |
+//! | [`schema`] | what a document says it is |
 //! | [`host`] | recorded hosts as destinations, by name |
 //! | [`history`] | which recorded kernels list a register, for which guests, and with what value |
 //!
@@ -17,11 +15,9 @@ pub mod history;
 pub mod host;
 pub mod profile;
 pub mod record;
-pub mod report;
-mod schema;
+pub mod schema;
 
 pub use history::History;
 pub use host::Host;
 pub use profile::Profile;
 pub use record::HostRecord;
-pub use report::Report;

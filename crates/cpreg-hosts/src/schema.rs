@@ -9,13 +9,13 @@ struct Named {
 }
 
 /// The schema that a JSON document names, if it is one that names any.
-pub(crate) fn of(json: &[u8]) -> Option<String> {
+pub fn of(json: &[u8]) -> Option<String> {
     let named = serde_json::from_slice::<Named>(json).ok();
     named.map(|named| named.schema)
 }
 
 /// Whether a JSON document says that its schema begins with `name` (`cpreg.report/`); also one that is cut off, if it is as we write it.
-pub(crate) fn is(json: &[u8], name: &str) -> bool {
+pub fn is(json: &[u8], name: &str) -> bool {
     const BEGINNING: usize = 64;
     if let Some(schema) = of(json) {
         return schema.starts_with(name);

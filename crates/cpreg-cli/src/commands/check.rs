@@ -6,6 +6,10 @@ use cpreg::register::Value;
 use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg_report as report;
+use cpreg_report::attempt::Attempted;
+use cpreg_report::check::{About, Answer};
+use cpreg_report::value::Printing;
 
 use crate::arguments;
 use crate::arguments::{Consenting, Format};
@@ -14,10 +18,6 @@ use crate::destination::{self, Named, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
-use crate::report;
-use crate::report::attempt::Attempted;
-use crate::report::check::{About, Answer};
-use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
@@ -58,9 +58,9 @@ pub(crate) fn report(
     all: bool,
 ) -> Result<(), Failure> {
     match format {
-        Format::Text => report::text::print(printer, answer, all),
+        Format::Text => report::check::text::print(printer, answer, all),
         Format::Json => {
-            let json = report::json::report(answer);
+            let json = report::check::json::report(answer);
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }

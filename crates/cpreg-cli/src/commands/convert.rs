@@ -20,8 +20,8 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
-use crate::report::check::Answer;
-use crate::report::value::Printing;
+use cpreg_report::check::Answer;
+use cpreg_report::value::Printing;
 
 pub(crate) fn run(
     arguments: &arguments::Convert,

@@ -1,17 +1,17 @@
 //! `cpreg diff A B`: what differs, by name and field.
 
 use cpreg::destination::Accelerator;
+use cpreg_report as report;
+use cpreg_report::diff::{Diff, model};
+use cpreg_report::host_diff::{HostDiff, Side};
+use cpreg_report::value::Printing;
 
 use crate::arguments::{self, Format};
+use crate::contents;
 use crate::destination::hosts::{self, Guest, Named, Opened};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
-use crate::report;
-use crate::report::contents::Contents;
-use crate::report::diff::Diff;
-use crate::report::host_diff::HostDiff;
-use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<Status, Failure> {
     let verify = arguments.reading.verify;
@@ -51,12 +51,12 @@ fn files(
     arguments: &arguments::Diff,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let [a, b] = [Contents::of(a)?, Contents::of(b)?];
+    let [a, b] = [contents::of(a)?, contents::of(b)?];
     let diff = Diff::new(&a, &b, arguments.all, arguments.reading.secrets);
     match arguments.reading.format {
         Format::Text => report::diff::text::print(printer, &diff),
         Format::Json => {
-            let json = report::diff::json::report(&diff);
+            let json = report::json::document(&model::Report::from(&diff));
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
@@ -71,7 +71,7 @@ fn recorded(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let printing = Printing::new(Some(Accelerator::Kvm), arguments.reading.secrets);
-    let diff = HostDiff::new(a, b, printing)?;
+    let diff = HostDiff::new(side(a), side(b), printing)?;
     match arguments.reading.format {
         Format::Text => report::host_diff::text::print(printer, &diff),
         Format::Json => {
@@ -80,6 +80,15 @@ fn recorded(
         }
     }
     Ok(status(diff.is_equal()))
+}
+
+/// A recorded host as it is compared.
+fn side(named: &Named) -> Side<'_> {
+    Side {
+        written: &named.written,
+        record: &named.record,
+        features: named.features,
+    }
 }
 
 const fn status(is_equal: bool) -> Status {

@@ -19,7 +19,7 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
-use crate::report::value::Printing;
+use cpreg_report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
     printer.answer_beside();

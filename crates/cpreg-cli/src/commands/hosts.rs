@@ -1,10 +1,11 @@
 //! `cpreg hosts [NAME]`: the recorded hosts, which can be named as DEST.
 
+use cpreg_report as report;
+
 use crate::arguments::{self, Format};
 use crate::destination::hosts;
 use crate::failure::{Failure, Status};
 use crate::printer::Printer;
-use crate::report;
 
 pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result<Status, Failure> {
     let history = hosts::history()?;

@@ -3,16 +3,21 @@
 //! The command line becomes one that touches nothing ([`cpreg_qemu::isolate`]); that QEMU says what it has, cpreg plans
 //! for it as `check` does, the VM or what `convert` would make of it is loaded, and what is there then is compared with the plan.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Outcome as Planned, Trial, Verdict};
 use cpreg_explain::qemu;
 use cpreg_qemu::Stream;
 use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::guest_memory::without_memory;
-use cpreg_qemu::isolate::{Host, Isolated, isolate};
+use cpreg_qemu::isolate::{Change, Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
 use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
 use cpreg_qemu::stream::{ReadAt, SectionChange};
+use cpreg_report::check::Answer;
+use cpreg_report::rehearse::{self as report, NotJudged, Replaced, Tried, printed};
+use cpreg_report::value::Printing;
 
 use super::check;
 use crate::arguments::{self, Format};
@@ -22,9 +27,6 @@ use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::interrupt;
 use crate::printer::Printer;
-use crate::report::check::Answer;
-use crate::report::rehearse::{self as report, NotJudged, Tried};
-use crate::report::value::Printing;
 
 pub(crate) fn run(
     arguments: &arguments::Rehearse,
@@ -75,8 +77,8 @@ pub(crate) fn of(
         repaired: arguments.repaired,
         lacks_ram: source.lacks_ram().is_some(),
         changed: false,
-        command: &isolated.command,
-        replaced: &isolated.changes,
+        command: printed(&isolated.command),
+        replaced: isolated.changes.iter().map(replaced).collect(),
         not_judged,
         version: rehearsal.version().number(),
         package: rehearsal.version().package.clone(),
@@ -225,19 +227,35 @@ fn repaired(
     stream.edit(skeleton, &changes).map_err(failure)
 }
 
+/// A part of the command line that is not as it was given, as a report has it.
+fn replaced(change: &Change) -> Replaced {
+    Replaced {
+        was: printed(&change.was),
+        now: printed(&change.now),
+        reason: change.reason.to_owned(),
+    }
+}
+
 /// Takes over what happened, and what it means.
 fn judge(tried: &mut Tried<'_>, rehearsed: Rehearsed) {
     let check = &tried.answer.check;
-    tried.outcome = Some(rehearsed.outcome);
+    tried.outcome = Some(match rehearsed.outcome {
+        Outcome::Loaded => report::Outcome::Loaded,
+        Outcome::Failed(status) => report::Outcome::Failed {
+            signal: status.signal().map(|_| status.to_string()),
+        },
+    });
     let said = may_tell(rehearsed.said, tried.answer.printing.secrets);
     tried.said = said.lines().map(str::to_owned).collect();
     let mut vm = None;
     match rehearsed.after {
         Some(Ok(Asked { stream, .. })) => match stream.vm() {
             Ok(after) => vm = Some(after),
-            Err(error) => tried.unreadable = Some(DeviceStateError::Stream(error)),
+            Err(error) => {
+                tried.unreadable = Some(DeviceStateError::Stream(error).to_string());
+            }
         },
-        Some(Err(error)) => tried.unreadable = Some(error),
+        Some(Err(error)) => tried.unreadable = Some(error.to_string()),
         None => {}
     }
     let trial = match rehearsed.outcome {

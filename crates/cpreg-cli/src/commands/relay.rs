@@ -34,8 +34,8 @@ use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::interrupt;
-use crate::printer::Printer;
-use crate::report::value::Printing;
+use crate::printer::{Printer, finish, print_failure};
+use cpreg_report::value::Printing;
 
 /// How long to wait when a migration failed, before the next is waited for.
 const BREATH: Duration = Duration::from_millis(500);
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
                 }
                 Err(failure) => {
                     printer.note("not rehearsed, and begun all the same:");
-                    printer.failure(&failure);
+                    print_failure(&failure);
                 }
             }
         }
@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             Ok(None) => return Ok(Status::Done),
             // The next one may be fine; but what goes wrong at once goes wrong again.
             Err(failure) => {
-                Printer::default().failure(&failure);
+                print_failure(&failure);
                 let _ = user.wait(Some(Instant::now() + BREATH));
             }
         }
@@ -237,7 +237,7 @@ fn one(
     if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
         guarded::report(printer, whereabouts);
     }
-    match printer.finish() {
+    match finish(printer) {
         // Who stops reading has read enough: where the VM is stands in the log and the exit status all the same.
         Err(failure) if !failure.is_broken_pipe() => return Err(failure),
         _ => {}
@@ -246,7 +246,7 @@ fn one(
         (Some(whereabouts), Ok(status)) => Ok(Some(guarded_status(whereabouts, status))),
         // The guard has seen that it runs there, whatever became of the connections.
         (Some(whereabouts), Err(failure)) if is_well(whereabouts) => {
-            printer.failure(&failure);
+            print_failure(&failure);
             Ok(Some(Status::Done))
         }
         (_, result) => result,

@@ -1,7 +1,8 @@
 //! `cpreg report SOURCE`: the VM without RAM and secrets, as a small file for who shall help, and as text for an issue.
 //!
-//! What is taken out is [`cpreg_qemu::stream::Scrub`]'s; what the file is like is [`cpreg_hosts::report`]'s.
+//! What is taken out is [`cpreg_qemu::stream::Scrub`]'s; what the file is like is [`cpreg_report::shared`]'s.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -10,11 +11,14 @@ use cpreg::plan::Verdict;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::Tolerances;
 use cpreg_hosts::profile::Recorded;
-use cpreg_hosts::report::{
+use cpreg_qemu::Stream;
+use cpreg_qemu::stream::{self, Cpu, Edit, Scrub, WriteOptions, write_new};
+use cpreg_report::check::json;
+use cpreg_report::markdown::{self, Cpus};
+use cpreg_report::shared::{
     About, Blanked, BlankedDevice, BlankedRegister, Device, Going, Host, Ram, Report, Versions,
 };
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::{self, Edit, Scrub, WriteOptions, write_new};
+use cpreg_report::value::{Printing, id_digits};
 
 use super::check;
 use super::convert::{can_be_written, failed, is_there};
@@ -23,8 +27,6 @@ use crate::destination::{self, Named};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input};
 use crate::printer::Printer;
-use crate::report::value::{Printing, id_digits};
-use crate::report::{issue, json};
 
 /// What the VM is called in a report: the file's name may be a customer's.
 const VM: &str = "VM";
@@ -76,7 +78,12 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
     };
     let document = report.to_json().map_err(cannot_report)?;
     match arguments.format {
-        Format::Text => issue::print(printer, &report, &read, answer.as_ref(), arguments)?,
+        Format::Text => {
+            let name = arguments.output.as_ref().and_then(|path| path.file_name());
+            let name = name.map(OsStr::to_string_lossy);
+            let cpus = cpus(&read)?;
+            markdown::print(printer, &report, &cpus, answer.as_ref(), name.as_deref());
+        }
         Format::Json => printer.json(&document),
     }
     if let Some(target) = &arguments.output {
@@ -140,6 +147,19 @@ impl Goal {
         };
         Ok(Self { named, told, going })
     }
+}
+
+/// What a stream tells of its vCPUs.
+fn cpus(read: &Input) -> Result<Cpus, Failure> {
+    let cpus = read.stream()?.cpus();
+    let midr = |cpu: &Cpu| {
+        let mut registers = cpu.registers();
+        registers.find(|(id, _)| *id == RegisterId::MIDR_EL1)
+    };
+    Ok(Cpus {
+        midr: cpus.first().and_then(midr).map(|(_, value)| value),
+        register_counts: cpus.iter().map(Cpu::register_count).collect(),
+    })
 }
 
 /// What a stream tells of the program that wrote it.

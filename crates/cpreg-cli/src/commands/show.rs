@@ -2,17 +2,19 @@
 
 use cpreg::destination::Accelerator;
 use cpreg::register::Naming;
+use cpreg_report as report;
+use cpreg_report::field::Wanted;
+use cpreg_report::host::{ShownGuest, ShownHost};
+use cpreg_report::rows;
+use cpreg_report::show::{Shown, model};
+use cpreg_report::value::Printing;
 
 use crate::arguments::{self, Format};
 use crate::consents;
+use crate::contents;
 use crate::destination::hosts::{self, Opened};
 use crate::failure::{Failure, Status};
 use crate::printer::Printer;
-use crate::report;
-use crate::report::contents::{self, Contents};
-use crate::report::host::{ShownGuest, ShownHost};
-use crate::report::show::{Shown, Wanted};
-use crate::report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
@@ -20,7 +22,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
         Opened::Host(host) => return show_host(&host, arguments, printer),
         Opened::File(input) => input,
     };
-    let contents = Contents::of(&input)?;
+    let contents = contents::of(&input)?;
     let printing = Printing::new(contents.destination.accelerator, reading.secrets);
     let wanted: Vec<Wanted> = arguments
         .registers
@@ -43,30 +45,30 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
         let vcpus = contents.vcpus().iter().enumerate();
         vcpus.filter(|(number, _)| chosen(number))
     };
-    let mut registers = contents::registers(vcpus());
+    let mut registers = rows::registers(vcpus());
     if !wanted.is_empty() {
         registers.retain(|row| wanted.iter().any(|wanted| wanted.id == row.key));
     }
     let extensions = if wanted.is_empty() {
-        contents::extensions(vcpus())
+        rows::extensions(vcpus())
     } else {
         Vec::new()
     };
-    let general = contents.general().into_iter().enumerate();
+    let cores = contents.cores.iter().enumerate();
     let shown = Shown {
         contents: &contents,
         printing,
         wanted,
         fields: arguments.fields,
         chosen: vcpus().count(),
-        general: general.filter(|(number, _)| chosen(number)).collect(),
+        cores: cores.filter(|(number, _)| chosen(number)).collect(),
         registers,
         extensions,
     };
     match reading.format {
         Format::Text => report::show::text::print(printer, &shown),
         Format::Json => {
-            let json = report::show::json::report(&shown);
+            let json = report::json::document(&model::Report::from(&shown));
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }

@@ -24,8 +24,8 @@ use crate::arguments::{Consenting, Going};
 use crate::consents;
 use crate::failure::Failure;
 use crate::input::Input;
-use crate::report::attempt::Attempted;
-use crate::report::value::Printing;
+use cpreg_report::attempt::{Attempt, Attempted, Difference, Refused};
+use cpreg_report::value::Printing;
 
 /// What names it.
 const NAME: &str = "kvm";
@@ -184,7 +184,36 @@ pub(crate) fn attempt(host: &impl Host, features: Features, plan: &Plan) -> Opti
         vcpu.extensions.clear();
     }
     let result = cpreg_kvm::attempt(host, features, &registers);
-    Some(Attempted::new(features, result))
+    Some(Attempted {
+        features,
+        result: result.map(attempted).map_err(|error| error.to_string()),
+    })
+}
+
+/// What KVM did, as a report has it.
+fn attempted(attempt: cpreg_kvm::Attempt) -> Attempt {
+    let refused = attempt.refused.into_iter().map(|it| Refused {
+        vcpu: it.vcpu,
+        text: it.to_string(),
+        errno: it.errno.0,
+        meaning: it.meaning(),
+        register: it.register,
+        wrote: it.wrote,
+        holds: it.holds.ok(),
+    });
+    let differences = attempt.loaded.differences.into_iter();
+    let differences = differences.map(|it| Difference {
+        vcpu: it.vcpu,
+        text: it.to_string(),
+        register: it.register,
+        wrote: it.wrote,
+        holds: it.holds,
+    });
+    Attempt {
+        written: attempt.loaded.written,
+        refused: refused.collect(),
+        differences: differences.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -251,7 +280,10 @@ mod tests {
         let (outcome, attempted) = tried(&host("linux-6.16.12/neoverse-n1"), ON_6_12);
         assert_eq!(outcome, Outcome::Ready);
         let attempted = attempted.expect("it was tried");
-        assert_eq!(attempted.written(), Ok(255));
+        assert_eq!(
+            attempted.result.as_ref().map(|attempt| attempt.written),
+            Ok(255)
+        );
         assert!(attempted.succeeded(), "{:?}", attempted.disagreements());
     }
 

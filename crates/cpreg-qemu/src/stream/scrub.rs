@@ -28,11 +28,7 @@ use super::source::ReadAt;
 use super::{Stream, guest_data};
 use crate::error::{Error, ErrorKind, Within};
 
-/// What a register holds instead of its value.
-///
-/// Zero would say that it was never used, which decisions may take for harmless. This fits every register that is
-/// blanked: 32 bits, aligned to 64 KiB, in the lower half of the address space.
-pub const BLANKED: u64 = 0xb1a4_0000;
+pub use cpreg::register::BLANKED;
 
 /// What [`Blanked::parts`] calls general registers, SP, ELR, SPSR and PC.
 pub const GENERAL_REGISTERS: &str = "general registers";

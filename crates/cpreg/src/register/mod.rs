@@ -37,4 +37,5 @@ pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
 pub use name::{DisplayRegisterId, Naming};
 pub use number::{parse_hexadecimal, parse_u64};
 pub use parse_error::{ParseRegisterError, ParseRegisterErrorKind};
+pub use sensitive::BLANKED;
 pub use value::Value;

@@ -10,6 +10,12 @@
 use super::id::{DecodedId, RegisterId};
 use super::name::Naming;
 
+/// What a register holds in a report instead of its value.
+///
+/// Zero would say that it was never used, which decisions may take for harmless. This fits every register that is
+/// blanked: 32 bits, aligned to 64 KiB, in the lower half of the address space.
+pub const BLANKED: u64 = 0xb1a4_0000;
+
 /// Registers that hold an address or a context number of the guest, by their architectural names, ascending.
 ///
 /// KVM and TCG take any value for each of them, so no decision hangs on which one it is. EL2's and EL3's are not among

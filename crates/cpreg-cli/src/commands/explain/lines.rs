@@ -8,11 +8,11 @@ use std::path::Path;
 
 use cpreg_explain::pattern::{LONGEST_LINE, cut};
 use cpreg_explain::{Failures, Said, explain, qemu, snapshot};
+use cpreg_report::explain::lines::{Explained, NotUnderstood, json, text};
 
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::Printer;
-use crate::report::explain::lines::{Explained, NotUnderstood, json, text};
 
 /// Different lines that are listed as not understood.
 const MOST_NOT_UNDERSTOOD: usize = 20;

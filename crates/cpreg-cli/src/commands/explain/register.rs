@@ -1,18 +1,15 @@
 //! `cpreg explain REG [VALUE]`: what is known about a register.
 
-use std::borrow::Cow;
-
-use cpreg::register::{RegisterField, RegisterId};
-use cpreg::tolerance::{Tolerance, Tolerances, Which};
+use cpreg::register::RegisterField;
+use cpreg::tolerance::Tolerances;
+use cpreg_report::explain::register::{self, Explained};
+use cpreg_report::field::Wanted;
 
 use crate::arguments::{self, Format};
-use crate::commands::tolerances;
 use crate::consents;
 use crate::destination::hosts;
 use crate::failure::{Failure, Status};
-use crate::printer::{Printer, style, styled};
-use crate::report::explain::register::{self, Explained};
-use crate::report::show::Wanted;
+use crate::printer::Printer;
 
 /// Explains a register or field, and a value of it.
 pub(crate) fn run(
@@ -28,7 +25,6 @@ pub(crate) fn run(
     match arguments.format {
         Format::Text => {
             register::text::print(printer, &explained);
-            print_tolerances(printer, &explained);
         }
         Format::Json => {
             let json = register::json::report(&explained);
@@ -82,50 +78,4 @@ fn name(wanted: Wanted) -> String {
     let id = wanted.id;
     let field = wanted.field.map(|field| RegisterField { id, field });
     field.map_or_else(|| id.to_string(), |field| field.to_string())
-}
-
-fn print_tolerances(printer: &mut Printer, explained: &Explained<'_>) {
-    for (_, entry) in &explained.tolerances {
-        printer.line("");
-        let kind = tolerances::what_kind(entry);
-        let others = others(entry, explained.id);
-        let heading = styled(style::NAME, "tolerance");
-        let heading = format!("{heading}  ({kind}{others})");
-        tolerances::print(printer, &addressed(entry), &heading);
-    }
-    if explained.tolerances.is_empty() && explained.is_met() {
-        printer.line("");
-        printer.line(
-            "no tolerance: if only the input has it, or its value is not taken, that refuses; if only the destination has it, it stays at reset",
-        );
-    }
-}
-
-/// Which other registers an entry is about.
-fn others(entry: &Tolerance, id: RegisterId) -> String {
-    const FEW: usize = 4;
-    let names = match &entry.registers {
-        Which::These(ids) => {
-            let others = ids.iter().filter(|other| **other != id);
-            let others: Vec<_> = others.map(ToString::to_string).collect();
-            match others.len() {
-                0 => return String::new(),
-                1..=FEW => others,
-                many => vec![format!("{many} others")],
-            }
-        }
-        _ => tolerances::names(&entry.registers),
-    };
-    format!("; also about {}", names.join(", "))
-}
-
-/// The entry with a word for the destination's value, which is not known here.
-fn addressed(entry: &Tolerance) -> Cow<'_, Tolerance> {
-    if !entry.advice.contains("{host}") {
-        return Cow::Borrowed(entry);
-    }
-    Cow::Owned(Tolerance {
-        advice: entry.advice.replace("{host}", "VALUE").into(),
-        ..entry.clone()
-    })
 }

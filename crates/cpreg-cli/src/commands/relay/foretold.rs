@@ -14,13 +14,13 @@ use super::super::check::{self, Subject};
 use super::super::rehearse;
 use super::guarded::process;
 use crate::arguments;
+use crate::contents;
 use crate::destination::Found;
 use crate::destination::hosts::{self, Guest, Opened};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input};
 use crate::printer::Printer;
-use crate::report::contents::Contents;
-use crate::report::value::Printing;
+use cpreg_report::value::Printing;
 
 /// How long each step of a rehearsal may take, in seconds.
 const PATIENCE: u64 = 60;
@@ -51,7 +51,7 @@ impl Foretold {
             let named = found.named_for(&source, &arguments.going)?;
             (Subject::of_stream(&source)?, named)
         } else {
-            let host = Contents::of(&source)?.destination;
+            let host = contents::of(&source)?.destination;
             let named = found.named_for_guest_of(&host, &arguments.going)?;
             (Subject::of_host(&host), named)
         };

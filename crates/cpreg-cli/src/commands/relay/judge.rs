@@ -19,8 +19,8 @@ use crate::destination::{Found, Named};
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
-use crate::report::check::Answer;
-use crate::report::value::Printing;
+use cpreg_report::check::Answer;
+use cpreg_report::value::Printing;
 
 /// What the VM is called in reports: what stands for it in the commands that they propose.
 pub(super) const NAME: &str = "SOURCE";

@@ -8,7 +8,7 @@ use super::judge::Decided;
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
-use crate::report::check::Answer;
+use cpreg_report::check::Answer;
 
 /// Reports one migration.
 pub(super) fn tell(

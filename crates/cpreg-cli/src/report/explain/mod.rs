@@ -1,9 +1,0 @@
-//! The answers of `explain`, and their forms.
-//!
-//! | file | what lives there |
-//! |---|---|
-//! | [`register`] | what is known about one register |
-//! | [`lines`] | what error lines mean |
-
-pub(crate) mod lines;
-pub(crate) mod register;

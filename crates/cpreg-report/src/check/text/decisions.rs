@@ -1,0 +1,279 @@
+//! What is done about each register and extension: what stands in the way first, what goes without saying only counted.
+
+use cpreg::destination::Knowledge;
+use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet};
+use cpreg::register::Value;
+use cpreg::vm::{Content, Extension};
+
+use super::{on_vcpus, wrapped};
+use crate::check::Answer;
+use crate::printer::{Printer, style, styled};
+use crate::value::{advice, field_changes, id_digits};
+
+/// Whether a decision goes without saying.
+fn goes_without_saying(decision: &Decision) -> bool {
+    matches!(decision.action, Action::Copy)
+        || matches!(decision.action, Action::KeepAtReset | Action::WriteReset(_))
+            && decision.source.is_none()
+}
+
+pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
+    let decisions = answer.check.plan.decisions();
+    let mut rows: Vec<&(VcpuSet, &Decision)> = decisions
+        .iter()
+        .filter(|(_, decision)| all || !goes_without_saying(decision))
+        .collect();
+    rows.sort_by_key(|(_, decision)| (weight(&decision.action), decision.register));
+    let (ignored, others): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|(_, decision)| decision.action == Action::Ignore);
+    print_decisions(printer, answer, &others);
+    print_ignored(printer, answer, &ignored);
+    let extensions = answer.check.plan.extensions();
+    for (vcpus, decision) in &extensions {
+        let silent = matches!(
+            decision.action,
+            ExtensionAction::Copy | ExtensionAction::KeepAtReset
+        );
+        if all || !silent {
+            print_extension(printer, answer, vcpus, decision);
+        }
+    }
+    if !all {
+        let copied = decisions
+            .iter()
+            .filter(|(_, decision)| decision.action == Action::Copy)
+            .count();
+        let kept = decisions
+            .iter()
+            .filter(|(_, decision)| {
+                goes_without_saying(decision) && decision.action != Action::Copy
+            })
+            .count();
+        let knowledge = decisions
+            .iter()
+            .filter(|(_, decision)| decision.action == Action::Copy)
+            .map(|(_, decision)| decision.knowledge)
+            .min()
+            .unwrap_or(Knowledge::Proven);
+        let kept = match kept {
+            0 => String::new(),
+            kept => format!("; {kept} that only the destination has stay at reset"),
+        };
+        printer.line(styled(
+            style::ASIDE,
+            format_args!("  {copied} registers are copied ({knowledge}){kept}; --all lists them"),
+        ));
+    }
+    printer.line("");
+}
+
+/// What stands in the way comes first.
+const fn weight(action: &Action) -> u8 {
+    match action {
+        Action::Refuse => 0,
+        Action::Undecided => 1,
+        Action::Set(_) => 2,
+        Action::Ignore => 3,
+        Action::KeepAtReset | Action::WriteReset(_) => 4,
+        _ => 5,
+    }
+}
+
+fn action_word(action: &Action) -> String {
+    match action {
+        Action::Refuse => styled(style::BAD, "refused"),
+        Action::Undecided => styled(style::DOUBT, "unknown"),
+        Action::Set(_) => styled(style::DOUBT, "set    "),
+        Action::Ignore => styled(style::GOOD, "ignored"),
+        Action::KeepAtReset | Action::WriteReset(_) => "reset  ".to_owned(),
+        _ => "copied ".to_owned(),
+    }
+}
+
+/// What is decided alike for one reason stands together: a line for each register, then why and what to do.
+fn print_decisions(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+    struct Group<'a> {
+        weight: u8,
+        reason: String,
+        advice: Option<String>,
+        rows: Vec<&'a (VcpuSet, &'a Decision)>,
+    }
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for row in rows {
+        let decision = row.1;
+        let certainty = match decision.knowledge {
+            Knowledge::Inferred => " (inferred)",
+            Knowledge::Proven | Knowledge::Unknown => "",
+        };
+        let stands_in_the_way = matches!(decision.action, Action::Refuse | Action::Undecided);
+        let group = Group {
+            weight: weight(&decision.action),
+            reason: format!("{}{certainty}", decision.reason.display(answer.tolerances)),
+            advice: stands_in_the_way
+                .then(|| advice(decision, answer.tolerances))
+                .flatten(),
+            rows: vec![row],
+        };
+        let alike = |other: &&mut Group<'_>| {
+            (other.weight, &other.reason, &other.advice)
+                == (group.weight, &group.reason, &group.advice)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(other) => other.rows.push(row),
+            None => groups.push(group),
+        }
+    }
+    for group in groups {
+        for (vcpus, decision) in group.rows {
+            print_decision(printer, answer, vcpus, decision);
+        }
+        printer.line(format_args!("           {}", group.reason));
+        if let Some(advice) = group.advice {
+            printer.line(format_args!(
+                "           {}: {advice}",
+                styled(style::HINT, "do")
+            ));
+        }
+    }
+}
+
+/// A decision's line, and which fields stand in the way.
+fn print_decision(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    vcpus: &VcpuSet,
+    decision: &Decision,
+) {
+    let id = decision.register;
+    let show = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .map(|value| answer.printing.describe(id, value))
+    };
+    let values = match (
+        &decision.action,
+        show(&decision.source),
+        show(&decision.host),
+    ) {
+        (Action::Set(to), Some(from), _) => {
+            format!("{from} -> {}", answer.printing.describe(id, to))
+        }
+        (Action::Refuse | Action::Undecided, Some(source), host)
+            if answer.wanted(decision).is_some() =>
+        {
+            let wanted = answer.wanted(decision).map(Value::Small);
+            let wanted = show(&wanted).unwrap_or_default();
+            let host = host
+                .map(|host| format!(", there {host}"))
+                .unwrap_or_default();
+            format!("{source}, to be set to {wanted}{host}")
+        }
+        (_, Some(source), Some(host)) if source != host => format!("{source}, there {host}"),
+        (_, Some(source), _) => source,
+        (_, None, Some(host)) => format!("there {host}"),
+        (_, None, None) => String::new(),
+    };
+    printer.line(format_args!(
+        "  {}  {}  {values}{}  {}",
+        action_word(&decision.action),
+        styled(style::NAME, answer.printing.name(id)),
+        on_vcpus(answer, vcpus),
+        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
+    ));
+    let differing = match (&decision.action, &decision.source, &decision.host) {
+        (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source
+            .as_u64()
+            .zip(host.as_u64())
+            .map(|(source, host)| field_changes(id, source, host)),
+        _ => None,
+    };
+    let proposed = answer
+        .check
+        .plan
+        .proposed
+        .iter()
+        .any(|adjustment| adjustment.register == id);
+    let secret = id.is_secret() && !answer.printing.secrets;
+    // A proposal shows the fields.
+    if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed && !secret) {
+        printer.line(format_args!("             {}", fields.join(", ")));
+    }
+}
+
+/// What is ignored for one reason stands together.
+fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+    let mut reasons: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    for (vcpus, decision) in rows {
+        let id = decision.register;
+        let value = decision
+            .source
+            .as_ref()
+            .map(|value| answer.printing.describe(id, value))
+            .unwrap_or_default();
+        let text = (
+            answer.printing.name(id),
+            format!(" {value}{}", on_vcpus(answer, vcpus)),
+        );
+        let reason = decision.reason.display(answer.tolerances).to_string();
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, texts)) => texts.push(text),
+            None => reasons.push((reason, vec![text])),
+        }
+    }
+    for (reason, texts) in reasons {
+        let mut begin = format!("  {}  ", styled(style::GOOD, "ignored"));
+        for line in wrapped(&texts) {
+            printer.line(format_args!("{begin}{line}"));
+            begin = " ".repeat(11);
+        }
+        printer.line(format_args!("           {reason}"));
+    }
+}
+
+fn print_extension(
+    printer: &mut Printer,
+    answer: &Answer<'_>,
+    vcpus: &VcpuSet,
+    decision: &ExtensionDecision,
+) {
+    let word = match decision.action {
+        ExtensionAction::Refuse => styled(style::BAD, "refused"),
+        ExtensionAction::Undecided => styled(style::DOUBT, "unknown"),
+        ExtensionAction::Set(_) => styled(style::DOUBT, "set    "),
+        ExtensionAction::Ignore => styled(style::GOOD, "left out"),
+        ExtensionAction::KeepAtReset => "reset  ".to_owned(),
+        _ => "copied ".to_owned(),
+    };
+    let content = |content: &Content| match content {
+        Content::Number(u64::MAX) if decision.name == Extension::WFXT_TIMER => "idle".to_owned(),
+        Content::Number(number) => format!("{number:#x}"),
+        Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
+    };
+    let values = match (&decision.source, &decision.action) {
+        (Some(from), ExtensionAction::Set(to)) => format!("{} -> {}", content(from), content(to)),
+        (None, ExtensionAction::Set(to)) => format!("-> {}", content(to)),
+        (Some(from), _) => content(from),
+        (None, _) => String::new(),
+    };
+    printer.line(format_args!(
+        "  {word}  {}  {values}{}",
+        styled(style::NAME, &decision.name),
+        on_vcpus(answer, vcpus)
+    ));
+    printer.line(format_args!(
+        "           {}",
+        decision.reason.display(answer.tolerances)
+    ));
+    if matches!(
+        decision.action,
+        ExtensionAction::Refuse | ExtensionAction::Undecided
+    ) && decision.source.is_some()
+    {
+        printer.line(format_args!(
+            "           {}: if the guest can do without, --hide {} leaves it out and loses what it holds",
+            styled(style::HINT, "do"),
+            decision.name
+        ));
+    }
+}

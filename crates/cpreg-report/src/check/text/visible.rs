@@ -1,0 +1,161 @@
+//! What the guest could notice though the load succeeds, and the changes of value that only the user can take.
+
+use cpreg::plan::{Adjustment, Outcome, Severity, VisibleChange};
+use cpreg::register::Value;
+
+use super::{on_vcpus, wrapped};
+use crate::check::Answer;
+use crate::printer::{Printer, style, styled};
+use crate::value::field_changes;
+
+pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>) {
+    let changes = &answer.check.plan.visible;
+    if changes.is_empty() {
+        return;
+    }
+    printer.line("what the guest could notice");
+    // What is said of several registers alike stands once.
+    let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
+    for change in changes {
+        let alike = |other: &&mut Vec<&VisibleChange>| {
+            let other = other[0];
+            !change.what.is_empty()
+                && change.field.is_none()
+                && other.field.is_none()
+                && (&other.what, other.severity, &other.vcpus)
+                    == (&change.what, change.severity, &change.vcpus)
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    for group in &groups {
+        print_visible(printer, answer, group);
+    }
+    printer.line("");
+}
+
+fn severity_word(severity: Severity) -> String {
+    let colour = match severity {
+        Severity::Low => style::ASIDE,
+        Severity::Medium => style::DOUBT,
+        Severity::High => style::BAD,
+    };
+    styled(colour, format_args!("{:<6}", severity.name()))
+}
+
+/// One line, or, where many registers share what is said, several with that below.
+fn print_visible(printer: &mut Printer, answer: &Answer<'_>, group: &[&VisibleChange]) {
+    let Some(change) = group.first() else {
+        return;
+    };
+    let texts: Vec<_> = group
+        .iter()
+        .map(|change| visible_change(answer, change))
+        .collect();
+    let mut lines = wrapped(&texts);
+    let said = format!("{}{}", on_vcpus(answer, &change.vcpus), {
+        let what = &change.what;
+        if what.is_empty() {
+            String::new()
+        } else {
+            format!(": {what}")
+        }
+    });
+    match &mut lines[..] {
+        [line] => line.push_str(&said),
+        _ => lines.push(said.trim_start_matches(": ").trim_start().to_owned()),
+    }
+    let mut begin = format!("  {}  ", severity_word(change.severity));
+    for line in lines {
+        printer.line(format_args!("{begin}{line}"));
+        begin = " ".repeat(10);
+    }
+}
+
+/// The name, and what becomes of its value.
+fn visible_change(answer: &Answer<'_>, change: &VisibleChange) -> (String, String) {
+    let mut name = change
+        .register
+        .map(|id| answer.printing.name(id))
+        .unwrap_or_default();
+    if let Some(field) = &change.field {
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(field);
+    }
+    let secret = change
+        .register
+        .is_some_and(cpreg::register::RegisterId::is_secret);
+    let show = |value: u64| {
+        let meaning = change
+            .register
+            .filter(|_| change.field.is_none())
+            .and_then(|id| id.value_name(value));
+        if secret && !answer.printing.secrets {
+            "(secret)".to_owned()
+        } else {
+            meaning.map_or_else(|| format!("{value:#x}"), str::to_owned)
+        }
+    };
+    match (change.from, change.to) {
+        (None, None) => (name, String::new()),
+        (Some(from), None) => (name, format!(" {}", show(from))),
+        (None, Some(to)) => (name, format!(" -> {}", show(to))),
+        (Some(from), Some(to)) => (name, format!("  {} -> {}", show(from), show(to))),
+    }
+}
+
+pub(super) fn adjustments(printer: &mut Printer, answer: &Answer<'_>) {
+    let plan = &answer.check.plan;
+    if plan.proposed.is_empty() {
+        return;
+    }
+    printer.line(
+        "changes of value that would take away what stands in the way; only you can take them",
+    );
+    for adjustment in &plan.proposed {
+        printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
+    }
+    let then = match plan.with_proposed {
+        Outcome::Ready if answer.refuses_by_shape() => {
+            "with all of them only what is refused above the registers stands in the way"
+        }
+        Outcome::Ready if answer.loads_by_plan() => "with all of them the VM loads",
+        Outcome::Ready => "with all of them the VM converts",
+        Outcome::Refused => "even with all of them something stands in the way",
+        Outcome::Unknown => "even with all of them something is not known",
+    };
+    let most = plan
+        .proposed
+        .iter()
+        .map(|adjustment| adjustment.severity)
+        .max();
+    printer.line(format_args!(
+        "  {}: {then}; --accept REG takes one, --accept {} all",
+        styled(style::HINT, "do"),
+        most.map_or("low", Severity::name)
+    ));
+    printer.line("");
+}
+
+fn adjustment_line(answer: &Answer<'_>, adjustment: &Adjustment) -> String {
+    let id = adjustment.register;
+    let fields = field_changes(id, adjustment.from, adjustment.to);
+    let describe = |value: u64| answer.printing.describe(id, &Value::Small(value));
+    let fields = if fields.is_empty() || id.value_name(adjustment.to).is_some() {
+        String::new()
+    } else {
+        format!("  {}", fields.join(", "))
+    };
+    format!(
+        "{}  {}  {} -> {}{}{fields}",
+        severity_word(adjustment.severity),
+        styled(style::NAME, answer.printing.name(id)),
+        describe(adjustment.from),
+        describe(adjustment.to),
+        on_vcpus(answer, &adjustment.vcpus),
+    )
+}

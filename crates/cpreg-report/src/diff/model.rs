@@ -1,0 +1,151 @@
+//! The model of `diff`, schema `cpreg.diff/1`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::FieldChange;
+use crate::scalar::{Hex, Id, Vcpus};
+
+/// The schema's name and version.
+pub const SCHEMA: &str = "cpreg.diff/1";
+
+/// What differs between two files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// `"cpreg.diff/1"`.
+    pub schema: String,
+    /// Whether nothing that was compared differs.
+    pub equal: bool,
+    /// Whether values that guests change as they run were compared (`--all`).
+    pub all: bool,
+    /// The first file.
+    pub a: Side,
+    /// The second file.
+    pub b: Side,
+    /// How the outlines differ.
+    pub shape: Vec<Shape>,
+    /// Registers that only A lists, ascending by id.
+    pub only_in_a: Vec<Only>,
+    /// Registers that only B lists.
+    pub only_in_b: Vec<Only>,
+    /// Registers that both list with different values, ascending by id.
+    pub values: Vec<Differing>,
+    /// With `--all`, where both are streams: the registers that QEMU keeps before its list and that differ.
+    pub cores: Vec<Core>,
+    /// Parts of the CPU state that are no registers and differ.
+    pub extensions: Vec<Extension>,
+    /// What differs and is not above, or could not be compared.
+    pub left_out: LeftOut,
+}
+
+/// One of the two files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Side {
+    /// Its name.
+    pub name: String,
+    /// `"stream"` or `"profile"`.
+    pub kind: String,
+    /// Machine type, or null.
+    pub machine: Option<String>,
+    /// How many.
+    pub vcpus: usize,
+    /// `"kvm"`, `"tcg"`, `"hvf"` or null.
+    pub accelerator: Option<String>,
+    /// Of a stream, what the guest was doing, or null; not compared.
+    pub run_state: Option<String>,
+}
+
+/// A difference of the outlines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Shape {
+    /// `"accelerator"`, or as in `cpreg.check/1`.
+    pub what: String,
+    /// What A has, or null.
+    pub a: Option<String>,
+    /// What B has, or null.
+    pub b: Option<String>,
+}
+
+/// A register that only one side lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Only {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// The register's id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// Its value; null if a profile does not have it.
+    pub value: Option<String>,
+    /// True if the value is kept back; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<bool>,
+}
+
+/// A register that both sides list with different values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Differing {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// The register's id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// Its value in A.
+    pub a: Option<String>,
+    /// Its value in B.
+    pub b: Option<String>,
+    /// True if the values are kept back; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<bool>,
+    /// The fields that differ, then bits that belong to none; empty if the register's fields are not known.
+    pub fields: Vec<FieldChange>,
+}
+
+/// A core register that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Core {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// KVM's id; null in AArch32 state.
+    pub id: Option<Id>,
+    /// Its name.
+    pub name: String,
+    /// Its value in A; null if the vCPU is in another execution state there.
+    pub a: Option<Hex>,
+    /// Its value in B, likewise.
+    pub b: Option<Hex>,
+}
+
+/// A part of the CPU state that is no register and differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Extension {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// QEMU's name of the subsection, or `"env.features"`.
+    pub name: String,
+    /// What A has: a number `"0x…"`, or its bytes, two digits each; null if A has not got it.
+    pub a: Option<String>,
+    /// What B has, likewise.
+    pub b: Option<String>,
+}
+
+/// What differs and is not listed, or could not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// How many registers have other values, as guests change them.
+    pub registers: usize,
+    /// How many extensions, likewise.
+    pub extensions: usize,
+    /// How many registers have no recorded value on one side.
+    pub without_value: usize,
+    /// How many vCPUs only one side has.
+    pub vcpus: usize,
+}

@@ -1,0 +1,269 @@
+//! The text of `diff`: A's value, then B's; names first, ids behind.
+
+use cpreg::plan::VcpuSet;
+use cpreg::register::{RegisterId, Value};
+
+use super::Diff;
+use crate::contents::Contents;
+use crate::printer::{Printer, style, styled};
+use crate::rows::{ExtensionRow, RegisterRow};
+use crate::text::{counted, describe_extension};
+use crate::value::{field_changes, id_digits};
+
+/// Prints the whole answer.
+pub fn print(printer: &mut Printer, diff: &Diff<'_>) {
+    head(printer, diff);
+    shape(printer, diff);
+    only(printer, diff, "A", &diff.only_a);
+    only(printer, diff, "B", &diff.only_b);
+    values(printer, diff);
+    cores(printer, diff);
+    extensions(printer, diff);
+    left_out(printer, diff);
+}
+
+fn head(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.is_equal() {
+        printer.line(format_args!(
+            "{}: {} of {}",
+            styled(style::GOOD, "equal"),
+            counted(diff.compared, "register"),
+            counted(diff.vcpus(), "vCPU"),
+        ));
+    } else {
+        let counts = [
+            (diff.shape.len(), "machine and devices"),
+            (diff.registers(), "registers"),
+            (diff.extensions_count(), "parts of the cpu sections"),
+        ];
+        let counts: Vec<_> = counts
+            .into_iter()
+            .filter(|(count, _)| *count != 0)
+            .map(|(count, what)| format!("{what} ({count})"))
+            .collect();
+        printer.line(format_args!(
+            "{}: {}",
+            styled(style::BAD, "differ"),
+            counts.join(", ")
+        ));
+    }
+    side(printer, "A", diff.a);
+    side(printer, "B", diff.b);
+}
+
+fn side(printer: &mut Printer, label: &str, contents: &Contents) {
+    let accelerator = contents.destination.accelerator;
+    let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
+    let state = contents.stream();
+    let state = state.and_then(|stream| stream.run_state.as_deref());
+    printer.line(format_args!(
+        "  {label}  {} ({}, {}, {}{}{})",
+        contents.name,
+        contents.kind(),
+        contents.machine().unwrap_or("machine unknown"),
+        counted(contents.vcpus().len(), "vCPU"),
+        accelerator.unwrap_or_default(),
+        state.map(|state| format!(", {state}")).unwrap_or_default(),
+    ));
+}
+
+fn shape(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.shape.is_empty() {
+        return;
+    }
+    printer.line("");
+    printer.line("machine and devices, A -> B");
+    let none = || "none".to_owned();
+    for difference in &diff.shape {
+        printer.line(format_args!(
+            "  {}: {} -> {}",
+            difference.what,
+            difference.source.clone().unwrap_or_else(none),
+            difference.destination.clone().unwrap_or_else(none)
+        ));
+    }
+}
+
+fn only(printer: &mut Printer, diff: &Diff<'_>, label: &str, rows: &[RegisterRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    printer.line("");
+    printer.line(format_args!("registers only in {label} ({})", rows.len()));
+    let column = column(diff, rows.iter().map(|row| row.key));
+    for row in rows {
+        for (vcpus, value) in &row.values {
+            let value = match value {
+                Some(value) => diff.printing.describe(row.key, value),
+                None => "value not recorded".to_owned(),
+            };
+            register(printer, diff, (row.key, column), &value, vcpus);
+        }
+    }
+}
+
+fn values(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.values.is_empty() {
+        return;
+    }
+    printer.line("");
+    printer.line(format_args!(
+        "values that differ, A -> B ({})",
+        diff.values.len()
+    ));
+    let column = column(diff, diff.values.iter().map(|row| row.key));
+    for row in &diff.values {
+        let id = row.key;
+        for (vcpus, (a, b)) in &row.values {
+            if id.is_secret() && !diff.printing.secrets {
+                register(printer, diff, (id, column), "differs (secret)", vcpus);
+                continue;
+            }
+            let describe = |value: &Value| diff.printing.describe(id, value);
+            let change = format!("{} -> {}", describe(a), describe(b));
+            register(printer, diff, (id, column), &change, vcpus);
+            if let (Some(a), Some(b)) = (a.as_u64(), b.as_u64()) {
+                let fields = field_changes(id, a, b);
+                if !fields.is_empty() {
+                    printer.line(format_args!("      {}", fields.join(", ")));
+                }
+            }
+        }
+    }
+}
+
+/// How wide the names' column is.
+fn column(diff: &Diff<'_>, ids: impl Iterator<Item = RegisterId>) -> usize {
+    let widths = ids.map(|id| diff.printing.name(id).len());
+    widths.max().unwrap_or(0)
+}
+
+fn register(
+    printer: &mut Printer,
+    diff: &Diff<'_>,
+    (id, column): (RegisterId, usize),
+    text: &str,
+    vcpus: &VcpuSet,
+) {
+    let name = diff.printing.name(id);
+    printer.line(format_args!(
+        "  {}  {text}  {}{}",
+        styled(style::NAME, format_args!("{name:<column$}")),
+        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
+        on_vcpus(diff, vcpus)
+    ));
+}
+
+fn on_vcpus(diff: &Diff<'_>, vcpus: &VcpuSet) -> String {
+    if diff.is_everywhere(vcpus) {
+        String::new()
+    } else {
+        format!("  vCPU {vcpus}")
+    }
+}
+
+fn cores(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.cores.is_empty() {
+        return;
+    }
+    printer.line("");
+    printer.line(format_args!(
+        "core registers that differ, A -> B ({})",
+        diff.cores.len()
+    ));
+    let show = |value: Option<u64>| value.map_or("none".to_owned(), |value| format!("{value:#x}"));
+    for row in &diff.cores {
+        for (vcpus, (a, b)) in &row.values {
+            printer.line(format_args!(
+                "  {}  {} -> {}{}",
+                styled(style::NAME, &row.key.1),
+                show(*a),
+                show(*b),
+                on_vcpus(diff, vcpus)
+            ));
+        }
+    }
+}
+
+fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.extensions_count() == 0 {
+        return;
+    }
+    printer.line("");
+    printer.line(format_args!(
+        "parts of the cpu sections ({})",
+        diff.extensions_count()
+    ));
+    let only = |printer: &mut Printer, label: &str, rows: &[ExtensionRow]| {
+        for row in rows {
+            for (vcpus, content) in &row.values {
+                printer.line(format_args!(
+                    "  {}  only in {label}: {}{}",
+                    styled(style::NAME, &row.key),
+                    describe_extension(&row.key, content),
+                    on_vcpus(diff, vcpus)
+                ));
+            }
+        }
+    };
+    only(printer, "A", &diff.extensions_only_a);
+    only(printer, "B", &diff.extensions_only_b);
+    for row in &diff.extensions {
+        for (vcpus, (a, b)) in &row.values {
+            let (a, b) = (
+                describe_extension(&row.key, a),
+                describe_extension(&row.key, b),
+            );
+            let change = if a == b {
+                format!("differs ({a})")
+            } else {
+                format!("{a} -> {b}")
+            };
+            printer.line(format_args!(
+                "  {}  {change}{}",
+                styled(style::NAME, &row.key),
+                on_vcpus(diff, vcpus)
+            ));
+        }
+    }
+}
+
+fn left_out(printer: &mut Printer, diff: &Diff<'_>) {
+    let left_out = diff.left_out;
+    let mut lines = Vec::new();
+    if left_out.registers + left_out.extensions != 0 {
+        let mut what = Vec::new();
+        if left_out.registers != 0 {
+            what.push(counted(left_out.registers, "register"));
+        }
+        if left_out.extensions != 0 {
+            let noun = "part";
+            what.push(format!(
+                "{} of the cpu sections",
+                counted(left_out.extensions, noun)
+            ));
+        }
+        lines.push(format!(
+            "left out: {} that differ, as guests change them; --all lists them",
+            what.join(" and ")
+        ));
+    }
+    if left_out.unknown != 0 {
+        lines.push(format!(
+            "not compared: {} without a recorded value",
+            counted(left_out.unknown, "register")
+        ));
+    }
+    if left_out.vcpus != 0 {
+        lines.push(format!(
+            "not compared: {} that only one side has",
+            counted(left_out.vcpus, "vCPU")
+        ));
+    }
+    if !lines.is_empty() {
+        printer.line("");
+    }
+    for line in lines {
+        printer.line(styled(style::ASIDE, line));
+    }
+}

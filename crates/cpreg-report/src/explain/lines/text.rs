@@ -1,0 +1,189 @@
+//! The text about error lines.
+
+use cpreg::register::Value;
+use cpreg::tolerance::Tolerances;
+use cpreg_explain::explain::Concerned;
+use cpreg_explain::{Explanation, Failure, Kind};
+
+use super::{Explained, role, speakers};
+use crate::printer::{Printer, style, styled};
+use crate::tolerance::words::{condition, handling};
+use crate::value::{Printing, field_changes, id_digits};
+
+pub fn print(printer: &mut Printer, explained: &Explained) {
+    let tolerances = Tolerances::default();
+    for (explanation, failure) in &explained.failures {
+        print_failure(printer, explanation, failure, &tolerances);
+        printer.line("");
+    }
+    if explained.further > 0 {
+        printer.line(format_args!(
+            "{} more failures are not listed: too many different ones",
+            explained.further
+        ));
+    }
+    if !explained.not_understood.is_empty() {
+        printer.line(styled(style::DOUBT, "not understood"));
+        for line in &explained.not_understood {
+            let times = match line.times {
+                1 => String::new(),
+                times => format!(" ({times} times)"),
+            };
+            printer.line(format_args!("  {}{times}", line.line));
+        }
+        if explained.further_not_understood > 0 {
+            printer.line(format_args!(
+                "  and {} more",
+                explained.further_not_understood
+            ));
+        }
+    }
+    if explained.is_log {
+        if explained.failures.is_empty() && explained.not_understood.is_empty() {
+            printer.line("no line is an error of QEMU, libvirt, Firecracker or Cloud Hypervisor");
+        }
+        printer.line(match explained.skipped {
+            1 => "1 line of the log is about other things".to_owned(),
+            lines => format!("{lines} lines of the log are about other things"),
+        });
+        if explained.cut > 0 {
+            printer.line(format_args!(
+                "of {} lines only the first 64 KiB were looked at",
+                explained.cut
+            ));
+        }
+    }
+}
+
+fn print_failure(
+    printer: &mut Printer,
+    explanation: &Explanation,
+    failure: &Failure,
+    tolerances: &Tolerances,
+) {
+    let title_style = if explanation.kind == Kind::WARNINGS {
+        style::GOOD
+    } else {
+        style::BAD
+    };
+    printer.line(format_args!(
+        "{}: {}",
+        styled(title_style, explanation.kind.name()),
+        explanation.kind.title()
+    ));
+    let said_by: Vec<String> = speakers(failure)
+        .iter()
+        .map(|(speaker, versions)| format!("{} ({versions})", speaker.name()))
+        .collect();
+    let times = match failure.times {
+        1 => String::new(),
+        times => format!(", {times} times"),
+    };
+    printer.line(format_args!("  said by {}{times}", said_by.join(", ")));
+    for line in &failure.lines {
+        printer.line(styled(style::ASIDE, format_args!("    {line}")));
+    }
+    if failure.further_lines > 0 {
+        printer.line(styled(
+            style::ASIDE,
+            format_args!("    and {} more lines", failure.further_lines),
+        ));
+    }
+    printer.line(format_args!("  means: {}", explanation.means));
+    if !explanation.registers.is_empty() {
+        printer.line("  registers");
+        print_registers(printer, &explanation.registers, tolerances);
+    }
+    if !explanation.causes.is_empty() {
+        printer.line("  usually behind it");
+        for cause in &explanation.causes {
+            let source = styled(style::ASIDE, format_args!("[{}]", cause.source));
+            printer.line(format_args!("    {} {source}", cause.what));
+        }
+    }
+    if explanation.settle.is_empty() {
+        printer.line("  what settles it: nothing that cpreg looks at");
+    } else {
+        printer.line("  what settles it");
+    }
+    for step in &explanation.settle {
+        printer.line(format_args!("    {}", styled(style::NAME, step.command)));
+        printer.line(format_args!("      {}", step.tells));
+    }
+}
+
+/// Registers about which the same is known stand together.
+fn print_registers(printer: &mut Printer, registers: &[Concerned], tolerances: &Tolerances) {
+    let mut rest: Vec<&Concerned> = registers.iter().collect();
+    while let Some(first) = rest.first().copied() {
+        let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|other| {
+            (other.difference, other.hidden, other.tolerance)
+                == (first.difference, first.hidden, first.tolerance)
+        });
+        rest = others;
+        for register in &group {
+            print_register(printer, register);
+        }
+        let entry = first
+            .tolerance
+            .and_then(|entry| tolerances.entries().get(entry));
+        if let Some(entry) = entry {
+            printer.line(format_args!(
+                "      the table: {}{}",
+                handling(entry.handling),
+                condition(&entry.condition)
+            ));
+            printer.line(format_args!("      why: {}", entry.reason));
+            if !entry.advice.is_empty() {
+                let host = first.is.map_or_else(
+                    || "VALUE".to_owned(),
+                    |is| {
+                        let name = first.register.id.and_then(|id| id.value_name(is));
+                        name.map_or_else(|| format!("{is:#x}"), str::to_owned)
+                    },
+                );
+                let advice = entry.advice.replace("{host}", &host);
+                printer.line(format_args!("      otherwise: {advice}"));
+            }
+        } else if first.difference == Some(cpreg::tolerance::Difference::OnlyInInput) {
+            printer.line("      the table: no entry, so that it refuses the VM");
+        }
+    }
+}
+
+fn print_register(printer: &mut Printer, register: &Concerned) {
+    let printing = Printing {
+        naming: register.register.naming(),
+        secrets: false,
+    };
+    let Some(id) = register.register.id else {
+        printer.line(format_args!(
+            "    `{}`, {}; cpreg does not know this name",
+            register.register.text,
+            role(register)
+        ));
+        return;
+    };
+    let describe = |value: u64| printing.describe(id, &Value::from(value));
+    let mut line = format!(
+        "    {} {}, {}",
+        styled(style::NAME, printing.name(id)),
+        styled(style::ASIDE, format_args!("({})", id_digits(id))),
+        role(register)
+    );
+    if let Some(value) = register.value {
+        line = format!("{line}: {}", describe(value));
+    }
+    if let Some(is) = register.is {
+        line = format!("{line}, there {}", describe(is));
+    }
+    printer.line(line);
+    if let (Some(value), Some(is)) = (register.value, register.is)
+        && !id.is_secret()
+    {
+        let changes = field_changes(id, value, is);
+        if !changes.is_empty() {
+            printer.line(format_args!("      differs in {}", changes.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! Which recorded kernels list a register, for which guests, and with what: said in as few words as the recordings allow.
+//!
+//! A set of recordings is described by the first of these that fits exactly:
+//!
+//! | description | fits if the set is |
+//! |---|---|
+//! | every guest | all that are asked about |
+//! | guests whose ID_….FIELD is not 0 | just those, where that field is known to hide the register |
+//! | guests with FEATURE, guests without FEATURE | just those |
+//! | guests on CPU… | just those of these CPU models |
+//! | guests with FEATURE on CPU… | just those |
+//! | guests on CPU+MODE… | just those of these hosts |
+//! | every other guest | of the sets that hold different values the largest that nothing above fits |
+//! | guests on HOST with FEATURES; … | anything |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cpreg::destination::kernel;
+use cpreg::register::{Field, RegisterId, Value};
+use cpreg_hosts::History;
+use cpreg_hosts::history::{AtReset, Entry, Kernel, Recording};
+
+/// One kernel.
+pub struct Row<'a> {
+    pub kernel: &'a Kernel,
+    /// How many recordings there are of it.
+    pub recordings: usize,
+    /// How many of them list the register.
+    pub listed: usize,
+    pub says: Says,
+}
+
+/// What a kernel's recordings say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Says {
+    /// Which guests it lists the register for; `None` for no guest.
+    pub guests: Option<String>,
+    /// What it holds in a fresh vCPU.
+    pub values: Vec<Held>,
+    /// Which bits may be changed; empty where the kernel does not tell or it is no ID register.
+    pub writable: Vec<Writable>,
+    /// The errno of writing back what was read, where that fails.
+    pub write_back: Vec<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub at_reset: AtReset,
+    pub guests: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writable {
+    pub mask: u64,
+    pub guests: String,
+}
+
+/// What is said of all guests.
+pub const EVERY: &str = "every guest";
+
+/// Every recorded kernel, oldest first; with what the whole register holds, or this field of it.
+pub fn rows(history: &History, id: RegisterId, field: Option<Field>) -> Vec<Row<'_>> {
+    let entries: Vec<Entry<'_>> = history.of(id).collect();
+    // Kernels tell of ID registers only.
+    let is_told = entries.iter().any(|entry| entry.writable.is_some());
+    let kernels = history.kernels().iter().enumerate();
+    kernels
+        .map(|(number, kernel)| {
+            let of_kernel = |(_, it): &(usize, &Recording)| it.kernel == number;
+            let all = history.recordings().iter().enumerate().filter(of_kernel);
+            let all: Numbers = all.map(|(number, _)| number).collect();
+            let own = entries.iter().filter(|it| it.recording.kernel == number);
+            let own: Vec<Entry<'_>> = own.copied().collect();
+            Row {
+                kernel,
+                recordings: all.len(),
+                listed: own.len(),
+                says: says(&Asked { history, id, field }, &all, &own, is_told),
+            }
+        })
+        .collect()
+}
+
+fn says(asked: &Asked<'_>, all: &Numbers, own: &[Entry<'_>], is_told: bool) -> Says {
+    let listed: Numbers = own.iter().map(|entry| entry.number).collect();
+    let mut values: BTreeMap<AtReset, Numbers> = BTreeMap::new();
+    let mut writable: BTreeMap<u64, Numbers> = BTreeMap::new();
+    for entry in own {
+        let at_reset = asked.part(entry.at_reset);
+        values.entry(at_reset).or_default().insert(entry.number);
+        if is_told && entry.recording.tells_writable {
+            let mask = entry.writable.unwrap_or(0) & asked.field.map_or(u64::MAX, Field::mask);
+            writable.entry(mask).or_default().insert(entry.number);
+        }
+    }
+    let write_back: BTreeSet<u16> = own.iter().map(|entry| entry.write_back).collect();
+    Says {
+        guests: (!listed.is_empty()).then(|| asked.describe(&listed, all)),
+        values: asked
+            .describe_each(values, &listed)
+            .into_iter()
+            .map(|(at_reset, guests)| Held { at_reset, guests })
+            .collect(),
+        writable: asked
+            .describe_each(writable, &listed)
+            .into_iter()
+            .map(|(mask, guests)| Writable { mask, guests })
+            .collect(),
+        write_back: write_back.into_iter().filter(|errno| *errno != 0).collect(),
+    }
+}
+
+/// Recordings by number.
+type Numbers = BTreeSet<usize>;
+
+/// What is asked of whom.
+struct Asked<'a> {
+    history: &'a History,
+    id: RegisterId,
+    field: Option<Field>,
+}
+
+impl<'a> Asked<'a> {
+    /// The part of what the register holds that is asked for.
+    fn part(&self, at_reset: &AtReset) -> AtReset {
+        match (self.field, at_reset) {
+            (Some(field), AtReset::Value(Value::Small(value))) => {
+                AtReset::Value(Value::Small(field.extract(*value)))
+            }
+            _ => at_reset.clone(),
+        }
+    }
+
+    fn describe(&self, some: &Numbers, all: &Numbers) -> String {
+        self.in_words(some, all)
+            .unwrap_or_else(|| self.one_by_one(some, all))
+    }
+
+    /// Describes sets that together are `all`, the largest first.
+    fn describe_each<K: Ord>(&self, sets: BTreeMap<K, Numbers>, all: &Numbers) -> Vec<(K, String)> {
+        let mut sets: Vec<(K, Numbers)> = sets.into_iter().collect();
+        sets.sort_by_key(|(_, set)| usize::MAX - set.len());
+        let words: Vec<_> = sets
+            .iter()
+            .map(|(_, set)| self.in_words(set, all))
+            .collect();
+        let mut is_largest = true;
+        let named = sets.into_iter().zip(words);
+        named
+            .map(|((key, set), words)| {
+                let words = words.unwrap_or_else(|| {
+                    // All others have a description, so the largest without needs none.
+                    if std::mem::take(&mut is_largest) {
+                        "every other guest".to_owned()
+                    } else {
+                        self.one_by_one(&set, all)
+                    }
+                });
+                (key, words)
+            })
+            .collect()
+    }
+
+    fn in_words(&self, some: &Numbers, all: &Numbers) -> Option<String> {
+        if some == all {
+            return Some(EVERY.to_owned());
+        }
+        let is = |fits: &dyn Fn(usize, &Recording) -> bool| {
+            let numbers = all.iter().copied();
+            numbers
+                .filter_map(|number| Some((number, self.recording(number)?)))
+                .all(|(number, recording)| fits(number, recording) == some.contains(&number))
+        };
+        if let Some(hides) = kernel::hidden_by(self.id)
+            && is(&|number, _| {
+                let value = self.history.value(hides.by, number);
+                value.is_some_and(|value| hides.extract(value) != 0)
+            })
+        {
+            return Some(format!(
+                "guests whose {}.{} is not 0",
+                hides.by, hides.field
+            ));
+        }
+        let features: BTreeSet<&str> = all
+            .iter()
+            .filter_map(|number| self.recording(*number))
+            .flat_map(|recording| recording.features.names())
+            .collect();
+        for feature in &features {
+            if is(&|_, recording| recording.has(feature)) {
+                return Some(format!("guests with {}", feature_name(feature)));
+            }
+            if is(&|_, recording| !recording.has(feature)) {
+                return Some(format!("guests without {}", feature_name(feature)));
+            }
+        }
+        let cpus = self.each(some, |recording| recording.cpu.clone());
+        let on_cpus = || cpus.iter().cloned().collect::<Vec<_>>().join(", ");
+        if is(&|_, recording| cpus.contains(&recording.cpu)) {
+            return Some(format!("guests on {}", on_cpus()));
+        }
+        for feature in &features {
+            if is(&|_, recording| cpus.contains(&recording.cpu) && recording.has(feature)) {
+                let feature = feature_name(feature);
+                return Some(format!("guests with {feature} on {}", on_cpus()));
+            }
+            if is(&|_, recording| cpus.contains(&recording.cpu) && !recording.has(feature)) {
+                let feature = feature_name(feature);
+                return Some(format!("guests without {feature} on {}", on_cpus()));
+            }
+        }
+        let hosts = self.each(some, host);
+        is(&|_, recording| hosts.contains(&host(recording))).then(|| {
+            let hosts: Vec<_> = hosts.iter().cloned().collect();
+            format!("guests on {}", hosts.join(", "))
+        })
+    }
+
+    /// Host by host; hosts of which the same is to be said stand together.
+    fn one_by_one(&self, some: &Numbers, all: &Numbers) -> String {
+        let with = |set: &Numbers, wanted: &String| -> BTreeSet<String> {
+            set.iter()
+                .filter_map(|number| self.recording(*number))
+                .filter(|recording| host(recording) == *wanted)
+                .map(|recording| {
+                    let names: Vec<_> = recording.features.names().collect();
+                    if names.is_empty() {
+                        "nothing else".to_owned()
+                    } else {
+                        names.join("+")
+                    }
+                })
+                .collect()
+        };
+        let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for host in self.each(some, host) {
+            let (own, possible) = (with(some, &host), with(all, &host));
+            let with = if own == possible {
+                String::new()
+            } else {
+                let own: Vec<_> = own.into_iter().collect();
+                format!(" with {}", own.join(", "))
+            };
+            hosts.entry(with).or_default().push(host);
+        }
+        let parts: Vec<_> = hosts
+            .into_iter()
+            .map(|(with, hosts)| format!("guests on {}{with}", hosts.join(", ")))
+            .collect();
+        parts.join("; ")
+    }
+
+    fn recording(&self, number: usize) -> Option<&'a Recording> {
+        self.history.recordings().get(number)
+    }
+
+    fn each(&self, some: &Numbers, what: impl Fn(&Recording) -> String) -> BTreeSet<String> {
+        some.iter()
+            .filter_map(|number| self.recording(*number))
+            .map(what)
+            .collect()
+    }
+}
+
+/// A host as the recordings name it: `max+nested`.
+fn host(recording: &Recording) -> String {
+    if recording.mode.is_empty() {
+        recording.cpu.clone()
+    } else {
+        format!("{}+{}", recording.cpu, recording.mode)
+    }
+}
+
+fn feature_name(feature: &str) -> &str {
+    match feature {
+        "pmu" => "a PMU",
+        "sve" => "SVE",
+        "ptrauth" => "pointer authentication",
+        "mte" => "MTE",
+        "el1-32bit" => "an AArch32 EL1",
+        "el2" => "EL2",
+        other => other,
+    }
+}
+
+/// Rows of neighbouring kernels that say the same, with the versions of the first and the last.
+pub fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
+    rows.chunk_by(|one, next| one.says == next.says)
+        .filter_map(|chunk| {
+            let (first, last) = (chunk.first()?, chunk.last()?);
+            let label = if chunk.len() == 1 {
+                first.kernel.version.clone()
+            } else {
+                format!("{} to {}", first.kernel.version, last.kernel.version)
+            };
+            Some((label, first))
+        })
+        .collect()
+}
+
+/// Versions with neighbours joined: `6.12.43 to 6.12.107, 7.2.12`.
+pub fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
+    let is_in = |row: &&Row<'_>| versions.contains(&&*row.kernel.version);
+    let rows: Vec<_> = rows.iter().collect();
+    let runs = rows.chunk_by(|one, next| is_in(one) == is_in(next));
+    let runs: Vec<_> = runs
+        .filter(|run| run.first().is_some_and(is_in))
+        .filter_map(|run| {
+            let (first, last) = (&run.first()?.kernel.version, &run.last()?.kernel.version);
+            Some(if first == last {
+                first.clone()
+            } else {
+                format!("{first} to {last}")
+            })
+        })
+        .collect();
+    runs.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::destination::Features;
+    use cpreg_hosts::HostRecord;
+    use cpreg_hosts::record::{self, Capabilities, Identity, Register};
+
+    use super::*;
+
+    /// CPU, mode, features, and what the register holds there.
+    type Guest<'a> = (&'a str, &'a str, &'a [&'a str], Option<u64>);
+
+    const ID: RegisterId = RegisterId::SCTLR_EL1;
+
+    /// One kernel for each list of guests; those of one host stand together.
+    fn history(kernels: &[&[Guest<'_>]]) -> History {
+        let mut history = History::default();
+        for (number, guests) in kernels.iter().enumerate() {
+            for host in guests.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
+                let (cpu, mode, ..) = host[0];
+                let of = |(_, _, names, value): &Guest<'_>| {
+                    let register = value.map(|value| Register {
+                        id: ID,
+                        at_reset: AtReset::of(ID, Value::Small(value)),
+                        differs_by_vcpu: false,
+                        write_back: 0,
+                        trials: Vec::new(),
+                    });
+                    let names = names.iter().filter_map(|name| Features::from_name(name));
+                    let guest = record::Guest {
+                        registers: register.into_iter().collect(),
+                        writable: None,
+                    };
+                    (names.fold(Features::NONE, |all, it| all | it), guest)
+                };
+                history.add_record(&HostRecord {
+                    identity: Identity {
+                        release: format!("6.{number}.0"),
+                        cpu: cpu.to_owned(),
+                        mode: mode.to_owned(),
+                        ..Identity::default()
+                    },
+                    capabilities: Capabilities::new(),
+                    guests: host.iter().map(of).collect(),
+                });
+            }
+        }
+        history
+    }
+
+    fn guests(guests: &[Guest<'_>]) -> Option<String> {
+        let history = history(&[guests]);
+        rows(&history, ID, None)
+            .pop()
+            .and_then(|row| row.says.guests)
+    }
+
+    const HAS: Option<u64> = Some(0);
+
+    #[test]
+    fn guests_are_told_apart_by_the_first_that_fits() {
+        let of = |lists: [Option<u64>; 6]| {
+            guests(&[
+                ("n1", "", &[], lists[0]),
+                ("n1", "", &["pmu"], lists[1]),
+                ("max", "", &[], lists[2]),
+                ("max", "", &["pmu"], lists[3]),
+                ("max", "nested", &[], lists[4]),
+                ("max", "nested", &["pmu"], lists[5]),
+            ])
+            .unwrap_or_default()
+        };
+        assert_eq!(of([None; 6]), "");
+        assert_eq!(of([HAS; 6]), "every guest");
+        assert_eq!(of([None, HAS, None, HAS, None, HAS]), "guests with a PMU");
+        assert_eq!(
+            of([HAS, None, HAS, None, HAS, None]),
+            "guests without a PMU"
+        );
+        assert_eq!(of([None, None, HAS, HAS, HAS, HAS]), "guests on max");
+        assert_eq!(
+            of([None, None, None, HAS, None, HAS]),
+            "guests with a PMU on max"
+        );
+        assert_eq!(
+            of([None, None, None, None, HAS, HAS]),
+            "guests on max+nested"
+        );
+        assert_eq!(
+            of([HAS, HAS, HAS, None, None, HAS]),
+            "guests on n1; guests on max with nothing else; guests on max+nested with pmu"
+        );
+    }
+
+    #[test]
+    fn neighbours_that_say_the_same_stand_together() {
+        let one: &[Guest<'_>] = &[("n1", "", &[], Some(1))];
+        let two: &[Guest<'_>] = &[("n1", "", &[], Some(2))];
+        let history = history(&[one, one, two, one]);
+        let rows = rows(&history, ID, None);
+        let labels: Vec<_> = spans(&rows).into_iter().map(|(label, _)| label).collect();
+        assert_eq!(labels, ["6.0.0 to 6.1.0", "6.2.0", "6.3.0"]);
+        assert_eq!(
+            joined(&rows, &["6.0.0", "6.1.0", "6.3.0"]),
+            "6.0.0 to 6.1.0, 6.3.0"
+        );
+    }
+
+    #[test]
+    fn values_are_told_largest_set_first() {
+        let history = history(&[&[
+            ("n1", "", &[], Some(7)),
+            ("n1", "", &["pmu"], Some(8)),
+            ("max", "", &[], Some(8)),
+            ("max", "", &["pmu"], Some(8)),
+            ("max", "nested", &["pmu"], Some(9)),
+        ]]);
+        let rows = rows(&history, ID, None);
+        let values: Vec<_> = rows[0]
+            .says
+            .values
+            .iter()
+            .map(|held| (&held.at_reset, &*held.guests))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                (&AtReset::Value(Value::Small(8)), "every other guest"),
+                (
+                    &AtReset::Value(Value::Small(7)),
+                    "guests without a PMU on n1"
+                ),
+                (&AtReset::Value(Value::Small(9)), "guests on max+nested"),
+            ]
+        );
+    }
+}

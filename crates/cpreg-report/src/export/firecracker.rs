@@ -1,0 +1,141 @@
+//! The table as a shell script that runs Firecracker's `snapshot-editor`.
+//!
+//! `snapshot-editor edit-vmstate remove-regs ID... --vmstate-path FILE --output-path FILE` (Firecracker 1.5 and later, arm64) takes registers out of a
+//! snapshot, whatever they hold and whether or not the destination has them. So only what the table always ignores
+//! is a line that runs. What it ignores under a condition is such a line as a comment, with the condition; the rest cannot be
+//! had by taking a register away and is listed at the end. Entries of other accelerators are left out: Firecracker has KVM only.
+
+use std::fmt::Write as _;
+
+use cpreg::destination::Accelerator;
+use cpreg::plan::Severity;
+use cpreg::register::RegisterId;
+use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
+
+use super::{Row, grounds, rows, rule, wrapped};
+use crate::printer::Printer;
+use crate::tolerance::words::names;
+use crate::value::id_digits;
+
+/// Columns of a line of comment.
+const WIDTH: usize = 80;
+
+/// What the script says of itself, a paragraph each.
+const HEADER: &[&str] = &[
+    "Takes registers out of a Firecracker snapshot of an arm64 VM, so that a host without them restores it. Made by `cpreg tolerances \
+     --export firecracker`.",
+    "Usage: sh SCRIPT VMSTATE OUTPUT",
+    "Before you run it: snapshot-editor removes a register whatever it holds, and also where the destination has it, which \
+     then starts with its reset value. So delete the lines of registers that the destination has: `cpreg show PROFILE --register REG` tells, if PROFILE was \
+     recorded there by `cpreg probe qemu`. Lines that begin with `#set` have a condition: look the value up (`snapshot-editor info-vmstate \
+     vcpu-states --vmstate-path VMSTATE`, for every vCPU), and take the `#` away where it holds. `cpreg tolerances REG` has all about a register.",
+];
+
+/// How an entry comes out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// A line that runs.
+    Live,
+    /// A line that runs if somebody takes the `#` away.
+    Conditional,
+    /// Removing would not do what the entry does.
+    LeftOut,
+}
+
+/// Prints the script.
+pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterId]) {
+    let mut text = String::from("#!/bin/sh\n");
+    for paragraph in HEADER {
+        text.push_str("#\n");
+        comment(&mut text, paragraph);
+    }
+    text.push_str(
+        "\nset -eu\nvmstate=${1:?the VMSTATE to read}\noutput=${2:?the OUTPUT to write}\nset --\n",
+    );
+    let rows = rows(tolerances, wanted, Accelerator::Kvm);
+    for kind in [Line::Live, Line::Conditional, Line::LeftOut] {
+        let rows: Vec<&Row<'_>> = rows.iter().filter(|row| line_of(row) == kind).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        text.push_str(match kind {
+            Line::Live => "\n# ---- always ignored where the destination has not got them\n",
+            Line::Conditional => "\n# ---- ignored under a condition, or with consequences for the guest: look first\n",
+            Line::LeftOut => "\n# ---- left out: taking the register away is not what cpreg does\n",
+        });
+        for row in rows {
+            text.push('\n');
+            entry(&mut text, row, kind);
+        }
+    }
+    text.push_str(
+        "\nif [ $# -eq 0 ]; then\n    echo \"no register to remove\" >&2\n    exit 1\nfi\n\
+         snapshot-editor edit-vmstate remove-regs \"$@\" \\\n    --vmstate-path \"$vmstate\" --output-path \"$output\"\n",
+    );
+    for line in text.lines() {
+        printer.line(line);
+    }
+}
+
+fn line_of(row: &Row<'_>) -> Line {
+    let entry = row.entry;
+    if (entry.difference, entry.handling) != (Difference::OnlyInInput, Handling::Ignore) {
+        return Line::LeftOut;
+    }
+    match entry.condition {
+        // An entry before it decides about all of them.
+        _ if row.registers.is_empty() && !row.decided_before.is_empty() => Line::LeftOut,
+        // A class of registers that has no list.
+        _ if row.registers.is_empty() => Line::Conditional,
+        // Harmless for who knows it; not for who runs a script.
+        Condition::Always if is_severe(entry) => Line::Conditional,
+        Condition::Always => Line::Live,
+        _ => Line::Conditional,
+    }
+}
+
+/// Whether a guest could come to harm although the difference is ignored. An operator's own entry is the operator's decision.
+fn is_severe(entry: &Tolerance) -> bool {
+    let severity = entry.visible.as_ref().map(|visible| visible.severity);
+    !entry.by_operator && severity == Some(Severity::High)
+}
+
+fn entry(text: &mut String, row: &Row<'_>, kind: Line) {
+    let listed = |ids: &[RegisterId]| {
+        let names = ids.iter().map(ToString::to_string);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let subject = if row.registers.is_empty() {
+        names(&row.entry.registers).join(", ")
+    } else {
+        listed(&row.registers)
+    };
+    comment(text, &subject);
+    comment(text, &rule(row.entry));
+    for paragraph in grounds(row.entry) {
+        comment(text, &paragraph);
+    }
+    if !row.decided_before.is_empty() {
+        let before = listed(&row.decided_before);
+        comment(
+            text,
+            &format!("An entry before this one decides about {before}."),
+        );
+    }
+    let mark = match kind {
+        Line::Live => "",
+        Line::Conditional => "#",
+        Line::LeftOut => return,
+    };
+    for id in &row.registers {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{mark}set -- \"$@\" {}", id_digits(*id));
+    }
+}
+
+/// Adds lines of comment. No line end of the text is kept, so nothing in it becomes a command.
+fn comment(text: &mut String, paragraph: &str) {
+    for line in wrapped(paragraph, WIDTH - 2) {
+        let _ = writeln!(text, "# {line}");
+    }
+}

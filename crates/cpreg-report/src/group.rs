@@ -1,0 +1,52 @@
+//! [`Group`]: registers that are listed together.
+
+use cpreg::destination::kernel::Kind;
+use cpreg::register::{RegisterClass, RegisterId};
+
+/// Registers that are listed together, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    Firmware,
+    Identification,
+    System,
+    PerformanceMonitors,
+    AArch32,
+    Vectors,
+    Other,
+}
+
+impl Group {
+    pub(crate) fn of(id: RegisterId) -> Self {
+        match id.class() {
+            RegisterClass::Firmware | RegisterClass::FirmwareBitmap => return Self::Firmware,
+            RegisterClass::Coprocessor => return Self::AArch32,
+            RegisterClass::Sve => return Self::Vectors,
+            RegisterClass::Unknown => return Self::Other,
+            _ => {}
+        }
+        if id.is_pmu() {
+            return Self::PerformanceMonitors;
+        }
+        match Kind::of(id) {
+            Kind::Identification
+            | Kind::Implementation
+            | Kind::CacheType
+            | Kind::CacheLevels
+            | Kind::CacheSize(_) => Self::Identification,
+            _ if id == RegisterId::MPIDR_EL1 => Self::Identification,
+            _ => Self::System,
+        }
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Identification => "identification and caches",
+            Self::System => "system registers",
+            Self::PerformanceMonitors => "performance monitors",
+            Self::AArch32 => "AArch32 registers",
+            Self::Vectors => "SVE",
+            Self::Other => "ids of no known class",
+        }
+    }
+}

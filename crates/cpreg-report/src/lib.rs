@@ -1,0 +1,55 @@
+//! Reports of cpreg: what a command found out, as models (serde), as text, and as Markdown.
+//!
+//! An answer is what a command found out. From it come a model, which is its JSON, and a text.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`check`] | the answer of `check`, schema `cpreg.check/1` |
+//! | [`attempt`] | what came of trying a plan on this machine's KVM |
+//! | [`rehearse`] | the answer of `rehearse`, schema `cpreg.rehearsal/1` |
+//! | [`show`] | the answer of `show`, schema `cpreg.show/1` |
+//! | [`diff`] | the answer of `diff`, schema `cpreg.diff/1` |
+//! | [`host`] | a recorded host, for `show`, schema `cpreg.show-host/1` |
+//! | [`host_diff`] | what differs between two of them, schema `cpreg.diff-hosts/1` |
+//! | [`hosts`] | the answer of `hosts`, schema `cpreg.hosts/1` |
+//! | [`explain`] | the answers of `explain` |
+//! | [`tolerance`] | the table of tolerances, schema `cpreg.tolerances/1` |
+//! | [`export`] | the same for other programs |
+//! | [`shared`] | a VM without RAM and secrets, which is sent to somebody; schema `cpreg.report/1` |
+//! | [`markdown`] | the same for an issue tracker |
+//! | [`contents`] | what a file holds, for `show` and `diff` |
+//! | [`mod@field`], `group`, `rows`, [`value`] | registers, fields and values as they are printed; secrets kept |
+//! | [`scalar`] | numbers, ids and sets of vCPUs in JSON |
+//! | [`json`] | a model as a document |
+//! | [`printer`], `text` | lines, styles, escapes |
+//! | [`error`] | why there is no report |
+#![forbid(unsafe_code)]
+// Every public item gets its words where its model is made.
+#![allow(missing_docs, missing_debug_implementations)]
+
+pub mod attempt;
+pub mod check;
+pub mod contents;
+pub mod diff;
+pub mod error;
+pub mod explain;
+pub mod export;
+pub mod field;
+mod group;
+pub mod host;
+pub mod host_diff;
+pub mod hosts;
+pub mod json;
+pub mod markdown;
+pub mod printer;
+pub mod rehearse;
+pub mod rows;
+pub mod scalar;
+pub mod shared;
+pub mod show;
+pub mod text;
+pub mod tolerance;
+pub mod value;
+
+pub use error::{Error, ErrorKind};
+pub use printer::Printer;

@@ -1,0 +1,159 @@
+//! Numbers, ids and sets of vCPUs as JSON has them.
+//!
+//! | type | in JSON |
+//! |---|---|
+//! | [`Hex`] | `"0x10003"`: 64 bits do not fit a number of JSON |
+//! | [`Id`] | `"0x6030000000140000"`, all 16 digits |
+//! | [`Vcpus`] | `"0-3,5"` |
+
+use std::fmt;
+use std::str::FromStr;
+
+use cpreg::plan::VcpuSet;
+use cpreg::register::{RegisterId, parse_hexadecimal};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Declares how a newtype stands in JSON: as the text that it displays, and that it is parsed from.
+macro_rules! as_text {
+    ($type:ident) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|NotOne(what)| {
+                    de::Error::custom(format_args!("`{text}` is not {what}"))
+                })
+            }
+        }
+    };
+}
+
+/// Text that is not what it should be; what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOne(&'static str);
+
+/// A number of up to 64 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hex(pub u64);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl FromStr for Hex {
+    type Err = NotOne;
+
+    fn from_str(text: &str) -> Result<Self, NotOne> {
+        parse_hexadecimal(text)
+            .map(Self)
+            .ok_or(NotOne("a number of up to 64 bits, `0x…`"))
+    }
+}
+
+impl From<u64> for Hex {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+as_text!(Hex);
+
+/// A register's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub RegisterId);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.0.raw())
+    }
+}
+
+impl FromStr for Id {
+    type Err = NotOne;
+
+    fn from_str(text: &str) -> Result<Self, NotOne> {
+        parse_hexadecimal(text)
+            .map(|raw| Self(RegisterId::from_raw(raw)))
+            .ok_or(NotOne("a register's id, `0x` and 16 digits"))
+    }
+}
+
+impl From<RegisterId> for Id {
+    fn from(id: RegisterId) -> Self {
+        Self(id)
+    }
+}
+
+as_text!(Id);
+
+/// The vCPUs that something is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Vcpus(pub VcpuSet);
+
+impl fmt::Display for Vcpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Vcpus {
+    type Err = NotOne;
+
+    fn from_str(text: &str) -> Result<Self, NotOne> {
+        const MAX_VCPUS: usize = 1 << 16;
+        let mut vcpus = VcpuSet::default();
+        for range in text.split(',').filter(|_| !text.is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            match (first.parse(), last.parse::<usize>()) {
+                (Ok(first), Ok(last)) if first <= last && last < MAX_VCPUS => {
+                    (first..=last).for_each(|vcpu| vcpus.insert(vcpu));
+                }
+                _ => return Err(NotOne("a list of vCPUs, `0-3,5`")),
+            }
+        }
+        Ok(Self(vcpus))
+    }
+}
+
+impl From<VcpuSet> for Vcpus {
+    fn from(vcpus: VcpuSet) -> Self {
+        Self(vcpus)
+    }
+}
+
+impl From<&VcpuSet> for Vcpus {
+    fn from(vcpus: &VcpuSet) -> Self {
+        Self(vcpus.clone())
+    }
+}
+
+as_text!(Vcpus);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_come_back_as_they_were_written() {
+        let json = r#"["0-3,5","0x6030000000140000","0x10003",""]"#;
+        let read: (Vcpus, Id, Hex, Vcpus) = serde_json::from_str(json).expect("scalars");
+        assert_eq!(serde_json::to_string(&read).expect("JSON"), json);
+        assert_eq!(read.1.0, RegisterId::PSCI_VERSION);
+    }
+
+    #[test]
+    fn what_is_no_scalar_is_named() {
+        let error = |json| serde_json::from_str::<Hex>(json).expect_err("no number");
+        assert!(error(r#""10003""#).to_string().contains("`10003` is not"));
+        for json in [r#""3-0""#, r#""0,""#, r#""0-99999999""#, r#""-1""#] {
+            assert!(serde_json::from_str::<Vcpus>(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The answer of `show` as its model.
+
+use cpreg::destination::{Accelerator, ValuesAre};
+use cpreg::register::Value;
+use cpreg::vm::Content;
+
+use super::Shown;
+use super::model::{
+    Core, CoreRegister, Device, Extension, NotListed, Ram, Register, Report, SCHEMA,
+};
+use crate::contents::Origin;
+use crate::field::{FieldReport, FieldValue, meaning};
+
+impl From<&Shown<'_>> for Report {
+    fn from(shown: &Shown<'_>) -> Self {
+        let contents = shown.contents;
+        let shape = contents.destination.shape.clone().unwrap_or_default();
+        let recorded = match &contents.origin {
+            Origin::Profile(profile) | Origin::Host(profile) => Some(profile.recorded.clone()),
+            _ => None,
+        };
+        let report = match &contents.origin {
+            Origin::Report { report, .. } => Some(report.clone()),
+            _ => None,
+        };
+        let kind = match &contents.origin {
+            Origin::Stream(_) => "stream",
+            Origin::Report { .. } => "report",
+            Origin::Running { .. } => "running",
+            Origin::Profile(_) | Origin::Host(_) => "profile",
+        };
+        let values = match contents.destination.values {
+            ValuesAre::AtReset => "at-reset",
+            ValuesAre::OfAGuest => "of-a-guest",
+            ValuesAre::OfAnEmulatedHost => "of-an-emulated-host",
+        };
+        let accelerator = contents.destination.accelerator.map(Accelerator::name);
+        let ram = shape.ram.into_iter().map(|block| Ram {
+            name: block.name,
+            length: block.length.into(),
+        });
+        let devices = shape.devices.into_iter().map(|device| Device {
+            name: device.name,
+            instance: device.instance,
+            version: device.version,
+        });
+        let not_listed = shown.missing().into_iter().map(|id| NotListed {
+            id: id.into(),
+            name: shown.printing.name(id),
+        });
+        Self {
+            schema: SCHEMA.to_owned(),
+            name: contents.name.clone(),
+            kind: kind.to_owned(),
+            packed: contents.packed.map(str::to_owned),
+            machine: shape.machine,
+            accelerator: accelerator.map(str::to_owned),
+            vcpus: contents.vcpus().len(),
+            values: values.to_owned(),
+            ram: ram.collect(),
+            devices: devices.collect(),
+            stream: contents.stream().cloned(),
+            recorded,
+            report,
+            cores: cores(shown),
+            registers: registers(shown),
+            not_listed: not_listed.collect(),
+            extensions: extensions(shown),
+        }
+    }
+}
+
+fn cores(shown: &Shown<'_>) -> Vec<Core> {
+    let mut cores = Vec::new();
+    for (number, core) in &shown.cores {
+        let chosen: Vec<_> = core
+            .registers
+            .iter()
+            .filter(|register| shown.wanted.is_empty() || shown.wants_general(register))
+            .map(|register| CoreRegister {
+                name: register.name.clone(),
+                id: register.id.map(Into::into),
+                value: register.value.into(),
+                fields: register
+                    .id
+                    .map(|id| fields(&shown.fields_of(id, register.value)))
+                    .unwrap_or_default(),
+            })
+            .collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        cores.push(Core {
+            vcpu: *number,
+            power: core.power.to_owned(),
+            mode: core.mode.clone(),
+            registers: chosen,
+        });
+    }
+    cores
+}
+
+fn registers(shown: &Shown<'_>) -> Vec<Register> {
+    let mut registers = Vec::new();
+    for row in &shown.registers {
+        let id = row.key;
+        let hidden = id.is_secret() && !shown.printing.secrets;
+        for (vcpus, value) in &row.values {
+            let visible = value.as_ref().filter(|_| !hidden);
+            registers.push(Register {
+                vcpus: vcpus.into(),
+                id: id.into(),
+                name: shown.printing.name(id),
+                value: visible.map(ToString::to_string),
+                secret: hidden.then_some(true),
+                meaning: visible.and_then(|value| meaning(id, value)),
+                fields: visible
+                    .and_then(Value::as_u64)
+                    .map(|value| fields(&shown.fields_of(id, value)))
+                    .unwrap_or_default(),
+            });
+        }
+    }
+    registers
+}
+
+fn fields(fields: &[FieldValue]) -> Vec<FieldReport> {
+    fields.iter().map(FieldReport::from).collect()
+}
+
+fn extensions(shown: &Shown<'_>) -> Vec<Extension> {
+    let mut extensions = Vec::new();
+    for row in &shown.extensions {
+        for (vcpus, content) in &row.values {
+            let (number, bytes) = match content {
+                Content::Number(number) => (Some((*number).into()), None),
+                Content::Bytes(bytes) => (None, Some(hex::encode(bytes))),
+            };
+            extensions.push(Extension {
+                vcpus: vcpus.into(),
+                name: row.key.clone().into_owned(),
+                number,
+                bytes,
+            });
+        }
+    }
+    extensions
+}

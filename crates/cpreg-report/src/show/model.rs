@@ -1,0 +1,206 @@
+//! The model of `show`, schema `cpreg.show/1`.
+
+use cpreg_hosts::profile::Recorded;
+use serde::{Deserialize, Serialize};
+
+use crate::field::FieldReport;
+use crate::scalar::{Hex, Id, Vcpus};
+use crate::shared::{Blanked, Host};
+
+/// The schema's name and version.
+pub const SCHEMA: &str = "cpreg.show/1";
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// `"cpreg.show/1"`.
+    pub schema: String,
+    /// The file's name.
+    pub name: String,
+    /// `"stream"`, `"report"`, `"running"` or `"profile"`.
+    pub kind: String,
+    /// What it is compressed with: `"xz"`, `"gzip"`, `"zstd"`, or null.
+    pub packed: Option<String>,
+    /// Machine type, or null.
+    pub machine: Option<String>,
+    /// `"kvm"`, `"tcg"`, `"hvf"`, or null.
+    pub accelerator: Option<String>,
+    /// How many.
+    pub vcpus: usize,
+    /// `"at-reset"` if no guest had run, `"of-an-emulated-host"` for a recorded host, else `"of-a-guest"`.
+    pub values: String,
+    /// Blocks of RAM, in the order of the file.
+    pub ram: Vec<Ram>,
+    /// Device sections, in the order of the file.
+    pub devices: Vec<Device>,
+    /// What only a stream has; null for a profile.
+    pub stream: Option<Stream>,
+    /// What a profile was recorded from; null for a stream.
+    pub recorded: Option<Recorded>,
+    /// The report that the stream was in, or null.
+    pub report: Option<FromReport>,
+    /// Of each vCPU of a stream, the registers that QEMU keeps before its list.
+    pub cores: Vec<Core>,
+    /// The listed registers, or those that were asked for; one for each value that vCPUs have, ascending by id.
+    pub registers: Vec<Register>,
+    /// Registers that were asked for and are not in the file.
+    pub not_listed: Vec<NotListed>,
+    /// Parts of the CPU state that are no registers; empty if registers were asked for.
+    pub extensions: Vec<Extension>,
+}
+
+/// A block of RAM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ram {
+    /// QEMU's name for it.
+    pub name: String,
+    /// In bytes.
+    pub length: Hex,
+}
+
+/// A device section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// QEMU's id string.
+    pub name: String,
+    /// Which of several with that name.
+    pub instance: u32,
+    /// The version of its format.
+    pub version: u32,
+}
+
+/// What only a stream has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// How it was read, in words.
+    pub opened: String,
+    /// Unpacked, in bytes.
+    pub length: Hex,
+    /// What the guest was doing when the stream was written, or null.
+    pub run_state: Option<String>,
+    /// log2 of the page size of RAM records; null if the stream does not say.
+    pub target_page_bits: Option<u32>,
+    /// Migration capabilities that the loader must have too.
+    pub capabilities: Vec<String>,
+    /// The VM's UUID, or null.
+    pub uuid: Option<String>,
+    /// Live sections; when RAM was not read only those that begin where RAM begins.
+    pub live: Vec<Device>,
+    /// Where the device state of a postcopy migration stands, or null.
+    pub package: Option<Place>,
+    /// Where the description at the end stands, or null.
+    pub description: Option<Place>,
+    /// Whether the description has the right length for every section.
+    pub described_exactly: bool,
+    /// RAM records by kind; null unless RAM was read (`--verify`).
+    pub ram_records: Option<Records>,
+}
+
+/// The report that a stream was in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FromReport {
+    /// The cpreg that wrote it.
+    pub cpreg: String,
+    /// The machine that it was made on, or null.
+    pub host: Option<Host>,
+    /// What is not in it.
+    pub blanked: Blanked,
+}
+
+/// Where something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// In bytes from the beginning.
+    pub offset: Hex,
+    /// In bytes.
+    pub length: Hex,
+}
+
+/// RAM records by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// Pages of zeros.
+    pub zero: u64,
+    /// Whole pages.
+    pub page: u64,
+    /// Changes to pages sent before.
+    pub xbzrle: u64,
+    /// Compressed pages.
+    pub compressed: u64,
+}
+
+/// A vCPU's core registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Core {
+    /// Which vCPU.
+    pub vcpu: usize,
+    /// `"on"`, `"off"`, `"being switched on"` or `"in an unknown power state"`.
+    pub power: String,
+    /// Exception level or AArch32 mode, and which interrupts are masked, in words.
+    pub mode: String,
+    /// The registers.
+    pub registers: Vec<CoreRegister>,
+}
+
+/// A core register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CoreRegister {
+    /// X0 to X30, PC, PSTATE, SP_EL0, SP_EL1, ELR_EL1, SPSR_EL1; in AArch32 state R0 to R15 and CPSR.
+    pub name: String,
+    /// KVM's id; null in AArch32 state.
+    pub id: Option<Id>,
+    /// Its value.
+    pub value: Hex,
+    /// As for `registers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldReport>,
+}
+
+/// A listed register, with one of the values that vCPUs have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Register {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// The register's id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// Its value; null if a profile does not have it.
+    pub value: Option<String>,
+    /// True if the value is kept back; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<bool>,
+    /// What the value means, where it has a name, or null.
+    pub meaning: Option<String>,
+    /// The fields that were asked for, most significant first, then set bits that belong to none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldReport>,
+}
+
+/// A register that was asked for and is not in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NotListed {
+    /// The register's id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+}
+
+/// A part of the CPU state that is no register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Extension {
+    /// Which vCPUs.
+    pub vcpus: Vcpus,
+    /// QEMU's name of the subsection, or `"env.features"`.
+    pub name: String,
+    /// What it holds, if that is one number, or null.
+    pub number: Option<Hex>,
+    /// Else its bytes as they stand, two digits each.
+    pub bytes: Option<String>,
+}

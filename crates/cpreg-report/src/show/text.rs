@@ -1,0 +1,388 @@
+//! The text of `show`: about the file, its vCPUs, then the registers by name, ids behind.
+
+use std::collections::BTreeMap;
+
+use cpreg::destination::ValuesAre;
+use cpreg::plan::VcpuSet;
+use cpreg::register::{RegisterId, Value};
+use cpreg_hosts::Profile;
+
+use super::Shown;
+use super::model::{FromReport, Stream};
+use crate::contents::{Contents, Origin};
+use crate::field::{self, meaning};
+use crate::group::Group;
+use crate::printer::{Printer, style, styled};
+use crate::rows::{RegisterRow, rows};
+use crate::text::{counted, describe_extension, length, line, wrapped};
+use crate::value::id_digits;
+
+/// Names are put into a column of at most this width: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
+const NAME_COLUMN: usize = 36;
+/// `0x` and 16 digits.
+const VALUE_COLUMN: usize = 18;
+/// An id in brackets.
+const ID_COLUMN: usize = 20;
+
+/// Prints the whole answer.
+pub fn print(printer: &mut Printer, shown: &Shown<'_>) {
+    if shown.wanted.is_empty() {
+        about(printer, shown.contents);
+        vcpus(printer, shown);
+        extensions(printer, shown);
+        let mut groups: BTreeMap<Group, Vec<&RegisterRow>> = BTreeMap::new();
+        for row in &shown.registers {
+            groups.entry(Group::of(row.key)).or_default().push(row);
+        }
+        for (group, rows) in groups {
+            printer.line("");
+            printer.line(format_args!("{} ({})", group.title(), rows.len()));
+            registers(printer, shown, rows);
+        }
+        return;
+    }
+    chosen_general(printer, shown);
+    registers(printer, shown, shown.registers.iter().collect());
+    for id in shown.missing() {
+        printer.line(format_args!(
+            "  {}  not in this {}  {}",
+            styled(style::NAME, shown.printing.name(id)),
+            shown.contents.kind(),
+            aside_id(id)
+        ));
+    }
+}
+
+fn about(printer: &mut Printer, contents: &Contents) {
+    printer.line(format_args!(
+        "{}: a {}",
+        styled(style::NAME, &contents.name),
+        contents.kind()
+    ));
+    let unpacked = contents
+        .packed
+        .map(|packed| format!(", unpacked from {packed}"))
+        .unwrap_or_default();
+    match &contents.origin {
+        Origin::Running { version, .. } => {
+            let text = format!("device state without RAM, from QEMU {version} through its monitor");
+            line(printer, "read", &text);
+        }
+        Origin::Stream(stream) | Origin::Report { stream, .. } => {
+            line(
+                printer,
+                "read",
+                &format!("{}; {} bytes{unpacked}", stream.opened, stream.length.0),
+            );
+        }
+        Origin::Profile(profile) | Origin::Host(profile) => {
+            about_profile(printer, profile, &unpacked);
+        }
+    }
+    if let Origin::Report {
+        report, verdict, ..
+    } = &contents.origin
+    {
+        about_report(printer, report, verdict.as_deref());
+    }
+    let accelerator = contents.destination.accelerator;
+    line(
+        printer,
+        "machine",
+        &format!(
+            "{}, {}, {}",
+            contents.machine().unwrap_or("of unknown type"),
+            counted(contents.vcpus().len(), "vCPU"),
+            accelerator.map_or("accelerator unknown", |accelerator| accelerator.name())
+        ),
+    );
+    if let Some(stream) = contents.stream() {
+        about_stream(printer, stream);
+    } else {
+        let values = match contents.destination.values {
+            ValuesAre::AtReset => "at reset, before a guest ran",
+            ValuesAre::OfAGuest => "left there by a guest: taken, but no reset values",
+            ValuesAre::OfAnEmulatedHost => {
+                "at reset, of a vCPU that nobody had configured; on an emulated CPU: no proof of a real machine's"
+            }
+        };
+        line(printer, "values", values);
+    }
+    if let Some(shape) = &contents.destination.shape {
+        let blocks = shape.ram.iter();
+        let blocks = blocks.map(|block| format!("{} {}", block.name, length(block.length)));
+        wrapped(printer, "RAM", blocks);
+        let mut names: Vec<(&str, usize)> = Vec::new();
+        for device in &shape.devices {
+            match names.iter_mut().find(|(name, _)| *name == device.name) {
+                Some((_, count)) => *count += 1,
+                None => names.push((&device.name, 1)),
+            }
+        }
+        let names = names.into_iter().map(|(name, count)| match count {
+            1 => name.to_owned(),
+            count => format!("{name} ×{count}"),
+        });
+        wrapped(printer, "devices", names);
+    }
+}
+
+fn about_report(printer: &mut Printer, report: &FromReport, verdict: Option<&str>) {
+    line(
+        printer,
+        "report",
+        &format!("written by cpreg {}, without RAM", report.cpreg),
+    );
+    let blanked = &report.blanked;
+    let registers = blanked.registers.iter().map(|it| it.name.clone());
+    let parts = blanked.parts.iter().cloned();
+    let devices = blanked.devices.iter();
+    let devices = devices.map(|it| format!("{} ({})", it.name, counted_bytes(it.bytes)));
+    let uuid = blanked.uuid.then(|| "UUID".to_owned());
+    let all = parts.chain(devices).chain(uuid).chain(registers);
+    wrapped(printer, "blanked", all);
+    if let Some(host) = &report.host {
+        let kernel = host.kernel.as_deref().unwrap_or("of unknown release");
+        let text = format!("{} {kernel}, {}", host.system, host.architecture);
+        line(printer, "host", &text);
+    }
+    if let Some(verdict) = verdict {
+        line(
+            printer,
+            "checked",
+            &format!("{verdict}, when it was written"),
+        );
+    }
+}
+
+fn counted_bytes(bytes: u64) -> String {
+    format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
+}
+
+fn about_profile(printer: &mut Printer, profile: &Profile, unpacked: &str) {
+    let recorded = &profile.recorded;
+    line(printer, "name", &format!("{}{unpacked}", profile.name));
+    let package = if recorded.package.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", recorded.package)
+    };
+    line(
+        printer,
+        "recorded",
+        &format!("{} {}{package}", recorded.program, recorded.version),
+    );
+    if !recorded.kernel.is_empty() {
+        line(printer, "kernel", &recorded.kernel);
+    }
+    if !recorded.cpu.is_empty() {
+        line(printer, "CPU", &recorded.cpu);
+    }
+    if !recorded.command.is_empty() {
+        line(printer, "command", &recorded.command.join(" "));
+    }
+}
+
+fn about_stream(printer: &mut Printer, stream: &Stream) {
+    let run_state = stream.run_state.as_deref();
+    line(
+        printer,
+        "guest",
+        run_state.unwrap_or("in an unknown run state"),
+    );
+    if !stream.capabilities.is_empty() {
+        let capabilities = stream.capabilities.join(", ");
+        line(printer, "needs", &format!("capability {capabilities}"));
+    }
+    if let Some(uuid) = &stream.uuid {
+        line(printer, "UUID", uuid);
+    }
+    if let Some(package) = &stream.package {
+        let bytes = package.length.0;
+        line(
+            printer,
+            "postcopy",
+            &format!("device state in a package of {bytes} bytes"),
+        );
+    }
+    let live = stream.live.iter().map(|section| section.name.as_str());
+    let live: Vec<_> = live.filter(|name| *name != "ram").collect();
+    if !live.is_empty() {
+        line(printer, "live", &live.join(", "));
+    }
+    // `{}` is what cpreg writes where there is none.
+    let description = stream.description.as_ref();
+    if description.is_none_or(|description| description.length.0 <= 2) {
+        line(
+            printer,
+            "note",
+            "it has no description of its devices at the end",
+        );
+    } else if !stream.described_exactly {
+        line(
+            printer,
+            "note",
+            "its description does not fit: it has been edited; QEMU does not mind",
+        );
+    }
+    if let Some(counts) = stream.ram_records {
+        let kinds = [
+            (counts.zero, "of zeros"),
+            (counts.page, "whole"),
+            (counts.xbzrle, "as changes"),
+            (counts.compressed, "compressed"),
+        ];
+        let kinds: Vec<_> = kinds
+            .into_iter()
+            .filter(|(count, _)| *count != 0)
+            .map(|(count, kind)| format!("{count} {kind}"))
+            .collect();
+        if !kinds.is_empty() {
+            line(printer, "pages", &kinds.join(", "));
+        }
+    }
+}
+
+/// Each vCPU's core registers; zeros go without saying.
+fn vcpus(printer: &mut Printer, shown: &Shown<'_>) {
+    for (number, core) in &shown.cores {
+        printer.line("");
+        printer.line(format_args!("vCPU {number}: {}; {}", core.power, core.mode));
+        let (zero, others): (Vec<_>, Vec<_>) = core.registers.iter().partition(|it| it.value == 0);
+        for row in others.chunks(3) {
+            let row: Vec<_> = row
+                .iter()
+                .map(|register| {
+                    let name = styled(style::NAME, format_args!("{:<8}", register.name));
+                    let value = format!("{:#x}", register.value);
+                    format!("  {name} {value:<VALUE_COLUMN$}")
+                })
+                .collect();
+            printer.line(row.concat().trim_end());
+        }
+        let zeros = zero.len();
+        if zeros != 0 {
+            let text = format!("  the other {zeros} core registers are 0");
+            printer.line(styled(style::ASIDE, text));
+        }
+    }
+}
+
+/// The core registers that were asked for.
+fn chosen_general(printer: &mut Printer, shown: &Shown<'_>) {
+    let chosen = shown.cores.iter().flat_map(|(number, core)| {
+        let registers = core.registers.iter().enumerate();
+        registers
+            .filter(|(_, register)| shown.wants_general(register))
+            .map(|(at, it)| (*number, (at, it.name.as_str(), it.id), it.value))
+    });
+    for row in rows(chosen) {
+        let (_, name, id) = row.key;
+        for (vcpus, value) in row.values {
+            let line = format!(
+                "  {}  {:<VALUE_COLUMN$}  {}{}",
+                styled(style::NAME, name),
+                format!("{value:#x}"),
+                id.map(aside_id).unwrap_or_default(),
+                on_vcpus(shown, &vcpus),
+            );
+            printer.line(line.trim_end());
+            if let Some(id) = id {
+                field::print(printer, &shown.fields_of(id, value));
+            }
+        }
+    }
+}
+
+fn extensions(printer: &mut Printer, shown: &Shown<'_>) {
+    if shown.extensions.is_empty() {
+        return;
+    }
+    printer.line("");
+    printer.line(format_args!(
+        "parts of the cpu sections ({})",
+        shown.extensions.len()
+    ));
+    let widest = shown.extensions.iter().map(|row| row.key.len()).max();
+    let column = widest.unwrap_or(0).min(NAME_COLUMN);
+    for row in &shown.extensions {
+        for (number, (vcpus, content)) in row.values.iter().enumerate() {
+            let name = if number == 0 { &*row.key } else { "" };
+            let text = format!(
+                "  {}  {:<VALUE_COLUMN$}{}",
+                styled(style::NAME, format_args!("{name:<column$}")),
+                describe_extension(&row.key, content),
+                on_vcpus(shown, vcpus)
+            );
+            printer.line(text.trim_end());
+        }
+    }
+}
+
+fn registers(printer: &mut Printer, shown: &Shown<'_>, rows: Vec<&RegisterRow>) {
+    let widest = rows
+        .iter()
+        .map(|row| shown.printing.name(row.key).len())
+        .max();
+    let column = widest.unwrap_or(0).min(NAME_COLUMN);
+    for row in rows {
+        register(printer, shown, row, column);
+    }
+}
+
+fn register(printer: &mut Printer, shown: &Shown<'_>, row: &RegisterRow, column: usize) {
+    let id = row.key;
+    let mut follows = false;
+    for (vcpus, value) in &row.values {
+        let known = value.as_ref().and_then(Value::as_u64);
+        let decoded = known
+            .filter(|_| shown.printing.secrets || !id.is_secret())
+            .map(|value| shown.fields_of(id, value))
+            .unwrap_or_default();
+        // Below its first value a register need not be named again, unless fields stand between.
+        let (name, behind) = if follows {
+            (String::new(), " ".repeat(ID_COLUMN))
+        } else {
+            (shown.printing.name(id), aside_id(id))
+        };
+        follows = decoded.is_empty();
+        let (text, means) = value_and_meaning(shown, id, value.as_ref());
+        let means = means.map(|means| format!("  {means}")).unwrap_or_default();
+        let line = format!(
+            "  {}  {text:<VALUE_COLUMN$}  {behind}{}{means}",
+            styled(style::NAME, format_args!("{name:<column$}")),
+            on_vcpus(shown, vcpus),
+        );
+        printer.line(line.trim_end());
+        field::print(printer, &decoded);
+    }
+}
+
+fn value_and_meaning(
+    shown: &Shown<'_>,
+    id: RegisterId,
+    value: Option<&Value>,
+) -> (String, Option<String>) {
+    match value {
+        None if matches!(shown.contents.origin, Origin::Report { .. }) => {
+            ("blanked".to_owned(), None)
+        }
+        None => ("not recorded".to_owned(), None),
+        Some(value) => match shown.printing.value(id, value) {
+            Some(text) => (text, meaning(id, value)),
+            None => ("(secret)".to_owned(), Some("--secrets shows it".to_owned())),
+        },
+    }
+}
+
+fn on_vcpus(shown: &Shown<'_>, vcpus: &VcpuSet) -> String {
+    if vcpus.iter().count() == shown.chosen {
+        String::new()
+    } else {
+        format!("  vCPU {vcpus}")
+    }
+}
+
+fn aside_id(id: RegisterId) -> String {
+    styled(style::ASIDE, format_args!("[{}]", id_digits(id)))
+}

@@ -1,0 +1,73 @@
+//! Words, numbers and lines as several reports print them.
+
+use cpreg::vm::{Content, Extension};
+
+use crate::printer::Printer;
+
+/// A line about one thing.
+pub fn line(printer: &mut Printer, what: &str, text: &str) {
+    printer.line(format_args!("  {what:<10} {text}"));
+}
+
+/// Words with commas between, on as many lines as it takes.
+pub fn wrapped(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
+    const WIDTH: usize = 84;
+    let mut what = what;
+    let mut text = String::new();
+    for word in words {
+        if !text.is_empty() && text.len() + word.len() > WIDTH {
+            text.push(',');
+            line(printer, what, &text);
+            what = "";
+            text.clear();
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&word);
+    }
+    if !text.is_empty() {
+        line(printer, what, &text);
+    }
+}
+
+/// What an extension holds, for people: the number, or how many bytes; what they say only QEMU knows.
+pub fn describe_extension(name: &str, content: &Content) -> String {
+    match content {
+        Content::Number(u64::MAX) if name == Extension::WFXT_TIMER => "idle".to_owned(),
+        Content::Number(number) => format!("{number:#x}"),
+        Content::Bytes(bytes) if bytes.len() == 1 => "1 byte".to_owned(),
+        Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
+    }
+}
+
+/// The number as `0x…`, or the bytes as they stand, two digits each.
+pub fn hexadecimal(content: &Content) -> String {
+    match content {
+        Content::Number(number) => format!("{number:#x}"),
+        Content::Bytes(bytes) => hex::encode(bytes),
+    }
+}
+
+/// A UUID as it is written.
+pub fn uuid(bytes: [u8; 16]) -> String {
+    let parts = [0..4, 4..6, 6..8, 8..10, 10..16];
+    parts.map(|range| hex::encode(&bytes[range])).join("-")
+}
+
+/// `1 vCPU`, `4 vCPUs`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A length in the largest unit that gives a whole number.
+pub fn length(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift))
+    {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}

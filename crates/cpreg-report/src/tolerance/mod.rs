@@ -1,0 +1,60 @@
+//! The table of tolerances, for people and as JSON. For other programs: [`crate::export`].
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | the table for people |
+//! | [`words`] | the parts of an entry in words |
+//! | [`json`] | its JSON, schema `cpreg.tolerances/1` |
+
+pub mod json;
+pub mod words;
+
+use cpreg::tolerance::Tolerance;
+
+use crate::printer::{Printer, style, styled};
+use words::{condition, difference, handling, names, what_kind};
+
+/// Prints these entries.
+pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
+    for (_, entry) in entries {
+        let names = names(&entry.registers).join(", ");
+        let name = styled(style::NAME, names);
+        print_entry(printer, entry, &format!("{name}  ({})", what_kind(entry)));
+        printer.line("");
+    }
+    if entries.is_empty() {
+        printer.line("no entry: a register only in the input refuses; one only at the destination stays at reset");
+    }
+}
+
+/// An entry under its heading.
+pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str) {
+    printer.line(heading);
+    printer.line(format_args!(
+        "  {}: {}{}",
+        difference(entry.difference),
+        handling(entry.handling),
+        condition(&entry.condition)
+    ));
+    printer.line(format_args!("  why: {}", entry.reason));
+    if let Some(visible) = &entry.visible {
+        printer.line(format_args!(
+            "  the guest could notice ({}): {}",
+            visible.severity, visible.what
+        ));
+    }
+    if !entry.advice.is_empty() {
+        printer.line(format_args!("  otherwise: {}", entry.advice));
+    }
+    for change in &entry.history {
+        let commit = if change.commit.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", change.commit)
+        };
+        printer.line(styled(
+            style::ASIDE,
+            format_args!("  {}{commit}: {}", change.release, change.what),
+        ));
+    }
+}

@@ -15,8 +15,9 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set, Severity};
+use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set};
 use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId, parse_u64};
+use cpreg::severity::Severity;
 use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
 use cpreg::vm::Vm;
 use serde::Deserialize;

@@ -14,7 +14,7 @@ use crate::message::{NamedRegister, Said, Symptom};
 /// What stands in a key's place.
 const MARK: &str = "(secret)";
 
-/// The line with [`MARK`] in place of every value that it says of a secret register. `said` is what the line says.
+/// The line with `(secret)` in place of every value that it says of a secret register. `said` is what the line says.
 ///
 /// A zero stays: it says that the key was never set.
 pub fn without_secrets<'a>(line: &'a str, said: &[Said]) -> Cow<'a, str> {

@@ -121,7 +121,8 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
     reason = "the numbers are worth a look: --nocapture"
 )]
 fn what_loads_today_is_not_refused() {
-    use cpreg::plan::{Check, Consents, Severity, Verdict};
+    use cpreg::plan::{Check, Consents, Verdict};
+    use cpreg::severity::Severity;
     use cpreg::tolerance::Tolerances;
 
     let vms = recorded_vms();

@@ -2,11 +2,9 @@
 
 use cpreg::destination::load;
 use cpreg::destination::{Accelerator, Destination, HostVcpu, Knowledge, Loader, ValuesAre};
-use cpreg::plan::{
-    Action, Check, Consents, Ignore, Outcome, Plan, Reason, Set, Severity, Verdict,
-    severity_of_change,
-};
+use cpreg::plan::{Action, Check, Consents, Ignore, Outcome, Plan, Reason, Set, Verdict};
 use cpreg::register::{RegisterId, Value};
+use cpreg::severity::{self, Severity};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
@@ -436,7 +434,7 @@ fn taking_the_pmu_away_is_not_low() {
     let with = 0x1030_5408;
     let without = with & !0xf00;
     assert_eq!(
-        severity_of_change(RegisterId::ID_AA64DFR0_EL1, with, without),
+        severity::of_change(RegisterId::ID_AA64DFR0_EL1, with, without),
         Severity::Medium
     );
     let there = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
@@ -448,7 +446,7 @@ fn taking_the_pmu_away_is_not_low() {
     assert_ne!(plan.outcome(), Outcome::Ready);
     // Versions of the debug architecture differ between kernels on the same CPU.
     assert_eq!(
-        severity_of_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
+        severity::of_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
         Severity::Low
     );
 }

@@ -6,8 +6,9 @@ use cpreg::destination::accept::tcg;
 use cpreg::destination::{
     Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
 };
-use cpreg::plan::{Action, Check, Consents, Gradual, Outcome, Plan, Severity, Verdict};
+use cpreg::plan::{Action, Check, Consents, Gradual, Outcome, Plan, Verdict};
 use cpreg::register::{RegisterId, Value};
+use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 use proptest::prelude::*;

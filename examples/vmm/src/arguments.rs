@@ -2,8 +2,9 @@
 
 use clap::{Args, Parser, Subcommand};
 use cpreg::destination::Features;
-use cpreg::plan::{Consents, Set, Severity};
+use cpreg::plan::{Consents, Set};
 use cpreg::register::{Naming, RegisterId, parse_u64};
+use cpreg::severity::Severity;
 
 /// A small VMM whose guest moves live between hosts
 #[derive(Debug, Parser)]

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use cpreg::destination::Destination;
-use cpreg::plan::{Consents, Outcome as Planned, Plan, Severity};
+use cpreg::plan::{Consents, Outcome as Planned, Plan};
+use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_qemu::Stream;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::Severity;
 use cpreg::register::RegisterId;
+use cpreg::severity::Severity;
 use cpreg::tolerance::{
     Category, Change, Condition, Difference, Handling, Tolerance, Tolerances, Visible, Which,
 };

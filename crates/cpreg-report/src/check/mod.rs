@@ -10,7 +10,8 @@ pub mod json;
 pub mod text;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
-use cpreg::plan::{Check, Decision, Outcome, Set, Severity, Verdict};
+use cpreg::plan::{Check, Decision, Outcome, Set, Verdict};
+use cpreg::severity::Severity;
 use cpreg::shape::Difference;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;

@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::Severity;
 use cpreg::register::RegisterId;
+use cpreg::severity::Severity;
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
 use super::{Row, grounds, rows, rule, wrapped};

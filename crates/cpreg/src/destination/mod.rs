@@ -3,7 +3,8 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `mod.rs` | the destination as data: registers, their values, extensions |
+//! | `mod.rs` | the destination as data |
+//! | `host.rs` | a vCPU of it: registers, their values, extensions |
 //! | [`kernel`] | what kind of register each is to KVM: scope, what its value hides, what an era offers |
 //! | [`accept`] | whether a value would be taken |
 //! | [`features`] | the vCPU features that decide what KVM lists, and those that a guest has |
@@ -18,6 +19,7 @@
 pub mod accept;
 pub mod extension;
 pub mod features;
+mod host;
 pub mod kernel;
 pub mod load;
 pub mod loader;
@@ -28,11 +30,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::register::{RegisterId, Value};
+use crate::register::RegisterId;
 use crate::shape::Shape;
-use crate::vm::{Extension, Vcpu};
 
 pub use features::Features;
+pub use host::{Accepts, HostRegister, HostVcpu};
 pub use loader::Loader;
 pub use version::{Version, Versions};
 
@@ -148,94 +150,6 @@ impl ValuesAre {
             Self::AtReset | Self::OfAGuest => Knowledge::Proven,
             Self::OfAnEmulatedHost => Knowledge::Inferred,
         }
-    }
-}
-
-/// One vCPU of a destination.
-#[derive(Clone, Debug, Default)]
-pub struct HostVcpu {
-    registers: Vec<HostRegister>,
-    /// The extensions that this vCPU has.
-    pub extensions: Vec<Extension>,
-}
-
-/// One register that a destination lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRegister {
-    /// Which one.
-    pub id: RegisterId,
-    /// What it held when it was read; see [`Destination::values`].
-    pub value: Option<Value>,
-    /// Which other values are known to be taken or refused.
-    pub accepts: Accepts,
-}
-
-/// What has been seen of the values that a destination's register takes, beyond the one it held.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Accepts {
-    /// Nothing; only its kind can tell.
-    #[default]
-    ByKind,
-    /// Only these bits may differ from the value it held (`KVM_ARM_GET_REG_WRITABLE_MASKS`);
-    /// within them KVM decides field by field.
-    Writable(u64),
-    /// Exactly these values.
-    OneOf(Vec<u64>),
-    /// Any of these bits, in any combination, and no others.
-    Subset(u64),
-}
-
-impl HostVcpu {
-    /// A vCPU with these registers, in any order; of several with one id the last stays.
-    pub fn new(
-        registers: impl IntoIterator<Item = HostRegister>,
-        extensions: Vec<Extension>,
-    ) -> Self {
-        let mut registers: Vec<_> = registers.into_iter().collect();
-        registers.sort_by_key(|register| register.id);
-        registers.reverse();
-        registers.dedup_by_key(|register| register.id);
-        registers.reverse();
-        Self {
-            registers,
-            extensions,
-        }
-    }
-
-    /// The vCPU that a loaded or saved one is evidence of.
-    pub fn of(vcpu: &Vcpu) -> Self {
-        let registers = vcpu.registers.iter().map(|(id, value)| HostRegister {
-            id,
-            value: Some(value.clone()),
-            accepts: Accepts::ByKind,
-        });
-        Self::new(registers, vcpu.extensions.clone())
-    }
-
-    /// The registers listed there, ascending by id.
-    pub fn registers(&self) -> &[HostRegister] {
-        &self.registers
-    }
-
-    /// The register with this id, if it is listed there.
-    pub fn get(&self, id: RegisterId) -> Option<&HostRegister> {
-        let at = self
-            .registers
-            .binary_search_by_key(&id, |register| register.id)
-            .ok()?;
-        Some(&self.registers[at])
-    }
-
-    /// What a listed register of at most 64 bits held.
-    pub fn value(&self, id: RegisterId) -> Option<u64> {
-        self.get(id)?.value.as_ref()?.as_u64()
-    }
-
-    /// The extension with this name, if the vCPU has it.
-    pub fn extension(&self, name: &str) -> Option<&Extension> {
-        self.extensions
-            .iter()
-            .find(|extension| extension.name == name)
     }
 }
 

@@ -3,8 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Severity;
 use crate::register::RegisterId;
+use crate::severity::Severity;
 
 /// What the user decided beforehand.
 #[derive(Clone, Debug, Default)]

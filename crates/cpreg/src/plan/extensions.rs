@@ -3,13 +3,12 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::merge::Question;
-use super::{
-    ExtensionAction, ExtensionDecision, Reason, Severity, VcpuPlan, VcpuSet, VisibleChange,
-};
+use super::input::Question;
+use super::{ExtensionAction, ExtensionDecision, Reason, VcpuPlan, VcpuSet, VisibleChange};
 use crate::destination::extension::{self, Fate};
 use crate::destination::load;
 use crate::destination::{HostVcpu, Knowledge, Loader};
+use crate::severity::Severity;
 use crate::vm::{Content, Extension, Vcpu};
 
 /// The decisions about one vCPU's extensions, ascending by name.

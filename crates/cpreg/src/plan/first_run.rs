@@ -9,9 +9,10 @@
 
 use alloc::borrow::Cow;
 
-use super::{Action, Severity, VcpuPlan, VcpuSet, VisibleChange};
+use super::{Action, VcpuPlan, VcpuSet, VisibleChange};
 use crate::destination::{Accelerator, Destination, HostVcpu};
 use crate::register::{RegisterId, Value};
+use crate::severity::Severity;
 
 /// S1PIE's lowest bit in ID_AA64MMFR3_EL1.
 const S1PIE: u8 = 8;

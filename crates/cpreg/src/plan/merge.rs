@@ -6,25 +6,15 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::adjust::{Targets, nearest};
-use super::{Action, Consents, Decision, Reason};
-use crate::destination::accept::tcg;
+use super::input::Question;
+use super::{Action, Decision, Reason};
+use crate::destination::accept::{nearest, tcg};
 use crate::destination::kernel::{self, Hides, Kind, Scope};
-use crate::destination::{Accelerator, Destination, HostRegister, HostVcpu, Knowledge, ValuesAre};
+use crate::destination::{Accelerator, HostRegister, HostVcpu, Knowledge, ValuesAre};
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::Situation;
-use crate::tolerance::{Difference, Handling, Tolerances};
-use crate::vm::{Registers, Vcpu, Vm};
-
-/// What every decision needs to see.
-#[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
-    pub(super) vm: &'a Vm,
-    pub(super) destination: &'a Destination,
-    pub(super) tolerances: &'a Tolerances,
-    pub(super) consents: &'a Consents,
-    pub(super) adjusted: &'a Targets,
-}
+use crate::tolerance::{Difference, Handling};
+use crate::vm::{Registers, Vcpu};
 
 /// Registers of the VM as a whole on which its vCPUs disagree: with different values, or by not all having one, since a loader writes
 /// its own value for the vCPU that lacks it.

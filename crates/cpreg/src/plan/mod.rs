@@ -4,50 +4,52 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the plan as data, and what it comes to |
+//! | `reason.rs` | why a decision was made |
+//! | `input.rs` | what every decision needs to see |
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
-//! | `adjust.rs` | changes of value that would let a refused plan load |
+//! | `adjust.rs` | making a plan: changes of value that would let a refused one load |
+//! | `visible.rs` | everything that the guest could notice |
 //! | `order.rs` | what to write in which order |
-//! | `severity.rs` | how bad a change is |
 //! | `first_run.rs` | what KVM takes away when the guest first runs |
 //! | `consent.rs` | what the user decided |
-//! | `advice.rs` | why, and what to do |
+//! | `advice.rs` | the reason in words, and what to do |
 //! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
-//! | `gradual.rs` | the same while the VM's vCPUs come one after the other |
-//! | `afterwards.rs` | a load that was tried, compared with the plan |
+//! | `incremental.rs` | the same while the VM's vCPUs come one after the other |
+//! | `verification.rs` | a load that was tried, compared with the plan |
 //! | `vcpus.rs` | sets of vCPUs |
 //!
 //! The plan does not depend on the order in which registers arrive or are looked at.
 
 mod adjust;
 mod advice;
-mod afterwards;
 mod check;
 mod consent;
 mod extensions;
 mod first_run;
-mod gradual;
+mod incremental;
+mod input;
 mod merge;
 mod order;
-mod severity;
+mod reason;
 mod vcpus;
+mod verification;
+mod visible;
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use adjust::Adjustment;
-pub use advice::Reason;
-pub use afterwards::{Deviation, Trial};
 pub use check::{Check, Foretold, Verdict};
 pub use consent::{Consents, Ignore, Set};
-pub use gradual::Gradual;
-pub use severity::{Severity, of_change as severity_of_change, of_field as severity_of_field};
+pub use incremental::Gradual;
+pub use reason::Reason;
 pub use vcpus::VcpuSet;
+pub use verification::{Deviation, Trial};
 
-use crate::destination::{Destination, Knowledge};
+use crate::destination::Knowledge;
 use crate::register::{RegisterId, Value};
-use crate::tolerance::Tolerances;
+use crate::severity::Severity;
 use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 /// One decision for every register and extension of every vCPU.
@@ -203,6 +205,21 @@ impl ExtensionAction {
     }
 }
 
+/// One change of value that the destination needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Of which vCPUs.
+    pub vcpus: VcpuSet,
+    /// Which register.
+    pub register: RegisterId,
+    /// What the VM holds.
+    pub from: u64,
+    /// What it would be given.
+    pub to: u64,
+    /// How bad that is for the guest.
+    pub severity: Severity,
+}
+
 /// Something that the guest could notice though the load succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VisibleChange {
@@ -223,16 +240,6 @@ pub struct VisibleChange {
 }
 
 impl Plan {
-    /// Decides. Nothing is touched.
-    pub fn new(
-        vm: &Vm,
-        destination: &Destination,
-        tolerances: &Tolerances,
-        consents: &Consents,
-    ) -> Self {
-        adjust::settle(vm, destination, tolerances, consents)
-    }
-
     /// What it comes to.
     pub fn outcome(&self) -> Outcome {
         outcome_of(&self.vcpus)

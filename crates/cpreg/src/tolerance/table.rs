@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 
 use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
 use crate::destination::Accelerator;
-use crate::plan::Severity;
 use crate::register::RegisterId as Id;
+use crate::severity::Severity;
 
 /// The entries that come with cpreg.
 pub fn built_in() -> Vec<Tolerance> {

@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 
 use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
 use crate::destination::Accelerator;
-use crate::plan::Severity;
 use crate::register::{Naming, RegisterId};
+use crate::severity::Severity;
 
 /// Names of stubs: they read as zero and keep nothing. DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
 const STUBS: &[&str] = &[

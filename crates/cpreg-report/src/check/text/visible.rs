@@ -1,7 +1,8 @@
 //! What the guest could notice though the load succeeds, and the changes of value that only the user can take.
 
-use cpreg::plan::{Adjustment, Outcome, Severity, VisibleChange};
+use cpreg::plan::{Adjustment, Outcome, VisibleChange};
 use cpreg::register::Value;
+use cpreg::severity::Severity;
 
 use super::{on_vcpus, wrapped};
 use crate::check::Answer;

@@ -8,7 +8,7 @@
 
 use core::cmp::Ordering;
 
-use super::{Acceptor, Answer};
+use super::answer::{Acceptor, Answer};
 use crate::destination::{Accelerator, HostRegister, HostVcpu, Loader, Version};
 use crate::register::{Coprocessor, DecodedId, Naming, RegisterId, SystemRegister, Value};
 

@@ -1,4 +1,5 @@
-//! How bad a change of a register's value is for the guest. It belongs to (register, from, to).
+//! [`Severity`] of something that the guest could notice: of a tolerated difference, of a planned change. That of a change of a value
+//! belongs to (register, from, to).
 
 use core::fmt;
 
@@ -88,7 +89,7 @@ pub fn of_field(register: RegisterId, difference: FieldDifference) -> Severity {
 }
 
 /// Whether the register is an ID register, of either instruction set.
-pub(super) fn is_identification(register: RegisterId) -> bool {
+pub(crate) fn is_identification(register: RegisterId) -> bool {
     Kind::of(same_state(register)) == Kind::Identification
 }
 

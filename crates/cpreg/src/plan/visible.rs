@@ -1,0 +1,282 @@
+//! Everything that the guest could notice of a plan.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use super::input::Question;
+use super::{Action, Decision, Reason, VcpuPlan, VcpuSet, VisibleChange, extensions, first_run};
+use crate::destination::kernel::{self, Kind};
+use crate::destination::{Accelerator, HostVcpu};
+use crate::register::{RegisterId, Value, differing_fields};
+use crate::severity::{self, Severity};
+use crate::vm::Vcpu;
+
+/// Everything that the guest could notice of a plan.
+pub(super) fn changes(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    // Equal changes once, with where they came first.
+    let mut alike: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
+    let empty = HostVcpu::default();
+    for ((number, plan), vcpu) in vcpus.iter().enumerate().zip(&question.vm.vcpus) {
+        let there = question.destination.vcpu(number).unwrap_or(&empty);
+        let decisions = plan.decisions.iter();
+        let of_registers =
+            decisions.flat_map(|decision| of_decision(question, vcpu, there, decision));
+        let lost = first_run::lost(question.destination, number, plan);
+        for change in of_registers
+            .chain(extensions::visible_changes(plan))
+            .chain(lost)
+        {
+            let first = alike.len();
+            let (_, set) = alike.entry(change).or_insert((first, VcpuSet::default()));
+            set.insert(number);
+        }
+    }
+    let mut alike: Vec<_> = alike.into_iter().collect();
+    alike.sort_by_key(|(_, (first, _))| *first);
+    let mut changes: Vec<_> = alike
+        .into_iter()
+        .map(|(change, (_, vcpus))| VisibleChange { vcpus, ..change })
+        .collect();
+    changes.extend(unlisted(question, vcpus));
+    changes.sort_by_key(|change| core::cmp::Reverse(change.severity));
+    changes
+}
+
+/// What an emulated CPU is that no list holds, so that it changes unseen when the rest changes.
+const UNLISTED_BY_TCG: [RegisterId; 6] = [
+    RegisterId::MIDR_EL1,
+    RegisterId::ID_PFR1_EL1,
+    RegisterId::ID_AA64PFR0_EL1,
+    RegisterId::ID_AA64ISAR0_EL1,
+    RegisterId::DCZID_EL0,
+    CCSIDR_EL1,
+];
+
+const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
+
+/// An emulated CPU that differs in its ID registers differs in those that are not listed, too, and nothing tells how.
+fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    let differs = question.destination.accelerator == Some(Accelerator::Tcg)
+        && vcpus.iter().any(|vcpu| {
+            vcpu.decisions.iter().any(|decision| {
+                matches!(decision.reason, Reason::UserAccepts | Reason::UserSets)
+                    && severity::is_identification(decision.register)
+            })
+        });
+    if !differs {
+        return Vec::new();
+    }
+    let listed = |id| {
+        let mut lists = question.destination.vcpus.iter();
+        lists.any(|host| host.get(id).is_some())
+    };
+    let hidden = UNLISTED_BY_TCG.into_iter().filter(|id| !listed(*id));
+    hidden
+        .map(|id| VisibleChange {
+            vcpus: (0..vcpus.len()).collect(),
+            register: Some(id),
+            field: None,
+            from: None,
+            to: None,
+            severity: Severity::Low,
+            what: Cow::Borrowed(
+                "no list holds it; where the CPUs differ the guest reads the destination's",
+            ),
+        })
+        .collect()
+}
+
+fn of_decision(
+    question: Question<'_>,
+    vcpu: &Vcpu,
+    there: &HostVcpu,
+    decision: &Decision,
+) -> Vec<VisibleChange> {
+    let id = decision.register;
+    let source = decision.source.as_ref().and_then(Value::as_u64);
+    let host = decision.host.as_ref().and_then(Value::as_u64);
+    let change = |from, to, severity, what: Cow<'static, str>| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(id),
+        field: None,
+        from,
+        to,
+        severity,
+        what,
+    };
+    if let Action::Set(value) = &decision.action {
+        let (Some(from), Some(to)) = (source, value.as_u64()) else {
+            return alloc::vec![change(
+                source,
+                value.as_u64(),
+                Severity::Medium,
+                Cow::Borrowed("set by the user"),
+            )];
+        };
+        return of_value(id, from, to, decision.reason == Reason::UserSets);
+    }
+    match (&decision.action, &decision.reason) {
+        (Action::Ignore, Reason::UserIgnores | Reason::UserHides) => alloc::vec![change(
+            source,
+            None,
+            Severity::Medium,
+            Cow::Borrowed("the register's value is lost, by the user's decision"),
+        )],
+        (
+            Action::KeepAtReset | Action::WriteReset(_),
+            Reason::UserIgnores | Reason::UserHides | Reason::Tolerated(_),
+        ) if source.is_some() && source != host => {
+            let severity = source.zip(host).map_or(Severity::Medium, |(from, to)| {
+                severity::of_change(id, from, to)
+            });
+            alloc::vec![change(source, host, severity, Cow::Borrowed(""))]
+        }
+        (_, Reason::Tolerated(entry)) => {
+            let visible = question
+                .tolerances
+                .entries()
+                .get(*entry)
+                .and_then(|entry| entry.visible.clone());
+            visible
+                .map(|visible| change(source, host, visible.severity, visible.what))
+                .into_iter()
+                .collect()
+        }
+        (Action::WriteReset(to), Reason::OnlyAtDestination) => alloc::vec![change(
+            None,
+            to.as_u64(),
+            Severity::Low,
+            Cow::Borrowed(
+                "the source did not list the register: what the guest read there before, if anything, is not known"
+            ),
+        )],
+        (Action::KeepAtReset, Reason::OnlyAtDestination)
+            if Kind::of(id) == Kind::PsciVersion
+                && question.destination.accelerator == Some(Accelerator::Kvm) =>
+        {
+            alloc::vec![change(
+                None,
+                host,
+                Severity::Low,
+                Cow::Borrowed(
+                    "the source's kernel showed the guest PSCI 0.2, and the destination's shows its newest"
+                ),
+            )]
+        }
+        (Action::Copy, _)
+            if id == RegisterId::PMCR_EL0
+                && question.destination.accelerator == Some(Accelerator::Kvm) =>
+        {
+            source
+                .zip(host)
+                .map(|(source, own)| of_monitor_control(there, source, own))
+                .unwrap_or_default()
+        }
+        (Action::Copy, _)
+            if id == RegisterId::CTR_EL0
+                && question.destination.accelerator == Some(Accelerator::Kvm)
+                && source.is_some_and(|ctr| kernel::shows_another_cache_type(vcpu, there, ctr)) =>
+        {
+            alloc::vec![VisibleChange {
+                field: Some(Cow::Borrowed("IDC")),
+                ..change(
+                    None,
+                    None,
+                    Severity::Low,
+                    Cow::Borrowed(
+                        "not known, the guest may read another: up to Linux 6.2 it reads the CPU's own CTR_EL0, later what is listed, where Linux sets IDC also if only CLIDR_EL1 \
+                         says that no data cache needs cleaning"
+                    ),
+                )
+            }]
+        }
+        (Action::KeepAtReset, Reason::OnlyAtDestination)
+            if matches!(Kind::of(id), Kind::Services(_))
+                && question.destination.accelerator == Some(Accelerator::Kvm)
+                && host != Some(0) =>
+        {
+            alloc::vec![change(
+                None,
+                host,
+                Severity::Low,
+                Cow::Borrowed(
+                    "the guest may be offered hypercall services that the source's kernel did not have"
+                ),
+            )]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What KVM drops in silence of a PMCR_EL0 that it takes.
+fn of_monitor_control(there: &HostVcpu, source: u64, own: u64) -> Vec<VisibleChange> {
+    let keeps_all = kernel::keeps_all_of_pmcr(there);
+    // A host that holds the value keeps it.
+    if keeps_all == Some(true) || source == own {
+        return Vec::new();
+    }
+    let kept = kernel::kept_of_pmcr(source, own);
+    let change = |field, from, to, severity, what| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(RegisterId::PMCR_EL0),
+        field,
+        from: Some(from),
+        to: Some(to),
+        severity,
+        what: Cow::Borrowed(what),
+    };
+    let mut changes = Vec::new();
+    let (number, left) = (kernel::counters(source), kernel::counters(kept));
+    if number != left {
+        changes.push(change(
+            Some(Cow::Borrowed("N")),
+            number,
+            left,
+            Severity::Medium,
+            "KVM takes no more event counters than the host has, and says nothing",
+        ));
+    }
+    // But for N.
+    let same_number = kernel::kept_of_pmcr(source, source);
+    if same_number != source {
+        let what = if keeps_all.is_none() {
+            "KVM since v6.7, which this may be, keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+        } else {
+            "KVM keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+        };
+        changes.push(change(None, source, same_number, Severity::Low, what));
+    }
+    changes
+}
+
+/// A change of value, field by field where the fields are known.
+fn of_value(id: RegisterId, from: u64, to: u64, by_user: bool) -> Vec<VisibleChange> {
+    let whole = severity::of_change(id, from, to);
+    let what = if by_user { "set by the user" } else { "" };
+    let change = |field: Option<Cow<'static, str>>, from, to, severity| VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(id),
+        field,
+        from: Some(from),
+        to: Some(to),
+        severity,
+        what: Cow::Borrowed(what),
+    };
+    if id.fields().is_empty() || id.value_name(from).is_some() {
+        return alloc::vec![change(None, from, to, whole)];
+    }
+    let identification = severity::is_identification(id);
+    differing_fields(id, from, to)
+        .map(|difference| {
+            let severity = if identification {
+                severity::of_field(id, difference)
+            } else {
+                whole
+            };
+            let name = Cow::Owned(difference.field.to_string());
+            change(Some(name), difference.from, difference.to, severity)
+        })
+        .collect()
+}

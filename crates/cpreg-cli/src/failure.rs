@@ -52,6 +52,17 @@ impl Failure {
         self
     }
 
+    /// An error of a recorded host's or profile's file, whose advice stands in the same line.
+    pub(crate) fn because_of_document(self, error: cpreg_hosts::Error) -> Self {
+        let Some(hint) = error.hint() else {
+            return self.because(error);
+        };
+        Self {
+            cause: Some(format!("{error}: {hint}").into()),
+            ..self
+        }
+    }
+
     /// An error of a stream, whose advice becomes a hint.
     pub(crate) fn because_of_stream(self, error: cpreg_qemu::Error) -> Self {
         let advice = error.advice().map(str::to_owned);

@@ -116,7 +116,7 @@ impl Input {
                     return Err(too_large(path));
                 }
                 let record = HostRecord::from_json(&json);
-                Content::Host(Box::new(record.map_err(|error| cannot_read(path, error))?))
+                Content::Host(Box::new(record.map_err(|error| no_document(path, error))?))
             } else {
                 Content::Profile(Box::new(profile(&json, path)?))
             }
@@ -193,7 +193,7 @@ impl Input {
     pub(crate) fn of_host(name: &Path, profile: Profile) -> Result<Self, Failure> {
         let json = profile
             .to_json()
-            .map_err(|error| cannot_read(name, error))?;
+            .map_err(|error| no_document(name, error))?;
         let unread = |error| Failure::io("read", name, error);
         Ok(Self {
             path: name.to_owned(),
@@ -296,6 +296,10 @@ fn cannot_read(path: &Path, error: impl std::error::Error + Send + Sync + 'stati
     Failure::new(format!("cannot read {}", path.display())).because(error)
 }
 
+fn no_document(path: &Path, error: cpreg_hosts::Error) -> Failure {
+    Failure::new(format!("cannot read {}", path.display())).because_of_document(error)
+}
+
 fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
     let failure = Failure::new(format!("cannot read {}", path.display()));
     if error.kind() != ErrorKind::UnfinishedEdit {
@@ -341,7 +345,7 @@ fn profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
     if json.len() as u64 > PROFILE_LIMIT {
         return Err(too_large(path));
     }
-    Profile::from_json(json).map_err(|error| cannot_read(path, error))
+    Profile::from_json(json).map_err(|error| no_document(path, error))
 }
 
 fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {

@@ -11,18 +11,17 @@
 //! What a host is for a guest lives in [`crate::record::destination`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Destination, Features};
 use strsim::levenshtein;
 
+use crate::error::{Error, ErrorKind};
 use crate::history::{self, History, Kernel};
-use crate::profile::Profile;
 use crate::record::HostRecord;
 
 pub use crate::record::PREFIX;
-pub use crate::record::destination::{EVIDENCE, NotRecorded};
+pub use crate::record::destination::EVIDENCE;
 
 /// The most names that an error lists.
 const NEAREST: usize = 3;
@@ -36,54 +35,6 @@ pub struct Host<'a> {
     number: usize,
     recorded: &'a history::Recorded,
 }
-
-/// A name was not that of one recorded host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameError {
-    /// No host has it.
-    Nothing {
-        /// The name.
-        name: String,
-        /// Names that are like it, the nearest first.
-        nearest: Vec<String>,
-    },
-    /// Several have it.
-    Several {
-        /// The name.
-        name: String,
-        /// Theirs.
-        matches: Vec<String>,
-    },
-    /// What stands for the features are none.
-    Features {
-        /// What stands there.
-        text: String,
-    },
-}
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing { name, nearest } => write!(
-                f,
-                "no recorded host is called {name}; the nearest: {}",
-                nearest.join(", ")
-            ),
-            Self::Several { name, matches } => write!(
-                f,
-                "{name} names {} recorded hosts: {}",
-                matches.len(),
-                matches.join(", ")
-            ),
-            Self::Features { text } => write!(
-                f,
-                "`{text}` is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
 
 /// What a name names.
 #[derive(Clone, Copy, Debug)]
@@ -133,14 +84,17 @@ impl History {
     ///
     /// # Errors
     /// If no host or several have that name, or the features are none.
-    pub fn named(&self, name: &str) -> Result<Named<'_>, NameError> {
+    pub fn named(&self, name: &str) -> Result<Named<'_>, Error> {
         let mut parts = name.splitn(3, '/');
         let whole: Vec<_> = parts.by_ref().take(2).collect();
         let whole = whole.join("/");
         let features = match parts.next() {
             Some(text) => Some(
-                Features::from_names(text).ok_or_else(|| NameError::Features {
-                    text: text.to_owned(),
+                Features::from_names(text).ok_or_else(|| {
+                    let message = format!(
+                        "`{text}` is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
+                    );
+                    Error::new(ErrorKind::Features, message)
                 })?,
             ),
             None => None,
@@ -150,14 +104,20 @@ impl History {
                 host: *host,
                 features,
             }),
-            [] => Err(NameError::Nothing {
-                nearest: self.nearest(&whole),
-                name: whole,
-            }),
-            several => Err(NameError::Several {
-                name: whole,
-                matches: several.iter().map(Host::name).collect(),
-            }),
+            [] => {
+                let nearest = self.nearest(&whole).join(", ");
+                let message = format!("no recorded host is called {whole}; the nearest: {nearest}");
+                Err(Error::new(ErrorKind::UnknownName, message))
+            }
+            several => {
+                let matches: Vec<_> = several.iter().map(Host::name).collect();
+                let message = format!(
+                    "{whole} names {} recorded hosts: {}",
+                    matches.len(),
+                    matches.join(", ")
+                );
+                Err(Error::new(ErrorKind::AmbiguousName, message))
+            }
         }
     }
 
@@ -273,28 +233,13 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// The host as a destination for a guest with these features, as [`HostRecord::destination`] says it.
+    /// Returns the host as a destination for a guest with these features, see
+    /// [`HostRecord::destination`].
     ///
     /// # Errors
     /// If there are no such recordings.
-    pub fn destination(
-        &self,
-        features: Features,
-        program: Program,
-    ) -> Result<(Destination, String), NotRecorded> {
+    pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
         self.record().destination(features, program)
-    }
-
-    /// The same as a profile; and what it is known from.
-    ///
-    /// # Errors
-    /// As for [`Self::destination`].
-    pub fn profile(
-        &self,
-        features: Features,
-        program: Program,
-    ) -> Result<(Profile, String), NotRecorded> {
-        self.record().profile(features, program)
     }
 }
 
@@ -384,8 +329,10 @@ mod tests {
     fn what_is_put_together_says_no_more_than_its_parts() {
         let history = history();
         let host = history.named("linux-6.12.107/max").expect("a host").host;
-        let made = host.destination(Features::PMU | Features::SVE, Program::QEMU);
-        let (destination, evidence) = made.expect("both were recorded");
+        let features = Features::PMU | Features::SVE;
+        let made = host.destination(features, Program::QEMU);
+        let destination = made.expect("both were recorded");
+        let evidence = host.record().evidence(features);
         assert!(evidence.starts_with("put together from"), "{evidence}");
         let vcpu = &destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 260);
@@ -398,9 +345,9 @@ mod tests {
         let history = history();
         let host = history.named("linux-6.12.107/n1").expect("a host").host;
         let made = host.destination(Features::PMU, Program::QEMU);
-        let (destination, evidence) = made.expect("it was recorded");
+        let destination = made.expect("it was recorded");
         assert_eq!(
-            evidence,
+            host.record().evidence(Features::PMU),
             "a recorded host with an emulated CPU, Linux 6.12.107+deb13-cloud-arm64: right about its kernel, no proof of a real machine's values"
         );
         assert_eq!(destination.values, ValuesAre::OfAnEmulatedHost);

@@ -12,7 +12,6 @@
 //! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use cpreg::destination::{
     Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
@@ -21,6 +20,9 @@ use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension};
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Document, Error, ErrorKind};
+use crate::schema;
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.profile/1";
@@ -120,66 +122,12 @@ struct ExtensionFile {
     bytes: Option<String>,
 }
 
-/// A file is no profile, or not one that this version reads.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProfileError {
-    /// It is not the JSON that a profile is.
-    Json(serde_json::Error),
-    /// It is of another schema.
-    Schema(String),
-    /// A member holds what it cannot hold.
-    Member {
-        /// Where: `vcpus[0].registers[3].value`.
-        path: String,
-        /// What stands there.
-        text: String,
-    },
-    /// A register is listed a second time.
-    Twice {
-        /// Where the second one stands.
-        path: String,
-        /// Which.
-        id: RegisterId,
-    },
-}
-
-impl fmt::Display for ProfileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Json(error) => write!(f, "not a profile: {error}"),
-            Self::Schema(schema) if !schema.starts_with("cpreg.profile/") => write!(
-                f,
-                "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
-            ),
-            Self::Schema(schema) => write!(
-                f,
-                "a profile of schema `{schema}`, where this cpreg reads `{SCHEMA}`: record the destination again"
-            ),
-            Self::Member { path, text } => {
-                write!(f, "profile: {path} holds `{text}`, which it cannot")
-            }
-            Self::Twice { path, id } => {
-                write!(f, "profile: {path} lists {id} a second time")
-            }
-        }
-    }
-}
-
-/// What every document of cpreg begins with.
-#[derive(Deserialize)]
-struct Head {
-    schema: String,
-}
-
-impl std::error::Error for ProfileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Json(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The document, as its errors name it.
+const DOCUMENT: Document = Document {
+    name: "profile",
+    schema: SCHEMA,
+    other_version: "record the destination again",
+};
 
 impl Profile {
     /// Records a destination.
@@ -203,16 +151,16 @@ impl Profile {
     ///
     /// # Errors
     /// If it is not JSON, of another schema, or a member is malformed.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, ProfileError> {
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let profile: Self = serde_json::from_slice(bytes).map_err(|error| {
-            // Of another schema's document it is better said whose it is than which member it lacks.
-            match serde_json::from_slice(bytes) {
-                Ok(Head { schema }) if schema != SCHEMA => ProfileError::Schema(schema),
-                _ => ProfileError::Json(error),
+            // It is better said that a document is of another kind than which member it lacks.
+            match schema::of(bytes) {
+                Some(schema) if schema != SCHEMA => other_schema(&schema),
+                _ => DOCUMENT.not_json(error),
             }
         })?;
         if profile.schema != SCHEMA {
-            return Err(ProfileError::Schema(profile.schema));
+            return Err(other_schema(&profile.schema));
         }
         profile.to_destination()?;
         Ok(profile)
@@ -222,8 +170,9 @@ impl Profile {
     ///
     /// # Errors
     /// If JSON cannot hold it, which no profile brings about.
-    pub fn to_json(&self) -> Result<String, ProfileError> {
-        let mut text = serde_json::to_string_pretty(self).map_err(ProfileError::Json)?;
+    pub fn to_json(&self) -> Result<String, Error> {
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|error| DOCUMENT.not_json(error))?;
         text.push('\n');
         Ok(text)
     }
@@ -232,20 +181,16 @@ impl Profile {
     ///
     /// # Errors
     /// If a member is malformed.
-    pub fn to_destination(&self) -> Result<Destination, ProfileError> {
-        let bad = |path: &str, text: &str| ProfileError::Member {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+    pub fn to_destination(&self) -> Result<Destination, Error> {
         let values = match &*self.values {
             AT_RESET => ValuesAre::AtReset,
             OF_A_GUEST => ValuesAre::OfAGuest,
             OF_AN_EMULATED_HOST => ValuesAre::OfAnEmulatedHost,
-            other => return Err(bad("values", other)),
+            other => return Err(DOCUMENT.member("values", other)),
         };
         let accelerator = Accelerator::from_name(&self.recorded.accelerator);
         if accelerator.is_none() && !self.recorded.accelerator.is_empty() {
-            return Err(bad("recorded.accelerator", &self.recorded.accelerator));
+            return Err(DOCUMENT.member("recorded.accelerator", &self.recorded.accelerator));
         }
         let loader = format!("{}-{}", self.recorded.program, self.recorded.version);
         let vcpus = self.vcpus.iter().enumerate();
@@ -262,15 +207,23 @@ impl Profile {
     }
 }
 
+/// Returns the error for another version of a profile, or another document of cpreg.
+fn other_schema(schema: &str) -> Error {
+    if schema.starts_with("cpreg.profile/") {
+        return DOCUMENT.other_schema(schema);
+    }
+    let message = format!(
+        "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
+    );
+    Error::new(ErrorKind::Schema, message)
+}
+
 const AT_RESET: &str = "at-reset";
 const OF_A_GUEST: &str = "of-a-guest";
 const OF_AN_EMULATED_HOST: &str = "of-an-emulated-host";
 
-fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, ProfileError> {
-    parse_hexadecimal(text).ok_or_else(|| ProfileError::Member {
-        path: path(),
-        text: text.to_owned(),
-    })
+fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, Error> {
+    parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member(path(), text))
 }
 
 impl ShapeFile {
@@ -298,7 +251,7 @@ impl ShapeFile {
         }
     }
 
-    fn to_shape(&self) -> Result<Shape, ProfileError> {
+    fn to_shape(&self) -> Result<Shape, Error> {
         let ram = self.ram.iter().enumerate().map(|(number, block)| {
             let length = hexadecimal(|| format!("shape.ram[{number}].length"), &block.length)?;
             Ok(RamBlock {
@@ -361,7 +314,7 @@ impl VcpuFile {
         }
     }
 
-    fn to_host(&self, vcpu: usize) -> Result<HostVcpu, ProfileError> {
+    fn to_host(&self, vcpu: usize) -> Result<HostVcpu, Error> {
         let path = |at: usize, member: &str| format!("vcpus[{vcpu}].registers[{at}].{member}");
         let mut registers = Vec::with_capacity(self.registers.len());
         let mut seen = BTreeSet::new();
@@ -372,10 +325,9 @@ impl VcpuFile {
             };
             let id = RegisterId::from_raw(hexadecimal(|| path(at, "id"), &register.id)?);
             if !seen.insert(id) {
-                return Err(ProfileError::Twice {
-                    path: path(at, "id"),
-                    id,
-                });
+                let path = path(at, "id");
+                let message = format!("profile: {path} lists {id} a second time");
+                return Err(Error::new(ErrorKind::Duplicate, message).at(path));
             }
             let accepts = register.accepts(|member| path(at, member))?;
             registers.push(HostRegister { id, value, accepts });
@@ -387,10 +339,7 @@ impl VcpuFile {
                 (Some(number), None) => Content::Number(hexadecimal(path, number)?),
                 (None, Some(bytes)) => Content::Bytes(bytes_of(path, bytes)?),
                 _ => {
-                    return Err(ProfileError::Member {
-                        path: path(),
-                        text: extension.name.clone(),
-                    });
+                    return Err(DOCUMENT.member(path(), &extension.name));
                 }
             };
             extensions.push(Extension {
@@ -404,7 +353,7 @@ impl VcpuFile {
 
 impl RegisterFile {
     /// What is taken beyond the value; `path` gives a member's.
-    fn accepts(&self, path: impl Fn(&str) -> String) -> Result<Accepts, ProfileError> {
+    fn accepts(&self, path: impl Fn(&str) -> String) -> Result<Accepts, Error> {
         match (&self.writable, &self.one_of, &self.subset_of) {
             (None, None, None) => Ok(Accepts::ByKind),
             (Some(mask), None, None) => {
@@ -419,10 +368,10 @@ impl RegisterFile {
             (None, None, Some(bits)) => {
                 hexadecimal(|| path("subset_of"), bits).map(Accepts::Subset)
             }
-            _ => Err(ProfileError::Member {
-                path: path("writable"),
-                text: "more than one of writable, one_of and subset_of".to_owned(),
-            }),
+            _ => Err(DOCUMENT.member(
+                path("writable"),
+                "more than one of writable, one_of and subset_of",
+            )),
         }
     }
 }
@@ -438,7 +387,7 @@ fn text_of(value: &Value) -> String {
 }
 
 /// A register's value: at most 64 bits as a number, wider ones as all of their bytes, most significant first.
-fn value(path: impl Fn() -> String, text: &str) -> Result<Value, ProfileError> {
+fn value(path: impl Fn() -> String, text: &str) -> Result<Value, Error> {
     if text.len() <= "0x".len() + 16 {
         return hexadecimal(path, text).map(Value::Small);
     }
@@ -448,11 +397,8 @@ fn value(path: impl Fn() -> String, text: &str) -> Result<Value, ProfileError> {
     Ok(Value::Wide(bytes.into()))
 }
 
-fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, ProfileError> {
-    hex::decode(digits).map_err(|_| ProfileError::Member {
-        path: path(),
-        text: digits.to_owned(),
-    })
+fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, Error> {
+    hex::decode(digits).map_err(|_| DOCUMENT.member(path(), digits))
 }
 
 #[cfg(test)]
@@ -548,18 +494,19 @@ mod tests {
             "profile: vcpus[0].registers[2].id lists TCR2_EL1 a second time"
         );
         let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
-        assert!(matches!(
-            Profile::from_json(other.as_bytes()),
-            Err(ProfileError::Schema(_))
-        ));
+        let error = Profile::from_json(other.as_bytes()).expect_err("a later version");
+        assert_eq!(
+            error.to_string(),
+            "a profile of schema `cpreg.profile/9`, where this cpreg reads `cpreg.profile/1`"
+        );
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        assert_eq!(error.hint(), Some("record the destination again"));
         let another = Profile::from_json(br#"{"schema": "cpreg.check/1", "verdict": "loads"}"#);
         assert_eq!(
             another.expect_err("no profile").to_string(),
             "a document of schema `cpreg.check/1`, which is no profile (`cpreg.profile/1`), recorded host or report"
         );
-        assert!(matches!(
-            Profile::from_json(b"{}"),
-            Err(ProfileError::Json(_))
-        ));
+        let error = Profile::from_json(b"{}").expect_err("nothing in it");
+        assert_eq!(error.kind(), ErrorKind::Json);
     }
 }

@@ -4,14 +4,14 @@ use serde::Deserialize;
 
 /// The part of every document that says what it is.
 #[derive(Deserialize)]
-struct Named {
+struct Header {
     schema: String,
 }
 
 /// The schema that a JSON document names, if it is one that names any.
 pub fn of(json: &[u8]) -> Option<String> {
-    let named = serde_json::from_slice::<Named>(json).ok();
-    named.map(|named| named.schema)
+    let header = serde_json::from_slice::<Header>(json).ok();
+    header.map(|header| header.schema)
 }
 
 /// Whether a JSON document says that its schema begins with `name` (`cpreg.report/`); also one that is cut off, if it is as we write it.

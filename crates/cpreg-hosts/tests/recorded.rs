@@ -45,7 +45,7 @@ fn history() -> History {
 fn destination(history: &History, name: &str, features: Features) -> Destination {
     let named = history.named(name).expect("a recorded host");
     let made = named.host.destination(features, Program::QEMU);
-    made.unwrap_or_else(|error| panic!("{error}")).0
+    made.unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn sets_that_were_recorded_can_be_put_together_as_well() {
         }
         compared += 1;
         let list = |features| -> BTreeSet<RegisterId> {
-            let (destination, _) = host
+            let destination = host
                 .destination(features, Program::QEMU)
                 .expect("it was recorded");
             let registers = destination.vcpus[0].registers().iter();
@@ -132,7 +132,7 @@ fn no_answer_about_a_value_is_wrong() {
                     let made = named
                         .host
                         .destination(most.expect("a recording"), Program::QEMU);
-                    made.expect("it was recorded").0
+                    made.expect("it was recorded")
                 });
             continue;
         }

@@ -15,8 +15,8 @@ use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::register::Value;
 use cpreg::vm::Registers;
-use cpreg_hosts::host::{NameError, PREFIX};
-use cpreg_hosts::{History, HostRecord};
+use cpreg_hosts::host::PREFIX;
+use cpreg_hosts::{Error, ErrorKind, History, HostRecord};
 
 use crate::failure::Failure;
 use crate::input::{Content, Input};
@@ -128,15 +128,13 @@ impl Named {
             (None, Guest::With(features)) => features,
             (None, Guest::Nobody) => return Err(self.unsaid()),
         };
-        let (profile, evidence) =
-            self.record
-                .profile(features, Program::QEMU)
-                .map_err(|error| {
-                    Failure::new(error.to_string()).hint(format!(
+        let profile = self.record.profile(features, Program::QEMU).map_err(|error| {
+            Failure::new(error.to_string()).hint(format!(
                 "if another set will do, name it: {}/FEATURES; or record the destination itself with `cpreg probe`",
                 self.written
             ))
-                })?;
+        })?;
+        let evidence = self.record.evidence(features);
         let full = profile.name.clone();
         Ok((Input::of_host(Path::new(&full), profile)?, evidence))
     }
@@ -164,8 +162,7 @@ impl Named {
     /// Whether the host is the same for the guest whatever it really has.
     fn is_all_the_same(&self, recognised: Recognised) -> bool {
         let registers = |features| {
-            let made = self.record.destination(features, Program::QEMU).ok();
-            let (destination, _) = made?;
+            let destination = self.record.destination(features, Program::QEMU).ok()?;
             Some(destination.vcpus.first()?.registers().to_vec())
         };
         registers(recognised.features) == registers(recognised.features.without(recognised.open))
@@ -211,15 +208,13 @@ pub(crate) fn open_features(source: &Input, name: &str, recognised: Recognised) 
 }
 
 /// No host, or not one, has the name.
-pub(crate) fn unnamed(error: &NameError) -> Failure {
-    let hint = match error {
-        NameError::Several { .. } => "write more of the name, or all of it",
-        NameError::Nothing { .. } => {
-            "`cpreg hosts` lists them all; there is no file of that name either"
-        }
-        NameError::Features { .. } => {
+pub(crate) fn unnamed(error: &Error) -> Failure {
+    let hint = match error.kind() {
+        ErrorKind::AmbiguousName => "write more of the name, or all of it",
+        ErrorKind::Features => {
             "`cpreg hosts` lists beside each host those that were recorded; a DEST without them is taken as it is for the guest in SOURCE"
         }
+        _ => "`cpreg hosts` lists them all; there is no file of that name either",
     };
     Failure::new(error.to_string()).hint(hint)
 }

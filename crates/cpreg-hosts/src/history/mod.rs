@@ -17,21 +17,15 @@ pub mod text;
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
-use cpreg::register::{RegisterId, Value};
-use cpreg::tolerance::condition::RESET_POISON;
+use cpreg::register::RegisterId;
 
-use crate::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial, json};
+use crate::record::register::{expected, own_value};
+use crate::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial};
 
-pub use text::ParseHistoryError;
+pub use crate::record::AtReset;
 
 /// Where the recordings come from, in words for reports.
 pub const SOURCE: &str = "recorded on an emulated CPU";
-
-/// The checked-in recordings.
-const BUILT_IN: &str = include_str!("../../data/history.txt");
-
-/// KVM's reset poison, whole or, in a register of 32 bits, its low half.
-const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A recorded kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,32 +87,6 @@ impl Recording {
     }
 }
 
-/// What a register held in a fresh vCPU.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AtReset {
-    /// This value.
-    Value(Value),
-    /// KVM's reset poison, which stands for no value.
-    Poison,
-    /// It is a counter, which runs on.
-    Counts,
-    /// Reading it failed with this errno.
-    Unreadable(u16),
-}
-
-impl AtReset {
-    /// What it means that this value was read.
-    pub fn of(id: RegisterId, value: Value) -> Self {
-        if id.is_counter(cpreg::register::Naming::Kvm) {
-            return Self::Counts;
-        }
-        match value {
-            Value::Small(small) if POISON.contains(&small) => Self::Poison,
-            value => Self::Value(value),
-        }
-    }
-}
-
 /// What the recordings say about every register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -148,13 +116,13 @@ struct Facts {
 struct Tried {
     value: u64,
     errno: u16,
-    /// What was read afterwards, unless that goes without saying ([`json::expected`]).
+    /// What was read afterwards, unless that goes without saying ([`expected`]).
     reads: Option<u64>,
 }
 
 impl Tried {
     fn of(trial: Trial, own: Option<u64>) -> Self {
-        let is_expected = json::expected(trial.value, trial.errno, own) == Some(trial.reads);
+        let is_expected = expected(trial.value, trial.errno, own) == Some(trial.reads);
         Self {
             value: trial.value,
             errno: trial.errno,
@@ -163,11 +131,11 @@ impl Tried {
     }
 
     fn trial(self, own: Option<u64>) -> Trial {
-        let expected = || json::expected(self.value, self.errno, own);
+        let expected = expected(self.value, self.errno, own);
         Trial {
             value: self.value,
             errno: self.errno,
-            reads: self.reads.or_else(expected).unwrap_or_default(),
+            reads: self.reads.or(expected).unwrap_or_default(),
         }
     }
 }
@@ -237,7 +205,7 @@ pub struct Entry<'a> {
 impl Entry<'_> {
     /// The other values that were tried.
     pub fn trials(&self) -> impl Iterator<Item = Trial> {
-        let own = json::own_value(self.at_reset);
+        let own = own_value(self.at_reset);
         self.tried.iter().map(move |tried| tried.trial(own))
     }
 
@@ -254,14 +222,6 @@ impl Entry<'_> {
 }
 
 impl History {
-    /// The recordings that come with cpreg.
-    ///
-    /// # Errors
-    /// If the checked-in text is none of ours, which a test rules out.
-    pub fn built_in() -> Result<Self, ParseHistoryError> {
-        Self::parse(BUILT_IN)
-    }
-
     /// The kernels, oldest first.
     pub fn kernels(&self) -> &[Kernel] {
         &self.kernels
@@ -381,7 +341,7 @@ impl Facts {
             self.differs.insert(number);
         }
         if !register.trials.is_empty() {
-            let own = json::own_value(&register.at_reset);
+            let own = own_value(&register.at_reset);
             let trials = register.trials.iter();
             let tried = trials.map(|trial| Tried::of(*trial, own)).collect();
             self.tried.entry(tried).or_default().insert(number);

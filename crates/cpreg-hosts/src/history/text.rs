@@ -26,35 +26,30 @@
 //! space, `-` nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fmt::Write as _;
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::{AtReset, Facts, History, Kernel, Recorded, Recording, Set, Tried};
+use crate::error::{Error, ErrorKind};
 use crate::record::{Capabilities, Identity};
 
 /// The first line.
 const FORM: &str = "cpreg-history 2";
 
-/// A text is no history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseHistoryError {
-    /// The line, from 1.
-    line: usize,
-    what: &'static str,
-}
-
-impl fmt::Display for ParseHistoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} of the history: {}", self.line, self.what)
-    }
-}
-
-impl std::error::Error for ParseHistoryError {}
+/// The checked-in recordings.
+pub(super) const BUILT_IN: &str = include_str!("../../data/history.txt");
 
 impl History {
+    /// The recordings that come with cpreg.
+    ///
+    /// # Errors
+    /// If the checked-in text is none of ours, which a test rules out.
+    pub fn built_in() -> Result<Self, Error> {
+        Self::parse(BUILT_IN)
+    }
+
     /// The text form.
     pub fn to_text(&self) -> String {
         let mut sets = Numbered::default();
@@ -140,14 +135,11 @@ impl History {
     ///
     /// # Errors
     /// If a line is not of the form that the module describes, or names what is not there.
-    pub fn parse(text: &str) -> Result<Self, ParseHistoryError> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         let mut reading = Reading::default();
         let mut is_begun = false;
         for (number, line) in text.lines().enumerate() {
-            let error = |what| ParseHistoryError {
-                line: number + 1,
-                what,
-            };
+            let error = |what| malformed(number + 1, what);
             if line.starts_with('#') {
                 continue;
             }
@@ -162,12 +154,15 @@ impl History {
         if is_begun {
             Ok(reading.history)
         } else {
-            Err(ParseHistoryError {
-                line: 1,
-                what: "it is empty",
-            })
+            Err(malformed(1, "it is empty"))
         }
     }
+}
+
+/// Returns the error for a line, counted from 1.
+fn malformed(line: usize, what: &str) -> Error {
+    let message = format!("line {line} of the history: {what}");
+    Error::new(ErrorKind::History, message).at(format!("line {line}"))
 }
 
 const EMULATED: &str = "emulated";

@@ -10,7 +10,6 @@
 //! [`cpreg::destination::accept`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use cpreg::destination::kernel::{Kind, PSCI_VERSIONS};
 use cpreg::destination::loader::Program;
@@ -19,55 +18,24 @@ use cpreg::destination::{
 };
 use cpreg::register::{DecodedId, RegisterId};
 
-use super::{Guest, HostRecord, Register, Trial};
-use crate::history::AtReset;
+use super::{AtReset, Guest, HostRecord, Register, Trial};
+use crate::error::{Error, ErrorKind};
 use crate::profile::{Profile, Recorded};
 
 /// What a destination whose values are of an emulated host is known from, in words for reports, where nothing else is known of it.
 pub const EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
 
-/// A host was not recorded with these features, and its recordings do not make up for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotRecorded {
-    /// The host.
-    pub host: String,
-    /// What the guest has.
-    pub features: Features,
-    /// What was recorded.
-    pub recorded: Vec<Features>,
-}
-
-impl fmt::Display for NotRecorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recorded: Vec<_> = self.recorded.iter().map(ToString::to_string).collect();
-        write!(
-            f,
-            "{} was not recorded for guests with the features {}; it was for: {}",
-            self.host,
-            self.features,
-            recorded.join("; ")
-        )
-    }
-}
-
-impl std::error::Error for NotRecorded {}
-
 impl HostRecord {
-    /// The host as a destination for a guest with these features, as `program` keeps its list; and what it is known from.
+    /// Returns the host as a destination for a guest with these features, as `program` keeps its list.
     ///
-    /// A set that was not recorded is put together where each of its features was recorded with others of it: KVM then lists what it
-    /// lists for these, and a value is known where all recordings of the host that have to do with it agree.
+    /// A set that was not recorded is put together where each of its features was recorded with
+    /// others of it: KVM then lists what it lists for these, and a value is known where all
+    /// recordings of the host that have to do with it agree.
     ///
     /// # Errors
     /// If there are no such recordings.
-    pub fn destination(
-        &self,
-        features: Features,
-        program: Program,
-    ) -> Result<(Destination, String), NotRecorded> {
-        // Nothing in the list depends on it.
-        let features = features.without(Features::EL1_32BIT);
-        let is_emulated = self.identity.emulated;
+    pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
+        let features = listed(features);
         let recorded: BTreeMap<Features, HostVcpu> = self
             .guests
             .iter()
@@ -76,33 +44,43 @@ impl HostRecord {
             .collect();
         let registers = match recorded.get(&features) {
             Some(vcpu) => vcpu.registers().to_vec(),
-            None => put_together(features, &recorded).ok_or_else(|| NotRecorded {
-                host: self.identity.name(),
-                features,
-                recorded: recorded.keys().copied().collect(),
-            })?,
+            None => put_together(features, &recorded)
+                .ok_or_else(|| self.not_recorded(features, recorded.keys()))?,
         };
-        let evidence = self.evidence(recorded.contains_key(&features));
         let kept = registers
             .into_iter()
             .filter(|register| program.keeps_in_list(register.id));
-        let destination = Destination {
+        Ok(Destination {
             name: format!("{}/{features}", self.identity.name()),
             accelerator: Some(Accelerator::Kvm),
             loader: None,
-            values: if is_emulated {
+            values: if self.identity.emulated {
                 ValuesAre::OfAnEmulatedHost
             } else {
                 ValuesAre::AtReset
             },
             vcpus: vec![HostVcpu::new(kept, Vec::new())],
             shape: None,
-        };
-        Ok((destination, evidence))
+        })
     }
 
-    /// What the destination is known from, in words for reports.
-    fn evidence(&self, is_recorded: bool) -> String {
+    fn not_recorded<'a>(
+        &self,
+        features: Features,
+        recorded: impl Iterator<Item = &'a Features>,
+    ) -> Error {
+        let recorded: Vec<_> = recorded.map(ToString::to_string).collect();
+        let message = format!(
+            "{} was not recorded for guests with the features {features}; it was for: {}",
+            self.identity.name(),
+            recorded.join("; ")
+        );
+        Error::new(ErrorKind::NotRecorded, message)
+    }
+
+    /// Returns what [`Self::destination`] knows a destination for these features from, in words for
+    /// reports.
+    pub fn evidence(&self, features: Features) -> String {
         let release = &self.identity.release;
         let (cpu, limits) = if self.identity.emulated {
             let limits = ": right about its kernel, no proof of a real machine's values";
@@ -111,7 +89,7 @@ impl HostRecord {
             ("", "")
         };
         let whole = format!("a recorded host{cpu}, Linux {release}");
-        if is_recorded {
+        if self.guests.contains_key(&listed(features)) {
             return whole + limits;
         }
         format!(
@@ -119,24 +97,25 @@ impl HostRecord {
         )
     }
 
-    /// The same as a profile; and what it is known from.
+    /// Returns [`Self::destination`] as a profile.
     ///
     /// # Errors
     /// As for [`Self::destination`].
-    pub fn profile(
-        &self,
-        features: Features,
-        program: Program,
-    ) -> Result<(Profile, String), NotRecorded> {
-        let (destination, evidence) = self.destination(features, program)?;
+    pub fn profile(&self, features: Features, program: Program) -> Result<Profile, Error> {
+        let destination = self.destination(features, program)?;
         let recorded = Recorded {
             accelerator: Accelerator::Kvm.name().to_owned(),
             cpu: self.identity.cpu_and_mode(),
             kernel: self.identity.release.clone(),
             ..Recorded::default()
         };
-        Ok((Profile::new(recorded, &destination), evidence))
+        Ok(Profile::new(recorded, &destination))
     }
+}
+
+/// Returns those features on which the list of registers depends.
+fn listed(features: Features) -> Features {
+    features.without(Features::EL1_32BIT)
 }
 
 /// What KVM lists for a set of features, from recordings of parts of it.
@@ -241,13 +220,6 @@ fn may_ignore(id: RegisterId, own: Option<u64>) -> bool {
         DecodedId::SystemRegister(register) if (1..=3).contains(&register.crm)
     );
     is_aarch32 && own.is_none_or(|own| own == 0)
-}
-
-impl Trial {
-    /// Whether the value was taken and stayed.
-    pub fn is_taken(&self) -> bool {
-        self.errno == 0 && self.reads == self.value
-    }
 }
 
 #[cfg(test)]

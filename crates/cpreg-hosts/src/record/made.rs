@@ -7,8 +7,7 @@ use cpreg::register::{RegisterId, Value};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Guest, HostRecord, Identity, Register, Trial};
-use crate::history::AtReset;
+use super::{AtReset, Guest, HostRecord, Identity, Register, Trial};
 
 /// In the order that records have.
 pub(crate) fn sorted(registers: impl IntoIterator<Item = Register>) -> Vec<Register> {

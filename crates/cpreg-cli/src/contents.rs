@@ -1,10 +1,10 @@
 //! What a file holds, as [`cpreg_report::contents`] has it.
 
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::GENERAL_REGISTERS;
 use cpreg_report::contents::{Contents, Core, Origin};
 use cpreg_report::show::model::{self, Device, FromReport, Place, Records};
 use cpreg_report::text::uuid;
+use cpreg_stream::GENERAL_REGISTERS;
+use cpreg_stream::Stream;
 
 use crate::destination;
 use crate::failure::Failure;

@@ -11,8 +11,8 @@ use cpreg::destination::{Accelerator, Destination, HostRegister, HostVcpu, Loade
 use cpreg::register::Value;
 use cpreg::shape::Shape;
 use cpreg_hosts::host;
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::BLANKED;
+use cpreg_stream::BLANKED;
+use cpreg_stream::Stream;
 
 use crate::arguments::Going;
 use crate::destination::hosts::Opened;

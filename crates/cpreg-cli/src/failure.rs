@@ -64,7 +64,7 @@ impl Failure {
     }
 
     /// An error of a stream, whose advice becomes a hint.
-    pub(crate) fn because_of_stream(self, error: cpreg_qemu::Error) -> Self {
+    pub(crate) fn because_of_stream(self, error: cpreg_stream::Error) -> Self {
         let advice = error.advice().map(str::to_owned);
         self.because_of_stream_with(error, advice)
     }
@@ -72,7 +72,7 @@ impl Failure {
     /// An error of a stream with this advice in place of its own.
     pub(crate) fn because_of_stream_with(
         self,
-        error: cpreg_qemu::Error,
+        error: cpreg_stream::Error,
         hint: Option<String>,
     ) -> Self {
         let failure = match error.advice() {
@@ -143,7 +143,7 @@ impl Failure {
 }
 
 /// What a stream's error says without the advice at its end.
-fn without_advice(error: &cpreg_qemu::Error, advice: &str) -> String {
+fn without_advice(error: &cpreg_stream::Error, advice: &str) -> String {
     let text = error.to_string();
     let shorter = text
         .strip_suffix(advice)

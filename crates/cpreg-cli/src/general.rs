@@ -9,8 +9,8 @@
 //! | `regs[0..15]`, `cpsr` | R0 to R15, CPSR in AArch32 state |
 
 use cpreg::register::RegisterId;
-use cpreg_qemu::stream::Head;
 use cpreg_report::contents::General;
+use cpreg_stream::Head;
 
 /// PSTATE.nRW: in AArch32 state.
 const AARCH32: u32 = 1 << 4;

@@ -18,9 +18,9 @@ use cpreg::register::RegisterId;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::stream::{Lock, journal_of, pending_journal};
-use cpreg_qemu::{ErrorKind, Stream};
 use cpreg_report::shared::{self, Report};
+use cpreg_stream::{ErrorKind, Stream};
+use cpreg_stream::{Lock, journal_of, pending_journal};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -300,7 +300,7 @@ fn no_document(path: &Path, error: cpreg_hosts::Error) -> Failure {
     Failure::new(format!("cannot read {}", path.display())).because_of_document(error)
 }
 
-fn unreadable(path: &Path, error: cpreg_qemu::Error) -> Failure {
+fn unreadable(path: &Path, error: cpreg_stream::Error) -> Failure {
     let failure = Failure::new(format!("cannot read {}", path.display()));
     if error.kind() != ErrorKind::UnfinishedEdit {
         return failure.because_of_stream(error);

@@ -1,6 +1,6 @@
 //! The device state of a QEMU that is there, running or paused, asked for through its monitor: no RAM, no migration.
 //!
-//! What lives here is the asking. What a stream without RAM is made of lives in [`crate::stream`], who asks in
+//! What lives here is the asking. What a stream without RAM is made of lives in [`cpreg_stream`], who asks in
 //! [`crate::rehearse`] and in the command.
 //!
 //! | QMP | what it gives (5.2 to 11.1, tried) |
@@ -25,9 +25,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::error::Error;
 use crate::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
-use crate::stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
+use cpreg_stream::Error;
+use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
 
 /// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
 const TARGET_PAGE_BITS: u32 = 12;

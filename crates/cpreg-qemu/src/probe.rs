@@ -10,7 +10,7 @@
 //! | done to the command line | why |
 //! |---|---|
 //! | `-S` added | the guest must not run: its registers would no longer be at reset, and nothing may be written to its disks |
-//! | `-qmp unix:…` added | the monitor ([`crate::qmp::process`]) |
+//! | `-qmp unix:…` added | the monitor ([`crate::process`]) |
 //! | `-incoming …` left out | a QEMU that waits for a stream cannot write one |
 //! | `-daemonize` left out | QEMU is watched, and ended, from here |
 //! | `-loadvm …`, `-preconfig` refused | the registers would be a snapshot's; there would be no vCPUs to ask |
@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::isolate::{Change, options};
-use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess, hint_of};
+use crate::process::{ProcessError, ProcessErrorKind, QemuProcess, hint_of};
 use crate::qmp::{Patience, QmpErrorKind, Version};
 
 /// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.

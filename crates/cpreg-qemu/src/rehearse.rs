@@ -11,7 +11,7 @@
 //! A second one, started afresh, loads. Under KVM that memory is filled from the kernel either way.
 //!
 //! What lives here is the doing. What must not be touched is taken out of the command line in `isolate`, which parts
-//! of the stream would be misjudged without RAM in `guest_memory`, and what a result means is decided in [`cpreg::plan`].
+//! of the stream would be misjudged without RAM in `guest_memory`, and what a result means is decided by the plan of the crate `cpreg`.
 //!
 //! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
 
@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::device_state::{self, DeviceState, DeviceStateError};
-use crate::qmp::process::{ProcessError, ProcessErrorKind, QemuProcess};
+use crate::process::{ProcessError, ProcessErrorKind, QemuProcess};
 use crate::qmp::{Patience, Version};
-use crate::stream::{ReadAt, Stream};
+use cpreg_stream::{ReadAt, Stream};
 
 /// How much of the stream is sent at once, in bytes.
 const CHUNK: usize = 64 << 10;

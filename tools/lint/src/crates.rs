@@ -27,7 +27,7 @@ const TABLE: &[Row] = &[
     Row {
         name: "cpreg-hosts",
         uses: &["cpreg"],
-        tests_use: &["cpreg-explain", "cpreg-stream", "cpreg-qemu"],
+        tests_use: &["cpreg-explain"],
     },
     Row {
         name: "cpreg-stream",
@@ -90,7 +90,13 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "xtask",
-        uses: &["cpreg", "cpreg-explain", "cpreg-hosts", "cpreg-qemu"],
+        uses: &[
+            "cpreg",
+            "cpreg-explain",
+            "cpreg-hosts",
+            "cpreg-qemu",
+            "cpreg-stream",
+        ],
         tests_use: &[],
     },
 ];

@@ -16,8 +16,8 @@ use std::io::{self, BufWriter, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::Section;
+use cpreg_stream::Section;
+use cpreg_stream::Stream;
 use serde_json::Value;
 
 /// The block that grows: the machine's RAM.

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use cpreg_qemu::Stream;
+use cpreg_stream::Stream;
 
 use self::grown::Size;
 use self::measure::Cost;

@@ -13,7 +13,7 @@ use cpreg::plan::{Consents, Outcome, Plan};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
-use cpreg_qemu::Stream;
+use cpreg_stream::Stream;
 
 use super::RUNS;
 use crate::{Result, repository};

@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use cpreg_qemu::process::QemuProcess;
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::QemuProcess;
 
 use super::RUNS;
 use super::measure;

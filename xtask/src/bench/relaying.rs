@@ -23,7 +23,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpreg_qemu::Stream;
+use cpreg_stream::Stream;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::grown::{self, Size};

@@ -26,8 +26,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpreg_qemu::isolate::{self, Host, Isolated, isolate};
+use cpreg_qemu::process::QemuProcess;
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::QemuProcess;
 use serde_json::json;
 
 use crate::Result;

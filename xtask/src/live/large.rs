@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use cpreg_qemu::Stream;
-use cpreg_qemu::guest_memory::without_memory;
+use cpreg_qemu::process::QemuProcess;
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::QemuProcess;
-use cpreg_qemu::stream::{Counting, ReadAt};
+use cpreg_stream::Stream;
+use cpreg_stream::guest_memory::without_memory;
+use cpreg_stream::{Counting, ReadAt};
 use serde_json::json;
 
 use crate::Result;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cpreg_qemu::process::{ProcessErrorKind, QemuProcess, unix_address};
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::{ProcessErrorKind, QemuProcess, unix_address};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

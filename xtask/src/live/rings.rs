@@ -14,12 +14,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use cpreg_qemu::Stream;
-use cpreg_qemu::guest_memory::without_memory;
+use cpreg_qemu::process::{QemuProcess, unix_address};
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::{QemuProcess, unix_address};
 use cpreg_qemu::rehearse::{Outcome, Rehearsal};
-use cpreg_qemu::stream::{ReadAt, SectionChange};
+use cpreg_stream::Stream;
+use cpreg_stream::guest_memory::without_memory;
+use cpreg_stream::{ReadAt, SectionChange};
 use serde_json::json;
 
 use super::machine::Devices;

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use cpreg::register::RegisterId;
-use cpreg_qemu::stream::ReadAt as _;
+use cpreg_stream::ReadAt as _;
 use tempfile::TempDir;
 
 use super::cases::{Case, Kind};
@@ -211,7 +211,7 @@ impl Bench {
     /// See [`Kind::Lost`].
     fn lost(&self, case: &Case) -> Result<String> {
         let whole = fs::File::open(self.source(case)?)?;
-        let stream = cpreg_qemu::Stream::open(&whole)?;
+        let stream = cpreg_stream::Stream::open(&whole)?;
         let mut vm = stream.vm()?;
         // With its other view, which would bring what it holds.
         let lost = RegisterId::SCTLR_EL1;

@@ -1,13 +1,13 @@
 //! A `cpu` section that need not be one that QEMU writes: the list in any order, ids twice, a count that is not the list's.
 //!
-//! Only for trying what a loader does with such a thing. What cpreg writes goes through `cpreg_qemu::stream`, which refuses it.
+//! Only for trying what a loader does with such a thing. What cpreg writes goes through `cpreg_stream`, which refuses it.
 //! The layout is described in that crate, `stream/cpu.rs`.
 
 use std::borrow::Cow;
 
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
-use cpreg_qemu::stream::{Cpu, Subsection};
+use cpreg_stream::{Cpu, Subsection};
 
 /// Bytes before the count of registers.
 const HEAD: usize = 568;

@@ -31,10 +31,10 @@ use std::time::{Duration, Instant};
 use cpreg::destination::load::Load;
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre, Version};
 use cpreg_explain::qemu::predict;
-use cpreg_qemu::Stream;
 use cpreg_qemu::qmp::Patience;
 use cpreg_qemu::rehearse::{self, Rehearsal, Rehearsed};
-use cpreg_qemu::stream::{ReadAt, SectionChange};
+use cpreg_stream::Stream;
+use cpreg_stream::{ReadAt, SectionChange};
 
 use self::compare::{Counts, Verdict};
 use self::draft::Draft;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use cpreg_qemu::stream::Section;
+use cpreg_stream::Section;
 
 use super::random::Random;
 use super::sources::Source;

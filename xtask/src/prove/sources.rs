@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::{Cpu, ReadAt};
+use cpreg_stream::Stream;
+use cpreg_stream::{Cpu, ReadAt};
 
 use crate::{Result, repository};
 

@@ -15,9 +15,9 @@ use cpreg::plan::{Consents, Outcome as Planned, Plan};
 use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
-use cpreg_qemu::Stream;
 use cpreg_qemu::rehearse::{self, Outcome};
-use cpreg_qemu::stream::ReadAt;
+use cpreg_stream::ReadAt;
+use cpreg_stream::Stream;
 
 use super::place::Place;
 use super::sources::{self, Source};

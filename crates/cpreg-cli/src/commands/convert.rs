@@ -7,8 +7,8 @@ use std::path::Path;
 
 use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::{
+use cpreg_stream::Stream;
+use cpreg_stream::{
     Edit, Opened, ReadAt, Recovery, WriteOptions, edit_in_place, pending_journal, recover,
     write_new,
 };
@@ -167,7 +167,7 @@ pub(super) fn edit(
     source: &Input,
     answer: &Answer<'_>,
     bytes: &dyn ReadAt,
-    open: &dyn Fn(&Edit) -> Result<Stream, cpreg_qemu::Error>,
+    open: &dyn Fn(&Edit) -> Result<Stream, cpreg_stream::Error>,
 ) -> Result<Edit, Failure> {
     let stream = source.stream()?;
     let unusable =
@@ -180,7 +180,7 @@ pub(super) fn edit(
 }
 
 fn verify(
-    edited: Result<Stream, cpreg_qemu::Error>,
+    edited: Result<Stream, cpreg_stream::Error>,
     original: &Stream,
     planned: &Vm,
 ) -> Result<(), Failure> {
@@ -213,7 +213,7 @@ fn is_same(one: &Vm, other: &Vm) -> bool {
         })
 }
 
-pub(super) fn failed(what: &str, path: &Path, error: cpreg_qemu::Error) -> Failure {
+pub(super) fn failed(what: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
     Failure::new(format!("cannot {what} {}", path.display())).because_of_stream(error)
 }
 

@@ -9,8 +9,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use cpreg::plan::Verdict;
-use cpreg_qemu::ErrorKind;
-use cpreg_qemu::flow::{Held, pump_files, widen};
+use cpreg_relay::io::{Patient, pump_files, widen};
+use cpreg_stream::ErrorKind;
+use cpreg_stream::incremental::Held;
 
 use super::{check, convert};
 use crate::arguments::{self, Format};
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let mut passed = held.start();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         let edit = convert::edit(&source, &answer, &held, &|edit| held.edited(edit))?;
-        held.write_to_file(&edit, &output).map_err(|error| {
+        held.write(&edit, &mut Patient(&output)).map_err(|error| {
             Failure::new("the device state was not written to its end").because_of_stream(error)
         })?;
         passed = edit.new_length();
@@ -100,7 +101,7 @@ fn carry(input: &File, output: &File) -> Result<Held, Failure> {
 }
 
 /// The stream did not come to its end.
-fn stopped(error: cpreg_qemu::Error, passed: u64) -> Failure {
+fn stopped(error: cpreg_stream::Error, passed: u64) -> Failure {
     let is_of_the_system = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
     let failure = Failure::new(if is_of_the_system {
         "the stream cannot be passed on"

@@ -8,8 +8,8 @@ use cpreg_hosts::profile::Recorded;
 use cpreg_hosts::{HostRecord, Profile};
 use cpreg_kvm::Host;
 use cpreg_kvm::probe::Event;
-use cpreg_qemu::Stream;
 use cpreg_qemu::probe::{Probed, probe};
+use cpreg_stream::Stream;
 
 use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeWhat, YesNo};
 use crate::destination::{self, kvm};

@@ -8,16 +8,16 @@ use std::os::unix::process::ExitStatusExt as _;
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Outcome as Planned, Trial, Verdict};
 use cpreg_explain::qemu;
-use cpreg_qemu::Stream;
 use cpreg_qemu::device_state::DeviceStateError;
-use cpreg_qemu::guest_memory::without_memory;
 use cpreg_qemu::isolate::{Change, Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
 use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
-use cpreg_qemu::stream::{ReadAt, SectionChange};
 use cpreg_report::check::Answer;
 use cpreg_report::rehearse::{self as report, NotJudged, Replaced, Tried, printed};
 use cpreg_report::value::Printing;
+use cpreg_stream::Stream;
+use cpreg_stream::guest_memory::without_memory;
+use cpreg_stream::{ReadAt, SectionChange};
 
 use super::check;
 use crate::arguments::{self, Format};
@@ -137,7 +137,7 @@ fn skeleton(
     source: &Input,
     stream: &Stream,
     isolated: &Isolated,
-) -> Result<(cpreg_qemu::stream::Edit, Vec<NotJudged>), Failure> {
+) -> Result<(cpreg_stream::Edit, Vec<NotJudged>), Failure> {
     let failure = |error| {
         Failure::new(format!("cannot read {}", source.path.display())).because_of_stream(error)
     };
@@ -216,10 +216,7 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
 }
 
 /// What turns the VM into the planned one.
-fn repaired(
-    skeleton: &dyn ReadAt,
-    answer: &Answer<'_>,
-) -> Result<cpreg_qemu::stream::Edit, Failure> {
+fn repaired(skeleton: &dyn ReadAt, answer: &Answer<'_>) -> Result<cpreg_stream::Edit, Failure> {
     let failure = |error| Failure::new("cannot make the repaired stream").because_of_stream(error);
     let stream = Stream::open(skeleton).map_err(failure)?;
     let result = answer.check.plan.result(&answer.vm);

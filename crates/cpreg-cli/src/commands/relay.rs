@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
-use cpreg_qemu::relay::{Address, Cancel, Relay};
+use cpreg_relay::{Address, Cancel, Relay};
 
 use self::foretold::Foretold;
 use self::guarded::Guarded;

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use cpreg_qemu::guard;
+use cpreg_relay::guard;
 
 use crate::failure::{Failure, Status};
 use crate::interrupt;

@@ -1,6 +1,6 @@
 //! `cpreg report SOURCE`: the VM without RAM and secrets, as a small file for who shall help, and as text for an issue.
 //!
-//! What is taken out is [`cpreg_qemu::stream::Scrub`]'s; what the file is like is [`cpreg_report::shared`]'s.
+//! What is taken out is [`cpreg_stream::Scrub`]'s; what the file is like is [`cpreg_report::shared`]'s.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,14 +11,14 @@ use cpreg::plan::Verdict;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::Tolerances;
 use cpreg_hosts::profile::Recorded;
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::{self, Cpu, Edit, Scrub, WriteOptions, write_new};
 use cpreg_report::check::json;
 use cpreg_report::markdown::{self, Cpus};
 use cpreg_report::shared::{
     About, Blanked, BlankedDevice, BlankedRegister, Device, Going, Host, Ram, Report, Versions,
 };
 use cpreg_report::value::{Printing, id_digits};
+use cpreg_stream::Stream;
+use cpreg_stream::{self as stream, Cpu, Edit, Scrub, WriteOptions, write_new};
 
 use super::check;
 use super::convert::{can_be_written, failed, is_there};

@@ -19,8 +19,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cpreg::vm::Vm;
-use cpreg_qemu::Stream;
-use cpreg_qemu::stream::ReadAt;
+use cpreg_stream::ReadAt;
+use cpreg_stream::Stream;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal, kill_process};

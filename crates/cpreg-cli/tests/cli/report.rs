@@ -7,8 +7,8 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use cpreg::register::RegisterId;
-use cpreg_qemu::Stream;
 use cpreg_report::shared::Report;
+use cpreg_stream::Stream;
 use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;

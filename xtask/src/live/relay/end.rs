@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cpreg_qemu::process::ProcessErrorKind;
 use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::qmp::process::ProcessErrorKind;
 use serde_json::{Value, json};
 
 use super::super::machine::Running;

@@ -11,9 +11,9 @@
 use cpreg::destination::Accelerator;
 use cpreg::plan::Gradual;
 use cpreg::shape::{Device, Shape};
-use cpreg_qemu::Stream;
-use cpreg_qemu::flow::Outline;
-use cpreg_qemu::stream::{Cpu, Section};
+use cpreg_stream::Stream;
+use cpreg_stream::incremental::Outline;
+use cpreg_stream::{Cpu, Section};
 
 use super::judge::{Desk, NAME, There};
 use crate::destination::{Found, Named};

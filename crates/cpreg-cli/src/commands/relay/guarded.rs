@@ -1,13 +1,13 @@
 //! [`Guarded`]: the drain guard of one migration, as the relay's command drives it.
 //!
-//! What the guard does lives in [`cpreg_qemu::guard`]; here it is asked in order, and told what goes on.
+//! What the guard does lives in [`cpreg_relay::guard`]; here it is asked in order, and told what goes on.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpreg_qemu::guard::{GuardError, Keeper, Place, Whereabouts};
-use cpreg_qemu::relay::{Address, Cancel, Ended, Outcome, Whereabouts as There};
+use cpreg_relay::guard::{GuardError, Keeper, Place, Whereabouts};
+use cpreg_relay::{Address, Cancel, Ended, Outcome, Whereabouts as There};
 
 use super::log::Log;
 use crate::arguments;

@@ -5,10 +5,10 @@ use std::cell::OnceCell;
 use cpreg::plan::{Consents, Verdict};
 use cpreg::shape::Shape;
 use cpreg::tolerance::Tolerances;
-use cpreg_qemu::Stream;
-use cpreg_qemu::flow::{Held, Outline};
-use cpreg_qemu::relay::{Judge, Judgement};
-use cpreg_qemu::stream::{Cpu, Section};
+use cpreg_relay::{Judge, Judgement};
+use cpreg_stream::Stream;
+use cpreg_stream::incremental::{Held, Outline};
+use cpreg_stream::{Cpu, Section};
 
 use super::super::{check, convert};
 use super::early::Early;

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cpreg::plan::Verdict;
-use cpreg_qemu::flow::Phase;
-use cpreg_qemu::guard::Whereabouts;
-use cpreg_qemu::relay::{Address, Ended, Event, Observer, Outcome};
+use cpreg_relay::guard::Whereabouts;
+use cpreg_relay::{Address, Ended, Event, Observer, Outcome};
+use cpreg_stream::incremental::Phase;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;

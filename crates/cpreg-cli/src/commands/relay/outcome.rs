@@ -1,7 +1,7 @@
 //! What is said of a migration that has ended, and the exit status: with the guard, what the guard has seen; without, what passed through the relay.
 
-use cpreg_qemu::guard;
-use cpreg_qemu::relay::{Ended, Outcome, Whereabouts};
+use cpreg_relay::guard;
+use cpreg_relay::{Ended, Outcome, Whereabouts};
 
 use super::super::check;
 use super::judge::Decided;
@@ -14,7 +14,7 @@ use cpreg_report::check::Answer;
 pub(super) fn tell(
     arguments: &arguments::Relay,
     decided: Decided<'_>,
-    ended: Result<Option<Ended>, cpreg_qemu::Error>,
+    ended: Result<Option<Ended>, cpreg_stream::Error>,
     settled: Option<&guard::Whereabouts>,
     printer: &mut Printer,
 ) -> Result<Option<Status>, Failure> {

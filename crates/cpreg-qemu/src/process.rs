@@ -1,0 +1,489 @@
+//! [`QemuProcess`]: a QEMU that was started here, with its monitor, and what it says when it goes wrong.
+//!
+//! The command is the user's own. What is added is a QMP monitor, and whatever the caller adds. QEMU connects to
+//! a socket that already listens (in a folder only this user may enter), so there is nothing to poll for, and a QEMU
+//! that dies before that is noticed at once.
+//!
+//! However this ends, QEMU ends too: dropping a [`QemuProcess`] asks it to quit and, if it does not at once, kills it.
+//! It stays in the caller's process group on purpose, so that a Ctrl-C on the terminal reaches both.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
+
+/// How much of the end of QEMU's standard error is kept for messages, in bytes.
+const SAID_LIMIT: u64 = 64 << 10;
+
+/// How long a QEMU that was told to quit gets before it is killed.
+const QUIT_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a connection or the end of the process is looked for.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Why a QEMU did not start, or did not do what it was told.
+#[derive(Debug)]
+pub struct ProcessError {
+    /// What kind of failure.
+    pub kind: ProcessErrorKind,
+    /// What QEMU had written to its standard error by then (the end of it).
+    pub said: String,
+}
+
+impl ProcessError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match &self.kind {
+            ProcessErrorKind::Qmp(refusal) => hint_of(&format!("{refusal}\n{}", self.said)),
+            _ => hint_of(&self.said),
+        }
+    }
+}
+
+/// What to do about something that QEMU said, where that is known.
+pub(crate) fn hint_of(said: &str) -> Option<&'static str> {
+    let mut hints = HINTS.iter();
+    hints
+        .find(|(words, _)| said.contains(words))
+        .map(|(_, hint)| *hint)
+}
+
+/// What QEMU says, and what to do about it.
+const HINTS: &[(&str, &str)] = &[
+    (
+        // "Failed to get "write" lock / Is another process using the image [...]?" (block/file-posix.c)
+        "Is another process using the image",
+        "the disk image is in use, probably by the VM itself: give the same devices an empty image of any size \
+         (what a guest's registers are does not depend on its disks)",
+    ),
+    (
+        // chardev/char-socket.c, for a `server` without `wait=off`
+        "waiting for connection on",
+        "a socket of the command line waits for somebody to connect: give it `wait=off`",
+    ),
+    (
+        "Address already in use",
+        "something else, perhaps the VM itself, listens there already: do this where the VM does not run, or leave that option out",
+    ),
+    (
+        "Could not access KVM kernel module",
+        "QEMU runs as you do here: it needs the access to /dev/kvm that the VM will have",
+    ),
+];
+
+/// The kinds of [`ProcessError`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProcessErrorKind {
+    /// The command has no words.
+    NoCommand,
+    /// The program could not be started.
+    Start {
+        /// The program, as given.
+        program: OsString,
+        /// Why.
+        error: io::Error,
+    },
+    /// The program ended on its own.
+    Ended(ExitStatus),
+    /// No monitor came up in time; how long that was.
+    NoMonitor(Duration),
+    /// Somebody asked to give up ([`Patience::interrupted`]).
+    Interrupted,
+    /// The conversation failed, or QEMU refused a command.
+    Qmp(QmpError),
+    /// A temporary file, folder or socket of our own failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ProcessErrorKind::NoCommand => write!(f, "no QEMU command was given"),
+            ProcessErrorKind::Start { program, error } => {
+                write!(f, "cannot start `{}`: {error}", program.display())
+            }
+            ProcessErrorKind::Ended(status) => write!(f, "QEMU ended ({status})"),
+            ProcessErrorKind::NoMonitor(limit) => {
+                let seconds = limit.as_secs_f32();
+                write!(f, "QEMU did not open its monitor within {seconds} s")
+            }
+            ProcessErrorKind::Interrupted => write!(f, "interrupted"),
+            ProcessErrorKind::Qmp(error) => write!(f, "{error}"),
+            ProcessErrorKind::Io(error) => write!(f, "{error}"),
+        }?;
+        if !self.said.is_empty() {
+            write!(f, "; it said:")?;
+            for line in self.said.lines() {
+                write!(f, "\n  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ProcessError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            ProcessErrorKind::Start { error, .. } | ProcessErrorKind::Io(error) => Some(error),
+            ProcessErrorKind::Qmp(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A running QEMU with an open monitor.
+#[derive(Debug)]
+pub struct QemuProcess {
+    child: Running,
+    qmp: Qmp,
+    command: Vec<OsString>,
+    /// Removed, with the sockets in it, after QEMU has ended: fields are dropped in order.
+    folder: TempDir,
+}
+
+impl QemuProcess {
+    /// Starts `command` with `additions` and a monitor of ours behind it, and waits until the monitor answers.
+    ///
+    /// Standard input is empty, standard output is discarded, standard error is kept for messages.
+    ///
+    /// # Errors
+    /// Every [`ProcessErrorKind`]; whatever was started has been ended by then.
+    pub fn start(
+        command: &[OsString],
+        additions: &[OsString],
+        patience: &Patience<'_>,
+    ) -> Result<Self, ProcessError> {
+        let ours = |error| ProcessError {
+            kind: ProcessErrorKind::Io(error),
+            said: String::new(),
+        };
+        let Some((program, arguments)) = command.split_first() else {
+            return Err(ProcessError {
+                kind: ProcessErrorKind::NoCommand,
+                said: String::new(),
+            });
+        };
+        // Mode 0700, like everything `tempfile` makes.
+        let folder = tempfile::Builder::new()
+            .prefix("cpreg-")
+            .tempdir()
+            .map_err(ours)?;
+        let path = folder.path().join("qmp");
+        let listener = UnixListener::bind(&path).map_err(ours)?;
+        listener.set_nonblocking(true).map_err(ours)?;
+        let said = tempfile::tempfile().map_err(ours)?;
+
+        let mut all = arguments.to_vec();
+        all.extend_from_slice(additions);
+        all.push("-qmp".into());
+        all.push(unix_address(&path));
+        let child = Command::new(program)
+            .args(&all)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said.try_clone().map_err(ours)?)
+            .spawn()
+            .map_err(|error| ProcessError {
+                kind: ProcessErrorKind::Start {
+                    program: program.clone(),
+                    error,
+                },
+                said: String::new(),
+            })?;
+        let mut child = Running { child, said };
+        all.insert(0, program.clone());
+
+        let socket = child.accept(&listener, patience)?;
+        let qmp = Qmp::greet(socket, patience).map_err(|error| child.explain(error))?;
+        Ok(Self {
+            child,
+            qmp,
+            command: all,
+            folder,
+        })
+    }
+
+    /// The whole command that was started, the program first.
+    pub fn command(&self) -> &[OsString] {
+        &self.command
+    }
+
+    /// The folder, entered by this user only, that lives as long as this QEMU: a place for more sockets.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// QEMU's version.
+    pub fn version(&self) -> &Version {
+        self.qmp.version()
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.child.id()
+    }
+
+    /// The monitor, for what [`Self::execute`] does not cover.
+    pub fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
+    /// Carries out one QMP command ([`Qmp::execute`]).
+    ///
+    /// # Errors
+    /// [`ProcessErrorKind::Qmp`], or [`ProcessErrorKind::Ended`] if QEMU died over it; with what it said either way.
+    pub fn execute(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        patience: &Patience<'_>,
+    ) -> Result<Value, ProcessError> {
+        self.qmp
+            .execute(command, arguments, patience)
+            .map_err(|error| self.child.explain(error))
+    }
+
+    /// Waits for one connection from QEMU to a listening socket of the caller's.
+    ///
+    /// # Errors
+    /// [`ProcessErrorKind::NoMonitor`] if none comes in time, [`ProcessErrorKind::Ended`], [`ProcessErrorKind::Interrupted`].
+    pub fn accept(
+        &mut self,
+        listener: &UnixListener,
+        patience: &Patience<'_>,
+    ) -> Result<UnixStream, ProcessError> {
+        self.child.accept(listener, patience)
+    }
+
+    /// What QEMU has written to its standard error so far (the last 64 KiB of it).
+    pub fn said(&self) -> String {
+        self.child.said()
+    }
+
+    /// An error of this kind, with what QEMU said.
+    pub fn error(&self, kind: ProcessErrorKind) -> ProcessError {
+        self.child.error(kind)
+    }
+
+    /// How QEMU ended, if it has.
+    ///
+    /// # Errors
+    /// Those of `waitpid`.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.child.try_wait()
+    }
+
+    /// Ends QEMU: asks first, kills it if it does not go. Gives how it ended and what it said.
+    ///
+    /// # Errors
+    /// Those of `waitpid` and `kill`.
+    pub fn quit(mut self) -> io::Result<(ExitStatus, String)> {
+        let status = self.end(QUIT_GRACE)?;
+        Ok((status, self.said()))
+    }
+
+    fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.child.try_wait()? {
+            return Ok(status);
+        }
+        // Whether it hears this does not matter: it is waited for, and killed if it does not go.
+        let quick = Patience::of(grace.min(Duration::from_millis(500)));
+        let _ = self.qmp.execute("quit", json!({}), &quick);
+        let deadline = Instant::now() + grace;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(POLL);
+        }
+        self.child.child.kill()?;
+        self.child.child.wait()
+    }
+}
+
+impl Drop for QemuProcess {
+    fn drop(&mut self) {
+        // Asking first matters where the command is a launcher (sudo, a shell script): killing that would leave QEMU behind.
+        let _ = self.end(Duration::from_millis(500));
+    }
+}
+
+/// The child process and its standard error; killed when dropped.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    said: File,
+}
+
+impl Running {
+    fn accept(
+        &mut self,
+        listener: &UnixListener,
+        patience: &Patience<'_>,
+    ) -> Result<UnixStream, ProcessError> {
+        let deadline = Instant::now() + patience.timeout;
+        let failed = |running: &Self, error| running.error(ProcessErrorKind::Io(error));
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| failed(self, error))?;
+        loop {
+            match listener.accept() {
+                Ok((socket, _)) => {
+                    // Some systems hand the listener's mode on.
+                    socket
+                        .set_nonblocking(false)
+                        .map_err(|error| failed(self, error))?;
+                    return Ok(socket);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(self, error)),
+            }
+            if let Some(status) = self.child.try_wait().map_err(|error| failed(self, error))? {
+                return Err(self.error(ProcessErrorKind::Ended(status)));
+            }
+            if patience.is_interrupted() {
+                return Err(self.error(ProcessErrorKind::Interrupted));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.error(ProcessErrorKind::NoMonitor(patience.timeout)));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn said(&self) -> String {
+        // Reads by position: the file's own offset belongs to QEMU, which writes through the same open file.
+        let length = self.said.metadata().map_or(0, |metadata| metadata.len());
+        let start = length.saturating_sub(SAID_LIMIT);
+        let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self
+                .said
+                .read_at(&mut bytes[filled..], start + filled as u64)
+            {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        String::from_utf8_lossy(&bytes[..filled])
+            .trim_end()
+            .to_owned()
+    }
+
+    fn error(&self, kind: ProcessErrorKind) -> ProcessError {
+        ProcessError {
+            kind,
+            said: self.said(),
+        }
+    }
+
+    /// Makes a failed conversation into what it means: a closed connection is usually a QEMU that has died.
+    fn explain(&mut self, error: QmpError) -> ProcessError {
+        if matches!(error.kind, QmpErrorKind::Interrupted) {
+            return self.error(ProcessErrorKind::Interrupted);
+        }
+        if matches!(error.kind, QmpErrorKind::Closed) {
+            // The socket closes a moment before the process can be waited for; a core dump takes longer.
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < deadline {
+                if let Ok(Some(status)) = self.child.try_wait() {
+                    return self.error(ProcessErrorKind::Ended(status));
+                }
+                thread::sleep(POLL);
+            }
+        }
+        self.error(ProcessErrorKind::Qmp(error))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both are without effect on a process that has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `unix:PATH` as QEMU's options take it: a comma in the path is doubled.
+pub fn unix_address(path: &Path) -> OsString {
+    let mut address = b"unix:".to_vec();
+    for &byte in path.as_os_str().as_bytes() {
+        address.push(byte);
+        if byte == b',' {
+            address.push(byte);
+        }
+    }
+    OsString::from_vec(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    fn patience() -> Patience<'static> {
+        Patience::of(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_command_that_dies_is_told_with_its_words() {
+        let command = words(&["sh", "-c", "echo 'qemu: no such machine' >&2; exit 3", "sh"]);
+        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        assert!(matches!(error.kind, ProcessErrorKind::Ended(status) if status.code() == Some(3)));
+        assert_eq!(
+            error.to_string(),
+            "QEMU ended (exit status: 3); it said:\n  qemu: no such machine"
+        );
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_given_up_and_killed() {
+        let command = words(&["sh", "-c", "echo $$ >&2; exec sleep 600", "sh"]);
+        let limit = Duration::from_millis(300);
+        let error = QemuProcess::start(&command, &[], &Patience::of(limit)).unwrap_err();
+        assert!(matches!(error.kind, ProcessErrorKind::NoMonitor(of) if of == limit));
+        let process = Path::new("/proc").join(error.said.trim());
+        assert!(
+            !error.said.trim().is_empty() && !process.exists(),
+            "{} is still there",
+            process.display()
+        );
+    }
+
+    #[test]
+    fn missing_programs_and_empty_commands() {
+        let error = QemuProcess::start(&[], &[], &patience()).unwrap_err();
+        assert_eq!(error.to_string(), "no QEMU command was given");
+        let command = words(&["/nonexistent/qemu-system-aarch64"]);
+        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot start `/nonexistent/qemu-system-aarch64`: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn commas_are_doubled() {
+        assert_eq!(unix_address(Path::new("/a,b/c")), "unix:/a,,b/c");
+    }
+}

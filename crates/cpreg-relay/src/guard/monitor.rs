@@ -1,0 +1,254 @@
+//! [`Monitor`]: one QEMU's monitor, and whether its process has ended.
+//!
+//! A closed connection proves nothing: the monitor may only have let go. What proves an end is the process itself (`pidfd_open(2)`), if it
+//! is on this machine. That is checked, since the peer of a Unix socket may be a tunnel (`ssh -L`) to a QEMU elsewhere:
+//!
+//! | | from |
+//! |---|---|
+//! | who listens | `SO_PEERCRED` (unix(7)): the process that called `listen` |
+//! | who executes the guest | `query-cpus-fast`: the thread of vCPU 0, and the process it belongs to (`/proc/THREAD/status`, `Tgid`) |
+//!
+//! Only if both are the same process is it QEMU, and here. Where they are not (a tunnel; a manager that opened the socket for QEMU) the end
+//! cannot be proven, and the side is at worst `Unreachable`.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::{Value, json};
+
+use super::error::GuardError;
+use super::protocol::Found;
+use super::states::{MigrationStatus, RunState, Side};
+use cpreg_qemu::device_state::DeviceStateError;
+use cpreg_qemu::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
+
+/// How long one answer may take. A destination that loads fast answers late.
+const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(10));
+
+/// Which end of the migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Dest,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "the source",
+            Self::Dest => "the destination",
+        })
+    }
+}
+
+/// How a command went.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Carried out.
+    Done(Value),
+    /// QEMU refused it, in these words: nothing has happened.
+    Refused(String),
+    /// No answer: it may have been carried out.
+    Silent(String),
+}
+
+/// What tells one QEMU from another that listens at the same path later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    /// The process that listens.
+    peer: i32,
+    /// The thread of vCPU 0.
+    thread: i64,
+}
+
+/// One QEMU's monitor.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    end: End,
+    path: PathBuf,
+    qmp: Option<Qmp>,
+    identity: Identity,
+    /// QEMU's process, if it is on this machine.
+    process: Option<OwnedFd>,
+    version: Version,
+    /// The end was seen; it stays so.
+    has_ended: bool,
+}
+
+impl Monitor {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If nobody listens, somebody else is connected, or it is no QEMU.
+    pub(super) fn connect(end: End, path: &Path) -> Result<Self, GuardError> {
+        let failed = |error: DeviceStateError| {
+            let path = path.display();
+            let failure = GuardError::new(format!("{end} ({path}): {error}"));
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        };
+        let socket =
+            UnixStream::connect(path).map_err(|error| failed(DeviceStateError::Connect(error)))?;
+        let peer = peer(&socket).map_err(|error| failed(DeviceStateError::Io(error)))?;
+        // Opened before QEMU answers, so that it is the process that answers.
+        let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let mut qmp = Qmp::greet(socket, &PATIENCE).map_err(|error| failed(error.into()))?;
+        let thread = first_thread(&mut qmp).map_err(|error| failed(error.into()))?;
+        let is_here = process_of(thread) == Some(peer);
+        Ok(Self {
+            end,
+            path: path.to_owned(),
+            version: qmp.version().clone(),
+            qmp: Some(qmp),
+            identity: Identity { peer, thread },
+            process: process.filter(|_| is_here),
+            has_ended: false,
+        })
+    }
+
+    /// QEMU's version.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// What the relay is told of it.
+    pub(super) fn found(&self, run_state: &RunState) -> Found {
+        Found {
+            version: self.version.to_string(),
+            run_state: run_state.name().to_owned(),
+            process: self.process.as_ref().map(|_| self.identity.peer),
+        }
+    }
+
+    /// Carries out one command. A connection that fails is given up, and opened anew by the next look.
+    pub(super) fn tell(&mut self, command: &str, arguments: Value) -> Answer {
+        let Some(qmp) = &mut self.qmp else {
+            return Answer::Silent("it does not answer".to_owned());
+        };
+        let answer = qmp.execute(command, arguments, &PATIENCE);
+        // Nobody looks at events; they would only pile up.
+        qmp.take_events();
+        match answer {
+            Ok(value) => Answer::Done(value),
+            Err(QmpError {
+                kind: QmpErrorKind::Refused { description, .. },
+                ..
+            }) => Answer::Refused(description),
+            Err(error) => {
+                self.qmp = None;
+                Answer::Silent(error.to_string())
+            }
+        }
+    }
+
+    /// The same before a migration, where every failure is told to the user.
+    ///
+    /// # Errors
+    /// If it is not carried out.
+    pub(super) fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, GuardError> {
+        let end = self.end;
+        match self.tell(command, arguments) {
+            Answer::Done(value) => Ok(value),
+            Answer::Refused(text) => Err(GuardError::new(format!(
+                "{end} refuses `{command}`: {text}"
+            ))),
+            Answer::Silent(text) => Err(GuardError::new(format!("{end}: {text}"))),
+        }
+    }
+
+    /// What is seen of this side now.
+    pub(super) fn look(&mut self) -> Side {
+        if self.has_ended() {
+            return Side::Gone;
+        }
+        if self.qmp.is_none() {
+            self.reconnect();
+        }
+        match self.states() {
+            Some((run, migration)) => Side::present(run, migration),
+            None if self.has_ended() => Side::Gone,
+            None => Side::Unreachable,
+        }
+    }
+
+    fn states(&mut self) -> Option<(RunState, MigrationStatus)> {
+        // In this order: a source that is seen `completed` or `failed` is then seen with the run state that belongs to it, or a later one.
+        let migration = match self.tell("query-migrate", json!({})) {
+            Answer::Done(value) => {
+                let status = value.get("status").and_then(Value::as_str);
+                status.map_or(MigrationStatus::NONE, |status| {
+                    MigrationStatus::new(status.to_owned())
+                })
+            }
+            _ => return None,
+        };
+        let Answer::Done(value) = self.tell("query-status", json!({})) else {
+            return None;
+        };
+        let run = value.get("status").and_then(Value::as_str)?;
+        Some((RunState::new(run.to_owned()), migration))
+    }
+
+    /// Whether the process is known to have ended.
+    pub(super) fn has_ended(&mut self) -> bool {
+        if let (false, Some(process)) = (self.has_ended, &self.process) {
+            let mut polled = [PollFd::new(process, PollFlags::IN)];
+            let at_once = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            // A pidfd becomes readable when the last thread has ended.
+            self.has_ended = poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0);
+        }
+        self.has_ended
+    }
+
+    /// Opens the connection anew, to the same QEMU or not at all.
+    fn reconnect(&mut self) {
+        let Ok(socket) = UnixStream::connect(&self.path) else {
+            return;
+        };
+        let Ok(peer) = peer(&socket) else { return };
+        let Ok(mut qmp) = Qmp::greet(socket, &PATIENCE) else {
+            return;
+        };
+        let Ok(thread) = first_thread(&mut qmp) else {
+            return;
+        };
+        // Another QEMU at the same path is none of ours.
+        if self.identity == (Identity { peer, thread }) {
+            self.qmp = Some(qmp);
+        }
+    }
+}
+
+fn peer(socket: &UnixStream) -> io::Result<i32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?
+        .pid
+        .as_raw_nonzero()
+        .get())
+}
+
+/// The thread of vCPU 0, as QEMU's machine numbers it.
+fn first_thread(qmp: &mut Qmp) -> Result<i64, QmpError> {
+    let cpus = qmp.execute("query-cpus-fast", json!({}), &PATIENCE)?;
+    let thread = cpus.get(0).and_then(|cpu| cpu.get("thread-id"));
+    Ok(thread.and_then(Value::as_i64).unwrap_or(0))
+}
+
+/// The process that a thread of this machine belongs to (proc_pid_status(5)).
+fn process_of(thread: i64) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let mut lines = status.lines();
+    let tgid = lines.find_map(|line| line.strip_prefix("Tgid:"))?;
+    tgid.trim().parse().ok()
+}

@@ -1,0 +1,62 @@
+//! A live migration between two QEMUs that know nothing of it: `cpreg relay`. Linux only.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`address`] | [`Address`]: `tcp:HOST:PORT`, `unix:PATH`, `vsock:CID:PORT`, `fd:N`, `stdio:` |
+//! | [`listen`] | [`Listener`]: connections that others make |
+//! | [`mod@connect`] | [`connect()`](connect::connect): connections that we make |
+//! | `inherited` | descriptors that whoever started this process gave it: `fd:N`, `stdio:` |
+//! | [`io`] | [`Connection`], [`Cancel`], and bytes from one descriptor to another |
+//! | `server` | [`Relay`]: waits for a migration, and connects it |
+//! | `channel` | [`Channel`]: what a connection is, by its first bytes |
+//! | `session` | one migration: its channels, and how it ends ([`Ended`]) |
+//! | `main_channel` | the main channel to the destination, whose device state waits for a decision |
+//! | `early_vcpus` | the vCPUs, which go on before the devices behind them have come |
+//! | `return_path`, `return_path_parser` | the main channel to the source, and what the destination says there |
+//! | `policy` | [`Judge`]: who decides |
+//! | `vm_location` | [`Whereabouts`]: where the VM is when it has ended |
+//! | `event` | [`Event`], [`Observer`]: what is told while it works |
+//! | [`guard`] | who runs a VM that is migrated through a relay |
+//!
+//! ```text
+//! source ──main──> parsed: RAM passes, device state waits ──> destination
+//! source <───────────── answers, as they come ──────────────── destination
+//! source <──multifd, postcopy-preempt, … as they come, unseen──> destination
+//! ```
+//!
+//! Linux only: `splice`, `eventfd`, `pidfd_getfd`. Every descriptor here is one that does not wait and that no child
+//! inherits; waiting is `poll`, and nothing asks again and again. What the bytes mean lives in [`cpreg_stream::incremental`], what
+//! is done about a difference in [`cpreg::plan`], and who knows the monitors of both QEMUs is the guard.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("cpreg-relay needs Linux: splice, eventfd, pidfd_getfd");
+
+pub mod address;
+mod channel;
+pub mod connect;
+mod early_vcpus;
+mod event;
+pub mod guard;
+mod inherited;
+pub mod io;
+pub mod listen;
+mod main_channel;
+mod policy;
+mod return_path;
+mod return_path_parser;
+mod server;
+mod session;
+mod vm_location;
+
+pub use address::Address;
+pub use channel::Channel;
+pub use event::{Event, Observer};
+pub use io::cancel::{Cancel, Fault};
+pub use io::connection::{Connection, Cutter, Reader, Writer};
+pub use listen::Listener;
+pub use policy::{Judge, Judgement};
+pub use server::Relay;
+pub use session::{Ended, Outcome};
+pub use vm_location::Whereabouts;

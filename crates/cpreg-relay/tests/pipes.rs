@@ -1,0 +1,102 @@
+//! A stream from pipe to pipe, which the kernel moves.
+
+#[path = "../../cpreg-stream/tests/common/mod.rs"]
+mod common;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+
+use common::damage::{Random, made_up, with_live_sections};
+use common::flowed::{compare, is_no_stream};
+use common::made::Made;
+use common::{bytes, fixture, index};
+use cpreg_relay::io::{Patient, pump_files};
+use cpreg_stream::incremental::Held;
+use cpreg_stream::{Edit, Error, ErrorKind, Stream};
+
+/// What comes out of a pipe, of a stream that goes into another, in pieces.
+fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
+    let (input, mut feeder) = io::pipe().unwrap();
+    let (mut sink, output) = io::pipe().unwrap();
+    if most.is_multiple_of(2) {
+        // Whoever opened them did not want to wait.
+        rustix::io::ioctl_fionbio(&input, true).unwrap();
+        rustix::io::ioctl_fionbio(&output, true).unwrap();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut random = Random(most as u64);
+            let mut rest = whole;
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at(rest.len().min(1 + random.below(most)));
+                if feeder.write_all(piece).is_err() {
+                    break;
+                }
+                rest = more;
+            }
+        });
+        let out = scope.spawn(move || {
+            let mut out = Vec::new();
+            sink.read_to_end(&mut out).unwrap();
+            out
+        });
+        let input = File::from(OwnedFd::from(input));
+        let output = File::from(OwnedFd::from(output));
+        let held = pump_files(&input, &output, &mut |_, _| {});
+        if let Ok(held) = &held {
+            // Whoever reads gets the rest as well.
+            let unchanged = Edit::unchanged(held.start() + held.length());
+            held.write(&unchanged, &mut Patient(&output)).unwrap();
+        }
+        drop((input, output));
+        (out.join().unwrap(), held)
+    })
+}
+
+#[test]
+fn from_pipe_to_pipe() {
+    let mut streams: Vec<_> = made_up().into_iter().map(|(_, whole)| whole).collect();
+    let recorded = fixture("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1");
+    streams.push(bytes(&recorded));
+    streams.push(with_live_sections(&streams[0]));
+    streams.push(
+        Made {
+            pages: 3000,
+            ..Made::default()
+        }
+        .bytes(),
+    );
+    for whole in &streams {
+        for most in [9, 4_999, 5_000, 200_001, 200_000, 2 << 20] {
+            let (out, held) = through_pipes(whole, most);
+            let held = held.unwrap();
+            assert!(out == *whole);
+            compare("pipes", whole, &out[..index(held.start())], &held);
+        }
+        let cut = index(Stream::open(whole).unwrap().sections()[0].range.start) - 1;
+        let (passed, held) = through_pipes(&whole[..cut], 5_000);
+        is_no_stream(&passed, "cut");
+        assert_eq!(held.unwrap_err().kind(), ErrorKind::Truncated);
+    }
+}
+
+/// Whoever reads may be gone.
+#[test]
+fn a_pipe_that_nobody_reads() {
+    let whole = Made {
+        pages: 3000,
+        ..Made::default()
+    }
+    .bytes();
+    let (input, mut feeder) = io::pipe().unwrap();
+    let (sink, output) = io::pipe().unwrap();
+    drop(sink);
+    std::thread::scope(|scope| {
+        scope.spawn(move || feeder.write_all(&whole));
+        let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
+        let error = pump_files(&input, &output, &mut |_, _| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.to_string().contains("see what it said"), "{error}");
+    });
+}

@@ -1,0 +1,707 @@
+//! The arm `cpu` section, version 22: fixed head, register list, tail, subsections.
+//!
+//! Read from QEMU's `target/arm/machine.c`, v5.2 to 11.x (the version has been 22 all the time);
+//! offsets and sizes as in recorded streams of 5.2, 7.2, 10.0 and 11.1, under KVM and TCG.
+//!
+//! | offset | field |
+//! |---|---|
+//! | 0 | `regs` 16 × u32 (AArch32) |
+//! | 64 | `xregs` 32 × u64 |
+//! | 320 | `pc` u64 |
+//! | 328 | `cpsr` u32 (PSTATE in AArch64) |
+//! | 332 | `spsr` u32 |
+//! | 336 | `banked_spsr` 8 × u64 |
+//! | 400 | `banked_r13` 8 × u32 |
+//! | 432 | `banked_r14` 8 × u32 |
+//! | 464 | `usr_regs` 5 × u32 |
+//! | 484 | `fiq_regs` 5 × u32 |
+//! | 504 | `elr_el` 4 × u64 |
+//! | 536 | `sp_el` 4 × u64 |
+//! | 568 | `cpreg_vmstate_array_len` i32 = n |
+//! | 572 | `cpreg_vmstate_indexes` n × u64, ascending |
+//! | 572 + 8n | `cpreg_vmstate_values` n × u64; registers of 32 bits are zero extended |
+//! | 572 + 16n = t | `exclusive_addr`, `exclusive_val`, `exclusive_high` u64 |
+//! | t + 24 | 5.2: `features` u64; later: zeros, ignored |
+//! | t + 32 | `syndrome` u32, `fsr` u32, `vaddress` u64 |
+//! | t + 48 | the physical and the virtual timer's expiry, u64 each; all ones if idle |
+//! | t + 64 | `power_state` u8 |
+//! | t + 65 | subsections, up to the section's footer |
+//!
+//! What the registers mean lives in `cpreg`; how a section is changed, in [`crate::edit`].
+
+use std::fmt;
+use std::ops::Range;
+
+use cpreg::register::RegisterId;
+
+use crate::cursor::{is_name, read_bytes};
+use crate::element::{FOOTER, FOOTER_LENGTH, SUBSECTION, Section, SectionHeader, SectionKind};
+use crate::error::{Error, ErrorKind, Within};
+use crate::source::ReadAt;
+use crate::vmdescription::StateDescription;
+
+/// The id string of the section.
+pub(crate) const NAME: &str = "cpu";
+/// The only version of it that there is on Arm.
+pub(crate) const VERSION: u32 = 22;
+/// More registers than any CPU lists; KVM lists about 500 with everything on.
+pub(crate) const MOST_REGISTERS: usize = 4096;
+/// More bytes than a section takes: 64 KiB of registers, 64 KiB of SME, 5 KiB of the rest.
+pub(crate) const MOST_BYTES: u64 = 1 << 20;
+
+/// More subsections than QEMU has at one level: it has 20.
+const MOST_SUBSECTIONS: usize = 64;
+
+/// Offset of the register count.
+pub(crate) const COUNT: usize = 568;
+/// Offset of the register list.
+pub(crate) const LIST: usize = COUNT + 4;
+/// Bytes between the register list and the subsections.
+pub(crate) const TAIL: usize = 65;
+/// Offset of `features` in the tail.
+pub(crate) const FEATURES: usize = 24;
+
+/// Name, version and own length of the subsections whose layout is the same in all versions.
+///
+/// `cpu/sme` holds 256 rows of 256 bytes, `cpu/sve` the upper parts of 32 vectors (112 bytes each)
+/// and 17 predicates (32 bytes).
+const KNOWN: [(&str, u32, usize); 12] = [
+    ("cpu/vfp", 3, 576),
+    ("cpu/vfp/fpcr_fpsr", 1, 16),
+    ("cpu/sve", 1, 4128),
+    ("cpu/sme", 1, 65536),
+    ("cpu/zt0", 1, 64),
+    ("cpu/serror", 1, 10),
+    ("cpu/irq-line-state", 1, 4),
+    ("cpu/wfxt-timer", 1, 8),
+    ("cpu/syndrome64", 1, 8),
+    ("cpu/pstate64", 1, 8),
+    ("cpu/fpmr", 1, 8),
+    ("cpu/thumb2ee", 1, 8),
+];
+
+/// Whether QEMU can have an id in its list: a register of 32-bit or 64-bit Arm, of 4 or 8 bytes.
+pub(crate) fn is_register(id: u64) -> bool {
+    matches!(id >> 56, 0x40 | 0x60) && matches!(id >> 52 & 15, 2 | 3)
+}
+
+/// The version in which a subsection is written: the one that is known, else the first.
+pub(crate) fn subsection_version(name: &str) -> u32 {
+    KNOWN.iter().find(|it| it.0 == name).map_or(1, |it| it.1)
+}
+
+/// One vCPU's section.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cpu {
+    section: Section,
+    bytes: Vec<u8>,
+    count: usize,
+    subsections: Vec<Subsection>,
+}
+
+/// A subsection: a part of the state that only some streams have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subsection {
+    /// QEMU's name (`cpu/sve`).
+    pub name: String,
+    /// The version of its format.
+    pub version: u32,
+    /// All its bytes, from its mark to its last subsection's end; offsets in the payload.
+    pub(crate) range: Range<usize>,
+    /// Its own fields.
+    pub(crate) own: Range<usize>,
+    /// Subsections of the subsection (`cpu/vfp/fpcr_fpsr`).
+    pub subsections: Vec<Self>,
+}
+
+/// The fields before the register list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are QEMU's and the architecture's")]
+pub struct Head {
+    pub regs: [u32; 16],
+    /// `x[31]` is SP.
+    pub x: [u64; 32],
+    pub pc: u64,
+    /// PSTATE, or CPSR in AArch32 state.
+    pub pstate: u32,
+    pub spsr: u32,
+    pub banked_spsr: [u64; 8],
+    pub banked_r13: [u32; 8],
+    pub banked_r14: [u32; 8],
+    pub usr_regs: [u32; 5],
+    pub fiq_regs: [u32; 5],
+    /// ELR_EL0 (unused) to ELR_EL3.
+    pub elr_el: [u64; 4],
+    /// SP_EL0 to SP_EL3.
+    pub sp_el: [u64; 4],
+}
+
+/// The fields behind the register list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The address of the exclusive monitor; all ones if it is clear.
+    pub exclusive_address: u64,
+    /// What was loaded there.
+    pub exclusive_value: u64,
+    /// The upper half of a loaded pair.
+    pub exclusive_high: u64,
+    /// QEMU 5.2's internal feature bits; 0 in streams of later versions.
+    pub features: u64,
+    /// The syndrome of a pending exception.
+    pub syndrome: u32,
+    /// The fault status of a pending exception (AArch32).
+    pub fault_status: u32,
+    /// The address of a pending exception.
+    pub fault_address: u64,
+    /// When the physical timer fires, in nanoseconds of QEMU's virtual clock; all ones if idle.
+    pub physical_timer: u64,
+    /// When the virtual timer fires.
+    pub virtual_timer: u64,
+    /// PSCI's power state: 0 on, 1 off, 2 being switched on.
+    pub power_state: u8,
+}
+
+impl fmt::Debug for Cpu {
+    /// Without values: some are the guest's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpu")
+            .field("section", &self.section)
+            .field("registers", &self.count)
+            .field("subsections", &self.subsections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cpu {
+    /// Where the section stands in the file.
+    pub fn section(&self) -> &Section {
+        &self.section
+    }
+
+    /// The payload as it stands in the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many registers the list has.
+    pub fn register_count(&self) -> usize {
+        self.count
+    }
+
+    /// The registers and their values in the order of the file, ascending by id.
+    pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
+        let values = LIST + 8 * self.count;
+        (0..self.count).map(move |index| {
+            let id = be64(&self.bytes, LIST + 8 * index);
+            (
+                RegisterId::from_raw(id),
+                be64(&self.bytes, values + 8 * index),
+            )
+        })
+    }
+
+    /// The fields before the register list.
+    pub fn head(&self) -> Head {
+        let bytes = &self.bytes;
+        Head {
+            regs: words(bytes, 0),
+            x: doubles(bytes, 64),
+            pc: be64(bytes, 320),
+            pstate: be32(bytes, 328),
+            spsr: be32(bytes, 332),
+            banked_spsr: doubles(bytes, 336),
+            banked_r13: words(bytes, 400),
+            banked_r14: words(bytes, 432),
+            usr_regs: words(bytes, 464),
+            fiq_regs: words(bytes, 484),
+            elr_el: doubles(bytes, 504),
+            sp_el: doubles(bytes, 536),
+        }
+    }
+
+    /// The fields behind the register list.
+    pub fn tail(&self) -> Tail {
+        let bytes = &self.bytes[self.tail_start()..];
+        Tail {
+            exclusive_address: be64(bytes, 0),
+            exclusive_value: be64(bytes, 8),
+            exclusive_high: be64(bytes, 16),
+            features: be64(bytes, FEATURES),
+            syndrome: be32(bytes, 32),
+            fault_status: be32(bytes, 36),
+            fault_address: be64(bytes, 40),
+            physical_timer: be64(bytes, 48),
+            virtual_timer: be64(bytes, 56),
+            power_state: bytes[64],
+        }
+    }
+
+    /// Offset of the tail in the payload.
+    pub(crate) fn tail_start(&self) -> usize {
+        LIST + 16 * self.count
+    }
+
+    /// The subsections in the order of the file; further ones may be inside them.
+    pub fn subsections(&self) -> &[Subsection] {
+        &self.subsections
+    }
+
+    /// All subsections, each before the ones inside it.
+    pub fn all_subsections(&self) -> Vec<&Subsection> {
+        fn collect<'a>(from: &'a [Subsection], to: &mut Vec<&'a Subsection>) {
+            for subsection in from {
+                to.push(subsection);
+                collect(&subsection.subsections, to);
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.subsections, &mut all);
+        all
+    }
+
+    /// A subsection's own bytes, without the ones inside it.
+    pub fn content(&self, subsection: &Subsection) -> &[u8] {
+        self.bytes.get(subsection.own.clone()).unwrap_or_default()
+    }
+
+    /// Decodes a payload that is all of `bytes`, and stands in the file as `section` says.
+    pub(crate) fn parse(
+        section: Section,
+        bytes: Vec<u8>,
+        description: Option<&StateDescription>,
+    ) -> Result<Self, Error> {
+        let parser = Parser {
+            bytes: &bytes,
+            offset: section.payload.start,
+            footer: None,
+            description,
+            may_search: true,
+        };
+        let (count, subsections, end) = parser.payload()?;
+        if end != bytes.len() {
+            return Err(Error::malformed(
+                section.payload.start + end as u64,
+                "bytes behind the last subsection",
+            ));
+        }
+        Ok(Self {
+            section,
+            bytes,
+            count,
+            subsections,
+        })
+    }
+
+    /// How long the payload is that `bytes`, which stand at `offset`, begin with, if the footer of
+    /// section `id` follows it.
+    pub(crate) fn measure(bytes: &[u8], offset: u64, id: u32) -> Result<usize, Error> {
+        begin(bytes, offset, id, true).map(|(_, _, end)| end)
+    }
+
+    /// Decodes the payload that `bytes`, which stand at `offset`, begin with, if the footer follows it; `start`: where the section
+    /// begins.
+    ///
+    /// Nothing is searched: a subsection whose length is not known is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    pub(crate) fn at_the_begin(
+        header: SectionHeader,
+        start: u64,
+        bytes: &[u8],
+        offset: u64,
+    ) -> Result<Self, Error> {
+        let (count, subsections, end) = begin(bytes, offset, header.id, false)?;
+        let payload = offset..offset + end as u64;
+        Ok(Self {
+            section: Section {
+                kind: SectionKind::Full,
+                id: header.id,
+                name: header.name,
+                instance: header.instance,
+                version: header.version,
+                range: start..payload.end + FOOTER_LENGTH,
+                payload,
+            },
+            bytes: bytes[..end].to_vec(),
+            count,
+            subsections,
+        })
+    }
+}
+
+/// What [`Parser::payload`] finds where the footer of section `id` must follow.
+fn begin(
+    bytes: &[u8],
+    offset: u64,
+    id: u32,
+    may_search: bool,
+) -> Result<(usize, Vec<Subsection>, usize), Error> {
+    let mut footer = vec![FOOTER];
+    footer.extend(id.to_be_bytes());
+    let parser = Parser {
+        bytes,
+        offset,
+        footer: Some(&footer),
+        description: None,
+        may_search,
+    };
+    let (count, subsections, end) = parser.payload()?;
+    if bytes[end..].starts_with(&footer) {
+        return Ok((count, subsections, end));
+    }
+    let at = offset + end as u64;
+    let left = bytes.len() - end;
+    // Mark, length, name, version.
+    let wanted = match bytes[end..] {
+        [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
+        _ => footer.len(),
+    };
+    if left < wanted {
+        let missing = (wanted - left) as u64;
+        return Err(Error::truncated(at, at + left as u64, missing));
+    }
+    Err(Error::malformed(
+        at,
+        "neither a subsection nor the section's footer",
+    ))
+}
+
+struct Parser<'a> {
+    bytes: &'a [u8],
+    /// Where in the file `bytes` begin.
+    offset: u64,
+    /// What ends the payload, if it is not the end of `bytes`.
+    footer: Option<&'a [u8]>,
+    description: Option<&'a StateDescription>,
+    /// The end of a subsection whose length nothing tells may be searched.
+    may_search: bool,
+}
+
+impl Parser<'_> {
+    fn need(&self, at: usize, count: usize) -> Result<(), Error> {
+        let end = at.saturating_add(count);
+        if end <= self.bytes.len() {
+            return Ok(());
+        }
+        let missing = (end - self.bytes.len()) as u64;
+        let length = self.bytes.len() as u64;
+        Err(Error::truncated(
+            self.offset + at as u64,
+            self.offset + length,
+            missing,
+        ))
+    }
+
+    fn payload(&self) -> Result<(usize, Vec<Subsection>, usize), Error> {
+        self.need(0, LIST)?;
+        let count = self.count()?;
+        self.list(count)?;
+        let tail = LIST + 16 * count;
+        self.need(tail, TAIL)?;
+        let (subsections, end) = self.subsections(tail + TAIL, NAME)?;
+        Ok((count, subsections, end))
+    }
+
+    fn count(&self) -> Result<usize, Error> {
+        let raw = be32(self.bytes, COUNT);
+        match usize::try_from(raw) {
+            Ok(count) if count <= MOST_REGISTERS => Ok(count),
+            _ => Err(Error::malformed(
+                self.offset + COUNT as u64,
+                format!("a list of {} registers", raw.cast_signed()),
+            )
+            .within("cpreg_vmstate_array_len")),
+        }
+    }
+
+    fn list(&self, count: usize) -> Result<(), Error> {
+        self.need(LIST, 16 * count)
+            .within(|| "cpreg_vmstate_indexes".into())?;
+        let mut before = None;
+        for index in 0..count {
+            let at = LIST + 8 * index;
+            let id = be64(self.bytes, at);
+            let fault = |message: String| {
+                Err(Error::malformed(self.offset + at as u64, message)
+                    .within(&format!("cpreg_vmstate_indexes[{index}]")))
+            };
+            if !is_register(id) {
+                return fault(format!("{id:#018x} is no register of an Arm CPU"));
+            }
+            if before.is_some_and(|before| before >= id) {
+                return fault(format!("{id:#018x} is not above the register before it"));
+            }
+            before = Some(id);
+        }
+        Ok(())
+    }
+
+    /// Reads the subsections that belong to `parent`.
+    fn subsections(&self, start: usize, parent: &str) -> Result<(Vec<Subsection>, usize), Error> {
+        let mut subsections: Vec<Subsection> = Vec::new();
+        let mut at = start;
+        while let Some((name, version, own)) = self.subsection_header(at) {
+            // The loader's rule: what does not begin with my name is not mine. That names grow
+            // bounds the nesting.
+            if !name.starts_with(parent) || name.len() == parent.len() {
+                break;
+            }
+            if subsections.len() == MOST_SUBSECTIONS {
+                return Err(Error::malformed(
+                    self.offset + at as u64,
+                    "more subsections than QEMU has",
+                ));
+            }
+            let length = self
+                .own_length(name, version, own)
+                .and_then(|length| self.need(own, length).map(|()| length))
+                .within(|| name.to_owned())?;
+            let (inner, end) = self.subsections(own + length, name)?;
+            if subsections.iter().any(|other| other.name == name) {
+                return Err(Error::malformed(
+                    self.offset + at as u64,
+                    format!("a second {name}"),
+                ));
+            }
+            subsections.push(Subsection {
+                name: name.to_owned(),
+                version,
+                range: at..end,
+                own: own..own + length,
+                subsections: inner,
+            });
+            at = end;
+        }
+        Ok((subsections, at))
+    }
+
+    /// Name, version and content's place of the subsection that begins at `at`, if one does.
+    fn subsection_header(&self, at: usize) -> Option<(&str, u32, usize)> {
+        if *self.bytes.get(at)? != SUBSECTION {
+            return None;
+        }
+        let length = usize::from(*self.bytes.get(at + 1)?);
+        let name = self.bytes.get(at + 2..at + 2 + length)?;
+        let own = at + 2 + length + 4;
+        if own > self.bytes.len() || !is_name(name) || !name.starts_with(b"cpu/") {
+            return None;
+        }
+        let name = std::str::from_utf8(name).ok()?;
+        Some((name, be32(self.bytes, own - 4), own))
+    }
+
+    /// How many bytes of its own a subsection has: from the description, else from what is known of
+    /// it, else up to the next thing that can follow.
+    fn own_length(&self, name: &str, version: u32, own: usize) -> Result<usize, Error> {
+        let described = self
+            .description
+            .and_then(|description| description.subsection(name));
+        if let Some(described) = described {
+            return usize::try_from(described.fields_size).map_err(|_| {
+                Error::malformed(self.offset + own as u64, "longer than any subsection")
+            });
+        }
+        if let Some((_, _, length)) = KNOWN.iter().find(|it| (it.0, it.1) == (name, version)) {
+            return Ok(*length);
+        }
+        if !self.may_search {
+            return Err(Error::unsupported(
+                self.offset + own as u64,
+                "a subsection whose length nothing tells",
+            ));
+        }
+        for end in own..=self.bytes.len() {
+            let ends = match self.footer {
+                Some(footer) => self.bytes[end..].starts_with(footer),
+                None => end == self.bytes.len(),
+            };
+            if ends || self.subsection_header(end).is_some() {
+                return Ok(end - own);
+            }
+        }
+        Err(Error::malformed(
+            self.offset + own as u64,
+            "a subsection without end",
+        ))
+    }
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    words::<1>(bytes, at)[0]
+}
+
+fn be64(bytes: &[u8], at: usize) -> u64 {
+    doubles::<1>(bytes, at)[0]
+}
+
+fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
+    std::array::from_fn(|index| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at + 4 * index..][..4]);
+        u32::from_be_bytes(word)
+    })
+}
+
+fn doubles<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
+    std::array::from_fn(|index| {
+        let mut double = [0; 8];
+        double.copy_from_slice(&bytes[at + 8 * index..][..8]);
+        u64::from_be_bytes(double)
+    })
+}
+
+/// Reads and decodes a `cpu` section.
+pub(crate) fn read_cpu(
+    source: &dyn ReadAt,
+    section: &Section,
+    description: Option<&StateDescription>,
+) -> Result<Cpu, Error> {
+    let path = || format!("cpu[{}]", section.instance);
+    let length = section.payload.end - section.payload.start;
+    if length > MOST_BYTES {
+        return Err(Error::malformed(
+            section.range.start,
+            format!("a section of {length} bytes"),
+        ))
+        .within(path);
+    }
+    let count = usize::try_from(length).unwrap_or(usize::MAX);
+    let bytes = read_bytes(source, section.payload.start, count)?;
+    if description.is_some() {
+        let described = Cpu::parse(section.clone(), bytes.clone(), description);
+        if described.is_ok() {
+            return described;
+        }
+    }
+    Cpu::parse(section.clone(), bytes, None).within(path)
+}
+
+/// Refuses `cpu` sections of other machines.
+pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Error> {
+    if header.name != NAME || header.version == VERSION {
+        return Ok(());
+    }
+    let message = if header.version == 12 {
+        "a `cpu` section of version 12: this is a stream of an x86 machine".to_owned()
+    } else {
+        format!(
+            "a `cpu` section of version {}, where Arm machines have {}: this is a stream of another \
+             machine",
+            header.version, VERSION
+        )
+    };
+    Err(Error::new(ErrorKind::NotArm, message)
+        .at(start)
+        .hint("only streams of arm and arm64 guests can be read"))
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
+mod tests {
+    use super::*;
+    use crate::element::SectionKind;
+    use crate::error::ErrorKind;
+
+    fn section(length: usize) -> Section {
+        Section {
+            kind: SectionKind::Full,
+            id: 7,
+            name: NAME.into(),
+            instance: 0,
+            version: VERSION,
+            range: 83..100 + length as u64 + 5,
+            payload: 100..100 + length as u64,
+        }
+    }
+
+    fn payload(ids: &[u64]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..COUNT).map(|index| (index % 251) as u8).collect();
+        bytes.extend((ids.len() as u32).to_be_bytes());
+        for id in ids {
+            bytes.extend(id.to_be_bytes());
+        }
+        for id in ids {
+            bytes.extend((id >> 8).to_be_bytes());
+        }
+        bytes.extend((0..TAIL).map(|index| index as u8));
+        bytes
+    }
+
+    fn subsection(bytes: &mut Vec<u8>, name: &str, content: &[u8]) {
+        bytes.extend([SUBSECTION, name.len() as u8]);
+        bytes.extend(name.as_bytes());
+        bytes.extend(1u32.to_be_bytes());
+        bytes.extend(content);
+    }
+
+    const IDS: [u64; 2] = [0x4020_0000_200f_0082, 0x6030_0000_0013_c103];
+
+    #[test]
+    fn decodes_every_part() {
+        let mut bytes = payload(&IDS);
+        subsection(&mut bytes, "cpu/wfxt-timer", &[0xff; 8]);
+        subsection(&mut bytes, "cpu/unheard-of", b"abc");
+        subsection(&mut bytes, "cpu/unheard-of/inner", b"de");
+        subsection(&mut bytes, "cpu/irq-line-state", &[0, 0, 0, 3]);
+        let cpu = Cpu::parse(section(bytes.len()), bytes.clone(), None).unwrap();
+        let registers: Vec<_> = cpu
+            .registers()
+            .map(|(id, value)| (id.raw(), value))
+            .collect();
+        assert_eq!(registers, [(IDS[0], IDS[0] >> 8), (IDS[1], IDS[1] >> 8)]);
+        assert_eq!(cpu.head().regs[0], 0x0001_0203);
+        assert_eq!(cpu.tail().features, 0x1819_1a1b_1c1d_1e1f);
+        assert_eq!(cpu.tail().power_state, 64);
+        let names: Vec<_> = cpu
+            .all_subsections()
+            .iter()
+            .map(|it| (it.name.as_str(), cpu.content(it).len()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("cpu/wfxt-timer", 8),
+                ("cpu/unheard-of", 3),
+                ("cpu/unheard-of/inner", 2),
+                ("cpu/irq-line-state", 4)
+            ]
+        );
+        let length = bytes.len();
+        bytes.extend(b"\x7e\0\0\0\x07\x04");
+        assert_eq!(Cpu::measure(&bytes, 100, 7).unwrap(), length);
+        assert_eq!(
+            Cpu::measure(&bytes, 100, 8).unwrap_err().kind(),
+            ErrorKind::Malformed
+        );
+        for cut in 0..length + 5 {
+            assert!(Cpu::measure(&bytes[..cut], 100, 7).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn names_the_register_that_is_wrong() {
+        let wrong = |ids: &[u64]| {
+            let bytes = payload(ids);
+            Cpu::parse(section(bytes.len()), bytes, None)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            wrong(&[IDS[1], IDS[0]]),
+            "cpreg_vmstate_indexes[1] at byte 0x2a8: \
+             0x40200000200f0082 is not above the register before it"
+        );
+        assert!(wrong(&[0x2030_0000_0000_0001]).contains("no register of an Arm CPU"));
+        assert!(wrong(&[0x6040_0000_0010_0000]).contains("no register of an Arm CPU"));
+        let mut bytes = payload(&[]);
+        bytes[COUNT] = 0x80;
+        let error = Cpu::parse(section(bytes.len()), bytes, None).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("a list of -2147483648 registers"),
+            "{error}"
+        );
+        let mut bytes = payload(&IDS);
+        bytes.push(0);
+        assert!(Cpu::parse(section(bytes.len()), bytes, None).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! [`Cursor`]: big-endian numbers and names read one after the other through a window.
+//!
+//! Nothing is read before it is needed, nothing outside the cursor's range is ever read, and the
+//! window bounds the memory. The parsers of single elements live beside this module.
+
+use crate::error::{Error, ErrorKind};
+use crate::source::ReadAt;
+
+/// How much is read ahead where all bytes are wanted in order.
+pub(crate) const WIDE: usize = 256 << 10;
+/// How much is read ahead where a few fields are wanted here and there.
+pub(crate) const NARROW: usize = 4 << 10;
+
+/// A place in a source, and the bytes around it.
+pub(crate) struct Cursor<'s> {
+    source: &'s dyn ReadAt,
+    position: u64,
+    end: u64,
+    window: Vec<u8>,
+    window_start: u64,
+    window_size: usize,
+    /// What lies behind the end is still to come and can be gone over.
+    more_to_come: bool,
+}
+
+impl<'s> Cursor<'s> {
+    /// Reads the bytes from `start` to `end`, `window_size` at a time.
+    pub(crate) fn new(source: &'s dyn ReadAt, start: u64, end: u64, window_size: usize) -> Self {
+        Self {
+            source,
+            position: start,
+            end,
+            window: Vec::new(),
+            window_start: start,
+            window_size,
+            more_to_come: false,
+        }
+    }
+
+    /// Reads the bytes from `start` to `end`, behind which more are to come: what is skipped need not be there yet.
+    ///
+    /// Reading past the end fails with [`ErrorKind::Truncated`], and leaves the position where that read began.
+    pub(crate) fn of_what_came(source: &'s dyn ReadAt, start: u64, end: u64) -> Self {
+        Self {
+            more_to_come: true,
+            ..Self::new(source, start, end, NARROW)
+        }
+    }
+
+    pub(crate) fn source(&self) -> &'s dyn ReadAt {
+        self.source
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(crate) fn at_end(&self) -> bool {
+        self.position >= self.end
+    }
+
+    /// Goes to an absolute offset; reading there fails if it is out of range.
+    pub(crate) fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Takes `count` bytes, at most a window of them.
+    pub(crate) fn take(&mut self, count: usize) -> Result<&[u8], Error> {
+        let start = self.fill(count)?;
+        self.position += count as u64;
+        Ok(&self.window[start..start + count])
+    }
+
+    /// Looks at `count` bytes without taking them.
+    pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
+        let start = self.fill(count)?;
+        Ok(&self.window[start..start + count])
+    }
+
+    /// Makes sure that the window holds `count` bytes; says where in it they begin.
+    fn fill(&mut self, count: usize) -> Result<usize, Error> {
+        debug_assert!(count <= self.window_size);
+        let have = self
+            .position
+            .checked_sub(self.window_start)
+            .and_then(|offset| usize::try_from(offset).ok())
+            .filter(|offset| {
+                offset
+                    .checked_add(count)
+                    .is_some_and(|end| end <= self.window.len())
+            });
+        if let Some(offset) = have {
+            return Ok(offset);
+        }
+        let left = self.end.saturating_sub(self.position);
+        if (count as u64) > left {
+            let missing = count as u64 - left;
+            return Err(Error::truncated(self.position, self.end, missing));
+        }
+        let size = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(self.window_size);
+        self.window.resize(size, 0);
+        self.window_start = self.position;
+        if let Err(error) = self.source.read_exact_at(&mut self.window, self.position) {
+            self.window.clear();
+            return Err(Error::io("cannot read", error).at(self.position));
+        }
+        Ok(0)
+    }
+
+    /// Goes over `count` bytes without reading them.
+    pub(crate) fn skip(&mut self, count: u64) -> Result<(), Error> {
+        let left = self.end.saturating_sub(self.position);
+        if count > left && !self.more_to_come {
+            return Err(Error::truncated(self.position, self.end, count - left));
+        }
+        self.position = self
+            .position
+            .checked_add(count)
+            .ok_or_else(|| Error::malformed(self.position, "longer than any stream"))?;
+        Ok(())
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Error> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(crate) fn be16(&mut self) -> Result<u16, Error> {
+        let bytes = self.take(2)?;
+        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    pub(crate) fn be32(&mut self) -> Result<u32, Error> {
+        let bytes = self.take(4)?;
+        Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    }
+
+    pub(crate) fn be64(&mut self) -> Result<u64, Error> {
+        let bytes = self.take(8)?;
+        let mut number = [0; 8];
+        number.copy_from_slice(bytes);
+        Ok(u64::from_be_bytes(number))
+    }
+
+    /// A name: one byte that says how long it is, then that many printable ASCII characters.
+    pub(crate) fn name(&mut self) -> Result<String, Error> {
+        let start = self.position;
+        let length = self.u8()?;
+        self.text(usize::from(length), start)
+    }
+
+    /// `length` printable ASCII characters that make up a name which began at `start`.
+    pub(crate) fn text(&mut self, length: usize, start: u64) -> Result<String, Error> {
+        if length == 0 {
+            return Err(Error::malformed(start, "an empty name"));
+        }
+        let bytes = self.take(length)?;
+        if !is_name(bytes) {
+            return Err(Error::malformed(
+                start,
+                "a name with bytes that no name has",
+            ));
+        }
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Whether these bytes can be a name: QEMU makes its names from identifiers, paths and numbers.
+pub(crate) fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| (0x20..0x7f).contains(byte))
+}
+
+/// Reads exactly `count` bytes into memory. The caller bounds `count`.
+pub(crate) fn read_bytes(source: &dyn ReadAt, start: u64, count: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; count];
+    source
+        .read_exact_at(&mut bytes, start)
+        .map_err(|error| Error::io("cannot read", error).at(start))?;
+    Ok(bytes)
+}
+
+/// The length of a source.
+pub(crate) fn length(source: &dyn ReadAt) -> Result<u64, Error> {
+    source.length().map_err(|error| match error.kind() {
+        std::io::ErrorKind::IsADirectory => {
+            Error::new(ErrorKind::NotAStream, "this is a directory").hint("name the file in it")
+        }
+        std::io::ErrorKind::NotSeekable => Error::new(
+            ErrorKind::Io,
+            "a pipe or a terminal cannot be read out of order",
+        )
+        .hint("save the stream to a file first"),
+        _ => Error::io("cannot tell the file's length", error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_reads_past_its_end() {
+        let bytes: Vec<u8> = (0..64).collect();
+        let mut cursor = Cursor::new(&bytes, 8, 16, 4);
+        assert_eq!(cursor.be32().unwrap(), 0x0809_0a0b);
+        assert_eq!(cursor.peek(2).unwrap(), [12, 13]);
+        cursor.skip(2).unwrap();
+        assert_eq!(cursor.be16().unwrap(), 0x0e0f);
+        assert!(cursor.at_end());
+        let error = cursor.u8().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset()),
+            (ErrorKind::Truncated, Some(16))
+        );
+        assert!(cursor.skip(1).is_err());
+        cursor.seek(9);
+        assert_eq!(cursor.u8().unwrap(), 9);
+    }
+
+    #[test]
+    fn goes_over_what_is_still_to_come() {
+        let bytes = vec![0; 8];
+        let mut cursor = Cursor::of_what_came(&bytes, 0, 8);
+        cursor.skip(6).unwrap();
+        let error = cursor.be32().unwrap_err();
+        assert_eq!((error.kind(), cursor.position()), (ErrorKind::Truncated, 6));
+        cursor.skip(1 << 40).unwrap();
+        assert_eq!(cursor.position(), (1 << 40) + 6);
+        assert_eq!(cursor.u8().unwrap_err().kind(), ErrorKind::Truncated);
+        assert_eq!(
+            cursor.skip(u64::MAX).unwrap_err().kind(),
+            ErrorKind::Malformed
+        );
+    }
+
+    #[test]
+    fn names_are_printable() {
+        let bytes = b"\x03ram\x00\x02a\n".to_vec();
+        let mut cursor = Cursor::new(&bytes, 0, 8, 64);
+        assert_eq!(cursor.name().unwrap(), "ram");
+        assert_eq!(cursor.name().unwrap_err().kind(), ErrorKind::Malformed);
+        assert_eq!(cursor.name().unwrap_err().offset(), Some(5));
+    }
+}

@@ -1,0 +1,474 @@
+//! Changing the CPU state in a stream: as replacements of byte ranges.
+//!
+//! Only the payloads of `cpu` sections change, and what counts them: the list lengths in them, the
+//! description (its text and its length), the length of a postcopy package. Every other byte stays.
+//! An edit that changes nothing has no replacements. How an edit reaches a file lives in
+//! [`crate::write`] and [`crate::in_place`].
+
+use std::collections::HashMap;
+
+use cpreg::register::RegisterId;
+use cpreg::vm::{Content, Extension, Vcpu, Vm};
+
+use crate::cpu::{self, Cpu, Subsection};
+use crate::cursor::read_bytes;
+use crate::element::SUBSECTION;
+use crate::error::{Error, ErrorKind, Within};
+use crate::redescribe::{describe, patched};
+use crate::replacement::{Edit, Replacement};
+use crate::source::ReadAt;
+use crate::stream::{Opened, Stream};
+
+/// What shall change in one vCPU's section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuEdit {
+    /// All registers it shall have, ascending by id; `None` leaves the list as it is.
+    pub registers: Option<Vec<(RegisterId, u64)>>,
+    /// Changes of its extensions, carried out in this order.
+    pub extensions: Vec<ExtensionChange>,
+}
+
+/// What shall change in one extension of a vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtensionChange {
+    /// Takes it away, and all subsections inside it; [`Extension::FEATURES`] becomes 0.
+    Remove(String),
+    /// Gives it this content; adds it if it is not there.
+    Set(Extension),
+}
+
+impl Stream {
+    /// What must change so that the stream holds this CPU state.
+    ///
+    /// Registers and extensions that `vm` lacks are taken away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64 bits.
+    pub fn changes_to(&self, vm: &Vm) -> Result<Vec<CpuEdit>, Error> {
+        if vm.vcpus.len() != self.cpus().len() {
+            return Err(bad_edit(format!(
+                "the stream has {} vCPUs, the state to write has {}",
+                self.cpus().len(),
+                vm.vcpus.len()
+            )));
+        }
+        self.vm()?
+            .vcpus
+            .iter()
+            .zip(&vm.vcpus)
+            .zip(self.cpus())
+            .map(|((old, new), cpu)| changes(cpu, old, new).within(|| path(cpu)))
+            .collect()
+    }
+
+    /// Plans an edit: one [`CpuEdit`] for each vCPU, in the order of [`Stream::cpus`].
+    ///
+    /// `source` is the file the stream was opened from. The edit is read back before it is returned,
+    /// the way the stream was opened if that was from the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if the edit cannot be carried out; reading errors.
+    pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        let (edit, changed) = self.edit_and_sections(source, edits)?;
+        if !changed.is_empty() {
+            self.read_back(source, &edit, &changed)?;
+        }
+        Ok(edit)
+    }
+
+    /// The same, and it is not read back: for who opens the edited stream before writing it, and looks whether it holds what it shall.
+    ///
+    /// # Errors
+    /// Those of [`Self::edit`].
+    pub fn edit_unread(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        self.edit_and_sections(source, edits).map(|(edit, _)| edit)
+    }
+
+    /// The edit, and the sections that it changes, by the number of their vCPU.
+    fn edit_and_sections(
+        &self,
+        source: &dyn ReadAt,
+        edits: &[CpuEdit],
+    ) -> Result<(Edit, Vec<(u32, Cpu)>), Error> {
+        if edits.len() != self.cpus().len() {
+            return Err(bad_edit(format!(
+                "{} edits for {} vCPUs",
+                edits.len(),
+                self.cpus().len()
+            )));
+        }
+        let mut replacements = Vec::new();
+        let mut changed = Vec::new();
+        let mut growth = 0;
+        for (cpu, edit) in self.cpus().iter().zip(edits) {
+            let new = edited_cpu(cpu, edit).within(|| path(cpu))?;
+            if new.bytes() == cpu.bytes() {
+                continue;
+            }
+            growth += signed(new.bytes().len())? - signed(cpu.bytes().len())?;
+            replacements.push(Replacement {
+                range: cpu.section().payload.clone(),
+                bytes: new.bytes().to_vec(),
+            });
+            changed.push((cpu.section().instance, new));
+        }
+        if changed.is_empty() {
+            return Ok((Edit::new(replacements, self.length()), changed));
+        }
+        if growth != 0 {
+            self.pages_stay()?;
+        }
+        replacements.extend(self.edited_package(growth)?);
+        replacements.extend(self.edited_description(source, &changed)?);
+        Ok((Edit::new(replacements, self.length()), changed))
+    }
+
+    /// Pages of mapped-ram stand at fixed offsets: nothing before them may change its length.
+    fn pages_stay(&self) -> Result<(), Error> {
+        let pages_end = self
+            .ram_blocks()
+            .iter()
+            .filter_map(|block| block.mapped.as_ref())
+            .map(|mapped| mapped.pages.end)
+            .max()
+            .unwrap_or(0);
+        match self
+            .cpus()
+            .iter()
+            .find(|cpu| cpu.section().range.start < pages_end)
+        {
+            Some(cpu) => Err(bad_edit(
+                "this section stands before RAM pages that have fixed places in the file",
+            )
+            .at(cpu.section().range.start)
+            .within(&path(cpu))),
+            None => Ok(()),
+        }
+    }
+
+    fn edited_package(&self, growth: i64) -> Result<Option<Replacement>, Error> {
+        let Some(package) = self.package().filter(|_| growth != 0) else {
+            return Ok(None);
+        };
+        let length = package.range.end - package.range.start;
+        Ok(Some(Replacement {
+            range: package.length_field..package.length_field + 4,
+            bytes: grown_package(length, growth)?.to_be_bytes().to_vec(),
+        }))
+    }
+
+    /// The description with the new list lengths and subsections, if it can be read.
+    fn edited_description(
+        &self,
+        source: &dyn ReadAt,
+        changed: &[(u32, Cpu)],
+    ) -> Result<Option<Replacement>, Error> {
+        let (Some(description), Some(range)) = (&self.description, self.layout.description.clone())
+        else {
+            return Ok(None);
+        };
+        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let text = read_bytes(source, range.start, count)?;
+        let changed: HashMap<u32, &Cpu> = changed.iter().map(|it| (it.0, &it.1)).collect();
+        let mut patches = Vec::new();
+        for device in &description.devices {
+            if let (Some(state), Some(cpu)) = (&device.state, changed.get(&device.instance)) {
+                describe(&text, state, cpu, &mut patches);
+            }
+        }
+        let text = patched(&text, patches);
+        let length =
+            u32::try_from(text.len()).map_err(|_| bad_edit("the description grows over 4 GiB"))?;
+        let mut bytes = length.to_be_bytes().to_vec();
+        bytes.extend(text);
+        Ok(Some(Replacement {
+            range: range.start - 4..range.end,
+            bytes,
+        }))
+    }
+
+    /// Opens the edited stream and looks whether it holds what it shall.
+    fn read_back(
+        &self,
+        source: &dyn ReadAt,
+        edit: &Edit,
+        changed: &[(u32, Cpu)],
+    ) -> Result<(), Error> {
+        if !matches!(self.opened(), Opened::FromTheEnd | Opened::BothWays) {
+            return Ok(());
+        }
+        let wrong = || bad_edit("the edited stream does not read back as it was meant");
+        let edited = Self::from_the_end(&edit.over(source)).map_err(|_| wrong())?;
+        let same = edited.cpus().len() == self.cpus().len()
+            && changed.iter().all(|(instance, cpu)| {
+                edited
+                    .cpus()
+                    .iter()
+                    .any(|it| it.section().instance == *instance && it.bytes() == cpu.bytes())
+            });
+        if same { Ok(()) } else { Err(wrong()) }
+    }
+}
+
+impl Cpu {
+    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::changes_to`]; it has been read back
+    /// and compared.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadEdit`] if the section cannot hold that.
+    pub fn changed_to(&self, state: &Vcpu) -> Result<Self, Error> {
+        let edit = changes(self, &self.vcpu()?, state).within(|| path(self))?;
+        let changed = edited_cpu(self, &edit).within(|| path(self))?;
+        if is_same(&changed.vcpu()?, state) {
+            Ok(changed)
+        } else {
+            Err(
+                bad_edit("the edited section does not read back as it was meant")
+                    .within(&path(self)),
+            )
+        }
+    }
+}
+
+/// Whether two vCPUs are the same; the order of extensions means nothing.
+fn is_same(one: &Vcpu, other: &Vcpu) -> bool {
+    let find = |it: &Extension| other.extensions.iter().any(|other| other == it);
+    one.registers == other.registers
+        && one.extensions.len() == other.extensions.len()
+        && one.extensions.iter().all(find)
+}
+
+/// How many bytes a package of this length has when its content has grown.
+pub(crate) fn grown_package(length: u64, growth: i64) -> Result<u32, Error> {
+    length
+        .checked_add_signed(growth)
+        .and_then(|length| u32::try_from(length).ok())
+        .ok_or_else(|| bad_edit("the package grows over 4 GiB"))
+}
+
+fn path(cpu: &Cpu) -> String {
+    format!("cpu[{}]", cpu.section().instance)
+}
+
+fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::BadEdit, message)
+}
+
+pub(crate) fn signed(length: usize) -> Result<i64, Error> {
+    i64::try_from(length).map_err(|_| bad_edit("a section longer than any file"))
+}
+
+/// The edit that turns one vCPU's state into another's.
+fn changes(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
+    let registers = new
+        .registers
+        .iter()
+        .map(|(id, value)| match value.as_u64() {
+            Some(value) => Ok((id, value)),
+            None => Err(bad_edit(format!(
+                "register {:#018x} is wider than 64 bits",
+                id.raw()
+            ))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut extensions = Vec::new();
+    for extension in &old.extensions {
+        if !new.extensions.iter().any(|it| it.name == extension.name) {
+            extensions.push(ExtensionChange::Remove(extension.name.to_string()));
+        }
+    }
+    for extension in &new.extensions {
+        if !old.extensions.contains(extension) {
+            extensions.push(ExtensionChange::Set(extension.clone()));
+        }
+    }
+    // Equal lists are left alone even if their bytes are not what would be written.
+    let same = registers.iter().copied().eq(cpu.registers());
+    Ok(CpuEdit {
+        registers: (!same).then_some(registers),
+        extensions,
+    })
+}
+
+/// A subsection while it is being edited.
+struct Draft {
+    name: String,
+    version: u32,
+    own: Vec<u8>,
+    subsections: Vec<Self>,
+}
+
+impl Draft {
+    fn of(cpu: &Cpu, subsection: &Subsection) -> Self {
+        Self {
+            name: subsection.name.clone(),
+            version: subsection.version,
+            own: cpu.content(subsection).to_vec(),
+            subsections: subsection
+                .subsections
+                .iter()
+                .map(|inner| Self::of(cpu, inner))
+                .collect(),
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let length = u8::try_from(self.name.len())
+            .map_err(|_| bad_edit("a name of more than 255 bytes").within(&self.name))?;
+        bytes.extend([SUBSECTION, length]);
+        bytes.extend(self.name.as_bytes());
+        bytes.extend(self.version.to_be_bytes());
+        bytes.extend(&self.own);
+        self.subsections.iter().try_for_each(|it| it.write(bytes))
+    }
+}
+
+/// The section with the edit carried out.
+fn edited_cpu(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
+    let old = cpu.bytes();
+    let mut bytes = old[..cpu::COUNT].to_vec();
+    match &edit.registers {
+        Some(registers) => write_registers(&mut bytes, registers)?,
+        None => bytes.extend(&old[cpu::COUNT..cpu.tail_start()]),
+    }
+    let mut tail = old[cpu.tail_start()..][..cpu::TAIL].to_vec();
+    let mut drafts = cpu
+        .subsections()
+        .iter()
+        .map(|it| Draft::of(cpu, it))
+        .collect();
+    for change in &edit.extensions {
+        match change {
+            ExtensionChange::Remove(name) if name == Extension::FEATURES => {
+                set_features(&mut tail, 0);
+            }
+            ExtensionChange::Remove(name) => remove(&mut drafts, name)?,
+            ExtensionChange::Set(extension) if extension.name == Extension::FEATURES => {
+                match extension.content {
+                    Content::Number(features) => set_features(&mut tail, features),
+                    Content::Bytes(_) => {
+                        return Err(bad_edit("must be a number").within(&extension.name));
+                    }
+                }
+            }
+            ExtensionChange::Set(extension) => set(&mut drafts, extension)?,
+        }
+    }
+    bytes.extend(tail);
+    drafts
+        .iter()
+        .try_for_each(|draft| draft.write(&mut bytes))?;
+
+    let mut section = cpu.section().clone();
+    section.payload.end = section.payload.start + bytes.len() as u64;
+    let read_back = Cpu::parse(section.clone(), bytes, None).map_err(|error| {
+        let mut message = String::from("the section would not be readable: ");
+        message += error.message();
+        bad_edit(message).within(error.path())
+    })?;
+    // A subsection of unknown length can swallow a new one behind it.
+    let names = |drafts: &[Draft]| {
+        fn collect(drafts: &[Draft], to: &mut Vec<String>) {
+            for draft in drafts {
+                to.push(draft.name.clone());
+                collect(&draft.subsections, to);
+            }
+        }
+        let mut all = Vec::new();
+        collect(drafts, &mut all);
+        all
+    };
+    let found = read_back.all_subsections();
+    if !found.iter().map(|it| &it.name).eq(&names(&drafts)) {
+        return Err(bad_edit("the subsections would be read as others"));
+    }
+    Ok(read_back)
+}
+
+fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Result<(), Error> {
+    let count = i32::try_from(registers.len())
+        .ok()
+        .filter(|_| registers.len() <= cpu::MOST_REGISTERS)
+        .ok_or_else(|| bad_edit(format!("a list of {} registers", registers.len())))?;
+    for (index, (id, value)) in registers.iter().enumerate() {
+        let raw = id.raw();
+        let fault = |what: &str| {
+            Err(bad_edit(format!("{raw:#018x} {what}"))
+                .within(&format!("cpreg_vmstate_indexes[{index}]")))
+        };
+        if !cpu::is_register(raw) {
+            return fault("is no register that QEMU can have");
+        }
+        if index > 0 && registers[index - 1].0 >= *id {
+            return fault("is not above the register before it");
+        }
+        // Bits 55:52: log2 of the size in bytes.
+        if raw >> 52 & 15 == 2 && *value > u64::from(u32::MAX) {
+            return fault("has 32 bits, and its value more");
+        }
+    }
+    bytes.extend(count.to_be_bytes());
+    for (id, _) in registers {
+        bytes.extend(id.raw().to_be_bytes());
+    }
+    for (_, value) in registers {
+        bytes.extend(value.to_be_bytes());
+    }
+    Ok(())
+}
+
+fn set_features(tail: &mut [u8], features: u64) {
+    tail[cpu::FEATURES..][..8].copy_from_slice(&features.to_be_bytes());
+}
+
+/// The list that holds a subsection of this name, and where in it.
+fn find<'d>(drafts: &'d mut Vec<Draft>, name: &str) -> Option<(&'d mut Vec<Draft>, usize)> {
+    if let Some(index) = drafts.iter().position(|draft| draft.name == name) {
+        return Some((drafts, index));
+    }
+    drafts
+        .iter_mut()
+        .find_map(|draft| find(&mut draft.subsections, name))
+}
+
+fn remove(drafts: &mut Vec<Draft>, name: &str) -> Result<(), Error> {
+    match find(drafts, name) {
+        Some((list, index)) => {
+            list.remove(index);
+            Ok(())
+        }
+        None => Err(bad_edit("there is no such subsection to take away").within(name)),
+    }
+}
+
+fn set(drafts: &mut Vec<Draft>, extension: &Extension) -> Result<(), Error> {
+    let name = &*extension.name;
+    let own = match &extension.content {
+        Content::Number(number) => number.to_be_bytes().to_vec(),
+        Content::Bytes(bytes) => bytes.clone(),
+    };
+    if let Some((list, index)) = find(drafts, name) {
+        list[index].own = own;
+        return Ok(());
+    }
+    let fault = |what: &'static str| Err(bad_edit(what).within(name));
+    if !name.starts_with("cpu/") || !crate::cursor::is_name(name.as_bytes()) {
+        return fault("no name of a subsection");
+    }
+    let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let list = if parent == cpu::NAME {
+        drafts
+    } else {
+        match find(drafts, parent) {
+            Some((list, index)) => &mut list[index].subsections,
+            None => return fault("the subsection that it belongs into is not there"),
+        }
+    };
+    list.push(Draft {
+        name: name.to_owned(),
+        version: cpu::subsection_version(name),
+        own,
+        subsections: Vec::new(),
+    });
+    Ok(())
+}

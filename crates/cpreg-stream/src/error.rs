@@ -1,0 +1,266 @@
+//! [`Error`]: what is wrong, where in the file, and what to do about it.
+//!
+//! One type for the whole crate. Hints are data beside the message, so that a program can print
+//! them in its own way; [`Display`](fmt::Display) prints all three parts.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+/// What went wrong in this crate.
+///
+/// It names the place twice where it can: by byte offset in the file and by the path of the field
+/// (`cpu[1].cpreg_vmstate_indexes[57]`).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    offset: Option<u64>,
+    path: String,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    source: Option<io::Error>,
+}
+
+/// The sort of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused to read or write.
+    Io,
+    /// There is no room left where the output should go.
+    NoSpace,
+    /// The file does not begin like a QEMU migration stream, nor like any relative of one.
+    NotAStream,
+    /// A stream of a version that QEMU itself no longer loads.
+    ObsoleteVersion,
+    /// One channel of a multifd migration: pages only, no CPU state.
+    MultifdChannel,
+    /// A save image that libvirt wrote around a stream.
+    LibvirtImage,
+    /// A qcow2 disk image.
+    Qcow2Image,
+    /// A connection that is encrypted: no stream can be seen in it.
+    Tls,
+    /// A file that an edit in place left unfinished.
+    UnfinishedEdit,
+    /// A stream of a machine that is not Arm.
+    NotArm,
+    /// The stream ends too early.
+    Truncated,
+    /// Bytes that no QEMU writes.
+    Malformed,
+    /// Something QEMU can write and this crate cannot read.
+    Unsupported,
+    /// No description of the devices stands at the end, or it does not fit what is before it.
+    NoDescription,
+    /// The stream read from its front is another one than read from its end.
+    Disagreement,
+    /// An edit that cannot be carried out.
+    BadEdit,
+    /// An address of no form that there is, or one that cannot be used for this.
+    BadAddress,
+    /// A connection that does not come about.
+    Connection,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            offset: None,
+            path: String::new(),
+            message: message.into(),
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// Bytes at this offset that no QEMU writes.
+    pub fn malformed(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Malformed, message).at(offset)
+    }
+
+    /// Something at this offset that QEMU can write and this crate cannot read.
+    pub fn unsupported(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unsupported, message).at(offset)
+    }
+
+    /// The stream ends at `end` although `missing` more bytes belong to what begins at `offset`.
+    pub fn truncated(offset: u64, end: u64, missing: u64) -> Self {
+        Self::new(
+            ErrorKind::Truncated,
+            format!(
+                "the stream ends at {end:#x}, {missing} byte{} too early",
+                if missing == 1 { "" } else { "s" }
+            ),
+        )
+        .at(offset)
+        .hint("get a complete copy of the file, or save the VM again")
+    }
+
+    /// A failure of the operating system.
+    pub fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        let mut error = if full {
+            Self::new(ErrorKind::NoSpace, message)
+                .hint("make room there, or give another place for the output")
+        } else {
+            Self::new(ErrorKind::Io, message)
+        };
+        error.0.source = Some(source);
+        error
+    }
+
+    /// The output of a stream took no more.
+    pub fn cannot_write(error: io::Error) -> Self {
+        let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
+        let error = Self::io("cannot write the stream", error);
+        if is_closed {
+            error.hint("whoever reads it has closed its end: see what it said")
+        } else {
+            error
+        }
+    }
+
+    /// The input of a stream failed, at this offset of the stream.
+    pub fn cannot_read(offset: u64, error: io::Error) -> Self {
+        Self::io("cannot read the stream", error).at(offset)
+    }
+
+    /// With the failure of the operating system behind it.
+    #[must_use]
+    pub fn because(mut self, source: io::Error) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    /// At this offset of the file.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts a path segment in front of the ones that are there.
+    #[must_use]
+    pub(crate) fn within(mut self, segment: &str) -> Self {
+        if self.0.path.is_empty() {
+            segment.clone_into(&mut self.0.path);
+        } else {
+            self.0.path = format!("{segment}.{}", self.0.path);
+        }
+        self
+    }
+
+    /// The sort of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The offset in the file, in bytes from its beginning, where the trouble was seen.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// The path of the field where the trouble was seen; empty if there is none.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// What is wrong, without place and advice.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        match (inner.path.is_empty(), inner.offset) {
+            (true, None) => {}
+            (true, Some(offset)) => write!(f, "at byte {offset:#x}: ")?,
+            (false, None) => write!(f, "{}: ", inner.path)?,
+            (false, Some(offset)) => write!(f, "{} at byte {offset:#x}: ", inner.path)?,
+        }
+        f.write_str(&inner.message)?;
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(hint) = &inner.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|error| error as _)
+    }
+}
+
+/// Adds the path of a field to an error on its way out.
+pub(crate) trait Within<T> {
+    /// Calls `segment` only if there is an error.
+    fn within(self, segment: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Within<T> for Result<T, Error> {
+    fn within(self, segment: impl FnOnce() -> String) -> Self {
+        self.map_err(|error| error.within(&segment()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_where_what_and_what_to_do() {
+        let error = Error::truncated(0x40, 0x44, 8)
+            .within("pc")
+            .within("cpu[1]");
+        assert_eq!(
+            error.to_string(),
+            "cpu[1].pc at byte 0x40: the stream ends at 0x44, 8 bytes too early; \
+             get a complete copy of the file, or save the VM again"
+        );
+        assert_eq!(error.kind(), ErrorKind::Truncated);
+        assert_eq!((error.offset(), error.path()), (Some(0x40), "cpu[1].pc"));
+    }
+
+    #[test]
+    fn knows_a_full_disk_from_other_troubles() {
+        let full = Error::io("cannot write", io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(full.kind(), ErrorKind::NoSpace);
+        let other = Error::io(
+            "cannot write",
+            io::Error::from(io::ErrorKind::PermissionDenied),
+        );
+        assert_eq!(other.kind(), ErrorKind::Io);
+        assert!(other.to_string().contains("permission denied"), "{other}");
+    }
+}

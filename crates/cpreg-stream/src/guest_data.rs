@@ -1,0 +1,189 @@
+//! Which bytes of a device's section may be the guest's data: input, output, what is on its screen or its disk.
+//!
+//! RAM is not the only place where a guest's data is. A serial port holds what was typed, a graphics card its pictures, a
+//! disk controller a sector, a TPM its keys. What is known to be only configuration, interrupt state and addresses stays;
+//! of everything else only small fields stay. So an unknown device may not load any more, and leaks nothing.
+//!
+//! | device | what may be data |
+//! |---|---|
+//! | the board's own ([`PLAIN`]) | nothing |
+//! | `pl011` | the FIFO and the last character |
+//! | `pflash_cfi01` | in the middle of a write: what is being written (sent by 9.0 and later) |
+//! | `slirp` | all of it |
+//! | virtio | nothing in the transport and the queues: data is in RAM. Of `virtio-gpu` the pictures |
+//! | any other that is described | fields over [`SMALL`] bytes, but for PCI's |
+//! | any other | all of it |
+//!
+//! Read from QEMU's `hw/` of 5.2 to 11.x. How bytes are blanked lives in [`crate::scrub`].
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one stretch is what is meant"
+)]
+
+use std::ops::Range;
+
+use crate::fields::Leaf;
+
+/// Devices whose sections hold configuration, interrupt state and addresses, as the last part of their names.
+const PLAIN: [&str; 24] = [
+    "PCIBUS",
+    "PCIHost",
+    "acpi-ged",
+    "arm_gic",
+    "arm_gicv2m",
+    "arm_gicv3",
+    "arm_gicv3_its",
+    "cpu_common",
+    "fw_cfg",
+    "globalstate",
+    "gpex_root",
+    "gpio-key",
+    "pcie-root-port",
+    "pl031",
+    "pl061",
+    "smmuv3",
+    "timer",
+    "virt_acpi_build",
+    "virtio-balloon",
+    "virtio-blk",
+    "virtio-mem",
+    "virtio-mem-device-early",
+    "virtio-net",
+    "virtio-rng",
+];
+
+/// `readbuff` and `read_fifo`; both versions of the section (5.2 and later) begin alike.
+const PL011: [Range<u64>; 2] = [0..4, 32..96];
+
+/// Bytes of flash that is not being written: u8, u8, u8, u64.
+const IDLE_FLASH: u64 = 11;
+
+/// Bytes that a field of an unknown device may have and stay: a number, an address.
+const SMALL: u64 = 8;
+
+/// Types longer than that and known: PCI's registers and interrupt lines, MSI-X tables, virtio's transport and queues.
+const KNOWN_TYPES: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
+
+/// The stretches of a section that may be data, ascending. `leaves` are `None` if the section is not described.
+pub(crate) fn of(name: &str, payload: &[u8], leaves: Option<&[Leaf]>) -> Vec<Range<u64>> {
+    let length = payload.len() as u64;
+    let device = name.rsplit('/').next().unwrap_or(name);
+    if PLAIN.contains(&device) || device == "pflash_cfi01" && length == IDLE_FLASH {
+        return Vec::new();
+    }
+    if device == "pl011" && PL011.iter().all(|range| range.end <= length) {
+        return PL011.to_vec();
+    }
+    let Some(leaves) = leaves else {
+        return vec![0..length];
+    };
+    let mut data = Vec::new();
+    for leaf in leaves {
+        let is_small = leaf.range.end - leaf.range.start <= SMALL && leaf.kind != "buffer";
+        if is_small || KNOWN_TYPES.contains(&&*leaf.kind) {
+            continue;
+        }
+        let pictures = (leaf.kind == "virtio-gpu").then(|| pictures(payload, &leaf.range));
+        match pictures.flatten() {
+            Some(pictures) => data.extend(pictures),
+            None => data.push(leaf.range.clone()),
+        }
+    }
+    data
+}
+
+/// The pixels in virtio-gpu's list of resources: u32 id (0 ends it), width, height, format, count of pieces; the pieces'
+/// addresses and lengths, u64 and u32; then the pixels of 4 bytes (every format has 32 bits). `None` if it is no such list.
+fn pictures(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
+    let word = |at: u64| -> Option<u64> {
+        let at = usize::try_from(at).ok()?;
+        let bytes = payload.get(at..at.checked_add(4)?)?;
+        Some(u64::from(u32::from_be_bytes(bytes.try_into().ok()?)))
+    };
+    let mut pictures = Vec::new();
+    let mut at = list.start;
+    while word(at)? != 0 {
+        let (width, height, pieces) = (word(at + 4)?, word(at + 8)?, word(at + 16)?);
+        let start = at + 20 + 12 * pieces;
+        let end = start.checked_add(width.checked_mul(height)?.checked_mul(4)?)?;
+        if end > list.end {
+            return None;
+        }
+        pictures.push(start..end);
+        at = end;
+    }
+    Some(pictures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(kind: &str, range: Range<u64>) -> Leaf {
+        Leaf {
+            kind: kind.to_owned(),
+            range,
+        }
+    }
+
+    #[test]
+    fn of_unknown_devices_only_small_fields_stay() {
+        let leaves = [
+            leaf("uint64", 0..8),
+            leaf("pci config", 8..264),
+            leaf("buffer", 264..268),
+            leaf("uint32", 268..300),
+            leaf("something new", 300..309),
+        ];
+        let payload = [1; 309];
+        let data = of("0000:00:01.0/1/usb-kbd", &payload, Some(&leaves));
+        assert_eq!(data, [264..268, 268..300, 300..309]);
+        assert_eq!(of("usb-kbd", &payload, None), [0..309]);
+        assert_eq!(of("0000:00:01.0/virtio-net", &payload, None), []);
+    }
+
+    #[test]
+    fn of_flash_what_is_being_written_goes() {
+        assert_eq!(of("pflash_cfi01", &[1; 11], None), []);
+        let leaves = [
+            leaf("uint8", 0..3),
+            leaf("uint64", 3..11),
+            leaf("buffer", 40..2088),
+        ];
+        assert_eq!(of("pflash_cfi01", &[1; 2088], Some(&leaves)), [40..2088]);
+    }
+
+    #[test]
+    fn of_a_serial_port_the_characters_go() {
+        assert_eq!(of("pl011", &[0; 124], None), [0..4, 32..96]);
+        assert_eq!(of("pl011", &[0; 95], None), [0..95]);
+    }
+
+    #[test]
+    fn of_a_graphics_card_the_pictures_go() {
+        let mut payload = vec![9; 8];
+        for (width, height, pieces) in [(2_u32, 3_u32, 1_u32), (1, 1, 0)] {
+            for word in [7, width, height, 1, pieces] {
+                payload.extend(word.to_be_bytes());
+            }
+            payload.extend(vec![2; 12 * pieces as usize]);
+            payload.extend(vec![0xee; (4 * width * height) as usize]);
+        }
+        payload.extend([0; 4]);
+        payload.extend([0, 0, 0, 1]);
+        let end = payload.len() as u64;
+        let list = leaf("virtio-gpu", 8..end);
+        let data = of("0000:00:02.0/virtio-gpu", &payload, Some(&[list]));
+        assert_eq!(data, [40..64, 84..88]);
+        let pixels = data.iter().cloned().flatten();
+        assert!(
+            pixels
+                .map(|at| payload[usize::try_from(at).unwrap()])
+                .all(|it| it == 0xee)
+        );
+
+        // A list that does not come to its end is all data.
+        let cut = leaf("virtio-gpu", 8..70);
+        assert_eq!(of("virtio-gpu", &payload[..70], Some(&[cut])), [8..70]);
+    }
+}

@@ -1,0 +1,78 @@
+//! QEMU's migration stream: what is in it, and how to change the CPU state in it; as a file, or while it flows.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `stream`, `layout` | [`Stream`]: a stream that has been read; what stands where in it |
+//! | `source` | [`ReadAt`]: bytes at any place |
+//! | `cursor` | numbers and names from it, bounded |
+//! | `element` | header, configuration, sections, commands |
+//! | `ram`, `live` | the sections that are sent while the guest runs |
+//! | `cpu` | the arm `cpu` section |
+//! | `json`, `vmdescription` | the description at the end, as a map |
+//! | `scan` | device sections without a map |
+//! | `tail` | opening from the end, without reading RAM |
+//! | `front` | opening from the front, reading everything |
+//! | `edit`, `redescribe` | changes of the CPU state, and of the description |
+//! | `skeleton` | the stream without its RAM |
+//! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
+//! | `replacement` | [`Edit`]: byte ranges and what takes their place |
+//! | `copy` | bytes from file to file, as fast as the system can |
+//! | `new_file` | a file that has no name until it is complete |
+//! | `write`, `in_place` | an edit carried out on files, whole or not at all |
+//! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
+//! | [`incremental`] | the stream while it flows: RAM passes, the device state is held back |
+//! | [`guest_memory`] | device state that points into guest memory |
+//! | [`error`] | the error: what, where, what to do |
+//!
+//! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
+#![forbid(unsafe_code)]
+
+#[cfg(unix)]
+mod copy;
+mod cpu;
+mod cursor;
+mod edit;
+mod element;
+pub mod error;
+mod fields;
+mod front;
+mod guest_data;
+pub mod guest_memory;
+#[cfg(unix)]
+mod in_place;
+pub mod incremental;
+mod json;
+mod layout;
+mod live;
+#[cfg(unix)]
+mod new_file;
+mod ram;
+mod redescribe;
+mod replacement;
+mod scan;
+mod scrub;
+mod skeleton;
+mod source;
+mod stream;
+mod tail;
+mod translate;
+mod vmdescription;
+#[cfg(unix)]
+mod write;
+
+pub use cpu::{Cpu, Head, Subsection, Tail};
+pub use edit::{CpuEdit, ExtensionChange};
+pub use element::{Configuration, Section, SectionKind, VMDESCRIPTION};
+pub use error::{Error, ErrorKind};
+#[cfg(unix)]
+pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
+pub use layout::{LiveSection, Package};
+pub use ram::{MappedBlock, RamBlock, RecordCounts};
+pub use replacement::{Edit, Edited, Replacement, Segment};
+pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrubbed};
+pub use skeleton::{SectionChange, front as skeleton_front};
+pub use source::{Counting, ReadAt};
+pub use stream::{Opened, Stream};
+pub use translate::GLOBAL_STATE;
+#[cfg(unix)]
+pub use write::{WriteOptions, write_new};

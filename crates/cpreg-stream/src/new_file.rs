@@ -1,0 +1,124 @@
+//! [`NewFile`]: a file that has no name until it is complete.
+//!
+//! On Linux it is one without a name (`O_TMPFILE`), which vanishes when the process dies; where the
+//! filesystem has none, a hidden temporary one. What is in it lives in [`crate::write`] and
+//! [`crate::in_place`].
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The new file while it has not got its name.
+#[derive(Debug)]
+pub(crate) enum NewFile {
+    /// It has no name at all, and vanishes with the process.
+    #[cfg(target_os = "linux")]
+    Nameless(File),
+    /// It has a hidden name, which is removed unless it gets its own.
+    Hidden(tempfile::NamedTempFile),
+}
+
+impl NewFile {
+    /// An empty file, its owner's only, in the directory where `target` shall be.
+    pub(crate) fn create(target: &Path) -> Result<Self, Error> {
+        let directory = directory_of(target);
+        #[cfg(target_os = "linux")]
+        if let Some(file) = Self::nameless(&directory) {
+            return Ok(Self::Nameless(file));
+        }
+        tempfile::Builder::new()
+            .prefix(&hidden_prefix(target))
+            .tempfile_in(&directory)
+            .map(Self::Hidden)
+            .map_err(failed("create a file in", &directory))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn nameless(directory: &Path) -> Option<File> {
+        use rustix::fs::{CWD, Mode, OFlags, openat};
+
+        // A name is given by way of /proc.
+        if !Path::new("/proc/self/fd").is_dir() {
+            return None;
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        openat(CWD, directory, flags, mode).ok().map(File::from)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Nameless(file) => file,
+            Self::Hidden(file) => file.as_file(),
+        }
+    }
+
+    /// Gives the file its name, all at once, and makes the name last.
+    ///
+    /// What has that name already is replaced if `replaces`, else it is an error
+    /// ([`io::ErrorKind::AlreadyExists`]).
+    pub(crate) fn name(self, target: &Path, replaces: bool) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Nameless(file) if replaces => {
+                // A link never replaces: a hidden name first, which then takes the other's place.
+                let directory = tempfile::Builder::new()
+                    .prefix(&hidden_prefix(target))
+                    .tempdir_in(directory_of(target))?;
+                let hidden = directory.path().join("new");
+                link(&file, &hidden)?;
+                std::fs::rename(&hidden, target)?;
+            }
+            #[cfg(target_os = "linux")]
+            Self::Nameless(file) => link(&file, target)?,
+            Self::Hidden(file) if replaces => drop(file.persist(target)?),
+            Self::Hidden(file) => drop(file.persist_noclobber(target)?),
+        }
+        sync_directory(&directory_of(target))
+    }
+}
+
+fn hidden_prefix(target: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(".cpreg-");
+    prefix
+}
+
+#[cfg(target_os = "linux")]
+fn link(file: &File, target: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD, linkat};
+
+    let proc = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, proc, CWD, target, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(())
+}
+
+/// Makes changes of names in a directory last.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some filesystems cannot sync directories, and need not.
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that a file stands in.
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes an [`io::Error`] one of ours that names the file.
+pub(crate) fn failed<'p>(what: &str, path: &'p Path) -> impl Fn(io::Error) -> Error + use<'p> {
+    let message = format!("cannot {what} {}", path.display());
+    move |error| Error::io(message.clone(), error)
+}

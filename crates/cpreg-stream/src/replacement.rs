@@ -1,0 +1,183 @@
+//! [`Edit`]: byte ranges of a file and what takes their place.
+//!
+//! What is replaced, and by what, is made in [`crate::edit`]; how it reaches a file lives in
+//! [`crate::write`] and [`crate::in_place`].
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use crate::source::ReadAt;
+
+/// A stretch of the old file and what takes its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// Where the old bytes stand.
+    pub range: Range<u64>,
+    /// The new bytes; they may be more or fewer.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Replacement {
+    /// Without content: it may be the guest's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replacement")
+            .field("range", &self.range)
+            .field("length", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replacements that turn one stream into another: ascending, none touching another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    replacements: Vec<Replacement>,
+    old_length: u64,
+    new_length: u64,
+}
+
+/// A stretch of the new file and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment<'e> {
+    /// These bytes of the old file.
+    Old(Range<u64>),
+    /// These bytes.
+    New(&'e [u8]),
+}
+
+impl Edit {
+    pub(crate) fn new(mut replacements: Vec<Replacement>, old_length: u64) -> Self {
+        replacements.retain(|it| !(it.range.is_empty() && it.bytes.is_empty()));
+        replacements.sort_by_key(|it| it.range.start);
+        let new_length = replacements.iter().fold(old_length, |length, it| {
+            length - (it.range.end - it.range.start) + it.bytes.len() as u64
+        });
+        Self {
+            replacements,
+            old_length,
+            new_length,
+        }
+    }
+
+    /// The edit that leaves a file of this length as it is: what is in memory can be written like an edited file.
+    pub fn unchanged(length: u64) -> Self {
+        Self::new(Vec::new(), length)
+    }
+
+    /// Whether nothing changes.
+    pub fn is_identity(&self) -> bool {
+        self.replacements.is_empty()
+    }
+
+    /// What changes, ascending.
+    pub fn replacements(&self) -> &[Replacement] {
+        &self.replacements
+    }
+
+    /// The length of the file that the edit was made for.
+    pub fn old_length(&self) -> u64 {
+        self.old_length
+    }
+
+    /// The length of the edited file.
+    pub fn new_length(&self) -> u64 {
+        self.new_length
+    }
+
+    /// The edited file's content, in order.
+    pub fn segments(&self) -> Vec<Segment<'_>> {
+        let mut segments = Vec::with_capacity(2 * self.replacements.len() + 1);
+        let mut at = 0;
+        for replacement in &self.replacements {
+            if at < replacement.range.start {
+                segments.push(Segment::Old(at..replacement.range.start));
+            }
+            if !replacement.bytes.is_empty() {
+                segments.push(Segment::New(&replacement.bytes));
+            }
+            at = replacement.range.end;
+        }
+        if at < self.old_length {
+            segments.push(Segment::Old(at..self.old_length));
+        }
+        segments
+    }
+
+    /// The edited file, made up while it is read.
+    pub fn over<'e>(&'e self, source: &'e dyn ReadAt) -> Edited<'e> {
+        let mut start = 0;
+        let segments = self
+            .segments()
+            .into_iter()
+            .map(|segment| {
+                let at = start;
+                start += segment.length();
+                (at, segment)
+            })
+            .collect();
+        Edited {
+            source,
+            segments,
+            length: self.new_length,
+        }
+    }
+}
+
+impl Segment<'_> {
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Old(range) => range.end - range.start,
+            Self::New(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// An edited file that has not been written; see [`Edit::over`].
+pub struct Edited<'e> {
+    source: &'e dyn ReadAt,
+    /// Each with its offset in the edited file.
+    segments: Vec<(u64, Segment<'e>)>,
+    length: u64,
+}
+
+impl fmt::Debug for Edited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edited")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReadAt for Edited<'_> {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        let mut index = self
+            .segments
+            .partition_point(|(start, _)| *start <= offset)
+            .saturating_sub(1);
+        while done < buffer.len() {
+            let (start, segment) = self
+                .segments
+                .get(index)
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            let inside = offset + done as u64 - start;
+            let left = segment.length().saturating_sub(inside);
+            let count = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len() - done);
+            let part = &mut buffer[done..done + count];
+            match segment {
+                Segment::Old(range) => self.source.read_exact_at(part, range.start + inside)?,
+                Segment::New(bytes) => bytes.read_exact_at(part, inside)?,
+            }
+            done += count;
+            index += 1;
+        }
+        Ok(())
+    }
+}

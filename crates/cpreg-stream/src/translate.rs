@@ -1,0 +1,151 @@
+//! From the stream to the model: registers and extensions, shape, run state, accelerator; the host that wrote it.
+//!
+//! Nothing is decided here. What an id or a value means lives in `cpreg`.
+
+use std::borrow::Cow;
+
+use cpreg::destination::{Accelerator, Destination, HostVcpu, ValuesAre};
+use cpreg::register::{RegisterId, Value};
+use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
+
+use crate::Stream;
+use crate::cpu::Cpu;
+use crate::cursor::read_bytes;
+use crate::element::Section;
+use crate::error::Error;
+use crate::source::ReadAt;
+
+/// The id string of the section that says what the guest was doing.
+pub const GLOBAL_STATE: &str = "globalstate";
+
+impl Stream {
+    /// The VM's CPU state.
+    ///
+    /// Each vCPU has its registers and, as extensions, every subsection of its `cpu` section and
+    /// `env.features` where that is not 0. A subsection inside another one is an extension of its
+    /// own.
+    ///
+    /// # Errors
+    /// None that a stream which could be opened gives; its registers are distinct.
+    pub fn vm(&self) -> Result<Vm, Error> {
+        let vcpus = self
+            .cpus()
+            .iter()
+            .map(Cpu::vcpu)
+            .collect::<Result<_, _>>()?;
+        Ok(Vm { vcpus })
+    }
+
+    /// The outline of the VM.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            machine: self.machine().map(str::to_owned),
+            vcpus: self.cpus().len(),
+            ram: self
+                .ram_blocks()
+                .iter()
+                .map(|block| RamBlock {
+                    name: block.name.clone(),
+                    length: block.length,
+                })
+                .collect(),
+            devices: self
+                .sections()
+                .iter()
+                .map(|section| Device {
+                    name: section.name.clone(),
+                    instance: section.instance,
+                    version: section.version,
+                })
+                .collect(),
+        }
+    }
+
+    /// The host that wrote it, as far as the stream is evidence of it. Which program will load there it does not tell.
+    ///
+    /// # Errors
+    /// Those of [`Self::vm`].
+    pub fn destination(&self, name: String) -> Result<Destination, Error> {
+        Ok(Destination {
+            accelerator: self.accelerator(),
+            loader: None,
+            values: if self.is_prelaunch() {
+                ValuesAre::AtReset
+            } else {
+                ValuesAre::OfAGuest
+            },
+            vcpus: self.vm()?.vcpus.iter().map(HostVcpu::of).collect(),
+            shape: Some(self.shape()),
+            name,
+        })
+    }
+
+    /// What ran the guest; `None` if its registers do not tell (HVF, or an edited list).
+    pub fn accelerator(&self) -> Option<Accelerator> {
+        let registers = self.cpus().iter().flat_map(Cpu::registers);
+        Accelerator::from_registers(registers.map(|(id, _)| id))
+    }
+}
+
+impl Cpu {
+    /// The vCPU's state, as in [`Stream::vm`].
+    ///
+    /// # Errors
+    /// Those of [`Stream::vm`].
+    pub fn vcpu(&self) -> Result<Vcpu, Error> {
+        let pairs = self
+            .registers()
+            .map(|(id, value)| (id, Value::Small(value)));
+        let registers = Registers::from_pairs(pairs).map_err(|duplicate| {
+            let id: RegisterId = duplicate.0;
+            Error::malformed(
+                self.section().payload.start,
+                format!("register {:#018x} is listed twice", id.raw()),
+            )
+            .within(&format!("cpu[{}]", self.section().instance))
+        })?;
+        let mut extensions = Vec::new();
+        let features = self.tail().features;
+        if features != 0 {
+            extensions.push(Extension {
+                name: Cow::Borrowed(Extension::FEATURES),
+                content: Content::Number(features),
+            });
+        }
+        for subsection in self.all_subsections() {
+            let bytes = self.content(subsection);
+            let content = match <[u8; 8]>::try_from(bytes) {
+                Ok(number) if subsection.name == Extension::WFXT_TIMER => {
+                    Content::Number(u64::from_be_bytes(number))
+                }
+                _ => Content::Bytes(bytes.to_vec()),
+            };
+            extensions.push(Extension {
+                name: Cow::Owned(subsection.name.clone()),
+                content,
+            });
+        }
+        Ok(Vcpu {
+            registers,
+            extensions,
+        })
+    }
+}
+
+/// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
+///
+/// In 10.0 the last 68 of these hold two flags more (in 7.2 they do not); they are no concern here.
+pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
+    let start = section.payload.start;
+    if section.payload.end - start < 4 + 32 {
+        return Ok(None);
+    }
+    let text = read_bytes(source, start + 4, 32)?;
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let plain = !text.is_empty()
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
+    Ok(plain.then(|| String::from_utf8_lossy(text).into_owned()))
+}

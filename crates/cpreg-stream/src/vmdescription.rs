@@ -1,0 +1,416 @@
+//! The description of the devices at the end of a stream, as an exact map of its sections.
+//!
+//! QEMU writes it for its own `scripts/analyze-migration.py` and never reads it back. Read from
+//! `migration/vmstate.c` and `migration/savevm.c`, v5.2 to 11.x; tried on every recorded stream of
+//! 5.2, 7.2, 10.0 and 11.1.
+//!
+//! | part | content |
+//! |---|---|
+//! | whole | `configuration` (8.2 and later), `page_size`, `devices` in wire order |
+//! | device | `name`, `instance_id`, and either `vmsd_name`, `version`, `fields`, `subsections`, or `size` |
+//! | field | `name`, `type`, `size`, perhaps `array_len` or `index`, perhaps `struct` |
+//! | subsection | `vmsd_name`, `version`, `fields`, `subsections` |
+//!
+//! How many bytes a field takes: `size`, times `array_len` if that is there. `size` of a structure
+//! covers all that is inside, subsections included, and `array_len` stands only where all elements
+//! are equally long. What the types mean is of no concern: `tmp`, `vstruct`, `qtailq` and `gtree`
+//! write their inner description into the field's own object, so that keys occur twice there, and
+//! markers of null pointers are of a type that changed its name twice. A subsection takes 6 bytes
+//! and its name, then its fields. Live sections are not listed.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::cpu;
+use crate::json::{Fault, Reader, TokenKind, expect, key};
+
+/// The whole description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) devices: Vec<DeviceDescription>,
+}
+
+/// One device's section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceDescription {
+    pub(crate) name: String,
+    pub(crate) instance: u32,
+    pub(crate) version: Option<u32>,
+    /// Bytes of its payload.
+    pub(crate) size: u64,
+    /// What is in it; kept for `cpu` sections only, whose name comes first.
+    pub(crate) state: Option<StateDescription>,
+}
+
+/// The fields of a device or subsection. Ranges are of the description's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StateDescription {
+    pub(crate) name: String,
+    pub(crate) fields: Vec<FieldDescription>,
+    /// Bytes of all fields, without subsections.
+    pub(crate) fields_size: u64,
+    /// Bytes of all subsections, from their marks on.
+    subsections_size: u64,
+    pub(crate) subsections: Vec<Self>,
+    /// The object itself, with its braces.
+    pub(crate) object: Range<usize>,
+    /// The array of subsections, with its brackets.
+    pub(crate) subsections_array: Option<Range<usize>>,
+}
+
+/// One field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FieldDescription {
+    pub(crate) name: String,
+    /// Bytes of one element.
+    pub(crate) size: u64,
+    pub(crate) count: u64,
+    /// The number behind `array_len`.
+    pub(crate) count_text: Option<Range<usize>>,
+    /// The number behind `size`.
+    pub(crate) size_text: Range<usize>,
+    /// The name's text, without quotes.
+    pub(crate) name_text: Range<usize>,
+}
+
+impl StateDescription {
+    /// Bytes of all fields and subsections.
+    pub(crate) fn size(&self) -> Option<u64> {
+        self.fields_size.checked_add(self.subsections_size)
+    }
+
+    /// The field with this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&FieldDescription> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// The subsection with this name, of this state or of a subsection of it.
+    pub(crate) fn subsection(&self, name: &str) -> Option<&Self> {
+        self.subsections.iter().find_map(|subsection| {
+            if subsection.name == name {
+                Some(subsection)
+            } else {
+                subsection.subsection(name)
+            }
+        })
+    }
+}
+
+impl Description {
+    /// Reads a description.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(text);
+        let mut devices = None;
+        expect(&mut reader, TokenKind::ObjectStart)?;
+        while let Some(key) = key(&mut reader)? {
+            if key == "devices" && devices.is_none() {
+                devices = Some(parse_devices(&mut reader)?);
+            } else {
+                reader.skip_value()?;
+            }
+        }
+        if let Some(token) = reader.next()? {
+            return Err(Fault(token.range.start));
+        }
+        let devices = devices.ok_or(Fault(0))?;
+        Ok(Self { devices })
+    }
+}
+
+/// Whether another object begins in the array that is open; where it does.
+fn element(reader: &mut Reader<'_>) -> Result<Result<usize, usize>, Fault> {
+    match reader.next()? {
+        Some(token) if token.kind == TokenKind::ObjectStart => Ok(Ok(token.range.start)),
+        Some(token) if token.kind == TokenKind::ArrayEnd => Ok(Err(token.range.end)),
+        Some(token) => Err(Fault(token.range.start)),
+        None => Err(Fault(0)),
+    }
+}
+
+fn text<'t>(reader: &mut Reader<'t>) -> Result<(Cow<'t, str>, Range<usize>), Fault> {
+    match reader.next()? {
+        Some(token) if token.kind == TokenKind::Text => Ok((reader.string(&token)?, token.range)),
+        Some(token) => Err(Fault(token.range.start)),
+        None => Err(Fault(0)),
+    }
+}
+
+fn integer(reader: &mut Reader<'_>) -> Result<(u64, Range<usize>), Fault> {
+    let token = reader.next()?.ok_or(Fault(0))?;
+    Ok((reader.integer(&token)?, token.range))
+}
+
+/// The lower half of a number that QEMU prints signed or unsigned.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the upper half is the sign"
+)]
+fn half(number: u64) -> u32 {
+    number as u32
+}
+
+fn parse_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceDescription>, Fault> {
+    expect(reader, TokenKind::ArrayStart)?;
+    let mut devices = Vec::new();
+    while let Ok(start) = element(reader)? {
+        devices.push(parse_device(reader, start)?);
+    }
+    Ok(devices)
+}
+
+fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescription, Fault> {
+    let fault = Fault(start);
+    let mut name = None;
+    let mut instance = None;
+    let mut plain_size = None;
+    let mut version = None;
+    let mut state = StateDescription::default();
+    let mut has_state = false;
+    while let Some(key) = key(reader)? {
+        match &*key {
+            "name" => name = Some(text(reader)?.0.into_owned()),
+            "instance_id" => instance = Some(half(integer(reader)?.0)),
+            "size" => plain_size = Some(integer(reader)?.0),
+            "version" => version = Some(half(integer(reader)?.0)),
+            "vmsd_name" => {
+                state.name = text(reader)?.0.into_owned();
+                has_state = true;
+            }
+            "fields" => parse_fields(reader, &mut state, is_cpu(name.as_ref()))?,
+            "subsections" => parse_subsections(reader, &mut state, is_cpu(name.as_ref()))?,
+            _ => {
+                reader.skip_value()?;
+            }
+        }
+    }
+    state.object = start..reader.position();
+    let name = name.ok_or(fault)?;
+    let size = match (has_state, plain_size) {
+        (true, _) => state.size().ok_or(fault)?,
+        (false, Some(size)) => size,
+        (false, None) => return Err(fault),
+    };
+    Ok(DeviceDescription {
+        instance: instance.ok_or(fault)?,
+        version,
+        size,
+        state: (has_state && name == cpu::NAME).then_some(state),
+        name,
+    })
+}
+
+fn is_cpu(name: Option<&String>) -> bool {
+    name.is_some_and(|name| name == cpu::NAME)
+}
+
+/// Sums up the fields, and keeps them if they are asked for.
+fn parse_fields(
+    reader: &mut Reader<'_>,
+    state: &mut StateDescription,
+    keep: bool,
+) -> Result<(), Fault> {
+    expect(reader, TokenKind::ArrayStart)?;
+    while let Ok(start) = element(reader)? {
+        let field = parse_field(reader, start, keep)?;
+        state.fields_size = field
+            .size
+            .checked_mul(field.count)
+            .and_then(|size| size.checked_add(state.fields_size))
+            .ok_or(Fault(start))?;
+        if keep {
+            state.fields.push(field);
+        }
+    }
+    Ok(())
+}
+
+fn parse_field(
+    reader: &mut Reader<'_>,
+    start: usize,
+    keep: bool,
+) -> Result<FieldDescription, Fault> {
+    let mut field = FieldDescription {
+        count: 1,
+        ..FieldDescription::default()
+    };
+    let mut has_size = false;
+    while let Some(key) = key(reader)? {
+        match &*key {
+            "name" => {
+                let (name, range) = text(reader)?;
+                field.name_text = range;
+                if keep {
+                    field.name = name.into_owned();
+                }
+            }
+            "size" => {
+                (field.size, field.size_text) = integer(reader)?;
+                has_size = true;
+            }
+            "array_len" => {
+                let (count, range) = integer(reader)?;
+                field.count = count;
+                field.count_text = Some(range);
+            }
+            // All that is inside is in `size`; keys may come again and again.
+            _ => {
+                reader.skip_value()?;
+            }
+        }
+    }
+    if has_size {
+        Ok(field)
+    } else {
+        Err(Fault(start))
+    }
+}
+
+fn parse_subsections(
+    reader: &mut Reader<'_>,
+    state: &mut StateDescription,
+    keep: bool,
+) -> Result<(), Fault> {
+    let array = expect(reader, TokenKind::ArrayStart)?;
+    loop {
+        match element(reader)? {
+            Ok(start) => {
+                let subsection = parse_subsection(reader, start, keep)?;
+                // The mark, the name's length, the name, the version.
+                let header = 1 + 1 + subsection.name.len() as u64 + 4;
+                state.subsections_size = subsection
+                    .size()
+                    .and_then(|size| size.checked_add(header))
+                    .and_then(|size| size.checked_add(state.subsections_size))
+                    .ok_or(Fault(start))?;
+                if keep {
+                    state.subsections.push(subsection);
+                }
+            }
+            Err(end) => {
+                state.subsections_array = Some(array..end);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Nests no deeper than the reader lets arrays nest.
+fn parse_subsection(
+    reader: &mut Reader<'_>,
+    start: usize,
+    keep: bool,
+) -> Result<StateDescription, Fault> {
+    let mut state = StateDescription::default();
+    loop {
+        let token = reader.next()?.ok_or(Fault(start))?;
+        if token.kind == TokenKind::ObjectEnd {
+            state.object = start..token.range.end;
+            break;
+        }
+        match reader.bytes(&token) {
+            b"vmsd_name" => state.name = text(reader)?.0.into_owned(),
+            b"fields" => parse_fields(reader, &mut state, keep)?,
+            b"subsections" => parse_subsections(reader, &mut state, keep)?,
+            _ => {
+                reader.skip_value()?;
+            }
+        }
+    }
+    if state.name.is_empty() {
+        return Err(Fault(start));
+    }
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(device: &str) -> Result<DeviceDescription, Fault> {
+        let text = format!(r#"{{"page_size": 4096, "devices": [{device}]}}"#);
+        Ok(Description::parse(text.as_bytes())?.devices.remove(0))
+    }
+
+    fn size(fields: &str) -> u64 {
+        let device = format!(
+            r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{fields}]}}"#
+        );
+        one(&device).unwrap().size
+    }
+
+    #[test]
+    fn sums_up_fields_of_every_kind() {
+        assert_eq!(size(r#"{"name": "a", "type": "uint32", "size": 4}"#), 4);
+        assert_eq!(
+            size(r#"{"name": "a", "array_len": 5, "type": "uint32", "size": 4}"#),
+            20
+        );
+        assert_eq!(
+            size(
+                r#"{"name": "a", "index": 0, "type": "uint8", "size": 1}, {"name": "a", "index": 1, "type": "uint8", "size": 2}"#
+            ),
+            3
+        );
+        // A structure's size covers its inside; an array of them has the size of one.
+        assert_eq!(
+            size(
+                r#"{"name": "s", "array_len": 2, "type": "struct", "struct": {"vmsd_name": "v", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}]}, "size": 7}"#
+            ),
+            14
+        );
+        // A list's inner descriptions come as keys of the field itself, again and again.
+        assert_eq!(
+            size(
+                r#"{"name": "q", "type": "qtailq", "vmsd_name": "e", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}], "vmsd_name": "e", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}], "size": 5}"#
+            ),
+            5
+        );
+        // Markers of null pointers under three names; a field that is absent.
+        for kind in ["uint64", "nullptr", "ptr-marker"] {
+            assert_eq!(
+                size(&format!(
+                    r#"{{"name": "p", "index": 3, "type": "{kind}", "size": 1}}"#
+                )),
+                1
+            );
+        }
+        assert_eq!(size(r#"{"name": "c", "type": "uint64", "size": 0}"#), 0);
+    }
+
+    #[test]
+    fn counts_subsections_with_their_names() {
+        let device = one(
+            r#"{"name": "cpu", "instance_id": 1, "vmsd_name": "cpu", "version": 22, "fields": [
+                {"name": "n", "array_len": 3, "type": "uint64", "size": 8}],
+                "subsections": [{"vmsd_name": "cpu/vfp", "version": 3, "fields": [
+                    {"name": "x", "type": "uint32", "size": 4}],
+                    "subsections": [{"vmsd_name": "cpu/vfp/y", "version": 1, "fields": []}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(device.size, 24 + (6 + 7 + 4) + (6 + 9));
+        assert_eq!((device.instance, device.version), (1, Some(22)));
+        let state = device.state.unwrap();
+        assert_eq!(state.field("n").unwrap().count, 3);
+        assert_eq!(state.subsection("cpu/vfp/y").unwrap().fields_size, 0);
+    }
+
+    #[test]
+    fn reads_devices_of_the_old_style() {
+        let device = one(
+            r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9, "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#,
+        )
+        .unwrap();
+        assert_eq!((device.size, device.state), (9, None));
+    }
+
+    #[test]
+    fn refuses_sizes_that_overflow_and_devices_without_one() {
+        let huge = u64::MAX;
+        let field = format!(r#"{{"name": "a", "array_len": {huge}, "type": "u", "size": 2}}"#);
+        assert!(one(&format!(r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{field}]}}"#)).is_err());
+        assert!(one(r#"{"name": "x", "instance_id": 0}"#).is_err());
+        assert!(one(r#"{"name": "x", "size": 0}"#).is_err());
+        assert!(Description::parse(br#"{"devices": []} x"#).is_err());
+        assert!(Description::parse(b"{}").is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Streams to be damaged, and the damage: random, and the same each time.
+
+use cpreg_stream::Stream;
+
+use super::made::Made;
+use super::{bytes, fixture, index};
+
+/// Numbers that look random and are the same each time (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, most: usize) -> usize {
+        index(self.next() % most as u64)
+    }
+}
+
+/// Streams that have what recordings lack, and are short.
+pub fn made_up() -> Vec<(Made, Vec<u8>)> {
+    let mut all = Vec::new();
+    for number in 0..32 {
+        let has = |bit: u32| number & 1 << bit != 0;
+        let made = Made {
+            registers: 6,
+            early: has(0),
+            early_behind_start: has(1),
+            postcopy: has(2),
+            description: has(3),
+            padding: if has(4) { 100 } else { 0 },
+            pages: if has(4) { 0 } else { 3 },
+            ..Made::default()
+        };
+        let whole = made.bytes();
+        all.push((made, whole));
+    }
+    all
+}
+
+/// The same streams with other live sections between RAM's.
+pub fn with_live_sections(whole: &[u8]) -> Vec<u8> {
+    let find = |wanted: &[u8]| {
+        whole
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+            .expect("RAM")
+    };
+    let part = find(b"\x02\0\0\0\x02\0\0\0\0\0\0\0");
+    let end = find(b"\x03\0\0\0\x02\0\0\0\0\0\0\0\x10\x7e\0\0\0\x02");
+    let tag = |tag: u8| [0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, tag];
+
+    let mut new = whole[..part].to_vec();
+    new.extend(b"\x01\0\0\0\x03\x110000:00:02.0/vfio\0\0\0\0\0\0\0\x01");
+    new.extend([tag(3), tag(1)].concat());
+    new.extend(b"\x7e\0\0\0\x03");
+    new.extend(b"\x01\0\0\0\x04\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x04");
+    new.extend(&whole[part..end]);
+    new.extend(b"\x02\0\0\0\x04\x1c\x02d0\x02b0\0\x01\0\0\x01");
+    new.extend(b"\x40\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\x20\0");
+    new.extend([0x7e; 0x2000]);
+    new.extend(b"\x20\x01\x7e\0\0\0\x04");
+    new.extend(b"\x02\0\0\0\x03");
+    new.extend(tag(4));
+    new.extend(70_000_u64.to_be_bytes());
+    new.extend(vec![3; 70_000]);
+    new.extend(tag(1));
+    new.extend(b"\x7e\0\0\0\x03");
+    new.extend(b"\x03\0\0\0\x04\x01\x7e\0\0\0\x04");
+    new.extend(b"\x03\0\0\0\x03");
+    new.extend(tag(2));
+    // Its end stands in it, but for the footer.
+    new.extend([tag(1), tag(1)].concat());
+    new.extend([0x7e; 5000]);
+    new.extend(tag(1));
+    new.extend(b"\x7e\0\0\0\x03");
+    new.extend(&whole[end..]);
+    new
+}
+
+/// Damages a stream in one or a few places.
+pub fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
+    for _ in 0..=random.below(3) {
+        let at = random.below(stream.len().max(1));
+        let to = (at + random.below(200)).min(stream.len());
+        match random.below(8) {
+            0 => stream.truncate(at),
+            1 => drop(stream.drain(at..to)),
+            2 => {
+                let copy = stream[at..to].to_vec();
+                let into = random.below(stream.len());
+                stream.splice(into..into, copy);
+            }
+            3 => {
+                let from = random.below(spare.len());
+                let until = (from + random.below(3000)).min(spare.len());
+                stream.splice(at..at, spare[from..until].iter().copied());
+            }
+            4 => stream[at..to].fill(0xff),
+            5 => {
+                // An element's type, a flag, a length.
+                let interesting = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x28, 0x7e, 0x80, 0xff];
+                if let Some(byte) = stream.get_mut(at) {
+                    *byte = interesting[random.below(interesting.len())];
+                }
+            }
+            _ => {
+                if let Some(byte) = stream.get_mut(at) {
+                    *byte ^= 1 << random.below(8);
+                }
+            }
+        }
+        if stream.is_empty() {
+            return;
+        }
+    }
+}
+
+/// What is damaged: streams of every kind, and a recorded one without its RAM.
+pub fn bases() -> Vec<Vec<u8>> {
+    let mut bases: Vec<Vec<u8>> = made_up().into_iter().map(|(_, whole)| whole).collect();
+    let live: Vec<_> = bases.iter().step_by(5).cloned().collect();
+    bases.extend(
+        live.iter()
+            .filter(|it| Stream::open(*it).unwrap().package().is_none())
+            .map(|it| with_live_sections(it)),
+    );
+    let recorded = fixture("kvm/6.12.107__q10.0__max__virt10.0-smp4");
+    let edit = Stream::open(&recorded).unwrap().without_ram(&[]).unwrap();
+    bases.push(bytes(&edit.over(&recorded)));
+    bases
+}

@@ -1,0 +1,138 @@
+//! What the tests of this crate share: recorded streams, and streams made up byte by byte.
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+pub mod damage;
+pub mod flowed;
+pub mod made;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use cpreg_stream::Stream;
+use cpreg_stream::{CpuEdit, ReadAt};
+
+/// Bytes of which those that are zero take no memory.
+#[derive(Default)]
+pub struct Sparse {
+    blocks: BTreeMap<u64, Vec<u8>>,
+    length: u64,
+}
+
+const BLOCK: usize = 64 << 10;
+
+impl Sparse {
+    pub fn read(mut from: impl Read) -> io::Result<Self> {
+        let mut sparse = Self::default();
+        loop {
+            let mut block = Vec::with_capacity(BLOCK);
+            let count = from.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+            if count == 0 {
+                return Ok(sparse);
+            }
+            if block.iter().any(|byte| *byte != 0) {
+                sparse.blocks.insert(sparse.length, block);
+            }
+            sparse.length += count as u64;
+        }
+    }
+}
+
+impl ReadAt for Sparse {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let end = offset
+            .checked_add(buffer.len() as u64)
+            .filter(|end| *end <= self.length)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.fill(0);
+        let first = offset - offset % BLOCK as u64;
+        for (start, block) in self.blocks.range(first..end) {
+            let from = offset.max(*start);
+            let to = end.min(start + block.len() as u64);
+            if from < to {
+                let source = &block[index(from - start)..index(to - start)];
+                buffer[index(from - offset)..index(to - offset)].copy_from_slice(source);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
+}
+
+/// All bytes of a source.
+pub fn bytes(source: &dyn ReadAt) -> Vec<u8> {
+    let mut bytes = vec![0; index(source.length().unwrap())];
+    source.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// A recorded stream.
+pub struct Fixture {
+    /// `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl Fixture {
+    pub fn open(&self) -> Sparse {
+        let packed = std::fs::File::open(&self.path).unwrap();
+        Sparse::read(lzma_rust2::XzReader::new(packed, true)).unwrap()
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/streams")
+}
+
+/// The recorded streams, in the order of their names.
+pub fn fixtures() -> Vec<Fixture> {
+    let mut fixtures = Vec::new();
+    for group in ["edited", "kvm", "tcg"] {
+        for entry in std::fs::read_dir(directory().join(group)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if let Some(name) = name.strip_suffix(".stream.xz") {
+                let name = format!("{group}/{name}");
+                fixtures.push(Fixture { name, path });
+            }
+        }
+    }
+    fixtures.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(
+        fixtures.len() >= 20,
+        "only {} recorded streams",
+        fixtures.len()
+    );
+    fixtures
+}
+
+/// The recorded stream of this name.
+pub fn fixture(name: &str) -> Sparse {
+    let path = directory().join(format!("{name}.stream.xz"));
+    let name = name.to_owned();
+    Fixture { name, path }.open()
+}
+
+/// An edit of every vCPU that makes it shorter: every third register is taken away.
+pub fn shorter(stream: &Stream) -> Vec<CpuEdit> {
+    let vm = stream.vm().unwrap();
+    let edits = vm.vcpus.iter().map(|vcpu| CpuEdit {
+        registers: Some(
+            vcpu.registers
+                .iter()
+                .enumerate()
+                .filter(|(number, _)| number % 3 != 0)
+                .map(|(_, (id, value))| (id, value.as_u64().unwrap()))
+                .collect(),
+        ),
+        extensions: Vec::new(),
+    });
+    edits.collect()
+}

@@ -1,0 +1,373 @@
+//! Edits of recorded and made-up streams: what changes, and that nothing else does.
+
+mod common;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use common::made::Made;
+use common::{bytes, fixture, fixtures, index};
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Content, Extension, Vm};
+use cpreg_stream::{CpuEdit, Edit, ExtensionChange, Opened, ReadAt};
+use cpreg_stream::{ErrorKind, Stream};
+use proptest::prelude::*;
+
+const N1: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
+
+fn id(raw: u64) -> RegisterId {
+    RegisterId::from_raw(raw)
+}
+
+fn number(name: &'static str, number: u64) -> Extension {
+    Extension {
+        name: Cow::Borrowed(name),
+        content: Content::Number(number),
+    }
+}
+
+/// Makes the stream hold `vm`; checks that it does, and that only CPU state was touched.
+fn make(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
+    let changes = stream.changes_to(vm).unwrap();
+    let edit = stream.edit(source, &changes).unwrap();
+    let edited = bytes(&edit.over(source));
+    assert_eq!(edited.len() as u64, edit.new_length());
+    let again = Stream::verify(&edited).unwrap();
+    // The order of extensions is the stream's own affair: new ones come last.
+    assert!(
+        sorted(again.vm().unwrap()) == sorted(vm.clone()),
+        "the state is another one"
+    );
+    assert_eq!(again.shape(), stream.shape());
+    assert_eq!(again.run_state(), stream.run_state());
+    if stream.description().is_some() {
+        assert_eq!(*again.opened(), Opened::BothWays);
+        assert!(again.is_described_exactly());
+    }
+    let old = untouched(stream, &bytes(source));
+    assert!(old == untouched(&again, &edited), "other bytes changed");
+    edited
+}
+
+fn sorted(mut vm: Vm) -> Vm {
+    for vcpu in &mut vm.vcpus {
+        vcpu.extensions.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    vm
+}
+
+/// All bytes but those of the `cpu` payloads, the description and the package's length.
+fn untouched(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
+    let mut holes: Vec<Range<u64>> = stream
+        .cpus()
+        .iter()
+        .map(|cpu| cpu.section().payload.clone())
+        .collect();
+    holes.extend(stream.description().map(|it| it.start - 4..it.end));
+    holes.extend(
+        stream
+            .package()
+            .map(|it| it.length_field..it.length_field + 4),
+    );
+    holes.sort_by_key(|it| it.start);
+    let mut rest = Vec::new();
+    let mut at = 0;
+    for hole in holes {
+        rest.extend(&bytes[at..index(hole.start)]);
+        at = index(hole.end);
+    }
+    rest.extend(&bytes[at..]);
+    rest
+}
+
+/// What a real destination loaded, made with another program, is made here too.
+#[test]
+fn dropped_registers_give_the_stream_that_a_real_host_took() {
+    let source = fixture(N1);
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    for raw in [
+        0x6030_0000_0013_c103,
+        0x6030_0000_0013_c512,
+        0x6030_0000_0013_c513,
+    ] {
+        assert!(vm.vcpus[0].registers.remove(id(raw)).is_some());
+    }
+    let edited = make(&source, &stream, &vm);
+    let taken =
+        fixture("edited/6.12.107__q10.0__neoverse-n1__virt10.0-smp1-e1-drop-tcr2-pire0-pir");
+    let taken = bytes(&taken);
+    let end = index(Stream::open(&edited).unwrap().end());
+    // Up to the description, which the other program left alone.
+    assert_eq!(edited[..end], taken[..end]);
+}
+
+#[test]
+fn every_recorded_stream_takes_every_kind_of_change() {
+    for fixture in fixtures() {
+        let source = fixture.open();
+        // Unpacked it is 207 MB; it has a test of its own.
+        if source.length().unwrap() > 64 << 20 {
+            continue;
+        }
+        let stream = Stream::open(&source).unwrap();
+        let mut vm = stream.vm().unwrap();
+        for (number_of, vcpu) in (0u64..).zip(&mut vm.vcpus) {
+            let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
+            for gone in ids.iter().step_by(7) {
+                vcpu.registers.remove(*gone);
+            }
+            vcpu.registers
+                .insert(ids[1], Value::Small(0x1234_5678 + number_of));
+            vcpu.registers
+                .insert(id(0x6030_0000_0013_ffff), Value::Small(u64::MAX));
+            vcpu.registers
+                .insert(id(0x4020_0000_0000_0001), Value::Small(1));
+            vcpu.extensions.retain(|it| {
+                it.name != Extension::FEATURES
+                    && it.name != Extension::WFXT_TIMER
+                    && it.name != "cpu/sve"
+            });
+            vcpu.extensions
+                .insert(0, number(Extension::FEATURES, 0x0123_4567_89ab_cdef));
+            vcpu.extensions
+                .push(number(Extension::WFXT_TIMER, u64::MAX));
+        }
+        make(&source, &stream, &vm);
+        // And back again; subsections that went come back at the end.
+        let forth = stream
+            .edit(&source, &stream.changes_to(&vm).unwrap())
+            .unwrap();
+        let edited = bytes(&forth.over(&source));
+        let there = Stream::open(&edited).unwrap();
+        let back = there.changes_to(&stream.vm().unwrap()).unwrap();
+        let back = there.edit(&edited, &back).unwrap();
+        let back = Stream::open(&back.over(&edited)).unwrap();
+        assert!(
+            sorted(back.vm().unwrap()) == sorted(stream.vm().unwrap()),
+            "{}",
+            fixture.name
+        );
+    }
+}
+
+#[test]
+fn a_subsection_inside_another_is_put_there_and_taken_away() {
+    let source = fixture(N1);
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    let at = vm.vcpus[0]
+        .extensions
+        .iter()
+        .position(|it| it.name == "cpu/vfp")
+        .unwrap();
+    vm.vcpus[0].extensions.insert(
+        at + 1,
+        Extension {
+            name: Cow::Borrowed("cpu/vfp/fpcr_fpsr"),
+            content: Content::Bytes(vec![7; 16]),
+        },
+    );
+    let edited = make(&source, &stream, &vm);
+    let with = Stream::open(&edited).unwrap();
+    assert_eq!(
+        with.cpus()[0].subsections()[0].subsections[0].name,
+        "cpu/vfp/fpcr_fpsr"
+    );
+    let back = make(&edited, &with, &stream.vm().unwrap());
+    // The description lists an empty array now where there was none.
+    assert_eq!(
+        Stream::open(&back).unwrap().cpus()[0].bytes(),
+        stream.cpus()[0].bytes()
+    );
+}
+
+#[test]
+fn pages_of_mapped_ram_stay_where_they_are() {
+    let source = fixture("tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram");
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    for vcpu in &mut vm.vcpus {
+        vcpu.extensions.push(number(Extension::WFXT_TIMER, 5));
+        vcpu.registers
+            .insert(id(0x6030_0000_0013_c4f6), Value::Small(0));
+    }
+    let changes = stream.changes_to(&vm).unwrap();
+    let edit = stream.edit(&source, &changes).unwrap();
+    let edited = edit.over(&source);
+    let again = Stream::verify(&edited).unwrap();
+    assert_eq!(*again.opened(), Opened::BothWays);
+    assert_eq!(again.vm().unwrap(), vm);
+    assert_eq!(again.ram_blocks(), stream.ram_blocks());
+    let pages_end = stream
+        .ram_blocks()
+        .last()
+        .unwrap()
+        .mapped
+        .as_ref()
+        .unwrap()
+        .pages
+        .end;
+    assert!(edit.replacements()[0].range.start > pages_end);
+}
+
+#[test]
+fn the_length_of_a_package_follows() {
+    let made = Made {
+        postcopy: true,
+        ..Made::default()
+    };
+    let source = made.bytes();
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    vm.vcpus[1].registers.remove(id(common::made::id(3)));
+    let edited = make(&source, &stream, &vm);
+    let package = Stream::open(&edited)
+        .unwrap()
+        .package()
+        .unwrap()
+        .range
+        .clone();
+    let before = &stream.package().unwrap().range;
+    assert_eq!(package.end - package.start, before.end - before.start - 16);
+}
+
+#[test]
+fn two_hundred_and_fifty_six_vcpus_are_edited_at_once() {
+    let made = Made {
+        vcpus: 256,
+        registers: 300,
+        ..Made::default()
+    };
+    let source = made.bytes();
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    for vcpu in &mut vm.vcpus {
+        vcpu.registers.remove(id(common::made::id(150)));
+    }
+    make(&source, &stream, &vm);
+}
+
+#[test]
+fn lists_of_one_and_of_none() {
+    let source = Made::default().bytes();
+    let stream = Stream::open(&source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    vm.vcpus[0].registers = cpreg::vm::Registers::new();
+    let first = vm.vcpus[1]
+        .registers
+        .iter()
+        .next()
+        .map(|(id, value)| (id, value.clone()));
+    vm.vcpus[1].registers = cpreg::vm::Registers::from_pairs(first).unwrap();
+    let edited = make(&source, &stream, &vm);
+    // QEMU writes no array_len for a single element.
+    let text = edited;
+    let at = text
+        .windows(16)
+        .position(|it| it == b"\"array_len\": 1, ")
+        .unwrap();
+    let mut shorter = text[..at].to_vec();
+    shorter.extend(&text[at + 16..]);
+    let length_at = index(Stream::open(&text).unwrap().description().unwrap().start) - 4;
+    let length = u32::from_be_bytes(shorter[length_at..][..4].try_into().unwrap()) - 16;
+    shorter[length_at..][..4].copy_from_slice(&length.to_be_bytes());
+    let one = Stream::open(&shorter).unwrap();
+    assert!(one.is_described_exactly());
+    make(&shorter, &one, &stream.vm().unwrap());
+}
+
+#[test]
+fn edits_that_cannot_be_are_refused_whole() {
+    let source = fixture(N1);
+    let stream = Stream::open(&source).unwrap();
+    let registers = |pairs: &[(u64, u64)]| CpuEdit {
+        registers: Some(
+            pairs
+                .iter()
+                .map(|(raw, value)| (id(*raw), *value))
+                .collect(),
+        ),
+        ..CpuEdit::default()
+    };
+    let extension = |change| CpuEdit {
+        registers: None,
+        extensions: vec![change],
+    };
+    let set = |name: &'static str, bytes: usize| {
+        extension(ExtensionChange::Set(Extension {
+            name: Cow::Borrowed(name),
+            content: Content::Bytes(vec![0; bytes]),
+        }))
+    };
+    let a = 0x6030_0000_0013_c000;
+    for (edit, words) in [
+        (
+            registers(&[(a + 1, 0), (a, 0)]),
+            "cpu[0].cpreg_vmstate_indexes[1]: 0x603000000013c000 is not above",
+        ),
+        (registers(&[(a, 0), (a, 0)]), "is not above"),
+        (
+            registers(&[(0x6040_0000_0010_0000, 0)]),
+            "no register that QEMU can have",
+        ),
+        (
+            registers(&[(0x4020_0000_0000_0000, 1 << 32)]),
+            "has 32 bits, and its value more",
+        ),
+        (
+            extension(ExtensionChange::Remove("cpu/wfxt-timer".into())),
+            "cpu[0].cpu/wfxt-timer: there is no such",
+        ),
+        (set("cpu/wfxt-timer", 7), "cpu[0]"),
+        (set("cpu/no-parent/inner", 1), "belongs into is not there"),
+        (set("gpu/x", 1), "no name of a subsection"),
+        (set(Extension::FEATURES, 8), "must be a number"),
+        (set("cpu/vfp", 3), "cpu[0]"),
+    ] {
+        let error = stream.edit(&source, &[edit]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadEdit, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(
+        stream.edit(&source, &[]).unwrap_err().kind(),
+        ErrorKind::BadEdit
+    );
+    assert_eq!(
+        stream.changes_to(&Vm::default()).unwrap_err().kind(),
+        ErrorKind::BadEdit
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #[test]
+    fn any_change_of_registers_reads_back(
+        vcpus in 1u32..4,
+        postcopy: bool,
+        description: bool,
+        padding in prop_oneof![Just(0usize), Just(777)],
+        removed in prop::collection::vec((0u32..3, 0u32..20), 0..30),
+        set in prop::collection::vec((0u32..3, 0u64..64, any::<u64>()), 0..30),
+    ) {
+        let made = Made { vcpus, postcopy, description, padding, ..Made::default() };
+        let source = made.bytes();
+        let stream = Stream::open(&source).unwrap();
+        let mut vm = stream.vm().unwrap();
+        for (vcpu, register) in removed {
+            if let Some(vcpu) = vm.vcpus.get_mut(vcpu as usize) {
+                vcpu.registers.remove(id(common::made::id(register)));
+            }
+        }
+        for (vcpu, offset, value) in set {
+            if let Some(vcpu) = vm.vcpus.get_mut(vcpu as usize) {
+                vcpu.registers.insert(id(0x6030_0000_0013_8000 + offset), Value::Small(value));
+            }
+        }
+        let edited = make(&source, &stream, &vm);
+        // Back to what it was: the same bytes, whatever happened in between.
+        let there = Stream::open(&edited).unwrap();
+        let back: Edit = there.edit(&edited, &there.changes_to(&stream.vm().unwrap()).unwrap()).unwrap();
+        prop_assert!(bytes(&back.over(&edited)) == source);
+    }
+}

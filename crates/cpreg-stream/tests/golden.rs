@@ -1,0 +1,156 @@
+//! Every recorded stream: both ways of opening agree, an edit that changes nothing is none, and what
+//! is read is what the text beside it says.
+
+mod common;
+
+use std::fmt::Write as _;
+
+use common::{Fixture, fixtures};
+use cpreg::vm::Content;
+use cpreg_stream::Stream;
+use cpreg_stream::{CpuEdit, Opened};
+
+#[test]
+fn recorded_streams_read_as_recorded() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for fixture in fixtures() {
+        let text = read(&fixture);
+        let path = fixture.path.with_extension("").with_extension("txt");
+        if bless {
+            std::fs::write(&path, text).unwrap();
+        } else if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+            wrong.push(fixture.name);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "not as recorded: {wrong:#?}; if it shall be so: BLESS=1 cargo test -p cpreg-stream --test golden"
+    );
+}
+
+fn read(fixture: &Fixture) -> String {
+    let name = &fixture.name;
+    let source = fixture.open();
+    let end = Stream::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+    // Postcopy streams have no description.
+    let postcopy = name.ends_with("postcopy");
+    assert_eq!(*end.opened() == Opened::FromTheEnd, !postcopy, "{name}");
+    assert_eq!(end.package().is_some(), postcopy, "{name}");
+    let both = Stream::verify(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(*both.opened() == Opened::BothWays, !postcopy, "{name}");
+    assert_eq!(end.vm().unwrap(), both.vm().unwrap(), "{name}");
+    assert_eq!(end.shape(), both.shape(), "{name}");
+
+    let unchanged = end.changes_to(&end.vm().unwrap()).unwrap();
+    assert_eq!(
+        unchanged,
+        vec![CpuEdit::default(); end.cpus().len()],
+        "{name}"
+    );
+    assert!(
+        end.edit(&source, &unchanged).unwrap().is_identity(),
+        "{name}"
+    );
+    // Written anew instead of left alone: the same bytes.
+    let rewritten: Vec<_> = end
+        .cpus()
+        .iter()
+        .map(|cpu| CpuEdit {
+            registers: Some(cpu.registers().collect()),
+            extensions: Vec::new(),
+        })
+        .collect();
+    assert!(
+        end.edit(&source, &rewritten).unwrap().is_identity(),
+        "{name}"
+    );
+    dump(&both)
+}
+
+/// All that is read from a stream, as text.
+fn dump(stream: &Stream) -> String {
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").unwrap();
+    line(format_args!(
+        "length {}, ends at {}",
+        stream.length(),
+        stream.end()
+    ));
+    if let Some(description) = stream.description() {
+        let exact = stream.is_described_exactly();
+        line(format_args!("description {description:?}, exact: {exact}"));
+    }
+    if let Some(package) = stream.package() {
+        line(format_args!("{package:?}"));
+    }
+    let configuration = stream.configuration().unwrap();
+    line(format_args!("{configuration:?}"));
+    line(format_args!("{:?}", stream.accelerator().unwrap()));
+    line(format_args!("run state {}", stream.run_state().unwrap()));
+    for block in stream.ram_blocks() {
+        line(format_args!("{block:?}"));
+    }
+    line(format_args!("{:?}", stream.record_counts().unwrap()));
+    for live in stream.live_sections() {
+        line(format_args!("{live:?}"));
+    }
+    for section in stream.sections() {
+        line(format_args!(
+            "section {} {} {} version {}: {:?}",
+            section.id, section.name, section.instance, section.version, section.payload
+        ));
+    }
+    let vm = stream.vm().unwrap();
+    let mut first = None;
+    for (cpu, vcpu) in stream.cpus().iter().zip(&vm.vcpus) {
+        let head = cpu.head();
+        line(format_args!(
+            "cpu {}: pc {:#x} pstate {:#x} x0 {:#x} sp {:#x} sp_el {:x?} elr_el {:x?} spsr {:x?}",
+            cpu.section().instance,
+            head.pc,
+            head.pstate,
+            head.x[0],
+            head.x[31],
+            head.sp_el,
+            head.elr_el,
+            head.banked_spsr,
+        ));
+        line(format_args!("  {:x?}", cpu.tail()));
+        for subsection in cpu.all_subsections() {
+            line(format_args!(
+                "  {} version {}",
+                subsection.name, subsection.version
+            ));
+        }
+        for extension in &vcpu.extensions {
+            match &extension.content {
+                Content::Number(number) => line(format_args!("  {} {number:#x}", extension.name)),
+                Content::Bytes(bytes) => line(format_args!(
+                    "  {} {} bytes, {:016x}",
+                    extension.name,
+                    bytes.len(),
+                    sum(bytes)
+                )),
+            }
+        }
+        // Of the second and further vCPUs, what is not as in the first.
+        line(format_args!("  {} registers", vcpu.registers.len()));
+        for (id, value) in vcpu.registers.iter() {
+            let same =
+                first.is_some_and(|first: &cpreg::vm::Vcpu| first.registers.get(id) == Some(value));
+            if !same {
+                line(format_args!("  {:016x} {value}", id.raw()));
+            }
+        }
+        first.get_or_insert(vcpu);
+    }
+    text
+}
+
+/// FNV-1a: enough to see a change.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,246 @@
+//! Streams of every shape, opened both ways; how much is read of them.
+
+mod common;
+
+use common::made::Made;
+use common::{Sparse, bytes, fixture};
+use cpreg::destination::Accelerator;
+use cpreg_stream::{Counting, Opened, ReadAt};
+use cpreg_stream::{ErrorKind, Stream};
+use proptest::prelude::*;
+
+#[test]
+fn opening_reads_the_same_few_bytes_whatever_the_ram() {
+    let read = |mebibytes: u64| {
+        let made = Made {
+            pages: mebibytes * 256,
+            ..Made::default()
+        };
+        let stream = Counting::new(made.stream());
+        let opened = Stream::open(&stream).unwrap();
+        assert_eq!(*opened.opened(), Opened::FromTheEnd);
+        assert_eq!(opened.ram_blocks()[0].length, mebibytes << 20);
+        (stream.bytes(), stream.calls())
+    };
+    let (small, calls) = read(64);
+    assert!(small < 256 << 10, "{small} bytes read");
+    assert!(calls < 100, "{calls} reads");
+    for mebibytes in [512, 2048, 8192] {
+        assert_eq!(read(mebibytes), (small, calls));
+    }
+}
+
+#[test]
+fn two_hundred_and_fifty_six_vcpus_are_no_trouble() {
+    let made = Made {
+        vcpus: 256,
+        registers: 400,
+        ..Made::default()
+    };
+    let stream = Counting::new(made.stream());
+    let opened = Stream::open(&stream).unwrap();
+    assert_eq!(*opened.opened(), Opened::FromTheEnd);
+    assert_eq!(opened.cpus().len(), 256);
+    // Each byte of device state a few times at most.
+    assert!(
+        stream.bytes() < 4 * stream.length().unwrap(),
+        "{} bytes read",
+        stream.bytes()
+    );
+    let last = &opened.vm().unwrap().vcpus[255];
+    let id = cpreg::register::RegisterId::from_raw(common::made::id(399));
+    assert_eq!(last.registers.get_u64(id), Some(399 * 3 + 255));
+    assert_eq!(*Stream::verify(&stream).unwrap().opened(), Opened::BothWays);
+}
+
+#[test]
+fn without_a_description_it_is_read_from_the_front() {
+    let made = Made {
+        description: false,
+        ..Made::default()
+    };
+    let stream = made.stream();
+    let opened = Stream::open(&stream).unwrap();
+    assert!(matches!(
+        opened.opened(),
+        Opened::FromTheFront { reason: Some(_) }
+    ));
+    assert_eq!(opened.record_counts().unwrap().page, 4);
+    assert_eq!(opened.description(), None);
+    let error = Stream::from_the_end(&stream).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoDescription);
+}
+
+#[test]
+fn the_package_of_a_postcopy_migration_is_opened() {
+    let made = Made {
+        postcopy: true,
+        ..Made::default()
+    };
+    let stream = Stream::open(&made.stream()).unwrap();
+    let package = stream.package().unwrap().range.clone();
+    for section in stream.sections() {
+        assert!(package.start < section.range.start && section.range.end < package.end);
+    }
+    assert_eq!(stream.cpus().len(), 2);
+    assert_eq!(stream.run_state(), Some("running"));
+}
+
+/// The device state of a recorded stream, packaged as postcopy packages it.
+#[test]
+fn recorded_device_state_reads_the_same_in_a_package() {
+    let source = fixture("kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio");
+    let recorded = Stream::open(&source).unwrap();
+    let all = bytes(&source);
+    let first = common::index(recorded.sections()[0].range.start);
+    let end = common::index(recorded.end());
+    let mut packaged = all[..first].to_vec();
+    packaged.extend(b"\x08\0\x07\0\x04");
+    let mut package = b"\x08\0\x04\0\0".to_vec();
+    package.extend(&all[first..end - 1]);
+    package.extend(b"\x08\0\x02\0\x04\0\0\0\x03\x08\0\x05\0\0");
+    packaged.extend(u32::try_from(package.len()).unwrap().to_be_bytes());
+    packaged.extend(&package);
+    packaged.push(0);
+    let stream = Stream::open(&packaged).unwrap();
+    assert!(stream.package().is_some());
+    assert_eq!(stream.vm().unwrap(), recorded.vm().unwrap());
+    assert_eq!(stream.shape(), recorded.shape());
+    assert_eq!(stream.accelerator(), Some(Accelerator::Kvm));
+}
+
+#[test]
+fn other_machines_and_files_are_named() {
+    let x86 = Made {
+        cpu_version: 12,
+        ..Made::default()
+    };
+    let without = Made {
+        vcpus: 0,
+        ..Made::default()
+    };
+    for open in [Stream::open, Stream::from_the_front, Stream::verify] {
+        let error = open(&x86.stream()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotArm);
+        assert!(error.to_string().contains("x86"), "{error}");
+        assert_eq!(
+            open(&without.stream()).unwrap_err().kind(),
+            ErrorKind::NotArm
+        );
+        assert_eq!(
+            open(&Vec::new()).unwrap_err().to_string(),
+            "at byte 0x0: the file is empty"
+        );
+    }
+    let directory = std::fs::File::open(".").unwrap();
+    let error = Stream::open(&directory).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this is a directory; name the file in it"
+    );
+}
+
+/// Pages that look like the end of a stream, and the file cut just behind them.
+#[test]
+fn a_cut_behind_an_imitated_end_is_seen_by_verify() {
+    let made = Made {
+        pages: 64,
+        ..Made::default()
+    };
+    let whole = made.bytes();
+    let opened = Stream::open(&whole).unwrap();
+    // In the page records stand, in place of pages, the device part and all that follows.
+    let tail = &whole[common::index(opened.sections()[0].range.start) - 13..];
+    let mut cut = whole[..whole.len() - tail.len() - 40_000].to_vec();
+    cut.extend(tail);
+    let fooled = Stream::open(&cut).unwrap();
+    assert_eq!(*fooled.opened(), Opened::FromTheEnd);
+    let error = Stream::verify(&cut).unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::NoDescription, "{error}");
+}
+
+/// Two descriptions whose lengths both fit the end: the one that fits the devices is taken.
+#[test]
+fn of_several_descriptions_the_one_that_fits_is_taken() {
+    let mut made = Made::default();
+    let length = made.bytes().len();
+    // Somewhere in a device's payload stands what could begin a description, were it one.
+    let mut payload = b"\0\x06\0\0\0\0{\"devices\": []}".to_vec();
+    made.payloads.push(payload.clone());
+    let bytes = made.bytes();
+    let at = bytes
+        .windows(7)
+        .position(|it| it == b"\0\x06\0\0\0\0{")
+        .unwrap();
+    let reach = u32::try_from(bytes.len() - at - 6).unwrap();
+    payload[2..6].copy_from_slice(&reach.to_be_bytes());
+    *made.payloads.last_mut().unwrap() = payload;
+    let bytes = made.bytes();
+    assert!(bytes.len() > length);
+    assert_eq!(*Stream::verify(&bytes).unwrap().opened(), Opened::BothWays);
+}
+
+#[test]
+fn a_description_that_was_left_alone_by_an_edit_still_serves() {
+    let source =
+        fixture("edited/6.12.107__q10.0__neoverse-n1__virt10.0-smp1-e1-drop-tcr2-pire0-pir");
+    let stream = Stream::open(&source).unwrap();
+    assert_eq!(*stream.opened(), Opened::FromTheEnd);
+    assert!(!stream.is_described_exactly());
+    let whole = fixture("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1");
+    let whole = Stream::open(&whole).unwrap();
+    assert!(whole.is_described_exactly());
+    assert_eq!(
+        stream.cpus()[0].register_count() + 3,
+        whole.cpus()[0].register_count()
+    );
+}
+
+#[test]
+fn sparse_sources_read_like_whole_ones() {
+    let bytes: Vec<u8> = (0..300_000u32)
+        .map(|it| if it % 100_000 < 50 { 7 } else { 0 })
+        .collect();
+    let sparse = Sparse::read(bytes.as_slice()).unwrap();
+    for (start, length) in [(0, 300_000), (65_530, 20), (99_990, 70_000), (299_999, 1)] {
+        let mut buffer = vec![1; length];
+        sparse.read_exact_at(&mut buffer, start as u64).unwrap();
+        assert_eq!(buffer, bytes[start..start + length]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn made_streams_open_both_ways(
+        vcpus in 1u32..5,
+        registers in 0u32..60,
+        early: bool,
+        early_behind_start: bool,
+        snapshot: bool,
+        postcopy: bool,
+        description: bool,
+        padding in prop_oneof![Just(0usize), 1usize..9000],
+        pages in 0u64..6,
+        payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..6),
+    ) {
+        let made = Made {
+            vcpus, registers, early, early_behind_start, snapshot, postcopy, description, padding, pages, payloads,
+            ..Made::default()
+        };
+        let bytes = made.bytes();
+        let stream = Stream::verify(&bytes).unwrap();
+        prop_assert_eq!(stream.cpus().len(), vcpus as usize);
+        let both = *stream.opened() == Opened::BothWays;
+        prop_assert_eq!(both, description && !postcopy);
+        let names = usize::from(early) + usize::from(early_behind_start) + 2 * vcpus as usize + made.payloads.len() + 1;
+        prop_assert_eq!(stream.sections().len(), names);
+        // Nothing changes, and each section's bytes are the ones that were put in.
+        let unchanged = stream.changes_to(&stream.vm().unwrap()).unwrap();
+        prop_assert!(stream.edit(&bytes, &unchanged).unwrap().is_identity());
+        for (section, payload) in stream.sections().iter().rev().skip(1).zip(made.payloads.iter().rev()) {
+            let range = common::index(section.payload.start)..common::index(section.payload.end);
+            prop_assert_eq!(&bytes[range], payload.as_slice());
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Damaged streams: a clear error with its place, or a right result; never a panic, and never more
+//! reading than the file is worth.
+
+mod common;
+
+use common::made::Made;
+use common::{bytes, fixture, index};
+use cpreg_stream::{Counting, Opened, Stream};
+use cpreg_stream::{Error, ErrorKind};
+
+/// A recorded stream without its RAM: short, so that it can be read some hundred thousand times.
+fn without_pages(name: &str) -> Vec<u8> {
+    let whole = fixture(name);
+    let stream = Stream::open(&whole).unwrap();
+    let edit = stream.without_ram(&[]).unwrap();
+    bytes(&edit.over(&whole))
+}
+
+/// Opens in every way; whatever opens can be translated and left as it is.
+fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
+    let source = Counting::new(bytes);
+    let opened = Stream::open(&source);
+    match &opened {
+        Ok(stream) => {
+            let vm = stream.vm().unwrap();
+            let unchanged = stream.changes_to(&vm).unwrap();
+            assert!(stream.edit(&source, &unchanged).unwrap().is_identity());
+            assert_eq!(stream.shape().vcpus, vm.vcpus.len());
+            if *stream.opened() == Opened::FromTheEnd {
+                match Stream::verify(&source) {
+                    Ok(verified) => assert!(verified.vm().unwrap() == vm),
+                    Err(error) => clear(&error),
+                }
+            }
+        }
+        // Both ways have been tried.
+        Err(error) => clear(error),
+    }
+    let most = 64 * bytes.len() as u64 + (1 << 20);
+    assert!(
+        source.bytes() < most,
+        "{} bytes read of {}",
+        source.bytes(),
+        bytes.len()
+    );
+    opened
+}
+
+/// The error says where it is and is of a kind that a damaged file gives.
+fn clear(error: &Error) {
+    use ErrorKind as Kind;
+    let kind = error.kind();
+    assert!(
+        matches!(
+            kind,
+            Kind::NotAStream
+                | Kind::ObsoleteVersion
+                | Kind::NotArm
+                | Kind::Truncated
+                | Kind::Malformed
+                | Kind::Unsupported
+                | Kind::Disagreement
+        ),
+        "{error:?}"
+    );
+    assert!(
+        error.offset().is_some() || kind == Kind::NotArm,
+        "{error:?}"
+    );
+    assert!(!error.message().is_empty());
+}
+
+#[test]
+fn every_cut_of_recorded_device_state() {
+    let whole = without_pages("kvm/6.12.107__q10.0__max__virt10.0-smp4");
+    assert!(whole.len() > 64 << 10);
+    let stream = Stream::open(&whole).unwrap();
+    let vm = stream.vm().unwrap();
+    let mut opened = 0;
+    for cut in 0..whole.len() {
+        let part = &whole[..cut];
+        match Stream::open(&part) {
+            // Without its description it is complete.
+            Ok(part) => {
+                assert_eq!(cut as u64, stream.end());
+                assert!(part.vm().unwrap() == vm);
+                opened += 1;
+            }
+            Err(error) => {
+                clear(&error);
+                assert!(
+                    matches!(error.kind(), ErrorKind::Truncated | ErrorKind::NotAStream),
+                    "cut at {cut}: {error:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(opened, 1);
+}
+
+#[test]
+fn every_cut_of_recorded_ram() {
+    let mut part = bytes(&fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1"));
+    part.truncate(64 << 10);
+    while part.pop().is_some() {
+        let error = Stream::open(&part).unwrap_err();
+        let kind = error.kind();
+        assert!(
+            matches!(kind, ErrorKind::Truncated | ErrorKind::NotAStream),
+            "{error:?}"
+        );
+    }
+}
+
+/// All kinds of elements that recordings lack: a cut around any of their bytes.
+#[test]
+fn every_cut_of_made_up_streams() {
+    for postcopy in [false, true] {
+        let made = Made {
+            early: true,
+            early_behind_start: true,
+            snapshot: !postcopy,
+            postcopy,
+            pages: 3,
+            ..Made::default()
+        };
+        let whole = made.bytes();
+        let stream = Stream::open(&whole).unwrap();
+        for cut in 0..whole.len() {
+            let result = open(&whole[..cut].to_vec());
+            assert_eq!(result.is_ok(), cut as u64 == stream.end(), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_headers_and_a_recorded_cpu_section() {
+    let opened = flip_every_bit(&without_pages(
+        "kvm/5.10.223__q10.0__neoverse-n1__virt10.0-smp1",
+    ));
+    // Most of a section is values, and any value can be.
+    assert!(opened > 10_000, "only {opened} opened");
+}
+
+#[test]
+fn every_flipped_bit_of_headers_and_made_up_cpu_sections() {
+    for description in [false, true] {
+        let made = Made {
+            registers: 6,
+            postcopy: !description,
+            description,
+            ..Made::default()
+        };
+        let opened = flip_every_bit(&made.bytes());
+        assert!(opened > 1000, "only {opened} opened");
+    }
+}
+
+/// Flips one bit after the other, of all that is no device's payload and of the last `cpu` section.
+/// Says how many of the damaged streams could be opened.
+fn flip_every_bit(bytes: &[u8]) -> usize {
+    let stream = Stream::open(&bytes).unwrap();
+    let vm = stream.vm().unwrap();
+    let sections = stream.sections();
+    let mut places: Vec<usize> = (0..index(sections[0].range.start)).collect();
+    for section in sections {
+        places.extend(index(section.range.start)..index(section.payload.start));
+        places.extend(index(section.payload.end)..index(section.range.end));
+    }
+    let (cpu, others) = stream.cpus().split_last().unwrap();
+    let payload = cpu.section().payload.clone();
+    places.extend(index(payload.start)..index(payload.end));
+    let end = index(sections.last().unwrap().range.end);
+    places.extend(end..bytes.len().min(end + 200));
+    let check = |part: &[usize]| {
+        let mut bytes = bytes.to_vec();
+        let mut opened = 0;
+        for (place, bit) in part
+            .iter()
+            .flat_map(|place| (0..8).map(move |bit| (*place, bit)))
+        {
+            bytes[place] ^= 1 << bit;
+            if let Ok(damaged) = open(&bytes) {
+                opened += 1;
+                // A register of that vCPU is another, or nothing that matters to registers.
+                let damaged = damaged.vm().unwrap();
+                assert!(
+                    damaged.vcpus.len() == vm.vcpus.len()
+                        && damaged.vcpus[..others.len()] == vm.vcpus[..others.len()],
+                    "bit {bit} of byte {place:#x}"
+                );
+            }
+            bytes[place] ^= 1 << bit;
+        }
+        opened
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = places
+            .chunks(places.len().div_ceil(4))
+            .map(|part| scope.spawn(|| check(part)))
+            .collect();
+        threads.into_iter().map(|it| it.join().unwrap()).sum()
+    })
+}
+
+/// A generator of numbers that look random: xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(number).unwrap() % limit
+    }
+}
+
+#[test]
+fn ten_thousand_mutations() {
+    let mut random = Random(0x05ee_d0fc_4a05);
+    let originals = [
+        without_pages("kvm/6.16.12__q5.2__max__virt5.2-smp1"),
+        without_pages("tcg/q11.1__virt-7.2-cortex-a15-smp1"),
+        Made::default().bytes(),
+        Made {
+            early: true,
+            postcopy: true,
+            ..Made::default()
+        }
+        .bytes(),
+        Made {
+            early: true,
+            padding: 100,
+            description: false,
+            ..Made::default()
+        }
+        .bytes(),
+    ];
+    let (mut opened, mut refused) = (0, 0);
+    for round in 0..10_000 {
+        let mut bytes = originals[round % originals.len()].clone();
+        for _ in 0..=random.below(3) {
+            mutate(&mut bytes, &mut random);
+        }
+        match open(&bytes) {
+            Ok(_) => opened += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        opened > 1000 && refused > 1000,
+        "{opened} opened, {refused} refused"
+    );
+}
+
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    const TELLING: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7e, 0x7f, 0xff];
+    let at = random.below(bytes.len());
+    let length = random.below(64).min(bytes.len() - at);
+    match random.below(7) {
+        0 => bytes[at] = TELLING[random.below(TELLING.len())],
+        1 => bytes[at] ^= 1 << random.below(8),
+        2 => drop(bytes.drain(at..at + length)),
+        3 => {
+            let copy = bytes[at..at + length].to_vec();
+            let to = random.below(bytes.len());
+            bytes.splice(to..to, copy);
+        }
+        4 => bytes[at..at + length].fill(TELLING[random.below(TELLING.len())]),
+        5 => {
+            let copy = bytes[at..at + length].to_vec();
+            let to = random.below(bytes.len() - length + 1);
+            bytes[to..to + length].copy_from_slice(&copy);
+        }
+        _ => {
+            // A number of four bytes becomes large, or off by one.
+            let at = at.min(bytes.len() - 4);
+            let mut number = [0; 4];
+            number.copy_from_slice(&bytes[at..at + 4]);
+            let number = u32::from_be_bytes(number);
+            let number = [
+                u32::MAX,
+                0x7fff_ffff,
+                number.wrapping_add(1),
+                number.wrapping_sub(1),
+            ][random.below(4)];
+            bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        }
+    }
+    if bytes.len() < 8 {
+        bytes.resize(8, 0);
+    }
+}

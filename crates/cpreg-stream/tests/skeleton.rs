@@ -1,0 +1,110 @@
+//! Streams without their RAM: everything else is there, and no page is read.
+
+mod common;
+
+use common::{bytes, fixtures, made::Made};
+use cpreg_stream::Stream;
+use cpreg_stream::{Counting, Opened, ReadAt, SectionChange};
+
+/// The payloads of the sections, with their names, instances and versions.
+fn devices(stream: &Stream, source: &dyn ReadAt) -> Vec<(String, u32, u32, Vec<u8>)> {
+    let sections = stream.sections().iter();
+    sections
+        .map(|section| {
+            let mut payload = vec![0; common::index(section.payload.end - section.payload.start)];
+            source
+                .read_exact_at(&mut payload, section.payload.start)
+                .unwrap();
+            (
+                section.name.clone(),
+                section.instance,
+                section.version,
+                payload,
+            )
+        })
+        .collect()
+}
+
+fn blocks(stream: &Stream) -> Vec<(&str, u64)> {
+    let blocks = stream.ram_blocks().iter();
+    blocks.map(|it| (it.name.as_str(), it.length)).collect()
+}
+
+#[test]
+fn every_recorded_stream_keeps_all_but_its_ram() {
+    for fixture in fixtures() {
+        let source = fixture.open();
+        let source = Counting::new(&source);
+        let stream = Stream::open(&source).unwrap();
+        let before = source.bytes();
+        let edit = stream.without_ram(&[]).unwrap();
+        assert_eq!(source.bytes(), before, "{} was read again", fixture.name);
+        let short = bytes(&edit.over(&source));
+        assert!(short.len() < 512 << 10, "{}: {}", fixture.name, short.len());
+        let skeleton = Stream::verify(&short).unwrap();
+        assert_eq!(devices(&skeleton, &short), devices(&stream, &source));
+        assert_eq!(blocks(&skeleton), blocks(&stream));
+        assert_eq!(skeleton.machine(), stream.machine());
+        assert_eq!(skeleton.run_state(), stream.run_state());
+        assert!(skeleton.vm().unwrap() == stream.vm().unwrap());
+        let counts = skeleton.record_counts().unwrap();
+        assert_eq!(counts, cpreg_stream::RecordCounts::default());
+        if *stream.opened() == Opened::FromTheEnd {
+            assert_eq!(*skeleton.opened(), Opened::BothWays, "{}", fixture.name);
+        }
+        // Of a skeleton there is nothing more to leave out.
+        let again = skeleton.without_ram(&[]).unwrap();
+        assert_eq!(bytes(&again.over(&short)), short, "{}", fixture.name);
+    }
+}
+
+#[test]
+fn sections_come_out_of_a_postcopy_package() {
+    for early in [false, true] {
+        let made = Made {
+            postcopy: true,
+            early,
+            description: false,
+            ..Made::default()
+        };
+        let whole = made.bytes();
+        let stream = Stream::open(&whole).unwrap();
+        assert!(stream.package().is_some());
+        let short = bytes(&stream.without_ram(&[]).unwrap().over(&whole));
+        let skeleton = Stream::open(&short).unwrap();
+        assert!(skeleton.package().is_none());
+        assert_eq!(devices(&skeleton, &short), devices(&stream, &whole));
+    }
+}
+
+#[test]
+fn sections_can_be_left_out_and_changed() {
+    let fixture = common::fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1");
+    let stream = Stream::open(&fixture).unwrap();
+    let rtc = stream.sections().iter().position(|it| it.name == "pl031");
+    let uart = stream.sections().iter().position(|it| it.name == "pl011");
+    let (rtc, uart) = (rtc.unwrap(), uart.unwrap());
+    let length = stream.sections()[uart].payload.end - stream.sections()[uart].payload.start;
+    let blank = vec![0; common::index(length)];
+    let timer = stream.sections().iter().position(|it| it.name == "timer");
+    let timer = timer.unwrap();
+    let changes = [
+        (rtc, SectionChange::LeaveOut),
+        (uart, SectionChange::Payload(blank.clone())),
+        (timer, SectionChange::Patch(6, vec![0xee; 2])),
+        (timer, SectionChange::Patch(1, vec![0xdd])),
+    ];
+    let short = bytes(&stream.without_ram(&changes).unwrap().over(&fixture));
+    let skeleton = Stream::open(&short).unwrap();
+    let mut expected = devices(&stream, &fixture);
+    expected[uart].3 = blank;
+    expected[timer].3[6..8].fill(0xee);
+    expected[timer].3[1] = 0xdd;
+    expected.remove(rtc);
+    assert_eq!(devices(&skeleton, &short), expected);
+    assert!(
+        stream
+            .without_ram(&[(999, SectionChange::LeaveOut)])
+            .is_err()
+    );
+}

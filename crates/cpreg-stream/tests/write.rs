@@ -1,0 +1,283 @@
+//! Edits that reach files: whole or not at all.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use common::{bytes, fixture, index};
+use cpreg::vm::{Content, Extension};
+use cpreg_stream::{Edit, ReadAt, WriteOptions, edit_in_place, write_new};
+use cpreg_stream::{ErrorKind, Stream};
+
+const N1: &str = "kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio";
+const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
+
+/// Writes a recorded stream to a file, holes as holes.
+fn unpack(name: &str, path: &Path) -> File {
+    let source = fixture(name);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .unwrap();
+    let length = source.length().unwrap();
+    file.set_len(length).unwrap();
+    let mut block = vec![0; 64 << 10];
+    for start in (0..length).step_by(block.len()) {
+        block.resize(index((length - start).min(64 << 10)), 0);
+        source.read_exact_at(&mut block, start).unwrap();
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&block, start).unwrap();
+        }
+    }
+    file
+}
+
+/// An edit that makes each vCPU's section longer (`grow`) or shorter.
+fn edit(source: &dyn ReadAt, grow: bool) -> Edit {
+    let stream = Stream::open(source).unwrap();
+    let mut vm = stream.vm().unwrap();
+    for vcpu in &mut vm.vcpus {
+        if grow {
+            vcpu.extensions.push(Extension {
+                name: Extension::WFXT_TIMER.into(),
+                content: Content::Number(u64::MAX),
+            });
+        } else {
+            let (id, _) = vcpu.registers.iter().next().unwrap();
+            vcpu.registers.remove(id);
+        }
+    }
+    let changes = stream.changes_to(&vm).unwrap();
+    stream.edit(source, &changes).unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_file_holds_the_edited_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("old");
+    let source = unpack(N1, &old);
+    source
+        .set_permissions(Permissions::from_mode(0o640))
+        .unwrap();
+    for (grow, name) in [(true, "longer"), (false, "shorter")] {
+        let edit = edit(&source, grow);
+        let expected = bytes(&edit.over(&source));
+        let new = directory.path().join(name);
+        let mut reports = Vec::new();
+        let options = WriteOptions {
+            progress: Some(&mut |done, total| reports.push((done, total))),
+            ..WriteOptions::default()
+        };
+        write_new(&source, &edit, &new, options).unwrap();
+        assert!(std::fs::read(&new).unwrap() == expected);
+        assert_eq!(new.metadata().unwrap().mode() & 0o777, 0o640);
+        assert_eq!(
+            *reports.last().unwrap(),
+            (edit.new_length(), edit.new_length())
+        );
+        assert!(reports.is_sorted());
+        // From memory, which nothing but reading can copy.
+        let memory = directory.path().join("memory");
+        let options = WriteOptions {
+            overwrite: true,
+            progress: None,
+        };
+        write_new(&bytes(&source), &edit, &memory, options).unwrap();
+        assert!(std::fs::read(&memory).unwrap() == expected);
+        assert_eq!(memory.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+    assert_eq!(
+        names(directory.path()),
+        ["longer", "memory", "old", "shorter"]
+    );
+}
+
+#[test]
+fn holes_stay_holes() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("old");
+    let source = unpack(MAPPED, &old);
+    let edit = edit(&source, true);
+    let new = directory.path().join("new");
+    write_new(&source, &edit, &new, WriteOptions::default()).unwrap();
+    let (old, new_file) = (old.metadata().unwrap(), File::open(&new).unwrap());
+    let (was, is) = (
+        old.blocks() * 512,
+        new_file.metadata().unwrap().blocks() * 512,
+    );
+    assert!(old.len() > 190 << 20);
+    assert!(is <= was + (1 << 20), "{was} bytes became {is}");
+    let stream = Stream::open(&new_file).unwrap();
+    assert_eq!(
+        stream.cpus()[0].all_subsections().last().unwrap().name,
+        Extension::WFXT_TIMER
+    );
+    edit_in_place(&source, &edit, &directory.path().join("old")).unwrap();
+    assert!(directory.path().join("old").metadata().unwrap().blocks() * 512 <= was + (1 << 20));
+}
+
+#[test]
+fn old_files_are_safe() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("old");
+    let source = unpack(N1, &old);
+    let before = bytes(&source);
+    let edit = edit(&source, true);
+    let write = |target: &Path, overwrite| {
+        let options = WriteOptions {
+            overwrite,
+            progress: None,
+        };
+        write_new(&source, &edit, target, options)
+    };
+    let refused = |target: &Path, overwrite, words: &str| {
+        let error = write(target, overwrite).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&old, &link).unwrap();
+    let hard = directory.path().join("hard");
+    std::fs::hard_link(&old, &hard).unwrap();
+    for name in [&old, &link, &hard] {
+        refused(
+            name,
+            true,
+            "is the input itself; give another name, or change the file in place",
+        );
+    }
+    let there = directory.path().join("there");
+    std::fs::write(&there, "precious").unwrap();
+    refused(&there, false, "is there already");
+    refused(directory.path(), true, "no regular file");
+    refused(&directory.path().join("none/new"), true, "No such file");
+    assert_eq!(std::fs::read(&there).unwrap(), b"precious");
+    assert!(bytes(&source) == before);
+
+    let to_there = directory.path().join("to-there");
+    std::os::unix::fs::symlink(&there, &to_there).unwrap();
+    write(&to_there, true).unwrap();
+    assert!(std::fs::read(&there).unwrap() == bytes(&edit.over(&source)));
+    assert!(to_there.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(
+        names(directory.path()),
+        ["hard", "link", "old", "there", "to-there"]
+    );
+    // An edit for another file.
+    let other = bytes(&source)[1..].to_vec();
+    let error = write_new(
+        &other,
+        &edit,
+        &directory.path().join("x"),
+        WriteOptions::default(),
+    );
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::BadEdit);
+}
+
+#[test]
+fn a_file_is_edited_where_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stream");
+    let file = unpack(N1, &path);
+    let inode = file.metadata().unwrap().ino();
+    for grow in [true, false] {
+        let source = File::open(&path).unwrap();
+        let edit = edit(&source, grow);
+        let expected = bytes(&edit.over(&source));
+        edit_in_place(&source, &edit, &path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+    assert_eq!(path.metadata().unwrap().ino(), inode);
+    assert_eq!(names(directory.path()), ["stream"]);
+}
+
+/// Runs the test `name` of this program in another process, below a shell's `limits`.
+fn elsewhere(name: &str, limits: &str, directory: &Path) -> std::process::ExitStatus {
+    let program = std::env::current_exe().unwrap();
+    Command::new("sh")
+        .arg("-c")
+        .arg(format!("{limits} exec \"$0\" --exact {name} --nocapture"))
+        .arg(program)
+        .env("CPREG_TEST_DIRECTORY", directory)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap()
+}
+
+fn inside() -> Option<std::path::PathBuf> {
+    std::env::var_os("CPREG_TEST_DIRECTORY").map(Into::into)
+}
+
+/// Files cannot grow over 64 KiB: to a program that is a full disk. The signal is ignored, as a disk
+/// sends none.
+#[test]
+fn a_full_disk_leaves_the_old_files_and_nothing_else() {
+    let Some(directory) = inside() else {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stream");
+        drop(unpack(N1, &path));
+        std::fs::write(directory.path().join("old"), "precious").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let name = "a_full_disk_leaves_the_old_files_and_nothing_else";
+        let status = elsewhere(name, "trap '' XFSZ; ulimit -f 128;", directory.path());
+        assert!(status.success());
+        assert_eq!(names(directory.path()), ["old", "stream"]);
+        assert!(std::fs::read(&path).unwrap() == before);
+        assert_eq!(
+            std::fs::read(directory.path().join("old")).unwrap(),
+            b"precious"
+        );
+        return;
+    };
+    let path = directory.join("stream");
+    let source = File::open(&path).unwrap();
+    let edit = edit(&source, true);
+    for target in ["new", "old"] {
+        let options = WriteOptions {
+            overwrite: true,
+            progress: None,
+        };
+        let error = write_new(&source, &edit, &directory.join(target), options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        assert!(error.to_string().contains("make room"), "{error}");
+    }
+    let error = edit_in_place(&source, &edit, &path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+}
+
+/// A process that dies in the middle of writing leaves nothing.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_death_in_the_middle_leaves_nothing() {
+    let Some(directory) = inside() else {
+        let directory = tempfile::tempdir().unwrap();
+        drop(unpack(N1, &directory.path().join("stream")));
+        let name = "a_death_in_the_middle_leaves_nothing";
+        let status = elsewhere(name, "ulimit -c 0;", directory.path());
+        assert!(!status.success());
+        assert_eq!(names(directory.path()), ["stream"]);
+        return;
+    };
+    let source = File::open(directory.join("stream")).unwrap();
+    let edit = edit(&source, true);
+    let options = WriteOptions {
+        progress: Some(&mut |_, _| std::process::abort()),
+        ..WriteOptions::default()
+    };
+    write_new(&source, &edit, &directory.join("new"), options).unwrap();
+}

@@ -1,4 +1,4 @@
-//! Loads under TCG that `cargo xtask prove` found, each as it came out of a real QEMU.
+//! Loads under TCG that `cargo xtask model-check` found, each as it came out of a real QEMU.
 
 use cpreg::destination::load::{self, Arriving, Event, Load, Step};
 use cpreg::destination::{

@@ -66,7 +66,7 @@ const TABLE: &[Row] = &[
             "cpreg-report",
             "cpreg-stream",
         ],
-        tests_use: &[],
+        tests_use: &["cpreg-testdata"],
     },
     Row {
         name: "cpreg-vmm",
@@ -89,14 +89,55 @@ const TABLE: &[Row] = &[
         tests_use: &[],
     },
     Row {
-        name: "xtask",
+        name: "cpreg-testdata",
+        uses: &["cpreg-stream"],
+        tests_use: &[],
+    },
+    Row {
+        name: "gen-data",
+        uses: &["cpreg", "cpreg-hosts", "cpreg-stream"],
+        tests_use: &[],
+    },
+    Row {
+        name: "e2e-framework",
+        uses: &["cpreg-stream", "cpreg-qemu"],
+        tests_use: &[],
+    },
+    Row {
+        name: "e2e-live",
+        uses: &["cpreg", "cpreg-stream", "cpreg-qemu", "e2e-framework"],
+        tests_use: &[],
+    },
+    Row {
+        name: "e2e-lab",
+        uses: &["cpreg", "cpreg-hosts", "e2e-framework"],
+        tests_use: &[],
+    },
+    Row {
+        name: "e2e-model-check",
         uses: &[
             "cpreg",
             "cpreg-explain",
-            "cpreg-hosts",
-            "cpreg-qemu",
             "cpreg-stream",
+            "cpreg-qemu",
+            "e2e-framework",
         ],
+        tests_use: &[],
+    },
+    Row {
+        name: "benches",
+        uses: &[
+            "cpreg",
+            "cpreg-stream",
+            "cpreg-qemu",
+            "cpreg-testdata",
+            "e2e-framework",
+        ],
+        tests_use: &[],
+    },
+    Row {
+        name: "xtask",
+        uses: &[],
         tests_use: &[],
     },
 ];

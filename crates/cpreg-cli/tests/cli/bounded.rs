@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::process::Command;
 
-use crate::grown::{self, Size};
 use crate::made::{sparse, unpacked};
 use crate::run::{KVM_6_12, TCG_10_0_MAPPED_RAM, cpreg_in, streams};
+use cpreg_testdata::grown::{self, Size};
 
 /// More than a debug build maps before it does anything; far less than the file.
 const MEMORY: &str = "65536";

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::grown::{self, Size};
 use crate::made::{names, unpacked};
 use crate::run::{KVM_6_12, KVM_6_16, Run, command, cpreg_in};
+use cpreg_testdata::grown::{self, Size};
 
 const MIB: u64 = 1 << 20;
 

@@ -12,11 +12,11 @@ use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::grown::{self, Size};
 use crate::made::unpacked;
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_10_0_MAPPED_RAM, command, cpreg_in, streams,
 };
+use cpreg_testdata::grown::{self, Size};
 
 const SNAPSHOT: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-snapshot.stream.xz";
 const POSTCOPY: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy.stream.xz";

@@ -40,9 +40,6 @@ mod export;
 mod fake_qemu;
 mod faults;
 mod filter;
-/// The same large streams as `cargo xtask bench` measures.
-#[path = "../../../../xtask/src/bench/grown.rs"]
-mod grown;
 mod host_records;
 mod hosts;
 mod json;

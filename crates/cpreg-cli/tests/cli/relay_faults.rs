@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::grown::{self, Size};
 use crate::made::unpacked;
 use crate::relayed::{LONG, Relay, folder, load, load_and_answer, read, with_return_path};
 use crate::run::KVM_6_12;
+use cpreg_testdata::grown::{self, Size};
 
 const MIB: u64 = 1 << 20;
 

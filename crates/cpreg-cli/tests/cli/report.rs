@@ -13,7 +13,6 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::grown::{self, Size};
 use crate::made::{
     folder_with, names, profile_of, profile_with_keys, typed_into, unpacked, unpacked_file,
 };
@@ -21,6 +20,7 @@ use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_10_0,
     TCG_11_1, cpreg, cpreg_in, streams,
 };
+use cpreg_testdata::grown::{self, Size};
 
 /// A folder with a VM of Linux 6.12 and what another kernel wrote, unpacked.
 fn folder() -> TempDir {

@@ -1,0 +1,69 @@
+//! What a rehearsal costs beside QEMU's own start: a VM of 8 GiB, each QEMU of the live tests.
+//!
+//! The baseline starts the same QEMU, waits until its monitor answers, and ends it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use cpreg_qemu::process::QemuProcess;
+use cpreg_qemu::qmp::Patience;
+
+use crate::inputs::RUNS;
+use crate::measure::{self, Cost};
+use e2e_framework::large::Large;
+use e2e_framework::{Result, qemu};
+
+/// One QEMU's figures.
+pub(crate) struct Row {
+    pub(crate) case: String,
+    pub(crate) rehearsal: Cost,
+    pub(crate) start: Cost,
+}
+
+/// Rehearses with every QEMU.
+pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for qemu in qemu::ensure()? {
+        let folder = folder.join(qemu.series);
+        std::fs::create_dir(&folder)?;
+        let words = "-nodefaults -display none -machine virt-5.2 -cpu cortex-a57 -m 64 -accel tcg";
+        let mut command = vec![qemu.program().into_os_string()];
+        command.extend(words.split(' ').map(OsString::from));
+        let large = Large::make(command, &folder)?;
+        let words = |command: &[OsString]| -> Vec<String> {
+            let words = command
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned());
+            words.collect()
+        };
+        let own = env::current_exe()?.display().to_string();
+        let stream = large.stream.display().to_string();
+        let rehearse = [cpreg, "rehearse", &stream, "--"].map(str::to_owned);
+        let rehearse = [rehearse.to_vec(), words(&large.command)].concat();
+        let start = [own, "start".to_owned()];
+        let start = [start.to_vec(), words(&large.command)].concat();
+        let run = |command: &[String]| {
+            let command: Vec<_> = command.iter().map(String::as_str).collect();
+            measure::run(&folder, &command)
+        };
+        let (rehearsal, start) =
+            measure::in_turn(RUNS, || Ok(()), || run(&rehearse), || run(&start))?;
+        rows.push(Row {
+            case: format!("rehearse 8 GiB of RAM, QEMU {}", qemu.series),
+            rehearsal,
+            start,
+        });
+    }
+    Ok(rows)
+}
+
+/// `start COMMAND…`: starts a QEMU as a rehearsal does, and ends it.
+pub(crate) fn start(command: &[&str]) -> Result<()> {
+    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let additions = ["-S", "-incoming", "defer"].map(OsString::from);
+    let patience = Patience::of(Duration::from_secs(60));
+    QemuProcess::start(&command, &additions, &patience)?.quit()?;
+    Ok(())
+}

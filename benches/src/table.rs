@@ -1,0 +1,30 @@
+//! The table of figures.
+
+use std::time::Duration;
+
+use crate::inputs::MIB;
+use crate::measure::Cost;
+
+pub(crate) fn head() {
+    println!(
+        "{:64} {:>9} {:>9} {:>8} {:>9} {:>10}",
+        "case", "median", "baseline", "ratio", "memory", "read"
+    );
+}
+
+pub(crate) fn print(case: &str, time: Duration, baseline: Duration, cost: Option<Cost>) {
+    let ratio = time.as_secs_f64() / baseline.as_secs_f64();
+    // Debug rounds to the digits asked for, and pads nothing.
+    let (time, baseline) = (format!("{time:.1?}"), format!("{baseline:.1?}"));
+    let memory = cost.map_or_else(String::new, |cost| {
+        format!("{:.1} MiB", mebibytes(cost.peak_memory))
+    });
+    let read = cost.and_then(|cost| cost.read);
+    let read = read.map_or_else(String::new, |read| format!("{} KiB", read >> 10));
+    println!("{case:64} {time:>9} {baseline:>9} {ratio:>8.3} {memory:>9} {read:>10}");
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit is printed")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / MIB as f64
+}

@@ -1,0 +1,58 @@
+//! Fetches what the end-to-end tests need: programs of the machine, QEMUs.
+#![forbid(unsafe_code)]
+// The command talks to the person who started it.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use e2e_framework::lab::toolchain;
+use e2e_framework::tool::{self, Tool};
+use e2e_framework::{Result, debian, guest, qemu};
+
+/// Fetch what the end-to-end tests need
+#[derive(Debug, Parser)]
+#[command(name = "e2e-fetch", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum What {
+    /// Install the programs that tests start, on Debian and as root
+    Tools,
+    /// Fetch the QEMUs of the live tests into the lab folder
+    Qemus,
+}
+
+/// Compiles what `cpreg tolerances --export qemu` writes.
+const GCC: Tool = Tool {
+    program: "gcc",
+    package: "gcc",
+};
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().what) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: What) -> Result<()> {
+    match what {
+        What::Tools => {
+            let all = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
+            tool::need(&all.concat())
+        }
+        What::Qemus => {
+            for qemu in qemu::ensure()? {
+                println!("{}\n  {}", qemu.version, qemu.program().display());
+            }
+            Ok(())
+        }
+    }
+}

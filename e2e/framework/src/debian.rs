@@ -1,0 +1,371 @@
+//! Debian's packages: fetched for any suite and architecture, and unpacked into a folder; nothing is installed, root is not needed.
+//!
+//! An [`Archive`] is one suite for one architecture, with package lists and downloads of its own in `apt-SUITE-ARCHITECTURE` in the
+//! lab folder, which is removed when it is dropped.
+//!
+//! The mirror is the one this machine's own apt uses (`CPREG_DEBIAN_MIRROR` overrides), with its proxies and passwords; signatures
+//! are checked with the machine's Debian keyring.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Result;
+use crate::tool::{self, Tool};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Programs that fetch and unpack packages.
+pub const TOOLS: [Tool; 4] = [
+    Tool {
+        program: "apt-get",
+        package: "apt",
+    },
+    Tool {
+        program: "dpkg-deb",
+        package: "dpkg",
+    },
+    Tool {
+        program: "tar",
+        package: "tar",
+    },
+    Tool {
+        program: "xz",
+        package: "xz-utils",
+    },
+];
+
+/// Sees to it that packages can be fetched, and says from where.
+///
+/// # Errors
+/// If a program or the keyring is missing, or this machine's apt has no mirror of Debian.
+pub fn ready() -> Result<String> {
+    tool::need(&TOOLS)?;
+    if !Path::new(KEYRING).exists() {
+        return Err(format!("{KEYRING} is missing: apt-get install debian-archive-keyring").into());
+    }
+    mirror()
+}
+
+/// One suite of Debian for one architecture, as apt sees it on an empty machine.
+#[derive(Debug)]
+pub struct Archive {
+    suite: String,
+    folder: PathBuf,
+    configuration: PathBuf,
+}
+
+impl Archive {
+    /// Fetches the package lists of `suite` from `mirror` (what [`ready`] gave) for `architecture` (Debian's name), into `lab`, a full path.
+    ///
+    /// # Errors
+    /// If they cannot be fetched, or are not signed by Debian.
+    pub fn open(lab: &Path, mirror: &str, suite: &str, architecture: &str) -> Result<Self> {
+        let folder = lab.join(format!("apt-{suite}-{architecture}"));
+        remove(&folder)?;
+        for inner in [
+            "etc/preferences.d",
+            "etc/apt.conf.d",
+            "state/lists/partial",
+            "cache/archives/partial",
+            "dpkg",
+        ] {
+            fs::create_dir_all(folder.join(inner))?;
+        }
+        // An empty machine: all that a program needs, down to the C library, is downloaded.
+        fs::write(folder.join("dpkg/status"), "")?;
+
+        let mut sources = String::new();
+        let base = suite.strip_suffix("-backports");
+        for suite in [Some(suite), base].into_iter().flatten() {
+            writeln!(sources, "deb [signed-by={KEYRING}] {mirror} {suite} main")?;
+        }
+        fs::write(folder.join("etc/sources.list"), sources)?;
+
+        let at = folder.display();
+        let mut text = format!(
+            "APT::Architecture \"{architecture}\";\n\
+             APT::Architectures {{ \"{architecture}\"; }};\n\
+             APT::Install-Recommends \"false\";\n\
+             APT::Sandbox::User \"root\";\n\
+             Binary::apt-get::APT::Keep-Downloaded-Packages \"true\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::Retries \"3\";\n\
+             Dir::Etc \"{at}/etc\";\n\
+             Dir::Etc::sourcelist \"{at}/etc/sources.list\";\n\
+             Dir::Etc::sourceparts \"-\";\n\
+             Dir::Etc::parts \"{at}/etc/apt.conf.d\";\n\
+             Dir::State \"{at}/state\";\n\
+             Dir::State::status \"{at}/dpkg/status\";\n\
+             Dir::Cache \"{at}/cache\";\n"
+        );
+        text += &machine_settings()?;
+        let archive = Self {
+            suite: suite.to_owned(),
+            configuration: folder.join("apt.conf"),
+            folder,
+        };
+        fs::write(&archive.configuration, text)?;
+        tool::run(archive.apt("apt-get").arg("update"))?;
+        Ok(archive)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("APT_CONFIG", &self.configuration)
+            .env("LC_ALL", "C")
+            .arg("-q");
+        command
+    }
+
+    /// The versions of a package that the suite (or the one it is an addition to) has; the newest first.
+    ///
+    /// # Errors
+    /// If apt cannot be asked.
+    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
+        // Lines of `package | version | where`.
+        let listed = tool::output_of(self.apt("apt-cache").args(["madison", package]))?;
+        Ok(listed
+            .lines()
+            .filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned()))
+            .collect())
+    }
+
+    /// The packages whose names match a regular expression.
+    ///
+    /// # Errors
+    /// If apt cannot be asked.
+    pub fn names(&self, expression: &str) -> Result<Vec<String>> {
+        let mut search = self.apt("apt-cache");
+        let listed = tool::output_of(search.args(["search", "--names-only", expression]))?;
+        let first = |line: &str| Some(line.split_whitespace().next()?.to_owned());
+        Ok(listed.lines().filter_map(first).collect())
+    }
+
+    /// Downloads these packages (`name` or `name=version`) and nothing that they depend on.
+    ///
+    /// # Errors
+    /// If one is not there.
+    pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let folder = tempfile::Builder::new()
+            .prefix("alone-")
+            .tempdir_in(&self.folder)?
+            .keep();
+        let mut download = self.apt("apt-get");
+        tool::run(download.current_dir(&folder).arg("download").args(packages))?;
+        package_files(&folder)
+    }
+
+    /// Downloads these packages with all that they depend on.
+    ///
+    /// # Errors
+    /// If that does not work.
+    pub fn download_complete(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        tool::run(
+            self.apt("apt-get")
+                .args(["-y", "--download-only", "--no-install-recommends"])
+                .args(["--target-release", &self.suite, "install"])
+                .args(packages),
+        )?;
+        package_files(&self.folder.join("cache/archives"))
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        // What is left behind costs room and nothing else; the next one begins with removing it.
+        let _ = remove(&self.folder);
+    }
+}
+
+/// The package files in a folder, in the order of their names.
+fn package_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            packages.push(path);
+        }
+    }
+    packages.sort_unstable();
+    Ok(packages)
+}
+
+/// The architecture of this machine, in Debian's words: `amd64`.
+///
+/// # Errors
+/// If dpkg cannot be asked.
+pub fn native() -> Result<String> {
+    tool::output_of(Command::new("dpkg").arg("--print-architecture"))
+}
+
+/// The address that this machine's apt gets Debian from.
+fn mirror() -> Result<String> {
+    if let Ok(mirror) = std::env::var("CPREG_DEBIAN_MIRROR") {
+        return Ok(mirror);
+    }
+    // Origin and label are known only for lists that have been fetched before; then the addresses must do.
+    let mut targets = String::new();
+    for release_info in ["--release-info", "--no-release-info"] {
+        let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(LABEL)";
+        targets += &tool::output_of(Command::new("apt-get").args([
+            "indextargets",
+            release_info,
+            "--format",
+            format,
+            "Created-By: Packages",
+        ]))?;
+        targets.push('\n');
+    }
+    choose_mirror(&targets).ok_or_else(|| {
+        "this machine's apt has no Debian mirror: set CPREG_DEBIAN_MIRROR to the address of one"
+            .into()
+    })
+}
+
+/// Chooses among lines of `ADDRESS|SUITE|COMPONENT|ORIGIN|LABEL`.
+fn choose_mirror(targets: &str) -> Option<String> {
+    let mut candidates = Vec::new();
+    for line in targets.lines() {
+        let fields: Vec<_> = line.split('|').collect();
+        let [address, suite, "main", origin, label] = fields[..] else {
+            continue;
+        };
+        // The security archive has the same packages' updates only.
+        if suite.contains("security") || address.contains("security") {
+            continue;
+        }
+        let known = origin == "Debian" && label == "Debian";
+        let debian =
+            known || (!origin.starts_with(char::is_alphabetic) && address.contains("debian"));
+        if debian {
+            candidates.push((!known, suite.contains('-'), address));
+        }
+    }
+    candidates.sort_unstable();
+    candidates
+        .first()
+        .map(|(_, _, address)| address.trim_end_matches('/').to_owned())
+}
+
+/// How this machine's apt reaches its mirrors (proxies, passwords, lists that need not be fresh), as configuration lines.
+fn machine_settings() -> Result<String> {
+    let mut settings = String::new();
+    let ours = [
+        "Acquire::Languages",
+        "Acquire::Retries",
+        "Acquire::IndexTargets",
+    ];
+    for line in tool::output_of(Command::new("apt-config").arg("dump"))?.lines() {
+        if line.starts_with("Acquire::") && !ours.iter().any(|name| line.starts_with(name)) {
+            settings += line;
+            settings.push('\n');
+        }
+    }
+    let places = ["netrc/f", "netrcparts/d"].map(|name| format!("Dir::Etc::{name}"));
+    for place in &places {
+        let [name, _] = place.split('/').collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        // Prints X='/etc/apt/auth.conf'
+        let found = tool::output_of(Command::new("apt-config").args(["shell", "X", place]))?;
+        if let Some(path) = found
+            .strip_prefix("X='")
+            .and_then(|rest| rest.strip_suffix('\''))
+        {
+            writeln!(settings, "{name} \"{path}\";")?;
+        }
+    }
+    Ok(settings)
+}
+
+/// Unpacks packages over one another into `root`, without running anything of theirs.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
+    // Debian's merged /usr: packages of either habit end up in the same place.
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        fs::create_dir_all(root.join("usr").join(folder))?;
+        symlink(Path::new("usr").join(folder), root.join(folder))?;
+    }
+    for package in packages {
+        let mut contents = Command::new("dpkg-deb")
+            .arg("--fsys-tarfile")
+            .arg(package)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let archive = contents.stdout.take().ok_or("dpkg-deb without output")?;
+        let unpacked = tool::run(
+            Command::new("tar")
+                .arg("-xC")
+                .arg(root)
+                .args(["--keep-directory-symlink", "--no-same-owner"])
+                .args(
+                    ["doc", "man", "locale", "info", "bash-completion", "icons"]
+                        .map(|folder| format!("--exclude=./usr/share/{folder}")),
+                )
+                .stdin(archive),
+        );
+        let status = contents.wait()?;
+        unpacked?;
+        if !status.success() {
+            return Err(format!("{} cannot be read ({status})", package.display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder with all that is in it, if it is there.
+///
+/// # Errors
+/// If it is there and stays.
+pub fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {error}", folder.display()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The architecture's folder of libraries below `usr/lib`: the one that has the C library.
+///
+/// # Errors
+/// If none has it.
+pub fn find_triplet(root: &Path) -> Result<String> {
+    for entry in fs::read_dir(root.join("usr/lib"))? {
+        let entry = entry?;
+        if entry.path().join("libc.so.6").exists() {
+            return Ok(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Err("no C library was unpacked".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_the_main_archive() {
+        let fetched = "http://m/debian-security/|bookworm-security|main|Debian|Debian-Security\n\
+                       http://other/apt/|stable|main|Other|Other\n\
+                       http://m/debian/|bookworm-updates|main|Debian|Debian\n\
+                       http://n/debian/|bookworm|main|Debian|Debian\n";
+        assert_eq!(choose_mirror(fetched).as_deref(), Some("http://n/debian"));
+        let never_fetched = "http://m/debian-security/|bookworm-security|main|$(ORIGIN)|$(LABEL)\n\
+                             http://m/debian/|bookworm|main|$(ORIGIN)|$(LABEL)\n";
+        assert_eq!(
+            choose_mirror(never_fetched).as_deref(),
+            Some("http://m/debian")
+        );
+        assert_eq!(
+            choose_mirror("http://other/apt/|stable|main|Other|Other\n"),
+            None
+        );
+    }
+}

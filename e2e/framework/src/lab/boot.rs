@@ -1,0 +1,232 @@
+//! One boot of an emulated host: QEMU 11.1 with an arm64 kernel that has EL2, so that its KVM is real.
+//!
+//! A boot lasts until the host powers itself off. One that does not within its time is killed. However this task ends, the QEMU ends with it: it is started
+//! by `setpriv --pdeathsig`, so even a killed task leaves none behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cpu::Cpu;
+use super::disk;
+use super::folder::Lab;
+use super::job::Job;
+use super::kernels::Kernel;
+use crate::Result;
+use crate::tool::{self, Tool};
+
+const SETPRIV: Tool = Tool {
+    program: "setpriv",
+    package: "util-linux",
+};
+
+/// How often the end of a boot is looked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How two emulated hosts are connected.
+#[derive(Clone, Debug)]
+pub enum Wire {
+    /// A network of two, by a socket at that path; one of them listens.
+    Network {
+        /// Its path.
+        socket: PathBuf,
+        /// Whether this host listens.
+        listens: bool,
+    },
+    /// A second serial line, by a socket at that path; one of them listens.
+    Serial {
+        /// Its path.
+        socket: PathBuf,
+        /// Whether this host listens.
+        listens: bool,
+    },
+}
+
+/// An emulated host.
+#[derive(Clone, Debug)]
+pub struct Host<'a> {
+    /// The kernel that it boots.
+    pub kernel: &'a Kernel,
+    /// The CPU model that is emulated.
+    pub cpu: &'a Cpu,
+    /// The connection to another host.
+    pub wire: Option<Wire>,
+    /// MiB.
+    pub memory: u32,
+    /// How long a boot may take.
+    pub limit: Duration,
+}
+
+impl<'a> Host<'a> {
+    /// Returns a host of these, with the usual memory and time.
+    pub fn new(kernel: &'a Kernel, cpu: &'a Cpu) -> Self {
+        Self {
+            kernel,
+            cpu,
+            wire: None,
+            memory: 1536,
+            limit: Duration::from_secs(300),
+        }
+    }
+
+    /// Its name in messages and files: `6.12.107__neoverse-n1`.
+    pub fn name(&self) -> String {
+        format!("{}__{}", self.kernel.version, self.cpu)
+    }
+
+    /// Boots it, has it do the job, and puts what the job left into `results`, beside the console in `results.console`.
+    ///
+    /// # Errors
+    /// If it does not boot, or not end in time, or the job brings nothing back; with the end of the console. What the job's script said is for the caller.
+    pub fn run(&self, lab: &Lab, job: &Job, results: &Path) -> Result<()> {
+        tool::need(&[SETPRIV])?;
+        let folder = tempfile::Builder::new()
+            .prefix("boot-")
+            .tempdir_in(&lab.folder)?;
+        let outd = folder.path().join("outd");
+        disk::receiver(&outd)?;
+        let job_disk = folder.path().join("job");
+        job.write(self.kernel, folder.path(), &job_disk)?;
+        // A result of an earlier run must not pass for one of this.
+        crate::debian::remove(results)?;
+        let parent = results.parent().ok_or("results without a folder")?;
+        fs::create_dir_all(parent)?;
+        let console = PathBuf::from(format!("{}.console", results.display()));
+        let arguments = self.arguments(lab, job, &job_disk, &outd)?;
+
+        let mut command = Command::new(SETPRIV.program);
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(lab.emulator()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(File::create(&console)?)
+            .stderr(File::options().append(true).open(&console)?);
+        let ended = wait(&mut command, self.limit);
+        let told = |what: &str| {
+            let said = fs::read(&console).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said).replace('\r', "");
+            let lines: Vec<_> = said.lines().collect();
+            let end = lines[lines.len().saturating_sub(12)..].join("\n  ");
+            format!("{}: {what}; {}:\n  {end}", self.name(), console.display())
+        };
+        ended.map_err(|error| told(&error.to_string()))?;
+        disk::results(&outd, results).map_err(|_| told("it brought nothing back"))?;
+        if results.join("status").exists() {
+            Ok(())
+        } else {
+            Err(told("its job did not end").into())
+        }
+    }
+
+    fn arguments(
+        &self,
+        lab: &Lab,
+        job: &Job,
+        job_disk: &Path,
+        outd: &Path,
+    ) -> Result<Vec<OsString>> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut add = |name: &str, value: OsString| {
+            arguments.push(name.into());
+            arguments.push(value);
+        };
+        let machine = format!("virt,virtualization=on,gic-version=3{}", self.cpu.machine());
+        add("-machine", machine.into());
+        add("-cpu", self.cpu.option(&self.kernel.release).into());
+        // One thread that emulates: several boots run side by side.
+        add("-accel", "tcg,tb-size=256".into());
+        add("-smp", "1".into());
+        add("-m", self.memory.to_string().into());
+        add("-kernel", self.kernel.image.clone().into());
+        add("-initrd", lab.initramfs()?.into());
+        let roots = if job.needs_roots { " lab.roots" } else { "" };
+        let line = format!(
+            "console=ttyAMA0 panic=-1 loglevel=4{}{roots}",
+            self.cpu.command_line()
+        );
+        add("-append", line.into());
+        add("-display", "none".into());
+        add("-monitor", "none".into());
+        add("-serial", "stdio".into());
+        let mut disk = |serial: &str, file: &Path, options: &str| {
+            let mut drive =
+                OsString::from(format!("if=none,id={serial},format=raw,{options},file="));
+            // QEMU's way to write a comma in a value.
+            drive.push(file.to_string_lossy().replace(',', ",,"));
+            add("-drive", drive);
+            add(
+                "-device",
+                format!("nvme,drive={serial},serial={serial}").into(),
+            );
+        };
+        if job.needs_roots {
+            disk("roots", &lab.roots()?, "readonly=on");
+        }
+        disk("job", job_disk, "readonly=on");
+        disk("outd", outd, "cache=unsafe");
+        match &self.wire {
+            None => {}
+            Some(Wire::Network { socket, listens }) => {
+                let path = socket.display().to_string().replace(',', ",,");
+                let (server, last) = if *listens { ("on", 1) } else { ("off", 2) };
+                let retry = if *listens { "" } else { ",reconnect-ms=200" };
+                add(
+                    "-netdev",
+                    format!(
+                        "stream,id=wire,server={server}{retry},addr.type=unix,addr.path={path}"
+                    )
+                    .into(),
+                );
+                let mac = format!("52:54:00:12:34:0{last}");
+                add(
+                    "-device",
+                    format!("virtio-net-pci,netdev=wire,mac={mac},romfile=").into(),
+                );
+            }
+            Some(Wire::Serial { socket, listens }) => {
+                let path = socket.display().to_string().replace(',', ",,");
+                let role = if *listens {
+                    "server=on,wait=off"
+                } else {
+                    "reconnect-ms=200"
+                };
+                add(
+                    "-chardev",
+                    format!("socket,id=wire,path={path},{role}").into(),
+                );
+                add("-serial", "chardev:wire".into());
+            }
+        }
+        for word in ["-nodefaults", "-no-reboot"] {
+            arguments.push(word.into());
+        }
+        Ok(arguments)
+    }
+}
+
+/// Runs a command to its end, or kills it after `limit`.
+fn wait(command: &mut Command, limit: Duration) -> Result<()> {
+    let start = Instant::now();
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::words(command)))?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return if status.success() {
+                Ok(())
+            } else {
+                Err(format!("QEMU ended with {status}").into())
+            };
+        }
+        if start.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Err(format!("not done after {} s", limit.as_secs()).into());
+        }
+        thread::sleep(POLL);
+    }
+}

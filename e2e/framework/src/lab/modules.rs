@@ -1,0 +1,150 @@
+//! The modules that a kernel needs for QEMU's virtio network card, and the order in which they are loaded.
+//!
+//! Debian's packages have no `modules.dep` (depmod writes it where they are installed). So what a module depends on is read from the module itself: its
+//! `.modinfo` is a row of texts `name=value`, each ended by 0, one of them `depends=` with names separated by commas. Names are
+//! written with `-` or `_` alike.
+//!
+//! They are kept unpacked, under names that sort in the order of loading: `00-virtio.ko`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use lzma_rust2::XzReader;
+
+use crate::Result;
+
+/// What is wanted; a kernel may have either built in.
+const WANTED: [&str; 2] = ["virtio_pci", "virtio_net"];
+
+/// Copies the modules that the card needs out of an unpacked package, if they are there.
+///
+/// # Errors
+/// If a module is damaged, or depends on one that is neither there nor built in.
+pub fn collect(root: &Path, into: &Path) -> Result<()> {
+    let mut found = BTreeMap::new();
+    find(root, &mut found)?;
+    let mut order = Vec::new();
+    fs::create_dir_all(into)?;
+    for wanted in WANTED {
+        order_of(wanted, &found, &mut order)?;
+    }
+    for (place, (name, module)) in order.iter().enumerate() {
+        fs::write(into.join(format!("{place:02}-{name}.ko")), module)?;
+    }
+    Ok(())
+}
+
+/// The modules that [`collect`] left in a folder, in the order in which they are loaded.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries: std::io::Result<Vec<_>> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect();
+    let mut modules = entries?;
+    modules.sort_unstable();
+    Ok(modules)
+}
+
+/// Where the modules below `folder` are, by their names.
+fn find(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            find(&entry.path(), found)?;
+        } else if let Some((stem, "" | ".xz")) = name.split_once(".ko") {
+            found.insert(stem.replace('-', "_"), entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Puts a module behind all that it depends on. One that is not there is built in.
+fn order_of(
+    name: &str,
+    found: &BTreeMap<String, PathBuf>,
+    order: &mut Vec<(String, Vec<u8>)>,
+) -> Result<()> {
+    let Some(path) = found.get(name) else {
+        return Ok(());
+    };
+    if order.iter().any(|(other, _)| other == name) {
+        return Ok(());
+    }
+    let mut module = fs::read(path)?;
+    if path.extension().is_some_and(|extension| extension == "xz") {
+        let mut plain = Vec::new();
+        XzReader::new(&module[..], true)
+            .read_to_end(&mut plain)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        module = plain;
+    }
+    for needed in depends(&module) {
+        order_of(&needed, found, order)?;
+    }
+    order.push((name.to_owned(), module));
+    Ok(())
+}
+
+/// The names in `depends=`.
+fn depends(module: &[u8]) -> Vec<String> {
+    let texts = module.split(|byte| *byte == 0);
+    let names = texts.filter_map(|text| text.strip_prefix(b"depends="));
+    names
+        .flat_map(|names| names.split(|byte| *byte == b','))
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).replace('-', "_"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_comes_first_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root/lib/modules");
+        fs::create_dir_all(&root).unwrap();
+        for (name, depends) in [
+            ("virtio_pci", "virtio,virtio-ring"),
+            ("virtio-ring", "virtio"),
+            ("virtio", ""),
+            ("virtio_net", "net_failover,virtio,built_in"),
+            ("net_failover", ""),
+            ("unwanted", ""),
+        ] {
+            let text = format!("\x7fELF\0license=GPL\0depends={depends}\0vermagic=1\0");
+            fs::write(root.join(format!("{name}.ko")), text).unwrap();
+        }
+        let into = folder.path().join("modules");
+        collect(&folder.path().join("root"), &into).unwrap();
+        let names: Vec<_> = listed(&into)
+            .unwrap()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "00-virtio.ko",
+                "01-virtio_ring.ko",
+                "02-virtio_pci.ko",
+                "03-net_failover.ko",
+                "04-virtio_net.ko"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_them_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let into = folder.path().join("modules");
+        collect(folder.path(), &into).unwrap();
+        assert!(listed(&into).unwrap().is_empty());
+    }
+}

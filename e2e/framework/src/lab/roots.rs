@@ -1,0 +1,128 @@
+//! The disk with Debian's arm64 QEMUs: one root for each, as `/roots/10.0` in an emulated host, to `chroot` into.
+//!
+//! Each has the program, all shared libraries that it needs, a busybox for a shell, and no firmware, modules, or documentation.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::toolchain::copy;
+use super::{disk, initramfs};
+use crate::debian::{self, Archive};
+use crate::{Result, parallel, qemu};
+
+/// The series that run under KVM in the lab; the newest with a different way of dealing with a list that is not their own.
+pub const SERIES: [&str; 2] = ["10.0", "11.1"];
+
+const PROGRAM: &str = "usr/bin/qemu-system-aarch64";
+
+/// Folders of libraries that only a desktop or a script would load.
+const UNWANTED: [&str; 9] = [
+    "qemu",
+    "gconv",
+    "perl",
+    "perl-base",
+    "dri",
+    "gstreamer-1.0",
+    "systemd",
+    "security",
+    "pulseaudio",
+];
+
+/// Makes the disk in the lab folder, if it is not there, and says where.
+///
+/// # Errors
+/// If a QEMU cannot be fetched, or the disk not be made.
+pub fn ensure(lab: &Path) -> Result<PathBuf> {
+    let place = lab.join("roots.ext4");
+    if place.exists() {
+        return Ok(place);
+    }
+    let mirror = debian::ready()?;
+    println!(
+        "fetching arm64 QEMUs {} from {mirror}",
+        SERIES.join(" and ")
+    );
+    let folder = tempfile::Builder::new().prefix("roots-").tempdir_in(lab)?;
+    let tree = folder.path().join("tree");
+    let busybox = initramfs::busybox(lab)?;
+    let failed = std::sync::Mutex::new(Vec::new());
+    parallel::each(2, SERIES.iter(), |series| {
+        let made = make(
+            lab,
+            &mirror,
+            series,
+            folder.path(),
+            &tree.join(series),
+            &busybox,
+        );
+        if let (Err(error), Ok(mut failed)) = (made, failed.lock()) {
+            failed.push(format!("QEMU {series} for arm64: {error}"));
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    if !failed.is_empty() {
+        return Err(failed.join("\n").into());
+    }
+    let partial = lab.join("roots.ext4.partial");
+    disk::ext4(&tree, &partial)?;
+    fs::rename(&partial, &place)?;
+    Ok(place)
+}
+
+/// Fetches one series, and puts what it needs into `root`.
+fn make(
+    lab: &Path,
+    mirror: &str,
+    series: &str,
+    scratch: &Path,
+    root: &Path,
+    busybox: &Path,
+) -> Result<()> {
+    let mut generations = qemu::GENERATIONS.iter();
+    let generation = generations.find(|generation| generation.series == series);
+    let generation = generation.ok_or("not in GENERATIONS of e2e/framework/src/qemu.rs")?;
+    let archive = Archive::open(lab, mirror, generation.suite, "arm64")?;
+    let packages = archive.download_complete(&["qemu-system-arm"])?;
+    let whole = scratch.join(series);
+    debian::unpack(&packages, &whole)?;
+    for inner in [
+        "usr/bin",
+        "usr/lib",
+        "usr/sbin",
+        "usr/lib64",
+        "proc",
+        "dev",
+        "tmp",
+        "out",
+        "job",
+    ] {
+        fs::create_dir_all(root.join(inner))?;
+    }
+    for inner in ["bin", "sbin", "lib", "lib64"] {
+        symlink(Path::new("usr").join(inner), root.join(inner))?;
+    }
+    fs::copy(whole.join(PROGRAM), root.join(PROGRAM))?;
+    fs::copy(busybox, root.join("usr/bin/busybox"))?;
+    for name in ["sh", "cat"] {
+        symlink("busybox", root.join("usr/bin").join(name))?;
+    }
+    let triplet = debian::find_triplet(&whole)?;
+    let libraries = Path::new("usr/lib").join(triplet);
+    copy(&whole.join(&libraries), &root.join(&libraries))?;
+    for unwanted in UNWANTED {
+        debian::remove(&root.join(&libraries).join(unwanted))?;
+    }
+    let loader = "usr/lib/ld-linux-aarch64.so.1";
+    if fs::symlink_metadata(whole.join(loader)).is_ok_and(|metadata| metadata.is_symlink()) {
+        symlink(fs::read_link(whole.join(loader))?, root.join(loader))?;
+    } else {
+        fs::copy(whole.join(loader), root.join(loader))?;
+    }
+    let keymaps = "usr/share/qemu/keymaps";
+    if whole.join(keymaps).exists() {
+        copy(&whole.join(keymaps), &root.join(keymaps))?;
+    }
+    // Room is short while both are there.
+    debian::remove(&whole)
+}

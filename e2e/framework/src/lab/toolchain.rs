@@ -1,0 +1,219 @@
+//! arm64 programs of this workspace, built on any machine: static, so that they run under any kernel without libraries.
+//!
+//! cargo needs Rust's standard library for arm64. The first of these that is there is used:
+//!
+//! 1. the toolchain has it (`rustup target add aarch64-unknown-linux-gnu`);
+//! 2. the toolchain has its source (`rustup component add rust-src`): it is built with the program;
+//! 3. Debian has the source of the very same version (`rust-src` of trixie-backports, forky or sid): it is unpacked to
+//!    `rust-src-VERSION` in the lab folder, and a copy of the toolchain (hard links where possible) in `rust-VERSION` points to it. The toolchain
+//!    itself is never changed.
+//!
+//! Building the standard library wants nightly options, which a stable compiler takes from who sets `RUSTC_BOOTSTRAP`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Result;
+use crate::debian::{self, Archive};
+use crate::paths::repository;
+use crate::tool::{self, Tool};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// Where Debian keeps newer compilers than those of its releases.
+const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
+
+/// Programs that build for arm64.
+pub const TOOLS: [Tool; 2] = [
+    Tool {
+        program: "aarch64-linux-gnu-gcc",
+        package: "gcc-aarch64-linux-gnu",
+    },
+    Tool {
+        program: "/usr/aarch64-linux-gnu/lib/libc.a",
+        package: "libc6-dev-arm64-cross",
+    },
+];
+
+/// What builds for arm64.
+#[derive(Debug)]
+pub struct Toolchain {
+    /// The folder with `bin`, if it is not the one that this task was started with.
+    other: Option<PathBuf>,
+    builds_std: bool,
+}
+
+impl Toolchain {
+    /// Finds one, or makes one in the lab folder.
+    ///
+    /// # Errors
+    /// If there is no C compiler for arm64, or no standard library nor its source.
+    pub fn ensure(lab: &Path) -> Result<Self> {
+        tool::need(&TOOLS)?;
+        let sysroot = tool::output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
+        let sysroot = PathBuf::from(sysroot);
+        let rustlib = sysroot.join("lib/rustlib");
+        if rustlib.join(TARGET).join("lib").exists() {
+            return Ok(Self {
+                other: None,
+                builds_std: false,
+            });
+        }
+        if rustlib.join("src/rust/library/Cargo.lock").exists() {
+            return Ok(Self {
+                other: None,
+                builds_std: true,
+            });
+        }
+        let said = tool::output_of(Command::new("rustc").arg("--version"))?;
+        let version = said.split(' ').nth(1).ok_or("rustc says no version")?;
+        let place = lab.join(format!("rust-{version}"));
+        if !place.join("lib/rustlib/src/rust").exists() {
+            let source = source(lab, version)?;
+            println!("making a toolchain for arm64 in {}", place.display());
+            let partial = lab.join(format!("rust-{version}.partial"));
+            debian::remove(&partial)?;
+            debian::remove(&place)?;
+            copy(&sysroot, &partial)?;
+            let folder = partial.join("lib/rustlib/src");
+            fs::create_dir_all(&folder)?;
+            symlink(source, folder.join("rust"))?;
+            fs::rename(&partial, &place)?;
+        }
+        Ok(Self {
+            other: Some(place),
+            builds_std: true,
+        })
+    }
+
+    /// cargo, told to do `task` for arm64.
+    pub fn cargo(&self, task: &str) -> Command {
+        let cargo = match &self.other {
+            Some(folder) => folder.join("bin/cargo").into_os_string(),
+            None => env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")),
+        };
+        let mut command = Command::new(cargo);
+        command.current_dir(repository()).arg(task);
+        if let Some(folder) = &self.other {
+            let bin = folder.join("bin");
+            let path = env::var_os("PATH").unwrap_or_default();
+            let paths = [bin.clone()].into_iter().chain(env::split_paths(&path));
+            if let Ok(path) = env::join_paths(paths) {
+                command.env("PATH", path);
+            }
+            // `cargo xtask` has the first toolchain's libraries there, and rustc looks for its library beside the ones it runs with.
+            command.env_remove("LD_LIBRARY_PATH");
+            command.env("RUSTC", bin.join("rustc"));
+        }
+        command
+            .env(
+                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+                TOOLS[0].program,
+            )
+            .env(
+                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+                "-C target-feature=+crt-static",
+            )
+            .args(["--target", TARGET]);
+        if self.builds_std {
+            command
+                .env("RUSTC_BOOTSTRAP", "1")
+                .arg("-Zbuild-std=std,panic_abort");
+        }
+        command
+    }
+
+    /// Builds the programs of packages, and these examples, for arm64, as they are shipped. Gives the folder that they are in; examples are in `examples`
+    /// in it.
+    ///
+    /// # Errors
+    /// If they do not compile; what cargo says goes where ours goes.
+    pub fn build(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
+        let mut command = self.cargo("build");
+        command.args(["--release", "--quiet", "--bins"]);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        for example in examples {
+            command.args(["--example", example]);
+        }
+        succeed(&mut command)?;
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+        Ok(repository().join(target).join(TARGET).join("release"))
+    }
+}
+
+/// Runs a command to its end; what it says goes where ours goes.
+///
+/// # Errors
+/// If it cannot be started or does not succeed.
+pub fn succeed(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::words(command)))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{}`: {status}", tool::words(command)).into())
+    }
+}
+
+/// The source of the standard library of just that version, from Debian.
+fn source(lab: &Path, version: &str) -> Result<PathBuf> {
+    let place = lab.join(format!("rust-src-{version}"));
+    // Where Debian's package puts it.
+    let inner = format!("usr/src/rustc-{version}");
+    if place.join(&inner).exists() {
+        return Ok(place.join(inner));
+    }
+    let mirror = debian::ready()?;
+    for suite in SUITES {
+        let archive = Archive::open(lab, &mirror, suite, &debian::native()?)?;
+        let versions = archive.versions("rust-src")?;
+        let same = |full: &&String| {
+            let rest = full.strip_prefix(version);
+            rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
+        };
+        let Some(full) = versions.iter().find(same) else {
+            continue;
+        };
+        println!("fetching the source of Rust's standard library: rust-src {full}");
+        let files = archive.download(&[&format!("rust-src={full}")])?;
+        let partial = lab.join(format!("rust-src-{version}.partial"));
+        debian::remove(&partial)?;
+        debian::unpack(&files, &partial)?;
+        debian::remove(&place)?;
+        fs::rename(&partial, &place)?;
+        return Ok(place.join(inner));
+    }
+    Err(format!(
+        "there is no standard library for {TARGET} of Rust {version}: `rustup target add {TARGET}` (or `rustup component add rust-src`) fetches it, \
+         and Debian's {} have not got the source of this version",
+        SUITES.join(", ")
+    )
+    .into())
+}
+
+/// Copies a folder; files as hard links where the file system can.
+///
+/// # Errors
+/// If something cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, place) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &place)?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(entry.path())?, place)?;
+        } else if fs::hard_link(entry.path(), &place).is_err() {
+            fs::copy(entry.path(), &place)?;
+        }
+    }
+    Ok(())
+}

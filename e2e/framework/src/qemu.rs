@@ -1,0 +1,276 @@
+//! The QEMUs of the live tests: Debian's own, of four generations, side by side.
+//!
+//! Each is fetched from its Debian suite with every library it needs, and unpacked into a folder of its own; nothing is
+//! installed, root is not needed, and the QEMUs do not see each other's libraries nor those of the machine:
+//!
+//! | in the lab folder | what |
+//! |---|---|
+//! | `qemu-10.0/root/` | the unpacked packages |
+//! | `qemu-10.0/qemu-system-aarch64`, `…-arm` | start it, as an installed one would be |
+//! | `qemu-10.0/packages` | what it was made of; written last, so its presence means complete |
+//!
+//! Where they come from is said in [`debian`](crate::debian). A Debian release that has moved on within the series is accepted, and
+//! the change named; one that has left the series is an error, because the tests would no longer test what they say.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use crate::debian::{self, Archive};
+use crate::paths::artifacts_dir;
+use crate::{Result, tool};
+
+/// One generation of QEMU, and where Debian has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    /// The first two numbers of the version: all that must not change.
+    pub series: &'static str,
+    /// The Debian suite.
+    pub suite: &'static str,
+    /// The package version that the expectations of the tests were written with.
+    package: &'static str,
+}
+
+/// Every generation, the oldest first.
+pub const GENERATIONS: [Generation; 4] = [
+    Generation {
+        series: "5.2",
+        suite: "bullseye",
+        package: "1:5.2+dfsg-11+deb11u3",
+    },
+    Generation {
+        series: "7.2",
+        suite: "bookworm",
+        package: "1:7.2+dfsg-7+deb12u18+b3",
+    },
+    Generation {
+        series: "10.0",
+        suite: "trixie",
+        package: "1:10.0.13+ds-0+deb13u1",
+    },
+    Generation {
+        series: "11.1",
+        suite: "trixie-backports",
+        package: "1:11.1.3+ds-1~bpo13+1",
+    },
+];
+
+/// The emulator, and the boot ROMs that its default network card wants.
+const PACKAGES: [&str; 2] = ["qemu-system-arm", "ipxe-qemu"];
+const PROGRAMS: [&str; 2] = ["qemu-system-aarch64", "qemu-system-arm"];
+
+/// A QEMU that can be started.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    /// The first two numbers of its version.
+    pub series: &'static str,
+    /// What it says its version is: `10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
+    pub version: String,
+    folder: PathBuf,
+}
+
+impl Qemu {
+    /// What to start for a 64-bit Arm machine.
+    pub fn program(&self) -> PathBuf {
+        self.folder.join(PROGRAMS[0])
+    }
+}
+
+/// The generations, by the first two numbers of their versions.
+pub fn series() -> impl Iterator<Item = &'static str> {
+    GENERATIONS.iter().map(|generation| generation.series)
+}
+
+/// Sees to it that all generations are there, and says where. Quick if they are.
+///
+/// # Errors
+/// If one cannot be fetched, does not start, or is not of its series.
+pub fn ensure() -> Result<Vec<Qemu>> {
+    ensure_these(&GENERATIONS.iter().collect::<Vec<_>>())
+}
+
+/// Sees to it that one series is there, and says where.
+///
+/// # Errors
+/// Those of [`ensure`], or if there is no such series.
+pub fn ensure_series(series: &str) -> Result<Qemu> {
+    let mut wanted = GENERATIONS.iter();
+    let wanted = wanted.find(|generation| generation.series == series);
+    let wanted = wanted.ok_or_else(|| format!("no QEMU {series} in GENERATIONS"))?;
+    let mut found = ensure_these(&[wanted])?;
+    found.pop().ok_or_else(|| "no QEMU".into())
+}
+
+fn ensure_these(wanted: &[&Generation]) -> Result<Vec<Qemu>> {
+    let lab = artifacts_dir();
+    fs::create_dir_all(&lab).map_err(|error| format!("{}: {error}", lab.display()))?;
+    // Paths go into apt's configuration and into scripts that are started from anywhere.
+    let lab = fs::canonicalize(&lab)?;
+    let lock = File::create(lab.join("lock"))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
+
+    let missing: Vec<_> = wanted
+        .iter()
+        .copied()
+        .filter(|generation| !folder(&lab, generation).join("packages").exists())
+        .collect();
+    if !missing.is_empty() {
+        fetch_all(&lab, &missing)?;
+    }
+    wanted
+        .iter()
+        .map(|generation| check(generation, &folder(&lab, generation)))
+        .collect()
+}
+
+fn folder(lab: &Path, generation: &Generation) -> PathBuf {
+    lab.join(format!("qemu-{}", generation.series))
+}
+
+fn fetch_all(lab: &Path, missing: &[&Generation]) -> Result<()> {
+    let mirror = debian::ready()?;
+    println!("fetching {} QEMUs from {mirror}", missing.len());
+    thread::scope(|scope| {
+        let threads: Vec<_> = missing
+            .iter()
+            .map(|generation| (generation, scope.spawn(|| fetch(lab, generation, &mirror))))
+            .collect();
+        let mut failed = Vec::new();
+        for (generation, thread) in threads {
+            let fetched = thread
+                .join()
+                .unwrap_or_else(|_| Err("the fetching thread died".into()));
+            if let Err(error) = fetched {
+                failed.push(format!("QEMU {}: {error}", generation.series));
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(failed.join("\n").into())
+        }
+    })
+}
+
+/// Fetches and unpacks one generation, and puts it in place when it is complete.
+fn fetch(lab: &Path, generation: &Generation, mirror: &str) -> Result<()> {
+    let partial = lab.join(format!("qemu-{}.partial", generation.series));
+    debian::remove(&partial)?;
+    fs::create_dir_all(&partial)?;
+    let archive = Archive::open(lab, mirror, generation.suite, &debian::native()?)?;
+    let packages = archive.download_complete(&PACKAGES)?;
+    let root = partial.join("root");
+    debian::unpack(&packages, &root)?;
+    write_programs(&partial, &root)?;
+    let mut names: Vec<_> = packages
+        .iter()
+        .filter_map(|package| package.file_name()?.to_str())
+        .collect();
+    names.sort_unstable();
+    fs::write(partial.join("packages"), names.join("\n") + "\n")?;
+
+    let place = folder(lab, generation);
+    debian::remove(&place)?;
+    fs::rename(&partial, &place)?;
+    Ok(())
+}
+
+/// Writes the scripts that start the programs with their own loader, libraries, modules and data.
+fn write_programs(folder: &Path, root: &Path) -> Result<()> {
+    let triplet = debian::find_triplet(root)?;
+    let libraries = root.join("usr/lib").join(&triplet);
+    let loader = fs::read_dir(&libraries)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .find(|name| name.starts_with("ld-linux"))
+        .ok_or("the unpacked C library has no program loader")?;
+    for program in PROGRAMS {
+        let listed = tool::output_of(
+            Command::new(libraries.join(&loader))
+                .arg("--library-path")
+                .arg(&libraries)
+                .arg("--list")
+                .arg(root.join("usr/bin").join(program)),
+        )?;
+        for line in listed.lines() {
+            // "name => path (address)"; the kernel's own vdso and the loader have no arrow.
+            let outside = line
+                .split_once("=> ")
+                .is_some_and(|(_, path)| !Path::new(path).starts_with(root));
+            if outside {
+                return Err(format!("{program} is not complete: {}", line.trim()).into());
+            }
+        }
+        let script = format!(
+            "#!/bin/sh\n\
+             # Starts this QEMU with the libraries it was built for. Written by `cargo xtask qemus`.\n\
+             here=$(dirname \"$(readlink -f \"$0\")\")/root\n\
+             export QEMU_MODULE_DIR=\"$here/usr/lib/{triplet}/qemu\"\n\
+             exec \"$here/usr/lib/{triplet}/{loader}\" --library-path \"$here/usr/lib/{triplet}\" \\\n    \
+             \"$here/usr/bin/{program}\" -L \"$here/usr/share/qemu\" -L \"$here/usr/lib/ipxe/qemu\" \"$@\"\n"
+        );
+        let path = folder.join(program);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        file.write_all(script.as_bytes())?;
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Asks a QEMU for its version, and compares it with what the tests expect.
+fn check(generation: &Generation, folder: &Path) -> Result<Qemu> {
+    let mut qemu = Qemu {
+        series: generation.series,
+        version: String::new(),
+        folder: folder.to_owned(),
+    };
+    let said = tool::output_of(Command::new(qemu.program()).arg("--version"))?;
+    let (version, package) = parse_version(&said)
+        .ok_or_else(|| format!("QEMU {}: no version in {said:?}", generation.series))?;
+    if !version.starts_with(&format!("{}.", generation.series)) {
+        return Err(format!(
+            "QEMU {0}: Debian's {1} now has {version} ({package}), which is another series. \
+             The tests are about {0}: change GENERATIONS in e2e/framework/src/qemu.rs, and what the tests expect.",
+            generation.series, generation.suite
+        )
+        .into());
+    }
+    if package != generation.package {
+        println!(
+            "note: QEMU {}: Debian's {} has moved on: expected {}, found {package}",
+            generation.series, generation.suite, generation.package
+        );
+    }
+    qemu.version = format!("{version} (Debian {package})");
+    Ok(qemu)
+}
+
+/// Takes `10.0.13` and `1:10.0.13+ds-0+deb13u1` out of `QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
+fn parse_version(said: &str) -> Option<(&str, &str)> {
+    let rest = said
+        .lines()
+        .next()?
+        .strip_prefix("QEMU emulator version ")?;
+    let (version, package) = rest.split_once(" (Debian ")?;
+    Some((version, package.strip_suffix(')')?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_as_debian_writes_them() {
+        let said = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c) 2003-2022 …";
+        assert_eq!(
+            parse_version(said),
+            Some(("7.2.22", "1:7.2+dfsg-7+deb12u18+b3"))
+        );
+        assert_eq!(parse_version("QEMU emulator version 10.0.50"), None);
+    }
+}

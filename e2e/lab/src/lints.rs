@@ -1,0 +1,22 @@
+//! `cargo xtask lab clippy`: the lints of the code that only an arm64 compiler sees.
+
+use e2e_framework::Result;
+use e2e_framework::lab::folder::Lab;
+use e2e_framework::lab::toolchain::{Toolchain, succeed};
+
+/// Crates with code that only an arm64 compiler sees.
+const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
+
+/// `cargo xtask lab clippy`: the lints of the code that only an arm64 compiler sees.
+///
+/// # Errors
+/// If there are any.
+pub(crate) fn run(lab: &Lab) -> Result<()> {
+    let toolchain = lab.alone(|| Toolchain::ensure(&lab.folder))?;
+    let mut command = toolchain.cargo("clippy");
+    command.arg("--quiet");
+    for package in ARM64_ONLY {
+        command.args(["--package", package]);
+    }
+    succeed(command.args(["--", "-D", "warnings"]))
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask lab load`: saved states loaded by Debian's QEMUs under KVM of real kernels, and what became of each.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::matrix::loads::{Attempt, Loads};
+use crate::options::{AT_A_TIME, CPU, Kernels, series_or_each};
+use clap::Args;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::cpu::Cpu;
+use e2e_framework::lab::folder::Lab;
+use e2e_framework::lab::roots::SERIES;
+use e2e_framework::{Result, parallel};
+
+/// Load streams of the lab's guest into real QEMUs under KVM
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    kernels: Kernels,
+    /// The CPU model
+    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = CPU)]
+    cpu: Cpu,
+    /// A QEMU, any number of times; each if none is given
+    #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
+    series: Vec<String>,
+    /// Streams of the lab's guest
+    #[arg(required = true, value_name = "STREAM")]
+    streams: Vec<PathBuf>,
+}
+
+/// Runs `cargo xtask lab load`.
+///
+/// # Errors
+/// If a host does not boot, or a stream does not run there.
+pub(crate) fn run(lab: &Lab, arguments: &Load) -> Result<()> {
+    for stream in &arguments.streams {
+        File::open(stream).map_err(|error| format!("{}: {error}", stream.display()))?;
+    }
+    let kernels = arguments.kernels.get(lab)?;
+    let mut attempts = Vec::new();
+    for series in series_or_each(&arguments.series) {
+        for stream in &arguments.streams {
+            attempts.push(Attempt {
+                series: series.to_owned(),
+                stream: stream.clone(),
+            });
+        }
+    }
+    let loads = Loads::open(lab)?;
+    lab.prepare(true)?;
+    let failed = Mutex::new(Vec::new());
+    parallel::each(AT_A_TIME, kernels.iter(), |kernel| {
+        let host = Host::new(kernel, &arguments.cpu);
+        let done = one(lab, &loads, &host, &attempts);
+        if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
+            failed.push(error.to_string());
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("\n").into())
+    }
+}
+
+/// All of them on one host.
+fn one(lab: &Lab, loads: &Loads, host: &Host<'_>, attempts: &[Attempt]) -> Result<()> {
+    loads.run(lab, host, attempts)?;
+    let mut failed = Vec::new();
+    for attempt in attempts {
+        let outcome = loads
+            .known(host, attempt)?
+            .ok_or("a stream was not loaded")?;
+        let name = attempt.stream.file_name().unwrap_or_default();
+        let name = format!(
+            "{} into QEMU {} on {}",
+            Path::new(name).display(),
+            attempt.series,
+            host.name()
+        );
+        if outcome.runs() {
+            println!("runs    {name}");
+        } else {
+            println!("FAILED  {name}");
+            failed.push(format!("{name}: {}", outcome.errors.join("; ")));
+        }
+        for difference in outcome.differences.iter().chain(&outcome.counters) {
+            println!("        changed: {difference}");
+        }
+        for timer in &outcome.silent_timers {
+            println!("        CNT{timer} did not fire in time");
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("\n").into())
+    }
+}

@@ -1,0 +1,231 @@
+//! `cargo xtask lab matrix`: which guests of Debian's QEMUs under KVM move between which kernels, alone and with cpreg.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`streams`] | a stream written on each host by each QEMU |
+//! | [`convert`] | what cpreg makes of each pair |
+//! | [`loads`] | loading streams on a host; what is known already |
+//! | [`outcome`] | what became of one load |
+//! | [`pair`] | a pair, and all that became of it |
+//! | [`table`] | the results as JSON and as Markdown |
+//!
+//! A pair is a source kernel, a destination kernel, a CPU that both run on, and a QEMU that both run. Each is tried as it is, and then through
+//! `cpreg convert --to` that host, without consent, with `--accept low`, and with all that is proposed. Streams with the same contents are loaded once.
+
+mod convert;
+pub(crate) mod loads;
+pub(crate) mod outcome;
+mod pair;
+mod streams;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use self::convert::{Consent, convert};
+use self::loads::{Attempt, Loads};
+use self::outcome::Outcome;
+use self::pair::Pair;
+use crate::options::{AT_A_TIME, CPU, Kernels, cpus_or, series_or_each};
+use clap::Args;
+use e2e_framework::cpreg::Cpreg;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::cpu::Cpu;
+use e2e_framework::lab::folder::Lab;
+use e2e_framework::lab::kernels::Kernel;
+use e2e_framework::lab::roots::SERIES;
+use e2e_framework::paths::repository;
+use e2e_framework::{Result, parallel};
+
+/// Show which guests of QEMU under KVM move between which kernels, alone and with cpreg
+#[derive(Debug, Args)]
+pub(crate) struct Matrix {
+    #[command(flatten)]
+    kernels: Kernels,
+    /// A CPU model, any number of times
+    #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
+    cpus: Vec<Cpu>,
+    /// A QEMU, any number of times; each if none is given
+    #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
+    series: Vec<String>,
+    /// Give cpreg a stream of the destination, even where it has the host recorded
+    #[arg(long)]
+    to_streams: bool,
+    /// Where the tables go; docs/ if this is not given
+    #[arg(short = 'o', long = "output", value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Runs `cargo xtask lab matrix`.
+///
+/// # Errors
+/// If a host does not boot, a guest cannot be saved, or a pair that a QEMU loads is refused without a reason.
+pub(crate) fn run(lab: &Lab, arguments: &Matrix) -> Result<()> {
+    let kernels = arguments.kernels.get(lab)?;
+    let cpus = cpus_or(&arguments.cpus, &[CPU])?;
+    let series = series_or_each(&arguments.series);
+    let folder = arguments.folder.clone();
+    let folder = folder.unwrap_or_else(|| repository().join("docs"));
+    let cpreg = Cpreg::build()?;
+    let loads = Loads::open(lab)?;
+    lab.prepare(true)?;
+    for cpu in &cpus {
+        let start = Instant::now();
+        let hosts: Vec<_> = kernels
+            .iter()
+            .map(|kernel| Host::new(kernel, cpu))
+            .collect();
+        for_each(&hosts, "saved", |host| streams::ensure(lab, host, &series))?;
+        let task = Task {
+            lab,
+            loads: &loads,
+            cpreg: cpreg.program(),
+            hosts: &hosts,
+            series: &series,
+            to_streams: arguments.to_streams,
+        };
+        let pairs = Mutex::new(Vec::new());
+        for_each(&hosts, "loaded", |host| {
+            let mut found = task.destination(host)?;
+            pairs
+                .lock()
+                .map_err(|_| "a thread died")?
+                .append(&mut found);
+            Ok(())
+        })?;
+        let pairs = pairs.into_inner().map_err(|_| "a thread died")?;
+        table::write(&folder, cpu, &kernels, &series, &pairs)?;
+        println!("{cpu}: {} pairs, {:.0?}", pairs.len(), start.elapsed());
+    }
+    Ok(())
+}
+
+/// Does something with each host, some at a time, and says how it went.
+fn for_each(
+    hosts: &[Host<'_>],
+    done: &str,
+    work: impl Fn(&Host<'_>) -> Result<()> + Sync,
+) -> Result<()> {
+    let failed = Mutex::new(Vec::new());
+    parallel::each(AT_A_TIME, hosts.iter(), |host| {
+        let start = Instant::now();
+        match work(host) {
+            Ok(()) => println!("{done}  {}  {:.1?}", host.name(), start.elapsed()),
+            Err(error) => {
+                println!("FAILED  {}  {:.1?}", host.name(), start.elapsed());
+                if let Ok(mut failed) = failed.lock() {
+                    failed.push(error.to_string());
+                }
+            }
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(failed.join("\n").into())
+    }
+}
+
+/// What is the same for all pairs of one CPU.
+struct Task<'a> {
+    lab: &'a Lab,
+    loads: &'a Loads,
+    cpreg: &'a Path,
+    hosts: &'a [Host<'a>],
+    series: &'a [&'a str],
+    to_streams: bool,
+}
+
+impl Task<'_> {
+    /// All pairs with that destination.
+    fn destination(&self, host: &Host<'_>) -> Result<Vec<Pair>> {
+        let folder = self.lab.folder.join("matrix/converted").join(host.name());
+        fs::create_dir_all(&folder)?;
+        let mut prepared = Vec::new();
+        let mut attempts = Vec::new();
+        for series in self.series {
+            let known_as = self.known_as(host, series);
+            for source in self.hosts {
+                let stream = streams::place(self.lab, source, series);
+                let attempt = |stream: PathBuf| Attempt {
+                    series: (*series).to_owned(),
+                    stream,
+                };
+                attempts.push(attempt(stream.clone()));
+                let mut converted = Vec::new();
+                for consent in Consent::EACH {
+                    let name = format!(
+                        "{}__qemu-{series}__{}.stream",
+                        source.kernel.version,
+                        consent.name()
+                    );
+                    let output = folder.join(name);
+                    let made = convert(self.cpreg, &stream, &known_as, series, consent, &output)?;
+                    attempts.extend(made.stream.clone().map(attempt));
+                    converted.push((consent, made));
+                }
+                prepared.push((
+                    *series,
+                    known_as.clone(),
+                    source,
+                    attempt(stream),
+                    converted,
+                ));
+            }
+        }
+        self.loads.run(self.lab, host, &attempts)?;
+
+        let outcome = |attempt: &Attempt| -> Result<Outcome> {
+            let known = self.loads.known(host, attempt)?;
+            known.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
+        };
+        let mut pairs = Vec::new();
+        for (series, known_as, source, as_is, made) in prepared {
+            let mut converted = Vec::new();
+            for (consent, made) in made {
+                let loaded = match &made.stream {
+                    None => None,
+                    Some(stream) => Some(outcome(&Attempt {
+                        series: series.to_owned(),
+                        stream: stream.clone(),
+                    })?),
+                };
+                converted.push((consent, made, loaded));
+            }
+            pairs.push(Pair {
+                cpu: host.cpu.to_string(),
+                source: source.kernel.version.clone(),
+                destination: host.kernel.version.clone(),
+                series: series.to_owned(),
+                known_as: Path::new(&known_as)
+                    .file_name()
+                    .filter(|_| known_as.starts_with('/'))
+                    .map_or(known_as.clone(), |name| name.to_string_lossy().into_owned()),
+                as_is: outcome(&as_is)?,
+                converted,
+            });
+        }
+        // They can be made again, and take room.
+        fs::remove_dir_all(&folder)?;
+        Ok(pairs)
+    }
+
+    /// The destination for cpreg: the recorded host of that name, or else the stream that this kernel's QEMU wrote.
+    fn known_as(&self, host: &Host<'_>, series: &str) -> String {
+        let name = recorded_name(host.kernel, host.cpu);
+        let recorded = Command::new(self.cpreg).args(["hosts", &name]).output();
+        if !self.to_streams && recorded.is_ok_and(|said| said.status.success()) {
+            name
+        } else {
+            streams::place(self.lab, host, series).display().to_string()
+        }
+    }
+}
+
+fn recorded_name(kernel: &Kernel, cpu: &Cpu) -> String {
+    format!("linux-{}/{cpu}", kernel.version)
+}

@@ -1,0 +1,61 @@
+//! The streams of the matrix: one written by each QEMU under KVM of each kernel, while its guest runs.
+//!
+//! `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, written once.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use super::loads::job;
+use super::outcome::errors;
+use e2e_framework::Result;
+use e2e_framework::guest::Guest;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::folder::Lab;
+
+/// Where a stream is.
+pub(crate) fn place(lab: &Lab, host: &Host<'_>, series: &str) -> PathBuf {
+    let name = format!("{}__qemu-{series}.stream", host.name());
+    lab.folder.join("matrix/streams").join(name)
+}
+
+/// Has each of these QEMUs write one on that host, if it is not there.
+///
+/// # Errors
+/// If one does not; with what it said.
+pub(crate) fn ensure(lab: &Lab, host: &Host<'_>, series: &[&str]) -> Result<()> {
+    let missing: Vec<_> = series
+        .iter()
+        .filter(|series| !place(lab, host, series).exists())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut job = job(lab, Guest::Aarch64)?;
+    for series in &missing {
+        writeln!(job.script, "save {series} qemu-{series}")?;
+    }
+    let results = lab.folder.join("results/save").join(host.name());
+    host.run(lab, &job, &results)?;
+    for series in missing {
+        let name = format!("qemu-{series}");
+        let log = fs::read_to_string(results.join(format!("{name}.log"))).unwrap_or_default();
+        let serial = fs::read_to_string(results.join(format!("{name}.serial"))).unwrap_or_default();
+        if !log.contains("\"status\": \"completed\"") {
+            return Err(format!(
+                "{}: QEMU {series} wrote no stream: {}; the guest says: {}",
+                host.name(),
+                errors(&log).join("; "),
+                serial.trim_end()
+            )
+            .into());
+        }
+        let there = place(lab, host, series);
+        if let Some(folder) = there.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // Both are below the lab folder.
+        fs::rename(results.join(format!("{name}.stream")), there)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask lab record`: what each kernel is on each CPU, by `cpreg probe kvm` in it. One file each, `KERNEL__CPU.json`.
+//! Where a kernel or a CPU does not know the mode that it was asked to run in (`max+nested` before Linux 6.16) there is none.
+//!
+//! A boot takes 5 to 15 seconds, two at a time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::options::{AT_A_TIME, Kernels, cpus_or};
+use clap::Args;
+use cpreg_hosts::HostRecord;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::cpu::{Cpu, IN_MODES, MODELS};
+use e2e_framework::lab::folder::Lab;
+use e2e_framework::lab::job::Job;
+use e2e_framework::lab::kernels::Kernel;
+use e2e_framework::{Result, parallel};
+
+const SCRIPT: &str = "cpreg probe kvm -o /out/host.json > /out/said 2>&1\n";
+
+/// Record what each kernel is on each CPU: `cpreg probe kvm`, one file each
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    #[command(flatten)]
+    kernels: Kernels,
+    /// A CPU model, any number of times; all of them if none is given
+    #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
+    cpus: Vec<Cpu>,
+    /// Where the files go
+    #[arg(short = 'o', long = "output", value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// Runs `cargo xtask lab record`.
+///
+/// # Errors
+/// If any of the hosts cannot be recorded; the others are.
+pub(crate) fn run(lab: &Lab, arguments: &Record) -> Result<()> {
+    let kernels = arguments.kernels.get(lab)?;
+    let cpus = cpus_or(&arguments.cpus, &[&MODELS[..], &IN_MODES[..]].concat())?;
+    let hosts: Vec<_> = kernels
+        .iter()
+        .flat_map(|kernel| cpus.iter().map(move |cpu| (kernel, cpu)))
+        .collect();
+    record(lab, &hosts, &arguments.folder)?;
+    Ok(())
+}
+
+/// Records hosts into a folder. Gives the files, in their order.
+///
+/// # Errors
+/// If any cannot be recorded; with the words of each.
+pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Result<Vec<PathBuf>> {
+    let programs = lab.programs(&["cpreg-cli"])?;
+    lab.prepare(false)?;
+    fs::create_dir_all(folder)?;
+    let job = Job {
+        script: SCRIPT.to_owned(),
+        programs: vec![programs.join("cpreg")],
+        ..Job::default()
+    };
+    let failed = Mutex::new(Vec::new());
+    parallel::each(AT_A_TIME, hosts.iter(), |(kernel, cpu)| {
+        let host = Host::new(kernel, cpu);
+        let start = std::time::Instant::now();
+        match record_one(lab, &host, &job, folder) {
+            Ok(true) => println!("ok      {}  {:.1?}", host.name(), start.elapsed()),
+            Ok(false) => println!(
+                "none    {}: KVM does not run in that mode there",
+                host.name()
+            ),
+            Err(error) => {
+                println!("FAILED  {}  {:.1?}", host.name(), start.elapsed());
+                if let Ok(mut failed) = failed.lock() {
+                    failed.push(error.to_string());
+                }
+            }
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    if failed.is_empty() {
+        let files = hosts.iter().map(|(kernel, cpu)| file(folder, kernel, cpu));
+        Ok(files.filter(|file| file.exists()).collect())
+    } else {
+        Err(failed.join("\n").into())
+    }
+}
+
+fn file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
+    folder.join(format!("{}.json", Host::new(kernel, cpu).name()))
+}
+
+/// Records a host; `false` if it does not run in the mode that it was asked for.
+fn record_one(lab: &Lab, host: &Host<'_>, job: &Job, folder: &Path) -> Result<bool> {
+    let results = lab.folder.join("results/record").join(host.name());
+    host.run(lab, job, &results)?;
+    let status = fs::read_to_string(results.join("status"))?;
+    if status.trim() != "0" {
+        let said = fs::read_to_string(results.join("said")).unwrap_or_default();
+        return Err(format!("{}: cpreg probe kvm: {}", host.name(), said.trim_end()).into());
+    }
+    let bytes = fs::read(results.join("host.json"))?;
+    let record = HostRecord::from_json(&bytes)?;
+    let file = file(folder, host.kernel, host.cpu);
+    if host.cpu.has_mode() && record.identity.mode.is_empty() {
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+        return Ok(false);
+    }
+    fs::write(file, bytes)?;
+    Ok(true)
+}

@@ -1,0 +1,121 @@
+//! Two emulated hosts, and the migrations between their QEMUs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::case::{Case, Kind};
+use super::expected::Expected;
+use super::judge::judge;
+use crate::matrix::loads;
+use crate::wired::Wired;
+use e2e_framework::Result;
+use e2e_framework::guest::Guest;
+use e2e_framework::lab::job::Job;
+use e2e_framework::lab::kernels::Kernel;
+use e2e_framework::paths::repository;
+
+/// How long one migration may take, under an emulator on a busy machine.
+const TIME: Duration = Duration::from_secs(120);
+
+/// What was shown, and how it went.
+pub(crate) type Shown = (String, Result<String>);
+
+/// Two hosts, a QEMU that both have, and cpreg.
+#[derive(Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) hosts: Wired<'a>,
+    /// cpreg for arm64.
+    pub(crate) program: &'a Path,
+    /// QEMU's series.
+    pub(crate) series: &'a str,
+}
+
+impl Pair<'_> {
+    /// Boots both, and has a guest migrate in each of these kinds in both directions, where the kind has anything to show.
+    ///
+    /// # Errors
+    /// If the two have no network, the matrix says nothing of them, or one does not boot or not end.
+    pub(crate) fn run(&self, kinds: &[Kind]) -> Result<Vec<Shown>> {
+        if let Some(kernel) = self
+            .hosts
+            .kernels
+            .into_iter()
+            .find(|kernel| !kernel.has_network())
+        {
+            return Err(format!(
+                "{}: no network driver at hand: its modules have left Debian's suites; take another kernel",
+                kernel.version
+            )
+            .into());
+        }
+        let mut cases = Vec::new();
+        for from in [0, 1] {
+            let ends = [self.hosts.kernels[from], self.hosts.kernels[1 - from]];
+            let expected = self.expected(ends)?;
+            for kind in kinds {
+                if kind.shows(&expected) {
+                    cases.push(Case {
+                        kind: *kind,
+                        from,
+                        port: 4000 + u16::try_from(cases.len())?,
+                        expected: expected.clone(),
+                    });
+                }
+            }
+        }
+        let time = TIME.saturating_mul(u32::try_from(cases.len())?);
+        let jobs = [self.job(0, &cases)?, self.job(1, &cases)?];
+        self.hosts.run(&jobs, time)?;
+        Ok(cases.iter().map(|case| self.shown(case)).collect())
+    }
+
+    fn expected(&self, ends: [&Kernel; 2]) -> Result<Expected> {
+        let [from, to] = ends.map(|kernel| kernel.version.as_str());
+        let cpu = self.hosts.cpu.to_string();
+        Expected::read(
+            &repository().join("docs/kvm-matrix"),
+            &cpu,
+            from,
+            to,
+            self.series,
+        )
+    }
+
+    fn job(&self, number: usize, cases: &[Case]) -> Result<Job> {
+        let mut job = loads::job(self.hosts.lab, Guest::Live)?;
+        job.script += ". /job/live.sh\n";
+        job.script += &self.hosts.ready(number);
+        for case in cases {
+            job.script += &case.line(number, self);
+        }
+        job.programs.push(self.program.to_owned());
+        job.files.push((
+            "live.sh".to_owned(),
+            repository().join("e2e/lab/inside/live.sh"),
+        ));
+        Ok(job)
+    }
+
+    fn shown(&self, case: &Case) -> Shown {
+        let [from, to] = [case.from, 1 - case.from].map(|end| &self.hosts.kernels[end].version);
+        let name = format!(
+            "QEMU {} {from} -> {to} on {}: {}",
+            self.series,
+            self.hosts.cpu,
+            case.kind.in_words()
+        );
+        let results = [case.from, 1 - case.from].map(|end| self.hosts.results_of(end));
+        let outcome = judge(case, [&results[0], &results[1]]);
+        let outcome = outcome.map_err(|error| {
+            format!(
+                "  {error}\n  (all that was said: {}/{}-*, {}/{}-*)",
+                results[0].display(),
+                case.name(),
+                results[1].display(),
+                case.name()
+            )
+            .into()
+        });
+        (name, outcome)
+    }
+}

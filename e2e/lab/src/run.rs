@@ -1,0 +1,108 @@
+//! `cargo xtask lab run`: a command of this workspace in one emulated host, to look at something.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::options::{CPU, Kernels};
+use clap::Args;
+use e2e_framework::Result;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::cpu::Cpu;
+use e2e_framework::lab::folder::Lab;
+use e2e_framework::lab::job::{Job, quoted};
+
+/// Run a command of this workspace in one emulated host
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    kernels: Kernels,
+    /// The CPU model
+    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = CPU)]
+    cpu: Cpu,
+    /// A package whose programs are there, any number of times; cpreg-cli if none is given
+    #[arg(long = "package", value_name = "NAME")]
+    packages: Vec<String>,
+    /// A file that is in the folder in which the command runs
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Have the arm64 QEMUs at hand, in /roots
+    #[arg(long)]
+    qemu: bool,
+    /// Where what it leaves in /out goes
+    #[arg(short = 'o', long = "output", value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// The command
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Runs `cargo xtask lab run`.
+///
+/// # Errors
+/// If the host does not boot, or the command does not succeed.
+pub(crate) fn run(lab: &Lab, arguments: &Run) -> Result<()> {
+    let kernel = &arguments.kernels.get_one(lab)?;
+    let mut packages: Vec<_> = arguments.packages.iter().map(String::as_str).collect();
+    if packages.is_empty() {
+        packages.push("cpreg-cli");
+    }
+    let built = lab.programs(&packages)?;
+    lab.prepare(arguments.qemu)?;
+
+    let mut script = String::from("cd /job\n");
+    for word in &arguments.command {
+        write!(script, "{} ", quoted(word))?;
+    }
+    script += "> /out/stdout 2> /out/stderr\n";
+    let mut job = Job {
+        script,
+        programs: programs(&built)?,
+        needs_roots: arguments.qemu,
+        ..Job::default()
+    };
+    for path in &arguments.files {
+        let name = path.file_name().ok_or("a file without a name")?;
+        let name = name.to_string_lossy().into_owned();
+        job.files.push((name, path.clone()));
+    }
+    let host = Host::new(kernel, &arguments.cpu);
+    let results = arguments.folder.clone();
+    let results = results.unwrap_or_else(|| lab.folder.join("results/run").join(host.name()));
+    if arguments.folder.is_some() && results.exists() {
+        return Err(format!("{} is there already", results.display()).into());
+    }
+    let start = std::time::Instant::now();
+    host.run(lab, &job, &results)?;
+    for name in ["stdout", "stderr"] {
+        let said = fs::read(results.join(name)).unwrap_or_default();
+        print!("{}", String::from_utf8_lossy(&said));
+    }
+    let status = fs::read_to_string(results.join("status"))?;
+    eprintln!(
+        "{}: exit status {}, {:.1?}; results in {}",
+        host.name(),
+        status.trim(),
+        start.elapsed(),
+        results.display()
+    );
+    if status.trim() == "0" {
+        Ok(())
+    } else {
+        Err(format!("the command ended with {}", status.trim()).into())
+    }
+}
+
+/// The programs in a folder that cargo built into.
+fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let plain = !name.to_string_lossy().contains('.');
+        if entry.file_type()?.is_file() && plain {
+            programs.push(entry.path());
+        }
+    }
+    Ok(programs)
+}

@@ -1,0 +1,219 @@
+//! Whoever dies or refuses during a migration, the guest runs in one place. On the real thing: two VMMs in one host, over 127.0.0.1.
+//!
+//! The line is slow (`--bandwidth`), and who is to die does so when the sender says how far it is, so that no test depends on who is faster.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::bench::{Bench, RESULTS, named};
+use crate::judge::{Outcome, Said, judge};
+use e2e_framework::Result;
+use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::cpu::Cpu;
+use e2e_framework::lab::job::Job;
+use e2e_framework::lab::kernels::Kernel;
+
+/// Where it is done.
+const KERNEL: &str = "6.12.107";
+const CPU: &str = "neoverse-n1";
+
+/// A value that no KVM of that kernel takes (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that, so it is refused before the kernel is asked.
+const NOT_TAKEN: &str = "PSCI_VERSION=0x10009";
+
+/// What the sender says while its guest runs on, and when it stands still.
+const PRE_COPY: &str = "pre-copy: round 2,";
+const STANDS_STILL: &str = "the guest stands still";
+
+/// Each test has a port of its own. SIGKILL ends a process with status 137.
+const SCRIPT: &str = "\
+# kill_when TEXT NAME: passes lines on, and kills the process NAME at once when one has that text.
+kill_when() {
+    while read -r line; do
+        echo \"$line\"
+        case \"$line\" in \"$1\"*) kill -9 $(cat /tmp/$2.pid) ;; esac
+    done
+}
+# as NAME COMMAND...: its id, what it says, its exit status.
+as() {
+    name=$1
+    shift
+    sh -c 'echo $$ > /tmp/'$name'.pid; exec \"$@\"' as \"$@\" 2>&1
+    echo $? > /out/$name.status
+}
+# fault NAME PORT TEXT VICTIM KIB RECEIVER-OPTIONS...
+fault() {
+    name=$1 port=$2 text=$3 victim=$4 kib=$5
+    shift 5
+    as $name-receiver cpreg-vmm receive 127.0.0.1:$port --timeout 60 --seconds 3 \"$@\" > /out/$name-receiver &
+    as $name-sender cpreg-vmm send 127.0.0.1:$port --timeout 60 --before 3 --after 3 --bandwidth $kib | kill_when \"$text\" $name-$victim > /out/$name-sender
+    wait
+}
+";
+
+/// A test, and how it must end.
+struct Fault {
+    name: &'static str,
+    what: &'static str,
+    /// At what of the sender's words.
+    at: &'static str,
+    victim: &'static str,
+    /// KiB in a second.
+    bandwidth: u32,
+    options: &'static str,
+    judge: fn(&Said, &Said) -> Result<()>,
+}
+
+const FAULTS: [Fault; 5] = [
+    Fault {
+        name: "unhurt",
+        what: "slowly, and nobody dies: the guest moves",
+        at: "-",
+        victim: "receiver",
+        bandwidth: 256,
+        options: "",
+        judge: unhurt,
+    },
+    Fault {
+        name: "receiver-pre-copy",
+        what: "receiver killed in the pre-copy",
+        at: PRE_COPY,
+        victim: "receiver",
+        bandwidth: 64,
+        options: "",
+        judge: stays,
+    },
+    Fault {
+        name: "receiver-final",
+        what: "receiver killed when the guest stood still",
+        at: STANDS_STILL,
+        victim: "receiver",
+        bandwidth: 64,
+        options: "",
+        judge: stays,
+    },
+    Fault {
+        name: "refused",
+        what: "a value that the destination does not take",
+        at: "-",
+        victim: "receiver",
+        bandwidth: 256,
+        options: "--set ",
+        judge: refused,
+    },
+    Fault {
+        name: "sender-pre-copy",
+        what: "sender killed in the pre-copy",
+        at: PRE_COPY,
+        victim: "sender",
+        bandwidth: 64,
+        options: "",
+        judge: runs_nowhere,
+    },
+];
+
+/// The host that this is done on, of those that are tested.
+///
+/// # Errors
+/// If it is none of them.
+pub(crate) fn host<'a>(kernels: &'a [Kernel], cpus: &'a [Cpu]) -> Result<(&'a Kernel, &'a Cpu)> {
+    let kernel = kernels.iter().find(|kernel| kernel.version == KERNEL);
+    let cpu = cpus.iter().find(|cpu| cpu.to_string() == CPU);
+    Ok(kernel.zip(cpu).ok_or("no host for the faults")?)
+}
+
+/// Boots it, and tests all.
+pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
+    let mut script = SCRIPT.to_owned();
+    for (number, fault) in FAULTS.iter().enumerate() {
+        let Fault {
+            name,
+            at,
+            victim,
+            bandwidth,
+            options,
+            ..
+        } = fault;
+        let value = if options.is_empty() { "" } else { NOT_TAKEN };
+        let _ = writeln!(
+            script,
+            "fault {name} {} '{at}' {victim} {bandwidth} {options}{value}",
+            4000 + number
+        );
+    }
+    let job = Job {
+        script,
+        programs: vec![bench.programs.join("cpreg-vmm")],
+        ..Job::default()
+    };
+    let host = Host::new(kernel, cpu);
+    let name = format!("{}__faults", host.name());
+    let results = bench.lab.folder.join("results").join(RESULTS).join(name);
+    let booted = host.run(bench.lab, &job, &results);
+    for fault in &FAULTS {
+        let outcome = match &booted {
+            Ok(()) => check(fault, &results),
+            Err(error) => Err(error.to_string().into()),
+        };
+        let name = format!("{}: {}", named(kernel, cpu), fault.what);
+        bench.tally.count(&name, outcome);
+    }
+}
+
+fn check(fault: &Fault, results: &Path) -> Result<()> {
+    let said = |end: &str| Said::read(results, &format!("{}-{end}", fault.name));
+    let (sender, receiver) = (said("sender")?, said("receiver")?);
+    (fault.judge)(&sender, &receiver).map_err(|error| {
+        let (sender, receiver) = (sender.indented(), receiver.indented());
+        format!("  {error}\n  sender {sender}  receiver {receiver}").into()
+    })
+}
+
+/// What SIGKILL leaves.
+const KILLED: &str = "137";
+
+fn unhurt(sender: &Said, receiver: &Said) -> Result<()> {
+    match judge(sender, receiver)? {
+        Outcome::Moved { .. }
+            if sender.text.contains(PRE_COPY) && sender.text.contains(STANDS_STILL) =>
+        {
+            Ok(())
+        }
+        _ => Err("it did not move".into()),
+    }
+}
+
+/// The receiver died: the sender's guest goes on.
+fn stays(sender: &Said, receiver: &Said) -> Result<()> {
+    let cause = sender.text.lines().any(|line| line.starts_with("failed: "));
+    if receiver.status != KILLED || receiver.has_run() {
+        return Err("the receiver was not killed before anything ran there".into());
+    }
+    if sender.status != "2" || !cause {
+        return Err("the sender does not say that it failed".into());
+    }
+    Ok(sender.goes_on()?)
+}
+
+fn refused(sender: &Said, receiver: &Said) -> Result<()> {
+    let outcome = judge(sender, receiver)?;
+    if outcome.in_the_way() == ["PSCI_VERSION"] {
+        Ok(())
+    } else {
+        Err(format!("expected to be refused for PSCI_VERSION, not {outcome:?}").into())
+    }
+}
+
+/// The sender died: the receiver runs nothing, and says why.
+fn runs_nowhere(sender: &Said, receiver: &Said) -> Result<()> {
+    if sender.status != KILLED {
+        return Err("the sender was not killed".into());
+    }
+    let says = receiver
+        .text
+        .lines()
+        .any(|line| line == "the guest does not run here");
+    if receiver.status != "2" || receiver.has_run() || !says {
+        return Err("the receiver does not say that it runs nothing".into());
+    }
+    Ok(())
+}

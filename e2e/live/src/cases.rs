@@ -1,0 +1,316 @@
+//! The list of live cases: which machine, saved by which QEMU, loaded by which other.
+//!
+//! To add one, add it here; everything else follows from what a [`Case`] says.
+
+use std::fmt;
+
+use e2e_framework::machine::{Devices, Format, Gic, Machine};
+
+/// What is done with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Saved by one QEMU, loaded by another: as it is, which fails today, and converted.
+    Move,
+    /// Saved and loaded by the same QEMU: nothing may differ. Shows that what the other cases find is no fault of the guest.
+    Stay,
+    /// Like [`Kind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
+    Notice,
+    /// Saved, and a register taken out of the stream that QEMU loads all the same, as zero: a rehearsal must notice.
+    Lost,
+    /// Rehearsed by the same QEMU while it runs, through its monitor; then it goes on.
+    Running,
+    /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
+    Rings,
+    /// Saved into a file through `cpreg filter`, which then loads; and loaded through it from a file that does not. And both
+    /// refused: the guest goes on where it was, and nothing runs at the destination.
+    Filter,
+    /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`super::large`].
+    Large,
+}
+
+/// One live case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) kind: Kind,
+    /// The series of the QEMU that saves.
+    pub(crate) from: &'static str,
+    /// The series of the QEMU that loads.
+    pub(crate) to: &'static str,
+    pub(crate) machine: Machine,
+}
+
+impl Case {
+    /// Whether the destination loads the stream as it is.
+    ///
+    /// Of two different series only one pair does, for 32-bit CPUs: QEMU 11.1 has every register of 10.0, and takes it that
+    /// some are missing.
+    pub(crate) fn loads_unchanged(&self) -> bool {
+        self.from == self.to
+            || (self.machine.cpu == "cortex-a15" && (self.from, self.to) == ("10.0", "11.1"))
+    }
+
+    /// Whether the guest loses what it uses, or is told other features, so that somebody has to consent.
+    ///
+    /// `max` is whatever a QEMU can do. The other models are what they are; but 5.2 gives them four event counters where later
+    /// ones give six, and the guest uses all.
+    pub(crate) fn needs_consent(&self) -> bool {
+        self.from != self.to && (self.machine.cpu == "max" || self.to == "5.2")
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = &self.machine;
+        match self.kind {
+            Kind::Move => write!(f, "{}-to-{}", self.from, self.to)?,
+            Kind::Filter => write!(f, "filter-{}-to-{}", self.from, self.to)?,
+            Kind::Stay => write!(f, "stay-{}", self.from)?,
+            Kind::Notice => write!(f, "notice-{}", self.from)?,
+            Kind::Running => write!(f, "running-{}", self.from)?,
+            Kind::Lost => write!(f, "lost-{}", self.from)?,
+            Kind::Rings => write!(f, "rings-{}", self.from)?,
+            Kind::Large => write!(f, "large-{}", self.from)?,
+        }
+        let gic = match machine.gic {
+            Gic::V2 => "gicv2",
+            Gic::V3 => "gicv3",
+        };
+        write!(
+            f,
+            "/{}/{}/smp{}/{gic}",
+            machine.kind, machine.cpu, machine.vcpus
+        )?;
+        match machine.devices {
+            Devices::None => Ok(()),
+            Devices::Mmio => write!(f, "/virtio-mmio"),
+            Devices::Pci => write!(f, "/virtio-pci"),
+        }?;
+        match machine.format {
+            Format::Plain => Ok(()),
+            Format::Xbzrle => write!(f, "/xbzrle"),
+            Format::MappedRam => write!(f, "/mapped-ram"),
+        }
+    }
+}
+
+const CPUS: [&str; 5] = [
+    "cortex-a57",
+    "cortex-a72",
+    "neoverse-n1",
+    "max",
+    "cortex-a15",
+];
+
+/// One vCPU or several, and which interrupt controller: in the reduced set they take turns.
+const SHAPES: [(u32, Gic); 4] = [(1, Gic::V2), (4, Gic::V3), (4, Gic::V2), (1, Gic::V3)];
+
+/// Pairs of series, and the machine type that both have.
+pub(crate) const PAIRS: [(&str, &str, &str); 12] = [
+    ("7.2", "10.0", "virt-7.2"),
+    ("10.0", "7.2", "virt-7.2"),
+    ("7.2", "11.1", "virt-7.2"),
+    ("11.1", "7.2", "virt-7.2"),
+    ("10.0", "11.1", "virt-10.0"),
+    ("11.1", "10.0", "virt-10.0"),
+    ("5.2", "7.2", "virt-5.2"),
+    ("7.2", "5.2", "virt-5.2"),
+    ("5.2", "10.0", "virt-5.2"),
+    ("10.0", "5.2", "virt-5.2"),
+    ("5.2", "11.1", "virt-5.2"),
+    ("11.1", "5.2", "virt-5.2"),
+];
+
+/// Pairs whose QEMUs do not take each other's idle virtio-pci devices, whatever the CPU's part of the stream holds.
+///
+/// 11.1.3 of 10.0.13: "VQ 0 vring.num 1024 exceeds allocated max 256". 5.2 and 11.1: their PCI configuration spaces differ
+/// for virt-5.2 ("Bad config data: i=0x34").
+const PCI_TROUBLE: [(&str, &str); 3] = [("10.0", "11.1"), ("5.2", "11.1"), ("11.1", "5.2")];
+
+/// Whether the destination does not know a part of the source's interrupt controller, whatever the CPU's part of the stream holds:
+/// `max` has non-maskable interrupts from 10.0 on, and with GICv3 `arm_gicv3_cpu/nmi` is sent for them, which 7.2 and 5.2 do not know.
+fn has_gic_trouble(from: &str, to: &str, machine: &Machine) -> bool {
+    machine.cpu == "max"
+        && machine.gic == Gic::V3
+        && ["10.0", "11.1"].contains(&from)
+        && ["5.2", "7.2"].contains(&to)
+}
+
+const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Machine {
+    Machine {
+        kind,
+        cpu,
+        vcpus: shape.0,
+        gic: shape.1,
+        devices: Devices::None,
+        format: Format::Plain,
+    }
+}
+
+/// The cases that are run: all of them, or those that CI runs.
+///
+/// The reduced set has every pair with every CPU model, but each of those with one number of vCPUs and one interrupt controller only.
+pub(crate) fn cases(full: bool) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let kind = Kind::Move;
+    for (pair, (from, to, virt)) in PAIRS.into_iter().enumerate() {
+        for (model, cpu) in CPUS.into_iter().enumerate() {
+            // QEMU 5.2 has no Neoverse N1.
+            if cpu == "neoverse-n1" && [from, to].contains(&"5.2") {
+                continue;
+            }
+            for (number, shape) in SHAPES.into_iter().enumerate() {
+                if full || number == (pair + model) % SHAPES.len() {
+                    let machine = machine(virt, cpu, shape);
+                    if has_gic_trouble(from, to, &machine) {
+                        continue;
+                    }
+                    cases.push(Case {
+                        kind,
+                        from,
+                        to,
+                        machine,
+                    });
+                }
+            }
+        }
+        // Where nobody has to consent.
+        if ![from, to].contains(&"5.2") {
+            cases.push(Case {
+                kind: Kind::Filter,
+                from,
+                to,
+                machine: machine(virt, "cortex-a57", (2, Gic::V3)),
+            });
+        }
+        // What else a stream may hold. The CPU's part in it is the same, so one model shows it.
+        let plain = machine(virt, "cortex-a57", (2, Gic::V3));
+        let mut more = vec![Machine {
+            devices: Devices::Mmio,
+            ..plain
+        }];
+        if !PCI_TROUBLE.contains(&(from, to)) {
+            more.push(Machine {
+                devices: Devices::Pci,
+                ..plain
+            });
+        }
+        if full || pair % 2 == 0 {
+            more.push(Machine {
+                format: Format::Xbzrle,
+                ..plain
+            });
+        }
+        // Since QEMU 9.0.
+        if virt == "virt-10.0" {
+            more.push(Machine {
+                format: Format::MappedRam,
+                ..plain
+            });
+        }
+        cases.extend(more.into_iter().map(|machine| Case {
+            kind,
+            from,
+            to,
+            machine,
+        }));
+    }
+    for (number, series) in ["5.2", "7.2", "10.0", "11.1"].into_iter().enumerate() {
+        let virt = if series == "5.2" {
+            "virt-5.2"
+        } else {
+            "virt-7.2"
+        };
+        for (model, cpu) in CPUS.into_iter().enumerate() {
+            let has_it = !(series == "5.2" && cpu == "neoverse-n1");
+            // Models of one kind tell the same about the guest.
+            let needed = full || ["max", "cortex-a15"].contains(&cpu);
+            if has_it && needed {
+                cases.push(Case {
+                    kind: Kind::Stay,
+                    from: series,
+                    to: series,
+                    machine: machine(virt, cpu, SHAPES[(number + model) % SHAPES.len()]),
+                });
+            }
+        }
+        for devices in [Devices::Mmio, Devices::Pci] {
+            cases.push(Case {
+                kind: Kind::Rings,
+                from: series,
+                to: series,
+                machine: Machine {
+                    devices,
+                    ..machine(virt, "cortex-a57", (1, Gic::V2))
+                },
+            });
+        }
+        cases.push(Case {
+            kind: Kind::Lost,
+            from: series,
+            to: series,
+            machine: machine(virt, "cortex-a57", (1, Gic::V3)),
+        });
+        cases.push(Case {
+            kind: Kind::Running,
+            from: series,
+            to: series,
+            machine: Machine {
+                devices: Devices::Pci,
+                ..machine(virt, "cortex-a57", (2, Gic::V3))
+            },
+        });
+        cases.push(Case {
+            kind: Kind::Large,
+            from: series,
+            to: series,
+            machine: machine(virt, "cortex-a57", (1, Gic::V2)),
+        });
+    }
+    for cpu in ["cortex-a57", "cortex-a15"] {
+        cases.push(Case {
+            kind: Kind::Notice,
+            from: "10.0",
+            to: "10.0",
+            machine: machine("virt-10.0", cpu, (1, Gic::V3)),
+        });
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_reduced_set_is_part_of_the_full_one_and_has_no_case_twice() {
+        let names = |full| -> Vec<_> { cases(full).iter().map(Case::to_string).collect() };
+        let (reduced, full) = (names(false), names(true));
+        let unique: BTreeSet<_> = full.iter().collect();
+        assert_eq!(unique.len(), full.len());
+        for name in &reduced {
+            assert!(unique.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_reduced_set_has_every_pair_model_and_shape() {
+        let reduced = cases(false);
+        for (from, to, _) in PAIRS {
+            for cpu in CPUS.into_iter().filter(|cpu| *cpu != "neoverse-n1") {
+                let found = reduced
+                    .iter()
+                    .any(|case| (case.from, case.to, case.machine.cpu) == (from, to, cpu));
+                assert!(found, "{from} to {to}, {cpu}");
+            }
+        }
+        for shape in SHAPES {
+            for cpu in CPUS {
+                let found = reduced.iter().any(|case| {
+                    case.machine.cpu == cpu && (case.machine.vcpus, case.machine.gic) == shape
+                });
+                assert!(found, "{shape:?} with {cpu}");
+            }
+        }
+    }
+}

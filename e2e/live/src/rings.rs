@@ -1,0 +1,284 @@
+//! Virtio rings in a rehearsal: a device has used its ring, memory holds it, and a rehearsal has no memory.
+//!
+//! The random number generator's queue is set up and used from outside, through `-qtest`, as a driver in the guest would:
+//! three requests, which the device answers. Saved, the device says "index 3" and its ring in RAM says the same.
+//!
+//! 1. Without RAM and as it is, a loader complains of the ring; with the index near its end, 0xfffd, it refuses the VM. The
+//!    second shows that the case can fail, and why the index cannot stay.
+//! 2. `cpreg rehearse` takes both, without a word from QEMU.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use cpreg_qemu::process::{QemuProcess, unix_address};
+use cpreg_qemu::qmp::Patience;
+use cpreg_qemu::rehearse::{Outcome, Rehearsal};
+use cpreg_stream::Stream;
+use cpreg_stream::guest_memory::without_memory;
+use cpreg_stream::{ReadAt, SectionChange};
+use serde_json::json;
+
+use e2e_framework::Result;
+use e2e_framework::machine::Devices;
+
+/// How long one step may take.
+const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(60));
+
+/// Where the ring is: RAM that the guest leaves alone.
+const RING: u64 = 0x4300_0000;
+const AVAILABLE: u64 = RING + 0x80;
+const USED: u64 = RING + 0x1000;
+const BUFFERS: u64 = RING + 0x2000;
+const SLOTS: u16 = 8;
+const REQUESTS: u16 = 3;
+
+/// The bits of a device's status, in the order in which a driver sets them (virtio 1.1, 2.1).
+const ACKNOWLEDGE: u64 = 1;
+const DRIVER: u64 = 2;
+const DRIVER_OK: u64 = 4;
+const FEATURES_OK: u64 = 8;
+
+/// Saves a VM of this command line whose random number generator has used its ring.
+///
+/// # Errors
+/// What does not work.
+pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("qtest");
+    let listener = UnixListener::bind(&path)?;
+    let mut additions: Vec<OsString> = ["-S", "-qtest-log", "/dev/null", "-qtest"]
+        .map(OsString::from)
+        .to_vec();
+    additions.push(unix_address(&path));
+    let mut qemu = QemuProcess::start(command, &additions, &PATIENCE)?;
+    let mut bus = Bus::new(qemu.accept(&listener, &PATIENCE)?)?;
+    // A stopped machine's devices do not answer.
+    qemu.execute("cont", json!({}), &PATIENCE)?;
+    bus.write_ring()?;
+    match devices {
+        Devices::Pci => bus.use_pci()?,
+        _ => bus.use_mmio()?,
+    }
+    bus.wait_until_used()?;
+    qemu.execute("stop", json!({}), &PATIENCE)?;
+    let uri = format!("exec:cat > {}", stream.display());
+    qemu.execute("migrate", json!({ "uri": uri }), &PATIENCE)?;
+    loop {
+        let migration = qemu.execute("query-migrate", json!({}), &PATIENCE)?;
+        match migration["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("failed") => return Err(format!("cannot be saved: {migration}").into()),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Loads the stream without RAM, first as it is, then with an index near its end: there a loader must stumble. Leaves
+/// the second one in the file.
+///
+/// # Errors
+/// If it does not stumble; or if the ring is not found.
+pub(crate) fn stumble(command: &[OsString], path: &Path) -> Result<()> {
+    let source = fs::File::open(path)?;
+    let stream = Stream::open(&source)?;
+    let memory = without_memory(&stream, &source)?;
+    if !memory.doubts.is_empty() {
+        return Err(format!("not understood: {:?}", memory.doubts).into());
+    }
+    let [(section, SectionChange::Patch(place, _))] = &memory.changes[..] else {
+        return Err(format!("one ring was used, these are found: {:?}", memory.changes).into());
+    };
+    let place = stream.sections()[*section].payload.start + place;
+    let mut index = [0; 2];
+    source.read_exact_at(&mut index, place)?;
+    if index != REQUESTS.to_be_bytes() {
+        return Err(format!("the index is {index:?}, used was it {REQUESTS} times").into());
+    }
+
+    let bare = stream.without_ram(&[])?;
+    let rehearsed = Rehearsal::start(command, &PATIENCE)?.load(&bare.over(&source), &PATIENCE)?;
+    // 5.2 keeps it to itself (`-d guest_errors`).
+    let complains = rehearsed.said.contains("inconsistent") || rehearsed.version.major == 5;
+    if rehearsed.outcome != Outcome::Loaded || !complains {
+        return Err(format!("with index 3: {rehearsed:?}").into());
+    }
+    let late = SectionChange::Patch(
+        place - stream.sections()[*section].payload.start,
+        vec![0xff, 0xfd],
+    );
+    let bare = stream.without_ram(&[(*section, late)])?;
+    let rehearsed = Rehearsal::start(command, &PATIENCE)?.load(&bare.over(&source), &PATIENCE)?;
+    if rehearsed.outcome == Outcome::Loaded {
+        return Err(format!("with index 0xfffd: {rehearsed:?}").into());
+    }
+
+    let mut bytes = fs::read(path)?;
+    let place = usize::try_from(place)?;
+    bytes[place..place + 2].copy_from_slice(&[0xff, 0xfd]);
+    fs::write(path, bytes)?;
+    Ok(())
+}
+
+/// The machine's bus, reached through QEMU's test protocol (`docs/devel/testing/qtest.rst`).
+struct Bus {
+    socket: BufReader<UnixStream>,
+}
+
+impl Bus {
+    fn new(socket: UnixStream) -> Result<Self> {
+        socket.set_read_timeout(Some(PATIENCE.timeout))?;
+        Ok(Self {
+            socket: BufReader::new(socket),
+        })
+    }
+
+    /// Sends a line, gives what stands behind `OK`.
+    fn ask(&mut self, line: &str) -> Result<String> {
+        writeln!(self.socket.get_mut(), "{line}")?;
+        loop {
+            let mut answer = String::new();
+            self.socket.read_line(&mut answer)?;
+            let answer = answer.trim();
+            if let Some(rest) = answer.strip_prefix("OK") {
+                return Ok(rest.trim().to_owned());
+            }
+            // Interrupts are told as they come.
+            if !answer.starts_with("IRQ") {
+                return Err(format!("qtest: `{line}`: {answer:?}").into());
+            }
+        }
+    }
+
+    /// `width`: b, w, l, q.
+    fn read(&mut self, width: char, address: u64) -> Result<u64> {
+        let text = self.ask(&format!("read{width} {address:#x}"))?;
+        let digits = text.trim_start_matches("0x");
+        Ok(u64::from_str_radix(digits, 16)?)
+    }
+
+    fn write(&mut self, width: char, address: u64, value: u64) -> Result<()> {
+        self.ask(&format!("write{width} {address:#x} {value:#x}"))?;
+        Ok(())
+    }
+
+    /// Descriptors of buffers that the device may write, and three of them offered.
+    fn write_ring(&mut self) -> Result<()> {
+        for slot in 0..u64::from(SLOTS) {
+            let descriptor = RING + 16 * slot;
+            self.write('q', descriptor, BUFFERS + 64 * slot)?;
+            self.write('l', descriptor + 8, 16)?;
+            self.write('w', descriptor + 12, 2)?;
+            self.write('w', AVAILABLE + 4 + 2 * slot, slot)?;
+        }
+        self.write('w', AVAILABLE + 2, REQUESTS.into())
+    }
+
+    fn wait_until_used(&mut self) -> Result<()> {
+        for _ in 0..1000 {
+            if self.read('w', USED + 2)? == u64::from(REQUESTS) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err("the device does not answer".into())
+    }
+
+    /// The board's own virtio slots, version 1 of their interface (virtio 1.1, 4.2.4).
+    fn use_mmio(&mut self) -> Result<()> {
+        const RANDOM: u64 = 4;
+        let slots = (0..32).map(|slot| 0x0a00_0000 + 0x200 * slot);
+        for slot in slots {
+            if self.read('l', slot + 8)? != RANDOM {
+                continue;
+            }
+            let version = self.read('l', slot + 4)?;
+            if version != 1 {
+                return Err(format!("the device has version {version}").into());
+            }
+            for (register, value) in [
+                (0x70, 0),
+                (0x70, ACKNOWLEDGE),
+                (0x70, ACKNOWLEDGE | DRIVER),
+                // No feature, pages of 4 KiB, queue 0: its length, the used ring's alignment, its page.
+                (0x20, 0),
+                (0x28, 0x1000),
+                (0x30, 0),
+                (0x38, SLOTS.into()),
+                (0x3c, 0x1000),
+                (0x40, RING >> 12),
+                (0x70, ACKNOWLEDGE | DRIVER | DRIVER_OK),
+                (0x50, 0),
+            ] {
+                self.write('l', slot + register, value)?;
+            }
+            return Ok(());
+        }
+        Err("there is no random number generator on the bus".into())
+    }
+
+    /// A function on the root bus, version 1.0 of its interface (virtio 1.1, 4.1.4).
+    fn use_pci(&mut self) -> Result<()> {
+        const SPACE: u64 = 0x40_1000_0000;
+        const RANDOM: u64 = 0x1005_1af4;
+        const WINDOW: u64 = 0x1000_0000;
+        const STATUS: u64 = 0x14;
+        let places = (0..32).map(|slot| SPACE + (slot << 15));
+        for place in places {
+            if self.read('l', place)? != RANDOM {
+                continue;
+            }
+            // BAR 4 holds all of its registers.
+            self.write('l', place + 0x20, WINDOW)?;
+            self.write('l', place + 0x24, 0)?;
+            self.write('w', place + 4, 6)?;
+            let (common, _) = self.pci_part(place, 1)?;
+            let (notify, capability) = self.pci_part(place, 2)?;
+            let multiplier = self.read('l', capability + 16)?;
+            let (common, notify) = (WINDOW + common, WINDOW + notify);
+            let ready = ACKNOWLEDGE | DRIVER | FEATURES_OK;
+            for (width, register, value) in [
+                ('b', STATUS, 0),
+                ('b', STATUS, ACKNOWLEDGE),
+                ('b', STATUS, ACKNOWLEDGE | DRIVER),
+                // Features 63:32: VERSION_1.
+                ('l', 0x08, 1),
+                ('l', 0x0c, 1),
+                ('b', STATUS, ready),
+                ('w', 0x16, 0),
+                ('w', 0x18, SLOTS.into()),
+                ('l', 0x20, RING),
+                ('l', 0x24, 0),
+                ('l', 0x28, AVAILABLE),
+                ('l', 0x2c, 0),
+                ('l', 0x30, USED),
+                ('l', 0x34, 0),
+                ('w', 0x1c, 1),
+                ('b', STATUS, ready | DRIVER_OK),
+            ] {
+                self.write(width, common + register, value)?;
+            }
+            let queue = self.read('w', common + 0x1e)?;
+            return self.write('w', notify + queue * multiplier, 0);
+        }
+        Err("there is no random number generator on the bus".into())
+    }
+
+    /// Where in BAR 4 a part of the registers is, and the capability that says so.
+    fn pci_part(&mut self, place: u64, kind: u64) -> Result<(u64, u64)> {
+        const VENDOR: u64 = 9;
+        let mut at = self.read('b', place + 0x34)?;
+        while at != 0 {
+            let capability = place + at;
+            let is_part = self.read('b', capability)? == VENDOR;
+            if is_part && self.read('b', capability + 3)? == kind {
+                return Ok((self.read('l', capability + 8)?, capability));
+            }
+            at = self.read('b', capability + 1)?;
+        }
+        Err(format!("the device has no capability {kind}").into())
+    }
+}

@@ -1,0 +1,153 @@
+//! A `cpu` section that need not be one that QEMU writes: the list in any order, ids twice, a count that is not the list's.
+//!
+//! Only for trying what a loader does with such a thing. What cpreg writes goes through `cpreg_stream`, which refuses it.
+//! The layout is described in that crate, `stream/cpu.rs`.
+
+use std::borrow::Cow;
+
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Content, Extension};
+use cpreg_stream::{Cpu, Subsection};
+
+/// Bytes before the count of registers.
+const HEAD: usize = 568;
+/// Bytes between the list and the subsections.
+const TAIL: usize = 65;
+/// Offset of `env.features` in those.
+const FEATURES: usize = 24;
+/// The byte that begins a subsection.
+const SUBSECTION: u8 = 5;
+
+/// One vCPU's section.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Draft {
+    head: Vec<u8>,
+    /// By how much the count of registers is too high.
+    pub(crate) miscounted: i32,
+    /// The registers.
+    pub(crate) list: Vec<(u64, u64)>,
+    tail: Vec<u8>,
+    /// The subsections.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A subsection.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its name.
+    pub(crate) name: String,
+    /// The version of its format.
+    pub(crate) version: u32,
+    /// Its own bytes.
+    pub(crate) own: Vec<u8>,
+    /// The subsections inside it.
+    pub(crate) inner: Vec<Self>,
+}
+
+impl Part {
+    fn of(cpu: &Cpu, subsection: &Subsection) -> Self {
+        Self {
+            name: subsection.name.clone(),
+            version: subsection.version,
+            own: cpu.content(subsection).to_vec(),
+            inner: subsection
+                .subsections
+                .iter()
+                .map(|inner| Self::of(cpu, inner))
+                .collect(),
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend([SUBSECTION, u8::try_from(self.name.len()).unwrap_or(u8::MAX)]);
+        bytes.extend(self.name.as_bytes());
+        bytes.extend(self.version.to_be_bytes());
+        bytes.extend(&self.own);
+        self.inner.iter().for_each(|inner| inner.write(bytes));
+    }
+
+    fn extensions(&self, all: &mut Vec<Extension>) {
+        let content = match <[u8; 8]>::try_from(&*self.own) {
+            Ok(number) if self.name == Extension::WFXT_TIMER => {
+                Content::Number(u64::from_be_bytes(number))
+            }
+            _ => Content::Bytes(self.own.clone()),
+        };
+        all.push(Extension {
+            name: Cow::Owned(self.name.clone()),
+            content,
+        });
+        self.inner.iter().for_each(|inner| inner.extensions(all));
+    }
+}
+
+impl Draft {
+    /// The section as it was recorded.
+    pub(crate) fn of(cpu: &Cpu) -> Self {
+        let bytes = cpu.bytes();
+        let tail = HEAD + 4 + 16 * cpu.register_count();
+        Self {
+            head: bytes[..HEAD].to_vec(),
+            miscounted: 0,
+            list: cpu
+                .registers()
+                .map(|(id, value)| (id.raw(), value))
+                .collect(),
+            tail: bytes[tail..][..TAIL].to_vec(),
+            parts: cpu
+                .subsections()
+                .iter()
+                .map(|it| Part::of(cpu, it))
+                .collect(),
+        }
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.head.clone();
+        let count = i32::try_from(self.list.len()).unwrap_or(i32::MAX);
+        bytes.extend(count.saturating_add(self.miscounted).to_be_bytes());
+        self.list
+            .iter()
+            .for_each(|(id, _)| bytes.extend(id.to_be_bytes()));
+        self.list
+            .iter()
+            .for_each(|(_, value)| bytes.extend(value.to_be_bytes()));
+        bytes.extend(&self.tail);
+        self.parts.iter().for_each(|part| part.write(&mut bytes));
+        bytes
+    }
+
+    /// `env.features`.
+    pub(crate) fn set_features(&mut self, features: u64) {
+        self.tail[FEATURES..][..8].copy_from_slice(&features.to_be_bytes());
+    }
+
+    /// Its registers as the loader model takes them.
+    pub(crate) fn registers(&self) -> Vec<(RegisterId, Value)> {
+        let registers = self.list.iter();
+        registers
+            .map(|(id, value)| (RegisterId::from_raw(*id), Value::Small(*value)))
+            .collect()
+    }
+
+    /// Its extensions as the loader model takes them.
+    pub(crate) fn extensions(&self) -> Vec<Extension> {
+        let mut all = Vec::new();
+        let features = self.tail[FEATURES..][..8].iter();
+        let features = features.fold(0, |number, byte| number << 8 | u64::from(*byte));
+        if features != 0 {
+            all.push(Extension {
+                name: Cow::Borrowed(Extension::FEATURES),
+                content: Content::Number(features),
+            });
+        }
+        self.parts.iter().for_each(|part| part.extensions(&mut all));
+        all
+    }
+
+    /// Whether the list is one that QEMU can have written: as many as it says, ascending, none twice.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.miscounted == 0 && self.list.windows(2).all(|pair| pair[0].0 < pair[1].0)
+    }
+}

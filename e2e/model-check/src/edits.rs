@@ -1,0 +1,371 @@
+//! Random edits of the vCPUs' sections, and what each of them was, in register names.
+//!
+//! Half of the cases begin with what was recorded, half with the recorded values fitted to the destination's own list: an edit of a
+//! list that does not load anyway would prove little.
+
+use std::collections::BTreeMap;
+
+use cpreg::destination::accept::tcg;
+use cpreg::destination::extension::{self, Fate};
+use cpreg::destination::{Destination, Loader};
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Content, Extension};
+
+use super::draft::{Draft, Part};
+use super::random::Random;
+
+/// In so many cases in a hundred the list is fitted to the destination before it is edited.
+const FITTED: usize = 60;
+
+/// In so many cases in a hundred that have several vCPUs all of them are edited, each in its own way.
+const EVERY_VCPU: usize = 30;
+
+/// In so many cases in a hundred nothing more is done.
+const UNTOUCHED: usize = 6;
+
+/// Classes of ids in which numbers are made up: bits 63:16.
+const CLASSES: [u64; 9] = [
+    0x6030_0000_0013,
+    0x6030_0000_0013,
+    0x4020_0000_200f,
+    0x4020_0000_000f,
+    0x4030_0000_200f,
+    0x4020_0000_200e,
+    0x6030_0000_0014,
+    0x6030_0000_0016,
+    0x6020_0000_0011,
+];
+
+/// Subsections with their length in bytes, to add to a vCPU that lacks them; the last two are nobody's.
+const PARTS: [(&str, u32, usize); 13] = [
+    ("cpu/sve", 1, 4128),
+    ("cpu/serror", 1, 10),
+    ("cpu/irq-line-state", 1, 4),
+    ("cpu/wfxt-timer", 1, 8),
+    ("cpu/syndrome64", 1, 8),
+    ("cpu/pstate64", 1, 8),
+    ("cpu/fpmr", 1, 8),
+    ("cpu/event", 1, 1),
+    ("cpu/zt0", 1, 64),
+    ("cpu/sme", 1, 65536),
+    ("cpu/vfp/fpcr_fpsr", 1, 16),
+    ("cpu/vfp/nobody", 1, 8),
+    ("cpu/nobody", 1, 8),
+];
+
+/// What is done to the sections of a case.
+pub(crate) struct Editor<'a> {
+    /// The case's own.
+    pub(crate) random: &'a mut Random,
+    /// Every id in any source, with every value that it has in one.
+    pub(crate) pool: &'a BTreeMap<u64, Vec<u64>>,
+    /// What was done so far.
+    pub(crate) did: Vec<String>,
+}
+
+/// One kind of edit; false if there was nothing that it could be done to.
+type Kind = fn(&mut Editor<'_>, &mut Draft) -> bool;
+
+/// The kinds of edit, the likelier the higher.
+const KINDS: [(usize, Kind); 11] = [
+    (18, |editor, draft| editor.drop_registers(draft)),
+    (12, |editor, draft| editor.add_known(draft)),
+    (6, |editor, draft| editor.add_made_up(draft)),
+    (12, |editor, draft| editor.take_other_value(draft)),
+    (14, |editor, draft| editor.flip_bits(draft)),
+    (4, |editor, draft| editor.randomise(draft)),
+    (10, |editor, draft| editor.change_constant(draft)),
+    (7, |editor, draft| editor.reorder(draft)),
+    (4, |editor, draft| editor.duplicate(draft)),
+    (2, |editor, draft| editor.lie_about_count(draft)),
+    (11, |editor, draft| editor.change_part(draft)),
+];
+
+impl Editor<'_> {
+    /// Edits the sections of a case.
+    pub(crate) fn edit(&mut self, drafts: &mut [Draft], loader: Loader, host: &Destination) {
+        if self.random.chance(FITTED) {
+            for (number, draft) in drafts.iter_mut().enumerate() {
+                fit(draft, number, loader, host);
+            }
+            self.did.push("fitted to the destination's list".to_owned());
+        }
+        if self.random.chance(UNTOUCHED) {
+            return;
+        }
+        let only = self.random.below(drafts.len());
+        let all = drafts.len() > 1 && self.random.chance(EVERY_VCPU);
+        for (number, draft) in drafts.iter_mut().enumerate() {
+            if all || number == only {
+                let before = self.did.len();
+                for _ in 0..self.random.few(4) {
+                    self.once(draft);
+                }
+                for did in &mut self.did[before..] {
+                    *did = format!("vCPU {number}: {did}");
+                }
+            }
+        }
+    }
+
+    fn once(&mut self, draft: &mut Draft) {
+        loop {
+            let mut at = self.random.below(KINDS.iter().map(|kind| kind.0).sum());
+            let kind = KINDS.iter().find(|(weight, _)| {
+                let found = at < *weight;
+                at = at.saturating_sub(*weight);
+                found
+            });
+            if kind.is_some_and(|(_, kind)| kind(self, draft)) {
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, what: &str, id: u64, values: &[u64]) {
+        let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
+        let name = RegisterId::from_raw(id);
+        let text = format!("{what} {name} ({id:016x}) {}", values.join(" -> "));
+        self.did.push(text.trim_end().to_owned());
+    }
+
+    fn drop_registers(&mut self, draft: &mut Draft) -> bool {
+        if draft.list.is_empty() {
+            return false;
+        }
+        if self.random.chance(4) {
+            let end = self.random.below(draft.list.len());
+            draft.list.truncate(end);
+            self.did.push(format!("cut the list after {end} registers"));
+            return true;
+        }
+        for _ in 0..self.random.few(6) {
+            let at = self.random.below(draft.list.len());
+            if at < draft.list.len() {
+                let (id, value) = draft.list.remove(at);
+                self.tell("dropped", id, &[value]);
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, draft: &mut Draft, id: u64, value: u64) -> bool {
+        if draft.list.iter().any(|(listed, _)| *listed == id) {
+            return false;
+        }
+        let at = draft.list.partition_point(|(listed, _)| *listed < id);
+        draft.list.insert(at, (id, value));
+        self.tell("added", id, &[value]);
+        true
+    }
+
+    fn add_known(&mut self, draft: &mut Draft) -> bool {
+        let ids: Vec<_> = self.pool.keys().copied().collect();
+        let mut done = false;
+        for _ in 0..self.random.few(4) {
+            let id = self.random.one_of(&ids).copied().unwrap_or_default();
+            let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
+            let value = self.random.one_of(values).copied().unwrap_or_default();
+            done |= self.add(draft, id, value);
+        }
+        done
+    }
+
+    fn add_made_up(&mut self, draft: &mut Draft) -> bool {
+        let class = self.random.one_of(&CLASSES).copied().unwrap_or_default();
+        let mut low = self.random.next() & 0xffff;
+        if class >> 32 != 0x6030 || class & 0xff != 0x13 {
+            // Small numbers, where the real ones are.
+            low &= 0x7ff;
+        }
+        let value = self.random.next() & 0xffff_ffff;
+        self.add(draft, class << 16 | low, value)
+    }
+
+    /// Gives a register another value.
+    fn set(&mut self, draft: &mut Draft, at: usize, value: u64) -> bool {
+        let Some((id, old)) = draft.list.get_mut(at) else {
+            return false;
+        };
+        // What has 32 bits gets no more than that.
+        let value = if *id >> 52 & 15 == 2 {
+            value & 0xffff_ffff
+        } else {
+            value
+        };
+        let (id, old) = (*id, std::mem::replace(old, value));
+        if old != value {
+            self.tell("changed", id, &[old, value]);
+        }
+        old != value
+    }
+
+    fn take_other_value(&mut self, draft: &mut Draft) -> bool {
+        let at = self.random.below(draft.list.len());
+        let id = draft.list.get(at).map_or(0, |(id, _)| *id);
+        let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
+        let value = self.random.one_of(values).copied();
+        value.is_some_and(|value| self.set(draft, at, value))
+    }
+
+    fn flip_bits(&mut self, draft: &mut Draft) -> bool {
+        let at = self.random.below(draft.list.len());
+        let mut value = draft.list.get(at).map_or(0, |(_, value)| *value);
+        for _ in 0..self.random.few(3) {
+            value ^= 1 << self.random.below(64);
+        }
+        self.set(draft, at, value)
+    }
+
+    fn randomise(&mut self, draft: &mut Draft) -> bool {
+        let at = self.random.below(draft.list.len());
+        let value = self.random.next();
+        self.set(draft, at, value)
+    }
+
+    fn change_constant(&mut self, draft: &mut Draft) -> bool {
+        let constants: Vec<_> = (0..draft.list.len())
+            .filter(|at| tcg::is_constant(RegisterId::from_raw(draft.list[*at].0)))
+            .collect();
+        let Some(at) = self.random.one_of(&constants).copied() else {
+            return false;
+        };
+        let value = draft.list[at].1 ^ 1 << self.random.below(32);
+        self.set(draft, at, value)
+    }
+
+    fn reorder(&mut self, draft: &mut Draft) -> bool {
+        let (from, to) = (
+            self.random.below(draft.list.len()),
+            self.random.below(draft.list.len()),
+        );
+        if from == to {
+            return false;
+        }
+        // Half of the time to the end, where some loaders look no more.
+        let to = if self.random.chance(50) {
+            draft.list.len() - 1
+        } else {
+            to
+        };
+        let moved = draft.list.remove(from);
+        draft.list.insert(to, moved);
+        self.tell(&format!("moved from {from} to {to}"), moved.0, &[]);
+        true
+    }
+
+    fn duplicate(&mut self, draft: &mut Draft) -> bool {
+        let at = if self.random.chance(50) {
+            draft.list.len().saturating_sub(1)
+        } else {
+            self.random.below(draft.list.len())
+        };
+        let Some(twice) = draft.list.get(at).copied() else {
+            return false;
+        };
+        let value = twice.1 ^ u64::from(self.random.chance(50));
+        draft.list.insert(at + 1, (twice.0, value));
+        self.tell("listed twice", twice.0, &[twice.1, value]);
+        true
+    }
+
+    fn lie_about_count(&mut self, draft: &mut Draft) -> bool {
+        let by = i32::try_from(self.random.few(8)).unwrap_or(1);
+        let by = if self.random.chance(30) { -by } else { by };
+        draft.miscounted = by;
+        self.did.push(format!("registers miscounted by {by}"));
+        true
+    }
+
+    fn change_part(&mut self, draft: &mut Draft) -> bool {
+        match self.random.below(8) {
+            0 | 1 if !draft.parts.is_empty() => {
+                let at = self.random.below(draft.parts.len());
+                let part = draft.parts.remove(at);
+                self.did.push(format!("dropped {}", part.name));
+            }
+            2 => {
+                let features = match self.random.below(3) {
+                    0 => 0,
+                    _ => self.random.next() >> self.random.below(40),
+                };
+                draft.set_features(features);
+                self.did.push(format!("env.features {features:#x}"));
+            }
+            3 if !draft.parts.is_empty() => {
+                let at = self.random.below(draft.parts.len());
+                let part = &mut draft.parts[at];
+                let at = self.random.below(part.own.len());
+                let Some(byte) = part.own.get_mut(at) else {
+                    return false;
+                };
+                *byte ^= 1 << self.random.below(8);
+                self.did
+                    .push(format!("changed {}, byte {at}: {byte:#x}", part.name));
+            }
+            _ => return self.add_part(draft),
+        }
+        true
+    }
+
+    fn add_part(&mut self, draft: &mut Draft) -> bool {
+        let Some((name, version, length)) = self.random.one_of(&PARTS).copied() else {
+            return false;
+        };
+        let fill = if self.random.chance(50) { 0xff } else { 0 };
+        let part = Part {
+            name: name.to_owned(),
+            version,
+            own: vec![fill; length],
+            inner: Vec::new(),
+        };
+        let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let list = match draft.parts.iter_mut().find(|part| part.name == parent) {
+            Some(parent) => &mut parent.inner,
+            None if parent == "cpu" => &mut draft.parts,
+            None => return false,
+        };
+        if list.iter().any(|part| part.name == name) {
+            return false;
+        }
+        list.push(part);
+        self.did.push(format!("added {name} filled with {fill:#x}"));
+        true
+    }
+}
+
+/// Gives the section the destination's list: with its own value where the destination takes it, else with the destination's.
+fn fit(draft: &mut Draft, number: usize, loader: Loader, host: &Destination) {
+    let Some(vcpu) = host.vcpu(number) else {
+        return;
+    };
+    let acceptor = host.acceptor();
+    let fitted = vcpu.registers().iter().map(|register| {
+        let id = register.id.raw();
+        let own = draft.list.iter().find(|(listed, _)| *listed == id);
+        let taken = own.map(|(_, value)| *value).filter(|value| {
+            let answer = acceptor.takes(vcpu, register, &Value::Small(*value));
+            answer.takes() == Some(true)
+        });
+        let at_reset = register.value.as_ref().and_then(Value::as_u64);
+        (id, taken.or(at_reset).unwrap_or_default())
+    });
+    draft.list = fitted.collect();
+    draft.parts.retain_mut(|part| {
+        let loads = |part: &Part| {
+            let extension = Extension {
+                name: part.name.clone().into(),
+                content: Content::Bytes(part.own.clone()),
+            };
+            extension::fate(loader, vcpu, &extension) == Fate::Loads
+        };
+        part.inner.retain(loads);
+        loads(part)
+    });
+    if let Some(Content::Number(features)) = vcpu
+        .extension(Extension::FEATURES)
+        .map(|features| &features.content)
+    {
+        draft.set_features(*features);
+    }
+}

@@ -1,0 +1,49 @@
+//! Numbers that look random and are the same on every machine: SplitMix64 (Steele, Lea, Flood 2014).
+
+/// A sequence of such numbers.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The sequence of one case: it depends on these three and nothing else, so a case can be repeated alone.
+    pub(crate) fn of(seed: u64, series: &str, case: usize) -> Self {
+        let mut random = Self(seed);
+        let mut mix = |number: u64| {
+            let next = random.next();
+            random.0 ^= next.wrapping_mul(number.wrapping_add(1));
+        };
+        series.bytes().for_each(|byte| mix(byte.into()));
+        mix(case as u64);
+        random
+    }
+
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below `end`; 0 if there is none.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        let end = (end as u64).max(1);
+        usize::try_from(self.next() % end).unwrap_or(0)
+    }
+
+    /// One of these.
+    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        all.get(self.below(all.len()))
+    }
+
+    /// Whether something happens that does so in `percent` of all cases.
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    /// How many: 1 in half of all cases, 2 in a quarter of them, and so on up to `most`.
+    pub(crate) fn few(&mut self, most: usize) -> usize {
+        let ones = usize::try_from(self.next().trailing_ones()).unwrap_or(0);
+        (1 + ones).min(most)
+    }
+}

@@ -1,0 +1,347 @@
+//! The independent tables of real KVMs, made by a program in C: what [`super`] compares recorded hosts with.
+//!
+//! The folder of hosts holds `KERNEL.tar.xz`, one for each kernel version, with text files of one directory level:
+//!
+//! | line | what it says |
+//! |---|---|
+//! | `# UNAME RELEASE BUILD` | the kernel: `uname -r` and `-v` |
+//! | `# CAPS … masks 0\|1` | what it can do; `masks`: whether it tells which bits may be written |
+//! | `# outer cpu MODEL[+MODE]` | the emulated CPU that it ran on |
+//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | how many registers follow, and `struct kvm_vcpu_init`'s features |
+//! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | a register of a fresh vCPU; `set`: writing back what was read |
+//! | `writable ID MASK` | bits of an ID register that user space may change |
+//!
+//! The folder of probes holds `probes.tar.xz` with files `KERNEL__MODEL[+MODE]__all.txt`: values that were tried on a vCPU of the
+//! feature set `all`, a line each: `ID VALUE set=ERRNO readback=VALUE`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use cpreg::destination::Features;
+use cpreg::register::{RegisterId, Value};
+use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::{Capabilities, Guest, Identity, Register, Trial};
+
+use crate::archive::unpack_xz;
+use crate::error::Result;
+
+/// One table: a guest of one host.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The host, as its record's file is called: `6.12.107__max+nested`.
+    pub(crate) host: String,
+    /// What the feature set is called in the tables: `all+el2`.
+    pub(crate) set: String,
+    pub(crate) identity: Identity,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) features: Features,
+    pub(crate) guest: Guest,
+}
+
+/// What was tried on a host's guest with all features, by register.
+pub(crate) type Probes = BTreeMap<RegisterId, Vec<Trial>>;
+
+/// The tables in a folder, by host and then by name.
+pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(version) = name.strip_suffix(".tar.xz") else {
+            continue;
+        };
+        for (name, text) in unpack_xz(&path)? {
+            let table = Table::of(version, &text);
+            let within = |error| format!("{}: {name}: {error}", path.display());
+            tables.push(table.map_err(within)?);
+        }
+    }
+    if tables.is_empty() {
+        return Err(format!("{} has no KERNEL.tar.xz", folder.display()).into());
+    }
+    tables.sort_by(|one, other| (&one.host, &one.set).cmp(&(&other.host, &other.set)));
+    Ok(tables)
+}
+
+/// What was tried, by host.
+pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
+    let path = folder.join("probes.tar.xz");
+    let mut hosts = BTreeMap::new();
+    for (name, text) in unpack_xz(&path)? {
+        let within = |what: &str| format!("{}: {name}: {what}", path.display());
+        let (host, _) = name
+            .rsplit_once("__")
+            .ok_or_else(|| within("no KERNEL__CPU__FEATURES"))?;
+        let mut probes = Probes::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let tried = tried(line).ok_or_else(|| within(line))?;
+            if let (id, Some(trial)) = tried {
+                probes.entry(id).or_default().push(trial);
+            }
+        }
+        hosts.insert(host.to_owned(), probes);
+    }
+    Ok(hosts)
+}
+
+/// A value that was tried; none of more than 64 bits, which no decision looks at.
+fn tried(line: &str) -> Option<(RegisterId, Option<Trial>)> {
+    let [id, value, errno, reads] = line.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let id = RegisterId::from_raw(hexadecimal(id).ok()?);
+    let errno = errno.strip_prefix("set=")?.parse().ok()?;
+    let reads = reads.strip_prefix("readback=")?;
+    if id.size_bytes() > Some(8) {
+        return Some((id, None));
+    }
+    let trial = Trial {
+        value: hexadecimal(value).ok()?,
+        errno,
+        reads: hexadecimal(reads).ok()?,
+    };
+    Some((id, Some(trial)))
+}
+
+impl Table {
+    fn of(kernel: &str, text: &str) -> std::result::Result<Self, String> {
+        let header = |start: &str| {
+            let mut lines = text.lines();
+            lines
+                .find_map(|line| {
+                    line.strip_prefix(start)
+                        .filter(|rest| !rest.contains("_errno"))
+                })
+                .ok_or_else(|| format!("no line `{start}…`"))
+        };
+        let uname = header("# UNAME ")?;
+        let (release, build) = uname.split_once(' ').ok_or("no build in `# UNAME`")?;
+        let capabilities = header("# CAPS ")?;
+        let tells_writable = after(capabilities, "masks")? == "1";
+        let cpu_and_mode = header("# outer cpu ")?;
+        let (cpu, mode) = cpu_and_mode.split_once('+').unwrap_or((cpu_and_mode, ""));
+        let set = header("# featureset ")?;
+        let mask = after(set, "features")?;
+        let name = set.split(':').next().unwrap_or_default();
+        let mut features = features(hexadecimal(mask)?);
+        // A capability of the VM, not a feature of its vCPUs.
+        if name.split('+').any(|part| part == "mte") {
+            features = features | Features::MTE;
+        }
+        let (registers, masks) = listed(text)?;
+        let count = after(set, "n")?;
+        if count != registers.len().to_string() {
+            return Err(format!(
+                "{count} registers are announced, and {} are there",
+                registers.len()
+            ));
+        }
+        let midr = registers.iter().find(|it| it.id == RegisterId::MIDR_EL1);
+        let midr = match midr.map(|register| &register.at_reset) {
+            Some(AtReset::Value(value)) => value.as_u64(),
+            _ => None,
+        };
+        Ok(Self {
+            host: format!("{kernel}__{cpu_and_mode}"),
+            set: name.to_owned(),
+            identity: Identity {
+                release: release.to_owned(),
+                version: build.to_owned(),
+                midr: midr.unwrap_or_default(),
+                cpu: cpu.to_owned(),
+                mode: mode.to_owned(),
+                emulated: true,
+            },
+            capabilities: named_capabilities(capabilities),
+            features,
+            guest: Guest {
+                registers,
+                writable: tells_writable.then_some(masks),
+            },
+        })
+    }
+}
+
+/// The capabilities that the tables tell of, by KVM's names.
+fn named_capabilities(line: &str) -> Capabilities {
+    let names = [
+        ("pmu", "KVM_CAP_ARM_PMU_V3"),
+        ("sve", "KVM_CAP_ARM_SVE"),
+        ("el1_32", "KVM_CAP_ARM_EL1_32BIT"),
+        ("el2", "KVM_CAP_ARM_EL2"),
+        ("mte", "KVM_CAP_ARM_MTE"),
+        ("ipa", "KVM_CAP_ARM_VM_IPA_SIZE"),
+        ("masks", "KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES"),
+    ];
+    let known = names.into_iter().filter_map(|(word, name)| {
+        let number = after(line, word).ok()?.parse().ok()?;
+        (number != 0).then(|| (name.to_owned(), number))
+    });
+    let mut capabilities: Capabilities = known.collect();
+    if after(line, "ptrauth") == Ok("1/1") {
+        for name in ["KVM_CAP_ARM_PTRAUTH_ADDRESS", "KVM_CAP_ARM_PTRAUTH_GENERIC"] {
+            capabilities.insert(name.to_owned(), 1);
+        }
+    }
+    capabilities
+}
+
+/// Registers, and the masks of those that are ID registers.
+type Listed = (Vec<Register>, BTreeMap<RegisterId, u64>);
+
+fn listed(text: &str) -> std::result::Result<Listed, String> {
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+    let mut writable = BTreeMap::new();
+    for line in lines() {
+        if let ["writable", id, mask] = line.split(' ').collect::<Vec<_>>()[..] {
+            writable.insert(RegisterId::from_raw(hexadecimal(id)?), hexadecimal(mask)?);
+        }
+    }
+    let mut listed = Vec::new();
+    for line in lines().filter(|line| !line.starts_with("writable ")) {
+        let words = words(line);
+        let malformed = || format!("not understood: {line}");
+        let [_, id, size, value, get, set] = &words[..] else {
+            return Err(malformed());
+        };
+        let id = RegisterId::from_raw(hexadecimal(id)?);
+        let errno = |word: &str, name: &str| {
+            let errno = word.strip_prefix(name).and_then(|errno| errno.parse().ok());
+            errno.ok_or_else(malformed)
+        };
+        let size: usize = size.parse().map_err(|_| malformed())?;
+        let at_reset = match errno(get, "get=")? {
+            0 => AtReset::of(id, value_of(value, size).ok_or_else(malformed)?),
+            errno => AtReset::Unreadable(errno),
+        };
+        listed.push(Register {
+            id,
+            at_reset,
+            // It was one vCPU.
+            differs_by_vcpu: false,
+            write_back: errno(set, "set=")?,
+            trials: Vec::new(),
+        });
+    }
+    listed.sort_by_key(|register| register.id);
+    Ok((listed, writable))
+}
+
+/// The word behind this one.
+fn after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, String> {
+    let mut words = line.split(' ').skip_while(|other| *other != word);
+    words
+        .nth(1)
+        .ok_or_else(|| format!("no `{word}` in `{line}`"))
+}
+
+/// What `KVM_ARM_VCPU_*` bits ask for (Linux `arch/arm64/include/uapi/asm/kvm.h`). Every guest has PSCI 0.2, and whether it is
+/// switched on is none of its features.
+fn features(mask: u64) -> Features {
+    // The two halves of pointer authentication are only ever asked for together.
+    let bits = [
+        (1, Features::EL1_32BIT),
+        (3, Features::PMU),
+        (4, Features::SVE),
+        (5, Features::POINTER_AUTHENTICATION),
+        (7, Features::EL2),
+        (8, Features::EL2_E2H0),
+    ];
+    let own = bits.into_iter().filter(|(bit, _)| mask >> bit & 1 == 1);
+    own.fold(Features::NONE, |all, (_, feature)| all | feature)
+}
+
+fn hexadecimal(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16).map_err(|_| format!("`{text}` is no hexadecimal number"))
+}
+
+/// A value of so many bytes; a wide one of zeros is written `0`.
+fn value_of(text: &str, size: usize) -> Option<Value> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if size <= 8 {
+        return u64::from_str_radix(digits, 16).ok().map(Value::Small);
+    }
+    let digits = format!("{digits:0>width$}", width = 2 * size);
+    let bytes = digits.as_bytes().rchunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
+    (bytes.len() == size).then(|| Value::Wide(bytes.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "\
+# UNAME 6.12.1-test #1 SMP PREEMPT Debian 6.12.1-1 (2026-08-29)
+# CAPS pmu 1 sve 1 ptrauth 1/1 el1_32 1 el2 0 mte 1 ipa 52 masks 1
+# outer cpu max+mte
+# featureset all+mte: n 4 target 5 features 0x7c ipa 52
+# featureset id size value get_errno set_errno(of the same value)
+all+mte 603000000013c000 8 0x00000000000f0510 get=0 set=0
+all+mte 603000000013c512 8 0x1de7ec7edbadc0de get=0 set=0
+all+mte 606000000015ffff 64 0xffff get=0 set=1
+all+mte 603000000013c4f6 8 0x0 get=22 set=0
+writable 603000000013c000 0x00000000000000f0
+";
+
+    #[test]
+    fn a_table_is_read() {
+        let table = Table::of("6.12.1", FILE).expect("it is well formed");
+        assert_eq!(table.host, "6.12.1__max+mte");
+        let identity = &table.identity;
+        assert_eq!(identity.release, "6.12.1-test");
+        assert_eq!(identity.package(), Some("6.12.1-1"));
+        assert_eq!((&*identity.cpu, &*identity.mode), ("max", "mte"));
+        assert_eq!(identity.midr, 0xf0510);
+        assert_eq!(table.features.to_string(), "pmu,sve,ptrauth,mte");
+        assert_eq!(table.capabilities["KVM_CAP_ARM_VM_IPA_SIZE"], 52);
+        assert!(!table.capabilities.contains_key("KVM_CAP_ARM_EL2"));
+        let masks = BTreeMap::from([(RegisterId::MIDR_EL1, 0xf0)]);
+        assert_eq!(table.guest.writable, Some(masks));
+        let [midr, pmmir, pire0, vls] = &table.guest.registers[..] else {
+            panic!("four are listed, not {}", table.guest.registers.len());
+        };
+        assert_eq!(midr.at_reset, AtReset::Value(Value::Small(0xf0510)));
+        assert_eq!(pire0.at_reset, AtReset::Poison);
+        let mut lengths = [0; 64];
+        lengths[..2].fill(0xff);
+        assert_eq!(vls.at_reset, AtReset::Value(Value::Wide(lengths.into())));
+        assert_eq!(vls.write_back, 1);
+        assert_eq!(pmmir.at_reset, AtReset::Unreadable(22));
+    }
+
+    #[test]
+    fn what_was_tried_is_read() {
+        let trial = Trial {
+            value: 1,
+            errno: 22,
+            reads: 0x1_0001,
+        };
+        assert_eq!(
+            tried("6030000000140000 0x1 set=22 readback=0x10001"),
+            Some((RegisterId::PSCI_VERSION, Some(trial)))
+        );
+        assert_eq!(tried("6030000000140000 0x1 set=22"), None);
+    }
+
+    #[test]
+    fn a_damaged_table_is_refused() {
+        let damaged = |from: &str, to: &str| {
+            let text = FILE.replace(from, to);
+            assert_ne!(text, FILE);
+            Table::of("6.12.1", &text).expect_err("it is damaged")
+        };
+        assert_eq!(
+            damaged("n 4", "n 5"),
+            "5 registers are announced, and 4 are there"
+        );
+        assert_eq!(damaged("# outer cpu", "# cpu"), "no line `# outer cpu …`");
+        assert!(damaged(" get=22", "").starts_with("not understood: "));
+    }
+}

@@ -1,29 +1,13 @@
-//! What the user decided: from the command line, and from files of tolerances.
-//!
-//! A file holds entries in the table's own words:
-//!
-//! ```toml
-//! [[tolerance]]
-//! registers = ["TCR2_EL1"]
-//! difference = "only-in-input"       # only-at-destination, value-not-taken
-//! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
-//! when = { value = "0x0", mask = "0xffff" }          # or { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
-//! accelerator = "kvm"                # optional: kvm, tcg, hvf
-//! reason = "our guests never set it"
-//! ```
-
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+//! What the user decided, from the command line.
 
 use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set};
-use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId, parse_u64};
+use cpreg::register::{Naming, RegisterId};
 use cpreg::severity::Severity;
-use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
 use cpreg::vm::Vm;
-use serde::Deserialize;
 
 use crate::arguments::Consenting;
 use crate::failure::Failure;
+use crate::names::{field, number, register};
 
 /// Reads everything that the user decided.
 pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, Failure> {
@@ -117,59 +101,6 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
     notes
 }
 
-/// The built-in table with the entries of these files before it.
-pub(crate) fn tolerances(files: &[PathBuf]) -> Result<Tolerances, Failure> {
-    let mut tolerances = Tolerances::default();
-    for path in files.iter().rev() {
-        tolerances.add_operator_entries(file(path)?);
-    }
-    Ok(tolerances)
-}
-
-/// A register by any of its spellings.
-pub(crate) fn register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
-    RegisterId::parse_in(text, naming).map_err(|error| misspelt(text, error))
-}
-
-/// A register's field, `REG.FIELD`.
-pub(crate) fn field(text: &str, naming: Naming) -> Result<RegisterField, Failure> {
-    let Some((name, field)) = text.split_once('.') else {
-        return Err(Failure::new(format!("`{text}` names no field")).hint("write it as REG.FIELD"));
-    };
-    let id = register(name, naming)?;
-    RegisterField::parse_in(text, naming).map_err(|error| {
-        let failure = Failure::new(format!("`{text}` names no field")).because(error);
-        let fields: Vec<_> = id.fields().iter().map(|field| field.name()).collect();
-        if fields.is_empty() || field.starts_with('[') {
-            failure.hint(format!(
-                "bits are fields too: {}.[3:0]",
-                id.display_in(naming)
-            ))
-        } else {
-            failure.hint(format!("the register's fields: {}", fields.join(", ")))
-        }
-    })
-}
-
-fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
-    let suggestions = error.suggestions().join(", ");
-    let failure = Failure::new(format!("`{text}` names no register")).because(error);
-    if suggestions.is_empty() {
-        failure
-    } else {
-        failure.hint(format!("perhaps you mean: {suggestions}"))
-    }
-}
-
-/// A number, decimal or `0x` hexadecimal.
-pub(crate) fn number(text: &str) -> Result<u64, Failure> {
-    parse_u64(text).map_err(|error| {
-        Failure::new(format!("`{text}` is no number of 64 bits"))
-            .because(error)
-            .hint("write it as 42 or 0x2a")
-    })
-}
-
 /// A register's value: a number, or the name that the value has (`1.1`).
 fn value_of(id: RegisterId, text: &str) -> Result<u64, Failure> {
     id.value_named(text).map_or_else(|| number(text), Ok)
@@ -228,121 +159,4 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
         mask: field.field.mask(),
         value: inserted,
     })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileOfTolerances {
-    #[serde(default)]
-    tolerance: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    registers: Vec<String>,
-    difference: String,
-    handling: String,
-    #[serde(default)]
-    when: Option<When>,
-    #[serde(default)]
-    accelerator: Option<String>,
-    reason: String,
-    #[serde(default)]
-    advice: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct When {
-    register: Option<String>,
-    value: String,
-    mask: Option<String>,
-}
-
-fn file(path: &Path) -> Result<Vec<Tolerance>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
-    let file: FileOfTolerances = toml::from_str(&text).map_err(|error| {
-        Failure::new(format!("{} is no file of tolerances", path.display())).because(error)
-    })?;
-    let entries = file.tolerance.into_iter().zip(1..);
-    entries
-        .map(|(entry, number)| {
-            let place = format!("{}, entry {number}", path.display());
-            entry.read().map_err(|failure| failure.within(place))
-        })
-        .collect()
-}
-
-impl Entry {
-    fn read(self) -> Result<Tolerance, Failure> {
-        let registers: Vec<RegisterId> = self
-            .registers
-            .iter()
-            .map(|name| register(name, Naming::Kvm))
-            .collect::<Result<_, _>>()?;
-        let difference = Difference::from_name(&self.difference).ok_or_else(|| {
-            Failure::new(format!(
-                "difference `{}` is none of only-in-input, only-at-destination, value-not-taken",
-                self.difference
-            ))
-        })?;
-        let handling = handling(&self.handling)?;
-        let accelerator = match &self.accelerator {
-            None => None,
-            Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
-                || Failure::new(format!("accelerator `{name}` is none of kvm, tcg, hvf")),
-            )?),
-        };
-        Ok(Tolerance {
-            registers: Which::These(Cow::Owned(registers)),
-            accelerator,
-            difference,
-            condition: self
-                .when
-                .as_ref()
-                .map_or(Ok(Condition::Always), When::read)?,
-            handling,
-            visible: None,
-            category: Category::Operator,
-            reason: Cow::Owned(self.reason),
-            advice: Cow::Owned(self.advice),
-            history: Vec::new(),
-            by_operator: true,
-        })
-    }
-}
-
-fn handling(name: &str) -> Result<Handling, Failure> {
-    if let Some(value) = name.strip_prefix("set ") {
-        return number(value).map(Handling::Set);
-    }
-    [
-        Handling::Ignore,
-        Handling::KeepAtReset,
-        Handling::SetToNearest,
-        Handling::Refuse,
-    ]
-    .into_iter()
-    .find(|handling| handling.name() == name)
-    .ok_or_else(|| {
-        Failure::new(format!(
-            "handling `{name}` is none of ignore, keep-at-reset, set-to-nearest, set VALUE, refuse"
-        ))
-    })
-}
-
-impl When {
-    fn read(&self) -> Result<Condition, Failure> {
-        let expected = number(&self.value)?;
-        let mask = self.mask.as_deref().map_or(Ok(u64::MAX), number)?;
-        Ok(match &self.register {
-            None => Condition::Value { mask, expected },
-            Some(name) => Condition::Other {
-                register: register(name, Naming::Kvm)?,
-                mask,
-                expected,
-            },
-        })
-    }
 }

@@ -7,7 +7,9 @@
 //! | [`input`] | files of every kind that can be read, recognised by content |
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | what DEST names |
-//! | [`consents`] | what the user decided, from the command line and from files |
+//! | [`consents`] | what the user decided, from the command line |
+//! | [`tolerance_file`] | entries for the table of tolerances, from files |
+//! | [`names`] | registers, fields and numbers as a user types them |
 //! | [`contents`], [`general`] | what a file holds, as a report shows it |
 //! | [`printer`] | progress, log lines, and why a command failed |
 //! | [`failure`] | what went wrong, and the exit status |
@@ -25,9 +27,11 @@ mod failure;
 mod general;
 mod input;
 mod interrupt;
+mod names;
 mod printer;
 #[cfg(test)]
 mod reference;
+mod tolerance_file;
 
 use std::process::ExitCode;
 

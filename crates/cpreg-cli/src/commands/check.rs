@@ -18,12 +18,13 @@ use crate::destination::{self, Named, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
+use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
     let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
     let (named, features) = if let Some(kvm) = &kvm {
         let mut asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
         kvm::teach(kvm, &mut asked, &source, &tolerances, &arguments.consenting)?;

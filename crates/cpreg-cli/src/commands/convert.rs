@@ -15,11 +15,11 @@ use cpreg_stream::{
 
 use super::check;
 use crate::arguments::{self, Format};
-use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
+use crate::tolerance_file;
 use cpreg_report::check::Answer;
 use cpreg_report::value::Printing;
 
@@ -62,7 +62,7 @@ pub(crate) fn run(
         printer,
     )?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
     let answer = check::answer(
         &source,
         &named,

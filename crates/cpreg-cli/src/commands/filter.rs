@@ -20,6 +20,7 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
+use crate::tolerance_file;
 use cpreg_report::value::Printing;
 
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
@@ -32,7 +33,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     }
     let found = destination::find(&arguments.to, false, printer)?;
     destination::loader(&arguments.going)?;
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
     let naming = Printing::new(found.accelerator()?, arguments.secrets).naming;
     consents::read(&arguments.consenting, naming)?;
 

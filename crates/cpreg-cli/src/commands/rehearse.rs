@@ -21,12 +21,12 @@ use cpreg_stream::{ReadAt, SectionChange};
 
 use super::check;
 use crate::arguments::{self, Format};
-use crate::consents;
 use crate::destination::{self, Named};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::interrupt;
 use crate::printer::Printer;
+use crate::tolerance_file;
 
 pub(crate) fn run(
     arguments: &arguments::Rehearse,
@@ -62,7 +62,7 @@ pub(crate) fn of(
     let rehearsal = Rehearsal::start(&isolated.command, &patience).map_err(not_rehearsed)?;
     let named = host(&rehearsal, &isolated)?;
     let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
     let answer = check::answer(
         source,
         &named,

@@ -35,6 +35,7 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::interrupt;
 use crate::printer::{Printer, finish, print_failure};
+use crate::tolerance_file;
 use cpreg_report::value::Printing;
 
 /// How long to wait when a migration failed, before the next is waited for.
@@ -174,7 +175,7 @@ fn prepare<'a>(
     }
     let found = destination::find(&arguments.to, false, printer)?;
     destination::loader(&arguments.going)?;
-    let tolerances = consents::tolerances(&arguments.consenting.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
     let naming = Printing::new(found.accelerator()?, arguments.secrets).naming;
     let consents = consents::read(&arguments.consenting, naming)?;
     if let (true, Some(severity)) = (arguments.keep, consents.accept_up_to) {

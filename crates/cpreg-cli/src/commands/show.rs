@@ -10,10 +10,10 @@ use cpreg_report::show::{Shown, model};
 use cpreg_report::value::Printing;
 
 use crate::arguments::{self, Format};
-use crate::consents;
 use crate::contents;
 use crate::destination::hosts::{self, Opened};
 use crate::failure::{Failure, Status};
+use crate::names;
 use crate::printer::Printer;
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
@@ -116,9 +116,9 @@ fn show_host(
 /// A register by any of its spellings, or REG.FIELD.
 pub(super) fn wanted(text: &str, naming: Naming) -> Result<Wanted, Failure> {
     if !text.contains('.') {
-        return consents::register(text, naming).map(|id| Wanted { id, field: None });
+        return names::register(text, naming).map(|id| Wanted { id, field: None });
     }
-    let field = consents::field(text, naming)?;
+    let field = names::field(text, naming)?;
     Ok(Wanted {
         id: field.id,
         field: Some(field.field),

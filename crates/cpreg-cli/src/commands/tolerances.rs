@@ -5,19 +5,20 @@ use cpreg::tolerance::Tolerance;
 use cpreg_report::{export, tolerance};
 
 use crate::arguments::{self, Export, Format};
-use crate::consents;
 use crate::failure::{Failure, Status};
+use crate::names;
 use crate::printer::Printer;
+use crate::tolerance_file;
 
 pub(crate) fn run(
     arguments: &arguments::Tolerances,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let tolerances = consents::tolerances(&arguments.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.tolerances)?;
     let wanted: Vec<RegisterId> = arguments
         .registers
         .iter()
-        .map(|text| consents::register(text, Naming::Kvm))
+        .map(|text| names::register(text, Naming::Kvm))
         .collect::<Result<_, _>>()?;
     let entries: Vec<(usize, &Tolerance)> = tolerances
         .entries()

@@ -6,9 +6,9 @@ use cpreg_report::explain::register::{self, Explained};
 use cpreg_report::field::Wanted;
 
 use crate::arguments::{self, Format};
-use crate::consents;
 use crate::destination::hosts;
 use crate::failure::{Failure, Status};
+use crate::names;
 use crate::printer::Printer;
 
 /// Explains a register or field, and a value of it.
@@ -48,7 +48,7 @@ fn value_of(wanted: Wanted, text: &str) -> Result<u64, Failure> {
         let failure = Failure::new(format!("{id} holds {bits} bits"));
         return Err(failure.hint("only values of up to 64 bits are decoded"));
     }
-    let value = named.map_or_else(|| consents::number(text), Ok);
+    let value = named.map_or_else(|| names::number(text), Ok);
     let value = value.map_err(|failure| names_hint(failure, wanted))?;
     if bits < 64 && value >> bits != 0 {
         let s = if bits == 1 { "" } else { "s" };

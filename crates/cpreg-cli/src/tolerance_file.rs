@@ -1,0 +1,151 @@
+//! Files of tolerances, which an operator adds to the built-in table.
+//!
+//! A file holds entries in the table's own words:
+//!
+//! ```toml
+//! [[tolerance]]
+//! registers = ["TCR2_EL1"]
+//! difference = "only-in-input"       # only-at-destination, value-not-taken
+//! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
+//! when = { value = "0x0", mask = "0xffff" }          # or { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
+//! accelerator = "kvm"                # optional: kvm, tcg, hvf
+//! reason = "our guests never set it"
+//! ```
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use cpreg::register::{Naming, RegisterId};
+use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::names::{number, register};
+
+/// The built-in table with the entries of these files before it.
+pub(crate) fn read(files: &[PathBuf]) -> Result<Tolerances, Failure> {
+    let mut tolerances = Tolerances::default();
+    for path in files.iter().rev() {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
+        tolerances.add_operator_entries(parse(&text, path)?);
+    }
+    Ok(tolerances)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileOfTolerances {
+    #[serde(default)]
+    tolerance: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    registers: Vec<String>,
+    difference: String,
+    handling: String,
+    #[serde(default)]
+    when: Option<When>,
+    #[serde(default)]
+    accelerator: Option<String>,
+    reason: String,
+    #[serde(default)]
+    advice: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    register: Option<String>,
+    value: String,
+    mask: Option<String>,
+}
+
+/// Reads the text of a file; `path` names it in errors.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
+    let file: FileOfTolerances = toml::from_str(text).map_err(|error| {
+        Failure::new(format!("{} is no file of tolerances", path.display())).because(error)
+    })?;
+    let entries = file.tolerance.into_iter().zip(1..);
+    entries
+        .map(|(entry, number)| {
+            let place = format!("{}, entry {number}", path.display());
+            entry.read().map_err(|failure| failure.within(place))
+        })
+        .collect()
+}
+
+impl Entry {
+    fn read(self) -> Result<Tolerance, Failure> {
+        let registers: Vec<RegisterId> = self
+            .registers
+            .iter()
+            .map(|name| register(name, Naming::Kvm))
+            .collect::<Result<_, _>>()?;
+        let difference = Difference::from_name(&self.difference).ok_or_else(|| {
+            Failure::new(format!(
+                "difference `{}` is none of only-in-input, only-at-destination, value-not-taken",
+                self.difference
+            ))
+        })?;
+        let handling = handling(&self.handling)?;
+        let accelerator = match &self.accelerator {
+            None => None,
+            Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
+                || Failure::new(format!("accelerator `{name}` is none of kvm, tcg, hvf")),
+            )?),
+        };
+        Ok(Tolerance {
+            registers: Which::These(Cow::Owned(registers)),
+            accelerator,
+            difference,
+            condition: self
+                .when
+                .as_ref()
+                .map_or(Ok(Condition::Always), When::read)?,
+            handling,
+            visible: None,
+            category: Category::Operator,
+            reason: Cow::Owned(self.reason),
+            advice: Cow::Owned(self.advice),
+            history: Vec::new(),
+            by_operator: true,
+        })
+    }
+}
+
+fn handling(name: &str) -> Result<Handling, Failure> {
+    if let Some(value) = name.strip_prefix("set ") {
+        return number(value).map(Handling::Set);
+    }
+    [
+        Handling::Ignore,
+        Handling::KeepAtReset,
+        Handling::SetToNearest,
+        Handling::Refuse,
+    ]
+    .into_iter()
+    .find(|handling| handling.name() == name)
+    .ok_or_else(|| {
+        Failure::new(format!(
+            "handling `{name}` is none of ignore, keep-at-reset, set-to-nearest, set VALUE, refuse"
+        ))
+    })
+}
+
+impl When {
+    fn read(&self) -> Result<Condition, Failure> {
+        let expected = number(&self.value)?;
+        let mask = self.mask.as_deref().map_or(Ok(u64::MAX), number)?;
+        Ok(match &self.register {
+            None => Condition::Value { mask, expected },
+            Some(name) => Condition::Other {
+                register: register(name, Naming::Kvm)?,
+                mask,
+                expected,
+            },
+        })
+    }
+}

@@ -136,3 +136,15 @@ fn with_bench(run: impl FnOnce(&Bench<'_>) -> Result<()>) -> Result<()> {
         destination: unpacked(DESTINATION)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -116,3 +116,15 @@ fn carry_out(task: Task) -> Result<()> {
         Task::Bench(rest) => run("benches", "benches", Profile::Release, &rest.arguments),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

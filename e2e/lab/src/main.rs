@@ -98,3 +98,15 @@ fn run(command: &Command) -> Result<()> {
         Command::Fetch => test::fetch(&lab),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -58,6 +58,21 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Returns what a sample needs one case of: each pair of QEMUs, each content, each kind.
+    pub(crate) fn family(&self) -> String {
+        let Machine {
+            devices, format, ..
+        } = self.machine;
+        match (self.kind, devices, format) {
+            (Kind::Move, Devices::None, Format::Plain) => format!("{} {}", self.from, self.to),
+            (Kind::Move, _, _) => format!("{devices:?} {format:?}"),
+            (Kind::Stay, _, _) => format!("stay {}", self.from),
+            (kind, _, _) => format!("{kind:?}"),
+        }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = &self.machine;
@@ -146,125 +161,33 @@ const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Ma
     }
 }
 
-/// The cases that are run: all of them, or those that CI runs.
+/// Returns the cases: all there are, or the usual ones.
 ///
-/// The reduced set has every pair with every CPU model, but each of those with one number of vCPUs and one interrupt controller only.
+/// The usual set has every pair with every CPU model, but each of those with one number of vCPUs and one interrupt controller only.
 pub(crate) fn cases(full: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    let kind = Kind::Move;
     for (pair, (from, to, virt)) in PAIRS.into_iter().enumerate() {
-        for (model, cpu) in CPUS.into_iter().enumerate() {
-            // QEMU 5.2 has no Neoverse N1.
-            if cpu == "neoverse-n1" && [from, to].contains(&"5.2") {
-                continue;
-            }
-            for (number, shape) in SHAPES.into_iter().enumerate() {
-                if full || number == (pair + model) % SHAPES.len() {
-                    let machine = machine(virt, cpu, shape);
-                    if has_gic_trouble(from, to, &machine) {
-                        continue;
-                    }
-                    cases.push(Case {
-                        kind,
-                        from,
-                        to,
-                        machine,
-                    });
-                }
-            }
-        }
+        let mut machines = models(pair, full);
         // Where nobody has to consent.
+        let plain = machine(virt, "cortex-a57", (2, Gic::V3));
         if ![from, to].contains(&"5.2") {
             cases.push(Case {
                 kind: Kind::Filter,
                 from,
                 to,
-                machine: machine(virt, "cortex-a57", (2, Gic::V3)),
+                machine: plain,
             });
         }
-        // What else a stream may hold. The CPU's part in it is the same, so one model shows it.
-        let plain = machine(virt, "cortex-a57", (2, Gic::V3));
-        let mut more = vec![Machine {
-            devices: Devices::Mmio,
-            ..plain
-        }];
-        if !PCI_TROUBLE.contains(&(from, to)) {
-            more.push(Machine {
-                devices: Devices::Pci,
-                ..plain
-            });
-        }
-        if full || pair % 2 == 0 {
-            more.push(Machine {
-                format: Format::Xbzrle,
-                ..plain
-            });
-        }
-        // Since QEMU 9.0.
-        if virt == "virt-10.0" {
-            more.push(Machine {
-                format: Format::MappedRam,
-                ..plain
-            });
-        }
-        cases.extend(more.into_iter().map(|machine| Case {
-            kind,
+        machines.extend(contents(pair, full));
+        cases.extend(machines.into_iter().map(|machine| Case {
+            kind: Kind::Move,
             from,
             to,
             machine,
         }));
     }
     for (number, series) in ["5.2", "7.2", "10.0", "11.1"].into_iter().enumerate() {
-        let virt = if series == "5.2" {
-            "virt-5.2"
-        } else {
-            "virt-7.2"
-        };
-        for (model, cpu) in CPUS.into_iter().enumerate() {
-            let has_it = !(series == "5.2" && cpu == "neoverse-n1");
-            // Models of one kind tell the same about the guest.
-            let needed = full || ["max", "cortex-a15"].contains(&cpu);
-            if has_it && needed {
-                cases.push(Case {
-                    kind: Kind::Stay,
-                    from: series,
-                    to: series,
-                    machine: machine(virt, cpu, SHAPES[(number + model) % SHAPES.len()]),
-                });
-            }
-        }
-        for devices in [Devices::Mmio, Devices::Pci] {
-            cases.push(Case {
-                kind: Kind::Rings,
-                from: series,
-                to: series,
-                machine: Machine {
-                    devices,
-                    ..machine(virt, "cortex-a57", (1, Gic::V2))
-                },
-            });
-        }
-        cases.push(Case {
-            kind: Kind::Lost,
-            from: series,
-            to: series,
-            machine: machine(virt, "cortex-a57", (1, Gic::V3)),
-        });
-        cases.push(Case {
-            kind: Kind::Running,
-            from: series,
-            to: series,
-            machine: Machine {
-                devices: Devices::Pci,
-                ..machine(virt, "cortex-a57", (2, Gic::V3))
-            },
-        });
-        cases.push(Case {
-            kind: Kind::Large,
-            from: series,
-            to: series,
-            machine: machine(virt, "cortex-a57", (1, Gic::V2)),
-        });
+        cases.extend(by_itself(number, series, full));
     }
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {
@@ -277,9 +200,101 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
     cases
 }
 
+/// Returns the machines with the CPU models that both QEMUs of a pair have.
+fn models(pair: usize, full: bool) -> Vec<Machine> {
+    let (from, to, virt) = PAIRS[pair];
+    let mut machines = Vec::new();
+    for (model, cpu) in CPUS.into_iter().enumerate() {
+        // QEMU 5.2 has no Neoverse N1.
+        if cpu == "neoverse-n1" && [from, to].contains(&"5.2") {
+            continue;
+        }
+        for (number, shape) in SHAPES.into_iter().enumerate() {
+            let machine = machine(virt, cpu, shape);
+            let is_taken = full || number == (pair + model) % SHAPES.len();
+            if is_taken && !has_gic_trouble(from, to, &machine) {
+                machines.push(machine);
+            }
+        }
+    }
+    machines
+}
+
+/// Returns machines with what else a stream may hold. The CPU's part in it is the same, so one model shows it.
+fn contents(pair: usize, full: bool) -> Vec<Machine> {
+    let (from, to, virt) = PAIRS[pair];
+    let plain = machine(virt, "cortex-a57", (2, Gic::V3));
+    let mut machines = vec![Machine {
+        devices: Devices::Mmio,
+        ..plain
+    }];
+    if !PCI_TROUBLE.contains(&(from, to)) {
+        machines.push(Machine {
+            devices: Devices::Pci,
+            ..plain
+        });
+    }
+    if full || pair.is_multiple_of(2) {
+        machines.push(Machine {
+            format: Format::Xbzrle,
+            ..plain
+        });
+    }
+    // Since QEMU 9.0.
+    if virt == "virt-10.0" {
+        machines.push(Machine {
+            format: Format::MappedRam,
+            ..plain
+        });
+    }
+    machines
+}
+
+/// Returns the cases of one QEMU by itself.
+fn by_itself(number: usize, series: &'static str, full: bool) -> Vec<Case> {
+    let virt = if series == "5.2" {
+        "virt-5.2"
+    } else {
+        "virt-7.2"
+    };
+    let case = |kind, machine| Case {
+        kind,
+        from: series,
+        to: series,
+        machine,
+    };
+    let mut cases = Vec::new();
+    for (model, cpu) in CPUS.into_iter().enumerate() {
+        let has_it = !(series == "5.2" && cpu == "neoverse-n1");
+        // Models of one kind tell the same about the guest.
+        let needed = full || ["max", "cortex-a15"].contains(&cpu);
+        if has_it && needed {
+            let shape = SHAPES[(number + model) % SHAPES.len()];
+            cases.push(case(Kind::Stay, machine(virt, cpu, shape)));
+        }
+    }
+    let a57 = |shape| machine(virt, "cortex-a57", shape);
+    for devices in [Devices::Mmio, Devices::Pci] {
+        let machine = Machine {
+            devices,
+            ..a57((1, Gic::V2))
+        };
+        cases.push(case(Kind::Rings, machine));
+    }
+    cases.push(case(Kind::Lost, a57((1, Gic::V3))));
+    let machine = Machine {
+        devices: Devices::Pci,
+        ..a57((2, Gic::V3))
+    };
+    cases.push(case(Kind::Running, machine));
+    cases.push(case(Kind::Large, a57((1, Gic::V2))));
+    cases
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::sample;
     use std::collections::BTreeSet;
 
     #[test]
@@ -291,6 +306,30 @@ mod tests {
         for name in &reduced {
             assert!(unique.contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn the_sample_has_every_kind_model_and_qemu() {
+        let all = cases(false);
+        let sample = sample(&all, Case::family);
+        let sampled: Vec<_> = all
+            .iter()
+            .filter(|case| sample.contains(&case.to_string()))
+            .collect();
+        let kinds = |cases: &mut dyn Iterator<Item = &Case>| -> BTreeSet<String> {
+            cases.map(|case| format!("{:?}", case.kind)).collect()
+        };
+        assert_eq!(kinds(&mut sampled.iter().copied()), kinds(&mut all.iter()));
+        for cpu in CPUS {
+            assert!(sampled.iter().any(|case| case.machine.cpu == cpu), "{cpu}");
+        }
+        for (from, to, _) in PAIRS {
+            let has = sampled
+                .iter()
+                .any(|case| (case.from, case.to) == (from, to));
+            assert!(has, "{from} to {to}");
+        }
+        assert!(sampled.len() < all.len() / 3, "{}", sampled.len());
     }
 
     #[test]

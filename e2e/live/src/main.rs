@@ -6,6 +6,7 @@
 //! | [`steps`] | what is done in a case, and what makes it fail |
 //! | [`rings`] | virtio rings, of which a rehearsal has no memory |
 //! | [`relay`] | live migrations through `cpreg relay` |
+//! | [`sample`](mod@sample) | one case of each family |
 //! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
 
 #![forbid(unsafe_code)]
@@ -16,8 +17,10 @@ mod cases;
 mod isolation;
 mod relay;
 mod rings;
+mod sample;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -27,20 +30,80 @@ use clap::Parser;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::{Result, guest, parallel, qemu};
 
+use self::sample::sample;
 use self::steps::Bench;
 
 /// Live tests: real QEMUs load what real QEMUs saved
 #[derive(Debug, Parser)]
 #[command(name = "live", bin_name = "cargo xtask live", max_term_width = 100)]
 struct Arguments {
-    /// Run everything there is, and not only what CI runs
-    #[arg(long)]
-    full: bool,
+    #[command(flatten)]
+    set: Set,
     /// Only list the names of the cases
     #[arg(long)]
     list: bool,
     /// Words that the name of a case must have, all of them
     words: Vec<String>,
+}
+
+/// Which of the cases. Without any of these the usual ones: every pair of QEMUs with every CPU model.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(multiple = false)]
+struct Set {
+    /// All cases there are, and not only the usual ones
+    #[arg(long)]
+    full: bool,
+    /// Of the usual cases one of each family, for a quick look
+    #[arg(long)]
+    sample: bool,
+    /// The usual cases that are not in the sample
+    #[arg(long)]
+    rest: bool,
+}
+
+impl Set {
+    /// Returns `true` if a case of a list belongs to it.
+    fn has(self, sample: &BTreeSet<String>, name: &str) -> bool {
+        !(self.sample || self.rest) || sample.contains(name) == self.sample
+    }
+}
+
+/// The cases of a run.
+struct Cases {
+    machines: Vec<cases::Case>,
+    relays: Vec<relay::Case>,
+    /// By name: the cases themselves need their QEMUs.
+    isolations: Vec<String>,
+}
+
+impl Cases {
+    /// Returns those of a set whose names have all the words.
+    fn of(set: Set, words: &[String]) -> Self {
+        let has_words = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
+        let is_wanted =
+            |sample: &BTreeSet<String>, name: &str| has_words(name) && set.has(sample, name);
+        let mut machines = cases::cases(set.full);
+        let some = sample(&machines, cases::Case::family);
+        machines.retain(|case| is_wanted(&some, &case.to_string()));
+        let mut relays = relay::cases(set.full);
+        let some = sample(&relays, relay::Case::family);
+        relays.retain(|case| is_wanted(&some, &case.to_string()));
+        let mut isolations: Vec<String> = isolation::names().collect();
+        let some = sample(&isolations, |_| String::new());
+        isolations.retain(|name| is_wanted(&some, name));
+        Self {
+            machines,
+            relays,
+            isolations,
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = String> {
+        let machines = self.machines.iter().map(ToString::to_string);
+        let relays = self.relays.iter().map(ToString::to_string);
+        let isolations = self.isolations.iter().cloned();
+        machines.chain(relays).chain(isolations)
+    }
 }
 
 /// How a case ended.
@@ -60,30 +123,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the cases whose names have all the words.
+/// Runs the cases that are wanted.
 fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { full, list, words } = arguments;
-    let (full, list) = (*full, *list);
-    let is_wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
-    let mut cases = cases::cases(full);
-    cases.retain(|case| is_wanted(&case.to_string()));
-    let mut relays = relay::cases(full);
-    relays.retain(|case| is_wanted(&case.to_string()));
-    let isolations = isolation::names().filter(|name| is_wanted(name));
-    let isolations: Vec<String> = isolations.collect();
-    if list {
-        for case in &cases {
-            println!("{case}");
-        }
-        for case in &relays {
-            println!("{case}");
-        }
-        for name in &isolations {
+    let cases = Cases::of(arguments.set, &arguments.words);
+    let all = cases.names().count();
+    if arguments.list {
+        for name in cases.names() {
             println!("{name}");
         }
         return Ok(());
     }
-    if cases.is_empty() && relays.is_empty() && isolations.is_empty() {
+    if all == 0 {
         return Err("no case has such a name: cargo xtask live --full --list names them".into());
     }
 
@@ -93,19 +143,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     // One at a time: each looks whether anything changes that another QEMU has open.
     let mut ended: Vec<Ended> = isolation::cases(&qemus)
-        .filter(|case| isolations.contains(&case.to_string()))
+        .filter(|case| cases.isolations.contains(&case.to_string()))
         .map(|case| timed(&case, || case.run()))
         .collect();
-    if !cases.is_empty() || !relays.is_empty() {
+    if ended.len() < all {
         let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
-        ended.append(&mut run_all(&cases, |case| bench.run(case)));
-        ended.append(&mut run_all(&relays, |case| relay::run(&bench, case)));
+        ended.append(&mut run_all(&cases.machines, |case| bench.run(case)));
+        ended.append(&mut run_all(&cases.relays, |case| relay::run(&bench, case)));
         // Part of the cases may not have shown everything.
-        if words.is_empty() {
+        if arguments.words.is_empty() && !arguments.set.sample {
             bench.finish()?;
         }
     }
-    let all = cases.len() + relays.len() + isolations.len();
     if ended.len() != all {
         return Err(format!("{} cases did not end", all - ended.len()).into());
     }
@@ -162,5 +211,34 @@ fn report(ended: &[Ended]) -> Result<()> {
         Ok(())
     } else {
         Err(format!("{failed} live cases failed").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sample_and_rest_are_the_usual_cases() {
+        let names = |words: &[&str]| -> Vec<String> {
+            let arguments = Arguments::parse_from([&["live"], words].concat());
+            Cases::of(arguments.set, &arguments.words).names().collect()
+        };
+        let (sample, rest) = (names(&["--sample"]), names(&["--rest"]));
+        let mut both = [sample.clone(), rest].concat();
+        let mut usual = names(&[]);
+        both.sort();
+        usual.sort();
+        assert_eq!(both, usual);
+        let full: BTreeSet<_> = names(&["--full"]).into_iter().collect();
+        assert!(usual.iter().all(|name| full.contains(name)));
+        assert!(sample.len() < usual.len() / 3, "{}", sample.len());
     }
 }

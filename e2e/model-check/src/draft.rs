@@ -1,7 +1,9 @@
 //! A `cpu` section that need not be one that QEMU writes: the list in any order, ids twice, a count that is not the list's.
 //!
 //! Only for trying what a loader does with such a thing. What cpreg writes goes through `cpreg_stream`, which refuses it.
-//! The layout is described in that crate, `stream/cpu.rs`.
+//! The layout is described in that crate, `cpu.rs`, and written down here once more on purpose: each case is also read by
+//! `cpreg_stream`, and must be read as it was made here. With one writer and reader for both, a mistake in it would
+//! agree with itself.
 
 use std::borrow::Cow;
 

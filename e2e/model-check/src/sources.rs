@@ -72,7 +72,7 @@ pub(crate) fn unpack(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// If one cannot be read, or if there are suspiciously few.
-pub(crate) fn all() -> Result<Vec<Source>> {
+pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
     let mut waiting = Vec::new();
     for folder in FOLDERS {
         let from = repository().join("tests/fixtures").join(folder);
@@ -90,7 +90,7 @@ pub(crate) fn all() -> Result<Vec<Source>> {
     let waiting = Mutex::new(waiting);
     let read = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..super::JOBS {
+        for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().ok().and_then(|mut waiting| waiting.pop());

@@ -19,9 +19,10 @@ use cpreg_qemu::rehearse::{self, Outcome};
 use cpreg_stream::ReadAt;
 use cpreg_stream::Stream;
 
+use super::bench::{Bench, JOBS, PATIENCE, loader_of};
+use super::compare;
 use super::place::Place;
 use super::sources::{self, Source};
-use super::{Bench, JOBS, PATIENCE, compare, loader_of};
 use e2e_framework::paths::repository;
 use e2e_framework::qemu::Qemu;
 use e2e_framework::{Result, parallel};

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use super::expected::Expected;
-use super::pair::Pair;
-use crate::wired::address;
+use crate::wired::{Wired, address};
 use e2e_framework::Result;
 use e2e_framework::lab::job::quoted;
 
@@ -117,7 +116,7 @@ impl Case {
     }
 
     /// What a host does in it.
-    pub(crate) fn line(&self, number: usize, pair: &Pair<'_>) -> String {
+    pub(crate) fn line(&self, number: usize, hosts: &Wired<'_>, series: &str) -> String {
         let (does, end) = if number == self.from {
             ("send", "source")
         } else {
@@ -125,8 +124,7 @@ impl Case {
         };
         let (capabilities, parameters) = self.kind.set_up();
         let mut line = format!(
-            "{does} {} {}-{end} {} {} {} {}",
-            pair.series,
+            "{does} {series} {}-{end} {} {} {} {}",
             self.name(),
             address(1 - number),
             self.port,
@@ -137,9 +135,8 @@ impl Case {
             line += " now";
         }
         if number != self.from && self.kind != Kind::Direct {
-            let cpu = pair.hosts.cpu;
-            let [source, destination] =
-                [self.from, number].map(|end| &pair.hosts.kernels[end].version);
+            let cpu = hosts.cpu;
+            let [source, destination] = [self.from, number].map(|end| &hosts.kernels[end].version);
             let to = if self.kind == Kind::Postcopy {
                 // Nobody goes on with a guest that is refused in the middle of it: what is certain must be so before it begins, of two recorded hosts.
                 let features = features(&cpu.to_string());
@@ -147,11 +144,7 @@ impl Case {
             } else {
                 "kvm".to_owned()
             };
-            let _ = write!(
-                line,
-                " --to {to} --vmm qemu-{} --log-format json",
-                pair.series
-            );
+            let _ = write!(line, " --to {to} --vmm qemu-{series} --log-format json");
             if let (false, Some(severity)) = (self.kind.stays(), self.expected.consent) {
                 let _ = write!(line, " --accept {severity}");
             }

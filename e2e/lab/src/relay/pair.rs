@@ -86,7 +86,7 @@ impl Pair<'_> {
         job.script += ". /job/live.sh\n";
         job.script += &self.hosts.ready(number);
         for case in cases {
-            job.script += &case.line(number, self);
+            job.script += &case.line(number, &self.hosts, self.series);
         }
         job.programs.push(self.program.to_owned());
         job.files.push((

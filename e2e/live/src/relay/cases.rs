@@ -136,6 +136,17 @@ pub(crate) struct Case {
     pub(crate) mode: Mode,
 }
 
+impl Case {
+    /// Returns what a sample needs one case of: each mode, each trial, each victim.
+    pub(crate) fn family(&self) -> String {
+        match self.trial {
+            Trial::Through => format!("{:?}", self.mode),
+            Trial::Killed(victim, _) => format!("killed {victim:?}"),
+            trial => format!("{trial:?}"),
+        }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = match self.transport {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::cases::Case;
-use super::{Consent, Migration};
+use super::migration::{Consent, Migration};
 use crate::steps::Bench;
 use e2e_framework::Result;
 

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::cases::{Case, Mode, Moment, Victim};
 use super::end::PATIENCE;
-use super::{Consent, Migration, must_be};
+use super::migration::{Consent, Migration, must_be};
 use crate::steps::Bench;
 use e2e_framework::Result;
 

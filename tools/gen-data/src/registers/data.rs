@@ -1,0 +1,237 @@
+//! What the files say, row by row.
+
+use std::collections::BTreeMap;
+
+use super::encoding::{Result, coprocessor, number, small, system_register};
+
+/// A bit field as the files give it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) msb: u8,
+    pub(crate) lsb: u8,
+    /// From a file of our own, which takes precedence where bits are shared.
+    pub(crate) ours: bool,
+    pub(crate) alternative: bool,
+    pub(crate) signed: bool,
+}
+
+pub(crate) struct Counterpart {
+    pub(crate) id: u64,
+    pub(crate) other: String,
+    pub(crate) lsb: u8,
+    pub(crate) same: bool,
+}
+
+/// What the files say, before it is checked as a whole.
+#[derive(Default)]
+pub(crate) struct Data {
+    pub(crate) provenance: Vec<(String, String)>,
+    /// Printed names of system registers and AArch32 registers, by id.
+    pub(crate) names: BTreeMap<u64, String>,
+    /// Printed names of KVM's own registers, by id.
+    pub(crate) kvm: BTreeMap<u64, String>,
+    /// Names that are accepted but not printed.
+    pub(crate) aliases: Vec<(String, u64)>,
+    /// Names that hold on some CPUs only: id, name, CPUs.
+    pub(crate) implementation_defined: Vec<(u64, String, String)>,
+    pub(crate) counterparts: Vec<Counterpart>,
+    pub(crate) fields: BTreeMap<String, Vec<Field>>,
+    /// Registers whose fields are another one's.
+    pub(crate) layouts: Vec<(String, String)>,
+    pub(crate) signed: Vec<(String, String)>,
+    pub(crate) values: Vec<(String, String, u64, String)>,
+    pub(crate) dropped: usize,
+}
+
+impl Data {
+    /// Adds a file. An error has the number of the line that it is about.
+    pub(crate) fn add(
+        &mut self,
+        file: &str,
+        text: &str,
+    ) -> std::result::Result<(), (usize, String)> {
+        for (index, line) in text.lines().enumerate() {
+            if index == 0 {
+                let Some(comment) = line.strip_prefix("# ") else {
+                    return Err((
+                        1,
+                        "the first line must say where the facts come from".into(),
+                    ));
+                };
+                self.provenance.push((file.to_owned(), comment.to_owned()));
+            } else if !line.starts_with('#') && !line.is_empty() {
+                let columns: Vec<&str> = line.split('\t').collect();
+                self.row(file, &columns)
+                    .map_err(|message| (index + 1, message))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, file: &str, columns: &[&str]) -> Result<()> {
+        match (file, columns) {
+            ("sysregs.tsv", &[name, op0, op1, crn, crm, op2]) => {
+                let id = system_register([op0, op1, crn, crm, op2])?;
+                insert(&mut self.names, id, name)
+            }
+            ("names-extra.tsv", &[name, op0, op1, crn, crm, op2, kind]) => {
+                let id = system_register([op0, op1, crn, crm, op2])?;
+                self.named(id, name, kind)
+            }
+            ("kvm-registers.tsv", ["register", id, name, aliases @ ..]) => {
+                let id = number(id)?;
+                self.aliases
+                    .extend(aliases.iter().map(|alias| ((*alias).to_owned(), id)));
+                insert(&mut self.kvm, id, name)
+            }
+            ("kvm-registers.tsv", ["alias", id, aliases @ ..]) => {
+                let id = number(id)?;
+                let known = |alias: &&&str| self.names.get(&id).is_none_or(|name| name != **alias);
+                let aliases: Vec<_> = aliases.iter().filter(known).collect();
+                self.aliases
+                    .extend(aliases.into_iter().map(|alias| ((*alias).to_owned(), id)));
+                Ok(())
+            }
+            ("kvm-registers.tsv", &["value", register, field, value, text]) => {
+                let field = if field == "-" { "" } else { field };
+                self.values
+                    .push((register.into(), field.into(), number(value)?, text.into()));
+                Ok(())
+            }
+            ("kvm-registers.tsv", &["layout", register, other]) => {
+                self.layouts.push((register.into(), other.into()));
+                Ok(())
+            }
+            ("aarch32.tsv", &["alias", alias, name]) => {
+                let id = self.names.iter().find(|(_, known)| *known == name);
+                let (id, _) = id.ok_or_else(|| format!("no register {name}"))?;
+                self.aliases.push((alias.into(), *id));
+                Ok(())
+            }
+            (
+                "aarch32.tsv",
+                &[
+                    name,
+                    cp,
+                    width,
+                    opc1,
+                    crn,
+                    crm,
+                    opc2,
+                    kind,
+                    counterpart,
+                    bits,
+                    layout,
+                ],
+            ) => {
+                let id = coprocessor(width, [cp, opc1, crn, crm, opc2])?;
+                if counterpart != "-" {
+                    let lsb = bits.split_once(':').ok_or("bits must be msb:lsb")?.1;
+                    self.counterparts.push(Counterpart {
+                        id,
+                        other: counterpart.into(),
+                        lsb: small(lsb, 63)?,
+                        same: layout == "same",
+                    });
+                }
+                if kind == "nameless" {
+                    Ok(())
+                } else {
+                    self.named(id, name, kind)
+                }
+            }
+            ("fields.tsv", &[register, field, msb, lsb]) => {
+                self.field(register, field, msb, lsb, false)
+            }
+            ("fields-extra.tsv" | "kvm-registers.tsv", &["field", register, field, msb, lsb]) => {
+                for register in self.expand(register) {
+                    self.field(&register, field, msb, lsb, true)?;
+                }
+                Ok(())
+            }
+            ("fields-extra.tsv", &["signed", register, field]) => {
+                self.signed.push((register.into(), field.into()));
+                Ok(())
+            }
+            _ => Err("not a row of this file".to_owned()),
+        }
+    }
+
+    fn named(&mut self, id: u64, name: &str, kind: &str) -> Result<()> {
+        if kind == "name" {
+            insert(&mut self.names, id, name)
+        } else if kind == "alias" {
+            self.aliases.push((name.into(), id));
+            Ok(())
+        } else if let Some(cpus) = kind.strip_prefix("impdef:") {
+            self.implementation_defined
+                .push((id, name.into(), cpus.into()));
+            Ok(())
+        } else {
+            Err(format!("no kind {kind}"))
+        }
+    }
+
+    /// The registers that a name with `<n>` for a number stands for.
+    ///
+    /// The one with `[<n>]` stands for itself: the crate knows what it means.
+    fn expand(&self, pattern: &str) -> Vec<String> {
+        match pattern.split_once("<n>") {
+            Some((before, after)) if !before.ends_with('[') => self
+                .names
+                .values()
+                .filter(|name| {
+                    name.strip_prefix(before)
+                        .and_then(|rest| rest.strip_suffix(after))
+                        .is_some_and(|middle| {
+                            !middle.is_empty() && middle.bytes().all(|byte| byte.is_ascii_digit())
+                        })
+                })
+                .cloned()
+                .collect(),
+            _ => vec![pattern.to_owned()],
+        }
+    }
+
+    fn field(
+        &mut self,
+        register: &str,
+        name: &str,
+        msb: &str,
+        lsb: &str,
+        ours: bool,
+    ) -> Result<()> {
+        let (msb, lsb) = (small(msb, 127)?, small(lsb, 127)?);
+        if msb < lsb {
+            return Err(format!("field {name} ends before it begins"));
+        }
+        // The 128-bit forms of PAR and TTBR: no id is that wide.
+        if msb > 63 {
+            self.dropped += 1;
+            return Ok(());
+        }
+        let fields = self.fields.entry(register.to_owned()).or_default();
+        let same = |field: &&mut Field| field.name == name && (field.msb, field.lsb) == (msb, lsb);
+        if let Some(known) = fields.iter_mut().find(same) {
+            known.ours |= ours;
+        } else {
+            fields.push(Field {
+                name: name.to_owned(),
+                msb,
+                lsb,
+                ours,
+                alternative: false,
+                signed: false,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn insert(map: &mut BTreeMap<u64, String>, id: u64, name: &str) -> Result<()> {
+    match map.insert(id, name.to_owned()) {
+        Some(other) => Err(format!("{id:#x} is both {other} and {name}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+//! The tables, checked as a whole and in order.
+
+use std::collections::BTreeMap;
+
+use super::data::{Data, Field};
+use super::encoding::{Result, SYSREG};
+
+/// The tables.
+pub(crate) struct Tables {
+    pub(crate) registers: BTreeMap<u64, String>,
+    pub(crate) architectural: BTreeMap<u64, String>,
+    pub(crate) names: Names,
+    pub(crate) data: Data,
+}
+
+impl Tables {
+    /// Checks everything that one row cannot show, and puts it in order.
+    ///
+    /// # Errors
+    /// If the files do not fit together.
+    pub(crate) fn of(mut data: Data) -> Result<Self> {
+        lay_out_fields(&mut data)?;
+        let mut registers = data.kvm.clone();
+        let mut architectural = BTreeMap::new();
+        let mut names = Names::default();
+        let core: BTreeMap<&str, u64> = data
+            .kvm
+            .iter()
+            .map(|(id, name)| (name.as_str(), *id))
+            .collect();
+        for (id, name) in &data.names {
+            if data.kvm.contains_key(id) {
+                // KVM means something else by this id.
+                architectural.insert(*id, name.clone());
+            } else if let Some(core) = core.get(name.as_str()) {
+                // A core register and a system register of one name: bare is KVM's core register,
+                // or under TCG, which keeps no core registers so, the system register.
+                architectural.insert(*id, name.clone());
+                architectural.insert(*core, format!("CORE_{name}"));
+                let name = format!("SYSREG_{name}");
+                names.add(&name, *id)?;
+                registers.insert(*id, name);
+            } else {
+                names.add(name, *id)?;
+                registers.insert(*id, name.clone());
+            }
+        }
+        for (id, name) in &data.kvm {
+            names.add(name, *id)?;
+        }
+        for (name, id) in &data.aliases {
+            if !registers.contains_key(id) {
+                return Err(format!("alias {name} of a register without name"));
+            }
+            names.add(name, *id)?;
+        }
+        // What people call the two swapped timer ids.
+        let timer = |low: u64| data.names.get(&(SYSREG | low)).cloned();
+        if let (Some(compare), Some(count)) = (timer(0xdf1a), timer(0xdf02)) {
+            names.add(&count, SYSREG | 0xdf1a)?;
+            names.add(&compare, SYSREG | 0xdf02)?;
+        }
+        check_fields(&data, &names)?;
+        Ok(Self {
+            registers,
+            architectural,
+            names,
+            data,
+        })
+    }
+}
+
+/// Gives registers their signed fields, the layouts of others, and of fields that share bits one that counts.
+fn lay_out_fields(data: &mut Data) -> Result<()> {
+    for (register, field) in &data.signed {
+        data.fields
+            .get_mut(register)
+            .and_then(|fields| fields.iter_mut().find(|known| known.name == *field))
+            .ok_or_else(|| format!("fields-extra.tsv: no field {register}.{field} to sign"))?
+            .signed = true;
+    }
+    for (register, other) in &data.layouts {
+        let fields = data
+            .fields
+            .get(other)
+            .ok_or_else(|| format!("no fields of {other}"))?;
+        data.fields.insert(register.clone(), fields.clone());
+    }
+    for fields in data.fields.values_mut() {
+        mark_alternatives(fields);
+    }
+    Ok(())
+}
+
+/// Sees that fields are of registers, and named values of fields.
+fn check_fields(data: &Data, names: &Names) -> Result<()> {
+    for register in data.fields.keys() {
+        let known =
+            names.by_key.contains_key(&register.to_uppercase()) || register.contains("[<n>]");
+        if !known {
+            return Err(format!("fields of {register}, which is no register"));
+        }
+    }
+    for (register, field, _, text) in &data.values {
+        let fields = data.fields.get(register);
+        if !field.is_empty() && !fields.is_some_and(|f| f.iter().any(|f| f.name == *field)) {
+            return Err(format!(
+                "value {text} of {register}.{field}, which is no field"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Of fields that share bits, keeps one as the register's layout and marks the others.
+///
+/// Ours first, then real names before placeholders, then the wider one, then the earlier one.
+fn mark_alternatives(fields: &mut [Field]) {
+    fields.sort_by_key(|field| {
+        let placeholder = field.name.contains('<')
+            || matches!(field.name.as_str(), "IMPLEMENTATION DEFINED" | "Reserved");
+        (
+            !field.ours,
+            placeholder,
+            std::cmp::Reverse(field.msb - field.lsb),
+        )
+    });
+    let mut taken = 0_u64;
+    for field in fields.iter_mut() {
+        let mask = (u64::MAX >> (63 - (field.msb - field.lsb))) << field.lsb;
+        field.alternative = taken & mask != 0;
+        if !field.alternative {
+            taken |= mask;
+        }
+    }
+    fields.sort_by_key(|field| std::cmp::Reverse((field.msb, field.lsb)));
+}
+
+/// Names under KVM, each of one id.
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) by_key: BTreeMap<String, (String, u64)>,
+}
+
+impl Names {
+    fn add(&mut self, name: &str, id: u64) -> Result<()> {
+        if !name.is_ascii() || name.contains(['"', '\\', '.']) {
+            return Err(format!("{name} is no name"));
+        }
+        match self
+            .by_key
+            .insert(name.to_uppercase(), (name.to_owned(), id))
+        {
+            Some((_, other)) if other != id => {
+                Err(format!("{name} is both {other:#x} and {id:#x}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

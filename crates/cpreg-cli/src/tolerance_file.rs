@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use cpreg::register::{Naming, RegisterId};
+use cpreg::remedy::Remedy;
 use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
 use serde::Deserialize;
 
@@ -109,7 +110,7 @@ impl Entry {
             visible: None,
             category: Category::Operator,
             reason: Cow::Owned(self.reason),
-            advice: Cow::Owned(self.advice),
+            remedy: (!self.advice.is_empty()).then_some(Remedy::Text(Cow::Owned(self.advice))),
             history: Vec::new(),
             by_operator: true,
         })

@@ -71,6 +71,13 @@ impl Failure {
         }
     }
 
+    /// Whether the loader writes the input's registers without having compared lists.
+    pub(crate) fn has_no_list(&self) -> bool {
+        self.said
+            .iter()
+            .any(|said| said.speaker != Speaker::QEMU && said.symptom.register().is_some())
+    }
+
     fn says(&self, symptom: &Symptom) -> bool {
         self.symptoms().any(|other| other == symptom)
     }

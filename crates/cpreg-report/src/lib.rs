@@ -19,6 +19,7 @@
 //! | [`markdown`] | the same for an issue tracker |
 //! | [`contents`] | what a file holds, for `show` and `diff` |
 //! | [`mod@field`], `group`, `rows`, [`value`] | registers, fields and values as they are printed; secrets kept |
+//! | [`remedy`] | remedies in words: commands and options that can be typed |
 //! | [`scalar`] | numbers, ids and sets of vCPUs in JSON |
 //! | [`json`] | a model as a document |
 //! | [`printer`], `text` | lines, styles, escapes |
@@ -43,6 +44,7 @@ pub mod json;
 pub mod markdown;
 pub mod printer;
 pub mod rehearse;
+pub mod remedy;
 pub mod rows;
 pub mod scalar;
 pub mod shared;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`register`] | what a register is: its id, name, fields, value |
 //! | [`vm`] | the VM that arrives: each vCPU's registers and extensions |
+//! | [`remedy`] | ways out, as data |
 //! | [`severity`] | how bad something is that the guest could notice |
 //! | [`shape`] | what must agree before registers matter: machine, vCPUs, RAM, devices |
 //! | [`destination`] | where it goes: which registers exist, which values are taken, how the loader goes about it |
@@ -24,6 +25,7 @@ pub mod destination;
 pub mod errno;
 pub mod plan;
 pub mod register;
+pub mod remedy;
 pub mod severity;
 pub mod shape;
 pub mod tolerance;

@@ -18,7 +18,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word for it in reports and in `--accept`.
+    /// The word for it in reports and consents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Low => "low",

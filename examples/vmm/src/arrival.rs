@@ -132,8 +132,8 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
             let _ = write!(reason, ", here {value}");
         }
         let _ = write!(reason, ": {}", decision.reason.display(tolerances));
-        if let Some(advice) = decision.advice(tolerances) {
-            let _ = write!(reason, "; {advice}");
+        if let Some(remedy) = decision.remedy(tolerances) {
+            let _ = write!(reason, "; {remedy}");
         }
         reasons.push(reason);
     }

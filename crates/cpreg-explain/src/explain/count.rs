@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
+use cpreg::remedy::Remedy;
 
-use super::{CHECK, CONVERT, Cause, Concerned, Explanation, Kind, PROBE, REHEARSE, cause};
+use super::explanation::{Cause, Concerned, Explanation, Kind, cause};
 use crate::list_lengths::{self, Pair};
 
 pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned>) -> Explanation {
@@ -63,7 +64,12 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
         means,
         causes,
         registers,
-        settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
+        settle: vec![
+            Remedy::CHECK,
+            Remedy::Probe,
+            Remedy::Rehearse,
+            Remedy::Convert,
+        ],
     }
 }
 

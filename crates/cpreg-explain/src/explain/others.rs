@@ -5,10 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{
-    Access, CHECK, CONVERT, Cause, DIFF, Errno, Explanation, Failure, Kind, REHEARSE, REPORT, SHOW,
-    Step, Symptom, cause, reason,
-};
+use cpreg::errno::Errno;
+use cpreg::remedy::Remedy;
+
+use super::explanation::{Cause, Explanation, Kind, cause, reason};
+use crate::failure::Failure;
+use crate::message::{Access, Symptom};
 
 /// What needs no look at the other lines.
 pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation> {
@@ -17,7 +19,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         means,
         causes,
         registers: Vec::new(),
-        settle: vec![SHOW, REHEARSE],
+        settle: vec![Remedy::SHOW, Remedy::Rehearse],
     };
     let command_lines = || {
         cause(
@@ -35,7 +37,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 ),
                 causes: since.into_iter().collect(),
                 registers: Vec::new(),
-                settle: vec![CHECK, CONVERT],
+                settle: vec![Remedy::CHECK, Remedy::Convert],
             }
         }
         Symptom::UnknownSubsection { name, section } => device(
@@ -81,7 +83,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "QEMU's machine types",
             )],
             registers: Vec::new(),
-            settle: vec![SHOW],
+            settle: vec![Remedy::SHOW],
         },
         Symptom::Capability { name } => Explanation {
             kind: Kind::STREAM,
@@ -91,7 +93,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "it stands at the stream's beginning",
             )],
             registers: Vec::new(),
-            settle: vec![SHOW],
+            settle: vec![Remedy::SHOW],
         },
         Symptom::VirtioFeatures { incoming, allowed } => device(
             format!(
@@ -115,7 +117,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
             means: "the VM has more vCPUs than the destination was started with".to_string(),
             causes: vec![cause("another -smp on the two command lines", "each vCPU is a section")],
             registers: Vec::new(),
-            settle: vec![SHOW, REHEARSE],
+            settle: vec![Remedy::SHOW, Remedy::Rehearse],
         },
         Symptom::UnknownSection { device: name, .. } => device(
             format!("the input has a device `{name}`, and the destination has none of that name there"),
@@ -146,7 +148,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "QEMU checks the end of each section",
             )],
             registers: Vec::new(),
-            settle: vec![SHOW, REHEARSE],
+            settle: vec![Remedy::SHOW, Remedy::Rehearse],
         },
         Symptom::DeviceAttribute {
             group,
@@ -155,7 +157,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         } => interrupt_controller(format!(
             "KVM refused a part of a device's state, on arm64 the interrupt controller's (group {group}, attribute {attribute:#x}{})",
             reason(*error)
-        ), vec![REHEARSE]),
+        ), vec![Remedy::Rehearse]),
         Symptom::GicNotRestored { error } => interrupt_controller(format!(
             "KVM refused the state of the interrupt controller{}",
             reason(*error)
@@ -168,7 +170,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "a stream begins with QEVM",
             )],
             registers: Vec::new(),
-            settle: vec![SHOW],
+            settle: vec![Remedy::SHOW],
         },
         Symptom::SnapshotVersion { version } => Explanation {
             kind: Kind::STREAM,
@@ -191,7 +193,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "KVM_ARM_VCPU_INIT checks the features",
             )],
             registers: Vec::new(),
-            settle: vec![DIFF],
+            settle: vec![Remedy::Compare],
         },
         Symptom::GuestCpu { features } => Explanation {
             kind: Kind::GUEST_CPU,
@@ -201,7 +203,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
                 "libvirt's cpu_arm.c",
             )],
             registers: Vec::new(),
-            settle: vec![DIFF],
+            settle: vec![Remedy::Compare],
         },
         Symptom::SomeRegister {
             access: Access::Read,
@@ -232,7 +234,7 @@ pub(super) fn plain(symptom: &Symptom, failure: &Failure) -> Option<Explanation>
         }
         Symptom::SectionFailed { device: name, .. } if is_gic(name) => interrupt_controller(format!(
             "the state of the interrupt controller (`{name}`) could not be loaded"
-        ), vec![REHEARSE]),
+        ), vec![Remedy::Rehearse]),
         Symptom::SectionFailed { device: name, .. } if name == "ram" => {
             if failure.symptoms().any(|other| matches!(other, Symptom::RamSize { .. } | Symptom::RamPageSize { .. } | Symptom::UnknownRamBlock { .. })) {
                 return None;
@@ -257,11 +259,11 @@ fn ram(means: String, what: &'static str) -> Explanation {
         means,
         causes: vec![cause(what, "QEMU compares the blocks by name")],
         registers: Vec::new(),
-        settle: vec![SHOW, REHEARSE],
+        settle: vec![Remedy::SHOW, Remedy::Rehearse],
     }
 }
 
-fn interrupt_controller(means: String, settle: Vec<Step>) -> Explanation {
+fn interrupt_controller(means: String, settle: Vec<Remedy>) -> Explanation {
     Explanation {
         kind: Kind::INTERRUPT_CONTROLLER,
         means,
@@ -302,7 +304,7 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
                 "QEMU 10.0 under TCG that is given the part `cpu/wfxt-timer`, which 11.1 sends",
                 "recorded with QEMU 11.1.3 and 10.0.13",
             )],
-            vec![CHECK],
+            vec![Remedy::CHECK],
         ),
         "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => (
             "the destination's QEMU ended itself in its own handling of the register list".to_string(),
@@ -321,7 +323,7 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
         _ => (
             format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
             Vec::new(),
-            vec![REHEARSE, REPORT],
+            vec![Remedy::Rehearse, Remedy::Report],
         ),
     };
     Explanation {

@@ -9,13 +9,11 @@ use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::Kind as RegisterKind;
 use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
+use cpreg::remedy::Remedy;
 use cpreg::tolerance::{Difference, Tolerances};
 
 use super::count::general_causes;
-use super::{
-    CHECK, CONVERT, Cause, Concerned, DIFF, Explanation, Kind, PROBE, REHEARSE, REPORT, Step,
-    TOLERANCES, cause, is_qemu, reason,
-};
+use super::explanation::{Cause, Concerned, Explanation, Kind, cause, reason};
 use crate::failure::Failure;
 use crate::message::{NamedRegister, Symptom};
 
@@ -31,7 +29,7 @@ pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Exp
     if count > 8 {
         list = format!("{list} and {} more", count - 8);
     }
-    let is_qemu = is_qemu(failure);
+    let is_qemu = !failure.has_no_list();
     let mut means = format!(
         "the VM has {} that the destination's list has not got: {list}",
         if count == 1 {
@@ -63,9 +61,9 @@ pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Exp
         causes,
         registers,
         settle: if is_qemu {
-            vec![CHECK, TOLERANCES, CONVERT]
+            vec![Remedy::CHECK, Remedy::Tolerances, Remedy::Convert]
         } else {
-            vec![TOLERANCES, DIFF]
+            vec![Remedy::Tolerances, Remedy::Compare]
         },
     }
 }
@@ -113,7 +111,7 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
                 }
             )
         };
-        means += if !is_qemu(failure) && failure.symptoms().any(either) {
+        means += if failure.has_no_list() && failure.symptoms().any(either) {
             "KVM on the destination has not got these registers, or does not take the VM's values: the error that would tell is missing (ENOENT, `No such file or directory`: it has not got the register)"
         } else {
             "KVM on the destination does not take the VM's values of these registers"
@@ -178,7 +176,7 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
             Symptom::SectionFailed { .. } | Symptom::LoadFailed { .. }
         )
     };
-    if is_qemu(failure) && kinds().any(of_the_core) && !failure.symptoms().any(moved) {
+    if !failure.has_no_list() && kinds().any(of_the_core) && !failure.symptoms().any(moved) {
         causes.push(two_kinds_of_cores());
     }
     Explanation {
@@ -186,10 +184,10 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
         means,
         causes,
         registers,
-        settle: if is_qemu(failure) {
-            vec![CHECK, DIFF, CONVERT]
+        settle: if failure.has_no_list() {
+            vec![Remedy::Compare]
         } else {
-            vec![DIFF]
+            vec![Remedy::CHECK, Remedy::Compare, Remedy::Convert]
         },
     }
 }
@@ -215,13 +213,11 @@ pub(super) fn psci(failure: &Failure, registers: Vec<Concerned>) -> Explanation 
         causes: psci_history(),
         registers,
         settle: vec![
-            Step {
-                command: "cpreg show SOURCE --register PSCI_VERSION",
-                tells: "shows which version the VM was given",
+            Remedy::Show {
+                register: Some(RegisterId::PSCI_VERSION),
             },
-            Step {
-                command: "cpreg check SOURCE DEST --accept PSCI_VERSION",
-                tells: "tells what a lower version would take from the guest, and whether the VM would load with it",
+            Remedy::Check {
+                accept: Some(RegisterId::PSCI_VERSION),
             },
         ],
     }
@@ -279,7 +275,7 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             ),
             causes: general_causes(),
             registers,
-            settle: vec![DIFF],
+            settle: vec![Remedy::Compare],
         };
     }
     if find(|symptom| matches!(symptom, Symptom::PutFailed { .. })) {
@@ -308,7 +304,12 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             means: means.to_string(),
             causes,
             registers,
-            settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
+            settle: vec![
+                Remedy::CHECK,
+                Remedy::Probe,
+                Remedy::Rehearse,
+                Remedy::Convert,
+            ],
         };
     }
     if is_cpu {
@@ -340,7 +341,12 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             means,
             causes,
             registers,
-            settle: vec![CHECK, PROBE, REHEARSE, CONVERT],
+            settle: vec![
+                Remedy::CHECK,
+                Remedy::Probe,
+                Remedy::Rehearse,
+                Remedy::Convert,
+            ],
         };
     }
     if failure.symptoms().all(Symptom::is_warning) {
@@ -356,7 +362,7 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
             },
             causes: histories(&registers, Difference::OnlyAtDestination),
             registers,
-            settle: vec![CHECK],
+            settle: vec![Remedy::CHECK],
         };
     }
     let vcpu =
@@ -385,9 +391,9 @@ pub(super) fn unnamed(failure: &Failure, registers: Vec<Concerned>) -> Explanati
         },
         registers,
         settle: if vcpu {
-            vec![DIFF]
+            vec![Remedy::Compare]
         } else {
-            vec![CHECK, REHEARSE, REPORT]
+            vec![Remedy::CHECK, Remedy::Rehearse, Remedy::Report]
         },
     }
 }

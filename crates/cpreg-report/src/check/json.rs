@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Answer, SCOPE};
 use crate::attempt::AttemptReport;
-use crate::value::{Printing, advice, id_digits};
+use crate::remedy;
+use crate::value::{Printing, id_digits};
 
 /// The schema's name and version.
 const SCHEMA: &str = "cpreg.check/1";
@@ -230,7 +231,7 @@ fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) ->
         knowledge: decision.knowledge.name(),
         tolerance: decision.reason.tolerance(),
         reason: decision.reason.display(answer.tolerances).to_string(),
-        advice: advice(decision, answer.tolerances),
+        advice: remedy::of_decision(decision, answer.tolerances),
     }
 }
 
@@ -274,7 +275,7 @@ fn visible(printing: Printing, change: &VisibleChange) -> Visible {
         from: value(change.from),
         to: value(change.to),
         severity: change.severity.name(),
-        what: change.what.clone().into_owned(),
+        what: remedy::of_change(change).into_owned(),
     }
 }
 

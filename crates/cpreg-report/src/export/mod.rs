@@ -17,6 +17,7 @@ use cpreg::destination::Accelerator;
 use cpreg::register::RegisterId;
 use cpreg::tolerance::{Tolerance, Tolerances, Which};
 
+use crate::remedy;
 use crate::tolerance::words::{condition, difference, handling};
 
 /// How many slots CCSIDR_EL1 has: seven levels, each with data and instructions (Arm DDI 0487, CSSELR_EL1).
@@ -95,8 +96,8 @@ fn grounds(entry: &Tolerance) -> Vec<String> {
             visible.severity, visible.what
         ));
     }
-    if !entry.advice.is_empty() {
-        let advice = entry.advice.replace("{host}", "<the destination's>");
+    if let Some(remedy) = &entry.remedy {
+        let advice = remedy::advice(remedy, "<the destination's>");
         grounds.push(format!("Otherwise: {advice}."));
     }
     if entry.by_operator {
@@ -154,7 +155,7 @@ mod tests {
             visible: None,
             category: Category::Operator,
             reason: "ours".into(),
-            advice: "".into(),
+            remedy: None,
             history: Vec::new(),
             by_operator: true,
         }]);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::words::{condition, names};
 use crate::json;
+use crate::remedy;
 use crate::value::id_digits;
 
 /// The schema's name and version.
@@ -135,7 +136,10 @@ pub fn report(number: usize, entry: &Tolerance) -> Entry {
             .to_owned(),
         when: when(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),
-        advice: (!entry.advice.is_empty()).then(|| entry.advice.clone().into_owned()),
+        advice: entry
+            .remedy
+            .as_ref()
+            .map(|it| remedy::advice(it, remedy::HOST)),
         visible: entry
             .visible
             .as_ref()

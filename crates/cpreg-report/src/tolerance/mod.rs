@@ -12,6 +12,7 @@ pub mod words;
 use cpreg::tolerance::Tolerance;
 
 use crate::printer::{Printer, style, styled};
+use crate::remedy;
 use words::{condition, difference, handling, names, what_kind};
 
 /// Prints these entries.
@@ -19,7 +20,8 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     for (_, entry) in entries {
         let names = names(&entry.registers).join(", ");
         let name = styled(style::NAME, names);
-        print_entry(printer, entry, &format!("{name}  ({})", what_kind(entry)));
+        let heading = format!("{name}  ({})", what_kind(entry));
+        print_entry(printer, entry, &heading, remedy::HOST);
         printer.line("");
     }
     if entries.is_empty() {
@@ -27,8 +29,8 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     }
 }
 
-/// An entry under its heading.
-pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str) {
+/// An entry under its heading, with this word for the destination's value.
+pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str, host: &str) {
     printer.line(heading);
     printer.line(format_args!(
         "  {}: {}{}",
@@ -43,8 +45,11 @@ pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str) {
             visible.severity, visible.what
         ));
     }
-    if !entry.advice.is_empty() {
-        printer.line(format_args!("  otherwise: {}", entry.advice));
+    if let Some(remedy) = &entry.remedy {
+        printer.line(format_args!(
+            "  otherwise: {}",
+            remedy::advice(remedy, host)
+        ));
     }
     for change in &entry.history {
         let commit = if change.commit.is_empty() {

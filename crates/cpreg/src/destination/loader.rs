@@ -43,7 +43,7 @@ impl Program {
         self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
     }
 
-    /// Its name, as in `--vmm qemu-10.0`.
+    /// Its name, as in `qemu-10.0`.
     pub const fn name(self) -> &'static str {
         self.0
     }

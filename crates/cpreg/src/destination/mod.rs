@@ -81,7 +81,7 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// QEMU's name for it, as in `-accel`.
+    /// QEMU's name for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",

@@ -1,13 +1,10 @@
-//! What is said about a decision: why, and what to do. Data, rendered by whoever reports.
+//! What is said about a decision: why, in words, and what to do about it, as data.
 
-use alloc::borrow::ToOwned;
-use alloc::format;
-use alloc::string::String;
 use core::fmt;
 
-use super::{Decision, Reason};
-use crate::register::Value;
-use crate::tolerance::{Handling, Tolerances};
+use super::{Action, Decision, Reason};
+use crate::remedy::Remedy;
+use crate::tolerance::{Difference, Handling, Tolerances};
 
 impl Reason {
     /// The reason in words.
@@ -17,34 +14,37 @@ impl Reason {
             tolerances,
         }
     }
-
-    /// What to do about it, if the table has something to say; [`Decision::advice`] is that for people.
-    fn advice<'a>(&self, tolerances: &'a Tolerances) -> Option<&'a str> {
-        match self {
-            Self::NotTolerated(entry) | Self::ValueUnknown(Some(entry)) => tolerances
-                .entries()
-                .get(*entry)
-                .map(|entry| &*entry.advice)
-                .filter(|advice| !advice.is_empty()),
-            _ => None,
-        }
-    }
 }
 
 impl Decision {
-    /// What to do about it, if the table has something to say: the entry's advice, with the destination's value, or VALUE where that is not
-    /// known, in its place.
-    pub fn advice(&self, tolerances: &Tolerances) -> Option<String> {
-        let advice = self.reason.advice(tolerances)?;
-        let host = self.host.as_ref().and_then(Value::as_u64);
-        let host = host.map_or_else(
-            || "VALUE".to_owned(),
-            |value| {
-                let name = self.register.value_name(value);
-                name.map_or_else(|| format!("{value:#x}"), str::to_owned)
+    /// Returns what to do about it: what the table says, or what can be done about every register with that reason. A decision that
+    /// does not stand in the way needs nothing.
+    pub fn remedy(&self, tolerances: &Tolerances) -> Option<Remedy> {
+        let entry = match &self.reason {
+            Reason::NotTolerated(entry) | Reason::ValueUnknown(Some(entry)) => {
+                tolerances.entries().get(*entry)
+            }
+            _ => None,
+        };
+        if let Some(remedy) = entry.and_then(|entry| entry.remedy.clone()) {
+            return Some(remedy);
+        }
+        if !matches!(self.action, Action::Refuse | Action::Undecided) {
+            return None;
+        }
+        match &self.reason {
+            Reason::OnlyInInput => Some(Remedy::DestinationWithRegister),
+            Reason::ValueNotTaken => Some(Remedy::DestinationForValue),
+            Reason::NotTolerated(_) => match entry?.difference {
+                Difference::OnlyInInput => Some(Remedy::DestinationWithRegister),
+                Difference::ValueNotTaken => Some(Remedy::DestinationForValue),
+                Difference::OnlyAtDestination => None,
             },
-        );
-        Some(advice.replace("{host}", &host))
+            Reason::SetNotTaken => Some(Remedy::SetTaken),
+            Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::Agree),
+            Reason::UserCondition => Some(Remedy::IgnoreAny),
+            _ => None,
+        }
     }
 }
 

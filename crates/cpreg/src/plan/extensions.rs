@@ -176,6 +176,7 @@ pub(super) fn visible_changes(plan: &VcpuPlan) -> Vec<VisibleChange> {
             to: None,
             severity: Severity::High,
             what: Cow::Borrowed("lost, by the user's decision"),
+            remedy: None,
         })
         .collect()
 }

@@ -12,6 +12,7 @@ use alloc::borrow::Cow;
 use super::{Action, VcpuPlan, VcpuSet, VisibleChange};
 use crate::destination::{Accelerator, Destination, HostVcpu};
 use crate::register::{RegisterId, Value};
+use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// S1PIE's lowest bit in ID_AA64MMFR3_EL1.
@@ -40,9 +41,14 @@ pub(super) fn lost(
         to: Some(0),
         severity: Severity::High,
         what: Cow::Borrowed(if is_surely {
-            "KVM of Linux 7.3 takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs; --set ID_AA64ISAR2_EL1.ATS1A=1 keeps them"
+            "KVM of Linux 7.3 takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs"
         } else {
-            "KVM of Linux 7.3, which this may be, takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs; --set ID_AA64ISAR2_EL1.ATS1A=1 keeps them"
+            "KVM of Linux 7.3, which this may be, takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs"
+        }),
+        remedy: Some(Remedy::SetField {
+            register: RegisterId::ID_AA64ISAR2_EL1,
+            field: "ATS1A",
+            value: 1,
         }),
     })
 }

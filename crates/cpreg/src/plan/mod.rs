@@ -13,7 +13,7 @@
 //! | `order.rs` | what to write in which order |
 //! | `first_run.rs` | what KVM takes away when the guest first runs |
 //! | `consent.rs` | what the user decided |
-//! | `advice.rs` | the reason in words, and what to do |
+//! | `advice.rs` | the reason in words, and what to do about it |
 //! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
 //! | `incremental.rs` | the same while the VM's vCPUs come one after the other |
 //! | `verification.rs` | a load that was tried, compared with the plan |
@@ -49,6 +49,7 @@ pub use verification::{Deviation, Trial};
 
 use crate::destination::Knowledge;
 use crate::register::{RegisterId, Value};
+use crate::remedy::Remedy;
 use crate::severity::Severity;
 use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
@@ -237,6 +238,8 @@ pub struct VisibleChange {
     pub severity: Severity,
     /// What that means, where there is more to say.
     pub what: Cow<'static, str>,
+    /// What would spare the guest that.
+    pub remedy: Option<Remedy>,
 }
 
 impl Plan {

@@ -84,6 +84,7 @@ fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
             what: Cow::Borrowed(
                 "no list holds it; where the CPUs differ the guest reads the destination's",
             ),
+            remedy: None,
         })
         .collect()
 }
@@ -105,6 +106,7 @@ fn of_decision(
         to,
         severity,
         what,
+        remedy: None,
     };
     if let Action::Set(value) = &decision.action {
         let (Some(from), Some(to)) = (source, value.as_u64()) else {
@@ -226,6 +228,7 @@ fn of_monitor_control(there: &HostVcpu, source: u64, own: u64) -> Vec<VisibleCha
         to: Some(to),
         severity,
         what: Cow::Borrowed(what),
+        remedy: None,
     };
     let mut changes = Vec::new();
     let (number, left) = (kernel::counters(source), kernel::counters(kept));
@@ -263,6 +266,7 @@ fn of_value(id: RegisterId, from: u64, to: u64, by_user: bool) -> Vec<VisibleCha
         to: Some(to),
         severity,
         what: Cow::Borrowed(what),
+        remedy: None,
     };
     if id.fields().is_empty() || id.value_name(from).is_some() {
         return alloc::vec![change(None, from, to, whole)];

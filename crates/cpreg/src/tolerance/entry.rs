@@ -8,6 +8,7 @@ use super::Condition;
 use crate::destination::Accelerator;
 use crate::destination::kernel::Kind;
 use crate::register::{DecodedId, RegisterId};
+use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// One entry of the table.
@@ -29,8 +30,8 @@ pub struct Tolerance {
     pub category: Category,
     /// Why it is harmless when the condition holds.
     pub reason: Cow<'static, str>,
-    /// What to do when it does not hold; `{host}` stands for the destination's value.
-    pub advice: Cow<'static, str>,
+    /// What to do when it does not hold.
+    pub remedy: Option<Remedy>,
     /// What happened to the register, when.
     pub history: Vec<Change>,
     /// Whether an operator added it: then what is lost is printed in every report.

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
 use crate::destination::Accelerator;
 use crate::register::RegisterId as Id;
+use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// The entries that come with cpreg.
@@ -35,7 +36,7 @@ fn only_in_input(
     category: Category,
     condition: Condition,
     reason: &'static str,
-    advice: &'static str,
+    remedy: Option<Remedy>,
     history: &[Change],
 ) -> Tolerance {
     Tolerance {
@@ -47,7 +48,7 @@ fn only_in_input(
         visible: None,
         category,
         reason: Cow::Borrowed(reason),
-        advice: Cow::Borrowed(advice),
+        remedy,
         history: history.to_vec(),
         by_operator: false,
     }
@@ -56,7 +57,7 @@ fn only_in_input(
 fn value_not_taken(
     registers: &'static [Id],
     reason: &'static str,
-    advice: &'static str,
+    remedy: Option<Remedy>,
     history: &[Change],
 ) -> Tolerance {
     Tolerance {
@@ -67,7 +68,7 @@ fn value_not_taken(
             Category::Control,
             Condition::Always,
             reason,
-            advice,
+            remedy,
             history,
         )
     }
@@ -107,7 +108,6 @@ fn controls() -> Vec<Tolerance> {
         change("v5.18", "512865d83fd9", "default 1.1 (SYSTEM_RESET2)"),
         change("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
     ];
-    const PSCI_ADVICE: &str = "start the VM on the source with a PSCI version that all hosts have: -cpu host,kvm-psci-version={host} (QEMU 11.0 and later)";
     const BITMAPS: &[Change] = &[
         change(
             "v5.19",
@@ -117,7 +117,9 @@ fn controls() -> Vec<Tolerance> {
         change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
         change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
     ];
-    const BITMAP_ADVICE: &str = "clear the services that the destination cannot know in this register on the source, before the guest first runs";
+    const CLEAR_SERVICES: Remedy = Remedy::text(
+        "clear the services that the destination cannot know in this register on the source, before the guest first runs",
+    );
     const MITIGATIONS: &[Change] = &[
         change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
         change(
@@ -133,7 +135,7 @@ fn controls() -> Vec<Tolerance> {
             Category::Control,
             clear(!services),
             "a kernel without this register offers the services of its time to every guest; the register only takes them away",
-            BITMAP_ADVICE,
+            Some(CLEAR_SERVICES),
             BITMAPS,
         )
     };
@@ -146,13 +148,13 @@ fn controls() -> Vec<Tolerance> {
                 expected: 0x2,
             },
             "a kernel without the register shows PSCI 0.2",
-            PSCI_ADVICE,
+            Some(Remedy::PsciVersion),
             PSCI,
         ),
         value_not_taken(
             &[Id::PSCI_VERSION],
             "the guest was promised a PSCI version that the destination's kernel does not have",
-            PSCI_ADVICE,
+            Some(Remedy::PsciVersion),
             PSCI,
         ),
         bitmap(
@@ -175,7 +177,9 @@ fn controls() -> Vec<Tolerance> {
             Category::Control,
             equals(0),
             "zero offers nothing, which is what a kernel without the register does",
-            "do not give the VM target implementation CPUs on the source",
+            Some(Remedy::text(
+                "do not give the VM target implementation CPUs on the source",
+            )),
             &[change("v6.15", "c0000e58c74e", "listed; default 0")],
         ),
         only_in_input(
@@ -187,7 +191,9 @@ fn controls() -> Vec<Tolerance> {
             Category::Control,
             equals(0),
             "zero promises the guest no mitigation, which is what a kernel without the register does",
-            "the guest relies on the mitigation: move it to a host whose kernel offers it",
+            Some(Remedy::text(
+                "the guest relies on the mitigation: move it to a host whose kernel offers it",
+            )),
             MITIGATIONS,
         ),
         value_not_taken(
@@ -198,11 +204,18 @@ fn controls() -> Vec<Tolerance> {
             ],
             "KVM compares it with the host's own level and stores nothing: the destination mitigates less than the source did. Reading gives the host's level, \
              so the state may claim more than the guest was promised when it started on another host",
-            "move it to a host that mitigates as much; or, if the guest started on a host that did not, accept the lower level",
+            Some(Remedy::text(
+                "move it to a host that mitigates as much; or, if the guest started on a host that did not, accept the lower level",
+            )),
             MITIGATIONS,
         ),
     ]
 }
+
+/// For a register of a feature that the destination has not got.
+const TAKE_AWAY: Remedy = Remedy::text(
+    "take the feature away on the source before the guest first runs, or move it to a host that has it",
+);
 
 // ---- listed by mistake: a kernel listed it though the guest has no such feature
 
@@ -228,7 +241,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             Category::ListedByMistake,
             Condition::MonitorsUnused,
             "kernels up to v5.10 list the performance monitors of VMs that have none; the VM there has none, and every one of them still holds what it held at reset",
-            "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the source (pmu=off)",
+            Some(Remedy::Monitors),
             &[change(
                 "v5.12",
                 "11663111cd49",
@@ -247,7 +260,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register: its ID_AA64MMFR3_EL1.TCRX is 0",
-            "take the feature away on the source before the guest first runs, or move it to a host that has it",
+            Some(TAKE_AWAY),
             &[
                 change("v6.5", "fbff56068232", "listed for every guest"),
                 change(
@@ -263,7 +276,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             Category::ListedByMistake,
             without_s1pie(),
             "the guest has not got the register: its ID_AA64MMFR3_EL1.S1PIE is 0. What it holds says nothing: its reset value is KVM's poison",
-            "take the feature away on the source before the guest first runs, or move it to a host that has it",
+            Some(TAKE_AWAY),
             &[
                 change("v6.5", "86f9de9db178", "listed for every guest"),
                 change(
@@ -297,7 +310,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 Category::MissingByMistake,
                 Condition::Always,
                 reason,
-                "",
+                None,
                 PHYSICAL_TIMER,
             )
         };
@@ -307,7 +320,9 @@ fn missing_by_mistake() -> Vec<Tolerance> {
             Category::MissingByMistake,
             equals(0x8),
             "the OS lock is implemented and not locked, as on a kernel that does not list it",
-            "let the guest unlock the OS lock (OSLAR_EL1) first",
+            Some(Remedy::text(
+                "let the guest unlock the OS lock (OSLAR_EL1) first",
+            )),
             LOCK,
         ),
         only_in_input(
@@ -315,7 +330,9 @@ fn missing_by_mistake() -> Vec<Tolerance> {
             Category::MissingByMistake,
             clear(1),
             "the physical timer is off (ENABLE is 0)",
-            "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            Some(Remedy::text(
+                "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            )),
             PHYSICAL_TIMER,
         ),
         only_in_input(
@@ -327,7 +344,9 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 expected: 0,
             },
             "the physical timer is off (CNTP_CTL_EL0.ENABLE is 0), so its deadline is not looked at",
-            "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            Some(Remedy::text(
+                "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+            )),
             PHYSICAL_TIMER,
         ),
         Tolerance {
@@ -340,7 +359,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 Category::MissingByMistake,
                 Condition::Always,
                 "a kernel without it shows the guest the host's own physical counter, whatever is asked for",
-                "",
+                None,
                 PHYSICAL_TIMER,
             )
         },
@@ -369,7 +388,9 @@ fn missing_by_mistake() -> Vec<Tolerance> {
             Category::MissingByMistake,
             equals(0),
             "zero is what the guest reads where the register is not listed",
-            "the guest has SVE, which the destination does not give it",
+            Some(Remedy::text(
+                "the guest has SVE, which the destination does not give it",
+            )),
             &[
                 change("v5.2", "", "not listed without SVE"),
                 change("v5.10", "f81cb2c3ad41", "listed again for every guest"),
@@ -381,7 +402,6 @@ fn missing_by_mistake() -> Vec<Tolerance> {
 // ---- new: comes with something that the older host has not
 
 fn new() -> Vec<Tolerance> {
-    const TAKE_AWAY: &str = "take the feature away on the source before the guest first runs, or move it to a host that has it";
     // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not looked at.
     const OVERLAYS_UNUSED: Condition = Condition::Other {
         register: Id::TCR2_EL1,
@@ -399,7 +419,7 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
-            TAKE_AWAY,
+            Some(TAKE_AWAY),
             &[change(
                 "v6.17",
                 "81fbef164766",
@@ -416,7 +436,7 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
-            TAKE_AWAY,
+            Some(TAKE_AWAY),
             &[change(
                 "v6.12",
                 "ef3be86021c3",
@@ -433,7 +453,7 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(OVERLAYS_UNUSED),
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
-            TAKE_AWAY,
+            Some(TAKE_AWAY),
             &[change(
                 "v6.12",
                 "",
@@ -445,7 +465,9 @@ fn new() -> Vec<Tolerance> {
             Category::New,
             equals(0),
             "zero describes nothing of the machine, which is what a guest reads where the register is not listed",
-            "start the VM on the source without PMU_V3_STRICT",
+            Some(Remedy::text(
+                "start the VM on the source without PMU_V3_STRICT",
+            )),
             &[change(
                 "v7.3",
                 "453f6ff04b8d",
@@ -469,7 +491,9 @@ fn cache_geometry() -> Vec<Tolerance> {
         ..value_not_taken(
             &[],
             reason,
-            "accept the destination's cache geometry for the guest",
+            Some(Remedy::text(
+                "accept the destination's cache geometry for the guest",
+            )),
             HISTORY,
         )
     };
@@ -481,7 +505,9 @@ fn cache_geometry() -> Vec<Tolerance> {
                 Category::Identification,
                 Condition::NoSuchCache,
                 "the slot describes a cache that the guest's CLIDR_EL1 has not got",
-                "the destination's caches have fewer levels than the guest was shown",
+                Some(Remedy::text(
+                    "the destination's caches have fewer levels than the guest was shown",
+                )),
                 HISTORY,
             )
         },

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
 use crate::destination::Accelerator;
 use crate::register::{Naming, RegisterId};
+use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// Names of stubs: they read as zero and keep nothing. DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
@@ -205,9 +206,7 @@ fn only_in_input(
         visible: None,
         category,
         reason: Cow::Borrowed(reason),
-        advice: Cow::Borrowed(
-            "the guest uses what the older QEMU has not got: let it stop doing so, or say --ignore if it can do without",
-        ),
+        remedy: Some(Remedy::StopOrIgnore),
         history: Vec::new(),
         by_operator: false,
     }
@@ -322,9 +321,9 @@ pub(super) fn built_in() -> Vec<Tolerance> {
         Tolerance {
             difference: Difference::ValueNotTaken,
             handling: Handling::SetToNearest,
-            advice: Cow::Borrowed(
+            remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
-            ),
+            )),
             ..only_in_input(
                 named(&["ID_DFR0", "ID_DFR0_EL1"]),
                 Category::Identification,
@@ -337,9 +336,9 @@ pub(super) fn built_in() -> Vec<Tolerance> {
         Tolerance {
             difference: Difference::ValueNotTaken,
             handling: Handling::SetToNearest,
-            advice: Cow::Borrowed(
+            remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
-            ),
+            )),
             ..only_in_input(
                 Which::These(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
                 Category::Identification,

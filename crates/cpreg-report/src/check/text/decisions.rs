@@ -8,7 +8,8 @@ use cpreg::vm::{Content, Extension};
 use super::{on_vcpus, wrapped};
 use crate::check::Answer;
 use crate::printer::{Printer, style, styled};
-use crate::value::{advice, field_changes, id_digits};
+use crate::remedy;
+use crate::value::{field_changes, id_digits};
 
 /// Whether a decision goes without saying.
 fn goes_without_saying(decision: &Decision) -> bool {
@@ -111,7 +112,7 @@ fn print_decisions(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet
             weight: weight(&decision.action),
             reason: format!("{}{certainty}", decision.reason.display(answer.tolerances)),
             advice: stands_in_the_way
-                .then(|| advice(decision, answer.tolerances))
+                .then(|| remedy::of_decision(decision, answer.tolerances))
                 .flatten(),
             rows: vec![row],
         };

@@ -7,6 +7,7 @@ use cpreg::severity::Severity;
 use super::{on_vcpus, wrapped};
 use crate::check::Answer;
 use crate::printer::{Printer, style, styled};
+use crate::remedy;
 use crate::value::field_changes;
 
 pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>) {
@@ -23,8 +24,8 @@ pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>) {
             !change.what.is_empty()
                 && change.field.is_none()
                 && other.field.is_none()
-                && (&other.what, other.severity, &other.vcpus)
-                    == (&change.what, change.severity, &change.vcpus)
+                && (&other.what, &other.remedy, other.severity, &other.vcpus)
+                    == (&change.what, &change.remedy, change.severity, &change.vcpus)
         };
         match groups.iter_mut().find(alike) {
             Some(group) => group.push(change),
@@ -57,7 +58,7 @@ fn print_visible(printer: &mut Printer, answer: &Answer<'_>, group: &[&VisibleCh
         .collect();
     let mut lines = wrapped(&texts);
     let said = format!("{}{}", on_vcpus(answer, &change.vcpus), {
-        let what = &change.what;
+        let what = remedy::of_change(change);
         if what.is_empty() {
             String::new()
         } else {

@@ -1,11 +1,13 @@
 //! The JSON about error lines, schema `cpreg.explained-lines/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
 
+use cpreg::remedy::Remedy;
 use cpreg::tolerance::Difference;
-use cpreg_explain::explain::{Cause, Concerned, Step};
+use cpreg_explain::explain::{Cause, Concerned};
 use cpreg_explain::{Explanation, Failure, Speaker, Versions};
 use serde::Serialize;
 
 use super::{Explained, speakers};
+use crate::remedy;
 use crate::value::id_digits;
 
 /// The schema's name and version.
@@ -63,7 +65,7 @@ struct CauseReport<'a> {
 
 #[derive(Serialize)]
 struct StepReport {
-    command: &'static str,
+    command: String,
     tells: &'static str,
 }
 
@@ -157,9 +159,9 @@ fn cause(cause: &Cause) -> CauseReport<'_> {
     }
 }
 
-const fn step(step: &Step) -> StepReport {
+fn step(step: &Remedy) -> StepReport {
     StepReport {
-        command: step.command,
-        tells: step.tells,
+        command: remedy::command(step),
+        tells: remedy::tells(step),
     }
 }

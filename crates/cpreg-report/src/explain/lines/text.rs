@@ -7,6 +7,7 @@ use cpreg_explain::{Explanation, Failure, Kind};
 
 use super::{Explained, role, speakers};
 use crate::printer::{Printer, style, styled};
+use crate::remedy;
 use crate::tolerance::words::{condition, handling};
 use crate::value::{Printing, field_changes, id_digits};
 
@@ -107,8 +108,11 @@ fn print_failure(
         printer.line("  what settles it");
     }
     for step in &explanation.settle {
-        printer.line(format_args!("    {}", styled(style::NAME, step.command)));
-        printer.line(format_args!("      {}", step.tells));
+        printer.line(format_args!(
+            "    {}",
+            styled(style::NAME, remedy::command(step))
+        ));
+        printer.line(format_args!("      {}", remedy::tells(step)));
     }
 }
 
@@ -134,15 +138,15 @@ fn print_registers(printer: &mut Printer, registers: &[Concerned], tolerances: &
                 condition(&entry.condition)
             ));
             printer.line(format_args!("      why: {}", entry.reason));
-            if !entry.advice.is_empty() {
+            if let Some(remedy) = &entry.remedy {
                 let host = first.is.map_or_else(
-                    || "VALUE".to_owned(),
+                    || remedy::UNKNOWN_HOST.to_owned(),
                     |is| {
                         let name = first.register.id.and_then(|id| id.value_name(is));
                         name.map_or_else(|| format!("{is:#x}"), str::to_owned)
                     },
                 );
-                let advice = entry.advice.replace("{host}", &host);
+                let advice = remedy::advice(remedy, &host);
                 printer.line(format_args!("      otherwise: {advice}"));
             }
         } else if first.difference == Some(cpreg::tolerance::Difference::OnlyInInput) {

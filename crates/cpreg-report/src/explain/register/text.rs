@@ -1,7 +1,5 @@
 //! What is known about a register, for people.
 
-use std::borrow::Cow;
-
 use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::Scope;
 use cpreg::register::{DecodedId, Field, RegisterField, RegisterId, Value};
@@ -12,6 +10,7 @@ use super::Explained;
 use super::kernels::{self, EVERY, Held, Says, Writable};
 use crate::field;
 use crate::printer::{Printer, style, styled};
+use crate::remedy;
 use crate::text::{line, wrapped};
 use crate::tolerance::print_entry;
 use crate::tolerance::words::{names as registers_of, what_kind};
@@ -303,7 +302,7 @@ fn tolerances(printer: &mut Printer, explained: &Explained<'_>) {
         let others = others(entry, explained.id);
         let heading = styled(style::NAME, "tolerance");
         let heading = format!("{heading}  ({kind}{others})");
-        print_entry(printer, &addressed(entry), &heading);
+        print_entry(printer, entry, &heading, remedy::UNKNOWN_HOST);
     }
     if explained.tolerances.is_empty() && explained.is_met() {
         printer.line("");
@@ -329,15 +328,4 @@ fn others(entry: &Tolerance, id: RegisterId) -> String {
         _ => registers_of(&entry.registers),
     };
     format!("; also about {}", names.join(", "))
-}
-
-/// The entry with a word for the destination's value, which is not known here.
-fn addressed(entry: &Tolerance) -> Cow<'_, Tolerance> {
-    if !entry.advice.contains("{host}") {
-        return Cow::Borrowed(entry);
-    }
-    Cow::Owned(Tolerance {
-        advice: entry.advice.replace("{host}", "VALUE").into(),
-        ..entry.clone()
-    })
 }

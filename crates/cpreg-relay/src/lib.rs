@@ -53,7 +53,7 @@ mod vm_location;
 pub use address::Address;
 pub use channel::Channel;
 pub use event::{Event, Observer};
-pub use io::cancel::{Cancel, Fault};
+pub use io::cancel::{Cancel, CancelOnDrop, Fault};
 pub use io::connection::{Connection, Cutter, Reader, Writer};
 pub use listen::Listener;
 pub use policy::{Judge, Judgement};

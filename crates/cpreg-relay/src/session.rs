@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::channel::{CPR, Channel, ENOUGH};
 use crate::connect::Destination;
 use crate::event::{Event, Observer};
-use crate::io::cancel::{Cancel, Fault};
+use crate::io::cancel::{Cancel, CancelOnDrop, Fault};
 use crate::io::connection::{Connection, Cutter, Reader, Writer};
 use crate::io::splice::{CarryError, carry};
 use crate::listen::Listener;
@@ -35,15 +35,6 @@ const THROWN_AWAY: usize = 64 << 10;
 
 /// Why a second main channel is turned away.
 const UNDER_WAY: &str = "another migration is under way";
-
-/// Ends every wait of a migration when it goes, however that comes about.
-struct CancelAtEnd<'c>(&'c Cancel);
-
-impl Drop for CancelAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
 
 /// How a migration ended.
 #[derive(Debug)]
@@ -129,7 +120,7 @@ impl<'s> Session<'s> {
     ) -> Ended {
         thread::scope(|scope| {
             // Whatever happens here, no thread waits for ever.
-            let _ends = CancelAtEnd(&self.cancel);
+            let _ends = CancelOnDrop(&self.cancel);
             scope.spawn(move || {
                 for other in others {
                     self.add(scope, Channel::Multifd, other);

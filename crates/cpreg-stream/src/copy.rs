@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
+use crate::os;
 use crate::source::ReadAt;
 
 /// How much is copied between two reports of progress.
@@ -134,7 +134,7 @@ fn read_and_write(
         for (index, chunk) in buffer.chunks(HOLE).enumerate() {
             if chunk.iter().any(|byte| *byte != 0) {
                 let target = target + (index * HOLE) as u64;
-                to.write_all_at(chunk, target).map_err(Fault::Write)?;
+                os::write_all_at(to, chunk, target).map_err(Fault::Write)?;
             }
         }
         position += count as u64;

@@ -12,7 +12,7 @@ use cpreg::vm::{Content, Extension, Vcpu, Vm};
 
 use crate::cpu::{self, Cpu, Subsection};
 use crate::cursor::read_bytes;
-use crate::element::SUBSECTION;
+use crate::element::{CPU, SUBSECTION};
 use crate::error::{Error, ErrorKind, Within};
 use crate::redescribe::{describe, patched};
 use crate::replacement::{Edit, Replacement};
@@ -456,7 +456,7 @@ fn set(drafts: &mut Vec<Draft>, extension: &Extension) -> Result<(), Error> {
         return fault("no name of a subsection");
     }
     let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let list = if parent == cpu::NAME {
+    let list = if parent == CPU {
         drafts
     } else {
         match find(drafts, parent) {

@@ -30,6 +30,9 @@ pub(crate) const PART: u8 = 0x02;
 pub(crate) const END: u8 = 0x03;
 pub(crate) const FULL: u8 = 0x04;
 pub(crate) const SUBSECTION: u8 = 0x05;
+/// The id string of a vCPU's section.
+pub(crate) const CPU: &str = "cpu";
+
 /// The first byte of the description behind EOF.
 pub const VMDESCRIPTION: u8 = 0x06;
 pub(crate) const CONFIGURATION: u8 = 0x07;

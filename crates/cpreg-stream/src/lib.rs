@@ -17,8 +17,10 @@
 //! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
 //! | `replacement` | [`Edit`]: byte ranges and what takes their place |
 //! | `copy` | bytes from file to file, as fast as the system can |
+//! | `os` | files as this system has them |
 //! | `new_file` | a file that has no name until it is complete |
 //! | `write`, `in_place` | an edit carried out on files, whole or not at all |
+//! | `global_state` | what the guest was doing |
 //! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
 //! | [`incremental`] | the stream while it flows: RAM passes, the device state is held back |
 //! | [`guest_memory`] | device state that points into guest memory |
@@ -27,7 +29,6 @@
 //! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
 #![forbid(unsafe_code)]
 
-#[cfg(unix)]
 mod copy;
 mod cpu;
 mod cursor;
@@ -36,16 +37,16 @@ mod element;
 pub mod error;
 mod fields;
 mod front;
+mod global_state;
 mod guest_data;
 pub mod guest_memory;
-#[cfg(unix)]
 mod in_place;
 pub mod incremental;
 mod json;
 mod layout;
 mod live;
-#[cfg(unix)]
 mod new_file;
+mod os;
 mod ram;
 mod redescribe;
 mod replacement;
@@ -57,14 +58,13 @@ mod stream;
 mod tail;
 mod translate;
 mod vmdescription;
-#[cfg(unix)]
 mod write;
 
 pub use cpu::{Cpu, Head, Subsection, Tail};
 pub use edit::{CpuEdit, ExtensionChange};
 pub use element::{Configuration, Section, SectionKind, VMDESCRIPTION};
 pub use error::{Error, ErrorKind};
-#[cfg(unix)]
+pub use global_state::GLOBAL_STATE;
 pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
 pub use layout::{LiveSection, Package};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
@@ -73,6 +73,4 @@ pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrub
 pub use skeleton::{SectionChange, front as skeleton_front};
 pub use source::{Counting, ReadAt};
 pub use stream::{Opened, Stream};
-pub use translate::GLOBAL_STATE;
-#[cfg(unix)]
 pub use write::{WriteOptions, write_new};

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::os::sync_directory;
 
 /// The new file while it has not got its name.
 #[derive(Debug)]
@@ -98,15 +99,6 @@ fn link(file: &File, target: &Path) -> io::Result<()> {
     let proc = format!("/proc/self/fd/{}", file.as_raw_fd());
     linkat(CWD, proc, CWD, target, AtFlags::SYMLINK_FOLLOW)?;
     Ok(())
-}
-
-/// Makes changes of names in a directory last.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    match File::open(directory)?.sync_all() {
-        // Some filesystems cannot sync directories, and need not.
-        Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// The directory that a file stands in.

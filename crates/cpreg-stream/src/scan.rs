@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use crate::cpu;
 use crate::cursor::{Cursor, NARROW, WIDE, read_bytes};
 use crate::element::{
-    COMMAND, CommandCode, END, EOF, FOOTER, FOOTER_LENGTH, FULL, PART, START, Section,
+    COMMAND, CPU, CommandCode, END, EOF, FOOTER, FOOTER_LENGTH, FULL, PART, START, Section,
     SectionHeader, SectionKind, VMDESCRIPTION, section_header,
 };
 use crate::error::{Error, ErrorKind};
@@ -118,7 +118,7 @@ impl<'a> Scan<'a> {
         loop {
             let advanced = match self.at(at, &frames)? {
                 Next::Section(header, payload) => {
-                    let is_cpu = header.name == cpu::NAME;
+                    let is_cpu = header.name == CPU;
                     let mut frame = Frame {
                         start: at,
                         header,
@@ -265,7 +265,7 @@ impl<'a> Scan<'a> {
         let Some(from) = frame.next else {
             return Ok(None);
         };
-        if frame.header.name == cpu::NAME {
+        if frame.header.name == CPU {
             frame.next = None;
             return Ok(Some(frame.end + FOOTER_LENGTH));
         }
@@ -341,7 +341,7 @@ pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 pub(crate) fn no_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Result<(), Error> {
     // Name length and name; type and number stand before it, instance and version behind.
     const NAME: &[u8] = b"\x03cpu";
-    for section in sections.iter().filter(|it| it.name != cpu::NAME) {
+    for section in sections.iter().filter(|it| it.name != CPU) {
         let end = section.payload.end;
         let mut start = section.payload.start;
         while start < end {

@@ -23,6 +23,7 @@ use cpreg::tolerance::condition::RESET_POISON;
 
 use crate::cpu::{self, Cpu, LIST};
 use crate::cursor::read_bytes;
+use crate::element::CPU;
 use crate::error::{Error, ErrorKind, Within};
 use crate::fields::{self, Device};
 use crate::guest_data;
@@ -146,7 +147,7 @@ impl Stream {
     fn blank_devices(&self, bytes: &mut [u8], blanked: &mut Blanked) -> Result<(), Error> {
         let described = self.described(bytes)?;
         for (index, section) in self.sections().iter().enumerate() {
-            if section.name == cpu::NAME {
+            if section.name == CPU {
                 continue;
             }
             let payload = slice(bytes, &section.payload).within(|| section.name.clone())?;

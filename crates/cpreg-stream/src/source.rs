@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::os;
+
 /// Bytes that can be read at any place, in any order.
 pub trait ReadAt {
     /// How many bytes there are.
@@ -66,29 +68,13 @@ impl ReadAt for Vec<u8> {
     }
 }
 
-#[cfg(unix)]
 impl ReadAt for File {
     fn length(&self) -> io::Result<u64> {
-        use std::io::{Seek, SeekFrom};
-        use std::os::unix::fs::FileTypeExt;
-
-        let metadata = self.metadata()?;
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        if kind.is_block_device() {
-            // Its metadata says 0. The position is not used by anything else here.
-            return (&*self).seek(SeekFrom::End(0));
-        }
-        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() {
-            return Err(io::ErrorKind::NotSeekable.into());
-        }
-        Ok(metadata.len())
+        os::length(self)
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+        os::read_exact_at(self, buffer, offset)
     }
 
     fn as_file(&self) -> Option<&File> {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use crate::cpu::{self, Cpu, read_cpu};
+use crate::cpu::{Cpu, read_cpu};
 use crate::cursor::{self, Cursor, WIDE};
 use crate::element::{Configuration, Section};
 use crate::error::{Error, ErrorKind};
@@ -16,7 +16,7 @@ use crate::layout::{Layout, LiveSection, Package};
 use crate::ram::{RamBlock, RecordCounts};
 use crate::source::ReadAt;
 use crate::vmdescription::{Description, StateDescription};
-use crate::{scan, tail, translate};
+use crate::{element, global_state, scan, tail};
 
 /// A migration stream that has been read.
 #[derive(Clone, Debug)]
@@ -209,7 +209,7 @@ impl Stream {
             .filter_map(|device| Some((device.instance, device.state.as_ref()?)))
             .collect();
         for section in &layout.sections {
-            if section.name == cpu::NAME {
+            if section.name == element::CPU {
                 // Numbered in the order of their creation, none left out.
                 if section.instance as usize != cpus.len() {
                     return Err(Error::malformed(
@@ -223,8 +223,8 @@ impl Stream {
                 }
                 let described = described.get(&section.instance).copied();
                 cpus.push(read_cpu(source, section, described)?);
-            } else if section.name == translate::GLOBAL_STATE {
-                run_state = translate::run_state(source, section)?;
+            } else if section.name == global_state::GLOBAL_STATE {
+                run_state = global_state::run_state(source, section)?;
             }
         }
         if cpus.is_empty() {
@@ -406,7 +406,7 @@ fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
     for (section, device) in layout.sections.iter().zip(&description.devices) {
         let same = section.name == device.name
             && section.instance == device.instance
-            && (section.name == cpu::NAME
+            && (section.name == element::CPU
                 || section.payload.end - section.payload.start == device.size);
         if !same {
             return fault(section.range.start, &section.name);

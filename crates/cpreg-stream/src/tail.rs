@@ -16,8 +16,8 @@ use std::io;
 use crate::cpu::{self, Cpu};
 use crate::cursor::{Cursor, NARROW, read_bytes};
 use crate::element::{
-    self, COMMAND, CommandCode, EOF, FOOTER, FOOTER_LENGTH, FULL, SECTION_HEADER_LENGTH, START,
-    Section, SectionKind, VMDESCRIPTION,
+    self, COMMAND, CPU, CommandCode, EOF, FOOTER, FOOTER_LENGTH, FULL, SECTION_HEADER_LENGTH,
+    START, Section, SectionKind, VMDESCRIPTION,
 };
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Layout, LiveSection};
@@ -329,7 +329,7 @@ fn device_section(
         .and_then(|start| described_section(source, device, start, end));
     match described {
         // Whoever edits a stream need not mend the description: QEMU does not read it.
-        Err(error) if device.name == cpu::NAME && error.kind() != ErrorKind::NotArm => {
+        Err(error) if device.name == CPU && error.kind() != ErrorKind::NotArm => {
             misplaced_cpu(source, device, low, end)?.ok_or(error)
         }
         other => other,
@@ -371,7 +371,7 @@ fn described_section(
         range: start..end,
         payload,
     };
-    if section.name == cpu::NAME {
+    if section.name == CPU {
         cpu::read_cpu(source, &section, device.state.as_ref())?;
     }
     Ok(section)
@@ -394,7 +394,7 @@ fn misplaced_cpu(
     let mut wanted = vec![FULL];
     wanted.extend(&footer[1..]);
     wanted.push(3);
-    wanted.extend(cpu::NAME.as_bytes());
+    wanted.extend(CPU.as_bytes());
     wanted.extend(device.instance.to_be_bytes());
     wanted.extend(cpu::VERSION.to_be_bytes());
 
@@ -412,7 +412,7 @@ fn misplaced_cpu(
         let section = Section {
             kind: SectionKind::Full,
             id: u32::from_be_bytes([footer[1], footer[2], footer[3], footer[4]]),
-            name: cpu::NAME.into(),
+            name: CPU.into(),
             instance: device.instance,
             version: cpu::VERSION,
             range: start..end,

@@ -9,15 +9,9 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
 
-use crate::Stream;
 use crate::cpu::Cpu;
-use crate::cursor::read_bytes;
-use crate::element::Section;
 use crate::error::Error;
-use crate::source::ReadAt;
-
-/// The id string of the section that says what the guest was doing.
-pub const GLOBAL_STATE: &str = "globalstate";
+use crate::stream::Stream;
 
 impl Stream {
     /// The VM's CPU state.
@@ -131,21 +125,4 @@ impl Cpu {
             extensions,
         })
     }
-}
-
-/// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
-///
-/// In 10.0 the last 68 of these hold two flags more (in 7.2 they do not); they are no concern here.
-pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
-    let start = section.payload.start;
-    if section.payload.end - start < 4 + 32 {
-        return Ok(None);
-    }
-    let text = read_bytes(source, start + 4, 32)?;
-    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-    let plain = !text.is_empty()
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || *byte == b'-');
-    Ok(plain.then(|| String::from_utf8_lossy(text).into_owned()))
 }

@@ -21,7 +21,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::cpu;
+use crate::element::CPU;
 use crate::json::{Fault, Reader, TokenKind, expect, key};
 
 /// The whole description.
@@ -194,13 +194,13 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
         instance: instance.ok_or(fault)?,
         version,
         size,
-        state: (has_state && name == cpu::NAME).then_some(state),
+        state: (has_state && name == CPU).then_some(state),
         name,
     })
 }
 
 fn is_cpu(name: Option<&String>) -> bool {
-    name.is_some_and(|name| name == cpu::NAME)
+    name.is_some_and(|name| name == CPU)
 }
 
 /// Sums up the fields, and keeps them if they are asked for.

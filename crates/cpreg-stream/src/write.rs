@@ -6,14 +6,14 @@
 //! Changing a file where it is lives in [`crate::in_place`].
 
 use std::fmt;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::copy::{self, Fault};
 use crate::error::{Error, ErrorKind};
 use crate::new_file::{NewFile, failed};
+use crate::os;
 use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
 
@@ -61,14 +61,8 @@ pub fn write_new(
     let new = NewFile::create(&place.target)?;
     fill(source, edit, new.file(), options.progress, target)?;
 
-    let mode = match source.as_file() {
-        Some(file) => file.metadata().map_or(0o600, |it| it.permissions().mode()),
-        None => 0o600,
-    };
     let failed = |what: &str| failed(what, target);
-    new.file()
-        .set_permissions(Permissions::from_mode(mode & 0o777))
-        .map_err(failed("set the permissions of"))?;
+    os::copy_permissions(source.as_file(), new.file()).map_err(failed("set the permissions of"))?;
     new.file().sync_all().map_err(failed("write"))?;
     new.name(&place.target, place.replaces)
         .map_err(failed("create"))
@@ -114,8 +108,7 @@ impl Place {
         }
         let same = source
             .as_file()
-            .and_then(|file| file.metadata().ok())
-            .is_some_and(|it| (it.dev(), it.ino()) == (old.dev(), old.ino()));
+            .is_some_and(|file| os::is_same_file(file, target, old));
         if same {
             return Err(refused("is the input itself")
                 .hint("give another name, or change the file in place"));
@@ -169,7 +162,7 @@ fn fill(
                 })?;
             }
             Segment::New(bytes) => {
-                to.write_all_at(bytes, at).map_err(&failed_write)?;
+                os::write_all_at(to, bytes, at).map_err(&failed_write)?;
                 done(length);
             }
         }

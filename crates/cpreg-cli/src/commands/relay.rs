@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
-use cpreg_relay::{Address, Cancel, Relay};
+use cpreg_relay::{Address, Cancel, CancelOnDrop, Relay};
 
 use self::foretold::Foretold;
 use self::guarded::Guarded;
@@ -122,7 +122,8 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             if let Some(guard) = &guard {
                 scope.spawn(|| guard.watch(&user, &over));
             }
-            let _over = CancelAtEnd(&over);
+            // Ends the watch over the guard, however the migration ends.
+            let _over = CancelOnDrop(&over);
             let result = one(
                 arguments,
                 &desk,
@@ -152,15 +153,6 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         if relay.is_single() {
             return Ok(Status::Done);
         }
-    }
-}
-
-/// Ends the watch over the guard, however a migration ends.
-struct CancelAtEnd<'c>(&'c Cancel);
-
-impl Drop for CancelAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.cancel();
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `usb-host`, `usb-mtp`, `u2f-*`, `canokey` | a host's device, folder, file | `usb-mouse` | |
 //! | `scsi-block`, `scsi-generic` | a host's SCSI device | `scsi-hd`, on the disk's stand-in | of `scsi-generic` only |
 
-use super::Unjudged;
+use super::isolated::Unjudged;
 use super::values::Values;
 
 /// What becomes of a device.

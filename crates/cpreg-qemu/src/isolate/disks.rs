@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use super::Surroundings;
 use super::images::Contents;
+use super::surroundings::Surroundings;
 use super::values::{Values, size};
 
 /// The size of a disk that cannot be told, in bytes. A power of two, as SD cards need it.

@@ -28,159 +28,26 @@
 
 mod devices;
 mod disks;
+mod error;
 mod images;
+mod isolated;
 mod namespace;
 mod network;
 mod objects;
 pub(crate) mod options;
+mod surroundings;
 mod values;
 mod work;
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::path::Path;
+use std::ffi::OsString;
 
+pub use error::IsolateError;
 pub use images::{Contents, size as image_size};
+pub use isolated::{Change, Isolated, Unjudged};
 pub use namespace::namespace_possible;
+pub use surroundings::{Host, Surroundings};
 
 use work::Work;
-
-/// What [`isolate`] asks of the host.
-pub trait Surroundings {
-    /// The size in bytes that a guest sees of a disk image; `None` if it cannot be told.
-    fn image_size(&self, path: &Path, contents: Contents) -> Option<u64>;
-
-    /// The words that run a command in an empty network namespace where it can make a tap; else why there can be none.
-    ///
-    /// Asked only if a tap is wanted.
-    ///
-    /// # Errors
-    /// Why not.
-    fn namespace(&self) -> Result<&'static [&'static str], String>;
-}
-
-/// The host as it is: [`image_size()`] and [`namespace_possible`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host;
-
-impl Surroundings for Host {
-    fn image_size(&self, path: &Path, contents: Contents) -> Option<u64> {
-        image_size(path, contents)
-    }
-
-    fn namespace(&self) -> Result<&'static [&'static str], String> {
-        namespace_possible()
-    }
-}
-
-/// A command line that touches nothing outside its QEMU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Isolated {
-    /// The words to run, with `-S`; a monitor and `-incoming` are the caller's to add.
-    pub command: Vec<OsString>,
-    /// What is not as it was given, in the order of the command line; additions last.
-    pub changes: Vec<Change>,
-    /// What loading the stream cannot tell, for want of the real thing.
-    pub unjudged: Vec<Unjudged>,
-    /// Why there is no namespace, where one was wanted.
-    pub no_namespace: Option<String>,
-}
-
-/// A part of the command line that is not as it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The words that were given; none if something was added.
-    pub was: Vec<OsString>,
-    /// The words now; none if it is left out.
-    pub now: Vec<OsString>,
-    /// Why, as half a sentence: "no display may be opened".
-    pub reason: &'static str,
-}
-
-/// A part of the VM that is not judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unjudged {
-    /// What it is: "the device `vfio-pci`".
-    pub what: String,
-    /// Sections of the stream that nothing takes here and that must be left out of it, by the end of their names
-    /// ([`Self::covers`]). None if everything is loaded, and only not with the real thing.
-    pub sections: Vec<String>,
-    /// RAM blocks of the stream that are not there, by the end of their names in the same way.
-    pub ram_blocks: Vec<String>,
-    /// Why, as half a sentence.
-    pub reason: &'static str,
-}
-
-impl Unjudged {
-    /// Whether a section of the stream is to be left out: `0000:00:01.0/virtio-net` for `virtio-net`.
-    pub fn covers(&self, section: &str) -> bool {
-        is_end(&self.sections, section)
-    }
-
-    /// Whether a RAM block of the stream is to be left out.
-    pub fn covers_ram_block(&self, block: &str) -> bool {
-        is_end(&self.ram_blocks, block)
-    }
-}
-
-fn is_end(ends: &[String], name: &str) -> bool {
-    ends.iter().any(|end| {
-        name.strip_suffix(end.as_str())
-            .is_some_and(|front| front.is_empty() || front.ends_with('/'))
-    })
-}
-
-/// Why a command line cannot be isolated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IsolateError {
-    /// There are no words.
-    NoCommand,
-    /// An option stands in the way.
-    Option {
-        /// Its words.
-        words: Vec<OsString>,
-        /// Why.
-        reason: &'static str,
-        /// What to give as one of the `keep` of [`isolate`] to keep it as it is; `None` if that makes no sense.
-        keep: Option<String>,
-    },
-}
-
-impl IsolateError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Option {
-                keep: Some(keep), ..
-            } => {
-                let quoted = if keep.contains(' ') {
-                    format!("'{keep}'")
-                } else {
-                    keep.clone()
-                };
-                Some(format!(
-                    "leave it out, or keep it as it is, at your own risk, with `--keep {quoted}`"
-                ))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for IsolateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoCommand => write!(f, "no QEMU command was given"),
-            Self::Option { words, reason, .. } => {
-                let words = words.join(OsStr::new(" "));
-                write!(f, "cannot isolate `{}`: {reason}", words.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for IsolateError {}
 
 /// Isolates `command`: the program first, or a launcher that is known in front of it.
 ///
@@ -235,6 +102,9 @@ pub fn isolate(
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::path::Path;
+
     use super::*;
 
     struct NoHost;

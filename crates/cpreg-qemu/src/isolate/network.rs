@@ -14,8 +14,9 @@
 //! Only virtio-net wants a tap; other NICs load whatever the backend is. The number of queues stays: it is part of the
 //! device's state.
 
+use super::isolated::Unjudged;
+use super::surroundings::Surroundings;
 use super::values::Values;
-use super::{Surroundings, Unjudged};
 
 /// Hubs that are added count from here, so that they are none of the command line's own.
 const FIRST_HUB: u32 = 1_000_000;

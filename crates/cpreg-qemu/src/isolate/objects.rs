@@ -14,8 +14,9 @@
 use std::path::Path;
 
 use super::images::Contents;
+use super::isolated::Unjudged;
+use super::surroundings::Surroundings;
 use super::values::Values;
-use super::{Surroundings, Unjudged};
 
 /// What becomes of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

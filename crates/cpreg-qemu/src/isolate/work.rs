@@ -6,10 +6,13 @@
 use std::ffi::{OsStr, OsString};
 
 use super::disks::{self, Nodes};
+use super::error::IsolateError;
+use super::isolated::{Change, Unjudged};
 use super::network::{self, Network};
 use super::options::{self, Looked, Part, Treatment};
+use super::surroundings::Surroundings;
 use super::values::Values;
-use super::{Change, IsolateError, Surroundings, Unjudged, devices, objects};
+use super::{devices, objects};
 
 const CONSOLE: &str = "nothing may be connected to, listened on or written to";
 const SEEN: &str = "no display may be opened";

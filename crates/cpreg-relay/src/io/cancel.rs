@@ -95,6 +95,16 @@ impl fmt::Debug for Cancel {
     }
 }
 
+/// Cancels when it is dropped, however that comes about.
+#[derive(Debug)]
+pub struct CancelOnDrop<'c>(pub &'c Cancel);
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Why no more can be read or written.
 #[derive(Debug)]
 pub enum Fault {

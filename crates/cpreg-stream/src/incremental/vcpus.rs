@@ -15,8 +15,8 @@
 use std::collections::HashSet;
 
 use super::engine::Flow;
+use crate::cpu::Cpu;
 use crate::cpu::require_arm;
-use crate::cpu::{self, Cpu};
 use crate::cursor::{Cursor, NARROW};
 use crate::edit::{grown_package, signed};
 use crate::element::{
@@ -130,11 +130,11 @@ impl Vcpus {
     ) -> Result<(), Error> {
         let at = start + self.at as u64;
         require_arm(&header, at)?;
-        let is_of_vcpu = header.name == cpu::NAME || header.name == COMMON;
+        let is_of_vcpu = header.name == element::CPU || header.name == COMMON;
         let behind = self
             .sections
             .last()
-            .is_some_and(|last| last.name == cpu::NAME);
+            .is_some_and(|last| last.name == element::CPU);
         if behind && !is_of_vcpu {
             let is_whole = self.commons == self.cpus.len();
             self.place = if is_whole {
@@ -145,7 +145,7 @@ impl Vcpus {
             return Ok(());
         }
         let offset = start + payload as u64;
-        let section = if header.name == cpu::NAME {
+        let section = if header.name == element::CPU {
             if header.instance as usize != self.cpus.len() {
                 return Err(Error::malformed(at, "a vCPU out of order"));
             }

@@ -1,0 +1,223 @@
+//! [`Cpu`]: the bytes of a section, and what stands where in them.
+
+use std::fmt;
+use std::ops::Range;
+
+use cpreg::register::RegisterId;
+
+use crate::element::Section;
+
+/// The only version of it that there is on Arm.
+pub(crate) const VERSION: u32 = 22;
+/// More registers than any CPU lists; KVM lists about 500 with everything on.
+pub(crate) const MOST_REGISTERS: usize = 4096;
+/// More bytes than a section takes: 64 KiB of registers, 64 KiB of SME, 5 KiB of the rest.
+pub(crate) const MOST_BYTES: u64 = 1 << 20;
+
+/// Offset of the register count.
+pub(crate) const COUNT: usize = 568;
+/// Offset of the register list.
+pub(crate) const LIST: usize = COUNT + 4;
+/// Bytes between the register list and the subsections.
+pub(crate) const TAIL: usize = 65;
+/// Offset of `features` in the tail.
+pub(crate) const FEATURES: usize = 24;
+
+/// One vCPU's section.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cpu {
+    pub(super) section: Section,
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: usize,
+    pub(super) subsections: Vec<Subsection>,
+}
+
+/// A subsection: a part of the state that only some streams have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subsection {
+    /// QEMU's name (`cpu/sve`).
+    pub name: String,
+    /// The version of its format.
+    pub version: u32,
+    /// All its bytes, from its mark to its last subsection's end; offsets in the payload.
+    pub(crate) range: Range<usize>,
+    /// Its own fields.
+    pub(crate) own: Range<usize>,
+    /// Subsections of the subsection (`cpu/vfp/fpcr_fpsr`).
+    pub subsections: Vec<Self>,
+}
+
+/// The fields before the register list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are QEMU's and the architecture's")]
+pub struct Head {
+    pub regs: [u32; 16],
+    /// `x[31]` is SP.
+    pub x: [u64; 32],
+    pub pc: u64,
+    /// PSTATE, or CPSR in AArch32 state.
+    pub pstate: u32,
+    pub spsr: u32,
+    pub banked_spsr: [u64; 8],
+    pub banked_r13: [u32; 8],
+    pub banked_r14: [u32; 8],
+    pub usr_regs: [u32; 5],
+    pub fiq_regs: [u32; 5],
+    /// ELR_EL0 (unused) to ELR_EL3.
+    pub elr_el: [u64; 4],
+    /// SP_EL0 to SP_EL3.
+    pub sp_el: [u64; 4],
+}
+
+/// The fields behind the register list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The address of the exclusive monitor; all ones if it is clear.
+    pub exclusive_address: u64,
+    /// What was loaded there.
+    pub exclusive_value: u64,
+    /// The upper half of a loaded pair.
+    pub exclusive_high: u64,
+    /// QEMU 5.2's internal feature bits; 0 in streams of later versions.
+    pub features: u64,
+    /// The syndrome of a pending exception.
+    pub syndrome: u32,
+    /// The fault status of a pending exception (AArch32).
+    pub fault_status: u32,
+    /// The address of a pending exception.
+    pub fault_address: u64,
+    /// When the physical timer fires, in nanoseconds of QEMU's virtual clock; all ones if idle.
+    pub physical_timer: u64,
+    /// When the virtual timer fires.
+    pub virtual_timer: u64,
+    /// PSCI's power state: 0 on, 1 off, 2 being switched on.
+    pub power_state: u8,
+}
+
+impl fmt::Debug for Cpu {
+    /// Without values: some are the guest's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpu")
+            .field("section", &self.section)
+            .field("registers", &self.count)
+            .field("subsections", &self.subsections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cpu {
+    /// Where the section stands in the file.
+    pub fn section(&self) -> &Section {
+        &self.section
+    }
+
+    /// The payload as it stands in the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many registers the list has.
+    pub fn register_count(&self) -> usize {
+        self.count
+    }
+
+    /// The registers and their values in the order of the file, ascending by id.
+    pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
+        let values = LIST + 8 * self.count;
+        (0..self.count).map(move |index| {
+            let id = be64(&self.bytes, LIST + 8 * index);
+            (
+                RegisterId::from_raw(id),
+                be64(&self.bytes, values + 8 * index),
+            )
+        })
+    }
+
+    /// The fields before the register list.
+    pub fn head(&self) -> Head {
+        let bytes = &self.bytes;
+        Head {
+            regs: words(bytes, 0),
+            x: doubles(bytes, 64),
+            pc: be64(bytes, 320),
+            pstate: be32(bytes, 328),
+            spsr: be32(bytes, 332),
+            banked_spsr: doubles(bytes, 336),
+            banked_r13: words(bytes, 400),
+            banked_r14: words(bytes, 432),
+            usr_regs: words(bytes, 464),
+            fiq_regs: words(bytes, 484),
+            elr_el: doubles(bytes, 504),
+            sp_el: doubles(bytes, 536),
+        }
+    }
+
+    /// The fields behind the register list.
+    pub fn tail(&self) -> Tail {
+        let bytes = &self.bytes[self.tail_start()..];
+        Tail {
+            exclusive_address: be64(bytes, 0),
+            exclusive_value: be64(bytes, 8),
+            exclusive_high: be64(bytes, 16),
+            features: be64(bytes, FEATURES),
+            syndrome: be32(bytes, 32),
+            fault_status: be32(bytes, 36),
+            fault_address: be64(bytes, 40),
+            physical_timer: be64(bytes, 48),
+            virtual_timer: be64(bytes, 56),
+            power_state: bytes[64],
+        }
+    }
+
+    /// Offset of the tail in the payload.
+    pub(crate) fn tail_start(&self) -> usize {
+        LIST + 16 * self.count
+    }
+
+    /// The subsections in the order of the file; further ones may be inside them.
+    pub fn subsections(&self) -> &[Subsection] {
+        &self.subsections
+    }
+
+    /// All subsections, each before the ones inside it.
+    pub fn all_subsections(&self) -> Vec<&Subsection> {
+        fn collect<'a>(from: &'a [Subsection], to: &mut Vec<&'a Subsection>) {
+            for subsection in from {
+                to.push(subsection);
+                collect(&subsection.subsections, to);
+            }
+        }
+        let mut all = Vec::new();
+        collect(&self.subsections, &mut all);
+        all
+    }
+
+    /// A subsection's own bytes, without the ones inside it.
+    pub fn content(&self, subsection: &Subsection) -> &[u8] {
+        self.bytes.get(subsection.own.clone()).unwrap_or_default()
+    }
+}
+
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
+    words::<1>(bytes, at)[0]
+}
+
+pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
+    doubles::<1>(bytes, at)[0]
+}
+
+fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
+    std::array::from_fn(|index| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at + 4 * index..][..4]);
+        u32::from_be_bytes(word)
+    })
+}
+
+fn doubles<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
+    std::array::from_fn(|index| {
+        let mut double = [0; 8];
+        double.copy_from_slice(&bytes[at + 8 * index..][..8]);
+        u64::from_be_bytes(double)
+    })
+}

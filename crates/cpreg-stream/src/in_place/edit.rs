@@ -1,0 +1,166 @@
+//! [`edit_in_place`]: an edit in the file itself, step by step.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::journal::{Change, encode, journal_of, remove};
+use super::lock::Lock;
+use super::recover::{restore, shorten};
+use crate::element::{MAGIC, UNFINISHED};
+use crate::error::{Error, ErrorKind};
+use crate::new_file::{NewFile, failed};
+use crate::os;
+use crate::replacement::Edit;
+use crate::source::ReadAt;
+
+/// Carries out an edit in the file it was made for.
+///
+/// `source` is the file that the edit was made for and `path` its name.
+///
+/// # Errors
+/// If `path` is not `source` or has changed its length, is no regular file, has a journal already,
+/// somebody else is changing it ([`Lock`]), or writing fails. Then the file is as it was; should even that fail, the error says so
+/// ([`ErrorKind::UnfinishedEdit`]).
+pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<(), Error> {
+    if edit.is_identity() {
+        return Ok(());
+    }
+    let _lock = source.as_file().map(Lock::take).transpose()?;
+    let mut running = Running::begin(source, edit, path)?;
+    if let Err(error) = running.run() {
+        return Err(running.undo(&error));
+    }
+    running.forget()
+}
+
+/// An edit under way. The steps are separate so that each can be the last one.
+pub(super) struct Running {
+    path: PathBuf,
+    pub(super) file: File,
+    pub(super) change: Change,
+    /// The file's first bytes may be other than they were, and all that changes too.
+    marked: bool,
+}
+
+impl Running {
+    /// Looks whether everything is as it must be, and writes the journal.
+    pub(super) fn begin(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<Self, Error> {
+        // Through a link: the journal stands beside the file itself.
+        let path = path.canonicalize().map_err(failed("open", path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        let metadata = file.metadata().map_err(failed("open", &path))?;
+        let wrong =
+            |what: &str| Error::new(ErrorKind::BadEdit, format!("{} {what}", path.display()));
+        if !metadata.is_file() {
+            return Err(wrong("is no regular file").hint("write a new file instead"));
+        }
+        let same = source
+            .as_file()
+            .is_some_and(|file| os::is_same_file(file, &path, &metadata));
+        if !same || metadata.len() != edit.old_length() {
+            return Err(wrong("is not the file that the edit was made for"));
+        }
+        let change = Change::of(source, edit)?;
+        if change.start < MAGIC.len() as u64 {
+            return Err(wrong("would change where it begins"));
+        }
+        let running = Self {
+            path,
+            file,
+            change,
+            marked: false,
+        };
+        running.write_journal()?;
+        Ok(running)
+    }
+
+    fn write_journal(&self) -> Result<(), Error> {
+        let journal = journal_of(&self.path);
+        let failed = failed("write the journal", &journal);
+        let new = NewFile::create(&journal)?;
+        os::write_all_at(new.file(), &encode(&self.change), 0)
+            .and_then(|()| new.file().sync_all())
+            .map_err(&failed)?;
+        match new.name(&journal, false) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
+                ErrorKind::UnfinishedEdit,
+                format!(
+                    "{} is there: another edit is under way, or was interrupted",
+                    journal.display()
+                ),
+            )
+            .hint("recover the file first")),
+            other => other.map_err(failed),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        self.reserve()?;
+        self.mark()?;
+        self.write()?;
+        self.unmark()
+    }
+
+    /// Makes sure that there is room, before anything is overwritten.
+    pub(super) fn reserve(&self) -> Result<(), Error> {
+        let (old, new) = (self.change.old_length, self.change.new_length);
+        if new <= old {
+            return Ok(());
+        }
+        let end = usize::try_from(new - old).unwrap_or(usize::MAX);
+        // Bytes, not a hole: a hole takes its room only later.
+        os::write_all_at(&self.file, &vec![0; end], old)
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed("write", &self.path))
+    }
+
+    pub(super) fn mark(&mut self) -> Result<(), Error> {
+        self.marked = true;
+        os::write_all_at(&self.file, &UNFINISHED, 0)
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed("write", &self.path))
+    }
+
+    pub(super) fn write(&self) -> Result<(), Error> {
+        os::write_all_at(&self.file, &self.change.new, self.change.start)
+            .and_then(|()| self.file.set_len(self.change.new_length))
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed("write", &self.path))
+    }
+
+    pub(super) fn unmark(&self) -> Result<(), Error> {
+        os::write_all_at(&self.file, &MAGIC, 0)
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed("write", &self.path))
+    }
+
+    fn forget(&self) -> Result<(), Error> {
+        remove(&journal_of(&self.path))
+    }
+
+    /// Brings the old file back after `error`; says what the matter is in the end.
+    pub(super) fn undo(self, error: &Error) -> Error {
+        let undone = if self.marked {
+            restore(&self.file, &self.path, &self.change)
+        } else {
+            shorten(&self.file, &self.path, &self.change)
+        };
+        let kind = error.kind();
+        match undone.and_then(|()| self.forget()) {
+            Ok(()) => Error::new(kind, format!("{error}; nothing was changed")),
+            Err(second) => Error::new(
+                ErrorKind::UnfinishedEdit,
+                format!("{error}; and the old content could not be brought back: {second}"),
+            )
+            .hint(format!(
+                "when the cause is gone, recover the file from {}",
+                journal_of(&self.path).display()
+            )),
+        }
+    }
+}

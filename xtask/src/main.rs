@@ -36,6 +36,9 @@ enum Task {
     /// Check what must hold for the sources as a whole: format, clippy, circles, spelling, licences and more
     #[command(disable_help_flag = true)]
     Lint(Rest),
+    /// Run the fuzz targets, from seeds made of the fixtures
+    #[command(disable_help_flag = true)]
+    Fuzz(Rest),
     /// Take what the programs say now for what they should say
     Bless,
     /// Make docs/cli.md from the definitions of the command line
@@ -93,6 +96,7 @@ fn carry_out(task: Task) -> Result<()> {
     match task {
         Task::Test => test::run(),
         Task::Lint(rest) => run("lint", "lint", Profile::Dev, &rest.arguments),
+        Task::Fuzz(rest) => run("fuzz", "fuzz", Profile::Dev, &rest.arguments),
         Task::Bless => bless::bless(),
         Task::GenCli => bless::gen_cli(),
         Task::GenRegisters(rest) => gen_data("gen-registers", rest),

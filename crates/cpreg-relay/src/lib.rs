@@ -38,6 +38,8 @@ mod channel;
 pub mod connect;
 mod early_vcpus;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod inherited;
 pub mod io;

@@ -136,6 +136,17 @@ const TABLE: &[Row] = &[
         tests_use: &[],
     },
     Row {
+        name: "fuzz",
+        uses: &[
+            "cpreg",
+            "cpreg-hosts",
+            "cpreg-report",
+            "cpreg-stream",
+            "wheels",
+        ],
+        tests_use: &[],
+    },
+    Row {
         name: "xtask",
         uses: &[],
         tests_use: &[],

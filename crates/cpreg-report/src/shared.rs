@@ -23,7 +23,7 @@ use cpreg::destination::{Destination, HostRegister, HostVcpu};
 use cpreg::register::{RegisterClass, RegisterId, Value, parse_hexadecimal};
 use cpreg::tolerance::condition::RESET_POISON;
 use cpreg::vm::Content;
-use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::profile::{self, Recorded};
 use cpreg_hosts::{Profile, schema};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -166,7 +166,7 @@ pub struct Going {
     /// What it is known from, in words.
     pub evidence: String,
     /// The destination itself; values that are a guest's secrets are not there.
-    pub profile: Profile,
+    pub profile: profile::Document,
 }
 
 impl Going {
@@ -209,7 +209,10 @@ impl Going {
         };
         Self {
             evidence: evidence.to_owned(),
-            profile: Profile::new(recorded, &destination),
+            profile: profile::Document::from(&Profile {
+                recorded,
+                destination,
+            }),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::check;
 use crate::arguments::{self, Format};
 use crate::destination;
 use crate::failure::{Failure, Status};
-use crate::input::Input;
+use crate::input::{Input, Origin};
 use crate::printer::{Printer, Progress, style, styled};
 use crate::tolerance_file;
 use cpreg_report::check::Answer;
@@ -44,9 +44,11 @@ pub(crate) fn run(
         )
     };
     if let Some(what) = source.lacks_ram() {
-        let hint = match source.running {
-            Some(_) => "save the VM to a file first: QMP `migrate` to `file:` or `exec:`",
-            None => "convert the stream that it was made from",
+        let hint = match source.origin {
+            Origin::RunningQemu { .. } => {
+                "save the VM to a file first: QMP `migrate` to `file:` or `exec:`"
+            }
+            _ => "convert the stream that it was made from",
         };
         return Err(Failure::new(format!(
             "{} is {what} and has no RAM",
@@ -240,7 +242,7 @@ fn new_file(
 }
 
 fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
-    if let Some(packed) = source.packed {
+    if let Some(packed) = source.compression() {
         return Err(Failure::new(format!(
             "{} is packed with {packed} and cannot be changed in place",
             source.path.display()

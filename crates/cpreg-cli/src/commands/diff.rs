@@ -17,16 +17,15 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     let verify = arguments.reading.verify;
     let a = hosts::open(&arguments.a, verify, printer)?;
     let b = hosts::open(&arguments.b, verify, printer)?;
-    let for_guest = |host: &Named, guest| host.for_guest(guest).map(|(input, _)| input);
     match (a, b) {
         (Opened::File(a), Opened::File(b)) => files(&a, &b, arguments, printer),
         // A host without features in its name is taken for the guest on the other side.
         (Opened::Host(a), Opened::File(b)) => {
-            let a = for_guest(&a, Guest::In(&b))?;
+            let a = a.input_for_guest(Guest::In(&b))?;
             files(&a, &b, arguments, printer)
         }
         (Opened::File(a), Opened::Host(b)) => {
-            let b = for_guest(&b, Guest::In(&a))?;
+            let b = b.input_for_guest(Guest::In(&a))?;
             files(&a, &b, arguments, printer)
         }
         (Opened::Host(mut a), Opened::Host(mut b)) => {
@@ -35,8 +34,8 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
             b.features = b.features.or(a.features);
             if a.features != b.features {
                 // Guests of two kinds, which are compared like those of two VMMs.
-                let a = for_guest(&a, Guest::Nobody)?;
-                let b = for_guest(&b, Guest::Nobody)?;
+                let a = a.input_for_guest(Guest::Nobody)?;
+                let b = b.input_for_guest(Guest::Nobody)?;
                 return files(&a, &b, arguments, printer);
             }
             recorded(&a, &b, arguments, printer)

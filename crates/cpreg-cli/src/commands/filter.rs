@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let found = destination::find(&arguments.to, false, printer)?;
     destination::loader(&arguments.going)?;
     let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
-    let naming = Printing::new(found.accelerator()?, arguments.secrets).naming;
+    let naming = Printing::new(found.accelerator(), arguments.secrets).naming;
     consents::read(&arguments.consenting, naming)?;
 
     let held = carry(&input, &output)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
         .stream()
         .map_err(|error| stopped(error, held.start()))?;
     let source = Input::of_what_passed("-", stream);
-    let (named, _) = found.for_guest(&source, &arguments.going)?;
+    let named = found.named_for(&source, &arguments.going)?;
     let printing = Printing::new(named.destination.accelerator, arguments.secrets);
     let answer = check::answer(
         &source,

@@ -119,7 +119,10 @@ fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
             .collect(),
         kernel: String::new(),
     };
-    Ok(Profile::new(recorded, &destination))
+    Ok(Profile {
+        recorded,
+        destination,
+    })
 }
 
 /// Where the profile goes, links followed. A device is never replaced by a file.

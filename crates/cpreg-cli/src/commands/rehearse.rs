@@ -200,6 +200,7 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
                 shape: None,
             },
             evidence: "it was started, and could not say what it has".into(),
+            recorded: Box::default(),
         });
     };
     let machine = format!(", {}", asked.state.machine);
@@ -212,6 +213,7 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
     Ok(Named {
         destination,
         evidence: "it was started and asked".into(),
+        recorded: Box::default(),
     })
 }
 

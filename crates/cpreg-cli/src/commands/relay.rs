@@ -168,7 +168,7 @@ fn prepare<'a>(
     let found = destination::find(&arguments.to, false, printer)?;
     destination::loader(&arguments.going)?;
     let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
-    let naming = Printing::new(found.accelerator()?, arguments.secrets).naming;
+    let naming = Printing::new(found.accelerator(), arguments.secrets).naming;
     let consents = consents::read(&arguments.consenting, naming)?;
     if let (true, Some(severity)) = (arguments.keep, consents.accept_up_to) {
         return Err(Failure::new(format!(

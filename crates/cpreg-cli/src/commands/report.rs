@@ -6,10 +6,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use cpreg::destination::{Accelerator, Destination, writer};
+use cpreg::destination::{Accelerator, writer};
 use cpreg::plan::Verdict;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::Tolerances;
+use cpreg_hosts::Profile;
 use cpreg_hosts::profile::Recorded;
 use cpreg_report::check::json;
 use cpreg_report::markdown::{self, Cpus};
@@ -17,7 +18,6 @@ use cpreg_report::shared::{
     About, Blanked, BlankedDevice, BlankedRegister, Device, Going, Host, Ram, Report, Versions,
 };
 use cpreg_report::value::{Printing, id_digits};
-use cpreg_stream::Stream;
 use cpreg_stream::{self as stream, Cpu, Edit, Scrub, WriteOptions, write_new};
 
 use super::check;
@@ -25,7 +25,7 @@ use super::convert::{can_be_written, failed, is_there};
 use crate::arguments::{self, Consenting, Format};
 use crate::destination::{self, Named};
 use crate::failure::{Failure, Status};
-use crate::input::{Content, Input};
+use crate::input::Input;
 use crate::printer::Printer;
 
 /// What the VM is called in a report: the file's name may be a customer's.
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         can_be_written(target, &arguments.source, arguments.force)?;
     }
     let source = Input::open(&arguments.source, arguments.verify, printer)?;
-    if source.report.is_some() {
+    if source.report().is_some() {
         return Err(
             Failure::new(format!("{} is a report already", source.path.display()))
                 .hint("attach it as it is; `cpreg show` and `cpreg check` read it"),
@@ -117,18 +117,9 @@ impl Goal {
         arguments: &arguments::Report,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let (named, input) = destination::resolve_with_input(
-            path,
-            source,
-            &arguments.going,
-            arguments.verify,
-            printer,
-        )?;
-        let recorded = match &input.content {
-            Content::Profile(profile) => profile.recorded.clone(),
-            Content::Stream(stream) => of_stream(stream),
-            Content::Host(_) => return Err(input.lacks_features()),
-        };
+        let (to, verify) = (&arguments.going, arguments.verify);
+        let named = destination::resolve(path, source, to, verify, printer)?;
+        let recorded = (*named.recorded).clone();
         let recorded = match named.destination.loader {
             // What was recorded, in all its detail, unless the user knows better.
             Some(loader) if arguments.going.vmm.is_some() => Recorded {
@@ -140,10 +131,11 @@ impl Goal {
         };
         let keep = arguments.general_registers;
         let going = Going::new(&named.evidence, recorded, &named.destination, keep);
-        let told: Destination = going.profile.to_destination().map_err(cannot_report)?;
+        let told = Profile::try_from(&going.profile).map_err(cannot_report)?;
         let told = Named {
-            destination: told,
+            destination: told.destination,
             evidence: named.evidence.clone(),
+            recorded: Box::new(told.recorded),
         };
         Ok(Self { named, told, going })
     }
@@ -160,18 +152,6 @@ fn cpus(read: &Input) -> Result<Cpus, Failure> {
         midr: cpus.first().and_then(midr).map(|(_, value)| value),
         register_counts: cpus.iter().map(Cpu::register_count).collect(),
     })
-}
-
-/// What a stream tells of the program that wrote it.
-fn of_stream(stream: &Stream) -> Recorded {
-    Recorded {
-        accelerator: stream
-            .accelerator()
-            .map(|accelerator| accelerator.name().to_owned())
-            .unwrap_or_default(),
-        machine: stream.machine().unwrap_or_default().to_owned(),
-        ..Recorded::default()
-    }
 }
 
 /// A report with the stream in it, and what the stream says.

@@ -16,8 +16,9 @@ use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::register::Value;
 use cpreg::vm::Registers;
 use cpreg_hosts::host::PREFIX;
-use cpreg_hosts::{Error, ErrorKind, History, HostRecord};
+use cpreg_hosts::{Error, ErrorKind, History, HostRecord, Profile};
 
+use super::named;
 use crate::failure::Failure;
 use crate::input::{Content, Input};
 use crate::printer::Printer;
@@ -120,23 +121,45 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Opene
 }
 
 impl Named {
-    /// The host as the profile that it is for a guest; and what it is known from.
-    pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<(Input, String), Failure> {
-        let features = match (self.features, guest) {
-            (Some(features), _) => features,
-            (None, Guest::In(source)) => self.features_of(source)?,
-            (None, Guest::With(features)) => features,
-            (None, Guest::Nobody) => return Err(self.unsaid()),
-        };
-        let profile = self.record.profile(features, Program::QEMU).map_err(|error| {
+    /// Returns the host as a destination for a guest.
+    pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<named::Named, Failure> {
+        let features = self.features_for(guest)?;
+        let Profile {
+            recorded,
+            destination,
+        } = self.profile(features)?;
+        Ok(named::Named {
+            destination,
+            evidence: self.record.evidence(features).into(),
+            recorded: Box::new(recorded),
+        })
+    }
+
+    /// Returns the host as an input: what it is for a guest.
+    pub(crate) fn input_for_guest(&self, guest: Guest<'_>) -> Result<Input, Failure> {
+        let features = self.features_for(guest)?;
+        self.profile(features).map(Input::of_host)
+    }
+
+    fn profile(&self, features: Features) -> Result<Profile, Failure> {
+        let profile = self.record.profile(features, Program::QEMU);
+        profile.map_err(|error| {
             Failure::new(error.to_string()).hint(format!(
-                "if another set will do, name it: {}/FEATURES; or record the destination itself with `cpreg probe`",
+                "if another set will do, name it: {}/FEATURES; or record the destination itself \
+                 with `cpreg probe`",
                 self.written
             ))
-        })?;
-        let evidence = self.record.evidence(features);
-        let full = profile.name.clone();
-        Ok((Input::of_host(Path::new(&full), profile)?, evidence))
+        })
+    }
+
+    /// Returns the features in the name, else those of the guest.
+    fn features_for(&self, guest: Guest<'_>) -> Result<Features, Failure> {
+        match (self.features, guest) {
+            (Some(features), _) => Ok(features),
+            (None, Guest::In(source)) => self.features_of(source),
+            (None, Guest::With(features)) => Ok(features),
+            (None, Guest::Nobody) => Err(self.unsaid()),
+        }
     }
 
     /// The features of the guest in a file.
@@ -198,7 +221,8 @@ pub(crate) fn features_of_host(host: &Destination) -> Features {
 pub(crate) fn open_features(source: &Input, name: &str, recognised: Recognised) -> Failure {
     let without = recognised.features.without(recognised.open);
     Failure::new(format!(
-        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's for guests without one as well",
+        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's \
+         for guests without one as well",
         source.name()
     ))
     .hint(format!(
@@ -212,7 +236,8 @@ pub(crate) fn unnamed(error: &Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::AmbiguousName => "write more of the name, or all of it",
         ErrorKind::Features => {
-            "`cpreg hosts` lists beside each host those that were recorded; a DEST without them is taken as it is for the guest in SOURCE"
+            "`cpreg hosts` lists beside each host those that were recorded; a DEST without them is \
+             taken as it is for the guest in SOURCE"
         }
         _ => "`cpreg hosts` lists them all; there is no file of that name either",
     };

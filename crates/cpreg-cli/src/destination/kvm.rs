@@ -16,10 +16,10 @@ use cpreg::destination::{Accelerator, Features, HostVcpu, Loader};
 use cpreg::plan::{Outcome, Plan};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
-use cpreg_hosts::profile::{Profile, Recorded};
+use cpreg_hosts::profile::Recorded;
 use cpreg_kvm::{Host, Kvm};
 
-use super::Named;
+use super::named::Named;
 use crate::arguments::{Consenting, Going};
 use crate::consents;
 use crate::failure::Failure;
@@ -93,10 +93,10 @@ pub(crate) fn ask(
     };
     Ok(Asked {
         features,
-        recorded,
         named: Named {
             destination,
             evidence: Cow::Borrowed(EVIDENCE),
+            recorded: Box::new(recorded),
         },
     })
 }
@@ -134,16 +134,7 @@ fn vm(source: &Input) -> Result<Vm, Failure> {
 /// What came of asking.
 pub(crate) struct Asked {
     pub(crate) features: Features,
-    recorded: Recorded,
     pub(crate) named: Named,
-}
-
-impl Asked {
-    /// With what was asked, as the profile that it would be in a file.
-    pub(crate) fn with_input(self, path: &Path) -> Result<(Named, Input), Failure> {
-        let profile = Profile::new(self.recorded, &self.named.destination);
-        Ok((self.named, Input::of_host(path, profile)?))
-    }
 }
 
 /// The features in the name, else those of the guest.

@@ -109,7 +109,10 @@ impl HostRecord {
             kernel: self.identity.release.clone(),
             ..Recorded::default()
         };
-        Ok(Profile::new(recorded, &destination))
+        Ok(Profile {
+            recorded,
+            destination,
+        })
     }
 }
 

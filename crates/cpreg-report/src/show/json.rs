@@ -16,7 +16,7 @@ impl From<&Shown<'_>> for Report {
         let contents = shown.contents;
         let shape = contents.destination.shape.clone().unwrap_or_default();
         let recorded = match &contents.origin {
-            Origin::Profile(profile) | Origin::Host(profile) => Some(profile.recorded.clone()),
+            Origin::Profile(recorded) | Origin::Host(recorded) => Some((**recorded).clone()),
             _ => None,
         };
         let report = match &contents.origin {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cpreg::destination::ValuesAre;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::Profile;
+use cpreg_hosts::profile::Recorded;
 
 use super::Shown;
 use super::model::{FromReport, Stream};
@@ -75,8 +75,10 @@ fn about(printer: &mut Printer, contents: &Contents) {
                 &format!("{}; {} bytes{unpacked}", stream.opened, stream.length.0),
             );
         }
-        Origin::Profile(profile) | Origin::Host(profile) => {
-            about_profile(printer, profile, &unpacked);
+        Origin::Profile(recorded) | Origin::Host(recorded) => {
+            let name = &contents.destination.name;
+            line(printer, "name", &format!("{name}{unpacked}"));
+            about_recorded(printer, recorded);
         }
     }
     if let Origin::Report {
@@ -159,9 +161,7 @@ fn counted_bytes(bytes: u64) -> String {
     format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
-fn about_profile(printer: &mut Printer, profile: &Profile, unpacked: &str) {
-    let recorded = &profile.recorded;
-    line(printer, "name", &format!("{}{unpacked}", profile.name));
+fn about_recorded(printer: &mut Printer, recorded: &Recorded) {
     let package = if recorded.package.is_empty() {
         String::new()
     } else {

@@ -45,7 +45,7 @@ impl Foretold {
     ) -> Result<Self, Failure> {
         let source = match hosts::open(from, false, printer)? {
             Opened::File(input) => *input,
-            Opened::Host(host) => host.for_guest(Guest::Nobody)?.0,
+            Opened::Host(host) => host.input_for_guest(Guest::Nobody)?,
         };
         let (subject, named) = if matches!(source.content, Content::Stream(_)) {
             let named = found.named_for(&source, &arguments.going)?;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Document;
+use crate::error::DocumentKind;
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.host/1";
 
 /// The document, as its errors name it.
-pub(super) const DOCUMENT: Document = Document {
+pub(super) const DOCUMENT: DocumentKind = DocumentKind {
     name: "recorded host",
     schema: SCHEMA,
     other_version: "record the host again, or read it with the cpreg that wrote it",

@@ -6,9 +6,16 @@
 //! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
 //! | `{` | a profile; or a recorded host, or a report, if its schema says so: the stream in a report is unpacked into an unnamed temporary file |
 //! | anything else | a migration stream, whose reader says what is wrong with it |
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | [`Input`]: what was read, and where it comes from |
+//! | `unpack.rs` | files that are packed, and such as can be read once only |
+
+mod unpack;
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,31 +31,55 @@ use cpreg_stream::{Lock, journal_of, pending_journal};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
+use unpack::{plain_file, read_start, spool};
+
+pub(crate) use unpack::Compression;
 
 /// What a file turned out to be.
 pub(crate) enum Content {
     /// A migration stream.
     Stream(Box<Stream>),
-    /// A recorded destination.
+    /// A recorded destination, from a profile or of a recorded host for one guest.
     Profile(Box<Profile>),
     /// A recorded host.
     Host(Box<HostRecord>),
 }
 
-/// A file that was opened and understood.
+/// Something that was opened and understood.
 pub(crate) struct Input {
+    /// The path that was given; the name of a recorded host.
     pub(crate) path: PathBuf,
+    pub(crate) origin: Origin,
     pub(crate) content: Content,
-    /// The plain stream or profile: the file itself, or what it unpacks to; nothing if it has passed.
-    file: Option<File>,
-    /// What it was packed with.
-    pub(crate) packed: Option<&'static str>,
-    /// The report that the stream was in.
-    pub(crate) report: Option<Box<Report>>,
-    /// The version of the running QEMU that gave the stream (`10.0.13`).
-    pub(crate) running: Option<String>,
-    /// Whether it is a recorded host and no file: its path is its name.
-    pub(crate) is_host: bool,
+}
+
+/// The place that an input comes from.
+pub(crate) enum Origin {
+    /// A file.
+    File {
+        /// The file itself, or what it unpacks to.
+        file: File,
+        compression: Option<Compression>,
+    },
+    /// A report.
+    Report {
+        report: Box<Report>,
+        /// The stream in it.
+        stream: File,
+        /// That of the report.
+        compression: Option<Compression>,
+    },
+    /// A running QEMU that was asked through its monitor.
+    RunningQemu {
+        /// Its version (`10.0.13`).
+        version: String,
+        /// Its device state.
+        stream: File,
+    },
+    /// A recorded host, as it is for one guest.
+    RecordedHost,
+    /// A stream that was read as it passed, and cannot be read again.
+    Live,
 }
 
 /// How long a QEMU may take for one answer. Saving device state takes milliseconds, and as long as its disks take to be flushed.
@@ -68,8 +99,8 @@ impl Input {
         if kind.is_ok_and(|kind| kind.is_socket()) {
             return Self::of_running(path, verify, printer);
         }
-        let (file, packed) = plain_file(path)?;
-        Self::understand(path, file, packed, verify, printer)
+        let (file, compression) = plain_file(path)?;
+        Self::understand(path, file, compression, verify, printer)
     }
 
     /// Opens a file that is to be changed: nobody else changes it while it is open.
@@ -78,17 +109,17 @@ impl Input {
         verify: bool,
         printer: &Printer,
     ) -> Result<(Self, Lock), Failure> {
-        let (file, packed) = plain_file(path)?;
+        let (file, compression) = plain_file(path)?;
         let lock = Lock::take(&file).map_err(|error| {
             Failure::new(format!("cannot change {}", path.display())).because_of_stream(error)
         })?;
-        Self::understand(path, file, packed, verify, printer).map(|input| (input, lock))
+        Self::understand(path, file, compression, verify, printer).map(|input| (input, lock))
     }
 
     fn understand(
         path: &Path,
         file: File,
-        packed: Option<&'static str>,
+        compression: Option<Compression>,
         verify: bool,
         printer: &Printer,
     ) -> Result<Self, Failure> {
@@ -109,7 +140,7 @@ impl Input {
             let json = json(&file, path, length)?;
             if shared::is_report(&json) {
                 let report = Report::from_json(&json).map_err(|error| cannot_read(path, error))?;
-                return Self::of_report(path, report, packed, verify);
+                return Self::of_report(path, report, compression, verify);
             }
             if record::json::is_record(&json) {
                 if json.len() as u64 > record::json::MOST_BYTES {
@@ -122,7 +153,7 @@ impl Input {
             }
         } else {
             let stream = stream(&file, path, verify)?;
-            if packed.is_none() && pending_journal(path).is_some() {
+            if compression.is_none() && pending_journal(path).is_some() {
                 printer.note(format_args!(
                     "a change of {} is under way, or was interrupted; if it was, {} ends it",
                     path.display(),
@@ -133,12 +164,8 @@ impl Input {
         };
         Ok(Self {
             path: path.to_owned(),
+            origin: Origin::File { file, compression },
             content,
-            file: Some(file),
-            packed,
-            report: None,
-            running: None,
-            is_host: false,
         })
     }
 
@@ -152,17 +179,17 @@ impl Input {
         let stream = stream(&state.stream, path, verify)?;
         if state.kvm && stream.vm().is_ok_and(|vm| vm.vcpus.iter().any(counts)) {
             printer.note(
-                "this guest counts with its performance monitors; if this host's kernel is one of 6.7 to 6.14, asking its QEMU has stopped them until the guest sets them again",
+                "this guest counts with its performance monitors; if this host's kernel is one of \
+                 6.7 to 6.14, asking its QEMU has stopped them until the guest sets them again",
             );
         }
         Ok(Self {
             path: path.to_owned(),
+            origin: Origin::RunningQemu {
+                version: state.version.number(),
+                stream: state.stream,
+            },
             content: Content::Stream(Box::new(stream)),
-            file: Some(state.stream),
-            packed: None,
-            report: None,
-            running: Some(state.version.number()),
-            is_host: false,
         })
     }
 
@@ -170,48 +197,54 @@ impl Input {
     pub(crate) fn of_what_passed(name: &str, stream: Stream) -> Self {
         Self {
             path: PathBuf::from(name),
+            origin: Origin::Live,
             content: Content::Stream(Box::new(stream)),
-            file: None,
-            packed: None,
-            report: None,
-            running: None,
-            is_host: false,
         }
     }
 
-    /// The plain stream or profile: the file itself, or what it unpacks to.
+    /// Returns the plain stream or profile: the file itself, or what it unpacks to.
     pub(crate) fn file(&self) -> Result<&File, Failure> {
-        self.file.as_ref().ok_or_else(|| {
-            Failure::new(format!(
+        match &self.origin {
+            Origin::File { file, .. } => Ok(file),
+            Origin::Report { stream, .. } | Origin::RunningQemu { stream, .. } => Ok(stream),
+            Origin::RecordedHost | Origin::Live => Err(Failure::new(format!(
                 "{} has passed, and cannot be read again",
                 self.path.display()
-            ))
-        })
+            ))),
+        }
     }
 
-    /// A recorded host, as the profile that it would be in a file.
-    pub(crate) fn of_host(name: &Path, profile: Profile) -> Result<Self, Failure> {
-        let json = profile
-            .to_json()
-            .map_err(|error| no_document(name, error))?;
-        let unread = |error| Failure::io("read", name, error);
-        Ok(Self {
-            path: name.to_owned(),
+    /// Takes a recorded host, as it is for one guest.
+    pub(crate) fn of_host(profile: Profile) -> Self {
+        Self {
+            path: PathBuf::from(&profile.destination.name),
+            origin: Origin::RecordedHost,
             content: Content::Profile(Box::new(profile)),
-            file: Some(spool(&mut json.as_bytes(), name, &unread)?),
-            packed: None,
-            report: None,
-            running: None,
-            is_host: true,
-        })
+        }
+    }
+
+    /// Returns the report that the stream was in.
+    pub(crate) fn report(&self) -> Option<&Report> {
+        match &self.origin {
+            Origin::Report { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+
+    /// Returns what the file was packed with.
+    pub(crate) const fn compression(&self) -> Option<Compression> {
+        match self.origin {
+            Origin::File { compression, .. } | Origin::Report { compression, .. } => compression,
+            _ => None,
+        }
     }
 
     /// Why what was opened is not the whole VM, where it is not: what it is instead.
     pub(crate) fn lacks_ram(&self) -> Option<&'static str> {
-        match (&self.report, &self.running) {
-            (Some(_), _) => Some("a report"),
-            (_, Some(_)) => Some("the monitor of a running QEMU"),
-            _ => None,
+        match self.origin {
+            Origin::Report { .. } => Some("a report"),
+            Origin::RunningQemu { .. } => Some("the monitor of a running QEMU"),
+            Origin::File { .. } | Origin::RecordedHost | Origin::Live => None,
         }
     }
 
@@ -219,7 +252,7 @@ impl Input {
     pub(crate) fn of_report(
         path: &Path,
         report: Report,
-        packed: Option<&'static str>,
+        compression: Option<Compression>,
         verify: bool,
     ) -> Result<Self, Failure> {
         let mut reader = report.stream().map_err(|error| cannot_read(path, error))?;
@@ -228,28 +261,28 @@ impl Input {
                 .hint("it is damaged or not all there: get a complete copy")
         };
         let file = spool(&mut reader, path, &damaged)?;
+        let content = Content::Stream(Box::new(stream(&file, path, verify)?));
         Ok(Self {
             path: path.to_owned(),
-            content: Content::Stream(Box::new(stream(&file, path, verify)?)),
-            file: Some(file),
-            packed,
-            report: Some(Box::new(report)),
-            running: None,
-            is_host: false,
+            origin: Origin::Report {
+                report: Box::new(report),
+                stream: file,
+                compression,
+            },
+            content,
         })
     }
 
     /// The registers that are not what the VM held, because the report it comes from does not tell.
     pub(crate) fn blanked(&self) -> Vec<RegisterId> {
-        let report = self.report.as_ref();
-        let registers = report.map(|report| report.blanked_registers());
+        let registers = self.report().map(Report::blanked_registers);
         // They were read when the report was opened.
         registers.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The file's own name, or the host's, for reports.
     pub(crate) fn name(&self) -> String {
-        if self.is_host {
+        if matches!(self.origin, Origin::RecordedHost) {
             return self.path.display().to_string();
         }
         self.path.file_name().map_or_else(
@@ -346,176 +379,4 @@ fn profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
         return Err(too_large(path));
     }
     Profile::from_json(json).map_err(|error| no_document(path, error))
-}
-
-fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut file = file;
-    file.seek(SeekFrom::Start(0))?;
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read(&mut bytes[filled..])? {
-            0 => break,
-            more => filled += more,
-        }
-    }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(filled)
-}
-
-/// The file itself, or an unnamed one with what it unpacks to.
-fn plain_file(path: &Path) -> Result<(File, Option<&'static str>), Failure> {
-    let failure = |error| Failure::io("open", path, error);
-    if path == Path::new("-") {
-        let unread = |error| Failure::io("read", path, error);
-        let file = spool_once(&mut io::stdin().lock(), path, &unread)?;
-        return unpacked(file, path);
-    }
-    let file = File::open(path).map_err(|error| {
-        let is_absent = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        );
-        let hint = is_absent.then(|| no_file(path)).flatten();
-        hint.into_iter().fold(failure(error), Failure::hint)
-    })?;
-    let kind = file.metadata().map_err(failure)?.file_type();
-    if kind.is_dir() {
-        return Err(Failure::new(format!("{} is a directory", path.display()))
-            .hint("name the stream or profile in it"));
-    }
-    if !kind.is_file() {
-        // A pipe: it can be read once only.
-        let mut pipe = file;
-        let unread = |error| Failure::io("read", path, error);
-        let file = spool_once(&mut pipe, path, &unread)?;
-        return unpacked(file, path);
-    }
-    unpacked(file, path)
-}
-
-/// What to do about a name that is no file's, where it is a name that has a meaning elsewhere.
-fn no_file(path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    if text == "kvm" || text.starts_with("kvm/") {
-        return Some(
-            "kvm, this machine's own, is for DEST; `cpreg probe kvm -o FILE` records it as a file"
-                .to_owned(),
-        );
-    }
-    if text.starts_with(record::PREFIX) {
-        return Some(
-            "a recorded host is no VM: here goes a migration stream, a running QEMU's monitor or a report; `cpreg diff` compares two hosts"
-                .to_owned(),
-        );
-    }
-    let file = path.parent().filter(|parent| parent.is_file())?;
-    Some(format!(
-        "{0} is a file; behind that of a recorded host a guest's vCPU features may stand: {0}/pmu, {0}/pmu,sve, {0}/none",
-        file.display()
-    ))
-}
-
-fn unpacked(file: File, path: &Path) -> Result<(File, Option<&'static str>), Failure> {
-    let mut magic = [0; 6];
-    let length = read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
-    let foreign = match &magic[..length] {
-        [b'B', b'Z', b'h', ..] => Some(("bzip2", "bzip2 -d")),
-        [0x04, 0x22, 0x4d, 0x18, ..] => Some(("lz4", "lz4 -d")),
-        _ => None,
-    };
-    if let Some((name, command)) = foreign {
-        return Err(Failure::new(format!(
-            "{} is packed with {name}, which cpreg does not unpack",
-            path.display()
-        ))
-        .hint(format!(
-            "unpack it first: {command}; xz, gzip and zstd are read as they are"
-        )));
-    }
-    let damaged = |error: io::Error| {
-        Failure::io("unpack", path, error)
-            .hint("it is damaged or not all there: get a complete copy")
-    };
-    let (name, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            ("xz", Box::new(lzma_rust2::XzReader::new(file, true)))
-        }
-        [0x1f, 0x8b, ..] => ("gzip", Box::new(flate2::read::MultiGzDecoder::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => (
-            "zstd",
-            Box::new(
-                ruzstd::decoding::StreamingDecoder::new(file)
-                    .map_err(|error| damaged(io::Error::other(error)))?,
-            ),
-        ),
-        _ => return Ok((file, None)),
-    };
-    Ok((spool(&mut reader, path, &damaged)?, Some(name)))
-}
-
-/// How anything begins that is read, packed or not: streams (one that an edit in place was interrupted in, too), and what packs them. JSON
-/// begins with a brace, perhaps behind white space.
-const BEGINNINGS: [&[u8]; 7] = [
-    b"QEVM",
-    b"cpRG",
-    b"\xfd7zXZ",
-    b"\x1f\x8b",
-    b"\x28\xb5\x2f\xfd",
-    b"BZh",
-    b"\x04\x22\x4d\x18",
-];
-
-/// Copies what can be read once only, whole if it may be anything that is read, else only its begin: it may have no end.
-fn spool_once(
-    reader: &mut dyn Read,
-    path: &Path,
-    unread: &dyn Fn(io::Error) -> Failure,
-) -> Result<File, Failure> {
-    let mut start = Vec::new();
-    let mut begin = reader.take(4 << 10);
-    begin.read_to_end(&mut start).map_err(unread)?;
-    let is_json = start.trim_ascii_start().first() == Some(&b'{');
-    if is_json || BEGINNINGS.iter().any(|it| start.starts_with(it)) {
-        return spool(&mut start.as_slice().chain(reader), path, unread);
-    }
-    spool(&mut start.as_slice(), path, unread)
-}
-
-/// Copies everything into an unnamed temporary file, with holes where there are only zeros.
-fn spool(
-    reader: &mut dyn Read,
-    path: &Path,
-    unread: &dyn Fn(io::Error) -> Failure,
-) -> Result<File, Failure> {
-    const BLOCK: usize = 1 << 16;
-    let temporary = |error| {
-        Failure::io("write a temporary copy of", path, error)
-            .hint("TMPDIR names the directory for temporary files")
-    };
-    let mut file = tempfile::tempfile().map_err(temporary)?;
-    let mut block = vec![0; BLOCK];
-    let mut length = 0_u64;
-    loop {
-        let mut filled = 0;
-        while filled < BLOCK {
-            let more = reader.read(&mut block[filled..]).map_err(unread)?;
-            if more == 0 {
-                break;
-            }
-            filled += more;
-        }
-        length += filled as u64;
-        let data = &block[..filled];
-        if data.iter().all(|byte| *byte == 0) {
-            file.seek(SeekFrom::Start(length)).map_err(temporary)?;
-        } else {
-            file.write_all(data).map_err(temporary)?;
-        }
-        if filled < BLOCK {
-            break;
-        }
-    }
-    file.set_len(length).map_err(temporary)?;
-    file.seek(SeekFrom::Start(0)).map_err(temporary)?;
-    Ok(file)
 }

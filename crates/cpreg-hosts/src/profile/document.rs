@@ -1,15 +1,4 @@
-//! The profile: a recorded destination as a JSON file.
-//!
-//! | member | what it holds |
-//! |---|---|
-//! | `schema` | `"cpreg.profile/1"` |
-//! | `name` | what to call it |
-//! | `recorded` | the program, its version and package, accelerator, machine, CPU model and command line |
-//! | `values` | `"at-reset"`, `"of-a-guest"` or `"of-an-emulated-host"` |
-//! | `shape` | machine, vCPU count, RAM blocks, devices |
-//! | `vcpus` | for each vCPU: `registers` (id, name, value, and what else is taken: `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes) |
-//!
-//! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
+//! [`Document`]: a profile as it is written, and its translation to and from a [`Destination`].
 
 use std::collections::BTreeSet;
 
@@ -21,20 +10,17 @@ use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Document, Error, ErrorKind};
-use crate::schema;
+use crate::error::{DocumentKind, Error, ErrorKind};
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.profile/1";
 
-/// A recorded destination.
+/// A profile as it is written: the members of the JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Profile {
+pub struct Document {
     schema: String,
-    /// What to call it.
-    pub name: String,
-    /// Who recorded what.
-    pub recorded: Recorded,
+    name: String,
+    recorded: Recorded,
     values: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeFile>,
@@ -123,19 +109,19 @@ struct ExtensionFile {
 }
 
 /// The document, as its errors name it.
-const DOCUMENT: Document = Document {
+pub(super) const PROFILE: DocumentKind = DocumentKind {
     name: "profile",
     schema: SCHEMA,
     other_version: "record the destination again",
 };
 
-impl Profile {
-    /// Records a destination.
-    pub fn new(recorded: Recorded, destination: &Destination) -> Self {
+impl Document {
+    /// Returns the document for a destination.
+    pub(super) fn new(recorded: &Recorded, destination: &Destination) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             name: destination.name.clone(),
-            recorded,
+            recorded: recorded.clone(),
             values: match destination.values {
                 ValuesAre::AtReset => AT_RESET,
                 ValuesAre::OfAGuest => OF_A_GUEST,
@@ -147,50 +133,28 @@ impl Profile {
         }
     }
 
-    /// Reads one.
+    /// Returns where the profile comes from.
+    pub(super) const fn recorded(&self) -> &Recorded {
+        &self.recorded
+    }
+
+    /// Returns the destination that was recorded.
     ///
     /// # Errors
-    /// If it is not JSON, of another schema, or a member is malformed.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        let profile: Self = serde_json::from_slice(bytes).map_err(|error| {
-            // It is better said that a document is of another kind than which member it lacks.
-            match schema::of(bytes) {
-                Some(schema) if schema != SCHEMA => other_schema(&schema),
-                _ => DOCUMENT.not_json(error),
-            }
-        })?;
-        if profile.schema != SCHEMA {
-            return Err(other_schema(&profile.schema));
+    /// If the document has another schema, or a member is malformed.
+    pub(super) fn destination(&self) -> Result<Destination, Error> {
+        if self.schema != SCHEMA {
+            return Err(other_schema(&self.schema));
         }
-        profile.to_destination()?;
-        Ok(profile)
-    }
-
-    /// Writes it, for people as well.
-    ///
-    /// # Errors
-    /// If JSON cannot hold it, which no profile brings about.
-    pub fn to_json(&self) -> Result<String, Error> {
-        let mut text =
-            serde_json::to_string_pretty(self).map_err(|error| DOCUMENT.not_json(error))?;
-        text.push('\n');
-        Ok(text)
-    }
-
-    /// The destination that was recorded.
-    ///
-    /// # Errors
-    /// If a member is malformed.
-    pub fn to_destination(&self) -> Result<Destination, Error> {
         let values = match &*self.values {
             AT_RESET => ValuesAre::AtReset,
             OF_A_GUEST => ValuesAre::OfAGuest,
             OF_AN_EMULATED_HOST => ValuesAre::OfAnEmulatedHost,
-            other => return Err(DOCUMENT.member("values", other)),
+            other => return Err(PROFILE.member("values", other)),
         };
         let accelerator = Accelerator::from_name(&self.recorded.accelerator);
         if accelerator.is_none() && !self.recorded.accelerator.is_empty() {
-            return Err(DOCUMENT.member("recorded.accelerator", &self.recorded.accelerator));
+            return Err(PROFILE.member("recorded.accelerator", &self.recorded.accelerator));
         }
         let loader = format!("{}-{}", self.recorded.program, self.recorded.version);
         let vcpus = self.vcpus.iter().enumerate();
@@ -208,9 +172,9 @@ impl Profile {
 }
 
 /// Returns the error for another version of a profile, or another document of cpreg.
-fn other_schema(schema: &str) -> Error {
+pub(super) fn other_schema(schema: &str) -> Error {
     if schema.starts_with("cpreg.profile/") {
-        return DOCUMENT.other_schema(schema);
+        return PROFILE.other_schema(schema);
     }
     let message = format!(
         "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
@@ -223,7 +187,7 @@ const OF_A_GUEST: &str = "of-a-guest";
 const OF_AN_EMULATED_HOST: &str = "of-an-emulated-host";
 
 fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, Error> {
-    parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member(path(), text))
+    parse_hexadecimal(text).ok_or_else(|| PROFILE.member(path(), text))
 }
 
 impl ShapeFile {
@@ -339,7 +303,7 @@ impl VcpuFile {
                 (Some(number), None) => Content::Number(hexadecimal(path, number)?),
                 (None, Some(bytes)) => Content::Bytes(bytes_of(path, bytes)?),
                 _ => {
-                    return Err(DOCUMENT.member(path(), &extension.name));
+                    return Err(PROFILE.member(path(), &extension.name));
                 }
             };
             extensions.push(Extension {
@@ -368,7 +332,7 @@ impl RegisterFile {
             (None, None, Some(bits)) => {
                 hexadecimal(|| path("subset_of"), bits).map(Accepts::Subset)
             }
-            _ => Err(DOCUMENT.member(
+            _ => Err(PROFILE.member(
                 path("writable"),
                 "more than one of writable, one_of and subset_of",
             )),
@@ -398,115 +362,5 @@ fn value(path: impl Fn() -> String, text: &str) -> Result<Value, Error> {
 }
 
 fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, Error> {
-    hex::decode(digits).map_err(|_| DOCUMENT.member(path(), digits))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn destination() -> Destination {
-        let register = |id: u64, value: Option<Value>| HostRegister {
-            id: RegisterId::from_raw(id),
-            value,
-            accepts: match id {
-                0x6030_0000_0014_0000 => Accepts::OneOf(vec![2, 0x1_0000]),
-                0x6030_0000_0016_0003 => Accepts::Subset(3),
-                0x6030_0000_0013_c020 => Accepts::Writable(0xff),
-                _ => Accepts::ByKind,
-            },
-        };
-        Destination {
-            name: "a host".to_owned(),
-            accelerator: Some(Accelerator::Tcg),
-            loader: Some(Loader::qemu(10, 0)),
-            values: ValuesAre::AtReset,
-            vcpus: vec![HostVcpu::new(
-                [
-                    register(0x6030_0000_0013_c103, Some(Value::Small(u64::MAX))),
-                    register(0x6030_0000_0014_0000, None),
-                    register(0x6030_0000_0016_0003, Some(Value::Small(0))),
-                    register(0x6030_0000_0013_c020, Some(Value::Small(0x11))),
-                    register(
-                        0x6040_0000_0010_0054,
-                        Some(Value::Wide(vec![0xcd; 16].into())),
-                    ),
-                ],
-                vec![
-                    Extension {
-                        name: Extension::WFXT_TIMER.into(),
-                        content: Content::Number(u64::MAX),
-                    },
-                    Extension {
-                        name: "cpu/vfp".into(),
-                        content: Content::Bytes(vec![0, 0xab]),
-                    },
-                ],
-            )],
-            shape: Some(Shape {
-                machine: Some("virt-10.0".to_owned()),
-                vcpus: 1,
-                ram: vec![RamBlock {
-                    name: "mach-virt.ram".to_owned(),
-                    length: 1 << 26,
-                }],
-                devices: vec![Device {
-                    name: "arm_gicv3".to_owned(),
-                    instance: 0,
-                    version: 1,
-                }],
-            }),
-        }
-    }
-
-    #[test]
-    fn what_is_recorded_comes_back() {
-        let before = destination();
-        let recorded = Recorded {
-            program: "qemu".to_owned(),
-            version: "10.0.13".to_owned(),
-            accelerator: "tcg".to_owned(),
-            ..Recorded::default()
-        };
-        let json = Profile::new(recorded, &before).to_json().expect("JSON");
-        let after = Profile::from_json(json.as_bytes())
-            .expect("a profile")
-            .to_destination()
-            .expect("whole");
-        assert_eq!(format!("{before:?}"), format!("{after:?}"));
-    }
-
-    #[test]
-    fn what_is_malformed_is_named() {
-        let json = Profile::new(Recorded::default(), &destination())
-            .to_json()
-            .expect("JSON");
-        let bad = json.replacen("0xffffffffffffffff", "fff", 1);
-        let error = Profile::from_json(bad.as_bytes()).expect_err("malformed");
-        assert_eq!(
-            error.to_string(),
-            "profile: vcpus[0].registers[1].value holds `fff`, which it cannot"
-        );
-        let twice = json.replacen("0x6030000000140000", "0x603000000013c103", 1);
-        let error = Profile::from_json(twice.as_bytes()).expect_err("one id twice");
-        assert_eq!(
-            error.to_string(),
-            "profile: vcpus[0].registers[2].id lists TCR2_EL1 a second time"
-        );
-        let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
-        let error = Profile::from_json(other.as_bytes()).expect_err("a later version");
-        assert_eq!(
-            error.to_string(),
-            "a profile of schema `cpreg.profile/9`, where this cpreg reads `cpreg.profile/1`"
-        );
-        assert_eq!(error.kind(), ErrorKind::Schema);
-        assert_eq!(error.hint(), Some("record the destination again"));
-        let another = Profile::from_json(br#"{"schema": "cpreg.check/1", "verdict": "loads"}"#);
-        assert_eq!(
-            another.expect_err("no profile").to_string(),
-            "a document of schema `cpreg.check/1`, which is no profile (`cpreg.profile/1`), recorded host or report"
-        );
-        let error = Profile::from_json(b"{}").expect_err("nothing in it");
-        assert_eq!(error.kind(), ErrorKind::Json);
-    }
+    hex::decode(digits).map_err(|_| PROFILE.member(path(), digits))
 }

@@ -1,0 +1,217 @@
+//! The profile: a recorded destination as a JSON file.
+//!
+//! | member | what it holds |
+//! |---|---|
+//! | `schema` | `"cpreg.profile/1"` |
+//! | `name` | what to call it |
+//! | `recorded` | the program, its version and package, accelerator, machine, CPU model and command line |
+//! | `values` | `"at-reset"`, `"of-a-guest"` or `"of-an-emulated-host"` |
+//! | `shape` | machine, vCPU count, RAM blocks, devices |
+//! | `vcpus` | for each vCPU: `registers` (id, name, value, and what else is taken: `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes) |
+//!
+//! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
+
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | [`Profile`]: a destination, and where it was recorded |
+//! | `document.rs` | [`Document`]: the members of the file |
+
+mod document;
+
+use cpreg::destination::Destination;
+
+use crate::error::Error;
+use crate::schema;
+use document::{PROFILE, other_schema};
+
+pub use document::{Document, Recorded, SCHEMA};
+
+/// A recorded destination.
+///
+/// ```
+/// use cpreg_hosts::Profile;
+///
+/// # fn main() -> Result<(), cpreg_hosts::Error> {
+/// let text = r#"{
+///     "schema": "cpreg.profile/1",
+///     "name": "a host",
+///     "recorded": {"program": "qemu", "version": "10.0.13", "accelerator": "kvm"},
+///     "values": "at-reset",
+///     "vcpus": []
+/// }"#;
+/// let profile = Profile::from_json(text.as_bytes())?;
+/// assert_eq!(profile.destination.name, "a host");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Who recorded what.
+    pub recorded: Recorded,
+    /// The destination, with its name.
+    pub destination: Destination,
+}
+
+impl Profile {
+    /// Parses the JSON document.
+    ///
+    /// # Errors
+    /// If it is not JSON, of another schema, or a member is malformed.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+        let document: Document = serde_json::from_slice(bytes).map_err(|error| {
+            // It is better said that a document is of another kind than which member it lacks.
+            match schema::of(bytes) {
+                Some(schema) if schema != SCHEMA => other_schema(&schema),
+                _ => PROFILE.not_json(error),
+            }
+        })?;
+        Self::try_from(&document)
+    }
+
+    /// Writes the JSON document, for people as well.
+    ///
+    /// # Errors
+    /// If JSON cannot hold it, which no profile brings about.
+    pub fn to_json(&self) -> Result<String, Error> {
+        let document = Document::from(self);
+        let text = serde_json::to_string_pretty(&document);
+        let mut text = text.map_err(|error| PROFILE.not_json(error))?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+impl From<&Profile> for Document {
+    fn from(profile: &Profile) -> Self {
+        Self::new(&profile.recorded, &profile.destination)
+    }
+}
+
+impl TryFrom<&Document> for Profile {
+    type Error = Error;
+
+    fn try_from(document: &Document) -> Result<Self, Error> {
+        Ok(Self {
+            recorded: document.recorded().clone(),
+            destination: document.destination()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::destination::{Accelerator, Accepts, HostRegister, HostVcpu, Loader, ValuesAre};
+    use cpreg::register::{RegisterId, Value};
+    use cpreg::shape::{Device, RamBlock, Shape};
+    use cpreg::vm::{Content, Extension};
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn destination() -> Destination {
+        let register = |id: u64, value: Option<Value>| HostRegister {
+            id: RegisterId::from_raw(id),
+            value,
+            accepts: match id {
+                0x6030_0000_0014_0000 => Accepts::OneOf(vec![2, 0x1_0000]),
+                0x6030_0000_0016_0003 => Accepts::Subset(3),
+                0x6030_0000_0013_c020 => Accepts::Writable(0xff),
+                _ => Accepts::ByKind,
+            },
+        };
+        Destination {
+            name: "a host".to_owned(),
+            accelerator: Some(Accelerator::Tcg),
+            loader: Some(Loader::qemu(10, 0)),
+            values: ValuesAre::AtReset,
+            vcpus: vec![HostVcpu::new(
+                [
+                    register(0x6030_0000_0013_c103, Some(Value::Small(u64::MAX))),
+                    register(0x6030_0000_0014_0000, None),
+                    register(0x6030_0000_0016_0003, Some(Value::Small(0))),
+                    register(0x6030_0000_0013_c020, Some(Value::Small(0x11))),
+                    register(
+                        0x6040_0000_0010_0054,
+                        Some(Value::Wide(vec![0xcd; 16].into())),
+                    ),
+                ],
+                vec![
+                    Extension {
+                        name: Extension::WFXT_TIMER.into(),
+                        content: Content::Number(u64::MAX),
+                    },
+                    Extension {
+                        name: "cpu/vfp".into(),
+                        content: Content::Bytes(vec![0, 0xab]),
+                    },
+                ],
+            )],
+            shape: Some(Shape {
+                machine: Some("virt-10.0".to_owned()),
+                vcpus: 1,
+                ram: vec![RamBlock {
+                    name: "mach-virt.ram".to_owned(),
+                    length: 1 << 26,
+                }],
+                devices: vec![Device {
+                    name: "arm_gicv3".to_owned(),
+                    instance: 0,
+                    version: 1,
+                }],
+            }),
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_comes_back() {
+        let recorded = Recorded {
+            program: "qemu".to_owned(),
+            version: "10.0.13".to_owned(),
+            accelerator: "tcg".to_owned(),
+            ..Recorded::default()
+        };
+        let profile = Profile {
+            recorded,
+            destination: destination(),
+        };
+        let json = profile.to_json().expect("JSON");
+        let after = Profile::from_json(json.as_bytes()).expect("a profile");
+        assert_eq!(format!("{profile:?}"), format!("{after:?}"));
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        let profile = Profile {
+            recorded: Recorded::default(),
+            destination: destination(),
+        };
+        let json = profile.to_json().expect("JSON");
+        let bad = json.replacen("0xffffffffffffffff", "fff", 1);
+        let error = Profile::from_json(bad.as_bytes()).expect_err("malformed");
+        assert_eq!(
+            error.to_string(),
+            "profile: vcpus[0].registers[1].value holds `fff`, which it cannot"
+        );
+        let twice = json.replacen("0x6030000000140000", "0x603000000013c103", 1);
+        let error = Profile::from_json(twice.as_bytes()).expect_err("one id twice");
+        assert_eq!(
+            error.to_string(),
+            "profile: vcpus[0].registers[2].id lists TCR2_EL1 a second time"
+        );
+        let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
+        let error = Profile::from_json(other.as_bytes()).expect_err("a later version");
+        assert_eq!(
+            error.to_string(),
+            "a profile of schema `cpreg.profile/9`, where this cpreg reads `cpreg.profile/1`"
+        );
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        assert_eq!(error.hint(), Some("record the destination again"));
+        let another = Profile::from_json(br#"{"schema": "cpreg.check/1", "verdict": "loads"}"#);
+        assert_eq!(
+            another.expect_err("no profile").to_string(),
+            "a document of schema `cpreg.check/1`, which is no profile (`cpreg.profile/1`), recorded host or report"
+        );
+        let error = Profile::from_json(b"{}").expect_err("nothing in it");
+        assert_eq!(error.kind(), ErrorKind::Json);
+    }
+}

@@ -4,8 +4,11 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::stderr;
+use cpreg_report::json;
 use cpreg_report::printer::harmless;
 pub(crate) use cpreg_report::printer::{Printer, style, styled};
+
+use serde::Serialize;
 
 use crate::failure::Failure;
 
@@ -91,4 +94,11 @@ pub(crate) fn print_failure(failure: &Failure) {
     for hint in failure.hints() {
         line(style::HINT, "hint", hint);
     }
+}
+
+/// Answers with a report's model as JSON.
+pub(crate) fn print_json(printer: &mut Printer, model: &impl Serialize) -> Result<(), Failure> {
+    let document = json::document(model);
+    printer.json(&document.map_err(|error| Failure::new("cannot report").because(error))?);
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use cpreg::register::{
     Field, FieldDifference, RegisterClass, RegisterField, RegisterId, Value, differing_fields,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::printer::Printer;
@@ -11,14 +12,20 @@ use crate::scalar::Hex;
 /// A register that was asked for, or one field of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
+    /// The register.
     pub id: RegisterId,
+    /// The field.
     pub field: Option<Field>,
 }
 
 /// A field of a value.
+#[derive(Debug)]
 pub struct FieldValue {
+    /// The field.
     pub field: Field,
+    /// Its value.
     pub value: u64,
+    /// Name of the value.
     pub meaning: Option<&'static str>,
 }
 
@@ -95,7 +102,7 @@ pub fn print(printer: &mut Printer, fields: &[FieldValue]) {
 }
 
 /// A field of a register and what it holds, as JSON has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FieldReport {
     /// The field's name; empty for bits that belong to none.
@@ -123,7 +130,7 @@ impl From<&FieldValue> for FieldReport {
 }
 
 /// A field of a register that differs between two sides, as JSON has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FieldChange {
     /// The field's name; empty for bits that belong to none.

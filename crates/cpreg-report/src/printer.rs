@@ -14,11 +14,17 @@ use anstyle::{AnsiColor, Style};
 pub mod style {
     use super::{AnsiColor, Style};
 
+    /// Nothing is wrong.
     pub const GOOD: Style = AnsiColor::Green.on_default().bold();
+    /// Something is wrong.
     pub const BAD: Style = AnsiColor::Red.on_default().bold();
+    /// Something is not known, or changes.
     pub const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
+    /// Advice.
     pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
+    /// A name.
     pub const NAME: Style = Style::new().bold();
+    /// Things that matter less.
     pub const ASIDE: Style = Style::new().dimmed();
 }
 
@@ -96,7 +102,7 @@ pub fn styled(style: Style, text: impl Display) -> String {
 }
 
 /// Holds the answer until it is whole: a command that fails half way answers nothing.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Printer {
     answer: String,
     /// The answer goes to standard error: standard output is taken by something else.

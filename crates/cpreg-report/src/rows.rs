@@ -9,8 +9,11 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
 
 /// Something by which vCPUs have values: vCPUs with one value stand together, the lowest first.
+#[derive(Debug)]
 pub struct Row<K, V> {
+    /// The register or extension.
     pub key: K,
+    /// Each value, and the vCPUs that have it.
     pub values: Vec<(VcpuSet, V)>,
 }
 

@@ -6,16 +6,32 @@
 //! | [`Id`] | `"0x6030000000140000"`, all 16 digits |
 //! | [`Vcpus`] | `"0-3,5"` |
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, parse_hexadecimal};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Declares how a newtype stands in JSON: as the text that it displays, and that it is parsed from.
+/// Declares a newtype that stands in JSON as the text that it displays, and that it is parsed from.
 macro_rules! as_text {
-    ($type:ident) => {
+    ($type:ident, $pattern:literal) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -63,7 +79,7 @@ impl From<u64> for Hex {
     }
 }
 
-as_text!(Hex);
+as_text!(Hex, "^0x[0-9a-f]{1,16}$");
 
 /// A register's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +107,7 @@ impl From<RegisterId> for Id {
     }
 }
 
-as_text!(Id);
+as_text!(Id, "^0x[0-9a-f]{16}$");
 
 /// The vCPUs that something is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -134,7 +150,7 @@ impl From<&VcpuSet> for Vcpus {
     }
 }
 
-as_text!(Vcpus);
+as_text!(Vcpus, "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$");
 
 #[cfg(test)]
 mod tests {

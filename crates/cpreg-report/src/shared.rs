@@ -28,6 +28,7 @@ use cpreg_hosts::{Profile, schema};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The schema's name and version.
@@ -63,7 +64,7 @@ pub struct Report {
 }
 
 /// About a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// The machine type.
     pub machine: Option<String>,
@@ -86,7 +87,7 @@ pub struct About {
 }
 
 /// A range of versions, `major.minor`; an end that nothing tells of is `null`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Versions {
     /// The first.
     pub from: Option<String>,
@@ -95,7 +96,7 @@ pub struct Versions {
 }
 
 /// A block of RAM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ram {
     /// QEMU's name.
     pub name: String,
@@ -104,7 +105,7 @@ pub struct Ram {
 }
 
 /// A device's section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// QEMU's id string.
     pub name: String,
@@ -117,7 +118,7 @@ pub struct Device {
 }
 
 /// A machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// Its operating system (`linux`).
     pub system: String,
@@ -128,7 +129,7 @@ pub struct Host {
 }
 
 /// What was taken out beside RAM.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blanked {
     /// Registers whose values are not the VM's, on at least one vCPU.
     pub registers: Vec<BlankedRegister>,
@@ -141,7 +142,7 @@ pub struct Blanked {
 }
 
 /// A register whose value is not the VM's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BlankedRegister {
     /// Its id, `0x…` and 16 digits.
     pub id: String,
@@ -150,7 +151,7 @@ pub struct BlankedRegister {
 }
 
 /// A device some of whose bytes are zero instead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BlankedDevice {
     /// QEMU's id string.
     pub name: String,

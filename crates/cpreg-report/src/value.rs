@@ -6,11 +6,14 @@ use cpreg::register::{BLANKED, FieldDifference, Naming, RegisterId, Value, diffe
 /// How registers and values are to be printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Printing {
+    /// Names of registers.
     pub naming: Naming,
+    /// Values of keys are printed.
     pub secrets: bool,
 }
 
 impl Printing {
+    /// Makes the style that fits an accelerator.
     pub fn new(accelerator: Option<Accelerator>, secrets: bool) -> Self {
         let naming = match accelerator {
             Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
@@ -19,6 +22,7 @@ impl Printing {
         Self { naming, secrets }
     }
 
+    /// Returns the name of a register.
     pub fn name(self, id: RegisterId) -> String {
         id.display_in(self.naming).to_string()
     }

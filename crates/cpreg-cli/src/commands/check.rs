@@ -17,7 +17,7 @@ use crate::consents;
 use crate::destination::{self, Named, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
@@ -60,10 +60,7 @@ pub(crate) fn report(
 ) -> Result<(), Failure> {
     match format {
         Format::Text => report::check::text::print(printer, answer, all),
-        Format::Json => {
-            let json = report::check::json::report(answer);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &report::check::model::Report::from(answer))?,
     }
     Ok(())
 }

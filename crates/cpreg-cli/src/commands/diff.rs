@@ -2,7 +2,7 @@
 
 use cpreg::destination::Accelerator;
 use cpreg_report as report;
-use cpreg_report::diff::{Diff, model};
+use cpreg_report::diff::Diff;
 use cpreg_report::host_diff::{HostDiff, Side};
 use cpreg_report::value::Printing;
 
@@ -11,7 +11,7 @@ use crate::contents;
 use crate::destination::hosts::{self, Guest, Named, Opened};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<Status, Failure> {
     let verify = arguments.reading.verify;
@@ -54,10 +54,7 @@ fn files(
     let diff = Diff::new(&a, &b, arguments.all, arguments.reading.secrets);
     match arguments.reading.format {
         Format::Text => report::diff::text::print(printer, &diff),
-        Format::Json => {
-            let json = report::json::document(&model::Report::from(&diff));
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &report::diff::model::Report::from(&diff))?,
     }
     Ok(status(diff.is_equal()))
 }
@@ -73,10 +70,7 @@ fn recorded(
     let diff = HostDiff::new(side(a), side(b), printing)?;
     match arguments.reading.format {
         Format::Text => report::host_diff::text::print(printer, &diff),
-        Format::Json => {
-            let json = report::host_diff::json::report(&diff);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &report::host_diff::model::Report::from(&diff))?,
     }
     Ok(status(diff.is_equal()))
 }

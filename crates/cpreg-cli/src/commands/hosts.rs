@@ -1,11 +1,12 @@
 //! `cpreg hosts [NAME]`: the recorded hosts, which can be named as DEST.
 
-use cpreg_report as report;
+use cpreg_report::hosts::model::Report;
+use cpreg_report::hosts::text;
 
 use crate::arguments::{self, Format};
 use crate::destination::hosts;
 use crate::failure::{Failure, Status};
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result<Status, Failure> {
     let history = hosts::history()?;
@@ -21,12 +22,10 @@ pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result
                 .hint("`cpreg hosts` lists hosts: name one without features")
         }));
     }
+    let report = Report::of(&chosen);
     match arguments.format {
-        Format::Text => report::hosts::text(printer, &chosen, arguments.name.is_some()),
-        Format::Json => {
-            let json = report::hosts::json(&chosen);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Text => text::print(printer, &report, arguments.name.is_some()),
+        Format::Json => print_json(printer, &report)?,
     }
     Ok(Status::Done)
 }

@@ -13,7 +13,8 @@ use cpreg_qemu::isolate::{Change, Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
 use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
 use cpreg_report::check::Answer;
-use cpreg_report::rehearse::{self as report, NotJudged, Replaced, Tried, printed};
+use cpreg_report::rehearse::model::{self, NotJudged, Replaced};
+use cpreg_report::rehearse::{self as report, Tried, printed};
 use cpreg_report::value::Printing;
 use cpreg_stream::Stream;
 use cpreg_stream::guest_memory::without_memory;
@@ -107,7 +108,7 @@ pub(crate) fn of(
     match reading.format {
         Format::Text => report::text::print(printer, &tried, arguments.all),
         Format::Json => {
-            let json = report::json::report(&tried);
+            let json = serde_json::to_string_pretty(&model::Report::from(&tried));
             printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
         }
     }
@@ -157,14 +158,14 @@ fn skeleton(
         );
         not_judged.push(NotJudged {
             what: unjudged.what.clone(),
-            reason: unjudged.reason,
+            reason: unjudged.reason.to_owned(),
             loaded: false,
             sections: names,
         });
     }
     not_judged.extend(memory.doubts.into_iter().map(|doubt| NotJudged {
         what: doubt.section.clone(),
-        reason: doubt.reason,
+        reason: doubt.reason.to_owned(),
         loaded: true,
         sections: vec![doubt.section],
     }));

@@ -12,7 +12,7 @@ use cpreg::register::{Naming, RegisterId};
 use cpreg::tolerance::Tolerances;
 use cpreg_hosts::Profile;
 use cpreg_hosts::profile::Recorded;
-use cpreg_report::check::json;
+use cpreg_report::check::model;
 use cpreg_report::markdown::{self, Cpus};
 use cpreg_report::shared::{
     About, Blanked, BlankedDevice, BlankedRegister, Device, Going, Host, Ram, Report, Versions,
@@ -69,8 +69,8 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
             let before = answer(&source, &goal.named, printing)?.verdict();
             let answer = answer(&read, &goal.told, printing)?;
             say_if_changed(before, answer.verdict(), printer);
-            let text = json::report(&answer).map_err(cannot_report)?;
-            report.check = Some(serde_json::from_str(&text).map_err(cannot_report)?);
+            let check = serde_json::to_value(model::Report::from(&answer));
+            report.check = Some(check.map_err(cannot_report)?);
             report.destination = Some(goal.going.clone());
             Some(answer)
         }

@@ -6,7 +6,7 @@ use cpreg_report as report;
 use cpreg_report::field::Wanted;
 use cpreg_report::host::{ShownGuest, ShownHost};
 use cpreg_report::rows;
-use cpreg_report::show::{Shown, model};
+use cpreg_report::show::Shown;
 use cpreg_report::value::Printing;
 
 use crate::arguments::{self, Format};
@@ -14,7 +14,7 @@ use crate::contents;
 use crate::destination::hosts::{self, Opened};
 use crate::failure::{Failure, Status};
 use crate::names;
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
     let reading = &arguments.reading;
@@ -67,10 +67,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
     };
     match reading.format {
         Format::Text => report::show::text::print(printer, &shown),
-        Format::Json => {
-            let json = report::json::document(&model::Report::from(&shown));
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &report::show::model::Report::from(&shown))?,
     }
     Ok(Status::Done)
 }
@@ -105,10 +102,7 @@ fn show_host(
     };
     match arguments.reading.format {
         Format::Text => report::host::text::print(printer, &shown),
-        Format::Json => {
-            let json = report::host::json::report(&shown);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &report::host::model::Report::from(&shown))?,
     }
     Ok(Status::Done)
 }

@@ -7,7 +7,7 @@ use cpreg_report::{export, tolerance};
 use crate::arguments::{self, Export, Format};
 use crate::failure::{Failure, Status};
 use crate::names;
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 use crate::tolerance_file;
 
 pub(crate) fn run(
@@ -30,8 +30,7 @@ pub(crate) fn run(
         .collect();
     match (arguments.export, arguments.format) {
         (Some(Export::Json), _) | (None, Format::Json) => {
-            let json = tolerance::json::document(&entries);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            print_json(printer, &tolerance::model::Report::of(&entries))?;
         }
         (Some(Export::Qemu), _) => export::qemu::print(printer, &tolerances, &wanted),
         (Some(Export::Firecracker), _) => export::firecracker::print(printer, &tolerances, &wanted),

@@ -10,6 +10,7 @@
 //! | [`check`], [`consents`], [`convert`], [`hosts`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
 //! | [`json`] | every document, against what docs/json.md says of it |
+//! | [`models`] | every document, against its model |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
@@ -44,6 +45,7 @@ mod host_records;
 mod hosts;
 mod json;
 mod made;
+mod models;
 mod output;
 mod probe_faults;
 mod rehearse;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::models;
+
 /// KVM, neoverse-n1, one vCPU, by kernel.
 pub(crate) const KVM_5_10: &str = "kvm/5.10.223__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
 pub(crate) const KVM_6_12: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
@@ -63,10 +65,12 @@ impl Run {
         }
     }
 
-    /// The output as JSON.
+    /// The output as JSON, which its model has all of.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"))
+        let value = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"));
+        models::round_trip(&self.stdout);
+        value
     }
 }
 

@@ -8,6 +8,7 @@ use cpreg::destination::{
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{Device, RamBlock, Shape};
 use cpreg::vm::{Content, Extension};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DocumentKind, Error, ErrorKind};
@@ -28,7 +29,7 @@ pub struct Document {
 }
 
 /// Where a profile comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recorded {
     /// The program, as in `--vmm` (`qemu`).
     pub program: String,

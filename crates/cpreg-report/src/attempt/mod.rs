@@ -2,12 +2,14 @@
 //!
 //! It proves what KVM takes in cpreg's own order, from a VM made as cpreg makes one, and says nothing about another VMM.
 
+pub mod model;
+
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
-use serde::Serialize;
 
+use crate::names::AttemptOutcome;
 use crate::printer::{Printer, style, styled};
-use crate::value::{Printing, id_digits};
+use crate::value::Printing;
 
 /// What it covers.
 const SCOPE: &str =
@@ -127,82 +129,39 @@ impl Attempted {
         printer.line("");
     }
 
-    /// As a member of a document.
-    pub fn to_json(&self, printing: Printing) -> AttemptReport {
+    /// Makes the model, a member of the one of `check`.
+    pub fn to_model(&self, printing: Printing) -> model::Attempt {
         let attempt = self.result.as_ref().ok();
         let refused = attempt.map_or(&[][..], |attempt| &attempt.refused);
+        let refused = refused.iter().map(|it| model::Refused {
+            vcpu: it.vcpu,
+            id: it.register.into(),
+            name: printing.name(it.register),
+            wrote: printing.value(it.register, &it.wrote),
+            holds: (it.holds.as_ref()).and_then(|value| printing.value(it.register, value)),
+            errno: it.errno,
+            meaning: it.meaning.to_owned(),
+        });
         let differences = attempt.map_or(&[][..], |attempt| &attempt.differences);
-        AttemptReport {
-            scope: SCOPE,
-            features: self.features.names().collect(),
+        let differences = differences.iter().map(|it| model::Difference {
+            vcpu: it.vcpu,
+            id: it.register.into(),
+            name: printing.name(it.register),
+            wrote: printing.value(it.register, &it.wrote),
+            holds: printing.value(it.register, &it.holds),
+        });
+        model::Attempt {
+            scope: SCOPE.to_owned(),
+            features: self.features.names().map(str::to_owned).collect(),
             outcome: match &self.result {
-                Err(_) => "not-tried",
-                Ok(_) if self.agrees() => "agrees",
-                Ok(_) => "disagrees",
+                Err(_) => AttemptOutcome::NOT_TRIED,
+                Ok(_) if self.agrees() => AttemptOutcome::AGREES,
+                Ok(_) => AttemptOutcome::DISAGREES,
             },
             error: self.result.as_ref().err().cloned(),
             written: attempt.map_or(0, |attempt| attempt.written),
-            refused: refused
-                .iter()
-                .map(|it| RefusedReport::of(it, printing))
-                .collect(),
-            differences: differences
-                .iter()
-                .map(|it| DifferenceReport {
-                    vcpu: it.vcpu,
-                    id: id_digits(it.register),
-                    name: printing.name(it.register),
-                    wrote: printing.value(it.register, &it.wrote),
-                    holds: printing.value(it.register, &it.holds),
-                })
-                .collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub struct AttemptReport {
-    scope: &'static str,
-    features: Vec<&'static str>,
-    outcome: &'static str,
-    error: Option<String>,
-    written: usize,
-    refused: Vec<RefusedReport>,
-    differences: Vec<DifferenceReport>,
-}
-
-#[derive(Serialize)]
-struct RefusedReport {
-    vcpu: usize,
-    id: String,
-    name: String,
-    wrote: Option<String>,
-    holds: Option<String>,
-    errno: u16,
-    meaning: &'static str,
-}
-
-#[derive(Serialize)]
-struct DifferenceReport {
-    vcpu: Option<usize>,
-    id: String,
-    name: String,
-    wrote: Option<String>,
-    holds: Option<String>,
-}
-
-impl RefusedReport {
-    fn of(refused: &Refused, printing: Printing) -> Self {
-        let id = refused.register;
-        let holds = refused.holds.as_ref();
-        Self {
-            vcpu: refused.vcpu,
-            id: id_digits(id),
-            name: printing.name(id),
-            wrote: printing.value(id, &refused.wrote),
-            holds: holds.and_then(|value| printing.value(id, value)),
-            errno: refused.errno,
-            meaning: refused.meaning,
+            refused: refused.collect(),
+            differences: differences.collect(),
         }
     }
 }
@@ -252,7 +211,7 @@ mod tests {
         assert_eq!(said.len(), 2);
         assert!(said[0].contains("PSCI_VERSION") && said[1].contains("ID_AA64PFR0_EL1"));
         let printing = Printing::new(None, false);
-        let json = serde_json::to_value(attempted.to_json(printing)).expect("JSON");
+        let json = serde_json::to_value(attempted.to_model(printing)).expect("JSON");
         assert_eq!(json["outcome"], "disagrees");
         assert_eq!(json["differences"][0]["wrote"], "0x5ec2");
         assert_eq!(json["differences"][1]["wrote"], serde_json::Value::Null);
@@ -281,7 +240,7 @@ mod tests {
             .map(|(member, _)| member.to_owned())
             .filter(|member| member.starts_with("attempt."))
             .collect();
-        let json = attempted().to_json(Printing::new(None, false));
+        let json = attempted().to_model(Printing::new(None, false));
         let json = serde_json::to_value(json).expect("JSON");
         let mut found = BTreeSet::new();
         members(&json, "attempt", &mut found);

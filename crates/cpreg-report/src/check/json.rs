@@ -1,252 +1,118 @@
-//! The JSON of `check`, schema `cpreg.check/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
+//! The answer of `check` as its model.
 
-use cpreg::destination::Accelerator;
-use cpreg::plan::{Adjustment, Decision, ExtensionDecision, VcpuSet, VisibleChange};
+use std::borrow::Cow;
+
+use cpreg::plan::{self, Action, Decision, VcpuSet};
+use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
-use serde::Serialize;
 
+use super::model::{
+    Adjustment, Adjustments, Destination, ExtensionDecision, Loader, Lost, RegisterDecision,
+    Report, SCHEMA, Shape, Source, VisibleChange,
+};
 use super::{Answer, SCOPE};
-use crate::attempt::AttemptReport;
 use crate::remedy;
-use crate::value::{Printing, id_digits};
+use crate::value::Printing;
 
-/// The schema's name and version.
-const SCHEMA: &str = "cpreg.check/1";
-
-#[derive(Serialize)]
-struct Report {
-    schema: &'static str,
-    verdict: &'static str,
-    scope: &'static str,
-    source: Source,
-    destination: DestinationReport,
-    shape: Vec<Shape>,
-    decisions: Vec<DecisionReport>,
-    extensions: Vec<ExtensionReport>,
-    visible_changes: Vec<Visible>,
-    adjustments: Adjustments,
-    to_find_out: Vec<String>,
-    loaders: Vec<LoaderReport>,
-    attempt: Option<AttemptReport>,
-}
-
-#[derive(Serialize)]
-struct Source {
-    name: String,
-    machine: Option<String>,
-    vcpus: usize,
-    accelerator: Option<&'static str>,
-    run_state: Option<String>,
-    opened: String,
-}
-
-#[derive(Serialize)]
-struct DestinationReport {
-    name: String,
-    evidence: String,
-    accelerator: Option<&'static str>,
-    loader: Option<String>,
-    vcpus: usize,
-}
-
-#[derive(Serialize)]
-struct Shape {
-    what: String,
-    source: Option<String>,
-    destination: Option<String>,
-    refuses: bool,
-}
-
-#[derive(Serialize)]
-struct DecisionReport {
-    vcpus: String,
-    id: String,
-    name: String,
-    source: Option<String>,
-    host: Option<String>,
-    listed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<bool>,
-    decision: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    becomes: Option<String>,
-    knowledge: &'static str,
-    tolerance: Option<usize>,
-    reason: String,
-    advice: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ExtensionReport {
-    vcpus: String,
-    name: String,
-    source: Option<String>,
-    host: Option<String>,
-    decision: &'static str,
-    knowledge: &'static str,
-    reason: String,
-}
-
-#[derive(Serialize)]
-struct Visible {
-    vcpus: String,
-    id: Option<String>,
-    name: Option<String>,
-    field: Option<String>,
-    from: Option<String>,
-    to: Option<String>,
-    severity: &'static str,
-    what: String,
-}
-
-#[derive(Serialize)]
-struct Adjustments {
-    taken: Vec<AdjustmentReport>,
-    proposed: Vec<AdjustmentReport>,
-    with_all_proposed: &'static str,
-}
-
-#[derive(Serialize)]
-struct AdjustmentReport {
-    vcpus: String,
-    id: String,
-    name: String,
-    from: Option<String>,
-    to: Option<String>,
-    severity: &'static str,
-    consent: String,
-}
-
-#[derive(Serialize)]
-struct LoaderReport {
-    name: &'static str,
-    version: String,
-    is_destinations: bool,
-    loads: Option<bool>,
-    knowledge: &'static str,
-    says: Vec<String>,
-    says_complete: bool,
-    loses: Vec<Lost>,
-}
-
-#[derive(Serialize)]
-struct Lost {
-    vcpu: usize,
-    id: String,
-    name: String,
-}
-
-/// The report as one JSON document.
-///
-/// # Errors
-/// If JSON cannot hold it, which no answer brings about.
-pub fn report(answer: &Answer<'_>) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(&document(answer))?;
-    text.push('\n');
-    Ok(text)
-}
-
-fn document(answer: &Answer<'_>) -> Report {
-    let printing = answer.printing;
-    let plan = &answer.check.plan;
-    let adjustment = |adjustment: &Adjustment| adjustment_report(printing, adjustment);
-    Report {
-        schema: SCHEMA,
-        verdict: answer.verdict().name(),
-        scope: SCOPE,
-        source: Source {
-            name: answer.source.name.clone(),
-            machine: answer.source.machine.clone(),
-            vcpus: answer.source.vcpus,
-            accelerator: answer.source.accelerator.map(Accelerator::name),
-            run_state: answer.source.run_state.clone(),
-            opened: answer.source.opened.clone(),
-        },
-        destination: DestinationReport {
-            name: answer.destination.name.clone(),
-            evidence: answer.evidence.to_owned(),
-            accelerator: answer.destination.accelerator.map(Accelerator::name),
-            loader: answer.destination.loader.map(|loader| loader.to_string()),
-            vcpus: answer.destination.vcpus.len(),
-        },
-        shape: answer
-            .shape
-            .iter()
-            .map(|difference| Shape {
-                what: difference.what.clone(),
-                source: difference.source.clone(),
-                destination: difference.destination.clone(),
-                refuses: difference.refuses,
-            })
-            .collect(),
-        decisions: plan
-            .decisions()
-            .iter()
-            .map(|(vcpus, decision)| decision_report(answer, vcpus, decision))
-            .collect(),
-        extensions: plan
-            .extensions()
-            .iter()
-            .map(|(vcpus, decision)| extension_report(answer, vcpus, decision))
-            .collect(),
-        visible_changes: plan
-            .visible
-            .iter()
-            .map(|change| visible(printing, change))
-            .collect(),
-        adjustments: Adjustments {
-            taken: plan.adjusted.iter().map(adjustment).collect(),
-            proposed: plan.proposed.iter().map(adjustment).collect(),
-            with_all_proposed: answer.verdict_with_proposed().name(),
-        },
-        to_find_out: answer.ways_to_find_out(),
-        loaders: loaders(answer),
-        attempt: answer
-            .attempt
-            .as_ref()
-            .map(|attempt| attempt.to_json(printing)),
+impl From<&Answer<'_>> for Report {
+    fn from(answer: &Answer<'_>) -> Self {
+        let printing = answer.printing;
+        let plan = &answer.check.plan;
+        let shape = answer.shape.iter().map(|difference| Shape {
+            what: difference.what.clone(),
+            source: difference.source.clone(),
+            destination: difference.destination.clone(),
+            refuses: difference.refuses,
+        });
+        let decisions = plan.decisions();
+        let decisions = decisions.iter();
+        let extensions = plan.extensions();
+        let extensions = extensions.iter();
+        let visible = plan.visible.iter();
+        let attempt = answer.attempt.as_ref();
+        Self {
+            schema: SCHEMA.to_owned(),
+            verdict: answer.verdict().into(),
+            scope: SCOPE.to_owned(),
+            source: source(answer),
+            destination: destination(answer),
+            shape: shape.collect(),
+            decisions: decisions
+                .map(|(vcpus, decision)| register(answer, vcpus, decision))
+                .collect(),
+            extensions: extensions
+                .map(|(vcpus, decision)| extension(answer, vcpus, decision))
+                .collect(),
+            visible_changes: visible
+                .map(|change| visible_change(printing, change))
+                .collect(),
+            adjustments: adjustments(answer),
+            to_find_out: answer.ways_to_find_out(),
+            loaders: loaders(answer),
+            attempt: attempt.map(|attempt| attempt.to_model(printing)),
+        }
     }
 }
 
-fn decision_report(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) -> DecisionReport {
-    use cpreg::plan::Action;
+fn source(answer: &Answer<'_>) -> Source {
+    let source = &answer.source;
+    Source {
+        name: source.name.clone(),
+        machine: source.machine.clone(),
+        vcpus: source.vcpus,
+        accelerator: source.accelerator.map(Into::into),
+        run_state: source.run_state.clone(),
+        opened: source.opened.clone(),
+    }
+}
+
+fn destination(answer: &Answer<'_>) -> Destination {
+    let destination = answer.destination;
+    Destination {
+        name: destination.name.clone(),
+        evidence: answer.evidence.to_owned(),
+        accelerator: destination.accelerator.map(Into::into),
+        loader: destination.loader.map(|loader| loader.to_string()),
+        vcpus: destination.vcpus.len(),
+    }
+}
+
+fn register(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) -> RegisterDecision {
     let printing = answer.printing;
     let id = decision.register;
-    let value = |value: &Option<cpreg::register::Value>| {
-        value.as_ref().and_then(|value| printing.value(id, value))
-    };
-    DecisionReport {
-        vcpus: vcpus.to_string(),
-        id: id_digits(id),
+    let value = |value: &Option<Value>| value.as_ref().and_then(|value| printing.value(id, value));
+    RegisterDecision {
+        vcpus: vcpus.into(),
+        id: id.into(),
         name: printing.name(id),
         source: value(&decision.source),
         host: value(&decision.host),
         listed: decision.listed,
         secret: (id.is_secret() && !printing.secrets).then_some(true),
-        decision: decision.action.name(),
+        decision: (&decision.action).into(),
         becomes: match &decision.action {
             Action::Set(value) | Action::WriteReset(value) => printing.value(id, value),
             _ => None,
         },
-        knowledge: decision.knowledge.name(),
+        knowledge: decision.knowledge.into(),
         tolerance: decision.reason.tolerance(),
         reason: decision.reason.display(answer.tolerances).to_string(),
         advice: remedy::of_decision(decision, answer.tolerances),
     }
 }
 
-fn extension_report(
+fn extension(
     answer: &Answer<'_>,
     vcpus: &VcpuSet,
-    decision: &ExtensionDecision,
-) -> ExtensionReport {
-    ExtensionReport {
-        vcpus: vcpus.to_string(),
+    decision: &plan::ExtensionDecision,
+) -> ExtensionDecision {
+    ExtensionDecision {
+        vcpus: vcpus.into(),
         name: decision.name.clone().into_owned(),
         source: decision.source.as_ref().map(content),
         host: decision.host.as_ref().map(content),
-        decision: decision.action.name(),
-        knowledge: decision.knowledge.name(),
+        decision: (&decision.action).into(),
+        knowledge: decision.knowledge.into(),
         reason: decision.reason.display(answer.tolerances).to_string(),
     }
 }
@@ -258,63 +124,71 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn visible(printing: Printing, change: &VisibleChange) -> Visible {
-    let secret = change
-        .register
-        .is_some_and(cpreg::register::RegisterId::is_secret);
-    let value = |value: Option<u64>| {
-        value
-            .filter(|_| printing.secrets || !secret)
-            .map(|value| format!("{value:#x}"))
-    };
-    Visible {
-        vcpus: change.vcpus.to_string(),
-        id: change.register.map(id_digits),
+fn visible_change(printing: Printing, change: &plan::VisibleChange) -> VisibleChange {
+    let is_secret = change.register.is_some_and(RegisterId::is_secret);
+    let value = |value: Option<u64>| value.filter(|_| printing.secrets || !is_secret);
+    VisibleChange {
+        vcpus: (&change.vcpus).into(),
+        id: change.register.map(Into::into),
         name: change.register.map(|id| printing.name(id)),
-        field: change.field.clone().map(std::borrow::Cow::into_owned),
-        from: value(change.from),
-        to: value(change.to),
-        severity: change.severity.name(),
+        field: change.field.clone().map(Cow::into_owned),
+        from: value(change.from).map(Into::into),
+        to: value(change.to).map(Into::into),
+        severity: change.severity.into(),
         what: remedy::of_change(change).into_owned(),
     }
 }
 
-fn adjustment_report(printing: Printing, adjustment: &Adjustment) -> AdjustmentReport {
+fn adjustments(answer: &Answer<'_>) -> Adjustments {
+    let plan = &answer.check.plan;
+    let all = |adjustments: &[plan::Adjustment]| {
+        let adjustments = adjustments.iter();
+        adjustments
+            .map(|it| adjustment(answer.printing, it))
+            .collect()
+    };
+    Adjustments {
+        taken: all(&plan.adjusted),
+        proposed: all(&plan.proposed),
+        with_all_proposed: answer.verdict_with_proposed().into(),
+    }
+}
+
+fn adjustment(printing: Printing, adjustment: &plan::Adjustment) -> Adjustment {
     let id = adjustment.register;
     let name = printing.name(id);
-    let value = |value: u64| printing.value(id, &value.into());
-    AdjustmentReport {
-        vcpus: adjustment.vcpus.to_string(),
-        id: id_digits(id),
+    let is_visible = printing.secrets || !id.is_secret();
+    let value = |value: u64| is_visible.then_some(value.into());
+    Adjustment {
+        vcpus: (&adjustment.vcpus).into(),
+        id: id.into(),
         consent: format!("--accept {name}"),
         name,
         from: value(adjustment.from),
         to: value(adjustment.to),
-        severity: adjustment.severity.name(),
+        severity: adjustment.severity.into(),
     }
 }
 
-fn loaders(answer: &Answer<'_>) -> Vec<LoaderReport> {
+fn loaders(answer: &Answer<'_>) -> Vec<Loader> {
     let foretold = answer.check.loaders.iter();
     foretold
-        .map(|foretold| LoaderReport {
-            name: foretold.loader.program.name(),
-            version: foretold.loader.version.to_string(),
-            is_destinations: foretold.is_destinations,
-            loads: foretold.load.loads,
-            knowledge: foretold.load.knowledge.name(),
-            says: answer.words(foretold.loader, &foretold.load),
-            says_complete: foretold.load.complete,
-            loses: foretold
-                .load
-                .lost
-                .iter()
-                .map(|(vcpu, id)| Lost {
-                    vcpu: *vcpu,
-                    id: id_digits(*id),
-                    name: answer.printing.name(*id),
-                })
-                .collect(),
+        .map(|foretold| {
+            let lost = foretold.load.lost.iter().map(|(vcpu, id)| Lost {
+                vcpu: *vcpu,
+                id: (*id).into(),
+                name: answer.printing.name(*id),
+            });
+            Loader {
+                name: foretold.loader.program.name().to_owned(),
+                version: foretold.loader.version.to_string(),
+                is_destinations: foretold.is_destinations,
+                loads: foretold.load.loads,
+                knowledge: foretold.load.knowledge.into(),
+                says: answer.words(foretold.loader, &foretold.load),
+                says_complete: foretold.load.complete,
+                loses: lost.collect(),
+            }
         })
         .collect()
 }

@@ -3,10 +3,12 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the answer, once, for both forms |
-//! | [`json`] | its JSON, schema `cpreg.check/1` |
+//! | [`model`] | its model, schema `cpreg.check/1` |
+//! | `json` | the answer as its model |
 //! | [`text`] | its text |
 
-pub mod json;
+mod json;
+pub mod model;
 pub mod text;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
@@ -24,29 +26,44 @@ use crate::value::Printing;
 pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu section; of devices only which there are and their versions, not what they hold";
 
 /// An answer with what it was asked about.
+#[derive(Debug)]
 pub struct Answer<'a> {
+    /// The VM.
     pub source: About,
+    /// The VM's state.
     pub vm: Vm,
+    /// The place where it goes.
     pub destination: &'a Destination,
     /// What the destination is known from.
     pub evidence: &'a str,
+    /// The table of tolerances.
     pub tolerances: &'a Tolerances,
+    /// Differences of the outlines.
     pub shape: Vec<Difference>,
+    /// The plan, and what each loader would do.
     pub check: Check,
     /// What the user sets.
     pub sets: Vec<Set>,
+    /// Style of names and values.
     pub printing: Printing,
     /// What this machine's KVM did with the plan, if that was asked.
     pub attempt: Option<Attempted>,
 }
 
 /// Where the VM comes from.
+#[derive(Debug)]
 pub struct About {
+    /// Name of the file.
     pub name: String,
+    /// Machine type.
     pub machine: Option<String>,
+    /// Number of vCPUs.
     pub vcpus: usize,
+    /// Accelerator that it ran under.
     pub accelerator: Option<Accelerator>,
+    /// Run state of the guest.
     pub run_state: Option<String>,
+    /// Way in which the stream was read, in words.
     pub opened: String,
 }
 

@@ -1,6 +1,5 @@
 //! The answer of `diff` as its model.
 
-use cpreg::destination::Accelerator;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value, differing_fields};
 use cpreg::vm::Content;
@@ -9,6 +8,7 @@ use super::Diff;
 use super::model::{Core, Differing, Extension, LeftOut, Only, Report, SCHEMA, Shape, Side};
 use crate::contents::Contents;
 use crate::field::FieldChange;
+use crate::names::ContentsKind;
 use crate::rows::RegisterRow;
 use crate::text::hexadecimal;
 
@@ -43,17 +43,16 @@ impl From<&Diff<'_>> for Report {
 
 fn side(contents: &Contents) -> Side {
     let stream = contents.stream();
-    let accelerator = contents.destination.accelerator.map(Accelerator::name);
     Side {
         name: contents.name.clone(),
         kind: if stream.is_some() {
-            "stream".to_owned()
+            ContentsKind::STREAM
         } else {
-            "profile".to_owned()
+            ContentsKind::PROFILE
         },
         machine: contents.machine().map(str::to_owned),
         vcpus: contents.vcpus().len(),
-        accelerator: accelerator.map(str::to_owned),
+        accelerator: contents.destination.accelerator.map(Into::into),
         run_state: stream.and_then(|stream| stream.run_state.clone()),
     }
 }

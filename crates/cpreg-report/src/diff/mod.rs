@@ -29,21 +29,33 @@ use crate::rows::{ExtensionRow, RegisterRow, Row, extensions, registers, rows};
 use crate::value::Printing;
 
 /// What differs between A and B.
+#[derive(Debug)]
 pub struct Diff<'a> {
+    /// The first file.
     pub a: &'a Contents,
+    /// The second file.
     pub b: &'a Contents,
+    /// Style of names and values.
     pub printing: Printing,
     /// Whether values that guests change are compared too.
     pub all: bool,
+    /// Differences of the outlines.
     pub shape: Vec<shape::Difference>,
+    /// Registers that only A lists.
     pub only_a: Vec<RegisterRow>,
+    /// Registers that only B lists.
     pub only_b: Vec<RegisterRow>,
+    /// Registers that both list with different values.
     pub values: Vec<Row<RegisterId, (Value, Value)>>,
     /// Core registers; only compared with `all`, and where both are streams.
     pub cores: Vec<Row<CoreKey, CorePair>>,
+    /// Extensions that only A has.
     pub extensions_only_a: Vec<ExtensionRow>,
+    /// Extensions that only B has.
     pub extensions_only_b: Vec<ExtensionRow>,
+    /// Extensions that both have with different contents.
     pub extensions: Vec<Row<Cow<'static, str>, (Content, Content)>>,
+    /// Differences that are left out, and what could not be compared.
     pub left_out: LeftOut,
     /// How many registers both have, with values that were compared.
     pub compared: usize,
@@ -69,6 +81,7 @@ pub struct LeftOut {
 }
 
 impl<'a> Diff<'a> {
+    /// Compares two files.
     pub fn new(a: &'a Contents, b: &'a Contents, all: bool, secrets: bool) -> Self {
         let accelerators = [a.destination.accelerator, b.destination.accelerator];
         let printing = Printing::new(accelerators[0].or(accelerators[1]), secrets);

@@ -1,18 +1,21 @@
 //! The model of `diff`, schema `cpreg.diff/1`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldChange;
+use crate::names::{Accelerator, ContentsKind};
 use crate::scalar::{Hex, Id, Vcpus};
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.diff/1";
 
 /// What differs between two files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
     /// `"cpreg.diff/1"`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// Whether nothing that was compared differs.
     pub equal: bool,
@@ -39,25 +42,25 @@ pub struct Report {
 }
 
 /// One of the two files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Side {
     /// Its name.
     pub name: String,
     /// `"stream"` or `"profile"`.
-    pub kind: String,
+    pub kind: ContentsKind,
     /// Machine type, or null.
     pub machine: Option<String>,
     /// How many.
     pub vcpus: usize,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
-    pub accelerator: Option<String>,
+    pub accelerator: Option<Accelerator>,
     /// Of a stream, what the guest was doing, or null; not compared.
     pub run_state: Option<String>,
 }
 
 /// A difference of the outlines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Shape {
     /// `"accelerator"`, or as in `cpreg.check/1`.
@@ -69,7 +72,7 @@ pub struct Shape {
 }
 
 /// A register that only one side lists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Only {
     /// Which vCPUs.
@@ -86,7 +89,7 @@ pub struct Only {
 }
 
 /// A register that both sides list with different values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Differing {
     /// Which vCPUs.
@@ -107,7 +110,7 @@ pub struct Differing {
 }
 
 /// A core register that differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Core {
     /// Which vCPUs.
@@ -123,7 +126,7 @@ pub struct Core {
 }
 
 /// A part of the CPU state that is no register and differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Extension {
     /// Which vCPUs.
@@ -137,7 +140,7 @@ pub struct Extension {
 }
 
 /// What differs and is not listed, or could not be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LeftOut {
     /// How many registers have other values, as guests change them.

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod.rs` | the answer, once, for both forms; what is counted of a guest |
 //! | [`text`] | its text |
-//! | [`json`] | its JSON, schema `cpreg.show-host/1` |
+//! | [`model`] | its model, schema `cpreg.show-host/1` |
+//! | `json` | the answer as its model |
 //!
 //! A guest is shown with all that KVM lists for it, core registers and vectors included, which QEMU keeps elsewhere.
 
-pub mod json;
+pub(crate) mod json;
+pub mod model;
 pub mod text;
 
 use cpreg::destination::{Accepts, Features, HostVcpu};
@@ -25,16 +27,22 @@ use crate::value::Printing;
 const CAPABILITY: &str = "KVM_CAP_";
 
 /// What is shown.
+#[derive(Debug)]
 pub struct ShownHost<'a> {
     /// How the host is written, features aside.
     pub written: &'a str,
+    /// The host.
     pub record: &'a HostRecord,
+    /// The guest that is shown.
     pub guest: Option<ShownGuest<'a>>,
+    /// Style of names and values.
     pub printing: Printing,
 }
 
 /// One of its guests.
+#[derive(Debug)]
 pub struct ShownGuest<'a> {
+    /// Its features.
     pub features: Features,
     guest: &'a Guest,
     /// The same as a destination has it: what its trials tell of the values that are taken.
@@ -162,10 +170,15 @@ pub fn fields_in(id: RegisterId, mask: u64) -> Vec<String> {
 /// What is counted of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Registers.
     pub registers: usize,
+    /// Registers that hold a value.
     pub values: usize,
+    /// Registers that hold KVM's reset poison.
     pub poison: usize,
+    /// Counters.
     pub counters: usize,
+    /// Registers that cannot be read.
     pub unreadable: usize,
     /// Registers with writable bits; `None` if the kernel does not tell.
     pub writable: Option<usize>,
@@ -174,6 +187,7 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts a guest's registers.
     pub fn of(guest: &Guest) -> Self {
         let masks = guest.writable.as_ref();
         let mut counts = Self {

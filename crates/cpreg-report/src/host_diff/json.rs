@@ -1,217 +1,142 @@
-//! The JSON of `diff` for two recorded hosts, schema `cpreg.diff-hosts/1`; documented in docs/json.md. 64-bit values are strings, `"0x…"`.
+//! The answer of `diff` about two recorded hosts as its model.
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, differing_fields};
 use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::Trial;
-use serde::Serialize;
+use cpreg_hosts::record;
 
+use super::model::{
+    Capability, LeftOut, Only, Report, SCHEMA, Sets, Taken, Trial, TrialResult, Values, Writable,
+    WriteBack,
+};
 use super::{HostDiff, Row};
 use crate::field::FieldChange;
-use crate::host::json::{HostReport, TakesReport, names};
-use crate::value::id_digits;
+use crate::host::json::names;
+use crate::host::model::NotListed as Named;
+use crate::scalar::Id;
 
-/// The schema's name and version.
-const SCHEMA: &str = "cpreg.diff-hosts/1";
-
-type Sets = Vec<Vec<&'static str>>;
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    equal: bool,
-    a: HostReport<'a>,
-    b: HostReport<'a>,
-    guests: Sets,
-    guests_only_a: Sets,
-    guests_only_b: Sets,
-    capabilities: Vec<Capability<'a>>,
-    only_a: Vec<Register<Held>>,
-    only_b: Vec<Register<Held>>,
-    values: Vec<Register<Change>>,
-    write_back: Vec<Register<Errnos>>,
-    writable: Vec<Register<Masks>>,
-    takes: Vec<Register<Taken>>,
-    trials: Vec<Register<Tried>>,
-    left_out: LeftOut,
-}
-
-#[derive(Serialize)]
-struct Capability<'a> {
-    name: &'a str,
-    a: i32,
-    b: i32,
-}
-
-/// A register, the guests, and what differs.
-#[derive(Serialize)]
-struct Register<T> {
-    guests: Sets,
-    id: String,
-    name: String,
-    #[serde(flatten)]
-    what: T,
-}
-
-#[derive(Serialize)]
-struct Held {
-    at_reset: Option<String>,
-    is: &'static str,
-}
-
-#[derive(Serialize)]
-struct Change {
-    a: Option<String>,
-    b: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<bool>,
-    fields: Vec<FieldChange>,
-}
-
-#[derive(Serialize)]
-struct Errnos {
-    a: u16,
-    b: u16,
-}
-
-#[derive(Serialize)]
-struct Masks {
-    a: String,
-    b: String,
-}
-
-#[derive(Serialize)]
-struct Taken {
-    a: TakesReport,
-    b: TakesReport,
-}
-
-#[derive(Serialize)]
-struct Tried {
-    value: String,
-    a: Outcome,
-    b: Outcome,
-}
-
-#[derive(Serialize)]
-struct Outcome {
-    errno: u16,
-    reads: String,
-}
-
-#[derive(Serialize)]
-struct LeftOut {
-    no_value: Vec<Named>,
-    writable: Sets,
-    tried: Vec<Named>,
-}
-
-#[derive(Serialize)]
-struct Named {
-    id: String,
-    name: String,
-}
-
-/// The answer as one JSON document.
-///
-/// # Errors
-/// If JSON cannot hold it, which no answer brings about.
-pub fn report(diff: &HostDiff<'_>) -> serde_json::Result<String> {
-    let hexadecimal = |value: u64| format!("{value:#x}");
-    let secret = |id: RegisterId| id.is_secret() && !diff.printing.secrets;
-    let held = |id, at_reset: &AtReset| Held {
-        at_reset: match at_reset {
-            AtReset::Value(value) => diff.printing.value(id, value),
-            _ => None,
-        },
-        is: match at_reset {
-            AtReset::Value(_) => "value",
-            AtReset::Poison => "poison",
-            AtReset::Counts => "counts",
-            AtReset::Unreadable(_) => "unreadable",
-        },
-    };
-    let change = |id, (a, b): &(Value, Value)| Change {
-        a: diff.printing.value(id, a),
-        b: diff.printing.value(id, b),
-        secret: secret(id).then_some(true),
-        fields: match (a.as_u64(), b.as_u64()) {
-            (Some(a), Some(b)) if !secret(id) => fields(id, a, b),
-            _ => Vec::new(),
-        },
-    };
-    let outcome = |trial: &Trial| Outcome {
-        errno: trial.errno,
-        reads: hexadecimal(trial.reads),
-    };
-    let named = |id: &RegisterId| Named {
-        id: id_digits(*id),
-        name: diff.printing.name(*id),
-    };
-    let left_out = &diff.left_out;
-    let document = Document {
-        schema: SCHEMA,
-        equal: diff.is_equal(),
-        a: HostReport::of(diff.a.record),
-        b: HostReport::of(diff.b.record),
-        guests: sets(&diff.guests),
-        guests_only_a: sets(&diff.guests_only_a),
-        guests_only_b: sets(&diff.guests_only_b),
-        capabilities: diff
-            .capabilities
-            .iter()
-            .map(|(name, a, b)| Capability { name, a: *a, b: *b })
-            .collect(),
-        only_a: registers(diff, &diff.only_a, held),
-        only_b: registers(diff, &diff.only_b, held),
-        values: registers(diff, &diff.values, change),
-        write_back: registers(diff, &diff.write_back, |_, (a, b)| Errnos { a: *a, b: *b }),
-        writable: registers(diff, &diff.writable, |_, (a, b)| Masks {
-            a: hexadecimal(*a),
-            b: hexadecimal(*b),
-        }),
-        takes: registers(diff, &diff.takes, |_, (a, b)| Taken {
-            a: TakesReport::of(a),
-            b: TakesReport::of(b),
-        }),
-        trials: registers(diff, &diff.trials, |_, (a, b)| Tried {
-            value: hexadecimal(a.value),
-            a: outcome(a),
-            b: outcome(b),
-        }),
-        left_out: LeftOut {
-            no_value: left_out.no_value.iter().map(named).collect(),
-            writable: left_out.masks.iter().map(|it| names(*it)).collect(),
-            tried: left_out.untried.iter().map(named).collect(),
-        },
-    };
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
+impl From<&HostDiff<'_>> for Report {
+    fn from(diff: &HostDiff<'_>) -> Self {
+        let capabilities = diff.capabilities.iter();
+        let capabilities = capabilities.map(|(name, a, b)| Capability {
+            name: (*name).to_owned(),
+            a: *a,
+            b: *b,
+        });
+        let values = diff.values.iter();
+        let named = |id: &RegisterId| Named {
+            id: (*id).into(),
+            name: diff.printing.name(*id),
+        };
+        let left_out = &diff.left_out;
+        Self {
+            schema: SCHEMA.to_owned(),
+            equal: diff.is_equal(),
+            a: diff.a.record.into(),
+            b: diff.b.record.into(),
+            guests: sets(&diff.guests),
+            guests_only_a: sets(&diff.guests_only_a),
+            guests_only_b: sets(&diff.guests_only_b),
+            capabilities: capabilities.collect(),
+            only_a: only(diff, &diff.only_a),
+            only_b: only(diff, &diff.only_b),
+            values: values.map(|row| value(diff, row)).collect(),
+            write_back: rows(diff, &diff.write_back, |guests, id, name, (a, b)| {
+                WriteBack {
+                    guests,
+                    id,
+                    name,
+                    a: *a,
+                    b: *b,
+                }
+            }),
+            writable: rows(diff, &diff.writable, |guests, id, name, (a, b)| Writable {
+                guests,
+                id,
+                name,
+                a: (*a).into(),
+                b: (*b).into(),
+            }),
+            takes: rows(diff, &diff.takes, |guests, id, name, (a, b)| Taken {
+                guests,
+                id,
+                name,
+                a: a.into(),
+                b: b.into(),
+            }),
+            trials: rows(diff, &diff.trials, |guests, id, name, (a, b)| Trial {
+                guests,
+                id,
+                name,
+                value: a.value.into(),
+                a: a.into(),
+                b: b.into(),
+            }),
+            left_out: LeftOut {
+                no_value: left_out.no_value.iter().map(named).collect(),
+                writable: left_out.masks.iter().map(|it| names(*it)).collect(),
+                tried: left_out.untried.iter().map(named).collect(),
+            },
+        }
+    }
 }
 
 fn sets(features: &[Features]) -> Sets {
     features.iter().map(|features| names(*features)).collect()
 }
 
-fn registers<T, R>(
+/// The rows, each made of its guests, its register's id and name, and what differs.
+fn rows<T, R>(
     diff: &HostDiff<'_>,
     rows: &[Row<T>],
-    what: impl Fn(RegisterId, &T) -> R,
-) -> Vec<Register<R>> {
-    let rows = rows.iter().map(|row| Register {
-        guests: sets(&row.guests),
-        id: id_digits(row.id),
-        name: diff.printing.name(row.id),
-        what: what(row.id, &row.what),
+    row: impl Fn(Sets, Id, String, &T) -> R,
+) -> Vec<R> {
+    let rows = rows.iter().map(|it| {
+        let name = diff.printing.name(it.id);
+        row(sets(&it.guests), it.id.into(), name, &it.what)
     });
     rows.collect()
 }
 
-fn fields(id: RegisterId, a: u64, b: u64) -> Vec<FieldChange> {
-    if id.fields().is_empty() {
-        return Vec::new();
+fn only(diff: &HostDiff<'_>, registers: &[Row<AtReset>]) -> Vec<Only> {
+    rows(diff, registers, |guests, id, name, at_reset| Only {
+        guests,
+        id,
+        name,
+        at_reset: match at_reset {
+            AtReset::Value(value) => diff.printing.value(id.0, value),
+            _ => None,
+        },
+        is: at_reset.into(),
+    })
+}
+
+fn value(diff: &HostDiff<'_>, row: &Row<(Value, Value)>) -> Values {
+    let id = row.id;
+    let (a, b) = &row.what;
+    let is_hidden = id.is_secret() && !diff.printing.secrets;
+    let fields = match (a.as_u64(), b.as_u64()) {
+        (Some(a), Some(b)) if !is_hidden && !id.fields().is_empty() => {
+            differing_fields(id, a, b).map(FieldChange::from).collect()
+        }
+        _ => Vec::new(),
+    };
+    Values {
+        guests: sets(&row.guests),
+        id: id.into(),
+        name: diff.printing.name(id),
+        a: diff.printing.value(id, a),
+        b: diff.printing.value(id, b),
+        secret: is_hidden.then_some(true),
+        fields,
     }
-    let differing = differing_fields(id, a, b);
-    differing.map(FieldChange::from).collect()
+}
+
+impl From<&record::Trial> for TrialResult {
+    fn from(trial: &record::Trial) -> Self {
+        Self {
+            errno: trial.errno,
+            reads: trial.reads.into(),
+        }
+    }
 }

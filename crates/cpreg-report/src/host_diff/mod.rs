@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | the comparison, once, for both forms |
 //! | [`text`] | its text |
-//! | [`json`] | its JSON, schema `cpreg.diff-hosts/1` |
+//! | [`model`] | its model, schema `cpreg.diff-hosts/1` |
+//! | `json` | the comparison as its model |
 //!
 //! | compared | not compared, and counted |
 //! |---|---|
@@ -17,7 +18,8 @@
 //!
 //! A difference that is the same for several guests stands there once. What one means for a migration is `check`'s to say.
 
-pub mod json;
+mod json;
+pub mod model;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,35 +46,53 @@ pub struct Side<'a> {
 }
 
 /// A difference in a register, and the guests that have it.
+#[derive(Debug)]
 pub struct Row<T> {
+    /// The register.
     pub id: RegisterId,
+    /// The difference.
     pub what: T,
+    /// The guests.
     pub guests: Vec<Features>,
 }
 
 /// What differs between A and B.
+#[derive(Debug)]
 pub struct HostDiff<'a> {
+    /// One host.
     pub a: Side<'a>,
+    /// The other.
     pub b: Side<'a>,
+    /// Style of names and values.
     pub printing: Printing,
     /// The sets of features that both have, of which the rest is said.
     pub guests: Vec<Features>,
+    /// Sets of features that only A has.
     pub guests_only_a: Vec<Features>,
+    /// Sets of features that only B has.
     pub guests_only_b: Vec<Features>,
     /// What each can do, by the capability's name, where that differs.
     pub capabilities: Vec<(&'a str, i32, i32)>,
+    /// Registers that only A lists.
     pub only_a: Vec<Row<AtReset>>,
+    /// Registers that only B lists.
     pub only_b: Vec<Row<AtReset>>,
+    /// Values at reset that differ.
     pub values: Vec<Row<(Value, Value)>>,
+    /// Errnos of writing back what was read, where they differ.
     pub write_back: Vec<Row<(u16, u16)>>,
+    /// Writable bits that differ.
     pub writable: Vec<Row<(u64, u64)>>,
+    /// Values that are taken, where they differ.
     pub takes: Vec<Row<(Takes, Takes)>>,
+    /// Trials that came out differently.
     pub trials: Vec<Row<(Trial, Trial)>>,
+    /// Things that were not compared.
     pub left_out: LeftOut,
 }
 
 /// What could not be compared: registers, of any guest.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct LeftOut {
     /// Values that are none on one side at least.
     pub no_value: BTreeSet<RegisterId>,

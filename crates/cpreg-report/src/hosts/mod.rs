@@ -1,138 +1,50 @@
-//! The answer of `hosts`, as text and as JSON (`cpreg.hosts/1`).
+//! The answer of `hosts`.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod.rs` | recorded hosts as the model |
+//! | [`model`] | the model, schema `cpreg.hosts/1` |
+//! | [`text`] | its text |
 
-use cpreg::destination::Features;
-use cpreg_hosts::{Host, history};
-use serde::Serialize;
+pub mod model;
+pub mod text;
 
-use crate::printer::{Printer, style, styled};
-use crate::text::counted;
+use cpreg_hosts::Host;
 
-/// The schema's name and version.
-const SCHEMA: &str = "cpreg.hosts/1";
+use model::{Kernel, Recording, Report, SCHEMA};
 
-/// Prints the hosts under their kernels. `in_detail`: also how many registers each lists.
-pub fn text(printer: &mut Printer, hosts: &[Host<'_>], in_detail: bool) {
-    let mut kernel = None;
-    for host in hosts {
-        let own = host.kernel();
-        if kernel != Some(own) {
-            if kernel.is_some() {
-                printer.line("");
-            }
-            kernel = Some(own);
-            printer.line(format_args!(
-                "{}  {}{}",
-                styled(style::NAME, format_args!("linux-{}", own.version)),
-                own.release,
-                package(own)
-            ));
+impl Report {
+    /// Makes a report of recorded hosts.
+    pub fn of(hosts: &[Host<'_>]) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            hosts: hosts.iter().map(model::Host::from).collect(),
         }
-        let recorded = host.recorded();
-        let sets = recorded.iter().map(|(features, registers)| {
-            if in_detail {
-                format!("{features} ({registers})")
-            } else {
-                features.to_string()
-            }
-        });
-        let sets: Vec<_> = sets.collect();
-        printer.line(format_args!(
-            "  {}  {}",
-            styled(style::NAME, format_args!("{:<16}", host.cpu())),
-            sets.join("  ")
-        ));
-    }
-    printer.line("");
-    let registers = if in_detail {
-        " and, in brackets, how many registers KVM lists for it"
-    } else {
-        ""
-    };
-    printer.line(format_args!(
-        "{}; beside each the vCPU features of the guests that were recorded{registers}",
-        counted(hosts.len(), "host")
-    ));
-    printer.line(format_args!(
-        "{}: {}: right about the kernels, no proof of a real machine's values",
-        styled(style::ASIDE, "scope"),
-        history::SOURCE
-    ));
-}
-
-/// The distribution's package, if the kernel says it.
-fn package(kernel: &history::Kernel) -> String {
-    if kernel.package.is_empty() {
-        String::new()
-    } else {
-        format!(" (package {})", kernel.package)
     }
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    hosts: Vec<HostEntry<'a>>,
-}
-
-#[derive(Serialize)]
-struct HostEntry<'a> {
-    name: String,
-    kernel: Kernel<'a>,
-    cpu: &'a str,
-    mode: Option<&'a str>,
-    midr: String,
-    emulated: bool,
-    recordings: Vec<Recording>,
-}
-
-#[derive(Serialize)]
-struct Kernel<'a> {
-    version: &'a str,
-    release: &'a str,
-    build: &'a str,
-    package: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Recording {
-    features: Vec<&'static str>,
-    registers: usize,
-}
-
-impl<'a> HostEntry<'a> {
-    fn of(host: &Host<'a>) -> Self {
+impl From<&Host<'_>> for model::Host {
+    fn from(host: &Host<'_>) -> Self {
         let kernel = host.kernel();
-        let recording = |(features, registers): (Features, usize)| Recording {
-            features: features.names().collect(),
+        let unless_empty = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
+        let recordings = host.recorded().into_iter();
+        let recordings = recordings.map(|(features, registers)| Recording {
+            features: features.names().map(str::to_owned).collect(),
             registers,
-        };
+        });
         Self {
             name: host.name(),
             kernel: Kernel {
-                version: &kernel.version,
-                release: &kernel.release,
-                build: &kernel.build,
-                package: Some(&*kernel.package).filter(|it| !it.is_empty()),
+                version: kernel.version.clone(),
+                release: kernel.release.clone(),
+                build: kernel.build.clone(),
+                package: unless_empty(&kernel.package),
             },
-            cpu: host.model(),
-            mode: Some(host.mode()).filter(|mode| !mode.is_empty()),
-            midr: format!("{:#x}", host.midr()),
+            cpu: host.model().to_owned(),
+            mode: unless_empty(host.mode()),
+            midr: host.midr().into(),
             emulated: host.is_emulated(),
-            recordings: host.recorded().into_iter().map(recording).collect(),
+            recordings: recordings.collect(),
         }
     }
-}
-
-/// The hosts as JSON.
-///
-/// # Errors
-/// If JSON cannot hold it, which no answer brings about.
-pub fn json(hosts: &[Host<'_>]) -> Result<String, serde_json::Error> {
-    let document = Document {
-        schema: SCHEMA,
-        hosts: hosts.iter().map(HostEntry::of).collect(),
-    };
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
 }

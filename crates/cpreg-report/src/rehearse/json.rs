@@ -1,159 +1,83 @@
-//! The JSON of `rehearse`, schema `cpreg.rehearsal/1`; documented in docs/json.md.
+//! The answer of `rehearse` as its model.
 
-use cpreg::plan::Deviation;
-use serde::Serialize;
-use serde_json::Value;
+use cpreg::plan;
 
-use super::{Outcome, Tried, text};
-use crate::value::id_digits;
+use super::model::{Deviation, Explained, Report, SCHEMA};
+use super::{Outcome, SCOPE, Tried};
+use crate::check;
+use crate::names::RehearsalOutcome;
+use crate::scalar::Vcpus;
+use crate::value::Printing;
 
-const SCHEMA: &str = "cpreg.rehearsal/1";
-
-#[derive(Serialize)]
-struct Report {
-    schema: &'static str,
-    verdict: &'static str,
-    meaning: String,
-    scope: &'static str,
-    qemu: String,
-    package: String,
-    repaired: bool,
-    outcome: &'static str,
-    said: Vec<String>,
-    explained: Vec<Explained>,
-    deviations: Vec<DeviationReport>,
-    not_judged: Vec<NotJudged>,
-    replaced: Vec<Replaced>,
-    command: Vec<String>,
-    unknown_host: Option<String>,
-    unreadable: Option<String>,
-    check: Option<Value>,
-}
-
-#[derive(Serialize)]
-struct Explained {
-    kind: &'static str,
-    means: String,
-    causes: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct DeviationReport {
-    vcpus: String,
-    id: Option<String>,
-    name: String,
-    expected: Option<String>,
-    found: Option<String>,
-    there: bool,
-}
-
-#[derive(Serialize)]
-struct NotJudged {
-    what: String,
-    reason: &'static str,
-    loaded: bool,
-    sections: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Replaced {
-    was: Vec<String>,
-    now: Vec<String>,
-    reason: String,
-}
-
-/// The document.
-///
-/// # Errors
-/// Those of serde_json.
-pub fn report(tried: &Tried<'_>) -> Result<String, serde_json::Error> {
-    let printing = tried.answer.printing;
-    let deviations = tried.deviations.iter().map(|(vcpus, deviation)| {
-        let vcpus = vcpus.to_string();
-        match deviation {
-            Deviation::Register {
-                id,
-                expected,
-                found,
-            } => DeviationReport {
-                vcpus,
-                id: Some(id_digits(*id)),
-                name: printing.name(*id),
-                expected: printing.value(*id, expected),
-                found: found.as_ref().and_then(|found| printing.value(*id, found)),
-                there: found.is_some(),
+impl From<&Tried<'_>> for Report {
+    fn from(tried: &Tried<'_>) -> Self {
+        let printing = tried.answer.printing;
+        let explained = tried.explained().into_iter().map(|it| Explained {
+            kind: it.kind.name().to_owned(),
+            means: it.means,
+            causes: it.causes.into_iter().map(|cause| cause.what).collect(),
+        });
+        let deviations = tried.deviations.iter();
+        let deviations = deviations.map(|(vcpus, it)| deviation(printing, vcpus.into(), it));
+        let check = match &tried.unknown_host {
+            Some(_) => None,
+            None => Some(check::model::Report::from(tried.answer)),
+        };
+        Self {
+            schema: SCHEMA.to_owned(),
+            verdict: tried.verdict.into(),
+            meaning: tried.meaning(),
+            scope: SCOPE.to_owned(),
+            qemu: tried.version.clone(),
+            package: tried.package.clone(),
+            repaired: tried.repaired,
+            outcome: match &tried.outcome {
+                Some(Outcome::Loaded) => RehearsalOutcome::LOADED,
+                Some(Outcome::Failed { .. }) => RehearsalOutcome::FAILED,
+                None => RehearsalOutcome::NOT_TRIED,
             },
-            Deviation::Extension { name, found, .. } => DeviationReport {
-                vcpus,
-                id: None,
-                name: name.clone().into_owned(),
-                expected: None,
-                found: None,
-                there: found.is_some(),
-            },
-            _ => DeviationReport {
-                vcpus,
-                id: None,
-                name: String::new(),
-                expected: None,
-                found: None,
-                there: false,
-            },
+            said: tried.said.clone(),
+            explained: explained.collect(),
+            deviations: deviations.collect(),
+            not_judged: tried.not_judged.clone(),
+            replaced: tried.replaced.clone(),
+            command: tried.command.clone(),
+            unknown_host: tried.unknown_host.clone(),
+            unreadable: tried.unreadable.clone(),
+            check,
         }
-    });
-    let check = match &tried.unknown_host {
-        Some(_) => None,
-        None => Some(serde_json::from_str(&crate::check::json::report(
-            tried.answer,
-        )?)?),
-    };
-    let report = Report {
-        schema: SCHEMA,
-        verdict: tried.verdict.name(),
-        meaning: tried.meaning(),
-        scope: text::SCOPE,
-        qemu: tried.version.clone(),
-        package: tried.package.clone(),
-        repaired: tried.repaired,
-        outcome: match &tried.outcome {
-            Some(Outcome::Loaded) => "loaded",
-            Some(Outcome::Failed { .. }) => "failed",
-            None => "not tried",
+    }
+}
+
+fn deviation(printing: Printing, vcpus: Vcpus, deviation: &plan::Deviation) -> Deviation {
+    match deviation {
+        plan::Deviation::Register {
+            id,
+            expected,
+            found,
+        } => Deviation {
+            vcpus,
+            id: Some((*id).into()),
+            name: printing.name(*id),
+            expected: printing.value(*id, expected),
+            found: found.as_ref().and_then(|found| printing.value(*id, found)),
+            there: found.is_some(),
         },
-        said: tried.said.clone(),
-        explained: tried
-            .explained()
-            .into_iter()
-            .map(|it| Explained {
-                kind: it.kind.name(),
-                means: it.means,
-                causes: it.causes.into_iter().map(|cause| cause.what).collect(),
-            })
-            .collect(),
-        deviations: deviations.collect(),
-        not_judged: tried
-            .not_judged
-            .iter()
-            .map(|it| NotJudged {
-                what: it.what.clone(),
-                reason: it.reason,
-                loaded: it.loaded,
-                sections: it.sections.clone(),
-            })
-            .collect(),
-        replaced: tried
-            .replaced
-            .iter()
-            .map(|it| Replaced {
-                was: it.was.clone(),
-                now: it.now.clone(),
-                reason: it.reason.clone(),
-            })
-            .collect(),
-        command: tried.command.clone(),
-        unknown_host: tried.unknown_host.clone(),
-        unreadable: tried.unreadable.clone(),
-        check,
-    };
-    serde_json::to_string_pretty(&report)
+        plan::Deviation::Extension { name, found, .. } => Deviation {
+            vcpus,
+            id: None,
+            name: name.clone().into_owned(),
+            expected: None,
+            found: None,
+            there: found.is_some(),
+        },
+        _ => Deviation {
+            vcpus,
+            id: None,
+            name: String::new(),
+            expected: None,
+            found: None,
+            there: false,
+        },
+    }
 }

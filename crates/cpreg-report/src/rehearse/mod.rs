@@ -3,11 +3,13 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`text`] | its text |
-//! | [`json`] | its JSON, schema `cpreg.rehearsal/1` |
+//! | [`model`] | its model, schema `cpreg.rehearsal/1` |
+//! | `json` | the answer as its model |
 //!
 //! What cpreg plans for that QEMU is reported as `check` reports it.
 
-pub mod json;
+mod json;
+pub mod model;
 pub mod text;
 
 use std::ffi::OsString;
@@ -16,8 +18,13 @@ use cpreg::plan::{Deviation, VcpuSet, Verdict};
 use cpreg_explain::{Explanation, Failures, Kind, Symptom, explain, qemu};
 
 use crate::check::Answer;
+use model::{NotJudged, Replaced};
+
+/// Subject of the verdict.
+const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and disks and networks were stand-ins";
 
 /// What was tried and what came of it.
+#[derive(Debug)]
 pub struct Tried<'a> {
     /// What cpreg plans for that QEMU.
     pub answer: &'a Answer<'a>,
@@ -31,6 +38,7 @@ pub struct Tried<'a> {
     pub command: Vec<String>,
     /// What in it is not as the user gave it.
     pub replaced: Vec<Replaced>,
+    /// Parts of the VM that are not judged.
     pub not_judged: Vec<NotJudged>,
     /// QEMU's version, `10.0.13`.
     pub version: String,
@@ -38,6 +46,7 @@ pub struct Tried<'a> {
     pub package: String,
     /// How the load ended; `None` if none was tried, because the plan stands in the way.
     pub outcome: Option<Outcome>,
+    /// The verdict.
     pub verdict: Verdict,
     /// What does not hold what the plan would leave there.
     pub deviations: Vec<(VcpuSet, Deviation)>,
@@ -59,27 +68,6 @@ pub enum Outcome {
         /// The signal that ended QEMU, in words, if one did.
         signal: Option<String>,
     },
-}
-
-/// A part of the command line that is not as it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    /// The words that were given, without passwords; none if something was added.
-    pub was: Vec<String>,
-    /// The words now, without passwords; none if it is left out.
-    pub now: Vec<String>,
-    /// Why, as half a sentence.
-    pub reason: String,
-}
-
-/// A part of the VM that is not judged.
-pub struct NotJudged {
-    pub what: String,
-    pub reason: &'static str,
-    /// Whether it was loaded all the same, so that a failure of it says nothing.
-    pub loaded: bool,
-    /// The sections that this is about.
-    pub sections: Vec<String>,
 }
 
 impl Tried<'_> {

@@ -2,15 +2,13 @@
 
 use cpreg::plan::{Deviation, Verdict};
 
-use super::{NotJudged, Outcome, Tried};
+use super::model::NotJudged;
+use super::{Outcome, SCOPE, Tried};
 use crate::check::text::{on_vcpus, print_plan, shape, verdict_word};
 use crate::printer::{Printer, style, styled};
 
 /// More of QEMU's words than this are cut; JSON has them all.
 const MOST_WORDS: usize = 8;
-
-/// What the rehearsal covers.
-pub(super) const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and disks and networks were stand-ins";
 
 /// Prints the whole report. `all`: also what is simply copied.
 pub fn print(printer: &mut Printer, tried: &Tried<'_>, all: bool) {

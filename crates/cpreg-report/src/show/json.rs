@@ -1,6 +1,5 @@
 //! The answer of `show` as its model.
 
-use cpreg::destination::{Accelerator, ValuesAre};
 use cpreg::register::Value;
 use cpreg::vm::Content;
 
@@ -10,6 +9,7 @@ use super::model::{
 };
 use crate::contents::Origin;
 use crate::field::{FieldReport, FieldValue, meaning};
+use crate::names::ContentsKind;
 
 impl From<&Shown<'_>> for Report {
     fn from(shown: &Shown<'_>) -> Self {
@@ -24,17 +24,11 @@ impl From<&Shown<'_>> for Report {
             _ => None,
         };
         let kind = match &contents.origin {
-            Origin::Stream(_) => "stream",
-            Origin::Report { .. } => "report",
-            Origin::Running { .. } => "running",
-            Origin::Profile(_) | Origin::Host(_) => "profile",
+            Origin::Stream(_) => ContentsKind::STREAM,
+            Origin::Report { .. } => ContentsKind::REPORT,
+            Origin::Running { .. } => ContentsKind::RUNNING,
+            Origin::Profile(_) | Origin::Host(_) => ContentsKind::PROFILE,
         };
-        let values = match contents.destination.values {
-            ValuesAre::AtReset => "at-reset",
-            ValuesAre::OfAGuest => "of-a-guest",
-            ValuesAre::OfAnEmulatedHost => "of-an-emulated-host",
-        };
-        let accelerator = contents.destination.accelerator.map(Accelerator::name);
         let ram = shape.ram.into_iter().map(|block| Ram {
             name: block.name,
             length: block.length.into(),
@@ -51,12 +45,12 @@ impl From<&Shown<'_>> for Report {
         Self {
             schema: SCHEMA.to_owned(),
             name: contents.name.clone(),
-            kind: kind.to_owned(),
+            kind,
             packed: contents.packed.map(str::to_owned),
             machine: shape.machine,
-            accelerator: accelerator.map(str::to_owned),
+            accelerator: contents.destination.accelerator.map(Into::into),
             vcpus: contents.vcpus().len(),
-            values: values.to_owned(),
+            values: contents.destination.values.into(),
             ram: ram.collect(),
             devices: devices.collect(),
             stream: contents.stream().cloned(),

@@ -19,8 +19,11 @@ use crate::rows::{ExtensionRow, RegisterRow};
 use crate::value::Printing;
 
 /// What is shown.
+#[derive(Debug)]
 pub struct Shown<'a> {
+    /// The file.
     pub contents: &'a Contents,
+    /// Style of names and values.
     pub printing: Printing,
     /// Only these, if there are any.
     pub wanted: Vec<Wanted>,
@@ -30,7 +33,9 @@ pub struct Shown<'a> {
     pub chosen: usize,
     /// The core registers by vCPU.
     pub cores: Vec<(usize, &'a Core)>,
+    /// The registers.
     pub registers: Vec<RegisterRow>,
+    /// The extensions.
     pub extensions: Vec<ExtensionRow>,
 }
 

@@ -1,9 +1,11 @@
 //! The model of `show`, schema `cpreg.show/1`.
 
 use cpreg_hosts::profile::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldReport;
+use crate::names::{Accelerator, ContentsKind, Values};
 use crate::scalar::{Hex, Id, Vcpus};
 use crate::shared::{Blanked, Host};
 
@@ -11,25 +13,26 @@ use crate::shared::{Blanked, Host};
 pub const SCHEMA: &str = "cpreg.show/1";
 
 /// What a file holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
     /// `"cpreg.show/1"`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The file's name.
     pub name: String,
     /// `"stream"`, `"report"`, `"running"` or `"profile"`.
-    pub kind: String,
+    pub kind: ContentsKind,
     /// What it is compressed with: `"xz"`, `"gzip"`, `"zstd"`, or null.
     pub packed: Option<String>,
     /// Machine type, or null.
     pub machine: Option<String>,
     /// `"kvm"`, `"tcg"`, `"hvf"`, or null.
-    pub accelerator: Option<String>,
+    pub accelerator: Option<Accelerator>,
     /// How many.
     pub vcpus: usize,
     /// `"at-reset"` if no guest had run, `"of-an-emulated-host"` for a recorded host, else `"of-a-guest"`.
-    pub values: String,
+    pub values: Values,
     /// Blocks of RAM, in the order of the file.
     pub ram: Vec<Ram>,
     /// Device sections, in the order of the file.
@@ -51,7 +54,7 @@ pub struct Report {
 }
 
 /// A block of RAM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ram {
     /// QEMU's name for it.
     pub name: String,
@@ -60,7 +63,7 @@ pub struct Ram {
 }
 
 /// A device section.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Device {
     /// QEMU's id string.
     pub name: String,
@@ -71,7 +74,7 @@ pub struct Device {
 }
 
 /// What only a stream has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stream {
     /// How it was read, in words.
     pub opened: String,
@@ -98,7 +101,7 @@ pub struct Stream {
 }
 
 /// The report that a stream was in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FromReport {
     /// The cpreg that wrote it.
     pub cpreg: String,
@@ -109,7 +112,7 @@ pub struct FromReport {
 }
 
 /// Where something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// In bytes from the beginning.
     pub offset: Hex,
@@ -118,7 +121,7 @@ pub struct Place {
 }
 
 /// RAM records by kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Records {
     /// Pages of zeros.
     pub zero: u64,
@@ -131,7 +134,7 @@ pub struct Records {
 }
 
 /// A vCPU's core registers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Core {
     /// Which vCPU.
@@ -145,7 +148,7 @@ pub struct Core {
 }
 
 /// A core register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct CoreRegister {
     /// X0 to X30, PC, PSTATE, SP_EL0, SP_EL1, ELR_EL1, SPSR_EL1; in AArch32 state R0 to R15 and CPSR.
@@ -160,7 +163,7 @@ pub struct CoreRegister {
 }
 
 /// A listed register, with one of the values that vCPUs have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Register {
     /// Which vCPUs.
@@ -182,7 +185,7 @@ pub struct Register {
 }
 
 /// A register that was asked for and is not in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct NotListed {
     /// The register's id.
@@ -192,7 +195,7 @@ pub struct NotListed {
 }
 
 /// A part of the CPU state that is no register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Extension {
     /// Which vCPUs.

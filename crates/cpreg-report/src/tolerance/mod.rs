@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `mod.rs` | the table for people |
 //! | [`words`] | the parts of an entry in words |
-//! | [`json`] | its JSON, schema `cpreg.tolerances/1` |
+//! | [`model`] | its model, schema `cpreg.tolerances/1` |
+//! | `json` | entries as their model |
 
-pub mod json;
+pub(crate) mod json;
+pub mod model;
 pub mod words;
 
 use cpreg::tolerance::Tolerance;

@@ -8,11 +8,12 @@ use std::path::Path;
 
 use cpreg_explain::pattern::{LONGEST_LINE, cut};
 use cpreg_explain::{Failures, Said, explain, qemu, snapshot};
-use cpreg_report::explain::lines::{Explained, NotUnderstood, json, text};
+use cpreg_report::explain::lines::model::{NotUnderstood, Report};
+use cpreg_report::explain::lines::{Explained, text};
 
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 
 /// Different lines that are listed as not understood.
 const MOST_NOT_UNDERSTOOD: usize = 20;
@@ -48,10 +49,7 @@ pub(crate) fn run(
     let explained = reader.finish();
     match arguments.format {
         Format::Text => text::print(printer, &explained),
-        Format::Json => {
-            let json = json::report(&explained);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
-        }
+        Format::Json => print_json(printer, &Report::from(&explained))?,
     }
     Ok(if explained.failures.is_empty() {
         Status::Unknown

@@ -9,7 +9,7 @@ use crate::arguments::{self, Format};
 use crate::destination::hosts;
 use crate::failure::{Failure, Status};
 use crate::names;
-use crate::printer::Printer;
+use crate::printer::{Printer, print_json};
 
 /// Explains a register or field, and a value of it.
 pub(crate) fn run(
@@ -27,8 +27,7 @@ pub(crate) fn run(
             register::text::print(printer, &explained);
         }
         Format::Json => {
-            let json = register::json::report(&explained);
-            printer.json(&json.map_err(|error| Failure::new("cannot report").because(error))?);
+            print_json(printer, &register::model::Report::from(&explained))?;
         }
     }
     Ok(Status::Done)

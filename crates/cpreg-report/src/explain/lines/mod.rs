@@ -3,23 +3,30 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the answer |
+//! | [`model`] | its model, schema `cpreg.explained-lines/1` |
+//! | `json` | the answer as its model |
 //! | [`text`] | its text |
-//! | [`json`] | its JSON, schema `cpreg.explained-lines/1` |
 
-pub mod json;
+mod json;
+pub mod model;
 pub mod text;
 
 use cpreg::tolerance::Difference;
 use cpreg_explain::explain::Concerned;
 use cpreg_explain::{Explanation, Failure, Speaker, Versions};
 
+use model::NotUnderstood;
+
 /// The answer about some lines.
+#[derive(Debug)]
 pub struct Explained {
     /// Each failure once, in the order in which they first happened.
     pub failures: Vec<(Explanation, Failure)>,
     /// How many failures are not among them because there are too many different ones.
     pub further: usize,
+    /// Lines that are not understood.
     pub not_understood: Vec<NotUnderstood>,
+    /// Number of further ones.
     pub further_not_understood: usize,
     /// Whether the lines come from a log, most of which is about other things.
     pub is_log: bool,
@@ -27,12 +34,6 @@ pub struct Explained {
     pub skipped: usize,
     /// Lines whose end was not looked at.
     pub cut: usize,
-}
-
-/// A line that says nothing that is known.
-pub struct NotUnderstood {
-    pub line: String,
-    pub times: usize,
 }
 
 /// Who speaks in a failure, and which versions put it so.

@@ -11,6 +11,7 @@ use crate::remedy;
 use crate::tolerance::words::{condition, handling};
 use crate::value::{Printing, field_changes, id_digits};
 
+/// Prints the whole answer.
 pub fn print(printer: &mut Printer, explained: &Explained) {
     let tolerances = Tolerances::default();
     for (explanation, failure) in &explained.failures {

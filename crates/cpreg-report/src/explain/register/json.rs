@@ -1,209 +1,97 @@
-//! What is known about a register as JSON, schema `cpreg.explain/1`. Documented in docs/json.md.
+//! The answer about a register as its model.
 
 use cpreg::destination::Accelerator;
-use cpreg::destination::kernel::Scope;
-use cpreg::register::{Field, Value};
+use cpreg::register::Field;
 use cpreg_hosts::history::{self, AtReset};
-use serde::Serialize;
 
 use super::Explained;
-use super::kernels::{Held, Row, Writable};
+use super::kernels::{self, Row};
+use super::model::{
+    Bits, Held, HiddenBy, ImplementationDefined, Kernel, NamedValue, QemuNames, Recorded, Register,
+    Report, SCHEMA, Value, Writable,
+};
 use super::text::categories;
-use crate::field::FieldReport as FieldValueReport;
-use crate::tolerance::json::{Entry, report as entry};
-use crate::value::id_digits;
+use crate::field::FieldReport;
+use crate::tolerance::json::entry;
 
-/// The schema's name and version.
-const SCHEMA: &str = "cpreg.explain/1";
-
-#[derive(Serialize)]
-struct Report {
-    schema: &'static str,
-    register: Register,
-}
-
-#[derive(Serialize)]
-struct Register {
-    id: String,
-    name: String,
-    known: bool,
-    name_under_tcg: Option<String>,
-    implementation_defined: Vec<ImplementationDefined>,
-    encoding: Option<String>,
-    qemu: Said,
-    purpose: Option<&'static str>,
-    categories: Vec<String>,
-    scope: Option<&'static str>,
-    takes: Option<&'static str>,
-    hidden_by: Option<HiddenBy>,
-    secret: bool,
-    field: Option<String>,
-    fields: Vec<FieldReport>,
-    named_values: Vec<NamedValue>,
-    value: Option<ValueReport>,
-    recorded: Recorded,
-    tolerances: Vec<Entry>,
-}
-
-#[derive(Serialize)]
-struct ImplementationDefined {
-    name: &'static str,
-    cpus: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Said {
-    kvm: Option<String>,
-    tcg: Option<String>,
-}
-
-#[derive(Serialize)]
-struct HiddenBy {
-    register: String,
-    field: &'static str,
-    since: &'static str,
-}
-
-#[derive(Serialize)]
-struct FieldReport {
-    name: &'static str,
-    msb: u8,
-    lsb: u8,
-}
-
-#[derive(Serialize)]
-struct NamedValue {
-    field: Option<&'static str>,
-    value: String,
-    name: &'static str,
-}
-
-#[derive(Serialize)]
-struct ValueReport {
-    value: String,
-    meaning: Option<&'static str>,
-    fields: Vec<FieldValueReport>,
-    at_reset_on: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Recorded {
-    source: &'static str,
-    kernels: Vec<Kernel>,
-}
-
-#[derive(Serialize)]
-struct Kernel {
-    version: String,
-    release: String,
-    package: String,
-    recordings: usize,
-    listed: usize,
-    guests: Option<String>,
-    values: Vec<AtResetReport>,
-    writable: Vec<WritableReport>,
-    write_back_errnos: Vec<u16>,
-}
-
-#[derive(Serialize)]
-struct AtResetReport {
-    value: Option<String>,
-    without_value: Option<String>,
-    guests: String,
-}
-
-#[derive(Serialize)]
-struct WritableReport {
-    mask: String,
-    guests: String,
-}
-
-/// The whole document.
-///
-/// # Errors
-/// If JSON cannot hold it, which no answer brings about.
-pub fn report(explained: &Explained<'_>) -> Result<String, serde_json::Error> {
-    let id = explained.id;
-    let entries = explained.tolerances.iter();
-    let register = Register {
-        id: id_digits(id),
-        name: explained.name(),
-        known: explained.is_named(),
-        name_under_tcg: explained.name_under_tcg(),
-        implementation_defined: id
-            .implementation_defined_names()
-            .map(|(name, cpus)| ImplementationDefined {
-                name,
-                cpus: cpus.split(',').collect(),
-            })
-            .collect(),
-        encoding: explained.encoding(),
-        qemu: Said {
-            kvm: explained.said(Accelerator::Kvm),
-            tcg: explained.said(Accelerator::Tcg),
-        },
-        purpose: explained.purpose(),
-        categories: categories(explained),
-        scope: explained.is_kvms().then(|| match explained.scope() {
-            Scope::Vcpu => "vcpu",
-            Scope::Vm => "vm",
-            Scope::Running => "vm-running",
-        }),
-        takes: explained.is_kvms().then(|| explained.takes()),
-        hidden_by: explained.hidden_by().map(|hides| HiddenBy {
-            register: hides.by.to_string(),
-            field: hides.field,
-            since: hides.since,
-        }),
-        secret: id.is_secret(),
-        field: explained.field.map(|field| field.to_string()),
-        fields: explained.fields().into_iter().map(field).collect(),
-        named_values: explained
-            .named_values()
-            .into_iter()
-            .map(|(field, value, name)| NamedValue {
-                field: field.map(Field::name),
-                value: format!("{value:#x}"),
-                name,
-            })
-            .collect(),
-        value: value(explained),
-        recorded: Recorded {
-            source: history::SOURCE,
-            kernels: explained.kernels.iter().map(kernel).collect(),
-        },
-        tolerances: entries.map(|(number, it)| entry(*number, it)).collect(),
-    };
-    let report = Report {
-        schema: SCHEMA,
-        register,
-    };
-    serde_json::to_string_pretty(&report).map(|text| text + "\n")
-}
-
-fn field(field: Field) -> FieldReport {
-    FieldReport {
-        name: field.name(),
-        msb: field.msb(),
-        lsb: field.lsb(),
+impl From<&Explained<'_>> for Report {
+    fn from(explained: &Explained<'_>) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            register: register(explained),
+        }
     }
 }
 
-fn value(explained: &Explained<'_>) -> Option<ValueReport> {
-    let decoded = explained.decoded().into_iter();
-    Some(ValueReport {
-        value: format!("{:#x}", explained.value?),
-        meaning: explained.meaning(),
-        fields: decoded.map(|it| FieldValueReport::from(&it)).collect(),
-        at_reset_on: explained
-            .held_by()?
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+fn register(explained: &Explained<'_>) -> Register {
+    let id = explained.id;
+    let names = id.implementation_defined_names();
+    let names = names.map(|(name, cpus)| ImplementationDefined {
+        name: name.to_owned(),
+        cpus: cpus.split(',').map(str::to_owned).collect(),
+    });
+    let fields = explained.fields().into_iter().map(|field| Bits {
+        name: field.name().to_owned(),
+        msb: field.msb(),
+        lsb: field.lsb(),
+    });
+    let values = explained.named_values().into_iter();
+    let values = values.map(|(field, value, name)| NamedValue {
+        field: field.map(Field::name).map(str::to_owned),
+        value: value.into(),
+        name: name.to_owned(),
+    });
+    let hides = explained.hidden_by().map(|hides| HiddenBy {
+        register: hides.by.to_string(),
+        field: hides.field.to_owned(),
+        since: hides.since.to_owned(),
+    });
+    let is_kvms = explained.is_kvms();
+    let entries = explained.tolerances.iter();
+    Register {
+        id: id.into(),
+        name: explained.name(),
+        known: explained.is_named(),
+        name_under_tcg: explained.name_under_tcg(),
+        implementation_defined: names.collect(),
+        encoding: explained.encoding(),
+        qemu: QemuNames {
+            kvm: explained.said(Accelerator::Kvm),
+            tcg: explained.said(Accelerator::Tcg),
+        },
+        purpose: explained.purpose().map(str::to_owned),
+        categories: categories(explained),
+        scope: is_kvms.then(|| explained.scope().into()),
+        takes: is_kvms.then(|| explained.takes().to_owned()),
+        hidden_by: hides,
+        secret: id.is_secret(),
+        field: explained.field.map(|field| field.to_string()),
+        fields: fields.collect(),
+        named_values: values.collect(),
+        value: value(explained),
+        recorded: Recorded {
+            source: history::SOURCE.to_owned(),
+            kernels: explained.kernels.iter().map(kernel).collect(),
+        },
+        tolerances: entries.map(|(number, it)| entry(*number, it)).collect(),
+    }
+}
+
+fn value(explained: &Explained<'_>) -> Option<Value> {
+    let holding = explained.held_by()?.into_iter();
+    Some(Value {
+        value: explained.value?.into(),
+        meaning: explained.meaning().map(str::to_owned),
+        fields: explained.decoded().iter().map(FieldReport::from).collect(),
+        at_reset_on: holding.map(str::to_owned).collect(),
     })
 }
 
 fn kernel(row: &Row<'_>) -> Kernel {
+    let writable = row.says.writable.iter().map(|it| Writable {
+        mask: it.mask.into(),
+        guests: it.guests.clone(),
+    });
     Kernel {
         version: row.kernel.version.clone(),
         release: row.kernel.release.clone(),
@@ -211,29 +99,20 @@ fn kernel(row: &Row<'_>) -> Kernel {
         recordings: row.recordings,
         listed: row.listed,
         guests: row.says.guests.clone(),
-        values: row.says.values.iter().map(at_reset).collect(),
-        writable: row
-            .says
-            .writable
-            .iter()
-            .map(|Writable { mask, guests }| WritableReport {
-                mask: format!("{mask:#x}"),
-                guests: guests.clone(),
-            })
-            .collect(),
+        values: row.says.values.iter().map(held).collect(),
+        writable: writable.collect(),
         write_back_errnos: row.says.write_back.clone(),
     }
 }
 
-fn at_reset(Held { at_reset, guests }: &Held) -> AtResetReport {
-    let number = |value: &Value| Some(value.to_string());
+fn held(kernels::Held { at_reset, guests }: &kernels::Held) -> Held {
     let (value, without_value) = match at_reset {
-        AtReset::Value(value) => (number(value), None),
+        AtReset::Value(value) => (Some(value.to_string()), None),
         AtReset::Poison => (None, Some("poison".to_owned())),
         AtReset::Counts => (None, Some("counts".to_owned())),
         AtReset::Unreadable(errno) => (None, Some(format!("errno {errno}"))),
     };
-    AtResetReport {
+    Held {
         value,
         without_value,
         guests: guests.clone(),

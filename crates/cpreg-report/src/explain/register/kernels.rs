@@ -21,6 +21,7 @@ use cpreg_hosts::History;
 use cpreg_hosts::history::{AtReset, Entry, Kernel, Recording};
 
 /// One kernel.
+#[derive(Debug)]
 pub struct Row<'a> {
     pub kernel: &'a Kernel,
     /// How many recordings there are of it.
@@ -56,10 +57,10 @@ pub struct Writable {
 }
 
 /// What is said of all guests.
-pub const EVERY: &str = "every guest";
+pub(super) const EVERY: &str = "every guest";
 
 /// Every recorded kernel, oldest first; with what the whole register holds, or this field of it.
-pub fn rows(history: &History, id: RegisterId, field: Option<Field>) -> Vec<Row<'_>> {
+pub(super) fn rows(history: &History, id: RegisterId, field: Option<Field>) -> Vec<Row<'_>> {
     let entries: Vec<Entry<'_>> = history.of(id).collect();
     // Kernels tell of ID registers only.
     let is_told = entries.iter().any(|entry| entry.writable.is_some());
@@ -285,7 +286,7 @@ fn feature_name(feature: &str) -> &str {
 }
 
 /// Rows of neighbouring kernels that say the same, with the versions of the first and the last.
-pub fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
+pub(super) fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
     rows.chunk_by(|one, next| one.says == next.says)
         .filter_map(|chunk| {
             let (first, last) = (chunk.first()?, chunk.last()?);
@@ -300,7 +301,7 @@ pub fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
 }
 
 /// Versions with neighbours joined: `6.12.43 to 6.12.107, 7.2.12`.
-pub fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
+pub(super) fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
     let is_in = |row: &&Row<'_>| versions.contains(&&*row.kernel.version);
     let rows: Vec<_> = rows.iter().collect();
     let runs = rows.chunk_by(|one, next| is_in(one) == is_in(next));

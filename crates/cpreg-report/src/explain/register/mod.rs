@@ -5,12 +5,14 @@
 //! | `mod.rs` | the answer |
 //! | [`kernels`] | which recorded kernels list it, in few words |
 //! | [`text`] | its text |
-//! | [`json`] | its JSON, schema `cpreg.explain/1` |
+//! | [`model`] | its model, schema `cpreg.explain/1` |
+//! | `json` | the answer as its model |
 //!
 //! Nothing is decided here: kinds, hidden registers and tolerances are those of the crate `cpreg`.
 
-pub mod json;
-pub mod kernels;
+mod json;
+mod kernels;
+pub mod model;
 pub mod text;
 
 use cpreg::destination::Accelerator;
@@ -25,7 +27,9 @@ use crate::field::{FieldValue, Wanted, all_fields};
 use kernels::Row;
 
 /// What is known about a register.
+#[derive(Debug)]
 pub struct Explained<'a> {
+    /// The register.
     pub id: RegisterId,
     /// The one field that was asked for.
     pub field: Option<Field>,
@@ -38,6 +42,7 @@ pub struct Explained<'a> {
 }
 
 impl<'a> Explained<'a> {
+    /// Looks a register up.
     pub fn new(
         wanted: Wanted,
         value: Option<u64>,
@@ -101,11 +106,13 @@ impl<'a> Explained<'a> {
         is_met.then(|| predict::register_name(self.id, accelerator))
     }
 
+    /// Returns the purpose in a sentence.
     pub fn purpose(&self) -> Option<&'static str> {
         let kvm = self.id.purpose(Naming::Kvm);
         kvm.or_else(|| self.id.purpose(Naming::Architectural))
     }
 
+    /// Returns the kind by which KVM treats it.
     pub fn kind(&self) -> Kind {
         Kind::of(self.id)
     }

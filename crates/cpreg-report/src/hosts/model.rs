@@ -1,0 +1,64 @@
+//! The model of `hosts`, schema `cpreg.hosts/1`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::scalar::Hex;
+
+/// The schema's name and version.
+pub const SCHEMA: &str = "cpreg.hosts/1";
+
+/// Answer of `cpreg hosts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Report {
+    /// `"cpreg.hosts/1"`.
+    #[schemars(extend("const" = SCHEMA))]
+    pub schema: String,
+    /// The recorded hosts, by kernel, oldest first.
+    pub hosts: Vec<Host>,
+}
+
+/// A recorded host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Host {
+    /// Name of the host as DEST.
+    pub name: String,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The CPU model.
+    pub cpu: String,
+    /// Special mode of the host: `"nested"` (KVM offers an EL2), `"nvhe"` (KVM runs in EL1 itself), `"mte"` (memory with tags); or null.
+    pub mode: Option<String>,
+    /// MIDR_EL1 of its first CPU.
+    pub midr: Hex,
+    /// `true` if the CPU was an emulator's.
+    pub emulated: bool,
+    /// The guests that were recorded.
+    pub recordings: Vec<Recording>,
+}
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Kernel {
+    /// Its upstream version.
+    pub version: String,
+    /// Its answer to `uname -r`.
+    pub release: String,
+    /// Its answer to `uname -v`.
+    pub build: String,
+    /// Version of the distribution's package, or null if the kernel does not say it.
+    pub package: Option<String>,
+}
+
+/// A guest that was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Recording {
+    /// The guest's vCPU features: `"pmu"`, `"sve"`, `"ptrauth"`, `"el1-32bit"`, `"el2"`, `"el2-e2h0"`, `"mte"`.
+    pub features: Vec<String>,
+    /// Number of registers that KVM lists for it.
+    pub registers: usize,
+}

@@ -1,0 +1,401 @@
+//! Names that reports have for kinds of things: sets that may grow, so a reader must expect names that it does not know.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use cpreg::destination::{self, ValuesAre};
+use cpreg::plan::{self, Action, ExtensionAction};
+use cpreg::tolerance::{self, Handling, Which};
+use cpreg_hosts::history::AtReset;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+macro_rules! names {
+    ($(
+        $(#[$meta:meta])*
+        $type:ident { $( $(#[$doc:meta])* $constant:ident = $name:literal, )+ }
+    )+) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $type(Cow<'static, str>);
+
+        impl $type {
+            $(
+                $(#[$doc])*
+                pub const $constant: Self = Self(Cow::Borrowed($name));
+            )+
+
+            /// Names that this version gives.
+            pub const NAMES: &[&str] = &[$($name),+];
+
+            /// Returns the name.
+            pub fn name(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "enum": Self::NAMES })
+            }
+        }
+    )+ };
+}
+
+names! {
+    /// Verdict on a load.
+    Verdict {
+        /// The VM loads as it is.
+        LOADS = "loads",
+        /// The VM loads after `cpreg convert`.
+        CONVERTS = "converts",
+        /// The VM does not load.
+        REFUSED = "refused",
+        /// Not enough is known.
+        UNKNOWN = "unknown",
+    }
+
+    /// Decision about a register or an extension.
+    Decision {
+        /// The VM's value is loaded.
+        COPY = "copy",
+        /// Another value is loaded.
+        SET = "set",
+        /// The VM's value is left out.
+        IGNORE = "ignore",
+        /// The destination's reset value stays.
+        KEEP_AT_RESET = "keep-at-reset",
+        /// It refuses the VM.
+        REFUSE = "refuse",
+        /// Not enough is known.
+        UNKNOWN = "unknown",
+    }
+
+    /// Knowledge that a statement rests on.
+    Knowledge {
+        /// Seen on that very destination.
+        PROVEN = "proven",
+        /// Concluded from the register's kind.
+        INFERRED = "inferred",
+        /// Nobody has seen it.
+        UNKNOWN = "unknown",
+    }
+
+    /// Severity of a change for the guest.
+    Severity {
+        /// A guest that runs will hardly notice.
+        LOW = "low",
+        /// Something that a guest may use is gone or differs.
+        MEDIUM = "medium",
+        /// Something that guests rely on is gone or wrong.
+        HIGH = "high",
+    }
+
+    /// Accelerator that executes a guest.
+    Accelerator {
+        /// Linux KVM.
+        KVM = "kvm",
+        /// QEMU's own emulation.
+        TCG = "tcg",
+        /// Apple's Hypervisor.framework.
+        HVF = "hvf",
+    }
+
+    /// Result of an attempt to load a plan.
+    AttemptOutcome {
+        /// KVM did what the plan says.
+        AGREES = "agrees",
+        /// KVM did something else.
+        DISAGREES = "disagrees",
+        /// The plan was not tried.
+        NOT_TRIED = "not-tried",
+    }
+
+    /// Result of a rehearsal.
+    RehearsalOutcome {
+        /// QEMU would run the VM.
+        LOADED = "loaded",
+        /// QEMU refused the VM.
+        FAILED = "failed",
+        /// No load was tried.
+        NOT_TRIED = "not tried",
+    }
+
+    /// Kind of thing that `show` and `diff` read.
+    ContentsKind {
+        /// A migration stream.
+        STREAM = "stream",
+        /// The stream in a report.
+        REPORT = "report",
+        /// A running QEMU.
+        RUNNING = "running",
+        /// A profile, or a recorded host.
+        PROFILE = "profile",
+    }
+
+    /// Origin of a destination's values.
+    Values {
+        /// No guest had run.
+        AT_RESET = "at-reset",
+        /// A guest left them.
+        OF_A_GUEST = "of-a-guest",
+        /// At reset, on an emulated CPU.
+        OF_AN_EMULATED_HOST = "of-an-emulated-host",
+    }
+
+    /// Kind of content that a register has at reset.
+    ResetContent {
+        /// A value.
+        VALUE = "value",
+        /// KVM's reset poison, which stands for no value.
+        POISON = "poison",
+        /// A counter.
+        COUNTS = "counts",
+        /// It cannot be read.
+        UNREADABLE = "unreadable",
+    }
+
+    /// Difference that a tolerance or an error line is about.
+    Difference {
+        /// Only the input has the register.
+        ONLY_IN_INPUT = "only-in-input",
+        /// Only the destination has the register.
+        ONLY_AT_DESTINATION = "only-at-destination",
+        /// The destination does not take the value.
+        VALUE_NOT_TAKEN = "value-not-taken",
+    }
+
+    /// Handling of a tolerated difference.
+    ToleranceHandling {
+        /// The VM's value is left out.
+        IGNORE = "ignore",
+        /// The destination's reset value stays.
+        KEEP_AT_RESET = "keep-at-reset",
+        /// Another value is loaded.
+        SET = "set",
+        /// The nearest value that the destination takes is loaded.
+        SET_TO_NEAREST = "set-to-nearest",
+        /// The VM is refused.
+        REFUSE = "refuse",
+    }
+
+    /// Class of registers that has no list.
+    RegisterClass {
+        /// Every slot of CCSIDR_EL1.
+        CACHE_SIZES = "cache-sizes",
+        /// The registers of FEAT_PMUv3.
+        PERFORMANCE_MONITORS = "performance-monitors",
+        /// System registers with CRn 15; AArch32 ones with CRn 15, or 64 bits wide with CRm 15.
+        IMPLEMENTATION_DEFINED = "implementation-defined",
+        /// Nameless AArch32 registers of cp15 with CRn 0, 32 bits wide.
+        RESERVED_AARCH32 = "reserved-aarch32",
+    }
+
+    /// Scope of a register under KVM.
+    Scope {
+        /// Each vCPU has its own.
+        VCPU = "vcpu",
+        /// The VM has one.
+        VM = "vm",
+        /// The VM has one, which runs on.
+        VM_RUNNING = "vm-running",
+    }
+}
+
+impl From<plan::Verdict> for Verdict {
+    fn from(verdict: plan::Verdict) -> Self {
+        Self(verdict.name().into())
+    }
+}
+
+impl From<&Action> for Decision {
+    fn from(action: &Action) -> Self {
+        Self(action.name().into())
+    }
+}
+
+impl From<&ExtensionAction> for Decision {
+    fn from(action: &ExtensionAction) -> Self {
+        Self(action.name().into())
+    }
+}
+
+impl From<destination::Knowledge> for Knowledge {
+    fn from(knowledge: destination::Knowledge) -> Self {
+        Self(knowledge.name().into())
+    }
+}
+
+impl From<cpreg::severity::Severity> for Severity {
+    fn from(severity: cpreg::severity::Severity) -> Self {
+        Self(severity.name().into())
+    }
+}
+
+impl From<destination::Accelerator> for Accelerator {
+    fn from(accelerator: destination::Accelerator) -> Self {
+        Self(accelerator.name().into())
+    }
+}
+
+impl From<ValuesAre> for Values {
+    fn from(values: ValuesAre) -> Self {
+        match values {
+            ValuesAre::AtReset => Self::AT_RESET,
+            ValuesAre::OfAGuest => Self::OF_A_GUEST,
+            ValuesAre::OfAnEmulatedHost => Self::OF_AN_EMULATED_HOST,
+        }
+    }
+}
+
+impl From<&AtReset> for ResetContent {
+    fn from(at_reset: &AtReset) -> Self {
+        match at_reset {
+            AtReset::Value(_) => Self::VALUE,
+            AtReset::Poison => Self::POISON,
+            AtReset::Counts => Self::COUNTS,
+            AtReset::Unreadable(_) => Self::UNREADABLE,
+        }
+    }
+}
+
+impl From<tolerance::Difference> for Difference {
+    fn from(difference: tolerance::Difference) -> Self {
+        Self(difference.name().into())
+    }
+}
+
+impl From<Handling> for ToleranceHandling {
+    fn from(handling: Handling) -> Self {
+        Self(handling.name().into())
+    }
+}
+
+impl RegisterClass {
+    /// Returns the class that an entry is about, unless it lists its registers.
+    pub const fn of(which: &Which) -> Option<Self> {
+        match which {
+            Which::These(_) => None,
+            Which::CacheSizes => Some(Self::CACHE_SIZES),
+            Which::PerformanceMonitors => Some(Self::PERFORMANCE_MONITORS),
+            Which::ImplementationDefined => Some(Self::IMPLEMENTATION_DEFINED),
+            Which::ReservedAArch32 => Some(Self::RESERVED_AARCH32),
+        }
+    }
+}
+
+impl From<destination::kernel::Scope> for Scope {
+    fn from(scope: destination::kernel::Scope) -> Self {
+        match scope {
+            destination::kernel::Scope::Vcpu => Self::VCPU,
+            destination::kernel::Scope::Vm => Self::VM,
+            destination::kernel::Scope::Running => Self::VM_RUNNING,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::vm::Content;
+
+    use super::*;
+
+    /// The core's names are those that the schema lists.
+    #[test]
+    fn names_of_the_core_are_listed() {
+        let verdicts = [
+            plan::Verdict::Loads,
+            plan::Verdict::Converts,
+            plan::Verdict::Refused,
+            plan::Verdict::Unknown,
+        ];
+        let verdicts = verdicts.map(Verdict::from);
+        assert_eq!(verdicts.each_ref().map(Verdict::name), Verdict::NAMES);
+
+        let actions = [
+            Action::Copy,
+            Action::Set(0.into()),
+            Action::Ignore,
+            Action::KeepAtReset,
+            Action::Refuse,
+            Action::Undecided,
+        ];
+        let decisions = actions.each_ref().map(Decision::from);
+        assert_eq!(decisions.each_ref().map(Decision::name), Decision::NAMES);
+        let actions = [
+            ExtensionAction::Copy,
+            ExtensionAction::Set(Content::Number(0)),
+            ExtensionAction::Ignore,
+            ExtensionAction::KeepAtReset,
+            ExtensionAction::Refuse,
+            ExtensionAction::Undecided,
+        ];
+        assert_eq!(actions.each_ref().map(Decision::from), decisions);
+
+        let knowledge = [
+            destination::Knowledge::Proven,
+            destination::Knowledge::Inferred,
+            destination::Knowledge::Unknown,
+        ];
+        let knowledge = knowledge.map(Knowledge::from);
+        assert_eq!(knowledge.each_ref().map(Knowledge::name), Knowledge::NAMES);
+
+        let severities = [
+            cpreg::severity::Severity::Low,
+            cpreg::severity::Severity::Medium,
+            cpreg::severity::Severity::High,
+        ];
+        let severities = severities.map(Severity::from);
+        assert_eq!(severities.each_ref().map(Severity::name), Severity::NAMES);
+
+        let accelerators = [
+            destination::Accelerator::Kvm,
+            destination::Accelerator::Tcg,
+            destination::Accelerator::Hvf,
+        ];
+        let accelerators = accelerators.map(Accelerator::from);
+        assert_eq!(
+            accelerators.each_ref().map(Accelerator::name),
+            Accelerator::NAMES
+        );
+
+        let differences = [
+            tolerance::Difference::OnlyInInput,
+            tolerance::Difference::OnlyAtDestination,
+            tolerance::Difference::ValueNotTaken,
+        ];
+        let differences = differences.map(Difference::from);
+        assert_eq!(
+            differences.each_ref().map(Difference::name),
+            Difference::NAMES
+        );
+
+        let handlings = [
+            Handling::Ignore,
+            Handling::KeepAtReset,
+            Handling::Set(0),
+            Handling::SetToNearest,
+            Handling::Refuse,
+        ];
+        let handlings = handlings.map(ToleranceHandling::from);
+        assert_eq!(
+            handlings.each_ref().map(ToleranceHandling::name),
+            ToleranceHandling::NAMES
+        );
+    }
+}

@@ -31,8 +31,12 @@ struct Arguments {
 /// `--help` of a task that another program carries out is that program's.
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Test everything that must be right: formatting, lints, generated files, tests, live tests
-    Test,
+    /// Test: lints, all tests of the crates, a sample of the live tests
+    Test {
+        /// Run the long parts as well: all live tests, loader models, real kernels, fuzzing
+        #[arg(long)]
+        all: bool,
+    },
     /// Check what must hold for the sources as a whole: format, clippy, circles, spelling, licences and more
     #[command(disable_help_flag = true)]
     Lint(Rest),
@@ -66,6 +70,9 @@ enum Task {
     ModelCheck(Rest),
     /// Fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
     Qemus,
+    /// Compare what two builds of cpreg print, write and cost
+    #[command(disable_help_flag = true)]
+    CompareBinaries(Rest),
     /// Measure what the command costs, against cat, cp and socat
     #[command(disable_help_flag = true)]
     Bench(Rest),
@@ -94,7 +101,7 @@ fn carry_out(task: Task) -> Result<()> {
         run("gen-data", "gen-data", Profile::Dev, &arguments)
     };
     match task {
-        Task::Test => test::run(),
+        Task::Test { all } => test::run(all),
         Task::Lint(rest) => run("lint", "lint", Profile::Dev, &rest.arguments),
         Task::Fuzz(rest) => run("fuzz", "fuzz", Profile::Dev, &rest.arguments),
         Task::Bless => bless::bless(),
@@ -116,6 +123,12 @@ fn carry_out(task: Task) -> Result<()> {
             "e2e-fetch",
             Profile::Dev,
             &["qemus".into()],
+        ),
+        Task::CompareBinaries(rest) => run(
+            "compare-binaries",
+            "compare-binaries",
+            Profile::Release,
+            &rest.arguments,
         ),
         Task::Bench(rest) => run("benches", "benches", Profile::Release, &rest.arguments),
     }

@@ -9,7 +9,7 @@ use cpreg_hosts::{History, HostRecord};
 use cpreg_report::shared::{About, Blanked, BlankedRegister, Report};
 use wheels::Result;
 
-use super::Seed;
+use super::seed::Seed;
 
 /// Registers of each guest that a seed keeps.
 const REGISTERS: usize = 24;

@@ -4,16 +4,15 @@
 //! fuzzer changes what is parsed and not pages.
 
 mod documents;
+mod seed;
 mod streams;
 
 use std::fs;
 
 use wheels::Result;
 
+use self::seed::Seed;
 use crate::run::Folders;
-
-/// An input for a fuzz target.
-type Seed = Vec<u8>;
 
 /// What the names of made inputs begin with; the others in a corpus were found by the fuzzer.
 const PREFIX: &str = "seed-";

@@ -8,7 +8,7 @@ use cpreg_stream::{ReadAt, Stream};
 use lzma_rust2::XzReader;
 use wheels::Result;
 
-use super::Seed;
+use super::seed::Seed;
 
 /// Folders of recorded streams.
 const FOLDERS: [&str; 3] = [

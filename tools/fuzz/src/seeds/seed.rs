@@ -1,0 +1,4 @@
+//! One input.
+
+/// An input for a fuzz target.
+pub(super) type Seed = Vec<u8>;

@@ -36,7 +36,9 @@ pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
 /// Runs clippy with the lints of `Cargo.toml`.
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for which in [&["--workspace", "--all-targets"][..], &FUZZ] {
+    // Its Cargo.lock is to be current as well, and cargo says so only if it may not write it.
+    let fuzz = [&FUZZ[..], &["--locked"]].concat();
+    for which in [&["--workspace", "--all-targets"][..], &fuzz] {
         let mut command = cargo();
         command.args(["clippy", "--quiet"]).args(which);
         command.arg("--target-dir").arg(&workspace.target);

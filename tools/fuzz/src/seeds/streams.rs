@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use cpreg_stream::{ReadAt, Stream};
+use cpreg_stream::{ReadAt, SectionChange, Stream, VMDESCRIPTION};
 use lzma_rust2::XzReader;
+use serde_json::Value;
 use wheels::Result;
 
 use super::seed::Seed;
@@ -23,21 +24,69 @@ const LONGEST: u64 = 4 << 20;
 /// Bytes of the longest seed. The fuzzer tries more short inputs than long ones in the same time.
 const LONGEST_SEED: usize = 48 << 10;
 
+/// Number of registers of which a short stream keeps one.
+const KEPT: usize = 16;
+
 /// Bytes of RAM that a seed begins with, where it has any.
 const RAM: usize = 24 << 10;
 
-/// Returns recorded streams without their RAM.
+/// Returns recorded streams without their RAM, and each with its vCPUs alone, which is short.
 pub(super) fn recorded(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for whole in unpacked(root)? {
         let stream = Stream::open(&whole)?;
-        let short = bytes(&stream.without_ram(&[])?.over(&whole))?;
-        // What is not the same as QEMU wrote it is worth a seed too.
-        if short.len() <= LONGEST_SEED && !seeds.contains(&short) {
-            seeds.push(short);
+        let devices = bytes(&stream.without_ram(&[])?.over(&whole))?;
+        for seed in [vcpus(&whole, &stream)?, devices] {
+            if seed.len() <= LONGEST_SEED && !seeds.contains(&seed) {
+                seeds.push(seed);
+            }
         }
     }
     Ok(seeds)
+}
+
+/// Returns a stream without RAM and without devices other than its vCPUs, described.
+fn vcpus(whole: &Seed, stream: &Stream) -> Result<Seed> {
+    let sections = stream.sections().iter().enumerate();
+    let others = sections.filter(|(_, section)| !is_kept(&section.name));
+    let changes: Vec<_> = others
+        .map(|(index, _)| (index, SectionChange::LeaveOut))
+        .collect();
+    let mut short = bytes(&stream.without_ram(&changes)?.over(whole))?;
+    let Some(range) = stream.description() else {
+        return Ok(short);
+    };
+    let range = usize::try_from(range.start)?..usize::try_from(range.end)?;
+    let mut description: Value = serde_json::from_slice(&whole[range])?;
+    if let Some(Value::Array(devices)) = description.get_mut("devices") {
+        devices.retain(|device| device["name"].as_str().is_some_and(is_kept));
+    }
+    let description = description.to_string();
+    short.truncate(usize::try_from(Stream::open(&short)?.end())?);
+    short.push(VMDESCRIPTION);
+    short.extend(u32::try_from(description.len())?.to_be_bytes());
+    short.extend(description.into_bytes());
+    with_few_registers(&short)
+}
+
+/// Returns a stream of which each vCPU has some registers only.
+fn with_few_registers(whole: &Seed) -> Result<Seed> {
+    let stream = Stream::from_the_end(whole)?;
+    let mut vm = stream.vm()?;
+    for vcpu in &mut vm.vcpus {
+        let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
+        for (number, id) in ids.into_iter().enumerate() {
+            if number % KEPT != 0 {
+                vcpu.registers.remove(id);
+            }
+        }
+    }
+    let edit = stream.edit(whole, &stream.changes_to(&vm)?)?;
+    bytes(&edit.over(whole))
+}
+
+fn is_kept(section: &str) -> bool {
+    ["cpu", "cpu_common", "globalstate"].contains(&section)
 }
 
 /// Returns streams with RAM: all kinds of records, and the device state behind.

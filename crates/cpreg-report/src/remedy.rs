@@ -43,13 +43,16 @@ pub const fn tells(remedy: &Remedy) -> &'static str {
         Remedy::Check {
             accept: Some(RegisterId::PSCI_VERSION),
         } => {
-            "tells what a lower version would take from the guest, and whether the VM would load with it"
+            "tells what a lower version would take from the guest, and whether the VM would load \
+             with it"
         }
         Remedy::Check { accept: Some(_) } => {
-            "tells what another value would take from the guest, and whether the VM would load with it"
+            "tells what another value would take from the guest, and whether the VM would load \
+             with it"
         }
         Remedy::Compare => {
-            "compares two hosts by a stream or profile of each, register by register (of QEMU; cpreg reads no other program's snapshots)"
+            "compares two hosts by a stream or profile of each, register by register (of QEMU; \
+             cpreg reads no other program's snapshots)"
         }
         Remedy::Convert => "writes the VM so that it loads there, if check says that it converts",
         Remedy::Probe => "records the destination, there, without a guest",
@@ -72,40 +75,45 @@ pub const fn tells(remedy: &Remedy) -> &'static str {
 
 /// Returns what to do, with this word for the destination's value.
 pub fn advice(remedy: &Remedy, host: &str) -> String {
-    match remedy {
-        Remedy::PsciVersion => {
-            format!("{remedy}: -cpu host,kvm-psci-version={host} (QEMU 11.0 and later)")
-        }
+    let text = match remedy {
         Remedy::Monitors => {
-            "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the source (pmu=off)".to_owned()
+            "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the \
+             source (pmu=off)"
         }
         Remedy::StopOrIgnore => {
-            "the guest uses what the older QEMU has not got: let it stop doing so, or say --ignore if it can do without".to_owned()
+            "the guest uses what the older QEMU has not got: let it stop doing so, or say \
+             --ignore if it can do without"
         }
         Remedy::DestinationWithRegister => {
-            "choose a destination that has it; or, if the guest can do without, --ignore REG leaves it out and loses what it holds".to_owned()
+            "choose a destination that has it; or, if the guest can do without, --ignore REG \
+             leaves it out and loses what it holds"
         }
         Remedy::DestinationForValue => {
             "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
-             --ignore REG leaves the destination's own value to the guest".to_owned()
+             --ignore REG leaves the destination's own value to the guest"
         }
         Remedy::SetTaken => {
-            "set one that it takes, or leave --set out; cpreg explain REG tells what the values mean".to_owned()
+            "set one that it takes, or leave --set out; cpreg explain REG tells what the values \
+             mean"
         }
         Remedy::Agree => {
-            "save the VM again; if they still disagree, --set REG=VALUE makes them agree".to_owned()
+            "save the VM again; if they still disagree, --set REG=VALUE makes them agree"
         }
         Remedy::IgnoreAny => {
-            "see whether what it holds may be lost; --ignore REG without a value loses it".to_owned()
+            "see whether what it holds may be lost; --ignore REG without a value loses it"
+        }
+        Remedy::PsciVersion => {
+            return format!("{remedy}: -cpu host,kvm-psci-version={host} (QEMU 11.0 and later)");
         }
         Remedy::SetField {
             register,
             field,
             value,
-        } => format!("--set {register}.{field}={value}"),
-        Remedy::Text(text) => text.replace(HOST, host),
-        other => command(other),
-    }
+        } => return format!("--set {register}.{field}={value}"),
+        Remedy::Text(text) => return text.replace(HOST, host),
+        other => return command(other),
+    };
+    text.to_owned()
 }
 
 /// Returns what to do about a decision that stands in the way.

@@ -100,17 +100,18 @@ impl fmt::Display for Remedy {
             Self::PsciVersion => {
                 "start the VM on the source with a PSCI version that all hosts have"
             }
-            Self::Monitors => {
-                "give the VM at the destination a PMU, or take it away on the source"
-            }
+            Self::Monitors => "give the VM at the destination a PMU, or take it away on the source",
             Self::StopOrIgnore => {
-                "the guest uses what the older QEMU has not got: let it stop doing so, or ignore the register if it can do without"
+                "the guest uses what the older QEMU has not got: let it stop doing so, or ignore \
+                 the register if it can do without"
             }
             Self::DestinationWithRegister => {
-                "choose a destination that has it; or, if the guest can do without, ignore it and lose what it holds"
+                "choose a destination that has it; or, if the guest can do without, ignore it and \
+                 lose what it holds"
             }
             Self::DestinationForValue => {
-                "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); or ignore it, which leaves the destination's own value to the guest"
+                "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
+                 or ignore it, which leaves the destination's own value to the guest"
             }
             Self::SetTaken => "set a value that it takes, or none",
             Self::Agree => "save the VM again; if they still disagree, set one value for all",

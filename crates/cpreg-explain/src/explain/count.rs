@@ -17,7 +17,8 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
     let mut causes = Vec::new();
     let means = match count {
         Some((incoming, own)) if incoming < 0 || own < 0 => format!(
-            "the length of the register list is {incoming}, which no vCPU has: the stream is damaged, or read from the wrong place"
+            "the length of the register list is {incoming}, which no vCPU has: the stream is \
+             damaged, or read from the wrong place"
         ),
         Some((incoming, own)) => {
             let mut pairs = list_lengths::pairs(incoming, own);
@@ -39,11 +40,16 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
                 }
             }
             format!(
-                "the VM has {incoming} registers a vCPU and the destination {own}. QEMU up to 10.2 looks at these two numbers first and at no register: it refuses however harmless the registers are that it has not got (at least {})",
+                "the VM has {incoming} registers a vCPU and the destination {own}. QEMU up to \
+                 10.2 looks at these two numbers first and at no register: it refuses however \
+                 harmless the registers are that it has not got (at least {})",
                 incoming.saturating_sub(own)
             )
         }
-        None => "the VM has more registers a vCPU than the destination; the two numbers stand in a line beside it. QEMU up to 10.2 looks at the numbers first and at no register: it refuses however harmless the others are".to_string(),
+        None => "the VM has more registers a vCPU than the destination; the two numbers stand in \
+                 a line beside it. QEMU up to 10.2 looks at the numbers first and at no register: \
+                 it refuses however harmless the others are"
+            .to_string(),
     };
     let is_length = count.is_none_or(|(incoming, own)| incoming >= 0 && own >= 0);
     if causes.is_empty() && is_length {
@@ -137,13 +143,38 @@ fn source(pair: &Pair) -> String {
 /// What makes lists differ, where the lengths tell nothing; kernels and commits as in the table of tolerances.
 pub(super) fn general_causes() -> Vec<Cause> {
     [
-        ("from Linux 6.5 to 6.12 to 6.13 and later: TCR2_EL1, PIR_EL1 and PIRE0_EL1, listed by mistake before", "Linux v6.13 (0fcb4eea5345, a68cddbe47ef)"),
-        ("from Linux 6.15 and later back: KVM_REG_ARM_VENDOR_HYP_BMAP_2", "Linux v6.15 (c0000e58c74e)"),
-        ("from Linux 6.4 and later back: the physical timer's CNTP_CTL_EL0, CNTP_CVAL_EL0 and CNTPCT_EL0", "Linux v6.4 (680232a94c12)"),
-        ("from Linux 6.3 and later back: the slots of CCSIDR_EL1", "Linux v6.3 (7af0c2534f4c)"),
-        ("from Linux 5.18 and later back: OSLSR_EL1; from 5.19 also the three bitmaps of hypercall services", "Linux v5.18 (d42e26716d03), v5.19 (05714cab7d63)"),
-        ("performance monitors (some 70 registers) that the VM there has not got: pmu=off, or a kernel that did not find them", "Linux v5.12 (11663111cd49)"),
-        ("another CPU or other CPU features (sve, pauth, mte, pmu) on the two sides", "the VMs' command lines"),
+        (
+            "from Linux 6.5 to 6.12 to 6.13 and later: TCR2_EL1, PIR_EL1 and PIRE0_EL1, listed by \
+          mistake before",
+            "Linux v6.13 (0fcb4eea5345, a68cddbe47ef)",
+        ),
+        (
+            "from Linux 6.15 and later back: KVM_REG_ARM_VENDOR_HYP_BMAP_2",
+            "Linux v6.15 (c0000e58c74e)",
+        ),
+        (
+            "from Linux 6.4 and later back: the physical timer's CNTP_CTL_EL0, CNTP_CVAL_EL0 and \
+          CNTPCT_EL0",
+            "Linux v6.4 (680232a94c12)",
+        ),
+        (
+            "from Linux 6.3 and later back: the slots of CCSIDR_EL1",
+            "Linux v6.3 (7af0c2534f4c)",
+        ),
+        (
+            "from Linux 5.18 and later back: OSLSR_EL1; from 5.19 also the three bitmaps of \
+          hypercall services",
+            "Linux v5.18 (d42e26716d03), v5.19 (05714cab7d63)",
+        ),
+        (
+            "performance monitors (some 70 registers) that the VM there has not got: pmu=off, or a \
+          kernel that did not find them",
+            "Linux v5.12 (11663111cd49)",
+        ),
+        (
+            "another CPU or other CPU features (sve, pauth, mte, pmu) on the two sides",
+            "the VMs' command lines",
+        ),
     ]
     .into_iter()
     .map(|(what, source)| cause(what, source))

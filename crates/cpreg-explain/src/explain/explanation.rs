@@ -128,6 +128,24 @@ pub struct Explanation {
     pub settle: Vec<Remedy>,
 }
 
+impl Explanation {
+    /// Returns an explanation that names no register.
+    pub(super) fn new(
+        kind: Kind,
+        means: impl Into<String>,
+        causes: Vec<Cause>,
+        settle: Vec<Remedy>,
+    ) -> Self {
+        Self {
+            kind,
+            means: means.into(),
+            causes,
+            registers: Vec::new(),
+            settle,
+        }
+    }
+}
+
 pub(super) fn cause(what: impl Into<String>, source: impl Into<Cow<'static, str>>) -> Cause {
     Cause {
         what: what.into(),

@@ -5,16 +5,21 @@
 //! | `mod.rs` | which of a failure's lines decides what kind it is |
 //! | `explanation` | the answer, as data |
 //! | `count` | the length of the register list |
-//! | `registers` | registers that are named, and vCPUs that fail without a name |
-//! | `others` | parts of the CPU state, devices, RAM, the stream |
+//! | `registers` | registers that are named |
+//! | `vcpu`, `ram`, `device`, `stream` | what one line alone tells |
+//! | `unnamed` | vCPUs that fail without a name, and loads that fail without a reason |
 //!
 //! A line is no evidence of what a VM holds. So a meaning is stated, causes are what was seen behind these words elsewhere, each with where
 //! that is known from, and a remedy is named that finds out.
 
 mod count;
+mod device;
 mod explanation;
-mod others;
+mod ram;
 mod registers;
+mod stream;
+mod unnamed;
+mod vcpu;
 
 use alloc::vec::Vec;
 
@@ -25,8 +30,8 @@ pub use explanation::{Cause, Concerned, Explanation, Kind};
 use crate::failure::Failure;
 use crate::message::Symptom;
 use count::register_count;
-use others::plain;
-use registers::{only_in_input, psci, unnamed, value_not_taken};
+use registers::{only_in_input, psci, value_not_taken};
+use unnamed::unnamed;
 
 /// The end of QEMU's name for the length of the list.
 const LENGTH: &str = "cpreg_vmstate_array_len";
@@ -62,7 +67,7 @@ pub fn explain(failure: &Failure) -> Explanation {
         return value_not_taken(failure, registers);
     }
     for symptom in failure.symptoms() {
-        if let Some(explanation) = plain(symptom, failure) {
+        if let Some(explanation) = by_itself(symptom, failure) {
             return Explanation {
                 registers,
                 ..explanation
@@ -70,6 +75,14 @@ pub fn explain(failure: &Failure) -> Explanation {
         }
     }
     unnamed(failure, registers)
+}
+
+/// What a line means that needs no look at the others, or hardly any.
+fn by_itself(symptom: &Symptom, failure: &Failure) -> Option<Explanation> {
+    vcpu::explain(symptom)
+        .or_else(|| ram::explain(symptom, failure))
+        .or_else(|| device::explain(symptom, failure))
+        .or_else(|| stream::explain(symptom))
 }
 
 fn concerned(failure: &Failure) -> Vec<Concerned> {

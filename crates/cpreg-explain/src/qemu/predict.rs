@@ -54,11 +54,13 @@ impl Words {
                 ];
             }
             Event::OnlyInInput { id, .. } => format!(
-                "handle_cpreg_only_in_incoming_stream: {} in the incoming stream but unknown on the destination: fail migration",
+                "handle_cpreg_only_in_incoming_stream: {} in the incoming stream but unknown on \
+                 the destination: fail migration",
                 register_name(*id, self.accelerator)
             ),
             Event::Missing { id, .. } => format!(
-                "warning: handle_cpreg_missing_in_incoming_stream: {} expected by the destination but not in the incoming stream: skip it",
+                "warning: handle_cpreg_missing_in_incoming_stream: {} expected by the destination \
+                 but not in the incoming stream: skip it",
                 register_name(*id, self.accelerator)
             ),
             Event::NotTaken { id, value, is, .. } => format!(
@@ -77,11 +79,13 @@ impl Words {
             Event::LoadFailed { vcpu, step } => self.load_failed(*vcpu, step),
             // Its line number is that of one release.
             Event::Abort { .. } if self.loader.version == Version::new(10, 0) => {
-                "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems || !size' failed."
+                "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems \
+                 || !size' failed."
                     .to_owned()
             }
             Event::Dies { .. } if self.loader.version == Version::new(5, 2) => {
-                "../../target/arm/helper.c:1948: pmevcntr_rawwrite: Assertion `counter < pmu_num_counters(env)' failed."
+                "../../target/arm/helper.c:1948: pmevcntr_rawwrite: Assertion `counter < \
+                 pmu_num_counters(env)' failed."
                     .to_owned()
             }
             Event::PutFailed => "Failed to put registers after init: Invalid argument".to_owned(),
@@ -98,7 +102,8 @@ impl Words {
                     .to_owned(),
             };
             return format!(
-                "load of migration failed: Invalid argument: error while loading state for instance {vcpu:#x} of device 'cpu': {why}"
+                "load of migration failed: Invalid argument: error while loading state for \
+                 instance {vcpu:#x} of device 'cpu': {why}"
             );
         }
         let why = match step {
@@ -192,7 +197,8 @@ mod tests {
         );
         assert_eq!(
             unknown_subsection("cpu/vfp/nobody"),
-            "Loading VM subsection 'cpu/vfp' in 'cpu' failed: VM subsection 'cpu/vfp/nobody' in 'cpu/vfp' does not exist"
+            "Loading VM subsection 'cpu/vfp' in 'cpu' failed: VM subsection 'cpu/vfp/nobody' in \
+             'cpu/vfp' does not exist"
         );
     }
 }

@@ -62,8 +62,7 @@ impl fmt::Display for Words<'_> {
                     return f.write_str("a tolerance");
                 };
                 // An entry that refuses has no condition: its reason is why it does.
-                if matches!(self.reason, Reason::Tolerated(_))
-                    || entry.handling == Handling::Refuse
+                if matches!(self.reason, Reason::Tolerated(_)) || entry.handling == Handling::Refuse
                 {
                     f.write_str(&entry.reason)
                 } else {
@@ -73,7 +72,8 @@ impl fmt::Display for Words<'_> {
             Reason::OnlyInInput => f.write_str("the destination does not have this register"),
             Reason::OnlyAtDestination => f.write_str("the VM does not have this register"),
             Reason::ResetUnknown => f.write_str(
-                "the VM does not have this register, the loader would write something undefined, and its reset value is not known",
+                "the VM does not have this register, the loader would write something undefined, \
+                 and its reset value is not known",
             ),
             Reason::ValueNotTaken => f.write_str("the destination does not take this value"),
             Reason::SetNotTaken => {
@@ -84,12 +84,14 @@ impl fmt::Display for Words<'_> {
             }
             Reason::Hidden(hides) => write!(
                 f,
-                "the VM's {}.{} of 0 hides it at the destination ({}), and the loader fails to write it",
+                "the VM's {}.{} of 0 hides it at the destination ({}), and the loader fails to \
+                 write it",
                 hides.by, hides.field, hides.since
             ),
             Reason::PerhapsHidden(hides) => write!(
                 f,
-                "the VM's {}.{} of 0 hides it on kernels since {}, and nothing tells whether the destination's is one",
+                "the VM's {}.{} of 0 hides it on kernels since {}, and nothing tells whether the \
+                 destination's is one",
                 hides.by, hides.field, hides.since
             ),
             Reason::Disagreement => {
@@ -97,7 +99,8 @@ impl fmt::Display for Words<'_> {
             }
             Reason::FieldDisagreement(field) => write!(
                 f,
-                "the vCPUs hold different values in {field}, which the VM has once at the destination"
+                "the vCPUs hold different values in {field}, which the VM has once at the \
+                 destination"
             ),
             Reason::UserIgnores => f.write_str("ignored at your request; the value is lost"),
             Reason::UserHides => {
@@ -113,9 +116,7 @@ impl fmt::Display for Words<'_> {
             Reason::ExtensionIdle(why)
             | Reason::ExtensionInUse(why)
             | Reason::ExtensionIsHosts(why) => f.write_str(why),
-            Reason::ExtensionUnknown => {
-                f.write_str("nothing tells what the loader does with it")
-            }
+            Reason::ExtensionUnknown => f.write_str("nothing tells what the loader does with it"),
         }
     }
 }

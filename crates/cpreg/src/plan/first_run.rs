@@ -41,9 +41,11 @@ pub(super) fn lost(
         to: Some(0),
         severity: Severity::High,
         what: Cow::Borrowed(if is_surely {
-            "KVM of Linux 7.3 takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs"
+            "KVM of Linux 7.3 takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a \
+             guest without ATS1A when it first runs"
         } else {
-            "KVM of Linux 7.3, which this may be, takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a guest without ATS1A when it first runs"
+            "KVM of Linux 7.3, which this may be, takes the value, and takes S1PIE, PIR_EL1 and \
+             PIRE0_EL1 from a guest without ATS1A when it first runs"
         }),
         remedy: Some(Remedy::SetField {
             register: RegisterId::ID_AA64ISAR2_EL1,

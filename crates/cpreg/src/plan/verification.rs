@@ -183,11 +183,11 @@ impl Monitors {
         let differ = expected ^ found;
         match id {
             // Another view of the register whose name has SET in it.
-            RegisterId::PMCNTENCLR_EL0
-            | RegisterId::PMINTENCLR_EL1
-            | RegisterId::PMOVSCLR_EL0
+            RegisterId::PMCNTENCLR_EL0 | RegisterId::PMINTENCLR_EL1 | RegisterId::PMOVSCLR_EL0 => {
+                true
+            }
             // Write-only.
-            | RegisterId::PMSWINC_EL0 => true,
+            RegisterId::PMSWINC_EL0 => true,
             RegisterId::PMCNTENSET_EL0 | RegisterId::PMINTENSET_EL1 | RegisterId::PMOVSSET_EL0 => {
                 let never_written = (expected ^ RESET_POISON) & self.counters == 0;
                 differ & self.counters == 0 || self.off && never_written

@@ -74,19 +74,34 @@ fn unlisted(question: Question<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
     };
     let hidden = UNLISTED_BY_TCG.into_iter().filter(|id| !listed(*id));
     hidden
-        .map(|id| VisibleChange {
-            vcpus: (0..vcpus.len()).collect(),
-            register: Some(id),
-            field: None,
-            from: None,
-            to: None,
-            severity: Severity::Low,
-            what: Cow::Borrowed(
-                "no list holds it; where the CPUs differ the guest reads the destination's",
-            ),
-            remedy: None,
+        .map(|id| {
+            let what = "no list holds it; where the CPUs differ the guest reads the destination's";
+            VisibleChange {
+                vcpus: (0..vcpus.len()).collect(),
+                ..change(id, None, None, Severity::Low, what)
+            }
         })
         .collect()
+}
+
+/// A change of one register's value as a whole.
+fn change(
+    id: RegisterId,
+    from: Option<u64>,
+    to: Option<u64>,
+    severity: Severity,
+    what: impl Into<Cow<'static, str>>,
+) -> VisibleChange {
+    VisibleChange {
+        vcpus: VcpuSet::default(),
+        register: Some(id),
+        field: None,
+        from,
+        to,
+        severity,
+        what: what.into(),
+        remedy: None,
+    }
 }
 
 fn of_decision(
@@ -98,34 +113,16 @@ fn of_decision(
     let id = decision.register;
     let source = decision.source.as_ref().and_then(Value::as_u64);
     let host = decision.host.as_ref().and_then(Value::as_u64);
-    let change = |from, to, severity, what: Cow<'static, str>| VisibleChange {
-        vcpus: VcpuSet::default(),
-        register: Some(id),
-        field: None,
-        from,
-        to,
-        severity,
-        what,
-        remedy: None,
-    };
-    if let Action::Set(value) = &decision.action {
-        let (Some(from), Some(to)) = (source, value.as_u64()) else {
-            return alloc::vec![change(
-                source,
-                value.as_u64(),
-                Severity::Medium,
-                Cow::Borrowed("set by the user"),
-            )];
-        };
-        return of_value(id, from, to, decision.reason == Reason::UserSets);
-    }
+    let is_kvm = question.destination.accelerator == Some(Accelerator::Kvm);
     match (&decision.action, &decision.reason) {
-        (Action::Ignore, Reason::UserIgnores | Reason::UserHides) => alloc::vec![change(
-            source,
-            None,
-            Severity::Medium,
-            Cow::Borrowed("the register's value is lost, by the user's decision"),
-        )],
+        (Action::Set(value), reason) => match (source, value.as_u64()) {
+            (Some(from), Some(to)) => of_value(id, from, to, *reason == Reason::UserSets),
+            (from, to) => alloc::vec![change(id, from, to, Severity::Medium, "set by the user")],
+        },
+        (Action::Ignore, Reason::UserIgnores | Reason::UserHides) => {
+            let what = "the register's value is lost, by the user's decision";
+            alloc::vec![change(id, source, None, Severity::Medium, what)]
+        }
         (
             Action::KeepAtReset | Action::WriteReset(_),
             Reason::UserIgnores | Reason::UserHides | Reason::Tolerated(_),
@@ -133,80 +130,61 @@ fn of_decision(
             let severity = source.zip(host).map_or(Severity::Medium, |(from, to)| {
                 severity::of_change(id, from, to)
             });
-            alloc::vec![change(source, host, severity, Cow::Borrowed(""))]
+            alloc::vec![change(id, source, host, severity, "")]
         }
         (_, Reason::Tolerated(entry)) => {
-            let visible = question
-                .tolerances
-                .entries()
-                .get(*entry)
-                .and_then(|entry| entry.visible.clone());
-            visible
-                .map(|visible| change(source, host, visible.severity, visible.what))
-                .into_iter()
-                .collect()
+            let entry = question.tolerances.entries().get(*entry);
+            let visible = entry.and_then(|entry| entry.visible.clone());
+            let visible = visible.map(|it| change(id, source, host, it.severity, it.what));
+            visible.into_iter().collect()
         }
-        (Action::WriteReset(to), Reason::OnlyAtDestination) => alloc::vec![change(
-            None,
-            to.as_u64(),
-            Severity::Low,
-            Cow::Borrowed(
-                "the source did not list the register: what the guest read there before, if anything, is not known"
-            ),
-        )],
-        (Action::KeepAtReset, Reason::OnlyAtDestination)
-            if Kind::of(id) == Kind::PsciVersion
-                && question.destination.accelerator == Some(Accelerator::Kvm) =>
-        {
-            alloc::vec![change(
-                None,
-                host,
-                Severity::Low,
-                Cow::Borrowed(
-                    "the source's kernel showed the guest PSCI 0.2, and the destination's shows its newest"
-                ),
-            )]
+        (Action::WriteReset(to), Reason::OnlyAtDestination) => {
+            let what = "the source did not list the register: what the guest read there before, if \
+                        anything, is not known";
+            alloc::vec![change(id, None, to.as_u64(), Severity::Low, what)]
         }
-        (Action::Copy, _)
-            if id == RegisterId::PMCR_EL0
-                && question.destination.accelerator == Some(Accelerator::Kvm) =>
-        {
-            source
-                .zip(host)
-                .map(|(source, own)| of_monitor_control(there, source, own))
-                .unwrap_or_default()
+        (Action::KeepAtReset, Reason::OnlyAtDestination) if is_kvm => {
+            of_unsaved_control(id, host).into_iter().collect()
         }
-        (Action::Copy, _)
-            if id == RegisterId::CTR_EL0
-                && question.destination.accelerator == Some(Accelerator::Kvm)
-                && source.is_some_and(|ctr| kernel::shows_another_cache_type(vcpu, there, ctr)) =>
+        (Action::Copy, _) if is_kvm => of_copy(vcpu, there, id, source, host),
+        _ => Vec::new(),
+    }
+}
+
+/// A register that decides what the kernel shows the guest, and that the source did not save.
+fn of_unsaved_control(id: RegisterId, host: Option<u64>) -> Option<VisibleChange> {
+    let what = match Kind::of(id) {
+        Kind::PsciVersion => {
+            "the source's kernel showed the guest PSCI 0.2, and the destination's shows its newest"
+        }
+        Kind::Services(_) if host != Some(0) => {
+            "the guest may be offered hypercall services that the source's kernel did not have"
+        }
+        _ => return None,
+    };
+    Some(change(id, None, host, Severity::Low, what))
+}
+
+/// What KVM makes of a value that it takes.
+fn of_copy(
+    vcpu: &Vcpu,
+    there: &HostVcpu,
+    id: RegisterId,
+    source: Option<u64>,
+    host: Option<u64>,
+) -> Vec<VisibleChange> {
+    match (id, source, host) {
+        (RegisterId::PMCR_EL0, Some(source), Some(own)) => of_monitor_control(there, source, own),
+        (RegisterId::CTR_EL0, Some(ctr), _)
+            if kernel::shows_another_cache_type(vcpu, there, ctr) =>
         {
+            let what = "not known, the guest may read another: up to Linux 6.2 it reads the CPU's \
+                        own CTR_EL0, later what is listed, where Linux sets IDC also if only \
+                        CLIDR_EL1 says that no data cache needs cleaning";
             alloc::vec![VisibleChange {
                 field: Some(Cow::Borrowed("IDC")),
-                ..change(
-                    None,
-                    None,
-                    Severity::Low,
-                    Cow::Borrowed(
-                        "not known, the guest may read another: up to Linux 6.2 it reads the CPU's own CTR_EL0, later what is listed, where Linux sets IDC also if only CLIDR_EL1 \
-                         says that no data cache needs cleaning"
-                    ),
-                )
+                ..change(id, None, None, Severity::Low, what)
             }]
-        }
-        (Action::KeepAtReset, Reason::OnlyAtDestination)
-            if matches!(Kind::of(id), Kind::Services(_))
-                && question.destination.accelerator == Some(Accelerator::Kvm)
-                && host != Some(0) =>
-        {
-            alloc::vec![change(
-                None,
-                host,
-                Severity::Low,
-                Cow::Borrowed(
-                    "the guest may be offered hypercall services that the source's kernel did not have"
-                ),
-            )]
         }
         _ => Vec::new(),
     }
@@ -220,15 +198,9 @@ fn of_monitor_control(there: &HostVcpu, source: u64, own: u64) -> Vec<VisibleCha
         return Vec::new();
     }
     let kept = kernel::kept_of_pmcr(source, own);
-    let change = |field, from, to, severity, what| VisibleChange {
-        vcpus: VcpuSet::default(),
-        register: Some(RegisterId::PMCR_EL0),
+    let change = |field, from, to, severity, what: &'static str| VisibleChange {
         field,
-        from: Some(from),
-        to: Some(to),
-        severity,
-        what: Cow::Borrowed(what),
-        remedy: None,
+        ..change(RegisterId::PMCR_EL0, Some(from), Some(to), severity, what)
     };
     let mut changes = Vec::new();
     let (number, left) = (kernel::counters(source), kernel::counters(kept));
@@ -259,14 +231,8 @@ fn of_value(id: RegisterId, from: u64, to: u64, by_user: bool) -> Vec<VisibleCha
     let whole = severity::of_change(id, from, to);
     let what = if by_user { "set by the user" } else { "" };
     let change = |field: Option<Cow<'static, str>>, from, to, severity| VisibleChange {
-        vcpus: VcpuSet::default(),
-        register: Some(id),
         field,
-        from: Some(from),
-        to: Some(to),
-        severity,
-        what: Cow::Borrowed(what),
-        remedy: None,
+        ..change(id, Some(from), Some(to), severity, what)
     };
     if id.fields().is_empty() || id.value_name(from).is_some() {
         return alloc::vec![change(None, from, to, whole)];

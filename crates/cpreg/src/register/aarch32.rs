@@ -1,20 +1,4 @@
-//! [`Coprocessor`]: AArch32 cp14 and cp15 registers, which QEMU lists under TCG, and the AArch64
-//! register that holds the same state, its [`Counterpart`].
-//!
-//! KVM gives ids to AArch64 registers only. QEMU under TCG puts both views into a stream, with ids
-//! of its own making (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0), which are not those
-//! that 32-bit Arm kernels had:
-//!
-//! | bits | 32-bit register (MRC, MCR) | 64-bit register (MRRC, MCRR) |
-//! |---|---|---|
-//! | 63:56 | 0x40 | 0x40 |
-//! | 55:52 | 2 | 3 |
-//! | 29 | 0 the Secure instance, 1 otherwise | the same |
-//! | 19:16 | coprocessor, 14 or 15 | the same |
-//! | 14:11 | CRn | 0 |
-//! | 10:7 | CRm | CRm |
-//! | 6:3 | opc1 | opc1 |
-//! | 2:0 | opc2 | 0 |
+//! [`Counterpart`]: the AArch64 register that holds the same state as an AArch32 register, and the keys that QEMU has for either.
 //!
 //! QEMU's own key for a register, which its messages under TCG print, is the low half of the id
 //! with bit 15 set for a 64-bit register, and for an AArch64 register with bit 28 set:
@@ -22,13 +6,10 @@
 //!
 //! Names and counterparts are in the generated tables; see [`super::name`] for the spellings.
 
+use super::coprocessor::{ARCHITECTURE_ARM, Coprocessor, SIZE_U32, SIZE_U64};
 use super::id::{DecodedId, RegisterId};
 use super::tables;
 
-const ARCHITECTURE_ARM: u64 = 0x40 << 56;
-const SIZE_U32: u64 = 2 << 52;
-const SIZE_U64: u64 = 3 << 52;
-const NOT_SECURE: u64 = 1 << 29;
 const ARCHITECTURE_ARM64_SYSREG: u64 = 0x6030_0000_0013_0000;
 const AARCH64_KEY: u64 = 0x1013;
 const WIDE_KEY: u64 = 1 << 15;
@@ -44,63 +25,6 @@ pub struct Counterpart {
     pub lsb: u8,
     /// Whether the fields in these bits are the AArch32 register's as well.
     pub same_fields: bool,
-}
-
-/// The encoding of an AArch32 register, as the instructions that reach it have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coprocessor {
-    /// 14 (debug, trace) or 15 (system).
-    pub coprocessor: u8,
-    /// Whether it is reached by MRRC and MCRR, that is 64 bits wide; `crn` and `opc2` are then 0.
-    pub wide: bool,
-    /// Whether this is the Secure instance of a banked register.
-    pub secure: bool,
-    /// 4 bits.
-    pub crn: u8,
-    /// 4 bits.
-    pub crm: u8,
-    /// 3 bits, or 4 if `wide`.
-    pub opc1: u8,
-    /// 3 bits.
-    pub opc2: u8,
-}
-
-impl Coprocessor {
-    /// QEMU's id. Bits above each field's width are dropped.
-    pub(super) const fn to_raw(self) -> u64 {
-        let security = if self.secure { 0 } else { NOT_SECURE };
-        let register = if self.wide {
-            SIZE_U64 | ((self.opc1 & 15) as u64) << 3
-        } else {
-            SIZE_U32
-                | ((self.crn & 15) as u64) << 11
-                | ((self.opc1 & 7) as u64) << 3
-                | (self.opc2 & 7) as u64
-        };
-        ARCHITECTURE_ARM
-            | security
-            | ((self.coprocessor & 15) as u64) << 16
-            | register
-            | ((self.crm & 15) as u64) << 7
-    }
-
-    /// The encoding in one of QEMU's ids, unless some bit of it is not accounted for.
-    pub(super) const fn from_raw(raw: u64) -> Option<Self> {
-        let register = Self {
-            coprocessor: ((raw >> 16) & 15) as u8,
-            wide: raw & (15 << 52) == SIZE_U64,
-            secure: raw & NOT_SECURE == 0,
-            crn: ((raw >> 11) & 15) as u8,
-            crm: ((raw >> 7) & 15) as u8,
-            opc1: ((raw >> 3) & 15) as u8,
-            opc2: (raw & 7) as u8,
-        };
-        if matches!(register.coprocessor, 14 | 15) && register.to_raw() == raw {
-            Some(register)
-        } else {
-            None
-        }
-    }
 }
 
 impl RegisterId {

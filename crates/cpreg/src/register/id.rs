@@ -1,7 +1,7 @@
 //! [`RegisterId`]: the 64-bit "one reg" id, built and taken apart.
 //!
 //! Names live in [`super::name`], constants for well-known registers in [`super::known`], QEMU's
-//! AArch32 ids in [`super::aarch32`]. What a register's value means for a migration is no concern
+//! AArch32 ids in [`super::coprocessor`]. What a register's value means for a migration is no concern
 //! of this module.
 //!
 //! | bits | meaning |
@@ -25,7 +25,7 @@
 //! Read from Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
 //! and from QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.
 
-use super::aarch32::Coprocessor;
+use super::coprocessor::Coprocessor;
 
 const ARCHITECTURE_ARM64: u64 = 0x60 << 56;
 const SIZE_SHIFT: u32 = 52;
@@ -327,108 +327,6 @@ impl RegisterId {
             _ => None,
         }
     }
-
-    /// Whether this is one of the 56 AArch64 encodings that hold ID registers: op0 3, op1 0,
-    /// CRn 0, CRm 1 to 7, allocated or not.
-    ///
-    /// KVM lists them all. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR are not among them.
-    pub const fn is_id_register(self) -> bool {
-        matches!(
-            self.system_register(),
-            Some(SystemRegister {
-                op0: 3,
-                op1: 0,
-                crn: 0,
-                crm: 1..=7,
-                ..
-            })
-        )
-    }
-
-    /// Whether this is QEMU's id of an AArch32 cp15 ID register: opc1 0, CRn 0, CRm 1 to 7.
-    ///
-    /// They exist only under TCG, beside the AArch64 view of the same register.
-    pub const fn is_aarch32_id_register(self) -> bool {
-        matches!(
-            self.decode(),
-            DecodedId::Coprocessor(Coprocessor {
-                coprocessor: 15,
-                wide: false,
-                crn: 0,
-                crm: 1..=7,
-                opc1: 0,
-                ..
-            })
-        )
-    }
-
-    /// Whether the value is a secret of the guest: either half of one of the five
-    /// pointer-authentication keys.
-    pub const fn is_secret(self) -> bool {
-        matches!(
-            self.system_register(),
-            Some(
-                SystemRegister {
-                    op0: 3,
-                    op1: 0,
-                    crn: 2,
-                    crm: 1..=2,
-                    op2: 0..=3
-                } | SystemRegister {
-                    op0: 3,
-                    op1: 0,
-                    crn: 2,
-                    crm: 3,
-                    op2: 0..=1
-                }
-            )
-        )
-    }
-
-    /// Whether this belongs to the Performance Monitors extension, in either instruction set's
-    /// view.
-    ///
-    /// Kernels before v5.11 list the AArch64 ones even for a vCPU that has no PMU.
-    pub const fn is_pmu(self) -> bool {
-        match self.decode() {
-            DecodedId::SystemRegister(register) => matches!(
-                register,
-                // PMINTENSET, PMINTENCLR, PMMIR, PMSSCR and others at EL1.
-                SystemRegister { op0: 3, op1: 0, crn: 9, crm: 13..=14, .. }
-                    // PMCR to PMOVSSET.
-                    | SystemRegister { op0: 3, op1: 3, crn: 9, crm: 12..=14, .. }
-                    // The instruction counter.
-                    | SystemRegister { op0: 3, op1: 3, crn: 9, crm: 4 | 6, op2: 0 }
-                    // PMEVCNTR<n>, PMEVTYPER<n>, PMCCFILTR.
-                    | SystemRegister { op0: 3, op1: 3, crn: 14, crm: 8..=15, .. }
-            ),
-            DecodedId::Coprocessor(register) => matches!(
-                register,
-                Coprocessor {
-                    coprocessor: 15,
-                    wide: false,
-                    crn: 9,
-                    crm: 12..=14,
-                    opc1: 0,
-                    ..
-                } | Coprocessor {
-                    coprocessor: 15,
-                    wide: false,
-                    crn: 14,
-                    crm: 8..=15,
-                    opc1: 0,
-                    ..
-                } | Coprocessor {
-                    coprocessor: 15,
-                    wide: true,
-                    crm: 9,
-                    opc1: 0,
-                    ..
-                }
-            ),
-            _ => false,
-        }
-    }
 }
 
 const fn sve_number(register: u8, slice: u8) -> u64 {
@@ -561,29 +459,6 @@ mod tests {
             RegisterId::from_raw(0x60f0_0000_0013_c103).size_bytes(),
             None
         );
-    }
-
-    #[test]
-    fn id_registers_are_56() {
-        let count = (0..=0xffff_u64)
-            .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
-            .filter(|id| id.is_id_register())
-            .count();
-        assert_eq!(count, 56);
-        assert!(RegisterId::ID_AA64MMFR3_EL1.is_id_register());
-        assert!(!RegisterId::MIDR_EL1.is_id_register());
-        assert!(!RegisterId::CTR_EL0.is_id_register());
-        let id_dfr0 = RegisterId::from_raw(0x4020_0000_200f_0082);
-        assert!(id_dfr0.is_aarch32_id_register() && !id_dfr0.is_id_register());
-        assert!(!RegisterId::from_raw(0x4020_0000_200f_0001).is_aarch32_id_register());
-    }
-
-    #[test]
-    fn secrets_are_ten() {
-        let secrets = (0..=0xffff_u64)
-            .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
-            .filter(|id| id.is_secret());
-        assert!(secrets.eq(RegisterId::POINTER_AUTHENTICATION_KEYS));
     }
 
     /// Every id that one of the constructors can give.

@@ -2,15 +2,21 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `id` | [`RegisterId`]: the 64-bit id, built, taken apart, and what it belongs to |
+//! | `id` | [`RegisterId`]: the 64-bit id, built and taken apart |
 //! | `known` | constants for the registers that decisions name |
 //! | [`name`] | what ids are called, how they print, and what KVM means by two ids ([`Naming`]) |
 //! | `number` | numbers and values as text |
 //! | [`parse`] | reading every spelling of an id |
 //! | `parse_error` | [`ParseRegisterError`]: what was not understood, and what is like it |
 //! | `purpose` | what a register is for, in a sentence |
-//! | [`field`] | [`Field`]: bits by name, differences of values, names of values |
-//! | `aarch32` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
+//! | `family` | ID registers, performance monitors |
+//! | [`field`] | [`Field`]: bits by name |
+//! | `layout` | the fields of a register |
+//! | `register_field` | [`RegisterField`]: a field of a particular register |
+//! | `field_difference` | [`FieldDifference`]: what two values have not in common |
+//! | `value_name` | names of values |
+//! | `coprocessor` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
+//! | `aarch32` | [`Counterpart`]: the AArch64 register with the same state |
 //! | `sensitive` | which registers tell about the guest and not about its CPU |
 //! | `value` | [`Value`]: what a register holds |
 //! | `tables` | names and fields, generated from the workspace's `data/` |
@@ -19,23 +25,32 @@
 //! [`crate::tolerance`] and [`crate::destination`].
 
 mod aarch32;
+mod coprocessor;
+mod family;
 pub mod field;
+mod field_difference;
 mod id;
 mod known;
+mod layout;
 pub mod name;
 mod number;
 pub mod parse;
 mod parse_error;
 mod purpose;
+mod register_field;
 mod sensitive;
 mod tables;
 mod value;
+mod value_name;
 
-pub use aarch32::{Coprocessor, Counterpart};
-pub use field::{Field, FieldDifference, RegisterField, differing_fields};
+pub use aarch32::Counterpart;
+pub use coprocessor::Coprocessor;
+pub use field::Field;
+pub use field_difference::{FieldDifference, differing_fields};
 pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
 pub use name::{DisplayRegisterId, Naming};
 pub use number::{parse_hexadecimal, parse_u64};
 pub use parse_error::{ParseRegisterError, ParseRegisterErrorKind};
+pub use register_field::RegisterField;
 pub use sensitive::BLANKED;
 pub use value::Value;

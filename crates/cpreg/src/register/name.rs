@@ -24,7 +24,7 @@ use alloc::string::String;
 use core::cmp::Ordering;
 use core::fmt;
 
-use super::aarch32::Coprocessor;
+use super::coprocessor::Coprocessor;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::tables;
 

@@ -7,7 +7,8 @@
 //!
 //! What is done about them lives with whoever prints or writes values.
 
-use super::id::{DecodedId, RegisterId};
+use super::coprocessor::Coprocessor;
+use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::name::Naming;
 
 /// What a register holds in a report instead of its value.
@@ -52,12 +53,35 @@ const GUEST_POINTERS: [&str; 28] = [
 ];
 
 impl RegisterId {
+    /// Whether the value is a secret of the guest: either half of one of the five
+    /// pointer-authentication keys.
+    pub const fn is_secret(self) -> bool {
+        matches!(
+            self.system_register(),
+            Some(
+                SystemRegister {
+                    op0: 3,
+                    op1: 0,
+                    crn: 2,
+                    crm: 1..=2,
+                    op2: 0..=3
+                } | SystemRegister {
+                    op0: 3,
+                    op1: 0,
+                    crn: 2,
+                    crm: 3,
+                    op2: 0..=1
+                }
+            )
+        )
+    }
+
     /// Whether the value is an address or a context number of the guest, which says nothing about its CPU: translation
     /// tables, vectors, thread pointers, fault and breakpoint addresses of EL0 and EL1.
     pub fn is_guest_pointer(self) -> bool {
         // The Secure instance of an AArch32 register is the same register in the other world.
         let id = match self.decode() {
-            DecodedId::Coprocessor(register) => Self::coprocessor(super::Coprocessor {
+            DecodedId::Coprocessor(register) => Self::coprocessor(Coprocessor {
                 secure: false,
                 ..register
             }),
@@ -99,6 +123,14 @@ mod tests {
         ] {
             assert!(!id.is_guest_pointer(), "{id}");
         }
+    }
+
+    #[test]
+    fn secrets_are_ten() {
+        let secrets = (0..=0xffff_u64)
+            .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
+            .filter(|id| id.is_secret());
+        assert!(secrets.eq(RegisterId::POINTER_AUTHENTICATION_KEYS));
     }
 
     /// Who replaces such a value by another one that is not zero must not change what is decided.

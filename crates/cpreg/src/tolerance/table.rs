@@ -20,7 +20,9 @@ use crate::severity::Severity;
 /// The entries that come with cpreg.
 pub fn built_in() -> Vec<Tolerance> {
     let mut entries = Vec::new();
-    entries.extend(controls());
+    entries.extend(psci());
+    entries.extend(services());
+    entries.extend(mitigations());
     // PMMIR_EL1 has an entry of its own before that of the other performance monitors.
     entries.extend(new());
     entries.extend(listed_by_mistake());
@@ -102,43 +104,12 @@ const fn clear(mask: u64) -> Condition {
 
 // ---- control registers: they decide what the kernel shows the guest
 
-fn controls() -> Vec<Tolerance> {
+fn psci() -> Vec<Tolerance> {
     const PSCI: &[Change] = &[
         change("v4.17", "85bd0ba1ff98", "listed; default 1.0"),
         change("v5.18", "512865d83fd9", "default 1.1 (SYSTEM_RESET2)"),
         change("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
     ];
-    const BITMAPS: &[Change] = &[
-        change(
-            "v5.19",
-            "05714cab7d63",
-            "STD_BMAP listed; all services offered by default",
-        ),
-        change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
-        change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
-    ];
-    const CLEAR_SERVICES: Remedy = Remedy::text(
-        "clear the services that the destination cannot know in this register on the source, before the guest first runs",
-    );
-    const MITIGATIONS: &[Change] = &[
-        change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
-        change(
-            "v5.18",
-            "a5905d6af492",
-            "WORKAROUND_3 listed, in stable kernels as well",
-        ),
-    ];
-    let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
-        visible: Some(visible(Severity::Low, what)),
-        ..only_in_input(
-            register,
-            Category::Control,
-            clear(!services),
-            "a kernel without this register offers the services of its time to every guest; the register only takes them away",
-            Some(CLEAR_SERVICES),
-            BITMAPS,
-        )
-    };
     vec![
         only_in_input(
             &[Id::PSCI_VERSION],
@@ -157,6 +128,34 @@ fn controls() -> Vec<Tolerance> {
             Some(Remedy::PsciVersion),
             PSCI,
         ),
+    ]
+}
+
+fn services() -> Vec<Tolerance> {
+    const BITMAPS: &[Change] = &[
+        change(
+            "v5.19",
+            "05714cab7d63",
+            "STD_BMAP listed; all services offered by default",
+        ),
+        change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
+        change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
+    ];
+    const CLEAR_SERVICES: Remedy = Remedy::text(
+        "clear the services that the destination cannot know in this register on the source, before the guest first runs",
+    );
+    let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
+        visible: Some(visible(Severity::Low, what)),
+        ..only_in_input(
+            register,
+            Category::Control,
+            clear(!services),
+            "a kernel without this register offers the services of its time to every guest; the register only takes them away",
+            Some(CLEAR_SERVICES),
+            BITMAPS,
+        )
+    };
+    vec![
         bitmap(
             &[Id::STD_BMAP],
             1,
@@ -182,6 +181,19 @@ fn controls() -> Vec<Tolerance> {
             )),
             &[change("v6.15", "c0000e58c74e", "listed; default 0")],
         ),
+    ]
+}
+
+fn mitigations() -> Vec<Tolerance> {
+    const MITIGATIONS: &[Change] = &[
+        change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
+        change(
+            "v5.18",
+            "a5905d6af492",
+            "WORKAROUND_3 listed, in stable kernels as well",
+        ),
+    ];
+    vec![
         only_in_input(
             &[
                 Id::SMCCC_ARCH_WORKAROUND_1,
@@ -299,7 +311,40 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         "d42e26716d03",
         "listed; reset value 0x8, unlocked",
     )];
+    let lock = only_in_input(
+        &[Id::OSLSR_EL1],
+        Category::MissingByMistake,
+        equals(0x8),
+        "the OS lock is implemented and not locked, as on a kernel that does not list it",
+        Some(Remedy::text(
+            "let the guest unlock the OS lock (OSLAR_EL1) first",
+        )),
+        LOCK,
+    );
+    let vectors = only_in_input(
+        &[Id::ID_AA64ZFR0_EL1],
+        Category::MissingByMistake,
+        equals(0),
+        "zero is what the guest reads where the register is not listed",
+        Some(Remedy::text(
+            "the guest has SVE, which the destination does not give it",
+        )),
+        &[
+            change("v5.2", "", "not listed without SVE"),
+            change("v5.10", "f81cb2c3ad41", "listed again for every guest"),
+        ],
+    );
+    let mut entries = vec![lock];
+    entries.extend(physical_timer());
+    entries.push(vectors);
+    entries
+}
+
+fn physical_timer() -> Vec<Tolerance> {
     const PHYSICAL_TIMER: &[Change] = &[change("v6.4", "680232a94c12", "listed for every guest")];
+    const IN_USE: Remedy = Remedy::text(
+        "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+    );
     let only_at_destination =
         |registers: &'static [Id], what: &'static str, reason: &'static str| Tolerance {
             difference: Difference::OnlyAtDestination,
@@ -316,23 +361,11 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         };
     vec![
         only_in_input(
-            &[Id::OSLSR_EL1],
-            Category::MissingByMistake,
-            equals(0x8),
-            "the OS lock is implemented and not locked, as on a kernel that does not list it",
-            Some(Remedy::text(
-                "let the guest unlock the OS lock (OSLAR_EL1) first",
-            )),
-            LOCK,
-        ),
-        only_in_input(
             &[Id::PTIMER_CTL],
             Category::MissingByMistake,
             clear(1),
             "the physical timer is off (ENABLE is 0)",
-            Some(Remedy::text(
-                "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
-            )),
+            Some(IN_USE),
             PHYSICAL_TIMER,
         ),
         only_in_input(
@@ -344,9 +377,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 expected: 0,
             },
             "the physical timer is off (CNTP_CTL_EL0.ENABLE is 0), so its deadline is not looked at",
-            Some(Remedy::text(
-                "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
-            )),
+            Some(IN_USE),
             PHYSICAL_TIMER,
         ),
         Tolerance {
@@ -383,19 +414,6 @@ fn missing_by_mistake() -> Vec<Tolerance> {
                 "the deadline of the physical timer, which CNTP_CTL_EL0 leaves off",
             )
         },
-        only_in_input(
-            &[Id::ID_AA64ZFR0_EL1],
-            Category::MissingByMistake,
-            equals(0),
-            "zero is what the guest reads where the register is not listed",
-            Some(Remedy::text(
-                "the guest has SVE, which the destination does not give it",
-            )),
-            &[
-                change("v5.2", "", "not listed without SVE"),
-                change("v5.10", "f81cb2c3ad41", "listed again for every guest"),
-            ],
-        ),
     ]
 }
 

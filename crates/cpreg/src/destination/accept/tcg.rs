@@ -197,13 +197,13 @@ fn aarch32(register: Coprocessor) -> Writable {
     match (coprocessor, wide, opc1, crn, crm, opc2) {
         // Listed only where it can be written: on CPUs without AArch64.
         (15, false, 0, 0, 0, 0) => return Writable::All,
+        // L2CTLR and L2ECTLR.
+        (15, false, 1, 9, 0, 2 | 3) => return NOTHING,
         (15, false, 0 | 1, 0, ..)
         | (15, false, _, 15, ..)
         | (15, true, _, _, 15, _)
         | (15, false, 0, 6, 0, 1)
-        | (15, false, 6, 5, 1, 0 | 1)
-        // L2CTLR and L2ECTLR.
-        | (15, false, 1, 9, 0, 2 | 3) => return NOTHING,
+        | (15, false, 6, 5, 1, 0 | 1) => return NOTHING,
         (15, false, 2, 0, 0, 0) => return Writable::Bits(0xf),
         _ => {}
     }

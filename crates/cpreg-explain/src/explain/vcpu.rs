@@ -1,0 +1,131 @@
+//! What one line alone tells of a vCPU: parts of its state, its features, and programs that end themselves over it.
+
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use cpreg::errno::Errno;
+use cpreg::remedy::Remedy;
+
+use super::explanation::{Cause, Explanation, Kind, cause};
+use crate::message::{Access, Symptom};
+
+/// Explains a line about a vCPU.
+pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
+    Some(match symptom {
+        Symptom::UnknownSubsection { name, section } if section == "cpu" => Explanation::new(
+            Kind::CPU_SUBSECTION,
+            format!(
+                "the VM's CPU state has a part `{name}` that the destination's QEMU does not know"
+            ),
+            subsection_since(name).into_iter().collect(),
+            vec![Remedy::CHECK, Remedy::Convert],
+        ),
+        Symptom::Aborted {
+            function,
+            assertion,
+        } => aborted(function, assertion),
+        Symptom::UnknownSection { device, .. } if device == "cpu" || device == "cpu_common" => {
+            Explanation::new(
+                Kind::CPU_SECTION,
+                "the VM has more vCPUs than the destination was started with",
+                vec![cause(
+                    "another -smp on the two command lines",
+                    "each vCPU is a section",
+                )],
+                vec![Remedy::SHOW, Remedy::Rehearse],
+            )
+        }
+        Symptom::VcpuInit {
+            error: None | Some(Errno::EINVAL),
+        } => Explanation::new(
+            Kind::VCPU_INIT,
+            "KVM could not set up a vCPU as it was asked to; nothing was loaded yet",
+            vec![cause(
+                "a CPU option that this host has not got (pmu, sve, pauth, aarch64=off, \
+                 kvm-psci-version), or performance monitors in a snapshot of Firecracker",
+                "KVM_ARM_VCPU_INIT checks the features",
+            )],
+            vec![Remedy::Compare],
+        ),
+        Symptom::GuestCpu { features } => Explanation::new(
+            Kind::GUEST_CPU,
+            format!(
+                "libvirt compared the guest's CPU with what it was started with, and they differ: \
+                 {features}"
+            ),
+            vec![cause(
+                "another host CPU, kernel or QEMU. On aarch64 libvirt compares hardly anything, \
+                 so that most differences get past it",
+                "libvirt's cpu_arm.c",
+            )],
+            vec![Remedy::Compare],
+        ),
+        Symptom::SomeRegister {
+            access: Access::Read,
+            ..
+        } => Explanation::new(
+            Kind::NOT_SAVED,
+            "the VM could not be saved: the program could not read a register that it expects \
+             every vCPU to have",
+            vec![cause(
+                "a CPU with SVE: KVM then has no V registers, only Z registers. Cloud Hypervisor \
+                 reads these from v53 on",
+                "Cloud Hypervisor issue 8057, commit 5c25d82f5",
+            )],
+            Vec::new(),
+        ),
+        _ => return None,
+    })
+}
+
+fn subsection_since(name: &str) -> Option<Cause> {
+    // As in destination::extension's module: which QEMU sends what.
+    let since = match name {
+        "cpu/wfxt-timer" | "cpu/vfp/fpcr_fpsr" => "9.1",
+        "cpu/syndrome64" | "cpu/pstate64" => "10.2",
+        "cpu/event" => "11.0",
+        _ => return None,
+    };
+    Some(cause(
+        format!("the source is QEMU {since} or later and the destination an older one"),
+        "QEMU's target/arm/machine.c",
+    ))
+}
+
+fn aborted(function: &str, assertion: &str) -> Explanation {
+    match function {
+        "vmstate_load_state" => Explanation::new(
+            Kind::ABORT,
+            "the destination's QEMU ended itself while it read a section: it took what was sent \
+             for something else",
+            vec![cause(
+                "QEMU 10.0 under TCG that is given the part `cpu/wfxt-timer`, which 11.1 sends",
+                "recorded with QEMU 11.1.3 and 10.0.13",
+            )],
+            vec![Remedy::CHECK],
+        ),
+        "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => Explanation::new(
+            Kind::ABORT,
+            "the destination's QEMU ended itself in its own handling of the register list",
+            vec![
+                cause(
+                    "under HVF every restore with QEMU 11.0: the arrays of the list are not set \
+                     up as under KVM",
+                    "QEMU commits ab2ddc7b66 and 06fd39e426",
+                ),
+                cause(
+                    "a second load after one that failed, in the same QEMU",
+                    "QEMU 11.0.3's target/arm/machine.c",
+                ),
+            ],
+            Vec::new(),
+        ),
+        _ => Explanation::new(
+            Kind::ABORT,
+            format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
+            Vec::new(),
+            vec![Remedy::Rehearse, Remedy::Report],
+        ),
+    }
+}

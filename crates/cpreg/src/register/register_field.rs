@@ -1,0 +1,164 @@
+//! [`RegisterField`]: a field of a particular register, printed and read.
+
+use core::fmt;
+use core::str::FromStr;
+
+use super::field::Field;
+use super::id::{RegisterClass, RegisterId};
+use super::name::Naming;
+use super::parse_error::{ParseRegisterError, ParseRegisterErrorKind, nearest};
+use super::value_name::{named_values, value_name, value_named};
+
+/// A field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
+///
+/// Also reads and prints bits by number: `ID_AA64MMFR3_EL1.[51:48]`, `SCTLR_EL1.[17]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RegisterField {
+    /// The register.
+    pub id: RegisterId,
+    /// One of its fields, or nameless bits of it.
+    pub field: Field,
+}
+
+impl RegisterField {
+    /// What a value of the field means, where it has a name: `not required` for level 2 of
+    /// `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
+    pub fn value_name(self, field: u64) -> Option<&'static str> {
+        value_name(self.id.name()?, self.field.name(), field)
+    }
+
+    /// The values of the field that have names, ascending.
+    pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
+        named_values(self.id, self.field.name())
+    }
+
+    /// The value of the field with this name, whatever the case of its letters.
+    pub fn value_named(self, text: &str) -> Option<u64> {
+        value_named(self.id.name()?, self.field.name(), text)
+    }
+
+    /// Reads `REGISTER.FIELD`, the register as [`RegisterId::parse_in`] does.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such register, or it has no such field.
+    pub fn parse_in(text: &str, naming: Naming) -> Result<Self, ParseRegisterError> {
+        let error = |kind| ParseRegisterError::new(text, kind);
+        let (register, name) = text.split_once('.').ok_or_else(|| {
+            error(ParseRegisterErrorKind::Missing {
+                part: "a field after a dot",
+            })
+        })?;
+        let id = RegisterId::parse_in(register, naming)?;
+        let name = name.trim();
+        let field = match name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            // Some names of the architecture look like this, but they begin with a letter.
+            Some(range) => {
+                let (msb, lsb) = range.split_once(':').unwrap_or((range, range));
+                let bits = msb.trim().parse().ok().zip(lsb.trim().parse().ok());
+                bits.and_then(|(msb, lsb)| Field::bits(msb, lsb))
+                    .ok_or_else(|| {
+                        error(ParseRegisterErrorKind::OutOfRange {
+                            part: "[msb:lsb]",
+                            most: 63,
+                        })
+                    })?
+            }
+            None => id.field(name).ok_or_else(|| {
+                let names = id.fields().iter().map(|field| field.name());
+                let nearest = nearest(name, names);
+                error(ParseRegisterErrorKind::UnknownField).suggesting(
+                    nearest
+                        .iter()
+                        .map(|field| alloc::format!("{}.{field}", id.display_in(naming))),
+                )
+            })?,
+        };
+        let bits = id.size_bytes().unwrap_or(8).saturating_mul(8);
+        if id.class() == RegisterClass::Unknown || usize::from(field.msb()) >= bits {
+            return Err(error(ParseRegisterErrorKind::UnknownField));
+        }
+        Ok(Self { id, field })
+    }
+}
+
+impl FromStr for RegisterField {
+    type Err = ParseRegisterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse_in(text, Naming::Kvm)
+    }
+}
+
+impl fmt::Display for RegisterField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&alloc::format!("{}.{}", self.id, self.field))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> RegisterField {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn fields_are_spelt_register_dot_field() {
+        let tcrx = parse("ID_AA64MMFR3_EL1.TCRX");
+        assert_eq!(tcrx.id, RegisterId::ID_AA64MMFR3_EL1);
+        assert_eq!((tcrx.field.msb(), tcrx.field.lsb()), (3, 0));
+        assert_eq!(tcrx.field.extract(0x101), 1);
+        assert_eq!(parse("0x603000000013c03b.s1pie").field.extract(0x101), 1);
+        assert_eq!(parse("SCTLR_EL1.[17]").to_string(), "SCTLR_EL1.[17]");
+        assert_eq!(parse("SCTLR_EL1.[17:16]").to_string(), "SCTLR_EL1.[17:16]");
+        assert_eq!(parse("CCSIDR_EL1[3].NumSets").field.msb(), 27);
+        assert_eq!(parse("ID_DFR0.PerfMon").id.raw(), 0x4020_0000_200f_0082);
+        assert_eq!(parse("PSTATE.I").field.lsb(), 7);
+        assert_eq!(parse("OSLSR_EL1.OSLK").field.lsb(), 1);
+        assert_eq!(parse("CLIDR_EL1.Ctype3").field.lsb(), 6);
+    }
+
+    #[test]
+    fn a_field_that_is_none_is_an_error_with_suggestions() {
+        let error = "ID_AA64MMFR3_EL1.TCRZ"
+            .parse::<RegisterField>()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`ID_AA64MMFR3_EL1.TCRZ`: the register has no such field"
+        );
+        assert_eq!(
+            error.suggestions().first().map(String::as_str),
+            Some("ID_AA64MMFR3_EL1.TCRX")
+        );
+        for text in [
+            "ID_AA64MMFR3_EL1",
+            "ID_AA64MMFR3_EL1.",
+            "ID_AA64MMFR3_EL1.[64]",
+            "ID_AA64MMFR3_EL1.[1:2]",
+            "ID_AA64MMFR3_EL1.[]",
+            "CCSIDR_EL1[0].[32]",
+            "NONE.TCRX",
+            "0x0.[3]",
+        ] {
+            assert!(text.parse::<RegisterField>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_field_or_an_error(text in "\\PC{0,40}") {
+            let _ = text.parse::<RegisterField>();
+        }
+    }
+}

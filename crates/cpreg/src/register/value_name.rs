@@ -1,0 +1,69 @@
+//! Names of values, of a whole register and of a field.
+
+use super::id::RegisterId;
+use super::tables;
+
+impl RegisterId {
+    /// What the whole value means, where it has a name: `1.3` for `PSCI_VERSION` 0x10003.
+    pub fn value_name(self, value: u64) -> Option<&'static str> {
+        value_name(self.name()?, "", value)
+    }
+
+    /// The value with this name, whatever the case of its letters.
+    pub fn value_named(self, text: &str) -> Option<u64> {
+        value_named(self.name()?, "", text)
+    }
+
+    /// The whole values that have names, ascending: 0x10003 `1.3` of `PSCI_VERSION`.
+    pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
+        named_values(self, "")
+    }
+}
+
+pub(super) fn value_name(register: &str, field: &str, value: u64) -> Option<&'static str> {
+    tables::VALUES
+        .iter()
+        .find(|(r, f, v, _)| (*r, *f, *v) == (register, field, value))
+        .map(|(_, _, _, text)| *text)
+}
+
+pub(super) fn named_values(
+    id: RegisterId,
+    field: &'static str,
+) -> impl Iterator<Item = (u64, &'static str)> {
+    let name = id.name();
+    tables::VALUES
+        .iter()
+        .filter(move |(r, f, _, _)| name == Some(*r) && *f == field)
+        .map(|(_, _, value, text)| (*value, *text))
+}
+
+pub(super) fn value_named(register: &str, field: &str, text: &str) -> Option<u64> {
+    tables::VALUES
+        .iter()
+        .find(|(r, f, _, t)| (*r, *f) == (register, field) && t.eq_ignore_ascii_case(text))
+        .map(|(_, _, value, _)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::register::RegisterField;
+
+    fn parse(text: &str) -> RegisterField {
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn values_have_names() {
+        let psci = RegisterId::PSCI_VERSION;
+        assert_eq!(psci.value_name(0x10003), Some("1.3"));
+        assert_eq!(psci.value_named("1.3"), Some(0x10003));
+        assert_eq!(psci.value_named("0.2"), Some(2));
+        assert_eq!(psci.value_named("9.9"), None);
+        let level = parse("SMCCC_ARCH_WORKAROUND_1.level");
+        assert_eq!(level.value_name(2), Some("not required"));
+        assert_eq!(level.value_named("Not Required"), Some(2));
+    }
+}

@@ -1,0 +1,8 @@
+//! Cases in which a careless decision would lose state, promise too much, or never end.
+
+mod agreement;
+mod consents;
+mod linear;
+mod loader;
+mod made;
+mod visible;

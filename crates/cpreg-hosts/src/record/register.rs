@@ -1,5 +1,6 @@
 //! [`Register`]: what a fresh vCPU's register held, and which other values were tried on it.
 
+use cpreg::destination::kernel::time_dependent_bits;
 use cpreg::register::{Naming, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
 
@@ -58,6 +59,39 @@ impl AtReset {
     }
 }
 
+impl Register {
+    /// Returns it without what depends on when it was read: to compare two records of one host.
+    ///
+    /// Of a counter, what was tried is left out too, since that is made of what was read. Of other registers the
+    /// [bits that time changes](time_dependent_bits) are 0.
+    #[must_use]
+    pub fn without_time(&self) -> Self {
+        if self.at_reset == AtReset::Counts {
+            return Self {
+                differs_by_vcpu: false,
+                trials: Vec::new(),
+                ..self.clone()
+            };
+        }
+        let lasting = !time_dependent_bits(self.id);
+        let at_reset = match &self.at_reset {
+            AtReset::Value(Value::Small(value)) => AtReset::Value(Value::Small(value & lasting)),
+            other => other.clone(),
+        };
+        let trials = self.trials.iter().map(|trial| Trial {
+            value: trial.value & lasting,
+            errno: trial.errno,
+            reads: trial.reads & lasting,
+        });
+        Self {
+            at_reset,
+            differs_by_vcpu: self.differs_by_vcpu && lasting == u64::MAX,
+            trials: trials.collect(),
+            ..self.clone()
+        }
+    }
+}
+
 impl Trial {
     /// Whether the value was taken and stayed.
     pub fn is_taken(&self) -> bool {
@@ -76,4 +110,31 @@ pub(crate) fn own_value(at_reset: &AtReset) -> Option<u64> {
 /// What is read after a trial: what was written, if it was taken; else what the register held, if that is known.
 pub(crate) const fn expected(value: u64, errno: u16, own: Option<u64>) -> Option<u64> {
     if errno == 0 { Some(value) } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_readings_of_a_timer_differ_in_time_alone() {
+        let control = |status: u64| Register {
+            id: RegisterId::PTIMER_CTL,
+            at_reset: AtReset::Value(Value::Small(status)),
+            differs_by_vcpu: status == 0,
+            write_back: 0,
+            trials: vec![Trial {
+                value: status ^ 1,
+                errno: 0,
+                reads: status | 1,
+            }],
+        };
+        assert_eq!(control(0).without_time(), control(4).without_time());
+        assert_ne!(control(0).without_time(), control(2).without_time());
+        let other = |value: u64| Register {
+            id: RegisterId::CPACR_EL1,
+            ..control(value)
+        };
+        assert_ne!(other(0).without_time(), other(4).without_time());
+    }
 }

@@ -53,6 +53,17 @@ pub enum Kind {
     Unheard,
 }
 
+/// Returns the bits of a register that time changes while its vCPU stands still.
+///
+/// These are ISTATUS of the timers' control registers: whether the timer's condition is met. It is read-only
+/// (Arm ARM, CNTV_CTL_EL0).
+pub const fn time_dependent_bits(id: RegisterId) -> u64 {
+    match id {
+        RegisterId::TIMER_CTL | RegisterId::PTIMER_CTL => 1 << 2,
+        _ => 0,
+    }
+}
+
 /// Whether a register belongs to one vCPU or to the VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
 use crate::destination::Knowledge;
-use crate::destination::kernel::{Kind, PMCR_WHOSE, Scope};
+use crate::destination::kernel::{Kind, PMCR_WHOSE, Scope, time_dependent_bits};
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
@@ -48,9 +48,6 @@ pub enum Deviation {
         found: Option<Content>,
     },
 }
-
-/// ISTATUS of the timers' control registers: whether the timer's condition is met, which time changes. Read-only (Arm ARM, CNTV_CTL_EL0).
-const TIMER_STATUS: u64 = 1 << 2;
 
 impl Plan {
     /// The very host took every write of this plan, in its order, and holds what was read again: what was inferred about its values is
@@ -114,7 +111,7 @@ impl Decision {
         let found = vcpu.registers.get(self.register);
         let same = match (found.and_then(Value::as_u64), expected.as_u64()) {
             (Some(found), Some(expected)) => {
-                (found ^ expected) & !runs_on(self.register) == 0
+                (found ^ expected) & !time_dependent_bits(self.register) == 0
                     || monitors.same(self.register, expected, found)
             }
             _ => found == Some(expected),
@@ -132,14 +129,6 @@ impl Decision {
 fn is_low_half_of_par(id: RegisterId) -> bool {
     const PAR: RegisterId = RegisterId::aarch32(15, 0, 7, 4, 0);
     id.raw() | 1 << 29 == PAR.raw()
-}
-
-/// The bits that time changes.
-fn runs_on(id: RegisterId) -> u64 {
-    match id {
-        RegisterId::TIMER_CTL | RegisterId::PTIMER_CTL => TIMER_STATUS,
-        _ => 0,
-    }
 }
 
 /// What tells which bits of the performance monitors a guest has, and whether it has used them.

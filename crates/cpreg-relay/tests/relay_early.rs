@@ -17,6 +17,11 @@ use cpreg_relay::{
 use cpreg_stream::incremental::{Held, Outline};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
 
+/// Far longer than anything here takes, even on a machine that is busy.
+const LONG: Duration = Duration::from_secs(60);
+/// How long nothing more must come.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// Takes every third register away.
 struct Shortens {
     /// What becomes of each vCPU when it has come.
@@ -92,8 +97,8 @@ struct Came {
     told: Option<(u64, u64)>,
 }
 
-/// Sends a stream up to `first`, sees what arrives, and sends the rest.
-fn send(whole: &[u8], first: usize, mut judge: Shortens) -> Came {
+/// Sends a stream up to `first`, sees what arrives, at least so many bytes, and sends the rest.
+fn send(whole: &[u8], first: usize, least: usize, mut judge: Shortens) -> Came {
     let folder = tempfile::tempdir().unwrap();
     let [here, there] = ["here", "there"].map(|name| folder.path().join(name));
     let destination = UnixListener::bind(&there).unwrap();
@@ -107,9 +112,11 @@ fn send(whole: &[u8], first: usize, mut judge: Shortens) -> Came {
         let mut source = UnixStream::connect(here).unwrap();
         source.write_all(&whole[..first]).unwrap();
         let (mut arrives, _) = destination.accept().unwrap();
-        let wait = Duration::from_millis(300);
-        arrives.set_read_timeout(Some(wait)).unwrap();
-        let mut by_then = Vec::new();
+        let mut by_then = vec![0; least];
+        arrives.set_read_timeout(Some(LONG)).unwrap();
+        arrives.read_exact(&mut by_then).unwrap();
+        // What else goes on goes at once.
+        arrives.set_read_timeout(Some(QUIET)).unwrap();
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = arrives.read(&mut buffer) {
             by_then.extend_from_slice(&buffer[..count]);
@@ -159,6 +166,7 @@ fn vcpus_go_on_before_the_devices_behind_them_have_come() {
         let edit = shorter(&stream, &whole);
         let expected = common::bytes(&edit.over(&whole));
         for tells in [true, false] {
+            let least = begins + usize::from(tells);
             let judge = Shortens {
                 tells,
                 in_the_end: true,
@@ -169,7 +177,7 @@ fn vcpus_go_on_before_the_devices_behind_them_have_come() {
                 all,
                 ended,
                 told,
-            } = send(&whole, behind, judge);
+            } = send(&whole, behind, least, judge);
             assert!(
                 matches!(ended.outcome, Outcome::WentOn),
                 "{:?}",
@@ -205,7 +213,7 @@ fn no_end_goes_on_if_the_whole_is_another_or_refused() {
                 all,
                 ended,
                 told,
-            } = send(&whole, behind, judge);
+            } = send(&whole, behind, begins + 1, judge);
             assert!(by_then.len() > begins && told.is_none());
             assert!(all == by_then, "more went on than the vCPUs");
             match ended.outcome {
@@ -226,7 +234,7 @@ fn no_end_goes_on_if_the_whole_is_another_or_refused() {
 
 #[test]
 fn a_source_that_ends_behind_its_vcpus_leaves_no_end() {
-    let (whole, _, behind) = made(3, false);
+    let (whole, begins, behind) = made(3, false);
     let judge = Shortens {
         tells: true,
         in_the_end: true,
@@ -237,7 +245,7 @@ fn a_source_that_ends_behind_its_vcpus_leaves_no_end() {
         all,
         ended,
         ..
-    } = send(&whole[..behind], behind, judge);
+    } = send(&whole[..behind], behind, begins + 1, judge);
     assert!(all == by_then);
     assert!(matches!(ended.outcome, Outcome::Broken(_)));
     assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);

@@ -1,7 +1,7 @@
 //! Debian's packages: fetched for any suite and architecture, and unpacked into a folder; nothing is installed, root is not needed.
 //!
-//! An [`Archive`] is one suite for one architecture, with package lists and downloads of its own in `apt-SUITE-ARCHITECTURE` in the
-//! lab folder, which is removed when it is dropped.
+//! An [`Archive`] is one suite for one architecture, with package lists and downloads of its own in `apt-SUITE-ARCHITECTURE-…` in
+//! the lab folder, which is removed when it is dropped.
 //!
 //! The mirror is the one this machine's own apt uses (`CPREG_DEBIAN_MIRROR` overrides), with its proxies and passwords; signatures
 //! are checked with the machine's Debian keyring.
@@ -11,6 +11,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 use crate::Result;
 use crate::tool::{self, Tool};
@@ -53,7 +55,7 @@ pub fn ready() -> Result<String> {
 #[derive(Debug)]
 pub struct Archive {
     suite: String,
-    folder: PathBuf,
+    folder: TempDir,
     configuration: PathBuf,
 }
 
@@ -63,8 +65,10 @@ impl Archive {
     /// # Errors
     /// If they cannot be fetched, or are not signed by Debian.
     pub fn open(lab: &Path, mirror: &str, suite: &str, architecture: &str) -> Result<Self> {
-        let folder = lab.join(format!("apt-{suite}-{architecture}"));
-        remove(&folder)?;
+        let owner = tempfile::Builder::new()
+            .prefix(&format!("apt-{suite}-{architecture}-"))
+            .tempdir_in(lab)?;
+        let folder = owner.path();
         for inner in [
             "etc/preferences.d",
             "etc/apt.conf.d",
@@ -105,7 +109,7 @@ impl Archive {
         let archive = Self {
             suite: suite.to_owned(),
             configuration: folder.join("apt.conf"),
-            folder,
+            folder: owner,
         };
         fs::write(&archive.configuration, text)?;
         tool::run(archive.apt("apt-get").arg("update"))?;
@@ -152,7 +156,7 @@ impl Archive {
     pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = tempfile::Builder::new()
             .prefix("alone-")
-            .tempdir_in(&self.folder)?
+            .tempdir_in(self.folder.path())?
             .keep();
         let mut download = self.apt("apt-get");
         tool::run(download.current_dir(&folder).arg("download").args(packages))?;
@@ -170,14 +174,7 @@ impl Archive {
                 .args(["--target-release", &self.suite, "install"])
                 .args(packages),
         )?;
-        package_files(&self.folder.join("cache/archives"))
-    }
-}
-
-impl Drop for Archive {
-    fn drop(&mut self) {
-        // What is left behind costs room and nothing else; the next one begins with removing it.
-        let _ = remove(&self.folder);
+        package_files(&self.folder.path().join("cache/archives"))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::Result;
 use crate::paths::{artifacts_dir, repository};
 use crate::tool::{self, Tool};
@@ -18,6 +20,12 @@ pub enum Guest {
     /// `e2e/lab/guest/aarch32.s`.
     Aarch32,
 }
+
+/// How many seconds ahead guests can set their timers, the usual number first.
+///
+/// The timers must not fire before the guest was moved, and it waits for them then. The longer ones are for machines that
+/// are too busy to save and load a VM within the usual time. The live guest's are an hour ahead, and not waited for.
+pub const TIMER_SECONDS: [u32; 3] = [3, 15, 60];
 
 /// How one guest is made.
 struct Recipe {
@@ -72,48 +80,92 @@ pub const TOOLS: [Tool; 2] = [
     },
 ];
 
-/// The assembled guests.
+/// The assembled guests. Their images are gone when this is dropped.
 #[derive(Debug)]
 pub struct Guests {
-    images: Vec<(Guest, PathBuf)>,
+    images: Vec<Image>,
+    _folder: TempDir,
+}
+
+#[derive(Debug)]
+struct Image {
+    guest: Guest,
+    timer_seconds: u32,
+    path: PathBuf,
 }
 
 impl Guests {
-    /// The image of one guest, for `-kernel`.
-    pub fn image(&self, guest: Guest) -> &Path {
-        let found = self.images.iter().find(|(which, _)| *which == guest);
-        found.map_or(Path::new(""), |(_, image)| image)
+    /// Returns the image of one guest, for `-kernel`. Its timers are so many seconds ahead.
+    pub fn image(&self, guest: Guest, timer_seconds: u32) -> &Path {
+        let is_it = |image: &&Image| {
+            let fits = guest == Guest::Live || image.timer_seconds == timer_seconds;
+            image.guest == guest && fits
+        };
+        let found = self.images.iter().find(is_it);
+        found.map_or(Path::new(""), |image| &image.path)
     }
 }
 
-/// Assembles the guests.
+/// Assembles the guests, in a folder of this task's own: another task may have other guests.
+///
+/// The usual ones are also put into `guest` in the lab folder, for people.
 ///
 /// # Errors
 /// If the binutils are missing and cannot be installed, or a source has an error.
 pub fn assemble() -> Result<Guests> {
     tool::need(&TOOLS)?;
-    let sources = repository().join("e2e/lab/guest");
-    let folder = artifacts_dir().join("guest");
-    fs::create_dir_all(&folder)?;
-    let folder = fs::canonicalize(&folder)?;
+    let public = artifacts_dir().join("guest");
+    fs::create_dir_all(&public)?;
+    let public = fs::canonicalize(&public)?;
+    let folder = tempfile::Builder::new()
+        .prefix("for-")
+        .tempdir_in(&public)?;
     let mut images = Vec::new();
     for recipe in &RECIPES {
-        let object = folder.join(format!("{}.o", recipe.name));
-        let linked = folder.join(format!("{}.elf", recipe.name));
-        let image = folder.join(format!("{}.bin", recipe.name));
-        let tool = |name: &str| Command::new(format!("{}-{name}", recipe.prefix));
-        tool::run(
-            tool("as")
-                .args(recipe.options)
-                .arg("-I")
-                .arg(&sources)
-                .arg("-o")
-                .arg(&object)
-                .arg(sources.join(format!("{}.s", recipe.source))),
-        )?;
+        for timer_seconds in TIMER_SECONDS {
+            let is_usual = timer_seconds == TIMER_SECONDS[0];
+            if recipe.guest == Guest::Live && !is_usual {
+                continue;
+            }
+            let path = recipe.make(folder.path(), timer_seconds)?;
+            if is_usual {
+                // Somebody may be starting the one that is there.
+                let name = format!("{}.bin", recipe.name);
+                let copy = folder.path().join("copy");
+                fs::copy(&path, &copy)?;
+                fs::rename(copy, public.join(name))?;
+            }
+            images.push(Image {
+                guest: recipe.guest,
+                timer_seconds,
+                path,
+            });
+        }
+    }
+    Ok(Guests {
+        images,
+        _folder: folder,
+    })
+}
+
+impl Recipe {
+    /// Assembles a raw image, and says where it is.
+    fn make(&self, folder: &Path, timer_seconds: u32) -> Result<PathBuf> {
+        let sources = repository().join("e2e/lab/guest");
+        let place = |suffix: &str| folder.join(format!("{}-{timer_seconds}.{suffix}", self.name));
+        let (object, linked, image) = (place("o"), place("elf"), place("bin"));
+        let tool = |name: &str| Command::new(format!("{}-{name}", self.prefix));
+        let mut assembler = tool("as");
+        assembler.args(self.options);
+        if self.guest != Guest::Live {
+            assembler.args(["--defsym", &format!("TIMER_SECONDS={timer_seconds}")]);
+        }
+        assembler.arg("-I").arg(&sources).arg("-o").arg(&object);
+        assembler.arg(sources.join(format!("{}.s", self.source)));
+        tool::run(&mut assembler)?;
         tool::run(
             tool("ld")
-                .arg(format!("-Ttext={}", recipe.address))
+                .arg(format!("-Ttext={}", self.address))
                 .arg("-o")
                 .arg(&linked)
                 .arg(&object),
@@ -124,7 +176,6 @@ pub fn assemble() -> Result<Guests> {
                 .arg(&linked)
                 .arg(&image),
         )?;
-        images.push((recipe.guest, image));
+        Ok(image)
     }
-    Ok(Guests { images })
 }

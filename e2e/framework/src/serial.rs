@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 
 /// How long a guest may take for one step of its own; with four of them on two cores it is a matter of a second or two.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long the guest may wait for its timers before it is told that they will not come. They are set three seconds ahead.
-const TIMERS: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The serial port of a running guest.
 #[derive(Debug)]
@@ -132,16 +129,17 @@ impl Serial {
         Err("the guest did not get ready in time".into())
     }
 
-    /// Reads what the guest finds after it has been moved, to its end.
+    /// Reads what the guest finds after it has been moved, to its end. If its timers have not come after `timers` it is told
+    /// that they will not.
     ///
     /// # Errors
     /// If the guest says what makes no sense, or nothing in time.
-    pub fn findings(&mut self) -> Result<Findings> {
+    pub fn findings(&mut self, timers: Duration) -> Result<Findings> {
         let mut findings = Findings::default();
         let start = Instant::now();
         let mut told = false;
         loop {
-            let patience = if told { PATIENCE } else { TIMERS };
+            let patience = if told { timers + PATIENCE } else { timers };
             let Some(line) = self.line(start + patience)? else {
                 if told {
                     return Err("the guest did not come to its end in time".into());
@@ -244,7 +242,7 @@ mod tests {
                 b"DIFF 1 TCR2_EL1 0000000000000002 UNDEF\nEXPIRED 0 P\nTIMER 0 V\nNOTIMER 1 V\nDONE 1\n",
             )
             .unwrap();
-        let findings = serial.findings().unwrap();
+        let findings = serial.findings(PATIENCE).unwrap();
         assert_eq!(
             findings.differences[0].to_string(),
             "TCR2_EL1 of vCPU 1: 0x2 -> undefined"
@@ -258,7 +256,8 @@ mod tests {
         for said in ["DONE 1\n", "PANIC 0 96000000 40080000\n", "DIFF 0 X\n"] {
             let (ours, mut guest) = UnixStream::pair().unwrap();
             guest.write_all(said.as_bytes()).unwrap();
-            assert!(Serial::new(ours).unwrap().findings().is_err(), "{said}");
+            let mut serial = Serial::new(ours).unwrap();
+            assert!(serial.findings(PATIENCE).is_err(), "{said}");
         }
     }
 }

@@ -44,7 +44,8 @@
 	.equ	VCPUS_MAX, 8
 	.ifdef	LIVE
 	.equ	TIMER_SECONDS, 3600
-	.else
+	.endif
+	.ifndef	TIMER_SECONDS			// --defsym TIMER_SECONDS=15 for a machine that is busy
 	.equ	TIMER_SECONDS, 3
 	.endif
 

@@ -9,7 +9,7 @@ asked=0
 ask() {
     asked=$((asked + 1))
     echo "{\"execute\":\"$1\",\"arguments\":$2,\"id\":\"$3-$asked\"}" >&3
-    wait_for log "\"id\": \"$3-$asked\"" 300
+    wait_for log "\"id\": \"$3-$asked\"" 1200
     answer=$(grep "\"id\": \"$3-$asked\"" /out/$name.log)
 }
 
@@ -23,7 +23,7 @@ set_up() {
 look_at_guest() {
     sleep 1
     echo >&4
-    wait_for serial '^(DONE|PANIC)' 300
+    wait_for serial '^(DONE|PANIC)' 1200
 }
 
 # relays: whether cpreg runs, if it is to
@@ -46,7 +46,7 @@ receive() {
     # Who only looks whether somebody listens must not be taken for the source.
     word=nobody
     turns=0
-    while [ $turns -lt 300 ] && relays; do
+    while [ $turns -lt 1200 ] && relays; do
         if grep -q ":$(printf %04X $port) [0-9A-F:]* 0A" /proc/net/tcp; then
             word=ready
             break
@@ -55,7 +55,7 @@ receive() {
         turns=$((turns + 1))
     done
     turns=0
-    while ! echo $word | nc $peer $words > /dev/null 2>&1 && [ $turns -lt 1800 ]; do
+    while ! echo $word | nc $peer $words > /dev/null 2>&1 && [ $turns -lt 6000 ]; do
         sleep 0.1
         turns=$((turns + 1))
     done
@@ -63,7 +63,7 @@ receive() {
         # If cpreg ends without that the guest runs here, it will not.
         turns=0
         after=0
-        while [ $turns -lt 900 ] && [ $after -lt 20 ] && ! wait_for log '"event": "RESUME"' 1 && alive; do
+        while [ $turns -lt 3000 ] && [ $after -lt 100 ] && ! wait_for log '"event": "RESUME"' 1 && alive; do
             relays || after=$((after + 1))
             turns=$((turns + 1))
         done
@@ -71,7 +71,7 @@ receive() {
     fi
     if [ -n "$relay" ]; then
         turns=0
-        while kill -0 $relay 2>/dev/null && [ $turns -lt 100 ]; do
+        while kill -0 $relay 2>/dev/null && [ $turns -lt 600 ]; do
             sleep 0.1
             turns=$((turns + 1))
         done
@@ -86,13 +86,13 @@ receive() {
 send() {
     peer=$3 port=$4 capabilities=$5 parameters=$6 postcopy=$7
     start "$1" "$2"
-    wait_for serial '^READY' 600
+    wait_for serial '^READY' 1800
     set_up "$capabilities" "$parameters"
     # `nobody`, if nobody will listen.
-    word=$(timeout 240 nc -l -p $words < /dev/null)
+    word=$(timeout 600 nc -l -p $words < /dev/null)
     [ "$word" = ready ] && ask migrate "{\"uri\":\"tcp:$peer:$port\"}" migrate
     turns=0
-    while [ "$word" = ready ] && alive && [ $turns -lt 300 ]; do
+    while [ "$word" = ready ] && alive && [ $turns -lt 1200 ]; do
         ask query-migrate '{}' migration
         case $answer in
             *'"status": "completed"'* | *'"status": "failed"'* | *'"status": "postcopy-paused"'*) break ;;

@@ -37,11 +37,11 @@ wait_for() {
     grep -qE "$2" /out/$name.$1
 }
 
-# stop: asks QEMU to quit, kills it if it does not within ten seconds, and notes its exit status
+# stop: asks QEMU to quit, kills it if it does not within a minute, and notes its exit status
 stop() {
     alive && echo '{"execute":"query-status"}{"execute":"quit"}' >&3
     tries=0
-    while alive && [ $tries -lt 100 ]; do
+    while alive && [ $tries -lt 600 ]; do
         sleep 0.1
         tries=$((tries + 1))
     done
@@ -56,10 +56,10 @@ stop() {
 # save SERIES NAME: runs a guest until it has written its registers, and saves it to /out/NAME.stream while it runs
 save() {
     start "$1" "$2"
-    if wait_for serial '^READY' 600; then
+    if wait_for serial '^READY' 1800; then
         echo "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > /out/$2.stream\"}}" >&3
         tries=0
-        while alive && [ $tries -lt 300 ]; do
+        while alive && [ $tries -lt 1200 ]; do
             sleep 0.1
             echo '{"execute":"query-migrate"}' >&3
             grep -qE '"status": "(completed|failed)"|GenericError' /out/$2.log && break
@@ -72,10 +72,10 @@ save() {
 # load SERIES NAME STREAM: loads it, and if QEMU takes it has the guest look at its registers and wait for its timers
 load() {
     start "$1" "$2" -incoming "exec:cat $3"
-    if wait_for log '"event": "RESUME"' 300; then
+    if wait_for log '"event": "RESUME"' 1200; then
         # The first byte tells the guest that it was moved; the second that no more timers will come.
         echo >&4
-        wait_for serial '^(DONE|PANIC)' 50 || { echo >&4; wait_for serial '^(DONE|PANIC)' 50; }
+        wait_for serial '^(DONE|PANIC)' 100 || { echo >&4; wait_for serial '^(DONE|PANIC)' 600; }
     fi
     stop
 }

@@ -93,7 +93,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Relay(arguments) => relay::run(&lab, arguments),
         Command::Compare(arguments) => compare::run(&lab, arguments),
         Command::Matrix(arguments) => matrix::run(&lab, arguments),
-        Command::Test => test::run(&lab),
+        Command::Test => lab.locked("test.lock", || test::run(&lab)),
         Command::Clippy => lints::run(&lab),
         Command::Fetch => test::fetch(&lab),
     }

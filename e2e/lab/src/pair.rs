@@ -19,10 +19,10 @@ use e2e_framework::lab::kernels::Kernel;
 const PHYSICAL_TIMER: [u32; 2] = [6, 4];
 
 /// For how long an end waits for the other one, in seconds: a host may have to boot first.
-const TIMEOUT: u32 = 150;
+const TIMEOUT: u32 = 600;
 
 /// For how long a trip may take, with all that is tried.
-const TRIP: Duration = Duration::from_secs(150);
+const TRIP: Duration = Duration::from_secs(600);
 
 /// What the scripts need.
 const FUNCTIONS: &str = "\

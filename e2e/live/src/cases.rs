@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use e2e_framework::guest::TIMER_SECONDS;
 use e2e_framework::machine::{Devices, Format, Gic, Machine};
 
 /// What is done with a machine.
@@ -158,6 +159,7 @@ const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Ma
         gic: shape.1,
         devices: Devices::None,
         format: Format::Plain,
+        timer_seconds: TIMER_SECONDS[0],
     }
 }
 

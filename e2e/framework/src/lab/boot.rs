@@ -68,7 +68,7 @@ impl<'a> Host<'a> {
             cpu,
             wire: None,
             memory: 1536,
-            limit: Duration::from_secs(300),
+            limit: Duration::from_secs(900),
         }
     }
 

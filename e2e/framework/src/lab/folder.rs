@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::{disk, initramfs, roots, toolchain};
+use crate::guest::{self, Guests};
 use crate::paths::artifacts_dir;
 use crate::{Result, qemu};
 
@@ -13,11 +14,10 @@ use crate::{Result, qemu};
 pub struct Lab {
     /// The folder.
     pub folder: PathBuf,
-    /// Held as long as something is fetched or made.
-    lock: File,
     emulator: OnceLock<PathBuf>,
     initramfs: OnceLock<PathBuf>,
     roots: OnceLock<PathBuf>,
+    guests: OnceLock<Guests>,
 }
 
 impl Lab {
@@ -30,14 +30,13 @@ impl Lab {
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         // Paths go into apt's configuration and into QEMU's command line.
         let folder = fs::canonicalize(&folder)?;
-        let lock = File::create(folder.join("lab.lock"))?;
         disk::ready()?;
         Ok(Self {
             folder,
-            lock,
             emulator: OnceLock::new(),
             initramfs: OnceLock::new(),
             roots: OnceLock::new(),
+            guests: OnceLock::new(),
         })
     }
 
@@ -46,10 +45,18 @@ impl Lab {
     /// # Errors
     /// Those of `make`, or if the lock cannot be had.
     pub fn alone<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::LockExclusive)?;
-        let made = make();
-        rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock)?;
-        made
+        self.locked("lab.lock", make)
+    }
+
+    /// Does something while nobody else does anything under this lock: no thread of this task, nor another task.
+    ///
+    /// # Errors
+    /// Those of `work`, or if the lock cannot be had.
+    pub fn locked<T>(&self, lock: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // One file opened by two threads would be one lock. It is free when it is closed.
+        let lock = File::create(self.folder.join(lock))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
+        work()
     }
 
     fn once(
@@ -89,6 +96,18 @@ impl Lab {
     /// If it cannot be made.
     pub fn roots(&self) -> Result<PathBuf> {
         self.once(&self.roots, || roots::ensure(&self.folder))
+    }
+
+    /// The guests, which are there as long as this is.
+    ///
+    /// # Errors
+    /// If they cannot be assembled.
+    pub fn guests(&self) -> Result<&Guests> {
+        if let Some(guests) = self.guests.get() {
+            return Ok(guests);
+        }
+        let made = guest::assemble()?;
+        Ok(self.guests.get_or_init(|| made))
     }
 
     /// Fetches and makes all that boots need, so that nothing of it happens, and counts, within one.

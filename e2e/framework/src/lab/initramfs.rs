@@ -3,6 +3,7 @@
 //! What differs from job to job is on a disk, so this is the same for all kernels.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use super::cpio;
@@ -33,10 +34,13 @@ pub fn make(lab: &Path) -> Result<PathBuf> {
         true,
         &fs::read(repository().join("e2e/lab/inside/init"))?,
     )?;
-    let place = lab.join("initramfs.cpio");
-    // Another task may be booting from it.
-    let partial = lab.join(format!("initramfs.{}", std::process::id()));
-    fs::write(&partial, archive.finish())?;
+    let archive = archive.finish();
+    // Another task may be booting from it, or have another one.
+    let mut hasher = DefaultHasher::new();
+    archive.hash(&mut hasher);
+    let place = lab.join(format!("initramfs-{:016x}.cpio", hasher.finish()));
+    let partial = place.with_extension(std::process::id().to_string());
+    fs::write(&partial, archive)?;
     fs::rename(&partial, &place)?;
     Ok(place)
 }

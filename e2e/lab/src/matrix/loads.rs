@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::outcome::Outcome;
 use e2e_framework::Result;
-use e2e_framework::guest::{Guest, assemble};
+use e2e_framework::guest::{Guest, TIMER_SECONDS};
 use e2e_framework::lab::boot::Host;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
@@ -25,7 +25,7 @@ use e2e_framework::paths::repository;
 const A_BOOT: usize = 20;
 
 /// How long one load may take, under an emulator on a busy machine.
-const A_LOAD: Duration = Duration::from_secs(60);
+const A_LOAD: Duration = Duration::from_secs(300);
 
 /// A stream to be loaded.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl Loads {
 
 /// A job with QEMUs and that guest, without anything to do yet.
 pub(crate) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
-    let guests = lab.alone(assemble)?;
+    let image = lab.guests()?.image(guest, TIMER_SECONDS[0]);
     Ok(Job {
         script: ". /job/qemu.sh\n".to_owned(),
         files: vec![
@@ -144,7 +144,7 @@ pub(crate) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
                 "qemu.sh".to_owned(),
                 repository().join("e2e/lab/inside/qemu.sh"),
             ),
-            ("guest.bin".to_owned(), guests.image(guest).to_owned()),
+            ("guest.bin".to_owned(), image.to_owned()),
         ],
         needs_roots: true,
         ..Job::default()

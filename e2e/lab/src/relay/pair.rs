@@ -15,7 +15,7 @@ use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::paths::repository;
 
 /// How long one migration may take, under an emulator on a busy machine.
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_secs(600);
 
 /// What was shown, and how it went.
 pub(crate) type Shown = (String, Result<String>);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cases::PAIRS;
+use e2e_framework::guest::TIMER_SECONDS;
 use e2e_framework::machine::{Devices, Format, Gic, Machine};
 
 /// How the VM is sent.
@@ -205,6 +206,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 gic: Gic::V3,
                 devices: Devices::None,
                 format: Format::Plain,
+                timer_seconds: TIMER_SECONDS[0],
             },
             transport,
             mode,

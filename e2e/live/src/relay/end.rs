@@ -16,8 +16,10 @@ use e2e_framework::serial::Findings;
 
 /// How long one answer, or one step of a migration, may take on a machine that has other things to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a destination that cannot load gets to end. One that has not ended by then is looked at as it is.
+/// How long a destination that cannot load gets to end. One that waits after that time waits for ever.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How long an end that may hang gets to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How often something is looked for.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -25,13 +27,13 @@ const POLL: Duration = Duration::from_millis(10);
 const COUNTED: u64 = 0x4100_0000;
 const COUNTED_SIZE: u64 = 8 << 20;
 
-/// Bytes in a second, so that RAM takes seconds to send: postcopy must begin before its end.
-const SLOW: u64 = 8 << 20;
+/// Bytes in a second, so that what the guest counts in takes eight seconds to send: postcopy must begin before the end.
+const SLOW: u64 = 2 << 20;
 /// Bytes in a second for precopy: a round takes a quarter of a second, in which any guest writes more than is sent in the
 /// downtime of a millisecond. So it does not come to an end.
 const STEADY: u64 = 64 << 20;
-/// So much of RAM has been sent when postcopy begins: half of what the guest counts in.
-const HALF: u64 = 8 << 20;
+/// So much of RAM has been sent when postcopy begins: an eighth of what the guest counts in.
+const PART: u64 = 2 << 20;
 /// As often the list of changed pages has been fetched when precopy may come to its end: pages were sent again by then.
 const ROUNDS: u64 = 4;
 
@@ -168,7 +170,7 @@ impl End {
             let migration = end.execute("query-migrate", json!({}))?;
             let ram = |name: &str| migration["ram"][name].as_u64().unwrap_or_default();
             let is_far = if mode.is_postcopy() {
-                ram("transferred") >= HALF
+                ram("transferred") >= PART
             } else {
                 ram("dirty-sync-count") >= ROUNDS
             };
@@ -182,8 +184,8 @@ impl End {
         if mode.is_postcopy() {
             let migration = self.execute("query-migrate", json!({}))?;
             let remaining = migration["ram"]["remaining"].as_u64().unwrap_or_default();
-            if migration["status"] != "active" || remaining < HALF / 2 {
-                return Err(format!("it is no longer half way: {migration}").into());
+            if migration["status"] != "active" || remaining < PART {
+                return Err(format!("it is nearly over: {migration}").into());
             }
             self.execute("migrate-start-postcopy", json!({}))?;
         } else {
@@ -201,7 +203,7 @@ impl End {
         })?;
         // What becomes of the guest follows a moment after what is said of the migration.
         let mut status = self.status()?;
-        let until = Instant::now() + ENDS_WITHIN;
+        let until = Instant::now() + PATIENCE;
         while !["postcopy-paused", "cancelled"].contains(&status.migration.as_str())
             && status.vm == "finish-migrate"
             && Instant::now() < until
@@ -269,13 +271,13 @@ impl End {
     /// Asks the guest, which runs, what it finds.
     pub(crate) fn findings(&mut self) -> Result<Findings> {
         self.running.serial().send(b'C')?;
-        self.running.serial().findings()
+        self.running.serial().findings(PATIENCE)
     }
 
     /// Sees that nothing runs at a destination that did not get the whole VM: it has ended, or waits, or hangs. Says which.
     pub(crate) fn must_not_run(&mut self) -> Result<&'static str> {
         let deadline = Instant::now() + ENDS_WITHIN;
-        let quick = Patience::of(ENDS_WITHIN);
+        let quick = Patience::of(ANSWERS_WITHIN);
         loop {
             if self.running.qemu().ended()?.is_some() {
                 return Ok("the destination has ended");
@@ -307,7 +309,7 @@ impl End {
         if self.has_ended()? {
             return Ok(false);
         }
-        let quick = Patience::of(ENDS_WITHIN);
+        let quick = Patience::of(ANSWERS_WITHIN);
         let status = self
             .running
             .qemu()

@@ -10,7 +10,7 @@
 //! | [`killed`] | the drain guard, with somebody killed |
 //!
 //! What is here: what is done in a case, and what makes it fail. A migration is held in RAM (by a downtime that is never reached,
-//! or by little bandwidth) until pages were sent again, or postcopy is half way; so nothing depends on how fast this machine is.
+//! or by little bandwidth) until pages were sent again, or postcopy is under way; so nothing depends on how fast this machine is.
 
 mod cases;
 mod end;

@@ -52,6 +52,17 @@ impl Failure {
         self
     }
 
+    /// An error of this machine's KVM, whose advice stands in the same line.
+    pub(crate) fn because_of_kvm(self, error: cpreg_kvm::Error) -> Self {
+        if error.hint().is_none() {
+            return self.because(error);
+        }
+        Self {
+            cause: Some(error.with_hint().into()),
+            ..self
+        }
+    }
+
     /// An error of a recorded host's or profile's file, whose advice stands in the same line.
     pub(crate) fn because_of_document(self, error: cpreg_hosts::Error) -> Self {
         let Some(hint) = error.hint() else {

@@ -13,7 +13,8 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm as State;
 
-use crate::host::{CreateError, Host, Vcpu, Vm};
+use crate::error::Error;
+use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
 /// A value that was tried on a host, and whether it was taken and stayed.
@@ -43,7 +44,7 @@ pub fn teach(
     destination: &mut Destination,
     tolerances: &Tolerances,
     consents: &Consents,
-) -> Result<Vec<Tried>, CreateError> {
+) -> Result<Vec<Tried>, Error> {
     let mut tried: Vec<Tried> = Vec::new();
     loop {
         let plan = Plan::new(vm, destination, tolerances, consents);
@@ -97,7 +98,7 @@ fn is_taken(
     features: Features,
     id: RegisterId,
     tried: u64,
-) -> Result<bool, CreateError> {
+) -> Result<bool, Error> {
     let vm = host.create(features, 1)?;
     let tried = Value::Small(tried);
     Ok(vm.vcpus().first().is_some_and(|vcpu| {

@@ -3,13 +3,12 @@
 //! It shows what KVM takes in cpreg's order ([`crate::load`]) from a VM made as [`Host::create`] makes it. What another VMM would do with its own VM
 //! in its own order it does not show.
 
-use std::fmt;
-
 use cpreg::destination::Features;
 use cpreg::plan::Plan;
 
-use crate::host::{CreateError, Host, Vm};
-use crate::load::{LoadError, Loaded, Refused, carry_out};
+use crate::error::{Error, Refused};
+use crate::host::{Host, Vm};
+use crate::load::{Loaded, carry_out};
 
 /// What KVM did with a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +30,8 @@ impl Attempt {
 ///
 /// # Errors
 /// If the VM cannot be made, or the plan cannot be loaded at all. Refused writes are no error but the answer.
-pub fn attempt(host: &impl Host, features: Features, plan: &Plan) -> Result<Attempt, AttemptError> {
-    let vm = host
-        .create(features, plan.vcpus.len())
-        .map_err(AttemptError::Create)?;
+pub fn attempt(host: &impl Host, features: Features, plan: &Plan) -> Result<Attempt, Error> {
+    let vm = host.create(features, plan.vcpus.len())?;
     let mut refused = Vec::new();
     let loaded = carry_out(plan, vm.vcpus(), |write| {
         refused.push(write);
@@ -47,35 +44,7 @@ pub fn attempt(host: &impl Host, features: Features, plan: &Plan) -> Result<Atte
             loaded: Loaded::default(),
             refused,
         }),
-        Err(error) => Err(AttemptError::Load(error)),
-    }
-}
-
-/// A plan could not be tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AttemptError {
-    /// No VM could be made for it.
-    Create(CreateError),
-    /// The plan can be loaded into no VM as it is.
-    Load(LoadError),
-}
-
-impl fmt::Display for AttemptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Create(error) => error.fmt(f),
-            Self::Load(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for AttemptError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Create(error) => Some(error),
-            Self::Load(error) => Some(error),
-        }
+        Err(error) => Err(error),
     }
 }
 

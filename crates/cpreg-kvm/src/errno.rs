@@ -46,6 +46,15 @@ pub const fn meaning_of_read(errno: Errno) -> &'static str {
     }
 }
 
+/// Returns the meaning of an error of `KVM_ARM_VCPU_FINALIZE`: why SVE could not be finalized.
+pub const fn meaning_of_finalize(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EINVAL => "the vCPU has no SVE: it was not initialised with KVM_ARM_VCPU_SVE",
+        Errno::ENOEXEC => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
+        _ => "KVM is not known to answer that here",
+    }
+}
+
 /// Returns the meaning of an error of `KVM_SET_ONE_REG`: why a register did not take a value, by the kind of register (Linux v7.3 `arch/arm64/kvm`: `sys_regs.c`, `guest.c`,
 /// `hypercalls.c`, `reset.c`).
 pub fn meaning_of_write(errno: Errno, id: RegisterId) -> &'static str {

@@ -7,7 +7,8 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 
-use crate::errno::{Errno, os_error};
+use crate::errno::Errno;
+use crate::error::Error;
 
 /// A host with KVM.
 pub trait Host {
@@ -25,7 +26,7 @@ pub trait Host {
     ///
     /// # Errors
     /// Which step failed, and how.
-    fn create(&self, features: Features, vcpus: usize) -> Result<Self::Vm, CreateError>;
+    fn create(&self, features: Features, vcpus: usize) -> Result<Self::Vm, Error>;
 }
 
 /// A VM of that host.
@@ -70,30 +71,4 @@ pub trait Vcpu {
     /// # Errors
     /// What the kernel answered: [`Errno::EPERM`] if it is done already, [`Errno::EINVAL`] without SVE.
     fn finalize_sve(&self) -> Result<(), Errno>;
-}
-
-/// A VM could not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateError {
-    /// The step that failed, by its ioctl: `KVM_CREATE_VM`.
-    pub step: &'static str,
-    /// What the kernel answered.
-    pub errno: Errno,
-}
-
-impl std::fmt::Display for CreateError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "cannot make a VM: {}: {}",
-            self.step,
-            os_error(self.errno)
-        )
-    }
-}
-
-impl std::error::Error for CreateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.errno)
-    }
 }

@@ -13,6 +13,7 @@
 //! | [`value`] | registers of any width |
 //! | [`cpu_name`] | what a CPU is called |
 //! | [`errno`] | why KVM refused, in words |
+//! | `error` | [`Error`]: why something could not be done, and what to do |
 //!
 //! What is decided about any register lives in [`cpreg`]; how a host is written down, in [`cpreg_hosts::record`].
 
@@ -22,6 +23,7 @@ pub mod ask;
 pub mod attempt;
 pub mod cpu_name;
 pub mod errno;
+mod error;
 pub mod host;
 pub mod load;
 #[cfg(test)]
@@ -34,9 +36,10 @@ pub mod value;
 
 pub use attempt::{Attempt, attempt};
 pub use errno::Errno;
+pub use error::{Error, ErrorKind, Refused};
 pub use host::{Host, Vcpu, Vm};
-pub use load::{LoadError, Loaded, load};
+pub use load::{Loaded, load};
 pub use probe::probe;
 pub use real::Kvm;
 pub use recorded::RecordedHost;
-pub use save::{SaveError, save};
+pub use save::save;

@@ -2,12 +2,10 @@
 //!
 //! What a VMM has to save besides (memory, the GIC, devices) is its own.
 
-use std::fmt;
-
-use cpreg::register::RegisterId;
 use cpreg::vm::{Registers, Vcpu as SavedVcpu, Vm};
 
-use crate::errno::{Errno, meaning_of_list, meaning_of_read, os_error};
+use crate::errno::Errno;
+use crate::error::{Error, ErrorKind};
 use crate::host::Vcpu;
 use crate::value;
 
@@ -15,7 +13,7 @@ use crate::value;
 ///
 /// # Errors
 /// Which vCPU, which register, and what the kernel answered.
-pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, SaveError> {
+pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, Error> {
     let saved = vcpus.iter().enumerate();
     let vcpus = saved
         .map(|(number, vcpu)| save_vcpu(number, vcpu))
@@ -23,73 +21,30 @@ pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, SaveError> {
     Ok(Vm { vcpus })
 }
 
-fn save_vcpu(number: usize, vcpu: &impl Vcpu) -> Result<SavedVcpu, SaveError> {
-    let list = vcpu.list().map_err(|errno| SaveError {
-        vcpu: number,
-        register: None,
+fn save_vcpu(number: usize, vcpu: &impl Vcpu) -> Result<SavedVcpu, Error> {
+    let list = vcpu.list().map_err(|errno| ErrorKind::List {
+        vcpu: Some(number),
         errno,
     })?;
     let mut pairs = Vec::with_capacity(list.len());
     for id in list {
-        let value = value::read(vcpu, id).map_err(|errno| SaveError {
+        let value = value::read(vcpu, id).map_err(|errno| ErrorKind::Read {
             vcpu: number,
-            register: Some(id),
+            register: id,
             errno,
         })?;
         pairs.push((id, value));
     }
     // KVM lists no register twice; if it ever does, its list is wrong.
-    let registers = Registers::from_pairs(pairs).map_err(|duplicate| SaveError {
+    let registers = Registers::from_pairs(pairs).map_err(|duplicate| ErrorKind::Read {
         vcpu: number,
-        register: Some(duplicate.0),
+        register: duplicate.0,
         errno: Errno::EINVAL,
     })?;
     Ok(SavedVcpu {
         registers,
         extensions: Vec::new(),
     })
-}
-
-/// A vCPU could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SaveError {
-    /// Which vCPU.
-    pub vcpu: usize,
-    /// Which register; `None` if KVM did not list them.
-    pub register: Option<RegisterId>,
-    /// What the kernel answered.
-    pub errno: Errno,
-}
-
-impl fmt::Display for SaveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            vcpu,
-            register,
-            errno,
-        } = self;
-        match register {
-            None => write!(
-                f,
-                "vCPU {vcpu}: KVM does not list its registers: {}: {}",
-                os_error(*errno),
-                meaning_of_list(*errno)
-            ),
-            Some(id) => write!(
-                f,
-                "vCPU {vcpu}: {id} ({:#018x}) is listed and cannot be read: {}: {}",
-                id.raw(),
-                os_error(*errno),
-                meaning_of_read(*errno)
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SaveError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.errno)
-    }
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub fn decide(
     let plan = Plan::new(vm, &destination, &tolerances, consents);
     let plan = ready(plan, &tolerances)?;
     let attempt = cpreg_kvm::attempt(host, features, &plan)
-        .map_err(|error| Failure::new("cannot try the load", error))?;
+        .map_err(|error| Failure::new("cannot try the load", error.with_hint()))?;
     if !attempt.succeeded() {
         let refused = attempt.refused.iter();
         return Err(Refusal(refused.map(ToString::to_string).collect()));
@@ -93,7 +93,7 @@ pub fn load(
     let tolerances = Tolerances::default();
     let plan = Plan::new(vm, &decided.destination, &tolerances, consents);
     let plan = ready(plan, &tolerances)?;
-    let loaded = cpreg_kvm::load(&plan, vcpus).map_err(|error| Failure(error.to_string()))?;
+    let loaded = cpreg_kvm::load(&plan, vcpus).map_err(Failure::from)?;
     let differences = loaded.differences.iter();
     let news: Vec<_> = differences
         .filter(|it| !decided.differ.contains(&lost(it)))
@@ -139,7 +139,8 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
     }
     for proposed in &plan.proposed {
         reasons.push(format!(
-            "with --accept {} on the receiver {:#x} would become {:#x}, which the guest can see ({})",
+            "with --accept {} on the receiver {:#x} would become {:#x}, which the guest can see \
+             ({})",
             proposed.register, proposed.from, proposed.to, proposed.severity
         ));
     }

@@ -28,6 +28,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<cpreg_kvm::Error> for Failure {
+    fn from(error: cpreg_kvm::Error) -> Self {
+        Self(error.with_hint())
+    }
+}
+
 impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
         Self(error.to_string())

@@ -156,7 +156,7 @@ impl Source for Played {
 
     fn registers(&mut self) -> Result<Vm, Failure> {
         assert!(!self.runs, "registers of a guest that runs");
-        cpreg_kvm::save(self.vm.vcpus()).map_err(|error| Failure(error.to_string()))
+        cpreg_kvm::save(self.vm.vcpus()).map_err(Failure::from)
     }
 
     fn devices(&mut self) -> Result<Devices, Failure> {
@@ -224,7 +224,7 @@ impl Target for Arriving {
         let vm = self
             .makes
             .create(outline.features, usize::from(outline.vcpus));
-        self.vm = Some(vm.map_err(|error| Failure(error.to_string()))?);
+        self.vm = Some(vm.map_err(Failure::from)?);
         self.memory = vec![[0; PAGE]; (outline.memory / PAGE as u64) as usize];
         Ok(())
     }

@@ -226,7 +226,8 @@ pub(crate) fn open_features(source: &Input, name: &str, recognised: Recognised) 
         source.name()
     ))
     .hint(format!(
-        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, {name}/{without}",
+        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, \
+         {name}/{without}",
         recognised.features
     ))
 }

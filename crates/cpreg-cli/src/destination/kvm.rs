@@ -49,7 +49,7 @@ fn features_in(path: &Path) -> Option<Features> {
 
 /// Opens it.
 pub(crate) fn open() -> Result<Kvm, Failure> {
-    Kvm::open().map_err(|error| Failure::new("cannot ask this machine's KVM").because(error))
+    Kvm::open().map_err(|error| Failure::new("cannot ask this machine's KVM").because_of_kvm(error))
 }
 
 /// What it is for the guest in SOURCE; `path` is how DEST was written.
@@ -177,7 +177,7 @@ pub(crate) fn attempt(host: &impl Host, features: Features, plan: &Plan) -> Opti
     let result = cpreg_kvm::attempt(host, features, &registers);
     Some(Attempted {
         features,
-        result: result.map(attempted).map_err(|error| error.to_string()),
+        result: result.map(attempted).map_err(|error| error.with_hint()),
     })
 }
 

@@ -2,6 +2,7 @@ use cpreg::register::RegisterId;
 
 use super::*;
 use crate::errno::Errno;
+use crate::error::ErrorKind;
 use crate::made;
 use crate::recorded::Fault;
 use crate::save::save;
@@ -39,10 +40,10 @@ fn a_vm_that_cannot_be_made_is_an_error() {
     let plan = made::plan(&save(vm.vcpus()).expect("readable"), &host, features);
     let error = attempt(&host, features | Features::SVE, &plan).expect_err("no SVE there");
     assert_eq!(
-        error,
-        AttemptError::Create(CreateError {
+        error.kind(),
+        &ErrorKind::Create {
             step: "KVM_ARM_VCPU_INIT",
             errno: Errno::EINVAL
-        })
+        }
     );
 }

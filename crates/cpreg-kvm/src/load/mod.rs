@@ -1,10 +1,5 @@
 //! [`load`]: a plan carried out on the vCPUs of a VM that was made for it and has not run.
 //!
-//! | file | what lives there |
-//! |---|---|
-//! | `mod.rs` | the order across vCPUs, and what is read again |
-//! | `error.rs` | what stood in the way, in words |
-//!
 //! | step | what | on |
 //! |---|---|---|
 //! | 1 | SVE's vector lengths, then `KVM_ARM_VCPU_FINALIZE` | each vCPU |
@@ -24,17 +19,14 @@
 //! In step 3 nothing is allocated: what a plan writes is put in order before the first write. What is written and why does not
 //! live here ([`cpreg::plan`]), nor the GIC and other devices, which are loaded after this and before the VM runs.
 
-mod error;
-
 use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::plan::{ExtensionAction, Outcome, Plan};
 use cpreg::register::{RegisterId, Value};
 
 use crate::errno::Errno;
+use crate::error::{Error, ErrorKind, Refused};
 use crate::host::Vcpu;
 use crate::value;
-
-pub use error::{LoadError, Refused};
 
 /// The most VM-wide registers that KVM's ABI has: 56 ID registers, MIDR_EL1, REVIDR_EL1, AIDR_EL1, CTR_EL0, the PSCI version, three
 /// workarounds and four bitmaps.
@@ -91,9 +83,9 @@ impl std::fmt::Display for Difference {
 ///
 /// # Errors
 /// What stood in the way; whether anything was written is in it.
-pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, LoadError> {
+pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, Error> {
     carry_out(plan, vcpus, |refused| {
-        Err(LoadError::Refused(Box::new(refused)))
+        Err(ErrorKind::Refused(Box::new(refused)).into())
     })
 }
 
@@ -104,8 +96,8 @@ pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, LoadError> {
 pub(crate) fn carry_out<V: Vcpu>(
     plan: &Plan,
     vcpus: &[V],
-    on_refusal: impl FnMut(Refused) -> Result<(), LoadError>,
-) -> Result<Loaded, LoadError> {
+    on_refusal: impl FnMut(Refused) -> Result<(), Error>,
+) -> Result<Loaded, Error> {
     let writes = checked(plan, vcpus.len())?;
     let wide = vm_wide(&writes)?;
     let mut loader = Loader {
@@ -153,16 +145,17 @@ pub(crate) fn carry_out<V: Vcpu>(
 type Writes<'a> = Vec<Vec<(RegisterId, &'a Value)>>;
 
 /// What can be seen to be wrong before anything is touched.
-fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, LoadError> {
+fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     match plan.outcome() {
         Outcome::Ready => {}
-        outcome => return Err(LoadError::NotReady(outcome)),
+        outcome => return Err(ErrorKind::NotReady(outcome).into()),
     }
     if plan.vcpus.len() != vcpus {
-        return Err(LoadError::VcpuCount {
+        return Err(ErrorKind::VcpuCount {
             plan: plan.vcpus.len(),
             vm: vcpus,
-        });
+        }
+        .into());
     }
     let mut all = Vec::with_capacity(vcpus);
     for (vcpu, plan) in plan.vcpus.iter().enumerate() {
@@ -170,18 +163,20 @@ fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, LoadError> {
         let loaded = extensions
             .find(|it| matches!(it.action, ExtensionAction::Copy | ExtensionAction::Set(_)));
         if let Some(extension) = loaded {
-            return Err(LoadError::Extension {
+            return Err(ErrorKind::Extension {
                 vcpu,
                 name: extension.name.clone(),
-            });
+            }
+            .into());
         }
         let writes = plan.writes();
         if let Some((id, value)) = writes.iter().find(|(id, value)| !value::fits(*id, value)) {
-            return Err(LoadError::Width {
+            return Err(ErrorKind::Width {
                 vcpu,
                 register: *id,
                 value: (*value).clone(),
-            });
+            }
+            .into());
         }
         all.push(writes);
     }
@@ -189,7 +184,7 @@ fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, LoadError> {
 }
 
 /// What belongs to the VM, each register once, with the first vCPU that the plan writes it to.
-fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, LoadError> {
+fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, Error> {
     let mut wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(VM_WIDE_AT_MOST);
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
@@ -199,10 +194,11 @@ fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)
             match wide.iter().find(|(_, known, _)| known == id) {
                 Some((_, _, known)) if known == value => {}
                 Some((first, ..)) => {
-                    return Err(LoadError::Disagree {
+                    return Err(ErrorKind::Disagree {
                         register: *id,
                         vcpus: [*first, number],
-                    });
+                    }
+                    .into());
                 }
                 None => wide.push((number, *id, *value)),
             }
@@ -217,13 +213,13 @@ struct Loader<'a, V, F> {
     on_refusal: F,
 }
 
-impl<V: Vcpu, F: FnMut(Refused) -> Result<(), LoadError>> Loader<'_, V, F> {
+impl<V: Vcpu, F: FnMut(Refused) -> Result<(), Error>> Loader<'_, V, F> {
     fn vector_lengths(
         &mut self,
         number: usize,
         has_sve: bool,
         writes: &[(RegisterId, &Value)],
-    ) -> Result<(), LoadError> {
+    ) -> Result<(), Error> {
         let lengths = writes.iter().find(|(id, _)| *id == RegisterId::SVE_VLS);
         if !has_sve && lengths.is_none() {
             return Ok(());
@@ -238,15 +234,16 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), LoadError>> Loader<'_, V, F> {
         match vcpu.finalize_sve() {
             // EPERM: the VMM has done it.
             Ok(()) | Err(Errno::EPERM) => Ok(()),
-            Err(errno) => Err(LoadError::Finalize {
+            Err(errno) => Err(ErrorKind::FinalizeLoaded {
                 vcpu: number,
                 errno,
                 written: self.loaded.written,
-            }),
+            }
+            .into()),
         }
     }
 
-    fn write(&mut self, number: usize, id: RegisterId, value: &Value) -> Result<(), LoadError> {
+    fn write(&mut self, number: usize, id: RegisterId, value: &Value) -> Result<(), Error> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
@@ -277,12 +274,12 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), LoadError>> Loader<'_, V, F> {
         number: usize,
         id: RegisterId,
         wrote: &Value,
-    ) -> Result<(), LoadError> {
+    ) -> Result<(), Error> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
         self.loaded.calls += 1;
-        let holds = value::read(vcpu, id).map_err(|errno| LoadError::Unread {
+        let holds = value::read(vcpu, id).map_err(|errno| ErrorKind::Unread {
             vcpu: number,
             register: id,
             errno,

@@ -10,8 +10,8 @@ use cpreg_hosts::history::AtReset;
 use cpreg_hosts::record::{Guest, Register};
 
 use super::trials::{self, Trials};
-use super::{ProbeError, Why};
 use crate::errno::Errno;
+use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
@@ -19,11 +19,7 @@ use crate::value;
 type Values = Vec<(RegisterId, Result<Value, Errno>)>;
 
 /// Looks at a guest with two vCPUs, so as to tell what differs by vCPU; with one where two cannot be made.
-pub(super) fn guest(
-    host: &impl Host,
-    features: Features,
-    trials: Trials,
-) -> Result<Guest, ProbeError> {
+pub(super) fn guest(host: &impl Host, features: Features, trials: Trials) -> Result<Guest, Error> {
     let (vm, values) = fresh(host, features, 2).or_else(|_| fresh(host, features, 1))?;
     let second = values.get(1).map(by_id);
     let mut guest = first_vcpu(&vm, features, trials, &values)?;
@@ -42,7 +38,7 @@ pub(super) fn each_vcpu(
     host: &impl Host,
     features: Features,
     vcpus: usize,
-) -> Result<Vec<Guest>, ProbeError> {
+) -> Result<Vec<Guest>, Error> {
     let (vm, all) = fresh(host, features, vcpus)?;
     let first = first_vcpu(&vm, features, Trials::Services, &all)?;
     let others = all.iter().skip(1).map(|values| {
@@ -74,20 +70,22 @@ fn fresh<H: Host>(
     host: &H,
     features: Features,
     vcpus: usize,
-) -> Result<(H::Vm, Vec<Values>), ProbeError> {
-    let fail = |why| ProbeError { features, why };
+) -> Result<(H::Vm, Vec<Values>), Error> {
+    let fail = |kind: ErrorKind| Error::from(kind).probing(features);
     let vm = host
         .create(features, vcpus)
-        .map_err(|error| fail(Why::Create(error)))?;
+        .map_err(|error| error.probing(features))?;
     let mut all = Vec::new();
     for vcpu in vm.vcpus() {
         if features.contains(Features::SVE) {
             vcpu.finalize_sve()
-                .map_err(|errno| fail(Why::Finalize(errno)))?;
+                .map_err(|errno| fail(ErrorKind::Finalize(errno)))?;
         }
     }
     for vcpu in vm.vcpus() {
-        let list = vcpu.list().map_err(|errno| fail(Why::List(errno)))?;
+        let list = vcpu
+            .list()
+            .map_err(|errno| fail(ErrorKind::List { vcpu: None, errno }))?;
         let read = list.into_iter().map(|id| (id, value::read(vcpu, id)));
         all.push(read.collect());
     }
@@ -99,7 +97,7 @@ fn first_vcpu(
     features: Features,
     trials: Trials,
     values: &[Values],
-) -> Result<Guest, ProbeError> {
+) -> Result<Guest, Error> {
     let (Some(vcpu), Some(values)) = (vm.vcpus().first(), values.first()) else {
         return Ok(Guest::default());
     };
@@ -117,9 +115,9 @@ fn first_vcpu(
         register.trials = trials::of(vcpu, register.id, trials);
     }
     registers.sort_by_key(|register| register.id);
-    let masks = vm.writable_masks().map_err(|errno| ProbeError {
-        features,
-        why: Why::Masks(errno),
+    let masks = vm.writable_masks().map_err(|errno| {
+        let error = Error::from(ErrorKind::Masks(errno));
+        error.probing(features)
     })?;
     Ok(Guest {
         registers,

@@ -14,13 +14,12 @@ mod sets;
 mod trials;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use cpreg::destination::{Accelerator, Destination, Features, ValuesAre};
 use cpreg_hosts::record::{Guest, HostRecord};
 
-use crate::errno::{Errno, meaning_of_list, os_error};
-use crate::host::{CreateError, Host};
+use crate::error::Error;
+use crate::host::Host;
 use trials::Trials;
 
 /// What happens while a host is probed.
@@ -30,14 +29,14 @@ pub enum Event {
     /// A guest with these features is looked at.
     Begins(Features),
     /// The host says that it can do these features, and it cannot: they are not in the record.
-    CannotBeMade(ProbeError),
+    CannotBeMade(Error),
 }
 
 /// Records a host: a guest with each set of features that it says it can do. `on_event` is told how it goes.
 ///
 /// # Errors
 /// If not even a guest without features can be made and read.
-pub fn probe(host: &impl Host, mut on_event: impl FnMut(Event)) -> Result<HostRecord, ProbeError> {
+pub fn probe(host: &impl Host, mut on_event: impl FnMut(Event)) -> Result<HostRecord, Error> {
     let capabilities = host.capabilities();
     let everything = sets::everything(&capabilities);
     let mut guests = BTreeMap::new();
@@ -73,7 +72,7 @@ pub fn destination(
     features: Features,
     vcpus: usize,
     name: &str,
-) -> Result<Destination, ProbeError> {
+) -> Result<Destination, Error> {
     let guests = guest::each_vcpu(host, features, vcpus)?;
     Ok(Destination {
         name: name.to_owned(),
@@ -83,59 +82,6 @@ pub fn destination(
         vcpus: guests.iter().map(Guest::to_host_vcpu).collect(),
         shape: None,
     })
-}
-
-/// A guest with one set of features could not be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeError {
-    /// The guest's features.
-    pub features: Features,
-    /// What failed.
-    pub why: Why,
-}
-
-/// What failed when a guest was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Why {
-    /// Its VM could not be made.
-    Create(CreateError),
-    /// SVE could not be finalized.
-    Finalize(Errno),
-    /// Its registers were not listed.
-    List(Errno),
-    /// The kernel says that it tells which bits of ID registers may be written, and did not.
-    Masks(Errno),
-}
-
-impl fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a guest with the features {}: ", self.features)?;
-        match &self.why {
-            Why::Create(error) => error.fmt(f),
-            Why::Finalize(errno) => write!(f, "cannot finalize SVE: {}", os_error(*errno)),
-            Why::List(errno) => write!(
-                f,
-                "KVM does not list its registers: {}: {}",
-                os_error(*errno),
-                meaning_of_list(*errno)
-            ),
-            Why::Masks(errno) => write!(
-                f,
-                "KVM does not tell which bits of ID registers may be written: {}",
-                os_error(*errno)
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ProbeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.why {
-            Why::Create(error) => Some(error),
-            Why::Finalize(errno) | Why::List(errno) | Why::Masks(errno) => Some(errno),
-        }
-    }
 }
 
 #[cfg(test)]

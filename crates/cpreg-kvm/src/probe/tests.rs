@@ -3,6 +3,8 @@ use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::Trial;
 
 use super::*;
+use crate::errno::Errno;
+use crate::error::ErrorKind;
 use crate::made;
 use crate::recorded::RecordedHost;
 
@@ -59,7 +61,11 @@ fn what_the_host_promises_and_cannot_make_is_told() {
     let mut nothing = host.record().clone();
     nothing.guests.clear();
     let error = probe(&RecordedHost::new(nothing), |_| {}).expect_err("no guest at all");
-    assert!(error.features.is_empty());
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::Probe { features, .. } if features.is_empty()
+    ));
+    assert_eq!(error.errno(), Some(Errno::EINVAL));
 }
 
 fn host_guests(host: &RecordedHost) -> BTreeMap<Features, Guest> {

@@ -15,9 +15,10 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
-use super::{OpenError, capabilities, identity, sys};
+use super::{capabilities, identity, sys};
 use crate::errno::{self, Errno};
-use crate::host::{CreateError, Host, Vcpu, Vm};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Vcpu, Vm};
 
 /// Where the GIC's distributor lies in the guest's physical memory; 64 KiB.
 const DISTRIBUTOR: u64 = 0x0800_0000;
@@ -49,17 +50,17 @@ impl Kvm {
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
-    pub fn open() -> Result<Self, OpenError> {
+    pub fn open() -> Result<Self, Error> {
         let kvm = kvm_ioctls::Kvm::new().map_err(|error| match error.errno() {
             // ENOENT, ENODEV, ENXIO: no such file, or nothing behind it.
-            2 | 6 | 19 => OpenError::Missing,
+            2 | 6 | 19 => ErrorKind::Missing,
             // EPERM, EACCES.
-            1 | 13 => OpenError::Permission,
-            _ => OpenError::Other(errno_of(error)),
+            1 | 13 => ErrorKind::Permission,
+            _ => ErrorKind::Open(errno_of(error)),
         })?;
         let version = kvm.get_api_version();
         if u32::try_from(version) != Ok(KVM_API_VERSION) {
-            return Err(OpenError::ApiVersion(version));
+            return Err(ErrorKind::ApiVersion(version).into());
         }
         Ok(Self { kvm })
     }
@@ -90,7 +91,7 @@ impl Host for Kvm {
         capabilities::capabilities(&self.kvm)
     }
 
-    fn create(&self, features: Features, vcpus: usize) -> Result<KvmVm, CreateError> {
+    fn create(&self, features: Features, vcpus: usize) -> Result<KvmVm, Error> {
         let vm = self
             .kvm
             .create_vm_with_type(self.vm_type())
@@ -151,7 +152,7 @@ fn feature_bits(features: Features) -> u32 {
 }
 
 /// An in-kernel GICv3, initialised: it is part of what ID_AA64PFR0_EL1 says.
-fn gic(vm: &VmFd) -> Result<DeviceFd, CreateError> {
+fn gic(vm: &VmFd) -> Result<DeviceFd, Error> {
     let mut device = kvm_create_device {
         type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
         ..Default::default()
@@ -196,7 +197,7 @@ fn gic(vm: &VmFd) -> Result<DeviceFd, CreateError> {
     Ok(gic)
 }
 
-fn pmu(vcpu: &VcpuFd) -> Result<(), CreateError> {
+fn pmu(vcpu: &VcpuFd) -> Result<(), Error> {
     let interrupt = PMU_INTERRUPT;
     let attributes = [
         (
@@ -264,9 +265,9 @@ fn errno_of(error: kvm_ioctls::Error) -> Errno {
     errno::from_c(error.errno())
 }
 
-fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> CreateError {
-    move |error| CreateError {
-        step,
-        errno: errno_of(error),
+fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
+    move |error| {
+        let errno = errno_of(error);
+        ErrorKind::Create { step, errno }.into()
     }
 }

@@ -6,9 +6,9 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 
-use super::OpenError;
 use crate::errno::Errno;
-use crate::host::{CreateError, Host, Vcpu, Vm};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Vcpu, Vm};
 
 /// A host's KVM; on this machine there is none.
 #[derive(Debug)]
@@ -26,12 +26,13 @@ impl Kvm {
     /// Opens `/dev/kvm`.
     ///
     /// # Errors
-    /// On this machine always [`OpenError::OtherMachine`].
-    pub const fn open() -> Result<Self, OpenError> {
-        Err(OpenError::OtherMachine {
+    /// On this machine always [`ErrorKind::OtherMachine`].
+    pub fn open() -> Result<Self, Error> {
+        Err(ErrorKind::OtherMachine {
             architecture: std::env::consts::ARCH,
             system: std::env::consts::OS,
-        })
+        }
+        .into())
     }
 }
 
@@ -46,7 +47,7 @@ impl Host for Kvm {
         match self.0 {}
     }
 
-    fn create(&self, _: Features, _: usize) -> Result<Self::Vm, CreateError> {
+    fn create(&self, _: Features, _: usize) -> Result<Self::Vm, Error> {
         match self.0 {}
     }
 }

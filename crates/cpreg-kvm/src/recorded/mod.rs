@@ -2,7 +2,8 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `mod.rs` | the host, its VMs, and faults to test with |
+//! | `mod.rs` | the host and its VMs |
+//! | `state.rs` | all that changes in a VM, and faults to test with |
 //! | `profile.rs` | what one set of features comes to: which registers, what they take, what of that sticks |
 //! | `vcpu.rs` | a vCPU's operations |
 //!
@@ -27,19 +28,22 @@
 //! Nothing runs on it: [`RecordedVm::mark_run`] says that something had.
 
 mod profile;
+mod state;
 mod vcpu;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cpreg::destination::Features;
-use cpreg::destination::kernel::{Kind, Scope};
-use cpreg::register::{RegisterId, Value};
+use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, HostRecord, Identity};
 
 use crate::errno::Errno;
-use crate::host::{CreateError, Host, Vm};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Vm};
 use profile::Profile;
+use state::{State, lock};
+
+pub use state::{Calls, Fault};
 pub use vcpu::RecordedVcpu;
 
 /// No KVM on arm64 makes a VM of more (`VGIC_V3_MAX_CPUS`).
@@ -52,89 +56,12 @@ pub struct RecordedHost {
     faults: Vec<Fault>,
 }
 
-/// A write that fails though the record does not say so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Every write of this register.
-    Register(RegisterId, Errno),
-    /// The write of that number in a VM, from 0.
-    Write(usize, Errno),
-}
-
 /// A VM of a recorded host.
 #[derive(Debug)]
 pub struct RecordedVm {
     vcpus: Vec<RecordedVcpu>,
     profile: Arc<Profile>,
     state: Arc<Mutex<State>>,
-}
-
-/// What was asked of a VM so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
-    /// How many registers were read.
-    pub reads: usize,
-    /// What was written, on which vCPU, in order; failed writes as well.
-    pub writes: Vec<(usize, RegisterId)>,
-    /// How many lists were asked for.
-    pub lists: usize,
-    /// How many times SVE was finalized, or should have been.
-    pub finalizes: usize,
-}
-
-impl Calls {
-    /// How many system calls a real VM would have taken.
-    pub const fn total(&self) -> usize {
-        self.reads + self.writes.len() + self.lists + self.finalizes
-    }
-}
-
-/// All that changes in a VM.
-#[derive(Debug, Default)]
-struct State {
-    /// What belongs to the VM.
-    wide: BTreeMap<RegisterId, Value>,
-    /// What each vCPU has.
-    own: Vec<BTreeMap<RegisterId, Value>>,
-    /// Which vCPUs have their SVE finalized.
-    finalized: Vec<bool>,
-    /// How often counters were read.
-    ticks: u64,
-    has_run: bool,
-    faults: Vec<Fault>,
-    calls: Calls,
-}
-
-impl State {
-    fn values(&self, vcpu: usize, id: RegisterId) -> Option<&BTreeMap<RegisterId, Value>> {
-        match Kind::of(id).scope() {
-            Scope::Vcpu => self.own.get(vcpu),
-            Scope::Vm | Scope::Running => Some(&self.wide),
-        }
-    }
-
-    fn get(&self, vcpu: usize, id: RegisterId) -> Option<&Value> {
-        self.values(vcpu, id)?.get(&id)
-    }
-
-    fn small(&self, vcpu: usize, id: RegisterId) -> Option<u64> {
-        self.get(vcpu, id)?.as_u64()
-    }
-
-    fn set(&mut self, vcpu: usize, id: RegisterId, value: Value) {
-        let values = match Kind::of(id).scope() {
-            Scope::Vcpu => self.own.get_mut(vcpu),
-            Scope::Vm | Scope::Running => Some(&mut self.wide),
-        };
-        if let Some(values) = values {
-            values.insert(id, value);
-        }
-    }
-}
-
-/// A panic elsewhere leaves the state as whole as it was: each change is one assignment.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RecordedHost {
@@ -171,15 +98,16 @@ impl Host for RecordedHost {
     }
 
     /// A set of features that is not in the record fails as one that a host has not: at `KVM_ARM_VCPU_INIT`.
-    fn create(&self, features: Features, vcpus: usize) -> Result<RecordedVm, CreateError> {
-        let refuse = |step| CreateError {
+    fn create(&self, features: Features, vcpus: usize) -> Result<RecordedVm, Error> {
+        let refuse = |step| ErrorKind::Create {
             step,
             errno: Errno::EINVAL,
         };
         if vcpus > MOST_VCPUS {
-            return Err(refuse("KVM_CREATE_VCPU"));
+            return Err(refuse("KVM_CREATE_VCPU").into());
         }
-        let profile = Profile::new(&self.record, features).ok_or(refuse("KVM_ARM_VCPU_INIT"))?;
+        let profile = Profile::new(&self.record, features);
+        let profile = profile.ok_or_else(|| refuse("KVM_ARM_VCPU_INIT"))?;
         let profile = Arc::new(profile);
         let state = State {
             wide: profile.wide(),

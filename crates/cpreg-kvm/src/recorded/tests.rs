@@ -1,3 +1,4 @@
+use cpreg::register::Value;
 use cpreg_hosts::history::AtReset;
 
 use super::*;
@@ -166,7 +167,13 @@ fn a_value_cannot_be_written_back_or_read_where_the_record_says_so() {
 #[test]
 fn a_vm_beyond_the_record_cannot_be_made() {
     let host = made::recorded("7.3.4", "neoverse-n1");
-    let step = |features, vcpus| host.create(features, vcpus).expect_err("refused").step;
+    let step = |features, vcpus| {
+        let error = host.create(features, vcpus).expect_err("refused");
+        match error.kind() {
+            ErrorKind::Create { step, .. } => *step,
+            other => panic!("{other:?}"),
+        }
+    };
     assert_eq!(step(Features::MTE, 1), "KVM_ARM_VCPU_INIT");
     assert_eq!(step(PMU, 513), "KVM_CREATE_VCPU");
 }

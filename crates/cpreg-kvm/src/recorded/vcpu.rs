@@ -7,7 +7,7 @@ use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
 use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits};
-use super::{Fault, State, lock};
+use super::state::{Fault, State, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
 use crate::value::value_of;

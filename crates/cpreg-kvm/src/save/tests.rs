@@ -1,5 +1,5 @@
 use cpreg::destination::Features;
-use cpreg::register::{RegisterClass, Value};
+use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::history::AtReset;
 
 use super::*;
@@ -39,7 +39,11 @@ fn a_vcpu_that_is_not_finalized_cannot_be_saved() {
     let host = made::recorded("7.3.4", "max");
     let vm = made::vm(&host, made::most(&host), 1);
     let error = save(vm.vcpus()).expect_err("SVE");
-    assert_eq!((error.register, error.errno), (None, Errno::EPERM));
+    let unlisted = ErrorKind::List {
+        vcpu: Some(0),
+        errno: Errno::EPERM,
+    };
+    assert_eq!(error.kind(), &unlisted);
     assert!(
         error.to_string().contains("KVM_ARM_VCPU_FINALIZE"),
         "{error}"
@@ -53,7 +57,13 @@ fn a_register_that_cannot_be_read_is_named() {
     let host = made::host(Features::NONE, vec![register]);
     let vm = made::vm(&host, Features::NONE, 1);
     let error = save(vm.vcpus()).expect_err("unreadable");
-    assert_eq!(error.register, Some(RegisterId::PMMIR_EL1));
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::Read {
+            register: RegisterId::PMMIR_EL1,
+            ..
+        }
+    ));
     assert!(
         error.to_string().starts_with("vCPU 0: PMMIR_EL1 (0x"),
         "{error}"

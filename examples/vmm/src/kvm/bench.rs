@@ -68,13 +68,9 @@ impl Vcpu for Counted<'_> {
 /// # Errors
 /// What did not work.
 pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, Failure> {
-    let kvm = Kvm::open().map_err(|error| Failure(error.to_string()))?;
-    let make = || {
-        kvm.create(features, vcpus)
-            .map_err(|error| Failure(error.to_string()))
-    };
-    let destination = cpreg_kvm::probe::destination(&kvm, features, vcpus, "this host")
-        .map_err(|error| Failure(error.to_string()))?;
+    let kvm = Kvm::open()?;
+    let make = || kvm.create(features, vcpus);
+    let destination = cpreg_kvm::probe::destination(&kvm, features, vcpus, "this host")?;
     let source = make()?;
     if features.contains(Features::SVE) {
         for vcpu in source.vcpus() {
@@ -82,7 +78,7 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
                 .map_err(|errno| Failure::new("cannot finalize SVE", os_error(errno)))?;
         }
     }
-    let vm = cpreg_kvm::save(source.vcpus()).map_err(|error| Failure(error.to_string()))?;
+    let vm = cpreg_kvm::save(source.vcpus())?;
     drop(source);
 
     let (tolerances, consents) = (Tolerances::default(), Consents::default());
@@ -104,8 +100,7 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
             })
             .collect();
         let begin = Instant::now();
-        let loaded =
-            cpreg_kvm::load(&plan, &counted).map_err(|error| Failure(error.to_string()))?;
+        let loaded = cpreg_kvm::load(&plan, &counted)?;
         loads.push(begin.elapsed());
         figures.registers = loaded.written;
         figures.calls = calls.get();

@@ -21,7 +21,7 @@ impl Source for Machine {
     }
 
     fn registers(&mut self) -> Result<Vm, Failure> {
-        cpreg_kvm::save(&self.vcpus).map_err(|error| Failure(error.to_string()))
+        cpreg_kvm::save(&self.vcpus).map_err(Failure::from)
     }
 
     fn devices(&mut self) -> Result<Devices, Failure> {

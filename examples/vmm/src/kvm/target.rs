@@ -30,7 +30,7 @@ impl Here {
     /// If there is no KVM.
     pub fn new(consents: Consents) -> Result<Self, Failure> {
         Ok(Self {
-            kvm: Kvm::open().map_err(|error| Failure(error.to_string()))?,
+            kvm: Kvm::open()?,
             consents,
             machine: None,
             decided: None,

@@ -76,7 +76,8 @@ pub fn print(
     }
     match attached {
         Some(name) => printer.line(format_args!(
-            "Attached: `{name}`. `cpreg show`, `check`, `diff` and `rehearse` read it like the stream."
+            "Attached: `{name}`. `cpreg show`, `check`, `diff` and `rehearse` read it like the \
+             stream."
         )),
         None => printer.line(
             "`cpreg report -o report.json` with the same arguments writes the file to attach.",

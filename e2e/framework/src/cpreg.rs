@@ -280,7 +280,8 @@ impl Rehearsal {
             return Ok(());
         }
         Err(format!(
-            "the whole stream: {expected}, so {verdict} (status {status})\n{said}\nrehearsed: {}, {} (status {})\n{}\ndeviations: {:#}",
+            "the whole stream: {expected}, so {verdict} (status {status})\n{said}\nrehearsed: \
+             {}, {} (status {})\n{}\ndeviations: {:#}",
             self.report["outcome"],
             self.report["verdict"],
             self.status,

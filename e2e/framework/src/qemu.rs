@@ -204,12 +204,12 @@ fn write_programs(folder: &Path, root: &Path) -> Result<()> {
             }
         }
         let script = format!(
-            "#!/bin/sh\n\
-             # Starts this QEMU with the libraries it was built for. Written by `cargo xtask qemus`.\n\
-             here=$(dirname \"$(readlink -f \"$0\")\")/root\n\
-             export QEMU_MODULE_DIR=\"$here/usr/lib/{triplet}/qemu\"\n\
-             exec \"$here/usr/lib/{triplet}/{loader}\" --library-path \"$here/usr/lib/{triplet}\" \\\n    \
-             \"$here/usr/bin/{program}\" -L \"$here/usr/share/qemu\" -L \"$here/usr/lib/ipxe/qemu\" \"$@\"\n"
+            "#!/bin/sh\n# Starts this QEMU with the libraries it was built for. Written by \
+             `cargo xtask qemus`.\nhere=$(dirname \"$(readlink -f \"$0\")\")/root\nexport \
+             QEMU_MODULE_DIR=\"$here/usr/lib/{triplet}/qemu\"\n\
+             exec \"$here/usr/lib/{triplet}/{loader}\" \
+             --library-path \"$here/usr/lib/{triplet}\" \\\n    \"$here/usr/bin/{program}\" \
+             -L \"$here/usr/share/qemu\" -L \"$here/usr/lib/ipxe/qemu\" \"$@\"\n"
         );
         let path = folder.join(program);
         let mut file = OpenOptions::new()
@@ -234,8 +234,9 @@ fn check(generation: &Generation, folder: &Path) -> Result<Qemu> {
         .ok_or_else(|| format!("QEMU {}: no version in {said:?}", generation.series))?;
     if !version.starts_with(&format!("{}.", generation.series)) {
         return Err(format!(
-            "QEMU {0}: Debian's {1} now has {version} ({package}), which is another series. \
-             The tests are about {0}: change GENERATIONS in e2e/framework/src/qemu.rs, and what the tests expect.",
+            "QEMU {0}: Debian's {1} now has {version} ({package}), which is another series. The \
+             tests are about {0}: change GENERATIONS in e2e/framework/src/qemu.rs, and what the \
+             tests expect.",
             generation.series, generation.suite
         )
         .into());
@@ -266,7 +267,8 @@ mod tests {
 
     #[test]
     fn versions_as_debian_writes_them() {
-        let said = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c) 2003-2022 …";
+        let said = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright \
+                    (c) 2003-2022 …";
         assert_eq!(
             parse_version(said),
             Some(("7.2.22", "1:7.2+dfsg-7+deb12u18+b3"))

@@ -239,7 +239,8 @@ mod tests {
         serial.wait_until_ready(2).unwrap();
         guest
             .write_all(
-                b"DIFF 1 TCR2_EL1 0000000000000002 UNDEF\nEXPIRED 0 P\nTIMER 0 V\nNOTIMER 1 V\nDONE 1\n",
+                b"DIFF 1 TCR2_EL1 0000000000000002 UNDEF\nEXPIRED 0 P\nTIMER 0 V\nNOTIMER 1 V\n\
+                  DONE 1\n",
             )
             .unwrap();
         let findings = serial.findings(PATIENCE).unwrap();

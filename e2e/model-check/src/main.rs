@@ -158,7 +158,8 @@ fn report(
     time: Duration,
 ) -> Result<()> {
     println!(
-        "QEMU   edited  loads  fails  null         not read  other device  wrong   (loads, fails: as foretold)"
+        "QEMU   edited  loads  fails  null         not read  other device  wrong   (loads, \
+         fails: as foretold)"
     );
     let mut faults = Vec::new();
     for qemu in qemus {
@@ -171,7 +172,8 @@ fn report(
         let all = loads + fails + null + wrong + not_read + elsewhere;
         let (percent, tenth) = (null * 100 / all.max(1), null * 1000 / all.max(1) % 10);
         println!(
-            "{:<6} {all:>6} {loads:>6} {fails:>6} {null:>5} ({percent:>2}.{tenth} %) {not_read:>9} {elsewhere:>13} {wrong:>6}",
+            "{:<6} {all:>6} {loads:>6} {fails:>6} {null:>5} ({percent:>2}.{tenth} %) \
+             {not_read:>9} {elsewhere:>13} {wrong:>6}",
             qemu.series
         );
         if all != cases.len() {
@@ -183,7 +185,8 @@ fn report(
         }
         if cases.len() > 1 && null * 100 >= all * NULL_PERCENT {
             faults.push(format!(
-                "QEMU {}: the model cannot tell in {null} of {all} cases; fewer than {NULL_PERCENT} % are allowed",
+                "QEMU {}: the model cannot tell in {null} of {all} cases; fewer than \
+                 {NULL_PERCENT} % are allowed",
                 qemu.series
             ));
         }

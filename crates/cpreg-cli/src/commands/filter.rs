@@ -114,7 +114,8 @@ fn stopped(error: cpreg_stream::Error, passed: u64) -> Failure {
         return failure;
     }
     failure.hint(format!(
-        "{passed} bytes went on, and no device state: whoever got them cannot take them for a complete stream"
+        "{passed} bytes went on, and no device state: whoever got them cannot take them for a \
+         complete stream"
     ))
 }
 
@@ -126,7 +127,8 @@ fn conclude(printer: &mut Printer, verdict: Verdict, held: &Held, passed: u64) {
         )),
         Verdict::Refused | Verdict::Unknown => {
             printer.line(format_args!(
-                "{}: the first {passed} bytes, and no device state ({} bytes): the destination cannot load that",
+                "{}: the first {passed} bytes, and no device state ({} bytes): the destination \
+                 cannot load that",
                 styled(style::BAD, "passed on"),
                 held.length()
             ));

@@ -64,7 +64,8 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             conclude_not_begun(printer, arguments.format);
             if arguments.format == Format::Text && !foretold.is_of_one_vm() {
                 printer.line(
-                    "  or: if the VM was given other values than one has there at its start, name a stream of it, or its QEMU's monitor",
+                    "  or: if the VM was given other values than one has there at its start, \
+                     name a stream of it, or its QEMU's monitor",
                 );
             }
             return Ok(Status::Refused);

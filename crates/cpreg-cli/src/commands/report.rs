@@ -236,7 +236,8 @@ fn this_host() -> Host {
 fn say_if_changed(before: Verdict, after: Verdict, printer: &Printer) {
     if before != after {
         printer.note(format_args!(
-            "the VM itself is judged otherwise: {}, and what was blanked makes it {}; --general-registers blanks less",
+            "the VM itself is judged otherwise: {}, and what was blanked makes it {}; \
+             --general-registers blanks less",
             before.name(),
             after.name()
         ));

@@ -23,7 +23,8 @@ use crate::attempt::Attempted;
 use crate::value::Printing;
 
 /// What the answer covers.
-pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu section; of devices only which there are and their versions, not what they hold";
+pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu section; of devices \
+                         only which there are and their versions, not what they hold";
 
 /// An answer with what it was asked about.
 #[derive(Debug)]
@@ -169,7 +170,8 @@ impl Answer<'_> {
         let mut ways = Vec::new();
         if self.destination.values != ValuesAre::AtReset {
             ways.push(format!(
-                "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, COMMAND being the QEMU command line that is to load the VM; then `cpreg check {} dest.json`",
+                "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, COMMAND being \
+                 the QEMU command line that is to load the VM; then `cpreg check {} dest.json`",
                 self.source.name
             ));
         }
@@ -180,12 +182,14 @@ impl Answer<'_> {
         }
         if let Some(severity) = self.acceptable() {
             ways.push(format!(
-                "do without knowing: --accept {} changes what is in doubt to what the destination is known to take",
+                "do without knowing: --accept {} changes what is in doubt to what the \
+                 destination is known to take",
                 severity.name()
             ));
         }
         ways.push(format!(
-            "let the destination try, there: `cpreg rehearse {} -- COMMAND` has its QEMU load the VM without RAM, and touches nothing",
+            "let the destination try, there: `cpreg rehearse {} -- COMMAND` has its QEMU load \
+             the VM without RAM, and touches nothing",
             self.source.name
         ));
         ways

@@ -80,7 +80,8 @@ pub fn shape(printer: &mut Printer, answer: &Answer<'_>) {
     }
     if answer.shape.iter().any(|difference| difference.refuses) {
         printer.line(format_args!(
-            "           {}: start the destination with the machine type, vCPUs, RAM and devices of the source",
+            "           {}: start the destination with the machine type, vCPUs, RAM and devices \
+             of the source",
             styled(style::HINT, "do")
         ));
     }

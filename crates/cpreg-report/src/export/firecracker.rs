@@ -22,13 +22,16 @@ const WIDTH: usize = 80;
 
 /// What the script says of itself, a paragraph each.
 const HEADER: &[&str] = &[
-    "Takes registers out of a Firecracker snapshot of an arm64 VM, so that a host without them restores it. Made by `cpreg tolerances \
-     --export firecracker`.",
+    "Takes registers out of a Firecracker snapshot of an arm64 VM, so that a host without them \
+     restores it. Made by `cpreg tolerances --export firecracker`.",
     "Usage: sh SCRIPT VMSTATE OUTPUT",
-    "Before you run it: snapshot-editor removes a register whatever it holds, and also where the destination has it, which \
-     then starts with its reset value. So delete the lines of registers that the destination has: `cpreg show PROFILE --register REG` tells, if PROFILE was \
-     recorded there by `cpreg probe qemu`. Lines that begin with `#set` have a condition: look the value up (`snapshot-editor info-vmstate \
-     vcpu-states --vmstate-path VMSTATE`, for every vCPU), and take the `#` away where it holds. `cpreg tolerances REG` has all about a register.",
+    "Before you run it: snapshot-editor removes a register whatever it holds, and also where the \
+     destination has it, which then starts with its reset value. So delete the lines of \
+     registers that the destination has: `cpreg show PROFILE --register REG` tells, if PROFILE \
+     was recorded there by `cpreg probe qemu`. Lines that begin with `#set` have a condition: \
+     look the value up (`snapshot-editor info-vmstate vcpu-states --vmstate-path VMSTATE`, for \
+     every vCPU), and take the `#` away where it holds. `cpreg tolerances REG` has all about a \
+     register.",
 ];
 
 /// How an entry comes out.
@@ -60,7 +63,10 @@ pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterI
         }
         text.push_str(match kind {
             Line::Live => "\n# ---- always ignored where the destination has not got them\n",
-            Line::Conditional => "\n# ---- ignored under a condition, or with consequences for the guest: look first\n",
+            Line::Conditional => {
+                "\n# ---- ignored under a condition, or with consequences for the guest: look \
+                 first\n"
+            }
             Line::LeftOut => "\n# ---- left out: taking the register away is not what cpreg does\n",
         });
         for row in rows {
@@ -70,7 +76,8 @@ pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterI
     }
     text.push_str(
         "\nif [ $# -eq 0 ]; then\n    echo \"no register to remove\" >&2\n    exit 1\nfi\n\
-         snapshot-editor edit-vmstate remove-regs \"$@\" \\\n    --vmstate-path \"$vmstate\" --output-path \"$output\"\n",
+         snapshot-editor edit-vmstate remove-regs \"$@\" \\\n    --vmstate-path \"$vmstate\" \
+         --output-path \"$output\"\n",
     );
     for line in text.lines() {
         printer.line(line);

@@ -104,7 +104,8 @@ fn guests(printer: &mut Printer, shown: &ShownHost<'_>) {
     printer.line("");
     printer.line(styled(
         style::ASIDE,
-        "poison: KVM's reset poison, which stands for no value; writable: ID registers of which some bits may be changed; tried: registers with other values tried",
+        "poison: KVM's reset poison, which stands for no value; writable: ID registers of which \
+         some bits may be changed; tried: registers with other values tried",
     ));
     if let Some(features) = guests.keys().max_by_key(|features| features.len()) {
         printer.line(styled(

@@ -237,7 +237,8 @@ fn left_out(printer: &mut Printer, diff: &HostDiff<'_>) {
     let mut lines = Vec::new();
     if !left_out.no_value.is_empty() {
         lines.push(format!(
-            "not compared: what {} held, as it is no value: KVM's reset poison, counters, another on each vCPU",
+            "not compared: what {} held, as it is no value: KVM's reset poison, counters, \
+             another on each vCPU",
             counted(left_out.no_value.len(), "register")
         ));
     }

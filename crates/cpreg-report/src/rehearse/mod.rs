@@ -21,7 +21,8 @@ use crate::check::Answer;
 use model::{NotJudged, Replaced};
 
 /// Subject of the verdict.
-const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and disks and networks were stand-ins";
+const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and \
+                     disks and networks were stand-ins";
 
 /// What was tried and what came of it.
 #[derive(Debug)]
@@ -132,7 +133,8 @@ impl Tried<'_> {
             }
             (Some(Outcome::Loaded), Verdict::Converts) => {
                 format!(
-                    "{qemu} takes it as `cpreg convert` writes it; the guest finds its registers as planned"
+                    "{qemu} takes it as `cpreg convert` writes it; the guest finds its registers \
+                     as planned"
                 )
             }
             (Some(Outcome::Loaded), Verdict::Unknown) => {
@@ -194,7 +196,8 @@ impl Tried<'_> {
         let command = "the same COMMAND";
         if self.can_be_repaired() {
             return vec![format!(
-                "see that it loads then: `cpreg rehearse --repaired {source} -- COMMAND`, with {command}"
+                "see that it loads then: `cpreg rehearse --repaired {source} -- COMMAND`, with \
+                 {command}"
             )];
         }
         if self.verdict == Verdict::Converts {
@@ -203,7 +206,9 @@ impl Tried<'_> {
                     "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, with {command}"
                 ),
                 if self.lacks_ram {
-                    "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then `cpreg convert vm.stream --to dest.json -o repaired.stream`".to_owned()
+                    "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then \
+                     `cpreg convert vm.stream --to dest.json -o repaired.stream`"
+                        .to_owned()
                 } else {
                     format!("`cpreg convert {source} --to dest.json -o repaired.stream`")
                 },
@@ -211,7 +216,9 @@ impl Tried<'_> {
         }
         if self.repaired && !self.explained_beside_registers().is_empty() {
             return vec![
-                "start that QEMU with the devices of the source, with the same properties; cpreg repairs registers, not devices".to_owned(),
+                "start that QEMU with the devices of the source, with the same properties; cpreg \
+                 repairs registers, not devices"
+                    .to_owned(),
             ];
         }
         Vec::new()

@@ -216,7 +216,8 @@ pub fn named(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
         .map(|version| {
             Kernel::cached(lab, version)?.ok_or_else(|| {
                 format!(
-                    "there is no kernel {version}: `cargo xtask lab kernels` fetches and lists those there are"
+                    "there is no kernel {version}: `cargo xtask lab kernels` fetches and lists \
+                     those there are"
                 )
                 .into()
             })
@@ -330,8 +331,8 @@ fn instead_of(archive: &Archive, package: &Package) -> Result<(String, String)> 
         .map(|(_, name, full)| (name, full))
         .ok_or_else(|| {
             format!(
-                "Debian's {} has neither kernel {} ({}) nor another {series}: change PACKAGES in e2e/framework/src/lab/kernels.rs, \
-                 and what tests expect",
+                "Debian's {} has neither kernel {} ({}) nor another {series}: change PACKAGES in \
+                 e2e/framework/src/lab/kernels.rs, and what tests expect",
                 package.suite, package.version, package.name
             )
             .into()

@@ -191,8 +191,9 @@ fn source(lab: &Path, version: &str) -> Result<PathBuf> {
         return Ok(place.join(inner));
     }
     Err(format!(
-        "there is no standard library for {TARGET} of Rust {version}: `rustup target add {TARGET}` (or `rustup component add rust-src`) fetches it, \
-         and Debian's {} have not got the source of this version",
+        "there is no standard library for {TARGET} of Rust {version}: `rustup target add \
+         {TARGET}` (or `rustup component add rust-src`) fetches it, and Debian's {} have not got \
+         the source of this version",
         SUITES.join(", ")
     )
     .into())

@@ -52,7 +52,8 @@ impl Expected {
             let found = rows.find(|row| wanted.iter().all(|(name, value)| row[name] == *value));
             found.ok_or_else(|| {
                 format!(
-                    "{}: nothing of QEMU {series} from {source} to {to}; `cargo xtask lab matrix` finds it out",
+                    "{}: nothing of QEMU {series} from {source} to {to}; `cargo xtask lab \
+                     matrix` finds it out",
                     path.display()
                 )
             })

@@ -43,7 +43,8 @@ impl Pair<'_> {
             .find(|kernel| !kernel.has_network())
         {
             return Err(format!(
-                "{}: no network driver at hand: its modules have left Debian's suites; take another kernel",
+                "{}: no network driver at hand: its modules have left Debian's suites; take \
+                 another kernel",
                 kernel.version
             )
             .into());

@@ -304,7 +304,8 @@ fn check([from, to]: [&Kernel; 2], cpu: &Cpu, tries: &[Try]) -> Result<()> {
     }
     let told: Vec<_> = tries.iter().map(in_words).collect();
     Err(format!(
-        "  expected to be in the way, as it is and with --accept low: {wanted:?}, and back {:?}\n  found:\n    {}",
+        "  expected to be in the way, as it is and with --accept low: {wanted:?}, and back \
+         {:?}\n  found:\n    {}",
         expected.back,
         told.join("\n    ")
     )

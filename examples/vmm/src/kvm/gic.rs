@@ -119,8 +119,8 @@ impl Gic {
         let key = (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, IIDR);
         self.write(key, *iidr).map_err(|_| {
             Failure(format!(
-                "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel does \
-                 not play; start the guest with --gic-revision {} on the source",
+                "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel \
+                 does not play; start the guest with --gic-revision {} on the source",
                 iidr >> 12 & 0xf,
                 self.read(key).unwrap_or_default() >> 12 & 0xf
             ))
@@ -131,7 +131,8 @@ impl Gic {
             return Ok(());
         }
         Err(Failure(format!(
-            "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel takes without an error and does not play: it holds {holds:#x}",
+            "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel takes \
+             without an error and does not play: it holds {holds:#x}",
             iidr >> 12 & 0xf
         )))
     }

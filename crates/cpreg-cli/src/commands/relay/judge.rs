@@ -164,7 +164,8 @@ impl Judge for Case<'_> {
             reasons.extend(differences.iter().filter(|it| it.refuses).map(|it| {
                 let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
                 format!(
-                    "{}: {} at the source, {} at the destination; start the destination's QEMU with the source's",
+                    "{}: {} at the source, {} at the destination; start the destination's QEMU \
+                     with the source's",
                     it.what,
                     side(&it.source),
                     side(&it.destination)
@@ -175,14 +176,19 @@ impl Judge for Case<'_> {
         let is_certain =
             self.desk.is_rehearsed || matches!(foretold, Some(Verdict::Loads | Verdict::Converts));
         if !is_certain && !self.desk.arguments.no_way_back {
-            let way_out = "name the source so that the outcome is certain before it begins (--from), or consent to that (--no-way-back)";
+            let way_out = "name the source so that the outcome is certain before it begins \
+                           (--from), or consent to that (--no-way-back)";
             if outline.postcopy {
                 reasons.push(format!(
-                    "it may become a postcopy migration (capability postcopy-ram), and if it had to be refused then, its guest would stand still at the source; {way_out}, or switch postcopy-ram off"
+                    "it may become a postcopy migration (capability postcopy-ram), and if it had \
+                     to be refused then, its guest would stand still at the source; {way_out}, \
+                     or switch postcopy-ram off"
                 ));
             } else if !outline.return_path {
                 reasons.push(format!(
-                    "it has no return path, and if it had to be refused at its end, its guest would stand still at the source; switch the capability return-path on at the source, or {way_out}"
+                    "it has no return path, and if it had to be refused at its end, its guest \
+                     would stand still at the source; switch the capability return-path on at \
+                     the source, or {way_out}"
                 ));
             }
         }

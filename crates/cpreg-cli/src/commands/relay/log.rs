@@ -252,7 +252,8 @@ impl Observer for Log {
             } => self.line(
                 name,
                 format_args!(
-                    "{bytes} bytes of device state went on; the first vCPU {microseconds} us after the last had come"
+                    "{bytes} bytes of device state went on; the first vCPU {microseconds} us \
+                     after the last had come"
                 ),
                 json!({ "bytes": bytes, "early": early, "microseconds": microseconds }),
             ),

@@ -272,7 +272,8 @@ fn print_extension(
     ) && decision.source.is_some()
     {
         printer.line(format_args!(
-            "           {}: if the guest can do without, --hide {} leaves it out and loses what it holds",
+            "           {}: if the guest can do without, --hide {} leaves it out and loses what \
+             it holds",
             styled(style::HINT, "do"),
             decision.name
         ));

@@ -307,7 +307,8 @@ fn tolerances(printer: &mut Printer, explained: &Explained<'_>) {
     if explained.tolerances.is_empty() && explained.is_met() {
         printer.line("");
         printer.line(
-            "no tolerance: if only the input has it, or its value is not taken, that refuses; if only the destination has it, it stays at reset",
+            "no tolerance: if only the input has it, or its value is not taken, that refuses; if \
+             only the destination has it, it stays at reset",
         );
     }
 }

@@ -172,6 +172,8 @@ impl Error for Failure {}
 
 impl From<cpreg_report::Error> for Failure {
     fn from(error: cpreg_report::Error) -> Self {
-        Self::new(error.to_string()).hint(error.hint())
+        let hint = error.hint().map(str::to_owned);
+        let failure = Self::new(error.to_string());
+        hint.into_iter().fold(failure, Self::hint)
     }
 }

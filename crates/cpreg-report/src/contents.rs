@@ -1,4 +1,5 @@
-//! [`Contents`]: what a stream, a report, a running QEMU, a profile or a recorded host holds, for `show` and `diff`.
+//! [`Contents`]: what a stream, a report, a running QEMU, a profile or a recorded host holds, for
+//! `show` and `diff`.
 //!
 //! Nothing here says what a value means for a migration.
 

@@ -1,49 +1,115 @@
-//! [`Error`]: why there is no report.
+//! [`Error`]: why there is no report, or a report could not be read.
 
-use std::fmt;
+use std::error;
+use std::io;
 
-/// Why there is no report.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// There is no report, or a report could not be read.
+///
+/// Its display is one line. Advice is no part of that line: see [`Error::hint`]. Programs look at
+/// [`Error::kind`]; the wording may change with any version.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    hint: String,
+    path: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
-/// The kinds of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A host was not recorded for guests with these features.
     GuestNotRecorded,
     /// Two hosts were recorded for no guests with the same features.
     NoCommonGuests,
+    /// The document is not the JSON that a report is.
+    Json,
+    /// The document has another schema.
+    Schema,
+    /// A member of the document holds what it cannot hold.
+    Member,
+    /// A stream could not be packed.
+    Packing,
 }
 
 impl Error {
-    pub(crate) const fn new(kind: ErrorKind, message: String, hint: String) -> Self {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message,
-            hint,
+            message: message.into(),
+            path: None,
+            hint: None,
+            source: None,
         }
     }
 
-    /// The kind of it.
+    /// A recorded host that does not fit, and what to do.
+    pub(crate) fn of_host(kind: ErrorKind, message: String, hint: String) -> Self {
+        Self {
+            hint: Some(hint),
+            ..Self::new(kind, message)
+        }
+    }
+
+    /// A document that is not the JSON that a report is.
+    pub(crate) fn not_json(error: serde_json::Error) -> Self {
+        Self {
+            source: Some(Box::new(error)),
+            ..Self::new(ErrorKind::Json, "")
+        }
+        .because("not a report")
+    }
+
+    /// A stream that could not be packed.
+    pub(crate) fn packing(error: io::Error) -> Self {
+        Self {
+            source: Some(Box::new(error)),
+            ..Self::new(ErrorKind::Packing, "")
+        }
+        .because("cannot pack the stream")
+    }
+
+    /// Puts the source behind these words.
+    fn because(mut self, words: &str) -> Self {
+        if let Some(source) = &self.source {
+            self.message = format!("{words}: {source}");
+        }
+        self
+    }
+
+    /// A document of another schema.
+    pub(crate) fn other_schema(schema: &str, own: &str) -> Self {
+        let message = format!(
+            "a report of schema `{schema}`, where this cpreg reads `{own}`: read it with the cpreg that wrote it, or a later one"
+        );
+        Self::new(ErrorKind::Schema, message)
+    }
+
+    /// A member of a report that is not as it should be.
+    pub(crate) fn member(path: impl Into<String>, what: impl AsRef<str>) -> Self {
+        let path = path.into();
+        let message = format!("report: {path} {}", what.as_ref());
+        Self {
+            path: Some(path),
+            ..Self::new(ErrorKind::Member, message)
+        }
+    }
+
+    /// Returns the kind of error.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What to do about it.
-    pub fn hint(&self) -> &str {
-        &self.hint
+    /// Returns the place in the document, such as `blanked.registers[0].id`.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}

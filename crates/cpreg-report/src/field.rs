@@ -113,7 +113,7 @@ pub struct FieldReport {
     pub lsb: u8,
     /// Its value.
     pub value: Hex,
-    /// What that means, where it has a name, or null.
+    /// Meaning of the value, where it has a name, or null.
     pub meaning: Option<String>,
 }
 

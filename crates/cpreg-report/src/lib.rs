@@ -46,6 +46,7 @@ pub mod rehearse;
 pub mod remedy;
 pub mod rows;
 pub mod scalar;
+pub mod schemas;
 pub mod shared;
 pub mod show;
 pub mod text;

@@ -1,4 +1,5 @@
-//! Names that reports have for kinds of things: sets that may grow, so a reader must expect names that it does not know.
+//! Names that reports have for kinds of things: sets that may grow, so a reader must expect names
+//! that it does not know.
 
 use std::borrow::Cow;
 use std::fmt;

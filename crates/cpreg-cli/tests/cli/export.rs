@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::made::folder_with;
 use crate::run::{cpreg, cpreg_in};
+use crate::schema;
 
 /// Entries of an operator that would get out of a comment if they could.
 const OPERATORS: &[u8] = br#"
@@ -405,99 +406,9 @@ fn json_is_one_schema_by_either_option() {
     assert_eq!(cpreg(&both).status, Some(2));
 }
 
-/// Sees that a value is as a JSON Schema says, as far as docs/schemas use the language; a keyword that is not known here fails.
-fn validate(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
-    let wrong = |what: &str| Err(format!("{place}: {what}: {value}"));
-    for (keyword, rule) in schema.as_object().expect("a schema") {
-        match keyword.as_str() {
-            "$schema" | "title" | "description" | "$defs" => {}
-            "$ref" => {
-                let pointer = rule.as_str().and_then(|it| it.strip_prefix('#'));
-                let target = root
-                    .pointer(pointer.expect("a reference"))
-                    .expect("a place");
-                validate(root, target, value, place)?;
-            }
-            "type" => {
-                let kind = match value {
-                    Value::Null => "null",
-                    Value::Bool(_) => "boolean",
-                    Value::Number(_) => "integer",
-                    Value::String(_) => "string",
-                    Value::Array(_) => "array",
-                    Value::Object(_) => "object",
-                };
-                if rule != kind && !rule.as_array().is_some_and(|it| it.contains(&kind.into())) {
-                    return wrong(&format!("not of type {rule}"));
-                }
-            }
-            "const" if rule != value => return wrong(&format!("not {rule}")),
-            "const" => {}
-            "enum" if !rule.as_array().expect("a list").contains(value) => {
-                return wrong(&format!("none of {rule}"));
-            }
-            "enum" => {}
-            "pattern" => {
-                let lengths = match rule.as_str().expect("text") {
-                    "^0x[0-9a-f]{16}$" => 16..=16,
-                    "^0x[0-9a-f]{1,16}$" => 1..=16,
-                    pattern => panic!("{pattern}"),
-                };
-                let digits = value.as_str().and_then(|it| it.strip_prefix("0x"));
-                if !digits.is_some_and(|it| {
-                    lengths.contains(&it.len())
-                        && it
-                            .bytes()
-                            .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
-                }) {
-                    return wrong("not as the pattern");
-                }
-            }
-            "items" => {
-                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    validate(root, rule, item, &format!("{place}[{index}]"))?;
-                }
-            }
-            "required" => {
-                for member in rule.as_array().expect("a list") {
-                    if value.get(member.as_str().expect("text")).is_none() {
-                        return wrong(&format!("without {member}"));
-                    }
-                }
-            }
-            "properties" => {
-                for (member, value) in value.as_object().into_iter().flatten() {
-                    if let Some(schema) = rule.get(member) {
-                        validate(root, schema, value, &format!("{place}.{member}"))?;
-                    }
-                }
-            }
-            "additionalProperties" => {
-                assert_eq!(rule, false);
-                let mut members = value.as_object().into_iter().flat_map(|it| it.keys());
-                if let Some(member) = members.find(|it| schema["properties"].get(it).is_none()) {
-                    return wrong(&format!("has {member}"));
-                }
-            }
-            "oneOf" => {
-                let rules = rule.as_array().expect("a list").iter();
-                let fit = rules.filter(|rule| validate(root, rule, value, place).is_ok());
-                if fit.count() != 1 {
-                    return wrong("not one of the forms");
-                }
-            }
-            keyword => panic!("{keyword} is not known here"),
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn json_is_as_its_schema_says() {
-    let path = repository().join("docs/schemas/tolerances.schema.json");
-    let schema = fs::read_to_string(path).expect("the schema");
-    let schema: Value = serde_json::from_str(&schema).expect("JSON");
-    let is_valid = |document: &Value| validate(&schema, &schema, document, "");
+    let is_valid = |document: &Value| schema::validate(document);
 
     let folder = folder_with("ours.toml", OPERATORS);
     let arguments = [

@@ -9,8 +9,8 @@
 //! | [`explain_register`] | what is said of registers |
 //! | [`check`], [`consents`], [`convert`], [`hosts`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
-//! | [`json`] | every document, against what docs/json.md says of it |
-//! | [`models`] | every document, against its model |
+//! | [`json`] | every kind of document |
+//! | [`models`], [`schema`] | every document, against its model and its JSON Schema |
 //! | [`documents`] | README and docs, against what they say the command does |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
@@ -61,5 +61,6 @@ mod relayed;
 mod report;
 mod run;
 mod running;
+mod schema;
 mod show;
 mod tolerances;

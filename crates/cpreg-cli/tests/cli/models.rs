@@ -1,4 +1,4 @@
-//! Every JSON document that a test reads is read into its model and written again.
+//! Every JSON document that a test reads is read into its model and written again, and is as its schema says.
 
 use cpreg_report::{
     check, diff, explain, host, host_diff, hosts, json, rehearse, shared, show, tolerance,
@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::schema;
+
 /// Schemas whose documents are read by their own crates' tests.
 const OTHERS: [&str; 2] = ["cpreg.profile/1", "cpreg.host/1"];
 
@@ -14,10 +16,11 @@ const OTHERS: [&str; 2] = ["cpreg.profile/1", "cpreg.host/1"];
 pub(crate) fn round_trip(text: &str) {
     let document: Value = serde_json::from_str(text).expect("JSON");
     // A line of a log is no document.
-    let Some(schema) = document["schema"].as_str() else {
+    let Some(name) = document["schema"].as_str() else {
         return;
     };
-    match schema {
+    assert_eq!(schema::validate(&document), Ok(()), "{name}");
+    match name {
         check::model::SCHEMA => comes_back::<check::model::Report>(text),
         diff::model::SCHEMA => comes_back::<diff::model::Report>(text),
         explain::lines::model::SCHEMA => comes_back::<explain::lines::model::Report>(text),

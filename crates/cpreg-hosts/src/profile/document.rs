@@ -17,36 +17,42 @@ use crate::error::{DocumentKind, Error, ErrorKind};
 pub const SCHEMA: &str = "cpreg.profile/1";
 
 /// A profile as it is written: the members of the JSON document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
+    /// `"cpreg.profile/1"`.
     schema: String,
+    /// Name in reports.
     name: String,
+    /// Origin of the profile; members that do not apply are empty or absent.
     recorded: Recorded,
+    /// `"at-reset"`: read before a guest ran; `"of-a-guest"`: a guest left them; `"of-an-emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
     values: String,
+    /// The outline of the VM there; may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeFile>,
+    /// The vCPUs.
     vcpus: Vec<VcpuFile>,
 }
 
 /// Where a profile comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recorded {
-    /// The program, as in `--vmm` (`qemu`).
+    /// The program, as in `--vmm`: `"qemu"`.
     pub program: String,
     /// Its version, `major.minor.micro`.
     pub version: String,
     /// The packager's addition to the version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub package: String,
-    /// `kvm`, `tcg` or `hvf`.
+    /// `"kvm"`, `"tcg"`, `"hvf"`, or empty if that is not known.
     pub accelerator: String,
-    /// The machine type, as the program resolves it.
+    /// The machine type as the program resolves it (`virt` is never kept).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
     /// The CPU model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cpu: String,
-    /// The command that was recorded.
+    /// The command that was recorded, word by word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// The kernel's release, where the kernel counts.
@@ -54,57 +60,80 @@ pub struct Recorded {
     pub kernel: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Outline of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct ShapeFile {
+    /// Machine type, or null.
     machine: Option<String>,
+    /// Number of vCPUs.
     vcpus: usize,
+    /// Blocks of RAM.
     ram: Vec<RamFile>,
+    /// Device sections.
     devices: Vec<DeviceFile>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Block of RAM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct RamFile {
+    /// QEMU's name of the block.
     name: String,
+    /// Length in bytes, `"0x…"`.
     length: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Device section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct DeviceFile {
+    /// QEMU's id string.
     name: String,
+    /// Number among several with that name.
     instance: u32,
+    /// Version of its format.
     version: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A vCPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct VcpuFile {
+    /// Its registers, in any order.
     registers: Vec<RegisterFile>,
+    /// Parts of its state that are no registers; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     extensions: Vec<ExtensionFile>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct RegisterFile {
+    /// The register's id.
     id: String,
+    /// Its name; for people, not read back.
     #[serde(default)]
     name: String,
+    /// Its value; absent if it is not known. Wider than 64 bits: all its digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// The bits that may differ from the value, where the kernel tells.
+    /// Bits that may differ from it (`KVM_ARM_GET_REG_WRITABLE_MASKS`); absent if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<String>,
     /// All values that are taken, where they were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     one_of: Option<Vec<String>>,
-    /// The bits that may be set, where they were tried.
+    /// Bits that may be set, in any combination, where they were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subset_of: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A part of a vCPU's state that is no register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct ExtensionFile {
+    /// QEMU's name of the subsection, or `"env.features"`.
     name: String,
+    /// Content, if it is one number; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<String>,
+    /// Content as bytes, two digits each; absent if it is one number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes: Option<String>,
 }

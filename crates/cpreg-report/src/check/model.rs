@@ -39,7 +39,8 @@ pub struct Report {
     pub to_find_out: Vec<String>,
     /// Each modelled program, and what it would do with the VM on its own.
     pub loaders: Vec<Loader>,
-    /// What this machine's KVM did with the plan, if DEST is `kvm` and the plan is ready ([below](#attempt-of-cpregcheck1)); else null.
+    /// What this machine's KVM did with the plan, if DEST is `kvm` and the plan is ready
+    /// ([below](#attempt-of-cpregcheck1)); else null.
     pub attempt: Option<Attempt>,
 }
 
@@ -55,7 +56,8 @@ pub struct Source {
     pub vcpus: usize,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
-    /// Run state of the guest when the stream was written (`"running"`, `"paused"`, `"prelaunch"` …), or null.
+    /// Run state of the guest when the stream was written (`"running"`, `"paused"`, `"prelaunch"`
+    /// …), or null.
     pub run_state: Option<String>,
     /// Way in which the stream was read, in words.
     pub opened: String,
@@ -112,8 +114,8 @@ pub struct RegisterDecision {
     pub secret: Option<bool>,
     /// `"copy"`, `"set"`, `"ignore"`, `"keep-at-reset"`, `"refuse"` or `"unknown"`.
     pub decision: Decision,
-    /// The value that is written instead of the VM's own: for `"set"`, and for `"keep-at-reset"` where the loader would leave
-    /// something else there; else absent.
+    /// The value that is written instead of the VM's own: for `"set"`, and for `"keep-at-reset"`
+    /// where the loader would leave something else there; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub becomes: Option<String>,
     /// Knowledge behind the decision: `"proven"`, `"inferred"` or `"unknown"`.

@@ -10,22 +10,22 @@ use crate::scalar::{Hex, Id, Vcpus};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.diff/1";
 
-/// What differs between two files.
+/// Answer of `cpreg diff A B`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
     /// `"cpreg.diff/1"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// Whether nothing that was compared differs.
+    /// `true` if nothing that was compared differs.
     pub equal: bool,
-    /// Whether values that guests change as they run were compared (`--all`).
+    /// `true` if values that guests change as they run were compared (`--all`).
     pub all: bool,
     /// The first file.
     pub a: Side,
     /// The second file.
     pub b: Side,
-    /// How the outlines differ.
+    /// Differences of the outlines.
     pub shape: Vec<Shape>,
     /// Registers that only A lists, ascending by id.
     pub only_in_a: Vec<Only>,
@@ -33,11 +33,12 @@ pub struct Report {
     pub only_in_b: Vec<Only>,
     /// Registers that both list with different values, ascending by id.
     pub values: Vec<Differing>,
-    /// With `--all`, where both are streams: the registers that QEMU keeps before its list and that differ.
+    /// With `--all`, where both are streams: the registers that QEMU keeps before its list and that
+    /// differ.
     pub cores: Vec<Core>,
     /// Parts of the CPU state that are no registers and differ.
     pub extensions: Vec<Extension>,
-    /// What differs and is not above, or could not be compared.
+    /// Differences that are left out, and things that could not be compared.
     pub left_out: LeftOut,
 }
 
@@ -51,11 +52,11 @@ pub struct Side {
     pub kind: ContentsKind,
     /// Machine type, or null.
     pub machine: Option<String>,
-    /// How many.
+    /// Number of vCPUs.
     pub vcpus: usize,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
-    /// Of a stream, what the guest was doing, or null; not compared.
+    /// Of a stream, the run state of the guest, or null; not compared.
     pub run_state: Option<String>,
 }
 
@@ -65,9 +66,9 @@ pub struct Side {
 pub struct Shape {
     /// `"accelerator"`, or as in `cpreg.check/1`.
     pub what: String,
-    /// What A has, or null.
+    /// Property of A, or null.
     pub a: Option<String>,
-    /// What B has, or null.
+    /// Property of B, or null.
     pub b: Option<String>,
 }
 
@@ -75,7 +76,7 @@ pub struct Shape {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Only {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// The register's id.
     pub id: Id,
@@ -92,7 +93,7 @@ pub struct Only {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Differing {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// The register's id.
     pub id: Id,
@@ -105,7 +106,8 @@ pub struct Differing {
     /// True if the values are kept back; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
-    /// The fields that differ, then bits that belong to none; empty if the register's fields are not known.
+    /// The fields that differ, then bits that belong to none; empty if the register's fields are
+    /// not known.
     pub fields: Vec<FieldChange>,
 }
 
@@ -113,7 +115,7 @@ pub struct Differing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Core {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// KVM's id; null in AArch32 state.
     pub id: Option<Id>,
@@ -129,26 +131,26 @@ pub struct Core {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Extension {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// QEMU's name of the subsection, or `"env.features"`.
     pub name: String,
-    /// What A has: a number `"0x…"`, or its bytes, two digits each; null if A has not got it.
+    /// Content in A: a number `"0x…"`, or its bytes, two digits each; null if A lacks it.
     pub a: Option<String>,
-    /// What B has, likewise.
+    /// Content in B, likewise.
     pub b: Option<String>,
 }
 
-/// What differs and is not listed, or could not be compared.
+/// Differences that are left out, and things that could not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// How many registers have other values, as guests change them.
+    /// Number of registers with other values, as guests change them.
     pub registers: usize,
-    /// How many extensions, likewise.
+    /// Number of extensions, likewise.
     pub extensions: usize,
-    /// How many registers have no recorded value on one side.
+    /// Number of registers without a recorded value on one side.
     pub without_value: usize,
-    /// How many vCPUs only one side has.
+    /// Number of vCPUs that only one side has.
     pub vcpus: usize,
 }

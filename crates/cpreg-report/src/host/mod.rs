@@ -68,7 +68,7 @@ impl<'a> ShownGuest<'a> {
         let guest = record.guests.get(&features).ok_or_else(|| {
             let recorded = record.guests.keys().map(ToString::to_string);
             let recorded: Vec<_> = recorded.collect();
-            Error::new(
+            Error::of_host(
                 ErrorKind::GuestNotRecorded,
                 format!("{written} was not recorded for guests with the features {features}"),
                 format!("recorded are {}", recorded.join("; ")),

@@ -19,7 +19,8 @@ pub struct Report {
     pub schema: String,
     /// The host.
     pub host: Host,
-    /// Capabilities as the host reports them (`KVM_CHECK_EXTENSION`); those that are 0 are left out.
+    /// Capabilities as the host reports them (`KVM_CHECK_EXTENSION`); those that are 0 are left
+    /// out.
     pub capabilities: Vec<Capability>,
     /// The guests that were recorded.
     pub guests: Vec<Guest>,

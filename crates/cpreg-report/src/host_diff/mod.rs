@@ -147,7 +147,7 @@ impl<'a> HostDiff<'a> {
         let (sets_a, sets_b) = (sets(a), sets(b));
         let guests: Vec<Features> = sets_a.intersection(&sets_b).copied().collect();
         if guests.is_empty() {
-            return Err(Error::new(
+            return Err(Error::of_host(
                 ErrorKind::NoCommonGuests,
                 format!(
                     "{} and {} were recorded for no guests with the same features",

@@ -14,7 +14,8 @@ pub const SCHEMA: &str = "cpreg.diff-hosts/1";
 /// Sets of vCPU features, each by its names.
 pub type Sets = Vec<Vec<String>>;
 
-/// Answer of `cpreg diff` about two recorded hosts. `guests` beside a register: the feature sets of which that is said.
+/// Answer of `cpreg diff` about two recorded hosts. `guests` beside a register: the feature sets of
+/// which that is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
@@ -45,7 +46,8 @@ pub struct Report {
     pub write_back: Vec<WriteBack>,
     /// Bits of ID registers that may be changed, where they differ.
     pub writable: Vec<Writable>,
-    /// PSCI versions and bits of bitmaps that are taken, where they differ and both sides were tried.
+    /// PSCI versions and bits of bitmaps that are taken, where they differ and both sides were
+    /// tried.
     pub takes: Vec<Taken>,
     /// Other values that both were tried with, and that came out differently.
     pub trials: Vec<Trial>,
@@ -182,7 +184,8 @@ pub struct TrialResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LeftOut {
-    /// Registers that held no value on one side at least: poison, counters, another value on each vCPU.
+    /// Registers that held no value on one side at least: poison, counters, another value on each
+    /// vCPU.
     pub no_value: Vec<Named>,
     /// Feature sets of which only one kernel tells what may be written.
     pub writable: Sets,

@@ -29,7 +29,8 @@ pub struct Host {
     pub kernel: Kernel,
     /// The CPU model.
     pub cpu: String,
-    /// Special mode of the host: `"nested"` (KVM offers an EL2), `"nvhe"` (KVM runs in EL1 itself), `"mte"` (memory with tags); or null.
+    /// Special mode of the host: `"nested"` (KVM offers an EL2), `"nvhe"` (KVM runs in EL1 itself),
+    /// `"mte"` (memory with tags); or null.
     pub mode: Option<String>,
     /// MIDR_EL1 of its first CPU.
     pub midr: Hex,
@@ -57,7 +58,8 @@ pub struct Kernel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Recording {
-    /// The guest's vCPU features: `"pmu"`, `"sve"`, `"ptrauth"`, `"el1-32bit"`, `"el2"`, `"el2-e2h0"`, `"mte"`.
+    /// The guest's vCPU features: `"pmu"`, `"sve"`, `"ptrauth"`, `"el1-32bit"`, `"el2"`,
+    /// `"el2-e2h0"`, `"mte"`.
     pub features: Vec<String>,
     /// Number of registers that KVM lists for it.
     pub registers: usize,

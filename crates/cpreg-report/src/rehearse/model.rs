@@ -31,7 +31,8 @@ pub struct Report {
     pub repaired: bool,
     /// `"loaded"`, `"failed"`; `"not tried"` if the plan stands in the way of a repair.
     pub outcome: RehearsalOutcome,
-    /// Lines that QEMU wrote to its standard error while it loaded, in its words; `(secret)` in place of a key's value.
+    /// Lines that QEMU wrote to its standard error while it loaded, in its words; `(secret)` in
+    /// place of a key's value.
     pub said: Vec<String>,
     /// Meaning of these lines, as [`cpreg explain`](commands/explain.md) says it.
     pub explained: Vec<Explained>,
@@ -41,14 +42,16 @@ pub struct Report {
     pub not_judged: Vec<NotJudged>,
     /// Words of the command line that are not as they were given.
     pub replaced: Vec<Replaced>,
-    /// The command line that was run, the program first; cpreg's own monitor and `-incoming defer` came behind it.
+    /// The command line that was run, the program first; cpreg's own monitor and `-incoming defer`
+    /// came behind it.
     pub command: Vec<String>,
     /// Reason why that QEMU could not say what it has, in words; null if it could.
     pub unknown_host: Option<String>,
-    /// Reason why it could not say what it holds after the load, in words; null if it could, or if there was no load.
+    /// Reason why it could not say what it holds after the load, in words; null if it could, or if
+    /// there was no load.
     pub unreadable: Option<String>,
-    /// The plan of cpreg for that QEMU: a whole [`cpreg.check/1`](#cpregcheck1), in whose terms `verdict` is a prediction; null if
-    /// `unknown_host` is not.
+    /// The plan of cpreg for that QEMU: a whole [`cpreg.check/1`](#cpregcheck1), in whose terms
+    /// `verdict` is a prediction; null if `unknown_host` is not.
     #[serde(serialize_with = "by_name")]
     pub check: Option<check::model::Report>,
 }
@@ -90,7 +93,8 @@ pub struct NotJudged {
     pub what: String,
     /// The reason.
     pub reason: String,
-    /// `true` if it was loaded all the same, so that a failure of it is not believed; else its sections were left out.
+    /// `true` if it was loaded all the same, so that a failure of it is not believed; else its
+    /// sections were left out.
     pub loaded: bool,
     /// Sections of the stream that this is about.
     pub sections: Vec<String>,
@@ -107,7 +111,8 @@ pub struct Replaced {
     pub reason: String,
 }
 
-/// Writes the members of the plan's document in the order of their names, as a document inside another always had them.
+/// Writes the members of the plan's document in the order of their names, as a document inside
+/// another always had them.
 #[expect(clippy::ref_option, reason = "serde hands the member over")]
 fn by_name<S: Serializer>(
     check: &Option<check::model::Report>,

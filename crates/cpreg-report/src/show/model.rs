@@ -12,7 +12,7 @@ use crate::shared::{Blanked, Host};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.show/1";
 
-/// What a file holds.
+/// Answer of `cpreg show`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
@@ -23,29 +23,31 @@ pub struct Report {
     pub name: String,
     /// `"stream"`, `"report"`, `"running"` or `"profile"`.
     pub kind: ContentsKind,
-    /// What it is compressed with: `"xz"`, `"gzip"`, `"zstd"`, or null.
+    /// Compression: `"xz"`, `"gzip"`, `"zstd"`, or null.
     pub packed: Option<String>,
     /// Machine type, or null.
     pub machine: Option<String>,
     /// `"kvm"`, `"tcg"`, `"hvf"`, or null.
     pub accelerator: Option<Accelerator>,
-    /// How many.
+    /// Number of vCPUs.
     pub vcpus: usize,
-    /// `"at-reset"` if no guest had run, `"of-an-emulated-host"` for a recorded host, else `"of-a-guest"`.
+    /// `"at-reset"` if no guest had run, `"of-an-emulated-host"` for a recorded host, else
+    /// `"of-a-guest"`.
     pub values: Values,
     /// Blocks of RAM, in the order of the file.
     pub ram: Vec<Ram>,
     /// Device sections, in the order of the file.
     pub devices: Vec<Device>,
-    /// What only a stream has; null for a profile.
+    /// Properties of a stream; null for a profile.
     pub stream: Option<Stream>,
-    /// What a profile was recorded from; null for a stream.
+    /// Origin of a profile, as in [`cpreg.profile/1`](#cpregprofile1); null for a stream.
     pub recorded: Option<Recorded>,
     /// The report that the stream was in, or null.
     pub report: Option<FromReport>,
     /// Of each vCPU of a stream, the registers that QEMU keeps before its list.
     pub cores: Vec<Core>,
-    /// The listed registers, or those that were asked for; one for each value that vCPUs have, ascending by id.
+    /// The listed registers, or those that were asked for; one for each value that vCPUs have,
+    /// ascending by id.
     pub registers: Vec<Register>,
     /// Registers that were asked for and are not in the file.
     pub not_listed: Vec<NotListed>,
@@ -58,7 +60,7 @@ pub struct Report {
 pub struct Ram {
     /// QEMU's name for it.
     pub name: String,
-    /// In bytes.
+    /// Length in bytes.
     pub length: Hex,
 }
 
@@ -67,20 +69,20 @@ pub struct Ram {
 pub struct Device {
     /// QEMU's id string.
     pub name: String,
-    /// Which of several with that name.
+    /// Number among several with that name.
     pub instance: u32,
     /// The version of its format.
     pub version: u32,
 }
 
-/// What only a stream has.
+/// Properties of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stream {
-    /// How it was read, in words.
+    /// Way in which it was read, in words.
     pub opened: String,
-    /// Unpacked, in bytes.
+    /// Length when unpacked, in bytes.
     pub length: Hex,
-    /// What the guest was doing when the stream was written, or null.
+    /// Run state of the guest when the stream was written, or null.
     pub run_state: Option<String>,
     /// log2 of the page size of RAM records; null if the stream does not say.
     pub target_page_bits: Option<u32>,
@@ -90,11 +92,11 @@ pub struct Stream {
     pub uuid: Option<String>,
     /// Live sections; when RAM was not read only those that begin where RAM begins.
     pub live: Vec<Device>,
-    /// Where the device state of a postcopy migration stands, or null.
+    /// Place of the device state of a postcopy migration, or null.
     pub package: Option<Place>,
-    /// Where the description at the end stands, or null.
+    /// Place of the description at the end, or null.
     pub description: Option<Place>,
-    /// Whether the description has the right length for every section.
+    /// `true` if the description has the right length for every section.
     pub described_exactly: bool,
     /// RAM records by kind; null unless RAM was read (`--verify`).
     pub ram_records: Option<Records>,
@@ -107,16 +109,16 @@ pub struct FromReport {
     pub cpreg: String,
     /// The machine that it was made on, or null.
     pub host: Option<Host>,
-    /// What is not in it.
+    /// Things that are not in it.
     pub blanked: Blanked,
 }
 
-/// Where something stands.
+/// Place in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
-    /// In bytes from the beginning.
+    /// Offset in bytes from the beginning.
     pub offset: Hex,
-    /// In bytes.
+    /// Length in bytes.
     pub length: Hex,
 }
 
@@ -137,7 +139,7 @@ pub struct Records {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Core {
-    /// Which vCPU.
+    /// The vCPU.
     pub vcpu: usize,
     /// `"on"`, `"off"`, `"being switched on"` or `"in an unknown power state"`.
     pub power: String,
@@ -151,7 +153,8 @@ pub struct Core {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct CoreRegister {
-    /// X0 to X30, PC, PSTATE, SP_EL0, SP_EL1, ELR_EL1, SPSR_EL1; in AArch32 state R0 to R15 and CPSR.
+    /// X0 to X30, PC, PSTATE, SP_EL0, SP_EL1, ELR_EL1, SPSR_EL1; in AArch32 state R0 to R15 and
+    /// CPSR.
     pub name: String,
     /// KVM's id; null in AArch32 state.
     pub id: Option<Id>,
@@ -166,7 +169,7 @@ pub struct CoreRegister {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Register {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// The register's id.
     pub id: Id,
@@ -177,7 +180,7 @@ pub struct Register {
     /// True if the value is kept back; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
-    /// What the value means, where it has a name, or null.
+    /// Meaning of the value, where it has a name, or null.
     pub meaning: Option<String>,
     /// The fields that were asked for, most significant first, then set bits that belong to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -198,12 +201,12 @@ pub struct NotListed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Extension {
-    /// Which vCPUs.
+    /// The vCPUs.
     pub vcpus: Vcpus,
     /// QEMU's name of the subsection, or `"env.features"`.
     pub name: String,
-    /// What it holds, if that is one number, or null.
+    /// Content, if it is one number; else null.
     pub number: Option<Hex>,
-    /// Else its bytes as they stand, two digits each.
+    /// Content as bytes, two digits each, if it is not one number; else null.
     pub bytes: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The model of `tolerances`, schema `cpreg.tolerances/1`: all that an entry says, so that a program can read it back.
+//! The model of `tolerances`, schema `cpreg.tolerances/1`: all that an entry says, so that a
+//! program can read it back.
 //!
 //! `handling` and `condition` in words stand beside what is a program's to read.
 
@@ -26,15 +27,17 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Place in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/1` refers to it.
+    /// Place in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/1`
+    /// refers to it.
     pub number: usize,
     /// The registers, by name; for a class of registers the name of the class.
     pub registers: Vec<String>,
     /// Ids of the registers; empty for a class.
     pub ids: Vec<Id>,
-    /// Null, or the class: `"cache-sizes"` (every slot of CCSIDR_EL1), `"performance-monitors"` (of FEAT_PMUv3),
-    /// `"implementation-defined"` (system registers with CRn 15; AArch32 ones with CRn 15, or 64 bits wide with CRm 15),
-    /// `"reserved-aarch32"` (nameless AArch32 registers of cp15 with CRn 0, 32 bits wide).
+    /// Null, or the class: `"cache-sizes"` (every slot of CCSIDR_EL1), `"performance-monitors"` (of
+    /// FEAT_PMUv3), `"implementation-defined"` (system registers with CRn 15; AArch32 ones with CRn
+    /// 15, or 64 bits wide with CRm 15), `"reserved-aarch32"` (nameless AArch32 registers of cp15
+    /// with CRn 0, 32 bits wide).
     pub class: Option<RegisterClass>,
     /// The accelerator under which it holds; null: any.
     pub accelerator: Option<Accelerator>,
@@ -42,7 +45,8 @@ pub struct Entry {
     pub category: String,
     /// `"only-in-input"`, `"only-at-destination"` or `"value-not-taken"`.
     pub difference: Difference,
-    /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` (the nearest value that the destination takes) or `"refuse"`.
+    /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` (the nearest value that the
+    /// destination takes) or `"refuse"`.
     pub handling: ToleranceHandling,
     /// For `"set"` the value that is written instead, else null.
     pub value: Option<Hex>,
@@ -69,16 +73,16 @@ pub struct Entry {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum When {
-    /// No condition.
+    /// no condition.
     Always,
-    /// The register's value in the bits of `mask` is `expected`.
+    /// the register's value in the bits of `mask` is `expected`.
     Value {
         /// The bits that are looked at.
         mask: Hex,
         /// Their value.
         expected: Hex,
     },
-    /// Another register's of the same vCPU is, or that one is not there.
+    /// another register of the same vCPU has that value, or is not there.
     OtherRegister {
         /// The other register, by name.
         register: String,
@@ -89,7 +93,7 @@ pub enum When {
         /// Their value.
         expected: Hex,
     },
-    /// A four-bit field of an ID register of the VM's own is 0.
+    /// a four-bit field of an ID register of the VM's own is 0.
     WithoutFeature {
         /// The ID register, by name.
         register: String,
@@ -99,21 +103,22 @@ pub enum When {
         field: String,
         /// The field's lowest bit.
         lsb: u8,
-        /// The condition that is looked at besides, where the VM had the feature and the user's own changes take it away.
+        /// The condition that is looked at besides, where the VM had the feature and the user's own
+        /// changes take it away; an object like `when`.
         unused: Box<Self>,
     },
     /// CLIDR_EL1 lacks the cache of the slot.
     NoSuchCache,
-    /// The destination has no performance monitors, and all of the VM hold what they held at reset.
+    /// the destination has no performance monitors, and all of the VM hold what they held at reset.
     MonitorsUnused,
-    /// The two values differ in the bits of `mask` at most.
+    /// the two values differ in the bits of `mask` at most.
     DiffersIn {
         /// The bits that are looked at.
         mask: Hex,
     },
-    /// Two conditions.
+    /// two conditions.
     Both {
-        /// The two.
+        /// The two, objects like `when`.
         conditions: [Box<Self>; 2],
     },
 }

@@ -32,6 +32,8 @@ mod file;
 mod read;
 mod write;
 
+use schemars::{Schema, SchemaGenerator};
+
 use crate::schema;
 
 pub use file::SCHEMA;
@@ -40,6 +42,11 @@ pub use read::{MOST_BYTES, MOST_REGISTERS, MOST_TRIALS};
 /// Whether a JSON document says that it is a recorded host, of whichever version; also one that is cut off, if it is as we write it.
 pub fn is_record(json: &[u8]) -> bool {
     schema::is(json, "cpreg.host/")
+}
+
+/// Returns the JSON Schema of the file.
+pub fn json_schema(generator: SchemaGenerator) -> Schema {
+    generator.into_root_schema_for::<file::File>()
 }
 
 #[cfg(test)]

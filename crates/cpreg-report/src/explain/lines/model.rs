@@ -34,9 +34,10 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Kind of failure: `"register-count"`, `"register-only-in-input"`, `"value-not-taken"`, `"cpu-section"`, `"cpu-subsection"`,
-    /// `"guest-cpu"`, `"psci-version"`, `"vcpu-init"`, `"abort"`, `"ram"`, `"machine-type"`, `"device"`, `"interrupt-controller"`,
-    /// `"stream"`, `"not-saved"`, `"warnings"`, `"no-reason"`.
+    /// Kind of failure: `"register-count"`, `"register-only-in-input"`, `"value-not-taken"`,
+    /// `"cpu-section"`, `"cpu-subsection"`, `"guest-cpu"`, `"psci-version"`, `"vcpu-init"`,
+    /// `"abort"`, `"ram"`, `"machine-type"`, `"device"`, `"interrupt-controller"`, `"stream"`,
+    /// `"not-saved"`, `"warnings"`, `"no-reason"`.
     pub kind: String,
     /// The same in a few words.
     pub title: String,

@@ -44,8 +44,8 @@ pub struct Register {
     pub purpose: Option<String>,
     /// Kinds of difference that the table of tolerances knows, with the accelerator, in words.
     pub categories: Vec<String>,
-    /// Of a register that KVM is known to have: `"vcpu"`: each vCPU has its own; `"vm"`: one for the VM; `"vm-running"`: one for
-    /// the VM that runs on. Else null.
+    /// Of a register that KVM is known to have: `"vcpu"`: each vCPU has its own; `"vm"`: one for
+    /// the VM; `"vm-running"`: one for the VM that runs on. Else null.
     pub scope: Option<Scope>,
     /// Values that KVM takes, in words, or null.
     pub takes: Option<String>,
@@ -63,7 +63,8 @@ pub struct Register {
     pub value: Option<Value>,
     /// Behaviour of recorded kernels.
     pub recorded: Recorded,
-    /// The table's entries about it, each as in `tolerances` of [`cpreg.tolerances/1`](#cpregtolerances1).
+    /// The table's entries about it, each as in `tolerances` of
+    /// [`cpreg.tolerances/1`](#cpregtolerances1).
     pub tolerances: Vec<Entry>,
 }
 
@@ -177,7 +178,8 @@ pub struct Kernel {
 pub struct Held {
     /// The value, or null.
     pub value: Option<String>,
-    /// Reason why there is none: `"poison"` (KVM's reset poison), `"counts"`, `"errno N"`; else null.
+    /// Reason why there is none: `"poison"` (KVM's reset poison), `"counts"`, `"errno N"`; else
+    /// null.
     pub without_value: Option<String>,
     /// Guests that hold it, in words.
     pub guests: String,

@@ -1,0 +1,152 @@
+//! JSON documents against the schemas in docs/schemas.
+//!
+//! A schema lets members pass that it does not know, as a later cpreg may have more. Here they are errors: this cpreg has none.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// Sees that a document is as the schema that it names says.
+pub(crate) fn validate(document: &Value) -> Result<(), String> {
+    let name = document["schema"].as_str().ok_or("names no schema")?;
+    let name = name.trim_start_matches("cpreg.").split('/').next();
+    let file = format!("{}.schema.json", name.unwrap_or_default());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas");
+    let text = fs::read_to_string(path.join(&file)).map_err(|error| format!("{file}: {error}"))?;
+    let root: Value = serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+    let schema = Schema { root: &root };
+    schema.validate(&root, document, "")
+}
+
+struct Schema<'a> {
+    root: &'a Value,
+}
+
+impl Schema<'_> {
+    /// Looks at a value. A keyword that is not known here fails the test.
+    fn validate(&self, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+        let wrong = |what: &str| Err(format!("{place}: {what}: {value}"));
+        for (keyword, rule) in schema.as_object().expect("a schema") {
+            match keyword.as_str() {
+                // What is said of members that may be absent is seen below.
+                "$schema" | "title" | "description" | "$defs" | "default" | "format"
+                | "prefixItems" => {}
+                "$ref" => {
+                    let name = rule.as_str().expect("a reference");
+                    let target = self.root.pointer(name.trim_start_matches('#'));
+                    self.validate(target.expect("a definition"), value, place)?;
+                }
+                "type" if !is_of_type(value, rule) => return wrong(&format!("not {rule}")),
+                "const" if rule != value => return wrong(&format!("not {rule}")),
+                "enum" if !list(rule).contains(value) => return wrong(&format!("none of {rule}")),
+                "pattern" if !fits(value, rule.as_str().expect("text")) => {
+                    return wrong("not as the pattern");
+                }
+                "minimum" if value.as_i64().is_some_and(|it| Some(it) < rule.as_i64()) => {
+                    return wrong("too small");
+                }
+                "maximum" if value.as_i64().is_some_and(|it| Some(it) > rule.as_i64()) => {
+                    return wrong("too large");
+                }
+                "minItems" if value.as_array().is_some_and(|it| it.len() < size(rule)) => {
+                    return wrong("too short");
+                }
+                "maxItems" if value.as_array().is_some_and(|it| it.len() > size(rule)) => {
+                    return wrong("too long");
+                }
+                "type" | "const" | "enum" | "pattern" | "minimum" | "maximum" | "minItems"
+                | "maxItems" => {}
+                "items" => {
+                    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                        self.validate(rule, item, &format!("{place}[{index}]"))?;
+                    }
+                }
+                "required" => {
+                    for member in list(rule) {
+                        if value.get(member.as_str().expect("text")).is_none() {
+                            return wrong(&format!("without {member}"));
+                        }
+                    }
+                }
+                "properties" => {
+                    for (member, value) in value.as_object().into_iter().flatten() {
+                        let place = format!("{place}.{member}");
+                        match rule.get(member) {
+                            Some(schema) => self.validate(schema, value, &place)?,
+                            None => return wrong(&format!("has {member}")),
+                        }
+                    }
+                }
+                "additionalProperties" => {
+                    for (member, value) in value.as_object().into_iter().flatten() {
+                        self.validate(rule, value, &format!("{place}.{member}"))?;
+                    }
+                }
+                "oneOf" | "anyOf" => self.one_of(list(rule), value, place)?,
+                keyword => panic!("{keyword} is not known here"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that just one form fits; if none does, says why of the one that could.
+    fn one_of(&self, forms: &[Value], value: &Value, place: &str) -> Result<(), String> {
+        let results = forms.iter().map(|form| self.validate(form, value, place));
+        let (fit, errors): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        if fit.len() == 1 {
+            return Ok(());
+        }
+        let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
+        let count = fit.len();
+        Err(format!("{place}: {count} forms fit; {}", errors.join("; ")))
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn size(rule: &Value) -> usize {
+    let size = rule.as_u64().and_then(|size| usize::try_from(size).ok());
+    size.expect("a size")
+}
+
+fn is_of_type(value: &Value, rule: &Value) -> bool {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    rule == kind || list(rule).contains(&kind.into())
+}
+
+/// The patterns of numbers, ids and sets of vCPUs.
+fn fits(value: &Value, pattern: &str) -> bool {
+    let Some(text) = value.as_str() else {
+        return true;
+    };
+    let is_hexadecimal = |lengths: std::ops::RangeInclusive<usize>| {
+        let digits = text.strip_prefix("0x").unwrap_or_default();
+        let mut bytes = digits.bytes();
+        lengths.contains(&digits.len())
+            && bytes.all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
+    };
+    match pattern {
+        "^0x[0-9a-f]{16}$" => is_hexadecimal(16..=16),
+        "^0x[0-9a-f]{1,16}$" => is_hexadecimal(1..=16),
+        "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$" => {
+            let is_number =
+                |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+            text.is_empty()
+                || text.split(',').all(|range| {
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    is_number(first) && is_number(last)
+                })
+        }
+        pattern => panic!("{pattern} is not known here"),
+    }
+}

@@ -237,10 +237,10 @@ pub(crate) struct Filter {
 pub(crate) struct Relay {
     /// Where the source's QEMU connects: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, stdio:. Without a HOST only this machine
     /// can connect (tcp::4444).
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: Address,
     /// Where the destination's QEMU waits (its -incoming).
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) connect: Address,
     /// Where the VM goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1),
     /// or kvm for this machine.
@@ -420,4 +420,11 @@ pub(crate) struct ProbeQemu {
     /// The command line of the destination's QEMU, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Reads an address; what is wrong with it stands in one line with what to give.
+#[cfg(target_os = "linux")]
+fn address(text: &str) -> Result<Address, String> {
+    text.parse()
+        .map_err(|error: cpreg_relay::Error| error.with_its_hint())
 }

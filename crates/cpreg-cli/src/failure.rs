@@ -30,6 +30,31 @@ impl From<Status> for ExitCode {
     }
 }
 
+/// An error with what to do about it beside its message.
+pub(crate) trait Hinted: Error + Send + Sync + 'static {
+    /// What to do about it, where that is known.
+    fn hint(&self) -> Option<&str>;
+}
+
+impl Hinted for cpreg_stream::Error {
+    fn hint(&self) -> Option<&str> {
+        self.hint()
+    }
+}
+
+impl Hinted for cpreg_qemu::Error {
+    fn hint(&self) -> Option<&str> {
+        self.hint()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Hinted for cpreg_relay::Error {
+    fn hint(&self) -> Option<&str> {
+        self.hint()
+    }
+}
+
 /// Why a command could not do what it was asked.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -74,28 +99,22 @@ impl Failure {
         }
     }
 
-    /// An error of a stream, whose advice becomes a hint.
-    pub(crate) fn because_of_stream(self, error: cpreg_stream::Error) -> Self {
-        let advice = error.advice().map(str::to_owned);
-        self.because_of_stream_with(error, advice)
+    /// An error with a hint of its own, which becomes one here.
+    pub(crate) fn because_of(self, error: impl Hinted) -> Self {
+        let hint = error.hint().map(str::to_owned);
+        let failure = self.because(error);
+        hint.into_iter().fold(failure, Self::hint)
     }
 
-    /// An error of a stream with this advice in place of its own.
-    pub(crate) fn because_of_stream_with(
-        self,
-        error: cpreg_stream::Error,
-        hint: Option<String>,
-    ) -> Self {
-        let failure = match error.advice() {
-            Some(advice) => Self {
-                cause: Some(without_advice(&error, advice).into()),
-                ..self
-            },
-            None => self.because(error),
+    /// The same, and the hint stands in the line of the error.
+    pub(crate) fn because_in_one_line(self, error: &impl Hinted) -> Self {
+        let cause = match error.hint() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
         };
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        Self {
+            cause: Some(cause.into()),
+            ..self
         }
     }
 
@@ -151,15 +170,6 @@ impl Failure {
         }
         causes
     }
-}
-
-/// What a stream's error says without the advice at its end.
-fn without_advice(error: &cpreg_stream::Error, advice: &str) -> String {
-    let text = error.to_string();
-    let shorter = text
-        .strip_suffix(advice)
-        .and_then(|text| text.strip_suffix("; "));
-    shorter.unwrap_or(&text).to_owned()
 }
 
 impl fmt::Display for Failure {

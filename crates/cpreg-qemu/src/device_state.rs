@@ -16,18 +16,19 @@
 //! Left out of the list of RAM blocks: those whose names have blanks in them. They are windows into passed-through
 //! devices (`0000:01:00.0 BAR 0 mmaps[0]`), which QEMU does not migrate.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
-use cpreg_stream::Error;
+use crate::error::Error;
+use crate::qmp::{Patience, Qmp, Version};
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
+
+/// What a failing temporary file keeps from being done.
+const KEEP: &str = "cannot keep the device state";
 
 /// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
 const TARGET_PAGE_BITS: u32 = 12;
@@ -56,84 +57,20 @@ pub struct DeviceState {
     pub stream: File,
 }
 
-/// Why a QEMU's device state could not be had.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum DeviceStateError {
-    /// Nobody answers at the socket.
-    Connect(io::Error),
-    /// The conversation failed, or QEMU refused a command.
-    Qmp(QmpError),
-    /// QEMU's answer to a question has not got the form it should have.
-    Answer(&'static str),
-    /// The temporary file failed.
-    Io(io::Error),
-    /// What QEMU wrote makes no stream.
-    Stream(Error),
-}
-
-impl fmt::Display for DeviceStateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => write!(f, "cannot reach QEMU's monitor: {error}"),
-            Self::Qmp(error) => write!(f, "{error}"),
-            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
-            Self::Io(error) => write!(f, "cannot keep the device state: {error}"),
-            Self::Stream(error) => write!(f, "the device state: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for DeviceStateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Connect(error) | Self::Io(error) => Some(error),
-            Self::Qmp(error) => Some(error),
-            Self::Stream(error) => Some(error),
-            Self::Answer(_) => None,
-        }
-    }
-}
-
-impl DeviceStateError {
-    /// What the user can do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the socket belongs to the user that QEMU runs as: be that user, or root")
-            }
-            Self::Connect(_) => Some(
-                "the socket is the one of QEMU's `-qmp unix:PATH,server=on,wait=off`; is that QEMU still running?",
-            ),
-            Self::Qmp(error) if matches!(error.kind, QmpErrorKind::TimedOut(_)) => Some(
-                "a monitor talks to one program at a time: libvirt, or another, may be connected. Give QEMU a second `-qmp`",
-            ),
-            _ => None,
-        }
-    }
-}
-
-impl From<QmpError> for DeviceStateError {
-    fn from(error: QmpError) -> Self {
-        Self::Qmp(error)
-    }
-}
-
 /// Asks the QEMU whose monitor listens at the Unix socket `path`.
 ///
 /// # Errors
-/// See [`DeviceStateError`]. The guest runs on, if it ran.
-pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, DeviceStateError> {
-    let socket = UnixStream::connect(path).map_err(DeviceStateError::Connect)?;
-    let mut qmp = Qmp::greet(socket, patience)?;
+/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if it ran.
+pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, Error> {
+    let mut qmp = Qmp::greet(Qmp::reach(path)?, patience)?;
     ask(&mut qmp, patience)
 }
 
 /// Asks the QEMU at the other end of an open monitor.
 ///
 /// # Errors
-/// See [`DeviceStateError`]. The guest runs on, if it ran.
-pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, DeviceStateError> {
+/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if it ran.
+pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), patience)?;
     let run_state = text(status.get("status"), "query-status")?;
     let kvm = qmp.execute("query-kvm", json!({}), patience)?;
@@ -144,8 +81,8 @@ pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Device
     let machine = machine.strip_suffix("-machine").unwrap_or(&machine);
     let arguments = json!({"command-line": "info ramblock"});
     let blocks = qmp.execute("human-monitor-command", arguments, patience)?;
-    let blocks = ram_blocks(&text(Some(&blocks), "info ramblock")?)
-        .ok_or(DeviceStateError::Answer("info ramblock"))?;
+    let blocks =
+        ram_blocks(&text(Some(&blocks), "info ramblock")?).ok_or(Error::answer("info ramblock"))?;
 
     let configuration = Configuration {
         machine: machine.to_owned(),
@@ -153,27 +90,26 @@ pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Device
         capabilities: Vec::new(),
         uuid: None,
     };
-    let front = skeleton_front(Some(&configuration), &blocks, RAM_ID, 0)
-        .map_err(DeviceStateError::Stream)?;
+    let front = skeleton_front(Some(&configuration), &blocks, RAM_ID, 0)?;
     let mut stream = save(qmp, &front, patience)?;
     put_right(&mut stream, &run_state)?;
     Ok(DeviceState {
         version: qmp.version().clone(),
         machine: configuration.machine,
         run_state,
-        kvm: kvm.ok_or(DeviceStateError::Answer("query-kvm"))?,
+        kvm: kvm.ok_or(Error::answer("query-kvm"))?,
         stream,
     })
 }
 
-fn text(answer: Option<&Value>, question: &'static str) -> Result<String, DeviceStateError> {
+fn text(answer: Option<&Value>, question: &'static str) -> Result<String, Error> {
     let text = answer.and_then(Value::as_str);
-    Ok(text.ok_or(DeviceStateError::Answer(question))?.to_owned())
+    Ok(text.ok_or(Error::answer(question))?.to_owned())
 }
 
 /// Has QEMU write its devices, and gives a file that begins with `front` in place of QEMU's header.
-fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, DeviceStateError> {
-    let io = DeviceStateError::Io;
+fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, Error> {
+    let io = |error| Error::io(KEEP, error);
     // QEMU compares the mode of what it is handed with the mode it would open a file in: writing only.
     let named = tempfile::NamedTempFile::new().map_err(io)?;
     let writing = OpenOptions::new()
@@ -183,7 +119,7 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, De
     let mut written = named.into_file();
     let set = qmp.execute_with("add-fd", json!({}), Some(writing.as_fd()), patience)?;
     let set = set.get("fdset-id").and_then(Value::as_u64);
-    let set = set.ok_or(DeviceStateError::Answer("add-fd"))?;
+    let set = set.ok_or(Error::answer("add-fd"))?;
     let arguments = json!({"filename": format!("/dev/fdset/{set}"), "live": false});
     let saved = qmp.execute("xen-save-devices-state", arguments, patience);
     // QEMU closes it with the monitor's connection at the latest.
@@ -192,7 +128,7 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, De
 
     let length = written.seek(SeekFrom::End(0)).map_err(io)?;
     if !(HEADER as u64..MOST).contains(&length) {
-        return Err(DeviceStateError::Answer("xen-save-devices-state"));
+        return Err(Error::answer("xen-save-devices-state"));
     }
     let mut stream = tempfile::tempfile().map_err(io)?;
     stream.write_all(front).map_err(io)?;
@@ -203,7 +139,7 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, De
 }
 
 /// Writes into `globalstate` what the guest does, if there is one.
-fn put_right(file: &mut File, run_state: &str) -> Result<(), DeviceStateError> {
+fn put_right(file: &mut File, run_state: &str) -> Result<(), Error> {
     // A VM that is loaded in this state never leaves it.
     if run_state == WAITING {
         return Ok(());
@@ -227,7 +163,7 @@ fn put_right(file: &mut File, run_state: &str) -> Result<(), DeviceStateError> {
         file.seek(SeekFrom::Start(section.payload.start))
             .and_then(|_| file.write_all(&bytes))
             .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .map_err(DeviceStateError::Io)?;
+            .map_err(|error| Error::io(KEEP, error))?;
     }
     Ok(())
 }
@@ -269,16 +205,6 @@ fn ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn why_nobody_is_reached() {
-        let hint = |kind| {
-            let error = DeviceStateError::Connect(io::Error::from(kind));
-            error.hint().unwrap_or_default()
-        };
-        assert!(hint(io::ErrorKind::PermissionDenied).contains("or root"));
-        assert!(hint(io::ErrorKind::ConnectionRefused).contains("still running"));
-    }
 
     #[test]
     fn the_table_of_ram_blocks() {

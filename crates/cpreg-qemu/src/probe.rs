@@ -21,13 +21,12 @@
 //! or locks does, and so does a memfd: reading a page of one allocates it.
 //!
 //! What this cannot undo: the command line may open images (QEMU locks them: while the VM runs elsewhere on the same
-//! storage the probe is refused, see [`ProbeError::hint`]), replace listening sockets, and attach network devices. It is
+//! storage the probe is refused, see [`Error::hint`]), replace listening sockets, and attach network devices. It is
 //! meant for a host where that VM does not run.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -35,9 +34,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::error::{Error, ErrorKind};
 use crate::isolate::{Change, options};
-use crate::process::{ProcessError, ProcessErrorKind, QemuProcess, hint_of};
-use crate::qmp::{Patience, QmpErrorKind, Version};
+use crate::process::{QemuProcess, hint_of};
+use crate::qmp::{Patience, Version};
+
+/// What a failing file or socket keeps from being done.
+const RECEIVE: &str = "cannot receive the stream";
 
 /// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
 const BANDWIDTH: u64 = 1 << 40;
@@ -65,118 +68,35 @@ pub struct Probed {
     pub said: String,
 }
 
-/// Why a QEMU could not be probed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProbeError {
-    /// The command line has something that makes a probe impossible.
-    Option {
-        /// The option.
-        option: OsString,
-        /// Why.
-        reason: &'static str,
-    },
-    /// QEMU did not start, died, or refused.
-    Process(ProcessError),
-    /// QEMU is not paused before the guest's first instruction; the state it is in instead.
-    NotPaused(String),
-    /// QEMU could not write its stream.
-    Stream {
-        /// How the migration ended (`failed`, `cancelled`).
-        status: String,
-        /// QEMU's words about it, from QMP and from its standard error.
-        said: String,
-    },
-    /// QEMU's answer to a question has not got the form it should have.
-    Answer(&'static str),
-    /// The temporary file for the stream, or the socket, failed.
-    Io(io::Error),
-}
-
-impl fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Option { option, reason } => {
-                write!(f, "cannot probe with `{}`: {reason}", option.display())
-            }
-            Self::Process(error) => write!(f, "{error}"),
-            Self::NotPaused(state) => write!(
-                f,
-                "QEMU is in state `{state}` although it was started with -S: expected `prelaunch`"
-            ),
-            Self::Stream { status, said } => {
-                write!(f, "QEMU could not write its stream (migration {status})")?;
-                if said.is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, ": {said}")
-                }
-            }
-            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
-            Self::Io(error) => write!(f, "cannot receive the stream: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ProbeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Process(error) => Some(error),
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl ProbeError {
-    /// What the user can do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Process(error) => error.hint(),
-            Self::Stream { said, .. } => hint_of(said),
-            _ => None,
-        }
-    }
-}
-
-impl From<ProcessError> for ProbeError {
-    fn from(error: ProcessError) -> Self {
-        Self::Process(error)
-    }
-}
-
 /// Starts `command` paused, asks it, has it write its stream, and ends it.
 ///
 /// `patience` is for each step; writing the stream may take any time as long as something arrives.
 ///
 /// # Errors
-/// See [`ProbeError`]. However it ends, QEMU has ended too.
-pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, ProbeError> {
+/// If the command line makes it impossible, QEMU does not start or refuses, or its stream does not come. However it ends, QEMU has ended too.
+pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, Error> {
     let (command, left_out) = for_probing(command)?;
     let mut qemu = QemuProcess::start(&command, &["-S".into()], patience)?;
 
     let status = qemu.execute("query-status", json!({}), patience)?;
     let status = text(&status, "status", "query-status")?;
     if status != "prelaunch" {
-        return Err(ProbeError::NotPaused(status));
+        return Err(Error::new(ErrorKind::NotPaused(status)));
     }
     let version = qemu.qmp().version().clone();
     let kvm = qemu.execute("query-kvm", json!({}), patience)?;
     let enabled = kvm.get("enabled").and_then(Value::as_bool);
-    let accelerator = accelerator(&command, enabled.ok_or(ProbeError::Answer("query-kvm"))?);
+    let accelerator = accelerator(&command, enabled.ok_or(Error::answer("query-kvm"))?);
     let machine = type_of(&mut qemu, "/machine", "-machine", patience)?;
     let vcpus = qemu.execute("query-cpus-fast", json!({}), patience)?;
     let mut cpus = Vec::new();
-    for vcpu in vcpus
-        .as_array()
-        .ok_or(ProbeError::Answer("query-cpus-fast"))?
-    {
+    for vcpu in vcpus.as_array().ok_or(Error::answer("query-cpus-fast"))? {
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
         cpus.push(type_of(&mut qemu, &path, "-arm-cpu", patience)?);
     }
     let (stream, stream_length) = write_stream(&mut qemu, shares_memory(&command), patience)?;
     let command = qemu.command().to_vec();
-    let (_, said) = qemu.quit().map_err(ProbeError::Io)?;
+    let (_, said) = qemu.quit().map_err(|error| Error::io(RECEIVE, error))?;
     Ok(Probed {
         version,
         accelerator,
@@ -196,16 +116,16 @@ fn type_of(
     path: &str,
     suffix: &str,
     patience: &Patience<'_>,
-) -> Result<String, ProbeError> {
+) -> Result<String, Error> {
     let arguments = json!({"path": path, "property": "type"});
     let answer = qemu.execute("qom-get", arguments, patience)?;
-    let name = answer.as_str().ok_or(ProbeError::Answer("qom-get"))?;
+    let name = answer.as_str().ok_or(Error::answer("qom-get"))?;
     Ok(name.strip_suffix(suffix).unwrap_or(name).to_owned())
 }
 
-fn text(answer: &Value, name: &str, question: &'static str) -> Result<String, ProbeError> {
+fn text(answer: &Value, name: &str, question: &'static str) -> Result<String, Error> {
     let text = answer.get(name).and_then(Value::as_str);
-    Ok(text.ok_or(ProbeError::Answer(question))?.to_owned())
+    Ok(text.ok_or(Error::answer(question))?.to_owned())
 }
 
 /// Has QEMU write its stream into an unnamed temporary file. Gives the file, at its start, and its length.
@@ -213,13 +133,16 @@ fn write_stream(
     qemu: &mut QemuProcess,
     shared_memory: bool,
     patience: &Patience<'_>,
-) -> Result<(File, u64), ProbeError> {
-    let mut file = tempfile::tempfile().map_err(ProbeError::Io)?;
+) -> Result<(File, u64), Error> {
+    let mut file = tempfile::tempfile().map_err(|error| Error::io(RECEIVE, error))?;
     let path = qemu.folder().join("stream");
-    let listener = UnixListener::bind(&path).map_err(ProbeError::Io)?;
+    let listener = UnixListener::bind(&path).map_err(|error| Error::io(RECEIVE, error))?;
     // The folder is ours and was asked for by QEMU's own rules of quoting: `migrate` takes the path as it is.
     let path = path.to_str().ok_or_else(|| {
-        ProbeError::Io(io::Error::other("the temporary folder's name is no UTF-8"))
+        Error::io(
+            RECEIVE,
+            io::Error::other("the temporary folder's name is no UTF-8"),
+        )
     })?;
 
     qemu.execute(
@@ -233,10 +156,7 @@ fn write_stream(
         let arguments = json!({"capabilities": [capability]});
         match qemu.execute("migrate-set-capabilities", arguments, patience) {
             // A QEMU without it (5.2 to 11.1 have it) sends that memory like any other.
-            Err(ProcessError {
-                kind: ProcessErrorKind::Qmp(error),
-                ..
-            }) if matches!(error.kind, QmpErrorKind::Refused { .. }) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Refused { .. }) => {}
             other => drop(other?),
         }
     }
@@ -244,11 +164,11 @@ fn write_stream(
     let socket = match qemu.accept(&listener, patience) {
         Ok(socket) => socket,
         // QEMU may fail before it connects; then it knows why.
-        Err(error) if matches!(error.kind, ProcessErrorKind::NoMonitor(_)) => {
+        Err(error) if matches!(error.kind(), ErrorKind::NoMonitor(_)) => {
             let migration = qemu.execute("query-migrate", json!({}), patience)?;
             return Err(failed(&migration, qemu.said()));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
 
     let arrived = AtomicU64::new(0);
@@ -264,12 +184,13 @@ fn write_stream(
             .unwrap_or_else(|_| Err(io::Error::other("the receiving thread died")));
         match (sent, received) {
             // A file that takes no more is why QEMU could not send: the cause before the effect.
-            (_, Err(error)) => Err(ProbeError::Io(error)),
+            (_, Err(error)) => Err(Error::io(RECEIVE, error)),
             (Err(error), Ok(_)) => Err(error),
             (Ok(()), Ok(length)) => Ok(length),
         }
     })?;
-    file.seek(SeekFrom::Start(0)).map_err(ProbeError::Io)?;
+    file.seek(SeekFrom::Start(0))
+        .map_err(|error| Error::io(RECEIVE, error))?;
     Ok((file, length))
 }
 
@@ -292,7 +213,9 @@ fn receive(
                 arrived.store(length, Ordering::Relaxed);
             }
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::Interrupted => {}
                 _ => return Err(error),
             },
         }
@@ -307,7 +230,7 @@ fn wait_until_sent(
     qemu: &mut QemuProcess,
     arrived: &AtomicU64,
     patience: &Patience<'_>,
-) -> Result<(), ProbeError> {
+) -> Result<(), Error> {
     let mut seen = 0;
     let mut deadline = Instant::now() + patience.timeout;
     loop {
@@ -328,7 +251,7 @@ fn wait_until_sent(
     }
 }
 
-fn failed(migration: &Value, stderr: String) -> ProbeError {
+fn failed(migration: &Value, stderr: String) -> Error {
     let get = |name| migration.get(name).and_then(Value::as_str);
     let status = get("status").unwrap_or("did not start").to_owned();
     let said = match get("error-desc") {
@@ -336,19 +259,22 @@ fn failed(migration: &Value, stderr: String) -> ProbeError {
         Some(description) => [description, &stderr].join("\n").trim_end().to_owned(),
         None => stderr,
     };
-    ProbeError::Stream { status, said }
+    let hint = hint_of(&said);
+    Error::new(ErrorKind::NoStream { status, said }).with_hint(hint)
 }
 
 /// The command line to probe with: without what stands in the way of that.
-fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), ProbeError> {
+fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), Error> {
     let parts = options::parts(command);
     let mut kept = parts.launcher.to_vec();
     kept.extend(parts.program.cloned());
     let mut left_out = Vec::new();
     for part in parts.options {
-        let refuse = |reason| ProbeError::Option {
-            option: part.words.first().cloned().unwrap_or_default(),
-            reason,
+        let refuse = |reason| {
+            Error::new(ErrorKind::CannotProbe {
+                option: part.words.first().cloned().unwrap_or_default(),
+                reason,
+            })
         };
         let reason = match part.name.and_then(OsStr::to_str) {
             Some("incoming") => "it is asked before anything arrives",
@@ -482,16 +408,14 @@ mod tests {
 
     #[test]
     fn a_locked_image_has_a_way_out() {
-        let error = ProbeError::Process(ProcessError {
-            kind: ProcessErrorKind::NoMonitor(Duration::from_secs(1)),
-            said: "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?".to_owned(),
-        });
+        let said = "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?";
+        let error = failed(&json!({"status": "failed"}), said.to_owned());
         assert!(
             error
                 .hint()
                 .is_some_and(|hint| hint.contains("empty image"))
         );
-        let error = ProbeError::NotPaused("running".to_owned());
+        let error = failed(&json!({"status": "failed"}), String::new());
         assert_eq!(error.hint(), None);
     }
 }

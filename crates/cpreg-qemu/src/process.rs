@@ -8,9 +8,8 @@
 //! It stays in the caller's process group on purpose, so that a Ctrl-C on the terminal reaches both.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,7 +21,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
+use crate::error::{Error, ErrorKind};
+use crate::qmp::{Patience, Qmp, Version};
 
 /// How much of the end of QEMU's standard error is kept for messages, in bytes.
 const SAID_LIMIT: u64 = 64 << 10;
@@ -32,25 +32,6 @@ const QUIT_GRACE: Duration = Duration::from_secs(5);
 
 /// How often a connection or the end of the process is looked for.
 const POLL: Duration = Duration::from_millis(5);
-
-/// Why a QEMU did not start, or did not do what it was told.
-#[derive(Debug)]
-pub struct ProcessError {
-    /// What kind of failure.
-    pub kind: ProcessErrorKind,
-    /// What QEMU had written to its standard error by then (the end of it).
-    pub said: String,
-}
-
-impl ProcessError {
-    /// What the user can do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match &self.kind {
-            ProcessErrorKind::Qmp(refusal) => hint_of(&format!("{refusal}\n{}", self.said)),
-            _ => hint_of(&self.said),
-        }
-    }
-}
 
 /// What to do about something that QEMU said, where that is known.
 pub(crate) fn hint_of(said: &str) -> Option<&'static str> {
@@ -83,67 +64,6 @@ const HINTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The kinds of [`ProcessError`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ProcessErrorKind {
-    /// The command has no words.
-    NoCommand,
-    /// The program could not be started.
-    Start {
-        /// The program, as given.
-        program: OsString,
-        /// Why.
-        error: io::Error,
-    },
-    /// The program ended on its own.
-    Ended(ExitStatus),
-    /// No monitor came up in time; how long that was.
-    NoMonitor(Duration),
-    /// Somebody asked to give up ([`Patience::interrupted`]).
-    Interrupted,
-    /// The conversation failed, or QEMU refused a command.
-    Qmp(QmpError),
-    /// A temporary file, folder or socket of our own failed.
-    Io(io::Error),
-}
-
-impl fmt::Display for ProcessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ProcessErrorKind::NoCommand => write!(f, "no QEMU command was given"),
-            ProcessErrorKind::Start { program, error } => {
-                write!(f, "cannot start `{}`: {error}", program.display())
-            }
-            ProcessErrorKind::Ended(status) => write!(f, "QEMU ended ({status})"),
-            ProcessErrorKind::NoMonitor(limit) => {
-                let seconds = limit.as_secs_f32();
-                write!(f, "QEMU did not open its monitor within {seconds} s")
-            }
-            ProcessErrorKind::Interrupted => write!(f, "interrupted"),
-            ProcessErrorKind::Qmp(error) => write!(f, "{error}"),
-            ProcessErrorKind::Io(error) => write!(f, "{error}"),
-        }?;
-        if !self.said.is_empty() {
-            write!(f, "; it said:")?;
-            for line in self.said.lines() {
-                write!(f, "\n  {line}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ProcessError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            ProcessErrorKind::Start { error, .. } | ProcessErrorKind::Io(error) => Some(error),
-            ProcessErrorKind::Qmp(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 /// A running QEMU with an open monitor.
 #[derive(Debug)]
 pub struct QemuProcess {
@@ -160,21 +80,15 @@ impl QemuProcess {
     /// Standard input is empty, standard output is discarded, standard error is kept for messages.
     ///
     /// # Errors
-    /// Every [`ProcessErrorKind`]; whatever was started has been ended by then.
+    /// If it does not start, ends, or opens no monitor in time; whatever was started has been ended by then.
     pub fn start(
         command: &[OsString],
         additions: &[OsString],
         patience: &Patience<'_>,
-    ) -> Result<Self, ProcessError> {
-        let ours = |error| ProcessError {
-            kind: ProcessErrorKind::Io(error),
-            said: String::new(),
-        };
+    ) -> Result<Self, Error> {
+        let ours = |error| Error::io("", error);
         let Some((program, arguments)) = command.split_first() else {
-            return Err(ProcessError {
-                kind: ProcessErrorKind::NoCommand,
-                said: String::new(),
-            });
+            return Err(Error::new(ErrorKind::NoCommand));
         };
         // Mode 0700, like everything `tempfile` makes.
         let folder = tempfile::Builder::new()
@@ -196,12 +110,9 @@ impl QemuProcess {
             .stdout(Stdio::null())
             .stderr(said.try_clone().map_err(ours)?)
             .spawn()
-            .map_err(|error| ProcessError {
-                kind: ProcessErrorKind::Start {
-                    program: program.clone(),
-                    error,
-                },
-                said: String::new(),
+            .map_err(|error| {
+                let program = program.clone();
+                Error::new(ErrorKind::Start { program }).because(error)
             })?;
         let mut child = Running { child, said };
         all.insert(0, program.clone());
@@ -244,13 +155,13 @@ impl QemuProcess {
     /// Carries out one QMP command ([`Qmp::execute`]).
     ///
     /// # Errors
-    /// [`ProcessErrorKind::Qmp`], or [`ProcessErrorKind::Ended`] if QEMU died over it; with what it said either way.
+    /// Those of [`Qmp::execute`], or [`ErrorKind::Ended`] if QEMU died over it; with what it said either way.
     pub fn execute(
         &mut self,
         command: &str,
         arguments: Value,
         patience: &Patience<'_>,
-    ) -> Result<Value, ProcessError> {
+    ) -> Result<Value, Error> {
         self.qmp
             .execute(command, arguments, patience)
             .map_err(|error| self.child.explain(error))
@@ -259,12 +170,12 @@ impl QemuProcess {
     /// Waits for one connection from QEMU to a listening socket of the caller's.
     ///
     /// # Errors
-    /// [`ProcessErrorKind::NoMonitor`] if none comes in time, [`ProcessErrorKind::Ended`], [`ProcessErrorKind::Interrupted`].
+    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Ended`], [`ErrorKind::Interrupted`].
     pub fn accept(
         &mut self,
         listener: &UnixListener,
         patience: &Patience<'_>,
-    ) -> Result<UnixStream, ProcessError> {
+    ) -> Result<UnixStream, Error> {
         self.child.accept(listener, patience)
     }
 
@@ -274,7 +185,7 @@ impl QemuProcess {
     }
 
     /// An error of this kind, with what QEMU said.
-    pub fn error(&self, kind: ProcessErrorKind) -> ProcessError {
+    pub(crate) fn error(&self, kind: ErrorKind) -> Error {
         self.child.error(kind)
     }
 
@@ -333,9 +244,9 @@ impl Running {
         &mut self,
         listener: &UnixListener,
         patience: &Patience<'_>,
-    ) -> Result<UnixStream, ProcessError> {
+    ) -> Result<UnixStream, Error> {
         let deadline = Instant::now() + patience.timeout;
-        let failed = |running: &Self, error| running.error(ProcessErrorKind::Io(error));
+        let failed = |running: &Self, error| running.told(Error::io("", error));
         listener
             .set_nonblocking(true)
             .map_err(|error| failed(self, error))?;
@@ -348,18 +259,18 @@ impl Running {
                         .map_err(|error| failed(self, error))?;
                     return Ok(socket);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(self, error)),
             }
             if let Some(status) = self.child.try_wait().map_err(|error| failed(self, error))? {
-                return Err(self.error(ProcessErrorKind::Ended(status)));
+                return Err(self.error(ErrorKind::Ended(status)));
             }
             if patience.is_interrupted() {
-                return Err(self.error(ProcessErrorKind::Interrupted));
+                return Err(self.error(ErrorKind::Interrupted));
             }
             if Instant::now() >= deadline {
-                return Err(self.error(ProcessErrorKind::NoMonitor(patience.timeout)));
+                return Err(self.error(ErrorKind::NoMonitor(patience.timeout)));
             }
             thread::sleep(POLL);
         }
@@ -378,7 +289,7 @@ impl Running {
             {
                 Ok(0) => break,
                 Ok(read) => filled += read,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
@@ -387,29 +298,38 @@ impl Running {
             .to_owned()
     }
 
-    fn error(&self, kind: ProcessErrorKind) -> ProcessError {
-        ProcessError {
-            kind,
-            said: self.said(),
-        }
+    fn error(&self, kind: ErrorKind) -> Error {
+        self.told(Error::new(kind))
+    }
+
+    /// The error with what QEMU said, and what to do about that.
+    fn told(&self, error: Error) -> Error {
+        let said = self.said();
+        let hint = if error.is_of_conversation() {
+            hint_of(&format!("{error}\n{said}"))
+        } else {
+            hint_of(&said)
+        };
+        error.with_said(said).with_hint(hint)
     }
 
     /// Makes a failed conversation into what it means: a closed connection is usually a QEMU that has died.
-    fn explain(&mut self, error: QmpError) -> ProcessError {
-        if matches!(error.kind, QmpErrorKind::Interrupted) {
-            return self.error(ProcessErrorKind::Interrupted);
-        }
-        if matches!(error.kind, QmpErrorKind::Closed) {
-            // The socket closes a moment before the process can be waited for; a core dump takes longer.
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < deadline {
-                if let Ok(Some(status)) = self.child.try_wait() {
-                    return self.error(ProcessErrorKind::Ended(status));
+    fn explain(&mut self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Interrupted => self.error(ErrorKind::Interrupted),
+            ErrorKind::Closed => {
+                // The socket closes a moment before the process can be waited for; a core dump takes longer.
+                let deadline = Instant::now() + Duration::from_secs(2);
+                while Instant::now() < deadline {
+                    if let Ok(Some(status)) = self.child.try_wait() {
+                        return self.error(ErrorKind::Ended(status));
+                    }
+                    thread::sleep(POLL);
                 }
-                thread::sleep(POLL);
+                self.told(error)
             }
+            _ => self.told(error),
         }
-        self.error(ProcessErrorKind::Qmp(error))
     }
 }
 
@@ -449,7 +369,7 @@ mod tests {
     fn a_command_that_dies_is_told_with_its_words() {
         let command = words(&["sh", "-c", "echo 'qemu: no such machine' >&2; exit 3", "sh"]);
         let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
-        assert!(matches!(error.kind, ProcessErrorKind::Ended(status) if status.code() == Some(3)));
+        assert!(matches!(error.kind(), ErrorKind::Ended(status) if status.code() == Some(3)));
         assert_eq!(
             error.to_string(),
             "QEMU ended (exit status: 3); it said:\n  qemu: no such machine"
@@ -457,14 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn a_locked_image_has_a_way_out() {
+        let script = "echo 'Is another process using the image [a]?' >&2; exit 1";
+        let command = words(&["sh", "-c", script, "sh"]);
+        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        assert!(error.hint().unwrap().contains("empty image"), "{error}");
+    }
+
+    #[test]
     fn a_command_that_hangs_is_given_up_and_killed() {
         let command = words(&["sh", "-c", "echo $$ >&2; exec sleep 600", "sh"]);
         let limit = Duration::from_millis(300);
         let error = QemuProcess::start(&command, &[], &Patience::of(limit)).unwrap_err();
-        assert!(matches!(error.kind, ProcessErrorKind::NoMonitor(of) if of == limit));
-        let process = Path::new("/proc").join(error.said.trim());
+        assert!(matches!(error.kind(), ErrorKind::NoMonitor(of) if *of == limit));
+        let process = Path::new("/proc").join(error.said().trim());
         assert!(
-            !error.said.trim().is_empty() && !process.exists(),
+            !error.said().trim().is_empty() && !process.exists(),
             "{} is still there",
             process.display()
         );

@@ -16,8 +16,7 @@
 //! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -26,10 +25,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::device_state::{self, DeviceState, DeviceStateError};
-use crate::process::{ProcessError, ProcessErrorKind, QemuProcess};
+use crate::device_state::{self, DeviceState};
+use crate::error::{Error, ErrorKind};
+use crate::process::QemuProcess;
 use crate::qmp::{Patience, Version};
 use cpreg_stream::{ReadAt, Stream};
+
+/// What a failing socket keeps from being done.
+const SEND: &str = "cannot send the stream";
 
 /// How much of the stream is sent at once, in bytes.
 const CHUNK: usize = 64 << 10;
@@ -44,7 +47,7 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Rehearsal {
     qemu: QemuProcess,
-    host: Result<Asked, DeviceStateError>,
+    host: Result<Asked, Error>,
     started_in: Duration,
 }
 
@@ -78,79 +81,19 @@ pub struct Rehearsed {
     /// What QEMU wrote to its standard error while it loaded (at most the last 64 KiB).
     pub said: String,
     /// What the VM's devices hold after the load; an error if QEMU could not say. `None` if it did not load.
-    pub after: Option<Result<Asked, DeviceStateError>>,
+    pub after: Option<Result<Asked, Error>>,
     /// From the start of the program to its first answer.
     pub started_in: Duration,
     /// From the first byte sent to the end of the load.
     pub loaded_in: Duration,
 }
 
-/// Why no rehearsal took place.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RehearseError {
-    /// QEMU did not start, or did not wait for a VM.
-    Process(ProcessError),
-    /// The stream could not be read.
-    Read(io::Error),
-    /// The socket failed.
-    Io(io::Error),
-    /// The load came to no end in time.
-    Stuck(Duration),
-    /// QEMU's answer to a question has not got the form it should have.
-    Answer(&'static str),
-}
-
-impl fmt::Display for RehearseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Process(error) => write!(f, "{error}"),
-            Self::Read(error) => write!(f, "cannot read the stream: {error}"),
-            Self::Io(error) => write!(f, "cannot send the stream: {error}"),
-            Self::Stuck(limit) => {
-                let seconds = limit.as_secs_f32();
-                write!(
-                    f,
-                    "QEMU neither loaded nor refused the VM within {seconds} s"
-                )
-            }
-            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
-        }
-    }
-}
-
-impl std::error::Error for RehearseError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Process(error) => Some(error),
-            Self::Read(error) | Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl RehearseError {
-    /// What the user can do about it, where that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Process(error) => error.hint(),
-            _ => None,
-        }
-    }
-}
-
-impl From<ProcessError> for RehearseError {
-    fn from(error: ProcessError) -> Self {
-        Self::Process(error)
-    }
-}
-
 impl Asked {
-    fn of(qemu: &mut QemuProcess, patience: &Patience<'_>) -> Result<Self, DeviceStateError> {
+    fn of(qemu: &mut QemuProcess, patience: &Patience<'_>) -> Result<Self, Error> {
         let state = device_state::ask(qemu.qmp(), patience)?;
-        let stream = Stream::open(&state.stream).map_err(DeviceStateError::Stream)?;
+        let stream = Stream::open(&state.stream)?;
         // Whoever asked wants to know what the vCPUs hold.
-        stream.vm().map_err(DeviceStateError::Stream)?;
+        stream.vm()?;
         Ok(Self { state, stream })
     }
 }
@@ -159,18 +102,14 @@ impl Rehearsal {
     /// Starts `command`, which touches nothing, and asks what it has.
     ///
     /// # Errors
-    /// [`RehearseError::Process`]; whatever was started has been ended by then.
-    pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, RehearseError> {
+    /// If it does not start, or does not wait for a VM; whatever was started has been ended by then.
+    pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, Error> {
         // Both at once where a second one will be needed: starting is what takes the time.
         let is_emulated = !command.iter().any(|word| names_kvm(word));
         let (asked, fresh) = thread::scope(|scope| {
             let fresh = is_emulated.then(|| scope.spawn(|| start(command, patience)));
             let asked = start(command, patience);
-            let died = || {
-                Err(RehearseError::Io(io::Error::other(
-                    "a starting thread died",
-                )))
-            };
+            let died = || Err(Error::io(SEND, io::Error::other("a starting thread died")));
             let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| died()));
             (asked, fresh)
         });
@@ -192,7 +131,7 @@ impl Rehearsal {
     ///
     /// # Errors
     /// What kept it from saying so; it can load all the same.
-    pub fn host(&self) -> Result<&Asked, &DeviceStateError> {
+    pub fn host(&self) -> Result<&Asked, &Error> {
         self.host.as_ref()
     }
 
@@ -204,12 +143,8 @@ impl Rehearsal {
     /// Has it load this stream, which has no RAM; ends it.
     ///
     /// # Errors
-    /// See [`RehearseError`]; a refused VM is none.
-    pub fn load(
-        self,
-        stream: &dyn ReadAt,
-        patience: &Patience<'_>,
-    ) -> Result<Rehearsed, RehearseError> {
+    /// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused VM is none.
+    pub fn load(self, stream: &dyn ReadAt, patience: &Patience<'_>) -> Result<Rehearsed, Error> {
         Loading(self.qemu).load(stream, self.started_in, patience)
     }
 }
@@ -224,21 +159,18 @@ fn names_kvm(word: &OsStr) -> bool {
 /// Has `command` load this stream, without asking it anything before: for who knows already what it has.
 ///
 /// # Errors
-/// See [`RehearseError`]; a refused VM is none.
+/// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused VM is none.
 pub fn load(
     command: &[OsString],
     stream: &dyn ReadAt,
     patience: &Patience<'_>,
-) -> Result<Rehearsed, RehearseError> {
+) -> Result<Rehearsed, Error> {
     let (qemu, started_in) = start(command, patience)?;
     Loading(qemu).load(stream, started_in, patience)
 }
 
 /// Starts `command` as one that waits for a VM; with how long that took.
-fn start(
-    command: &[OsString],
-    patience: &Patience<'_>,
-) -> Result<(QemuProcess, Duration), RehearseError> {
+fn start(command: &[OsString], patience: &Patience<'_>) -> Result<(QemuProcess, Duration), Error> {
     let begin = Instant::now();
     let additions = ["-S", "-incoming", "defer"].map(OsString::from);
     let qemu = QemuProcess::start(command, &additions, patience)?;
@@ -246,9 +178,9 @@ fn start(
 }
 
 /// An error if somebody asked to give up: that QEMU did not say what it was asked is no answer then.
-fn go_on(qemu: &QemuProcess, patience: &Patience<'_>) -> Result<(), RehearseError> {
+fn go_on(qemu: &QemuProcess, patience: &Patience<'_>) -> Result<(), Error> {
     if patience.is_interrupted() {
-        return Err(qemu.error(ProcessErrorKind::Interrupted).into());
+        return Err(qemu.error(ErrorKind::Interrupted));
     }
     Ok(())
 }
@@ -262,7 +194,7 @@ impl Loading {
         stream: &dyn ReadAt,
         started_in: Duration,
         patience: &Patience<'_>,
-    ) -> Result<Rehearsed, RehearseError> {
+    ) -> Result<Rehearsed, Error> {
         let version = self.0.qmp().version().clone();
         let command = self.0.command().to_vec();
         let said_before = self.0.said().len();
@@ -270,18 +202,21 @@ impl Loading {
         // The folder is ours: `migrate-incoming` takes the path as it is.
         let uri = path.to_str().map(|path| format!("unix:{path}"));
         let uri = uri.ok_or_else(|| {
-            RehearseError::Io(io::Error::other("the temporary folder's name is no UTF-8"))
+            Error::io(
+                SEND,
+                io::Error::other("the temporary folder's name is no UTF-8"),
+            )
         })?;
         let arguments = json!({ "uri": uri });
         self.0.execute("migrate-incoming", arguments, patience)?;
         let begin = Instant::now();
-        let socket = UnixStream::connect(&path).map_err(RehearseError::Io)?;
+        let socket = UnixStream::connect(&path).map_err(|error| Error::io(SEND, error))?;
         send(socket, stream, patience)?;
         let ended = self.wait(patience)?;
         let loaded_in = begin.elapsed();
         let after = ended.is_none().then(|| Asked::of(&mut self.0, patience));
         go_on(&self.0, patience)?;
-        let (_, said) = self.0.quit().map_err(RehearseError::Io)?;
+        let (_, said) = self.0.quit().map_err(|error| Error::io(SEND, error))?;
         // Only the end of a long text is kept.
         let said = said.get(said_before..).unwrap_or(&said).trim().to_owned();
         Ok(Rehearsed {
@@ -296,36 +231,35 @@ impl Loading {
     }
 
     /// Waits until the VM is loaded, or QEMU has ended: then with its status.
-    fn wait(&mut self, patience: &Patience<'_>) -> Result<Option<ExitStatus>, RehearseError> {
+    fn wait(&mut self, patience: &Patience<'_>) -> Result<Option<ExitStatus>, Error> {
         let deadline = Instant::now() + patience.timeout;
         loop {
             match self.is_loaded(patience) {
                 Ok(true) => return Ok(None),
                 Ok(false) => {}
-                Err(RehearseError::Process(error)) => {
-                    return match error.kind {
+                Err(error) => {
+                    return match *error.kind() {
                         // Ctrl-C reaches QEMU as well.
-                        ProcessErrorKind::Ended(_) if patience.is_interrupted() => {
-                            Err(self.0.error(ProcessErrorKind::Interrupted).into())
+                        ErrorKind::Ended(_) if patience.is_interrupted() => {
+                            Err(self.0.error(ErrorKind::Interrupted))
                         }
-                        ProcessErrorKind::Ended(status) if refuses(status) => Ok(Some(status)),
-                        _ => Err(error.into()),
+                        ErrorKind::Ended(status) if refuses(status) => Ok(Some(status)),
+                        _ => Err(error),
                     };
                 }
-                Err(error) => return Err(error),
             }
             if Instant::now() >= deadline {
-                return Err(RehearseError::Stuck(patience.timeout));
+                return Err(Error::new(ErrorKind::Stuck(patience.timeout)));
             }
             thread::sleep(POLL);
         }
     }
 
-    fn is_loaded(&mut self, patience: &Patience<'_>) -> Result<bool, RehearseError> {
+    fn is_loaded(&mut self, patience: &Patience<'_>) -> Result<bool, Error> {
         let status = self.0.execute("query-status", json!({}), patience)?;
         let status = status.get("status").and_then(Value::as_str);
         // It leaves this state when everything is loaded and the devices are ready to run.
-        Ok(status.ok_or(RehearseError::Answer("query-status"))? != "inmigrate")
+        Ok(status.ok_or(Error::answer("query-status"))? != "inmigrate")
     }
 }
 
@@ -340,16 +274,14 @@ fn refuses(status: ExitStatus) -> bool {
 }
 
 /// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
-fn send(
-    mut socket: UnixStream,
-    stream: &dyn ReadAt,
-    patience: &Patience<'_>,
-) -> Result<(), RehearseError> {
+fn send(mut socket: UnixStream, stream: &dyn ReadAt, patience: &Patience<'_>) -> Result<(), Error> {
     // In steps, so that Ctrl-C is noticed.
     socket
         .set_write_timeout(Some(WRITE_STEP))
-        .map_err(RehearseError::Io)?;
-    let length = stream.length().map_err(RehearseError::Read)?;
+        .map_err(|error| Error::io(SEND, error))?;
+    let length = stream
+        .length()
+        .map_err(|error| Error::io("cannot read the stream", error))?;
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     let mut deadline = Instant::now() + patience.timeout;
@@ -358,31 +290,31 @@ fn send(
         let chunk = &mut chunk[..count];
         stream
             .read_exact_at(chunk, at)
-            .map_err(RehearseError::Read)?;
+            .map_err(|error| Error::io("cannot read the stream", error))?;
         match socket.write(chunk) {
             Ok(written) => {
                 at += written as u64;
                 deadline = Instant::now() + patience.timeout;
             }
             Err(error) => match error.kind() {
-                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => return Ok(()),
-                ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return Ok(()),
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     // Who asks next is told so.
                     if patience.is_interrupted() {
                         return Ok(());
                     }
                     if Instant::now() >= deadline {
-                        return Err(RehearseError::Stuck(patience.timeout));
+                        return Err(Error::new(ErrorKind::Stuck(patience.timeout)));
                     }
                 }
-                _ => return Err(RehearseError::Io(error)),
+                _ => return Err(Error::io(SEND, error)),
             },
         }
     }
     match socket.shutdown(std::net::Shutdown::Write) {
         // It has closed its end already.
-        Err(error) if error.kind() != ErrorKind::NotConnected => Err(RehearseError::Io(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(Error::io(SEND, error)),
         _ => Ok(()),
     }
 }
@@ -418,7 +350,12 @@ mod tests {
         let stream = vec![0; 4 << 20];
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let stuck = send(ours, &stream, &Patience::of(Duration::from_millis(1)));
-        assert!(matches!(stuck, Err(RehearseError::Stuck(_))), "{stuck:?}");
+        assert!(
+            stuck
+                .as_ref()
+                .is_err_and(|error| matches!(error.kind(), ErrorKind::Stuck(_))),
+            "{stuck:?}"
+        );
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let flag = AtomicBool::new(true);
         let patience = Patience {

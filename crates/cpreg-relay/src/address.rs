@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use cpreg_stream::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 const FORMS: &str = "give tcp:HOST:PORT, tcp:[IPV6]:PORT, tcp::PORT (loopback), unix:PATH, vsock:CID:PORT, fd:N or stdio:";
 
@@ -60,7 +60,7 @@ impl FromStr for Address {
                 ErrorKind::BadAddress,
                 format!("`{text}` is no address: {what}"),
             )
-            .hint(FORMS))
+            .with_hint(FORMS))
         };
         let Some((form, rest)) = text.split_once(':') else {
             return wrong("it does not begin with its form and a colon");
@@ -193,7 +193,7 @@ mod tests {
             let error = text.parse::<Address>().expect_err(text);
             assert_eq!(error.kind(), ErrorKind::BadAddress, "{text}");
             assert!(error.message().contains(what), "{text}: {error}");
-            assert_eq!(error.advice(), Some(FORMS), "{text}");
+            assert_eq!(error.hint(), Some(FORMS), "{text}");
         }
     }
 

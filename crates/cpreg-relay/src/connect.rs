@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::address::Address;
+use crate::error::{Error, ErrorKind};
 use crate::inherited::{self, Inherited};
-use crate::io::cancel::{Cancel, Fault, wait_for};
+use crate::io::cancel::{Cancel, wait_for};
 use crate::io::connection::Connection;
-use cpreg_stream::{Error, ErrorKind};
 
 /// How long to wait until somebody is asked again whose queue of connections is full: Linux has nothing to wait for there.
 const FULL_QUEUE: Duration = Duration::from_millis(10);
@@ -55,7 +55,7 @@ pub fn connect(address: &Address, timeout: Duration, cancel: &Cancel) -> Result<
         )
         .because(error);
         match hint {
-            Some(hint) => failed.hint(hint),
+            Some(hint) => failed.with_hint(hint),
             None => failed,
         }
     };
@@ -79,7 +79,7 @@ pub fn connect(address: &Address, timeout: Duration, cancel: &Cancel) -> Result<
                     ErrorKind::BadAddress,
                     format!("{address} is a socket that listens: nothing can be sent there"),
                 )
-                .hint("give one that is connected, or give it as the address to listen on")),
+                .with_hint("give one that is connected, or give it as the address to listen on")),
             };
         }
         Address::Stdio => return inherited::take_stdio(),
@@ -163,7 +163,7 @@ fn attempt(
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 if cancel.wait(Some(Instant::now() + FULL_QUEUE))? {
-                    return Err(cancelled(Fault::Cancelled));
+                    return Err(cancelled(Error::cancelled()));
                 }
             }
             Err(error) => return Err(error.into()),
@@ -171,9 +171,9 @@ fn attempt(
     }
 }
 
-fn cancelled(fault: Fault) -> io::Error {
-    match fault {
-        Fault::Cancelled => io::Error::new(io::ErrorKind::Interrupted, fault.to_string()),
-        Fault::Closed(error) | Fault::Other(error) => error,
+fn cancelled(error: Error) -> io::Error {
+    if error.is_cancelled() {
+        return io::Error::new(io::ErrorKind::Interrupted, error.to_string());
     }
+    error.into_io()
 }

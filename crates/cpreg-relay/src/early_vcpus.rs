@@ -12,9 +12,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::error::Error;
 use crate::policy::Judge;
 use cpreg_stream::incremental::{Changed, Flow, Vcpus};
-use cpreg_stream::{Error, ErrorKind};
 
 /// The vCPUs on their way.
 #[derive(Debug, Default)]
@@ -122,11 +122,11 @@ impl Ahead {
 
     /// What went on early is not how the device state begins.
     pub(super) fn disagreement() -> Error {
-        Error::new(
-            ErrorKind::Disagreement,
+        Error::of_stream(
+            cpreg_stream::ErrorKind::Disagreement,
             "the vCPUs went on as they came, and with the devices behind them they would be others",
         )
-        .hint("the destination cannot run the VM: the end was not sent; the stream is damaged, or its guest tries to mislead")
+        .with_hint("the destination cannot run the VM: the end was not sent; the stream is damaged, or its guest tries to mislead")
     }
 
     /// How many bytes went on early.

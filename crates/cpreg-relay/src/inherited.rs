@@ -12,8 +12,8 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::net::{SocketType, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
+use crate::error::{Error, ErrorKind};
 use crate::io::connection::Connection;
-use cpreg_stream::{Error, ErrorKind};
 
 /// What an inherited descriptor is.
 pub(super) enum Inherited {
@@ -33,7 +33,7 @@ pub(super) fn take(number: i32) -> Result<Inherited, Error> {
 
     if !is_inherited(number) {
         return Err(
-            unusable("this process did not inherit such a descriptor").hint(
+            unusable("this process did not inherit such a descriptor").with_hint(
                 "let whoever starts cpreg leave it open without close-on-exec, and give it once",
             ),
         );
@@ -45,7 +45,9 @@ pub(super) fn take(number: i32) -> Result<Inherited, Error> {
 
     if let Ok(kind) = sockopt::socket_type(&own) {
         if kind != SocketType::STREAM {
-            return Err(unusable("this is no stream socket").hint("give one of type SOCK_STREAM"));
+            return Err(
+                unusable("this is no stream socket").with_hint("give one of type SOCK_STREAM")
+            );
         }
         if sockopt::socket_acceptconn(&own).map_err(|error| failed(error.into()))? {
             return Ok(Inherited::Listens(own));
@@ -60,7 +62,7 @@ pub(super) fn take(number: i32) -> Result<Inherited, Error> {
         OFlags::WRONLY => (None, Some(own)),
         _ => {
             return Err(unusable("this is neither a socket nor one end of a pipe")
-                .hint("give a stream socket, or a pipe or file opened to read or to write"));
+                .with_hint("give a stream socket, or a pipe or file opened to read or to write"));
         }
     };
     Connection::from_halves(halves.0, halves.1)

@@ -14,8 +14,10 @@
 //! | `early_vcpus` | the vCPUs, which go on before the devices behind them have come |
 //! | `return_path`, `return_path_parser` | the main channel to the source, and what the destination says there |
 //! | `policy` | [`Judge`]: who decides |
+//! | [`check_policy`] | a [`Judge`] that decides by cpreg's plan |
 //! | `vm_location` | [`Whereabouts`]: where the VM is when it has ended |
 //! | `event` | [`Event`], [`Observer`]: what is told while it works |
+//! | [`error`] | [`Error`]: why not, and what to do |
 //! | [`guard`] | who runs a VM that is migrated through a relay |
 //!
 //! ```text
@@ -35,8 +37,10 @@ compile_error!("cpreg-relay needs Linux: splice, eventfd, pidfd_getfd");
 
 pub mod address;
 mod channel;
+pub mod check_policy;
 pub mod connect;
 mod early_vcpus;
+pub mod error;
 mod event;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -54,8 +58,9 @@ mod vm_location;
 
 pub use address::Address;
 pub use channel::Channel;
+pub use error::{Error, ErrorKind};
 pub use event::{Event, Observer};
-pub use io::cancel::{Cancel, CancelOnDrop, Fault};
+pub use io::cancel::{Cancel, CancelOnDrop};
 pub use io::connection::{Connection, Cutter, Reader, Writer};
 pub use listen::Listener;
 pub use policy::{Judge, Judgement};

@@ -21,10 +21,10 @@ use rustix::net::{
 };
 
 use crate::address::Address;
+use crate::error::{Error, ErrorKind};
 use crate::inherited::{self, Inherited};
-use crate::io::cancel::{Cancel, Fault, wait_for};
+use crate::io::cancel::{Cancel, wait_for};
 use crate::io::connection::Connection;
-use cpreg_stream::{Error, ErrorKind};
 
 /// How many connections may wait to be accepted: more than QEMU has channels (multifd: at most 255, and 2).
 const BACKLOG: i32 = 1024;
@@ -58,7 +58,7 @@ impl Listener {
             let failed = Error::new(ErrorKind::Connection, format!("cannot listen on {address}"))
                 .because(error);
             match hint {
-                Some(hint) => failed.hint(hint),
+                Some(hint) => failed.with_hint(hint),
                 None => failed,
             }
         };
@@ -136,8 +136,9 @@ impl Listener {
                 // Gone before it was taken.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => match wait_for(socket, PollFlags::IN, None, &[cancel]) {
-                    Ok(_) | Err(Fault::Cancelled) => {}
-                    Err(Fault::Closed(error) | Fault::Other(error)) => return Err(error),
+                    Ok(_) => {}
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => return Err(error.into_io()),
                 },
                 Err(error) => return Err(error.into()),
             }
@@ -239,7 +240,7 @@ fn make_way(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    let in_use = |hint| failed(io::ErrorKind::AddrInUse.into()).hint(hint);
+    let in_use = |hint| failed(io::ErrorKind::AddrInUse.into()).with_hint(hint);
     if !there.file_type().is_socket() {
         return Err(in_use(
             "a file is there that is no socket: remove it, or give another path",

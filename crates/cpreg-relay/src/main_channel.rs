@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::early_vcpus::{Ahead, Early};
+use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::io::cancel::{Cancel, Fault};
+use crate::io::cancel::Cancel;
 use crate::io::connection::{Reader, Writer};
 use crate::io::splice::{Side, carry};
 use crate::policy::{Judge, Judgement};
@@ -17,7 +18,6 @@ use crate::vm_location::Came;
 use cpreg_stream::VMDESCRIPTION;
 use cpreg_stream::incremental::{Flow, Held, Outline, Phase};
 use cpreg_stream::{Edit, Stream};
-use cpreg_stream::{Error, ErrorKind};
 
 /// What is read at once: it stays in the processor's cache until it has been written.
 const BUFFER: usize = 256 << 10;
@@ -46,6 +46,12 @@ pub(super) enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::Broken(error)
+    }
+}
+
+impl From<cpreg_stream::Error> for Stop {
+    fn from(error: cpreg_stream::Error) -> Self {
+        Self::Broken(error.into())
     }
 }
 
@@ -132,8 +138,8 @@ impl Forward<'_> {
         let result = carry(&mut self.reader, &mut self.writer, session, &carried);
         self.state.passed += carried.into_inner();
         result.map_err(|error| match error.side {
-            Side::Input => self.source_has_gone(error.fault),
-            Side::Output => cannot_write(error.fault),
+            Side::Input => self.source_has_gone(error.error),
+            Side::Output => cannot_write(error.error),
         })?;
         if self.writer.finish().is_err() {
             self.state.came = Came::Lost;
@@ -143,9 +149,9 @@ impl Forward<'_> {
 
     /// The source has died, or lost its connection, and the destination has all device state: it must not lose what it has not read yet, and
     /// may say what became of it.
-    fn source_has_gone(&mut self, fault: Fault) -> Stop {
+    fn source_has_gone(&mut self, error: Error) -> Stop {
         let _ = self.writer.finish();
-        match cannot_read(fault) {
+        match cannot_read(error) {
             Stop::Broken(error) => Stop::SourceGone(error),
             other => other,
         }
@@ -167,14 +173,15 @@ impl Forward<'_> {
             if !behind.may_be(rest) {
                 self.state.came = Came::Lost;
                 let what = "more comes behind what was a whole stream: a device holds an imitation of the end of one";
-                return Err(Error::malformed(self.state.passed, what)
-                    .hint("migrate again; if that does not help, look at what the guest does with its devices")
+                return Err(Error::of_stream(cpreg_stream::ErrorKind::Malformed, what)
+                    .at(self.state.passed)
+                    .with_hint("migrate again; if that does not help, look at what the guest does with its devices")
                     .into());
             }
             self.writer.write_all(rest, session).map_err(cannot_write)?;
             self.state.passed += rest.len() as u64;
             let count = self.reader.read(&mut buffer.bytes, session);
-            buffer.filled = count.map_err(|fault| self.source_has_gone(fault))?;
+            buffer.filled = count.map_err(|error| self.source_has_gone(error))?;
             if buffer.filled == 0 {
                 return Ok(());
             }
@@ -189,7 +196,7 @@ impl Forward<'_> {
         ahead: &mut Ahead,
         user: &Cancel,
     ) -> Result<(Held, Stream), Stop> {
-        let mut trouble: Option<Error> = None;
+        let mut trouble: Option<cpreg_stream::Error> = None;
         let mut newest = Instant::now();
         loop {
             if buffer.filled == buffer.bytes.len() {
@@ -250,12 +257,12 @@ impl Forward<'_> {
             if last {
                 let is_cut = trouble
                     .as_ref()
-                    .is_none_or(|error| error.kind() == ErrorKind::Truncated);
+                    .is_none_or(|error| error.kind() == cpreg_stream::ErrorKind::Truncated);
                 if is_cut && !flow.may_be_complete() {
                     // It has not sent all of it, and knows that.
                     self.state.came = Came::NotYet;
                 }
-                let cut = || Error::truncated(flow.offset(), flow.offset(), 1);
+                let cut = || cpreg_stream::Error::truncated(flow.offset(), flow.offset(), 1);
                 return Err(trouble.unwrap_or_else(cut).into());
             }
         }
@@ -394,7 +401,11 @@ impl Behind {
 }
 
 /// Opens what has been held, if it is all there. `is_sign`: it looks as if it were.
-fn open(flow: &mut Flow, trouble: &mut Option<Error>, is_sign: bool) -> Option<(Held, Stream)> {
+fn open(
+    flow: &mut Flow,
+    trouble: &mut Option<cpreg_stream::Error>,
+    is_sign: bool,
+) -> Option<(Held, Stream)> {
     let held = flow.take_held().ok()?;
     let error = match held.stream() {
         // Where nothing says that it is the end, the VM's run state must be there: QEMU sends it behind the devices.
@@ -405,29 +416,32 @@ fn open(flow: &mut Flow, trouble: &mut Option<Error>, is_sign: bool) -> Option<(
     flow.put_back(held);
     if let Some(error) = error {
         // Where it looks like the end, what seems to be missing does not come.
-        let is_trouble = error.kind() != ErrorKind::Truncated || flow.may_be_complete();
+        let is_trouble =
+            error.kind() != cpreg_stream::ErrorKind::Truncated || flow.may_be_complete();
         *trouble = is_trouble.then_some(error);
     }
     None
 }
 
-fn cannot_read(fault: Fault) -> Stop {
-    stopped("cannot read from the source", fault)
+fn cannot_read(error: Error) -> Stop {
+    stopped("cannot read from the source", error)
 }
 
-fn cannot_write(fault: Fault) -> Stop {
-    stopped("cannot write to the destination", fault)
+fn cannot_write(error: Error) -> Stop {
+    stopped("cannot write to the destination", error)
 }
 
-fn stopped(what: &'static str, fault: Fault) -> Stop {
-    match fault {
-        Fault::Cancelled => Stop::Cancelled,
-        Fault::Closed(error) => {
-            let error = Error::new(ErrorKind::Connection, what).because(error);
-            Stop::Broken(error.hint("see what the QEMU there said, if it is still there"))
-        }
-        Fault::Other(error) => Stop::Broken(Error::new(ErrorKind::Connection, what).because(error)),
+fn stopped(what: &'static str, error: Error) -> Stop {
+    if error.is_cancelled() {
+        return Stop::Cancelled;
     }
+    let is_closed = error.is_closed();
+    let error = Error::new(ErrorKind::Connection, what).because(error.into_io());
+    Stop::Broken(if is_closed {
+        error.with_hint("see what the QEMU there said, if it is still there")
+    } else {
+        error
+    })
 }
 
 /// Writes what has not gone on, and compares what has.

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::io::cancel::{Cancel, Fault};
+use crate::error::Error;
+use crate::io::cancel::Cancel;
 use crate::io::connection::{Reader, Writer};
 use crate::return_path_parser::{Answers, FAILED};
 
@@ -38,7 +39,7 @@ impl Back {
     }
 
     /// Carries answers until the destination has no more.
-    pub(super) fn run(&self, mut reader: Reader, session: &Cancel) -> Result<(), Fault> {
+    pub(super) fn run(&self, mut reader: Reader, session: &Cancel) -> Result<(), Error> {
         let mut buffer = vec![0; BUFFER];
         let mut is_heard = true;
         loop {

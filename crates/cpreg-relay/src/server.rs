@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::channel::{CPR, Channel, ENOUGH};
 use crate::connect::Destination;
+use crate::error::{Error, ErrorKind};
 use crate::event::Observer;
 use crate::io::cancel::Cancel;
 use crate::io::connection::Connection;
 use crate::listen::Listener;
 use crate::policy::Judge;
 use crate::session::{Ended, Session};
-use cpreg_stream::{Error, ErrorKind};
 
 /// How long a connection may take to say what it is before it is taken for none of ours.
 const SAYS: Duration = Duration::from_secs(5);
@@ -87,13 +87,13 @@ impl Relay {
                 Some(Channel::Multifd) if others.len() < MOST_WAITING => others.push(connection),
                 Some(channel @ Channel::Tls) => {
                     session.turn_away(channel, &connection, TLS);
-                    return Err(Error::unsupported(0, TLS).hint(
+                    return Err(not_carried(TLS).with_hint(
                         "switch tls-creds off on both QEMUs, and protect the connection otherwise (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
                     ));
                 }
                 Some(channel @ Channel::Cpr) => {
                     session.turn_away(channel, &connection, CPR);
-                    return Err(Error::unsupported(0, CPR).hint("migrate with the mode `normal`"));
+                    return Err(not_carried(CPR).with_hint("migrate with the mode `normal`"));
                 }
                 other => session.turn_away(
                     other.unwrap_or(Channel::Other),
@@ -102,8 +102,8 @@ impl Relay {
                 ),
             }
             if self.is_single() {
-                return Err(Error::new(
-                    ErrorKind::NotAStream,
+                return Err(Error::of_stream(
+                    cpreg_stream::ErrorKind::NotAStream,
                     "what came over the one connection there is, is no migration of QEMU",
                 )
                 .at(0));
@@ -130,4 +130,9 @@ impl Relay {
             user,
         )))
     }
+}
+
+/// A migration that no relay can carry.
+fn not_carried(why: &'static str) -> Error {
+    Error::of_stream(cpreg_stream::ErrorKind::Unsupported, why).at(0)
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::channel::{CPR, Channel, ENOUGH};
 use crate::connect::Destination;
+use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::io::cancel::{Cancel, CancelOnDrop, Fault};
+use crate::io::cancel::{Cancel, CancelOnDrop};
 use crate::io::connection::{Connection, Cutter, Reader, Writer};
 use crate::io::splice::{CarryError, carry};
 use crate::listen::Listener;
@@ -16,7 +17,6 @@ use crate::policy::Judge;
 use crate::return_path::Back;
 use crate::vm_location::{Came, Whereabouts, whereabouts};
 use cpreg_stream::incremental::Outline;
-use cpreg_stream::{Error, ErrorKind};
 
 /// How long a further connection may take to say what it is. Some say nothing.
 const SAYS: Duration = Duration::from_millis(20);
@@ -190,10 +190,9 @@ impl<'s> Session<'s> {
         if let Some(said) = back.shut().filter(|_| is_through) {
             state.came = Came::Through(Some(said));
             self.observer.hear(&Event::Answered(said));
-        } else if matches!(
-            (state.came, heard),
-            (Came::Through(None), Err(Fault::Closed(_)))
-        ) {
+        } else if matches!(state.came, Came::Through(None))
+            && heard.is_err_and(|error| error.is_closed())
+        {
             // It ended with something unread, or died.
             state.came = Came::Lost;
         }
@@ -290,7 +289,7 @@ impl<'s> Session<'s> {
     fn add<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
         let destination = match self.destination.connect(&self.cancel) {
             Ok(destination) => destination,
-            Err(error) => return self.turn_away(channel, &source, &error.to_string()),
+            Err(error) => return self.turn_away(channel, &source, &error.with_its_hint()),
         };
         self.connected(channel);
         self.open.fetch_add(1, Ordering::Relaxed);

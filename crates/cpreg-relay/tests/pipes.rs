@@ -97,6 +97,9 @@ fn a_pipe_that_nobody_reads() {
         let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
         let error = pump_files(&input, &output, &mut |_, _| {}).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-        assert!(error.to_string().contains("see what it said"), "{error}");
+        assert!(
+            error.hint().unwrap().contains("see what it said"),
+            "{error}"
+        );
     });
 }

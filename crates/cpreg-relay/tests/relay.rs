@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use cpreg_relay::connect::connect;
 use cpreg_relay::io::splice::{Side, carry};
-use cpreg_relay::{Address, Cancel, Connection, Fault, Listener};
-use cpreg_stream::ErrorKind;
+use cpreg_relay::{Address, Cancel, Connection, ErrorKind, Listener};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 /// Far longer than anything here takes, even on a machine that is busy.
@@ -92,7 +91,7 @@ fn tcp_listens_on_loopback_unless_told_otherwise() {
     assert_ne!(*port, 0);
     let error = Listener::bind(listener.address()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(error.advice().unwrap().contains("another port"), "{error}");
+    assert!(error.hint().unwrap().contains("another port"), "{error}");
 
     let (one, other) = both_ends("tcp:localhost:0");
     talk(one, other);
@@ -121,28 +120,22 @@ fn nobody_at_the_other_end_is_said_with_what_to_do() {
     drop(free);
     let error = connect(&gone, LONG, &cancel()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(
-        error.advice().unwrap().contains("-incoming tcp:"),
-        "{error}"
-    );
+    assert!(error.hint().unwrap().contains("-incoming tcp:"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none");
     let to = Address::Unix(path.clone());
     let error = connect(&to, LONG, &cancel()).unwrap_err();
-    assert!(
-        error.advice().unwrap().contains("no such socket"),
-        "{error}"
-    );
+    assert!(error.hint().unwrap().contains("no such socket"), "{error}");
     drop(UnixListener::bind(&path).unwrap());
     let error = connect(&to, LONG, &cancel()).unwrap_err();
-    assert!(error.advice().unwrap().contains("still running"), "{error}");
+    assert!(error.hint().unwrap().contains("still running"), "{error}");
 
     let long = Address::Unix(folder.path().join("x".repeat(120)));
     let error = connect(&long, LONG, &cancel()).unwrap_err();
-    assert!(error.advice().unwrap().contains("107 bytes"), "{error}");
+    assert!(error.hint().unwrap().contains("107 bytes"), "{error}");
     let error = Listener::bind(&long).unwrap_err();
-    assert!(error.advice().unwrap().contains("107 bytes"), "{error}");
+    assert!(error.hint().unwrap().contains("107 bytes"), "{error}");
 }
 
 #[test]
@@ -176,10 +169,7 @@ fn a_dead_socket_is_replaced_and_nothing_else() {
 
     // A live one is left alone, and does not even see that somebody asked.
     let error = Listener::bind(&here).unwrap_err();
-    assert!(
-        error.advice().unwrap().contains("another process"),
-        "{error}"
-    );
+    assert!(error.hint().unwrap().contains("another process"), "{error}");
     let soon = cancel();
     let stop = soon.clone();
     let waits = thread::spawn(move || {
@@ -193,16 +183,13 @@ fn a_dead_socket_is_replaced_and_nothing_else() {
 
     let datagrams = UnixDatagram::bind(&path).unwrap();
     let error = Listener::bind(&here).unwrap_err();
-    assert!(
-        error.advice().unwrap().contains("another process"),
-        "{error}"
-    );
+    assert!(error.hint().unwrap().contains("another process"), "{error}");
     drop(datagrams);
     fs::remove_file(&path).unwrap();
 
     fs::write(&path, "precious").unwrap();
     let error = Listener::bind(&here).unwrap_err();
-    assert!(error.advice().unwrap().contains("no socket"), "{error}");
+    assert!(error.hint().unwrap().contains("no socket"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
@@ -340,7 +327,7 @@ fn vsock_connects_on_this_machine_or_says_what_is_missing() {
         Ok(listener) => listener,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Connection);
-            assert!(error.advice().unwrap().contains("/dev/vsock"), "{error}");
+            assert!(error.hint().unwrap().contains("/dev/vsock"), "{error}");
             return;
         }
     };
@@ -353,7 +340,7 @@ fn vsock_connects_on_this_machine_or_says_what_is_missing() {
         Ok(called) => talk(listener.accept(&cancel()).unwrap().unwrap(), called),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Connection);
-            let advice = error.advice().unwrap();
+            let advice = error.hint().unwrap();
             assert!(
                 advice.contains("/dev/vsock") || advice.contains("nothing answers"),
                 "{error}"
@@ -596,10 +583,10 @@ fn carrying_into_a_stalled_reader_ends_when_it_is_cancelled_or_the_reader_dies()
         });
         assert_eq!(error.side, Side::Output);
         assert!(error.carried > 0);
-        match error.fault {
-            Fault::Cancelled => assert!(!dies),
-            Fault::Closed(_) => assert!(dies),
-            Fault::Other(error) => panic!("{error}"),
+        match error.error.kind() {
+            ErrorKind::Cancelled => assert!(!dies),
+            ErrorKind::Closed => assert!(dies),
+            _ => panic!("{error}"),
         }
         assert!(sender.join().unwrap(), "the sender was not told");
     }

@@ -220,7 +220,7 @@ fn no_end_goes_on_if_the_whole_is_another_or_refused() {
                 Outcome::Refused => assert!(refuses),
                 Outcome::Broken(error) => {
                     assert!(
-                        !refuses && error.advice().unwrap().contains("cannot run"),
+                        !refuses && error.hint().unwrap().contains("cannot run"),
                         "{error}"
                     );
                 }

@@ -188,13 +188,14 @@ pub(crate) fn read_bytes(source: &dyn ReadAt, start: u64, count: usize) -> Resul
 pub(crate) fn length(source: &dyn ReadAt) -> Result<u64, Error> {
     source.length().map_err(|error| match error.kind() {
         std::io::ErrorKind::IsADirectory => {
-            Error::new(ErrorKind::NotAStream, "this is a directory").hint("name the file in it")
+            Error::new(ErrorKind::NotAStream, "this is a directory")
+                .with_hint("name the file in it")
         }
         std::io::ErrorKind::NotSeekable => Error::new(
             ErrorKind::Io,
             "a pipe or a terminal cannot be read out of order",
         )
-        .hint("save the stream to a file first"),
+        .with_hint("save the stream to a file first"),
         _ => Error::io("cannot tell the file's length", error),
     })
 }

@@ -219,7 +219,7 @@ impl Cpu {
     pub fn changed_to(&self, state: &Vcpu) -> Result<Self, Error> {
         let edit = changes(self, &self.vcpu()?, state).within(|| path(self))?;
         let changed = edited_cpu(self, &edit).within(|| path(self))?;
-        if is_same(&changed.vcpu()?, state) {
+        if changed.vcpu()?.is_same_state(state) {
             Ok(changed)
         } else {
             Err(
@@ -228,14 +228,6 @@ impl Cpu {
             )
         }
     }
-}
-
-/// Whether two vCPUs are the same; the order of extensions means nothing.
-fn is_same(one: &Vcpu, other: &Vcpu) -> bool {
-    let find = |it: &Extension| other.extensions.iter().any(|other| other == it);
-    one.registers == other.registers
-        && one.extensions.len() == other.extensions.len()
-        && one.extensions.iter().all(find)
 }
 
 /// How many bytes a package of this length has when its content has grown.

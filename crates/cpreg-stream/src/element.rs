@@ -190,7 +190,7 @@ pub(crate) fn footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error> {
         start,
         format!("no footer of section {id} where the section must end"),
     )
-    .hint("the stream is damaged, or was written with send-section-footer=off"))
+    .with_hint("the stream is damaged, or was written with send-section-footer=off"))
 }
 
 /// Takes a command; its type has been taken.
@@ -217,7 +217,8 @@ pub(crate) fn header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Result<(),
         .read_exact_at(&mut magic[..length], 0)
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::IsADirectory => {
-                Error::new(ErrorKind::NotAStream, "this is a directory").hint("name the file in it")
+                Error::new(ErrorKind::NotAStream, "this is a directory")
+                    .with_hint("name the file in it")
             }
             _ => Error::io("cannot read", error).at(0),
         })?;
@@ -252,21 +253,21 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
             ErrorKind::UnfinishedEdit,
             "an edit of this file was interrupted",
         )
-        .hint("the journal beside it holds what was there before: recover it from that"));
+        .with_hint("the journal beside it holds what was there before: recover it from that"));
     }
     if magic.starts_with(&[0x11, 0x22, 0x33, 0x44]) {
         return Err(wrong(
             ErrorKind::MultifdChannel,
             "one channel of a multifd migration: it holds pages and no CPU state",
         )
-        .hint("give the main channel, the one that begins with QEVM"));
+        .with_hint("give the main channel, the one that begins with QEVM"));
     }
     if magic.starts_with(b"QCPR") {
         return Err(wrong(
             ErrorKind::NotAStream,
             "the channel on which QEMU hands over open files (cpr-transfer): it holds no CPU state",
         )
-        .hint(
+        .with_hint(
             "such a migration stays on one host, whose registers do not change: it needs no repair",
         ));
     }
@@ -275,34 +276,34 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
             ErrorKind::Tls,
             "a TLS handshake: the stream is encrypted from end to end, and nobody between can read it",
         )
-        .hint("switch TLS off for this migration (tls-creds), and protect the connection outside QEMU, or work where TLS has ended"));
+        .with_hint("switch TLS off for this migration (tls-creds), and protect the connection outside QEMU, or work where TLS has ended"));
     }
     if magic.starts_with(&[COMMAND, 0, 9, 0, 0]) {
         return Err(wrong(
             ErrorKind::Unsupported,
             "a postcopy migration that was interrupted and goes on: its device state went over the connection before",
         )
-        .hint("connect the two QEMUs without anything between: nothing is left to change"));
+        .with_hint("connect the two QEMUs without anything between: nothing is left to change"));
     }
     if magic.starts_with(b"LibvirtQemudSave") || magic.starts_with(b"LibvirtQemudPart") {
         return Err(wrong(
             ErrorKind::LibvirtImage,
             "a save image of libvirt: the stream is inside it, perhaps compressed",
         )
-        .hint("restore it with libvirt where it was saved, and migrate the VM to a file"));
+        .with_hint("restore it with libvirt where it was saved, and migrate the VM to a file"));
     }
     if magic.starts_with(b"QFI\xfb") {
         return Err(wrong(
             ErrorKind::Qcow2Image,
             "a qcow2 disk image; a VM state in it would be an internal snapshot",
         )
-        .hint("load the snapshot into QEMU and migrate it to a file"));
+        .with_hint("load the snapshot into QEMU and migrate it to a file"));
     }
     Err(wrong(
         ErrorKind::NotAStream,
         "not a QEMU migration stream: it does not begin with QEVM",
     )
-    .hint("save the VM's state with QEMU: migrate \"file:FILE\" (8.2 and later) or \"exec:cat > FILE\""))
+    .with_hint("save the VM's state with QEMU: migrate \"file:FILE\" (8.2 and later) or \"exec:cat > FILE\""))
 }
 
 /// Takes the configuration, if there is one.

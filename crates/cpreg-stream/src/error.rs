@@ -1,7 +1,7 @@
 //! [`Error`]: what is wrong, where in the file, and what to do about it.
 //!
-//! One type for the whole crate. Hints are data beside the message, so that a program can print
-//! them in its own way; [`Display`](fmt::Display) prints all three parts.
+//! One type for the whole crate. A hint is data beside the message, so that a program can print it in
+//! its own way: [`Display`](fmt::Display) prints place, message and cause, and not the hint.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ struct Inner {
     path: String,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
-    source: Option<io::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The sort of an [`Error`].
@@ -58,10 +58,8 @@ pub enum ErrorKind {
     Disagreement,
     /// An edit that cannot be carried out.
     BadEdit,
-    /// An address of no form that there is, or one that cannot be used for this.
-    BadAddress,
-    /// A connection that does not come about.
-    Connection,
+    /// An edited stream that is not what was planned: a fault of this crate.
+    NotAsPlanned,
 }
 
 impl Error {
@@ -97,7 +95,7 @@ impl Error {
             ),
         )
         .at(offset)
-        .hint("get a complete copy of the file, or save the VM again")
+        .with_hint("get a complete copy of the file, or save the VM again")
     }
 
     /// A failure of the operating system.
@@ -108,11 +106,11 @@ impl Error {
         );
         let mut error = if full {
             Self::new(ErrorKind::NoSpace, message)
-                .hint("make room there, or give another place for the output")
+                .with_hint("make room there, or give another place for the output")
         } else {
             Self::new(ErrorKind::Io, message)
         };
-        error.0.source = Some(source);
+        error.0.source = Some(source.into());
         error
     }
 
@@ -121,7 +119,7 @@ impl Error {
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let error = Self::io("cannot write the stream", error);
         if is_closed {
-            error.hint("whoever reads it has closed its end: see what it said")
+            error.with_hint("whoever reads it has closed its end: see what it said")
         } else {
             error
         }
@@ -132,10 +130,13 @@ impl Error {
         Self::io("cannot read the stream", error).at(offset)
     }
 
-    /// With the failure of the operating system behind it.
+    /// Adds what caused it.
     #[must_use]
-    pub fn because(mut self, source: io::Error) -> Self {
-        self.0.source = Some(source);
+    pub(crate) fn because(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
         self
     }
 
@@ -146,9 +147,9 @@ impl Error {
         self
     }
 
-    /// With what to do about it.
+    /// Adds what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
@@ -179,13 +180,21 @@ impl Error {
         &self.0.path
     }
 
-    /// What is wrong, without place and advice.
+    /// What is wrong, without its place and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// What to do about it.
-    pub fn advice(&self) -> Option<&str> {
+    /// The error with its hint behind it, for where there is one line for both.
+    pub fn with_its_hint(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}; {hint}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// What to do about it. [`Display`](fmt::Display) does not print it.
+    pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 }
@@ -203,9 +212,6 @@ impl fmt::Display for Error {
         if let Some(source) = &inner.source {
             write!(f, ": {source}")?;
         }
-        if let Some(hint) = &inner.hint {
-            write!(f, "; {hint}")?;
-        }
         Ok(())
     }
 }
@@ -218,7 +224,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|error| error as _)
+        self.0.source.as_deref().map(|error| error as _)
     }
 }
 
@@ -245,8 +251,11 @@ mod tests {
             .within("cpu[1]");
         assert_eq!(
             error.to_string(),
-            "cpu[1].pc at byte 0x40: the stream ends at 0x44, 8 bytes too early; \
-             get a complete copy of the file, or save the VM again"
+            "cpu[1].pc at byte 0x40: the stream ends at 0x44, 8 bytes too early"
+        );
+        assert_eq!(
+            error.hint(),
+            Some("get a complete copy of the file, or save the VM again")
         );
         assert_eq!(error.kind(), ErrorKind::Truncated);
         assert_eq!((error.offset(), error.path()), (Some(0x40), "cpu[1].pc"));

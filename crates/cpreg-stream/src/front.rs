@@ -309,11 +309,11 @@ impl Front {
         cursor.skip(1)?;
         let length = cursor
             .be32()
-            .map_err(|error| error.within("description").hint(advice()))?;
+            .map_err(|error| error.within("description").with_hint(advice()))?;
         let start = cursor.position();
         cursor
             .skip(u64::from(length))
-            .map_err(|error| error.within("description").hint(advice()))?;
+            .map_err(|error| error.within("description").with_hint(advice()))?;
         self.layout.description = Some(start..cursor.position());
         Ok(())
     }

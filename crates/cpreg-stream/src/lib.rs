@@ -15,6 +15,7 @@
 //! | `edit`, `redescribe` | changes of the CPU state, and of the description |
 //! | `skeleton` | the stream without its RAM |
 //! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
+//! | `convert` | [`convert()`]: the edit that makes a stream hold a planned state, read back and compared |
 //! | `replacement` | [`Edit`]: byte ranges and what takes their place |
 //! | `copy` | bytes from file to file, as fast as the system can |
 //! | `os` | files as this system has them |
@@ -29,6 +30,7 @@
 //! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
 #![forbid(unsafe_code)]
 
+mod convert;
 mod copy;
 mod cpu;
 mod cursor;
@@ -60,6 +62,7 @@ mod translate;
 mod vmdescription;
 mod write;
 
+pub use convert::convert;
 pub use cpu::{Cpu, Head, Subsection, Tail};
 pub use edit::{CpuEdit, ExtensionChange};
 pub use element::{Configuration, Section, SectionKind, VMDESCRIPTION};

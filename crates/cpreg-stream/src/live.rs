@@ -43,7 +43,7 @@ pub(crate) fn step(
             cursor.position(),
             "a live section of an unknown kind, whose length nothing tells",
         )
-        .hint("a file with a description at its end can be opened from there")),
+        .with_hint("a file with a description at its end can be opened from there")),
     }
     .within(|| name.to_owned())
 }

@@ -235,7 +235,7 @@ impl Ram {
         let kind = flags & !CONTINUE;
         if flags & HOOK != 0 {
             return Err(Error::unsupported(start, "a record of an RDMA migration")
-                .hint("migrate over TCP or to a file"));
+                .with_hint("migrate over TCP or to a file"));
         }
         if !matches!(kind, ZERO | PAGE | XBZRLE | COMPRESS_PAGE) {
             return Err(Error::malformed(

@@ -307,7 +307,7 @@ impl<'a> Scan<'a> {
             "the end of this section is not found: the stream is cut or damaged behind its begin",
         )
         .at(frame.start)
-        .hint("get a complete copy of the file, or save the VM again");
+        .with_hint("get a complete copy of the file, or save the VM again");
         self.remember(error.within(&frame.header.name));
     }
 
@@ -357,7 +357,7 @@ pub(crate) fn no_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Result
                         start + at as u64 - 5,
                         "a cpu section seems to stand inside this one",
                     )
-                    .hint("the stream is damaged, or its guest tries to mislead")
+                    .with_hint("the stream is damaged, or its guest tries to mislead")
                     .within(&section.name));
                 }
                 at += 1;

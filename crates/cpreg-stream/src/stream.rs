@@ -125,7 +125,7 @@ impl Stream {
                     "the description at the end is that of another stream",
                 )
                 .at(at)
-                .hint("do not trust this stream: it is damaged, or was made to mislead"));
+                .with_hint("do not trust this stream: it is damaged, or was made to mislead"));
             }
             end.layout.records = Some(front.ram.counts);
             Ok(end)
@@ -244,7 +244,7 @@ impl Stream {
                     cpus.len()
                 ),
             )
-            .hint("the stream is damaged"));
+            .with_hint("the stream is damaged"));
         }
         Ok(Self {
             opened,
@@ -279,7 +279,7 @@ impl Stream {
                 format!("read from the front, {what} other than read from the end"),
             )
             .at(at)
-            .hint("do not trust this file: it is damaged, or was made to mislead"))
+            .with_hint("do not trust this file: it is damaged, or was made to mislead"))
         };
         let (mine, other) = (&self.layout, &end.layout);
         let pairs = mine.sections.iter().zip(&other.sections);
@@ -397,7 +397,7 @@ fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
         )
         .at(at)
         .within(name)
-        .hint(format!(
+        .with_hint(format!(
             "the stream is damaged; if it is the description alone, cut the file to {} bytes: QEMU \
              does not read it",
             layout.end

@@ -104,17 +104,17 @@ impl Place {
     ) -> Result<(), Error> {
         let refused = |what| Error::new(ErrorKind::Io, format!("{} {what}", target.display()));
         if !old.is_file() {
-            return Err(refused("is no regular file").hint("give the name of a new file"));
+            return Err(refused("is no regular file").with_hint("give the name of a new file"));
         }
         let same = source
             .as_file()
             .is_some_and(|file| os::is_same_file(file, target, old));
         if same {
             return Err(refused("is the input itself")
-                .hint("give another name, or change the file in place"));
+                .with_hint("give another name, or change the file in place"));
         }
         if !overwrite {
-            return Err(refused("is there already").hint("give another name, or overwrite it"));
+            return Err(refused("is there already").with_hint("give another name, or overwrite it"));
         }
         Ok(())
     }

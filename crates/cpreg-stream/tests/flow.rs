@@ -97,7 +97,7 @@ fn recorded_streams() {
                 (Err(why), Err(error)) => {
                     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
                     assert!(error.to_string().contains(why), "{error}");
-                    assert!(error.advice().is_some());
+                    assert!(error.hint().is_some());
                     refused.push(why);
                     // Nothing of the device state went on.
                     let first = stream.sections()[0].range.start;

@@ -134,10 +134,8 @@ fn other_machines_and_files_are_named() {
     }
     let directory = std::fs::File::open(".").unwrap();
     let error = Stream::open(&directory).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "this is a directory; name the file in it"
-    );
+    assert_eq!(error.to_string(), "this is a directory");
+    assert_eq!(error.hint(), Some("name the file in it"));
 }
 
 /// Pages that look like the end of a stream, and the file cut just behind them.

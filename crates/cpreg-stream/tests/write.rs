@@ -148,7 +148,7 @@ fn old_files_are_safe() {
     let refused = |target: &Path, overwrite, words: &str| {
         let error = write(target, overwrite).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
-        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.with_its_hint().contains(words), "{error}");
     };
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&old, &link).unwrap();
@@ -254,7 +254,7 @@ fn a_full_disk_leaves_the_old_files_and_nothing_else() {
         };
         let error = write_new(&source, &edit, &directory.join(target), options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-        assert!(error.to_string().contains("make room"), "{error}");
+        assert!(error.hint().unwrap().contains("make room"), "{error}");
     }
     let error = edit_in_place(&source, &edit, &path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");

@@ -24,6 +24,30 @@ pub struct Vcpu {
     pub extensions: Vec<Extension>,
 }
 
+impl Vm {
+    /// Returns `true` if both hold the same. The order of a vCPU's extensions means nothing.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        self.vcpus.len() == other.vcpus.len()
+            && self
+                .vcpus
+                .iter()
+                .zip(&other.vcpus)
+                .all(|(one, other)| one.is_same_state(other))
+    }
+}
+
+impl Vcpu {
+    /// Returns `true` if both hold the same. The order of extensions means nothing.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        self.registers == other.registers
+            && self.extensions.len() == other.extensions.len()
+            && self
+                .extensions
+                .iter()
+                .all(|extension| other.extensions.contains(extension))
+    }
+}
+
 /// Registers and their values: ascending by id, each id once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(Vec<(RegisterId, Value)>);
@@ -128,4 +152,33 @@ pub enum Content {
     Number(u64),
     /// Bytes that only its owner can read, as they stood in the source.
     Bytes(Vec<u8>),
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_extensions_means_nothing_and_all_else_does() {
+        let extension = |name, number| Extension {
+            name: Cow::Borrowed(name),
+            content: Content::Number(number),
+        };
+        let vm = |extensions: Vec<Extension>, value: u64| Vm {
+            vcpus: vec![Vcpu {
+                registers: Registers::from_pairs([(RegisterId::TCR2_EL1, Value::Small(value))])
+                    .unwrap(),
+                extensions,
+            }],
+        };
+        let (one, two) = (extension("cpu/one", 1), extension("cpu/two", 2));
+        let both = vm(vec![one.clone(), two.clone()], 7);
+        assert!(both.is_same_state(&vm(vec![two.clone(), one.clone()], 7)));
+        assert!(!both.is_same_state(&vm(vec![two.clone(), one.clone()], 8)));
+        assert!(!both.is_same_state(&vm(vec![one.clone()], 7)));
+        assert!(!both.is_same_state(&vm(vec![one, extension("cpu/two", 3)], 7)));
+        assert!(!both.is_same_state(&Vm::default()));
+    }
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpreg_qemu::process::{ProcessErrorKind, QemuProcess, unix_address};
+use cpreg_qemu::ErrorKind;
+use cpreg_qemu::process::{QemuProcess, unix_address};
 use cpreg_qemu::qmp::Patience;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -348,11 +349,11 @@ impl Running {
                 Ok(status) if status == "inmigrate" => {}
                 Ok(status) if status == "paused" => return Ok(None),
                 Ok(status) => return Err(format!("state {status} after loading").into()),
-                Err(error) => match error.kind {
+                Err(error) => match error.kind() {
                     // A QEMU that cannot load ends, or dies.
-                    ProcessErrorKind::Ended(how) => {
+                    ErrorKind::Ended(how) => {
                         return Ok(Some(Loaded::Failed {
-                            said: error.said,
+                            said: error.said().to_owned(),
                             how: how.to_string(),
                         }));
                     }

@@ -118,7 +118,7 @@ impl Isolation<'_> {
                     "the command line as it was can run beside the VM: nothing is shown".into(),
                 );
             }
-            Err(error) if IN_THE_WAY.iter().any(|words| error.said.contains(words)) => {}
+            Err(error) if IN_THE_WAY.iter().any(|words| error.said().contains(words)) => {}
             Err(error) => {
                 return Err(format!("the control fails for another reason: {error}").into());
             }

@@ -2,6 +2,7 @@
 //!
 //! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
 
@@ -9,8 +10,7 @@ use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
 use cpreg_stream::Stream;
 use cpreg_stream::{
-    Edit, Opened, ReadAt, Recovery, WriteOptions, edit_in_place, pending_journal, recover,
-    write_new,
+    Edit, ErrorKind, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
 };
 
 use super::check;
@@ -156,67 +156,43 @@ fn write(
     answer: &Answer<'_>,
 ) -> Result<(), Failure> {
     let file = source.file()?;
-    let edit = edit(source, answer, file, &|edit| Stream::open(&edit.over(file)))?;
+    let edit = edit(source, answer, |stream, planned| {
+        cpreg_stream::convert(stream, file, planned)
+    })?;
     match &arguments.output {
         Some(target) => new_file(arguments, source, &edit, target),
         None => in_place(source, &edit),
     }
 }
 
-/// The edit of what is in `bytes` that the plan asks for. `open` opens what it makes of them: before anything is written it must
-/// hold what was planned.
+/// The edit that the plan asks for, which `convert` makes, and compares with the plan.
 pub(super) fn edit(
     source: &Input,
     answer: &Answer<'_>,
-    bytes: &dyn ReadAt,
-    open: &dyn Fn(&Edit) -> Result<Stream, cpreg_stream::Error>,
+    convert: impl FnOnce(&Stream, &Vm) -> Result<Edit, cpreg_stream::Error>,
 ) -> Result<Edit, Failure> {
     let stream = source.stream()?;
-    let unusable =
-        |error| Failure::new(format!("cannot use {}", source.path.display())).because(error);
-    let result = answer.check.plan.result(&answer.vm);
-    let edits = stream.changes_to(&result).map_err(unusable)?;
-    let edit = stream.edit_unread(bytes, &edits).map_err(unusable)?;
-    verify(open(&edit), stream, &result)?;
-    Ok(edit)
+    let planned = answer.check.plan.result(&answer.vm);
+    convert(stream, &planned).map_err(|error| not_converted(source.path.display(), &error))
 }
 
-fn verify(
-    edited: Result<Stream, cpreg_stream::Error>,
-    original: &Stream,
-    planned: &Vm,
-) -> Result<(), Failure> {
-    let edited =
-        edited.map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
-    let written = edited
-        .vm()
-        .map_err(|error| Failure::new("the edited stream cannot be read").because(error))?;
-    let is_by_description =
-        |stream: &Stream| matches!(stream.opened(), Opened::FromTheEnd | Opened::BothWays);
-    let map_fits = is_by_description(&edited) || !is_by_description(original);
-    if map_fits && is_same(&written, planned) {
-        Ok(())
-    } else {
-        Err(
-            Failure::new("the edited stream does not hold what was planned; nothing was written")
-                .hint("this is a fault of cpreg: please report it"),
-        )
+/// The planned state could not be put into the stream that is called `name`.
+pub(super) fn not_converted(name: impl std::fmt::Display, error: &cpreg_stream::Error) -> Failure {
+    if error.kind() != ErrorKind::NotAsPlanned {
+        return Failure::new(format!("cannot use {name}")).because_in_one_line(error);
     }
-}
-
-/// Whether two VMs are the same; the order of extensions means nothing.
-fn is_same(one: &Vm, other: &Vm) -> bool {
-    one.vcpus.len() == other.vcpus.len()
-        && one.vcpus.iter().zip(&other.vcpus).all(|(one, other)| {
-            let mut extensions = one.extensions.iter();
-            one.registers == other.registers
-                && one.extensions.len() == other.extensions.len()
-                && extensions.all(|extension| other.extensions.contains(extension))
-        })
+    let failure = Failure::new(error.message());
+    let cause = error.source();
+    let failure = match cause.and_then(|cause| cause.downcast_ref::<cpreg_stream::Error>()) {
+        Some(cause) => failure.because_in_one_line(cause),
+        None => failure,
+    };
+    let hint = error.hint().map(str::to_owned);
+    hint.into_iter().fold(failure, Failure::hint)
 }
 
 pub(super) fn failed(what: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}", path.display())).because_of_stream(error)
+    Failure::new(format!("cannot {what} {}", path.display())).because_of(error)
 }
 
 fn new_file(

@@ -55,9 +55,11 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let verdict = answer.verdict();
     let mut passed = held.start();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        let edit = convert::edit(&source, &answer, &held, &|edit| held.edited(edit))?;
+        let edit = convert::edit(&source, &answer, |stream, planned| {
+            held.convert(stream, planned)
+        })?;
         held.write(&edit, &mut Patient(&output)).map_err(|error| {
-            Failure::new("the device state was not written to its end").because_of_stream(error)
+            Failure::new("the device state was not written to its end").because_of(error)
         })?;
         passed = edit.new_length();
     }
@@ -109,7 +111,7 @@ fn stopped(error: cpreg_stream::Error, passed: u64) -> Failure {
     } else {
         "this stream is not passed on"
     })
-    .because_of_stream(error);
+    .because_of(error);
     if passed == 0 {
         return failure;
     }

@@ -54,14 +54,8 @@ fn recorded(
 fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
     let target = arguments.output.as_deref().map(target).transpose()?;
     let patience = interrupt::patience(arguments.timeout)?;
-    let probed = probe(&arguments.command, &patience).map_err(|error| {
-        let hint = error.hint();
-        let failure = Failure::new("cannot probe this QEMU").because(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
+    let probed = probe(&arguments.command, &patience)
+        .map_err(|error| Failure::new("cannot probe this QEMU").because_of(error))?;
     for left_out in &probed.left_out {
         let words: Vec<_> = left_out
             .was
@@ -93,8 +87,9 @@ fn give(
 }
 
 fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
-    let stream = Stream::open(&probed.stream)
-        .map_err(|error| Failure::new("cannot read the stream that QEMU wrote").because(error))?;
+    let stream = Stream::open(&probed.stream).map_err(|error| {
+        Failure::new("cannot read the stream that QEMU wrote").because_in_one_line(&error)
+    })?;
     let version = probed.version.number();
     let name = arguments.name.clone().unwrap_or_else(|| {
         let cpu = probed.cpus.first().map_or("", String::as_str);

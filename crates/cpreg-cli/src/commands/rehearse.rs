@@ -8,10 +8,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
 use cpreg::plan::{Outcome as Planned, Trial, Verdict};
 use cpreg_explain::qemu;
-use cpreg_qemu::device_state::DeviceStateError;
 use cpreg_qemu::isolate::{Change, Host, Isolated, isolate};
 use cpreg_qemu::probe::accelerator;
-use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, RehearseError, Rehearsed};
+use cpreg_qemu::rehearse::{Asked, Outcome, Rehearsal, Rehearsed};
 use cpreg_report::check::Answer;
 use cpreg_report::rehearse::model::{self, NotJudged, Replaced};
 use cpreg_report::rehearse::{self as report, Tried, printed};
@@ -46,9 +45,7 @@ pub(crate) fn of(
     let reading = &arguments.reading;
     let stream = source.stream()?;
     let isolated = isolate(&arguments.command, &arguments.keep, &Host).map_err(|error| {
-        let hint = error.hint();
-        let failure = Failure::new("cannot rehearse with this command line").because(error);
-        hint.into_iter().fold(failure, Failure::hint)
+        Failure::new("cannot rehearse with this command line").because_of(error)
     })?;
     if let Some(reason) = &isolated.no_namespace {
         printer.note(format_args!(
@@ -124,13 +121,9 @@ fn may_tell(said: String, secrets: bool) -> String {
     }
 }
 
-fn not_rehearsed(mut error: RehearseError, secrets: bool) -> Failure {
-    if let RehearseError::Process(process) = &mut error {
-        process.said = may_tell(std::mem::take(&mut process.said), secrets);
-    }
-    let hint = error.hint();
-    let failure = Failure::new("cannot rehearse with this QEMU").because(error);
-    hint.into_iter().fold(failure, Failure::hint)
+fn not_rehearsed(error: cpreg_qemu::Error, secrets: bool) -> Failure {
+    let said = may_tell(error.said().to_owned(), secrets);
+    Failure::new("cannot rehearse with this QEMU").because_of(error.with_said(said))
 }
 
 /// The stream without its RAM and without what no stand-in takes, and what is not judged therefore.
@@ -139,9 +132,8 @@ fn skeleton(
     stream: &Stream,
     isolated: &Isolated,
 ) -> Result<(cpreg_stream::Edit, Vec<NotJudged>), Failure> {
-    let failure = |error| {
-        Failure::new(format!("cannot read {}", source.path.display())).because_of_stream(error)
-    };
+    let failure =
+        |error| Failure::new(format!("cannot read {}", source.path.display())).because_of(error);
     let memory = without_memory(stream, source.file()?).map_err(failure)?;
     let mut changes = memory.changes;
     let mut not_judged = Vec::new();
@@ -220,11 +212,10 @@ fn host(rehearsal: &Rehearsal, isolated: &Isolated) -> Result<Named, Failure> {
 
 /// What turns the VM into the planned one.
 fn repaired(skeleton: &dyn ReadAt, answer: &Answer<'_>) -> Result<cpreg_stream::Edit, Failure> {
-    let failure = |error| Failure::new("cannot make the repaired stream").because_of_stream(error);
+    let failure = |error| Failure::new("cannot make the repaired stream").because_of(error);
     let stream = Stream::open(skeleton).map_err(failure)?;
-    let result = answer.check.plan.result(&answer.vm);
-    let changes = stream.changes_to(&result).map_err(failure)?;
-    stream.edit(skeleton, &changes).map_err(failure)
+    let planned = answer.check.plan.result(&answer.vm);
+    cpreg_stream::convert(&stream, skeleton, &planned).map_err(failure)
 }
 
 /// A part of the command line that is not as it was given, as a report has it.
@@ -252,7 +243,7 @@ fn judge(tried: &mut Tried<'_>, rehearsed: Rehearsed) {
         Some(Ok(Asked { stream, .. })) => match stream.vm() {
             Ok(after) => vm = Some(after),
             Err(error) => {
-                tried.unreadable = Some(DeviceStateError::Stream(error).to_string());
+                tried.unreadable = Some(cpreg_qemu::Error::from(error).to_string());
             }
         },
         Some(Err(error)) => tried.unreadable = Some(error.to_string()),

@@ -2,8 +2,8 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `judge` | what is asked while a migration is under way, and answered as `check` and `convert` do |
-//! | `early` | the vCPUs, decided about one by one as they come |
+//! | `config` | what every migration is decided with |
+//! | `case` | what is asked while a migration is under way, and answered as `check` and `convert` do |
 //! | `foretold` | what is certain before it begins: `--from` |
 //! | `guarded` | the drain guard: `--source-qmp`, `--dest-qmp` |
 //! | `outcome` | what is said of it at the end, and the exit status |
@@ -11,10 +11,10 @@
 //!
 //! What is here: what is made ready, and one migration after the other.
 
-mod early;
+mod case;
+mod config;
 mod foretold;
 mod guarded;
-mod judge;
 mod log;
 mod outcome;
 
@@ -22,11 +22,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cpreg::plan::Verdict;
+use cpreg_relay::check_policy::CheckPolicy;
 use cpreg_relay::{Address, Cancel, CancelOnDrop, Relay};
 
+use self::case::{Case, Decided, words};
+use self::config::{Desk, There};
 use self::foretold::Foretold;
 use self::guarded::Guarded;
-use self::judge::{Case, Desk, There};
 use self::log::Log;
 use self::outcome::{conclude_not_begun, guarded_status, is_well, tell};
 use crate::arguments::{self, Format};
@@ -89,7 +91,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         }
     }
     let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
-        .map_err(|error| Failure::new("cannot listen").because_of_stream(error))?;
+        .map_err(|error| Failure::new("cannot listen").because_of(error))?;
     if arguments.keep && relay.is_single() {
         return Err(Failure::new(format!(
             "--keep: over {} one migration comes, and no other",
@@ -211,23 +213,24 @@ fn one(
 ) -> Result<Option<Status>, Failure> {
     let named = std::cell::OnceCell::new();
     log.waits();
-    let mut case = Case::new(desk, guard, &named);
-    let ended = relay.migrate(&mut case, log, user);
+    let mut policy = CheckPolicy::new(desk.terms(), Case::new(desk, guard, &named));
+    let ended = relay.migrate(&mut policy, log, user);
     log.end_progress();
+    let reasons: Vec<String> = policy.not_begun().iter().map(words).collect();
     if let Ok(Some(ended)) = &ended {
-        log.ended(ended, case.reasons());
+        log.ended(ended, &reasons);
     }
     let settled = guard.and_then(|guard| {
         let ended = ended.as_ref().ok().and_then(Option::as_ref);
         guard.conclude(ended, log)
     });
-    let result = tell(
-        arguments,
-        case.into_decided(),
-        ended,
-        settled.as_ref(),
-        printer,
-    );
+    let (case, failure) = policy.into_parts();
+    let decided = Decided {
+        answer: case.into_answer(),
+        reasons,
+        failure,
+    };
+    let result = tell(arguments, decided, ended, settled.as_ref(), printer);
     if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
         guarded::report(printer, whereabouts);
     }

@@ -161,8 +161,7 @@ fn blanked_stream(source: &Input, arguments: &arguments::Report) -> Result<Repor
         keep_general: arguments.general_registers,
     };
     let unusable = |error| {
-        Failure::new(format!("cannot make a report of {}", source.path.display()))
-            .because_of_stream(error)
+        Failure::new(format!("cannot make a report of {}", source.path.display())).because_of(error)
     };
     let scrubbed = stream.scrubbed(source.file()?, scrub).map_err(unusable)?;
     let vm = stream.vm().map_err(unusable)?;

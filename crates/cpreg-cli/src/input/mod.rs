@@ -111,7 +111,7 @@ impl Input {
     ) -> Result<(Self, Lock), Failure> {
         let (file, compression) = plain_file(path)?;
         let lock = Lock::take(&file).map_err(|error| {
-            Failure::new(format!("cannot change {}", path.display())).because_of_stream(error)
+            Failure::new(format!("cannot change {}", path.display())).because_of(error)
         })?;
         Self::understand(path, file, compression, verify, printer).map(|input| (input, lock))
     }
@@ -172,9 +172,7 @@ impl Input {
     /// What a running QEMU holds, but for its RAM.
     fn of_running(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let state = device_state::of_socket(path, &PATIENCE).map_err(|error| {
-            let hint = error.hint();
-            let failure = Failure::new(format!("cannot ask the QEMU at {}", path.display()));
-            hint.into_iter().fold(failure.because(error), Failure::hint)
+            Failure::new(format!("cannot ask the QEMU at {}", path.display())).because_of(error)
         })?;
         let stream = stream(&state.stream, path, verify)?;
         if state.kvm && stream.vm().is_ok_and(|vm| vm.vcpus.iter().any(counts)) {
@@ -199,6 +197,14 @@ impl Input {
             path: PathBuf::from(name),
             origin: Origin::Live,
             content: Content::Stream(Box::new(stream)),
+        }
+    }
+
+    /// Returns the stream itself.
+    pub(crate) fn into_stream(self) -> Result<Stream, Failure> {
+        match self.content {
+            Content::Stream(stream) => Ok(*stream),
+            _ => Err(self.lacks_vm()),
         }
     }
 
@@ -295,15 +301,19 @@ impl Input {
     pub(crate) fn stream(&self) -> Result<&Stream, Failure> {
         match &self.content {
             Content::Stream(stream) => Ok(stream),
-            Content::Profile(_) => Err(Failure::new(format!(
-                "{} is a profile, and a VM is needed: a migration stream",
-                self.path.display()
-            ))),
-            Content::Host(_) => Err(Failure::new(format!(
-                "{} is a recorded host, and a VM is needed: a migration stream",
-                self.path.display()
-            ))),
+            _ => Err(self.lacks_vm()),
         }
+    }
+
+    fn lacks_vm(&self) -> Failure {
+        let what = match &self.content {
+            Content::Host(_) => "recorded host",
+            Content::Stream(_) | Content::Profile(_) => "profile",
+        };
+        Failure::new(format!(
+            "{} is a {what}, and a VM is needed: a migration stream",
+            self.path.display()
+        ))
     }
 
     /// A recorded host was named where one for a guest is needed.
@@ -336,7 +346,7 @@ fn no_document(path: &Path, error: cpreg_hosts::Error) -> Failure {
 fn unreadable(path: &Path, error: cpreg_stream::Error) -> Failure {
     let failure = Failure::new(format!("cannot read {}", path.display()));
     if error.kind() != ErrorKind::UnfinishedEdit {
-        return failure.because_of_stream(error);
+        return failure.because_of(error);
     }
     let hint = match pending_journal(path) {
         Some(_) => format!("{} brings back what it held before", mending(path)),
@@ -345,7 +355,7 @@ fn unreadable(path: &Path, error: cpreg_stream::Error) -> Failure {
             journal_of(path).display()
         ),
     };
-    failure.because_of_stream_with(error, Some(hint))
+    failure.because(error).hint(hint)
 }
 
 /// The command that ends an interrupted change and does nothing else: to where it stands a VM goes unchanged.

@@ -28,7 +28,6 @@
 
 mod devices;
 mod disks;
-mod error;
 mod images;
 mod isolated;
 mod namespace;
@@ -41,12 +40,12 @@ mod work;
 
 use std::ffi::OsString;
 
-pub use error::IsolateError;
 pub use images::{Contents, size as image_size};
 pub use isolated::{Change, Isolated, Unjudged};
 pub use namespace::namespace_possible;
 pub use surroundings::{Host, Surroundings};
 
+use crate::error::{Error, ErrorKind};
 use work::Work;
 
 /// Isolates `command`: the program first, or a launcher that is known in front of it.
@@ -55,15 +54,15 @@ use work::Work;
 /// whose value begins so.
 ///
 /// # Errors
-/// See [`IsolateError`].
+/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option stands in the way.
 pub fn isolate(
     command: &[OsString],
     keep: &[String],
     around: &dyn Surroundings,
-) -> Result<Isolated, IsolateError> {
+) -> Result<Isolated, Error> {
     let parts = options::parts(command);
     let Some(program) = parts.program else {
-        return Err(IsolateError::NoCommand);
+        return Err(Error::new(ErrorKind::NoCommand));
     };
     let mut work = Work::new(keep, around);
     for part in &parts.options {
@@ -123,7 +122,7 @@ mod tests {
         words.split_whitespace().map(OsString::from).collect()
     }
 
-    fn isolated(command: &str, keep: &[&str]) -> Result<String, IsolateError> {
+    fn isolated(command: &str, keep: &[&str]) -> Result<String, Error> {
         let keep: Vec<String> = keep.iter().map(|&word| word.to_owned()).collect();
         let isolated = isolate(&words(command), &keep, &NoHost)?;
         Ok(isolated
@@ -262,7 +261,7 @@ mod tests {
         ] {
             assert_eq!(isolated(command, &[]).unwrap_err().to_string(), message);
         }
-        assert_eq!(isolated("", &[]).unwrap_err(), IsolateError::NoCommand);
+        assert_eq!(isolated("", &[]).unwrap_err().kind(), &ErrorKind::NoCommand);
         assert_eq!(
             isolated(
                 "qemu --plugin a.so -strange x -object arm-rme,id=r",

@@ -6,13 +6,13 @@
 use std::ffi::{OsStr, OsString};
 
 use super::disks::{self, Nodes};
-use super::error::IsolateError;
 use super::isolated::{Change, Unjudged};
 use super::network::{self, Network};
 use super::options::{self, Looked, Part, Treatment};
 use super::surroundings::Surroundings;
 use super::values::Values;
 use super::{devices, objects};
+use crate::error::{Error, ErrorKind};
 
 const CONSOLE: &str = "nothing may be connected to, listened on or written to";
 const SEEN: &str = "no display may be opened";
@@ -77,7 +77,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) fn part(&mut self, part: &Part<'_>) -> Result<(), IsolateError> {
+    pub(super) fn part(&mut self, part: &Part<'_>) -> Result<(), Error> {
         if self.is_kept(part) {
             self.options.extend_from_slice(part.words);
             return Ok(());
@@ -151,12 +151,7 @@ impl<'a> Work<'a> {
         self.options.extend_from_slice(part.words);
     }
 
-    fn disk(
-        &mut self,
-        part: &Part<'_>,
-        path: Option<&OsStr>,
-        place: &str,
-    ) -> Result<(), IsolateError> {
+    fn disk(&mut self, part: &Part<'_>, path: Option<&OsStr>, place: &str) -> Result<(), Error> {
         let Some(path) = path.and_then(OsStr::to_str) else {
             return Err(refusal(part, NOT_TEXT, None));
         };
@@ -169,7 +164,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn looked(&mut self, part: &Part<'_>, looked: Looked) -> Result<(), IsolateError> {
+    fn looked(&mut self, part: &Part<'_>, looked: Looked) -> Result<(), Error> {
         let Some(text) = part.value().and_then(OsStr::to_str) else {
             return Err(refusal(part, NOT_TEXT, None));
         };
@@ -300,7 +295,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn object(&mut self, part: &Part<'_>, values: &Values) -> Result<(), IsolateError> {
+    fn object(&mut self, part: &Part<'_>, values: &Values) -> Result<(), Error> {
         match objects::object(values, self.around) {
             objects::Outcome::Keep => self.keep_it(part),
             objects::Outcome::Instead(value, reason) => self.replace(part, value, reason),
@@ -371,12 +366,21 @@ fn kind_of(part: &Part<'_>) -> Option<String> {
 
 const NOT_TEXT: &str = "its value is no UTF-8, or missing";
 
-fn refusal(part: &Part<'_>, reason: &'static str, keep: Option<String>) -> IsolateError {
-    IsolateError::Option {
+fn refusal(part: &Part<'_>, reason: &'static str, keep: Option<String>) -> Error {
+    let hint = keep.as_ref().map(|keep| {
+        let quoted = if keep.contains(' ') {
+            format!("'{keep}'")
+        } else {
+            keep.clone()
+        };
+        format!("leave it out, or keep it as it is, at your own risk, with `--keep {quoted}`")
+    });
+    Error::new(ErrorKind::CannotIsolate {
         words: part.words.to_vec(),
         reason,
         keep,
-    }
+    })
+    .with_hint(hint)
 }
 
 /// The key that the first part of an option's value may leave out.

@@ -1,18 +1,19 @@
 //! [`Qmp`]: one connection: its greeting, commands, replies and events.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::{Map, Value, json};
 
-use super::error::{QmpError, QmpErrorKind};
 use super::patience::Patience;
 use super::version::Version;
+use crate::error::{Error, ErrorKind};
 
 /// The longest line accepted from QEMU, in bytes. `query-qmp-schema`, the longest reply there is, takes about 300 KiB.
 const LINE_LIMIT: usize = 16 << 20;
@@ -47,15 +48,23 @@ pub struct Qmp {
 }
 
 impl Qmp {
+    /// Connects to the monitor that listens at a Unix socket; [`Self::greet`] comes next.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connect`] if nobody listens there, or it may not be used.
+    pub fn reach(path: &Path) -> Result<UnixStream, Error> {
+        UnixStream::connect(path).map_err(Error::connect)
+    }
+
     /// Takes over a fresh connection: reads the greeting and negotiates.
     ///
     /// # Errors
-    /// [`QmpErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of [`Self::execute`].
-    pub fn greet(socket: UnixStream, patience: &Patience<'_>) -> Result<Self, QmpError> {
+    /// [`ErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of [`Self::execute`].
+    pub fn greet(socket: UnixStream, patience: &Patience<'_>) -> Result<Self, Error> {
         socket
             .set_read_timeout(Some(SLICE))
             .and_then(|()| socket.set_write_timeout(Some(patience.timeout.max(SLICE))))
-            .map_err(QmpErrorKind::Io)?;
+            .map_err(failed)?;
         let mut qmp = Self {
             socket,
             received: Vec::new(),
@@ -72,15 +81,13 @@ impl Qmp {
         };
         let deadline = Instant::now() + patience.timeout;
         let message = qmp.next_message(deadline, patience)?;
-        let greeting = message.get("QMP").ok_or_else(|| {
-            QmpErrorKind::Protocol(format!("expected a greeting, got {}", brief(&message)))
-        })?;
+        let greeting = message
+            .get("QMP")
+            .ok_or_else(|| protocol(format!("expected a greeting, got {}", brief(&message))))?;
         qmp.version = greeting
             .get("version")
             .and_then(Version::from_json)
-            .ok_or_else(|| {
-                QmpErrorKind::Protocol(format!("a greeting without version: {}", brief(&message)))
-            })?;
+            .ok_or_else(|| protocol(format!("a greeting without version: {}", brief(&message))))?;
         qmp.capabilities = greeting
             .get("capabilities")
             .and_then(Value::as_array)
@@ -107,14 +114,14 @@ impl Qmp {
     /// `arguments` is an object; an empty one is left out of what is sent. Events that come in between are kept.
     ///
     /// # Errors
-    /// [`QmpErrorKind::Refused`] with QEMU's words if it says no; the other kinds if the conversation itself fails,
+    /// [`ErrorKind::Refused`] with QEMU's words if it says no; the other kinds if the conversation itself fails,
     /// after which the connection is of no further use.
     pub fn execute(
         &mut self,
         command: &str,
         arguments: Value,
         patience: &Patience<'_>,
-    ) -> Result<Value, QmpError> {
+    ) -> Result<Value, Error> {
         self.execute_with(command, arguments, None, patience)
     }
 
@@ -128,12 +135,9 @@ impl Qmp {
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
         patience: &Patience<'_>,
-    ) -> Result<Value, QmpError> {
+    ) -> Result<Value, Error> {
         self.exchange(command, arguments, descriptor, patience)
-            .map_err(|kind| QmpError {
-                kind,
-                command: Some(command.to_owned()),
-            })
+            .map_err(|error| error.during(command))
     }
 
     fn exchange(
@@ -142,7 +146,7 @@ impl Qmp {
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
         patience: &Patience<'_>,
-    ) -> Result<Value, QmpErrorKind> {
+    ) -> Result<Value, Error> {
         self.last_id += 1;
         let id = self.last_id;
         let mut request = Map::new();
@@ -158,8 +162,8 @@ impl Qmp {
         line.push('\n');
         self.send(line.as_bytes(), descriptor)
             .map_err(|error| match error.kind() {
-                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => QmpErrorKind::Closed,
-                _ => QmpErrorKind::Io(error),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
+                _ => failed(error),
             })?;
         let deadline = Instant::now() + patience.timeout;
         loop {
@@ -170,7 +174,7 @@ impl Qmp {
             // An error about a line that is no JSON has no id; nothing else is outstanding, so it is ours.
             let answers = message.get("id").is_none_or(|got| *got == json!(id));
             if !answers {
-                return Err(QmpErrorKind::Protocol(format!(
+                return Err(protocol(format!(
                     "expected the reply with id {id}, got {}",
                     brief(&message)
                 )));
@@ -180,15 +184,15 @@ impl Qmp {
                     let text = error.get(name).and_then(Value::as_str);
                     text.unwrap_or_default().to_owned()
                 };
-                return Err(QmpErrorKind::Refused {
+                return Err(Error::of_conversation(ErrorKind::Refused {
                     class: text("class"),
                     description: text("desc"),
-                });
+                }));
             }
             if let Some(value) = message.get_mut("return") {
                 return Ok(value.take());
             }
-            return Err(QmpErrorKind::Protocol(format!(
+            return Err(protocol(format!(
                 "neither reply nor event: {}",
                 brief(&message)
             )));
@@ -217,12 +221,12 @@ impl Qmp {
     /// Waits until an event with one of these names has come, and takes it; events that came before it stay.
     ///
     /// # Errors
-    /// [`QmpErrorKind::TimedOut`] if none comes in time, and whatever ends the connection meanwhile.
+    /// [`ErrorKind::TimedOut`] if none comes in time, and whatever ends the connection meanwhile.
     pub fn wait_for_event(
         &mut self,
         names: &[&str],
         patience: &Patience<'_>,
-    ) -> Result<Event, QmpError> {
+    ) -> Result<Event, Error> {
         let deadline = Instant::now() + patience.timeout;
         let wanted = |event: &Event| names.contains(&event.name.as_str());
         loop {
@@ -235,7 +239,7 @@ impl Qmp {
             let message = self.next_message(deadline, patience)?;
             if !self.keep_event(&message) {
                 let what = format!("a reply nobody asked for: {}", brief(&message));
-                return Err(QmpErrorKind::Protocol(what).into());
+                return Err(protocol(what));
             }
         }
     }
@@ -261,43 +265,41 @@ impl Qmp {
         true
     }
 
-    fn next_message(
-        &mut self,
-        deadline: Instant,
-        patience: &Patience<'_>,
-    ) -> Result<Value, QmpErrorKind> {
+    fn next_message(&mut self, deadline: Instant, patience: &Patience<'_>) -> Result<Value, Error> {
         loop {
             if let Some(line) = self.take_line() {
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
                 return serde_json::from_slice(&line).map_err(|error| {
-                    QmpErrorKind::Protocol(format!(
+                    protocol(format!(
                         "{error}: {:?}",
                         String::from_utf8_lossy(&line[..line.len().min(120)])
                     ))
                 });
             }
             if self.received.len() > LINE_LIMIT {
-                return Err(QmpErrorKind::Protocol(format!(
-                    "a line of more than {LINE_LIMIT} bytes"
-                )));
+                return Err(protocol(format!("a line of more than {LINE_LIMIT} bytes")));
             }
             let mut chunk = [0; 16 << 10];
             match self.socket.read(&mut chunk) {
-                Ok(0) => return Err(QmpErrorKind::Closed),
+                Ok(0) => return Err(closed()),
                 Ok(length) => self.received.extend_from_slice(&chunk[..length]),
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                    ErrorKind::ConnectionReset => return Err(QmpErrorKind::Closed),
-                    _ => return Err(QmpErrorKind::Io(error)),
+                    io::ErrorKind::WouldBlock
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::ConnectionReset => return Err(closed()),
+                    _ => return Err(failed(error)),
                 },
             }
             if patience.is_interrupted() {
-                return Err(QmpErrorKind::Interrupted);
+                return Err(Error::of_conversation(ErrorKind::Interrupted));
             }
             if Instant::now() >= deadline {
-                return Err(QmpErrorKind::TimedOut(patience.timeout));
+                return Err(Error::of_conversation(ErrorKind::TimedOut(
+                    patience.timeout,
+                )));
             }
         }
     }
@@ -318,6 +320,20 @@ impl Qmp {
         self.searched = 0;
         Some(line)
     }
+}
+
+fn closed() -> Error {
+    Error::of_conversation(ErrorKind::Closed)
+}
+
+/// What came is not QMP.
+fn protocol(what: String) -> Error {
+    Error::of_conversation(ErrorKind::Protocol(what))
+}
+
+/// The socket failed.
+fn failed(error: io::Error) -> Error {
+    Error::of_conversation(ErrorKind::Io("")).because(error)
 }
 
 /// The start of a message, for an error text.
@@ -415,7 +431,7 @@ mod tests {
         let (socket, _other) = UnixStream::pair().unwrap();
         let limit = Duration::from_millis(10);
         let error = Qmp::greet(socket, &Patience::of(limit)).unwrap_err();
-        assert!(matches!(error.kind, QmpErrorKind::TimedOut(of) if of == limit));
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(of) if *of == limit));
     }
 
     #[test]
@@ -427,7 +443,7 @@ mod tests {
             interrupted: Some(&flag),
         };
         let error = Qmp::greet(socket, &patience).unwrap_err();
-        assert!(matches!(error.kind, QmpErrorKind::Interrupted));
+        assert!(matches!(error.kind(), ErrorKind::Interrupted));
     }
 
     #[test]

@@ -19,14 +19,11 @@
 //! | `client` | [`Qmp`]: a connection |
 //! | `version` | [`Version`]: what QEMU says of its own |
 //! | `patience` | [`Patience`]: how long to wait |
-//! | `error` | [`QmpError`] |
 
 mod client;
-mod error;
 mod patience;
 mod version;
 
 pub use client::{Event, Qmp};
-pub use error::{QmpError, QmpErrorKind};
 pub use patience::Patience;
 pub use version::Version;

@@ -13,9 +13,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::error::GuardError;
 use super::protocol::{Found, Order, Told};
 use super::whereabouts::{Place, Whereabouts};
+use crate::error::Error;
 
 /// How long the guard may take over an order that it answers; its own patience with a QEMU is shorter.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -102,7 +102,7 @@ impl Keeper {
         &mut self,
         source: Option<&Path>,
         dest: Option<&Path>,
-    ) -> Result<Connected, GuardError> {
+    ) -> Result<Connected, Error> {
         let order = Order::Connect {
             source: source.map(Path::to_owned),
             dest: dest.map(Path::to_owned),
@@ -132,7 +132,7 @@ impl Keeper {
     ///
     /// # Errors
     /// If something is switched on that cannot pass, or QEMU refuses.
-    pub fn prepare(&mut self) -> Result<Prepared, GuardError> {
+    pub fn prepare(&mut self) -> Result<Prepared, Error> {
         match self.ask(&Order::Prepare)? {
             Told::Prepared {
                 return_path_switched_on,
@@ -151,7 +151,7 @@ impl Keeper {
     ///
     /// # Errors
     /// If the source refuses.
-    pub fn start(&mut self, uri: &str) -> Result<(), GuardError> {
+    pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let uri = uri.to_owned();
         match self.ask(&Order::Start { uri })? {
             Told::Started => Ok(()),
@@ -169,11 +169,11 @@ impl Keeper {
     ///
     /// # Errors
     /// If the guard is not there any more: nothing may go on then, since nobody would let the held destination run.
-    pub fn passing(&mut self, running: Option<bool>) -> Result<(), GuardError> {
+    pub fn passing(&mut self, running: Option<bool>) -> Result<(), Error> {
         if self.tell(&Order::Passing { running }) {
             return Ok(());
         }
-        Err(GuardError::new("the guard is not there any more").hint(
+        Err(Error::guard("the guard is not there any more").with_hint(
             "no device state has gone on: the VM is at the source. Do not kill `cpreg relay-guard`",
         ))
     }
@@ -247,8 +247,8 @@ impl Keeper {
     }
 
     /// Gives an order that is answered.
-    fn ask(&mut self, order: &Order) -> Result<Told, GuardError> {
-        let died = || GuardError::new("the guard ended").hint("it says why on standard error");
+    fn ask(&mut self, order: &Order) -> Result<Told, Error> {
+        let died = || Error::guard("the guard ended").with_hint("it says why on standard error");
         if !self.tell(order) {
             return Err(died());
         }
@@ -256,7 +256,13 @@ impl Keeper {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.told.recv_timeout(left) {
-                Ok(Told::Failed { message, hint }) => return Err(GuardError { message, hint }),
+                Ok(Told::Failed { message, hint }) => {
+                    let error = Error::guard(message);
+                    return Err(match hint {
+                        Some(hint) => error.with_hint(hint),
+                        None => error,
+                    });
+                }
                 Ok(Told::Did { what }) => self.did.push(what),
                 Ok(Told::Concluded { whereabouts }) => {
                     self.concluded = Some(whereabouts.clone());
@@ -264,7 +270,7 @@ impl Keeper {
                 }
                 Ok(told) => return Ok(told),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(GuardError::new("the guard does not answer"));
+                    return Err(Error::guard("the guard does not answer"));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.orders = None;
@@ -300,8 +306,8 @@ fn unknown(why: &str) -> Whereabouts {
     )
 }
 
-fn unexpected(told: &Told) -> GuardError {
-    GuardError::new(format!("the guard answers {told:?}"))
+fn unexpected(told: &Told) -> Error {
+    Error::guard(format!("the guard answers {told:?}"))
 }
 
 /// Reads what the guard says, until its end.
@@ -345,7 +351,7 @@ mod tests {
         let connected = keeper.connect(Some(Path::new("/a")), None).unwrap();
         assert_eq!(connected.notes, ["a note"]);
         let error = keeper.prepare().unwrap_err();
-        assert_eq!(error.message, "it cannot");
+        assert_eq!(error.message(), "it cannot");
         assert_eq!(keeper.take_did(), ["the destination: stop"]);
         keeper.passing(Some(true)).unwrap();
         let at = keeper.conclude(Duration::from_secs(20));
@@ -356,7 +362,7 @@ mod tests {
     fn a_guard_that_was_killed_lets_nothing_pass() {
         let mut keeper = keeper("exit");
         let error = keeper.connect(None, None).unwrap_err();
-        assert_eq!(error.message, "the guard ended");
+        assert_eq!(error.message(), "the guard ended");
         assert!(keeper.passing(None).is_err());
         assert_eq!(
             keeper.conclude(Duration::from_secs(20)).place,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::decide::{Action, LATE, Memory, Relay, Situation, decide};
-use super::error::GuardError;
 use super::monitor::{Answer, End, Monitor};
 use super::states::{RunState, Side};
 use super::whereabouts::Whereabouts;
+use crate::error::Error;
 
 /// How often is looked while the guest runs at the source.
 const CALM: Duration = Duration::from_millis(20);
@@ -42,9 +42,9 @@ impl Guard {
     ///
     /// # Errors
     /// If none is given, or one cannot be reached.
-    pub fn connect(source: Option<&Path>, dest: Option<&Path>) -> Result<Self, GuardError> {
+    pub fn connect(source: Option<&Path>, dest: Option<&Path>) -> Result<Self, Error> {
         if source.is_none() && dest.is_none() {
-            return Err(GuardError::new("there is no monitor to guard with"));
+            return Err(Error::guard("there is no monitor to guard with"));
         }
         let source = source.map(|path| Monitor::connect(End::Source, path));
         let dest = dest.map(|path| Monitor::connect(End::Dest, path));
@@ -68,10 +68,10 @@ impl Guard {
     ///
     /// # Errors
     /// If there is no monitor of the source, or it refuses.
-    pub fn start(&mut self, uri: &str) -> Result<(), GuardError> {
+    pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let Some(source) = &mut self.source else {
-            return Err(GuardError::new("the source's monitor is not known")
-                .hint("start the migration there yourself: QMP `migrate`"));
+            return Err(Error::guard("the source's monitor is not known")
+                .with_hint("start the migration there yourself: QMP `migrate`"));
         };
         source.ask("migrate", json!({"uri": uri}))?;
         self.memory.begun = true;

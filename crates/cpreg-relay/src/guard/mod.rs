@@ -16,12 +16,10 @@
 //! | [`protocol`] | what relay and guard say to each other |
 //! | [`serve`](mod@serve) | the guard's process, which outlives the relay |
 //! | [`client`] | [`Keeper`]: the relay's end of it |
-//! | [`error`] | [`GuardError`] |
 
 pub mod client;
 mod decide;
 pub mod engine;
-pub mod error;
 #[cfg(test)]
 mod fake;
 mod monitor;
@@ -33,6 +31,5 @@ pub mod whereabouts;
 
 pub use client::{Connected, Keeper, Prepared};
 pub use engine::Guard;
-pub use error::GuardError;
 pub use serve::{Served, leave_session, serve};
 pub use whereabouts::{Place, Whereabouts};

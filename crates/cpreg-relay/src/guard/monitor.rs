@@ -23,11 +23,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use super::error::GuardError;
 use super::protocol::Found;
 use super::states::{MigrationStatus, RunState, Side};
-use cpreg_qemu::device_state::DeviceStateError;
-use cpreg_qemu::qmp::{Patience, Qmp, QmpError, QmpErrorKind, Version};
+use crate::error::Error;
+use cpreg_qemu::ErrorKind;
+use cpreg_qemu::qmp::{Patience, Qmp, Version};
 
 /// How long one answer may take. A destination that loads fast answers late.
 const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(10));
@@ -87,22 +87,22 @@ impl Monitor {
     ///
     /// # Errors
     /// If nobody listens, somebody else is connected, or it is no QEMU.
-    pub(super) fn connect(end: End, path: &Path) -> Result<Self, GuardError> {
-        let failed = |error: DeviceStateError| {
+    pub(super) fn connect(end: End, path: &Path) -> Result<Self, Error> {
+        let failed = |error: cpreg_qemu::Error| {
             let path = path.display();
-            let failure = GuardError::new(format!("{end} ({path}): {error}"));
+            let failure = Error::guard(format!("{end} ({path}): {error}"));
             match error.hint() {
-                Some(hint) => failure.hint(hint),
+                Some(hint) => failure.with_hint(hint.to_owned()),
                 None => failure,
             }
         };
-        let socket =
-            UnixStream::connect(path).map_err(|error| failed(DeviceStateError::Connect(error)))?;
-        let peer = peer(&socket).map_err(|error| failed(DeviceStateError::Io(error)))?;
+        let socket = Qmp::reach(path).map_err(failed)?;
+        let peer = peer(&socket)
+            .map_err(|error| Error::guard(format!("{end} ({}): {error}", path.display())))?;
         // Opened before QEMU answers, so that it is the process that answers.
         let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let mut qmp = Qmp::greet(socket, &PATIENCE).map_err(|error| failed(error.into()))?;
-        let thread = first_thread(&mut qmp).map_err(|error| failed(error.into()))?;
+        let mut qmp = Qmp::greet(socket, &PATIENCE).map_err(failed)?;
+        let thread = first_thread(&mut qmp).map_err(failed)?;
         let is_here = process_of(thread) == Some(peer);
         Ok(Self {
             end,
@@ -139,11 +139,10 @@ impl Monitor {
         qmp.take_events();
         match answer {
             Ok(value) => Answer::Done(value),
-            Err(QmpError {
-                kind: QmpErrorKind::Refused { description, .. },
-                ..
-            }) => Answer::Refused(description),
             Err(error) => {
+                if let ErrorKind::Refused { description, .. } = error.kind() {
+                    return Answer::Refused(description.clone());
+                }
                 self.qmp = None;
                 Answer::Silent(error.to_string())
             }
@@ -154,14 +153,14 @@ impl Monitor {
     ///
     /// # Errors
     /// If it is not carried out.
-    pub(super) fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, GuardError> {
+    pub(super) fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
         let end = self.end;
         match self.tell(command, arguments) {
             Answer::Done(value) => Ok(value),
-            Answer::Refused(text) => Err(GuardError::new(format!(
-                "{end} refuses `{command}`: {text}"
-            ))),
-            Answer::Silent(text) => Err(GuardError::new(format!("{end}: {text}"))),
+            Answer::Refused(text) => {
+                Err(Error::guard(format!("{end} refuses `{command}`: {text}")))
+            }
+            Answer::Silent(text) => Err(Error::guard(format!("{end}: {text}"))),
         }
     }
 
@@ -214,7 +213,7 @@ impl Monitor {
 
     /// Opens the connection anew, to the same QEMU or not at all.
     fn reconnect(&mut self) {
-        let Ok(socket) = UnixStream::connect(&self.path) else {
+        let Ok(socket) = Qmp::reach(&self.path) else {
             return;
         };
         let Ok(peer) = peer(&socket) else { return };
@@ -239,7 +238,7 @@ fn peer(socket: &UnixStream) -> io::Result<i32> {
 }
 
 /// The thread of vCPU 0, as QEMU's machine numbers it.
-fn first_thread(qmp: &mut Qmp) -> Result<i64, QmpError> {
+fn first_thread(qmp: &mut Qmp) -> Result<i64, cpreg_qemu::Error> {
     let cpus = qmp.execute("query-cpus-fast", json!({}), &PATIENCE)?;
     let thread = cpus.get(0).and_then(|cpu| cpu.get("thread-id"));
     Ok(thread.and_then(Value::as_i64).unwrap_or(0))

@@ -12,10 +12,10 @@
 use serde_json::{Value, json};
 
 use super::engine::Guard;
-use super::error::GuardError;
 use super::monitor::Monitor;
 use super::protocol::Found;
 use super::states::{MigrationStatus, RunState, Side};
+use crate::error::Error;
 
 /// Capabilities that a stream must not have been made with.
 const IMPOSSIBLE: [(&str, &str); 2] = [
@@ -58,7 +58,7 @@ impl Guard {
     ///
     /// # Errors
     /// If one is in no state to begin a migration, and they are not left over from one that an earlier guard did not finish either.
-    pub fn survey(&mut self) -> Result<Survey, GuardError> {
+    pub fn survey(&mut self) -> Result<Survey, Error> {
         let source = look(&mut self.source, "the source")?;
         let dest = look(&mut self.dest, "the destination")?;
         let mut notes = Vec::new();
@@ -99,10 +99,10 @@ impl Guard {
         if let Some((run, loaded)) = dest
             && run != RunState::INMIGRATE
         {
-            let failure = GuardError::new(format!(
+            let failure = Error::guard(format!(
                 "the destination does not wait for a migration: its guest is `{run}`"
             ));
-            return Err(failure.hint(if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
+            return Err(failure.with_hint(if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
                 "it holds what an earlier migration brought. If the VM runs at the source: end this QEMU (`quit`), never let it go on, and start a new one"
             } else {
                 "start its QEMU with `-incoming`, on the address that the relay connects to"
@@ -147,7 +147,7 @@ impl Guard {
     ///
     /// # Errors
     /// If something is set that cannot pass, or a QEMU refuses. The destination may be held by then.
-    pub fn prepare(&mut self) -> Result<Ready, GuardError> {
+    pub fn prepare(&mut self) -> Result<Ready, Error> {
         let mut ready = Ready {
             return_path_switched_on: false,
             held: false,
@@ -159,10 +159,10 @@ impl Guard {
             let capabilities = source.ask("query-migrate-capabilities", json!({}))?;
             for (name, why) in IMPOSSIBLE {
                 if is_on(&capabilities, name) {
-                    return Err(GuardError::new(format!(
+                    return Err(Error::guard(format!(
                         "the source has the capability `{name}`: {why}"
                     ))
-                    .hint(format!(
+                    .with_hint(format!(
                         "switch it off: `migrate-set-capabilities` with `{name}` false"
                     )));
                 }
@@ -180,10 +180,10 @@ impl Guard {
         if let Some(dest) = &mut self.dest {
             dest.ask("stop", json!({}))?;
             if !dest.look().is(&RunState::INMIGRATE) {
-                return Err(GuardError::new(
-                    "the destination began its migration before it was held",
-                )
-                .hint("start the relay before the migration"));
+                return Err(
+                    Error::guard("the destination began its migration before it was held")
+                        .with_hint("start the relay before the migration"),
+                );
             }
             self.memory.held = true;
             ready.held = true;
@@ -209,20 +209,20 @@ impl Guard {
 fn look(
     monitor: &mut Option<Monitor>,
     who: &str,
-) -> Result<Option<(RunState, MigrationStatus)>, GuardError> {
+) -> Result<Option<(RunState, MigrationStatus)>, Error> {
     let Some(monitor) = monitor else {
         return Ok(None);
     };
     match monitor.look() {
         Side::Present { run, migration } => Ok(Some((run, migration))),
-        side => Err(GuardError::new(format!("{who}: {side}"))),
+        side => Err(Error::guard(format!("{who}: {side}"))),
     }
 }
 
-fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), GuardError> {
+fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Error> {
     if !migration.is_settled() {
         return Err(
-            GuardError::new(format!("the source migrates already (`{migration}`)")).hint(
+            Error::guard(format!("the source migrates already (`{migration}`)")).with_hint(
                 "let it end, or give it up (QMP `migrate_cancel`), and start the relay first",
             ),
         );
@@ -230,11 +230,11 @@ fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Guard
     if *run == RunState::RUNNING || *run == RunState::PAUSED {
         return Ok(());
     }
-    let failure = GuardError::new(format!(
+    let failure = Error::guard(format!(
         "the source's guest neither runs nor is paused: it is `{run}`"
     ));
     Err(if run.is_migrated() {
-        failure.hint(
+        failure.with_hint(
             "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go on",
         )
     } else {
@@ -242,23 +242,23 @@ fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Guard
     })
 }
 
-fn check_parameters(parameters: &Value) -> Result<(), GuardError> {
+fn check_parameters(parameters: &Value) -> Result<(), Error> {
     let text = |name| {
         let text = parameters.get(name).and_then(Value::as_str);
         text.unwrap_or("")
     };
     if !text("tls-creds").is_empty() {
-        return Err(GuardError::new(
+        return Err(Error::guard(
             "the source encrypts its migration (`tls-creds` is set): nothing can be read or changed on the way",
         )
-        .hint("`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, stunnel, WireGuard) between the relay and the other host"));
+        .with_hint("`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, stunnel, WireGuard) between the relay and the other host"));
     }
     let mode = text("mode");
     if mode.starts_with("cpr-") {
-        return Err(GuardError::new(format!(
+        return Err(Error::guard(format!(
             "the source's migration mode is `{mode}`: it hands descriptors over within one host, and no relay can carry them"
         ))
-        .hint("`migrate-set-parameters` with `mode` \"normal\""));
+        .with_hint("`migrate-set-parameters` with `mode` \"normal\""));
     }
     Ok(())
 }
@@ -290,10 +290,10 @@ mod tests {
         let check = |run: &'static str, migration: &'static str| {
             check_source(&RunState::new(run), &MigrationStatus::new(migration)).err()
         };
-        assert_eq!(check("running", "none"), None);
-        assert_eq!(check("paused", "failed"), None);
+        assert!(check("running", "none").is_none());
+        assert!(check("paused", "failed").is_none());
         let migrated = check("postmigrate", "completed").unwrap();
-        assert!(migrated.hint.unwrap().contains("no other QEMU"));
+        assert!(migrated.hint().unwrap().contains("no other QEMU"));
         assert!(check("running", "active").is_some());
         assert!(check("shutdown", "none").is_some());
     }

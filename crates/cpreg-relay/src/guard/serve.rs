@@ -8,9 +8,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 
 use super::engine::Guard;
-use super::error::GuardError;
 use super::protocol::{Order, Told};
 use super::whereabouts::Whereabouts;
+use crate::error::Error;
 
 /// The longest order, in bytes: two paths.
 const ORDER_LIMIT: u64 = 64 << 10;
@@ -92,7 +92,7 @@ fn begin<W: Write>(orders: &Receiver<Order>, answers: &mut Answers<W>) -> Option
             if matches!(order, Order::Ended) {
                 return None;
             }
-            answers.fail(&GuardError::new("`connect` comes first"));
+            answers.fail(&Error::guard("`connect` comes first"));
             continue;
         };
         let connected = Guard::connect(source.as_deref(), dest.as_deref())
@@ -117,7 +117,7 @@ fn begin<W: Write>(orders: &Receiver<Order>, answers: &mut Answers<W>) -> Option
 
 fn obey<W: Write>(guard: &mut Guard, order: Order, answers: &mut Answers<W>) {
     match order {
-        Order::Connect { .. } => answers.fail(&GuardError::new("it is connected already")),
+        Order::Connect { .. } => answers.fail(&Error::guard("it is connected already")),
         Order::Prepare => match guard.prepare() {
             Ok(ready) => answers.say(&Told::Prepared {
                 return_path_switched_on: ready.return_path_switched_on,
@@ -179,10 +179,10 @@ impl<W: Write> Answers<W> {
         self.is_heard &= written.is_ok();
     }
 
-    fn fail(&mut self, error: &GuardError) {
+    fn fail(&mut self, error: &Error) {
         self.say(&Told::Failed {
-            message: error.message.clone(),
-            hint: error.hint.clone(),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
         });
     }
 }

@@ -1,4 +1,4 @@
-//! [`Cancel`]: something that every wait looks at too; and [`Fault`]: why no more can be read or written.
+//! [`Cancel`]: something that every wait looks at too.
 //!
 //! An `eventfd` that nobody reads: once it has been written to, every `poll` that has it among its descriptors comes back,
 //! now and later. So a wait without an end can be ended by any thread, and none has to look at the clock.
@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+
+use crate::error::Error;
 
 /// Ends waits from elsewhere. A clone is the same one.
 #[derive(Clone)]
@@ -76,8 +78,8 @@ impl Cancel {
     pub fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
         match wait(&[], until, &[self]) {
             Ok(_) => Ok(false),
-            Err(Fault::Cancelled) => Ok(true),
-            Err(Fault::Closed(error) | Fault::Other(error)) => Err(error),
+            Err(error) if error.is_cancelled() => Ok(true),
+            Err(error) => Err(error.into_io()),
         }
     }
 
@@ -105,68 +107,15 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-/// Why no more can be read or written.
-#[derive(Debug)]
-pub enum Fault {
-    /// Somebody on this side ended it: through the [`Cancel`] or a [`Cutter`](super::Cutter).
-    Cancelled,
-    /// Whoever is at the other end has closed the connection, or died.
-    Closed(io::Error),
-    /// Anything else.
-    Other(io::Error),
-}
-
-impl Fault {
-    /// Whether the other end has gone.
-    pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed(_))
-    }
-
-    /// Whether this side ended it.
-    pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
-    }
-}
-
-impl From<Errno> for Fault {
-    fn from(error: Errno) -> Self {
-        match error {
-            Errno::PIPE | Errno::CONNRESET | Errno::CONNABORTED | Errno::NOTCONN => {
-                Self::Closed(error.into())
-            }
-            _ => Self::Other(error.into()),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cancelled => f.write_str("ended from this side"),
-            Self::Closed(error) => write!(f, "the other end closed the connection: {error}"),
-            Self::Other(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Fault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Cancelled => None,
-            Self::Closed(error) | Self::Other(error) => Some(error),
-        }
-    }
-}
-
 /// Waits until one of the descriptors is ready (and says so), or until then; a cancelled one goes before both.
 pub(crate) fn wait(
     files: &[PollFd<'_>],
     until: Option<Instant>,
     cancels: &[&Cancel],
-) -> Result<bool, Fault> {
+) -> Result<bool, Error> {
     loop {
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
-            return Err(Fault::Cancelled);
+            return Err(Error::cancelled());
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let mut all: Vec<PollFd<'_>> = files.to_vec();
@@ -194,7 +143,7 @@ pub(crate) fn wait_for(
     what: PollFlags,
     until: Option<Instant>,
     cancels: &[&Cancel],
-) -> Result<bool, Fault> {
+) -> Result<bool, Error> {
     wait(&[PollFd::new(&file, what)], until, cancels)
 }
 

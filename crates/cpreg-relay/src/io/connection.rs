@@ -20,8 +20,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SendFlags, Shutdown, send, shutdown, sockopt};
 
-use super::cancel::{Cancel, Fault, wait_for};
+use super::cancel::{Cancel, wait_for};
 use super::file::widen;
+use crate::error::Error;
 
 /// How long TCP is silent before it asks whether the other end is there: a host that lost its power closes nothing.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -154,7 +155,7 @@ impl Reader {
     ///
     /// # Errors
     /// If it is cancelled or cut, or cannot be read.
-    pub fn read(&mut self, buffer: &mut [u8], cancel: &Cancel) -> Result<usize, Fault> {
+    pub fn read(&mut self, buffer: &mut [u8], cancel: &Cancel) -> Result<usize, Error> {
         if self.looked_at.is_empty() {
             return Ok(self.take(buffer, None, cancel)?.unwrap_or(0));
         }
@@ -173,7 +174,7 @@ impl Reader {
         buffer: &mut [u8],
         until: Instant,
         cancel: &Cancel,
-    ) -> Result<Option<usize>, Fault> {
+    ) -> Result<Option<usize>, Error> {
         if self.looked_at.is_empty() {
             self.take(buffer, Some(until), cancel)
         } else {
@@ -190,7 +191,7 @@ impl Reader {
         count: usize,
         until: Option<Instant>,
         cancel: &Cancel,
-    ) -> Result<&[u8], Fault> {
+    ) -> Result<&[u8], Error> {
         while self.looked_at.len() < count {
             let mut more = vec![0; count - self.looked_at.len()];
             match self.take(&mut more, until, cancel)? {
@@ -222,7 +223,7 @@ impl Reader {
         buffer: &mut [u8],
         until: Option<Instant>,
         cancel: &Cancel,
-    ) -> Result<Option<usize>, Fault> {
+    ) -> Result<Option<usize>, Error> {
         let Some(source) = self.source() else {
             return Ok(Some(0));
         };
@@ -235,14 +236,14 @@ impl Reader {
         until: Option<Instant>,
         cancel: &Cancel,
         call: impl FnMut() -> rustix::io::Result<usize>,
-    ) -> Result<Option<usize>, Fault> {
+    ) -> Result<Option<usize>, Error> {
         let Some(source) = self.source() else {
             return Ok(Some(0));
         };
         let count = patiently(source, PollFlags::IN, until, &[cancel, &self.cut], call)?;
         // Cutting shuts a socket down, which looks like an end that the other side made.
         if count == Some(0) && self.cut.is_cancelled() {
-            return Err(Fault::Cancelled);
+            return Err(Error::cancelled());
         }
         Ok(count)
     }
@@ -268,7 +269,7 @@ impl Writer {
     ///
     /// # Errors
     /// If it is cancelled or cut, or the other end has gone, or it has been finished.
-    pub fn write(&mut self, bytes: &[u8], cancel: &Cancel) -> Result<usize, Fault> {
+    pub fn write(&mut self, bytes: &[u8], cancel: &Cancel) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         self.patiently(cancel, || {
             if is_socket {
@@ -283,7 +284,7 @@ impl Writer {
     ///
     /// # Errors
     /// Those of [`Writer::write`]; some of the bytes may have gone then.
-    pub fn write_all(&mut self, mut bytes: &[u8], cancel: &Cancel) -> Result<(), Fault> {
+    pub fn write_all(&mut self, mut bytes: &[u8], cancel: &Cancel) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = self.write(bytes, cancel)?;
             bytes = &bytes[written..];
@@ -295,7 +296,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the other end has gone, or it has been finished.
-    pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         let written = if is_socket {
             send(sink, bytes, SendFlags::NOSIGNAL)
@@ -317,7 +318,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the other end has gone.
-    pub fn finish(&mut self) -> Result<(), Fault> {
+    pub fn finish(&mut self) -> Result<(), Error> {
         if let Some(sink) = self.sink.take()
             && sink.is_socket
         {
@@ -327,7 +328,7 @@ impl Writer {
     }
 
     /// What is written to, and whether it is a socket.
-    pub(crate) fn sink(&self) -> Result<(BorrowedFd<'_>, bool), Fault> {
+    pub(crate) fn sink(&self) -> Result<(BorrowedFd<'_>, bool), Error> {
         match &self.sink {
             Some(sink) => Ok((sink.file.as_fd(), sink.is_socket)),
             None => Err(Errno::PIPE.into()),
@@ -339,12 +340,12 @@ impl Writer {
         &self,
         cancel: &Cancel,
         call: impl FnMut() -> rustix::io::Result<usize>,
-    ) -> Result<usize, Fault> {
+    ) -> Result<usize, Error> {
         let (sink, _) = self.sink()?;
         let cancels = [cancel, &self.cut];
         match patiently(sink, PollFlags::OUT, None, &cancels, call) {
             Ok(count) => Ok(count.unwrap_or(0)),
-            Err(_) if self.cut.is_cancelled() => Err(Fault::Cancelled),
+            Err(_) if self.cut.is_cancelled() => Err(Error::cancelled()),
             Err(fault) => Err(fault),
         }
     }
@@ -366,7 +367,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Ends it: whoever reads or writes here is told [`Fault::Cancelled`], and a socket's other end sees that it is over.
+    /// Ends it: whoever reads or writes here is told [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and a socket's other end sees that it is over.
     pub fn cut(&self) {
         self.cut.cancel();
         let halves = self.halves.iter().flatten();
@@ -397,11 +398,11 @@ fn patiently(
     until: Option<Instant>,
     cancels: &[&Cancel],
     mut call: impl FnMut() -> rustix::io::Result<usize>,
-) -> Result<Option<usize>, Fault> {
+) -> Result<Option<usize>, Error> {
     loop {
         // Where there is always something to do nobody waits, and whoever cancels is heard all the same.
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
-            return Err(Fault::Cancelled);
+            return Err(Error::cancelled());
         }
         match call() {
             Ok(count) => return Ok(Some(count)),

@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`connection`] | [`Connection`](connection::Connection): a half to read, a half to write, and something to end both from elsewhere |
-//! | [`cancel`] | [`Cancel`](cancel::Cancel): ends every wait; [`Fault`](cancel::Fault): why no more can be read or written |
+//! | [`cancel`] | [`Cancel`](cancel::Cancel): ends every wait |
 //! | [`splice`](mod@splice) | [`carry()`](splice::carry): one direction of a connection whose bytes nobody looks at |
 //! | `forward` | [`pump_files`]: a stream from file to file |
 //! | `pipe` | from pipe to pipe, of which only a copy is read |

@@ -10,15 +10,17 @@
 //! of what came before. Where `splice` does not serve (some files, old vsock), the bytes are read and written instead.
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, pipe_with, splice};
 
-use super::cancel::{Cancel, Fault};
+use super::cancel::Cancel;
 use super::connection::{Reader, Writer};
 use super::file::widen;
+use crate::error::{Error, ErrorKind};
 
 /// What is read at once where `splice` does not serve, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -38,7 +40,7 @@ pub struct CarryError {
     /// The side that failed; [`Side::Input`] if neither did.
     pub side: Side,
     /// How.
-    pub fault: Fault,
+    pub error: Error,
     /// So many bytes had been handed to the output.
     pub carried: u64,
 }
@@ -49,13 +51,7 @@ impl fmt::Display for CarryError {
             Side::Input => "reading",
             Side::Output => "writing",
         };
-        write!(f, "{side} after {} bytes: {}", self.carried, self.fault)
-    }
-}
-
-impl std::error::Error for CarryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.fault)
+        write!(f, "{side} after {} bytes: {}", self.carried, self.error)
     }
 }
 
@@ -81,9 +77,9 @@ pub fn carry(
     };
     match carrying.all() {
         Ok(()) => Ok(carrying.carried),
-        Err((side, fault)) => Err(CarryError {
+        Err((side, error)) => Err(CarryError {
             side,
-            fault,
+            error,
             carried: carrying.carried,
         }),
     }
@@ -97,19 +93,20 @@ struct Carrying<'c> {
     carried: u64,
 }
 
-type Outcome<T> = Result<T, (Side, Fault)>;
+type Outcome<T> = Result<T, (Side, Error)>;
 
-fn input(fault: Fault) -> (Side, Fault) {
-    (Side::Input, fault)
+fn input(error: Error) -> (Side, Error) {
+    (Side::Input, error)
 }
 
-fn output(fault: Fault) -> (Side, Fault) {
-    (Side::Output, fault)
+fn output(error: Error) -> (Side, Error) {
+    (Side::Output, error)
 }
 
 /// Whether `splice` does not serve there, which it says before it has moved anything.
-fn does_not_serve(fault: &Fault) -> bool {
-    matches!(fault, Fault::Other(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()))
+fn does_not_serve(error: &Error) -> bool {
+    let cause = error.cause().and_then(io::Error::raw_os_error);
+    error.kind() == ErrorKind::Io && cause == Some(Errno::INVAL.raw_os_error())
 }
 
 impl Carrying<'_> {
@@ -137,8 +134,8 @@ impl Carrying<'_> {
             });
             let taken = match taken {
                 Ok(taken) => taken.unwrap_or(0),
-                Err(fault) if does_not_serve(&fault) => return Ok(false),
-                Err(fault) => return Err(input(fault)),
+                Err(error) if does_not_serve(&error) => return Ok(false),
+                Err(error) => return Err(input(error)),
             };
             if taken == 0 {
                 return Ok(true);
@@ -154,11 +151,11 @@ impl Carrying<'_> {
                         left -= moved;
                         self.count(moved);
                     }
-                    Err(fault) if does_not_serve(&fault) => {
+                    Err(error) if does_not_serve(&error) => {
                         self.empty(pipe, left)?;
                         return Ok(false);
                     }
-                    Err(fault) => return Err(output(fault)),
+                    Err(error) => return Err(output(error)),
                 }
             }
         }

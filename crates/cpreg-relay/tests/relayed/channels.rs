@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use cpreg_relay::{Outcome, Whereabouts};
-use cpreg_stream::ErrorKind;
+use cpreg_relay::{ErrorKind, Outcome, Whereabouts};
+use cpreg_stream::ErrorKind::Unsupported;
 
 use crate::common::made::Made;
 use crate::play::{Act, LONG, NETS, Net, Socket, Stage, Watch, converted, ended, went_on};
@@ -184,9 +184,9 @@ fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
             let (migrated, heard, ()) =
                 stage.play(Act::Keep, |stage| send(stage.source(), begun), |_| ());
             let error = migrated.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(error.kind(), ErrorKind::Stream(Unsupported));
             assert!(error.to_string().contains(what), "{error}");
-            assert!(error.advice().unwrap().contains(advice), "{error}");
+            assert!(error.hint().unwrap().contains(advice), "{error}");
             assert!(heard.is_empty());
             assert!(stage.destination_within(Duration::ZERO).is_none());
         }
@@ -320,6 +320,6 @@ fn a_destination_that_is_not_there() {
     let (migrated, heard, ()) = stage.play(Act::Keep, |stage| send(stage.source(), &whole), |_| ());
     let error = migrated.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
-    assert!(error.advice().unwrap().contains("-incoming"), "{error}");
+    assert!(error.hint().unwrap().contains("-incoming"), "{error}");
     assert!(heard.is_empty() && begin.elapsed() < LONG);
 }

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::thread;
 
-use cpreg_relay::{Outcome, Whereabouts};
-use cpreg_stream::ErrorKind;
+use cpreg_relay::{ErrorKind, Outcome, Whereabouts};
+use cpreg_stream::ErrorKind::Unsupported;
 use cpreg_stream::Stream;
 
 use crate::common::damage::{Random, made_up, with_live_sections};
@@ -174,7 +174,7 @@ fn cannot_be_live(whole: &[u8], net: Net) {
         |stage| stage.destination().read_up(),
     );
     let ended = ended(migrated);
-    assert_eq!(broken(&ended).kind(), ErrorKind::Unsupported);
+    assert_eq!(broken(&ended).kind(), ErrorKind::Stream(Unsupported));
     assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
     is_no_stream(&arrived, "it cannot be live");
     assert!(whole.starts_with(&arrived));

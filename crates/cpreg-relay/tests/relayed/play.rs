@@ -10,10 +10,10 @@ use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cpreg_relay::Error;
 use cpreg_relay::{
     Address, Cancel, Ended, Event, Judge, Judgement, Observer, Outcome, Relay, Whereabouts,
 };
-use cpreg_stream::Error;
 use cpreg_stream::incremental::{Flow, Held, Outline};
 use cpreg_stream::{Edit, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -83,7 +83,7 @@ pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Erro
     };
     Err(Error::new(ErrorKind::NotArm, message)
         .at(start)
-        .hint("only streams of arm and arm64 guests can be read"))
+        .with_hint("only streams of arm and arm64 guests can be read"))
 }
 
 impl Cpu {

@@ -57,7 +57,7 @@ impl Running {
         let wrong =
             |what: &str| Error::new(ErrorKind::BadEdit, format!("{} {what}", path.display()));
         if !metadata.is_file() {
-            return Err(wrong("is no regular file").hint("write a new file instead"));
+            return Err(wrong("is no regular file").with_hint("write a new file instead"));
         }
         let same = source
             .as_file()
@@ -94,7 +94,7 @@ impl Running {
                     journal.display()
                 ),
             )
-            .hint("recover the file first")),
+            .with_hint("recover the file first")),
             other => other.map_err(failed),
         }
     }
@@ -151,13 +151,14 @@ impl Running {
             shorten(&self.file, &self.path, &self.change)
         };
         let kind = error.kind();
+        let error = error.with_its_hint();
         match undone.and_then(|()| self.forget()) {
             Ok(()) => Error::new(kind, format!("{error}; nothing was changed")),
             Err(second) => Error::new(
                 ErrorKind::UnfinishedEdit,
                 format!("{error}; and the old content could not be brought back: {second}"),
             )
-            .hint(format!(
+            .with_hint(format!(
                 "when the cause is gone, recover the file from {}",
                 journal_of(&self.path).display()
             )),

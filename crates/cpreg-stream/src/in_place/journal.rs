@@ -55,7 +55,7 @@ impl Change {
                 ),
             )
             .at(range.start)
-            .hint("write a new file instead"));
+            .with_hint("write a new file instead"));
         }
         let new_end = if edit.old_length() == edit.new_length() {
             range.end

@@ -29,7 +29,7 @@ impl Lock {
                 ErrorKind::UnfinishedEdit,
                 "another process is changing the file",
             )
-            .hint("wait until it has ended, and look at the file again")),
+            .with_hint("wait until it has ended, and look at the file again")),
             Err(error) => Err(Error::io("cannot lock the file", error)),
         }
     }

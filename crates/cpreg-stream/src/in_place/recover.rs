@@ -71,7 +71,7 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
             ErrorKind::UnfinishedEdit,
             format!("{} is no journal, or is damaged", journal.display()),
         )
-        .hint("if the file begins with QEVM, it was not touched: remove the journal"));
+        .with_hint("if the file begins with QEVM, it was not touched: remove the journal"));
     };
     if marked {
         restore(&file, &path, &change)?;
@@ -112,5 +112,5 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
             journal.display()
         ),
     )
-    .hint("if the file is as it shall be, remove the journal"))
+    .with_hint("if the file is as it shall be, remove the journal"))
 }

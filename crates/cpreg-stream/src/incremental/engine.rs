@@ -303,7 +303,7 @@ impl Flow {
                     self.most_held
                 ),
             )
-            .hint("save the VM to a file, and change that with `cpreg convert`"));
+            .with_hint("save the VM to a file, and change that with `cpreg convert`"));
         }
         self.held.extend_from_slice(held);
         if self.is_two_way {
@@ -337,7 +337,7 @@ impl Flow {
                 0,
                 "a mapped-ram stream, whose pages have fixed places in a file: it cannot be read from a pipe",
             )
-            .hint("change the file itself with `cpreg convert --in-place`, and let QEMU load it with file:"));
+            .with_hint("change the file itself with `cpreg convert --in-place`, and let QEMU load it with file:"));
         }
         self.front = Some(Front::new(configuration));
         self.place = Place::Element;
@@ -445,7 +445,7 @@ impl Flow {
                     start,
                     "device state, and RAM has not ended: a background snapshot, which goes on with older pages than it began with",
                 )
-                .hint("save it to a file, and change that with `cpreg convert`"));
+                .with_hint("save it to a file, and change that with `cpreg convert`"));
             }
             FULL | EOF => self.hold(start),
             COMMAND => {
@@ -470,7 +470,7 @@ impl Flow {
                             start,
                             "COLO: the state of the VM is sent again and again, both ways",
                         )
-                        .hint("migrate without the capability x-colo"));
+                        .with_hint("migrate without the capability x-colo"));
                     }
                     _ => front.commanded(&command, start)?,
                 }
@@ -551,7 +551,7 @@ fn live_postcopy(at: u64) -> Error {
         at,
         "pages behind the device state: a postcopy migration, in which the destination asks for pages; nothing goes back through a filter",
     )
-    .hint("migrate without postcopy (do not send migrate-start-postcopy); a migration that was saved to a file this way can be changed there with `cpreg convert`")
+    .with_hint("migrate without postcopy (do not send migrate-start-postcopy); a migration that was saved to a file this way can be changed there with `cpreg convert`")
     .within("ram")
 }
 

@@ -5,6 +5,9 @@
 
 use std::io::{self, Write};
 
+use cpreg::vm::Vm;
+
+use crate::convert::convert_and_open;
 use crate::error::{Error, ErrorKind};
 use crate::front::Front;
 use crate::replacement::{Edit, Segment};
@@ -50,6 +53,15 @@ impl Held {
     pub fn edited(&self, edit: &Edit) -> Result<Stream, Error> {
         self.changes_nothing_that_passed(edit)?;
         Stream::go_on(&edit.over(self), &self.front, self.start)
+    }
+
+    /// Makes the edit after which the stream holds the state `planned`, as [`convert`](crate::convert()) does of a file; `stream` is what
+    /// [`Self::stream`] gave.
+    ///
+    /// # Errors
+    /// Those of [`convert`](crate::convert()); [`ErrorKind::NotAsPlanned`] as well if the edit changes what has passed.
+    pub fn convert(&self, stream: &Stream, planned: &Vm) -> Result<Edit, Error> {
+        convert_and_open(stream, self, planned, &|edit| self.edited(edit))
     }
 
     /// Writes the device state as the edit makes it: the rest of the stream.

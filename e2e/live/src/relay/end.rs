@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpreg_qemu::process::ProcessErrorKind;
+use cpreg_qemu::ErrorKind;
 use cpreg_qemu::qmp::Patience;
 use serde_json::{Value, json};
 
@@ -293,8 +293,8 @@ impl End {
                     }
                 }
                 Ok(status) => return Err(format!("it runs at the destination: {status}").into()),
-                Err(error) => match error.kind {
-                    ProcessErrorKind::Ended(_) => return Ok("the destination has ended"),
+                Err(error) => match error.kind() {
+                    ErrorKind::Ended(_) => return Ok("the destination has ended"),
                     // One that has lost all channels of multifd at once sometimes waits for its own threads for ever.
                     _ if self.is_idle()? => return Ok("the destination hangs"),
                     _ => return Err(error.into()),
@@ -317,8 +317,8 @@ impl End {
         match status {
             Ok(status) if status["status"] == "running" => self.must_count().map(|()| true),
             Ok(_) => Ok(false),
-            Err(error) => match error.kind {
-                ProcessErrorKind::Ended(_) => Ok(false),
+            Err(error) => match error.kind() {
+                ErrorKind::Ended(_) => Ok(false),
                 // A destination that has lost all channels of multifd at once: see above.
                 _ if self.is_idle()? => Ok(false),
                 _ => Err(error.into()),

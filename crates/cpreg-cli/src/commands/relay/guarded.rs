@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpreg_relay::guard::{GuardError, Keeper, Place, Whereabouts};
-use cpreg_relay::{Address, Cancel, Ended, Outcome, Whereabouts as There};
+use cpreg_relay::guard::{Keeper, Place, Whereabouts};
+use cpreg_relay::{Address, Cancel, Ended, Error, Outcome, Whereabouts as There};
 
 use super::log::Log;
 use crate::arguments;
@@ -178,8 +178,6 @@ fn uri(listen: &Address) -> Result<String, Failure> {
     }
 }
 
-fn not_guarded(error: GuardError) -> Failure {
-    let hint = error.hint.clone();
-    let failure = Failure::new("the drain guard cannot take this on").because(error);
-    hint.into_iter().fold(failure, Failure::hint)
+fn not_guarded(error: Error) -> Failure {
+    Failure::new("the drain guard cannot take this on").because_of(error)
 }

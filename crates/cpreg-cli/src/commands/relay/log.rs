@@ -134,7 +134,7 @@ impl Log {
             "beside": ended.beside,
         });
         if let (Outcome::Broken(error), Some(members)) = (&ended.outcome, members.as_object_mut()) {
-            members.insert("error".to_owned(), error.to_string().into());
+            members.insert("error".to_owned(), error.with_its_hint().into());
         }
         if let (false, Some(members)) = (reasons.is_empty(), members.as_object_mut()) {
             members.insert("not_begun".to_owned(), reasons.into());

@@ -4,7 +4,7 @@ use cpreg_relay::guard;
 use cpreg_relay::{Ended, Outcome, Whereabouts};
 
 use super::super::check;
-use super::judge::Decided;
+use super::case::Decided;
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
@@ -14,7 +14,7 @@ use cpreg_report::check::Answer;
 pub(super) fn tell(
     arguments: &arguments::Relay,
     decided: Decided<'_>,
-    ended: Result<Option<Ended>, cpreg_stream::Error>,
+    ended: Result<Option<Ended>, cpreg_relay::Error>,
     settled: Option<&guard::Whereabouts>,
     printer: &mut Printer,
 ) -> Result<Option<Status>, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn tell(
         Ok(Some(ended)) => ended,
         Ok(None) => return Ok(None),
         Err(error) => {
-            let failure = Failure::new("no migration was passed on").because_of_stream(error);
+            let failure = Failure::new("no migration was passed on").because_of(error);
             return Err(failure.hint("the VM is at the source, which goes on with it"));
         }
     };
@@ -53,7 +53,7 @@ pub(super) fn tell(
     match ended.outcome {
         Outcome::Broken(error) => {
             let failure = Failure::new("the migration came to no end");
-            Err(hinted(failure.because_of_stream(error)))
+            Err(hinted(failure.because_of(error)))
         }
         Outcome::Cancelled => Err(hinted(Failure::new(
             "the migration was ended before its device state went on",

@@ -1,4 +1,4 @@
-//! [`Early`]: the vCPUs of a migration, decided about one by one as they come, by [`Gradual`].
+//! [`Vcpus`]: the vCPUs of a migration, decided about one by one as they come, by [`Gradual`].
 //!
 //! | the destination is | it is known |
 //! |---|---|
@@ -11,67 +11,60 @@
 use cpreg::destination::Accelerator;
 use cpreg::plan::Gradual;
 use cpreg::shape::{Device, Shape};
-use cpreg_stream::Stream;
 use cpreg_stream::incremental::Outline;
-use cpreg_stream::{Cpu, Section};
+use cpreg_stream::{Cpu, Section, Stream};
 
-use super::judge::{Desk, NAME, There};
-use crate::destination::{Found, Named};
-use crate::input::Input;
+use super::terms::{Planner, Terms};
 
 /// The vCPUs, as far as they have come.
-#[derive(Default)]
-pub(super) struct Early<'c> {
-    gradual: Option<Gradual<'c>>,
+#[derive(Debug, Default)]
+pub(super) struct Vcpus<'t> {
+    gradual: Option<Gradual<'t>>,
     /// So many have come.
     come: usize,
-    /// What a recorded host is for this guest.
-    named: Option<Named>,
 }
 
-impl<'c> Early<'c> {
+impl<'t> Vcpus<'t> {
     /// The next vCPU as it goes on, if that can be told.
-    pub(super) fn vcpu(
+    pub(super) fn add(
         &mut self,
-        desk: &'c Desk<'_>,
+        terms: &Terms<'t>,
+        planner: &mut impl Planner,
         outline: Option<&Outline>,
         cpu: &Cpu,
     ) -> Option<Cpu> {
         if self.come == 0 {
-            self.begin(desk, outline?, cpu);
+            self.begin(terms, planner, outline?, cpu);
         }
         self.come += 1;
         let result = self.gradual.as_mut()?.add(&cpu.vcpu().ok()?)?;
         cpu.changed_to(&result).ok()
     }
 
-    fn begin(&mut self, desk: &'c Desk<'_>, outline: &Outline, cpu: &Cpu) {
-        if let There::ByGuest(found @ Found::Host(_)) = &desk.there {
-            let first = Input::of_what_passed(NAME, Stream::of_vcpu(cpu.clone()));
-            let named = found.named_for(&first, &desk.arguments.going);
-            self.named = named.ok().map(|mut named| {
-                named.is_started_as(Shape {
-                    machine: outline.machine.clone(),
-                    ..Shape::default()
-                });
-                named
-            });
-        }
-        let Some(named) = desk.there.known().or(self.named.as_ref()) else {
+    fn begin(
+        &mut self,
+        terms: &Terms<'t>,
+        planner: &mut impl Planner,
+        outline: &Outline,
+        cpu: &Cpu,
+    ) {
+        let destination = match terms.destination {
+            Some(destination) => Some(destination),
+            None => planner.destination_for(Stream::of_vcpu(cpu.clone()), outline),
+        };
+        let Some(destination) = destination else {
             return;
         };
-        let destination = &named.destination;
         let here = Accelerator::from_registers(cpu.registers().map(|(id, _)| id));
         if here == destination.accelerator || here.is_none() {
-            self.gradual = Some(Gradual::new(destination, &desk.tolerances, &desk.consents));
+            self.gradual = Some(Gradual::new(destination, terms.tolerances, terms.consents));
         }
     }
 
     /// Whether they go on, if these sections have come.
-    pub(super) fn may_go_on(&self, desk: &Desk<'_>, outline: &Outline, come: &[Section]) -> bool {
+    pub(super) fn may_go_on(&self, terms: &Terms<'_>, outline: &Outline, come: &[Section]) -> bool {
         let goes_on = self.gradual.as_ref().is_some_and(Gradual::goes_on);
-        let there = desk.there.known();
-        let there = there.and_then(|named| named.destination.shape.as_ref());
+        let there = terms.destination.and_then(|there| there.shape.as_ref());
         goes_on && there.is_none_or(|there| self.fits(there, outline, come))
     }
 
@@ -89,10 +82,5 @@ impl<'c> Early<'c> {
             devices: devices.collect(),
         };
         here.differences(there).iter().all(|it| !it.refuses)
-    }
-
-    /// What a recorded host is for this guest, if it was asked about.
-    pub(super) fn into_named(self) -> Option<Named> {
-        self.named
     }
 }

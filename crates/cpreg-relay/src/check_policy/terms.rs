@@ -1,0 +1,79 @@
+//! [`Terms`]: what migrations are decided with; [`Planner`]: who plans for the whole VM.
+
+use cpreg::destination::Destination;
+use cpreg::plan::Consents;
+use cpreg::shape::Difference;
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
+use cpreg_stream::Stream;
+use cpreg_stream::incremental::Outline;
+
+/// What every migration through a relay is decided with.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'t> {
+    /// The destination, if it is the same whatever the guest.
+    pub destination: Option<&'t Destination>,
+    /// Differences that do no harm.
+    pub tolerances: &'t Tolerances,
+    /// What the user decided.
+    pub consents: &'t Consents,
+    /// The outcome is certain before anything comes.
+    pub is_certain: bool,
+    /// The user consents to a migration that has no way back if it is refused at its end.
+    pub no_way_back: bool,
+}
+
+/// Why a migration does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotBegun {
+    /// Its outline is not the destination's.
+    Outline(Difference),
+    /// It may become a postcopy migration, whose guest would stand still at the source if it had to be refused then.
+    MayBecomePostcopy,
+    /// It has no return path: its guest would stand still at the source if it had to be refused at its end.
+    NoReturnPath,
+}
+
+/// What becomes of a VM that goes on.
+#[derive(Debug)]
+pub struct Planned {
+    /// The stream that was planned for.
+    pub stream: Stream,
+    /// The CPU state that it goes on with.
+    pub vm: Vm,
+}
+
+/// Plans for one migration's VM, and is told what happens.
+pub trait Planner {
+    /// Why nothing can be decided.
+    type Failure;
+
+    /// A migration has begun.
+    fn began(&mut self) {}
+
+    /// Tells what the destination is for a guest of which the first vCPU has come, if that can be told so early. Asked only where
+    /// [`Terms::destination`] does not tell.
+    fn destination_for(&mut self, first: Stream, outline: &Outline) -> Option<&Destination> {
+        let _ = (first, outline);
+        None
+    }
+
+    /// Plans for the whole VM; nothing if it does not go on.
+    ///
+    /// # Errors
+    /// If nothing can be decided; then it does not go on either.
+    fn plan(&mut self, stream: Stream) -> Result<Option<Planned>, Self::Failure>;
+
+    /// The planned state could not be put into the stream.
+    fn not_converted(&mut self, error: cpreg_stream::Error) -> Self::Failure;
+
+    /// The end of the device state goes on next. `running`: what the stream says the guest did, if it says it.
+    ///
+    /// # Errors
+    /// If it must not go on.
+    fn passing(&mut self, running: Option<bool>) -> Result<(), Self::Failure> {
+        let _ = running;
+        Ok(())
+    }
+}

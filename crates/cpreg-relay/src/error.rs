@@ -1,0 +1,282 @@
+//! [`Error`]: why something could not be connected, carried or guarded, and what to do about it.
+//!
+//! One type for the whole crate. What is wrong with a stream is [`cpreg_stream::Error`]'s, which it takes in as it is. A hint is data
+//! beside the message: [`Display`](fmt::Display) does not print it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+use rustix::io::Errno;
+
+/// What went wrong in this crate.
+pub struct Error(Box<Inner>);
+
+enum Inner {
+    Own {
+        kind: ErrorKind,
+        offset: Option<u64>,
+        message: Cow<'static, str>,
+        hint: Option<Cow<'static, str>>,
+        source: Option<io::Error>,
+    },
+    Stream(cpreg_stream::Error),
+}
+
+/// The sort of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An address of no form that there is, or one that cannot be used for this.
+    BadAddress,
+    /// A connection that does not come about, or is lost.
+    Connection,
+    /// Somebody on this side ended it: through a [`Cancel`](crate::Cancel) or a [`Cutter`](crate::Cutter).
+    Cancelled,
+    /// Whoever is at the other end has closed the connection, or died.
+    Closed,
+    /// The operating system refused.
+    Io,
+    /// The guard does not take a migration on; nothing was started.
+    Guard,
+    /// What is carried: it cannot be, or it is damaged.
+    Stream(cpreg_stream::ErrorKind),
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner::Own {
+            kind,
+            offset: None,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// What is carried cannot be, or is damaged.
+    pub(crate) fn of_stream(
+        kind: cpreg_stream::ErrorKind,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::new(ErrorKind::Stream(kind), message)
+    }
+
+    pub(crate) fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        Self::new(ErrorKind::Io, message).because(source)
+    }
+
+    pub(crate) fn guard(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Guard, message)
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::new(ErrorKind::Cancelled, "ended from this side")
+    }
+
+    #[must_use]
+    pub(crate) fn because(mut self, cause: io::Error) -> Self {
+        if let Inner::Own { source, .. } = &mut *self.0 {
+            *source = Some(cause);
+        }
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn at(mut self, at: u64) -> Self {
+        if let Inner::Own { offset, .. } = &mut *self.0 {
+            *offset = Some(at);
+        }
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_hint(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        if let Inner::Own { hint, .. } = &mut *self.0 {
+            *hint = Some(advice.into());
+        }
+        self
+    }
+
+    /// The sort of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match &*self.0 {
+            Inner::Own { kind, .. } => *kind,
+            Inner::Stream(error) => ErrorKind::Stream(error.kind()),
+        }
+    }
+
+    /// Returns `true` if this side ended it.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind() == ErrorKind::Cancelled
+    }
+
+    /// Returns `true` if the other end has gone.
+    pub fn is_closed(&self) -> bool {
+        self.kind() == ErrorKind::Closed
+    }
+
+    /// The offset in the stream where the trouble was seen.
+    pub fn offset(&self) -> Option<u64> {
+        match &*self.0 {
+            Inner::Own { offset, .. } => *offset,
+            Inner::Stream(error) => error.offset(),
+        }
+    }
+
+    /// The path of the field where the trouble was seen; empty if there is none.
+    pub fn path(&self) -> &str {
+        match &*self.0 {
+            Inner::Own { .. } => "",
+            Inner::Stream(error) => error.path(),
+        }
+    }
+
+    /// What is wrong, without its place and cause.
+    pub fn message(&self) -> &str {
+        match &*self.0 {
+            Inner::Own { message, .. } => message,
+            Inner::Stream(error) => error.message(),
+        }
+    }
+
+    /// What to do about it. [`Display`](fmt::Display) does not print it.
+    pub fn hint(&self) -> Option<&str> {
+        match &*self.0 {
+            Inner::Own { hint, .. } => hint.as_deref(),
+            Inner::Stream(error) => error.hint(),
+        }
+    }
+
+    /// The error with its hint behind it, for where there is one line for both.
+    pub fn with_its_hint(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}; {hint}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// What the operating system said, if it said something.
+    pub(crate) fn cause(&self) -> Option<&io::Error> {
+        match &*self.0 {
+            Inner::Own { source, .. } => source.as_ref(),
+            Inner::Stream(_) => None,
+        }
+    }
+
+    /// What the operating system said, or the error itself.
+    pub(crate) fn into_io(self) -> io::Error {
+        match *self.0 {
+            Inner::Own {
+                source: Some(source),
+                ..
+            } => source,
+            inner => io::Error::other(Self(Box::new(inner))),
+        }
+    }
+}
+
+impl From<cpreg_stream::Error> for Error {
+    fn from(error: cpreg_stream::Error) -> Self {
+        Self(Box::new(Inner::Stream(error)))
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::PIPE | Errno::CONNRESET | Errno::CONNABORTED | Errno::NOTCONN => {
+                Self::new(ErrorKind::Closed, "the other end closed the connection")
+                    .because(error.into())
+            }
+            _ => Self::io("", error.into()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Inner::Own {
+                offset,
+                message,
+                source,
+                ..
+            } => {
+                if let Some(offset) = offset {
+                    write!(f, "at byte {offset:#x}: ")?;
+                }
+                f.write_str(message)?;
+                match source {
+                    Some(source) if message.is_empty() => write!(f, "{source}"),
+                    Some(source) => write!(f, ": {source}"),
+                    None => Ok(()),
+                }
+            }
+            Inner::Stream(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.kind())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Inner::Own { source, .. } => source.as_ref().map(|error| error as _),
+            Inner::Stream(error) => error.source(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_hint_stands_beside_the_message() {
+        let error = Error::new(ErrorKind::Connection, "cannot connect to tcp::1")
+            .because(io::ErrorKind::ConnectionRefused.into())
+            .with_hint("start the destination first");
+        assert_eq!(
+            error.to_string(),
+            "cannot connect to tcp::1: connection refused"
+        );
+        assert_eq!(error.hint(), Some("start the destination first"));
+        assert_eq!(
+            error.with_its_hint(),
+            "cannot connect to tcp::1: connection refused; start the destination first"
+        );
+        assert!(error.source().is_some());
+        assert_eq!(error.into_io().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_streams_error_stays_as_it_is() {
+        let stream = cpreg_stream::Error::truncated(0x40, 0x44, 8);
+        let (text, hint) = (stream.to_string(), stream.hint().map(str::to_owned));
+        let error = Error::from(stream);
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Stream(cpreg_stream::ErrorKind::Truncated)
+        );
+        assert_eq!((error.to_string(), error.hint()), (text, hint.as_deref()));
+        assert_eq!(error.offset(), Some(0x40));
+    }
+
+    #[test]
+    fn an_end_of_the_other_side_is_told_from_other_troubles() {
+        let closed = Error::from(Errno::CONNRESET);
+        assert!(closed.is_closed() && !closed.is_cancelled());
+        let other = Error::from(Errno::NOMEM);
+        assert_eq!(other.kind(), ErrorKind::Io);
+        assert_eq!(other.to_string(), io::Error::from(Errno::NOMEM).to_string());
+        assert!(Error::cancelled().is_cancelled());
+    }
+}

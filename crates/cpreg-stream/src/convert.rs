@@ -1,0 +1,50 @@
+//! [`convert`]: the edit that makes a stream hold a planned state; it is opened, and compared with the plan, before it is given out.
+
+use cpreg::vm::Vm;
+
+use crate::error::{Error, ErrorKind};
+use crate::replacement::Edit;
+use crate::source::ReadAt;
+use crate::stream::{Opened, Stream};
+
+/// Makes the edit after which the stream holds the state `planned`. Nothing is written.
+///
+/// `source` is the file that `stream` was opened from. What the edit makes of it is opened and compared with `planned`. Of what was
+/// held back of a stream on its way, [`Held::convert`](crate::incremental::Held::convert) does the same.
+///
+/// # Errors
+/// [`ErrorKind::BadEdit`] if the stream cannot hold that; reading errors; [`ErrorKind::NotAsPlanned`] if the edited stream is not what
+/// was planned, with the reason as its source if it cannot be read.
+pub fn convert(stream: &Stream, source: &dyn ReadAt, planned: &Vm) -> Result<Edit, Error> {
+    convert_and_open(stream, source, planned, &|edit| {
+        Stream::open(&edit.over(source))
+    })
+}
+
+/// The same; `open` opens what an edit makes of the stream.
+pub(crate) fn convert_and_open(
+    stream: &Stream,
+    source: &dyn ReadAt,
+    planned: &Vm,
+    open: &dyn Fn(&Edit) -> Result<Stream, Error>,
+) -> Result<Edit, Error> {
+    let edits = stream.changes_to(planned)?;
+    let edit = stream.edit_unread(source, &edits)?;
+    let unreadable = |error: Error| {
+        Error::new(ErrorKind::NotAsPlanned, "the edited stream cannot be read").because(error)
+    };
+    let edited = open(&edit).map_err(unreadable)?;
+    let written = edited.vm().map_err(unreadable)?;
+    let is_by_description =
+        |stream: &Stream| matches!(stream.opened(), Opened::FromTheEnd | Opened::BothWays);
+    let map_fits = is_by_description(&edited) || !is_by_description(stream);
+    if map_fits && written.is_same_state(planned) {
+        Ok(edit)
+    } else {
+        Err(Error::new(
+            ErrorKind::NotAsPlanned,
+            "the edited stream does not hold what was planned; nothing was written",
+        )
+        .with_hint("this is a fault of cpreg: please report it"))
+    }
+}

@@ -120,7 +120,8 @@ impl Error {
         let hint = if source.kind() == io::ErrorKind::PermissionDenied {
             "the socket belongs to the user that QEMU runs as: be that user, or root"
         } else {
-            "the socket is the one of QEMU's `-qmp unix:PATH,server=on,wait=off`; is that QEMU still running?"
+            "the socket is the one of QEMU's `-qmp unix:PATH,server=on,wait=off`; is that QEMU \
+             still running?"
         };
         Self::new(ErrorKind::Connect)
             .because(source)
@@ -130,7 +131,8 @@ impl Error {
     /// A QMP conversation failed.
     pub(crate) fn of_conversation(kind: ErrorKind) -> Self {
         let hint = matches!(kind, ErrorKind::TimedOut(_)).then_some(
-            "a monitor talks to one program at a time: libvirt, or another, may be connected. Give QEMU a second `-qmp`",
+            "a monitor talks to one program at a time: libvirt, or another, may be connected. \
+             Give QEMU a second `-qmp`",
         );
         let mut error = Self::new(kind).with_hint(hint);
         error.0.conversation = Some(Conversation { command: None });

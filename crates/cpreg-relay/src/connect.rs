@@ -91,10 +91,9 @@ pub fn connect(address: &Address, timeout: Duration, cancel: &Cancel) -> Result<
 fn hint(address: &Address, error: &io::Error) -> Option<String> {
     let unix = matches!(address, Address::Unix(_));
     Some(match error.kind() {
-        io::ErrorKind::ConnectionRefused if unix => {
-            "the socket is there and nobody listens on it: is the destination QEMU still running?"
-                .to_owned()
-        }
+        io::ErrorKind::ConnectionRefused if unix => "the socket is there and nobody listens on \
+                                                     it: is the destination QEMU still running?"
+            .to_owned(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => format!(
             "nobody listens there: start the destination QEMU with `-incoming {address}` first"
         ),
@@ -110,10 +109,10 @@ fn hint(address: &Address, error: &io::Error) -> Option<String> {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename if unix => {
             "a path of a socket has at most 107 bytes: give a shorter one".to_owned()
         }
-        _ if matches!(address, Address::Vsock { .. }) => {
-            "look at the CID, and whether /dev/vsock is there (vhost_vsock on a host, a vsock device in a VM)"
-                .to_owned()
-        }
+        _ if matches!(address, Address::Vsock { .. }) => "look at the CID, and whether /dev/vsock \
+                                                          is there (vhost_vsock on a host, a \
+                                                          vsock device in a VM)"
+            .to_owned(),
         _ => return None,
     })
 }

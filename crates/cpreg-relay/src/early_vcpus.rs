@@ -126,7 +126,10 @@ impl Ahead {
             cpreg_stream::ErrorKind::Disagreement,
             "the vCPUs went on as they came, and with the devices behind them they would be others",
         )
-        .with_hint("the destination cannot run the VM: the end was not sent; the stream is damaged, or its guest tries to mislead")
+        .with_hint(
+            "the destination cannot run the VM: the end was not sent; the stream is damaged, or \
+             its guest tries to mislead",
+        )
     }
 
     /// How many bytes went on early.

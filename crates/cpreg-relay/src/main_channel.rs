@@ -172,10 +172,14 @@ impl Forward<'_> {
             let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
             if !behind.may_be(rest) {
                 self.state.came = Came::Lost;
-                let what = "more comes behind what was a whole stream: a device holds an imitation of the end of one";
+                let what = "more comes behind what was a whole stream: a device holds an \
+                            imitation of the end of one";
                 return Err(Error::of_stream(cpreg_stream::ErrorKind::Malformed, what)
                     .at(self.state.passed)
-                    .with_hint("migrate again; if that does not help, look at what the guest does with its devices")
+                    .with_hint(
+                        "migrate again; if that does not help, look at what the guest does with \
+                         its devices",
+                    )
                     .into());
             }
             self.writer.write_all(rest, session).map_err(cannot_write)?;

@@ -19,7 +19,8 @@ const SAYS: Duration = Duration::from_secs(5);
 const MOST_WAITING: usize = 256;
 
 /// Why TLS is not carried.
-const TLS: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody between can repair it";
+const TLS: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody \
+                   between can repair it";
 
 /// A place where VMs come from, and one where they go.
 #[derive(Debug)]
@@ -88,7 +89,8 @@ impl Relay {
                 Some(channel @ Channel::Tls) => {
                     session.turn_away(channel, &connection, TLS);
                     return Err(not_carried(TLS).with_hint(
-                        "switch tls-creds off on both QEMUs, and protect the connection otherwise (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
+                        "switch tls-creds off on both QEMUs, and protect the connection otherwise \
+                         (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
                     ));
                 }
                 Some(channel @ Channel::Cpr) => {

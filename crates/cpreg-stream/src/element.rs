@@ -274,14 +274,19 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
     if magic.starts_with(&[0x16, 0x03]) {
         return Err(wrong(
             ErrorKind::Tls,
-            "a TLS handshake: the stream is encrypted from end to end, and nobody between can read it",
+            "a TLS handshake: the stream is encrypted from end to end, and nobody between can \
+             read it",
         )
-        .with_hint("switch TLS off for this migration (tls-creds), and protect the connection outside QEMU, or work where TLS has ended"));
+        .with_hint(
+            "switch TLS off for this migration (tls-creds), and protect the connection outside \
+             QEMU, or work where TLS has ended",
+        ));
     }
     if magic.starts_with(&[COMMAND, 0, 9, 0, 0]) {
         return Err(wrong(
             ErrorKind::Unsupported,
-            "a postcopy migration that was interrupted and goes on: its device state went over the connection before",
+            "a postcopy migration that was interrupted and goes on: its device state went over \
+             the connection before",
         )
         .with_hint("connect the two QEMUs without anything between: nothing is left to change"));
     }
@@ -303,7 +308,10 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
         ErrorKind::NotAStream,
         "not a QEMU migration stream: it does not begin with QEVM",
     )
-    .with_hint("save the VM's state with QEMU: migrate \"file:FILE\" (8.2 and later) or \"exec:cat > FILE\""))
+    .with_hint(
+        "save the VM's state with QEMU: migrate \"file:FILE\" (8.2 and later) or \"exec:cat > \
+         FILE\"",
+    ))
 }
 
 /// Takes the configuration, if there is one.

@@ -65,7 +65,8 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
         if device.ends_with("ahci") {
             found.doubts.push(Doubt {
                 section: section.name.clone(),
-                reason: "it reads its transfers under way from guest memory, which a rehearsal has not got",
+                reason: "it reads its transfers under way from guest memory, which a rehearsal \
+                         has not got",
             });
         }
         if !device.starts_with("virtio-") {
@@ -74,14 +75,17 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
         let start = read_start(source, section)?;
         match indexes(&section.name, &start) {
             Some(places) => {
-                let zeros = places.into_iter().map(|place| SectionChange::Patch(place, vec![0; 2]));
+                let zeros = places
+                    .into_iter()
+                    .map(|place| SectionChange::Patch(place, vec![0; 2]));
                 found.changes.extend(zeros.map(|change| (index, change)));
             }
             // Sent before RAM, and without rings.
             None if device.ends_with("-early") => {}
             None => found.doubts.push(Doubt {
                 section: section.name.clone(),
-                reason: "its rings are in guest memory, which a rehearsal has not got, and cpreg does not know where it keeps their indexes",
+                reason: "its rings are in guest memory, which a rehearsal has not got, and cpreg \
+                         does not know where it keeps their indexes",
             }),
         }
     }

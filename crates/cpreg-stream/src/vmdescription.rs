@@ -396,9 +396,8 @@ mod tests {
 
     #[test]
     fn reads_devices_of_the_old_style() {
-        let device = one(
-            r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9, "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#,
-        )
+        let device = one(r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9,
+                "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#)
         .unwrap();
         assert_eq!((device.size, device.state), (9, None));
     }

@@ -29,8 +29,10 @@ const NIC: &[&str] = &["id", "model", "mac", "macaddr", "addr", "vectors", "name
 
 const NO_NETWORK: &str = "no network may be reached: a backend that leads nowhere stands in";
 const NO_FORWARDS: &str = "nothing may listen on this host, be started or be handed out";
-const TAP: &str = "no network may be reached: a tap in an empty namespace stands in, which takes the same headers";
-const PEER: &str = "no network may be reached; without a tap, which needs a namespace of its own, the device's state does not load, and that says nothing";
+const TAP: &str = "no network may be reached: a tap in an empty namespace stands in, which takes \
+                   the same headers";
+const PEER: &str = "no network may be reached; without a tap, which needs a namespace of its own, \
+                    the device's state does not load, and that says nothing";
 
 /// What becomes of a network option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +161,8 @@ impl<'a> Network<'a> {
                 what: "user networking".to_owned(),
                 sections: vec!["slirp".to_owned()],
                 ram_blocks: Vec::new(),
-                reason: "it may have connections to what `guestfwd` leads to, which must not be reached",
+                reason: "it may have connections to what `guestfwd` leads to, which must not be \
+                         reached",
             });
         }
         if values.has_any(OUTWARD) {

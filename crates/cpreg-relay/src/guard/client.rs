@@ -301,8 +301,8 @@ impl Keeper {
 
 fn unknown(why: &str) -> Whereabouts {
     Whereabouts::new(Place::UNKNOWN, None, why).advise(
-        "ask both: QMP `query-status` and `query-migrate`. Source `completed` and destination `paused`: `cont` at the destination. Source \
-         running: `quit` at the destination",
+        "ask both: QMP `query-status` and `query-migrate`. Source `completed` and destination \
+         `paused`: `cont` at the destination. Source running: `quit` at the destination",
     )
 }
 

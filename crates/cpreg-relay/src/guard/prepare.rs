@@ -66,7 +66,8 @@ impl Guard {
             let (from, to) = (from.version(), to.version());
             if (to.major, to.minor) < (from.major, from.minor) {
                 notes.push(format!(
-                    "the destination's QEMU ({}) is older than the source's ({}): that is tried by few, and needs a machine type that both have",
+                    "the destination's QEMU ({}) is older than the source's ({}): that is tried \
+                     by few, and needs a machine type that both have",
                     to.number(),
                     from.number()
                 ));
@@ -102,11 +103,14 @@ impl Guard {
             let failure = Error::guard(format!(
                 "the destination does not wait for a migration: its guest is `{run}`"
             ));
-            return Err(failure.with_hint(if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
-                "it holds what an earlier migration brought. If the VM runs at the source: end this QEMU (`quit`), never let it go on, and start a new one"
-            } else {
-                "start its QEMU with `-incoming`, on the address that the relay connects to"
-            }));
+            return Err(failure.with_hint(
+                if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
+                    "it holds what an earlier migration brought. If the VM runs at the source: end \
+                     this QEMU (`quit`), never let it go on, and start a new one"
+                } else {
+                    "start its QEMU with `-incoming`, on the address that the relay connects to"
+                },
+            ));
         }
         Ok(survey)
     }
@@ -191,14 +195,16 @@ impl Guard {
         }
         if self.dest.is_none() {
             ready.notes.push(
-                "the destination's monitor is not known: it starts by itself when it has loaded all, before it says so. If the connection breaks \
-                 just then the VM runs on both sides. --dest-qmp prevents that"
+                "the destination's monitor is not known: it starts by itself when it has loaded \
+                 all, before it says so. If the connection breaks just then the VM runs on both \
+                 sides. --dest-qmp prevents that"
                     .to_owned(),
             );
         }
         if self.source.is_none() {
             ready.notes.push(
-                "the source's monitor is not known: a VM that stopped there and was refused is not started again. --source-qmp does that"
+                "the source's monitor is not known: a VM that stopped there and was refused is \
+                 not started again. --source-qmp does that"
                     .to_owned(),
             );
         }
@@ -235,7 +241,8 @@ fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Error
     ));
     Err(if run.is_migrated() {
         failure.with_hint(
-            "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go on",
+            "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go \
+             on",
         )
     } else {
         failure
@@ -249,14 +256,19 @@ fn check_parameters(parameters: &Value) -> Result<(), Error> {
     };
     if !text("tls-creds").is_empty() {
         return Err(Error::guard(
-            "the source encrypts its migration (`tls-creds` is set): nothing can be read or changed on the way",
+            "the source encrypts its migration (`tls-creds` is set): nothing can be read or \
+             changed on the way",
         )
-        .with_hint("`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, stunnel, WireGuard) between the relay and the other host"));
+        .with_hint(
+            "`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, \
+             stunnel, WireGuard) between the relay and the other host",
+        ));
     }
     let mode = text("mode");
     if mode.starts_with("cpr-") {
         return Err(Error::guard(format!(
-            "the source's migration mode is `{mode}`: it hands descriptors over within one host, and no relay can carry them"
+            "the source's migration mode is `{mode}`: it hands descriptors over within one host, \
+             and no relay can carry them"
         ))
         .with_hint("`migrate-set-parameters` with `mode` \"normal\""));
     }

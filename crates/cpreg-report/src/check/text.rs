@@ -2,19 +2,22 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `text.rs` | the verdict, the outline, which command finds out; what the parts share |
+//! | `text.rs` | the verdict, the outline, which command finds out |
+//! | [`layout`] | lines of names, and of vCPUs, which the parts share |
 //! | [`decisions`] | what is done about each register and extension |
 //! | [`visible`] | what the guest could notice, and changes that only the user can take |
 //! | [`loaders`] | what each loader would do on its own |
 
 mod decisions;
+mod layout;
 mod loaders;
 mod visible;
 
-use cpreg::plan::{VcpuSet, Verdict};
+use cpreg::plan::Verdict;
 
 use super::{Answer, SCOPE};
 use crate::printer::{Printer, style, styled};
+pub use layout::on_vcpus;
 
 /// Prints the whole report. `all`: also what is simply copied.
 pub fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
@@ -103,40 +106,4 @@ fn to_find_out(printer: &mut Printer, answer: &Answer<'_>) {
         word = "or";
     }
     printer.line("");
-}
-
-/// `, vCPUs 0-3` where not all of them agree.
-pub fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
-    let all = vcpus.iter().count() == answer.source.vcpus;
-    if all {
-        String::new()
-    } else {
-        format!(" (vCPU {vcpus})")
-    }
-}
-
-/// Names with what is said of them, commas between, in lines of at most this many columns where that is possible.
-fn wrapped(texts: &[(String, String)]) -> Vec<String> {
-    const COLUMNS: usize = 100;
-    let mut lines: Vec<String> = Vec::new();
-    let mut column = COLUMNS;
-    for (name, said) in texts {
-        let width = name.len() + said.len() + ", ".len();
-        let text = format!("{}{said}", styled(style::NAME, name));
-        match lines.last_mut() {
-            Some(line) if column + width <= COLUMNS => {
-                line.push_str(", ");
-                line.push_str(&text);
-                column += width;
-            }
-            last => {
-                if let Some(line) = last {
-                    line.push(',');
-                }
-                lines.push(text);
-                column = width;
-            }
-        }
-    }
-    lines
 }

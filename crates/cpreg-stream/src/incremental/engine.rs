@@ -335,9 +335,13 @@ impl Flow {
         {
             return Err(Error::unsupported(
                 0,
-                "a mapped-ram stream, whose pages have fixed places in a file: it cannot be read from a pipe",
+                "a mapped-ram stream, whose pages have fixed places in a file: it cannot be read \
+                 from a pipe",
             )
-            .with_hint("change the file itself with `cpreg convert --in-place`, and let QEMU load it with file:"));
+            .with_hint(
+                "change the file itself with `cpreg convert --in-place`, and let QEMU load it \
+                 with file:",
+            ));
         }
         self.front = Some(Front::new(configuration));
         self.place = Place::Element;
@@ -443,7 +447,8 @@ impl Flow {
             FULL if front.ram_open => {
                 return Err(Error::unsupported(
                     start,
-                    "device state, and RAM has not ended: a background snapshot, which goes on with older pages than it began with",
+                    "device state, and RAM has not ended: a background snapshot, which goes on \
+                     with older pages than it began with",
                 )
                 .with_hint("save it to a file, and change that with `cpreg convert`"));
             }
@@ -549,9 +554,13 @@ impl Flow {
 fn live_postcopy(at: u64) -> Error {
     Error::unsupported(
         at,
-        "pages behind the device state: a postcopy migration, in which the destination asks for pages; nothing goes back through a filter",
+        "pages behind the device state: a postcopy migration, in which the destination asks for \
+         pages; nothing goes back through a filter",
     )
-    .with_hint("migrate without postcopy (do not send migrate-start-postcopy); a migration that was saved to a file this way can be changed there with `cpreg convert`")
+    .with_hint(
+        "migrate without postcopy (do not send migrate-start-postcopy); a migration that was \
+         saved to a file this way can be changed there with `cpreg convert`",
+    )
     .within("ram")
 }
 

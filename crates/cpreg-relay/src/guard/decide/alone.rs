@@ -1,9 +1,7 @@
 //! The same with one monitor: what can be told from one side, and what cannot.
 
-use super::{
-    Action, LATE, SOON, Situation, back_to_source, conclude, in_progress, loaded, postcopy,
-    source_stopped,
-};
+use super::rules::{back_to_source, conclude, in_progress, loaded, postcopy, source_stopped};
+use super::situation::{Action, LATE, SOON, Situation};
 use crate::guard::states::{MigrationStatus, RunState, Side};
 use crate::guard::whereabouts::{Place, Whereabouts};
 
@@ -18,7 +16,8 @@ pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &Migration
             return Action::Conclude(Whereabouts::new(
                 Place::DESTINATION,
                 None,
-                "the destination has told the source that it loaded all of it; whether it runs there was not asked",
+                "the destination has told the source that it loaded all of it; whether it runs \
+                 there was not asked",
             ));
         }
         if !it.relay.ended {
@@ -43,7 +42,10 @@ pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &Migration
                 Whereabouts::new(
                     Place::UNKNOWN,
                     Some(true),
-                    format!("at the source {why}. Device state went on: the destination may run it as well, if it loaded all and its answer was lost"),
+                    format!(
+                        "at the source {why}. Device state went on: the destination may run it as \
+                         well, if it loaded all and its answer was lost"
+                    ),
                 )
                 .advise("look at the destination at once: if its QEMU is there, end it (`quit`)"),
             );
@@ -57,7 +59,8 @@ pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &Migration
 pub(super) fn dest_alone(it: &Situation) -> Action {
     let unknown = |why: &str| {
         Action::Conclude(Whereabouts::new(Place::UNKNOWN, None, why).advise(
-            "QMP `query-migrate` at the source: `completed`: `cont` at the destination. Anything else: `quit` at the destination, and see that the source runs",
+            "QMP `query-migrate` at the source: `completed`: `cont` at the destination. Anything \
+             else: `quit` at the destination, and see that the source runs",
         ))
     };
     match &it.dest {
@@ -93,7 +96,8 @@ pub(super) fn dest_alone(it: &Situation) -> Action {
                     loaded(it, run)
                 } else if it.relay.ended && it.unchanged >= SOON {
                     unknown(
-                        "the destination has loaded all of it and stands still; whether the source knows was not seen",
+                        "the destination has loaded all of it and stands still; whether the \
+                         source knows was not seen",
                     )
                 } else {
                     Action::Wait

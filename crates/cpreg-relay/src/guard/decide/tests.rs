@@ -1,5 +1,7 @@
 //! Every outcome, and what must hold in all of them.
 
+use std::time::Duration;
+
 use super::*;
 
 fn side(text: &str) -> Side {

@@ -5,7 +5,7 @@ use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet}
 use cpreg::register::Value;
 use cpreg::vm::{Content, Extension};
 
-use super::{on_vcpus, wrapped};
+use super::layout::{on_vcpus, wrapped};
 use crate::check::Answer;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;

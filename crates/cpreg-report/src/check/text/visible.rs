@@ -4,7 +4,7 @@ use cpreg::plan::{Adjustment, Outcome, VisibleChange};
 use cpreg::register::Value;
 use cpreg::severity::Severity;
 
-use super::{on_vcpus, wrapped};
+use super::layout::{on_vcpus, wrapped};
 use crate::check::Answer;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;

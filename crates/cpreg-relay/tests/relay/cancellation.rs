@@ -1,0 +1,168 @@
+//! Waits that end: cancelled, shut down, or given up.
+
+use super::*;
+
+/// What ends a call, and how.
+fn ends<T: Send + 'static>(end: impl FnOnce(), call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let result = call();
+        let _ = done.send(());
+        result
+    });
+    let early = is_done.recv_timeout(Duration::from_millis(50));
+    assert!(early.is_err(), "it did not wait");
+    let start = Instant::now();
+    end();
+    let result = thread.join().unwrap();
+    assert!(start.elapsed() < LONG);
+    result
+}
+
+#[test]
+fn a_wait_ends_when_it_is_cancelled() {
+    let stop = cancel();
+    let (connection, far) = socket();
+    let (mut reader, mut writer, _cutter) = connection.split();
+    let given = stop.clone();
+    let read = ends(
+        || stop.cancel(),
+        move || reader.read(&mut [0; 8], &given).unwrap_err(),
+    );
+    assert!(read.is_cancelled(), "{read}");
+
+    // A reader that has stalled.
+    let stop = cancel();
+    let given = stop.clone();
+    let written = ends(
+        || stop.cancel(),
+        move || writer.write_all(&noise(8 << 20), &given).unwrap_err(),
+    );
+    assert!(written.is_cancelled(), "{written}");
+    drop(far);
+
+    let stop = cancel();
+    let given = stop.clone();
+    let listener = Listener::bind(&address("tcp::0")).unwrap();
+    let accepted = ends(|| stop.cancel(), move || listener.accept(&given).unwrap());
+    assert!(accepted.is_none());
+}
+
+/// Waits until none of them takes another byte, a while after which whoever carries bytes between waits for the last one.
+fn wait_until_full(sockets: &[UnixStream]) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let nothing = rustix::event::Timespec::default();
+    let takes = |socket| {
+        let mut files = [PollFd::new(socket, PollFlags::OUT)];
+        poll(&mut files, Some(&nothing)).unwrap() > 0
+    };
+    while sockets.iter().any(takes) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn carrying_into_a_stalled_reader_ends_when_it_is_cancelled_or_the_reader_dies() {
+    let noise = noise(16 << 20);
+    for dies in [false, true] {
+        let stop = cancel();
+        let (from, mut input) = socket();
+        let (to, stalled) = UnixStream::pair().unwrap();
+        let sending = [input.try_clone().unwrap(), to.try_clone().unwrap()];
+        let to = Connection::from_socket(to.into()).unwrap();
+        let noise = noise.clone();
+        let sender = thread::spawn(move || input.write_all(&noise).is_err());
+        let given = stop.clone();
+        let end = || {
+            wait_until_full(&sending);
+            drop(sending);
+            if dies {
+                drop(stalled);
+            } else {
+                stop.cancel();
+            }
+        };
+        let error = ends(end, move || {
+            // All of both, so that they are closed when this ends.
+            let (mut reader, _back, _) = from.split();
+            let (_answers, mut writer, _) = to.split();
+            carry(&mut reader, &mut writer, &given, &AtomicU64::new(0)).unwrap_err()
+        });
+        assert_eq!(error.side, Side::Output);
+        assert!(error.carried > 0);
+        match error.error.kind() {
+            ErrorKind::Cancelled => assert!(!dies),
+            ErrorKind::Closed => assert!(dies),
+            _ => panic!("{error}"),
+        }
+        assert!(sender.join().unwrap(), "the sender was not told");
+    }
+}
+
+#[test]
+fn a_cut_ends_both_halves_and_is_seen_at_the_other_end() {
+    let (connection, mut far) = socket();
+    let (mut reader, writer, cutter) = connection.split();
+    let other = cutter.clone();
+    let read = ends(
+        move || other.cut(),
+        move || {
+            reader
+                .read(&mut [0; 8], &Cancel::new().unwrap())
+                .unwrap_err()
+        },
+    );
+    assert!(read.is_cancelled(), "{read}");
+    assert!(cutter.is_cut());
+    assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
+    drop(writer);
+
+    let (read, _input) = io::pipe().unwrap();
+    let connection = Connection::from_halves(Some(read.into()), None).unwrap();
+    let (mut reader, _writer, cutter) = connection.split();
+    let read = ends(
+        move || cutter.cut(),
+        move || {
+            reader
+                .read(&mut [0; 8], &Cancel::new().unwrap())
+                .unwrap_err()
+        },
+    );
+    assert!(read.is_cancelled(), "{read}");
+}
+
+#[test]
+fn a_connection_that_nobody_accepts_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("full");
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let family = rustix::net::AddressFamily::UNIX;
+    let full = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None);
+    let full = full.unwrap();
+    let name = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    rustix::net::bind(full.as_fd(), &name).unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let waiting: Vec<_> = (0..3)
+        .map_while(|_| {
+            connect(
+                &Address::Unix(path.clone()),
+                Duration::from_millis(50),
+                &cancel(),
+            )
+            .ok()
+        })
+        .collect();
+    assert!(waiting.len() < 3, "the queue is never full");
+    let stop = cancel();
+    let given = stop.clone();
+    let error = ends(
+        || stop.cancel(),
+        move || connect(&Address::Unix(path), LONG, &given).unwrap_err(),
+    );
+    assert_eq!(error.kind(), ErrorKind::Connection);
+    assert!(
+        error.to_string().contains("ended from this side"),
+        "{error}"
+    );
+}

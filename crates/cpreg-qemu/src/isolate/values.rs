@@ -231,7 +231,8 @@ mod tests {
         )
         .unwrap();
         let json = Values::read(
-            r#"{"driver":"qcow2","node-name":"n","read-only":true,"file":{"driver":"file","filename":"/a,b"}}"#,
+            r#"{"driver":"qcow2","node-name":"n","read-only":true,
+                "file":{"driver":"file","filename":"/a,b"}}"#,
             "driver",
         )
         .unwrap();

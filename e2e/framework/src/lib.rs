@@ -11,7 +11,8 @@
 //! | [`machine`] | starting, saving and loading a machine |
 //! | [`serial`] | what the guest says |
 //! | [`large`] | a VM of 8 GiB |
-//! | [`cpreg`] | running the command under test, reading its reports |
+//! | [`cpreg`](mod@cpreg) | running the command under test |
+//! | [`report`] | what it reports, held against what happened |
 //! | [`lab`] | real arm64 kernels with real KVM, under an emulating QEMU |
 #![forbid(unsafe_code)]
 // What is fetched and made is told to the person who started the task.
@@ -27,6 +28,7 @@ pub mod machine;
 pub mod parallel;
 pub mod paths;
 pub mod qemu;
+pub mod report;
 pub mod serial;
 pub mod tool;
 

@@ -80,17 +80,25 @@ impl Isolation<'_> {
         let folder = tempfile::Builder::new().prefix("cpreg-live-").tempdir()?;
         let belongings = folder.path().join("vm");
         make_belongings(&belongings)?;
-        let ports = [free_port()?, free_port()?];
         let namespace = isolate::namespace_possible();
         let has_tap = self.tap && namespace.is_ok();
 
-        let source_line = self.command(&belongings, ports, has_tap);
-        let mut wrapped = Vec::new();
-        if let (true, Ok(words)) = (has_tap, &namespace) {
-            wrapped.extend(words.iter().map(OsString::from));
-        }
-        wrapped.extend(source_line);
-        let mut source = QemuProcess::start(&wrapped, &["-S".into()], &PATIENCE)?;
+        let mut attempts = 0;
+        let (mut source, wrapped, ports) = loop {
+            let ports = free_ports()?;
+            let mut wrapped = Vec::new();
+            if let (true, Ok(words)) = (has_tap, &namespace) {
+                wrapped.extend(words.iter().map(OsString::from));
+            }
+            wrapped.extend(self.command(&belongings, ports, has_tap));
+            attempts += 1;
+            match QemuProcess::start(&wrapped, &["-S".into()], &PATIENCE) {
+                Ok(source) => break (source, wrapped, ports),
+                // Somebody else was quicker to take a port.
+                Err(error) if attempts < 5 && has_words_of(&IN_THE_WAY, error.said()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
         let before = look(&belongings)?;
 
         let line = self.command(&belongings, ports, self.tap);
@@ -118,7 +126,7 @@ impl Isolation<'_> {
                     "the command line as it was can run beside the VM: nothing is shown".into(),
                 );
             }
-            Err(error) if IN_THE_WAY.iter().any(|words| error.said().contains(words)) => {}
+            Err(error) if has_words_of(&IN_THE_WAY, error.said()) => {}
             Err(error) => {
                 return Err(format!("the control fails for another reason: {error}").into());
             }
@@ -224,8 +232,20 @@ fn empty_qcow2() -> Vec<u8> {
 }
 
 /// A port that nothing listens on at the moment.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_ports() -> Result<[u16; 2]> {
+    // Both are held until both are known: they are two.
+    let listeners = [
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    ];
+    Ok([
+        listeners[0].local_addr()?.port(),
+        listeners[1].local_addr()?.port(),
+    ])
+}
+
+fn has_words_of(some: &[&str], said: &str) -> bool {
+    some.iter().any(|words| said.contains(words))
 }
 
 /// What a file is: its inode, length, times of change of contents and of inode in ns, and a hash of what is in it.

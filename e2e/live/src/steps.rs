@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpreg::register::RegisterId;
+use cpreg_report::names::Verdict;
 use cpreg_stream::ReadAt as _;
 use tempfile::TempDir;
 
@@ -61,14 +62,6 @@ impl Bench {
             folder: tempfile::Builder::new().prefix("cpreg-live-").tempdir()?,
             streams: Mutex::default(),
         })
-    }
-
-    /// What can only be said after all cases.
-    ///
-    /// # Errors
-    /// See [`Cpreg::members_are_documented`].
-    pub(crate) fn finish(&self) -> Result<()> {
-        self.cpreg.members_are_documented()
     }
 
     /// Runs one case. Gives a few words about how it went.
@@ -275,9 +268,9 @@ impl Bench {
                      -device tpm-tis-device,tpmdev=t";
         command.extend(words.split_whitespace().map(Into::into));
         let rehearsal = self.cpreg.rehearse(&without, &command, &[])?;
-        rehearsal.compare(true, &said, "refused")?;
-        rehearsal.names("deviations", "name", "SCTLR_EL1")?;
-        rehearsal.names("not_judged", "what", "the device `tpm-tis-device`")?;
+        rehearsal.compare(true, &said, &Verdict::REFUSED)?;
+        rehearsal.must_deviate_in("SCTLR_EL1")?;
+        rehearsal.must_not_judge("the device `tpm-tis-device`")?;
         Ok("QEMU loads it without SCTLR_EL1, a rehearsal refuses".to_owned())
     }
 
@@ -289,7 +282,7 @@ impl Bench {
         let mut running = case.machine.run(qemu, &self.guests, &monitor)?;
         let command = case.machine.command(qemu, &self.guests);
         let rehearsal = self.cpreg.rehearse(&monitor, &command, &[])?;
-        rehearsal.compare(true, "", "loads")?;
+        rehearsal.compare(true, "", &Verdict::LOADS)?;
         let findings = running.findings(&case.machine, false)?;
         check_timers(case, &findings)?;
         no_differences(findings.differences.iter())?;
@@ -304,7 +297,7 @@ impl Bench {
         rings::save(&command, case.machine.devices, &stream)?;
         let rehearse = |index: &str| -> Result<()> {
             let rehearsal = self.cpreg.rehearse(&stream, &command, &[])?;
-            let compared = rehearsal.compare(true, "", "loads");
+            let compared = rehearsal.compare(true, "", &Verdict::LOADS);
             Ok(compared.map_err(|error| format!("with index {index}: {error}"))?)
         };
         rehearse("3")?;
@@ -321,7 +314,7 @@ impl Bench {
         let length = large.stream.metadata()?.len();
         let read = large.read()?;
         let rehearsal = self.cpreg.rehearse(&large.stream, &large.command, &[])?;
-        rehearsal.compare(true, "", "loads")?;
+        rehearsal.compare(true, "", &Verdict::LOADS)?;
         large.disk_is_untouched()?;
         Ok(format!(
             "of {length} bytes {read} were read, the pages among them were spoilt; the disk is as it was"
@@ -434,16 +427,21 @@ impl Bench {
         check.compare_loader(case.to, loads, &said)?;
 
         let rehearsal = self.cpreg.rehearse(&stream, &destination, &[])?;
+        let verdict = if loads {
+            Verdict::LOADS
+        } else {
+            Verdict::REFUSED
+        };
         rehearsal
-            .compare(loads, &said, if loads { "loads" } else { "refused" })
+            .compare(loads, &said, &verdict)
             .map_err(|error| format!("rehearsed as it is: {error}"))?;
 
         let verdict = match (loads, case.needs_consent()) {
-            (true, _) => "loads",
-            (false, false) => "converts",
-            (false, true) => "refused",
+            (true, _) => Verdict::LOADS,
+            (false, false) => Verdict::CONVERTS,
+            (false, true) => Verdict::REFUSED,
         };
-        if check.verdict() != verdict {
+        if *check.verdict() != verdict {
             return Err(format!(
                 "check says {}, expected {verdict}; today: {today}",
                 check.verdict()
@@ -454,7 +452,7 @@ impl Bench {
             return Err("check names no register that stands in the way".into());
         }
         let mut consents = Vec::new();
-        if verdict == "refused" {
+        if verdict == Verdict::REFUSED {
             if self
                 .cpreg
                 .convert(&stream, &profile, &converted, &[])?
@@ -467,7 +465,7 @@ impl Bench {
                 return Err("refused, and no consent is proposed".into());
             }
             check = self.cpreg.check(&stream, &profile, &consents)?;
-            if check.verdict() != "converts" {
+            if *check.verdict() != Verdict::CONVERTS {
                 return Err(format!("with {consents:?} check says {}", check.verdict()).into());
             }
         }
@@ -482,7 +480,15 @@ impl Bench {
         options.push("--repaired".to_owned());
         self.cpreg
             .rehearse(&stream, &destination, &options)?
-            .compare(true, &said, if loads { "loads" } else { "converts" })
+            .compare(
+                true,
+                &said,
+                if loads {
+                    &Verdict::LOADS
+                } else {
+                    &Verdict::CONVERTS
+                },
+            )
             .map_err(|error| format!("rehearsed as repaired: {error}"))?;
         check_timers(case, &findings)?;
         no_differences(check.unannounced(&findings.differences).into_iter())?;

@@ -100,17 +100,23 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "e2e-framework",
-        uses: &["cpreg-stream", "cpreg-qemu"],
+        uses: &["cpreg-stream", "cpreg-qemu", "cpreg-report"],
         tests_use: &[],
     },
     Row {
         name: "e2e-live",
-        uses: &["cpreg", "cpreg-stream", "cpreg-qemu", "e2e-framework"],
+        uses: &[
+            "cpreg",
+            "cpreg-stream",
+            "cpreg-qemu",
+            "cpreg-report",
+            "e2e-framework",
+        ],
         tests_use: &[],
     },
     Row {
         name: "e2e-lab",
-        uses: &["cpreg", "cpreg-hosts", "e2e-framework"],
+        uses: &["cpreg", "cpreg-hosts", "cpreg-report", "e2e-framework"],
         tests_use: &[],
     },
     Row {

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
-use e2e_framework::Result;
-use e2e_framework::tool;
+use cpreg_report::check::model::Report;
+use cpreg_report::names::{Decision, Verdict};
+use e2e_framework::{Result, report, tool};
 
 /// What the user consents to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,12 +73,12 @@ pub(crate) fn convert(
     let done = command
         .output()
         .map_err(|error| format!("cannot start `{}`: {error}", tool::words(&command)))?;
-    let said: Value = serde_json::from_slice(&done.stdout).map_err(|_| {
+    let said: Report = report::read(&done.stdout).map_err(|error| {
         let said = String::from_utf8_lossy(&done.stderr);
-        format!("`{}`: {}", tool::words(&command), said.trim_end())
+        format!("`{}`: {error}\n{}", tool::words(&command), said.trim_end())
     })?;
-    let verdict = said["verdict"].as_str().unwrap_or_default().to_owned();
-    let written = ["loads", "converts"].contains(&verdict.as_str());
+    let verdict = &said.verdict;
+    let written = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
     if written != done.status.success() || (written && !fs::exists(output)?) {
         return Err(format!(
             "`{}`: {verdict}, and {}",
@@ -89,33 +88,32 @@ pub(crate) fn convert(
         .into());
     }
     Ok(Converted {
-        verdict,
-        reasons: reasons(&said),
+        verdict: verdict.name().to_owned(),
+        reasons: reasons(&said)?,
         stream: written.then(|| output.to_owned()),
     })
 }
 
 /// What a report says stands in the way.
-fn reasons(report: &Value) -> Vec<String> {
-    let mut reasons = Vec::new();
-    for list in ["decisions", "extensions"] {
-        for decision in report[list].as_array().into_iter().flatten() {
-            let text = |name: &str| decision[name].as_str().unwrap_or("-");
-            if ["refuse", "unknown"].contains(&text("decision")) {
-                reasons.push(format!(
-                    "{} {}, there {}: {}",
-                    text("name"),
-                    text("source"),
-                    text("host"),
-                    text("reason")
-                ));
-            }
-        }
+fn reasons(report: &Report) -> Result<Vec<String>> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let registers = report.decisions.iter().map(|it| {
+        let values = (text(&it.source), text(&it.host));
+        (&it.decision, &it.name, values, &it.reason)
+    });
+    let extensions = report.extensions.iter().map(|it| {
+        let values = (text(&it.source), text(&it.host));
+        (&it.decision, &it.name, values, &it.reason)
+    });
+    let mut reasons: Vec<_> = registers
+        .chain(extensions)
+        .filter(|(decision, ..)| [Decision::REFUSE, Decision::UNKNOWN].contains(decision))
+        .map(|(_, name, (source, host), reason)| format!("{name} {source}, there {host}: {reason}"))
+        .collect();
+    for difference in &report.shape {
+        reasons.push(serde_json::to_value(difference)?.to_string());
     }
-    for difference in report["shape"].as_array().into_iter().flatten() {
-        reasons.push(difference.to_string());
-    }
-    reasons
+    Ok(reasons)
 }
 
 #[cfg(test)]
@@ -126,10 +124,40 @@ mod tests {
 
     #[test]
     fn reasons_are_what_is_not_taken() {
-        let report = json!({"decisions": [
-            {"name": "A", "source": "0x1", "host": "0x2", "decision": "copy", "reason": "fine"},
-            {"name": "B", "source": "0x1", "host": null, "decision": "refuse", "reason": "not there"},
-        ], "extensions": [], "shape": []});
-        assert_eq!(reasons(&report), ["B 0x1, there -: not there"]);
+        let end = json!({"name": "", "accelerator": null, "vcpus": 1});
+        let [mut source, mut destination] = [end.clone(), end];
+        for name in ["machine", "run_state"] {
+            source[name] = json!(null);
+        }
+        source["opened"] = json!("");
+        destination["evidence"] = json!("");
+        destination["loader"] = json!(null);
+        let decision = |name: &str, host: Option<&str>, decision: &str, reason: &str| {
+            json!({
+                "vcpus": "0", "id": "0x6030000000138001", "name": name, "source": "0x1", "host": host,
+                "listed": true, "decision": decision, "knowledge": "proven", "tolerance": null,
+                "reason": reason, "advice": null,
+            })
+        };
+        let report = json!({
+            "schema": "cpreg.check/1", "verdict": "refused", "scope": "", "source": source,
+            "destination": destination,
+            "shape": [{"what": "RAM", "source": "1", "destination": null, "refuses": true}],
+            "decisions": [
+                decision("A", Some("0x2"), "copy", "fine"),
+                decision("B", None, "refuse", "not there"),
+            ],
+            "extensions": [], "visible_changes": [],
+            "adjustments": {"taken": [], "proposed": [], "with_all_proposed": "refused"},
+            "to_find_out": [], "loaders": [], "attempt": null,
+        });
+        let report = report::read(report.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            reasons(&report).unwrap(),
+            [
+                "B 0x1, there -: not there",
+                r#"{"destination":null,"refuses":true,"source":"1","what":"RAM"}"#
+            ]
+        );
     }
 }

@@ -1,0 +1,434 @@
+//! Reports of cpreg, held against what happened.
+
+use cpreg_report::check::model as check;
+use cpreg_report::names::{Decision, RehearsalOutcome, Verdict};
+use cpreg_report::rehearse::model as rehearse;
+use cpreg_report::scalar::Vcpus;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Result;
+use crate::serial::Difference;
+
+/// Reads a report, which must have the members of its model and no others.
+///
+/// # Errors
+/// If it is none, or has others.
+pub fn read<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
+    let document: Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("the report is no JSON: {error}"))?;
+    let report: R = serde_json::from_value(document.clone())
+        .map_err(|error| format!("{error} in the report {document:#}"))?;
+    let again = serde_json::to_value(&report)?;
+    if again != document {
+        return Err(format!("the report is {document:#}, its model {again:#}").into());
+    }
+    Ok(report)
+}
+
+/// A report of `check`.
+#[derive(Debug)]
+pub struct Check {
+    report: check::Report,
+}
+
+/// A report of `rehearse`, and its exit status.
+#[derive(Debug)]
+pub struct Rehearsal {
+    report: rehearse::Report,
+    status: i32,
+}
+
+impl Rehearsal {
+    /// Takes a report.
+    pub fn new(report: rehearse::Report, status: i32) -> Self {
+        Self { report, status }
+    }
+
+    /// Sees that a register or an extension is named among what does not hold what the plan would leave there.
+    ///
+    /// # Errors
+    /// If not, with all that do not.
+    pub fn must_deviate_in(&self, name: &str) -> Result<()> {
+        let deviations = &self.report.deviations;
+        if deviations.iter().any(|deviation| deviation.name == name) {
+            return Ok(());
+        }
+        Err(format!("{name} is not among the deviations: {deviations:#?}").into())
+    }
+
+    /// Sees that a part of the VM is named among those of which the rehearsal tells nothing.
+    ///
+    /// # Errors
+    /// If not, with all of them.
+    pub fn must_not_judge(&self, part: &str) -> Result<()> {
+        let not_judged = &self.report.not_judged;
+        if not_judged.iter().any(|it| it.what == part) {
+            return Ok(());
+        }
+        Err(format!("{part} is not among what is not judged: {not_judged:#?}").into())
+    }
+
+    /// Compares it with a load of the whole stream: whether it loaded, and QEMU's words.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn compare(&self, loads: bool, said: &str, verdict: &Verdict) -> Result<()> {
+        let expected = if loads {
+            RehearsalOutcome::LOADED
+        } else {
+            RehearsalOutcome::FAILED
+        };
+        let status = if [Verdict::LOADS, Verdict::CONVERTS].contains(verdict) {
+            0
+        } else if *verdict == Verdict::REFUSED {
+            1
+        } else {
+            3
+        };
+        let words = lines(&self.report.said);
+        // What QEMU says at its start, before anything arrives, is not about the VM.
+        let is_early = |line: &&str| line.contains("warning: Machine type");
+        let real: Vec<_> = said.lines().skip_while(is_early).collect();
+        if self.report.outcome == expected
+            && self.report.verdict == *verdict
+            && self.status == status
+            && words == real
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "the whole stream: {expected}, so {verdict} (status {status})\n{said}\n\
+             rehearsed: {}, {} (status {})\n{}\ndeviations: {:#?}",
+            self.report.outcome,
+            self.report.verdict,
+            self.status,
+            words.join("\n"),
+            self.report.deviations,
+        )
+        .into())
+    }
+}
+
+impl Check {
+    /// Takes a report.
+    pub fn new(report: check::Report) -> Self {
+        Self { report }
+    }
+
+    /// The verdict.
+    pub fn verdict(&self) -> &Verdict {
+        &self.report.verdict
+    }
+
+    /// Compares the prediction for the loader of this series with what happened.
+    ///
+    /// # Errors
+    /// If nothing is predicted, or something else, or in other words.
+    pub fn compare_loader(&self, series: &str, loads: bool, said: &str) -> Result<()> {
+        let mut loaders = self.report.loaders.iter();
+        let loader = loaders
+            .find(|loader| loader.is_destinations)
+            .ok_or("no prediction for the destination's own loader")?;
+        let version = &loader.version;
+        if version != series && !version.starts_with(&format!("{series}.")) {
+            return Err(format!("probed QEMU {series}, check takes it for {version}").into());
+        }
+        if loader.loads != Some(loads) {
+            return Err(format!(
+                "predicted for QEMU {series}: loads {:?}; it really is {loads}. It said:\n{said}",
+                loader.loads
+            )
+            .into());
+        }
+        for line in lines(&loader.says) {
+            if !said.contains(line) {
+                return Err(format!(
+                    "predicted for QEMU {series}: {line:?}; it really said:\n{said}"
+                )
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the decisions are about registers.
+    pub fn names_registers(&self) -> bool {
+        !self.report.decisions.is_empty()
+    }
+
+    /// What the user can say to have it converted all the same: the proposed changes of values, `--ignore` for each other
+    /// register where the advice says that, `--hide` for each extension that stands in the way.
+    pub fn consents(&self) -> Vec<String> {
+        let mut options: Vec<[&str; 2]> = Vec::new();
+        for adjustment in &self.report.adjustments.proposed {
+            if let Some((option, value)) = adjustment.consent.split_once(' ') {
+                options.push([option, value]);
+            }
+        }
+        for decision in &self.report.decisions {
+            let name = decision.name.as_str();
+            let advice = decision.advice.as_deref().unwrap_or_default();
+            let adjustable = options.contains(&["--accept", name]);
+            if decision.decision == Decision::REFUSE && advice.contains("--ignore") && !adjustable {
+                options.push(["--ignore", name]);
+            }
+        }
+        for extension in &self.report.extensions {
+            if extension.decision == Decision::REFUSE {
+                options.push(["--hide", &extension.name]);
+            }
+        }
+        options.sort_unstable();
+        options.dedup();
+        options.into_iter().flatten().map(str::to_owned).collect()
+    }
+
+    /// The differences that no visible change announced.
+    pub fn unannounced<'a>(&self, differences: &'a [Difference]) -> Vec<&'a Difference> {
+        let report = &self.report;
+        differences
+            .iter()
+            .filter(|difference| {
+                let decisions = || {
+                    let about = |it: &&check::RegisterDecision| {
+                        is_about(Some(&it.name), &it.vcpus, difference)
+                    };
+                    report.decisions.iter().filter(about)
+                };
+                // A register that the guest had not got is none of its state: that it is there now is told as a decision.
+                let gained = difference.expected.is_none()
+                    && decisions().any(|decision| decision.source.is_none());
+                // What is announced field by field has its whole value among the decisions.
+                let other_value = decisions().any(|decision| {
+                    let becomes = decision.becomes.as_deref().and_then(number);
+                    becomes.is_some() && becomes != difference.found
+                });
+                let mut changes = report.visible_changes.iter();
+                let announced = changes.any(|change| announces(change, difference));
+                !gained && (other_value || !announced)
+            })
+            .collect()
+    }
+}
+
+/// Whether a visible change is about what the guest found.
+fn announces(change: &check::VisibleChange, difference: &Difference) -> bool {
+    // A change of one field says nothing about the others; one of the whole register must have the value right.
+    let whole = change.field.is_none();
+    let same_value = match (change.to, difference.found) {
+        (Some(to), Some(found)) if whole => to.0 == found,
+        _ => true,
+    };
+    let is_about_it = is_about(change.name.as_deref(), &change.vcpus, difference);
+    is_about_it && same_value || announces_feature(change, difference)
+}
+
+/// The fields of PSTATE that guests look at, and the register that says whether the vCPU has them. They are no registers
+/// of any list: their values are in PSTATE itself, and where a CPU has not got one its instruction is undefined.
+const PSTATE_FIELDS: [(&str, &str); 4] = [
+    ("PAN", "ID_AA64MMFR1_EL1"),
+    ("UAO", "ID_AA64MMFR2_EL1"),
+    ("DIT", "ID_AA64PFR0_EL1"),
+    ("SSBS", "ID_AA64PFR1_EL1"),
+];
+
+/// Whether a visible change is about the feature that a field of PSTATE came or went with.
+fn announces_feature(change: &check::VisibleChange, difference: &Difference) -> bool {
+    let came_or_went = difference.expected.is_none() != difference.found.is_none();
+    let feature = PSTATE_FIELDS
+        .iter()
+        .find(|(field, _)| *field == difference.register);
+    came_or_went
+        && feature.is_some_and(|(_, register)| change.name.as_deref() == Some(register))
+        && has(&change.vcpus, difference.vcpu)
+}
+
+/// Whether an entry of a report is about the register and the vCPU of a difference.
+fn is_about(name: Option<&str>, vcpus: &Vcpus, difference: &Difference) -> bool {
+    let name = name.unwrap_or_default();
+    // An AArch32 register and its AArch64 view are one and the same: PMCR and PMCR_EL0.
+    let register = &difference.register;
+    let same = name == register
+        || name
+            .strip_prefix(register.as_str())
+            .is_some_and(|suffix| ["_EL0", "_EL1"].contains(&suffix));
+    same && has(vcpus, difference.vcpu)
+}
+
+fn has(vcpus: &Vcpus, vcpu: u32) -> bool {
+    usize::try_from(vcpu).is_ok_and(|vcpu| vcpus.0.contains(vcpu))
+}
+
+fn number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// The lines of several texts.
+fn lines(texts: &[String]) -> Vec<&str> {
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An entry of a list: what differs from the usual.
+    fn with(usual: &Value, other: Value) -> Value {
+        let mut entry = usual.clone();
+        if let (Value::Object(entry), Value::Object(other)) = (&mut entry, other) {
+            entry.extend(other);
+        }
+        entry
+    }
+
+    fn check() -> Check {
+        let id = "0x6030000000138001";
+        let loader = json!({
+            "name": "qemu", "knowledge": "inferred", "says_complete": true, "loses": [],
+        });
+        let decision = json!({
+            "id": id, "host": null, "listed": true, "knowledge": "inferred", "tolerance": null,
+            "reason": "", "advice": null,
+        });
+        let extension = json!({
+            "vcpus": "0", "source": null, "host": null, "knowledge": "inferred", "reason": "",
+        });
+        let adjustment = json!({
+            "vcpus": "0", "id": id, "name": "A", "from": null, "to": null, "severity": "low",
+        });
+        let change = json!({"id": id, "severity": "low", "what": ""});
+        let report = json!({
+            "schema": check::SCHEMA,
+            "verdict": "refused",
+            "scope": "",
+            "source": {
+                "name": "", "machine": null, "vcpus": 4, "accelerator": null, "run_state": null, "opened": "",
+            },
+            "destination": {
+                "name": "", "evidence": "", "accelerator": null, "loader": null, "vcpus": 4,
+            },
+            "shape": [],
+            "to_find_out": [],
+            "attempt": null,
+            "loaders": [
+                with(&loader, json!({"version": "11.1", "is_destinations": false, "loads": true, "says": []})),
+                with(&loader, json!({
+                    "version": "10.0", "is_destinations": true, "loads": false, "says": ["Operation not permitted"],
+                })),
+            ],
+            "decisions": [
+                with(&decision, json!({
+                    "name": "DBGCLAIMCLR_EL1", "vcpus": "0", "decision": "refuse", "source": "0xe6", "advice": "say --ignore",
+                })),
+                with(&decision, json!({
+                    "name": "FPMR", "vcpus": "0-1", "decision": "keep-at-reset", "source": null,
+                })),
+                with(&decision, json!({
+                    "name": "ID_DFR0_EL1", "vcpus": "0-2", "decision": "set", "source": "0x06010066", "becomes": "0x05010066",
+                })),
+            ],
+            "extensions": [
+                with(&extension, json!({"name": "cpu/fpmr", "decision": "refuse"})),
+                with(&extension, json!({"name": "cpu/vfp", "decision": "copy"})),
+            ],
+            "adjustments": {
+                "taken": [],
+                "proposed": [
+                    with(&adjustment, json!({"consent": "--accept TCR2_EL1"})),
+                    with(&adjustment, json!({"consent": "--accept ID_AA64MMFR3_EL1"})),
+                    with(&adjustment, json!({"consent": "--accept TCR2_EL1"})),
+                ],
+                "with_all_proposed": "converts",
+            },
+            "visible_changes": [
+                with(&change, json!({"name": "TCR2_EL1", "field": null, "from": "0x2", "to": null, "vcpus": "0"})),
+                with(&change, json!({
+                    "name": "ID_AA64PFR1_EL1", "field": "SSBS", "from": "0x2", "to": "0x0", "vcpus": "0-3",
+                })),
+                with(&change, json!({"name": "PMCR_EL0", "field": null, "from": "0x1", "to": "0x2", "vcpus": "0-3"})),
+                with(&change, json!({
+                    "name": "ID_DFR0_EL1", "field": "PerfMon", "from": "0x6", "to": "0x5", "vcpus": "0,2",
+                })),
+            ],
+        });
+        Check::new(read(report.to_string().as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_report_has_the_members_of_its_model_and_no_others() {
+        let whole = serde_json::to_value(check().report).unwrap();
+        let more = with(&whole, json!({"more": 1}));
+        let Value::Object(mut fewer) = whole else {
+            panic!("{whole}");
+        };
+        fewer.remove("shape");
+        for wrong in [more, Value::Object(fewer)] {
+            assert!(read::<check::Report>(wrong.to_string().as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn predictions_are_compared_with_what_happened() {
+        let check = check();
+        let said = "qemu-system-aarch64: load of migration failed: Operation not permitted";
+        check.compare_loader("10.0", false, said).unwrap();
+        assert!(check.compare_loader("10.0", true, said).is_err());
+        assert!(
+            check
+                .compare_loader("10.0", false, "something else")
+                .is_err()
+        );
+        assert!(check.compare_loader("1.1", false, said).is_err());
+    }
+
+    #[test]
+    fn each_consent_is_given_once() {
+        let options = check().consents();
+        let expected = [
+            ["--accept", "ID_AA64MMFR3_EL1"],
+            ["--accept", "TCR2_EL1"],
+            ["--hide", "cpu/fpmr"],
+            ["--ignore", "DBGCLAIMCLR_EL1"],
+        ]
+        .concat();
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn only_announced_differences_are_in_order() {
+        let difference = |vcpu, register: &str, found| Difference {
+            vcpu,
+            register: register.to_owned(),
+            expected: Some(1),
+            found,
+        };
+        let differences = [
+            difference(0, "TCR2_EL1", None),
+            difference(1, "TCR2_EL1", None),
+            difference(3, "PMCR_EL0", Some(2)),
+            difference(3, "PMCR_EL0", Some(3)),
+            difference(0, "ID_DFR0_EL1", Some(0x0501_0066)),
+            difference(2, "ID_DFR0_EL1", Some(0x0501_0099)),
+            difference(0, "VBAR_EL1", Some(0)),
+            Difference {
+                vcpu: 1,
+                register: "FPMR".to_owned(),
+                expected: None,
+                found: Some(0),
+            },
+            difference(1, "SSBS", None),
+            difference(1, "SSBS", Some(0)),
+        ];
+        let unannounced = check();
+        let unannounced = unannounced.unannounced(&differences);
+        assert_eq!(unannounced, [1, 3, 5, 6, 9].map(|at| &differences[at]));
+    }
+}

@@ -1,0 +1,116 @@
+//! How many tests passed, by what programs print.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::ops::{Add, AddAssign};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// How many tests passed, and how many failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl Counts {
+    /// One test that passed.
+    pub(crate) const PASSED: Self = Self {
+        passed: 1,
+        failed: 0,
+    };
+    /// One that failed.
+    pub(crate) const FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+
+    /// Reads `test result: ok. 5 passed; 0 failed; …` or `5 passed, 0 failed`, whatever stands before it.
+    fn of_line(line: &str) -> Option<Self> {
+        let number_before = |word: &str| {
+            let (before, _) = line.split_once(word)?;
+            let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
+        };
+        Some(Self {
+            passed: number_before(" passed")?,
+            failed: number_before(" failed")?,
+        })
+    }
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Runs a command, and returns what the lines that it prints add up to.
+///
+/// What it prints is passed on. A line that is nothing but a result gets the command's name before it: only the last line
+/// of all is such a line.
+///
+/// # Errors
+/// If it cannot be started.
+pub(crate) fn count(name: &str, command: &mut Command) -> io::Result<(ExitStatus, Counts)> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut counts = Counts::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            match Counts::of_line(&line) {
+                Some(found) if line.starts_with(|c: char| c.is_ascii_digit()) => {
+                    counts += found;
+                    println!("{name}: {line}");
+                }
+                Some(found) => {
+                    counts += found;
+                    println!("{line}");
+                }
+                None => println!("{line}"),
+            }
+        }
+    }
+    Ok((child.wait()?, counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read_from_lines() {
+        let counts = |passed, failed| Some(Counts { passed, failed });
+        for (line, expected) in [
+            (
+                "test result: FAILED. 31 passed; 2 failed; 0 ignored; 0 measured",
+                counts(31, 2),
+            ),
+            ("44 passed, 0 failed", counts(44, 0)),
+            ("lab: 21 passed, 1 failed (5m)", counts(21, 1)),
+            ("lint crates: fine (20 us)", None),
+            ("passed, failed", None),
+        ] {
+            assert_eq!(Counts::of_line(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_counted() {
+        let script =
+            "echo 'test result: ok. 3 passed; 0 failed'; echo '4 passed, 1 failed'; exit 3";
+        let (status, counts) = count("sh", Command::new("sh").args(["-c", script])).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!((counts.passed, counts.failed), (7, 1));
+    }
+}

@@ -1,6 +1,6 @@
 //! Names of registers and fields, and numbers, as a user types them.
 
-use cpreg::register::{Naming, ParseRegisterError, RegisterField, RegisterId, parse_u64};
+use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
 
 use crate::failure::Failure;
 
@@ -29,7 +29,7 @@ pub(crate) fn field(text: &str, naming: Naming) -> Result<RegisterField, Failure
     })
 }
 
-fn misspelt(text: &str, error: ParseRegisterError) -> Failure {
+fn misspelt(text: &str, error: cpreg::Error) -> Failure {
     let suggestions = error.suggestions().join(", ");
     let failure = Failure::new(format!("`{text}` names no register")).because(error);
     if suggestions.is_empty() {

@@ -12,6 +12,7 @@
 //! | [`shape`] | what must agree before registers matter: machine, vCPUs, RAM, devices |
 //! | [`destination`] | where it goes: which registers exist, which values are taken, how the loader goes about it |
 //! | [`tolerance`] | the table of differences that are harmless, when, and why |
+//! | `error` | [`Error`]: why a text is none that is understood |
 //! | [`errno`] | error numbers of Linux |
 //! | [`plan`] | one decision for every register and extension, all or nothing |
 //!
@@ -23,6 +24,7 @@ extern crate alloc;
 
 pub mod destination;
 pub mod errno;
+mod error;
 pub mod plan;
 pub mod register;
 pub mod remedy;
@@ -30,3 +32,5 @@ pub mod severity;
 pub mod shape;
 pub mod tolerance;
 pub mod vm;
+
+pub use error::{Error, ErrorKind};

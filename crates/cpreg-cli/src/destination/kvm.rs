@@ -12,14 +12,14 @@ use std::path::Path;
 
 use cpreg::destination::features::Recognised;
 use cpreg::destination::loader::Program;
-use cpreg::destination::{Accelerator, Features, HostVcpu, Loader};
+use cpreg::destination::{Accelerator, Features, HostVcpu};
 use cpreg::plan::{Outcome, Plan};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::profile::Recorded;
 use cpreg_kvm::{Host, Kvm};
 
-use super::named::Named;
+use super::named::{Named, loader};
 use crate::arguments::{Consenting, Going};
 use crate::consents;
 use crate::failure::Failure;
@@ -80,10 +80,8 @@ pub(crate) fn ask(
         *vcpu = HostVcpu::new(kept.collect::<Vec<_>>(), vcpu.extensions.clone());
     }
     destination.shape = Some(stream.shape());
-    if let Some(name) = &going.vmm {
-        let loader = name.parse::<Loader>();
-        destination.loader =
-            Some(loader.map_err(|error| Failure::new(format!("--vmm {name}: {error}")))?);
+    if let Some(loader) = loader(going)? {
+        destination.loader = Some(loader);
     }
     let recorded = Recorded {
         accelerator: Accelerator::Kvm.name().to_owned(),

@@ -69,8 +69,10 @@ impl Named {
 /// The program that the user says will load it.
 pub(crate) fn loader(going: &Going) -> Result<Option<Loader>, Failure> {
     let loader = going.vmm.as_ref().map(|name| {
-        name.parse::<Loader>()
-            .map_err(|error| Failure::new(format!("--vmm {name}: {error}")))
+        name.parse::<Loader>().map_err(|error| {
+            let hint = error.hint().unwrap_or_default();
+            Failure::new(format!("--vmm {name}: {error}; {hint}"))
+        })
     });
     loader.transpose()
 }

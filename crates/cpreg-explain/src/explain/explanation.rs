@@ -109,7 +109,7 @@ pub struct Concerned {
     pub is: Option<u64>,
     /// Whether it is in the destination's list and could not be written because an ID register of the VM hides it.
     pub hidden: bool,
-    /// The entry about it in [`Tolerances::default`], by its place there.
+    /// The entry about it in [`Tolerances::default`](cpreg::tolerance::Tolerances::default), by its place there.
     pub tolerance: Option<usize>,
 }
 

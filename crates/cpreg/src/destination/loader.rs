@@ -16,6 +16,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use super::Version;
+use crate::error::{Error, ErrorKind};
 use crate::register::{RegisterClass, RegisterId};
 
 /// A program that loads CPU state, in one of its versions.
@@ -140,32 +141,21 @@ impl fmt::Display for Loader {
     }
 }
 
-/// A loader's name was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownLoader;
-
-impl fmt::Display for UnknownLoader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a loader cpreg knows; write it as qemu-MAJOR.MINOR, such as qemu-10.0, or as cpreg for a VMM that loads through cpreg")
-    }
-}
-
-impl core::error::Error for UnknownLoader {}
-
 impl FromStr for Loader {
-    type Err = UnknownLoader;
+    type Err = Error;
 
     /// Reads `cpreg`, or `qemu-10.0`; a third number is allowed and ignored.
-    fn from_str(text: &str) -> Result<Self, UnknownLoader> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         if text == Program::CPREG.name() {
             return Ok(Self::CPREG);
         }
-        let version = text.strip_prefix("qemu-").ok_or(UnknownLoader)?;
+        let unknown = || Error::new(text, ErrorKind::UnknownLoader);
+        let version = text.strip_prefix("qemu-").ok_or_else(unknown)?;
         let mut numbers = version.split('.');
         let mut number = || -> Option<u16> { numbers.next()?.parse().ok() };
         match (number(), number()) {
             (Some(major), Some(minor)) => Ok(Self::qemu(major, minor)),
-            _ => Err(UnknownLoader),
+            _ => Err(unknown()),
         }
     }
 }
@@ -182,7 +172,8 @@ mod tests {
         }
         assert_eq!("qemu-10.0.13".parse(), Ok(Loader::qemu(10, 0)));
         for bad in ["qemu", "qemu-", "qemu-10", "qemu-a.b", "10.0", "xen-4.1"] {
-            assert_eq!(bad.parse::<Loader>(), Err(UnknownLoader), "{bad}");
+            let error = bad.parse::<Loader>().expect_err(bad);
+            assert_eq!(error.kind(), ErrorKind::UnknownLoader, "{bad}");
         }
     }
 

@@ -7,7 +7,7 @@
 //! | [`name`] | what ids are called, how they print, and what KVM means by two ids ([`Naming`]) |
 //! | `number` | numbers and values as text |
 //! | [`parse`] | reading every spelling of an id |
-//! | `parse_error` | [`ParseRegisterError`]: what was not understood, and what is like it |
+//! | `suggestion` | what may have been meant by a name that is none |
 //! | `purpose` | what a register is for, in a sentence |
 //! | `family` | ID registers, performance monitors |
 //! | [`field`] | [`Field`]: bits by name |
@@ -35,10 +35,10 @@ mod layout;
 pub mod name;
 mod number;
 pub mod parse;
-mod parse_error;
 mod purpose;
 mod register_field;
 mod sensitive;
+mod suggestion;
 mod tables;
 mod value;
 mod value_name;
@@ -50,7 +50,6 @@ pub use field_difference::{FieldDifference, differing_fields};
 pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
 pub use name::{DisplayRegisterId, Naming};
 pub use number::{parse_hexadecimal, parse_u64};
-pub use parse_error::{ParseRegisterError, ParseRegisterErrorKind};
 pub use register_field::RegisterField;
 pub use sensitive::BLANKED;
 pub use value::Value;

@@ -6,8 +6,9 @@ use core::str::FromStr;
 use super::field::Field;
 use super::id::{RegisterClass, RegisterId};
 use super::name::Naming;
-use super::parse_error::{ParseRegisterError, ParseRegisterErrorKind, nearest};
+use super::suggestion::nearest;
 use super::value_name::{named_values, value_name, value_named};
+use crate::error::{Error, ErrorKind};
 
 /// A field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
 ///
@@ -42,10 +43,10 @@ impl RegisterField {
     /// # Errors
     ///
     /// If there is no such register, or it has no such field.
-    pub fn parse_in(text: &str, naming: Naming) -> Result<Self, ParseRegisterError> {
-        let error = |kind| ParseRegisterError::new(text, kind);
+    pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
+        let error = |kind| Error::new(text, kind);
         let (register, name) = text.split_once('.').ok_or_else(|| {
-            error(ParseRegisterErrorKind::Missing {
+            error(ErrorKind::Missing {
                 part: "a field after a dot",
             })
         })?;
@@ -61,7 +62,7 @@ impl RegisterField {
                 let bits = msb.trim().parse().ok().zip(lsb.trim().parse().ok());
                 bits.and_then(|(msb, lsb)| Field::bits(msb, lsb))
                     .ok_or_else(|| {
-                        error(ParseRegisterErrorKind::OutOfRange {
+                        error(ErrorKind::OutOfRange {
                             part: "[msb:lsb]",
                             most: 63,
                         })
@@ -70,7 +71,7 @@ impl RegisterField {
             None => id.field(name).ok_or_else(|| {
                 let names = id.fields().iter().map(|field| field.name());
                 let nearest = nearest(name, names);
-                error(ParseRegisterErrorKind::UnknownField).suggesting(
+                error(ErrorKind::UnknownField).suggesting(
                     nearest
                         .iter()
                         .map(|field| alloc::format!("{}.{field}", id.display_in(naming))),
@@ -79,14 +80,14 @@ impl RegisterField {
         };
         let bits = id.size_bytes().unwrap_or(8).saturating_mul(8);
         if id.class() == RegisterClass::Unknown || usize::from(field.msb()) >= bits {
-            return Err(error(ParseRegisterErrorKind::UnknownField));
+            return Err(error(ErrorKind::UnknownField));
         }
         Ok(Self { id, field })
     }
 }
 
 impl FromStr for RegisterField {
-    type Err = ParseRegisterError;
+    type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse_in(text, Naming::Kvm)

@@ -21,10 +21,11 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::str::FromStr;
 
+use crate::error::{Error, ErrorKind, LONGEST};
 use crate::register::coprocessor::Coprocessor;
 use crate::register::id::{DecodedId, RegisterClass, RegisterId};
 use crate::register::name::{FIRMWARE, FIRMWARE_BITMAP, Naming, SECURE, compare_names};
-use crate::register::parse_error::{LONGEST, ParseRegisterError, ParseRegisterErrorKind, nearest};
+use crate::register::suggestion::nearest;
 use crate::register::tables;
 
 impl RegisterId {
@@ -33,15 +34,15 @@ impl RegisterId {
     /// # Errors
     ///
     /// If the text is none of them.
-    pub fn parse_in(text: &str, naming: Naming) -> Result<Self, ParseRegisterError> {
-        let error = |kind| ParseRegisterError::new(text, kind);
+    pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
+        let error = |kind| Error::new(text, kind);
         let trimmed = text.trim();
         if trimmed.is_empty() {
-            return Err(error(ParseRegisterErrorKind::Empty));
+            return Err(error(ErrorKind::Empty));
         }
         // No spelling is longer; what follows need not be quick for anything else.
         if trimmed.len() > LONGEST {
-            return Err(error(ParseRegisterErrorKind::UnknownName));
+            return Err(error(ErrorKind::UnknownName));
         }
         let upper = trimmed.to_ascii_uppercase();
         if let Some(rest) = upper.strip_prefix("SYSTEM REGISTER ") {
@@ -50,7 +51,7 @@ impl RegisterId {
                 Some(digits) => parse_hexadecimal(digits)
                     .ok()
                     .filter(|id| id.qemu_key().is_some())
-                    .ok_or_else(|| error(ParseRegisterErrorKind::BadHexadecimal)),
+                    .ok_or_else(|| error(ErrorKind::BadHexadecimal)),
                 None => parse_parts(rest).map_err(error),
             };
         }
@@ -91,20 +92,20 @@ impl RegisterId {
         }
         parse_implementation_defined(&upper)
             .ok_or_else(|| {
-                error(ParseRegisterErrorKind::UnknownName).suggesting(nearest(
+                error(ErrorKind::UnknownName).suggesting(nearest(
                     &upper,
                     tables::IDS_BY_NAME.iter().map(|(name, _)| *name),
                 ))
             })?
             .map_err(|ids| {
-                error(ParseRegisterErrorKind::Ambiguous)
+                error(ErrorKind::Ambiguous)
                     .suggesting(ids.iter().map(|id| id.display_in(naming).to_string()))
             })
     }
 }
 
 impl FromStr for RegisterId {
-    type Err = ParseRegisterError;
+    type Err = Error;
 
     /// Reads any of the spellings that [`RegisterId::parse_in`] does, with KVM's meaning of names.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -150,7 +151,7 @@ fn parse_name(upper: &str, naming: Naming) -> Option<RegisterId> {
     }))
 }
 
-type Parsed = Result<RegisterId, ParseRegisterErrorKind>;
+type Parsed = Result<RegisterId, ErrorKind>;
 
 /// `S3_0_C2_C0_3`, `P15_0_C0_C1_2`, `P15_0_C7`, with commas as well, or nothing of the kind.
 fn parse_generic(upper: &str) -> Option<Parsed> {
@@ -169,7 +170,7 @@ fn parse_generic(upper: &str) -> Option<Parsed> {
     let coprocessor = |wide, crn: &str, crm: &str, opc1: &str, opc2: &str, opc1_most| {
         let coprocessor = parse_number(first.get(1..).unwrap_or_default(), "the coprocessor", 15)?;
         if coprocessor < 14 {
-            return Err(ParseRegisterErrorKind::UnknownName);
+            return Err(ErrorKind::UnknownName);
         }
         Ok(RegisterId::coprocessor(Coprocessor {
             coprocessor,
@@ -219,19 +220,17 @@ fn parse_parts(upper: &str) -> Parsed {
         .split([',', ' ', '\t'])
         .filter(|part| !part.is_empty())
     {
-        let (name, value) = part
-            .split_once(['=', ':'])
-            .ok_or(ParseRegisterErrorKind::UnknownName)?;
+        let (name, value) = part.split_once(['=', ':']).ok_or(ErrorKind::UnknownName)?;
         let index = NAMES.iter().position(|known| *known == name.trim());
         let slot = index.and_then(|index| values.get_mut(index));
-        let slot = slot.ok_or(ParseRegisterErrorKind::UnknownName)?;
+        let slot = slot.ok_or(ErrorKind::UnknownName)?;
         if slot.replace(value.trim()).is_some() {
-            return Err(ParseRegisterErrorKind::UnknownName);
+            return Err(ErrorKind::UnknownName);
         }
     }
     for (value, part) in values.iter().zip(SHOWN) {
         if value.is_none() {
-            return Err(ParseRegisterErrorKind::Missing { part });
+            return Err(ErrorKind::Missing { part });
         }
     }
     system_register(values.map(Option::unwrap_or_default))
@@ -284,20 +283,20 @@ fn parse_implementation_defined(upper: &str) -> Option<Result<RegisterId, Vec<Re
     }
 }
 
-fn parse_number<N>(text: &str, part: &'static str, most: N) -> Result<N, ParseRegisterErrorKind>
+fn parse_number<N>(text: &str, part: &'static str, most: N) -> Result<N, ErrorKind>
 where
     N: FromStr + PartialOrd + Into<u32> + Copy,
 {
     let text = text.trim();
     if text.is_empty() {
-        return Err(ParseRegisterErrorKind::Missing { part });
+        return Err(ErrorKind::Missing { part });
     }
     // `FromStr` would take a sign.
     Some(text)
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
         .filter(|value| *value <= most)
-        .ok_or(ParseRegisterErrorKind::OutOfRange {
+        .ok_or(ErrorKind::OutOfRange {
             part,
             most: most.into(),
         })
@@ -307,10 +306,10 @@ fn parse_hexadecimal(digits: &str) -> Parsed {
     let valid =
         (1..=16).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !valid {
-        return Err(ParseRegisterErrorKind::BadHexadecimal);
+        return Err(ErrorKind::BadHexadecimal);
     }
     let number = u64::from_str_radix(digits, 16);
-    let number = number.map_err(|_| ParseRegisterErrorKind::BadHexadecimal)?;
+    let number = number.map_err(|_| ErrorKind::BadHexadecimal)?;
     // An id is printed with 16 digits, so few of them can be taken for what QEMU prints.
     Ok(u32::try_from(number)
         .ok()

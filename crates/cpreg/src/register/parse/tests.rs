@@ -8,7 +8,7 @@ fn parse(text: &str) -> RegisterId {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn fail(text: &str) -> ParseRegisterError {
+fn fail(text: &str) -> Error {
     text.parse::<RegisterId>().expect_err(text)
 }
 
@@ -191,7 +191,7 @@ fn core_and_system_registers_of_one_name() {
 #[test]
 fn implementation_defined_names_may_be_ambiguous() {
     let error = fail("CPUECTLR_EL1");
-    assert_eq!(error.kind(), ParseRegisterErrorKind::Ambiguous);
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert_eq!(error.suggestions(), ["S3_0_C15_C1_4", "S3_1_C15_C2_1"]);
     let names: Vec<_> = parse("S3_0_C15_C1_4")
         .implementation_defined_names()

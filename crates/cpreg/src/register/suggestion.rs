@@ -1,0 +1,102 @@
+//! What may have been meant by a name that is none.
+
+use alloc::vec::Vec;
+
+/// Up to three of `names` that look most like `text`: those that begin with it, and those few
+/// edits away.
+pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    const MOST_LETTERS: usize = 40;
+    let text = text.trim();
+    if text.is_empty() || text.len() > MOST_LETTERS {
+        return Vec::new();
+    }
+    let text = text.to_ascii_uppercase();
+    // A third of the letters wrong, but two in any case.
+    let most = (text.len() / 3).max(2);
+    let mut found: Vec<(usize, &'static str)> = names
+        .filter(|name| !name.contains('<') && name.len() <= MOST_LETTERS)
+        .filter_map(|name| {
+            let upper = name.to_ascii_uppercase();
+            let continued = upper
+                .strip_prefix(text.as_str())
+                .is_some_and(|r| r.starts_with("_EL"));
+            let distance = if continued {
+                0
+            } else {
+                edit_distance(&text, &upper)
+            };
+            (distance <= most && distance < text.len()).then_some((distance, name))
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// How many letters must be added, left out or changed to turn one text into the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let above = *cell;
+            left = (diagonal + usize::from(x != y))
+                .min(above + 1)
+                .min(left + 1);
+            diagonal = above;
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    use crate::register::RegisterId;
+    use crate::{Error, ErrorKind};
+
+    fn fail(text: &str) -> Error {
+        text.parse::<RegisterId>().expect_err(text)
+    }
+
+    #[test]
+    fn suggestions() {
+        for (text, first) in [
+            ("TCR3_EL1", "TCR_EL1"),
+            ("TCR2", "TCR2_EL1"),
+            ("ID_AA64MFR3_EL1", "ID_AA64MMFR3_EL1"),
+            ("PSCI_VERSON", "PSCI_VERSION"),
+            ("VENDOR_HYP_BMAP_3", "VENDOR_HYP_BMAP_2"),
+        ] {
+            let error = fail(text);
+            assert_eq!(error.kind(), ErrorKind::UnknownName);
+            assert!(
+                error.suggestions().iter().any(|s| s == first),
+                "{text}: {error:?}"
+            );
+        }
+        assert_eq!(fail("nothing like it").suggestions(), &[] as &[String]);
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, distance) in [
+            ("", "", 0),
+            ("", "ABC", 3),
+            ("ABC", "", 3),
+            ("TCR2_EL1", "TCR2_EL1", 0),
+            ("TCR2_EL1", "TCR_EL1", 1),
+            ("KITTEN", "SITTING", 3),
+        ] {
+            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+            assert_eq!(edit_distance(b, a), distance, "{b} {a}");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 use cpreg_kvm::Kvm;
 use cpreg_kvm::probe::{self, Event};
 

@@ -8,8 +8,7 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::History;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, HostRecord, Identity, Register, Trial};
+use cpreg_hosts::record::{AtReset, Guest, HostRecord, Identity, Register, Trial};
 
 use crate::probe;
 use crate::recorded::{RecordedHost, RecordedVm};

@@ -7,7 +7,7 @@ use std::fmt;
 use cpreg::destination::{self, ValuesAre};
 use cpreg::plan::{self, Action, ExtensionAction};
 use cpreg::tolerance::{self, Handling, Which};
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 

@@ -213,7 +213,7 @@ mod tests {
     use cpreg::plan::{Check, Consents};
     use cpreg::register::{RegisterId, Value};
     use cpreg_hosts::History;
-    use cpreg_hosts::history::AtReset;
+    use cpreg_hosts::record::AtReset;
     use cpreg_kvm::RecordedHost;
 
     use super::*;

@@ -135,7 +135,7 @@ fn recorded_hosts_are_documented() {
     let mut record = host_records::record("linux-6.1.176/max");
     for guest in record.guests.values_mut() {
         guest.registers[0].differs_by_vcpu = true;
-        guest.registers[1].at_reset = cpreg_hosts::history::AtReset::Unreadable(22);
+        guest.registers[1].at_reset = cpreg_hosts::record::AtReset::Unreadable(22);
     }
     let text = record.to_json().expect("JSON");
     let file: Value = serde_json::from_str(&text).expect("JSON");

@@ -20,9 +20,7 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 
 use crate::record::register::{expected, own_value};
-use crate::record::{Capabilities, Guest, HostRecord, Identity, Register, Trial};
-
-pub use crate::record::AtReset;
+use crate::record::{AtReset, Capabilities, Guest, HostRecord, Identity, Register, Trial};
 
 /// Where the recordings come from, in words for reports.
 pub const SOURCE: &str = "recorded on an emulated CPU";

@@ -31,9 +31,9 @@ use std::fmt::Write as _;
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
-use super::{AtReset, Facts, History, Kernel, Recorded, Recording, Set, Tried};
+use super::{Facts, History, Kernel, Recorded, Recording, Set, Tried};
 use crate::error::{Error, ErrorKind};
-use crate::record::{Capabilities, Identity};
+use crate::record::{AtReset, Capabilities, Identity};
 
 /// The first line.
 const FORM: &str = "cpreg-history 2";

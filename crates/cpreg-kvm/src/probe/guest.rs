@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, Register};
+use cpreg_hosts::record::{AtReset, Guest, Register};
 
 use super::trials::{self, Trials};
 use crate::errno::Errno;

@@ -7,8 +7,7 @@ use cpreg::destination::kernel::{self, HIDES, Hides, Kind, Scope};
 use cpreg::destination::{Accelerator, Features, HostVcpu, ValuesAre};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{HostRecord, Register, Trial};
+use cpreg_hosts::record::{AtReset, HostRecord, Register, Trial};
 
 use crate::errno::Errno;
 use crate::value;

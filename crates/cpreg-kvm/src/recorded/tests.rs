@@ -1,5 +1,5 @@
 use cpreg::register::Value;
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 
 use super::*;
 use crate::host::Vcpu;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use cpreg::destination::kernel::{Kind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 
 use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits};
 use super::state::{Fault, State, lock};

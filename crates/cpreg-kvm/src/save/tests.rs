@@ -1,6 +1,6 @@
 use cpreg::destination::Features;
 use cpreg::register::{RegisterClass, RegisterId, Value};
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 
 use super::*;
 use crate::host::Vm as _;

@@ -3,8 +3,8 @@
 use cpreg::destination::Features;
 use cpreg::register::Value;
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::history::AtReset;
 use cpreg_hosts::record;
+use cpreg_hosts::record::AtReset;
 
 use super::model::{
     self, Capability, Guest, Host, NotListed, OneGuest, Register, Report, SCHEMA, Trial,

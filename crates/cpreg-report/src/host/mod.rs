@@ -16,8 +16,7 @@ pub mod text;
 use cpreg::destination::{Accepts, Features, HostVcpu};
 use cpreg::register::{Field, RegisterId};
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, Register, Trial};
+use cpreg_hosts::record::{AtReset, Guest, Register, Trial};
 
 use crate::error::{Error, ErrorKind};
 use crate::field::Wanted;

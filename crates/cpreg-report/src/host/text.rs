@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::register::RegisterClass;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::Register;
+use cpreg_hosts::record::{AtReset, Register};
 
 use super::{CAPABILITY, Counts, ShownGuest, ShownHost, errno, fields_in, outcome};
 use crate::field::{Wanted, all_fields, meaning};

@@ -2,8 +2,8 @@
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, differing_fields};
-use cpreg_hosts::history::AtReset;
 use cpreg_hosts::record;
+use cpreg_hosts::record::AtReset;
 
 use super::model::{
     Capability, LeftOut, Only, Report, SCHEMA, Sets, Taken, Trial, TrialResult, Values, Writable,

@@ -27,8 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, Register, Trial};
+use cpreg_hosts::record::{AtReset, Guest, Register, Trial};
 
 use crate::error::{Error, ErrorKind};
 use crate::host::{ShownGuest, Takes};

@@ -2,8 +2,7 @@
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::Trial;
+use cpreg_hosts::record::{AtReset, Trial};
 
 use super::{HostDiff, Row, Side};
 use crate::host::{errno, fields_in, outcome};

@@ -166,7 +166,7 @@ fn differing(known: Option<&Register>, found: Option<&Register>) -> Vec<String> 
 
 #[cfg(test)]
 mod tests {
-    use cpreg_hosts::history::AtReset;
+    use cpreg_hosts::record::AtReset;
 
     use super::*;
 

@@ -26,8 +26,7 @@ use std::path::Path;
 use cpreg::destination::kernel::Kind;
 use cpreg::register::RegisterId;
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Guest, Register};
+use cpreg_hosts::record::{AtReset, Guest, Register};
 
 use crate::error::Result;
 use crate::hosts;

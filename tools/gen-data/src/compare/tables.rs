@@ -20,8 +20,7 @@ use std::path::Path;
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::history::AtReset;
-use cpreg_hosts::record::{Capabilities, Guest, Identity, Register, Trial};
+use cpreg_hosts::record::{AtReset, Capabilities, Guest, Identity, Register, Trial};
 
 use crate::archive::unpack_xz;
 use crate::error::Result;

@@ -1,10 +1,10 @@
 //! [`HostRecord::to_json`]: what several guests share is written once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
+use serde::Serialize;
 
 use super::file::{
     COUNTS, DOCUMENT, GuestFile, IdentityFile, POISON, RegisterFile, SCHEMA, TrialFile,
@@ -15,55 +15,41 @@ use crate::record::register::{expected, own_value};
 use crate::record::{AtReset, HostRecord, Identity, Register};
 
 impl HostRecord {
-    /// Writes it: registers of a guest in the order of their ids.
+    /// Writes the file: registers in the order of their ids, each on a line.
     ///
     /// # Errors
     /// If JSON cannot hold it, which no record brings about.
     pub fn to_json(&self) -> Result<String, Error> {
-        let line = |text: &mut String, separator: &mut &str, json: serde_json::Result<String>| {
-            let _ = write!(text, "{separator}{}", json?);
-            *separator = ",\n";
-            Ok(())
-        };
-        let write = || {
-            let identity = serde_json::to_string(&IdentityFile::of(&self.identity))?;
-            let capabilities = serde_json::to_string(&self.capabilities)?;
-            let mut text = format!(
-                "{{\"schema\":\"{SCHEMA}\",\n\"identity\":{identity},\n\"capabilities\":{capabilities},\n\"guests\":["
-            );
-            let mut separator = "\n";
-            for (features, guest) in &self.guests {
-                let guest = GuestFile {
-                    features: features.to_string(),
-                    tells_writable: guest.writable.is_some(),
-                };
-                line(&mut text, &mut separator, serde_json::to_string(&guest))?;
-            }
-            text.push_str("],\n\"registers\":[");
-            separator = "\n";
-            for (id, said) in self.said_of_registers() {
-                for (register, guests) in said {
-                    let register = RegisterFile::of(id, register, self.which(&guests));
-                    line(&mut text, &mut separator, serde_json::to_string(&register))?;
-                }
-            }
-            text.push_str("],\n\"writable\":[");
-            separator = "\n";
-            for (id, masks) in self.said_of_masks() {
-                for (bits, guests) in masks {
-                    let writable = WritableFile {
-                        id: digits(id),
-                        name: id.to_string(),
-                        bits: format!("{bits:#x}"),
-                        guests: self.which(&guests),
-                    };
-                    line(&mut text, &mut separator, serde_json::to_string(&writable))?;
-                }
-            }
-            text.push_str("]}\n");
-            Ok(text)
-        };
-        write().map_err(|error| DOCUMENT.not_json(error))
+        self.write().map_err(|error| DOCUMENT.not_json(error))
+    }
+
+    fn write(&self) -> serde_json::Result<String> {
+        let identity = serde_json::to_string(&IdentityFile::of(&self.identity))?;
+        let capabilities = serde_json::to_string(&self.capabilities)?;
+        let guests = self.guests.iter().map(|(features, guest)| GuestFile {
+            features: features.to_string(),
+            tells_writable: guest.writable.is_some(),
+        });
+        let registers = self.said_of_registers().into_iter();
+        let registers = registers.flat_map(|(id, said)| {
+            let said = said.into_iter();
+            said.map(move |(register, guests)| RegisterFile::of(id, register, self.which(&guests)))
+        });
+        let masks = self.said_of_masks().into_iter();
+        let writable = masks.flat_map(|(id, masks)| {
+            let masks = masks.into_iter();
+            masks.map(move |(bits, guests)| WritableFile {
+                id: digits(id),
+                name: id.to_string(),
+                bits: format!("{bits:#x}"),
+                guests: self.which(&guests),
+            })
+        });
+        let (guests, registers, writable) = (lines(guests)?, lines(registers)?, lines(writable)?);
+        Ok(format!(
+            "{{\"schema\":\"{SCHEMA}\",\n\"identity\":{identity},\n\"capabilities\":{capabilities},\n\
+             \"guests\":[{guests}],\n\"registers\":[{registers}],\n\"writable\":[{writable}]}}\n"
+        ))
     }
 
     /// Of each register what is said of it, and of which guests.
@@ -98,6 +84,16 @@ impl HostRecord {
         let names = || guests.iter().map(ToString::to_string).collect();
         (guests.len() != self.guests.len()).then(names)
     }
+}
+
+/// Returns the elements of an array, each on a line of its own.
+fn lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for element in elements {
+        text.push_str(if text.is_empty() { "\n" } else { ",\n" });
+        text.push_str(&serde_json::to_string(&element)?);
+    }
+    Ok(text)
 }
 
 /// All 16 digits, as in all JSON of cpreg's.

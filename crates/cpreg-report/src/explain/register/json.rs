@@ -2,7 +2,8 @@
 
 use cpreg::destination::Accelerator;
 use cpreg::register::Field;
-use cpreg_hosts::history::{self, AtReset};
+use cpreg_hosts::history;
+use cpreg_hosts::record::AtReset;
 
 use super::Explained;
 use super::kernels::{self, Row};

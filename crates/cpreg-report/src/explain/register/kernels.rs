@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cpreg::destination::kernel;
 use cpreg::register::{Field, RegisterId, Value};
 use cpreg_hosts::History;
-use cpreg_hosts::history::{AtReset, Entry, Kernel, Recording};
+use cpreg_hosts::history::{Entry, Kernel, Recording};
+use cpreg_hosts::record::AtReset;
 
 /// One kernel.
 #[derive(Debug)]

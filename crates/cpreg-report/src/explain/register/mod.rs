@@ -21,7 +21,7 @@ use cpreg::register::{DecodedId, Field, Naming, RegisterField, RegisterId, Value
 use cpreg::tolerance::{Tolerance, Tolerances};
 use cpreg_explain::qemu::predict;
 use cpreg_hosts::History;
-use cpreg_hosts::history::AtReset;
+use cpreg_hosts::record::AtReset;
 
 use crate::field::{FieldValue, Wanted, all_fields};
 use kernels::Row;

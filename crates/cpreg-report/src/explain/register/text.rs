@@ -4,7 +4,8 @@ use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::Scope;
 use cpreg::register::{DecodedId, Field, RegisterField, RegisterId, Value};
 use cpreg::tolerance::{Tolerance, Which};
-use cpreg_hosts::history::{self, AtReset};
+use cpreg_hosts::history;
+use cpreg_hosts::record::AtReset;
 
 use super::Explained;
 use super::kernels::{self, EVERY, Held, Says, Writable};

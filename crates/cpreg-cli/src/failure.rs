@@ -30,9 +30,9 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// An error with what to do about it beside its message.
+/// Error with a hint beside its message.
 pub(crate) trait Hinted: Error + Send + Sync + 'static {
-    /// What to do about it, where that is known.
+    /// Returns the advice to the user, where there is one.
     fn hint(&self) -> Option<&str>;
 }
 
@@ -99,14 +99,14 @@ impl Failure {
         }
     }
 
-    /// An error with a hint of its own, which becomes one here.
+    /// Adds a cause; its hint becomes a hint of this failure.
     pub(crate) fn because_of(self, error: impl Hinted) -> Self {
         let hint = error.hint().map(str::to_owned);
         let failure = self.because(error);
         hint.into_iter().fold(failure, Self::hint)
     }
 
-    /// The same, and the hint stands in the line of the error.
+    /// Adds a cause with its hint behind it, in one line.
     pub(crate) fn because_in_one_line(self, error: &impl Hinted) -> Self {
         let cause = match error.hint() {
             Some(hint) => format!("{error}; {hint}"),

@@ -1,7 +1,7 @@
 //! The device state of a QEMU that is there, running or paused, asked for through its monitor: no RAM, no migration.
 //!
-//! What lives here is the asking. What a stream without RAM is made of lives in [`cpreg_stream`], who asks in
-//! [`crate::rehearse`] and in the command.
+//! What lives here is the asking. What a stream without RAM is made of lives in [`cpreg_stream`],
+//! who asks in [`crate::rehearse`] and in the command.
 //!
 //! | QMP | what it gives (5.2 to 11.1, tried) |
 //! |---|---|
@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::qmp::{Patience, Qmp, Version};
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
 
-/// What a failing temporary file keeps from being done.
+/// Message of a temporary file that fails.
 const KEEP: &str = "cannot keep the device state";
 
 /// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
@@ -60,7 +60,8 @@ pub struct DeviceState {
 /// Asks the QEMU whose monitor listens at the Unix socket `path`.
 ///
 /// # Errors
-/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if it ran.
+/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
+/// it ran.
 pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, Error> {
     let mut qmp = Qmp::greet(Qmp::reach(path)?, patience)?;
     ask(&mut qmp, patience)
@@ -69,7 +70,8 @@ pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, Er
 /// Asks the QEMU at the other end of an open monitor.
 ///
 /// # Errors
-/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if it ran.
+/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
+/// it ran.
 pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), patience)?;
     let run_state = text(status.get("status"), "query-status")?;

@@ -1,6 +1,7 @@
-//! [`Error`]: why a QEMU did not start, answer, load or say what it was asked, and what to do about it.
+//! [`Error`]: a QEMU that does not start, answer or load, with the advice to the user.
 //!
-//! One type for the whole crate. A hint is data beside the message: [`Display`](fmt::Display) does not print it.
+//! One type for the whole crate. A hint is data beside the message: [`Display`](fmt::Display) does
+//! not print it.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -46,7 +47,7 @@ pub enum ErrorKind {
     TimedOut(Duration),
     /// Somebody asked to give up ([`Patience::interrupted`](crate::qmp::Patience::interrupted)).
     Interrupted,
-    /// What came is not QMP; what came instead.
+    /// Something else than QMP, which it holds.
     Protocol(String),
     /// QEMU's answer to a question has not got the form it should have; the question.
     Answer(&'static str),
@@ -85,12 +86,14 @@ pub enum ErrorKind {
         words: Vec<OsString>,
         /// Why.
         reason: &'static str,
-        /// What to give as one of the `keep` of [`isolate`](crate::isolate::isolate()) to keep it as it is; `None` if that makes no sense.
+        /// Entry for the `keep` of [`isolate`](crate::isolate::isolate()) that keeps the option as
+        /// it is; `None` if that makes no sense.
         keep: Option<String>,
     },
-    /// What QEMU wrote makes no stream; why is the source.
+    /// QEMU wrote something that is no stream; the source tells why.
     Stream,
-    /// The operating system refused something; what could not be done, or nothing if the source says it.
+    /// The operating system refused something; what could not be done, or nothing if the source
+    /// says it.
     Io(&'static str),
 }
 
@@ -105,17 +108,17 @@ impl Error {
         }))
     }
 
-    /// A failure of the operating system; what could not be done.
+    /// Makes the error of a failed system call; `what` could not be done.
     pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
         Self::new(ErrorKind::Io(what)).because(source)
     }
 
-    /// QEMU's answer to this question is not understood.
+    /// Makes the error of an answer that is not understood.
     pub(crate) fn answer(question: &'static str) -> Self {
         Self::new(ErrorKind::Answer(question))
     }
 
-    /// Nobody answers at the monitor's socket.
+    /// Makes the error of a monitor that cannot be reached.
     pub(crate) fn connect(source: io::Error) -> Self {
         let hint = if source.kind() == io::ErrorKind::PermissionDenied {
             "the socket belongs to the user that QEMU runs as: be that user, or root"
@@ -128,7 +131,7 @@ impl Error {
             .with_hint(Some(hint))
     }
 
-    /// A QMP conversation failed.
+    /// Makes the error of a failed QMP conversation.
     pub(crate) fn of_conversation(kind: ErrorKind) -> Self {
         let hint = matches!(kind, ErrorKind::TimedOut(_)).then_some(
             "a monitor talks to one program at a time: libvirt, or another, may be connected. \
@@ -139,7 +142,7 @@ impl Error {
         error
     }
 
-    /// Says which command was being carried out.
+    /// Adds the command that was being carried out.
     #[must_use]
     pub(crate) fn during(mut self, command: &str) -> Self {
         self.0.conversation = Some(Conversation {
@@ -170,7 +173,7 @@ impl Error {
         self
     }
 
-    /// The sort of the error.
+    /// Returns the sort of the error.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
@@ -180,24 +183,25 @@ impl Error {
         self.0.conversation.is_some()
     }
 
-    /// The QMP command that was being carried out, if one was.
+    /// Returns the QMP command that was being carried out, if any.
     pub fn command(&self) -> Option<&str> {
         self.0.conversation.as_ref()?.command.as_deref()
     }
 
-    /// What QEMU had written to its standard error by then (the end of it).
+    /// Returns the text that QEMU had written to its standard error by then (the end of it).
     pub fn said(&self) -> &str {
         &self.0.said
     }
 
-    /// What to do about it, where that is known. [`Display`](fmt::Display) does not print it.
+    /// Returns the advice to the user, if there is one. [`Display`](fmt::Display) does not print
+    /// it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 }
 
 impl From<cpreg_stream::Error> for Error {
-    /// What QEMU wrote makes no stream.
+    /// Takes in the error of something that QEMU wrote and that is no stream.
     fn from(error: cpreg_stream::Error) -> Self {
         Self::new(ErrorKind::Stream).because(error)
     }

@@ -10,8 +10,8 @@
 //! | [`error`] | [`Error`]: why not, and what to do |
 //! | [`isolate`] | making a command line such that its QEMU touches nothing outside itself |
 //!
-//! Its stream is [`cpreg_stream`]. What a difference means and what is done about it does not live here: that is the plan of
-//! the crate `cpreg`.
+//! Its stream is [`cpreg_stream`]. What a difference means and what is done about it does not live
+//! here: that is the plan of the crate `cpreg`.
 #![forbid(unsafe_code)]
 
 #[cfg(not(unix))]

@@ -20,9 +20,9 @@
 //! written to, takes no memory from the host (a QEMU with 8 GiB stays below 50 MiB). Memory that the command line preallocates
 //! or locks does, and so does a memfd: reading a page of one allocates it.
 //!
-//! What this cannot undo: the command line may open images (QEMU locks them: while the VM runs elsewhere on the same
-//! storage the probe is refused, see [`Error::hint`]), replace listening sockets, and attach network devices. It is
-//! meant for a host where that VM does not run.
+//! What this cannot undo: the command line may open images (QEMU locks them: while the VM runs
+//! elsewhere on the same storage the probe is refused, see [`Error::hint`]), replace listening
+//! sockets, and attach network devices. It is meant for a host where that VM does not run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -39,7 +39,7 @@ use crate::isolate::{Change, options};
 use crate::process::{QemuProcess, hint_of};
 use crate::qmp::{Patience, Version};
 
-/// What a failing file or socket keeps from being done.
+/// Message of a file or socket that fails.
 const RECEIVE: &str = "cannot receive the stream";
 
 /// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
@@ -73,7 +73,8 @@ pub struct Probed {
 /// `patience` is for each step; writing the stream may take any time as long as something arrives.
 ///
 /// # Errors
-/// If the command line makes it impossible, QEMU does not start or refuses, or its stream does not come. However it ends, QEMU has ended too.
+/// If the command line makes it impossible, QEMU does not start or refuses, or its stream does not
+/// come. However it ends, QEMU has ended too.
 pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, Error> {
     let (command, left_out) = for_probing(command)?;
     let mut qemu = QemuProcess::start(&command, &["-S".into()], patience)?;

@@ -80,7 +80,8 @@ impl QemuProcess {
     /// Standard input is empty, standard output is discarded, standard error is kept for messages.
     ///
     /// # Errors
-    /// If it does not start, ends, or opens no monitor in time; whatever was started has been ended by then.
+    /// If it does not start, ends, or opens no monitor in time; whatever was started has been ended
+    /// by then.
     pub fn start(
         command: &[OsString],
         additions: &[OsString],
@@ -155,7 +156,8 @@ impl QemuProcess {
     /// Carries out one QMP command ([`Qmp::execute`]).
     ///
     /// # Errors
-    /// Those of [`Qmp::execute`], or [`ErrorKind::Ended`] if QEMU died over it; with what it said either way.
+    /// Those of [`Qmp::execute`], or [`ErrorKind::Ended`] if QEMU died over it; with what it said
+    /// either way.
     pub fn execute(
         &mut self,
         command: &str,
@@ -170,7 +172,8 @@ impl QemuProcess {
     /// Waits for one connection from QEMU to a listening socket of the caller's.
     ///
     /// # Errors
-    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Ended`], [`ErrorKind::Interrupted`].
+    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Ended`],
+    /// [`ErrorKind::Interrupted`].
     pub fn accept(
         &mut self,
         listener: &UnixListener,

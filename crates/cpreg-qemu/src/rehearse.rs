@@ -10,8 +10,9 @@
 //! lacks are loaded from with their reset values, so that it takes what it would otherwise refuse (seen in 5.2, 7.2, 10.0 and 11.1).
 //! A second one, started afresh, loads. Under KVM that memory is filled from the kernel either way.
 //!
-//! What lives here is the doing. What must not be touched is taken out of the command line in `isolate`, which parts
-//! of the stream would be misjudged without RAM in `guest_memory`, and what a result means is decided by the plan of the crate `cpreg`.
+//! What lives here is the doing. What must not be touched is taken out of the command line in
+//! `isolate`, which parts of the stream would be misjudged without RAM in `guest_memory`, and what
+//! a result means is decided by the plan of the crate `cpreg`.
 //!
 //! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
 
@@ -31,7 +32,7 @@ use crate::process::QemuProcess;
 use crate::qmp::{Patience, Version};
 use cpreg_stream::{ReadAt, Stream};
 
-/// What a failing socket keeps from being done.
+/// Message of a socket that fails.
 const SEND: &str = "cannot send the stream";
 
 /// How much of the stream is sent at once, in bytes.
@@ -102,7 +103,8 @@ impl Rehearsal {
     /// Starts `command`, which touches nothing, and asks what it has.
     ///
     /// # Errors
-    /// If it does not start, or does not wait for a VM; whatever was started has been ended by then.
+    /// If it does not start, or does not wait for a VM; whatever was started has been ended by
+    /// then.
     pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, Error> {
         // Both at once where a second one will be needed: starting is what takes the time.
         let is_emulated = !command.iter().any(|word| names_kvm(word));
@@ -143,7 +145,8 @@ impl Rehearsal {
     /// Has it load this stream, which has no RAM; ends it.
     ///
     /// # Errors
-    /// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused VM is none.
+    /// If it does not start, the stream cannot be read or sent, or the load comes to no end; a
+    /// refused VM is none.
     pub fn load(self, stream: &dyn ReadAt, patience: &Patience<'_>) -> Result<Rehearsed, Error> {
         Loading(self.qemu).load(stream, self.started_in, patience)
     }
@@ -159,7 +162,8 @@ fn names_kvm(word: &OsStr) -> bool {
 /// Has `command` load this stream, without asking it anything before: for who knows already what it has.
 ///
 /// # Errors
-/// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused VM is none.
+/// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused
+/// VM is none.
 pub fn load(
     command: &[OsString],
     stream: &dyn ReadAt,

@@ -1,6 +1,6 @@
-//! [`Error`]: why something could not be connected, carried or guarded, and what to do about it.
+//! [`Error`]: failures to connect, carry or guard, with the advice to the user.
 //!
-//! One type for the whole crate. What is wrong with a stream is [`cpreg_stream::Error`]'s, which it takes in as it is. A hint is data
+//! One type for the whole crate. It takes in [`cpreg_stream::Error`] as it is. A hint is data
 //! beside the message: [`Display`](fmt::Display) does not print it.
 
 use std::borrow::Cow;
@@ -31,7 +31,8 @@ pub enum ErrorKind {
     BadAddress,
     /// A connection that does not come about, or is lost.
     Connection,
-    /// Somebody on this side ended it: through a [`Cancel`](crate::Cancel) or a [`Cutter`](crate::Cutter).
+    /// Somebody on this side ended it: through a [`Cancel`](crate::Cancel) or a
+    /// [`Cutter`](crate::Cutter).
     Cancelled,
     /// Whoever is at the other end has closed the connection, or died.
     Closed,
@@ -39,7 +40,7 @@ pub enum ErrorKind {
     Io,
     /// The guard does not take a migration on; nothing was started.
     Guard,
-    /// What is carried: it cannot be, or it is damaged.
+    /// Stream that is damaged or cannot be carried.
     Stream(cpreg_stream::ErrorKind),
 }
 
@@ -54,7 +55,7 @@ impl Error {
         }))
     }
 
-    /// What is carried cannot be, or is damaged.
+    /// Makes the error of a stream that is damaged or cannot be carried.
     pub(crate) fn of_stream(
         kind: cpreg_stream::ErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -98,7 +99,7 @@ impl Error {
         self
     }
 
-    /// The sort of the error.
+    /// Returns the sort of the error.
     pub fn kind(&self) -> ErrorKind {
         match &*self.0 {
             Inner::Own { kind, .. } => *kind,
@@ -116,7 +117,7 @@ impl Error {
         self.kind() == ErrorKind::Closed
     }
 
-    /// The offset in the stream where the trouble was seen.
+    /// Returns the offset in the stream where the trouble was seen.
     pub fn offset(&self) -> Option<u64> {
         match &*self.0 {
             Inner::Own { offset, .. } => *offset,
@@ -124,7 +125,7 @@ impl Error {
         }
     }
 
-    /// The path of the field where the trouble was seen; empty if there is none.
+    /// Returns the path of the field where the trouble was seen; empty if there is none.
     pub fn path(&self) -> &str {
         match &*self.0 {
             Inner::Own { .. } => "",
@@ -132,7 +133,7 @@ impl Error {
         }
     }
 
-    /// What is wrong, without its place and cause.
+    /// Returns the message, without place and cause.
     pub fn message(&self) -> &str {
         match &*self.0 {
             Inner::Own { message, .. } => message,
@@ -140,7 +141,7 @@ impl Error {
         }
     }
 
-    /// What to do about it. [`Display`](fmt::Display) does not print it.
+    /// Returns the advice to the user. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {
             Inner::Own { hint, .. } => hint.as_deref(),
@@ -148,7 +149,7 @@ impl Error {
         }
     }
 
-    /// The error with its hint behind it, for where there is one line for both.
+    /// Returns the error with its hint behind it, in one line.
     pub fn with_its_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
@@ -156,7 +157,7 @@ impl Error {
         }
     }
 
-    /// What the operating system said, if it said something.
+    /// Returns the error of the operating system, if there is one.
     pub(crate) fn cause(&self) -> Option<&io::Error> {
         match &*self.0 {
             Inner::Own { source, .. } => source.as_ref(),
@@ -164,7 +165,7 @@ impl Error {
         }
     }
 
-    /// What the operating system said, or the error itself.
+    /// Returns the error of the operating system, or this one as such.
     pub(crate) fn into_io(self) -> io::Error {
         match *self.0 {
             Inner::Own {

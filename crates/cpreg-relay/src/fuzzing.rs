@@ -2,8 +2,8 @@
 
 use crate::return_path_parser::Answers;
 
-/// Returns what the destination's SHUT says in these pieces of a return path, if it came, and whether a message ends
-/// where they end.
+/// Returns what the destination's SHUT says in these pieces of a return path, if it came, and
+/// whether a message ends where they end.
 pub fn return_path<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<u32>, bool) {
     let mut answers = Answers::default();
     for piece in pieces {

@@ -15,6 +15,7 @@
 //! | `return_path`, `return_path_parser` | the main channel to the source, and what the destination says there |
 //! | `policy` | [`Judge`]: who decides |
 //! | [`check_policy`] | a [`Judge`] that decides by cpreg's plan |
+//! | `progress` | how far the device state came, and what both sides are told at the end |
 //! | `vm_location` | [`Whereabouts`]: where the VM is when it has ended |
 //! | `event` | [`Event`], [`Observer`]: what is told while it works |
 //! | [`error`] | [`Error`]: why not, and what to do |
@@ -26,9 +27,10 @@
 //! source <──multifd, postcopy-preempt, … as they come, unseen──> destination
 //! ```
 //!
-//! Linux only: `splice`, `eventfd`, `pidfd_getfd`. Every descriptor here is one that does not wait and that no child
-//! inherits; waiting is `poll`, and nothing asks again and again. What the bytes mean lives in [`cpreg_stream::incremental`], what
-//! is done about a difference in [`cpreg::plan`], and who knows the monitors of both QEMUs is the guard.
+//! Linux only: `splice`, `eventfd`, `pidfd_getfd`. Every descriptor here is one that does not wait
+//! and that no child inherits; waiting is `poll`, and nothing asks again and again. What the bytes
+//! mean lives in [`cpreg_stream::incremental`], what is done about a difference in [`cpreg::plan`],
+//! and who knows the monitors of both QEMUs is the guard.
 
 #![forbid(unsafe_code)]
 
@@ -50,6 +52,7 @@ pub mod io;
 pub mod listen;
 mod main_channel;
 mod policy;
+mod progress;
 mod return_path;
 mod return_path_parser;
 mod server;

@@ -1,5 +1,6 @@
-//! The main channel from the source to the destination: what may pass passes, the device state waits for a decision, what follows passes
-//! unseen. The vCPUs, which are decided about as they come, go on before the rest of the device state: [`crate::early_vcpus`].
+//! The main channel from the source to the destination: what may pass passes, the device state
+//! waits for a decision, what follows passes unseen. The vCPUs, which are decided about as they
+//! come, go on before the rest of the device state: [`crate::early_vcpus`].
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use crate::io::cancel::Cancel;
 use crate::io::connection::{Reader, Writer};
 use crate::io::splice::{Side, carry};
 use crate::policy::{Judge, Judgement};
-use crate::vm_location::Came;
+use crate::progress::{Came, Happened};
 use cpreg_stream::VMDESCRIPTION;
 use cpreg_stream::incremental::{Flow, Held, Outline, Phase};
 use cpreg_stream::{Edit, Stream};
@@ -90,6 +91,13 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// Something happened to the device state.
+    pub(super) fn happened(&mut self, happened: Happened) {
+        self.came = self.came.after(happened);
+    }
+}
+
 /// Bytes that were read and have neither passed nor been held.
 struct Buffer {
     bytes: Vec<u8>,
@@ -109,7 +117,7 @@ impl Forward<'_> {
         let mut ahead = Ahead::default();
         let (held, stream) = self.until_held(&mut flow, &mut buffer, &mut ahead, user)?;
         let came_at = Instant::now();
-        self.state.came = Came::Here;
+        self.state.happened(Happened::AllCame);
         self.state.is_package = stream.package().is_some();
         let is_described = stream.description().is_some();
         self.observer.hear(&Event::Held {
@@ -142,7 +150,7 @@ impl Forward<'_> {
             Side::Output => cannot_write(error.error),
         })?;
         if self.writer.finish().is_err() {
-            self.state.came = Came::Lost;
+            self.state.happened(Happened::NotTaken);
         }
         Ok(())
     }
@@ -171,14 +179,14 @@ impl Forward<'_> {
         loop {
             let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
             if !behind.may_be(rest) {
-                self.state.came = Came::Lost;
-                let what = "more comes behind what was a whole stream: a device holds an \
-                            imitation of the end of one";
+                self.state.happened(Happened::MoreCame);
+                let what = "more comes behind what was a whole stream: a device holds an imitation \
+                 of the end of one";
                 return Err(Error::of_stream(cpreg_stream::ErrorKind::Malformed, what)
                     .at(self.state.passed)
                     .with_hint(
-                        "migrate again; if that does not help, look at what the guest does with \
-                         its devices",
+                        "migrate again; if that does not help, look at what the guest does \
+                     with its devices",
                     )
                     .into());
             }
@@ -264,7 +272,7 @@ impl Forward<'_> {
                     .is_none_or(|error| error.kind() == cpreg_stream::ErrorKind::Truncated);
                 if is_cut && !flow.may_be_complete() {
                     // It has not sent all of it, and knows that.
-                    self.state.came = Came::NotYet;
+                    self.state.happened(Happened::CutShort);
                 }
                 let cut = || cpreg_stream::Error::truncated(flow.offset(), flow.offset(), 1);
                 return Err(trouble.unwrap_or_else(cut).into());
@@ -289,7 +297,7 @@ impl Forward<'_> {
         if phase != state.phase {
             state.phase = phase;
             if phase == Phase::DeviceState {
-                state.came = Came::Begun;
+                state.happened(Happened::Begins);
                 state.is_package = flow.holds_package();
             }
             self.observer.hear(&Event::Phase { phase, bytes });
@@ -329,7 +337,7 @@ impl Forward<'_> {
         came_at: Instant,
         session: &Cancel,
     ) -> Result<(), Stop> {
-        self.state.came = Came::Partly;
+        self.state.happened(Happened::GoesOn);
         let mut to = Rest {
             writer: &mut self.writer,
             session,
@@ -349,7 +357,7 @@ impl Forward<'_> {
         if bytes < early {
             return Err(Ahead::disagreement().into());
         }
-        self.state.came = Came::Through(None);
+        self.state.happened(Happened::WentOn);
         let first_at = first_at.unwrap_or_else(Instant::now);
         ahead.first_byte_went_on(first_at);
         let pause = ahead.pause();

@@ -1,4 +1,16 @@
 //! One migration: its main channel both ways, the other channels beside it, and what is told to both sides when it does not go on.
+//!
+//! ```text
+//! main channel, source to destination      how it ends (End), how far the device state came (Came)
+//!        v
+//! what both sides are told (Farewell)      nothing, failed, or by cutting
+//!        v
+//! return path, destination to source       its last word, or none: Came once more
+//!        v
+//! where the VM is (Whereabouts)
+//! ```
+//!
+//! The states and what each event makes of them are in [`crate::progress`].
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Scope};
@@ -14,8 +26,9 @@ use crate::io::splice::{CarryError, carry};
 use crate::listen::Listener;
 use crate::main_channel::{Forward, State, Stop};
 use crate::policy::Judge;
+use crate::progress::{End, Farewell, Happened, farewell};
 use crate::return_path::Back;
-use crate::vm_location::{Came, Whereabouts, whereabouts};
+use crate::vm_location::{Whereabouts, whereabouts};
 use cpreg_stream::incremental::Outline;
 
 /// How long a further connection may take to say what it is. Some say nothing.
@@ -170,35 +183,39 @@ impl<'s> Session<'s> {
         let (mut state, mut reader) = (forward.state, forward.reader);
         let answers_first = state.outline.as_ref().is_some_and(|it| it.return_path);
         // A source that waits for an answer does not close before it.
-        let is_through = matches!(state.came, Came::Through(_));
-        let has_left = answers_first && is_through && !back.is_told();
-        if matches!(result, Err(Stop::SourceGone(_))) {
-            cutters[0].cut();
-        } else if result.is_err() && !matches!(state.came, Came::Through(_)) {
-            // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
-            let in_time = !matches!(state.came, Came::Partly | Came::Lost) || state.is_package;
-            if answers_first && in_time && back.say_failed() {
-                self.let_close(&mut reader);
+        let has_left = answers_first && state.came.is_through() && !back.is_told();
+        let end = match &result {
+            Ok(()) => End::WentOn,
+            Err(Stop::SourceGone(_)) => End::SourceGone,
+            Err(Stop::Refused | Stop::Broken(_) | Stop::Cancelled) => End::Stopped,
+        };
+        match farewell(end, state.came, answers_first, state.is_package) {
+            Farewell::None => {}
+            Farewell::CutSource => cutters[0].cut(),
+            Farewell::CutBoth => cutters.iter().for_each(Cutter::cut),
+            Farewell::SayFailed => {
+                if back.say_failed() {
+                    self.let_close(&mut reader);
+                }
+                cutters.iter().for_each(Cutter::cut);
             }
-            cutters.iter().for_each(Cutter::cut);
-        } else if result.is_err() {
-            cutters.iter().for_each(Cutter::cut);
         }
         // The destination closes when it has loaded the VM, or has failed to.
         let heard = answers.join().unwrap_or(Ok(()));
-        let is_through = matches!(state.came, Came::Through(_) | Came::Lost);
-        if let Some(said) = back.shut().filter(|_| is_through) {
-            state.came = Came::Through(Some(said));
-            self.observer.hear(&Event::Answered(said));
-        } else if matches!(state.came, Came::Through(None))
-            && heard.is_err_and(|error| error.is_closed())
-        {
+        match back.shut() {
+            Some(said) if state.came.was_handed_over() => {
+                state.happened(Happened::Answered(said));
+                self.observer.hear(&Event::Answered(said));
+            }
             // It ended with something unread, or died.
-            state.came = Came::Lost;
+            _ if heard.is_err_and(|error| error.is_closed()) => {
+                state.happened(Happened::AnswerLost);
+            }
+            _ => {}
         }
-        if has_left && matches!(state.came, Came::Through(_)) {
+        if has_left {
             // Whatever the destination said, the source has not heard it.
-            state.came = Came::Lost;
+            state.happened(Happened::SourceLeft);
         }
         let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
         let outcome = match result {
@@ -213,10 +230,7 @@ impl<'s> Session<'s> {
         Ended {
             outcome,
             whereabouts,
-            device_state_went_on: matches!(
-                state.came,
-                Came::Partly | Came::Through(_) | Came::Lost
-            ),
+            device_state_went_on: state.came.went_on(),
             outline: state.outline,
             passed: state.passed,
             beside: self.beside.load(Ordering::Relaxed),

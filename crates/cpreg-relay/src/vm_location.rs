@@ -15,6 +15,8 @@ use std::fmt;
 
 use cpreg_stream::incremental::Outline;
 
+use crate::progress::Came;
+
 /// Where a VM is, by what passed through the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -81,24 +83,6 @@ impl fmt::Display for Whereabouts {
             }
         })
     }
-}
-
-/// How far the device state came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
-    /// The source has not sent all of it. Perhaps its vCPUs went on, with which the destination can do nothing.
-    NotYet,
-    /// Some of it came and none of it went on, or its vCPUs alone. The source may have sent all: the rest may be on its way.
-    Begun,
-    /// All of it came, and none of it went on, or its vCPUs alone.
-    Here,
-    /// Some of it went on.
-    Partly,
-    /// All of it went on; what the destination said of it on the return path.
-    Through(Option<u32>),
-    /// What was taken for all of it was handed to the system; the destination ended the connection in a way in which some of it may
-    /// be lost, or it was not all.
-    Lost,
 }
 
 /// Where the VM is.

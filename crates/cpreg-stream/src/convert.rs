@@ -1,4 +1,5 @@
-//! [`convert`]: the edit that makes a stream hold a planned state; it is opened, and compared with the plan, before it is given out.
+//! [`convert`]: makes the edit after which a stream holds a planned state, opens the result and
+//! compares it with the plan.
 
 use cpreg::vm::Vm;
 
@@ -9,19 +10,21 @@ use crate::stream::{Opened, Stream};
 
 /// Makes the edit after which the stream holds the state `planned`. Nothing is written.
 ///
-/// `source` is the file that `stream` was opened from. What the edit makes of it is opened and compared with `planned`. Of what was
-/// held back of a stream on its way, [`Held::convert`](crate::incremental::Held::convert) does the same.
+/// `source` is the file that `stream` was opened from. What the edit makes of it is opened and
+/// compared with `planned`. Of what was held back of a stream on its way,
+/// [`Held::convert`](crate::incremental::Held::convert) does the same.
 ///
 /// # Errors
-/// [`ErrorKind::BadEdit`] if the stream cannot hold that; reading errors; [`ErrorKind::NotAsPlanned`] if the edited stream is not what
-/// was planned, with the reason as its source if it cannot be read.
+/// [`ErrorKind::BadEdit`] if the stream cannot hold that; reading errors;
+/// [`ErrorKind::NotAsPlanned`] if the edited stream is not what was planned, with the reason as its
+/// source if it cannot be read.
 pub fn convert(stream: &Stream, source: &dyn ReadAt, planned: &Vm) -> Result<Edit, Error> {
     convert_and_open(stream, source, planned, &|edit| {
         Stream::open(&edit.over(source))
     })
 }
 
-/// The same; `open` opens what an edit makes of the stream.
+/// Converts like [`convert`]; `open` opens the edited stream.
 pub(crate) fn convert_and_open(
     stream: &Stream,
     source: &dyn ReadAt,

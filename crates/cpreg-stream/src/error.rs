@@ -1,7 +1,7 @@
 //! [`Error`]: what is wrong, where in the file, and what to do about it.
 //!
-//! One type for the whole crate. A hint is data beside the message, so that a program can print it in
-//! its own way: [`Display`](fmt::Display) prints place, message and cause, and not the hint.
+//! One type for the whole crate. A hint is data beside the message, so that a program can print it
+//! in its own way: [`Display`](fmt::Display) prints place, message and cause, and not the hint.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -114,7 +114,7 @@ impl Error {
         error
     }
 
-    /// The output of a stream took no more.
+    /// Makes the error of an output that takes no more of a stream.
     pub fn cannot_write(error: io::Error) -> Self {
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let error = Self::io("cannot write the stream", error);
@@ -125,7 +125,7 @@ impl Error {
         }
     }
 
-    /// The input of a stream failed, at this offset of the stream.
+    /// Makes the error of an input that fails at this offset of a stream.
     pub fn cannot_read(offset: u64, error: io::Error) -> Self {
         Self::io("cannot read the stream", error).at(offset)
     }
@@ -180,12 +180,12 @@ impl Error {
         &self.0.path
     }
 
-    /// What is wrong, without its place and cause.
+    /// Returns the message, without place and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The error with its hint behind it, for where there is one line for both.
+    /// Returns the error with its hint behind it, in one line.
     pub fn with_its_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
@@ -193,7 +193,7 @@ impl Error {
         }
     }
 
-    /// What to do about it. [`Display`](fmt::Display) does not print it.
+    /// Returns the advice to the user. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

@@ -1,7 +1,8 @@
 //! The fields of every device, by the description: which bytes of a section are of which type.
 //!
-//! [`crate::vmdescription`] needs only sizes and keeps the fields of `cpu` sections; here everything is kept, for whoever
-//! must know what a byte is. What a type means lives in [`crate::guest_data`].
+//! [`crate::vmdescription`] needs only sizes and keeps the fields of `cpu` sections; here
+//! everything is kept, for whoever must know what a byte is. What a type means lives in
+//! [`crate::guest_data`].
 //!
 //! | a field | its leaves |
 //! |---|---|

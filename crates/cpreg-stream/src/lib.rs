@@ -1,4 +1,5 @@
-//! QEMU's migration stream: what is in it, and how to change the CPU state in it; as a file, or while it flows.
+//! QEMU's migration stream: what is in it, and how to change the CPU state in it; as a file, or
+//! while it flows.
 //!
 //! | module | what lives there |
 //! |---|---|

@@ -1,6 +1,7 @@
-//! Files as this system has them: reading and writing at a place, the same file by two names, locks, permissions.
+//! Files on this system: reads and writes at an offset, identity, locks, permissions.
 //!
-//! The rest of the crate is the same on every system. Where one lacks something, what is done instead stands here.
+//! The rest of the crate is the same on every system; the substitutes of systems that lack
+//! something are here.
 
 pub(crate) use system::{
     Lock, copy_permissions, is_same_file, length, read_exact_at, sync_directory, write_all_at,
@@ -43,7 +44,7 @@ mod system {
         file.write_all_at(bytes, offset)
     }
 
-    /// Whether `file` is the file at `path`, whose metadata is `other`.
+    /// Returns `true` if `file` is the file at `path`, whose metadata is `other`.
     pub(crate) fn is_same_file(file: &File, _path: &Path, other: &Metadata) -> bool {
         file.metadata()
             .is_ok_and(|it| (it.dev(), it.ino()) == (other.dev(), other.ino()))
@@ -72,8 +73,8 @@ mod system {
     pub(crate) struct Lock(File);
 
     impl Lock {
-        /// Takes it at once, or fails with [`io::ErrorKind::WouldBlock`] if somebody else has it; nothing where the filesystem knows
-        /// no locks.
+        /// Takes it at once, or fails with [`io::ErrorKind::WouldBlock`] if somebody else has it;
+        /// nothing where the filesystem knows no locks.
         pub(crate) fn take(file: &File) -> io::Result<Option<Self>> {
             match flock(file, FlockOperation::NonBlockingLockExclusive) {
                 // The same open file: what is locked there is locked here.
@@ -157,7 +158,7 @@ mod system {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether `file` is the file at `path`. Metadata does not tell here.
+    /// Returns `true` if `file` is the file at `path`. Metadata does not tell here.
     pub(crate) fn is_same_file(file: &File, path: &Path, _other: &Metadata) -> bool {
         let handles = file
             .try_clone()

@@ -54,7 +54,8 @@ use work::Work;
 /// whose value begins so.
 ///
 /// # Errors
-/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option stands in the way.
+/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option stands
+/// in the way.
 pub fn isolate(
     command: &[OsString],
     keep: &[String],

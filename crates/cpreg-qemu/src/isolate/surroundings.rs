@@ -1,4 +1,4 @@
-//! [`Surroundings`]: what isolating a command line asks of the host.
+//! [`Surroundings`]: questions to the host about a command line.
 
 use std::path::Path;
 

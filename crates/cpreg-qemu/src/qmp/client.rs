@@ -59,7 +59,8 @@ impl Qmp {
     /// Takes over a fresh connection: reads the greeting and negotiates.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of [`Self::execute`].
+    /// [`ErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of
+    /// [`Self::execute`].
     pub fn greet(socket: UnixStream, patience: &Patience<'_>) -> Result<Self, Error> {
         socket
             .set_read_timeout(Some(SLICE))
@@ -114,8 +115,8 @@ impl Qmp {
     /// `arguments` is an object; an empty one is left out of what is sent. Events that come in between are kept.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] with QEMU's words if it says no; the other kinds if the conversation itself fails,
-    /// after which the connection is of no further use.
+    /// [`ErrorKind::Refused`] with QEMU's words if it says no; the other kinds if the conversation
+    /// itself fails, after which the connection is of no further use.
     pub fn execute(
         &mut self,
         command: &str,

@@ -8,7 +8,7 @@
 //! ```text
 //! what stands before RAM    may it begin? its outline, and whether there is a way back
 //! the next vCPU             the plan for it alone, if that is certain
-//! all device state          the planner plans for the whole; the edit is made and compared with the plan
+//! all device state          the planner plans for the whole; the edit is made, and compared
 //! ```
 //!
 //! Nothing is printed here: what was decided is for the [`Planner`] to keep.
@@ -50,7 +50,7 @@ impl<'t, P: Planner> CheckPolicy<'t, P> {
         }
     }
 
-    /// Why it was not begun; nothing if it was.
+    /// Returns the reasons not to begin; none if the migration began.
     pub fn not_begun(&self) -> &[NotBegun] {
         &self.not_begun
     }

@@ -8,14 +8,14 @@ use cpreg::vm::Vm;
 use cpreg_stream::Stream;
 use cpreg_stream::incremental::Outline;
 
-/// What every migration through a relay is decided with.
+/// Input to the decision about every migration through a relay.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'t> {
     /// The destination, if it is the same whatever the guest.
     pub destination: Option<&'t Destination>,
     /// Differences that do no harm.
     pub tolerances: &'t Tolerances,
-    /// What the user decided.
+    /// The user's decisions.
     pub consents: &'t Consents,
     /// The outcome is certain before anything comes.
     pub is_certain: bool,
@@ -23,19 +23,19 @@ pub struct Terms<'t> {
     pub no_way_back: bool,
 }
 
-/// Why a migration does not begin.
+/// Reason not to begin a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotBegun {
     /// Its outline is not the destination's.
     Outline(Difference),
-    /// It may become a postcopy migration, whose guest would stand still at the source if it had to be refused then.
+    /// Possible postcopy migration: its guest would stand still at the source after a refusal.
     MayBecomePostcopy,
-    /// It has no return path: its guest would stand still at the source if it had to be refused at its end.
+    /// Missing return path: its guest would stand still at the source after a refusal at the end.
     NoReturnPath,
 }
 
-/// What becomes of a VM that goes on.
+/// VM that goes on.
 #[derive(Debug)]
 pub struct Planned {
     /// The stream that was planned for.
@@ -46,14 +46,14 @@ pub struct Planned {
 
 /// Plans for one migration's VM, and is told what happens.
 pub trait Planner {
-    /// Why nothing can be decided.
+    /// Reason why nothing can be decided.
     type Failure;
 
     /// A migration has begun.
     fn began(&mut self) {}
 
-    /// Tells what the destination is for a guest of which the first vCPU has come, if that can be told so early. Asked only where
-    /// [`Terms::destination`] does not tell.
+    /// Tells what the destination is for a guest of which the first vCPU has come, if that can be
+    /// told so early. Asked only where [`Terms::destination`] does not tell.
     fn destination_for(&mut self, first: Stream, outline: &Outline) -> Option<&Destination> {
         let _ = (first, outline);
         None
@@ -68,7 +68,8 @@ pub trait Planner {
     /// The planned state could not be put into the stream.
     fn not_converted(&mut self, error: cpreg_stream::Error) -> Self::Failure;
 
-    /// The end of the device state goes on next. `running`: what the stream says the guest did, if it says it.
+    /// The end of the device state goes on next. `running`: what the stream says the guest did, if
+    /// it says it.
     ///
     /// # Errors
     /// If it must not go on.

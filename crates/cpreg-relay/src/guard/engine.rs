@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::decide::{Action, LATE, Memory, Relay, Situation, decide};
+use super::decide::{Action, LATE, Situation, decide};
+use super::machine::{Command, DeviceState, Event, Guest, State, Tried};
 use super::monitor::{Answer, End, Monitor};
 use super::states::{RunState, Side};
 use super::whereabouts::Whereabouts;
@@ -27,9 +28,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub struct Guard {
     pub(super) source: Option<Monitor>,
     pub(super) dest: Option<Monitor>,
-    pub(super) relay: Relay,
-    pub(super) memory: Memory,
-    seen: Option<(Side, Side, Relay, Memory)>,
+    state: State,
+    seen: Option<(Side, Side, State)>,
     since: Instant,
     refusal: Option<Refusal>,
     done: Vec<String>,
@@ -51,11 +51,7 @@ impl Guard {
         Ok(Self {
             source: source.transpose()?,
             dest: dest.transpose()?,
-            relay: Relay::default(),
-            memory: Memory {
-                was_running: true,
-                ..Memory::default()
-            },
+            state: State::NEW,
             seen: None,
             since: Instant::now(),
             refusal: None,
@@ -74,38 +70,39 @@ impl Guard {
                 .with_hint("start the migration there yourself: QMP `migrate`"));
         };
         source.ask("migrate", json!({"uri": uri}))?;
-        self.memory.begun = true;
+        self.happened(&Event::Began);
         self.did("the source: migrate");
         Ok(())
     }
 
     /// A migration has begun that somebody else started.
     pub fn began(&mut self) {
-        self.memory.begun = true;
+        self.happened(&Event::Began);
     }
 
     /// Device state may go on from now on. The relay has seen in it whether the guest is to run, if it could.
     pub fn passing(&mut self, running: Option<bool>) {
-        self.memory.begun = true;
-        self.relay.passing = true;
-        if self.source.is_none() {
-            self.memory.was_running = running.unwrap_or(true);
-        }
+        let guest = match running {
+            _ if self.source.is_some() => None,
+            Some(false) => Some(Guest::Paused),
+            Some(true) | None => Some(Guest::Ran),
+        };
+        self.happened(&Event::Passing(guest));
     }
 
     /// None has gone on and none will.
     pub fn refused(&mut self) {
-        self.relay.refused = true;
+        self.happened(&Event::Refused);
     }
 
     /// All has gone on.
     pub fn delivered(&mut self) {
-        self.relay.delivered = true;
+        self.happened(&Event::Delivered);
     }
 
     /// The relay carries nothing any more, or is gone.
     pub fn ended(&mut self) {
-        self.relay.ended = true;
+        self.happened(&Event::RelayEnded);
     }
 
     /// What the QEMUs were told since the last call.
@@ -118,8 +115,10 @@ impl Guard {
     /// How long to wait before the next [`Self::step`].
     pub fn pace(&self) -> Duration {
         match &self.seen {
-            Some((Side::Present { run, .. }, _, relay, memory)) => {
-                let is_over = relay.ended || relay.refused || relay.passing || memory.dest_ran;
+            Some((Side::Present { run, .. }, _, state)) => {
+                let is_over = state.relay_has_ended()
+                    || state.device_state != DeviceState::Expected
+                    || state.dest.has_run();
                 let is_calm = *run == RunState::RUNNING && !is_over;
                 if is_calm { CALM } else { BRISK }
             }
@@ -144,7 +143,7 @@ impl Guard {
         let asked_first = self.source_is_leaving();
         let mut dest = asked_first.then(|| self.look_at_dest());
         let source = self.source.as_mut().map_or(Side::NotAsked, Monitor::look);
-        self.follow(&source);
+        self.happened(&Event::SourceSays(&source));
         let must_ask = self.source_is_left(&source) || self.seen.is_none();
         if dest.is_none() && must_ask {
             // Asked for the first time after the source changed: both are looked at again in the next step, in the right order.
@@ -160,20 +159,17 @@ impl Guard {
                 }
             }
         });
-        if dest.is(&RunState::RUNNING) {
-            self.memory.dest_ran = true;
-        }
-        let now = (source, dest, self.relay, self.memory);
+        self.happened(&Event::DestSays(&dest));
+        let now = (source, dest, self.state);
         if self.seen.as_ref() != Some(&now) {
             self.seen = Some(now.clone());
             self.since = Instant::now();
         }
-        let (source, dest, relay, memory) = now;
+        let (source, dest, state) = now;
         Situation {
             source,
             dest,
-            relay,
-            memory,
+            state,
             unchanged: self.since.elapsed(),
         }
     }
@@ -184,14 +180,15 @@ impl Guard {
 
     /// Whether the destination matters: it is not asked while RAM flows, since it then answers late and there is nothing to learn.
     fn source_is_left(&self, source: &Side) -> bool {
-        if self.relay.ended || self.relay.refused || self.memory.dest_ran {
+        let state = &self.state;
+        if state.relay_has_ended() || state.device_state.is_refused() || state.dest.has_run() {
             return true;
         }
         match source {
             Side::Present { run, migration } => {
-                *run != RunState::RUNNING && self.relay.passing
+                *run != RunState::RUNNING && state.device_state.may_have_gone_on()
                     || migration.is_postcopy()
-                    || self.memory.begun && migration.is_settled()
+                    || state.has_begun() && migration.is_settled()
             }
             _ => true,
         }
@@ -204,71 +201,39 @@ impl Guard {
         }
     }
 
-    /// Remembers what the guest did at the source before it was stopped for the migration.
-    fn follow(&mut self, source: &Side) {
-        let Side::Present { run, migration } = source else {
-            return;
-        };
-        let is_settled = migration.is_settled();
-        if !is_settled {
-            self.memory.begun = true;
-        }
-        if is_settled && self.memory.begun || migration.is_postcopy() {
-            return;
-        }
-        if *run == RunState::RUNNING {
-            self.memory.was_running = true;
-        } else if !run.is_migrated() {
-            self.memory.was_running = false;
-        }
+    pub(super) fn happened(&mut self, event: &Event<'_>) {
+        self.state = self.state.after(event);
     }
 
     fn act(&mut self, action: Action) -> Option<Whereabouts> {
-        if let Some(refusal) = &self.refusal
-            && refusal.action == action
-            && refusal.last.elapsed() < AGAIN
-        {
-            return None;
-        }
         match action {
             Action::Wait => {}
             Action::Conclude(mut whereabouts) => {
                 whereabouts.done.clone_from(&self.done);
                 return Some(whereabouts);
             }
-            Action::Cancel => {
-                self.memory.cancelled = true;
-                self.tell(End::Source, "migrate_cancel", &Action::Cancel);
-            }
-            Action::StopSource => {
-                self.tell(End::Source, "stop", &Action::StopSource);
-            }
-            Action::RunSource => match self.tell(End::Source, "cont", &Action::RunSource) {
-                Tried::Told => self.memory.source_told = true,
-                Tried::GivenUp => self.memory.source_cannot = true,
-                Tried::Refused | Tried::Silent => {}
-            },
-            Action::RunDest => {
-                // Remembered before it is told: no answer does not mean that it does not run.
-                self.memory.dest_ran = true;
-                match self.tell(End::Dest, "cont", &Action::RunDest) {
-                    Tried::Told | Tried::Silent => {}
-                    Tried::Refused => self.memory.dest_ran = false,
-                    Tried::GivenUp => {
-                        self.memory.dest_ran = false;
-                        self.memory.dest_cannot = true;
-                    }
+            Action::Tell(command) => {
+                if let Some(refusal) = &self.refusal
+                    && refusal.command == command
+                    && refusal.last.elapsed() < AGAIN
+                {
+                    return None;
                 }
+                let tried = self.tell(command);
+                self.happened(&Event::Told(command, tried));
             }
-            Action::QuitDest => match self.tell(End::Dest, "quit", &Action::QuitDest) {
-                Tried::Told => self.memory.dest_quits = true,
-                Tried::Refused | Tried::GivenUp | Tried::Silent => {}
-            },
         }
         None
     }
 
-    fn tell(&mut self, end: End, command: &str, action: &Action) -> Tried {
+    fn tell(&mut self, command: Command) -> Tried {
+        let (end, name) = match command {
+            Command::Cancel => (End::Source, "migrate_cancel"),
+            Command::StopSource => (End::Source, "stop"),
+            Command::RunSource => (End::Source, "cont"),
+            Command::RunDest => (End::Dest, "cont"),
+            Command::QuitDest => (End::Dest, "quit"),
+        };
         let monitor = match end {
             End::Source => self.source.as_mut(),
             End::Dest => self.dest.as_mut(),
@@ -276,30 +241,30 @@ impl Guard {
         let Some(monitor) = monitor else {
             return Tried::Silent;
         };
-        match monitor.tell(command, json!({})) {
+        match monitor.tell(name, json!({})) {
             Answer::Done(_) => {
                 self.refusal = None;
-                self.did(format!("{end}: {command}"));
+                self.did(format!("{end}: {name}"));
                 Tried::Told
             }
             Answer::Silent(why) => {
-                self.did(format!("{end}: {command}, without an answer ({why})"));
+                self.did(format!("{end}: {name}, without an answer ({why})"));
                 Tried::Silent
             }
             Answer::Refused(why) => {
                 let now = Instant::now();
                 let first = match &mut self.refusal {
-                    Some(refusal) if refusal.action == *action => {
+                    Some(refusal) if refusal.command == command => {
                         refusal.last = now;
                         refusal.first
                     }
                     _ => {
                         self.refusal = Some(Refusal {
-                            action: action.clone(),
+                            command,
                             first: now,
                             last: now,
                         });
-                        self.did(format!("{end}: {command}, refused: {why}"));
+                        self.did(format!("{end}: {name}, refused: {why}"));
                         now
                     }
                 };
@@ -321,17 +286,7 @@ impl Guard {
 /// Something that a QEMU was told and refuses to do.
 #[derive(Debug)]
 struct Refusal {
-    action: Action,
+    command: Command,
     first: Instant,
     last: Instant,
-}
-
-/// How telling a QEMU something went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tried {
-    Told,
-    Refused,
-    /// Refused for too long.
-    GivenUp,
-    Silent,
 }

@@ -10,6 +10,7 @@
 //! | [`states`] | what a QEMU says of itself: run state, migration status |
 //! | `monitor` | one QEMU's monitor, and the proof that its process has ended |
 //! | `prepare` | what is asked and changed before a migration |
+//! | `machine` | what has happened, as a state and what each event makes of it |
 //! | `decide` | what to do next: a function of what is seen; `alone` with one monitor |
 //! | [`engine`] | [`Guard`]: looks, decides, acts |
 //! | [`whereabouts`] | [`Whereabouts`]: on which side the VM is |
@@ -22,6 +23,7 @@ mod decide;
 pub mod engine;
 #[cfg(test)]
 mod fake;
+mod machine;
 mod monitor;
 pub mod prepare;
 pub mod protocol;

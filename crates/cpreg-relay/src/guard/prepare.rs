@@ -12,6 +12,7 @@
 use serde_json::{Value, json};
 
 use super::engine::Guard;
+use super::machine::{Event, Guest};
 use super::monitor::Monitor;
 use super::protocol::Found;
 use super::states::{MigrationStatus, RunState, Side};
@@ -84,18 +85,18 @@ impl Guard {
             is_unfinished: false,
         };
         if self.is_unfinished(source.as_ref(), dest.as_ref()) {
-            self.memory.begun = true;
-            self.memory.held = true;
-            self.memory.return_path = true;
-            self.relay.passing = true;
             // Whatever carried it is gone.
-            self.relay.ended = true;
+            self.happened(&Event::LeftOver);
             survey.is_unfinished = true;
             return Ok(survey);
         }
         if let Some((run, migration)) = source {
             check_source(&run, &migration)?;
-            self.memory.was_running = run == RunState::RUNNING;
+            self.happened(&Event::Found(if run == RunState::RUNNING {
+                Guest::Ran
+            } else {
+                Guest::Paused
+            }));
         }
         if let Some((run, loaded)) = dest
             && run != RunState::INMIGRATE
@@ -176,7 +177,7 @@ impl Guard {
                 source.ask("migrate-set-capabilities", json!({"capabilities": list}))?;
                 ready.return_path_switched_on = true;
             }
-            self.memory.return_path = true;
+            self.happened(&Event::ReturnPath);
         }
         if ready.return_path_switched_on {
             self.did("the source: return-path switched on");
@@ -189,7 +190,7 @@ impl Guard {
                         .with_hint("start the relay before the migration"),
                 );
             }
-            self.memory.held = true;
+            self.happened(&Event::Held);
             ready.held = true;
             self.did("the destination: stop (it will not start on its own)");
         }

@@ -367,7 +367,9 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Ends it: whoever reads or writes here is told [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and a socket's other end sees that it is over.
+    /// Ends it: whoever reads or writes here is told
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and a socket's other end sees that it
+    /// is over.
     pub fn cut(&self) {
         self.cut.cancel();
         let halves = self.halves.iter().flatten();

@@ -10,7 +10,8 @@ use cpreg_stream::incremental::{Flow, Held, Phase, pump_on};
 use super::file::Patient;
 use super::pipe::Copy;
 
-/// Like [`pump`](cpreg_stream::incremental::pump) between files, pipes and sockets; between two pipes at less cost.
+/// Like [`pump`](cpreg_stream::incremental::pump) between files, pipes and sockets; between two
+/// pipes at less cost.
 ///
 /// # Errors
 /// Those of [`pump`](cpreg_stream::incremental::pump).

@@ -22,7 +22,7 @@ use cpreg_stream::incremental::{Flow, Phase};
 
 use super::file::{Patient, wait, widen};
 
-/// What is read at once: it stays in the processor's cache until it has gone on.
+/// Size of a piece, in bytes: it stays in the processor's cache until it has gone on.
 const BUFFER: usize = 256 << 10;
 
 /// A pipe of our own into which the input is teed.

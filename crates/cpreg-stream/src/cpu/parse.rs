@@ -1,4 +1,5 @@
-//! From bytes to a [`Cpu`]: by the description, by what is known of subsections, or by what can follow.
+//! From bytes to a [`Cpu`]: by the description, by what is known of subsections, or by what can
+//! follow.
 
 use super::state::{
     COUNT, Cpu, LIST, MOST_BYTES, MOST_REGISTERS, Subsection, TAIL, VERSION, be32, be64,

@@ -55,11 +55,12 @@ impl Held {
         Stream::go_on(&edit.over(self), &self.front, self.start)
     }
 
-    /// Makes the edit after which the stream holds the state `planned`, as [`convert`](crate::convert()) does of a file; `stream` is what
-    /// [`Self::stream`] gave.
+    /// Makes the edit after which the stream holds the state `planned`, as
+    /// [`convert`](crate::convert()) does of a file; `stream` is what [`Self::stream`] gave.
     ///
     /// # Errors
-    /// Those of [`convert`](crate::convert()); [`ErrorKind::NotAsPlanned`] as well if the edit changes what has passed.
+    /// Those of [`convert`](crate::convert()); [`ErrorKind::NotAsPlanned`] as well if the edit
+    /// changes what has passed.
     pub fn convert(&self, stream: &Stream, planned: &Vm) -> Result<Edit, Error> {
         convert_and_open(stream, self, planned, &|edit| self.edited(edit))
     }

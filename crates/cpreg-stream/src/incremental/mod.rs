@@ -17,9 +17,10 @@
 //! or: PACKAGED and everything behind it                            held back
 //! ```
 //!
-//! What passes is parsed, record after record, by the parsers that read files from the front ([`crate`]), and never
-//! searched: guest memory can hold anything. The first byte of device state goes on after all vCPUs have come and been
-//! decided about, and its end after all of it has: a destination that does not get that cannot take what it got for a complete stream.
+//! What passes is parsed, record after record, by the parsers that read files from the front
+//! ([`crate`]), and never searched: guest memory can hold anything. The first byte of device state
+//! goes on after all vCPUs have come and been decided about, and its end after all of it has: a
+//! destination that does not get that cannot take what it got for a complete stream.
 //!
 //! What is done about a difference does not live here; see [`cpreg::plan`].
 

@@ -28,8 +28,8 @@ pub fn pump(
     pump_on(Flow::new(), Vec::new(), input, output, tell)
 }
 
-/// The same for a stream of which some has come already: `flow` has gone over it, and `begun` has neither passed nor been
-/// held back.
+/// Carries on with a stream of which a part has come: `flow` has gone over it, and `begun` has
+/// neither passed nor been held back.
 ///
 /// # Errors
 /// Those of [`pump`].

@@ -25,7 +25,7 @@ pub(super) struct Case<'c> {
     guard: Option<&'c Guarded>,
     /// What the destination is for this guest.
     named: &'c OnceCell<Named>,
-    /// The same, found out when its first vCPU came.
+    /// Destination for this guest, as its first vCPU told.
     early: Option<Named>,
     /// Takes notes.
     printer: Printer,
@@ -61,7 +61,7 @@ impl<'c> Case<'c> {
         self.answer
     }
 
-    /// What the destination is for the guest in `source`.
+    /// Returns the destination for the guest in `source`.
     fn named(&mut self, source: &Input) -> Result<&'c Named, Failure> {
         let early = self.early.take();
         Ok(match &self.desk.there {
@@ -134,7 +134,7 @@ impl Planner for Case<'_> {
     }
 }
 
-/// Why a migration was not begun, in words.
+/// Words a reason not to begin.
 pub(super) fn words(reason: &NotBegun) -> String {
     const WAY_OUT: &str = "name the source so that the outcome is certain before it begins (--from), or consent to that (--no-way-back)";
     match reason {

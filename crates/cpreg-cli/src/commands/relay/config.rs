@@ -32,7 +32,7 @@ pub(super) enum There<'a> {
 }
 
 impl Desk<'_> {
-    /// The same, as far as the relay needs it.
+    /// Returns what the relay needs of it.
     pub(super) fn terms(&self) -> Terms<'_> {
         let foretold = self.foretold.as_ref().map(|foretold| foretold.verdict);
         Terms {

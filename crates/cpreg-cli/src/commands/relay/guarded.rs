@@ -1,6 +1,7 @@
 //! [`Guarded`]: the drain guard of one migration, as the relay's command drives it.
 //!
-//! What the guard does lives in [`cpreg_relay::guard`]; here it is asked in order, and told what goes on.
+//! What the guard does lives in [`cpreg_relay::guard`]; here it is asked in order, and told what
+//! goes on.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

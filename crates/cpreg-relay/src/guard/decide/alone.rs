@@ -1,7 +1,8 @@
 //! The same with one monitor: what can be told from one side, and what cannot.
 
-use super::rules::{back_to_source, conclude, in_progress, loaded, postcopy, source_stopped};
 use super::situation::{Action, LATE, SOON, Situation};
+use super::ways::{back_to_source, conclude, in_progress, loaded, postcopy, source_stopped};
+use crate::guard::machine::{Command, DeviceState};
 use crate::guard::states::{MigrationStatus, RunState, Side};
 use crate::guard::whereabouts::{Place, Whereabouts};
 
@@ -9,25 +10,25 @@ use crate::guard::whereabouts::{Place, Whereabouts};
 pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &MigrationStatus) -> Action {
     let runs = *run == RunState::RUNNING;
     if *migration == MigrationStatus::COMPLETED && !runs {
-        if it.relay.has_withheld() {
+        if it.state.is_withheld() {
             return back_to_source(it, "the device state was not passed on");
         }
-        if it.memory.return_path {
+        if it.state.has_return_path {
             return Action::Conclude(Whereabouts::new(
                 Place::DESTINATION,
                 None,
-                "the destination has told the source that it loaded all of it; whether it runs \
-                 there was not asked",
+                "the destination has told the source that it loaded all of it; whether it \
+                 runs there was not asked",
             ));
         }
-        if !it.relay.ended {
+        if !it.state.relay_has_ended() {
             return Action::Wait;
         }
         return back_to_source(it, "its migration is over");
     }
     if !migration.is_settled() {
         if migration.is_postcopy() {
-            return if it.relay.ended {
+            return if it.state.relay_has_ended() {
                 postcopy(it, !runs, migration)
             } else {
                 Action::Wait
@@ -37,14 +38,14 @@ pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &Migration
     }
     if runs {
         let why = format!("its migration is `{migration}`, and it runs");
-        if it.relay.passing {
+        if it.state.device_state.may_have_gone_on() {
             return Action::Conclude(
                 Whereabouts::new(
                     Place::UNKNOWN,
                     Some(true),
                     format!(
-                        "at the source {why}. Device state went on: the destination may run it as \
-                         well, if it loaded all and its answer was lost"
+                        "at the source {why}. Device state went on: the destination may run it \
+                     as well, if it loaded all and its answer was lost"
                     ),
                 )
                 .advise("look at the destination at once: if its QEMU is there, end it (`quit`)"),
@@ -59,8 +60,8 @@ pub(super) fn source_alone(it: &Situation, run: &RunState, migration: &Migration
 pub(super) fn dest_alone(it: &Situation) -> Action {
     let unknown = |why: &str| {
         Action::Conclude(Whereabouts::new(Place::UNKNOWN, None, why).advise(
-            "QMP `query-migrate` at the source: `completed`: `cont` at the destination. Anything \
-             else: `quit` at the destination, and see that the source runs",
+            "QMP `query-migrate` at the source: `completed`: `cont` at the destination. \
+             Anything else: `quit` at the destination, and see that the source runs",
         ))
     };
     match &it.dest {
@@ -72,7 +73,7 @@ pub(super) fn dest_alone(it: &Situation) -> Action {
             )
             .advise("QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
         ),
-        _ if it.memory.dest_quits => Action::Conclude(
+        _ if it.state.dest.has_confirmed_to_quit() => Action::Conclude(
             Whereabouts::new(
                 Place::SOURCE,
                 None,
@@ -84,26 +85,26 @@ pub(super) fn dest_alone(it: &Situation) -> Action {
             if *run == RunState::RUNNING {
                 return conclude(Place::DESTINATION, true, "it runs there");
             }
-            if it.relay.has_withheld() && !it.memory.dest_ran {
-                return Action::QuitDest;
+            if it.state.is_withheld() && !it.state.dest.has_run() {
+                return Action::Tell(Command::QuitDest);
             }
-            if migration.is_postcopy() && *run == RunState::PAUSED && !it.memory.dest_ran {
+            if migration.is_postcopy() && *run == RunState::PAUSED && !it.state.dest.has_run() {
                 // The relay has passed on the command to run, and the source cannot be asked.
-                return Action::RunDest;
+                return Action::Tell(Command::RunDest);
             }
             if *migration == MigrationStatus::COMPLETED && *run != RunState::INMIGRATE {
-                return if it.relay.delivered {
+                return if it.state.device_state == DeviceState::Delivered {
                     loaded(it, run)
-                } else if it.relay.ended && it.unchanged >= SOON {
+                } else if it.state.relay_has_ended() && it.unchanged >= SOON {
                     unknown(
-                        "the destination has loaded all of it and stands still; whether the \
-                         source knows was not seen",
+                        "the destination has loaded all of it and stands still; whether the source \
+                         knows was not seen",
                     )
                 } else {
                     Action::Wait
                 };
             }
-            if it.relay.ended && it.unchanged >= LATE {
+            if it.state.relay_has_ended() && it.unchanged >= LATE {
                 return unknown("the destination has not loaded all of it");
             }
             Action::Wait

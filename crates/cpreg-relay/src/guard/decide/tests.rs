@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use super::situation::{FOR_GOOD, SOON};
 use super::*;
+use crate::guard::machine::{
+    Command, Dest, DeviceState, Guest, Hold, Migration, Relay, Source, State,
+};
+use crate::guard::states::{MigrationStatus, RunState, Side};
 
 fn side(text: &str) -> Side {
     match text {
@@ -21,41 +26,40 @@ fn side(text: &str) -> Side {
 
 /// Words: what has happened before. `s` at the end of the seconds that nothing has changed.
 fn situation(source: &str, dest: &str, words: &str) -> Situation {
-    let mut it = Situation {
-        source: side(source),
-        dest: side(dest),
-        relay: Relay::default(),
-        memory: Memory {
-            was_running: true,
-            begun: true,
-            held: dest != "?",
-            return_path: source != "?",
-            ..Memory::default()
-        },
-        unchanged: Duration::ZERO,
+    let mut state = State {
+        migration: Migration::Begun,
+        hold: if dest == "?" { Hold::Free } else { Hold::Held },
+        has_return_path: source != "?",
+        ..State::NEW
     };
+    let mut unchanged = Duration::ZERO;
     for word in words.split_whitespace() {
         match word {
-            "passing" => it.relay.passing = true,
-            "refused" => it.relay.refused = true,
-            "delivered" => it.relay.delivered = true,
-            "ended" => it.relay.ended = true,
-            "paused" => it.memory.was_running = false,
-            "idle" => it.memory.begun = false,
-            "one-way" => it.memory.return_path = false,
-            "ran" => it.memory.dest_ran = true,
-            "cannot" => it.memory.dest_cannot = true,
-            "quits" => it.memory.dest_quits = true,
-            "cancelled" => it.memory.cancelled = true,
-            "told" => it.memory.source_told = true,
-            "stuck" => it.memory.source_cannot = true,
+            "passing" => state.device_state = DeviceState::Passing,
+            "refused" => state.device_state = DeviceState::Withheld,
+            "delivered" => state.device_state = DeviceState::Delivered,
+            "ended" => state.relay = Relay::Ended,
+            "paused" => state.guest = Guest::Paused,
+            "idle" => state.migration = Migration::NotBegun,
+            "one-way" => state.has_return_path = false,
+            "ran" => state.dest = Dest::Ran,
+            "cannot" => state.dest = Dest::Refuses,
+            "quits" => state.dest = Dest::Quits,
+            "cancelled" => state.migration = Migration::Cancelled,
+            "told" => state.source = Source::LetGo,
+            "stuck" => state.source = Source::Refuses,
             _ => {
                 let seconds = word.strip_suffix('s').unwrap().parse().unwrap();
-                it.unchanged = Duration::from_secs(seconds);
+                unchanged = Duration::from_secs(seconds);
             }
         }
     }
-    it
+    Situation {
+        source: side(source),
+        dest: side(dest),
+        state,
+        unchanged,
+    }
 }
 
 fn said(it: &Situation) -> String {
@@ -65,7 +69,8 @@ fn said(it: &Situation) -> String {
             Some(false) => format!("{} stopped", at.place),
             None => at.place.to_string(),
         },
-        action => format!("{action:?}"),
+        Action::Tell(command) => format!("{command:?}"),
+        Action::Wait => "Wait".to_owned(),
     }
 }
 
@@ -397,6 +402,46 @@ fn every_outcome() {
     }
 }
 
+/// Every state but for the guest and the source.
+fn states() -> Vec<State> {
+    let mut states = Vec::new();
+    for migration in [Migration::Begun, Migration::Cancelled] {
+        for device_state in [
+            DeviceState::Expected,
+            DeviceState::Withheld,
+            DeviceState::Passing,
+            DeviceState::CutOff,
+            DeviceState::Delivered,
+        ] {
+            for relay in [Relay::Carries, Relay::Ended] {
+                for dest in [
+                    Dest::Untold,
+                    Dest::Refuses,
+                    Dest::Quits,
+                    Dest::RefusesAndQuits,
+                    Dest::Ran,
+                    Dest::RanAndQuits,
+                ] {
+                    for hold in [Hold::Free, Hold::Held] {
+                        for has_return_path in [false, true] {
+                            states.push(State {
+                                migration,
+                                device_state,
+                                relay,
+                                dest,
+                                hold,
+                                has_return_path,
+                                ..State::NEW
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    states
+}
+
 /// All that both sides can say, with all that can have happened before.
 fn each(check: &mut dyn FnMut(&Situation)) {
     let runs = ["running", "paused", "inmigrate", "postmigrate"];
@@ -423,25 +468,8 @@ fn each(check: &mut dyn FnMut(&Situation)) {
             let mut it = situation("?", "?", "");
             it.source = source.clone();
             it.dest = dest.clone();
-            for bits in 0..1024_u32 {
-                let is = |bit: u32| bits >> bit & 1 == 1;
-                it.relay = Relay {
-                    passing: is(0),
-                    refused: is(1),
-                    ended: is(2),
-                    delivered: is(3),
-                };
-                it.memory = Memory {
-                    dest_ran: is(4),
-                    dest_quits: is(5),
-                    dest_cannot: is(6),
-                    cancelled: is(7),
-                    return_path: is(8),
-                    held: is(9),
-                    was_running: true,
-                    begun: true,
-                    ..Memory::default()
-                };
+            for state in states() {
+                it.state = state;
                 for unchanged in [Duration::ZERO, SOON, LATE, FOR_GOOD] {
                     it.unchanged = unchanged;
                     check(&it);
@@ -455,16 +483,19 @@ fn each(check: &mut dyn FnMut(&Situation)) {
 fn never_both_whatever_is_seen() {
     let mut counts = [0_u32; 3];
     each(&mut |it| match decide(it) {
-        Action::RunSource => {
+        Action::Tell(Command::RunSource) => {
             counts[0] += 1;
-            assert!(!it.memory.dest_ran, "{it:?}");
-            let cannot = it.dest == Side::Gone || it.memory.dest_quits || it.relay.has_withheld();
-            let is_held = it.dest == Side::Unreachable && it.memory.held && it.unchanged >= LATE;
+            assert!(!it.state.dest.has_run(), "{it:?}");
+            let cannot = it.dest == Side::Gone
+                || it.state.dest.has_confirmed_to_quit()
+                || it.state.is_withheld();
+            let is_held =
+                it.dest == Side::Unreachable && it.state.is_held() && it.unchanged >= LATE;
             assert!(cannot || is_held, "{it:?}");
         }
-        Action::RunDest => {
+        Action::Tell(Command::RunDest) => {
             counts[1] += 1;
-            assert!(!it.memory.dest_ran, "{it:?}");
+            assert!(!it.state.dest.has_run(), "{it:?}");
             let cannot_go_back = match &it.source {
                 Side::Present { run, migration } => {
                     *run != RunState::RUNNING
@@ -472,15 +503,16 @@ fn never_both_whatever_is_seen() {
                 }
                 Side::Gone => true,
                 Side::NotAsked => {
-                    it.relay.delivered || !it.dest.migration_is(&MigrationStatus::COMPLETED)
+                    it.state.device_state == DeviceState::Delivered
+                        || !it.dest.migration_is(&MigrationStatus::COMPLETED)
                 }
                 Side::Unreachable => false,
             };
             assert!(cannot_go_back, "{it:?}");
         }
-        Action::QuitDest => {
+        Action::Tell(Command::QuitDest) => {
             counts[2] += 1;
-            assert!(!it.memory.dest_ran, "{it:?}");
+            assert!(!it.state.dest.has_run(), "{it:?}");
         }
         _ => {}
     });
@@ -490,7 +522,7 @@ fn never_both_whatever_is_seen() {
 #[test]
 fn it_ends_when_the_relay_has() {
     each(&mut |it| {
-        if it.relay.ended && it.unchanged >= FOR_GOOD {
+        if it.state.relay_has_ended() && it.unchanged >= FOR_GOOD {
             assert_ne!(decide(it), Action::Wait, "{it:?}");
         }
     });

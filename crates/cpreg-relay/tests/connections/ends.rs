@@ -1,6 +1,44 @@
-//! Waits that end: cancelled, shut down, or given up.
+//! How a connection, a wait or a direction ends.
 
-use super::*;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpreg_relay::connect::connect;
+use cpreg_relay::io::splice::{Side, carry};
+use cpreg_relay::{Address, Cancel, Connection, ErrorKind, Listener};
+
+use crate::{LONG, address, cancel, noise, socket};
+
+/// What an end has to come within, once it has been asked for.
+pub(crate) const PROMPT: Duration = Duration::from_secs(5);
+
+#[test]
+fn what_was_looked_at_comes_once_more() {
+    let (connection, mut far) = socket();
+    let (mut reader, _writer, _cutter) = connection.split();
+    let cancel = cancel();
+    let soon = || Some(Instant::now() + Duration::from_millis(20));
+    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"");
+    far.write_all(b"QE").unwrap();
+    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"QE");
+    far.write_all(b"VMstream").unwrap();
+    assert_eq!(reader.peek(4, None, &cancel).unwrap(), b"QEVM");
+    assert_eq!(reader.peek(2, None, &cancel).unwrap(), b"QE");
+    let mut buffer = [0; 3];
+    assert_eq!(reader.read(&mut buffer, &cancel).unwrap(), 3);
+    assert_eq!(&buffer, b"QEV");
+    drop(far);
+    // The end comes first: fewer than asked for.
+    assert_eq!(reader.peek(100, None, &cancel).unwrap(), b"Mstream");
+    let mut rest = [0; 100];
+    assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 7);
+    assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 0);
+}
 
 /// What ends a call, and how.
 fn ends<T: Send + 'static>(end: impl FnOnce(), call: impl FnOnce() -> T + Send + 'static) -> T {
@@ -15,7 +53,7 @@ fn ends<T: Send + 'static>(end: impl FnOnce(), call: impl FnOnce() -> T + Send +
     let start = Instant::now();
     end();
     let result = thread.join().unwrap();
-    assert!(start.elapsed() < LONG);
+    assert!(start.elapsed() < PROMPT);
     result
 }
 
@@ -48,7 +86,8 @@ fn a_wait_ends_when_it_is_cancelled() {
     assert!(accepted.is_none());
 }
 
-/// Waits until none of them takes another byte, a while after which whoever carries bytes between waits for the last one.
+/// Waits until none of them takes another byte, a while after which whoever carries bytes between
+/// waits for the last one.
 fn wait_until_full(sockets: &[UnixStream]) {
     use rustix::event::{PollFd, PollFlags, poll};
     let nothing = rustix::event::Timespec::default();

@@ -1,87 +1,22 @@
-//! Connections as a relay uses them: every kind of address, both directions, and ends of all kinds.
-
-mod cancellation;
+//! Every kind of address, to listen on and to connect to.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpreg_relay::connect::connect;
-use cpreg_relay::io::splice::{Side, carry};
-use cpreg_relay::{Address, Cancel, Connection, ErrorKind, Listener};
+use cpreg_relay::io::splice::carry;
+use cpreg_relay::{Address, Connection, ErrorKind, Listener};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Far longer than anything here takes, even on a machine that is busy.
-const LONG: Duration = Duration::from_secs(60);
-
-fn address(text: &str) -> Address {
-    text.parse().unwrap()
-}
-
-fn cancel() -> Cancel {
-    Cancel::new().unwrap()
-}
-
-/// Bytes without a pattern that a shift would not show (xorshift64).
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
-}
-
-fn socket() -> (Connection, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    (Connection::from_socket(ours.into()).unwrap(), theirs)
-}
-
-/// A connection through a listener at that address, and the end that called.
-fn both_ends(listen: &str) -> (Connection, Connection) {
-    let listener = Listener::bind(&address(listen)).unwrap();
-    let called = connect(listener.address(), LONG, &cancel()).unwrap();
-    let accepted = listener.accept(&cancel()).unwrap().unwrap();
-    (accepted, called)
-}
-
-/// Each end says something, ends its own direction, and reads up to the end of the other.
-fn talk(one: Connection, other: Connection) {
-    let speak = |connection: Connection, word: &'static [u8]| {
-        thread::spawn(move || {
-            let cancel = cancel();
-            let (mut reader, mut writer, _cutter) = connection.split();
-            writer.write_all(word, &cancel).unwrap();
-            writer.finish().unwrap();
-            let late = writer.write_all(b"late", &cancel).unwrap_err();
-            assert!(late.is_closed(), "{late}");
-            let mut heard = Vec::new();
-            let mut buffer = [0; 3];
-            loop {
-                match reader.read(&mut buffer, &cancel).unwrap() {
-                    0 => return heard,
-                    count => heard.extend_from_slice(&buffer[..count]),
-                }
-            }
-        })
-    };
-    let one = speak(one, b"from one");
-    let other = speak(other, b"from the other");
-    assert_eq!(one.join().unwrap(), b"from the other");
-    assert_eq!(other.join().unwrap(), b"from one");
-}
+use crate::{LONG, address, both_ends, cancel, noise, talk};
 
 #[test]
 fn tcp_listens_on_loopback_unless_told_otherwise() {
@@ -271,7 +206,7 @@ fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
 /// This test runs itself once more as the process whose standard input and output are the connection.
 #[test]
 fn standard_input_and_output_are_one_connection() {
-    const NAME: &str = "standard_input_and_output_are_one_connection";
+    const NAME: &str = "addresses::standard_input_and_output_are_one_connection";
     const CHILD: &str = "CPREG_TEST_STDIO";
     if std::env::var_os(CHILD).is_some() {
         let connection = connect(&Address::Stdio, LONG, &cancel()).unwrap();
@@ -349,149 +284,4 @@ fn vsock_connects_on_this_machine_or_says_what_is_missing() {
             );
         }
     }
-}
-
-/// Carries 64 MiB of noise from what `input` is written to, to what `output` is read from.
-fn carries_all(
-    mut input: impl io::Write + Send + 'static,
-    from: Connection,
-    to: Connection,
-    mut output: impl io::Read + Send + 'static,
-) {
-    let bytes = noise(64 << 20);
-    let sent = bytes.clone();
-    let sender = thread::spawn(move || input.write_all(&sent).unwrap());
-    let receiver = thread::spawn(move || {
-        let mut all = Vec::new();
-        output.read_to_end(&mut all).unwrap();
-        all
-    });
-    let (mut reader, _back, _cutter) = from.split();
-    let (_answers, mut writer, _cutter) = to.split();
-    let cancel = cancel();
-    let first = reader.peek(4, None, &cancel).unwrap();
-    assert_eq!(first, &bytes[..4]);
-    let counter = AtomicU64::new(5);
-    let carried = carry(&mut reader, &mut writer, &cancel, &counter).unwrap();
-    writer.finish().unwrap();
-    sender.join().unwrap();
-    let all = receiver.join().unwrap();
-    assert_eq!(carried, bytes.len() as u64);
-    assert_eq!(counter.load(Ordering::Relaxed), carried + 5);
-    assert!(all == bytes, "{} bytes came of {}", all.len(), bytes.len());
-}
-
-#[test]
-fn carries_from_socket_to_socket() {
-    let (from, input) = socket();
-    let (to, output) = socket();
-    carries_all(input, from, to, output);
-}
-
-#[test]
-fn carries_from_tcp_to_tcp() {
-    let pair = || {
-        let listener = Listener::bind(&address("tcp::0")).unwrap();
-        let Address::Tcp { port, .. } = *listener.address() else {
-            panic!("{listener:?}");
-        };
-        let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        (listener.accept(&cancel()).unwrap().unwrap(), far)
-    };
-    let (from, input) = pair();
-    let (to, output) = pair();
-    carries_all(input, from, to, output);
-}
-
-#[test]
-fn carries_from_pipe_to_socket_and_from_socket_to_pipe() {
-    let (read, input) = io::pipe().unwrap();
-    let from = Connection::from_halves(Some(read.into()), None).unwrap();
-    let (to, output) = socket();
-    carries_all(input, from, to, output);
-
-    let (from, input) = socket();
-    let (output, write) = io::pipe().unwrap();
-    let to = Connection::from_halves(None, Some(write.into())).unwrap();
-    carries_all(input, from, to, output);
-}
-
-#[test]
-fn carries_where_splice_does_not_serve() {
-    // Linux does not splice into a file that is appended to.
-    let (mut input, read) = {
-        let (read, write) = io::pipe().unwrap();
-        (write, read)
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("appended");
-    let file = fs::File::options().create(true).append(true).open(&path);
-    let from = Connection::from_halves(Some(read.into()), None).unwrap();
-    let to = Connection::from_halves(None, Some(file.unwrap().into())).unwrap();
-    let bytes = noise(5 << 20);
-    let sent = bytes.clone();
-    let sender = thread::spawn(move || input.write_all(&sent).unwrap());
-    let (mut reader, mut writer) = (from.reader, to.writer);
-    let counter = AtomicU64::new(0);
-    let carried = carry(&mut reader, &mut writer, &cancel(), &counter).unwrap();
-    sender.join().unwrap();
-    assert_eq!(carried, bytes.len() as u64);
-    assert!(fs::read(&path).unwrap() == bytes);
-}
-
-#[test]
-fn both_directions_end_apart() {
-    let (from, source) = socket();
-    let (to, destination) = socket();
-    let (mut from_reader, mut from_writer, _from_cutter) = from.split();
-    let (mut to_reader, mut to_writer, _to_cutter) = to.split();
-    let stop = cancel();
-    let there = thread::spawn({
-        let stop = stop.clone();
-        move || {
-            let count = carry(&mut from_reader, &mut to_writer, &stop, &AtomicU64::new(0));
-            to_writer.finish().unwrap();
-            count.unwrap()
-        }
-    });
-    let back = thread::spawn(move || {
-        let count = carry(&mut to_reader, &mut from_writer, &stop, &AtomicU64::new(0));
-        from_writer.finish().unwrap();
-        count.unwrap()
-    });
-    (&source).write_all(b"stream").unwrap();
-    source.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut all = Vec::new();
-    (&destination).read_to_end(&mut all).unwrap();
-    assert_eq!(all, b"stream");
-    // The one direction is over, the other is not.
-    (&destination).write_all(b"answer").unwrap();
-    drop(destination);
-    let mut all = Vec::new();
-    (&source).read_to_end(&mut all).unwrap();
-    assert_eq!(all, b"answer");
-    assert_eq!((there.join().unwrap(), back.join().unwrap()), (6, 6));
-}
-
-#[test]
-fn what_was_looked_at_comes_once_more() {
-    let (connection, mut far) = socket();
-    let (mut reader, _writer, _cutter) = connection.split();
-    let cancel = cancel();
-    let soon = || Some(Instant::now() + Duration::from_millis(20));
-    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"");
-    far.write_all(b"QE").unwrap();
-    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"QE");
-    far.write_all(b"VMstream").unwrap();
-    assert_eq!(reader.peek(4, None, &cancel).unwrap(), b"QEVM");
-    assert_eq!(reader.peek(2, None, &cancel).unwrap(), b"QE");
-    let mut buffer = [0; 3];
-    assert_eq!(reader.read(&mut buffer, &cancel).unwrap(), 3);
-    assert_eq!(&buffer, b"QEV");
-    drop(far);
-    // The end comes first: fewer than asked for.
-    assert_eq!(reader.peek(100, None, &cancel).unwrap(), b"Mstream");
-    let mut rest = [0; 100];
-    assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 7);
-    assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 0);
 }

@@ -59,36 +59,8 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     })?;
     let log = Log::new(arguments.log_format);
     let mut desk = prepare(arguments, printer)?;
-    if let Some(foretold) = &desk.foretold {
-        log.foretold(foretold.verdict);
-        if foretold.verdict == Verdict::Refused {
-            foretold.report(printer);
-            conclude_not_begun(printer, arguments.format);
-            if arguments.format == Format::Text && !foretold.is_of_one_vm() {
-                printer.line(
-                    "  or: if the VM was given other values than one has there at its start, \
-                     name a stream of it, or its QEMU's monitor",
-                );
-            }
-            return Ok(Status::Refused);
-        }
-        if let Some(monitor) = &arguments.dest_qmp {
-            match foretold.rehearse(monitor, arguments, printer) {
-                Ok(Some((Status::Refused, report))) => {
-                    printer.whole(&report);
-                    conclude_not_begun(printer, arguments.format);
-                    return Ok(Status::Refused);
-                }
-                Ok(rehearsed) => {
-                    desk.is_rehearsed = rehearsed.is_some_and(|(it, _)| it == Status::Done);
-                    log.rehearsed(desk.is_rehearsed);
-                }
-                Err(failure) => {
-                    printer.note("not rehearsed, and begun all the same:");
-                    print_failure(&failure);
-                }
-            }
-        }
+    if let Some(refused) = foretell(&mut desk, arguments, &log, printer) {
+        return Ok(refused);
     }
     let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
         .map_err(|error| Failure::new("cannot listen").because_of(error))?;
@@ -157,6 +129,46 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             return Ok(Status::Done);
         }
     }
+}
+
+/// Says what is foretold of the VM, and rehearses it. Returns a status if that refuses the migration.
+fn foretell(
+    desk: &mut Desk<'_>,
+    arguments: &arguments::Relay,
+    log: &Log,
+    printer: &mut Printer,
+) -> Option<Status> {
+    let foretold = desk.foretold.as_ref()?;
+    log.foretold(foretold.verdict);
+    if foretold.verdict == Verdict::Refused {
+        foretold.report(printer);
+        conclude_not_begun(printer, arguments.format);
+        if arguments.format == Format::Text && !foretold.is_of_one_vm() {
+            printer.line(
+                "  or: if the VM was given other values than one has there at its start, \
+                 name a stream of it, or its QEMU's monitor",
+            );
+        }
+        return Some(Status::Refused);
+    }
+    if let Some(monitor) = &arguments.dest_qmp {
+        match foretold.rehearse(monitor, arguments, printer) {
+            Ok(Some((Status::Refused, report))) => {
+                printer.whole(&report);
+                conclude_not_begun(printer, arguments.format);
+                return Some(Status::Refused);
+            }
+            Ok(rehearsed) => {
+                desk.is_rehearsed = rehearsed.is_some_and(|(it, _)| it == Status::Done);
+                log.rehearsed(desk.is_rehearsed);
+            }
+            Err(failure) => {
+                printer.note("not rehearsed, and begun all the same:");
+                print_failure(&failure);
+            }
+        }
+    }
+    None
 }
 
 /// Everything that can be wrong before anybody connects.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::decide::{Action, LATE, Situation, decide};
-use super::machine::{Command, DeviceState, Event, Guest, State, Tried};
+use super::machine::{Command, DeviceState, Event, GuardState, Guest, Tried};
 use super::monitor::{Answer, End, Monitor};
 use super::states::{RunState, Side};
 use super::whereabouts::Whereabouts;
@@ -28,8 +28,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub struct Guard {
     pub(super) source: Option<Monitor>,
     pub(super) dest: Option<Monitor>,
-    state: State,
-    seen: Option<(Side, Side, State)>,
+    state: GuardState,
+    seen: Option<(Side, Side, GuardState)>,
     since: Instant,
     refusal: Option<Refusal>,
     done: Vec<String>,
@@ -51,7 +51,7 @@ impl Guard {
         Ok(Self {
             source: source.transpose()?,
             dest: dest.transpose()?,
-            state: State::NEW,
+            state: GuardState::NEW,
             seen: None,
             since: Instant::now(),
             refusal: None,

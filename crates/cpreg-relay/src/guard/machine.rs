@@ -31,9 +31,9 @@
 
 use super::states::{RunState, Side};
 
-/// Everything that has happened.
+/// All that has happened in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct GuardState {
     pub(super) migration: Migration,
     pub(super) device_state: DeviceState,
     pub(super) relay: Relay,
@@ -185,7 +185,7 @@ pub(super) enum Event<'e> {
     Told(Command, Tried),
 }
 
-impl State {
+impl GuardState {
     /// Nothing has happened.
     pub(super) const NEW: Self = Self {
         migration: Migration::NotBegun,
@@ -288,28 +288,28 @@ impl State {
     }
 
     /// Returns `true` if the migration has begun.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(super) fn has_begun(self) -> bool {
         self.migration != Migration::NotBegun
     }
 
     /// Returns `true` if the relay is done, or gone.
-    pub(super) fn relay_has_ended(&self) -> bool {
+    pub(super) fn relay_has_ended(self) -> bool {
         self.relay == Relay::Ended
     }
 
     /// Returns `true` if the destination cannot have the device state, now or later.
-    pub(super) fn is_withheld(&self) -> bool {
+    pub(super) fn is_withheld(self) -> bool {
         !self.device_state.may_have_gone_on()
             && (self.device_state.is_refused() || self.relay_has_ended())
     }
 
     /// Returns `true` if the guest is to run on the side where the VM ends.
-    pub(super) fn is_to_run(&self) -> bool {
+    pub(super) fn is_to_run(self) -> bool {
         self.guest == Guest::Ran
     }
 
     /// Returns `true` if the destination has confirmed that it does not start by itself.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn is_held(self) -> bool {
         self.hold == Hold::Held
     }
 }

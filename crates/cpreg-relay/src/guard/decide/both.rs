@@ -218,17 +218,15 @@ fn source_gone(it: &Situation) -> Action {
                 };
             }
             match loaded(it, run) {
-                Action::Tell(Command::QuitDest) | Action::Tell(Command::RunSource) => {
-                    Action::Conclude(
-                        Whereabouts::new(
-                            Place::DESTINATION,
-                            Some(false),
-                            "it is loaded there, the \
+                Action::Tell(Command::QuitDest | Command::RunSource) => Action::Conclude(
+                    Whereabouts::new(
+                        Place::DESTINATION,
+                        Some(false),
+                        "it is loaded there, the \
                      source has ended, and QEMU refused to let it go on",
-                        )
-                        .advise("QMP `cont` at the destination tells why"),
                     )
-                }
+                    .advise("QMP `cont` at the destination tells why"),
+                ),
                 other => other,
             }
         }

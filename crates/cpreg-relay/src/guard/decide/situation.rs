@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::guard::machine::{Command, State};
+use crate::guard::machine::{Command, GuardState};
 use crate::guard::states::Side;
 use crate::guard::whereabouts::Whereabouts;
 
@@ -21,7 +21,7 @@ pub(in crate::guard) struct Situation {
     pub(in crate::guard) source: Side,
     pub(in crate::guard) dest: Side,
     /// Events so far.
-    pub(in crate::guard) state: State,
+    pub(in crate::guard) state: GuardState,
     /// How long nothing of the above has changed.
     pub(in crate::guard) unchanged: Duration,
 }

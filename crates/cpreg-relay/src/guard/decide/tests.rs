@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::situation::{FOR_GOOD, SOON};
 use super::*;
 use crate::guard::machine::{
-    Command, Dest, DeviceState, Guest, Hold, Migration, Relay, Source, State,
+    Command, Dest, DeviceState, GuardState, Guest, Hold, Migration, Relay, Source,
 };
 use crate::guard::states::{MigrationStatus, RunState, Side};
 
@@ -26,11 +26,11 @@ fn side(text: &str) -> Side {
 
 /// Words: what has happened before. `s` at the end of the seconds that nothing has changed.
 fn situation(source: &str, dest: &str, words: &str) -> Situation {
-    let mut state = State {
+    let mut state = GuardState {
         migration: Migration::Begun,
         hold: if dest == "?" { Hold::Free } else { Hold::Held },
         has_return_path: source != "?",
-        ..State::NEW
+        ..GuardState::NEW
     };
     let mut unchanged = Duration::ZERO;
     for word in words.split_whitespace() {
@@ -403,7 +403,7 @@ fn every_outcome() {
 }
 
 /// Every state but for the guest and the source.
-fn states() -> Vec<State> {
+fn states() -> Vec<GuardState> {
     let mut states = Vec::new();
     for migration in [Migration::Begun, Migration::Cancelled] {
         for device_state in [
@@ -424,14 +424,14 @@ fn states() -> Vec<State> {
                 ] {
                     for hold in [Hold::Free, Hold::Held] {
                         for has_return_path in [false, true] {
-                            states.push(State {
+                            states.push(GuardState {
                                 migration,
                                 device_state,
                                 relay,
                                 dest,
                                 hold,
                                 has_return_path,
-                                ..State::NEW
+                                ..GuardState::NEW
                             });
                         }
                     }

@@ -37,9 +37,9 @@ fn the_migration() {
         (Cancelled, Event::Passing(None), Cancelled),
         (Cancelled, Event::SourceSays(&active), Cancelled),
     ] {
-        let state = State {
+        let state = GuardState {
             migration: before,
-            ..State::NEW
+            ..GuardState::NEW
         };
         let now = state.after(&event);
         assert_eq!(now.migration, after, "{before:?}: {event:?}");
@@ -72,9 +72,9 @@ fn the_device_state() {
         (Event::Told(Command::QuitDest, Tried::Told), all),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
-            let state = State {
+            let state = GuardState {
                 device_state: before,
-                ..State::NEW
+                ..GuardState::NEW
             };
             let now = state.after(&event);
             assert_eq!(now.device_state, after, "{before:?}: {event:?}");
@@ -89,10 +89,10 @@ fn the_device_state() {
         (Delivered, true, false),
     ] {
         let relay = if ended { Relay::Ended } else { Relay::Carries };
-        let state = State {
+        let state = GuardState {
             device_state,
             relay,
-            ..State::NEW
+            ..GuardState::NEW
         };
         assert_eq!(state.is_withheld(), withheld, "{state:?}");
     }
@@ -119,19 +119,19 @@ fn what_the_guest_did() {
         } else {
             Migration::NotBegun
         };
-        let state = State {
+        let state = GuardState {
             guest,
             migration: migration_part,
-            ..State::NEW
+            ..GuardState::NEW
         };
         let side = side(run, migration);
         let now = state.after(&Event::SourceSays(&side));
         assert_eq!(now.guest, after, "{guest:?}, {begun}: {side}");
     }
-    assert_eq!(State::NEW.after(&Event::Found(Paused)).guest, Paused);
+    assert_eq!(GuardState::NEW.after(&Event::Found(Paused)).guest, Paused);
     let passing = Event::Passing(Some(Paused));
-    assert_eq!(State::NEW.after(&passing).guest, Paused);
-    assert_eq!(State::NEW.after(&Event::Passing(None)).guest, Ran);
+    assert_eq!(GuardState::NEW.after(&passing).guest, Paused);
+    assert_eq!(GuardState::NEW.after(&Event::Passing(None)).guest, Ran);
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn the_source() {
         (Tried::Silent, all),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
-            let state = State {
+            let state = GuardState {
                 source: before,
-                ..State::NEW
+                ..GuardState::NEW
             };
             let now = state.after(&Event::Told(Command::RunSource, tried));
             assert_eq!(now.source, after, "{before:?}: {tried:?}");
@@ -200,9 +200,9 @@ fn the_destination() {
         (told(Command::QuitDest, Tried::Silent), all),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
-            let state = State {
+            let state = GuardState {
                 dest: before,
-                ..State::NEW
+                ..GuardState::NEW
             };
             let now = state.after(&event);
             assert_eq!(now.dest, after, "{before:?}: {event:?}");
@@ -212,39 +212,39 @@ fn the_destination() {
 
 #[test]
 fn each_event_changes_its_own_part() {
-    let new = State::NEW;
+    let new = GuardState::NEW;
     for (event, after) in [
         (
             Event::Held,
-            State {
+            GuardState {
                 hold: Hold::Held,
                 ..new
             },
         ),
         (
             Event::ReturnPath,
-            State {
+            GuardState {
                 has_return_path: true,
                 ..new
             },
         ),
         (
             Event::RelayEnded,
-            State {
+            GuardState {
                 relay: Relay::Ended,
                 ..new
             },
         ),
         (
             Event::Refused,
-            State {
+            GuardState {
                 device_state: DeviceState::Withheld,
                 ..new
             },
         ),
         (
             Event::LeftOver,
-            State {
+            GuardState {
                 migration: Migration::Begun,
                 device_state: DeviceState::Passing,
                 relay: Relay::Ended,
@@ -255,14 +255,14 @@ fn each_event_changes_its_own_part() {
         ),
         (
             Event::Told(Command::QuitDest, Tried::Told),
-            State {
+            GuardState {
                 dest: Dest::Quits,
                 ..new
             },
         ),
         (
             Event::Told(Command::RunSource, Tried::Told),
-            State {
+            GuardState {
                 source: Source::LetGo,
                 ..new
             },

@@ -12,8 +12,9 @@ use cpreg::register::RegisterId;
 use cpreg::severity::Severity;
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
-use super::{Row, grounds, rows, rule, wrapped};
+use super::{Row, grounds, rows, rule};
 use crate::printer::Printer;
+use crate::text::wrap::prose;
 use crate::tolerance::words::names;
 use crate::value::id_digits;
 
@@ -142,7 +143,7 @@ fn entry(text: &mut String, row: &Row<'_>, kind: Line) {
 
 /// Adds lines of comment. No line end of the text is kept, so nothing in it becomes a command.
 fn comment(text: &mut String, paragraph: &str) {
-    for line in wrapped(paragraph, WIDTH - 2) {
+    for line in prose(paragraph, WIDTH - 2) {
         let _ = writeln!(text, "# {line}");
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! The programs' own tables can say less than ours. What one cannot express is never written as something that it is not: it stands there as a
 //! comment that says what cpreg does and why it is left out. Here is what the two languages share: which registers an entry
-//! really decides, and its words wrapped for a comment.
+//! really decides, and its words.
 
 pub mod firecracker;
 pub mod qemu;
@@ -114,34 +114,11 @@ fn grounds(entry: &Tolerance) -> Vec<String> {
     grounds
 }
 
-/// The text in lines of at most this many characters, broken at spaces; a longer word has a line to itself. Line ends
-/// of the text are spaces here, so that nothing in it gets out of a comment.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use cpreg::tolerance::{Category, Condition, Difference, Handling};
 
     use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_lines_joined() {
-        assert_eq!(wrapped("one two\nthree", 8), ["one two", "three"]);
-        assert_eq!(wrapped("a-long-word b", 4), ["a-long-word", "b"]);
-        assert!(wrapped(" \n", 4).is_empty());
-    }
 
     #[test]
     fn an_entry_that_another_comes_before_decides_nothing() {

@@ -17,8 +17,9 @@ use cpreg::destination::Accelerator;
 use cpreg::register::{DecodedId, Naming, RegisterId};
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
-use super::{Row, grounds, rows, rule, wrapped};
+use super::{Row, grounds, rows, rule};
 use crate::printer::Printer;
+use crate::text::wrap::prose;
 use crate::tolerance::words::names;
 use crate::value::id_digits;
 
@@ -221,7 +222,7 @@ fn comment<'a>(indent: &str, paragraphs: impl IntoIterator<Item = &'a str>) -> S
             let _ = writeln!(text, "{indent} *");
         }
         let paragraph = paragraph.replace("*/", "* /").replace("/*", "/ *");
-        for line in wrapped(&paragraph, WIDTH - indent.len() - 3) {
+        for line in prose(&paragraph, WIDTH - indent.len() - 3) {
             let _ = writeln!(text, "{indent} * {line}");
         }
     }

@@ -1,8 +1,16 @@
 //! Words, numbers and lines as several reports print them.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod.rs` | words, numbers, lines about one thing |
+//! | [`wrap`] | prose and lists in lines of a given width |
+
+pub(crate) mod wrap;
 
 use cpreg::vm::{Content, Extension};
 
 use crate::printer::Printer;
+use wrap::{Item, list};
 
 /// A line about one thing.
 pub fn line(printer: &mut Printer, what: &str, text: &str) {
@@ -11,23 +19,15 @@ pub fn line(printer: &mut Printer, what: &str, text: &str) {
 
 /// Words with commas between, on as many lines as it takes.
 pub fn wrapped(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
-    const WIDTH: usize = 84;
+    const WIDTH: usize = 86;
+    let items = words.map(|text| Item {
+        width: text.len(),
+        text,
+    });
     let mut what = what;
-    let mut text = String::new();
-    for word in words {
-        if !text.is_empty() && text.len() + word.len() > WIDTH {
-            text.push(',');
-            line(printer, what, &text);
-            what = "";
-            text.clear();
-        }
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        text.push_str(&word);
-    }
-    if !text.is_empty() {
+    for text in list(&items.collect::<Vec<_>>(), WIDTH) {
         line(printer, what, &text);
+        what = "";
     }
 }
 

@@ -4,9 +4,10 @@ use cpreg::plan::VcpuSet;
 
 use crate::check::Answer;
 use crate::printer::{style, styled};
+use crate::text::wrap::{Item, list};
 
-/// `, vCPUs 0-3` where not all of them agree.
-pub fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
+/// Returns ` (vCPU 0-3)`, or nothing if all vCPUs are meant.
+pub(crate) fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
     let all = vcpus.iter().count() == answer.source.vcpus;
     if all {
         String::new()
@@ -15,28 +16,13 @@ pub fn on_vcpus(answer: &Answer<'_>, vcpus: &VcpuSet) -> String {
     }
 }
 
-/// Names with what is said of them, commas between, in lines of at most this many columns where that is possible.
+/// Returns lines of names, each with the text about it, commas between them.
 pub(super) fn wrapped(texts: &[(String, String)]) -> Vec<String> {
-    const COLUMNS: usize = 100;
-    let mut lines: Vec<String> = Vec::new();
-    let mut column = COLUMNS;
-    for (name, said) in texts {
-        let width = name.len() + said.len() + ", ".len();
-        let text = format!("{}{said}", styled(style::NAME, name));
-        match lines.last_mut() {
-            Some(line) if column + width <= COLUMNS => {
-                line.push_str(", ");
-                line.push_str(&text);
-                column += width;
-            }
-            last => {
-                if let Some(line) = last {
-                    line.push(',');
-                }
-                lines.push(text);
-                column = width;
-            }
-        }
-    }
-    lines
+    /// Columns of a line, without a comma and a space at its end.
+    const COLUMNS: usize = 100 - ", ".len();
+    let items = texts.iter().map(|(name, said)| Item {
+        text: format!("{}{said}", styled(style::NAME, name)),
+        width: name.len() + said.len(),
+    });
+    list(&items.collect::<Vec<_>>(), COLUMNS)
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `text.rs` | the verdict, the outline, which command finds out |
+//! | `mod.rs` | the verdict, the outline, which command finds out |
 //! | [`layout`] | lines of names, and of vCPUs, which the parts share |
 //! | [`decisions`] | what is done about each register and extension |
 //! | [`visible`] | what the guest could notice, and changes that only the user can take |
@@ -17,7 +17,7 @@ use cpreg::plan::Verdict;
 
 use super::{Answer, SCOPE};
 use crate::printer::{Printer, style, styled};
-pub use layout::on_vcpus;
+pub(crate) use layout::on_vcpus;
 
 /// Prints the whole report. `all`: also what is simply copied.
 pub fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {

@@ -1,13 +1,13 @@
 //! `cpreg tolerances`: the table, printed for people. For other programs: [`cpreg_report::export`].
 
 use cpreg::register::{Naming, RegisterId};
-use cpreg::tolerance::Tolerance;
-use cpreg_report::{export, tolerance};
+use cpreg_report::export::{Exporter, Firecracker, Json, Qemu};
+use cpreg_report::tolerance::{self, entries};
 
 use crate::arguments::{self, Export, Format};
 use crate::failure::{Failure, Status};
 use crate::names;
-use crate::printer::{Printer, print_json};
+use crate::printer::Printer;
 use crate::tolerance_file;
 
 pub(crate) fn run(
@@ -20,21 +20,26 @@ pub(crate) fn run(
         .iter()
         .map(|text| names::register(text, Naming::Kvm))
         .collect::<Result<_, _>>()?;
-    let entries: Vec<(usize, &Tolerance)> = tolerances
-        .entries()
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| {
-            wanted.is_empty() || wanted.iter().any(|id| entry.registers.contains(*id))
-        })
-        .collect();
-    match (arguments.export, arguments.format) {
-        (Some(Export::Json), _) | (None, Format::Json) => {
-            print_json(printer, &tolerance::model::Report::of(&entries))?;
+    let format = match (arguments.export, arguments.format) {
+        (Some(export), _) => Some(export),
+        (None, Format::Json) => Some(Export::Json),
+        (None, Format::Text) => None,
+    };
+    match format {
+        Some(format) => {
+            let exported = exporter(format).export(&tolerances, &wanted, printer);
+            exported.map_err(|error| Failure::new("cannot report").because(error))?;
         }
-        (Some(Export::Qemu), _) => export::qemu::print(printer, &tolerances, &wanted),
-        (Some(Export::Firecracker), _) => export::firecracker::print(printer, &tolerances, &wanted),
-        (None, Format::Text) => tolerance::print(printer, &entries),
+        None => tolerance::print(printer, &entries(&tolerances, &wanted)),
     }
     Ok(Status::Done)
+}
+
+/// Returns the exporter of a format.
+fn exporter(format: Export) -> &'static dyn Exporter {
+    match format {
+        Export::Qemu => &Qemu,
+        Export::Firecracker => &Firecracker,
+        Export::Json => &Json,
+    }
 }

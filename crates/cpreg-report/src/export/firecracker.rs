@@ -12,7 +12,8 @@ use cpreg::register::RegisterId;
 use cpreg::severity::Severity;
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
-use super::{Row, grounds, rows, rule};
+use super::Exporter;
+use super::table::{Row, grounds, rows, rule};
 use crate::printer::Printer;
 use crate::text::wrap::prose;
 use crate::tolerance::words::names;
@@ -46,8 +47,25 @@ enum Line {
     LeftOut,
 }
 
-/// Prints the script.
-pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterId]) {
+/// Exports a shell script that runs Firecracker's `snapshot-editor`.
+#[derive(Clone, Copy, Debug)]
+pub struct Firecracker;
+
+impl Exporter for Firecracker {
+    fn export(
+        &self,
+        tolerances: &Tolerances,
+        wanted: &[RegisterId],
+        printer: &mut Printer,
+    ) -> serde_json::Result<()> {
+        for line in script(tolerances, wanted).lines() {
+            printer.line(line);
+        }
+        Ok(())
+    }
+}
+
+fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
     let mut text = String::from("#!/bin/sh\n");
     for paragraph in HEADER {
         text.push_str("#\n");
@@ -80,9 +98,7 @@ pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterI
          snapshot-editor edit-vmstate remove-regs \"$@\" \\\n    --vmstate-path \"$vmstate\" \
          --output-path \"$output\"\n",
     );
-    for line in text.lines() {
-        printer.line(line);
-    }
+    text
 }
 
 fn line_of(row: &Row<'_>) -> Line {

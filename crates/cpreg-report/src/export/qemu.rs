@@ -17,7 +17,8 @@ use cpreg::destination::Accelerator;
 use cpreg::register::{DecodedId, Naming, RegisterId};
 use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
 
-use super::{Row, grounds, rows, rule};
+use super::Exporter;
+use super::table::{Row, grounds, rows, rule};
 use crate::printer::Printer;
 use crate::text::wrap::prose;
 use crate::tolerance::words::names;
@@ -50,34 +51,45 @@ const fn about(accelerator: Accelerator) -> &'static str {
     }
 }
 
-/// Prints the table.
-pub fn print(printer: &mut Printer, tolerances: &Tolerances, wanted: &[RegisterId]) {
-    let mut text = comment("", HEADER.iter().copied());
-    let mut functions = 0;
-    for accelerator in [Accelerator::Kvm, Accelerator::Tcg, Accelerator::Hvf] {
-        let rows = rows(tolerances, wanted, accelerator);
-        if rows.is_empty() {
-            continue;
+/// Exports C for `target/arm` of QEMU 11.1 and later.
+#[derive(Clone, Copy, Debug)]
+pub struct Qemu;
+
+impl Exporter for Qemu {
+    fn export(
+        &self,
+        tolerances: &Tolerances,
+        wanted: &[RegisterId],
+        printer: &mut Printer,
+    ) -> serde_json::Result<()> {
+        let mut text = comment("", HEADER.iter().copied());
+        let mut functions = 0;
+        for accelerator in [Accelerator::Kvm, Accelerator::Tcg, Accelerator::Hvf] {
+            let rows = rows(tolerances, wanted, accelerator);
+            if rows.is_empty() {
+                continue;
+            }
+            functions += 1;
+            text.push('\n');
+            text.push_str(&comment("", [about(accelerator)]));
+            let _ = writeln!(
+                text,
+                "static void cpreg_{accelerator}_mig_tolerances(ARMCPU *cpu)\n{{"
+            );
+            let entries: Vec<String> = rows
+                .iter()
+                .map(|row| entry(tolerances, row, accelerator))
+                .collect();
+            text.push_str(&entries.join("\n"));
+            text.push_str("}\n");
         }
-        functions += 1;
-        text.push('\n');
-        text.push_str(&comment("", [about(accelerator)]));
-        let _ = writeln!(
-            text,
-            "static void cpreg_{accelerator}_mig_tolerances(ARMCPU *cpu)\n{{"
-        );
-        let entries: Vec<String> = rows
-            .iter()
-            .map(|row| entry(tolerances, row, accelerator))
-            .collect();
-        text.push_str(&entries.join("\n"));
-        text.push_str("}\n");
-    }
-    if functions == 0 {
-        text.push_str("\n/* No entry is about these registers. */\n");
-    }
-    for line in text.lines() {
-        printer.line(line);
+        if functions == 0 {
+            text.push_str("\n/* No entry is about these registers. */\n");
+        }
+        for line in text.lines() {
+            printer.line(line);
+        }
+        Ok(())
     }
 }
 

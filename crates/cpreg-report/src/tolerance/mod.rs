@@ -11,11 +11,25 @@ pub(crate) mod json;
 pub mod model;
 pub mod words;
 
-use cpreg::tolerance::Tolerance;
+use cpreg::register::RegisterId;
+use cpreg::tolerance::{Tolerance, Tolerances};
 
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use words::{condition, difference, handling, names, what_kind};
+
+/// Returns the entries about these registers with their numbers in the table; all entries, if no
+/// register is named.
+pub fn entries<'a>(
+    tolerances: &'a Tolerances,
+    wanted: &[RegisterId],
+) -> Vec<(usize, &'a Tolerance)> {
+    let is_wanted = |entry: &Tolerance| {
+        wanted.is_empty() || wanted.iter().any(|id| entry.registers.contains(*id))
+    };
+    let entries = tolerances.entries().iter().enumerate();
+    entries.filter(|(_, entry)| is_wanted(entry)).collect()
+}
 
 /// Prints these entries.
 pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {

@@ -1,0 +1,27 @@
+//! The table as JSON, schema `cpreg.tolerances/1`.
+
+use cpreg::register::RegisterId;
+use cpreg::tolerance::Tolerances;
+
+use super::Exporter;
+use crate::json;
+use crate::printer::Printer;
+use crate::tolerance::entries;
+use crate::tolerance::model::Report;
+
+/// Exports JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct Json;
+
+impl Exporter for Json {
+    fn export(
+        &self,
+        tolerances: &Tolerances,
+        wanted: &[RegisterId],
+        printer: &mut Printer,
+    ) -> serde_json::Result<()> {
+        let report = Report::of(&entries(tolerances, wanted));
+        printer.json(&json::document(&report)?);
+        Ok(())
+    }
+}

@@ -1,6 +1,18 @@
 //! Reports of cpreg: what a command found out, as models (serde), as text, and as Markdown.
 //!
-//! An answer is what a command found out. From it come a model, which is its JSON, and a text.
+//! An answer is what a command found out. From it come a model, which is its JSON, and a text. A
+//! program that reads cpreg's JSON reads models:
+//!
+//! ```
+//! use cpreg_report::hosts::model::Report;
+//!
+//! # fn main() -> Result<(), serde_json::Error> {
+//! let json = r#"{"schema": "cpreg.hosts/1", "hosts": []}"#;
+//! let report: Report = serde_json::from_str(json)?;
+//! assert!(report.hosts.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! | module | what lives there |
 //! |---|---|

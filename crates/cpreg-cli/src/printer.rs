@@ -1,64 +1,68 @@
 //! What a command says beside its report: progress, log lines, and why it failed.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use anstream::stderr;
 use cpreg_report::json;
 use cpreg_report::printer::harmless;
 pub(crate) use cpreg_report::printer::{Printer, style, styled};
-
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// A line on standard error that tells how far a long copy is; nothing where standard error is no terminal.
+/// Progress line of a long copy on standard error, if standard error is a terminal.
+#[derive(Default)]
 pub(crate) struct Progress {
-    is_shown: bool,
-    /// What was told last: percent, or MiB where nobody knows of how many.
+    /// Line on the terminal, while it is shown.
+    line: Option<ProgressBar>,
+    /// Percent shown last; or MiB, if the total is not known.
     told: Option<u64>,
 }
 
 impl Progress {
-    pub(crate) fn new() -> Self {
-        Self {
-            is_shown: io::stderr().is_terminal(),
-            told: None,
-        }
-    }
-
     /// Tells how many bytes of how many are done.
     pub(crate) fn tell(&mut self, done: u64, all: u64) {
         let percent = done.saturating_mul(100) / all.max(1);
-        if self.is_shown && self.told != Some(percent) {
+        if self.told != Some(percent) {
             self.told = Some(percent);
-            let _ = write!(stderr(), "\rwriting: {percent:3} %");
+            self.show(format!("writing: {percent:3} %"));
         }
     }
 
     /// Tells where something is and how many bytes have passed, of nobody knows how many.
     pub(crate) fn tell_passed(&mut self, place: impl Display, done: u64) {
         let mebibytes = done >> 20;
-        if self.is_shown && self.told.is_none_or(|it| it + 16 <= mebibytes) {
+        if self.told.is_none_or(|it| it + 16 <= mebibytes) {
             self.told = Some(mebibytes);
-            let _ = write!(stderr(), "\rpassing: {place:12} {mebibytes} MiB");
+            self.show(format!("passing: {place:12} {mebibytes} MiB"));
         }
     }
 
     /// Tells where something is, how many bytes have passed, and how many MiB each second.
     pub(crate) fn tell_rate(&mut self, place: impl Display, done: u64, rate: f64) {
-        if self.is_shown {
-            let mebibytes = done >> 20;
-            self.told = Some(mebibytes);
-            let line = format!("passing: {place}, {mebibytes} MiB, {rate:.1} MiB/s");
-            let _ = write!(stderr(), "\r{line:60}");
-        }
+        let mebibytes = done >> 20;
+        self.show(format!(
+            "passing: {place}, {mebibytes} MiB, {rate:.1} MiB/s"
+        ));
+    }
+
+    /// Shows this text as the line.
+    fn show(&mut self, text: String) {
+        let line = self.line.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+        });
+        line.set_message(text);
     }
 
     /// Takes the line away.
     pub(crate) fn end(&mut self) {
-        if self.told.take().is_some() {
-            let _ = write!(stderr(), "\r{:60}\r", "");
+        self.told = None;
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
         }
     }
 }

@@ -201,7 +201,7 @@ fn new_file(
     edit: &Edit,
     target: &Path,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::default();
     let mut tell = |done, all| progress.tell(done, all);
     let options = WriteOptions {
         overwrite: arguments.force,

@@ -93,7 +93,7 @@ fn standard_streams() -> Result<(File, File), Failure> {
 
 /// Lets pass what may pass.
 fn carry(input: &File, output: &File) -> Result<Held, Failure> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::default();
     let mut passed = 0;
     let held = pump_files(input, output, &mut |phase, so_far| {
         passed = so_far;

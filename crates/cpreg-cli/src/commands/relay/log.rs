@@ -33,7 +33,7 @@ impl Log {
             format,
             migration: AtomicUsize::new(0),
             progress: Mutex::new(Moving {
-                line: Progress::new(),
+                line: Progress::default(),
                 told: None,
             }),
         }

@@ -1,4 +1,8 @@
-//! [`Log`]: what happens, as lines on standard error, and how far it is, on a terminal.
+//! [`Log`]: events of the relay as lines on standard error, and progress on a terminal.
+//!
+//! `tracing` does not write these lines. Its fields hold no arrays, nulls or objects, which the JSON
+//! lines have, and the layout of `tracing-subscriber`'s JSON is fixed. Both formats would need a
+//! `FormatEvent` of their own, which is more code than [`Log::line`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -4,9 +4,12 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
-use super::cpio;
+use cpio::NewcBuilder;
+use cpio::newc::ModeFileType::{self, Char, Directory, Regular};
+
 use crate::Result;
 use crate::debian::{self, Archive};
 use crate::paths::repository;
@@ -20,21 +23,8 @@ const PACKAGE: &str = "busybox-static";
 /// # Errors
 /// If busybox cannot be fetched.
 pub fn make(lab: &Path) -> Result<PathBuf> {
-    let busybox = busybox(lab)?;
-    let mut archive = cpio::Archive::default();
-    for folder in ["bin", "dev"] {
-        archive.directory(folder);
-    }
-    // Before /dev is mounted there must be something to speak to.
-    archive.character_device("dev/console", 5, 1);
-    archive.character_device("dev/null", 1, 3);
-    archive.file("bin/busybox", true, &fs::read(busybox)?)?;
-    archive.file(
-        "init",
-        true,
-        &fs::read(repository().join("e2e/lab/inside/init"))?,
-    )?;
-    let archive = archive.finish();
+    let init = fs::read(repository().join("e2e/lab/inside/init"))?;
+    let archive = archive(&fs::read(busybox(lab)?)?, &init)?;
     // Another task may be booting from it, or have another one.
     let mut hasher = DefaultHasher::new();
     archive.hash(&mut hasher);
@@ -43,6 +33,30 @@ pub fn make(lab: &Path) -> Result<PathBuf> {
     fs::write(&partial, archive)?;
     fs::rename(&partial, &place)?;
     Ok(place)
+}
+
+/// Packs the initramfs. Everything belongs to root and dates from 1970, so the same contents give
+/// the same bytes.
+fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
+    let entry = |name, kind: ModeFileType, permissions| {
+        let entry = NewcBuilder::new(name).mode(permissions);
+        entry.set_mode_file_type(kind)
+    };
+    let device = |name, major, minor| {
+        let entry = entry(name, Char, 0o600);
+        entry.rdev_major(major).rdev_minor(minor)
+    };
+    let entries: [(NewcBuilder, &[u8]); 6] = [
+        (entry("bin", Directory, 0o755), &[]),
+        (entry("dev", Directory, 0o755), &[]),
+        // Before /dev is mounted there must be something to speak to.
+        (device("dev/console", 5, 1), &[]),
+        (device("dev/null", 1, 3), &[]),
+        (entry("bin/busybox", Regular, 0o755), busybox),
+        (entry("init", Regular, 0o755), init),
+    ];
+    let entries = entries.map(|(entry, contents)| (entry, Cursor::new(contents)));
+    cpio::write_cpio(entries.into_iter(), Vec::new())
 }
 
 /// busybox for arm64, fetched if need be.
@@ -65,4 +79,43 @@ pub fn busybox(lab: &Path) -> Result<PathBuf> {
     fs::rename(root.join("usr/bin/busybox"), &place)
         .map_err(|error| format!("{PACKAGE} has no usr/bin/busybox: {error}"))?;
     Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use cpio::NewcReader;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_finds_files_and_devices() {
+        let archive = archive(b"busybox", b"#!/bin/busybox sh").unwrap();
+        let mut rest = archive.as_slice();
+        let mut entries = Vec::new();
+        loop {
+            let reader = NewcReader::new(rest).unwrap();
+            let entry = reader.entry().clone();
+            if entry.is_trailer() {
+                break;
+            }
+            entries.push((
+                entry.name().to_owned(),
+                entry.mode(),
+                (entry.rdev_major(), entry.rdev_minor()),
+                entry.file_size(),
+            ));
+            rest = reader.finish().unwrap();
+        }
+        let expected = [
+            ("bin", 0o04_0755, (0, 0), 0),
+            ("dev", 0o04_0755, (0, 0), 0),
+            ("dev/console", 0o02_0600, (5, 1), 0),
+            ("dev/null", 0o02_0600, (1, 3), 0),
+            ("bin/busybox", 0o10_0755, (0, 0), 7),
+            ("init", 0o10_0755, (0, 0), 17),
+        ];
+        let expected =
+            expected.map(|(name, mode, device, length)| (name.to_owned(), mode, device, length));
+        assert_eq!(entries, expected);
+    }
 }

@@ -7,7 +7,6 @@
 //! | [`image`] | a vmlinuz made into what boots |
 //! | [`modules`] | the modules of a network card |
 //! | [`toolchain`] | arm64 programs |
-//! | [`cpio`] | a writer of cpio archives |
 //! | [`initramfs`] | what every host boots with |
 //! | [`roots`] | the arm64 QEMUs |
 //! | [`disk`] | the disks, and how results come back |
@@ -18,7 +17,6 @@
 //! What is in the lab folder is made by the module that uses it, once, under names with versions.
 
 pub mod boot;
-pub mod cpio;
 pub mod cpu;
 pub mod disk;
 pub mod folder;

@@ -296,6 +296,7 @@ pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
             .stdout(Stdio::piped())
             .spawn()?;
         let archive = contents.stdout.take().ok_or("dpkg-deb without output")?;
+        // Not the `tar` crate: it refuses a folder where a symbolic link of merged /usr stands.
         let unpacked = tool::run(
             Command::new("tar")
                 .arg("-xC")

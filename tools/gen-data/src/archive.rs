@@ -1,51 +1,76 @@
-//! Reads tar archives of text files, as recordings come in.
+//! Reads tar archives of text files: recordings.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::Result;
 
-/// The text files of a tar archive packed with xz, by name.
+/// Returns the text files of a tar archive packed with xz, by name.
 pub(crate) fn unpack_xz(path: &Path) -> Result<BTreeMap<String, String>> {
-    let mut bytes = Vec::new();
-    lzma_rust2::XzReader::new(File::open(path)?, true).read_to_end(&mut bytes)?;
-    unpack(&bytes).map_err(|error| format!("{}: {error}", path.display()).into())
+    let archive = lzma_rust2::XzReader::new(File::open(path)?, true);
+    unpack(archive).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// The text files of a tar archive (POSIX ustar, or GNU's of names that fit), by name.
-fn unpack(mut archive: &[u8]) -> std::result::Result<BTreeMap<String, String>, String> {
-    const BLOCK: usize = 512;
+/// Returns the text files of a tar archive, by name.
+fn unpack(archive: impl Read) -> io::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    while let Some((header, rest)) = archive.split_at_checked(BLOCK) {
-        archive = rest;
-        if header.iter().all(|byte| *byte == 0) {
-            break;
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        if kind.is_dir() {
+            continue;
         }
-        let text = |from: usize, to: usize| {
-            let text = String::from_utf8_lossy(&header[from..to]);
-            text.trim_matches([' ', '\0']).to_owned()
-        };
-        let size = usize::from_str_radix(&text(124, 136), 8)
-            .map_err(|_| "a file of no size: this is no tar archive".to_owned())?;
-        let content = archive.get(..size).ok_or("it ends within a file")?;
-        let name = text(0, 100);
-        match header[156] {
-            b'0' | 0 => {
-                let name = name.trim_start_matches("./").to_owned();
-                files.insert(name, String::from_utf8_lossy(content).into_owned());
-            }
-            b'5' => {}
-            kind => {
-                return Err(format!(
-                    "{name}: of kind {:?}, which is not read",
-                    char::from(kind)
-                ));
-            }
+        let name = entry.path()?.to_string_lossy().into_owned();
+        if !kind.is_file() {
+            let text = format!("{name}: an entry of kind {kind:?}, which is not read");
+            return Err(io::Error::other(text));
         }
-        let padded = size.next_multiple_of(BLOCK).min(archive.len());
-        archive = &archive[padded..];
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        files.insert(name.trim_start_matches("./").to_owned(), text);
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use tar::{Builder, EntryType, Header};
+
+    use super::*;
+
+    /// Returns an archive of a folder and one entry in it.
+    fn archive(kind: EntryType) -> Vec<u8> {
+        let mut archive = Builder::new(Vec::new());
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Directory);
+        header.set_size(0);
+        archive
+            .append_data(&mut header, "./host", io::empty())
+            .unwrap();
+        header.set_entry_type(kind);
+        header.set_size(5);
+        archive
+            .append_data(&mut header, "./host/registers", &b"text\n"[..])
+            .unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn files_are_read_and_folders_passed_over() {
+        let files = unpack(&*archive(EntryType::Regular)).unwrap();
+        let expected = ("host/registers".to_owned(), "text\n".to_owned());
+        assert_eq!(files, BTreeMap::from([expected]));
+    }
+
+    #[test]
+    fn links_and_damaged_archives_are_refused() {
+        let error = unpack(&*archive(EntryType::Symlink)).unwrap_err();
+        assert!(error.to_string().contains("host/registers"), "{error}");
+        let archive = archive(EntryType::Regular);
+        assert!(unpack(&archive[..512 + 512 + 3]).is_err());
+        assert!(unpack([b'x'; 1024].as_slice()).is_err());
+    }
 }

@@ -13,16 +13,10 @@ use std::process::Command;
 use crate::Result;
 use crate::tool::{self, Tool};
 
-const TOOLS: [Tool; 2] = [
-    Tool {
-        program: "/usr/sbin/mke2fs",
-        package: "e2fsprogs",
-    },
-    Tool {
-        program: "tar",
-        package: "tar",
-    },
-];
+const MKE2FS: Tool = Tool {
+    program: "/usr/sbin/mke2fs",
+    package: "e2fsprogs",
+};
 
 /// Room for what a job brings back, in bytes. The file has holes where nothing was written.
 const RESULT_ROOM: u64 = 2 << 30;
@@ -30,9 +24,9 @@ const RESULT_ROOM: u64 = 2 << 30;
 /// Sees to it that disks can be made.
 ///
 /// # Errors
-/// If a program is missing and cannot be installed.
+/// If mke2fs is missing and cannot be installed.
 pub fn ready() -> Result<()> {
-    tool::need(&TOOLS)
+    tool::need(&[MKE2FS])
 }
 
 /// Makes an ext4 file system of what is in `folder`.
@@ -49,7 +43,7 @@ pub fn ext4(folder: &Path, image: &Path) -> Result<()> {
     ];
     let make = |features: &str| {
         tool::run(
-            Command::new(TOOLS[0].program)
+            Command::new(MKE2FS.program)
                 .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
                 .args(["-O", features, "-E", "root_owner=0:0", "-d"])
                 .arg(folder)
@@ -90,15 +84,7 @@ pub fn receiver(image: &Path) -> Result<()> {
 /// # Errors
 /// If there is no whole tar on it.
 pub fn results(image: &Path, into: &Path) -> Result<()> {
-    fs::create_dir_all(into)?;
-    tool::run(
-        Command::new("tar")
-            .arg("-xC")
-            .arg(into)
-            .arg("--no-same-owner")
-            .arg("-f")
-            .arg(image),
-    )?;
+    tar::Archive::new(File::open(image)?).unpack(into)?;
     Ok(())
 }
 

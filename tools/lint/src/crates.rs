@@ -197,6 +197,11 @@ fn findings(packages: &[Package], table: &[Row]) -> Vec<Finding> {
             }
         }
     }
+    for row in table {
+        if !packages.iter().any(|package| package.name == row.name) {
+            findings.push(format!("{}: in the table of crates, and no crate", row.name));
+        }
+    }
     findings
 }
 
@@ -288,6 +293,7 @@ mod tests {
             "cpreg: uses libc, and may use no crate",
             "cli: tests use data, which the table does not allow",
             "new: not in the table of crates",
+            "data: in the table of crates, and no crate",
         ];
         assert_eq!(findings(&packages, SMALL), expected);
     }

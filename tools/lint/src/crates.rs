@@ -199,7 +199,10 @@ fn findings(packages: &[Package], table: &[Row]) -> Vec<Finding> {
     }
     for row in table {
         if !packages.iter().any(|package| package.name == row.name) {
-            findings.push(format!("{}: in the table of crates, and no crate", row.name));
+            findings.push(format!(
+                "{}: in the table of crates, and no crate",
+                row.name
+            ));
         }
     }
     findings

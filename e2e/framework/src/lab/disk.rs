@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::Result;
 use crate::tool::{self, Tool};
 
-const MKE2FS: Tool = Tool {
+const MKFS: Tool = Tool {
     program: "/usr/sbin/mke2fs",
     package: "e2fsprogs",
 };
@@ -26,7 +26,7 @@ const RESULT_ROOM: u64 = 2 << 30;
 /// # Errors
 /// If mke2fs is missing and cannot be installed.
 pub fn ready() -> Result<()> {
-    tool::need(&[MKE2FS])
+    tool::need(&[MKFS])
 }
 
 /// Makes an ext4 file system of what is in `folder`.
@@ -43,7 +43,7 @@ pub fn ext4(folder: &Path, image: &Path) -> Result<()> {
     ];
     let make = |features: &str| {
         tool::run(
-            Command::new(MKE2FS.program)
+            Command::new(MKFS.program)
                 .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
                 .args(["-O", features, "-E", "root_owner=0:0", "-d"])
                 .arg(folder)

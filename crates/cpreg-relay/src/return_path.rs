@@ -55,12 +55,16 @@ impl Back {
             let mut inner = self.lock();
             inner.answers.go_over(bytes);
             if is_heard {
+                // A source that has ended its direction takes bytes and may not read them: the answer is
+                // not delivered then. Looked at before the write, because a source closes after it.
+                let has_left = inner.writer.other_has_ended();
                 // What the destination says last is listened to even if the source has gone.
                 match inner.writer.write_all(bytes, session) {
                     Err(fault) if fault.is_cancelled() => return Err(fault),
                     written => is_heard = written.is_ok(),
                 }
-                inner.is_told = is_heard && inner.answers.shut().is_some();
+                inner.is_told =
+                    inner.is_told || is_heard && !has_left && inner.answers.shut().is_some();
             }
         }
         // The same of a source that has gone.
@@ -108,5 +112,50 @@ impl Back {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    use crate::io::connection::Connection;
+
+    use super::*;
+
+    const LOADED: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
+
+    fn connection() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("two sockets");
+        (
+            Connection::from_socket(ours.into()).expect("a socket"),
+            theirs,
+        )
+    }
+
+    /// Returns `true` if the source counts as told of an answer.
+    fn is_told(source_leaves: bool) -> bool {
+        let (source, its_socket) = connection();
+        let (destination, mut answers) = connection();
+        let back = Back::new(source.writer);
+        if source_leaves {
+            its_socket
+                .shutdown(Shutdown::Write)
+                .expect("an open socket");
+        }
+        answers.write_all(&LOADED).expect("room in the socket");
+        drop(answers);
+        let session = Cancel::new().expect("a pipe");
+        back.run(destination.reader, &session).expect("an end");
+        assert_eq!(back.shut(), Some(0));
+        back.is_told()
+    }
+
+    #[test]
+    fn a_source_that_left_before_the_answer_is_not_told() {
+        assert!(is_told(false));
+        assert!(!is_told(true));
     }
 }

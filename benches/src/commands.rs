@@ -5,63 +5,65 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use cpreg_stream::Stream;
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 
-use crate::inputs::{GIB, MAPPED, MIB, RECORDED, RUNS, create, remove, sparse, unpacked};
-use crate::table::{head, print};
-use crate::{measure, passing, planning, rehearsal};
+use crate::inputs::{
+    GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove, unpack_stream, write_sparse,
+};
+use crate::table::{print, print_header};
+use crate::{filter, measure, plan, rehearsal};
 
 /// Measures everything.
 ///
 /// # Errors
 /// If something cannot be made or run.
-pub(crate) fn all(bench: &Bench<'_>) -> Result<()> {
-    head();
+pub(crate) fn measure_all(bench: &Benchmark<'_>) -> Result<()> {
+    print_header();
     for (name, size) in [
-        ("64 MiB of RAM", RECORDED),
+        ("64 MiB of RAM", RECORDED_SIZE),
         (
             "1 GiB of RAM",
             Size {
                 ram: GIB,
-                pages: GIB,
-                ..RECORDED
+                sent_ram: GIB,
+                ..RECORDED_SIZE
             },
         ),
         (
             "2 GiB of RAM",
             Size {
                 ram: 2 * GIB,
-                pages: 2 * GIB,
-                ..RECORDED
+                sent_ram: 2 * GIB,
+                ..RECORDED_SIZE
             },
         ),
         (
             "4 vCPUs",
             Size {
                 vcpus: 4,
-                ..RECORDED
+                ..RECORDED_SIZE
             },
         ),
         (
             "64 vCPUs",
             Size {
                 vcpus: 64,
-                ..RECORDED
+                ..RECORDED_SIZE
             },
         ),
         (
             "256 vCPUs",
             Size {
                 vcpus: 256,
-                ..RECORDED
+                ..RECORDED_SIZE
             },
         ),
     ] {
         bench.stream(name, size)?;
     }
-    bench.passing()?;
-    bench.mapped("8 GiB of RAM, mapped-ram", 8 * GIB)?;
+    bench.measure_filter()?;
+    bench.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
     for row in rehearsal::run(&bench.cpreg, bench.folder)? {
         print(
             &row.case,
@@ -78,7 +80,7 @@ pub(crate) fn all(bench: &Bench<'_>) -> Result<()> {
 /// # Errors
 /// If a stream cannot be read.
 pub(crate) fn plans(source: &[u8], destination: &[u8]) -> Result<()> {
-    for row in planning::run(source, destination)? {
+    for row in plan::run(source, destination)? {
         let case = format!(
             "{}, {} registers, {} allocations",
             row.case, row.registers, row.allocations
@@ -90,7 +92,7 @@ pub(crate) fn plans(source: &[u8], destination: &[u8]) -> Result<()> {
 
 /// What whole commands are measured with.
 #[derive(Debug)]
-pub(crate) struct Bench<'f> {
+pub(crate) struct Benchmark<'f> {
     pub(crate) folder: &'f Path,
     /// The program.
     pub(crate) cpreg: String,
@@ -98,11 +100,11 @@ pub(crate) struct Bench<'f> {
     pub(crate) destination: Vec<u8>,
 }
 
-impl Bench<'_> {
+impl Benchmark<'_> {
     /// All that is measured of a stream of this size.
     fn stream(&self, name: &str, size: Size) -> Result<()> {
         // The stream, a copy, and nearly as much again, so that nothing else comes to its end.
-        let needed = 3 * size.pages + 64 * MIB;
+        let needed = 3 * size.sent_ram + 64 * MIB;
         let free = rustix::fs::statvfs(self.folder)?;
         let free = free.f_bavail * free.f_frsize;
         if free < needed {
@@ -114,22 +116,25 @@ impl Bench<'_> {
             return Ok(());
         }
         let vm = self.folder.join("vm");
-        grown::write(&self.source, size, &create(&vm)?)?;
+        large_stream::write(&self.source, size, &create(&vm)?)?;
         let pages = 0;
-        grown::write(
+        large_stream::write(
             &self.destination,
-            Size { pages, ..size },
+            Size {
+                sent_ram: pages,
+                ..size
+            },
             &create(&self.folder.join("there"))?,
         )?;
-        self.reading(name)?;
+        self.measure_reading(name)?;
 
         let out = self.folder.join("out");
-        let end = End::of(&vm)?;
+        let end = StreamTail::read(&vm)?;
         for how in [&["-o", "out"][..], &["--in-place"]] {
             let command = [&["convert", "vm", "--to", "there"], how].concat();
             let as_before = || {
                 remove(&out)?;
-                end.bring_back(&vm)
+                end.restore(&vm)
             };
             let case = format!("convert {}, {name}", how[0]);
             self.row(&case, &command, "cp vm out && sync out", as_before)?;
@@ -139,11 +144,11 @@ impl Bench<'_> {
     }
 
     /// `filter`, of 2 GiB of RAM.
-    pub(crate) fn passing(&self) -> Result<()> {
+    pub(crate) fn measure_filter(&self) -> Result<()> {
         let size = Size {
             ram: 2 * GIB,
-            pages: 2 * GIB,
-            ..RECORDED
+            sent_ram: 2 * GIB,
+            ..RECORDED_SIZE
         };
         let free = rustix::fs::statvfs(self.folder)?;
         if free.f_bavail * free.f_frsize < 3 * GIB {
@@ -151,14 +156,17 @@ impl Bench<'_> {
             return Ok(());
         }
         let vm = self.folder.join("vm");
-        grown::write(&self.source, size, &create(&vm)?)?;
-        let there = Size { pages: 0, ..size };
-        grown::write(
+        large_stream::write(&self.source, size, &create(&vm)?)?;
+        let there = Size {
+            sent_ram: 0,
+            ..size
+        };
+        large_stream::write(
             &self.destination,
             there,
             &create(&self.folder.join("there"))?,
         )?;
-        let (cost, baseline) = passing::run(&self.cpreg, self.folder)?;
+        let (cost, baseline) = filter::run(&self.cpreg, self.folder)?;
         print(
             "filter, 2 GiB of RAM, from pipe to pipe",
             cost.time,
@@ -168,17 +176,17 @@ impl Bench<'_> {
         remove(&vm)
     }
 
-    fn mapped(&self, name: &str, ram: u64) -> Result<()> {
+    fn measure_mapped_ram(&self, name: &str, ram: u64) -> Result<()> {
         let small = create(&self.folder.join("small"))?;
-        sparse(&unpacked(MAPPED)?, &small)?;
+        write_sparse(&unpack_stream(MAPPED_RAM)?, &small)?;
         for file in ["vm", "there"] {
-            grown::write_mapped(&small, ram, &create(&self.folder.join(file))?)?;
+            large_stream::write_mapped_ram(&small, ram, &create(&self.folder.join(file))?)?;
         }
-        self.reading(name)
+        self.measure_reading(name)
     }
 
     /// `show` and `check`.
-    fn reading(&self, name: &str) -> Result<()> {
+    fn measure_reading(&self, name: &str) -> Result<()> {
         for command in [&["show", "vm"][..], &["check", "vm", "there"]] {
             let case = format!("{}, {name}", command[0]);
             self.row(&case, command, "cat vm > /dev/null", || Ok(()))?;
@@ -194,7 +202,7 @@ impl Bench<'_> {
         between: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let command = [&[self.cpreg.as_str()], arguments].concat();
-        let (cost, baseline) = measure::in_turn(
+        let (cost, baseline) = measure::run_alternating(
             RUNS,
             between,
             || measure::run(self.folder, &command),
@@ -206,13 +214,13 @@ impl Bench<'_> {
 }
 
 /// The part of a stream that a conversion changes.
-struct End {
+struct StreamTail {
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl End {
-    fn of(path: &Path) -> Result<Self> {
+impl StreamTail {
+    fn read(path: &Path) -> Result<Self> {
         let file = File::open(path)?;
         let stream = Stream::open(&file)?;
         let start = stream
@@ -225,7 +233,7 @@ impl End {
     }
 
     /// Undoes a conversion, for the next run.
-    fn bring_back(&self, path: &Path) -> Result<()> {
+    fn restore(&self, path: &Path) -> Result<()> {
         let file = File::options().write(true).open(path)?;
         file.write_all_at(&self.bytes, self.start)?;
         file.set_len(self.start + self.bytes.len() as u64)?;

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use cpreg_testdata::grown::Size;
+use cpreg_testdata::large_stream::Size;
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
@@ -16,16 +16,16 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
 
 /// What is recorded: RAM and vCPUs.
-pub(crate) const RECORDED: Size = Size {
+pub(crate) const RECORDED_SIZE: Size = Size {
     ram: 64 * MIB,
-    pages: 64 * MIB,
+    sent_ram: 64 * MIB,
     vcpus: 1,
 };
 
 /// The VM, by its stream, and another kernel's, which it must be converted for.
 pub(crate) const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
 pub(crate) const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
-pub(crate) const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
+pub(crate) const MAPPED_RAM: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
 
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     File::options()
@@ -43,7 +43,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-pub(crate) fn unpacked(stream: &str) -> Result<Vec<u8>> {
+pub(crate) fn unpack_stream(stream: &str) -> Result<Vec<u8>> {
     let path = repository().join(format!("tests/fixtures/streams/{stream}.stream.xz"));
     let mut bytes = Vec::new();
     lzma_rust2::XzReader::new(File::open(path)?, true).read_to_end(&mut bytes)?;
@@ -51,7 +51,7 @@ pub(crate) fn unpacked(stream: &str) -> Result<Vec<u8>> {
 }
 
 /// Writes bytes so that zeros take no room.
-pub(crate) fn sparse(bytes: &[u8], to: &File) -> io::Result<()> {
+pub(crate) fn write_sparse(bytes: &[u8], to: &File) -> io::Result<()> {
     const BLOCK: usize = 64 << 10;
     to.set_len(bytes.len() as u64)?;
     for (block, start) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {

@@ -2,12 +2,12 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`inputs`] | the inputs; [`cpreg_testdata::grown`] makes large ones of them |
+//! | [`inputs`] | the inputs; [`cpreg_testdata::large_stream`] makes large ones of them |
 //! | [`measure`] | one command: time, peak memory, bytes read |
 //! | [`commands`] | whole commands, beside `cat` and `cp` |
-//! | [`passing`] | a stream from pipe to pipe, beside `cat` |
-//! | [`relaying`] | a migration from socket to socket, beside `socat` |
-//! | [`planning`] | a plan, in this process |
+//! | [`filter`] | a stream from pipe to pipe, beside `cat` |
+//! | [`relay`] | a migration from socket to socket, beside `socat` |
+//! | [`plan`] | a plan, in this process |
 //! | [`rehearsal`] | a rehearsal, beside QEMU's own start |
 //! | [`table`] | the table of figures |
 //!
@@ -18,12 +18,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
+mod filter;
 mod inputs;
 mod measure;
-mod passing;
-mod planning;
+mod plan;
 mod rehearsal;
-mod relaying;
+mod relay;
 mod table;
 
 use std::env;
@@ -34,8 +34,8 @@ use clap::{Parser, Subcommand};
 use e2e_framework::paths::{artifacts_dir, repository};
 use e2e_framework::{Result, tool};
 
-use self::commands::Bench;
-use self::inputs::{DESTINATION, SOURCE, unpacked};
+use self::commands::Benchmark;
+use self::inputs::{DESTINATION, SOURCE, unpack_stream};
 
 /// Benchmarks: what the command costs, against cat, cp and socat. Writes some GiB below target/lab, and removes them
 #[derive(Debug, Parser)]
@@ -55,26 +55,26 @@ enum Subject {
     /// Only what a relay costs
     Relay,
     #[command(hide = true)]
-    Costs(Rest),
+    Costs(CommandArgs),
     #[command(hide = true)]
-    Piped(Rest),
+    RunPiped(CommandArgs),
     #[command(hide = true)]
-    Once {
+    RunOnce {
         folder: String,
         #[command(flatten)]
-        rest: Rest,
+        rest: CommandArgs,
     },
     #[command(hide = true)]
-    Start(Rest),
+    Start(CommandArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct Rest {
+struct CommandArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
-impl Rest {
+impl CommandArgs {
     fn words(&self) -> Vec<&str> {
         self.command.iter().map(String::as_str).collect()
     }
@@ -96,32 +96,32 @@ fn main() -> ExitCode {
 /// If something cannot be built, made or run; never because of a figure.
 fn run(subject: Option<&Subject>) -> Result<()> {
     match subject {
-        None => with_bench(commands::all),
+        None => with_benchmark(commands::measure_all),
         Some(Subject::Plans) => {
-            table::head();
-            commands::plans(&unpacked(SOURCE)?, &unpacked(DESTINATION)?)
+            table::print_header();
+            commands::plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)
         }
-        Some(Subject::Filter) => with_bench(|bench| {
-            table::head();
-            bench.passing()
+        Some(Subject::Filter) => with_benchmark(|bench| {
+            table::print_header();
+            bench.measure_filter()
         }),
-        Some(Subject::Relay) => with_bench(|bench| {
-            relaying::run(
+        Some(Subject::Relay) => with_benchmark(|bench| {
+            relay::run(
                 &bench.cpreg,
                 bench.folder,
                 &bench.source,
                 &bench.destination,
             )
         }),
-        Some(Subject::Costs(rest)) => relaying::costs(&rest.words()),
-        Some(Subject::Piped(rest)) => passing::piped(&rest.words()),
-        Some(Subject::Once { folder, rest }) => measure::once(folder, &rest.words()),
+        Some(Subject::Costs(rest)) => relay::costs(&rest.words()),
+        Some(Subject::RunPiped(rest)) => filter::run_piped(&rest.words()),
+        Some(Subject::RunOnce { folder, rest }) => measure::run_once(folder, &rest.words()),
         Some(Subject::Start(rest)) => rehearsal::start(&rest.words()),
     }
 }
 
 /// Builds the command as it is shipped, beside this program, and has it measured.
-fn with_bench(run: impl FnOnce(&Bench<'_>) -> Result<()>) -> Result<()> {
+fn with_benchmark(run: impl FnOnce(&Benchmark<'_>) -> Result<()>) -> Result<()> {
     let build = ["build", "--release", "-p", "cpreg-cli"];
     tool::run(Command::new("cargo").args(build).current_dir(repository()))?;
     let cpreg = env::current_exe()?.with_file_name("cpreg");
@@ -129,11 +129,11 @@ fn with_bench(run: impl FnOnce(&Bench<'_>) -> Result<()>) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(artifacts_dir())?;
-    run(&Bench {
+    run(&Benchmark {
         folder: folder.path(),
         cpreg: cpreg.display().to_string(),
-        source: unpacked(SOURCE)?,
-        destination: unpacked(DESTINATION)?,
+        source: unpack_stream(SOURCE)?,
+        destination: unpack_stream(DESTINATION)?,
     })
 }
 

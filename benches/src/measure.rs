@@ -25,13 +25,13 @@ pub(crate) struct Cost {
     /// In bytes.
     pub(crate) peak_memory: u64,
     /// In bytes; nothing where the system does not count it.
-    pub(crate) read: Option<u64>,
+    pub(crate) bytes_read: Option<u64>,
 }
 
-/// `once FOLDER COMMAND…`: the other end of [`run`].
-pub(crate) fn once(folder: &str, command: &[&str]) -> Result<()> {
+/// `run-once FOLDER COMMAND…`: the other end of [`run`].
+pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
-    let before = read_so_far();
+    let before = total_bytes_read();
     let start = Instant::now();
     let status = Command::new(program)
         .args(arguments)
@@ -40,7 +40,7 @@ pub(crate) fn once(folder: &str, command: &[&str]) -> Result<()> {
         .stdout(Stdio::null())
         .status()?;
     let time = start.elapsed();
-    let read = read_so_far()
+    let read = total_bytes_read()
         .zip(before)
         .map(|(after, before)| after - before);
     if !status.success() {
@@ -59,7 +59,7 @@ pub(crate) fn peak_memory_of_children() -> Result<u64> {
 }
 
 /// What this process and the children it has waited for have read, in bytes.
-fn read_so_far() -> Option<u64> {
+fn total_bytes_read() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/io").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("rchar: "))?;
     line.trim().parse().ok()
@@ -68,20 +68,20 @@ fn read_so_far() -> Option<u64> {
 /// Runs a command in this folder; it must succeed.
 pub(crate) fn run(folder: &Path, command: &[&str]) -> Result<Cost> {
     let mut once = Command::new(env::current_exe()?);
-    once.args(["once"]).arg(folder).args(command);
+    once.args(["run-once"]).arg(folder).args(command);
     let line = tool::output_of(&mut once)?;
     let mut words = line.split(' ');
     let mut word = || words.next().ok_or("a run gave no figures");
     Ok(Cost {
         time: Duration::from_nanos(word()?.parse()?),
         peak_memory: word()?.parse()?,
-        read: word()?.parse().ok(),
+        bytes_read: word()?.parse().ok(),
     })
 }
 
 /// Both in turn, several times, so that what else the machine does hits both: the middle time of each, and the most memory and
 /// bytes that any run of it took. `between` comes before each run and is not measured.
-pub(crate) fn in_turn(
+pub(crate) fn run_alternating(
     runs: usize,
     mut between: impl FnMut() -> Result<()>,
     mut work: impl FnMut() -> Result<Cost>,
@@ -94,15 +94,15 @@ pub(crate) fn in_turn(
         between()?;
         costs.1.push(baseline()?);
     }
-    Ok((middle(costs.0)?, middle(costs.1)?))
+    Ok((median(costs.0)?, median(costs.1)?))
 }
 
-fn middle(mut costs: Vec<Cost>) -> Result<Cost> {
+fn median(mut costs: Vec<Cost>) -> Result<Cost> {
     costs.sort_by_key(|cost| cost.time);
     let most = |of: fn(&Cost) -> Option<u64>| costs.iter().filter_map(of).max();
     Ok(Cost {
         time: costs.get(costs.len() / 2).ok_or("no run")?.time,
         peak_memory: most(|cost| Some(cost.peak_memory)).unwrap_or_default(),
-        read: most(|cost| cost.read),
+        bytes_read: most(|cost| cost.bytes_read),
     })
 }

@@ -8,22 +8,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use cpreg_qemu::process::QemuProcess;
-use cpreg_qemu::qmp::Patience;
+use cpreg_qemu::qmp::WaitOptions;
 
 use crate::inputs::RUNS;
 use crate::measure::{self, Cost};
-use e2e_framework::large::Large;
+use e2e_framework::large_vm::LargeVm;
 use e2e_framework::{Result, qemu};
 
 /// One QEMU's figures.
-pub(crate) struct Row {
+pub(crate) struct RehearsalCost {
     pub(crate) case: String,
     pub(crate) rehearsal: Cost,
     pub(crate) start: Cost,
 }
 
 /// Rehearses with every QEMU.
-pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<Row>> {
+pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<RehearsalCost>> {
     let mut rows = Vec::new();
     for qemu in qemu::ensure()? {
         let folder = folder.join(qemu.series);
@@ -31,7 +31,7 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<Row>> {
         let words = "-nodefaults -display none -machine virt-5.2 -cpu cortex-a57 -m 64 -accel tcg";
         let mut command = vec![qemu.program().into_os_string()];
         command.extend(words.split(' ').map(OsString::from));
-        let large = Large::make(command, &folder)?;
+        let large = LargeVm::make(command, &folder)?;
         let words = |command: &[OsString]| -> Vec<String> {
             let words = command
                 .iter()
@@ -49,8 +49,8 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<Row>> {
             measure::run(&folder, &command)
         };
         let (rehearsal, start) =
-            measure::in_turn(RUNS, || Ok(()), || run(&rehearse), || run(&start))?;
-        rows.push(Row {
+            measure::run_alternating(RUNS, || Ok(()), || run(&rehearse), || run(&start))?;
+        rows.push(RehearsalCost {
             case: format!("rehearse 8 GiB of RAM, QEMU {}", qemu.series),
             rehearsal,
             start,
@@ -63,7 +63,7 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<Row>> {
 pub(crate) fn start(command: &[&str]) -> Result<()> {
     let command: Vec<OsString> = command.iter().map(OsString::from).collect();
     let additions = ["-S", "-incoming", "defer"].map(OsString::from);
-    let patience = Patience::of(Duration::from_secs(60));
+    let patience = WaitOptions::with_timeout(Duration::from_secs(60));
     QemuProcess::start(&command, &additions, &patience)?.quit()?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::inputs::MIB;
 use crate::measure::Cost;
 
-pub(crate) fn head() {
+pub(crate) fn print_header() {
     println!(
         "{:64} {:>9} {:>9} {:>8} {:>9} {:>10}",
         "case", "median", "baseline", "ratio", "memory", "read"
@@ -19,7 +19,7 @@ pub(crate) fn print(case: &str, time: Duration, baseline: Duration, cost: Option
     let memory = cost.map_or_else(String::new, |cost| {
         format!("{:.1} MiB", mebibytes(cost.peak_memory))
     });
-    let read = cost.and_then(|cost| cost.read);
+    let read = cost.and_then(|cost| cost.bytes_read);
     let read = read.map_or_else(String::new, |read| format!("{} KiB", read >> 10));
     println!("{case:64} {time:>9} {baseline:>9} {ratio:>8.3} {memory:>9} {read:>10}");
 }

@@ -23,7 +23,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 
 /// An edit of which some steps have been carried out.
 #[derive(Arbitrary, Debug)]
-struct Interrupted<'a> {
+struct InterruptedEdit<'a> {
     step: u8,
     written: u16,
     before: &'a [u8],
@@ -35,7 +35,7 @@ struct Interrupted<'a> {
 /// A journal whose sums are right, and whatever else is in it. The lengths are short: nobody forges
 /// journals, and a file of any length takes room.
 #[derive(Arbitrary, Debug)]
-struct Summed<'a> {
+struct ChecksummedJournal<'a> {
     numbers: [u16; 4],
     old: &'a [u8],
     new: &'a [u8],
@@ -44,12 +44,12 @@ struct Summed<'a> {
 
 /// A journal and a file, whatever they are.
 #[derive(Arbitrary, Debug)]
-struct Anything<'a> {
+struct ArbitraryJournal<'a> {
     journal: &'a [u8],
     file: &'a [u8],
 }
 
-fn sum(bytes: &[u8]) -> u64 {
+fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -61,13 +61,13 @@ fn journal(numbers: [u64; 4], old: &[u8], new: &[u8]) -> Vec<u8> {
         journal.extend(number.to_be_bytes());
     }
     journal.extend(old);
-    journal.extend(sum(new).to_be_bytes());
-    journal.extend(sum(&journal).to_be_bytes());
+    journal.extend(checksum(new).to_be_bytes());
+    journal.extend(checksum(&journal).to_be_bytes());
     journal
 }
 
 /// Recovers a file, and returns what it is afterwards.
-fn recovered(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
+fn recover_file(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
     let path = FOLDER.path().join("stream");
     fs::write(&path, file).expect("a file");
     fs::write(journal_of(&path), journal).expect("a journal");
@@ -78,8 +78,8 @@ fn recovered(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
     (recovery.ok(), file)
 }
 
-fn interrupted(input: &Interrupted<'_>) {
-    let Interrupted {
+fn check_interrupted(input: &InterruptedEdit<'_>) {
+    let InterruptedEdit {
         step,
         written,
         before,
@@ -113,7 +113,7 @@ fn interrupted(input: &Interrupted<'_>) {
         file.truncate(new_file.len());
         file[..4].copy_from_slice(b"QEVM");
     }
-    let (recovery, file) = recovered(&file, &journal);
+    let (recovery, file) = recover_file(&file, &journal);
     match recovery {
         Some(Recovery::NotBegun | Recovery::Restored) => assert_eq!(file, old_file),
         Some(Recovery::Completed) => assert_eq!(file, new_file),
@@ -122,8 +122,8 @@ fn interrupted(input: &Interrupted<'_>) {
 }
 
 /// Recovers a file that need not fit its journal.
-fn other(file: &[u8], journal: &[u8]) {
-    if let (None | Some(Recovery::Completed), after) = recovered(file, journal) {
+fn check_arbitrary(file: &[u8], journal: &[u8]) {
+    if let (None | Some(Recovery::Completed), after) = recover_file(file, journal) {
         assert_eq!(after, file, "it was to be left as it was");
     }
 }
@@ -132,17 +132,17 @@ fn other(file: &[u8], journal: &[u8]) {
 fn run(input: &[u8]) -> arbitrary::Result<()> {
     let mut input = Unstructured::new(input);
     match u8::arbitrary(&mut input)? % 3 {
-        0 => interrupted(&Interrupted::arbitrary_take_rest(input)?),
+        0 => check_interrupted(&InterruptedEdit::arbitrary_take_rest(input)?),
         1 => {
-            let summed = Summed::arbitrary_take_rest(input)?;
-            other(
+            let summed = ChecksummedJournal::arbitrary_take_rest(input)?;
+            check_arbitrary(
                 summed.file,
                 &journal(summed.numbers.map(u64::from), summed.old, summed.new),
             );
         }
         _ => {
-            let anything = Anything::arbitrary_take_rest(input)?;
-            other(anything.file, anything.journal);
+            let anything = ArbitraryJournal::arbitrary_take_rest(input)?;
+            check_arbitrary(anything.file, anything.journal);
         }
     }
     Ok(())

@@ -11,12 +11,12 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
 /// More than a socket takes without a reader is no better than less.
-const LONGEST: usize = 64 << 10;
+const MAX_INPUT_LEN: usize = 64 << 10;
 
 fuzz_target!(|said: &[u8]| {
     let (ours, mut theirs) = UnixStream::pair().expect("two sockets");
     theirs
-        .write_all(&said[..said.len().min(LONGEST)])
+        .write_all(&said[..said.len().min(MAX_INPUT_LEN)])
         .expect("room in the socket");
     theirs.shutdown(Shutdown::Write).expect("an open socket");
     let patience = Patience::of(Duration::from_secs(10));

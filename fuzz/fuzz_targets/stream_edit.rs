@@ -6,7 +6,7 @@
 use arbitrary::Unstructured;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Vm};
-use cpreg_fuzz::{edited, open};
+use cpreg_fuzz::{apply_edit, open};
 use cpreg_stream::Stream;
 use libfuzzer_sys::fuzz_target;
 
@@ -71,7 +71,7 @@ fn run(input: &[u8]) -> arbitrary::Result<()> {
     let Ok(edit) = opened.edit(&stream, &edits) else {
         return Ok(());
     };
-    let written = edited(&edit, stream);
+    let written = apply_edit(&edit, stream);
     let (reopened, state) = open(&written, Stream::open).expect("an edited stream");
     assert!(is_same(&state, &vm));
     assert_eq!(reopened.opened(), opened.opened());

@@ -1,13 +1,13 @@
 //! A stream while it flows, in pieces. The first byte says how long they are.
 #![no_main]
 
-use cpreg_fuzz::edited;
+use cpreg_fuzz::apply_edit;
 use cpreg_stream::incremental::{Flow, Held, Phase};
 use cpreg_stream::{Edit, Error, Stream};
 use libfuzzer_sys::fuzz_target;
 
 /// Returns what passed, and what was held back.
-fn flow(stream: &[u8], piece: usize) -> (Vec<u8>, Result<Held, Error>) {
+fn parse_in_chunks(stream: &[u8], piece: usize) -> (Vec<u8>, Result<Held, Error>) {
     let mut flow = Flow::new();
     let mut passed = Vec::new();
     let mut phase = Phase::Header;
@@ -34,8 +34,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((size, stream)) = input.split_first() else {
         return;
     };
-    let (passed, held) = flow(stream, usize::from(*size) * usize::from(*size) + 1);
-    let (passed_at_once, held_at_once) = flow(stream, stream.len().max(1));
+    let (passed, held) = parse_in_chunks(stream, usize::from(*size) * usize::from(*size) + 1);
+    let (passed_at_once, held_at_once) = parse_in_chunks(stream, stream.len().max(1));
     match (&held, &held_at_once) {
         (Ok(held), Ok(other)) => {
             assert_eq!(passed, passed_at_once);
@@ -79,5 +79,5 @@ fuzz_target!(|input: &[u8]| {
     };
     let mut whole = passed_at_once;
     held.write(&edit, &mut whole).expect("memory to write to");
-    assert!(whole == edited(&expected, stream));
+    assert!(whole == apply_edit(&expected, stream));
 });

@@ -34,8 +34,8 @@ pub fn open(
 }
 
 /// Returns the stream that an edit makes of another.
-pub fn edited(edit: &Edit, stream: &[u8]) -> Vec<u8> {
+pub fn apply_edit(edit: &Edit, stream: &[u8]) -> Vec<u8> {
     let edited = bytes(&edit.over(&stream));
     assert_eq!(edited.len() as u64, edit.new_length());
-    edited
+    apply_edit
 }

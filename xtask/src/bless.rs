@@ -1,6 +1,6 @@
 //! Files that tests compare, made anew.
 
-use crate::cargo::{Result, succeed};
+use crate::cargo::{Result, run_cargo};
 
 /// Takes what the programs say now for what they should say.
 ///
@@ -10,9 +10,9 @@ use crate::cargo::{Result, succeed};
 /// If something does not build, or a test fails for another reason.
 pub(crate) fn bless() -> Result<()> {
     let package = ["run", "--quiet", "--package", "gen-data"];
-    succeed(&[&package[..], &["--", "gen-registers"]].concat(), &[])?;
-    succeed(&["fmt", "--all"], &[])?;
-    succeed(
+    run_cargo(&[&package[..], &["--", "gen-registers"]].concat(), &[])?;
+    run_cargo(&["fmt", "--all"], &[])?;
+    run_cargo(
         &["test", "--workspace", "--quiet"],
         &[
             ("INSTA_UPDATE", "always"),
@@ -31,5 +31,5 @@ pub(crate) fn bless() -> Result<()> {
 /// If it does not build.
 pub(crate) fn gen_cli() -> Result<()> {
     let test = ["test", "-p", "cpreg-cli", "--bin", "cpreg", "--quiet"];
-    succeed(&[&test[..], &["docs_cli_md"]].concat(), &[("BLESS", "1")])
+    run_cargo(&[&test[..], &["docs_cli_md"]].concat(), &[("BLESS", "1")])
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(
 ///
 /// # Errors
 /// If it is not there.
-pub(crate) fn built(program: &str) -> Result<Command> {
+pub(crate) fn built_program(program: &str) -> Result<Command> {
     let own = env::current_exe()?;
     let target = own.ancestors().nth(2).ok_or("no target folder")?;
     let path = target.join("debug").join(program);
@@ -75,7 +75,7 @@ pub(crate) fn built(program: &str) -> Result<Command> {
 ///
 /// # Errors
 /// If it does not succeed.
-pub(crate) fn succeed(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = cargo()
         .args(arguments)
         .envs(environment.iter().copied())

@@ -24,7 +24,7 @@ impl Counts {
     };
 
     /// Reads `test result: ok. 5 passed; 0 failed; …` or `5 passed, 0 failed`, whatever stands before it.
-    fn of_line(line: &str) -> Option<Self> {
+    fn parse_line(line: &str) -> Option<Self> {
         let number_before = |word: &str| {
             let (before, _) = line.split_once(word)?;
             let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next()?;
@@ -68,7 +68,7 @@ pub(crate) fn count(name: &str, command: &mut Command) -> io::Result<(ExitStatus
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line?;
             let line = String::from_utf8_lossy(&line);
-            match Counts::of_line(&line) {
+            match Counts::parse_line(&line) {
                 Some(found) if line.starts_with(|c: char| c.is_ascii_digit()) => {
                     counts += found;
                     println!("{name}: {line}");
@@ -101,7 +101,7 @@ mod tests {
             ("lint crates: fine (20 us)", None),
             ("passed, failed", None),
         ] {
-            assert_eq!(Counts::of_line(line), expected, "{line}");
+            assert_eq!(Counts::parse_line(line), expected, "{line}");
         }
     }
 

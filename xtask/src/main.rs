@@ -41,61 +41,61 @@ enum Task {
     },
     /// Check what must hold for the sources as a whole: format, clippy, circles, spelling, licences and more
     #[command(disable_help_flag = true)]
-    Lint(Rest),
+    Lint(ForwardedArgs),
     /// Run the fuzz targets, from seeds made of the fixtures
     #[command(disable_help_flag = true)]
-    Fuzz(Rest),
+    Fuzz(ForwardedArgs),
     /// Take what the programs say now for what they should say
     Bless,
     /// Make docs/cli.md from the definitions of the command line
     GenCli,
     /// Make the register tables from data/, or see that they are current
     #[command(disable_help_flag = true)]
-    GenRegisters(Rest),
+    GenRegisters(ForwardedArgs),
     /// Make the recorded hosts that cpreg comes with, or see that they are current
     #[command(disable_help_flag = true)]
-    GenHistory(Rest),
+    GenHistory(ForwardedArgs),
     /// Compare recorded hosts with independent tables of the same hosts
     #[command(disable_help_flag = true)]
-    CompareHosts(Rest),
+    CompareHosts(ForwardedArgs),
     /// Make tests/fixtures/recorded out of a folder of recorded streams and outcomes
     #[command(disable_help_flag = true)]
-    Recorded(Rest),
+    GenFixtures(ForwardedArgs),
     /// Run the live tests: real QEMUs load what real QEMUs saved
     #[command(disable_help_flag = true)]
-    Live(Rest),
+    Live(ForwardedArgs),
     /// Use real arm64 kernels with real KVM under an emulating QEMU
     #[command(disable_help_flag = true)]
-    Lab(Rest),
+    Lab(ForwardedArgs),
     /// Check the loader models: edited streams into each real QEMU
     #[command(disable_help_flag = true)]
-    ModelCheck(Rest),
+    ModelCheck(ForwardedArgs),
     /// Fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
     Qemus,
     /// Compare what two builds of cpreg print, write and cost
     #[command(disable_help_flag = true)]
-    CompareBinaries(Rest),
+    CompareBinaries(ForwardedArgs),
     /// Measure what the command costs, against cat, cp and socat
     #[command(disable_help_flag = true)]
-    Bench(Rest),
+    Bench(ForwardedArgs),
 }
 
 /// What another program is given.
 #[derive(Debug, Args)]
-struct Rest {
+struct ForwardedArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     arguments: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
-    carry_out(Arguments::parse().task).unwrap_or_else(|error| {
+    run_task(Arguments::parse().task).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn carry_out(task: Task) -> Result<ExitCode> {
-    let gen_data = |task: &str, rest: Rest| {
+fn run_task(task: Task) -> Result<ExitCode> {
+    let gen_data = |task: &str, rest: ForwardedArgs| {
         let arguments = [vec![task.into()], rest.arguments].concat();
         run("gen-data", "gen-data", Profile::Dev, &arguments)
     };
@@ -108,7 +108,7 @@ fn carry_out(task: Task) -> Result<ExitCode> {
         Task::GenRegisters(rest) => gen_data("gen-registers", rest),
         Task::GenHistory(rest) => gen_data("gen-history", rest),
         Task::CompareHosts(rest) => gen_data("compare-hosts", rest),
-        Task::Recorded(rest) => gen_data("recorded", rest),
+        Task::GenFixtures(rest) => gen_data("gen-fixtures", rest),
         Task::Live(rest) => run("e2e-live", "e2e-live", Profile::Dev, &rest.arguments),
         Task::Lab(rest) => run("e2e-lab", "e2e-lab", Profile::Dev, &rest.arguments),
         Task::ModelCheck(rest) => run(

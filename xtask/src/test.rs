@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::cargo::{Result, built, cargo};
+use crate::cargo::{Result, built_program, cargo};
 use crate::count::{Counts, count};
 
 /// A part of the tests.
@@ -19,14 +19,14 @@ struct Part {
 
 /// The same cases of property tests in every run: what fails fails again, and because of a change.
 /// `cargo test` without it draws other cases each time.
-const FIXED_CASES: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
+const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
 
 /// The parts of `cargo xtask test`.
-const QUICK: [Part; 4] = [
+const QUICK_PARTS: [Part; 4] = [
     Part {
         name: "build",
         command: || {
-            Ok(with(
+            Ok(with_arguments(
                 cargo(),
                 &["build", "--workspace", "--all-targets", "--quiet"],
             ))
@@ -34,53 +34,53 @@ const QUICK: [Part; 4] = [
     },
     Part {
         name: "lints",
-        command: || built("lint"),
+        command: || built_program("lint"),
     },
     Part {
         name: "tests",
         command: || {
-            let mut command = with(
+            let mut command = with_arguments(
                 cargo(),
                 &["test", "--workspace", "--quiet", "--no-fail-fast"],
             );
-            command.envs([FIXED_CASES]);
+            command.envs([PROPTEST_SEED]);
             Ok(command)
         },
     },
     Part {
         name: "live sample",
-        command: || Ok(with(built("e2e-live")?, &["--sample"])),
+        command: || Ok(with_arguments(built_program("e2e-live")?, &["--sample"])),
     },
 ];
 
 /// The parts that `--all` adds.
-const LONG: [Part; 4] = [
+const LONG_PARTS: [Part; 4] = [
     Part {
         name: "live tests",
-        command: || Ok(with(built("e2e-live")?, &["--rest"])),
+        command: || Ok(with_arguments(built_program("e2e-live")?, &["--rest"])),
     },
     Part {
         name: "loader models",
-        command: || built("e2e-model-check"),
+        command: || built_program("e2e-model-check"),
     },
     Part {
         name: "real kernels",
-        command: || Ok(with(built("e2e-lab")?, &["test"])),
+        command: || Ok(with_arguments(built_program("e2e-lab")?, &["test"])),
     },
     Part {
         name: "fuzzing",
-        command: || Ok(with(built("fuzz")?, &["--time", "10"])),
+        command: || Ok(with_arguments(built_program("fuzz")?, &["--time", "10"])),
     },
 ];
 
 /// Runs the quick parts, and with `all` the long ones too. Prints how long each took, and last how many tests passed.
 pub(crate) fn run(all: bool) -> ExitCode {
-    let long = if all { &LONG[..] } else { &[] };
+    let long = if all { &LONG_PARTS[..] } else { &[] };
     let mut failed = Vec::new();
     let mut times = Vec::new();
     let mut counts = Counts::default();
     let mut download = None;
-    for part in QUICK.iter().chain(long) {
+    for part in QUICK_PARTS.iter().chain(long) {
         println!("== {}", part.name);
         let start = Instant::now();
         let found = part.run().unwrap_or_else(|error| {
@@ -123,7 +123,7 @@ impl Part {
     }
 }
 
-fn with(mut command: Command, arguments: &[&str]) -> Command {
+fn with_arguments(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments);
     command
 }
@@ -134,7 +134,7 @@ fn with(mut command: Command, arguments: &[&str]) -> Command {
 fn download_in_background(all: bool) -> JoinHandle<()> {
     thread::spawn(move || {
         let fetch = |program: &str, what: &str| -> Result<()> {
-            let status = built(program)?.arg(what).status()?;
+            let status = built_program(program)?.arg(what).status()?;
             if status.success() {
                 Ok(())
             } else {
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn no_part_is_in_both_lists() {
-        for part in &QUICK {
-            assert!(LONG.iter().all(|other| other.name != part.name));
+        for part in &QUICK_PARTS {
+            assert!(LONG_PARTS.iter().all(|other| other.name != part.name));
         }
     }
 }

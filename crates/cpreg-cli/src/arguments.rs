@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use cpreg_relay::Address;
 
 /// The longest that a step may be given: a day. What is added to a point in time must not run over.
-const MOST_SECONDS: u64 = 24 * 60 * 60;
+const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 
 /// Moves arm64 virtual machines between hosts that do not expose the same registers.
 ///
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Pass a stream on, from standard input to standard output, so that it loads there.
     ///
-    /// One way, for files and pipes: `-incoming "exec:cpreg filter --to DEST < FILE"`, or `migrate "exec:cpreg filter --to DEST >
+    /// One way, for files and pipes: `-incoming "exec:cpreg filter --to DESTINATION < FILE"`, or `migrate "exec:cpreg filter --to DESTINATION >
     /// FILE"`. RAM passes as it comes; the device state is held back until all of it is there and has been decided about. If it is
     /// refused nothing of it is written, and the destination cannot load what it got. The report goes to standard error.
     Filter(Filter),
@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Tolerances(Tolerances),
     /// Record a destination.
     Probe(Probe),
-    /// The recorded hosts, which can be named as DEST.
+    /// The recorded hosts, which can be named as DESTINATION.
     Hosts(Hosts),
     /// A VM without RAM and secrets: a small file, and text, to ask for help with.
     ///
@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Report(Report),
     #[cfg(target_os = "linux")]
     /// The guard of `relay`, which starts it: orders on standard input, answers on standard output.
-    #[command(hide = true)]
+    #[command(name = "__relay-guard", hide = true)]
     RelayGuard,
 }
 
@@ -83,13 +83,13 @@ pub(crate) enum Format {
 
 /// How inputs are read and answers are written.
 #[derive(Debug, Args)]
-pub(crate) struct Reading {
+pub(crate) struct InspectArgs {
     /// How to answer.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     /// Print pointer-authentication keys; they are the guest's secrets.
     #[arg(long)]
-    pub(crate) secrets: bool,
+    pub(crate) show_secrets: bool,
     /// Read streams from the front as well, all of RAM included, and see that both ways agree.
     #[arg(long)]
     pub(crate) verify: bool,
@@ -110,18 +110,18 @@ pub(crate) struct Show {
     #[arg(long)]
     pub(crate) fields: bool,
     #[command(flatten)]
-    pub(crate) reading: Reading,
+    pub(crate) inspect: InspectArgs,
 }
 
 /// What only the user can decide.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct Consenting {
+pub(crate) struct ConsentArgs {
     /// Ignore a register that stands in the way; with =VALUE[/MASK] only if it holds that.
     #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
     pub(crate) ignore: Vec<String>,
     /// Leave a register out of what is sent, or an extension by its name.
     #[arg(long, value_name = "REG")]
-    pub(crate) hide: Vec<String>,
+    pub(crate) drop: Vec<String>,
     /// Change a register or one field of it.
     #[arg(long, value_name = "REG[.FIELD]=VALUE")]
     pub(crate) set: Vec<String>,
@@ -135,10 +135,10 @@ pub(crate) struct Consenting {
 
 /// Where the VM goes.
 #[derive(Debug, Args)]
-pub(crate) struct Going {
-    /// The program that will load it, where DEST does not tell: qemu-10.0, or cpreg for a VMM that loads through cpreg.
+pub(crate) struct LoaderArgs {
+    /// The program that will load it, where DESTINATION does not tell: qemu-10.0, or cpreg for a VMM that loads through cpreg.
     #[arg(long, value_name = "NAME-VERSION")]
-    pub(crate) vmm: Option<String>,
+    pub(crate) loader: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -147,16 +147,16 @@ pub(crate) struct Check {
     pub(crate) source: PathBuf,
     /// Where it goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1, or its
     /// file), or kvm: this machine's, which is asked, and has to load the plan into a VM that is thrown away.
-    pub(crate) dest: PathBuf,
+    pub(crate) destination: PathBuf,
     /// List every register, also those that are simply copied.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) going: Going,
+    pub(crate) loader: LoaderArgs,
     #[command(flatten)]
-    pub(crate) consenting: Consenting,
+    pub(crate) consents: ConsentArgs,
     #[command(flatten)]
-    pub(crate) reading: Reading,
+    pub(crate) inspect: InspectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -165,20 +165,20 @@ pub(crate) struct Rehearse {
     pub(crate) source: PathBuf,
     /// Load what `convert` would write, instead of the VM as it is.
     #[arg(long)]
-    pub(crate) repaired: bool,
+    pub(crate) converted: bool,
     /// Leave an option of the command line as it is, whatever it touches; may be given several times.
     #[arg(long, value_name = "OPTION")]
-    pub(crate) keep: Vec<String>,
+    pub(crate) allow_option: Vec<String>,
     /// How long each step may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
     pub(crate) timeout: u64,
     /// List every register, also those that are simply copied.
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) consenting: Consenting,
+    pub(crate) consents: ConsentArgs,
     #[command(flatten)]
-    pub(crate) reading: Reading,
+    pub(crate) inspect: InspectArgs,
     /// The command line of the destination's QEMU, after `--`. Nothing on its disks, networks or sockets is touched.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -190,7 +190,7 @@ pub(crate) struct Convert {
     pub(crate) source: PathBuf,
     /// Where it goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1, or its
     /// file), or kvm for this machine's.
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
     /// The file to write. It appears whole or not at all.
     #[arg(
@@ -208,28 +208,28 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
-    pub(crate) going: Going,
+    pub(crate) loader: LoaderArgs,
     #[command(flatten)]
-    pub(crate) consenting: Consenting,
+    pub(crate) consents: ConsentArgs,
     #[command(flatten)]
-    pub(crate) reading: Reading,
+    pub(crate) inspect: InspectArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
     /// Where it goes: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
     #[command(flatten)]
-    pub(crate) going: Going,
+    pub(crate) loader: LoaderArgs,
     #[command(flatten)]
-    pub(crate) consenting: Consenting,
+    pub(crate) consents: ConsentArgs,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     /// Print pointer-authentication keys; they are the guest's secrets.
     #[arg(long)]
-    pub(crate) secrets: bool,
+    pub(crate) show_secrets: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -237,14 +237,14 @@ pub(crate) struct Filter {
 pub(crate) struct Relay {
     /// Where the source's QEMU connects: tcp:HOST:PORT, unix:PATH, vsock:CID:PORT, fd:N, stdio:. Without a HOST only this machine
     /// can connect (tcp::4444).
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) listen: Address,
     /// Where the destination's QEMU waits (its -incoming).
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) connect: Address,
     /// Where the VM goes: a profile, a stream that stands for the host that wrote it, a recorded host (linux-6.12.107/neoverse-n1),
     /// or kvm for this machine.
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
     /// Where the VM comes from, so that what is certain is said before RAM flows: a stream of it, or of a VM like it; the monitor
     /// socket of the QEMU that runs it; or a recorded host with the VM's features (linux-6.1.176/neoverse-n1/pmu).
@@ -256,26 +256,26 @@ pub(crate) struct Relay {
     pub(crate) source_qmp: Option<PathBuf>,
     /// The monitor socket of the destination's QEMU: the drain guard holds it until the source has given the VM up.
     #[arg(long, value_name = "SOCKET")]
-    pub(crate) dest_qmp: Option<PathBuf>,
+    pub(crate) destination_qmp: Option<PathBuf>,
     /// Go on with one migration after the other, until Ctrl-C.
-    #[arg(long, conflicts_with_all = ["source_qmp", "dest_qmp"])]
-    pub(crate) keep: bool,
+    #[arg(long, conflicts_with_all = ["source_qmp", "destination_qmp"])]
+    pub(crate) repeat: bool,
     /// Begin although the VM would stand still at the source if it had to be refused: without a return path, or with postcopy.
     #[arg(long)]
-    pub(crate) no_way_back: bool,
+    pub(crate) allow_no_return_path: bool,
     /// How log lines are written.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) log_format: Format,
     #[command(flatten)]
-    pub(crate) going: Going,
+    pub(crate) loader: LoaderArgs,
     #[command(flatten)]
-    pub(crate) consenting: Consenting,
+    pub(crate) consents: ConsentArgs,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
     /// Print pointer-authentication keys; they are the guest's secrets.
     #[arg(long)]
-    pub(crate) secrets: bool,
+    pub(crate) show_secrets: bool,
 }
 
 #[derive(Debug, Args)]
@@ -288,7 +288,7 @@ pub(crate) struct Diff {
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) reading: Reading,
+    pub(crate) inspect: InspectArgs,
 }
 
 #[derive(Debug, Args)]
@@ -300,10 +300,10 @@ pub(crate) struct Report {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Where the VM is to go: a profile, a stream that stands for the host that wrote it, or a recorded host (linux-6.12.107/neoverse-n1).
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) going: Going,
+    pub(crate) loader: LoaderArgs,
     /// Keep general and vector registers, and addresses: for those who debug the guest. They may hold keys of its programs.
     #[arg(long)]
     pub(crate) general_registers: bool,
@@ -331,7 +331,7 @@ pub(crate) struct Tolerances {
     #[arg(long, value_name = "FILE")]
     pub(crate) tolerances: Vec<PathBuf>,
     /// The table for a program that keeps one of its own.
-    #[arg(long, value_enum, value_name = "FOR", conflicts_with = "format")]
+    #[arg(long, value_enum, value_name = "TARGET", conflicts_with = "format")]
     pub(crate) export: Option<Export>,
     /// How to answer.
     #[arg(long, value_enum, default_value_t)]
@@ -353,9 +353,9 @@ pub(crate) struct Explain {
     /// A register in any spelling, or a field of one (REG.FIELD), and perhaps a value to be decoded. Or lines that QEMU,
     /// libvirt, Firecracker or Cloud Hypervisor printed, as they stand in a log; `-`: a log on standard input.
     #[arg(value_name = "REG [VALUE] | LINE", required_unless_present = "file")]
-    pub(crate) what: Vec<String>,
+    pub(crate) query: Vec<String>,
     /// A log with such lines among others.
-    #[arg(long, value_name = "LOG", conflicts_with = "what")]
+    #[arg(long, value_name = "LOG", conflicts_with = "query")]
     pub(crate) file: Option<PathBuf>,
     /// How to answer.
     #[arg(long, value_enum, default_value_t)]
@@ -374,11 +374,11 @@ pub(crate) struct Hosts {
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
     #[command(subcommand)]
-    pub(crate) what: ProbeWhat,
+    pub(crate) target: ProbeTarget,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum ProbeWhat {
+pub(crate) enum ProbeTarget {
     /// Start a QEMU with its own command line, paused, and record what it lists before a guest runs.
     Qemu(ProbeQemu),
     /// Record what this machine's KVM gives to guests: registers, values, and what else it takes, for each set of vCPU features.
@@ -394,16 +394,16 @@ pub(crate) struct ProbeKvm {
     #[arg(long, value_name = "NAME")]
     pub(crate) cpu: Option<String>,
     /// Whether the CPU is an emulator's, where cpreg does not see it: such a record proves nothing about a real machine's values.
-    #[arg(long, value_enum, value_name = "YES|NO")]
-    pub(crate) emulated: Option<YesNo>,
+    #[arg(long, value_enum, value_name = "true|false")]
+    pub(crate) emulated: Option<TrueFalse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum YesNo {
+pub(crate) enum TrueFalse {
     /// It is.
-    Yes,
+    True,
     /// It is not.
-    No,
+    False,
 }
 
 #[derive(Debug, Args)]
@@ -415,7 +415,7 @@ pub(crate) struct ProbeQemu {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// How long each step may take, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
     pub(crate) timeout: u64,
     /// The command line of the destination's QEMU, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -424,7 +424,7 @@ pub(crate) struct ProbeQemu {
 
 /// Reads an address; what is wrong with it stands in one line with what to give.
 #[cfg(target_os = "linux")]
-fn address(text: &str) -> Result<Address, String> {
+fn parse_address(text: &str) -> Result<Address, String> {
     text.parse()
-        .map_err(|error: cpreg_relay::Error| error.with_its_hint())
+        .map_err(|error: cpreg_relay::Error| error.to_string_with_hint())
 }

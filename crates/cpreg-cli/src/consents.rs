@@ -1,29 +1,29 @@
 //! What the user decided, from the command line.
 
-use cpreg::plan::{Adjustment, Check, Consents, Ignore, Reason, Set};
+use cpreg::plan::{Adjustment, Check, Consents, IgnoreConsent, Reason, SetConsent};
 use cpreg::register::{Naming, RegisterId};
 use cpreg::severity::Severity;
 use cpreg::vm::Vm;
 
-use crate::arguments::Consenting;
+use crate::arguments::ConsentArgs;
 use crate::failure::Failure;
-use crate::names::{field, number, register};
+use crate::names::{parse_field, parse_number, parse_register};
 
 /// Reads everything that the user decided.
-pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, Failure> {
+pub(crate) fn read(consenting: &ConsentArgs, naming: Naming) -> Result<Consents, Failure> {
     let mut consents = Consents::default();
     for text in &consenting.ignore {
-        consents.ignore.push(ignore(text, naming)?);
+        consents.ignore.push(parse_ignore(text, naming)?);
     }
-    for text in &consenting.hide {
+    for text in &consenting.drop {
         if text.contains('/') || text == cpreg::vm::Extension::FEATURES {
             consents.drop_extensions.push(text.clone());
         } else {
-            consents.hide.push(register(text, naming)?);
+            consents.drop_registers.push(parse_register(text, naming)?);
         }
     }
     for text in &consenting.set {
-        consents.set.push(set(text, naming)?);
+        consents.set.push(parse_set(text, naming)?);
     }
     for text in &consenting.accept {
         match Severity::from_name(&text.to_ascii_lowercase()) {
@@ -31,8 +31,8 @@ pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, 
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
             None => consents.accept.push(
-                register(text, naming)
-                    .map_err(|failure| failure.hint("severities are low, medium, high"))?,
+                parse_register(text, naming)
+                    .map_err(|failure| failure.with_hint("severities are low, medium, high"))?,
             ),
         }
     }
@@ -40,7 +40,12 @@ pub(crate) fn read(consenting: &Consenting, naming: Naming) -> Result<Consents, 
 }
 
 /// What of all that decides nothing for this VM: most likely a slip, which must not go by in silence.
-pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) -> Vec<String> {
+pub(crate) fn describe_unused(
+    consents: &Consents,
+    vm: &Vm,
+    check: &Check,
+    naming: Naming,
+) -> Vec<String> {
     let name = |id: RegisterId| id.display_in(naming).to_string();
     let has = |id: RegisterId| {
         let mut vcpus = vm.vcpus.iter();
@@ -60,7 +65,7 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
         });
         if !has(id) {
             note("ignore", &name(id), absent);
-        } else if !decides && !consents.hide.contains(&id) {
+        } else if !decides && !consents.drop_registers.contains(&id) {
             note(
                 "ignore",
                 &name(id),
@@ -68,9 +73,9 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
             );
         }
     }
-    for id in &consents.hide {
+    for id in &consents.drop_registers {
         if !has(*id) {
-            note("hide", &name(*id), absent);
+            note("drop", &name(*id), absent);
         }
     }
     for set in &consents.set {
@@ -84,7 +89,12 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
             adjustment.register == *id || counterpart.is_some_and(|it| it.id == *id)
         };
         let plan = &check.plan;
-        if !plan.adjusted.iter().chain(&plan.proposed).any(adjusted) {
+        if !plan
+            .accepted_adjustments
+            .iter()
+            .chain(&plan.proposed_adjustments)
+            .any(adjusted)
+        {
             note("accept", &name(*id), "no change of it is proposed");
         }
     }
@@ -92,7 +102,7 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
         let mut extensions = vm.vcpus.iter().flat_map(|vcpu| &vcpu.extensions);
         if !extensions.any(|it| it.name == extension.as_str()) {
             note(
-                "hide",
+                "drop",
                 extension,
                 "the VM has no such part that could be left out",
             );
@@ -102,36 +112,37 @@ pub(crate) fn idle(consents: &Consents, vm: &Vm, check: &Check, naming: Naming) 
 }
 
 /// A register's value: a number, or the name that the value has (`1.1`).
-fn value_of(id: RegisterId, text: &str) -> Result<u64, Failure> {
-    id.value_named(text).map_or_else(|| number(text), Ok)
+fn parse_value(id: RegisterId, text: &str) -> Result<u64, Failure> {
+    id.value_by_name(text)
+        .map_or_else(|| parse_number(text), Ok)
 }
 
-fn ignore(text: &str, naming: Naming) -> Result<Ignore, Failure> {
+fn parse_ignore(text: &str, naming: Naming) -> Result<IgnoreConsent, Failure> {
     let Some((name, condition)) = text.split_once('=').filter(|_| !text.starts_with("op0=")) else {
-        return Ok(Ignore {
-            register: register(text, naming)?,
-            only_if: None,
+        return Ok(IgnoreConsent {
+            register: parse_register(text, naming)?,
+            condition: None,
         });
     };
-    let id = register(name, naming)?;
+    let id = parse_register(name, naming)?;
     let (value, mask) = match condition.split_once('/') {
-        Some((value, mask)) => (value_of(id, value)?, number(mask)?),
-        None => (value_of(id, condition)?, u64::MAX),
+        Some((value, mask)) => (parse_value(id, value)?, parse_number(mask)?),
+        None => (parse_value(id, condition)?, u64::MAX),
     };
-    Ok(Ignore {
+    Ok(IgnoreConsent {
         register: id,
-        only_if: Some((value, mask)),
+        condition: Some((value, mask)),
     })
 }
 
-fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
+fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
     let (name, value) = text.rsplit_once('=').ok_or_else(|| {
         Failure::new(format!("--set {text}: a value is missing"))
-            .hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1")
+            .with_hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1")
     })?;
     if !name.contains('.') {
-        let id = register(name, naming)?;
-        let wanted = value_of(id, value)?;
+        let id = parse_register(name, naming)?;
+        let wanted = parse_value(id, value)?;
         if let Some(bytes @ 1..=7) = id.size_bytes()
             && wanted >> (8 * bytes) != 0
         {
@@ -140,21 +151,23 @@ fn set(text: &str, naming: Naming) -> Result<Set, Failure> {
                 8 * bytes
             )));
         }
-        return Ok(Set {
+        return Ok(SetConsent {
             register: id,
             mask: u64::MAX,
             value: wanted,
         });
     }
-    let field = field(name, naming)?;
-    let wanted = field.value_named(value).map_or_else(|| number(value), Ok)?;
+    let field = parse_field(name, naming)?;
+    let wanted = field
+        .value_by_name(value)
+        .map_or_else(|| parse_number(value), Ok)?;
     let inserted = field.field.insert(0, wanted).ok_or_else(|| {
         Failure::new(format!(
             "--set {text}: {wanted:#x} does not fit into {} bits",
             field.field.width()
         ))
     })?;
-    Ok(Set {
+    Ok(SetConsent {
         register: field.id,
         mask: field.field.mask(),
         value: inserted,

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// It loads or converts; or what was asked for is done.
-    Done,
+    Success,
     /// It is refused; or the two things compared differ.
     Refused,
     /// Bad usage or bad input.
-    BadUsage,
+    Error,
     /// What is known does not tell.
     Unknown,
 }
@@ -22,34 +22,34 @@ pub(crate) enum Status {
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(match status {
-            Status::Done => 0,
+            Status::Success => 0,
             Status::Refused => 1,
-            Status::BadUsage => 2,
+            Status::Error => 2,
             Status::Unknown => 3,
         })
     }
 }
 
 /// Error with a hint beside its message.
-pub(crate) trait Hinted: Error + Send + Sync + 'static {
+pub(crate) trait ErrorWithHint: Error + Send + Sync + 'static {
     /// Returns the advice to the user, where there is one.
     fn hint(&self) -> Option<&str>;
 }
 
-impl Hinted for cpreg_stream::Error {
+impl ErrorWithHint for cpreg_stream::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
     }
 }
 
-impl Hinted for cpreg_qemu::Error {
+impl ErrorWithHint for cpreg_qemu::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
     }
 }
 
 #[cfg(target_os = "linux")]
-impl Hinted for cpreg_relay::Error {
+impl ErrorWithHint for cpreg_relay::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
     }
@@ -72,26 +72,26 @@ impl Failure {
         }
     }
 
-    pub(crate) fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Box::new(cause));
         self
     }
 
     /// An error of this machine's KVM, whose advice stands in the same line.
-    pub(crate) fn because_of_kvm(self, error: cpreg_kvm::Error) -> Self {
+    pub(crate) fn with_kvm_cause(self, error: cpreg_kvm::Error) -> Self {
         if error.hint().is_none() {
-            return self.because(error);
+            return self.with_cause(error);
         }
         Self {
-            cause: Some(error.with_hint().into()),
+            cause: Some(error.to_string_with_hint().into()),
             ..self
         }
     }
 
     /// An error of a recorded host's or profile's file, whose advice stands in the same line.
-    pub(crate) fn because_of_document(self, error: cpreg_hosts::Error) -> Self {
+    pub(crate) fn with_document_cause(self, error: cpreg_hosts::Error) -> Self {
         let Some(hint) = error.hint() else {
-            return self.because(error);
+            return self.with_cause(error);
         };
         Self {
             cause: Some(format!("{error}: {hint}").into()),
@@ -100,14 +100,14 @@ impl Failure {
     }
 
     /// Adds a cause; its hint becomes a hint of this failure.
-    pub(crate) fn because_of(self, error: impl Hinted) -> Self {
+    pub(crate) fn with_hinted_cause(self, error: impl ErrorWithHint) -> Self {
         let hint = error.hint().map(str::to_owned);
-        let failure = self.because(error);
-        hint.into_iter().fold(failure, Self::hint)
+        let failure = self.with_cause(error);
+        hint.into_iter().fold(failure, Self::with_hint)
     }
 
     /// Adds a cause with its hint behind it, in one line.
-    pub(crate) fn because_in_one_line(self, error: &impl Hinted) -> Self {
+    pub(crate) fn with_inline_cause(self, error: &impl ErrorWithHint) -> Self {
         let cause = match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
@@ -119,12 +119,12 @@ impl Failure {
     }
 
     /// Says where it went wrong before what went wrong.
-    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+    pub(crate) fn with_context(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
@@ -139,9 +139,9 @@ impl Failure {
             }
             _ => None,
         };
-        let failure = failure.because(cause);
+        let failure = failure.with_cause(cause);
         match hint {
-            Some(hint) => failure.hint(hint),
+            Some(hint) => failure.with_hint(hint),
             None => failure,
         }
     }
@@ -184,6 +184,6 @@ impl From<cpreg_report::Error> for Failure {
     fn from(error: cpreg_report::Error) -> Self {
         let hint = error.hint().map(str::to_owned);
         let failure = Self::new(error.to_string());
-        hint.into_iter().fold(failure, Self::hint)
+        hint.into_iter().fold(failure, Self::with_hint)
     }
 }

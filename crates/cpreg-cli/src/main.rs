@@ -6,7 +6,7 @@
 //! | [`commands`] | one file a command |
 //! | [`input`] | files of every kind that can be read, recognised by content |
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
-//! | [`destination`] | what DEST names |
+//! | [`destination`] | what DESTINATION names |
 //! | [`consents`] | what the user decided, from the command line |
 //! | [`tolerance_file`] | entries for the table of tolerances, from files |
 //! | [`names`] | registers, fields and numbers as a user types them |
@@ -22,9 +22,9 @@ mod arguments;
 mod commands;
 mod consents;
 mod contents;
+mod core_registers;
 mod destination;
 mod failure;
-mod general;
 mod input;
 mod interrupt;
 mod names;
@@ -47,13 +47,13 @@ fn main() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come this way as well.
             let status = if error.use_stderr() {
-                Status::BadUsage
+                Status::Error
             } else {
-                Status::Done
+                Status::Success
             };
             return match error.print() {
                 Ok(()) => status.into(),
-                Err(_) => Status::BadUsage.into(),
+                Err(_) => Status::Error.into(),
             };
         }
     };
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     status
         .unwrap_or_else(|failure| {
             printer::print_failure(&failure);
-            Status::BadUsage
+            Status::Error
         })
         .into()
 }

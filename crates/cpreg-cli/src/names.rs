@@ -5,45 +5,47 @@ use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
 use crate::failure::Failure;
 
 /// A register by any of its spellings.
-pub(crate) fn register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
-    RegisterId::parse_in(text, naming).map_err(|error| misspelt(text, error))
+pub(crate) fn parse_register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
+    RegisterId::parse_in(text, naming).map_err(|error| unknown_register(text, error))
 }
 
 /// A register's field, `REG.FIELD`.
-pub(crate) fn field(text: &str, naming: Naming) -> Result<RegisterField, Failure> {
+pub(crate) fn parse_field(text: &str, naming: Naming) -> Result<RegisterField, Failure> {
     let Some((name, field)) = text.split_once('.') else {
-        return Err(Failure::new(format!("`{text}` names no field")).hint("write it as REG.FIELD"));
+        return Err(
+            Failure::new(format!("`{text}` names no field")).with_hint("write it as REG.FIELD")
+        );
     };
-    let id = register(name, naming)?;
+    let id = parse_register(name, naming)?;
     RegisterField::parse_in(text, naming).map_err(|error| {
-        let failure = Failure::new(format!("`{text}` names no field")).because(error);
+        let failure = Failure::new(format!("`{text}` names no field")).with_cause(error);
         let fields: Vec<_> = id.fields().iter().map(|field| field.name()).collect();
         if fields.is_empty() || field.starts_with('[') {
-            failure.hint(format!(
+            failure.with_hint(format!(
                 "bits are fields too: {}.[3:0]",
                 id.display_in(naming)
             ))
         } else {
-            failure.hint(format!("the register's fields: {}", fields.join(", ")))
+            failure.with_hint(format!("the register's fields: {}", fields.join(", ")))
         }
     })
 }
 
-fn misspelt(text: &str, error: cpreg::Error) -> Failure {
+fn unknown_register(text: &str, error: cpreg::Error) -> Failure {
     let suggestions = error.suggestions().join(", ");
-    let failure = Failure::new(format!("`{text}` names no register")).because(error);
+    let failure = Failure::new(format!("`{text}` names no register")).with_cause(error);
     if suggestions.is_empty() {
         failure
     } else {
-        failure.hint(format!("perhaps you mean: {suggestions}"))
+        failure.with_hint(format!("perhaps you mean: {suggestions}"))
     }
 }
 
 /// A number, decimal or `0x` hexadecimal.
-pub(crate) fn number(text: &str) -> Result<u64, Failure> {
+pub(crate) fn parse_number(text: &str) -> Result<u64, Failure> {
     parse_u64(text).map_err(|error| {
         Failure::new(format!("`{text}` is no number of 64 bits"))
-            .because(error)
-            .hint("write it as 42 or 0x2a")
+            .with_cause(error)
+            .with_hint("write it as 42 or 0x2a")
     })
 }

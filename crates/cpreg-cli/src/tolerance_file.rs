@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 
 use cpreg::register::{Naming, RegisterId};
 use cpreg::remedy::Remedy;
-use cpreg::tolerance::{Category, Condition, Difference, Handling, Tolerance, Tolerances, Which};
+use cpreg::tolerance::{
+    Category, Condition, Handling, RegisterDifference, RegisterSelector, Tolerance, Tolerances,
+};
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::names::{number, register};
+use crate::names::{parse_number, parse_register};
 
 /// The built-in table with the entries of these files before it.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Tolerances, Failure> {
@@ -36,19 +38,19 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Tolerances, Failure> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileOfTolerances {
+struct ToleranceFile {
     #[serde(default)]
-    tolerance: Vec<Entry>,
+    tolerance: Vec<ToleranceEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct ToleranceEntry {
     registers: Vec<String>,
     difference: String,
     handling: String,
     #[serde(default)]
-    when: Option<When>,
+    when: Option<ConditionEntry>,
     #[serde(default)]
     accelerator: Option<String>,
     reason: String,
@@ -58,7 +60,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct When {
+struct ConditionEntry {
     register: Option<String>,
     value: String,
     mask: Option<String>,
@@ -66,32 +68,34 @@ struct When {
 
 /// Reads the text of a file; `path` names it in errors.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
-    let file: FileOfTolerances = toml::from_str(text).map_err(|error| {
-        Failure::new(format!("{} is no file of tolerances", path.display())).because(error)
+    let file: ToleranceFile = toml::from_str(text).map_err(|error| {
+        Failure::new(format!("{} is no file of tolerances", path.display())).with_cause(error)
     })?;
     let entries = file.tolerance.into_iter().zip(1..);
     entries
         .map(|(entry, number)| {
             let place = format!("{}, entry {number}", path.display());
-            entry.read().map_err(|failure| failure.within(place))
+            entry
+                .into_tolerance()
+                .map_err(|failure| failure.with_context(place))
         })
         .collect()
 }
 
-impl Entry {
-    fn read(self) -> Result<Tolerance, Failure> {
+impl ToleranceEntry {
+    fn into_tolerance(self) -> Result<Tolerance, Failure> {
         let registers: Vec<RegisterId> = self
             .registers
             .iter()
-            .map(|name| register(name, Naming::Kvm))
+            .map(|name| parse_register(name, Naming::Kvm))
             .collect::<Result<_, _>>()?;
-        let difference = Difference::from_name(&self.difference).ok_or_else(|| {
+        let difference = RegisterDifference::from_name(&self.difference).ok_or_else(|| {
             Failure::new(format!(
                 "difference `{}` is none of only-in-input, only-at-destination, value-not-taken",
                 self.difference
             ))
         })?;
-        let handling = handling(&self.handling)?;
+        let handling = parse_handling(&self.handling)?;
         let accelerator = match &self.accelerator {
             None => None,
             Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
@@ -99,27 +103,27 @@ impl Entry {
             )?),
         };
         Ok(Tolerance {
-            registers: Which::These(Cow::Owned(registers)),
+            registers: RegisterSelector::Ids(Cow::Owned(registers)),
             accelerator,
             difference,
             condition: self
                 .when
                 .as_ref()
-                .map_or(Ok(Condition::Always), When::read)?,
+                .map_or(Ok(Condition::Always), ConditionEntry::to_condition)?,
             handling,
-            visible: None,
+            visible_effect: None,
             category: Category::Operator,
             reason: Cow::Owned(self.reason),
             remedy: (!self.advice.is_empty()).then_some(Remedy::Text(Cow::Owned(self.advice))),
             history: Vec::new(),
-            by_operator: true,
+            is_operator_entry: true,
         })
     }
 }
 
-fn handling(name: &str) -> Result<Handling, Failure> {
+fn parse_handling(name: &str) -> Result<Handling, Failure> {
     if let Some(value) = name.strip_prefix("set ") {
-        return number(value).map(Handling::Set);
+        return parse_number(value).map(Handling::Set);
     }
     [
         Handling::Ignore,
@@ -136,14 +140,14 @@ fn handling(name: &str) -> Result<Handling, Failure> {
     })
 }
 
-impl When {
-    fn read(&self) -> Result<Condition, Failure> {
-        let expected = number(&self.value)?;
-        let mask = self.mask.as_deref().map_or(Ok(u64::MAX), number)?;
+impl ConditionEntry {
+    fn to_condition(&self) -> Result<Condition, Failure> {
+        let expected = parse_number(&self.value)?;
+        let mask = self.mask.as_deref().map_or(Ok(u64::MAX), parse_number)?;
         Ok(match &self.register {
             None => Condition::Value { mask, expected },
-            Some(name) => Condition::Other {
-                register: register(name, Naming::Kvm)?,
+            Some(name) => Condition::OtherRegister {
+                register: parse_register(name, Naming::Kvm)?,
                 mask,
                 expected,
             },

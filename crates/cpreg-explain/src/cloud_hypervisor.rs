@@ -17,85 +17,94 @@
 
 use alloc::vec::Vec;
 
-use cpreg::destination::Versions;
+use cpreg::destination::VersionRange;
 use cpreg::errno::Errno;
 
-use crate::message::{Access, Said, Speaker, Symptom};
-use crate::pattern::{Phrase, Rest, cut, scan};
+use crate::message::{Access, Emitter, Statement, Symptom};
+use crate::pattern::{Cursor, Pattern, scan, truncate};
 
 /// What Cloud Hypervisor says in the line, each with where it begins.
-pub fn read(line: &str) -> Vec<(usize, Said)> {
-    scan(line, Speaker::CLOUD_HYPERVISOR, PHRASES)
+pub fn parse(line: &str) -> Vec<(usize, Statement)> {
+    scan(line, Emitter::CLOUD_HYPERVISOR, PATTERNS)
 }
 
-const fn any(begins: &'static str, read: fn(&mut Rest<'_>) -> Option<Symptom>) -> Phrase {
-    Phrase {
-        begins,
-        versions: Versions::ANY,
-        read,
+const fn any_version(
+    begins: &'static str,
+    parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
+) -> Pattern {
+    Pattern {
+        prefix: begins,
+        versions: VersionRange::ANY,
+        parse,
     }
 }
 
-const PHRASES: &[Phrase] = &[
-    any("Could not set the vCPU state", |_| {
+const PATTERNS: &[Pattern] = &[
+    any_version("Could not set the vCPU state", |_| {
         Some(Symptom::VcpuNotRestored)
     }),
-    any("SetSysRegister(", |rest| some(rest, Access::WriteSystem)),
-    any("Failed to set system register", |rest| {
-        some(rest, Access::WriteSystem)
+    any_version("SetSysRegister(", |rest| {
+        parse_unnamed_register(rest, Access::WriteSystem)
     }),
-    any("SetAarchCoreRegister(", |rest| {
-        some(rest, Access::WriteCore)
+    any_version("Failed to set system register", |rest| {
+        parse_unnamed_register(rest, Access::WriteSystem)
     }),
-    any("Failed to set aarch64 core register", |rest| {
-        some(rest, Access::WriteCore)
+    any_version("SetAarchCoreRegister(", |rest| {
+        parse_unnamed_register(rest, Access::WriteCore)
     }),
-    any("SetExtendedRegister(", |rest| some(rest, Access::WriteWide)),
-    any("Failed to set extended register", |rest| {
-        some(rest, Access::WriteWide)
+    any_version("Failed to set aarch64 core register", |rest| {
+        parse_unnamed_register(rest, Access::WriteCore)
     }),
-    any("GetAarchCoreRegister(", |rest| some(rest, Access::Read)),
-    any("Failed to get aarch64 core register", |rest| {
-        some(rest, Access::Read)
+    any_version("SetExtendedRegister(", |rest| {
+        parse_unnamed_register(rest, Access::WriteWide)
     }),
-    any("VcpuInit(", |rest| {
+    any_version("Failed to set extended register", |rest| {
+        parse_unnamed_register(rest, Access::WriteWide)
+    }),
+    any_version("GetAarchCoreRegister(", |rest| {
+        parse_unnamed_register(rest, Access::Read)
+    }),
+    any_version("Failed to get aarch64 core register", |rest| {
+        parse_unnamed_register(rest, Access::Read)
+    }),
+    any_version("VcpuInit(", |rest| {
         Some(Symptom::VcpuInit {
-            error: near_error(rest),
+            error: find_errno(rest),
         })
     }),
-    any("VcpuFinalize(", |rest| {
+    any_version("VcpuFinalize(", |rest| {
         Some(Symptom::VcpuInit {
-            error: near_error(rest),
+            error: find_errno(rest),
         })
     }),
-    any("Failed setting device attributes for the GIC", |rest| {
+    any_version("Failed setting device attributes for the GIC", |rest| {
         Some(Symptom::GicNotRestored {
-            error: near_error(rest),
+            error: find_errno(rest),
         })
     }),
-    any("SetDeviceAttribute(", |rest| {
+    any_version("SetDeviceAttribute(", |rest| {
         Some(Symptom::GicNotRestored {
-            error: near_error(rest),
+            error: find_errno(rest),
         })
     }),
 ];
 
-fn some(rest: &mut Rest<'_>, access: Access) -> Option<Symptom> {
+fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Symptom> {
     // `Failed to set system registers` would be another one.
     if rest.0.starts_with('s') {
         return None;
     }
-    Some(Symptom::SomeRegister {
+    Some(Symptom::UnnamedRegister {
         access,
-        error: near_error(rest),
+        error: find_errno(rest),
     })
 }
 
 /// The error, a few words on: behind `: `, in brackets, or on a line `Caused by:`.
-fn near_error(rest: &Rest<'_>) -> Option<Errno> {
-    const NEAR: usize = 160;
-    let near = cut(rest.0, NEAR);
+fn find_errno(rest: &Cursor<'_>) -> Option<Errno> {
+    const MAX_ERRNO_DISTANCE: usize = 160;
+    let near = truncate(rest.0, MAX_ERRNO_DISTANCE);
     let (_, number) = near.split_once("os error ")?;
-    let number = Rest(number).small()?;
+    let number = Cursor(number).parse_u32()?;
     u16::try_from(number).ok().map(Errno)
 }

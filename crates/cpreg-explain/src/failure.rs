@@ -8,36 +8,36 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::discriminant;
 
-use crate::message::{Said, Speaker, Symptom};
-use crate::pattern::cut;
-use crate::secrets::without_secrets;
+use crate::message::{Emitter, Statement, Symptom};
+use crate::pattern::truncate;
+use crate::secrets::redact_secrets;
 
 /// Different things that are kept of one failure; a list has at most some hundred registers.
-const MOST_SAID: usize = 1024;
+const MAX_STATEMENTS: usize = 1024;
 /// Lines that are kept of one failure.
-const MOST_LINES: usize = 64;
+const MAX_LINES: usize = 64;
 /// Bytes that are kept of a line.
-const LONGEST_LINE: usize = 2048;
+const MAX_KEPT_LINE_LEN: usize = 2048;
 /// Different failures that are kept.
-const MOST_FAILURES: usize = 128;
+const MAX_FAILURES: usize = 128;
 
 /// One failed load, as far as the lines tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Failure {
+pub struct LoadFailure {
     /// What was said, each thing once, in order.
-    pub said: Vec<Said>,
-    /// The lines, each once, in order, without a guest's keys ([`without_secrets`]), cut where they are very long.
+    pub statements: Vec<Statement>,
+    /// The lines, each once, in order, without a guest's keys ([`redact_secrets`]), cut where they are very long.
     pub lines: Vec<String>,
     /// How many more lines there were than are kept.
     pub further_lines: usize,
     /// How often it happened.
     pub times: usize,
-    ended: bool,
+    has_ended: bool,
 }
 
-impl Failure {
+impl LoadFailure {
     /// The failure that one line is about.
-    pub fn of_line(line: &str, said: Vec<Said>) -> Self {
+    pub fn from_line(line: &str, said: Vec<Statement>) -> Self {
         let mut failure = Self {
             times: 1,
             ..Self::default()
@@ -48,23 +48,23 @@ impl Failure {
 
     /// The symptoms.
     pub fn symptoms(&self) -> impl Iterator<Item = &Symptom> {
-        self.said.iter().map(|said| &said.symptom)
+        self.statements.iter().map(|said| &said.symptom)
     }
 
-    fn add(&mut self, line: &str, said: Vec<Said>) {
+    fn add(&mut self, line: &str, said: Vec<Statement>) {
         // Before it is cut: half a key would not be found.
-        let line = without_secrets(line.trim(), &said);
+        let line = redact_secrets(line.trim(), &said);
         for said in said {
-            self.ended |= said.symptom.ends();
-            if self.said.len() < MOST_SAID && !self.said.contains(&said) {
-                self.said.push(said);
+            self.has_ended |= said.symptom.is_fatal();
+            if self.statements.len() < MAX_STATEMENTS && !self.statements.contains(&said) {
+                self.statements.push(said);
             }
         }
-        let line = cut(&line, LONGEST_LINE);
+        let line = truncate(&line, MAX_KEPT_LINE_LEN);
         if self.lines.iter().any(|kept| kept == line) {
             return;
         }
-        if self.lines.len() < MOST_LINES {
+        if self.lines.len() < MAX_LINES {
             self.lines.push(line.to_owned());
         } else {
             self.further_lines += 1;
@@ -73,46 +73,49 @@ impl Failure {
 
     /// Whether the loader writes the input's registers without having compared lists.
     pub(crate) fn has_no_list(&self) -> bool {
-        self.said
+        self.statements
             .iter()
-            .any(|said| said.speaker != Speaker::QEMU && said.symptom.register().is_some())
+            .any(|said| said.emitter != Emitter::QEMU && said.symptom.register().is_some())
     }
 
-    fn says(&self, symptom: &Symptom) -> bool {
+    fn has_symptom(&self, symptom: &Symptom) -> bool {
         self.symptoms().any(|other| other == symptom)
     }
 
     /// Whether these lines go on with this failure.
-    fn goes_on_with(&self, said: &[Said]) -> bool {
-        let is_libvirts = |said: &Said| said.speaker == Speaker::LIBVIRT && said.symptom.hands_on();
+    fn is_continued_by(&self, said: &[Statement]) -> bool {
+        let is_libvirts =
+            |said: &Statement| said.emitter == Emitter::LIBVIRT && said.symptom.is_forwarded();
         if said.iter().any(is_libvirts) {
             // It repeats what it read in QEMU's log, or only that there was something.
             return said
                 .iter()
-                .all(|said| said.symptom.hands_on() || self.says(&said.symptom));
+                .all(|said| said.symptom.is_forwarded() || self.has_symptom(&said.symptom));
         }
-        if self.ended {
+        if self.has_ended {
             return false;
         }
-        let speaker = |said: &[Said]| said.first().map(|said| said.speaker);
+        let speaker = |said: &[Statement]| said.first().map(|said| said.emitter);
         match speaker(said) {
-            Some(Speaker::QEMU | Speaker::LIBVIRT) => {
+            Some(Emitter::QEMU | Emitter::LIBVIRT) => {
                 matches!(
-                    speaker(&self.said),
-                    Some(Speaker::QEMU | Speaker::LIBVIRT) | None
-                ) && !self.begins_again_with(said)
+                    speaker(&self.statements),
+                    Some(Emitter::QEMU | Emitter::LIBVIRT) | None
+                ) && !self.is_restarted_by(said)
             }
             // The others say all in one line, or what failed in one and why in the next.
-            other => other == speaker(&self.said) && self.symptoms().all(Symptom::hands_on),
+            other => {
+                other == speaker(&self.statements) && self.symptoms().all(Symptom::is_forwarded)
+            }
         }
     }
 
     /// Whether this is said once in a load, and was.
-    fn begins_again_with(&self, said: &[Said]) -> bool {
+    fn is_restarted_by(&self, said: &[Statement]) -> bool {
         said.iter().any(|said| match &said.symptom {
             // It stands at the stream's beginning.
             Symptom::MachineType { .. } => !self.symptoms().all(Symptom::is_warning),
-            Symptom::TooMany { .. } | Symptom::SectionFailed { .. } => self
+            Symptom::TooManyRegisters { .. } | Symptom::SectionFailed { .. } => self
                 .symptoms()
                 .any(|other| discriminant(other) == discriminant(&said.symptom)),
             _ => false,
@@ -122,24 +125,24 @@ impl Failure {
 
 /// The failures of a log, as its lines come.
 #[derive(Clone, Debug, Default)]
-pub struct Failures {
-    open: Option<Failure>,
-    closed: Vec<Failure>,
+pub struct LoadFailures {
+    open: Option<LoadFailure>,
+    closed: Vec<LoadFailure>,
     /// How many failures are not kept because there are too many different ones.
-    further: usize,
+    further_failures: usize,
 }
 
-impl Failures {
+impl LoadFailures {
     /// The next line that says something.
-    pub fn add(&mut self, line: &str, said: Vec<Said>) {
+    pub fn add(&mut self, line: &str, said: Vec<Statement>) {
         if said.is_empty() {
             return;
         }
         match &mut self.open {
-            Some(open) if open.goes_on_with(&said) => open.add(line, said),
+            Some(open) if open.is_continued_by(&said) => open.add(line, said),
             _ => {
                 self.close();
-                self.open = Some(Failure::of_line(line, said));
+                self.open = Some(LoadFailure::from_line(line, said));
             }
         }
     }
@@ -154,17 +157,17 @@ impl Failures {
             .position(|other| other.symptoms().eq(failure.symptoms()));
         if let Some(same) = same {
             self.closed[same].times += 1;
-        } else if self.closed.len() < MOST_FAILURES {
+        } else if self.closed.len() < MAX_FAILURES {
             self.closed.push(failure);
         } else {
-            self.further += 1;
+            self.further_failures += 1;
         }
     }
 
     /// All failures, in the order in which they first happened, and how many more there were that are not kept.
-    pub fn finish(mut self) -> (Vec<Failure>, usize) {
+    pub fn finish(mut self) -> (Vec<LoadFailure>, usize) {
         self.close();
-        (self.closed, self.further)
+        (self.closed, self.further_failures)
     }
 }
 
@@ -172,47 +175,47 @@ impl Failures {
 mod tests {
     use alloc::vec;
 
-    use cpreg::destination::Versions;
+    use cpreg::destination::VersionRange;
     use cpreg::errno::Errno;
 
     use super::*;
 
-    fn qemu(symptom: Symptom) -> Said {
-        Said {
+    fn qemu(symptom: Symptom) -> Statement {
+        Statement {
             symptom,
-            speaker: Speaker::QEMU,
-            versions: Versions::ANY,
+            emitter: Emitter::QEMU,
+            versions: VersionRange::ANY,
         }
     }
 
-    fn too_many() -> Said {
-        qemu(Symptom::TooMany {
+    fn too_many() -> Statement {
+        qemu(Symptom::TooManyRegisters {
             incoming: 258,
-            own: 256,
+            local: 256,
         })
     }
 
-    fn failed() -> Said {
+    fn load_failed() -> Statement {
         qemu(Symptom::LoadFailed {
             error: Some(Errno::EINVAL),
         })
     }
 
-    fn libvirt() -> Said {
-        Said {
-            speaker: Speaker::LIBVIRT,
+    fn libvirt() -> Statement {
+        Statement {
+            emitter: Emitter::LIBVIRT,
             ..qemu(Symptom::MonitorClosed { vm: None })
         }
     }
 
     #[test]
     fn two_loads_are_two_failures_or_one_that_happened_twice() {
-        let mut failures = Failures::default();
+        let mut failures = LoadFailures::default();
         for _ in 0..2 {
             failures.add("a", vec![too_many()]);
-            failures.add("b", vec![failed()]);
+            failures.add("b", vec![load_failed()]);
         }
-        failures.add("c", vec![failed()]);
+        failures.add("c", vec![load_failed()]);
         let (found, further) = failures.finish();
         assert_eq!(further, 0);
         let times: Vec<_> = found.iter().map(|failure| failure.times).collect();
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_load_without_its_end_is_told_from_the_next() {
-        let mut failures = Failures::default();
+        let mut failures = LoadFailures::default();
         failures.add("a", vec![too_many()]);
         failures.add("b", vec![too_many()]);
         let (found, _) = failures.finish();
@@ -232,37 +235,37 @@ mod tests {
 
     #[test]
     fn what_libvirt_repeats_is_no_other_failure() {
-        let mut failures = Failures::default();
+        let mut failures = LoadFailures::default();
         failures.add("a", vec![too_many()]);
-        failures.add("b", vec![failed()]);
-        failures.add("c", vec![libvirt(), too_many(), failed()]);
+        failures.add("b", vec![load_failed()]);
+        failures.add("c", vec![libvirt(), too_many(), load_failed()]);
         let (found, _) = failures.finish();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].times, 1);
 
-        let mut failures = Failures::default();
-        failures.add("b", vec![failed()]);
-        failures.add("c", vec![libvirt(), too_many(), failed()]);
+        let mut failures = LoadFailures::default();
+        failures.add("b", vec![load_failed()]);
+        failures.add("c", vec![libvirt(), too_many(), load_failed()]);
         assert_eq!(failures.finish().0.len(), 2);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut failures = Failures::default();
+        let mut failures = LoadFailures::default();
         for count in 0..10_000 {
-            let symptom = Symptom::TooMany {
+            let symptom = Symptom::TooManyRegisters {
                 incoming: count,
-                own: 0,
+                local: 0,
             };
             failures.add(&"x".repeat(10_000), vec![qemu(symptom)]);
         }
         let (found, further) = failures.finish();
-        assert_eq!(found.len(), MOST_FAILURES);
+        assert_eq!(found.len(), MAX_FAILURES);
         assert_eq!(found.len() + further, 10_000);
         assert!(
             found
                 .iter()
-                .all(|failure| failure.lines[0].len() <= LONGEST_LINE)
+                .all(|failure| failure.lines[0].len() <= MAX_KEPT_LINE_LEN)
         );
     }
 }

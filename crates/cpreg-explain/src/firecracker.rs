@@ -20,70 +20,70 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use cpreg::destination::Versions;
+use cpreg::destination::VersionRange;
 use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
 
-use crate::message::{NamedRegister, Said, Speaker, Symptom};
-use crate::pattern::{Phrase, Rest, owned, scan};
+use crate::message::{Emitter, NamedRegister, Statement, Symptom};
+use crate::pattern::{Cursor, Pattern, scan, to_name};
 
 /// What Firecracker says in the line, each with where it begins.
-pub fn read(line: &str) -> Vec<(usize, Said)> {
-    scan(line, Speaker::FIRECRACKER, PHRASES)
+pub fn parse(line: &str) -> Vec<(usize, Statement)> {
+    scan(line, Emitter::FIRECRACKER, PATTERNS)
 }
 
-const PHRASES: &[Phrase] = &[
-    Phrase {
-        begins: "Failed to set register 0x",
-        versions: Versions::since(1, 13),
-        read: register,
+const PATTERNS: &[Pattern] = &[
+    Pattern {
+        prefix: "Failed to set register 0x",
+        versions: VersionRange::with_first(1, 13),
+        parse: register,
     },
-    Phrase {
-        begins: "Failed to set register ",
-        versions: Versions::until(1, 12),
-        read: decimal_register,
+    Pattern {
+        prefix: "Failed to set register ",
+        versions: VersionRange::with_last(1, 12),
+        parse: decimal_register,
     },
-    Phrase {
-        begins: "Failed to restore the state of the vcpu",
-        versions: Versions::ANY,
-        read: |_| Some(Symptom::VcpuNotRestored),
+    Pattern {
+        prefix: "Failed to restore the state of the vcpu",
+        versions: VersionRange::ANY,
+        parse: |_| Some(Symptom::VcpuNotRestored),
     },
-    Phrase {
-        begins: "Failed to restore the VM's GIC state",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "Failed to restore the VM's GIC state",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::GicNotRestored {
-                error: last_error(rest.line()),
+                error: parse_last_errno(rest.rest_of_line()),
             })
         },
     },
-    Phrase {
-        begins: "Error initializing the vcpu: ",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "Error initializing the vcpu: ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::VcpuInit {
-                error: rest.error(),
+                error: rest.parse_errno(),
             })
         },
     },
-    Phrase {
-        begins: "Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features",
-        versions: Versions::ANY,
-        read: |_| Some(Symptom::VcpuInit { error: None }),
+    Pattern {
+        prefix: "Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features",
+        versions: VersionRange::ANY,
+        parse: |_| Some(Symptom::VcpuInit { error: None }),
     },
-    Phrase {
-        begins: "Invalid data version: ",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "Invalid data version: ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::SnapshotVersion {
-                version: owned(rest.name()?),
+                version: to_name(rest.parse_name()?),
             })
         },
     },
-    Phrase {
-        begins: "Magic value does not match arch: ",
-        versions: Versions::ANY,
-        read: |_| {
+    Pattern {
+        prefix: "Magic value does not match arch: ",
+        versions: VersionRange::ANY,
+        parse: |_| {
             Some(Symptom::SnapshotVersion {
                 version: String::new(),
             })
@@ -92,39 +92,49 @@ const PHRASES: &[Phrase] = &[
 ];
 
 /// `603000000013c510 to value 0x1: Invalid argument (os error 22)`
-fn register(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let raw = rest.hexadecimal()?;
-    rest.eat(" to value ")?;
+fn register(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let raw = rest.parse_hex()?;
+    rest.expect(" to value ")?;
     // A wide value does not fit.
     let value = rest
-        .until(": ")
-        .and_then(|digits| Rest(digits).hexadecimal());
-    Some(refused(raw, &format!("{raw:#x}"), value, rest.error()))
+        .take_until(": ")
+        .and_then(|digits| Cursor(digits).parse_hex());
+    Some(register_refusal(
+        raw,
+        &format!("{raw:#x}"),
+        value,
+        rest.parse_errno(),
+    ))
 }
 
 /// `6931039826524241155: Invalid argument (os error 22)`
-fn decimal_register(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let raw = rest.unsigned()?;
-    rest.eat(": ")?;
-    Some(refused(raw, &raw.to_string(), None, rest.error()))
+fn decimal_register(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let raw = rest.parse_u64()?;
+    rest.expect(": ")?;
+    Some(register_refusal(
+        raw,
+        &raw.to_string(),
+        None,
+        rest.parse_errno(),
+    ))
 }
 
-fn refused(raw: u64, text: &str, value: Option<u64>, error: Option<Errno>) -> Symptom {
-    let register = NamedRegister::of(RegisterId::from_raw(raw), text);
+fn register_refusal(raw: u64, text: &str, value: Option<u64>, error: Option<Errno>) -> Symptom {
+    let register = NamedRegister::from_id(RegisterId::from_raw(raw), text);
     match error {
         Some(Errno::ENOENT) => Symptom::UnknownToKvm { register, value },
-        error => Symptom::NotTaken {
+        error => Symptom::ValueNotTaken {
             register,
             value,
-            is: None,
+            current: None,
             error,
         },
     }
 }
 
 /// The number that a chain of errors ends with.
-fn last_error(line: &str) -> Option<Errno> {
+fn parse_last_errno(line: &str) -> Option<Errno> {
     let (_, number) = line.rsplit_once("os error ")?;
-    let number = Rest(number).small()?;
+    let number = Cursor(number).parse_u32()?;
     u16::try_from(number).ok().map(Errno)
 }

@@ -33,9 +33,9 @@ mod recorded_list_lengths;
 pub mod secrets;
 pub mod snapshot;
 
-pub use cpreg::destination::Versions;
+pub use cpreg::destination::VersionRange;
 pub use cpreg::errno::Errno;
-pub use explain::{Explanation, Kind, explain};
-pub use failure::{Failure, Failures};
-pub use message::{Access, NamedRegister, Said, Speaker, Symptom};
-pub use secrets::without_secrets;
+pub use explain::{Explanation, FailureKind, explain};
+pub use failure::{LoadFailure, LoadFailures};
+pub use message::{Access, Emitter, NamedRegister, Statement, Symptom};
+pub use secrets::redact_secrets;

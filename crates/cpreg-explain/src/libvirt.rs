@@ -13,60 +13,60 @@
 
 use alloc::vec::Vec;
 
-use cpreg::destination::Versions;
+use cpreg::destination::VersionRange;
 
-use crate::message::{Said, Speaker, Symptom};
-use crate::pattern::{Phrase, Rest, owned, scan};
+use crate::message::{Emitter, Statement, Symptom};
+use crate::pattern::{Cursor, Pattern, scan, to_name};
 
 /// What libvirt says in the line, each with where it begins.
-pub(crate) fn read(line: &str) -> Vec<(usize, Said)> {
-    scan(line, Speaker::LIBVIRT, PHRASES)
+pub(crate) fn parse(line: &str) -> Vec<(usize, Statement)> {
+    scan(line, Emitter::LIBVIRT, PATTERNS)
 }
 
-const PHRASES: &[Phrase] = &[
-    Phrase {
-        begins: "unexpectedly closed the monitor",
-        versions: Versions::ANY,
-        read: |rest| Some(monitor_closed(rest)),
+const PATTERNS: &[Pattern] = &[
+    Pattern {
+        prefix: "unexpectedly closed the monitor",
+        versions: VersionRange::ANY,
+        parse: |rest| Some(monitor_closed(rest)),
     },
-    Phrase {
-        begins: "process exited while connecting to monitor",
-        versions: Versions::ANY,
-        read: |rest| Some(monitor_closed(rest)),
+    Pattern {
+        prefix: "process exited while connecting to monitor",
+        versions: VersionRange::ANY,
+        parse: |rest| Some(monitor_closed(rest)),
     },
-    Phrase {
-        begins: "job '",
-        versions: Versions::ANY,
-        read: |rest| job_failed(rest, "' failed"),
+    Pattern {
+        prefix: "job '",
+        versions: VersionRange::ANY,
+        parse: |rest| job_failed(rest, "' failed"),
     },
-    Phrase {
-        begins: "operation failed: ",
-        versions: Versions::ANY,
-        read: |rest| job_failed(rest, " job: unexpectedly failed"),
+    Pattern {
+        prefix: "operation failed: ",
+        versions: VersionRange::ANY,
+        parse: |rest| job_failed(rest, " job: unexpectedly failed"),
     },
-    Phrase {
-        begins: "guest CPU doesn't match specification: ",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "guest CPU doesn't match specification: ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::GuestCpu {
-                features: owned(rest.line().split(['\'', '"']).next()?),
+                features: to_name(rest.rest_of_line().split(['\'', '"']).next()?),
             })
         },
     },
 ];
 
-fn monitor_closed(rest: &mut Rest<'_>) -> Symptom {
+fn monitor_closed(rest: &mut Cursor<'_>) -> Symptom {
     let vm = rest
-        .eat(" (vm='")
-        .and_then(|()| rest.until("')"))
-        .map(owned);
+        .expect(" (vm='")
+        .and_then(|()| rest.take_until("')"))
+        .map(to_name);
     Symptom::MonitorClosed { vm }
 }
 
-fn job_failed(rest: &mut Rest<'_>, end: &str) -> Option<Symptom> {
-    let job = rest.until(end)?;
+fn job_failed(rest: &mut Cursor<'_>, end: &str) -> Option<Symptom> {
+    let job = rest.take_until(end)?;
     let is_job = job
         .chars()
         .all(|character| character.is_ascii_lowercase() || character == ' ');
-    (is_job && !job.is_empty()).then(|| Symptom::JobFailed { job: owned(job) })
+    (is_job && !job.is_empty()).then(|| Symptom::JobFailed { job: to_name(job) })
 }

@@ -39,11 +39,11 @@ pub struct Pair {
     /// On which CPU, as it was called when it was recorded.
     pub cpu: &'static str,
     /// The kernels (under TCG: the QEMUs) with the input's list, oldest first.
-    pub from: &'static [&'static str],
+    pub source_hosts: &'static [&'static str],
     /// Those with the loader's own list.
-    pub to: &'static [&'static str],
+    pub destination_hosts: &'static [&'static str],
     /// The lengths.
-    pub counts: (u16, u16),
+    pub lengths: (u16, u16),
     /// The registers that are only in the input.
     pub only_in_input: Vec<RegisterId>,
     /// The registers that are only at the destination.
@@ -56,12 +56,16 @@ pub fn pairs(incoming: i64, own: i64) -> Vec<Pair> {
     let mut pairs =
         pairs_where(|from, to| i64::from(from.count) == incoming && i64::from(to.count) == own);
     pairs.retain(|pair| {
-        pair.accelerator == Accelerator::Kvm || pair.to.iter().any(|qemu| compares_lengths(qemu))
+        pair.accelerator == Accelerator::Kvm
+            || pair
+                .destination_hosts
+                .iter()
+                .any(|qemu| has_length_check(qemu))
     });
     pairs
 }
 
-fn compares_lengths(qemu: &str) -> bool {
+fn has_length_check(qemu: &str) -> bool {
     let major = qemu.split('.').next().and_then(|major| major.parse().ok());
     major.is_some_and(|major: u16| major < 11)
 }
@@ -111,9 +115,9 @@ fn pair(family: &Family, from: &List, to: &List) -> Pair {
     Pair {
         accelerator: family.accelerator,
         cpu: family.cpu,
-        from: from.hosts,
-        to: to.hosts,
-        counts: (from.count, to.count),
+        source_hosts: from.hosts,
+        destination_hosts: to.hosts,
+        lengths: (from.count, to.count),
         only_in_input: only_in(from, to),
         only_at_destination: only_in(to, from),
     }
@@ -142,8 +146,8 @@ mod tests {
             ]
         );
         assert_eq!(pair.only_at_destination, [RegisterId::VENDOR_HYP_BMAP_2]);
-        assert!(pair.from.contains(&"6.12.107"));
-        assert!(pair.to.contains(&"6.16.12"));
+        assert!(pair.source_hosts.contains(&"6.12.107"));
+        assert!(pair.destination_hosts.contains(&"6.16.12"));
     }
 
     #[test]

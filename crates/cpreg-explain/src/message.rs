@@ -3,15 +3,15 @@
 use alloc::string::String;
 use core::fmt;
 
-use cpreg::destination::{Accelerator, Versions};
+use cpreg::destination::{Accelerator, VersionRange};
 use cpreg::errno::Errno;
 use cpreg::register::{Naming, RegisterId};
 
 /// A program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Speaker(&'static str);
+pub struct Emitter(&'static str);
 
-impl Speaker {
+impl Emitter {
     /// `qemu-system-aarch64`, by whatever name it was installed.
     pub const QEMU: Self = Self("QEMU");
     /// libvirt, which mostly repeats what QEMU said.
@@ -40,7 +40,7 @@ pub struct NamedRegister {
 
 impl NamedRegister {
     /// The register by this spelling.
-    pub fn read(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let upper = text.to_ascii_lowercase();
         let bare = upper.strip_prefix("register ").unwrap_or(&upper);
@@ -57,7 +57,7 @@ impl NamedRegister {
     }
 
     /// The register with this id, as a line that has nothing but the id.
-    pub fn of(id: RegisterId, text: &str) -> Self {
+    pub fn from_id(id: RegisterId, text: &str) -> Self {
         Self {
             id: Some(id),
             text: text.into(),
@@ -88,11 +88,11 @@ impl fmt::Display for NamedRegister {
 #[non_exhaustive]
 pub enum Symptom {
     /// The list in the input is longer than the loader's own, which is all that it looks at.
-    TooMany {
+    TooManyRegisters {
         /// Registers in the input, as read: less than zero only in a damaged stream.
         incoming: i64,
         /// Registers that the loader has.
-        own: i64,
+        local: i64,
     },
     /// A field of a section could not be read.
     FieldFailed {
@@ -112,13 +112,13 @@ pub enum Symptom {
         register: NamedRegister,
     },
     /// A register's value was refused.
-    NotTaken {
+    ValueNotTaken {
         /// Which one.
         register: NamedRegister,
         /// The value that was written, if it was said and fits.
         value: Option<u64>,
         /// What the register holds, likewise.
-        is: Option<u64>,
+        current: Option<u64>,
         /// The error, if it was said.
         error: Option<Errno>,
     },
@@ -130,7 +130,7 @@ pub enum Symptom {
         value: Option<u64>,
     },
     /// Some system register could not be written or read; the program does not say which.
-    SomeRegister {
+    UnnamedRegister {
         /// What was being done with it.
         access: Access,
         /// The error.
@@ -155,7 +155,7 @@ pub enum Symptom {
         /// The section or structure.
         section: String,
         /// Before it is read.
-        before: bool,
+        is_pre_load: bool,
     },
     /// A subsection that the destination does not know.
     UnknownSubsection {
@@ -178,7 +178,7 @@ pub enum Symptom {
         /// The format in the input.
         incoming: Option<u32>,
         /// The newest one that is known.
-        own: Option<u32>,
+        local: Option<u32>,
     },
     /// A section did not end where it should.
     MissingFooter {
@@ -204,7 +204,7 @@ pub enum Symptom {
         /// Bytes in the input.
         incoming: u64,
         /// Bytes at the destination.
-        own: u64,
+        local: u64,
     },
     /// A block of RAM has pages of another size, which postcopy does not allow.
     RamPageSize {
@@ -213,7 +213,7 @@ pub enum Symptom {
         /// Bytes in the input.
         incoming: u64,
         /// Bytes at the destination.
-        own: u64,
+        local: u64,
     },
     /// The destination has no such block of RAM.
     UnknownRamBlock {
@@ -225,7 +225,7 @@ pub enum Symptom {
         /// In the input.
         incoming: String,
         /// At the destination.
-        own: String,
+        local: String,
     },
     /// A capability of the migration is set on one side only.
     Capability {
@@ -312,7 +312,7 @@ pub enum Access {
 
 impl Symptom {
     /// Whether nothing more is said about a load after it.
-    pub const fn ends(&self) -> bool {
+    pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
             Self::LoadFailed { .. }
@@ -327,7 +327,7 @@ impl Symptom {
     }
 
     /// Whether it only repeats or hands on what another program said.
-    pub const fn hands_on(&self) -> bool {
+    pub const fn is_forwarded(&self) -> bool {
         matches!(
             self,
             Self::MonitorClosed { .. } | Self::JobFailed { .. } | Self::VcpuNotRestored
@@ -344,7 +344,7 @@ impl Symptom {
         match self {
             Self::OnlyInInput { register }
             | Self::OnlyAtDestination { register }
-            | Self::NotTaken { register, .. }
+            | Self::ValueNotTaken { register, .. }
             | Self::UnknownToKvm { register, .. } => Some(register),
             _ => None,
         }
@@ -353,11 +353,11 @@ impl Symptom {
 
 /// A symptom, and who puts it so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct Statement {
     /// What is said.
     pub symptom: Symptom,
     /// Who says it.
-    pub speaker: Speaker,
+    pub emitter: Emitter,
     /// Which versions of it.
-    pub versions: Versions,
+    pub versions: VersionRange,
 }

@@ -9,15 +9,15 @@ use alloc::vec::Vec;
 
 use cpreg::register::RegisterId;
 
-use crate::message::{NamedRegister, Said, Symptom};
+use crate::message::{NamedRegister, Statement, Symptom};
 
 /// What stands in a key's place.
-const MARK: &str = "(secret)";
+const REDACTED: &str = "(secret)";
 
 /// The line with `(secret)` in place of every value that it says of a secret register. `said` is what the line says.
 ///
 /// A zero stays: it says that the key was never set.
-pub fn without_secrets<'a>(line: &'a str, said: &[Said]) -> Cow<'a, str> {
+pub fn redact_secrets<'a>(line: &'a str, said: &[Statement]) -> Cow<'a, str> {
     let secrets: Vec<u64> = said.iter().flat_map(|said| values(&said.symptom)).collect();
     if secrets.is_empty() {
         return Cow::Borrowed(line);
@@ -28,10 +28,10 @@ pub fn without_secrets<'a>(line: &'a str, said: &[Said]) -> Cow<'a, str> {
     while let Some(character) = rest.chars().next() {
         // `op0` is a word, and no number behind one.
         let begins = !before.is_some_and(char::is_alphanumeric);
-        let length = if begins { number(rest) } else { 0 };
+        let length = if begins { hex_number_len(rest) } else { 0 };
         let (taken, after) = rest.split_at(length.max(character.len_utf8()));
         let is_secret = value(&rest[..length]).is_some_and(|value| secrets.contains(&value));
-        without.push_str(if is_secret { MARK } else { taken });
+        without.push_str(if is_secret { REDACTED } else { taken });
         before = taken.chars().next_back();
         rest = after;
     }
@@ -41,10 +41,10 @@ pub fn without_secrets<'a>(line: &'a str, said: &[Said]) -> Cow<'a, str> {
 /// The values of a secret register that a symptom has.
 fn values(symptom: &Symptom) -> impl Iterator<Item = u64> + use<> {
     let values = match symptom {
-        Symptom::NotTaken {
+        Symptom::ValueNotTaken {
             register,
             value,
-            is,
+            current: is,
             ..
         } if is_secret(register) => [*value, *is],
         Symptom::UnknownToKvm { register, value } if is_secret(register) => [*value, None],
@@ -58,46 +58,46 @@ fn is_secret(register: &NamedRegister) -> bool {
 }
 
 /// How long the hexadecimal number is that the text begins with, its `0x` included.
-fn number(text: &str) -> usize {
-    let bare = bare(text);
+fn hex_number_len(text: &str) -> usize {
+    let bare = strip_hex_prefix(text);
     let digits = bare.find(|character: char| !character.is_ascii_hexdigit());
     text.len() - bare.len() + digits.unwrap_or(bare.len())
 }
 
-fn bare(text: &str) -> &str {
+fn strip_hex_prefix(text: &str) -> &str {
     let bare = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     bare.unwrap_or(text)
 }
 
 fn value(number: &str) -> Option<u64> {
-    u64::from_str_radix(bare(number), 16).ok()
+    u64::from_str_radix(strip_hex_prefix(number), 16).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use alloc::borrow::ToOwned;
 
-    use cpreg::destination::Versions;
+    use cpreg::destination::VersionRange;
 
     use super::*;
-    use crate::message::Speaker;
+    use crate::message::Emitter;
 
-    fn said(id: RegisterId, value: u64, is: u64) -> Said {
-        Said {
-            symptom: Symptom::NotTaken {
-                register: NamedRegister::of(id, ""),
+    fn statement(id: RegisterId, value: u64, is: u64) -> Statement {
+        Statement {
+            symptom: Symptom::ValueNotTaken {
+                register: NamedRegister::from_id(id, ""),
                 value: Some(value),
-                is: Some(is),
+                current: Some(is),
                 error: None,
             },
-            speaker: Speaker::QEMU,
-            versions: Versions::ANY,
+            emitter: Emitter::QEMU,
+            versions: VersionRange::ANY,
         }
     }
 
-    fn without(line: &str, value: u64, is: u64) -> String {
-        let said = [said(RegisterId::APIAKEYLO_EL1, value, is)];
-        without_secrets(line, &said).into_owned()
+    fn redact(line: &str, value: u64, is: u64) -> String {
+        let said = [statement(RegisterId::APIAKEYLO_EL1, value, is)];
+        redact_secrets(line, &said).into_owned()
     }
 
     #[test]
@@ -109,15 +109,15 @@ mod tests {
             ("5ec2e75ec2e7 ab5 0xab", "5ec2e75ec2e7 ab5 (secret)"),
             ("\\x 0x 0xg ", "\\x 0x 0xg "),
         ] {
-            assert_eq!(without(line, 0x5e_c2e7, 0xab), expected);
+            assert_eq!(redact(line, 0x5e_c2e7, 0xab), expected);
         }
         // A key that is part of another one, or of the register's name.
         assert_eq!(
-            without("op0:3 3e 3", 0x3e, 3),
+            redact("op0:3 3e 3", 0x3e, 3),
             "op0:(secret) (secret) (secret)"
         );
         assert_eq!(
-            without("op0:0 to 7 (is 0)", 7, 0),
+            redact("op0:0 to 7 (is 0)", 7, 0),
             "op0:0 to (secret) (is 0)"
         );
     }
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn other_registers_values_stay() {
         let line = "to 5ec2e7 (is ab)";
-        let kept = without_secrets(line, &[said(RegisterId::VBAR_EL1, 0x5e_c2e7, 0xab)]);
+        let kept = redact_secrets(line, &[statement(RegisterId::VBAR_EL1, 0x5e_c2e7, 0xab)]);
         assert_eq!(kept, Cow::Borrowed(line).into_owned());
-        assert_eq!(without_secrets(line, &[]), line.to_owned());
+        assert_eq!(redact_secrets(line, &[]), line.to_owned());
     }
 }

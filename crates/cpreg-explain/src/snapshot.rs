@@ -2,15 +2,15 @@
 
 use alloc::vec::Vec;
 
-use crate::message::Said;
-use crate::pattern::plain;
+use crate::message::Statement;
+use crate::pattern::unescape;
 use crate::{cloud_hypervisor, firecracker};
 
 /// What a line of any of them says, in its order; nothing if none of it is known.
-pub fn read(line: &str) -> Vec<Said> {
-    let line = plain(line);
-    let mut found = firecracker::read(&line);
-    found.extend(cloud_hypervisor::read(&line));
+pub fn parse(line: &str) -> Vec<Statement> {
+    let line = unescape(line);
+    let mut found = firecracker::parse(&line);
+    found.extend(cloud_hypervisor::parse(&line));
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, said)| said).collect()
 }

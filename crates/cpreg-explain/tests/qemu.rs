@@ -1,14 +1,14 @@
-//! QEMU's words both ways: what it was recorded to print is understood, what [`predict::of_load`] prints is read back, and any other line is
+//! QEMU's words both ways: what it was recorded to print is understood, what [`predict::predicted_lines`] prints is read back, and any other line is
 //! read without harm.
 
 use std::io::Read as _;
 use std::path::Path;
 
-use cpreg::destination::load::{Event, Load, Step};
-use cpreg::destination::{Accelerator, Knowledge, Loader};
+use cpreg::destination::load::{LoadEvent, LoadStep, SimulatedLoad};
+use cpreg::destination::{Accelerator, Confidence, Loader};
 use cpreg::register::{RegisterId, Value};
 use cpreg_explain::qemu::{self, predict};
-use cpreg_explain::{Errno, Failure, Symptom, explain};
+use cpreg_explain::{Errno, LoadFailure, Symptom, explain};
 use proptest::prelude::*;
 
 fn registers() -> Vec<RegisterId> {
@@ -34,35 +34,41 @@ fn tcg_registers() -> Vec<RegisterId> {
 }
 
 fn symptoms(lines: &[String]) -> Vec<Symptom> {
-    let said = lines.iter().flat_map(|line| qemu::read(line));
+    let said = lines.iter().flat_map(|line| qemu::parse(line));
     said.map(|said| said.symptom).collect()
 }
 
 /// What a line says of an event, without how it names the register.
-fn says(symptom: &Symptom, event: &Event) -> bool {
+fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
     let same = |register: &cpreg_explain::NamedRegister, id: &RegisterId| register.id == Some(*id);
     match (symptom, event) {
         (
-            Symptom::TooMany {
+            Symptom::TooManyRegisters {
                 incoming: a,
-                own: b,
+                local: b,
             },
-            Event::TooMany { incoming, own, .. },
+            LoadEvent::TooManyRegisters {
+                incoming,
+                listed: own,
+                ..
+            },
         ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*own)),
-        (Symptom::OnlyInInput { register }, Event::OnlyInInput { id, .. })
-        | (Symptom::OnlyAtDestination { register }, Event::Missing { id, .. })
-        | (Symptom::UnknownToKvm { register, .. }, Event::Hidden { id, .. }) => same(register, id),
+        (Symptom::OnlyInInput { register }, LoadEvent::OnlyInInput { id, .. })
+        | (Symptom::OnlyAtDestination { register }, LoadEvent::OnlyAtDestination { id, .. })
+        | (Symptom::UnknownToKvm { register, .. }, LoadEvent::RegisterHidden { id, .. }) => {
+            same(register, id)
+        }
         (
-            Symptom::NotTaken {
+            Symptom::ValueNotTaken {
                 register,
                 value,
-                is,
+                current: is,
                 error,
             },
-            Event::NotTaken {
+            LoadEvent::ValueNotTaken {
                 id,
                 value: written,
-                is: there,
+                current: there,
                 ..
             },
         ) => {
@@ -71,53 +77,53 @@ fn says(symptom: &Symptom, event: &Event) -> bool {
                 && *is == there.as_ref().and_then(Value::as_u64)
                 && (*error == Some(Errno::EINVAL)) == there.is_some()
         }
-        (Symptom::SectionFailed { device, instance }, Event::SectionFailed { vcpu }) => {
+        (Symptom::SectionFailed { device, instance }, LoadEvent::SectionFailed { vcpu }) => {
             device == "cpu" && instance.and_then(|it| usize::try_from(it).ok()) == Some(*vcpu)
         }
-        (Symptom::PutFailed { stage, error }, Event::PutFailed) => {
+        (Symptom::PutFailed { stage, error }, LoadEvent::PutFailed) => {
             stage == "init" && *error == Some(Errno::EINVAL)
         }
-        (Symptom::LoadFailed { .. }, Event::LoadFailed { .. })
-        | (Symptom::Aborted { .. }, Event::Abort { .. }) => true,
+        (Symptom::LoadFailed { .. }, LoadEvent::LoadFailed { .. })
+        | (Symptom::Aborted { .. }, LoadEvent::AbortOnSubsection { .. }) => true,
         _ => false,
     }
 }
 
-fn events(id: RegisterId) -> Vec<Event> {
+fn events(id: RegisterId) -> Vec<LoadEvent> {
     let mut events = vec![
-        Event::TooMany {
+        LoadEvent::TooManyRegisters {
             vcpu: 0,
             incoming: 258,
-            own: 256,
+            listed: 256,
         },
-        Event::OnlyInInput { vcpu: 0, id },
-        Event::Missing { vcpu: 0, id },
-        Event::NotTaken {
+        LoadEvent::OnlyInInput { vcpu: 0, id },
+        LoadEvent::OnlyAtDestination { vcpu: 0, id },
+        LoadEvent::ValueNotTaken {
             vcpu: 0,
             id,
             value: Value::from(0x1_0003_u64),
-            is: Some(Value::from(0x1_0001_u64)),
+            current: Some(Value::from(0x1_0001_u64)),
         },
-        Event::NotTaken {
+        LoadEvent::ValueNotTaken {
             vcpu: 0,
             id,
             value: Value::from(u64::MAX),
-            is: None,
+            current: None,
         },
-        Event::Hidden { vcpu: 0, id },
-        Event::SectionFailed { vcpu: 17 },
-        Event::PutFailed,
-        Event::Abort {
+        LoadEvent::RegisterHidden { vcpu: 0, id },
+        LoadEvent::SectionFailed { vcpu: 17 },
+        LoadEvent::PutFailed,
+        LoadEvent::AbortOnSubsection {
             vcpu: 0,
             name: "cpu/wfxt-timer".into(),
         },
     ];
     for step in [
-        Step::Fields,
-        Step::Registers,
-        Step::Extension("cpu/wfxt-timer".into()),
+        LoadStep::Fields,
+        LoadStep::Registers,
+        LoadStep::Extension("cpu/wfxt-timer".into()),
     ] {
-        events.push(Event::LoadFailed { vcpu: 3, step });
+        events.push(LoadEvent::LoadFailed { vcpu: 3, step });
     }
     events
 }
@@ -134,26 +140,29 @@ fn what_is_printed_is_read_back() {
             .flat_map(|loader| ids.iter().map(move |id| (loader, *id)))
         {
             for event in events(id) {
-                let load = Load {
+                let load = SimulatedLoad {
                     loads: Some(false),
-                    knowledge: Knowledge::Proven,
+                    confidence: Confidence::Proven,
                     events: vec![event.clone()],
-                    complete: true,
-                    lost: Vec::new(),
+                    is_complete: true,
+                    lost_registers: Vec::new(),
                 };
-                let lines = predict::of_load(loader, accelerator, &load);
+                let lines = predict::predicted_lines(loader, accelerator, &load);
                 let read = symptoms(&lines);
                 // Only the abort of 10.0 is known by its words.
                 if lines.is_empty() {
-                    assert!(matches!(event, Event::Abort { .. }), "{event:?}");
+                    assert!(
+                        matches!(event, LoadEvent::AbortOnSubsection { .. }),
+                        "{event:?}"
+                    );
                     continue;
                 }
                 lines_read += lines.len();
                 assert!(
-                    read.iter().any(|symptom| says(symptom, &event)),
+                    read.iter().any(|symptom| is_same_event(symptom, &event)),
                     "{loader} {accelerator:?}: {event:?}\n{lines:#?}\n{read:#?}"
                 );
-                if let Event::LoadFailed { vcpu, step } = &event {
+                if let LoadEvent::LoadFailed { vcpu, step } = &event {
                     check_end(&read, loader, *vcpu, step);
                 }
             }
@@ -163,16 +172,16 @@ fn what_is_printed_is_read_back() {
 }
 
 /// What the last line says of the step that failed.
-fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &Step) {
+fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
     let error = read.iter().find_map(|symptom| match symptom {
         Symptom::LoadFailed { error } => *error,
         _ => None,
     });
     if loader.version < Loader::qemu(11, 0).version {
         let expected = match step {
-            Step::Fields => Errno::EINVAL,
-            Step::Registers => Errno::EPERM,
-            Step::Extension(_) => Errno::ENOENT,
+            LoadStep::Fields => Errno::EINVAL,
+            LoadStep::Registers => Errno::EPERM,
+            LoadStep::Extension(_) => Errno::ENOENT,
         };
         assert_eq!(error, Some(expected));
         return;
@@ -183,13 +192,13 @@ fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &Step) {
     };
     assert!(read.contains(&section), "{read:#?}");
     let why = match step {
-        Step::Extension(name) => Symptom::UnknownSubsection {
+        LoadStep::Extension(name) => Symptom::UnknownSubsection {
             name: name.clone().into_owned(),
             section: "cpu".to_owned(),
         },
         _ => Symptom::HookFailed {
             section: "cpu".to_owned(),
-            before: false,
+            is_pre_load: false,
         },
     };
     assert!(read.contains(&why), "{read:#?}");
@@ -211,7 +220,7 @@ fn every_recorded_line_is_understood() {
         let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");
         for line in outcome["says"].as_array().expect("a list") {
             let line = line.as_str().expect("text");
-            let said = qemu::read(line);
+            let said = qemu::parse(line);
             assert!(
                 !said.is_empty() || line.contains("is deprecated"),
                 "not understood: {line}"
@@ -233,10 +242,10 @@ proptest! {
     /// Any line at all, and any that begins as a known one does.
     #[test]
     fn any_line_is_read(line in any_line()) {
-        let said = qemu::read(&line);
+        let said = qemu::parse(&line);
         let _ = qemu::looks_like_an_error(&line);
-        let explanation = explain(&Failure::of_line(&line, said));
-        prop_assert!(!explanation.means.is_empty());
+        let explanation = explain(&LoadFailure::from_line(&line, said));
+        prop_assert!(!explanation.meaning.is_empty());
     }
 }
 

@@ -17,7 +17,7 @@ fn repository() -> PathBuf {
 }
 
 /// The first vCPU's list of every recorded stream that was not edited, by the stream's name.
-fn recorded() -> BTreeMap<String, Ids> {
+fn recorded_lists() -> BTreeMap<String, Ids> {
     let path = repository().join("tests/fixtures/recorded/registers.txt.xz");
     let file = fs::File::open(path).expect("the fixture is checked in");
     let mut text = String::new();
@@ -45,7 +45,7 @@ fn recorded() -> BTreeMap<String, Ids> {
 }
 
 /// Who wrote a stream: under which accelerator, on which CPU, which kernel or QEMU decides its list.
-fn host(name: &str) -> (&'static str, String, String) {
+fn parse_stream_name(name: &str) -> (&'static str, String, String) {
     if let Some(rest) = name.strip_prefix("kvm/") {
         let parts: Vec<&str> = rest.split("__").collect();
         return ("Kvm", parts[2].to_owned(), parts[0].to_owned());
@@ -59,7 +59,7 @@ fn host(name: &str) -> (&'static str, String, String) {
 }
 
 /// Releases in their order: `6.12.43` before `6.12.107`.
-fn in_order(release: &str) -> Vec<u32> {
+fn version_key(release: &str) -> Vec<u32> {
     release
         .split('.')
         .map(|part| part.parse().expect("a number"))
@@ -68,8 +68,8 @@ fn in_order(release: &str) -> Vec<u32> {
 
 fn table() -> String {
     let mut families: BTreeMap<(&str, String), BTreeMap<Ids, BTreeSet<String>>> = BTreeMap::new();
-    for (name, ids) in recorded() {
-        let (accelerator, cpu, who) = host(&name);
+    for (name, ids) in recorded_lists() {
+        let (accelerator, cpu, who) = parse_stream_name(&name);
         let lists = families.entry((accelerator, cpu)).or_default();
         lists.entry(ids).or_default().insert(who);
     }
@@ -103,12 +103,12 @@ fn table() -> String {
             .iter()
             .map(|(ids, hosts)| {
                 let mut hosts: Vec<&String> = hosts.iter().collect();
-                hosts.sort_by_key(|host| in_order(host));
+                hosts.sort_by_key(|host| version_key(host));
                 (hosts, ids)
             })
             .collect();
         rows.sort_by_key(|(hosts, ids)| {
-            let order: Vec<_> = hosts.iter().map(|host| in_order(host)).collect();
+            let order: Vec<_> = hosts.iter().map(|host| version_key(host)).collect();
             (order, ids.len())
         });
         for (hosts, ids) in rows {

@@ -1,7 +1,7 @@
 //! What real QEMUs did with streams of other kernels and versions, against the loader models.
 //!
 //! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. A stream stands
-//! for the host that wrote it, as it does for `cpreg check SOURCE DEST`. A prediction that is not null must be right, words
+//! for the host that wrote it, as it does for `cpreg check SOURCE DESTINATION`. A prediction that is not null must be right, words
 //! included; and of the pairs that the register list decides nearly all must be predicted.
 
 #[path = "common/recorded.rs"]
@@ -10,26 +10,26 @@ mod recorded;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cpreg::destination::load::{self, Load};
-use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
+use cpreg::destination::load::{self, SimulatedLoad};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
-use recorded::{Outcome, fixture, recorded_vms};
+use recorded::{LoadOutcome, fixture, recorded_vms};
 
-fn destination_of(name: &str, vm: &Vm) -> Destination {
+fn build_destination(name: &str, vm: &Vm) -> Destination {
     Destination {
         name: name.to_owned(),
         accelerator: Accelerator::from_registers(vm.vcpus[0].registers.iter().map(|(id, _)| id)),
         loader: None,
-        values: ValuesAre::OfAGuest,
-        vcpus: vm.vcpus.iter().map(HostVcpu::of).collect(),
+        value_origin: ValueOrigin::Guest,
+        vcpus: vm.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
         shape: None,
     }
 }
 
 /// Whether it was the register list that decided the real outcome.
-fn list_decided(outcome: &Outcome, source: &Vm, destination: &Vm) -> bool {
+fn is_decided_by_list(outcome: &LoadOutcome, source: &Vm, destination: &Vm) -> bool {
     let says = |what: &str| outcome.says.iter().any(|line| line.contains(what));
     if outcome.loads {
         let ids = |vm: &Vm| -> Vec<_> { vm.vcpus[0].registers.iter().map(|(id, _)| id).collect() };
@@ -44,20 +44,27 @@ fn checked_values(vm: &Vm) -> Vec<(RegisterId, u64)> {
     let registers = vm.vcpus[0].registers.iter();
     registers
         .filter(|(id, _)| {
-            use cpreg::destination::kernel::Kind;
-            !matches!(Kind::of(*id), Kind::Storage | Kind::Counter)
+            use cpreg::destination::kernel::RegisterKind;
+            !matches!(
+                RegisterKind::from_id(*id),
+                RegisterKind::Storage | RegisterKind::Counter
+            )
         })
         .filter_map(|(id, value)| Some((id, value.as_u64()?)))
         .collect()
 }
 
 /// What is wrong with a prediction, if anything.
-fn fault(outcome: &Outcome, load: &Load, lines: &[String]) -> Option<String> {
+fn prediction_error(
+    outcome: &LoadOutcome,
+    load: &SimulatedLoad,
+    lines: &[String],
+) -> Option<String> {
     if load.loads.is_some_and(|loads| loads != outcome.loads) {
         return Some(format!("predicted {:?}", load.loads));
     }
     load.loads?;
-    let words_right = if load.complete {
+    let words_right = if load.is_complete {
         lines == outcome.says
     } else {
         // What is said must have been said, in that order.
@@ -78,29 +85,29 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
     let mut by_group: BTreeMap<(String, &str), [usize; 4]> = BTreeMap::new();
     let (mut decided, mut predicted) = (0, 0);
     for line in fixture("outcomes.jsonl.xz").lines() {
-        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let outcome: LoadOutcome = serde_json::from_str(line).expect("one outcome a line");
         let (source, there) = (&vms[&outcome.source], &vms[&outcome.destination]);
-        let destination = destination_of(&outcome.destination, there);
+        let destination = build_destination(&outcome.destination, there);
         let accelerator = destination.accelerator.expect("known from the list");
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
-        let load = load::play(loader, source, &destination);
-        let lines = predict::of_load(loader, accelerator, &load);
+        let load = load::simulate(loader, source, &destination);
+        let lines = predict::predicted_lines(loader, accelerator, &load);
         let group = by_group
             .entry((outcome.qemu.clone(), accelerator.name()))
             .or_default();
         group[0] += 1;
         group[1] += usize::from(load.loads.is_some());
-        if list_decided(&outcome, source, there) {
+        if is_decided_by_list(&outcome, source, there) {
             decided += 1;
             predicted += usize::from(load.loads.is_some());
             group[2] += 1;
             group[3] += usize::from(load.loads.is_some());
         }
-        if let Some(fault) = fault(&outcome, &load, &lines) {
+        if let Some(fault) = prediction_error(&outcome, &load, &lines) {
             let _ = writeln!(
                 report,
                 "{} -> {} ({}, complete {}): {fault}\n  said:      {:#?}\n  predicted: {lines:#?}",
-                outcome.source, outcome.destination, outcome.loads, load.complete, outcome.says
+                outcome.source, outcome.destination, outcome.loads, load.is_complete, outcome.says
             );
         }
     }
@@ -130,9 +137,9 @@ fn what_loads_today_is_not_refused() {
     let (mut strict, mut accepting) = (BTreeMap::new(), BTreeMap::new());
     let mut refused = Vec::new();
     for line in fixture("outcomes.jsonl.xz").lines() {
-        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let outcome: LoadOutcome = serde_json::from_str(line).expect("one outcome a line");
         let source = &vms[&outcome.source];
-        let mut destination = destination_of(&outcome.destination, &vms[&outcome.destination]);
+        let mut destination = build_destination(&outcome.destination, &vms[&outcome.destination]);
         destination.loader = format!("qemu-{}", outcome.qemu).parse().ok();
         let check = |consents: &Consents| Check::new(source, &destination, &tolerances, consents);
         let today = if outcome.loads {

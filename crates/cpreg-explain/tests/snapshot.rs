@@ -1,13 +1,13 @@
 //! Lines of VMMs with snapshots of their own: what they say is read, any other line is read without harm.
 
 use cpreg_explain::Symptom;
-use cpreg_explain::snapshot::{looks_like_an_error, read};
+use cpreg_explain::snapshot::{looks_like_an_error, parse};
 use proptest::prelude::*;
 
 #[test]
 fn both_spellings_of_an_id_are_the_same_register() {
-    let of = |line: &str| match read(line).pop().map(|said| said.symptom) {
-        Some(Symptom::NotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
+    let of = |line: &str| match parse(line).pop().map(|said| said.symptom) {
+        Some(Symptom::ValueNotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
             register.id
         }
         other => panic!("{other:?}"),
@@ -30,7 +30,7 @@ fn other_programs_registers_are_none_of_theirs() {
         "Failed to set system registers: 5",
         "Failed to set register pointer",
     ] {
-        assert_eq!(read(line), [], "{line}");
+        assert_eq!(parse(line), [], "{line}");
     }
 }
 
@@ -45,7 +45,7 @@ proptest! {
         1 => ".{0,12}",
     ], 0..24)) {
         let line = parts.concat();
-        let _ = read(&line);
+        let _ = parse(&line);
         let _ = looks_like_an_error(&line);
     }
 }

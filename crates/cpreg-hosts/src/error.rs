@@ -38,7 +38,7 @@ pub enum ErrorKind {
     /// The document holds more than any recording does.
     TooLarge,
     /// The text form of a history is malformed.
-    History,
+    HostIndex,
     /// No recorded host has the name.
     UnknownName,
     /// Several recorded hosts have the name.
@@ -61,7 +61,7 @@ impl Error {
     }
 
     /// Says where in the document it is.
-    pub(crate) fn at(self, path: impl Into<String>) -> Self {
+    pub(crate) fn with_path(self, path: impl Into<String>) -> Self {
         Self {
             path: Some(path.into()),
             ..self
@@ -99,21 +99,21 @@ pub(crate) struct DocumentKind {
     /// The schema that is read and written.
     pub(crate) schema: &'static str,
     /// The advice on a document of another version.
-    pub(crate) other_version: &'static str,
+    pub(crate) version_hint: &'static str,
 }
 
 impl DocumentKind {
     /// Returns the error for a document of another schema.
-    pub(crate) fn other_schema(self, schema: &str) -> Error {
+    pub(crate) fn schema_error(self, schema: &str) -> Error {
         let Self {
             name, schema: own, ..
         } = self;
         let message = format!("a {name} of schema `{schema}`, where this cpreg reads `{own}`");
-        Error::new(ErrorKind::Schema, message).with_hint(self.other_version)
+        Error::new(ErrorKind::Schema, message).with_hint(self.version_hint)
     }
 
     /// Returns the error for a document that is not the JSON that it should be.
-    pub(crate) fn not_json(self, error: serde_json::Error) -> Error {
+    pub(crate) fn json_error(self, error: serde_json::Error) -> Error {
         let message = format!("not a {}: {error}", self.name);
         Error {
             source: Some(error),
@@ -122,9 +122,9 @@ impl DocumentKind {
     }
 
     /// Returns the error for a member that holds what it cannot hold.
-    pub(crate) fn member(self, path: impl Into<String>, text: &str) -> Error {
+    pub(crate) fn member_error(self, path: impl Into<String>, text: &str) -> Error {
         let path = path.into();
         let message = format!("{}: {path} holds `{text}`, which it cannot", self.name);
-        Error::new(ErrorKind::Member, message).at(path)
+        Error::new(ErrorKind::Member, message).with_path(path)
     }
 }

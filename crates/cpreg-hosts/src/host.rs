@@ -1,4 +1,4 @@
-//! Recorded hosts as destinations: one for each kernel, CPU model and mode of the [`History`], by name.
+//! Recorded hosts as destinations: one for each kernel, CPU model and mode of the [`HostIndex`], by name.
 //!
 //! | name | names |
 //! |---|---|
@@ -17,65 +17,65 @@ use cpreg::destination::{Destination, Features};
 use strsim::levenshtein;
 
 use crate::error::{Error, ErrorKind};
-use crate::history::{self, History, Kernel};
+use crate::host_index::{self, HostIndex, KernelRecord};
 use crate::record::HostRecord;
 
 pub use crate::record::PREFIX;
-pub use crate::record::destination::EVIDENCE;
+pub use crate::record::destination::EMULATED_HOST_EVIDENCE;
 
 /// The most names that an error lists.
-const NEAREST: usize = 3;
+const MAX_SUGGESTIONS: usize = 3;
 /// Characters of a part of a name that are compared: no recorded host's is nearly as long.
-const LONGEST: usize = 100;
+const MAX_COMPARED_LEN: usize = 100;
 
 /// A recorded host: a kernel on a CPU, with the feature sets of guests that were recorded there.
 #[derive(Clone, Copy, Debug)]
-pub struct Host<'a> {
-    history: &'a History,
+pub struct IndexedHost<'a> {
+    index: &'a HostIndex,
     number: usize,
-    recorded: &'a history::Recorded,
+    entry: &'a host_index::HostEntry,
 }
 
 /// What a name names.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub struct NamedHost<'a> {
     /// The host.
-    pub host: Host<'a>,
+    pub host: IndexedHost<'a>,
     /// The guest's features, if they were named.
     pub features: Option<Features>,
 }
 
-impl History {
+impl HostIndex {
     /// The recorded hosts, in the order of the recordings: by kernel, oldest first.
-    pub fn hosts(&self) -> Vec<Host<'_>> {
-        let hosts = self.recorded().iter().enumerate();
-        let hosts = hosts.map(|(number, recorded)| Host {
-            history: self,
+    pub fn hosts(&self) -> Vec<IndexedHost<'_>> {
+        let hosts = self.host_entries().iter().enumerate();
+        let hosts = hosts.map(|(number, recorded)| IndexedHost {
+            index: self,
             number,
-            recorded,
+            entry: recorded,
         });
         hosts.collect()
     }
 
     /// The hosts that a name, whole or short, may name, features aside.
-    pub fn hosts_named(&self, name: &str) -> Vec<Host<'_>> {
+    pub fn find_hosts(&self, name: &str) -> Vec<IndexedHost<'_>> {
         let (kernel, cpu) = match name.split_once('/') {
             Some((kernel, cpu)) => (kernel, Some(cpu)),
             None => (name, None),
         };
         let kernel = kernel.strip_prefix(PREFIX).unwrap_or(kernel);
         let all = self.hosts();
-        let of_kernel = exact_or_short(
+        let of_kernel = filter_exact_or_short(
             &all,
             |host| [&*host.kernel().release, &*host.kernel().version].contains(&kernel),
-            |host| begins_with_numbers(&host.kernel().version, kernel),
+            |host| is_version_prefix(&host.kernel().version, kernel),
         );
         match cpu {
             None => of_kernel,
-            Some(cpu) => exact_or_short(
+            Some(cpu) => filter_exact_or_short(
                 &of_kernel,
                 |host| host.cpu() == cpu,
-                |host| ends_with_part(&host.cpu(), cpu),
+                |host| is_cpu_suffix(&host.cpu(), cpu),
             ),
         }
     }
@@ -84,23 +84,23 @@ impl History {
     ///
     /// # Errors
     /// If no host or several have that name, or the features are none.
-    pub fn named(&self, name: &str) -> Result<Named<'_>, Error> {
+    pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
         let mut parts = name.splitn(3, '/');
         let whole: Vec<_> = parts.by_ref().take(2).collect();
         let whole = whole.join("/");
-        let features = parts.next().map(features_named).transpose()?;
-        match self.hosts_named(&whole).as_slice() {
-            [host] => Ok(Named {
+        let features = parts.next().map(parse_features).transpose()?;
+        match self.find_hosts(&whole).as_slice() {
+            [host] => Ok(NamedHost {
                 host: *host,
                 features,
             }),
             [] => {
-                let nearest = self.nearest(&whole).join(", ");
+                let nearest = self.nearest_names(&whole).join(", ");
                 let message = format!("no recorded host is called {whole}; the nearest: {nearest}");
                 Err(Error::new(ErrorKind::UnknownName, message))
             }
             several => {
-                let matches: Vec<_> = several.iter().map(Host::name).collect();
+                let matches: Vec<_> = several.iter().map(IndexedHost::name).collect();
                 let message = format!(
                     "{whole} names {} recorded hosts: {}",
                     matches.len(),
@@ -112,11 +112,11 @@ impl History {
     }
 
     /// The hosts whose names, whole or short, are most like this one.
-    pub fn nearest(&self, name: &str) -> Vec<String> {
+    pub fn nearest_names(&self, name: &str) -> Vec<String> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
         let [kernel, cpu] =
-            [kernel, cpu].map(|part| part.chars().take(LONGEST).collect::<String>());
+            [kernel, cpu].map(|part| part.chars().take(MAX_COMPARED_LEN).collect::<String>());
         let mut hosts = self.hosts();
         hosts.sort_by_cached_key(|host| {
             let own = host.kernel();
@@ -125,14 +125,14 @@ impl History {
             let kernels = short.chain([&*own.version, &*own.release]);
             let own = host.cpu();
             let cpus = [&*own, own.rsplit('-').next().unwrap_or_default()];
-            nearest_of(kernels, &kernel) + nearest_of(cpus, &cpu)
+            min_distance(kernels, &kernel) + min_distance(cpus, &cpu)
         });
-        hosts.truncate(NEAREST);
-        hosts.iter().map(Host::name).collect()
+        hosts.truncate(MAX_SUGGESTIONS);
+        hosts.iter().map(IndexedHost::name).collect()
     }
 }
 
-fn features_named(text: &str) -> Result<Features, Error> {
+fn parse_features(text: &str) -> Result<Features, Error> {
     Features::from_names(text).ok_or_else(|| {
         let message = format!(
             "`{text}` is no set of vCPU features; write them with commas between, such as \
@@ -143,18 +143,18 @@ fn features_named(text: &str) -> Result<Features, Error> {
 }
 
 /// How far the nearest of these is.
-fn nearest_of<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
+fn min_distance<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
     let distances = names.into_iter().map(|own| levenshtein(own, name));
     distances.min().unwrap_or_default()
 }
 
 /// Those whose name is just that one, else those that it is short for.
-fn exact_or_short<'a>(
-    hosts: &[Host<'a>],
-    exact: impl Fn(&Host<'a>) -> bool,
-    short: impl Fn(&Host<'a>) -> bool,
-) -> Vec<Host<'a>> {
-    let matching = |is: &dyn Fn(&Host<'a>) -> bool| -> Vec<_> {
+fn filter_exact_or_short<'a>(
+    hosts: &[IndexedHost<'a>],
+    exact: impl Fn(&IndexedHost<'a>) -> bool,
+    short: impl Fn(&IndexedHost<'a>) -> bool,
+) -> Vec<IndexedHost<'a>> {
+    let matching = |is: &dyn Fn(&IndexedHost<'a>) -> bool| -> Vec<_> {
         hosts.iter().filter(|host| is(host)).copied().collect()
     };
     let found = matching(&exact);
@@ -166,69 +166,69 @@ fn exact_or_short<'a>(
 }
 
 /// `6.12.107` begins with `6` and `6.12`, not with `6.1`.
-fn begins_with_numbers(version: &str, short: &str) -> bool {
+fn is_version_prefix(version: &str, short: &str) -> bool {
     let rest = version.strip_prefix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// `neoverse-n1` ends with `n1`, not with `1`.
-fn ends_with_part(cpu: &str, short: &str) -> bool {
+fn is_cpu_suffix(cpu: &str, short: &str) -> bool {
     let rest = cpu.strip_suffix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))
 }
 
-impl<'a> Host<'a> {
+impl<'a> IndexedHost<'a> {
     /// Its kernel.
-    pub fn kernel(&self) -> &'a Kernel {
-        &self.history.kernels()[self.recorded.kernel]
+    pub fn kernel(&self) -> &'a KernelRecord {
+        &self.index.kernels()[self.entry.kernel]
     }
 
     /// Its CPU model, and what was special about it: `neoverse-n1`, `max+nested`.
     pub fn cpu(&self) -> String {
-        self.recorded.identity.cpu_and_mode()
+        self.entry.identity.cpu_and_mode()
     }
 
     /// Its CPU model.
     pub fn model(&self) -> &'a str {
-        &self.recorded.identity.cpu
+        &self.entry.identity.cpu
     }
 
     /// What was special about it; empty if nothing.
     pub fn mode(&self) -> &'a str {
-        &self.recorded.identity.mode
+        &self.entry.identity.mode
     }
 
     /// MIDR_EL1 of its first CPU.
     pub const fn midr(&self) -> u64 {
-        self.recorded.identity.midr
+        self.entry.identity.midr
     }
 
     /// Whether its CPU was an emulator's.
     pub const fn is_emulated(&self) -> bool {
-        self.recorded.identity.emulated
+        self.entry.identity.emulated
     }
 
     /// Its name: `linux-6.12.107/neoverse-n1`.
     pub fn name(&self) -> String {
-        self.recorded.identity.name()
+        self.entry.identity.name()
     }
 
     /// The feature sets that were recorded, each once, and how many registers KVM lists for it.
-    pub fn recorded(&self) -> BTreeMap<Features, usize> {
-        let recordings = self.history.recordings().iter().enumerate();
+    pub fn register_counts(&self) -> BTreeMap<Features, usize> {
+        let recordings = self.index.recordings().iter().enumerate();
         recordings
             .filter(|(_, recording)| recording.host == self.number)
-            .map(|(number, it)| (it.features, self.history.listed(number).count()))
+            .map(|(number, it)| (it.features, self.index.entries_in_recording(number).count()))
             .collect()
     }
 
     /// All that was recorded of it.
     pub fn record(&self) -> HostRecord {
-        let record = self.history.record(self.number);
+        let record = self.index.record(self.number);
         // It is one of the history's.
         record.unwrap_or_else(|| HostRecord {
-            identity: self.recorded.identity.clone(),
-            capabilities: self.recorded.capabilities.clone(),
+            identity: self.entry.identity.clone(),
+            capabilities: self.entry.capabilities.clone(),
             guests: BTreeMap::new(),
         })
     }
@@ -245,18 +245,18 @@ impl<'a> Host<'a> {
 
 #[cfg(test)]
 mod tests {
-    use cpreg::destination::{Accepts, ValuesAre};
+    use cpreg::destination::{AcceptedValues, ValueOrigin};
     use cpreg::register::RegisterId;
 
     use super::*;
 
-    fn history() -> History {
-        History::built_in().expect("the checked-in history is one")
+    fn host_index() -> HostIndex {
+        HostIndex::built_in().expect("the checked-in history is one")
     }
 
     fn named(name: &str) -> Result<(String, Option<String>), String> {
-        let history = history();
-        let named = history.named(name).map_err(|error| error.to_string())?;
+        let index = host_index();
+        let named = index.resolve(name).map_err(|error| error.to_string())?;
         let features = named.features.map(|features| features.to_string());
         Ok((named.host.name(), features))
     }
@@ -267,8 +267,8 @@ mod tests {
 
     #[test]
     fn every_host_has_a_name_of_its_own() {
-        let history = history();
-        let hosts = history.hosts();
+        let index = host_index();
+        let hosts = index.hosts();
         assert_eq!(hosts.len(), 120);
         for host in hosts {
             assert_eq!(named(&host.name()), Ok(found(&host.name(), None)));
@@ -323,8 +323,8 @@ mod tests {
 
     #[test]
     fn sets_that_cannot_be_put_together_are_not() {
-        let history = history();
-        let host = history.named("linux-6.12.107/n1").expect("a host").host;
+        let index = host_index();
+        let host = index.resolve("linux-6.12.107/n1").expect("a host").host;
         let error = host
             .destination(Features::PMU | Features::SVE, Program::QEMU)
             .expect_err("a CPU without SVE");
@@ -337,8 +337,8 @@ mod tests {
     /// A value is known where all recordings of the host agree.
     #[test]
     fn what_is_put_together_says_no_more_than_its_parts() {
-        let history = history();
-        let host = history.named("linux-6.12.107/max").expect("a host").host;
+        let index = host_index();
+        let host = index.resolve("linux-6.12.107/max").expect("a host").host;
         let features = Features::PMU | Features::SVE;
         let made = host.destination(features, Program::QEMU);
         let destination = made.expect("both were recorded");
@@ -352,23 +352,23 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_none_and_masks_are_kept() {
-        let history = history();
-        let host = history.named("linux-6.12.107/n1").expect("a host").host;
+        let index = host_index();
+        let host = index.resolve("linux-6.12.107/n1").expect("a host").host;
         let made = host.destination(Features::PMU, Program::QEMU);
         let destination = made.expect("it was recorded");
         assert_eq!(
             host.record().evidence(Features::PMU),
             "a recorded host with an emulated CPU, Linux 6.12.107+deb13-cloud-arm64: right about its kernel, no proof of a real machine's values"
         );
-        assert_eq!(destination.values, ValuesAre::OfAnEmulatedHost);
+        assert_eq!(destination.value_origin, ValueOrigin::EmulatedHost);
         let get = |id| destination.vcpus[0].get(id).expect("it is listed");
         assert_eq!(get(RegisterId::PIR_EL1).value, None);
         assert_eq!(get(RegisterId::TIMER_CNT).value, None);
         assert!(matches!(
-            get(RegisterId::ID_AA64MMFR2_EL1).accepts,
-            Accepts::Writable(_)
+            get(RegisterId::ID_AA64MMFR2_EL1).accepted_values,
+            AcceptedValues::Writable(_)
         ));
         // QEMU keeps core registers elsewhere.
-        assert!(destination.vcpus[0].registers().len() < host.recorded()[&Features::PMU]);
+        assert!(destination.vcpus[0].registers().len() < host.register_counts()[&Features::PMU]);
     }
 }

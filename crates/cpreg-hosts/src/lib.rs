@@ -13,14 +13,14 @@
 #![forbid(unsafe_code)]
 
 mod error;
-pub mod history;
 pub mod host;
+pub mod host_index;
 pub mod profile;
 pub mod record;
 pub mod schema;
 
 pub use error::{Error, ErrorKind};
-pub use history::History;
-pub use host::Host;
+pub use host::IndexedHost;
+pub use host_index::HostIndex;
 pub use profile::Profile;
 pub use record::HostRecord;

@@ -9,18 +9,18 @@ struct Header {
 }
 
 /// The schema that a JSON document names, if it is one that names any.
-pub fn of(json: &[u8]) -> Option<String> {
+pub fn parse_name(json: &[u8]) -> Option<String> {
     let header = serde_json::from_slice::<Header>(json).ok();
     header.map(|header| header.schema)
 }
 
 /// Whether a JSON document says that its schema begins with `name` (`cpreg.report/`); also one that is cut off, if it is as we write it.
-pub fn is(json: &[u8], name: &str) -> bool {
-    const BEGINNING: usize = 64;
-    if let Some(schema) = of(json) {
+pub fn has_prefix(json: &[u8], name: &str) -> bool {
+    const SNIFF_LEN: usize = 64;
+    if let Some(schema) = parse_name(json) {
         return schema.starts_with(name);
     }
-    let beginning = &json[..json.len().min(BEGINNING)];
+    let beginning = &json[..json.len().min(SNIFF_LEN)];
     let mut windows = beginning.windows(name.len());
     windows.any(|it| it == name.as_bytes())
 }

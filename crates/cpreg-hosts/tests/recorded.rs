@@ -9,7 +9,7 @@ mod recorded;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use cpreg::destination::features::Recognised;
+use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::load;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
@@ -18,8 +18,8 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Registers;
 use cpreg_explain::qemu::predict;
-use cpreg_hosts::{History, host};
-use recorded::{Outcome, fixture, recorded_vms};
+use cpreg_hosts::{HostIndex, host};
+use recorded::{LoadOutcome, fixture, recorded_vms};
 
 /// The name of the host that wrote a stream under KVM: `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
 fn host_of(stream: &str) -> Option<String> {
@@ -30,20 +30,20 @@ fn host_of(stream: &str) -> Option<String> {
 
 /// What the features of the guest are; where its registers leave one open its command line, which is in the stream's name, does not.
 fn features_of(stream: &str, registers: &Registers) -> Features {
-    let recognised = Recognised::of(registers);
+    let recognised = GuestFeatures::from_registers(registers);
     if stream.contains("pmuoff") {
-        recognised.features.without(recognised.open)
+        recognised.features.difference(recognised.undetermined)
     } else {
         recognised.features
     }
 }
 
-fn history() -> History {
-    History::built_in().expect("the checked-in history is one")
+fn history() -> HostIndex {
+    HostIndex::built_in().expect("the checked-in history is one")
 }
 
-fn destination(history: &History, name: &str, features: Features) -> Destination {
-    let named = history.named(name).expect("a recorded host");
+fn destination(history: &HostIndex, name: &str, features: Features) -> Destination {
+    let named = history.resolve(name).expect("a recorded host");
     let made = named.host.destination(features, Program::QEMU);
     made.unwrap_or_else(|error| panic!("{error}"))
 }
@@ -58,8 +58,8 @@ fn the_list_of_a_recorded_host_is_what_qemu_saw_there() {
         };
         streams += 1;
         let features = features_of(&name, &vm.vcpus[0].registers);
-        let recorded = history.named(&host).expect("a recorded host").host;
-        if !recorded.recorded().contains_key(&features) {
+        let recorded = history.resolve(&host).expect("a recorded host").host;
+        if !recorded.register_counts().contains_key(&features) {
             put_together.push(name.clone());
         }
         let destination = destination(&history, &host, features);
@@ -90,7 +90,7 @@ fn sets_that_were_recorded_can_be_put_together_as_well() {
     let history = history();
     let mut compared = 0;
     for host in history.hosts() {
-        let recorded = host.recorded();
+        let recorded = host.register_counts();
         let all = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
         if !recorded.contains_key(&all) {
             continue;
@@ -124,10 +124,10 @@ fn no_answer_about_a_value_is_wrong() {
         if let Some(name) = line.strip_prefix("host ") {
             // Those on CPU models that were only probed are left out.
             destination = history
-                .named(&format!("{}{name}", host::PREFIX))
+                .resolve(&format!("{}{name}", host::PREFIX))
                 .ok()
                 .map(|named| {
-                    let recorded = named.host.recorded();
+                    let recorded = named.host.register_counts();
                     let most = recorded.into_keys().max_by_key(|features| features.len());
                     let made = named
                         .host
@@ -148,8 +148,8 @@ fn no_answer_about_a_value_is_wrong() {
             continue;
         };
         let acceptor = destination.acceptor();
-        let answer = acceptor.takes(host, register, &Value::Small(hex(value)));
-        match answer.takes() {
+        let answer = acceptor.evaluate(host, register, &Value::U64(hex(value)));
+        match answer.as_bool() {
             None => unknown += 1,
             Some(takes) if takes == (outcome == "taken") => right += 1,
             Some(_) => wrong.push(format!("{} {id}={value} {outcome}", destination.name)),
@@ -167,7 +167,7 @@ fn no_verdict_on_a_recorded_host_is_contradicted() {
     let tolerances = Tolerances::default();
     let (mut refused, mut failed) = (Vec::new(), Vec::new());
     for line in fixture("outcomes.jsonl.xz").lines() {
-        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let outcome: LoadOutcome = serde_json::from_str(line).expect("one outcome a line");
         let Some(host) = host_of(&outcome.destination) else {
             continue;
         };
@@ -216,7 +216,7 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let mut outcomes = 0;
     for line in fixture("outcomes.jsonl.xz").lines() {
-        let outcome: Outcome = serde_json::from_str(line).expect("one outcome a line");
+        let outcome: LoadOutcome = serde_json::from_str(line).expect("one outcome a line");
         let Some(host) = host_of(&outcome.destination) else {
             continue;
         };
@@ -235,8 +235,10 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
             .entry((host.clone(), features))
             .or_insert_with(|| destination(&history, &host, features));
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
-        let load = load::play(loader, source, destination);
-        let is_open = !Recognised::of(registers).open.is_empty();
+        let load = load::simulate(loader, source, destination);
+        let is_open = !GuestFeatures::from_registers(registers)
+            .undetermined
+            .is_empty();
         match load.loads {
             None => tally.unknown += 1,
             Some(loads) => {
@@ -246,8 +248,8 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
                 } else {
                     tally.right += 1;
                 }
-                let lines = predict::of_load(loader, Accelerator::Kvm, &load);
-                let says_so = if load.complete {
+                let lines = predict::predicted_lines(loader, Accelerator::Kvm, &load);
+                let says_so = if load.is_complete {
                     lines == outcome.says
                 } else {
                     let mut said = outcome.says.iter();

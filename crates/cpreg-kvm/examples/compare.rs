@@ -16,19 +16,19 @@ use std::error::Error;
 use std::time::Instant;
 
 use cpreg::destination::Features;
-use cpreg::destination::kernel::{Kind, time_dependent_bits};
-use cpreg::plan::{Consents, Outcome, Plan};
+use cpreg::destination::kernel::{RegisterKind, time_dependent_bits};
+use cpreg::plan::{Consents, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm as Saved;
-use cpreg_hosts::record::{HostRecord, Register};
+use cpreg_hosts::record::{HostRecord, RegisterRecord};
 use cpreg_kvm::recorded::RecordedHost;
 use cpreg_kvm::value::{read, write};
 use cpreg_kvm::{Errno, Host, Kvm, Vcpu, Vm, load, probe, save};
 
-type Anything<T> = Result<T, Box<dyn Error>>;
+type AnyResult<T> = Result<T, Box<dyn Error>>;
 
-fn main() -> Anything<()> {
+fn main() -> AnyResult<()> {
     let mut arguments = std::env::args().skip(1);
     let writes: usize = arguments.next().map_or(Ok(20_000), |it| it.parse())?;
     let seed: u64 = arguments.next().map_or(Ok(1), |it| it.parse())?;
@@ -37,7 +37,7 @@ fn main() -> Anything<()> {
     let record = probe(&kvm, |_| {})?;
     println!("{} on {}", record.identity.release, record.identity.cpu);
     let recorded = RecordedHost::new(record.clone());
-    let mut differences = records(&record, &probe(&recorded, |_| {})?);
+    let mut differences = compare_records(&record, &probe(&recorded, |_| {})?);
     for features in record.guests.keys().copied() {
         let mut random = Random(seed);
         differences += compare_writes(&kvm, &recorded, features, writes, &mut random)?;
@@ -50,7 +50,7 @@ fn main() -> Anything<()> {
     if let Some(features) = most.max_by_key(|it| it.len())
         && is_timed
     {
-        time(&kvm, features)?;
+        measure(&kvm, features)?;
     }
     println!("{differences} differences");
     if differences > 0 {
@@ -60,7 +60,7 @@ fn main() -> Anything<()> {
 }
 
 /// Differences of two records of one host, but for what depends on the moment.
-fn records(one: &HostRecord, other: &HostRecord) -> usize {
+fn compare_records(one: &HostRecord, other: &HostRecord) -> usize {
     let mut differences = 0;
     let mut compared = 0;
     for (features, guest) in &one.guests {
@@ -73,7 +73,7 @@ fn records(one: &HostRecord, other: &HostRecord) -> usize {
         compared += registers;
         for at in 0..registers {
             let (one, other) = (guest.registers.get(at), again.registers.get(at));
-            if one.map(Register::without_time) != other.map(Register::without_time) {
+            if one.map(RegisterRecord::without_time) != other.map(RegisterRecord::without_time) {
                 println!("record {features}: {one:?} is {other:?}");
                 differences += 1;
             }
@@ -94,8 +94,11 @@ fn compare_writes(
     features: Features,
     writes: usize,
     random: &mut Random,
-) -> Anything<usize> {
-    let (real, model) = (ready(kvm, features, 2)?, ready(recorded, features, 2)?);
+) -> AnyResult<usize> {
+    let (real, model) = (
+        ready_vm(kvm, features, 2)?,
+        ready_vm(recorded, features, 2)?,
+    );
     let mut tally: BTreeMap<RegisterId, (usize, String)> = BTreeMap::new();
     let mut refused: BTreeMap<RegisterId, usize> = BTreeMap::new();
     let list = real.vcpus().first().ok_or("no vCPU")?.list()?;
@@ -110,8 +113,9 @@ fn compare_writes(
         let holds = read(one, id);
         let value = random.value(id, holds.as_ref().ok());
         let answers = [write(one, id, &value), write(other, id, &value)];
-        let reads = [read(one, id), read(other, id)].map(|it| it.map(|value| lasting(id, value)));
-        let is_time = matches!(Kind::of(id), Kind::Counter);
+        let reads =
+            [read(one, id), read(other, id)].map(|it| it.map(|value| without_time(id, value)));
+        let is_time = matches!(RegisterKind::from_id(id), RegisterKind::Counter);
         if answers == [Ok(()), Err(Errno::EINVAL)] {
             *refused.entry(id).or_default() += 1;
             if let Ok(holds) = &holds {
@@ -152,27 +156,30 @@ fn compare_loads(
     recorded: &RecordedHost,
     features: Features,
     random: &mut Random,
-) -> Anything<usize> {
-    let source = ready(kvm, features, 2)?;
+) -> AnyResult<usize> {
+    let source = ready_vm(kvm, features, 2)?;
     for vcpu in source.vcpus() {
         for id in vcpu.list()? {
-            if Kind::of(id) == Kind::Storage {
+            if RegisterKind::from_id(id) == RegisterKind::Storage {
                 let value = random.value(id, None);
                 let _ = write(vcpu, id, &value);
             }
         }
     }
     let saved = save(source.vcpus())?;
-    let destination = probe::destination(kvm, features, 2, "this machine")?;
+    let destination = probe::probe_destination(kvm, features, 2, "this machine")?;
     let plan = plan(&saved, &destination);
-    if plan.outcome() != Outcome::Ready {
+    if plan.outcome() != PlanOutcome::Ready {
         println!(
             "load {features}: the plan for the same host is {:?}",
             plan.outcome()
         );
         return Ok(1);
     }
-    let (real, model) = (kvm.create(features, 2)?, recorded.create(features, 2)?);
+    let (real, model) = (
+        kvm.create_vm(features, 2)?,
+        recorded.create_vm(features, 2)?,
+    );
     let (one, other) = (load(&plan, real.vcpus()), load(&plan, model.vcpus()));
     let mut differences = 0;
     if one != other {
@@ -186,14 +193,14 @@ fn compare_loads(
     let (one_holds, other_holds) = (save(real.vcpus())?, save(model.vcpus())?);
     for (number, saved) in saved.vcpus.iter().enumerate() {
         for (id, value) in saved.registers.iter() {
-            if Kind::of(id) == Kind::Counter {
+            if RegisterKind::from_id(id) == RegisterKind::Counter {
                 continue;
             }
             let of = |vm: &Saved| vm.vcpus.get(number)?.registers.get(id).cloned();
             let (one, other) = (of(&one_holds), of(&other_holds));
-            let expected = lasting(id, value.clone());
+            let expected = without_time(id, value.clone());
             let is_as_saved = |held: &Option<Value>| {
-                held.clone().map(|it| lasting(id, it)) == Some(expected.clone())
+                held.clone().map(|it| without_time(id, it)) == Some(expected.clone())
             };
             if !is_as_saved(&one) || !is_as_saved(&other) {
                 println!("load {features}: vCPU {number} {id} was {value}, is {one:?}, {other:?}");
@@ -204,11 +211,11 @@ fn compare_loads(
     if let Ok(loaded) = one {
         println!(
             "load {features}: {} written in {} calls, {differences} differences, {} told",
-            loaded.written,
+            loaded.written_registers,
             loaded.calls,
-            loaded.differences.len()
+            loaded.mismatches.len()
         );
-        for difference in loaded.differences {
+        for difference in loaded.mismatches {
             println!("load {features}: told: {difference}");
         }
     }
@@ -216,10 +223,10 @@ fn compare_loads(
 }
 
 /// Returns a value without the bits that time changes.
-fn lasting(id: RegisterId, value: Value) -> Value {
+fn without_time(id: RegisterId, value: Value) -> Value {
     match value {
-        Value::Small(value) => Value::Small(value & !time_dependent_bits(id)),
-        wide @ Value::Wide(_) => wide,
+        Value::U64(value) => Value::U64(value & !time_dependent_bits(id)),
+        wide @ Value::Bytes(_) => wide,
     }
 }
 
@@ -229,23 +236,23 @@ fn plan(saved: &Saved, destination: &cpreg::destination::Destination) -> Plan {
 }
 
 /// How long a load takes, beside a bare loop of the same writes.
-fn time(kvm: &Kvm, features: Features) -> Anything<()> {
+fn measure(kvm: &Kvm, features: Features) -> AnyResult<()> {
     const VCPUS: usize = 64;
     const TIMES: usize = 5;
-    let saved = save(ready(kvm, features, VCPUS)?.vcpus())?;
-    let destination = probe::destination(kvm, features, VCPUS, "this machine")?;
+    let saved = save(ready_vm(kvm, features, VCPUS)?.vcpus())?;
+    let destination = probe::probe_destination(kvm, features, VCPUS, "this machine")?;
     let mut best = [u128::MAX; 3];
     let mut calls = (0, 0);
     for _ in 0..TIMES {
         let began = Instant::now();
         let plan = plan(&saved, &destination);
         best[0] = best[0].min(began.elapsed().as_micros());
-        let vm = kvm.create(features, VCPUS)?;
+        let vm = kvm.create_vm(features, VCPUS)?;
         let began = Instant::now();
         let loaded = load(&plan, vm.vcpus())?;
         best[1] = best[1].min(began.elapsed().as_micros());
-        calls = (loaded.written, loaded.calls);
-        let vm = ready(kvm, features, VCPUS)?;
+        calls = (loaded.written_registers, loaded.calls);
+        let vm = ready_vm(kvm, features, VCPUS)?;
         let writes: Vec<_> = plan
             .vcpus
             .iter()
@@ -270,8 +277,8 @@ fn time(kvm: &Kvm, features: Features) -> Anything<()> {
 }
 
 /// A VM whose registers can all be read.
-fn ready<H: Host>(host: &H, features: Features, vcpus: usize) -> Anything<H::Vm> {
-    let vm = host.create(features, vcpus)?;
+fn ready_vm<H: Host>(host: &H, features: Features, vcpus: usize) -> AnyResult<H::Vm> {
+    let vm = host.create_vm(features, vcpus)?;
     if features.contains(Features::SVE) {
         for vcpu in vm.vcpus() {
             vcpu.finalize_sve()?;
@@ -299,7 +306,7 @@ impl Random {
     fn value(&mut self, id: RegisterId, holds: Option<&Value>) -> Value {
         let size = id.size_bytes().unwrap_or(8);
         if size > 8 {
-            return Value::Wide((0..size).map(|_| self.next().to_le_bytes()[7]).collect());
+            return Value::Bytes((0..size).map(|_| self.next().to_le_bytes()[7]).collect());
         }
         let value = match (self.below(4), holds.and_then(Value::as_u64)) {
             (0, Some(holds)) => holds ^ 1 << self.below(8 * size),
@@ -307,7 +314,7 @@ impl Random {
             (2, Some(holds)) => holds,
             _ => self.next(),
         };
-        Value::Small(if size < 8 {
+        Value::U64(if size < 8 {
             value & ((1 << (8 * size)) - 1)
         } else {
             value

@@ -9,13 +9,13 @@ use std::error::Error;
 
 use cpreg_hosts::record::AtReset;
 use cpreg_kvm::Kvm;
-use cpreg_kvm::probe::{self, Event};
+use cpreg_kvm::probe::{self, ProbeEvent};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let wants_tables = std::env::args().nth(1).is_some_and(|it| it == "tables");
     let kvm = Kvm::open()?;
     let record = probe::probe(&kvm, |event| {
-        if let Event::CannotBeMade(error) = event {
+        if let ProbeEvent::GuestFailed(error) = event {
             println!("not recorded: {error}");
         }
     })?;
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (value, errno) = match &register.at_reset {
                 AtReset::Value(value) => (value.to_string(), 0),
                 AtReset::Poison => ("poison".to_owned(), 0),
-                AtReset::Counts => ("counts".to_owned(), 0),
+                AtReset::Counter => ("counter".to_owned(), 0),
                 AtReset::Unreadable(errno) => ("unreadable".to_owned(), *errno),
             };
             println!(
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     register.id.raw(),
                     trial.value,
                     trial.errno,
-                    trial.reads
+                    trial.read_back
                 );
             }
         }

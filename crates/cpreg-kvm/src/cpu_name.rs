@@ -81,7 +81,7 @@ pub fn implementer(midr: u64) -> u8 {
 }
 
 /// The CPU's name: of a model of which several were made all have one, whatever their revision; `midr-0x…` if it is not known.
-pub fn of(midr: u64) -> String {
+pub fn from_midr(midr: u64) -> String {
     let key = (implementer(midr), (midr >> 4 & 0xfff) as u16);
     let known = NAMES.binary_search_by_key(&key, |(implementer, part, _)| (*implementer, *part));
     let name = known.ok().and_then(|at| NAMES.get(at));
@@ -98,9 +98,9 @@ mod tests {
     #[test]
     fn names_are_found_by_implementer_and_part() {
         assert!(NAMES.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
-        assert_eq!(of(0x414f_d0c1), "neoverse-n1");
-        assert_eq!(of(0x410f_d0c1), "neoverse-n1");
-        assert_eq!(of(0x000f_0510), "max");
-        assert_eq!(of(0x123f_4560), "midr-0x123f4560");
+        assert_eq!(from_midr(0x414f_d0c1), "neoverse-n1");
+        assert_eq!(from_midr(0x410f_d0c1), "neoverse-n1");
+        assert_eq!(from_midr(0x000f_0510), "max");
+        assert_eq!(from_midr(0x123f_4560), "midr-0x123f4560");
     }
 }

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use cpreg::destination::Features;
-use cpreg::plan::Outcome;
+use cpreg::plan::PlanOutcome;
 use cpreg::register::{RegisterId, Value};
 
 use crate::errno::{
-    Errno, meaning_of_finalize, meaning_of_list, meaning_of_read, meaning_of_write, os_error,
+    Errno, describe_finalize_error, describe_list_error, describe_read_error, describe_write_error,
+    to_io_error,
 };
 
 /// An operation on a host, a VM or a vCPU failed.
@@ -27,7 +28,7 @@ pub struct Error {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// This program runs on another machine than Linux on arm64.
-    OtherMachine {
+    UnsupportedPlatform {
         /// The architecture, as Rust names it.
         architecture: &'static str,
         /// The operating system, as Rust names it.
@@ -76,7 +77,7 @@ pub enum ErrorKind {
         errno: Errno,
     },
     /// The plan is refused, or unknown.
-    NotReady(Outcome),
+    NotReady(PlanOutcome),
     /// The VM has another number of vCPUs than the plan.
     VcpuCount {
         /// The plan's.
@@ -101,14 +102,14 @@ pub enum ErrorKind {
         value: Value,
     },
     /// The plan has two values for a register of which the VM has one.
-    Disagree {
+    ConflictingValues {
         /// The register.
         register: RegisterId,
         /// Two vCPUs that disagree.
         vcpus: [usize; 2],
     },
     /// KVM refused a write.
-    Refused(Box<Refused>),
+    Refused(Box<RefusedWrite>),
     /// SVE of a vCPU that is loaded could not be finalized.
     FinalizeLoaded {
         /// The vCPU.
@@ -116,10 +117,10 @@ pub enum ErrorKind {
         /// The kernel's answer.
         errno: Errno,
         /// The number of registers that had been written.
-        written: usize,
+        written_registers: usize,
     },
     /// A register that was written could not be read again.
-    Unread {
+    ReadBack {
         /// The vCPU.
         vcpu: usize,
         /// The register.
@@ -131,32 +132,32 @@ pub enum ErrorKind {
 
 /// A write that KVM refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedWrite {
     /// The vCPU.
     pub vcpu: usize,
     /// The register.
     pub register: RegisterId,
     /// The value that was written.
-    pub wrote: Value,
+    pub written_value: Value,
     /// The value that the register holds, or why it cannot be read.
-    pub holds: Result<Value, Errno>,
+    pub current_value: Result<Value, Errno>,
     /// The kernel's answer to the write.
     pub errno: Errno,
     /// The number of registers that had been written before.
-    pub written: usize,
+    pub written_registers: usize,
 }
 
-impl Refused {
+impl RefusedWrite {
     /// Returns the meaning of the kernel's answer.
     pub fn meaning(&self) -> &'static str {
-        meaning_of_write(self.errno, self.register)
+        describe_write_error(self.errno, self.register)
     }
 }
 
 /// The advice on a VM of which nothing was written.
-const UNTOUCHED: &str = "Do not run the VM's vCPUs: they hold no guest.";
+const UNTOUCHED_HINT: &str = "Do not run the VM's vCPUs: they hold no guest.";
 /// The advice on a VM of which something was written.
-const HALF_LOADED: &str =
+const HALF_LOADED_HINT: &str =
     "Do not run any of its vCPUs; make a new VM, or let the guest go on at the source.";
 
 impl Error {
@@ -168,7 +169,7 @@ impl Error {
     /// Returns what to do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.kind {
-            ErrorKind::OtherMachine { .. } => {
+            ErrorKind::UnsupportedPlatform { .. } => {
                 Some("run cpreg on the arm64 host itself, or name a recorded host (`cpreg hosts`)")
             }
             ErrorKind::Missing => Some(
@@ -187,16 +188,16 @@ impl Error {
             | ErrorKind::List { .. }
             | ErrorKind::Masks(_)
             | ErrorKind::Read { .. } => None,
-            ErrorKind::Unread { .. } => Some(
+            ErrorKind::ReadBack { .. } => Some(
                 "Do not run the VM's vCPUs; make a new VM, or let the guest go on at the source.",
             ),
-            _ if self.touched_nothing() => Some(UNTOUCHED),
-            _ => Some(HALF_LOADED),
+            _ if self.is_vm_untouched() => Some(UNTOUCHED_HINT),
+            _ => Some(HALF_LOADED_HINT),
         }
     }
 
     /// Returns the error and its hint as one text, for programs that print one.
-    pub fn with_hint(&self) -> String {
+    pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
             // A sentence after those of the error, else the second half of its line.
             Some(hint) if hint.ends_with('.') => format!("{self} {hint}"),
@@ -207,11 +208,14 @@ impl Error {
 
     /// Returns `true` if no register of the VM was written that was to be loaded. Its SVE may have
     /// been finalized.
-    pub fn touched_nothing(&self) -> bool {
+    pub fn is_vm_untouched(&self) -> bool {
         match &self.kind {
-            ErrorKind::Refused(refused) => refused.written == 0,
-            ErrorKind::FinalizeLoaded { written, .. } => *written == 0,
-            ErrorKind::Unread { .. } => false,
+            ErrorKind::Refused(refused) => refused.written_registers == 0,
+            ErrorKind::FinalizeLoaded {
+                written_registers: written,
+                ..
+            } => *written == 0,
+            ErrorKind::ReadBack { .. } => false,
             _ => true,
         }
     }
@@ -230,10 +234,10 @@ impl Error {
             | ErrorKind::Masks(errno)
             | ErrorKind::Read { errno, .. }
             | ErrorKind::FinalizeLoaded { errno, .. }
-            | ErrorKind::Unread { errno, .. } => Some(errno),
+            | ErrorKind::ReadBack { errno, .. } => Some(errno),
             ErrorKind::Refused(refused) => Some(&refused.errno),
             ErrorKind::Probe { cause, .. } => cause.errno_ref(),
-            ErrorKind::OtherMachine { .. }
+            ErrorKind::UnsupportedPlatform { .. }
             | ErrorKind::Missing
             | ErrorKind::Permission
             | ErrorKind::ApiVersion(_)
@@ -241,12 +245,12 @@ impl Error {
             | ErrorKind::VcpuCount { .. }
             | ErrorKind::Extension { .. }
             | ErrorKind::Width { .. }
-            | ErrorKind::Disagree { .. } => None,
+            | ErrorKind::ConflictingValues { .. } => None,
         }
     }
 
     /// Says with which features a guest was looked at.
-    pub(crate) fn probing(self, features: Features) -> Self {
+    pub(crate) fn with_probe_features(self, features: Features) -> Self {
         let cause = Box::new(self);
         ErrorKind::Probe { features, cause }.into()
     }
@@ -270,31 +274,31 @@ impl std::error::Error for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            ErrorKind::OtherMachine { .. }
+            ErrorKind::UnsupportedPlatform { .. }
             | ErrorKind::Missing
             | ErrorKind::Permission
             | ErrorKind::ApiVersion(_)
             | ErrorKind::Open(_) => self.fmt_open(f),
             ErrorKind::Create { step, errno } => {
-                write!(f, "cannot make a VM: {step}: {}", os_error(*errno))
+                write!(f, "cannot make a VM: {step}: {}", to_io_error(*errno))
             }
             ErrorKind::Probe { features, cause } => {
                 write!(f, "a guest with the features {features}: {cause}")
             }
             ErrorKind::Finalize(errno) => {
-                write!(f, "cannot finalize SVE: {}", os_error(*errno))
+                write!(f, "cannot finalize SVE: {}", to_io_error(*errno))
             }
             ErrorKind::List { vcpu, errno } => {
                 if let Some(vcpu) = vcpu {
                     write!(f, "vCPU {vcpu}: ")?;
                 }
-                let (answer, meaning) = (os_error(*errno), meaning_of_list(*errno));
+                let (answer, meaning) = (to_io_error(*errno), describe_list_error(*errno));
                 write!(f, "KVM does not list its registers: {answer}: {meaning}")
             }
             ErrorKind::Masks(errno) => write!(
                 f,
                 "KVM does not tell which bits of ID registers may be written: {}",
-                os_error(*errno)
+                to_io_error(*errno)
             ),
             ErrorKind::Read {
                 vcpu,
@@ -304,8 +308,8 @@ impl fmt::Display for Error {
                 f,
                 "vCPU {vcpu}: {register} ({:#018x}) is listed and cannot be read: {}: {}",
                 register.raw(),
-                os_error(*errno),
-                meaning_of_read(*errno)
+                to_io_error(*errno),
+                describe_read_error(*errno)
             ),
             _ => self.fmt_load(f),
         }
@@ -316,7 +320,7 @@ impl Error {
     /// Formats an error of opening KVM.
     fn fmt_open(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            ErrorKind::OtherMachine {
+            ErrorKind::UnsupportedPlatform {
                 architecture,
                 system,
             } => {
@@ -343,7 +347,7 @@ impl Error {
                 "/dev/kvm says that its API has version {version}, and only version 12 was ever \
                  released"
             ),
-            ErrorKind::Open(errno) => write!(f, "cannot open /dev/kvm: {}", os_error(*errno)),
+            ErrorKind::Open(errno) => write!(f, "cannot open /dev/kvm: {}", to_io_error(*errno)),
             _ => Ok(()),
         }
     }
@@ -351,7 +355,7 @@ impl Error {
     /// Formats an error of loading a VM, with what it leaves behind.
     fn fmt_load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            ErrorKind::NotReady(Outcome::Unknown) => f.write_str(
+            ErrorKind::NotReady(PlanOutcome::Unknown) => f.write_str(
                 "not enough is known to carry out this plan: see its undecided registers",
             ),
             ErrorKind::NotReady(_) => {
@@ -375,7 +379,7 @@ impl Error {
                 "vCPU {vcpu}: {value} is not of the width of {register} ({:#018x})",
                 register.raw()
             ),
-            ErrorKind::Disagree {
+            ErrorKind::ConflictingValues {
                 register,
                 vcpus: [one, other],
             } => write!(
@@ -388,10 +392,10 @@ impl Error {
             ErrorKind::FinalizeLoaded { vcpu, errno, .. } => write!(
                 f,
                 "vCPU {vcpu}: SVE cannot be finalized: {}: {}",
-                os_error(*errno),
-                meaning_of_finalize(*errno)
+                to_io_error(*errno),
+                describe_finalize_error(*errno)
             ),
-            ErrorKind::Unread {
+            ErrorKind::ReadBack {
                 vcpu,
                 register,
                 errno,
@@ -399,12 +403,12 @@ impl Error {
                 f,
                 "vCPU {vcpu}: {register} ({:#018x}) was written and cannot be read again: {}: {}",
                 register.raw(),
-                os_error(*errno),
-                meaning_of_read(*errno)
+                to_io_error(*errno),
+                describe_read_error(*errno)
             ),
             _ => Ok(()),
         }?;
-        match self.written() {
+        match self.written_registers() {
             None => f.write_str("."),
             Some(0) => f.write_str(". Nothing was written."),
             Some(1) => f.write_str(". 1 register had been written: the VM is half loaded."),
@@ -416,24 +420,27 @@ impl Error {
     }
 
     /// Returns the number of registers that had been written, if it is known.
-    fn written(&self) -> Option<usize> {
+    fn written_registers(&self) -> Option<usize> {
         match &self.kind {
-            ErrorKind::Refused(refused) => Some(refused.written),
-            ErrorKind::FinalizeLoaded { written, .. } => Some(*written),
-            ErrorKind::Unread { .. } => None,
+            ErrorKind::Refused(refused) => Some(refused.written_registers),
+            ErrorKind::FinalizeLoaded {
+                written_registers: written,
+                ..
+            } => Some(*written),
+            ErrorKind::ReadBack { .. } => None,
             _ => Some(0),
         }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedWrite {
     /// Without the values of pointer-authentication keys, which are the guest's secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             vcpu,
             register,
-            wrote,
-            holds,
+            written_value: wrote,
+            current_value: holds,
             errno,
             ..
         } = self;
@@ -444,10 +451,10 @@ impl fmt::Display for Refused {
             Err(unread) => write!(
                 f,
                 "did not take {wrote} and cannot be read ({})",
-                os_error(*unread)
+                to_io_error(*unread)
             )?,
         }
-        write!(f, ": {}: {}", os_error(*errno), self.meaning())
+        write!(f, ": {}: {}", to_io_error(*errno), self.meaning())
     }
 }
 
@@ -457,7 +464,7 @@ mod tests {
 
     #[test]
     fn advice_stands_beside_the_error() {
-        let error = Error::from(ErrorKind::OtherMachine {
+        let error = Error::from(ErrorKind::UnsupportedPlatform {
             architecture: "x86_64",
             system: "linux",
         });
@@ -466,13 +473,13 @@ mod tests {
             "this machine is x86-64 Linux, not arm64 Linux"
         );
         assert_eq!(
-            error.with_hint(),
+            error.to_string_with_hint(),
             "this machine is x86-64 Linux, not arm64 Linux: run cpreg on the arm64 host itself, or \
              name a recorded host (`cpreg hosts`)"
         );
         let counts = Error::from(ErrorKind::VcpuCount { plan: 1, vm: 2 });
         assert_eq!(
-            counts.with_hint(),
+            counts.to_string_with_hint(),
             "the plan is for 1 vCPUs and the VM has 2: make it with 1. Nothing was written. Do not \
              run the VM's vCPUs: they hold no guest."
         );
@@ -480,24 +487,24 @@ mod tests {
             Error::from(ErrorKind::FinalizeLoaded {
                 vcpu: 3,
                 errno: Errno::EINVAL,
-                written,
+                written_registers: written,
             })
         };
-        assert!(finalize(0).touched_nothing() && !finalize(1).touched_nothing());
+        assert!(finalize(0).is_vm_untouched() && !finalize(1).is_vm_untouched());
         assert_eq!(
-            finalize(1).with_hint(),
+            finalize(1).to_string_with_hint(),
             "vCPU 3: SVE cannot be finalized: Invalid argument (os error 22): the vCPU has no SVE: \
              it was not initialised with KVM_ARM_VCPU_SVE. 1 register had been written: the VM is \
              half loaded. Do not run any of its vCPUs; make a new VM, or let the guest go on at the \
              source."
         );
-        let unread = Error::from(ErrorKind::Unread {
+        let unread = Error::from(ErrorKind::ReadBack {
             vcpu: 0,
             register: RegisterId::CTR_EL0,
             errno: Errno::ENOEXEC,
         });
         assert_eq!(
-            unread.with_hint(),
+            unread.to_string_with_hint(),
             "vCPU 0: CTR_EL0 (0x603000000013d801) was written and cannot be read again: Exec format \
              error (os error 8): the vCPU is not initialised (KVM_ARM_VCPU_INIT). Do not run the \
              VM's vCPUs; make a new VM, or let the guest go on at the source."

@@ -26,7 +26,7 @@ pub trait Host {
     ///
     /// # Errors
     /// Which step failed, and how.
-    fn create(&self, features: Features, vcpus: usize) -> Result<Self::Vm, Error>;
+    fn create_vm(&self, features: Features, vcpus: usize) -> Result<Self::Vm, Error>;
 }
 
 /// A VM of that host.

@@ -6,8 +6,8 @@
 //! | [`real`] | KVM of this machine |
 //! | [`save`] | vCPUs to a [`cpreg::vm::Vm`] |
 //! | [`load`] | a [`cpreg::plan::Plan`] to vCPUs |
-//! | [`ask`] | values that a plan does not know about, tried |
-//! | [`attempt`] | a plan to a throwaway VM |
+//! | [`write_probe`] | values that a plan does not know about, tried |
+//! | [`dry_run`] | a plan to a throwaway VM |
 //! | [`probe`] | what a host gives to guests |
 //! | [`recorded`] | a host that behaves as its record says, on any machine |
 //! | [`value`] | registers of any width |
@@ -19,27 +19,27 @@
 
 #![deny(unsafe_code)]
 
-pub mod ask;
-pub mod attempt;
 pub mod cpu_name;
+pub mod dry_run;
 pub mod errno;
 mod error;
 pub mod host;
 pub mod load;
-#[cfg(test)]
-mod made;
 pub mod probe;
-pub mod real;
 pub mod recorded;
 pub mod save;
+pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod value;
+pub mod write_probe;
 
-pub use attempt::{Attempt, attempt};
+pub use dry_run::{DryRun, dry_run};
 pub use errno::Errno;
-pub use error::{Error, ErrorKind, Refused};
+pub use error::{Error, ErrorKind, RefusedWrite};
 pub use host::{Host, Vcpu, Vm};
-pub use load::{Loaded, load};
+pub use load::{LoadSummary, load};
 pub use probe::probe;
-pub use real::Kvm;
 pub use recorded::RecordedHost;
 pub use save::save;
+pub use sys::Kvm;

@@ -24,11 +24,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::qmp::{Patience, Qmp, Version};
-use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, skeleton_front};
+use crate::qmp::{Qmp, Version, WaitOptions};
+use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, encode_setup};
 
 /// Message of a temporary file that fails.
-const KEEP: &str = "cannot keep the device state";
+const TEMP_FILE_ERROR: &str = "cannot keep the device state";
 
 /// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
 const TARGET_PAGE_BITS: u32 = 12;
@@ -37,10 +37,10 @@ const TARGET_PAGE_BITS: u32 = 12;
 const RAM_ID: u32 = u32::MAX - 1;
 
 /// Bytes of the header that QEMU writes before the sections.
-const HEADER: usize = 8;
+const HEADER_LEN: usize = 8;
 
 /// More than this is not taken for device state, in bytes.
-const MOST: u64 = 256 << 20;
+const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
 
 /// The device state of a QEMU.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ pub struct DeviceState {
 /// # Errors
 /// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
 /// it ran.
-pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, Error> {
-    let mut qmp = Qmp::greet(Qmp::reach(path)?, patience)?;
-    ask(&mut qmp, patience)
+pub fn query_socket(path: &Path, patience: &WaitOptions<'_>) -> Result<DeviceState, Error> {
+    let mut qmp = Qmp::handshake(Qmp::connect_socket(path)?, patience)?;
+    query(&mut qmp, patience)
 }
 
 /// Asks the QEMU at the other end of an open monitor.
@@ -72,7 +72,7 @@ pub fn of_socket(path: &Path, patience: &Patience<'_>) -> Result<DeviceState, Er
 /// # Errors
 /// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
 /// it ran.
-pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Error> {
+pub fn query(qmp: &mut Qmp, patience: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), patience)?;
     let run_state = text(status.get("status"), "query-status")?;
     let kvm = qmp.execute("query-kvm", json!({}), patience)?;
@@ -83,8 +83,8 @@ pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Error>
     let machine = machine.strip_suffix("-machine").unwrap_or(&machine);
     let arguments = json!({"command-line": "info ramblock"});
     let blocks = qmp.execute("human-monitor-command", arguments, patience)?;
-    let blocks =
-        ram_blocks(&text(Some(&blocks), "info ramblock")?).ok_or(Error::answer("info ramblock"))?;
+    let blocks = parse_ram_blocks(&text(Some(&blocks), "info ramblock")?)
+        .ok_or(Error::unexpected_reply("info ramblock"))?;
 
     let configuration = Configuration {
         machine: machine.to_owned(),
@@ -92,26 +92,26 @@ pub fn ask(qmp: &mut Qmp, patience: &Patience<'_>) -> Result<DeviceState, Error>
         capabilities: Vec::new(),
         uuid: None,
     };
-    let front = skeleton_front(Some(&configuration), &blocks, RAM_ID, 0)?;
+    let front = encode_setup(Some(&configuration), &blocks, RAM_ID, 0)?;
     let mut stream = save(qmp, &front, patience)?;
-    put_right(&mut stream, &run_state)?;
+    fix_global_state(&mut stream, &run_state)?;
     Ok(DeviceState {
         version: qmp.version().clone(),
         machine: configuration.machine,
         run_state,
-        kvm: kvm.ok_or(Error::answer("query-kvm"))?,
+        kvm: kvm.ok_or(Error::unexpected_reply("query-kvm"))?,
         stream,
     })
 }
 
 fn text(answer: Option<&Value>, question: &'static str) -> Result<String, Error> {
     let text = answer.and_then(Value::as_str);
-    Ok(text.ok_or(Error::answer(question))?.to_owned())
+    Ok(text.ok_or(Error::unexpected_reply(question))?.to_owned())
 }
 
 /// Has QEMU write its devices, and gives a file that begins with `front` in place of QEMU's header.
-fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, Error> {
-    let io = |error| Error::io(KEEP, error);
+fn save(qmp: &mut Qmp, front: &[u8], patience: &WaitOptions<'_>) -> Result<File, Error> {
+    let io = |error| Error::io(TEMP_FILE_ERROR, error);
     // QEMU compares the mode of what it is handed with the mode it would open a file in: writing only.
     let named = tempfile::NamedTempFile::new().map_err(io)?;
     let writing = OpenOptions::new()
@@ -121,7 +121,7 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, Er
     let mut written = named.into_file();
     let set = qmp.execute_with("add-fd", json!({}), Some(writing.as_fd()), patience)?;
     let set = set.get("fdset-id").and_then(Value::as_u64);
-    let set = set.ok_or(Error::answer("add-fd"))?;
+    let set = set.ok_or(Error::unexpected_reply("add-fd"))?;
     let arguments = json!({"filename": format!("/dev/fdset/{set}"), "live": false});
     let saved = qmp.execute("xen-save-devices-state", arguments, patience);
     // QEMU closes it with the monitor's connection at the latest.
@@ -129,21 +129,23 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &Patience<'_>) -> Result<File, Er
     saved?;
 
     let length = written.seek(SeekFrom::End(0)).map_err(io)?;
-    if !(HEADER as u64..MOST).contains(&length) {
-        return Err(Error::answer("xen-save-devices-state"));
+    if !(HEADER_LEN as u64..MAX_DEVICE_STATE_LEN).contains(&length) {
+        return Err(Error::unexpected_reply("xen-save-devices-state"));
     }
     let mut stream = tempfile::tempfile().map_err(io)?;
     stream.write_all(front).map_err(io)?;
-    written.seek(SeekFrom::Start(HEADER as u64)).map_err(io)?;
+    written
+        .seek(SeekFrom::Start(HEADER_LEN as u64))
+        .map_err(io)?;
     io::copy(&mut written, &mut stream).map_err(io)?;
     stream.seek(SeekFrom::Start(0)).map_err(io)?;
     Ok(stream)
 }
 
 /// Writes into `globalstate` what the guest does, if there is one.
-fn put_right(file: &mut File, run_state: &str) -> Result<(), Error> {
+fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
     // A VM that is loaded in this state never leaves it.
-    if run_state == WAITING {
+    if run_state == INMIGRATE {
         return Ok(());
     }
     let Ok(stream) = Stream::open(file) else {
@@ -165,19 +167,19 @@ fn put_right(file: &mut File, run_state: &str) -> Result<(), Error> {
         file.seek(SeekFrom::Start(section.payload.start))
             .and_then(|_| file.write_all(&bytes))
             .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .map_err(|error| Error::io(KEEP, error))?;
+            .map_err(|error| Error::io(TEMP_FILE_ERROR, error))?;
     }
     Ok(())
 }
 
 /// The state of a QEMU that waits for a VM.
-const WAITING: &str = "inmigrate";
+const INMIGRATE: &str = "inmigrate";
 
 /// What stands there.
 const RUNNING: &[u8] = b"running\0";
 
 /// Reads the table that `info ramblock` prints: name, page size, offset, used, total; later versions have more columns.
-fn ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
+fn parse_ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
     let mut lines = table.lines();
     if !lines.next()?.contains("Block Name") {
         return None;
@@ -198,7 +200,7 @@ fn ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
             length: u64::from_str_radix(used.strip_prefix("0x")?, 16).ok()?,
             page_size: None,
             address: None,
-            mapped: None,
+            mapped_ram: None,
         });
     }
     Some(blocks)
@@ -214,14 +216,14 @@ mod tests {
            mach-virt.ram    4 KiB  0x0000000000000000 0x0000000010000000 0x0000000010000000 0x00007f6253e00000  rw\r
     /rom@etc/acpi/tables    2 MiB  0x0000000018000000 0x0000000000020000 0x0000000000200000\r
 0000:01:00.0 BAR 0 mmaps[0]    4 KiB  0x0000000018000000 0x0000000000020000 0x0000000000200000\r\n";
-        let blocks = ram_blocks(table).unwrap();
+        let blocks = parse_ram_blocks(table).unwrap();
         let found: Vec<_> = blocks.iter().map(|it| (&*it.name, it.length)).collect();
         let expected = [
             ("mach-virt.ram", 0x1000_0000),
             ("/rom@etc/acpi/tables", 0x2_0000),
         ];
         assert_eq!(found, expected);
-        assert!(ram_blocks("unknown command: 'info ramblock'").is_none());
-        assert!(ram_blocks("").is_none());
+        assert!(parse_ram_blocks("unknown command: 'info ramblock'").is_none());
+        assert!(parse_ram_blocks("").is_none());
     }
 }

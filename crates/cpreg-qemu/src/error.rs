@@ -17,7 +17,7 @@ struct Inner {
     kind: ErrorKind,
     /// The QMP conversation that failed, if one did.
     conversation: Option<Conversation>,
-    said: String,
+    stderr: String,
     hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -45,12 +45,12 @@ pub enum ErrorKind {
     Closed,
     /// No answer came in time; how long that was.
     TimedOut(Duration),
-    /// Somebody asked to give up ([`Patience::interrupted`](crate::qmp::Patience::interrupted)).
+    /// Somebody asked to give up ([`WaitOptions::interrupted`](crate::qmp::Patience::interrupted)).
     Interrupted,
     /// Something else than QMP, which it holds.
     Protocol(String),
     /// QEMU's answer to a question has not got the form it should have; the question.
-    Answer(&'static str),
+    UnexpectedReply(&'static str),
     /// The command has no words.
     NoCommand,
     /// The program could not be started.
@@ -59,11 +59,11 @@ pub enum ErrorKind {
         program: OsString,
     },
     /// The program ended on its own.
-    Ended(ExitStatus),
+    Exited(ExitStatus),
     /// No monitor came up in time; how long that was.
     NoMonitor(Duration),
     /// The load came to no end in time; how long that was.
-    Stuck(Duration),
+    LoadTimedOut(Duration),
     /// QEMU is not paused before the guest's first instruction; the state it is in instead.
     NotPaused(String),
     /// QEMU could not write its stream.
@@ -71,7 +71,7 @@ pub enum ErrorKind {
         /// How the migration ended (`failed`, `cancelled`).
         status: String,
         /// QEMU's words about it, from QMP and from its standard error.
-        said: String,
+        message: String,
     },
     /// The command line has something that makes a probe impossible.
     CannotProbe {
@@ -88,7 +88,7 @@ pub enum ErrorKind {
         reason: &'static str,
         /// Entry for the `keep` of [`isolate`](crate::isolate::isolate()) that keeps the option as
         /// it is; `None` if that makes no sense.
-        keep: Option<String>,
+        allow_option: Option<String>,
     },
     /// QEMU wrote something that is no stream; the source tells why.
     Stream,
@@ -102,7 +102,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             conversation: None,
-            said: String::new(),
+            stderr: String::new(),
             hint: None,
             source: None,
         }))
@@ -110,12 +110,12 @@ impl Error {
 
     /// Makes the error of a failed system call; `what` could not be done.
     pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
-        Self::new(ErrorKind::Io(what)).because(source)
+        Self::new(ErrorKind::Io(what)).with_source(source)
     }
 
     /// Makes the error of an answer that is not understood.
-    pub(crate) fn answer(question: &'static str) -> Self {
-        Self::new(ErrorKind::Answer(question))
+    pub(crate) fn unexpected_reply(question: &'static str) -> Self {
+        Self::new(ErrorKind::UnexpectedReply(question))
     }
 
     /// Makes the error of a monitor that cannot be reached.
@@ -127,12 +127,12 @@ impl Error {
              still running?"
         };
         Self::new(ErrorKind::Connect)
-            .because(source)
+            .with_source(source)
             .with_hint(Some(hint))
     }
 
     /// Makes the error of a failed QMP conversation.
-    pub(crate) fn of_conversation(kind: ErrorKind) -> Self {
+    pub(crate) fn for_qmp(kind: ErrorKind) -> Self {
         let hint = matches!(kind, ErrorKind::TimedOut(_)).then_some(
             "a monitor talks to one program at a time: libvirt, or another, may be connected. \
              Give QEMU a second `-qmp`",
@@ -144,7 +144,7 @@ impl Error {
 
     /// Adds the command that was being carried out.
     #[must_use]
-    pub(crate) fn during(mut self, command: &str) -> Self {
+    pub(crate) fn with_command(mut self, command: &str) -> Self {
         self.0.conversation = Some(Conversation {
             command: Some(command.to_owned()),
         });
@@ -152,7 +152,7 @@ impl Error {
     }
 
     #[must_use]
-    pub(crate) fn because(
+    pub(crate) fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -168,8 +168,8 @@ impl Error {
 
     /// Adds what the process wrote to its standard error. Its own hint, if it has one, stays.
     #[must_use]
-    pub fn with_said(mut self, said: String) -> Self {
-        self.0.said = said;
+    pub fn with_stderr(mut self, said: String) -> Self {
+        self.0.stderr = said;
         self
     }
 
@@ -179,7 +179,7 @@ impl Error {
     }
 
     /// Returns `true` if a QMP conversation failed.
-    pub(crate) fn is_of_conversation(&self) -> bool {
+    pub(crate) fn is_qmp_error(&self) -> bool {
         self.0.conversation.is_some()
     }
 
@@ -189,8 +189,8 @@ impl Error {
     }
 
     /// Returns the text that QEMU had written to its standard error by then (the end of it).
-    pub fn said(&self) -> &str {
-        &self.0.said
+    pub fn stderr(&self) -> &str {
+        &self.0.stderr
     }
 
     /// Returns the advice to the user, if there is one. [`Display`](fmt::Display) does not print
@@ -203,7 +203,7 @@ impl Error {
 impl From<cpreg_stream::Error> for Error {
     /// Takes in the error of something that QEMU wrote and that is no stream.
     fn from(error: cpreg_stream::Error) -> Self {
-        Self::new(ErrorKind::Stream).because(error)
+        Self::new(ErrorKind::Stream).with_source(error)
     }
 }
 
@@ -232,9 +232,9 @@ impl fmt::Display for Error {
                 _ => write!(f, ": {source}")?,
             }
         }
-        if !inner.said.is_empty() {
+        if !inner.stderr.is_empty() {
             write!(f, "; it said:")?;
-            for line in inner.said.lines() {
+            for line in inner.stderr.lines() {
                 write!(f, "\n  {line}")?;
             }
         }
@@ -251,16 +251,18 @@ impl fmt::Display for ErrorKind {
             Self::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Protocol(what) => write!(f, "not QMP: {what}"),
-            Self::Answer(question) => write!(f, "QEMU's answer to `{question}` is not understood"),
+            Self::UnexpectedReply(question) => {
+                write!(f, "QEMU's answer to `{question}` is not understood")
+            }
             Self::NoCommand => f.write_str("no QEMU command was given"),
             Self::Start { program } => write!(f, "cannot start `{}`", program.display()),
-            Self::Ended(status) => write!(f, "QEMU ended ({status})"),
+            Self::Exited(status) => write!(f, "QEMU ended ({status})"),
             Self::NoMonitor(limit) => write!(
                 f,
                 "QEMU did not open its monitor within {} s",
                 limit.as_secs_f32()
             ),
-            Self::Stuck(limit) => write!(
+            Self::LoadTimedOut(limit) => write!(
                 f,
                 "QEMU neither loaded nor refused the VM within {} s",
                 limit.as_secs_f32()
@@ -269,7 +271,10 @@ impl fmt::Display for ErrorKind {
                 f,
                 "QEMU is in state `{state}` although it was started with -S: expected `prelaunch`"
             ),
-            Self::NoStream { status, said } => {
+            Self::NoStream {
+                status,
+                message: said,
+            } => {
                 write!(f, "QEMU could not write its stream (migration {status})")?;
                 if said.is_empty() {
                     Ok(())
@@ -321,15 +326,15 @@ mod tests {
 
     #[test]
     fn a_conversation_says_its_command_and_a_process_its_last_words() {
-        let error = Error::of_conversation(ErrorKind::Closed)
-            .during("stop")
-            .with_said("one\ntwo".to_owned());
+        let error = Error::for_qmp(ErrorKind::Closed)
+            .with_command("stop")
+            .with_stderr("one\ntwo".to_owned());
         assert_eq!(
             error.to_string(),
             "QMP `stop`: QEMU closed the connection; it said:\n  one\n  two"
         );
         assert_eq!(error.command(), Some("stop"));
-        let error = Error::of_conversation(ErrorKind::TimedOut(Duration::from_secs(2)));
+        let error = Error::for_qmp(ErrorKind::TimedOut(Duration::from_secs(2)));
         assert_eq!(error.to_string(), "QMP: no answer within 2 s");
         assert!(error.hint().unwrap().contains("a second `-qmp`"));
     }

@@ -35,19 +35,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind};
-use crate::isolate::{Change, options};
-use crate::process::{QemuProcess, hint_of};
-use crate::qmp::{Patience, Version};
+use crate::isolate::{OptionChange, options};
+use crate::process::{QemuProcess, find_hint};
+use crate::qmp::{Version, WaitOptions};
 
 /// Message of a file or socket that fails.
-const RECEIVE: &str = "cannot receive the stream";
+const RECEIVE_ERROR: &str = "cannot receive the stream";
 
 /// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
-const BANDWIDTH: u64 = 1 << 40;
+const MAX_BANDWIDTH: u64 = 1 << 40;
 
 /// What a probed QEMU is.
 #[derive(Debug)]
-pub struct Probed {
+pub struct ProbeResult {
     /// Its version.
     pub version: Version,
     /// What executes the guest: `kvm`, `tcg`, `hvf` ….
@@ -59,13 +59,13 @@ pub struct Probed {
     /// The command line that was run, the program first, with what was added to it.
     pub command: Vec<OsString>,
     /// What was left out of the command line that was given.
-    pub left_out: Vec<Change>,
+    pub removed_options: Vec<OptionChange>,
     /// The stream it wrote, positioned at its start; unnamed, gone when closed.
     pub stream: File,
     /// The length of the stream in bytes.
     pub stream_length: u64,
     /// What it wrote to its standard error (warnings, if any).
-    pub said: String,
+    pub stderr: String,
 }
 
 /// Starts `command` paused, asks it, has it write its stream, and ends it.
@@ -75,8 +75,8 @@ pub struct Probed {
 /// # Errors
 /// If the command line makes it impossible, QEMU does not start or refuses, or its stream does not
 /// come. However it ends, QEMU has ended too.
-pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, Error> {
-    let (command, left_out) = for_probing(command)?;
+pub fn probe(command: &[OsString], patience: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
+    let (command, left_out) = prepare_command(command)?;
     let mut qemu = QemuProcess::start(&command, &["-S".into()], patience)?;
 
     let status = qemu.execute("query-status", json!({}), patience)?;
@@ -87,68 +87,76 @@ pub fn probe(command: &[OsString], patience: &Patience<'_>) -> Result<Probed, Er
     let version = qemu.qmp().version().clone();
     let kvm = qemu.execute("query-kvm", json!({}), patience)?;
     let enabled = kvm.get("enabled").and_then(Value::as_bool);
-    let accelerator = accelerator(&command, enabled.ok_or(Error::answer("query-kvm"))?);
-    let machine = type_of(&mut qemu, "/machine", "-machine", patience)?;
+    let accelerator = detect_accelerator(
+        &command,
+        enabled.ok_or(Error::unexpected_reply("query-kvm"))?,
+    );
+    let machine = query_qom_type(&mut qemu, "/machine", "-machine", patience)?;
     let vcpus = qemu.execute("query-cpus-fast", json!({}), patience)?;
     let mut cpus = Vec::new();
-    for vcpu in vcpus.as_array().ok_or(Error::answer("query-cpus-fast"))? {
+    for vcpu in vcpus
+        .as_array()
+        .ok_or(Error::unexpected_reply("query-cpus-fast"))?
+    {
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
-        cpus.push(type_of(&mut qemu, &path, "-arm-cpu", patience)?);
+        cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", patience)?);
     }
-    let (stream, stream_length) = write_stream(&mut qemu, shares_memory(&command), patience)?;
+    let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(&command), patience)?;
     let command = qemu.command().to_vec();
-    let (_, said) = qemu.quit().map_err(|error| Error::io(RECEIVE, error))?;
-    Ok(Probed {
+    let (_, said) = qemu
+        .quit()
+        .map_err(|error| Error::io(RECEIVE_ERROR, error))?;
+    Ok(ProbeResult {
         version,
         accelerator,
         machine,
         cpus,
         command,
-        left_out,
+        removed_options: left_out,
         stream,
         stream_length,
-        said,
+        stderr: said,
     })
 }
 
 /// The QOM type of an object, without the suffix that all of its kind have.
-fn type_of(
+fn query_qom_type(
     qemu: &mut QemuProcess,
     path: &str,
     suffix: &str,
-    patience: &Patience<'_>,
+    patience: &WaitOptions<'_>,
 ) -> Result<String, Error> {
     let arguments = json!({"path": path, "property": "type"});
     let answer = qemu.execute("qom-get", arguments, patience)?;
-    let name = answer.as_str().ok_or(Error::answer("qom-get"))?;
+    let name = answer.as_str().ok_or(Error::unexpected_reply("qom-get"))?;
     Ok(name.strip_suffix(suffix).unwrap_or(name).to_owned())
 }
 
 fn text(answer: &Value, name: &str, question: &'static str) -> Result<String, Error> {
     let text = answer.get(name).and_then(Value::as_str);
-    Ok(text.ok_or(Error::answer(question))?.to_owned())
+    Ok(text.ok_or(Error::unexpected_reply(question))?.to_owned())
 }
 
 /// Has QEMU write its stream into an unnamed temporary file. Gives the file, at its start, and its length.
 fn write_stream(
     qemu: &mut QemuProcess,
     shared_memory: bool,
-    patience: &Patience<'_>,
+    patience: &WaitOptions<'_>,
 ) -> Result<(File, u64), Error> {
-    let mut file = tempfile::tempfile().map_err(|error| Error::io(RECEIVE, error))?;
+    let mut file = tempfile::tempfile().map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     let path = qemu.folder().join("stream");
-    let listener = UnixListener::bind(&path).map_err(|error| Error::io(RECEIVE, error))?;
+    let listener = UnixListener::bind(&path).map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     // The folder is ours and was asked for by QEMU's own rules of quoting: `migrate` takes the path as it is.
     let path = path.to_str().ok_or_else(|| {
         Error::io(
-            RECEIVE,
+            RECEIVE_ERROR,
             io::Error::other("the temporary folder's name is no UTF-8"),
         )
     })?;
 
     qemu.execute(
         "migrate-set-parameters",
-        json!({"max-bandwidth": BANDWIDTH}),
+        json!({"max-bandwidth": MAX_BANDWIDTH}),
         patience,
     )?;
     if shared_memory {
@@ -167,7 +175,7 @@ fn write_stream(
         // QEMU may fail before it connects; then it knows why.
         Err(error) if matches!(error.kind(), ErrorKind::NoMonitor(_)) => {
             let migration = qemu.execute("query-migrate", json!({}), patience)?;
-            return Err(failed(&migration, qemu.said()));
+            return Err(migration_error(&migration, qemu.stderr()));
         }
         Err(error) => return Err(error),
     };
@@ -185,13 +193,13 @@ fn write_stream(
             .unwrap_or_else(|_| Err(io::Error::other("the receiving thread died")));
         match (sent, received) {
             // A file that takes no more is why QEMU could not send: the cause before the effect.
-            (_, Err(error)) => Err(Error::io(RECEIVE, error)),
+            (_, Err(error)) => Err(Error::io(RECEIVE_ERROR, error)),
             (Err(error), Ok(_)) => Err(error),
             (Ok(()), Ok(length)) => Ok(length),
         }
     })?;
     file.seek(SeekFrom::Start(0))
-        .map_err(|error| Error::io(RECEIVE, error))?;
+        .map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     Ok((file, length))
 }
 
@@ -230,7 +238,7 @@ fn receive(
 fn wait_until_sent(
     qemu: &mut QemuProcess,
     arrived: &AtomicU64,
-    patience: &Patience<'_>,
+    patience: &WaitOptions<'_>,
 ) -> Result<(), Error> {
     let mut seen = 0;
     let mut deadline = Instant::now() + patience.timeout;
@@ -238,7 +246,7 @@ fn wait_until_sent(
         let migration = qemu.execute("query-migrate", json!({}), patience)?;
         match migration.get("status").and_then(Value::as_str) {
             Some("completed") => return Ok(()),
-            Some("failed" | "cancelled") => return Err(failed(&migration, qemu.said())),
+            Some("failed" | "cancelled") => return Err(migration_error(&migration, qemu.stderr())),
             _ => {}
         }
         let now = arrived.load(Ordering::Relaxed);
@@ -246,13 +254,13 @@ fn wait_until_sent(
             seen = now;
             deadline = Instant::now() + patience.timeout;
         } else if Instant::now() >= deadline {
-            return Err(failed(&migration, qemu.said()));
+            return Err(migration_error(&migration, qemu.stderr()));
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn failed(migration: &Value, stderr: String) -> Error {
+fn migration_error(migration: &Value, stderr: String) -> Error {
     let get = |name| migration.get(name).and_then(Value::as_str);
     let status = get("status").unwrap_or("did not start").to_owned();
     let said = match get("error-desc") {
@@ -260,17 +268,21 @@ fn failed(migration: &Value, stderr: String) -> Error {
         Some(description) => [description, &stderr].join("\n").trim_end().to_owned(),
         None => stderr,
     };
-    let hint = hint_of(&said);
-    Error::new(ErrorKind::NoStream { status, said }).with_hint(hint)
+    let hint = find_hint(&said);
+    Error::new(ErrorKind::NoStream {
+        status,
+        message: said,
+    })
+    .with_hint(hint)
 }
 
 /// The command line to probe with: without what stands in the way of that.
-fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), Error> {
-    let parts = options::parts(command);
+fn prepare_command(command: &[OsString]) -> Result<(Vec<OsString>, Vec<OptionChange>), Error> {
+    let parts = options::parse_command_line(command);
     let mut kept = parts.launcher.to_vec();
     kept.extend(parts.program.cloned());
     let mut left_out = Vec::new();
-    for part in parts.options {
+    for part in parts.arguments {
         let refuse = |reason| {
             Error::new(ErrorKind::CannotProbe {
                 option: part.words.first().cloned().unwrap_or_default(),
@@ -293,9 +305,9 @@ fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), Err
                 continue;
             }
         };
-        left_out.push(Change {
-            was: part.words.to_vec(),
-            now: Vec::new(),
+        left_out.push(OptionChange {
+            before: part.words.to_vec(),
+            after: Vec::new(),
             reason,
         });
     }
@@ -305,14 +317,14 @@ fn for_probing(command: &[OsString]) -> Result<(Vec<OsString>, Vec<Change>), Err
 /// What executes the guest. QMP tells for sure whether it is KVM; which of the others, only the command line does.
 ///
 /// `-accel A -accel B` and `-machine accel=A:B` mean: A, or B if A does not come up.
-pub fn accelerator(command: &[OsString], kvm: bool) -> String {
+pub fn detect_accelerator(command: &[OsString], kvm: bool) -> String {
     if kvm {
         return "kvm".to_owned();
     }
     let mut wanted = Vec::new();
     for pair in command.windows(2) {
         let value = pair[1].to_string_lossy();
-        match options::name(&pair[0]).and_then(OsStr::to_str) {
+        match options::option_name(&pair[0]).and_then(OsStr::to_str) {
             Some("accel") => {
                 let first = value.split(',').next().unwrap_or_default();
                 wanted.push(first.trim_start_matches("accel=").to_owned());
@@ -333,7 +345,7 @@ pub fn accelerator(command: &[OsString], kvm: bool) -> String {
 }
 
 /// Whether the command line may give the guest memory that is shared with somebody.
-fn shares_memory(command: &[OsString]) -> bool {
+fn has_shared_memory(command: &[OsString]) -> bool {
     command.iter().any(|word| {
         let word = word.to_string_lossy();
         [
@@ -360,23 +372,23 @@ mod tests {
     fn what_stands_in_the_way_is_left_out_and_named() {
         let command =
             words("qemu-system-aarch64 -M virt -incoming defer --daemonize -append -incoming -S");
-        let (kept, left_out) = for_probing(&command).unwrap();
+        let (kept, left_out) = prepare_command(&command).unwrap();
         assert_eq!(
             kept,
             words("qemu-system-aarch64 -M virt -append -incoming -S")
         );
-        let left: Vec<_> = left_out.iter().map(|left| left.was.clone()).collect();
+        let left: Vec<_> = left_out.iter().map(|left| left.before.clone()).collect();
         assert_eq!(left, [words("-incoming defer"), words("--daemonize")]);
     }
 
     #[test]
     fn a_snapshot_is_no_fresh_vm() {
-        let error = for_probing(&words("qemu -loadvm before")).unwrap_err();
+        let error = prepare_command(&words("qemu -loadvm before")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot probe with `-loadvm`: its registers would be a snapshot's, not those of a fresh VM"
         );
-        assert!(for_probing(&words("qemu --preconfig")).is_err());
+        assert!(prepare_command(&words("qemu --preconfig")).is_err());
     }
 
     #[test]
@@ -390,19 +402,23 @@ mod tests {
             ("qemu -M virt,accel=tcg,gic-version=3", false, "tcg"),
             ("qemu -accel tcg,thread=single", false, "tcg"),
         ] {
-            assert_eq!(accelerator(&words(command), kvm), expected, "{command}");
+            assert_eq!(
+                detect_accelerator(&words(command), kvm),
+                expected,
+                "{command}"
+            );
         }
     }
 
     #[test]
     fn shared_memory_is_noticed() {
-        assert!(shares_memory(&words(
+        assert!(has_shared_memory(&words(
             "qemu -object memory-backend-file,id=m,share=on,size=1G"
         )));
-        assert!(shares_memory(&words(
+        assert!(has_shared_memory(&words(
             "qemu -object memory-backend-memfd,id=m,size=1G"
         )));
-        assert!(!shares_memory(&words(
+        assert!(!has_shared_memory(&words(
             "qemu -object memory-backend-ram,id=m,size=1G"
         )));
     }
@@ -410,13 +426,13 @@ mod tests {
     #[test]
     fn a_locked_image_has_a_way_out() {
         let said = "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?";
-        let error = failed(&json!({"status": "failed"}), said.to_owned());
+        let error = migration_error(&json!({"status": "failed"}), said.to_owned());
         assert!(
             error
                 .hint()
                 .is_some_and(|hint| hint.contains("empty image"))
         );
-        let error = failed(&json!({"status": "failed"}), String::new());
+        let error = migration_error(&json!({"status": "failed"}), String::new());
         assert_eq!(error.hint(), None);
     }
 }

@@ -22,19 +22,19 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::error::{Error, ErrorKind};
-use crate::qmp::{Patience, Qmp, Version};
+use crate::qmp::{Qmp, Version, WaitOptions};
 
 /// How much of the end of QEMU's standard error is kept for messages, in bytes.
-const SAID_LIMIT: u64 = 64 << 10;
+const STDERR_LIMIT: u64 = 64 << 10;
 
 /// How long a QEMU that was told to quit gets before it is killed.
-const QUIT_GRACE: Duration = Duration::from_secs(5);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a connection or the end of the process is looked for.
-const POLL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What to do about something that QEMU said, where that is known.
-pub(crate) fn hint_of(said: &str) -> Option<&'static str> {
+pub(crate) fn find_hint(said: &str) -> Option<&'static str> {
     let mut hints = HINTS.iter();
     hints
         .find(|(words, _)| said.contains(words))
@@ -67,7 +67,7 @@ const HINTS: &[(&str, &str)] = &[
 /// A running QEMU with an open monitor.
 #[derive(Debug)]
 pub struct QemuProcess {
-    child: Running,
+    child: ChildGuard,
     qmp: Qmp,
     command: Vec<OsString>,
     /// Removed, with the sockets in it, after QEMU has ended: fields are dropped in order.
@@ -85,7 +85,7 @@ impl QemuProcess {
     pub fn start(
         command: &[OsString],
         additions: &[OsString],
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Self, Error> {
         let ours = |error| Error::io("", error);
         let Some((program, arguments)) = command.split_first() else {
@@ -113,13 +113,16 @@ impl QemuProcess {
             .spawn()
             .map_err(|error| {
                 let program = program.clone();
-                Error::new(ErrorKind::Start { program }).because(error)
+                Error::new(ErrorKind::Start { program }).with_source(error)
             })?;
-        let mut child = Running { child, said };
+        let mut child = ChildGuard {
+            child,
+            stderr: said,
+        };
         all.insert(0, program.clone());
 
         let socket = child.accept(&listener, patience)?;
-        let qmp = Qmp::greet(socket, patience).map_err(|error| child.explain(error))?;
+        let qmp = Qmp::handshake(socket, patience).map_err(|error| child.explain(error))?;
         Ok(Self {
             child,
             qmp,
@@ -156,13 +159,13 @@ impl QemuProcess {
     /// Carries out one QMP command ([`Qmp::execute`]).
     ///
     /// # Errors
-    /// Those of [`Qmp::execute`], or [`ErrorKind::Ended`] if QEMU died over it; with what it said
+    /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU died over it; with what it said
     /// either way.
     pub fn execute(
         &mut self,
         command: &str,
         arguments: Value,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.qmp
             .execute(command, arguments, patience)
@@ -172,19 +175,19 @@ impl QemuProcess {
     /// Waits for one connection from QEMU to a listening socket of the caller's.
     ///
     /// # Errors
-    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Ended`],
+    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Exited`],
     /// [`ErrorKind::Interrupted`].
     pub fn accept(
         &mut self,
         listener: &UnixListener,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<UnixStream, Error> {
         self.child.accept(listener, patience)
     }
 
     /// What QEMU has written to its standard error so far (the last 64 KiB of it).
-    pub fn said(&self) -> String {
-        self.child.said()
+    pub fn stderr(&self) -> String {
+        self.child.stderr()
     }
 
     /// An error of this kind, with what QEMU said.
@@ -196,7 +199,7 @@ impl QemuProcess {
     ///
     /// # Errors
     /// Those of `waitpid`.
-    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.child.try_wait()
     }
 
@@ -205,8 +208,8 @@ impl QemuProcess {
     /// # Errors
     /// Those of `waitpid` and `kill`.
     pub fn quit(mut self) -> io::Result<(ExitStatus, String)> {
-        let status = self.end(QUIT_GRACE)?;
-        Ok((status, self.said()))
+        let status = self.end(QUIT_TIMEOUT)?;
+        Ok((status, self.stderr()))
     }
 
     fn end(&mut self, grace: Duration) -> io::Result<ExitStatus> {
@@ -214,14 +217,14 @@ impl QemuProcess {
             return Ok(status);
         }
         // Whether it hears this does not matter: it is waited for, and killed if it does not go.
-        let quick = Patience::of(grace.min(Duration::from_millis(500)));
+        let quick = WaitOptions::with_timeout(grace.min(Duration::from_millis(500)));
         let _ = self.qmp.execute("quit", json!({}), &quick);
         let deadline = Instant::now() + grace;
         while Instant::now() < deadline {
             if let Some(status) = self.child.child.try_wait()? {
                 return Ok(status);
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
         self.child.child.kill()?;
         self.child.child.wait()
@@ -237,19 +240,19 @@ impl Drop for QemuProcess {
 
 /// The child process and its standard error; killed when dropped.
 #[derive(Debug)]
-struct Running {
+struct ChildGuard {
     child: Child,
-    said: File,
+    stderr: File,
 }
 
-impl Running {
+impl ChildGuard {
     fn accept(
         &mut self,
         listener: &UnixListener,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<UnixStream, Error> {
         let deadline = Instant::now() + patience.timeout;
-        let failed = |running: &Self, error| running.told(Error::io("", error));
+        let failed = |running: &Self, error| running.add_stderr(Error::io("", error));
         listener
             .set_nonblocking(true)
             .map_err(|error| failed(self, error))?;
@@ -267,7 +270,7 @@ impl Running {
                 Err(error) => return Err(failed(self, error)),
             }
             if let Some(status) = self.child.try_wait().map_err(|error| failed(self, error))? {
-                return Err(self.error(ErrorKind::Ended(status)));
+                return Err(self.error(ErrorKind::Exited(status)));
             }
             if patience.is_interrupted() {
                 return Err(self.error(ErrorKind::Interrupted));
@@ -275,19 +278,19 @@ impl Running {
             if Instant::now() >= deadline {
                 return Err(self.error(ErrorKind::NoMonitor(patience.timeout)));
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn said(&self) -> String {
+    fn stderr(&self) -> String {
         // Reads by position: the file's own offset belongs to QEMU, which writes through the same open file.
-        let length = self.said.metadata().map_or(0, |metadata| metadata.len());
-        let start = length.saturating_sub(SAID_LIMIT);
+        let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
+        let start = length.saturating_sub(STDERR_LIMIT);
         let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
         let mut filled = 0;
         while filled < bytes.len() {
             match self
-                .said
+                .stderr
                 .read_at(&mut bytes[filled..], start + filled as u64)
             {
                 Ok(0) => break,
@@ -302,18 +305,18 @@ impl Running {
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        self.told(Error::new(kind))
+        self.add_stderr(Error::new(kind))
     }
 
     /// The error with what QEMU said, and what to do about that.
-    fn told(&self, error: Error) -> Error {
-        let said = self.said();
-        let hint = if error.is_of_conversation() {
-            hint_of(&format!("{error}\n{said}"))
+    fn add_stderr(&self, error: Error) -> Error {
+        let said = self.stderr();
+        let hint = if error.is_qmp_error() {
+            find_hint(&format!("{error}\n{said}"))
         } else {
-            hint_of(&said)
+            find_hint(&said)
         };
-        error.with_said(said).with_hint(hint)
+        error.with_stderr(said).with_hint(hint)
     }
 
     /// Makes a failed conversation into what it means: a closed connection is usually a QEMU that has died.
@@ -325,18 +328,18 @@ impl Running {
                 let deadline = Instant::now() + Duration::from_secs(2);
                 while Instant::now() < deadline {
                     if let Ok(Some(status)) = self.child.try_wait() {
-                        return self.error(ErrorKind::Ended(status));
+                        return self.error(ErrorKind::Exited(status));
                     }
-                    thread::sleep(POLL);
+                    thread::sleep(POLL_INTERVAL);
                 }
-                self.told(error)
+                self.add_stderr(error)
             }
-            _ => self.told(error),
+            _ => self.add_stderr(error),
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // Both are without effect on a process that has been waited for.
         let _ = self.child.kill();
@@ -364,15 +367,15 @@ mod tests {
         words.iter().map(OsString::from).collect()
     }
 
-    fn patience() -> Patience<'static> {
-        Patience::of(Duration::from_secs(10))
+    fn patience() -> WaitOptions<'static> {
+        WaitOptions::with_timeout(Duration::from_secs(10))
     }
 
     #[test]
     fn a_command_that_dies_is_told_with_its_words() {
         let command = words(&["sh", "-c", "echo 'qemu: no such machine' >&2; exit 3", "sh"]);
         let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Ended(status) if status.code() == Some(3)));
+        assert!(matches!(error.kind(), ErrorKind::Exited(status) if status.code() == Some(3)));
         assert_eq!(
             error.to_string(),
             "QEMU ended (exit status: 3); it said:\n  qemu: no such machine"
@@ -391,11 +394,12 @@ mod tests {
     fn a_command_that_hangs_is_given_up_and_killed() {
         let command = words(&["sh", "-c", "echo $$ >&2; exec sleep 600", "sh"]);
         let limit = Duration::from_millis(300);
-        let error = QemuProcess::start(&command, &[], &Patience::of(limit)).unwrap_err();
+        let error =
+            QemuProcess::start(&command, &[], &WaitOptions::with_timeout(limit)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NoMonitor(of) if *of == limit));
-        let process = Path::new("/proc").join(error.said().trim());
+        let process = Path::new("/proc").join(error.stderr().trim());
         assert!(
-            !error.said().trim().is_empty() && !process.exists(),
+            !error.stderr().trim().is_empty() && !process.exists(),
             "{} is still there",
             process.display()
         );

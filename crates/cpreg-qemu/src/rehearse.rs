@@ -29,32 +29,32 @@ use serde_json::{Value, json};
 use crate::device_state::{self, DeviceState};
 use crate::error::{Error, ErrorKind};
 use crate::process::QemuProcess;
-use crate::qmp::{Patience, Version};
+use crate::qmp::{Version, WaitOptions};
 use cpreg_stream::{ReadAt, Stream};
 
 /// Message of a socket that fails.
-const SEND: &str = "cannot send the stream";
+const SEND_ERROR: &str = "cannot send the stream";
 
 /// How much of the stream is sent at once, in bytes.
-const CHUNK: usize = 64 << 10;
+const CHUNK_LEN: usize = 64 << 10;
 
 /// How long one attempt to send waits.
-const WRITE_STEP: Duration = Duration::from_millis(100);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How often the end of the load is looked for.
-const POLL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A QEMU that waits for a VM.
 #[derive(Debug)]
 pub struct Rehearsal {
     qemu: QemuProcess,
-    host: Result<Asked, Error>,
-    started_in: Duration,
+    initial_state: Result<QueriedState, Error>,
+    startup_time: Duration,
 }
 
 /// Device state that a QEMU was asked for, and the stream that it is.
 #[derive(Debug)]
-pub struct Asked {
+pub struct QueriedState {
     /// What it said of itself.
     pub state: DeviceState,
     /// What is in it.
@@ -63,7 +63,7 @@ pub struct Asked {
 
 /// How a load ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum LoadOutcome {
     /// QEMU would run the VM.
     Loaded,
     /// QEMU refused it and ended.
@@ -72,26 +72,26 @@ pub enum Outcome {
 
 /// What happened.
 #[derive(Debug)]
-pub struct Rehearsed {
+pub struct RehearsalResult {
     /// QEMU's version.
     pub version: Version,
     /// The command line that was run, the program first.
     pub command: Vec<OsString>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: LoadOutcome,
     /// What QEMU wrote to its standard error while it loaded (at most the last 64 KiB).
-    pub said: String,
+    pub stderr: String,
     /// What the VM's devices hold after the load; an error if QEMU could not say. `None` if it did not load.
-    pub after: Option<Result<Asked, Error>>,
+    pub final_state: Option<Result<QueriedState, Error>>,
     /// From the start of the program to its first answer.
-    pub started_in: Duration,
+    pub startup_time: Duration,
     /// From the first byte sent to the end of the load.
-    pub loaded_in: Duration,
+    pub load_time: Duration,
 }
 
-impl Asked {
-    fn of(qemu: &mut QemuProcess, patience: &Patience<'_>) -> Result<Self, Error> {
-        let state = device_state::ask(qemu.qmp(), patience)?;
+impl QueriedState {
+    fn query(qemu: &mut QemuProcess, patience: &WaitOptions<'_>) -> Result<Self, Error> {
+        let state = device_state::query(qemu.qmp(), patience)?;
         let stream = Stream::open(&state.stream)?;
         // Whoever asked wants to know what the vCPUs hold.
         stream.vm()?;
@@ -105,27 +105,32 @@ impl Rehearsal {
     /// # Errors
     /// If it does not start, or does not wait for a VM; whatever was started has been ended by
     /// then.
-    pub fn start(command: &[OsString], patience: &Patience<'_>) -> Result<Self, Error> {
+    pub fn start(command: &[OsString], patience: &WaitOptions<'_>) -> Result<Self, Error> {
         // Both at once where a second one will be needed: starting is what takes the time.
-        let is_emulated = !command.iter().any(|word| names_kvm(word));
+        let is_emulated = !command.iter().any(|word| is_kvm_option(word));
         let (asked, fresh) = thread::scope(|scope| {
-            let fresh = is_emulated.then(|| scope.spawn(|| start(command, patience)));
-            let asked = start(command, patience);
-            let died = || Err(Error::io(SEND, io::Error::other("a starting thread died")));
+            let fresh = is_emulated.then(|| scope.spawn(|| start_incoming(command, patience)));
+            let asked = start_incoming(command, patience);
+            let died = || {
+                Err(Error::io(
+                    SEND_ERROR,
+                    io::Error::other("a starting thread died"),
+                ))
+            };
             let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| died()));
             (asked, fresh)
         });
         let (mut qemu, started_in) = asked?;
-        let host = Asked::of(&mut qemu, patience);
-        go_on(&qemu, patience)?;
+        let host = QueriedState::query(&mut qemu, patience);
+        check_interrupted(&qemu, patience)?;
         if !host.as_ref().is_ok_and(|asked| asked.state.kvm) {
             // The one that was asked is ended only when the other is there.
-            (qemu, _) = fresh.unwrap_or_else(|| start(command, patience))?;
+            (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, patience))?;
         }
         Ok(Self {
             qemu,
-            host,
-            started_in,
+            initial_state: host,
+            startup_time: started_in,
         })
     }
 
@@ -133,8 +138,8 @@ impl Rehearsal {
     ///
     /// # Errors
     /// What kept it from saying so; it can load all the same.
-    pub fn host(&self) -> Result<&Asked, &Error> {
-        self.host.as_ref()
+    pub fn initial_state(&self) -> Result<&QueriedState, &Error> {
+        self.initial_state.as_ref()
     }
 
     /// QEMU's version.
@@ -147,13 +152,17 @@ impl Rehearsal {
     /// # Errors
     /// If it does not start, the stream cannot be read or sent, or the load comes to no end; a
     /// refused VM is none.
-    pub fn load(self, stream: &dyn ReadAt, patience: &Patience<'_>) -> Result<Rehearsed, Error> {
-        Loading(self.qemu).load(stream, self.started_in, patience)
+    pub fn load(
+        self,
+        stream: &dyn ReadAt,
+        patience: &WaitOptions<'_>,
+    ) -> Result<RehearsalResult, Error> {
+        IncomingQemu(self.qemu).load(stream, self.startup_time, patience)
     }
 }
 
 /// Whether a word of the command line asks for KVM: `kvm`, `accel=kvm:tcg`, `-enable-kvm`.
-fn names_kvm(word: &OsStr) -> bool {
+fn is_kvm_option(word: &OsStr) -> bool {
     let word = word.to_string_lossy();
     let parts = word.split([',', ':', '=', '-']);
     parts.into_iter().any(|part| part == "kvm")
@@ -167,14 +176,17 @@ fn names_kvm(word: &OsStr) -> bool {
 pub fn load(
     command: &[OsString],
     stream: &dyn ReadAt,
-    patience: &Patience<'_>,
-) -> Result<Rehearsed, Error> {
-    let (qemu, started_in) = start(command, patience)?;
-    Loading(qemu).load(stream, started_in, patience)
+    patience: &WaitOptions<'_>,
+) -> Result<RehearsalResult, Error> {
+    let (qemu, started_in) = start_incoming(command, patience)?;
+    IncomingQemu(qemu).load(stream, started_in, patience)
 }
 
 /// Starts `command` as one that waits for a VM; with how long that took.
-fn start(command: &[OsString], patience: &Patience<'_>) -> Result<(QemuProcess, Duration), Error> {
+fn start_incoming(
+    command: &[OsString],
+    patience: &WaitOptions<'_>,
+) -> Result<(QemuProcess, Duration), Error> {
     let begin = Instant::now();
     let additions = ["-S", "-incoming", "defer"].map(OsString::from);
     let qemu = QemuProcess::start(command, &additions, patience)?;
@@ -182,7 +194,7 @@ fn start(command: &[OsString], patience: &Patience<'_>) -> Result<(QemuProcess, 
 }
 
 /// An error if somebody asked to give up: that QEMU did not say what it was asked is no answer then.
-fn go_on(qemu: &QemuProcess, patience: &Patience<'_>) -> Result<(), Error> {
+fn check_interrupted(qemu: &QemuProcess, patience: &WaitOptions<'_>) -> Result<(), Error> {
     if patience.is_interrupted() {
         return Err(qemu.error(ErrorKind::Interrupted));
     }
@@ -190,52 +202,60 @@ fn go_on(qemu: &QemuProcess, patience: &Patience<'_>) -> Result<(), Error> {
 }
 
 /// A QEMU into which nothing has been loaded.
-struct Loading(QemuProcess);
+struct IncomingQemu(QemuProcess);
 
-impl Loading {
+impl IncomingQemu {
     fn load(
         mut self,
         stream: &dyn ReadAt,
         started_in: Duration,
-        patience: &Patience<'_>,
-    ) -> Result<Rehearsed, Error> {
+        patience: &WaitOptions<'_>,
+    ) -> Result<RehearsalResult, Error> {
         let version = self.0.qmp().version().clone();
         let command = self.0.command().to_vec();
-        let said_before = self.0.said().len();
+        let said_before = self.0.stderr().len();
         let path = self.0.folder().join("stream");
         // The folder is ours: `migrate-incoming` takes the path as it is.
         let uri = path.to_str().map(|path| format!("unix:{path}"));
         let uri = uri.ok_or_else(|| {
             Error::io(
-                SEND,
+                SEND_ERROR,
                 io::Error::other("the temporary folder's name is no UTF-8"),
             )
         })?;
         let arguments = json!({ "uri": uri });
         self.0.execute("migrate-incoming", arguments, patience)?;
         let begin = Instant::now();
-        let socket = UnixStream::connect(&path).map_err(|error| Error::io(SEND, error))?;
+        let socket = UnixStream::connect(&path).map_err(|error| Error::io(SEND_ERROR, error))?;
         send(socket, stream, patience)?;
-        let ended = self.wait(patience)?;
+        let ended = self.wait_until_loaded(patience)?;
         let loaded_in = begin.elapsed();
-        let after = ended.is_none().then(|| Asked::of(&mut self.0, patience));
-        go_on(&self.0, patience)?;
-        let (_, said) = self.0.quit().map_err(|error| Error::io(SEND, error))?;
+        let after = ended
+            .is_none()
+            .then(|| QueriedState::query(&mut self.0, patience));
+        check_interrupted(&self.0, patience)?;
+        let (_, said) = self
+            .0
+            .quit()
+            .map_err(|error| Error::io(SEND_ERROR, error))?;
         // Only the end of a long text is kept.
         let said = said.get(said_before..).unwrap_or(&said).trim().to_owned();
-        Ok(Rehearsed {
+        Ok(RehearsalResult {
             version,
             command,
-            outcome: ended.map_or(Outcome::Loaded, Outcome::Failed),
-            said,
-            after,
-            started_in,
-            loaded_in,
+            outcome: ended.map_or(LoadOutcome::Loaded, LoadOutcome::Failed),
+            stderr: said,
+            final_state: after,
+            startup_time: started_in,
+            load_time: loaded_in,
         })
     }
 
     /// Waits until the VM is loaded, or QEMU has ended: then with its status.
-    fn wait(&mut self, patience: &Patience<'_>) -> Result<Option<ExitStatus>, Error> {
+    fn wait_until_loaded(
+        &mut self,
+        patience: &WaitOptions<'_>,
+    ) -> Result<Option<ExitStatus>, Error> {
         let deadline = Instant::now() + patience.timeout;
         loop {
             match self.is_loaded(patience) {
@@ -244,53 +264,59 @@ impl Loading {
                 Err(error) => {
                     return match *error.kind() {
                         // Ctrl-C reaches QEMU as well.
-                        ErrorKind::Ended(_) if patience.is_interrupted() => {
+                        ErrorKind::Exited(_) if patience.is_interrupted() => {
                             Err(self.0.error(ErrorKind::Interrupted))
                         }
-                        ErrorKind::Ended(status) if refuses(status) => Ok(Some(status)),
+                        ErrorKind::Exited(status) if is_refusal(status) => Ok(Some(status)),
                         _ => Err(error),
                     };
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Error::new(ErrorKind::Stuck(patience.timeout)));
+                return Err(Error::new(ErrorKind::LoadTimedOut(patience.timeout)));
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn is_loaded(&mut self, patience: &Patience<'_>) -> Result<bool, Error> {
+    fn is_loaded(&mut self, patience: &WaitOptions<'_>) -> Result<bool, Error> {
         let status = self.0.execute("query-status", json!({}), patience)?;
         let status = status.get("status").and_then(Value::as_str);
         // It leaves this state when everything is loaded and the devices are ready to run.
-        Ok(status.ok_or(Error::answer("query-status"))? != "inmigrate")
+        Ok(status.ok_or(Error::unexpected_reply("query-status"))? != "inmigrate")
     }
 }
 
 /// Whether a QEMU that ended so refused the VM, or died of it. Who is told to end exits with 0 or by that signal; who lacks memory is killed.
-fn refuses(status: ExitStatus) -> bool {
+fn is_refusal(status: ExitStatus) -> bool {
     /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV of Linux on arm64 and x86-64: what a program brings upon itself.
-    const OWN: [i32; 6] = [4, 5, 6, 7, 8, 11];
+    const FATAL_SIGNALS: [i32; 6] = [4, 5, 6, 7, 8, 11];
     match status.signal() {
-        Some(signal) => OWN.contains(&signal),
+        Some(signal) => FATAL_SIGNALS.contains(&signal),
         None => !status.success(),
     }
 }
 
 /// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
-fn send(mut socket: UnixStream, stream: &dyn ReadAt, patience: &Patience<'_>) -> Result<(), Error> {
+fn send(
+    mut socket: UnixStream,
+    stream: &dyn ReadAt,
+    patience: &WaitOptions<'_>,
+) -> Result<(), Error> {
     // In steps, so that Ctrl-C is noticed.
     socket
-        .set_write_timeout(Some(WRITE_STEP))
-        .map_err(|error| Error::io(SEND, error))?;
+        .set_write_timeout(Some(WRITE_TIMEOUT))
+        .map_err(|error| Error::io(SEND_ERROR, error))?;
     let length = stream
         .length()
         .map_err(|error| Error::io("cannot read the stream", error))?;
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; CHUNK_LEN];
     let mut at = 0;
     let mut deadline = Instant::now() + patience.timeout;
     while at < length {
-        let count = usize::try_from(length - at).unwrap_or(CHUNK).min(CHUNK);
+        let count = usize::try_from(length - at)
+            .unwrap_or(CHUNK_LEN)
+            .min(CHUNK_LEN);
         let chunk = &mut chunk[..count];
         stream
             .read_exact_at(chunk, at)
@@ -309,16 +335,18 @@ fn send(mut socket: UnixStream, stream: &dyn ReadAt, patience: &Patience<'_>) ->
                         return Ok(());
                     }
                     if Instant::now() >= deadline {
-                        return Err(Error::new(ErrorKind::Stuck(patience.timeout)));
+                        return Err(Error::new(ErrorKind::LoadTimedOut(patience.timeout)));
                     }
                 }
-                _ => return Err(Error::io(SEND, error)),
+                _ => return Err(Error::io(SEND_ERROR, error)),
             },
         }
     }
     match socket.shutdown(std::net::Shutdown::Write) {
         // It has closed its end already.
-        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(Error::io(SEND, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+            Err(Error::io(SEND_ERROR, error))
+        }
         _ => Ok(()),
     }
 }
@@ -339,7 +367,7 @@ mod tests {
             (9, false),
         ] {
             assert_eq!(
-                refuses(ExitStatus::from_raw(status)),
+                is_refusal(ExitStatus::from_raw(status)),
                 expected,
                 "{status:#x}"
             );
@@ -353,16 +381,20 @@ mod tests {
 
         let stream = vec![0; 4 << 20];
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let stuck = send(ours, &stream, &Patience::of(Duration::from_millis(1)));
+        let stuck = send(
+            ours,
+            &stream,
+            &WaitOptions::with_timeout(Duration::from_millis(1)),
+        );
         assert!(
             stuck
                 .as_ref()
-                .is_err_and(|error| matches!(error.kind(), ErrorKind::Stuck(_))),
+                .is_err_and(|error| matches!(error.kind(), ErrorKind::LoadTimedOut(_))),
             "{stuck:?}"
         );
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let flag = AtomicBool::new(true);
-        let patience = Patience {
+        let patience = WaitOptions {
             timeout: Duration::from_secs(600),
             interrupted: Some(&flag),
         };
@@ -378,10 +410,10 @@ mod tests {
             "-enable-kvm",
             "kvm,dirty-ring-size=1",
         ] {
-            assert!(names_kvm(OsStr::new(word)), "{word}");
+            assert!(is_kvm_option(OsStr::new(word)), "{word}");
         }
         for word in ["tcg", "/usr/bin/qemu-system-aarch64", "kvmtool.img", ""] {
-            assert!(!names_kvm(OsStr::new(word)), "{word}");
+            assert!(!is_kvm_option(OsStr::new(word)), "{word}");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
 
-const FORMS: &str = "give tcp:HOST:PORT, tcp:[IPV6]:PORT, tcp::PORT (loopback), unix:PATH, vsock:CID:PORT, fd:N or stdio:";
+const ADDRESS_SYNTAX: &str = "give tcp:HOST:PORT, tcp:[IPV6]:PORT, tcp::PORT (loopback), unix:PATH, vsock:CID:PORT, fd:N or stdio:";
 
 /// Where a connection comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ impl FromStr for Address {
                 ErrorKind::BadAddress,
                 format!("`{text}` is no address: {what}"),
             )
-            .with_hint(FORMS))
+            .with_hint(ADDRESS_SYNTAX))
         };
         let Some((form, rest)) = text.split_once(':') else {
             return wrong("it does not begin with its form and a colon");
@@ -193,7 +193,7 @@ mod tests {
             let error = text.parse::<Address>().expect_err(text);
             assert_eq!(error.kind(), ErrorKind::BadAddress, "{text}");
             assert!(error.message().contains(what), "{text}: {error}");
-            assert_eq!(error.hint(), Some(FORMS), "{text}");
+            assert_eq!(error.hint(), Some(ADDRESS_SYNTAX), "{text}");
         }
     }
 

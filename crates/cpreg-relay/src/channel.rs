@@ -13,10 +13,10 @@
 //! not (`migration/channel.c`, 6720c2b327).
 
 /// So many bytes tell.
-pub(super) const ENOUGH: usize = 4;
+pub(super) const MAGIC_LEN: usize = 4;
 
 /// Why the channel of cpr-transfer is not carried.
-pub(super) const CPR: &str =
+pub(super) const CPR_UNSUPPORTED: &str =
     "the channel of cpr-transfer: descriptors are passed over it, which stay on one machine";
 
 /// What a connection carries.
@@ -28,7 +28,7 @@ pub enum Channel {
     /// Pages, or devices' state, beside the main channel.
     Multifd,
     /// A main channel behind an interruption.
-    Recovered,
+    PostcopyRecovery,
     /// Encrypted from end to end.
     Tls,
     /// Descriptors of the same machine.
@@ -39,14 +39,14 @@ pub enum Channel {
 
 impl Channel {
     /// What it is by its first bytes; `None` if more are needed.
-    pub(super) fn of(first: &[u8]) -> Option<Self> {
+    pub(super) fn identify(first: &[u8]) -> Option<Self> {
         Some(match first {
             [b'Q', b'E', b'V', b'M', ..] => Self::Main,
             [0x11, 0x22, 0x33, 0x44, ..] => Self::Multifd,
             [b'Q', b'C', b'P', b'R', ..] => Self::Cpr,
-            [0x08, 0x00, ..] => Self::Recovered,
+            [0x08, 0x00, ..] => Self::PostcopyRecovery,
             [0x16, 0x03, ..] => Self::Tls,
-            _ if first.len() < ENOUGH => return None,
+            _ if first.len() < MAGIC_LEN => return None,
             _ => Self::Other,
         })
     }
@@ -56,7 +56,7 @@ impl Channel {
         match self {
             Self::Main => "main",
             Self::Multifd => "multifd",
-            Self::Recovered => "recovered",
+            Self::PostcopyRecovery => "postcopy-recovery",
             Self::Tls => "tls",
             Self::Cpr => "cpr",
             Self::Other => "other",
@@ -70,14 +70,20 @@ mod tests {
 
     #[test]
     fn told_apart_by_their_first_bytes() {
-        assert_eq!(Channel::of(b"QEVM\0\0\0\x03"), Some(Channel::Main));
-        assert_eq!(Channel::of(b"\x11\x22\x33\x44"), Some(Channel::Multifd));
-        assert_eq!(Channel::of(b"\x08\0\0\x01"), Some(Channel::Recovered));
-        assert_eq!(Channel::of(b"\x16\x03\x01\x02"), Some(Channel::Tls));
-        assert_eq!(Channel::of(b"QCPR"), Some(Channel::Cpr));
-        assert_eq!(Channel::of(b"GET / HTTP"), Some(Channel::Other));
+        assert_eq!(Channel::identify(b"QEVM\0\0\0\x03"), Some(Channel::Main));
+        assert_eq!(
+            Channel::identify(b"\x11\x22\x33\x44"),
+            Some(Channel::Multifd)
+        );
+        assert_eq!(
+            Channel::identify(b"\x08\0\0\x01"),
+            Some(Channel::PostcopyRecovery)
+        );
+        assert_eq!(Channel::identify(b"\x16\x03\x01\x02"), Some(Channel::Tls));
+        assert_eq!(Channel::identify(b"QCPR"), Some(Channel::Cpr));
+        assert_eq!(Channel::identify(b"GET / HTTP"), Some(Channel::Other));
         for first in [&b""[..], b"Q", b"QEV", b"\x11", b"\x08"] {
-            assert_eq!(Channel::of(first), None, "{first:?}");
+            assert_eq!(Channel::identify(first), None, "{first:?}");
         }
     }
 }

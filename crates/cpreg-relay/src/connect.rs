@@ -15,28 +15,28 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
-use crate::inherited::{self, Inherited};
-use crate::io::cancel::{Cancel, wait_for};
+use crate::inherited::{self, InheritedFd};
+use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
 /// How long to wait until somebody is asked again whose queue of connections is full: Linux has nothing to wait for there.
-const FULL_QUEUE: Duration = Duration::from_millis(10);
+const BACKLOG_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// How long a connection to the destination may take.
-const CONNECTS: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the VMs go.
 #[derive(Clone, Debug)]
-pub(super) struct Destination {
+pub(super) struct Connector {
     address: Address,
 }
 
-impl Destination {
+impl Connector {
     pub(super) const fn new(address: Address) -> Self {
         Self { address }
     }
 
-    pub(super) fn connect(&self, cancel: &Cancel) -> Result<Connection, Error> {
-        connect(&self.address, CONNECTS, cancel)
+    pub(super) fn connect(&self, cancel: &CancelToken) -> Result<Connection, Error> {
+        connect(&self.address, CONNECT_TIMEOUT, cancel)
     }
 }
 
@@ -45,7 +45,11 @@ impl Destination {
 /// # Errors
 /// [`ErrorKind::Connection`] if nobody answers there, with what to do about it; [`ErrorKind::BadAddress`] if one cannot
 /// connect to this.
-pub fn connect(address: &Address, timeout: Duration, cancel: &Cancel) -> Result<Connection, Error> {
+pub fn connect(
+    address: &Address,
+    timeout: Duration,
+    cancel: &CancelToken,
+) -> Result<Connection, Error> {
     let until = Instant::now().checked_add(timeout);
     let failed = |error: io::Error| {
         let hint = hint(address, &error);
@@ -53,29 +57,31 @@ pub fn connect(address: &Address, timeout: Duration, cancel: &Cancel) -> Result<
             ErrorKind::Connection,
             format!("cannot connect to {address}"),
         )
-        .because(error);
+        .with_source(error);
         match hint {
             Some(hint) => failed.with_hint(hint),
             None => failed,
         }
     };
     let socket = match address {
-        Address::Tcp { host, port } => tcp(host, *port, until, cancel),
+        Address::Tcp { host, port } => connect_tcp(host, *port, until, cancel),
         Address::Unix(path) => SocketAddrUnix::new(path.as_path())
             .map_err(Into::into)
             .and_then(|path| {
-                attempt(AddressFamily::UNIX, until, cancel, |socket| {
+                connect_socket(AddressFamily::UNIX, until, cancel, |socket| {
                     rustix::net::connect(socket, &path)
                 })
             }),
-        Address::Vsock { cid, port } => attempt(AddressFamily::VSOCK, until, cancel, |socket| {
-            nix::sys::socket::connect(socket.as_raw_fd(), &VsockAddr::new(*cid, *port))
-                .map_err(|error| Errno::from_raw_os_error(error as i32))
-        }),
+        Address::Vsock { cid, port } => {
+            connect_socket(AddressFamily::VSOCK, until, cancel, |socket| {
+                nix::sys::socket::connect(socket.as_raw_fd(), &VsockAddr::new(*cid, *port))
+                    .map_err(|error| Errno::from_raw_os_error(error as i32))
+            })
+        }
         Address::Fd(number) => {
             return match inherited::take(*number)? {
-                Inherited::Connection(connection) => Ok(connection),
-                Inherited::Listens(_) => Err(Error::new(
+                InheritedFd::Connection(connection) => Ok(connection),
+                InheritedFd::Listener(_) => Err(Error::new(
                     ErrorKind::BadAddress,
                     format!("{address} is a socket that listens: nothing can be sent there"),
                 )
@@ -117,7 +123,12 @@ fn hint(address: &Address, error: &io::Error) -> Option<String> {
     })
 }
 
-fn tcp(host: &str, port: u16, until: Option<Instant>, cancel: &Cancel) -> io::Result<OwnedFd> {
+fn connect_tcp(
+    host: &str,
+    port: u16,
+    until: Option<Instant>,
+    cancel: &CancelToken,
+) -> io::Result<OwnedFd> {
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in (host, port).to_socket_addrs()? {
@@ -125,7 +136,7 @@ fn tcp(host: &str, port: u16, until: Option<Instant>, cancel: &Cancel) -> io::Re
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
-        let socket = attempt(family, until, cancel, |socket| {
+        let socket = connect_socket(family, until, cancel, |socket| {
             rustix::net::connect(socket, &address)
         });
         match socket {
@@ -138,10 +149,10 @@ fn tcp(host: &str, port: u16, until: Option<Instant>, cancel: &Cancel) -> io::Re
 }
 
 /// A socket of that family, connected.
-fn attempt(
+fn connect_socket(
     family: AddressFamily,
     until: Option<Instant>,
-    cancel: &Cancel,
+    cancel: &CancelToken,
     connect: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
 ) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -151,7 +162,7 @@ fn attempt(
             Ok(()) | Err(Errno::ISCONN) => return Ok(socket),
             Err(Errno::INPROGRESS | Errno::INTR) => {
                 let ready = wait_for(&socket, PollFlags::OUT, until, &[cancel]);
-                if !ready.map_err(cancelled)? {
+                if !ready.map_err(to_io_error)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 sockopt::socket_error(&socket)??;
@@ -161,8 +172,8 @@ fn attempt(
                 if until.is_some_and(|until| Instant::now() >= until) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                if cancel.wait(Some(Instant::now() + FULL_QUEUE))? {
-                    return Err(cancelled(Error::cancelled()));
+                if cancel.wait(Some(Instant::now() + BACKLOG_RETRY_DELAY))? {
+                    return Err(to_io_error(Error::cancelled()));
                 }
             }
             Err(error) => return Err(error.into()),
@@ -170,7 +181,7 @@ fn attempt(
     }
 }
 
-fn cancelled(error: Error) -> io::Error {
+fn to_io_error(error: Error) -> io::Error {
     if error.is_cancelled() {
         return io::Error::new(io::ErrorKind::Interrupted, error.to_string());
     }

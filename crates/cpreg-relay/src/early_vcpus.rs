@@ -1,4 +1,4 @@
-//! [`Ahead`]: the vCPUs, which are decided about one by one as they come, and go on before the devices behind them have come.
+//! [`EarlyVcpus`]: the vCPUs, which are decided about one by one as they come, and go on before the devices behind them have come.
 //!
 //! | when | what |
 //! |---|---|
@@ -13,106 +13,109 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::policy::Judge;
-use cpreg_stream::incremental::{Changed, Flow, Vcpus};
+use crate::policy::MigrationPolicy;
+use cpreg_stream::incremental::{EarlyOutput, IncrementalParser, VcpuScanner};
 
 /// The vCPUs on their way.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
-    vcpus: Vcpus,
+pub(super) struct EarlyVcpus {
+    scanner: VcpuScanner,
     /// Their sections as they go on.
-    changed: Changed,
-    state: State,
+    output: EarlyOutput,
+    state: EarlyVcpusState,
     /// When the last byte of the newest vCPU had been read.
-    came_at: Option<Instant>,
+    last_received_at: Option<Instant>,
     /// What went on.
-    sent: Vec<u8>,
+    sent_bytes: Vec<u8>,
     /// From the last byte of the last vCPU to the first byte of the first one, which has been written.
-    pause: Option<Duration>,
+    added_downtime: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum EarlyVcpusState {
     #[default]
-    Coming,
+    Receiving,
     /// Nothing goes on early.
-    Held,
+    Disabled,
     Sent,
 }
 
 /// What goes on early.
-pub(super) struct Early {
+pub(super) struct EarlyBytes {
     pub(super) bytes: Vec<u8>,
     /// So many of them stand before the first vCPU.
-    pub(super) before: usize,
+    pub(super) prefix_len: usize,
 }
 
-impl Ahead {
+impl EarlyVcpus {
     /// Looks at what the flow has held back; `read_at`: when the newest of it was read. Gives what goes on now.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
-        flow: &Flow,
+        flow: &IncrementalParser,
         read_at: Instant,
-        judge: &mut dyn Judge,
-    ) -> Option<Early> {
-        let known = self.vcpus.cpus().len();
-        if self.state == State::Sent {
+        judge: &mut dyn MigrationPolicy,
+    ) -> Option<EarlyBytes> {
+        let known = self.scanner.cpus().len();
+        if self.state == EarlyVcpusState::Sent {
             return None;
         }
-        self.vcpus.go_over(flow);
-        let come = self.vcpus.cpus();
+        self.scanner.scan(flow);
+        let come = self.scanner.cpus();
         if come.len() > known {
-            self.came_at = Some(read_at);
+            self.last_received_at = Some(read_at);
         }
-        if self.state != State::Coming {
+        if self.state != EarlyVcpusState::Receiving {
             return None;
         }
         for cpu in &come[known..] {
-            let changed = judge.vcpu(cpu);
-            let result = changed.map(|changed| self.changed.push(flow, &self.vcpus, &changed));
+            let changed = judge.on_vcpu(cpu);
+            let result = changed.map(|changed| self.output.push(flow, &self.scanner, &changed));
             if !matches!(result, Some(Ok(()))) {
-                self.state = State::Held;
+                self.state = EarlyVcpusState::Disabled;
                 return None;
             }
         }
-        if self.vcpus.are_given_up() {
-            self.state = State::Held;
+        if self.scanner.has_failed() {
+            self.state = EarlyVcpusState::Disabled;
         }
-        if !self.vcpus.are_all() {
+        if !self.scanner.is_complete() {
             return None;
         }
-        self.state = State::Held;
-        if !judge.vcpus_may_go_on(self.vcpus.sections()) {
+        self.state = EarlyVcpusState::Disabled;
+        if !judge.may_send_vcpus_early(self.scanner.sections()) {
             return None;
         }
-        let changed = std::mem::take(&mut self.changed);
-        let (bytes, before) = changed.finish(&self.vcpus).ok()?;
-        Some(Early { bytes, before })
+        let changed = std::mem::take(&mut self.output);
+        let (bytes, before) = changed.finish(&self.scanner).ok()?;
+        Some(EarlyBytes {
+            bytes,
+            prefix_len: before,
+        })
     }
 
     /// All of that was written, and the first byte of the first vCPU then.
-    pub(super) fn went_on(&mut self, early: Early, first_at: Instant) {
-        self.state = State::Sent;
-        self.vcpus = Vcpus::default();
-        self.sent = early.bytes;
-        self.first_byte_went_on(first_at);
+    pub(super) fn mark_sent(&mut self, early: EarlyBytes, first_at: Instant) {
+        self.state = EarlyVcpusState::Sent;
+        self.scanner = VcpuScanner::default();
+        self.sent_bytes = early.bytes;
+        self.record_first_byte_sent(first_at);
     }
 
     /// When the first byte of a vCPU was written.
-    pub(super) fn first_byte_went_on(&mut self, at: Instant) {
-        if let (None, Some(came_at)) = (self.pause, self.came_at) {
-            self.pause = Some(at.saturating_duration_since(came_at));
+    pub(super) fn record_first_byte_sent(&mut self, at: Instant) {
+        if let (None, Some(came_at)) = (self.added_downtime, self.last_received_at) {
+            self.added_downtime = Some(at.saturating_duration_since(came_at));
         }
     }
 
     /// From the last byte of the last vCPU to the first byte of the first; nothing if the vCPUs were not told apart as they came.
-    pub(super) fn pause(&self) -> Option<Duration> {
-        self.pause
+    pub(super) fn added_downtime(&self) -> Option<Duration> {
+        self.added_downtime
     }
 
     /// What went on early must be how the device state begins, as it was decided in the end.
     pub(super) fn check(&self, from: usize, decided: &[u8]) -> Result<usize, Error> {
-        let sent = self.sent.get(from..).unwrap_or_default();
+        let sent = self.sent_bytes.get(from..).unwrap_or_default();
         let count = sent.len().min(decided.len());
         if sent[..count] == decided[..count] {
             return Ok(count);
@@ -122,7 +125,7 @@ impl Ahead {
 
     /// What went on early is not how the device state begins.
     pub(super) fn disagreement() -> Error {
-        Error::of_stream(
+        Error::stream(
             cpreg_stream::ErrorKind::Disagreement,
             "the vCPUs went on as they came, and with the devices behind them they would be others",
         )
@@ -133,7 +136,7 @@ impl Ahead {
     }
 
     /// How many bytes went on early.
-    pub(super) fn sent(&self) -> usize {
-        self.sent.len()
+    pub(super) fn sent_len(&self) -> usize {
+        self.sent_bytes.len()
     }
 }

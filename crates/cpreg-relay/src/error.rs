@@ -32,7 +32,7 @@ pub enum ErrorKind {
     /// A connection that does not come about, or is lost.
     Connection,
     /// Somebody on this side ended it: through a [`Cancel`](crate::Cancel) or a
-    /// [`Cutter`](crate::Cutter).
+    /// [`ShutdownHandle`](crate::Cutter).
     Cancelled,
     /// Whoever is at the other end has closed the connection, or died.
     Closed,
@@ -56,7 +56,7 @@ impl Error {
     }
 
     /// Makes the error of a stream that is damaged or cannot be carried.
-    pub(crate) fn of_stream(
+    pub(crate) fn stream(
         kind: cpreg_stream::ErrorKind,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -64,7 +64,7 @@ impl Error {
     }
 
     pub(crate) fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
-        Self::new(ErrorKind::Io, message).because(source)
+        Self::new(ErrorKind::Io, message).with_source(source)
     }
 
     pub(crate) fn guard(message: impl Into<Cow<'static, str>>) -> Self {
@@ -76,7 +76,7 @@ impl Error {
     }
 
     #[must_use]
-    pub(crate) fn because(mut self, cause: io::Error) -> Self {
+    pub(crate) fn with_source(mut self, cause: io::Error) -> Self {
         if let Inner::Own { source, .. } = &mut *self.0 {
             *source = Some(cause);
         }
@@ -84,7 +84,7 @@ impl Error {
     }
 
     #[must_use]
-    pub(crate) fn at(mut self, at: u64) -> Self {
+    pub(crate) fn with_offset(mut self, at: u64) -> Self {
         if let Inner::Own { offset, .. } = &mut *self.0 {
             *offset = Some(at);
         }
@@ -150,7 +150,7 @@ impl Error {
     }
 
     /// Returns the error with its hint behind it, in one line.
-    pub fn with_its_hint(&self) -> String {
+    pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
             None => self.to_string(),
@@ -188,7 +188,7 @@ impl From<Errno> for Error {
         match error {
             Errno::PIPE | Errno::CONNRESET | Errno::CONNABORTED | Errno::NOTCONN => {
                 Self::new(ErrorKind::Closed, "the other end closed the connection")
-                    .because(error.into())
+                    .with_source(error.into())
             }
             _ => Self::io("", error.into()),
         }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_hint_stands_beside_the_message() {
         let error = Error::new(ErrorKind::Connection, "cannot connect to tcp::1")
-            .because(io::ErrorKind::ConnectionRefused.into())
+            .with_source(io::ErrorKind::ConnectionRefused.into())
             .with_hint("start the destination first");
         assert_eq!(
             error.to_string(),
@@ -251,7 +251,7 @@ mod tests {
         );
         assert_eq!(error.hint(), Some("start the destination first"));
         assert_eq!(
-            error.with_its_hint(),
+            error.to_string_with_hint(),
             "cannot connect to tcp::1: connection refused; start the destination first"
         );
         assert!(error.source().is_some());

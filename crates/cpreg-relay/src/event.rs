@@ -1,8 +1,8 @@
 //! [`Event`]: what a relay tells while it works, for logs, progress and tests. How it is shown is for who listens.
 
 use crate::channel::Channel;
-use crate::vm_location::Whereabouts;
-use cpreg_stream::incremental::{Outline, Phase};
+use crate::vm_location::VmLocation;
+use cpreg_stream::incremental::{Phase, StreamSetup};
 
 /// Something that happened in one migration.
 #[derive(Clone, Debug)]
@@ -16,14 +16,14 @@ pub enum Event<'e> {
         number: usize,
     },
     /// A connection came that has no place in this migration, and was closed.
-    TurnedAway {
+    ConnectionRejected {
         /// What it is.
         channel: Channel,
         /// Why.
-        why: &'e str,
+        reason: &'e str,
     },
     /// What stands before RAM has come.
-    Outline(&'e Outline),
+    Setup(&'e StreamSetup),
     /// The stream has come into its next phase.
     Phase {
         /// Which.
@@ -32,35 +32,35 @@ pub enum Event<'e> {
         bytes: u64,
     },
     /// More bytes of the main channel and the others have gone on.
-    Passed {
+    Progress {
         /// Where the stream is.
         phase: Phase,
         /// So many bytes of the main channel.
         bytes: u64,
         /// So many bytes of all other channels.
-        beside: u64,
+        other_channel_bytes: u64,
     },
     /// All of the device state has come and waits for a decision.
-    Held {
+    DeviceStateReceived {
         /// So many bytes.
         bytes: u64,
         /// It came as the package of a postcopy migration.
         is_package: bool,
     },
     /// The device state has gone on.
-    WentOn {
+    DeviceStateSent {
         /// So many bytes of it, as the decision made them.
         bytes: u64,
         /// So many of these before all of it had come.
-        early: u64,
+        early_bytes: u64,
         /// The pause that was added, in microseconds: from the last byte of the last `cpu` section, when it had been read, to the
         /// first byte of the first one, when it had been written. Where they were not told apart, from the last byte of all.
-        microseconds: u64,
+        added_downtime_us: u64,
     },
     /// The destination's last word on the return path: 0 if it has loaded the VM.
-    Answered(u32),
+    ReturnPathShut(u32),
     /// It was decided that the VM does not go on; both sides have been told.
-    Refused(Whereabouts),
+    Refused(VmLocation),
 }
 
 impl Event<'_> {
@@ -68,13 +68,13 @@ impl Event<'_> {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Connected { .. } => "connected",
-            Self::TurnedAway { .. } => "turned-away",
-            Self::Outline(_) => "outline",
+            Self::ConnectionRejected { .. } => "connection-rejected",
+            Self::Setup(_) => "setup",
             Self::Phase { .. } => "phase",
-            Self::Passed { .. } => "passed",
-            Self::Held { .. } => "held",
-            Self::WentOn { .. } => "went-on",
-            Self::Answered(_) => "answered",
+            Self::Progress { .. } => "progress",
+            Self::DeviceStateReceived { .. } => "device-state-received",
+            Self::DeviceStateSent { .. } => "device-state-sent",
+            Self::ReturnPathShut(_) => "return-path-shut",
             Self::Refused(_) => "refused",
         }
     }
@@ -83,5 +83,5 @@ impl Event<'_> {
 /// Who hears events. They come from several threads.
 pub trait Observer: Sync {
     /// Something happened.
-    fn hear(&self, event: &Event<'_>);
+    fn on_event(&self, event: &Event<'_>);
 }

@@ -16,19 +16,19 @@ use crate::error::{Error, ErrorKind};
 use crate::io::connection::Connection;
 
 /// What an inherited descriptor is.
-pub(super) enum Inherited {
+pub(super) enum InheritedFd {
     /// A connection, or one direction of one.
     Connection(Connection),
     /// A socket that listens.
-    Listens(OwnedFd),
+    Listener(OwnedFd),
 }
 
 /// Takes `fd:N`.
-pub(super) fn take(number: i32) -> Result<Inherited, Error> {
+pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
     let address = format!("fd:{number}");
     let unusable = |what: &str| Error::new(ErrorKind::BadAddress, format!("{address}: {what}"));
     let failed = |error: io::Error| {
-        Error::new(ErrorKind::Connection, format!("{address} cannot be used")).because(error)
+        Error::new(ErrorKind::Connection, format!("{address} cannot be used")).with_source(error)
     };
 
     if !is_inherited(number) {
@@ -50,10 +50,10 @@ pub(super) fn take(number: i32) -> Result<Inherited, Error> {
             );
         }
         if sockopt::socket_acceptconn(&own).map_err(|error| failed(error.into()))? {
-            return Ok(Inherited::Listens(own));
+            return Ok(InheritedFd::Listener(own));
         }
         return Connection::from_socket(own)
-            .map(Inherited::Connection)
+            .map(InheritedFd::Connection)
             .map_err(failed);
     }
     let flags = fcntl_getfl(&own).map_err(|error| failed(error.into()))?;
@@ -66,7 +66,7 @@ pub(super) fn take(number: i32) -> Result<Inherited, Error> {
         }
     };
     Connection::from_halves(halves.0, halves.1)
-        .map(Inherited::Connection)
+        .map(InheritedFd::Connection)
         .map_err(failed)
 }
 
@@ -107,6 +107,6 @@ pub(super) fn take_stdio() -> Result<Connection, Error> {
             ErrorKind::Connection,
             "standard input and output cannot be used",
         )
-        .because(error)
+        .with_source(error)
     })
 }

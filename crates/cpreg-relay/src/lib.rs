@@ -13,8 +13,8 @@
 //! | `main_channel` | the main channel to the destination, whose device state waits for a decision |
 //! | `early_vcpus` | the vCPUs, which go on before the devices behind them have come |
 //! | `return_path`, `return_path_parser` | the main channel to the source, and what the destination says there |
-//! | `policy` | [`Judge`]: who decides |
-//! | [`check_policy`] | a [`Judge`] that decides by cpreg's plan |
+//! | `policy` | [`MigrationPolicy`]: who decides |
+//! | [`check_policy`] | a [`MigrationPolicy`] that decides by cpreg's plan |
 //! | `progress` | how far the device state came, and what both sides are told at the end |
 //! | `vm_location` | [`Whereabouts`]: where the VM is when it has ended |
 //! | `event` | [`Event`], [`Observer`]: what is told while it works |
@@ -63,10 +63,10 @@ pub use address::Address;
 pub use channel::Channel;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Observer};
-pub use io::cancel::{Cancel, CancelOnDrop};
-pub use io::connection::{Connection, Cutter, Reader, Writer};
+pub use io::cancel::{CancelOnDrop, CancelToken};
+pub use io::connection::{Connection, Reader, ShutdownHandle, Writer};
 pub use listen::Listener;
-pub use policy::{Judge, Judgement};
+pub use policy::{Decision, MigrationPolicy};
 pub use server::Relay;
-pub use session::{Ended, Outcome};
-pub use vm_location::Whereabouts;
+pub use session::{MigrationOutcome, MigrationResult};
+pub use vm_location::VmLocation;

@@ -22,8 +22,8 @@ use rustix::net::{
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
-use crate::inherited::{self, Inherited};
-use crate::io::cancel::{Cancel, wait_for};
+use crate::inherited::{self, InheritedFd};
+use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
 /// How many connections may wait to be accepted: more than QEMU has channels (multifd: at most 255, and 2).
@@ -32,18 +32,18 @@ const BACKLOG: i32 = 1024;
 /// Where connections come in.
 pub struct Listener {
     address: Address,
-    from: From,
+    kind: ListenerKind,
 }
 
-enum From {
+enum ListenerKind {
     Socket {
         socket: OwnedFd,
         /// The name in the file system.
         #[expect(dead_code, reason = "it is there to be removed when it is dropped")]
-        name: Option<Name>,
+        socket_path: Option<SocketPath>,
     },
     /// One that was there from the start, until it has been accepted.
-    Once(Mutex<Option<Connection>>),
+    SingleConnection(Mutex<Option<Connection>>),
 }
 
 impl Listener {
@@ -56,7 +56,7 @@ impl Listener {
         let failed = |error: io::Error| {
             let hint = hint(address, &error);
             let failed = Error::new(ErrorKind::Connection, format!("cannot listen on {address}"))
-                .because(error);
+                .with_source(error);
             match hint {
                 Some(hint) => failed.with_hint(hint),
                 None => failed,
@@ -72,37 +72,47 @@ impl Listener {
                     host: host.to_owned(),
                     port: socket.local_addr().map_err(failed)?.port(),
                 };
-                From::Socket {
+                ListenerKind::Socket {
                     socket: socket.into(),
-                    name: None,
+                    socket_path: None,
                 }
             }
             Address::Unix(path) => {
-                let (socket, name) = Name::bind(path, failed)?;
-                From::Socket {
+                let (socket, name) = SocketPath::bind(path, failed)?;
+                ListenerKind::Socket {
                     socket,
-                    name: Some(name),
+                    socket_path: Some(name),
                 }
             }
             Address::Vsock { cid, port } => {
-                let (socket, port) = vsock(*cid, *port).map_err(failed)?;
+                let (socket, port) = bind_vsock(*cid, *port).map_err(failed)?;
                 real = Address::Vsock { cid: *cid, port };
-                From::Socket { socket, name: None }
+                ListenerKind::Socket {
+                    socket,
+                    socket_path: None,
+                }
             }
             Address::Fd(number) => match inherited::take(*number)? {
-                Inherited::Connection(connection) => From::Once(Mutex::new(Some(connection))),
-                Inherited::Listens(socket) => {
+                InheritedFd::Connection(connection) => {
+                    ListenerKind::SingleConnection(Mutex::new(Some(connection)))
+                }
+                InheritedFd::Listener(socket) => {
                     let not_waiting = fcntl_getfl(&socket)
                         .and_then(|flags| fcntl_setfl(&socket, flags | OFlags::NONBLOCK));
                     not_waiting.map_err(|error| failed(error.into()))?;
-                    From::Socket { socket, name: None }
+                    ListenerKind::Socket {
+                        socket,
+                        socket_path: None,
+                    }
                 }
             },
-            Address::Stdio => From::Once(Mutex::new(Some(inherited::take_stdio()?))),
+            Address::Stdio => {
+                ListenerKind::SingleConnection(Mutex::new(Some(inherited::take_stdio()?)))
+            }
         };
         Ok(Self {
             address: real,
-            from,
+            kind: from,
         })
     }
 
@@ -113,17 +123,17 @@ impl Listener {
 
     /// Whether there is one connection and there will be no other.
     pub fn is_single(&self) -> bool {
-        matches!(self.from, From::Once(_))
+        matches!(self.kind, ListenerKind::SingleConnection(_))
     }
 
     /// Waits for the next connection; none if it is cancelled, or there will be no other.
     ///
     /// # Errors
     /// If no connection can be taken: mostly because this process may open no more descriptors.
-    pub fn accept(&self, cancel: &Cancel) -> io::Result<Option<Connection>> {
-        let socket = match &self.from {
-            From::Socket { socket, .. } => socket,
-            From::Once(once) => {
+    pub fn accept(&self, cancel: &CancelToken) -> io::Result<Option<Connection>> {
+        let socket = match &self.kind {
+            ListenerKind::Socket { socket, .. } => socket,
+            ListenerKind::SingleConnection(once) => {
                 return Ok(once.lock().unwrap_or_else(PoisonError::into_inner).take());
             }
         };
@@ -177,7 +187,7 @@ fn hint(address: &Address, error: &io::Error) -> Option<&'static str> {
     })
 }
 
-fn vsock(cid: u32, port: u32) -> io::Result<(OwnedFd, u32)> {
+fn bind_vsock(cid: u32, port: u32) -> io::Result<(OwnedFd, u32)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &VsockAddr::new(cid, port))?;
@@ -187,26 +197,26 @@ fn vsock(cid: u32, port: u32) -> io::Result<(OwnedFd, u32)> {
 }
 
 /// The name of a Unix socket that this process made.
-struct Name {
+struct SocketPath {
     path: PathBuf,
     /// Device and inode: what it is if nobody put another in its place.
-    is: (u64, u64),
+    identity: (u64, u64),
 }
 
-impl Name {
+impl SocketPath {
     fn bind(
         path: &Path,
         failed: impl Fn(io::Error) -> Error + Copy,
     ) -> Result<(OwnedFd, Self), Error> {
         let address = SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
-        make_way(path, &address, failed)?;
+        remove_stale_socket(path, &address, failed)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let make = || -> io::Result<_> {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
             rustix::net::bind(&socket, &address)?;
             let name = Self {
-                is: identity(path)?,
+                identity: identity(path)?,
                 path: std::path::absolute(path)?,
             };
             rustix::net::listen(&socket, BACKLOG)?;
@@ -216,9 +226,9 @@ impl Name {
     }
 }
 
-impl Drop for Name {
+impl Drop for SocketPath {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|is| is == self.is) {
+        if identity(&self.path).is_ok_and(|is| is == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -230,7 +240,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Removes a name that a dead process left behind.
-fn make_way(
+fn remove_stale_socket(
     path: &Path,
     address: &SocketAddrUnix,
     failed: impl Fn(io::Error) -> Error,

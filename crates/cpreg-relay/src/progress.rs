@@ -1,4 +1,4 @@
-//! [`Came`]: progress of the device state, and its transitions; [`farewell`]: the answer to both
+//! [`Came`]: progress of the device state, and its transitions; [`shutdown_action`]: the answer to both
 //! sides when the main channel ends.
 //!
 //! ```text
@@ -15,222 +15,328 @@
 
 /// How far the device state came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum DeviceStateProgress {
     /// The source has not sent all of it. Perhaps its vCPUs went on, with which the destination can do nothing.
-    NotYet,
+    NotStarted,
     /// Some of it came and none of it went on, or its vCPUs alone. The source may have sent all: the rest may be on its way.
-    Begun,
+    Receiving,
     /// All of it came, and none of it went on, or its vCPUs alone.
-    Here,
+    Received,
     /// Some of it went on.
-    Partly,
+    PartlySent,
     /// All of it went on; what the destination said of it on the return path.
-    Through(Option<u32>),
+    Sent(Option<u32>),
     /// What was taken for all of it was handed to the system; the destination ended the connection in a way in which some of it may
     /// be lost, or it was not all.
-    Lost,
+    Indeterminate,
 }
 
 /// Something that happened to the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Happened {
+pub(super) enum DeviceStateEvent {
     /// Its first byte came.
-    Begins,
+    FirstByteReceived,
     /// The source ended it before its end, and knows that.
-    CutShort,
+    Truncated,
     /// All of it came.
-    AllCame,
+    FullyReceived,
     /// Forwarding of it starts.
-    GoesOn,
+    SendStarted,
     /// All of it was handed to the system.
-    WentOn,
+    SendCompleted,
     /// More came behind what was taken for its end.
-    MoreCame,
+    TrailingDataReceived,
     /// The destination's end of the connection was gone when it had been handed over.
-    NotTaken,
+    DestinationClosed,
     /// The destination said this on the return path.
-    Answered(u32),
+    ReturnPathShut(u32),
     /// The destination closed the return path in a way in which an answer may be lost.
-    AnswerLost,
+    ReturnPathLost,
     /// The source, which waits for an answer, had ended its connection before it was told one.
-    SourceLeft,
+    SourceClosed,
 }
 
-impl Came {
+impl DeviceStateProgress {
     /// Returns the state after an event.
-    pub(super) const fn after(self, happened: Happened) -> Self {
+    pub(super) const fn transition(self, happened: DeviceStateEvent) -> Self {
         match (self, happened) {
-            (Self::NotYet, Happened::Begins) => Self::Begun,
-            (Self::Begun, Happened::CutShort) => Self::NotYet,
-            (Self::NotYet | Self::Begun, Happened::AllCame) => Self::Here,
-            (Self::Here, Happened::GoesOn) => Self::Partly,
-            (Self::Partly, Happened::WentOn) => Self::Through(None),
-            (Self::Through(_), Happened::MoreCame | Happened::NotTaken | Happened::SourceLeft) => {
-                Self::Lost
+            (Self::NotStarted, DeviceStateEvent::FirstByteReceived) => Self::Receiving,
+            (Self::Receiving, DeviceStateEvent::Truncated) => Self::NotStarted,
+            (Self::NotStarted | Self::Receiving, DeviceStateEvent::FullyReceived) => Self::Received,
+            (Self::Received, DeviceStateEvent::SendStarted) => Self::PartlySent,
+            (Self::PartlySent, DeviceStateEvent::SendCompleted) => Self::Sent(None),
+            (
+                Self::Sent(_),
+                DeviceStateEvent::TrailingDataReceived
+                | DeviceStateEvent::DestinationClosed
+                | DeviceStateEvent::SourceClosed,
+            ) => Self::Indeterminate,
+            (Self::Sent(_) | Self::Indeterminate, DeviceStateEvent::ReturnPathShut(said)) => {
+                Self::Sent(Some(said))
             }
-            (Self::Through(_) | Self::Lost, Happened::Answered(said)) => Self::Through(Some(said)),
-            (Self::Through(None), Happened::AnswerLost) => Self::Lost,
+            (Self::Sent(None), DeviceStateEvent::ReturnPathLost) => Self::Indeterminate,
             (came, _) => came,
         }
     }
 
     /// Returns `true` if all of it went on, as far as the relay sees.
-    pub(super) const fn is_through(self) -> bool {
-        matches!(self, Self::Through(_))
+    pub(super) const fn is_sent(self) -> bool {
+        matches!(self, Self::Sent(_))
     }
 
     /// Returns `true` if everything that was taken for the device state was handed over.
-    pub(super) const fn was_handed_over(self) -> bool {
-        matches!(self, Self::Through(_) | Self::Lost)
+    pub(super) const fn is_fully_written(self) -> bool {
+        matches!(self, Self::Sent(_) | Self::Indeterminate)
     }
 
     /// Returns `true` if part of it went on, or all.
-    pub(super) const fn went_on(self) -> bool {
-        matches!(self, Self::Partly | Self::Through(_) | Self::Lost)
+    pub(super) const fn is_partly_or_fully_sent(self) -> bool {
+        matches!(self, Self::PartlySent | Self::Sent(_) | Self::Indeterminate)
     }
 }
 
 /// End of the main channel to the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum MainChannelEnd {
     /// The source had nothing more to send.
-    WentOn,
+    Completed,
     /// The judge refused, somebody asked to end, or something could not be read, written or
     /// understood.
     Stopped,
     /// The source had gone, and the destination has all device state and was told that nothing more
     /// comes.
-    SourceGone,
+    SourceLost,
 }
 
 /// Answer to both sides at the end of the main channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum ShutdownAction {
     /// Nothing: both close when they are done.
     None,
     /// The source's connection is cut.
-    CutSource,
+    ShutdownSource,
     /// Both connections are cut.
-    CutBoth,
+    ShutdownBoth,
     /// The source is told that the destination has failed, if that can be said, and gets time to
     /// close; then both are cut.
-    SayFailed,
+    SendShutError,
 }
 
 /// Returns the answer to both sides. `has_return_path`: the source listens to answers;
 /// `is_package`: the device state is that of a postcopy migration.
-pub(super) const fn farewell(
-    end: End,
-    came: Came,
+pub(super) const fn shutdown_action(
+    end: MainChannelEnd,
+    came: DeviceStateProgress,
     has_return_path: bool,
     is_package: bool,
-) -> Farewell {
+) -> ShutdownAction {
     match end {
-        End::WentOn => Farewell::None,
-        End::SourceGone => Farewell::CutSource,
-        End::Stopped => match came {
-            Came::NotYet | Came::Begun | Came::Here if has_return_path => Farewell::SayFailed,
+        MainChannelEnd::Completed => ShutdownAction::None,
+        MainChannelEnd::SourceLost => ShutdownAction::ShutdownSource,
+        MainChannelEnd::Stopped => match came {
+            DeviceStateProgress::NotStarted
+            | DeviceStateProgress::Receiving
+            | DeviceStateProgress::Received
+                if has_return_path =>
+            {
+                ShutdownAction::SendShutError
+            }
             // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
-            Came::Partly | Came::Lost if has_return_path && is_package => Farewell::SayFailed,
-            _ => Farewell::CutBoth,
+            DeviceStateProgress::PartlySent | DeviceStateProgress::Indeterminate
+                if has_return_path && is_package =>
+            {
+                ShutdownAction::SendShutError
+            }
+            _ => ShutdownAction::ShutdownBoth,
         },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Came::{Begun, Here, Lost, NotYet, Partly, Through};
+    use super::DeviceStateProgress::{
+        Indeterminate, NotStarted, PartlySent, Received, Receiving, Sent,
+    };
     use super::*;
 
-    const ALL: [Came; 8] = [
-        NotYet,
-        Begun,
-        Here,
-        Partly,
-        Through(None),
-        Through(Some(0)),
-        Through(Some(1)),
-        Lost,
+    const ALL: [DeviceStateProgress; 8] = [
+        NotStarted,
+        Receiving,
+        Received,
+        PartlySent,
+        Sent(None),
+        Sent(Some(0)),
+        Sent(Some(1)),
+        Indeterminate,
     ];
 
     #[test]
     fn every_event_in_every_state() {
-        let [silent, loaded, failed] = [Through(None), Through(Some(0)), Through(Some(1))];
+        let [silent, loaded, failed] = [Sent(None), Sent(Some(0)), Sent(Some(1))];
         for (happened, expected) in [
             (
-                Happened::Begins,
-                [Begun, Begun, Here, Partly, silent, loaded, failed, Lost],
+                DeviceStateEvent::FirstByteReceived,
+                [
+                    Receiving,
+                    Receiving,
+                    Received,
+                    PartlySent,
+                    silent,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::CutShort,
-                [NotYet, NotYet, Here, Partly, silent, loaded, failed, Lost],
+                DeviceStateEvent::Truncated,
+                [
+                    NotStarted,
+                    NotStarted,
+                    Received,
+                    PartlySent,
+                    silent,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::AllCame,
-                [Here, Here, Here, Partly, silent, loaded, failed, Lost],
+                DeviceStateEvent::FullyReceived,
+                [
+                    Received,
+                    Received,
+                    Received,
+                    PartlySent,
+                    silent,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::GoesOn,
-                [NotYet, Begun, Partly, Partly, silent, loaded, failed, Lost],
+                DeviceStateEvent::SendStarted,
+                [
+                    NotStarted,
+                    Receiving,
+                    PartlySent,
+                    PartlySent,
+                    silent,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::WentOn,
-                [NotYet, Begun, Here, silent, silent, loaded, failed, Lost],
+                DeviceStateEvent::SendCompleted,
+                [
+                    NotStarted,
+                    Receiving,
+                    Received,
+                    silent,
+                    silent,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::MoreCame,
-                [NotYet, Begun, Here, Partly, Lost, Lost, Lost, Lost],
+                DeviceStateEvent::TrailingDataReceived,
+                [
+                    NotStarted,
+                    Receiving,
+                    Received,
+                    PartlySent,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::NotTaken,
-                [NotYet, Begun, Here, Partly, Lost, Lost, Lost, Lost],
+                DeviceStateEvent::DestinationClosed,
+                [
+                    NotStarted,
+                    Receiving,
+                    Received,
+                    PartlySent,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::Answered(0),
-                [NotYet, Begun, Here, Partly, loaded, loaded, loaded, loaded],
+                DeviceStateEvent::ReturnPathShut(0),
+                [
+                    NotStarted, Receiving, Received, PartlySent, loaded, loaded, loaded, loaded,
+                ],
             ),
             (
-                Happened::Answered(1),
-                [NotYet, Begun, Here, Partly, failed, failed, failed, failed],
+                DeviceStateEvent::ReturnPathShut(1),
+                [
+                    NotStarted, Receiving, Received, PartlySent, failed, failed, failed, failed,
+                ],
             ),
             (
-                Happened::AnswerLost,
-                [NotYet, Begun, Here, Partly, Lost, loaded, failed, Lost],
+                DeviceStateEvent::ReturnPathLost,
+                [
+                    NotStarted,
+                    Receiving,
+                    Received,
+                    PartlySent,
+                    Indeterminate,
+                    loaded,
+                    failed,
+                    Indeterminate,
+                ],
             ),
             (
-                Happened::SourceLeft,
-                [NotYet, Begun, Here, Partly, Lost, Lost, Lost, Lost],
+                DeviceStateEvent::SourceClosed,
+                [
+                    NotStarted,
+                    Receiving,
+                    Received,
+                    PartlySent,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                    Indeterminate,
+                ],
             ),
         ] {
             for (before, after) in ALL.into_iter().zip(expected) {
-                assert_eq!(before.after(happened), after, "{before:?}: {happened:?}");
+                assert_eq!(
+                    before.transition(happened),
+                    after,
+                    "{before:?}: {happened:?}"
+                );
             }
         }
     }
 
     #[test]
     fn what_both_sides_are_told() {
-        use Farewell::{CutBoth, CutSource, SayFailed};
+        use ShutdownAction::{SendShutError, ShutdownBoth, ShutdownSource};
         // Without a return path; with one; with one, and the device state is a package.
         for (came, expected) in [
-            (NotYet, [CutBoth, SayFailed, SayFailed]),
-            (Begun, [CutBoth, SayFailed, SayFailed]),
-            (Here, [CutBoth, SayFailed, SayFailed]),
-            (Partly, [CutBoth, CutBoth, SayFailed]),
-            (Lost, [CutBoth, CutBoth, SayFailed]),
-            (Through(None), [CutBoth, CutBoth, CutBoth]),
-            (Through(Some(1)), [CutBoth, CutBoth, CutBoth]),
+            (NotStarted, [ShutdownBoth, SendShutError, SendShutError]),
+            (Receiving, [ShutdownBoth, SendShutError, SendShutError]),
+            (Received, [ShutdownBoth, SendShutError, SendShutError]),
+            (PartlySent, [ShutdownBoth, ShutdownBoth, SendShutError]),
+            (Indeterminate, [ShutdownBoth, ShutdownBoth, SendShutError]),
+            (Sent(None), [ShutdownBoth, ShutdownBoth, ShutdownBoth]),
+            (Sent(Some(1)), [ShutdownBoth, ShutdownBoth, ShutdownBoth]),
         ] {
             let ways = [(false, false), (true, false), (true, true)];
             for ((answers, package), expected) in ways.into_iter().zip(expected) {
-                let told = |end| farewell(end, came, answers, package);
+                let told = |end| shutdown_action(end, came, answers, package);
                 assert_eq!(
-                    told(End::Stopped),
+                    told(MainChannelEnd::Stopped),
                     expected,
                     "{came:?}, {answers}, {package}"
                 );
-                assert_eq!(told(End::WentOn), Farewell::None);
-                assert_eq!(told(End::SourceGone), CutSource);
+                assert_eq!(told(MainChannelEnd::Completed), ShutdownAction::None);
+                assert_eq!(told(MainChannelEnd::SourceLost), ShutdownSource);
             }
         }
     }

@@ -3,30 +3,30 @@
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::channel::{CPR, Channel, ENOUGH};
-use crate::connect::Destination;
+use crate::channel::{CPR_UNSUPPORTED, Channel, MAGIC_LEN};
+use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::event::Observer;
-use crate::io::cancel::Cancel;
+use crate::io::cancel::CancelToken;
 use crate::io::connection::Connection;
 use crate::listen::Listener;
-use crate::policy::Judge;
-use crate::session::{Ended, Session};
+use crate::policy::MigrationPolicy;
+use crate::session::{MigrationResult, Session};
 
 /// How long a connection may take to say what it is before it is taken for none of ours.
-const SAYS: Duration = Duration::from_secs(5);
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More connections than any migration has before its main one.
-const MOST_WAITING: usize = 256;
+const MAX_PENDING_CONNECTIONS: usize = 256;
 
 /// Why TLS is not carried.
-const TLS: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody \
+const TLS_UNSUPPORTED: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody \
                    between can repair it";
 
 /// A place where VMs come from, and one where they go.
 #[derive(Debug)]
 pub struct Relay {
     listener: Listener,
-    destination: Destination,
+    destination: Connector,
 }
 
 impl Relay {
@@ -37,7 +37,7 @@ impl Relay {
     pub fn bind(listen: &Address, connect: Address) -> Result<Self, Error> {
         Ok(Self {
             listener: Listener::bind(listen)?,
-            destination: Destination::new(connect),
+            destination: Connector::new(connect),
         })
     }
 
@@ -59,70 +59,73 @@ impl Relay {
     /// # Errors
     /// If no connection can be taken; if what came cannot be carried, or the destination cannot be connected to: the source
     /// has been told then, by closing.
-    pub fn migrate(
+    pub fn serve_migration(
         &self,
-        judge: &mut dyn Judge,
+        judge: &mut dyn MigrationPolicy,
         observer: &dyn Observer,
-        user: &Cancel,
-    ) -> Result<Option<Ended>, Error> {
+        user: &CancelToken,
+    ) -> Result<Option<MigrationResult>, Error> {
         let session = Session::new(&self.listener, &self.destination, observer)?;
         let mut others = Vec::new();
         let (channel, source) = loop {
             let accepted = self.listener.accept(user);
             let accepted = accepted.map_err(|error| {
-                Error::new(ErrorKind::Connection, "cannot take a connection").because(error)
+                Error::new(ErrorKind::Connection, "cannot take a connection").with_source(error)
             })?;
             let Some(mut connection) = accepted else {
                 return Ok(None);
             };
-            let until = Instant::now() + SAYS;
-            let first = match connection.reader.peek(ENOUGH, Some(until), user) {
-                Ok(first) => Channel::of(first),
+            let until = Instant::now() + IDENTIFY_TIMEOUT;
+            let first = match connection.reader.peek(MAGIC_LEN, Some(until), user) {
+                Ok(first) => Channel::identify(first),
                 Err(fault) if fault.is_cancelled() => return Ok(None),
                 Err(_) => None,
             };
             match first {
-                Some(channel @ (Channel::Main | Channel::Recovered)) => {
+                Some(channel @ (Channel::Main | Channel::PostcopyRecovery)) => {
                     break (channel, connection);
                 }
-                Some(Channel::Multifd) if others.len() < MOST_WAITING => others.push(connection),
+                Some(Channel::Multifd) if others.len() < MAX_PENDING_CONNECTIONS => {
+                    others.push(connection)
+                }
                 Some(channel @ Channel::Tls) => {
-                    session.turn_away(channel, &connection, TLS);
-                    return Err(not_carried(TLS).with_hint(
+                    session.reject(channel, &connection, TLS_UNSUPPORTED);
+                    return Err(unsupported_error(TLS_UNSUPPORTED).with_hint(
                         "switch tls-creds off on both QEMUs, and protect the connection otherwise \
                          (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
                     ));
                 }
                 Some(channel @ Channel::Cpr) => {
-                    session.turn_away(channel, &connection, CPR);
-                    return Err(not_carried(CPR).with_hint("migrate with the mode `normal`"));
+                    session.reject(channel, &connection, CPR_UNSUPPORTED);
+                    return Err(unsupported_error(CPR_UNSUPPORTED)
+                        .with_hint("migrate with the mode `normal`"));
                 }
-                other => session.turn_away(
+                other => session.reject(
                     other.unwrap_or(Channel::Other),
                     &connection,
                     "it is no migration of QEMU",
                 ),
             }
             if self.is_single() {
-                return Err(Error::of_stream(
+                return Err(Error::stream(
                     cpreg_stream::ErrorKind::NotAStream,
                     "what came over the one connection there is, is no migration of QEMU",
                 )
-                .at(0));
+                .with_offset(0));
             }
         };
         // Channels of a migration that ended before its main one was taken are none of this one.
         others.retain(|other: &Connection| {
             let is_there = !other.reader.has_ended();
             if !is_there {
-                session.turn_away(Channel::Multifd, other, "whoever made it has closed it");
+                session.reject(Channel::Multifd, other, "whoever made it has closed it");
             }
             is_there
         });
         let destination = self.destination.connect(user).inspect_err(|_| {
-            source.cutter.cut();
+            source.shutdown_handle.shutdown();
         })?;
-        session.connected(channel);
+        session.report_connected(channel);
         Ok(Some(session.run(
             channel,
             source,
@@ -135,6 +138,6 @@ impl Relay {
 }
 
 /// A migration that no relay can carry.
-fn not_carried(why: &'static str) -> Error {
-    Error::of_stream(cpreg_stream::ErrorKind::Unsupported, why).at(0)
+fn unsupported_error(why: &'static str) -> Error {
+    Error::stream(cpreg_stream::ErrorKind::Unsupported, why).with_offset(0)
 }

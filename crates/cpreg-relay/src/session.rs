@@ -16,109 +16,110 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::channel::{CPR, Channel, ENOUGH};
-use crate::connect::Destination;
+use crate::channel::{CPR_UNSUPPORTED, Channel, MAGIC_LEN};
+use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::io::cancel::{Cancel, CancelOnDrop};
-use crate::io::connection::{Connection, Cutter, Reader, Writer};
-use crate::io::splice::{CarryError, carry};
+use crate::io::cancel::{CancelOnDrop, CancelToken};
+use crate::io::connection::{Connection, Reader, ShutdownHandle, Writer};
+use crate::io::splice::{CopyError, splice_all};
 use crate::listen::Listener;
-use crate::main_channel::{Forward, State, Stop};
-use crate::policy::Judge;
-use crate::progress::{End, Farewell, Happened, farewell};
-use crate::return_path::Back;
-use crate::vm_location::{Whereabouts, whereabouts};
-use cpreg_stream::incremental::Outline;
+use crate::main_channel::{MainChannel, MainChannelState, StopReason};
+use crate::policy::MigrationPolicy;
+use crate::progress::{DeviceStateEvent, MainChannelEnd, ShutdownAction, shutdown_action};
+use crate::return_path::ReturnPath;
+use crate::vm_location::{VmLocation, locate_vm};
+use cpreg_stream::incremental::StreamSetup;
 
 /// How long a further connection may take to say what it is. Some say nothing.
-const SAYS: Duration = Duration::from_millis(20);
+const SECONDARY_IDENTIFY_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long the other channels may take to end when the main one has.
-const BESIDE: Duration = Duration::from_secs(10);
+const CHANNEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same, when it has failed.
-const BESIDE_FAILED: Duration = Duration::from_secs(3);
+const CHANNEL_CLOSE_TIMEOUT_ON_ERROR: Duration = Duration::from_secs(3);
 /// How long a source that was told of a failure gets to close by itself.
-const CLOSES: Duration = Duration::from_secs(3);
+const SOURCE_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to wait until a connection is taken again when that failed.
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What is thrown away at once.
-const THROWN_AWAY: usize = 64 << 10;
+const DRAIN_BUFFER_LEN: usize = 64 << 10;
 
 /// Why a second main channel is turned away.
-const UNDER_WAY: &str = "another migration is under way";
+const MIGRATION_IN_PROGRESS: &str = "another migration is under way";
 
 /// How a migration ended.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum MigrationOutcome {
     /// The device state went on, and both sides closed.
-    WentOn,
+    Completed,
     /// The judge refused it.
     Refused,
     /// An interrupted postcopy migration went on: nothing had to be decided.
-    Carried,
+    Recovered,
     /// Something could not be read, written or understood.
-    Broken(Error),
+    Failed(Error),
     /// Somebody asked to end it before its device state had come.
     Cancelled,
 }
 
 /// A migration that has ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct MigrationResult {
     /// How.
-    pub outcome: Outcome,
+    pub outcome: MigrationOutcome,
     /// Where the VM is, as far as the relay can tell.
-    pub whereabouts: Whereabouts,
+    pub vm_location: VmLocation,
     /// Whether device state went on, all of it or some.
-    pub device_state_went_on: bool,
+    pub device_state_sent: bool,
     /// What stood before RAM, if it came.
-    pub outline: Option<Outline>,
+    pub setup: Option<StreamSetup>,
     /// So many bytes of the main channel went to the destination.
-    pub passed: u64,
+    pub main_channel_bytes: u64,
     /// So many bytes of the other channels, both ways.
-    pub beside: u64,
+    pub other_channel_bytes: u64,
 }
 
 /// What all channels of a migration share.
 pub(super) struct Session<'s> {
     pub(super) listener: &'s Listener,
-    pub(super) destination: &'s Destination,
+    pub(super) destination: &'s Connector,
     pub(super) observer: &'s dyn Observer,
     /// Ends everything.
-    pub(super) cancel: Cancel,
+    pub(super) cancel: CancelToken,
     /// So many connections have come.
     pub(super) connections: AtomicUsize,
     /// Bytes of the other channels.
-    pub(super) beside: AtomicU64,
+    pub(super) other_channel_bytes: AtomicU64,
     /// Other channels that have not ended.
-    open: AtomicUsize,
+    open_channels: AtomicUsize,
 }
 
 impl<'s> Session<'s> {
     pub(super) fn new(
         listener: &'s Listener,
-        destination: &'s Destination,
+        destination: &'s Connector,
         observer: &'s dyn Observer,
     ) -> Result<Self, Error> {
         Ok(Self {
             listener,
             destination,
             observer,
-            cancel: Cancel::new()
+            cancel: CancelToken::new()
                 .map_err(|error| Error::io("cannot prepare to end a migration", error))?,
             connections: AtomicUsize::new(0),
-            beside: AtomicU64::new(0),
-            open: AtomicUsize::new(0),
+            other_channel_bytes: AtomicU64::new(0),
+            open_channels: AtomicUsize::new(0),
         })
     }
 
     /// Tells of a connection.
-    pub(super) fn connected(&self, channel: Channel) {
+    pub(super) fn report_connected(&self, channel: Channel) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.observer.hear(&Event::Connected { channel, number });
+        self.observer
+            .on_event(&Event::Connected { channel, number });
     }
 
     /// Carries a migration whose main channel has come, and `others` before it.
@@ -128,135 +129,146 @@ impl<'s> Session<'s> {
         source: Connection,
         destination: Connection,
         others: Vec<Connection>,
-        judge: &mut dyn Judge,
-        user: &Cancel,
-    ) -> Ended {
+        judge: &mut dyn MigrationPolicy,
+        user: &CancelToken,
+    ) -> MigrationResult {
         thread::scope(|scope| {
             // Whatever happens here, no thread waits for ever.
             let _ends = CancelOnDrop(&self.cancel);
             scope.spawn(move || {
                 for other in others {
-                    self.add(scope, Channel::Multifd, other);
+                    self.add_channel(scope, Channel::Multifd, other);
                 }
                 self.accept(scope);
             });
-            let mut ended = if channel == Channel::Recovered {
-                self.recovered(source, destination)
+            let mut ended = if channel == Channel::PostcopyRecovery {
+                self.forward_postcopy_recovery(source, destination)
             } else {
-                self.main(scope, source, destination, judge, user)
+                self.run_main_channel(scope, source, destination, judge, user)
             };
             // Also when it failed: both QEMUs close them. QEMU 10.0 and 11.1 that lose all of them at once with the main one may wait for
             // their own threads for ever instead of ending.
             self.wait_for_others(match ended.outcome {
-                Outcome::WentOn | Outcome::Carried => BESIDE,
-                _ => BESIDE_FAILED,
+                MigrationOutcome::Completed | MigrationOutcome::Recovered => CHANNEL_CLOSE_TIMEOUT,
+                _ => CHANNEL_CLOSE_TIMEOUT_ON_ERROR,
             });
             self.cancel.cancel();
-            ended.beside = self.beside.load(Ordering::Relaxed);
+            ended.other_channel_bytes = self.other_channel_bytes.load(Ordering::Relaxed);
             ended
         })
     }
 
-    fn main<'e>(
+    fn run_main_channel<'e>(
         &'e self,
         scope: &'e Scope<'e, '_>,
         source: Connection,
         destination: Connection,
-        judge: &mut dyn Judge,
-        user: &Cancel,
-    ) -> Ended {
-        let cutters = [source.cutter.clone(), destination.cutter.clone()];
-        let back = std::sync::Arc::new(Back::new(source.writer));
+        judge: &mut dyn MigrationPolicy,
+        user: &CancelToken,
+    ) -> MigrationResult {
+        let cutters = [
+            source.shutdown_handle.clone(),
+            destination.shutdown_handle.clone(),
+        ];
+        let back = std::sync::Arc::new(ReturnPath::new(source.writer));
         let answers = scope.spawn({
             let (back, reader) = (back.clone(), destination.reader);
             move || back.run(reader, &self.cancel)
         });
-        let mut forward = Forward {
+        let mut forward = MainChannel {
             reader: source.reader,
             writer: destination.writer,
-            judge,
+            policy: judge,
             observer: self.observer,
-            beside: &self.beside,
-            state: State::default(),
+            other_channel_bytes: &self.other_channel_bytes,
+            state: MainChannelState::default(),
         };
         let result = forward.run(user, &self.cancel);
         let (mut state, mut reader) = (forward.state, forward.reader);
-        let answers_first = state.outline.as_ref().is_some_and(|it| it.return_path);
+        let answers_first = state.setup.as_ref().is_some_and(|it| it.return_path);
         // A source that waits for an answer does not close before it.
-        let has_left = answers_first && state.came.is_through() && !back.is_told();
+        let has_left = answers_first && state.progress.is_sent() && !back.is_shut_delivered();
         let end = match &result {
-            Ok(()) => End::WentOn,
-            Err(Stop::SourceGone(_)) => End::SourceGone,
-            Err(Stop::Refused | Stop::Broken(_) | Stop::Cancelled) => End::Stopped,
+            Ok(()) => MainChannelEnd::Completed,
+            Err(StopReason::SourceLost(_)) => MainChannelEnd::SourceLost,
+            Err(StopReason::Refused | StopReason::Failed(_) | StopReason::Cancelled) => {
+                MainChannelEnd::Stopped
+            }
         };
-        match farewell(end, state.came, answers_first, state.is_package) {
-            Farewell::None => {}
-            Farewell::CutSource => cutters[0].cut(),
-            Farewell::CutBoth => cutters.iter().for_each(Cutter::cut),
-            Farewell::SayFailed => {
-                if back.say_failed() {
-                    self.let_close(&mut reader);
+        match shutdown_action(end, state.progress, answers_first, state.is_package) {
+            ShutdownAction::None => {}
+            ShutdownAction::ShutdownSource => cutters[0].shutdown(),
+            ShutdownAction::ShutdownBoth => cutters.iter().for_each(ShutdownHandle::shutdown),
+            ShutdownAction::SendShutError => {
+                if back.send_shut_error() {
+                    self.drain_until_closed(&mut reader);
                 }
-                cutters.iter().for_each(Cutter::cut);
+                cutters.iter().for_each(ShutdownHandle::shutdown);
             }
         }
         // The destination closes when it has loaded the VM, or has failed to.
         let heard = answers.join().unwrap_or(Ok(()));
         match back.shut() {
-            Some(said) if state.came.was_handed_over() => {
-                state.happened(Happened::Answered(said));
-                self.observer.hear(&Event::Answered(said));
+            Some(said) if state.progress.is_fully_written() => {
+                state.apply(DeviceStateEvent::ReturnPathShut(said));
+                self.observer.on_event(&Event::ReturnPathShut(said));
             }
             // It ended with something unread, or died.
             _ if heard.is_err_and(|error| error.is_closed()) => {
-                state.happened(Happened::AnswerLost);
+                state.apply(DeviceStateEvent::ReturnPathLost);
             }
             _ => {}
         }
         if has_left {
             // Whatever the destination said, the source has not heard it.
-            state.happened(Happened::SourceLeft);
+            state.apply(DeviceStateEvent::SourceClosed);
         }
-        let whereabouts = whereabouts(state.outline.as_ref(), state.came, state.is_package);
+        let whereabouts = locate_vm(state.setup.as_ref(), state.progress, state.is_package);
         let outcome = match result {
-            Ok(()) => Outcome::WentOn,
-            Err(Stop::Refused) => Outcome::Refused,
-            Err(Stop::Cancelled) => Outcome::Cancelled,
-            Err(Stop::Broken(error) | Stop::SourceGone(error)) => Outcome::Broken(error),
+            Ok(()) => MigrationOutcome::Completed,
+            Err(StopReason::Refused) => MigrationOutcome::Refused,
+            Err(StopReason::Cancelled) => MigrationOutcome::Cancelled,
+            Err(StopReason::Failed(error) | StopReason::SourceLost(error)) => {
+                MigrationOutcome::Failed(error)
+            }
         };
-        if matches!(outcome, Outcome::Refused) {
-            self.observer.hear(&Event::Refused(whereabouts));
+        if matches!(outcome, MigrationOutcome::Refused) {
+            self.observer.on_event(&Event::Refused(whereabouts));
         }
-        Ended {
+        MigrationResult {
             outcome,
-            whereabouts,
-            device_state_went_on: state.came.went_on(),
-            outline: state.outline,
-            passed: state.passed,
-            beside: self.beside.load(Ordering::Relaxed),
+            vm_location: whereabouts,
+            device_state_sent: state.progress.is_partly_or_fully_sent(),
+            setup: state.setup,
+            main_channel_bytes: state.bytes_sent,
+            other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
         }
     }
 
     /// The main channel of a migration whose device state went on long ago.
-    fn recovered(&self, source: Connection, destination: Connection) -> Ended {
+    fn forward_postcopy_recovery(
+        &self,
+        source: Connection,
+        destination: Connection,
+    ) -> MigrationResult {
         let passed = AtomicU64::new(0);
-        let result = self.both_ways(source, destination, &passed, &passed);
-        Ended {
-            whereabouts: match result {
-                Ok(()) => Whereabouts::ProbablyDestination,
-                Err(_) => Whereabouts::Unknown,
+        let result = self.forward_both_ways(source, destination, &passed, &passed);
+        MigrationResult {
+            vm_location: match result {
+                Ok(()) => VmLocation::DestinationUnconfirmed,
+                Err(_) => VmLocation::Unknown,
             },
             outcome: match result {
-                Ok(()) => Outcome::Carried,
-                Err(error) => Outcome::Broken(Error::new(
+                Ok(()) => MigrationOutcome::Recovered,
+                Err(error) => MigrationOutcome::Failed(Error::new(
                     ErrorKind::Connection,
                     format!("the stream was not passed on to its end: {error}"),
                 )),
             },
-            device_state_went_on: true,
-            outline: None,
-            passed: passed.into_inner(),
-            beside: self.beside.load(Ordering::Relaxed),
+            device_state_sent: true,
+            setup: None,
+            main_channel_bytes: passed.into_inner(),
+            other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -268,111 +280,132 @@ impl<'s> Session<'s> {
                 Ok(None) => return,
                 Err(_) => {
                     // Mostly no descriptors are left, and those of ended channels will be.
-                    let soon = Instant::now() + BREATH;
+                    let soon = Instant::now() + ACCEPT_RETRY_DELAY;
                     if self.cancel.wait(Some(soon)).unwrap_or(true) {
                         return;
                     }
                     continue;
                 }
             };
-            let until = Instant::now() + SAYS;
+            let until = Instant::now() + SECONDARY_IDENTIFY_TIMEOUT;
             let first = connection
                 .reader
-                .peek(ENOUGH, Some(until), &self.cancel)
+                .peek(MAGIC_LEN, Some(until), &self.cancel)
                 .unwrap_or_default();
-            let channel = Channel::of(first).unwrap_or(Channel::Other);
+            let channel = Channel::identify(first).unwrap_or(Channel::Other);
             let why = match channel {
-                Channel::Main | Channel::Recovered => UNDER_WAY,
-                Channel::Cpr => CPR,
+                Channel::Main | Channel::PostcopyRecovery => MIGRATION_IN_PROGRESS,
+                Channel::Cpr => CPR_UNSUPPORTED,
                 _ => {
-                    self.add(scope, channel, connection);
+                    self.add_channel(scope, channel, connection);
                     continue;
                 }
             };
-            self.turn_away(channel, &connection, why);
+            self.reject(channel, &connection, why);
         }
     }
 
     /// Closes a connection that has no place here.
-    pub(super) fn turn_away(&self, channel: Channel, connection: &Connection, why: &str) {
-        connection.cutter.cut();
-        self.observer.hear(&Event::TurnedAway { channel, why });
+    pub(super) fn reject(&self, channel: Channel, connection: &Connection, why: &str) {
+        connection.shutdown_handle.shutdown();
+        self.observer.on_event(&Event::ConnectionRejected {
+            channel,
+            reason: why,
+        });
     }
 
     /// Connects one more channel, in the order in which they come: some are told apart by nothing else.
-    fn add<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
+    fn add_channel<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
         let destination = match self.destination.connect(&self.cancel) {
             Ok(destination) => destination,
-            Err(error) => return self.turn_away(channel, &source, &error.with_its_hint()),
+            Err(error) => return self.reject(channel, &source, &error.to_string_with_hint()),
         };
-        self.connected(channel);
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.report_connected(channel);
+        self.open_channels.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move || {
             // How it ends both sides see; what becomes of the migration the main channel tells.
-            let _ = self.beside(source, destination);
-            self.open.fetch_sub(1, Ordering::Relaxed);
+            let _ = self.forward_channel(source, destination);
+            self.open_channels.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
     /// A channel beside the main one. What it is may be told late: it is looked at once more when its first bytes come.
-    fn beside(&self, mut source: Connection, destination: Connection) -> Result<(), CarryError> {
-        let cutters = [source.cutter.clone(), destination.cutter.clone()];
+    fn forward_channel(
+        &self,
+        mut source: Connection,
+        destination: Connection,
+    ) -> Result<(), CopyError> {
+        let cutters = [
+            source.shutdown_handle.clone(),
+            destination.shutdown_handle.clone(),
+        ];
         thread::scope(|scope| {
             let answers = scope.spawn({
                 let (reader, writer) = (destination.reader, source.writer);
                 let cutters = &cutters;
-                move || self.one_way(reader, writer, &self.beside, cutters)
+                move || self.forward_one_way(reader, writer, &self.other_channel_bytes, cutters)
             });
-            let first = source.reader.peek(ENOUGH, None, &self.cancel);
-            let channel = first.ok().and_then(Channel::of);
+            let first = source.reader.peek(MAGIC_LEN, None, &self.cancel);
+            let channel = first.ok().and_then(Channel::identify);
             let why = match channel {
-                Some(Channel::Main | Channel::Recovered) => Some(UNDER_WAY),
-                Some(Channel::Cpr) => Some(CPR),
+                Some(Channel::Main | Channel::PostcopyRecovery) => Some(MIGRATION_IN_PROGRESS),
+                Some(Channel::Cpr) => Some(CPR_UNSUPPORTED),
                 _ => None,
             };
             if let (Some(channel), Some(why)) = (channel, why) {
-                cutters.iter().for_each(Cutter::cut);
-                self.observer.hear(&Event::TurnedAway { channel, why });
+                cutters.iter().for_each(ShutdownHandle::shutdown);
+                self.observer.on_event(&Event::ConnectionRejected {
+                    channel,
+                    reason: why,
+                });
             }
-            let result = self.one_way(source.reader, destination.writer, &self.beside, &cutters);
+            let result = self.forward_one_way(
+                source.reader,
+                destination.writer,
+                &self.other_channel_bytes,
+                &cutters,
+            );
             result.and(answers.join().unwrap_or(Ok(())))
         })
     }
 
     /// Carries bytes that nobody looks at, one way, until that ends.
-    fn one_way(
+    fn forward_one_way(
         &self,
         mut reader: Reader,
         mut writer: Writer,
         bytes: &AtomicU64,
-        cutters: &[Cutter; 2],
-    ) -> Result<(), CarryError> {
-        let result = carry(&mut reader, &mut writer, &self.cancel, bytes);
+        cutters: &[ShutdownHandle; 2],
+    ) -> Result<(), CopyError> {
+        let result = splice_all(&mut reader, &mut writer, &self.cancel, bytes);
         if result.is_ok() {
             let _ = writer.finish();
         } else {
             // Whoever sends what nobody takes must hear of it.
-            cutters.iter().for_each(Cutter::cut);
+            cutters.iter().for_each(ShutdownHandle::shutdown);
         }
         result.map(drop)
     }
 
     /// Carries bytes that nobody looks at, both ways, until both ends have closed.
-    fn both_ways(
+    fn forward_both_ways(
         &self,
         source: Connection,
         destination: Connection,
         there: &AtomicU64,
         back: &AtomicU64,
-    ) -> Result<(), CarryError> {
-        let cutters = [source.cutter.clone(), destination.cutter.clone()];
+    ) -> Result<(), CopyError> {
+        let cutters = [
+            source.shutdown_handle.clone(),
+            destination.shutdown_handle.clone(),
+        ];
         thread::scope(|scope| {
             let answers = scope.spawn({
                 let (reader, writer) = (destination.reader, source.writer);
                 let cutters = &cutters;
-                move || self.one_way(reader, writer, back, cutters)
+                move || self.forward_one_way(reader, writer, back, cutters)
             });
-            let result = self.one_way(source.reader, destination.writer, there, &cutters);
+            let result = self.forward_one_way(source.reader, destination.writer, there, &cutters);
             result.and(answers.join().unwrap_or(Ok(())))
         })
     }
@@ -381,17 +414,18 @@ impl<'s> Session<'s> {
     ///
     /// QEMU 10.0 that has switched to postcopy lets its guest go on if it hears of the failure before a write fails, and stands still
     /// in `postcopy-paused` otherwise.
-    fn let_close(&self, reader: &mut Reader) {
-        let until = Instant::now() + CLOSES;
-        let mut buffer = vec![0; THROWN_AWAY];
+    fn drain_until_closed(&self, reader: &mut Reader) {
+        let until = Instant::now() + SOURCE_CLOSE_TIMEOUT;
+        let mut buffer = vec![0; DRAIN_BUFFER_LEN];
         while Instant::now() < until
-            && let Ok(Some(1..)) = reader.read_until(&mut buffer, until, &self.cancel)
-        {}
+            && let Ok(Some(1..)) = reader.read_with_deadline(&mut buffer, until, &self.cancel)
+        {
+        }
     }
 
     fn wait_for_others(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        while self.open_channels.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
     }

@@ -13,37 +13,37 @@
 
 use std::fmt;
 
-use cpreg_stream::incremental::Outline;
+use cpreg_stream::incremental::StreamSetup;
 
-use crate::progress::Came;
+use crate::progress::DeviceStateProgress;
 
 /// Where a VM is, by what passed through the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Whereabouts {
+pub enum VmLocation {
     /// At the source, and its guest runs, or is as it was before.
-    SourceGoesOn,
+    SourceRunning,
     /// At the source, stopped: it believes that it has migrated.
     SourceStopped,
     /// At the source, which had switched to postcopy: up to that QEMU, whether its guest goes on or is stopped.
-    SourcePaused,
+    SourcePostcopyPaused,
     /// At the destination, which said that it loaded it.
     Destination,
     /// Everything went to the destination; nobody has said that it loaded it.
-    ProbablyDestination,
+    DestinationUnconfirmed,
     /// Its device state went on in part or whole, and then a connection broke.
     Unknown,
 }
 
-impl Whereabouts {
+impl VmLocation {
     /// Its name in logs.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::SourceGoesOn => "source",
+            Self::SourceRunning => "source",
             Self::SourceStopped => "source-stopped",
-            Self::SourcePaused => "source-postcopy-paused",
+            Self::SourcePostcopyPaused => "source-postcopy-paused",
             Self::Destination => "destination",
-            Self::ProbablyDestination => "probably-destination",
+            Self::DestinationUnconfirmed => "destination-unconfirmed",
             Self::Unknown => "unknown",
         }
     }
@@ -51,14 +51,14 @@ impl Whereabouts {
     /// What to do now, where there is something to do.
     pub const fn advice(self) -> Option<&'static str> {
         match self {
-            Self::SourceGoesOn | Self::Destination => None,
+            Self::SourceRunning | Self::Destination => None,
             Self::SourceStopped => Some(
                 "QMP `cont` at the source lets the guest go on; the destination cannot run it: it has no device state",
             ),
-            Self::SourcePaused => Some(
+            Self::SourcePostcopyPaused => Some(
                 "QMP `query-status` at the source: QEMU 10.0 and later let the guest go on by themselves; older ones may stand still (`finish-migrate`), see the runbook; the destination cannot run it: it has no device state",
             ),
-            Self::ProbablyDestination => {
+            Self::DestinationUnconfirmed => {
                 Some("QMP `query-status` at the destination tells whether it loaded it")
             }
             Self::Unknown => Some(
@@ -68,14 +68,14 @@ impl Whereabouts {
     }
 }
 
-impl fmt::Display for Whereabouts {
+impl fmt::Display for VmLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SourceGoesOn => "at the source, which goes on with it",
+            Self::SourceRunning => "at the source, which goes on with it",
             Self::SourceStopped => "at the source, stopped: that QEMU believes it has migrated",
-            Self::SourcePaused => "at the source, which had switched to postcopy",
+            Self::SourcePostcopyPaused => "at the source, which had switched to postcopy",
             Self::Destination => "at the destination",
-            Self::ProbablyDestination => {
+            Self::DestinationUnconfirmed => {
                 "at the destination, which got all of it and has not said whether it loaded it"
             }
             Self::Unknown => {
@@ -86,22 +86,34 @@ impl fmt::Display for Whereabouts {
 }
 
 /// Where the VM is.
-pub(super) fn whereabouts(outline: Option<&Outline>, came: Came, is_postcopy: bool) -> Whereabouts {
+pub(super) fn locate_vm(
+    outline: Option<&StreamSetup>,
+    came: DeviceStateProgress,
+    is_postcopy: bool,
+) -> VmLocation {
     let answers = outline.is_some_and(|outline| outline.return_path);
     match came {
-        Came::NotYet => Whereabouts::SourceGoesOn,
+        DeviceStateProgress::NotStarted => VmLocation::SourceRunning,
         // A package is complete when it has come, and the source has switched.
-        Came::Begun | Came::Here | Came::Partly if is_postcopy => Whereabouts::SourcePaused,
-        Came::Begun | Came::Here if answers => Whereabouts::SourceGoesOn,
-        Came::Begun | Came::Here => Whereabouts::SourceStopped,
+        DeviceStateProgress::Receiving
+        | DeviceStateProgress::Received
+        | DeviceStateProgress::PartlySent
+            if is_postcopy =>
+        {
+            VmLocation::SourcePostcopyPaused
+        }
+        DeviceStateProgress::Receiving | DeviceStateProgress::Received if answers => {
+            VmLocation::SourceRunning
+        }
+        DeviceStateProgress::Receiving | DeviceStateProgress::Received => VmLocation::SourceStopped,
         // A destination that lacks no more than the end of the description loads it.
-        Came::Partly => Whereabouts::Unknown,
-        Came::Through(Some(0)) => Whereabouts::Destination,
-        Came::Through(Some(_)) if is_postcopy => Whereabouts::Unknown,
-        Came::Through(Some(_)) => Whereabouts::SourceGoesOn,
-        Came::Lost => Whereabouts::Unknown,
-        Came::Through(None) if is_postcopy || answers => Whereabouts::Unknown,
-        Came::Through(None) => Whereabouts::ProbablyDestination,
+        DeviceStateProgress::PartlySent => VmLocation::Unknown,
+        DeviceStateProgress::Sent(Some(0)) => VmLocation::Destination,
+        DeviceStateProgress::Sent(Some(_)) if is_postcopy => VmLocation::Unknown,
+        DeviceStateProgress::Sent(Some(_)) => VmLocation::SourceRunning,
+        DeviceStateProgress::Indeterminate => VmLocation::Unknown,
+        DeviceStateProgress::Sent(None) if is_postcopy || answers => VmLocation::Unknown,
+        DeviceStateProgress::Sent(None) => VmLocation::DestinationUnconfirmed,
     }
 }
 
@@ -111,34 +123,48 @@ mod tests {
 
     #[test]
     fn as_in_the_table() {
-        let outline = |return_path| Outline {
+        let outline = |return_path| StreamSetup {
             machine: None,
             ram: Vec::new(),
             return_path,
             postcopy: false,
         };
-        let at =
-            |answers, came, is_postcopy| whereabouts(Some(&outline(answers)), came, is_postcopy);
+        let at = |answers, came, is_postcopy| locate_vm(Some(&outline(answers)), came, is_postcopy);
         for answers in [false, true] {
-            assert_eq!(at(answers, Came::NotYet, false), Whereabouts::SourceGoesOn);
+            assert_eq!(
+                at(answers, DeviceStateProgress::NotStarted, false),
+                VmLocation::SourceRunning
+            );
         }
-        for came in [Came::Begun, Came::Here] {
-            assert_eq!(at(true, came, false), Whereabouts::SourceGoesOn);
-            assert_eq!(at(false, came, false), Whereabouts::SourceStopped);
-            assert_eq!(at(true, came, true), Whereabouts::SourcePaused);
+        for came in [
+            DeviceStateProgress::Receiving,
+            DeviceStateProgress::Received,
+        ] {
+            assert_eq!(at(true, came, false), VmLocation::SourceRunning);
+            assert_eq!(at(false, came, false), VmLocation::SourceStopped);
+            assert_eq!(at(true, came, true), VmLocation::SourcePostcopyPaused);
         }
         for answers in [false, true] {
-            assert_eq!(at(answers, Came::Partly, false), Whereabouts::Unknown);
+            assert_eq!(
+                at(answers, DeviceStateProgress::PartlySent, false),
+                VmLocation::Unknown
+            );
         }
-        assert_eq!(at(true, Came::Partly, true), Whereabouts::SourcePaused);
-        assert_eq!(at(false, Came::Lost, false), Whereabouts::Unknown);
-        let loaded = Came::Through(Some(0));
-        assert_eq!(at(true, loaded, false), Whereabouts::Destination);
-        assert_eq!(at(true, loaded, true), Whereabouts::Destination);
-        let failed = Came::Through(Some(1));
-        assert_eq!(at(true, failed, false), Whereabouts::SourceGoesOn);
-        let silent = Came::Through(None);
-        assert_eq!(at(true, silent, false), Whereabouts::Unknown);
-        assert_eq!(at(false, silent, false), Whereabouts::ProbablyDestination);
+        assert_eq!(
+            at(true, DeviceStateProgress::PartlySent, true),
+            VmLocation::SourcePostcopyPaused
+        );
+        assert_eq!(
+            at(false, DeviceStateProgress::Indeterminate, false),
+            VmLocation::Unknown
+        );
+        let loaded = DeviceStateProgress::Sent(Some(0));
+        assert_eq!(at(true, loaded, false), VmLocation::Destination);
+        assert_eq!(at(true, loaded, true), VmLocation::Destination);
+        let failed = DeviceStateProgress::Sent(Some(1));
+        assert_eq!(at(true, failed, false), VmLocation::SourceRunning);
+        let silent = DeviceStateProgress::Sent(None);
+        assert_eq!(at(true, silent, false), VmLocation::Unknown);
+        assert_eq!(at(false, silent, false), VmLocation::DestinationUnconfirmed);
     }
 }

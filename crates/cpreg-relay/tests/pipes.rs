@@ -7,16 +7,16 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
-use common::damage::{Random, made_up, with_live_sections};
-use common::flowed::{compare, is_no_stream};
-use common::made::Made;
+use common::damage::{Random, synthetic_streams, with_live_sections};
+use common::forwarding::{assert_forwarded, assert_no_stream};
+use common::synthetic::SyntheticStream;
 use common::{bytes, fixture, index};
-use cpreg_relay::io::{Patient, pump_files};
-use cpreg_stream::incremental::Held;
+use cpreg_relay::io::{BlockingFd, forward_files};
+use cpreg_stream::incremental::DeviceStateBuffer;
 use cpreg_stream::{Edit, Error, ErrorKind, Stream};
 
 /// What comes out of a pipe, of a stream that goes into another, in pieces.
-fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
+fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
     let (input, mut feeder) = io::pipe().unwrap();
     let (mut sink, output) = io::pipe().unwrap();
     if most.is_multiple_of(2) {
@@ -29,7 +29,7 @@ fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
             let mut random = Random(most as u64);
             let mut rest = whole;
             while !rest.is_empty() {
-                let (piece, more) = rest.split_at(rest.len().min(1 + random.below(most)));
+                let (piece, more) = rest.split_at(rest.len().min(1 + random.next_below(most)));
                 if feeder.write_all(piece).is_err() {
                     break;
                 }
@@ -43,11 +43,11 @@ fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
         });
         let input = File::from(OwnedFd::from(input));
         let output = File::from(OwnedFd::from(output));
-        let held = pump_files(&input, &output, &mut |_, _| {});
+        let held = forward_files(&input, &output, &mut |_, _| {});
         if let Ok(held) = &held {
             // Whoever reads gets the rest as well.
-            let unchanged = Edit::unchanged(held.start() + held.length());
-            held.write(&unchanged, &mut Patient(&output)).unwrap();
+            let unchanged = Edit::identity(held.start() + held.length());
+            held.write(&unchanged, &mut BlockingFd(&output)).unwrap();
         }
         drop((input, output));
         (out.join().unwrap(), held)
@@ -56,14 +56,17 @@ fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<Held, Error>) {
 
 #[test]
 fn from_pipe_to_pipe() {
-    let mut streams: Vec<_> = made_up().into_iter().map(|(_, whole)| whole).collect();
+    let mut streams: Vec<_> = synthetic_streams()
+        .into_iter()
+        .map(|(_, whole)| whole)
+        .collect();
     let recorded = fixture("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1");
     streams.push(bytes(&recorded));
     streams.push(with_live_sections(&streams[0]));
     streams.push(
-        Made {
+        SyntheticStream {
             pages: 3000,
-            ..Made::default()
+            ..SyntheticStream::default()
         }
         .bytes(),
     );
@@ -72,11 +75,11 @@ fn from_pipe_to_pipe() {
             let (out, held) = through_pipes(whole, most);
             let held = held.unwrap();
             assert!(out == *whole);
-            compare("pipes", whole, &out[..index(held.start())], &held);
+            assert_forwarded("pipes", whole, &out[..index(held.start())], &held);
         }
         let cut = index(Stream::open(whole).unwrap().sections()[0].range.start) - 1;
         let (passed, held) = through_pipes(&whole[..cut], 5_000);
-        is_no_stream(&passed, "cut");
+        assert_no_stream(&passed, "cut");
         assert_eq!(held.unwrap_err().kind(), ErrorKind::Truncated);
     }
 }
@@ -84,9 +87,9 @@ fn from_pipe_to_pipe() {
 /// Whoever reads may be gone.
 #[test]
 fn a_pipe_that_nobody_reads() {
-    let whole = Made {
+    let whole = SyntheticStream {
         pages: 3000,
-        ..Made::default()
+        ..SyntheticStream::default()
     }
     .bytes();
     let (input, mut feeder) = io::pipe().unwrap();
@@ -95,7 +98,7 @@ fn a_pipe_that_nobody_reads() {
     std::thread::scope(|scope| {
         scope.spawn(move || feeder.write_all(&whole));
         let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
-        let error = pump_files(&input, &output, &mut |_, _| {}).unwrap_err();
+        let error = forward_files(&input, &output, &mut |_, _| {}).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(
             error.hint().unwrap().contains("see what it said"),

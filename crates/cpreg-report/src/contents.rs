@@ -3,11 +3,11 @@
 //!
 //! Nothing here says what a value means for a migration.
 
-use cpreg::destination::{Destination, HostVcpu, ValuesAre};
+use cpreg::destination::{Destination, DestinationVcpu, ValueOrigin};
 use cpreg::register::RegisterId;
-use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::profile::ProfileOrigin;
 
-use crate::show::model::{FromReport, Stream};
+use crate::show::model::{ReportSummary, Stream};
 
 /// Something that was read, and its CPU state.
 #[derive(Clone, Debug)]
@@ -15,13 +15,13 @@ pub struct Contents {
     /// What it is called.
     pub name: String,
     /// What it was packed with.
-    pub packed: Option<&'static str>,
+    pub compression: Option<&'static str>,
     /// Where it comes from.
     pub origin: Origin,
     /// Its CPU state, as that of a destination.
     pub destination: Destination,
     /// Of each vCPU of a stream, what it keeps before its list of registers.
-    pub cores: Vec<Core>,
+    pub vcpu_states: Vec<VcpuState>,
 }
 
 /// Where contents come from.
@@ -34,7 +34,7 @@ pub enum Origin {
         /// About the stream.
         stream: Stream,
         /// About the report.
-        report: FromReport,
+        report: ReportSummary,
         /// The verdict of the check in it.
         verdict: Option<String>,
     },
@@ -46,25 +46,25 @@ pub enum Origin {
         version: String,
     },
     /// A profile.
-    Profile(Box<Recorded>),
+    Profile(Box<ProfileOrigin>),
     /// A recorded host, as it is for a guest.
-    Host(Box<Recorded>),
+    Host(Box<ProfileOrigin>),
 }
 
 /// The core registers of a vCPU, which QEMU keeps before its list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Core {
+pub struct VcpuState {
     /// Whether it is switched on, in words.
     pub power: &'static str,
     /// The exception level or mode that it is in, in words.
     pub mode: String,
     /// The registers.
-    pub registers: Vec<General>,
+    pub registers: Vec<CoreRegister>,
 }
 
 /// One core register.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct General {
+pub struct CoreRegister {
     /// Its name.
     pub name: String,
     /// KVM's id; none in AArch32 state.
@@ -81,9 +81,9 @@ impl Contents {
             Origin::Report { .. } => "report of a migration stream",
             Origin::Running { .. } => "running QEMU",
             Origin::Profile(_) => "profile",
-            Origin::Host(_) => match self.destination.values {
-                ValuesAre::OfAnEmulatedHost => "recorded host with an emulated CPU",
-                ValuesAre::AtReset | ValuesAre::OfAGuest => "recorded host",
+            Origin::Host(_) => match self.destination.value_origin {
+                ValueOrigin::EmulatedHost => "recorded host with an emulated CPU",
+                ValueOrigin::Reset | ValueOrigin::Guest => "recorded host",
             },
         }
     }
@@ -104,7 +104,7 @@ impl Contents {
     }
 
     /// The vCPUs.
-    pub fn vcpus(&self) -> &[HostVcpu] {
+    pub fn vcpus(&self) -> &[DestinationVcpu] {
         &self.destination.vcpus
     }
 }

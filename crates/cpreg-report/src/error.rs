@@ -32,7 +32,7 @@ pub enum ErrorKind {
     /// A member of the document holds what it cannot hold.
     Member,
     /// A stream could not be packed.
-    Packing,
+    Encoding,
 }
 
 impl Error {
@@ -47,7 +47,7 @@ impl Error {
     }
 
     /// A recorded host that does not fit, and what to do.
-    pub(crate) fn of_host(kind: ErrorKind, message: String, hint: String) -> Self {
+    pub(crate) fn for_host(kind: ErrorKind, message: String, hint: String) -> Self {
         Self {
             hint: Some(hint),
             ..Self::new(kind, message)
@@ -55,25 +55,25 @@ impl Error {
     }
 
     /// A document that is not the JSON that a report is.
-    pub(crate) fn not_json(error: serde_json::Error) -> Self {
+    pub(crate) fn invalid_json(error: serde_json::Error) -> Self {
         Self {
             source: Some(Box::new(error)),
             ..Self::new(ErrorKind::Json, "")
         }
-        .because("not a report")
+        .with_context("not a report")
     }
 
     /// A stream that could not be packed.
-    pub(crate) fn packing(error: io::Error) -> Self {
+    pub(crate) fn encoding(error: io::Error) -> Self {
         Self {
             source: Some(Box::new(error)),
-            ..Self::new(ErrorKind::Packing, "")
+            ..Self::new(ErrorKind::Encoding, "")
         }
-        .because("cannot pack the stream")
+        .with_context("cannot pack the stream")
     }
 
     /// Puts the source behind these words.
-    fn because(mut self, words: &str) -> Self {
+    fn with_context(mut self, words: &str) -> Self {
         if let Some(source) = &self.source {
             self.message = format!("{words}: {source}");
         }
@@ -81,7 +81,7 @@ impl Error {
     }
 
     /// A document of another schema.
-    pub(crate) fn other_schema(schema: &str, own: &str) -> Self {
+    pub(crate) fn schema_mismatch(schema: &str, own: &str) -> Self {
         let message = format!(
             "a report of schema `{schema}`, where this cpreg reads `{own}`: read it with the cpreg that wrote it, or a later one"
         );
@@ -89,7 +89,7 @@ impl Error {
     }
 
     /// A member of a report that is not as it should be.
-    pub(crate) fn member(path: impl Into<String>, what: impl AsRef<str>) -> Self {
+    pub(crate) fn invalid_member(path: impl Into<String>, what: impl AsRef<str>) -> Self {
         let path = path.into();
         let message = format!("report: {path} {}", what.as_ref());
         Self {
@@ -103,7 +103,7 @@ impl Error {
         self.kind
     }
 
-    /// Returns the place in the document, such as `blanked.registers[0].id`.
+    /// Returns the place in the document, such as `redactions.registers[0].id`.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }

@@ -11,7 +11,7 @@ use crate::scalar::Hex;
 
 /// A register that was asked for, or one field of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RegisterSelection {
     /// The register.
     pub id: RegisterId,
     /// The field.
@@ -30,7 +30,7 @@ pub struct FieldValue {
 }
 
 impl FieldValue {
-    pub(crate) fn of(id: RegisterId, field: Field, value: u64) -> Self {
+    pub(crate) fn new(id: RegisterId, field: Field, value: u64) -> Self {
         let value = field.extract(value);
         Self {
             field,
@@ -41,15 +41,17 @@ impl FieldValue {
 }
 
 /// All fields of a value, and the set bits that belong to none.
-pub fn all_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
-    let fields = id.fields_of(value);
+pub fn decode_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
+    let fields = id.fields_for_value(value);
     if fields.is_empty() {
         return Vec::new();
     }
-    let named = fields.iter().map(|field| FieldValue::of(id, *field, value));
+    let named = fields
+        .iter()
+        .map(|field| FieldValue::new(id, *field, value));
     let nameless = differing_fields(id, 0, value)
         .filter(|difference| difference.field.name().is_empty())
-        .map(|difference| FieldValue::of(id, difference.field, value));
+        .map(|difference| FieldValue::new(id, difference.field, value));
     named.chain(nameless).collect()
 }
 
@@ -68,7 +70,7 @@ pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
         RegisterClass::Firmware => {
             let fields = id.fields().iter();
             fields
-                .filter_map(|field| FieldValue::of(id, *field, value).meaning)
+                .filter_map(|field| FieldValue::new(id, *field, value).meaning)
                 .collect()
         }
         _ => Vec::new(),
@@ -77,7 +79,7 @@ pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
 }
 
 /// Prints fields, a line each.
-pub fn print(printer: &mut Printer, fields: &[FieldValue]) {
+pub fn print_fields(printer: &mut Printer, fields: &[FieldValue]) {
     for FieldValue {
         field,
         value,

@@ -1,6 +1,6 @@
 //! [`Group`]: registers that are listed together.
 
-use cpreg::destination::kernel::Kind;
+use cpreg::destination::kernel::RegisterKind;
 use cpreg::register::{RegisterClass, RegisterId};
 
 /// Registers that are listed together, in this order.
@@ -16,7 +16,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) fn of(id: RegisterId) -> Self {
+    pub(crate) fn from_id(id: RegisterId) -> Self {
         match id.class() {
             RegisterClass::Firmware | RegisterClass::FirmwareBitmap => return Self::Firmware,
             RegisterClass::Coprocessor => return Self::AArch32,
@@ -27,12 +27,12 @@ impl Group {
         if id.is_pmu() {
             return Self::PerformanceMonitors;
         }
-        match Kind::of(id) {
-            Kind::Identification
-            | Kind::Implementation
-            | Kind::CacheType
-            | Kind::CacheLevels
-            | Kind::CacheSize(_) => Self::Identification,
+        match RegisterKind::from_id(id) {
+            RegisterKind::Identification
+            | RegisterKind::Implementation
+            | RegisterKind::CacheType
+            | RegisterKind::CacheLevels
+            | RegisterKind::CacheSize(_) => Self::Identification,
             _ if id == RegisterId::MPIDR_EL1 => Self::Identification,
             _ => Self::System,
         }

@@ -16,18 +16,18 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`check`] | the answer of `check`, schema `cpreg.check/1` |
-//! | [`attempt`] | what came of trying a plan on this machine's KVM |
-//! | [`rehearse`] | the answer of `rehearse`, schema `cpreg.rehearsal/1` |
-//! | [`show`] | the answer of `show`, schema `cpreg.show/1` |
-//! | [`diff`] | the answer of `diff`, schema `cpreg.diff/1` |
-//! | [`host`] | a recorded host, for `show`, schema `cpreg.show-host/1` |
-//! | [`host_diff`] | what differs between two of them, schema `cpreg.diff-hosts/1` |
-//! | [`hosts`] | the answer of `hosts`, schema `cpreg.hosts/1` |
+//! | [`check`] | the answer of `check`, schema `cpreg.check/2` |
+//! | [`dry_run`] | what came of trying a plan on this machine's KVM |
+//! | [`rehearse`] | the answer of `rehearse`, schema `cpreg.rehearsal/2` |
+//! | [`show`] | the answer of `show`, schema `cpreg.show/2` |
+//! | [`diff`] | the answer of `diff`, schema `cpreg.diff/2` |
+//! | [`host`] | a recorded host, for `show`, schema `cpreg.show-host/2` |
+//! | [`host_diff`] | what differs between two of them, schema `cpreg.diff-hosts/2` |
+//! | [`hosts`] | the answer of `hosts`, schema `cpreg.hosts/2` |
 //! | [`explain`] | the answers of `explain` |
-//! | [`tolerance`] | the table of tolerances, schema `cpreg.tolerances/1` |
+//! | [`tolerance`] | the table of tolerances, schema `cpreg.tolerances/2` |
 //! | [`export`] | the same for other programs |
-//! | [`shared`] | a VM without RAM and secrets, which is sent to somebody; schema `cpreg.report/1` |
+//! | [`vm_report`] | a VM without RAM and secrets, which is sent to somebody; schema `cpreg.report/2` |
 //! | [`markdown`] | the same for an issue tracker |
 //! | [`contents`] | what a file holds, for `show` and `diff` |
 //! | [`mod@field`], `group`, `rows`, [`value`] | registers, fields and values as they are printed; secrets kept |
@@ -38,10 +38,10 @@
 //! | [`error`] | why there is no report |
 #![forbid(unsafe_code)]
 
-pub mod attempt;
 pub mod check;
 pub mod contents;
 pub mod diff;
+pub mod dry_run;
 pub mod error;
 pub mod explain;
 pub mod export;
@@ -59,11 +59,11 @@ pub mod remedy;
 pub mod rows;
 pub mod scalar;
 pub mod schemas;
-pub mod shared;
 pub mod show;
 pub mod text;
 pub mod tolerance;
 pub mod value;
+pub mod vm_report;
 
 pub use error::{Error, ErrorKind};
 pub use printer::Printer;

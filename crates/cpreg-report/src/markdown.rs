@@ -2,14 +2,14 @@
 
 use cpreg::register::{RegisterId, parse_hexadecimal};
 
-use crate::check::{self, Answer};
+use crate::check::{self, CheckFindings};
 use crate::printer::Printer;
-use crate::shared::{Report, Versions};
-use crate::text::{counted, length};
+use crate::text::{format_length, pluralize};
+use crate::vm_report::{VersionRange, VmReport};
 
 /// What the VM's vCPUs have, by the stream in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus {
+pub struct CpuSummary {
     /// MIDR_EL1 of the first, if it is listed.
     pub midr: Option<u64>,
     /// How many registers each lists.
@@ -19,9 +19,9 @@ pub struct Cpus {
 /// Prints the whole text. `attached`: the name of the file that the report is in.
 pub fn print(
     printer: &mut Printer,
-    report: &Report,
-    cpus: &Cpus,
-    answer: Option<&Answer<'_>>,
+    report: &VmReport,
+    cpus: &CpuSummary,
+    answer: Option<&CheckFindings<'_>>,
     attached: Option<&str>,
 ) {
     printer.line("### An arm64 VM, without RAM and secrets");
@@ -32,41 +32,45 @@ pub fn print(
     let machine = vm.machine.as_deref().unwrap_or("machine unknown");
     let accelerator = vm.accelerator.as_deref().unwrap_or("accelerator unknown");
     let guest = vm.run_state.as_deref().unwrap_or("in an unknown state");
-    let vcpus = counted(vm.vcpus, "vCPU");
-    row(
+    let vcpus = pluralize(vm.vcpus, "vCPU");
+    print_row(
         printer,
         "VM",
         &format!("{machine}, {vcpus}, {accelerator}, guest {guest}"),
     );
-    row(printer, "CPU", &cpu(cpus));
-    row(printer, "written by", &versions(&vm.written_by));
+    print_row(printer, "CPU", &describe_cpu(cpus));
+    print_row(printer, "written by", &versions(&vm.written_by));
     let ram = vm.ram.iter().map(|block| {
         let bytes = parse_hexadecimal(&block.length);
-        format!("{} {}", block.name, bytes.map_or_else(String::new, length))
+        format!(
+            "{} {}",
+            block.name,
+            bytes.map_or_else(String::new, format_length)
+        )
     });
-    row(printer, "RAM", &ram.collect::<Vec<_>>().join(", "));
-    row(printer, "devices", &devices(report));
-    row(
+    print_row(printer, "RAM", &ram.collect::<Vec<_>>().join(", "));
+    print_row(printer, "devices", &devices(report));
+    print_row(
         printer,
         "stream",
         &format!(
             "{} bytes, read {}",
             parse_hexadecimal(&vm.length).unwrap_or_default(),
-            vm.opened
+            vm.open_method
         ),
     );
     if let Some(host) = &report.host {
         let kernel = host.kernel.as_deref().unwrap_or("of unknown release");
         let text = format!("{} {kernel}, {}", host.system, host.architecture);
-        row(printer, "host", &text);
+        print_row(printer, "host", &text);
     }
-    row(printer, "blanked", &blanked(report));
-    row(
+    print_row(printer, "redacted", &describe_redactions(report));
+    print_row(
         printer,
         "still in the file",
         "names of RAM blocks and devices, MAC addresses of virtio network cards",
     );
-    row(printer, "cpreg", &report.cpreg);
+    print_row(printer, "cpreg", &report.cpreg);
     printer.line("");
     if let Some(answer) = answer {
         printer.line("~~~text");
@@ -86,12 +90,12 @@ pub fn print(
 }
 
 /// A row of the table. What ends a cell is escaped.
-fn row(printer: &mut Printer, what: &str, text: &str) {
+fn print_row(printer: &mut Printer, what: &str, text: &str) {
     printer.line(format_args!("| {what} | {} |", text.replace('|', "\\|")));
 }
 
 /// Which CPU the first vCPU shows, and how many registers each has.
-fn cpu(cpus: &Cpus) -> String {
+fn describe_cpu(cpus: &CpuSummary) -> String {
     let midr = cpus.midr.map_or_else(
         || "MIDR_EL1 not listed".to_owned(),
         |value| match RegisterId::MIDR_EL1.value_name(value) {
@@ -105,8 +109,8 @@ fn cpu(cpus: &Cpus) -> String {
     format!("{midr}, {} registers each", counts.join(", "))
 }
 
-fn versions(versions: &Versions) -> String {
-    match (&versions.from, &versions.until) {
+fn versions(versions: &VersionRange) -> String {
+    match (&versions.since, &versions.until) {
         (Some(from), Some(until)) if from == until => format!("QEMU {from}"),
         (Some(from), Some(until)) => format!("QEMU {from} to {until}"),
         (Some(from), None) => format!("QEMU {from} or later"),
@@ -116,7 +120,7 @@ fn versions(versions: &Versions) -> String {
 }
 
 /// Devices but for those of vCPUs, each name once.
-fn devices(report: &Report) -> String {
+fn devices(report: &VmReport) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
     for device in &report.vm.devices {
         match names.iter_mut().find(|(name, _)| *name == device.name) {
@@ -132,9 +136,9 @@ fn devices(report: &Report) -> String {
 }
 
 /// What is not in the report, in a line: keys by their kind, not one by one.
-fn blanked(report: &Report) -> String {
-    let blanked = &report.blanked;
-    let ids = report.blanked_registers().unwrap_or_default();
+fn describe_redactions(report: &VmReport) -> String {
+    let blanked = &report.redactions;
+    let ids = report.redacted_registers().unwrap_or_default();
     let has_keys = ids.iter().any(|id| id.is_secret());
     let keys = has_keys.then(|| "pointer-authentication keys".to_owned());
     let registers = ids.iter().zip(&blanked.registers);

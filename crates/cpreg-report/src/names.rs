@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use cpreg::destination::{self, ValuesAre};
+use cpreg::destination::{self, ValueOrigin};
 use cpreg::plan::{self, Action, ExtensionAction};
-use cpreg::tolerance::{self, Handling, Which};
+use cpreg::tolerance::{self, Handling, RegisterSelector};
 use cpreg_hosts::record::AtReset;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ names! {
     }
 
     /// Knowledge that a statement rests on.
-    Knowledge {
+    Confidence {
         /// Seen on that very destination.
         PROVEN = "proven",
         /// Concluded from the register's kind.
@@ -118,11 +118,11 @@ names! {
     }
 
     /// Result of an attempt to load a plan.
-    AttemptOutcome {
+    DryRunOutcome {
         /// KVM did what the plan says.
-        AGREES = "agrees",
+        CONFIRMED = "confirmed",
         /// KVM did something else.
-        DISAGREES = "disagrees",
+        CONTRADICTED = "contradicted",
         /// The plan was not tried.
         NOT_TRIED = "not-tried",
     }
@@ -134,7 +134,7 @@ names! {
         /// QEMU refused the VM.
         FAILED = "failed",
         /// No load was tried.
-        NOT_TRIED = "not tried",
+        NOT_TRIED = "not-tried",
     }
 
     /// Kind of thing that `show` and `diff` read.
@@ -150,13 +150,13 @@ names! {
     }
 
     /// Origin of a destination's values.
-    Values {
+    ValueOriginKind {
         /// No guest had run.
-        AT_RESET = "at-reset",
+        RESET = "reset",
         /// A guest left them.
-        OF_A_GUEST = "of-a-guest",
+        GUEST = "guest",
         /// At reset, on an emulated CPU.
-        OF_AN_EMULATED_HOST = "of-an-emulated-host",
+        EMULATED_HOST = "emulated-host",
     }
 
     /// Kind of content that a register has at reset.
@@ -166,7 +166,7 @@ names! {
         /// KVM's reset poison, which stands for no value.
         POISON = "poison",
         /// A counter.
-        COUNTS = "counts",
+        COUNTER = "counter",
         /// It cannot be read.
         UNREADABLE = "unreadable",
     }
@@ -236,8 +236,8 @@ impl From<&ExtensionAction> for Decision {
     }
 }
 
-impl From<destination::Knowledge> for Knowledge {
-    fn from(knowledge: destination::Knowledge) -> Self {
+impl From<destination::Confidence> for Confidence {
+    fn from(knowledge: destination::Confidence) -> Self {
         Self(knowledge.name().into())
     }
 }
@@ -254,12 +254,12 @@ impl From<destination::Accelerator> for Accelerator {
     }
 }
 
-impl From<ValuesAre> for Values {
-    fn from(values: ValuesAre) -> Self {
+impl From<ValueOrigin> for ValueOriginKind {
+    fn from(values: ValueOrigin) -> Self {
         match values {
-            ValuesAre::AtReset => Self::AT_RESET,
-            ValuesAre::OfAGuest => Self::OF_A_GUEST,
-            ValuesAre::OfAnEmulatedHost => Self::OF_AN_EMULATED_HOST,
+            ValueOrigin::Reset => Self::RESET,
+            ValueOrigin::Guest => Self::GUEST,
+            ValueOrigin::EmulatedHost => Self::EMULATED_HOST,
         }
     }
 }
@@ -269,14 +269,14 @@ impl From<&AtReset> for ResetContent {
         match at_reset {
             AtReset::Value(_) => Self::VALUE,
             AtReset::Poison => Self::POISON,
-            AtReset::Counts => Self::COUNTS,
+            AtReset::Counter => Self::COUNTER,
             AtReset::Unreadable(_) => Self::UNREADABLE,
         }
     }
 }
 
-impl From<tolerance::Difference> for Difference {
-    fn from(difference: tolerance::Difference) -> Self {
+impl From<tolerance::RegisterDifference> for Difference {
+    fn from(difference: tolerance::RegisterDifference) -> Self {
         Self(difference.name().into())
     }
 }
@@ -289,13 +289,13 @@ impl From<Handling> for ToleranceHandling {
 
 impl RegisterClass {
     /// Returns the class that an entry is about, unless it lists its registers.
-    pub const fn of(which: &Which) -> Option<Self> {
+    pub const fn from_selector(which: &RegisterSelector) -> Option<Self> {
         match which {
-            Which::These(_) => None,
-            Which::CacheSizes => Some(Self::CACHE_SIZES),
-            Which::PerformanceMonitors => Some(Self::PERFORMANCE_MONITORS),
-            Which::ImplementationDefined => Some(Self::IMPLEMENTATION_DEFINED),
-            Which::ReservedAArch32 => Some(Self::RESERVED_AARCH32),
+            RegisterSelector::Ids(_) => None,
+            RegisterSelector::CacheSizes => Some(Self::CACHE_SIZES),
+            RegisterSelector::PerformanceMonitors => Some(Self::PERFORMANCE_MONITORS),
+            RegisterSelector::ImplementationDefined => Some(Self::IMPLEMENTATION_DEFINED),
+            RegisterSelector::ReservedAArch32 => Some(Self::RESERVED_AARCH32),
         }
     }
 }
@@ -305,7 +305,7 @@ impl From<destination::kernel::Scope> for Scope {
         match scope {
             destination::kernel::Scope::Vcpu => Self::VCPU,
             destination::kernel::Scope::Vm => Self::VM,
-            destination::kernel::Scope::Running => Self::VM_RUNNING,
+            destination::kernel::Scope::VmCounter => Self::VM_RUNNING,
         }
     }
 }
@@ -349,12 +349,15 @@ mod tests {
         assert_eq!(actions.each_ref().map(Decision::from), decisions);
 
         let knowledge = [
-            destination::Knowledge::Proven,
-            destination::Knowledge::Inferred,
-            destination::Knowledge::Unknown,
+            destination::Confidence::Proven,
+            destination::Confidence::Inferred,
+            destination::Confidence::Unknown,
         ];
-        let knowledge = knowledge.map(Knowledge::from);
-        assert_eq!(knowledge.each_ref().map(Knowledge::name), Knowledge::NAMES);
+        let knowledge = knowledge.map(Confidence::from);
+        assert_eq!(
+            knowledge.each_ref().map(Confidence::name),
+            Confidence::NAMES
+        );
 
         let severities = [
             cpreg::severity::Severity::Low,
@@ -376,9 +379,9 @@ mod tests {
         );
 
         let differences = [
-            tolerance::Difference::OnlyInInput,
-            tolerance::Difference::OnlyAtDestination,
-            tolerance::Difference::ValueNotTaken,
+            tolerance::RegisterDifference::OnlyInInput,
+            tolerance::RegisterDifference::OnlyAtDestination,
+            tolerance::RegisterDifference::ValueNotTaken,
         ];
         let differences = differences.map(Difference::from);
         assert_eq!(

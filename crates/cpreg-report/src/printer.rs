@@ -17,29 +17,29 @@ pub mod style {
     /// Nothing is wrong.
     pub const GOOD: Style = AnsiColor::Green.on_default().bold();
     /// Something is wrong.
-    pub const BAD: Style = AnsiColor::Red.on_default().bold();
+    pub const ERROR: Style = AnsiColor::Red.on_default().bold();
     /// Something is not known, or changes.
-    pub const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
+    pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
     /// Advice.
     pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
     /// A name.
     pub const NAME: Style = Style::new().bold();
     /// Things that matter less.
-    pub const ASIDE: Style = Style::new().dimmed();
+    pub const DIM: Style = Style::new().dimmed();
 }
 
 /// All of them; no other sequence reaches a terminal.
 const STYLES: [Style; 6] = [
     style::GOOD,
-    style::BAD,
-    style::DOUBT,
+    style::ERROR,
+    style::WARNING,
     style::HINT,
     style::NAME,
-    style::ASIDE,
+    style::DIM,
 ];
 
 /// Whether a terminal would do something else with it than show it in its place.
-const fn is_no_text(character: char) -> bool {
+const fn should_escape(character: char) -> bool {
     matches!(
         character,
         '\0'..='\x1f'
@@ -52,19 +52,23 @@ const fn is_no_text(character: char) -> bool {
 }
 
 /// The text, with an escape in place of what is no text and none of our own styles.
-pub fn harmless(text: &str, keeps_lines: bool) -> String {
+pub fn escape_control(text: &str, keeps_lines: bool) -> String {
     let mut harmless = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
         let after_style = (character == '\x1b')
-            .then(|| STYLES.iter().find_map(|style| style_at(*style, rest)))
+            .then(|| {
+                STYLES
+                    .iter()
+                    .find_map(|style| style_sequence_len(*style, rest))
+            })
             .flatten();
         if let Some(length) = after_style {
             harmless.push_str(&rest[..length]);
             rest = &rest[length..];
             continue;
         }
-        if is_no_text(character) && !(keeps_lines && character == '\n') {
+        if should_escape(character) && !(keeps_lines && character == '\n') {
             harmless.extend(character.escape_default());
         } else {
             harmless.push(character);
@@ -75,7 +79,7 @@ pub fn harmless(text: &str, keeps_lines: bool) -> String {
 }
 
 /// How long this style's beginning or end is, if the text begins with it.
-fn style_at(style: Style, text: &str) -> Option<usize> {
+fn style_sequence_len(style: Style, text: &str) -> Option<usize> {
     [style.render().to_string(), style.render_reset().to_string()]
         .into_iter()
         .find(|sequence| text.starts_with(sequence))
@@ -83,10 +87,10 @@ fn style_at(style: Style, text: &str) -> Option<usize> {
 }
 
 /// JSON with escapes in place of what is no text; it stands in strings only, line ends aside.
-fn harmless_json(text: &str) -> String {
+fn escape_control_json(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_no_text(character) && character != '\n' {
+        if should_escape(character) && character != '\n' {
             // Writing to a string cannot fail; all of them have four digits.
             let _ = write!(harmless, "\\u{:04x}", u32::from(character));
         } else {
@@ -104,43 +108,44 @@ pub fn styled(style: Style, text: impl Display) -> String {
 /// Holds the answer until it is whole: a command that fails half way answers nothing.
 #[derive(Debug, Default)]
 pub struct Printer {
-    answer: String,
+    text: String,
     /// The answer goes to standard error: standard output is taken by something else.
-    is_beside: bool,
+    writes_to_stderr: bool,
 }
 
 impl Printer {
     /// A line of the answer.
     pub fn line(&mut self, text: impl Display) {
-        self.answer.push_str(&harmless(&text.to_string(), false));
-        self.answer.push('\n');
+        self.text
+            .push_str(&escape_control(&text.to_string(), false));
+        self.text.push('\n');
     }
 
     /// The answer of another printer.
-    pub fn whole(&mut self, other: &str) {
-        self.answer.push_str(other);
+    pub fn append(&mut self, other: &str) {
+        self.text.push_str(other);
     }
 
     /// The answer so far, which is not given then.
-    pub fn into_answer(self) -> String {
-        self.answer
+    pub fn into_text(self) -> String {
+        self.text
     }
 
     /// The answer as JSON, ending included.
     pub fn json(&mut self, text: &str) {
-        self.answer.push_str(&harmless_json(text));
+        self.text.push_str(&escape_control_json(text));
     }
 
     /// From now on the answer goes to standard error, because standard output is a stream.
-    pub fn answer_beside(&mut self) {
-        self.is_beside = true;
+    pub fn report_to_stderr(&mut self) {
+        self.writes_to_stderr = true;
     }
 
     /// A line beside the answer.
     pub fn note(&self, text: impl Display) {
         // Nobody is left to be told if this fails.
-        let text = harmless(&text.to_string(), false);
-        let _ = writeln!(stderr(), "{}: {text}", styled(style::ASIDE, "note"));
+        let text = escape_control(&text.to_string(), false);
+        let _ = writeln!(stderr(), "{}: {text}", styled(style::DIM, "note"));
     }
 
     /// Gives the answer.
@@ -148,8 +153,8 @@ impl Printer {
     /// # Errors
     /// If it could not be written whole.
     pub fn finish(&mut self) -> io::Result<()> {
-        let answer = std::mem::take(&mut self.answer);
-        if self.is_beside {
+        let answer = std::mem::take(&mut self.text);
+        if self.writes_to_stderr {
             return stderr().write_all(answer.as_bytes());
         }
         let mut stdout = stdout().lock();
@@ -159,7 +164,7 @@ impl Printer {
 
     /// Where [`Self::finish`] writes: `standard output`, or `standard error`.
     pub const fn target(&self) -> &'static str {
-        if self.is_beside {
+        if self.writes_to_stderr {
             "standard error"
         } else {
             "standard output"
@@ -175,20 +180,20 @@ mod tests {
     fn only_our_own_styles_pass() {
         let name = styled(style::NAME, "PC\x1b[2J");
         let expected = format!("{}PC\\u{{1b}}[2J{:#}", style::NAME, style::NAME);
-        assert_eq!(harmless(&name, false), expected);
+        assert_eq!(escape_control(&name, false), expected);
         assert_eq!(
-            harmless("a\nb\u{9b}c\u{202e}d é ×", false),
+            escape_control("a\nb\u{9b}c\u{202e}d é ×", false),
             "a\\nb\\u{9b}c\\u{202e}d é ×"
         );
-        assert_eq!(harmless("a\n\r", true), "a\n\\r");
+        assert_eq!(escape_control("a\n\r", true), "a\n\\r");
     }
 
     #[test]
     fn json_means_the_same() {
         let text = "a\u{7f}\u{9b}\u{202e}z".to_owned();
-        let json = harmless_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
+        let json = escape_control_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
         assert!(
-            !json.chars().any(|it| it != '\n' && is_no_text(it)),
+            !json.chars().any(|it| it != '\n' && should_escape(it)),
             "{json}"
         );
         assert_eq!(

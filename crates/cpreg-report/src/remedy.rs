@@ -8,20 +8,20 @@ use cpreg::remedy::Remedy;
 use cpreg::tolerance::Tolerances;
 
 /// Stands in an entry's text for the destination's value.
-pub const HOST: &str = "{host}";
+pub const DESTINATION_PLACEHOLDER: &str = "{destination}";
 /// Stands for the destination's value where that is not known.
-pub const UNKNOWN_HOST: &str = "VALUE";
+pub const UNKNOWN_VALUE_PLACEHOLDER: &str = "VALUE";
 
 /// Returns the command line, capitals for what is to be filled in.
 pub fn command(remedy: &Remedy) -> String {
     match remedy {
-        Remedy::Check { accept: None } => "cpreg check SOURCE DEST".to_owned(),
+        Remedy::Check { accept: None } => "cpreg check SOURCE DESTINATION".to_owned(),
         Remedy::Check {
             accept: Some(register),
-        } => format!("cpreg check SOURCE DEST --accept {register}"),
+        } => format!("cpreg check SOURCE DESTINATION --accept {register}"),
         Remedy::Compare => "cpreg diff A B".to_owned(),
-        Remedy::Convert => "cpreg convert SOURCE --to DEST -o OUTPUT".to_owned(),
-        Remedy::Probe => "cpreg probe qemu -o DEST -- QEMU COMMAND".to_owned(),
+        Remedy::Convert => "cpreg convert SOURCE --to DESTINATION -o OUTPUT".to_owned(),
+        Remedy::Probe => "cpreg probe qemu -o DESTINATION -- QEMU COMMAND".to_owned(),
         Remedy::Rehearse => "cpreg rehearse SOURCE -- QEMU COMMAND".to_owned(),
         Remedy::Report => "cpreg report SOURCE -o FILE".to_owned(),
         Remedy::Show { register: None } => "cpreg show SOURCE".to_owned(),
@@ -34,11 +34,11 @@ pub fn command(remedy: &Remedy) -> String {
 }
 
 /// Returns what the command tells; nothing for what is no command.
-pub const fn tells(remedy: &Remedy) -> &'static str {
+pub const fn purpose(remedy: &Remedy) -> &'static str {
     match remedy {
         Remedy::Check { accept: None } => {
             "names every register that stands in the way, whether it is harmless, and what each QEMU would do. SOURCE: the VM as a stream. \
-             DEST: a stream that a VM of this kind saved there, or a profile"
+             DESTINATION: a stream that a VM of this kind saved there, or a profile"
         }
         Remedy::Check {
             accept: Some(RegisterId::PSCI_VERSION),
@@ -58,7 +58,7 @@ pub const fn tells(remedy: &Remedy) -> &'static str {
         Remedy::Probe => "records the destination, there, without a guest",
         Remedy::Rehearse => {
             "has the QEMU there load the VM without its RAM, and says what it makes of it, devices included; run it on the destination, \
-             with the VM's command line. --repaired tries what convert would write"
+             with the VM's command line. --converted tries what convert would write"
         }
         Remedy::Report => "writes the VM without RAM and secrets, as a small file for who can help",
         Remedy::Show { register: None } => {
@@ -76,7 +76,7 @@ pub const fn tells(remedy: &Remedy) -> &'static str {
 /// Returns what to do, with this word for the destination's value.
 pub fn advice(remedy: &Remedy, host: &str) -> String {
     let text = match remedy {
-        Remedy::Monitors => {
+        Remedy::MatchPmu => {
             "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the \
              source (pmu=off)"
         }
@@ -92,17 +92,17 @@ pub fn advice(remedy: &Remedy, host: &str) -> String {
             "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
              --ignore REG leaves the destination's own value to the guest"
         }
-        Remedy::SetTaken => {
+        Remedy::SetAcceptedValue => {
             "set one that it takes, or leave --set out; cpreg explain REG tells what the values \
              mean"
         }
-        Remedy::Agree => {
+        Remedy::AlignVcpus => {
             "save the VM again; if they still disagree, --set REG=VALUE makes them agree"
         }
         Remedy::IgnoreAny => {
             "see whether what it holds may be lost; --ignore REG without a value loses it"
         }
-        Remedy::PsciVersion => {
+        Remedy::StartWithCommonPsciVersion => {
             return format!("{remedy}: -cpu host,kvm-psci-version={host} (QEMU 11.0 and later)");
         }
         Remedy::SetField {
@@ -110,18 +110,18 @@ pub fn advice(remedy: &Remedy, host: &str) -> String {
             field,
             value,
         } => return format!("--set {register}.{field}={value}"),
-        Remedy::Text(text) => return text.replace(HOST, host),
+        Remedy::Text(text) => return text.replace(DESTINATION_PLACEHOLDER, host),
         other => return command(other),
     };
     text.to_owned()
 }
 
 /// Returns what to do about a decision that stands in the way.
-pub fn of_decision(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
+pub fn decision_advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
     let remedy = decision.remedy(tolerances)?;
-    let host = decision.host.as_ref().and_then(Value::as_u64);
+    let host = decision.destination.as_ref().and_then(Value::as_u64);
     let host = host.map_or_else(
-        || UNKNOWN_HOST.to_owned(),
+        || UNKNOWN_VALUE_PLACEHOLDER.to_owned(),
         |value| {
             let name = decision.register.value_name(value);
             name.map_or_else(|| format!("{value:#x}"), str::to_owned)
@@ -131,13 +131,13 @@ pub fn of_decision(decision: &Decision, tolerances: &Tolerances) -> Option<Strin
 }
 
 /// Returns what a change means for the guest, and what spares it that.
-pub fn of_change(change: &VisibleChange) -> Cow<'_, str> {
+pub fn describe_change(change: &VisibleChange) -> Cow<'_, str> {
     match &change.remedy {
-        None => Cow::Borrowed(&change.what),
+        None => Cow::Borrowed(&change.description),
         Some(remedy) => Cow::Owned(format!(
             "{}; {} keeps them",
-            change.what,
-            advice(remedy, UNKNOWN_HOST)
+            change.description,
+            advice(remedy, UNKNOWN_VALUE_PLACEHOLDER)
         )),
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use cpreg::destination::HostVcpu;
+use cpreg::destination::DestinationVcpu;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
@@ -42,7 +42,9 @@ pub fn rows<K: Ord, V: Ord>(items: impl IntoIterator<Item = (usize, K, V)>) -> V
 pub type RegisterRow = Row<RegisterId, Option<Value>>;
 
 /// The registers of these vCPUs.
-pub fn registers<'a>(vcpus: impl IntoIterator<Item = (usize, &'a HostVcpu)>) -> Vec<RegisterRow> {
+pub fn registers<'a>(
+    vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
+) -> Vec<RegisterRow> {
     rows(vcpus.into_iter().flat_map(|(number, vcpu)| {
         let registers = vcpu.registers().iter();
         registers.map(move |register| (number, register.id, register.value.clone()))
@@ -53,7 +55,9 @@ pub fn registers<'a>(vcpus: impl IntoIterator<Item = (usize, &'a HostVcpu)>) -> 
 pub type ExtensionRow = Row<Cow<'static, str>, Content>;
 
 /// The extensions of these vCPUs.
-pub fn extensions<'a>(vcpus: impl IntoIterator<Item = (usize, &'a HostVcpu)>) -> Vec<ExtensionRow> {
+pub fn extensions<'a>(
+    vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
+) -> Vec<ExtensionRow> {
     rows(vcpus.into_iter().flat_map(|(number, vcpu)| {
         let extensions = vcpu.extensions.iter();
         extensions.map(move |it| (number, it.name.clone(), it.content.clone()))

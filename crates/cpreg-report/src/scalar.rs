@@ -41,7 +41,7 @@ macro_rules! as_text {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                text.parse().map_err(|NotOne(what)| {
+                text.parse().map_err(|InvalidScalar(what)| {
                     de::Error::custom(format_args!("`{text}` is not {what}"))
                 })
             }
@@ -51,7 +51,7 @@ macro_rules! as_text {
 
 /// Text that is not what it should be; what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotOne(&'static str);
+pub struct InvalidScalar(&'static str);
 
 /// A number of up to 64 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,12 +64,12 @@ impl fmt::Display for Hex {
 }
 
 impl FromStr for Hex {
-    type Err = NotOne;
+    type Err = InvalidScalar;
 
-    fn from_str(text: &str) -> Result<Self, NotOne> {
+    fn from_str(text: &str) -> Result<Self, InvalidScalar> {
         parse_hexadecimal(text)
             .map(Self)
-            .ok_or(NotOne("a number of up to 64 bits, `0x…`"))
+            .ok_or(InvalidScalar("a number of up to 64 bits, `0x…`"))
     }
 }
 
@@ -92,12 +92,12 @@ impl fmt::Display for Id {
 }
 
 impl FromStr for Id {
-    type Err = NotOne;
+    type Err = InvalidScalar;
 
-    fn from_str(text: &str) -> Result<Self, NotOne> {
+    fn from_str(text: &str) -> Result<Self, InvalidScalar> {
         parse_hexadecimal(text)
             .map(|raw| Self(RegisterId::from_raw(raw)))
-            .ok_or(NotOne("a register's id, `0x` and 16 digits"))
+            .ok_or(InvalidScalar("a register's id, `0x` and 16 digits"))
     }
 }
 
@@ -120,9 +120,9 @@ impl fmt::Display for Vcpus {
 }
 
 impl FromStr for Vcpus {
-    type Err = NotOne;
+    type Err = InvalidScalar;
 
-    fn from_str(text: &str) -> Result<Self, NotOne> {
+    fn from_str(text: &str) -> Result<Self, InvalidScalar> {
         const MAX_VCPUS: usize = 1 << 16;
         let mut vcpus = VcpuSet::default();
         for range in text.split(',').filter(|_| !text.is_empty()) {
@@ -131,7 +131,7 @@ impl FromStr for Vcpus {
                 (Ok(first), Ok(last)) if first <= last && last < MAX_VCPUS => {
                     (first..=last).for_each(|vcpu| vcpus.insert(vcpu));
                 }
-                _ => return Err(NotOne("a list of vCPUs, `0-3,5`")),
+                _ => return Err(InvalidScalar("a list of vCPUs, `0-3,5`")),
             }
         }
         Ok(Self(vcpus))

@@ -7,20 +7,20 @@ use cpreg_hosts::{profile, record};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::{check, diff, explain, host, host_diff, hosts, rehearse, shared, show, tolerance};
+use crate::{check, diff, explain, host, host_diff, hosts, rehearse, show, tolerance, vm_report};
 
 /// A kind of document.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Document {
-    /// Name and version: `cpreg.check/1`.
+    /// Name and version: `cpreg.check/2`.
     pub name: &'static str,
     /// Its JSON Schema.
     pub schema: Schema,
 }
 
 impl Document {
-    fn of<T: JsonSchema>(name: &'static str) -> Self {
+    fn for_type<T: JsonSchema>(name: &'static str) -> Self {
         Self::new(name, generator().into_root_schema_for::<T>())
     }
 
@@ -40,18 +40,22 @@ fn generator() -> SchemaGenerator {
 /// Returns all documents, in the order of the documentation.
 pub fn all() -> Vec<Document> {
     vec![
-        Document::of::<check::model::Report>(check::model::SCHEMA),
-        Document::of::<rehearse::model::Report>(rehearse::model::SCHEMA),
-        Document::of::<show::model::Report>(show::model::SCHEMA),
-        Document::of::<diff::model::Report>(diff::model::SCHEMA),
-        Document::of::<host::model::Report>(host::model::SCHEMA),
-        Document::of::<host_diff::model::Report>(host_diff::model::SCHEMA),
-        Document::of::<explain::lines::model::Report>(explain::lines::model::SCHEMA),
-        Document::of::<hosts::model::Report>(hosts::model::SCHEMA),
-        Document::of::<tolerance::model::Report>(tolerance::model::SCHEMA),
-        Document::of::<explain::register::model::Report>(explain::register::model::SCHEMA),
-        Document::of::<shared::Report>(shared::SCHEMA),
-        Document::of::<profile::Document>(profile::SCHEMA),
+        Document::for_type::<check::model::CheckReport>(check::model::SCHEMA),
+        Document::for_type::<rehearse::model::RehearsalReport>(rehearse::model::SCHEMA),
+        Document::for_type::<show::model::ShowReport>(show::model::SCHEMA),
+        Document::for_type::<diff::model::DiffReport>(diff::model::SCHEMA),
+        Document::for_type::<host::model::HostReport>(host::model::SCHEMA),
+        Document::for_type::<host_diff::model::HostDiffReport>(host_diff::model::SCHEMA),
+        Document::for_type::<explain::lines::model::ExplainLinesReport>(
+            explain::lines::model::SCHEMA,
+        ),
+        Document::for_type::<hosts::model::HostsReport>(hosts::model::SCHEMA),
+        Document::for_type::<tolerance::model::TolerancesReport>(tolerance::model::SCHEMA),
+        Document::for_type::<explain::register::model::ExplainRegisterReport>(
+            explain::register::model::SCHEMA,
+        ),
+        Document::for_type::<vm_report::VmReport>(vm_report::SCHEMA),
+        Document::for_type::<profile::Document>(profile::SCHEMA),
         Document::new(record::json::SCHEMA, record::json::json_schema(generator())),
     ]
 }

@@ -1,25 +1,28 @@
 //! Registers and values as they are printed. Pointer-authentication keys are the guest's secrets.
 
 use cpreg::destination::Accelerator;
-use cpreg::register::{BLANKED, FieldDifference, Naming, RegisterId, Value, differing_fields};
+use cpreg::register::{FieldDifference, Naming, REDACTED, RegisterId, Value, differing_fields};
 
 /// How registers and values are to be printed.
 #[derive(Clone, Copy, Debug)]
-pub struct Printing {
+pub struct ValueFormat {
     /// Names of registers.
     pub naming: Naming,
     /// Values of keys are printed.
-    pub secrets: bool,
+    pub show_secrets: bool,
 }
 
-impl Printing {
+impl ValueFormat {
     /// Makes the style that fits an accelerator.
     pub fn new(accelerator: Option<Accelerator>, secrets: bool) -> Self {
         let naming = match accelerator {
             Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
             Some(Accelerator::Kvm) | None => Naming::Kvm,
         };
-        Self { naming, secrets }
+        Self {
+            naming,
+            show_secrets: secrets,
+        }
     }
 
     /// Returns the name of a register.
@@ -29,7 +32,7 @@ impl Printing {
 
     /// A value, or `None` if it is secret.
     pub fn value(self, id: RegisterId, value: &Value) -> Option<String> {
-        (self.secrets || !id.is_secret()).then(|| value.to_string())
+        (self.show_secrets || !id.is_secret()).then(|| value.to_string())
     }
 
     /// A value with what it means, for people. What a report does not tell has a mark in its place.
@@ -37,8 +40,8 @@ impl Printing {
         let Some(number) = self.value(id, value) else {
             return "(secret)".to_owned();
         };
-        if id.is_guest_pointer() && value.as_u64() == Some(BLANKED) {
-            return "(blanked)".to_owned();
+        if id.is_guest_pointer() && value.as_u64() == Some(REDACTED) {
+            return "(redacted)".to_owned();
         }
         match value.as_u64().and_then(|value| id.value_name(value)) {
             Some(name) => format!("{name} ({number})"),

@@ -11,26 +11,26 @@ use cpreg_report::schemas::{self, Document};
 use serde_json::Value;
 
 /// Members whose own members have a table elsewhere.
-const ELSEWHERE: [(&str, &str); 5] = [
-    ("cpreg.check/1", "attempt"),
-    ("cpreg.rehearsal/1", "check"),
-    ("cpreg.explain/1", "register.tolerances"),
-    ("cpreg.report/1", "check"),
-    ("cpreg.report/1", "destination.profile"),
+const DOCUMENTED_ELSEWHERE: [(&str, &str); 5] = [
+    ("cpreg.check/2", "dry_run"),
+    ("cpreg.rehearsal/2", "check"),
+    ("cpreg.explain/2", "register.tolerances"),
+    ("cpreg.report/2", "check"),
+    ("cpreg.report/2", "destination.profile"),
 ];
 
 /// Members whose table is a section of its own: the heading, the document, and the member.
-const APART: [(&str, &str, &str); 1] =
-    [("`attempt` of `cpreg.check/1`", "cpreg.check/1", "attempt")];
+const SEPARATE_SECTIONS: [(&str, &str, &str); 1] =
+    [("`dry_run` of `cpreg.check/2`", "cpreg.check/1", "dry_run")];
 
 const TABLE: &str = "| member | what it holds |\n|---|---|\n";
 
-fn docs() -> PathBuf {
+fn docs_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
 /// Compares a file with what it should be, or writes it.
-fn is_current(path: &Path, text: &str) {
+fn assert_current(path: &Path, text: &str) {
     if std::env::var_os("BLESS").is_some() {
         fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         return;
@@ -46,10 +46,10 @@ fn is_current(path: &Path, text: &str) {
 }
 
 /// The file of a document's schema.
-fn file(document: &Document) -> PathBuf {
+fn schema_path(document: &Document) -> PathBuf {
     let name = document.name.trim_start_matches("cpreg.");
     let name = name.split('/').next().unwrap_or(name);
-    docs().join(format!("schemas/{name}.schema.json"))
+    docs_dir().join(format!("schemas/{name}.schema.json"))
 }
 
 #[test]
@@ -57,22 +57,25 @@ fn schemas_are_current() {
     let documents = schemas::all();
     for document in &documents {
         let text = serde_json::to_string_pretty(&document.schema).expect("JSON");
-        is_current(&file(document), &(text + "\n"));
+        assert_current(&schema_path(document), &(text + "\n"));
     }
-    let files = fs::read_dir(docs().join("schemas")).expect("a folder");
+    let files = fs::read_dir(docs_dir().join("schemas")).expect("a folder");
     assert_eq!(files.count(), documents.len(), "a schema of no document");
 }
 
 #[test]
 fn tables_are_current() {
-    let path = docs().join("json.md");
+    let path = docs_dir().join("json.md");
     let text = fs::read_to_string(&path).expect("the documentation");
     let mut made = String::new();
     let mut headings = BTreeSet::new();
-    for section in text.split_inclusive('\n').fold(Vec::new(), by_section) {
+    for section in text
+        .split_inclusive('\n')
+        .fold(Vec::new(), append_to_section)
+    {
         let heading = section.lines().next().unwrap_or_default();
         let heading = heading.strip_prefix("## ").unwrap_or_default();
-        match rows_of(heading) {
+        match table_rows(heading) {
             Some(rows) => {
                 headings.insert(heading.to_owned());
                 made.push_str(&with_table(&section, &rows));
@@ -80,13 +83,13 @@ fn tables_are_current() {
             None => made.push_str(&section),
         }
     }
-    let expected = schemas::all().len() + APART.len();
+    let expected = schemas::all().len() + SEPARATE_SECTIONS.len();
     assert_eq!(headings.len(), expected, "sections: {headings:#?}");
-    is_current(&path, &made);
+    assert_current(&path, &made);
 }
 
 /// Puts a line into a section of its document.
-fn by_section(mut sections: Vec<String>, line: &str) -> Vec<String> {
+fn append_to_section(mut sections: Vec<String>, line: &str) -> Vec<String> {
     match sections.last_mut() {
         Some(section) if !line.starts_with("## ") => section.push_str(line),
         _ => sections.push(line.to_owned()),
@@ -103,8 +106,10 @@ fn with_table(section: &str, rows: &str) -> String {
 }
 
 /// The rows of a section's table, if its heading is a document's.
-fn rows_of(heading: &str) -> Option<String> {
-    let apart = APART.iter().find(|(title, ..)| *title == heading);
+fn table_rows(heading: &str) -> Option<String> {
+    let apart = SEPARATE_SECTIONS
+        .iter()
+        .find(|(title, ..)| *title == heading);
     let (name, member) = match apart {
         Some((_, name, member)) => (*name, Some(*member)),
         None => (heading.trim_matches('`'), None),
@@ -115,12 +120,12 @@ fn rows_of(heading: &str) -> Option<String> {
     let mut table = Table {
         name,
         root,
-        inside: Vec::new(),
+        open_definitions: Vec::new(),
         rows: String::new(),
     };
     match member {
-        None => table.members(root, ""),
-        Some(member) => table.below(&root["properties"][member], member),
+        None => table.add_members(root, ""),
+        Some(member) => table.add_nested_members(&root["properties"][member], member),
     }
     Some(table.rows)
 }
@@ -130,13 +135,13 @@ struct Table<'a> {
     name: &'a str,
     root: &'a Value,
     /// Definitions that the current member is inside of: a condition may hold conditions.
-    inside: Vec<String>,
+    open_definitions: Vec<String>,
     rows: String,
 }
 
 impl Table<'_> {
     /// Adds a row for each member of an object, and for theirs.
-    fn members(&mut self, schema: &Value, path: &str) {
+    fn add_members(&mut self, schema: &Value, path: &str) {
         for (name, member) in members(schema) {
             let path = if path.is_empty() {
                 name
@@ -152,32 +157,32 @@ impl Table<'_> {
             );
             let cell = words.join(" ").replace('|', "\\|");
             let _ = writeln!(self.rows, "| `{path}` | {cell} |");
-            if !ELSEWHERE.contains(&(self.name, &path)) {
-                self.below(&member, &path);
+            if !DOCUMENTED_ELSEWHERE.contains(&(self.name, &path)) {
+                self.add_nested_members(&member, &path);
             }
         }
     }
 
     /// Adds the rows of what is inside a member.
-    fn below(&mut self, schema: &Value, path: &str) {
+    fn add_nested_members(&mut self, schema: &Value, path: &str) {
         if let Some(name) = schema["$ref"].as_str() {
-            if self.inside.iter().any(|outer| outer == name) {
+            if self.open_definitions.iter().any(|outer| outer == name) {
                 return;
             }
             let target = self.root.pointer(name.trim_start_matches('#'));
             let target = target.unwrap_or_else(|| panic!("{name} is not defined"));
-            self.inside.push(name.to_owned());
-            self.below(target, path);
-            self.inside.pop();
+            self.open_definitions.push(name.to_owned());
+            self.add_nested_members(target, path);
+            self.open_definitions.pop();
             return;
         }
         for alternative in schema["anyOf"].as_array().into_iter().flatten() {
-            self.below(alternative, path);
+            self.add_nested_members(alternative, path);
         }
         if schema.get("items").is_some() {
-            self.below(&schema["items"], &format!("{path}[]"));
+            self.add_nested_members(&schema["items"], &format!("{path}[]"));
         }
-        self.members(schema, path);
+        self.add_members(schema, path);
     }
 }
 

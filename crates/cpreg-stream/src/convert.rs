@@ -6,13 +6,13 @@ use cpreg::vm::Vm;
 use crate::error::{Error, ErrorKind};
 use crate::replacement::Edit;
 use crate::source::ReadAt;
-use crate::stream::{Opened, Stream};
+use crate::stream::{OpenMethod, Stream};
 
 /// Makes the edit after which the stream holds the state `planned`. Nothing is written.
 ///
 /// `source` is the file that `stream` was opened from. What the edit makes of it is opened and
 /// compared with `planned`. Of what was held back of a stream on its way,
-/// [`Held::convert`](crate::incremental::Held::convert) does the same.
+/// [`DeviceStateBuffer::convert`](crate::incremental::Held::convert) does the same.
 ///
 /// # Errors
 /// [`ErrorKind::BadEdit`] if the stream cannot hold that; reading errors;
@@ -20,7 +20,7 @@ use crate::stream::{Opened, Stream};
 /// source if it cannot be read.
 pub fn convert(stream: &Stream, source: &dyn ReadAt, planned: &Vm) -> Result<Edit, Error> {
     convert_and_open(stream, source, planned, &|edit| {
-        Stream::open(&edit.over(source))
+        Stream::open(&edit.apply_to(source))
     })
 }
 
@@ -31,15 +31,19 @@ pub(crate) fn convert_and_open(
     planned: &Vm,
     open: &dyn Fn(&Edit) -> Result<Stream, Error>,
 ) -> Result<Edit, Error> {
-    let edits = stream.changes_to(planned)?;
-    let edit = stream.edit_unread(source, &edits)?;
+    let edits = stream.diff_to(planned)?;
+    let edit = stream.edit_unverified(source, &edits)?;
     let unreadable = |error: Error| {
-        Error::new(ErrorKind::NotAsPlanned, "the edited stream cannot be read").because(error)
+        Error::new(ErrorKind::NotAsPlanned, "the edited stream cannot be read").with_source(error)
     };
     let edited = open(&edit).map_err(unreadable)?;
     let written = edited.vm().map_err(unreadable)?;
-    let is_by_description =
-        |stream: &Stream| matches!(stream.opened(), Opened::FromTheEnd | Opened::BothWays);
+    let is_by_description = |stream: &Stream| {
+        matches!(
+            stream.open_method(),
+            OpenMethod::Description | OpenMethod::Verified
+        )
+    };
     let map_fits = is_by_description(&edited) || !is_by_description(stream);
     if map_fits && written.is_same_state(planned) {
         Ok(edit)

@@ -11,15 +11,15 @@ use crate::os;
 use crate::source::ReadAt;
 
 /// How much is copied between two reports of progress.
-const STEP: u64 = 64 << 20;
+const PROGRESS_INTERVAL_BYTES: u64 = 64 << 20;
 /// The buffer where bytes must be read and written.
-const BUFFER: usize = 1 << 20;
+const BUFFER_LEN: usize = 1 << 20;
 /// Zeros of this length and alignment are left as holes where holes cannot be asked for.
-const HOLE: usize = 4 << 10;
+const HOLE_LEN: usize = 4 << 10;
 
 /// Why a copy stopped.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum CopyError {
     Read(u64, io::Error),
     Write(io::Error),
 }
@@ -45,7 +45,7 @@ pub(crate) fn copy(
     to: &File,
     at: u64,
     done: &mut dyn FnMut(u64),
-) -> Result<(), Fault> {
+) -> Result<(), CopyError> {
     let Some(file) = from.as_file() else {
         return read_and_write(from, range, to, at, done);
     };
@@ -55,7 +55,7 @@ pub(crate) fn copy(
         done(data.start - start);
         let mut position = data.start;
         while position < data.end {
-            let end = data.end.min(position + STEP);
+            let end = data.end.min(position + PROGRESS_INTERVAL_BYTES);
             let target = at + (position - range.start);
             let copied = move_data(file, position..end, to, target)?;
             if copied == 0 {
@@ -96,21 +96,23 @@ fn next_data(_file: &File, range: Range<u64>) -> Range<u64> {
 
 /// Lets the kernel copy; says how much it did, 0 if it cannot.
 #[cfg(target_os = "linux")]
-fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, Fault> {
+fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, CopyError> {
     use rustix::io::Errno;
 
     let (mut read, mut write) = (range.start, at);
     let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut write), count) {
         Ok(copied) => Ok(copied as u64),
-        Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(Fault::Write(error.into())),
+        Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+            Err(CopyError::Write(error.into()))
+        }
         // Whatever else is wrong shows when the bytes are read and written, if it is wrong there.
         Err(_) => Ok(0),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn move_data(_: &File, _: Range<u64>, _: &File, _: u64) -> Result<u64, Fault> {
+fn move_data(_: &File, _: Range<u64>, _: &File, _: u64) -> Result<u64, CopyError> {
     Ok(0)
 }
 
@@ -120,21 +122,21 @@ fn read_and_write(
     to: &File,
     at: u64,
     done: &mut dyn FnMut(u64),
-) -> Result<(), Fault> {
+) -> Result<(), CopyError> {
     let mut buffer = Vec::new();
     let mut position = range.start;
     while position < range.end {
         let count = usize::try_from(range.end - position)
             .unwrap_or(usize::MAX)
-            .min(BUFFER);
+            .min(BUFFER_LEN);
         buffer.resize(count, 0);
         from.read_exact_at(&mut buffer, position)
-            .map_err(|error| Fault::Read(position, error))?;
+            .map_err(|error| CopyError::Read(position, error))?;
         let target = at + (position - range.start);
-        for (index, chunk) in buffer.chunks(HOLE).enumerate() {
+        for (index, chunk) in buffer.chunks(HOLE_LEN).enumerate() {
             if chunk.iter().any(|byte| *byte != 0) {
-                let target = target + (index * HOLE) as u64;
-                os::write_all_at(to, chunk, target).map_err(Fault::Write)?;
+                let target = target + (index * HOLE_LEN) as u64;
+                os::write_all_at(to, chunk, target).map_err(CopyError::Write)?;
             }
         }
         position += count as u64;

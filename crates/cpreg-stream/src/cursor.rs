@@ -7,9 +7,9 @@ use crate::error::{Error, ErrorKind};
 use crate::source::ReadAt;
 
 /// How much is read ahead where all bytes are wanted in order.
-pub(crate) const WIDE: usize = 256 << 10;
+pub(crate) const LARGE_WINDOW_LEN: usize = 256 << 10;
 /// How much is read ahead where a few fields are wanted here and there.
-pub(crate) const NARROW: usize = 4 << 10;
+pub(crate) const SMALL_WINDOW_LEN: usize = 4 << 10;
 
 /// A place in a source, and the bytes around it.
 pub(crate) struct Cursor<'s> {
@@ -20,7 +20,7 @@ pub(crate) struct Cursor<'s> {
     window_start: u64,
     window_size: usize,
     /// What lies behind the end is still to come and can be gone over.
-    more_to_come: bool,
+    is_partial: bool,
 }
 
 impl<'s> Cursor<'s> {
@@ -33,17 +33,17 @@ impl<'s> Cursor<'s> {
             window: Vec::new(),
             window_start: start,
             window_size,
-            more_to_come: false,
+            is_partial: false,
         }
     }
 
     /// Reads the bytes from `start` to `end`, behind which more are to come: what is skipped need not be there yet.
     ///
     /// Reading past the end fails with [`ErrorKind::Truncated`], and leaves the position where that read began.
-    pub(crate) fn of_what_came(source: &'s dyn ReadAt, start: u64, end: u64) -> Self {
+    pub(crate) fn for_partial_source(source: &'s dyn ReadAt, start: u64, end: u64) -> Self {
         Self {
-            more_to_come: true,
-            ..Self::new(source, start, end, NARROW)
+            is_partial: true,
+            ..Self::new(source, start, end, SMALL_WINDOW_LEN)
         }
     }
 
@@ -59,7 +59,7 @@ impl<'s> Cursor<'s> {
         self.end
     }
 
-    pub(crate) fn at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.position >= self.end
     }
 
@@ -108,7 +108,7 @@ impl<'s> Cursor<'s> {
         self.window_start = self.position;
         if let Err(error) = self.source.read_exact_at(&mut self.window, self.position) {
             self.window.clear();
-            return Err(Error::io("cannot read", error).at(self.position));
+            return Err(Error::io("cannot read", error).at_offset(self.position));
         }
         Ok(0)
     }
@@ -116,7 +116,7 @@ impl<'s> Cursor<'s> {
     /// Goes over `count` bytes without reading them.
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), Error> {
         let left = self.end.saturating_sub(self.position);
-        if count > left && !self.more_to_come {
+        if count > left && !self.is_partial {
             return Err(Error::truncated(self.position, self.end, count - left));
         }
         self.position = self
@@ -126,21 +126,21 @@ impl<'s> Cursor<'s> {
         Ok(())
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, Error> {
+    pub(crate) fn read_u8(&mut self) -> Result<u8, Error> {
         Ok(self.take(1)?[0])
     }
 
-    pub(crate) fn be16(&mut self) -> Result<u16, Error> {
+    pub(crate) fn read_be16(&mut self) -> Result<u16, Error> {
         let bytes = self.take(2)?;
         Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    pub(crate) fn be32(&mut self) -> Result<u32, Error> {
+    pub(crate) fn read_be32(&mut self) -> Result<u32, Error> {
         let bytes = self.take(4)?;
         Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    pub(crate) fn be64(&mut self) -> Result<u64, Error> {
+    pub(crate) fn read_be64(&mut self) -> Result<u64, Error> {
         let bytes = self.take(8)?;
         let mut number = [0; 8];
         number.copy_from_slice(bytes);
@@ -148,14 +148,14 @@ impl<'s> Cursor<'s> {
     }
 
     /// A name: one byte that says how long it is, then that many printable ASCII characters.
-    pub(crate) fn name(&mut self) -> Result<String, Error> {
+    pub(crate) fn read_name(&mut self) -> Result<String, Error> {
         let start = self.position;
-        let length = self.u8()?;
-        self.text(usize::from(length), start)
+        let length = self.read_u8()?;
+        self.read_text(usize::from(length), start)
     }
 
     /// `length` printable ASCII characters that make up a name which began at `start`.
-    pub(crate) fn text(&mut self, length: usize, start: u64) -> Result<String, Error> {
+    pub(crate) fn read_text(&mut self, length: usize, start: u64) -> Result<String, Error> {
         if length == 0 {
             return Err(Error::malformed(start, "an empty name"));
         }
@@ -180,7 +180,7 @@ pub(crate) fn read_bytes(source: &dyn ReadAt, start: u64, count: usize) -> Resul
     let mut bytes = vec![0; count];
     source
         .read_exact_at(&mut bytes, start)
-        .map_err(|error| Error::io("cannot read", error).at(start))?;
+        .map_err(|error| Error::io("cannot read", error).at_offset(start))?;
     Ok(bytes)
 }
 
@@ -208,31 +208,31 @@ mod tests {
     fn never_reads_past_its_end() {
         let bytes: Vec<u8> = (0..64).collect();
         let mut cursor = Cursor::new(&bytes, 8, 16, 4);
-        assert_eq!(cursor.be32().unwrap(), 0x0809_0a0b);
+        assert_eq!(cursor.read_be32().unwrap(), 0x0809_0a0b);
         assert_eq!(cursor.peek(2).unwrap(), [12, 13]);
         cursor.skip(2).unwrap();
-        assert_eq!(cursor.be16().unwrap(), 0x0e0f);
-        assert!(cursor.at_end());
-        let error = cursor.u8().unwrap_err();
+        assert_eq!(cursor.read_be16().unwrap(), 0x0e0f);
+        assert!(cursor.is_at_end());
+        let error = cursor.read_u8().unwrap_err();
         assert_eq!(
             (error.kind(), error.offset()),
             (ErrorKind::Truncated, Some(16))
         );
         assert!(cursor.skip(1).is_err());
         cursor.seek(9);
-        assert_eq!(cursor.u8().unwrap(), 9);
+        assert_eq!(cursor.read_u8().unwrap(), 9);
     }
 
     #[test]
     fn goes_over_what_is_still_to_come() {
         let bytes = vec![0; 8];
-        let mut cursor = Cursor::of_what_came(&bytes, 0, 8);
+        let mut cursor = Cursor::for_partial_source(&bytes, 0, 8);
         cursor.skip(6).unwrap();
-        let error = cursor.be32().unwrap_err();
+        let error = cursor.read_be32().unwrap_err();
         assert_eq!((error.kind(), cursor.position()), (ErrorKind::Truncated, 6));
         cursor.skip(1 << 40).unwrap();
         assert_eq!(cursor.position(), (1 << 40) + 6);
-        assert_eq!(cursor.u8().unwrap_err().kind(), ErrorKind::Truncated);
+        assert_eq!(cursor.read_u8().unwrap_err().kind(), ErrorKind::Truncated);
         assert_eq!(
             cursor.skip(u64::MAX).unwrap_err().kind(),
             ErrorKind::Malformed
@@ -243,8 +243,8 @@ mod tests {
     fn names_are_printable() {
         let bytes = b"\x03ram\x00\x02a\n".to_vec();
         let mut cursor = Cursor::new(&bytes, 0, 8, 64);
-        assert_eq!(cursor.name().unwrap(), "ram");
-        assert_eq!(cursor.name().unwrap_err().kind(), ErrorKind::Malformed);
-        assert_eq!(cursor.name().unwrap_err().offset(), Some(5));
+        assert_eq!(cursor.read_name().unwrap(), "ram");
+        assert_eq!(cursor.read_name().unwrap_err().kind(), ErrorKind::Malformed);
+        assert_eq!(cursor.read_name().unwrap_err().offset(), Some(5));
     }
 }

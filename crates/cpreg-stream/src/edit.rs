@@ -12,12 +12,12 @@ use cpreg::vm::{Content, Extension, Vcpu, Vm};
 
 use crate::cpu::{self, Cpu, Subsection};
 use crate::cursor::read_bytes;
+use crate::description_edit::{apply_patches, collect_patches};
 use crate::element::{CPU, SUBSECTION};
-use crate::error::{Error, ErrorKind, Within};
-use crate::redescribe::{describe, patched};
+use crate::error::{Error, ErrorKind, PrependPath};
 use crate::replacement::{Edit, Replacement};
 use crate::source::ReadAt;
-use crate::stream::{Opened, Stream};
+use crate::stream::{OpenMethod, Stream};
 
 /// What shall change in one vCPU's section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64 bits.
-    pub fn changes_to(&self, vm: &Vm) -> Result<Vec<CpuEdit>, Error> {
+    pub fn diff_to(&self, vm: &Vm) -> Result<Vec<CpuEdit>, Error> {
         if vm.vcpus.len() != self.cpus().len() {
             return Err(bad_edit(format!(
                 "the stream has {} vCPUs, the state to write has {}",
@@ -57,7 +57,7 @@ impl Stream {
             .iter()
             .zip(&vm.vcpus)
             .zip(self.cpus())
-            .map(|((old, new), cpu)| changes(cpu, old, new).within(|| path(cpu)))
+            .map(|((old, new), cpu)| diff_cpu(cpu, old, new).prepend_path(|| cpu_path(cpu)))
             .collect()
     }
 
@@ -69,7 +69,7 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the edit cannot be carried out; reading errors.
     pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
-        let (edit, changed) = self.edit_and_sections(source, edits)?;
+        let (edit, changed) = self.plan_edit(source, edits)?;
         if !changed.is_empty() {
             self.read_back(source, &edit, &changed)?;
         }
@@ -80,12 +80,12 @@ impl Stream {
     ///
     /// # Errors
     /// Those of [`Self::edit`].
-    pub fn edit_unread(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
-        self.edit_and_sections(source, edits).map(|(edit, _)| edit)
+    pub fn edit_unverified(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
+        self.plan_edit(source, edits).map(|(edit, _)| edit)
     }
 
     /// The edit, and the sections that it changes, by the number of their vCPU.
-    fn edit_and_sections(
+    fn plan_edit(
         &self,
         source: &dyn ReadAt,
         edits: &[CpuEdit],
@@ -101,11 +101,11 @@ impl Stream {
         let mut changed = Vec::new();
         let mut growth = 0;
         for (cpu, edit) in self.cpus().iter().zip(edits) {
-            let new = edited_cpu(cpu, edit).within(|| path(cpu))?;
+            let new = apply_cpu_edit(cpu, edit).prepend_path(|| cpu_path(cpu))?;
             if new.bytes() == cpu.bytes() {
                 continue;
             }
-            growth += signed(new.bytes().len())? - signed(cpu.bytes().len())?;
+            growth += to_i64(new.bytes().len())? - to_i64(cpu.bytes().len())?;
             replacements.push(Replacement {
                 range: cpu.section().payload.clone(),
                 bytes: new.bytes().to_vec(),
@@ -116,19 +116,19 @@ impl Stream {
             return Ok((Edit::new(replacements, self.length()), changed));
         }
         if growth != 0 {
-            self.pages_stay()?;
+            self.check_fixed_pages()?;
         }
-        replacements.extend(self.edited_package(growth)?);
-        replacements.extend(self.edited_description(source, &changed)?);
+        replacements.extend(self.package_replacement(growth)?);
+        replacements.extend(self.description_replacement(source, &changed)?);
         Ok((Edit::new(replacements, self.length()), changed))
     }
 
     /// Pages of mapped-ram stand at fixed offsets: nothing before them may change its length.
-    fn pages_stay(&self) -> Result<(), Error> {
+    fn check_fixed_pages(&self) -> Result<(), Error> {
         let pages_end = self
             .ram_blocks()
             .iter()
-            .filter_map(|block| block.mapped.as_ref())
+            .filter_map(|block| block.mapped_ram.as_ref())
             .map(|mapped| mapped.pages.end)
             .max()
             .unwrap_or(0);
@@ -140,25 +140,25 @@ impl Stream {
             Some(cpu) => Err(bad_edit(
                 "this section stands before RAM pages that have fixed places in the file",
             )
-            .at(cpu.section().range.start)
-            .within(&path(cpu))),
+            .at_offset(cpu.section().range.start)
+            .prepend_path(&cpu_path(cpu))),
             None => Ok(()),
         }
     }
 
-    fn edited_package(&self, growth: i64) -> Result<Option<Replacement>, Error> {
+    fn package_replacement(&self, growth: i64) -> Result<Option<Replacement>, Error> {
         let Some(package) = self.package().filter(|_| growth != 0) else {
             return Ok(None);
         };
         let length = package.range.end - package.range.start;
         Ok(Some(Replacement {
             range: package.length_field..package.length_field + 4,
-            bytes: grown_package(length, growth)?.to_be_bytes().to_vec(),
+            bytes: grown_package_length(length, growth)?.to_be_bytes().to_vec(),
         }))
     }
 
     /// The description with the new list lengths and subsections, if it can be read.
-    fn edited_description(
+    fn description_replacement(
         &self,
         source: &dyn ReadAt,
         changed: &[(u32, Cpu)],
@@ -173,10 +173,10 @@ impl Stream {
         let mut patches = Vec::new();
         for device in &description.devices {
             if let (Some(state), Some(cpu)) = (&device.state, changed.get(&device.instance)) {
-                describe(&text, state, cpu, &mut patches);
+                collect_patches(&text, state, cpu, &mut patches);
             }
         }
-        let text = patched(&text, patches);
+        let text = apply_patches(&text, patches);
         let length =
             u32::try_from(text.len()).map_err(|_| bad_edit("the description grows over 4 GiB"))?;
         let mut bytes = length.to_be_bytes().to_vec();
@@ -194,11 +194,14 @@ impl Stream {
         edit: &Edit,
         changed: &[(u32, Cpu)],
     ) -> Result<(), Error> {
-        if !matches!(self.opened(), Opened::FromTheEnd | Opened::BothWays) {
+        if !matches!(
+            self.open_method(),
+            OpenMethod::Description | OpenMethod::Verified
+        ) {
             return Ok(());
         }
         let wrong = || bad_edit("the edited stream does not read back as it was meant");
-        let edited = Self::from_the_end(&edit.over(source)).map_err(|_| wrong())?;
+        let edited = Self::open_by_description(&edit.apply_to(source)).map_err(|_| wrong())?;
         let same = edited.cpus().len() == self.cpus().len()
             && changed.iter().all(|(instance, cpu)| {
                 edited
@@ -211,34 +214,34 @@ impl Stream {
 }
 
 impl Cpu {
-    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::changes_to`]; it has been read back
+    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::diff_to`]; it has been read back
     /// and compared.
     ///
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the section cannot hold that.
-    pub fn changed_to(&self, state: &Vcpu) -> Result<Self, Error> {
-        let edit = changes(self, &self.vcpu()?, state).within(|| path(self))?;
-        let changed = edited_cpu(self, &edit).within(|| path(self))?;
+    pub fn with_state(&self, state: &Vcpu) -> Result<Self, Error> {
+        let edit = diff_cpu(self, &self.vcpu()?, state).prepend_path(|| cpu_path(self))?;
+        let changed = apply_cpu_edit(self, &edit).prepend_path(|| cpu_path(self))?;
         if changed.vcpu()?.is_same_state(state) {
             Ok(changed)
         } else {
             Err(
                 bad_edit("the edited section does not read back as it was meant")
-                    .within(&path(self)),
+                    .prepend_path(&cpu_path(self)),
             )
         }
     }
 }
 
 /// How many bytes a package of this length has when its content has grown.
-pub(crate) fn grown_package(length: u64, growth: i64) -> Result<u32, Error> {
+pub(crate) fn grown_package_length(length: u64, growth: i64) -> Result<u32, Error> {
     length
         .checked_add_signed(growth)
         .and_then(|length| u32::try_from(length).ok())
         .ok_or_else(|| bad_edit("the package grows over 4 GiB"))
 }
 
-fn path(cpu: &Cpu) -> String {
+fn cpu_path(cpu: &Cpu) -> String {
     format!("cpu[{}]", cpu.section().instance)
 }
 
@@ -246,12 +249,12 @@ fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadEdit, message)
 }
 
-pub(crate) fn signed(length: usize) -> Result<i64, Error> {
+pub(crate) fn to_i64(length: usize) -> Result<i64, Error> {
     i64::try_from(length).map_err(|_| bad_edit("a section longer than any file"))
 }
 
 /// The edit that turns one vCPU's state into another's.
-fn changes(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
+fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
     let registers = new
         .registers
         .iter()
@@ -283,67 +286,67 @@ fn changes(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
 }
 
 /// A subsection while it is being edited.
-struct Draft {
+struct SubsectionDraft {
     name: String,
     version: u32,
-    own: Vec<u8>,
+    content: Vec<u8>,
     subsections: Vec<Self>,
 }
 
-impl Draft {
-    fn of(cpu: &Cpu, subsection: &Subsection) -> Self {
+impl SubsectionDraft {
+    fn from_subsection(cpu: &Cpu, subsection: &Subsection) -> Self {
         Self {
             name: subsection.name.clone(),
             version: subsection.version,
-            own: cpu.content(subsection).to_vec(),
+            content: cpu.content(subsection).to_vec(),
             subsections: subsection
                 .subsections
                 .iter()
-                .map(|inner| Self::of(cpu, inner))
+                .map(|inner| Self::from_subsection(cpu, inner))
                 .collect(),
         }
     }
 
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let length = u8::try_from(self.name.len())
-            .map_err(|_| bad_edit("a name of more than 255 bytes").within(&self.name))?;
+            .map_err(|_| bad_edit("a name of more than 255 bytes").prepend_path(&self.name))?;
         bytes.extend([SUBSECTION, length]);
         bytes.extend(self.name.as_bytes());
         bytes.extend(self.version.to_be_bytes());
-        bytes.extend(&self.own);
+        bytes.extend(&self.content);
         self.subsections.iter().try_for_each(|it| it.write(bytes))
     }
 }
 
 /// The section with the edit carried out.
-fn edited_cpu(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
+fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
     let old = cpu.bytes();
-    let mut bytes = old[..cpu::COUNT].to_vec();
+    let mut bytes = old[..cpu::COUNT_OFFSET].to_vec();
     match &edit.registers {
         Some(registers) => write_registers(&mut bytes, registers)?,
-        None => bytes.extend(&old[cpu::COUNT..cpu.tail_start()]),
+        None => bytes.extend(&old[cpu::COUNT_OFFSET..cpu.trailing_fields_start()]),
     }
-    let mut tail = old[cpu.tail_start()..][..cpu::TAIL].to_vec();
+    let mut tail = old[cpu.trailing_fields_start()..][..cpu::TRAILING_FIELDS_LEN].to_vec();
     let mut drafts = cpu
         .subsections()
         .iter()
-        .map(|it| Draft::of(cpu, it))
+        .map(|it| SubsectionDraft::from_subsection(cpu, it))
         .collect();
     for change in &edit.extensions {
         match change {
             ExtensionChange::Remove(name) if name == Extension::FEATURES => {
                 set_features(&mut tail, 0);
             }
-            ExtensionChange::Remove(name) => remove(&mut drafts, name)?,
+            ExtensionChange::Remove(name) => remove_draft(&mut drafts, name)?,
             ExtensionChange::Set(extension) if extension.name == Extension::FEATURES => {
                 match extension.content {
                     Content::Number(features) => set_features(&mut tail, features),
                     Content::Bytes(_) => {
-                        return Err(bad_edit("must be a number").within(&extension.name));
+                        return Err(bad_edit("must be a number").prepend_path(&extension.name));
                     }
                 }
             }
-            ExtensionChange::Set(extension) => set(&mut drafts, extension)?,
+            ExtensionChange::Set(extension) => set_extension(&mut drafts, extension)?,
         }
     }
     bytes.extend(tail);
@@ -356,11 +359,11 @@ fn edited_cpu(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
     let read_back = Cpu::parse(section.clone(), bytes, None).map_err(|error| {
         let mut message = String::from("the section would not be readable: ");
         message += error.message();
-        bad_edit(message).within(error.path())
+        bad_edit(message).prepend_path(error.path())
     })?;
     // A subsection of unknown length can swallow a new one behind it.
-    let names = |drafts: &[Draft]| {
-        fn collect(drafts: &[Draft], to: &mut Vec<String>) {
+    let names = |drafts: &[SubsectionDraft]| {
+        fn collect(drafts: &[SubsectionDraft], to: &mut Vec<String>) {
             for draft in drafts {
                 to.push(draft.name.clone());
                 collect(&draft.subsections, to);
@@ -380,13 +383,13 @@ fn edited_cpu(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
 fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Result<(), Error> {
     let count = i32::try_from(registers.len())
         .ok()
-        .filter(|_| registers.len() <= cpu::MOST_REGISTERS)
+        .filter(|_| registers.len() <= cpu::MAX_REGISTERS)
         .ok_or_else(|| bad_edit(format!("a list of {} registers", registers.len())))?;
     for (index, (id, value)) in registers.iter().enumerate() {
         let raw = id.raw();
         let fault = |what: &str| {
             Err(bad_edit(format!("{raw:#018x} {what}"))
-                .within(&format!("cpreg_vmstate_indexes[{index}]")))
+                .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))
         };
         if !cpu::is_register(raw) {
             return fault("is no register that QEMU can have");
@@ -410,40 +413,43 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
 }
 
 fn set_features(tail: &mut [u8], features: u64) {
-    tail[cpu::FEATURES..][..8].copy_from_slice(&features.to_be_bytes());
+    tail[cpu::FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
 }
 
 /// The list that holds a subsection of this name, and where in it.
-fn find<'d>(drafts: &'d mut Vec<Draft>, name: &str) -> Option<(&'d mut Vec<Draft>, usize)> {
+fn find_draft<'d>(
+    drafts: &'d mut Vec<SubsectionDraft>,
+    name: &str,
+) -> Option<(&'d mut Vec<SubsectionDraft>, usize)> {
     if let Some(index) = drafts.iter().position(|draft| draft.name == name) {
         return Some((drafts, index));
     }
     drafts
         .iter_mut()
-        .find_map(|draft| find(&mut draft.subsections, name))
+        .find_map(|draft| find_draft(&mut draft.subsections, name))
 }
 
-fn remove(drafts: &mut Vec<Draft>, name: &str) -> Result<(), Error> {
-    match find(drafts, name) {
+fn remove_draft(drafts: &mut Vec<SubsectionDraft>, name: &str) -> Result<(), Error> {
+    match find_draft(drafts, name) {
         Some((list, index)) => {
             list.remove(index);
             Ok(())
         }
-        None => Err(bad_edit("there is no such subsection to take away").within(name)),
+        None => Err(bad_edit("there is no such subsection to take away").prepend_path(name)),
     }
 }
 
-fn set(drafts: &mut Vec<Draft>, extension: &Extension) -> Result<(), Error> {
+fn set_extension(drafts: &mut Vec<SubsectionDraft>, extension: &Extension) -> Result<(), Error> {
     let name = &*extension.name;
     let own = match &extension.content {
         Content::Number(number) => number.to_be_bytes().to_vec(),
         Content::Bytes(bytes) => bytes.clone(),
     };
-    if let Some((list, index)) = find(drafts, name) {
-        list[index].own = own;
+    if let Some((list, index)) = find_draft(drafts, name) {
+        list[index].content = own;
         return Ok(());
     }
-    let fault = |what: &'static str| Err(bad_edit(what).within(name));
+    let fault = |what: &'static str| Err(bad_edit(what).prepend_path(name));
     if !name.starts_with("cpu/") || !crate::cursor::is_name(name.as_bytes()) {
         return fault("no name of a subsection");
     }
@@ -451,15 +457,15 @@ fn set(drafts: &mut Vec<Draft>, extension: &Extension) -> Result<(), Error> {
     let list = if parent == CPU {
         drafts
     } else {
-        match find(drafts, parent) {
+        match find_draft(drafts, parent) {
             Some((list, index)) => &mut list[index].subsections,
             None => return fault("the subsection that it belongs into is not there"),
         }
     };
-    list.push(Draft {
+    list.push(SubsectionDraft {
         name: name.to_owned(),
         version: cpu::subsection_version(name),
-        own,
+        content: own,
         subsections: Vec::new(),
     });
     Ok(())

@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use crate::cursor::Cursor;
-use crate::error::{Error, ErrorKind, Within};
+use crate::error::{Error, ErrorKind, PrependPath};
 use crate::source::ReadAt;
 
 pub(crate) const EOF: u8 = 0x00;
@@ -40,12 +40,12 @@ pub(crate) const COMMAND: u8 = 0x08;
 pub(crate) const FOOTER: u8 = 0x7e;
 
 /// Bytes of a footer: the mark and the section's id.
-pub(crate) const FOOTER_LENGTH: u64 = 5;
+pub(crate) const FOOTER_LEN: u64 = 5;
 /// Bytes of an element's type, a section's id, name length, instance and version.
-pub(crate) const SECTION_HEADER_LENGTH: u64 = 1 + 4 + 1 + 4 + 4;
+pub(crate) const SECTION_HEADER_LEN: u64 = 1 + 4 + 1 + 4 + 4;
 
 /// What stands where the header's magic was while an edit in place is under way.
-pub(crate) const UNFINISHED: [u8; 4] = *b"cpRG";
+pub(crate) const UNFINISHED_MAGIC: [u8; 4] = *b"cpRG";
 pub(crate) const MAGIC: [u8; 4] = *b"QEVM";
 
 /// The machine's configuration, as it stands behind the header.
@@ -141,7 +141,7 @@ impl CommandCode {
     pub(crate) const SWITCHOVER_START: Self = Self(11);
 
     /// Whether QEMU takes `length` bytes for this command.
-    pub(crate) fn takes(self, length: u16) -> bool {
+    pub(crate) fn accepts_length(self, length: u16) -> bool {
         match self {
             Self::OPEN_RETURN_PATH
             | Self::POSTCOPY_LISTEN
@@ -169,20 +169,20 @@ pub(crate) struct SectionHeader {
 }
 
 /// Reads the header of a START or FULL section; its type has been taken.
-pub(crate) fn section_header(cursor: &mut Cursor<'_>) -> Result<SectionHeader, Error> {
+pub(crate) fn read_section_header(cursor: &mut Cursor<'_>) -> Result<SectionHeader, Error> {
     Ok(SectionHeader {
-        id: cursor.be32()?,
-        name: cursor.name()?,
-        instance: cursor.be32()?,
-        version: cursor.be32()?,
+        id: cursor.read_be32()?,
+        name: cursor.read_name()?,
+        instance: cursor.read_be32()?,
+        version: cursor.read_be32()?,
     })
 }
 
 /// Takes the footer of section `id`.
-pub(crate) fn footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error> {
+pub(crate) fn read_footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error> {
     let start = cursor.position();
-    let mark = cursor.u8()?;
-    let found = cursor.be32()?;
+    let mark = cursor.read_u8()?;
+    let found = cursor.read_be32()?;
     if mark == FOOTER && found == id {
         return Ok(());
     }
@@ -194,11 +194,11 @@ pub(crate) fn footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error> {
 }
 
 /// Takes a command; its type has been taken.
-pub(crate) fn command(cursor: &mut Cursor<'_>) -> Result<Command, Error> {
+pub(crate) fn read_command(cursor: &mut Cursor<'_>) -> Result<Command, Error> {
     let start = cursor.position();
-    let code = CommandCode(cursor.be16()?);
-    let length = cursor.be16()?;
-    if !code.takes(length) {
+    let code = CommandCode(cursor.read_be16()?);
+    let length = cursor.read_be16()?;
+    if !code.accepts_length(length) {
         return Err(Error::unsupported(
             start,
             format!("command {} of {length} bytes is unknown", code.0),
@@ -210,7 +210,7 @@ pub(crate) fn command(cursor: &mut Cursor<'_>) -> Result<Command, Error> {
 }
 
 /// Recognises the file and goes over its header.
-pub(crate) fn header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+pub(crate) fn read_header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Result<(), Error> {
     let mut magic = [0; 16];
     let length = usize::try_from(cursor.end()).unwrap_or(16).min(16);
     source
@@ -220,35 +220,35 @@ pub(crate) fn header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Result<(),
                 Error::new(ErrorKind::NotAStream, "this is a directory")
                     .with_hint("name the file in it")
             }
-            _ => Error::io("cannot read", error).at(0),
+            _ => Error::io("cannot read", error).at_offset(0),
         })?;
-    recognise(&magic[..length])?;
+    check_magic(&magic[..length])?;
     cursor.skip(4)?;
-    match cursor.be32()? {
+    match cursor.read_be32()? {
         3 => Ok(()),
         2 => Err(Error::new(
             ErrorKind::ObsoleteVersion,
             "a stream of version 2, which QEMU stopped to load in 2009",
         )
-        .at(4)),
+        .at_offset(4)),
         version => Err(Error::new(
             ErrorKind::Unsupported,
             format!("a stream of version {version}; QEMU writes version 3"),
         )
-        .at(4)),
+        .at_offset(4)),
     }
 }
 
 /// Tells from its first bytes whether this is a stream, and if not what else it is.
-fn recognise(magic: &[u8]) -> Result<(), Error> {
-    let wrong = |kind, message: &'static str| Error::new(kind, message).at(0);
+fn check_magic(magic: &[u8]) -> Result<(), Error> {
+    let wrong = |kind, message: &'static str| Error::new(kind, message).at_offset(0);
     if magic.is_empty() {
         return Err(wrong(ErrorKind::NotAStream, "the file is empty"));
     }
     if magic.starts_with(&MAGIC) {
         return Ok(());
     }
-    if magic.starts_with(&UNFINISHED) {
+    if magic.starts_with(&UNFINISHED_MAGIC) {
         return Err(wrong(
             ErrorKind::UnfinishedEdit,
             "an edit of this file was interrupted",
@@ -315,13 +315,13 @@ fn recognise(magic: &[u8]) -> Result<(), Error> {
 }
 
 /// Takes the configuration, if there is one.
-pub(crate) fn configuration(cursor: &mut Cursor<'_>) -> Result<Option<Configuration>, Error> {
+pub(crate) fn read_configuration(cursor: &mut Cursor<'_>) -> Result<Option<Configuration>, Error> {
     if cursor.peek(1)?[0] != CONFIGURATION {
         return Ok(None);
     }
     let start = cursor.position();
     cursor.skip(1)?;
-    let length = cursor.be32()?;
+    let length = cursor.read_be32()?;
     if length > 255 {
         return Err(Error::malformed(
             start,
@@ -329,8 +329,8 @@ pub(crate) fn configuration(cursor: &mut Cursor<'_>) -> Result<Option<Configurat
         ));
     }
     let machine = cursor
-        .text(length as usize, start)
-        .within(|| "configuration.name".into())?;
+        .read_text(length as usize, start)
+        .prepend_path(|| "configuration.name".into())?;
     let mut configuration = Configuration {
         machine,
         target_page_bits: None,
@@ -340,15 +340,15 @@ pub(crate) fn configuration(cursor: &mut Cursor<'_>) -> Result<Option<Configurat
     while cursor.peek(1)?[0] == SUBSECTION {
         let start = cursor.position();
         cursor.skip(1)?;
-        let name = cursor.name().within(|| "configuration".into())?;
-        let version = cursor.be32()?;
-        configuration_subsection(cursor, &mut configuration, &name, version, start)
-            .within(|| name.clone())?;
+        let name = cursor.read_name().prepend_path(|| "configuration".into())?;
+        let version = cursor.read_be32()?;
+        read_configuration_subsection(cursor, &mut configuration, &name, version, start)
+            .prepend_path(|| name.clone())?;
     }
     Ok(Some(configuration))
 }
 
-fn configuration_subsection(
+fn read_configuration_subsection(
     cursor: &mut Cursor<'_>,
     configuration: &mut Configuration,
     name: &str,
@@ -360,7 +360,7 @@ fn configuration_subsection(
     }
     match name {
         "configuration/target-page-bits" => {
-            let bits = cursor.be32()?;
+            let bits = cursor.read_be32()?;
             // RAM records keep their flags below the page size; the highest flag is bit 9.
             if !(10..=16).contains(&bits) {
                 return Err(Error::malformed(start, format!("pages of 2^{bits} bytes")));
@@ -368,12 +368,12 @@ fn configuration_subsection(
             configuration.target_page_bits = Some(bits);
         }
         "configuration/capabilities" => {
-            let count = cursor.be32()?;
+            let count = cursor.read_be32()?;
             if count > 256 {
                 return Err(Error::malformed(start, format!("{count} capabilities")));
             }
             for _ in 0..count {
-                configuration.capabilities.push(cursor.name()?);
+                configuration.capabilities.push(cursor.read_name()?);
             }
         }
         "configuration/uuid" => {
@@ -397,8 +397,8 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Option<Configuration>, Error> {
         let mut cursor = Cursor::new(&bytes, 0, bytes.len() as u64, 4096);
-        header(&bytes, &mut cursor)?;
-        configuration(&mut cursor)
+        read_header(&bytes, &mut cursor)?;
+        read_configuration(&mut cursor)
     }
 
     #[test]
@@ -441,7 +441,7 @@ mod tests {
     fn commands_have_their_lengths() {
         let read = |bytes: &[u8]| {
             let bytes = bytes.to_vec();
-            command(&mut Cursor::new(&bytes, 0, bytes.len() as u64, 64))
+            read_command(&mut Cursor::new(&bytes, 0, bytes.len() as u64, 64))
         };
         let ping = read(&[0, 2, 0, 4, 0, 0, 0, 9]).unwrap();
         assert_eq!((ping.code, ping.payload), (CommandCode::PING, 4..8));

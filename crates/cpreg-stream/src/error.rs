@@ -77,12 +77,12 @@ impl Error {
 
     /// Bytes at this offset that no QEMU writes.
     pub fn malformed(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Malformed, message).at(offset)
+        Self::new(ErrorKind::Malformed, message).at_offset(offset)
     }
 
     /// Something at this offset that QEMU can write and this crate cannot read.
     pub fn unsupported(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Unsupported, message).at(offset)
+        Self::new(ErrorKind::Unsupported, message).at_offset(offset)
     }
 
     /// The stream ends at `end` although `missing` more bytes belong to what begins at `offset`.
@@ -94,7 +94,7 @@ impl Error {
                 if missing == 1 { "" } else { "s" }
             ),
         )
-        .at(offset)
+        .at_offset(offset)
         .with_hint("get a complete copy of the file, or save the VM again")
     }
 
@@ -115,7 +115,7 @@ impl Error {
     }
 
     /// Makes the error of an output that takes no more of a stream.
-    pub fn cannot_write(error: io::Error) -> Self {
+    pub fn from_write_error(error: io::Error) -> Self {
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let error = Self::io("cannot write the stream", error);
         if is_closed {
@@ -126,13 +126,13 @@ impl Error {
     }
 
     /// Makes the error of an input that fails at this offset of a stream.
-    pub fn cannot_read(offset: u64, error: io::Error) -> Self {
-        Self::io("cannot read the stream", error).at(offset)
+    pub fn from_read_error(offset: u64, error: io::Error) -> Self {
+        Self::io("cannot read the stream", error).at_offset(offset)
     }
 
     /// Adds what caused it.
     #[must_use]
-    pub(crate) fn because(
+    pub(crate) fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -142,7 +142,7 @@ impl Error {
 
     /// At this offset of the file.
     #[must_use]
-    pub fn at(mut self, offset: u64) -> Self {
+    pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset = Some(offset);
         self
     }
@@ -156,7 +156,7 @@ impl Error {
 
     /// Puts a path segment in front of the ones that are there.
     #[must_use]
-    pub(crate) fn within(mut self, segment: &str) -> Self {
+    pub(crate) fn prepend_path(mut self, segment: &str) -> Self {
         if self.0.path.is_empty() {
             segment.clone_into(&mut self.0.path);
         } else {
@@ -186,7 +186,7 @@ impl Error {
     }
 
     /// Returns the error with its hint behind it, in one line.
-    pub fn with_its_hint(&self) -> String {
+    pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
             None => self.to_string(),
@@ -229,14 +229,14 @@ impl std::error::Error for Error {
 }
 
 /// Adds the path of a field to an error on its way out.
-pub(crate) trait Within<T> {
+pub(crate) trait PrependPath<T> {
     /// Calls `segment` only if there is an error.
-    fn within(self, segment: impl FnOnce() -> String) -> Result<T, Error>;
+    fn prepend_path(self, segment: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T> Within<T> for Result<T, Error> {
-    fn within(self, segment: impl FnOnce() -> String) -> Self {
-        self.map_err(|error| error.within(&segment()))
+impl<T> PrependPath<T> for Result<T, Error> {
+    fn prepend_path(self, segment: impl FnOnce() -> String) -> Self {
+        self.map_err(|error| error.prepend_path(&segment()))
     }
 }
 
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn says_where_what_and_what_to_do() {
         let error = Error::truncated(0x40, 0x44, 8)
-            .within("pc")
-            .within("cpu[1]");
+            .prepend_path("pc")
+            .prepend_path("cpu[1]");
         assert_eq!(
             error.to_string(),
             "cpu[1].pc at byte 0x40: the stream ends at 0x44, 8 bytes too early"

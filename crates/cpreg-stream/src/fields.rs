@@ -13,10 +13,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::json::{Fault, Reader, TokenKind, expect, key};
+use crate::json::{Reader, SyntaxError, TokenKind, expect, read_key};
 
 /// More leaves than the devices of any machine have; a description that claims more is not followed.
-const MOST_LEAVES: usize = 1 << 20;
+const MAX_LEAVES: usize = 1 << 20;
 
 /// Bytes of one type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub(crate) struct Leaf {
 
 /// One device as it is described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Device {
+pub(crate) struct DescribedDevice {
     pub(crate) name: String,
-    state: State,
+    state: DescribedState,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
+struct DescribedState {
     /// Of a subsection.
     name: String,
     fields: Vec<Field>,
@@ -48,47 +48,48 @@ struct Field {
     size: u64,
     count: u64,
     /// What each element is made of, if that adds up to its size.
-    inside: Option<State>,
+    element_state: Option<DescribedState>,
 }
 
-impl Device {
+impl DescribedDevice {
     /// What a payload of `length` bytes is made of, ascending and without gaps; `None` if the description does not fit it.
     pub(crate) fn leaves(&self, length: u64) -> Option<Vec<Leaf>> {
         if self.state.size()? != length {
             return None;
         }
         let mut leaves = Vec::new();
-        let mut left = MOST_LEAVES;
-        self.state.spread(0, &mut leaves, &mut left)?;
+        let mut left = MAX_LEAVES;
+        self.state.collect_leaves(0, &mut leaves, &mut left)?;
         Some(leaves)
     }
 }
 
-impl State {
+impl DescribedState {
     /// Bytes of all fields and subsections.
     fn size(&self) -> Option<u64> {
         let fields = self.fields.iter().try_fold(0_u64, |sum, field| {
             sum.checked_add(field.size.checked_mul(field.count)?)
         });
         self.subsections.iter().try_fold(fields?, |sum, inner| {
-            sum.checked_add(inner.header())?.checked_add(inner.size()?)
+            sum.checked_add(inner.header_len())?
+                .checked_add(inner.size()?)
         })
     }
 
     /// A subsection's mark, the length of its name, the name, the version.
-    fn header(&self) -> u64 {
+    fn header_len(&self) -> u64 {
         1 + 1 + self.name.len() as u64 + 4
     }
 
     /// Adds the leaves from `at` on; says where they end. `None` if there are more than are left to be had.
-    fn spread(&self, mut at: u64, leaves: &mut Vec<Leaf>, left: &mut usize) -> Option<u64> {
+    fn collect_leaves(&self, mut at: u64, leaves: &mut Vec<Leaf>, left: &mut usize) -> Option<u64> {
         for field in &self.fields {
             *left = left.checked_sub(1)?;
             let end = at.checked_add(field.size.checked_mul(field.count)?)?;
-            match &field.inside {
+            match &field.element_state {
                 Some(inside) => {
                     for _ in 0..field.count {
-                        at = inside.spread(at, leaves, left)?;
+                        at = inside.collect_leaves(at, leaves, left)?;
                     }
                 }
                 None => leaves.push(Leaf {
@@ -99,22 +100,22 @@ impl State {
             at = end;
         }
         for inner in &self.subsections {
-            at = inner.spread(at.checked_add(inner.header())?, leaves, left)?;
+            at = inner.collect_leaves(at.checked_add(inner.header_len())?, leaves, left)?;
         }
         Some(at)
     }
 }
 
 /// Reads all devices of a description, in wire order.
-pub(crate) fn parse(text: &[u8]) -> Result<Vec<Device>, Fault> {
+pub(crate) fn parse(text: &[u8]) -> Result<Vec<DescribedDevice>, SyntaxError> {
     let mut reader = Reader::new(text);
     let mut devices = Vec::new();
     expect(&mut reader, TokenKind::ObjectStart)?;
-    while let Some(key) = key(&mut reader)? {
+    while let Some(key) = read_key(&mut reader)? {
         if key == "devices" && devices.is_empty() {
             expect(&mut reader, TokenKind::ArrayStart)?;
-            while another(&mut reader)? {
-                devices.push(device(&mut reader)?);
+            while next_element(&mut reader)? {
+                devices.push(parse_device(&mut reader)?);
             }
         } else {
             reader.skip_value()?;
@@ -124,63 +125,63 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Device>, Fault> {
 }
 
 /// Whether another object begins in the array that is open.
-fn another(reader: &mut Reader<'_>) -> Result<bool, Fault> {
+fn next_element(reader: &mut Reader<'_>) -> Result<bool, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::ObjectStart => Ok(true),
         Some(token) if token.kind == TokenKind::ArrayEnd => Ok(false),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
-fn text(reader: &mut Reader<'_>) -> Result<String, Fault> {
+fn read_text(reader: &mut Reader<'_>) -> Result<String, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::Text => reader.string(&token).map(Cow::into_owned),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
-fn integer(reader: &mut Reader<'_>) -> Result<u64, Fault> {
-    let token = reader.next()?.ok_or(Fault(0))?;
+fn read_integer(reader: &mut Reader<'_>) -> Result<u64, SyntaxError> {
+    let token = reader.next()?.ok_or(SyntaxError(0))?;
     reader.integer(&token)
 }
 
 /// The object that has just begun.
-fn device(reader: &mut Reader<'_>) -> Result<Device, Fault> {
-    let mut device = Device::default();
-    while let Some(key) = key(reader)? {
+fn parse_device(reader: &mut Reader<'_>) -> Result<DescribedDevice, SyntaxError> {
+    let mut device = DescribedDevice::default();
+    while let Some(key) = read_key(reader)? {
         match &*key {
-            "name" => device.name = text(reader)?,
-            other => device.state.member(other, reader)?,
+            "name" => device.name = read_text(reader)?,
+            other => device.state.parse_member(other, reader)?,
         }
     }
     Ok(device)
 }
 
-fn state(reader: &mut Reader<'_>) -> Result<State, Fault> {
-    let mut state = State::default();
-    while let Some(key) = key(reader)? {
-        state.member(&key, reader)?;
+fn parse_state(reader: &mut Reader<'_>) -> Result<DescribedState, SyntaxError> {
+    let mut state = DescribedState::default();
+    while let Some(key) = read_key(reader)? {
+        state.parse_member(&key, reader)?;
     }
     Ok(state)
 }
 
-impl State {
+impl DescribedState {
     /// Takes the value of a member of the object that is open.
-    fn member(&mut self, key: &str, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn parse_member(&mut self, key: &str, reader: &mut Reader<'_>) -> Result<(), SyntaxError> {
         match key {
-            "vmsd_name" => self.name = text(reader)?,
+            "vmsd_name" => self.name = read_text(reader)?,
             "fields" => {
                 expect(reader, TokenKind::ArrayStart)?;
-                while another(reader)? {
-                    self.fields.push(field(reader)?);
+                while next_element(reader)? {
+                    self.fields.push(parse_field(reader)?);
                 }
             }
             "subsections" => {
                 expect(reader, TokenKind::ArrayStart)?;
-                while another(reader)? {
-                    self.subsections.push(state(reader)?);
+                while next_element(reader)? {
+                    self.subsections.push(parse_state(reader)?);
                 }
             }
             _ => {
@@ -191,21 +192,21 @@ impl State {
     }
 }
 
-fn field(reader: &mut Reader<'_>) -> Result<Field, Fault> {
+fn parse_field(reader: &mut Reader<'_>) -> Result<Field, SyntaxError> {
     let mut field = Field {
         kind: String::new(),
         size: 0,
         count: 1,
-        inside: None,
+        element_state: None,
     };
-    while let Some(key) = key(reader)? {
+    while let Some(key) = read_key(reader)? {
         match &*key {
-            "type" => field.kind = text(reader)?,
-            "size" => field.size = integer(reader)?,
-            "array_len" => field.count = integer(reader)?,
+            "type" => field.kind = read_text(reader)?,
+            "size" => field.size = read_integer(reader)?,
+            "array_len" => field.count = read_integer(reader)?,
             "struct" => {
                 expect(reader, TokenKind::ObjectStart)?;
-                field.inside = Some(state(reader)?);
+                field.element_state = Some(parse_state(reader)?);
             }
             // A list's elements are described in the field itself, one after another: not followed.
             _ => {
@@ -215,8 +216,8 @@ fn field(reader: &mut Reader<'_>) -> Result<Field, Fault> {
     }
     // A list of nothing would be gone through element by element.
     let size = field.size;
-    let adds_up = |inside: &State| size != 0 && inside.size() == Some(size);
-    field.inside = field.inside.filter(adds_up);
+    let adds_up = |inside: &DescribedState| size != 0 && inside.size() == Some(size);
+    field.element_state = field.element_state.filter(adds_up);
     Ok(field)
 }
 
@@ -224,7 +225,7 @@ fn field(reader: &mut Reader<'_>) -> Result<Field, Fault> {
 mod tests {
     use super::*;
 
-    fn one(members: &str) -> Device {
+    fn parse_single_device(members: &str) -> DescribedDevice {
         let text = format!(r#"{{"page_size": 4096, "devices": [{{"name": "x", {members}}}]}}"#);
         parse(text.as_bytes()).unwrap().remove(0)
     }
@@ -236,13 +237,15 @@ mod tests {
 
     #[test]
     fn structures_are_followed_element_by_element() {
-        let device = one(r#""fields": [
+        let device = parse_single_device(
+            r#""fields": [
                 {"name": "a", "type": "uint8", "size": 1},
                 {"name": "s", "type": "struct", "array_len": 2, "size": 5, "struct": {"vmsd_name": "i", "fields": [
                     {"name": "b", "type": "uint8", "size": 1},
                     {"name": "c", "type": "buffer", "size": 4}]}}],
              "subsections": [{"vmsd_name": "x/y", "version": 1, "fields": [
-                    {"name": "d", "type": "uint16", "array_len": 3, "size": 2}]}]"#);
+                    {"name": "d", "type": "uint16", "array_len": 3, "size": 2}]}]"#,
+        );
         assert_eq!(
             device.leaves(11 + 9 + 6).unwrap(),
             [
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_does_not_add_up_is_one_leaf() {
-        let device = one(
+        let device = parse_single_device(
             r#""fields": [{"name": "s", "type": "struct", "size": 9, "struct": {"vmsd_name": "i", "fields": []}},
                 {"name": "q", "type": "qtailq", "size": 3, "vmsd_name": "e", "fields": [{"name": "b", "type": "uint8", "size": 1}]}]"#,
         );
@@ -270,12 +273,12 @@ mod tests {
     #[test]
     fn a_description_that_claims_too_much_is_not_followed() {
         let inner = r#"{"name": "b", "type": "uint8", "size": 1}"#;
-        let device = one(&format!(
+        let device = parse_single_device(&format!(
             r#""fields": [{{"name": "s", "type": "struct", "array_len": {}, "size": 1, "struct": {{"fields": [{inner}]}}}}]"#,
             u64::MAX
         ));
         assert_eq!(device.leaves(u64::MAX), None);
-        let overflows = one(&format!(
+        let overflows = parse_single_device(&format!(
             r#""fields": [{{"name": "s", "type": "u", "array_len": {}, "size": 2}}]"#,
             u64::MAX
         ));

@@ -25,7 +25,7 @@ use std::ops::Range;
 use crate::fields::Leaf;
 
 /// Devices whose sections hold configuration, interrupt state and addresses, as the last part of their names.
-const PLAIN: [&str; 24] = [
+const DEVICES_WITHOUT_DATA: [&str; 24] = [
     "PCIBUS",
     "PCIHost",
     "acpi-ged",
@@ -53,37 +53,44 @@ const PLAIN: [&str; 24] = [
 ];
 
 /// `readbuff` and `read_fifo`; both versions of the section (5.2 and later) begin alike.
-const PL011: [Range<u64>; 2] = [0..4, 32..96];
+const PL011_DATA: [Range<u64>; 2] = [0..4, 32..96];
 
 /// Bytes of flash that is not being written: u8, u8, u8, u64.
-const IDLE_FLASH: u64 = 11;
+const IDLE_FLASH_LEN: u64 = 11;
 
 /// Bytes that a field of an unknown device may have and stay: a number, an address.
-const SMALL: u64 = 8;
+const MAX_PLAIN_FIELD_LEN: u64 = 8;
 
 /// Types longer than that and known: PCI's registers and interrupt lines, MSI-X tables, virtio's transport and queues.
 const KNOWN_TYPES: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
 
 /// The stretches of a section that may be data, ascending. `leaves` are `None` if the section is not described.
-pub(crate) fn of(name: &str, payload: &[u8], leaves: Option<&[Leaf]>) -> Vec<Range<u64>> {
+pub(crate) fn find_data_ranges(
+    name: &str,
+    payload: &[u8],
+    leaves: Option<&[Leaf]>,
+) -> Vec<Range<u64>> {
     let length = payload.len() as u64;
     let device = name.rsplit('/').next().unwrap_or(name);
-    if PLAIN.contains(&device) || device == "pflash_cfi01" && length == IDLE_FLASH {
+    if DEVICES_WITHOUT_DATA.contains(&device)
+        || device == "pflash_cfi01" && length == IDLE_FLASH_LEN
+    {
         return Vec::new();
     }
-    if device == "pl011" && PL011.iter().all(|range| range.end <= length) {
-        return PL011.to_vec();
+    if device == "pl011" && PL011_DATA.iter().all(|range| range.end <= length) {
+        return PL011_DATA.to_vec();
     }
     let Some(leaves) = leaves else {
         return vec![0..length];
     };
     let mut data = Vec::new();
     for leaf in leaves {
-        let is_small = leaf.range.end - leaf.range.start <= SMALL && leaf.kind != "buffer";
+        let is_small =
+            leaf.range.end - leaf.range.start <= MAX_PLAIN_FIELD_LEN && leaf.kind != "buffer";
         if is_small || KNOWN_TYPES.contains(&&*leaf.kind) {
             continue;
         }
-        let pictures = (leaf.kind == "virtio-gpu").then(|| pictures(payload, &leaf.range));
+        let pictures = (leaf.kind == "virtio-gpu").then(|| find_pictures(payload, &leaf.range));
         match pictures.flatten() {
             Some(pictures) => data.extend(pictures),
             None => data.push(leaf.range.clone()),
@@ -94,7 +101,7 @@ pub(crate) fn of(name: &str, payload: &[u8], leaves: Option<&[Leaf]>) -> Vec<Ran
 
 /// The pixels in virtio-gpu's list of resources: u32 id (0 ends it), width, height, format, count of pieces; the pieces'
 /// addresses and lengths, u64 and u32; then the pixels of 4 bytes (every format has 32 bits). `None` if it is no such list.
-fn pictures(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
+fn find_pictures(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
     let word = |at: u64| -> Option<u64> {
         let at = usize::try_from(at).ok()?;
         let bytes = payload.get(at..at.checked_add(4)?)?;
@@ -136,27 +143,33 @@ mod tests {
             leaf("something new", 300..309),
         ];
         let payload = [1; 309];
-        let data = of("0000:00:01.0/1/usb-kbd", &payload, Some(&leaves));
+        let data = find_data_ranges("0000:00:01.0/1/usb-kbd", &payload, Some(&leaves));
         assert_eq!(data, [264..268, 268..300, 300..309]);
-        assert_eq!(of("usb-kbd", &payload, None), [0..309]);
-        assert_eq!(of("0000:00:01.0/virtio-net", &payload, None), []);
+        assert_eq!(find_data_ranges("usb-kbd", &payload, None), [0..309]);
+        assert_eq!(
+            find_data_ranges("0000:00:01.0/virtio-net", &payload, None),
+            []
+        );
     }
 
     #[test]
     fn of_flash_what_is_being_written_goes() {
-        assert_eq!(of("pflash_cfi01", &[1; 11], None), []);
+        assert_eq!(find_data_ranges("pflash_cfi01", &[1; 11], None), []);
         let leaves = [
             leaf("uint8", 0..3),
             leaf("uint64", 3..11),
             leaf("buffer", 40..2088),
         ];
-        assert_eq!(of("pflash_cfi01", &[1; 2088], Some(&leaves)), [40..2088]);
+        assert_eq!(
+            find_data_ranges("pflash_cfi01", &[1; 2088], Some(&leaves)),
+            [40..2088]
+        );
     }
 
     #[test]
     fn of_a_serial_port_the_characters_go() {
-        assert_eq!(of("pl011", &[0; 124], None), [0..4, 32..96]);
-        assert_eq!(of("pl011", &[0; 95], None), [0..95]);
+        assert_eq!(find_data_ranges("pl011", &[0; 124], None), [0..4, 32..96]);
+        assert_eq!(find_data_ranges("pl011", &[0; 95], None), [0..95]);
     }
 
     #[test]
@@ -173,7 +186,7 @@ mod tests {
         payload.extend([0, 0, 0, 1]);
         let end = payload.len() as u64;
         let list = leaf("virtio-gpu", 8..end);
-        let data = of("0000:00:02.0/virtio-gpu", &payload, Some(&[list]));
+        let data = find_data_ranges("0000:00:02.0/virtio-gpu", &payload, Some(&[list]));
         assert_eq!(data, [40..64, 84..88]);
         let pixels = data.iter().cloned().flatten();
         assert!(
@@ -184,6 +197,9 @@ mod tests {
 
         // A list that does not come to its end is all data.
         let cut = leaf("virtio-gpu", 8..70);
-        assert_eq!(of("virtio-gpu", &payload[..70], Some(&[cut])), [8..70]);
+        assert_eq!(
+            find_data_ranges("virtio-gpu", &payload[..70], Some(&[cut])),
+            [8..70]
+        );
     }
 }

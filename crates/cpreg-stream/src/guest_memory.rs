@@ -24,20 +24,20 @@
 
 use crate::element::Section;
 use crate::error::Error;
-use crate::skeleton::SectionChange;
 use crate::source::ReadAt;
 use crate::stream::Stream;
+use crate::without_ram::SectionChange;
 
 /// No device has more queues (`VIRTIO_QUEUE_MAX`).
-const MOST_QUEUES: u32 = 1024;
+const MAX_QUEUES: u32 = 1024;
 /// No queue is longer (`VIRTQUEUE_MAX_SIZE` is 1024; the interface allows this).
-const MOST_SLOTS: u32 = 1 << 15;
+const MAX_QUEUE_SIZE: u32 = 1 << 15;
 /// A virtio section is some hundred bytes to some KiB, plus 16 bytes for each of 2048 MSI-X vectors; what comes behind the queues is not needed.
-const MOST_READ: u64 = 256 << 10;
+const MAX_READ_LEN: u64 = 256 << 10;
 
 /// A section whose loader may judge memory that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
+pub struct UnreliableSection {
     /// The section's name (`0000:00:02.0/ich9_ahci`).
     pub section: String,
     /// Why its verdict is not to be believed.
@@ -46,24 +46,24 @@ pub struct Doubt {
 
 /// What has to change so that zeros in memory are what the devices expect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WithoutMemory {
+pub struct RamlessFixups {
     /// For [`Stream::without_ram`].
     pub changes: Vec<(usize, SectionChange)>,
     /// Sections that could fail without reason.
-    pub doubts: Vec<Doubt>,
+    pub unreliable_sections: Vec<UnreliableSection>,
 }
 
 /// Finds the parts that point into memory.
 ///
 /// # Errors
 /// Those of reading `source`, the file that the stream was opened from.
-pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMemory, Error> {
-    let mut found = WithoutMemory::default();
+pub fn find_ramless_fixups(stream: &Stream, source: &dyn ReadAt) -> Result<RamlessFixups, Error> {
+    let mut found = RamlessFixups::default();
     for (index, section) in stream.sections().iter().enumerate() {
         let device = section.name.rsplit('/').next().unwrap_or_default();
         // `ahci`, `sysbus-ahci`, `allwinner-ahci`; with PCI `ich9_ahci`.
         if device.ends_with("ahci") {
-            found.doubts.push(Doubt {
+            found.unreliable_sections.push(UnreliableSection {
                 section: section.name.clone(),
                 reason: "it reads its transfers under way from guest memory, which a rehearsal \
                          has not got",
@@ -72,8 +72,8 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
         if !device.starts_with("virtio-") {
             continue;
         }
-        let start = read_start(source, section)?;
-        match indexes(&section.name, &start) {
+        let start = read_section_start(source, section)?;
+        match find_saved_indexes(&section.name, &start) {
             Some(places) => {
                 let zeros = places
                     .into_iter()
@@ -82,7 +82,7 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
             }
             // Sent before RAM, and without rings.
             None if device.ends_with("-early") => {}
-            None => found.doubts.push(Doubt {
+            None => found.unreliable_sections.push(UnreliableSection {
                 section: section.name.clone(),
                 reason: "its rings are in guest memory, which a rehearsal has not got, and cpreg \
                          does not know where it keeps their indexes",
@@ -92,52 +92,52 @@ pub fn without_memory(stream: &Stream, source: &dyn ReadAt) -> Result<WithoutMem
     Ok(found)
 }
 
-fn read_start(source: &dyn ReadAt, section: &Section) -> Result<Vec<u8>, Error> {
-    let length = (section.payload.end - section.payload.start).min(MOST_READ);
+fn read_section_start(source: &dyn ReadAt, section: &Section) -> Result<Vec<u8>, Error> {
+    let length = (section.payload.end - section.payload.start).min(MAX_READ_LEN);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     source
         .read_exact_at(&mut bytes, section.payload.start)
-        .map_err(|error| Error::io("cannot read", error).at(section.payload.start))?;
+        .map_err(|error| Error::io("cannot read", error).at_offset(section.payload.start))?;
     Ok(bytes)
 }
 
 /// The offsets of the saved indexes that are not zero though their ring has an address. `None` if this is no virtio section.
-fn indexes(name: &str, payload: &[u8]) -> Option<Vec<u64>> {
+fn find_saved_indexes(name: &str, payload: &[u8]) -> Option<Vec<u64>> {
     // A PCI device's section is named by its place, `0000:00:01.0/virtio-net`.
     if name.contains(':') {
-        return pci_layout(payload)?.indexes(payload);
+        return pci_layout(payload)?.find_saved_indexes(payload);
     }
-    let mmio = Layout {
-        transport: MMIO_PART,
-        aligned: true,
-        vectors: false,
+    let mmio = VirtioLayout {
+        transport_len: MMIO_TRANSPORT_LEN,
+        has_alignment: true,
+        has_vectors: false,
     };
-    mmio.indexes(payload)
+    mmio.find_saved_indexes(payload)
 }
 
 /// Where things are in a virtio section.
-struct Layout {
+struct VirtioLayout {
     /// Bytes of the transport's part.
-    transport: usize,
+    transport_len: usize,
     /// Whether a queue has an alignment.
-    aligned: bool,
+    has_alignment: bool,
     /// Whether a queue has an MSI-X vector.
-    vectors: bool,
+    has_vectors: bool,
 }
 
 /// Three u32.
-const MMIO_PART: usize = 12;
+const MMIO_TRANSPORT_LEN: usize = 12;
 
-fn pci_layout(payload: &[u8]) -> Option<Layout> {
-    const VERSION: usize = 4;
-    const IRQ_STATE: usize = 16;
+fn pci_layout(payload: &[u8]) -> Option<VirtioLayout> {
+    const VERSION_LEN: usize = 4;
+    const IRQ_STATE_LEN: usize = 16;
     if be32(payload, 0)? != 2 {
         return None;
     }
-    let space = payload.get(VERSION..VERSION + 256)?;
+    let space = payload.get(VERSION_LEN..VERSION_LEN + 256)?;
     // PCI Express devices have a larger space; on a root bus a virtio device is none.
-    let length = capability(space, EXPRESS).map_or(256, |_| 4096);
-    let vectors = match capability(space, MSIX) {
+    let length = find_capability(space, PCI_CAP_ID_EXP).map_or(256, |_| 4096);
+    let vectors = match find_capability(space, PCI_CAP_ID_MSIX) {
         // The number of vectors, less one, in the bits 10:0 of the control word (PCI 3.0, 6.8.2.3).
         Some(at) => {
             let control = u16::from_le_bytes([*space.get(at + 2)?, *space.get(at + 3)?]);
@@ -146,25 +146,25 @@ fn pci_layout(payload: &[u8]) -> Option<Layout> {
         None => None,
     };
     let msix = vectors.map_or(0, |count| 16 * count + count.div_ceil(8) + 2);
-    Some(Layout {
-        transport: VERSION + length + IRQ_STATE + msix,
-        aligned: false,
-        vectors: vectors.is_some(),
+    Some(VirtioLayout {
+        transport_len: VERSION_LEN + length + IRQ_STATE_LEN + msix,
+        has_alignment: false,
+        has_vectors: vectors.is_some(),
     })
 }
 
-const EXPRESS: u8 = 0x10;
-const MSIX: u8 = 0x11;
+const PCI_CAP_ID_EXP: u8 = 0x10;
+const PCI_CAP_ID_MSIX: u8 = 0x11;
 
 /// Where in the configuration space the capability with this number stands (PCI 3.0, 6.7).
-fn capability(space: &[u8], wanted: u8) -> Option<usize> {
+fn find_capability(space: &[u8], wanted: u8) -> Option<usize> {
     const STATUS: usize = 0x06;
     const HAS_CAPABILITIES: u8 = 0x10;
-    const FIRST: usize = 0x34;
+    const CAPABILITY_LIST: usize = 0x34;
     if space.get(STATUS)? & HAS_CAPABILITIES == 0 {
         return None;
     }
-    let mut at = usize::from(space.get(FIRST)? & !3);
+    let mut at = usize::from(space.get(CAPABILITY_LIST)? & !3);
     // The list lies in the first 256 bytes and each takes four: a longer one runs in a circle.
     for _ in 0..48 {
         if at == 0 {
@@ -178,19 +178,19 @@ fn capability(space: &[u8], wanted: u8) -> Option<usize> {
     None
 }
 
-impl Layout {
-    fn indexes(&self, payload: &[u8]) -> Option<Vec<u64>> {
+impl VirtioLayout {
+    fn find_saved_indexes(&self, payload: &[u8]) -> Option<Vec<u64>> {
         // Status, isr, selected queue, features.
-        let mut at = self.transport + 1 + 1 + 2 + 4;
+        let mut at = self.transport_len + 1 + 1 + 2 + 4;
         let configuration = be32(payload, at)?;
         at += 4 + usize::try_from(configuration).ok()?;
-        let queues = be32(payload, at).filter(|queues| *queues <= MOST_QUEUES)?;
+        let queues = be32(payload, at).filter(|queues| *queues <= MAX_QUEUES)?;
         at += 4;
         let mut places = Vec::new();
         for _ in 0..queues {
-            be32(payload, at).filter(|slots| *slots <= MOST_SLOTS)?;
+            be32(payload, at).filter(|slots| *slots <= MAX_QUEUE_SIZE)?;
             at += 4;
-            if self.aligned {
+            if self.has_alignment {
                 be32(payload, at).filter(|to| *to == 0 || to.is_power_of_two())?;
                 at += 4;
             }
@@ -200,7 +200,7 @@ impl Layout {
             if address != [0; 8] && index != [0; 2] {
                 places.push(at as u64 + 8);
             }
-            at += 10 + if self.vectors { 2 } else { 0 };
+            at += 10 + if self.has_vectors { 2 } else { 0 };
         }
         (at <= payload.len()).then_some(places)
     }
@@ -239,7 +239,7 @@ mod tests {
         if let Some(vectors) = vectors {
             bytes[4 + 6] = 0x10;
             bytes[4 + 0x34] = 0x84;
-            let first = if space == 256 { 0x09 } else { EXPRESS };
+            let first = if space == 256 { 0x09 } else { PCI_CAP_ID_EXP };
             bytes[4 + 0x84..][..2].copy_from_slice(&[first, 0x98]);
             bytes[4 + 0x98..][..2].copy_from_slice(&[0x11, 0]);
             bytes[4 + 0x9a..][..2].copy_from_slice(&(vectors - 1).to_le_bytes());
@@ -261,7 +261,7 @@ mod tests {
         let mmio = "virtio-mmio@000000000a003e00/virtio-rng";
         let slot = "0000:00:01.0/virtio-net";
         for (name, transport, aligned, vectors, width) in [
-            (mmio, vec![0; MMIO_PART], true, false, 18),
+            (mmio, vec![0; MMIO_TRANSPORT_LEN], true, false, 18),
             (slot, pci(256, None), false, false, 14),
             (slot, pci(256, Some(3)), false, true, 16),
             (slot, pci(4096, Some(9)), false, true, 16),
@@ -270,9 +270,13 @@ mod tests {
             let table = bytes.len() - queues.len() * width;
             let index = if aligned { 16 } else { 12 };
             let expected = [table + index, table + 3 * width + index].map(|it| it as u64);
-            assert_eq!(indexes(name, &bytes), Some(expected.to_vec()));
+            assert_eq!(find_saved_indexes(name, &bytes), Some(expected.to_vec()));
             for end in table..bytes.len() {
-                assert_eq!(indexes(name, &bytes[..end]), None, "cut at {end}");
+                assert_eq!(
+                    find_saved_indexes(name, &bytes[..end]),
+                    None,
+                    "cut at {end}"
+                );
             }
         }
     }
@@ -280,12 +284,12 @@ mod tests {
     #[test]
     fn other_sections_are_not_taken_for_virtio() {
         for name in ["virtio-rng", "0000:00:01.0/virtio-rng"] {
-            assert_eq!(indexes(name, b""), None);
-            assert_eq!(indexes(name, &[0xff; 600]), None);
+            assert_eq!(find_saved_indexes(name, b""), None);
+            assert_eq!(find_saved_indexes(name, &[0xff; 600]), None);
         }
         let mut circle = pci(256, Some(3));
         circle[4 + 0x84] = 0x09;
         circle[4 + 0x85] = 0x84;
-        assert_eq!(capability(&circle[4..], MSIX), None);
+        assert_eq!(find_capability(&circle[4..], PCI_CAP_ID_MSIX), None);
     }
 }

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Deeper than any device nests its structures.
-const MOST_DEPTH: usize = 128;
+const MAX_DEPTH: usize = 128;
 
 /// The place of the byte that cannot be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault(pub(crate) usize);
+pub(crate) struct SyntaxError(pub(crate) usize);
 
 /// What sort of token this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum TokenKind {
     Text,
     Number,
     /// `true`, `false`, `null`.
-    Word,
+    Literal,
 }
 
 /// A token and its bytes; those of strings are without the quotes.
@@ -36,7 +36,7 @@ pub(crate) struct Token {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Expect {
+enum Expectation {
     /// A value; the end of an array too, if `true`.
     Value(bool),
     /// A key; the end of an object too, if `true`.
@@ -44,31 +44,31 @@ enum Expect {
     /// A comma, or the end of what is open.
     CommaOrEnd,
     /// Nothing: the outermost value is complete.
-    Nothing,
+    End,
 }
 
 /// Takes tokens from a text.
 pub(crate) struct Reader<'t> {
     text: &'t [u8],
-    at: usize,
+    position: usize,
     /// What is open: `true` for an object.
-    open: Vec<bool>,
-    expect: Expect,
+    open_containers: Vec<bool>,
+    expectation: Expectation,
 }
 
 impl<'t> Reader<'t> {
     pub(crate) fn new(text: &'t [u8]) -> Self {
         Self {
             text,
-            at: 0,
-            open: Vec::new(),
-            expect: Expect::Value(false),
+            position: 0,
+            open_containers: Vec::new(),
+            expectation: Expectation::Value(false),
         }
     }
 
     /// The offset behind the last token.
     pub(crate) fn position(&self) -> usize {
-        self.at
+        self.position
     }
 
     /// The text of a string or number.
@@ -77,8 +77,8 @@ impl<'t> Reader<'t> {
     }
 
     /// The text of a key or string, unescaped.
-    pub(crate) fn string(&self, token: &Token) -> Result<Cow<'t, str>, Fault> {
-        let fault = Fault(token.range.start);
+    pub(crate) fn string(&self, token: &Token) -> Result<Cow<'t, str>, SyntaxError> {
+        let fault = SyntaxError(token.range.start);
         let text = std::str::from_utf8(self.bytes(token)).map_err(|_| fault)?;
         if !text.contains('\\') {
             return Ok(Cow::Borrowed(text));
@@ -87,7 +87,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A whole number; a negative one is taken modulo 2^64.
-    pub(crate) fn integer(&self, token: &Token) -> Result<u64, Fault> {
+    pub(crate) fn integer(&self, token: &Token) -> Result<u64, SyntaxError> {
         let text = std::str::from_utf8(self.bytes(token)).unwrap_or_default();
         if token.kind == TokenKind::Number {
             if let Ok(number) = text.parse::<u64>() {
@@ -97,142 +97,142 @@ impl<'t> Reader<'t> {
                 return Ok(number.cast_unsigned());
             }
         }
-        Err(Fault(token.range.start))
+        Err(SyntaxError(token.range.start))
     }
 
     /// The next token; `None` behind the last one.
-    pub(crate) fn next(&mut self) -> Result<Option<Token>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Token>, SyntaxError> {
         loop {
-            self.space();
-            let start = self.at;
-            let Some(&byte) = self.text.get(self.at) else {
-                return if self.expect == Expect::Nothing {
+            self.skip_space();
+            let start = self.position;
+            let Some(&byte) = self.text.get(self.position) else {
+                return if self.expectation == Expectation::End {
                     Ok(None)
                 } else {
-                    Err(Fault(start))
+                    Err(SyntaxError(start))
                 };
             };
-            match (self.expect, byte) {
-                (Expect::CommaOrEnd, b',') => {
-                    self.at += 1;
-                    self.expect = match self.open.last() {
-                        Some(true) => Expect::Key(false),
-                        _ => Expect::Value(false),
+            match (self.expectation, byte) {
+                (Expectation::CommaOrEnd, b',') => {
+                    self.position += 1;
+                    self.expectation = match self.open_containers.last() {
+                        Some(true) => Expectation::Key(false),
+                        _ => Expectation::Value(false),
                     };
                 }
-                (Expect::Key(true) | Expect::CommaOrEnd, b'}') => {
+                (Expectation::Key(true) | Expectation::CommaOrEnd, b'}') => {
                     return self.close(true, TokenKind::ObjectEnd).map(Some);
                 }
-                (Expect::Value(true) | Expect::CommaOrEnd, b']') => {
+                (Expectation::Value(true) | Expectation::CommaOrEnd, b']') => {
                     return self.close(false, TokenKind::ArrayEnd).map(Some);
                 }
-                (Expect::Key(_), b'"') => {
-                    let range = self.quoted()?;
-                    self.space();
-                    if self.text.get(self.at) != Some(&b':') {
-                        return Err(Fault(self.at));
+                (Expectation::Key(_), b'"') => {
+                    let range = self.read_quoted()?;
+                    self.skip_space();
+                    if self.text.get(self.position) != Some(&b':') {
+                        return Err(SyntaxError(self.position));
                     }
-                    self.at += 1;
-                    self.expect = Expect::Value(false);
+                    self.position += 1;
+                    self.expectation = Expectation::Value(false);
                     let kind = TokenKind::Key;
                     return Ok(Some(Token { kind, range }));
                 }
-                (Expect::Value(_), _) => return self.value(byte).map(Some),
-                _ => return Err(Fault(start)),
+                (Expectation::Value(_), _) => return self.read_value(byte).map(Some),
+                _ => return Err(SyntaxError(start)),
             }
         }
     }
 
     /// Goes over the value that comes next, whatever it is; says where it stands.
-    pub(crate) fn skip_value(&mut self) -> Result<Range<usize>, Fault> {
-        let depth = self.open.len();
-        let first = self.next()?.ok_or(Fault(self.at))?;
+    pub(crate) fn skip_value(&mut self) -> Result<Range<usize>, SyntaxError> {
+        let depth = self.open_containers.len();
+        let first = self.next()?.ok_or(SyntaxError(self.position))?;
         let mut end = first.range.end;
-        while self.open.len() > depth {
-            end = self.next()?.ok_or(Fault(self.at))?.range.end;
+        while self.open_containers.len() > depth {
+            end = self.next()?.ok_or(SyntaxError(self.position))?.range.end;
         }
         Ok(first.range.start..end)
     }
 
-    fn value(&mut self, byte: u8) -> Result<Token, Fault> {
-        let start = self.at;
+    fn read_value(&mut self, byte: u8) -> Result<Token, SyntaxError> {
+        let start = self.position;
         let (kind, range) = match byte {
             b'{' | b'[' => {
-                if self.open.len() == MOST_DEPTH {
-                    return Err(Fault(start));
+                if self.open_containers.len() == MAX_DEPTH {
+                    return Err(SyntaxError(start));
                 }
-                self.at += 1;
-                self.open.push(byte == b'{');
-                let range = start..self.at;
+                self.position += 1;
+                self.open_containers.push(byte == b'{');
+                let range = start..self.position;
                 let (kind, expect) = if byte == b'{' {
-                    (TokenKind::ObjectStart, Expect::Key(true))
+                    (TokenKind::ObjectStart, Expectation::Key(true))
                 } else {
-                    (TokenKind::ArrayStart, Expect::Value(true))
+                    (TokenKind::ArrayStart, Expectation::Value(true))
                 };
-                self.expect = expect;
+                self.expectation = expect;
                 return Ok(Token { kind, range });
             }
-            b'"' => (TokenKind::Text, self.quoted()?),
-            b'-' | b'0'..=b'9' => (TokenKind::Number, self.run(b"+-.eE0123456789")),
+            b'"' => (TokenKind::Text, self.read_quoted()?),
+            b'-' | b'0'..=b'9' => (TokenKind::Number, self.take_run(b"+-.eE0123456789")),
             b't' | b'f' | b'n' => {
-                let range = self.run(b"aeflnrstu");
+                let range = self.take_run(b"aeflnrstu");
                 if !matches!(&self.text[range.clone()], b"true" | b"false" | b"null") {
-                    return Err(Fault(start));
+                    return Err(SyntaxError(start));
                 }
-                (TokenKind::Word, range)
+                (TokenKind::Literal, range)
             }
-            _ => return Err(Fault(start)),
+            _ => return Err(SyntaxError(start)),
         };
         self.after_value();
         Ok(Token { kind, range })
     }
 
-    fn close(&mut self, object: bool, kind: TokenKind) -> Result<Token, Fault> {
-        if self.open.pop() != Some(object) {
-            return Err(Fault(self.at));
+    fn close(&mut self, object: bool, kind: TokenKind) -> Result<Token, SyntaxError> {
+        if self.open_containers.pop() != Some(object) {
+            return Err(SyntaxError(self.position));
         }
-        self.at += 1;
+        self.position += 1;
         self.after_value();
-        let range = self.at - 1..self.at;
+        let range = self.position - 1..self.position;
         Ok(Token { kind, range })
     }
 
     fn after_value(&mut self) {
-        self.expect = if self.open.is_empty() {
-            Expect::Nothing
+        self.expectation = if self.open_containers.is_empty() {
+            Expectation::End
         } else {
-            Expect::CommaOrEnd
+            Expectation::CommaOrEnd
         };
     }
 
-    fn space(&mut self) {
-        self.run(b" \t\r\n");
+    fn skip_space(&mut self) {
+        self.take_run(b" \t\r\n");
     }
 
-    fn run(&mut self, set: &[u8]) -> Range<usize> {
-        let start = self.at;
+    fn take_run(&mut self, set: &[u8]) -> Range<usize> {
+        let start = self.position;
         while self
             .text
-            .get(self.at)
+            .get(self.position)
             .is_some_and(|byte| set.contains(byte))
         {
-            self.at += 1;
+            self.position += 1;
         }
-        start..self.at
+        start..self.position
     }
 
-    fn quoted(&mut self) -> Result<Range<usize>, Fault> {
-        self.at += 1;
-        let start = self.at;
+    fn read_quoted(&mut self) -> Result<Range<usize>, SyntaxError> {
+        self.position += 1;
+        let start = self.position;
         loop {
-            match self.text.get(self.at) {
+            match self.text.get(self.position) {
                 Some(b'"') => {
-                    self.at += 1;
-                    return Ok(start..self.at - 1);
+                    self.position += 1;
+                    return Ok(start..self.position - 1);
                 }
-                Some(b'\\') => self.at += 2,
-                Some(0x20..) => self.at += 1,
-                _ => return Err(Fault(self.at.min(self.text.len()))),
+                Some(b'\\') => self.position += 2,
+                Some(0x20..) => self.position += 1,
+                _ => return Err(SyntaxError(self.position.min(self.text.len()))),
             }
         }
     }
@@ -267,21 +267,21 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 /// Takes a token of this kind, and gives where it begins.
-pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, Fault> {
+pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == kind => Ok(token.range.start),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
 /// The next key of the object that is open, `None` at its end.
-pub(crate) fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, Fault> {
+pub(crate) fn read_key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
         Some(token) if token.kind == TokenKind::ObjectEnd => Ok(None),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
@@ -289,7 +289,7 @@ pub(crate) fn key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, F
 mod tests {
     use super::*;
 
-    fn tokens(text: &str) -> Result<Vec<(TokenKind, String)>, Fault> {
+    fn tokens(text: &str) -> Result<Vec<(TokenKind, String)>, SyntaxError> {
         let mut reader = Reader::new(text.as_bytes());
         let mut all = Vec::new();
         while let Some(token) = reader.next()? {
@@ -336,8 +336,8 @@ mod tests {
         ] {
             assert!(tokens(text).is_err(), "{text}");
         }
-        assert!(tokens(&"[".repeat(MOST_DEPTH + 1)).is_err());
-        let deep = "[".repeat(MOST_DEPTH) + &"]".repeat(MOST_DEPTH);
+        assert!(tokens(&"[".repeat(MAX_DEPTH + 1)).is_err());
+        let deep = "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH);
         assert!(tokens(&deep).is_ok());
     }
 

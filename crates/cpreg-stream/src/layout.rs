@@ -33,9 +33,9 @@ pub(crate) struct Layout {
     pub(crate) configuration: Option<Configuration>,
     pub(crate) blocks: Vec<RamBlock>,
     /// Only known if RAM was read.
-    pub(crate) records: Option<RecordCounts>,
+    pub(crate) record_counts: Option<RecordCounts>,
     /// From the end, only those that begin where RAM begins.
-    pub(crate) live: Vec<LiveSection>,
+    pub(crate) live_sections: Vec<LiveSection>,
     /// The FULL sections in wire order.
     pub(crate) sections: Vec<Section>,
     pub(crate) package: Option<Package>,

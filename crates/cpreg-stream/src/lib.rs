@@ -13,7 +13,7 @@
 //! | `scan` | device sections without a map |
 //! | `tail` | opening from the end, without reading RAM |
 //! | `front` | opening from the front, reading everything |
-//! | `edit`, `redescribe` | changes of the CPU state, and of the description |
+//! | `edit`, `description_edit` | changes of the CPU state, and of the description |
 //! | `skeleton` | the stream without its RAM |
 //! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
 //! | `convert` | [`convert()`]: the edit that makes a stream hold a planned state, read back and compared |
@@ -35,11 +35,13 @@ mod convert;
 mod copy;
 mod cpu;
 mod cursor;
+mod described_layout;
+mod description_edit;
 mod edit;
 mod element;
 pub mod error;
 mod fields;
-mod front;
+mod full_scan;
 mod global_state;
 mod guest_data;
 pub mod guest_memory;
@@ -47,34 +49,34 @@ mod in_place;
 pub mod incremental;
 mod json;
 mod layout;
-mod live;
+mod live_sections;
 mod new_file;
 mod os;
 mod ram;
-mod redescribe;
+mod redact;
 mod replacement;
-mod scan;
-mod scrub;
-mod skeleton;
+mod section_search;
 mod source;
 mod stream;
-mod tail;
 mod translate;
 mod vmdescription;
+mod without_ram;
 mod write;
 
 pub use convert::convert;
-pub use cpu::{Cpu, Head, Subsection, Tail};
+pub use cpu::{CoreFields, Cpu, Subsection, TrailingFields};
 pub use edit::{CpuEdit, ExtensionChange};
 pub use element::{Configuration, Section, SectionKind, VMDESCRIPTION};
 pub use error::{Error, ErrorKind};
 pub use global_state::GLOBAL_STATE;
-pub use in_place::{Lock, Recovery, edit_in_place, journal_of, pending_journal, recover};
+pub use in_place::{Lock, Recovery, edit_in_place, journal_path, pending_journal, recover};
 pub use layout::{LiveSection, Package};
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
-pub use replacement::{Edit, Edited, Replacement, Segment};
-pub use scrub::{BLANKED, Blanked, BlankedDevice, GENERAL_REGISTERS, Scrub, Scrubbed};
-pub use skeleton::{SectionChange, front as skeleton_front};
-pub use source::{Counting, ReadAt};
-pub use stream::{Opened, Stream};
+pub use redact::{
+    GENERAL_REGISTERS, REDACTED, RedactedDevice, RedactedStream, RedactionOptions, Redactions,
+};
+pub use replacement::{Edit, EditedSource, Replacement, Segment};
+pub use source::{CountingSource, ReadAt};
+pub use stream::{OpenMethod, Stream};
+pub use without_ram::{SectionChange, encode_setup};
 pub use write::{WriteOptions, write_new};

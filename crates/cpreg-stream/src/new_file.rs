@@ -17,7 +17,7 @@ use crate::os::sync_directory;
 pub(crate) enum NewFile {
     /// It has no name at all, and vanishes with the process.
     #[cfg(target_os = "linux")]
-    Nameless(File),
+    Unnamed(File),
     /// It has a hidden name, which is removed unless it gets its own.
     Hidden(tempfile::NamedTempFile),
 }
@@ -25,20 +25,20 @@ pub(crate) enum NewFile {
 impl NewFile {
     /// An empty file, its owner's only, in the directory where `target` shall be.
     pub(crate) fn create(target: &Path) -> Result<Self, Error> {
-        let directory = directory_of(target);
+        let directory = parent_directory(target);
         #[cfg(target_os = "linux")]
-        if let Some(file) = Self::nameless(&directory) {
-            return Ok(Self::Nameless(file));
+        if let Some(file) = Self::create_unnamed(&directory) {
+            return Ok(Self::Unnamed(file));
         }
         tempfile::Builder::new()
             .prefix(&hidden_prefix(target))
             .tempfile_in(&directory)
             .map(Self::Hidden)
-            .map_err(failed("create a file in", &directory))
+            .map_err(path_error("create a file in", &directory))
     }
 
     #[cfg(target_os = "linux")]
-    fn nameless(directory: &Path) -> Option<File> {
+    fn create_unnamed(directory: &Path) -> Option<File> {
         use rustix::fs::{CWD, Mode, OFlags, openat};
 
         // A name is given by way of /proc.
@@ -53,7 +53,7 @@ impl NewFile {
     pub(crate) fn file(&self) -> &File {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Nameless(file) => file,
+            Self::Unnamed(file) => file,
             Self::Hidden(file) => file.as_file(),
         }
     }
@@ -62,24 +62,24 @@ impl NewFile {
     ///
     /// What has that name already is replaced if `replaces`, else it is an error
     /// ([`io::ErrorKind::AlreadyExists`]).
-    pub(crate) fn name(self, target: &Path, replaces: bool) -> io::Result<()> {
+    pub(crate) fn persist(self, target: &Path, replaces: bool) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Nameless(file) if replaces => {
+            Self::Unnamed(file) if replaces => {
                 // A link never replaces: a hidden name first, which then takes the other's place.
                 let directory = tempfile::Builder::new()
                     .prefix(&hidden_prefix(target))
-                    .tempdir_in(directory_of(target))?;
+                    .tempdir_in(parent_directory(target))?;
                 let hidden = directory.path().join("new");
                 link(&file, &hidden)?;
                 std::fs::rename(&hidden, target)?;
             }
             #[cfg(target_os = "linux")]
-            Self::Nameless(file) => link(&file, target)?,
+            Self::Unnamed(file) => link(&file, target)?,
             Self::Hidden(file) if replaces => drop(file.persist(target)?),
             Self::Hidden(file) => drop(file.persist_noclobber(target)?),
         }
-        sync_directory(&directory_of(target))
+        sync_directory(&parent_directory(target))
     }
 }
 
@@ -102,7 +102,7 @@ fn link(file: &File, target: &Path) -> io::Result<()> {
 }
 
 /// The directory that a file stands in.
-pub(crate) fn directory_of(path: &Path) -> PathBuf {
+pub(crate) fn parent_directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -110,7 +110,7 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// Makes an [`io::Error`] one of ours that names the file.
-pub(crate) fn failed<'p>(what: &str, path: &'p Path) -> impl Fn(io::Error) -> Error + use<'p> {
+pub(crate) fn path_error<'p>(what: &str, path: &'p Path) -> impl Fn(io::Error) -> Error + use<'p> {
     let message = format!("cannot {what} {}", path.display());
     move |error| Error::io(message.clone(), error)
 }

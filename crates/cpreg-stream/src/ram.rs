@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use crate::cursor::Cursor;
 use crate::element::Configuration;
-use crate::error::{Error, ErrorKind, Within};
+use crate::error::{Error, ErrorKind, PrependPath};
 
 const ZERO: u64 = 0x002;
 const MEM_SIZE: u64 = 0x004;
@@ -44,10 +44,10 @@ pub(crate) const END_OF_PAYLOAD: u64 = EOS;
 pub(crate) const VERSION: u32 = 4;
 
 /// More blocks than any machine has: 256 memory slots, ROMs, flash.
-const MOST_BLOCKS: usize = 4096;
+const MAX_BLOCKS: usize = 4096;
 
 /// The list, a flush of multifd channels, the end; and as many again.
-const MOST_START_RECORDS: usize = 8;
+const MAX_START_RECORDS: usize = 8;
 
 /// One block of guest RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct RamBlock {
     /// Its guest physical address, where the stream says it (`x-ignore-shared`).
     pub address: Option<u64>,
     /// Where its pages stand in the file (`mapped-ram`).
-    pub mapped: Option<MappedBlock>,
+    pub mapped_ram: Option<MappedBlock>,
 }
 
 /// Where the pages of a block stand in a mapped-ram file.
@@ -83,7 +83,7 @@ pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Resu
         .filter(|total| total & MEM_SIZE == 0)
         .ok_or_else(|| {
             let what = "the lengths of the RAM blocks add up to nothing that a stream can hold";
-            Error::new(ErrorKind::Unsupported, what).within("ram")
+            Error::new(ErrorKind::Unsupported, what).prepend_path("ram")
         })?;
     bytes.extend((total | MEM_SIZE).to_be_bytes());
     for block in blocks {
@@ -106,26 +106,26 @@ pub struct RecordCounts {
     /// Changes to pages sent before.
     pub xbzrle: u64,
     /// Compressed pages.
-    pub compressed: u64,
+    pub compress_page: u64,
     /// Marks that all multifd channels have been flushed.
     pub multifd_flush: u64,
 }
 
 /// What is known of guest RAM, and how to read on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ram {
+pub(crate) struct RamParser {
     pub(crate) blocks: Vec<RamBlock>,
     pub(crate) counts: RecordCounts,
     page_size: u64,
     ignore_shared: bool,
-    mapped: bool,
+    mapped_ram: bool,
     /// A POSTCOPY_ADVISE with page sizes was seen: the block list may hold page sizes too.
     pub(crate) postcopy: bool,
     /// The block of the record before, for CONTINUE.
-    current: Option<usize>,
+    current_block: Option<usize>,
 }
 
-impl Ram {
+impl RamParser {
     pub(crate) fn new(configuration: Option<&Configuration>) -> Self {
         let has = |name| configuration.is_some_and(|it| it.has_capability(name));
         let bits = configuration
@@ -134,20 +134,20 @@ impl Ram {
         Self {
             page_size: 1 << bits,
             ignore_shared: has("x-ignore-shared"),
-            mapped: has("mapped-ram"),
+            mapped_ram: has("mapped-ram"),
             ..Self::default()
         }
     }
 
     /// Goes over the payload of START, in which no QEMU sends pages.
-    pub(crate) fn block_list_only(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
-        for _ in 0..MOST_START_RECORDS {
+    pub(crate) fn read_block_list_only(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+        for _ in 0..MAX_START_RECORDS {
             let start = cursor.position();
-            let word = cursor.be64().within(|| "ram".into())?;
+            let word = cursor.read_be64().prepend_path(|| "ram".into())?;
             match word & (self.page_size - 1) {
                 EOS => return Ok(()),
                 MULTIFD_FLUSH => {}
-                MEM_SIZE => self.block_list(cursor, word & !(self.page_size - 1), start)?,
+                MEM_SIZE => self.read_block_list(cursor, word & !(self.page_size - 1), start)?,
                 _ => break,
             }
         }
@@ -155,11 +155,11 @@ impl Ram {
             cursor.position(),
             "something else than a list of RAM blocks",
         )
-        .within("ram"))
+        .prepend_path("ram"))
     }
 
     /// Goes over one payload, from its first record to its EOS.
-    pub(crate) fn payload(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
+    pub(crate) fn skip_payload(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         while !self.step(cursor)? {}
         Ok(())
     }
@@ -169,16 +169,16 @@ impl Ram {
     /// After an error nothing has changed: the same record can be tried again with more bytes.
     pub(crate) fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Error> {
         let start = cursor.position();
-        let word = cursor.be64().within(|| "ram".into())?;
+        let word = cursor.read_be64().prepend_path(|| "ram".into())?;
         let flags = word & (self.page_size - 1);
         let address = word & !(self.page_size - 1);
         match flags {
             EOS => return Ok(true),
             MULTIFD_FLUSH => self.counts.multifd_flush += 1,
-            MEM_SIZE => self.block_list(cursor, address, start)?,
+            MEM_SIZE => self.read_block_list(cursor, address, start)?,
             _ => self
-                .record(cursor, flags, address, start)
-                .within(|| "ram".into())?,
+                .read_record(cursor, flags, address, start)
+                .prepend_path(|| "ram".into())?,
         }
         Ok(false)
     }
@@ -188,10 +188,10 @@ impl Ram {
     ///
     /// Nearly all records are such: this is what makes a stream pass as fast as it comes. What it does not take is
     /// [`Self::step`]'s.
-    pub(crate) fn pages(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn skip_pages(&mut self, bytes: &[u8]) -> usize {
         const WHOLE: u64 = PAGE | CONTINUE;
         const ZEROS: u64 = ZERO | CONTINUE;
-        let Some(block) = self.current.and_then(|block| self.blocks.get(block)) else {
+        let Some(block) = self.current_block.and_then(|block| self.blocks.get(block)) else {
             return 0;
         };
         let (length, flags) = (block.length, self.page_size - 1);
@@ -220,12 +220,12 @@ impl Ram {
     }
 
     /// How many records there have been with something in them that a guest wrote.
-    pub(crate) fn contents(&self) -> u64 {
+    pub(crate) fn page_record_count(&self) -> u64 {
         let counts = &self.counts;
-        counts.zero + counts.page + counts.xbzrle + counts.compressed
+        counts.zero + counts.page + counts.xbzrle + counts.compress_page
     }
 
-    fn record(
+    fn read_record(
         &mut self,
         cursor: &mut Cursor<'_>,
         flags: u64,
@@ -244,7 +244,7 @@ impl Ram {
             ));
         }
         let block = if flags & CONTINUE == 0 {
-            let name = cursor.name()?;
+            let name = cursor.read_name()?;
             let block = self.blocks.iter().position(|block| block.name == name);
             if block.is_none() {
                 return Err(Error::malformed(
@@ -254,7 +254,7 @@ impl Ram {
             }
             block
         } else {
-            self.current
+            self.current_block
         };
         let Some(block) = block else {
             return Err(Error::malformed(
@@ -282,8 +282,8 @@ impl Ram {
                 self.counts.page += 1;
             }
             XBZRLE => {
-                let encoding = cursor.u8()?;
-                let length = u64::from(cursor.be16()?);
+                let encoding = cursor.read_u8()?;
+                let length = u64::from(cursor.read_be16()?);
                 if encoding != 1 || length > self.page_size {
                     return Err(Error::malformed(start, "an XBZRLE record that is none"));
                 }
@@ -291,7 +291,7 @@ impl Ram {
                 self.counts.xbzrle += 1;
             }
             _ => {
-                let length = u64::from(cursor.be32()?);
+                let length = u64::from(cursor.read_be32()?);
                 // zlib's bound for one page.
                 if length > self.page_size + (self.page_size >> 12) + (self.page_size >> 14) + 13 {
                     return Err(Error::malformed(
@@ -300,14 +300,19 @@ impl Ram {
                     ));
                 }
                 cursor.skip(length)?;
-                self.counts.compressed += 1;
+                self.counts.compress_page += 1;
             }
         }
-        self.current = Some(block);
+        self.current_block = Some(block);
         Ok(())
     }
 
-    fn block_list(&mut self, cursor: &mut Cursor<'_>, total: u64, start: u64) -> Result<(), Error> {
+    fn read_block_list(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        total: u64,
+        start: u64,
+    ) -> Result<(), Error> {
         if !self.blocks.is_empty() {
             return Err(Error::malformed(start, "a second list of RAM blocks"));
         }
@@ -315,16 +320,16 @@ impl Ram {
         let mut blocks = Vec::new();
         while left > 0 {
             let index = blocks.len();
-            if index == MOST_BLOCKS {
+            if index == MAX_BLOCKS {
                 return Err(Error::malformed(start, "a list of RAM blocks without end"));
             }
             let entry = cursor.position();
             let block = self
-                .block(cursor, &blocks)
-                .within(|| format!("ram.blocks[{index}]"))?;
+                .read_block(cursor, &blocks)
+                .prepend_path(|| format!("ram.blocks[{index}]"))?;
             left = left.checked_sub(block.length).ok_or_else(|| {
                 Error::malformed(entry, "RAM blocks longer than their sum")
-                    .within(&format!("ram.blocks[{index}]"))
+                    .prepend_path(&format!("ram.blocks[{index}]"))
             })?;
             blocks.push(block);
         }
@@ -333,21 +338,21 @@ impl Ram {
     }
 
     /// An entry of the list, behind those in `before`.
-    fn block(&self, cursor: &mut Cursor<'_>, before: &[RamBlock]) -> Result<RamBlock, Error> {
+    fn read_block(&self, cursor: &mut Cursor<'_>, before: &[RamBlock]) -> Result<RamBlock, Error> {
         let start = cursor.position();
-        let name = cursor.name()?;
+        let name = cursor.read_name()?;
         if before.iter().any(|block| block.name == name) {
             return Err(Error::malformed(start, format!("a second block {name}")));
         }
-        let length = cursor.be64()?;
-        let page_size = self.page_size_field(cursor)?;
+        let length = cursor.read_be64()?;
+        let page_size = self.read_page_size(cursor)?;
         let address = if self.ignore_shared {
-            Some(cursor.be64()?)
+            Some(cursor.read_be64()?)
         } else {
             None
         };
-        let mapped = if self.mapped {
-            Some(Self::mapped_block(cursor, length)?)
+        let mapped = if self.mapped_ram {
+            Some(Self::read_mapped_block(cursor, length)?)
         } else {
             None
         };
@@ -356,7 +361,7 @@ impl Ram {
             length,
             page_size,
             address,
-            mapped,
+            mapped_ram: mapped,
         })
     }
 
@@ -366,8 +371,8 @@ impl Ram {
     /// length is not 0) or a record (whose flags are not 0): neither is a power of two of at least
     /// a page. QEMU refuses postcopy together with `x-ignore-shared` and with `mapped-ram`, whose
     /// fields could be taken for it.
-    fn page_size_field(&self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Error> {
-        if !self.postcopy || self.ignore_shared || self.mapped {
+    fn read_page_size(&self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Error> {
+        if !self.postcopy || self.ignore_shared || self.mapped_ram {
             return Ok(None);
         }
         let mut next = [0; 8];
@@ -381,18 +386,18 @@ impl Ram {
     }
 
     /// u32 version, u64 page size, u64 offset of the bitmap, u64 offset of the pages.
-    fn mapped_block(cursor: &mut Cursor<'_>, length: u64) -> Result<MappedBlock, Error> {
+    fn read_mapped_block(cursor: &mut Cursor<'_>, length: u64) -> Result<MappedBlock, Error> {
         let start = cursor.position();
-        let version = cursor.be32()?;
+        let version = cursor.read_be32()?;
         if version != 1 {
             return Err(Error::unsupported(
                 start,
                 format!("mapped-ram of version {version}"),
             ));
         }
-        let page_size = cursor.be64()?;
-        let bitmap_offset = cursor.be64()?;
-        let pages_offset = cursor.be64()?;
+        let page_size = cursor.read_be64()?;
+        let bitmap_offset = cursor.read_be64()?;
+        let pages_offset = cursor.read_be64()?;
         let end = pages_offset
             .checked_add(length)
             .ok_or_else(|| Error::malformed(start, "pages that stand past the end of any file"))?;
@@ -428,11 +433,11 @@ mod tests {
         bytes
     }
 
-    fn read(mut ram: Ram, bytes: &[u8]) -> Result<Ram, Error> {
+    fn read(mut ram: RamParser, bytes: &[u8]) -> Result<RamParser, Error> {
         let bytes = bytes.to_vec();
         let mut cursor = Cursor::new(&bytes, 0, bytes.len() as u64, 8192);
-        ram.payload(&mut cursor)?;
-        assert!(cursor.at_end());
+        ram.skip_payload(&mut cursor)?;
+        assert!(cursor.is_at_end());
         Ok(ram)
     }
 
@@ -449,7 +454,7 @@ mod tests {
         bytes.extend(b"\0\0\0\x03abc");
         word(&mut bytes, MULTIFD_FLUSH);
         word(&mut bytes, EOS);
-        let ram = read(Ram::new(None), &bytes).unwrap();
+        let ram = read(RamParser::new(None), &bytes).unwrap();
         let lengths: Vec<_> = ram
             .blocks
             .iter()
@@ -460,19 +465,19 @@ mod tests {
             zero: 1,
             page: 1,
             xbzrle: 1,
-            compressed: 1,
+            compress_page: 1,
             multifd_flush: 1,
         };
         assert_eq!(ram.counts, counts);
         for cut in 0..bytes.len() {
-            let error = read(Ram::new(None), &bytes[..cut]).unwrap_err();
+            let error = read(RamParser::new(None), &bytes[..cut]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Truncated, "cut at {cut}: {error}");
         }
     }
 
     #[test]
     fn page_sizes_are_found_where_they_stand() {
-        let mut ram = Ram::new(None);
+        let mut ram = RamParser::new(None);
         ram.postcopy = true;
         let mut bytes = Vec::new();
         word(&mut bytes, 0x60_3000 | MEM_SIZE);
@@ -498,7 +503,7 @@ mod tests {
         bytes.extend(b"\x03ram\0\0\0\0\0\0\x30\0");
         word(&mut bytes, 0x4000_0000);
         word(&mut bytes, EOS);
-        let ram = read(Ram::new(Some(&configuration)), &bytes).unwrap();
+        let ram = read(RamParser::new(Some(&configuration)), &bytes).unwrap();
         assert_eq!(ram.blocks[0].address, Some(0x4000_0000));
     }
 
@@ -507,7 +512,7 @@ mod tests {
         let refuse = |tail: &[u8], words: &str| {
             let mut bytes = list();
             bytes.extend(tail);
-            let error = read(Ram::new(None), &bytes).unwrap_err();
+            let error = read(RamParser::new(None), &bytes).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         };
         refuse(&(0x80u64).to_be_bytes(), "RDMA");
@@ -520,7 +525,7 @@ mod tests {
         word(&mut short, 0x1000 | MEM_SIZE);
         short.extend(b"\x03ram\0\0\0\0\0\0\x20\0");
         assert!(
-            read(Ram::new(None), &short)
+            read(RamParser::new(None), &short)
                 .unwrap_err()
                 .to_string()
                 .contains("their sum")

@@ -60,7 +60,7 @@ impl Edit {
     }
 
     /// The edit that leaves a file of this length as it is: what is in memory can be written like an edited file.
-    pub fn unchanged(length: u64) -> Self {
+    pub fn identity(length: u64) -> Self {
         Self::new(Vec::new(), length)
     }
 
@@ -104,7 +104,7 @@ impl Edit {
     }
 
     /// The edited file, made up while it is read.
-    pub fn over<'e>(&'e self, source: &'e dyn ReadAt) -> Edited<'e> {
+    pub fn apply_to<'e>(&'e self, source: &'e dyn ReadAt) -> EditedSource<'e> {
         let mut start = 0;
         let segments = self
             .segments()
@@ -115,7 +115,7 @@ impl Edit {
                 (at, segment)
             })
             .collect();
-        Edited {
+        EditedSource {
             source,
             segments,
             length: self.new_length,
@@ -134,22 +134,22 @@ impl Segment<'_> {
 }
 
 /// An edited file that has not been written; see [`Edit::over`].
-pub struct Edited<'e> {
+pub struct EditedSource<'e> {
     source: &'e dyn ReadAt,
     /// Each with its offset in the edited file.
     segments: Vec<(u64, Segment<'e>)>,
     length: u64,
 }
 
-impl fmt::Debug for Edited<'_> {
+impl fmt::Debug for EditedSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edited")
+        f.debug_struct("EditedSource")
             .field("length", &self.length)
             .finish_non_exhaustive()
     }
 }
 
-impl ReadAt for Edited<'_> {
+impl ReadAt for EditedSource<'_> {
     fn length(&self) -> io::Result<u64> {
         Ok(self.length)
     }

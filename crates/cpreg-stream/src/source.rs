@@ -84,13 +84,13 @@ impl ReadAt for File {
 
 /// Counts what is read through it, so that a test or a benchmark can say how much that was.
 #[derive(Debug, Default)]
-pub struct Counting<T> {
+pub struct CountingSource<T> {
     inner: T,
     bytes: AtomicU64,
     calls: AtomicU64,
 }
 
-impl<T> Counting<T> {
+impl<T> CountingSource<T> {
     /// Counts reads of `inner`, from zero.
     pub const fn new(inner: T) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl<T> Counting<T> {
     }
 }
 
-impl<T: ReadAt> ReadAt for Counting<T> {
+impl<T: ReadAt> ReadAt for CountingSource<T> {
     fn length(&self) -> io::Result<u64> {
         self.inner.length()
     }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn reads_within_bounds_only() {
         let bytes: &[u8] = b"abcdef";
-        let counting = Counting::new(bytes);
+        let counting = CountingSource::new(bytes);
         let mut buffer = [0; 2];
         counting.read_exact_at(&mut buffer, 4).unwrap();
         assert_eq!(&buffer, b"ef");

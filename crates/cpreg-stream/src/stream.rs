@@ -8,20 +8,20 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::cpu::{Cpu, read_cpu};
-use crate::cursor::{self, Cursor, WIDE};
+use crate::cursor::{self, Cursor, LARGE_WINDOW_LEN};
 use crate::element::{Configuration, Section};
 use crate::error::{Error, ErrorKind};
-use crate::front::{self, Front};
+use crate::full_scan::{self, ScanState};
 use crate::layout::{Layout, LiveSection, Package};
 use crate::ram::{RamBlock, RecordCounts};
 use crate::source::ReadAt;
 use crate::vmdescription::{Description, StateDescription};
-use crate::{element, global_state, scan, tail};
+use crate::{described_layout, element, global_state, section_search};
 
 /// A migration stream that has been read.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    pub(crate) opened: Opened,
+    pub(crate) open_method: OpenMethod,
     pub(crate) length: u64,
     pub(crate) layout: Layout,
     pub(crate) cpus: Vec<Cpu>,
@@ -32,27 +32,27 @@ pub struct Stream {
 /// How a stream was opened, which says what is known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Opened {
+pub enum OpenMethod {
     /// From the end: the description fits the devices to the byte; RAM was not read.
-    FromTheEnd,
+    Description,
     /// From the front: every record was read. `reason` says why not from the end.
-    FromTheFront {
+    FullScan {
         /// Why the end was of no use, if it was tried.
         reason: Option<String>,
     },
     /// Both ways, with the same result.
-    BothWays,
+    Verified,
 }
 
-impl fmt::Display for Opened {
+impl fmt::Display for OpenMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FromTheEnd => f.write_str("from the end, by its description"),
-            Self::FromTheFront { reason: None } => f.write_str("from the front"),
-            Self::FromTheFront {
+            Self::Description => f.write_str("by its description"),
+            Self::FullScan { reason: None } => f.write_str("by a full scan"),
+            Self::FullScan {
                 reason: Some(reason),
-            } => write!(f, "from the front, because {reason}"),
-            Self::BothWays => f.write_str("both from the end and from the front"),
+            } => write!(f, "by a full scan, because {reason}"),
+            Self::Verified => f.write_str("by its description, verified by a full scan"),
         }
     }
 }
@@ -63,10 +63,10 @@ impl Stream {
     /// # Errors
     /// If neither is possible; the error is that of reading from the front.
     pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
-        match Self::from_the_end(source) {
+        match Self::open_by_description(source) {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
-                let mut stream = Self::from_the_front(source)?;
-                stream.opened = Opened::FromTheFront {
+                let mut stream = Self::open_by_full_scan(source)?;
+                stream.open_method = OpenMethod::FullScan {
                     reason: Some(error.message().to_owned()),
                 };
                 Ok(stream)
@@ -80,15 +80,15 @@ impl Stream {
     /// # Errors
     /// [`ErrorKind::NoDescription`] if there is no description at the end or it does not fit; others
     /// if the file cannot be read or is none of ours.
-    pub fn from_the_end(source: &dyn ReadAt) -> Result<Self, Error> {
+    pub fn open_by_description(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
-        let (layout, description) = tail::read(source, length)?;
+        let (layout, description) = described_layout::read(source, length)?;
         Self::assemble(
             source,
             length,
             layout,
             Some(description),
-            Opened::FromTheEnd,
+            OpenMethod::Description,
         )
     }
 
@@ -96,9 +96,9 @@ impl Stream {
     ///
     /// # Errors
     /// If anything in it is not as QEMU writes it, or the file cannot be read.
-    pub fn from_the_front(source: &dyn ReadAt) -> Result<Self, Error> {
+    pub fn open_by_full_scan(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
-        Self::of_layout(source, length, front::read(source, length)?)
+        Self::from_layout(source, length, full_scan::read(source, length)?)
     }
 
     /// Opens a stream of which `front` has read all up to `at`, where its device state begins.
@@ -108,11 +108,15 @@ impl Stream {
     /// # Errors
     /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists devices that stand
     /// elsewhere.
-    pub(crate) fn go_on(source: &dyn ReadAt, front: &Front, at: u64) -> Result<Self, Error> {
+    pub(crate) fn resume_at(
+        source: &dyn ReadAt,
+        front: &ScanState,
+        at: u64,
+    ) -> Result<Self, Error> {
         if front.ends_with_package {
-            return Self::go_on_from_the_front(source, front, at);
+            return Self::resume_full_scan(source, front, at);
         }
-        let end = Self::from_the_end(source).and_then(|mut end| {
+        let end = Self::open_by_description(source).and_then(|mut end| {
             let late = |section: &&Section| !front.layout.sections.contains(section);
             let first = end.layout.sections.iter().find(late);
             let same = end.layout.configuration == front.layout.configuration
@@ -124,16 +128,16 @@ impl Stream {
                     ErrorKind::Disagreement,
                     "the description at the end is that of another stream",
                 )
-                .at(at)
+                .at_offset(at)
                 .with_hint("do not trust this stream: it is damaged, or was made to mislead"));
             }
-            end.layout.records = Some(front.ram.counts);
+            end.layout.record_counts = Some(front.ram.counts);
             Ok(end)
         });
         match end {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
-                let mut stream = Self::go_on_from_the_front(source, front, at)?;
-                stream.opened = Opened::FromTheFront {
+                let mut stream = Self::resume_full_scan(source, front, at)?;
+                stream.open_method = OpenMethod::FullScan {
                     reason: Some(error.message().to_owned()),
                 };
                 Ok(stream)
@@ -142,18 +146,18 @@ impl Stream {
         }
     }
 
-    fn go_on_from_the_front(source: &dyn ReadAt, front: &Front, at: u64) -> Result<Self, Error> {
+    fn resume_full_scan(source: &dyn ReadAt, front: &ScanState, at: u64) -> Result<Self, Error> {
         let length = cursor::length(source)?;
-        let mut cursor = Cursor::new(source, at, length, WIDE);
-        let layout = front.clone().go_on(&mut cursor)?;
-        Self::of_layout(source, length, layout)
+        let mut cursor = Cursor::new(source, at, length, LARGE_WINDOW_LEN);
+        let layout = front.clone().read_to_end(&mut cursor)?;
+        Self::from_layout(source, length, layout)
     }
 
     /// A stream of which everything has been read.
-    fn of_layout(source: &dyn ReadAt, length: u64, layout: Layout) -> Result<Self, Error> {
+    fn from_layout(source: &dyn ReadAt, length: u64, layout: Layout) -> Result<Self, Error> {
         let description = match layout.description.clone() {
             // The loader does not read it; one that nobody can read stays as it is.
-            Some(range) if range.end - range.start <= tail::MOST_DESCRIPTION => {
+            Some(range) if range.end - range.start <= described_layout::MAX_DESCRIPTION_LEN => {
                 let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                 let text = cursor::read_bytes(source, range.start, count)?;
                 Description::parse(&text).ok()
@@ -161,10 +165,10 @@ impl Stream {
             _ => None,
         };
         match &description {
-            Some(description) => fits(&layout, description)?,
-            None => scan::no_hidden_cpu(source, &layout.sections)?,
+            Some(description) => check_described_sections(&layout, description)?,
+            None => section_search::reject_hidden_cpu(source, &layout.sections)?,
         }
-        let opened = Opened::FromTheFront { reason: None };
+        let opened = OpenMethod::FullScan { reason: None };
         Self::assemble(source, length, layout, description, opened)
     }
 
@@ -175,18 +179,18 @@ impl Stream {
     ///
     /// # Errors
     /// [`ErrorKind::Disagreement`] if the two ways find different streams; those of
-    /// [`Self::from_the_front`].
+    /// [`Self::open_by_full_scan`].
     pub fn verify(source: &dyn ReadAt) -> Result<Self, Error> {
-        let mut front = Self::from_the_front(source)?;
-        match Self::from_the_end(source) {
+        let mut front = Self::open_by_full_scan(source)?;
+        match Self::open_by_description(source) {
             Ok(end) => {
-                front.agrees_with(&end)?;
-                front.opened = Opened::BothWays;
+                front.check_same_as(&end)?;
+                front.open_method = OpenMethod::Verified;
                 front.layout.described_exactly = end.layout.described_exactly;
                 front.description = end.description;
             }
             Err(error) => {
-                front.opened = Opened::FromTheFront {
+                front.open_method = OpenMethod::FullScan {
                     reason: Some(error.message().to_owned()),
                 };
             }
@@ -199,7 +203,7 @@ impl Stream {
         length: u64,
         layout: Layout,
         description: Option<Description>,
-        opened: Opened,
+        opened: OpenMethod,
     ) -> Result<Self, Error> {
         let mut cpus: Vec<Cpu> = Vec::new();
         let mut run_state = None;
@@ -247,7 +251,7 @@ impl Stream {
             .with_hint("the stream is damaged"));
         }
         Ok(Self {
-            opened,
+            open_method: opened,
             length,
             layout,
             cpus,
@@ -257,9 +261,9 @@ impl Stream {
     }
 
     /// A stream of which nothing is known but this vCPU's section: what tells of a VM by its vCPUs can tell of the first one alone.
-    pub fn of_vcpu(cpu: Cpu) -> Self {
+    pub fn from_vcpu(cpu: Cpu) -> Self {
         Self {
-            opened: Opened::FromTheFront { reason: None },
+            open_method: OpenMethod::FullScan { reason: None },
             length: cpu.section().range.end,
             layout: Layout {
                 sections: vec![cpu.section().clone()],
@@ -272,13 +276,13 @@ impl Stream {
         }
     }
 
-    fn agrees_with(&self, end: &Self) -> Result<(), Error> {
+    fn check_same_as(&self, end: &Self) -> Result<(), Error> {
         let differ = |what: String, at: u64| {
             Err(Error::new(
                 ErrorKind::Disagreement,
                 format!("read from the front, {what} other than read from the end"),
             )
-            .at(at)
+            .at_offset(at)
             .with_hint("do not trust this file: it is damaged, or was made to mislead"))
         };
         let (mine, other) = (&self.layout, &end.layout);
@@ -307,8 +311,8 @@ impl Stream {
     }
 
     /// How it was opened.
-    pub fn opened(&self) -> &Opened {
-        &self.opened
+    pub fn open_method(&self) -> &OpenMethod {
+        &self.open_method
     }
 
     /// The file's length in bytes.
@@ -333,12 +337,12 @@ impl Stream {
 
     /// How many RAM records of each kind there are; known only if RAM was read.
     pub fn record_counts(&self) -> Option<RecordCounts> {
-        self.layout.records
+        self.layout.record_counts
     }
 
     /// The live sections; from the end, only those that begin where RAM begins.
     pub fn live_sections(&self) -> &[LiveSection] {
-        &self.layout.live
+        &self.layout.live_sections
     }
 
     /// The devices' sections, `cpu` among them, in wire order.
@@ -389,14 +393,14 @@ impl Stream {
 /// Where device state happens to look like the end of its section, the reading from the front can be
 /// wrong and still be without contradiction. Only `cpu` sections, which are measured, may have another
 /// length than described: whoever edits a stream need not mend the description.
-fn fits(layout: &Layout, description: &Description) -> Result<(), Error> {
+fn check_described_sections(layout: &Layout, description: &Description) -> Result<(), Error> {
     let fault = |at: u64, name: &str| {
         Err(Error::new(
             ErrorKind::Disagreement,
             "the sections are not those that the description lists",
         )
-        .at(at)
-        .within(name)
+        .at_offset(at)
+        .prepend_path(name)
         .with_hint(format!(
             "the stream is damaged; if it is the description alone, cut the file to {} bytes: QEMU \
              does not read it",

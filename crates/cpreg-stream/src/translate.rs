@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-use cpreg::destination::{Accelerator, Destination, HostVcpu, ValuesAre};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, ValueOrigin};
 use cpreg::register::{RegisterId, Value};
-use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 use crate::cpu::Cpu;
@@ -32,10 +32,10 @@ impl Stream {
     }
 
     /// The outline of the VM.
-    pub fn shape(&self) -> Shape {
-        Shape {
+    pub fn shape(&self) -> MachineShape {
+        MachineShape {
             machine: self.machine().map(str::to_owned),
-            vcpus: self.cpus().len(),
+            vcpu_count: self.cpus().len(),
             ram: self
                 .ram_blocks()
                 .iter()
@@ -47,7 +47,7 @@ impl Stream {
             devices: self
                 .sections()
                 .iter()
-                .map(|section| Device {
+                .map(|section| DeviceSection {
                     name: section.name.clone(),
                     instance: section.instance,
                     version: section.version,
@@ -64,12 +64,17 @@ impl Stream {
         Ok(Destination {
             accelerator: self.accelerator(),
             loader: None,
-            values: if self.is_prelaunch() {
-                ValuesAre::AtReset
+            value_origin: if self.is_prelaunch() {
+                ValueOrigin::Reset
             } else {
-                ValuesAre::OfAGuest
+                ValueOrigin::Guest
             },
-            vcpus: self.vm()?.vcpus.iter().map(HostVcpu::of).collect(),
+            vcpus: self
+                .vm()?
+                .vcpus
+                .iter()
+                .map(DestinationVcpu::from_vcpu)
+                .collect(),
             shape: Some(self.shape()),
             name,
         })
@@ -88,19 +93,17 @@ impl Cpu {
     /// # Errors
     /// Those of [`Stream::vm`].
     pub fn vcpu(&self) -> Result<Vcpu, Error> {
-        let pairs = self
-            .registers()
-            .map(|(id, value)| (id, Value::Small(value)));
+        let pairs = self.registers().map(|(id, value)| (id, Value::U64(value)));
         let registers = Registers::from_pairs(pairs).map_err(|duplicate| {
             let id: RegisterId = duplicate.0;
             Error::malformed(
                 self.section().payload.start,
                 format!("register {:#018x} is listed twice", id.raw()),
             )
-            .within(&format!("cpu[{}]", self.section().instance))
+            .prepend_path(&format!("cpu[{}]", self.section().instance))
         })?;
         let mut extensions = Vec::new();
-        let features = self.tail().features;
+        let features = self.trailing_fields().features;
         if features != 0 {
             extensions.push(Extension {
                 name: Cow::Borrowed(Extension::FEATURES),

@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::element::CPU;
-use crate::json::{Fault, Reader, TokenKind, expect, key};
+use crate::json::{Reader, SyntaxError, TokenKind, expect, read_key};
 
 /// The whole description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +98,11 @@ impl StateDescription {
 
 impl Description {
     /// Reads a description.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, Fault> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, SyntaxError> {
         let mut reader = Reader::new(text);
         let mut devices = None;
         expect(&mut reader, TokenKind::ObjectStart)?;
-        while let Some(key) = key(&mut reader)? {
+        while let Some(key) = read_key(&mut reader)? {
             if key == "devices" && devices.is_none() {
                 devices = Some(parse_devices(&mut reader)?);
             } else {
@@ -110,33 +110,33 @@ impl Description {
             }
         }
         if let Some(token) = reader.next()? {
-            return Err(Fault(token.range.start));
+            return Err(SyntaxError(token.range.start));
         }
-        let devices = devices.ok_or(Fault(0))?;
+        let devices = devices.ok_or(SyntaxError(0))?;
         Ok(Self { devices })
     }
 }
 
 /// Whether another object begins in the array that is open; where it does.
-fn element(reader: &mut Reader<'_>) -> Result<Result<usize, usize>, Fault> {
+fn next_element(reader: &mut Reader<'_>) -> Result<Result<usize, usize>, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::ObjectStart => Ok(Ok(token.range.start)),
         Some(token) if token.kind == TokenKind::ArrayEnd => Ok(Err(token.range.end)),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
-fn text<'t>(reader: &mut Reader<'t>) -> Result<(Cow<'t, str>, Range<usize>), Fault> {
+fn read_text<'t>(reader: &mut Reader<'t>) -> Result<(Cow<'t, str>, Range<usize>), SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::Text => Ok((reader.string(&token)?, token.range)),
-        Some(token) => Err(Fault(token.range.start)),
-        None => Err(Fault(0)),
+        Some(token) => Err(SyntaxError(token.range.start)),
+        None => Err(SyntaxError(0)),
     }
 }
 
-fn integer(reader: &mut Reader<'_>) -> Result<(u64, Range<usize>), Fault> {
-    let token = reader.next()?.ok_or(Fault(0))?;
+fn read_integer(reader: &mut Reader<'_>) -> Result<(u64, Range<usize>), SyntaxError> {
+    let token = reader.next()?.ok_or(SyntaxError(0))?;
     Ok((reader.integer(&token)?, token.range))
 }
 
@@ -145,35 +145,35 @@ fn integer(reader: &mut Reader<'_>) -> Result<(u64, Range<usize>), Fault> {
     clippy::cast_possible_truncation,
     reason = "the upper half is the sign"
 )]
-fn half(number: u64) -> u32 {
+fn low_u32(number: u64) -> u32 {
     number as u32
 }
 
-fn parse_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceDescription>, Fault> {
+fn parse_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceDescription>, SyntaxError> {
     expect(reader, TokenKind::ArrayStart)?;
     let mut devices = Vec::new();
-    while let Ok(start) = element(reader)? {
+    while let Ok(start) = next_element(reader)? {
         devices.push(parse_device(reader, start)?);
     }
     Ok(devices)
 }
 
-fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescription, Fault> {
-    let fault = Fault(start);
+fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescription, SyntaxError> {
+    let fault = SyntaxError(start);
     let mut name = None;
     let mut instance = None;
     let mut plain_size = None;
     let mut version = None;
     let mut state = StateDescription::default();
     let mut has_state = false;
-    while let Some(key) = key(reader)? {
+    while let Some(key) = read_key(reader)? {
         match &*key {
-            "name" => name = Some(text(reader)?.0.into_owned()),
-            "instance_id" => instance = Some(half(integer(reader)?.0)),
-            "size" => plain_size = Some(integer(reader)?.0),
-            "version" => version = Some(half(integer(reader)?.0)),
+            "name" => name = Some(read_text(reader)?.0.into_owned()),
+            "instance_id" => instance = Some(low_u32(read_integer(reader)?.0)),
+            "size" => plain_size = Some(read_integer(reader)?.0),
+            "version" => version = Some(low_u32(read_integer(reader)?.0)),
             "vmsd_name" => {
-                state.name = text(reader)?.0.into_owned();
+                state.name = read_text(reader)?.0.into_owned();
                 has_state = true;
             }
             "fields" => parse_fields(reader, &mut state, is_cpu(name.as_ref()))?,
@@ -208,15 +208,15 @@ fn parse_fields(
     reader: &mut Reader<'_>,
     state: &mut StateDescription,
     keep: bool,
-) -> Result<(), Fault> {
+) -> Result<(), SyntaxError> {
     expect(reader, TokenKind::ArrayStart)?;
-    while let Ok(start) = element(reader)? {
+    while let Ok(start) = next_element(reader)? {
         let field = parse_field(reader, start, keep)?;
         state.fields_size = field
             .size
             .checked_mul(field.count)
             .and_then(|size| size.checked_add(state.fields_size))
-            .ok_or(Fault(start))?;
+            .ok_or(SyntaxError(start))?;
         if keep {
             state.fields.push(field);
         }
@@ -228,27 +228,27 @@ fn parse_field(
     reader: &mut Reader<'_>,
     start: usize,
     keep: bool,
-) -> Result<FieldDescription, Fault> {
+) -> Result<FieldDescription, SyntaxError> {
     let mut field = FieldDescription {
         count: 1,
         ..FieldDescription::default()
     };
     let mut has_size = false;
-    while let Some(key) = key(reader)? {
+    while let Some(key) = read_key(reader)? {
         match &*key {
             "name" => {
-                let (name, range) = text(reader)?;
+                let (name, range) = read_text(reader)?;
                 field.name_text = range;
                 if keep {
                     field.name = name.into_owned();
                 }
             }
             "size" => {
-                (field.size, field.size_text) = integer(reader)?;
+                (field.size, field.size_text) = read_integer(reader)?;
                 has_size = true;
             }
             "array_len" => {
-                let (count, range) = integer(reader)?;
+                let (count, range) = read_integer(reader)?;
                 field.count = count;
                 field.count_text = Some(range);
             }
@@ -261,7 +261,7 @@ fn parse_field(
     if has_size {
         Ok(field)
     } else {
-        Err(Fault(start))
+        Err(SyntaxError(start))
     }
 }
 
@@ -269,10 +269,10 @@ fn parse_subsections(
     reader: &mut Reader<'_>,
     state: &mut StateDescription,
     keep: bool,
-) -> Result<(), Fault> {
+) -> Result<(), SyntaxError> {
     let array = expect(reader, TokenKind::ArrayStart)?;
     loop {
-        match element(reader)? {
+        match next_element(reader)? {
             Ok(start) => {
                 let subsection = parse_subsection(reader, start, keep)?;
                 // The mark, the name's length, the name, the version.
@@ -281,7 +281,7 @@ fn parse_subsections(
                     .size()
                     .and_then(|size| size.checked_add(header))
                     .and_then(|size| size.checked_add(state.subsections_size))
-                    .ok_or(Fault(start))?;
+                    .ok_or(SyntaxError(start))?;
                 if keep {
                     state.subsections.push(subsection);
                 }
@@ -299,16 +299,16 @@ fn parse_subsection(
     reader: &mut Reader<'_>,
     start: usize,
     keep: bool,
-) -> Result<StateDescription, Fault> {
+) -> Result<StateDescription, SyntaxError> {
     let mut state = StateDescription::default();
     loop {
-        let token = reader.next()?.ok_or(Fault(start))?;
+        let token = reader.next()?.ok_or(SyntaxError(start))?;
         if token.kind == TokenKind::ObjectEnd {
             state.object = start..token.range.end;
             break;
         }
         match reader.bytes(&token) {
-            b"vmsd_name" => state.name = text(reader)?.0.into_owned(),
+            b"vmsd_name" => state.name = read_text(reader)?.0.into_owned(),
             b"fields" => parse_fields(reader, &mut state, keep)?,
             b"subsections" => parse_subsections(reader, &mut state, keep)?,
             _ => {
@@ -317,7 +317,7 @@ fn parse_subsection(
         }
     }
     if state.name.is_empty() {
-        return Err(Fault(start));
+        return Err(SyntaxError(start));
     }
     Ok(state)
 }
@@ -326,7 +326,7 @@ fn parse_subsection(
 mod tests {
     use super::*;
 
-    fn one(device: &str) -> Result<DeviceDescription, Fault> {
+    fn parse_single_device(device: &str) -> Result<DeviceDescription, SyntaxError> {
         let text = format!(r#"{{"page_size": 4096, "devices": [{device}]}}"#);
         Ok(Description::parse(text.as_bytes())?.devices.remove(0))
     }
@@ -335,7 +335,7 @@ mod tests {
         let device = format!(
             r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{fields}]}}"#
         );
-        one(&device).unwrap().size
+        parse_single_device(&device).unwrap().size
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn counts_subsections_with_their_names() {
-        let device = one(
+        let device = parse_single_device(
             r#"{"name": "cpu", "instance_id": 1, "vmsd_name": "cpu", "version": 22, "fields": [
                 {"name": "n", "array_len": 3, "type": "uint64", "size": 8}],
                 "subsections": [{"vmsd_name": "cpu/vfp", "version": 3, "fields": [
@@ -396,8 +396,10 @@ mod tests {
 
     #[test]
     fn reads_devices_of_the_old_style() {
-        let device = one(r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9,
-                "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#)
+        let device = parse_single_device(
+            r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9,
+                "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#,
+        )
         .unwrap();
         assert_eq!((device.size, device.state), (9, None));
     }
@@ -406,9 +408,9 @@ mod tests {
     fn refuses_sizes_that_overflow_and_devices_without_one() {
         let huge = u64::MAX;
         let field = format!(r#"{{"name": "a", "array_len": {huge}, "type": "u", "size": 2}}"#);
-        assert!(one(&format!(r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{field}]}}"#)).is_err());
-        assert!(one(r#"{"name": "x", "instance_id": 0}"#).is_err());
-        assert!(one(r#"{"name": "x", "size": 0}"#).is_err());
+        assert!(parse_single_device(&format!(r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{field}]}}"#)).is_err());
+        assert!(parse_single_device(r#"{"name": "x", "instance_id": 0}"#).is_err());
+        assert!(parse_single_device(r#"{"name": "x", "size": 0}"#).is_err());
         assert!(Description::parse(br#"{"devices": []} x"#).is_err());
         assert!(Description::parse(b"{}").is_err());
     }

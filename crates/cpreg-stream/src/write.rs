@@ -10,9 +10,9 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::copy::{self, Fault};
+use crate::copy::{self, CopyError};
 use crate::error::{Error, ErrorKind};
-use crate::new_file::{NewFile, failed};
+use crate::new_file::{NewFile, path_error};
 use crate::os;
 use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
@@ -57,25 +57,25 @@ pub fn write_new(
             ),
         ));
     }
-    let place = Place::new(source, target, options.overwrite)?;
+    let place = OutputTarget::new(source, target, options.overwrite)?;
     let new = NewFile::create(&place.target)?;
     fill(source, edit, new.file(), options.progress, target)?;
 
-    let failed = |what: &str| failed(what, target);
+    let failed = |what: &str| path_error(what, target);
     os::copy_permissions(source.as_file(), new.file()).map_err(failed("set the permissions of"))?;
     new.file().sync_all().map_err(failed("write"))?;
-    new.name(&place.target, place.replaces)
+    new.persist(&place.target, place.replaces)
         .map_err(failed("create"))
 }
 
 /// Where the new file shall appear.
-struct Place {
+struct OutputTarget {
     target: PathBuf,
     /// Something is there already, and may be replaced.
     replaces: bool,
 }
 
-impl Place {
+impl OutputTarget {
     fn new(source: &dyn ReadAt, target: &Path, overwrite: bool) -> Result<Self, Error> {
         let old = match std::fs::metadata(target) {
             Ok(old) => old,
@@ -85,18 +85,18 @@ impl Place {
                     replaces: false,
                 });
             }
-            Err(error) => return Err(failed("write", target)(error)),
+            Err(error) => return Err(path_error("write", target)(error)),
         };
-        Self::may_replace(source, target, &old, overwrite)?;
+        Self::check_replaceable(source, target, &old, overwrite)?;
         // What a symbolic link names is replaced, not the link.
-        let target = target.canonicalize().map_err(failed("write", target))?;
+        let target = target.canonicalize().map_err(path_error("write", target))?;
         Ok(Self {
             target,
             replaces: true,
         })
     }
 
-    fn may_replace(
+    fn check_replaceable(
         source: &dyn ReadAt,
         target: &Path,
         old: &Metadata,
@@ -136,7 +136,7 @@ fn fill(
         so_far += count;
         progress(so_far, total);
     };
-    let failed_write = failed("write", target);
+    let failed_write = path_error("write", target);
     let first_change = edit
         .replacements()
         .first()
@@ -157,8 +157,10 @@ fn fill(
             Segment::Old(range) if shared && range.end <= first_change => done(length),
             Segment::Old(range) => {
                 copy::copy(source, range, to, at, &mut done).map_err(|fault| match fault {
-                    Fault::Read(offset, error) => Error::io("cannot read", error).at(offset),
-                    Fault::Write(error) => failed_write(error),
+                    CopyError::Read(offset, error) => {
+                        Error::io("cannot read", error).at_offset(offset)
+                    }
+                    CopyError::Write(error) => failed_write(error),
                 })?;
             }
             Segment::New(bytes) => {

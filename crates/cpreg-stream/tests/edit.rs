@@ -5,11 +5,11 @@ mod common;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use common::made::Made;
+use common::synthetic::SyntheticStream;
 use common::{bytes, fixture, fixtures, index};
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension, Vm};
-use cpreg_stream::{CpuEdit, Edit, ExtensionChange, Opened, ReadAt};
+use cpreg_stream::{CpuEdit, Edit, ExtensionChange, OpenMethod, ReadAt};
 use cpreg_stream::{ErrorKind, Stream};
 use proptest::prelude::*;
 
@@ -28,9 +28,9 @@ fn number(name: &'static str, number: u64) -> Extension {
 
 /// Makes the stream hold `vm`; checks that it does, and that only CPU state was touched.
 fn make(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
-    let changes = stream.changes_to(vm).unwrap();
+    let changes = stream.diff_to(vm).unwrap();
     let edit = stream.edit(source, &changes).unwrap();
-    let edited = bytes(&edit.over(source));
+    let edited = bytes(&edit.apply_to(source));
     assert_eq!(edited.len() as u64, edit.new_length());
     let again = Stream::verify(&edited).unwrap();
     // The order of extensions is the stream's own affair: new ones come last.
@@ -41,11 +41,14 @@ fn make(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
     assert_eq!(again.shape(), stream.shape());
     assert_eq!(again.run_state(), stream.run_state());
     if stream.description().is_some() {
-        assert_eq!(*again.opened(), Opened::BothWays);
+        assert_eq!(*again.open_method(), OpenMethod::Verified);
         assert!(again.is_described_exactly());
     }
-    let old = untouched(stream, &bytes(source));
-    assert!(old == untouched(&again, &edited), "other bytes changed");
+    let old = untouched_bytes(stream, &bytes(source));
+    assert!(
+        old == untouched_bytes(&again, &edited),
+        "other bytes changed"
+    );
     edited
 }
 
@@ -57,7 +60,7 @@ fn sorted(mut vm: Vm) -> Vm {
 }
 
 /// All bytes but those of the `cpu` payloads, the description and the package's length.
-fn untouched(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
+fn untouched_bytes(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
     let mut holes: Vec<Range<u64>> = stream
         .cpus()
         .iter()
@@ -118,11 +121,11 @@ fn every_recorded_stream_takes_every_kind_of_change() {
                 vcpu.registers.remove(*gone);
             }
             vcpu.registers
-                .insert(ids[1], Value::Small(0x1234_5678 + number_of));
+                .insert(ids[1], Value::U64(0x1234_5678 + number_of));
             vcpu.registers
-                .insert(id(0x6030_0000_0013_ffff), Value::Small(u64::MAX));
+                .insert(id(0x6030_0000_0013_ffff), Value::U64(u64::MAX));
             vcpu.registers
-                .insert(id(0x4020_0000_0000_0001), Value::Small(1));
+                .insert(id(0x4020_0000_0000_0001), Value::U64(1));
             vcpu.extensions.retain(|it| {
                 it.name != Extension::FEATURES
                     && it.name != Extension::WFXT_TIMER
@@ -135,14 +138,12 @@ fn every_recorded_stream_takes_every_kind_of_change() {
         }
         make(&source, &stream, &vm);
         // And back again; subsections that went come back at the end.
-        let forth = stream
-            .edit(&source, &stream.changes_to(&vm).unwrap())
-            .unwrap();
-        let edited = bytes(&forth.over(&source));
+        let forth = stream.edit(&source, &stream.diff_to(&vm).unwrap()).unwrap();
+        let edited = bytes(&forth.apply_to(&source));
         let there = Stream::open(&edited).unwrap();
-        let back = there.changes_to(&stream.vm().unwrap()).unwrap();
+        let back = there.diff_to(&stream.vm().unwrap()).unwrap();
         let back = there.edit(&edited, &back).unwrap();
-        let back = Stream::open(&back.over(&edited)).unwrap();
+        let back = Stream::open(&back.apply_to(&edited)).unwrap();
         assert!(
             sorted(back.vm().unwrap()) == sorted(stream.vm().unwrap()),
             "{}",
@@ -190,20 +191,20 @@ fn pages_of_mapped_ram_stay_where_they_are() {
     for vcpu in &mut vm.vcpus {
         vcpu.extensions.push(number(Extension::WFXT_TIMER, 5));
         vcpu.registers
-            .insert(id(0x6030_0000_0013_c4f6), Value::Small(0));
+            .insert(id(0x6030_0000_0013_c4f6), Value::U64(0));
     }
-    let changes = stream.changes_to(&vm).unwrap();
+    let changes = stream.diff_to(&vm).unwrap();
     let edit = stream.edit(&source, &changes).unwrap();
-    let edited = edit.over(&source);
+    let edited = edit.apply_to(&source);
     let again = Stream::verify(&edited).unwrap();
-    assert_eq!(*again.opened(), Opened::BothWays);
+    assert_eq!(*again.open_method(), OpenMethod::Verified);
     assert_eq!(again.vm().unwrap(), vm);
     assert_eq!(again.ram_blocks(), stream.ram_blocks());
     let pages_end = stream
         .ram_blocks()
         .last()
         .unwrap()
-        .mapped
+        .mapped_ram
         .as_ref()
         .unwrap()
         .pages
@@ -213,14 +214,14 @@ fn pages_of_mapped_ram_stay_where_they_are() {
 
 #[test]
 fn the_length_of_a_package_follows() {
-    let made = Made {
+    let made = SyntheticStream {
         postcopy: true,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     let source = made.bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
-    vm.vcpus[1].registers.remove(id(common::made::id(3)));
+    vm.vcpus[1].registers.remove(id(common::synthetic::id(3)));
     let edited = make(&source, &stream, &vm);
     let package = Stream::open(&edited)
         .unwrap()
@@ -234,23 +235,23 @@ fn the_length_of_a_package_follows() {
 
 #[test]
 fn two_hundred_and_fifty_six_vcpus_are_edited_at_once() {
-    let made = Made {
+    let made = SyntheticStream {
         vcpus: 256,
         registers: 300,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     let source = made.bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
     for vcpu in &mut vm.vcpus {
-        vcpu.registers.remove(id(common::made::id(150)));
+        vcpu.registers.remove(id(common::synthetic::id(150)));
     }
     make(&source, &stream, &vm);
 }
 
 #[test]
 fn lists_of_one_and_of_none() {
-    let source = Made::default().bytes();
+    let source = SyntheticStream::default().bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
     vm.vcpus[0].registers = cpreg::vm::Registers::new();
@@ -334,7 +335,7 @@ fn edits_that_cannot_be_are_refused_whole() {
         ErrorKind::BadEdit
     );
     assert_eq!(
-        stream.changes_to(&Vm::default()).unwrap_err().kind(),
+        stream.diff_to(&Vm::default()).unwrap_err().kind(),
         ErrorKind::BadEdit
     );
 }
@@ -350,24 +351,24 @@ proptest! {
         removed in prop::collection::vec((0u32..3, 0u32..20), 0..30),
         set in prop::collection::vec((0u32..3, 0u64..64, any::<u64>()), 0..30),
     ) {
-        let made = Made { vcpus, postcopy, description, padding, ..Made::default() };
+        let made = SyntheticStream { vcpus, postcopy, description, padding, ..SyntheticStream::default() };
         let source = made.bytes();
         let stream = Stream::open(&source).unwrap();
         let mut vm = stream.vm().unwrap();
         for (vcpu, register) in removed {
             if let Some(vcpu) = vm.vcpus.get_mut(vcpu as usize) {
-                vcpu.registers.remove(id(common::made::id(register)));
+                vcpu.registers.remove(id(common::synthetic::id(register)));
             }
         }
         for (vcpu, offset, value) in set {
             if let Some(vcpu) = vm.vcpus.get_mut(vcpu as usize) {
-                vcpu.registers.insert(id(0x6030_0000_0013_8000 + offset), Value::Small(value));
+                vcpu.registers.insert(id(0x6030_0000_0013_8000 + offset), Value::U64(value));
             }
         }
         let edited = make(&source, &stream, &vm);
         // Back to what it was: the same bytes, whatever happened in between.
         let there = Stream::open(&edited).unwrap();
-        let back: Edit = there.edit(&edited, &there.changes_to(&stream.vm().unwrap()).unwrap()).unwrap();
-        prop_assert!(bytes(&back.over(&edited)) == source);
+        let back: Edit = there.edit(&edited, &there.diff_to(&stream.vm().unwrap()).unwrap()).unwrap();
+        prop_assert!(bytes(&back.apply_to(&edited)) == source);
     }
 }

@@ -5,31 +5,31 @@ mod common;
 
 use std::io::{self, Read, Write};
 
-use common::damage::{Random, bases, made_up, mutate, with_live_sections};
-use common::flowed::{compare, is_no_stream, out};
-use common::made::Made;
-use common::{bytes, fixtures, index, shorter};
-use cpreg_stream::incremental::{Flow, Held, Phase, pump};
-use cpreg_stream::{Edit, Opened, Stream};
+use common::damage::{Random, bases, mutate, synthetic_streams, with_live_sections};
+use common::forwarding::{assert_forwarded, assert_no_stream, join_output};
+use common::synthetic::SyntheticStream;
+use common::{bytes, fixtures, index, shortening_edits};
+use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, forward};
+use cpreg_stream::{Edit, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 
 /// Pushes a stream in pieces; gives what passed and what was held back.
-fn flow(
+fn forward_in_pieces(
     stream: &[u8],
     mut piece: impl FnMut() -> usize,
     mut see: impl FnMut(Phase, u64),
-) -> (Vec<u8>, Result<Held, Error>) {
-    let mut flow = Flow::new();
+) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
+    let mut flow = IncrementalParser::new();
     let mut passed = Vec::new();
     let (mut from, mut to) = (0, 0);
     loop {
         let piece = piece();
         let last = to == stream.len();
         to = stream.len().min(to + piece);
-        match flow.go_over(&stream[from..to], last) {
+        match flow.feed(&stream[from..to], last) {
             Ok(taken) => {
-                passed.extend_from_slice(&stream[from..from + taken.pass]);
-                from += taken.pass + taken.held;
+                passed.extend_from_slice(&stream[from..from + taken.forward]);
+                from += taken.forward + taken.buffered;
                 assert_eq!(flow.offset(), from as u64);
                 // What is shown again is little, early sections aside.
                 assert!(to - from < 3 << 20, "{} bytes are waiting", to - from);
@@ -43,12 +43,12 @@ fn flow(
     }
 }
 
-fn at_once(stream: &[u8]) -> (Vec<u8>, Result<Held, Error>) {
-    flow(stream, || stream.len().max(1), |_, _| {})
+fn forward_at_once(stream: &[u8]) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
+    forward_in_pieces(stream, || stream.len().max(1), |_, _| {})
 }
 
 /// The names of recorded streams, by whether a filter carries them.
-fn is_carried(name: &str, stream: &Stream) -> Result<(), &'static str> {
+fn check_supported(name: &str, stream: &Stream) -> Result<(), &'static str> {
     let mapped = stream
         .configuration()
         .is_some_and(|it| it.has_capability("mapped-ram"));
@@ -75,23 +75,23 @@ fn recorded_streams() {
         let mut random = Random(whole.len() as u64);
         let sizes: [&mut dyn FnMut() -> usize; 3] =
             [&mut || usize::MAX >> 1, &mut || 4097, &mut || {
-                1 + random.below(300_000)
+                1 + random.next_below(300_000)
             }];
         for size in sizes {
             let mut phases = vec![Phase::Header];
-            let (passed, held) = flow(&whole, size, |phase, _| {
+            let (passed, held) = forward_in_pieces(&whole, size, |phase, _| {
                 if phases.last() != Some(&phase) {
                     phases.push(phase);
                 }
             });
-            match (is_carried(&fixture.name, &stream), held) {
+            match (check_supported(&fixture.name, &stream), held) {
                 (Ok(()), Ok(held)) => {
                     assert!(phases.is_sorted(), "{}: {phases:?}", fixture.name);
                     assert_eq!(phases.last(), Some(&Phase::DeviceState));
-                    let records = held.stream().unwrap().record_counts();
-                    let expected = Stream::from_the_front(&source).unwrap();
+                    let records = held.open_stream().unwrap().record_counts();
+                    let expected = Stream::open_by_full_scan(&source).unwrap();
                     assert_eq!(records, expected.record_counts(), "{}", fixture.name);
-                    compare(&fixture.name, &whole, &passed, &held);
+                    assert_forwarded(&fixture.name, &whole, &passed, &held);
                     carried += 1;
                 }
                 (Err(why), Err(error)) => {
@@ -116,26 +116,26 @@ fn recorded_streams() {
 
 #[test]
 fn made_up_streams_in_pieces_of_every_size() {
-    for (made, whole) in made_up() {
+    for (made, whole) in synthetic_streams() {
         for size in (1..40).chain([100, 1000, 4095, 4096, 4104, 1 << 20]) {
-            let (passed, held) = flow(&whole, || size, |_, _| {});
+            let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
             let held = held.unwrap_or_else(|error| panic!("{size}: {made:?}: {error}"));
-            compare(&format!("{size}: {made:?}"), &whole, &passed, &held);
+            assert_forwarded(&format!("{size}: {made:?}"), &whole, &passed, &held);
         }
     }
 }
 
 #[test]
 fn other_live_sections_pass() {
-    for (made, whole) in made_up() {
+    for (made, whole) in synthetic_streams() {
         if made.postcopy {
             continue;
         }
         let whole = with_live_sections(&whole);
         for size in [1, 7, 64, 5000, 1 << 20] {
-            let (passed, held) = flow(&whole, || size, |_, _| {});
+            let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
             let held = held.unwrap_or_else(|error| panic!("{size}: {made:?}: {error}"));
-            compare(&format!("{size}: {made:?}"), &whole, &passed, &held);
+            assert_forwarded(&format!("{size}: {made:?}"), &whole, &passed, &held);
         }
     }
 }
@@ -147,12 +147,12 @@ fn a_recorded_stream_byte_by_byte() {
         let source = fixture.open();
         let stream = Stream::open(&source).unwrap();
         // RAM itself went over other connections, or is short.
-        if stream.length() > 2 << 20 || is_carried(&fixture.name, &stream).is_err() {
+        if stream.length() > 2 << 20 || check_supported(&fixture.name, &stream).is_err() {
             continue;
         }
         let whole = bytes(&source);
-        let (passed, held) = flow(&whole, || 1, |_, _| {});
-        compare(&fixture.name, &whole, &passed, &held.unwrap());
+        let (passed, held) = forward_in_pieces(&whole, || 1, |_, _| {});
+        assert_forwarded(&fixture.name, &whole, &passed, &held.unwrap());
         tried += 1;
     }
     assert!(tried > 0);
@@ -161,12 +161,12 @@ fn a_recorded_stream_byte_by_byte() {
 /// A guest can write into its memory whatever it likes.
 #[test]
 fn pages_that_imitate_the_end_of_a_stream_pass() {
-    let made = Made {
+    let made = SyntheticStream {
         vcpus: 1,
         registers: 6,
         pages: 40,
         payloads: vec![vec![1; 7]],
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     let mut whole = made.bytes();
     let first = index(Stream::open(&whole).unwrap().sections()[0].range.start);
@@ -179,31 +179,32 @@ fn pages_that_imitate_the_end_of_a_stream_pass() {
     whole[page..page + imitation.len()].copy_from_slice(&imitation);
 
     for size in [1, 4096, 1 << 20] {
-        let (passed, held) = flow(&whole, || size, |_, _| {});
+        let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
         let held = held.unwrap();
         assert_eq!(held.start(), first as u64);
-        compare("imitation", &whole, &passed, &held);
+        assert_forwarded("imitation", &whole, &passed, &held);
     }
     // Cut there it opens from its end as if it were complete; it does not pass.
     let cut = &whole[..page + imitation.len()];
     assert_eq!(
-        Stream::open(&cut).unwrap().opened(),
-        &Opened::FromTheEnd,
+        Stream::open(&cut).unwrap().open_method(),
+        &OpenMethod::Description,
         "the imitation is good"
     );
-    let error = at_once(cut).1.unwrap_err();
+    let error = forward_at_once(cut).1.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
 }
 
 #[test]
 fn every_cut() {
-    for (made, whole) in made_up() {
+    for (made, whole) in synthetic_streams() {
         let end = Stream::open(&whole).unwrap().end();
         let mut random = Random(7);
         for cut in 0..whole.len() {
-            let (passed, held) = flow(&whole[..cut], || 1 + random.below(900), |_, _| {});
-            is_no_stream(&passed, &format!("cut at {cut}: {made:?}"));
-            let opened = held.and_then(|held| held.stream());
+            let (passed, held) =
+                forward_in_pieces(&whole[..cut], || 1 + random.next_below(900), |_, _| {});
+            assert_no_stream(&passed, &format!("cut at {cut}: {made:?}"));
+            let opened = held.and_then(|held| held.open_stream());
             match opened {
                 // Without its description, or without padding, it is complete.
                 Ok(_) => assert!(
@@ -236,29 +237,32 @@ fn damaged_streams() {
         let mut random = Random(part);
         let mut ends = (0, 0, 0);
         for _ in 0..2_500 {
-            let mut whole = bases[random.below(bases.len())].clone();
+            let mut whole = bases[random.next_below(bases.len())].clone();
             mutate(&mut whole, &mut random, &spare);
-            let most = 1 + random.below(9000);
-            let (passed, held) = flow(&whole, || 1 + random.below(most), |_, _| {});
-            is_no_stream(&passed, "damaged");
-            let opened = held.and_then(|held| Ok((held.stream()?, held)));
+            let most = 1 + random.next_below(9000);
+            let (passed, held) =
+                forward_in_pieces(&whole, || 1 + random.next_below(most), |_, _| {});
+            assert_no_stream(&passed, "damaged");
+            let opened = held.and_then(|held| Ok((held.open_stream()?, held)));
             let (stream, held) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
-                    clear(&error);
+                    assert_clear_error(&error);
                     ends.0 += 1;
                     continue;
                 }
             };
             let file = Stream::open(&whole).expect("what can be filtered can be converted");
-            let edits = shorter(&stream);
+            let edits = shortening_edits(&stream);
             let Ok(edit) = stream.edit(&held, &edits) else {
                 ends.1 += 1;
                 continue;
             };
-            let expected = file.edit(&whole, &shorter(&file)).expect("an edit");
-            assert!(out(&passed, &held, &edit) == bytes(&expected.over(&whole)));
-            held.edited(&edit).expect("what is written opens");
+            let expected = file
+                .edit(&whole, &shortening_edits(&file))
+                .expect("an edit");
+            assert!(join_output(&passed, &held, &edit) == bytes(&expected.apply_to(&whole)));
+            held.open_edited(&edit).expect("what is written opens");
             ends.2 += 1;
         }
         ends
@@ -275,7 +279,7 @@ fn damaged_streams() {
 }
 
 /// An error says what and where.
-fn clear(error: &Error) {
+fn assert_clear_error(error: &Error) {
     use ErrorKind as Kind;
     let kind = error.kind();
     let is_known = matches!(
@@ -296,12 +300,12 @@ fn clear(error: &Error) {
 
 #[test]
 fn what_a_filter_cannot_carry() {
-    let plain = Made::default().bytes();
+    let plain = SyntheticStream::default().bytes();
     let refused = |bytes: &[u8], words: &str| {
-        let (passed, held) = at_once(bytes);
+        let (passed, held) = forward_at_once(bytes);
         let error = held.err().unwrap_or_else(|| panic!("not refused: {words}"));
         assert!(error.to_string().contains(words), "{error}");
-        is_no_stream(&passed, words);
+        assert_no_stream(&passed, words);
         error
     };
     refused(
@@ -321,17 +325,17 @@ fn what_a_filter_cannot_carry() {
     let mut rdma = plain.clone();
     rdma[part + 5..part + 13].copy_from_slice(&0x80_u64.to_be_bytes());
     refused(&rdma, "RDMA");
-    let snapshot = Made {
+    let snapshot = SyntheticStream {
         snapshot: true,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     refused(&snapshot.bytes(), "background snapshot");
-    let x86 = Made {
+    let x86 = SyntheticStream {
         cpu_version: 12,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    let (_, held) = at_once(&x86.bytes());
-    let error = held.unwrap().stream().unwrap_err();
+    let (_, held) = forward_at_once(&x86.bytes());
+    let error = held.unwrap().open_stream().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotArm, "{error}");
     // What a return path or postcopy asks for, and what is sent at the switch-over, passes.
     for command in [
@@ -340,27 +344,27 @@ fn what_a_filter_cannot_carry() {
         b"\x08\0\x0b\0\0",
     ] {
         let whole = with(command);
-        let (passed, held) = at_once(&whole);
-        compare("command", &whole, &passed, &held.unwrap());
+        let (passed, held) = forward_at_once(&whole);
+        assert_forwarded("command", &whole, &passed, &held.unwrap());
     }
 }
 
 /// What comes is refused where it would need more memory than the device state of any VM.
 #[test]
 fn what_is_held_back_is_bounded() {
-    let whole = Made {
+    let whole = SyntheticStream {
         payloads: vec![vec![5; 100_000]],
-        ..Made::default()
+        ..SyntheticStream::default()
     }
     .bytes();
     for piece in [100, 1 << 20] {
-        let mut flow = Flow::new().holding_at_most(90_000);
+        let mut flow = IncrementalParser::new().with_buffer_limit(90_000);
         let mut at = 0;
         let error = loop {
             let start = index(flow.offset());
             at = whole.len().min(at + piece);
             assert!(flow.offset() < whole.len() as u64, "not refused");
-            if let Err(error) = flow.go_over(&whole[start..at], false) {
+            if let Err(error) = flow.feed(&whole[start..at], false) {
                 break error;
             }
         };
@@ -374,18 +378,18 @@ fn what_is_held_back_is_bounded() {
 fn early_sections_are_bounded() {
     let mut whole = b"QEVM\0\0\0\x03\x04\0\0\0\x05\x05early\0\0\0\0\0\0\0\x01".to_vec();
     whole.resize(8 << 20, 0xaa);
-    let (passed, held) = flow(&whole, || 65_536, |_, _| {});
+    let (passed, held) = forward_in_pieces(&whole, || 65_536, |_, _| {});
     let error = held.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
     assert_eq!(passed.len(), 8);
 }
 
-struct Failing {
+struct FailingStream {
     left: usize,
     kind: io::ErrorKind,
 }
 
-impl Write for Failing {
+impl Write for FailingStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.left == 0 {
             return Err(self.kind.into());
@@ -400,7 +404,7 @@ impl Write for Failing {
     }
 }
 
-impl Read for Failing {
+impl Read for FailingStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Err(if self.left == 0 {
             self.kind.into()
@@ -414,9 +418,9 @@ impl Read for Failing {
 
 #[test]
 fn faults_of_the_system() {
-    let whole = Made {
+    let whole = SyntheticStream {
         pages: 1000,
-        ..Made::default()
+        ..SyntheticStream::default()
     }
     .bytes();
     for (kind, expected) in [
@@ -424,42 +428,45 @@ fn faults_of_the_system() {
         (io::ErrorKind::StorageFull, ErrorKind::NoSpace),
     ] {
         for left in [0, 1, 100_000, 2_000_000] {
-            let mut output = Failing { left, kind };
-            let error = pump(&mut whole.as_slice(), &mut output, &mut |_, _| {}).unwrap_err();
+            let mut output = FailingStream { left, kind };
+            let error = forward(&mut whole.as_slice(), &mut output, &mut |_, _| {}).unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
         }
         let mut passed = Vec::new();
-        let held = pump(&mut whole.as_slice(), &mut passed, &mut |_, _| {}).unwrap();
-        let unchanged = Edit::unchanged(whole.len() as u64);
+        let held = forward(&mut whole.as_slice(), &mut passed, &mut |_, _| {}).unwrap();
+        let unchanged = Edit::identity(whole.len() as u64);
         for left in [0, 1, index(held.length()) - 1] {
-            let error = held.write(&unchanged, &mut Failing { left, kind });
+            let error = held.write(&unchanged, &mut FailingStream { left, kind });
             assert_eq!(error.unwrap_err().kind(), expected);
         }
     }
-    let failing = Failing {
+    let failing = FailingStream {
         left: 3,
         kind: io::ErrorKind::ConnectionReset,
     };
     let mut input = whole[..100_000].chain(failing);
     let mut passed = Vec::new();
-    let error = pump(&mut input, &mut passed, &mut |_, _| {}).unwrap_err();
+    let error = forward(&mut input, &mut passed, &mut |_, _| {}).unwrap_err();
     assert_eq!(
         (error.kind(), error.offset()),
         (ErrorKind::Io, Some(100_000))
     );
-    is_no_stream(&passed, "the input failed");
+    assert_no_stream(&passed, "the input failed");
 }
 
 #[test]
 fn an_edit_of_another_stream_is_refused() {
-    let whole = Made::default().bytes();
-    let (_, held) = at_once(&whole);
+    let whole = SyntheticStream::default().bytes();
+    let (_, held) = forward_at_once(&whole);
     let held = held.unwrap();
-    let other = Edit::unchanged(whole.len() as u64 + 1);
+    let other = Edit::identity(whole.len() as u64 + 1);
     assert_eq!(
         held.write(&other, &mut Vec::new()).unwrap_err().kind(),
         ErrorKind::BadEdit
     );
     let early = Stream::open(&whole).unwrap().without_ram(&[]).unwrap();
-    assert_eq!(held.edited(&early).unwrap_err().kind(), ErrorKind::BadEdit);
+    assert_eq!(
+        held.open_edited(&early).unwrap_err().kind(),
+        ErrorKind::BadEdit
+    );
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use common::{Fixture, fixtures};
 use cpreg::vm::Content;
 use cpreg_stream::Stream;
-use cpreg_stream::{CpuEdit, Opened};
+use cpreg_stream::{CpuEdit, OpenMethod};
 
 #[test]
 fn recorded_streams_read_as_recorded() {
@@ -35,14 +35,22 @@ fn read(fixture: &Fixture) -> String {
     let end = Stream::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
     // Postcopy streams have no description.
     let postcopy = name.ends_with("postcopy");
-    assert_eq!(*end.opened() == Opened::FromTheEnd, !postcopy, "{name}");
+    assert_eq!(
+        *end.open_method() == OpenMethod::Description,
+        !postcopy,
+        "{name}"
+    );
     assert_eq!(end.package().is_some(), postcopy, "{name}");
     let both = Stream::verify(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert_eq!(*both.opened() == Opened::BothWays, !postcopy, "{name}");
+    assert_eq!(
+        *both.open_method() == OpenMethod::Verified,
+        !postcopy,
+        "{name}"
+    );
     assert_eq!(end.vm().unwrap(), both.vm().unwrap(), "{name}");
     assert_eq!(end.shape(), both.shape(), "{name}");
 
-    let unchanged = end.changes_to(&end.vm().unwrap()).unwrap();
+    let unchanged = end.diff_to(&end.vm().unwrap()).unwrap();
     assert_eq!(
         unchanged,
         vec![CpuEdit::default(); end.cpus().len()],
@@ -104,7 +112,7 @@ fn dump(stream: &Stream) -> String {
     let vm = stream.vm().unwrap();
     let mut first = None;
     for (cpu, vcpu) in stream.cpus().iter().zip(&vm.vcpus) {
-        let head = cpu.head();
+        let head = cpu.core_fields();
         line(format_args!(
             "cpu {}: pc {:#x} pstate {:#x} x0 {:#x} sp {:#x} sp_el {:x?} elr_el {:x?} spsr {:x?}",
             cpu.section().instance,
@@ -116,7 +124,7 @@ fn dump(stream: &Stream) -> String {
             head.elr_el,
             head.banked_spsr,
         ));
-        line(format_args!("  {:x?}", cpu.tail()));
+        line(format_args!("  {:x?}", cpu.trailing_fields()));
         for subsection in cpu.all_subsections() {
             line(format_args!(
                 "  {} version {}",

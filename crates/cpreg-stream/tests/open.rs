@@ -2,23 +2,23 @@
 
 mod common;
 
-use common::made::Made;
+use common::synthetic::SyntheticStream;
 use common::{Sparse, bytes, fixture};
 use cpreg::destination::Accelerator;
-use cpreg_stream::{Counting, Opened, ReadAt};
+use cpreg_stream::{CountingSource, OpenMethod, ReadAt};
 use cpreg_stream::{ErrorKind, Stream};
 use proptest::prelude::*;
 
 #[test]
 fn opening_reads_the_same_few_bytes_whatever_the_ram() {
     let read = |mebibytes: u64| {
-        let made = Made {
+        let made = SyntheticStream {
             pages: mebibytes * 256,
-            ..Made::default()
+            ..SyntheticStream::default()
         };
-        let stream = Counting::new(made.stream());
+        let stream = CountingSource::new(made.source());
         let opened = Stream::open(&stream).unwrap();
-        assert_eq!(*opened.opened(), Opened::FromTheEnd);
+        assert_eq!(*opened.open_method(), OpenMethod::Description);
         assert_eq!(opened.ram_blocks()[0].length, mebibytes << 20);
         (stream.bytes(), stream.calls())
     };
@@ -32,14 +32,14 @@ fn opening_reads_the_same_few_bytes_whatever_the_ram() {
 
 #[test]
 fn two_hundred_and_fifty_six_vcpus_are_no_trouble() {
-    let made = Made {
+    let made = SyntheticStream {
         vcpus: 256,
         registers: 400,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    let stream = Counting::new(made.stream());
+    let stream = CountingSource::new(made.source());
     let opened = Stream::open(&stream).unwrap();
-    assert_eq!(*opened.opened(), Opened::FromTheEnd);
+    assert_eq!(*opened.open_method(), OpenMethod::Description);
     assert_eq!(opened.cpus().len(), 256);
     // Each byte of device state a few times at most.
     assert!(
@@ -48,36 +48,39 @@ fn two_hundred_and_fifty_six_vcpus_are_no_trouble() {
         stream.bytes()
     );
     let last = &opened.vm().unwrap().vcpus[255];
-    let id = cpreg::register::RegisterId::from_raw(common::made::id(399));
+    let id = cpreg::register::RegisterId::from_raw(common::synthetic::id(399));
     assert_eq!(last.registers.get_u64(id), Some(399 * 3 + 255));
-    assert_eq!(*Stream::verify(&stream).unwrap().opened(), Opened::BothWays);
+    assert_eq!(
+        *Stream::verify(&stream).unwrap().open_method(),
+        OpenMethod::Verified
+    );
 }
 
 #[test]
 fn without_a_description_it_is_read_from_the_front() {
-    let made = Made {
+    let made = SyntheticStream {
         description: false,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    let stream = made.stream();
+    let stream = made.source();
     let opened = Stream::open(&stream).unwrap();
     assert!(matches!(
-        opened.opened(),
-        Opened::FromTheFront { reason: Some(_) }
+        opened.open_method(),
+        OpenMethod::FullScan { reason: Some(_) }
     ));
     assert_eq!(opened.record_counts().unwrap().page, 4);
     assert_eq!(opened.description(), None);
-    let error = Stream::from_the_end(&stream).unwrap_err();
+    let error = Stream::open_by_description(&stream).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoDescription);
 }
 
 #[test]
 fn the_package_of_a_postcopy_migration_is_opened() {
-    let made = Made {
+    let made = SyntheticStream {
         postcopy: true,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    let stream = Stream::open(&made.stream()).unwrap();
+    let stream = Stream::open(&made.source()).unwrap();
     let package = stream.package().unwrap().range.clone();
     for section in stream.sections() {
         assert!(package.start < section.range.start && section.range.end < package.end);
@@ -111,20 +114,20 @@ fn recorded_device_state_reads_the_same_in_a_package() {
 
 #[test]
 fn other_machines_and_files_are_named() {
-    let x86 = Made {
+    let x86 = SyntheticStream {
         cpu_version: 12,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    let without = Made {
+    let without = SyntheticStream {
         vcpus: 0,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
-    for open in [Stream::open, Stream::from_the_front, Stream::verify] {
-        let error = open(&x86.stream()).unwrap_err();
+    for open in [Stream::open, Stream::open_by_full_scan, Stream::verify] {
+        let error = open(&x86.source()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotArm);
         assert!(error.to_string().contains("x86"), "{error}");
         assert_eq!(
-            open(&without.stream()).unwrap_err().kind(),
+            open(&without.source()).unwrap_err().kind(),
             ErrorKind::NotArm
         );
         assert_eq!(
@@ -141,9 +144,9 @@ fn other_machines_and_files_are_named() {
 /// Pages that look like the end of a stream, and the file cut just behind them.
 #[test]
 fn a_cut_behind_an_imitated_end_is_seen_by_verify() {
-    let made = Made {
+    let made = SyntheticStream {
         pages: 64,
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     let whole = made.bytes();
     let opened = Stream::open(&whole).unwrap();
@@ -152,7 +155,7 @@ fn a_cut_behind_an_imitated_end_is_seen_by_verify() {
     let mut cut = whole[..whole.len() - tail.len() - 40_000].to_vec();
     cut.extend(tail);
     let fooled = Stream::open(&cut).unwrap();
-    assert_eq!(*fooled.opened(), Opened::FromTheEnd);
+    assert_eq!(*fooled.open_method(), OpenMethod::Description);
     let error = Stream::verify(&cut).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::NoDescription, "{error}");
 }
@@ -160,7 +163,7 @@ fn a_cut_behind_an_imitated_end_is_seen_by_verify() {
 /// Two descriptions whose lengths both fit the end: the one that fits the devices is taken.
 #[test]
 fn of_several_descriptions_the_one_that_fits_is_taken() {
-    let mut made = Made::default();
+    let mut made = SyntheticStream::default();
     let length = made.bytes().len();
     // Somewhere in a device's payload stands what could begin a description, were it one.
     let mut payload = b"\0\x06\0\0\0\0{\"devices\": []}".to_vec();
@@ -175,7 +178,10 @@ fn of_several_descriptions_the_one_that_fits_is_taken() {
     *made.payloads.last_mut().unwrap() = payload;
     let bytes = made.bytes();
     assert!(bytes.len() > length);
-    assert_eq!(*Stream::verify(&bytes).unwrap().opened(), Opened::BothWays);
+    assert_eq!(
+        *Stream::verify(&bytes).unwrap().open_method(),
+        OpenMethod::Verified
+    );
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn a_description_that_was_left_alone_by_an_edit_still_serves() {
     let source =
         fixture("edited/6.12.107__q10.0__neoverse-n1__virt10.0-smp1-e1-drop-tcr2-pire0-pir");
     let stream = Stream::open(&source).unwrap();
-    assert_eq!(*stream.opened(), Opened::FromTheEnd);
+    assert_eq!(*stream.open_method(), OpenMethod::Description);
     assert!(!stream.is_described_exactly());
     let whole = fixture("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1");
     let whole = Stream::open(&whole).unwrap();
@@ -222,19 +228,19 @@ proptest! {
         pages in 0u64..6,
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..6),
     ) {
-        let made = Made {
-            vcpus, registers, early, early_behind_start, snapshot, postcopy, description, padding, pages, payloads,
-            ..Made::default()
+        let made = SyntheticStream {
+            vcpus, registers, has_early_section: early, has_early_section_after_start: early_behind_start, snapshot, postcopy, description, padding, pages, payloads,
+            ..SyntheticStream::default()
         };
         let bytes = made.bytes();
         let stream = Stream::verify(&bytes).unwrap();
         prop_assert_eq!(stream.cpus().len(), vcpus as usize);
-        let both = *stream.opened() == Opened::BothWays;
+        let both = *stream.open_method() == OpenMethod::Verified;
         prop_assert_eq!(both, description && !postcopy);
         let names = usize::from(early) + usize::from(early_behind_start) + 2 * vcpus as usize + made.payloads.len() + 1;
         prop_assert_eq!(stream.sections().len(), names);
         // Nothing changes, and each section's bytes are the ones that were put in.
-        let unchanged = stream.changes_to(&stream.vm().unwrap()).unwrap();
+        let unchanged = stream.diff_to(&stream.vm().unwrap()).unwrap();
         prop_assert!(stream.edit(&bytes, &unchanged).unwrap().is_identity());
         for (section, payload) in stream.sections().iter().rev().skip(1).zip(made.payloads.iter().rev()) {
             let range = common::index(section.payload.start)..common::index(section.payload.end);

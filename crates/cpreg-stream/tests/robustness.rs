@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::made::Made;
+use common::synthetic::SyntheticStream;
 use common::{bytes, fixture, index};
-use cpreg_stream::{Counting, Opened, Stream};
+use cpreg_stream::{CountingSource, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 
 /// A recorded stream without its RAM: short, so that it can be read some hundred thousand times.
@@ -13,28 +13,28 @@ fn without_pages(name: &str) -> Vec<u8> {
     let whole = fixture(name);
     let stream = Stream::open(&whole).unwrap();
     let edit = stream.without_ram(&[]).unwrap();
-    bytes(&edit.over(&whole))
+    bytes(&edit.apply_to(&whole))
 }
 
 /// Opens in every way; whatever opens can be translated and left as it is.
 fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
-    let source = Counting::new(bytes);
+    let source = CountingSource::new(bytes);
     let opened = Stream::open(&source);
     match &opened {
         Ok(stream) => {
             let vm = stream.vm().unwrap();
-            let unchanged = stream.changes_to(&vm).unwrap();
+            let unchanged = stream.diff_to(&vm).unwrap();
             assert!(stream.edit(&source, &unchanged).unwrap().is_identity());
-            assert_eq!(stream.shape().vcpus, vm.vcpus.len());
-            if *stream.opened() == Opened::FromTheEnd {
+            assert_eq!(stream.shape().vcpu_count, vm.vcpus.len());
+            if *stream.open_method() == OpenMethod::Description {
                 match Stream::verify(&source) {
                     Ok(verified) => assert!(verified.vm().unwrap() == vm),
-                    Err(error) => clear(&error),
+                    Err(error) => assert_clear_error(&error),
                 }
             }
         }
         // Both ways have been tried.
-        Err(error) => clear(error),
+        Err(error) => assert_clear_error(error),
     }
     let most = 64 * bytes.len() as u64 + (1 << 20);
     assert!(
@@ -47,7 +47,7 @@ fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
 }
 
 /// The error says where it is and is of a kind that a damaged file gives.
-fn clear(error: &Error) {
+fn assert_clear_error(error: &Error) {
     use ErrorKind as Kind;
     let kind = error.kind();
     assert!(
@@ -87,7 +87,7 @@ fn every_cut_of_recorded_device_state() {
                 opened += 1;
             }
             Err(error) => {
-                clear(&error);
+                assert_clear_error(&error);
                 assert!(
                     matches!(error.kind(), ErrorKind::Truncated | ErrorKind::NotAStream),
                     "cut at {cut}: {error:?}"
@@ -116,13 +116,13 @@ fn every_cut_of_recorded_ram() {
 #[test]
 fn every_cut_of_made_up_streams() {
     for postcopy in [false, true] {
-        let made = Made {
-            early: true,
-            early_behind_start: true,
+        let made = SyntheticStream {
+            has_early_section: true,
+            has_early_section_after_start: true,
             snapshot: !postcopy,
             postcopy,
             pages: 3,
-            ..Made::default()
+            ..SyntheticStream::default()
         };
         let whole = made.bytes();
         let stream = Stream::open(&whole).unwrap();
@@ -145,11 +145,11 @@ fn every_flipped_bit_of_headers_and_a_recorded_cpu_section() {
 #[test]
 fn every_flipped_bit_of_headers_and_made_up_cpu_sections() {
     for description in [false, true] {
-        let made = Made {
+        let made = SyntheticStream {
             registers: 6,
             postcopy: !description,
             description,
-            ..Made::default()
+            ..SyntheticStream::default()
         };
         let opened = flip_every_bit(&made.bytes());
         assert!(opened > 1000, "only {opened} opened");
@@ -207,7 +207,7 @@ fn flip_every_bit(bytes: &[u8]) -> usize {
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    fn next_below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -222,25 +222,25 @@ fn ten_thousand_mutations() {
     let originals = [
         without_pages("kvm/6.16.12__q5.2__max__virt5.2-smp1"),
         without_pages("tcg/q11.1__virt-7.2-cortex-a15-smp1"),
-        Made::default().bytes(),
-        Made {
-            early: true,
+        SyntheticStream::default().bytes(),
+        SyntheticStream {
+            has_early_section: true,
             postcopy: true,
-            ..Made::default()
+            ..SyntheticStream::default()
         }
         .bytes(),
-        Made {
-            early: true,
+        SyntheticStream {
+            has_early_section: true,
             padding: 100,
             description: false,
-            ..Made::default()
+            ..SyntheticStream::default()
         }
         .bytes(),
     ];
     let (mut opened, mut refused) = (0, 0);
     for round in 0..10_000 {
         let mut bytes = originals[round % originals.len()].clone();
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.next_below(3) {
             mutate(&mut bytes, &mut random);
         }
         match open(&bytes) {
@@ -255,22 +255,23 @@ fn ten_thousand_mutations() {
 }
 
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    const TELLING: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7e, 0x7f, 0xff];
-    let at = random.below(bytes.len());
-    let length = random.below(64).min(bytes.len() - at);
-    match random.below(7) {
-        0 => bytes[at] = TELLING[random.below(TELLING.len())],
-        1 => bytes[at] ^= 1 << random.below(8),
+    const INTERESTING_BYTES: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7e, 0x7f, 0xff];
+    let at = random.next_below(bytes.len());
+    let length = random.next_below(64).min(bytes.len() - at);
+    match random.next_below(7) {
+        0 => bytes[at] = INTERESTING_BYTES[random.next_below(INTERESTING_BYTES.len())],
+        1 => bytes[at] ^= 1 << random.next_below(8),
         2 => drop(bytes.drain(at..at + length)),
         3 => {
             let copy = bytes[at..at + length].to_vec();
-            let to = random.below(bytes.len());
+            let to = random.next_below(bytes.len());
             bytes.splice(to..to, copy);
         }
-        4 => bytes[at..at + length].fill(TELLING[random.below(TELLING.len())]),
+        4 => bytes[at..at + length]
+            .fill(INTERESTING_BYTES[random.next_below(INTERESTING_BYTES.len())]),
         5 => {
             let copy = bytes[at..at + length].to_vec();
-            let to = random.below(bytes.len() - length + 1);
+            let to = random.next_below(bytes.len() - length + 1);
             bytes[to..to + length].copy_from_slice(&copy);
         }
         _ => {
@@ -284,7 +285,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
                 0x7fff_ffff,
                 number.wrapping_add(1),
                 number.wrapping_sub(1),
-            ][random.below(4)];
+            ][random.next_below(4)];
             bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
         }
     }

@@ -4,25 +4,25 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{bytes, fixture, fixtures, index, made::Made};
+use common::{bytes, fixture, fixtures, index, synthetic::SyntheticStream};
 use cpreg::register::RegisterId;
 use cpreg::tolerance::condition::RESET_POISON;
 use cpreg_stream::Stream;
-use cpreg_stream::{BLANKED, ReadAt, Scrub, Scrubbed};
+use cpreg_stream::{REDACTED, ReadAt, RedactedStream, RedactionOptions};
 
-fn scrubbed(source: &dyn ReadAt, scrub: Scrub) -> Scrubbed {
+fn redacted(source: &dyn ReadAt, scrub: RedactionOptions) -> RedactedStream {
     let stream = Stream::open(source).unwrap();
-    stream.scrubbed(source, scrub).unwrap()
+    stream.redact(source, scrub).unwrap()
 }
 
 /// Whether eight bytes are more than a byte again and again.
-fn is_telling(window: &[u8]) -> bool {
+fn is_varied(window: &[u8]) -> bool {
     window.iter().any(|byte| *byte != window[0])
 }
 
 /// All stretches of eight bytes that are telling.
 fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
-    let windows = bytes.windows(8).filter(|window| is_telling(window));
+    let windows = bytes.windows(8).filter(|window| is_varied(window));
     windows.map(|window| window.try_into().unwrap()).collect()
 }
 
@@ -31,7 +31,7 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
     for fixture in fixtures() {
         let source = fixture.open();
         let old = Stream::open(&source).unwrap();
-        let new = scrubbed(&source, Scrub::default());
+        let new = redacted(&source, RedactionOptions::default());
         let stream = Stream::open(&new.bytes).unwrap();
         assert_eq!(old.shape(), stream.shape(), "{}", fixture.name);
         assert_eq!(old.run_state(), stream.run_state(), "{}", fixture.name);
@@ -41,17 +41,23 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
                 assert_eq!(id, same);
                 let tells = id.is_secret() || id.is_guest_pointer();
                 let stays = !tells || before == 0 || before == RESET_POISON;
-                assert_eq!(after, if stays { before } else { BLANKED }, "{id}");
+                assert_eq!(after, if stays { before } else { REDACTED }, "{id}");
             }
-            let head = new.head();
-            assert_eq!(head.pstate, old.head().pstate);
+            let head = new.core_fields();
+            assert_eq!(head.pstate, old.core_fields().pstate);
             assert_eq!((head.x, head.pc, head.sp_el), ([0; 32], 0, [0; 4]));
             assert_eq!(
                 (head.regs, head.elr_el, head.banked_spsr),
                 ([0; 16], [0; 4], [0; 8])
             );
-            assert_eq!(new.tail().virtual_timer, old.tail().virtual_timer);
-            assert_eq!(new.tail().features, old.tail().features);
+            assert_eq!(
+                new.trailing_fields().virtual_timer,
+                old.trailing_fields().virtual_timer
+            );
+            assert_eq!(
+                new.trailing_fields().features,
+                old.trailing_fields().features
+            );
             for (old_part, part) in old.all_subsections().iter().zip(new.all_subsections()) {
                 assert_eq!(old_part.name, part.name);
                 let content = new.content(part);
@@ -66,7 +72,7 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
             }
         }
         // What the board's own devices hold is no data, and a loader looks at it.
-        for device in &new.blanked.devices {
+        for device in &new.redactions.devices {
             assert!(
                 ["pl011", "slirp"].contains(&&*device.name),
                 "{}: {}",
@@ -118,18 +124,23 @@ fn nothing_of_ram_and_of_the_registers_is_left() {
         "{}",
         secrets.len()
     );
-    let new = scrubbed(&plain, Scrub::default());
+    let new = redacted(&plain, RedactionOptions::default());
     let (before, left) = (windows(&plain), windows(&new.bytes));
     for secret in &secrets {
         assert!(before.contains(secret));
         assert!(!left.contains(secret), "{secret:x?}");
     }
     for key in RegisterId::POINTER_AUTHENTICATION_KEYS {
-        assert!(new.blanked.registers.contains(&key), "{key}");
+        assert!(new.redactions.registers.contains(&key), "{key}");
     }
 
     // With general registers the keys are gone all the same.
-    let kept = scrubbed(&plain, Scrub { keep_general: true });
+    let kept = redacted(
+        &plain,
+        RedactionOptions {
+            keep_general_registers: true,
+        },
+    );
     let before = Stream::open(&plain).unwrap();
     let left = windows(&kept.bytes);
     let mut keys = 0;
@@ -140,29 +151,29 @@ fn nothing_of_ram_and_of_the_registers_is_left() {
         }
     }
     assert_eq!(keys, 4 * 10);
-    assert!(left.contains(&before.cpus()[3].head().x[7].to_be_bytes()));
+    assert!(left.contains(&before.cpus()[3].core_fields().x[7].to_be_bytes()));
     assert_eq!(
-        kept.blanked.registers,
+        kept.redactions.registers,
         RegisterId::POINTER_AUTHENTICATION_KEYS
     );
-    assert_eq!(kept.blanked.parts, [""; 0]);
+    assert_eq!(kept.redactions.parts, [""; 0]);
 }
 
 #[test]
 fn no_page_of_ram_is_left() {
     const RECORD: usize = 8 + 4096;
-    let made = Made {
+    let made = SyntheticStream {
         pages: 300,
         payloads: vec![vec![1; 7], Vec::new(), (1..=200).collect()],
-        ..Made::default()
+        ..SyntheticStream::default()
     };
     for (postcopy, description) in [(false, true), (false, false), (true, false)] {
-        let made = Made {
+        let made = SyntheticStream {
             postcopy,
             description,
             ..made.clone()
         };
-        let mut plain = bytes(&made.stream());
+        let mut plain = bytes(&made.source());
         let second = (0x1000_u64 | 0x28).to_be_bytes();
         let second = plain.windows(8).position(|it| it == second).unwrap();
         let mut words = Vec::new();
@@ -174,14 +185,14 @@ fn no_page_of_ram_is_left() {
             }
         }
         assert_eq!(words.len(), 300 * 512);
-        let new = scrubbed(&plain, Scrub::default());
+        let new = redacted(&plain, RedactionOptions::default());
         let left = windows(&new.bytes);
         for word in words {
             assert!(!left.contains(&word), "{word:x?}");
         }
         let data = [91, 92, 93, 94, 95, 96, 97, 98];
         assert!(windows(&plain).contains(&data) && !left.contains(&data));
-        assert!(!new.blanked.devices.is_empty());
+        assert!(!new.redactions.devices.is_empty());
     }
 }
 
@@ -208,7 +219,7 @@ fn a_serial_ports_characters_and_the_uuid_go() {
             plain[start + 32 + 4 * (at % 16) + 3] = *byte;
         }
         plain[start + 3] = b'!';
-        let new = scrubbed(&plain, Scrub::default());
+        let new = redacted(&plain, RedactionOptions::default());
         let after = Stream::open(&new.bytes).unwrap();
         let serial = after
             .sections()
@@ -229,27 +240,27 @@ fn a_serial_ports_characters_and_the_uuid_go() {
             (&before[4..32], &before[96..])
         );
         let blanked = new
-            .blanked
+            .redactions
             .devices
             .iter()
             .find(|it| it.name == "pl011")
             .unwrap();
         assert!(blanked.bytes >= 17, "{}", blanked.bytes);
         assert_eq!(after.configuration().unwrap().uuid, Some([0; 16]));
-        assert!(new.blanked.uuid);
+        assert!(new.redactions.uuid);
     }
 }
 
 #[test]
 fn damage_is_an_error_or_harmless() {
     for description in [true, false] {
-        let made = Made {
+        let made = SyntheticStream {
             description,
             pages: 1,
             payloads: vec![vec![1; 7], (1..=60).collect()],
-            ..Made::default()
+            ..SyntheticStream::default()
         };
-        let plain = bytes(&made.stream());
+        let plain = bytes(&made.source());
         let secret = 0x5ec2_e7a1_b3c4_d5f6_u64.to_be_bytes();
         let (mut opened, mut refused) = (0, 0);
         for at in 0..plain.len() {
@@ -264,7 +275,7 @@ fn damage_is_an_error_or_harmless() {
                 let cpu = index(stream.cpus()[0].section().payload.start);
                 damaged[cpu + 64 + 7 * 8..][..8].copy_from_slice(&secret);
                 let stream = Stream::open(&damaged).unwrap();
-                match stream.scrubbed(&damaged, Scrub::default()) {
+                match stream.redact(&damaged, RedactionOptions::default()) {
                     Ok(new) => {
                         assert!(!new.bytes.windows(8).any(|it| it == secret), "{at}: {byte}");
                         let data = [31, 32, 33, 34, 35, 36, 37, 38];

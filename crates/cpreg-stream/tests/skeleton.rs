@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{bytes, fixtures, made::Made};
+use common::{bytes, fixtures, synthetic::SyntheticStream};
 use cpreg_stream::Stream;
-use cpreg_stream::{Counting, Opened, ReadAt, SectionChange};
+use cpreg_stream::{CountingSource, OpenMethod, ReadAt, SectionChange};
 
 /// The payloads of the sections, with their names, instances and versions.
 fn devices(stream: &Stream, source: &dyn ReadAt) -> Vec<(String, u32, u32, Vec<u8>)> {
@@ -34,12 +34,12 @@ fn blocks(stream: &Stream) -> Vec<(&str, u64)> {
 fn every_recorded_stream_keeps_all_but_its_ram() {
     for fixture in fixtures() {
         let source = fixture.open();
-        let source = Counting::new(&source);
+        let source = CountingSource::new(&source);
         let stream = Stream::open(&source).unwrap();
         let before = source.bytes();
         let edit = stream.without_ram(&[]).unwrap();
         assert_eq!(source.bytes(), before, "{} was read again", fixture.name);
-        let short = bytes(&edit.over(&source));
+        let short = bytes(&edit.apply_to(&source));
         assert!(short.len() < 512 << 10, "{}: {}", fixture.name, short.len());
         let skeleton = Stream::verify(&short).unwrap();
         assert_eq!(devices(&skeleton, &short), devices(&stream, &source));
@@ -49,28 +49,33 @@ fn every_recorded_stream_keeps_all_but_its_ram() {
         assert!(skeleton.vm().unwrap() == stream.vm().unwrap());
         let counts = skeleton.record_counts().unwrap();
         assert_eq!(counts, cpreg_stream::RecordCounts::default());
-        if *stream.opened() == Opened::FromTheEnd {
-            assert_eq!(*skeleton.opened(), Opened::BothWays, "{}", fixture.name);
+        if *stream.open_method() == OpenMethod::Description {
+            assert_eq!(
+                *skeleton.open_method(),
+                OpenMethod::Verified,
+                "{}",
+                fixture.name
+            );
         }
         // Of a skeleton there is nothing more to leave out.
         let again = skeleton.without_ram(&[]).unwrap();
-        assert_eq!(bytes(&again.over(&short)), short, "{}", fixture.name);
+        assert_eq!(bytes(&again.apply_to(&short)), short, "{}", fixture.name);
     }
 }
 
 #[test]
 fn sections_come_out_of_a_postcopy_package() {
     for early in [false, true] {
-        let made = Made {
+        let made = SyntheticStream {
             postcopy: true,
-            early,
+            has_early_section: early,
             description: false,
-            ..Made::default()
+            ..SyntheticStream::default()
         };
         let whole = made.bytes();
         let stream = Stream::open(&whole).unwrap();
         assert!(stream.package().is_some());
-        let short = bytes(&stream.without_ram(&[]).unwrap().over(&whole));
+        let short = bytes(&stream.without_ram(&[]).unwrap().apply_to(&whole));
         let skeleton = Stream::open(&short).unwrap();
         assert!(skeleton.package().is_none());
         assert_eq!(devices(&skeleton, &short), devices(&stream, &whole));
@@ -89,12 +94,12 @@ fn sections_can_be_left_out_and_changed() {
     let timer = stream.sections().iter().position(|it| it.name == "timer");
     let timer = timer.unwrap();
     let changes = [
-        (rtc, SectionChange::LeaveOut),
+        (rtc, SectionChange::Omit),
         (uart, SectionChange::Payload(blank.clone())),
         (timer, SectionChange::Patch(6, vec![0xee; 2])),
         (timer, SectionChange::Patch(1, vec![0xdd])),
     ];
-    let short = bytes(&stream.without_ram(&changes).unwrap().over(&fixture));
+    let short = bytes(&stream.without_ram(&changes).unwrap().apply_to(&fixture));
     let skeleton = Stream::open(&short).unwrap();
     let mut expected = devices(&stream, &fixture);
     expected[uart].3 = blank;
@@ -102,9 +107,5 @@ fn sections_can_be_left_out_and_changed() {
     expected[timer].3[1] = 0xdd;
     expected.remove(rtc);
     assert_eq!(devices(&skeleton, &short), expected);
-    assert!(
-        stream
-            .without_ram(&[(999, SectionChange::LeaveOut)])
-            .is_err()
-    );
+    assert!(stream.without_ram(&[(999, SectionChange::Omit)]).is_err());
 }

@@ -53,7 +53,7 @@ fn edit(source: &dyn ReadAt, grow: bool) -> Edit {
             vcpu.registers.remove(id);
         }
     }
-    let changes = stream.changes_to(&vm).unwrap();
+    let changes = stream.diff_to(&vm).unwrap();
     stream.edit(source, &changes).unwrap()
 }
 
@@ -76,7 +76,7 @@ fn a_new_file_holds_the_edited_stream() {
         .unwrap();
     for (grow, name) in [(true, "longer"), (false, "shorter")] {
         let edit = edit(&source, grow);
-        let expected = bytes(&edit.over(&source));
+        let expected = bytes(&edit.apply_to(&source));
         let new = directory.path().join(name);
         let mut reports = Vec::new();
         let options = WriteOptions {
@@ -148,7 +148,7 @@ fn old_files_are_safe() {
     let refused = |target: &Path, overwrite, words: &str| {
         let error = write(target, overwrite).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
-        assert!(error.with_its_hint().contains(words), "{error}");
+        assert!(error.to_string_with_hint().contains(words), "{error}");
     };
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&old, &link).unwrap();
@@ -172,7 +172,7 @@ fn old_files_are_safe() {
     let to_there = directory.path().join("to-there");
     std::os::unix::fs::symlink(&there, &to_there).unwrap();
     write(&to_there, true).unwrap();
-    assert!(std::fs::read(&there).unwrap() == bytes(&edit.over(&source)));
+    assert!(std::fs::read(&there).unwrap() == bytes(&edit.apply_to(&source)));
     assert!(to_there.symlink_metadata().unwrap().is_symlink());
     assert_eq!(
         names(directory.path()),
@@ -198,7 +198,7 @@ fn a_file_is_edited_where_it_is() {
     for grow in [true, false] {
         let source = File::open(&path).unwrap();
         let edit = edit(&source, grow);
-        let expected = bytes(&edit.over(&source));
+        let expected = bytes(&edit.apply_to(&source));
         edit_in_place(&source, &edit, &path).unwrap();
         assert!(std::fs::read(&path).unwrap() == expected);
     }
@@ -207,7 +207,7 @@ fn a_file_is_edited_where_it_is() {
 }
 
 /// Runs the test `name` of this program in another process, below a shell's `limits`.
-fn elsewhere(name: &str, limits: &str, directory: &Path) -> std::process::ExitStatus {
+fn run_in_child(name: &str, limits: &str, directory: &Path) -> std::process::ExitStatus {
     let program = std::env::current_exe().unwrap();
     Command::new("sh")
         .arg("-c")
@@ -219,7 +219,7 @@ fn elsewhere(name: &str, limits: &str, directory: &Path) -> std::process::ExitSt
         .unwrap()
 }
 
-fn inside() -> Option<std::path::PathBuf> {
+fn child_directory() -> Option<std::path::PathBuf> {
     std::env::var_os("CPREG_TEST_DIRECTORY").map(Into::into)
 }
 
@@ -227,14 +227,14 @@ fn inside() -> Option<std::path::PathBuf> {
 /// sends none.
 #[test]
 fn a_full_disk_leaves_the_old_files_and_nothing_else() {
-    let Some(directory) = inside() else {
+    let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("stream");
         drop(unpack(N1, &path));
         std::fs::write(directory.path().join("old"), "precious").unwrap();
         let before = std::fs::read(&path).unwrap();
         let name = "a_full_disk_leaves_the_old_files_and_nothing_else";
-        let status = elsewhere(name, "trap '' XFSZ; ulimit -f 128;", directory.path());
+        let status = run_in_child(name, "trap '' XFSZ; ulimit -f 128;", directory.path());
         assert!(status.success());
         assert_eq!(names(directory.path()), ["old", "stream"]);
         assert!(std::fs::read(&path).unwrap() == before);
@@ -264,11 +264,11 @@ fn a_full_disk_leaves_the_old_files_and_nothing_else() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_death_in_the_middle_leaves_nothing() {
-    let Some(directory) = inside() else {
+    let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         drop(unpack(N1, &directory.path().join("stream")));
         let name = "a_death_in_the_middle_leaves_nothing";
-        let status = elsewhere(name, "ulimit -c 0;", directory.path());
+        let status = run_in_child(name, "ulimit -c 0;", directory.path());
         assert!(!status.success());
         assert_eq!(names(directory.path()), ["stream"]);
         return;

@@ -1,4 +1,4 @@
 //! Inputs that several crates are tested and measured with.
 #![forbid(unsafe_code)]
 
-pub mod grown;
+pub mod large_stream;

@@ -29,7 +29,7 @@ impl Errno {
     pub const EINVAL: Self = Self(22);
 
     /// Error numbers with a name, which is what glibc's `strerror` says.
-    const NAMED: [(Self, &'static str); 12] = [
+    const MESSAGES: [(Self, &'static str); 12] = [
         (Self::EPERM, "Operation not permitted"),
         (Self::ENOENT, "No such file or directory"),
         (Self::EIO, "Input/output error"),
@@ -45,15 +45,15 @@ impl Errno {
     ];
 
     /// What `strerror` says.
-    pub fn name(self) -> Option<&'static str> {
-        Self::NAMED
+    pub fn message(self) -> Option<&'static str> {
+        Self::MESSAGES
             .into_iter()
             .find_map(|(number, name)| (number == self).then_some(name))
     }
 
     /// The error number that this text begins with, by name, and how long the name is.
-    pub fn at_start_of(text: &str) -> Option<(Self, usize)> {
-        Self::NAMED
+    pub fn parse_prefix(text: &str) -> Option<(Self, usize)> {
+        Self::MESSAGES
             .into_iter()
             .find(|(_, name)| text.starts_with(name))
             .map(|(number, name)| (number, name.len()))
@@ -62,7 +62,7 @@ impl Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
+        match self.message() {
             Some(name) => f.write_str(name),
             None => write!(f, "error {}", self.0),
         }

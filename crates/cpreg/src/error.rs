@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// The longest text that is looked at. No spelling is longer.
-pub(crate) const LONGEST: usize = 80;
+pub(crate) const MAX_TEXT_LEN: usize = 80;
 
 /// A text names no register, field or loader.
 ///
@@ -43,7 +43,7 @@ pub enum ErrorKind {
         /// The number in question.
         part: &'static str,
         /// The largest that it may be.
-        most: u32,
+        max: u32,
     },
     /// Something is missing in the text.
     Missing {
@@ -60,7 +60,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(text: &str, kind: ErrorKind) -> Self {
-        let mut shown: String = text.trim().chars().take(LONGEST).collect();
+        let mut shown: String = text.trim().chars().take(MAX_TEXT_LEN).collect();
         if shown.len() < text.trim().len() {
             shown.push('…');
         }
@@ -71,7 +71,7 @@ impl Error {
         }
     }
 
-    pub(crate) fn suggesting<S: Into<String>>(
+    pub(crate) fn with_suggestions<S: Into<String>>(
         mut self,
         suggestions: impl IntoIterator<Item = S>,
     ) -> Self {
@@ -115,7 +115,7 @@ impl fmt::Display for Error {
             ErrorKind::Ambiguous => {
                 write!(f, "`{text}` is a different register on different CPUs")
             }
-            ErrorKind::OutOfRange { part, most } => {
+            ErrorKind::OutOfRange { part, max: most } => {
                 write!(f, "`{text}`: {part} must be a number up to {most}")
             }
             ErrorKind::Missing { part } => write!(f, "`{text}`: {part} is missing"),

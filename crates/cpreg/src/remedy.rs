@@ -35,9 +35,9 @@ pub enum Remedy {
     /// Read the table of tolerances.
     Tolerances,
     /// Start the VM on the source with a PSCI version that all hosts have.
-    PsciVersion,
+    StartWithCommonPsciVersion,
     /// Give the VM performance monitors on both sides, or on neither.
-    Monitors,
+    MatchPmu,
     /// Let the guest stop using the register, or ignore it.
     StopOrIgnore,
     /// Choose a destination that has the register, or ignore it.
@@ -45,9 +45,9 @@ pub enum Remedy {
     /// Choose a destination that takes the value, or ignore it.
     DestinationForValue,
     /// Set a value that is taken.
-    SetTaken,
+    SetAcceptedValue,
     /// Make the vCPUs agree.
-    Agree,
+    AlignVcpus,
     /// Ignore the register whatever it holds.
     IgnoreAny,
     /// Set one field of a register.
@@ -59,7 +59,7 @@ pub enum Remedy {
         /// The field's value.
         value: u64,
     },
-    /// Something else, in words. `{host}` stands for the destination's value.
+    /// Something else, in words. `{destination}` stands for the destination's value.
     Text(Cow<'static, str>),
 }
 
@@ -97,10 +97,10 @@ impl fmt::Display for Remedy {
                 register: Some(register),
             } => return write!(f, "look at what the VM holds in {register}"),
             Self::Tolerances => "read why and when a difference in the register is harmless",
-            Self::PsciVersion => {
+            Self::StartWithCommonPsciVersion => {
                 "start the VM on the source with a PSCI version that all hosts have"
             }
-            Self::Monitors => "give the VM at the destination a PMU, or take it away on the source",
+            Self::MatchPmu => "give the VM at the destination a PMU, or take it away on the source",
             Self::StopOrIgnore => {
                 "the guest uses what the older QEMU has not got: let it stop doing so, or ignore \
                  the register if it can do without"
@@ -113,8 +113,8 @@ impl fmt::Display for Remedy {
                 "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
                  or ignore it, which leaves the destination's own value to the guest"
             }
-            Self::SetTaken => "set a value that it takes, or none",
-            Self::Agree => "save the VM again; if they still disagree, set one value for all",
+            Self::SetAcceptedValue => "set a value that it takes, or none",
+            Self::AlignVcpus => "save the VM again; if they still disagree, set one value for all",
             Self::IgnoreAny => {
                 "see whether what it holds may be lost, and ignore it whatever it holds"
             }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::destination::kernel::Kind;
+use crate::destination::kernel::RegisterKind;
 use crate::register::{FieldDifference, RegisterId, differing_fields};
 
 /// How bad something is that the guest could notice.
@@ -42,28 +42,30 @@ impl fmt::Display for Severity {
 }
 
 /// How bad it is that a register changes so under a guest's feet.
-pub fn of_change(register: RegisterId, from: u64, to: u64) -> Severity {
-    let register = same_state(register);
-    match Kind::of(register) {
-        Kind::PsciVersion => psci(from, to),
+pub fn rate_change(register: RegisterId, from: u64, to: u64) -> Severity {
+    let register = aarch64_view(register);
+    match RegisterKind::from_id(register) {
+        RegisterKind::PsciVersion => rate_psci_change(from, to),
         // Set/way maintenance by a geometry that is not the machine's is trapped and done by KVM whatever it says.
-        Kind::CacheLevels | Kind::CacheSize(_) => Severity::Low,
-        Kind::Services(_) if from & !to == 0 => Severity::Low,
-        Kind::Services(_) => Severity::Medium,
-        Kind::Workaround(_) if to < from => Severity::High,
-        Kind::Workaround(_) => Severity::Low,
-        Kind::Identification => differing_fields(register, from, to)
-            .map(|difference| of_field(register, difference))
+        RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => Severity::Low,
+        RegisterKind::FirmwareBitmap(_) if from & !to == 0 => Severity::Low,
+        RegisterKind::FirmwareBitmap(_) => Severity::Medium,
+        RegisterKind::Workaround(_) if to < from => Severity::High,
+        RegisterKind::Workaround(_) => Severity::Low,
+        RegisterKind::Identification => differing_fields(register, from, to)
+            .map(|difference| rate_field_change(register, difference))
             .max()
             .unwrap_or(Severity::Low),
-        Kind::CacheType | Kind::Implementation | Kind::VectorLengths => Severity::High,
+        RegisterKind::CacheType | RegisterKind::Implementation | RegisterKind::VectorLengths => {
+            Severity::High
+        }
         _ => Severity::Medium,
     }
 }
 
 /// How bad it is that one field of an ID register changes so.
-pub fn of_field(register: RegisterId, difference: FieldDifference) -> Severity {
-    let register = same_state(register);
+pub fn rate_field_change(register: RegisterId, difference: FieldDifference) -> Severity {
+    let register = aarch64_view(register);
     let debug = matches!(
         register,
         RegisterId::ID_DFR0_EL1
@@ -90,18 +92,18 @@ pub fn of_field(register: RegisterId, difference: FieldDifference) -> Severity {
 
 /// Whether the register is an ID register, of either instruction set.
 pub(crate) fn is_identification(register: RegisterId) -> bool {
-    Kind::of(same_state(register)) == Kind::Identification
+    RegisterKind::from_id(aarch64_view(register)) == RegisterKind::Identification
 }
 
 /// The AArch64 register that an AArch32 one shows, or the register itself.
-fn same_state(register: RegisterId) -> RegisterId {
+fn aarch64_view(register: RegisterId) -> RegisterId {
     register
         .counterpart()
         .map_or(register, |counterpart| counterpart.id)
 }
 
 /// 1.3 added SYSTEM_OFF2, 1.1 SYSTEM_RESET2, 1.0 PSCI_FEATURES, by which a guest finds everything else.
-fn psci(from: u64, to: u64) -> Severity {
+fn rate_psci_change(from: u64, to: u64) -> Severity {
     match to {
         _ if to >= from => Severity::Low,
         0x1_0001.. => Severity::Low,
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn psci_gets_worse_the_lower_it_goes() {
-        let psci = |from, to| of_change(RegisterId::PSCI_VERSION, from, to);
+        let psci = |from, to| rate_change(RegisterId::PSCI_VERSION, from, to);
         assert_eq!(psci(0x1_0003, 0x1_0001), Severity::Low);
         assert_eq!(psci(0x1_0001, 0x1_0000), Severity::Medium);
         assert_eq!(psci(0x1_0001, 0x2), Severity::High);
@@ -126,10 +128,10 @@ mod tests {
     #[test]
     fn a_feature_taken_away_is_worse_than_one_added() {
         let id = RegisterId::ID_AA64ISAR0_EL1;
-        assert_eq!(of_change(id, 0x10, 0x00), Severity::Medium);
-        assert_eq!(of_change(id, 0x00, 0x10), Severity::Low);
+        assert_eq!(rate_change(id, 0x10, 0x00), Severity::Medium);
+        assert_eq!(rate_change(id, 0x00, 0x10), Severity::Low);
         assert_eq!(
-            of_change(RegisterId::ID_AA64DFR0_EL1, 0x8, 0x6),
+            rate_change(RegisterId::ID_AA64DFR0_EL1, 0x8, 0x6),
             Severity::Low
         );
     }

@@ -168,7 +168,7 @@ mod tests {
         };
         let vm = |extensions: Vec<Extension>, value: u64| Vm {
             vcpus: vec![Vcpu {
-                registers: Registers::from_pairs([(RegisterId::TCR2_EL1, Value::Small(value))])
+                registers: Registers::from_pairs([(RegisterId::TCR2_EL1, Value::U64(value))])
                     .unwrap(),
                 extensions,
             }],

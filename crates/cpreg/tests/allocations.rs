@@ -1,7 +1,7 @@
 //! A plan allocates for the VM and for what is to be done about it, not for each register.
 
-use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
-use cpreg::plan::{Consents, Outcome, Plan};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::plan::{Consents, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
@@ -10,14 +10,14 @@ use cpreg::vm::{Registers, Vcpu, Vm};
 fn vcpu(plain: u16, vectors: u8) -> Vcpu {
     let identification =
         (0..7).flat_map(|crm| (0..8).map(move |op2| RegisterId::sysreg(3, 0, 0, crm + 1, op2)));
-    let identification = identification.map(|id| (id, Value::Small(0)));
+    let identification = identification.map(|id| (id, Value::U64(0)));
     let plain = (0..plain).map(|number| {
         let breakpoint = 0x6030_0000_0013_8004 + u64::from(number);
-        (RegisterId::from_raw(breakpoint), Value::Small(1))
+        (RegisterId::from_raw(breakpoint), Value::U64(1))
     });
     let vectors = (0..vectors).map(|number| {
         let vector = RegisterId::from_raw(0x6040_0000_0010_0054 + 4 * u64::from(number));
-        (vector, Value::Wide([number; 16].into()))
+        (vector, Value::Bytes([number; 16].into()))
     });
     let all = identification.chain(plain).chain(vectors);
     Vcpu {
@@ -34,14 +34,14 @@ fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
         name: "there".to_owned(),
         accelerator: Some(Accelerator::Kvm),
         loader: Some(Loader::CPREG),
-        values: ValuesAre::AtReset,
-        vcpus: vm.vcpus.iter().map(HostVcpu::of).collect(),
+        value_origin: ValueOrigin::Reset,
+        vcpus: vm.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
         shape: None,
     };
     let (tolerances, consents) = (Tolerances::default(), Consents::default());
     let counted = allocation_counter::measure(|| {
         let plan = Plan::new(&vm, &destination, &tolerances, &consents);
-        assert_eq!(plan.outcome(), Outcome::Ready);
+        assert_eq!(plan.outcome(), PlanOutcome::Ready);
         let writes: usize = plan.vcpus.iter().map(|vcpu| vcpu.writes().len()).sum();
         assert_eq!(
             writes,

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use cpreg::destination::accept::tcg;
 use cpreg::destination::{
-    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
+    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
+    ValueOrigin,
 };
-use cpreg::plan::{Action, Check, Consents, Gradual, Outcome, Plan, Verdict};
+use cpreg::plan::{Action, Check, Consents, IncrementalPlan, Plan, PlanOutcome, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
@@ -42,14 +43,14 @@ fn recorded_host(name: &str) -> Vcpu {
         let size: usize = words[1].parse().expect("decimal");
         let digits = words[2].strip_prefix("0x").unwrap_or(words[2]);
         let value = if size <= 8 {
-            Value::Small(u64::from_str_radix(digits, 16).expect("hexadecimal"))
+            Value::U64(u64::from_str_radix(digits, 16).expect("hexadecimal"))
         } else {
             let digits = format!("{digits:0>width$}", width = 2 * size);
             let bytes = (0..size).map(|at| {
                 let end = digits.len() - 2 * at;
                 u8::from_str_radix(&digits[end - 2..end], 16).expect("hexadecimal")
             });
-            Value::Wide(bytes.collect())
+            Value::Bytes(bytes.collect())
         };
         (RegisterId::from_raw(id), value)
     });
@@ -59,13 +60,13 @@ fn recorded_host(name: &str) -> Vcpu {
     }
 }
 
-fn destination(accelerator: Accelerator, values: ValuesAre, vcpus: &[Vcpu]) -> Destination {
+fn destination(accelerator: Accelerator, values: ValueOrigin, vcpus: &[Vcpu]) -> Destination {
     Destination {
         name: "there".to_owned(),
         accelerator: Some(accelerator),
         loader: None,
-        values,
-        vcpus: vcpus.iter().map(HostVcpu::of).collect(),
+        value_origin: values,
+        vcpus: vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
         shape: None,
     }
 }
@@ -96,7 +97,7 @@ fn registers() -> impl Strategy<Value = Pairs> {
 
 fn vm(vcpus: &[Pairs]) -> Vm {
     let vcpu = |pairs: &Pairs| Vcpu {
-        registers: Registers::from_pairs(pairs.iter().map(|(id, v)| (*id, Value::Small(*v))))
+        registers: Registers::from_pairs(pairs.iter().map(|(id, v)| (*id, Value::U64(*v))))
             .expect("no id twice"),
         extensions: Vec::new(),
     };
@@ -135,7 +136,7 @@ fn consents() -> impl Strategy<Value = Consents> {
     let hide = proptest::sample::subsequence(seen_ids(), 0..4);
     (accept, hide).prop_map(|(accept_up_to, hide)| Consents {
         accept_up_to,
-        hide,
+        drop_registers: hide,
         ..Consents::default()
     })
 }
@@ -154,7 +155,7 @@ proptest! {
         // A fixed permutation of each input is enough: the seed varies it.
         shuffled.sort_by_key(|(id, _)| (id.raw() ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let there = vm(&[there]);
-        let destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
         let plan = |pairs: &Pairs| {
             let plan = Plan::new(&vm(std::slice::from_ref(pairs)), &destination, &Tolerances::default(), &Consents::default());
             format!("{plan:?}")
@@ -171,14 +172,14 @@ proptest! {
     ) {
         let vm = vm(&[pairs]);
         let there = self::vm(&[there]);
-        let destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
         let plan = Plan::new(&vm, &destination, &Tolerances::default(), &consents);
         let listed = |id: &RegisterId| destination.vcpus[0].get(*id).is_some();
         for (id, _) in plan.vcpus[0].writes() {
             prop_assert!(listed(&id), "{id} is written");
         }
-        if plan.outcome() == Outcome::Ready {
-            for (id, _) in plan.result(&vm).vcpus[0].registers.iter() {
+        if plan.outcome() == PlanOutcome::Ready {
+            for (id, _) in plan.apply(&vm).vcpus[0].registers.iter() {
                 prop_assert!(listed(&id), "{id} is in the result");
             }
         }
@@ -193,12 +194,12 @@ proptest! {
         // Nothing has this encoding, so nothing tolerates it.
         let nobodys = RegisterId::sysreg(3, 7, 9, 15, 7);
         let there = vm(std::slice::from_ref(&pairs));
-        let destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
         let mut more = pairs;
         more.push((nobodys, 1));
         let vm = vm(&[more]);
         let plan = Plan::new(&vm, &destination, &Tolerances::default(), &consents);
-        prop_assert_eq!(plan.outcome(), Outcome::Refused);
+        prop_assert_eq!(plan.outcome(), PlanOutcome::Refused);
         let refused = plan.vcpus[0].decisions.iter().find(|decision| decision.register == nobodys);
         prop_assert_eq!(refused.map(|decision| &decision.action), Some(&Action::Refuse));
         let check = Check::new(&vm, &destination, &Tolerances::default(), &consents);
@@ -214,13 +215,13 @@ proptest! {
         let mut pairs = pairs;
         keep_s1pie(&mut pairs);
         let vm = vm(&vec![pairs; vcpus]);
-        let mut destination = destination(accelerator, ValuesAre::OfAGuest, &vm.vcpus);
+        let mut destination = destination(accelerator, ValueOrigin::Guest, &vm.vcpus);
         // QEMU 5.2 does not take its own SCR_EL3 back.
         destination.loader = Some(Loader::qemu(10, 0));
         let check = Check::new(&vm, &destination, &Tolerances::default(), &Consents::default());
         prop_assert_eq!(check.verdict, Verdict::Loads);
-        prop_assert_eq!(check.plan.result(&vm), vm);
-        prop_assert!(check.plan.visible.is_empty(), "{:?}", check.plan.visible);
+        prop_assert_eq!(check.plan.apply(&vm), vm);
+        prop_assert!(check.plan.visible_changes.is_empty(), "{:?}", check.plan.visible_changes);
     }
 
     #[test]
@@ -231,18 +232,18 @@ proptest! {
     ) {
         let vm = vm(&[pairs]);
         let there = self::vm(&[there]);
-        let mut destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        let mut destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
         // QEMU up to 7.2 does not take every SCR_EL3 that it lists.
         destination.loader = Some(Loader::qemu(10, 0));
         let everything = Consents { accept_up_to: Some(Severity::High), ..Consents::default() };
         let check = Check::new(&vm, &destination, &Tolerances::default(), &everything);
-        if check.plan.outcome() == Outcome::Ready {
+        if check.plan.outcome() == PlanOutcome::Ready {
             prop_assert!(matches!(check.verdict, Verdict::Loads | Verdict::Converts));
             // What it wrote is then the host's as well: nothing is left to change.
-            let result = check.plan.result(&vm);
+            let result = check.plan.apply(&vm);
             let again = Plan::new(&result, &destination, &Tolerances::default(), &Consents::default());
-            prop_assert_eq!(again.outcome(), Outcome::Ready);
-            prop_assert_eq!(again.result(&result), result);
+            prop_assert_eq!(again.outcome(), PlanOutcome::Ready);
+            prop_assert_eq!(again.apply(&result), result);
         }
     }
 
@@ -265,16 +266,16 @@ proptest! {
             }
         }
         let (vm, there) = (vm(&all), vm(&vec![there; hosts]));
-        let mut destination = destination(accelerator, ValuesAre::AtReset, &there.vcpus);
+        let mut destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
         destination.loader = Some(Loader::qemu(10, 0));
         let tolerances = Tolerances::default();
         let check = Check::new(&vm, &destination, &tolerances, &consents);
-        let mut gradual = Gradual::new(&destination, &tolerances, &consents);
-        prop_assert!(!gradual.goes_on());
+        let mut gradual = IncrementalPlan::new(&destination, &tolerances, &consents);
+        prop_assert!(!gradual.can_load());
         let results: Option<Vec<_>> = vm.vcpus.iter().map(|vcpu| gradual.add(vcpu)).collect();
-        if gradual.goes_on() {
+        if gradual.can_load() {
             prop_assert!(matches!(check.verdict, Verdict::Loads | Verdict::Converts));
-            prop_assert_eq!(results, Some(check.plan.result(&vm).vcpus));
+            prop_assert_eq!(results, Some(check.plan.apply(&vm).vcpus));
         } else if vcpus == 1 {
             // Nothing has to agree with anything: it tells as much as the whole.
             prop_assert!(matches!(check.verdict, Verdict::Refused | Verdict::Unknown));
@@ -294,13 +295,13 @@ fn a_vm_that_comes_vcpu_by_vcpu_goes_on_unless_its_vcpus_disagree() {
     let consents = Consents::default();
     for (other, goes_on) in [(0x1_0001, true), (0x1_0000, false)] {
         let vm = vm(&[registers(0x1_0001), registers(other), registers(0x1_0001)]);
-        let mut destination = destination(Accelerator::Kvm, ValuesAre::OfAGuest, &vm.vcpus[..1]);
+        let mut destination = destination(Accelerator::Kvm, ValueOrigin::Guest, &vm.vcpus[..1]);
         destination.loader = Some(Loader::qemu(10, 0));
-        let mut gradual = Gradual::new(&destination, &tolerances, &consents);
+        let mut gradual = IncrementalPlan::new(&destination, &tolerances, &consents);
         for vcpu in &vm.vcpus {
             gradual.add(vcpu);
         }
-        assert_eq!(gradual.goes_on(), goes_on);
+        assert_eq!(gradual.can_load(), goes_on);
     }
 }
 
@@ -318,7 +319,7 @@ fn recorded_hosts_load_their_own_vms_vectors_poison_and_counters_included() {
         let vm = Vm {
             vcpus: vec![vcpu.clone(), vcpu],
         };
-        let destination = destination(Accelerator::Kvm, ValuesAre::AtReset, &vm.vcpus);
+        let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &vm.vcpus);
         let check = Check::new(
             &vm,
             &destination,
@@ -326,8 +327,8 @@ fn recorded_hosts_load_their_own_vms_vectors_poison_and_counters_included() {
             &Consents::default(),
         );
         assert_eq!(check.verdict, Verdict::Loads, "{name}");
-        assert_eq!(check.plan.result(&vm), vm, "{name}");
-        assert!(check.plan.visible.is_empty(), "{name}");
+        assert_eq!(check.plan.apply(&vm), vm, "{name}");
+        assert!(check.plan.visible_changes.is_empty(), "{name}");
     }
 }
 
@@ -335,7 +336,7 @@ fn recorded_hosts_load_their_own_vms_vectors_poison_and_counters_included() {
 fn the_first_write_is_the_vector_lengths_and_the_last_is_time() {
     let vcpu = recorded_host("hosts/6.12.107-max-all.txt");
     let vm = Vm { vcpus: vec![vcpu] };
-    let destination = destination(Accelerator::Kvm, ValuesAre::AtReset, &vm.vcpus);
+    let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &vm.vcpus);
     let plan = Plan::new(
         &vm,
         &destination,
@@ -364,14 +365,14 @@ fn vcpus_that_disagree_on_a_register_of_the_vm_are_refused() {
         ]
     };
     let vm = vm(&[registers(0x1_0001), registers(0x1_0000)]);
-    let destination = destination(Accelerator::Kvm, ValuesAre::OfAGuest, &vm.vcpus);
+    let destination = destination(Accelerator::Kvm, ValueOrigin::Guest, &vm.vcpus);
     let plan = Plan::new(
         &vm,
         &destination,
         &Tolerances::default(),
         &Consents::default(),
     );
-    assert_eq!(plan.outcome(), Outcome::Refused);
+    assert_eq!(plan.outcome(), PlanOutcome::Refused);
     let refused: Vec<_> = plan
         .decisions()
         .into_iter()
@@ -391,7 +392,7 @@ fn two_vcpus_may_need_different_decisions() {
         ]
     };
     let vm = vm(&[registers(0), registers(1)]);
-    let destination = destination(Accelerator::Kvm, ValuesAre::AtReset, &[Vcpu::default()]);
+    let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &[Vcpu::default()]);
     let plan = Plan::new(
         &vm,
         &destination,
@@ -411,15 +412,15 @@ fn two_vcpus_may_need_different_decisions() {
 fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
     let pairs: Pairs = vec![(RegisterId::OSLSR_EL1, 8), (RegisterId::SCTLR_EL1, 5)];
     let vm = vm(&vec![pairs; 256]);
-    let there = HostVcpu::new(
-        [HostRegister {
+    let there = DestinationVcpu::new(
+        [DestinationRegister {
             id: RegisterId::SCTLR_EL1,
             value: None,
-            accepts: Accepts::ByKind,
+            accepted_values: AcceptedValues::ByKind,
         }],
         Vec::new(),
     );
-    let mut destination = destination(Accelerator::Kvm, ValuesAre::AtReset, &[]);
+    let mut destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &[]);
     destination.vcpus = vec![there; 256];
     destination.loader = Some(Loader::qemu(10, 0));
     let plan = Plan::new(
@@ -428,7 +429,7 @@ fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
         &Tolerances::default(),
         &Consents::default(),
     );
-    assert_eq!(plan.outcome(), Outcome::Ready);
+    assert_eq!(plan.outcome(), PlanOutcome::Ready);
     let rows: Vec<_> = plan
         .decisions()
         .iter()
@@ -448,7 +449,7 @@ fn under_tcg_what_only_the_destination_has_is_written_with_its_reset_value() {
     let id = RegisterId::SCTLR_EL1;
     let there = vm(&[vec![(id, 0xc5_0838)]]);
     let vm = vm(&[Vec::new()]);
-    let prelaunch = destination(Accelerator::Tcg, ValuesAre::AtReset, &there.vcpus);
+    let prelaunch = destination(Accelerator::Tcg, ValueOrigin::Reset, &there.vcpus);
     assert!(!tcg::is_constant(id));
     let plan = |destination: &Destination| {
         let plan = Plan::new(
@@ -459,10 +460,7 @@ fn under_tcg_what_only_the_destination_has_is_written_with_its_reset_value() {
         );
         plan.vcpus[0].decisions[0].action.clone()
     };
-    assert_eq!(
-        plan(&prelaunch),
-        Action::WriteReset(Value::Small(0xc5_0838))
-    );
-    let running = destination(Accelerator::Tcg, ValuesAre::OfAGuest, &there.vcpus);
+    assert_eq!(plan(&prelaunch), Action::WriteReset(Value::U64(0xc5_0838)));
+    let running = destination(Accelerator::Tcg, ValueOrigin::Guest, &there.vcpus);
     assert_eq!(plan(&running), Action::Undecided);
 }

@@ -3,11 +3,12 @@
 
 use cpreg::register::{DecodedId, Naming, RegisterClass, RegisterId};
 
-const SEEN: &str = include_str!("../../../tests/fixtures/ids/seen-ids.txt");
+const OBSERVED_IDS: &str = include_str!("../../../tests/fixtures/ids/seen-ids.txt");
 
 /// The ids of the list, each with where it was seen.
-fn seen() -> impl Iterator<Item = (RegisterId, Vec<&'static str>)> {
-    SEEN.lines()
+fn observed_ids() -> impl Iterator<Item = (RegisterId, Vec<&'static str>)> {
+    OBSERVED_IDS
+        .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let (id, places) = line.split_once(' ').expect("an id and a list of places");
@@ -32,15 +33,18 @@ fn namings(places: &[&str]) -> Vec<Naming> {
 
 #[test]
 fn the_list_is_whole() {
-    assert_eq!(seen().count(), 761);
+    assert_eq!(observed_ids().count(), 761);
     for place in ["kvm", "tcg", "host"] {
-        assert!(seen().any(|(_, places)| places.contains(&place)), "{place}");
+        assert!(
+            observed_ids().any(|(_, places)| places.contains(&place)),
+            "{place}"
+        );
     }
 }
 
 #[test]
 fn every_seen_id_decodes_and_has_a_size() {
-    for (id, _) in seen() {
+    for (id, _) in observed_ids() {
         assert_ne!(id.class(), RegisterClass::Unknown, "{id}");
         assert!(id.size_bytes().is_some(), "{id}");
     }
@@ -48,7 +52,7 @@ fn every_seen_id_decodes_and_has_a_size() {
 
 #[test]
 fn every_seen_id_reads_as_it_prints() {
-    for (id, places) in seen() {
+    for (id, places) in observed_ids() {
         for naming in namings(&places) {
             let text = id.display_in(naming).to_string();
             assert_eq!(RegisterId::parse_in(&text, naming), Ok(id), "{text}");
@@ -76,7 +80,7 @@ fn is_reserved(id: RegisterId) -> bool {
 #[test]
 fn every_seen_id_has_a_name_or_a_reason_to_have_none() {
     let (mut implementation_defined, mut reserved) = (0, 0);
-    for (id, places) in seen() {
+    for (id, places) in observed_ids() {
         for naming in namings(&places) {
             // The Secure instance is called like the other one, with a suffix.
             let not_secure = match id.decode() {
@@ -103,17 +107,19 @@ fn every_seen_id_has_a_name_or_a_reason_to_have_none() {
 
 #[test]
 fn the_pmu_is_74_registers_and_pmmir() {
-    let pmu = seen().filter(|(id, places)| places.contains(&"host") && id.is_pmu());
+    let pmu = observed_ids().filter(|(id, places)| places.contains(&"host") && id.is_pmu());
     assert_eq!(pmu.count(), 75);
 }
 
 #[test]
 fn the_aarch32_side_is_seen_under_tcg_only() {
-    for (id, places) in seen() {
+    for (id, places) in observed_ids() {
         if id.class() == RegisterClass::Coprocessor {
             assert_eq!(places, ["tcg"], "{id}");
         }
     }
-    let mirrored = seen().filter(|(id, _)| id.counterpart().is_some()).count();
+    let mirrored = observed_ids()
+        .filter(|(id, _)| id.counterpart().is_some())
+        .count();
     assert!(mirrored > 100, "{mirrored}");
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::paths::repository;
-use crate::report::{self, Check, Rehearsal};
+use crate::report::{self, CheckOutput, RehearseOutput};
 use crate::tool;
 
 /// The command `cpreg`, built from this repository.
@@ -63,14 +63,14 @@ impl Cpreg {
     fn run(&self, arguments: &[&OsStr], expected: &[i32]) -> Result<(i32, Output)> {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("NO_COLOR", "1");
-        let output = command
-            .output()
-            .map_err(|error| format!("cannot start `{}`: {error}", tool::words(&command)))?;
+        let output = command.output().map_err(|error| {
+            format!("cannot start `{}`: {error}", tool::format_command(&command))
+        })?;
         match output.status.code() {
             Some(code) if expected.contains(&code) => Ok((code, output)),
             _ => Err(format!(
                 "`{}`: {}, expected {expected:?}\n{}{}",
-                tool::words(&command),
+                tool::format_command(&command),
                 output.status,
                 String::from_utf8_lossy(&output.stdout),
                 String::from_utf8_lossy(&output.stderr),
@@ -96,12 +96,12 @@ impl Cpreg {
     ///
     /// # Errors
     /// If it gives no report.
-    pub fn check(&self, source: &Path, profile: &Path, options: &[String]) -> Result<Check> {
+    pub fn check(&self, source: &Path, profile: &Path, options: &[String]) -> Result<CheckOutput> {
         let mut arguments = vec![OsStr::new("check"), source.as_os_str(), profile.as_os_str()];
         arguments.extend(["--format", "json"].map(OsStr::new));
         arguments.extend(options.iter().map(OsStr::new));
         let (_, output) = self.run(&arguments, &[0, 1, 3])?;
-        Ok(Check::new(report::read(&output.stdout)?))
+        Ok(CheckOutput::new(report::parse(&output.stdout)?))
     }
 
     /// Rehearses `source` at the QEMU of this command line.
@@ -113,18 +113,18 @@ impl Cpreg {
         source: &Path,
         command: &[OsString],
         options: &[String],
-    ) -> Result<Rehearsal> {
+    ) -> Result<RehearseOutput> {
         let mut arguments: Vec<&OsStr> = vec!["rehearse".as_ref(), source.as_os_str()];
         arguments.extend(["--format", "json"].map(OsStr::new));
         arguments.extend(options.iter().map(OsStr::new));
         arguments.push("--".as_ref());
         arguments.extend(command.iter().map(OsString::as_os_str));
         let (status, output) = self.run(&arguments, &[0, 1, 3])?;
-        Ok(Rehearsal::new(report::read(&output.stdout)?, status))
+        Ok(RehearseOutput::new(report::parse(&output.stdout)?, status))
     }
 
     /// `cpreg filter --to PROFILE`, as words of a shell, its report in a file. No path in it needs quoting.
-    pub fn filter(&self, profile: &Path, report: &Path) -> String {
+    pub fn filter_command(&self, profile: &Path, report: &Path) -> String {
         format!(
             "{} filter --to {} 2> {}",
             self.program.display(),

@@ -43,8 +43,8 @@ pub const TOOLS: [Tool; 4] = [
 ///
 /// # Errors
 /// If a program or the keyring is missing, or this machine's apt has no mirror of Debian.
-pub fn ready() -> Result<String> {
-    tool::need(&TOOLS)?;
+pub fn ensure_mirror() -> Result<String> {
+    tool::ensure_installed(&TOOLS)?;
     if !Path::new(KEYRING).exists() {
         return Err(format!("{KEYRING} is missing: apt-get install debian-archive-keyring").into());
     }
@@ -60,7 +60,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Fetches the package lists of `suite` from `mirror` (what [`ready`] gave) for `architecture` (Debian's name), into `lab`, a full path.
+    /// Fetches the package lists of `suite` from `mirror` (what [`ensure_mirror`] gave) for `architecture` (Debian's name), into `lab`, a full path.
     ///
     /// # Errors
     /// If they cannot be fetched, or are not signed by Debian.
@@ -167,7 +167,7 @@ impl Archive {
     ///
     /// # Errors
     /// If that does not work.
-    pub fn download_complete(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+    pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         tool::run(
             self.apt("apt-get")
                 .args(["-y", "--download-only", "--no-install-recommends"])
@@ -195,7 +195,7 @@ fn package_files(folder: &Path) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// If dpkg cannot be asked.
-pub fn native() -> Result<String> {
+pub fn native_architecture() -> Result<String> {
     tool::output_of(Command::new("dpkg").arg("--print-architecture"))
 }
 

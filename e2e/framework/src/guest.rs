@@ -113,7 +113,7 @@ impl Guests {
 /// # Errors
 /// If the binutils are missing and cannot be installed, or a source has an error.
 pub fn assemble() -> Result<Guests> {
-    tool::need(&TOOLS)?;
+    tool::ensure_installed(&TOOLS)?;
     let public = artifacts_dir().join("guest");
     fs::create_dir_all(&public)?;
     let public = fs::canonicalize(&public)?;

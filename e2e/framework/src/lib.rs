@@ -10,7 +10,7 @@
 //! | [`guest`] | the guests, assembled |
 //! | [`machine`] | starting, saving and loading a machine |
 //! | [`serial`] | what the guest says |
-//! | [`large`] | a VM of 8 GiB |
+//! | [`large_vm`] | a VM of 8 GiB |
 //! | [`cpreg`](mod@cpreg) | running the command under test |
 //! | [`report`] | what it reports, held against what happened |
 //! | [`lab`] | real arm64 kernels with real KVM, under an emulating QEMU |
@@ -23,7 +23,7 @@ pub mod debian;
 mod error;
 pub mod guest;
 pub mod lab;
-pub mod large;
+pub mod large_vm;
 pub mod machine;
 pub mod parallel;
 pub mod paths;

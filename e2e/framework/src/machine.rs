@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cpreg_qemu::ErrorKind;
 use cpreg_qemu::process::{QemuProcess, unix_address};
-use cpreg_qemu::qmp::Patience;
+use cpreg_qemu::qmp::WaitOptions;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,22 +19,22 @@ use crate::qemu::Qemu;
 use crate::serial::{Findings, Serial};
 
 /// How long one command to QEMU, or one migration, may take.
-const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(120));
+const QEMU_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
 /// How long guests may take beyond the time that their timers are set to.
-const TIMERS_PATIENCE: Duration = Duration::from_secs(60);
+const TIMER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A guest's timers fired before it was moved, or nearly so: this machine is too busy for timers so few seconds ahead.
 #[derive(Clone, Copy, Debug)]
-pub struct TooSlow;
+pub struct TimersExpired;
 
-impl fmt::Display for TooSlow {
+impl fmt::Display for TimersExpired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the guest's timers fire before the move is over: this machine is too busy")
     }
 }
 
-impl std::error::Error for TooSlow {}
+impl std::error::Error for TimersExpired {}
 
 /// The interrupt controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Machine {
     /// QEMU's versioned machine type.
-    pub kind: &'static str,
+    pub machine_type: &'static str,
     /// QEMU's CPU model.
     pub cpu: &'static str,
     /// How many vCPUs: 1 to 8.
@@ -99,11 +99,11 @@ impl Machine {
 
     /// The command line, but for the serial port and what makes it a source or a destination.
     pub fn command(&self, qemu: &Qemu, guests: &Guests) -> Vec<OsString> {
-        self.command_with(qemu, guests.image(self.guest(), self.timer_seconds))
+        self.command_with_image(qemu, guests.image(self.guest(), self.timer_seconds))
     }
 
     /// The same with another guest.
-    pub fn command_with(&self, qemu: &Qemu, guest: &Path) -> Vec<OsString> {
+    pub fn command_with_image(&self, qemu: &Qemu, guest: &Path) -> Vec<OsString> {
         let gic = match self.gic {
             Gic::V2 => 2,
             Gic::V3 => 3,
@@ -111,7 +111,7 @@ impl Machine {
         let mut command = vec![qemu.program().into_os_string()];
         let text = format!(
             "-nodefaults -display none -machine {},gic-version={gic} -cpu {} -smp {} -m 64 -accel tcg",
-            self.kind, self.cpu, self.vcpus
+            self.machine_type, self.cpu, self.vcpus
         );
         command.extend(text.split(' ').map(OsString::from));
         command.push("-kernel".into());
@@ -158,7 +158,7 @@ impl Machine {
     /// Starts this machine on `qemu`, lets the guest write its registers, and saves it to `stream`.
     ///
     /// # Errors
-    /// If any of that does not work; with what QEMU and the guest said. [`TooSlow`] if it took too long.
+    /// If any of that does not work; with what QEMU and the guest said. [`TimersExpired`] if it took too long.
     pub fn save(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<()> {
         self.save_through(qemu, guests, "cat >", stream)?;
         Ok(())
@@ -175,14 +175,14 @@ impl Machine {
         guests: &Guests,
         program: &str,
         stream: &Path,
-    ) -> Result<Running> {
+    ) -> Result<RunningMachine> {
         let start = Instant::now();
-        let mut running = Running::start(&self.command(qemu, guests), &[])?;
+        let mut running = RunningMachine::start(&self.command(qemu, guests), &[])?;
         let saved = running.save(self, program, stream);
-        running.explain(saved)?;
+        running.with_output(saved)?;
         // The rest is for the way from the load to the guest's first look at them.
         if start.elapsed() > Duration::from_secs(u64::from(self.timer_seconds)) * 2 / 3 {
-            return Err(TooSlow.into());
+            return Err(TimersExpired.into());
         }
         Ok(running)
     }
@@ -191,11 +191,11 @@ impl Machine {
     ///
     /// # Errors
     /// If it does not start; with what QEMU and the guest said.
-    pub fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<Running> {
+    pub fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<RunningMachine> {
         let address = format!("unix:{},server=on,wait=off", monitor.display());
-        let mut running = Running::start(&self.command(qemu, guests), &["-qmp", &address])?;
+        let mut running = RunningMachine::start(&self.command(qemu, guests), &["-qmp", &address])?;
         let ready = running.serial.wait_until_ready(self.vcpus);
-        running.explain(ready)?;
+        running.with_output(ready)?;
         Ok(running)
     }
 
@@ -203,7 +203,7 @@ impl Machine {
     ///
     /// # Errors
     /// If it neither loads nor fails to: QEMU does not start, does not answer, or is in a state that makes no sense.
-    pub fn load(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<Loaded> {
+    pub fn load(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<LoadResult> {
         self.load_through(qemu, guests, "cat", stream)
     }
 
@@ -217,12 +217,12 @@ impl Machine {
         guests: &Guests,
         program: &str,
         stream: &Path,
-    ) -> Result<Loaded> {
+    ) -> Result<LoadResult> {
         let incoming = ["-S", "-incoming", "defer"];
-        let mut running = Running::start(&self.command(qemu, guests), &incoming)?;
+        let mut running = RunningMachine::start(&self.command(qemu, guests), &incoming)?;
         let loaded = running.load(self, program, stream);
-        match running.explain(loaded)? {
-            None => Ok(Loaded::Paused(Box::new(running))),
+        match running.with_output(loaded)? {
+            None => Ok(LoadResult::Paused(Box::new(running))),
             Some(failed) => Ok(failed),
         }
     }
@@ -230,28 +230,28 @@ impl Machine {
 
 /// What became of a load.
 #[derive(Debug)]
-pub enum Loaded {
+pub enum LoadResult {
     /// QEMU has taken the stream; the guest has not run yet.
-    Paused(Box<Running>),
+    Paused(Box<RunningMachine>),
     /// QEMU has not.
     Failed {
         /// What it said.
-        said: String,
+        stderr: String,
         /// How it ended (`exit status: 1`, `signal: 6 (SIGABRT) (core dumped)`).
-        how: String,
+        exit_status: String,
     },
 }
 
 /// A machine that a QEMU runs, and its serial port.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningMachine {
     qemu: QemuProcess,
     serial: Serial,
     /// The folder of the serial port's socket.
     _folder: TempDir,
 }
 
-impl Running {
+impl RunningMachine {
     /// Starts a machine's command line with more options.
     ///
     /// # Errors
@@ -262,8 +262,8 @@ impl Running {
         let listener = UnixListener::bind(&path)?;
         let mut additions = vec!["-serial".into(), unix_address(&path)];
         additions.extend(more.iter().map(OsString::from));
-        let mut qemu = QemuProcess::start(command, &additions, &PATIENCE)?;
-        let serial = Serial::new(qemu.accept(&listener, &PATIENCE)?)?;
+        let mut qemu = QemuProcess::start(command, &additions, &QEMU_TIMEOUT)?;
+        let serial = Serial::new(qemu.accept(&listener, &QEMU_TIMEOUT)?)?;
         Ok(Self {
             qemu,
             serial,
@@ -272,8 +272,8 @@ impl Running {
     }
 
     /// What QEMU has said.
-    pub fn said(&self) -> String {
-        self.qemu.said()
+    pub fn stderr(&self) -> String {
+        self.qemu.stderr()
     }
 
     /// The program and its monitor.
@@ -290,12 +290,12 @@ impl Running {
     ///
     /// # Errors
     /// The same error, with that text.
-    pub fn explain<T>(&self, result: Result<T>) -> Result<T> {
+    pub fn with_output<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             let mut text = error.to_string();
             for (who, said) in [
-                ("QEMU", self.qemu.said()),
-                ("the guest", self.serial.said().to_owned()),
+                ("QEMU", self.qemu.stderr()),
+                ("the guest", self.serial.transcript().to_owned()),
             ] {
                 for line in said.lines() {
                     let _ = write!(text, "\n  {who}: {line}");
@@ -310,7 +310,7 @@ impl Running {
         if capabilities.as_array().is_some_and(|list| !list.is_empty()) {
             let arguments = json!({"capabilities": capabilities});
             self.qemu
-                .execute("migrate-set-capabilities", arguments, &PATIENCE)?;
+                .execute("migrate-set-capabilities", arguments, &QEMU_TIMEOUT)?;
         }
         Ok(())
     }
@@ -320,12 +320,14 @@ impl Running {
         self.set_capabilities(machine)?;
         let unlimited = json!({"max-bandwidth": 1_u64 << 40});
         self.qemu
-            .execute("migrate-set-parameters", unlimited, &PATIENCE)?;
+            .execute("migrate-set-parameters", unlimited, &QEMU_TIMEOUT)?;
         let arguments = json!({"uri": machine.uri(program, stream)});
-        self.qemu.execute("migrate", arguments, &PATIENCE)?;
-        let deadline = Instant::now() + PATIENCE.timeout;
+        self.qemu.execute("migrate", arguments, &QEMU_TIMEOUT)?;
+        let deadline = Instant::now() + QEMU_TIMEOUT.timeout;
         loop {
-            let migration = self.qemu.execute("query-migrate", json!({}), &PATIENCE)?;
+            let migration = self
+                .qemu
+                .execute("query-migrate", json!({}), &QEMU_TIMEOUT)?;
             match migration["status"].as_str() {
                 Some("completed") => return Ok(()),
                 Some("failed" | "cancelled") => {
@@ -338,12 +340,19 @@ impl Running {
     }
 
     /// Loads a stream; gives how that failed, if it did.
-    fn load(&mut self, machine: &Machine, program: &str, stream: &Path) -> Result<Option<Loaded>> {
+    fn load(
+        &mut self,
+        machine: &Machine,
+        program: &str,
+        stream: &Path,
+    ) -> Result<Option<LoadResult>> {
         self.set_capabilities(machine)?;
         let arguments = json!({"uri": machine.uri(program, stream)});
-        let started = self.qemu.execute("migrate-incoming", arguments, &PATIENCE);
+        let started = self
+            .qemu
+            .execute("migrate-incoming", arguments, &QEMU_TIMEOUT);
         let mut answer = started.map(|_| "inmigrate".to_owned());
-        let deadline = Instant::now() + PATIENCE.timeout;
+        let deadline = Instant::now() + QEMU_TIMEOUT.timeout;
         loop {
             match answer {
                 Ok(status) if status == "inmigrate" => {}
@@ -351,10 +360,10 @@ impl Running {
                 Ok(status) => return Err(format!("state {status} after loading").into()),
                 Err(error) => match error.kind() {
                     // A QEMU that cannot load ends, or dies.
-                    ErrorKind::Ended(how) => {
-                        return Ok(Some(Loaded::Failed {
-                            said: error.said().to_owned(),
-                            how: how.to_string(),
+                    ErrorKind::Exited(how) => {
+                        return Ok(Some(LoadResult::Failed {
+                            stderr: error.stderr().to_owned(),
+                            exit_status: how.to_string(),
                         }));
                     }
                     _ => return Err(error.into()),
@@ -364,7 +373,7 @@ impl Running {
                 return Err("neither loaded nor refused in time".into());
             }
             thread::sleep(Duration::from_millis(10));
-            let status = self.qemu.execute("query-status", json!({}), &PATIENCE);
+            let status = self.qemu.execute("query-status", json!({}), &QEMU_TIMEOUT);
             answer = status.map(|status| status["status"].as_str().unwrap_or_default().to_owned());
         }
     }
@@ -375,22 +384,22 @@ impl Running {
     /// If it does not run, or says what makes no sense; with what QEMU and the guest said.
     pub fn findings(&mut self, machine: &Machine, values: bool) -> Result<Findings> {
         let timers = Duration::from_secs(machine.timer_seconds.into());
-        self.findings_within(timers + TIMERS_PATIENCE, values)
+        self.findings_with_timeout(timers + TIMER_TIMEOUT, values)
     }
 
     /// The same, if a timer may never fire: it is waited for so long.
     ///
     /// # Errors
     /// Those of [`Self::findings`].
-    pub fn findings_within(&mut self, timers: Duration, values: bool) -> Result<Findings> {
-        let found = self.run_on(timers, values);
-        self.explain(found)
+    pub fn findings_with_timeout(&mut self, timers: Duration, values: bool) -> Result<Findings> {
+        let found = self.resume_and_collect(timers, values);
+        self.with_output(found)
     }
 
-    fn run_on(&mut self, timers: Duration, values: bool) -> Result<Findings> {
+    fn resume_and_collect(&mut self, timers: Duration, values: bool) -> Result<Findings> {
         // The byte is there before the guest runs, so that it looks at its timers before they fire.
         self.serial.send(if values { b'L' } else { b'C' })?;
-        self.qemu.execute("cont", json!({}), &PATIENCE)?;
+        self.qemu.execute("cont", json!({}), &QEMU_TIMEOUT)?;
         self.serial.findings(timers)
     }
 }

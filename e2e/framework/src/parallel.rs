@@ -4,7 +4,11 @@ use std::sync::Mutex;
 use std::thread;
 
 /// Does `work` with each thing, on so many threads; they are taken in their order.
-pub fn each<T: Send>(jobs: usize, things: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+pub fn for_each<T: Send>(
+    jobs: usize,
+    things: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) + Sync,
+) {
     let waiting = Mutex::new(things);
     thread::scope(|scope| {
         for _ in 0..jobs {

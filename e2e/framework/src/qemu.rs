@@ -89,7 +89,7 @@ pub fn series() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// If one cannot be fetched, does not start, or is not of its series.
 pub fn ensure() -> Result<Vec<Qemu>> {
-    ensure_these(&GENERATIONS.iter().collect::<Vec<_>>())
+    ensure_generations(&GENERATIONS.iter().collect::<Vec<_>>())
 }
 
 /// Sees to it that one series is there, and says where.
@@ -100,11 +100,11 @@ pub fn ensure_series(series: &str) -> Result<Qemu> {
     let mut wanted = GENERATIONS.iter();
     let wanted = wanted.find(|generation| generation.series == series);
     let wanted = wanted.ok_or_else(|| format!("no QEMU {series} in GENERATIONS"))?;
-    let mut found = ensure_these(&[wanted])?;
+    let mut found = ensure_generations(&[wanted])?;
     found.pop().ok_or_else(|| "no QEMU".into())
 }
 
-fn ensure_these(wanted: &[&Generation]) -> Result<Vec<Qemu>> {
+fn ensure_generations(wanted: &[&Generation]) -> Result<Vec<Qemu>> {
     let lab = artifacts_dir();
     fs::create_dir_all(&lab).map_err(|error| format!("{}: {error}", lab.display()))?;
     // Paths go into apt's configuration and into scripts that are started from anywhere.
@@ -131,7 +131,7 @@ fn folder(lab: &Path, generation: &Generation) -> PathBuf {
 }
 
 fn fetch_all(lab: &Path, missing: &[&Generation]) -> Result<()> {
-    let mirror = debian::ready()?;
+    let mirror = debian::ensure_mirror()?;
     println!("fetching {} QEMUs from {mirror}", missing.len());
     thread::scope(|scope| {
         let threads: Vec<_> = missing
@@ -160,8 +160,13 @@ fn fetch(lab: &Path, generation: &Generation, mirror: &str) -> Result<()> {
     let partial = lab.join(format!("qemu-{}.partial", generation.series));
     debian::remove(&partial)?;
     fs::create_dir_all(&partial)?;
-    let archive = Archive::open(lab, mirror, generation.suite, &debian::native()?)?;
-    let packages = archive.download_complete(&PACKAGES)?;
+    let archive = Archive::open(
+        lab,
+        mirror,
+        generation.suite,
+        &debian::native_architecture()?,
+    )?;
+    let packages = archive.download_with_dependencies(&PACKAGES)?;
     let root = partial.join("root");
     debian::unpack(&packages, &root)?;
     write_programs(&partial, &root)?;

@@ -15,7 +15,7 @@ use crate::serial::Difference;
 ///
 /// # Errors
 /// If it is none, or has others.
-pub fn read<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
+pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
     let document: Value =
         serde_json::from_slice(bytes).map_err(|error| format!("the report is no JSON: {error}"))?;
     let report: R = serde_json::from_value(document.clone())
@@ -29,20 +29,20 @@ pub fn read<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
 
 /// A report of `check`.
 #[derive(Debug)]
-pub struct Check {
-    report: check::Report,
+pub struct CheckOutput {
+    report: check::CheckReport,
 }
 
 /// A report of `rehearse`, and its exit status.
 #[derive(Debug)]
-pub struct Rehearsal {
-    report: rehearse::Report,
+pub struct RehearseOutput {
+    report: rehearse::RehearsalReport,
     status: i32,
 }
 
-impl Rehearsal {
+impl RehearseOutput {
     /// Takes a report.
-    pub fn new(report: rehearse::Report, status: i32) -> Self {
+    pub fn new(report: rehearse::RehearsalReport, status: i32) -> Self {
         Self { report, status }
     }
 
@@ -50,7 +50,7 @@ impl Rehearsal {
     ///
     /// # Errors
     /// If not, with all that do not.
-    pub fn must_deviate_in(&self, name: &str) -> Result<()> {
+    pub fn assert_deviation(&self, name: &str) -> Result<()> {
         let deviations = &self.report.deviations;
         if deviations.iter().any(|deviation| deviation.name == name) {
             return Ok(());
@@ -62,9 +62,9 @@ impl Rehearsal {
     ///
     /// # Errors
     /// If not, with all of them.
-    pub fn must_not_judge(&self, part: &str) -> Result<()> {
-        let not_judged = &self.report.not_judged;
-        if not_judged.iter().any(|it| it.what == part) {
+    pub fn assert_not_verified(&self, part: &str) -> Result<()> {
+        let not_judged = &self.report.not_verified;
+        if not_judged.iter().any(|it| it.part == part) {
             return Ok(());
         }
         Err(format!("{part} is not among what is not judged: {not_judged:#?}").into())
@@ -87,7 +87,7 @@ impl Rehearsal {
         } else {
             3
         };
-        let words = lines(&self.report.said);
+        let words = lines(&self.report.stderr);
         // What QEMU says at its start, before anything arrives, is not about the VM.
         let is_early = |line: &&str| line.contains("warning: Machine type");
         let real: Vec<_> = said.lines().skip_while(is_early).collect();
@@ -111,9 +111,9 @@ impl Rehearsal {
     }
 }
 
-impl Check {
+impl CheckOutput {
     /// Takes a report.
-    pub fn new(report: check::Report) -> Self {
+    pub fn new(report: check::CheckReport) -> Self {
         Self { report }
     }
 
@@ -129,7 +129,7 @@ impl Check {
     pub fn compare_loader(&self, series: &str, loads: bool, said: &str) -> Result<()> {
         let mut loaders = self.report.loaders.iter();
         let loader = loaders
-            .find(|loader| loader.is_destinations)
+            .find(|loader| loader.is_destination_loader)
             .ok_or("no prediction for the destination's own loader")?;
         let version = &loader.version;
         if version != series && !version.starts_with(&format!("{series}.")) {
@@ -142,7 +142,7 @@ impl Check {
             )
             .into());
         }
-        for line in lines(&loader.says) {
+        for line in lines(&loader.messages) {
             if !said.contains(line) {
                 return Err(format!(
                     "predicted for QEMU {series}: {line:?}; it really said:\n{said}"
@@ -154,12 +154,12 @@ impl Check {
     }
 
     /// Whether the decisions are about registers.
-    pub fn names_registers(&self) -> bool {
+    pub fn has_register_decisions(&self) -> bool {
         !self.report.decisions.is_empty()
     }
 
     /// What the user can say to have it converted all the same: the proposed changes of values, `--ignore` for each other
-    /// register where the advice says that, `--hide` for each extension that stands in the way.
+    /// register where the advice says that, `--drop` for each extension that stands in the way.
     pub fn consents(&self) -> Vec<String> {
         let mut options: Vec<[&str; 2]> = Vec::new();
         for adjustment in &self.report.adjustments.proposed {
@@ -177,7 +177,7 @@ impl Check {
         }
         for extension in &self.report.extensions {
             if extension.decision == Decision::REFUSE {
-                options.push(["--hide", &extension.name]);
+                options.push(["--drop", &extension.name]);
             }
         }
         options.sort_unstable();
@@ -186,7 +186,10 @@ impl Check {
     }
 
     /// The differences that no visible change announced.
-    pub fn unannounced<'a>(&self, differences: &'a [Difference]) -> Vec<&'a Difference> {
+    pub fn unannounced_differences<'a>(
+        &self,
+        differences: &'a [Difference],
+    ) -> Vec<&'a Difference> {
         let report = &self.report;
         differences
             .iter()
@@ -202,11 +205,11 @@ impl Check {
                     && decisions().any(|decision| decision.source.is_none());
                 // What is announced field by field has its whole value among the decisions.
                 let other_value = decisions().any(|decision| {
-                    let becomes = decision.becomes.as_deref().and_then(number);
+                    let becomes = decision.written_value.as_deref().and_then(number);
                     becomes.is_some() && becomes != difference.found
                 });
                 let mut changes = report.visible_changes.iter();
-                let announced = changes.any(|change| announces(change, difference));
+                let announced = changes.any(|change| is_announcement_of(change, difference));
                 !gained && (other_value || !announced)
             })
             .collect()
@@ -214,7 +217,7 @@ impl Check {
 }
 
 /// Whether a visible change is about what the guest found.
-fn announces(change: &check::VisibleChange, difference: &Difference) -> bool {
+fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
     // A change of one field says nothing about the others; one of the whole register must have the value right.
     let whole = change.field.is_none();
     let same_value = match (change.to, difference.found) {
@@ -222,7 +225,7 @@ fn announces(change: &check::VisibleChange, difference: &Difference) -> bool {
         _ => true,
     };
     let is_about_it = is_about(change.name.as_deref(), &change.vcpus, difference);
-    is_about_it && same_value || announces_feature(change, difference)
+    is_about_it && same_value || is_feature_announcement_of(change, difference)
 }
 
 /// The fields of PSTATE that guests look at, and the register that says whether the vCPU has them. They are no registers
@@ -235,14 +238,14 @@ const PSTATE_FIELDS: [(&str, &str); 4] = [
 ];
 
 /// Whether a visible change is about the feature that a field of PSTATE came or went with.
-fn announces_feature(change: &check::VisibleChange, difference: &Difference) -> bool {
+fn is_feature_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
     let came_or_went = difference.expected.is_none() != difference.found.is_none();
     let feature = PSTATE_FIELDS
         .iter()
         .find(|(field, _)| *field == difference.register);
     came_or_went
         && feature.is_some_and(|(_, register)| change.name.as_deref() == Some(register))
-        && has(&change.vcpus, difference.vcpu)
+        && has_vcpu(&change.vcpus, difference.vcpu)
 }
 
 /// Whether an entry of a report is about the register and the vCPU of a difference.
@@ -254,10 +257,10 @@ fn is_about(name: Option<&str>, vcpus: &Vcpus, difference: &Difference) -> bool 
         || name
             .strip_prefix(register.as_str())
             .is_some_and(|suffix| ["_EL0", "_EL1"].contains(&suffix));
-    same && has(vcpus, difference.vcpu)
+    same && has_vcpu(vcpus, difference.vcpu)
 }
 
-fn has(vcpus: &Vcpus, vcpu: u32) -> bool {
+fn has_vcpu(vcpus: &Vcpus, vcpu: u32) -> bool {
     usize::try_from(vcpu).is_ok_and(|vcpu| vcpus.0.contains(vcpu))
 }
 
@@ -289,39 +292,39 @@ mod tests {
         entry
     }
 
-    fn check() -> Check {
+    fn check() -> CheckOutput {
         let id = "0x6030000000138001";
         let loader = json!({
-            "name": "qemu", "knowledge": "inferred", "says_complete": true, "loses": [],
+            "name": "qemu", "confidence": "inferred", "messages_complete": true, "lost_registers": [],
         });
         let decision = json!({
-            "id": id, "host": null, "listed": true, "knowledge": "inferred", "tolerance": null,
+            "id": id, "destination": null, "listed": true, "confidence": "inferred", "tolerance": null,
             "reason": "", "advice": null,
         });
         let extension = json!({
-            "vcpus": "0", "source": null, "host": null, "knowledge": "inferred", "reason": "",
+            "vcpus": "0", "source": null, "destination": null, "confidence": "inferred", "reason": "",
         });
         let adjustment = json!({
             "vcpus": "0", "id": id, "name": "A", "from": null, "to": null, "severity": "low",
         });
-        let change = json!({"id": id, "severity": "low", "what": ""});
+        let change = json!({"id": id, "severity": "low", "description": ""});
         let report = json!({
             "schema": check::SCHEMA,
             "verdict": "refused",
             "scope": "",
             "source": {
-                "name": "", "machine": null, "vcpus": 4, "accelerator": null, "run_state": null, "opened": "",
+                "name": "", "machine": null, "vcpus": 4, "accelerator": null, "run_state": null, "open_method": "",
             },
             "destination": {
-                "name": "", "evidence": "", "accelerator": null, "loader": null, "vcpus": 4,
+                "name": "", "provenance": "", "accelerator": null, "loader": null, "vcpus": 4,
             },
             "shape": [],
-            "to_find_out": [],
-            "attempt": null,
+            "next_steps": [],
+            "dry_run": null,
             "loaders": [
-                with(&loader, json!({"version": "11.1", "is_destinations": false, "loads": true, "says": []})),
+                with(&loader, json!({"version": "11.1", "is_destination_loader": false, "loads": true, "messages": []})),
                 with(&loader, json!({
-                    "version": "10.0", "is_destinations": true, "loads": false, "says": ["Operation not permitted"],
+                    "version": "10.0", "is_destination_loader": true, "loads": false, "messages": ["Operation not permitted"],
                 })),
             ],
             "decisions": [
@@ -332,7 +335,7 @@ mod tests {
                     "name": "FPMR", "vcpus": "0-1", "decision": "keep-at-reset", "source": null,
                 })),
                 with(&decision, json!({
-                    "name": "ID_DFR0_EL1", "vcpus": "0-2", "decision": "set", "source": "0x06010066", "becomes": "0x05010066",
+                    "name": "ID_DFR0_EL1", "vcpus": "0-2", "decision": "set", "source": "0x06010066", "written_value": "0x05010066",
                 })),
             ],
             "extensions": [
@@ -340,13 +343,13 @@ mod tests {
                 with(&extension, json!({"name": "cpu/vfp", "decision": "copy"})),
             ],
             "adjustments": {
-                "taken": [],
+                "accepted": [],
                 "proposed": [
                     with(&adjustment, json!({"consent": "--accept TCR2_EL1"})),
                     with(&adjustment, json!({"consent": "--accept ID_AA64MMFR3_EL1"})),
                     with(&adjustment, json!({"consent": "--accept TCR2_EL1"})),
                 ],
-                "with_all_proposed": "converts",
+                "verdict_with_all": "converts",
             },
             "visible_changes": [
                 with(&change, json!({"name": "TCR2_EL1", "field": null, "from": "0x2", "to": null, "vcpus": "0"})),
@@ -359,7 +362,7 @@ mod tests {
                 })),
             ],
         });
-        Check::new(read(report.to_string().as_bytes()).unwrap())
+        CheckOutput::new(parse(report.to_string().as_bytes()).unwrap())
     }
 
     #[test]
@@ -371,7 +374,7 @@ mod tests {
         };
         fewer.remove("shape");
         for wrong in [more, Value::Object(fewer)] {
-            assert!(read::<check::Report>(wrong.to_string().as_bytes()).is_err());
+            assert!(parse::<check::CheckReport>(wrong.to_string().as_bytes()).is_err());
         }
     }
 
@@ -395,7 +398,7 @@ mod tests {
         let expected = [
             ["--accept", "ID_AA64MMFR3_EL1"],
             ["--accept", "TCR2_EL1"],
-            ["--hide", "cpu/fpmr"],
+            ["--drop", "cpu/fpmr"],
             ["--ignore", "DBGCLAIMCLR_EL1"],
         ]
         .concat();
@@ -428,7 +431,7 @@ mod tests {
             difference(1, "SSBS", Some(0)),
         ];
         let unannounced = check();
-        let unannounced = unannounced.unannounced(&differences);
+        let unannounced = unannounced.unannounced_differences(&differences);
         assert_eq!(unannounced, [1, 3, 5, 6, 9].map(|at| &differences[at]));
     }
 }

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use crate::Result;
 
 /// How long a guest may take for one step of its own; with four of them on two cores it is a matter of a second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The serial port of a running guest.
 #[derive(Debug)]
 pub struct Serial {
     socket: UnixStream,
-    coming: Receiver<Vec<u8>>,
+    chunks: Receiver<Vec<u8>>,
     /// All that came, for reports of failures.
-    said: String,
+    transcript: String,
     /// How much of `said` has been looked at.
-    used: usize,
+    parsed_len: usize,
 }
 
 /// One register that is not what it was.
@@ -63,7 +63,7 @@ pub struct Findings {
     /// Timer interrupts that came: vCPU and `V` or `P`.
     pub timers: Vec<(u32, char)>,
     /// Timers that had fired before the guest looked: they prove nothing about the destination.
-    pub expired: Vec<(u32, char)>,
+    pub expired_timers: Vec<(u32, char)>,
     /// How far a guest that counts has counted: vCPU and count.
     pub counts: Vec<(u32, u64)>,
     /// Values of registers, if they were asked for: vCPU, name, value.
@@ -89,15 +89,15 @@ impl Serial {
         });
         Ok(Self {
             socket,
-            coming,
-            said: String::new(),
-            used: 0,
+            chunks: coming,
+            transcript: String::new(),
+            parsed_len: 0,
         })
     }
 
     /// Everything the guest has said.
-    pub fn said(&self) -> &str {
-        &self.said
+    pub fn transcript(&self) -> &str {
+        &self.transcript
     }
 
     /// Sends the guest a byte.
@@ -113,8 +113,8 @@ impl Serial {
     /// # Errors
     /// If the guest says something else, or nothing in time.
     pub fn wait_until_ready(&mut self, vcpus: u32) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while let Some(line) = self.line(deadline)? {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        while let Some(line) = self.next_line(deadline)? {
             if let Some(rest) = line.strip_prefix("READY ") {
                 let count: u32 = rest.split(' ').next().unwrap_or_default().parse()?;
                 if count == vcpus {
@@ -139,8 +139,8 @@ impl Serial {
         let start = Instant::now();
         let mut told = false;
         loop {
-            let patience = if told { timers + PATIENCE } else { timers };
-            let Some(line) = self.line(start + patience)? else {
+            let patience = if told { timers + STEP_TIMEOUT } else { timers };
+            let Some(line) = self.next_line(start + patience)? else {
                 if told {
                     return Err("the guest did not come to its end in time".into());
                 }
@@ -160,25 +160,27 @@ impl Serial {
                 return Err(format!("the guest says: {line}").into());
             }
             findings
-                .take(&line)
+                .parse_line(&line)
                 .ok_or_else(|| format!("the guest says what is not understood: {line:?}"))?;
         }
     }
 
     /// The next whole line, or nothing if none comes before the deadline.
-    fn line(&mut self, deadline: Instant) -> Result<Option<String>> {
+    fn next_line(&mut self, deadline: Instant) -> Result<Option<String>> {
         loop {
-            if let Some(length) = self.said[self.used..].find('\n') {
-                let line = self.said[self.used..self.used + length].trim().to_owned();
-                self.used += length + 1;
+            if let Some(length) = self.transcript[self.parsed_len..].find('\n') {
+                let line = self.transcript[self.parsed_len..self.parsed_len + length]
+                    .trim()
+                    .to_owned();
+                self.parsed_len += length + 1;
                 if line.is_empty() {
                     continue;
                 }
                 return Ok(Some(line));
             }
             let patience = deadline.saturating_duration_since(Instant::now());
-            match self.coming.recv_timeout(patience) {
-                Ok(chunk) => self.said += &String::from_utf8_lossy(&chunk),
+            match self.chunks.recv_timeout(patience) {
+                Ok(chunk) => self.transcript += &String::from_utf8_lossy(&chunk),
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err("the serial port was closed".into());
@@ -190,7 +192,7 @@ impl Serial {
 
 impl Findings {
     /// Takes one line in; nothing if it is none that a guest says.
-    fn take(&mut self, line: &str) -> Option<()> {
+    fn parse_line(&mut self, line: &str) -> Option<()> {
         let words: Vec<_> = line.split(' ').collect();
         let (kind, rest) = words.split_first()?;
         let vcpu = rest.first()?.parse().ok()?;
@@ -208,7 +210,7 @@ impl Findings {
             ("TIMER", [which]) => self.timers.push((vcpu, which.chars().next()?)),
             // That one is missing among those that came says the same.
             ("NOTIMER", [_]) => {}
-            ("EXPIRED", [which]) => self.expired.push((vcpu, which.chars().next()?)),
+            ("EXPIRED", [which]) => self.expired_timers.push((vcpu, which.chars().next()?)),
             _ => return None,
         }
         Some(())
@@ -243,13 +245,13 @@ mod tests {
                   DONE 1\n",
             )
             .unwrap();
-        let findings = serial.findings(PATIENCE).unwrap();
+        let findings = serial.findings(STEP_TIMEOUT).unwrap();
         assert_eq!(
             findings.differences[0].to_string(),
             "TCR2_EL1 of vCPU 1: 0x2 -> undefined"
         );
         assert_eq!(findings.timers, [(0, 'V')]);
-        assert_eq!(findings.expired, [(0, 'P')]);
+        assert_eq!(findings.expired_timers, [(0, 'P')]);
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
             let (ours, mut guest) = UnixStream::pair().unwrap();
             guest.write_all(said.as_bytes()).unwrap();
             let mut serial = Serial::new(ours).unwrap();
-            assert!(serial.findings(PATIENCE).is_err(), "{said}");
+            assert!(serial.findings(STEP_TIMEOUT).is_err(), "{said}");
         }
     }
 }

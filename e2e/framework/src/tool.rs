@@ -23,7 +23,7 @@ pub struct Tool {
 ///
 /// # Errors
 /// If one is missing and cannot be installed; the text says what to do.
-pub fn need(tools: &[Tool]) -> Result<()> {
+pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
     let missing = |tools: &[Tool]| {
         let mut packages: Vec<_> = tools
             .iter()
@@ -76,11 +76,11 @@ fn is_present(program: &str) -> bool {
 pub fn run(command: &mut Command) -> Result<Output> {
     let output = command
         .output()
-        .map_err(|error| format!("cannot start `{}`: {error}", words(command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", format_command(command)))?;
     if output.status.success() {
         return Ok(output);
     }
-    let mut text = format!("`{}` failed ({})", words(command), output.status);
+    let mut text = format!("`{}` failed ({})", format_command(command), output.status);
     for stream in [&output.stdout, &output.stderr] {
         let said = String::from_utf8_lossy(stream);
         let lines: Vec<_> = said.lines().collect();
@@ -103,7 +103,7 @@ pub fn output_of(command: &mut Command) -> Result<String> {
 }
 
 /// The command as one types it, for messages.
-pub fn words(command: &Command) -> String {
+pub fn format_command(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args().map(OsStr::to_string_lossy) {
         text.push(' ');

@@ -6,10 +6,10 @@
 use std::process::Command;
 
 use super::record::record;
-use crate::options::{Kernels, cpus_or};
+use crate::options::{KernelArgs, cpus_or_default};
 use clap::Args;
 use e2e_framework::cpreg::Cpreg;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::{Result, tool};
@@ -19,15 +19,15 @@ const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// Show what a kernel of your own changes of KVM's interface
 #[derive(Debug, Args)]
-pub(crate) struct Compare {
+pub(crate) struct CompareArgs {
     #[command(flatten)]
-    kernels: Kernels,
+    kernels: KernelArgs,
     /// A CPU model, any number of times
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
     /// A recorded kernel to compare with, any number of times; the newest if none is given
     #[arg(long = "to", value_name = "linux-VERSION")]
-    others: Vec<String>,
+    references: Vec<String>,
     /// The features of the guests that are compared
     #[arg(long, value_name = "NAMES", default_value = "pmu")]
     features: String,
@@ -37,15 +37,15 @@ pub(crate) struct Compare {
 ///
 /// # Errors
 /// If the kernel cannot be recorded, or a difference is found.
-pub(crate) fn run(lab: &Lab, arguments: &Compare) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &CompareArgs) -> Result<()> {
     let kernel = &arguments.kernels.get_one(lab)?;
-    let cpus = cpus_or(&arguments.cpus, &CPUS)?;
+    let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
     let hosts: Vec<_> = cpus.iter().map(|cpu| (kernel, cpu)).collect();
     let folder = lab.folder.join("compare");
     let files = record(lab, &hosts, &folder)?;
     let cpreg = Cpreg::build()?;
     let features = &arguments.features;
-    let mut others = arguments.others.clone();
+    let mut others = arguments.references.clone();
     if others.is_empty() {
         others.push(newest(&cpreg)?);
     }
@@ -53,7 +53,10 @@ pub(crate) fn run(lab: &Lab, arguments: &Compare) -> Result<()> {
     for (file, cpu) in files.iter().zip(&cpus) {
         for other in &others {
             let recorded = format!("{other}/{cpu}/{features}");
-            println!("== {} against {recorded}", Host::new(kernel, cpu).name());
+            println!(
+                "== {} against {recorded}",
+                EmulatedHost::new(kernel, cpu).name()
+            );
             let mut command = Command::new(cpreg.program());
             let ours = format!("{}/{features}", file.display());
             let done = command.arg("diff").arg(&recorded).arg(&ours).output()?;
@@ -63,7 +66,12 @@ pub(crate) fn run(lab: &Lab, arguments: &Compare) -> Result<()> {
                 Some(1) => differ.push(recorded),
                 _ => {
                     let said = String::from_utf8_lossy(&done.stderr);
-                    return Err(format!("`{}`: {}", tool::words(&command), said.trim_end()).into());
+                    return Err(format!(
+                        "`{}`: {}",
+                        tool::format_command(&command),
+                        said.trim_end()
+                    )
+                    .into());
                 }
             }
         }

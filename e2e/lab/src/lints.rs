@@ -2,7 +2,7 @@
 
 use e2e_framework::Result;
 use e2e_framework::lab::folder::Lab;
-use e2e_framework::lab::toolchain::{Toolchain, succeed};
+use e2e_framework::lab::toolchain::{Toolchain, run_checked};
 
 /// Crates with code that only an arm64 compiler sees.
 const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
@@ -12,11 +12,11 @@ const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
 /// # Errors
 /// If there are any.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
-    let toolchain = lab.alone(|| Toolchain::ensure(&lab.folder))?;
+    let toolchain = lab.with_make_lock(|| Toolchain::ensure(&lab.folder))?;
     let mut command = toolchain.cargo("clippy");
     command.arg("--quiet");
     for package in ARM64_ONLY {
         command.args(["--package", package]);
     }
-    succeed(command.args(["--", "-D", "warnings"]))
+    run_checked(command.args(["--", "-D", "warnings"]))
 }

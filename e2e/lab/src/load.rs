@@ -4,10 +4,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::matrix::loads::{Attempt, Loads};
-use crate::options::{AT_A_TIME, CPU, Kernels, series_or_each};
+use super::matrix::loads::{Attempt, LoadCache};
+use crate::options::{DEFAULT_CPU, KernelArgs, MAX_CONCURRENT_HOSTS, series_or_each};
 use clap::Args;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::roots::SERIES;
@@ -15,11 +15,11 @@ use e2e_framework::{Result, parallel};
 
 /// Load streams of the lab's guest into real QEMUs under KVM
 #[derive(Debug, Args)]
-pub(crate) struct Load {
+pub(crate) struct LoadArgs {
     #[command(flatten)]
-    kernels: Kernels,
-    /// The CPU model
-    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = CPU)]
+    kernels: KernelArgs,
+    /// The DEFAULT_CPU model
+    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = DEFAULT_CPU)]
     cpu: Cpu,
     /// A QEMU, any number of times; each if none is given
     #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
@@ -33,7 +33,7 @@ pub(crate) struct Load {
 ///
 /// # Errors
 /// If a host does not boot, or a stream does not run there.
-pub(crate) fn run(lab: &Lab, arguments: &Load) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
     for stream in &arguments.streams {
         File::open(stream).map_err(|error| format!("{}: {error}", stream.display()))?;
     }
@@ -47,12 +47,12 @@ pub(crate) fn run(lab: &Lab, arguments: &Load) -> Result<()> {
             });
         }
     }
-    let loads = Loads::open(lab)?;
+    let loads = LoadCache::open(lab)?;
     lab.prepare(true)?;
     let failed = Mutex::new(Vec::new());
-    parallel::each(AT_A_TIME, kernels.iter(), |kernel| {
-        let host = Host::new(kernel, &arguments.cpu);
-        let done = one(lab, &loads, &host, &attempts);
+    parallel::for_each(MAX_CONCURRENT_HOSTS, kernels.iter(), |kernel| {
+        let host = EmulatedHost::new(kernel, &arguments.cpu);
+        let done = load_on_host(lab, &loads, &host, &attempts);
         if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
             failed.push(error.to_string());
         }
@@ -66,13 +66,16 @@ pub(crate) fn run(lab: &Lab, arguments: &Load) -> Result<()> {
 }
 
 /// All of them on one host.
-fn one(lab: &Lab, loads: &Loads, host: &Host<'_>, attempts: &[Attempt]) -> Result<()> {
+fn load_on_host(
+    lab: &Lab,
+    loads: &LoadCache,
+    host: &EmulatedHost<'_>,
+    attempts: &[Attempt],
+) -> Result<()> {
     loads.run(lab, host, attempts)?;
     let mut failed = Vec::new();
     for attempt in attempts {
-        let outcome = loads
-            .known(host, attempt)?
-            .ok_or("a stream was not loaded")?;
+        let outcome = loads.get(host, attempt)?.ok_or("a stream was not loaded")?;
         let name = attempt.stream.file_name().unwrap_or_default();
         let name = format!(
             "{} into QEMU {} on {}",
@@ -80,7 +83,7 @@ fn one(lab: &Lab, loads: &Loads, host: &Host<'_>, attempts: &[Attempt]) -> Resul
             attempt.series,
             host.name()
         );
-        if outcome.runs() {
+        if outcome.is_running() {
             println!("runs    {name}");
         } else {
             println!("FAILED  {name}");

@@ -8,10 +8,10 @@
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
 //! | [`migrate_table`] | what came of that, as kept |
-//! | [`wired`] | two hosts in one boot of both, connected |
-//! | [`pair`] | the moves of that guest between them |
+//! | [`host_pair`] | two hosts in one boot of both, connected |
+//! | [`trips`] | the moves of that guest between them |
 //! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, with `cpreg relay` between them |
-//! | [`judge`] | how a move went |
+//! | [`evaluate`] | how a move went |
 //! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
 //! | [`mod@test`] | `lab test`: what CI runs |
 //! | [`lints`] | `lab clippy`: the lints of code that only an arm64 compiler sees |
@@ -23,19 +23,19 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod compare;
-mod judge;
+mod evaluate;
+mod host_pair;
 mod lints;
 mod load;
 mod matrix;
 mod migrate;
 mod migrate_table;
 mod options;
-mod pair;
 mod record;
 mod relay;
 mod run;
 mod test;
-mod wired;
+mod trips;
 
 use std::process::ExitCode;
 
@@ -56,13 +56,13 @@ struct Arguments {
 enum Command {
     /// Fetch Debian's arm64 kernels, and list them
     Kernels,
-    Record(record::Record),
-    Run(run::Run),
-    Load(load::Load),
-    Migrate(migrate::Migrate),
-    Relay(relay::Relay),
-    Compare(compare::Compare),
-    Matrix(matrix::Matrix),
+    Record(record::RecordArgs),
+    Run(run::RunArgs),
+    Load(load::LoadArgs),
+    Migrate(migrate::MigrateArgs),
+    Relay(relay::RelayArgs),
+    Compare(compare::CompareArgs),
+    Matrix(matrix::MatrixArgs),
     /// Run what CI runs: three kernels, two CPU models
     Test,
     /// Lint the code that only an arm64 compiler sees
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<()> {
     let lab = Lab::open()?;
     match command {
-        Command::Kernels => lab.alone(|| kernels::run(&lab.folder)),
+        Command::Kernels => lab.with_make_lock(|| kernels::run(&lab.folder)),
         Command::Record(arguments) => record::run(&lab, arguments),
         Command::Run(arguments) => run::run(&lab, arguments),
         Command::Load(arguments) => load::run(&lab, arguments),
@@ -93,7 +93,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Relay(arguments) => relay::run(&lab, arguments),
         Command::Compare(arguments) => compare::run(&lab, arguments),
         Command::Matrix(arguments) => matrix::run(&lab, arguments),
-        Command::Test => lab.locked("test.lock", || test::run(&lab)),
+        Command::Test => lab.with_lock("test.lock", || test::run(&lab)),
         Command::Clippy => lints::run(&lab),
         Command::Fetch => test::fetch(&lab),
     }

@@ -9,11 +9,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::judge::Outcome;
-use super::migrate_table::{Kept, Line};
-use super::pair::{Pair, Trip, Try};
-use super::wired::Wired;
-use crate::options::{Kernels, cpus_or};
+use super::evaluate::MoveOutcome;
+use super::host_pair::HostPair;
+use super::migrate_table::{Line, MoveTable};
+use super::trips::{MoveAttempt, Trip, TripRunner};
+use crate::options::{KernelArgs, cpus_or_default};
 use clap::Args;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
@@ -29,21 +29,21 @@ const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 
 /// Move the example VMM's guest, live, from each kernel to each other
 ///
-/// With --serial, --itself, --back, --kernel-image, --accept or --vcpus moves are looked at, and not kept.
+/// With --serial, --same-kernel, --round-trip, --kernel-image, --accept or --vcpus moves are looked at, and not kept.
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own"
 )]
-pub(crate) struct Migrate {
+pub(crate) struct MigrateArgs {
     #[command(flatten)]
-    kernels: Kernels,
+    kernels: KernelArgs,
     /// A CPU model, any number of times
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
     /// Try again what is known
     #[arg(long)]
-    again: bool,
+    rerun: bool,
     /// Where the tables go; docs/ if this is not given
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -58,17 +58,17 @@ pub(crate) struct Migrate {
     serial: bool,
     /// Move from each kernel to itself too
     #[arg(long)]
-    itself: bool,
+    same_kernel: bool,
     /// Bring the guest back
     #[arg(long)]
-    back: bool,
+    round_trip: bool,
 }
 
-impl Migrate {
+impl MigrateArgs {
     /// Returns `true` if what is moved is other than what the tables are about.
-    fn only_looks(&self) -> bool {
+    fn is_exploratory(&self) -> bool {
         let is_other = self.kernels.has_images() || !self.consents.is_empty();
-        self.serial || self.itself || self.back || is_other || self.vcpus.is_some()
+        self.serial || self.same_kernel || self.round_trip || is_other || self.vcpus.is_some()
     }
 }
 
@@ -76,37 +76,37 @@ impl Migrate {
 ///
 /// # Errors
 /// If a move neither succeeds nor is refused.
-pub(crate) fn run(lab: &Lab, arguments: &Migrate) -> Result<()> {
-    let looks = arguments.only_looks();
+pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
+    let looks = arguments.is_exploratory();
     let kernels = arguments.kernels.get(lab)?;
-    let cpus = cpus_or(&arguments.cpus, &CPUS)?;
-    let programs = lab.programs(&["cpreg-vmm"])?;
+    let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
+    let programs = lab.build_programs(&["cpreg-vmm"])?;
     lab.prepare(false)?;
     let folder = arguments.folder.clone();
     let folder = folder.unwrap_or_else(|| repository().join("docs"));
     let mut failed = Vec::new();
     // One pair after the other: each is two hosts.
     for cpu in &cpus {
-        let mut kept = Kept::open(&folder, cpu)?;
+        let mut kept = MoveTable::open(&folder, cpu)?;
         for (place, first) in kernels.iter().enumerate() {
-            let skip = place + usize::from(!arguments.itself);
+            let skip = place + usize::from(!arguments.same_kernel);
             for second in kernels.iter().skip(skip) {
-                let pair = Pair {
-                    hosts: Wired {
+                let pair = TripRunner {
+                    hosts: HostPair {
                         lab,
                         cpu,
                         kernels: [first, second],
-                        serial: arguments.serial || Wired::needs_serial([first, second]),
+                        serial: arguments.serial || HostPair::needs_serial([first, second]),
                         results: "migrate",
                     },
                     program: &programs.join("cpreg-vmm"),
                 };
                 let known = |from: &Kernel, to: &Kernel| kept.has(&from.version, &to.version);
                 let is_known = known(first, second) && known(second, first);
-                if !looks && is_known && !arguments.again {
+                if !looks && is_known && !arguments.rerun {
                     continue;
                 }
-                match moves(&pair, arguments) {
+                match run_moves(&pair, arguments) {
                     Ok((lines, mut errors)) => {
                         failed.append(&mut errors);
                         if !looks {
@@ -127,7 +127,7 @@ pub(crate) fn run(lab: &Lab, arguments: &Migrate) -> Result<()> {
 }
 
 /// The moves between two hosts; what came of them, and what failed.
-fn moves(pair: &Pair<'_>, arguments: &Migrate) -> Result<(Vec<Line>, Vec<String>)> {
+fn run_moves(pair: &TripRunner<'_>, arguments: &MigrateArgs) -> Result<(Vec<Line>, Vec<String>)> {
     let start = Instant::now();
     let consents = match arguments.consents.as_slice() {
         [] => CONSENTS.to_vec(),
@@ -142,9 +142,9 @@ fn moves(pair: &Pair<'_>, arguments: &Migrate) -> Result<(Vec<Line>, Vec<String>
     let trips: Vec<_> = ways
         .iter()
         .map(|from| Trip {
-            from: *from,
+            source_host: *from,
             consents: consents.clone(),
-            back: arguments.back,
+            is_round_trip: arguments.round_trip,
             vcpus: arguments.vcpus.unwrap_or(1),
         })
         .collect();
@@ -164,14 +164,14 @@ fn moves(pair: &Pair<'_>, arguments: &Migrate) -> Result<(Vec<Line>, Vec<String>
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for (trip, tries) in trips.iter().zip(results) {
         let (from, to) = (
-            pair.hosts.kernels[trip.from],
-            pair.hosts.kernels[1 - trip.from],
+            pair.hosts.kernels[trip.source_host],
+            pair.hosts.kernels[1 - trip.source_host],
         );
         let name = format!("{} -> {}", from.version, to.version);
         match tries {
             Ok(tries) => {
                 for tried in &tries {
-                    println!("  {name}: {}", in_words(tried));
+                    println!("  {name}: {}", describe_attempt(tried));
                 }
                 lines.push(Line::new(from, to, pair.hosts.serial, &tries));
             }
@@ -185,14 +185,14 @@ fn moves(pair: &Pair<'_>, arguments: &Migrate) -> Result<(Vec<Line>, Vec<String>
 }
 
 /// A try in a line.
-pub(crate) fn in_words(tried: &Try) -> String {
+pub(crate) fn describe_attempt(tried: &MoveAttempt) -> String {
     let consent = tried.consent.as_ref();
     let consent = consent.map_or_else(|| "as it is".to_owned(), |it| format!("--accept {it}"));
-    let outcome = |outcome: &Outcome| match outcome {
-        Outcome::Moved { figures } => format!("moved, {figures}"),
-        Outcome::Refused { .. } => format!("refused for {}", outcome.in_the_way().join(", ")),
+    let outcome = |outcome: &MoveOutcome| match outcome {
+        MoveOutcome::Moved { figures } => format!("moved, {figures}"),
+        MoveOutcome::Refused { .. } => format!("refused for {}", outcome.blockers().join(", ")),
     };
-    let back = tried.back.as_ref();
+    let back = tried.inbound.as_ref();
     let back = back.map_or_else(String::new, |back| format!("; and back: {}", outcome(back)));
-    format!("{consent}: {}{back}", outcome(&tried.there))
+    format!("{consent}: {}{back}", outcome(&tried.outbound))
 }

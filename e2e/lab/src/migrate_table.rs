@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::judge::Outcome;
-use super::pair::Try;
+use super::evaluate::MoveOutcome;
+use super::trips::MoveAttempt;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
@@ -24,27 +24,29 @@ pub(crate) struct Line {
 
 /// The lines of one CPU model.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct MoveTable {
     cpu: String,
     lines: BTreeMap<(Vec<u32>, Vec<u32>), Line>,
 }
 
 /// So that 6.9 is before 6.12.
-fn numbers(version: &str) -> Vec<u32> {
+fn parse_version(version: &str) -> Vec<u32> {
     let numbers = version.split('.').map(|number| number.parse().ok());
     numbers.map(Option::unwrap_or_default).collect()
 }
 
 impl Line {
-    pub(crate) fn new(from: &Kernel, to: &Kernel, serial: bool, tries: &[Try]) -> Self {
+    pub(crate) fn new(from: &Kernel, to: &Kernel, serial: bool, tries: &[MoveAttempt]) -> Self {
         let tries: Vec<_> = tries
             .iter()
-            .map(|tried| match &tried.there {
-                Outcome::Moved { .. } => json!({ "consent": tried.consent, "outcome": "moved" }),
-                Outcome::Refused { reasons } => json!({
+            .map(|tried| match &tried.outbound {
+                MoveOutcome::Moved { .. } => {
+                    json!({ "consent": tried.consent, "outcome": "moved" })
+                }
+                MoveOutcome::Refused { reasons } => json!({
                     "consent": tried.consent,
                     "outcome": "refused",
-                    "for": tried.there.in_the_way(),
+                    "blockers": tried.outbound.blockers(),
                     "reasons": reasons,
                 }),
             })
@@ -78,7 +80,7 @@ impl Line {
     }
 
     /// `moves`, `low` or `refused`, and `s` behind it for the serial line.
-    fn word(&self) -> String {
+    fn cell_text(&self) -> String {
         let last = self.tries().last();
         let of_last = |name: &str| last.and_then(|last| last.get(name)?.as_str());
         let word = match (of_last("outcome"), of_last("consent")) {
@@ -91,9 +93,9 @@ impl Line {
     }
 
     /// What stood in the way first.
-    fn in_the_way(&self) -> Option<(String, String)> {
+    fn blockers(&self) -> Option<(String, String)> {
         let words = |tried: &Value| -> Option<String> {
-            let names = tried.get("for")?.as_array()?.iter();
+            let names = tried.get("blockers")?.as_array()?.iter();
             Some(
                 names
                     .filter_map(Value::as_str)
@@ -107,7 +109,7 @@ impl Line {
     }
 }
 
-impl Kept {
+impl MoveTable {
     /// What is known in a folder of a CPU.
     ///
     /// # Errors
@@ -132,13 +134,16 @@ impl Kept {
     }
 
     pub(crate) fn has(&self, source: &str, destination: &str) -> bool {
-        let key = (numbers(source), numbers(destination));
+        let key = (parse_version(source), parse_version(destination));
         self.lines.contains_key(&key)
     }
 
     pub(crate) fn add(&mut self, lines: impl IntoIterator<Item = Line>) {
         for line in lines {
-            let key = (numbers(&line.source), numbers(&line.destination));
+            let key = (
+                parse_version(&line.source),
+                parse_version(&line.destination),
+            );
             self.lines.insert(key, line);
         }
     }
@@ -172,12 +177,12 @@ impl Kept {
         let mut versions: BTreeMap<Vec<u32>, &str> = BTreeMap::new();
         for line in self.lines.values() {
             for version in [&line.source, &line.destination] {
-                versions.insert(numbers(version), version);
+                versions.insert(parse_version(version), version);
             }
         }
         let mut text = format!("\n## {}\n\n", self.cpu);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let words: Vec<_> = self.lines.values().map(Line::word).collect();
+        let words: Vec<_> = self.lines.values().map(Line::cell_text).collect();
         for word in &words {
             *counts.entry(word.trim_end_matches(" s")).or_default() += 1;
         }
@@ -192,14 +197,14 @@ impl Kept {
         for (from, name) in &versions {
             let cells = versions.keys().map(|to| {
                 let line = self.lines.get(&(from.clone(), to.clone()));
-                line.map_or_else(String::new, Line::word)
+                line.map_or_else(String::new, Line::cell_text)
             });
             let cells: Vec<_> = cells.collect();
             let _ = writeln!(text, "| **{name}** | {} |", cells.join(" | "));
         }
         let mut reasons: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for line in self.lines.values() {
-            if let Some(why) = line.in_the_way() {
+            if let Some(why) = line.blockers() {
                 let pair = format!("{} → {}", line.source, line.destination);
                 reasons.entry(why).or_default().push(pair);
             }
@@ -245,16 +250,16 @@ mod tests {
     fn what_was_kept_is_a_table() {
         let folder = tempfile::tempdir().unwrap();
         let moved = r#"{"consent":null,"outcome":"moved"}"#;
-        let refused = r#"{"consent":null,"outcome":"refused","for":["PSCI_VERSION"]}"#;
+        let refused = r#"{"consent":null,"outcome":"refused","blockers":["PSCI_VERSION"]}"#;
         let with = r#"{"consent":"low","outcome":"moved"}"#;
         let cpu = Cpu::parse("max").unwrap();
-        let mut kept = Kept::open(folder.path(), &cpu).unwrap();
+        let mut kept = MoveTable::open(folder.path(), &cpu).unwrap();
         kept.add([
             line("6.9", "6.12", moved),
             line("6.12", "6.9", &format!("{refused},{with}")),
         ]);
         kept.write(folder.path()).unwrap();
-        let again = Kept::open(folder.path(), &cpu).unwrap();
+        let again = MoveTable::open(folder.path(), &cpu).unwrap();
         assert!(again.has("6.9", "6.12") && !again.has("6.12", "7.0"));
         let page = fs::read_to_string(folder.path().join("vmm-matrix.md")).unwrap();
         for row in [
@@ -267,6 +272,6 @@ mod tests {
             assert!(page.contains(row), "{row} in {page}");
         }
         fs::write(folder.path().join("vmm-matrix/max.jsonl"), "odd\n").unwrap();
-        assert!(Kept::open(folder.path(), &cpu).is_err());
+        assert!(MoveTable::open(folder.path(), &cpu).is_err());
     }
 }

@@ -10,14 +10,14 @@ use e2e_framework::lab::kernels::{self, Kernel};
 use e2e_framework::lab::roots::SERIES;
 
 /// How many emulated hosts run at a time.
-pub(crate) const AT_A_TIME: usize = 2;
+pub(crate) const MAX_CONCURRENT_HOSTS: usize = 2;
 
 /// The CPU model that is taken if none is given: real machines of that kind are common.
-pub(crate) const CPU: &str = "neoverse-n1";
+pub(crate) const DEFAULT_CPU: &str = "neoverse-n1";
 
 /// Which kernels.
 #[derive(Debug, Args)]
-pub(crate) struct Kernels {
+pub(crate) struct KernelArgs {
     /// A kernel of the table, any number of times; all of them if none is given
     #[arg(long = "kernel", value_name = "VERSION")]
     versions: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Kernels {
     images: Vec<PathBuf>,
 }
 
-impl Kernels {
+impl KernelArgs {
     /// Returns the kernels that are named: of the table, the user's own, or else all of the table.
     ///
     /// # Errors
@@ -34,12 +34,12 @@ impl Kernels {
     pub(crate) fn get(&self, lab: &Lab) -> Result<Vec<Kernel>> {
         let versions: Vec<_> = self.versions.iter().map(String::as_str).collect();
         let mut kernels = if self.count() == 0 {
-            lab.alone(|| kernels::all(&lab.folder))?
+            lab.with_make_lock(|| kernels::all(&lab.folder))?
         } else {
-            lab.alone(|| kernels::named(&lab.folder, &versions))?
+            lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &versions))?
         };
         for image in &self.images {
-            kernels.push(Kernel::own(&lab.folder, image)?);
+            kernels.push(Kernel::from_file(&lab.folder, image)?);
         }
         Ok(kernels)
     }
@@ -70,7 +70,7 @@ impl Kernels {
 ///
 /// # Errors
 /// If there is no such model or mode.
-pub(crate) fn cpus_or(given: &[Cpu], names: &[&str]) -> Result<Vec<Cpu>> {
+pub(crate) fn cpus_or_default(given: &[Cpu], names: &[&str]) -> Result<Vec<Cpu>> {
     if given.is_empty() {
         names.iter().map(|name| Cpu::parse(name)).collect()
     } else {

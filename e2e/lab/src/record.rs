@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::options::{AT_A_TIME, Kernels, cpus_or};
+use crate::options::{KernelArgs, MAX_CONCURRENT_HOSTS, cpus_or_default};
 use clap::Args;
 use cpreg_hosts::HostRecord;
-use e2e_framework::lab::boot::Host;
-use e2e_framework::lab::cpu::{Cpu, IN_MODES, MODELS};
+use e2e_framework::lab::boot::EmulatedHost;
+use e2e_framework::lab::cpu::{Cpu, MODELS, MODELS_WITH_MODES};
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
@@ -21,9 +21,9 @@ const SCRIPT: &str = "cpreg probe kvm -o /out/host.json > /out/said 2>&1\n";
 
 /// Record what each kernel is on each CPU: `cpreg probe kvm`, one file each
 #[derive(Debug, Args)]
-pub(crate) struct Record {
+pub(crate) struct RecordArgs {
     #[command(flatten)]
-    kernels: Kernels,
+    kernels: KernelArgs,
     /// A CPU model, any number of times; all of them if none is given
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
@@ -36,9 +36,12 @@ pub(crate) struct Record {
 ///
 /// # Errors
 /// If any of the hosts cannot be recorded; the others are.
-pub(crate) fn run(lab: &Lab, arguments: &Record) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &RecordArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
-    let cpus = cpus_or(&arguments.cpus, &[&MODELS[..], &IN_MODES[..]].concat())?;
+    let cpus = cpus_or_default(
+        &arguments.cpus,
+        &[&MODELS[..], &MODELS_WITH_MODES[..]].concat(),
+    )?;
     let hosts: Vec<_> = kernels
         .iter()
         .flat_map(|kernel| cpus.iter().map(move |cpu| (kernel, cpu)))
@@ -52,7 +55,7 @@ pub(crate) fn run(lab: &Lab, arguments: &Record) -> Result<()> {
 /// # Errors
 /// If any cannot be recorded; with the words of each.
 pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Result<Vec<PathBuf>> {
-    let programs = lab.programs(&["cpreg-cli"])?;
+    let programs = lab.build_programs(&["cpreg-cli"])?;
     lab.prepare(false)?;
     fs::create_dir_all(folder)?;
     let job = Job {
@@ -61,8 +64,8 @@ pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
         ..Job::default()
     };
     let failed = Mutex::new(Vec::new());
-    parallel::each(AT_A_TIME, hosts.iter(), |(kernel, cpu)| {
-        let host = Host::new(kernel, cpu);
+    parallel::for_each(MAX_CONCURRENT_HOSTS, hosts.iter(), |(kernel, cpu)| {
+        let host = EmulatedHost::new(kernel, cpu);
         let start = std::time::Instant::now();
         match record_one(lab, &host, &job, folder) {
             Ok(true) => println!("ok      {}  {:.1?}", host.name(), start.elapsed()),
@@ -88,11 +91,11 @@ pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
 }
 
 fn file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
-    folder.join(format!("{}.json", Host::new(kernel, cpu).name()))
+    folder.join(format!("{}.json", EmulatedHost::new(kernel, cpu).name()))
 }
 
 /// Records a host; `false` if it does not run in the mode that it was asked for.
-fn record_one(lab: &Lab, host: &Host<'_>, job: &Job, folder: &Path) -> Result<bool> {
+fn record_one(lab: &Lab, host: &EmulatedHost<'_>, job: &Job, folder: &Path) -> Result<bool> {
     let results = lab.folder.join("results/record").join(host.name());
     host.run(lab, job, &results)?;
     let status = fs::read_to_string(results.join("status"))?;

@@ -4,21 +4,21 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::options::{CPU, Kernels};
+use crate::options::{DEFAULT_CPU, KernelArgs};
 use clap::Args;
 use e2e_framework::Result;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
-use e2e_framework::lab::job::{Job, quoted};
+use e2e_framework::lab::job::{Job, shell_quote};
 
 /// Run a command of this workspace in one emulated host
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     #[command(flatten)]
-    kernels: Kernels,
-    /// The CPU model
-    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = CPU)]
+    kernels: KernelArgs,
+    /// The DEFAULT_CPU model
+    #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = DEFAULT_CPU)]
     cpu: Cpu,
     /// A package whose programs are there, any number of times; cpreg-cli if none is given
     #[arg(long = "package", value_name = "NAME")]
@@ -41,18 +41,18 @@ pub(crate) struct Run {
 ///
 /// # Errors
 /// If the host does not boot, or the command does not succeed.
-pub(crate) fn run(lab: &Lab, arguments: &Run) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     let kernel = &arguments.kernels.get_one(lab)?;
     let mut packages: Vec<_> = arguments.packages.iter().map(String::as_str).collect();
     if packages.is_empty() {
         packages.push("cpreg-cli");
     }
-    let built = lab.programs(&packages)?;
+    let built = lab.build_programs(&packages)?;
     lab.prepare(arguments.qemu)?;
 
     let mut script = String::from("cd /job\n");
     for word in &arguments.command {
-        write!(script, "{} ", quoted(word))?;
+        write!(script, "{} ", shell_quote(word))?;
     }
     script += "> /out/stdout 2> /out/stderr\n";
     let mut job = Job {
@@ -66,7 +66,7 @@ pub(crate) fn run(lab: &Lab, arguments: &Run) -> Result<()> {
         let name = name.to_string_lossy().into_owned();
         job.files.push((name, path.clone()));
     }
-    let host = Host::new(kernel, &arguments.cpu);
+    let host = EmulatedHost::new(kernel, &arguments.cpu);
     let results = arguments.folder.clone();
     let results = results.unwrap_or_else(|| lab.folder.join("results/run").join(host.name()));
     if arguments.folder.is_some() && results.exists() {

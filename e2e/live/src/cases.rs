@@ -9,34 +9,34 @@ use e2e_framework::machine::{Devices, Format, Gic, Machine};
 
 /// What is done with a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CaseKind {
     /// Saved by one QEMU, loaded by another: as it is, which fails today, and converted.
     Move,
     /// Saved and loaded by the same QEMU: nothing may differ. Shows that what the other cases find is no fault of the guest.
     Stay,
-    /// Like [`Kind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
+    /// Like [`CaseKind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
     Notice,
     /// Saved, and a register taken out of the stream that QEMU loads all the same, as zero: a rehearsal must notice.
-    Lost,
+    RegisterLoss,
     /// Rehearsed by the same QEMU while it runs, through its monitor; then it goes on.
-    Running,
+    LiveRehearsal,
     /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
-    Rings,
+    VirtioRings,
     /// Saved into a file through `cpreg filter`, which then loads; and loaded through it from a file that does not. And both
     /// refused: the guest goes on where it was, and nothing runs at the destination.
     Filter,
-    /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`super::large`].
-    Large,
+    /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`e2e_framework::large_vm`].
+    LargeVm,
 }
 
 /// One live case.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
-    pub(crate) kind: Kind,
+    pub(crate) kind: CaseKind,
     /// The series of the QEMU that saves.
-    pub(crate) from: &'static str,
+    pub(crate) source: &'static str,
     /// The series of the QEMU that loads.
-    pub(crate) to: &'static str,
+    pub(crate) destination: &'static str,
     pub(crate) machine: Machine,
 }
 
@@ -45,9 +45,10 @@ impl Case {
     ///
     /// Of two different series only one pair does, for 32-bit CPUs: QEMU 11.1 has every register of 10.0, and takes it that
     /// some are missing.
-    pub(crate) fn loads_unchanged(&self) -> bool {
-        self.from == self.to
-            || (self.machine.cpu == "cortex-a15" && (self.from, self.to) == ("10.0", "11.1"))
+    pub(crate) fn can_load_unchanged(&self) -> bool {
+        self.source == self.destination
+            || (self.machine.cpu == "cortex-a15"
+                && (self.source, self.destination) == ("10.0", "11.1"))
     }
 
     /// Whether the guest loses what it uses, or is told other features, so that somebody has to consent.
@@ -55,7 +56,7 @@ impl Case {
     /// `max` is whatever a QEMU can do. The other models are what they are; but 5.2 gives them four event counters where later
     /// ones give six, and the guest uses all.
     pub(crate) fn needs_consent(&self) -> bool {
-        self.from != self.to && (self.machine.cpu == "max" || self.to == "5.2")
+        self.source != self.destination && (self.machine.cpu == "max" || self.destination == "5.2")
     }
 }
 
@@ -66,9 +67,11 @@ impl Case {
             devices, format, ..
         } = self.machine;
         match (self.kind, devices, format) {
-            (Kind::Move, Devices::None, Format::Plain) => format!("{} {}", self.from, self.to),
-            (Kind::Move, _, _) => format!("{devices:?} {format:?}"),
-            (Kind::Stay, _, _) => format!("stay {}", self.from),
+            (CaseKind::Move, Devices::None, Format::Plain) => {
+                format!("{} {}", self.source, self.destination)
+            }
+            (CaseKind::Move, _, _) => format!("{devices:?} {format:?}"),
+            (CaseKind::Stay, _, _) => format!("stay {}", self.source),
             (kind, _, _) => format!("{kind:?}"),
         }
     }
@@ -78,14 +81,14 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let machine = &self.machine;
         match self.kind {
-            Kind::Move => write!(f, "{}-to-{}", self.from, self.to)?,
-            Kind::Filter => write!(f, "filter-{}-to-{}", self.from, self.to)?,
-            Kind::Stay => write!(f, "stay-{}", self.from)?,
-            Kind::Notice => write!(f, "notice-{}", self.from)?,
-            Kind::Running => write!(f, "running-{}", self.from)?,
-            Kind::Lost => write!(f, "lost-{}", self.from)?,
-            Kind::Rings => write!(f, "rings-{}", self.from)?,
-            Kind::Large => write!(f, "large-{}", self.from)?,
+            CaseKind::Move => write!(f, "{}-to-{}", self.source, self.destination)?,
+            CaseKind::Filter => write!(f, "filter-{}-to-{}", self.source, self.destination)?,
+            CaseKind::Stay => write!(f, "stay-{}", self.source)?,
+            CaseKind::Notice => write!(f, "notice-{}", self.source)?,
+            CaseKind::LiveRehearsal => write!(f, "running-{}", self.source)?,
+            CaseKind::RegisterLoss => write!(f, "lost-{}", self.source)?,
+            CaseKind::VirtioRings => write!(f, "rings-{}", self.source)?,
+            CaseKind::LargeVm => write!(f, "large-{}", self.source)?,
         }
         let gic = match machine.gic {
             Gic::V2 => "gicv2",
@@ -94,7 +97,7 @@ impl fmt::Display for Case {
         write!(
             f,
             "/{}/{}/smp{}/{gic}",
-            machine.kind, machine.cpu, machine.vcpus
+            machine.machine_type, machine.cpu, machine.vcpus
         )?;
         match machine.devices {
             Devices::None => Ok(()),
@@ -140,11 +143,12 @@ pub(crate) const PAIRS: [(&str, &str, &str); 12] = [
 ///
 /// 11.1.3 of 10.0.13: "VQ 0 vring.num 1024 exceeds allocated max 256". 5.2 and 11.1: their PCI configuration spaces differ
 /// for virt-5.2 ("Bad config data: i=0x34").
-const PCI_TROUBLE: [(&str, &str); 3] = [("10.0", "11.1"), ("5.2", "11.1"), ("11.1", "5.2")];
+const PCI_INCOMPATIBLE_PAIRS: [(&str, &str); 3] =
+    [("10.0", "11.1"), ("5.2", "11.1"), ("11.1", "5.2")];
 
 /// Whether the destination does not know a part of the source's interrupt controller, whatever the CPU's part of the stream holds:
 /// `max` has non-maskable interrupts from 10.0 on, and with GICv3 `arm_gicv3_cpu/nmi` is sent for them, which 7.2 and 5.2 do not know.
-fn has_gic_trouble(from: &str, to: &str, machine: &Machine) -> bool {
+fn has_incompatible_gic(from: &str, to: &str, machine: &Machine) -> bool {
     machine.cpu == "max"
         && machine.gic == Gic::V3
         && ["10.0", "11.1"].contains(&from)
@@ -153,7 +157,7 @@ fn has_gic_trouble(from: &str, to: &str, machine: &Machine) -> bool {
 
 const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Machine {
     Machine {
-        kind,
+        machine_type: kind,
         cpu,
         vcpus: shape.0,
         gic: shape.1,
@@ -171,9 +175,9 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
     // They take longest.
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {
-            kind: Kind::Notice,
-            from: "10.0",
-            to: "10.0",
+            kind: CaseKind::Notice,
+            source: "10.0",
+            destination: "10.0",
             machine: machine("virt-10.0", cpu, (1, Gic::V3)),
         });
     }
@@ -183,22 +187,22 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
         let plain = machine(virt, "cortex-a57", (2, Gic::V3));
         if ![from, to].contains(&"5.2") {
             cases.push(Case {
-                kind: Kind::Filter,
-                from,
-                to,
+                kind: CaseKind::Filter,
+                source: from,
+                destination: to,
                 machine: plain,
             });
         }
         machines.extend(contents(pair, full));
         cases.extend(machines.into_iter().map(|machine| Case {
-            kind: Kind::Move,
-            from,
-            to,
+            kind: CaseKind::Move,
+            source: from,
+            destination: to,
             machine,
         }));
     }
     for (number, series) in ["5.2", "7.2", "10.0", "11.1"].into_iter().enumerate() {
-        cases.extend(by_itself(number, series, full));
+        cases.extend(single_qemu_cases(number, series, full));
     }
     cases
 }
@@ -215,7 +219,7 @@ fn models(pair: usize, full: bool) -> Vec<Machine> {
         for (number, shape) in SHAPES.into_iter().enumerate() {
             let machine = machine(virt, cpu, shape);
             let is_taken = full || number == (pair + model) % SHAPES.len();
-            if is_taken && !has_gic_trouble(from, to, &machine) {
+            if is_taken && !has_incompatible_gic(from, to, &machine) {
                 machines.push(machine);
             }
         }
@@ -231,7 +235,7 @@ fn contents(pair: usize, full: bool) -> Vec<Machine> {
         devices: Devices::Mmio,
         ..plain
     }];
-    if !PCI_TROUBLE.contains(&(from, to)) {
+    if !PCI_INCOMPATIBLE_PAIRS.contains(&(from, to)) {
         machines.push(Machine {
             devices: Devices::Pci,
             ..plain
@@ -254,7 +258,7 @@ fn contents(pair: usize, full: bool) -> Vec<Machine> {
 }
 
 /// Returns the cases of one QEMU by itself.
-fn by_itself(number: usize, series: &'static str, full: bool) -> Vec<Case> {
+fn single_qemu_cases(number: usize, series: &'static str, full: bool) -> Vec<Case> {
     let virt = if series == "5.2" {
         "virt-5.2"
     } else {
@@ -262,8 +266,8 @@ fn by_itself(number: usize, series: &'static str, full: bool) -> Vec<Case> {
     };
     let case = |kind, machine| Case {
         kind,
-        from: series,
-        to: series,
+        source: series,
+        destination: series,
         machine,
     };
     let mut cases = Vec::new();
@@ -273,7 +277,7 @@ fn by_itself(number: usize, series: &'static str, full: bool) -> Vec<Case> {
         let needed = full || ["max", "cortex-a15"].contains(&cpu);
         if has_it && needed {
             let shape = SHAPES[(number + model) % SHAPES.len()];
-            cases.push(case(Kind::Stay, machine(virt, cpu, shape)));
+            cases.push(case(CaseKind::Stay, machine(virt, cpu, shape)));
         }
     }
     let a57 = |shape| machine(virt, "cortex-a57", shape);
@@ -282,15 +286,15 @@ fn by_itself(number: usize, series: &'static str, full: bool) -> Vec<Case> {
             devices,
             ..a57((1, Gic::V2))
         };
-        cases.push(case(Kind::Rings, machine));
+        cases.push(case(CaseKind::VirtioRings, machine));
     }
-    cases.push(case(Kind::Lost, a57((1, Gic::V3))));
+    cases.push(case(CaseKind::RegisterLoss, a57((1, Gic::V3))));
     let machine = Machine {
         devices: Devices::Pci,
         ..a57((2, Gic::V3))
     };
-    cases.push(case(Kind::Running, machine));
-    cases.push(case(Kind::Large, a57((1, Gic::V2))));
+    cases.push(case(CaseKind::LiveRehearsal, machine));
+    cases.push(case(CaseKind::LargeVm, a57((1, Gic::V2))));
     cases
 }
 
@@ -329,7 +333,7 @@ mod tests {
         for (from, to, _) in PAIRS {
             let has = sampled
                 .iter()
-                .any(|case| (case.from, case.to) == (from, to));
+                .any(|case| (case.source, case.destination) == (from, to));
             assert!(has, "{from} to {to}");
         }
         assert!(sampled.len() < all.len() / 3, "{}", sampled.len());
@@ -340,9 +344,9 @@ mod tests {
         let reduced = cases(false);
         for (from, to, _) in PAIRS {
             for cpu in CPUS.into_iter().filter(|cpu| *cpu != "neoverse-n1") {
-                let found = reduced
-                    .iter()
-                    .any(|case| (case.from, case.to, case.machine.cpu) == (from, to, cpu));
+                let found = reduced.iter().any(|case| {
+                    (case.source, case.destination, case.machine.cpu) == (from, to, cpu)
+                });
                 assert!(found, "{from} to {to}, {cpu}");
             }
         }

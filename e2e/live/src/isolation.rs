@@ -25,18 +25,18 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpreg_qemu::isolate::{self, Host, Isolated, isolate};
+use cpreg_qemu::isolate::{self, IsolatedCommand, LocalHost, isolate};
 use cpreg_qemu::process::QemuProcess;
-use cpreg_qemu::qmp::Patience;
+use cpreg_qemu::qmp::WaitOptions;
 use serde_json::json;
 
 use crate::qemu::{self, Qemu};
 use e2e_framework::Result;
 
-const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(60));
+const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(60));
 
 /// What a QEMU that is in the way says: files are locked, ports are taken.
-const IN_THE_WAY: [&str; 3] = [
+const CONFLICT_MESSAGES: [&str; 3] = [
     "lock",
     "Address already in use",
     "Could not set up host forwarding",
@@ -44,14 +44,14 @@ const IN_THE_WAY: [&str; 3] = [
 
 /// A case: which QEMU, and whether with a tap.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Isolation<'a> {
+pub(crate) struct IsolationCase<'a> {
     qemu: &'a Qemu,
-    tap: bool,
+    has_tap: bool,
 }
 
-impl std::fmt::Display for Isolation<'_> {
+impl std::fmt::Display for IsolationCase<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&name(self.qemu.series, self.tap))
+        f.write_str(&name(self.qemu.series, self.has_tap))
     }
 }
 
@@ -66,12 +66,12 @@ fn name(series: &str, tap: bool) -> String {
 }
 
 /// All cases.
-pub(crate) fn cases(qemus: &[Qemu]) -> impl Iterator<Item = Isolation<'_>> {
-    let both = |qemu| [false, true].map(|tap| Isolation { qemu, tap });
+pub(crate) fn cases(qemus: &[Qemu]) -> impl Iterator<Item = IsolationCase<'_>> {
+    let both = |qemu| [false, true].map(|tap| IsolationCase { qemu, has_tap: tap });
     qemus.iter().flat_map(both)
 }
 
-impl Isolation<'_> {
+impl IsolationCase<'_> {
     /// Runs it. Gives a few words about how it went.
     ///
     /// # Errors
@@ -79,9 +79,9 @@ impl Isolation<'_> {
     pub(crate) fn run(&self) -> Result<String> {
         let folder = tempfile::Builder::new().prefix("cpreg-live-").tempdir()?;
         let belongings = folder.path().join("vm");
-        make_belongings(&belongings)?;
-        let namespace = isolate::namespace_possible();
-        let has_tap = self.tap && namespace.is_ok();
+        create_vm_files(&belongings)?;
+        let namespace = isolate::probe_namespace();
+        let has_tap = self.has_tap && namespace.is_ok();
 
         let mut attempts = 0;
         let (mut source, wrapped, ports) = loop {
@@ -92,20 +92,21 @@ impl Isolation<'_> {
             }
             wrapped.extend(self.command(&belongings, ports, has_tap));
             attempts += 1;
-            match QemuProcess::start(&wrapped, &["-S".into()], &PATIENCE) {
+            match QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT) {
                 Ok(source) => break (source, wrapped, ports),
                 // Somebody else was quicker to take a port.
-                Err(error) if attempts < 5 && has_words_of(&IN_THE_WAY, error.said()) => {}
+                Err(error)
+                    if attempts < 5 && has_any_phrase(&CONFLICT_MESSAGES, error.stderr()) => {}
                 Err(error) => return Err(error.into()),
             }
         };
-        let before = look(&belongings)?;
+        let before = inspect(&belongings)?;
 
-        let line = self.command(&belongings, ports, self.tap);
-        let isolated = isolate(&line, &[], &Host)?;
+        let line = self.command(&belongings, ports, self.has_tap);
+        let isolated = isolate(&line, &[], &LocalHost)?;
         self.expect(&isolated, has_tap)?;
         let incoming = ["-incoming", "defer"].map(OsString::from);
-        let mut beside = QemuProcess::start(&isolated.command, &incoming, &PATIENCE)?;
+        let mut beside = QemuProcess::start(&isolated.command, &incoming, &STEP_TIMEOUT)?;
         expect_nothing_open(beside.id(), folder.path())?;
 
         let stream = folder.path().join("stream");
@@ -113,20 +114,20 @@ impl Isolation<'_> {
         load(&mut beside, &stream)?;
         expect_nothing_open(beside.id(), folder.path())?;
         beside.quit()?;
-        let after = look(&belongings)?;
+        let after = inspect(&belongings)?;
         if let Some(change) = first_difference(&before, &after) {
             return Err(change.into());
         }
 
         // The control, last, since it does touch things: the same without isolation.
-        let control = QemuProcess::start(&wrapped, &["-S".into()], &PATIENCE);
+        let control = QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT);
         match control {
             Ok(_) => {
                 return Err(
                     "the command line as it was can run beside the VM: nothing is shown".into(),
                 );
             }
-            Err(error) if has_words_of(&IN_THE_WAY, error.said()) => {}
+            Err(error) if has_any_phrase(&CONFLICT_MESSAGES, error.stderr()) => {}
             Err(error) => {
                 return Err(format!("the control fails for another reason: {error}").into());
             }
@@ -172,13 +173,13 @@ impl Isolation<'_> {
     }
 
     /// What an isolated command line says of itself.
-    fn expect(&self, isolated: &Isolated, has_tap: bool) -> Result<()> {
+    fn expect(&self, isolated: &IsolatedCommand, has_tap: bool) -> Result<()> {
         let unjudged: Vec<&str> = isolated
-            .unjudged
+            .unverified
             .iter()
-            .map(|unjudged| &*unjudged.what)
+            .map(|unjudged| &*unjudged.description)
             .collect();
-        let expected: &[&str] = if self.tap && !has_tap {
+        let expected: &[&str] = if self.has_tap && !has_tap {
             &["virtio-net on `-netdev net1`"]
         } else {
             &[]
@@ -192,7 +193,7 @@ impl Isolation<'_> {
 }
 
 /// The VM's files.
-fn make_belongings(folder: &Path) -> Result<()> {
+fn create_vm_files(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("share"))?;
     for (name, length) in [
         ("memory", 64 << 20),
@@ -244,14 +245,14 @@ fn free_ports() -> Result<[u16; 2]> {
     ])
 }
 
-fn has_words_of(some: &[&str], said: &str) -> bool {
+fn has_any_phrase(some: &[&str], said: &str) -> bool {
     some.iter().any(|words| said.contains(words))
 }
 
 /// What a file is: its inode, length, times of change of contents and of inode in ns, and a hash of what is in it.
-type Look = (u64, u64, i128, i128, u64);
+type FileState = (u64, u64, i128, i128, u64);
 
-fn look(folder: &Path) -> Result<BTreeMap<PathBuf, Look>> {
+fn inspect(folder: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -293,8 +294,8 @@ fn hash(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
 }
 
 fn first_difference(
-    before: &BTreeMap<PathBuf, Look>,
-    after: &BTreeMap<PathBuf, Look>,
+    before: &BTreeMap<PathBuf, FileState>,
+    after: &BTreeMap<PathBuf, FileState>,
 ) -> Option<String> {
     let paths = before.keys().chain(after.keys());
     for path in paths {
@@ -366,15 +367,15 @@ fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
 
 fn save(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
     let unlimited = json!({"max-bandwidth": 1_u64 << 40});
-    qemu.execute("migrate-set-parameters", unlimited, &PATIENCE)?;
+    qemu.execute("migrate-set-parameters", unlimited, &STEP_TIMEOUT)?;
     let arguments = json!({"uri": format!("exec:cat > {}", stream.display())});
-    qemu.execute("migrate", arguments, &PATIENCE)?;
+    qemu.execute("migrate", arguments, &STEP_TIMEOUT)?;
     wait(qemu, "query-migrate", "completed", &["failed", "cancelled"])
 }
 
 fn load(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
     let arguments = json!({"uri": format!("exec:cat {}", stream.display())});
-    qemu.execute("migrate-incoming", arguments, &PATIENCE)?;
+    qemu.execute("migrate-incoming", arguments, &STEP_TIMEOUT)?;
     // The VM had not run before it was saved, and does not run now.
     wait(
         qemu,
@@ -385,13 +386,13 @@ fn load(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
 }
 
 fn wait(qemu: &mut QemuProcess, question: &str, wanted: &str, bad: &[&str]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE.timeout;
+    let deadline = Instant::now() + STEP_TIMEOUT.timeout;
     loop {
-        let answer = qemu.execute(question, json!({}), &PATIENCE)?;
+        let answer = qemu.execute(question, json!({}), &STEP_TIMEOUT)?;
         match answer["status"].as_str() {
             Some(status) if status == wanted => return Ok(()),
             Some(status) if bad.contains(&status) => {
-                return Err(format!("{question}: {status}; QEMU said: {}", qemu.said()).into());
+                return Err(format!("{question}: {status}; QEMU said: {}", qemu.stderr()).into());
             }
             _ if Instant::now() >= deadline => {
                 return Err(format!("{question}: not {wanted} in time but {answer}").into());

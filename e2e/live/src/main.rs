@@ -31,14 +31,14 @@ use e2e_framework::cpreg::Cpreg;
 use e2e_framework::{Result, guest, parallel, qemu};
 
 use self::sample::sample;
-use self::steps::Bench;
+use self::steps::Fixture;
 
 /// Live tests: real QEMUs load what real QEMUs saved
 #[derive(Debug, Parser)]
 #[command(name = "live", bin_name = "cargo xtask live", max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
-    set: Set,
+    set: CaseSet,
     /// Only list the names of the cases
     #[arg(long)]
     list: bool,
@@ -49,7 +49,7 @@ struct Arguments {
 /// Which of the cases. Without any of these the usual ones: every pair of QEMUs with every CPU model.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(multiple = false)]
-struct Set {
+struct CaseSet {
     /// All cases there are, and not only the usual ones
     #[arg(long)]
     full: bool,
@@ -61,7 +61,7 @@ struct Set {
     rest: bool,
 }
 
-impl Set {
+impl CaseSet {
     /// Returns `true` if a case of a list belongs to it.
     fn has(self, sample: &BTreeSet<String>, name: &str) -> bool {
         !(self.sample || self.rest) || sample.contains(name) == self.sample
@@ -71,14 +71,14 @@ impl Set {
 /// The cases of a run.
 struct Cases {
     machines: Vec<cases::Case>,
-    relays: Vec<relay::Case>,
+    relays: Vec<relay::RelayCase>,
     /// By name: the cases themselves need their QEMUs.
     isolations: Vec<String>,
 }
 
 impl Cases {
     /// Returns those of a set whose names have all the words.
-    fn of(set: Set, words: &[String]) -> Self {
+    fn select(set: CaseSet, words: &[String]) -> Self {
         let has_words = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
         let is_wanted =
             |sample: &BTreeSet<String>, name: &str| has_words(name) && set.has(sample, name);
@@ -86,7 +86,7 @@ impl Cases {
         let some = sample(&machines, cases::Case::family);
         machines.retain(|case| is_wanted(&some, &case.to_string()));
         let mut relays = relay::cases(set.full);
-        let some = sample(&relays, relay::Case::family);
+        let some = sample(&relays, relay::RelayCase::family);
         relays.retain(|case| is_wanted(&some, &case.to_string()));
         let mut isolations: Vec<String> = isolation::names().collect();
         let some = sample(&isolations, |_| String::new());
@@ -107,7 +107,7 @@ impl Cases {
 }
 
 /// How a case ended.
-struct Ended {
+struct CaseResult {
     case: String,
     time: Duration,
     result: Result<String>,
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 
 /// Runs the cases that are wanted.
 fn run(arguments: &Arguments) -> Result<()> {
-    let cases = Cases::of(arguments.set, &arguments.words);
+    let cases = Cases::select(arguments.set, &arguments.words);
     let all = cases.names().count();
     if arguments.list {
         for name in cases.names() {
@@ -142,12 +142,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         println!("QEMU {}", qemu.version);
     }
     // One at a time: each looks whether anything changes that another QEMU has open.
-    let mut ended: Vec<Ended> = isolation::cases(&qemus)
+    let mut ended: Vec<CaseResult> = isolation::cases(&qemus)
         .filter(|case| cases.isolations.contains(&case.to_string()))
-        .map(|case| timed(&case, || case.run()))
+        .map(|case| run_timed(&case, || case.run()))
         .collect();
     if ended.len() < all {
-        let bench = Bench::new(qemus, guest::assemble()?, Cpreg::build()?)?;
+        let bench = Fixture::new(qemus, guest::assemble()?, Cpreg::build()?)?;
         // Most of the time such a case waits for its guest's timers.
         ended.append(&mut run_all(&cases.machines, 3, |case| bench.run(case)));
         // Guests that count use all the processor that they get.
@@ -162,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Runs a case, and says how it went.
-fn timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Ended {
+fn run_timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> CaseResult {
     let start = Instant::now();
     let case = case.to_string();
     let result = run();
@@ -171,7 +171,7 @@ fn timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Ended {
         Ok(summary) => println!("ok      {case}  {time:.1?}  {summary}"),
         Err(_) => println!("FAILED  {case}  {time:.1?}"),
     }
-    Ended { case, time, result }
+    CaseResult { case, time, result }
 }
 
 /// Runs the cases, so many at a time for each processor, and says of each how it went.
@@ -179,15 +179,15 @@ fn run_all<C: ToString + Sync>(
     cases: &[C],
     per_processor: usize,
     run: impl Fn(&C) -> Result<String> + Sync,
-) -> Vec<Ended> {
+) -> Vec<CaseResult> {
     if cases.is_empty() {
         return Vec::new();
     }
     let at_a_time = per_processor * thread::available_parallelism().map_or(1, usize::from);
     println!("{} cases, {at_a_time} at a time", cases.len());
     let ended = Mutex::new(Vec::new());
-    parallel::each(at_a_time, cases.iter(), |case| {
-        let ended_case = timed(case, || run(case));
+    parallel::for_each(at_a_time, cases.iter(), |case| {
+        let ended_case = run_timed(case, || run(case));
         if let Ok(mut ended) = ended.lock() {
             ended.push(ended_case);
         }
@@ -196,9 +196,9 @@ fn run_all<C: ToString + Sync>(
 }
 
 /// Tells of the failures at length, and counts. An error if there are any.
-fn report(ended: &[Ended]) -> Result<()> {
+fn report(ended: &[CaseResult]) -> Result<()> {
     let mut failed = 0;
-    for Ended { case, result, .. } in ended {
+    for CaseResult { case, result, .. } in ended {
         if let Err(error) = result {
             failed += 1;
             println!("\n--- {case}\n{error}");
@@ -230,7 +230,9 @@ mod tests {
     fn sample_and_rest_are_the_usual_cases() {
         let names = |words: &[&str]| -> Vec<String> {
             let arguments = Arguments::parse_from([&["live"], words].concat());
-            Cases::of(arguments.set, &arguments.words).names().collect()
+            Cases::select(arguments.set, &arguments.words)
+                .names()
+                .collect()
         };
         let (sample, rest) = (names(&["--sample"]), names(&["--rest"]));
         let mut both = [sample.clone(), rest].concat();

@@ -15,10 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use cpreg_qemu::process::{QemuProcess, unix_address};
-use cpreg_qemu::qmp::Patience;
-use cpreg_qemu::rehearse::{Outcome, Rehearsal};
+use cpreg_qemu::qmp::WaitOptions;
+use cpreg_qemu::rehearse::{LoadOutcome, Rehearsal};
 use cpreg_stream::Stream;
-use cpreg_stream::guest_memory::without_memory;
+use cpreg_stream::guest_memory::find_ramless_fixups;
 use cpreg_stream::{ReadAt, SectionChange};
 use serde_json::json;
 
@@ -26,12 +26,12 @@ use e2e_framework::Result;
 use e2e_framework::machine::Devices;
 
 /// How long one step may take.
-const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(60));
+const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(60));
 
 /// Where the ring is: RAM that the guest leaves alone.
 const RING: u64 = 0x4300_0000;
-const AVAILABLE: u64 = RING + 0x80;
-const USED: u64 = RING + 0x1000;
+const AVAILABLE_RING: u64 = RING + 0x80;
+const USED_RING: u64 = RING + 0x1000;
 const BUFFERS: u64 = RING + 0x2000;
 const SLOTS: u16 = 8;
 const REQUESTS: u16 = 3;
@@ -54,21 +54,21 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
         .map(OsString::from)
         .to_vec();
     additions.push(unix_address(&path));
-    let mut qemu = QemuProcess::start(command, &additions, &PATIENCE)?;
-    let mut bus = Bus::new(qemu.accept(&listener, &PATIENCE)?)?;
+    let mut qemu = QemuProcess::start(command, &additions, &STEP_TIMEOUT)?;
+    let mut bus = Bus::new(qemu.accept(&listener, &STEP_TIMEOUT)?)?;
     // A stopped machine's devices do not answer.
-    qemu.execute("cont", json!({}), &PATIENCE)?;
+    qemu.execute("cont", json!({}), &STEP_TIMEOUT)?;
     bus.write_ring()?;
     match devices {
         Devices::Pci => bus.use_pci()?,
         _ => bus.use_mmio()?,
     }
     bus.wait_until_used()?;
-    qemu.execute("stop", json!({}), &PATIENCE)?;
+    qemu.execute("stop", json!({}), &STEP_TIMEOUT)?;
     let uri = format!("exec:cat > {}", stream.display());
-    qemu.execute("migrate", json!({ "uri": uri }), &PATIENCE)?;
+    qemu.execute("migrate", json!({ "uri": uri }), &STEP_TIMEOUT)?;
     loop {
-        let migration = qemu.execute("query-migrate", json!({}), &PATIENCE)?;
+        let migration = qemu.execute("query-migrate", json!({}), &STEP_TIMEOUT)?;
         match migration["status"].as_str() {
             Some("completed") => return Ok(()),
             Some("failed") => return Err(format!("cannot be saved: {migration}").into()),
@@ -82,12 +82,12 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
 ///
 /// # Errors
 /// If it does not stumble; or if the ring is not found.
-pub(crate) fn stumble(command: &[OsString], path: &Path) -> Result<()> {
+pub(crate) fn assert_load_fails(command: &[OsString], path: &Path) -> Result<()> {
     let source = fs::File::open(path)?;
     let stream = Stream::open(&source)?;
-    let memory = without_memory(&stream, &source)?;
-    if !memory.doubts.is_empty() {
-        return Err(format!("not understood: {:?}", memory.doubts).into());
+    let memory = find_ramless_fixups(&stream, &source)?;
+    if !memory.unreliable_sections.is_empty() {
+        return Err(format!("not understood: {:?}", memory.unreliable_sections).into());
     }
     let [(section, SectionChange::Patch(place, _))] = &memory.changes[..] else {
         return Err(format!("one ring was used, these are found: {:?}", memory.changes).into());
@@ -100,10 +100,11 @@ pub(crate) fn stumble(command: &[OsString], path: &Path) -> Result<()> {
     }
 
     let bare = stream.without_ram(&[])?;
-    let rehearsed = Rehearsal::start(command, &PATIENCE)?.load(&bare.over(&source), &PATIENCE)?;
+    let rehearsed =
+        Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
     // 5.2 keeps it to itself (`-d guest_errors`).
-    let complains = rehearsed.said.contains("inconsistent") || rehearsed.version.major == 5;
-    if rehearsed.outcome != Outcome::Loaded || !complains {
+    let complains = rehearsed.stderr.contains("inconsistent") || rehearsed.version.major == 5;
+    if rehearsed.outcome != LoadOutcome::Loaded || !complains {
         return Err(format!("with index 3: {rehearsed:?}").into());
     }
     let late = SectionChange::Patch(
@@ -111,8 +112,9 @@ pub(crate) fn stumble(command: &[OsString], path: &Path) -> Result<()> {
         vec![0xff, 0xfd],
     );
     let bare = stream.without_ram(&[(*section, late)])?;
-    let rehearsed = Rehearsal::start(command, &PATIENCE)?.load(&bare.over(&source), &PATIENCE)?;
-    if rehearsed.outcome == Outcome::Loaded {
+    let rehearsed =
+        Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
+    if rehearsed.outcome == LoadOutcome::Loaded {
         return Err(format!("with index 0xfffd: {rehearsed:?}").into());
     }
 
@@ -130,7 +132,7 @@ struct Bus {
 
 impl Bus {
     fn new(socket: UnixStream) -> Result<Self> {
-        socket.set_read_timeout(Some(PATIENCE.timeout))?;
+        socket.set_read_timeout(Some(STEP_TIMEOUT.timeout))?;
         Ok(Self {
             socket: BufReader::new(socket),
         })
@@ -172,14 +174,14 @@ impl Bus {
             self.write('q', descriptor, BUFFERS + 64 * slot)?;
             self.write('l', descriptor + 8, 16)?;
             self.write('w', descriptor + 12, 2)?;
-            self.write('w', AVAILABLE + 4 + 2 * slot, slot)?;
+            self.write('w', AVAILABLE_RING + 4 + 2 * slot, slot)?;
         }
-        self.write('w', AVAILABLE + 2, REQUESTS.into())
+        self.write('w', AVAILABLE_RING + 2, REQUESTS.into())
     }
 
     fn wait_until_used(&mut self) -> Result<()> {
         for _ in 0..1000 {
-            if self.read('w', USED + 2)? == u64::from(REQUESTS) {
+            if self.read('w', USED_RING + 2)? == u64::from(REQUESTS) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -252,9 +254,9 @@ impl Bus {
                 ('w', 0x18, SLOTS.into()),
                 ('l', 0x20, RING),
                 ('l', 0x24, 0),
-                ('l', 0x28, AVAILABLE),
+                ('l', 0x28, AVAILABLE_RING),
                 ('l', 0x2c, 0),
-                ('l', 0x30, USED),
+                ('l', 0x30, USED_RING),
                 ('l', 0x34, 0),
                 ('w', 0x1c, 1),
                 ('b', STATUS, ready | DRIVER_OK),

@@ -6,7 +6,7 @@
 //! 2. `cpreg probe qemu` records the other QEMU, `cpreg check` must predict 1, in QEMU's words;
 //! 3. `cpreg convert` makes a stream for it: at once, or, where the guest uses or reads something that changes, only with
 //!    the consents that `check` proposes and advises;
-//!    `cpreg rehearse` must say of the stream, and with `--repaired` of what becomes of it, what the whole load says, word for word;
+//!    `cpreg rehearse` must say of the stream, and with `--converted` of what becomes of it, what the whole load says, word for word;
 //! 4. the other loads that, the guest goes on, both timers of every vCPU fire, and every difference it finds is
 //!    among the visible changes of `check`.
 
@@ -22,38 +22,38 @@ use cpreg_report::names::Verdict;
 use cpreg_stream::ReadAt as _;
 use tempfile::TempDir;
 
-use super::cases::{Case, Kind};
+use super::cases::{Case, CaseKind};
 use super::rings;
 use crate::qemu::Qemu;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::guest::{Guests, TIMER_SECONDS};
-use e2e_framework::large::Large;
-use e2e_framework::machine::{Loaded, Machine, TooSlow};
+use e2e_framework::large_vm::LargeVm;
+use e2e_framework::machine::{LoadResult, Machine, TimersExpired};
 use e2e_framework::serial::{Difference, Findings};
 use e2e_framework::{Failure, Result};
 
 /// Everything that cases share.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     qemus: Vec<Qemu>,
     guests: Guests,
     cpreg: Cpreg,
     folder: TempDir,
     /// One stream for each machine and QEMU that saves it: several cases load the same one.
-    streams: Mutex<HashMap<(&'static str, Machine), Stream>>,
+    streams: Mutex<HashMap<(&'static str, Machine), SavedStream>>,
 }
 
 /// A stream that is made once, or why it could not be.
-type Stream = Arc<OnceLock<std::result::Result<PathBuf, Unsaved>>>;
+type SavedStream = Arc<OnceLock<std::result::Result<PathBuf, SaveFailure>>>;
 
 /// Why a machine could not be saved.
 #[derive(Clone, Debug)]
-enum Unsaved {
-    TooSlow,
-    Otherwise(String),
+enum SaveFailure {
+    TimersExpired,
+    Other(String),
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new(qemus: Vec<Qemu>, guests: Guests, cpreg: Cpreg) -> Result<Self> {
         Ok(Self {
             qemus,
@@ -75,23 +75,23 @@ impl Bench {
         for timer_seconds in TIMER_SECONDS {
             case.machine.timer_seconds = timer_seconds;
             match self.run_once(&case) {
-                Err(error) if error.is::<TooSlow>() => {}
+                Err(error) if error.is::<TimersExpired>() => {}
                 ended => return ended,
             }
         }
-        Err(TooSlow.into())
+        Err(TimersExpired.into())
     }
 
     fn run_once(&self, case: &Case) -> Result<String> {
         match case.kind {
-            Kind::Move => self.relocate(case),
-            Kind::Stay => self.stay(case),
-            Kind::Notice => self.notice(case),
-            Kind::Lost => self.lost(case),
-            Kind::Running => self.running(case),
-            Kind::Rings => self.rings(case),
-            Kind::Large => self.large(case),
-            Kind::Filter => self.filter(case),
+            CaseKind::Move => self.run_move(case),
+            CaseKind::Stay => self.run_stay(case),
+            CaseKind::Notice => self.run_notice(case),
+            CaseKind::RegisterLoss => self.run_register_loss(case),
+            CaseKind::LiveRehearsal => self.run_live_rehearsal(case),
+            CaseKind::VirtioRings => self.run_virtio_rings(case),
+            CaseKind::LargeVm => self.run_large_vm(case),
+            CaseKind::Filter => self.run_filter(case),
         }
     }
 
@@ -114,15 +114,15 @@ impl Bench {
     }
 
     /// The machine as the case's source has saved it.
-    fn source(&self, case: &Case) -> Result<PathBuf> {
-        self.saved(case.from, &case.machine)
+    fn source_stream(&self, case: &Case) -> Result<PathBuf> {
+        self.saved_stream(case.source, &case.machine)
     }
 
     /// A machine as a QEMU has saved it.
     ///
     /// # Errors
     /// If it could not be saved, this time or an earlier one.
-    pub(crate) fn saved(&self, from: &'static str, machine: &Machine) -> Result<PathBuf> {
+    pub(crate) fn saved_stream(&self, from: &'static str, machine: &Machine) -> Result<PathBuf> {
         let stream = {
             let mut streams = self.streams.lock().map_err(|error| error.to_string())?;
             Arc::clone(streams.entry((from, *machine)).or_default())
@@ -135,65 +135,70 @@ impl Bench {
                 Ok::<_, Failure>(path)
             };
             make().map_err(|error| {
-                if error.is::<TooSlow>() {
-                    Unsaved::TooSlow
+                if error.is::<TimersExpired>() {
+                    SaveFailure::TimersExpired
                 } else {
-                    Unsaved::Otherwise(format!("QEMU {from}: {error}"))
+                    SaveFailure::Other(format!("QEMU {from}: {error}"))
                 }
             })
         });
         match made.clone() {
             Ok(path) => Ok(path),
-            Err(Unsaved::TooSlow) => Err(TooSlow.into()),
-            Err(Unsaved::Otherwise(text)) => Err(text.into()),
+            Err(SaveFailure::TimersExpired) => Err(TimersExpired.into()),
+            Err(SaveFailure::Other(text)) => Err(text.into()),
         }
     }
 
-    fn load(&self, case: &Case, stream: &Path) -> Result<Loaded> {
+    fn load(&self, case: &Case, stream: &Path) -> Result<LoadResult> {
         case.machine
-            .load(self.qemu(case.to)?, &self.guests, stream)
-            .map_err(|error| format!("QEMU {}: {error}", case.to).into())
+            .load(self.qemu(case.destination)?, &self.guests, stream)
+            .map_err(|error| format!("QEMU {}: {error}", case.destination).into())
     }
 
     /// Loads a stream that must load, and lets the guest tell what it finds.
     fn findings(&self, case: &Case, stream: &Path, values: bool) -> Result<Findings> {
-        let (findings, _) = self.findings_and_words(case, stream, values)?;
+        let (findings, _) = self.findings_and_stderr(case, stream, values)?;
         Ok(findings)
     }
 
     /// The same, and what QEMU says while it loads.
-    fn findings_and_words(
+    fn findings_and_stderr(
         &self,
         case: &Case,
         stream: &Path,
         values: bool,
     ) -> Result<(Findings, String)> {
         match self.load(case, stream)? {
-            Loaded::Paused(mut running) => {
-                let said = running.said();
+            LoadResult::Paused(mut running) => {
+                let said = running.stderr();
                 Ok((running.findings(&case.machine, values)?, said))
             }
-            Loaded::Failed { said, how } => {
-                Err(format!("QEMU {} does not load it ({how}):\n{said}", case.to).into())
-            }
+            LoadResult::Failed {
+                stderr: said,
+                exit_status: how,
+            } => Err(format!(
+                "QEMU {} does not load it ({how}):\n{said}",
+                case.destination
+            )
+            .into()),
         }
     }
 
-    /// See [`Kind::Stay`].
-    fn stay(&self, case: &Case) -> Result<String> {
-        let stream = self.source(case)?;
+    /// See [`CaseKind::Stay`].
+    fn run_stay(&self, case: &Case) -> Result<String> {
+        let stream = self.source_stream(case)?;
         let findings = self.findings(case, &stream, false)?;
         check_timers(case, &findings)?;
-        no_differences(findings.differences.iter())?;
+        assert_no_differences(findings.differences.iter())?;
         Ok("nothing differs, both timers fire".to_owned())
     }
 
-    /// See [`Kind::Notice`].
-    fn notice(&self, case: &Case) -> Result<String> {
-        let stream = self.source(case)?;
+    /// See [`CaseKind::Notice`].
+    fn run_notice(&self, case: &Case) -> Result<String> {
+        let stream = self.source_stream(case)?;
         let before = self.findings(case, &stream, true)?;
         check_timers(case, &before)?;
-        no_differences(before.differences.iter())?;
+        assert_no_differences(before.differences.iter())?;
 
         // A register that nothing depends on, and a timer.
         let [register, timer] = if case.machine.cpu == "cortex-a15" {
@@ -220,14 +225,14 @@ impl Bench {
         }
         let changed = stream.with_extension("changed");
         fs::write(&changed, &bytes)?;
-        let Loaded::Paused(mut running) = self.load(case, &changed)? else {
+        let LoadResult::Paused(mut running) = self.load(case, &changed)? else {
             return Err("the changed stream does not load".into());
         };
         // One timer fires in its time, the other never does.
         let timers = Duration::from_secs(case.machine.timer_seconds.into());
-        let mut after = running.findings_within(4 * timers, false)?;
+        let mut after = running.findings_with_timeout(4 * timers, false)?;
         if after.timers.is_empty() {
-            return Err(TooSlow.into());
+            return Err(TimersExpired.into());
         }
         after.differences.sort();
         expected.sort();
@@ -240,9 +245,9 @@ impl Bench {
         Ok("the guest notices a changed register and a timer that does not fire".to_owned())
     }
 
-    /// See [`Kind::Lost`].
-    fn lost(&self, case: &Case) -> Result<String> {
-        let whole = fs::File::open(self.source(case)?)?;
+    /// See [`CaseKind::RegisterLoss`].
+    fn run_register_loss(&self, case: &Case) -> Result<String> {
+        let whole = fs::File::open(self.source_stream(case)?)?;
         let stream = cpreg_stream::Stream::open(&whole)?;
         let mut vm = stream.vm()?;
         // With its other view, which would bring what it holds.
@@ -250,48 +255,50 @@ impl Bench {
         for id in lost.aarch32_views().chain([lost]) {
             vm.vcpus[0].registers.remove(id);
         }
-        let edit = stream.edit(&whole, &stream.changes_to(&vm)?)?;
+        let edit = stream.edit(&whole, &stream.diff_to(&vm)?)?;
         let mut bytes = vec![0; usize::try_from(edit.new_length())?];
-        edit.over(&whole).read_exact_at(&mut bytes, 0)?;
+        edit.apply_to(&whole).read_exact_at(&mut bytes, 0)?;
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let without = folder.path().join("stream");
         fs::write(&without, bytes)?;
-        let Loaded::Paused(running) = self.load(case, &without)? else {
+        let LoadResult::Paused(running) = self.load(case, &without)? else {
             return Err("the whole stream does not load".into());
         };
-        let said = running.said();
+        let said = running.stderr();
         drop(running);
 
         // A device that cannot be judged comes along.
-        let mut command = case.machine.command(self.qemu(case.to)?, &self.guests);
+        let mut command = case
+            .machine
+            .command(self.qemu(case.destination)?, &self.guests);
         let words = "-chardev socket,id=c,path=/nowhere -tpmdev emulator,id=t,chardev=c \
                      -device tpm-tis-device,tpmdev=t";
         command.extend(words.split_whitespace().map(Into::into));
         let rehearsal = self.cpreg.rehearse(&without, &command, &[])?;
         rehearsal.compare(true, &said, &Verdict::REFUSED)?;
-        rehearsal.must_deviate_in("SCTLR_EL1")?;
-        rehearsal.must_not_judge("the device `tpm-tis-device`")?;
+        rehearsal.assert_deviation("SCTLR_EL1")?;
+        rehearsal.assert_not_verified("the device `tpm-tis-device`")?;
         Ok("QEMU loads it without SCTLR_EL1, a rehearsal refuses".to_owned())
     }
 
-    /// See [`Kind::Running`].
-    fn running(&self, case: &Case) -> Result<String> {
+    /// See [`CaseKind::LiveRehearsal`].
+    fn run_live_rehearsal(&self, case: &Case) -> Result<String> {
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let monitor = folder.path().join("monitor");
-        let qemu = self.qemu(case.from)?;
+        let qemu = self.qemu(case.source)?;
         let mut running = case.machine.run(qemu, &self.guests, &monitor)?;
         let command = case.machine.command(qemu, &self.guests);
         let rehearsal = self.cpreg.rehearse(&monitor, &command, &[])?;
         rehearsal.compare(true, "", &Verdict::LOADS)?;
         let findings = running.findings(&case.machine, false)?;
         check_timers(case, &findings)?;
-        no_differences(findings.differences.iter())?;
+        assert_no_differences(findings.differences.iter())?;
         Ok("rehearsed while it runs; nothing differs then, both timers fire".to_owned())
     }
 
-    /// See [`Kind::Rings`].
-    fn rings(&self, case: &Case) -> Result<String> {
-        let command = case.machine.command(self.qemu(case.from)?, &self.guests);
+    /// See [`CaseKind::VirtioRings`].
+    fn run_virtio_rings(&self, case: &Case) -> Result<String> {
+        let command = case.machine.command(self.qemu(case.source)?, &self.guests);
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let stream = folder.path().join("stream");
         rings::save(&command, case.machine.devices, &stream)?;
@@ -301,52 +308,56 @@ impl Bench {
             Ok(compared.map_err(|error| format!("with index {index}: {error}"))?)
         };
         rehearse("3")?;
-        rings::stumble(&command, &stream)?;
+        rings::assert_load_fails(&command, &stream)?;
         rehearse("0xfffd")?;
         Ok("without memory a loader stumbles over a ring, a rehearsal does not".to_owned())
     }
 
-    /// See [`Kind::Large`].
-    fn large(&self, case: &Case) -> Result<String> {
-        let command = case.machine.command(self.qemu(case.from)?, &self.guests);
+    /// See [`CaseKind::LargeVm`].
+    fn run_large_vm(&self, case: &Case) -> Result<String> {
+        let command = case.machine.command(self.qemu(case.source)?, &self.guests);
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
-        let large = Large::make(command, folder.path())?;
+        let large = LargeVm::make(command, folder.path())?;
         let length = large.stream.metadata()?.len();
-        let read = large.read()?;
+        let read = large.measure_read_bytes()?;
         let rehearsal = self.cpreg.rehearse(&large.stream, &large.command, &[])?;
         rehearsal.compare(true, "", &Verdict::LOADS)?;
-        large.disk_is_untouched()?;
+        large.check_disk_untouched()?;
         Ok(format!(
             "of {length} bytes {read} were read, the pages among them were spoilt; the disk is as it was"
         ))
     }
 
-    /// See [`Kind::Filter`].
-    fn filter(&self, case: &Case) -> Result<String> {
+    /// See [`CaseKind::Filter`].
+    fn run_filter(&self, case: &Case) -> Result<String> {
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let path = |name: &str| folder.path().join(name);
-        let (from, to) = (self.qemu(case.from)?, self.qemu(case.to)?);
-        let source = self.source(case)?;
+        let (from, to) = (self.qemu(case.source)?, self.qemu(case.destination)?);
+        let source = self.source_stream(case)?;
         let (profile, report) = (path("profile"), path("report"));
         self.cpreg
             .probe(&case.machine.command(to, &self.guests), &profile)?;
         let check = self.cpreg.check(&source, &profile, &[])?;
-        let filter = self.cpreg.filter(&profile, &report);
+        let filter = self.cpreg.filter_command(&profile, &report);
         let said = || fs::read_to_string(&report).unwrap_or_default();
-        let goes_on = |loaded: Loaded, how: &str| -> Result<()> {
+        let goes_on = |loaded: LoadResult, how: &str| -> Result<()> {
             let mut running = match loaded {
-                Loaded::Paused(running) => running,
-                Loaded::Failed {
-                    said: qemu,
-                    how: end,
+                LoadResult::Paused(running) => running,
+                LoadResult::Failed {
+                    stderr: qemu,
+                    exit_status: end,
                 } => {
                     return Err(format!("{how}: not loaded ({end}):\n{qemu}\n{}", said()).into());
                 }
             };
             let findings = running.findings(&case.machine, false)?;
-            check_timers(case, &findings).map_err(|error| within(how, error))?;
-            no_differences(check.unannounced(&findings.differences).into_iter())
-                .map_err(|error| format!("{how}: {error}"))?;
+            check_timers(case, &findings).map_err(|error| add_location(how, error))?;
+            assert_no_differences(
+                check
+                    .unannounced_differences(&findings.differences)
+                    .into_iter(),
+            )
+            .map_err(|error| format!("{how}: {error}"))?;
             Ok(())
         };
 
@@ -360,7 +371,9 @@ impl Bench {
         let through = format!("{filter} >");
         case.machine
             .save_through(from, &self.guests, &through, &filtered)
-            .map_err(|error| within(&format!("saved through the filter\n{}", said()), error))?;
+            .map_err(|error| {
+                add_location(&format!("saved through the filter\n{}", said()), error)
+            })?;
         wait_for_report(&report)?;
         goes_on(self.load(case, &filtered)?, "saved through the filter")?;
 
@@ -373,7 +386,7 @@ impl Bench {
         let loaded = case
             .machine
             .load_through(to, &self.guests, &through, &source)?;
-        if !matches!(loaded, Loaded::Failed { .. }) {
+        if !matches!(loaded, LoadResult::Failed { .. }) {
             return Err(format!("refused, and something was loaded:\n{}", said()).into());
         }
         wait_for_report(&report)?;
@@ -385,16 +398,16 @@ impl Bench {
         let mut running = case
             .machine
             .save_through(from, &self.guests, &through, &refused)
-            .map_err(|error| within("saved through a filter that refuses", error))?;
+            .map_err(|error| add_location("saved through a filter that refuses", error))?;
         wait_for_report(&report)?;
         let loaded = self.load(case, &refused)?;
-        if !matches!(loaded, Loaded::Failed { .. }) {
+        if !matches!(loaded, LoadResult::Failed { .. }) {
             return Err("what a refusing filter has written was loaded".into());
         }
         let findings = running.findings(&case.machine, false)?;
         check_timers(case, &findings)
-            .map_err(|error| within("the source after a refusal", error))?;
-        no_differences(findings.differences.iter())
+            .map_err(|error| add_location("the source after a refusal", error))?;
+        assert_no_differences(findings.differences.iter())
             .map_err(|error| format!("the source after a refusal: {error}"))?;
         Ok(
             "loaded and saved through the filter; refused, nothing loads and the source goes on"
@@ -402,29 +415,34 @@ impl Bench {
         )
     }
 
-    /// See [`Kind::Move`].
-    fn relocate(&self, case: &Case) -> Result<String> {
-        let stream = self.source(case)?;
+    /// See [`CaseKind::Move`].
+    fn run_move(&self, case: &Case) -> Result<String> {
+        let stream = self.source_stream(case)?;
         let (loads, said, today) = match self.load(case, &stream)? {
-            Loaded::Paused(running) => (true, running.said(), "loads as it is".to_owned()),
-            Loaded::Failed { said, how } => {
+            LoadResult::Paused(running) => (true, running.stderr(), "loads as it is".to_owned()),
+            LoadResult::Failed {
+                stderr: said,
+                exit_status: how,
+            } => {
                 let last = said.lines().last().unwrap_or_default();
                 let last = last.rsplit("qemu-system-aarch64: ").next();
                 let today = format!("as it is: {} ({how})", last.unwrap_or_default());
                 (false, said, today)
             }
         };
-        if loads != case.loads_unchanged() {
+        if loads != case.can_load_unchanged() {
             return Err(format!("as it is, expected loads = {}:\n{said}", !loads).into());
         }
 
-        let destination = case.machine.command(self.qemu(case.to)?, &self.guests);
+        let destination = case
+            .machine
+            .command(self.qemu(case.destination)?, &self.guests);
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let profile = folder.path().join("profile");
         let converted = folder.path().join("converted.stream");
         self.cpreg.probe(&destination, &profile)?;
         let mut check = self.cpreg.check(&stream, &profile, &[])?;
-        check.compare_loader(case.to, loads, &said)?;
+        check.compare_loader(case.destination, loads, &said)?;
 
         let rehearsal = self.cpreg.rehearse(&stream, &destination, &[])?;
         let verdict = if loads {
@@ -448,7 +466,7 @@ impl Bench {
             )
             .into());
         }
-        if !loads && !check.names_registers() {
+        if !loads && !check.has_register_decisions() {
             return Err("check names no register that stands in the way".into());
         }
         let mut consents = Vec::new();
@@ -475,9 +493,9 @@ impl Bench {
                 .convert(&stream, &profile, &converted, &consents)?
                 .map_err(|said| format!("convert refuses with {consents:?}:\n{said}"))?;
         }
-        let (findings, said) = self.findings_and_words(case, loadable, false)?;
+        let (findings, said) = self.findings_and_stderr(case, loadable, false)?;
         let mut options = consents.clone();
-        options.push("--repaired".to_owned());
+        options.push("--converted".to_owned());
         self.cpreg
             .rehearse(&stream, &destination, &options)?
             .compare(
@@ -491,7 +509,11 @@ impl Bench {
             )
             .map_err(|error| format!("rehearsed as repaired: {error}"))?;
         check_timers(case, &findings)?;
-        no_differences(check.unannounced(&findings.differences).into_iter())?;
+        assert_no_differences(
+            check
+                .unannounced_differences(&findings.differences)
+                .into_iter(),
+        )?;
         Ok(format!(
             "{today}; {}, {} consents, {} differences, all announced",
             if loads { "unchanged" } else { "converted" },
@@ -502,11 +524,11 @@ impl Bench {
 }
 
 /// How many differences a failure lists: vCPUs usually differ in the same registers.
-const DIFFERENCES_SHOWN: usize = 30;
+const MAX_DIFFERENCES: usize = 30;
 
 /// Says where an error happened; one that this machine is too slow stays what it is.
-fn within(place: &str, error: Failure) -> Failure {
-    if error.is::<TooSlow>() {
+fn add_location(place: &str, error: Failure) -> Failure {
+    if error.is::<TimersExpired>() {
         error
     } else {
         format!("{place}: {error}").into()
@@ -515,8 +537,8 @@ fn within(place: &str, error: Failure) -> Failure {
 
 /// Both timers of every vCPU must have fired, after the guest went on.
 fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
-    if !findings.expired.is_empty() {
-        return Err(TooSlow.into());
+    if !findings.expired_timers.is_empty() {
+        return Err(TimersExpired.into());
     }
     for vcpu in 0..case.machine.vcpus {
         for which in ['V', 'P'] {
@@ -529,12 +551,14 @@ fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
 }
 
 /// An error if there are any.
-pub(crate) fn no_differences<'a>(differences: impl Iterator<Item = &'a Difference>) -> Result<()> {
+pub(crate) fn assert_no_differences<'a>(
+    differences: impl Iterator<Item = &'a Difference>,
+) -> Result<()> {
     let lines: Vec<_> = differences.map(ToString::to_string).collect();
     if lines.is_empty() {
         return Ok(());
     }
-    let shown = &lines[..lines.len().min(DIFFERENCES_SHOWN)];
+    let shown = &lines[..lines.len().min(MAX_DIFFERENCES)];
     let rest = lines.len() - shown.len();
     let more = if rest > 0 {
         format!("\n  and {rest} more")

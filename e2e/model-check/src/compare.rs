@@ -3,34 +3,34 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::accept::tcg;
-use cpreg::destination::load::{self, Arriving, Load};
-use cpreg::destination::{Accelerator, Destination, HostVcpu, Loader};
+use cpreg::destination::load::{self, IncomingVcpu, SimulatedLoad};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader};
 use cpreg::register::{RegisterId, Value};
 use cpreg_explain::{Symptom, qemu};
-use cpreg_qemu::rehearse::{Outcome, Rehearsed};
+use cpreg_qemu::rehearse::{LoadOutcome, RehearsalResult};
 
-use super::draft::Draft;
+use super::draft::CpuDraft;
 
 /// Of a text longer than this, in bytes, the beginning may be missing: 64 KiB are kept, and some of that was said before.
-const MOST_SAID: usize = 56 << 10;
+const MAX_COMPLETE_STDERR_LEN: usize = 56 << 10;
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CaseVerdict {
     /// As the model says; whether it loaded.
-    Agree(bool),
+    Agreement(bool),
     /// The model does not tell; whether it loaded.
-    Null(bool),
+    Undecided(bool),
     /// cpreg reads no such stream, and QEMU did not load it.
-    NotRead,
+    Unreadable,
     /// It failed on another section than a vCPU's, where the model says that the vCPUs load.
-    Elsewhere,
+    OtherSection,
     /// They disagree: in what.
-    Wrong(String),
+    Mismatch(String),
 }
 
 /// What the model says about the sections.
-pub(crate) fn foretell(loader: Loader, drafts: &[Draft], host: &Destination) -> Load {
+pub(crate) fn predict(loader: Loader, drafts: &[CpuDraft], host: &Destination) -> SimulatedLoad {
     let lists: Vec<_> = drafts
         .iter()
         .map(|draft| (draft.registers(), draft.extensions()))
@@ -42,16 +42,16 @@ pub(crate) fn foretell(loader: Loader, drafts: &[Draft], host: &Destination) -> 
     let vcpus: Vec<_> = registers
         .iter()
         .zip(&lists)
-        .map(|(registers, (_, extensions))| Arriving {
+        .map(|(registers, (_, extensions))| IncomingVcpu {
             registers,
             extensions,
         })
         .collect();
-    load::play_lists(loader, &vcpus, host)
+    load::simulate_lists(loader, &vcpus, host)
 }
 
 /// What QEMU said, line by line, without its name.
-pub(crate) fn said(text: &str) -> Vec<String> {
+pub(crate) fn stderr_lines(text: &str) -> Vec<String> {
     text.lines()
         .filter(|line| !line.is_empty() && !line.contains("is deprecated"))
         .map(|line| {
@@ -62,8 +62,8 @@ pub(crate) fn said(text: &str) -> Vec<String> {
 }
 
 /// Whether it was not a vCPU's section that failed.
-fn failed_elsewhere(said: &[String]) -> bool {
-    let mut said = said.iter().flat_map(|line| qemu::read(line));
+fn has_failed_in_other_section(said: &[String]) -> bool {
+    let mut said = said.iter().flat_map(|line| qemu::parse(line));
     let failed = said.find_map(|said| match said.symptom {
         Symptom::SectionFailed { device, .. } => Some(device),
         _ => None,
@@ -74,30 +74,30 @@ fn failed_elsewhere(said: &[String]) -> bool {
 /// Compares the model with what was done.
 pub(crate) fn compare(
     loader: Loader,
-    drafts: &[Draft],
+    drafts: &[CpuDraft],
     host: &Destination,
-    load: &Load,
-    done: &Rehearsed,
-) -> Verdict {
-    let loaded = done.outcome == Outcome::Loaded;
-    let said = said(&done.said);
-    if !loaded && failed_elsewhere(&said) {
+    load: &SimulatedLoad,
+    done: &RehearsalResult,
+) -> CaseVerdict {
+    let loaded = done.outcome == LoadOutcome::Loaded;
+    let said = stderr_lines(&done.stderr);
+    if !loaded && has_failed_in_other_section(&said) {
         return match load.loads {
-            Some(false) => Verdict::Wrong("the vCPUs loaded".to_owned()),
-            _ => Verdict::Elsewhere,
+            Some(false) => CaseVerdict::Mismatch("the vCPUs loaded".to_owned()),
+            _ => CaseVerdict::OtherSection,
         };
     }
-    if drafts.iter().any(|draft| draft.miscounted != 0) {
+    if drafts.iter().any(|draft| draft.count_error != 0) {
         return if loaded {
-            Verdict::Wrong("it loaded, and cpreg cannot read it".to_owned())
+            CaseVerdict::Mismatch("it loaded, and cpreg cannot read it".to_owned())
         } else {
-            Verdict::NotRead
+            CaseVerdict::Unreadable
         };
     }
-    let foretold = qemu::predict::of_load(loader, Accelerator::Tcg, load);
-    if load.complete && load.loads.is_some() {
+    let foretold = qemu::predict::predicted_lines(loader, Accelerator::Tcg, load);
+    if load.is_complete && load.loads.is_some() {
         // Of a long text only the end is kept, and begins within a line.
-        let kept = if done.said.len() > MOST_SAID {
+        let kept = if done.stderr.len() > MAX_COMPLETE_STDERR_LEN {
             said.len() - 1
         } else {
             said.len().max(foretold.len())
@@ -108,7 +108,7 @@ pub(crate) fn compare(
             .take(kept)
             .eq(said.iter().rev().take(kept))
         {
-            return Verdict::Wrong("other words".to_owned());
+            return CaseVerdict::Mismatch("other words".to_owned());
         }
     } else {
         let mut rest = said.iter();
@@ -116,28 +116,28 @@ pub(crate) fn compare(
             .iter()
             .all(|line| rest.any(|spoken| spoken == line))
         {
-            return Verdict::Wrong("not all the foretold words, in their order".to_owned());
+            return CaseVerdict::Mismatch("not all the foretold words, in their order".to_owned());
         }
     }
     match load.loads {
-        Some(loads) if loads != loaded => Verdict::Wrong("another outcome".to_owned()),
-        Some(true) => match after(drafts, host, load, done) {
-            Ok(()) => Verdict::Agree(true),
-            Err(difference) => Verdict::Wrong(difference),
+        Some(loads) if loads != loaded => CaseVerdict::Mismatch("another outcome".to_owned()),
+        Some(true) => match compare_registers(drafts, host, load, done) {
+            Ok(()) => CaseVerdict::Agreement(true),
+            Err(difference) => CaseVerdict::Mismatch(difference),
         },
-        Some(false) => Verdict::Agree(false),
-        None => Verdict::Null(loaded),
+        Some(false) => CaseVerdict::Agreement(false),
+        None => CaseVerdict::Undecided(loaded),
     }
 }
 
 /// What each vCPU must hold after the load, against what it holds.
-fn after(
-    drafts: &[Draft],
+fn compare_registers(
+    drafts: &[CpuDraft],
     host: &Destination,
-    load: &Load,
-    done: &Rehearsed,
+    load: &SimulatedLoad,
+    done: &RehearsalResult,
 ) -> Result<(), String> {
-    let after = match &done.after {
+    let after = match &done.final_state {
         Some(Ok(after)) => after.stream.vm().map_err(|error| error.to_string())?,
         Some(Err(error)) => return Err(format!("it does not tell what it holds: {error}")),
         None => return Err("it was not asked what it holds".to_owned()),
@@ -147,8 +147,8 @@ fn after(
         let Some(vcpu) = host.vcpu(number) else {
             continue;
         };
-        let (arrived, lost) = merged(draft, vcpu);
-        let foretold = load.lost.iter().filter(|(of, _)| *of == number);
+        let (arrived, lost) = merge_lists(draft, vcpu);
+        let foretold = load.lost_registers.iter().filter(|(of, _)| *of == number);
         if !foretold.map(|(_, id)| *id).eq(lost) {
             wrong.push(format!("vCPU {number}: other registers are lost"));
         }
@@ -159,11 +159,11 @@ fn after(
             }
             let expected = match arrived {
                 Some(value) => *value,
-                None if tcg::leaves_zero(host.acceptor(), vcpu) => 0,
+                None if tcg::loads_missing_as_zero(host.acceptor(), vcpu) => 0,
                 None => continue,
             };
             let held = found.registers.get_u64(id);
-            if held.map(|held| held & lasting(id)) != Some(expected & lasting(id)) {
+            if held.map(|held| held & stable_bits(id)) != Some(expected & stable_bits(id)) {
                 wrong.push(format!(
                     "vCPU {number}: {id} ({:016x}) holds {held:x?} instead of {expected:#x}",
                     id.raw()
@@ -180,7 +180,7 @@ fn after(
 
 /// What arrives for each of the destination's registers, and what does not arrive anywhere. It loads, so whatever is not in its turn
 /// stands behind the end.
-fn merged(draft: &Draft, host: &HostVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>) {
+fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>) {
     let mut list = draft.list.iter().peekable();
     let mut arrived = Vec::new();
     for register in host.registers() {
@@ -193,7 +193,7 @@ fn merged(draft: &Draft, host: &HostVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>)
 }
 
 /// Whether another register that the destination lists, written later, decides what this one holds.
-fn is_view(id: RegisterId, host: &HostVcpu) -> bool {
+fn is_view(id: RegisterId, host: &DestinationVcpu) -> bool {
     let views = include_str!("../../../data/tcg-aliases.tsv");
     let parse = |text: &str| u64::from_str_radix(text, 16).ok().map(RegisterId::from_raw);
     views.lines().any(|line| {
@@ -207,7 +207,7 @@ fn is_view(id: RegisterId, host: &HostVcpu) -> bool {
 }
 
 /// The bits of a register that stay what they were loaded as until it is asked again: not ISTATUS of a timer's control register.
-fn lasting(id: RegisterId) -> u64 {
+fn stable_bits(id: RegisterId) -> u64 {
     const ISTATUS: u64 = 1 << 2;
     let name = id.to_string();
     if name.starts_with("CNT") && name.contains("_CTL") {
@@ -219,29 +219,29 @@ fn lasting(id: RegisterId) -> u64 {
 
 /// How many verdicts of each kind.
 #[derive(Default)]
-pub(crate) struct Counts(BTreeMap<&'static str, usize>);
+pub(crate) struct VerdictCounts(BTreeMap<&'static str, usize>);
 
-impl Counts {
+impl VerdictCounts {
     /// One more.
-    pub(crate) fn add(&mut self, verdict: &Verdict) {
+    pub(crate) fn add(&mut self, verdict: &CaseVerdict) {
         *self.0.entry(verdict.name()).or_default() += 1;
     }
 
     /// How many of these.
-    pub(crate) fn of(&self, names: &[&str]) -> usize {
+    pub(crate) fn total(&self, names: &[&str]) -> usize {
         names.iter().filter_map(|name| self.0.get(name)).sum()
     }
 }
 
-impl Verdict {
+impl CaseVerdict {
     fn name(&self) -> &'static str {
         match self {
-            Self::Agree(true) => "agree-loads",
-            Self::Agree(false) => "agree-fails",
-            Self::Null(_) => "null",
-            Self::NotRead => "not-read",
-            Self::Elsewhere => "elsewhere",
-            Self::Wrong(_) => "wrong",
+            Self::Agreement(true) => "agreement-loads",
+            Self::Agreement(false) => "agreement-fails",
+            Self::Undecided(_) => "undecided",
+            Self::Unreadable => "unreadable",
+            Self::OtherSection => "other-section",
+            Self::Mismatch(_) => "mismatch",
         }
     }
 }

@@ -12,131 +12,138 @@ use cpreg::vm::{Content, Extension};
 use cpreg_stream::{Cpu, Subsection};
 
 /// Bytes before the count of registers.
-const HEAD: usize = 568;
+const CORE_FIELDS_LEN: usize = 568;
 /// Bytes between the list and the subsections.
-const TAIL: usize = 65;
+const TRAILING_FIELDS_LEN: usize = 65;
 /// Offset of `env.features` in those.
-const FEATURES: usize = 24;
+const FEATURES_OFFSET: usize = 24;
 /// The byte that begins a subsection.
-const SUBSECTION: u8 = 5;
+const SUBSECTION_MARKER: u8 = 5;
 
 /// One vCPU's section.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Draft {
-    head: Vec<u8>,
+pub(crate) struct CpuDraft {
+    core_fields: Vec<u8>,
     /// By how much the count of registers is too high.
-    pub(crate) miscounted: i32,
+    pub(crate) count_error: i32,
     /// The registers.
     pub(crate) list: Vec<(u64, u64)>,
-    tail: Vec<u8>,
+    trailing_fields: Vec<u8>,
     /// The subsections.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) subsections: Vec<DraftSubsection>,
 }
 
 /// A subsection.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct DraftSubsection {
     /// Its name.
     pub(crate) name: String,
     /// The version of its format.
     pub(crate) version: u32,
     /// Its own bytes.
-    pub(crate) own: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     /// The subsections inside it.
-    pub(crate) inner: Vec<Self>,
+    pub(crate) subsections: Vec<Self>,
 }
 
-impl Part {
-    fn of(cpu: &Cpu, subsection: &Subsection) -> Self {
+impl DraftSubsection {
+    fn from_subsection(cpu: &Cpu, subsection: &Subsection) -> Self {
         Self {
             name: subsection.name.clone(),
             version: subsection.version,
-            own: cpu.content(subsection).to_vec(),
-            inner: subsection
+            payload: cpu.content(subsection).to_vec(),
+            subsections: subsection
                 .subsections
                 .iter()
-                .map(|inner| Self::of(cpu, inner))
+                .map(|inner| Self::from_subsection(cpu, inner))
                 .collect(),
         }
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend([SUBSECTION, u8::try_from(self.name.len()).unwrap_or(u8::MAX)]);
+        bytes.extend([
+            SUBSECTION_MARKER,
+            u8::try_from(self.name.len()).unwrap_or(u8::MAX),
+        ]);
         bytes.extend(self.name.as_bytes());
         bytes.extend(self.version.to_be_bytes());
-        bytes.extend(&self.own);
-        self.inner.iter().for_each(|inner| inner.write(bytes));
+        bytes.extend(&self.payload);
+        self.subsections.iter().for_each(|inner| inner.write(bytes));
     }
 
     fn extensions(&self, all: &mut Vec<Extension>) {
-        let content = match <[u8; 8]>::try_from(&*self.own) {
+        let content = match <[u8; 8]>::try_from(&*self.payload) {
             Ok(number) if self.name == Extension::WFXT_TIMER => {
                 Content::Number(u64::from_be_bytes(number))
             }
-            _ => Content::Bytes(self.own.clone()),
+            _ => Content::Bytes(self.payload.clone()),
         };
         all.push(Extension {
             name: Cow::Owned(self.name.clone()),
             content,
         });
-        self.inner.iter().for_each(|inner| inner.extensions(all));
+        self.subsections
+            .iter()
+            .for_each(|inner| inner.extensions(all));
     }
 }
 
-impl Draft {
+impl CpuDraft {
     /// The section as it was recorded.
-    pub(crate) fn of(cpu: &Cpu) -> Self {
+    pub(crate) fn from_cpu(cpu: &Cpu) -> Self {
         let bytes = cpu.bytes();
-        let tail = HEAD + 4 + 16 * cpu.register_count();
+        let tail = CORE_FIELDS_LEN + 4 + 16 * cpu.register_count();
         Self {
-            head: bytes[..HEAD].to_vec(),
-            miscounted: 0,
+            core_fields: bytes[..CORE_FIELDS_LEN].to_vec(),
+            count_error: 0,
             list: cpu
                 .registers()
                 .map(|(id, value)| (id.raw(), value))
                 .collect(),
-            tail: bytes[tail..][..TAIL].to_vec(),
-            parts: cpu
+            trailing_fields: bytes[tail..][..TRAILING_FIELDS_LEN].to_vec(),
+            subsections: cpu
                 .subsections()
                 .iter()
-                .map(|it| Part::of(cpu, it))
+                .map(|it| DraftSubsection::from_subsection(cpu, it))
                 .collect(),
         }
     }
 
     /// Its bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.head.clone();
+        let mut bytes = self.core_fields.clone();
         let count = i32::try_from(self.list.len()).unwrap_or(i32::MAX);
-        bytes.extend(count.saturating_add(self.miscounted).to_be_bytes());
+        bytes.extend(count.saturating_add(self.count_error).to_be_bytes());
         self.list
             .iter()
             .for_each(|(id, _)| bytes.extend(id.to_be_bytes()));
         self.list
             .iter()
             .for_each(|(_, value)| bytes.extend(value.to_be_bytes()));
-        bytes.extend(&self.tail);
-        self.parts.iter().for_each(|part| part.write(&mut bytes));
+        bytes.extend(&self.trailing_fields);
+        self.subsections
+            .iter()
+            .for_each(|part| part.write(&mut bytes));
         bytes
     }
 
     /// `env.features`.
     pub(crate) fn set_features(&mut self, features: u64) {
-        self.tail[FEATURES..][..8].copy_from_slice(&features.to_be_bytes());
+        self.trailing_fields[FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
     }
 
     /// Its registers as the loader model takes them.
     pub(crate) fn registers(&self) -> Vec<(RegisterId, Value)> {
         let registers = self.list.iter();
         registers
-            .map(|(id, value)| (RegisterId::from_raw(*id), Value::Small(*value)))
+            .map(|(id, value)| (RegisterId::from_raw(*id), Value::U64(*value)))
             .collect()
     }
 
     /// Its extensions as the loader model takes them.
     pub(crate) fn extensions(&self) -> Vec<Extension> {
         let mut all = Vec::new();
-        let features = self.tail[FEATURES..][..8].iter();
+        let features = self.trailing_fields[FEATURES_OFFSET..][..8].iter();
         let features = features.fold(0, |number, byte| number << 8 | u64::from(*byte));
         if features != 0 {
             all.push(Extension {
@@ -144,12 +151,14 @@ impl Draft {
                 content: Content::Number(features),
             });
         }
-        self.parts.iter().for_each(|part| part.extensions(&mut all));
+        self.subsections
+            .iter()
+            .for_each(|part| part.extensions(&mut all));
         all
     }
 
     /// Whether the list is one that QEMU can have written: as many as it says, ascending, none twice.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.miscounted == 0 && self.list.windows(2).all(|pair| pair[0].0 < pair[1].0)
+        self.count_error == 0 && self.list.windows(2).all(|pair| pair[0].0 < pair[1].0)
     }
 }

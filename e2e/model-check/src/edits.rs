@@ -6,22 +6,22 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::accept::tcg;
-use cpreg::destination::extension::{self, Fate};
+use cpreg::destination::extension::{self, ExtensionOutcome};
 use cpreg::destination::{Destination, Loader};
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
 
-use super::draft::{Draft, Part};
+use super::draft::{CpuDraft, DraftSubsection};
 use super::random::Random;
 
 /// In so many cases in a hundred the list is fitted to the destination before it is edited.
-const FITTED: usize = 60;
+const FITTED_PERCENT: usize = 60;
 
 /// In so many cases in a hundred that have several vCPUs all of them are edited, each in its own way.
-const EVERY_VCPU: usize = 30;
+const EVERY_VCPU_PERCENT: usize = 30;
 
 /// In so many cases in a hundred nothing more is done.
-const UNTOUCHED: usize = 6;
+const UNTOUCHED_PERCENT: usize = 6;
 
 /// Classes of ids in which numbers are made up: bits 63:16.
 const CLASSES: [u64; 9] = [
@@ -37,7 +37,7 @@ const CLASSES: [u64; 9] = [
 ];
 
 /// Subsections with their length in bytes, to add to a vCPU that lacks them; the last two are nobody's.
-const PARTS: [(&str, u32, usize); 13] = [
+const SUBSECTIONS: [(&str, u32, usize); 13] = [
     ("cpu/sve", 1, 4128),
     ("cpu/serror", 1, 10),
     ("cpu/irq-line-state", 1, 4),
@@ -60,58 +60,60 @@ pub(crate) struct Editor<'a> {
     /// Every id in any source, with every value that it has in one.
     pub(crate) pool: &'a BTreeMap<u64, Vec<u64>>,
     /// What was done so far.
-    pub(crate) did: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// One kind of edit; false if there was nothing that it could be done to.
-type Kind = fn(&mut Editor<'_>, &mut Draft) -> bool;
+type EditFn = fn(&mut Editor<'_>, &mut CpuDraft) -> bool;
 
 /// The kinds of edit, the likelier the higher.
-const KINDS: [(usize, Kind); 11] = [
+const EDIT_KINDS: [(usize, EditFn); 11] = [
     (18, |editor, draft| editor.drop_registers(draft)),
     (12, |editor, draft| editor.add_known(draft)),
-    (6, |editor, draft| editor.add_made_up(draft)),
+    (6, |editor, draft| editor.add_invented(draft)),
     (12, |editor, draft| editor.take_other_value(draft)),
     (14, |editor, draft| editor.flip_bits(draft)),
     (4, |editor, draft| editor.randomise(draft)),
     (10, |editor, draft| editor.change_constant(draft)),
     (7, |editor, draft| editor.reorder(draft)),
     (4, |editor, draft| editor.duplicate(draft)),
-    (2, |editor, draft| editor.lie_about_count(draft)),
-    (11, |editor, draft| editor.change_part(draft)),
+    (2, |editor, draft| editor.change_count(draft)),
+    (11, |editor, draft| editor.change_subsection(draft)),
 ];
 
 impl Editor<'_> {
     /// Edits the sections of a case.
-    pub(crate) fn edit(&mut self, drafts: &mut [Draft], loader: Loader, host: &Destination) {
-        if self.random.chance(FITTED) {
+    pub(crate) fn edit(&mut self, drafts: &mut [CpuDraft], loader: Loader, host: &Destination) {
+        if self.random.chance(FITTED_PERCENT) {
             for (number, draft) in drafts.iter_mut().enumerate() {
                 fit(draft, number, loader, host);
             }
-            self.did.push("fitted to the destination's list".to_owned());
+            self.log.push("fitted to the destination's list".to_owned());
         }
-        if self.random.chance(UNTOUCHED) {
+        if self.random.chance(UNTOUCHED_PERCENT) {
             return;
         }
-        let only = self.random.below(drafts.len());
-        let all = drafts.len() > 1 && self.random.chance(EVERY_VCPU);
+        let only = self.random.index_below(drafts.len());
+        let all = drafts.len() > 1 && self.random.chance(EVERY_VCPU_PERCENT);
         for (number, draft) in drafts.iter_mut().enumerate() {
             if all || number == only {
-                let before = self.did.len();
-                for _ in 0..self.random.few(4) {
-                    self.once(draft);
+                let before = self.log.len();
+                for _ in 0..self.random.small_count(4) {
+                    self.apply_one(draft);
                 }
-                for did in &mut self.did[before..] {
+                for did in &mut self.log[before..] {
                     *did = format!("vCPU {number}: {did}");
                 }
             }
         }
     }
 
-    fn once(&mut self, draft: &mut Draft) {
+    fn apply_one(&mut self, draft: &mut CpuDraft) {
         loop {
-            let mut at = self.random.below(KINDS.iter().map(|kind| kind.0).sum());
-            let kind = KINDS.iter().find(|(weight, _)| {
+            let mut at = self
+                .random
+                .index_below(EDIT_KINDS.iter().map(|kind| kind.0).sum());
+            let kind = EDIT_KINDS.iter().find(|(weight, _)| {
                 let found = at < *weight;
                 at = at.saturating_sub(*weight);
                 found
@@ -122,57 +124,57 @@ impl Editor<'_> {
         }
     }
 
-    fn tell(&mut self, what: &str, id: u64, values: &[u64]) {
+    fn record(&mut self, what: &str, id: u64, values: &[u64]) {
         let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
         let name = RegisterId::from_raw(id);
         let text = format!("{what} {name} ({id:016x}) {}", values.join(" -> "));
-        self.did.push(text.trim_end().to_owned());
+        self.log.push(text.trim_end().to_owned());
     }
 
-    fn drop_registers(&mut self, draft: &mut Draft) -> bool {
+    fn drop_registers(&mut self, draft: &mut CpuDraft) -> bool {
         if draft.list.is_empty() {
             return false;
         }
         if self.random.chance(4) {
-            let end = self.random.below(draft.list.len());
+            let end = self.random.index_below(draft.list.len());
             draft.list.truncate(end);
-            self.did.push(format!("cut the list after {end} registers"));
+            self.log.push(format!("cut the list after {end} registers"));
             return true;
         }
-        for _ in 0..self.random.few(6) {
-            let at = self.random.below(draft.list.len());
+        for _ in 0..self.random.small_count(6) {
+            let at = self.random.index_below(draft.list.len());
             if at < draft.list.len() {
                 let (id, value) = draft.list.remove(at);
-                self.tell("dropped", id, &[value]);
+                self.record("dropped", id, &[value]);
             }
         }
         true
     }
 
-    fn add(&mut self, draft: &mut Draft, id: u64, value: u64) -> bool {
+    fn add(&mut self, draft: &mut CpuDraft, id: u64, value: u64) -> bool {
         if draft.list.iter().any(|(listed, _)| *listed == id) {
             return false;
         }
         let at = draft.list.partition_point(|(listed, _)| *listed < id);
         draft.list.insert(at, (id, value));
-        self.tell("added", id, &[value]);
+        self.record("added", id, &[value]);
         true
     }
 
-    fn add_known(&mut self, draft: &mut Draft) -> bool {
+    fn add_known(&mut self, draft: &mut CpuDraft) -> bool {
         let ids: Vec<_> = self.pool.keys().copied().collect();
         let mut done = false;
-        for _ in 0..self.random.few(4) {
-            let id = self.random.one_of(&ids).copied().unwrap_or_default();
+        for _ in 0..self.random.small_count(4) {
+            let id = self.random.choose(&ids).copied().unwrap_or_default();
             let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
-            let value = self.random.one_of(values).copied().unwrap_or_default();
+            let value = self.random.choose(values).copied().unwrap_or_default();
             done |= self.add(draft, id, value);
         }
         done
     }
 
-    fn add_made_up(&mut self, draft: &mut Draft) -> bool {
-        let class = self.random.one_of(&CLASSES).copied().unwrap_or_default();
+    fn add_invented(&mut self, draft: &mut CpuDraft) -> bool {
+        let class = self.random.choose(&CLASSES).copied().unwrap_or_default();
         let mut low = self.random.next() & 0xffff;
         if class >> 32 != 0x6030 || class & 0xff != 0x13 {
             // Small numbers, where the real ones are.
@@ -183,7 +185,7 @@ impl Editor<'_> {
     }
 
     /// Gives a register another value.
-    fn set(&mut self, draft: &mut Draft, at: usize, value: u64) -> bool {
+    fn set(&mut self, draft: &mut CpuDraft, at: usize, value: u64) -> bool {
         let Some((id, old)) = draft.list.get_mut(at) else {
             return false;
         };
@@ -195,49 +197,49 @@ impl Editor<'_> {
         };
         let (id, old) = (*id, std::mem::replace(old, value));
         if old != value {
-            self.tell("changed", id, &[old, value]);
+            self.record("changed", id, &[old, value]);
         }
         old != value
     }
 
-    fn take_other_value(&mut self, draft: &mut Draft) -> bool {
-        let at = self.random.below(draft.list.len());
+    fn take_other_value(&mut self, draft: &mut CpuDraft) -> bool {
+        let at = self.random.index_below(draft.list.len());
         let id = draft.list.get(at).map_or(0, |(id, _)| *id);
         let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
-        let value = self.random.one_of(values).copied();
+        let value = self.random.choose(values).copied();
         value.is_some_and(|value| self.set(draft, at, value))
     }
 
-    fn flip_bits(&mut self, draft: &mut Draft) -> bool {
-        let at = self.random.below(draft.list.len());
+    fn flip_bits(&mut self, draft: &mut CpuDraft) -> bool {
+        let at = self.random.index_below(draft.list.len());
         let mut value = draft.list.get(at).map_or(0, |(_, value)| *value);
-        for _ in 0..self.random.few(3) {
-            value ^= 1 << self.random.below(64);
+        for _ in 0..self.random.small_count(3) {
+            value ^= 1 << self.random.index_below(64);
         }
         self.set(draft, at, value)
     }
 
-    fn randomise(&mut self, draft: &mut Draft) -> bool {
-        let at = self.random.below(draft.list.len());
+    fn randomise(&mut self, draft: &mut CpuDraft) -> bool {
+        let at = self.random.index_below(draft.list.len());
         let value = self.random.next();
         self.set(draft, at, value)
     }
 
-    fn change_constant(&mut self, draft: &mut Draft) -> bool {
+    fn change_constant(&mut self, draft: &mut CpuDraft) -> bool {
         let constants: Vec<_> = (0..draft.list.len())
             .filter(|at| tcg::is_constant(RegisterId::from_raw(draft.list[*at].0)))
             .collect();
-        let Some(at) = self.random.one_of(&constants).copied() else {
+        let Some(at) = self.random.choose(&constants).copied() else {
             return false;
         };
-        let value = draft.list[at].1 ^ 1 << self.random.below(32);
+        let value = draft.list[at].1 ^ 1 << self.random.index_below(32);
         self.set(draft, at, value)
     }
 
-    fn reorder(&mut self, draft: &mut Draft) -> bool {
+    fn reorder(&mut self, draft: &mut CpuDraft) -> bool {
         let (from, to) = (
-            self.random.below(draft.list.len()),
-            self.random.below(draft.list.len()),
+            self.random.index_below(draft.list.len()),
+            self.random.index_below(draft.list.len()),
         );
         if from == to {
             return false;
@@ -250,92 +252,96 @@ impl Editor<'_> {
         };
         let moved = draft.list.remove(from);
         draft.list.insert(to, moved);
-        self.tell(&format!("moved from {from} to {to}"), moved.0, &[]);
+        self.record(&format!("moved from {from} to {to}"), moved.0, &[]);
         true
     }
 
-    fn duplicate(&mut self, draft: &mut Draft) -> bool {
+    fn duplicate(&mut self, draft: &mut CpuDraft) -> bool {
         let at = if self.random.chance(50) {
             draft.list.len().saturating_sub(1)
         } else {
-            self.random.below(draft.list.len())
+            self.random.index_below(draft.list.len())
         };
         let Some(twice) = draft.list.get(at).copied() else {
             return false;
         };
         let value = twice.1 ^ u64::from(self.random.chance(50));
         draft.list.insert(at + 1, (twice.0, value));
-        self.tell("listed twice", twice.0, &[twice.1, value]);
+        self.record("listed twice", twice.0, &[twice.1, value]);
         true
     }
 
-    fn lie_about_count(&mut self, draft: &mut Draft) -> bool {
-        let by = i32::try_from(self.random.few(8)).unwrap_or(1);
+    fn change_count(&mut self, draft: &mut CpuDraft) -> bool {
+        let by = i32::try_from(self.random.small_count(8)).unwrap_or(1);
         let by = if self.random.chance(30) { -by } else { by };
-        draft.miscounted = by;
-        self.did.push(format!("registers miscounted by {by}"));
+        draft.count_error = by;
+        self.log.push(format!("registers miscounted by {by}"));
         true
     }
 
-    fn change_part(&mut self, draft: &mut Draft) -> bool {
-        match self.random.below(8) {
-            0 | 1 if !draft.parts.is_empty() => {
-                let at = self.random.below(draft.parts.len());
-                let part = draft.parts.remove(at);
-                self.did.push(format!("dropped {}", part.name));
+    fn change_subsection(&mut self, draft: &mut CpuDraft) -> bool {
+        match self.random.index_below(8) {
+            0 | 1 if !draft.subsections.is_empty() => {
+                let at = self.random.index_below(draft.subsections.len());
+                let part = draft.subsections.remove(at);
+                self.log.push(format!("dropped {}", part.name));
             }
             2 => {
-                let features = match self.random.below(3) {
+                let features = match self.random.index_below(3) {
                     0 => 0,
-                    _ => self.random.next() >> self.random.below(40),
+                    _ => self.random.next() >> self.random.index_below(40),
                 };
                 draft.set_features(features);
-                self.did.push(format!("env.features {features:#x}"));
+                self.log.push(format!("env.features {features:#x}"));
             }
-            3 if !draft.parts.is_empty() => {
-                let at = self.random.below(draft.parts.len());
-                let part = &mut draft.parts[at];
-                let at = self.random.below(part.own.len());
-                let Some(byte) = part.own.get_mut(at) else {
+            3 if !draft.subsections.is_empty() => {
+                let at = self.random.index_below(draft.subsections.len());
+                let part = &mut draft.subsections[at];
+                let at = self.random.index_below(part.payload.len());
+                let Some(byte) = part.payload.get_mut(at) else {
                     return false;
                 };
-                *byte ^= 1 << self.random.below(8);
-                self.did
+                *byte ^= 1 << self.random.index_below(8);
+                self.log
                     .push(format!("changed {}, byte {at}: {byte:#x}", part.name));
             }
-            _ => return self.add_part(draft),
+            _ => return self.add_subsection(draft),
         }
         true
     }
 
-    fn add_part(&mut self, draft: &mut Draft) -> bool {
-        let Some((name, version, length)) = self.random.one_of(&PARTS).copied() else {
+    fn add_subsection(&mut self, draft: &mut CpuDraft) -> bool {
+        let Some((name, version, length)) = self.random.choose(&SUBSECTIONS).copied() else {
             return false;
         };
         let fill = if self.random.chance(50) { 0xff } else { 0 };
-        let part = Part {
+        let part = DraftSubsection {
             name: name.to_owned(),
             version,
-            own: vec![fill; length],
-            inner: Vec::new(),
+            payload: vec![fill; length],
+            subsections: Vec::new(),
         };
         let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let list = match draft.parts.iter_mut().find(|part| part.name == parent) {
-            Some(parent) => &mut parent.inner,
-            None if parent == "cpu" => &mut draft.parts,
+        let list = match draft
+            .subsections
+            .iter_mut()
+            .find(|part| part.name == parent)
+        {
+            Some(parent) => &mut parent.subsections,
+            None if parent == "cpu" => &mut draft.subsections,
             None => return false,
         };
         if list.iter().any(|part| part.name == name) {
             return false;
         }
         list.push(part);
-        self.did.push(format!("added {name} filled with {fill:#x}"));
+        self.log.push(format!("added {name} filled with {fill:#x}"));
         true
     }
 }
 
 /// Gives the section the destination's list: with its own value where the destination takes it, else with the destination's.
-fn fit(draft: &mut Draft, number: usize, loader: Loader, host: &Destination) {
+fn fit(draft: &mut CpuDraft, number: usize, loader: Loader, host: &Destination) {
     let Some(vcpu) = host.vcpu(number) else {
         return;
     };
@@ -344,22 +350,22 @@ fn fit(draft: &mut Draft, number: usize, loader: Loader, host: &Destination) {
         let id = register.id.raw();
         let own = draft.list.iter().find(|(listed, _)| *listed == id);
         let taken = own.map(|(_, value)| *value).filter(|value| {
-            let answer = acceptor.takes(vcpu, register, &Value::Small(*value));
-            answer.takes() == Some(true)
+            let answer = acceptor.evaluate(vcpu, register, &Value::U64(*value));
+            answer.as_bool() == Some(true)
         });
         let at_reset = register.value.as_ref().and_then(Value::as_u64);
         (id, taken.or(at_reset).unwrap_or_default())
     });
     draft.list = fitted.collect();
-    draft.parts.retain_mut(|part| {
-        let loads = |part: &Part| {
+    draft.subsections.retain_mut(|part| {
+        let loads = |part: &DraftSubsection| {
             let extension = Extension {
                 name: part.name.clone().into(),
-                content: Content::Bytes(part.own.clone()),
+                content: Content::Bytes(part.payload.clone()),
             };
-            extension::fate(loader, vcpu, &extension) == Fate::Loads
+            extension::predict_outcome(loader, vcpu, &extension) == ExtensionOutcome::Loads
         };
-        part.inner.retain(loads);
+        part.subsections.retain(loads);
         loads(part)
     });
     if let Some(Content::Number(features)) = vcpu

@@ -4,12 +4,12 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`sources`] | the recorded streams |
-//! | [`place`] | the QEMU that loads one |
+//! | [`target_machine`] | the QEMU that loads one |
 //! | [`draft`] | a `cpu` section as bytes, right or wrong |
 //! | [`edits`] | random edits of it |
-//! | [`bench`] | one case: foretold, loaded, compared |
+//! | [`fixture`] | one case: foretold, loaded, compared |
 //! | [`compare`] | prediction against reality |
-//! | [`whole`] | rehearsals against loads of whole streams |
+//! | [`rehearsal_check`] | rehearsals against loads of whole streams |
 //! | [`random`] | the same random numbers everywhere |
 //!
 //! A case is a number; with the seed and the series it says everything, so that it can be repeated alone. What is proven here is what
@@ -19,14 +19,14 @@
 // The check talks to the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
-mod bench;
 mod compare;
 mod draft;
 mod edits;
-mod place;
+mod fixture;
 mod random;
+mod rehearsal_check;
 mod sources;
-mod whole;
+mod target_machine;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -37,17 +37,17 @@ use clap::Parser;
 use e2e_framework::qemu::{self, Qemu};
 use e2e_framework::{Result, parallel};
 
-use self::bench::{Bench, JOBS};
-use self::compare::{Counts, Verdict};
+use self::compare::{CaseVerdict, VerdictCounts};
+use self::fixture::{Fixture, JOBS};
 
 /// How many edited streams each QEMU gets.
-const EDITS: usize = 500;
+const DEFAULT_EDITS: usize = 500;
 
 /// The seed, unless another is wanted.
-const SEED: u64 = 1;
+const DEFAULT_SEED: u64 = 1;
 
 /// Of a hundred answers fewer than so many may be "cannot be told".
-const NULL_PERCENT: usize = 10;
+const MAX_UNDECIDED_PERCENT: usize = 10;
 
 /// The loader models against real QEMUs: recorded streams, edited at random, are loaded, and what each QEMU does is held
 /// against what was foretold
@@ -59,10 +59,10 @@ const NULL_PERCENT: usize = 10;
 )]
 struct Arguments {
     /// How many edited streams each QEMU gets
-    #[arg(long, value_name = "N", default_value_t = EDITS)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EDITS)]
     edits: usize,
     /// Another seed gives other edits
-    #[arg(long, value_name = "S", default_value_t = SEED)]
+    #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
     seed: u64,
     /// Only this QEMU, such as 10.0
     #[arg(long)]
@@ -96,9 +96,9 @@ fn run(options: &Arguments) -> Result<()> {
     }
     let begin = Instant::now();
     let sources = sources::all(JOBS)?;
-    let bench = Bench {
+    let bench = Fixture {
         pool: sources::pool(&sources),
-        hosts: Mutex::default(),
+        initial_states: Mutex::default(),
         sources: &sources,
         seed: options.seed,
     };
@@ -119,20 +119,20 @@ fn run(options: &Arguments) -> Result<()> {
     let waiting = qemus
         .iter()
         .flat_map(|qemu| cases.clone().map(move |case| (qemu, case)));
-    let counts: Mutex<BTreeMap<&str, Counts>> = Mutex::default();
+    let counts: Mutex<BTreeMap<&str, VerdictCounts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
-    parallel::each(JOBS, waiting, |(qemu, case)| {
+    parallel::for_each(JOBS, waiting, |(qemu, case)| {
         let verdict = match bench.case(qemu, case, verbose) {
             Ok(verdict) => verdict,
             Err(error) => {
                 let text = format!("{}, case {case}: {error}", qemu.series);
-                Verdict::Wrong(text)
+                CaseVerdict::Mismatch(text)
             }
         };
         if let Ok(mut counts) = counts.lock() {
             counts.entry(qemu.series).or_default().add(&verdict);
         }
-        if let (Verdict::Wrong(text), Ok(mut failures)) = (verdict, failures.lock()) {
+        if let (CaseVerdict::Mismatch(text), Ok(mut failures)) = (verdict, failures.lock()) {
             println!("{text}\n");
             failures.push((qemu.series, case));
         }
@@ -143,7 +143,7 @@ fn run(options: &Arguments) -> Result<()> {
     if options.case.is_some() {
         return edited;
     }
-    let whole = whole::run(&bench, &qemus);
+    let whole = rehearsal_check::run(&bench, &qemus);
     match (edited, whole) {
         (Err(edited), Err(whole)) => Err(format!("{edited}; {whole}").into()),
         (Ok(()), other) | (other, Ok(())) => other,
@@ -152,7 +152,7 @@ fn run(options: &Arguments) -> Result<()> {
 
 fn report(
     qemus: &[Qemu],
-    counts: &BTreeMap<&str, Counts>,
+    counts: &BTreeMap<&str, VerdictCounts>,
     cases: &std::ops::Range<usize>,
     failures: usize,
     time: Duration,
@@ -166,9 +166,12 @@ fn report(
         let Some(of) = counts.get(qemu.series) else {
             continue;
         };
-        let (loads, fails) = (of.of(&["agree-loads"]), of.of(&["agree-fails"]));
-        let (null, wrong) = (of.of(&["null"]), of.of(&["wrong"]));
-        let (not_read, elsewhere) = (of.of(&["not-read"]), of.of(&["elsewhere"]));
+        let (loads, fails) = (
+            of.total(&["agreement-loads"]),
+            of.total(&["agreement-fails"]),
+        );
+        let (null, wrong) = (of.total(&["undecided"]), of.total(&["mismatch"]));
+        let (not_read, elsewhere) = (of.total(&["unreadable"]), of.total(&["other-section"]));
         let all = loads + fails + null + wrong + not_read + elsewhere;
         let (percent, tenth) = (null * 100 / all.max(1), null * 1000 / all.max(1) % 10);
         println!(
@@ -183,10 +186,10 @@ fn report(
                 cases.len()
             ));
         }
-        if cases.len() > 1 && null * 100 >= all * NULL_PERCENT {
+        if cases.len() > 1 && null * 100 >= all * MAX_UNDECIDED_PERCENT {
             faults.push(format!(
                 "QEMU {}: the model cannot tell in {null} of {all} cases; fewer than \
-                 {NULL_PERCENT} % are allowed",
+                 {MAX_UNDECIDED_PERCENT} % are allowed",
                 qemu.series
             ));
         }

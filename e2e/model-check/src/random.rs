@@ -5,7 +5,7 @@ pub(crate) struct Random(u64);
 
 impl Random {
     /// The sequence of one case: it depends on these three and nothing else, so a case can be repeated alone.
-    pub(crate) fn of(seed: u64, series: &str, case: usize) -> Self {
+    pub(crate) fn for_case(seed: u64, series: &str, case: usize) -> Self {
         let mut random = Self(seed);
         let mut mix = |number: u64| {
             let next = random.next();
@@ -26,23 +26,23 @@ impl Random {
     }
 
     /// A number below `end`; 0 if there is none.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn index_below(&mut self, end: usize) -> usize {
         let end = (end as u64).max(1);
         usize::try_from(self.next() % end).unwrap_or(0)
     }
 
     /// One of these.
-    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        all.get(self.below(all.len()))
+    pub(crate) fn choose<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        all.get(self.index_below(all.len()))
     }
 
     /// Whether something happens that does so in `percent` of all cases.
     pub(crate) fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
+        self.index_below(100) < percent
     }
 
     /// How many: 1 in half of all cases, 2 in a quarter of them, and so on up to `most`.
-    pub(crate) fn few(&mut self, most: usize) -> usize {
+    pub(crate) fn small_count(&mut self, most: usize) -> usize {
         let ones = usize::try_from(self.next().trailing_ones()).unwrap_or(0);
         (1 + ones).min(most)
     }

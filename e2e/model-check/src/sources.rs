@@ -35,7 +35,7 @@ impl Source {
         let stream = Stream::open(&whole)?;
         let edit = stream.without_ram(&[])?;
         let mut bytes = vec![0; usize::try_from(edit.new_length())?];
-        edit.over(&whole).read_exact_at(&mut bytes, 0)?;
+        edit.apply_to(&whole).read_exact_at(&mut bytes, 0)?;
         let stream = Stream::open(&bytes)?;
         Ok(Self {
             name,

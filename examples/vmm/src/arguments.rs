@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use cpreg::destination::Features;
-use cpreg::plan::{Consents, Set};
+use cpreg::plan::{Consents, SetConsent};
 use cpreg::register::{Naming, RegisterId, parse_u64};
 use cpreg::severity::Severity;
 
@@ -32,10 +32,10 @@ pub(crate) enum Command {
         guest: Guest,
         /// Let it run here for so many seconds first
         #[arg(long, default_value_t = 2)]
-        before: u64,
+        seconds_before: u64,
         /// If it stays, let it run for so many seconds more
         #[arg(long, default_value_t = 3)]
-        after: u64,
+        seconds_after: u64,
         /// Wait so many seconds for the other end at each step
         #[arg(long, default_value_t = 30)]
         timeout: u64,
@@ -49,10 +49,10 @@ pub(crate) enum Command {
         address: String,
         /// Accept an adjustment: a register, or a severity (low, medium, high)
         #[arg(long, value_name = "REG|SEVERITY", value_parser = accept)]
-        accept: Vec<Accept>,
+        accept: Vec<AcceptArg>,
         /// Give a register this value
         #[arg(long, value_name = "REG=VALUE", value_parser = set)]
-        set: Vec<Set>,
+        set: Vec<SetConsent>,
         /// Run it for so many seconds
         #[arg(long, default_value_t = 5)]
         seconds: u64,
@@ -95,9 +95,9 @@ pub(crate) struct Guest {
 
 /// An adjustment that is accepted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Accept {
+pub(crate) enum AcceptArg {
     Register(RegisterId),
-    UpTo(Severity),
+    Severity(Severity),
 }
 
 fn features(text: &str) -> Result<Features, String> {
@@ -111,20 +111,20 @@ fn register(text: &str) -> Result<RegisterId, String> {
     RegisterId::parse_in(text, Naming::Kvm).map_err(|error| error.to_string())
 }
 
-fn accept(text: &str) -> Result<Accept, String> {
+fn accept(text: &str) -> Result<AcceptArg, String> {
     match Severity::from_name(text) {
-        Some(severity) => Ok(Accept::UpTo(severity)),
-        None => register(text).map(Accept::Register),
+        Some(severity) => Ok(AcceptArg::Severity(severity)),
+        None => register(text).map(AcceptArg::Register),
     }
 }
 
-fn set(text: &str) -> Result<Set, String> {
+fn set(text: &str) -> Result<SetConsent, String> {
     let (name, value) = text.split_once('=').ok_or("it is written REG=VALUE")?;
     let register = register(name)?;
     let value = register
-        .value_named(value)
+        .value_by_name(value)
         .or_else(|| parse_u64(value).ok());
-    Ok(Set {
+    Ok(SetConsent {
         register,
         mask: u64::MAX,
         value: value.ok_or("the value is no number")?,
@@ -136,15 +136,15 @@ fn set(text: &str) -> Result<Set, String> {
     not(all(target_os = "linux", target_arch = "aarch64")),
     expect(dead_code, reason = "only looked at where there is a KVM")
 )]
-pub(crate) fn consents(accept: &[Accept], set: Vec<Set>) -> Consents {
+pub(crate) fn consents(accept: &[AcceptArg], set: Vec<SetConsent>) -> Consents {
     let mut consents = Consents {
         set,
         ..Consents::default()
     };
     for accept in accept {
         match accept {
-            Accept::Register(register) => consents.accept.push(*register),
-            Accept::UpTo(severity) => {
+            AcceptArg::Register(register) => consents.accept.push(*register),
+            AcceptArg::Severity(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(*severity));
             }
         }

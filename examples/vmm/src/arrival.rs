@@ -1,7 +1,7 @@
 //! [`decide`] and [`load`]: whether a VM's registers can be loaded on this host, and how: the calls into cpreg on the way in.
 //!
 //! 1. [`cpreg_kvm::probe::destination`]: what this host has for a VM with these features;
-//! 2. [`cpreg_kvm::ask::teach`]: what that does not tell, whether the host takes a value, is tried;
+//! 2. [`cpreg_kvm::ask::decide_unknown`]: what that does not tell, whether the host takes a value, is tried;
 //! 3. [`Plan::new`]: a decision for every register;
 //! 4. [`cpreg_kvm::attempt()`]: the plan loaded into a VM that is thrown away, since only the kernel knows what it takes;
 //! 5. [`cpreg_kvm::load()`]: the plan, made again for the final registers, loaded into the VM itself.
@@ -11,37 +11,37 @@
 use std::fmt::Write as _;
 
 use cpreg::destination::{Destination, Features};
-use cpreg::plan::{Action, Consents, Outcome, Plan};
+use cpreg::plan::{Action, Consents, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
-use cpreg_kvm::ask::teach;
-use cpreg_kvm::load::Difference;
-use cpreg_kvm::probe::destination;
+use cpreg_kvm::load::Mismatch;
+use cpreg_kvm::probe::probe_destination;
+use cpreg_kvm::write_probe::decide_unknown;
 use cpreg_kvm::{Host, Vcpu};
 
 use crate::migrate::{Failure, Refusal};
 
 /// What this host is called in what is said about it.
-const HERE: &str = "this host";
+const HOST_NAME: &str = "this host";
 
 /// What was found out about a VM before it comes.
 #[derive(Clone, Debug)]
-pub struct Decided {
+pub struct LoadDecision {
     /// What this host has, and what was tried on it. It does not change while the VM is on its way.
     pub destination: Destination,
     /// What the guest could notice, for people.
     pub notes: Vec<String>,
     /// What KVM takes without an error and does not hold as it was; it is in the notes.
-    pub differ: Vec<Lost>,
+    pub changed_bits: Vec<LostBits>,
 }
 
 /// Bits of a register that KVM does not hold as they were written: of which vCPU (`None`: of the VM), which register, which bits.
-pub type Lost = (Option<usize>, RegisterId, Option<u64>);
+pub type LostBits = (Option<usize>, RegisterId, Option<u64>);
 
-fn lost(difference: &Difference) -> Lost {
-    let bits = match (&difference.wrote, &difference.holds) {
-        (Value::Small(wrote), Value::Small(holds)) => Some(wrote ^ holds),
+fn lost_bits(difference: &Mismatch) -> LostBits {
+    let bits = match (&difference.written_value, &difference.current_value) {
+        (Value::U64(wrote), Value::U64(holds)) => Some(wrote ^ holds),
         _ => None,
     };
     (difference.vcpu, difference.register, bits)
@@ -56,27 +56,27 @@ pub fn decide(
     features: Features,
     vm: &Vm,
     consents: &Consents,
-) -> Result<Decided, Refusal> {
-    let mut destination = destination(host, features, vm.vcpus.len(), HERE)
+) -> Result<LoadDecision, Refusal> {
+    let mut destination = probe_destination(host, features, vm.vcpus.len(), HOST_NAME)
         .map_err(|error| Failure::new("cannot tell what this host has", error))?;
     let tolerances = Tolerances::default();
-    teach(host, features, vm, &mut destination, &tolerances, consents)
+    decide_unknown(host, features, vm, &mut destination, &tolerances, consents)
         .map_err(|error| Failure::new("cannot try values on this host", error))?;
     let plan = Plan::new(vm, &destination, &tolerances, consents);
-    let plan = ready(plan, &tolerances)?;
-    let attempt = cpreg_kvm::attempt(host, features, &plan)
-        .map_err(|error| Failure::new("cannot try the load", error.with_hint()))?;
-    if !attempt.succeeded() {
-        let refused = attempt.refused.iter();
+    let plan = require_ready(plan, &tolerances)?;
+    let attempt = cpreg_kvm::dry_run(host, features, &plan)
+        .map_err(|error| Failure::new("cannot try the load", error.to_string_with_hint()))?;
+    if !attempt.is_success() {
+        let refused = attempt.refused_writes.iter();
         return Err(Refusal(refused.map(ToString::to_string).collect()));
     }
     let mut notes = notes(&plan);
-    let differences = attempt.loaded.differences;
+    let differences = attempt.summary.mismatches;
     notes.extend(differences.iter().map(ToString::to_string));
-    Ok(Decided {
+    Ok(LoadDecision {
         destination,
         notes,
-        differ: differences.iter().map(lost).collect(),
+        changed_bits: differences.iter().map(lost_bits).collect(),
     })
 }
 
@@ -85,18 +85,18 @@ pub fn decide(
 /// # Errors
 /// What stands in the way now, what KVM refused, and what it took and does not hold of which [`decide`] had not said so.
 pub fn load(
-    decided: &Decided,
+    decided: &LoadDecision,
     vm: &Vm,
     consents: &Consents,
     vcpus: &[impl Vcpu],
 ) -> Result<(), Refusal> {
     let tolerances = Tolerances::default();
     let plan = Plan::new(vm, &decided.destination, &tolerances, consents);
-    let plan = ready(plan, &tolerances)?;
+    let plan = require_ready(plan, &tolerances)?;
     let loaded = cpreg_kvm::load(&plan, vcpus).map_err(Failure::from)?;
-    let differences = loaded.differences.iter();
+    let differences = loaded.mismatches.iter();
     let news: Vec<_> = differences
-        .filter(|it| !decided.differ.contains(&lost(it)))
+        .filter(|it| !decided.changed_bits.contains(&lost_bits(it)))
         .map(ToString::to_string)
         .collect();
     if news.is_empty() {
@@ -106,9 +106,9 @@ pub fn load(
     }
 }
 
-fn ready(plan: Plan, tolerances: &Tolerances) -> Result<Plan, Refusal> {
+fn require_ready(plan: Plan, tolerances: &Tolerances) -> Result<Plan, Refusal> {
     match plan.outcome() {
-        Outcome::Ready => Ok(plan),
+        PlanOutcome::Ready => Ok(plan),
         _ => Err(Refusal(reasons(&plan, tolerances))),
     }
 }
@@ -126,7 +126,7 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
         {
             let _ = write!(reason, " is {value}");
         }
-        if let Some(value) = &decision.host
+        if let Some(value) = &decision.destination
             && !decision.register.is_secret()
         {
             let _ = write!(reason, ", here {value}");
@@ -137,14 +137,14 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
         }
         reasons.push(reason);
     }
-    for proposed in &plan.proposed {
+    for proposed in &plan.proposed_adjustments {
         reasons.push(format!(
             "with --accept {} on the receiver {:#x} would become {:#x}, which the guest can see \
              ({})",
             proposed.register, proposed.from, proposed.to, proposed.severity
         ));
     }
-    if !plan.proposed.is_empty() && plan.with_proposed != Outcome::Ready {
+    if !plan.proposed_adjustments.is_empty() && plan.outcome_with_proposed != PlanOutcome::Ready {
         reasons.push("even with all of that it could not be loaded".to_owned());
     }
     reasons
@@ -152,7 +152,7 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
 
 /// What the guest could notice.
 fn notes(plan: &Plan) -> Vec<String> {
-    let visible = plan.visible.iter();
+    let visible = plan.visible_changes.iter();
     visible
         .map(|change| {
             let mut note = String::new();
@@ -166,8 +166,8 @@ fn notes(plan: &Plan) -> Vec<String> {
                 let _ = write!(note, " was {from:#x}, becomes {to:#x}");
             }
             let _ = write!(note, " ({})", change.severity);
-            if !change.what.is_empty() {
-                let _ = write!(note, ": {}", change.what);
+            if !change.description.is_empty() {
+                let _ = write!(note, ": {}", change.description);
             }
             note
         })

@@ -9,16 +9,16 @@ use std::time::Duration;
 use cpreg::plan::Consents;
 use cpreg_vmm::kvm::bench;
 use cpreg_vmm::kvm::machine::{self, Machine};
-use cpreg_vmm::kvm::target::Here;
+use cpreg_vmm::kvm::target::KvmTarget;
 use cpreg_vmm::link::Link;
 use cpreg_vmm::migrate::Failure;
-use cpreg_vmm::protocol::Outline;
-use cpreg_vmm::receive::{Received, receive};
-use cpreg_vmm::send::{Sent, Step, send};
-use cpreg_vmm::transport::Wire;
+use cpreg_vmm::protocol::VmShape;
+use cpreg_vmm::receive::{ReceiveOutcome, receive};
+use cpreg_vmm::send::{SendOutcome, Step, send};
+use cpreg_vmm::transport::FdTransport;
 
 use crate::arguments::{Arguments, Command, Guest, consents};
-use crate::output::{PhysicalTimer, say, watch};
+use crate::output::{PhysicalTimer, print_line, watch};
 
 /// How it ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ struct Status(u8);
 
 impl Status {
     /// What was asked for was done, and the guest is well.
-    const DONE: Self = Self(0);
+    const SUCCESS: Self = Self(0);
     /// The other end, or this one, refused the guest.
     const REFUSED: Self = Self(1);
     /// Something failed.
@@ -34,27 +34,27 @@ impl Status {
     /// Nobody knows where the guest runs.
     const UNKNOWN: Self = Self(3);
     /// The guest lost something, or stands still.
-    const GUEST: Self = Self(4);
+    const GUEST_BROKEN: Self = Self(4);
 }
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
-        Command::Run { guest, seconds } => run_here(guest, seconds),
+        Command::Run { guest, seconds } => run_guest(guest, seconds),
         Command::Send {
             address,
             guest,
-            before,
-            after,
+            seconds_before: before,
+            seconds_after: after,
             timeout,
             bandwidth,
         } => {
-            let how = How {
-                after: Duration::from_secs(after),
+            let how = SendOptions {
+                watch_duration: Duration::from_secs(after),
                 timeout: Duration::from_secs(timeout),
                 bandwidth: bandwidth.and_then(|kib| NonZeroU32::new(kib.saturating_mul(1024))),
             };
-            send_there(&address, guest, Duration::from_secs(before), how)
+            send_guest(&address, guest, Duration::from_secs(before), how)
         }
         Command::Receive {
             address,
@@ -66,12 +66,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         } => {
             let consents = consents(&accept, set);
             let (seconds, timeout) = (Duration::from_secs(seconds), Duration::from_secs(timeout));
-            receive_here(&address, consents, seconds, then_send.as_deref(), timeout)
+            receive_guest(&address, consents, seconds, then_send.as_deref(), timeout)
         }
         Command::BenchLoad { guest, times } => bench_load(guest, times),
     };
     let status = done.unwrap_or_else(|failure| {
-        say(format_args!("error: {failure}"));
+        print_line(format_args!("error: {failure}"));
         Status::FAILED
     });
     ExitCode::from(status.0)
@@ -83,7 +83,7 @@ fn boot(guest: Guest) -> Result<Machine, Failure> {
         Some(features) => features,
         None => machine::features()?,
     };
-    let mut machine = Machine::new(Outline {
+    let mut machine = Machine::new(VmShape {
         vcpus: guest.vcpus,
         features,
         memory: guest.memory << 20,
@@ -93,28 +93,32 @@ fn boot(guest: Guest) -> Result<Machine, Failure> {
     }
     machine.boot(!guest.no_physical_timer)?;
     machine.start()?;
-    say(format_args!(
+    print_line(format_args!(
         "guest: started with {} vCPUs, features {features}",
         guest.vcpus
     ));
     Ok(machine)
 }
 
-fn well(is_well: bool) -> Status {
-    if is_well { Status::DONE } else { Status::GUEST }
+fn guest_status(is_well: bool) -> Status {
+    if is_well {
+        Status::SUCCESS
+    } else {
+        Status::GUEST_BROKEN
+    }
 }
 
-fn run_here(guest: Guest, seconds: u64) -> Result<Status, Failure> {
+fn run_guest(guest: Guest, seconds: u64) -> Result<Status, Failure> {
     let mut machine = boot(guest)?;
     let time = Duration::from_secs(seconds);
     let is_well = watch(&machine.report, time, physical_timer(guest));
     machine.stop()?;
-    Ok(well(is_well))
+    Ok(guest_status(is_well))
 }
 
 const fn physical_timer(guest: Guest) -> PhysicalTimer {
     if guest.no_physical_timer {
-        PhysicalTimer::LeftAlone
+        PhysicalTimer::Unused
     } else {
         PhysicalTimer::Used
     }
@@ -122,26 +126,36 @@ const fn physical_timer(guest: Guest) -> PhysicalTimer {
 
 /// How a guest is moved.
 #[derive(Clone, Copy)]
-struct How {
+struct SendOptions {
     /// How long it is watched if it stays.
-    after: Duration,
+    watch_duration: Duration,
     timeout: Duration,
     /// Bytes in a second.
     bandwidth: Option<NonZeroU32>,
 }
 
-fn send_there(address: &str, guest: Guest, before: Duration, how: How) -> Result<Status, Failure> {
+fn send_guest(
+    address: &str,
+    guest: Guest,
+    before: Duration,
+    how: SendOptions,
+) -> Result<Status, Failure> {
     let machine = boot(guest)?;
     let timer = physical_timer(guest);
     if !watch(&machine.report, before, timer) {
-        return Ok(Status::GUEST);
+        return Ok(Status::GUEST_BROKEN);
     }
-    Ok(move_there(machine, address, timer, how))
+    Ok(move_guest(machine, address, timer, how))
 }
 
 /// Moves a guest that runs here; if it stays it is watched.
-fn move_there(mut machine: Machine, address: &str, timer: PhysicalTimer, how: How) -> Status {
-    let opened = Wire::connect(address, how.timeout)
+fn move_guest(
+    mut machine: Machine,
+    address: &str,
+    timer: PhysicalTimer,
+    how: SendOptions,
+) -> Status {
+    let opened = FdTransport::connect(address, how.timeout)
         .map_err(|error| Failure::new(address, error))
         .and_then(|wire| {
             let session = session();
@@ -150,67 +164,67 @@ fn move_there(mut machine: Machine, address: &str, timer: PhysicalTimer, how: Ho
     let sent = match opened {
         Ok(mut link) => {
             if let Some(bandwidth) = how.bandwidth {
-                link.limit(bandwidth);
+                link.set_bandwidth(bandwidth);
             }
-            send(&mut machine, &mut link, tell)
+            send(&mut machine, &mut link, print_step)
         }
-        Err(failure) => Sent::Failed(failure),
+        Err(failure) => SendOutcome::Failed(failure),
     };
     let status = match sent {
-        Sent::Moved(figures) => {
-            say(format_args!(
+        SendOutcome::Moved(figures) => {
+            print_line(format_args!(
                 "migrated: pre-copied {} pages in {} rounds, {} at the end, pause {:.1} ms",
                 figures.pages,
                 figures.rounds,
-                figures.last_pages,
-                figures.pause.as_secs_f64() * 1000.0
+                figures.final_pages,
+                figures.downtime.as_secs_f64() * 1000.0
             ));
-            return Status::DONE;
+            return Status::SUCCESS;
         }
-        Sent::Unknown(failure) => {
-            say(format_args!(
+        SendOutcome::Unknown(failure) => {
+            print_line(format_args!(
                 "unknown: the guest was given up, and then: {failure}"
             ));
-            say("it may run at the other end, and is not run here again; look there");
+            print_line("it may run at the other end, and is not run here again; look there");
             return Status::UNKNOWN;
         }
-        Sent::Lost(failure, second) => {
-            say(format_args!("failed: {failure}"));
-            say(format_args!(
+        SendOutcome::Lost(failure, second) => {
+            print_line(format_args!("failed: {failure}"));
+            print_line(format_args!(
                 "lost: the guest cannot go on at the source: {second}"
             ));
             return Status::FAILED;
         }
-        Sent::Refused(reasons) => {
+        SendOutcome::Refused(reasons) => {
             for reason in reasons {
-                say(format_args!("refused: {reason}"));
+                print_line(format_args!("refused: {reason}"));
             }
             Status::REFUSED
         }
-        Sent::Failed(failure) => {
-            say(format_args!("failed: {failure}"));
+        SendOutcome::Failed(failure) => {
+            print_line(format_args!("failed: {failure}"));
             Status::FAILED
         }
     };
-    say("the guest goes on at the source");
-    if !watch(&machine.report, how.after, timer) {
-        return Status::GUEST;
+    print_line("the guest goes on at the source");
+    if !watch(&machine.report, how.watch_duration, timer) {
+        return Status::GUEST_BROKEN;
     }
     status
 }
 
-fn tell(step: Step<'_>) {
+fn print_step(step: Step<'_>) {
     match step {
         Step::Ready(notes) => {
             for note in notes {
-                say(format_args!("the guest could notice: {note}"));
+                print_line(format_args!("the guest could notice: {note}"));
             }
         }
         Step::PreCopy { round, pages } => {
-            say(format_args!("pre-copy: round {round}, {pages} pages"));
+            print_line(format_args!("pre-copy: round {round}, {pages} pages"));
         }
         Step::Stopped { pages } => {
-            say(format_args!(
+            print_line(format_args!(
                 "the guest stands still: {pages} pages and its registers are left"
             ));
         }
@@ -224,47 +238,48 @@ fn session() -> u32 {
     u32::try_from(random >> 32).unwrap_or_default()
 }
 
-fn receive_here(
+fn receive_guest(
     address: &str,
     consents: Consents,
     seconds: Duration,
     then_send: Option<&str>,
     timeout: Duration,
 ) -> Result<Status, Failure> {
-    let mut here = Here::new(consents)?;
-    let wire = Wire::listen(address, timeout).map_err(|error| Failure::new(address, error))?;
+    let mut here = KvmTarget::new(consents)?;
+    let wire =
+        FdTransport::listen(address, timeout).map_err(|error| Failure::new(address, error))?;
     let mut link = Link::accept(wire, timeout, timeout)?;
     match receive(&mut here, &mut link) {
-        Received::Runs => say("the guest runs here"),
-        Received::Refused(reasons) => {
+        ReceiveOutcome::Running => print_line("the guest runs here"),
+        ReceiveOutcome::Refused(reasons) => {
             for reason in reasons {
-                say(format_args!("refused: {reason}"));
+                print_line(format_args!("refused: {reason}"));
             }
             return Ok(Status::REFUSED);
         }
-        Received::Failed(failure) => {
-            say(format_args!("failed: {failure}"));
-            say("the guest does not run here");
+        ReceiveOutcome::Failed(failure) => {
+            print_line(format_args!("failed: {failure}"));
+            print_line("the guest does not run here");
             return Ok(Status::FAILED);
         }
     }
     let Some(mut machine) = here.into_machine() else {
         return Ok(Status::FAILED);
     };
-    let timer = PhysicalTimer::AsBefore;
+    let timer = PhysicalTimer::Unknown;
     let is_well = watch(&machine.report, seconds, timer);
     match then_send {
         Some(address) if is_well => {
-            let how = How {
-                after: seconds,
+            let how = SendOptions {
+                watch_duration: seconds,
                 timeout,
                 bandwidth: None,
             };
-            Ok(move_there(machine, address, timer, how))
+            Ok(move_guest(machine, address, timer, how))
         }
         _ => {
             machine.stop()?;
-            Ok(well(is_well))
+            Ok(guest_status(is_well))
         }
     }
 }
@@ -277,16 +292,16 @@ fn bench_load(guest: Guest, times: usize) -> Result<Status, Failure> {
     let vcpus = usize::from(guest.vcpus);
     let figures = bench::bench(features, vcpus, times)?;
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    say(format_args!(
+    print_line(format_args!(
         "bench: {vcpus} vCPUs, features {features}, {} registers written, {} system calls",
         figures.registers, figures.calls
     ));
-    say(format_args!(
+    print_line(format_args!(
         "bench: plan {:.0} us, load {:.0} us, bare loop {:.0} us: {:.2} times the bare loop",
         micros(figures.plan),
         micros(figures.load),
-        micros(figures.bare),
-        (figures.plan + figures.load).as_secs_f64() / figures.bare.as_secs_f64()
+        micros(figures.bare_load),
+        (figures.plan + figures.load).as_secs_f64() / figures.bare_load.as_secs_f64()
     ));
-    Ok(Status::DONE)
+    Ok(Status::SUCCESS)
 }

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A line of bytes, both ways.
-pub trait Line {
+pub trait Transport {
     /// Reads at least one byte; none only at the end of the line.
     ///
     /// # Errors
@@ -42,35 +42,35 @@ pub trait Line {
 #[derive(Debug)]
 pub enum LinkError {
     /// Nothing came, or nothing could be sent, for so long.
-    Silent(Duration),
+    TimedOut(Duration),
     /// The line was closed.
     Closed,
     /// What came is damaged, or not of this protocol.
-    Damaged(&'static str),
+    Corrupt(&'static str),
     /// A message is longer than the most that is taken.
     TooLong(usize),
     /// The other end has something to say instead: receive it.
     Interrupted,
     /// The line failed.
-    Line(io::Error),
+    Io(io::Error),
 }
 
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(timeout) => write!(
+            Self::TimedOut(timeout) => write!(
                 f,
                 "the other end was silent for {} seconds",
                 timeout.as_secs()
             ),
             Self::Closed => f.write_str("the other end closed the connection"),
-            Self::Damaged(what) => write!(f, "what came over the connection is damaged: {what}"),
+            Self::Corrupt(what) => write!(f, "what came over the connection is damaged: {what}"),
             Self::TooLong(length) => write!(
                 f,
                 "a message has more than {length} bytes, the most that is taken"
             ),
             Self::Interrupted => f.write_str("the other end did not wait for the end of a message"),
-            Self::Line(error) => write!(f, "the connection failed: {error}"),
+            Self::Io(error) => write!(f, "the connection failed: {error}"),
         }
     }
 }
@@ -78,28 +78,28 @@ impl fmt::Display for LinkError {
 impl std::error::Error for LinkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Line(error) => Some(error),
+            Self::Io(error) => Some(error),
             _ => None,
         }
     }
 }
 
 const MAGIC: [u8; 4] = *b"cpvm";
-const HEADER: usize = 16;
-const CHECK: usize = 4;
+const HEADER_LEN: usize = 16;
+const CHECKSUM_LEN: usize = 4;
 /// The most bytes of a message in one packet.
 const MAX_PAYLOAD: usize = 4096;
 /// Packets until an acknowledgement is waited for: together they fit in what Linux keeps for a serial line that nobody reads, 64 KiB.
 const WINDOW: u32 = 8;
 /// How often an end that waits for the other one calls.
-const CALL: Duration = Duration::from_millis(500);
+const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The most bytes that a message may have: the registers of 512 vCPUs with the longest vectors.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Kind(u8);
+struct PacketKind(u8);
 
-impl Kind {
+impl PacketKind {
     const OPEN: Self = Self(0);
     const OPENED: Self = Self(1);
     const PART: Self = Self(2);
@@ -110,25 +110,25 @@ impl Kind {
 struct Packet {
     session: u32,
     number: u32,
-    kind: Kind,
+    kind: PacketKind,
     payload: Vec<u8>,
 }
 
 /// One end of it.
 #[derive(Debug)]
 pub struct Link<L> {
-    line: L,
+    transport: L,
     session: u32,
     timeout: Duration,
     /// Bytes in a second, if it is not to be faster.
     bandwidth: Option<NonZeroU32>,
-    sent: u32,
-    received: u32,
+    packets_sent: u32,
+    packets_received: u32,
     /// What was read and not taken apart yet.
-    ahead: Vec<u8>,
+    read_buffer: Vec<u8>,
 }
 
-impl<L: Line> Link<L> {
+impl<L: Transport> Link<L> {
     /// Opens a session, calling until the other end answers.
     ///
     /// # Errors
@@ -137,15 +137,15 @@ impl<L: Line> Link<L> {
         let mut link = Self::new(line, session, timeout);
         let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
-            link.write(Kind::OPEN, 0, &[])?;
-            let until = deadline.min(Instant::now() + CALL);
-            if link.find(until, |packet| {
-                packet.kind == Kind::OPENED && packet.session == session
+            link.write(PacketKind::OPEN, 0, &[])?;
+            let until = deadline.min(Instant::now() + OPEN_RETRY_INTERVAL);
+            if link.wait_for_packet(until, |packet| {
+                packet.kind == PacketKind::OPENED && packet.session == session
             })? {
                 return Ok(link);
             }
         }
-        Err(LinkError::Silent(timeout))
+        Err(LinkError::TimedOut(timeout))
     }
 
     /// Waits for the other end to open a session; passes over whatever else comes.
@@ -157,26 +157,26 @@ impl<L: Line> Link<L> {
         let mut session = None;
         let is_open = |packet: &Packet| {
             session = Some(packet.session);
-            packet.kind == Kind::OPEN
+            packet.kind == PacketKind::OPEN
         };
-        if !link.find(Instant::now() + patience, is_open)? {
-            return Err(LinkError::Silent(patience));
+        if !link.wait_for_packet(Instant::now() + patience, is_open)? {
+            return Err(LinkError::TimedOut(patience));
         }
         link.session = session.unwrap_or_default();
         link.timeout = timeout;
-        link.write(Kind::OPENED, 0, &[])?;
+        link.write(PacketKind::OPENED, 0, &[])?;
         Ok(link)
     }
 
     fn new(line: L, session: u32, timeout: Duration) -> Self {
         Self {
-            line,
+            transport: line,
             session,
             timeout,
             bandwidth: None,
-            sent: 0,
-            received: 0,
-            ahead: Vec::new(),
+            packets_sent: 0,
+            packets_received: 0,
+            read_buffer: Vec::new(),
         }
     }
 
@@ -186,7 +186,7 @@ impl<L: Line> Link<L> {
     }
 
     /// From now on it sends at most so many bytes in a second, and leaves the rest of the line to others.
-    pub const fn limit(&mut self, bandwidth: NonZeroU32) {
+    pub const fn set_bandwidth(&mut self, bandwidth: NonZeroU32) {
         self.bandwidth = Some(bandwidth);
     }
 
@@ -203,13 +203,13 @@ impl<L: Line> Link<L> {
             let (part, after) = rest.split_at(rest.len().min(MAX_PAYLOAD));
             rest = after;
             let kind = if rest.is_empty() {
-                Kind::LAST
+                PacketKind::LAST
             } else {
-                Kind::PART
+                PacketKind::PART
             };
-            self.write(kind, self.sent, part)?;
-            self.sent = self.sent.wrapping_add(1);
-            if self.sent.is_multiple_of(WINDOW) {
+            self.write(kind, self.packets_sent, part)?;
+            self.packets_sent = self.packets_sent.wrapping_add(1);
+            if self.packets_sent.is_multiple_of(WINDOW) {
                 self.await_acknowledgement()?;
             }
             if rest.is_empty() {
@@ -221,13 +221,13 @@ impl<L: Line> Link<L> {
     fn await_acknowledgement(&mut self) -> Result<(), LinkError> {
         let packet = self.next(Instant::now() + self.timeout)?;
         match packet.kind {
-            Kind::ACK if packet.number == self.sent => Ok(()),
-            Kind::PART | Kind::LAST => {
+            PacketKind::ACK if packet.number == self.packets_sent => Ok(()),
+            PacketKind::PART | PacketKind::LAST => {
                 let bytes = encode(packet.session, packet.number, packet.kind, &packet.payload);
-                self.ahead.splice(0..0, bytes);
+                self.read_buffer.splice(0..0, bytes);
                 Err(LinkError::Interrupted)
             }
-            _ => Err(LinkError::Damaged("an acknowledgement of something else")),
+            _ => Err(LinkError::Corrupt("an acknowledgement of something else")),
         }
     }
 
@@ -239,26 +239,26 @@ impl<L: Line> Link<L> {
         let mut message = Vec::new();
         loop {
             let packet = self.next(Instant::now() + self.timeout)?;
-            if packet.number != self.received {
-                return Err(LinkError::Damaged("a packet is missing"));
+            if packet.number != self.packets_received {
+                return Err(LinkError::Corrupt("a packet is missing"));
             }
             if message.len() + packet.payload.len() > MAX_MESSAGE {
                 return Err(LinkError::TooLong(MAX_MESSAGE));
             }
             message.extend_from_slice(&packet.payload);
-            self.received = self.received.wrapping_add(1);
-            if self.received.is_multiple_of(WINDOW) {
-                self.write(Kind::ACK, self.received, &[])?;
+            self.packets_received = self.packets_received.wrapping_add(1);
+            if self.packets_received.is_multiple_of(WINDOW) {
+                self.write(PacketKind::ACK, self.packets_received, &[])?;
             }
             match packet.kind {
-                Kind::LAST => return Ok(message),
-                Kind::PART => {}
-                _ => return Err(LinkError::Damaged("an acknowledgement of nothing")),
+                PacketKind::LAST => return Ok(message),
+                PacketKind::PART => {}
+                _ => return Err(LinkError::Corrupt("an acknowledgement of nothing")),
             }
         }
     }
 
-    fn write(&mut self, kind: Kind, number: u32, payload: &[u8]) -> Result<(), LinkError> {
+    fn write(&mut self, kind: PacketKind, number: u32, payload: &[u8]) -> Result<(), LinkError> {
         let bytes = encode(self.session, number, kind, payload);
         if let Some(bandwidth) = self.bandwidth {
             // A packet is a few KiB.
@@ -266,21 +266,21 @@ impl<L: Line> Link<L> {
             thread::sleep(Duration::from_secs(1) * length / bandwidth.get());
         }
         let deadline = Instant::now() + self.timeout;
-        self.line
+        self.transport
             .write(&bytes, deadline)
-            .map_err(|error| self.failed(error))
+            .map_err(|error| self.link_error(error))
     }
 
     /// Reads what comes, whatever it is, until a packet is the right one; false if none was in time.
-    fn find(
+    fn wait_for_packet(
         &mut self,
         deadline: Instant,
         mut is_right: impl FnMut(&Packet) -> bool,
     ) -> Result<bool, LinkError> {
         loop {
-            match decode(&self.ahead) {
+            match decode(&self.read_buffer) {
                 Ok(Some((packet, length))) => {
-                    self.ahead.drain(..length);
+                    self.read_buffer.drain(..length);
                     if is_right(&packet) {
                         return Ok(true);
                     }
@@ -291,7 +291,7 @@ impl<L: Line> Link<L> {
                     }
                 }
                 Err(_) => {
-                    self.ahead.remove(0);
+                    self.read_buffer.remove(0);
                 }
             }
         }
@@ -300,19 +300,19 @@ impl<L: Line> Link<L> {
     /// The next packet of this session that is no echo of its opening.
     fn next(&mut self, deadline: Instant) -> Result<Packet, LinkError> {
         loop {
-            match decode(&self.ahead).map_err(LinkError::Damaged)? {
+            match decode(&self.read_buffer).map_err(LinkError::Corrupt)? {
                 Some((packet, length)) => {
-                    self.ahead.drain(..length);
+                    self.read_buffer.drain(..length);
                     if packet.session != self.session {
-                        return Err(LinkError::Damaged("it is of another session"));
+                        return Err(LinkError::Corrupt("it is of another session"));
                     }
-                    if packet.kind != Kind::OPEN && packet.kind != Kind::OPENED {
+                    if packet.kind != PacketKind::OPEN && packet.kind != PacketKind::OPENED {
                         return Ok(packet);
                     }
                 }
                 None => {
                     if !self.fill(deadline)? {
-                        return Err(LinkError::Silent(self.timeout));
+                        return Err(LinkError::TimedOut(self.timeout));
                     }
                 }
             }
@@ -321,34 +321,34 @@ impl<L: Line> Link<L> {
 
     /// Reads more; false if nothing came in time.
     fn fill(&mut self, deadline: Instant) -> Result<bool, LinkError> {
-        let mut bytes = [0; HEADER + MAX_PAYLOAD + CHECK];
-        match self.line.read(&mut bytes, deadline) {
+        let mut bytes = [0; HEADER_LEN + MAX_PAYLOAD + CHECKSUM_LEN];
+        match self.transport.read(&mut bytes, deadline) {
             Ok(0) => Err(LinkError::Closed),
             Ok(length) => {
-                self.ahead
+                self.read_buffer
                     .extend_from_slice(bytes.get(..length).unwrap_or_default());
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(self.link_error(error)),
         }
     }
 
-    fn failed(&self, error: io::Error) -> LinkError {
+    fn link_error(&self, error: io::Error) -> LinkError {
         match error.kind() {
-            io::ErrorKind::TimedOut => LinkError::Silent(self.timeout),
+            io::ErrorKind::TimedOut => LinkError::TimedOut(self.timeout),
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted => LinkError::Closed,
-            _ => LinkError::Line(error),
+            _ => LinkError::Io(error),
         }
     }
 }
 
-fn encode(session: u32, number: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {
+fn encode(session: u32, number: u32, kind: PacketKind, payload: &[u8]) -> Vec<u8> {
     debug_assert!(payload.len() <= MAX_PAYLOAD);
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(HEADER + payload.len() + CHECK);
+    let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len() + CHECKSUM_LEN);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&session.to_le_bytes());
     bytes.extend_from_slice(&number.to_le_bytes());
@@ -366,7 +366,7 @@ fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, &'static str> {
     if magic != MAGIC.get(..MAGIC.len().min(bytes.len())) {
         return Err("it is no packet of this protocol");
     }
-    let Some(header) = bytes.first_chunk::<HEADER>() else {
+    let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
     let word = |at: usize| {
@@ -377,8 +377,9 @@ fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, &'static str> {
     if length > MAX_PAYLOAD {
         return Err("a packet is too long");
     }
-    let end = HEADER + length;
-    let (Some(checked), Some(check)) = (bytes.get(..end), bytes.get(end..end + CHECK)) else {
+    let end = HEADER_LEN + length;
+    let (Some(checked), Some(check)) = (bytes.get(..end), bytes.get(end..end + CHECKSUM_LEN))
+    else {
         return Ok(None);
     };
     if check != crc32fast::hash(checked).to_le_bytes() {
@@ -387,8 +388,8 @@ fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, &'static str> {
     let packet = Packet {
         session: word(4),
         number: word(8),
-        kind: Kind(header[12]),
-        payload: checked.get(HEADER..).unwrap_or_default().to_vec(),
+        kind: PacketKind(header[12]),
+        payload: checked.get(HEADER_LEN..).unwrap_or_default().to_vec(),
     };
-    Ok(Some((packet, end + CHECK)))
+    Ok(Some((packet, end + CHECKSUM_LEN)))
 }

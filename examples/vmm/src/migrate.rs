@@ -5,9 +5,9 @@ use std::fmt;
 
 use cpreg::vm::Vm;
 
-use crate::link::{Line, Link, LinkError};
-use crate::protocol::{Devices, Message, Outline, PAGE};
-use crate::wire::Malformed;
+use crate::link::{Link, LinkError, Transport};
+use crate::protocol::{DeviceState, Message, PAGE, VmShape};
+use crate::wire::MalformedMessage;
 
 /// Something that was tried with a VM did not work: what, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl std::error::Error for Failure {}
 
 impl From<cpreg_kvm::Error> for Failure {
     fn from(error: cpreg_kvm::Error) -> Self {
-        Self(error.with_hint())
+        Self(error.to_string_with_hint())
     }
 }
 
@@ -40,8 +40,8 @@ impl From<LinkError> for Failure {
     }
 }
 
-impl From<Malformed> for Failure {
-    fn from(error: Malformed) -> Self {
+impl From<MalformedMessage> for Failure {
+    fn from(error: MalformedMessage) -> Self {
         Self(error.to_string())
     }
 }
@@ -49,7 +49,7 @@ impl From<Malformed> for Failure {
 /// A VM that runs, and is to run elsewhere.
 pub trait Source {
     /// What it is like.
-    fn outline(&self) -> Outline;
+    fn shape(&self) -> VmShape;
 
     /// Stops it.
     ///
@@ -61,7 +61,7 @@ pub trait Source {
     ///
     /// # Errors
     /// See [`Self::stop`].
-    fn go_on(&mut self) -> Result<(), Failure>;
+    fn resume(&mut self) -> Result<(), Failure>;
 
     /// Its registers. It is stopped.
     ///
@@ -73,25 +73,25 @@ pub trait Source {
     ///
     /// # Errors
     /// See [`Self::stop`].
-    fn devices(&mut self) -> Result<Devices, Failure>;
+    fn devices(&mut self) -> Result<DeviceState, Failure>;
 
     /// Begins to keep account of which pages are written.
     ///
     /// # Errors
     /// See [`Self::stop`].
-    fn watch(&mut self) -> Result<(), Failure>;
+    fn start_dirty_tracking(&mut self) -> Result<(), Failure>;
 
     /// Ends that.
     ///
     /// # Errors
     /// See [`Self::stop`].
-    fn unwatch(&mut self) -> Result<(), Failure>;
+    fn stop_dirty_tracking(&mut self) -> Result<(), Failure>;
 
     /// The numbers of the pages that were written since it was asked last, ascending.
     ///
     /// # Errors
     /// See [`Self::stop`].
-    fn written(&mut self) -> Result<Vec<u32>, Failure>;
+    fn dirty_pages(&mut self) -> Result<Vec<u32>, Failure>;
 
     /// Reads a page.
     ///
@@ -116,13 +116,13 @@ pub trait Target {
     ///
     /// # Errors
     /// Why there can be none.
-    fn create(&mut self, outline: &Outline) -> Result<(), Refusal>;
+    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal>;
 
     /// Finds out whether such registers and devices could be loaded into it, and tries it on another one. What the guest could notice.
     ///
     /// # Errors
     /// Every reason why not.
-    fn look(&mut self, vm: &Vm, devices: &Devices) -> Result<Vec<String>, Refusal>;
+    fn preflight(&mut self, vm: &Vm, devices: &DeviceState) -> Result<Vec<String>, Refusal>;
 
     /// Writes a page; without content it becomes zero.
     ///
@@ -134,7 +134,7 @@ pub trait Target {
     ///
     /// # Errors
     /// Every reason why not.
-    fn load(&mut self, vm: &Vm, devices: &Devices) -> Result<(), Refusal>;
+    fn load(&mut self, vm: &Vm, devices: &DeviceState) -> Result<(), Refusal>;
 
     /// Runs it.
     ///
@@ -144,23 +144,26 @@ pub trait Target {
 }
 
 /// Says something. If the other end has something else to say, it is heard instead.
-pub(crate) fn say<L: Line>(link: &mut Link<L>, message: &Message) -> Result<(), Failure> {
+pub(crate) fn send_message<L: Transport>(
+    link: &mut Link<L>,
+    message: &Message,
+) -> Result<(), Failure> {
     match link.send(&message.encode()) {
         Err(LinkError::Interrupted) => {
-            let answer = hear(link)?;
-            Err(unexpected(&answer))
+            let answer = receive_message(link)?;
+            Err(unexpected_message(&answer))
         }
         result => Ok(result?),
     }
 }
 
 /// Hears what the other end says.
-pub(crate) fn hear<L: Line>(link: &mut Link<L>) -> Result<Message, Failure> {
+pub(crate) fn receive_message<L: Transport>(link: &mut Link<L>) -> Result<Message, Failure> {
     Ok(Message::decode(&link.receive()?)?)
 }
 
 /// The other end said what it should not have said now, or that it failed.
-pub(crate) fn unexpected(message: &Message) -> Failure {
+pub(crate) fn unexpected_message(message: &Message) -> Failure {
     match message {
         Message::Failed(why) => Failure::new("the other end gave up", why),
         Message::Refused(reasons) => Failure::new("the other end refuses", reasons.join("; ")),

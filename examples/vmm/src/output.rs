@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cpreg_vmm::report::{Progress, Report};
+use cpreg_vmm::report::{Progress, ReportDevice};
 
 /// Says a line on standard output.
-pub(crate) fn say(line: impl fmt::Display) {
+pub(crate) fn print_line(line: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
     // Nobody may be listening any more; the guest's fate must not hang on that.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
@@ -20,17 +20,17 @@ pub(crate) enum PhysicalTimer {
     /// It does, so that it must get interrupts of it.
     Used,
     /// It was told to leave it alone.
-    LeftAlone,
+    Unused,
     /// It came from elsewhere: it does if it ever got an interrupt of it.
-    AsBefore,
+    Unknown,
 }
 
 /// How often it is looked whether the guest goes on, and how it is is said.
-const SLICE: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For how long beyond its time a guest of so many vCPUs is waited for that does not go on. On a busy or emulated machine vCPUs take turns of which each
 /// may take seconds; one that is stuck is stuck for ever.
-fn patience(time: Duration, vcpus: usize) -> Duration {
+fn stall_timeout(time: Duration, vcpus: usize) -> Duration {
     let turns = u32::try_from(vcpus).unwrap_or(u32::MAX);
     time.saturating_mul(5)
         .saturating_add(Duration::from_secs(10).saturating_mul(turns))
@@ -38,26 +38,26 @@ fn patience(time: Duration, vcpus: usize) -> Duration {
 
 /// Watches the guest for so long, and for longer while it has not shown yet that it goes on, and says each second how it is: the vCPU that is behind all
 /// others. Whether it is well: nothing lost, and each vCPU made rounds and took interrupts of its timers.
-pub(crate) fn watch(report: &Report, time: Duration, timer: PhysicalTimer) -> bool {
+pub(crate) fn watch(report: &ReportDevice, time: Duration, timer: PhysicalTimer) -> bool {
     // A guest that came has not said anything here yet: what it says first is what it goes on from.
     let mut before = report.progress();
     let mut is_well = true;
     let began = Instant::now();
-    let most = time.saturating_add(patience(time, before.len()));
+    let most = time.saturating_add(stall_timeout(time, before.len()));
     loop {
         let left = time.saturating_sub(began.elapsed());
         thread::sleep(if left.is_zero() {
-            SLICE
+            REPORT_INTERVAL
         } else {
-            left.min(SLICE)
+            left.min(REPORT_INTERVAL)
         });
         for finding in report.take_findings() {
-            say(format_args!("guest: {finding}"));
+            print_line(format_args!("guest: {finding}"));
             is_well &= !finding.is_broken;
         }
         let vcpus = report.progress();
         let least = |of: fn(&Progress) -> u64| vcpus.iter().map(of).min().unwrap_or_default();
-        say(format_args!(
+        print_line(format_args!(
             "guest: {} rounds, timers v {} p {}, registers {}",
             least(|it| it.rounds),
             least(|it| it.virtual_ticks),
@@ -67,13 +67,13 @@ pub(crate) fn watch(report: &Report, time: Duration, timer: PhysicalTimer) -> bo
         let elapsed = began.elapsed();
         let pairs = before.iter().zip(&vcpus);
         let stuck = pairs.enumerate().flat_map(|(number, (before, now))| {
-            let stuck = stuck(*before, *now, timer);
+            let stuck = stall_reasons(*before, *now, timer);
             stuck.map(move |what| format!("guest: vCPU {number} {what}"))
         });
         let stuck: Vec<_> = stuck.collect();
         if elapsed >= time && (!is_well || stuck.is_empty() || elapsed >= most) {
             for line in &stuck {
-                say(line);
+                print_line(line);
             }
             return is_well && stuck.is_empty();
         }
@@ -86,15 +86,15 @@ pub(crate) fn watch(report: &Report, time: Duration, timer: PhysicalTimer) -> bo
 }
 
 /// What a vCPU did not do since.
-fn stuck(
+fn stall_reasons(
     before: Progress,
     now: Progress,
     timer: PhysicalTimer,
 ) -> impl Iterator<Item = &'static str> {
     let uses_physical = match timer {
         PhysicalTimer::Used => true,
-        PhysicalTimer::LeftAlone => false,
-        PhysicalTimer::AsBefore => now.physical_ticks != 0,
+        PhysicalTimer::Unused => false,
+        PhysicalTimer::Unknown => now.physical_ticks != 0,
     };
     let stands = [
         // Its first word alone does not show that it goes on.

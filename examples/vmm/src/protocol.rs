@@ -20,7 +20,7 @@
 use cpreg::destination::Features;
 use cpreg::vm::Vm;
 
-use crate::wire::{MAX_VCPUS, Malformed, Reader, Writer};
+use crate::wire::{MAX_VCPUS, MalformedMessage, Reader, Writer};
 
 /// The version of all that follows; both ends must speak the same.
 pub const VERSION: u16 = 1;
@@ -29,11 +29,11 @@ pub const PAGE: usize = 4096;
 /// The most memory that a guest may have, in bytes.
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// The most pages in one message.
-pub const BATCH: usize = 64;
+pub const MAX_PAGES_PER_MESSAGE: usize = 64;
 
 /// What a VM is like; both ends must have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outline {
+pub struct VmShape {
     /// How many vCPUs.
     pub vcpus: u16,
     /// What they were initialised with.
@@ -45,7 +45,7 @@ pub struct Outline {
 /// The state that is neither memory nor registers of KVM's lists. What the numbers mean is the VMM's own, in the module `kvm`; here they are
 /// carried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Devices {
+pub struct DeviceState {
     /// Of the interrupt controller: which register (group and attribute of KVM's device), and what it holds.
     pub gic: Vec<(u32, u64, u64)>,
     /// For each vCPU whether it is stopped (`KVM_GET_MP_STATE`), and its pending events (`KVM_GET_VCPU_EVENTS`).
@@ -56,7 +56,7 @@ pub struct Devices {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuState {
     /// `kvm_mp_state`: 0 runs, 5 is off.
-    pub power: u32,
+    pub mp_state: u32,
     /// An SError that is pending, and its syndrome where it has one.
     pub serror: Option<Option<u64>>,
 }
@@ -68,19 +68,19 @@ pub type Page = (u32, Option<Box<[u8; PAGE]>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// What is to come.
-    Hello(Outline),
+    Hello(VmShape),
     /// It could come here.
     Accepted,
     /// It cannot, for these reasons.
     Refused(Vec<String>),
     /// The registers as they are while the guest still runs, and the devices.
-    Look(Vm, Devices),
+    Preflight(Vm, DeviceState),
     /// They can be loaded; and what the guest could notice.
     Ready(Vec<String>),
     /// Some of its memory.
     Pages(Vec<Page>),
     /// The final registers and devices.
-    State(Vm, Devices),
+    State(Vm, DeviceState),
     /// All is loaded.
     Loaded,
     /// The sender gives the VM up.
@@ -98,7 +98,7 @@ impl Message {
             Self::Hello(_) => "hello",
             Self::Accepted => "accepted",
             Self::Refused(_) => "refused",
-            Self::Look(..) => "look",
+            Self::Preflight(..) => "preflight",
             Self::Ready(_) => "ready",
             Self::Pages(_) => "pages",
             Self::State(..) => "state",
@@ -125,7 +125,7 @@ impl Message {
                 writer.u8(2);
                 writer.texts(reasons);
             }
-            Self::Look(vm, devices) => {
+            Self::Preflight(vm, devices) => {
                 writer.u8(3);
                 writer.vm(vm);
                 write_devices(&mut writer, devices);
@@ -165,13 +165,13 @@ impl Message {
     ///
     /// # Errors
     /// If it is none.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
         let mut reader = Reader::new(bytes);
         let message = match reader.u8()? {
             0 => Self::Hello(read_hello(&mut reader)?),
             1 => Self::Accepted,
             2 => Self::Refused(reader.texts()?),
-            3 => Self::Look(reader.vm()?, read_devices(&mut reader)?),
+            3 => Self::Preflight(reader.vm()?, read_devices(&mut reader)?),
             4 => Self::Ready(reader.texts()?),
             5 => Self::Pages(read_pages(&mut reader)?),
             6 => Self::State(reader.vm()?, read_devices(&mut reader)?),
@@ -179,40 +179,40 @@ impl Message {
             8 => Self::Run,
             9 => Self::Running,
             10 => Self::Failed(reader.text()?),
-            _ => return Err(Malformed("a message of no known kind")),
+            _ => return Err(MalformedMessage("a message of no known kind")),
         };
-        reader.end()?;
+        reader.expect_end()?;
         Ok(message)
     }
 }
 
-fn read_hello(reader: &mut Reader<'_>) -> Result<Outline, Malformed> {
+fn read_hello(reader: &mut Reader<'_>) -> Result<VmShape, MalformedMessage> {
     if reader.u16()? != VERSION {
-        return Err(Malformed(
+        return Err(MalformedMessage(
             "it speaks another version of this protocol; use the same cpreg-vmm on both hosts",
         ));
     }
     let vcpus = reader.u16()?;
     if vcpus == 0 || vcpus > MAX_VCPUS {
-        return Err(Malformed("a number of vCPUs that cannot be"));
+        return Err(MalformedMessage("a number of vCPUs that cannot be"));
     }
     let features = Features::from_names(&reader.text()?)
-        .ok_or(Malformed("vCPU features that are not known here"))?;
+        .ok_or(MalformedMessage("vCPU features that are not known here"))?;
     let memory = reader.u64()?;
     if memory == 0 || memory > MAX_MEMORY || !memory.is_multiple_of(PAGE as u64) {
-        return Err(Malformed("an amount of memory that cannot be"));
+        return Err(MalformedMessage("an amount of memory that cannot be"));
     }
-    Ok(Outline {
+    Ok(VmShape {
         vcpus,
         features,
         memory,
     })
 }
 
-fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, Malformed> {
+fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, MalformedMessage> {
     let count = reader.count(5)?;
-    if count > BATCH {
-        return Err(Malformed("too many pages at once"));
+    if count > MAX_PAGES_PER_MESSAGE {
+        return Err(MalformedMessage("too many pages at once"));
     }
     let mut pages = Vec::with_capacity(count);
     for _ in 0..count {
@@ -224,14 +224,14 @@ fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, Malformed> {
                 page.copy_from_slice(reader.bytes(PAGE)?);
                 Some(page)
             }
-            _ => return Err(Malformed("a page that is neither zero nor not")),
+            _ => return Err(MalformedMessage("a page that is neither zero nor not")),
         };
         pages.push((number, content));
     }
     Ok(pages)
 }
 
-fn write_devices(writer: &mut Writer, devices: &Devices) {
+fn write_devices(writer: &mut Writer, devices: &DeviceState) {
     writer.count(devices.gic.len());
     for (group, attribute, value) in &devices.gic {
         writer.u32(*group);
@@ -240,7 +240,7 @@ fn write_devices(writer: &mut Writer, devices: &Devices) {
     }
     writer.count(devices.vcpus.len());
     for vcpu in &devices.vcpus {
-        writer.u32(vcpu.power);
+        writer.u32(vcpu.mp_state);
         writer.u8(match vcpu.serror {
             None => 0,
             Some(None) => 1,
@@ -250,7 +250,7 @@ fn write_devices(writer: &mut Writer, devices: &Devices) {
     }
 }
 
-fn read_devices(reader: &mut Reader<'_>) -> Result<Devices, Malformed> {
+fn read_devices(reader: &mut Reader<'_>) -> Result<DeviceState, MalformedMessage> {
     let count = reader.count(20)?;
     let mut gic = Vec::with_capacity(count);
     for _ in 0..count {
@@ -265,11 +265,18 @@ fn read_devices(reader: &mut Reader<'_>) -> Result<Devices, Malformed> {
             0 => None,
             1 => Some(None),
             2 => Some(Some(syndrome)),
-            _ => return Err(Malformed("an SError that is neither pending nor not")),
+            _ => {
+                return Err(MalformedMessage(
+                    "an SError that is neither pending nor not",
+                ));
+            }
         };
-        vcpus.push(VcpuState { power, serror });
+        vcpus.push(VcpuState {
+            mp_state: power,
+            serror,
+        });
     }
-    Ok(Devices { gic, vcpus })
+    Ok(DeviceState { gic, vcpus })
 }
 
 #[cfg(test)]
@@ -280,9 +287,9 @@ mod tests {
 
     fn messages() -> Vec<Message> {
         let registers = Registers::from_pairs([
-            (RegisterId::x(3), Value::Small(7)),
-            (RegisterId::v(0), Value::Wide([9; 16].into())),
-            (RegisterId::core_u32(0xd4), Value::Small(0x0123_4567)),
+            (RegisterId::x(3), Value::U64(7)),
+            (RegisterId::v(0), Value::Bytes([9; 16].into())),
+            (RegisterId::core_u32(0xd4), Value::U64(0x0123_4567)),
         ]);
         let vm = Vm {
             vcpus: vec![Vcpu {
@@ -290,22 +297,22 @@ mod tests {
                 extensions: Vec::new(),
             }],
         };
-        let devices = Devices {
+        let devices = DeviceState {
             gic: vec![(1, 0x100, 5)],
             vcpus: vec![VcpuState {
-                power: 5,
+                mp_state: 5,
                 serror: Some(Some(1)),
             }],
         };
         vec![
-            Message::Hello(Outline {
+            Message::Hello(VmShape {
                 vcpus: 4,
                 features: Features::PMU | Features::SVE,
                 memory: 64 << 20,
             }),
             Message::Accepted,
             Message::Refused(vec!["no".into(), "nor that".into()]),
-            Message::Look(vm.clone(), devices.clone()),
+            Message::Preflight(vm.clone(), devices.clone()),
             Message::Ready(vec!["something".into()]),
             Message::Pages(vec![(1, None), (7, Some(Box::new([3; PAGE])))]),
             Message::State(vm, devices),

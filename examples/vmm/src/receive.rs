@@ -1,15 +1,15 @@
 //! [`receive`]: takes a VM from the other end, step by step. Nothing is run before *run* is heard, and nothing that is not loaded as a whole.
 
-use crate::link::{Line, Link};
-use crate::migrate::{Failure, Refusal, Target, hear, say, unexpected};
-use crate::protocol::{Devices, Message, Outline};
+use crate::link::{Link, Transport};
+use crate::migrate::{Failure, Refusal, Target, receive_message, send_message, unexpected_message};
+use crate::protocol::{DeviceState, Message, VmShape};
 use cpreg::vm::Vm;
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum ReceiveOutcome {
     /// The guest runs here. Whether the sender heard of it is another matter: it does not run there in any case.
-    Runs,
+    Running,
     /// This host refused it, for these reasons. It does not run here, and never will.
     Refused(Vec<String>),
     /// It failed. It does not run here, and never will.
@@ -17,81 +17,81 @@ pub enum Received {
 }
 
 /// Takes a VM.
-pub fn receive<L: Line>(target: &mut impl Target, link: &mut Link<L>) -> Received {
+pub fn receive<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> ReceiveOutcome {
     match steps(target, link) {
-        Ok(()) => Received::Runs,
-        Err(End::Refused(Refusal(reasons))) => {
+        Ok(()) => ReceiveOutcome::Running,
+        Err(ReceiveError::Refused(Refusal(reasons))) => {
             // If that does not get through the sender finds out by itself.
             let _ = link.send(&Message::Refused(reasons.clone()).encode());
-            Received::Refused(reasons)
+            ReceiveOutcome::Refused(reasons)
         }
-        Err(End::Failed(failure)) => {
+        Err(ReceiveError::Failed(failure)) => {
             let _ = link.send(&Message::Failed(failure.0.clone()).encode());
-            Received::Failed(failure)
+            ReceiveOutcome::Failed(failure)
         }
     }
 }
 
-enum End {
+enum ReceiveError {
     Refused(Refusal),
     Failed(Failure),
 }
 
-impl From<Failure> for End {
+impl From<Failure> for ReceiveError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<Refusal> for End {
+impl From<Refusal> for ReceiveError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-fn steps<L: Line>(target: &mut impl Target, link: &mut Link<L>) -> Result<(), End> {
-    let outline = match hear(link)? {
+fn steps<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> Result<(), ReceiveError> {
+    let outline = match receive_message(link)? {
         Message::Hello(outline) => outline,
-        other => return Err(unexpected(&other).into()),
+        other => return Err(unexpected_message(&other).into()),
     };
     target.create(&outline)?;
-    say(link, &Message::Accepted)?;
+    send_message(link, &Message::Accepted)?;
 
-    let notes = match hear(link)? {
-        Message::Look(vm, devices) => {
-            has_all(&outline, &vm, &devices)?;
-            target.look(&vm, &devices)?
+    let notes = match receive_message(link)? {
+        Message::Preflight(vm, devices) => {
+            check_complete(&outline, &vm, &devices)?;
+            target.preflight(&vm, &devices)?
         }
-        other => return Err(unexpected(&other).into()),
+        other => return Err(unexpected_message(&other).into()),
     };
-    say(link, &Message::Ready(notes))?;
+    send_message(link, &Message::Ready(notes))?;
 
     let (vm, devices) = loop {
-        match hear(link)? {
+        match receive_message(link)? {
             Message::Pages(pages) => {
                 for (number, content) in pages {
                     target.write(number, content.as_deref())?;
                 }
             }
             Message::State(vm, devices) => break (vm, devices),
-            other => return Err(unexpected(&other).into()),
+            other => return Err(unexpected_message(&other).into()),
         }
     };
-    has_all(&outline, &vm, &devices)?;
+    check_complete(&outline, &vm, &devices)?;
     target.load(&vm, &devices)?;
-    say(link, &Message::Loaded)?;
+    send_message(link, &Message::Loaded)?;
 
-    match hear(link)? {
+    match receive_message(link)? {
         Message::Run => {}
-        other => return Err(unexpected(&other).into()),
+        other => return Err(unexpected_message(&other).into()),
     }
     target.run()?;
     // It runs; the sender may be gone.
-    let _ = say(link, &Message::Running);
+    let _ = send_message(link, &Message::Running);
     Ok(())
 }
 
-fn has_all(outline: &Outline, vm: &Vm, devices: &Devices) -> Result<(), Failure> {
+fn check_complete(outline: &VmShape, vm: &Vm, devices: &DeviceState) -> Result<(), Failure> {
     let vcpus = usize::from(outline.vcpus);
     if vm.vcpus.len() == vcpus && devices.vcpus.len() == vcpus {
         return Ok(());

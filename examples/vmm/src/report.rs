@@ -1,4 +1,4 @@
-//! [`Report`]: the device that the guest tells how it is, and what was told.
+//! [`ReportDevice`]: the device that the guest tells how it is, and what was told.
 //!
 //! It holds no state that would have to be moved: the guest says everything anew.
 //!
@@ -87,13 +87,13 @@ struct State {
 }
 
 /// The most findings that are kept: a guest may say as many as it likes.
-const MOST_FINDINGS: usize = 1024;
+const MAX_FINDINGS: usize = 1024;
 
 /// The device; vCPU threads write to it.
 #[derive(Debug)]
-pub struct Report(Mutex<State>);
+pub struct ReportDevice(Mutex<State>);
 
-impl Report {
+impl ReportDevice {
     /// The device of a VM with so many vCPUs.
     pub fn new(vcpus: usize) -> Self {
         Self(Mutex::new(State {
@@ -125,7 +125,7 @@ impl Report {
             0x18 => registers.name = value,
             0x20 => registers.expected = value,
             0x28 => registers.found = value,
-            0x30 if state.findings.len() < MOST_FINDINGS => {
+            0x30 if state.findings.len() < MAX_FINDINGS => {
                 let name = name(registers.name);
                 state.findings.push(Finding {
                     vcpu,
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_guest_reports() {
-        let report = Report::new(2);
+        let report = ReportDevice::new(2);
         report.write(1, 0x08, 7, |_| None);
         report.write(1, 0x18, 0x1000, |_| None);
         report.write(1, 0x20, 1, |_| None);
@@ -178,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_guest_that_never_stops_talking_fills_no_memory() {
-        let report = Report::new(1);
-        for _ in 0..2 * MOST_FINDINGS {
+        let report = ReportDevice::new(1);
+        for _ in 0..2 * MAX_FINDINGS {
             report.write(0, 0x30, 2, |_| None);
         }
-        assert_eq!(report.take_findings().len(), MOST_FINDINGS);
+        assert_eq!(report.take_findings().len(), MAX_FINDINGS);
     }
 }

@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::link::{Line, Link, LinkError};
-use crate::migrate::{Failure, Source, hear, say, unexpected};
-use crate::protocol::{BATCH, Message, PAGE, Page};
+use crate::link::{Link, LinkError, Transport};
+use crate::migrate::{Failure, Source, receive_message, send_message, unexpected_message};
+use crate::protocol::{MAX_PAGES_PER_MESSAGE, Message, PAGE, Page};
 
 /// How a migration ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendOutcome {
     /// The guest runs at the other end.
-    Moved(Figures),
+    Moved(MigrationStatistics),
     /// The other end refused, before anything was touched. The guest goes on here.
     Refused(Vec<String>),
     /// It failed. The guest goes on here.
@@ -24,20 +24,20 @@ pub enum Sent {
 
 /// What it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct MigrationStatistics {
     /// Pages that were sent while the guest ran, those sent again included.
     pub pages: usize,
     /// In how many rounds.
     pub rounds: usize,
     /// Pages that were sent while it was stopped.
-    pub last_pages: usize,
+    pub final_pages: usize,
     /// How long the guest stood still: from its stop to the other end's word that it runs.
-    pub pause: Duration,
+    pub downtime: Duration,
 }
 
 /// When to stop the guest: so few pages are left, or that many rounds did not get there.
-const FEW: usize = 16;
-const MOST_ROUNDS: usize = 5;
+const MAX_FINAL_PAGES: usize = 16;
+const MAX_ROUNDS: usize = 5;
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,93 +59,93 @@ pub enum Step<'a> {
 }
 
 /// Moves the VM, and tells how far it is before each step.
-pub fn send<L: Line>(
+pub fn send<L: Transport>(
     source: &mut impl Source,
     link: &mut Link<L>,
     mut tell: impl FnMut(Step<'_>),
-) -> Sent {
+) -> SendOutcome {
     match steps(source, link, &mut tell) {
-        Ok(figures) => Sent::Moved(figures),
-        Err(End::Unknown(failure)) => Sent::Unknown(failure),
-        Err(End::Refused(reasons)) => match go_on(source) {
-            Ok(()) => Sent::Refused(reasons),
-            Err(second) => Sent::Lost(Failure(reasons.join("; ")), second),
+        Ok(figures) => SendOutcome::Moved(figures),
+        Err(SendError::Unknown(failure)) => SendOutcome::Unknown(failure),
+        Err(SendError::Refused(reasons)) => match resume(source) {
+            Ok(()) => SendOutcome::Refused(reasons),
+            Err(second) => SendOutcome::Lost(Failure(reasons.join("; ")), second),
         },
-        Err(End::Failed(failure)) => {
+        Err(SendError::Failed(failure)) => {
             // The other end waits for us, and should not have to wait for long. It may be gone.
             let _ = link.send(&Message::Failed(failure.0.clone()).encode());
-            match go_on(source) {
-                Ok(()) => Sent::Failed(failure),
-                Err(second) => Sent::Lost(failure, second),
+            match resume(source) {
+                Ok(()) => SendOutcome::Failed(failure),
+                Err(second) => SendOutcome::Lost(failure, second),
             }
         }
     }
 }
 
 /// Lets the guest go on here.
-fn go_on(source: &mut impl Source) -> Result<(), Failure> {
+fn resume(source: &mut impl Source) -> Result<(), Failure> {
     // A guest that is watched on is slower, and no worse.
-    let _ = source.unwatch();
-    source.go_on()
+    let _ = source.stop_dirty_tracking();
+    source.resume()
 }
 
 /// Why it did not come to the end.
-enum End {
+enum SendError {
     Refused(Vec<String>),
     Failed(Failure),
     /// After *run*.
     Unknown(Failure),
 }
 
-impl From<Failure> for End {
+impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-fn steps<L: Line>(
+fn steps<L: Transport>(
     source: &mut impl Source,
     link: &mut Link<L>,
     tell: &mut impl FnMut(Step<'_>),
-) -> Result<Figures, End> {
-    say(link, &Message::Hello(source.outline()))?;
-    match hear(link)? {
+) -> Result<MigrationStatistics, SendError> {
+    send_message(link, &Message::Hello(source.shape()))?;
+    match receive_message(link)? {
         Message::Accepted => {}
-        Message::Refused(reasons) => return Err(End::Refused(reasons)),
-        other => return Err(unexpected(&other).into()),
+        Message::Refused(reasons) => return Err(SendError::Refused(reasons)),
+        other => return Err(unexpected_message(&other).into()),
     }
 
     // The guest stands still for as long as it takes to read its registers, and goes on while the other end makes up its mind.
     source.stop()?;
     let look = source
         .registers()
-        .and_then(|vm| Ok(Message::Look(vm, source.devices()?)));
-    source.go_on()?;
-    say(link, &look?)?;
-    match hear(link)? {
+        .and_then(|vm| Ok(Message::Preflight(vm, source.devices()?)));
+    source.resume()?;
+    send_message(link, &look?)?;
+    match receive_message(link)? {
         Message::Ready(noticeable) => tell(Step::Ready(&noticeable)),
-        Message::Refused(reasons) => return Err(End::Refused(reasons)),
-        other => return Err(unexpected(&other).into()),
+        Message::Refused(reasons) => return Err(SendError::Refused(reasons)),
+        other => return Err(unexpected_message(&other).into()),
     }
 
-    let mut figures = Figures::default();
-    source.watch()?;
-    let count = u32::try_from(source.outline().memory / PAGE as u64);
+    let mut figures = MigrationStatistics::default();
+    source.start_dirty_tracking()?;
+    let count = u32::try_from(source.shape().memory / PAGE as u64);
     let count = count.map_err(|_| Failure("too much memory".into()))?;
     figures.rounds = 1;
     let pages = usize::try_from(count).unwrap_or(usize::MAX);
     tell(Step::PreCopy { round: 1, pages });
     // What is zero is zero over there, too.
-    figures.pages += send_pages(source, link, 0..count, Zero::Skip)?;
-    let mut written = source.written()?;
-    while written.len() > FEW && figures.rounds < MOST_ROUNDS {
+    figures.pages += send_pages(source, link, 0..count, ZeroPages::Skip)?;
+    let mut written = source.dirty_pages()?;
+    while written.len() > MAX_FINAL_PAGES && figures.rounds < MAX_ROUNDS {
         figures.rounds += 1;
         tell(Step::PreCopy {
             round: figures.rounds,
             pages: written.len(),
         });
-        figures.pages += send_pages(source, link, written.iter().copied(), Zero::Send)?;
-        written = source.written()?;
+        figures.pages += send_pages(source, link, written.iter().copied(), ZeroPages::Send)?;
+        written = source.dirty_pages()?;
     }
 
     source.stop()?;
@@ -153,48 +153,48 @@ fn steps<L: Line>(
     // At once: a stopped guest's counters run on until they are read.
     let state = Message::State(source.registers()?, source.devices()?);
     // What was written after the last look at it, and up to the stop.
-    written.extend(source.written()?);
+    written.extend(source.dirty_pages()?);
     written.sort_unstable();
     written.dedup();
     tell(Step::Stopped {
         pages: written.len(),
     });
-    figures.last_pages = send_pages(source, link, written.iter().copied(), Zero::Send)?;
-    say(link, &state)?;
-    match hear(link)? {
+    figures.final_pages = send_pages(source, link, written.iter().copied(), ZeroPages::Send)?;
+    send_message(link, &state)?;
+    match receive_message(link)? {
         Message::Loaded => {}
-        Message::Refused(reasons) => return Err(End::Refused(reasons)),
-        other => return Err(unexpected(&other).into()),
+        Message::Refused(reasons) => return Err(SendError::Refused(reasons)),
+        other => return Err(unexpected_message(&other).into()),
     }
 
     // From here on it is the other end's, even if saying so seems to fail: part of it may have got there.
     match link.send(&Message::Run.encode()) {
         Ok(()) | Err(LinkError::Interrupted) => {}
-        Err(error) => return Err(End::Unknown(error.into())),
+        Err(error) => return Err(SendError::Unknown(error.into())),
     }
-    match hear(link) {
+    match receive_message(link) {
         Ok(Message::Running) => {
-            figures.pause = stopped.elapsed();
+            figures.downtime = stopped.elapsed();
             Ok(figures)
         }
-        Ok(failed @ Message::Failed(_)) => Err(unexpected(&failed).into()),
-        Ok(other) => Err(End::Unknown(unexpected(&other))),
-        Err(failure) => Err(End::Unknown(failure)),
+        Ok(failed @ Message::Failed(_)) => Err(unexpected_message(&failed).into()),
+        Ok(other) => Err(SendError::Unknown(unexpected_message(&other))),
+        Err(failure) => Err(SendError::Unknown(failure)),
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Zero {
+enum ZeroPages {
     Skip,
     Send,
 }
 
 /// Sends these pages; how many were sent.
-fn send_pages<L: Line>(
+fn send_pages<L: Transport>(
     source: &impl Source,
     link: &mut Link<L>,
     numbers: impl Iterator<Item = u32>,
-    zero: Zero,
+    zero: ZeroPages,
 ) -> Result<usize, Failure> {
     let mut sent = 0;
     let mut batch: Vec<Page> = Vec::new();
@@ -202,17 +202,17 @@ fn send_pages<L: Line>(
         let mut content = Box::new([0; PAGE]);
         source.page(number, &mut content)?;
         let is_zero = content.iter().all(|byte| *byte == 0);
-        if is_zero && zero == Zero::Skip {
+        if is_zero && zero == ZeroPages::Skip {
             continue;
         }
         batch.push((number, (!is_zero).then_some(content)));
         sent += 1;
-        if batch.len() == BATCH {
-            say(link, &Message::Pages(std::mem::take(&mut batch)))?;
+        if batch.len() == MAX_PAGES_PER_MESSAGE {
+            send_message(link, &Message::Pages(std::mem::take(&mut batch)))?;
         }
     }
     if !batch.is_empty() {
-        say(link, &Message::Pages(batch))?;
+        send_message(link, &Message::Pages(batch))?;
     }
     Ok(sent)
 }

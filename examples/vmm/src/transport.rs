@@ -1,4 +1,4 @@
-//! [`Wire`]: the lines that a migration can go over: TCP, and a serial line between two machines that have no network.
+//! [`FdTransport`]: the lines that a migration can go over: TCP, and a serial line between two machines that have no network.
 //!
 //! Both are a file descriptor that is polled, so that nothing waits longer than it should.
 
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::link::Line;
+use crate::link::Transport;
 
 /// An open line.
 #[derive(Debug)]
-pub struct Wire(OwnedFd);
+pub struct FdTransport(OwnedFd);
 
-impl Wire {
+impl FdTransport {
     /// Takes a descriptor over, whatever it is, if it can be polled.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ fn wait(descriptor: impl AsFd, flags: PollFlags, deadline: Instant) -> io::Resul
     }
 }
 
-impl Line for Wire {
+impl Transport for FdTransport {
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
         loop {
             wait(&self.0, PollFlags::IN, deadline)?;

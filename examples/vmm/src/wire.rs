@@ -9,12 +9,12 @@ use cpreg::vm::{Registers, Vcpu, Vm};
 
 /// A message could not be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(
+pub struct MalformedMessage(
     /// Where, or what.
     pub &'static str,
 );
 
-impl fmt::Display for Malformed {
+impl fmt::Display for MalformedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -24,14 +24,14 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for MalformedMessage {}
 
 /// The most vCPUs that a VM may have.
 pub const MAX_VCPUS: u16 = 512;
 /// The most bytes of a text.
 const MAX_TEXT: usize = 4096;
 /// The widest register: 2048 bits, a vector of SVE.
-const WIDEST: usize = 256;
+const MAX_REGISTER_LEN: usize = 256;
 
 /// Writes.
 #[derive(Debug, Default)]
@@ -96,11 +96,11 @@ impl Writer {
                 self.u64(id.raw());
                 let size = id.size_bytes().unwrap_or_default();
                 match value {
-                    Value::Small(value) => {
+                    Value::U64(value) => {
                         let bytes = value.to_le_bytes();
                         self.bytes(bytes.get(..size).unwrap_or(&bytes));
                     }
-                    Value::Wide(bytes) => self.bytes(bytes),
+                    Value::Bytes(bytes) => self.bytes(bytes),
                 }
             }
         }
@@ -126,25 +126,25 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If there are fewer; of all that read: if what is there is not what is asked for.
-    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], MalformedMessage> {
         let (bytes, rest) = self
             .0
             .split_at_checked(count)
-            .ok_or(Malformed("it ends too early"))?;
+            .ok_or(MalformedMessage("it ends too early"))?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedMessage> {
         let bytes = self.bytes(N)?.first_chunk();
-        bytes.copied().ok_or(Malformed("it ends too early"))
+        bytes.copied().ok_or(MalformedMessage("it ends too early"))
     }
 
     /// A byte.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, MalformedMessage> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn u16(&mut self) -> Result<u16, Malformed> {
+    pub fn u16(&mut self) -> Result<u16, MalformedMessage> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn u32(&mut self) -> Result<u32, Malformed> {
+    pub fn u32(&mut self) -> Result<u32, MalformedMessage> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn u64(&mut self) -> Result<u64, Malformed> {
+    pub fn u64(&mut self) -> Result<u64, MalformedMessage> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
@@ -176,10 +176,10 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`], and if so many cannot follow.
-    pub fn count(&mut self, element: usize) -> Result<usize, Malformed> {
+    pub fn count(&mut self, element: usize) -> Result<usize, MalformedMessage> {
         let count = self.u32()? as usize;
         if count > self.0.len() / element.max(1) {
-            return Err(Malformed("it says that more follows than does"));
+            return Err(MalformedMessage("it says that more follows than does"));
         }
         Ok(count)
     }
@@ -188,13 +188,13 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn text(&mut self) -> Result<String, Malformed> {
+    pub fn text(&mut self) -> Result<String, MalformedMessage> {
         let length = self.count(1)?;
         if length > MAX_TEXT {
-            return Err(Malformed("a text is too long"));
+            return Err(MalformedMessage("a text is too long"));
         }
         let bytes = self.bytes(length)?.to_vec();
-        let text = String::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))?;
+        let text = String::from_utf8(bytes).map_err(|_| MalformedMessage("a text is not UTF-8"))?;
         // It is printed: no control characters of a terminal.
         Ok(text.replace(|char: char| char.is_control() && char != '\n', "?"))
     }
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn texts(&mut self) -> Result<Vec<String>, Malformed> {
+    pub fn texts(&mut self) -> Result<Vec<String>, MalformedMessage> {
         let count = self.count(4)?;
         (0..count).map(|_| self.text()).collect()
     }
@@ -212,10 +212,10 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As for [`Self::bytes`].
-    pub fn vm(&mut self) -> Result<Vm, Malformed> {
+    pub fn vm(&mut self) -> Result<Vm, MalformedMessage> {
         let count = self.count(4)?;
         if count > usize::from(MAX_VCPUS) {
-            return Err(Malformed("too many vCPUs"));
+            return Err(MalformedMessage("too many vCPUs"));
         }
         let mut vm = Vm::default();
         for _ in 0..count {
@@ -224,8 +224,8 @@ impl<'a> Reader<'a> {
             for _ in 0..count {
                 pairs.push(self.register()?);
             }
-            let registers =
-                Registers::from_pairs(pairs).map_err(|_| Malformed("a register is there twice"))?;
+            let registers = Registers::from_pairs(pairs)
+                .map_err(|_| MalformedMessage("a register is there twice"))?;
             vm.vcpus.push(Vcpu {
                 registers,
                 extensions: Vec::new(),
@@ -234,18 +234,18 @@ impl<'a> Reader<'a> {
         Ok(vm)
     }
 
-    fn register(&mut self) -> Result<(RegisterId, Value), Malformed> {
+    fn register(&mut self) -> Result<(RegisterId, Value), MalformedMessage> {
         let id = RegisterId::from_raw(self.u64()?);
-        let size = id.size_bytes().filter(|size| *size <= WIDEST);
-        let bytes = self.bytes(size.ok_or(Malformed("a register of no known size"))?)?;
+        let size = id.size_bytes().filter(|size| *size <= MAX_REGISTER_LEN);
+        let bytes = self.bytes(size.ok_or(MalformedMessage("a register of no known size"))?)?;
         let value = if bytes.len() > 8 {
-            Value::Wide(bytes.into())
+            Value::Bytes(bytes.into())
         } else {
             let mut word = [0; 8];
             if let Some(low) = word.get_mut(..bytes.len()) {
                 low.copy_from_slice(bytes);
             }
-            Value::Small(u64::from_le_bytes(word))
+            Value::U64(u64::from_le_bytes(word))
         };
         Ok((id, value))
     }
@@ -254,11 +254,11 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If something does.
-    pub const fn end(&self) -> Result<(), Malformed> {
+    pub const fn expect_end(&self) -> Result<(), MalformedMessage> {
         if self.0.is_empty() {
             Ok(())
         } else {
-            Err(Malformed("more follows than should"))
+            Err(MalformedMessage("more follows than should"))
         }
     }
 }

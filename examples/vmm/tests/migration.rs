@@ -19,16 +19,18 @@ use cpreg::destination::Features;
 use cpreg::plan::Consents;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Vm;
-use cpreg_hosts::record::{AtReset, Capabilities, Guest, HostRecord, Identity, Register, Trial};
+use cpreg_hosts::record::{
+    AtReset, Capabilities, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial,
+};
 use cpreg_kvm::recorded::{Fault, RecordedVm};
 use cpreg_kvm::{Errno, Host, RecordedHost, Vm as _};
-use cpreg_vmm::arrival::{Decided, decide, load};
-use cpreg_vmm::link::{Line, Link};
+use cpreg_vmm::arrival::{LoadDecision, decide, load};
+use cpreg_vmm::link::{Link, Transport};
 use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
-use cpreg_vmm::protocol::{Devices, Outline, PAGE, VcpuState};
-use cpreg_vmm::receive::{Received, receive};
-use cpreg_vmm::send::{Sent, Step, send};
-use cpreg_vmm::transport::Wire;
+use cpreg_vmm::protocol::{DeviceState, PAGE, VcpuState, VmShape};
+use cpreg_vmm::receive::{ReceiveOutcome, receive};
+use cpreg_vmm::send::{SendOutcome, Step, send};
+use cpreg_vmm::transport::FdTransport;
 
 const VCPUS: u16 = 2;
 const PAGES: usize = 64;
@@ -37,30 +39,30 @@ const PSCI_1_3: u64 = 0x1_0003;
 
 /// A host that knows PSCI up to this version.
 fn host(psci: u64) -> RecordedHost {
-    let register = |id, value| Register {
+    let register = |id, value| RegisterRecord {
         id,
-        at_reset: AtReset::Value(Value::Small(value)),
+        at_reset: AtReset::Value(Value::U64(value)),
         differs_by_vcpu: false,
         write_back: 0,
         trials: Vec::new(),
     };
     let tried = [0x2, 0x1_0000, PSCI_1_1, 0x1_0002, PSCI_1_3];
     let tried = tried.into_iter().filter(|version| *version != psci);
-    let trials = tried.map(|value| Trial {
+    let trials = tried.map(|value| WriteTrial {
         value,
         errno: if value < psci { 0 } else { Errno::EINVAL.0 },
-        reads: value.min(psci),
+        read_back: value.min(psci),
     });
-    let version = Register {
+    let version = RegisterRecord {
         trials: trials.collect(),
         ..register(RegisterId::PSCI_VERSION, psci)
     };
     // One that a kernel which tells no masks may take another value of: only trying tells.
-    let identification = Register {
-        trials: vec![Trial {
+    let identification = RegisterRecord {
+        trials: vec![WriteTrial {
             value: 0x11,
             errno: if psci == PSCI_1_3 { 0 } else { Errno::EINVAL.0 },
-            reads: if psci == PSCI_1_3 { 0x11 } else { 0x22 },
+            read_back: if psci == PSCI_1_3 { 0x11 } else { 0x22 },
         }],
         ..register(RegisterId::ID_AA64ISAR0_EL1, 0x22)
     };
@@ -72,7 +74,7 @@ fn host(psci: u64) -> RecordedHost {
     ];
     registers.extend((0..31).map(|number| register(RegisterId::x(number), 0)));
     registers.sort_by_key(|register| register.id);
-    let guest = Guest {
+    let guest = GuestRecord {
         registers,
         writable: None,
     };
@@ -84,19 +86,19 @@ fn host(psci: u64) -> RecordedHost {
 }
 
 /// A guest that is played: while it runs, it writes a page whenever it is looked at.
-struct Played {
+struct MockSource {
     vm: RecordedVm,
     memory: Vec<[u8; PAGE]>,
-    written: Vec<u32>,
+    dirty_pages: Vec<u32>,
     turn: u8,
-    runs: bool,
-    devices: Devices,
+    is_running: bool,
+    devices: DeviceState,
 }
 
-impl Played {
-    fn on(host: &RecordedHost) -> Self {
+impl MockSource {
+    fn new(host: &RecordedHost) -> Self {
         let vm = host
-            .create(Features::NONE, usize::from(VCPUS))
+            .create_vm(Features::NONE, usize::from(VCPUS))
             .expect("it is recorded");
         for (number, vcpu) in vm.vcpus().iter().enumerate() {
             let value = 0xdead_0000 + number as u64;
@@ -110,30 +112,30 @@ impl Played {
         Self {
             vm,
             memory,
-            written: Vec::new(),
+            dirty_pages: Vec::new(),
             turn: 0,
-            runs: true,
-            devices: Devices {
+            is_running: true,
+            devices: DeviceState {
                 gic: vec![(1, 8, 0x243b)],
                 vcpus: vec![VcpuState::default(); usize::from(VCPUS)],
             },
         }
     }
 
-    fn write_some(&mut self) {
-        assert!(self.runs);
+    fn dirty_next_page(&mut self) {
+        assert!(self.is_running);
         self.turn += 1;
         for number in [0, 3, usize::from(self.turn) % PAGES] {
             // One of them becomes zero again.
             self.memory[number].fill(if number == 0 { 0 } else { self.turn });
-            self.written.push(number as u32);
+            self.dirty_pages.push(number as u32);
         }
     }
 }
 
-impl Source for Played {
-    fn outline(&self) -> Outline {
-        Outline {
+impl Source for MockSource {
+    fn shape(&self) -> VmShape {
+        VmShape {
             vcpus: VCPUS,
             features: Features::NONE,
             memory: (PAGES * PAGE) as u64,
@@ -141,42 +143,42 @@ impl Source for Played {
     }
 
     fn stop(&mut self) -> Result<(), Failure> {
-        if self.runs {
-            self.write_some();
+        if self.is_running {
+            self.dirty_next_page();
         }
-        self.runs = false;
+        self.is_running = false;
         Ok(())
     }
 
-    fn go_on(&mut self) -> Result<(), Failure> {
-        self.runs = true;
+    fn resume(&mut self) -> Result<(), Failure> {
+        self.is_running = true;
         Ok(())
     }
 
     fn registers(&mut self) -> Result<Vm, Failure> {
-        assert!(!self.runs, "registers of a guest that runs");
+        assert!(!self.is_running, "registers of a guest that runs");
         cpreg_kvm::save(self.vm.vcpus()).map_err(Failure::from)
     }
 
-    fn devices(&mut self) -> Result<Devices, Failure> {
-        assert!(!self.runs, "devices of a guest that runs");
+    fn devices(&mut self) -> Result<DeviceState, Failure> {
+        assert!(!self.is_running, "devices of a guest that runs");
         Ok(self.devices.clone())
     }
 
-    fn watch(&mut self) -> Result<(), Failure> {
-        self.written.clear();
+    fn start_dirty_tracking(&mut self) -> Result<(), Failure> {
+        self.dirty_pages.clear();
         Ok(())
     }
 
-    fn unwatch(&mut self) -> Result<(), Failure> {
+    fn stop_dirty_tracking(&mut self) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn written(&mut self) -> Result<Vec<u32>, Failure> {
-        if self.runs {
-            self.write_some();
+    fn dirty_pages(&mut self) -> Result<Vec<u32>, Failure> {
+        if self.is_running {
+            self.dirty_next_page();
         }
-        let mut written = std::mem::take(&mut self.written);
+        let mut written = std::mem::take(&mut self.dirty_pages);
         written.sort_unstable();
         written.dedup();
         Ok(written)
@@ -189,49 +191,49 @@ impl Source for Played {
 }
 
 /// A recorded host that a guest comes to.
-struct Arriving {
+struct MockTarget {
     host: RecordedHost,
     /// Where the real VM is made: it may fail where the throwaway one did not.
-    makes: RecordedHost,
+    load_host: RecordedHost,
     consents: Consents,
     vm: Option<RecordedVm>,
     memory: Vec<[u8; PAGE]>,
-    decided: Option<Decided>,
+    decision: Option<LoadDecision>,
     is_loaded: bool,
     can_run: bool,
-    runs: bool,
+    is_running: bool,
 }
 
-impl Arriving {
-    fn at(host: RecordedHost) -> Self {
+impl MockTarget {
+    fn new(host: RecordedHost) -> Self {
         Self {
-            makes: host.clone(),
+            load_host: host.clone(),
             host,
             consents: Consents::default(),
             vm: None,
             memory: Vec::new(),
-            decided: None,
+            decision: None,
             is_loaded: false,
             can_run: true,
-            runs: false,
+            is_running: false,
         }
     }
 }
 
-impl Target for Arriving {
-    fn create(&mut self, outline: &Outline) -> Result<(), Refusal> {
+impl Target for MockTarget {
+    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal> {
         let vm = self
-            .makes
-            .create(outline.features, usize::from(outline.vcpus));
+            .load_host
+            .create_vm(outline.features, usize::from(outline.vcpus));
         self.vm = Some(vm.map_err(Failure::from)?);
         self.memory = vec![[0; PAGE]; (outline.memory / PAGE as u64) as usize];
         Ok(())
     }
 
-    fn look(&mut self, vm: &Vm, _: &Devices) -> Result<Vec<String>, Refusal> {
+    fn preflight(&mut self, vm: &Vm, _: &DeviceState) -> Result<Vec<String>, Refusal> {
         let decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
         let notes = decided.notes.clone();
-        self.decided = Some(decided);
+        self.decision = Some(decided);
         Ok(notes)
     }
 
@@ -242,9 +244,9 @@ impl Target for Arriving {
         Ok(())
     }
 
-    fn load(&mut self, vm: &Vm, _: &Devices) -> Result<(), Refusal> {
+    fn load(&mut self, vm: &Vm, _: &DeviceState) -> Result<(), Refusal> {
         let target = self.vm.as_ref().expect("it was made");
-        let decided = self.decided.as_ref().expect("it was looked at");
+        let decided = self.decision.as_ref().expect("it was looked at");
         load(decided, vm, &self.consents, target.vcpus())?;
         self.is_loaded = true;
         Ok(())
@@ -255,14 +257,14 @@ impl Target for Arriving {
         if !self.can_run {
             return Err(Failure("no threads".into()));
         }
-        self.runs = true;
+        self.is_running = true;
         Ok(())
     }
 }
 
 /// What a line does to what is written to it.
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+enum TransportFault {
     None,
     /// It is cut instead of the write of that number.
     Cut(usize),
@@ -272,33 +274,33 @@ enum Trouble {
     Damage(usize),
 }
 
-struct Troubled {
-    wire: Wire,
+struct FaultyTransport {
+    wire: FdTransport,
     stream: UnixStream,
-    trouble: Trouble,
+    fault: TransportFault,
     writes: usize,
 }
 
-impl Troubled {
-    fn new(stream: UnixStream, trouble: Trouble) -> Self {
-        let wire = Wire::new(stream.try_clone().expect("a descriptor"));
+impl FaultyTransport {
+    fn new(stream: UnixStream, trouble: TransportFault) -> Self {
+        let wire = FdTransport::new(stream.try_clone().expect("a descriptor"));
         Self {
             wire: wire.expect("a socket"),
             stream,
-            trouble,
+            fault: trouble,
             writes: 0,
         }
     }
 }
 
-impl Drop for Troubled {
+impl Drop for FaultyTransport {
     /// As when the process dies: the line ends.
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
-impl Line for Troubled {
+impl Transport for FaultyTransport {
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
         self.wire.read(bytes, deadline)
     }
@@ -306,13 +308,13 @@ impl Line for Troubled {
     fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
         let number = self.writes;
         self.writes += 1;
-        match self.trouble {
-            Trouble::Cut(at) if at == number => {
+        match self.fault {
+            TransportFault::Cut(at) if at == number => {
                 self.stream.shutdown(Shutdown::Both)?;
                 Err(io::ErrorKind::BrokenPipe.into())
             }
-            Trouble::Lose(at) if at == number => Ok(()),
-            Trouble::Damage(at) if at == number => {
+            TransportFault::Lose(at) if at == number => Ok(()),
+            TransportFault::Damage(at) if at == number => {
                 let mut bytes = bytes.to_vec();
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 4;
@@ -323,19 +325,25 @@ impl Line for Troubled {
     }
 }
 
-struct End {
-    sent: Sent,
-    received: Received,
-    source: Played,
-    target: Arriving,
+struct MigrationEnds {
+    sent: SendOutcome,
+    received: ReceiveOutcome,
+    source: MockSource,
+    target: MockTarget,
     /// How many writes either end made.
     writes: [usize; 2],
 }
 
 /// Moves the guest, each end on a thread of its own.
-fn migrate(source: Played, target: Arriving, at_source: Trouble, at_target: Trouble) -> End {
+fn migrate(
+    source: MockSource,
+    target: MockTarget,
+    at_source: TransportFault,
+    at_target: TransportFault,
+) -> MigrationEnds {
     // What is lost on the way is waited for, in vain. Nothing else takes long, but on a busy machine.
-    let is_waited_for = |trouble| matches!(trouble, Trouble::Lose(_) | Trouble::Damage(_));
+    let is_waited_for =
+        |trouble| matches!(trouble, TransportFault::Lose(_) | TransportFault::Damage(_));
     let timeout = if is_waited_for(at_source) || is_waited_for(at_target) {
         Duration::from_millis(300)
     } else {
@@ -344,27 +352,27 @@ fn migrate(source: Played, target: Arriving, at_source: Trouble, at_target: Trou
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
     let sender = thread::spawn(move || {
         let mut source = source;
-        let mut line = Troubled::new(near, Trouble::None);
-        line.trouble = at_source;
-        match Link::open(Borrowed(&mut line), 7, timeout) {
+        let mut line = FaultyTransport::new(near, TransportFault::None);
+        line.fault = at_source;
+        match Link::open(BorrowedTransport(&mut line), 7, timeout) {
             Ok(mut link) => {
                 let sent = send(&mut source, &mut link, |_| {});
                 drop(link);
                 (sent, source, line.writes)
             }
-            Err(error) => (Sent::Failed(error.into()), source, line.writes),
+            Err(error) => (SendOutcome::Failed(error.into()), source, line.writes),
         }
     });
     let mut target = target;
-    let mut line = Troubled::new(far, at_target);
-    let received = match Link::accept(Borrowed(&mut line), timeout, timeout) {
+    let mut line = FaultyTransport::new(far, at_target);
+    let received = match Link::accept(BorrowedTransport(&mut line), timeout, timeout) {
         Ok(mut link) => receive(&mut target, &mut link),
-        Err(error) => Received::Failed(error.into()),
+        Err(error) => ReceiveOutcome::Failed(error.into()),
     };
     let writes = line.writes;
     drop(line);
     let (sent, source, sender_writes) = sender.join().expect("no panic");
-    let end = End {
+    let end = MigrationEnds {
         sent,
         received,
         source,
@@ -375,9 +383,9 @@ fn migrate(source: Played, target: Arriving, at_source: Trouble, at_target: Trou
     end
 }
 
-struct Borrowed<'a>(&'a mut Troubled);
+struct BorrowedTransport<'a>(&'a mut FaultyTransport);
 
-impl Line for Borrowed<'_> {
+impl Transport for BorrowedTransport<'_> {
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
         self.0.read(bytes, deadline)
     }
@@ -388,16 +396,16 @@ impl Line for Borrowed<'_> {
 }
 
 /// What must hold whatever happened.
-fn check(end: &End) {
-    let (here, there) = (end.source.runs, end.target.runs);
+fn check(end: &MigrationEnds) {
+    let (here, there) = (end.source.is_running, end.target.is_running);
     assert!(!(here && there), "it runs on both sides: {:?}", end.sent);
     match &end.sent {
-        Sent::Moved(_) => assert!(there),
-        Sent::Refused(_) | Sent::Failed(_) => assert!(here, "{:?}", end.sent),
-        Sent::Lost(..) => panic!("{:?}", end.sent),
-        Sent::Unknown(_) => assert!(!here),
+        SendOutcome::Moved(_) => assert!(there),
+        SendOutcome::Refused(_) | SendOutcome::Failed(_) => assert!(here, "{:?}", end.sent),
+        SendOutcome::Lost(..) => panic!("{:?}", end.sent),
+        SendOutcome::Unknown(_) => assert!(!here),
     }
-    assert_eq!(there, end.received == Received::Runs);
+    assert_eq!(there, end.received == ReceiveOutcome::Running);
     if there {
         assert!(end.target.is_loaded);
         assert!(end.target.memory == end.source.memory, "memory differs");
@@ -409,31 +417,37 @@ fn check(end: &End) {
 
 #[test]
 fn a_guest_moves_whole() {
-    let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
-    let end = migrate(source, target, Trouble::None, Trouble::None);
-    let Sent::Moved(figures) = end.sent else {
+    let (source, target) = (
+        MockSource::new(&host(PSCI_1_3)),
+        MockTarget::new(host(PSCI_1_3)),
+    );
+    let end = migrate(source, target, TransportFault::None, TransportFault::None);
+    let SendOutcome::Moved(figures) = end.sent else {
         panic!("{:?}", end.sent);
     };
     assert!(figures.pages >= PAGES / 2 - 1, "{figures:?}");
-    assert!(figures.last_pages > 0, "{figures:?}");
+    assert!(figures.final_pages > 0, "{figures:?}");
 }
 
 #[test]
 fn a_line_that_is_cut_anywhere_leaves_one_guest() {
     let run = |at_source, at_target| {
-        let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
+        let (source, target) = (
+            MockSource::new(&host(PSCI_1_3)),
+            MockTarget::new(host(PSCI_1_3)),
+        );
         migrate(source, target, at_source, at_target)
     };
-    let [source_writes, target_writes] = run(Trouble::None, Trouble::None).writes;
+    let [source_writes, target_writes] = run(TransportFault::None, TransportFault::None).writes;
     assert!(source_writes > 10 && target_writes > 5);
     let mut unknown = 0;
     for number in 0..source_writes {
-        let end = run(Trouble::Cut(number), Trouble::None);
-        unknown += usize::from(matches!(end.sent, Sent::Unknown(_)));
+        let end = run(TransportFault::Cut(number), TransportFault::None);
+        unknown += usize::from(matches!(end.sent, SendOutcome::Unknown(_)));
     }
     for number in 0..target_writes {
-        let end = run(Trouble::None, Trouble::Cut(number));
-        unknown += usize::from(matches!(end.sent, Sent::Unknown(_)));
+        let end = run(TransportFault::None, TransportFault::Cut(number));
+        unknown += usize::from(matches!(end.sent, SendOutcome::Unknown(_)));
     }
     // The cut instead of `run`, and the one instead of `running`.
     assert_eq!(unknown, 2);
@@ -442,22 +456,25 @@ fn a_line_that_is_cut_anywhere_leaves_one_guest() {
 #[test]
 fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
     let run = |at_source, at_target| {
-        let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_3)));
+        let (source, target) = (
+            MockSource::new(&host(PSCI_1_3)),
+            MockTarget::new(host(PSCI_1_3)),
+        );
         migrate(source, target, at_source, at_target)
     };
-    let [source_writes, target_writes] = run(Trouble::None, Trouble::None).writes;
-    for trouble in [Trouble::Lose, Trouble::Damage] {
+    let [source_writes, target_writes] = run(TransportFault::None, TransportFault::None).writes;
+    for trouble in [TransportFault::Lose, TransportFault::Damage] {
         thread::scope(|scope| {
             for number in 1..source_writes {
                 scope.spawn(move || {
-                    let end = run(trouble(number), Trouble::None);
-                    assert!(!matches!(end.sent, Sent::Moved(_)), "{number}");
+                    let end = run(trouble(number), TransportFault::None);
+                    assert!(!matches!(end.sent, SendOutcome::Moved(_)), "{number}");
                 });
             }
             for number in 1..target_writes {
                 scope.spawn(move || {
-                    let end = run(Trouble::None, trouble(number));
-                    assert!(!matches!(end.sent, Sent::Moved(_)), "{number}");
+                    let end = run(TransportFault::None, trouble(number));
+                    assert!(!matches!(end.sent, SendOutcome::Moved(_)), "{number}");
                 });
             }
         });
@@ -466,9 +483,12 @@ fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
 
 #[test]
 fn a_host_that_cannot_take_it_says_so_before_anything_is_touched() {
-    let (source, target) = (Played::on(&host(PSCI_1_3)), Arriving::at(host(PSCI_1_1)));
-    let end = migrate(source, target, Trouble::None, Trouble::None);
-    let Sent::Refused(reasons) = &end.sent else {
+    let (source, target) = (
+        MockSource::new(&host(PSCI_1_3)),
+        MockTarget::new(host(PSCI_1_1)),
+    );
+    let end = migrate(source, target, TransportFault::None, TransportFault::None);
+    let SendOutcome::Refused(reasons) = &end.sent else {
         panic!("{:?}", end.sent);
     };
     let reasons = reasons.join("\n");
@@ -481,14 +501,14 @@ fn a_host_that_cannot_take_it_says_so_before_anything_is_touched() {
 
 #[test]
 fn what_the_user_accepts_lets_it_come() {
-    let mut target = Arriving::at(host(PSCI_1_1));
+    let mut target = MockTarget::new(host(PSCI_1_1));
     target.consents.accept.push(RegisterId::PSCI_VERSION);
-    let source = Played::on(&host(PSCI_1_3));
+    let source = MockSource::new(&host(PSCI_1_3));
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
     let timeout = Duration::from_secs(60);
     let sender = thread::spawn(move || {
         let mut source = source;
-        let line = Troubled::new(near, Trouble::None);
+        let line = FaultyTransport::new(near, TransportFault::None);
         let mut link = Link::open(line, 1, timeout).expect("it opens");
         let mut noticed = Vec::new();
         let sent = send(&mut source, &mut link, |step| {
@@ -498,11 +518,11 @@ fn what_the_user_accepts_lets_it_come() {
         });
         (sent, noticed)
     });
-    let line = Troubled::new(far, Trouble::None);
+    let line = FaultyTransport::new(far, TransportFault::None);
     let mut link = Link::accept(line, timeout, timeout).expect("it opens");
-    assert_eq!(receive(&mut target, &mut link), Received::Runs);
+    assert_eq!(receive(&mut target, &mut link), ReceiveOutcome::Running);
     let (sent, noticed) = sender.join().expect("no panic");
-    assert!(matches!(sent, Sent::Moved(_)), "{sent:?}");
+    assert!(matches!(sent, SendOutcome::Moved(_)), "{sent:?}");
     assert!(noticed.join("\n").contains("PSCI_VERSION"), "{noticed:?}");
 }
 
@@ -516,18 +536,18 @@ fn what_only_the_kernel_knows_is_tried() {
         .registers
     {
         if register.id == RegisterId::ID_AA64ISAR0_EL1 {
-            register.at_reset = AtReset::Value(Value::Small(0x11));
+            register.at_reset = AtReset::Value(Value::U64(0x11));
             register.trials.clear();
         }
     }
     let before = RecordedHost::new(before);
-    let (source, target) = (Played::on(&before), Arriving::at(host(PSCI_1_3)));
-    let end = migrate(source, target, Trouble::None, Trouble::None);
-    assert!(matches!(end.sent, Sent::Moved(_)), "{:?}", end.sent);
+    let (source, target) = (MockSource::new(&before), MockTarget::new(host(PSCI_1_3)));
+    let end = migrate(source, target, TransportFault::None, TransportFault::None);
+    assert!(matches!(end.sent, SendOutcome::Moved(_)), "{:?}", end.sent);
     // This one does not take it.
-    let (source, target) = (Played::on(&before), Arriving::at(host(PSCI_1_1)));
-    let end = migrate(source, target, Trouble::None, Trouble::None);
-    let Sent::Refused(reasons) = &end.sent else {
+    let (source, target) = (MockSource::new(&before), MockTarget::new(host(PSCI_1_1)));
+    let end = migrate(source, target, TransportFault::None, TransportFault::None);
+    let SendOutcome::Refused(reasons) = &end.sent else {
         panic!("{:?}", end.sent);
     };
     let reasons = reasons.join("\n");
@@ -543,28 +563,36 @@ fn a_kernel_that_refuses_half_way_runs_nothing() {
         Fault::Write(40, Errno::EPERM),
     ] {
         // The throwaway VM took it, and the real one does not.
-        let mut target = Arriving::at(host(PSCI_1_3));
-        target.makes = host(PSCI_1_3).with_fault(fault);
-        let source = Played::on(&host(PSCI_1_3));
-        let end = migrate(source, target, Trouble::None, Trouble::None);
-        assert!(matches!(end.sent, Sent::Refused(_)), "{:?}", end.sent);
+        let mut target = MockTarget::new(host(PSCI_1_3));
+        target.load_host = host(PSCI_1_3).with_fault(fault);
+        let source = MockSource::new(&host(PSCI_1_3));
+        let end = migrate(source, target, TransportFault::None, TransportFault::None);
+        assert!(
+            matches!(end.sent, SendOutcome::Refused(_)),
+            "{:?}",
+            end.sent
+        );
         // The throwaway VM did not take it either.
-        let target = Arriving::at(host(PSCI_1_3).with_fault(fault));
-        let source = Played::on(&host(PSCI_1_3));
-        let end = migrate(source, target, Trouble::None, Trouble::None);
-        assert!(matches!(end.sent, Sent::Refused(_)), "{:?}", end.sent);
+        let target = MockTarget::new(host(PSCI_1_3).with_fault(fault));
+        let source = MockSource::new(&host(PSCI_1_3));
+        let end = migrate(source, target, TransportFault::None, TransportFault::None);
+        assert!(
+            matches!(end.sent, SendOutcome::Refused(_)),
+            "{:?}",
+            end.sent
+        );
         assert!(end.target.memory.iter().flatten().all(|byte| *byte == 0));
     }
 }
 
 #[test]
 fn a_receiver_that_could_not_run_it_gives_it_back() {
-    let mut target = Arriving::at(host(PSCI_1_3));
+    let mut target = MockTarget::new(host(PSCI_1_3));
     target.can_run = false;
-    let source = Played::on(&host(PSCI_1_3));
-    let end = migrate(source, target, Trouble::None, Trouble::None);
-    assert!(matches!(end.sent, Sent::Failed(_)), "{:?}", end.sent);
-    assert!(end.source.runs);
+    let source = MockSource::new(&host(PSCI_1_3));
+    let end = migrate(source, target, TransportFault::None, TransportFault::None);
+    assert!(matches!(end.sent, SendOutcome::Failed(_)), "{:?}", end.sent);
+    assert!(end.source.is_running);
 }
 
 #[test]
@@ -572,7 +600,7 @@ fn garbage_opens_nothing_and_what_follows_it_does() {
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
     let timeout = Duration::from_secs(60);
     let sender = thread::spawn(move || {
-        let mut line = Troubled::new(near, Trouble::None);
+        let mut line = FaultyTransport::new(near, TransportFault::None);
         let mut garbage = b"cpvm\x01\x02".to_vec();
         garbage.extend((0..9000_u32).map(|number| ((number * number) >> 3) as u8));
         let deadline = Instant::now() + timeout;
@@ -580,7 +608,7 @@ fn garbage_opens_nothing_and_what_follows_it_does() {
         let mut link = Link::open(line, 3, timeout).expect("it opens");
         link.send(&[5; 10_000]).expect("it is sent");
     });
-    let line = Troubled::new(far, Trouble::None);
+    let line = FaultyTransport::new(far, TransportFault::None);
     let mut link = Link::accept(line, timeout, timeout).expect("it opens");
     assert_eq!(link.receive().expect("it comes"), [5; 10_000]);
     sender.join().expect("no panic");

@@ -14,7 +14,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn squeezed(text: &str) -> String {
+fn strip_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -26,14 +26,14 @@ fn the_tutorial_shows_what_is_there() {
     sources(&root.join("tests"), &mut files);
     let sources: Vec<_> = files
         .iter()
-        .map(|file| squeezed(&fs::read_to_string(file).expect("a source")))
+        .map(|file| strip_whitespace(&fs::read_to_string(file).expect("a source")))
         .collect();
     let tutorial = root.join("../../docs/vmm-tutorial.md");
     let text = fs::read_to_string(tutorial).expect("the tutorial");
     let mut pieces = 0;
     for piece in text.split("```rust\n").skip(1) {
         let (piece, _) = piece.split_once("```").expect("its end");
-        let squeezed = squeezed(piece);
+        let squeezed = strip_whitespace(piece);
         let is_there = sources.iter().any(|source| source.contains(&squeezed));
         assert!(is_there, "not in any source:\n{piece}");
         pieces += 1;

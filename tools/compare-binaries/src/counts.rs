@@ -35,7 +35,7 @@ pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result
         let mut reader = lzma_rust2::XzReader::new(File::open(packed)?, true);
         io::copy(&mut reader, &mut File::create(&stream)?)?;
         let host = host_of(&name.to_string_lossy());
-        for run in runs::counted(&stream, host) {
+        for run in runs::cost_runs(&stream, host) {
             println!("{}", run.arguments().join(" "));
             let (old, new) = (count(old, &run)?, count(new, &run)?);
             for ((name, old), new) in COUNTS.iter().zip(old).zip(new) {

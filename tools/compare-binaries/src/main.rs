@@ -2,7 +2,7 @@
 //!
 //! | file | what it compares |
 //! |---|---|
-//! | [`answers`] | exit status, standard output, standard error and every byte of every written file |
+//! | [`outputs`] | exit status, standard output, standard error and every byte of every written file |
 //! | [`counts`] | instructions, allocations, system calls and bytes read |
 //! | [`runs`] | nothing: lists the runs |
 //!
@@ -10,8 +10,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
-mod answers;
 mod counts;
+mod outputs;
 mod runs;
 
 use std::fs;
@@ -32,7 +32,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Comparison {
     /// Compares what the builds print and write
-    Answers {
+    Outputs {
         /// The build whose answers are expected
         old: PathBuf,
         /// The build under test
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 /// Returns the number of runs that are alike, and of those that are not.
 fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
     match comparison {
-        Comparison::Answers {
+        Comparison::Outputs {
             old,
             new,
             streams,
@@ -101,7 +101,7 @@ fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
             );
             let old = fs::canonicalize(old)?;
             let new = fs::canonicalize(new)?;
-            let tally = answers::compare(&old, &new, &runs, jobs)?;
+            let tally = outputs::compare(&old, &new, &runs, jobs)?;
             Ok((tally.same, tally.different))
         }
         Comparison::Counts { old, new, streams } => {

@@ -52,31 +52,34 @@ pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Ve
         runs.push(Run::new(&["tolerances", "--export", export]));
     }
     for stream in streams {
-        of_stream(&text(stream), hosts, &mut runs);
+        add_stream_runs(&path_text(stream), hosts, &mut runs);
     }
     for pair in streams.windows(2) {
-        both(&["diff", &text(&pair[0]), &text(&pair[1])], &mut runs);
+        add_text_and_json(
+            &["diff", &path_text(&pair[0]), &path_text(&pair[1])],
+            &mut runs,
+        );
     }
     for host in hosts {
-        both(&["hosts", host], &mut runs);
-        both(&["show", host], &mut runs);
+        add_text_and_json(&["hosts", host], &mut runs);
+        add_text_and_json(&["show", host], &mut runs);
     }
     for pair in hosts.windows(2) {
-        both(&["diff", &pair[0], &pair[1]], &mut runs);
+        add_text_and_json(&["diff", &pair[0], &pair[1]], &mut runs);
     }
     for register in REGISTERS {
-        both(&["explain", "--register", register], &mut runs);
-        both(&["explain", register], &mut runs);
+        add_text_and_json(&["explain", "--register", register], &mut runs);
+        add_text_and_json(&["explain", register], &mut runs);
     }
     for log in logs {
-        both(&["explain", "--file", &text(log)], &mut runs);
+        add_text_and_json(&["explain", "--file", &path_text(log)], &mut runs);
     }
     runs
 }
 
 /// Lists the runs whose cost is compared, on one unpacked stream.
-pub(crate) fn counted(stream: &Path, host: &str) -> Vec<Run> {
-    let stream = &text(stream);
+pub(crate) fn cost_runs(stream: &Path, host: &str) -> Vec<Run> {
+    let stream = &path_text(stream);
     let accept = ["convert", "--accept", "medium", "--to", host, "-o", OUTPUT];
     [
         &["show", stream][..],
@@ -90,8 +93,8 @@ pub(crate) fn counted(stream: &Path, host: &str) -> Vec<Run> {
     .into()
 }
 
-fn of_stream(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
-    both(&["show", stream], runs);
+fn add_stream_runs(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
+    add_text_and_json(&["show", stream], runs);
     for host in hosts {
         runs.push(Run::new(&["check", stream, host]));
         runs.push(Run::new(&[
@@ -104,11 +107,11 @@ fn of_stream(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
 }
 
 /// Adds a run for people and one for programs.
-fn both(words: &[&str], runs: &mut Vec<Run>) {
+fn add_text_and_json(words: &[&str], runs: &mut Vec<Run>) {
     runs.push(Run::new(words));
     runs.push(Run::new(&[words, &["--format", "json"]].concat()));
 }
 
-fn text(path: &Path) -> String {
+fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

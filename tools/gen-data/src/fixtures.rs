@@ -1,4 +1,4 @@
-//! `recorded FOLDER`: makes tests/fixtures/recorded out of a folder of recorded streams and of what became of them elsewhere.
+//! `gen-fixtures FOLDER`: makes tests/fixtures/recorded out of a folder of recorded streams and of what became of them elsewhere.
 //!
 //! The folder holds `streams/{kvm,tcg,edited}/NAME.stream.xz` (or `.stream.ch0.xz`: the main channel of a multifd migration) and
 //! `outcomes/{kvm,tcg}.jsonl`. Of each stream the registers and extensions are kept, of each outcome who loaded what, whether that
@@ -136,7 +136,7 @@ fn text<'v>(row: &'v Value, member: &str) -> &'v str {
 }
 
 /// What QEMU said, without its name and without what it thinks of old machine types.
-fn said(text: &str) -> Vec<String> {
+fn qemu_messages(text: &str) -> Vec<String> {
     text.lines()
         .filter(|line| !line.is_empty() && !line.contains("is deprecated"))
         .map(|line| line.replacen("qemu-system-aarch64: ", "", 1))
@@ -171,7 +171,7 @@ fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
         "destination": destination,
         "qemu": qemu,
         "loads": row.get("ok"),
-        "says": said(text(row, "stderr")),
+        "says": qemu_messages(text(row, "stderr")),
     }))
 }
 
@@ -199,7 +199,7 @@ fn tcg_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
         "destination": name(text(row, "dst"))?,
         "qemu": text(row, "dst"),
         "loads": row.get("ok"),
-        "says": said(text(row, "err")),
+        "says": qemu_messages(text(row, "err")),
     }))
 }
 

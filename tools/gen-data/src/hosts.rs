@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use cpreg_hosts::{History, HostRecord};
+use cpreg_hosts::{HostIndex, HostRecord};
 
 use crate::error::Result;
 use crate::paths::repository;
@@ -26,7 +26,7 @@ pub(crate) fn run(check: bool, folder: &Path) -> Result<()> {
     if !check {
         println!(
             "{} hosts, {} recordings, {} bytes",
-            history.recorded().len(),
+            history.host_entries().len(),
             history.recordings().len(),
             new.len()
         );
@@ -79,8 +79,8 @@ pub(crate) fn file_name(record: &HostRecord) -> String {
     format!("{}__{}", identity.upstream(), identity.cpu_and_mode())
 }
 
-fn history(folder: &Path) -> Result<History> {
-    let mut history = History::default();
+fn history(folder: &Path) -> Result<HostIndex> {
+    let mut history = HostIndex::default();
     for (_, record) in records(folder)? {
         history.add_record(&record);
     }

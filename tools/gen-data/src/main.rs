@@ -5,7 +5,7 @@
 //! | [`registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`hosts`] | `gen-history`: the recorded hosts that cpreg comes with, out of a folder of them |
 //! | [`compare`] | `compare-hosts`: recorded hosts against independent tables |
-//! | [`fixtures`] | `recorded`: fixtures out of a folder of recordings |
+//! | [`fixtures`] | `gen-fixtures`: fixtures out of a folder of recordings |
 //! | [`archive`] | archives of recordings |
 //! | [`paths`] | the repository |
 #![forbid(unsafe_code)]
@@ -62,7 +62,7 @@ enum Task {
         probes: Option<PathBuf>,
     },
     /// Make tests/fixtures/recorded out of a folder of recorded streams and outcomes
-    Recorded {
+    GenFixtures {
         /// A folder with streams/, outcomes/ and probes/
         folder: PathBuf,
     },
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
             tables,
             probes,
         } => compare::run(as_records, &records, &tables, probes.as_deref()),
-        Task::Recorded { folder } => fixtures::run(&folder),
+        Task::GenFixtures { folder } => fixtures::run(&folder),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,59 +4,59 @@ use crate::result::Finding;
 use crate::workspace::{Package, Workspace};
 
 /// What a crate may use of the workspace.
-struct Row {
+struct CrateRule {
     name: &'static str,
     /// In `[dependencies]` and `[build-dependencies]`.
-    uses: &'static [&'static str],
+    dependencies: &'static [&'static str],
     /// In `[dev-dependencies]`, besides those.
-    tests_use: &'static [&'static str],
+    dev_dependencies: &'static [&'static str],
 }
 
 /// Every crate. A crate uses only crates above it.
-const TABLE: &[Row] = &[
-    Row {
+const TABLE: &[CrateRule] = &[
+    CrateRule {
         name: "cpreg",
-        uses: &[],
-        tests_use: &[],
+        dependencies: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-explain",
-        uses: &["cpreg"],
-        tests_use: &[],
+        dependencies: &["cpreg"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-hosts",
-        uses: &["cpreg"],
-        tests_use: &["cpreg-explain"],
+        dependencies: &["cpreg"],
+        dev_dependencies: &["cpreg-explain"],
     },
-    Row {
+    CrateRule {
         name: "cpreg-stream",
-        uses: &["cpreg"],
-        tests_use: &[],
+        dependencies: &["cpreg"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-qemu",
-        uses: &["cpreg", "cpreg-stream", "cpreg-explain"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-stream", "cpreg-explain"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-relay",
-        uses: &["cpreg", "cpreg-stream", "cpreg-qemu"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-stream", "cpreg-qemu"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-kvm",
-        uses: &["cpreg", "cpreg-hosts"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-hosts"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-report",
-        uses: &["cpreg", "cpreg-hosts", "cpreg-explain"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-cli",
-        uses: &[
+        dependencies: &[
             "cpreg",
             "cpreg-explain",
             "cpreg-hosts",
@@ -66,108 +66,108 @@ const TABLE: &[Row] = &[
             "cpreg-report",
             "cpreg-stream",
         ],
-        tests_use: &["cpreg-testdata"],
+        dev_dependencies: &["cpreg-testdata"],
     },
-    Row {
+    CrateRule {
         name: "cpreg-vmm",
-        uses: &["cpreg", "cpreg-kvm"],
-        tests_use: &["cpreg-hosts"],
+        dependencies: &["cpreg", "cpreg-kvm"],
+        dev_dependencies: &["cpreg-hosts"],
     },
-    Row {
+    CrateRule {
         name: "compare-binaries",
-        uses: &[],
-        tests_use: &[],
+        dependencies: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "wheels",
-        uses: &[],
-        tests_use: &[],
+        dependencies: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "lint",
-        uses: &["wheels"],
-        tests_use: &[],
+        dependencies: &["wheels"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "cpreg-testdata",
-        uses: &["cpreg-stream"],
-        tests_use: &[],
+        dependencies: &["cpreg-stream"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "gen-data",
-        uses: &["cpreg", "cpreg-hosts", "cpreg-stream"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-hosts", "cpreg-stream"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "e2e-framework",
-        uses: &["cpreg-stream", "cpreg-qemu", "cpreg-report"],
-        tests_use: &[],
+        dependencies: &["cpreg-stream", "cpreg-qemu", "cpreg-report"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "e2e-live",
-        uses: &[
+        dependencies: &[
             "cpreg",
             "cpreg-stream",
             "cpreg-qemu",
             "cpreg-report",
             "e2e-framework",
         ],
-        tests_use: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "e2e-lab",
-        uses: &["cpreg", "cpreg-hosts", "cpreg-report", "e2e-framework"],
-        tests_use: &[],
+        dependencies: &["cpreg", "cpreg-hosts", "cpreg-report", "e2e-framework"],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "e2e-model-check",
-        uses: &[
+        dependencies: &[
             "cpreg",
             "cpreg-explain",
             "cpreg-stream",
             "cpreg-qemu",
             "e2e-framework",
         ],
-        tests_use: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "benches",
-        uses: &[
+        dependencies: &[
             "cpreg",
             "cpreg-stream",
             "cpreg-qemu",
             "cpreg-testdata",
             "e2e-framework",
         ],
-        tests_use: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "fuzz",
-        uses: &[
+        dependencies: &[
             "cpreg",
             "cpreg-hosts",
             "cpreg-report",
             "cpreg-stream",
             "wheels",
         ],
-        tests_use: &[],
+        dev_dependencies: &[],
     },
-    Row {
+    CrateRule {
         name: "xtask",
-        uses: &[],
-        tests_use: &[],
+        dependencies: &[],
+        dev_dependencies: &[],
     },
 ];
 
 /// Crates that use nothing but `core` and `alloc`, outside their tests.
-const WITHOUT_DEPENDENCIES: &[&str] = &["cpreg"];
+const CRATES_WITHOUT_DEPENDENCIES: &[&str] = &["cpreg"];
 
 /// Compares the dependencies of every crate with the table.
 pub(crate) fn check(workspace: &Workspace) -> Vec<Finding> {
     findings(&workspace.packages, TABLE)
 }
 
-fn findings(packages: &[Package], table: &[Row]) -> Vec<Finding> {
+fn findings(packages: &[Package], table: &[CrateRule]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
         let name = &package.name;
@@ -175,12 +175,12 @@ fn findings(packages: &[Package], table: &[Row]) -> Vec<Finding> {
             findings.push(format!("{name}: not in the table of crates"));
             continue;
         };
-        let is_bare = WITHOUT_DEPENDENCIES.contains(&row.name);
+        let is_bare = CRATES_WITHOUT_DEPENDENCIES.contains(&row.name);
         for dependency in &package.dependencies {
             let used = dependency.name.as_str();
             let is_for_development = dependency.is_for_development();
-            let is_allowed =
-                row.uses.contains(&used) || (is_for_development && row.tests_use.contains(&used));
+            let is_allowed = row.dependencies.contains(&used)
+                || (is_for_development && row.dev_dependencies.contains(&used));
             if dependency.path.is_none() {
                 if is_bare && !is_for_development {
                     findings.push(format!("{name}: uses {used}, and may use no crate"));
@@ -219,8 +219,16 @@ mod tests {
         for (index, row) in TABLE.iter().enumerate() {
             let above = |name: &str| TABLE[..index].iter().any(|row| row.name == name);
             let known = |name: &str| TABLE.iter().any(|row| row.name == name);
-            assert!(row.uses.iter().all(|used| above(used)), "{}", row.name);
-            assert!(row.tests_use.iter().all(|used| known(used)), "{}", row.name);
+            assert!(
+                row.dependencies.iter().all(|used| above(used)),
+                "{}",
+                row.name
+            );
+            assert!(
+                row.dev_dependencies.iter().all(|used| known(used)),
+                "{}",
+                row.name
+            );
             assert!(!above(row.name), "{} twice", row.name);
         }
     }
@@ -240,21 +248,21 @@ mod tests {
         }
     }
 
-    const SMALL: &[Row] = &[
-        Row {
+    const TEST_RULES: &[CrateRule] = &[
+        CrateRule {
             name: "cpreg",
-            uses: &[],
-            tests_use: &["data"],
+            dependencies: &[],
+            dev_dependencies: &["data"],
         },
-        Row {
+        CrateRule {
             name: "cli",
-            uses: &["cpreg"],
-            tests_use: &[],
+            dependencies: &["cpreg"],
+            dev_dependencies: &[],
         },
-        Row {
+        CrateRule {
             name: "data",
-            uses: &[],
-            tests_use: &[],
+            dependencies: &[],
+            dev_dependencies: &[],
         },
     ];
 
@@ -278,7 +286,7 @@ mod tests {
             ),
             package("data", &[]),
         ];
-        assert!(findings(&packages, SMALL).is_empty());
+        assert!(findings(&packages, TEST_RULES).is_empty());
     }
 
     #[test]
@@ -298,6 +306,6 @@ mod tests {
             "new: not in the table of crates",
             "data: in the table of crates, and no crate",
         ];
-        assert_eq!(findings(&packages, SMALL), expected);
+        assert_eq!(findings(&packages, TEST_RULES), expected);
     }
 }

@@ -19,14 +19,18 @@ use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 use syn::{Expr, ItemMacro, Macro, MacroDelimiter, Pat, Token, Type};
 
-use crate::exceptions::GENERATED;
+use crate::exceptions::GENERATED_FILES;
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
 /// Finds the files of which rustfmt leaves a part as it is.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut files = workspace.rust_files()?;
-    files.retain(|path| GENERATED.iter().all(|(file, _)| path.as_os_str() != *file));
+    files.retain(|path| {
+        GENERATED_FILES
+            .iter()
+            .all(|(file, _)| path.as_os_str() != *file)
+    });
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let found: Vec<Result<Vec<Finding>>> = thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)
@@ -54,7 +58,7 @@ fn check_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Res
     for file in files {
         let failed = |error: &dyn Display| format!("{}: {error}", file.display());
         let text = fs::read_to_string(root.join(file)).map_err(|error| failed(&error))?;
-        for line in left_alone(root, &text).map_err(|error| failed(&error))? {
+        for line in unformatted_lines(root, &text).map_err(|error| failed(&error))? {
             let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
             findings.push(format!(
                 "{}:{line}: rustfmt does not format this: {shown}",
@@ -66,8 +70,8 @@ fn check_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Res
 }
 
 /// Returns the first line of each part of `text` that rustfmt leaves as it is.
-fn left_alone(root: &Path, text: &str) -> Result<Vec<usize>> {
-    let formatted = format(root, &without_indentation(text)?)?;
+fn unformatted_lines(root: &Path, text: &str) -> Result<Vec<usize>> {
+    let formatted = format(root, &strip_indentation(text)?)?;
     let mut lines = Vec::new();
     let mut is_within = false;
     // Only indentation was taken away, so formatting changes no number of lines; if it does, all
@@ -108,8 +112,8 @@ fn format(root: &Path, text: &str) -> Result<String> {
 }
 
 /// Takes away the indentation of all lines that rustfmt is expected to indent.
-fn without_indentation(text: &str) -> Result<String> {
-    let mut kept = Kept::default();
+fn strip_indentation(text: &str) -> Result<String> {
+    let mut kept = KeptLines::default();
     let tokens: TokenStream = text.parse().map_err(|error| format!("not Rust: {error}"))?;
     kept.add_literals(&tokens);
     kept.visit_file(&syn::parse_file(text)?);
@@ -124,11 +128,11 @@ fn without_indentation(text: &str) -> Result<String> {
 
 /// Numbers of the lines whose indentation is kept.
 #[derive(Default)]
-struct Kept {
+struct KeptLines {
     lines: BTreeSet<usize>,
 }
 
-impl Kept {
+impl KeptLines {
     /// Keeps the lines of `span` after its first.
     fn add(&mut self, span: Span) {
         self.lines.extend(span.start().line + 1..=span.end().line);
@@ -146,7 +150,7 @@ impl Kept {
     }
 }
 
-impl<'ast> Visit<'ast> for Kept {
+impl<'ast> Visit<'ast> for KeptLines {
     fn visit_item_macro(&mut self, item: &'ast ItemMacro) {
         // Definitions of macros rustfmt formats in part.
         if item.ident.is_some() {
@@ -219,7 +223,7 @@ mod tests {
     use super::*;
 
     fn left_alone_of(text: &str) -> Vec<usize> {
-        left_alone(Path::new(env!("CARGO_MANIFEST_DIR")), text).expect("rustfmt runs")
+        unformatted_lines(Path::new(env!("CARGO_MANIFEST_DIR")), text).expect("rustfmt runs")
     }
 
     #[test]
@@ -269,6 +273,6 @@ fn f(n: u8) -> String {
 
     #[test]
     fn what_does_not_parse_is_an_error() {
-        assert!(left_alone(Path::new("."), "fn f( {").is_err());
+        assert!(unformatted_lines(Path::new("."), "fn f( {").is_err());
     }
 }

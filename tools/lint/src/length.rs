@@ -1,14 +1,14 @@
-//! No file of more than [`LIMIT`] lines.
+//! No file of more than [`MAX_FILE_LINES`] lines.
 
 use std::fs;
 use std::path::PathBuf;
 
-use crate::exceptions::{GENERATED, LONG};
+use crate::exceptions::{GENERATED_FILES, LONG_FILES};
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
 /// Lines that a file may have.
-const LIMIT: usize = 600;
+const MAX_FILE_LINES: usize = 600;
 
 /// Finds the Rust files that are too long, and the exceptions that no file needs.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
@@ -18,7 +18,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         lengths.push((path, text.lines().count()));
     }
-    Ok(findings(&lengths, GENERATED, LONG))
+    Ok(findings(&lengths, GENERATED_FILES, LONG_FILES))
 }
 
 fn findings(
@@ -32,8 +32,13 @@ fn findings(
     };
     let mut findings: Vec<Finding> = lengths
         .iter()
-        .filter(|(path, lines)| *lines > LIMIT && !is_listed(path))
-        .map(|(path, lines)| format!("{}: {lines} lines, more than {LIMIT}", path.display()))
+        .filter(|(path, lines)| *lines > MAX_FILE_LINES && !is_listed(path))
+        .map(|(path, lines)| {
+            format!(
+                "{}: {lines} lines, more than {MAX_FILE_LINES}",
+                path.display()
+            )
+        })
         .collect();
     for (file, _) in generated {
         if !lengths.iter().any(|(path, _)| path.as_os_str() == *file) {
@@ -42,7 +47,7 @@ fn findings(
     }
     for (file, _) in long {
         let is_long =
-            |(path, lines): &(PathBuf, usize)| path.as_os_str() == *file && *lines > LIMIT;
+            |(path, lines): &(PathBuf, usize)| path.as_os_str() == *file && *lines > MAX_FILE_LINES;
         if !lengths.iter().any(is_long) {
             findings.push(format!("{file}: excepted as long, and no such file is"));
         }

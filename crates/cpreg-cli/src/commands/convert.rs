@@ -1,4 +1,4 @@
-//! `cpreg convert SOURCE --to DEST`: write the VM so that it loads there.
+//! `cpreg convert SOURCE --to DESTINATION`: write the VM so that it loads there.
 //!
 //! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
 
@@ -20,21 +20,21 @@ use crate::failure::{Failure, Status};
 use crate::input::{Input, Origin};
 use crate::printer::{Printer, Progress, style, styled};
 use crate::tolerance_file;
-use cpreg_report::check::Answer;
-use cpreg_report::value::Printing;
+use cpreg_report::check::CheckFindings;
+use cpreg_report::value::ValueFormat;
 
 pub(crate) fn run(
     arguments: &arguments::Convert,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let reading = &arguments.reading;
-    no_standard_streams(arguments)?;
+    let reading = &arguments.inspect;
+    reject_standard_streams(arguments)?;
     if let Some(target) = &arguments.output {
-        can_be_written(target, &arguments.source, arguments.force)?;
+        check_output(target, &arguments.source, arguments.force)?;
     }
     // The lock is held until the file is written.
     let (source, _lock) = if arguments.in_place {
-        settle_an_interrupted_edit(&arguments.source, printer)?;
+        recover_interrupted_edit(&arguments.source, printer)?;
         let (source, lock) = Input::open_to_change(&arguments.source, reading.verify, printer)?;
         (source, Some(lock))
     } else {
@@ -43,7 +43,7 @@ pub(crate) fn run(
             None,
         )
     };
-    if let Some(what) = source.lacks_ram() {
+    if let Some(what) = source.ramless_kind() {
         let hint = match source.origin {
             Origin::RunningQemu { .. } => {
                 "save the VM to a file first: QMP `migrate` to `file:` or `exec:`"
@@ -54,22 +54,22 @@ pub(crate) fn run(
             "{} is {what} and has no RAM",
             source.path.display()
         ))
-        .hint(hint));
+        .with_hint(hint));
     }
     let named = destination::resolve(
         &arguments.to,
         &source,
-        &arguments.going,
+        &arguments.loader,
         reading.verify,
         printer,
     )?;
-    let printing = Printing::new(named.destination.accelerator, reading.secrets);
-    let tolerances = tolerance_file::read(&arguments.consenting.tolerances)?;
-    let answer = check::answer(
+    let printing = ValueFormat::new(named.destination.accelerator, reading.show_secrets);
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let answer = check::build_findings(
         &source,
         &named,
         &tolerances,
-        &arguments.consenting,
+        &arguments.consents,
         printing,
         printer,
     )?;
@@ -77,7 +77,7 @@ pub(crate) fn run(
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
         write(arguments, &source, &answer)?;
     }
-    check::report(printer, &answer, reading.format, false)?;
+    check::print_report(printer, &answer, reading.format, false)?;
     if reading.format == Format::Text {
         conclude(arguments, printer, verdict);
     }
@@ -85,53 +85,53 @@ pub(crate) fn run(
 }
 
 /// `-` is standard input where something is read; nothing is written there, for it could not appear whole or not at all.
-fn no_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
+fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
     let standard = Path::new("-");
     if arguments.in_place && arguments.source == standard {
         return Err(Failure::new("standard input cannot be changed in place")
-            .hint("write a new file with -o FILE"));
+            .with_hint("write a new file with -o FILE"));
     }
     if arguments.output.as_deref() == Some(standard) {
         return Err(Failure::new("a stream is not written to standard output")
-            .because(io::Error::other("it would not appear whole or not at all"))
-            .hint("give the name of a new file; one that is called `-` is ./-"));
+            .with_cause(io::Error::other("it would not appear whole or not at all"))
+            .with_hint("give the name of a new file; one that is called `-` is ./-"));
     }
     Ok(())
 }
 
 /// What can be said of the output before a stream of many gigabytes is read.
-pub(super) fn can_be_written(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
+pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
     let folder = target
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(Failure::new(format!("cannot write {}", target.display()))
-            .because(io::Error::other(format!(
+            .with_cause(io::Error::other(format!(
                 "there is no folder {}",
                 folder.display()
             )))
-            .hint("make it, or give another place"));
+            .with_hint("make it, or give another place"));
     }
     let same = target.canonicalize().ok().zip(source.canonicalize().ok());
     if same.is_some_and(|(target, source)| target == source) {
         return Err(
             Failure::new(format!("{} is the input itself", target.display()))
-                .hint("give another name, or change it with --in-place instead of -o"),
+                .with_hint("give another name, or change it with --in-place instead of -o"),
         );
     }
     let is_file = target
         .symlink_metadata()
         .is_ok_and(|it| it.is_file() || it.is_symlink());
     if is_file && !force {
-        return Err(is_there(target));
+        return Err(already_exists(target));
     }
     Ok(())
 }
 
-pub(super) fn is_there(target: &Path) -> Failure {
+pub(super) fn already_exists(target: &Path) -> Failure {
     Failure::new(format!("{} is there already", target.display()))
-        .hint("give another name, or replace it with --force")
+        .with_hint("give another name, or replace it with --force")
 }
 
 fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
@@ -144,7 +144,7 @@ fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verd
         )),
         Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
             "{}: nothing; {} is as it was",
-            styled(style::BAD, "written"),
+            styled(style::ERROR, "written"),
             arguments.source.display()
         )),
     }
@@ -153,14 +153,14 @@ fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verd
 fn write(
     arguments: &arguments::Convert,
     source: &Input,
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
 ) -> Result<(), Failure> {
     let file = source.file()?;
     let edit = edit(source, answer, |stream, planned| {
         cpreg_stream::convert(stream, file, planned)
     })?;
     match &arguments.output {
-        Some(target) => new_file(arguments, source, &edit, target),
+        Some(target) => write_new_file(arguments, source, &edit, target),
         None => in_place(source, &edit),
     }
 }
@@ -168,41 +168,44 @@ fn write(
 /// The edit that the plan asks for, which `convert` makes, and compares with the plan.
 pub(super) fn edit(
     source: &Input,
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
     convert: impl FnOnce(&Stream, &Vm) -> Result<Edit, cpreg_stream::Error>,
 ) -> Result<Edit, Failure> {
     let stream = source.stream()?;
-    let planned = answer.check.plan.result(&answer.vm);
-    convert(stream, &planned).map_err(|error| not_converted(source.path.display(), &error))
+    let planned = answer.check.plan.apply(&answer.vm);
+    convert(stream, &planned).map_err(|error| conversion_failure(source.path.display(), &error))
 }
 
 /// The planned state could not be put into the stream that is called `name`.
-pub(super) fn not_converted(name: impl std::fmt::Display, error: &cpreg_stream::Error) -> Failure {
+pub(super) fn conversion_failure(
+    name: impl std::fmt::Display,
+    error: &cpreg_stream::Error,
+) -> Failure {
     if error.kind() != ErrorKind::NotAsPlanned {
-        return Failure::new(format!("cannot use {name}")).because_in_one_line(error);
+        return Failure::new(format!("cannot use {name}")).with_inline_cause(error);
     }
     let failure = Failure::new(error.message());
     let cause = error.source();
     let failure = match cause.and_then(|cause| cause.downcast_ref::<cpreg_stream::Error>()) {
-        Some(cause) => failure.because_in_one_line(cause),
+        Some(cause) => failure.with_inline_cause(cause),
         None => failure,
     };
     let hint = error.hint().map(str::to_owned);
-    hint.into_iter().fold(failure, Failure::hint)
+    hint.into_iter().fold(failure, Failure::with_hint)
 }
 
-pub(super) fn failed(what: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}", path.display())).because_of(error)
+pub(super) fn stream_failure(what: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
+    Failure::new(format!("cannot {what} {}", path.display())).with_hinted_cause(error)
 }
 
-fn new_file(
+fn write_new_file(
     arguments: &arguments::Convert,
     source: &Input,
     edit: &Edit,
     target: &Path,
 ) -> Result<(), Failure> {
     let mut progress = Progress::default();
-    let mut tell = |done, all| progress.tell(done, all);
+    let mut tell = |done, all| progress.show_percent(done, all);
     let options = WriteOptions {
         overwrite: arguments.force,
         progress: Some(&mut tell),
@@ -211,9 +214,9 @@ fn new_file(
     progress.end();
     written.map_err(|error| {
         if !arguments.force && target.is_file() {
-            return is_there(target);
+            return already_exists(target);
         }
-        failed("write", target, error)
+        stream_failure("write", target, error)
     })
 }
 
@@ -223,24 +226,24 @@ fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
             "{} is packed with {packed} and cannot be changed in place",
             source.path.display()
         ))
-        .hint("unpack it, or write a new file with -o FILE"));
+        .with_hint("unpack it, or write a new file with -o FILE"));
     }
     // A new file has no name until it is whole, so Ctrl-C may end that; a change in place, which takes milliseconds, is
     // rather brought to its end.
     ctrlc::set_handler(|| {})
-        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").because(error))?;
+        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").with_cause(error))?;
     edit_in_place(source.file()?, edit, &source.path)
-        .map_err(|error| failed("change", &source.path, error))
+        .map_err(|error| stream_failure("change", &source.path, error))
 }
 
 /// An edit in place that was killed left a journal: it is brought to its end before anything else.
-fn settle_an_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Failure> {
+fn recover_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Failure> {
     if pending_journal(path).is_none() {
         return Ok(());
     }
-    let recovery = recover(path).map_err(|error| failed("bring back", path, error))?;
+    let recovery = recover(path).map_err(|error| stream_failure("bring back", path, error))?;
     let which = match recovery {
-        Recovery::Nothing => return Ok(()),
+        Recovery::NotNeeded => return Ok(()),
         Recovery::Completed => "as it was to become",
         _ => "as it was before",
     };

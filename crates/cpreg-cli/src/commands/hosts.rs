@@ -1,6 +1,6 @@
-//! `cpreg hosts [NAME]`: the recorded hosts, which can be named as DEST.
+//! `cpreg hosts [NAME]`: the recorded hosts, which can be named as DESTINATION.
 
-use cpreg_report::hosts::model::Report;
+use cpreg_report::hosts::model::HostsReport;
 use cpreg_report::hosts::text;
 
 use crate::arguments::{self, Format};
@@ -11,21 +11,23 @@ use crate::printer::{Printer, print_json};
 pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result<Status, Failure> {
     let history = hosts::history()?;
     let chosen = match &arguments.name {
-        Some(name) => history.hosts_named(name),
+        Some(name) => history.find_hosts(name),
         None => history.hosts(),
     };
     if let (Some(name), []) = (&arguments.name, chosen.as_slice()) {
         // A whole name with features says best what is wrong with it.
-        let error = history.named(name).map_err(|error| hosts::unnamed(&error));
+        let error = history
+            .resolve(name)
+            .map_err(|error| hosts::host_name_failure(&error));
         return Err(error.err().unwrap_or_else(|| {
             Failure::new(format!("{name} has features at its end"))
-                .hint("`cpreg hosts` lists hosts: name one without features")
+                .with_hint("`cpreg hosts` lists hosts: name one without features")
         }));
     }
-    let report = Report::of(&chosen);
+    let report = HostsReport::new(&chosen);
     match arguments.format {
         Format::Text => text::print(printer, &report, arguments.name.is_some()),
         Format::Json => print_json(printer, &report)?,
     }
-    Ok(Status::Done)
+    Ok(Status::Success)
 }

@@ -4,61 +4,61 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use cpreg::destination::Accelerator;
-use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_hosts::{HostRecord, Profile};
 use cpreg_kvm::Host;
-use cpreg_kvm::probe::Event;
-use cpreg_qemu::probe::{Probed, probe};
+use cpreg_kvm::probe::ProbeEvent;
+use cpreg_qemu::probe::{ProbeResult, probe};
 use cpreg_stream::Stream;
 
-use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeWhat, YesNo};
+use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeTarget, TrueFalse};
 use crate::destination::{self, kvm};
 use crate::failure::{Failure, Status};
 use crate::interrupt;
 use crate::printer::Printer;
 
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
-    match &arguments.what {
-        ProbeWhat::Qemu(arguments) => qemu(arguments, printer),
-        ProbeWhat::Kvm(arguments) => {
+    match &arguments.target {
+        ProbeTarget::Qemu(arguments) => probe_qemu(arguments, printer),
+        ProbeTarget::Kvm(arguments) => {
             let target = arguments.output.as_deref().map(target).transpose()?;
             let host = kvm::open()?;
-            let record = recorded(&host, arguments, printer)?;
-            give(record.to_json(), target.as_deref(), printer)
+            let record = record_host(&host, arguments, printer)?;
+            write_or_print(record.to_json(), target.as_deref(), printer)
         }
     }
 }
 
 /// What a host gives to guests, and what the user knows better.
-fn recorded(
+fn record_host(
     host: &impl Host,
     arguments: &ProbeKvm,
     printer: &Printer,
 ) -> Result<HostRecord, Failure> {
     let told = |event| {
-        if let Event::CannotBeMade(error) = event {
+        if let ProbeEvent::GuestFailed(error) = event {
             printer.note(format_args!("not recorded: {error}"));
         }
     };
     let mut record = cpreg_kvm::probe(host, told)
-        .map_err(|error| Failure::new("cannot probe this machine's KVM").because(error))?;
+        .map_err(|error| Failure::new("cannot probe this machine's KVM").with_cause(error))?;
     if let Some(cpu) = &arguments.cpu {
         record.identity.cpu.clone_from(cpu);
     }
     if let Some(emulated) = arguments.emulated {
-        record.identity.emulated = emulated == YesNo::Yes;
+        record.identity.emulated = emulated == TrueFalse::True;
     }
     Ok(record)
 }
 
-fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
+fn probe_qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
     let target = arguments.output.as_deref().map(target).transpose()?;
-    let patience = interrupt::patience(arguments.timeout)?;
+    let patience = interrupt::wait_options(arguments.timeout)?;
     let probed = probe(&arguments.command, &patience)
-        .map_err(|error| Failure::new("cannot probe this QEMU").because_of(error))?;
-    for left_out in &probed.left_out {
+        .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
+    for left_out in &probed.removed_options {
         let words: Vec<_> = left_out
-            .was
+            .before
             .iter()
             .map(|word| word.to_string_lossy())
             .collect();
@@ -69,26 +69,26 @@ fn qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure>
         ));
     }
     let profile = profile(arguments, &probed)?;
-    give(profile.to_json(), target.as_deref(), printer)
+    write_or_print(profile.to_json(), target.as_deref(), printer)
 }
 
 /// Writes what was recorded into the file, or as the answer.
-fn give(
+fn write_or_print(
     json: Result<String, impl std::error::Error + Send + Sync + 'static>,
     target: Option<&Path>,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let json = json.map_err(|error| Failure::new("cannot record").because(error))?;
+    let json = json.map_err(|error| Failure::new("cannot record").with_cause(error))?;
     match target {
         Some(path) => write(path, &json)?,
         None => printer.json(&json),
     }
-    Ok(Status::Done)
+    Ok(Status::Success)
 }
 
-fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
+fn profile(arguments: &ProbeQemu, probed: &ProbeResult) -> Result<Profile, Failure> {
     let stream = Stream::open(&probed.stream).map_err(|error| {
-        Failure::new("cannot read the stream that QEMU wrote").because_in_one_line(&error)
+        Failure::new("cannot read the stream that QEMU wrote").with_inline_cause(&error)
     })?;
     let version = probed.version.number();
     let name = arguments.name.clone().unwrap_or_else(|| {
@@ -98,9 +98,9 @@ fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
             probed.accelerator, probed.machine
         )
     });
-    let mut destination = destination::of_stream(name, &stream)?;
+    let mut destination = destination::from_stream(name, &stream)?;
     destination.accelerator = Accelerator::from_name(&probed.accelerator);
-    let recorded = Recorded {
+    let recorded = ProfileOrigin {
         program: "qemu".to_owned(),
         version,
         package: probed.version.package.clone(),
@@ -115,7 +115,7 @@ fn profile(arguments: &ProbeQemu, probed: &Probed) -> Result<Profile, Failure> {
         kernel: String::new(),
     };
     Ok(Profile {
-        recorded,
+        origin: recorded,
         destination,
     })
 }
@@ -125,8 +125,8 @@ fn target(path: &Path) -> Result<PathBuf, Failure> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {
         return Err(Failure::new(format!("cannot write {}", path.display()))
-            .because(io::Error::other("it is no regular file"))
-            .hint("give the name of a file; without -o the profile goes to standard output"));
+            .with_cause(io::Error::other("it is no regular file"))
+            .with_hint("give the name of a file; without -o the profile goes to standard output"));
     }
     Ok(target)
 }
@@ -147,15 +147,15 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use cpreg_hosts::History;
+    use cpreg_hosts::HostIndex;
     use cpreg_kvm::RecordedHost;
 
     use super::*;
 
     #[test]
     fn what_the_user_says_of_a_host_is_recorded() {
-        let history = History::built_in().expect("the checked-in history is one");
-        let named = history.named("linux-6.12.107/neoverse-n1");
+        let history = HostIndex::built_in().expect("the checked-in history is one");
+        let named = history.resolve("linux-6.12.107/neoverse-n1");
         let before = named.expect("a host").host.record();
         let host = RecordedHost::new(before.clone());
         let mut arguments = ProbeKvm {
@@ -165,7 +165,7 @@ mod tests {
         };
         let printer = Printer::default();
         let of = |arguments: &ProbeKvm| {
-            let record = recorded(&host, arguments, &printer);
+            let record = record_host(&host, arguments, &printer);
             record.unwrap_or_else(|_| panic!("a recorded host can be probed"))
         };
         let plain = of(&arguments);
@@ -175,7 +175,7 @@ mod tests {
             before.guests.keys().collect::<Vec<_>>()
         );
         arguments.cpu = Some("ours".to_owned());
-        arguments.emulated = Some(YesNo::No);
+        arguments.emulated = Some(TrueFalse::False);
         let identity = of(&arguments).identity;
         assert_eq!((&*identity.cpu, identity.emulated), ("ours", false));
     }

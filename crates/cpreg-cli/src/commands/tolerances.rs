@@ -18,7 +18,7 @@ pub(crate) fn run(
     let wanted: Vec<RegisterId> = arguments
         .registers
         .iter()
-        .map(|text| names::register(text, Naming::Kvm))
+        .map(|text| names::parse_register(text, Naming::Kvm))
         .collect::<Result<_, _>>()?;
     let format = match (arguments.export, arguments.format) {
         (Some(export), _) => Some(export),
@@ -28,11 +28,11 @@ pub(crate) fn run(
     match format {
         Some(format) => {
             let exported = exporter(format).export(&tolerances, &wanted, printer);
-            exported.map_err(|error| Failure::new("cannot report").because(error))?;
+            exported.map_err(|error| Failure::new("cannot report").with_cause(error))?;
         }
         None => tolerance::print(printer, &entries(&tolerances, &wanted)),
     }
-    Ok(Status::Done)
+    Ok(Status::Success)
 }
 
 /// Returns the exporter of a format.

@@ -10,9 +10,9 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | [`Input`]: what was read, and where it comes from |
-//! | `unpack.rs` | files that are packed, and such as can be read once only |
+//! | `compression.rs` | files that are packed, and such as can be read once only |
 
-mod unpack;
+mod compression;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -20,20 +20,20 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cpreg::destination::kernel::counts;
+use cpreg::destination::kernel::is_pmu_counting;
 use cpreg::register::RegisterId;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
-use cpreg_qemu::qmp::Patience;
-use cpreg_report::shared::{self, Report};
+use cpreg_qemu::qmp::WaitOptions;
+use cpreg_report::vm_report::{self, VmReport};
 use cpreg_stream::{ErrorKind, Stream};
-use cpreg_stream::{Lock, journal_of, pending_journal};
+use cpreg_stream::{Lock, journal_path, pending_journal};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
-use unpack::{plain_file, read_start, spool};
+use compression::{open_decompressed, read_start, spool};
 
-pub(crate) use unpack::Compression;
+pub(crate) use compression::Compression;
 
 /// What a file turned out to be.
 pub(crate) enum Content {
@@ -63,7 +63,7 @@ pub(crate) enum Origin {
     },
     /// A report.
     Report {
-        report: Box<Report>,
+        report: Box<VmReport>,
         /// The stream in it.
         stream: File,
         /// That of the report.
@@ -83,7 +83,7 @@ pub(crate) enum Origin {
 }
 
 /// How long a QEMU may take for one answer. Saving device state takes milliseconds, and as long as its disks take to be flushed.
-const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(10));
+const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// No profile is larger; more is not read.
 const PROFILE_LIMIT: u64 = 64 << 20;
@@ -97,10 +97,10 @@ impl Input {
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let kind = path.metadata().map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| kind.is_socket()) {
-            return Self::of_running(path, verify, printer);
+            return Self::from_running_qemu(path, verify, printer);
         }
-        let (file, compression) = plain_file(path)?;
-        Self::understand(path, file, compression, verify, printer)
+        let (file, compression) = open_decompressed(path)?;
+        Self::identify(path, file, compression, verify, printer)
     }
 
     /// Opens a file that is to be changed: nobody else changes it while it is open.
@@ -109,14 +109,14 @@ impl Input {
         verify: bool,
         printer: &Printer,
     ) -> Result<(Self, Lock), Failure> {
-        let (file, compression) = plain_file(path)?;
+        let (file, compression) = open_decompressed(path)?;
         let lock = Lock::take(&file).map_err(|error| {
-            Failure::new(format!("cannot change {}", path.display())).because_of(error)
+            Failure::new(format!("cannot change {}", path.display())).with_hinted_cause(error)
         })?;
-        Self::understand(path, file, compression, verify, printer).map(|input| (input, lock))
+        Self::identify(path, file, compression, verify, printer).map(|input| (input, lock))
     }
 
-    fn understand(
+    fn identify(
         path: &Path,
         file: File,
         compression: Option<Compression>,
@@ -129,7 +129,7 @@ impl Input {
             .len();
         if length == 0 && path == Path::new("-") {
             return Err(Failure::new("standard input is empty")
-                .hint("it can be read once only: name a file for the other side"));
+                .with_hint("it can be read once only: name a file for the other side"));
         }
         if length == 0 {
             return Err(Failure::new(format!("{} is empty", path.display())));
@@ -137,27 +137,30 @@ impl Input {
         let mut first = [0];
         read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
         let content = if first[0] == b'{' {
-            let json = json(&file, path, length)?;
-            if shared::is_report(&json) {
-                let report = Report::from_json(&json).map_err(|error| cannot_read(path, error))?;
-                return Self::of_report(path, report, compression, verify);
+            let json = read_json(&file, path, length)?;
+            if vm_report::is_report(&json) {
+                let report =
+                    VmReport::from_json(&json).map_err(|error| read_failure(path, error))?;
+                return Self::from_report(path, report, compression, verify);
             }
             if record::json::is_record(&json) {
-                if json.len() as u64 > record::json::MOST_BYTES {
+                if json.len() as u64 > record::json::MAX_DOCUMENT_LEN {
                     return Err(too_large(path));
                 }
                 let record = HostRecord::from_json(&json);
-                Content::Host(Box::new(record.map_err(|error| no_document(path, error))?))
+                Content::Host(Box::new(
+                    record.map_err(|error| document_failure(path, error))?,
+                ))
             } else {
-                Content::Profile(Box::new(profile(&json, path)?))
+                Content::Profile(Box::new(parse_profile(&json, path)?))
             }
         } else {
-            let stream = stream(&file, path, verify)?;
+            let stream = open_stream(&file, path, verify)?;
             if compression.is_none() && pending_journal(path).is_some() {
                 printer.note(format_args!(
                     "a change of {} is under way, or was interrupted; if it was, {} ends it",
                     path.display(),
-                    mending(path)
+                    recovery_command(path)
                 ));
             }
             Content::Stream(Box::new(stream))
@@ -170,12 +173,17 @@ impl Input {
     }
 
     /// What a running QEMU holds, but for its RAM.
-    fn of_running(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
-        let state = device_state::of_socket(path, &PATIENCE).map_err(|error| {
-            Failure::new(format!("cannot ask the QEMU at {}", path.display())).because_of(error)
+    fn from_running_qemu(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
+        let state = device_state::query_socket(path, &QMP_TIMEOUT).map_err(|error| {
+            Failure::new(format!("cannot ask the QEMU at {}", path.display()))
+                .with_hinted_cause(error)
         })?;
-        let stream = stream(&state.stream, path, verify)?;
-        if state.kvm && stream.vm().is_ok_and(|vm| vm.vcpus.iter().any(counts)) {
+        let stream = open_stream(&state.stream, path, verify)?;
+        if state.kvm
+            && stream
+                .vm()
+                .is_ok_and(|vm| vm.vcpus.iter().any(is_pmu_counting))
+        {
             printer.note(
                 "this guest counts with its performance monitors; if this host's kernel is one of \
                  6.7 to 6.14, asking its QEMU has stopped them until the guest sets them again",
@@ -192,7 +200,7 @@ impl Input {
     }
 
     /// A stream that has passed, and cannot be read again; `name`: what it is called.
-    pub(crate) fn of_what_passed(name: &str, stream: Stream) -> Self {
+    pub(crate) fn from_live_stream(name: &str, stream: Stream) -> Self {
         Self {
             path: PathBuf::from(name),
             origin: Origin::Live,
@@ -204,7 +212,7 @@ impl Input {
     pub(crate) fn into_stream(self) -> Result<Stream, Failure> {
         match self.content {
             Content::Stream(stream) => Ok(*stream),
-            _ => Err(self.lacks_vm()),
+            _ => Err(self.missing_vm()),
         }
     }
 
@@ -221,7 +229,7 @@ impl Input {
     }
 
     /// Takes a recorded host, as it is for one guest.
-    pub(crate) fn of_host(profile: Profile) -> Self {
+    pub(crate) fn from_recorded_host(profile: Profile) -> Self {
         Self {
             path: PathBuf::from(&profile.destination.name),
             origin: Origin::RecordedHost,
@@ -230,7 +238,7 @@ impl Input {
     }
 
     /// Returns the report that the stream was in.
-    pub(crate) fn report(&self) -> Option<&Report> {
+    pub(crate) fn report(&self) -> Option<&VmReport> {
         match &self.origin {
             Origin::Report { report, .. } => Some(report),
             _ => None,
@@ -246,7 +254,7 @@ impl Input {
     }
 
     /// Why what was opened is not the whole VM, where it is not: what it is instead.
-    pub(crate) fn lacks_ram(&self) -> Option<&'static str> {
+    pub(crate) fn ramless_kind(&self) -> Option<&'static str> {
         match self.origin {
             Origin::Report { .. } => Some("a report"),
             Origin::RunningQemu { .. } => Some("the monitor of a running QEMU"),
@@ -255,19 +263,19 @@ impl Input {
     }
 
     /// The stream in a report.
-    pub(crate) fn of_report(
+    pub(crate) fn from_report(
         path: &Path,
-        report: Report,
+        report: VmReport,
         compression: Option<Compression>,
         verify: bool,
     ) -> Result<Self, Failure> {
-        let mut reader = report.stream().map_err(|error| cannot_read(path, error))?;
+        let mut reader = report.stream().map_err(|error| read_failure(path, error))?;
         let damaged = |error| {
             Failure::io("unpack the stream in", path, error)
-                .hint("it is damaged or not all there: get a complete copy")
+                .with_hint("it is damaged or not all there: get a complete copy")
         };
         let file = spool(&mut reader, path, &damaged)?;
-        let content = Content::Stream(Box::new(stream(&file, path, verify)?));
+        let content = Content::Stream(Box::new(open_stream(&file, path, verify)?));
         Ok(Self {
             path: path.to_owned(),
             origin: Origin::Report {
@@ -280,8 +288,8 @@ impl Input {
     }
 
     /// The registers that are not what the VM held, because the report it comes from does not tell.
-    pub(crate) fn blanked(&self) -> Vec<RegisterId> {
-        let registers = self.report().map(Report::blanked_registers);
+    pub(crate) fn redacted_registers(&self) -> Vec<RegisterId> {
+        let registers = self.report().map(VmReport::redacted_registers);
         // They were read when the report was opened.
         registers.and_then(Result::ok).unwrap_or_default()
     }
@@ -301,11 +309,11 @@ impl Input {
     pub(crate) fn stream(&self) -> Result<&Stream, Failure> {
         match &self.content {
             Content::Stream(stream) => Ok(stream),
-            _ => Err(self.lacks_vm()),
+            _ => Err(self.missing_vm()),
         }
     }
 
-    fn lacks_vm(&self) -> Failure {
+    fn missing_vm(&self) -> Failure {
         let what = match &self.content {
             Content::Host(_) => "recorded host",
             Content::Stream(_) | Content::Profile(_) => "profile",
@@ -317,55 +325,55 @@ impl Input {
     }
 
     /// A recorded host was named where one for a guest is needed.
-    pub(crate) fn lacks_features(&self) -> Failure {
+    pub(crate) fn missing_features(&self) -> Failure {
         let path = self.path.display();
         Failure::new(format!(
             "what {path} lists depends on the guest's vCPU features"
         ))
-        .hint(format!("name them: {path}/FEATURES"))
+        .with_hint(format!("name them: {path}/FEATURES"))
     }
 }
 
-fn stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure> {
+fn open_stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure> {
     let stream = if verify {
         Stream::verify(file)
     } else {
         Stream::open(file)
     };
-    stream.map_err(|error| unreadable(path, error))
+    stream.map_err(|error| stream_failure(path, error))
 }
 
-fn cannot_read(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    Failure::new(format!("cannot read {}", path.display())).because(error)
+fn read_failure(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::new(format!("cannot read {}", path.display())).with_cause(error)
 }
 
-fn no_document(path: &Path, error: cpreg_hosts::Error) -> Failure {
-    Failure::new(format!("cannot read {}", path.display())).because_of_document(error)
+fn document_failure(path: &Path, error: cpreg_hosts::Error) -> Failure {
+    Failure::new(format!("cannot read {}", path.display())).with_document_cause(error)
 }
 
-fn unreadable(path: &Path, error: cpreg_stream::Error) -> Failure {
+fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
     let failure = Failure::new(format!("cannot read {}", path.display()));
     if error.kind() != ErrorKind::UnfinishedEdit {
-        return failure.because_of(error);
+        return failure.with_hinted_cause(error);
     }
     let hint = match pending_journal(path) {
-        Some(_) => format!("{} brings back what it held before", mending(path)),
+        Some(_) => format!("{} brings back what it held before", recovery_command(path)),
         None => format!(
             "{} held what was there before: without it this file is lost",
-            journal_of(path).display()
+            journal_path(path).display()
         ),
     };
-    failure.because(error).hint(hint)
+    failure.with_cause(error).with_hint(hint)
 }
 
 /// The command that ends an interrupted change and does nothing else: to where it stands a VM goes unchanged.
-fn mending(path: &Path) -> String {
+fn recovery_command(path: &Path) -> String {
     let path = path.display();
     format!("`cpreg convert {path} --to {path} --in-place`")
 }
 
 /// All of a file that begins like JSON.
-fn json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
+fn read_json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
     if length > REPORT_LIMIT {
         return Err(too_large(path));
     }
@@ -384,9 +392,9 @@ fn too_large(path: &Path) -> Failure {
     ))
 }
 
-fn profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
+fn parse_profile(json: &[u8], path: &Path) -> Result<Profile, Failure> {
     if json.len() as u64 > PROFILE_LIMIT {
         return Err(too_large(path));
     }
-    Profile::from_json(json).map_err(|error| no_document(path, error))
+    Profile::from_json(json).map_err(|error| document_failure(path, error))
 }

@@ -3,24 +3,24 @@
 use std::fs::File;
 use std::process::Command;
 
-use crate::made::{sparse, unpacked};
+use crate::fixtures::{unpack_sparse, unpack_stream};
 use crate::run::{KVM_6_12, TCG_10_0_MAPPED_RAM, cpreg_in, streams};
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 
 /// More than a debug build maps before it does anything; far less than the file.
-const MEMORY: &str = "65536";
+const MEMORY_LIMIT_KIB: &str = "65536";
 /// The head, the end and the description, some times over.
-const READ: u64 = 2 << 20;
+const READ_LIMIT: u64 = 2 << 20;
 
 #[test]
 fn eight_gibibytes_of_ram_are_not_read() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let small = sparse(
+    let small = unpack_sparse(
         &streams().join(TCG_10_0_MAPPED_RAM),
         &folder.path().join("small"),
     );
     let large = File::create_new(folder.path().join("vm")).expect("a file");
-    grown::write_mapped(&small, 8 << 30, &large).expect("it grows");
+    large_stream::write_mapped_ram(&small, 8 << 30, &large).expect("it grows");
     assert!(large.metadata().expect("a file").len() > 8 << 30);
 
     for arguments in [
@@ -31,14 +31,20 @@ fn eight_gibibytes_of_ram_are_not_read() {
         // What a shell has read includes what the processes have read that it waited for.
         let script = "ulimit -v $1 || exit 9; shift; \"$@\" || exit $?; cat /proc/$$/io";
         let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh", MEMORY, env!("CARGO_BIN_EXE_cpreg")]);
+        shell.args([
+            "-c",
+            script,
+            "sh",
+            MEMORY_LIMIT_KIB,
+            env!("CARGO_BIN_EXE_cpreg"),
+        ]);
         let output = shell.args(arguments).current_dir(&folder).output();
         let output = output.expect("a shell");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{output:?}");
         let read = text.lines().find_map(|line| line.strip_prefix("rchar: "));
         let read: u64 = read.and_then(|read| read.parse().ok()).expect("a number");
-        assert!(read < READ, "{arguments:?} read {read} bytes");
+        assert!(read < READ_LIMIT, "{arguments:?} read {read} bytes");
     }
 }
 
@@ -47,8 +53,8 @@ fn eight_gibibytes_of_ram_are_not_read() {
 fn grown_streams_are_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    let small = sparse(&streams().join(TCG_10_0_MAPPED_RAM), &path("small"));
-    grown::write_mapped(
+    let small = unpack_sparse(&streams().join(TCG_10_0_MAPPED_RAM), &path("small"));
+    large_stream::write_mapped_ram(
         &small,
         8 << 30,
         &File::create_new(path("mapped")).expect("a file"),
@@ -56,11 +62,11 @@ fn grown_streams_are_whole() {
     .expect("it grows");
     let size = Size {
         ram: 1 << 30,
-        pages: 8 << 20,
+        sent_ram: 8 << 20,
         vcpus: 64,
     };
-    grown::write(
-        &unpacked(KVM_6_12),
+    large_stream::write(
+        &unpack_stream(KVM_6_12),
         size,
         &File::create_new(path("many")).expect("a file"),
     )

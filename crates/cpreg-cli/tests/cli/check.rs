@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::made::{folder_with_stream, profile_of};
+use crate::fixtures::{folder_with_stream, make_profile};
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_6_16_PMU_OFF, KVM_7_3_MAX, TCG_7_2, TCG_10_0,
     TCG_11_1, cpreg, cpreg_in,
@@ -57,7 +57,7 @@ fn is_unknown() {
 /// What a stream that a guest left does not tell, a profile does: the destination's own PSCI version.
 #[test]
 fn a_profile_tells_more_than_a_stream() {
-    let folder = folder_with_stream(KVM_6_16, "there.json", profile_of(KVM_6_12).as_bytes());
+    let folder = folder_with_stream(KVM_6_16, "there.json", make_profile(KVM_6_12).as_bytes());
     let source = "6.16.12__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let run = cpreg_in(folder.path(), &["check", source, "there.json"]);
     assert_snapshot!("check_profile", run);
@@ -65,9 +65,9 @@ fn a_profile_tells_more_than_a_stream() {
 
 #[test]
 fn the_loader_can_be_named() {
-    let run = cpreg(&["check", KVM_6_12, KVM_6_16, "--vmm", "qemu-11.1"]);
+    let run = cpreg(&["check", KVM_6_12, KVM_6_16, "--loader", "qemu-11.1"]);
     assert_snapshot!("check_vmm", run);
-    let run = cpreg(&["check", KVM_6_16, "linux-6.12.107/n1", "--vmm", "cpreg"]);
+    let run = cpreg(&["check", KVM_6_16, "linux-6.12.107/n1", "--loader", "cpreg"]);
     assert_snapshot!("check_vmm_cpreg", run);
 }
 
@@ -92,7 +92,7 @@ fn other_executions_are_not_compared() {
 
 #[test]
 fn a_profile_is_no_vm() {
-    let folder = folder_with_stream(KVM_6_12, "there.json", profile_of(KVM_6_12).as_bytes());
+    let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_12).as_bytes());
     let destination = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let run = cpreg_in(folder.path(), &["check", "there.json", destination]);
     assert_snapshot!("check_profile_as_source", run);
@@ -106,6 +106,6 @@ fn destinations_that_are_not_there() {
     );
     let run = cpreg(&["check", KVM_6_12, "linux-6.16.12/neoverse-n1"]);
     assert_snapshot!("check_recorded_host", run);
-    let run = cpreg(&["check", KVM_6_12, KVM_6_16, "--vmm", "qemu"]);
+    let run = cpreg(&["check", KVM_6_12, KVM_6_16, "--loader", "qemu"]);
     assert_snapshot!("check_vmm_malformed", run);
 }

@@ -1,8 +1,8 @@
-//! What the user decides: `--accept`, `--set`, `--ignore`, `--hide`, `--tolerances`; and how it can be misspelt.
+//! What the user decides: `--accept`, `--set`, `--ignore`, `--drop`, `--tolerances`; and how it can be misspelt.
 
 use insta::assert_snapshot;
 
-use crate::made::folder_with;
+use crate::fixtures::folder_with;
 use crate::run::{
     KVM_6_12, KVM_6_16, KVM_7_3_MAX, Run, TCG_10_0, TCG_11_1, command, cpreg, streams,
 };
@@ -58,9 +58,9 @@ fn ignore() {
 
 #[test]
 fn hide() {
-    let run = check(&["--accept", "low", "--hide", "KVM_REG_ARM_VENDOR_HYP_BMAP_2"]);
+    let run = check(&["--accept", "low", "--drop", "KVM_REG_ARM_VENDOR_HYP_BMAP_2"]);
     assert_snapshot!("hide_register", plan(&run));
-    let run = cpreg(&["check", TCG_11_1, TCG_10_0, "--hide", "cpu/wfxt-timer"]);
+    let run = cpreg(&["check", TCG_11_1, TCG_10_0, "--drop", "cpu/wfxt-timer"]);
     assert_snapshot!("hide_extension", plan(&run));
 }
 
@@ -81,7 +81,10 @@ reason = "our guests never hibernate"
         .output()
         .expect("the command starts");
     let arguments = ["check", KVM_6_16, KVM_6_12, "--tolerances", "ours.toml"];
-    assert_snapshot!("tolerance_file", plan(&Run::of(&arguments, &output)));
+    assert_snapshot!(
+        "tolerance_file",
+        plan(&Run::from_output(&arguments, &output))
+    );
 }
 
 /// What is lost by the user's decision is said even where keys are concerned, but not what it was.
@@ -109,8 +112,8 @@ fn what_is_misspelt_is_said() {
         &["--set", "PSCI_VERSION.minor=0x10000"],
         &["--set", "PSCI_VERSION.patch=1"],
         &["--ignore", "PSCI_VERSION=3/"],
-        &["--hide", "S3_0_C16_C0_0"],
-        &["--hide", ""],
+        &["--drop", "S3_0_C16_C0_0"],
+        &["--drop", ""],
     ];
     let runs: Vec<_> = runs.into_iter().map(|run| check(run).to_string()).collect();
     assert_snapshot!("consents_misspelt", runs.join("\n"));
@@ -152,7 +155,7 @@ fn files_that_hold_no_tolerances() {
 fn what_decides_nothing_is_said() {
     let plain = check(&[]);
     let idle = check(&[
-        "--ignore", "FPMR", "--ignore", "MIDR_EL1", "--hide", "FPMR", "--hide", "cpu/foo", "--set",
+        "--ignore", "FPMR", "--ignore", "MIDR_EL1", "--drop", "FPMR", "--drop", "cpu/foo", "--set",
         "PC=1", "--accept", "FPMR",
     ]);
     assert_eq!((idle.status, &idle.stdout), (plain.status, &plain.stdout));

@@ -6,13 +6,13 @@ use std::process::Stdio;
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::made::{names, unpacked};
+use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, command, cpreg_in, streams};
 
 /// A folder with a VM of Linux 6.12, unpacked, and what other kernels wrote.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    fs::write(folder.path().join("vm"), unpacked(KVM_6_12)).expect("a file in it");
+    fs::write(folder.path().join("vm"), unpack_stream(KVM_6_12)).expect("a file in it");
     for (stream, name) in [
         (KVM_6_16, "6.16.xz"),
         (KVM_6_12, "6.12.xz"),
@@ -23,7 +23,7 @@ fn folder() -> TempDir {
     folder
 }
 
-const BEFORE: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
+const ORIGINAL_FILES: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
 
 /// Everything but what loaders do on their own.
 fn answer(run: &Run) -> String {
@@ -84,7 +84,7 @@ fn in_place() {
     let left = run(&["diff", "vm", "out", "--all"]);
     assert_eq!(left.status, Some(0), "{left}");
     assert_eq!(
-        names(folder.path()),
+        file_names(folder.path()),
         ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
     );
     let packed = run(&["convert", "6.12.xz", "--to", "6.16.xz", "--in-place"]);
@@ -113,7 +113,7 @@ fn nothing_is_written_without_a_plan() {
         let arguments = ["convert", source, "--to", to, "--in-place"];
         assert_eq!(cpreg_in(folder.path(), &arguments).status, Some(status));
     }
-    assert_eq!(names(folder.path()), BEFORE);
+    assert_eq!(file_names(folder.path()), ORIGINAL_FILES);
     assert!(fs::read(folder.path().join("vm")).expect("the VM") == before);
 }
 
@@ -154,7 +154,7 @@ fn outputs_that_cannot_be() {
     fs::create_dir(folder.path().join("folder")).expect("a folder");
     assert_snapshot!("convert_onto_folder", run(&["-o", "folder", "--force"]));
     assert_eq!(
-        names(folder.path()),
+        file_names(folder.path()),
         ["5.10.xz", "6.12.xz", "6.16.xz", "folder", "vm"]
     );
 }
@@ -174,7 +174,7 @@ fn json_is_that_of_check() {
 fn standard_streams() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    let before = names(folder.path());
+    let before = file_names(folder.path());
     assert_snapshot!(
         "convert_to_standard_output",
         run(&["convert", "vm", "--to", "6.16.xz", "-o", "-"])
@@ -183,7 +183,7 @@ fn standard_streams() {
         "convert_standard_input_in_place",
         run(&["convert", "-", "--to", "6.16.xz", "--in-place"])
     );
-    assert_eq!(names(folder.path()), before);
+    assert_eq!(file_names(folder.path()), before);
 }
 
 /// Of many that change one file at once, one does, and the others leave it alone; those that come later find it done.
@@ -224,7 +224,7 @@ fn one_at_a_time_in_place() {
     let content = |name: &str| fs::read(folder.path().join(name)).expect("a file");
     assert!(content("vm") == content("out"));
     assert_eq!(
-        names(folder.path()),
+        file_names(folder.path()),
         ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
     );
 }

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::made::{folder_with_stream, profile_of};
+use crate::fixtures::{folder_with_stream, make_profile};
 use crate::run::{
     KVM_6_12, KVM_6_12_MAX_4, KVM_6_12_Q11_1, KVM_6_16, KVM_7_3_MAX, TCG_7_2, TCG_10_0, TCG_11_1,
     cpreg, cpreg_in,
@@ -47,7 +47,7 @@ fn other_executions() {
 
 #[test]
 fn a_stream_and_a_profile() {
-    let folder = folder_with_stream(KVM_6_16, "there.json", profile_of(KVM_6_12).as_bytes());
+    let folder = folder_with_stream(KVM_6_16, "there.json", make_profile(KVM_6_12).as_bytes());
     let stream = "6.16.12__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let run = cpreg_in(folder.path(), &["diff", stream, "there.json"]);
     assert_snapshot!("diff_profile", run);
@@ -57,7 +57,7 @@ fn a_stream_and_a_profile() {
 #[test]
 fn vcpus_by_difference() {
     let mut profile: serde_json::Value =
-        serde_json::from_str(&profile_of(KVM_6_12_MAX_4)).expect("JSON");
+        serde_json::from_str(&make_profile(KVM_6_12_MAX_4)).expect("JSON");
     for (vcpu, value) in [(1, "0x10002"), (2, "0x10002"), (3, "0x10000")] {
         let registers = profile["vcpus"][vcpu]["registers"].as_array_mut();
         let psci = registers

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::made::unpacked_file;
+use crate::fixtures::unpack_file;
 use crate::run::{Run, command, cpreg, cpreg_in};
 
 fn repository() -> PathBuf {
@@ -61,7 +61,7 @@ fn folder_with_examples() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, from) in examples() {
         let bytes = if from.extension().is_some_and(|suffix| suffix == "xz") {
-            unpacked_file(&from)
+            unpack_file(&from)
         } else {
             fs::read(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display()))
         };
@@ -71,7 +71,7 @@ fn folder_with_examples() -> TempDir {
 }
 
 /// A document with every session run: what it should be.
-fn played(text: &str) -> String {
+fn run_sessions(text: &str) -> String {
     let folder = folder_with_examples();
     let mut played = String::new();
     let mut lines = text.lines().peekable();
@@ -119,7 +119,7 @@ fn typed_run(folder: &Path, typed: &str) -> Run {
                 .stdin(fs::File::open(folder.join(from)).expect("a file"))
                 .stdout(fs::File::create(folder.join(to)).expect("a file"))
                 .output();
-            Run::of(arguments, &output.expect("the command starts"))
+            Run::from_output(arguments, &output.expect("the command starts"))
         }
         ["cpreg", arguments @ ..] => cpreg_in(folder, arguments),
         _ => panic!("`{typed}` is no run of cpreg"),
@@ -146,7 +146,7 @@ fn sessions_are_as_shown() {
         if !text.contains("\n```console\n") {
             continue;
         }
-        let played = played(&text);
+        let played = run_sessions(&text);
         if played == text {
             continue;
         }
@@ -185,7 +185,7 @@ fn the_readme_shows_what_its_command_prints() {
     let output = command(&repository(), arguments)
         .output()
         .expect("the command starts");
-    let run = Run::of(arguments, &output);
+    let run = Run::from_output(arguments, &output);
     let screen = blocks.iter().find_map(|block| block.strip_prefix("text\n"));
     let screen = screen.expect("a screen of output");
     if screen != run.stdout && std::env::var_os("BLESS").is_some() {
@@ -233,7 +233,7 @@ fn the_example_of_tolerances_is_taken() {
     assert_eq!(run.status, Some(0), "{run}");
     let table = run.json();
     let entries = table["tolerances"].as_array().expect("a list").iter();
-    let of_operator = entries.take_while(|entry| entry["by_operator"] == true);
+    let of_operator = entries.take_while(|entry| entry["is_operator_entry"] == true);
     assert_eq!(of_operator.count(), text.matches("[[tolerance]]").count());
 }
 

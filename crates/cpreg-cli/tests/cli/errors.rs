@@ -8,11 +8,11 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 
-use crate::made::{folder_with, unpacked, x86_stream};
+use crate::fixtures::{folder_with, unpack_stream, x86_stream};
 use crate::run::{KVM_6_12, Run, cpreg_in};
 
 /// What every command says of this file.
-fn said_of(content: &[u8]) -> String {
+fn errors_for(content: &[u8]) -> String {
     let folder = folder_with("vm", content);
     let run = cpreg_in(folder.path(), &["show", "vm"]);
     for arguments in [["check", "vm", "vm"], ["diff", "vm", "vm"]] {
@@ -26,51 +26,54 @@ fn said_of(content: &[u8]) -> String {
 
 #[test]
 fn files_of_other_kinds() {
-    assert_snapshot!("error_empty", said_of(b""));
-    assert_snapshot!("error_elf", said_of(b"\x7fELF\x02\x01\x01\0 and more"));
-    assert_snapshot!("error_qcow2", said_of(b"QFI\xfb\0\0\0\x03 and more"));
-    assert_snapshot!("error_libvirt", said_of(b"LibvirtQemudSave\x02\0\0\0"));
+    assert_snapshot!("error_empty", errors_for(b""));
+    assert_snapshot!("error_elf", errors_for(b"\x7fELF\x02\x01\x01\0 and more"));
+    assert_snapshot!("error_qcow2", errors_for(b"QFI\xfb\0\0\0\x03 and more"));
+    assert_snapshot!("error_libvirt", errors_for(b"LibvirtQemudSave\x02\0\0\0"));
     assert_snapshot!(
         "error_multifd",
-        said_of(b"\x11\x22\x33\x44\0\0\0\x01 and more")
+        errors_for(b"\x11\x22\x33\x44\0\0\0\x01 and more")
     );
-    assert_snapshot!("error_x86", said_of(&x86_stream()));
-    assert_snapshot!("error_old_stream", said_of(b"QEVM\0\0\0\x02\x01\0\0\0\x01"));
-    assert_snapshot!("error_unfinished", said_of(b"cpRG\0\0\0\x03 and more"));
+    assert_snapshot!("error_x86", errors_for(&x86_stream()));
+    assert_snapshot!(
+        "error_old_stream",
+        errors_for(b"QEVM\0\0\0\x02\x01\0\0\0\x01")
+    );
+    assert_snapshot!("error_unfinished", errors_for(b"cpRG\0\0\0\x03 and more"));
 }
 
 #[test]
 fn damaged_packing() {
-    assert_snapshot!("error_xz", said_of(b"\xfd7zXZ\0 and more"));
-    assert_snapshot!("error_gzip", said_of(b"\x1f\x8b and more"));
-    assert_snapshot!("error_zstd", said_of(b"\x28\xb5\x2f\xfd and more"));
+    assert_snapshot!("error_xz", errors_for(b"\xfd7zXZ\0 and more"));
+    assert_snapshot!("error_gzip", errors_for(b"\x1f\x8b and more"));
+    assert_snapshot!("error_zstd", errors_for(b"\x28\xb5\x2f\xfd and more"));
 }
 
 #[test]
 fn profiles_that_are_none() {
-    assert_snapshot!("error_json", said_of(b"{ \"schema\": "));
-    assert_snapshot!("error_other_json", said_of(b"{ \"name\": \"package\" }"));
-    let newer = br#"{"schema": "cpreg.profile/9", "name": "", "recorded": {"program": "", "version": "", "accelerator": ""}, "values": "at-reset", "vcpus": []}"#;
-    assert_snapshot!("error_newer_profile", said_of(newer));
+    assert_snapshot!("error_json", errors_for(b"{ \"schema\": "));
+    assert_snapshot!("error_other_json", errors_for(b"{ \"name\": \"package\" }"));
+    let newer = br#"{"schema": "cpreg.profile/9", "name": "", "origin": {"program": "", "version": "", "accelerator": ""}, "values": "reset", "vcpus": []}"#;
+    assert_snapshot!("error_newer_profile", errors_for(newer));
 }
 
 #[test]
 fn streams_that_end_too_early() {
-    let stream = unpacked(KVM_6_12);
-    assert_snapshot!("error_cut_in_header", said_of(&stream[..6]));
-    assert_snapshot!("error_cut_in_ram", said_of(&stream[..0x10000]));
+    let stream = unpack_stream(KVM_6_12);
+    assert_snapshot!("error_cut_in_header", errors_for(&stream[..6]));
+    assert_snapshot!("error_cut_in_ram", errors_for(&stream[..0x10000]));
     // Inside the register list of the cpu section.
-    assert_snapshot!("error_cut_in_cpu", said_of(&stream[..0x80000]));
+    assert_snapshot!("error_cut_in_cpu", errors_for(&stream[..0x80000]));
 }
 
 #[test]
 fn damage_in_the_cpu_section() {
-    let mut stream = unpacked(KVM_6_12);
+    let mut stream = unpack_stream(KVM_6_12);
     // TCR2_EL1's id becomes that of an earlier register.
     let id = 0x6030_0000_0013_c103_u64.to_be_bytes();
     let at = stream.windows(8).position(|bytes| bytes == id);
     stream[at.expect("the register") + 7] = 0x02;
-    assert_snapshot!("error_register_list", said_of(&stream));
+    assert_snapshot!("error_register_list", errors_for(&stream));
 }
 
 #[test]
@@ -112,11 +115,14 @@ fn no_permission() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let output = command.output().expect("the command starts");
-    assert_snapshot!("error_permission", Run::of(&["show", "vm"], &output));
+    assert_snapshot!(
+        "error_permission",
+        Run::from_output(&["show", "vm"], &output)
+    );
 
     // A place where nobody may write.
     mode("vm", 0o644);
-    fs::write(folder.path().join("vm"), unpacked(KVM_6_12)).expect("its owner may");
+    fs::write(folder.path().join("vm"), unpack_stream(KVM_6_12)).expect("its owner may");
     mode("", 0o555);
     let arguments = ["report", "vm", "-o", "out"];
     let mut command = Command::new(folder.path().join("cpreg"));
@@ -126,7 +132,7 @@ fn no_permission() {
     }
     let output = command.output().expect("the command starts");
     mode("", 0o755);
-    let run = Run::of(&arguments, &output);
+    let run = Run::from_output(&arguments, &output);
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     let lines: Vec<_> = run.stderr.lines().collect();
     assert_eq!(lines.first(), Some(&"error: cannot write out"), "{run}");
@@ -186,8 +192,8 @@ fn a_qemu_that_cannot_be_probed() {
 
 #[test]
 fn packing_that_is_not_read() {
-    assert_snapshot!("error_bzip2", said_of(b"BZh91AY&SY and more"));
-    assert_snapshot!("error_lz4", said_of(b"\x04\x22\x4d\x18 and more"));
+    assert_snapshot!("error_bzip2", errors_for(b"BZh91AY&SY and more"));
+    assert_snapshot!("error_lz4", errors_for(b"\x04\x22\x4d\x18 and more"));
 }
 
 /// A profile replaces no device, and no QEMU is started for it.

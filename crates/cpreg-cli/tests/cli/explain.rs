@@ -10,16 +10,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use cpreg_explain::{Errno, Failures, Symptom, explain, qemu, snapshot};
+use cpreg_explain::{Errno, LoadFailures, Symptom, explain, qemu, snapshot};
 use insta::assert_snapshot;
 
-use crate::made::folder_with;
+use crate::fixtures::folder_with;
 use crate::run::{Run, command, cpreg, cpreg_in, streams};
 
-struct Case {
-    from: String,
+struct MessageCase {
+    origin: String,
     kind: String,
-    says: String,
+    symptoms: String,
     lines: String,
 }
 
@@ -28,7 +28,7 @@ fn fixtures() -> PathBuf {
 }
 
 /// The cases, by file.
-fn cases() -> BTreeMap<String, Vec<Case>> {
+fn cases() -> BTreeMap<String, Vec<MessageCase>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(fixtures()).expect("the fixtures") {
         let path = entry.expect("an entry").path();
@@ -40,17 +40,17 @@ fn cases() -> BTreeMap<String, Vec<Case>> {
     files
 }
 
-fn case(text: &str) -> Case {
+fn case(text: &str) -> MessageCase {
     let mut parts = text.splitn(4, '\n');
     let mut part = |prefix: &str| {
         let line = parts.next().expect("from, kind, says, lines");
         let line = line.strip_prefix(prefix).unwrap_or(line);
         line.trim().to_owned()
     };
-    Case {
-        from: part(""),
+    MessageCase {
+        origin: part(""),
         kind: part("# kind:"),
-        says: part("# says:"),
+        symptoms: part("# says:"),
         lines: part("").clone() + "\n" + parts.next().unwrap_or(""),
     }
 }
@@ -64,16 +64,19 @@ fn hex(value: Option<u64>) -> String {
 }
 
 /// A symptom in few words.
-fn short(symptom: &Symptom) -> String {
+fn format_symptom(symptom: &Symptom) -> String {
     match symptom {
-        Symptom::TooMany { incoming, own } => format!("count {incoming} {own}"),
+        Symptom::TooManyRegisters {
+            incoming,
+            local: own,
+        } => format!("count {incoming} {own}"),
         Symptom::FieldFailed { section, field } => format!("field {section} {field}"),
         Symptom::OnlyInInput { register } => format!("only-in {register}"),
         Symptom::OnlyAtDestination { register } => format!("missing {register}"),
-        Symptom::NotTaken {
+        Symptom::ValueNotTaken {
             register,
             value,
-            is,
+            current: is,
             error: number,
         } => format!(
             "not-taken {register} {} {} {}",
@@ -82,7 +85,7 @@ fn short(symptom: &Symptom) -> String {
             error(*number)
         ),
         Symptom::UnknownToKvm { register, .. } => format!("unknown {register}"),
-        Symptom::SomeRegister {
+        Symptom::UnnamedRegister {
             access,
             error: number,
         } => format!("some-register {access:?} {}", error(*number)),
@@ -94,7 +97,10 @@ fn short(symptom: &Symptom) -> String {
             Some(instance) => format!("section {device} {instance}"),
             None => format!("section {device}"),
         },
-        Symptom::HookFailed { section, before } => {
+        Symptom::HookFailed {
+            section,
+            is_pre_load: before,
+        } => {
             format!("hook {section} {}", if *before { "pre" } else { "post" })
         }
         Symptom::UnknownSubsection { name, section } => format!("subsection {name} {section}"),
@@ -112,15 +118,18 @@ fn short(symptom: &Symptom) -> String {
         Symptom::RamSize {
             block,
             incoming,
-            own,
+            local: own,
         } => format!("ram-size {block} {incoming:x} {own:x}"),
         Symptom::RamPageSize {
             block,
             incoming,
-            own,
+            local: own,
         } => format!("ram-page {block} {incoming} {own}"),
         Symptom::UnknownRamBlock { block } => format!("ram-block {block}"),
-        Symptom::MachineType { incoming, own } => format!("machine {incoming} {own}"),
+        Symptom::MachineType {
+            incoming,
+            local: own,
+        } => format!("machine {incoming} {own}"),
         Symptom::VirtioFeatures { incoming, allowed } => {
             format!("features {incoming:x} {allowed:x}")
         }
@@ -143,11 +152,11 @@ fn short(symptom: &Symptom) -> String {
 }
 
 /// The kinds of the failures that lines come to, and what they say.
-fn understood(lines: &str) -> (String, String) {
-    let mut failures = Failures::default();
+fn explain_lines(lines: &str) -> (String, String) {
+    let mut failures = LoadFailures::default();
     for line in lines.lines() {
-        let mut said = qemu::read(line);
-        said.extend(snapshot::read(line));
+        let mut said = qemu::parse(line);
+        said.extend(snapshot::parse(line));
         failures.add(line, said);
     }
     let (failures, _) = failures.finish();
@@ -157,7 +166,7 @@ fn understood(lines: &str) -> (String, String) {
         .collect();
     let said: Vec<String> = failures
         .iter()
-        .flat_map(|failure| failure.symptoms().map(short))
+        .flat_map(|failure| failure.symptoms().map(format_symptom))
         .collect();
     let kinds = if kinds.is_empty() {
         "none".to_owned()
@@ -174,12 +183,12 @@ fn real_lines_say_what_they_say() {
     for (file, cases) in cases() {
         for case in cases {
             real += usize::from(file != "made-up");
-            let (kind, says) = understood(&case.lines);
-            if (&kind, &says) != (&case.kind, &case.says) {
+            let (kind, says) = explain_lines(&case.lines);
+            if (&kind, &says) != (&case.kind, &case.symptoms) {
                 let _ = writeln!(
                     wrong,
                     "{file}: {}\n  expected {}: {}\n  read     {kind}: {says}",
-                    case.from, case.kind, case.says
+                    case.origin, case.kind, case.symptoms
                 );
             }
         }
@@ -240,7 +249,7 @@ fn explain_input(input: &[u8], arguments: &[&str]) -> Run {
         .write_all(input)
         .expect("it reads");
     let output = child.wait_with_output().expect("it ends");
-    Run::of(&arguments, &output)
+    Run::from_output(&arguments, &output)
 }
 
 #[test]
@@ -318,7 +327,7 @@ fn every_command_that_settles_it_is_there() {
         let arguments = [&["explain", "--format", "json"], lines.as_slice()].concat();
         let document = cpreg(&arguments).json();
         for failure in document["failures"].as_array().expect("a list") {
-            for step in failure["settle"].as_array().expect("a list") {
+            for step in failure["next_steps"].as_array().expect("a list") {
                 commands.push(step["command"].as_str().expect("text").to_owned());
             }
         }

@@ -87,7 +87,7 @@ fn slips_are_answered_with_what_to_do() {
 fn json_tells_every_kernel() {
     let run = explain(&["PIR_EL1", "--format", "json"]);
     let document = run.json();
-    let kernels = document["register"]["recorded"]["kernels"]
+    let kernels = document["register"]["recordings"]["kernels"]
         .as_array()
         .expect("a list");
     assert_eq!(kernels.len(), 14);
@@ -99,7 +99,7 @@ fn json_tells_every_kernel() {
     };
     assert_eq!(of("6.1.176")["guests"], serde_json::Value::Null);
     assert_eq!(of("6.12.107")["guests"], "every guest");
-    assert_eq!(of("6.12.107")["values"][0]["without_value"], "poison");
+    assert_eq!(of("6.12.107")["values"][0]["no_value_reason"], "poison");
     assert_eq!(
         of("7.3.4")["guests"],
         "guests whose ID_AA64MMFR3_EL1.S1PIE is not 0"

@@ -10,18 +10,19 @@ use cpreg::register::RegisterId;
 use cpreg::remedy::Remedy;
 use cpreg::severity::Severity;
 use cpreg::tolerance::{
-    Category, Change, Condition, Difference, Handling, Tolerance, Tolerances, Visible, Which,
+    Category, Condition, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
+    Tolerances, VisibleEffect,
 };
 use cpreg_report::remedy;
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::made::folder_with;
+use crate::fixtures::folder_with;
 use crate::run::{cpreg, cpreg_in};
 use crate::schema;
 
 /// Entries of an operator that would get out of a comment if they could.
-const OPERATORS: &[u8] = br#"
+const OPERATOR_ENTRIES: &[u8] = br#"
 [[tolerance]]
 registers = ["TCR2_EL1", "CCSIDR_EL1[2]"]
 difference = "only-in-input"
@@ -167,7 +168,7 @@ fn qemu_compiles_it_and_it_says_what_the_table_says() {
 
 #[test]
 fn an_operators_entries_are_in_the_c_too() {
-    let folder = folder_with("ours.toml", OPERATORS);
+    let folder = folder_with("ours.toml", OPERATOR_ENTRIES);
     let run = |export: &str| {
         let arguments = [
             "tolerances",
@@ -273,7 +274,7 @@ fn only_what_has_no_condition_is_removed() {
 
 #[test]
 fn an_operators_entries_are_in_the_script_too() {
-    let folder = folder_with("ours.toml", OPERATORS);
+    let folder = folder_with("ours.toml", OPERATOR_ENTRIES);
     let arguments = ["tolerances", "--tolerances", "ours.toml", "--export"];
     let run = cpreg_in(folder.path(), &[&arguments[..], &["firecracker"]].concat());
     let (status, said) = run_script(folder.path(), &run.stdout);
@@ -298,7 +299,7 @@ fn condition(of: &Value) -> Condition {
             mask: value("mask"),
             expected: value("expected"),
         },
-        "other-register" => Condition::Other {
+        "other-register" => Condition::OtherRegister {
             register: id(),
             mask: value("mask"),
             expected: value("expected"),
@@ -310,7 +311,7 @@ fn condition(of: &Value) -> Condition {
             unused: Box::new(condition(&of["unused"])),
         },
         "no-such-cache" => Condition::NoSuchCache,
-        "monitors-unused" => Condition::MonitorsUnused,
+        "monitors-unused" => Condition::PmuUnused,
         "differs-in" => Condition::DiffersIn {
             mask: value("mask"),
         },
@@ -318,7 +319,7 @@ fn condition(of: &Value) -> Condition {
             let [one, other] = list(of, "conditions") else {
                 panic!("not two: {of}");
             };
-            Condition::Both(Box::new(condition(one)), Box::new(condition(other)))
+            Condition::And(Box::new(condition(one)), Box::new(condition(other)))
         }
         kind => panic!("{kind}"),
     }
@@ -329,21 +330,21 @@ fn entry(of: &Value) -> Tolerance {
     let optional = |member: &str| of[member].as_str().map(str::to_owned);
     Tolerance {
         registers: match of["class"].as_str() {
-            None => Which::These(
+            None => RegisterSelector::Ids(
                 list(of, "ids")
                     .iter()
                     .map(|id| RegisterId::from_raw(number(id.as_str().expect("text"))))
                     .collect(),
             ),
-            Some("cache-sizes") => Which::CacheSizes,
-            Some("performance-monitors") => Which::PerformanceMonitors,
-            Some("implementation-defined") => Which::ImplementationDefined,
-            Some("reserved-aarch32") => Which::ReservedAArch32,
+            Some("cache-sizes") => RegisterSelector::CacheSizes,
+            Some("performance-monitors") => RegisterSelector::PerformanceMonitors,
+            Some("implementation-defined") => RegisterSelector::ImplementationDefined,
+            Some("reserved-aarch32") => RegisterSelector::ReservedAArch32,
             Some(class) => panic!("{class}"),
         },
         accelerator: optional("accelerator")
             .map(|name| Accelerator::from_name(&name).expect("an accelerator")),
-        difference: Difference::from_name(text(of, "difference")).expect("a difference"),
+        difference: RegisterDifference::from_name(text(of, "difference")).expect("a difference"),
         condition: condition(&of["when"]),
         handling: match text(of, "handling") {
             "ignore" => Handling::Ignore,
@@ -353,9 +354,9 @@ fn entry(of: &Value) -> Tolerance {
             "refuse" => Handling::Refuse,
             handling => panic!("{handling}"),
         },
-        visible: optional("visible").map(|what| Visible {
+        visible_effect: optional("visible_effect").map(|what| VisibleEffect {
             severity: Severity::from_name(text(of, "severity")).expect("a severity"),
-            what: what.into(),
+            description: what.into(),
         }),
         category: [
             Category::Control,
@@ -372,13 +373,13 @@ fn entry(of: &Value) -> Tolerance {
         remedy: optional("advice").map(|text| Remedy::Text(text.into())),
         history: list(of, "history")
             .iter()
-            .map(|change| Change {
+            .map(|change| HistoryEntry {
                 release: text(change, "release").to_owned().leak(),
                 commit: text(change, "commit").to_owned().leak(),
-                what: text(change, "what").to_owned().leak(),
+                description: text(change, "description").to_owned().leak(),
             })
             .collect(),
-        by_operator: of["by_operator"].as_bool().expect("yes or no"),
+        is_operator_entry: of["is_operator_entry"].as_bool().expect("yes or no"),
     }
 }
 
@@ -391,7 +392,9 @@ fn json_has_all_that_the_table_says() {
     for (read, entry) in read.iter().zip(built_in.entries()) {
         let mut entry = entry.clone();
         // A document has its words.
-        let words = entry.remedy.map(|it| remedy::advice(&it, remedy::HOST));
+        let words = entry
+            .remedy
+            .map(|it| remedy::advice(&it, remedy::DESTINATION_PLACEHOLDER));
         entry.remedy = words.map(|text| Remedy::Text(text.into()));
         assert_eq!(format!("{read:#?}"), format!("{entry:#?}"));
     }
@@ -410,7 +413,7 @@ fn json_is_one_schema_by_either_option() {
 fn json_is_as_its_schema_says() {
     let is_valid = |document: &Value| schema::validate(document);
 
-    let folder = folder_with("ours.toml", OPERATORS);
+    let folder = folder_with("ours.toml", OPERATOR_ENTRIES);
     let arguments = [
         "tolerances",
         "--tolerances",

@@ -27,15 +27,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::made::{names, unpacked};
+use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{Run, command};
 
 /// Nothing that a test waits for takes longer.
-const LONGEST: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(2);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What is there of a QEMU, and what it does otherwise than one.
-pub(crate) struct Fake {
+pub(crate) struct FakeQemu {
     /// Major, minor, micro.
     pub(crate) version: [u32; 3],
     pub(crate) machine: String,
@@ -56,15 +56,15 @@ pub(crate) struct Fake {
 /// How the monitor begins.
 #[derive(Clone, Copy)]
 pub(crate) enum Opening {
-    Greets,
+    Greeting,
     /// It never does.
-    Never,
+    NoMonitor,
     /// It connects and is silent.
     Silent,
     /// It connects, says this and closes.
-    Says(&'static [u8]),
+    Bytes(&'static [u8]),
     /// The program does this before there is a monitor.
-    Ends(&'static str),
+    ShellCommand(&'static str),
 }
 
 /// What is done in place of an answer.
@@ -74,7 +74,7 @@ pub(crate) enum Fault {
     Refusal(&'static str, &'static str),
     Answer(Value),
     /// The program does this, its end included.
-    Ends(&'static str),
+    ShellCommand(&'static str),
 }
 
 /// Device state as a QEMU writes it: the header and each device's section.
@@ -91,23 +91,23 @@ pub(crate) fn device_state(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A stream with other registers in it.
-pub(crate) fn changed(bytes: &[u8], change: impl FnOnce(&mut Vm)) -> Vec<u8> {
+pub(crate) fn edit_registers(bytes: &[u8], change: impl FnOnce(&mut Vm)) -> Vec<u8> {
     let stream = Stream::open(&bytes).expect("a stream");
     let mut vm = stream.vm().expect("a VM");
     change(&mut vm);
-    let edits = stream.changes_to(&vm).expect("they fit");
+    let edits = stream.diff_to(&vm).expect("they fit");
     let edit = stream.edit(&bytes, &edits).expect("they fit");
-    let edited = edit.over(&bytes);
+    let edited = edit.apply_to(&bytes);
     let length = edited.length().expect("it is known");
     let mut changed = vec![0; usize::try_from(length).expect("small")];
     edited.read_exact_at(&mut changed, 0).expect("it is there");
     changed
 }
 
-impl Fake {
+impl FakeQemu {
     /// A QEMU that has what the one had that wrote this recorded stream, and keeps what it is given.
-    pub(crate) fn like(recorded: &str) -> Self {
-        let bytes = unpacked(recorded);
+    pub(crate) fn from_stream(recorded: &str) -> Self {
+        let bytes = unpack_stream(recorded);
         let stream = Stream::open(&bytes).expect("a stream");
         let mut ram = "              Block Name    PSize              Offset               Used              Total\r\n".to_owned();
         for block in stream.ram_blocks() {
@@ -125,14 +125,14 @@ impl Fake {
             status: "inmigrate",
             ram,
             state: device_state(&bytes),
-            opening: Opening::Greets,
+            opening: Opening::Greeting,
             load: device_state,
             fault: |_, _| None,
         }
     }
 
     /// One that only begins.
-    pub(crate) fn that(opening: Opening) -> Self {
+    pub(crate) fn with_opening(opening: Opening) -> Self {
         Self {
             version: [10, 0, 2],
             machine: String::new(),
@@ -148,11 +148,11 @@ impl Fake {
 }
 
 /// A folder in which the command runs, with a program `qemu` in it and a folder for temporary files.
-pub(crate) struct Stage {
+pub(crate) struct Workspace {
     folder: TempDir,
 }
 
-impl Stage {
+impl Workspace {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for name in ["started", "tmp"] {
@@ -166,7 +166,7 @@ impl Stage {
     /// With a recorded stream, unpacked, as `vm`.
     pub(crate) fn with_vm(recorded: &str) -> Self {
         let stage = Self::new();
-        stage.put("vm", &unpacked(recorded));
+        stage.put("vm", &unpack_stream(recorded));
         stage
     }
 
@@ -179,100 +179,104 @@ impl Stage {
     }
 
     /// Runs the command with this in QEMU's place.
-    pub(crate) fn run(&self, fake: Fake, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, fake: FakeQemu, arguments: &[&str]) -> Run {
         self.start(fake, arguments).end()
     }
 
     /// Runs the command, and tells the words of each program that was started in QEMU's place, one a line.
-    pub(crate) fn run_and_tell(&self, fake: Fake, arguments: &[&str]) -> (Run, Vec<String>) {
-        self.start(fake, arguments).end_and_tell()
+    pub(crate) fn run_with_command_lines(
+        &self,
+        fake: FakeQemu,
+        arguments: &[&str],
+    ) -> (Run, Vec<String>) {
+        self.start(fake, arguments).finish_with_command_lines()
     }
 
     /// Starts the command with this in QEMU's place.
-    pub(crate) fn start(&self, fake: Fake, arguments: &[&str]) -> Play<'_> {
-        let before = names(self.folder.path());
-        let cast = Arc::new(Cast {
+    pub(crate) fn start(&self, fake: FakeQemu, arguments: &[&str]) -> RunningCommand<'_> {
+        let before = file_names(self.folder.path());
+        let cast = Arc::new(FakeServer {
             fake,
-            heard: Mutex::default(),
+            commands: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let started = self.path("started");
         let player = {
             let cast = Arc::clone(&cast);
-            thread::spawn(move || cast.play(&started))
+            thread::spawn(move || cast.serve_programs(&started))
         };
         let child = command(self.folder.path(), arguments)
             .env("TMPDIR", self.path("tmp"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        Play {
-            stage: self,
-            before,
+        RunningCommand {
+            workspace: self,
+            files_before: before,
             arguments: arguments.join(" "),
             child: child.expect("the command starts"),
-            cast,
-            player,
+            server: cast,
+            server_thread: player,
         }
     }
 
     /// Has a QEMU that runs listen at a socket of this name, until the command of the one run given here has ended.
-    pub(crate) fn beside(
+    pub(crate) fn run_with_monitor(
         &self,
         name: &str,
-        fake: Fake,
+        fake: FakeQemu,
         run: impl FnOnce() -> Run,
     ) -> (Run, Vec<String>) {
         let listener = UnixListener::bind(self.path(name)).expect("a socket");
-        let cast = Cast {
+        let cast = FakeServer {
             fake,
-            heard: Mutex::default(),
+            commands: Mutex::default(),
             is_over: AtomicBool::new(false),
         };
         let run = thread::scope(|scope| {
             scope.spawn(|| {
                 let (socket, _) = listener.accept().expect("somebody connects");
-                cast.speak(socket, None);
+                cast.serve_monitor(socket, None);
             });
             run()
         });
         fs::remove_file(self.path(name)).expect("it is there");
-        (run, cast.heard.into_inner().expect("nobody died"))
+        (run, cast.commands.into_inner().expect("nobody died"))
     }
 }
 
 /// A run of the command that is under way.
-pub(crate) struct Play<'a> {
-    stage: &'a Stage,
-    before: Vec<String>,
+pub(crate) struct RunningCommand<'a> {
+    workspace: &'a Workspace,
+    files_before: Vec<String>,
     arguments: String,
     child: Child,
-    cast: Arc<Cast>,
-    player: JoinHandle<()>,
+    server: Arc<FakeServer>,
+    server_thread: JoinHandle<()>,
 }
 
-impl Play<'_> {
+impl RunningCommand<'_> {
     /// Waits until so many programs have started.
-    pub(crate) fn started(&mut self, count: usize) {
-        let started = self.stage.path("started");
-        self.wait_for("a program's start", |_| names(&started).len() >= count);
+    pub(crate) fn wait_for_programs(&mut self, count: usize) {
+        let started = self.workspace.path("started");
+        self.wait_for("a program's start", |_| file_names(&started).len() >= count);
     }
 
     /// Waits until a command was heard so many times.
-    pub(crate) fn heard(&mut self, command: &str, times: usize) {
+    pub(crate) fn wait_for_command(&mut self, command: &str, times: usize) {
         self.wait_for(command, |cast| {
-            let heard = cast.heard.lock().expect("nobody died");
+            let heard = cast.commands.lock().expect("nobody died");
             heard.iter().filter(|it| *it == command).count() >= times
         });
     }
 
-    fn wait_for(&mut self, what: &str, is_there: impl Fn(&Cast) -> bool) {
-        let deadline = Instant::now() + LONGEST;
-        while !is_there(&self.cast) {
+    fn wait_for(&mut self, what: &str, is_there: impl Fn(&FakeServer) -> bool) {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while !is_there(&self.server) {
             let ended = self.child.try_wait().expect("a child");
             assert!(ended.is_none(), "it ended before {what}: {ended:?}");
             assert!(Instant::now() < deadline, "waited in vain for {what}");
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -283,51 +287,55 @@ impl Play<'_> {
 
     /// How it ended; nothing may be left of the programs or in the folders.
     pub(crate) fn end(self) -> Run {
-        self.end_and_tell().0
+        self.finish_with_command_lines().0
     }
 
-    fn end_and_tell(self) -> (Run, Vec<String>) {
+    fn finish_with_command_lines(self) -> (Run, Vec<String>) {
         let output = self.child.wait_with_output().expect("it ends");
-        let run = Run::of(&[&self.arguments], &output);
-        self.cast.is_over.store(true, Ordering::Relaxed);
-        self.player.join().expect("the player lives");
-        let started = self.stage.path("started");
+        let run = Run::from_output(&[&self.arguments], &output);
+        self.server.is_over.store(true, Ordering::Relaxed);
+        self.server_thread.join().expect("the player lives");
+        let started = self.workspace.path("started");
         let mut programs = Vec::new();
-        for id in names(&started) {
+        for id in file_names(&started) {
             let program = Path::new("/proc").join(&id);
             assert!(!program.exists(), "a program still runs\n{run}");
             let words = fs::read_to_string(started.join(&id).join("words"));
             programs.push(words.expect("it is there"));
             fs::remove_dir_all(started.join(id)).expect("it is there");
         }
-        assert_eq!(names(self.stage.folder.path()), self.before, "{run}");
-        assert_eq!(names(&self.stage.path("tmp")), [""; 0], "{run}");
+        assert_eq!(
+            file_names(self.workspace.folder.path()),
+            self.files_before,
+            "{run}"
+        );
+        assert_eq!(file_names(&self.workspace.path("tmp")), [""; 0], "{run}");
         (run, programs)
     }
 }
 
 /// Everybody who plays a part in one run.
-struct Cast {
-    fake: Fake,
+struct FakeServer {
+    fake: FakeQemu,
     /// The commands, in the order of their arrival.
-    heard: Mutex<Vec<String>>,
+    commands: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
 
-impl Cast {
+impl FakeServer {
     /// Plays every program that starts until it is over.
-    fn play(&self, started: &Path) {
+    fn serve_programs(&self, started: &Path) {
         let mut known = Vec::new();
         thread::scope(|scope| {
             while !self.is_over.load(Ordering::Relaxed) {
-                for name in names(started) {
+                for name in file_names(started) {
                     if !known.contains(&name) {
                         let program = started.join(&name);
                         scope.spawn(move || self.open(&program));
                         known.push(name);
                     }
                 }
-                thread::sleep(POLL);
+                thread::sleep(POLL_INTERVAL);
             }
         });
     }
@@ -339,12 +347,12 @@ impl Cast {
             UnixStream::connect(path)
         };
         match self.fake.opening {
-            Opening::Never => {}
-            Opening::Ends(orders) => self.order(program, orders),
+            Opening::NoMonitor => {}
+            Opening::ShellCommand(orders) => self.send_shell_command(program, orders),
             // What has given up meanwhile listens no more.
-            Opening::Greets => {
+            Opening::Greeting => {
                 if let Ok(socket) = connect() {
-                    self.speak(socket, Some(program));
+                    self.serve_monitor(socket, Some(program));
                 }
             }
             Opening::Silent => {
@@ -352,7 +360,7 @@ impl Cast {
                     let _ = socket.read_to_end(&mut Vec::new());
                 }
             }
-            Opening::Says(words) => {
+            Opening::Bytes(words) => {
                 if let Ok(mut socket) = connect() {
                     // It may close before it has heard everything.
                     let _ = socket.write_all(words);
@@ -362,21 +370,21 @@ impl Cast {
     }
 
     /// Has a program do something; whether it still can is not known.
-    fn order(&self, program: &Path, orders: &str) {
+    fn send_shell_command(&self, program: &Path, orders: &str) {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK;
-        let deadline = Instant::now() + LONGEST;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         // It can be opened from the moment on in which the program has.
         while Instant::now() < deadline && !self.is_over.load(Ordering::Relaxed) {
             if let Ok(fifo) = rustix::fs::open(program.join("orders"), flags, Mode::empty()) {
                 let _ = File::from(fifo).write_all(orders.as_bytes());
                 return;
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Speaks for a QEMU until the other side closes, or the program has ended.
-    fn speak(&self, socket: UnixStream, program: Option<&Path>) {
+    fn serve_monitor(&self, socket: UnixStream, program: Option<&Path>) {
         let [major, minor, micro] = self.fake.version;
         let mut monitor = Monitor {
             socket,
@@ -384,14 +392,14 @@ impl Cast {
             files: Vec::new(),
         };
         let version = json!({"major": major, "minor": minor, "micro": micro});
-        monitor.say(
+        monitor.send(
             &json!({"QMP": {"version": {"qemu": version, "package": ""}, "capabilities": ["oob"]}}),
         );
         let mut loaded: Option<Vec<u8>> = None;
-        while let Some(request) = monitor.hear() {
+        while let Some(request) = monitor.receive() {
             let command = request["execute"].as_str().expect("a command").to_owned();
             let id = &request["id"];
-            self.heard
+            self.commands
                 .lock()
                 .expect("nobody died")
                 .push(command.clone());
@@ -399,15 +407,15 @@ impl Cast {
                 Some(Fault::Silence) => continue,
                 Some(Fault::Refusal(class, description)) => {
                     let error = json!({"class": class, "desc": description});
-                    monitor.say(&json!({"error": error, "id": id}));
+                    monitor.send(&json!({"error": error, "id": id}));
                     continue;
                 }
                 Some(Fault::Answer(value)) => {
-                    monitor.say(&json!({"return": value, "id": id}));
+                    monitor.send(&json!({"return": value, "id": id}));
                     continue;
                 }
-                Some(Fault::Ends(orders)) => {
-                    self.order(program.expect("it was started here"), orders);
+                Some(Fault::ShellCommand(orders)) => {
+                    self.send_shell_command(program.expect("it was started here"), orders);
                     return;
                 }
                 None => {}
@@ -416,7 +424,7 @@ impl Cast {
                 let uri = request["arguments"]["uri"].as_str().expect("text");
                 let path = uri.strip_prefix("unix:").expect("a Unix socket");
                 let listener = UnixListener::bind(path).expect("a socket");
-                monitor.say(&json!({"return": {}, "id": id}));
+                monitor.send(&json!({"return": {}, "id": id}));
                 let Some(mut stream) = self.accept(&listener) else {
                     return;
                 };
@@ -426,9 +434,9 @@ impl Cast {
                 continue;
             }
             let answer = self.answer(&request, loaded.as_deref(), &mut monitor);
-            monitor.say(&json!({"return": answer, "id": id}));
+            monitor.send(&json!({"return": answer, "id": id}));
             if command == "quit" {
-                self.order(program.expect("it was started here"), "exit 0");
+                self.send_shell_command(program.expect("it was started here"), "exit 0");
                 return;
             }
         }
@@ -442,7 +450,7 @@ impl Cast {
                 socket.set_nonblocking(false).expect("a mode");
                 return Some(socket);
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
         None
     }
@@ -482,13 +490,13 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn say(&mut self, message: &Value) {
+    fn send(&mut self, message: &Value) {
         // Who has gone does not hear it.
         let _ = self.socket.write_all(format!("{message}\r\n").as_bytes());
     }
 
     /// The next request; none if nobody is there any more.
-    fn hear(&mut self) -> Option<Value> {
+    fn receive(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::made::{names, unpacked};
+use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{KVM_6_12, KVM_6_16, Run, command, cpreg_in};
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 
 const MIB: u64 = 1 << 20;
 
@@ -23,7 +23,16 @@ fn folder(pages: u64, vcpus: u32) -> TempDir {
     let ram = (64 * MIB).max(pages);
     for (stream, name, pages) in [(KVM_6_12, "vm", pages), (KVM_6_16, "there", 0)] {
         let file = fs::File::create_new(folder.path().join(name)).expect("a file in it");
-        grown::write(&unpacked(stream), Size { ram, pages, vcpus }, &file).expect("it grows");
+        large_stream::write(
+            &unpack_stream(stream),
+            Size {
+                ram,
+                sent_ram: pages,
+                vcpus,
+            },
+            &file,
+        )
+        .expect("it grows");
     }
     folder
 }
@@ -33,7 +42,7 @@ fn read(folder: &Path, name: &str) -> Vec<u8> {
 }
 
 /// A way to be short of room.
-struct Short {
+struct SpaceLimit {
     /// What the system says when there is no more.
     cause: &'static str,
     /// Whether it can be had here.
@@ -43,7 +52,7 @@ struct Short {
 }
 
 /// A filesystem of the test's own, gone with the process, on which 4 KiB are free.
-const FULL: Short = Short {
+const FULL_DISK: SpaceLimit = SpaceLimit {
     cause: "No space left on device",
     attempt: "unshare --mount mount -t tmpfs -o size=8m cpreg-test small",
     script: "exec unshare --mount sh -ec 'mount -t tmpfs -o size=8m cpreg-test small
@@ -54,7 +63,7 @@ const FULL: Short = Short {
 };
 
 /// No file may grow beyond 4 KiB, as with a quota. (The signal is ignored, or it would end the process.)
-const LIMITED: Short = Short {
+const FILE_SIZE_LIMITED: SpaceLimit = SpaceLimit {
     cause: "File too large",
     attempt: "true",
     script: "cp vm there small; cd small
@@ -63,7 +72,7 @@ const LIMITED: Short = Short {
 };
 
 /// Runs the command where there is next to no room; all files are then as they were. Nothing where such a place cannot be had.
-fn without_room(short: &Short, arguments: &[&str]) -> Option<Run> {
+fn run_without_space(short: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
     let folder = folder(MIB, 4);
     fs::create_dir(folder.path().join("small")).expect("a folder");
     let shell = |script: &str| -> Output {
@@ -75,7 +84,7 @@ fn without_room(short: &Short, arguments: &[&str]) -> Option<Run> {
     if !shell(short.attempt).status.success() {
         return None;
     }
-    let run = Run::of(arguments, &shell(short.script));
+    let run = Run::from_output(arguments, &shell(short.script));
     let left = fs::read_to_string(folder.path().join("names")).expect("the end of the script");
     assert_eq!(left, "there\nvm\n", "{run}");
     Some(run)
@@ -89,10 +98,10 @@ fn a_full_disk_leaves_everything_as_it_was() {
         (&["--in-place"], "error: cannot change vm"),
     ] {
         let arguments = [&["convert", "vm", "--to", "there"], how].concat();
-        let run = |short| Some((short, without_room(short, &arguments)?));
-        let full = run(&FULL);
+        let run = |short| Some((short, run_without_space(short, &arguments)?));
+        let full = run(&FULL_DISK);
         // Only root may mount. A limit anybody can have.
-        let limited = run(&LIMITED).expect("a shell");
+        let limited = run(&FILE_SIZE_LIMITED).expect("a shell");
         for (short, run) in full.into_iter().chain([limited]) {
             assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
             let lines: Vec<_> = run.stderr.lines().collect();
@@ -119,7 +128,7 @@ fn send(child: &Child, signal: Signal) {
 }
 
 /// The file, with or without a name, that a process writes in this folder: when it is there and not empty any more.
-fn being_written(child: &Child, folder: &Path) -> Option<PathBuf> {
+fn find_written_file(child: &Child, folder: &Path) -> Option<PathBuf> {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).ok()?;
     let mut paths = descriptors.filter_map(|entry| Some(entry.ok()?.path()));
     paths.find(|descriptor| {
@@ -132,14 +141,15 @@ fn being_written(child: &Child, folder: &Path) -> Option<PathBuf> {
 
 #[test]
 fn without_room_there_is_no_report() {
-    let full = without_room(&FULL, &["report", "vm", "-o", "out"]);
+    let full = run_without_space(&FULL_DISK, &["report", "vm", "-o", "out"]);
     // What is in a report is read back from a temporary file, for which there is no room either.
-    let limited = without_room(&LIMITED, &["report", "vm", "-o", "out"]).expect("a shell");
-    let full = full.map(|run| (run, "error: cannot write out", FULL.cause));
+    let limited =
+        run_without_space(&FILE_SIZE_LIMITED, &["report", "vm", "-o", "out"]).expect("a shell");
+    let full = full.map(|run| (run, "error: cannot write out", FULL_DISK.cause));
     let limited = (
         limited,
         "error: cannot write a temporary copy of VM",
-        LIMITED.cause,
+        FILE_SIZE_LIMITED.cause,
     );
     for (run, said, cause) in full.into_iter().chain([limited]) {
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
@@ -176,7 +186,7 @@ fn a_report_that_is_killed_is_whole_or_not_there() {
         } else {
             &["there", "vm"]
         };
-        assert_eq!(names(path), expected);
+        assert_eq!(file_names(path), expected);
     }
     assert!(killed > 0, "it was always too quick");
 }
@@ -191,7 +201,7 @@ fn a_signal_in_the_middle_leaves_nothing_behind() {
         for moment in 0..4 {
             let mut child = start(&path, &["convert", "vm", "--to", "there", "-o", "out"]);
             let deadline = Instant::now() + Duration::from_secs(60);
-            while being_written(&child, &path).is_none()
+            while find_written_file(&child, &path).is_none()
                 && child.try_wait().expect("a child").is_none()
             {
                 assert!(Instant::now() < deadline, "it does not begin to write");
@@ -210,7 +220,7 @@ fn a_signal_in_the_middle_leaves_nothing_behind() {
                 assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
                 interrupted += 1;
             }
-            assert_eq!(names(&path), ["there", "vm"], "after {signal:?}");
+            assert_eq!(file_names(&path), ["there", "vm"], "after {signal:?}");
         }
     }
     assert!(read(&path, "vm") == before);
@@ -219,8 +229,8 @@ fn a_signal_in_the_middle_leaves_nothing_behind() {
 
 /// What a change in place can be found as when its process was killed.
 #[derive(Debug, Default)]
-struct Found {
-    as_before: usize,
+struct EditStateCounts {
+    unchanged: usize,
     unfinished: usize,
     finished: usize,
 }
@@ -239,7 +249,7 @@ fn a_change_in_place_that_is_killed_is_mended() {
     let new = read(path, "vm");
     assert!(old != new);
 
-    let mut found = Found::default();
+    let mut found = EditStateCounts::default();
     for attempt in 0..200 {
         fs::write(path.join("vm"), &old).expect("it may be written");
         let mut child = start(path, &change);
@@ -255,7 +265,7 @@ fn a_change_in_place_that_is_killed_is_mended() {
         child.kill().expect("a child");
         child.wait().expect("a child");
 
-        let is_pending = names(path).contains(&"vm.cpreg-journal".to_owned());
+        let is_pending = file_names(path).contains(&"vm.cpreg-journal".to_owned());
         let content = read(path, "vm");
         let shown = cpreg_in(path, &["show", "vm"]);
         let told = shown.stderr.contains("cpreg convert vm --to vm --in-place");
@@ -273,7 +283,7 @@ fn a_change_in_place_that_is_killed_is_mended() {
                 content.starts_with(&old) && content[old.len()..].iter().all(|byte| *byte == 0);
             assert!(is_old || content == new);
             *(if is_old {
-                &mut found.as_before
+                &mut found.unchanged
             } else {
                 &mut found.finished
             }) += 1;
@@ -285,14 +295,14 @@ fn a_change_in_place_that_is_killed_is_mended() {
         assert_eq!(mended.status, Some(0), "{mended}");
         let told = mended.stderr.contains("the file is whole again");
         assert_eq!(told, is_pending, "{mended}");
-        assert_eq!(names(path), ["there", "vm"]);
+        assert_eq!(file_names(path), ["there", "vm"]);
         let content = read(path, "vm");
         assert!(content == old || content == new);
         if attempt > 25 && found.unfinished > 2 {
             break;
         }
     }
-    assert!(found.unfinished > 0 && found.as_before > 0, "{found:?}");
+    assert!(found.unfinished > 0 && found.unchanged > 0, "{found:?}");
 }
 
 #[test]

@@ -12,13 +12,13 @@ use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::made::unpacked;
-use crate::relayed::LONG;
+use crate::fixtures::unpack_stream;
+use crate::relay_process::TEST_TIMEOUT;
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_10_0_MAPPED_RAM, command, cpreg_in, streams,
     wait_until_it_sleeps,
 };
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 
 const SNAPSHOT: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-snapshot.stream.xz";
 const POSTCOPY: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy.stream.xz";
@@ -27,7 +27,7 @@ const POSTCOPY: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy.stream.xz"
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, stream) in [("vm", KVM_6_12), ("vm-6.16", KVM_6_16)] {
-        fs::write(folder.path().join(name), unpacked(stream)).expect("a file in it");
+        fs::write(folder.path().join(name), unpack_stream(stream)).expect("a file in it");
     }
     for (stream, name) in [
         (KVM_6_16, "6.16.xz"),
@@ -67,10 +67,10 @@ fn filter(folder: &Path, arguments: &[&str], stream: &[u8]) -> (Run, Vec<u8>) {
         });
         child.wait_with_output().expect("it ends")
     });
-    apart(arguments, output)
+    split_output(arguments, output)
 }
 
-fn apart(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
+fn split_output(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
     let Output {
         status,
         stdout,
@@ -82,7 +82,7 @@ fn apart(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
         stdout: Vec::new(),
         stderr,
     };
-    (Run::of(&arguments, &output), stdout)
+    (Run::from_output(&arguments, &output), stdout)
 }
 
 /// Everything but what loaders do on their own.
@@ -117,7 +117,7 @@ fn what_comes_out_is_what_convert_writes() {
 
     // A recorded host, and the user's consents.
     let host = "linux-6.16.12/neoverse-n1";
-    for more in [&[][..], &["--hide", "MDSCR_EL1", "--vmm", "qemu-10.0"]] {
+    for more in [&[][..], &["--drop", "MDSCR_EL1", "--loader", "qemu-10.0"]] {
         let arguments = [&["--to", host], more].concat();
         let (run, out) = filter(folder.path(), &arguments, &vm);
         let convert = [&["convert", "vm", "-o", "other", "--force"], &arguments[..]].concat();
@@ -138,7 +138,7 @@ fn what_loads_passes_as_it_is() {
 }
 
 /// What was written of a stream that is refused: no device state, and nothing that opens.
-fn is_cut(folder: &Path, out: &[u8], vm: &[u8]) {
+fn assert_truncated(folder: &Path, out: &[u8], vm: &[u8]) {
     assert!(vm.starts_with(out));
     fs::write(folder.join("cut"), out).expect("a file");
     let shown = cpreg_in(folder, &["show", "cut"]);
@@ -153,7 +153,7 @@ fn what_is_refused_has_no_device_state() {
         let (run, out) = filter(folder.path(), &["--to", to], &stream);
         assert_eq!(run.status, Some(status), "{run}");
         assert_snapshot!(format!("filter_{status}"), report(&run));
-        is_cut(folder.path(), &out, &stream);
+        assert_truncated(folder.path(), &out, &stream);
         // The guest's memory has passed.
         assert!(out.len() > 400_000);
     }
@@ -173,7 +173,7 @@ fn json_is_that_of_check() {
     let check = command(folder.path(), &arguments)
         .stdin(File::open(folder.path().join("vm")).expect("a file"))
         .output();
-    let check = Run::of(&arguments, &check.expect("it ends")).json();
+    let check = Run::from_output(&arguments, &check.expect("it ends")).json();
     let vm = read(folder.path(), "vm");
     let (run, _) = filter(folder.path(), &["--to", "6.16.xz", "--format", "json"], &vm);
     let filtered: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
@@ -188,14 +188,14 @@ fn bad_arguments_are_told_before_anything_is_read() {
         ("nowhere", &["--to", "nowhere"][..]),
         ("host", &["--to", "linux-1.0/neoverse-n1"]),
         ("itself", &["--to", "-"]),
-        ("vmm", &["--to", "6.16.xz", "--vmm", "nonsense"]),
+        ("vmm", &["--to", "6.16.xz", "--loader", "nonsense"]),
         ("set", &["--to", "6.16.xz", "--set", "SCTLR_EL1.NOTHING=1"]),
         ("file", &["--to", "6.16.xz", "--tolerances", "nowhere"]),
     ] {
         let mut child = start(folder.path(), arguments);
         // Nothing is ever written to it, and it stays open.
         let _input = child.stdin.take();
-        let (run, out) = apart(arguments, child.wait_with_output().expect("it ends"));
+        let (run, out) = split_output(arguments, child.wait_with_output().expect("it ends"));
         assert_eq!((run.status, out.len()), (Some(2), 0), "{run}");
         assert_snapshot!(format!("filter_bad_{name}"), run);
     }
@@ -206,9 +206,9 @@ fn streams_that_a_filter_cannot_carry() {
     let folder = folder();
     let to = ["--to", "6.16.xz"];
     for (name, stream) in [
-        ("mapped_ram", unpacked(TCG_10_0_MAPPED_RAM)),
-        ("snapshot", unpacked(SNAPSHOT)),
-        ("postcopy", unpacked(POSTCOPY)),
+        ("mapped_ram", unpack_stream(TCG_10_0_MAPPED_RAM)),
+        ("snapshot", unpack_stream(SNAPSHOT)),
+        ("postcopy", unpack_stream(POSTCOPY)),
         (
             "tls",
             b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 and more".to_vec(),
@@ -227,7 +227,7 @@ fn streams_that_a_filter_cannot_carry() {
             .collect();
         assert_snapshot!(format!("filter_carries_no_{name}"), lines.join("\n"));
         if !out.is_empty() {
-            is_cut(folder.path(), &out, &stream);
+            assert_truncated(folder.path(), &out, &stream);
         }
     }
 }
@@ -240,7 +240,7 @@ fn an_input_that_ends_too_early() {
     for left in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
         let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..left]);
         assert_eq!(run.status, Some(2), "{run}");
-        is_cut(folder.path(), &out, &vm);
+        assert_truncated(folder.path(), &out, &vm);
     }
     let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..200_000]);
     assert_snapshot!("filter_cut", run);
@@ -255,7 +255,7 @@ fn an_output_that_takes_no_more() {
     let mut input = child.stdin.take().expect("a pipe");
     let _ = input.write_all(&vm);
     drop(input);
-    let (run, _) = apart(
+    let (run, _) = split_output(
         &["--to", "6.16.xz"],
         child.wait_with_output().expect("it ends"),
     );
@@ -268,7 +268,7 @@ fn an_output_that_takes_no_more() {
         .stdout(full.expect("a device that is full"))
         .stderr(Stdio::piped())
         .output();
-    let (run, _) = apart(&["--to", "6.16.xz"], output.expect("it ends"));
+    let (run, _) = split_output(&["--to", "6.16.xz"], output.expect("it ends"));
     assert_eq!(run.status, Some(2), "{run}");
     assert_snapshot!("filter_full_output", run);
 }
@@ -297,7 +297,7 @@ fn an_input_that_stands_still() {
             assert_eq!(status.signal(), Some(Signal::INT.as_raw()));
             out.join().expect("a thread")
         });
-        is_cut(folder.path(), &out, vm);
+        assert_truncated(folder.path(), &out, vm);
     }
 }
 
@@ -308,12 +308,20 @@ fn memory_does_not_grow_with_ram() {
     let folder = folder();
     let size = Size {
         ram: 256 * MIB,
-        pages: 256 * MIB,
+        sent_ram: 256 * MIB,
         vcpus: 64,
     };
-    let recorded = unpacked(KVM_6_12);
+    let recorded = unpack_stream(KVM_6_12);
     let there = File::create_new(folder.path().join("there")).expect("a file");
-    grown::write(&unpacked(KVM_6_16), Size { pages: 0, ..size }, &there).expect("it grows");
+    large_stream::write(
+        &unpack_stream(KVM_6_16),
+        Size {
+            sent_ram: 0,
+            ..size
+        },
+        &there,
+    )
+    .expect("it grows");
 
     let mut child = start(folder.path(), &["--to", "there"]);
     let input = child.stdin.take().expect("a pipe");
@@ -321,7 +329,7 @@ fn memory_does_not_grow_with_ram() {
     let (passed, most) = thread::scope(|scope| {
         scope.spawn(move || {
             let input = File::from(std::os::fd::OwnedFd::from(input));
-            grown::write(&recorded, size, &input).expect("a pipe");
+            large_stream::write(&recorded, size, &input).expect("a pipe");
         });
         let mut buffer = vec![0; 1 << 20];
         let (mut passed, mut most) = (0, 0);
@@ -356,5 +364,5 @@ fn it_ends_when_its_input_ends() {
     let begin = Instant::now();
     let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
     assert_eq!(run.status, Some(0), "{run}");
-    assert!(begin.elapsed() < LONG);
+    assert!(begin.elapsed() < TEST_TIMEOUT);
 }

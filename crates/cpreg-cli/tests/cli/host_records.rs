@@ -1,12 +1,12 @@
-//! Recorded hosts as files: shown, compared, and as DEST. Where this machine's KVM is asked and there is none.
+//! Recorded hosts as files: shown, compared, and as DESTINATION. Where this machine's KVM is asked and there is none.
 
 use std::fs;
 
-use cpreg_hosts::{History, HostRecord};
+use cpreg_hosts::{HostIndex, HostRecord};
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::made::folder_with_stream;
+use crate::fixtures::folder_with_stream;
 use crate::run::{KVM_5_10, KVM_6_12, cpreg, cpreg_in};
 
 /// The stream in every folder here.
@@ -14,8 +14,12 @@ const STREAM: &str = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
 
 /// A host that comes with cpreg, as its file.
 pub(crate) fn record(name: &str) -> HostRecord {
-    let history = History::built_in().expect("the checked-in history is one");
-    history.named(name).expect("a recorded host").host.record()
+    let history = HostIndex::built_in().expect("the checked-in history is one");
+    history
+        .resolve(name)
+        .expect("a recorded host")
+        .host
+        .record()
 }
 
 /// A folder with [`STREAM`] and two hosts' files.
@@ -111,7 +115,7 @@ fn two_hosts_are_compared_guest_by_guest() {
 fn what_was_tried_out_decides() {
     use cpreg::destination::kernel::PSCI_VERSIONS;
     use cpreg::register::RegisterId;
-    use cpreg_hosts::record::Trial;
+    use cpreg_hosts::record::WriteTrial;
 
     let folder = folder();
     for (file, most) in [("here.json", 0x1_0001), ("there.json", 0x1_0003)] {
@@ -122,10 +126,10 @@ fn what_was_tried_out_decides() {
         for register in guests.flat_map(|guest| &mut guest.registers) {
             if register.id == RegisterId::PSCI_VERSION {
                 let versions = PSCI_VERSIONS.into_iter().filter(|version| *version != most);
-                let trials = versions.map(|value| Trial {
+                let trials = versions.map(|value| WriteTrial {
                     value,
                     errno: if value < most { 0 } else { 22 },
-                    reads: value.min(most),
+                    read_back: value.min(most),
                 });
                 register.trials = trials.collect();
             }
@@ -145,8 +149,11 @@ fn what_was_tried_out_decides() {
     );
     let json = ["diff", "here.json", "there.json", "--format", "json"];
     let json = cpreg_in(folder.path(), &json).json();
-    assert_eq!(json["takes"][0]["a"]["one_of"][2], "0x10001");
-    assert_eq!(json["takes"][0]["b"]["subset_of"], serde_json::Value::Null);
+    assert_eq!(json["accepted_values"][0]["a"]["one_of"][2], "0x10001");
+    assert_eq!(
+        json["accepted_values"][0]["b"]["subset_of"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]
@@ -155,7 +162,7 @@ fn a_file_is_a_destination() {
     let check = |dest: &str| {
         let run = cpreg_in(
             folder.path(),
-            &["check", STREAM, dest, "--vmm", "qemu-10.0"],
+            &["check", STREAM, dest, "--loader", "qemu-10.0"],
         );
         assert_eq!(run.status, Some(0), "{run}");
         run

@@ -1,8 +1,8 @@
-//! `cpreg hosts`, and recorded hosts as DEST.
+//! `cpreg hosts`, and recorded hosts as DESTINATION.
 
 use insta::assert_snapshot;
 
-use crate::made::folder_with_stream;
+use crate::fixtures::folder_with_stream;
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16_PMU_OFF, TCG_10_0, cpreg, cpreg_in};
 
 #[test]
@@ -17,7 +17,13 @@ fn all_hosts_are_listed() {
 
 #[test]
 fn a_recorded_host_is_a_destination() {
-    let run = cpreg(&["check", KVM_6_12, "linux-6.16.12/n1", "--vmm", "qemu-10.0"]);
+    let run = cpreg(&[
+        "check",
+        KVM_6_12,
+        "linux-6.16.12/n1",
+        "--loader",
+        "qemu-10.0",
+    ]);
     assert_snapshot!("hosts_check", run);
     let run = cpreg(&["check", KVM_6_12_MAX_4, "linux-7.3/max"]);
     assert_snapshot!("hosts_check_max", run);
@@ -98,6 +104,9 @@ fn what_is_converted_for_a_recorded_host_has_its_list() {
         &["convert", stream, "--to", host, "-o", "out"],
     );
     assert_eq!(run.status, Some(0), "{run}");
-    let run = cpreg_in(folder.path(), &["check", "out", host, "--vmm", "qemu-10.0"]);
+    let run = cpreg_in(
+        folder.path(),
+        &["check", "out", host, "--loader", "qemu-10.0"],
+    );
     assert!(run.stdout.starts_with("loads:"), "{run}");
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys, typed_into};
+use crate::fixtures::{
+    folder_with, folder_with_stream, make_profile, profile_with_keys, with_serial_input,
+};
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
     TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
@@ -13,7 +15,7 @@ use crate::run::{
 use crate::{host_records, rehearse, schema};
 
 /// Sees that these documents are as their schema says, which is that of docs/schemas.
-fn agree(schema: &str, documents: &[Value]) {
+fn assert_schema(schema: &str, documents: &[Value]) {
     for document in documents {
         assert_eq!(document["schema"], schema);
         assert_eq!(schema::validate(document), Ok(()), "{schema}");
@@ -26,8 +28,8 @@ fn json(arguments: &[&str]) -> Value {
 
 #[test]
 fn check_is_documented() {
-    agree(
-        "cpreg.check/1",
+    assert_schema(
+        "cpreg.check/2",
         &[
             json(&["check", KVM_6_16, KVM_5_10]),
             json(&["check", KVM_6_16, KVM_6_12, "--accept", "low"]),
@@ -40,15 +42,15 @@ fn check_is_documented() {
 
 #[test]
 fn rehearsal_is_documented() {
-    agree("cpreg.rehearsal/1", &rehearse::documents());
+    assert_schema("cpreg.rehearsal/2", &rehearse::documents());
 }
 
 #[test]
 fn show_is_documented() {
-    let folder = folder_with_stream(KVM_6_12, "there.json", profile_of(KVM_6_12).as_bytes());
+    let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_12).as_bytes());
     let profile = cpreg_in(folder.path(), &["show", "there.json", "--format", "json"]);
-    agree(
-        "cpreg.show/1",
+    assert_schema(
+        "cpreg.show/2",
         &[
             json(&["show", KVM_6_12_MAX_4, "--fields"]),
             json(&["show", TCG_5_2_MAX_4]),
@@ -63,7 +65,7 @@ fn show_is_documented() {
 
 /// What `show` says of a report that has everything.
 fn shown_report() -> Value {
-    let typed = folder_with("vm", &typed_into(TCG_10_0, "hunter2"));
+    let typed = folder_with("vm", &with_serial_input(TCG_10_0, "hunter2"));
     let report = ["report", "vm", "--host", "--format", "json"];
     let report = cpreg_in(typed.path(), &report);
     let folder = folder_with("report.json", report.stdout.as_bytes());
@@ -76,8 +78,8 @@ fn diff_is_documented() {
     let folder = folder_with_stream(KVM_7_3_MAX, "there.json", profile.as_bytes());
     let stream = "7.3.4__q11.1__max__virt10.0-smp1.stream.xz";
     let arguments = ["diff", stream, "there.json", "--all", "--format", "json"];
-    agree(
-        "cpreg.diff/1",
+    assert_schema(
+        "cpreg.diff/2",
         &[
             json(&["diff", KVM_6_12, KVM_6_16]),
             json(&["diff", KVM_7_3_MAX, KVM_6_12]),
@@ -91,10 +93,10 @@ fn diff_is_documented() {
 
 #[test]
 fn report_is_documented() {
-    let folder = folder_with_stream(KVM_6_12, "there.json", profile_of(KVM_6_16).as_bytes());
+    let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_16).as_bytes());
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let to_profile = ["report", stream, "--to", "there.json", "--format", "json"];
-    let typed = folder_with("vm", &typed_into(KVM_6_12, "hunter2"));
+    let typed = folder_with("vm", &with_serial_input(KVM_6_12, "hunter2"));
     let typed = cpreg_in(typed.path(), &["report", "vm", "--format", "json"]);
     let documents = [
         json(&["report", KVM_6_12_MAX_4, "--host"]),
@@ -104,18 +106,18 @@ fn report_is_documented() {
         cpreg_in(folder.path(), &to_profile).json(),
     ];
     for document in &documents[3..] {
-        assert_eq!(document["check"]["schema"], "cpreg.check/1");
+        assert_eq!(document["check"]["schema"], "cpreg.check/2");
         let profile = &document["destination"]["profile"];
         assert_eq!(profile["schema"], "cpreg.profile/1");
     }
-    agree("cpreg.report/1", &documents);
+    assert_schema("cpreg.report/2", &documents);
 }
 
 #[test]
 fn explained_lines_are_documented() {
     let log = "../words/recorded-kvm.txt";
-    agree(
-        "cpreg.explained-lines/1",
+    assert_schema(
+        "cpreg.explained-lines/2",
         &[
             json(&["explain", "--file", log]),
             json(&["explain", "nothing that is known"]),
@@ -125,7 +127,7 @@ fn explained_lines_are_documented() {
 
 #[test]
 fn hosts_are_documented() {
-    agree("cpreg.hosts/1", &[json(&["hosts"])]);
+    assert_schema("cpreg.hosts/2", &[json(&["hosts"])]);
     assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16.12/n1"])));
 }
 
@@ -144,7 +146,7 @@ fn recorded_hosts_are_documented() {
         guest.writable.iter_mut().for_each(BTreeMap::clear);
     }
     let newer: Value = serde_json::from_str(&newer.to_json().expect("JSON")).expect("JSON");
-    agree("cpreg.host/1", &[file, newer]);
+    assert_schema("cpreg.host/1", &[file, newer]);
 
     let folder = host_records::folder();
     let in_folder = |arguments: &[&str]| {
@@ -156,21 +158,21 @@ fn recorded_hosts_are_documented() {
         in_folder(&["show", "here.json/pmu", "--fields"]),
         in_folder(&["show", "here.json/pmu", "--register", "PMMIR_EL1"]),
     ];
-    agree("cpreg.show-host/1", &shown);
+    assert_schema("cpreg.show-host/2", &shown);
 
     let older = json(&["diff", "linux-6.1/max", "linux-7.3/max"]);
-    agree(
-        "cpreg.diff-hosts/1",
+    assert_schema(
+        "cpreg.diff-hosts/2",
         &[in_folder(&["diff", "here.json", "there.json"]), older],
     );
 }
 
 #[test]
 fn tolerances_are_documented() {
-    agree("cpreg.tolerances/1", &[json(&["tolerances"])]);
+    assert_schema("cpreg.tolerances/2", &[json(&["tolerances"])]);
 }
 
-/// Its tolerances are those of `cpreg.tolerances/1`.
+/// Its tolerances are those of `cpreg.tolerances/2`.
 #[test]
 fn explanations_are_documented() {
     let explanations = [
@@ -185,7 +187,7 @@ fn explanations_are_documented() {
         assert_eq!(*entries, json(&["tolerances", register])["tolerances"]);
         document
     });
-    agree("cpreg.explain/1", &documents);
+    assert_schema("cpreg.explain/2", &documents);
 }
 
 /// 64-bit values are strings; what is a number is small.

@@ -3,7 +3,7 @@
 //! | module | what it asks |
 //! |---|---|
 //! | [`run`] | nothing: starts the command and puts down what it did |
-//! | [`made`], [`grown`] | nothing: inputs that are made for a test |
+//! | [`made`], [`large_stream`] | nothing: inputs that are made for a test |
 //! | [`export`] | the table of tolerances for other programs, taken by them |
 //! | [`explain`] | error lines of VMMs, and what is said of them |
 //! | [`explain_register`] | what is said of registers |
@@ -41,10 +41,10 @@ mod export;
 mod fake_qemu;
 mod faults;
 mod filter;
+mod fixtures;
 mod host_records;
 mod hosts;
 mod json;
-mod made;
 mod models;
 mod output;
 mod probe_faults;
@@ -57,7 +57,7 @@ mod relay_faults;
 #[cfg(target_os = "linux")]
 mod relay_guard;
 #[cfg(target_os = "linux")]
-mod relayed;
+mod relay_process;
 mod report;
 mod run;
 mod running;

@@ -1,7 +1,7 @@
 //! Every JSON document that a test reads is read into its model and written again, and is as its schema says.
 
 use cpreg_report::{
-    check, diff, explain, host, host_diff, hosts, json, rehearse, shared, show, tolerance,
+    check, diff, explain, host, host_diff, hosts, json, rehearse, show, tolerance, vm_report,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::schema;
 
 /// Schemas whose documents are read by their own crates' tests.
-const OTHERS: [&str; 2] = ["cpreg.profile/1", "cpreg.host/1"];
+const FOREIGN_SCHEMAS: [&str; 2] = ["cpreg.profile/1", "cpreg.host/1"];
 
 /// Sees that a document's model has all that the document has.
 pub(crate) fn round_trip(text: &str) {
@@ -21,22 +21,32 @@ pub(crate) fn round_trip(text: &str) {
     };
     assert_eq!(schema::validate(&document), Ok(()), "{name}");
     match name {
-        check::model::SCHEMA => comes_back::<check::model::Report>(text),
-        diff::model::SCHEMA => comes_back::<diff::model::Report>(text),
-        explain::lines::model::SCHEMA => comes_back::<explain::lines::model::Report>(text),
-        explain::register::model::SCHEMA => comes_back::<explain::register::model::Report>(text),
-        host::model::SCHEMA => comes_back::<host::model::Report>(text),
-        host_diff::model::SCHEMA => comes_back::<host_diff::model::Report>(text),
-        hosts::model::SCHEMA => comes_back::<hosts::model::Report>(text),
-        rehearse::model::SCHEMA => comes_back::<rehearse::model::Report>(text),
-        shared::SCHEMA => comes_back::<shared::Report>(text),
-        show::model::SCHEMA => comes_back::<show::model::Report>(text),
-        tolerance::model::SCHEMA => comes_back::<tolerance::model::Report>(text),
-        other => assert!(OTHERS.contains(&other), "{other} has no model"),
+        check::model::SCHEMA => assert_model_round_trip::<check::model::CheckReport>(text),
+        diff::model::SCHEMA => assert_model_round_trip::<diff::model::DiffReport>(text),
+        explain::lines::model::SCHEMA => {
+            assert_model_round_trip::<explain::lines::model::ExplainLinesReport>(text)
+        }
+        explain::register::model::SCHEMA => {
+            assert_model_round_trip::<explain::register::model::ExplainRegisterReport>(text)
+        }
+        host::model::SCHEMA => assert_model_round_trip::<host::model::HostReport>(text),
+        host_diff::model::SCHEMA => {
+            assert_model_round_trip::<host_diff::model::HostDiffReport>(text)
+        }
+        hosts::model::SCHEMA => assert_model_round_trip::<hosts::model::HostsReport>(text),
+        rehearse::model::SCHEMA => {
+            assert_model_round_trip::<rehearse::model::RehearsalReport>(text)
+        }
+        vm_report::SCHEMA => assert_model_round_trip::<vm_report::VmReport>(text),
+        show::model::SCHEMA => assert_model_round_trip::<show::model::ShowReport>(text),
+        tolerance::model::SCHEMA => {
+            assert_model_round_trip::<tolerance::model::TolerancesReport>(text)
+        }
+        other => assert!(FOREIGN_SCHEMAS.contains(&other), "{other} has no model"),
     }
 }
 
-fn comes_back<T: DeserializeOwned + Serialize>(text: &str) {
+fn assert_model_round_trip<T: DeserializeOwned + Serialize>(text: &str) {
     let model: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let again = json::document(&model).expect("JSON");
     // What is no text is escaped when it is printed.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::made::{folder_with, folder_with_stream, profile_of, profile_with_keys};
+use crate::fixtures::{folder_with, folder_with_stream, make_profile, profile_with_keys};
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, command, cpreg, cpreg_in,
     streams,
@@ -28,7 +28,7 @@ fn colour_is_for_terminals() {
                 .envs(more.iter().copied())
                 .output()
                 .expect("the command starts");
-            crate::run::Run::of(arguments, &output).to_string()
+            crate::run::Run::from_output(arguments, &output).to_string()
         };
         assert!(forced(&[]).contains(ESCAPE), "{run}");
         assert!(!forced(&[("NO_COLOR", "1")]).contains(ESCAPE), "{run}");
@@ -37,7 +37,7 @@ fn colour_is_for_terminals() {
 
 /// The guest's pointer-authentication keys, as the stream holds them.
 fn keys(stream: &str) -> Vec<String> {
-    let shown = cpreg(&["show", stream, "--secrets", "--format", "json"]).json();
+    let shown = cpreg(&["show", stream, "--show-secrets", "--format", "json"]).json();
     let registers = shown["registers"].as_array().expect("a list");
     let keys: Vec<_> = registers
         .iter()
@@ -77,7 +77,7 @@ fn keys_are_shown_only_on_request() {
             "--ignore",
             "APIAKEYLO_EL1",
         ],
-        &["check", stream, "there.json", "--hide", "APIAKEYLO_EL1"],
+        &["check", stream, "there.json", "--drop", "APIAKEYLO_EL1"],
         &[
             "check",
             stream,
@@ -105,7 +105,7 @@ fn keys_are_shown_only_on_request() {
         differing.contains("APIAKEYLO_EL1  differs (secret)"),
         "{differing}"
     );
-    let asked = run(&["show", "there.json", "--secrets"]);
+    let asked = run(&["show", "there.json", "--show-secrets"]);
     assert!(made.iter().all(|key| asked.contains(key)), "{asked}");
 }
 
@@ -170,7 +170,7 @@ fn a_closed_pipe_changes_no_status() {
 /// Whoever wrote the file chose the names in it: they neither move the cursor nor begin a line.
 #[test]
 fn names_do_nothing_to_a_terminal() {
-    let profile = profile_of(KVM_6_12).replace(
+    let profile = make_profile(KVM_6_12).replace(
         "a recorded destination",
         r"there\u001b[2J\u001b]0;title\u0007\nloads: as it is\u009b31m\u202e",
     );
@@ -187,7 +187,7 @@ fn names_do_nothing_to_a_terminal() {
             .env("CLICOLOR_FORCE", "1")
             .output()
             .expect("the command starts");
-        let run = Run::of(arguments, &output);
+        let run = Run::from_output(arguments, &output);
         let text = [run.stdout.as_str(), run.stderr.as_str()].concat();
         for forbidden in ["\x1b[2J", "\x1b]", "\x07", "\u{9b}", "\u{202e}", "\nloads"] {
             assert!(!text.contains(forbidden), "{forbidden:?} in\n{run}");

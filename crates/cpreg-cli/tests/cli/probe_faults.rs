@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::fake_qemu::{Fake, Fault, Opening, Stage};
+use crate::fake_qemu::{FakeQemu, Fault, Opening, Workspace};
 use crate::run::Run;
 
 /// The words of a probe that waits so many seconds.
@@ -14,7 +14,7 @@ fn words(timeout: &str) -> Vec<&str> {
 }
 
 /// Nothing was probed, and these are the reasons.
-fn fails(run: &Run, reasons: &[&str]) {
+fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     assert!(
         run.stderr.starts_with("error: cannot probe this QEMU\n"),
@@ -26,32 +26,32 @@ fn fails(run: &Run, reasons: &[&str]) {
     }
 }
 
-fn probe_fails(opening: Opening, timeout: &str, reasons: &[&str]) {
-    let run = Stage::new().run(Fake::that(opening), &words(timeout));
-    fails(&run, reasons);
+fn assert_probe_fails(opening: Opening, timeout: &str, reasons: &[&str]) {
+    let run = Workspace::new().run(FakeQemu::with_opening(opening), &words(timeout));
+    assert_fails(&run, reasons);
 }
 
 #[test]
 fn a_program_that_ends_at_once() {
-    let ends = Opening::Ends("echo 'fake: no such machine' >&2; exit 3");
+    let ends = Opening::ShellCommand("echo 'fake: no such machine' >&2; exit 3");
     let reasons = ["QEMU ended (exit status: 3)", "fake: no such machine"];
-    probe_fails(ends, "60", &reasons);
+    assert_probe_fails(ends, "60", &reasons);
 }
 
 #[test]
 fn a_program_that_hangs() {
     let reason = "did not open its monitor within 1 s";
-    probe_fails(Opening::Never, "1", &[reason]);
+    assert_probe_fails(Opening::NoMonitor, "1", &[reason]);
 }
 
 #[test]
 fn a_monitor_that_says_nothing() {
-    probe_fails(Opening::Silent, "1", &["no answer within 1 s"]);
+    assert_probe_fails(Opening::Silent, "1", &["no answer within 1 s"]);
 }
 
 #[test]
 fn a_monitor_that_closes() {
-    probe_fails(Opening::Says(b""), "60", &["QEMU closed the connection"]);
+    assert_probe_fails(Opening::Bytes(b""), "60", &["QEMU closed the connection"]);
 }
 
 #[test]
@@ -66,26 +66,26 @@ fn a_monitor_that_talks_of_other_things() {
         b"[[[[[[[[\n",
         endless,
     ] {
-        probe_fails(Opening::Says(garbage), "60", &["QMP: not QMP: "]);
+        assert_probe_fails(Opening::Bytes(garbage), "60", &["QMP: not QMP: "]);
     }
 }
 
 #[test]
 fn a_signal_ends_the_program_too() {
     for signal in [Signal::INT, Signal::TERM] {
-        let stage = Stage::new();
+        let stage = Workspace::new();
         // Before there is a monitor.
-        let mut probe = stage.start(Fake::that(Opening::Never), &words("60"));
-        probe.started(1);
+        let mut probe = stage.start(FakeQemu::with_opening(Opening::NoMonitor), &words("60"));
+        probe.wait_for_programs(1);
         probe.signal(signal);
-        fails(&probe.end(), &["interrupted"]);
+        assert_fails(&probe.end(), &["interrupted"]);
 
         // In the middle of the conversation, which is not answered any more.
-        let mut fake = Fake::that(Opening::Greets);
+        let mut fake = FakeQemu::with_opening(Opening::Greeting);
         fake.fault = |_, _| Some(Fault::Silence);
         let mut probe = stage.start(fake, &words("60"));
-        probe.heard("qmp_capabilities", 1);
+        probe.wait_for_command("qmp_capabilities", 1);
         probe.signal(signal);
-        fails(&probe.end(), &["interrupted"]);
+        assert_fails(&probe.end(), &["interrupted"]);
     }
 }

@@ -3,29 +3,29 @@
 use cpreg::register::{RegisterId, Value};
 use insta::assert_snapshot;
 
-use crate::fake_qemu::{Fake, Fault, Stage, changed, device_state};
-use crate::made::unpacked;
+use crate::fake_qemu::{FakeQemu, Fault, Workspace, device_state, edit_registers};
+use crate::fixtures::unpack_stream;
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_7_2, TCG_10_0};
 
 const KVM: [&str; 6] = ["--", "./qemu", "-M", "virt-10.0", "-accel", "kvm"];
 const TCG: [&str; 6] = ["--", "./qemu", "-M", "virt-7.2", "-cpu", "cortex-a57"];
 
 /// A QEMU of 7.2 under TCG.
-fn tcg_7_2() -> Fake {
-    let mut fake = Fake::like(TCG_7_2);
+fn tcg_7_2() -> FakeQemu {
+    let mut fake = FakeQemu::from_stream(TCG_7_2);
     fake.version = [7, 2, 22];
     fake
 }
 
 /// Rehearses a recorded stream.
-fn rehearse(recorded: &str, fake: Fake, options: &[&str], command: &[&str]) -> Run {
+fn rehearse(recorded: &str, fake: FakeQemu, options: &[&str], command: &[&str]) -> Run {
     let words = [&["rehearse", "vm"], options, command].concat();
-    Stage::with_vm(recorded).run(fake, &words)
+    Workspace::with_vm(recorded).run(fake, &words)
 }
 
 /// Ends when it is asked how the load goes, as QEMU does when it refuses.
-fn refuses(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
-    (command == "query-status" && has_stream).then_some(Fault::Ends(orders))
+fn refuse_load(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
+    (command == "query-status" && has_stream).then_some(Fault::ShellCommand(orders))
 }
 
 const CPU_FAILED: &str =
@@ -35,26 +35,26 @@ const CPU_FAILED: &str =
 
 #[test]
 fn a_vm_that_loads() {
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.load = |sent| {
         // Every device as it is, and no page of RAM.
         let state = device_state(sent);
-        assert!(state == device_state(&unpacked(KVM_6_12)));
+        assert!(state == device_state(&unpack_stream(KVM_6_12)));
         assert!(sent.len() < 2 * state.len(), "{}", sent.len());
         state
     };
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
     assert_snapshot!("rehearse_loads", run);
-    let run = rehearse(TCG_10_0, Fake::like(TCG_10_0), &[], &TCG);
+    let run = rehearse(TCG_10_0, FakeQemu::from_stream(TCG_10_0), &[], &TCG);
     assert_snapshot!("rehearse_loads_tcg", run);
 }
 
 /// An emulating QEMU that was asked is not the one that loads, and both are started with the same words.
 #[test]
 fn who_loads() {
-    let stage = Stage::with_vm(TCG_10_0);
+    let stage = Workspace::with_vm(TCG_10_0);
     let words = [&["rehearse", "vm"], &TCG[..]].concat();
-    let (run, programs) = stage.run_and_tell(Fake::like(TCG_10_0), &words);
+    let (run, programs) = stage.run_with_command_lines(FakeQemu::from_stream(TCG_10_0), &words);
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(programs.len(), 2, "{run}");
     for program in &programs {
@@ -65,31 +65,31 @@ fn who_loads() {
             "-M virt-7.2 -cpu cortex-a57 -display none -no-user-config -S -S -incoming defer";
         assert_eq!(own.join(" "), expected, "{run}");
     }
-    let stage = Stage::with_vm(KVM_6_12);
+    let stage = Workspace::with_vm(KVM_6_12);
     let words = [&["rehearse", "vm"], &KVM[..]].concat();
-    let (run, programs) = stage.run_and_tell(Fake::like(KVM_6_12), &words);
+    let (run, programs) = stage.run_with_command_lines(FakeQemu::from_stream(KVM_6_12), &words);
     assert_eq!((run.status, programs.len()), (Some(0), 1), "{run}");
 }
 
 #[test]
 fn a_vm_that_is_refused() {
     let mut fake = tcg_7_2();
-    fake.fault = |it, has| refuses(it, has, CPU_FAILED);
+    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
     let run = rehearse(TCG_10_0, fake, &[], &TCG);
     assert_snapshot!("rehearse_refused", run);
     // Nothing mends that without a decision.
-    let mut fake = Fake::like(KVM_5_10);
-    fake.fault = |it, has| refuses(it, has, CPU_FAILED);
+    let mut fake = FakeQemu::from_stream(KVM_5_10);
+    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
     let run = rehearse(KVM_6_16, fake, &[], &KVM);
     assert_snapshot!("rehearse_refused_undecided", run);
 }
 
 #[test]
 fn many_words() {
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.fault = |it, has| {
         let orders = "for n in 1 2 3 4 5 6 7 8 9; do echo \"qemu: warning: register $n\" >&2; done; echo 'qemu: it fails' >&2; exit 1";
-        refuses(it, has, orders)
+        refuse_load(it, has, orders)
     };
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
     let said = run
@@ -101,30 +101,35 @@ fn many_words() {
 
 #[test]
 fn a_vm_that_is_repaired() {
-    let run = rehearse(TCG_10_0, tcg_7_2(), &["--repaired"], &TCG);
+    let run = rehearse(TCG_10_0, tcg_7_2(), &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired", run);
     let mut fake = tcg_7_2();
-    fake.fault = |it, has| refuses(it, has, CPU_FAILED);
-    let run = rehearse(TCG_10_0, fake, &["--repaired"], &TCG);
+    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
+    let run = rehearse(TCG_10_0, fake, &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired_refused", run);
     // Nothing is loaded that the plan does not make loadable.
-    let mut fake = Fake::like(KVM_5_10);
+    let mut fake = FakeQemu::from_stream(KVM_5_10);
     fake.fault = |it, _| {
         let refusal = Fault::Refusal("GenericError", "this is not asked");
         (it == "migrate-incoming").then_some(refusal)
     };
-    let run = rehearse(KVM_6_16, fake, &["--repaired"], &KVM);
+    let run = rehearse(KVM_6_16, fake, &["--converted"], &KVM);
     assert_snapshot!("rehearse_repair_refused", run);
     // There is nothing to repair.
-    let run = rehearse(KVM_6_12, Fake::like(KVM_6_12), &["--repaired"], &KVM);
+    let run = rehearse(
+        KVM_6_12,
+        FakeQemu::from_stream(KVM_6_12),
+        &["--converted"],
+        &KVM,
+    );
     assert_snapshot!("rehearse_repaired_nothing", run);
 }
 
 /// It takes the VM and keeps something else.
-fn loses(sent: &[u8]) -> Vec<u8> {
-    let kept = changed(sent, |vm| {
+fn drop_register(sent: &[u8]) -> Vec<u8> {
+    let kept = edit_registers(sent, |vm| {
         let registers = &mut vm.vcpus[0].registers;
-        registers.insert(RegisterId::MPIDR_EL1, Value::Small(0x8000_0001));
+        registers.insert(RegisterId::MPIDR_EL1, Value::U64(0x8000_0001));
         let tcr2 = RegisterId::from_raw(0x6030_0000_0013_c103);
         registers.remove(tcr2).expect("it is listed");
     });
@@ -133,47 +138,47 @@ fn loses(sent: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_vm_that_does_not_survive() {
-    let mut fake = Fake::like(KVM_6_12);
-    fake.load = loses;
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
+    fake.load = drop_register;
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
     assert_snapshot!("rehearse_deviations", run);
     let mut fake = tcg_7_2();
     fake.load = |sent| {
-        let kept = changed(sent, |vm| {
+        let kept = edit_registers(sent, |vm| {
             let registers = &mut vm.vcpus[0].registers;
             let id_dfr0 = RegisterId::from_raw(0x4020_0000_200f_0082);
-            registers.insert(id_dfr0, Value::Small(7));
+            registers.insert(id_dfr0, Value::U64(7));
         });
         device_state(&kept)
     };
-    let run = rehearse(TCG_10_0, fake, &["--repaired"], &TCG);
+    let run = rehearse(TCG_10_0, fake, &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired_deviations", run);
 }
 
 /// What a controller finds in guest memory decides whether it loads, and there is none.
 #[test]
 fn a_refusal_that_is_not_believed() {
-    let mut stream = unpacked(KVM_6_12);
+    let mut stream = unpack_stream(KVM_6_12);
     let (own, other) = (b"gpex_root", b"ich9_ahci");
     for at in 0..stream.len() - own.len() {
         if stream[at..].starts_with(own) {
             stream[at..at + own.len()].copy_from_slice(other);
         }
     }
-    let stage = Stage::new();
+    let stage = Workspace::new();
     stage.put("vm", &stream);
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.state = device_state(&stream);
     fake.fault = |it, has| {
         let orders = "echo \"qemu: error while loading state for instance 0x0 of device '0000:00:00.0/ich9_ahci'\" >&2; exit 1";
-        refuses(it, has, orders)
+        refuse_load(it, has, orders)
     };
     let words = [&["rehearse", "vm"], &KVM[..]].concat();
     assert_snapshot!("rehearse_not_believed", stage.run(fake, &words));
 }
 
 /// Options that reach something outside.
-const OUTSIDE: [&str; 16] = [
+const OUTSIDE_OPTIONS: [&str; 16] = [
     "-drive",
     "file=disk.img,format=raw,if=none,id=disk",
     "-nographic",
@@ -194,13 +199,13 @@ const OUTSIDE: [&str; 16] = [
 
 #[test]
 fn a_command_line_that_reaches_outside() {
-    let command = [&KVM[..], &OUTSIDE].concat();
-    let run = rehearse(KVM_6_12, Fake::like(KVM_6_12), &[], &command);
+    let command = [&KVM[..], &OUTSIDE_OPTIONS].concat();
+    let run = rehearse(KVM_6_12, FakeQemu::from_stream(KVM_6_12), &[], &command);
     assert_snapshot!("rehearse_outside", run);
     let run = rehearse(
         KVM_6_12,
-        Fake::like(KVM_6_12),
-        &["--keep", "serial", "--keep", "plugin"],
+        FakeQemu::from_stream(KVM_6_12),
+        &["--allow-option", "serial", "--allow-option", "plugin"],
         &[&KVM[..], &["-serial", "null", "-plugin", "mine.so"]].concat(),
     );
     assert_snapshot!("rehearse_kept", run);
@@ -208,21 +213,21 @@ fn a_command_line_that_reaches_outside() {
 
 /// As JSON, for docs/json.md: of a VM that does not survive, of a QEMU that does not say what it has, of a device that fails.
 pub(crate) fn documents() -> [serde_json::Value; 3] {
-    let mut fake = Fake::like(KVM_6_12);
-    fake.load = loses;
-    let command = [&KVM[..], &OUTSIDE].concat();
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
+    fake.load = drop_register;
+    let command = [&KVM[..], &OUTSIDE_OPTIONS].concat();
     let everything = rehearse(KVM_6_12, fake, &["--format", "json"], &command);
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.fault = |it, _| {
         let refusal = Fault::Refusal("CommandNotFound", "there is none");
         (it == "xen-save-devices-state").then_some(refusal)
     };
     let mute = rehearse(KVM_6_12, fake, &["--format", "json"], &KVM);
     assert_eq!((everything.status, mute.status), (Some(1), Some(3)));
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.fault = |it, has| {
         let orders = "echo \"qemu: error while loading state for instance 0x0 of device 'pl011'\" >&2; exit 1";
-        refuses(it, has, orders)
+        refuse_load(it, has, orders)
     };
     let device = rehearse(KVM_6_12, fake, &["--format", "json"], &KVM);
     assert_eq!(device.status, Some(1), "{device}");
@@ -234,7 +239,7 @@ fn answers_as_json() {
     let [mut everything, mute, _] = documents();
     let object = everything.as_object_mut().expect("an object");
     let check = object.remove("check").expect("a member");
-    assert_eq!(check["schema"], "cpreg.check/1");
+    assert_eq!(check["schema"], "cpreg.check/2");
     let pretty = |document| serde_json::to_string_pretty(document).expect("JSON");
     assert_snapshot!("json_rehearsal", pretty(&everything));
     assert_snapshot!("json_rehearsal_mute", pretty(&mute));

@@ -6,8 +6,8 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::fake_qemu::{Fake, Fault, Opening, Stage};
-use crate::made::{profile_of, unpacked, x86_stream};
+use crate::fake_qemu::{FakeQemu, Fault, Opening, Workspace};
+use crate::fixtures::{make_profile, unpack_stream, x86_stream};
 use crate::run::{KVM_6_12, Run, TCG_10_0};
 
 /// Two QEMUs are started, and the one that is not asked loads.
@@ -21,13 +21,13 @@ fn words(line: &str) -> Vec<&str> {
 
 /// The run with a QEMU that has all the VM needs, and this fault.
 fn run_with(fault: fn(&str, bool) -> Option<Fault>, line: &str) -> Run {
-    let mut fake = Fake::like(KVM_6_12);
+    let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.fault = fault;
-    Stage::with_vm(KVM_6_12).run(fake, &words(line))
+    Workspace::with_vm(KVM_6_12).run(fake, &words(line))
 }
 
 /// No answer was found, and these are the reasons.
-fn fails(run: &Run, reasons: &[&str]) {
+fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     let error = "error: cannot rehearse with this QEMU\n";
     assert!(run.stderr.starts_with(error), "{run}");
@@ -41,18 +41,18 @@ fn fails(run: &Run, reasons: &[&str]) {
 fn programs_that_are_no_qemu() {
     let run = |opening, timeout: &str| {
         let line = format!("rehearse vm --timeout {timeout} -- ./qemu -M virt-10.0");
-        Stage::with_vm(KVM_6_12).run(Fake::that(opening), &words(&line))
+        Workspace::with_vm(KVM_6_12).run(FakeQemu::with_opening(opening), &words(&line))
     };
-    let ends = Opening::Ends("echo 'fake: no such machine' >&2; exit 3");
+    let ends = Opening::ShellCommand("echo 'fake: no such machine' >&2; exit 3");
     let reasons = ["QEMU ended (exit status: 3)", "fake: no such machine"];
-    fails(&run(ends, "60"), &reasons);
+    assert_fails(&run(ends, "60"), &reasons);
     let reason = "did not open its monitor within 1 s";
-    fails(&run(Opening::Never, "1"), &[reason]);
-    fails(&run(Opening::Silent, "1"), &["no answer within 1 s"]);
+    assert_fails(&run(Opening::NoMonitor, "1"), &[reason]);
+    assert_fails(&run(Opening::Silent, "1"), &["no answer within 1 s"]);
     let reason = "QEMU closed the connection";
-    fails(&run(Opening::Says(b""), "60"), &[reason]);
-    let ssh = Opening::Says(b"SSH-2.0-OpenSSH_9.2\r\n");
-    fails(&run(ssh, "60"), &["QMP: not QMP: "]);
+    assert_fails(&run(Opening::Bytes(b""), "60"), &[reason]);
+    let ssh = Opening::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n");
+    assert_fails(&run(ssh, "60"), &["QMP: not QMP: "]);
 }
 
 #[test]
@@ -93,18 +93,18 @@ fn a_signal_ends_every_program() {
         }),
     ];
     for signal in [Signal::INT, Signal::TERM] {
-        let stage = Stage::with_vm(TCG_10_0);
-        let mut play = stage.start(Fake::that(Opening::Never), &words(TCG));
-        play.started(2);
+        let stage = Workspace::with_vm(TCG_10_0);
+        let mut play = stage.start(FakeQemu::with_opening(Opening::NoMonitor), &words(TCG));
+        play.wait_for_programs(2);
         play.signal(signal);
-        fails(&play.end(), &["interrupted"]);
+        assert_fails(&play.end(), &["interrupted"]);
         for (command, times, fault) in PHASES {
-            let mut fake = Fake::like(TCG_10_0);
+            let mut fake = FakeQemu::from_stream(TCG_10_0);
             fake.fault = fault;
             let mut play = stage.start(fake, &words(TCG));
-            play.heard(command, times);
+            play.wait_for_command(command, times);
             play.signal(signal);
-            fails(&play.end(), &["interrupted"]);
+            assert_fails(&play.end(), &["interrupted"]);
         }
     }
 }
@@ -119,32 +119,35 @@ fn a_qemu_that_is_ended_refuses_nothing() {
     for orders in ["exit 0", "kill -TERM $$", "kill -KILL $$", "kill -INT $$"] {
         // A function can hold nothing.
         let fault: fn(&str, bool) -> Option<Fault> = match orders {
-            "exit 0" => |it, has| ends(it, has, "exit 0"),
-            "kill -TERM $$" => |it, has| ends(it, has, "kill -TERM $$"),
-            "kill -KILL $$" => |it, has| ends(it, has, "kill -KILL $$"),
-            _ => |it, has| ends(it, has, "kill -INT $$"),
+            "exit 0" => |it, has| end_on_query_status(it, has, "exit 0"),
+            "kill -TERM $$" => |it, has| end_on_query_status(it, has, "kill -TERM $$"),
+            "kill -KILL $$" => |it, has| end_on_query_status(it, has, "kill -KILL $$"),
+            _ => |it, has| end_on_query_status(it, has, "kill -INT $$"),
         };
-        fails(&run_with(fault, KVM), &["QEMU ended ("]);
+        assert_fails(&run_with(fault, KVM), &["QEMU ended ("]);
     }
 }
 
-fn ends(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
-    (command == "query-status" && has_stream).then_some(Fault::Ends(orders))
+fn end_on_query_status(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
+    (command == "query-status" && has_stream).then_some(Fault::ShellCommand(orders))
 }
 
 #[test]
 fn a_qemu_that_dies_of_it() {
-    let run = run_with(|it, has| ends(it, has, "exit 1"), KVM);
+    let run = run_with(|it, has| end_on_query_status(it, has, "exit 1"), KVM);
     assert_snapshot!("rehearse_ends", run);
     let run = run_with(
         |it, has| {
             let orders = "echo 'qemu: assertion failed' >&2; ulimit -c 0; kill -ABRT $$";
-            ends(it, has, orders)
+            end_on_query_status(it, has, orders)
         },
         KVM,
     );
     assert_snapshot!("rehearse_aborts", run);
-    let run = run_with(|it, has| ends(it, has, "ulimit -c 0; kill -SEGV $$"), KVM);
+    let run = run_with(
+        |it, has| end_on_query_status(it, has, "ulimit -c 0; kill -SEGV $$"),
+        KVM,
+    );
     assert_snapshot!("rehearse_crashes", run);
 }
 
@@ -156,7 +159,7 @@ fn a_load_that_comes_to_no_end() {
     };
     let line = "rehearse vm --timeout 1 -- ./qemu -M virt-10.0 -accel kvm";
     let run = run_with(stuck, line);
-    fails(&run, &["QEMU neither loaded nor refused the VM within 1 s"]);
+    assert_fails(&run, &["QEMU neither loaded nor refused the VM within 1 s"]);
 }
 
 #[test]
@@ -183,13 +186,13 @@ fn a_qemu_that_does_not_say_what_it_has() {
     let run = run_with(|it, _| refuses(it), KVM);
     assert_snapshot!("rehearse_mute", run);
     let run = run_with(
-        |it, has| refuses(it).or_else(|| ends(it, has, "exit 1")),
+        |it, has| refuses(it).or_else(|| end_on_query_status(it, has, "exit 1")),
         KVM,
     );
     assert_snapshot!("rehearse_mute_refused", run);
     let run = run_with(
         |it, _| refuses(it),
-        "rehearse vm --repaired -- ./qemu -M virt-10.0 -accel kvm",
+        "rehearse vm --converted -- ./qemu -M virt-10.0 -accel kvm",
     );
     assert_snapshot!("rehearse_mute_repaired", run);
     // Only afterwards.
@@ -200,12 +203,12 @@ fn a_qemu_that_does_not_say_what_it_has() {
 #[test]
 fn device_state_that_is_none() {
     let run = |before: Vec<u8>, after: fn(&[u8]) -> Vec<u8>| {
-        let mut fake = Fake::like(KVM_6_12);
+        let mut fake = FakeQemu::from_stream(KVM_6_12);
         fake.state = before;
         fake.load = after;
-        Stage::with_vm(KVM_6_12).run(fake, &words(KVM))
+        Workspace::with_vm(KVM_6_12).run(fake, &words(KVM))
     };
-    let good = || Fake::like(KVM_6_12).state;
+    let good = || FakeQemu::from_stream(KVM_6_12).state;
     let cut = |mut state: Vec<u8>| {
         state.truncate(state.len() / 2);
         state
@@ -233,14 +236,16 @@ fn device_state_that_is_none() {
 #[test]
 fn answers_that_are_none() {
     fn answers(command: &str, value: serde_json::Value) -> Option<Fault> {
-        const ASKED: [&str; 5] = [
+        const QUERIED_COMMANDS: [&str; 5] = [
             "query-status",
             "query-kvm",
             "qom-get",
             "human-monitor-command",
             "add-fd",
         ];
-        ASKED.contains(&command).then_some(Fault::Answer(value))
+        QUERIED_COMMANDS
+            .contains(&command)
+            .then_some(Fault::Answer(value))
     }
     for fault in [
         (|it: &str, _| answers(it, json!({}))) as fn(&str, bool) -> Option<Fault>,
@@ -249,7 +254,7 @@ fn answers_that_are_none() {
         |it, _| answers(it, json!([[[]]])),
     ] {
         let run = run_with(fault, KVM);
-        fails(&run, &["QEMU's answer to `query-status` is not understood"]);
+        assert_fails(&run, &["QEMU's answer to `query-status` is not understood"]);
     }
     for command in ["query-kvm", "qom-get", "human-monitor-command", "add-fd"] {
         let fault: fn(&str, bool) -> Option<Fault> = match command {
@@ -268,16 +273,16 @@ fn answers_that_are_none() {
 #[test]
 fn what_is_no_vm() {
     let run = |content: &[u8], line: &str| {
-        let stage = Stage::new();
+        let stage = Workspace::new();
         stage.put("vm", content);
         std::fs::create_dir(stage.path("folder")).expect("a folder");
-        let run = stage.run(Fake::that(Opening::Never), &words(line));
+        let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
         run.stderr
     };
-    let profile = profile_of(KVM_6_12);
+    let profile = make_profile(KVM_6_12);
     assert_snapshot!("rehearse_profile", run(profile.as_bytes(), TCG));
-    let stream = unpacked(KVM_6_12);
+    let stream = unpack_stream(KVM_6_12);
     assert_snapshot!("rehearse_cut", run(&stream[..0x80000], TCG));
     assert_snapshot!("rehearse_empty", run(b"", TCG));
     assert_snapshot!("rehearse_directory", run(b"", "rehearse folder -- ./qemu"));
@@ -286,11 +291,11 @@ fn what_is_no_vm() {
 
 #[test]
 fn monitors_that_are_none() {
-    let stage = Stage::new();
+    let stage = Workspace::new();
     let line = "rehearse vm.qmp -- ./qemu";
     // Somebody was there.
     drop(UnixListener::bind(stage.path("vm.qmp")).expect("a socket"));
-    let run = stage.run(Fake::that(Opening::Never), &words(line));
+    let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     assert_snapshot!("rehearse_nobody", run);
     std::fs::remove_file(stage.path("vm.qmp")).expect("it is there");
     // Somebody else is.
@@ -300,16 +305,16 @@ fn monitors_that_are_none() {
         let (mut socket, _) = listener.accept().expect("somebody connects");
         let _ = socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
     });
-    let run = stage.run(Fake::that(Opening::Never), &words(line));
+    let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     other.join().expect("it lives");
     assert_snapshot!("rehearse_no_qmp", run);
 }
 
 #[test]
 fn bad_usage() {
-    let stage = Stage::with_vm(KVM_6_12);
+    let stage = Workspace::with_vm(KVM_6_12);
     let run = |line: &str| {
-        let run = stage.run(Fake::that(Opening::Never), &words(line));
+        let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
         run.stderr
     };
@@ -337,7 +342,7 @@ fn bad_usage() {
 #[test]
 fn consents_that_are_none() {
     let run = |line: &str| {
-        let run = Stage::with_vm(KVM_6_12).run(Fake::like(KVM_6_12), &words(line));
+        let run = Workspace::with_vm(KVM_6_12).run(FakeQemu::from_stream(KVM_6_12), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
         run.stderr
     };

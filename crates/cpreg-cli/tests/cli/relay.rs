@@ -15,13 +15,14 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::relayed::{
-    FAILED, LONG, Relay, folder, load, load_and_answer, read, send, send_and_close,
+use crate::relay_process::{
+    RelayProcess, SHUT_ERROR, TEST_TIMEOUT, folder, load, load_and_answer, read, send,
+    send_and_close,
 };
 use crate::run::{Run, cpreg_in};
 
 /// What `convert` writes.
-fn converted(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
+fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
     let out = format!("{vm}-converted");
     let run = cpreg_in(folder, &["convert", vm, "--to", to, "-o", &out, "--force"]);
     assert_eq!(run.status, Some(0), "{run}");
@@ -30,7 +31,7 @@ fn converted(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
 
 /// Both QEMUs at once: what the source heard, and what arrived at the destination.
 fn migrate(
-    relay: &Relay,
+    relay: &RelayProcess,
     source: impl FnOnce(UnixStream) -> Vec<u8> + Send,
     destination: impl FnOnce(UnixStream) -> Vec<u8> + Send,
 ) -> (Vec<u8>, Vec<u8>) {
@@ -43,7 +44,7 @@ fn migrate(
 }
 
 /// The events of a log, with what tells them apart.
-fn events(log: &[Value]) -> Vec<String> {
+fn event_names(log: &[Value]) -> Vec<String> {
     let word = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
     log.iter()
         .map(|event| {
@@ -59,10 +60,10 @@ fn events(log: &[Value]) -> Vec<String> {
 fn a_migration_passes_and_is_repaired() {
     let folder = folder();
     let path = folder.path();
-    let expected = converted(path, "answered", "6.16.xz");
+    let expected = convert(path, "answered", "6.16.xz");
     let vm = read(path, "answered");
     assert!(expected != vm);
-    let relay = Relay::start(path, &["--to", "6.16.xz"]);
+    let relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
     let mode = fs::metadata(path.join("here"))
         .expect("a socket")
         .permissions();
@@ -81,24 +82,24 @@ fn a_migration_passes_and_is_repaired() {
     let expected = [
         "listening",
         "connected main",
-        "outline",
+        "setup",
         "phase ram",
         "phase device-state",
-        "held",
-        "went-on",
-        "answered",
-        "ended went-on",
+        "device-state-received",
+        "device-state-sent",
+        "return-path-shut",
+        "ended completed",
     ];
-    assert_eq!(events(&log), expected);
-    assert_eq!(log[8]["vm"], "destination");
+    assert_eq!(event_names(&log), expected);
+    assert_eq!(log[8]["vm_location"], "destination");
     assert_eq!(log[8]["bytes"], arrived.len());
-    assert_eq!(log[7]["shut"], 0);
+    assert_eq!(log[7]["shut_value"], 0);
     assert_eq!(log[2]["return_path"], true);
-    are_documented(&log);
+    assert_documented(&log);
 }
 
 /// Every event has the members that docs/commands/relay.md says, and no other.
-fn are_documented(log: &[Value]) {
+fn assert_documented(log: &[Value]) {
     let text = fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands/relay.md"),
     );
@@ -128,11 +129,11 @@ fn are_documented(log: &[Value]) {
             .collect();
         let mut expected = documented[name].clone();
         expected.extend(["event", "time", "migration"].map(str::to_owned));
-        if event.get("not_begun").is_some() {
+        if event.get("rejected_because").is_some() {
             assert_eq!(event["outcome"], "refused");
-            expected.insert("not_begun".to_owned());
+            expected.insert("rejected_because".to_owned());
         }
-        if event["outcome"] == "broken" {
+        if event["outcome"] == "failed" {
             expected.insert("error".to_owned());
         }
         assert_eq!(members, expected, "{event}");
@@ -145,18 +146,18 @@ fn what_is_refused_stays_at_the_source() {
     let path = folder.path();
     for (vm, to, status) in [("answered", "5.10.xz", 1), ("answered-6.16", "6.12.xz", 3)] {
         let stream = read(path, vm);
-        let relay = Relay::start(path, &["--to", to]);
+        let relay = RelayProcess::start(path, &["--to", to]);
         let (heard, arrived) = migrate(&relay, |socket| send(socket, &stream), load);
         let (run, log) = relay.end();
         assert_eq!(run.status, Some(status), "{run}");
-        assert_eq!(heard, FAILED);
+        assert_eq!(heard, SHUT_ERROR);
         assert!(stream.starts_with(&arrived) && arrived.len() > 400_000);
         fs::write(path.join("cut"), &arrived).expect("a file");
         assert_eq!(cpreg_in(path, &["show", "cut"]).status, Some(2));
-        assert_eq!(events(&log)[6..], ["refused", "ended refused"]);
-        assert_eq!(log[7]["vm"], "source");
+        assert_eq!(event_names(&log)[6..], ["refused", "ended refused"]);
+        assert_eq!(log[7]["vm_location"], "source");
         assert_snapshot!(format!("relay_refused_{status}"), run);
-        are_documented(&log);
+        assert_documented(&log);
     }
 }
 
@@ -166,17 +167,20 @@ fn without_a_way_back_it_is_not_begun() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "vm");
-    let relay = Relay::start(path, &["--to", "6.16.xz"]);
+    let relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
     let (_, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(arrived.is_empty());
-    assert_eq!(events(&log)[2..], ["outline", "refused", "ended refused"]);
+    assert_eq!(
+        event_names(&log)[2..],
+        ["setup", "refused", "ended refused"]
+    );
     assert_snapshot!("relay_no_way_back", run);
 
-    let expected = converted(path, "vm", "6.16.xz");
-    for more in [&["--no-way-back"][..], &["--from", "vm"]] {
-        let mut relay = Relay::start(path, &[&["--to", "6.16.xz"], more].concat());
+    let expected = convert(path, "vm", "6.16.xz");
+    for more in [&["--allow-no-return-path"][..], &["--from", "vm"]] {
+        let mut relay = RelayProcess::start(path, &[&["--to", "6.16.xz"], more].concat());
         let (_, arrived) = migrate(
             &relay,
             |socket| {
@@ -185,18 +189,21 @@ fn without_a_way_back_it_is_not_begun() {
             },
             load,
         );
-        assert_eq!(relay.wait_for("ended")["vm"], "probably-destination");
+        assert_eq!(
+            relay.wait_for("ended")["vm_location"],
+            "destination-unconfirmed"
+        );
         let (run, _) = relay.end();
         assert_eq!(run.status, Some(0), "{run}");
         assert!(arrived == expected);
     }
     // At its end it is too late: the source believes that it has sent the VM.
-    let relay = Relay::start(path, &["--to", "5.10.xz", "--no-way-back"]);
+    let relay = RelayProcess::start(path, &["--to", "5.10.xz", "--allow-no-return-path"]);
     let (_, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(vm.starts_with(&arrived) && arrived.len() < vm.len());
-    assert_eq!(log.last().expect("an end")["vm"], "source-stopped");
+    assert_eq!(log.last().expect("an end")["vm_location"], "source-stopped");
     assert!(run.stdout.contains("QMP `cont` at the source"), "{run}");
 }
 
@@ -205,12 +212,12 @@ fn without_a_way_back_it_is_not_begun() {
 fn another_machine_is_not_begun() {
     let folder = folder();
     let vm = read(folder.path(), "answered");
-    let relay = Relay::start(folder.path(), &["--to", "7.2.xz"]);
+    let relay = RelayProcess::start(folder.path(), &["--to", "7.2.xz"]);
     let (heard, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(arrived.is_empty());
-    assert_eq!(heard, FAILED);
+    assert_eq!(heard, SHUT_ERROR);
     assert_snapshot!("relay_another_machine", run);
 }
 
@@ -240,8 +247,8 @@ fn one_migration_after_the_other() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    let expected = converted(path, "answered", "6.16.xz");
-    let mut relay = Relay::start(path, &["--to", "6.16.xz", "--keep"]);
+    let expected = convert(path, "answered", "6.16.xz");
+    let mut relay = RelayProcess::start(path, &["--to", "6.16.xz", "--repeat"]);
 
     let plain = read(path, "vm");
     migrate(&relay, |socket| send(socket, &plain), load);
@@ -255,11 +262,11 @@ fn one_migration_after_the_other() {
         load,
     );
     let ended = relay.wait_for("ended");
-    assert_eq!(ended["outcome"], "broken");
+    assert_eq!(ended["outcome"], "failed");
     assert_eq!(ended["migration"], 2);
     assert!(arrived.len() < vm.len() - 9_000);
     assert!(send(relay.source(), b"\x16\x03\x01\x02\0\x01").is_empty());
-    relay.wait_for("turned-away");
+    relay.wait_for("connection-rejected");
     let (_, arrived) = migrate(
         &relay,
         |socket| send(socket, &vm),
@@ -267,12 +274,12 @@ fn one_migration_after_the_other() {
     );
     assert!(arrived == expected);
     let ended = relay.wait_for("ended");
-    assert_eq!(ended["vm"], "destination");
+    assert_eq!(ended["vm_location"], "destination");
     assert_eq!(ended["migration"], 4);
     relay.send(Signal::INT);
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
-    are_documented(&log);
+    assert_documented(&log);
     assert!(run.stderr.contains("tls-creds"), "{run}");
     assert!(!path.join("here").exists());
 }
@@ -289,9 +296,9 @@ fn a_destination_that_is_not_reachable() {
         "--to",
         "6.16.xz",
     ];
-    let relay = Relay::start_with(path, &arguments, Stdio::null(), Stdio::piped());
+    let relay = RelayProcess::start_with(path, &arguments, Stdio::null(), Stdio::piped());
     assert!(send(relay.source(), &read(path, "answered")).is_empty());
-    relay.nobody_came();
+    relay.assert_no_connection();
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(2), "{run}");
     assert_snapshot!("relay_not_reachable", run);
@@ -303,7 +310,7 @@ fn standard_input_and_inherited_sockets() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    let expected = converted(path, "answered", "6.16.xz");
+    let expected = convert(path, "answered", "6.16.xz");
     for listen in ["stdio:", "fd:3"] {
         let (ours, theirs) = UnixStream::pair().expect("sockets");
         let theirs = std::os::fd::OwnedFd::from(theirs);
@@ -320,7 +327,7 @@ fn standard_input_and_inherited_sockets() {
             "--to",
             "6.16.xz",
         ];
-        let relay = Relay::start_with(path, &arguments, Stdio::from(theirs), stdout);
+        let relay = RelayProcess::start_with(path, &arguments, Stdio::from(theirs), stdout);
         let (heard, arrived) = thread::scope(|scope| {
             let heard = scope.spawn(|| send(ours, &vm));
             let arrived = load_and_answer(relay.destination(), expected.len());
@@ -351,7 +358,7 @@ fn standard_input_and_inherited_sockets() {
         "6.16.xz",
     ];
     let stdin = Stdio::from(std::os::fd::OwnedFd::from(theirs));
-    let relay = Relay::start_with(path, &arguments, stdin, Stdio::piped());
+    let relay = RelayProcess::start_with(path, &arguments, stdin, Stdio::piped());
     let (heard, arrived) = thread::scope(|scope| {
         let source = relay.source();
         let heard = scope.spawn(|| send(source, &vm));
@@ -403,7 +410,7 @@ fn bad_arguments() {
         ("fd", &[("--listen", "fd:99")], &[]),
         ("to", &[("--to", "nowhere")], &[]),
         ("to_input", &[("--to", "-")], &[]),
-        ("keep_accept", &[], &["--keep", "--accept", "low"]),
+        ("keep_accept", &[], &["--repeat", "--accept", "low"]),
         ("from", &[], &["--from", "nowhere"]),
     ] {
         assert_snapshot!(format!("relay_bad_{name}"), run(changes, more));
@@ -446,7 +453,7 @@ fn no_permission() {
         command.spawn().expect("it starts")
     };
     let output = start("unix:here", "unix:there").wait_with_output();
-    let run = Run::of(&["relay"], &output.expect("it ends"));
+    let run = Run::from_output(&["relay"], &output.expect("it ends"));
     mode("", 0o755);
     assert_snapshot!("relay_bad_permission", run);
 
@@ -456,7 +463,7 @@ fn no_permission() {
     fs::set_permissions(other.path(), fs::Permissions::from_mode(0o777)).expect("its owner may");
     let here = other.path().join("here");
     let child = start(&format!("unix:{}", here.display()), "unix:there");
-    let until = Instant::now() + LONG;
+    let until = Instant::now() + TEST_TIMEOUT;
     let socket = loop {
         match UnixStream::connect(&here) {
             Ok(socket) => break socket,
@@ -466,7 +473,7 @@ fn no_permission() {
     };
     if is_root {
         send(socket, &read(path, "answered"));
-        let run = Run::of(&["relay"], &child.wait_with_output().expect("it ends"));
+        let run = Run::from_output(&["relay"], &child.wait_with_output().expect("it ends"));
         assert_eq!(run.status, Some(2), "{run}");
         assert!(
             run.stderr.contains("as the user that QEMU runs as"),
@@ -486,11 +493,11 @@ fn a_relay_that_is_killed() {
     let path = folder.path();
     let vm = read(path, "answered");
     for come in [200_000, vm.len() - 10] {
-        let mut relay = Relay::start(path, &["--to", "6.16.xz"]);
+        let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
         source.write_all(&vm[..come]).expect("it is taken");
         let destination = relay.destination();
-        relay.wait_for("outline");
+        relay.wait_for("setup");
         relay.send(Signal::KILL);
         let arrived = load(destination);
         assert!(vm.starts_with(&arrived) && arrived.len() < vm.len() - 10_000);
@@ -507,7 +514,7 @@ fn a_report_that_nobody_reads() {
     let path = folder.path();
     let vm = read(path, "answered");
     for (to, status) in [("6.12.xz", 0), ("5.10.xz", 1)] {
-        let mut relay = Relay::start(path, &["--to", to]);
+        let mut relay = RelayProcess::start(path, &["--to", to]);
         drop(relay.child.stdout.take());
         migrate(
             &relay,
@@ -516,7 +523,7 @@ fn a_report_that_nobody_reads() {
                 let mut arrived = vec![0; vm.len()];
                 if socket.read_exact(&mut arrived).is_ok() {
                     socket
-                        .write_all(crate::relayed::LOADED)
+                        .write_all(crate::relay_process::SHUT_SUCCESS)
                         .expect("it is heard");
                 }
                 arrived
@@ -532,8 +539,8 @@ fn json_is_that_of_check() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    let length = converted(path, "answered", "6.16.xz").len();
-    let relay = Relay::start(path, &["--to", "6.16.xz", "--format", "json"]);
+    let length = convert(path, "answered", "6.16.xz").len();
+    let relay = RelayProcess::start(path, &["--to", "6.16.xz", "--format", "json"]);
     migrate(
         &relay,
         |socket| send(socket, &vm),

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::made::unpacked;
-use crate::relayed::{LONG, Relay, folder, load, load_and_answer, read, with_return_path};
+use crate::fixtures::unpack_stream;
+use crate::relay_process::{
+    RelayProcess, TEST_TIMEOUT, folder, load, load_and_answer, read, with_return_path,
+};
 use crate::run::{KVM_6_12, cpreg_in, wait_until_it_sleeps};
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 
 const MIB: u64 = 1 << 20;
 
@@ -25,7 +27,7 @@ fn peak_memory(child: &Child) -> u64 {
     kibibytes.expect("a unit").parse::<u64>().expect("a number") << 10
 }
 
-fn is_small(child: &Child) {
+fn assert_small_memory(child: &Child) {
     let most = peak_memory(child);
     assert!(most > MIB && most < 64 * MIB, "{most} bytes");
 }
@@ -45,7 +47,7 @@ fn a_source_that_stands_still_and_a_signal() {
         (vm.len() - 20_000, "phase", Signal::INT),
         (vm.len() - 1, "phase", Signal::TERM),
     ] {
-        let mut relay = Relay::start(path, &["--to", "6.16.xz"]);
+        let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
         source.write_all(&vm[..come]).expect("it is taken");
         let destination = relay.destination();
@@ -59,13 +61,13 @@ fn a_source_that_stands_still_and_a_signal() {
         let mut heard = Vec::new();
         let _ = source.read_to_end(&mut heard);
         let (run, log) = relay.end();
-        assert!(begin.elapsed() < LONG);
+        assert!(begin.elapsed() < TEST_TIMEOUT);
         assert_eq!(run.status, Some(2), "{run}");
         // The vCPUs may have been sent early; the end never is, without which no QEMU runs the VM.
         assert!(arrived.len() < whole.len() && whole.starts_with(&arrived));
         let ended = log.last().expect("an end");
         assert_eq!(ended["outcome"], "cancelled");
-        assert_eq!(ended["vm"], "source");
+        assert_eq!(ended["vm_location"], "source");
         assert!(run.stderr.contains("the VM is at the source"), "{run}");
         assert!(!path.join("here").exists());
     }
@@ -76,10 +78,10 @@ fn a_signal_before_anybody_came() {
     let folder = folder();
     for (keep, signal, status) in [
         (&[][..], Signal::INT, 2),
-        (&["--keep"], Signal::INT, 0),
-        (&["--keep"], Signal::TERM, 0),
+        (&["--repeat"], Signal::INT, 0),
+        (&["--repeat"], Signal::TERM, 0),
     ] {
-        let relay = Relay::start(folder.path(), &[&["--to", "6.16.xz"], keep].concat());
+        let relay = RelayProcess::start(folder.path(), &[&["--to", "6.16.xz"], keep].concat());
         relay.send(signal);
         let (run, _) = relay.end();
         assert_eq!(run.status, Some(status), "{run}");
@@ -89,17 +91,17 @@ fn a_signal_before_anybody_came() {
 
 /// A VM of 256 MiB of pages, as a source writes it that waits for an answer.
 fn large() -> Vec<u8> {
-    with_return_path(&unpacked(KVM_6_12))
+    with_return_path(&unpack_stream(KVM_6_12))
 }
 
 fn write_large(socket: &UnixStream) -> bool {
     let size = Size {
         ram: 256 * MIB,
-        pages: 256 * MIB,
+        sent_ram: 256 * MIB,
         vcpus: 8,
     };
     let socket = socket.try_clone().expect("a socket");
-    grown::write(&large(), size, &File::from(OwnedFd::from(socket))).is_ok()
+    large_stream::write(&large(), size, &File::from(OwnedFd::from(socket))).is_ok()
 }
 
 /// RAM is passed through, not kept: neither while it flows, nor when the destination reads nothing, nor when it never stops talking.
@@ -109,13 +111,13 @@ fn memory_is_bounded() {
     let path = folder.path();
     let size = Size {
         ram: 256 * MIB,
-        pages: 0,
+        sent_ram: 0,
         vcpus: 8,
     };
     let there = File::create_new(path.join("grown")).expect("a file");
-    grown::write(&unpacked(crate::run::KVM_6_16), size, &there).expect("it grows");
+    large_stream::write(&unpack_stream(crate::run::KVM_6_16), size, &there).expect("it grows");
 
-    let relay = Relay::start(path, &["--to", "grown"]);
+    let relay = RelayProcess::start(path, &["--to", "grown"]);
     thread::scope(|scope| {
         let mut source = relay.source();
         scope.spawn(move || {
@@ -134,16 +136,16 @@ fn memory_is_bounded() {
             passed += count as u64;
             tail = buffer[..count].to_vec();
         }
-        is_small(&relay.child);
+        assert_small_memory(&relay.child);
         destination
-            .write_all(crate::relayed::LOADED)
+            .write_all(crate::relay_process::SHUT_SUCCESS)
             .expect("it is heard");
     });
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
 
     // Nothing is read, by neither side.
-    let mut relay = Relay::start(path, &["--to", "grown"]);
+    let mut relay = RelayProcess::start(path, &["--to", "grown"]);
     thread::scope(|scope| {
         let source = relay.source();
         scope.spawn(move || assert!(!write_large(&source), "where did it go?"));
@@ -155,7 +157,7 @@ fn memory_is_bounded() {
         });
         relay.wait_for("phase");
         thread::sleep(Duration::from_millis(300));
-        is_small(&relay.child);
+        assert_small_memory(&relay.child);
         relay.send(Signal::INT);
         assert!(load(destination).len() < 2 << 20);
     });
@@ -170,7 +172,7 @@ fn a_signal_behind_the_device_state() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    let mut relay = Relay::start(path, &["--to", "6.12.xz"]);
+    let mut relay = RelayProcess::start(path, &["--to", "6.12.xz"]);
     let mut source = relay.source();
     source.write_all(&vm).expect("it is taken");
     let destination = thread::spawn({
@@ -181,9 +183,9 @@ fn a_signal_behind_the_device_state() {
             load_and_answer(destination, length)
         }
     });
-    relay.wait_for("held");
+    relay.wait_for("device-state-received");
     // It is larger than what the socket holds, so some of it waits.
-    relay.wait_for("went-on");
+    relay.wait_for("device-state-sent");
     relay.send(Signal::INT);
     relay.send(Signal::TERM);
     let mut heard = Vec::new();
@@ -192,5 +194,5 @@ fn a_signal_behind_the_device_state() {
     assert!(destination.join().expect("it plays") == vm);
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
-    assert_eq!(log.last().expect("an end")["vm"], "destination");
+    assert_eq!(log.last().expect("an end")["vm_location"], "destination");
 }

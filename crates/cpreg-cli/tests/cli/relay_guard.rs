@@ -1,4 +1,4 @@
-//! `cpreg relay-guard`: that it outlives what ends a relay. What it decides is tested in its library and with real QEMUs.
+//! `cpreg __relay-guard`: that it outlives what ends a relay. What it decides is tested in its library and with real QEMUs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -8,64 +8,65 @@ use rustix::process::{Pid, Signal, getsid, kill_process};
 
 use crate::run::command;
 
-struct Guard {
+struct GuardProcess {
     child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    requests: ChildStdin,
+    responses: BufReader<ChildStdout>,
 }
 
-impl Guard {
+impl GuardProcess {
     fn start() -> Self {
-        let mut child = command(Path::new("/"), &["relay-guard"])
+        let mut child = command(Path::new("/"), &["__relay-guard"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("cpreg starts");
         Self {
-            orders: child.stdin.take().expect("its standard input"),
-            answers: BufReader::new(child.stdout.take().expect("its standard output")),
+            requests: child.stdin.take().expect("its standard input"),
+            responses: BufReader::new(child.stdout.take().expect("its standard output")),
             child,
         }
     }
 
-    fn ask(&mut self, order: &str) -> String {
-        writeln!(self.orders, "{order}").expect("it reads");
+    fn request(&mut self, order: &str) -> String {
+        writeln!(self.requests, "{order}").expect("it reads");
         let mut line = String::new();
-        self.answers.read_line(&mut line).expect("it answers");
+        self.responses.read_line(&mut line).expect("it answers");
         line
     }
 }
 
 #[test]
 fn it_leaves_the_session_and_no_signal_but_the_last_ends_it() {
-    let mut guard = Guard::start();
-    let refused = guard.ask(r#"{"do":"prepare"}"#);
+    let mut guard = GuardProcess::start();
+    let refused = guard.request(r#"{"request":"prepare"}"#);
     assert!(refused.contains("`connect` comes first"), "{refused}");
     let id = i32::try_from(guard.child.id()).expect("a process id");
     let id = Pid::from_raw(id).expect("a process id");
     assert_eq!(getsid(Some(id)).expect("its session"), id);
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::PIPE] {
         kill_process(id, signal).expect("it is there");
-        let still = guard.ask(r#"{"do":"prepare"}"#);
+        let still = guard.request(r#"{"request":"prepare"}"#);
         assert_eq!(still, refused, "after {signal:?}");
     }
-    drop(guard.orders);
+    drop(guard.requests);
     assert!(guard.child.wait().expect("it ends").success());
 }
 
 #[test]
 fn a_monitor_that_is_not_there_is_told_with_what_to_do() {
-    let mut guard = Guard::start();
-    let told = guard.ask(r#"{"do":"connect","source":"/nonexistent/qmp","dest":null}"#);
+    let mut guard = GuardProcess::start();
+    let told =
+        guard.request(r#"{"request":"connect","source":"/nonexistent/qmp","destination":null}"#);
     assert!(
         told.contains("the source (/nonexistent/qmp): cannot reach QEMU's monitor"),
         "{told}"
     );
     assert!(told.contains("is that QEMU still running?"), "{told}");
     // It can be told another one.
-    let told = guard.ask(r#"{"do":"connect","source":null,"dest":null}"#);
+    let told = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
     assert!(told.contains("no monitor to guard with"), "{told}");
-    drop(guard.orders);
+    drop(guard.requests);
     assert!(guard.child.wait().expect("it ends").success());
 }

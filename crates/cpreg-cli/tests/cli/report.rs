@@ -7,36 +7,37 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use cpreg::register::RegisterId;
-use cpreg_report::shared::Report;
+use cpreg_report::vm_report::VmReport;
 use cpreg_stream::Stream;
 use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::made::{
-    folder_with, names, profile_of, profile_with_keys, typed_into, unpacked, unpacked_file,
+use crate::fixtures::{
+    file_names, folder_with, make_profile, profile_with_keys, unpack_file, unpack_stream,
+    with_serial_input,
 };
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_10_0,
     TCG_11_1, cpreg, cpreg_in, streams,
 };
-use cpreg_testdata::grown::{self, Size};
+use cpreg_testdata::large_stream::{self, Size};
 
 /// A folder with a VM of Linux 6.12 and what another kernel wrote, unpacked.
 fn folder() -> TempDir {
-    let folder = folder_with("vm", &unpacked(KVM_6_12));
-    fs::write(folder.path().join("there"), unpacked(KVM_6_16)).expect("a file in it");
+    let folder = folder_with("vm", &unpack_stream(KVM_6_12));
+    fs::write(folder.path().join("there"), unpack_stream(KVM_6_16)).expect("a file in it");
     folder
 }
 
-fn done(run: Run) -> Run {
+fn assert_success(run: Run) -> Run {
     assert_eq!(run.status, Some(0), "{run}");
     run
 }
 
 /// The stream in a report.
-fn inside(document: &[u8]) -> Vec<u8> {
-    let report = Report::from_json(document).expect("a report");
+fn embedded_stream(document: &[u8]) -> Vec<u8> {
+    let report = VmReport::from_json(document).expect("a report");
     let mut bytes = Vec::new();
     let mut stream = report.stream().expect("a stream in it");
     stream.read_to_end(&mut bytes).expect("it unpacks");
@@ -46,7 +47,7 @@ fn inside(document: &[u8]) -> Vec<u8> {
 #[test]
 fn text_for_an_issue_and_a_file_to_attach() {
     let folder = folder();
-    let run = |arguments: &[&str]| done(cpreg_in(folder.path(), arguments));
+    let run = |arguments: &[&str]| assert_success(cpreg_in(folder.path(), arguments));
     let told = run(&["report", "vm", "--to", "there", "-o", "report.json"]);
     let size = fs::metadata(folder.path().join("report.json"));
     let size = format!("{} bytes", size.expect("the report").len());
@@ -62,7 +63,7 @@ fn text_for_an_issue_and_a_file_to_attach() {
     let written = fs::read_to_string(folder.path().join("report.json")).expect("the report");
     assert!(json == written);
     assert_eq!(
-        names(folder.path()),
+        file_names(folder.path()),
         ["report.json", "there", "vm"],
         "nothing is left behind"
     );
@@ -70,7 +71,7 @@ fn text_for_an_issue_and_a_file_to_attach() {
 
 #[test]
 fn a_report_is_small() {
-    let packed = done(cpreg(&["report", KVM_6_12_MAX_4, "--format", "json"]));
+    let packed = assert_success(cpreg(&["report", KVM_6_12_MAX_4, "--format", "json"]));
     assert!(packed.stdout.len() < 12 << 10, "{}", packed.stdout.len());
 }
 
@@ -86,7 +87,7 @@ fn no_key_and_no_page_of_ram_is_in_it() {
     const PAGES: u64 = 64 * 4096;
     let folder = tempfile::tempdir().expect("a temporary folder");
     // A VM whose keys and RAM occur nowhere else.
-    let mut recorded = typed_into(KVM_6_12_MAX_4, "correct horse ba");
+    let mut recorded = with_serial_input(KVM_6_12_MAX_4, "correct horse ba");
     let stream = Stream::open(&recorded).expect("a stream");
     let mut keys = Vec::new();
     for cpu in stream.cpus() {
@@ -104,10 +105,10 @@ fn no_key_and_no_page_of_ram_is_in_it() {
     let file = fs::File::create_new(folder.path().join("vm")).expect("a file in it");
     let size = Size {
         ram: 64 << 20,
-        pages: PAGES,
+        sent_ram: PAGES,
         vcpus: 4,
     };
-    grown::write(&recorded, size, &file).expect("it grows");
+    large_stream::write(&recorded, size, &file).expect("it grows");
     let whole = fs::read(folder.path().join("vm")).expect("the VM");
     // The first word of the first page that grew, and so on.
     let words = (4096..PAGES).step_by(4096).flat_map(|address| {
@@ -119,9 +120,9 @@ fn no_key_and_no_page_of_ram_is_in_it() {
 
     for options in [&[][..], &["--general-registers"], &["--to", "vm", "--host"]] {
         let arguments = [&["report", "vm", "-o", "report.json", "--force"], options].concat();
-        let told = done(cpreg_in(folder.path(), &arguments));
+        let told = assert_success(cpreg_in(folder.path(), &arguments));
         let document = fs::read(folder.path().join("report.json")).expect("the report");
-        let stream = inside(&document);
+        let stream = embedded_stream(&document);
         for bytes in [&document, &stream, &told.stdout.clone().into_bytes()] {
             let left = windows(bytes);
             for word in &words {
@@ -148,18 +149,18 @@ fn no_key_and_no_page_of_ram_is_in_it() {
 fn no_name_is_in_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let vm = folder.path().join("customer-4711");
-    fs::write(&vm, unpacked(KVM_6_12)).expect("a file in it");
+    fs::write(&vm, unpack_stream(KVM_6_12)).expect("a file in it");
     let (profile, keys) = profile_with_keys(KVM_7_3_MAX);
     let mut profile: Value = serde_json::from_str(&profile).expect("JSON");
     profile["name"] = "web-17".into();
-    profile["recorded"]["command"] = serde_json::json!(["qemu", "-name", "customer-4711"]);
+    profile["origin"]["command"] = serde_json::json!(["qemu", "-name", "customer-4711"]);
     let there = folder.path().join("web-17.json");
     fs::write(&there, profile.to_string()).expect("a file in it");
     let arguments = ["report", "customer-4711", "--to", "web-17.json", "--host"];
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     for format in ["text", "json"] {
         let all = [&arguments[..], &["--format", format]].concat();
-        let told = done(cpreg_in(folder.path(), &all)).stdout;
+        let told = assert_success(cpreg_in(folder.path(), &all)).stdout;
         for name in ["4711", "web-17"]
             .into_iter()
             .chain(keys.iter().map(String::as_str))
@@ -172,7 +173,7 @@ fn no_name_is_in_it() {
 }
 
 /// What is decided, by what it is about: everything that must not depend on values that are blanked.
-fn decided(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
+fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut decided = BTreeMap::new();
     let list = |name: &str| answer[name].as_array().expect("a list").iter();
     let vcpus = |row: &Value| -> Vec<u64> {
@@ -193,7 +194,7 @@ fn decided(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, Strin
         object.remove("vcpus");
         if is_blanked {
             // A mark is not the destination's own value, so that it is taken is not proven.
-            object.retain(|name, _| !["source", "knowledge"].contains(&name.as_str()));
+            object.retain(|name, _| !["source", "confidence"].contains(&name.as_str()));
         }
         for number in numbers {
             decided.insert(format!("{id} of vCPU {number}"), row.to_string());
@@ -212,7 +213,7 @@ fn decided(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, Strin
     }
     for (number, row) in list("loaders").enumerate() {
         let mut row = row.clone();
-        row["knowledge"] = Value::Null;
+        row["confidence"] = Value::Null;
         decided.insert(format!("loader {number}"), row.to_string());
     }
     for name in ["verdict", "shape", "adjustments", "destination"] {
@@ -222,7 +223,7 @@ fn decided(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, Strin
 }
 
 /// All recorded streams.
-fn recorded() -> Vec<PathBuf> {
+fn recorded_streams() -> Vec<PathBuf> {
     let folders = ["kvm", "tcg", "edited", "../tcg"];
     let files = folders.iter().flat_map(|folder| {
         let entries = fs::read_dir(streams().join(folder)).expect("a folder");
@@ -243,16 +244,18 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
     let tcg = [TCG_5_2_MAX_4, TCG_10_0, TCG_11_1];
     for stream in kvm.iter().chain(&tcg) {
         let name = stream.replace('/', "-");
-        fs::write(folder.path().join(name), unpacked(stream)).expect("a file in it");
+        fs::write(folder.path().join(name), unpack_stream(stream)).expect("a file in it");
     }
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     let mut verdicts = BTreeSet::new();
-    for path in recorded() {
-        fs::write(folder.path().join("vm"), unpacked_file(&path)).expect("a file in it");
-        let report = done(run(&["report", "vm", "--format", "json"]));
+    for path in recorded_streams() {
+        fs::write(folder.path().join("vm"), unpack_file(&path)).expect("a file in it");
+        let report = assert_success(run(&["report", "vm", "--format", "json"]));
         fs::write(folder.path().join("report.json"), &report.stdout).expect("a file in it");
         let report = report.json();
-        let blanked = report["blanked"]["registers"].as_array().expect("a list");
+        let blanked = report["redactions"]["registers"]
+            .as_array()
+            .expect("a list");
         let blanked = blanked.iter().filter_map(|it| it["id"].as_str());
         let blanked: BTreeSet<String> = blanked.map(str::to_owned).collect();
         let destinations = if report["vm"]["accelerator"] == "kvm" {
@@ -265,8 +268,8 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
             let check = |source| run(&["check", source, destination, "--format", "json"]);
             let (stream, report) = (check("vm"), check("report.json"));
             assert_eq!(stream.status, report.status, "{}", path.display());
-            let before = decided(&stream.json(), &blanked);
-            let after = decided(&report.json(), &blanked);
+            let before = decisions_by_subject(&stream.json(), &blanked);
+            let after = decisions_by_subject(&report.json(), &blanked);
             for (what, before) in &before {
                 let path = path.display();
                 assert_eq!(after.get(what), Some(before), "{path}: {what}");
@@ -282,7 +285,7 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
 fn as_a_destination_a_report_proves_what_is_not_blanked() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    done(run(&["report", "vm", "-o", "report.json"]));
+    assert_success(run(&["report", "vm", "-o", "report.json"]));
     let own = run(&["check", "vm", "report.json", "--format", "json"]).json();
     assert_eq!(own["verdict"], "loads");
     let decisions = own["decisions"].as_array().expect("a list");
@@ -296,16 +299,16 @@ fn as_a_destination_a_report_proves_what_is_not_blanked() {
         ]
         .iter()
         .any(|name| decision["name"] == *name);
-        let is_proven = decision["knowledge"] == "proven";
+        let is_proven = decision["confidence"] == "proven";
         assert_eq!(is_proven, !is_blanked, "{decision}");
-        assert_eq!(decision["host"].is_null(), is_blanked, "{decision}");
+        assert_eq!(decision["destination"].is_null(), is_blanked, "{decision}");
     }
     // Neither does it prove anything to itself.
     let again = run(&["check", "report.json", "report.json", "--format", "json"]).json();
     assert_eq!(again["verdict"], "loads");
     let proven = |answer: &Value| {
         let decisions = answer["decisions"].as_array().expect("a list").iter();
-        decisions.filter(|it| it["knowledge"] == "proven").count()
+        decisions.filter(|it| it["confidence"] == "proven").count()
     };
     assert_eq!(proven(&again), proven(&own));
 }
@@ -313,9 +316,9 @@ fn as_a_destination_a_report_proves_what_is_not_blanked() {
 #[test]
 fn a_profile_as_destination_gives_the_same_answer() {
     let folder = folder();
-    fs::write(folder.path().join("there.json"), profile_of(KVM_6_16)).expect("a file in it");
+    fs::write(folder.path().join("there.json"), make_profile(KVM_6_16)).expect("a file in it");
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    let report = done(run(&[
+    let report = assert_success(run(&[
         "report",
         "vm",
         "--to",
@@ -340,7 +343,7 @@ fn a_profile_as_destination_gives_the_same_answer() {
 fn what_a_report_is_not_for() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    done(run(&["report", "vm", "-o", "report.json"]));
+    assert_success(run(&["report", "vm", "-o", "report.json"]));
     assert_snapshot!(
         "report_converted",
         run(&["convert", "report.json", "--to", "there", "-o", "out"])
@@ -348,14 +351,14 @@ fn what_a_report_is_not_for() {
     let in_place = ["convert", "report.json", "--to", "there", "--in-place"];
     assert_eq!(run(&in_place).status, Some(2));
     assert_snapshot!("report_of_a_report", run(&["report", "report.json"]));
-    fs::write(folder.path().join("there.json"), profile_of(KVM_6_16)).expect("a file in it");
+    fs::write(folder.path().join("there.json"), make_profile(KVM_6_16)).expect("a file in it");
     assert_snapshot!("report_of_a_profile", run(&["report", "there.json"]));
     assert_snapshot!(
         "report_of_nothing",
         run(&["report", "no-such-file", "-o", "out"])
     );
     let tcg = folder.path().join("tcg");
-    fs::write(tcg, unpacked(TCG_10_0)).expect("a file in it");
+    fs::write(tcg, unpack_stream(TCG_10_0)).expect("a file in it");
     assert_snapshot!(
         "report_accelerators",
         run(&["report", "vm", "--to", "tcg", "-o", "out"])
@@ -366,7 +369,7 @@ fn what_a_report_is_not_for() {
 #[test]
 fn damaged_reports() {
     let folder = folder();
-    let whole = done(cpreg_in(
+    let whole = assert_success(cpreg_in(
         folder.path(),
         &["report", "vm", "--format", "json"],
     ))
@@ -384,7 +387,7 @@ fn damaged_reports() {
     lines.expect("a list").remove(3);
     for (what, content) in [
         ("cut", &whole[..whole.len() / 2]),
-        ("newer", &whole.replace("cpreg.report/1", "cpreg.report/9")),
+        ("newer", &whole.replace("cpreg.report/2", "cpreg.report/9")),
         ("no base64", &whole.replacen("\"H4sI", "\"H4s*", 1)),
         (
             "other packing",
@@ -438,22 +441,23 @@ fn what_is_there_stays_unless_it_is_forced() {
     assert_ne!(null.rdev(), 0);
 
     // What a link names is replaced, not the link.
-    done(run(&["report", "vm", "-o", "link", "--force"]));
+    assert_success(run(&["report", "vm", "-o", "link", "--force"]));
     assert!(path.join("link").is_symlink());
-    assert!(read("old").starts_with(b"{\n  \"schema\": \"cpreg.report/1\""));
-    assert_eq!(names(path), ["folder", "link", "old", "there", "vm"]);
+    assert!(read("old").starts_with(b"{\n  \"schema\": \"cpreg.report/2\""));
+    assert_eq!(file_names(path), ["folder", "link", "old", "there", "vm"]);
 }
 
 #[test]
 fn packed_and_piped_streams_give_the_same_report() {
     let folder = folder();
-    let plain = done(cpreg_in(
+    let plain = assert_success(cpreg_in(
         folder.path(),
         &["report", "vm", "--format", "json"],
     ));
-    let packed = done(cpreg(&["report", KVM_6_12, "--format", "json"]));
+    let packed = assert_success(cpreg(&["report", KVM_6_12, "--format", "json"]));
     assert!(plain.stdout == packed.stdout);
-    let verified = done(cpreg(&["report", KVM_6_12, "--verify", "--format", "json"])).json();
+    let verified =
+        assert_success(cpreg(&["report", KVM_6_12, "--verify", "--format", "json"])).json();
     assert_eq!(verified["stream"], plain.json()["stream"]);
     assert!(Path::new(&streams().join(KVM_6_12)).exists());
 }

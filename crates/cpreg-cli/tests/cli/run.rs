@@ -58,7 +58,7 @@ impl fmt::Display for Run {
 }
 
 impl Run {
-    pub(crate) fn of(arguments: &[&str], output: &Output) -> Self {
+    pub(crate) fn from_output(arguments: &[&str], output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         Self {
             arguments: arguments.join(" "),
@@ -81,7 +81,7 @@ impl Run {
 ///
 /// A shell that starts the tests in the background has them ignore what Ctrl-C sends, and `nohup` what the end of a
 /// session does. What is ignored stays so in every process that is started; what is handled does not.
-fn take_signals() {
+fn reset_signals() {
     static ONCE: Once = Once::new();
     #[expect(clippy::exit, reason = "the tests end when they are told to")]
     ONCE.call_once(|| {
@@ -91,7 +91,7 @@ fn take_signals() {
 
 /// The command in this folder, with nothing in its environment that changes what it prints.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
-    take_signals();
+    reset_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpreg"));
     command.current_dir(folder).args(arguments);
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
@@ -105,7 +105,7 @@ pub(crate) fn cpreg_in(folder: &Path, arguments: &[&str]) -> Run {
     let output = command(folder, arguments)
         .output()
         .expect("the command starts");
-    Run::of(arguments, &output)
+    Run::from_output(arguments, &output)
 }
 
 /// Runs the command where the recorded streams are.

@@ -2,33 +2,33 @@
 
 use insta::assert_snapshot;
 
-use crate::fake_qemu::{Fake, Stage};
+use crate::fake_qemu::{FakeQemu, Workspace};
 use crate::run::{KVM_6_12, KVM_6_16, Run, cpreg_in, streams};
 
 /// A QEMU whose guest runs.
-fn running(recorded: &str) -> Fake {
-    let mut fake = Fake::like(recorded);
+fn running_qemu(recorded: &str) -> FakeQemu {
+    let mut fake = FakeQemu::from_stream(recorded);
     fake.status = "running";
     fake
 }
 
 /// The run, and what its QEMU was asked.
-fn beside(stage: &Stage, arguments: &[&str]) -> (Run, Vec<String>) {
-    stage.beside("vm.qmp", running(KVM_6_12), || {
+fn run_with_monitor(stage: &Workspace, arguments: &[&str]) -> (Run, Vec<String>) {
+    stage.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
         cpreg_in(&stage.path(""), arguments)
     })
 }
 
 /// What `show` says before it lists registers.
-fn outline(run: &Run) -> &str {
+fn summary(run: &Run) -> &str {
     let end = run.stdout.find("\n\n");
     &run.stdout[..end.expect("a blank line")]
 }
 
 #[test]
 fn it_is_asked_and_runs_on() {
-    let (run, heard) = beside(&Stage::new(), &["show", "vm.qmp"]);
-    assert_snapshot!("running_show", outline(&run));
+    let (run, heard) = run_with_monitor(&Workspace::new(), &["show", "vm.qmp"]);
+    assert_snapshot!("running_show", summary(&run));
     // It is neither stopped nor migrated, and keeps nothing of what it was given.
     let expected = [
         "qmp_capabilities",
@@ -46,10 +46,10 @@ fn it_is_asked_and_runs_on() {
 /// The same as of the stream that it would write.
 #[test]
 fn it_is_checked() {
-    let stage = Stage::new();
+    let stage = Workspace::new();
     let there = streams().join(KVM_6_16);
     let there = there.to_str().expect("UTF-8");
-    let (run, _) = beside(&stage, &["check", "vm.qmp", there]);
+    let (run, _) = run_with_monitor(&stage, &["check", "vm.qmp", there]);
     let file = streams().join(KVM_6_12);
     std::fs::copy(file, stage.path("vm.xz")).expect("a copy");
     let stream = cpreg_in(&stage.path(""), &["check", "vm.xz", there]);
@@ -66,7 +66,7 @@ fn it_is_checked() {
 
 #[test]
 fn it_is_rehearsed() {
-    let stage = Stage::new();
+    let stage = Workspace::new();
     let arguments = [
         "rehearse",
         "vm.qmp",
@@ -77,40 +77,40 @@ fn it_is_rehearsed() {
         "-accel",
         "kvm",
     ];
-    let (run, _) = stage.beside("vm.qmp", running(KVM_6_12), || {
-        stage.run(Fake::like(KVM_6_12), &arguments)
+    let (run, _) = stage.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
+        stage.run(FakeQemu::from_stream(KVM_6_12), &arguments)
     });
     assert_snapshot!("running_rehearse", run);
 }
 
 #[test]
 fn it_is_not_converted() {
-    let stage = Stage::new();
+    let stage = Workspace::new();
     let there = streams().join(KVM_6_16);
     std::fs::copy(there, stage.path("there.xz")).expect("a copy");
     let arguments = ["convert", "vm.qmp", "--to", "there.xz", "-o", "out"];
-    let (run, _) = beside(&stage, &arguments);
+    let (run, _) = run_with_monitor(&stage, &arguments);
     assert_snapshot!("running_convert", run);
     assert!(!stage.path("out").exists());
 }
 
 #[test]
 fn it_is_reported() {
-    let stage = Stage::new();
-    let (run, _) = beside(&stage, &["report", "vm.qmp", "-o", "out.json"]);
+    let stage = Workspace::new();
+    let (run, _) = run_with_monitor(&stage, &["report", "vm.qmp", "-o", "out.json"]);
     assert_snapshot!("running_report", run);
     let report = cpreg_in(&stage.path(""), &["show", "out.json"]);
-    assert_snapshot!("running_report_shown", outline(&report));
+    assert_snapshot!("running_report_shown", summary(&report));
 }
 
 /// What it was doing goes into the report of it, although QEMU writes `running` whatever it does.
 #[test]
 fn what_it_was_doing() {
     for status in ["paused", "inmigrate", "a state of the future that is long"] {
-        let mut fake = running(KVM_6_12);
+        let mut fake = running_qemu(KVM_6_12);
         fake.status = status;
-        let stage = Stage::new();
-        let (run, _) = stage.beside("vm.qmp", fake, || {
+        let stage = Workspace::new();
+        let (run, _) = stage.run_with_monitor("vm.qmp", fake, || {
             cpreg_in(&stage.path(""), &["show", "vm.qmp"])
         });
         assert_eq!(run.status, Some(0), "{run}");

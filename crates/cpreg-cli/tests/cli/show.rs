@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::made::{folder_with, folder_with_stream, profile_of};
+use crate::fixtures::{folder_with, folder_with_stream, make_profile};
 use crate::run::{
     KVM_6_12, KVM_6_12_MAX_4, TCG_5_2_MAX_4, TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1_A15, cpreg,
     cpreg_in,
@@ -110,7 +110,7 @@ fn all_fields() {
 
 #[test]
 fn a_profile() {
-    let folder = folder_with("there.json", profile_of(KVM_6_12).as_bytes());
+    let folder = folder_with("there.json", make_profile(KVM_6_12).as_bytes());
     assert_snapshot!(
         "show_profile",
         cpreg_in(folder.path(), &["show", "there.json"])
@@ -146,7 +146,10 @@ fn standard_input() {
         .stdin(Stdio::from(file))
         .output()
         .expect("the command starts");
-    assert_snapshot!("show_stdin", crate::run::Run::of(&arguments, &output));
+    assert_snapshot!(
+        "show_stdin",
+        crate::run::Run::from_output(&arguments, &output)
+    );
 }
 
 /// A guest in AArch64 state has D where one in AArch32 state has E, and no T.

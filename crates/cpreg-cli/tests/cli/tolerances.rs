@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::made::folder_with;
+use crate::fixtures::folder_with;
 use crate::run::{cpreg, cpreg_in};
 
 #[test]

@@ -9,11 +9,14 @@ use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Cause, Concerned, Explanation, Kind, cause};
+use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, cause};
 use crate::list_lengths::{self, Pair};
 
-pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned>) -> Explanation {
-    const SAME_DIFFERENCE: usize = 3;
+pub(super) fn explain_register_count(
+    count: Option<(i64, i64)>,
+    registers: Vec<AffectedRegister>,
+) -> Explanation {
+    const MAX_SIMILAR_PAIRS: usize = 3;
     let mut causes = Vec::new();
     let means = match count {
         Some((incoming, own)) if incoming < 0 || own < 0 => format!(
@@ -25,16 +28,16 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
             // Host kernels before QEMU's own lists under TCG.
             pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
             for pair in &pairs {
-                causes.push(cause(recorded(pair), source(pair)));
+                causes.push(cause(describe_pair(pair), source(pair)));
             }
             if pairs.is_empty() {
                 let pairs = list_lengths::pairs_with_difference(incoming, own);
                 let kvm = pairs
                     .iter()
                     .filter(|pair| pair.accelerator == Accelerator::Kvm);
-                for pair in kvm.take(SAME_DIFFERENCE) {
+                for pair in kvm.take(MAX_SIMILAR_PAIRS) {
                     causes.push(cause(
-                        format!("perhaps, by the difference alone, {}", recorded(pair)),
+                        format!("perhaps, by the difference alone, {}", describe_pair(pair)),
                         format!("{}; other CPUs have other lengths", source(pair)),
                     ));
                 }
@@ -57,7 +60,7 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
     }
     if is_length
         && !causes.iter().any(|cause| {
-            cause.source.starts_with("recorded under") && !cause.what.starts_with("perhaps")
+            cause.source.starts_with("recorded under") && !cause.description.starts_with("perhaps")
         })
     {
         causes.push(cause(
@@ -66,11 +69,11 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
         ));
     }
     Explanation {
-        kind: Kind::REGISTER_COUNT,
-        means,
+        kind: FailureKind::REGISTER_COUNT,
+        meaning: means,
         causes,
         registers,
-        settle: vec![
+        next_steps: vec![
             Remedy::CHECK,
             Remedy::Probe,
             Remedy::Rehearse,
@@ -80,23 +83,23 @@ pub(super) fn register_count(count: Option<(i64, i64)>, registers: Vec<Concerned
 }
 
 fn names(ids: &[RegisterId], accelerator: Accelerator) -> String {
-    const MOST: usize = 8;
+    const MAX_LISTED: usize = 8;
     let naming = match accelerator {
         Accelerator::Kvm => Naming::Kvm,
         _ => Naming::Architectural,
     };
-    if ids.len() > MOST && ids.iter().all(|id| id.is_pmu()) {
+    if ids.len() > MAX_LISTED && ids.iter().all(|id| id.is_pmu()) {
         return format!("the {} registers of the performance monitors", ids.len());
     }
     let mut text = ids
         .iter()
-        .take(MOST)
+        .take(MAX_LISTED)
         .map(|id| id.display_in(naming).to_string())
         .collect::<Vec<_>>()
         .join(", ");
-    if ids.len() > MOST {
+    if ids.len() > MAX_LISTED {
         text.push_str(" and ");
-        text.push_str(&(ids.len() - MOST).to_string());
+        text.push_str(&(ids.len() - MAX_LISTED).to_string());
         text.push_str(" more");
     }
     text
@@ -115,13 +118,13 @@ fn hosts(hosts: &[&str], accelerator: Accelerator) -> String {
     }
 }
 
-fn recorded(pair: &Pair) -> String {
+fn describe_pair(pair: &Pair) -> String {
     let mut what = format!(
         "from {} ({}) to {} ({}): only in the input {}",
-        hosts(pair.from, pair.accelerator),
-        pair.counts.0,
-        hosts(pair.to, pair.accelerator),
-        pair.counts.1,
+        hosts(pair.source_hosts, pair.accelerator),
+        pair.lengths.0,
+        hosts(pair.destination_hosts, pair.accelerator),
+        pair.lengths.1,
         names(&pair.only_in_input, pair.accelerator)
     );
     if !pair.only_at_destination.is_empty() {

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Cause, Explanation, Kind, cause, reason};
-use crate::failure::Failure;
+use super::explanation::{Cause, Explanation, FailureKind, cause, error_suffix};
+use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
 /// Explains a line about a device that is no vCPU and no RAM.
-pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanation> {
+pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     Some(match symptom {
         Symptom::FieldFailed { section, field } if section != "cpu" => {
             let says_why = |other: &&Symptom| {
@@ -70,7 +70,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
         Symptom::SectionVersion {
             device: name,
             incoming,
-            own,
+            local: own,
         } => device(
             format!(
                 "the state of `{name}` is in a newer format{} than the destination knows{}",
@@ -83,7 +83,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
             ),
         ),
         Symptom::SectionFailed { device: name, .. } if name != "cpu" && name != "ram" => {
-            section_failed(name)
+            explain_section_failed(name)
         }
         Symptom::DeviceAttribute {
             group,
@@ -93,14 +93,14 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
             format!(
                 "KVM refused a part of a device's state, on arm64 the interrupt controller's \
                  (group {group}, attribute {attribute:#x}{})",
-                reason(*error)
+                error_suffix(*error)
             ),
             vec![Remedy::Rehearse],
         ),
         Symptom::GicNotRestored { error } => interrupt_controller(
             format!(
                 "KVM refused the state of the interrupt controller{}",
-                reason(*error)
+                error_suffix(*error)
             ),
             Vec::new(),
         ),
@@ -108,7 +108,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
     })
 }
 
-fn section_failed(name: &str) -> Explanation {
+fn explain_section_failed(name: &str) -> Explanation {
     if name.starts_with("arm_gic") || name == "kvm-arm-gicv3" {
         return interrupt_controller(
             format!("the state of the interrupt controller (`{name}`) could not be loaded"),
@@ -123,7 +123,7 @@ fn section_failed(name: &str) -> Explanation {
 
 fn device(means: String, why: Cause) -> Explanation {
     let settle = vec![Remedy::SHOW, Remedy::Rehearse];
-    Explanation::new(Kind::DEVICE, means, vec![why], settle)
+    Explanation::new(FailureKind::DEVICE, means, vec![why], settle)
 }
 
 fn command_lines() -> Cause {
@@ -147,5 +147,5 @@ fn interrupt_controller(means: String, settle: Vec<Remedy>) -> Explanation {
             "e2b-dev/infra issue 2057",
         ),
     ];
-    Explanation::new(Kind::INTERRUPT_CONTROLLER, means, causes, settle)
+    Explanation::new(FailureKind::INTERRUPT_CONTROLLER, means, causes, settle)
 }

@@ -7,18 +7,18 @@ use alloc::vec::Vec;
 
 use cpreg::errno::Errno;
 use cpreg::remedy::Remedy;
-use cpreg::tolerance::Difference;
+use cpreg::tolerance::RegisterDifference;
 
 use crate::message::NamedRegister;
 
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kind {
+pub struct FailureKind {
     name: &'static str,
     title: &'static str,
 }
 
-impl Kind {
+impl FailureKind {
     /// The input's list is longer than the loader's.
     pub const REGISTER_COUNT: Self =
         Self::new("register-count", "more registers than the destination has");
@@ -91,22 +91,22 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// What it is.
-    pub what: String,
+    pub description: String,
     /// Where that is known from.
     pub source: Cow<'static, str>,
 }
 
 /// A register that a failure is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Concerned {
+pub struct AffectedRegister {
     /// Which one.
     pub register: NamedRegister,
     /// What is wrong with it.
-    pub difference: Option<Difference>,
+    pub difference: Option<RegisterDifference>,
     /// The value that was written, if that was said.
     pub value: Option<u64>,
     /// What it holds at the destination, if that was said.
-    pub is: Option<u64>,
+    pub destination_value: Option<u64>,
     /// Whether it is in the destination's list and could not be written because an ID register of the VM hides it.
     pub hidden: bool,
     /// The entry about it in [`Tolerances::default`](cpreg::tolerance::Tolerances::default), by its place there.
@@ -117,42 +117,42 @@ pub struct Concerned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// What kind it is.
-    pub kind: Kind,
+    pub kind: FailureKind,
     /// What it means, in a sentence or two.
-    pub means: String,
+    pub meaning: String,
     /// What is usually behind it.
     pub causes: Vec<Cause>,
     /// The registers that are named, warnings included, each once.
-    pub registers: Vec<Concerned>,
+    pub registers: Vec<AffectedRegister>,
     /// What settles it; empty where cpreg cannot.
-    pub settle: Vec<Remedy>,
+    pub next_steps: Vec<Remedy>,
 }
 
 impl Explanation {
     /// Returns an explanation that names no register.
     pub(super) fn new(
-        kind: Kind,
+        kind: FailureKind,
         means: impl Into<String>,
         causes: Vec<Cause>,
         settle: Vec<Remedy>,
     ) -> Self {
         Self {
             kind,
-            means: means.into(),
+            meaning: means.into(),
             causes,
             registers: Vec::new(),
-            settle,
+            next_steps: settle,
         }
     }
 }
 
 pub(super) fn cause(what: impl Into<String>, source: impl Into<Cow<'static, str>>) -> Cause {
     Cause {
-        what: what.into(),
+        description: what.into(),
         source: source.into(),
     }
 }
 
-pub(super) fn reason(error: Option<Errno>) -> String {
+pub(super) fn error_suffix(error: Option<Errno>) -> String {
     error.map_or_else(String::new, |error| format!(": {error}"))
 }

@@ -18,86 +18,95 @@ mod explanation;
 mod ram;
 mod registers;
 mod stream;
-mod unnamed;
+mod unnamed_register;
 mod vcpu;
 
 use alloc::vec::Vec;
 
-use cpreg::tolerance::{Difference, Tolerances};
+use cpreg::tolerance::{RegisterDifference, Tolerances};
 
-pub use explanation::{Cause, Concerned, Explanation, Kind};
+pub use explanation::{AffectedRegister, Cause, Explanation, FailureKind};
 
-use crate::failure::Failure;
+use crate::failure::LoadFailure;
 use crate::message::Symptom;
-use count::register_count;
-use registers::{only_in_input, psci, value_not_taken};
-use unnamed::unnamed;
+use count::explain_register_count;
+use registers::{explain_only_in_input, explain_psci, explain_value_not_taken};
+use unnamed_register::explain_unnamed_register;
 
 /// The end of QEMU's name for the length of the list.
-const LENGTH: &str = "cpreg_vmstate_array_len";
+const LENGTH_FIELD: &str = "cpreg_vmstate_array_len";
 
 /// What the lines of a failure mean together.
-pub fn explain(failure: &Failure) -> Explanation {
-    let registers = concerned(failure);
+pub fn explain(failure: &LoadFailure) -> Explanation {
+    let registers = affected_registers(failure);
     let find = |wanted: &dyn Fn(&Symptom) -> bool| failure.symptoms().any(wanted);
     let count = failure.symptoms().find_map(|symptom| match symptom {
-        Symptom::TooMany { incoming, own } => Some((*incoming, *own)),
+        Symptom::TooManyRegisters {
+            incoming,
+            local: own,
+        } => Some((*incoming, *own)),
         _ => None,
     });
     let length_failed = failure.symptoms().find_map(|symptom| match symptom {
-        Symptom::FieldFailed { section, field } => Some(section == "cpu" && field == LENGTH),
+        Symptom::FieldFailed { section, field } => Some(section == "cpu" && field == LENGTH_FIELD),
         _ => None,
     });
     // The two numbers alone are nearly always the register list's: nothing else of QEMU's is read so.
     if length_failed == Some(true) || count.is_some() && length_failed.is_none() {
-        return register_count(count, registers);
+        return explain_register_count(count, registers);
     }
     if find(&|symptom| matches!(symptom, Symptom::NoSuchPsci { .. } | Symptom::PsciHint)) {
-        return psci(failure, registers);
+        return explain_psci(failure, registers);
     }
     let has_difference = |difference| {
         registers
             .iter()
-            .any(|register: &Concerned| register.difference == Some(difference))
+            .any(|register: &AffectedRegister| register.difference == Some(difference))
     };
-    if has_difference(Difference::OnlyInInput) {
-        return only_in_input(failure, registers);
+    if has_difference(RegisterDifference::OnlyInInput) {
+        return explain_only_in_input(failure, registers);
     }
-    if has_difference(Difference::ValueNotTaken) {
-        return value_not_taken(failure, registers);
+    if has_difference(RegisterDifference::ValueNotTaken) {
+        return explain_value_not_taken(failure, registers);
     }
     for symptom in failure.symptoms() {
-        if let Some(explanation) = by_itself(symptom, failure) {
+        if let Some(explanation) = explain_symptom(symptom, failure) {
             return Explanation {
                 registers,
                 ..explanation
             };
         }
     }
-    unnamed(failure, registers)
+    explain_unnamed_register(failure, registers)
 }
 
 /// What a line means that needs no look at the others, or hardly any.
-fn by_itself(symptom: &Symptom, failure: &Failure) -> Option<Explanation> {
+fn explain_symptom(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     vcpu::explain(symptom)
         .or_else(|| ram::explain(symptom, failure))
         .or_else(|| device::explain(symptom, failure))
         .or_else(|| stream::explain(symptom))
 }
 
-fn concerned(failure: &Failure) -> Vec<Concerned> {
+fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
     let tolerances = Tolerances::default();
-    let mut registers: Vec<Concerned> = Vec::new();
+    let mut registers: Vec<AffectedRegister> = Vec::new();
     for symptom in failure.symptoms() {
         let (difference, value, is) = match symptom {
-            Symptom::OnlyInInput { .. } => (Difference::OnlyInInput, None, None),
-            Symptom::OnlyAtDestination { .. } => (Difference::OnlyAtDestination, None, None),
-            Symptom::NotTaken { value, is, .. } => (Difference::ValueNotTaken, *value, *is),
+            Symptom::OnlyInInput { .. } => (RegisterDifference::OnlyInInput, None, None),
+            Symptom::OnlyAtDestination { .. } => {
+                (RegisterDifference::OnlyAtDestination, None, None)
+            }
+            Symptom::ValueNotTaken {
+                value, current: is, ..
+            } => (RegisterDifference::ValueNotTaken, *value, *is),
             // Of Firecracker, which writes what it has: the destination has no such register.
             Symptom::UnknownToKvm { value, .. } if failure.has_no_list() => {
-                (Difference::OnlyInInput, *value, None)
+                (RegisterDifference::OnlyInInput, *value, None)
             }
-            Symptom::UnknownToKvm { value, .. } => (Difference::ValueNotTaken, *value, None),
+            Symptom::UnknownToKvm { value, .. } => {
+                (RegisterDifference::ValueNotTaken, *value, None)
+            }
             _ => continue,
         };
         let Some(register) = symptom.register() else {
@@ -106,12 +115,12 @@ fn concerned(failure: &Failure) -> Vec<Concerned> {
         let tolerance = register
             .id
             .and_then(|id| tolerances.find(id, difference, register.accelerator));
-        let new = Concerned {
+        let new = AffectedRegister {
             register: register.clone(),
             difference: Some(difference),
             value,
-            is,
-            hidden: difference == Difference::ValueNotTaken
+            destination_value: is,
+            hidden: difference == RegisterDifference::ValueNotTaken
                 && matches!(symptom, Symptom::UnknownToKvm { .. }),
             tolerance,
         };

@@ -6,17 +6,17 @@ use alloc::vec;
 
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Explanation, Kind, cause};
-use crate::failure::Failure;
+use super::explanation::{Explanation, FailureKind, cause};
+use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
 /// Explains a line about RAM.
-pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanation> {
+pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     Some(match symptom {
         Symptom::RamSize {
             block,
             incoming,
-            own,
+            local: own,
         } => ram(
             format!(
                 "the RAM block `{block}` has {incoming:#x} bytes in the input and {own:#x} at the \
@@ -32,7 +32,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
         Symptom::RamPageSize {
             block,
             incoming,
-            own,
+            local: own,
         } => ram(
             format!(
                 "the RAM block `{block}` has pages of {incoming:#x} bytes in the input and of \
@@ -68,7 +68,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &Failure) -> Option<Explanatio
 
 fn ram(means: String, what: &'static str) -> Explanation {
     Explanation::new(
-        Kind::RAM,
+        FailureKind::RAM,
         means,
         vec![cause(what, "QEMU compares the blocks by name")],
         vec![Remedy::SHOW, Remedy::Rehearse],

@@ -6,20 +6,23 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use cpreg::destination::Accelerator;
-use cpreg::destination::kernel::Kind as RegisterKind;
+use cpreg::destination::kernel::RegisterKind;
 use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
 use cpreg::remedy::Remedy;
-use cpreg::tolerance::{Difference, Tolerances};
+use cpreg::tolerance::{RegisterDifference, Tolerances};
 
-use super::explanation::{Cause, Concerned, Explanation, Kind, cause};
-use crate::failure::Failure;
+use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, cause};
+use crate::failure::LoadFailure;
 use crate::message::{NamedRegister, Symptom};
 
-pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Explanation {
+pub(super) fn explain_only_in_input(
+    failure: &LoadFailure,
+    registers: Vec<AffectedRegister>,
+) -> Explanation {
     let mut named: Vec<String> = registers
         .iter()
-        .filter(|register| register.difference == Some(Difference::OnlyInInput))
+        .filter(|register| register.difference == Some(RegisterDifference::OnlyInInput))
         .map(|register| register.register.to_string())
         .collect();
     let count = named.len();
@@ -44,13 +47,15 @@ pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Exp
         means += ". This program writes every register that was saved and stops at the first that \
                   KVM has not got; there may be more";
     }
-    let refused = |register: &Concerned| register.difference == Some(Difference::ValueNotTaken);
+    let refused = |register: &AffectedRegister| {
+        register.difference == Some(RegisterDifference::ValueNotTaken)
+    };
     if registers.iter().any(refused) {
         means +=
             ". Besides, KVM there does not take the values of others, which is listed with them";
     }
-    let mut causes = histories(&registers, Difference::OnlyInInput);
-    if is_qemu && !failure.symptoms().any(Symptom::ends) {
+    let mut causes = histories(&registers, RegisterDifference::OnlyInInput);
+    if is_qemu && !failure.symptoms().any(Symptom::is_fatal) {
         causes.push(cause(
             "if the VM runs nevertheless: QEMU 11.1 forgets this failure when a tolerated \
              register follows in the list, and what the register held is lost",
@@ -58,11 +63,11 @@ pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Exp
         ));
     }
     Explanation {
-        kind: Kind::ONLY_IN_INPUT,
-        means,
+        kind: FailureKind::ONLY_IN_INPUT,
+        meaning: means,
         causes,
         registers,
-        settle: if is_qemu {
+        next_steps: if is_qemu {
             vec![Remedy::CHECK, Remedy::Tolerances, Remedy::Convert]
         } else {
             vec![Remedy::Tolerances, Remedy::Compare]
@@ -71,7 +76,10 @@ pub(super) fn only_in_input(failure: &Failure, registers: Vec<Concerned>) -> Exp
 }
 
 /// What happened to these registers, when, from the table of tolerances; each once.
-pub(super) fn histories(registers: &[Concerned], difference: Difference) -> Vec<Cause> {
+pub(super) fn histories(
+    registers: &[AffectedRegister],
+    difference: RegisterDifference,
+) -> Vec<Cause> {
     let tolerances = Tolerances::default();
     let mut causes: Vec<Cause> = Vec::new();
     for register in registers {
@@ -87,7 +95,10 @@ pub(super) fn histories(registers: &[Concerned], difference: Difference) -> Vec<
             } else {
                 format!("{} ({})", change.release, change.commit)
             };
-            let new = cause(format!("{}: {}", register.register, change.what), source);
+            let new = cause(
+                format!("{}: {}", register.register, change.description),
+                source,
+            );
             if !causes.contains(&new) {
                 causes.push(new);
             }
@@ -96,19 +107,19 @@ pub(super) fn histories(registers: &[Concerned], difference: Difference) -> Vec<
     causes
 }
 
-fn means_of_not_taken(failure: &Failure) -> String {
+fn describe_value_not_taken(failure: &LoadFailure) -> String {
     let unknown = |symptom: &Symptom| matches!(symptom, Symptom::UnknownToKvm { .. });
     let hidden = failure.symptoms().any(unknown);
-    let taken = |symptom: &Symptom| matches!(symptom, Symptom::NotTaken { .. });
+    let taken = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotTaken { .. });
     let mut means = String::new();
     if failure.symptoms().any(taken) {
         // Of a program that compares no lists, and whose line ends before the error.
         let either = |symptom: &Symptom| {
             matches!(
                 symptom,
-                Symptom::NotTaken {
+                Symptom::ValueNotTaken {
                     error: None,
-                    is: None,
+                    current: None,
                     ..
                 }
             )
@@ -123,7 +134,7 @@ fn means_of_not_taken(failure: &Failure) -> String {
         let busy = failure.symptoms().any(|symptom| {
             matches!(
                 symptom,
-                Symptom::NotTaken {
+                Symptom::ValueNotTaken {
                     error: Some(Errno::EBUSY),
                     ..
                 }
@@ -144,13 +155,16 @@ fn means_of_not_taken(failure: &Failure) -> String {
     means
 }
 
-pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> Explanation {
-    let mut causes = histories(&registers, Difference::ValueNotTaken);
+pub(super) fn explain_value_not_taken(
+    failure: &LoadFailure,
+    registers: Vec<AffectedRegister>,
+) -> Explanation {
+    let mut causes = histories(&registers, RegisterDifference::ValueNotTaken);
     let kinds = || {
         registers
             .iter()
             .filter_map(|register| register.register.id)
-            .map(RegisterKind::of)
+            .map(RegisterKind::from_id)
     };
     let of_the_core = |kind| {
         matches!(
@@ -190,14 +204,14 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
         )
     };
     if !failure.has_no_list() && kinds().any(of_the_core) && !failure.symptoms().any(moved) {
-        causes.push(two_kinds_of_cores());
+        causes.push(heterogeneous_cores_cause());
     }
     Explanation {
-        kind: Kind::VALUE_NOT_TAKEN,
-        means: means_of_not_taken(failure),
+        kind: FailureKind::VALUE_NOT_TAKEN,
+        meaning: describe_value_not_taken(failure),
         causes,
         registers,
-        settle: if failure.has_no_list() {
+        next_steps: if failure.has_no_list() {
             vec![Remedy::Compare]
         } else {
             vec![Remedy::CHECK, Remedy::Compare, Remedy::Convert]
@@ -205,7 +219,7 @@ pub(super) fn value_not_taken(failure: &Failure, registers: Vec<Concerned>) -> E
     }
 }
 
-pub(super) fn two_kinds_of_cores() -> Cause {
+pub(super) fn heterogeneous_cores_cause() -> Cause {
     cause(
         "if no VM was being moved: on a machine with two kinds of cores QEMU reads a register on \
          one and writes it back on another; keep it on one kind (taskset, vcpupin)",
@@ -213,22 +227,22 @@ pub(super) fn two_kinds_of_cores() -> Cause {
     )
 }
 
-pub(super) fn psci(failure: &Failure, registers: Vec<Concerned>) -> Explanation {
+pub(super) fn explain_psci(failure: &LoadFailure, registers: Vec<AffectedRegister>) -> Explanation {
     let version = failure.symptoms().find_map(|symptom| match symptom {
         Symptom::NoSuchPsci { version } => Some(version.as_str()),
         _ => None,
     });
     let which = version.map_or_else(String::new, |version| format!(" {version}"));
     Explanation {
-        kind: Kind::PSCI_VERSION,
-        means: format!(
+        kind: FailureKind::PSCI_VERSION,
+        meaning: format!(
             "the destination was told by `kvm-psci-version` to give the guest PSCI{which}, and \
              its kernel has not got that version. The setting belongs on the source: a version \
              that all hosts have, from the VM's start on"
         ),
         causes: psci_history(),
         registers,
-        settle: vec![
+        next_steps: vec![
             Remedy::Show {
                 register: Some(RegisterId::PSCI_VERSION),
             },
@@ -240,21 +254,21 @@ pub(super) fn psci(failure: &Failure, registers: Vec<Concerned>) -> Explanation 
 }
 
 fn psci_history() -> Vec<Cause> {
-    let register = NamedRegister::of(RegisterId::PSCI_VERSION, "");
+    let register = NamedRegister::from_id(RegisterId::PSCI_VERSION, "");
     let tolerance = Tolerances::default().find(
         RegisterId::PSCI_VERSION,
-        Difference::ValueNotTaken,
+        RegisterDifference::ValueNotTaken,
         Some(Accelerator::Kvm),
     );
     histories(
-        &[Concerned {
+        &[AffectedRegister {
             register,
-            difference: Some(Difference::ValueNotTaken),
+            difference: Some(RegisterDifference::ValueNotTaken),
             value: None,
-            is: None,
+            destination_value: None,
             hidden: false,
             tolerance,
         }],
-        Difference::ValueNotTaken,
+        RegisterDifference::ValueNotTaken,
     )
 }

@@ -7,14 +7,17 @@ use alloc::vec::Vec;
 
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Explanation, Kind, cause};
+use super::explanation::{Explanation, FailureKind, cause};
 use crate::message::Symptom;
 
 /// Explains a line about the stream or the snapshot.
 pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     Some(match symptom {
-        Symptom::MachineType { incoming, own } => Explanation::new(
-            Kind::MACHINE_TYPE,
+        Symptom::MachineType {
+            incoming,
+            local: own,
+        } => Explanation::new(
+            FailureKind::MACHINE_TYPE,
             format!("the VM is a `{incoming}` and the destination was started as `{own}`"),
             vec![cause(
                 "`-machine virt` without a version means another one in every QEMU",
@@ -23,7 +26,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             vec![Remedy::SHOW],
         ),
         Symptom::Capability { name } => Explanation::new(
-            Kind::STREAM,
+            FailureKind::STREAM,
             format!("`{name}` differs between the two sides of the migration"),
             vec![cause(
                 "a capability or machine option that is set on one side only",
@@ -32,7 +35,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             vec![Remedy::SHOW],
         ),
         Symptom::MissingFooter { device } => Explanation::new(
-            Kind::STREAM,
+            FailureKind::STREAM,
             match device {
                 Some(name) => format!(
                     "the section of `{name}` did not end where the destination's QEMU expected: \
@@ -48,7 +51,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             vec![Remedy::SHOW, Remedy::Rehearse],
         ),
         Symptom::NotAStream => Explanation::new(
-            Kind::STREAM,
+            FailureKind::STREAM,
             "what the destination was given is no migration stream, or one of a version that it \
              does not read",
             vec![cause(
@@ -64,7 +67,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
                 version => format!(" ({version})"),
             };
             Explanation::new(
-                Kind::STREAM,
+                FailureKind::STREAM,
                 format!(
                     "the snapshot{version} is in a format that this version of the program does \
                      not read"

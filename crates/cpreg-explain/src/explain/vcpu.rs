@@ -7,27 +7,27 @@ use alloc::vec::Vec;
 use cpreg::errno::Errno;
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Cause, Explanation, Kind, cause};
+use super::explanation::{Cause, Explanation, FailureKind, cause};
 use crate::message::{Access, Symptom};
 
 /// Explains a line about a vCPU.
 pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     Some(match symptom {
         Symptom::UnknownSubsection { name, section } if section == "cpu" => Explanation::new(
-            Kind::CPU_SUBSECTION,
+            FailureKind::CPU_SUBSECTION,
             format!(
                 "the VM's CPU state has a part `{name}` that the destination's QEMU does not know"
             ),
-            subsection_since(name).into_iter().collect(),
+            subsection_cause(name).into_iter().collect(),
             vec![Remedy::CHECK, Remedy::Convert],
         ),
         Symptom::Aborted {
             function,
             assertion,
-        } => aborted(function, assertion),
+        } => explain_abort(function, assertion),
         Symptom::UnknownSection { device, .. } if device == "cpu" || device == "cpu_common" => {
             Explanation::new(
-                Kind::CPU_SECTION,
+                FailureKind::CPU_SECTION,
                 "the VM has more vCPUs than the destination was started with",
                 vec![cause(
                     "another -smp on the two command lines",
@@ -39,7 +39,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
         Symptom::VcpuInit {
             error: None | Some(Errno::EINVAL),
         } => Explanation::new(
-            Kind::VCPU_INIT,
+            FailureKind::VCPU_INIT,
             "KVM could not set up a vCPU as it was asked to; nothing was loaded yet",
             vec![cause(
                 "a CPU option that this host has not got (pmu, sve, pauth, aarch64=off, \
@@ -49,7 +49,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             vec![Remedy::Compare],
         ),
         Symptom::GuestCpu { features } => Explanation::new(
-            Kind::GUEST_CPU,
+            FailureKind::GUEST_CPU,
             format!(
                 "libvirt compared the guest's CPU with what it was started with, and they differ: \
                  {features}"
@@ -61,11 +61,11 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             )],
             vec![Remedy::Compare],
         ),
-        Symptom::SomeRegister {
+        Symptom::UnnamedRegister {
             access: Access::Read,
             ..
         } => Explanation::new(
-            Kind::NOT_SAVED,
+            FailureKind::NOT_SAVED,
             "the VM could not be saved: the program could not read a register that it expects \
              every vCPU to have",
             vec![cause(
@@ -79,7 +79,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     })
 }
 
-fn subsection_since(name: &str) -> Option<Cause> {
+fn subsection_cause(name: &str) -> Option<Cause> {
     // As in destination::extension's module: which QEMU sends what.
     let since = match name {
         "cpu/wfxt-timer" | "cpu/vfp/fpcr_fpsr" => "9.1",
@@ -93,10 +93,10 @@ fn subsection_since(name: &str) -> Option<Cause> {
     ))
 }
 
-fn aborted(function: &str, assertion: &str) -> Explanation {
+fn explain_abort(function: &str, assertion: &str) -> Explanation {
     match function {
         "vmstate_load_state" => Explanation::new(
-            Kind::ABORT,
+            FailureKind::ABORT,
             "the destination's QEMU ended itself while it read a section: it took what was sent \
              for something else",
             vec![cause(
@@ -106,7 +106,7 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
             vec![Remedy::CHECK],
         ),
         "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => Explanation::new(
-            Kind::ABORT,
+            FailureKind::ABORT,
             "the destination's QEMU ended itself in its own handling of the register list",
             vec![
                 cause(
@@ -122,7 +122,7 @@ fn aborted(function: &str, assertion: &str) -> Explanation {
             Vec::new(),
         ),
         _ => Explanation::new(
-            Kind::ABORT,
+            FailureKind::ABORT,
             format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
             Vec::new(),
             vec![Remedy::Rehearse, Remedy::Report],

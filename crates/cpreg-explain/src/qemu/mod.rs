@@ -26,29 +26,29 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use cpreg::destination::Versions;
+use cpreg::destination::VersionRange;
 use cpreg::errno::Errno;
 
 use crate::libvirt;
-use crate::message::{NamedRegister, Said, Speaker, Symptom};
-use crate::pattern::{MOST_IN_A_LINE, Phrase, Rest, cut, owned, plain, scan};
+use crate::message::{Emitter, NamedRegister, Statement, Symptom};
+use crate::pattern::{Cursor, MAX_STATEMENTS_PER_LINE, Pattern, scan, to_name, truncate, unescape};
 use crate::secrets;
 
 /// What a line says, in its order; nothing if none of it is known. A line may be several that a logger put into one.
-pub fn read(line: &str) -> Vec<Said> {
-    let line = plain(line);
-    let mut found = scan(&line, Speaker::QEMU, PHRASES);
+pub fn parse(line: &str) -> Vec<Statement> {
+    let line = unescape(line);
+    let mut found = scan(&line, Emitter::QEMU, PATTERNS);
     found.extend(assertions(&line));
-    found.extend(libvirt::read(&line));
+    found.extend(libvirt::parse(&line));
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, said)| said).collect()
 }
 
-/// What QEMU said, with the guest's keys blotted out ([`without_secrets`](secrets::without_secrets)).
-pub fn without_secrets(said: &str) -> String {
+/// What QEMU said, with the guest's keys blotted out ([`redact_secrets`](secrets::without_secrets)).
+pub fn redact_secrets(said: &str) -> String {
     let lines = said
         .lines()
-        .map(|line| secrets::without_secrets(line, &read(line)));
+        .map(|line| secrets::redact_secrets(line, &parse(line)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -76,386 +76,386 @@ pub fn looks_like_an_error(line: &str) -> bool {
 }
 
 /// QEMU itself allows 255 bytes.
-const LONGEST_DEVICE: usize = 256;
+const MAX_DEVICE_NAME_LEN: usize = 256;
 
-const PHRASES: &[Phrase] = &[
-    Phrase {
-        begins: "Invalid value ",
-        versions: Versions::until(10, 2),
-        read: too_many,
+const PATTERNS: &[Pattern] = &[
+    Pattern {
+        prefix: "Invalid value ",
+        versions: VersionRange::with_last(10, 2),
+        parse: too_many,
     },
-    Phrase {
-        begins: "Failed to load ",
-        versions: Versions::ANY,
-        read: field_failed,
+    Pattern {
+        prefix: "Failed to load ",
+        versions: VersionRange::ANY,
+        parse: field_failed,
     },
-    Phrase {
-        begins: "handle_cpreg_only_in_incoming_stream: ",
-        versions: Versions::since(11, 0),
-        read: only_in_input,
+    Pattern {
+        prefix: "handle_cpreg_only_in_incoming_stream: ",
+        versions: VersionRange::with_first(11, 0),
+        parse: only_in_input,
     },
-    Phrase {
-        begins: "handle_cpreg_missing_in_incoming_stream: ",
-        versions: Versions::since(11, 0),
-        read: only_at_destination,
+    Pattern {
+        prefix: "handle_cpreg_missing_in_incoming_stream: ",
+        versions: VersionRange::with_first(11, 0),
+        parse: only_at_destination,
     },
-    Phrase {
-        begins: "Could not set register ",
-        versions: Versions::since(10, 2),
-        read: could_not_set,
+    Pattern {
+        prefix: "Could not set register ",
+        versions: VersionRange::with_first(10, 2),
+        parse: could_not_set,
     },
-    Phrase {
-        begins: "Failed to put registers after ",
-        versions: Versions::ANY,
-        read: put_failed,
+    Pattern {
+        prefix: "Failed to put registers after ",
+        versions: VersionRange::ANY,
+        parse: put_failed,
     },
-    Phrase {
-        begins: "Putting registers after ",
-        versions: Versions::ANY,
-        read: put_failed,
+    Pattern {
+        prefix: "Putting registers after ",
+        versions: VersionRange::ANY,
+        parse: put_failed,
     },
-    Phrase {
-        begins: "error while loading state for instance ",
-        versions: Versions::ANY,
-        read: section_failed,
+    Pattern {
+        prefix: "error while loading state for instance ",
+        versions: VersionRange::ANY,
+        parse: section_failed,
     },
-    Phrase {
-        begins: "error while loading state section id ",
-        versions: Versions::ANY,
-        read: live_section_failed,
+    Pattern {
+        prefix: "error while loading state section id ",
+        versions: VersionRange::ANY,
+        parse: live_section_failed,
     },
-    Phrase {
-        begins: "load of migration failed",
-        versions: Versions::ANY,
-        read: |rest| Some(load_failed(rest)),
+    Pattern {
+        prefix: "load of migration failed",
+        versions: VersionRange::ANY,
+        parse: |rest| Some(load_failed(rest)),
     },
-    Phrase {
-        begins: "Error ",
-        versions: Versions::ANY,
-        read: snapshot_failed,
+    Pattern {
+        prefix: "Error ",
+        versions: VersionRange::ANY,
+        parse: snapshot_failed,
     },
-    Phrase {
-        begins: "post load hook failed for: ",
-        versions: Versions::since(10, 2),
-        read: |rest| hook_failed(rest, false),
+    Pattern {
+        prefix: "post load hook failed for: ",
+        versions: VersionRange::with_first(10, 2),
+        parse: |rest| hook_failed(rest, false),
     },
-    Phrase {
-        begins: "pre load hook failed for: ",
-        versions: Versions::since(10, 2),
-        read: |rest| hook_failed(rest, true),
+    Pattern {
+        prefix: "pre load hook failed for: ",
+        versions: VersionRange::with_first(10, 2),
+        parse: |rest| hook_failed(rest, true),
     },
-    Phrase {
-        begins: "VM subsection '",
-        versions: Versions::since(10, 2),
-        read: unknown_subsection,
+    Pattern {
+        prefix: "VM subsection '",
+        versions: VersionRange::with_first(10, 2),
+        parse: unknown_subsection,
     },
-    Phrase {
-        begins: "Unknown savevm section or instance '",
-        versions: Versions::ANY,
-        read: unknown_section,
+    Pattern {
+        prefix: "Unknown savevm section or instance '",
+        versions: VersionRange::ANY,
+        parse: unknown_section,
     },
-    Phrase {
-        begins: "savevm: unsupported version ",
-        versions: Versions::ANY,
-        read: section_version,
+    Pattern {
+        prefix: "savevm: unsupported version ",
+        versions: VersionRange::ANY,
+        parse: section_version,
     },
-    Phrase {
-        begins: "unsupported version ",
-        versions: Versions::ANY,
-        read: section_version,
+    Pattern {
+        prefix: "unsupported version ",
+        versions: VersionRange::ANY,
+        parse: section_version,
     },
-    Phrase {
-        begins: "is too new for local version_id ",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "is too new for local version_id ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::SectionVersion {
                 device: "a part of the state".to_owned(),
                 incoming: None,
-                own: Some(rest.small()?),
+                local: Some(rest.parse_u32()?),
             })
         },
     },
-    Phrase {
-        begins: "Missing section footer for ",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "Missing section footer for ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::MissingFooter {
-                device: Some(owned(device(rest)?)),
+                device: Some(to_name(device(rest)?)),
             })
         },
     },
-    Phrase {
-        begins: "Read section footer failed",
-        versions: Versions::ANY,
-        read: |_| Some(Symptom::MissingFooter { device: None }),
+    Pattern {
+        prefix: "Read section footer failed",
+        versions: VersionRange::ANY,
+        parse: |_| Some(Symptom::MissingFooter { device: None }),
     },
-    Phrase {
-        begins: "Assertion failed: (",
-        versions: Versions::ANY,
-        read: |rest| {
-            let assertion = owned(rest.until("), function ")?);
+    Pattern {
+        prefix: "Assertion failed: (",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            let assertion = to_name(rest.take_until("), function ")?);
             Some(Symptom::Aborted {
-                function: owned(rest.name()?),
+                function: to_name(rest.parse_name()?),
                 assertion,
             })
         },
     },
-    Phrase {
-        begins: "Size mismatch: ",
-        versions: Versions::ANY,
-        read: |rest| ram_size(rest, " != "),
+    Pattern {
+        prefix: "Size mismatch: ",
+        versions: VersionRange::ANY,
+        parse: |rest| ram_size(rest, " != "),
     },
-    Phrase {
-        begins: "Length mismatch: ",
-        versions: Versions::ANY,
-        read: |rest| ram_size(rest, " in != "),
+    Pattern {
+        prefix: "Length mismatch: ",
+        versions: VersionRange::ANY,
+        parse: |rest| ram_size(rest, " in != "),
     },
-    Phrase {
-        begins: "Size too large: ",
-        versions: Versions::ANY,
-        read: |rest| ram_size(rest, " > "),
+    Pattern {
+        prefix: "Size too large: ",
+        versions: VersionRange::ANY,
+        parse: |rest| ram_size(rest, " > "),
     },
-    Phrase {
-        begins: "Mismatched RAM page size ",
-        versions: Versions::ANY,
-        read: ram_page_size,
+    Pattern {
+        prefix: "Mismatched RAM page size ",
+        versions: VersionRange::ANY,
+        parse: ram_page_size,
     },
-    Phrase {
-        begins: "Unknown ramblock \"",
-        versions: Versions::ANY,
-        read: |rest| {
+    Pattern {
+        prefix: "Unknown ramblock \"",
+        versions: VersionRange::ANY,
+        parse: |rest| {
             Some(Symptom::UnknownRamBlock {
-                block: owned(rest.until("\"")?),
+                block: to_name(rest.take_until("\"")?),
             })
         },
     },
-    Phrase {
-        begins: "Machine type received is '",
-        versions: Versions::ANY,
-        read: |rest| {
-            let incoming = owned(rest.until("' and local is '")?);
+    Pattern {
+        prefix: "Machine type received is '",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            let incoming = to_name(rest.take_until("' and local is '")?);
             Some(Symptom::MachineType {
                 incoming,
-                own: owned(rest.until("'")?),
+                local: to_name(rest.take_until("'")?),
             })
         },
     },
-    Phrase {
-        begins: "Capability ",
-        versions: Versions::ANY,
-        read: |rest| {
-            let name = owned(rest.until(" is ")?);
-            rest.until(", but received capability is ")?;
+    Pattern {
+        prefix: "Capability ",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            let name = to_name(rest.take_until(" is ")?);
+            rest.take_until(", but received capability is ")?;
             Some(Symptom::Capability { name })
         },
     },
-    Phrase {
-        begins: "Received TARGET_PAGE_BITS is ",
-        versions: Versions::ANY,
-        read: |_| {
+    Pattern {
+        prefix: "Received TARGET_PAGE_BITS is ",
+        versions: VersionRange::ANY,
+        parse: |_| {
             Some(Symptom::Capability {
                 name: "the size of a target page".to_owned(),
             })
         },
     },
-    Phrase {
-        begins: "Features 0x",
-        versions: Versions::ANY,
-        read: |rest| {
-            let incoming = rest.hexadecimal()?;
-            rest.eat(" unsupported. Allowed features: ")?;
+    Pattern {
+        prefix: "Features 0x",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            let incoming = rest.parse_hex()?;
+            rest.expect(" unsupported. Allowed features: ")?;
             Some(Symptom::VirtioFeatures {
                 incoming,
-                allowed: rest.hexadecimal()?,
+                allowed: rest.parse_hex()?,
             })
         },
     },
-    Phrase {
-        begins: "get_pci_config_device: Bad config data",
-        versions: Versions::ANY,
-        read: |rest| {
-            let offset = rest.eat(": i=0x").and_then(|()| rest.hexadecimal());
+    Pattern {
+        prefix: "get_pci_config_device: Bad config data",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            let offset = rest.expect(": i=0x").and_then(|()| rest.parse_hex());
             Some(Symptom::PciConfig { offset })
         },
     },
-    Phrase {
-        begins: "_DEVICE_ATTR failed: Group ",
-        versions: Versions::ANY,
-        read: device_attribute,
+    Pattern {
+        prefix: "_DEVICE_ATTR failed: Group ",
+        versions: VersionRange::ANY,
+        parse: device_attribute,
     },
-    Phrase {
-        begins: "Not a migration stream",
-        versions: Versions::ANY,
-        read: |_| Some(Symptom::NotAStream),
+    Pattern {
+        prefix: "Not a migration stream",
+        versions: VersionRange::ANY,
+        parse: |_| Some(Symptom::NotAStream),
     },
-    Phrase {
-        begins: "Unsupported migration stream version",
-        versions: Versions::ANY,
-        read: |_| Some(Symptom::NotAStream),
+    Pattern {
+        prefix: "Unsupported migration stream version",
+        versions: VersionRange::ANY,
+        parse: |_| Some(Symptom::NotAStream),
     },
-    Phrase {
-        begins: "KVM in this kernel does not support PSCI version ",
-        versions: Versions::since(11, 0),
-        read: |rest| {
+    Pattern {
+        prefix: "KVM in this kernel does not support PSCI version ",
+        versions: VersionRange::with_first(11, 0),
+        parse: |rest| {
             Some(Symptom::NoSuchPsci {
-                version: owned(rest.name()?.trim_end_matches('.')),
+                version: to_name(rest.parse_name()?.trim_end_matches('.')),
             })
         },
     },
-    Phrase {
-        begins: "Consider setting the kvm-psci-version property on the migration source",
-        versions: Versions::since(11, 0),
-        read: |_| Some(Symptom::PsciHint),
+    Pattern {
+        prefix: "Consider setting the kvm-psci-version property on the migration source",
+        versions: VersionRange::with_first(11, 0),
+        parse: |_| Some(Symptom::PsciHint),
     },
-    Phrase {
-        begins: "kvm_arch_init_vcpu failed (",
-        versions: Versions::ANY,
-        read: |rest| {
-            rest.until("): ")?;
+    Pattern {
+        prefix: "kvm_arch_init_vcpu failed (",
+        versions: VersionRange::ANY,
+        parse: |rest| {
+            rest.take_until("): ")?;
             Some(Symptom::VcpuInit {
-                error: rest.error(),
+                error: rest.parse_errno(),
             })
         },
     },
 ];
 
 /// ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``: glibc's, whose function stands before the words. macOS's is a phrase.
-fn assertions(line: &str) -> Vec<(usize, Said)> {
+fn assertions(line: &str) -> Vec<(usize, Statement)> {
     line.match_indices(": Assertion `")
-        .take(MOST_IN_A_LINE)
+        .take(MAX_STATEMENTS_PER_LINE)
         .filter_map(|(at, words)| {
             // A C++ compiler's function has its types, `int f(State *)`.
             let before = line[..at].rsplit(": ").next()?;
             let name = before.split('(').next()?.rsplit([' ', ':']).next()?;
             let function = before.get(before.find(name)?..)?;
-            let assertion = Rest(&line[at + words.len()..]).until("' failed")?;
-            let said = Said {
+            let assertion = Cursor(&line[at + words.len()..]).take_until("' failed")?;
+            let said = Statement {
                 symptom: Symptom::Aborted {
-                    function: owned(function),
-                    assertion: owned(assertion),
+                    function: to_name(function),
+                    assertion: to_name(assertion),
                 },
-                speaker: Speaker::QEMU,
-                versions: Versions::ANY,
+                emitter: Emitter::QEMU,
+                versions: VersionRange::ANY,
             };
             (!function.is_empty()).then_some((at, said))
         })
         .collect()
 }
 
-fn too_many(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let incoming = rest.number()?;
-    rest.eat(" expecting positive value <= ")?;
-    Some(Symptom::TooMany {
+fn too_many(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let incoming = rest.parse_i64()?;
+    rest.expect(" expecting positive value <= ")?;
+    Some(Symptom::TooManyRegisters {
         incoming,
-        own: rest.number()?,
+        local: rest.parse_i64()?,
     })
 }
 
 /// `cpu:cpreg_vmstate_array_len`, `0000:00:02.0/virtio-net:virtio`, `cpu:regs[3]`
-fn field_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
+fn field_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let (section, field) = device(rest)?.rsplit_once(':')?;
     let is_field = field.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && !section.is_empty()
         && !section.contains("//")
         && !section.starts_with('/');
     is_field.then(|| Symptom::FieldFailed {
-        section: owned(section),
-        field: owned(field),
+        section: to_name(section),
+        field: to_name(field),
     })
 }
 
 /// QEMU's name of a device, which may have colons; not those behind it.
-fn device<'a>(rest: &mut Rest<'a>) -> Option<&'a str> {
+fn device<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     let end = rest
         .0
         .find(|character: char| character.is_whitespace() || "'\"\\,;()".contains(character))
         .unwrap_or(rest.0.len());
-    let name = cut(&rest.0[..end], LONGEST_DEVICE).trim_end_matches([':', '.']);
+    let name = truncate(&rest.0[..end], MAX_DEVICE_NAME_LEN).trim_end_matches([':', '.']);
     rest.0 = &rest.0[name.len()..];
     (!name.is_empty()).then_some(name)
 }
 
-fn only_in_input(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let register = NamedRegister::read(rest.until(" in the incoming stream")?);
+fn only_in_input(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let register = NamedRegister::parse(rest.take_until(" in the incoming stream")?);
     Some(Symptom::OnlyInInput { register })
 }
 
-fn only_at_destination(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let register = NamedRegister::read(rest.until(" expected by the destination")?);
+fn only_at_destination(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let register = NamedRegister::parse(rest.take_until(" expected by the destination")?);
     Some(Symptom::OnlyAtDestination { register })
 }
 
 /// `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR`, `REG: ERROR`; values without 0x.
-fn could_not_set(rest: &mut Rest<'_>) -> Option<Symptom> {
+fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let mut ahead = *rest;
-    if let Some(name) = ahead.until(": unknown to KVM") {
+    if let Some(name) = ahead.take_until(": unknown to KVM") {
         return Some(Symptom::UnknownToKvm {
-            register: NamedRegister::read(name),
+            register: NamedRegister::parse(name),
             value: None,
         });
     }
     let mut ahead = *rest;
-    if let Some(name) = ahead.until(" to ") {
-        let register = NamedRegister::read(name);
-        let value = ahead.hexadecimal();
-        let is = ahead.until("(is ").and_then(|_| ahead.hexadecimal());
+    if let Some(name) = ahead.take_until(" to ") {
+        let register = NamedRegister::parse(name);
+        let value = ahead.parse_hex();
+        let is = ahead.take_until("(is ").and_then(|_| ahead.parse_hex());
         let error = match is {
             Some(_) => Some(Errno::EINVAL),
-            None => ahead.until(": ").and_then(|_| ahead.error()),
+            None => ahead.take_until(": ").and_then(|_| ahead.parse_errno()),
         };
-        return Some(Symptom::NotTaken {
+        return Some(Symptom::ValueNotTaken {
             register,
             value,
-            is,
+            current: is,
             error,
         });
     }
     // Parts of a name have colons too, without a space behind.
-    let name = rest.until(": ")?;
-    Some(Symptom::NotTaken {
-        register: NamedRegister::read(name),
+    let name = rest.take_until(": ")?;
+    Some(Symptom::ValueNotTaken {
+        register: NamedRegister::parse(name),
         value: None,
-        is: None,
-        error: rest.error(),
+        current: None,
+        error: rest.parse_errno(),
     })
 }
 
-fn put_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let stage = owned(rest.until(": ")?);
+fn put_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let stage = to_name(rest.take_until(": ")?);
     Some(Symptom::PutFailed {
         stage,
-        error: rest.error(),
+        error: rest.parse_errno(),
     })
 }
 
-fn section_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let instance = rest.hexadecimal().and_then(|it| u32::try_from(it).ok());
-    rest.eat(" of device '")?;
+fn section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let instance = rest.parse_hex().and_then(|it| u32::try_from(it).ok());
+    rest.expect(" of device '")?;
     Some(Symptom::SectionFailed {
-        device: owned(rest.until("'")?),
+        device: to_name(rest.take_until("'")?),
         instance,
     })
 }
 
 /// `2(ram)`: of a section that comes in parts.
-fn live_section_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
-    rest.number()?;
-    rest.eat("(")?;
+fn live_section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    rest.parse_i64()?;
+    rest.expect("(")?;
     Some(Symptom::SectionFailed {
-        device: owned(rest.until(")")?),
+        device: to_name(rest.take_until(")")?),
         instance: None,
     })
 }
 
-fn load_failed(rest: &mut Rest<'_>) -> Symptom {
-    let error = rest.eat(": ").and_then(|()| rest.error());
+fn load_failed(rest: &mut Cursor<'_>) -> Symptom {
+    let error = rest.expect(": ").and_then(|()| rest.parse_errno());
     Symptom::LoadFailed { error }
 }
 
 /// Of `loadvm`: `-22 while loading VM state`.
-fn snapshot_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let number = rest.number()?;
-    rest.eat(" while loading VM state")?;
+fn snapshot_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let number = rest.parse_i64()?;
+    rest.expect(" while loading VM state")?;
     let error = number
         .checked_neg()
         .and_then(|number| u16::try_from(number).ok())
@@ -463,70 +463,70 @@ fn snapshot_failed(rest: &mut Rest<'_>) -> Option<Symptom> {
     Some(Symptom::LoadFailed { error })
 }
 
-fn hook_failed(rest: &mut Rest<'_>, before: bool) -> Option<Symptom> {
+fn hook_failed(rest: &mut Cursor<'_>, before: bool) -> Option<Symptom> {
     // The name has quotes in some versions.
-    let _ = rest.eat("'");
+    let _ = rest.expect("'");
     Some(Symptom::HookFailed {
-        section: owned(rest.name()?),
-        before,
+        section: to_name(rest.parse_name()?),
+        is_pre_load: before,
     })
 }
 
-fn unknown_subsection(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let name = owned(rest.until("' in '")?);
-    let section = owned(rest.until("'")?);
-    rest.eat(" does not exist")?;
+fn unknown_subsection(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let name = to_name(rest.take_until("' in '")?);
+    let section = to_name(rest.take_until("'")?);
+    rest.expect(" does not exist")?;
     Some(Symptom::UnknownSubsection { name, section })
 }
 
-fn unknown_section(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let device = owned(rest.until("'")?);
-    let instance = rest.eat(" ").and_then(|()| rest.small());
+fn unknown_section(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let device = to_name(rest.take_until("'")?);
+    let instance = rest.expect(" ").and_then(|()| rest.parse_u32());
     Some(Symptom::UnknownSection { device, instance })
 }
 
 /// `22 for 'cpu' v21`
-fn section_version(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let incoming = rest.small();
-    rest.eat(" for '")?;
-    let device = owned(rest.until("'")?);
-    let own = rest.eat(" v").and_then(|()| rest.small());
+fn section_version(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let incoming = rest.parse_u32();
+    rest.expect(" for '")?;
+    let device = to_name(rest.take_until("'")?);
+    let own = rest.expect(" v").and_then(|()| rest.parse_u32());
     Some(Symptom::SectionVersion {
         device,
         incoming,
-        own,
+        local: own,
     })
 }
 
-fn ram_size(rest: &mut Rest<'_>, between: &str) -> Option<Symptom> {
-    let block = owned(rest.until(": ")?);
-    let incoming = rest.hexadecimal()?;
-    rest.eat(between)?;
+fn ram_size(rest: &mut Cursor<'_>, between: &str) -> Option<Symptom> {
+    let block = to_name(rest.take_until(": ")?);
+    let incoming = rest.parse_hex()?;
+    rest.expect(between)?;
     Some(Symptom::RamSize {
         block,
         incoming,
-        own: rest.hexadecimal()?,
+        local: rest.parse_hex()?,
     })
 }
 
 /// `mach-virt.ram (local) 4096 != 65536`
-fn ram_page_size(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let block = owned(rest.until(" (local) ")?);
-    let own = rest.unsigned()?;
-    rest.eat(" != ")?;
+fn ram_page_size(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let block = to_name(rest.take_until(" (local) ")?);
+    let own = rest.parse_u64()?;
+    rest.expect(" != ")?;
     Some(Symptom::RamPageSize {
         block,
-        incoming: rest.unsigned()?,
-        own,
+        incoming: rest.parse_u64()?,
+        local: own,
     })
 }
 
 /// `4 attr 0x0000000000000001: Invalid argument`
-fn device_attribute(rest: &mut Rest<'_>) -> Option<Symptom> {
-    let group = rest.small()?;
-    rest.eat(" attr ")?;
-    let attribute = rest.hexadecimal()?;
-    let error = rest.eat(": ").and_then(|()| rest.error());
+fn device_attribute(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let group = rest.parse_u32()?;
+    rest.expect(" attr ")?;
+    let attribute = rest.parse_hex()?;
+    let error = rest.expect(": ").and_then(|()| rest.parse_errno());
     Some(Symptom::DeviceAttribute {
         group,
         attribute,
@@ -544,7 +544,7 @@ mod tests {
         let said = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to 5ec2e7 (is 7)\n\
             Could not set register system register 0x1013c108 to 5ec2e8: Invalid argument\n\
             Could not set register system register op0:3 op1:0 crn:1 crm:0 op2:0 to 5ec2e9 (is 7)";
-        let without = without_secrets(said);
+        let without = redact_secrets(said);
         assert!(
             !without.contains("5ec2e7") && !without.contains("5ec2e8"),
             "{without}"

@@ -20,84 +20,99 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use cpreg::destination::load::{Event, Load, Step};
+use cpreg::destination::load::{LoadEvent, LoadStep, SimulatedLoad};
 use cpreg::destination::{Accelerator, Loader, Version};
 use cpreg::register::{RegisterId, Value};
 
 /// The lines that a loader would print for what it does.
-pub fn of_load(loader: Loader, accelerator: Accelerator, load: &Load) -> Vec<String> {
-    let words = Words {
+pub fn predicted_lines(
+    loader: Loader,
+    accelerator: Accelerator,
+    load: &SimulatedLoad,
+) -> Vec<String> {
+    let words = MessageFormatter {
         loader,
         accelerator,
     };
     load.events
         .iter()
-        .flat_map(|event| words.of_event(event))
+        .flat_map(|event| words.format_event(event))
         .collect()
 }
 
 /// The first version that names registers and puts everything else into the last line.
-const NAMES_REGISTERS: Version = Version::new(11, 0);
+const FIRST_WITH_REGISTER_NAMES: Version = Version::new(11, 0);
 
-struct Words {
+struct MessageFormatter {
     loader: Loader,
     accelerator: Accelerator,
 }
 
-impl Words {
-    fn of_event(&self, event: &Event) -> Vec<String> {
+impl MessageFormatter {
+    fn format_event(&self, event: &LoadEvent) -> Vec<String> {
         let line = match event {
-            Event::TooMany { incoming, own, .. } => {
+            LoadEvent::TooManyRegisters {
+                incoming,
+                listed: own,
+                ..
+            } => {
                 return vec![
                     format!("Invalid value {incoming} expecting positive value <= {own}"),
                     "Failed to load cpu:cpreg_vmstate_array_len".to_owned(),
                 ];
             }
-            Event::OnlyInInput { id, .. } => format!(
+            LoadEvent::OnlyInInput { id, .. } => format!(
                 "handle_cpreg_only_in_incoming_stream: {} in the incoming stream but unknown on \
                  the destination: fail migration",
                 register_name(*id, self.accelerator)
             ),
-            Event::Missing { id, .. } => format!(
+            LoadEvent::OnlyAtDestination { id, .. } => format!(
                 "warning: handle_cpreg_missing_in_incoming_stream: {} expected by the destination \
                  but not in the incoming stream: skip it",
                 register_name(*id, self.accelerator)
             ),
-            Event::NotTaken { id, value, is, .. } => format!(
+            LoadEvent::ValueNotTaken {
+                id,
+                value,
+                current: is,
+                ..
+            } => format!(
                 "Could not set register {} to {} (is {})",
                 register_name(*id, self.accelerator),
                 bare_hex(Some(value)),
                 bare_hex(is.as_ref())
             ),
-            Event::Hidden { id, .. } => format!(
+            LoadEvent::RegisterHidden { id, .. } => format!(
                 "Could not set register {}: unknown to KVM",
                 register_name(*id, self.accelerator)
             ),
-            Event::SectionFailed { vcpu } => {
+            LoadEvent::SectionFailed { vcpu } => {
                 format!("error while loading state for instance {vcpu:#x} of device 'cpu'")
             }
-            Event::LoadFailed { vcpu, step } => self.load_failed(*vcpu, step),
+            LoadEvent::LoadFailed { vcpu, step } => self.format_load_failed(*vcpu, step),
             // Its line number is that of one release.
-            Event::Abort { .. } if self.loader.version == Version::new(10, 0) => {
+            LoadEvent::AbortOnSubsection { .. } if self.loader.version == Version::new(10, 0) => {
                 "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems \
                  || !size' failed."
                     .to_owned()
             }
-            Event::Dies { .. } if self.loader.version == Version::new(5, 2) => {
+            LoadEvent::AbortOnWrite { .. } if self.loader.version == Version::new(5, 2) => {
                 "../../target/arm/helper.c:1948: pmevcntr_rawwrite: Assertion `counter < \
                  pmu_num_counters(env)' failed."
                     .to_owned()
             }
-            Event::PutFailed => "Failed to put registers after init: Invalid argument".to_owned(),
+            LoadEvent::PutFailed => {
+                "Failed to put registers after init: Invalid argument".to_owned()
+            }
             _ => return Vec::new(),
         };
         vec![line]
     }
 
-    fn load_failed(&self, vcpu: usize, step: &Step) -> String {
-        if self.loader.version >= NAMES_REGISTERS {
+    fn format_load_failed(&self, vcpu: usize, step: &LoadStep) -> String {
+        if self.loader.version >= FIRST_WITH_REGISTER_NAMES {
             let why = match step {
-                Step::Extension(name) => unknown_subsection(name),
+                LoadStep::Extension(name) => format_unknown_subsection(name),
                 _ => "post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
                     .to_owned(),
             };
@@ -107,16 +122,16 @@ impl Words {
             );
         }
         let why = match step {
-            Step::Fields => "Invalid argument",
-            Step::Registers => "Operation not permitted",
-            Step::Extension(_) => "No such file or directory",
+            LoadStep::Fields => "Invalid argument",
+            LoadStep::Registers => "Operation not permitted",
+            LoadStep::Extension(_) => "No such file or directory",
         };
         format!("load of migration failed: {why}")
     }
 }
 
 /// How 11.0 and later say that there is no such subsection: each one that it is inside of failed too.
-fn unknown_subsection(name: &str) -> String {
+fn format_unknown_subsection(name: &str) -> String {
     let slashes: Vec<_> = name.match_indices('/').map(|(at, _)| at).collect();
     let mut within = slashes.first().map_or(name, |at| &name[..*at]);
     let mut text = String::new();
@@ -192,11 +207,11 @@ mod tests {
     #[test]
     fn an_unknown_subsection_fails_what_it_is_in() {
         assert_eq!(
-            unknown_subsection("cpu/nobody"),
+            format_unknown_subsection("cpu/nobody"),
             "VM subsection 'cpu/nobody' in 'cpu' does not exist"
         );
         assert_eq!(
-            unknown_subsection("cpu/vfp/nobody"),
+            format_unknown_subsection("cpu/vfp/nobody"),
             "Loading VM subsection 'cpu/vfp' in 'cpu' failed: VM subsection 'cpu/vfp/nobody' in \
              'cpu/vfp' does not exist"
         );

@@ -10,7 +10,7 @@ use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct LoadOutcome {
     pub(crate) source: String,
     pub(crate) destination: String,
     pub(crate) qemu: String,
@@ -63,7 +63,7 @@ fn vcpu(line: &str) -> Vcpu {
             });
         } else {
             let (id, value) = word.split_once('=').expect("ID=VALUE");
-            pairs.push((RegisterId::from_raw(hex(id)), Value::Small(hex(value))));
+            pairs.push((RegisterId::from_raw(hex(id)), Value::U64(hex(value))));
         }
     }
     Vcpu {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use cpreg::destination::{
-    Accelerator, Accepts, Destination, HostRegister, HostVcpu, Loader, ValuesAre,
+    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
+    ValueOrigin,
 };
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
-use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,20 +25,20 @@ pub struct Document {
     /// Name in reports.
     name: String,
     /// Origin of the profile; members that do not apply are empty or absent.
-    recorded: Recorded,
-    /// `"at-reset"`: read before a guest ran; `"of-a-guest"`: a guest left them; `"of-an-emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
+    origin: ProfileOrigin,
+    /// `"reset"`: read before a guest ran; `"guest"`: a guest left them; `"emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
     values: String,
     /// The outline of the VM there; may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    shape: Option<ShapeFile>,
+    shape: Option<ShapeJson>,
     /// The vCPUs.
-    vcpus: Vec<VcpuFile>,
+    vcpus: Vec<VcpuJson>,
 }
 
 /// Where a profile comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Recorded {
-    /// The program, as in `--vmm`: `"qemu"`.
+pub struct ProfileOrigin {
+    /// The program, as in `--loader`: `"qemu"`.
     pub program: String,
     /// Its version, `major.minor.micro`.
     pub version: String,
@@ -62,20 +63,20 @@ pub struct Recorded {
 
 /// Outline of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct ShapeFile {
+struct ShapeJson {
     /// Machine type, or null.
     machine: Option<String>,
     /// Number of vCPUs.
     vcpus: usize,
     /// Blocks of RAM.
-    ram: Vec<RamFile>,
+    ram: Vec<RamBlockJson>,
     /// Device sections.
-    devices: Vec<DeviceFile>,
+    devices: Vec<DeviceJson>,
 }
 
 /// Block of RAM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct RamFile {
+struct RamBlockJson {
     /// QEMU's name of the block.
     name: String,
     /// Length in bytes, `"0x…"`.
@@ -84,7 +85,7 @@ struct RamFile {
 
 /// Device section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct DeviceFile {
+struct DeviceJson {
     /// QEMU's id string.
     name: String,
     /// Number among several with that name.
@@ -95,17 +96,17 @@ struct DeviceFile {
 
 /// A vCPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct VcpuFile {
+struct VcpuJson {
     /// Its registers, in any order.
-    registers: Vec<RegisterFile>,
+    registers: Vec<RegisterJson>,
     /// Parts of its state that are no registers; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    extensions: Vec<ExtensionFile>,
+    extensions: Vec<ExtensionJson>,
 }
 
 /// A register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct RegisterFile {
+struct RegisterJson {
     /// The register's id.
     id: String,
     /// Its name; for people, not read back.
@@ -127,7 +128,7 @@ struct RegisterFile {
 
 /// A part of a vCPU's state that is no register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-struct ExtensionFile {
+struct ExtensionJson {
     /// QEMU's name of the subsection, or `"env.features"`.
     name: String,
     /// Content, if it is one number; else absent.
@@ -142,30 +143,30 @@ struct ExtensionFile {
 pub(super) const PROFILE: DocumentKind = DocumentKind {
     name: "profile",
     schema: SCHEMA,
-    other_version: "record the destination again",
+    version_hint: "record the destination again",
 };
 
 impl Document {
     /// Returns the document for a destination.
-    pub(super) fn new(recorded: &Recorded, destination: &Destination) -> Self {
+    pub(super) fn new(recorded: &ProfileOrigin, destination: &Destination) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             name: destination.name.clone(),
-            recorded: recorded.clone(),
-            values: match destination.values {
-                ValuesAre::AtReset => AT_RESET,
-                ValuesAre::OfAGuest => OF_A_GUEST,
-                ValuesAre::OfAnEmulatedHost => OF_AN_EMULATED_HOST,
+            origin: recorded.clone(),
+            values: match destination.value_origin {
+                ValueOrigin::Reset => RESET,
+                ValueOrigin::Guest => GUEST,
+                ValueOrigin::EmulatedHost => EMULATED_HOST,
             }
             .to_owned(),
-            shape: destination.shape.as_ref().map(ShapeFile::of),
-            vcpus: destination.vcpus.iter().map(VcpuFile::of).collect(),
+            shape: destination.shape.as_ref().map(ShapeJson::from_shape),
+            vcpus: destination.vcpus.iter().map(VcpuJson::from_vcpu).collect(),
         }
     }
 
     /// Returns where the profile comes from.
-    pub(super) const fn recorded(&self) -> &Recorded {
-        &self.recorded
+    pub(super) const fn origin(&self) -> &ProfileOrigin {
+        &self.origin
     }
 
     /// Returns the destination that was recorded.
@@ -174,37 +175,37 @@ impl Document {
     /// If the document has another schema, or a member is malformed.
     pub(super) fn destination(&self) -> Result<Destination, Error> {
         if self.schema != SCHEMA {
-            return Err(other_schema(&self.schema));
+            return Err(schema_error(&self.schema));
         }
         let values = match &*self.values {
-            AT_RESET => ValuesAre::AtReset,
-            OF_A_GUEST => ValuesAre::OfAGuest,
-            OF_AN_EMULATED_HOST => ValuesAre::OfAnEmulatedHost,
-            other => return Err(PROFILE.member("values", other)),
+            RESET => ValueOrigin::Reset,
+            GUEST => ValueOrigin::Guest,
+            EMULATED_HOST => ValueOrigin::EmulatedHost,
+            other => return Err(PROFILE.member_error("values", other)),
         };
-        let accelerator = Accelerator::from_name(&self.recorded.accelerator);
-        if accelerator.is_none() && !self.recorded.accelerator.is_empty() {
-            return Err(PROFILE.member("recorded.accelerator", &self.recorded.accelerator));
+        let accelerator = Accelerator::from_name(&self.origin.accelerator);
+        if accelerator.is_none() && !self.origin.accelerator.is_empty() {
+            return Err(PROFILE.member_error("origin.accelerator", &self.origin.accelerator));
         }
-        let loader = format!("{}-{}", self.recorded.program, self.recorded.version);
+        let loader = format!("{}-{}", self.origin.program, self.origin.version);
         let vcpus = self.vcpus.iter().enumerate();
         Ok(Destination {
             name: self.name.clone(),
             accelerator,
             loader: loader.parse::<Loader>().ok(),
-            values,
+            value_origin: values,
             vcpus: vcpus
-                .map(|(number, vcpu)| vcpu.to_host(number))
+                .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
                 .collect::<Result<_, _>>()?,
-            shape: self.shape.as_ref().map(ShapeFile::to_shape).transpose()?,
+            shape: self.shape.as_ref().map(ShapeJson::to_shape).transpose()?,
         })
     }
 }
 
 /// Returns the error for another version of a profile, or another document of cpreg.
-pub(super) fn other_schema(schema: &str) -> Error {
+pub(super) fn schema_error(schema: &str) -> Error {
     if schema.starts_with("cpreg.profile/") {
-        return PROFILE.other_schema(schema);
+        return PROFILE.schema_error(schema);
     }
     let message = format!(
         "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
@@ -212,23 +213,23 @@ pub(super) fn other_schema(schema: &str) -> Error {
     Error::new(ErrorKind::Schema, message)
 }
 
-const AT_RESET: &str = "at-reset";
-const OF_A_GUEST: &str = "of-a-guest";
-const OF_AN_EMULATED_HOST: &str = "of-an-emulated-host";
+const RESET: &str = "reset";
+const GUEST: &str = "guest";
+const EMULATED_HOST: &str = "emulated-host";
 
-fn hexadecimal(path: impl FnOnce() -> String, text: &str) -> Result<u64, Error> {
-    parse_hexadecimal(text).ok_or_else(|| PROFILE.member(path(), text))
+fn parse_number(path: impl FnOnce() -> String, text: &str) -> Result<u64, Error> {
+    parse_hexadecimal(text).ok_or_else(|| PROFILE.member_error(path(), text))
 }
 
-impl ShapeFile {
-    fn of(shape: &Shape) -> Self {
+impl ShapeJson {
+    fn from_shape(shape: &MachineShape) -> Self {
         Self {
             machine: shape.machine.clone(),
-            vcpus: shape.vcpus,
+            vcpus: shape.vcpu_count,
             ram: shape
                 .ram
                 .iter()
-                .map(|block| RamFile {
+                .map(|block| RamBlockJson {
                     name: block.name.clone(),
                     length: format!("{:#x}", block.length),
                 })
@@ -236,7 +237,7 @@ impl ShapeFile {
             devices: shape
                 .devices
                 .iter()
-                .map(|device| DeviceFile {
+                .map(|device| DeviceJson {
                     name: device.name.clone(),
                     instance: device.instance,
                     version: device.version,
@@ -245,22 +246,22 @@ impl ShapeFile {
         }
     }
 
-    fn to_shape(&self) -> Result<Shape, Error> {
+    fn to_shape(&self) -> Result<MachineShape, Error> {
         let ram = self.ram.iter().enumerate().map(|(number, block)| {
-            let length = hexadecimal(|| format!("shape.ram[{number}].length"), &block.length)?;
+            let length = parse_number(|| format!("shape.ram[{number}].length"), &block.length)?;
             Ok(RamBlock {
                 name: block.name.clone(),
                 length,
             })
         });
-        Ok(Shape {
+        Ok(MachineShape {
             machine: self.machine.clone(),
-            vcpus: self.vcpus,
+            vcpu_count: self.vcpus,
             ram: ram.collect::<Result<_, _>>()?,
             devices: self
                 .devices
                 .iter()
-                .map(|device| Device {
+                .map(|device| DeviceSection {
                     name: device.name.clone(),
                     instance: device.instance,
                     version: device.version,
@@ -270,24 +271,24 @@ impl ShapeFile {
     }
 }
 
-impl VcpuFile {
-    fn of(vcpu: &HostVcpu) -> Self {
-        let registers = vcpu.registers().iter().map(|register| RegisterFile {
+impl VcpuJson {
+    fn from_vcpu(vcpu: &DestinationVcpu) -> Self {
+        let registers = vcpu.registers().iter().map(|register| RegisterJson {
             id: format!("{:#018x}", register.id.raw()),
             name: register.id.to_string(),
-            value: register.value.as_ref().map(text_of),
-            writable: match register.accepts {
-                Accepts::Writable(mask) => Some(format!("{mask:#x}")),
+            value: register.value.as_ref().map(format_value),
+            writable: match register.accepted_values {
+                AcceptedValues::Writable(mask) => Some(format!("{mask:#x}")),
                 _ => None,
             },
-            one_of: match &register.accepts {
-                Accepts::OneOf(values) => {
+            one_of: match &register.accepted_values {
+                AcceptedValues::OneOf(values) => {
                     Some(values.iter().map(|value| format!("{value:#x}")).collect())
                 }
                 _ => None,
             },
-            subset_of: match register.accepts {
-                Accepts::Subset(bits) => Some(format!("{bits:#x}")),
+            subset_of: match register.accepted_values {
+                AcceptedValues::Subset(bits) => Some(format!("{bits:#x}")),
                 _ => None,
             },
         });
@@ -296,7 +297,7 @@ impl VcpuFile {
                 Content::Number(number) => (Some(format!("{number:#x}")), None),
                 Content::Bytes(bytes) => (None, Some(hex::encode(bytes))),
             };
-            ExtensionFile {
+            ExtensionJson {
                 name: extension.name.clone().into_owned(),
                 number,
                 bytes,
@@ -308,32 +309,36 @@ impl VcpuFile {
         }
     }
 
-    fn to_host(&self, vcpu: usize) -> Result<HostVcpu, Error> {
+    fn to_destination_vcpu(&self, vcpu: usize) -> Result<DestinationVcpu, Error> {
         let path = |at: usize, member: &str| format!("vcpus[{vcpu}].registers[{at}].{member}");
         let mut registers = Vec::with_capacity(self.registers.len());
         let mut seen = BTreeSet::new();
         for (at, register) in self.registers.iter().enumerate() {
             let value = match &register.value {
-                Some(text) => Some(value(|| path(at, "value"), text)?),
+                Some(text) => Some(parse_value(|| path(at, "value"), text)?),
                 None => None,
             };
-            let id = RegisterId::from_raw(hexadecimal(|| path(at, "id"), &register.id)?);
+            let id = RegisterId::from_raw(parse_number(|| path(at, "id"), &register.id)?);
             if !seen.insert(id) {
                 let path = path(at, "id");
                 let message = format!("profile: {path} lists {id} a second time");
-                return Err(Error::new(ErrorKind::Duplicate, message).at(path));
+                return Err(Error::new(ErrorKind::Duplicate, message).with_path(path));
             }
-            let accepts = register.accepts(|member| path(at, member))?;
-            registers.push(HostRegister { id, value, accepts });
+            let accepts = register.parse_accepts(|member| path(at, member))?;
+            registers.push(DestinationRegister {
+                id,
+                value,
+                accepted_values: accepts,
+            });
         }
         let mut extensions = Vec::with_capacity(self.extensions.len());
         for (at, extension) in self.extensions.iter().enumerate() {
             let path = || format!("vcpus[{vcpu}].extensions[{at}]");
             let content = match (&extension.number, &extension.bytes) {
-                (Some(number), None) => Content::Number(hexadecimal(path, number)?),
-                (None, Some(bytes)) => Content::Bytes(bytes_of(path, bytes)?),
+                (Some(number), None) => Content::Number(parse_number(path, number)?),
+                (None, Some(bytes)) => Content::Bytes(parse_bytes(path, bytes)?),
                 _ => {
-                    return Err(PROFILE.member(path(), &extension.name));
+                    return Err(PROFILE.member_error(path(), &extension.name));
                 }
             };
             extensions.push(Extension {
@@ -341,28 +346,28 @@ impl VcpuFile {
                 content,
             });
         }
-        Ok(HostVcpu::new(registers, extensions))
+        Ok(DestinationVcpu::new(registers, extensions))
     }
 }
 
-impl RegisterFile {
+impl RegisterJson {
     /// What is taken beyond the value; `path` gives a member's.
-    fn accepts(&self, path: impl Fn(&str) -> String) -> Result<Accepts, Error> {
+    fn parse_accepts(&self, path: impl Fn(&str) -> String) -> Result<AcceptedValues, Error> {
         match (&self.writable, &self.one_of, &self.subset_of) {
-            (None, None, None) => Ok(Accepts::ByKind),
+            (None, None, None) => Ok(AcceptedValues::ByKind),
             (Some(mask), None, None) => {
-                hexadecimal(|| path("writable"), mask).map(Accepts::Writable)
+                parse_number(|| path("writable"), mask).map(AcceptedValues::Writable)
             }
             (None, Some(values), None) => {
                 let values = values
                     .iter()
-                    .map(|value| hexadecimal(|| path("one_of"), value));
-                values.collect::<Result<_, _>>().map(Accepts::OneOf)
+                    .map(|value| parse_number(|| path("one_of"), value));
+                values.collect::<Result<_, _>>().map(AcceptedValues::OneOf)
             }
             (None, None, Some(bits)) => {
-                hexadecimal(|| path("subset_of"), bits).map(Accepts::Subset)
+                parse_number(|| path("subset_of"), bits).map(AcceptedValues::Subset)
             }
-            _ => Err(PROFILE.member(
+            _ => Err(PROFILE.member_error(
                 path("writable"),
                 "more than one of writable, one_of and subset_of",
             )),
@@ -370,10 +375,10 @@ impl RegisterFile {
     }
 }
 
-fn text_of(value: &Value) -> String {
+fn format_value(value: &Value) -> String {
     match value {
-        Value::Small(value) => format!("{value:#x}"),
-        Value::Wide(bytes) => {
+        Value::U64(value) => format!("{value:#x}"),
+        Value::Bytes(bytes) => {
             let most_significant_first: Vec<u8> = bytes.iter().rev().copied().collect();
             format!("0x{}", hex::encode(most_significant_first))
         }
@@ -381,16 +386,16 @@ fn text_of(value: &Value) -> String {
 }
 
 /// A register's value: at most 64 bits as a number, wider ones as all of their bytes, most significant first.
-fn value(path: impl Fn() -> String, text: &str) -> Result<Value, Error> {
+fn parse_value(path: impl Fn() -> String, text: &str) -> Result<Value, Error> {
     if text.len() <= "0x".len() + 16 {
-        return hexadecimal(path, text).map(Value::Small);
+        return parse_number(path, text).map(Value::U64);
     }
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    let mut bytes = bytes_of(path, digits)?;
+    let mut bytes = parse_bytes(path, digits)?;
     bytes.reverse();
-    Ok(Value::Wide(bytes.into()))
+    Ok(Value::Bytes(bytes.into()))
 }
 
-fn bytes_of(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, Error> {
-    hex::decode(digits).map_err(|_| PROFILE.member(path(), digits))
+fn parse_bytes(path: impl FnOnce() -> String, digits: &str) -> Result<Vec<u8>, Error> {
+    hex::decode(digits).map_err(|_| PROFILE.member_error(path(), digits))
 }

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `schema` | `"cpreg.profile/1"` |
 //! | `name` | what to call it |
-//! | `recorded` | the program, its version and package, accelerator, machine, CPU model and command line |
-//! | `values` | `"at-reset"`, `"of-a-guest"` or `"of-an-emulated-host"` |
+//! | `origin` | the program, its version and package, accelerator, machine, CPU model and command line |
+//! | `values` | `"reset"`, `"guest"` or `"emulated-host"` |
 //! | `shape` | machine, vCPU count, RAM blocks, devices |
 //! | `vcpus` | for each vCPU: `registers` (id, name, value, and what else is taken: `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes) |
 //!
@@ -22,9 +22,9 @@ use cpreg::destination::Destination;
 
 use crate::error::Error;
 use crate::schema;
-use document::{PROFILE, other_schema};
+use document::{PROFILE, schema_error};
 
-pub use document::{Document, Recorded, SCHEMA};
+pub use document::{Document, ProfileOrigin, SCHEMA};
 
 /// A recorded destination.
 ///
@@ -35,8 +35,8 @@ pub use document::{Document, Recorded, SCHEMA};
 /// let text = r#"{
 ///     "schema": "cpreg.profile/1",
 ///     "name": "a host",
-///     "recorded": {"program": "qemu", "version": "10.0.13", "accelerator": "kvm"},
-///     "values": "at-reset",
+///     "origin": {"program": "qemu", "version": "10.0.13", "accelerator": "kvm"},
+///     "values": "reset",
 ///     "vcpus": []
 /// }"#;
 /// let profile = Profile::from_json(text.as_bytes())?;
@@ -47,7 +47,7 @@ pub use document::{Document, Recorded, SCHEMA};
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Who recorded what.
-    pub recorded: Recorded,
+    pub origin: ProfileOrigin,
     /// The destination, with its name.
     pub destination: Destination,
 }
@@ -60,9 +60,9 @@ impl Profile {
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
             // It is better said that a document is of another kind than which member it lacks.
-            match schema::of(bytes) {
-                Some(schema) if schema != SCHEMA => other_schema(&schema),
-                _ => PROFILE.not_json(error),
+            match schema::parse_name(bytes) {
+                Some(schema) if schema != SCHEMA => schema_error(&schema),
+                _ => PROFILE.json_error(error),
             }
         })?;
         Self::try_from(&document)
@@ -75,7 +75,7 @@ impl Profile {
     pub fn to_json(&self) -> Result<String, Error> {
         let document = Document::from(self);
         let text = serde_json::to_string_pretty(&document);
-        let mut text = text.map_err(|error| PROFILE.not_json(error))?;
+        let mut text = text.map_err(|error| PROFILE.json_error(error))?;
         text.push('\n');
         Ok(text)
     }
@@ -83,7 +83,7 @@ impl Profile {
 
 impl From<&Profile> for Document {
     fn from(profile: &Profile) -> Self {
-        Self::new(&profile.recorded, &profile.destination)
+        Self::new(&profile.origin, &profile.destination)
     }
 }
 
@@ -92,7 +92,7 @@ impl TryFrom<&Document> for Profile {
 
     fn try_from(document: &Document) -> Result<Self, Error> {
         Ok(Self {
-            recorded: document.recorded().clone(),
+            origin: document.origin().clone(),
             destination: document.destination()?,
         })
     }
@@ -100,39 +100,41 @@ impl TryFrom<&Document> for Profile {
 
 #[cfg(test)]
 mod tests {
-    use cpreg::destination::{Accelerator, Accepts, HostRegister, HostVcpu, Loader, ValuesAre};
+    use cpreg::destination::{
+        Accelerator, AcceptedValues, DestinationRegister, DestinationVcpu, Loader, ValueOrigin,
+    };
     use cpreg::register::{RegisterId, Value};
-    use cpreg::shape::{Device, RamBlock, Shape};
+    use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
     use cpreg::vm::{Content, Extension};
 
     use super::*;
     use crate::ErrorKind;
 
     fn destination() -> Destination {
-        let register = |id: u64, value: Option<Value>| HostRegister {
+        let register = |id: u64, value: Option<Value>| DestinationRegister {
             id: RegisterId::from_raw(id),
             value,
-            accepts: match id {
-                0x6030_0000_0014_0000 => Accepts::OneOf(vec![2, 0x1_0000]),
-                0x6030_0000_0016_0003 => Accepts::Subset(3),
-                0x6030_0000_0013_c020 => Accepts::Writable(0xff),
-                _ => Accepts::ByKind,
+            accepted_values: match id {
+                0x6030_0000_0014_0000 => AcceptedValues::OneOf(vec![2, 0x1_0000]),
+                0x6030_0000_0016_0003 => AcceptedValues::Subset(3),
+                0x6030_0000_0013_c020 => AcceptedValues::Writable(0xff),
+                _ => AcceptedValues::ByKind,
             },
         };
         Destination {
             name: "a host".to_owned(),
             accelerator: Some(Accelerator::Tcg),
             loader: Some(Loader::qemu(10, 0)),
-            values: ValuesAre::AtReset,
-            vcpus: vec![HostVcpu::new(
+            value_origin: ValueOrigin::Reset,
+            vcpus: vec![DestinationVcpu::new(
                 [
-                    register(0x6030_0000_0013_c103, Some(Value::Small(u64::MAX))),
+                    register(0x6030_0000_0013_c103, Some(Value::U64(u64::MAX))),
                     register(0x6030_0000_0014_0000, None),
-                    register(0x6030_0000_0016_0003, Some(Value::Small(0))),
-                    register(0x6030_0000_0013_c020, Some(Value::Small(0x11))),
+                    register(0x6030_0000_0016_0003, Some(Value::U64(0))),
+                    register(0x6030_0000_0013_c020, Some(Value::U64(0x11))),
                     register(
                         0x6040_0000_0010_0054,
-                        Some(Value::Wide(vec![0xcd; 16].into())),
+                        Some(Value::Bytes(vec![0xcd; 16].into())),
                     ),
                 ],
                 vec![
@@ -146,14 +148,14 @@ mod tests {
                     },
                 ],
             )],
-            shape: Some(Shape {
+            shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),
-                vcpus: 1,
+                vcpu_count: 1,
                 ram: vec![RamBlock {
                     name: "mach-virt.ram".to_owned(),
                     length: 1 << 26,
                 }],
-                devices: vec![Device {
+                devices: vec![DeviceSection {
                     name: "arm_gicv3".to_owned(),
                     instance: 0,
                     version: 1,
@@ -164,14 +166,14 @@ mod tests {
 
     #[test]
     fn what_is_recorded_comes_back() {
-        let recorded = Recorded {
+        let recorded = ProfileOrigin {
             program: "qemu".to_owned(),
             version: "10.0.13".to_owned(),
             accelerator: "tcg".to_owned(),
-            ..Recorded::default()
+            ..ProfileOrigin::default()
         };
         let profile = Profile {
-            recorded,
+            origin: recorded,
             destination: destination(),
         };
         let json = profile.to_json().expect("JSON");
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named() {
         let profile = Profile {
-            recorded: Recorded::default(),
+            origin: ProfileOrigin::default(),
             destination: destination(),
         };
         let json = profile.to_json().expect("JSON");
@@ -206,10 +208,10 @@ mod tests {
         );
         assert_eq!(error.kind(), ErrorKind::Schema);
         assert_eq!(error.hint(), Some("record the destination again"));
-        let another = Profile::from_json(br#"{"schema": "cpreg.check/1", "verdict": "loads"}"#);
+        let another = Profile::from_json(br#"{"schema": "cpreg.check/2", "verdict": "loads"}"#);
         assert_eq!(
             another.expect_err("no profile").to_string(),
-            "a document of schema `cpreg.check/1`, which is no profile (`cpreg.profile/1`), recorded host or report"
+            "a document of schema `cpreg.check/2`, which is no profile (`cpreg.profile/1`), recorded host or report"
         );
         let error = Profile::from_json(b"{}").expect_err("nothing in it");
         assert_eq!(error.kind(), ErrorKind::Json);

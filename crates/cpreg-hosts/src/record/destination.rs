@@ -11,19 +11,20 @@
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::kernel::{Kind, PSCI_VERSIONS};
+use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::destination::loader::Program;
 use cpreg::destination::{
-    Accelerator, Accepts, Destination, Features, HostRegister, HostVcpu, ValuesAre,
+    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Features,
+    ValueOrigin,
 };
 use cpreg::register::{DecodedId, RegisterId};
 
-use super::{AtReset, Guest, HostRecord, Register, Trial};
+use super::{AtReset, GuestRecord, HostRecord, RegisterRecord, WriteTrial};
 use crate::error::{Error, ErrorKind};
-use crate::profile::{Profile, Recorded};
+use crate::profile::{Profile, ProfileOrigin};
 
 /// What a destination whose values are of an emulated host is known from, in words for reports, where nothing else is known of it.
-pub const EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
+pub const EMULATED_HOST_EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
 
 impl HostRecord {
     /// Returns the host as a destination for a guest with these features, as `program` keeps its list.
@@ -35,36 +36,36 @@ impl HostRecord {
     /// # Errors
     /// If there are no such recordings.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
-        let features = listed(features);
-        let recorded: BTreeMap<Features, HostVcpu> = self
+        let features = list_relevant_features(features);
+        let recorded: BTreeMap<Features, DestinationVcpu> = self
             .guests
             .iter()
             .filter(|(features, _)| !features.contains(Features::EL1_32BIT))
-            .map(|(features, guest)| (*features, guest.to_host_vcpu()))
+            .map(|(features, guest)| (*features, guest.to_destination_vcpu()))
             .collect();
         let registers = match recorded.get(&features) {
             Some(vcpu) => vcpu.registers().to_vec(),
-            None => put_together(features, &recorded)
-                .ok_or_else(|| self.not_recorded(features, recorded.keys()))?,
+            None => combine_registers(features, &recorded)
+                .ok_or_else(|| self.not_recorded_error(features, recorded.keys()))?,
         };
         let kept = registers
             .into_iter()
-            .filter(|register| program.keeps_in_list(register.id));
+            .filter(|register| program.has_in_list(register.id));
         Ok(Destination {
             name: format!("{}/{features}", self.identity.name()),
             accelerator: Some(Accelerator::Kvm),
             loader: None,
-            values: if self.identity.emulated {
-                ValuesAre::OfAnEmulatedHost
+            value_origin: if self.identity.emulated {
+                ValueOrigin::EmulatedHost
             } else {
-                ValuesAre::AtReset
+                ValueOrigin::Reset
             },
-            vcpus: vec![HostVcpu::new(kept, Vec::new())],
+            vcpus: vec![DestinationVcpu::new(kept, Vec::new())],
             shape: None,
         })
     }
 
-    fn not_recorded<'a>(
+    fn not_recorded_error<'a>(
         &self,
         features: Features,
         recorded: impl Iterator<Item = &'a Features>,
@@ -89,7 +90,7 @@ impl HostRecord {
             ("", "")
         };
         let whole = format!("a recorded host{cpu}, Linux {release}");
-        if self.guests.contains_key(&listed(features)) {
+        if self.guests.contains_key(&list_relevant_features(features)) {
             return whole + limits;
         }
         format!(
@@ -103,29 +104,29 @@ impl HostRecord {
     /// As for [`Self::destination`].
     pub fn profile(&self, features: Features, program: Program) -> Result<Profile, Error> {
         let destination = self.destination(features, program)?;
-        let recorded = Recorded {
+        let recorded = ProfileOrigin {
             accelerator: Accelerator::Kvm.name().to_owned(),
             cpu: self.identity.cpu_and_mode(),
             kernel: self.identity.release.clone(),
-            ..Recorded::default()
+            ..ProfileOrigin::default()
         };
         Ok(Profile {
-            recorded,
+            origin: recorded,
             destination,
         })
     }
 }
 
 /// Returns those features on which the list of registers depends.
-fn listed(features: Features) -> Features {
-    features.without(Features::EL1_32BIT)
+fn list_relevant_features(features: Features) -> Features {
+    features.difference(Features::EL1_32BIT)
 }
 
 /// What KVM lists for a set of features, from recordings of parts of it.
-fn put_together(
+fn combine_registers(
     features: Features,
-    recorded: &BTreeMap<Features, HostVcpu>,
-) -> Option<Vec<HostRegister>> {
+    recorded: &BTreeMap<Features, DestinationVcpu>,
+) -> Option<Vec<DestinationRegister>> {
     let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
     let made = parts
         .clone()
@@ -135,7 +136,7 @@ fn put_together(
         return None;
     }
     let wholes = recorded.iter().filter(|(own, _)| own.contains(features));
-    let mut registers: BTreeMap<RegisterId, HostRegister> = BTreeMap::new();
+    let mut registers: BTreeMap<RegisterId, DestinationRegister> = BTreeMap::new();
     for (_, vcpu) in parts.clone() {
         for register in vcpu.registers() {
             registers.insert(register.id, register.clone());
@@ -149,8 +150,8 @@ fn put_together(
             if own.value != known.value {
                 known.value = None;
             }
-            if own.accepts != known.accepts {
-                known.accepts = Accepts::ByKind;
+            if own.accepted_values != known.accepted_values {
+                known.accepted_values = AcceptedValues::ByKind;
             }
         }
     }
@@ -160,55 +161,58 @@ fn put_together(
 /// KVM's ABI has no more bits in a firmware bitmap.
 const BITMAP_BITS: u32 = u64::BITS;
 
-impl Guest {
+impl GuestRecord {
     /// A vCPU of such a guest, as a destination has it.
-    pub fn to_host_vcpu(&self) -> HostVcpu {
-        let registers = self.registers.iter().map(|register| HostRegister {
+    pub fn to_destination_vcpu(&self) -> DestinationVcpu {
+        let registers = self.registers.iter().map(|register| DestinationRegister {
             id: register.id,
             value: match &register.at_reset {
                 AtReset::Value(value) if !register.differs_by_vcpu => Some(value.clone()),
                 _ => None,
             },
-            accepts: self.accepts(register),
+            accepted_values: self.accepted_values(register),
         });
-        HostVcpu::new(registers, Vec::new())
+        DestinationVcpu::new(registers, Vec::new())
     }
 
-    fn accepts(&self, register: &Register) -> Accepts {
+    fn accepted_values(&self, register: &RegisterRecord) -> AcceptedValues {
         let tried = |value: u64| register.trials.iter().find(|trial| trial.value == value);
         let own = match &register.at_reset {
             AtReset::Value(value) => value.as_u64(),
             _ => None,
         };
-        match Kind::of(register.id) {
-            Kind::PsciVersion
+        match RegisterKind::from_id(register.id) {
+            RegisterKind::PsciVersion
                 if PSCI_VERSIONS
                     .into_iter()
                     .all(|v| own == Some(v) || tried(v).is_some()) =>
             {
-                let is_taken =
-                    |value: &u64| own == Some(*value) || tried(*value).is_some_and(Trial::is_taken);
-                Accepts::OneOf(PSCI_VERSIONS.into_iter().filter(is_taken).collect())
+                let is_taken = |value: &u64| {
+                    own == Some(*value) || tried(*value).is_some_and(WriteTrial::is_accepted)
+                };
+                AcceptedValues::OneOf(PSCI_VERSIONS.into_iter().filter(is_taken).collect())
             }
-            Kind::Services(_)
+            RegisterKind::FirmwareBitmap(_)
                 if (0..BITMAP_BITS)
                     .all(|bit| own == Some(1 << bit) || tried(1 << bit).is_some()) =>
             {
                 let bits = (0..BITMAP_BITS).map(|bit| 1 << bit);
-                let taken = bits.filter(|bit| tried(*bit).is_some_and(Trial::is_taken));
-                Accepts::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
+                let taken = bits.filter(|bit| tried(*bit).is_some_and(WriteTrial::is_accepted));
+                AcceptedValues::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
             }
             kind => {
                 let Some(masks) = &self.writable else {
-                    return Accepts::ByKind;
+                    return AcceptedValues::ByKind;
                 };
                 match masks.get(&register.id) {
-                    Some(mask) => Accepts::Writable(*mask),
+                    Some(mask) => AcceptedValues::Writable(*mask),
                     // Of which a kernel that tells masks tells none, no bit may change.
-                    None if kind == Kind::Identification && !may_ignore(register.id, own) => {
-                        Accepts::Writable(0)
+                    None if kind == RegisterKind::Identification
+                        && !can_ignore_writes(register.id, own) =>
+                    {
+                        AcceptedValues::Writable(0)
                     }
-                    None => Accepts::ByKind,
+                    None => AcceptedValues::ByKind,
                 }
             }
         }
@@ -217,7 +221,7 @@ impl Guest {
 
 /// Whether it may be an AArch32 ID register of a CPU without AArch32, which reads as zero and takes any value without keeping it
 /// (`aa32_id_visibility` in Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
-fn may_ignore(id: RegisterId, own: Option<u64>) -> bool {
+fn can_ignore_writes(id: RegisterId, own: Option<u64>) -> bool {
     let is_aarch32 = matches!(
         id.decode(),
         DecodedId::SystemRegister(register) if (1..=3).contains(&register.crm)
@@ -231,33 +235,33 @@ mod tests {
 
     use super::*;
 
-    fn register(id: RegisterId, own: u64, trials: Vec<Trial>) -> Register {
-        Register {
+    fn register(id: RegisterId, own: u64, trials: Vec<WriteTrial>) -> RegisterRecord {
+        RegisterRecord {
             id,
-            at_reset: AtReset::Value(Value::Small(own)),
+            at_reset: AtReset::Value(Value::U64(own)),
             differs_by_vcpu: false,
             write_back: 0,
             trials,
         }
     }
 
-    fn trial(value: u64, own: u64, is_taken: bool) -> Trial {
-        Trial {
+    fn trial(value: u64, own: u64, is_taken: bool) -> WriteTrial {
+        WriteTrial {
             value,
             errno: if is_taken { 0 } else { 22 },
-            reads: if is_taken { value } else { own },
+            read_back: if is_taken { value } else { own },
         }
     }
 
-    fn accepts(register: Register) -> Accepts {
+    fn accepts(register: RegisterRecord) -> AcceptedValues {
         let id = register.id;
-        let guest = Guest {
+        let guest = GuestRecord {
             registers: vec![register],
             writable: Some(BTreeMap::from([(RegisterId::ID_AA64PFR0_EL1, 0xff)])),
         };
-        let vcpu = guest.to_host_vcpu();
+        let vcpu = guest.to_destination_vcpu();
         vcpu.get(id)
-            .map(|it| it.accepts.clone())
+            .map(|it| it.accepted_values.clone())
             .unwrap_or_default()
     }
 
@@ -270,7 +274,7 @@ mod tests {
             .collect();
         assert_eq!(
             accepts(register(RegisterId::PSCI_VERSION, own, trials.clone())),
-            Accepts::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
+            AcceptedValues::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
         );
         assert_eq!(
             accepts(register(
@@ -278,16 +282,16 @@ mod tests {
                 own,
                 trials[1..].to_vec()
             )),
-            Accepts::ByKind
+            AcceptedValues::ByKind
         );
         let bits = (0..64).map(|bit| trial(1 << bit, 0, bit < 2)).collect();
         assert_eq!(
             accepts(register(RegisterId::VENDOR_HYP_BMAP_2, 0, bits)),
-            Accepts::Subset(0b11)
+            AcceptedValues::Subset(0b11)
         );
         assert_eq!(
             accepts(register(RegisterId::ID_AA64PFR0_EL1, 0x11, Vec::new())),
-            Accepts::Writable(0xff)
+            AcceptedValues::Writable(0xff)
         );
     }
 
@@ -296,31 +300,33 @@ mod tests {
         let accepts = |id, own| accepts(register(id, own, Vec::new()));
         assert_eq!(
             accepts(RegisterId::ID_AA64DFR1_EL1, 0),
-            Accepts::Writable(0)
+            AcceptedValues::Writable(0)
         );
         assert_eq!(
             accepts(RegisterId::ID_DFR0_EL1, 0x300_0006),
-            Accepts::Writable(0)
+            AcceptedValues::Writable(0)
         );
         // Of a CPU without AArch32, perhaps, and no ID register.
-        assert_eq!(accepts(RegisterId::ID_DFR0_EL1, 0), Accepts::ByKind);
-        assert_eq!(accepts(RegisterId::SCTLR_EL1, 0), Accepts::ByKind);
+        assert_eq!(accepts(RegisterId::ID_DFR0_EL1, 0), AcceptedValues::ByKind);
+        assert_eq!(accepts(RegisterId::SCTLR_EL1, 0), AcceptedValues::ByKind);
     }
 
     /// On every recorded host that tells masks, with every value that was tried.
     #[test]
     fn no_recorded_host_took_another_value_where_it_told_no_mask() {
-        let history = crate::history::History::built_in().expect("the checked-in history");
+        let history = crate::host_index::HostIndex::built_in().expect("the checked-in history");
         let mut tried = 0;
         for host in history.hosts() {
             for (features, guest) in &host.record().guests {
                 let Some(masks) = &guest.writable else {
                     continue;
                 };
-                let vcpu = guest.to_host_vcpu();
+                let vcpu = guest.to_destination_vcpu();
                 for register in &guest.registers {
-                    let there = vcpu.get(register.id).map(|it| &it.accepts);
-                    if masks.contains_key(&register.id) || there != Some(&Accepts::Writable(0)) {
+                    let there = vcpu.get(register.id).map(|it| &it.accepted_values);
+                    if masks.contains_key(&register.id)
+                        || there != Some(&AcceptedValues::Writable(0))
+                    {
                         continue;
                     }
                     for trial in &register.trials {
@@ -344,10 +350,13 @@ mod tests {
     fn what_differs_by_vcpu_is_no_value() {
         let mut register = register(RegisterId::MPIDR_EL1, 0x8000_0000, Vec::new());
         register.differs_by_vcpu = true;
-        let guest = Guest {
+        let guest = GuestRecord {
             registers: vec![register],
             writable: None,
         };
-        assert_eq!(guest.to_host_vcpu().value(RegisterId::MPIDR_EL1), None);
+        assert_eq!(
+            guest.to_destination_vcpu().value(RegisterId::MPIDR_EL1),
+            None
+        );
     }
 }

@@ -4,7 +4,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | [`HostRecord`] and its parts; what a host is called |
-//! | `register.rs` | [`Register`]: what was read of a register and tried on it |
+//! | `register.rs` | [`RegisterRecord`]: what was read of a register and tried on it |
 //! | [`json`] | the file that it is kept in, `cpreg.host/1` |
 //! | [`destination`] | the host as a destination for a guest with some features |
 //!
@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 
-pub use register::{AtReset, Register, Trial};
+pub use register::{AtReset, RegisterRecord, WriteTrial};
 
 #[cfg(test)]
-pub(crate) mod made;
+pub(crate) mod testing;
 
 /// What `KVM_CHECK_EXTENSION` says, by the capability's name in `linux/kvm.h` (`KVM_CAP_ARM_SVE`); those that it does not have are 0.
 pub type Capabilities = BTreeMap<String, i32>;
@@ -36,7 +36,7 @@ pub struct HostRecord {
     /// What it says it can do.
     pub capabilities: Capabilities,
     /// What it gives to guests, by their features.
-    pub guests: BTreeMap<Features, Guest>,
+    pub guests: BTreeMap<Features, GuestRecord>,
 }
 
 /// Which kernel and CPU a host is.
@@ -58,9 +58,9 @@ pub struct Identity {
 
 /// What a host gives to a guest with one set of features.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guest {
+pub struct GuestRecord {
     /// The registers of a fresh vCPU, ascending by id.
-    pub registers: Vec<Register>,
+    pub registers: Vec<RegisterRecord>,
     /// For each ID register the bits that user space may change, where the kernel tells.
     pub writable: Option<BTreeMap<RegisterId, u64>>,
 }

@@ -1,4 +1,4 @@
-//! [`Register`]: what a fresh vCPU's register held, and which other values were tried on it.
+//! [`RegisterRecord`]: what a fresh vCPU's register held, and which other values were tried on it.
 
 use cpreg::destination::kernel::time_dependent_bits;
 use cpreg::register::{Naming, RegisterId, Value};
@@ -9,7 +9,7 @@ const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A register of a fresh vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Register {
+pub struct RegisterRecord {
     /// Which.
     pub id: RegisterId,
     /// What it held, if that is a value.
@@ -19,18 +19,18 @@ pub struct Register {
     /// The errno of writing back what was read; 0 if that worked.
     pub write_back: u16,
     /// Other values that were tried, one after another on one vCPU, what was read being written back between them.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<WriteTrial>,
 }
 
 /// A value that was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Trial {
+pub struct WriteTrial {
     /// What was written.
     pub value: u64,
     /// The errno of that; 0 if it was taken.
     pub errno: u16,
     /// What was read afterwards.
-    pub reads: u64,
+    pub read_back: u64,
 }
 
 /// What a register held in a fresh vCPU.
@@ -41,32 +41,32 @@ pub enum AtReset {
     /// KVM's reset poison, which stands for no value.
     Poison,
     /// It is a counter, which runs on.
-    Counts,
+    Counter,
     /// Reading it failed with this errno.
     Unreadable(u16),
 }
 
 impl AtReset {
     /// What it means that this value was read.
-    pub fn of(id: RegisterId, value: Value) -> Self {
+    pub fn from_value(id: RegisterId, value: Value) -> Self {
         if id.is_counter(Naming::Kvm) {
-            return Self::Counts;
+            return Self::Counter;
         }
         match value {
-            Value::Small(small) if POISON.contains(&small) => Self::Poison,
+            Value::U64(small) if POISON.contains(&small) => Self::Poison,
             value => Self::Value(value),
         }
     }
 }
 
-impl Register {
+impl RegisterRecord {
     /// Returns it without what depends on when it was read: to compare two records of one host.
     ///
     /// Of a counter, what was tried is left out too, since that is made of what was read. Of other registers the
     /// [bits that time changes](time_dependent_bits) are 0.
     #[must_use]
     pub fn without_time(&self) -> Self {
-        if self.at_reset == AtReset::Counts {
+        if self.at_reset == AtReset::Counter {
             return Self {
                 differs_by_vcpu: false,
                 trials: Vec::new(),
@@ -75,13 +75,13 @@ impl Register {
         }
         let lasting = !time_dependent_bits(self.id);
         let at_reset = match &self.at_reset {
-            AtReset::Value(Value::Small(value)) => AtReset::Value(Value::Small(value & lasting)),
+            AtReset::Value(Value::U64(value)) => AtReset::Value(Value::U64(value & lasting)),
             other => other.clone(),
         };
-        let trials = self.trials.iter().map(|trial| Trial {
+        let trials = self.trials.iter().map(|trial| WriteTrial {
             value: trial.value & lasting,
             errno: trial.errno,
-            reads: trial.reads & lasting,
+            read_back: trial.read_back & lasting,
         });
         Self {
             at_reset,
@@ -92,15 +92,15 @@ impl Register {
     }
 }
 
-impl Trial {
+impl WriteTrial {
     /// Whether the value was taken and stayed.
-    pub fn is_taken(&self) -> bool {
-        self.errno == 0 && self.reads == self.value
+    pub fn is_accepted(&self) -> bool {
+        self.errno == 0 && self.read_back == self.value
     }
 }
 
 /// What a register of 64 bits held, if that was a value.
-pub(crate) fn own_value(at_reset: &AtReset) -> Option<u64> {
+pub(crate) fn reset_value(at_reset: &AtReset) -> Option<u64> {
     match at_reset {
         AtReset::Value(value) => value.as_u64(),
         _ => None,
@@ -108,7 +108,7 @@ pub(crate) fn own_value(at_reset: &AtReset) -> Option<u64> {
 }
 
 /// What is read after a trial: what was written, if it was taken; else what the register held, if that is known.
-pub(crate) const fn expected(value: u64, errno: u16, own: Option<u64>) -> Option<u64> {
+pub(crate) const fn expected_read_back(value: u64, errno: u16, own: Option<u64>) -> Option<u64> {
     if errno == 0 { Some(value) } else { own }
 }
 
@@ -118,20 +118,20 @@ mod tests {
 
     #[test]
     fn two_readings_of_a_timer_differ_in_time_alone() {
-        let control = |status: u64| Register {
+        let control = |status: u64| RegisterRecord {
             id: RegisterId::PTIMER_CTL,
-            at_reset: AtReset::Value(Value::Small(status)),
+            at_reset: AtReset::Value(Value::U64(status)),
             differs_by_vcpu: status == 0,
             write_back: 0,
-            trials: vec![Trial {
+            trials: vec![WriteTrial {
                 value: status ^ 1,
                 errno: 0,
-                reads: status | 1,
+                read_back: status | 1,
             }],
         };
         assert_eq!(control(0).without_time(), control(4).without_time());
         assert_ne!(control(0).without_time(), control(2).without_time());
-        let other = |value: u64| Register {
+        let other = |value: u64| RegisterRecord {
             id: RegisterId::CPACR_EL1,
             ..control(value)
         };

@@ -9,7 +9,7 @@
 //! | 5 | counters, which run on from then | once, on the first vCPU |
 //!
 //! Number of system calls: one for each register that is written; one for each of step 2 that is read again, at most
-//! [`VM_WIDE_AT_MOST`] for a VM; and for each vCPU one for its PMCR_EL0 and one to finalize SVE, if it has them. A plan that is not ready
+//! [`MAX_VM_WIDE_REGISTERS`] for a VM; and for each vCPU one for its PMCR_EL0 and one to finalize SVE, if it has them. A plan that is not ready
 //! makes none.
 //!
 //! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers add bits and its clearing ones take bits away, and a fresh vCPU has bits that
@@ -19,49 +19,49 @@
 //! In step 3 nothing is allocated: what a plan writes is put in order before the first write. What is written and why does not
 //! live here ([`cpreg::plan`]), nor the GIC and other devices, which are loaded after this and before the VM runs.
 
-use cpreg::destination::kernel::{Kind, Scope};
-use cpreg::plan::{ExtensionAction, Outcome, Plan};
+use cpreg::destination::kernel::{RegisterKind, Scope};
+use cpreg::plan::{ExtensionAction, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 
 use crate::errno::Errno;
-use crate::error::{Error, ErrorKind, Refused};
+use crate::error::{Error, ErrorKind, RefusedWrite};
 use crate::host::Vcpu;
 use crate::value;
 
 /// The most VM-wide registers that KVM's ABI has: 56 ID registers, MIDR_EL1, REVIDR_EL1, AIDR_EL1, CTR_EL0, the PSCI version, three
 /// workarounds and four bitmaps.
-pub const VM_WIDE_AT_MOST: usize = 68;
+pub const MAX_VM_WIDE_REGISTERS: usize = 68;
 
 /// A plan was carried out: every write was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadSummary {
     /// How many registers were written.
-    pub written: usize,
+    pub written_registers: usize,
     /// How many system calls that took in all.
     pub calls: usize,
     /// What KVM took without an error and does not hold.
-    pub differences: Vec<Difference>,
+    pub mismatches: Vec<Mismatch>,
 }
 
 /// A register that took a value and reads differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct Mismatch {
     /// Which vCPU; `None` for what belongs to the VM.
     pub vcpu: Option<usize>,
     /// Which register.
     pub register: RegisterId,
     /// What was written.
-    pub wrote: Value,
+    pub written_value: Value,
     /// What it holds.
-    pub holds: Value,
+    pub current_value: Value,
 }
 
-impl std::fmt::Display for Difference {
+impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             register,
-            wrote,
-            holds,
+            written_value: wrote,
+            current_value: holds,
             ..
         } = self;
         match self.vcpu {
@@ -79,12 +79,12 @@ impl std::fmt::Display for Difference {
 /// Carries out a plan on all vCPUs of a VM: initialised (`KVM_ARM_VCPU_INIT`) with the features that the plan's destination has, with the
 /// GIC and the PMU set up, never run; SVE finalized only if the vector lengths are to be those that it then has.
 ///
-/// Whatever goes wrong, no vCPU of the VM may be run then. After success the guest can see [`Loaded::differences`].
+/// Whatever goes wrong, no vCPU of the VM may be run then. After success the guest can see [`LoadSummary::differences`].
 ///
 /// # Errors
 /// What stood in the way; whether anything was written is in it.
-pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, Error> {
-    carry_out(plan, vcpus, |refused| {
+pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<LoadSummary, Error> {
+    execute_plan(plan, vcpus, |refused| {
         Err(ErrorKind::Refused(Box::new(refused)).into())
     })
 }
@@ -93,61 +93,61 @@ pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<Loaded, Error> {
 ///
 /// # Errors
 /// As [`load`], and what `on_refusal` says.
-pub(crate) fn carry_out<V: Vcpu>(
+pub(crate) fn execute_plan<V: Vcpu>(
     plan: &Plan,
     vcpus: &[V],
-    on_refusal: impl FnMut(Refused) -> Result<(), Error>,
-) -> Result<Loaded, Error> {
-    let writes = checked(plan, vcpus.len())?;
-    let wide = vm_wide(&writes)?;
+    on_refusal: impl FnMut(RefusedWrite) -> Result<(), Error>,
+) -> Result<LoadSummary, Error> {
+    let writes = check_plan(plan, vcpus.len())?;
+    let wide = vm_wide_writes(&writes)?;
     let mut loader = Loader {
         vcpus,
-        loaded: Loaded::default(),
+        summary: LoadSummary::default(),
         on_refusal,
     };
     for (number, (vcpu_plan, writes)) in plan.vcpus.iter().zip(&writes).enumerate() {
         let mut decisions = vcpu_plan.decisions.iter();
-        let has_sve = decisions.any(|it| it.register == RegisterId::SVE_VLS && it.listed);
-        loader.vector_lengths(number, has_sve, writes)?;
+        let has_sve = decisions.any(|it| it.register == RegisterId::SVE_VLS && it.is_listed);
+        loader.load_vector_lengths(number, has_sve, writes)?;
     }
     for (number, id, value) in &wide {
         loader.write(*number, *id, value)?;
     }
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
-            let is_own = Kind::of(*id).scope() == Scope::Vcpu;
+            let is_own = RegisterKind::from_id(*id).scope() == Scope::Vcpu;
             if is_own && *id != RegisterId::SVE_VLS {
                 loader.write(number, *id, value)?;
             }
         }
     }
     for (number, id, value) in &wide {
-        loader.compare(None, *number, *id, value)?;
+        loader.verify(None, *number, *id, value)?;
     }
     for (number, writes) in writes.iter().enumerate() {
         if let Some((id, value)) = writes.iter().find(|(id, _)| *id == RegisterId::PMCR_EL0) {
-            loader.compare(Some(number), number, *id, value)?;
+            loader.verify(Some(number), number, *id, value)?;
         }
     }
     let mut counters = Vec::new();
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
-            if Kind::of(*id).scope() == Scope::Running && !counters.contains(id) {
+            if RegisterKind::from_id(*id).scope() == Scope::VmCounter && !counters.contains(id) {
                 counters.push(*id);
                 loader.write(number, *id, value)?;
             }
         }
     }
-    Ok(loader.loaded)
+    Ok(loader.summary)
 }
 
 /// What is to be written to each vCPU, in the plan's order.
 type Writes<'a> = Vec<Vec<(RegisterId, &'a Value)>>;
 
 /// What can be seen to be wrong before anything is touched.
-fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
+fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     match plan.outcome() {
-        Outcome::Ready => {}
+        PlanOutcome::Ready => {}
         outcome => return Err(ErrorKind::NotReady(outcome).into()),
     }
     if plan.vcpus.len() != vcpus {
@@ -170,7 +170,10 @@ fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
             .into());
         }
         let writes = plan.writes();
-        if let Some((id, value)) = writes.iter().find(|(id, value)| !value::fits(*id, value)) {
+        if let Some((id, value)) = writes
+            .iter()
+            .find(|(id, value)| !value::has_register_width(*id, value))
+        {
             return Err(ErrorKind::Width {
                 vcpu,
                 register: *id,
@@ -184,17 +187,17 @@ fn checked(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
 }
 
 /// What belongs to the VM, each register once, with the first vCPU that the plan writes it to.
-fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, Error> {
-    let mut wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(VM_WIDE_AT_MOST);
+fn vm_wide_writes<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, Error> {
+    let mut wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(MAX_VM_WIDE_REGISTERS);
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
-            if Kind::of(*id).scope() != Scope::Vm {
+            if RegisterKind::from_id(*id).scope() != Scope::Vm {
                 continue;
             }
             match wide.iter().find(|(_, known, _)| known == id) {
                 Some((_, _, known)) if known == value => {}
                 Some((first, ..)) => {
-                    return Err(ErrorKind::Disagree {
+                    return Err(ErrorKind::ConflictingValues {
                         register: *id,
                         vcpus: [*first, number],
                     }
@@ -209,12 +212,12 @@ fn vm_wide<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)
 
 struct Loader<'a, V, F> {
     vcpus: &'a [V],
-    loaded: Loaded,
+    summary: LoadSummary,
     on_refusal: F,
 }
 
-impl<V: Vcpu, F: FnMut(Refused) -> Result<(), Error>> Loader<'_, V, F> {
-    fn vector_lengths(
+impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
+    fn load_vector_lengths(
         &mut self,
         number: usize,
         has_sve: bool,
@@ -230,14 +233,14 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), Error>> Loader<'_, V, F> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
-        self.loaded.calls += 1;
+        self.summary.calls += 1;
         match vcpu.finalize_sve() {
             // EPERM: the VMM has done it.
             Ok(()) | Err(Errno::EPERM) => Ok(()),
             Err(errno) => Err(ErrorKind::FinalizeLoaded {
                 vcpu: number,
                 errno,
-                written: self.loaded.written,
+                written_registers: self.summary.written_registers,
             }
             .into()),
         }
@@ -247,28 +250,28 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), Error>> Loader<'_, V, F> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
-        self.loaded.calls += 1;
+        self.summary.calls += 1;
         let Err(errno) = value::write(vcpu, id, value) else {
-            self.loaded.written += 1;
+            self.summary.written_registers += 1;
             return Ok(());
         };
-        self.loaded.calls += 1;
+        self.summary.calls += 1;
         let holds = value::read(vcpu, id);
         if id == RegisterId::SVE_VLS && errno == Errno::EPERM && holds.as_ref() == Ok(value) {
             // The VMM has finalized the vCPU with these very lengths.
             return Ok(());
         }
-        (self.on_refusal)(Refused {
+        (self.on_refusal)(RefusedWrite {
             vcpu: number,
             register: id,
-            wrote: value.clone(),
-            holds,
+            written_value: value.clone(),
+            current_value: holds,
             errno,
-            written: self.loaded.written,
+            written_registers: self.summary.written_registers,
         })
     }
 
-    fn compare(
+    fn verify(
         &mut self,
         reported: Option<usize>,
         number: usize,
@@ -278,18 +281,18 @@ impl<V: Vcpu, F: FnMut(Refused) -> Result<(), Error>> Loader<'_, V, F> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
-        self.loaded.calls += 1;
-        let holds = value::read(vcpu, id).map_err(|errno| ErrorKind::Unread {
+        self.summary.calls += 1;
+        let holds = value::read(vcpu, id).map_err(|errno| ErrorKind::ReadBack {
             vcpu: number,
             register: id,
             errno,
         })?;
         if holds != *wrote {
-            self.loaded.differences.push(Difference {
+            self.summary.mismatches.push(Mismatch {
                 vcpu: reported,
                 register: id,
-                wrote: wrote.clone(),
-                holds,
+                written_value: wrote.clone(),
+                current_value: holds,
             });
         }
         Ok(())

@@ -6,22 +6,27 @@ use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::record::{AtReset, Guest, Register};
+use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord};
 
-use super::trials::{self, Trials};
+use super::trials::{self, TrialScope};
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
 /// What each register of a vCPU holds, in the order of KVM's list.
-type Values = Vec<(RegisterId, Result<Value, Errno>)>;
+type RegisterValues = Vec<(RegisterId, Result<Value, Errno>)>;
 
 /// Looks at a guest with two vCPUs, so as to tell what differs by vCPU; with one where two cannot be made.
-pub(super) fn guest(host: &impl Host, features: Features, trials: Trials) -> Result<Guest, Error> {
-    let (vm, values) = fresh(host, features, 2).or_else(|_| fresh(host, features, 1))?;
-    let second = values.get(1).map(by_id);
-    let mut guest = first_vcpu(&vm, features, trials, &values)?;
+pub(super) fn probe_guest(
+    host: &impl Host,
+    features: Features,
+    trials: TrialScope,
+) -> Result<GuestRecord, Error> {
+    let (vm, values) =
+        create_and_read(host, features, 2).or_else(|_| create_and_read(host, features, 1))?;
+    let second = values.get(1).map(index_by_id);
+    let mut guest = probe_first_vcpu(&vm, features, trials, &values)?;
     for register in &mut guest.registers {
         let other = second.as_ref().and_then(|values| values.get(&register.id));
         register.differs_by_vcpu = match (&register.at_reset, other) {
@@ -33,15 +38,15 @@ pub(super) fn guest(host: &impl Host, features: Features, trials: Trials) -> Res
 }
 
 /// Looks at a guest with so many vCPUs: one for each, with the values that it holds, and what the first one of them takes.
-pub(super) fn each_vcpu(
+pub(super) fn probe_each_vcpu(
     host: &impl Host,
     features: Features,
     vcpus: usize,
-) -> Result<Vec<Guest>, Error> {
-    let (vm, all) = fresh(host, features, vcpus)?;
-    let first = first_vcpu(&vm, features, Trials::Services, &all)?;
+) -> Result<Vec<GuestRecord>, Error> {
+    let (vm, all) = create_and_read(host, features, vcpus)?;
+    let first = probe_first_vcpu(&vm, features, TrialScope::FirmwareOnly, &all)?;
     let others = all.iter().skip(1).map(|values| {
-        let (mut guest, values) = (first.clone(), by_id(values));
+        let (mut guest, values) = (first.clone(), index_by_id(values));
         for register in &mut guest.registers {
             if let Some(read) = values.get(&register.id) {
                 register.at_reset = at_reset(register.id, read);
@@ -53,27 +58,27 @@ pub(super) fn each_vcpu(
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-fn by_id(values: &Values) -> BTreeMap<RegisterId, &Result<Value, Errno>> {
+fn index_by_id(values: &RegisterValues) -> BTreeMap<RegisterId, &Result<Value, Errno>> {
     values.iter().map(|(id, read)| (*id, read)).collect()
 }
 
 fn at_reset(id: RegisterId, read: &Result<Value, Errno>) -> AtReset {
     match read {
-        Ok(value) => AtReset::of(id, value.clone()),
+        Ok(value) => AtReset::from_value(id, value.clone()),
         Err(errno) => AtReset::Unreadable(errno.0),
     }
 }
 
 /// A VM with every vCPU ready to be read, and what they hold.
-fn fresh<H: Host>(
+fn create_and_read<H: Host>(
     host: &H,
     features: Features,
     vcpus: usize,
-) -> Result<(H::Vm, Vec<Values>), Error> {
-    let fail = |kind: ErrorKind| Error::from(kind).probing(features);
+) -> Result<(H::Vm, Vec<RegisterValues>), Error> {
+    let fail = |kind: ErrorKind| Error::from(kind).with_probe_features(features);
     let vm = host
-        .create(features, vcpus)
-        .map_err(|error| error.probing(features))?;
+        .create_vm(features, vcpus)
+        .map_err(|error| error.with_probe_features(features))?;
     let mut all = Vec::new();
     for vcpu in vm.vcpus() {
         if features.contains(Features::SVE) {
@@ -91,18 +96,18 @@ fn fresh<H: Host>(
     Ok((vm, all))
 }
 
-fn first_vcpu(
+fn probe_first_vcpu(
     vm: &impl Vm,
     features: Features,
-    trials: Trials,
-    values: &[Values],
-) -> Result<Guest, Error> {
+    trials: TrialScope,
+    values: &[RegisterValues],
+) -> Result<GuestRecord, Error> {
     let (Some(vcpu), Some(values)) = (vm.vcpus().first(), values.first()) else {
-        return Ok(Guest::default());
+        return Ok(GuestRecord::default());
     };
     let mut registers: Vec<_> = values
         .iter()
-        .map(|(id, read)| Register {
+        .map(|(id, read)| RegisterRecord {
             id: *id,
             at_reset: at_reset(*id, read),
             differs_by_vcpu: false,
@@ -111,14 +116,14 @@ fn first_vcpu(
         })
         .collect();
     for register in &mut registers {
-        register.trials = trials::of(vcpu, register.id, trials);
+        register.trials = trials::try_register(vcpu, register.id, trials);
     }
     registers.sort_by_key(|register| register.id);
     let masks = vm.writable_masks().map_err(|errno| {
         let error = Error::from(ErrorKind::Masks(errno));
-        error.probing(features)
+        error.with_probe_features(features)
     })?;
-    Ok(Guest {
+    Ok(GuestRecord {
         registers,
         writable: masks.map(BTreeMap::from_iter),
     })

@@ -15,44 +15,44 @@ mod trials;
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::{Accelerator, Destination, Features, ValuesAre};
-use cpreg_hosts::record::{Guest, HostRecord};
+use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin};
+use cpreg_hosts::record::{GuestRecord, HostRecord};
 
 use crate::error::Error;
 use crate::host::Host;
-use trials::Trials;
+use trials::TrialScope;
 
 /// What happens while a host is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum ProbeEvent {
     /// A guest with these features is looked at.
-    Begins(Features),
+    GuestStarted(Features),
     /// The host says that it can do these features, and it cannot: they are not in the record.
-    CannotBeMade(Error),
+    GuestFailed(Error),
 }
 
 /// Records a host: a guest with each set of features that it says it can do. `on_event` is told how it goes.
 ///
 /// # Errors
 /// If not even a guest without features can be made and read.
-pub fn probe(host: &impl Host, mut on_event: impl FnMut(Event)) -> Result<HostRecord, Error> {
+pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<HostRecord, Error> {
     let capabilities = host.capabilities();
-    let everything = sets::everything(&capabilities);
+    let everything = sets::all_features(&capabilities);
     let mut guests = BTreeMap::new();
-    for features in sets::of(&capabilities) {
-        on_event(Event::Begins(features));
+    for features in sets::feature_sets(&capabilities) {
+        on_event(ProbeEvent::GuestStarted(features));
         let trials = if features == everything {
-            Trials::Every
+            TrialScope::AllRegisters
         } else {
-            Trials::Services
+            TrialScope::FirmwareOnly
         };
-        match guest::guest(host, features, trials) {
+        match guest::probe_guest(host, features, trials) {
             Ok(guest) => {
                 guests.insert(features, guest);
             }
             Err(error) if features.is_empty() => return Err(error),
-            Err(error) => on_event(Event::CannotBeMade(error)),
+            Err(error) => on_event(ProbeEvent::GuestFailed(error)),
         }
     }
     Ok(HostRecord {
@@ -67,19 +67,22 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(Event)) -> Result<HostRe
 ///
 /// # Errors
 /// If such a VM cannot be made or read.
-pub fn destination(
+pub fn probe_destination(
     host: &impl Host,
     features: Features,
     vcpus: usize,
     name: &str,
 ) -> Result<Destination, Error> {
-    let guests = guest::each_vcpu(host, features, vcpus)?;
+    let guests = guest::probe_each_vcpu(host, features, vcpus)?;
     Ok(Destination {
         name: name.to_owned(),
         accelerator: Some(Accelerator::Kvm),
         loader: None,
-        values: ValuesAre::AtReset,
-        vcpus: guests.iter().map(Guest::to_host_vcpu).collect(),
+        value_origin: ValueOrigin::Reset,
+        vcpus: guests
+            .iter()
+            .map(GuestRecord::to_destination_vcpu)
+            .collect(),
         shape: None,
     })
 }

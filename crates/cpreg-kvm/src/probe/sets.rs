@@ -9,11 +9,11 @@ fn has(capabilities: &Capabilities, names: &[&str]) -> bool {
 }
 
 /// PMU, SVE and pointer authentication, as far as the host has them: what VMMs give to a guest that is to have all that there is.
-pub(super) fn everything(capabilities: &Capabilities) -> Features {
-    singles(capabilities).fold(Features::NONE, |all, feature| all | feature)
+pub(super) fn all_features(capabilities: &Capabilities) -> Features {
+    single_features(capabilities).fold(Features::NONE, |all, feature| all | feature)
 }
 
-fn singles(capabilities: &Capabilities) -> impl Iterator<Item = Features> {
+fn single_features(capabilities: &Capabilities) -> impl Iterator<Item = Features> {
     let needs: [(Features, &[&str]); 3] = [
         (Features::PMU, &["KVM_CAP_ARM_PMU_V3"]),
         (Features::SVE, &["KVM_CAP_ARM_SVE"]),
@@ -29,10 +29,10 @@ fn singles(capabilities: &Capabilities) -> impl Iterator<Item = Features> {
 }
 
 /// The sets, each once: none, each of the three alone, all of them; EL1 in AArch32 alone; all with an EL2 and with memory tagging.
-pub(super) fn of(capabilities: &Capabilities) -> Vec<Features> {
-    let all = everything(capabilities);
+pub(super) fn feature_sets(capabilities: &Capabilities) -> Vec<Features> {
+    let all = all_features(capabilities);
     let mut sets = vec![Features::NONE];
-    sets.extend(singles(capabilities));
+    sets.extend(single_features(capabilities));
     sets.push(all);
     if has(capabilities, &["KVM_CAP_ARM_EL1_32BIT"]) {
         sets.push(Features::EL1_32BIT);
@@ -61,7 +61,7 @@ mod tests {
 
     fn names(capabilities: &[&str]) -> Vec<String> {
         let capabilities = capabilities.iter().map(|name| ((*name).to_owned(), 1));
-        of(&capabilities.collect())
+        feature_sets(&capabilities.collect())
             .iter()
             .map(Features::to_string)
             .collect()

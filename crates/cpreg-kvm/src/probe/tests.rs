@@ -1,14 +1,14 @@
-use cpreg::destination::Accepts;
+use cpreg::destination::AcceptedValues;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::record::Trial;
+use cpreg_hosts::record::WriteTrial;
 
 use super::*;
 use crate::errno::Errno;
 use crate::error::ErrorKind;
-use crate::made;
 use crate::recorded::RecordedHost;
+use crate::testing;
 
-fn probed(host: &RecordedHost) -> (HostRecord, Vec<Event>) {
+fn probed(host: &RecordedHost) -> (HostRecord, Vec<ProbeEvent>) {
     let mut events = Vec::new();
     let record = probe(host, |event| events.push(event)).expect("probed");
     (record, events)
@@ -22,7 +22,7 @@ fn a_recorded_host_gives_its_record_back() {
         ("6.16.12", "max"),
         ("7.3.4", "max"),
     ] {
-        let host = made::recorded(version, cpu);
+        let host = testing::recorded_host(version, cpu);
         let (record, events) = probed(&host);
         let begun: Vec<_> = host.record().guests.keys().copied().collect();
         assert_eq!(events.len(), begun.len());
@@ -41,7 +41,7 @@ fn a_recorded_host_gives_its_record_back() {
 
 #[test]
 fn what_the_host_promises_and_cannot_make_is_told() {
-    let host = made::recorded("7.3.4", "neoverse-n1");
+    let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let mut record = host.record().clone();
     record.capabilities.insert("KVM_CAP_ARM_MTE".to_owned(), 1);
     let (probed, events) = probed(&RecordedHost::new(record));
@@ -49,8 +49,8 @@ fn what_the_host_promises_and_cannot_make_is_told() {
     let failed: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            Event::CannotBeMade(error) => Some(error.to_string()),
-            Event::Begins(_) => None,
+            ProbeEvent::GuestFailed(error) => Some(error.to_string()),
+            ProbeEvent::GuestStarted(_) => None,
         })
         .collect();
     let text = "a guest with the features pmu,mte: cannot make a VM: KVM_ARM_VCPU_INIT: ";
@@ -68,20 +68,20 @@ fn what_the_host_promises_and_cannot_make_is_told() {
     assert_eq!(error.errno(), Some(Errno::EINVAL));
 }
 
-fn host_guests(host: &RecordedHost) -> BTreeMap<Features, Guest> {
+fn host_guests(host: &RecordedHost) -> BTreeMap<Features, GuestRecord> {
     probed(host).0.guests
 }
 
 /// Every version of PSCI and every bit of a bitmap is tried in every set; all else in the one with everything.
 #[test]
 fn trials_are_those_that_were_promised() {
-    let (record, _) = probed(&made::recorded("7.3.4", "max"));
-    let of = |features: &str, id: RegisterId| -> Vec<Trial> {
+    let (record, _) = probed(&testing::recorded_host("7.3.4", "max"));
+    let of = |features: &str, id: RegisterId| -> Vec<WriteTrial> {
         let guest = &record.guests[&Features::from_names(features).expect("features")];
         let found = guest.registers.iter().find(|it| it.id == id);
         found.expect("listed").trials.clone()
     };
-    let values = |trials: Vec<Trial>| trials.iter().map(|it| it.value).collect::<Vec<_>>();
+    let values = |trials: Vec<WriteTrial>| trials.iter().map(|it| it.value).collect::<Vec<_>>();
     assert_eq!(
         values(of("none", RegisterId::PSCI_VERSION)),
         [0x2, 0x1_0000, 0x1_0001, 0x1_0002]
@@ -100,16 +100,19 @@ fn trials_are_those_that_were_promised() {
 
 #[test]
 fn a_destination_has_each_vcpus_own_values_and_what_was_tried() {
-    let host = made::recorded("6.12.107", "neoverse-n1");
-    let destination = destination(&host, Features::PMU, 3, "kvm").expect("a destination");
+    let host = testing::recorded_host("6.12.107", "neoverse-n1");
+    let destination = probe_destination(&host, Features::PMU, 3, "kvm").expect("a destination");
     assert_eq!(destination.vcpus.len(), 3);
     for (number, vcpu) in destination.vcpus.iter().enumerate() {
         let mpidr = vcpu.value(RegisterId::MPIDR_EL1);
         assert_eq!(mpidr, Some(1 << 31 | number as u64));
         let psci = vcpu.get(RegisterId::PSCI_VERSION).expect("listed");
-        assert_eq!(psci.value, Some(Value::Small(0x1_0001)));
-        assert_eq!(psci.accepts, Accepts::OneOf(vec![0x2, 0x1_0000, 0x1_0001]));
+        assert_eq!(psci.value, Some(Value::U64(0x1_0001)));
+        assert_eq!(
+            psci.accepted_values,
+            AcceptedValues::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
+        );
         let bitmap = vcpu.get(RegisterId::VENDOR_HYP_BMAP).expect("listed");
-        assert_eq!(bitmap.accepts, Accepts::Subset(3));
+        assert_eq!(bitmap.accepted_values, AcceptedValues::Subset(3));
     }
 }

@@ -27,7 +27,7 @@
 //!
 //! Nothing runs on it: [`RecordedVm::mark_run`] says that something had.
 
-mod profile;
+mod guest_profile;
 mod state;
 mod vcpu;
 
@@ -40,14 +40,14 @@ use cpreg_hosts::record::{Capabilities, HostRecord, Identity};
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vm};
-use profile::Profile;
-use state::{State, lock};
+use guest_profile::GuestProfile;
+use state::{VmState, lock};
 
 pub use state::{Calls, Fault};
 pub use vcpu::RecordedVcpu;
 
 /// No KVM on arm64 makes a VM of more (`VGIC_V3_MAX_CPUS`).
-const MOST_VCPUS: usize = 512;
+const MAX_VCPUS: usize = 512;
 
 /// A host that behaves as its record says.
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ pub struct RecordedHost {
 #[derive(Debug)]
 pub struct RecordedVm {
     vcpus: Vec<RecordedVcpu>,
-    profile: Arc<Profile>,
-    state: Arc<Mutex<State>>,
+    profile: Arc<GuestProfile>,
+    state: Arc<Mutex<VmState>>,
 }
 
 impl RecordedHost {
@@ -98,23 +98,25 @@ impl Host for RecordedHost {
     }
 
     /// A set of features that is not in the record fails as one that a host has not: at `KVM_ARM_VCPU_INIT`.
-    fn create(&self, features: Features, vcpus: usize) -> Result<RecordedVm, Error> {
+    fn create_vm(&self, features: Features, vcpus: usize) -> Result<RecordedVm, Error> {
         let refuse = |step| ErrorKind::Create {
             step,
             errno: Errno::EINVAL,
         };
-        if vcpus > MOST_VCPUS {
+        if vcpus > MAX_VCPUS {
             return Err(refuse("KVM_CREATE_VCPU").into());
         }
-        let profile = Profile::new(&self.record, features);
+        let profile = GuestProfile::new(&self.record, features);
         let profile = profile.ok_or_else(|| refuse("KVM_ARM_VCPU_INIT"))?;
         let profile = Arc::new(profile);
-        let state = State {
-            wide: profile.wide(),
-            own: (0..vcpus).map(|number| profile.own(number)).collect(),
-            finalized: vec![false; vcpus],
+        let state = VmState {
+            vm_wide: profile.vm_wide_at_reset(),
+            per_vcpu: (0..vcpus)
+                .map(|number| profile.vcpu_at_reset(number))
+                .collect(),
+            sve_finalized: vec![false; vcpus],
             faults: self.faults.clone(),
-            ..State::default()
+            ..VmState::default()
         };
         let state = Arc::new(Mutex::new(state));
         let vcpus = (0..vcpus)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cpreg::destination::kernel::{Kind, Scope};
+use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::register::{RegisterId, Value};
 
 use crate::errno::Errno;
@@ -27,25 +27,25 @@ pub struct Calls {
     /// How many lists were asked for.
     pub lists: usize,
     /// How many times SVE was finalized, or should have been.
-    pub finalizes: usize,
+    pub finalize_calls: usize,
 }
 
 impl Calls {
     /// How many system calls a real VM would have taken.
     pub const fn total(&self) -> usize {
-        self.reads + self.writes.len() + self.lists + self.finalizes
+        self.reads + self.writes.len() + self.lists + self.finalize_calls
     }
 }
 
 /// All that changes in a VM.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct VmState {
     /// What belongs to the VM.
-    pub(super) wide: BTreeMap<RegisterId, Value>,
+    pub(super) vm_wide: BTreeMap<RegisterId, Value>,
     /// What each vCPU has.
-    pub(super) own: Vec<BTreeMap<RegisterId, Value>>,
+    pub(super) per_vcpu: Vec<BTreeMap<RegisterId, Value>>,
     /// Which vCPUs have their SVE finalized.
-    pub(super) finalized: Vec<bool>,
+    pub(super) sve_finalized: Vec<bool>,
     /// How often counters were read.
     pub(super) ticks: u64,
     pub(super) has_run: bool,
@@ -53,11 +53,11 @@ pub(super) struct State {
     pub(super) calls: Calls,
 }
 
-impl State {
+impl VmState {
     fn values(&self, vcpu: usize, id: RegisterId) -> Option<&BTreeMap<RegisterId, Value>> {
-        match Kind::of(id).scope() {
-            Scope::Vcpu => self.own.get(vcpu),
-            Scope::Vm | Scope::Running => Some(&self.wide),
+        match RegisterKind::from_id(id).scope() {
+            Scope::Vcpu => self.per_vcpu.get(vcpu),
+            Scope::Vm | Scope::VmCounter => Some(&self.vm_wide),
         }
     }
 
@@ -65,14 +65,14 @@ impl State {
         self.values(vcpu, id)?.get(&id)
     }
 
-    pub(super) fn small(&self, vcpu: usize, id: RegisterId) -> Option<u64> {
+    pub(super) fn get_u64(&self, vcpu: usize, id: RegisterId) -> Option<u64> {
         self.get(vcpu, id)?.as_u64()
     }
 
     pub(super) fn set(&mut self, vcpu: usize, id: RegisterId, value: Value) {
-        let values = match Kind::of(id).scope() {
-            Scope::Vcpu => self.own.get_mut(vcpu),
-            Scope::Vm | Scope::Running => Some(&mut self.wide),
+        let values = match RegisterKind::from_id(id).scope() {
+            Scope::Vcpu => self.per_vcpu.get_mut(vcpu),
+            Scope::Vm | Scope::VmCounter => Some(&mut self.vm_wide),
         };
         if let Some(values) = values {
             values.insert(id, value);
@@ -81,6 +81,6 @@ impl State {
 }
 
 /// A panic elsewhere leaves the state as whole as it was: each change is one assignment.
-pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<VmState>) -> MutexGuard<'_, VmState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,13 @@ use cpreg_hosts::record::AtReset;
 
 use super::*;
 use crate::host::Vcpu;
-use crate::made;
+use crate::testing;
 use crate::value::{read, write};
 
 const PMU: Features = Features::PMU;
 
 fn set(vm: &RecordedVm, vcpu: usize, id: RegisterId, value: u64) -> Result<(), Errno> {
-    write(&vm.vcpus()[vcpu], id, &Value::Small(value))
+    write(&vm.vcpus()[vcpu], id, &Value::U64(value))
 }
 
 fn get(vm: &RecordedVm, vcpu: usize, id: RegisterId) -> Result<u64, Errno> {
@@ -19,8 +19,8 @@ fn get(vm: &RecordedVm, vcpu: usize, id: RegisterId) -> Result<u64, Errno> {
 
 #[test]
 fn what_is_not_listed_does_not_exist() {
-    let host = made::recorded("6.12.107", "neoverse-n1");
-    let vm = made::vm(&host, PMU, 1);
+    let host = testing::recorded_host("6.12.107", "neoverse-n1");
+    let vm = testing::vm(&host, PMU, 1);
     assert_eq!(get(&vm, 0, RegisterId::PMMIR_EL1), Err(Errno::ENOENT));
     assert_eq!(set(&vm, 0, RegisterId::PMMIR_EL1, 0), Err(Errno::ENOENT));
     let too_long = vm.vcpus()[0].set(RegisterId::MIDR_EL1, &[0; 16]);
@@ -31,8 +31,8 @@ fn what_is_not_listed_does_not_exist() {
 
 #[test]
 fn what_is_the_vms_is_shared_and_kept_once_it_has_run() {
-    let host = made::recorded("7.3.4", "neoverse-n1");
-    let vm = made::vm(&host, PMU, 2);
+    let host = testing::recorded_host("7.3.4", "neoverse-n1");
+    let vm = testing::vm(&host, PMU, 2);
     let (psci, bitmap) = (RegisterId::PSCI_VERSION, RegisterId::STD_BMAP);
     let vbar = RegisterId::sysreg(3, 0, 12, 0, 0);
     set(&vm, 0, vbar, 0x8000).expect("its own");
@@ -58,9 +58,9 @@ fn what_is_the_vms_is_shared_and_kept_once_it_has_run() {
 #[test]
 fn an_id_register_hides_what_it_does_not_promise() {
     let (mmfr3, sctlr2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::SCTLR2_EL1);
-    let host = made::recorded("7.3.4", "max");
-    let features = made::most(&host);
-    let vm = made::ready(&host, features, 2);
+    let host = testing::recorded_host("7.3.4", "max");
+    let features = testing::max_features(&host);
+    let vm = testing::ready_vm(&host, features, 2);
     let full = get(&vm, 0, mmfr3).expect("listed");
     assert_eq!(set(&vm, 1, sctlr2, 0), Ok(()));
     set(&vm, 0, mmfr3, full & !0xf0).expect("lower");
@@ -69,19 +69,19 @@ fn an_id_register_hides_what_it_does_not_promise() {
     assert!(!vm.vcpus()[1].list().expect("a list").contains(&sctlr2));
     assert_eq!(get(&vm, 1, RegisterId::TCR2_EL1), Ok(0));
     // 6.12 lists TCR2_EL1 on CPUs without it, and goes by no ID register for it.
-    let host = made::recorded("6.12.107", "neoverse-n1");
-    let vm = made::vm(&host, PMU, 1);
+    let host = testing::recorded_host("6.12.107", "neoverse-n1");
+    let vm = testing::vm(&host, PMU, 1);
     assert_eq!(get(&vm, 0, mmfr3), Ok(0));
     assert_eq!(get(&vm, 0, RegisterId::TCR2_EL1), Ok(0));
 }
 
 #[test]
 fn sve_wants_to_be_finalized_once() {
-    let host = made::recorded("7.3.4", "max");
-    let vm = made::vm(&host, made::most(&host), 1);
+    let host = testing::recorded_host("7.3.4", "max");
+    let vm = testing::vm(&host, testing::max_features(&host), 1);
     let vcpu = &vm.vcpus()[0];
     let lengths = read(vcpu, RegisterId::SVE_VLS).expect("readable");
-    let (vector, wide) = (RegisterId::sve_z(0, 0), Value::Wide([7; 256].into()));
+    let (vector, wide) = (RegisterId::sve_z(0, 0), Value::Bytes([7; 256].into()));
     assert_eq!(write(vcpu, vector, &wide), Err(Errno::EPERM));
     assert_eq!(vcpu.list(), Err(Errno::EPERM));
     assert_eq!(write(vcpu, RegisterId::SVE_VLS, &lengths), Ok(()));
@@ -93,22 +93,22 @@ fn sve_wants_to_be_finalized_once() {
     assert_eq!(vcpu.finalize_sve(), Err(Errno::EPERM));
     assert_eq!(write(vcpu, vector, &wide), Ok(()));
     assert_eq!(read(vcpu, vector), Ok(wide));
-    let without = made::recorded("7.3.4", "neoverse-n1");
-    let vm = made::vm(&without, PMU, 1);
+    let without = testing::recorded_host("7.3.4", "neoverse-n1");
+    let vm = testing::vm(&without, PMU, 1);
     assert_eq!(vm.vcpus()[0].finalize_sve(), Err(Errno::EINVAL));
 }
 
 #[test]
 fn what_was_tried_happens_again_and_the_rest_goes_by_what_sticks() {
     let (control, lock) = (RegisterId::TIMER_CTL, RegisterId::OSLSR_EL1);
-    let host = made::host(
+    let host = testing::host(
         PMU,
         vec![
-            made::tried(control, 0, &[(u64::MAX, 0, 0xffff_fffb), (0, 0, 0)]),
-            made::tried(lock, 8, &[(0, 22, 8), (9, 0, 10)]),
+            testing::register_with_trials(control, 0, &[(u64::MAX, 0, 0xffff_fffb), (0, 0, 0)]),
+            testing::register_with_trials(lock, 8, &[(0, 22, 8), (9, 0, 10)]),
         ],
     );
-    let vm = made::vm(&host, PMU, 1);
+    let vm = testing::vm(&host, PMU, 1);
     assert_eq!(set(&vm, 0, control, 0xff_0000_0005), Ok(()));
     assert_eq!(get(&vm, 0, control), Ok(1));
     assert_eq!(set(&vm, 0, lock, 0), Err(Errno::EINVAL));
@@ -122,10 +122,10 @@ fn pairs_of_the_pmu_share_a_state() {
     let (sets, clears) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
     let pair = |of_clears: u64| {
         let registers = vec![
-            made::tried(sets, 0, &[(u64::MAX, 0, 0x8000_003f)]),
-            made::tried(clears, 0, &[(u64::MAX, 0, of_clears)]),
+            testing::register_with_trials(sets, 0, &[(u64::MAX, 0, 0x8000_003f)]),
+            testing::register_with_trials(clears, 0, &[(u64::MAX, 0, of_clears)]),
         ];
-        made::vm(&made::host(PMU, registers), PMU, 1)
+        testing::vm(&testing::host(PMU, registers), PMU, 1)
     };
     let written = pair(0x8000_003f);
     set(&written, 0, sets, 0x107).expect("storage");
@@ -145,8 +145,8 @@ fn pairs_of_the_pmu_share_a_state() {
 
 #[test]
 fn counters_run_from_what_was_written() {
-    let host = made::recorded("7.3.4", "neoverse-n1");
-    let vm = made::vm(&host, PMU, 2);
+    let host = testing::recorded_host("7.3.4", "neoverse-n1");
+    let vm = testing::vm(&host, PMU, 2);
     let counter = RegisterId::TIMER_CNT;
     set(&vm, 1, counter, 1000).expect("time");
     let (first, second) = (get(&vm, 0, counter), get(&vm, 1, counter));
@@ -156,19 +156,22 @@ fn counters_run_from_what_was_written() {
 #[test]
 fn a_value_cannot_be_written_back_or_read_where_the_record_says_so() {
     let (refused, unreadable) = (RegisterId::ID_PFR0_EL1, RegisterId::ID_PFR1_EL1);
-    let mut registers = vec![made::register(refused, 3), made::register(unreadable, 0)];
+    let mut registers = vec![
+        testing::register(refused, 3),
+        testing::register(unreadable, 0),
+    ];
     registers[0].write_back = 22;
     registers[1].at_reset = AtReset::Unreadable(2);
-    let vm = made::vm(&made::host(PMU, registers), PMU, 1);
+    let vm = testing::vm(&testing::host(PMU, registers), PMU, 1);
     assert_eq!(set(&vm, 0, refused, 3), Err(Errno::EINVAL));
     assert_eq!(get(&vm, 0, unreadable), Err(Errno::ENOENT));
 }
 
 #[test]
 fn a_vm_beyond_the_record_cannot_be_made() {
-    let host = made::recorded("7.3.4", "neoverse-n1");
+    let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let step = |features, vcpus| {
-        let error = host.create(features, vcpus).expect_err("refused");
+        let error = host.create_vm(features, vcpus).expect_err("refused");
         match error.kind() {
             ErrorKind::Create { step, .. } => *step,
             other => panic!("{other:?}"),
@@ -183,8 +186,8 @@ fn event_counters_show_what_the_vms_pmu_has() {
     const PMUVER: u64 = 0xf << 8;
     let counter = RegisterId::sysreg(3, 3, 14, 8, 1);
     let dfr0 = RegisterId::ID_AA64DFR0_EL1;
-    let host = made::recorded("7.3.4", "max");
-    let vm = made::vm(&host, PMU, 1);
+    let host = testing::recorded_host("7.3.4", "max");
+    let vm = testing::vm(&host, PMU, 1);
     let own = get(&vm, 0, dfr0).expect("listed");
     assert!(own & PMUVER >= 6 << 8, "{own:#x}");
     set(&vm, 0, counter, 0x1_2345_6789).expect("a counter");
@@ -199,7 +202,7 @@ fn event_counters_show_what_the_vms_pmu_has() {
 #[test]
 fn aarch32_narrows_what_its_modes_see() {
     let of = |mode: u64, by_mode: bool| -> Vec<RegisterId> {
-        profile::narrowed(mode, by_mode).collect()
+        guest_profile::narrowed_registers(mode, by_mode).collect()
     };
     let registers = |numbers: &[u8]| -> Vec<RegisterId> {
         let general = numbers.iter().map(|number| RegisterId::x(*number));

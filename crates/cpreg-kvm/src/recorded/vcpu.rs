@@ -1,19 +1,21 @@
-//! [`RecordedVcpu`]: a vCPU's operations, answered from a [`Profile`].
+//! [`RecordedVcpu`]: a vCPU's operations, answered from a [`GuestProfile`].
 
 use std::sync::{Arc, Mutex};
 
-use cpreg::destination::kernel::{Kind, Scope};
+use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::register::{RegisterClass, RegisterId, Value};
 use cpreg_hosts::record::AtReset;
 
-use super::profile::{PMCR_N, Pair, Profile, TIMER_STATUS, Taken, Timer, counter_bits};
-use super::state::{Fault, State, lock};
+use super::guest_profile::{
+    GuestProfile, PMCR_N, SetClearPair, TIMER_STATUS, Timer, WriteResult, counter_bits,
+};
+use super::state::{Fault, VmState, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
-use crate::value::value_of;
+use crate::value::value_from_bytes;
 
 /// What a register of AArch32 has room for.
-const LOW: u64 = 0xffff_ffff;
+const LOW_32_BITS: u64 = 0xffff_ffff;
 
 /// What KVM says of a workaround that the guest does not need (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_NOT_REQUIRED`).
 const NOT_REQUIRED: u64 = 3;
@@ -22,15 +24,15 @@ const NOT_REQUIRED: u64 = 3;
 #[derive(Debug)]
 pub struct RecordedVcpu {
     number: usize,
-    profile: Arc<Profile>,
-    state: Arc<Mutex<State>>,
+    profile: Arc<GuestProfile>,
+    state: Arc<Mutex<VmState>>,
 }
 
 impl RecordedVcpu {
     pub(super) const fn new(
         number: usize,
-        profile: Arc<Profile>,
-        state: Arc<Mutex<State>>,
+        profile: Arc<GuestProfile>,
+        state: Arc<Mutex<VmState>>,
     ) -> Self {
         Self {
             number,
@@ -39,20 +41,24 @@ impl RecordedVcpu {
         }
     }
 
-    fn is_finalized(&self, state: &State) -> bool {
-        state.finalized.get(self.number).copied().unwrap_or(false)
+    fn is_finalized(&self, state: &VmState) -> bool {
+        state
+            .sve_finalized
+            .get(self.number)
+            .copied()
+            .unwrap_or(false)
     }
 
     /// Whether an ID register of the VM hides a register now.
-    fn is_hidden(&self, state: &State, id: RegisterId) -> bool {
-        self.profile.hidden_by(id).is_some_and(|hides| {
-            let value = state.small(self.number, hides.by);
+    fn is_hidden(&self, state: &VmState, id: RegisterId) -> bool {
+        self.profile.feature_gate(id).is_some_and(|hides| {
+            let value = state.get_u64(self.number, hides.id_register);
             value.is_some_and(|value| hides.extract(value) == 0)
         })
     }
 
     /// What both reading and writing ask first.
-    fn check(&self, state: &State, id: RegisterId, length: usize) -> Result<(), Errno> {
+    fn check(&self, state: &VmState, id: RegisterId, length: usize) -> Result<(), Errno> {
         if self.profile.register(id).is_none() || self.is_hidden(state, id) {
             return Err(Errno::ENOENT);
         }
@@ -67,7 +73,12 @@ impl RecordedVcpu {
     }
 
     /// What a value leaves in a register, or why it is not taken.
-    fn taken(&self, state: &State, id: RegisterId, value: &Value) -> Result<Value, Errno> {
+    fn resolve_write(
+        &self,
+        state: &VmState,
+        id: RegisterId,
+        value: &Value,
+    ) -> Result<Value, Errno> {
         let register = self.profile.register(id).ok_or(Errno::ENOENT)?;
         let holds = state.get(self.number, id);
         let is_own = holds == Some(value);
@@ -75,10 +86,10 @@ impl RecordedVcpu {
         if id == RegisterId::SVE_VLS && self.is_finalized(state) {
             return Err(Errno::EPERM);
         }
-        let kind = Kind::of(id);
+        let kind = RegisterKind::from_id(id);
         let is_kept = match kind {
-            Kind::PmuModel => true,
-            Kind::PsciVersion | Kind::Workaround(_) => false,
+            RegisterKind::PmuModel => true,
+            RegisterKind::PsciVersion | RegisterKind::Workaround(_) => false,
             _ => kind.scope() == Scope::Vm,
         };
         if state.has_run && is_kept && !is_own {
@@ -88,8 +99,8 @@ impl RecordedVcpu {
         if is_at_reset && register.write_back != 0 && id != RegisterId::SVE_VLS {
             return Err(Errno(register.write_back));
         }
-        if let (Some(pair), Value::Small(value)) = (Pair::of(id), value) {
-            return Ok(Value::Small(self.paired(state, pair, id, *value)));
+        if let (Some(pair), Value::U64(value)) = (SetClearPair::find(id), value) {
+            return Ok(Value::U64(self.write_pair(state, pair, id, *value)));
         }
         if is_own {
             return Ok(value.clone());
@@ -98,96 +109,103 @@ impl RecordedVcpu {
         if pstate.is_some_and(|value| !self.profile.has_mode(value)) {
             return Err(Errno::EINVAL);
         }
-        match (self.profile.takes(register, value), value) {
-            (Taken::Refused(errno), _) => Err(errno),
+        match (self.profile.predict_write(register, value), value) {
+            (WriteResult::Refused(errno), _) => Err(errno),
             // A trial of these was made in another state.
-            (Taken::Reads(_), Value::Small(value)) if self.depends_on_others(id) => {
+            (WriteResult::ReadBack(_), Value::U64(value)) if self.depends_on_others(id) => {
                 let holds = holds.and_then(Value::as_u64).unwrap_or(0);
-                let masked = self.profile.masked(id, *value, holds, state.has_run);
-                Ok(Value::Small(masked))
+                let masked = self.profile.stored_value(id, *value, holds, state.has_run);
+                Ok(Value::U64(masked))
             }
-            (Taken::Reads(reads), _) => Ok(Value::Small(reads)),
-            (Taken::Masked, Value::Small(value)) => {
+            (WriteResult::ReadBack(reads), _) => Ok(Value::U64(reads)),
+            (WriteResult::Masked, Value::U64(value)) => {
                 let holds = holds.and_then(Value::as_u64).unwrap_or(0);
-                let masked = self.profile.masked(id, *value, holds, state.has_run);
-                Ok(Value::Small(masked))
+                let masked = self.profile.stored_value(id, *value, holds, state.has_run);
+                Ok(Value::U64(masked))
             }
-            (Taken::Masked, wide) => Ok(wide.clone()),
+            (WriteResult::Masked, wide) => Ok(wide.clone()),
         }
     }
 
     /// Whether what a register reads as depends on other registers or on the time.
     fn depends_on_others(&self, id: RegisterId) -> bool {
-        Timer::of(id).is_some() || (id == RegisterId::PMCR_EL0 && self.profile.bounds_counters())
+        Timer::from_control(id).is_some()
+            || (id == RegisterId::PMCR_EL0 && self.profile.has_counter_limit())
     }
 
-    fn paired(&self, state: &State, pair: Pair, id: RegisterId, value: u64) -> u64 {
-        let holds = state.small(self.number, id).unwrap_or(0);
-        let value = value & self.profile.bits(pair) & self.counters(state);
-        match self.profile.clears() {
+    fn write_pair(&self, state: &VmState, pair: SetClearPair, id: RegisterId, value: u64) -> u64 {
+        let holds = state.get_u64(self.number, id).unwrap_or(0);
+        let value = value & self.profile.pair_bits(pair) & self.counter_mask(state);
+        match self.profile.has_clear_semantics() {
             false => value,
-            true if id == pair.clears => holds & !value,
+            true if id == pair.clear_register => holds & !value,
             true => holds | value,
         }
     }
 
     /// The bits of the PMU's pairs that there are counters for now.
-    fn counters(&self, state: &State) -> u64 {
-        let pmcr = state.small(self.number, RegisterId::PMCR_EL0);
+    fn counter_mask(&self, state: &VmState) -> u64 {
+        let pmcr = state.get_u64(self.number, RegisterId::PMCR_EL0);
         match pmcr {
-            Some(pmcr) if self.profile.bounds_counters() => counter_bits(pmcr),
+            Some(pmcr) if self.profile.has_counter_limit() => counter_bits(pmcr),
             _ => u64::MAX,
         }
     }
 
     /// What a register of at most 64 bits reads as, by what is kept of it.
-    fn shown(&self, state: &State, id: RegisterId, kept: u64) -> u64 {
+    fn visible_value(&self, state: &VmState, id: RegisterId, kept: u64) -> u64 {
         let now = |counter| {
-            let base = state.small(self.number, counter).unwrap_or(0);
+            let base = state.get_u64(self.number, counter).unwrap_or(0);
             base.wrapping_add(state.ticks)
         };
-        let pfr1 = state.small(self.number, RegisterId::ID_AA64PFR1_EL1);
-        let dfr0 = state.small(self.number, RegisterId::ID_AA64DFR0_EL1);
-        match (Timer::of(id), Pair::of(id)) {
-            _ if pfr1.is_some_and(|pfr1| self.profile.is_spared(id, pfr1)) => NOT_REQUIRED,
-            _ if Kind::of(id) == Kind::Counter => kept.wrapping_add(state.ticks),
-            (Some(timer), _) if self.profile.shows_status(id) => {
-                let compare = state.small(self.number, timer.compare).unwrap_or(0);
+        let pfr1 = state.get_u64(self.number, RegisterId::ID_AA64PFR1_EL1);
+        let dfr0 = state.get_u64(self.number, RegisterId::ID_AA64DFR0_EL1);
+        match (Timer::from_control(id), SetClearPair::find(id)) {
+            _ if pfr1.is_some_and(|pfr1| self.profile.is_workaround_unneeded(id, pfr1)) => {
+                NOT_REQUIRED
+            }
+            _ if RegisterKind::from_id(id) == RegisterKind::Counter => {
+                kept.wrapping_add(state.ticks)
+            }
+            (Some(timer), _) if self.profile.has_timer_status(id) => {
+                let compare = state.get_u64(self.number, timer.compare).unwrap_or(0);
                 let has_come = compare <= now(timer.counter);
                 kept & !TIMER_STATUS | if has_come { TIMER_STATUS } else { 0 }
             }
-            (_, Some(_)) => kept & self.counters(state),
-            _ if dfr0.is_some_and(|dfr0| self.profile.reads_as_narrow(id, dfr0)) => kept & LOW,
+            (_, Some(_)) => kept & self.counter_mask(state),
+            _ if dfr0.is_some_and(|dfr0| self.profile.is_read_as_32_bits(id, dfr0)) => {
+                kept & LOW_32_BITS
+            }
             _ => kept,
         }
     }
 
     /// What else changes when a register was written.
-    fn follow(&self, state: &mut State, id: RegisterId) {
-        if let Some(pair) = Pair::of(id)
+    fn propagate(&self, state: &mut VmState, id: RegisterId) {
+        if let Some(pair) = SetClearPair::find(id)
             && let Some(value) = state.get(self.number, id).cloned()
         {
-            for id in [pair.sets, pair.clears] {
+            for id in [pair.set_register, pair.clear_register] {
                 if self.profile.register(id).is_some() {
                     state.set(self.number, id, value.clone());
                 }
             }
         }
-        if id == RegisterId::PMCR_EL0 && self.profile.bounds_counters() {
-            let counters = state.small(self.number, id).unwrap_or(0) & PMCR_N;
-            for own in &mut state.own {
-                if let Some(Value::Small(pmcr)) = own.get_mut(&id) {
+        if id == RegisterId::PMCR_EL0 && self.profile.has_counter_limit() {
+            let counters = state.get_u64(self.number, id).unwrap_or(0) & PMCR_N;
+            for own in &mut state.per_vcpu {
+                if let Some(Value::U64(pmcr)) = own.get_mut(&id) {
                     *pmcr = *pmcr & !PMCR_N | counters;
                 }
             }
         }
         if id.class() == RegisterClass::Core {
             let pstate = state
-                .small(self.number, RegisterId::CORE_PSTATE)
+                .get_u64(self.number, RegisterId::CORE_PSTATE)
                 .unwrap_or(0);
-            for id in self.profile.narrowed(pstate) {
-                if let Some(value) = state.small(self.number, id) {
-                    state.set(self.number, id, Value::Small(value & LOW));
+            for id in self.profile.narrowed_registers(pstate) {
+                if let Some(value) = state.get_u64(self.number, id) {
+                    state.set(self.number, id, Value::U64(value & LOW_32_BITS));
                 }
             }
         }
@@ -215,15 +233,15 @@ impl Vcpu for RecordedVcpu {
         }
         let value = state.get(self.number, id).cloned();
         match value.ok_or(Errno::ENOENT)? {
-            Value::Wide(value) => {
+            Value::Bytes(value) => {
                 for (to, from) in bytes.iter_mut().zip(value.iter()) {
                     *to = *from;
                 }
             }
-            Value::Small(value) => {
+            Value::U64(value) => {
                 // A counter is kept as what it would have held at tick 0.
-                let value = self.shown(&state, id, value);
-                if Kind::of(id) == Kind::Counter {
+                let value = self.visible_value(&state, id, value);
+                if RegisterKind::from_id(id) == RegisterKind::Counter {
                     state.ticks += 1;
                 }
                 for (to, from) in bytes.iter_mut().zip(value.to_le_bytes()) {
@@ -246,24 +264,25 @@ impl Vcpu for RecordedVcpu {
             }
         }
         self.check(&state, id, bytes.len())?;
-        let mut stored = self.taken(&state, id, &value_of(bytes))?;
-        if let (Kind::Counter, Value::Small(value)) = (Kind::of(id), &mut stored) {
+        let mut stored = self.resolve_write(&state, id, &value_from_bytes(bytes))?;
+        if let (RegisterKind::Counter, Value::U64(value)) = (RegisterKind::from_id(id), &mut stored)
+        {
             *value = value.wrapping_sub(state.ticks);
         }
-        if !matches!(Kind::of(id), Kind::Workaround(_)) {
+        if !matches!(RegisterKind::from_id(id), RegisterKind::Workaround(_)) {
             state.set(self.number, id, stored);
-            self.follow(&mut state, id);
+            self.propagate(&mut state, id);
         }
         Ok(())
     }
 
     fn finalize_sve(&self) -> Result<(), Errno> {
         let mut state = lock(&self.state);
-        state.calls.finalizes += 1;
+        state.calls.finalize_calls += 1;
         if !self.profile.has_sve() {
             return Err(Errno::EINVAL);
         }
-        match state.finalized.get_mut(self.number) {
+        match state.sve_finalized.get_mut(self.number) {
             Some(finalized) if !*finalized => {
                 *finalized = true;
                 Ok(())

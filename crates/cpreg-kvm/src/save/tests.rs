@@ -4,12 +4,12 @@ use cpreg_hosts::record::AtReset;
 
 use super::*;
 use crate::host::Vm as _;
-use crate::made;
+use crate::testing;
 
 #[test]
 fn every_class_and_width_is_saved() {
-    let host = made::recorded("7.3.4", "max");
-    let vm = made::ready(&host, made::most(&host), 2);
+    let host = testing::recorded_host("7.3.4", "max");
+    let vm = testing::ready_vm(&host, testing::max_features(&host), 2);
     let saved = save(vm.vcpus()).expect("readable");
     assert_eq!(saved.vcpus.len(), 2);
     let registers = &saved.vcpus[1].registers;
@@ -27,17 +27,17 @@ fn every_class_and_width_is_saved() {
         );
     }
     for (id, value) in registers.iter() {
-        assert!(crate::value::fits(id, value), "{id} {value}");
+        assert!(crate::value::has_register_width(id, value), "{id} {value}");
     }
     let mpidr = |vcpu: usize| saved.vcpus[vcpu].registers.get(RegisterId::MPIDR_EL1);
-    assert_eq!(mpidr(0), Some(&Value::Small(1 << 31)));
-    assert_eq!(mpidr(1), Some(&Value::Small(1 << 31 | 1)));
+    assert_eq!(mpidr(0), Some(&Value::U64(1 << 31)));
+    assert_eq!(mpidr(1), Some(&Value::U64(1 << 31 | 1)));
 }
 
 #[test]
 fn a_vcpu_that_is_not_finalized_cannot_be_saved() {
-    let host = made::recorded("7.3.4", "max");
-    let vm = made::vm(&host, made::most(&host), 1);
+    let host = testing::recorded_host("7.3.4", "max");
+    let vm = testing::vm(&host, testing::max_features(&host), 1);
     let error = save(vm.vcpus()).expect_err("SVE");
     let unlisted = ErrorKind::List {
         vcpu: Some(0),
@@ -52,10 +52,10 @@ fn a_vcpu_that_is_not_finalized_cannot_be_saved() {
 
 #[test]
 fn a_register_that_cannot_be_read_is_named() {
-    let mut register = made::register(RegisterId::PMMIR_EL1, 0);
+    let mut register = testing::register(RegisterId::PMMIR_EL1, 0);
     register.at_reset = AtReset::Unreadable(22);
-    let host = made::host(Features::NONE, vec![register]);
-    let vm = made::vm(&host, Features::NONE, 1);
+    let host = testing::host(Features::NONE, vec![register]);
+    let vm = testing::vm(&host, Features::NONE, 1);
     let error = save(vm.vcpus()).expect_err("unreadable");
     assert!(matches!(
         error.kind(),

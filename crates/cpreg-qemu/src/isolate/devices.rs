@@ -7,7 +7,7 @@
 //!
 //! | device | reaches | stand-in | sections nobody takes |
 //! |---|---|---|---|
-//! | `vfio-*` | a host's device | `pci-testdev`; none on the platform bus | `vfio`, `vfio-pci`, … |
+//! | `step_vfio-*` | a host's device | `pci-testdev`; none on the platform bus | `step_vfio`, `step_vfio-pci`, … |
 //! | `vhost-user-*`, `vhost-*` | a process, the kernel | `pci-testdev` or `virtio-rng-device` | as QEMU's `-dump-vmstate` names them |
 //! | `virtio-gpu-*`, `virtio-vga` with `blob=on` | pages of a memfd, `/dev/udmabuf` | `pci-testdev` | `virtio-gpu`, `virtio-vga` |
 //! | `ivshmem-doorbell`, `virtio-input-host-*`, `*-gl*`, `qxl`, `pvrdma` | a server, an input, a renderer, SPICE, RDMA | the same | |
@@ -15,25 +15,25 @@
 //! | `usb-host`, `usb-mtp`, `u2f-*`, `canokey` | a host's device, folder, file | `usb-mouse` | |
 //! | `scsi-block`, `scsi-generic` | a host's SCSI device | `scsi-hd`, on the disk's stand-in | of `scsi-generic` only |
 
-use super::isolated::Unjudged;
+use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
 /// What becomes of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum DeviceRewrite {
     /// It stays as it is.
     Keep,
     /// This instead, or nothing; and what is then not judged.
-    Instead(Option<String>, &'static str, Option<Unjudged>),
+    Replace(Option<String>, &'static str, Option<UnverifiedPart>),
 }
 
-const OUTSIDE: &str = "it needs something outside of QEMU that must not be touched";
+const OUTSIDE_REASON: &str = "it needs something outside of QEMU that must not be touched";
 
 /// Properties that make a device write a file or open a connection, whatever it is.
-pub(crate) const STRIPPED: &[&str] = &["pcap", "pcapfile", "jsonfile", "spdm_port"];
+pub(crate) const HOST_ACCESS_PROPERTIES: &[&str] = &["pcap", "pcapfile", "jsonfile", "spdm_port"];
 
 /// Devices that open the host's sound where no `audiodev` is given (`-device X,help` of QEMU 5.2 and 11.1).
-const SOUND: &[&str] = &[
+const SOUND_DEVICES: &[&str] = &[
     "AC97",
     "ES1370",
     "hda-duplex",
@@ -50,37 +50,37 @@ const SOUND: &[&str] = &[
 ];
 
 /// The audio backend that is added for those.
-pub(crate) const SILENCE: &str = "cpreg-silence";
+pub(crate) const NULL_AUDIODEV_ID: &str = "cpreg-null-audio";
 
 /// A device that stands on a bus, without whatever is outside.
-enum Place {
+enum Bus {
     Pci,
     Virtio,
     Usb,
     Scsi,
-    Nowhere,
+    NoBus,
 }
 
 /// What becomes of `-device` with these values.
-pub(crate) fn device(values: &Values) -> Outcome {
+pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let shares_pages = ["virtio-gpu", "virtio-vga"]
         .iter()
         .any(|start| driver.starts_with(start))
         && values.get("blob").is_some_and(is_on);
     let found = if shares_pages {
-        Some((Place::Pci, vec!["virtio-gpu", "virtio-vga"]))
+        Some((Bus::Pci, vec!["virtio-gpu", "virtio-vga"]))
     } else {
-        outside(driver)
+        classify_host_device(driver)
     };
     let Some((place, sections)) = found else {
-        return within(driver, values);
+        return strip_host_access(driver, values);
     };
     let (stand_in, keys): (&str, &[&str]) = match place {
-        Place::Pci => ("pci-testdev", &["id", "bus", "addr", "multifunction"]),
-        Place::Virtio => ("virtio-rng-device", &["id", "bus"]),
-        Place::Usb => ("usb-mouse", &["id", "bus", "port"]),
-        Place::Scsi => (
+        Bus::Pci => ("pci-testdev", &["id", "bus", "addr", "multifunction"]),
+        Bus::Virtio => ("virtio-rng-device", &["id", "bus"]),
+        Bus::Usb => ("usb-mouse", &["id", "bus", "port"]),
+        Bus::Scsi => (
             "scsi-hd",
             &[
                 "id",
@@ -93,16 +93,16 @@ pub(crate) fn device(values: &Values) -> Outcome {
                 "bootindex",
             ],
         ),
-        Place::Nowhere => ("", &[]),
+        Bus::NoBus => ("", &[]),
     };
-    let now = (!stand_in.is_empty()).then(|| values.only(("driver", stand_in), keys));
-    let unjudged = (!sections.is_empty()).then(|| Unjudged {
-        what: format!("the device `{driver}`"),
+    let now = (!stand_in.is_empty()).then(|| values.format_only(("driver", stand_in), keys));
+    let unjudged = (!sections.is_empty()).then(|| UnverifiedPart {
+        description: format!("the device `{driver}`"),
         sections: sections.iter().map(|&name| name.to_owned()).collect(),
         ram_blocks: ram_blocks(driver),
-        reason: OUTSIDE,
+        reason: OUTSIDE_REASON,
     });
-    Outcome::Instead(now, OUTSIDE, unjudged)
+    DeviceRewrite::Replace(now, OUTSIDE_REASON, unjudged)
 }
 
 /// Whether QEMU takes this for true.
@@ -111,56 +111,56 @@ fn is_on(word: &str) -> bool {
 }
 
 /// A device that stays, less what it would open.
-fn within(driver: &str, values: &Values) -> Outcome {
-    if values.has_any(STRIPPED) {
-        return Outcome::Instead(
-            Some(values.without(STRIPPED, "driver")),
+fn strip_host_access(driver: &str, values: &Values) -> DeviceRewrite {
+    if values.has_any(HOST_ACCESS_PROPERTIES) {
+        return DeviceRewrite::Replace(
+            Some(values.format_without(HOST_ACCESS_PROPERTIES, "driver")),
             "no file is written and no connection opened for a device",
             None,
         );
     }
-    if SOUND.contains(&driver) && values.get("audiodev").is_none() {
-        return Outcome::Instead(
-            Some(values.with("audiodev", SILENCE, "driver")),
+    if SOUND_DEVICES.contains(&driver) && values.get("audiodev").is_none() {
+        return DeviceRewrite::Replace(
+            Some(values.format_with("audiodev", NULL_AUDIODEV_ID, "driver")),
             "it would open the host's sound",
             None,
         );
     }
-    Outcome::Keep
+    DeviceRewrite::Keep
 }
 
 /// A NIC whose queues only its own kind of backend can have.
-pub(crate) fn absent_nic(values: &Values) -> Outcome {
+pub(crate) fn replace_nic(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let keys: &[&str] = &["id", "bus", "addr", "multifunction"];
     let now = if driver.ends_with("-device") {
-        values.only(("driver", "virtio-rng-device"), &["id", "bus"])
+        values.format_only(("driver", "virtio-rng-device"), &["id", "bus"])
     } else {
-        values.only(("driver", "pci-testdev"), keys)
+        values.format_only(("driver", "pci-testdev"), keys)
     };
     let reason =
         "transmit queues of more than 256 need the backend that it has, which must not be touched";
-    let unjudged = Unjudged {
-        what: format!("the device `{driver}`"),
+    let unjudged = UnverifiedPart {
+        description: format!("the device `{driver}`"),
         sections: vec!["virtio-net".to_owned()],
         ram_blocks: Vec::new(),
         reason,
     };
-    Outcome::Instead(Some(now), reason, Some(unjudged))
+    DeviceRewrite::Replace(Some(now), reason, Some(unjudged))
 }
 
 /// Whether a device needs something outside, where it stands, and what its sections are called.
-fn outside(driver: &str) -> Option<(Place, Vec<&str>)> {
+fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
     let is_pci = driver.ends_with("-pci") || driver.contains("-pci-") || driver.ends_with("-vga");
-    let virtio = if is_pci { Place::Pci } else { Place::Virtio };
+    let virtio = if is_pci { Bus::Pci } else { Bus::Virtio };
     // `vhost-user-blk-pci-non-transitional` → `vhost-user-blk`.
     let bare = driver.split_once("-pci").map_or(driver, |(bare, _)| bare);
     let bare = bare.strip_suffix("-device").unwrap_or(bare);
     Some(match driver {
         "vfio-platform" | "vfio-amd-xgbe" | "vfio-calxeda-xgmac" => {
-            (Place::Nowhere, vec!["vfio", driver])
+            (Bus::NoBus, vec!["vfio", driver])
         }
-        _ if driver.starts_with("vfio-") => (Place::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
+        _ if driver.starts_with("vfio-") => (Bus::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
         _ if driver.starts_with("vhost-") => {
             let name = match bare {
                 // Their state is an ordinary virtio-scsi's, by that name.
@@ -172,15 +172,15 @@ fn outside(driver: &str) -> Option<(Place, Vec<&str>)> {
             };
             (virtio, vec![name, driver.trim_end_matches("-pci")])
         }
-        "x-pci-proxy-dev" => (Place::Pci, vec![driver]),
-        "ivshmem-doorbell" | "ivshmem" => (Place::Pci, vec!["ivshmem-doorbell", "ivshmem"]),
+        "x-pci-proxy-dev" => (Bus::Pci, vec![driver]),
+        "ivshmem-doorbell" | "ivshmem" => (Bus::Pci, vec!["ivshmem-doorbell", "ivshmem"]),
         _ if driver.starts_with("virtio-input-host") => (virtio, vec!["virtio-input-host"]),
         _ if driver.starts_with("virtio-gpu-gl") || driver.starts_with("virtio-gpu-rutabaga") => {
             (virtio, vec!["virtio-gpu"])
         }
-        "virtio-vga-gl" | "virtio-vga-rutabaga" => (Place::Pci, vec!["virtio-gpu", "virtio-vga"]),
-        "qxl" | "qxl-vga" => (Place::Pci, vec!["qxl"]),
-        "pvrdma" => (Place::Pci, vec!["pvrdma"]),
+        "virtio-vga-gl" | "virtio-vga-rutabaga" => (Bus::Pci, vec!["virtio-gpu", "virtio-vga"]),
+        "qxl" | "qxl-vga" => (Bus::Pci, vec!["qxl"]),
+        "pvrdma" => (Bus::Pci, vec!["pvrdma"]),
         _ if driver.starts_with("tpm-") => {
             let sections = vec![
                 "tpm-tis",
@@ -189,18 +189,18 @@ fn outside(driver: &str) -> Option<(Place, Vec<&str>)> {
                 "tpm-emulator",
                 "tpm-ppi",
             ];
-            (Place::Nowhere, sections)
+            (Bus::NoBus, sections)
         }
-        "usb-host" | "usb-mtp" => (Place::Usb, vec![driver]),
+        "usb-host" | "usb-mtp" => (Bus::Usb, vec![driver]),
         "u2f-passthru" | "u2f-emulated" => (
-            Place::Usb,
+            Bus::Usb,
             vec!["u2f-key", "u2f-key-passthru", "u2f-key-emulated"],
         ),
-        "canokey" => (Place::Usb, vec![driver]),
-        "ccid-card-emulated" => (Place::Nowhere, vec![driver]),
-        "scsi-generic" => (Place::Scsi, vec!["SCSIDevice"]),
+        "canokey" => (Bus::Usb, vec![driver]),
+        "ccid-card-emulated" => (Bus::NoBus, vec![driver]),
+        "scsi-generic" => (Bus::Scsi, vec!["SCSIDevice"]),
         // Its state is an ordinary disk's, by the same name, and loads into one.
-        "scsi-block" => (Place::Scsi, Vec::new()),
+        "scsi-block" => (Bus::Scsi, Vec::new()),
         _ => return None,
     })
 }
@@ -222,9 +222,9 @@ mod tests {
     use super::*;
 
     fn now(text: &str) -> (Option<String>, Vec<String>) {
-        match device(&Values::read(text, "driver").unwrap()) {
-            Outcome::Keep => (Some("kept".to_owned()), Vec::new()),
-            Outcome::Instead(now, _, unjudged) => (
+        match rewrite_device(&Values::parse(text, "driver").unwrap()) {
+            DeviceRewrite::Keep => (Some("kept".to_owned()), Vec::new()),
+            DeviceRewrite::Replace(now, _, unjudged) => (
                 now,
                 unjudged.map_or(Vec::new(), |unjudged| unjudged.sections),
             ),

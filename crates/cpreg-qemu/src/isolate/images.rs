@@ -16,15 +16,15 @@ use std::path::Path;
 
 /// How a file's bytes are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contents {
+pub enum ImageFormat {
     /// As they are.
     Raw,
     /// In the format that they begin like.
-    Image,
+    Detect,
 }
 
 /// The size that a guest sees, in bytes; `None` if that cannot be told.
-pub fn size(path: &Path, contents: Contents) -> Option<u64> {
+pub fn size(path: &Path, contents: ImageFormat) -> Option<u64> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return None;
@@ -33,12 +33,12 @@ pub fn size(path: &Path, contents: Contents) -> Option<u64> {
     // A block device's metadata says 0.
     let length = file.seek(SeekFrom::End(0)).ok()?;
     match contents {
-        Contents::Raw => Some(length),
-        Contents::Image => by_header(&file, length),
+        ImageFormat::Raw => Some(length),
+        ImageFormat::Detect => size_from_header(&file, length),
     }
 }
 
-fn by_header(file: &File, length: u64) -> Option<u64> {
+fn size_from_header(file: &File, length: u64) -> Option<u64> {
     let mut header = [0; 108];
     let read = usize::try_from(length).map_or(header.len(), |length| length.min(header.len()));
     file.read_exact_at(&mut header[..read], 0).ok()?;
@@ -73,18 +73,21 @@ mod tests {
         qcow2[..4].copy_from_slice(b"QFI\xfb");
         qcow2[24..32].copy_from_slice(&(10_u64 << 30).to_be_bytes());
         let qcow2 = file(&qcow2);
-        assert_eq!(size(qcow2.path(), Contents::Image), Some(10 << 30));
-        assert_eq!(size(qcow2.path(), Contents::Raw), Some(4096));
+        assert_eq!(size(qcow2.path(), ImageFormat::Detect), Some(10 << 30));
+        assert_eq!(size(qcow2.path(), ImageFormat::Raw), Some(4096));
 
         let mut luks = vec![0; 1 << 20];
         luks[..8].copy_from_slice(b"LUKS\xba\xbe\0\x01");
         luks[104..108].copy_from_slice(&8_u32.to_be_bytes());
         let luks = file(&luks);
-        assert_eq!(size(luks.path(), Contents::Image), Some((1 << 20) - 4096));
+        assert_eq!(
+            size(luks.path(), ImageFormat::Detect),
+            Some((1 << 20) - 4096)
+        );
 
-        assert_eq!(size(file(b"abc").path(), Contents::Image), Some(3));
-        assert_eq!(size(file(b"KDMV").path(), Contents::Image), None);
-        assert_eq!(size(Path::new("/dev/null"), Contents::Raw), None);
-        assert_eq!(size(Path::new("/nonexistent"), Contents::Raw), None);
+        assert_eq!(size(file(b"abc").path(), ImageFormat::Detect), Some(3));
+        assert_eq!(size(file(b"KDMV").path(), ImageFormat::Detect), None);
+        assert_eq!(size(Path::new("/dev/null"), ImageFormat::Raw), None);
+        assert_eq!(size(Path::new("/nonexistent"), ImageFormat::Raw), None);
     }
 }

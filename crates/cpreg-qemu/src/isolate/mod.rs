@@ -1,6 +1,6 @@
 //! A user's QEMU command line, made so that QEMU can load a VM's device state and touch nothing outside itself.
 //!
-//! [`isolate`] is a function of the words alone; what it asks of the host goes through [`Surroundings`]. It keeps what
+//! [`isolate`] is a function of the words alone; what it asks of the host goes through [`HostQueries`]. It keeps what
 //! makes up the guest's machine (so that the stream's sections and RAM blocks meet their like), and replaces or
 //! leaves out what reaches a disk, network, socket, display, device or file. An option, object or use that is not
 //! known to be harmless is refused, unless the user keeps it.
@@ -8,14 +8,14 @@
 //! | part of the command line | becomes | module |
 //! |---|---|---|
 //! | `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`, `-fw_cfg`, `-bios`, `-kernel`, `-initrd`, `-dtb` … | itself: part of the machine, files only read | [`options`] |
-//! | `-drive`, `-blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, disk images as words | `null-co` of the same name, place and size | [`disks`] |
+//! | `-drive`, `-replace_blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, disk images as words | `null-co` of the same name, place and size | [`disks`] |
 //! | `-netdev`, `-nic`, `-net` | a tap in an empty namespace, a hub port, or `user` without forwards | [`network`], [`namespace`] |
 //! | `-chardev`, `-serial`, `-parallel`, `-debugcon` | `null`, one for one: the number of serial ports decides which UARTs there are | [`work`] |
 //! | `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s` | nothing: cpreg has a monitor of its own | [`options`] |
 //! | `-display`, `-nographic`, `-vnc`, `-spice`, none of these | `-display none` | [`work`] |
 //! | `-audiodev`, `-audio`, `-soundhw`, sound devices with no backend | the backend `none` | [`work`], [`devices`] |
 //! | `-object` | memory without files; what stays, stands in or goes | [`objects`] |
-//! | `-device` of something outside (`vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …) | a stand-in at the same place, or nothing; its sections are not judged | [`devices`] |
+//! | `-device` of something outside (`step_vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …) | a stand-in at the same place, or nothing; its sections are not judged | [`devices`] |
 //! | `-fsdev`, `-virtfs` | the backend `synth`, which has no files | [`work`] |
 //! | `-mem-path`, `-mem-prealloc`, `-overcommit`, `-daemonize`, `-pidfile`, `-incoming`, `-D`, `-d`, `-trace`, `-runas`, `-add-fd` … | nothing | [`options`] |
 //! | `-plugin`, `-readconfig`, `-loadvm`, `-preconfig`, `-set`, unknown options and objects | refused | [`options`] |
@@ -28,25 +28,25 @@
 
 mod devices;
 mod disks;
+mod host_queries;
 mod images;
-mod isolated;
+mod isolated_command;
 mod namespace;
 mod network;
 mod objects;
 pub(crate) mod options;
-mod surroundings;
+mod rewriter;
 mod values;
-mod work;
 
 use std::ffi::OsString;
 
-pub use images::{Contents, size as image_size};
-pub use isolated::{Change, Isolated, Unjudged};
-pub use namespace::namespace_possible;
-pub use surroundings::{Host, Surroundings};
+pub use host_queries::{HostQueries, LocalHost};
+pub use images::{ImageFormat, size as image_size};
+pub use isolated_command::{IsolatedCommand, OptionChange, UnverifiedPart};
+pub use namespace::probe_namespace;
 
 use crate::error::{Error, ErrorKind};
-use work::Work;
+use rewriter::Rewriter;
 
 /// Isolates `command`: the program first, or a launcher that is known in front of it.
 ///
@@ -59,18 +59,18 @@ use work::Work;
 pub fn isolate(
     command: &[OsString],
     keep: &[String],
-    around: &dyn Surroundings,
-) -> Result<Isolated, Error> {
-    let parts = options::parts(command);
+    around: &dyn HostQueries,
+) -> Result<IsolatedCommand, Error> {
+    let parts = options::parse_command_line(command);
     let Some(program) = parts.program else {
         return Err(Error::new(ErrorKind::NoCommand));
     };
-    let mut work = Work::new(keep, around);
-    for part in &parts.options {
-        work.look_around(part);
+    let mut work = Rewriter::new(keep, around);
+    for part in &parts.arguments {
+        work.collect_references(part);
     }
-    for part in &parts.options {
-        work.part(part)?;
+    for part in &parts.arguments {
+        work.rewrite_argument(part)?;
     }
     work.finish(program);
 
@@ -80,9 +80,9 @@ pub fn isolate(
         Some(Ok(words)) => {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
             all.extend_from_slice(&words);
-            work.changes.push(Change {
-                was: Vec::new(),
-                now: words,
+            work.changes.push(OptionChange {
+                before: Vec::new(),
+                after: words,
                 reason: "tap devices are made where there is no network",
             });
         }
@@ -91,12 +91,12 @@ pub fn isolate(
     }
     all.push(program.clone());
     all.append(&mut work.options);
-    work.unjudged.append(&mut work.network.unjudged);
-    Ok(Isolated {
+    work.unverified.append(&mut work.network.unverified);
+    Ok(IsolatedCommand {
         command: all,
         changes: work.changes,
-        unjudged: work.unjudged,
-        no_namespace,
+        unverified: work.unverified,
+        namespace_error: no_namespace,
     })
 }
 
@@ -109,12 +109,12 @@ mod tests {
 
     struct NoHost;
 
-    impl Surroundings for NoHost {
-        fn image_size(&self, path: &Path, _: Contents) -> Option<u64> {
+    impl HostQueries for NoHost {
+        fn image_size(&self, path: &Path, _: ImageFormat) -> Option<u64> {
             (path == Path::new("/disk")).then_some(4096)
         }
 
-        fn namespace(&self) -> Result<&'static [&'static str], String> {
+        fn network_namespace_command(&self) -> Result<&'static [&'static str], String> {
             Ok(&["unshare", "--net", "--"])
         }
     }
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(
             isolated("qemu -device AC97", &[]).unwrap(),
             format!(
-                "qemu -device AC97,audiodev=cpreg-silence -audiodev none,id=cpreg-silence {TAIL}"
+                "qemu -device AC97,audiodev=cpreg-null-audio -audiodev none,id=cpreg-silence {TAIL}"
             )
         );
     }
@@ -216,16 +216,16 @@ mod tests {
         .unwrap();
         assert_eq!(
             isolated.changes[0],
-            Change {
-                was: words("-vnc :1"),
-                now: words("-display none"),
+            OptionChange {
+                before: words("-vnc :1"),
+                after: words("-display none"),
                 reason: "no display may be opened",
             }
         );
-        assert_eq!(isolated.changes[1].now, words(""));
-        assert!(isolated.unjudged[0].covers("tpm-tis"));
-        assert!(isolated.unjudged[0].covers_ram_block("tpm-ppi"));
-        assert_eq!(isolated.no_namespace, None);
+        assert_eq!(isolated.changes[1].after, words(""));
+        assert!(isolated.unverified[0].should_skip_section("tpm-tis"));
+        assert!(isolated.unverified[0].should_skip_ram_block("tpm-ppi"));
+        assert_eq!(isolated.namespace_error, None);
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         let error = isolated("qemu -object arm-rme,id=r", &["plugin"]).unwrap_err();
         assert_eq!(
             error.hint().unwrap(),
-            "leave it out, or keep it as it is, at your own risk, with `--keep 'object arm-rme'`"
+            "leave it out, or keep it as it is, at your own risk, with `--allow-option 'object arm-rme'`"
         );
     }
 }

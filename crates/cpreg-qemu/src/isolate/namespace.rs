@@ -7,22 +7,22 @@
 use std::process::{Command, Stdio};
 
 /// What comes before a command to run it there, as root.
-const AS_ROOT: &[&str] = &["unshare", "--net", "--"];
+const ROOT_COMMAND: &[&str] = &["unshare", "--net", "--"];
 
 /// What comes before a command to run it there, as anybody.
-const AS_USER: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--"];
+const USER_COMMAND: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--"];
 
 /// Opening is allowed or not; making the device is then a matter of the namespace's own root.
-const TRY: &[&str] = &["sh", "-c", ": <>/dev/net/tun"];
+const TUN_TEST_COMMAND: &[&str] = &["sh", "-c", ": <>/dev/net/tun"];
 
 /// The words that, before a command, run it in an empty network namespace where it can make tap devices. Tries it.
 ///
 /// # Errors
 /// Why that is not possible here, in the words of what failed.
-pub fn namespace_possible() -> Result<&'static [&'static str], String> {
+pub fn probe_namespace() -> Result<&'static [&'static str], String> {
     let mut reason = String::new();
-    for words in [AS_ROOT, AS_USER] {
-        match attempt(words) {
+    for words in [ROOT_COMMAND, USER_COMMAND] {
+        match run_tun_test(words) {
             Ok(()) => return Ok(words),
             Err(said) => reason = said,
         }
@@ -30,13 +30,13 @@ pub fn namespace_possible() -> Result<&'static [&'static str], String> {
     Err(reason)
 }
 
-fn attempt(words: &[&str]) -> Result<(), String> {
+fn run_tun_test(words: &[&str]) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else {
         return Ok(());
     };
     let output = Command::new(program)
         .args(arguments)
-        .args(TRY)
+        .args(TUN_TEST_COMMAND)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot start `{program}`: {error}"))?;
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_its_own_words() {
-        let error = attempt(&[
+        let error = run_tun_test(&[
             "sh",
             "-c",
             "echo 'unshare failed: Operation not permitted' >&2; exit 1",
@@ -67,15 +67,15 @@ mod tests {
             error,
             Err("unshare failed: Operation not permitted".to_owned())
         );
-        let error = attempt(&["/nonexistent/unshare"]).unwrap_err();
+        let error = run_tun_test(&["/nonexistent/unshare"]).unwrap_err();
         assert!(
             error.starts_with("cannot start `/nonexistent/unshare`: "),
             "{error}"
         );
         assert_eq!(
-            attempt(&["sh", "-c", "exit 3", "sh"]),
+            run_tun_test(&["sh", "-c", "exit 3", "sh"]),
             Err("`sh -c exit 3 sh` ended with exit status: 3".to_owned())
         );
-        assert_eq!(attempt(&["env", "true"]), Ok(()));
+        assert_eq!(run_tun_test(&["env", "true"]), Ok(()));
     }
 }

@@ -14,55 +14,55 @@
 //! Only virtio-net wants a tap; other NICs load whatever the backend is. The number of queues stays: it is part of the
 //! device's state.
 
-use super::isolated::Unjudged;
-use super::surroundings::Surroundings;
+use super::host_queries::HostQueries;
+use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
 /// Hubs that are added count from here, so that they are none of the command line's own.
 const FIRST_HUB: u32 = 1_000_000;
 
 /// What of `user` reaches out: listens on the host, starts programs, or hands out files.
-const OUTWARD: &[&str] = &["hostfwd", "guestfwd", "smb", "smbserver", "tftp"];
+const HOST_ACCESS_KEYS: &[&str] = &["hostfwd", "guestfwd", "smb", "smbserver", "tftp"];
 
 /// What of `-nic` concerns the device.
-const NIC: &[&str] = &["id", "model", "mac", "macaddr", "addr", "vectors", "name"];
+const NIC_KEYS: &[&str] = &["id", "model", "mac", "macaddr", "addr", "vectors", "name"];
 
-const NO_NETWORK: &str = "no network may be reached: a backend that leads nowhere stands in";
-const NO_FORWARDS: &str = "nothing may listen on this host, be started or be handed out";
-const TAP: &str = "no network may be reached: a tap in an empty namespace stands in, which takes \
+const NETWORK_REASON: &str = "no network may be reached: a backend that leads nowhere stands in";
+const FORWARD_REASON: &str = "nothing may listen on this host, be started or be handed out";
+const TAP_REASON: &str = "no network may be reached: a tap in an empty namespace stands in, which takes \
                    the same headers";
-const PEER: &str = "no network may be reached; without a tap, which needs a namespace of its own, \
+const PEER_REASON: &str = "no network may be reached; without a tap, which needs a namespace of its own, \
                     the device's state does not load, and that says nothing";
 
 /// What becomes of a network option.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum NetworkRewrite {
     Keep,
-    Instead(String, &'static str),
+    Replace(String, &'static str),
 }
 
 /// The network of a command line, while its options are gone through.
 pub(crate) struct Network<'a> {
-    around: &'a dyn Surroundings,
+    host: &'a dyn HostQueries,
     /// Backends that a virtio-net device uses.
-    used_by_virtio: Vec<String>,
+    virtio_backends: Vec<String>,
     /// What the host said when a tap was first wanted.
     namespace: Option<Result<&'static [&'static str], String>>,
     taps: u32,
     hubs: u32,
     /// What cannot be judged for want of the real thing.
-    pub(crate) unjudged: Vec<Unjudged>,
+    pub(crate) unverified: Vec<UnverifiedPart>,
 }
 
 impl<'a> Network<'a> {
-    pub(crate) fn new(around: &'a dyn Surroundings) -> Self {
+    pub(crate) fn new(around: &'a dyn HostQueries) -> Self {
         Self {
-            around,
-            used_by_virtio: Vec::new(),
+            host: around,
+            virtio_backends: Vec::new(),
             namespace: None,
             taps: 0,
             hubs: 0,
-            unjudged: Vec::new(),
+            unverified: Vec::new(),
         }
     }
 
@@ -72,61 +72,67 @@ impl<'a> Network<'a> {
     }
 
     /// Notes a device.
-    pub(crate) fn device(&mut self, values: &Values) {
+    pub(crate) fn add_device(&mut self, values: &Values) {
         if values.get("driver").is_some_and(is_virtio) {
-            self.used_by_virtio
+            self.virtio_backends
                 .extend(values.get("netdev").map(str::to_owned));
         }
     }
 
     /// `-netdev`.
-    pub(crate) fn netdev(&mut self, values: &Values) -> Outcome {
+    pub(crate) fn rewrite_netdev(&mut self, values: &Values) -> NetworkRewrite {
         let id = values.get("id").unwrap_or_default().to_owned();
-        let virtio = self.used_by_virtio.contains(&id);
-        self.backend(values, &["id"], virtio, &format!("`-netdev {id}`"))
+        let virtio = self.virtio_backends.contains(&id);
+        self.rewrite_backend(values, &["id"], virtio, &format!("`-netdev {id}`"))
     }
 
     /// `-nic`.
-    pub(crate) fn nic(&mut self, values: &Values) -> Outcome {
+    pub(crate) fn rewrite_nic(&mut self, values: &Values) -> NetworkRewrite {
         if values.get("type") == Some("none") {
-            return Outcome::Keep;
+            return NetworkRewrite::Keep;
         }
         // On the machine `virt` a NIC of no particular model is virtio's.
         let virtio = values.get("model").is_none_or(is_virtio);
-        self.backend(values, NIC, virtio, "`-nic`")
+        self.rewrite_backend(values, NIC_KEYS, virtio, "`-nic`")
     }
 
     /// `-net`: on a hub, which no header gets through.
-    pub(crate) fn net(&mut self, values: &Values) -> Outcome {
+    pub(crate) fn rewrite_net(&mut self, values: &Values) -> NetworkRewrite {
         match values.get("type") {
-            Some("nic" | "none") => Outcome::Keep,
-            Some("user") => self.user(values),
+            Some("nic" | "none") => NetworkRewrite::Keep,
+            Some("user") => self.rewrite_user(values),
             // Without any `-net` QEMU would make a network of its own.
-            _ => Outcome::Instead("none".to_owned(), NO_NETWORK),
+            _ => NetworkRewrite::Replace("none".to_owned(), NETWORK_REASON),
         }
     }
 
-    fn backend(&mut self, values: &Values, keys: &[&str], virtio: bool, what: &str) -> Outcome {
+    fn rewrite_backend(
+        &mut self,
+        values: &Values,
+        keys: &[&str],
+        virtio: bool,
+        what: &str,
+    ) -> NetworkRewrite {
         let kind = values.get("type").unwrap_or_default();
         match kind {
-            "user" => return self.user(values),
-            "hubport" => return Outcome::Keep,
+            "user" => return self.rewrite_user(values),
+            "hubport" => return NetworkRewrite::Keep,
             _ => {}
         }
-        if !(virtio && has_header(kind, values)) {
-            return self.hub(values, keys);
+        if !(virtio && has_vnet_header(kind, values)) {
+            return self.replace_with_hub(values, keys);
         }
         let namespace = self
             .namespace
-            .get_or_insert_with(|| self.around.namespace());
+            .get_or_insert_with(|| self.host.network_namespace_command());
         if namespace.is_err() {
-            self.unjudged.push(Unjudged {
-                what: format!("virtio-net on {what}"),
+            self.unverified.push(UnverifiedPart {
+                description: format!("virtio-net on {what}"),
                 sections: vec!["virtio-net".to_owned()],
                 ram_blocks: Vec::new(),
-                reason: PEER,
+                reason: PEER_REASON,
             });
-            return self.hub(values, keys);
+            return self.replace_with_hub(values, keys);
         }
         let other_side = match kind {
             "tap" if uses_vhost(values) => {
@@ -136,8 +142,8 @@ impl<'a> Network<'a> {
             _ => Some("what the other side of it can do is not asked"),
         };
         if let Some(reason) = other_side {
-            self.unjudged.push(Unjudged {
-                what: format!("the features that {what} leaves to virtio-net"),
+            self.unverified.push(UnverifiedPart {
+                description: format!("the features that {what} leaves to virtio-net"),
                 sections: Vec::new(),
                 ram_blocks: Vec::new(),
                 reason,
@@ -151,32 +157,35 @@ impl<'a> Network<'a> {
             more.push(("queues", &queues));
         }
         more.extend(values.get("vnet_hdr").map(|on| ("vnet_hdr", on)));
-        Outcome::Instead(values.only_as_keys("tap", keys, &more), TAP)
+        NetworkRewrite::Replace(values.format_only_as_keys("tap", keys, &more), TAP_REASON)
     }
 
     /// libslirp saves the guest's connections to forwards out of the guest, and loads one only where its forward is.
-    fn user(&mut self, values: &Values) -> Outcome {
+    fn rewrite_user(&mut self, values: &Values) -> NetworkRewrite {
         if values.has_any(&["guestfwd"]) {
-            self.unjudged.push(Unjudged {
-                what: "user networking".to_owned(),
+            self.unverified.push(UnverifiedPart {
+                description: "user networking".to_owned(),
                 sections: vec!["slirp".to_owned()],
                 ram_blocks: Vec::new(),
                 reason: "it may have connections to what `guestfwd` leads to, which must not be \
                          reached",
             });
         }
-        if values.has_any(OUTWARD) {
-            Outcome::Instead(values.without(OUTWARD, "type"), NO_FORWARDS)
+        if values.has_any(HOST_ACCESS_KEYS) {
+            NetworkRewrite::Replace(
+                values.format_without(HOST_ACCESS_KEYS, "type"),
+                FORWARD_REASON,
+            )
         } else {
-            Outcome::Keep
+            NetworkRewrite::Keep
         }
     }
 
-    fn hub(&mut self, values: &Values, keys: &[&str]) -> Outcome {
+    fn replace_with_hub(&mut self, values: &Values, keys: &[&str]) -> NetworkRewrite {
         let hub = FIRST_HUB.saturating_add(self.hubs).to_string();
         self.hubs += 1;
-        let value = values.only_as_keys("hubport", keys, &[("hubid", &hub)]);
-        Outcome::Instead(value, NO_NETWORK)
+        let value = values.format_only_as_keys("hubport", keys, &[("hubid", &hub)]);
+        NetworkRewrite::Replace(value, NETWORK_REASON)
     }
 }
 
@@ -184,7 +193,7 @@ fn is_virtio(model: &str) -> bool {
     model == "virtio" || model.starts_with("virtio-net")
 }
 
-fn has_header(kind: &str, values: &Values) -> bool {
+fn has_vnet_header(kind: &str, values: &Values) -> bool {
     match kind {
         "tap" | "bridge" | "vhost-user" | "vhost-vdpa" | "netmap" => true,
         "passt" => values.get("vhost-user") == Some("on"),
@@ -205,7 +214,7 @@ fn queues(values: &Values) -> usize {
 }
 
 /// Whether a virtio-net device has more places in its transmit queue than another backend than these may have.
-pub(crate) fn is_beyond_a_tap(device: &Values, backend: Option<&str>) -> bool {
+pub(crate) fn has_oversized_tx_queue(device: &Values, backend: Option<&str>) -> bool {
     let places = device
         .get("tx_queue_size")
         .and_then(|text| text.parse::<u32>().ok());
@@ -217,17 +226,17 @@ pub(crate) fn is_beyond_a_tap(device: &Values, backend: Option<&str>) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::super::images::Contents;
+    use super::super::images::ImageFormat;
     use super::*;
 
     struct Taps(bool);
 
-    impl Surroundings for Taps {
-        fn image_size(&self, _: &Path, _: Contents) -> Option<u64> {
+    impl HostQueries for Taps {
+        fn image_size(&self, _: &Path, _: ImageFormat) -> Option<u64> {
             None
         }
 
-        fn namespace(&self) -> Result<&'static [&'static str], String> {
+        fn network_namespace_command(&self) -> Result<&'static [&'static str], String> {
             if self.0 {
                 Ok(&["unshare"])
             } else {
@@ -242,14 +251,14 @@ mod tests {
         } else {
             &Taps(false)
         });
-        network.device(&Values::read("virtio-net-pci,netdev=n,mq=on", "driver").unwrap());
+        network.add_device(&Values::parse("virtio-net-pci,netdev=n,mq=on", "driver").unwrap());
         network
     }
 
     fn netdev(network: &mut Network<'_>, text: &str) -> Option<String> {
-        match network.netdev(&Values::read(text, "type").unwrap()) {
-            Outcome::Instead(value, _) => Some(value),
-            Outcome::Keep => None,
+        match network.rewrite_netdev(&Values::parse(text, "type").unwrap()) {
+            NetworkRewrite::Replace(value, _) => Some(value),
+            NetworkRewrite::Keep => None,
         }
     }
 
@@ -309,9 +318,9 @@ mod tests {
             netdev(&mut network, "tap,id=e1000").as_deref(),
             Some("hubport,id=e1000,hubid=1000001")
         );
-        assert_eq!(network.unjudged.len(), 1);
-        assert!(network.unjudged[0].covers("0000:00:01.0/virtio-net"));
-        assert!(!network.unjudged[0].covers("0000:00:01.0/virtio-net-x"));
+        assert_eq!(network.unverified.len(), 1);
+        assert!(network.unverified[0].should_skip_section("0000:00:01.0/virtio-net"));
+        assert!(!network.unverified[0].should_skip_section("0000:00:01.0/virtio-net-x"));
     }
 
     #[test]
@@ -341,36 +350,43 @@ mod tests {
         let mut network = with_virtio(true);
         let given = "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:nc host 80";
         assert_eq!(netdev(&mut network, given).as_deref(), Some("user,id=n"));
-        assert!(network.unjudged[0].covers("slirp"));
+        assert!(network.unverified[0].should_skip_section("slirp"));
     }
 
     #[test]
     fn short_forms() {
-        let nic = |text: &str| Network::new(&Taps(true)).nic(&Values::read(text, "type").unwrap());
-        assert_eq!(nic("none"), Outcome::Keep);
+        let nic = |text: &str| {
+            Network::new(&Taps(true)).rewrite_nic(&Values::parse(text, "type").unwrap())
+        };
+        assert_eq!(nic("none"), NetworkRewrite::Keep);
         assert_eq!(
             nic("tap,mac=52:54:00:00:00:01,ifname=x"),
-            Outcome::Instead(
+            NetworkRewrite::Replace(
                 "tap,mac=52:54:00:00:00:01,ifname=cpreg0,script=no,downscript=no".to_owned(),
-                TAP
+                TAP_REASON
             )
         );
         assert_eq!(
             nic("bridge,model=e1000e"),
-            Outcome::Instead("hubport,model=e1000e,hubid=1000000".to_owned(), NO_NETWORK)
+            NetworkRewrite::Replace(
+                "hubport,model=e1000e,hubid=1000000".to_owned(),
+                NETWORK_REASON
+            )
         );
-        let net = |text: &str| Network::new(&Taps(true)).net(&Values::read(text, "type").unwrap());
-        assert_eq!(net("nic,model=virtio"), Outcome::Keep);
+        let net = |text: &str| {
+            Network::new(&Taps(true)).rewrite_net(&Values::parse(text, "type").unwrap())
+        };
+        assert_eq!(net("nic,model=virtio"), NetworkRewrite::Keep);
         assert_eq!(
             net("tap,ifname=x"),
-            Outcome::Instead("none".to_owned(), NO_NETWORK)
+            NetworkRewrite::Replace("none".to_owned(), NETWORK_REASON)
         );
     }
 
     #[test]
     fn long_transmit_queues() {
-        let device = Values::read("virtio-net-pci,netdev=n,tx_queue_size=1024", "driver").unwrap();
-        assert!(is_beyond_a_tap(&device, Some("vhost-user")));
-        assert!(!is_beyond_a_tap(&device, Some("tap")));
+        let device = Values::parse("virtio-net-pci,netdev=n,tx_queue_size=1024", "driver").unwrap();
+        assert!(has_oversized_tx_queue(&device, Some("vhost-user")));
+        assert!(!has_oversized_tx_queue(&device, Some("tap")));
     }
 }

@@ -13,26 +13,26 @@
 
 use std::path::Path;
 
-use super::images::Contents;
-use super::isolated::Unjudged;
-use super::surroundings::Surroundings;
+use super::host_queries::HostQueries;
+use super::images::ImageFormat;
+use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
 /// What becomes of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ObjectRewrite {
     Keep,
-    Instead(String, &'static str),
-    Drop(&'static str, Option<Unjudged>),
+    Replace(String, &'static str),
+    Drop(&'static str, Option<UnverifiedPart>),
     Refuse(&'static str),
 }
 
-const MEMORY: &str = "the guest's memory is neither filled nor used: no file, no huge pages, nothing allocated ahead";
-const HELPER: &str = "nothing that is left uses it";
-const RANDOM: &str = "no source of entropy of this host is opened";
+const MEMORY_REASON: &str = "the guest's memory is neither filled nor used: no file, no huge pages, nothing allocated ahead";
+const UNUSED_REASON: &str = "nothing that is left uses it";
+const RNG_REASON: &str = "no source of entropy of this host is opened";
 
 /// What makes memory more than plain memory.
-const OF_THE_HOST: &[&str] = &[
+const HOST_MEMORY_KEYS: &[&str] = &[
     "mem-path",
     "share",
     "prealloc",
@@ -52,19 +52,20 @@ const OF_THE_HOST: &[&str] = &[
 ];
 
 /// What becomes of `-object` with these values.
-pub(crate) fn object(values: &Values, around: &dyn Surroundings) -> Outcome {
+pub(crate) fn rewrite_object(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
     let kind = values.get("qom-type").unwrap_or_default();
     match kind {
-        "memory-backend-ram" if !values.has_any(OF_THE_HOST) => Outcome::Keep,
+        "memory-backend-ram" if !values.has_any(HOST_MEMORY_KEYS) => ObjectRewrite::Keep,
         "memory-backend-ram"
         | "memory-backend-file"
         | "memory-backend-memfd"
-        | "memory-backend-shm" => memory(values, around),
-        "rng-random" | "rng-egd" => {
-            Outcome::Instead(values.only_as_keys("rng-builtin", &["id"], &[]), RANDOM)
-        }
-        "cryptodev-vhost-user" | "cryptodev-backend-lkcf" => Outcome::Instead(
-            values.only_as_keys("cryptodev-backend-builtin", &["id", "queues"], &[]),
+        | "memory-backend-shm" => rewrite_memory(values, around),
+        "rng-random" | "rng-egd" => ObjectRewrite::Replace(
+            values.format_only_as_keys("rng-builtin", &["id"], &[]),
+            RNG_REASON,
+        ),
+        "cryptodev-vhost-user" | "cryptodev-backend-lkcf" => ObjectRewrite::Replace(
+            values.format_only_as_keys("cryptodev-backend-builtin", &["id", "queues"], &[]),
             "no process and no kernel interface may be reached",
         ),
         "iothread"
@@ -77,29 +78,29 @@ pub(crate) fn object(values: &Values, around: &dyn Surroundings) -> Outcome {
         | "can-bus"
         | "acpi-generic-initiator"
         | "acpi-generic-port"
-        | "tls-cipher-suites" => Outcome::Keep,
+        | "tls-cipher-suites" => ObjectRewrite::Keep,
         "secret" | "secret_keyring" | "tls-creds-anon" | "tls-creds-psk" | "tls-creds-x509"
         | "authz-simple" | "authz-list" | "authz-list-file" | "authz-pam"
         | "can-host-socketcan" | "colo-compare" | "input-linux" | "input-barrier" | "iommufd"
         | "pr-manager-helper" | "qtest" | "monitor-hmp" | "monitor-qmp" => {
-            Outcome::Drop(HELPER, None)
+            ObjectRewrite::Drop(UNUSED_REASON, None)
         }
-        _ if kind.starts_with("filter-") => Outcome::Drop(HELPER, None),
+        _ if kind.starts_with("filter-") => ObjectRewrite::Drop(UNUSED_REASON, None),
         "dbus-vmstate" => {
             let reason = "no bus may be spoken to";
-            let unjudged = Unjudged {
-                what: "the object `dbus-vmstate`".to_owned(),
+            let unjudged = UnverifiedPart {
+                description: "the object `dbus-vmstate`".to_owned(),
                 sections: vec!["dbus-vmstate".to_owned()],
                 ram_blocks: Vec::new(),
                 reason,
             };
-            Outcome::Drop(reason, Some(unjudged))
+            ObjectRewrite::Drop(reason, Some(unjudged))
         }
-        _ => Outcome::Refuse("what this object reaches on this host is not known here"),
+        _ => ObjectRewrite::Refuse("what this object reaches on this host is not known here"),
     }
 }
 
-fn memory(values: &Values, around: &dyn Surroundings) -> Outcome {
+fn rewrite_memory(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
     let keys = &[
         "id",
         "size",
@@ -109,19 +110,22 @@ fn memory(values: &Values, around: &dyn Surroundings) -> Outcome {
         "reserve",
     ];
     if values.get("size").is_some() {
-        return Outcome::Instead(values.only_as_keys("memory-backend-ram", keys, &[]), MEMORY);
+        return ObjectRewrite::Replace(
+            values.format_only_as_keys("memory-backend-ram", keys, &[]),
+            MEMORY_REASON,
+        );
     }
     // QEMU 10.0 and later take the file's own size.
     let file = values.get("mem-path").map(Path::new);
-    match file.and_then(|path| around.image_size(path, Contents::Raw)) {
+    match file.and_then(|path| around.image_size(path, ImageFormat::Raw)) {
         Some(bytes) => {
             let bytes = bytes.to_string();
-            let value = values.only_as_keys("memory-backend-ram", keys, &[("size", &bytes)]);
-            Outcome::Instead(value, MEMORY)
+            let value = values.format_only_as_keys("memory-backend-ram", keys, &[("size", &bytes)]);
+            ObjectRewrite::Replace(value, MEMORY_REASON)
         }
-        None => {
-            Outcome::Refuse("its size is neither said nor that of a file here: give it `size=`")
-        }
+        None => ObjectRewrite::Refuse(
+            "its size is neither said nor that of a file here: give it `size=`",
+        ),
     }
 }
 
@@ -131,18 +135,18 @@ mod tests {
 
     struct Nothing;
 
-    impl Surroundings for Nothing {
-        fn image_size(&self, path: &Path, _: Contents) -> Option<u64> {
+    impl HostQueries for Nothing {
+        fn image_size(&self, path: &Path, _: ImageFormat) -> Option<u64> {
             (path == Path::new("/nvdimm")).then_some(4096)
         }
 
-        fn namespace(&self) -> Result<&'static [&'static str], String> {
+        fn network_namespace_command(&self) -> Result<&'static [&'static str], String> {
             Err(String::new())
         }
     }
 
-    fn outcome(text: &str) -> Outcome {
-        object(&Values::read(text, "qom-type").unwrap(), &Nothing)
+    fn outcome(text: &str) -> ObjectRewrite {
+        rewrite_object(&Values::parse(text, "qom-type").unwrap(), &Nothing)
     }
 
     #[test]
@@ -172,14 +176,17 @@ mod tests {
         ] {
             assert_eq!(
                 outcome(given),
-                Outcome::Instead(expected.to_owned(), MEMORY),
+                ObjectRewrite::Replace(expected.to_owned(), MEMORY_REASON),
                 "{given}"
             );
         }
-        assert_eq!(outcome("memory-backend-ram,id=m,size=1G"), Outcome::Keep);
+        assert_eq!(
+            outcome("memory-backend-ram,id=m,size=1G"),
+            ObjectRewrite::Keep
+        );
         assert!(matches!(
             outcome("memory-backend-file,id=m,mem-path=/none"),
-            Outcome::Refuse(_)
+            ObjectRewrite::Refuse(_)
         ));
     }
 
@@ -195,8 +202,11 @@ mod tests {
     fn every_object_that_qemu_lists_is_classified() {
         for kind in LISTED.split_whitespace() {
             let outcome = outcome(&format!("{kind},id=x,size=1M"));
-            assert!(!matches!(outcome, Outcome::Refuse(_)), "{kind}");
+            assert!(!matches!(outcome, ObjectRewrite::Refuse(_)), "{kind}");
         }
-        assert!(matches!(outcome("arm-rme-guest,id=x"), Outcome::Refuse(_)));
+        assert!(matches!(
+            outcome("arm-rme-guest,id=x"),
+            ObjectRewrite::Refuse(_)
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! Every option of QEMU's command line: whether it takes a value, and what an isolated QEMU makes of it.
 //!
 //! The names are those of `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1 (a test holds the table against
-//! them), and a few that were there in between. What is [`Treatment::Looked`] at lives in the sibling modules.
+//! them), and a few that were there in between. What is [`OptionPolicy::Looked`] at lives in the sibling modules.
 //!
 //! QEMU takes `-name` and `--name` alike, and a value only as the next word, whatever that looks like: `-append -S` is a
 //! kernel command line. A word that is no option and no value is a disk image (`-hda`).
@@ -12,22 +12,22 @@ use std::path::Path;
 
 /// What is done with an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Treatment {
+pub(crate) enum OptionPolicy {
     /// It is part of the VM, or reads at most a file that a paused guest cannot change.
     Keep,
     /// It goes; why.
     Drop(&'static str),
     /// These words come in its place; why.
-    Instead(&'static [&'static str], &'static str),
+    Replace(&'static [&'static str], &'static str),
     /// A VM with it cannot be isolated; why.
     Refuse(&'static str),
     /// It depends on the value.
-    Looked(Looked),
+    ByValue(OptionKind),
 }
 
 /// Options whose value decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
+pub(crate) enum OptionKind {
     Audio,
     Audiodev,
     Blockdev,
@@ -54,26 +54,26 @@ pub(crate) enum Looked {
 
 /// An option of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct KnownOption {
     pub(crate) name: &'static str,
     pub(crate) takes_value: bool,
-    pub(crate) treatment: Treatment,
+    pub(crate) policy: OptionPolicy,
 }
 
 /// What QEMU would do with this option; `None` if it is not known here.
-pub(crate) fn known(name: &str) -> Option<Known> {
+pub(crate) fn find_option(name: &str) -> Option<KnownOption> {
     OPTIONS
         .iter()
         .find(|(known, ..)| *known == name)
-        .map(|&(name, takes_value, treatment)| Known {
+        .map(|&(name, takes_value, treatment)| KnownOption {
             name,
             takes_value,
-            treatment,
+            policy: treatment,
         })
 }
 
 /// The name of an option, given with one dash or two; `None` if the word is no option.
-pub(crate) fn name(word: &OsStr) -> Option<&OsStr> {
+pub(crate) fn option_name(word: &OsStr) -> Option<&OsStr> {
     let word = word.as_bytes();
     let name = word.strip_prefix(b"-")?;
     let name = name.strip_prefix(b"-").unwrap_or(name);
@@ -82,27 +82,27 @@ pub(crate) fn name(word: &OsStr) -> Option<&OsStr> {
 
 /// A command line in its parts, as QEMU reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct CommandLine<'a> {
     /// `taskset -c 1`, `sudo -u qemu`, or nothing.
     pub(crate) launcher: &'a [OsString],
     /// QEMU itself.
     pub(crate) program: Option<&'a OsString>,
     /// The options and disk images, in order.
-    pub(crate) options: Vec<Part<'a>>,
+    pub(crate) arguments: Vec<Argument<'a>>,
 }
 
 /// One option with its value, or a disk image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part<'a> {
+pub(crate) struct Argument<'a> {
     /// Its words: one, or two.
     pub(crate) words: &'a [OsString],
     /// Its name without dashes; `None` of a disk image.
     pub(crate) name: Option<&'a OsStr>,
     /// What is known of it.
-    pub(crate) known: Option<Known>,
+    pub(crate) option: Option<KnownOption>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Argument<'a> {
     /// The value: the second word.
     pub(crate) fn value(&self) -> Option<&'a OsStr> {
         self.words.get(1).map(OsString::as_os_str)
@@ -112,8 +112,8 @@ impl<'a> Part<'a> {
 /// Takes a command line apart.
 ///
 /// An option that is not known takes the next word if that does not begin with a dash.
-pub(crate) fn parts(command: &[OsString]) -> Parts<'_> {
-    let at = program(command);
+pub(crate) fn parse_command_line(command: &[OsString]) -> CommandLine<'_> {
+    let at = find_program(command);
     let (launcher, rest) = command.split_at(at);
     let (program, mut rest) = match rest.split_first() {
         Some((program, rest)) => (Some(program), rest),
@@ -121,8 +121,8 @@ pub(crate) fn parts(command: &[OsString]) -> Parts<'_> {
     };
     let mut options = Vec::new();
     while let Some(word) = rest.first() {
-        let name = name(word);
-        let known = name.and_then(OsStr::to_str).and_then(known);
+        let name = option_name(word);
+        let known = name.and_then(OsStr::to_str).and_then(find_option);
         let takes_value = match (name, known) {
             (_, Some(known)) => known.takes_value,
             (Some(_), None) => rest
@@ -132,13 +132,17 @@ pub(crate) fn parts(command: &[OsString]) -> Parts<'_> {
         };
         let length = if takes_value { rest.len().min(2) } else { 1 };
         let (words, after) = rest.split_at(length);
-        options.push(Part { words, name, known });
+        options.push(Argument {
+            words,
+            name,
+            option: known,
+        });
         rest = after;
     }
-    Parts {
+    CommandLine {
         launcher,
         program,
-        options,
+        arguments: options,
     }
 }
 
@@ -168,7 +172,7 @@ const LAUNCHERS: &[&str] = &[
 ];
 
 /// Where QEMU is in the command: behind the arguments of a launcher that is known, else first.
-fn program(command: &[OsString]) -> usize {
+fn find_program(command: &[OsString]) -> usize {
     let base = |word: &OsString| {
         let name = Path::new(word).file_name()?.to_str()?;
         Some(name.to_owned())
@@ -191,20 +195,20 @@ fn program(command: &[OsString]) -> usize {
         .unwrap_or(0)
 }
 
-use Looked as L;
-use Treatment::{Drop, Instead, Keep, Looked as Look, Refuse};
+use OptionKind as L;
+use OptionPolicy::{ByValue as Look, Drop, Keep, Refuse, Replace};
 
-const SEEN: &str = "no display may be opened";
-const MONITOR: &str = "QEMU is steered through a monitor of cpreg's own";
-const LOGS: &str = "it writes to a file or to the terminal";
-const OURS: &str = "QEMU is watched, and ended, by cpreg";
-const USER: &str = "QEMU runs as who starts cpreg";
-const MEMORY: &str = "the guest's memory is neither filled nor used";
-const ENDS: &str = "with it QEMU prints something and ends";
-const HOST: &str = "what it reaches on this host is not known here";
+const DISPLAY_REASON: &str = "no display may be opened";
+const MONITOR_REASON: &str = "QEMU is steered through a monitor of cpreg's own";
+const LOG_REASON: &str = "it writes to a file or to the terminal";
+const PROCESS_REASON: &str = "QEMU is watched, and ended, by cpreg";
+const USER_REASON: &str = "QEMU runs as who starts cpreg";
+const MEMORY_REASON: &str = "the guest's memory is neither filled nor used";
+const EXIT_REASON: &str = "with it QEMU prints something and ends";
+const HOST_REASON: &str = "what it reaches on this host is not known here";
 
 /// The options; by name, whether they take a value, and their treatment.
-const OPTIONS: &[(&str, bool, Treatment)] = &[
+const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     // The machine.
     ("machine", true, Look(L::Machine)),
     ("M", true, Look(L::Machine)),
@@ -262,10 +266,10 @@ const OPTIONS: &[(&str, bool, Treatment)] = &[
     // Its chardev is a stand-in, and a guest that does not run calls nothing.
     ("semihosting-config", true, Keep),
     // Memory.
-    ("mem-path", true, Drop(MEMORY)),
-    ("mem-prealloc", false, Drop(MEMORY)),
-    ("overcommit", true, Drop(MEMORY)),
-    ("realtime", true, Drop(MEMORY)),
+    ("mem-path", true, Drop(MEMORY_REASON)),
+    ("mem-prealloc", false, Drop(MEMORY_REASON)),
+    ("overcommit", true, Drop(MEMORY_REASON)),
+    ("realtime", true, Drop(MEMORY_REASON)),
     // Devices and objects.
     ("device", true, Look(L::Device)),
     ("object", true, Look(L::Object)),
@@ -306,50 +310,66 @@ const OPTIONS: &[(&str, bool, Treatment)] = &[
     ("serial", true, Look(L::Port)),
     ("parallel", true, Look(L::Port)),
     ("debugcon", true, Look(L::Port)),
-    ("monitor", true, Instead(&["-monitor", "none"], MONITOR)),
-    ("qmp", true, Drop(MONITOR)),
-    ("qmp-pretty", true, Drop(MONITOR)),
-    ("mon", true, Drop(MONITOR)),
+    (
+        "monitor",
+        true,
+        Replace(&["-monitor", "none"], MONITOR_REASON),
+    ),
+    ("qmp", true, Drop(MONITOR_REASON)),
+    ("qmp-pretty", true, Drop(MONITOR_REASON)),
+    ("mon", true, Drop(MONITOR_REASON)),
     ("gdb", true, Drop("no debugger may connect")),
     ("s", false, Drop("no debugger may connect")),
     // Displays.
     ("display", true, Look(L::Display)),
-    ("nographic", false, Instead(&["-display", "none"], SEEN)),
-    ("curses", false, Instead(&["-display", "none"], SEEN)),
-    ("sdl", false, Instead(&["-display", "none"], SEEN)),
-    ("vnc", true, Instead(&["-display", "none"], SEEN)),
-    ("spice", true, Instead(&["-display", "none"], SEEN)),
-    ("full-screen", false, Drop(SEEN)),
-    ("alt-grab", false, Drop(SEEN)),
-    ("ctrl-grab", false, Drop(SEEN)),
-    ("no-quit", false, Drop(SEEN)),
-    ("show-cursor", false, Drop(SEEN)),
-    ("portrait", false, Drop(SEEN)),
-    ("rotate", true, Drop(SEEN)),
+    (
+        "nographic",
+        false,
+        Replace(&["-display", "none"], DISPLAY_REASON),
+    ),
+    (
+        "curses",
+        false,
+        Replace(&["-display", "none"], DISPLAY_REASON),
+    ),
+    ("sdl", false, Replace(&["-display", "none"], DISPLAY_REASON)),
+    ("vnc", true, Replace(&["-display", "none"], DISPLAY_REASON)),
+    (
+        "spice",
+        true,
+        Replace(&["-display", "none"], DISPLAY_REASON),
+    ),
+    ("full-screen", false, Drop(DISPLAY_REASON)),
+    ("alt-grab", false, Drop(DISPLAY_REASON)),
+    ("ctrl-grab", false, Drop(DISPLAY_REASON)),
+    ("no-quit", false, Drop(DISPLAY_REASON)),
+    ("show-cursor", false, Drop(DISPLAY_REASON)),
+    ("portrait", false, Drop(DISPLAY_REASON)),
+    ("rotate", true, Drop(DISPLAY_REASON)),
     // The process.
     (
         "incoming",
         true,
         Drop("cpreg says when and from where the state comes"),
     ),
-    ("daemonize", false, Drop(OURS)),
-    ("pidfile", true, Drop(OURS)),
-    ("run-with", true, Drop(USER)),
-    ("runas", true, Drop(USER)),
-    ("chroot", true, Drop(USER)),
-    ("async-teardown", false, Drop(OURS)),
+    ("daemonize", false, Drop(PROCESS_REASON)),
+    ("pidfile", true, Drop(PROCESS_REASON)),
+    ("run-with", true, Drop(USER_REASON)),
+    ("runas", true, Drop(USER_REASON)),
+    ("chroot", true, Drop(USER_REASON)),
+    ("async-teardown", false, Drop(PROCESS_REASON)),
     (
         "add-fd",
         true,
         Drop("nobody hands files to this QEMU, and nothing that would use them is left"),
     ),
-    ("d", true, Drop(LOGS)),
-    ("D", true, Drop(LOGS)),
-    ("dfilter", true, Drop(LOGS)),
-    ("trace", true, Drop(LOGS)),
-    ("perfmap", false, Drop(LOGS)),
-    ("jitdump", false, Drop(LOGS)),
-    ("writeconfig", true, Drop(LOGS)),
+    ("d", true, Drop(LOG_REASON)),
+    ("D", true, Drop(LOG_REASON)),
+    ("dfilter", true, Drop(LOG_REASON)),
+    ("trace", true, Drop(LOG_REASON)),
+    ("perfmap", false, Drop(LOG_REASON)),
+    ("jitdump", false, Drop(LOG_REASON)),
+    ("writeconfig", true, Drop(LOG_REASON)),
     ("plugin", true, Refuse("a plugin may do anything")),
     (
         "readconfig",
@@ -366,16 +386,16 @@ const OPTIONS: &[(&str, bool, Treatment)] = &[
         false,
         Refuse("QEMU would wait before it makes the machine"),
     ),
-    ("dump-vmstate", true, Refuse(ENDS)),
-    ("h", false, Refuse(ENDS)),
-    ("help", false, Refuse(ENDS)),
-    ("version", false, Refuse(ENDS)),
-    ("audio-help", false, Refuse(ENDS)),
-    ("xen-domid", true, Refuse(HOST)),
-    ("xen-attach", false, Refuse(HOST)),
-    ("xen-domid-restrict", false, Refuse(HOST)),
-    ("qtest", true, Refuse(HOST)),
-    ("qtest-log", true, Refuse(HOST)),
+    ("dump-vmstate", true, Refuse(EXIT_REASON)),
+    ("h", false, Refuse(EXIT_REASON)),
+    ("help", false, Refuse(EXIT_REASON)),
+    ("version", false, Refuse(EXIT_REASON)),
+    ("audio-help", false, Refuse(EXIT_REASON)),
+    ("xen-domid", true, Refuse(HOST_REASON)),
+    ("xen-attach", false, Refuse(HOST_REASON)),
+    ("xen-domid-restrict", false, Refuse(HOST_REASON)),
+    ("qtest", true, Refuse(HOST_REASON)),
+    ("qtest-log", true, Refuse(HOST_REASON)),
 ];
 
 #[cfg(test)]
@@ -395,7 +415,7 @@ mod tests {
         for line in LISTED.lines().filter(|line| !line.starts_with('#')) {
             let mut columns = line.split_whitespace();
             let (name, value) = (columns.next().unwrap(), columns.next().unwrap());
-            let known = known(name).unwrap_or_else(|| panic!("-{name} is not classified"));
+            let known = find_option(name).unwrap_or_else(|| panic!("-{name} is not classified"));
             assert_eq!(known.takes_value, value == "value", "-{name}");
             seen += 1;
         }
@@ -416,9 +436,9 @@ mod tests {
     fn values_may_look_like_options_and_images_stand_alone() {
         let command =
             words("qemu-system-aarch64 disk.img -append -S --m 1G -nodefaults -strange x -odd -S");
-        let parts = parts(&command);
+        let parts = parse_command_line(&command);
         let texts: Vec<String> = parts
-            .options
+            .arguments
             .iter()
             .map(|part| part.words.join(OsStr::new(" ")).into_string().unwrap())
             .collect();
@@ -434,8 +454,8 @@ mod tests {
                 "-S"
             ]
         );
-        assert_eq!(parts.options[0].name, None);
-        assert!(parts.options[4].known.is_none());
+        assert_eq!(parts.arguments[0].name, None);
+        assert!(parts.arguments[4].option.is_none());
     }
 
     #[test]
@@ -447,7 +467,7 @@ mod tests {
             ("./start-vm.sh -drive file=qemu-system-aarch64", 0),
             ("env A=1 /opt/qemu-wrapper -m 1", 2),
         ] {
-            assert_eq!(super::program(&words(command)), program, "{command}");
+            assert_eq!(super::find_program(&words(command)), program, "{command}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | form | rules (QEMU's docs/system/qemu-options and util/keyval.c, util/qemu-option.c) |
 //! |---|---|
 //! | keys | parts between commas, `,,` is a comma; `key=value`; the first part may leave out its key; elsewhere `key` alone means `key=on`, `nokey` `key=off` |
-//! | JSON | `-blockdev`, `-device`, `-netdev`, `-object` take an object; nested objects are the dotted keys of the other form |
+//! | JSON | `-replace_blockdev`, `-device`, `-netdev`, `-object` take an object; nested objects are the dotted keys of the other form |
 //!
 //! Both become one flat list here. What replaces an option keeps its form where that matters: QEMU makes all devices
 //! that are given as keys before those that are given as JSON, and the order decides about their places on a bus.
@@ -22,7 +22,7 @@ pub(crate) struct Values {
 
 impl Values {
     /// Reads a value; `first` is the key that its first part may leave out. `None` if it begins like JSON and is none.
-    pub(crate) fn read(text: &str, first: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str, first: &str) -> Option<Self> {
         if text.trim_start().starts_with('{') {
             let object: Map<String, Value> = serde_json::from_str(text).ok()?;
             let mut pairs = Vec::new();
@@ -69,7 +69,7 @@ impl Values {
     }
 
     /// The parts within a key, without it: of `file.driver` in `file` that is `driver`.
-    pub(crate) fn within(&self, key: &str) -> Self {
+    pub(crate) fn nested(&self, key: &str) -> Self {
         let inner = |(name, value): &(String, String)| {
             let rest = name.strip_prefix(key)?.strip_prefix('.')?;
             Some((rest.to_owned(), value.clone()))
@@ -81,7 +81,7 @@ impl Values {
     }
 
     /// The same without these keys and what is within them, in the same form; `first` is the key that comes first.
-    pub(crate) fn without(&self, keys: &[&str], first: &str) -> String {
+    pub(crate) fn format_without(&self, keys: &[&str], first: &str) -> String {
         if let Some(object) = &self.json {
             let left = object.iter().filter(|(key, _)| !is_among(key, keys));
             return write_json(left);
@@ -92,28 +92,33 @@ impl Values {
     }
 
     /// `head` in front, and those of these keys that are there behind it, in the same form.
-    pub(crate) fn only(&self, head: (&str, &str), keys: &[&str]) -> String {
+    pub(crate) fn format_only(&self, head: (&str, &str), keys: &[&str]) -> String {
         if let Some(object) = &self.json {
             let head = (head.0.to_owned(), Value::String(head.1.to_owned()));
             let left = object.iter().filter(|(key, _)| is_among(key, keys));
             return write_json(left.chain([(&head.0, &head.1)]));
         }
-        self.only_as_keys(head.1, keys, &[])
+        self.format_only_as_keys(head.1, keys, &[])
     }
 
     /// [`Self::only`] as keys, whatever the form was, with more behind it.
-    pub(crate) fn only_as_keys(&self, head: &str, keys: &[&str], more: &[(&str, &str)]) -> String {
+    pub(crate) fn format_only_as_keys(
+        &self,
+        head: &str,
+        keys: &[&str],
+        more: &[(&str, &str)],
+    ) -> String {
         let left = self.iter().filter(|(key, _)| is_among(key, keys));
         write_keys(head, left.chain(more.iter().copied()))
     }
 
     /// The same with one key more, in the same form.
-    pub(crate) fn with(&self, key: &str, value: &str, first: &str) -> String {
+    pub(crate) fn format_with(&self, key: &str, value: &str, first: &str) -> String {
         if let Some(object) = &self.json {
             let more = (key.to_owned(), Value::String(value.to_owned()));
             return write_json(object.iter().chain([(&more.0, &more.1)]));
         }
-        let mut text = self.without(&[], first);
+        let mut text = self.format_without(&[], first);
         push(&mut text, key, value);
         text
     }
@@ -196,7 +201,7 @@ fn flatten(key: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
 /// A size as QEMU reads it, in bytes: `1024`, `0x400`, `1k`, `64M`, `1.5G`.
 ///
 /// `unit` is what a number without a suffix counts in.
-pub(crate) fn size(text: &str, unit: u64) -> Option<u64> {
+pub(crate) fn parse_size(text: &str, unit: u64) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
         return u64::from_str_radix(digits, 16).ok();
     }
@@ -225,12 +230,12 @@ mod tests {
 
     #[test]
     fn keys_and_json_read_alike() {
-        let keys = Values::read(
+        let keys = Values::parse(
             "qcow2,node-name=n,read-only=on,file.driver=file,file.filename=/a,,b",
             "driver",
         )
         .unwrap();
-        let json = Values::read(
+        let json = Values::parse(
             r#"{"driver":"qcow2","node-name":"n","read-only":true,
                 "file":{"driver":"file","filename":"/a,b"}}"#,
             "driver",
@@ -239,14 +244,14 @@ mod tests {
         for values in [&keys, &json] {
             assert_eq!(values.get("driver"), Some("qcow2"));
             assert_eq!(values.get("read-only"), Some("on"));
-            assert_eq!(values.within("file").get("filename"), Some("/a,b"));
+            assert_eq!(values.nested("file").get("filename"), Some("/a,b"));
             assert!(values.has_any(&["file"]) && !values.has_any(&["fil", "node"]));
         }
     }
 
     #[test]
     fn flags_without_a_value() {
-        let values = Values::read("socket,id=c,server,nowait,nodelay", "backend").unwrap();
+        let values = Values::parse("socket,id=c,server,nowait,nodelay", "backend").unwrap();
         assert_eq!(values.get("backend"), Some("socket"));
         assert_eq!(values.get("server"), Some("on"));
         assert_eq!(values.get("wait"), Some("off"));
@@ -255,23 +260,26 @@ mod tests {
 
     #[test]
     fn what_is_written_keeps_its_form() {
-        let keys = Values::read("usb-host,bus=u.0,port=1,hostbus=1,id=a,,b", "driver").unwrap();
+        let keys = Values::parse("usb-host,bus=u.0,port=1,hostbus=1,id=a,,b", "driver").unwrap();
         assert_eq!(
-            keys.only(("driver", "usb-mouse"), &["id", "bus", "port"]),
+            keys.format_only(("driver", "usb-mouse"), &["id", "bus", "port"]),
             "usb-mouse,bus=u.0,port=1,id=a,,b"
         );
-        let json = Values::read(
+        let json = Values::parse(
             r#"{"driver":"vfio-pci","host":"0000:01:00.0","bus":"b"}"#,
             "driver",
         )
         .unwrap();
         assert_eq!(
-            json.only(("driver", "pci-testdev"), &["id", "bus"]),
+            json.format_only(("driver", "pci-testdev"), &["id", "bus"]),
             r#"{"bus":"b","driver":"pci-testdev"}"#
         );
-        let machine = Values::read("virt,dumpdtb=/x,gic-version=3", "type").unwrap();
-        assert_eq!(machine.without(&["dumpdtb"], "type"), "virt,gic-version=3");
-        assert!(Values::read("{\"driver\":", "driver").is_none());
+        let machine = Values::parse("virt,dumpdtb=/x,gic-version=3", "type").unwrap();
+        assert_eq!(
+            machine.format_without(&["dumpdtb"], "type"),
+            "virt,gic-version=3"
+        );
+        assert!(Values::parse("{\"driver\":", "driver").is_none());
     }
 
     #[test]
@@ -284,9 +292,9 @@ mod tests {
             ("1X", None),
             ("", None),
         ] {
-            assert_eq!(size(text, 1), expected, "{text}");
+            assert_eq!(parse_size(text, 1), expected, "{text}");
         }
-        assert_eq!(size("64", 1 << 20), Some(64 << 20));
-        assert_eq!(size("99999999999T", 1), None);
+        assert_eq!(parse_size("64", 1 << 20), Some(64 << 20));
+        assert_eq!(parse_size("99999999999T", 1), None);
     }
 }

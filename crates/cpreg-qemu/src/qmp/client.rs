@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::{Map, Value, json};
 
-use super::patience::Patience;
 use super::version::Version;
+use super::wait_options::WaitOptions;
 use crate::error::{Error, ErrorKind};
 
 /// The longest line accepted from QEMU, in bytes. `query-qmp-schema`, the longest reply there is, takes about 300 KiB.
@@ -22,7 +22,7 @@ const LINE_LIMIT: usize = 16 << 20;
 const EVENT_LIMIT: usize = 1024;
 
 /// How long one wait on the socket lasts before the deadline and the interrupt flag are looked at again.
-const SLICE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Something QEMU tells without being asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,9 +38,9 @@ pub struct Event {
 pub struct Qmp {
     socket: UnixStream,
     /// Bytes received and not yet used; always less than a line and what came with it.
-    received: Vec<u8>,
+    receive_buffer: Vec<u8>,
     /// How many of `received` are known to hold no line end.
-    searched: usize,
+    scanned_len: usize,
     events: VecDeque<Event>,
     version: Version,
     capabilities: Vec<String>,
@@ -48,11 +48,11 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the monitor that listens at a Unix socket; [`Self::greet`] comes next.
+    /// Connects to the monitor that listens at a Unix socket; [`Self::handshake`] comes next.
     ///
     /// # Errors
     /// [`ErrorKind::Connect`] if nobody listens there, or it may not be used.
-    pub fn reach(path: &Path) -> Result<UnixStream, Error> {
+    pub fn connect_socket(path: &Path) -> Result<UnixStream, Error> {
         UnixStream::connect(path).map_err(Error::connect)
     }
 
@@ -61,15 +61,15 @@ impl Qmp {
     /// # Errors
     /// [`ErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of
     /// [`Self::execute`].
-    pub fn greet(socket: UnixStream, patience: &Patience<'_>) -> Result<Self, Error> {
+    pub fn handshake(socket: UnixStream, patience: &WaitOptions<'_>) -> Result<Self, Error> {
         socket
-            .set_read_timeout(Some(SLICE))
-            .and_then(|()| socket.set_write_timeout(Some(patience.timeout.max(SLICE))))
-            .map_err(failed)?;
+            .set_read_timeout(Some(POLL_INTERVAL))
+            .and_then(|()| socket.set_write_timeout(Some(patience.timeout.max(POLL_INTERVAL))))
+            .map_err(io_error)?;
         let mut qmp = Self {
             socket,
-            received: Vec::new(),
-            searched: 0,
+            receive_buffer: Vec::new(),
+            scanned_len: 0,
             events: VecDeque::new(),
             version: Version {
                 major: 0,
@@ -82,13 +82,18 @@ impl Qmp {
         };
         let deadline = Instant::now() + patience.timeout;
         let message = qmp.next_message(deadline, patience)?;
-        let greeting = message
-            .get("QMP")
-            .ok_or_else(|| protocol(format!("expected a greeting, got {}", brief(&message))))?;
+        let greeting = message.get("QMP").ok_or_else(|| {
+            protocol_error(format!("expected a greeting, got {}", abbreviate(&message)))
+        })?;
         qmp.version = greeting
             .get("version")
             .and_then(Version::from_json)
-            .ok_or_else(|| protocol(format!("a greeting without version: {}", brief(&message))))?;
+            .ok_or_else(|| {
+                protocol_error(format!(
+                    "a greeting without version: {}",
+                    abbreviate(&message)
+                ))
+            })?;
         qmp.capabilities = greeting
             .get("capabilities")
             .and_then(Value::as_array)
@@ -121,7 +126,7 @@ impl Qmp {
         &mut self,
         command: &str,
         arguments: Value,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.execute_with(command, arguments, None, patience)
     }
@@ -135,10 +140,10 @@ impl Qmp {
         command: &str,
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.exchange(command, arguments, descriptor, patience)
-            .map_err(|error| error.during(command))
+            .map_err(|error| error.with_command(command))
     }
 
     fn exchange(
@@ -146,7 +151,7 @@ impl Qmp {
         command: &str,
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.last_id += 1;
         let id = self.last_id;
@@ -163,21 +168,21 @@ impl Qmp {
         line.push('\n');
         self.send(line.as_bytes(), descriptor)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
-                _ => failed(error),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed_error(),
+                _ => io_error(error),
             })?;
         let deadline = Instant::now() + patience.timeout;
         loop {
             let mut message = self.next_message(deadline, patience)?;
-            if self.keep_event(&message) {
+            if self.buffer_event(&message) {
                 continue;
             }
             // An error about a line that is no JSON has no id; nothing else is outstanding, so it is ours.
             let answers = message.get("id").is_none_or(|got| *got == json!(id));
             if !answers {
-                return Err(protocol(format!(
+                return Err(protocol_error(format!(
                     "expected the reply with id {id}, got {}",
-                    brief(&message)
+                    abbreviate(&message)
                 )));
             }
             if let Some(error) = message.get("error") {
@@ -185,7 +190,7 @@ impl Qmp {
                     let text = error.get(name).and_then(Value::as_str);
                     text.unwrap_or_default().to_owned()
                 };
-                return Err(Error::of_conversation(ErrorKind::Refused {
+                return Err(Error::for_qmp(ErrorKind::Refused {
                     class: text("class"),
                     description: text("desc"),
                 }));
@@ -193,9 +198,9 @@ impl Qmp {
             if let Some(value) = message.get_mut("return") {
                 return Ok(value.take());
             }
-            return Err(protocol(format!(
+            return Err(protocol_error(format!(
                 "neither reply nor event: {}",
-                brief(&message)
+                abbreviate(&message)
             )));
         }
     }
@@ -226,7 +231,7 @@ impl Qmp {
     pub fn wait_for_event(
         &mut self,
         names: &[&str],
-        patience: &Patience<'_>,
+        patience: &WaitOptions<'_>,
     ) -> Result<Event, Error> {
         let deadline = Instant::now() + patience.timeout;
         let wanted = |event: &Event| names.contains(&event.name.as_str());
@@ -238,9 +243,9 @@ impl Qmp {
                 }
             }
             let message = self.next_message(deadline, patience)?;
-            if !self.keep_event(&message) {
-                let what = format!("a reply nobody asked for: {}", brief(&message));
-                return Err(protocol(what));
+            if !self.buffer_event(&message) {
+                let what = format!("a reply nobody asked for: {}", abbreviate(&message));
+                return Err(protocol_error(what));
             }
         }
     }
@@ -252,7 +257,7 @@ impl Qmp {
         self.events.drain(..).collect()
     }
 
-    fn keep_event(&mut self, message: &Value) -> bool {
+    fn buffer_event(&mut self, message: &Value) -> bool {
         let Some(name) = message.get("event").and_then(Value::as_str) else {
             return false;
         };
@@ -266,79 +271,83 @@ impl Qmp {
         true
     }
 
-    fn next_message(&mut self, deadline: Instant, patience: &Patience<'_>) -> Result<Value, Error> {
+    fn next_message(
+        &mut self,
+        deadline: Instant,
+        patience: &WaitOptions<'_>,
+    ) -> Result<Value, Error> {
         loop {
             if let Some(line) = self.take_line() {
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
                 return serde_json::from_slice(&line).map_err(|error| {
-                    protocol(format!(
+                    protocol_error(format!(
                         "{error}: {:?}",
                         String::from_utf8_lossy(&line[..line.len().min(120)])
                     ))
                 });
             }
-            if self.received.len() > LINE_LIMIT {
-                return Err(protocol(format!("a line of more than {LINE_LIMIT} bytes")));
+            if self.receive_buffer.len() > LINE_LIMIT {
+                return Err(protocol_error(format!(
+                    "a line of more than {LINE_LIMIT} bytes"
+                )));
             }
             let mut chunk = [0; 16 << 10];
             match self.socket.read(&mut chunk) {
-                Ok(0) => return Err(closed()),
-                Ok(length) => self.received.extend_from_slice(&chunk[..length]),
+                Ok(0) => return Err(closed_error()),
+                Ok(length) => self.receive_buffer.extend_from_slice(&chunk[..length]),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock
                     | io::ErrorKind::TimedOut
                     | io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::ConnectionReset => return Err(closed()),
-                    _ => return Err(failed(error)),
+                    io::ErrorKind::ConnectionReset => return Err(closed_error()),
+                    _ => return Err(io_error(error)),
                 },
             }
             if patience.is_interrupted() {
-                return Err(Error::of_conversation(ErrorKind::Interrupted));
+                return Err(Error::for_qmp(ErrorKind::Interrupted));
             }
             if Instant::now() >= deadline {
-                return Err(Error::of_conversation(ErrorKind::TimedOut(
-                    patience.timeout,
-                )));
+                return Err(Error::for_qmp(ErrorKind::TimedOut(patience.timeout)));
             }
         }
     }
 
     /// Takes the next whole line, without its end, from what was received.
     fn take_line(&mut self) -> Option<Vec<u8>> {
-        let found = self.received[self.searched..]
+        let found = self.receive_buffer[self.scanned_len..]
             .iter()
             .position(|&byte| byte == b'\n');
         let Some(offset) = found else {
-            self.searched = self.received.len();
+            self.scanned_len = self.receive_buffer.len();
             return None;
         };
-        let end = self.searched + offset;
-        let rest = self.received.split_off(end + 1);
-        let mut line = std::mem::replace(&mut self.received, rest);
+        let end = self.scanned_len + offset;
+        let rest = self.receive_buffer.split_off(end + 1);
+        let mut line = std::mem::replace(&mut self.receive_buffer, rest);
         line.truncate(end);
-        self.searched = 0;
+        self.scanned_len = 0;
         Some(line)
     }
 }
 
-fn closed() -> Error {
-    Error::of_conversation(ErrorKind::Closed)
+fn closed_error() -> Error {
+    Error::for_qmp(ErrorKind::Closed)
 }
 
 /// What came is not QMP.
-fn protocol(what: String) -> Error {
-    Error::of_conversation(ErrorKind::Protocol(what))
+fn protocol_error(what: String) -> Error {
+    Error::for_qmp(ErrorKind::Protocol(what))
 }
 
 /// The socket failed.
-fn failed(error: io::Error) -> Error {
-    Error::of_conversation(ErrorKind::Io("")).because(error)
+fn io_error(error: io::Error) -> Error {
+    Error::for_qmp(ErrorKind::Io("")).with_source(error)
 }
 
 /// The start of a message, for an error text.
-fn brief(message: &Value) -> String {
+fn abbreviate(message: &Value) -> String {
     message.to_string().chars().take(120).collect()
 }
 
@@ -352,8 +361,8 @@ mod tests {
     const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 13, \"minor\": 0, \"major\": 10}, \
          \"package\": \"Debian 1:10.0.13+ds-0+deb13u1\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
-    fn patience() -> Patience<'static> {
-        Patience::of(Duration::from_secs(10))
+    fn patience() -> WaitOptions<'static> {
+        WaitOptions::with_timeout(Duration::from_secs(10))
     }
 
     /// Plays QEMU: greets, answers the negotiation, then each request with the next of `answers`.
@@ -385,7 +394,7 @@ mod tests {
             "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n{\"return\": {\"status\": \"prelaunch\"}, \"id\": 2}\r\n",
             "{\"id\": 3, \"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n",
         ]);
-        let mut qmp = Qmp::greet(socket, &patience()).unwrap();
+        let mut qmp = Qmp::handshake(socket, &patience()).unwrap();
         assert_eq!(
             qmp.version().to_string(),
             "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)"
@@ -419,7 +428,7 @@ mod tests {
         let (socket, player) = play(&[
             "{\"event\": \"A\"}\n{\"return\": {}, \"id\": 2}\n{\"event\": \"B\", \"data\": 7}\n",
         ]);
-        let mut qmp = Qmp::greet(socket, &patience()).unwrap();
+        let mut qmp = Qmp::handshake(socket, &patience()).unwrap();
         qmp.execute("stop", json!({}), &patience()).unwrap();
         let event = qmp.wait_for_event(&["B", "C"], &patience()).unwrap();
         assert_eq!((event.name.as_str(), event.data), ("B", json!(7)));
@@ -431,7 +440,7 @@ mod tests {
     fn silence_ends_in_time() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let limit = Duration::from_millis(10);
-        let error = Qmp::greet(socket, &Patience::of(limit)).unwrap_err();
+        let error = Qmp::handshake(socket, &WaitOptions::with_timeout(limit)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TimedOut(of) if *of == limit));
     }
 
@@ -439,11 +448,11 @@ mod tests {
     fn an_interrupt_ends_the_wait() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let flag = AtomicBool::new(true);
-        let patience = Patience {
+        let patience = WaitOptions {
             timeout: Duration::from_secs(600),
             interrupted: Some(&flag),
         };
-        let error = Qmp::greet(socket, &patience).unwrap_err();
+        let error = Qmp::handshake(socket, &patience).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Interrupted));
     }
 
@@ -464,7 +473,7 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(said.as_bytes()).unwrap();
             drop(theirs);
-            let error = Qmp::greet(ours, &patience()).unwrap_err().to_string();
+            let error = Qmp::handshake(ours, &patience()).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

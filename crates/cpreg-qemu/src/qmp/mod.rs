@@ -18,12 +18,12 @@
 //! |---|---|
 //! | `client` | [`Qmp`]: a connection |
 //! | `version` | [`Version`]: what QEMU says of its own |
-//! | `patience` | [`Patience`]: how long to wait |
+//! | `patience` | [`WaitOptions`]: how long to wait |
 
 mod client;
-mod patience;
 mod version;
+mod wait_options;
 
 pub use client::{Event, Qmp};
-pub use patience::Patience;
 pub use version::Version;
+pub use wait_options::WaitOptions;

@@ -1,8 +1,8 @@
-//! [`CheckPolicy`]: a [`Judge`] that decides by cpreg's plan, as `check` and `convert` do.
+//! [`CheckPolicy`]: a [`MigrationPolicy`] that decides by cpreg's plan, as `check` and `convert` do.
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `terms` | [`Terms`]: what every migration is decided with; [`NotBegun`]: why one does not begin; [`Planner`]: who plans |
+//! | `terms` | [`PolicyConfig`]: what every migration is decided with; [`NotBegun`]: why one does not begin; [`Planner`]: who plans |
 //! | `vcpus` | the vCPUs, decided about one by one as they come |
 //!
 //! ```text
@@ -13,46 +13,46 @@
 //!
 //! Nothing is printed here: what was decided is for the [`Planner`] to keep.
 
-mod terms;
-mod vcpus;
+mod config;
+mod vcpu_planner;
 
-use cpreg::shape::Shape;
-use cpreg_stream::incremental::{Held, Outline};
+use cpreg::shape::MachineShape;
+use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Section, Stream};
 
-pub use terms::{NotBegun, Planned, Planner, Terms};
+pub use config::{PlannedVm, Planner, PolicyConfig, SetupRejection};
 
-use self::vcpus::Vcpus;
-use crate::policy::{Judge, Judgement};
+use self::vcpu_planner::VcpuPlanner;
+use crate::policy::{Decision, MigrationPolicy};
 
 /// One migration, decided about by the plan.
 #[derive(Debug)]
 pub struct CheckPolicy<'t, P: Planner> {
-    terms: Terms<'t>,
+    config: PolicyConfig<'t>,
     planner: P,
     /// What came before RAM.
-    outline: Option<Outline>,
-    vcpus: Vcpus<'t>,
-    not_begun: Vec<NotBegun>,
+    setup: Option<StreamSetup>,
+    vcpu_planner: VcpuPlanner<'t>,
+    setup_rejections: Vec<SetupRejection>,
     failure: Option<P::Failure>,
 }
 
 impl<'t, P: Planner> CheckPolicy<'t, P> {
     /// A migration of which nothing has come.
-    pub fn new(terms: Terms<'t>, planner: P) -> Self {
+    pub fn new(terms: PolicyConfig<'t>, planner: P) -> Self {
         Self {
-            terms,
+            config: terms,
             planner,
-            outline: None,
-            vcpus: Vcpus::default(),
-            not_begun: Vec::new(),
+            setup: None,
+            vcpu_planner: VcpuPlanner::default(),
+            setup_rejections: Vec::new(),
             failure: None,
         }
     }
 
     /// Returns the reasons not to begin; none if the migration began.
-    pub fn not_begun(&self) -> &[NotBegun] {
-        &self.not_begun
+    pub fn setup_rejections(&self) -> &[SetupRejection] {
+        &self.setup_rejections
     }
 
     /// The planner, and why nothing could be decided, if so.
@@ -60,58 +60,63 @@ impl<'t, P: Planner> CheckPolicy<'t, P> {
         (self.planner, self.failure)
     }
 
-    fn decide(&mut self, held: &Held, stream: Stream) -> Result<Judgement, P::Failure> {
+    fn decide(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Result<Decision, P::Failure> {
         let running = stream.run_state().map(|state| state == "running");
         let Some(planned) = self.planner.plan(stream)? else {
-            return Ok(Judgement::Refused);
+            return Ok(Decision::Reject);
         };
         let edit = held
             .convert(&planned.stream, &planned.vm)
-            .map_err(|error| self.planner.not_converted(error))?;
-        self.planner.passing(running)?;
-        Ok(Judgement::GoesOn(edit))
+            .map_err(|error| self.planner.conversion_failure(error))?;
+        self.planner.on_device_state_commit(running)?;
+        Ok(Decision::Forward(edit))
     }
 }
 
-impl<P: Planner> Judge for CheckPolicy<'_, P> {
-    fn may_begin(&mut self, outline: &Outline) -> bool {
-        self.planner.began();
-        self.outline = Some(outline.clone());
-        let there = self.terms.destination;
+impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
+    fn on_setup(&mut self, outline: &StreamSetup) -> bool {
+        self.planner.on_migration_started();
+        self.setup = Some(outline.clone());
+        let there = self.config.destination;
         if let Some(there) = there.and_then(|there| there.shape.as_ref()) {
-            let here = Shape {
+            let here = MachineShape {
                 machine: outline.machine.clone(),
                 ram: outline.ram.clone(),
                 ..there.clone()
             };
             let differences = here.differences(there).into_iter();
-            let refusing = differences.filter(|difference| difference.refuses);
-            self.not_begun.extend(refusing.map(NotBegun::Outline));
+            let refusing = differences.filter(|difference| difference.blocks);
+            self.setup_rejections
+                .extend(refusing.map(SetupRejection::ShapeMismatch));
         }
-        if !self.terms.is_certain && !self.terms.no_way_back {
+        if !self.config.is_certain && !self.config.allow_no_return_path {
             if outline.postcopy {
-                self.not_begun.push(NotBegun::MayBecomePostcopy);
+                self.setup_rejections.push(SetupRejection::PossiblePostcopy);
             } else if !outline.return_path {
-                self.not_begun.push(NotBegun::NoReturnPath);
+                self.setup_rejections.push(SetupRejection::NoReturnPath);
             }
         }
-        self.not_begun.is_empty()
+        self.setup_rejections.is_empty()
     }
 
-    fn vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
-        let outline = self.outline.as_ref();
-        self.vcpus.add(&self.terms, &mut self.planner, outline, cpu)
+    fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
+        let outline = self.setup.as_ref();
+        self.vcpu_planner
+            .add(&self.config, &mut self.planner, outline, cpu)
     }
 
-    fn vcpus_may_go_on(&mut self, come: &[Section]) -> bool {
-        let outline = self.outline.as_ref();
-        outline.is_some_and(|outline| self.vcpus.may_go_on(&self.terms, outline, come))
+    fn may_send_vcpus_early(&mut self, come: &[Section]) -> bool {
+        let outline = self.setup.as_ref();
+        outline.is_some_and(|outline| {
+            self.vcpu_planner
+                .can_send_early(&self.config, outline, come)
+        })
     }
 
-    fn judge(&mut self, held: &Held, stream: Stream) -> Judgement {
+    fn on_device_state(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Decision {
         self.decide(held, stream).unwrap_or_else(|failure| {
             self.failure = Some(failure);
-            Judgement::Refused
+            Decision::Reject
         })
     }
 }

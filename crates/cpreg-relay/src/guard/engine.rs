@@ -7,34 +7,36 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::decide::{Action, LATE, Situation, decide};
-use super::machine::{Command, DeviceState, Event, GuardState, Guest, Tried};
-use super::monitor::{Answer, End, Monitor};
-use super::states::{RunState, Side};
-use super::whereabouts::Whereabouts;
+use super::decide::{GuardAction, Observation, UNRESPONSIVE_TIMEOUT, decide};
+use super::machine::{
+    Command, CommandOutcome, DeviceStateTransfer, GuardEvent, GuardState, SourceGuestState,
+};
+use super::monitor::{Monitor, Reply, Role};
+use super::states::{RunState, SideStatus};
+use super::vm_location_report::VmLocationReport;
 use crate::error::Error;
 
 /// How often is looked while the guest runs at the source.
-const CALM: Duration = Duration::from_millis(20);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often once the device state goes on: this is a part of the time for which the guest stands still.
-const BRISK: Duration = Duration::from_millis(2);
+const ACTIVE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How long to wait before a QEMU that refused is told again: the other one may still hold a disk's lock.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Two monitors, or one, and the VM between them.
 #[derive(Debug)]
 pub struct Guard {
     pub(super) source: Option<Monitor>,
-    pub(super) dest: Option<Monitor>,
+    pub(super) destination: Option<Monitor>,
     state: GuardState,
-    seen: Option<(Side, Side, GuardState)>,
-    since: Instant,
+    last_observed: Option<(SideStatus, SideStatus, GuardState)>,
+    unchanged_since: Instant,
     refusal: Option<Refusal>,
-    done: Vec<String>,
+    actions: Vec<String>,
     /// How many of `done` have been given out.
-    told: usize,
+    reported_actions: usize,
 }
 
 impl Guard {
@@ -46,17 +48,17 @@ impl Guard {
         if source.is_none() && dest.is_none() {
             return Err(Error::guard("there is no monitor to guard with"));
         }
-        let source = source.map(|path| Monitor::connect(End::Source, path));
-        let dest = dest.map(|path| Monitor::connect(End::Dest, path));
+        let source = source.map(|path| Monitor::connect(Role::Source, path));
+        let dest = dest.map(|path| Monitor::connect(Role::Destination, path));
         Ok(Self {
             source: source.transpose()?,
-            dest: dest.transpose()?,
-            state: GuardState::NEW,
-            seen: None,
-            since: Instant::now(),
+            destination: dest.transpose()?,
+            state: GuardState::INITIAL,
+            last_observed: None,
+            unchanged_since: Instant::now(),
             refusal: None,
-            done: Vec::new(),
-            told: 0,
+            actions: Vec::new(),
+            reported_actions: 0,
         })
     }
 
@@ -69,189 +71,198 @@ impl Guard {
             return Err(Error::guard("the source's monitor is not known")
                 .with_hint("start the migration there yourself: QMP `migrate`"));
         };
-        source.ask("migrate", json!({"uri": uri}))?;
-        self.happened(&Event::Began);
-        self.did("the source: migrate");
+        source.execute_or_fail("migrate", json!({"uri": uri}))?;
+        self.apply(&GuardEvent::MigrationStarted);
+        self.record_action("the source: migrate");
         Ok(())
     }
 
     /// A migration has begun that somebody else started.
-    pub fn began(&mut self) {
-        self.happened(&Event::Began);
+    pub fn migration_started(&mut self) {
+        self.apply(&GuardEvent::MigrationStarted);
     }
 
     /// Device state may go on from now on. The relay has seen in it whether the guest is to run, if it could.
-    pub fn passing(&mut self, running: Option<bool>) {
+    pub fn device_state_committed(&mut self, running: Option<bool>) {
         let guest = match running {
             _ if self.source.is_some() => None,
-            Some(false) => Some(Guest::Paused),
-            Some(true) | None => Some(Guest::Ran),
+            Some(false) => Some(SourceGuestState::Paused),
+            Some(true) | None => Some(SourceGuestState::Running),
         };
-        self.happened(&Event::Passing(guest));
+        self.apply(&GuardEvent::DeviceStateCommitted(guest));
     }
 
     /// None has gone on and none will.
-    pub fn refused(&mut self) {
-        self.happened(&Event::Refused);
+    pub fn device_state_rejected(&mut self) {
+        self.apply(&GuardEvent::DeviceStateRejected);
     }
 
     /// All has gone on.
-    pub fn delivered(&mut self) {
-        self.happened(&Event::Delivered);
+    pub fn device_state_delivered(&mut self) {
+        self.apply(&GuardEvent::DeviceStateDelivered);
     }
 
     /// The relay carries nothing any more, or is gone.
-    pub fn ended(&mut self) {
-        self.happened(&Event::RelayEnded);
+    pub fn relay_ended(&mut self) {
+        self.apply(&GuardEvent::RelayEnded);
     }
 
     /// What the QEMUs were told since the last call.
-    pub fn take_done(&mut self) -> Vec<String> {
-        let new = self.done[self.told..].to_vec();
-        self.told = self.done.len();
+    pub fn take_actions(&mut self) -> Vec<String> {
+        let new = self.actions[self.reported_actions..].to_vec();
+        self.reported_actions = self.actions.len();
         new
     }
 
     /// How long to wait before the next [`Self::step`].
-    pub fn pace(&self) -> Duration {
-        match &self.seen {
-            Some((Side::Present { run, .. }, _, state)) => {
-                let is_over = state.relay_has_ended()
-                    || state.device_state != DeviceState::Expected
-                    || state.dest.has_run();
+    pub fn poll_interval(&self) -> Duration {
+        match &self.last_observed {
+            Some((SideStatus::Present { run, .. }, _, state)) => {
+                let is_over = state.has_relay_ended()
+                    || state.transfer != DeviceStateTransfer::Pending
+                    || state.destination.has_run();
                 let is_calm = *run == RunState::RUNNING && !is_over;
-                if is_calm { CALM } else { BRISK }
+                if is_calm {
+                    IDLE_POLL_INTERVAL
+                } else {
+                    ACTIVE_POLL_INTERVAL
+                }
             }
-            _ if self.since.elapsed() < LATE => BRISK,
-            _ => CALM,
+            _ if self.unchanged_since.elapsed() < UNRESPONSIVE_TIMEOUT => ACTIVE_POLL_INTERVAL,
+            _ => IDLE_POLL_INTERVAL,
         }
     }
 
     /// Looks, decides, acts once. Gives the whereabouts when all is over.
-    pub fn step(&mut self) -> Option<Whereabouts> {
-        let situation = self.look();
+    pub fn step(&mut self) -> Option<VmLocationReport> {
+        let situation = self.poll_state();
         let action = decide(&situation);
         self.act(action)
     }
 
-    fn look(&mut self) -> Situation {
-        let dest_before = match &self.seen {
+    fn poll_state(&mut self) -> Observation {
+        let dest_before = match &self.last_observed {
             Some((_, dest, ..)) => dest.clone(),
-            None => Side::Unreachable,
+            None => SideStatus::Unreachable,
         };
         // The destination first: if it has all of it, what the source says afterwards is about a moment at which that was so.
-        let asked_first = self.source_is_leaving();
-        let mut dest = asked_first.then(|| self.look_at_dest());
-        let source = self.source.as_mut().map_or(Side::NotAsked, Monitor::look);
-        self.happened(&Event::SourceSays(&source));
-        let must_ask = self.source_is_left(&source) || self.seen.is_none();
+        let asked_first = self.should_poll_destination_first();
+        let mut dest = asked_first.then(|| self.poll_destination());
+        let source = self
+            .source
+            .as_mut()
+            .map_or(SideStatus::NoMonitor, Monitor::poll);
+        self.apply(&GuardEvent::SourceReported(&source));
+        let must_ask = self.should_poll_destination(&source) || self.last_observed.is_none();
         if dest.is_none() && must_ask {
             // Asked for the first time after the source changed: both are looked at again in the next step, in the right order.
-            dest = Some(self.look_at_dest());
+            dest = Some(self.poll_destination());
         }
-        let dest = dest.unwrap_or_else(|| match &mut self.dest {
-            None => Side::NotAsked,
+        let dest = dest.unwrap_or_else(|| match &mut self.destination {
+            None => SideStatus::NoMonitor,
             Some(monitor) => {
                 if monitor.has_ended() {
-                    Side::Gone
+                    SideStatus::Exited
                 } else {
                     dest_before
                 }
             }
         });
-        self.happened(&Event::DestSays(&dest));
+        self.apply(&GuardEvent::DestinationReported(&dest));
         let now = (source, dest, self.state);
-        if self.seen.as_ref() != Some(&now) {
-            self.seen = Some(now.clone());
-            self.since = Instant::now();
+        if self.last_observed.as_ref() != Some(&now) {
+            self.last_observed = Some(now.clone());
+            self.unchanged_since = Instant::now();
         }
         let (source, dest, state) = now;
-        Situation {
+        Observation {
             source,
-            dest,
+            destination: dest,
             state,
-            unchanged: self.since.elapsed(),
+            unchanged_for: self.unchanged_since.elapsed(),
         }
     }
 
-    fn look_at_dest(&mut self) -> Side {
-        self.dest.as_mut().map_or(Side::NotAsked, Monitor::look)
+    fn poll_destination(&mut self) -> SideStatus {
+        self.destination
+            .as_mut()
+            .map_or(SideStatus::NoMonitor, Monitor::poll)
     }
 
     /// Whether the destination matters: it is not asked while RAM flows, since it then answers late and there is nothing to learn.
-    fn source_is_left(&self, source: &Side) -> bool {
+    fn should_poll_destination(&self, source: &SideStatus) -> bool {
         let state = &self.state;
-        if state.relay_has_ended() || state.device_state.is_refused() || state.dest.has_run() {
+        if state.has_relay_ended() || state.transfer.is_rejected() || state.destination.has_run() {
             return true;
         }
         match source {
-            Side::Present { run, migration } => {
-                *run != RunState::RUNNING && state.device_state.may_have_gone_on()
+            SideStatus::Present { run, migration } => {
+                *run != RunState::RUNNING && state.transfer.may_be_sent()
                     || migration.is_postcopy()
-                    || state.has_begun() && migration.is_settled()
+                    || state.has_started() && migration.is_settled()
             }
             _ => true,
         }
     }
 
-    fn source_is_leaving(&self) -> bool {
-        match &self.seen {
-            Some((source, ..)) => self.source_is_left(source),
+    fn should_poll_destination_first(&self) -> bool {
+        match &self.last_observed {
+            Some((source, ..)) => self.should_poll_destination(source),
             None => false,
         }
     }
 
-    pub(super) fn happened(&mut self, event: &Event<'_>) {
-        self.state = self.state.after(event);
+    pub(super) fn apply(&mut self, event: &GuardEvent<'_>) {
+        self.state = self.state.transition(event);
     }
 
-    fn act(&mut self, action: Action) -> Option<Whereabouts> {
+    fn act(&mut self, action: GuardAction) -> Option<VmLocationReport> {
         match action {
-            Action::Wait => {}
-            Action::Conclude(mut whereabouts) => {
-                whereabouts.done.clone_from(&self.done);
+            GuardAction::Wait => {}
+            GuardAction::Conclude(mut whereabouts) => {
+                whereabouts.actions.clone_from(&self.actions);
                 return Some(whereabouts);
             }
-            Action::Tell(command) => {
+            GuardAction::Execute(command) => {
                 if let Some(refusal) = &self.refusal
                     && refusal.command == command
-                    && refusal.last.elapsed() < AGAIN
+                    && refusal.last.elapsed() < RETRY_INTERVAL
                 {
                     return None;
                 }
-                let tried = self.tell(command);
-                self.happened(&Event::Told(command, tried));
+                let tried = self.execute(command);
+                self.apply(&GuardEvent::CommandExecuted(command, tried));
             }
         }
         None
     }
 
-    fn tell(&mut self, command: Command) -> Tried {
+    fn execute(&mut self, command: Command) -> CommandOutcome {
         let (end, name) = match command {
-            Command::Cancel => (End::Source, "migrate_cancel"),
-            Command::StopSource => (End::Source, "stop"),
-            Command::RunSource => (End::Source, "cont"),
-            Command::RunDest => (End::Dest, "cont"),
-            Command::QuitDest => (End::Dest, "quit"),
+            Command::Cancel => (Role::Source, "migrate_cancel"),
+            Command::StopSource => (Role::Source, "stop"),
+            Command::ResumeSource => (Role::Source, "cont"),
+            Command::ResumeDestination => (Role::Destination, "cont"),
+            Command::QuitDestination => (Role::Destination, "quit"),
         };
         let monitor = match end {
-            End::Source => self.source.as_mut(),
-            End::Dest => self.dest.as_mut(),
+            Role::Source => self.source.as_mut(),
+            Role::Destination => self.destination.as_mut(),
         };
         let Some(monitor) = monitor else {
-            return Tried::Silent;
+            return CommandOutcome::NoReply;
         };
-        match monitor.tell(name, json!({})) {
-            Answer::Done(_) => {
+        match monitor.execute(name, json!({})) {
+            Reply::Ok(_) => {
                 self.refusal = None;
-                self.did(format!("{end}: {name}"));
-                Tried::Told
+                self.record_action(format!("{end}: {name}"));
+                CommandOutcome::Done
             }
-            Answer::Silent(why) => {
-                self.did(format!("{end}: {name}, without an answer ({why})"));
-                Tried::Silent
+            Reply::NoReply(why) => {
+                self.record_action(format!("{end}: {name}, without an answer ({why})"));
+                CommandOutcome::NoReply
             }
-            Answer::Refused(why) => {
+            Reply::Refused(why) => {
                 let now = Instant::now();
                 let first = match &mut self.refusal {
                     Some(refusal) if refusal.command == command => {
@@ -264,22 +275,22 @@ impl Guard {
                             first: now,
                             last: now,
                         });
-                        self.did(format!("{end}: {name}, refused: {why}"));
+                        self.record_action(format!("{end}: {name}, refused: {why}"));
                         now
                     }
                 };
-                if first.elapsed() < LATE {
-                    Tried::Refused
+                if first.elapsed() < UNRESPONSIVE_TIMEOUT {
+                    CommandOutcome::Refused
                 } else {
                     self.refusal = None;
-                    Tried::GivenUp
+                    CommandOutcome::GivenUp
                 }
             }
         }
     }
 
-    pub(super) fn did(&mut self, what: impl Into<String>) {
-        self.done.push(what.into());
+    pub(super) fn record_action(&mut self, what: impl Into<String>) {
+        self.actions.push(what.into());
     }
 }
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// One of the two QEMUs.
 #[derive(Debug)]
-pub(super) struct Fake {
+pub(super) struct FakeQemu {
     pub(super) run: &'static str,
     pub(super) migration: &'static str,
     /// What `migrate-set-capabilities` has switched on.
@@ -25,15 +25,15 @@ pub(super) struct Fake {
 /// Both.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) source: Fake,
-    pub(super) dest: Fake,
+    pub(super) source: FakeQemu,
+    pub(super) destination: FakeQemu,
     /// What `migrate` leads to: the states of both (run, migration).
-    pub(super) then: [(&'static str, &'static str); 2],
+    pub(super) states_after_migrate: [(&'static str, &'static str); 2],
     /// Commands that change something, in the order in which they came.
-    pub(super) told: Vec<String>,
+    pub(super) commands: Vec<String>,
 }
 
-impl Fake {
+impl FakeQemu {
     fn new(run: &'static str) -> Self {
         Self {
             run,
@@ -47,19 +47,19 @@ impl Fake {
 
 /// Both, and where they listen.
 #[derive(Debug)]
-pub(super) struct Monitors {
+pub(super) struct FakeMonitors {
     folder: TempDir,
     world: Arc<Mutex<World>>,
 }
 
-impl Monitors {
+impl FakeMonitors {
     /// A source that runs and a destination that waits; `migrate` moves the VM.
     pub(super) fn new() -> Self {
         let world = World {
-            source: Fake::new("running"),
-            dest: Fake::new("inmigrate"),
-            then: [("postmigrate", "completed"), ("paused", "completed")],
-            told: Vec::new(),
+            source: FakeQemu::new("running"),
+            destination: FakeQemu::new("inmigrate"),
+            states_after_migrate: [("postmigrate", "completed"), ("paused", "completed")],
+            commands: Vec::new(),
         };
         let monitors = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -79,7 +79,7 @@ impl Monitors {
     }
 
     pub(super) fn path(&self, is_source: bool) -> PathBuf {
-        let name = if is_source { "source" } else { "dest" };
+        let name = if is_source { "source" } else { "destination" };
         self.folder.path().join(name)
     }
 
@@ -99,7 +99,7 @@ fn serve(client: UnixStream, is_source: bool, world: &Mutex<World>) {
         let Ok(line) = line else { return };
         let request: Value = serde_json::from_str(&line).unwrap();
         let command = request["execute"].as_str().unwrap();
-        let answer = answer(command, &request["arguments"], is_source, world);
+        let answer = execute(command, &request["arguments"], is_source, world);
         let mut reply = match answer {
             Ok(value) => json!({"return": value}),
             Err(text) => json!({"error": {"class": "GenericError", "desc": text}}),
@@ -111,7 +111,7 @@ fn serve(client: UnixStream, is_source: bool, world: &Mutex<World>) {
     }
 }
 
-fn answer(
+fn execute(
     command: &str,
     arguments: &Value,
     is_source: bool,
@@ -119,17 +119,17 @@ fn answer(
 ) -> Result<Value, &'static str> {
     let mut world = world.lock().unwrap();
     let world = &mut *world;
-    let who = if is_source { "source" } else { "dest" };
+    let who = if is_source { "source" } else { "destination" };
     if matches!(
         command,
         "migrate" | "stop" | "cont" | "quit" | "migrate_cancel"
     ) {
-        world.told.push(format!("{who} {command}"));
+        world.commands.push(format!("{who} {command}"));
     }
     let fake = if is_source {
         &mut world.source
     } else {
-        &mut world.dest
+        &mut world.destination
     };
     match command {
         "query-status" => return Ok(json!({"status": fake.run})),
@@ -160,8 +160,8 @@ fn answer(
         "migrate" => {
             [
                 (world.source.run, world.source.migration),
-                (world.dest.run, world.dest.migration),
-            ] = world.then;
+                (world.destination.run, world.destination.migration),
+            ] = world.states_after_migrate;
         }
         _ => {}
     }

@@ -27,105 +27,105 @@
 //!                Quits ──cont: given up──> RefusesAndQuits ──seen running──> RanAndQuits
 //! ```
 //!
-//! [`Guest`] follows the source until its migration stops it.
+//! [`SourceGuestState`] follows the source until its migration stops it.
 
-use super::states::{RunState, Side};
+use super::states::{RunState, SideStatus};
 
 /// All that has happened in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GuardState {
-    pub(super) migration: Migration,
-    pub(super) device_state: DeviceState,
-    pub(super) relay: Relay,
-    pub(super) guest: Guest,
-    pub(super) source: Source,
-    pub(super) dest: Dest,
-    pub(super) hold: Hold,
+    pub(super) migration: MigrationPhase,
+    pub(super) transfer: DeviceStateTransfer,
+    pub(super) relay: RelayStatus,
+    pub(super) source_guest: SourceGuestState,
+    pub(super) source: SourceCommandState,
+    pub(super) destination: DestinationCommandState,
+    pub(super) autostart: Autostart,
     /// There is a return path: `completed` at the source means loaded at the destination.
     pub(super) has_return_path: bool,
 }
 
 /// Progress of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Migration {
+pub(super) enum MigrationPhase {
     /// Not begun: `query-migrate` tells about an earlier migration.
-    NotBegun,
+    NotStarted,
     /// Begun.
-    Begun,
+    Started,
     /// The source was told to give it up.
     Cancelled,
 }
 
 /// State of the device state, as the relay has told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DeviceState {
+pub(super) enum DeviceStateTransfer {
     /// None has gone on.
-    Expected,
+    Pending,
     /// None has gone on and none will.
-    Withheld,
+    Rejected,
     /// Part of it may have gone on, or all.
-    Passing,
+    Committed,
     /// Part of it may have gone on; no more will.
-    CutOff,
+    Aborted,
     /// All of the stream went on, and the success back.
     Delivered,
 }
 
 /// State of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relay {
+pub(super) enum RelayStatus {
     /// Carries the migration.
-    Carries,
+    Running,
     /// Done, or gone.
     Ended,
 }
 
 /// State of the guest at the source before its migration stopped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guest {
+pub(super) enum SourceGuestState {
     /// Ran.
-    Ran,
+    Running,
     /// Was paused.
     Paused,
 }
 
 /// Result of telling the source to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum SourceCommandState {
     /// Not told, or not refused for long enough yet.
-    Untold,
+    Pending,
     /// Let go on.
-    LetGo,
+    Resumed,
     /// Refused for too long.
-    Refuses,
+    ResumeRefused,
     /// Let go on once, and refused once.
-    RefusesAgain,
+    ResumedAndRefused,
 }
 
 /// Result of telling the destination to run, or to quit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dest {
+pub(super) enum DestinationCommandState {
     /// Told neither, or not refused for long enough yet.
-    Untold,
+    Pending,
     /// Refused to run for too long.
-    Refuses,
+    ResumeRefused,
     /// Confirmed that it quits.
-    Quits,
+    Quitting,
     /// The one and the other.
-    RefusesAndQuits,
+    ResumeRefusedAndQuitting,
     /// Told to run without refusing, or seen running. A refusal before that has no meaning left.
-    Ran,
+    Resumed,
     /// Ran, and confirmed that it quits.
-    RanAndQuits,
+    ResumedAndQuitting,
 }
 
 /// Autostart of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum Autostart {
     /// May start by itself.
-    Free,
+    Enabled,
     /// Confirmed that it does not start by itself.
-    Held,
+    Blocked,
 }
 
 /// Command to a QEMU.
@@ -134,297 +134,308 @@ pub(super) enum Command {
     /// `migrate_cancel` at the source.
     Cancel,
     /// `cont` at the source.
-    RunSource,
+    ResumeSource,
     /// `stop` at the source, which runs although the destination does.
     StopSource,
     /// `cont` at the destination.
-    RunDest,
+    ResumeDestination,
     /// `quit` at the destination.
-    QuitDest,
+    QuitDestination,
 }
 
 /// Result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tried {
+pub(super) enum CommandOutcome {
     /// Done.
-    Told,
+    Done,
     /// Refused, to be tried again.
     Refused,
     /// Refused for too long.
     GivenUp,
     /// No answer came: it may have been done.
-    Silent,
+    NoReply,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event<'e> {
+pub(super) enum GuardEvent<'e> {
     /// Before a migration: the source's guest.
-    Found(Guest),
+    SourceGuestObserved(SourceGuestState),
     /// Before a migration: the return path is on.
-    ReturnPath,
+    ReturnPathEnabled,
     /// Before a migration: the destination does not start by itself.
-    Held,
+    AutostartBlocked,
     /// An earlier guard and its relay are gone, and their migration is over but for the last word.
-    LeftOver,
+    UnfinishedMigrationFound,
     /// A migration has begun.
-    Began,
+    MigrationStarted,
     /// Device state may go on from now on. The guest, where the source cannot be asked.
-    Passing(Option<Guest>),
+    DeviceStateCommitted(Option<SourceGuestState>),
     /// None has gone on and none will, or no more.
-    Refused,
+    DeviceStateRejected,
     /// All has gone on.
-    Delivered,
+    DeviceStateDelivered,
     /// The relay carries nothing any more.
     RelayEnded,
     /// State that the source reports.
-    SourceSays(&'e Side),
+    SourceReported(&'e SideStatus),
     /// State that the destination reports.
-    DestSays(&'e Side),
+    DestinationReported(&'e SideStatus),
     /// A QEMU was told something.
-    Told(Command, Tried),
+    CommandExecuted(Command, CommandOutcome),
 }
 
 impl GuardState {
     /// Nothing has happened.
-    pub(super) const NEW: Self = Self {
-        migration: Migration::NotBegun,
-        device_state: DeviceState::Expected,
-        relay: Relay::Carries,
-        guest: Guest::Ran,
-        source: Source::Untold,
-        dest: Dest::Untold,
-        hold: Hold::Free,
+    pub(super) const INITIAL: Self = Self {
+        migration: MigrationPhase::NotStarted,
+        transfer: DeviceStateTransfer::Pending,
+        relay: RelayStatus::Running,
+        source_guest: SourceGuestState::Running,
+        source: SourceCommandState::Pending,
+        destination: DestinationCommandState::Pending,
+        autostart: Autostart::Enabled,
         has_return_path: false,
     };
 
     /// Returns the state after an event.
-    pub(super) fn after(self, event: &Event<'_>) -> Self {
+    pub(super) fn transition(self, event: &GuardEvent<'_>) -> Self {
         match event {
-            Event::Found(guest) => Self {
-                guest: *guest,
+            GuardEvent::SourceGuestObserved(guest) => Self {
+                source_guest: *guest,
                 ..self
             },
-            Event::ReturnPath => Self {
+            GuardEvent::ReturnPathEnabled => Self {
                 has_return_path: true,
                 ..self
             },
-            Event::Held => Self {
-                hold: Hold::Held,
+            GuardEvent::AutostartBlocked => Self {
+                autostart: Autostart::Blocked,
                 ..self
             },
-            Event::LeftOver => Self {
-                migration: self.migration.begun(),
-                device_state: self.device_state.passing(),
-                relay: Relay::Ended,
-                hold: Hold::Held,
+            GuardEvent::UnfinishedMigrationFound => Self {
+                migration: self.migration.on_started(),
+                transfer: self.transfer.on_committed(),
+                relay: RelayStatus::Ended,
+                autostart: Autostart::Blocked,
                 has_return_path: true,
                 ..self
             },
-            Event::Began => Self {
-                migration: self.migration.begun(),
+            GuardEvent::MigrationStarted => Self {
+                migration: self.migration.on_started(),
                 ..self
             },
-            Event::Passing(guest) => Self {
-                migration: self.migration.begun(),
-                device_state: self.device_state.passing(),
-                guest: guest.unwrap_or(self.guest),
+            GuardEvent::DeviceStateCommitted(guest) => Self {
+                migration: self.migration.on_started(),
+                transfer: self.transfer.on_committed(),
+                source_guest: guest.unwrap_or(self.source_guest),
                 ..self
             },
-            Event::Refused => Self {
-                device_state: self.device_state.refused(),
+            GuardEvent::DeviceStateRejected => Self {
+                transfer: self.transfer.on_rejected(),
                 ..self
             },
-            Event::Delivered => Self {
-                device_state: self.device_state.delivered(),
+            GuardEvent::DeviceStateDelivered => Self {
+                transfer: self.transfer.on_delivered(),
                 ..self
             },
-            Event::RelayEnded => Self {
-                relay: Relay::Ended,
+            GuardEvent::RelayEnded => Self {
+                relay: RelayStatus::Ended,
                 ..self
             },
-            Event::SourceSays(side) => self.after_source(side),
-            Event::DestSays(side) if side.is(&RunState::RUNNING) => Self {
-                dest: self.dest.ran(),
+            GuardEvent::SourceReported(side) => self.apply_source_report(side),
+            GuardEvent::DestinationReported(side) if side.is_in_state(&RunState::RUNNING) => Self {
+                destination: self.destination.on_resumed(),
                 ..self
             },
-            Event::DestSays(_) => self,
-            Event::Told(command, tried) => self.after_told(*command, *tried),
+            GuardEvent::DestinationReported(_) => self,
+            GuardEvent::CommandExecuted(command, tried) => {
+                self.apply_command_outcome(*command, *tried)
+            }
         }
     }
 
     /// Follows what the guest does at the source, up to where its migration stops it.
-    fn after_source(mut self, side: &Side) -> Self {
-        let Side::Present { run, migration } = side else {
+    fn apply_source_report(mut self, side: &SideStatus) -> Self {
+        let SideStatus::Present { run, migration } = side else {
             return self;
         };
         if !migration.is_settled() {
-            self.migration = self.migration.begun();
+            self.migration = self.migration.on_started();
         }
-        if migration.is_settled() && self.has_begun() || migration.is_postcopy() {
+        if migration.is_settled() && self.has_started() || migration.is_postcopy() {
             return self;
         }
         if *run == RunState::RUNNING {
-            self.guest = Guest::Ran;
-        } else if !run.is_migrated() {
-            self.guest = Guest::Paused;
+            self.source_guest = SourceGuestState::Running;
+        } else if !run.is_stopped_by_migration() {
+            self.source_guest = SourceGuestState::Paused;
         }
         self
     }
 
-    fn after_told(mut self, command: Command, tried: Tried) -> Self {
+    fn apply_command_outcome(mut self, command: Command, tried: CommandOutcome) -> Self {
         match (command, tried) {
             // Told once, whatever it answers.
-            (Command::Cancel, _) => self.migration = Migration::Cancelled,
-            (Command::RunSource, Tried::Told) => self.source = self.source.let_go(),
-            (Command::RunSource, Tried::GivenUp) => self.source = self.source.refuses(),
+            (Command::Cancel, _) => self.migration = MigrationPhase::Cancelled,
+            (Command::ResumeSource, CommandOutcome::Done) => self.source = self.source.on_resumed(),
+            (Command::ResumeSource, CommandOutcome::GivenUp) => {
+                self.source = self.source.on_resume_refused()
+            }
             // No answer does not mean that it does not run.
-            (Command::RunDest, Tried::Told | Tried::Silent) => self.dest = self.dest.ran(),
-            (Command::RunDest, Tried::GivenUp) => self.dest = self.dest.refuses(),
-            (Command::QuitDest, Tried::Told) => self.dest = self.dest.quits(),
+            (Command::ResumeDestination, CommandOutcome::Done | CommandOutcome::NoReply) => {
+                self.destination = self.destination.on_resumed()
+            }
+            (Command::ResumeDestination, CommandOutcome::GivenUp) => {
+                self.destination = self.destination.on_resume_refused()
+            }
+            (Command::QuitDestination, CommandOutcome::Done) => {
+                self.destination = self.destination.on_quitting()
+            }
             _ => {}
         }
         self
     }
 
     /// Returns `true` if the migration has begun.
-    pub(super) fn has_begun(self) -> bool {
-        self.migration != Migration::NotBegun
+    pub(super) fn has_started(self) -> bool {
+        self.migration != MigrationPhase::NotStarted
     }
 
     /// Returns `true` if the relay is done, or gone.
-    pub(super) fn relay_has_ended(self) -> bool {
-        self.relay == Relay::Ended
+    pub(super) fn has_relay_ended(self) -> bool {
+        self.relay == RelayStatus::Ended
     }
 
     /// Returns `true` if the destination cannot have the device state, now or later.
-    pub(super) fn is_withheld(self) -> bool {
-        !self.device_state.may_have_gone_on()
-            && (self.device_state.is_refused() || self.relay_has_ended())
+    pub(super) fn is_device_state_withheld(self) -> bool {
+        !self.transfer.may_be_sent() && (self.transfer.is_rejected() || self.has_relay_ended())
     }
 
     /// Returns `true` if the guest is to run on the side where the VM ends.
-    pub(super) fn is_to_run(self) -> bool {
-        self.guest == Guest::Ran
+    pub(super) fn should_run_guest(self) -> bool {
+        self.source_guest == SourceGuestState::Running
     }
 
     /// Returns `true` if the destination has confirmed that it does not start by itself.
-    pub(super) fn is_held(self) -> bool {
-        self.hold == Hold::Held
+    pub(super) fn is_autostart_blocked(self) -> bool {
+        self.autostart == Autostart::Blocked
     }
 }
 
-impl Migration {
-    fn begun(self) -> Self {
+impl MigrationPhase {
+    fn on_started(self) -> Self {
         match self {
-            Self::NotBegun => Self::Begun,
+            Self::NotStarted => Self::Started,
             other => other,
         }
     }
 }
 
-impl DeviceState {
-    fn passing(self) -> Self {
+impl DeviceStateTransfer {
+    fn on_committed(self) -> Self {
         match self {
-            Self::Expected | Self::Passing => Self::Passing,
-            Self::Withheld | Self::CutOff => Self::CutOff,
+            Self::Pending | Self::Committed => Self::Committed,
+            Self::Rejected | Self::Aborted => Self::Aborted,
             Self::Delivered => Self::Delivered,
         }
     }
 
-    fn refused(self) -> Self {
+    fn on_rejected(self) -> Self {
         match self {
-            Self::Expected | Self::Withheld => Self::Withheld,
-            Self::Passing | Self::CutOff => Self::CutOff,
+            Self::Pending | Self::Rejected => Self::Rejected,
+            Self::Committed | Self::Aborted => Self::Aborted,
             Self::Delivered => Self::Delivered,
         }
     }
 
-    fn delivered(self) -> Self {
+    fn on_delivered(self) -> Self {
         match self {
-            Self::Expected | Self::Passing | Self::Delivered => Self::Delivered,
+            Self::Pending | Self::Committed | Self::Delivered => Self::Delivered,
             // What was refused stays refused.
             refused => refused,
         }
     }
 
     /// Returns `true` if part of it may have gone on, or all.
-    pub(super) fn may_have_gone_on(self) -> bool {
-        matches!(self, Self::Passing | Self::CutOff | Self::Delivered)
+    pub(super) fn may_be_sent(self) -> bool {
+        matches!(self, Self::Committed | Self::Aborted | Self::Delivered)
     }
 
     /// Returns `true` if the relay refused it, or the rest of it.
-    pub(super) fn is_refused(self) -> bool {
-        matches!(self, Self::Withheld | Self::CutOff)
+    pub(super) fn is_rejected(self) -> bool {
+        matches!(self, Self::Rejected | Self::Aborted)
     }
 }
 
-impl Source {
-    fn let_go(self) -> Self {
+impl SourceCommandState {
+    fn on_resumed(self) -> Self {
         match self {
-            Self::Untold | Self::LetGo => Self::LetGo,
-            Self::Refuses | Self::RefusesAgain => Self::RefusesAgain,
+            Self::Pending | Self::Resumed => Self::Resumed,
+            Self::ResumeRefused | Self::ResumedAndRefused => Self::ResumedAndRefused,
         }
     }
 
-    fn refuses(self) -> Self {
+    fn on_resume_refused(self) -> Self {
         match self {
-            Self::Untold | Self::Refuses => Self::Refuses,
-            Self::LetGo | Self::RefusesAgain => Self::RefusesAgain,
+            Self::Pending | Self::ResumeRefused => Self::ResumeRefused,
+            Self::Resumed | Self::ResumedAndRefused => Self::ResumedAndRefused,
         }
     }
 
     /// Returns `true` if the source was let go on.
-    pub(super) fn was_let_go(self) -> bool {
-        matches!(self, Self::LetGo | Self::RefusesAgain)
+    pub(super) fn is_resumed(self) -> bool {
+        matches!(self, Self::Resumed | Self::ResumedAndRefused)
     }
 
     /// Returns `true` if it refused to run for too long.
     pub(super) fn has_refused(self) -> bool {
-        matches!(self, Self::Refuses | Self::RefusesAgain)
+        matches!(self, Self::ResumeRefused | Self::ResumedAndRefused)
     }
 }
 
-impl Dest {
-    fn ran(self) -> Self {
+impl DestinationCommandState {
+    fn on_resumed(self) -> Self {
         match self {
-            Self::Untold | Self::Refuses | Self::Ran => Self::Ran,
-            Self::Quits | Self::RefusesAndQuits | Self::RanAndQuits => Self::RanAndQuits,
+            Self::Pending | Self::ResumeRefused | Self::Resumed => Self::Resumed,
+            Self::Quitting | Self::ResumeRefusedAndQuitting | Self::ResumedAndQuitting => {
+                Self::ResumedAndQuitting
+            }
         }
     }
 
-    fn refuses(self) -> Self {
+    fn on_resume_refused(self) -> Self {
         match self {
-            Self::Untold | Self::Refuses => Self::Refuses,
-            Self::Quits | Self::RefusesAndQuits => Self::RefusesAndQuits,
+            Self::Pending | Self::ResumeRefused => Self::ResumeRefused,
+            Self::Quitting | Self::ResumeRefusedAndQuitting => Self::ResumeRefusedAndQuitting,
             // It has run once: that is not taken back.
             ran => ran,
         }
     }
 
-    fn quits(self) -> Self {
+    fn on_quitting(self) -> Self {
         match self {
-            Self::Untold | Self::Quits => Self::Quits,
-            Self::Refuses | Self::RefusesAndQuits => Self::RefusesAndQuits,
-            Self::Ran | Self::RanAndQuits => Self::RanAndQuits,
+            Self::Pending | Self::Quitting => Self::Quitting,
+            Self::ResumeRefused | Self::ResumeRefusedAndQuitting => Self::ResumeRefusedAndQuitting,
+            Self::Resumed | Self::ResumedAndQuitting => Self::ResumedAndQuitting,
         }
     }
 
     /// Returns `true` if the destination may have run. That bars the source for good.
     pub(super) fn has_run(self) -> bool {
-        matches!(self, Self::Ran | Self::RanAndQuits)
+        matches!(self, Self::Resumed | Self::ResumedAndQuitting)
     }
 
     /// Returns `true` if it refused to run for too long.
     pub(super) fn has_refused(self) -> bool {
-        matches!(self, Self::Refuses | Self::RefusesAndQuits)
+        matches!(self, Self::ResumeRefused | Self::ResumeRefusedAndQuitting)
     }
 
     /// Returns `true` if the destination has confirmed that it quits.
-    pub(super) fn has_confirmed_to_quit(self) -> bool {
+    pub(super) fn is_quitting(self) -> bool {
         matches!(
             self,
-            Self::Quits | Self::RefusesAndQuits | Self::RanAndQuits
+            Self::Quitting | Self::ResumeRefusedAndQuitting | Self::ResumedAndQuitting
         )
     }
 }

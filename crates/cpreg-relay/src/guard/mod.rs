@@ -11,12 +11,12 @@
 //! | `monitor` | one QEMU's monitor, and the proof that its process has ended |
 //! | `prepare` | what is asked and changed before a migration |
 //! | `machine` | what has happened, as a state and what each event makes of it |
-//! | `decide` | what to do next: a function of what is seen; `alone` with one monitor |
+//! | `decide` | what to do next: a function of what is seen; `single_monitor` with one monitor |
 //! | [`engine`] | [`Guard`]: looks, decides, acts |
 //! | [`whereabouts`] | [`Whereabouts`]: on which side the VM is |
 //! | [`protocol`] | what relay and guard say to each other |
 //! | [`serve`](mod@serve) | the guard's process, which outlives the relay |
-//! | [`client`] | [`Keeper`]: the relay's end of it |
+//! | [`client`] | [`GuardClient`]: the relay's end of it |
 
 pub mod client;
 mod decide;
@@ -29,9 +29,9 @@ pub mod prepare;
 pub mod protocol;
 pub mod serve;
 pub mod states;
-pub mod whereabouts;
+pub mod vm_location_report;
 
-pub use client::{Connected, Keeper, Prepared};
+pub use client::{GuardClient, InitialStatus, Prepared};
 pub use engine::Guard;
-pub use serve::{Served, leave_session, serve};
-pub use whereabouts::{Place, Whereabouts};
+pub use serve::{GuardExit, leave_session, run};
+pub use vm_location_report::{VmLocationReport, VmPlace};

@@ -23,40 +23,40 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use super::protocol::Found;
-use super::states::{MigrationStatus, RunState, Side};
+use super::protocol::QemuStatus;
+use super::states::{MigrationStatus, RunState, SideStatus};
 use crate::error::Error;
 use cpreg_qemu::ErrorKind;
-use cpreg_qemu::qmp::{Patience, Qmp, Version};
+use cpreg_qemu::qmp::{Qmp, Version, WaitOptions};
 
 /// How long one answer may take. A destination that loads fast answers late.
-const PATIENCE: Patience<'static> = Patience::of(Duration::from_secs(10));
+const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Which end of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Role {
     Source,
-    Dest,
+    Destination,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Source => "the source",
-            Self::Dest => "the destination",
+            Self::Destination => "the destination",
         })
     }
 }
 
 /// How a command went.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     /// Carried out.
-    Done(Value),
+    Ok(Value),
     /// QEMU refused it, in these words: nothing has happened.
     Refused(String),
     /// No answer: it may have been carried out.
-    Silent(String),
+    NoReply(String),
 }
 
 /// What tells one QEMU from another that listens at the same path later.
@@ -71,7 +71,7 @@ struct Identity {
 /// One QEMU's monitor.
 #[derive(Debug)]
 pub(super) struct Monitor {
-    end: End,
+    role: Role,
     path: PathBuf,
     qmp: Option<Qmp>,
     identity: Identity,
@@ -87,7 +87,7 @@ impl Monitor {
     ///
     /// # Errors
     /// If nobody listens, somebody else is connected, or it is no QEMU.
-    pub(super) fn connect(end: End, path: &Path) -> Result<Self, Error> {
+    pub(super) fn connect(end: Role, path: &Path) -> Result<Self, Error> {
         let failed = |error: cpreg_qemu::Error| {
             let path = path.display();
             let failure = Error::guard(format!("{end} ({path}): {error}"));
@@ -96,16 +96,16 @@ impl Monitor {
                 None => failure,
             }
         };
-        let socket = Qmp::reach(path).map_err(failed)?;
+        let socket = Qmp::connect_socket(path).map_err(failed)?;
         let peer = peer(&socket)
             .map_err(|error| Error::guard(format!("{end} ({}): {error}", path.display())))?;
         // Opened before QEMU answers, so that it is the process that answers.
         let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let mut qmp = Qmp::greet(socket, &PATIENCE).map_err(failed)?;
+        let mut qmp = Qmp::handshake(socket, &QMP_TIMEOUT).map_err(failed)?;
         let thread = first_thread(&mut qmp).map_err(failed)?;
         let is_here = process_of(thread) == Some(peer);
         Ok(Self {
-            end,
+            role: end,
             path: path.to_owned(),
             version: qmp.version().clone(),
             qmp: Some(qmp),
@@ -121,8 +121,8 @@ impl Monitor {
     }
 
     /// What the relay is told of it.
-    pub(super) fn found(&self, run_state: &RunState) -> Found {
-        Found {
+    pub(super) fn status(&self, run_state: &RunState) -> QemuStatus {
+        QemuStatus {
             version: self.version.to_string(),
             run_state: run_state.name().to_owned(),
             process: self.process.as_ref().map(|_| self.identity.peer),
@@ -130,21 +130,21 @@ impl Monitor {
     }
 
     /// Carries out one command. A connection that fails is given up, and opened anew by the next look.
-    pub(super) fn tell(&mut self, command: &str, arguments: Value) -> Answer {
+    pub(super) fn execute(&mut self, command: &str, arguments: Value) -> Reply {
         let Some(qmp) = &mut self.qmp else {
-            return Answer::Silent("it does not answer".to_owned());
+            return Reply::NoReply("it does not answer".to_owned());
         };
-        let answer = qmp.execute(command, arguments, &PATIENCE);
+        let answer = qmp.execute(command, arguments, &QMP_TIMEOUT);
         // Nobody looks at events; they would only pile up.
         qmp.take_events();
         match answer {
-            Ok(value) => Answer::Done(value),
+            Ok(value) => Reply::Ok(value),
             Err(error) => {
                 if let ErrorKind::Refused { description, .. } = error.kind() {
-                    return Answer::Refused(description.clone());
+                    return Reply::Refused(description.clone());
                 }
                 self.qmp = None;
-                Answer::Silent(error.to_string())
+                Reply::NoReply(error.to_string())
             }
         }
     }
@@ -153,36 +153,38 @@ impl Monitor {
     ///
     /// # Errors
     /// If it is not carried out.
-    pub(super) fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
-        let end = self.end;
-        match self.tell(command, arguments) {
-            Answer::Done(value) => Ok(value),
-            Answer::Refused(text) => {
-                Err(Error::guard(format!("{end} refuses `{command}`: {text}")))
-            }
-            Answer::Silent(text) => Err(Error::guard(format!("{end}: {text}"))),
+    pub(super) fn execute_or_fail(
+        &mut self,
+        command: &str,
+        arguments: Value,
+    ) -> Result<Value, Error> {
+        let end = self.role;
+        match self.execute(command, arguments) {
+            Reply::Ok(value) => Ok(value),
+            Reply::Refused(text) => Err(Error::guard(format!("{end} refuses `{command}`: {text}"))),
+            Reply::NoReply(text) => Err(Error::guard(format!("{end}: {text}"))),
         }
     }
 
     /// What is seen of this side now.
-    pub(super) fn look(&mut self) -> Side {
+    pub(super) fn poll(&mut self) -> SideStatus {
         if self.has_ended() {
-            return Side::Gone;
+            return SideStatus::Exited;
         }
         if self.qmp.is_none() {
             self.reconnect();
         }
-        match self.states() {
-            Some((run, migration)) => Side::present(run, migration),
-            None if self.has_ended() => Side::Gone,
-            None => Side::Unreachable,
+        match self.query_states() {
+            Some((run, migration)) => SideStatus::present(run, migration),
+            None if self.has_ended() => SideStatus::Exited,
+            None => SideStatus::Unreachable,
         }
     }
 
-    fn states(&mut self) -> Option<(RunState, MigrationStatus)> {
+    fn query_states(&mut self) -> Option<(RunState, MigrationStatus)> {
         // In this order: a source that is seen `completed` or `failed` is then seen with the run state that belongs to it, or a later one.
-        let migration = match self.tell("query-migrate", json!({})) {
-            Answer::Done(value) => {
+        let migration = match self.execute("query-migrate", json!({})) {
+            Reply::Ok(value) => {
                 let status = value.get("status").and_then(Value::as_str);
                 status.map_or(MigrationStatus::NONE, |status| {
                     MigrationStatus::new(status.to_owned())
@@ -190,7 +192,7 @@ impl Monitor {
             }
             _ => return None,
         };
-        let Answer::Done(value) = self.tell("query-status", json!({})) else {
+        let Reply::Ok(value) = self.execute("query-status", json!({})) else {
             return None;
         };
         let run = value.get("status").and_then(Value::as_str)?;
@@ -213,11 +215,11 @@ impl Monitor {
 
     /// Opens the connection anew, to the same QEMU or not at all.
     fn reconnect(&mut self) {
-        let Ok(socket) = Qmp::reach(&self.path) else {
+        let Ok(socket) = Qmp::connect_socket(&self.path) else {
             return;
         };
         let Ok(peer) = peer(&socket) else { return };
-        let Ok(mut qmp) = Qmp::greet(socket, &PATIENCE) else {
+        let Ok(mut qmp) = Qmp::handshake(socket, &QMP_TIMEOUT) else {
             return;
         };
         let Ok(thread) = first_thread(&mut qmp) else {
@@ -239,7 +241,7 @@ fn peer(socket: &UnixStream) -> io::Result<i32> {
 
 /// The thread of vCPU 0, as QEMU's machine numbers it.
 fn first_thread(qmp: &mut Qmp) -> Result<i64, cpreg_qemu::Error> {
-    let cpus = qmp.execute("query-cpus-fast", json!({}), &PATIENCE)?;
+    let cpus = qmp.execute("query-cpus-fast", json!({}), &QMP_TIMEOUT)?;
     let thread = cpus.get(0).and_then(|cpu| cpu.get("thread-id"));
     Ok(thread.and_then(Value::as_i64).unwrap_or(0))
 }

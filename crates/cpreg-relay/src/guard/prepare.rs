@@ -12,14 +12,14 @@
 use serde_json::{Value, json};
 
 use super::engine::Guard;
-use super::machine::{Event, Guest};
+use super::machine::{GuardEvent, SourceGuestState};
 use super::monitor::Monitor;
-use super::protocol::Found;
-use super::states::{MigrationStatus, RunState, Side};
+use super::protocol::QemuStatus;
+use super::states::{MigrationStatus, RunState, SideStatus};
 use crate::error::Error;
 
 /// Capabilities that a stream must not have been made with.
-const IMPOSSIBLE: [(&str, &str); 2] = [
+const UNSUPPORTED_CAPABILITIES: [(&str, &str); 2] = [
     (
         "x-colo",
         "COLO goes on for ever and never hands the VM over",
@@ -32,11 +32,11 @@ const IMPOSSIBLE: [(&str, &str); 2] = [
 
 /// How both sides were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
+pub struct InitialStatus {
     /// The source, if asked.
-    pub source: Option<Found>,
+    pub source: Option<QemuStatus>,
     /// The destination, if asked.
-    pub dest: Option<Found>,
+    pub destination: Option<QemuStatus>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// An earlier migration is over but for the last word: [`Guard::step`] says it.
@@ -45,11 +45,11 @@ pub struct Survey {
 
 /// What was made ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
+pub struct Prepared {
     /// Whether the return path was switched on.
     pub return_path_switched_on: bool,
     /// Whether the destination is held.
-    pub held: bool,
+    pub autostart_blocked: bool,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -59,11 +59,11 @@ impl Guard {
     ///
     /// # Errors
     /// If one is in no state to begin a migration, and they are not left over from one that an earlier guard did not finish either.
-    pub fn survey(&mut self) -> Result<Survey, Error> {
-        let source = look(&mut self.source, "the source")?;
-        let dest = look(&mut self.dest, "the destination")?;
+    pub fn query_initial_status(&mut self) -> Result<InitialStatus, Error> {
+        let source = poll_side(&mut self.source, "the source")?;
+        let dest = poll_side(&mut self.destination, "the destination")?;
         let mut notes = Vec::new();
-        if let (Some(from), Some(to)) = (&self.source, &self.dest) {
+        if let (Some(from), Some(to)) = (&self.source, &self.destination) {
             let (from, to) = (from.version(), to.version());
             if (to.major, to.minor) < (from.major, from.minor) {
                 notes.push(format!(
@@ -76,27 +76,29 @@ impl Guard {
         }
         let found = |monitor: &Option<Monitor>, seen: &Option<(RunState, MigrationStatus)>| {
             let (run, _) = seen.as_ref()?;
-            Some(monitor.as_ref()?.found(run))
+            Some(monitor.as_ref()?.status(run))
         };
-        let mut survey = Survey {
+        let mut survey = InitialStatus {
             source: found(&self.source, &source),
-            dest: found(&self.dest, &dest),
+            destination: found(&self.destination, &dest),
             notes,
             is_unfinished: false,
         };
         if self.is_unfinished(source.as_ref(), dest.as_ref()) {
             // Whatever carried it is gone.
-            self.happened(&Event::LeftOver);
+            self.apply(&GuardEvent::UnfinishedMigrationFound);
             survey.is_unfinished = true;
             return Ok(survey);
         }
         if let Some((run, migration)) = source {
             check_source(&run, &migration)?;
-            self.happened(&Event::Found(if run == RunState::RUNNING {
-                Guest::Ran
-            } else {
-                Guest::Paused
-            }));
+            self.apply(&GuardEvent::SourceGuestObserved(
+                if run == RunState::RUNNING {
+                    SourceGuestState::Running
+                } else {
+                    SourceGuestState::Paused
+                },
+            ));
         }
         if let Some((run, loaded)) = dest
             && run != RunState::INMIGRATE
@@ -129,19 +131,19 @@ impl Guard {
             *sent == MigrationStatus::COMPLETED && *loaded == MigrationStatus::COMPLETED;
         let is_postcopy = sent.is_postcopy() && loaded.is_postcopy();
         let is_loaded = *to == RunState::PAUSED || is_precopy && *to == RunState::RUNNING;
-        let is_left = from.is_migrated() && is_loaded && (is_precopy || is_postcopy);
+        let is_left = from.is_stopped_by_migration() && is_loaded && (is_precopy || is_postcopy);
         // They have to be the same VM, as far as that can be told.
-        is_left && self.of_both("query-uuid") && self.of_both("query-name")
+        is_left && self.answers_match("query-uuid") && self.answers_match("query-name")
     }
 
     /// Whether both answer the same.
-    fn of_both(&mut self, question: &str) -> bool {
-        let (Some(source), Some(dest)) = (&mut self.source, &mut self.dest) else {
+    fn answers_match(&mut self, question: &str) -> bool {
+        let (Some(source), Some(dest)) = (&mut self.source, &mut self.destination) else {
             return false;
         };
         match (
-            source.ask(question, json!({})),
-            dest.ask(question, json!({})),
+            source.execute_or_fail(question, json!({})),
+            dest.execute_or_fail(question, json!({})),
         ) {
             (Ok(there), Ok(here)) => there == here,
             _ => false,
@@ -152,17 +154,17 @@ impl Guard {
     ///
     /// # Errors
     /// If something is set that cannot pass, or a QEMU refuses. The destination may be held by then.
-    pub fn prepare(&mut self) -> Result<Ready, Error> {
-        let mut ready = Ready {
+    pub fn prepare(&mut self) -> Result<Prepared, Error> {
+        let mut ready = Prepared {
             return_path_switched_on: false,
-            held: false,
+            autostart_blocked: false,
             notes: Vec::new(),
         };
         if let Some(source) = &mut self.source {
-            let parameters = source.ask("query-migrate-parameters", json!({}))?;
+            let parameters = source.execute_or_fail("query-migrate-parameters", json!({}))?;
             check_parameters(&parameters)?;
-            let capabilities = source.ask("query-migrate-capabilities", json!({}))?;
-            for (name, why) in IMPOSSIBLE {
+            let capabilities = source.execute_or_fail("query-migrate-capabilities", json!({}))?;
+            for (name, why) in UNSUPPORTED_CAPABILITIES {
                 if is_on(&capabilities, name) {
                     return Err(Error::guard(format!(
                         "the source has the capability `{name}`: {why}"
@@ -174,31 +176,32 @@ impl Guard {
             }
             if !is_on(&capabilities, "return-path") {
                 let list = json!([{"capability": "return-path", "state": true}]);
-                source.ask("migrate-set-capabilities", json!({"capabilities": list}))?;
+                source
+                    .execute_or_fail("migrate-set-capabilities", json!({"capabilities": list}))?;
                 ready.return_path_switched_on = true;
             }
-            self.happened(&Event::ReturnPath);
+            self.apply(&GuardEvent::ReturnPathEnabled);
         }
         if ready.return_path_switched_on {
-            self.did("the source: return-path switched on");
+            self.record_action("the source: return-path switched on");
         }
-        if let Some(dest) = &mut self.dest {
-            dest.ask("stop", json!({}))?;
-            if !dest.look().is(&RunState::INMIGRATE) {
+        if let Some(dest) = &mut self.destination {
+            dest.execute_or_fail("stop", json!({}))?;
+            if !dest.poll().is_in_state(&RunState::INMIGRATE) {
                 return Err(
                     Error::guard("the destination began its migration before it was held")
                         .with_hint("start the relay before the migration"),
                 );
             }
-            self.happened(&Event::Held);
-            ready.held = true;
-            self.did("the destination: stop (it will not start on its own)");
+            self.apply(&GuardEvent::AutostartBlocked);
+            ready.autostart_blocked = true;
+            self.record_action("the destination: stop (it will not start on its own)");
         }
-        if self.dest.is_none() {
+        if self.destination.is_none() {
             ready.notes.push(
                 "the destination's monitor is not known: it starts by itself when it has loaded \
                  all, before it says so. If the connection breaks just then the VM runs on both \
-                 sides. --dest-qmp prevents that"
+                 sides. --destination-qmp prevents that"
                     .to_owned(),
             );
         }
@@ -213,15 +216,15 @@ impl Guard {
     }
 }
 
-fn look(
+fn poll_side(
     monitor: &mut Option<Monitor>,
     who: &str,
 ) -> Result<Option<(RunState, MigrationStatus)>, Error> {
     let Some(monitor) = monitor else {
         return Ok(None);
     };
-    match monitor.look() {
-        Side::Present { run, migration } => Ok(Some((run, migration))),
+    match monitor.poll() {
+        SideStatus::Present { run, migration } => Ok(Some((run, migration))),
         side => Err(Error::guard(format!("{who}: {side}"))),
     }
 }
@@ -240,7 +243,7 @@ fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Error
     let failure = Error::guard(format!(
         "the source's guest neither runs nor is paused: it is `{run}`"
     ));
-    Err(if run.is_migrated() {
+    Err(if run.is_stopped_by_migration() {
         failure.with_hint(
             "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go \
              on",

@@ -22,18 +22,18 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::whereabouts::Whereabouts;
+use super::vm_location_report::VmLocationReport;
 
 /// What the relay says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
-pub enum Order {
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
     /// Connect to these monitors: Unix sockets, at least one.
     Connect {
         /// The source's.
         source: Option<PathBuf>,
         /// The destination's.
-        dest: Option<PathBuf>,
+        destination: Option<PathBuf>,
     },
     /// Check what cannot pass, switch the return path on, hold the destination.
     Prepare,
@@ -43,23 +43,23 @@ pub enum Order {
         uri: String,
     },
     /// The migration has begun.
-    Began,
+    MigrationStarted,
     /// Device state goes on from now on.
-    Passing {
+    DeviceStateCommitted {
         /// Whether the guest is to run at the destination (`globalstate` in it), if that was seen.
         running: Option<bool>,
     },
     /// None went on, and none will.
-    Refused,
+    DeviceStateRejected,
     /// All went on.
-    Delivered,
+    DeviceStateDelivered,
     /// The relay has nothing more to carry.
-    Ended,
+    RelayEnded,
 }
 
 /// One side, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct QemuStatus {
     /// QEMU's version, with its package.
     pub version: String,
     /// What its guest did (`running`, `paused`, `inmigrate`).
@@ -70,14 +70,14 @@ pub struct Found {
 
 /// What the guard says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "told", rename_all = "kebab-case")]
-pub enum Told {
+#[serde(tag = "response", rename_all = "kebab-case")]
+pub enum Response {
     /// Both were found as they should be.
-    Connected {
+    InitialStatus {
         /// The source, if asked.
-        source: Option<Found>,
+        source: Option<QemuStatus>,
         /// The destination, if asked.
-        dest: Option<Found>,
+        destination: Option<QemuStatus>,
         /// What the user should know.
         notes: Vec<String>,
     },
@@ -86,16 +86,16 @@ pub enum Told {
         /// Whether the return path was switched on for it.
         return_path_switched_on: bool,
         /// Whether the destination is held: it will not start on its own.
-        held: bool,
+        autostart_blocked: bool,
         /// What the user should know.
         notes: Vec<String>,
     },
     /// The migration runs.
     Started,
     /// A QEMU was told something.
-    Did {
+    CommandSent {
         /// What, in words.
-        what: String,
+        command: String,
     },
     /// An order was not carried out; nothing has changed but what was said before.
     Failed {
@@ -105,9 +105,9 @@ pub enum Told {
         hint: Option<String>,
     },
     /// All is over. The guard exits.
-    Concluded {
+    VmLocation {
         /// Where the VM is.
-        whereabouts: Whereabouts,
+        report: VmLocationReport,
     },
 }
 
@@ -117,17 +117,17 @@ mod tests {
 
     #[test]
     fn one_line_each_and_back() {
-        let order = Order::Start {
+        let order = Request::Start {
             uri: "unix:/run/relay".to_owned(),
         };
         let line = serde_json::to_string(&order).unwrap();
-        assert_eq!(line, r#"{"do":"start","uri":"unix:/run/relay"}"#);
-        assert_eq!(serde_json::from_str::<Order>(&line).unwrap(), order);
-        let told = Told::Did {
-            what: "a\nb".to_owned(),
+        assert_eq!(line, r#"{"request":"start","uri":"unix:/run/relay"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), order);
+        let told = Response::CommandSent {
+            command: "a\nb".to_owned(),
         };
         let line = serde_json::to_string(&told).unwrap();
         assert!(!line.contains('\n'));
-        assert_eq!(serde_json::from_str::<Told>(&line).unwrap(), told);
+        assert_eq!(serde_json::from_str::<Response>(&line).unwrap(), told);
     }
 }

@@ -17,19 +17,19 @@ pub struct RunState(Cow<'static, str>);
 
 impl RunState {
     /// It runs.
-    pub const RUNNING: Self = Self::named("running");
+    pub const RUNNING: Self = Self::from_static("running");
     /// Somebody stopped it; or it was loaded and must not start on its own.
-    pub const PAUSED: Self = Self::named("paused");
+    pub const PAUSED: Self = Self::from_static("paused");
     /// It never ran.
-    pub const PRELAUNCH: Self = Self::named("prelaunch");
+    pub const PRELAUNCH: Self = Self::from_static("prelaunch");
     /// A migration is awaited, or comes in.
-    pub const INMIGRATE: Self = Self::named("inmigrate");
+    pub const INMIGRATE: Self = Self::from_static("inmigrate");
     /// It is stopped for the last part of a migration.
-    pub const FINISH_MIGRATE: Self = Self::named("finish-migrate");
+    pub const FINISH_MIGRATE: Self = Self::from_static("finish-migrate");
     /// It is stopped because it was migrated away.
-    pub const POSTMIGRATE: Self = Self::named("postmigrate");
+    pub const POSTMIGRATE: Self = Self::from_static("postmigrate");
 
-    const fn named(name: &'static str) -> Self {
+    const fn from_static(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
@@ -44,7 +44,7 @@ impl RunState {
     }
 
     /// Whether the guest stands still for a migration's sake and nobody else's.
-    pub fn is_migrated(&self) -> bool {
+    pub fn is_stopped_by_migration(&self) -> bool {
         *self == Self::FINISH_MIGRATE || *self == Self::POSTMIGRATE
     }
 }
@@ -61,23 +61,23 @@ pub struct MigrationStatus(Cow<'static, str>);
 
 impl MigrationStatus {
     /// There was none; QEMU then says nothing at all.
-    pub const NONE: Self = Self::named("none");
+    pub const NONE: Self = Self::from_static("none");
     /// Source: everything is written, and with a return path loaded. Destination: everything is loaded.
-    pub const COMPLETED: Self = Self::named("completed");
+    pub const COMPLETED: Self = Self::from_static("completed");
     /// It failed.
-    pub const FAILED: Self = Self::named("failed");
+    pub const FAILED: Self = Self::from_static("failed");
     /// It was given up by the user.
-    pub const CANCELLED: Self = Self::named("cancelled");
+    pub const CANCELLED: Self = Self::from_static("cancelled");
     /// Source: stopped before the device state, until the user says `migrate-continue`.
-    pub const PRE_SWITCHOVER: Self = Self::named("pre-switchover");
+    pub const PRE_SWITCHOVER: Self = Self::from_static("pre-switchover");
     /// Postcopy, the device state is on its way and the source can still go back (10.2 and later).
-    pub const POSTCOPY_DEVICE: Self = Self::named("postcopy-device");
+    pub const POSTCOPY_DEVICE: Self = Self::from_static("postcopy-device");
     /// Postcopy, the VM belongs to the destination, which fetches memory. Up to 9.x the source says so before the device state has gone.
-    pub const POSTCOPY_ACTIVE: Self = Self::named("postcopy-active");
+    pub const POSTCOPY_ACTIVE: Self = Self::from_static("postcopy-active");
     /// Postcopy, the connection is lost.
-    pub const POSTCOPY_PAUSED: Self = Self::named("postcopy-paused");
+    pub const POSTCOPY_PAUSED: Self = Self::from_static("postcopy-paused");
 
-    const fn named(name: &'static str) -> Self {
+    const fn from_static(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
@@ -110,9 +110,9 @@ impl fmt::Display for MigrationStatus {
 
 /// What is known of one side at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum SideStatus {
     /// Its monitor was not given.
-    NotAsked,
+    NoMonitor,
     /// It answers.
     Present {
         /// What its guest does.
@@ -123,33 +123,33 @@ pub enum Side {
     /// It does not answer, and is not known to have ended.
     Unreachable,
     /// Its process has ended.
-    Gone,
+    Exited,
 }
 
-impl Side {
+impl SideStatus {
     /// One that answers.
     pub fn present(run: RunState, migration: MigrationStatus) -> Self {
         Self::Present { run, migration }
     }
 
     /// Whether it answers and is in this state.
-    pub fn is(&self, state: &RunState) -> bool {
+    pub fn is_in_state(&self, state: &RunState) -> bool {
         matches!(self, Self::Present { run, .. } if run == state)
     }
 
     /// Whether it answers and its migration stands so.
-    pub fn migration_is(&self, status: &MigrationStatus) -> bool {
+    pub fn has_migration_status(&self, status: &MigrationStatus) -> bool {
         matches!(self, Self::Present { migration, .. } if migration == status)
     }
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for SideStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAsked => f.write_str("not asked (no monitor was given)"),
+            Self::NoMonitor => f.write_str("not asked (no monitor was given)"),
             Self::Present { run, migration } => write!(f, "{run}, migration {migration}"),
             Self::Unreachable => f.write_str("does not answer"),
-            Self::Gone => f.write_str("ended"),
+            Self::Exited => f.write_str("ended"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::error::Error;
 
 /// Ends waits from elsewhere. A clone is the same one.
 #[derive(Clone)]
-pub struct Cancel(Arc<Inner>);
+pub struct CancelToken(Arc<Inner>);
 
 struct Inner {
     cancelled: AtomicBool,
@@ -25,7 +25,7 @@ struct Inner {
     children: Mutex<Vec<Weak<Self>>>,
 }
 
-impl Cancel {
+impl CancelToken {
     /// One that has not been cancelled.
     ///
     /// # Errors
@@ -91,15 +91,17 @@ impl Cancel {
     }
 }
 
-impl fmt::Debug for Cancel {
+impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Cancel").field(&self.is_cancelled()).finish()
+        f.debug_tuple("CancelToken")
+            .field(&self.is_cancelled())
+            .finish()
     }
 }
 
 /// Cancels when it is dropped, however that comes about.
 #[derive(Debug)]
-pub struct CancelOnDrop<'c>(pub &'c Cancel);
+pub struct CancelOnDrop<'c>(pub &'c CancelToken);
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
@@ -111,7 +113,7 @@ impl Drop for CancelOnDrop<'_> {
 pub(crate) fn wait(
     files: &[PollFd<'_>],
     until: Option<Instant>,
-    cancels: &[&Cancel],
+    cancels: &[&CancelToken],
 ) -> Result<bool, Error> {
     loop {
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
@@ -142,7 +144,7 @@ pub(crate) fn wait_for(
     file: impl AsFd,
     what: PollFlags,
     until: Option<Instant>,
-    cancels: &[&Cancel],
+    cancels: &[&CancelToken],
 ) -> Result<bool, Error> {
     wait(&[PollFd::new(&file, what)], until, cancels)
 }
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn ends_a_wait_in_another_thread_and_every_later_one() {
-        let cancel = Cancel::new().unwrap();
+        let cancel = CancelToken::new().unwrap();
         let other = cancel.clone();
         let waits = thread::spawn(move || other.wait(None).unwrap());
         assert!(!cancel.is_cancelled());
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn is_cancelled_with_its_parent_and_alone() {
-        let parent = Cancel::new().unwrap();
+        let parent = CancelToken::new().unwrap();
         let (one, two) = (parent.child().unwrap(), parent.child().unwrap());
         let grandchild = two.child().unwrap();
         one.cancel();

@@ -3,7 +3,7 @@
 //! | what | a socket | two pipes, or files |
 //! |---|---|---|
 //! | [`Writer::finish`] | half-closed: the other end reads up to the end, and may go on writing | the pipe is closed |
-//! | [`Cutter::cut`] | shut down both ways, and whoever waits here comes back | whoever waits here comes back |
+//! | [`ShutdownHandle::cut`] | shut down both ways, and whoever waits here comes back | whoever waits here comes back |
 //! | one of two is missing (`fd:N` is a pipe) | - | the reader is at its end; the writer refuses |
 //!
 //! Bytes that were only looked at are kept in the [`Reader`] and come once more, since a pipe cannot be peeked at, and a
@@ -20,8 +20,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SendFlags, Shutdown, send, shutdown, sockopt};
 
-use super::cancel::{Cancel, wait_for};
-use super::file::widen;
+use super::cancel::{CancelToken, wait_for};
+use super::file::grow_pipe;
 use crate::error::Error;
 
 /// How long TCP is silent before it asks whether the other end is there: a host that lost its power closes nothing.
@@ -38,7 +38,7 @@ pub struct Connection {
     /// What it is sent.
     pub writer: Writer,
     /// Ends both.
-    pub cutter: Cutter,
+    pub shutdown_handle: ShutdownHandle,
 }
 
 impl Connection {
@@ -67,25 +67,28 @@ impl Connection {
         read: Option<Arc<Descriptor>>,
         write: Option<Arc<Descriptor>>,
     ) -> io::Result<Self> {
-        let cut = Cancel::new()?;
+        let cut = CancelToken::new()?;
         let weak = |half: &Option<Arc<Descriptor>>| half.as_ref().map(Arc::downgrade);
         Ok(Self {
-            cutter: Cutter {
+            shutdown_handle: ShutdownHandle {
                 halves: [weak(&read), weak(&write)],
-                cut: cut.clone(),
+                shutdown_token: cut.clone(),
             },
             reader: Reader {
                 source: read,
-                looked_at: Vec::new(),
-                cut: cut.clone(),
+                peeked: Vec::new(),
+                shutdown_token: cut.clone(),
             },
-            writer: Writer { sink: write, cut },
+            writer: Writer {
+                sink: write,
+                shutdown_token: cut,
+            },
         })
     }
 
     /// Its parts.
-    pub fn split(self) -> (Reader, Writer, Cutter) {
-        (self.reader, self.writer, self.cutter)
+    pub fn split(self) -> (Reader, Writer, ShutdownHandle) {
+        (self.reader, self.writer, self.shutdown_handle)
     }
 
     /// Whether the other end can answer: a single pipe goes one way.
@@ -99,7 +102,7 @@ struct Descriptor {
     file: OwnedFd,
     is_socket: bool,
     /// What the open file was if it waited, to be set again: it may be shared with whoever started this process.
-    was: Option<OFlags>,
+    original_flags: Option<OFlags>,
 }
 
 impl Descriptor {
@@ -118,12 +121,12 @@ impl Descriptor {
                 sockopt::set_tcp_keepcnt(&file, KEEPALIVE_PROBES)?;
             }
         } else {
-            widen(&file);
+            grow_pipe(&file);
         }
         Ok(Self {
             file,
             is_socket,
-            was: (!flags.contains(OFlags::NONBLOCK)).then_some(flags),
+            original_flags: (!flags.contains(OFlags::NONBLOCK)).then_some(flags),
         })
     }
 }
@@ -137,7 +140,7 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if let Some(was) = self.was {
+        if let Some(was) = self.original_flags {
             let _ = fcntl_setfl(&self.file, was);
         }
     }
@@ -146,8 +149,8 @@ impl Drop for Descriptor {
 /// What the other end sends.
 pub struct Reader {
     source: Option<Arc<Descriptor>>,
-    looked_at: Vec<u8>,
-    cut: Cancel,
+    peeked: Vec<u8>,
+    shutdown_token: CancelToken,
 }
 
 impl Reader {
@@ -155,13 +158,13 @@ impl Reader {
     ///
     /// # Errors
     /// If it is cancelled or cut, or cannot be read.
-    pub fn read(&mut self, buffer: &mut [u8], cancel: &Cancel) -> Result<usize, Error> {
-        if self.looked_at.is_empty() {
+    pub fn read(&mut self, buffer: &mut [u8], cancel: &CancelToken) -> Result<usize, Error> {
+        if self.peeked.is_empty() {
             return Ok(self.take(buffer, None, cancel)?.unwrap_or(0));
         }
-        let count = buffer.len().min(self.looked_at.len());
-        buffer[..count].copy_from_slice(&self.looked_at[..count]);
-        self.looked_at.drain(..count);
+        let count = buffer.len().min(self.peeked.len());
+        buffer[..count].copy_from_slice(&self.peeked[..count]);
+        self.peeked.drain(..count);
         Ok(count)
     }
 
@@ -169,13 +172,13 @@ impl Reader {
     ///
     /// # Errors
     /// Those of [`Reader::read`].
-    pub fn read_until(
+    pub fn read_with_deadline(
         &mut self,
         buffer: &mut [u8],
         until: Instant,
-        cancel: &Cancel,
+        cancel: &CancelToken,
     ) -> Result<Option<usize>, Error> {
-        if self.looked_at.is_empty() {
+        if self.peeked.is_empty() {
             self.take(buffer, Some(until), cancel)
         } else {
             self.read(buffer, cancel).map(Some)
@@ -190,16 +193,16 @@ impl Reader {
         &mut self,
         count: usize,
         until: Option<Instant>,
-        cancel: &Cancel,
+        cancel: &CancelToken,
     ) -> Result<&[u8], Error> {
-        while self.looked_at.len() < count {
-            let mut more = vec![0; count - self.looked_at.len()];
+        while self.peeked.len() < count {
+            let mut more = vec![0; count - self.peeked.len()];
             match self.take(&mut more, until, cancel)? {
                 Some(0) | None => break,
-                Some(taken) => self.looked_at.extend_from_slice(&more[..taken]),
+                Some(taken) => self.peeked.extend_from_slice(&more[..taken]),
             }
         }
-        Ok(&self.looked_at[..count.min(self.looked_at.len())])
+        Ok(&self.peeked[..count.min(self.peeked.len())])
     }
 
     /// Whether the other end sends no more, for what can be seen now: it has closed its direction or all, or has died. Bytes
@@ -209,8 +212,8 @@ impl Reader {
     }
 
     /// What has been looked at and not been read, which is taken away.
-    pub(crate) fn take_looked_at(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.looked_at)
+    pub(crate) fn take_peeked(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.peeked)
     }
 
     /// What is read from, if there is anything.
@@ -222,27 +225,33 @@ impl Reader {
         &self,
         buffer: &mut [u8],
         until: Option<Instant>,
-        cancel: &Cancel,
+        cancel: &CancelToken,
     ) -> Result<Option<usize>, Error> {
         let Some(source) = self.source() else {
             return Ok(Some(0));
         };
-        self.patiently(until, cancel, || rustix::io::read(source, &mut *buffer))
+        self.retry_when_ready(until, cancel, || rustix::io::read(source, &mut *buffer))
     }
 
     /// Calls until it need not wait, or until then.
-    pub(crate) fn patiently(
+    pub(crate) fn retry_when_ready(
         &self,
         until: Option<Instant>,
-        cancel: &Cancel,
+        cancel: &CancelToken,
         call: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Result<Option<usize>, Error> {
         let Some(source) = self.source() else {
             return Ok(Some(0));
         };
-        let count = patiently(source, PollFlags::IN, until, &[cancel, &self.cut], call)?;
+        let count = retry_when_ready(
+            source,
+            PollFlags::IN,
+            until,
+            &[cancel, &self.shutdown_token],
+            call,
+        )?;
         // Cutting shuts a socket down, which looks like an end that the other side made.
-        if count == Some(0) && self.cut.is_cancelled() {
+        if count == Some(0) && self.shutdown_token.is_cancelled() {
             return Err(Error::cancelled());
         }
         Ok(count)
@@ -253,7 +262,7 @@ impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("source", &self.source())
-            .field("looked_at", &self.looked_at.len())
+            .field("peeked", &self.peeked.len())
             .finish_non_exhaustive()
     }
 }
@@ -261,7 +270,7 @@ impl fmt::Debug for Reader {
 /// What the other end is sent.
 pub struct Writer {
     sink: Option<Arc<Descriptor>>,
-    cut: Cancel,
+    shutdown_token: CancelToken,
 }
 
 impl Writer {
@@ -269,9 +278,9 @@ impl Writer {
     ///
     /// # Errors
     /// If it is cancelled or cut, or the other end has gone, or it has been finished.
-    pub fn write(&mut self, bytes: &[u8], cancel: &Cancel) -> Result<usize, Error> {
+    pub fn write(&mut self, bytes: &[u8], cancel: &CancelToken) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
-        self.patiently(cancel, || {
+        self.retry_when_ready(cancel, || {
             if is_socket {
                 send(sink, bytes, SendFlags::NOSIGNAL)
             } else {
@@ -284,7 +293,7 @@ impl Writer {
     ///
     /// # Errors
     /// Those of [`Writer::write`]; some of the bytes may have gone then.
-    pub fn write_all(&mut self, mut bytes: &[u8], cancel: &Cancel) -> Result<(), Error> {
+    pub fn write_all(&mut self, mut bytes: &[u8], cancel: &CancelToken) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = self.write(bytes, cancel)?;
             bytes = &bytes[written..];
@@ -310,7 +319,7 @@ impl Writer {
     }
 
     /// Whether the other end sends no more: see [`Reader::has_ended`].
-    pub(crate) fn other_has_ended(&self) -> bool {
+    pub(crate) fn has_peer_ended(&self) -> bool {
         self.sink.as_deref().is_some_and(Descriptor::has_ended)
     }
 
@@ -336,16 +345,16 @@ impl Writer {
     }
 
     /// Calls until it need not wait.
-    pub(crate) fn patiently(
+    pub(crate) fn retry_when_ready(
         &self,
-        cancel: &Cancel,
+        cancel: &CancelToken,
         call: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Result<usize, Error> {
         let (sink, _) = self.sink()?;
-        let cancels = [cancel, &self.cut];
-        match patiently(sink, PollFlags::OUT, None, &cancels, call) {
+        let cancels = [cancel, &self.shutdown_token];
+        match retry_when_ready(sink, PollFlags::OUT, None, &cancels, call) {
             Ok(count) => Ok(count.unwrap_or(0)),
-            Err(_) if self.cut.is_cancelled() => Err(Error::cancelled()),
+            Err(_) if self.shutdown_token.is_cancelled() => Err(Error::cancelled()),
             Err(fault) => Err(fault),
         }
     }
@@ -361,17 +370,17 @@ impl fmt::Debug for Writer {
 
 /// Ends a connection from any thread. It does not keep the connection open.
 #[derive(Clone)]
-pub struct Cutter {
+pub struct ShutdownHandle {
     halves: [Option<Weak<Descriptor>>; 2],
-    cut: Cancel,
+    shutdown_token: CancelToken,
 }
 
-impl Cutter {
+impl ShutdownHandle {
     /// Ends it: whoever reads or writes here is told
     /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and a socket's other end sees that it
     /// is over.
-    pub fn cut(&self) {
-        self.cut.cancel();
+    pub fn shutdown(&self) {
+        self.shutdown_token.cancel();
         let halves = self.halves.iter().flatten();
         for half in halves.filter_map(Weak::upgrade) {
             if half.is_socket {
@@ -382,23 +391,25 @@ impl Cutter {
     }
 
     /// Whether it has been cut.
-    pub fn is_cut(&self) -> bool {
-        self.cut.is_cancelled()
+    pub fn is_shut_down(&self) -> bool {
+        self.shutdown_token.is_cancelled()
     }
 }
 
-impl fmt::Debug for Cutter {
+impl fmt::Debug for ShutdownHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Cutter").field(&self.is_cut()).finish()
+        f.debug_tuple("ShutdownHandle")
+            .field(&self.is_shut_down())
+            .finish()
     }
 }
 
 /// Calls until it need not wait; nothing if that has not come until then.
-fn patiently(
+fn retry_when_ready(
     file: BorrowedFd<'_>,
     what: PollFlags,
     until: Option<Instant>,
-    cancels: &[&Cancel],
+    cancels: &[&CancelToken],
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<Option<usize>, Error> {
     loop {

@@ -1,4 +1,4 @@
-//! [`Patient`]: files that are waited for; and pipes that hold more.
+//! [`BlockingFd`]: files that are waited for; and pipes that hold more.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,13 +8,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 /// What a pipe is asked to hold, in bytes: the most that Linux gives to everybody.
-const PIPE: usize = 1 << 20;
+const PIPE_CAPACITY: usize = 1 << 20;
 
 /// A file that is waited for, even if whoever opened it made it one that does not wait.
 #[derive(Debug)]
-pub struct Patient<'f>(pub &'f File);
+pub struct BlockingFd<'f>(pub &'f File);
 
-impl Read for Patient<'_> {
+impl Read for BlockingFd<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
@@ -27,7 +27,7 @@ impl Read for Patient<'_> {
     }
 }
 
-impl Write for Patient<'_> {
+impl Write for BlockingFd<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.0.write(bytes) {
@@ -55,8 +55,8 @@ pub(super) fn wait(file: impl AsFd, until: PollFlags) -> rustix::io::Result<()> 
 
 /// Lets a pipe hold more, so that reader and writer wait for each other less often. What is no pipe stays as it is, and a
 /// pipe that the system does not let grow too.
-pub fn widen(pipe: impl AsFd) {
-    if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < PIPE) {
-        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
+pub fn grow_pipe(pipe: impl AsFd) {
+    if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < PIPE_CAPACITY) {
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_CAPACITY);
     }
 }

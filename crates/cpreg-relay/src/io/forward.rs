@@ -1,29 +1,35 @@
-//! [`pump_files`]: a stream from file to file; what may pass passes, the rest is held back.
+//! [`forward_files`]: a stream from file to file; what may pass passes, the rest is held back.
 //!
 //! Between two pipes the kernel moves the bytes: `super::pipe`.
 
 use std::fs::File;
 
 use cpreg_stream::Error;
-use cpreg_stream::incremental::{Flow, Held, Phase, pump_on};
+use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, resume_forward};
 
-use super::file::Patient;
-use super::pipe::Copy;
+use super::file::BlockingFd;
+use super::pipe::TeePipe;
 
-/// Like [`pump`](cpreg_stream::incremental::pump) between files, pipes and sockets; between two
+/// Like [`forward`](cpreg_stream::incremental::pump) between files, pipes and sockets; between two
 /// pipes at less cost.
 ///
 /// # Errors
-/// Those of [`pump`](cpreg_stream::incremental::pump).
-pub fn pump_files(
+/// Those of [`forward`](cpreg_stream::incremental::pump).
+pub fn forward_files(
     input: &File,
     output: &File,
     tell: &mut dyn FnMut(Phase, u64),
-) -> Result<Held, Error> {
-    let mut flow = Flow::new();
+) -> Result<DeviceStateBuffer, Error> {
+    let mut flow = IncrementalParser::new();
     let mut begun = Vec::new();
-    if let Some(copy) = Copy::between(input, output) {
-        begun = copy.pump(input, output, &mut flow, tell)?;
+    if let Some(copy) = TeePipe::for_pipes(input, output) {
+        begun = copy.forward(input, output, &mut flow, tell)?;
     }
-    pump_on(flow, begun, &mut Patient(input), &mut Patient(output), tell)
+    resume_forward(
+        flow,
+        begun,
+        &mut BlockingFd(input),
+        &mut BlockingFd(output),
+        tell,
+    )
 }

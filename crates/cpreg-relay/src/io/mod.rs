@@ -5,9 +5,9 @@
 //! | [`connection`] | [`Connection`](connection::Connection): a half to read, a half to write, and something to end both from elsewhere |
 //! | [`cancel`] | [`Cancel`](cancel::Cancel): ends every wait |
 //! | [`splice`](mod@splice) | [`carry()`](splice::carry): one direction of a connection whose bytes nobody looks at |
-//! | `forward` | [`pump_files`]: a stream from file to file |
+//! | `forward` | [`forward_files`]: a stream from file to file |
 //! | `pipe` | from pipe to pipe, of which only a copy is read |
-//! | `file` | [`Patient`]: files that are waited for |
+//! | `file` | [`BlockingFd`]: files that are waited for |
 
 pub mod cancel;
 pub mod connection;
@@ -16,5 +16,5 @@ mod forward;
 mod pipe;
 pub mod splice;
 
-pub use file::{Patient, widen};
-pub use forward::pump_files;
+pub use file::{BlockingFd, grow_pipe};
+pub use forward::forward_files;

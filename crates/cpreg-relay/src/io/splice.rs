@@ -17,17 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, pipe_with, splice};
 
-use super::cancel::Cancel;
+use super::cancel::CancelToken;
 use super::connection::{Reader, Writer};
-use super::file::widen;
+use super::file::grow_pipe;
 use crate::error::{Error, ErrorKind};
 
 /// What is read at once where `splice` does not serve, in bytes.
-const BUFFER: usize = 256 << 10;
+const COPY_BUFFER_LEN: usize = 256 << 10;
 
 /// Which side of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum CopySide {
     /// Where the bytes come from.
     Input,
     /// Where they go to.
@@ -36,22 +36,22 @@ pub enum Side {
 
 /// Why a direction ended before its end.
 #[derive(Debug)]
-pub struct CarryError {
+pub struct CopyError {
     /// The side that failed; [`Side::Input`] if neither did.
-    pub side: Side,
+    pub side: CopySide,
     /// How.
     pub error: Error,
     /// So many bytes had been handed to the output.
-    pub carried: u64,
+    pub copied: u64,
 }
 
-impl fmt::Display for CarryError {
+impl fmt::Display for CopyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
-            Side::Input => "reading",
-            Side::Output => "writing",
+            CopySide::Input => "reading",
+            CopySide::Output => "writing",
         };
-        write!(f, "{side} after {} bytes: {}", self.carried, self.error)
+        write!(f, "{side} after {} bytes: {}", self.copied, self.error)
     }
 }
 
@@ -62,56 +62,56 @@ impl fmt::Display for CarryError {
 /// # Errors
 /// If one side fails or it is cancelled. All that had been taken from the input has gone on if it was the input that
 /// failed.
-pub fn carry(
+pub fn splice_all(
     reader: &mut Reader,
     writer: &mut Writer,
-    cancel: &Cancel,
+    cancel: &CancelToken,
     counter: &AtomicU64,
-) -> Result<u64, CarryError> {
-    let mut carrying = Carrying {
+) -> Result<u64, CopyError> {
+    let mut carrying = SpliceCopy {
         reader,
         writer,
         cancel,
         counter,
-        carried: 0,
+        copied: 0,
     };
-    match carrying.all() {
-        Ok(()) => Ok(carrying.carried),
-        Err((side, error)) => Err(CarryError {
+    match carrying.run() {
+        Ok(()) => Ok(carrying.copied),
+        Err((side, error)) => Err(CopyError {
             side,
             error,
-            carried: carrying.carried,
+            copied: carrying.copied,
         }),
     }
 }
 
-struct Carrying<'c> {
+struct SpliceCopy<'c> {
     reader: &'c mut Reader,
     writer: &'c mut Writer,
-    cancel: &'c Cancel,
+    cancel: &'c CancelToken,
     counter: &'c AtomicU64,
-    carried: u64,
+    copied: u64,
 }
 
-type Outcome<T> = Result<T, (Side, Error)>;
+type CopyResult<T> = Result<T, (CopySide, Error)>;
 
-fn input(error: Error) -> (Side, Error) {
-    (Side::Input, error)
+fn input_error(error: Error) -> (CopySide, Error) {
+    (CopySide::Input, error)
 }
 
-fn output(error: Error) -> (Side, Error) {
-    (Side::Output, error)
+fn output_error(error: Error) -> (CopySide, Error) {
+    (CopySide::Output, error)
 }
 
 /// Whether `splice` does not serve there, which it says before it has moved anything.
-fn does_not_serve(error: &Error) -> bool {
+fn is_splice_unsupported(error: &Error) -> bool {
     let cause = error.cause().and_then(io::Error::raw_os_error);
     error.kind() == ErrorKind::Io && cause == Some(Errno::INVAL.raw_os_error())
 }
 
-impl Carrying<'_> {
-    fn all(&mut self) -> Outcome<()> {
-        let looked_at = self.reader.take_looked_at();
+impl SpliceCopy<'_> {
+    fn run(&mut self) -> CopyResult<()> {
+        let looked_at = self.reader.take_peeked();
         self.write(&looked_at)?;
         drop(looked_at);
         if let Ok(pipe) = Pipe::new()
@@ -123,53 +123,53 @@ impl Carrying<'_> {
     }
 
     /// Whether it got to the end; if not, `splice` does not serve, and nothing is left in the pipe.
-    fn splice(&mut self, pipe: &Pipe) -> Outcome<bool> {
+    fn splice(&mut self, pipe: &Pipe) -> CopyResult<bool> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         loop {
             let Some(source) = self.reader.source() else {
                 return Ok(true);
             };
-            let taken = self.reader.patiently(None, self.cancel, || {
-                splice(source, None, &pipe.to, None, pipe.size, flags)
+            let taken = self.reader.retry_when_ready(None, self.cancel, || {
+                splice(source, None, &pipe.write_end, None, pipe.size, flags)
             });
             let taken = match taken {
                 Ok(taken) => taken.unwrap_or(0),
-                Err(error) if does_not_serve(&error) => return Ok(false),
-                Err(error) => return Err(input(error)),
+                Err(error) if is_splice_unsupported(&error) => return Ok(false),
+                Err(error) => return Err(input_error(error)),
             };
             if taken == 0 {
                 return Ok(true);
             }
             let mut left = taken;
             while left > 0 {
-                let (sink, _) = self.writer.sink().map_err(output)?;
-                let moved = self.writer.patiently(self.cancel, || {
-                    splice(&pipe.from, None, sink, None, left, flags)
+                let (sink, _) = self.writer.sink().map_err(output_error)?;
+                let moved = self.writer.retry_when_ready(self.cancel, || {
+                    splice(&pipe.read_end, None, sink, None, left, flags)
                 });
                 match moved {
                     Ok(moved) => {
                         left -= moved;
                         self.count(moved);
                     }
-                    Err(error) if does_not_serve(&error) => {
+                    Err(error) if is_splice_unsupported(&error) => {
                         self.empty(pipe, left)?;
                         return Ok(false);
                     }
-                    Err(error) => return Err(output(error)),
+                    Err(error) => return Err(output_error(error)),
                 }
             }
         }
     }
 
     /// Writes what is left in the pipe.
-    fn empty(&mut self, pipe: &Pipe, mut left: usize) -> Outcome<()> {
-        let mut buffer = vec![0; BUFFER];
+    fn empty(&mut self, pipe: &Pipe, mut left: usize) -> CopyResult<()> {
+        let mut buffer = vec![0; COPY_BUFFER_LEN];
         while left > 0 {
-            let most = left.min(BUFFER);
-            let count = match rustix::io::read(&pipe.from, &mut buffer[..most]) {
+            let most = left.min(COPY_BUFFER_LEN);
+            let count = match rustix::io::read(&pipe.read_end, &mut buffer[..most]) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
-                Err(error) => return Err(input(error.into())),
+                Err(error) => return Err(input_error(error.into())),
             };
             self.write(&buffer[..count])?;
             left -= count;
@@ -177,20 +177,23 @@ impl Carrying<'_> {
         Ok(())
     }
 
-    fn copy(&mut self) -> Outcome<()> {
-        let mut buffer = vec![0; BUFFER];
+    fn copy(&mut self) -> CopyResult<()> {
+        let mut buffer = vec![0; COPY_BUFFER_LEN];
         loop {
             let count = self.reader.read(&mut buffer, self.cancel);
-            match count.map_err(input)? {
+            match count.map_err(input_error)? {
                 0 => return Ok(()),
                 count => self.write(&buffer[..count])?,
             }
         }
     }
 
-    fn write(&mut self, mut bytes: &[u8]) -> Outcome<()> {
+    fn write(&mut self, mut bytes: &[u8]) -> CopyResult<()> {
         while !bytes.is_empty() {
-            let count = self.writer.write(bytes, self.cancel).map_err(output)?;
+            let count = self
+                .writer
+                .write(bytes, self.cancel)
+                .map_err(output_error)?;
             self.count(count);
             bytes = &bytes[count..];
         }
@@ -198,15 +201,15 @@ impl Carrying<'_> {
     }
 
     fn count(&mut self, bytes: usize) {
-        self.carried += bytes as u64;
+        self.copied += bytes as u64;
         self.counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 /// A pipe of our own, through which `splice` goes.
 struct Pipe {
-    from: OwnedFd,
-    to: OwnedFd,
+    read_end: OwnedFd,
+    write_end: OwnedFd,
     /// What fits into it, in bytes.
     size: usize,
 }
@@ -214,8 +217,12 @@ struct Pipe {
 impl Pipe {
     fn new() -> rustix::io::Result<Self> {
         let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        widen(&to);
+        grow_pipe(&to);
         let size = fcntl_getpipe_size(&to)?;
-        Ok(Self { from, to, size })
+        Ok(Self {
+            read_end: from,
+            write_end: to,
+            size,
+        })
     }
 }

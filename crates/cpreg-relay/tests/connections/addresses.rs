@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use cpreg_relay::connect::connect;
-use cpreg_relay::io::splice::carry;
+use cpreg_relay::io::splice::splice_all;
 use cpreg_relay::{Address, Connection, ErrorKind, Listener};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::{LONG, address, both_ends, cancel, noise, talk};
+use crate::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
 
 #[test]
 fn tcp_listens_on_loopback_unless_told_otherwise() {
@@ -31,7 +31,7 @@ fn tcp_listens_on_loopback_unless_told_otherwise() {
     assert!(error.hint().unwrap().contains("another port"), "{error}");
 
     let (one, other) = both_ends("tcp:localhost:0");
-    talk(one, other);
+    exchange_bytes(one, other);
 }
 
 #[test]
@@ -55,21 +55,21 @@ fn nobody_at_the_other_end_is_said_with_what_to_do() {
     let free = Listener::bind(&address("tcp::0")).unwrap();
     let gone = free.address().clone();
     drop(free);
-    let error = connect(&gone, LONG, &cancel()).unwrap_err();
+    let error = connect(&gone, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.hint().unwrap().contains("-incoming tcp:"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none");
     let to = Address::Unix(path.clone());
-    let error = connect(&to, LONG, &cancel()).unwrap_err();
+    let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("no such socket"), "{error}");
     drop(UnixListener::bind(&path).unwrap());
-    let error = connect(&to, LONG, &cancel()).unwrap_err();
+    let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("still running"), "{error}");
 
     let long = Address::Unix(folder.path().join("x".repeat(120)));
-    let error = connect(&long, LONG, &cancel()).unwrap_err();
+    let error = connect(&long, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("107 bytes"), "{error}");
     let error = Listener::bind(&long).unwrap_err();
     assert!(error.hint().unwrap().contains("107 bytes"), "{error}");
@@ -81,8 +81,8 @@ fn a_unix_socket_is_its_users_alone_and_goes_with_its_listener() {
     let path = folder.path().join("socket");
     let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    let called = connect(listener.address(), LONG, &cancel()).unwrap();
-    talk(listener.accept(&cancel()).unwrap().unwrap(), called);
+    let called = connect(listener.address(), TEST_TIMEOUT, &cancel()).unwrap();
+    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called);
     drop(listener);
     assert!(!path.exists());
 
@@ -145,7 +145,7 @@ fn an_inherited_descriptor_is_taken_once() {
     assert!(listener.is_single());
     let one = listener.accept(&cancel()).unwrap().unwrap();
     assert!(listener.accept(&cancel()).unwrap().is_none());
-    talk(one, Connection::from_socket(theirs.into()).unwrap());
+    exchange_bytes(one, Connection::from_socket(theirs.into()).unwrap());
 
     // One that listens.
     let folder = tempfile::tempdir().unwrap();
@@ -153,16 +153,16 @@ fn an_inherited_descriptor_is_taken_once() {
     let waiting = UnixListener::bind(&path).unwrap();
     let listener = Listener::bind(&inherited(waiting)).unwrap();
     assert!(!listener.is_single());
-    let called = connect(&Address::Unix(path), LONG, &cancel()).unwrap();
-    talk(listener.accept(&cancel()).unwrap().unwrap(), called);
+    let called = connect(&Address::Unix(path), TEST_TIMEOUT, &cancel()).unwrap();
+    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called);
     let other = UnixListener::bind(folder.path().join("other")).unwrap();
-    let error = connect(&inherited(other), LONG, &cancel()).unwrap_err();
+    let error = connect(&inherited(other), TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.message().contains("listens"), "{error}");
 
     // A datagram socket is neither.
     let error = connect(
         &inherited(UnixDatagram::unbound().unwrap()),
-        LONG,
+        TEST_TIMEOUT,
         &cancel(),
     );
     let error = error.unwrap_err();
@@ -171,7 +171,7 @@ fn an_inherited_descriptor_is_taken_once() {
     // One of our own, which close-on-exec shows, and one that is not open.
     let own = fs::File::open("/dev/null").unwrap();
     for number in [own.as_raw_fd(), 1_000_000] {
-        let error = connect(&Address::Fd(number), LONG, &cancel()).unwrap_err();
+        let error = connect(&Address::Fd(number), TEST_TIMEOUT, &cancel()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadAddress);
         assert!(error.message().contains("did not inherit"), "{error}");
     }
@@ -181,7 +181,7 @@ fn an_inherited_descriptor_is_taken_once() {
 #[test]
 fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
     let (mut read, write) = io::pipe().unwrap();
-    let mut to = connect(&inherited(write), LONG, &cancel()).unwrap();
+    let mut to = connect(&inherited(write), TEST_TIMEOUT, &cancel()).unwrap();
     assert!(!to.is_two_way());
     assert_eq!(to.reader.read(&mut [0; 8], &cancel()).unwrap(), 0);
     to.writer.write_all(b"pages", &cancel()).unwrap();
@@ -192,7 +192,7 @@ fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
     assert_eq!(all, b"pages");
 
     let (read, write) = io::pipe().unwrap();
-    let mut from = connect(&inherited(read), LONG, &cancel()).unwrap();
+    let mut from = connect(&inherited(read), TEST_TIMEOUT, &cancel()).unwrap();
     assert!(
         from.writer
             .write_all(b"x", &cancel())
@@ -209,10 +209,10 @@ fn standard_input_and_output_are_one_connection() {
     const NAME: &str = "addresses::standard_input_and_output_are_one_connection";
     const CHILD: &str = "CPREG_TEST_STDIO";
     if std::env::var_os(CHILD).is_some() {
-        let connection = connect(&Address::Stdio, LONG, &cancel()).unwrap();
+        let connection = connect(&Address::Stdio, TEST_TIMEOUT, &cancel()).unwrap();
         assert!(connection.is_two_way());
         let (mut reader, mut writer, _cutter) = connection.split();
-        carry(&mut reader, &mut writer, &cancel(), &AtomicU64::new(0)).unwrap();
+        splice_all(&mut reader, &mut writer, &cancel(), &AtomicU64::new(0)).unwrap();
         writer.finish().unwrap();
         return;
     }
@@ -273,8 +273,8 @@ fn vsock_connects_on_this_machine_or_says_what_is_missing() {
     };
     assert_ne!(port, u32::MAX);
     // 1 is this machine itself, if the kernel has vsock_loopback.
-    match connect(&Address::Vsock { cid: 1, port }, LONG, &cancel()) {
-        Ok(called) => talk(listener.accept(&cancel()).unwrap().unwrap(), called),
+    match connect(&Address::Vsock { cid: 1, port }, TEST_TIMEOUT, &cancel()) {
+        Ok(called) => exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Connection);
             let advice = error.hint().unwrap();

@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpreg_relay::connect::connect;
-use cpreg_relay::io::splice::{Side, carry};
-use cpreg_relay::{Address, Cancel, Connection, ErrorKind, Listener};
+use cpreg_relay::io::splice::{CopySide, splice_all};
+use cpreg_relay::{Address, CancelToken, Connection, ErrorKind, Listener};
 
-use crate::{LONG, address, cancel, noise, socket};
+use crate::{TEST_TIMEOUT, address, cancel, noise, socket};
 
 /// What an end has to come within, once it has been asked for.
-pub(crate) const PROMPT: Duration = Duration::from_secs(5);
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
 fn what_was_looked_at_comes_once_more() {
@@ -41,7 +41,10 @@ fn what_was_looked_at_comes_once_more() {
 }
 
 /// What ends a call, and how.
-fn ends<T: Send + 'static>(end: impl FnOnce(), call: impl FnOnce() -> T + Send + 'static) -> T {
+fn assert_unblocks<T: Send + 'static>(
+    end: impl FnOnce(),
+    call: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (done, is_done) = mpsc::channel();
     let thread = thread::spawn(move || {
         let result = call();
@@ -53,7 +56,7 @@ fn ends<T: Send + 'static>(end: impl FnOnce(), call: impl FnOnce() -> T + Send +
     let start = Instant::now();
     end();
     let result = thread.join().unwrap();
-    assert!(start.elapsed() < PROMPT);
+    assert!(start.elapsed() < CANCEL_TIMEOUT);
     result
 }
 
@@ -63,7 +66,7 @@ fn a_wait_ends_when_it_is_cancelled() {
     let (connection, far) = socket();
     let (mut reader, mut writer, _cutter) = connection.split();
     let given = stop.clone();
-    let read = ends(
+    let read = assert_unblocks(
         || stop.cancel(),
         move || reader.read(&mut [0; 8], &given).unwrap_err(),
     );
@@ -72,7 +75,7 @@ fn a_wait_ends_when_it_is_cancelled() {
     // A reader that has stalled.
     let stop = cancel();
     let given = stop.clone();
-    let written = ends(
+    let written = assert_unblocks(
         || stop.cancel(),
         move || writer.write_all(&noise(8 << 20), &given).unwrap_err(),
     );
@@ -82,7 +85,7 @@ fn a_wait_ends_when_it_is_cancelled() {
     let stop = cancel();
     let given = stop.clone();
     let listener = Listener::bind(&address("tcp::0")).unwrap();
-    let accepted = ends(|| stop.cancel(), move || listener.accept(&given).unwrap());
+    let accepted = assert_unblocks(|| stop.cancel(), move || listener.accept(&given).unwrap());
     assert!(accepted.is_none());
 }
 
@@ -122,14 +125,14 @@ fn carrying_into_a_stalled_reader_ends_when_it_is_cancelled_or_the_reader_dies()
                 stop.cancel();
             }
         };
-        let error = ends(end, move || {
+        let error = assert_unblocks(end, move || {
             // All of both, so that they are closed when this ends.
             let (mut reader, _back, _) = from.split();
             let (_answers, mut writer, _) = to.split();
-            carry(&mut reader, &mut writer, &given, &AtomicU64::new(0)).unwrap_err()
+            splice_all(&mut reader, &mut writer, &given, &AtomicU64::new(0)).unwrap_err()
         });
-        assert_eq!(error.side, Side::Output);
-        assert!(error.carried > 0);
+        assert_eq!(error.side, CopySide::Output);
+        assert!(error.copied > 0);
         match error.error.kind() {
             ErrorKind::Cancelled => assert!(!dies),
             ErrorKind::Closed => assert!(dies),
@@ -144,27 +147,27 @@ fn a_cut_ends_both_halves_and_is_seen_at_the_other_end() {
     let (connection, mut far) = socket();
     let (mut reader, writer, cutter) = connection.split();
     let other = cutter.clone();
-    let read = ends(
-        move || other.cut(),
+    let read = assert_unblocks(
+        move || other.shutdown(),
         move || {
             reader
-                .read(&mut [0; 8], &Cancel::new().unwrap())
+                .read(&mut [0; 8], &CancelToken::new().unwrap())
                 .unwrap_err()
         },
     );
     assert!(read.is_cancelled(), "{read}");
-    assert!(cutter.is_cut());
+    assert!(cutter.is_shut_down());
     assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
     drop(writer);
 
     let (read, _input) = io::pipe().unwrap();
     let connection = Connection::from_halves(Some(read.into()), None).unwrap();
     let (mut reader, _writer, cutter) = connection.split();
-    let read = ends(
-        move || cutter.cut(),
+    let read = assert_unblocks(
+        move || cutter.shutdown(),
         move || {
             reader
-                .read(&mut [0; 8], &Cancel::new().unwrap())
+                .read(&mut [0; 8], &CancelToken::new().unwrap())
                 .unwrap_err()
         },
     );
@@ -195,9 +198,9 @@ fn a_connection_that_nobody_accepts_is_given_up() {
     assert!(waiting.len() < 3, "the queue is never full");
     let stop = cancel();
     let given = stop.clone();
-    let error = ends(
+    let error = assert_unblocks(
         || stop.cancel(),
-        move || connect(&Address::Unix(path), LONG, &given).unwrap_err(),
+        move || connect(&Address::Unix(path), TEST_TIMEOUT, &given).unwrap_err(),
     );
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(

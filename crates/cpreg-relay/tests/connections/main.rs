@@ -1,25 +1,25 @@
 //! Connections as a relay uses them: every kind of address, both directions, and ends of all kinds.
 
 mod addresses;
-mod carrying;
 mod ends;
+mod splicing;
 
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use cpreg_relay::connect::connect;
-use cpreg_relay::{Address, Cancel, Connection, Listener};
+use cpreg_relay::{Address, CancelToken, Connection, Listener};
 
 /// Far longer than anything here takes, even on a machine that is busy.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-pub(crate) fn cancel() -> Cancel {
-    Cancel::new().unwrap()
+pub(crate) fn cancel() -> CancelToken {
+    CancelToken::new().unwrap()
 }
 
 /// Bytes without a pattern that a shift would not show (xorshift64).
@@ -44,13 +44,13 @@ pub(crate) fn socket() -> (Connection, UnixStream) {
 /// A connection through a listener at that address, and the end that called.
 pub(crate) fn both_ends(listen: &str) -> (Connection, Connection) {
     let listener = Listener::bind(&address(listen)).unwrap();
-    let called = connect(listener.address(), LONG, &cancel()).unwrap();
+    let called = connect(listener.address(), TEST_TIMEOUT, &cancel()).unwrap();
     let accepted = listener.accept(&cancel()).unwrap().unwrap();
     (accepted, called)
 }
 
 /// Each end says something, ends its own direction, and reads up to the end of the other.
-pub(crate) fn talk(one: Connection, other: Connection) {
+pub(crate) fn exchange_bytes(one: Connection, other: Connection) {
     let speak = |connection: Connection, word: &'static [u8]| {
         thread::spawn(move || {
             let cancel = cancel();

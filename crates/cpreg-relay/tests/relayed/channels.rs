@@ -4,19 +4,22 @@ use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use cpreg_relay::{ErrorKind, Outcome, Whereabouts};
+use cpreg_relay::{ErrorKind, MigrationOutcome, VmLocation};
 use cpreg_stream::ErrorKind::Unsupported;
 
-use crate::common::made::Made;
-use crate::play::{Act, LONG, NETS, Net, Socket, Stage, Watch, converted, ended, went_on};
+use crate::common::synthetic::SyntheticStream;
+use crate::harness::{
+    NETS, Net, PolicyAction, RelayHarness, Socket, TEST_TIMEOUT, Watch, assert_completed,
+    convert_stream, unwrap_result,
+};
 
 /// The first bytes of a multifd channel.
 const MULTIFD: &[u8] = b"\x11\x22\x33\x44\0\0\0\x01";
 
 fn whole() -> Vec<u8> {
-    Made {
+    SyntheticStream {
         registers: 6,
-        ..Made::default()
+        ..SyntheticStream::default()
     }
     .bytes()
 }
@@ -25,20 +28,20 @@ fn whole() -> Vec<u8> {
 fn send(mut socket: Socket, bytes: &[u8]) -> Vec<u8> {
     socket.send(bytes);
     socket.half_close();
-    socket.read_up()
+    socket.read_to_close()
 }
 
 /// Some megabytes without a pattern that a shift would not show, both ways over one more channel.
-fn talk(mut one: Socket, mut other: Socket, begun: &[u8]) {
+fn exchange_bytes(mut one: Socket, mut other: Socket, begun: &[u8]) {
     let there: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
     let back: Vec<u8> = there.iter().map(|byte| !byte).collect();
-    let mut mouth = one.same();
+    let mut mouth = one.try_clone();
     thread::scope(|scope| {
         scope.spawn(|| {
             mouth.write_all(&there).unwrap();
             mouth.half_close();
         });
-        let heard = scope.spawn(|| one.read_up());
+        let heard = scope.spawn(|| one.read_to_close());
         let mut arrived = other.read_some(begun.len() + there.len());
         assert!(arrived.drain(..begun.len()).eq(begun.iter().copied()));
         assert!(arrived == there);
@@ -46,49 +49,49 @@ fn talk(mut one: Socket, mut other: Socket, begun: &[u8]) {
         other.write_all(&back).unwrap();
         other.half_close();
         assert!(heard.join().unwrap() == back);
-        assert!(other.read_up().is_empty());
+        assert!(other.read_to_close().is_empty());
     });
 }
 
 #[test]
 fn channels_beside_the_main_one_are_carried_unseen() {
     for net in NETS {
-        let stage = Stage::new(net);
+        let stage = RelayHarness::new(net);
         let whole = whole();
-        let expected = converted(&whole, Act::Shorten);
-        let both = |stage: &Stage| {
+        let expected = convert_stream(&whole, PolicyAction::Shorten);
+        let both = |stage: &RelayHarness| {
             let mut early = stage.source();
             early.write_all(MULTIFD).unwrap();
             let mut main = stage.source();
             main.write_all(&whole[..100]).unwrap();
-            stage.notes.wait_for("connected", 2);
+            stage.events.wait_for("connected", 2);
             let mut late = stage.source();
             late.write_all(MULTIFD).unwrap();
-            stage.notes.wait_for("connected", 3);
+            stage.events.wait_for("connected", 3);
             // It says nothing before it is asked, as postcopy-preempt.
             let silent = stage.source();
-            stage.notes.wait_for("connected", 4);
+            stage.events.wait_for("connected", 4);
             // The destination gets them in the order in which they came, the main one before all.
             let mut there = stage.destination();
             let others = [(early, MULTIFD), (late, MULTIFD), (silent, &[])];
             thread::scope(|scope| {
                 for (one, begun) in others {
                     let other = stage.destination();
-                    scope.spawn(move || talk(one, other, begun));
+                    scope.spawn(move || exchange_bytes(one, other, begun));
                 }
                 scope.spawn(move || assert!(send(main, &whole[100..]).is_empty()));
-                let arrived = there.read_up();
+                let arrived = there.read_to_close();
                 drop(there);
                 assert!(arrived == expected);
             });
         };
-        let (migrated, (), ()) = stage.play(Act::Shorten, both, |_| ());
-        let ended = ended(migrated);
-        went_on(&ended);
-        assert_eq!(ended.beside, 3 * 2 * 1_200_000 + 16);
-        assert_eq!(stage.notes.lines()[0], "connected 1 main");
-        assert!(stage.notes.has("connected 2 multifd"));
-        assert!(stage.notes.has("connected 4 other"));
+        let (migrated, (), ()) = stage.run(PolicyAction::Shorten, both, |_| ());
+        let ended = unwrap_result(migrated);
+        assert_completed(&ended);
+        assert_eq!(ended.other_channel_bytes, 3 * 2 * 1_200_000 + 16);
+        assert_eq!(stage.events.lines()[0], "connected 1 main");
+        assert!(stage.events.has("connected 2 multifd"));
+        assert!(stage.events.has("connected 4 other"));
     }
 }
 
@@ -97,12 +100,12 @@ fn channels_beside_the_main_one_are_carried_unseen() {
 fn another_channel_that_dies() {
     for net in NETS {
         for source_dies in [false, true] {
-            let stage = Stage::new(net);
+            let stage = RelayHarness::new(net);
             let whole = whole();
-            let both = |stage: &Stage| {
+            let both = |stage: &RelayHarness| {
                 let mut main = stage.source();
                 main.write_all(&whole[..100]).unwrap();
-                stage.notes.wait_for("connected", 1);
+                stage.events.wait_for("connected", 1);
                 let mut there = stage.destination();
                 let mut one = stage.source();
                 one.write_all(MULTIFD).unwrap();
@@ -114,17 +117,17 @@ fn another_channel_that_dies() {
                     (other, one)
                 };
                 dies.reset();
-                assert!(stays.read_up().is_empty());
+                assert!(stays.read_to_close().is_empty());
                 drop(stays);
                 thread::scope(|scope| {
                     scope.spawn(|| assert!(send(main, &whole[100..]).is_empty()));
-                    let arrived = there.read_up();
+                    let arrived = there.read_to_close();
                     drop(there);
                     assert!(arrived == whole);
                 });
             };
-            let (migrated, (), ()) = stage.play(Act::Keep, both, |_| ());
-            went_on(&ended(migrated));
+            let (migrated, (), ()) = stage.run(PolicyAction::Keep, both, |_| ());
+            assert_completed(&unwrap_result(migrated));
         }
     }
 }
@@ -136,34 +139,34 @@ fn a_second_migration_has_to_wait() {
         b"\x08\0\0\x09\0\0",
         b"QCPR\0\0\0\x01",
     ] {
-        let stage = Stage::new(Net::Unix);
+        let stage = RelayHarness::new(Net::Unix);
         let whole = whole();
-        let (migrated, (), arrived) = stage.play(
-            Act::Keep,
+        let (migrated, (), arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut main = stage.source();
                 main.write_all(&whole[..100]).unwrap();
-                stage.notes.wait_for("connected", 1);
+                stage.events.wait_for("connected", 1);
                 let mut second = stage.source();
                 second.write_all(begun).unwrap();
-                assert!(second.read_up().is_empty());
+                assert!(second.read_to_close().is_empty());
                 send(main, &whole[100..]);
             },
             |stage| {
                 let mut main = stage.destination();
-                let arrived = main.read_up();
+                let arrived = main.read_to_close();
                 assert!(stage.destination_within(Duration::ZERO).is_none());
                 arrived
             },
         );
-        went_on(&ended(migrated));
+        assert_completed(&unwrap_result(migrated));
         assert!(arrived == whole);
         let why = if begun.starts_with(b"QCPR") {
-            "turned-away cpr: the channel of cpr-transfer"
+            "connection-rejected cpr: the channel of cpr-transfer"
         } else {
             "another migration is under way"
         };
-        let lines = stage.notes.lines();
+        let lines = stage.events.lines();
         assert!(lines.iter().any(|line| line.contains(why)), "{lines:?}");
     }
 }
@@ -172,7 +175,7 @@ fn a_second_migration_has_to_wait() {
 #[test]
 fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
     for net in NETS {
-        let stage = Stage::new(net);
+        let stage = RelayHarness::new(net);
         for (begun, what, advice) in [
             (
                 &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..],
@@ -181,8 +184,11 @@ fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
             ),
             (b"QCPR\0\0\0\x01", "cpr-transfer", "mode `normal`"),
         ] {
-            let (migrated, heard, ()) =
-                stage.play(Act::Keep, |stage| send(stage.source(), begun), |_| ());
+            let (migrated, heard, ()) = stage.run(
+                PolicyAction::Keep,
+                |stage| send(stage.source(), begun),
+                |_| (),
+            );
             let error = migrated.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Stream(Unsupported));
             assert!(error.to_string().contains(what), "{error}");
@@ -191,12 +197,12 @@ fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
             assert!(stage.destination_within(Duration::ZERO).is_none());
         }
         let whole = whole();
-        let (migrated, _, arrived) = stage.play(
-            Act::Keep,
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| send(stage.source(), &whole),
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        went_on(&ended(migrated));
+        assert_completed(&unwrap_result(migrated));
         assert!(arrived == whole);
     }
 }
@@ -204,30 +210,30 @@ fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
 /// Whoever knocks by mistake, or says nothing at all, is turned away, and who comes next is carried.
 #[test]
 fn strangers_are_turned_away() {
-    let stage = Stage::new(Net::Tcp);
+    let stage = RelayHarness::new(Net::Tcp);
     let whole = whole();
-    let (migrated, (), arrived) = stage.play(
-        Act::Keep,
+    let (migrated, (), arrived) = stage.run(
+        PolicyAction::Keep,
         |stage| {
             let mut web = stage.source();
             web.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-            assert!(web.read_up().is_empty());
+            assert!(web.read_to_close().is_empty());
             let mut short = stage.source();
             short.write_all(b"QE").unwrap();
             short.half_close();
-            assert!(short.read_up().is_empty());
+            assert!(short.read_to_close().is_empty());
             drop(stage.source());
             stage.source().reset();
             let mut silent = stage.source();
-            assert!(silent.read_up().is_empty());
+            assert!(silent.read_to_close().is_empty());
             send(stage.source(), &whole);
         },
-        |stage| stage.destination().read_up(),
+        |stage| stage.destination().read_to_close(),
     );
-    went_on(&ended(migrated));
+    assert_completed(&unwrap_result(migrated));
     assert!(arrived == whole);
-    let lines = stage.notes.lines();
-    let away = "turned-away other: it is no migration of QEMU";
+    let lines = stage.events.lines();
+    let away = "connection-rejected other: it is no migration of QEMU";
     assert_eq!(lines[..5], [away; 5]);
     assert_eq!(lines[5], "connected 1 main");
 }
@@ -236,10 +242,10 @@ fn strangers_are_turned_away() {
 #[test]
 fn channels_of_the_past_are_not_connected() {
     for net in NETS {
-        let stage = Stage::new(net);
+        let stage = RelayHarness::new(net);
         let whole = whole();
-        let (migrated, (), arrived) = stage.play(
-            Act::Keep,
+        let (migrated, (), arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 for dies in [true, false] {
                     let mut past = stage.source();
@@ -251,7 +257,7 @@ fn channels_of_the_past_are_not_connected() {
                 send(stage.source(), &whole);
             },
             |stage| {
-                let arrived = stage.destination().read_up();
+                let arrived = stage.destination().read_to_close();
                 assert!(
                     stage
                         .destination_within(Duration::from_millis(50))
@@ -260,7 +266,7 @@ fn channels_of_the_past_are_not_connected() {
                 arrived
             },
         );
-        went_on(&ended(migrated));
+        assert_completed(&unwrap_result(migrated));
         assert!(arrived == whole);
     }
 }
@@ -270,23 +276,26 @@ fn channels_of_the_past_are_not_connected() {
 fn a_recovered_channel_is_carried() {
     let begun = b"\x08\0\x02\0\x04\0\0\0\x01";
     for net in NETS {
-        let stage = Stage::new(net);
-        let both = |stage: &Stage| {
+        let stage = RelayHarness::new(net);
+        let both = |stage: &RelayHarness| {
             let mut one = stage.source();
             one.write_all(begun).unwrap();
             let other = stage.destination();
-            talk(one, other, begun);
+            exchange_bytes(one, other, begun);
         };
         // Whoever decides is not asked.
-        let (migrated, (), ()) = stage.play(Act::RefuseEarly, both, |_| ());
-        let ended = ended(migrated);
-        assert!(matches!(ended.outcome, Outcome::Carried), "{ended:?}");
-        assert_eq!(ended.passed, 2 * 1_200_000 + begun.len() as u64);
-        assert_eq!(stage.notes.lines(), ["connected 1 recovered"]);
+        let (migrated, (), ()) = stage.run(PolicyAction::RefuseEarly, both, |_| ());
+        let ended = unwrap_result(migrated);
+        assert!(
+            matches!(ended.outcome, MigrationOutcome::Recovered),
+            "{ended:?}"
+        );
+        assert_eq!(ended.main_channel_bytes, 2 * 1_200_000 + begun.len() as u64);
+        assert_eq!(stage.events.lines(), ["connected 1 postcopy-recovery"]);
 
         for source_dies in [false, true] {
-            let stage = Stage::new(net);
-            let both = |stage: &Stage| {
+            let stage = RelayHarness::new(net);
+            let both = |stage: &RelayHarness| {
                 let mut one = stage.source();
                 one.write_all(begun).unwrap();
                 let mut other = stage.destination();
@@ -298,16 +307,16 @@ fn a_recovered_channel_is_carried() {
                     (other, one)
                 };
                 dies.reset();
-                stays.read_up();
+                stays.read_to_close();
             };
-            let (migrated, (), ()) = stage.play(Act::Keep, both, |_| ());
-            assert_ne!(ended_whereabouts(migrated), Whereabouts::SourceGoesOn);
+            let (migrated, (), ()) = stage.run(PolicyAction::Keep, both, |_| ());
+            assert_ne!(unwrap_vm_location(migrated), VmLocation::SourceRunning);
         }
     }
 }
 
-fn ended_whereabouts(migrated: crate::play::Migrated) -> Whereabouts {
-    ended(migrated).whereabouts
+fn unwrap_vm_location(migrated: crate::harness::ServeResult) -> VmLocation {
+    unwrap_result(migrated).vm_location
 }
 
 /// Nobody waits at the destination: the source is told at once.
@@ -316,10 +325,14 @@ fn a_destination_that_is_not_there() {
     let _watch = Watch::new();
     let begin = std::time::Instant::now();
     let folder = tempfile::tempdir().unwrap();
-    let (stage, whole) = (Stage::nowhere(folder.path()), whole());
-    let (migrated, heard, ()) = stage.play(Act::Keep, |stage| send(stage.source(), &whole), |_| ());
+    let (stage, whole) = (RelayHarness::without_destination(folder.path()), whole());
+    let (migrated, heard, ()) = stage.run(
+        PolicyAction::Keep,
+        |stage| send(stage.source(), &whole),
+        |_| (),
+    );
     let error = migrated.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.hint().unwrap().contains("-incoming"), "{error}");
-    assert!(heard.is_empty() && begin.elapsed() < LONG);
+    assert!(heard.is_empty() && begin.elapsed() < TEST_TIMEOUT);
 }

@@ -5,45 +5,48 @@
 //! | the source | what arrives is a part of what was to arrive, and opens as complete only if what was sent is complete |
 //! | the destination | the source's connection ends; nobody says that the VM is at a destination that has not got all of it |
 
-use cpreg_relay::{Ended, Outcome, Whereabouts};
+use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
 use cpreg_stream::Stream;
 
 use crate::common::damage::Random;
-use crate::common::made::Made;
+use crate::common::synthetic::SyntheticStream;
 use crate::common::{bytes, fixture};
+use crate::harness::{
+    NETS, Net, PolicyAction, RelayHarness, Socket, assert_no_stream, convert_stream,
+    device_state_range, unwrap_result,
+};
 use crate::identity::with_return_path;
-use crate::play::{Act, NETS, Net, Socket, Stage, converted, device_state, ended, is_no_stream};
 
 /// How a side ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Closes,
-    Resets,
+enum CloseKind {
+    Close,
+    Reset,
 }
 
-fn ends(socket: Socket, how: How) {
+fn close_socket(socket: Socket, how: CloseKind) {
     match how {
-        How::Closes => drop(socket),
-        How::Resets => socket.reset(),
+        CloseKind::Close => drop(socket),
+        CloseKind::Reset => socket.reset(),
     }
 }
 
 /// A migration, and where its device state is.
 struct Case {
     whole: Vec<u8>,
-    act: Act,
+    act: PolicyAction,
     expected: Vec<u8>,
-    held: std::ops::Range<usize>,
+    device_state: std::ops::Range<usize>,
     /// Where the device state ends that goes to the destination.
-    goes_to: usize,
+    sent_end: usize,
 }
 
 impl Case {
-    fn new(whole: Vec<u8>, act: Act) -> Self {
-        let expected = converted(&whole, act);
+    fn new(whole: Vec<u8>, act: PolicyAction) -> Self {
+        let expected = convert_stream(&whole, act);
         Self {
-            held: device_state(&whole),
-            goes_to: device_state(&expected).end,
+            device_state: device_state_range(&whole),
+            sent_end: device_state_range(&expected).end,
             expected,
             act,
             whole,
@@ -51,94 +54,98 @@ impl Case {
     }
 
     /// The source dies when it has sent so much.
-    fn source_dies(&self, net: Net, how: How, cut: usize) {
+    fn run_source_death(&self, net: Net, how: CloseKind, cut: usize) {
         let what = format!(
             "{net:?}, the source {how:?} behind {cut} of {}",
             self.whole.len()
         );
-        let stage = Stage::new(net);
-        let (migrated, (), arrived) = stage.play(
+        let stage = RelayHarness::new(net);
+        let (migrated, (), arrived) = stage.run(
             self.act,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&self.whole[..cut]);
-                ends(socket, how);
+                close_socket(socket, how);
             },
             |stage| {
                 let socket = stage.destination_within(std::time::Duration::from_secs(10));
                 socket
-                    .map(|mut socket| socket.read_up())
+                    .map(|mut socket| socket.read_to_close())
                     .unwrap_or_default()
             },
         );
-        let ended = ended(migrated);
-        let was_complete = Stream::from_the_front(&&self.whole[..cut]).is_ok();
-        if Stream::from_the_front(&arrived).is_ok() {
+        let ended = unwrap_result(migrated);
+        let was_complete = Stream::open_by_full_scan(&&self.whole[..cut]).is_ok();
+        if Stream::open_by_full_scan(&arrived).is_ok() {
             assert!(was_complete, "{what}: {} bytes open", arrived.len());
         }
         if self.expected.starts_with(&arrived) {
             // All of it or nothing.
             let count = arrived.len();
             assert!(
-                count <= self.held.start || count >= self.goes_to,
+                count <= self.device_state.start || count >= self.sent_end,
                 "{what}: {count} arrived"
             );
         } else {
             // Without its description it is complete as well, and what convert would write of that.
-            assert!(arrived == converted(&self.whole[..cut], self.act), "{what}");
+            assert!(
+                arrived == convert_stream(&self.whole[..cut], self.act),
+                "{what}"
+            );
         }
-        if arrived.len() < self.goes_to {
-            assert!(!is_said_to_be_there(&ended), "{what}: {ended:?}");
+        if arrived.len() < self.sent_end {
+            assert!(!is_destination_possible(&ended), "{what}: {ended:?}");
         } else {
             // Who has a return path says so, which this destination does not.
-            let may_be = ended.whereabouts == Whereabouts::Unknown || is_said_to_be_there(&ended);
+            let may_be =
+                ended.vm_location == VmLocation::Unknown || is_destination_possible(&ended);
             assert!(may_be, "{what}: {ended:?}");
         }
-        if cut < self.held.end {
+        if cut < self.device_state.end {
             assert!(
-                matches!(ended.outcome, Outcome::Broken(_)),
+                matches!(ended.outcome, MigrationOutcome::Failed(_)),
                 "{what}: {ended:?}"
             );
-            assert_ne!(ended.whereabouts, Whereabouts::Unknown, "{what}");
+            assert_ne!(ended.vm_location, VmLocation::Unknown, "{what}");
         }
     }
 
     /// The destination dies when it has read so much.
-    fn destination_dies(&self, net: Net, how: How, cut: usize) {
+    fn run_destination_death(&self, net: Net, how: CloseKind, cut: usize) {
         let what = format!("{net:?}, the destination {how:?} behind {cut}");
-        let stage = Stage::new(net);
-        let (migrated, _, arrived) = stage.play(
+        let stage = RelayHarness::new(net);
+        let (migrated, _, arrived) = stage.run(
             self.act,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&self.whole);
                 socket.half_close();
                 // It ends, or the watch barks.
-                socket.read_up()
+                socket.read_to_close()
             },
             |stage| {
                 let mut socket = stage.destination();
                 let arrived = socket.read_some(cut);
-                ends(socket, how);
+                close_socket(socket, how);
                 arrived
             },
         );
-        let ended = ended(migrated);
+        let ended = unwrap_result(migrated);
         assert!(self.expected.starts_with(&arrived), "{what}");
-        if arrived.len() < self.held.start {
-            is_no_stream(&arrived, &what);
+        if arrived.len() < self.device_state.start {
+            assert_no_stream(&arrived, &what);
         }
-        if arrived.len() < self.goes_to {
-            assert!(!is_said_to_be_there(&ended), "{what}: {ended:?}");
+        if arrived.len() < self.sent_end {
+            assert!(!is_destination_possible(&ended), "{what}: {ended:?}");
         }
-        assert_ne!(ended.whereabouts, Whereabouts::Destination, "{what}");
+        assert_ne!(ended.vm_location, VmLocation::Destination, "{what}");
     }
 }
 
 /// Whether it is said that the VM is at the destination, or may be.
-fn is_said_to_be_there(ended: &Ended) -> bool {
-    use Whereabouts::{Destination, ProbablyDestination};
-    matches!(ended.whereabouts, Destination | ProbablyDestination)
+fn is_destination_possible(ended: &MigrationResult) -> bool {
+    use VmLocation::{Destination, DestinationUnconfirmed};
+    matches!(ended.vm_location, Destination | DestinationUnconfirmed)
 }
 
 /// Everything that is live: a recorded migration of two phases, one with a package, and short ones.
@@ -147,22 +154,22 @@ fn cases() -> Vec<Case> {
     vec![
         Case::new(
             recorded("kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1"),
-            Act::Shorten,
+            PolicyAction::Shorten,
         ),
         Case::new(
             recorded("tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy"),
-            Act::Shorten,
+            PolicyAction::Shorten,
         ),
-        Case::new(with_return_path(false, true), Act::Shorten),
-        Case::new(with_return_path(true, true), Act::Keep),
+        Case::new(with_return_path(false, true), PolicyAction::Shorten),
+        Case::new(with_return_path(true, true), PolicyAction::Keep),
         Case::new(
-            Made {
+            SyntheticStream {
                 description: false,
                 pages: 3,
-                ..Made::default()
+                ..SyntheticStream::default()
             }
             .bytes(),
-            Act::Shorten,
+            PolicyAction::Shorten,
         ),
     ]
 }
@@ -176,7 +183,7 @@ fn places(length: usize, count: usize, random: &mut Random) -> Vec<usize> {
             } else {
                 length.min(64 << 10)
             };
-            length - random.below(span)
+            length - random.next_below(span)
         })
         .collect()
 }
@@ -186,14 +193,16 @@ fn edges(case: &Case) -> Vec<usize> {
     let description = Stream::open(&case.whole)
         .unwrap()
         .description()
-        .map_or(case.held.end, |it| usize::try_from(it.start).unwrap());
+        .map_or(case.device_state.end, |it| {
+            usize::try_from(it.start).unwrap()
+        });
     let all = [
         0,
         4,
         8,
         100,
-        case.held.start,
-        case.held.end,
+        case.device_state.start,
+        case.device_state.end,
         description,
         case.whole.len(),
     ];
@@ -211,12 +220,12 @@ fn at_the_edges_of_every_phase() {
     for case in cases() {
         for (number, edge) in edges(&case).into_iter().enumerate() {
             let net = NETS[number % 2];
-            for how in [How::Closes, How::Resets] {
-                // What is shorter is no connection of a migration.
+            for how in [CloseKind::Close, CloseKind::Reset] {
+                // What is shortening_edits is no connection of a migration.
                 if edge >= 4 {
-                    case.source_dies(net, how, edge);
+                    case.run_source_death(net, how, edge);
                 }
-                case.destination_dies(net, how, edge.min(case.expected.len()));
+                case.run_destination_death(net, how, edge.min(case.expected.len()));
             }
         }
     }
@@ -230,8 +239,8 @@ fn a_source_that_dies_anywhere() {
         .into_iter()
         .enumerate()
     {
-        let how = [How::Closes, How::Resets][number / 2 % 2];
-        case.source_dies(NETS[number / 4 % 2], how, cut.max(4));
+        let how = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
+        case.run_source_death(NETS[number / 4 % 2], how, cut.max(4));
     }
 }
 
@@ -243,7 +252,7 @@ fn a_destination_that_dies_anywhere() {
         .into_iter()
         .enumerate()
     {
-        let how = [How::Closes, How::Resets][number / 2 % 2];
-        case.destination_dies(NETS[number / 4 % 2], how, cut);
+        let how = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
+        case.run_destination_death(NETS[number / 4 % 2], how, cut);
     }
 }

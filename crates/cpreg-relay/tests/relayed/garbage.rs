@@ -4,37 +4,40 @@ use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use cpreg_relay::{Outcome, Whereabouts};
+use cpreg_relay::{MigrationOutcome, VmLocation};
 use cpreg_stream::Stream;
-use cpreg_stream::incremental::{Flow, Held};
+use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser};
 
 use crate::common::damage::{Random, bases, mutate};
-use crate::common::{bytes, index, shorter};
+use crate::common::{bytes, index, shortening_edits};
+use crate::harness::{
+    NETS, Net, PolicyAction, RelayHarness, assert_completed, assert_no_stream, device_state_range,
+    unwrap_error, unwrap_result,
+};
 use crate::identity::with_return_path;
-use crate::play::{Act, NETS, Net, Stage, broken, device_state, ended, is_no_stream, went_on};
 
 /// What the relay's main channel does, without connections: what passed, what was held, and how much had come by then.
-pub(crate) fn flow(
+pub(crate) fn parse_in_chunks(
     stream: &[u8],
     mut piece: impl FnMut() -> usize,
-) -> (Vec<u8>, Option<(Held, Stream, usize)>) {
-    let mut flow = Flow::two_way();
+) -> (Vec<u8>, Option<(DeviceStateBuffer, Stream, usize)>) {
+    let mut flow = IncrementalParser::bidirectional();
     let mut passed = Vec::new();
     let (mut from, mut to) = (0, 0);
     loop {
         let last = to == stream.len();
         to = stream.len().min(to + piece());
-        let Ok(taken) = flow.go_over(&stream[from..to], last) else {
+        let Ok(taken) = flow.feed(&stream[from..to], last) else {
             return (passed, None);
         };
-        passed.extend_from_slice(&stream[from..from + taken.pass]);
-        from += taken.pass + taken.held;
+        passed.extend_from_slice(&stream[from..from + taken.forward]);
+        from += taken.forward + taken.buffered;
         assert!(to - from < 3 << 20, "{} bytes are waiting", to - from);
-        if last || flow.may_be_complete() {
-            match flow.take_held() {
-                Ok(held) => match held.stream() {
+        if last || flow.looks_complete() {
+            match flow.take_device_state() {
+                Ok(held) => match held.open_stream() {
                     Ok(stream) => return (passed, Some((held, stream, from))),
-                    Err(_) => flow.put_back(held),
+                    Err(_) => flow.restore_device_state(held),
                 },
                 Err(_) => assert!(last, "nothing is held that may be complete"),
             }
@@ -55,21 +58,21 @@ fn damaged_streams() {
         let mut random = Random(part);
         let (mut ended, mut refused, mut compared) = (0, 0, 0);
         for _ in 0..2_500 {
-            let mut whole = bases[random.below(bases.len())].clone();
+            let mut whole = bases[random.next_below(bases.len())].clone();
             mutate(&mut whole, &mut random, &spare);
-            let most = 1 + random.below(9000);
-            let (passed, held) = flow(&whole, || 1 + random.below(most));
-            is_no_stream(&passed, "damaged");
+            let most = 1 + random.next_below(9000);
+            let (passed, held) = parse_in_chunks(&whole, || 1 + random.next_below(most));
+            assert_no_stream(&passed, "damaged");
             let Some((held, stream, taken)) = held else {
                 ended += 1;
                 continue;
             };
-            let edit = stream.edit(&held, &shorter(&stream));
+            let edit = stream.edit(&held, &shortening_edits(&stream));
             let Ok(edit) = edit else {
                 refused += 1;
                 continue;
             };
-            held.edited(&edit).expect("what is written opens");
+            held.open_edited(&edit).expect("what is written opens");
             let mut out = passed;
             held.write(&edit, &mut out).unwrap();
             // What stands behind passes as it comes, whatever it is.
@@ -77,18 +80,25 @@ fn damaged_streams() {
             out.extend_from_slice(&whole[taken..]);
             match Stream::open(&whole) {
                 Ok(file) => {
-                    let expected = file.edit(&whole, &shorter(&file)).expect("an edit");
-                    assert!(out == bytes(&expected.over(&whole)));
+                    let expected = file
+                        .edit(&whole, &shortening_edits(&file))
+                        .expect("an edit");
+                    assert!(out == bytes(&expected.apply_to(&whole)));
                 }
                 Err(_) if stream.package().is_some() => {
                     // RAM behind the package is damaged, for the destination to find.
-                    assert_eq!(stream.vm().unwrap().vcpus.len(), shorter(&stream).len());
+                    assert_eq!(
+                        stream.vm().unwrap().vcpus.len(),
+                        shortening_edits(&stream).len()
+                    );
                 }
                 Err(_) => {
                     let whole = &whole[..taken];
                     let file = Stream::open(&whole).expect("what goes on can be converted");
-                    let expected = file.edit(&whole, &shorter(&file)).expect("an edit");
-                    assert!(out[..length] == bytes(&expected.over(&whole)));
+                    let expected = file
+                        .edit(&whole, &shortening_edits(&file))
+                        .expect("an edit");
+                    assert!(out[..length] == bytes(&expected.apply_to(&whole)));
                 }
             }
             compared += 1;
@@ -115,34 +125,34 @@ fn damaged_migrations() {
     let mut random = Random(21);
     let mut went = 0;
     for number in 0..300 {
-        let mut whole = bases[random.below(bases.len())].clone();
+        let mut whole = bases[random.next_below(bases.len())].clone();
         mutate(&mut whole, &mut random, &bases[1]);
         // What is no migration is not connected at all.
         if !whole.starts_with(b"QEVM") {
             continue;
         }
-        let stage = Stage::new(NETS[number % 2]);
-        let (migrated, _, arrived) = stage.play(
-            Act::Shorten,
+        let stage = RelayHarness::new(NETS[number % 2]);
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Shorten,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole);
                 socket.half_close();
-                socket.hear()
+                socket.read_return_path()
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        if matches!(ended.outcome, Outcome::WentOn) {
+        let ended = unwrap_result(migrated);
+        if matches!(ended.outcome, MigrationOutcome::Completed) {
             went += 1;
         } else {
-            is_no_stream(&arrived, "it did not go on");
+            assert_no_stream(&arrived, "it did not go on");
             assert!(whole.starts_with(&arrived));
-            let vm = ended.whereabouts;
+            let vm = ended.vm_location;
             let source = [
-                Whereabouts::SourceGoesOn,
-                Whereabouts::SourceStopped,
-                Whereabouts::SourcePaused,
+                VmLocation::SourceRunning,
+                VmLocation::SourceStopped,
+                VmLocation::SourcePostcopyPaused,
             ];
             assert!(source.contains(&vm), "{ended:?}");
         }
@@ -154,27 +164,27 @@ fn damaged_migrations() {
 #[test]
 fn garbage_from_a_source_that_waits() {
     let whole = with_return_path(false, true);
-    let start = device_state(&whole).start;
+    let start = device_state_range(&whole).start;
     let mut random = Random(3);
     let noise: Vec<u8> = (0..70_000)
         .map(|_| random.next().to_be_bytes()[0])
         .collect();
     for (number, at) in [8, 60, start / 2, start - 5].into_iter().enumerate() {
         // A page may hold anything: so much of the noise is one.
-        let stage = Stage::new(NETS[number % 2]);
-        let (migrated, _, arrived) = stage.play(
-            Act::Keep,
+        let stage = RelayHarness::new(NETS[number % 2]);
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&[&whole[..at], &noise].concat());
-                socket.hear()
+                socket.read_return_path()
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        broken(&ended);
-        assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn, "at {at}");
-        is_no_stream(&arrived, "garbage");
+        let ended = unwrap_result(migrated);
+        unwrap_error(&ended);
+        assert_eq!(ended.vm_location, VmLocation::SourceRunning, "at {at}");
+        assert_no_stream(&arrived, "garbage");
     }
 }
 
@@ -183,29 +193,29 @@ fn garbage_from_a_source_that_waits() {
 fn device_state_that_cannot_be_read() {
     for answers in [true, false] {
         let mut whole = with_return_path(false, answers);
-        let start = device_state(&whole).start;
+        let start = device_state_range(&whole).start;
         // The last byte of the footer of the first device.
         let footer = whole[start..].iter().position(|it| *it == 0x7e).unwrap() + start;
         whole[footer + 4] ^= 0x40;
-        let stage = Stage::new(Net::Unix);
-        let (migrated, _, arrived) = stage.play(
-            Act::Keep,
+        let stage = RelayHarness::new(Net::Unix);
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole);
-                socket.hear()
+                socket.read_return_path()
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        broken(&ended);
+        let ended = unwrap_result(migrated);
+        unwrap_error(&ended);
         assert!(arrived == whole[..start]);
         let expected = if answers {
-            Whereabouts::SourceGoesOn
+            VmLocation::SourceRunning
         } else {
-            Whereabouts::SourceStopped
+            VmLocation::SourceStopped
         };
-        assert_eq!(ended.whereabouts, expected, "{ended:?}");
+        assert_eq!(ended.vm_location, expected, "{ended:?}");
     }
 }
 
@@ -214,13 +224,13 @@ fn device_state_that_cannot_be_read() {
 #[test]
 fn a_package_that_cannot_be_read() {
     let mut whole = with_return_path(true, true);
-    let held = device_state(&whole);
+    let held = device_state_range(&whole);
     let footer = whole[held.start + 20..].iter().position(|it| *it == 0x7e);
     whole[footer.unwrap() + held.start + 24] ^= 0x40;
     for net in NETS {
-        let stage = Stage::new(net);
-        let (migrated, _, arrived) = stage.play(
-            Act::Keep,
+        let stage = RelayHarness::new(net);
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut socket = stage.source();
                 assert!(socket.send(&whole[..held.end]));
@@ -232,14 +242,14 @@ fn a_package_that_cannot_be_read() {
                     // No faster than a network.
                     thread::sleep(Duration::from_millis(2));
                 }
-                socket.hear();
+                socket.read_return_path();
                 sent
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        broken(&ended);
-        assert_eq!(ended.whereabouts, Whereabouts::SourcePaused);
+        let ended = unwrap_result(migrated);
+        unwrap_error(&ended);
+        assert_eq!(ended.vm_location, VmLocation::SourcePostcopyPaused);
         assert!(arrived == whole[..held.start]);
     }
 }
@@ -248,15 +258,15 @@ fn a_package_that_cannot_be_read() {
 #[test]
 fn garbage_from_the_destination() {
     let whole = with_return_path(false, true);
-    let start = device_state(&whole).start;
+    let start = device_state_range(&whole).start;
     let mut random = Random(4);
     let noise: Vec<u8> = (0..300_000)
         .map(|_| random.next().to_be_bytes()[0])
         .collect();
     for net in NETS {
-        for act in [Act::Shorten, Act::Refuse] {
-            let stage = Stage::new(net);
-            let (migrated, heard, ()) = stage.play(
+        for act in [PolicyAction::Shorten, PolicyAction::Refuse] {
+            let stage = RelayHarness::new(net);
+            let (migrated, heard, ()) = stage.run(
                 act,
                 |stage| {
                     let mut socket = stage.source();
@@ -265,23 +275,26 @@ fn garbage_from_the_destination() {
                     let mut heard = socket.read_some(noise.len());
                     socket.send(other);
                     socket.half_close();
-                    heard.extend(socket.hear());
+                    heard.extend(socket.read_return_path());
                     heard
                 },
                 |stage| {
                     let mut socket = stage.destination();
                     socket.write_all(&noise).unwrap();
-                    socket.read_up();
+                    socket.read_to_close();
                 },
             );
             assert!(heard == noise, "{}", heard.len());
-            let ended = ended(migrated);
-            if act == Act::Shorten {
+            let ended = unwrap_result(migrated);
+            if act == PolicyAction::Shorten {
                 // It has a return path and has not said anything of the VM.
-                assert!(matches!(ended.outcome, Outcome::WentOn), "{ended:?}");
-                assert_eq!(ended.whereabouts, Whereabouts::Unknown);
+                assert!(
+                    matches!(ended.outcome, MigrationOutcome::Completed),
+                    "{ended:?}"
+                );
+                assert_eq!(ended.vm_location, VmLocation::Unknown);
             } else {
-                assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
+                assert_eq!(ended.vm_location, VmLocation::SourceRunning);
             }
         }
     }
@@ -292,21 +305,21 @@ fn garbage_from_the_destination() {
 fn bytes_behind_the_end() {
     let whole = with_return_path(false, false);
     for more in [&[0; 5000][..], b"\0\0\0more"] {
-        let stage = Stage::new(Net::Unix);
-        let (migrated, _, arrived) = stage.play(
-            Act::Keep,
+        let stage = RelayHarness::new(Net::Unix);
+        let (migrated, _, arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole);
-                stage.notes.wait_for("went-on", 1);
+                stage.events.wait_for("device-state-sent", 1);
                 thread::sleep(Duration::from_millis(5));
                 socket.send(more);
                 socket.half_close();
-                socket.hear()
+                socket.read_return_path()
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        went_on(&ended(migrated));
+        assert_completed(&unwrap_result(migrated));
         assert!(arrived == [&whole[..], more].concat());
         assert_eq!(index(arrived.len() as u64), whole.len() + more.len());
     }

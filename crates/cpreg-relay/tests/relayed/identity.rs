@@ -3,25 +3,25 @@
 use std::io::Write as _;
 use std::thread;
 
-use cpreg_relay::{ErrorKind, Outcome, Whereabouts};
+use cpreg_relay::{ErrorKind, MigrationOutcome, VmLocation};
 use cpreg_stream::ErrorKind::Unsupported;
 use cpreg_stream::Stream;
 
-use crate::common::damage::{Random, made_up, with_live_sections};
+use crate::common::damage::{Random, synthetic_streams, with_live_sections};
 use crate::common::{bytes, fixtures};
-use crate::play::{
-    Act, FAILED, NETS, Net, Socket, Stage, broken, converted, device_state, ended, is_no_stream,
-    went_on,
+use crate::harness::{
+    NETS, Net, PolicyAction, RelayHarness, SHUT_ERROR, Socket, assert_completed, assert_no_stream,
+    convert_stream, device_state_range, unwrap_error, unwrap_result,
 };
 
 /// SHUT 0: the VM has been loaded.
-const LOADED: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
+const SHUT_OK: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 
 /// Writes a stream in pieces of random sizes.
-fn in_pieces(socket: &mut Socket, bytes: &[u8], most: usize, random: &mut Random) {
+fn write_in_chunks(socket: &mut Socket, bytes: &[u8], most: usize, random: &mut Random) {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (piece, more) = rest.split_at(rest.len().min(1 + random.below(most)));
+        let (piece, more) = rest.split_at(rest.len().min(1 + random.next_below(most)));
         socket.write_all(piece).unwrap();
         rest = more;
     }
@@ -29,8 +29,8 @@ fn in_pieces(socket: &mut Socket, bytes: &[u8], most: usize, random: &mut Random
 
 /// Something of the return path: PONG, a request for pages, an acknowledgement without content.
 fn message(random: &mut Random) -> Vec<u8> {
-    let kind = 2 + random.below(6);
-    let length = random.below(40);
+    let kind = 2 + random.next_below(6);
+    let length = random.next_below(40);
     let mut message = vec![
         0,
         u8::try_from(kind).unwrap(),
@@ -42,27 +42,34 @@ fn message(random: &mut Random) -> Vec<u8> {
 }
 
 /// Passes a stream with answers between; whoever is to closes first, and only its own direction.
-fn passes(name: &str, whole: &[u8], act: Act, net: Net, most: usize, source_first: bool) {
-    let expected = &converted(whole, act);
-    let stage = Stage::new(net);
-    let source = |stage: &Stage| {
+fn assert_forwarded(
+    name: &str,
+    whole: &[u8],
+    act: PolicyAction,
+    net: Net,
+    most: usize,
+    source_first: bool,
+) {
+    let expected = &convert_stream(whole, act);
+    let stage = RelayHarness::new(net);
+    let source = |stage: &RelayHarness| {
         let mut socket = stage.source();
-        let mut ear = socket.same();
+        let mut ear = socket.try_clone();
         thread::scope(|scope| {
-            let heard = scope.spawn(move || ear.read_up());
-            in_pieces(&mut socket, whole, most, &mut Random(whole.len() as u64));
+            let heard = scope.spawn(move || ear.read_to_close());
+            write_in_chunks(&mut socket, whole, most, &mut Random(whole.len() as u64));
             if source_first {
                 socket.half_close();
             }
             heard.join().unwrap()
         })
     };
-    let destination = |stage: &Stage| {
+    let destination = |stage: &RelayHarness| {
         let mut socket = stage.destination();
         let mut random = Random(expected.len() as u64);
         let (mut arrived, mut said) = (Vec::new(), Vec::new());
         while arrived.len() < expected.len() {
-            let count = (expected.len() - arrived.len()).min(1 + random.below(most));
+            let count = (expected.len() - arrived.len()).min(1 + random.next_below(most));
             let some = socket.read_some(count);
             assert_eq!(
                 some.len(),
@@ -71,53 +78,56 @@ fn passes(name: &str, whole: &[u8], act: Act, net: Net, most: usize, source_firs
                 arrived.len()
             );
             arrived.extend(some);
-            if random.below(4) == 0 {
+            if random.next_below(4) == 0 {
                 let message = message(&mut random);
                 // Some messages go in two pieces.
-                let (one, other) = message.split_at(random.below(message.len()));
+                let (one, other) = message.split_at(random.next_below(message.len()));
                 socket.write_all(one).unwrap();
                 socket.write_all(other).unwrap();
                 said.extend(message);
             }
         }
-        said.extend(LOADED);
+        said.extend(SHUT_OK);
         if source_first {
-            assert!(socket.hear().is_empty(), "{name}");
-            socket.write_all(&LOADED).unwrap();
+            assert!(socket.read_return_path().is_empty(), "{name}");
+            socket.write_all(&SHUT_OK).unwrap();
         } else {
-            socket.write_all(&LOADED).unwrap();
+            socket.write_all(&SHUT_OK).unwrap();
             socket.half_close();
-            assert!(socket.hear().is_empty(), "{name}");
+            assert!(socket.read_return_path().is_empty(), "{name}");
         }
         (arrived, said)
     };
-    let (migrated, heard, (arrived, said)) = stage.play(act, source, destination);
-    let ended = ended(migrated);
+    let (migrated, heard, (arrived, said)) = stage.run(act, source, destination);
+    let ended = unwrap_result(migrated);
     assert!(
-        matches!(ended.outcome, Outcome::WentOn),
+        matches!(ended.outcome, MigrationOutcome::Completed),
         "{name}: {ended:?}"
     );
-    let answers = ended.outline.as_ref().unwrap().return_path;
+    let answers = ended.setup.as_ref().unwrap().return_path;
     // QEMU waits for the answer; a source that does not may not have heard it.
     let expected_place = if source_first && answers {
-        Whereabouts::Unknown
+        VmLocation::Unknown
     } else {
-        Whereabouts::Destination
+        VmLocation::Destination
     };
-    assert_eq!(ended.whereabouts, expected_place, "{name}");
+    assert_eq!(ended.vm_location, expected_place, "{name}");
     assert!(arrived == *expected, "{name} {act:?}");
     assert!(heard == said, "{name}: {} of {}", heard.len(), said.len());
-    assert_eq!(ended.passed, expected.len() as u64, "{name}");
-    let events = stage.notes.lines();
+    assert_eq!(ended.main_channel_bytes, expected.len() as u64, "{name}");
+    let events = stage.events.lines();
     assert_eq!(events.first().map(String::as_str), Some("connected 1 main"));
-    assert_eq!(events.last().map(String::as_str), Some("answered 0"));
+    assert_eq!(
+        events.last().map(String::as_str),
+        Some("return-path-shut 0")
+    );
     let is_postcopy = Stream::open(&whole).unwrap().package().is_some();
     let held = if is_postcopy {
-        "held postcopy"
+        "device-state-received postcopy"
     } else {
-        "held precopy"
+        "device-state-received precopy"
     };
-    assert!(stage.notes.has(held), "{name}: {events:?}");
+    assert!(stage.events.has(held), "{name}: {events:?}");
 }
 
 #[test]
@@ -132,25 +142,25 @@ fn recorded_migrations() {
         let net = NETS[number % 2];
         if mapped {
             // Zeros of a file, which no connection carries.
-            cannot_be_live(&bytes(&source)[..1 << 20], net);
+            assert_not_live(&bytes(&source)[..1 << 20], net);
             refused += 1;
         } else if fixture.name.contains("snapshot") {
-            cannot_be_live(&bytes(&source), net);
+            assert_not_live(&bytes(&source), net);
             refused += 1;
         } else {
             let whole = bytes(&source);
-            passes(
+            assert_forwarded(
                 &fixture.name,
                 &whole,
-                Act::Keep,
+                PolicyAction::Keep,
                 net,
                 1 << 17,
                 number % 4 < 2,
             );
-            passes(
+            assert_forwarded(
                 &fixture.name,
                 &whole,
-                Act::Shorten,
+                PolicyAction::Shorten,
                 net,
                 40_000,
                 number % 4 >= 2,
@@ -162,38 +172,38 @@ fn recorded_migrations() {
 }
 
 /// What is no live migration is ended, and the destination gets nothing of its devices.
-fn cannot_be_live(whole: &[u8], net: Net) {
-    let stage = Stage::new(net);
-    let (migrated, _, arrived) = stage.play(
-        Act::Keep,
+fn assert_not_live(whole: &[u8], net: Net) {
+    let stage = RelayHarness::new(net);
+    let (migrated, _, arrived) = stage.run(
+        PolicyAction::Keep,
         |stage| {
             let mut socket = stage.source();
             socket.send(whole);
-            socket.hear()
+            socket.read_return_path()
         },
-        |stage| stage.destination().read_up(),
+        |stage| stage.destination().read_to_close(),
     );
-    let ended = ended(migrated);
-    assert_eq!(broken(&ended).kind(), ErrorKind::Stream(Unsupported));
-    assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
-    is_no_stream(&arrived, "it cannot be live");
+    let ended = unwrap_result(migrated);
+    assert_eq!(unwrap_error(&ended).kind(), ErrorKind::Stream(Unsupported));
+    assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+    assert_no_stream(&arrived, "it cannot be live");
     assert!(whole.starts_with(&arrived));
 }
 
 /// Streams that have what recordings lack; those without description end when their source closes, or says nothing more.
 #[test]
 fn made_up_migrations_in_pieces() {
-    for (number, (made, whole)) in made_up().into_iter().enumerate() {
+    for (number, (made, whole)) in synthetic_streams().into_iter().enumerate() {
         let name = format!("{made:?}");
         let net = NETS[number % 2];
         // Byte by byte; the source waits for an answer.
-        passes(&name, &whole, Act::Shorten, net, 1, false);
-        passes(&name, &whole, Act::Shorten, net, 5_000, true);
+        assert_forwarded(&name, &whole, PolicyAction::Shorten, net, 1, false);
+        assert_forwarded(&name, &whole, PolicyAction::Shorten, net, 5_000, true);
         if !made.postcopy {
-            passes(
+            assert_forwarded(
                 &name,
                 &with_live_sections(&whole),
-                Act::Shorten,
+                PolicyAction::Shorten,
                 net,
                 3_000,
                 true,
@@ -205,23 +215,23 @@ fn made_up_migrations_in_pieces() {
 /// Whoever answers nothing and closes when it has loaded the VM, as without return path.
 #[test]
 fn without_answers_it_is_probably_there() {
-    let (_, whole) = &made_up()[8];
+    let (_, whole) = &synthetic_streams()[8];
     for net in NETS {
-        for act in [Act::Keep, Act::Shorten] {
-            let stage = Stage::new(net);
-            let (migrated, heard, arrived) = stage.play(
+        for act in [PolicyAction::Keep, PolicyAction::Shorten] {
+            let stage = RelayHarness::new(net);
+            let (migrated, heard, arrived) = stage.run(
                 act,
                 |stage| {
                     let mut socket = stage.source();
                     assert!(socket.send(whole));
                     socket.half_close();
-                    socket.hear()
+                    socket.read_return_path()
                 },
-                |stage| stage.destination().read_up(),
+                |stage| stage.destination().read_to_close(),
             );
-            went_on(&ended(migrated));
+            assert_completed(&unwrap_result(migrated));
             assert!(heard.is_empty());
-            assert!(arrived == converted(whole, act));
+            assert!(arrived == convert_stream(whole, act));
         }
     }
 }
@@ -232,32 +242,37 @@ fn a_refusal_is_told_to_both() {
     for net in NETS {
         for postcopy in [false, true] {
             for answers in [false, true] {
-                for act in [Act::Refuse, Act::RefuseEarly] {
+                for act in [PolicyAction::Refuse, PolicyAction::RefuseEarly] {
                     let whole = with_return_path(postcopy, answers);
-                    let start = device_state(&whole).start;
-                    let stage = Stage::new(net);
-                    let (migrated, heard, arrived) = stage.play(
+                    let start = device_state_range(&whole).start;
+                    let stage = RelayHarness::new(net);
+                    let (migrated, heard, arrived) = stage.run(
                         act,
                         |stage| {
                             let mut socket = stage.source();
                             socket.send(&whole);
-                            socket.hear()
+                            socket.read_return_path()
                         },
-                        |stage| stage.destination().read_up(),
+                        |stage| stage.destination().read_to_close(),
                     );
-                    let ended = ended(migrated);
-                    assert!(matches!(ended.outcome, Outcome::Refused), "{ended:?}");
+                    let ended = unwrap_result(migrated);
+                    assert!(
+                        matches!(ended.outcome, MigrationOutcome::Refused),
+                        "{ended:?}"
+                    );
                     let expected = match (act, postcopy, answers) {
-                        (Act::RefuseEarly, ..) | (_, false, true) => Whereabouts::SourceGoesOn,
-                        (_, true, _) => Whereabouts::SourcePaused,
-                        (_, false, false) => Whereabouts::SourceStopped,
+                        (PolicyAction::RefuseEarly, ..) | (_, false, true) => {
+                            VmLocation::SourceRunning
+                        }
+                        (_, true, _) => VmLocation::SourcePostcopyPaused,
+                        (_, false, false) => VmLocation::SourceStopped,
                     };
-                    assert_eq!(ended.whereabouts, expected);
-                    let said = if answers { &FAILED[..] } else { &[] };
+                    assert_eq!(ended.vm_location, expected);
+                    let said = if answers { &SHUT_ERROR[..] } else { &[] };
                     assert_eq!(heard, said, "{net:?} {postcopy} {act:?}");
                     let event = format!("refused {}", expected.name());
-                    assert!(stage.notes.has(&event), "{:?}", stage.notes.lines());
-                    if act == Act::Refuse {
+                    assert!(stage.events.has(&event), "{:?}", stage.events.lines());
+                    if act == PolicyAction::Refuse {
                         assert!(arrived == whole[..start]);
                     } else {
                         assert!(arrived.is_empty());
@@ -270,7 +285,7 @@ fn a_refusal_is_told_to_both() {
 
 /// A made-up stream of a source that asks for a return path, or does not.
 pub(crate) fn with_return_path(postcopy: bool, answers: bool) -> Vec<u8> {
-    let made = crate::common::made::Made {
+    let made = crate::common::synthetic::SyntheticStream {
         registers: 6,
         postcopy,
         ..Default::default()

@@ -3,30 +3,33 @@
 use std::thread;
 use std::time::Duration;
 
-use cpreg_relay::{Outcome, Whereabouts};
-use cpreg_stream::{Opened, Stream};
+use cpreg_relay::{MigrationOutcome, VmLocation};
+use cpreg_stream::{OpenMethod, Stream};
 
 use crate::common::damage::Random;
-use crate::common::made::Made;
-use crate::common::shorter;
-use crate::garbage::flow;
-use crate::play::{Act, NETS, Net, Stage, broken, converted, device_state, ended, is_no_stream};
+use crate::common::shortening_edits;
+use crate::common::synthetic::SyntheticStream;
+use crate::garbage::parse_in_chunks;
+use crate::harness::{
+    NETS, Net, PolicyAction, RelayHarness, assert_no_stream, convert_stream, device_state_range,
+    unwrap_error, unwrap_result,
+};
 
-fn small(payload: Vec<u8>) -> Made {
-    Made {
+fn small_stream(payload: Vec<u8>) -> SyntheticStream {
+    SyntheticStream {
         vcpus: 1,
         registers: 6,
         pages: 40,
         payloads: vec![payload],
-        ..Made::default()
+        ..SyntheticStream::default()
     }
 }
 
 /// Passes it in pieces, between which there is time; what arrives is what `convert` makes of the whole.
-fn passes_unharmed(whole: &[u8], net: Net, pieces: &[usize]) {
-    let stage = Stage::new(net);
-    let (migrated, (), arrived) = stage.play(
-        Act::Shorten,
+fn assert_forwarded_unharmed(whole: &[u8], net: Net, pieces: &[usize]) {
+    let stage = RelayHarness::new(net);
+    let (migrated, (), arrived) = stage.run(
+        PolicyAction::Shorten,
         |stage| {
             let mut socket = stage.source();
             let mut from = 0;
@@ -36,23 +39,29 @@ fn passes_unharmed(whole: &[u8], net: Net, pieces: &[usize]) {
                 thread::sleep(Duration::from_millis(3));
             }
             socket.half_close();
-            socket.read_up();
+            socket.read_to_close();
         },
-        |stage| stage.destination().read_up(),
+        |stage| stage.destination().read_to_close(),
     );
-    let ended = ended(migrated);
-    assert!(matches!(ended.outcome, Outcome::WentOn), "{ended:?}");
-    assert!(arrived == converted(whole, Act::Shorten), "{pieces:?}");
+    let ended = unwrap_result(migrated);
+    assert!(
+        matches!(ended.outcome, MigrationOutcome::Completed),
+        "{ended:?}"
+    );
+    assert!(
+        arrived == convert_stream(whole, PolicyAction::Shorten),
+        "{pieces:?}"
+    );
 }
 
 /// A stream with pages that hold how RAM ends, the devices, EOF and the description; and where in it they do.
-fn in_pages(postcopy: bool) -> (Vec<u8>, std::ops::Range<usize>) {
-    let made = Made {
+fn imitation_in_pages(postcopy: bool) -> (Vec<u8>, std::ops::Range<usize>) {
+    let made = SyntheticStream {
         postcopy,
-        ..small(vec![1; 7])
+        ..small_stream(vec![1; 7])
     };
     let mut whole = made.bytes();
-    let held = device_state(&whole);
+    let held = device_state_range(&whole);
     // The end of the records of RAM's last part, its footer, and all that follows.
     let part_end = held.start - if postcopy { 13 } else { 13 + 18 };
     let imitation = whole[part_end..].to_vec();
@@ -69,24 +78,24 @@ fn in_pages(postcopy: bool) -> (Vec<u8>, std::ops::Range<usize>) {
 #[test]
 fn pages_that_imitate_the_rest_of_a_stream() {
     for postcopy in [false, true] {
-        let (whole, at) = in_pages(postcopy);
+        let (whole, at) = imitation_in_pages(postcopy);
         if !postcopy {
             let cut = &whole[..at.end];
             let opened = Stream::open(&cut).unwrap();
             assert_eq!(
-                opened.opened(),
-                &Opened::FromTheEnd,
+                opened.open_method(),
+                &OpenMethod::Description,
                 "the imitation is good"
             );
         }
         for net in NETS {
-            passes_unharmed(&whole, net, &[]);
+            assert_forwarded_unharmed(&whole, net, &[]);
             // As if the stream had ended there, or began again.
-            passes_unharmed(&whole, net, &[at.start, at.end, at.end + 9]);
+            assert_forwarded_unharmed(&whole, net, &[at.start, at.end, at.end + 9]);
             let mut random = Random(at.end as u64);
-            let mut pieces: Vec<_> = (0..20).map(|_| random.below(whole.len())).collect();
+            let mut pieces: Vec<_> = (0..20).map(|_| random.next_below(whole.len())).collect();
             pieces.sort_unstable();
-            passes_unharmed(&whole, net, &pieces);
+            assert_forwarded_unharmed(&whole, net, &pieces);
         }
     }
 }
@@ -95,28 +104,28 @@ fn pages_that_imitate_the_rest_of_a_stream() {
 #[test]
 fn an_imitation_in_pages_is_no_end() {
     for net in NETS {
-        let (whole, at) = in_pages(false);
-        let stage = Stage::new(net);
-        let (migrated, (), arrived) = stage.play(
-            Act::Keep,
+        let (whole, at) = imitation_in_pages(false);
+        let stage = RelayHarness::new(net);
+        let (migrated, (), arrived) = stage.run(
+            PolicyAction::Keep,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole[..at.end]);
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        broken(&ended);
-        assert_eq!(ended.whereabouts, Whereabouts::SourceGoesOn);
-        is_no_stream(&arrived, "it ended in RAM");
+        let ended = unwrap_result(migrated);
+        unwrap_error(&ended);
+        assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+        assert_no_stream(&arrived, "it ended in RAM");
     }
 }
 
 /// Devices that hold cpu sections, footers, and EOF with descriptions whose length fits what has come so far.
 #[test]
 fn devices_that_imitate_ends() {
-    let other = small(vec![2; 9]).bytes();
-    let devices = device_state(&other);
+    let other = small_stream(vec![2; 9]).bytes();
+    let devices = device_state_range(&other);
     let mut payload = other[devices].to_vec();
     let mut ends = Vec::new();
     for length in [2_u32, 7, 30] {
@@ -127,7 +136,7 @@ fn devices_that_imitate_ends() {
         ends.push(payload.len());
     }
     payload.extend([3; 100]);
-    let made = small(payload.clone());
+    let made = small_stream(payload.clone());
     let whole = made.bytes();
     let at = whole
         .windows(payload.len())
@@ -135,20 +144,20 @@ fn devices_that_imitate_ends() {
         .unwrap();
     let ends: Vec<_> = ends.iter().map(|end| at + end).collect();
     for net in NETS {
-        passes_unharmed(&whole, net, &ends);
-        let start = device_state(&whole).start;
+        assert_forwarded_unharmed(&whole, net, &ends);
+        let start = device_state_range(&whole).start;
         for size in [64, 1000, 4096] {
             let pieces: Vec<_> = (start..whole.len()).step_by(size).collect();
-            passes_unharmed(&whole, net, &pieces);
+            assert_forwarded_unharmed(&whole, net, &pieces);
         }
     }
     // Without connections, of every size: each end is shown as if it were the last.
-    let expected = converted(&whole, Act::Shorten);
+    let expected = convert_stream(&whole, PolicyAction::Shorten);
     for size in (1..200).chain(ends) {
-        let (mut out, held) = flow(&whole, || size);
+        let (mut out, held) = parse_in_chunks(&whole, || size);
         let (held, stream, taken) = held.expect("it is whole");
         assert_eq!(taken, whole.len(), "{size}");
-        let edit = stream.edit(&held, &shorter(&stream)).unwrap();
+        let edit = stream.edit(&held, &shortening_edits(&stream)).unwrap();
         held.write(&edit, &mut out).unwrap();
         assert!(out == expected, "{size}");
     }
@@ -158,8 +167,8 @@ fn devices_that_imitate_ends() {
 /// last byte, and nobody can know better. It goes on, and when more comes the destination is not told the rest: it has no VM.
 #[test]
 fn a_device_that_imitates_the_end_and_a_pause_behind_it() {
-    let first = small(vec![1; 50]).bytes();
-    let held = device_state(&first);
+    let first = small_stream(vec![1; 50]).bytes();
+    let held = device_state_range(&first);
     let payload = first[held.clone()]
         .windows(50)
         .rposition(|it| it == [1; 50])
@@ -167,30 +176,33 @@ fn a_device_that_imitates_the_end_and_a_pause_behind_it() {
         + held.start;
     // The same payload goes on with all that stood behind it, and more.
     let imitating = [&first[payload..], &[9; 200]].concat();
-    let whole = small(imitating).bytes();
+    let whole = small_stream(imitating).bytes();
     let pause = first.len();
     assert!(whole.starts_with(&first) && whole.len() > pause + 200);
     for net in NETS {
         // Without a pause it is a device like others.
-        passes_unharmed(&whole, net, &[]);
-        passes_unharmed(&whole, net, &[pause - 1]);
+        assert_forwarded_unharmed(&whole, net, &[]);
+        assert_forwarded_unharmed(&whole, net, &[pause - 1]);
 
-        let stage = Stage::new(net);
-        let (migrated, (), arrived) = stage.play(
-            Act::Shorten,
+        let stage = RelayHarness::new(net);
+        let (migrated, (), arrived) = stage.run(
+            PolicyAction::Shorten,
             |stage| {
                 let mut socket = stage.source();
                 socket.send(&whole[..pause]);
-                stage.notes.wait_for("went-on", 1);
+                stage.events.wait_for("device-state-sent", 1);
                 socket.send(&whole[pause..]);
                 socket.half_close();
-                socket.read_up();
+                socket.read_to_close();
             },
-            |stage| stage.destination().read_up(),
+            |stage| stage.destination().read_to_close(),
         );
-        let ended = ended(migrated);
-        assert!(matches!(ended.outcome, Outcome::Broken(_)), "{ended:?}");
-        assert_eq!(ended.whereabouts, Whereabouts::Unknown);
-        assert!(arrived == converted(&first, Act::Shorten));
+        let ended = unwrap_result(migrated);
+        assert!(
+            matches!(ended.outcome, MigrationOutcome::Failed(_)),
+            "{ended:?}"
+        );
+        assert_eq!(ended.vm_location, VmLocation::Unknown);
+        assert!(arrived == convert_stream(&first, PolicyAction::Shorten));
     }
 }

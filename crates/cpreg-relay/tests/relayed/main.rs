@@ -15,7 +15,7 @@ mod closed;
 #[path = "../../../cpreg-stream/tests/common/mod.rs"]
 mod common;
 mod garbage;
+mod harness;
 mod identity;
 mod imitation;
-mod play;
 mod stalled;

@@ -7,29 +7,29 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
 
 use super::model::{
-    Adjustment, Adjustments, Destination, ExtensionDecision, Loader, Lost, RegisterDecision,
-    Report, SCHEMA, Shape, Source, VisibleChange,
+    Adjustment, Adjustments, CheckReport, Destination, ExtensionDecision, LoaderReport,
+    LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source, VisibleChange,
 };
-use super::{Answer, SCOPE};
+use super::{CheckFindings, SCOPE};
 use crate::remedy;
-use crate::value::Printing;
+use crate::value::ValueFormat;
 
-impl From<&Answer<'_>> for Report {
-    fn from(answer: &Answer<'_>) -> Self {
-        let printing = answer.printing;
+impl From<&CheckFindings<'_>> for CheckReport {
+    fn from(answer: &CheckFindings<'_>) -> Self {
+        let printing = answer.value_format;
         let plan = &answer.check.plan;
-        let shape = answer.shape.iter().map(|difference| Shape {
-            what: difference.what.clone(),
+        let shape = answer.shape.iter().map(|difference| ShapeDifference {
+            kind: difference.subject.clone(),
             source: difference.source.clone(),
             destination: difference.destination.clone(),
-            refuses: difference.refuses,
+            blocks: difference.blocks,
         });
         let decisions = plan.decisions();
         let decisions = decisions.iter();
         let extensions = plan.extensions();
         let extensions = extensions.iter();
-        let visible = plan.visible.iter();
-        let attempt = answer.attempt.as_ref();
+        let visible = plan.visible_changes.iter();
+        let attempt = answer.dry_run.as_ref();
         Self {
             schema: SCHEMA.to_owned(),
             verdict: answer.verdict().into(),
@@ -47,14 +47,14 @@ impl From<&Answer<'_>> for Report {
                 .map(|change| visible_change(printing, change))
                 .collect(),
             adjustments: adjustments(answer),
-            to_find_out: answer.ways_to_find_out(),
+            next_steps: answer.next_steps(),
             loaders: loaders(answer),
-            attempt: attempt.map(|attempt| attempt.to_model(printing)),
+            dry_run: attempt.map(|attempt| attempt.to_model(printing)),
         }
     }
 }
 
-fn source(answer: &Answer<'_>) -> Source {
+fn source(answer: &CheckFindings<'_>) -> Source {
     let source = &answer.source;
     Source {
         name: source.name.clone(),
@@ -62,23 +62,23 @@ fn source(answer: &Answer<'_>) -> Source {
         vcpus: source.vcpus,
         accelerator: source.accelerator.map(Into::into),
         run_state: source.run_state.clone(),
-        opened: source.opened.clone(),
+        open_method: source.open_method.clone(),
     }
 }
 
-fn destination(answer: &Answer<'_>) -> Destination {
+fn destination(answer: &CheckFindings<'_>) -> Destination {
     let destination = answer.destination;
     Destination {
         name: destination.name.clone(),
-        evidence: answer.evidence.to_owned(),
+        provenance: answer.provenance.to_owned(),
         accelerator: destination.accelerator.map(Into::into),
         loader: destination.loader.map(|loader| loader.to_string()),
         vcpus: destination.vcpus.len(),
     }
 }
 
-fn register(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) -> RegisterDecision {
-    let printing = answer.printing;
+fn register(answer: &CheckFindings<'_>, vcpus: &VcpuSet, decision: &Decision) -> RegisterDecision {
+    let printing = answer.value_format;
     let id = decision.register;
     let value = |value: &Option<Value>| value.as_ref().and_then(|value| printing.value(id, value));
     RegisterDecision {
@@ -86,23 +86,23 @@ fn register(answer: &Answer<'_>, vcpus: &VcpuSet, decision: &Decision) -> Regist
         id: id.into(),
         name: printing.name(id),
         source: value(&decision.source),
-        host: value(&decision.host),
-        listed: decision.listed,
-        secret: (id.is_secret() && !printing.secrets).then_some(true),
+        destination: value(&decision.destination),
+        listed: decision.is_listed,
+        secret: (id.is_secret() && !printing.show_secrets).then_some(true),
         decision: (&decision.action).into(),
-        becomes: match &decision.action {
+        written_value: match &decision.action {
             Action::Set(value) | Action::WriteReset(value) => printing.value(id, value),
             _ => None,
         },
-        knowledge: decision.knowledge.into(),
+        confidence: decision.confidence.into(),
         tolerance: decision.reason.tolerance(),
         reason: decision.reason.display(answer.tolerances).to_string(),
-        advice: remedy::of_decision(decision, answer.tolerances),
+        advice: remedy::decision_advice(decision, answer.tolerances),
     }
 }
 
 fn extension(
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &plan::ExtensionDecision,
 ) -> ExtensionDecision {
@@ -110,9 +110,9 @@ fn extension(
         vcpus: vcpus.into(),
         name: decision.name.clone().into_owned(),
         source: decision.source.as_ref().map(content),
-        host: decision.host.as_ref().map(content),
+        destination: decision.destination.as_ref().map(content),
         decision: (&decision.action).into(),
-        knowledge: decision.knowledge.into(),
+        confidence: decision.confidence.into(),
         reason: decision.reason.display(answer.tolerances).to_string(),
     }
 }
@@ -124,9 +124,9 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn visible_change(printing: Printing, change: &plan::VisibleChange) -> VisibleChange {
+fn visible_change(printing: ValueFormat, change: &plan::VisibleChange) -> VisibleChange {
     let is_secret = change.register.is_some_and(RegisterId::is_secret);
-    let value = |value: Option<u64>| value.filter(|_| printing.secrets || !is_secret);
+    let value = |value: Option<u64>| value.filter(|_| printing.show_secrets || !is_secret);
     VisibleChange {
         vcpus: (&change.vcpus).into(),
         id: change.register.map(Into::into),
@@ -135,29 +135,29 @@ fn visible_change(printing: Printing, change: &plan::VisibleChange) -> VisibleCh
         from: value(change.from).map(Into::into),
         to: value(change.to).map(Into::into),
         severity: change.severity.into(),
-        what: remedy::of_change(change).into_owned(),
+        description: remedy::describe_change(change).into_owned(),
     }
 }
 
-fn adjustments(answer: &Answer<'_>) -> Adjustments {
+fn adjustments(answer: &CheckFindings<'_>) -> Adjustments {
     let plan = &answer.check.plan;
     let all = |adjustments: &[plan::Adjustment]| {
         let adjustments = adjustments.iter();
         adjustments
-            .map(|it| adjustment(answer.printing, it))
+            .map(|it| adjustment(answer.value_format, it))
             .collect()
     };
     Adjustments {
-        taken: all(&plan.adjusted),
-        proposed: all(&plan.proposed),
-        with_all_proposed: answer.verdict_with_proposed().into(),
+        accepted: all(&plan.accepted_adjustments),
+        proposed: all(&plan.proposed_adjustments),
+        verdict_with_all: answer.verdict_with_all().into(),
     }
 }
 
-fn adjustment(printing: Printing, adjustment: &plan::Adjustment) -> Adjustment {
+fn adjustment(printing: ValueFormat, adjustment: &plan::Adjustment) -> Adjustment {
     let id = adjustment.register;
     let name = printing.name(id);
-    let is_visible = printing.secrets || !id.is_secret();
+    let is_visible = printing.show_secrets || !id.is_secret();
     let value = |value: u64| is_visible.then_some(value.into());
     Adjustment {
         vcpus: (&adjustment.vcpus).into(),
@@ -170,24 +170,28 @@ fn adjustment(printing: Printing, adjustment: &plan::Adjustment) -> Adjustment {
     }
 }
 
-fn loaders(answer: &Answer<'_>) -> Vec<Loader> {
+fn loaders(answer: &CheckFindings<'_>) -> Vec<LoaderReport> {
     let foretold = answer.check.loaders.iter();
     foretold
         .map(|foretold| {
-            let lost = foretold.load.lost.iter().map(|(vcpu, id)| Lost {
-                vcpu: *vcpu,
-                id: (*id).into(),
-                name: answer.printing.name(*id),
-            });
-            Loader {
+            let lost = foretold
+                .load
+                .lost_registers
+                .iter()
+                .map(|(vcpu, id)| LostRegister {
+                    vcpu: *vcpu,
+                    id: (*id).into(),
+                    name: answer.value_format.name(*id),
+                });
+            LoaderReport {
                 name: foretold.loader.program.name().to_owned(),
                 version: foretold.loader.version.to_string(),
-                is_destinations: foretold.is_destinations,
+                is_destination_loader: foretold.is_destination_loader,
                 loads: foretold.load.loads,
-                knowledge: foretold.load.knowledge.into(),
-                says: answer.words(foretold.loader, &foretold.load),
-                says_complete: foretold.load.complete,
-                loses: lost.collect(),
+                confidence: foretold.load.confidence.into(),
+                messages: answer.predicted_messages(foretold.loader, &foretold.load),
+                messages_complete: foretold.load.is_complete,
+                lost_registers: lost.collect(),
             }
         })
         .collect()

@@ -3,7 +3,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the answer, once, for both forms |
-//! | [`model`] | its model, schema `cpreg.check/1` |
+//! | [`model`] | its model, schema `cpreg.check/2` |
 //! | `json` | the answer as its model |
 //! | [`text`] | its text |
 
@@ -11,16 +11,16 @@ mod json;
 pub mod model;
 pub mod text;
 
-use cpreg::destination::{Accelerator, Destination, Loader, ValuesAre};
-use cpreg::plan::{Check, Decision, Outcome, Set, Verdict};
+use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
+use cpreg::plan::{Check, Decision, PlanOutcome, SetConsent, Verdict};
 use cpreg::severity::Severity;
-use cpreg::shape::Difference;
+use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
 
-use crate::attempt::Attempted;
-use crate::value::Printing;
+use crate::dry_run::DryRunFindings;
+use crate::value::ValueFormat;
 
 /// What the answer covers.
 pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu section; of devices \
@@ -28,32 +28,32 @@ pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu sectio
 
 /// An answer with what it was asked about.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct CheckFindings<'a> {
     /// The VM.
-    pub source: About,
+    pub source: SourceSummary,
     /// The VM's state.
     pub vm: Vm,
     /// The place where it goes.
     pub destination: &'a Destination,
     /// What the destination is known from.
-    pub evidence: &'a str,
+    pub provenance: &'a str,
     /// The table of tolerances.
     pub tolerances: &'a Tolerances,
     /// Differences of the outlines.
-    pub shape: Vec<Difference>,
+    pub shape: Vec<ShapeDifference>,
     /// The plan, and what each loader would do.
     pub check: Check,
     /// What the user sets.
-    pub sets: Vec<Set>,
+    pub sets: Vec<SetConsent>,
     /// Style of names and values.
-    pub printing: Printing,
+    pub value_format: ValueFormat,
     /// What this machine's KVM did with the plan, if that was asked.
-    pub attempt: Option<Attempted>,
+    pub dry_run: Option<DryRunFindings>,
 }
 
 /// Where the VM comes from.
 #[derive(Debug)]
-pub struct About {
+pub struct SourceSummary {
     /// Name of the file.
     pub name: String,
     /// Machine type.
@@ -65,10 +65,10 @@ pub struct About {
     /// Run state of the guest.
     pub run_state: Option<String>,
     /// Way in which the stream was read, in words.
-    pub opened: String,
+    pub open_method: String,
 }
 
-impl About {
+impl SourceSummary {
     /// Its name and outline.
     pub fn summary(&self) -> String {
         let machine = self.machine.as_deref().unwrap_or("machine unknown");
@@ -83,13 +83,15 @@ impl About {
     }
 }
 
-impl Answer<'_> {
+impl CheckFindings<'_> {
     /// The verdict, shapes included.
     pub fn verdict(&self) -> Verdict {
-        match (&self.attempt, self.check.verdict) {
-            _ if self.refuses_by_shape() => Verdict::Refused,
+        match (&self.dry_run, self.check.verdict) {
+            _ if self.is_blocked_by_shape() => Verdict::Refused,
             // What KVM does counts for more than what is known of it.
-            (Some(attempt), Verdict::Loads | Verdict::Converts) if !attempt.agrees() => {
+            (Some(attempt), Verdict::Loads | Verdict::Converts)
+                if !attempt.is_consistent_with_plan() =>
+            {
                 Verdict::Unknown
             }
             (_, verdict) => verdict,
@@ -97,22 +99,22 @@ impl Answer<'_> {
     }
 
     /// The verdict if everything that is proposed were taken; an outline that refuses goes on refusing.
-    pub fn verdict_with_proposed(&self) -> Verdict {
-        match self.check.plan.with_proposed {
-            _ if self.refuses_by_shape() => Verdict::Refused,
-            Outcome::Ready => Verdict::Converts,
-            Outcome::Refused => Verdict::Refused,
-            Outcome::Unknown => Verdict::Unknown,
+    pub fn verdict_with_all(&self) -> Verdict {
+        match self.check.plan.outcome_with_proposed {
+            _ if self.is_blocked_by_shape() => Verdict::Refused,
+            PlanOutcome::Ready => Verdict::Converts,
+            PlanOutcome::Refused => Verdict::Refused,
+            PlanOutcome::Unknown => Verdict::Unknown,
         }
     }
 
     /// Whether the outline alone refuses.
-    pub fn refuses_by_shape(&self) -> bool {
-        self.shape.iter().any(|difference| difference.refuses)
+    pub fn is_blocked_by_shape(&self) -> bool {
+        self.shape.iter().any(|difference| difference.blocks)
     }
 
     /// What the register shall hold, if the user sets it to something else than it holds.
-    pub fn wanted(&self, decision: &Decision) -> Option<u64> {
+    pub fn requested_value(&self, decision: &Decision) -> Option<u64> {
         let source = decision.source.as_ref()?.as_u64()?;
         let sets = self.sets.iter();
         let wanted = sets
@@ -124,18 +126,23 @@ impl Answer<'_> {
     /// The verdict's meaning in a sentence, with the way out where one option is all it takes.
     pub fn meaning(&self) -> String {
         let meaning = match self.verdict() {
-            Verdict::Loads if self.loads_by_plan() => "by this plan, which cpreg carries out",
+            Verdict::Loads if self.is_loaded_by_plan() => "by this plan, which cpreg carries out",
             Verdict::Loads => "as it is",
             Verdict::Converts => "after `cpreg convert`",
             Verdict::Refused => "something stands in the way",
-            Verdict::Unknown if self.attempt.as_ref().is_some_and(|it| !it.agrees()) => {
+            Verdict::Unknown
+                if self
+                    .dry_run
+                    .as_ref()
+                    .is_some_and(|it| !it.is_consistent_with_plan()) =>
+            {
                 "this machine's KVM does something else than planned"
             }
             Verdict::Unknown => "what is known does not tell",
         };
-        match self.acceptable() {
+        match self.severity_to_accept() {
             Some(severity) => {
-                let does = if self.loads_by_plan() {
+                let does = if self.is_loaded_by_plan() {
                     "loads"
                 } else {
                     "converts"
@@ -147,40 +154,40 @@ impl Answer<'_> {
     }
 
     /// Whether the destination's loader does what the plan says.
-    pub fn loads_by_plan(&self) -> bool {
+    pub fn is_loaded_by_plan(&self) -> bool {
         let loader = self.destination.loader;
-        loader.is_some_and(Loader::carries_out_plans)
+        loader.is_some_and(Loader::can_execute_plans)
     }
 
     /// Up to which severity changes have to be accepted for the VM to convert, where that is all it takes.
-    fn acceptable(&self) -> Option<Severity> {
+    fn severity_to_accept(&self) -> Option<Severity> {
         let plan = &self.check.plan;
-        if self.refuses_by_shape() || plan.with_proposed != Outcome::Ready {
+        if self.is_blocked_by_shape() || plan.outcome_with_proposed != PlanOutcome::Ready {
             return None;
         }
-        let proposed = plan.proposed.iter();
+        let proposed = plan.proposed_adjustments.iter();
         proposed.map(|adjustment| adjustment.severity).max()
     }
 
     /// What finds out what is not known: commands, best first. Empty unless that is what the verdict hangs on.
-    pub fn ways_to_find_out(&self) -> Vec<String> {
+    pub fn next_steps(&self) -> Vec<String> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();
         }
         let mut ways = Vec::new();
-        if self.destination.values != ValuesAre::AtReset {
+        if self.destination.value_origin != ValueOrigin::Reset {
             ways.push(format!(
-                "on the destination, `cpreg probe qemu -o dest.json -- COMMAND`, COMMAND being \
-                 the QEMU command line that is to load the VM; then `cpreg check {} dest.json`",
+                "on the destination, `cpreg probe qemu -o destination.json -- COMMAND`, COMMAND being \
+                 the QEMU command line that is to load the VM; then `cpreg check {} destination.json`",
                 self.source.name
             ));
         }
         if self.destination.loader.is_none() {
             ways.push(
-                "say which QEMU will load it, if you know: --vmm qemu-MAJOR.MINOR".to_owned(),
+                "say which QEMU will load it, if you know: --loader qemu-MAJOR.MINOR".to_owned(),
             );
         }
-        if let Some(severity) = self.acceptable() {
+        if let Some(severity) = self.severity_to_accept() {
             ways.push(format!(
                 "do without knowing: --accept {} changes what is in doubt to what the \
                  destination is known to take",
@@ -196,10 +203,14 @@ impl Answer<'_> {
     }
 
     /// What a loader would say, in its own words.
-    pub fn words(&self, loader: Loader, load: &cpreg::destination::load::Load) -> Vec<String> {
+    pub fn predicted_messages(
+        &self,
+        loader: Loader,
+        load: &cpreg::destination::load::SimulatedLoad,
+    ) -> Vec<String> {
         self.destination
             .accelerator
-            .map(|accelerator| predict::of_load(loader, accelerator, load))
+            .map(|accelerator| predict::predicted_lines(loader, accelerator, load))
             .unwrap_or_default()
     }
 }

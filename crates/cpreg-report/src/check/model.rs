@@ -1,20 +1,20 @@
-//! The model of `check`, schema `cpreg.check/1`.
+//! The model of `check`, schema `cpreg.check/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::model::Attempt;
-use crate::names::{Accelerator, Decision, Knowledge, Severity, Verdict};
+use crate::dry_run::model::DryRunReport;
+use crate::names::{Accelerator, Confidence, Decision, Severity, Verdict};
 use crate::scalar::{Hex, Id, Vcpus};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.check/1";
+pub const SCHEMA: &str = "cpreg.check/2";
 
 /// Answer of `cpreg check` and `cpreg convert`; and of `cpreg filter`, on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.check/1"`.
+pub struct CheckReport {
+    /// `"cpreg.check/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`.
@@ -26,7 +26,7 @@ pub struct Report {
     /// The place where the VM goes.
     pub destination: Destination,
     /// Differences of the outlines, which are looked at before registers.
-    pub shape: Vec<Shape>,
+    pub shape: Vec<ShapeDifference>,
     /// One decision for every register that either side has.
     pub decisions: Vec<RegisterDecision>,
     /// Decisions about parts of the CPU state that are no registers.
@@ -36,12 +36,12 @@ pub struct Report {
     /// Changes of value that only the user can take.
     pub adjustments: Adjustments,
     /// Where the verdict is unknown, ways to find out, best first.
-    pub to_find_out: Vec<String>,
+    pub next_steps: Vec<String>,
     /// Each modelled program, and what it would do with the VM on its own.
-    pub loaders: Vec<Loader>,
-    /// What this machine's KVM did with the plan, if DEST is `kvm` and the plan is ready
-    /// ([below](#attempt-of-cpregcheck1)); else null.
-    pub attempt: Option<Attempt>,
+    pub loaders: Vec<LoaderReport>,
+    /// What this machine's KVM did with the plan, if DESTINATION is `kvm` and the plan is ready
+    /// ([below](#dry_run-of-cpregcheck2)); else null.
+    pub dry_run: Option<DryRunReport>,
 }
 
 /// The VM.
@@ -60,7 +60,7 @@ pub struct Source {
     /// …), or null.
     pub run_state: Option<String>,
     /// Way in which the stream was read, in words.
-    pub opened: String,
+    pub open_method: String,
 }
 
 /// The place where the VM goes.
@@ -70,7 +70,7 @@ pub struct Destination {
     /// Name of the profile, or of the stream's file.
     pub name: String,
     /// What it is known from, in words.
-    pub evidence: String,
+    pub provenance: String,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
     /// The program that loads there (`"qemu 10.0"`), or null if that is not known.
@@ -82,15 +82,15 @@ pub struct Destination {
 /// A difference of the outlines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Shape {
+pub struct ShapeDifference {
     /// `"machine type"`, `"number of vCPUs"`, `"RAM block …"`, `"device …"`.
-    pub what: String,
+    pub kind: String,
     /// Property of the VM, or null.
     pub source: Option<String>,
     /// Property of the destination, or null.
     pub destination: Option<String>,
     /// `true` if a loader fails on it.
-    pub refuses: bool,
+    pub blocks: bool,
 }
 
 /// A decision about a register.
@@ -106,7 +106,7 @@ pub struct RegisterDecision {
     /// Its value in the VM; null if the VM lacks it.
     pub source: Option<String>,
     /// Its value at the destination; null if it is not listed there or the value is not known.
-    pub host: Option<String>,
+    pub destination: Option<String>,
     /// `true` if the destination lists it.
     pub listed: bool,
     /// `true` if the values are kept back; else absent.
@@ -117,10 +117,10 @@ pub struct RegisterDecision {
     /// The value that is written instead of the VM's own: for `"set"`, and for `"keep-at-reset"`
     /// where the loader would leave something else there; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub becomes: Option<String>,
-    /// Knowledge behind the decision: `"proven"`, `"inferred"` or `"unknown"`.
-    pub knowledge: Knowledge,
-    /// `number` of the entry of [`cpreg.tolerances/1`](#cpregtolerances1) behind it, or null.
+    pub written_value: Option<String>,
+    /// Knowledge behind the decision: `"proven"`, `"new_inferred"` or `"unknown"`.
+    pub confidence: Confidence,
+    /// `number` of the entry of [`cpreg.tolerances/2`](#cpregtolerances2) behind it, or null.
     pub tolerance: Option<usize>,
     /// The reason, in words.
     pub reason: String,
@@ -139,11 +139,11 @@ pub struct ExtensionDecision {
     /// Content in the VM: a number, or the number of bytes; or null.
     pub source: Option<String>,
     /// Content at the destination, likewise.
-    pub host: Option<String>,
+    pub destination: Option<String>,
     /// As for registers.
     pub decision: Decision,
     /// As for registers.
-    pub knowledge: Knowledge,
+    pub confidence: Confidence,
     /// As for registers.
     pub reason: String,
 }
@@ -167,7 +167,7 @@ pub struct VisibleChange {
     /// `"low"`, `"medium"` or `"high"`.
     pub severity: Severity,
     /// Meaning for the guest, in words; may be empty.
-    pub what: String,
+    pub description: String,
 }
 
 /// Changes of value that only the user can take.
@@ -175,11 +175,11 @@ pub struct VisibleChange {
 #[non_exhaustive]
 pub struct Adjustments {
     /// Those that were taken.
-    pub taken: Vec<Adjustment>,
+    pub accepted: Vec<Adjustment>,
     /// Those that would take away what blocks the load.
     pub proposed: Vec<Adjustment>,
     /// The verdict with all of them: `"converts"`, `"refused"` or `"unknown"`.
-    pub with_all_proposed: Verdict,
+    pub verdict_with_all: Verdict,
 }
 
 /// A change of value that only the user can take.
@@ -205,29 +205,29 @@ pub struct Adjustment {
 /// A modelled program, and what it would do with the VM on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Loader {
+pub struct LoaderReport {
     /// `"qemu"`.
     pub name: String,
     /// `"10.0"`.
     pub version: String,
     /// `true` if it is the one at the destination.
-    pub is_destinations: bool,
+    pub is_destination_loader: bool,
     /// `true`, `false`, or null where nothing tells.
     pub loads: Option<bool>,
     /// Knowledge behind that.
-    pub knowledge: Knowledge,
+    pub confidence: Confidence,
     /// Lines that it would print, in its own words.
-    pub says: Vec<String>,
+    pub messages: Vec<String>,
     /// `true` if these are all.
-    pub says_complete: bool,
+    pub messages_complete: bool,
     /// Registers whose values it loses although it goes on.
-    pub loses: Vec<Lost>,
+    pub lost_registers: Vec<LostRegister>,
 }
 
 /// A register whose value a program loses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Lost {
+pub struct LostRegister {
     /// The vCPU.
     pub vcpu: usize,
     /// The register's id.

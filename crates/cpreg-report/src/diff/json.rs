@@ -5,17 +5,20 @@ use cpreg::register::{RegisterId, Value, differing_fields};
 use cpreg::vm::Content;
 
 use super::Diff;
-use super::model::{Core, Differing, Extension, LeftOut, Only, Report, SCHEMA, Shape, Side};
+use super::model::{
+    ComparedFile, CoreRegisterDifference, DiffReport, ExtensionDifference, OmissionCounts,
+    OneSidedRegister, SCHEMA, ShapeDifference, ValueDifference,
+};
 use crate::contents::Contents;
 use crate::field::FieldChange;
 use crate::names::ContentsKind;
 use crate::rows::RegisterRow;
 use crate::text::hexadecimal;
 
-impl From<&Diff<'_>> for Report {
+impl From<&Diff<'_>> for DiffReport {
     fn from(diff: &Diff<'_>) -> Self {
-        let shape = diff.shape.iter().map(|difference| Shape {
-            what: difference.what.clone(),
+        let shape = diff.shape.iter().map(|difference| ShapeDifference {
+            kind: difference.subject.clone(),
             a: difference.source.clone(),
             b: difference.destination.clone(),
         });
@@ -23,27 +26,27 @@ impl From<&Diff<'_>> for Report {
             schema: SCHEMA.to_owned(),
             equal: diff.is_equal(),
             all: diff.all,
-            a: side(diff.a),
-            b: side(diff.b),
+            a: compared_file(diff.a),
+            b: compared_file(diff.b),
             shape: shape.collect(),
-            only_in_a: only(diff, &diff.only_a),
-            only_in_b: only(diff, &diff.only_b),
+            only_in_a: only(diff, &diff.only_in_a),
+            only_in_b: only(diff, &diff.only_in_b),
             values: values(diff),
-            cores: cores(diff),
+            core_registers: core_registers(diff),
             extensions: extensions(diff),
-            left_out: LeftOut {
-                registers: diff.left_out.registers,
-                extensions: diff.left_out.extensions,
-                without_value: diff.left_out.unknown,
-                vcpus: diff.left_out.vcpus,
+            omissions: OmissionCounts {
+                registers: diff.omissions.registers,
+                extensions: diff.omissions.extensions,
+                registers_without_value: diff.omissions.registers_without_value,
+                vcpus: diff.omissions.vcpus,
             },
         }
     }
 }
 
-fn side(contents: &Contents) -> Side {
+fn compared_file(contents: &Contents) -> ComparedFile {
     let stream = contents.stream();
-    Side {
+    ComparedFile {
         name: contents.name.clone(),
         kind: if stream.is_some() {
             ContentsKind::STREAM
@@ -57,19 +60,19 @@ fn side(contents: &Contents) -> Side {
     }
 }
 
-fn hidden(diff: &Diff<'_>, id: RegisterId) -> bool {
-    id.is_secret() && !diff.printing.secrets
+fn is_hidden(diff: &Diff<'_>, id: RegisterId) -> bool {
+    id.is_secret() && !diff.value_format.show_secrets
 }
 
-fn only(diff: &Diff<'_>, rows: &[RegisterRow]) -> Vec<Only> {
-    let entry = |id: RegisterId, vcpus: &VcpuSet, value: &Option<Value>| Only {
+fn only(diff: &Diff<'_>, rows: &[RegisterRow]) -> Vec<OneSidedRegister> {
+    let entry = |id: RegisterId, vcpus: &VcpuSet, value: &Option<Value>| OneSidedRegister {
         vcpus: vcpus.into(),
         id: id.into(),
-        name: diff.printing.name(id),
+        name: diff.value_format.name(id),
         value: value
             .as_ref()
-            .and_then(|value| diff.printing.value(id, value)),
-        secret: hidden(diff, id).then_some(true),
+            .and_then(|value| diff.value_format.value(id, value)),
+        secret: is_hidden(diff, id).then_some(true),
     };
     rows.iter()
         .flat_map(|row| {
@@ -79,21 +82,21 @@ fn only(diff: &Diff<'_>, rows: &[RegisterRow]) -> Vec<Only> {
         .collect()
 }
 
-fn values(diff: &Diff<'_>) -> Vec<Differing> {
+fn values(diff: &Diff<'_>) -> Vec<ValueDifference> {
     let entry = |id: RegisterId, vcpus: &VcpuSet, a: &Value, b: &Value| {
         let fields = match (a.as_u64(), b.as_u64()) {
-            (Some(a), Some(b)) if !hidden(diff, id) && !id.fields().is_empty() => {
+            (Some(a), Some(b)) if !is_hidden(diff, id) && !id.fields().is_empty() => {
                 differing_fields(id, a, b).map(FieldChange::from).collect()
             }
             _ => Vec::new(),
         };
-        Differing {
+        ValueDifference {
             vcpus: vcpus.into(),
             id: id.into(),
-            name: diff.printing.name(id),
-            a: diff.printing.value(id, a),
-            b: diff.printing.value(id, b),
-            secret: hidden(diff, id).then_some(true),
+            name: diff.value_format.name(id),
+            a: diff.value_format.value(id, a),
+            b: diff.value_format.value(id, b),
+            secret: is_hidden(diff, id).then_some(true),
             fields,
         }
     };
@@ -106,35 +109,39 @@ fn values(diff: &Diff<'_>) -> Vec<Differing> {
         .collect()
 }
 
-fn cores(diff: &Diff<'_>) -> Vec<Core> {
-    diff.cores
+fn core_registers(diff: &Diff<'_>) -> Vec<CoreRegisterDifference> {
+    diff.core_registers
         .iter()
         .flat_map(|row| {
-            row.values.iter().map(move |(vcpus, (a, b))| Core {
-                vcpus: vcpus.into(),
-                id: row.key.2.map(Into::into),
-                name: row.key.1.clone(),
-                a: a.map(Into::into),
-                b: b.map(Into::into),
-            })
+            row.values
+                .iter()
+                .map(move |(vcpus, (a, b))| CoreRegisterDifference {
+                    vcpus: vcpus.into(),
+                    id: row.key.2.map(Into::into),
+                    name: row.key.1.clone(),
+                    a: a.map(Into::into),
+                    b: b.map(Into::into),
+                })
         })
         .collect()
 }
 
-fn extensions(diff: &Diff<'_>) -> Vec<Extension> {
-    let entry = |name: &str, vcpus: &VcpuSet, a: Option<&Content>, b: Option<&Content>| Extension {
-        vcpus: vcpus.into(),
-        name: name.to_owned(),
-        a: a.map(hexadecimal),
-        b: b.map(hexadecimal),
+fn extensions(diff: &Diff<'_>) -> Vec<ExtensionDifference> {
+    let entry = |name: &str, vcpus: &VcpuSet, a: Option<&Content>, b: Option<&Content>| {
+        ExtensionDifference {
+            vcpus: vcpus.into(),
+            name: name.to_owned(),
+            a: a.map(hexadecimal),
+            b: b.map(hexadecimal),
+        }
     };
     let mut extensions = Vec::new();
-    for row in &diff.extensions_only_a {
+    for row in &diff.extensions_only_in_a {
         for (vcpus, a) in &row.values {
             extensions.push(entry(&row.key, vcpus, Some(a), None));
         }
     }
-    for row in &diff.extensions_only_b {
+    for row in &diff.extensions_only_in_b {
         for (vcpus, b) in &row.values {
             extensions.push(entry(&row.key, vcpus, None, Some(b)));
         }

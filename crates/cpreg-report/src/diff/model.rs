@@ -1,4 +1,4 @@
-//! The model of `diff`, schema `cpreg.diff/1`.
+//! The model of `diff`, schema `cpreg.diff/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use crate::names::{Accelerator, ContentsKind};
 use crate::scalar::{Hex, Id, Vcpus};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.diff/1";
+pub const SCHEMA: &str = "cpreg.diff/2";
 
 /// Answer of `cpreg diff A B`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.diff/1"`.
+pub struct DiffReport {
+    /// `"cpreg.diff/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// `true` if nothing that was compared differs.
@@ -22,30 +22,30 @@ pub struct Report {
     /// `true` if values that guests change as they run were compared (`--all`).
     pub all: bool,
     /// The first file.
-    pub a: Side,
+    pub a: ComparedFile,
     /// The second file.
-    pub b: Side,
+    pub b: ComparedFile,
     /// Differences of the outlines.
-    pub shape: Vec<Shape>,
+    pub shape: Vec<ShapeDifference>,
     /// Registers that only A lists, ascending by id.
-    pub only_in_a: Vec<Only>,
+    pub only_in_a: Vec<OneSidedRegister>,
     /// Registers that only B lists.
-    pub only_in_b: Vec<Only>,
+    pub only_in_b: Vec<OneSidedRegister>,
     /// Registers that both list with different values, ascending by id.
-    pub values: Vec<Differing>,
+    pub values: Vec<ValueDifference>,
     /// With `--all`, where both are streams: the registers that QEMU keeps before its list and that
     /// differ.
-    pub cores: Vec<Core>,
+    pub core_registers: Vec<CoreRegisterDifference>,
     /// Parts of the CPU state that are no registers and differ.
-    pub extensions: Vec<Extension>,
+    pub extensions: Vec<ExtensionDifference>,
     /// Differences that are left out, and things that could not be compared.
-    pub left_out: LeftOut,
+    pub omissions: OmissionCounts,
 }
 
 /// One of the two files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Side {
+pub struct ComparedFile {
     /// Its name.
     pub name: String,
     /// `"stream"` or `"profile"`.
@@ -63,9 +63,9 @@ pub struct Side {
 /// A difference of the outlines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Shape {
-    /// `"accelerator"`, or as in `cpreg.check/1`.
-    pub what: String,
+pub struct ShapeDifference {
+    /// `"accelerator"`, or as in `cpreg.check/2`.
+    pub kind: String,
     /// Property of A, or null.
     pub a: Option<String>,
     /// Property of B, or null.
@@ -75,7 +75,7 @@ pub struct Shape {
 /// A register that only one side lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Only {
+pub struct OneSidedRegister {
     /// The vCPUs.
     pub vcpus: Vcpus,
     /// The register's id.
@@ -92,7 +92,7 @@ pub struct Only {
 /// A register that both sides list with different values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Differing {
+pub struct ValueDifference {
     /// The vCPUs.
     pub vcpus: Vcpus,
     /// The register's id.
@@ -114,7 +114,7 @@ pub struct Differing {
 /// A core register that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Core {
+pub struct CoreRegisterDifference {
     /// The vCPUs.
     pub vcpus: Vcpus,
     /// KVM's id; null in AArch32 state.
@@ -130,7 +130,7 @@ pub struct Core {
 /// A part of the CPU state that is no register and differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Extension {
+pub struct ExtensionDifference {
     /// The vCPUs.
     pub vcpus: Vcpus,
     /// QEMU's name of the subsection, or `"env.features"`.
@@ -144,13 +144,13 @@ pub struct Extension {
 /// Differences that are left out, and things that could not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct LeftOut {
+pub struct OmissionCounts {
     /// Number of registers with other values, as guests change them.
     pub registers: usize,
     /// Number of extensions, likewise.
     pub extensions: usize,
     /// Number of registers without a recorded value on one side.
-    pub without_value: usize,
+    pub registers_without_value: usize,
     /// Number of vCPUs that only one side has.
     pub vcpus: usize,
 }

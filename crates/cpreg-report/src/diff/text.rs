@@ -7,34 +7,34 @@ use super::Diff;
 use crate::contents::Contents;
 use crate::printer::{Printer, style, styled};
 use crate::rows::{ExtensionRow, RegisterRow};
-use crate::text::{counted, describe_extension};
+use crate::text::{describe_extension, pluralize};
 use crate::value::{field_changes, id_digits};
 
 /// Prints the whole answer.
 pub fn print(printer: &mut Printer, diff: &Diff<'_>) {
-    head(printer, diff);
-    shape(printer, diff);
-    only(printer, diff, "A", &diff.only_a);
-    only(printer, diff, "B", &diff.only_b);
-    values(printer, diff);
-    cores(printer, diff);
-    extensions(printer, diff);
-    left_out(printer, diff);
+    print_header(printer, diff);
+    print_shape(printer, diff);
+    print_one_sided(printer, diff, "A", &diff.only_in_a);
+    print_one_sided(printer, diff, "B", &diff.only_in_b);
+    print_values(printer, diff);
+    print_core_registers(printer, diff);
+    print_extensions(printer, diff);
+    print_omissions(printer, diff);
 }
 
-fn head(printer: &mut Printer, diff: &Diff<'_>) {
+fn print_header(printer: &mut Printer, diff: &Diff<'_>) {
     if diff.is_equal() {
         printer.line(format_args!(
             "{}: {} of {}",
             styled(style::GOOD, "equal"),
-            counted(diff.compared, "register"),
-            counted(diff.vcpus(), "vCPU"),
+            pluralize(diff.compared_registers, "register"),
+            pluralize(diff.compared_vcpus(), "vCPU"),
         ));
     } else {
         let counts = [
             (diff.shape.len(), "machine and devices"),
-            (diff.registers(), "registers"),
-            (diff.extensions_count(), "parts of the cpu sections"),
+            (diff.differing_registers(), "registers"),
+            (diff.differing_extensions(), "parts of the cpu sections"),
         ];
         let counts: Vec<_> = counts
             .into_iter()
@@ -43,15 +43,15 @@ fn head(printer: &mut Printer, diff: &Diff<'_>) {
             .collect();
         printer.line(format_args!(
             "{}: {}",
-            styled(style::BAD, "differ"),
+            styled(style::ERROR, "differ"),
             counts.join(", ")
         ));
     }
-    side(printer, "A", diff.a);
-    side(printer, "B", diff.b);
+    print_side(printer, "A", diff.a);
+    print_side(printer, "B", diff.b);
 }
 
-fn side(printer: &mut Printer, label: &str, contents: &Contents) {
+fn print_side(printer: &mut Printer, label: &str, contents: &Contents) {
     let accelerator = contents.destination.accelerator;
     let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
     let state = contents.stream();
@@ -61,13 +61,13 @@ fn side(printer: &mut Printer, label: &str, contents: &Contents) {
         contents.name,
         contents.kind(),
         contents.machine().unwrap_or("machine unknown"),
-        counted(contents.vcpus().len(), "vCPU"),
+        pluralize(contents.vcpus().len(), "vCPU"),
         accelerator.unwrap_or_default(),
         state.map(|state| format!(", {state}")).unwrap_or_default(),
     ));
 }
 
-fn shape(printer: &mut Printer, diff: &Diff<'_>) {
+fn print_shape(printer: &mut Printer, diff: &Diff<'_>) {
     if diff.shape.is_empty() {
         return;
     }
@@ -77,14 +77,14 @@ fn shape(printer: &mut Printer, diff: &Diff<'_>) {
     for difference in &diff.shape {
         printer.line(format_args!(
             "  {}: {} -> {}",
-            difference.what,
+            difference.subject,
             difference.source.clone().unwrap_or_else(none),
             difference.destination.clone().unwrap_or_else(none)
         ));
     }
 }
 
-fn only(printer: &mut Printer, diff: &Diff<'_>, label: &str, rows: &[RegisterRow]) {
+fn print_one_sided(printer: &mut Printer, diff: &Diff<'_>, label: &str, rows: &[RegisterRow]) {
     if rows.is_empty() {
         return;
     }
@@ -94,15 +94,15 @@ fn only(printer: &mut Printer, diff: &Diff<'_>, label: &str, rows: &[RegisterRow
     for row in rows {
         for (vcpus, value) in &row.values {
             let value = match value {
-                Some(value) => diff.printing.describe(row.key, value),
+                Some(value) => diff.value_format.describe(row.key, value),
                 None => "value not recorded".to_owned(),
             };
-            register(printer, diff, (row.key, column), &value, vcpus);
+            print_register(printer, diff, (row.key, column), &value, vcpus);
         }
     }
 }
 
-fn values(printer: &mut Printer, diff: &Diff<'_>) {
+fn print_values(printer: &mut Printer, diff: &Diff<'_>) {
     if diff.values.is_empty() {
         return;
     }
@@ -115,13 +115,13 @@ fn values(printer: &mut Printer, diff: &Diff<'_>) {
     for row in &diff.values {
         let id = row.key;
         for (vcpus, (a, b)) in &row.values {
-            if id.is_secret() && !diff.printing.secrets {
-                register(printer, diff, (id, column), "differs (secret)", vcpus);
+            if id.is_secret() && !diff.value_format.show_secrets {
+                print_register(printer, diff, (id, column), "differs (secret)", vcpus);
                 continue;
             }
-            let describe = |value: &Value| diff.printing.describe(id, value);
+            let describe = |value: &Value| diff.value_format.describe(id, value);
             let change = format!("{} -> {}", describe(a), describe(b));
-            register(printer, diff, (id, column), &change, vcpus);
+            print_register(printer, diff, (id, column), &change, vcpus);
             if let (Some(a), Some(b)) = (a.as_u64(), b.as_u64()) {
                 let fields = field_changes(id, a, b);
                 if !fields.is_empty() {
@@ -134,65 +134,65 @@ fn values(printer: &mut Printer, diff: &Diff<'_>) {
 
 /// How wide the names' column is.
 fn column(diff: &Diff<'_>, ids: impl Iterator<Item = RegisterId>) -> usize {
-    let widths = ids.map(|id| diff.printing.name(id).len());
+    let widths = ids.map(|id| diff.value_format.name(id).len());
     widths.max().unwrap_or(0)
 }
 
-fn register(
+fn print_register(
     printer: &mut Printer,
     diff: &Diff<'_>,
     (id, column): (RegisterId, usize),
     text: &str,
     vcpus: &VcpuSet,
 ) {
-    let name = diff.printing.name(id);
+    let name = diff.value_format.name(id);
     printer.line(format_args!(
         "  {}  {text}  {}{}",
         styled(style::NAME, format_args!("{name:<column$}")),
-        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
-        on_vcpus(diff, vcpus)
+        styled(style::DIM, format_args!("[{}]", id_digits(id))),
+        vcpu_suffix(diff, vcpus)
     ));
 }
 
-fn on_vcpus(diff: &Diff<'_>, vcpus: &VcpuSet) -> String {
-    if diff.is_everywhere(vcpus) {
+fn vcpu_suffix(diff: &Diff<'_>, vcpus: &VcpuSet) -> String {
+    if diff.is_all_vcpus(vcpus) {
         String::new()
     } else {
         format!("  vCPU {vcpus}")
     }
 }
 
-fn cores(printer: &mut Printer, diff: &Diff<'_>) {
-    if diff.cores.is_empty() {
+fn print_core_registers(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.core_registers.is_empty() {
         return;
     }
     printer.line("");
     printer.line(format_args!(
         "core registers that differ, A -> B ({})",
-        diff.cores.len()
+        diff.core_registers.len()
     ));
     let show = |value: Option<u64>| value.map_or("none".to_owned(), |value| format!("{value:#x}"));
-    for row in &diff.cores {
+    for row in &diff.core_registers {
         for (vcpus, (a, b)) in &row.values {
             printer.line(format_args!(
                 "  {}  {} -> {}{}",
                 styled(style::NAME, &row.key.1),
                 show(*a),
                 show(*b),
-                on_vcpus(diff, vcpus)
+                vcpu_suffix(diff, vcpus)
             ));
         }
     }
 }
 
-fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
-    if diff.extensions_count() == 0 {
+fn print_extensions(printer: &mut Printer, diff: &Diff<'_>) {
+    if diff.differing_extensions() == 0 {
         return;
     }
     printer.line("");
     printer.line(format_args!(
         "parts of the cpu sections ({})",
-        diff.extensions_count()
+        diff.differing_extensions()
     ));
     let only = |printer: &mut Printer, label: &str, rows: &[ExtensionRow]| {
         for row in rows {
@@ -201,13 +201,13 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
                     "  {}  only in {label}: {}{}",
                     styled(style::NAME, &row.key),
                     describe_extension(&row.key, content),
-                    on_vcpus(diff, vcpus)
+                    vcpu_suffix(diff, vcpus)
                 ));
             }
         }
     };
-    only(printer, "A", &diff.extensions_only_a);
-    only(printer, "B", &diff.extensions_only_b);
+    only(printer, "A", &diff.extensions_only_in_a);
+    only(printer, "B", &diff.extensions_only_in_b);
     for row in &diff.extensions {
         for (vcpus, (a, b)) in &row.values {
             let (a, b) = (
@@ -222,25 +222,25 @@ fn extensions(printer: &mut Printer, diff: &Diff<'_>) {
             printer.line(format_args!(
                 "  {}  {change}{}",
                 styled(style::NAME, &row.key),
-                on_vcpus(diff, vcpus)
+                vcpu_suffix(diff, vcpus)
             ));
         }
     }
 }
 
-fn left_out(printer: &mut Printer, diff: &Diff<'_>) {
-    let left_out = diff.left_out;
+fn print_omissions(printer: &mut Printer, diff: &Diff<'_>) {
+    let left_out = diff.omissions;
     let mut lines = Vec::new();
     if left_out.registers + left_out.extensions != 0 {
         let mut what = Vec::new();
         if left_out.registers != 0 {
-            what.push(counted(left_out.registers, "register"));
+            what.push(pluralize(left_out.registers, "register"));
         }
         if left_out.extensions != 0 {
             let noun = "part";
             what.push(format!(
                 "{} of the cpu sections",
-                counted(left_out.extensions, noun)
+                pluralize(left_out.extensions, noun)
             ));
         }
         lines.push(format!(
@@ -248,22 +248,22 @@ fn left_out(printer: &mut Printer, diff: &Diff<'_>) {
             what.join(" and ")
         ));
     }
-    if left_out.unknown != 0 {
+    if left_out.registers_without_value != 0 {
         lines.push(format!(
             "not compared: {} without a recorded value",
-            counted(left_out.unknown, "register")
+            pluralize(left_out.registers_without_value, "register")
         ));
     }
     if left_out.vcpus != 0 {
         lines.push(format!(
             "not compared: {} that only one side has",
-            counted(left_out.vcpus, "vCPU")
+            pluralize(left_out.vcpus, "vCPU")
         ));
     }
     if !lines.is_empty() {
         printer.line("");
     }
     for line in lines {
-        printer.line(styled(style::ASIDE, line));
+        printer.line(styled(style::DIM, line));
     }
 }

@@ -10,17 +10,17 @@ use std::fmt::Write as _;
 use cpreg::destination::Accelerator;
 use cpreg::register::RegisterId;
 use cpreg::severity::Severity;
-use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
+use cpreg::tolerance::{Condition, Handling, RegisterDifference, Tolerance, Tolerances};
 
 use super::Exporter;
-use super::table::{Row, grounds, rows, rule};
+use super::table::{EffectiveEntry, effective_entries, grounds, rule};
 use crate::printer::Printer;
 use crate::text::wrap::prose;
-use crate::tolerance::words::names;
+use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
 /// Columns of a line of comment.
-const WIDTH: usize = 80;
+const LINE_WIDTH: usize = 80;
 
 /// What the script says of itself, a paragraph each.
 const HEADER: &[&str] = &[
@@ -38,13 +38,13 @@ const HEADER: &[&str] = &[
 
 /// How an entry comes out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineKind {
     /// A line that runs.
-    Live,
+    Active,
     /// A line that runs if somebody takes the `#` away.
     Conditional,
     /// Removing would not do what the entry does.
-    LeftOut,
+    Omitted,
 }
 
 /// Exports a shell script that runs Firecracker's `snapshot-editor`.
@@ -69,28 +69,31 @@ fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
     let mut text = String::from("#!/bin/sh\n");
     for paragraph in HEADER {
         text.push_str("#\n");
-        comment(&mut text, paragraph);
+        write_comment(&mut text, paragraph);
     }
     text.push_str(
         "\nset -eu\nvmstate=${1:?the VMSTATE to read}\noutput=${2:?the OUTPUT to write}\nset --\n",
     );
-    let rows = rows(tolerances, wanted, Accelerator::Kvm);
-    for kind in [Line::Live, Line::Conditional, Line::LeftOut] {
-        let rows: Vec<&Row<'_>> = rows.iter().filter(|row| line_of(row) == kind).collect();
+    let rows = effective_entries(tolerances, wanted, Accelerator::Kvm);
+    for kind in [LineKind::Active, LineKind::Conditional, LineKind::Omitted] {
+        let rows: Vec<&EffectiveEntry<'_>> =
+            rows.iter().filter(|row| line_kind(row) == kind).collect();
         if rows.is_empty() {
             continue;
         }
         text.push_str(match kind {
-            Line::Live => "\n# ---- always ignored where the destination has not got them\n",
-            Line::Conditional => {
+            LineKind::Active => "\n# ---- always ignored where the destination has not got them\n",
+            LineKind::Conditional => {
                 "\n# ---- ignored under a condition, or with consequences for the guest: look \
                  first\n"
             }
-            Line::LeftOut => "\n# ---- left out: taking the register away is not what cpreg does\n",
+            LineKind::Omitted => {
+                "\n# ---- left out: taking the register away is not what cpreg does\n"
+            }
         });
         for row in rows {
             text.push('\n');
-            entry(&mut text, row, kind);
+            write_entry(&mut text, row, kind);
         }
     }
     text.push_str(
@@ -101,55 +104,58 @@ fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
     text
 }
 
-fn line_of(row: &Row<'_>) -> Line {
+fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
     let entry = row.entry;
-    if (entry.difference, entry.handling) != (Difference::OnlyInInput, Handling::Ignore) {
-        return Line::LeftOut;
+    if (entry.difference, entry.handling) != (RegisterDifference::OnlyInInput, Handling::Ignore) {
+        return LineKind::Omitted;
     }
     match entry.condition {
         // An entry before it decides about all of them.
-        _ if row.registers.is_empty() && !row.decided_before.is_empty() => Line::LeftOut,
+        _ if row.registers.is_empty() && !row.shadowed_registers.is_empty() => LineKind::Omitted,
         // A class of registers that has no list.
-        _ if row.registers.is_empty() => Line::Conditional,
+        _ if row.registers.is_empty() => LineKind::Conditional,
         // Harmless for who knows it; not for who runs a script.
-        Condition::Always if is_severe(entry) => Line::Conditional,
-        Condition::Always => Line::Live,
-        _ => Line::Conditional,
+        Condition::Always if is_severe(entry) => LineKind::Conditional,
+        Condition::Always => LineKind::Active,
+        _ => LineKind::Conditional,
     }
 }
 
 /// Whether a guest could come to harm although the difference is ignored. An operator's own entry is the operator's decision.
 fn is_severe(entry: &Tolerance) -> bool {
-    let severity = entry.visible.as_ref().map(|visible| visible.severity);
-    !entry.by_operator && severity == Some(Severity::High)
+    let severity = entry
+        .visible_effect
+        .as_ref()
+        .map(|visible| visible.severity);
+    !entry.is_operator_entry && severity == Some(Severity::High)
 }
 
-fn entry(text: &mut String, row: &Row<'_>, kind: Line) {
+fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
     let listed = |ids: &[RegisterId]| {
         let names = ids.iter().map(ToString::to_string);
         names.collect::<Vec<_>>().join(", ")
     };
     let subject = if row.registers.is_empty() {
-        names(&row.entry.registers).join(", ")
+        register_names(&row.entry.registers).join(", ")
     } else {
         listed(&row.registers)
     };
-    comment(text, &subject);
-    comment(text, &rule(row.entry));
+    write_comment(text, &subject);
+    write_comment(text, &rule(row.entry));
     for paragraph in grounds(row.entry) {
-        comment(text, &paragraph);
+        write_comment(text, &paragraph);
     }
-    if !row.decided_before.is_empty() {
-        let before = listed(&row.decided_before);
-        comment(
+    if !row.shadowed_registers.is_empty() {
+        let before = listed(&row.shadowed_registers);
+        write_comment(
             text,
             &format!("An entry before this one decides about {before}."),
         );
     }
     let mark = match kind {
-        Line::Live => "",
-        Line::Conditional => "#",
-        Line::LeftOut => return,
+        LineKind::Active => "",
+        LineKind::Conditional => "#",
+        LineKind::Omitted => return,
     };
     for id in &row.registers {
         // Writing to a string cannot fail.
@@ -158,8 +164,8 @@ fn entry(text: &mut String, row: &Row<'_>, kind: Line) {
 }
 
 /// Adds lines of comment. No line end of the text is kept, so nothing in it becomes a command.
-fn comment(text: &mut String, paragraph: &str) {
-    for line in prose(paragraph, WIDTH - 2) {
+fn write_comment(text: &mut String, paragraph: &str) {
+    for line in prose(paragraph, LINE_WIDTH - 2) {
         let _ = writeln!(text, "# {line}");
     }
 }

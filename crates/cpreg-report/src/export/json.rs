@@ -7,7 +7,7 @@ use super::Exporter;
 use crate::json;
 use crate::printer::Printer;
 use crate::tolerance::entries;
-use crate::tolerance::model::Report;
+use crate::tolerance::model::TolerancesReport;
 
 /// Exports JSON.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ impl Exporter for Json {
         wanted: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()> {
-        let report = Report::of(&entries(tolerances, wanted));
+        let report = TolerancesReport::new(&entries(tolerances, wanted));
         printer.json(&json::document(&report)?);
         Ok(())
     }

@@ -15,17 +15,17 @@ use std::fmt::Write as _;
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{DecodedId, Naming, RegisterId};
-use cpreg::tolerance::{Condition, Difference, Handling, Tolerance, Tolerances};
+use cpreg::tolerance::{Condition, Handling, RegisterDifference, Tolerance, Tolerances};
 
 use super::Exporter;
-use super::table::{Row, grounds, rows, rule};
+use super::table::{EffectiveEntry, effective_entries, grounds, rule};
 use crate::printer::Printer;
 use crate::text::wrap::prose;
-use crate::tolerance::words::names;
+use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
 /// Columns of a line, as QEMU's style wants it.
-const WIDTH: usize = 80;
+const LINE_WIDTH: usize = 80;
 
 /// What the file says of itself.
 const HEADER: &[&str] = &[
@@ -40,7 +40,7 @@ const HEADER: &[&str] = &[
 ];
 
 /// What is particular to an accelerator.
-const fn about(accelerator: Accelerator) -> &'static str {
+const fn accelerator_note(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "Under KVM.",
         Accelerator::Tcg => {
@@ -62,23 +62,23 @@ impl Exporter for Qemu {
         wanted: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()> {
-        let mut text = comment("", HEADER.iter().copied());
+        let mut text = format_comment("", HEADER.iter().copied());
         let mut functions = 0;
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg, Accelerator::Hvf] {
-            let rows = rows(tolerances, wanted, accelerator);
+            let rows = effective_entries(tolerances, wanted, accelerator);
             if rows.is_empty() {
                 continue;
             }
             functions += 1;
             text.push('\n');
-            text.push_str(&comment("", [about(accelerator)]));
+            text.push_str(&format_comment("", [accelerator_note(accelerator)]));
             let _ = writeln!(
                 text,
                 "static void cpreg_{accelerator}_mig_tolerances(ARMCPU *cpu)\n{{"
             );
             let entries: Vec<String> = rows
                 .iter()
-                .map(|row| entry(tolerances, row, accelerator))
+                .map(|row| format_entry(tolerances, row, accelerator))
                 .collect();
             text.push_str(&entries.join("\n"));
             text.push_str("}\n");
@@ -93,7 +93,11 @@ impl Exporter for Qemu {
     }
 }
 
-fn entry(tolerances: &Tolerances, row: &Row<'_>, accelerator: Accelerator) -> String {
+fn format_entry(
+    tolerances: &Tolerances,
+    row: &EffectiveEntry<'_>,
+    accelerator: Accelerator,
+) -> String {
     let entry = row.entry;
     let naming = match accelerator {
         Accelerator::Tcg => Naming::Architectural,
@@ -103,17 +107,17 @@ fn entry(tolerances: &Tolerances, row: &Row<'_>, accelerator: Accelerator) -> St
         let names = ids.iter().map(|id| id.display_in(naming).to_string());
         names.collect::<Vec<_>>().join(", ")
     };
-    let test = test_of(entry);
+    let test = value_test(entry);
     let mut paragraphs = Vec::new();
     let left_out = match test {
-        Ok(_) if row.registers.is_empty() && row.decided_before.is_empty() => {
+        Ok(_) if row.registers.is_empty() && row.shadowed_registers.is_empty() => {
             Some("QEMU's tolerances are about single registers, and this is a class of them")
         }
         Ok(_) => None,
         Err(why) => Some(why),
     };
     let subject = if row.registers.is_empty() {
-        names(&entry.registers).join(", ")
+        register_names(&entry.registers).join(", ")
     } else {
         named(&row.registers)
     };
@@ -127,23 +131,23 @@ fn entry(tolerances: &Tolerances, row: &Row<'_>, accelerator: Accelerator) -> St
     }
     paragraphs.push(rule(entry));
     paragraphs.extend(grounds(entry));
-    if !row.decided_before.is_empty() {
+    if !row.shadowed_registers.is_empty() {
         paragraphs.push(format!(
             "An entry before this one decides about {}.",
-            named(&row.decided_before)
+            named(&row.shadowed_registers)
         ));
     }
-    let mut text = comment("    ", paragraphs.iter().map(String::as_str));
+    let mut text = format_comment("    ", paragraphs.iter().map(String::as_str));
     if let Ok((mask, expected)) = test {
         for id in &row.registers {
             if row.registers.len() > 1 {
                 let _ = writeln!(text, "    /* {} */", id.display_in(naming));
             }
-            text.push_str(&call(
-                &id_of(*id, accelerator),
+            text.push_str(&format_call(
+                &id_expression(*id, accelerator),
                 mask,
                 expected,
-                kind(tolerances, entry, *id, accelerator),
+                tolerance_kind(tolerances, entry, *id, accelerator),
             ));
         }
     }
@@ -151,38 +155,40 @@ fn entry(tolerances: &Tolerances, row: &Row<'_>, accelerator: Accelerator) -> St
 }
 
 /// The bits that QEMU would test and what they must be, or why it cannot.
-fn test_of(entry: &Tolerance) -> Result<(u64, u64), &'static str> {
+fn value_test(entry: &Tolerance) -> Result<(u64, u64), &'static str> {
     match (entry.difference, entry.handling) {
-        (Difference::OnlyInInput, Handling::Ignore) => match entry.condition {
+        (RegisterDifference::OnlyInInput, Handling::Ignore) => match entry.condition {
             Condition::Always => Ok((0, 0)),
             Condition::Value { mask, expected } => Ok((mask, expected)),
             _ => Err("QEMU's tolerances look at the register's own value and at nothing else"),
         },
-        (Difference::OnlyInInput, Handling::Refuse) => {
+        (RegisterDifference::OnlyInInput, Handling::Refuse) => {
             Err("QEMU refuses it without a tolerance, and cannot do so under a condition")
         }
-        (Difference::OnlyInInput, _) => Err("QEMU's tolerances drop a register and do no more"),
-        (Difference::OnlyAtDestination, Handling::Ignore | Handling::KeepAtReset) => Err(
+        (RegisterDifference::OnlyInInput, _) => {
+            Err("QEMU's tolerances drop a register and do no more")
+        }
+        (RegisterDifference::OnlyAtDestination, Handling::Ignore | Handling::KeepAtReset) => Err(
             "no call of its own is needed for it: QEMU goes on without a register that the stream lacks",
         ),
-        (Difference::OnlyAtDestination, _) => Err(
+        (RegisterDifference::OnlyAtDestination, _) => Err(
             "QEMU goes on without a register that the stream lacks, and no tolerance changes that",
         ),
-        (Difference::ValueNotTaken, _) => {
+        (RegisterDifference::ValueNotTaken, _) => {
             Err("QEMU's tolerances are about registers that only one side has")
         }
     }
 }
 
 /// Both ends only where the table says of both that nothing is looked at.
-fn kind(
+fn tolerance_kind(
     tolerances: &Tolerances,
     entry: &Tolerance,
     id: RegisterId,
     accelerator: Accelerator,
 ) -> &'static str {
     let there = tolerances
-        .find(id, Difference::OnlyAtDestination, Some(accelerator))
+        .find(id, RegisterDifference::OnlyAtDestination, Some(accelerator))
         .and_then(|number| tolerances.entries().get(number));
     let is_both = entry.condition == Condition::Always
         && there.is_some_and(|there| {
@@ -196,7 +202,7 @@ fn kind(
 }
 
 /// The id in C: by the macros of Linux's `asm/kvm.h`, which QEMU has only where it is built with KVM, or as the number.
-fn id_of(id: RegisterId, accelerator: Accelerator) -> String {
+fn id_expression(id: RegisterId, accelerator: Accelerator) -> String {
     match id.decode() {
         _ if accelerator != Accelerator::Kvm => id_digits(id),
         DecodedId::SystemRegister(it) => format!(
@@ -209,7 +215,7 @@ fn id_of(id: RegisterId, accelerator: Accelerator) -> String {
     }
 }
 
-fn call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
+fn format_call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
     const FUNCTION: &str = "    arm_register_cpreg_mig_tolerance(";
     let indent = " ".repeat(FUNCTION.len());
     let number = |value| match value {
@@ -218,7 +224,7 @@ fn call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
         value => format!("{value:#x}"),
     };
     let test = format!("{indent}{}, {},", number(mask), number(expected));
-    let between = if test.len() + kind.len() + 3 > WIDTH {
+    let between = if test.len() + kind.len() + 3 > LINE_WIDTH {
         format!("\n{indent}")
     } else {
         " ".to_owned()
@@ -227,14 +233,14 @@ fn call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
 }
 
 /// A comment of these paragraphs in QEMU's form. Nothing in them ends it, or begins another.
-fn comment<'a>(indent: &str, paragraphs: impl IntoIterator<Item = &'a str>) -> String {
+fn format_comment<'a>(indent: &str, paragraphs: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = format!("{indent}/*\n");
     for paragraph in paragraphs {
         if paragraph.is_empty() {
             let _ = writeln!(text, "{indent} *");
         }
         let paragraph = paragraph.replace("*/", "* /").replace("/*", "/ *");
-        for line in prose(&paragraph, WIDTH - indent.len() - 3) {
+        for line in prose(&paragraph, LINE_WIDTH - indent.len() - 3) {
             let _ = writeln!(text, "{indent} * {line}");
         }
     }
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn nothing_gets_out_of_a_comment() {
-        let text = comment("", ["ours */ evil(); /*/ and\nmore **/"]);
+        let text = format_comment("", ["ours */ evil(); /*/ and\nmore **/"]);
         assert_eq!(text.matches("*/").count(), 1, "{text}");
         assert_eq!(text.matches("/*").count(), 1, "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with(" *")));
@@ -256,8 +262,8 @@ mod tests {
 
     #[test]
     fn long_calls_are_broken() {
-        let call = call("0x1", !1, 0, "ToleranceOnlySrcTestValue");
-        assert!(call.lines().all(|line| line.len() <= WIDTH), "{call}");
+        let call = format_call("0x1", !1, 0, "ToleranceOnlySrcTestValue");
+        assert!(call.lines().all(|line| line.len() <= LINE_WIDTH), "{call}");
         assert_eq!(call.lines().count(), 3);
     }
 }

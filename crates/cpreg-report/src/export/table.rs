@@ -3,64 +3,71 @@
 
 use cpreg::destination::Accelerator;
 use cpreg::register::RegisterId;
-use cpreg::tolerance::{Tolerance, Tolerances, Which};
+use cpreg::tolerance::{RegisterSelector, Tolerance, Tolerances};
 
 use crate::remedy;
-use crate::tolerance::words::{condition, difference, handling};
+use crate::tolerance::text::{condition, difference, handling};
 
 /// Number of CCSIDR_EL1 slots: seven levels, each with data and instructions (Arm DDI 0487,
 /// CSSELR_EL1).
 const CACHE_SIZE_SLOTS: u8 = 14;
 
 /// An entry, and the registers for which it is the first that counts.
-pub(super) struct Row<'a> {
+pub(super) struct EffectiveEntry<'a> {
     pub(super) entry: &'a Tolerance,
     /// Registers that it decides; empty for a class of registers that has no list.
     pub(super) registers: Vec<RegisterId>,
     /// Registers that it is about and that an earlier entry decides.
-    pub(super) decided_before: Vec<RegisterId>,
+    pub(super) shadowed_registers: Vec<RegisterId>,
 }
 
 /// Returns the entries that count under this accelerator, with those of their registers that are
 /// wanted (all, if no register is named).
-pub(super) fn rows<'a>(
+pub(super) fn effective_entries<'a>(
     tolerances: &'a Tolerances,
     wanted: &[RegisterId],
     accelerator: Accelerator,
-) -> Vec<Row<'a>> {
+) -> Vec<EffectiveEntry<'a>> {
     let entries = tolerances.entries().iter().enumerate();
     let rows = entries.filter_map(|(number, entry)| {
         if entry.accelerator.is_some_and(|it| it != accelerator) {
             return None;
         }
         let is_wanted = |id: &RegisterId| wanted.is_empty() || wanted.contains(id);
-        let (registers, decided_before): (Vec<_>, Vec<_>) = match listed(&entry.registers) {
-            Some(ids) => ids.into_iter().filter(is_wanted).collect(),
-            None => wanted
-                .iter()
-                .copied()
-                .filter(|id| entry.registers.contains(*id))
-                .collect::<Vec<_>>(),
-        }
-        .into_iter()
-        .partition(|id| tolerances.find(*id, entry.difference, Some(accelerator)) == Some(number));
-        let is_class = listed(&entry.registers).is_none() && wanted.is_empty();
+        let (registers, decided_before): (Vec<_>, Vec<_>) =
+            match listed_registers(&entry.registers) {
+                Some(ids) => ids.into_iter().filter(is_wanted).collect(),
+                None => wanted
+                    .iter()
+                    .copied()
+                    .filter(|id| entry.registers.contains(*id))
+                    .collect::<Vec<_>>(),
+            }
+            .into_iter()
+            .partition(|id| {
+                tolerances.find(*id, entry.difference, Some(accelerator)) == Some(number)
+            });
+        let is_class = listed_registers(&entry.registers).is_none() && wanted.is_empty();
         let counts = is_class || !registers.is_empty() || !decided_before.is_empty();
-        counts.then_some(Row {
+        counts.then_some(EffectiveEntry {
             entry,
             registers,
-            decided_before,
+            shadowed_registers: decided_before,
         })
     });
     rows.collect()
 }
 
 /// Returns the registers, if there is a list of them.
-fn listed(which: &Which) -> Option<Vec<RegisterId>> {
+fn listed_registers(which: &RegisterSelector) -> Option<Vec<RegisterId>> {
     match which {
-        Which::These(ids) => Some(ids.to_vec()),
-        Which::CacheSizes => Some((0..CACHE_SIZE_SLOTS).map(RegisterId::ccsidr).collect()),
-        Which::PerformanceMonitors | Which::ImplementationDefined | Which::ReservedAArch32 => None,
+        RegisterSelector::Ids(ids) => Some(ids.to_vec()),
+        RegisterSelector::CacheSizes => {
+            Some((0..CACHE_SIZE_SLOTS).map(RegisterId::ccsidr).collect())
+        }
+        RegisterSelector::PerformanceMonitors
+        | RegisterSelector::ImplementationDefined
+        | RegisterSelector::ReservedAArch32 => None,
     }
 }
 
@@ -81,17 +88,17 @@ pub(super) fn rule(entry: &Tolerance) -> String {
 /// Returns the rest of an entry, a paragraph each: reason, visible change, remedy and history.
 pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
     let mut grounds = vec![format!("Why: {}.", entry.reason)];
-    if let Some(visible) = &entry.visible {
+    if let Some(visible) = &entry.visible_effect {
         grounds.push(format!(
             "The guest could notice ({}): {}.",
-            visible.severity, visible.what
+            visible.severity, visible.description
         ));
     }
     if let Some(remedy) = &entry.remedy {
         let advice = remedy::advice(remedy, "<the destination's>");
         grounds.push(format!("Otherwise: {advice}."));
     }
-    if entry.by_operator {
+    if entry.is_operator_entry {
         grounds.push("An operator's own entry, not one of cpreg's.".to_owned());
     }
     grounds.extend(entry.history.iter().map(|change| {
@@ -100,14 +107,14 @@ pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
         } else {
             format!(" ({})", change.commit)
         };
-        format!("{}{commit}: {}.", change.release, change.what)
+        format!("{}{commit}: {}.", change.release, change.description)
     }));
     grounds
 }
 
 #[cfg(test)]
 mod tests {
-    use cpreg::tolerance::{Category, Condition, Difference, Handling};
+    use cpreg::tolerance::{Category, Condition, Handling, RegisterDifference};
 
     use super::*;
 
@@ -115,26 +122,26 @@ mod tests {
     fn an_entry_that_another_comes_before_decides_nothing() {
         let mut tolerances = Tolerances::default();
         tolerances.add_operator_entries([Tolerance {
-            registers: Which::These(vec![RegisterId::OSLSR_EL1].into()),
+            registers: RegisterSelector::Ids(vec![RegisterId::OSLSR_EL1].into()),
             accelerator: None,
-            difference: Difference::OnlyInInput,
+            difference: RegisterDifference::OnlyInInput,
             condition: Condition::Always,
             handling: Handling::Refuse,
-            visible: None,
+            visible_effect: None,
             category: Category::Operator,
             reason: "ours".into(),
             remedy: None,
             history: Vec::new(),
-            by_operator: true,
+            is_operator_entry: true,
         }]);
-        let rows = rows(&tolerances, &[RegisterId::OSLSR_EL1], Accelerator::Kvm);
+        let rows = effective_entries(&tolerances, &[RegisterId::OSLSR_EL1], Accelerator::Kvm);
         let decided: Vec<_> = rows
             .iter()
             .map(|row| {
                 (
-                    row.entry.by_operator,
+                    row.entry.is_operator_entry,
                     row.registers.len(),
-                    row.decided_before.len(),
+                    row.shadowed_registers.len(),
                 )
             })
             .collect();

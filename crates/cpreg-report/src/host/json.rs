@@ -7,14 +7,15 @@ use cpreg_hosts::record;
 use cpreg_hosts::record::AtReset;
 
 use super::model::{
-    self, Capability, Guest, Host, NotListed, OneGuest, Register, Report, SCHEMA, Trial,
+    self, Capability, GuestRegisters, GuestSummary, HostIdentity, HostReport, MissingRegister,
+    Register, SCHEMA, Trial,
 };
-use super::{Counts, ShownGuest, ShownHost, Takes};
-use crate::field::{FieldReport, all_fields, meaning};
-use crate::value::Printing;
+use super::{GuestCounts, GuestView, HostView, TestedValues};
+use crate::field::{FieldReport, decode_fields, meaning};
+use crate::value::ValueFormat;
 
-impl From<&ShownHost<'_>> for Report {
-    fn from(shown: &ShownHost<'_>) -> Self {
+impl From<&HostView<'_>> for HostReport {
+    fn from(shown: &HostView<'_>) -> Self {
         let record = shown.record;
         let capabilities = record.capabilities.iter();
         let capabilities = capabilities.map(|(name, number)| Capability {
@@ -28,14 +29,14 @@ impl From<&ShownHost<'_>> for Report {
             host: record.into(),
             capabilities: capabilities.collect(),
             guests: guests
-                .map(|(features, guest)| counted(*features, Counts::of(guest)))
+                .map(|(features, guest)| guest_summary(*features, GuestCounts::from_guest(guest)))
                 .collect(),
-            guest: guest.map(|guest| one_guest(guest, shown.printing)),
+            guest: guest.map(|guest| guest_registers(guest, shown.value_format)),
         }
     }
 }
 
-impl From<&HostRecord> for Host {
+impl From<&HostRecord> for HostIdentity {
     fn from(record: &HostRecord) -> Self {
         let identity = &record.identity;
         let mode = Some(&identity.mode).filter(|mode| !mode.is_empty());
@@ -52,67 +53,71 @@ impl From<&HostRecord> for Host {
 }
 
 /// Names of features.
-pub(crate) fn names(features: Features) -> Vec<String> {
+pub(crate) fn feature_names(features: Features) -> Vec<String> {
     features.names().map(str::to_owned).collect()
 }
 
-fn counted(features: Features, counts: Counts) -> Guest {
-    Guest {
-        features: names(features),
+fn guest_summary(features: Features, counts: GuestCounts) -> GuestSummary {
+    GuestSummary {
+        features: feature_names(features),
         registers: counts.registers,
         values: counts.values,
         poison: counts.poison,
         counters: counts.counters,
         unreadable: counts.unreadable,
         writable: counts.writable,
-        tried: counts.tried,
+        tried_registers: counts.tried_registers,
     }
 }
 
-fn one_guest(guest: &ShownGuest<'_>, printing: Printing) -> OneGuest {
+fn guest_registers(guest: &GuestView<'_>, printing: ValueFormat) -> GuestRegisters {
     let registers = guest.registers();
-    let missing = guest.missing().map(|id| NotListed {
+    let missing = guest.missing_registers().map(|id| MissingRegister {
         id: id.into(),
         name: printing.name(id),
     });
-    OneGuest {
-        features: names(guest.features),
+    GuestRegisters {
+        features: feature_names(guest.features),
         registers: registers.map(|it| register(guest, it, printing)).collect(),
-        not_listed: missing.collect(),
+        missing_registers: missing.collect(),
     }
 }
 
-fn register(guest: &ShownGuest<'_>, register: &record::Register, printing: Printing) -> Register {
+fn register(
+    guest: &GuestView<'_>,
+    register: &record::RegisterRecord,
+    printing: ValueFormat,
+) -> Register {
     let id = register.id;
     let value = match &register.at_reset {
-        AtReset::Value(Value::Small(value)) => Some(*value),
+        AtReset::Value(Value::U64(value)) => Some(*value),
         _ => None,
     };
-    let fields = value.filter(|_| guest.fields || !guest.wanted.is_empty());
+    let fields = value.filter(|_| guest.show_fields || !guest.selection.is_empty());
     let fields = fields
-        .map(|value| all_fields(id, value))
+        .map(|value| decode_fields(id, value))
         .unwrap_or_default();
     let trials = register.trials.iter().map(|trial| Trial {
         value: trial.value.into(),
         errno: trial.errno,
-        reads: trial.reads.into(),
+        read_back: trial.read_back.into(),
     });
     Register {
         id: id.into(),
         name: printing.name(id),
         at_reset: at_reset(register, printing),
         differs_by_vcpu: register.differs_by_vcpu,
-        write_back: register.write_back,
+        write_back_errno: register.write_back,
         writable: guest.writable(id).map(Into::into),
-        takes: guest.takes(id).as_ref().map(Into::into),
+        accepted_values: guest.accepted_values(id).as_ref().map(Into::into),
         trials: trials.collect(),
         fields: fields.iter().map(FieldReport::from).collect(),
     }
 }
 
-fn at_reset(register: &record::Register, printing: Printing) -> model::AtReset {
+fn at_reset(register: &record::RegisterRecord, printing: ValueFormat) -> model::AtReset {
     let mut at_reset = model::AtReset {
-        is: (&register.at_reset).into(),
+        kind: (&register.at_reset).into(),
         value: None,
         secret: None,
         meaning: None,
@@ -125,19 +130,19 @@ fn at_reset(register: &record::Register, printing: Printing) -> model::AtReset {
             at_reset.meaning = meaning(register.id, value).filter(|_| at_reset.value.is_some());
         }
         AtReset::Unreadable(errno) => at_reset.errno = Some(*errno),
-        AtReset::Poison | AtReset::Counts => {}
+        AtReset::Poison | AtReset::Counter => {}
     }
     at_reset
 }
 
-impl From<&Takes> for model::Takes {
-    fn from(takes: &Takes) -> Self {
-        match takes {
-            Takes::OneOf(values) => Self {
+impl From<&TestedValues> for model::AcceptedValues {
+    fn from(values: &TestedValues) -> Self {
+        match values {
+            TestedValues::OneOf(values) => Self {
                 one_of: Some(values.iter().copied().map(Into::into).collect()),
                 subset_of: None,
             },
-            Takes::Bits(bits) => Self {
+            TestedValues::Bits(bits) => Self {
                 one_of: None,
                 subset_of: Some((*bits).into()),
             },

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the answer, once, for both forms; what is counted of a guest |
 //! | [`text`] | its text |
-//! | [`model`] | its model, schema `cpreg.show-host/1` |
+//! | [`model`] | its model, schema `cpreg.show-host/2` |
 //! | `json` | the answer as its model |
 //!
 //! A guest is shown with all that KVM lists for it, core registers and vectors included, which QEMU keeps elsewhere.
@@ -13,46 +13,46 @@ pub(crate) mod json;
 pub mod model;
 pub mod text;
 
-use cpreg::destination::{Accepts, Features, HostVcpu};
+use cpreg::destination::{AcceptedValues, DestinationVcpu, Features};
 use cpreg::register::{Field, RegisterId};
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::record::{AtReset, Guest, Register, Trial};
+use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord, WriteTrial};
 
 use crate::error::{Error, ErrorKind};
-use crate::field::Wanted;
-use crate::value::Printing;
+use crate::field::RegisterSelection;
+use crate::value::ValueFormat;
 
 /// Capabilities' names begin with it.
-const CAPABILITY: &str = "KVM_CAP_";
+const CAPABILITY_PREFIX: &str = "KVM_CAP_";
 
 /// What is shown.
 #[derive(Debug)]
-pub struct ShownHost<'a> {
+pub struct HostView<'a> {
     /// How the host is written, features aside.
-    pub written: &'a str,
+    pub argument: &'a str,
     /// The host.
     pub record: &'a HostRecord,
     /// The guest that is shown.
-    pub guest: Option<ShownGuest<'a>>,
+    pub guest: Option<GuestView<'a>>,
     /// Style of names and values.
-    pub printing: Printing,
+    pub value_format: ValueFormat,
 }
 
 /// One of its guests.
 #[derive(Debug)]
-pub struct ShownGuest<'a> {
+pub struct GuestView<'a> {
     /// Its features.
     pub features: Features,
-    guest: &'a Guest,
+    guest: &'a GuestRecord,
     /// The same as a destination has it: what its trials tell of the values that are taken.
-    vcpu: HostVcpu,
+    vcpu: DestinationVcpu,
     /// Only these, if there are any.
-    pub wanted: Vec<Wanted>,
+    pub selection: Vec<RegisterSelection>,
     /// Decode fields.
-    pub fields: bool,
+    pub show_fields: bool,
 }
 
-impl<'a> ShownGuest<'a> {
+impl<'a> GuestView<'a> {
     /// The guest with these features.
     ///
     /// # Errors
@@ -61,13 +61,13 @@ impl<'a> ShownGuest<'a> {
         written: &str,
         record: &'a HostRecord,
         features: Features,
-        wanted: Vec<Wanted>,
+        wanted: Vec<RegisterSelection>,
         fields: bool,
     ) -> Result<Self, Error> {
         let guest = record.guests.get(&features).ok_or_else(|| {
             let recorded = record.guests.keys().map(ToString::to_string);
             let recorded: Vec<_> = recorded.collect();
-            Error::of_host(
+            Error::for_host(
                 ErrorKind::GuestNotRecorded,
                 format!("{written} was not recorded for guests with the features {features}"),
                 format!("recorded are {}", recorded.join("; ")),
@@ -76,24 +76,25 @@ impl<'a> ShownGuest<'a> {
         Ok(Self {
             features,
             guest,
-            vcpu: guest.to_host_vcpu(),
-            wanted,
-            fields,
+            vcpu: guest.to_destination_vcpu(),
+            selection: wanted,
+            show_fields: fields,
         })
     }
 
     /// The registers that are shown.
-    pub fn registers(&self) -> impl Iterator<Item = &'a Register> {
-        let is_wanted = |id| self.wanted.is_empty() || self.wanted.iter().any(|it| it.id == id);
+    pub fn registers(&self) -> impl Iterator<Item = &'a RegisterRecord> {
+        let is_wanted =
+            |id| self.selection.is_empty() || self.selection.iter().any(|it| it.id == id);
         let registers = self.guest.registers.iter();
         registers.filter(move |register| is_wanted(register.id))
     }
 
     /// Those that were asked for and are not listed.
-    pub fn missing(&self) -> impl Iterator<Item = RegisterId> {
+    pub fn missing_registers(&self) -> impl Iterator<Item = RegisterId> {
         let registers = &self.guest.registers;
         let is_there = |id| registers.iter().any(|register| register.id == id);
-        let ids = self.wanted.iter().map(|wanted| wanted.id);
+        let ids = self.selection.iter().map(|wanted| wanted.id);
         ids.filter(move |id| !is_there(*id))
     }
 
@@ -103,40 +104,40 @@ impl<'a> ShownGuest<'a> {
     }
 
     /// The values that are taken, where all that count were tried.
-    pub fn takes(&self, id: RegisterId) -> Option<Takes> {
-        match &self.vcpu.get(id)?.accepts {
-            Accepts::OneOf(values) => Some(Takes::OneOf(values.clone())),
-            Accepts::Subset(bits) => Some(Takes::Bits(*bits)),
-            Accepts::ByKind | Accepts::Writable(_) => None,
+    pub fn accepted_values(&self, id: RegisterId) -> Option<TestedValues> {
+        match &self.vcpu.get(id)?.accepted_values {
+            AcceptedValues::OneOf(values) => Some(TestedValues::OneOf(values.clone())),
+            AcceptedValues::Subset(bits) => Some(TestedValues::Bits(*bits)),
+            AcceptedValues::ByKind | AcceptedValues::Writable(_) => None,
         }
     }
 }
 
 /// The values that are taken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Takes {
+pub enum TestedValues {
     /// Just these.
     OneOf(Vec<u64>),
     /// Any of these bits.
     Bits(u64),
 }
 
-impl Takes {
+impl TestedValues {
     /// In words; `id`: of which register.
-    pub fn in_words(&self, id: RegisterId) -> String {
+    pub fn describe(&self, id: RegisterId) -> String {
         match self {
             Self::OneOf(values) => {
-                let values = values.iter().map(|value| named(id, *value));
+                let values = values.iter().map(|value| format_named_value(id, *value));
                 values.collect::<Vec<_>>().join(", ")
             }
             Self::Bits(0) => "no bits".to_owned(),
-            Self::Bits(bits) => format!("bits {bits:#x} ({})", fields_in(id, *bits).join(", ")),
+            Self::Bits(bits) => format!("bits {bits:#x} ({})", describe_mask(id, *bits).join(", ")),
         }
     }
 }
 
 /// A value with its name, if it has one.
-fn named(id: RegisterId, value: u64) -> String {
+fn format_named_value(id: RegisterId, value: u64) -> String {
     match id.value_name(value) {
         Some(name) => format!("{name} ({value:#x})"),
         None => format!("{value:#x}"),
@@ -144,7 +145,7 @@ fn named(id: RegisterId, value: u64) -> String {
 }
 
 /// The names of the fields that have bits in a mask, and the bits that are in none.
-pub fn fields_in(id: RegisterId, mask: u64) -> Vec<String> {
+pub fn describe_mask(id: RegisterId, mask: u64) -> Vec<String> {
     let mut rest = mask;
     let mut names = Vec::new();
     for field in id.fields() {
@@ -168,7 +169,7 @@ pub fn fields_in(id: RegisterId, mask: u64) -> Vec<String> {
 
 /// What is counted of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct GuestCounts {
     /// Registers.
     pub registers: usize,
     /// Registers that hold a value.
@@ -182,12 +183,12 @@ pub struct Counts {
     /// Registers with writable bits; `None` if the kernel does not tell.
     pub writable: Option<usize>,
     /// Registers of which other values were tried.
-    pub tried: usize,
+    pub tried_registers: usize,
 }
 
-impl Counts {
+impl GuestCounts {
     /// Counts a guest's registers.
-    pub fn of(guest: &Guest) -> Self {
+    pub fn from_guest(guest: &GuestRecord) -> Self {
         let masks = guest.writable.as_ref();
         let mut counts = Self {
             registers: guest.registers.len(),
@@ -198,17 +199,17 @@ impl Counts {
             match register.at_reset {
                 AtReset::Value(_) => counts.values += 1,
                 AtReset::Poison => counts.poison += 1,
-                AtReset::Counts => counts.counters += 1,
+                AtReset::Counter => counts.counters += 1,
                 AtReset::Unreadable(_) => counts.unreadable += 1,
             }
-            counts.tried += usize::from(!register.trials.is_empty());
+            counts.tried_registers += usize::from(!register.trials.is_empty());
         }
         counts
     }
 }
 
 /// An errno of Linux on arm64 (`include/uapi/asm-generic/errno-base.h`): the names of those that KVM answers with.
-pub fn errno(number: u16) -> String {
+pub fn errno_name(number: u16) -> String {
     match number {
         1 => "EPERM".to_owned(),
         2 => "ENOENT".to_owned(),
@@ -219,10 +220,10 @@ pub fn errno(number: u16) -> String {
 }
 
 /// What came of a trial, in words: of one that did not end as its errno lets expect, also what was read then.
-pub fn outcome(trial: &Trial) -> String {
+pub fn trial_outcome(trial: &WriteTrial) -> String {
     match trial.errno {
-        0 if trial.reads == trial.value => "taken".to_owned(),
-        0 => format!("taken, and reads {:#x}", trial.reads),
-        number => format!("refused ({})", errno(number)),
+        0 if trial.read_back == trial.value => "taken".to_owned(),
+        0 => format!("taken, and reads {:#x}", trial.read_back),
+        number => format!("refused ({})", errno_name(number)),
     }
 }

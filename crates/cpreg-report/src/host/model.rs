@@ -1,4 +1,4 @@
-//! The model of `show` for a recorded host, schema `cpreg.show-host/1`.
+//! The model of `show` for a recorded host, schema `cpreg.show-host/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,31 +8,31 @@ use crate::names::ResetContent;
 use crate::scalar::{Hex, Id};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.show-host/1";
+pub const SCHEMA: &str = "cpreg.show-host/2";
 
 /// Answer of `cpreg show` about a recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.show-host/1"`.
+pub struct HostReport {
+    /// `"cpreg.show-host/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The host.
-    pub host: Host,
+    pub host: HostIdentity,
     /// Capabilities as the host reports them (`KVM_CHECK_EXTENSION`); those that are 0 are left
     /// out.
     pub capabilities: Vec<Capability>,
     /// The guests that were recorded.
-    pub guests: Vec<Guest>,
+    pub guests: Vec<GuestSummary>,
     /// The guest whose features are named, or null.
-    pub guest: Option<OneGuest>,
+    pub guest: Option<GuestRegisters>,
 }
 
 /// A recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Host {
-    /// Name of the host; DEST, if it is one of the hosts that come with cpreg.
+pub struct HostIdentity {
+    /// Name of the host; DESTINATION, if it is one of the hosts that come with cpreg.
     pub name: String,
     /// The kernel, as `uname -r` says it.
     pub release: String,
@@ -61,8 +61,8 @@ pub struct Capability {
 /// A guest that was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Guest {
-    /// The guest's vCPU features, as in [`cpreg.hosts/1`](#cpreghosts1).
+pub struct GuestSummary {
+    /// The guest's vCPU features, as in [`cpreg.hosts/2`](#cpreghosts2).
     pub features: Vec<String>,
     /// Number of registers of a fresh vCPU.
     pub registers: usize,
@@ -77,19 +77,19 @@ pub struct Guest {
     /// Number of ID registers of which some bits may be changed; null if the kernel does not tell.
     pub writable: Option<usize>,
     /// Number of registers of which other values were tried.
-    pub tried: usize,
+    pub tried_registers: usize,
 }
 
 /// A guest, and its registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct OneGuest {
+pub struct GuestRegisters {
     /// Its features.
     pub features: Vec<String>,
     /// Its registers, or those of `--register`.
     pub registers: Vec<Register>,
     /// Registers that were asked for and are not listed for such a guest.
-    pub not_listed: Vec<NotListed>,
+    pub missing_registers: Vec<MissingRegister>,
 }
 
 /// A register of a guest.
@@ -105,11 +105,11 @@ pub struct Register {
     /// `true` if another vCPU of the VM held something else.
     pub differs_by_vcpu: bool,
     /// Errno of writing back what was read; 0 if that worked.
-    pub write_back: u16,
+    pub write_back_errno: u16,
     /// Bits that may be changed, or null if the kernel does not tell.
     pub writable: Option<Hex>,
     /// Values that are taken, where all that count were tried; else null.
-    pub takes: Option<Takes>,
+    pub accepted_values: Option<AcceptedValues>,
     /// Other values that were tried.
     pub trials: Vec<Trial>,
     /// The fields, with `--fields` or `--register`; absent if there are none.
@@ -121,8 +121,8 @@ pub struct Register {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct AtReset {
-    /// `"value"`, `"poison"`, `"counts"` or `"unreadable"`.
-    pub is: ResetContent,
+    /// `"value"`, `"poison"`, `"counter"` or `"unreadable"`.
+    pub kind: ResetContent,
     /// The value; else null.
     pub value: Option<String>,
     /// `true` if the value is kept back; else absent.
@@ -137,7 +137,7 @@ pub struct AtReset {
 /// Values that are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Takes {
+pub struct AcceptedValues {
     /// All of them, or null.
     pub one_of: Option<Vec<Hex>>,
     /// The bits that may be set, in any combination, or null.
@@ -153,13 +153,13 @@ pub struct Trial {
     /// 0 if it was taken.
     pub errno: u16,
     /// The value that was read then.
-    pub reads: Hex,
+    pub read_back: Hex,
 }
 
 /// A register that was asked for and is not listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct NotListed {
+pub struct MissingRegister {
     /// The register's id.
     pub id: Id,
     /// The register's name.

@@ -3,34 +3,36 @@
 use std::collections::BTreeMap;
 
 use cpreg::register::RegisterClass;
-use cpreg_hosts::record::{AtReset, Register};
+use cpreg_hosts::record::{AtReset, RegisterRecord};
 
-use super::{CAPABILITY, Counts, ShownGuest, ShownHost, errno, fields_in, outcome};
-use crate::field::{Wanted, all_fields, meaning};
+use super::{
+    CAPABILITY_PREFIX, GuestCounts, GuestView, HostView, describe_mask, errno_name, trial_outcome,
+};
+use crate::field::{RegisterSelection, decode_fields, meaning};
 use crate::group::Group;
 use crate::printer::{Printer, style, styled};
-use crate::text::{counted, line, wrapped};
+use crate::text::{pluralize, print_line, print_list};
 use crate::value::id_digits;
 
 /// The most trials that are listed one by one.
-const MOST_TRIALS: usize = 8;
+const MAX_LISTED_TRIALS: usize = 8;
 
 /// Prints the whole answer.
-pub fn print(printer: &mut Printer, shown: &ShownHost<'_>) {
+pub fn print(printer: &mut Printer, shown: &HostView<'_>) {
     match &shown.guest {
         None => {
-            about(printer, shown);
-            guests(printer, shown);
+            print_summary(printer, shown);
+            print_guests(printer, shown);
         }
-        Some(guest) if guest.wanted.is_empty() => {
-            about(printer, shown);
-            all_registers(printer, shown, guest);
+        Some(guest) if guest.selection.is_empty() => {
+            print_summary(printer, shown);
+            print_all_registers(printer, shown, guest);
         }
-        Some(guest) => chosen(printer, shown, guest),
+        Some(guest) => print_selected_registers(printer, shown, guest),
     }
 }
 
-fn about(printer: &mut Printer, shown: &ShownHost<'_>) {
+fn print_summary(printer: &mut Printer, shown: &HostView<'_>) {
     let identity = &shown.record.identity;
     let cpu = if identity.emulated {
         " with an emulated CPU"
@@ -39,47 +41,47 @@ fn about(printer: &mut Printer, shown: &ShownHost<'_>) {
     };
     printer.line(format_args!(
         "{}: a recorded host{cpu}",
-        styled(style::NAME, shown.written)
+        styled(style::NAME, shown.argument)
     ));
-    line(printer, "name", &identity.name());
+    print_line(printer, "name", &identity.name());
     let kernel = format!("{} {}", identity.release, identity.version);
-    line(printer, "kernel", kernel.trim_end());
+    print_line(printer, "kernel", kernel.trim_end());
     let cpu = format!("{}, MIDR_EL1 {:#x}", identity.cpu, identity.midr);
-    line(printer, "CPU", &cpu);
+    print_line(printer, "CPU", &cpu);
     if !identity.mode.is_empty() {
-        line(printer, "mode", &identity.mode);
+        print_line(printer, "mode", &identity.mode);
     }
     let capabilities = shown.record.capabilities.iter();
     let capabilities = capabilities.filter(|(_, number)| **number != 0);
     let capabilities = capabilities.map(|(name, number)| {
-        let name = name.strip_prefix(CAPABILITY).unwrap_or(name);
+        let name = name.strip_prefix(CAPABILITY_PREFIX).unwrap_or(name);
         match number {
             1 => name.to_owned(),
             number => format!("{name} {number}"),
         }
     });
-    wrapped(printer, "can", capabilities);
+    print_list(printer, "can", capabilities);
     if identity.emulated {
         let values = "right about the kernel, no proof of a real machine's values";
-        line(printer, "scope", values);
+        print_line(printer, "scope", values);
     }
 }
 
-fn guests(printer: &mut Printer, shown: &ShownHost<'_>) {
+fn print_guests(printer: &mut Printer, shown: &HostView<'_>) {
     let guests = &shown.record.guests;
     let widths = guests.keys().map(|features| features.to_string().len());
     let column = widths.max().unwrap_or(0).max("features".len());
     printer.line("");
     printer.line(format_args!("guests ({}), fresh vCPUs", guests.len()));
     printer.line(styled(
-        style::ASIDE,
+        style::DIM,
         format_args!(
             "  {:<column$}  registers  values  poison  counters  writable  tried",
             "features"
         ),
     ));
     for (features, guest) in guests {
-        let counts = Counts::of(guest);
+        let counts = GuestCounts::from_guest(guest);
         let writable = counts
             .writable
             .map_or("not told".to_owned(), |count| count.to_string());
@@ -97,21 +99,21 @@ fn guests(printer: &mut Printer, shown: &ShownHost<'_>) {
             counts.values,
             counts.poison,
             counts.counters,
-            counts.tried,
+            counts.tried_registers,
         ));
     }
     printer.line("");
     printer.line(styled(
-        style::ASIDE,
+        style::DIM,
         "poison: KVM's reset poison, which stands for no value; writable: ID registers of which \
          some bits may be changed; tried: registers with other values tried",
     ));
     if let Some(features) = guests.keys().max_by_key(|features| features.len()) {
         printer.line(styled(
-            style::ASIDE,
+            style::DIM,
             format_args!(
                 "`cpreg show {}/{features}` lists what such a guest has",
-                shown.written
+                shown.argument
             ),
         ));
     }
@@ -119,95 +121,98 @@ fn guests(printer: &mut Printer, shown: &ShownHost<'_>) {
 
 /// What a guest's registers are listed under.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum RegisterSection {
     Core,
-    Of(Group),
+    Group(Group),
 }
 
-impl Part {
-    fn of(register: &Register) -> Self {
+impl RegisterSection {
+    fn from_register(register: &RegisterRecord) -> Self {
         match register.id.class() {
             RegisterClass::Core => Self::Core,
-            _ => Self::Of(Group::of(register.id)),
+            _ => Self::Group(Group::from_id(register.id)),
         }
     }
 
     const fn title(self) -> &'static str {
         match self {
             Self::Core => "core registers",
-            Self::Of(group) => group.title(),
+            Self::Group(group) => group.title(),
         }
     }
 }
 
-fn all_registers(printer: &mut Printer, shown: &ShownHost<'_>, guest: &ShownGuest<'_>) {
-    let mut parts: BTreeMap<Part, Vec<&Register>> = BTreeMap::new();
+fn print_all_registers(printer: &mut Printer, shown: &HostView<'_>, guest: &GuestView<'_>) {
+    let mut parts: BTreeMap<RegisterSection, Vec<&RegisterRecord>> = BTreeMap::new();
     for register in guest.registers() {
-        parts.entry(Part::of(register)).or_default().push(register);
+        parts
+            .entry(RegisterSection::from_register(register))
+            .or_default()
+            .push(register);
     }
     let count = guest.registers().count();
     printer.line("");
     printer.line(format_args!(
         "a fresh vCPU with the features {} has {}",
         styled(style::NAME, guest.features),
-        counted(count, "register")
+        pluralize(count, "register")
     ));
     for (part, all) in parts {
         printer.line("");
         printer.line(format_args!("{} ({})", part.title(), all.len()));
-        registers(printer, shown, guest, &all);
+        print_registers(printer, shown, guest, &all);
     }
 }
 
-fn chosen(printer: &mut Printer, shown: &ShownHost<'_>, guest: &ShownGuest<'_>) {
+fn print_selected_registers(printer: &mut Printer, shown: &HostView<'_>, guest: &GuestView<'_>) {
     let all: Vec<_> = guest.registers().collect();
-    registers(printer, shown, guest, &all);
-    for id in guest.missing() {
+    print_registers(printer, shown, guest, &all);
+    for id in guest.missing_registers() {
         printer.line(format_args!(
             "  {}  not listed for such a guest  {}",
-            styled(style::NAME, shown.printing.name(id)),
-            styled(style::ASIDE, format_args!("[{}]", id_digits(id)))
+            styled(style::NAME, shown.value_format.name(id)),
+            styled(style::DIM, format_args!("[{}]", id_digits(id)))
         ));
     }
 }
 
-fn registers(
+fn print_registers(
     printer: &mut Printer,
-    shown: &ShownHost<'_>,
-    guest: &ShownGuest<'_>,
-    all: &[&Register],
+    shown: &HostView<'_>,
+    guest: &GuestView<'_>,
+    all: &[&RegisterRecord],
 ) {
-    let names = all.iter().map(|it| shown.printing.name(it.id).len());
+    let names = all.iter().map(|it| shown.value_format.name(it.id).len());
     let column = names.max().unwrap_or(0);
-    let values = all.iter().map(|it| held(shown, it).len());
+    let values = all.iter().map(|it| describe_content(shown, it).len());
     let value_column = values.filter(|width| *width <= 24).max().unwrap_or(0);
     for register in all {
         let id = register.id;
-        let name = shown.printing.name(id);
+        let name = shown.value_format.name(id);
         printer.line(format_args!(
             "  {}  {:<value_column$}  {}{}",
             styled(style::NAME, format_args!("{name:<column$}")),
-            held(shown, register),
-            styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
-            beside(register),
+            describe_content(shown, register),
+            styled(style::DIM, format_args!("[{}]", id_digits(id))),
+            describe_peculiarities(register),
         ));
-        fields(printer, guest, register);
-        taken(printer, guest, register);
+        print_fields(printer, guest, register);
+        print_accepted_values(printer, guest, register);
     }
 }
 
 /// What a register held.
-fn held(shown: &ShownHost<'_>, register: &Register) -> String {
+fn describe_content(shown: &HostView<'_>, register: &RegisterRecord) -> String {
     match &register.at_reset {
-        AtReset::Value(value) => shown.printing.describe(register.id, value),
+        AtReset::Value(value) => shown.value_format.describe(register.id, value),
         AtReset::Poison => "poison".to_owned(),
-        AtReset::Counts => "counts".to_owned(),
-        AtReset::Unreadable(number) => format!("cannot be read: {}", errno(*number)),
+        AtReset::Counter => "counter".to_owned(),
+        AtReset::Unreadable(number) => format!("cannot be read: {}", errno_name(*number)),
     }
 }
 
 /// What else is to be said of it, where it is not as usual.
-fn beside(register: &Register) -> String {
+fn describe_peculiarities(register: &RegisterRecord) -> String {
     let mut text = String::new();
     if let AtReset::Value(value) = &register.at_reset
         && register
@@ -223,28 +228,28 @@ fn beside(register: &Register) -> String {
     }
     if register.write_back != 0 {
         text += "  cannot be written back: ";
-        text += &errno(register.write_back);
+        text += &errno_name(register.write_back);
     }
     text
 }
 
-fn fields(printer: &mut Printer, guest: &ShownGuest<'_>, register: &Register) {
+fn print_fields(printer: &mut Printer, guest: &GuestView<'_>, register: &RegisterRecord) {
     let AtReset::Value(value) = &register.at_reset else {
         return;
     };
     let Some(value) = value.as_u64() else {
         return;
     };
-    let wanted: Vec<&Wanted> = guest
-        .wanted
+    let wanted: Vec<&RegisterSelection> = guest
+        .selection
         .iter()
         .filter(|wanted| wanted.id == register.id)
         .collect();
-    if wanted.is_empty() && !guest.fields {
+    if wanted.is_empty() && !guest.show_fields {
         return;
     }
     let only: Option<Vec<_>> = wanted.iter().map(|wanted| wanted.field).collect();
-    for field in all_fields(register.id, value) {
+    for field in decode_fields(register.id, value) {
         let is_shown = match &only {
             Some(only) if !only.is_empty() => only.contains(&field.field),
             _ => true,
@@ -266,24 +271,24 @@ fn fields(printer: &mut Printer, guest: &ShownGuest<'_>, register: &Register) {
 }
 
 /// What may be written.
-fn taken(printer: &mut Printer, guest: &ShownGuest<'_>, register: &Register) {
+fn print_accepted_values(printer: &mut Printer, guest: &GuestView<'_>, register: &RegisterRecord) {
     let id = register.id;
     if let Some(mask) = guest.writable(id).filter(|mask| *mask != 0) {
         printer.line(format_args!(
             "      writable {mask:#x}: {}",
-            fields_in(id, mask).join(", ")
+            describe_mask(id, mask).join(", ")
         ));
     }
-    if let Some(takes) = guest.takes(id) {
-        printer.line(format_args!("      takes {}", takes.in_words(id)));
+    if let Some(takes) = guest.accepted_values(id) {
+        printer.line(format_args!("      takes {}", takes.describe(id)));
         return;
     }
     // Of all registers at once they would hide the rest.
-    if guest.wanted.is_empty() || register.trials.is_empty() {
+    if guest.selection.is_empty() || register.trials.is_empty() {
         return;
     }
-    if register.trials.len() > MOST_TRIALS {
-        let taken = register.trials.iter().filter(|trial| trial.is_taken());
+    if register.trials.len() > MAX_LISTED_TRIALS {
+        let taken = register.trials.iter().filter(|trial| trial.is_accepted());
         let (taken, all) = (taken.count(), register.trials.len());
         printer.line(format_args!("      tried {all} values: {taken} were taken"));
         return;
@@ -292,7 +297,7 @@ fn taken(printer: &mut Printer, guest: &ShownGuest<'_>, register: &Register) {
         printer.line(format_args!(
             "      tried {:#x}: {}",
             trial.value,
-            outcome(trial)
+            trial_outcome(trial)
         ));
     }
 }

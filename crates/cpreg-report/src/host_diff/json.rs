@@ -6,43 +6,44 @@ use cpreg_hosts::record;
 use cpreg_hosts::record::AtReset;
 
 use super::model::{
-    Capability, LeftOut, Only, Report, SCHEMA, Sets, Taken, Trial, TrialResult, Values, Writable,
-    WriteBack,
+    AcceptedValuesDifference, CapabilityDifference, FeatureSets, HostDiffReport, Omissions,
+    OneSidedRegister, ResetValueDifference, SCHEMA, TrialDifference, TrialResult,
+    WritableDifference, WriteBackDifference,
 };
-use super::{HostDiff, Row};
+use super::{HostDiff, HostDifference};
 use crate::field::FieldChange;
-use crate::host::json::names;
-use crate::host::model::NotListed as Named;
+use crate::host::json::feature_names;
+use crate::host::model::MissingRegister as RegisterName;
 use crate::scalar::Id;
 
-impl From<&HostDiff<'_>> for Report {
+impl From<&HostDiff<'_>> for HostDiffReport {
     fn from(diff: &HostDiff<'_>) -> Self {
         let capabilities = diff.capabilities.iter();
-        let capabilities = capabilities.map(|(name, a, b)| Capability {
+        let capabilities = capabilities.map(|(name, a, b)| CapabilityDifference {
             name: (*name).to_owned(),
             a: *a,
             b: *b,
         });
         let values = diff.values.iter();
-        let named = |id: &RegisterId| Named {
+        let named = |id: &RegisterId| RegisterName {
             id: (*id).into(),
-            name: diff.printing.name(*id),
+            name: diff.value_format.name(*id),
         };
-        let left_out = &diff.left_out;
+        let left_out = &diff.omissions;
         Self {
             schema: SCHEMA.to_owned(),
             equal: diff.is_equal(),
             a: diff.a.record.into(),
             b: diff.b.record.into(),
-            guests: sets(&diff.guests),
-            guests_only_a: sets(&diff.guests_only_a),
-            guests_only_b: sets(&diff.guests_only_b),
+            guests: feature_sets(&diff.guests),
+            guests_only_in_a: feature_sets(&diff.guests_only_in_a),
+            guests_only_in_b: feature_sets(&diff.guests_only_in_b),
             capabilities: capabilities.collect(),
-            only_a: only(diff, &diff.only_a),
-            only_b: only(diff, &diff.only_b),
+            only_in_a: only(diff, &diff.only_in_a),
+            only_in_b: only(diff, &diff.only_in_b),
             values: values.map(|row| value(diff, row)).collect(),
             write_back: rows(diff, &diff.write_back, |guests, id, name, (a, b)| {
-                WriteBack {
+                WriteBackDifference {
                     guests,
                     id,
                     name,
@@ -50,93 +51,112 @@ impl From<&HostDiff<'_>> for Report {
                     b: *b,
                 }
             }),
-            writable: rows(diff, &diff.writable, |guests, id, name, (a, b)| Writable {
-                guests,
-                id,
-                name,
-                a: (*a).into(),
-                b: (*b).into(),
+            writable: rows(diff, &diff.writable, |guests, id, name, (a, b)| {
+                WritableDifference {
+                    guests,
+                    id,
+                    name,
+                    a: (*a).into(),
+                    b: (*b).into(),
+                }
             }),
-            takes: rows(diff, &diff.takes, |guests, id, name, (a, b)| Taken {
-                guests,
-                id,
-                name,
-                a: a.into(),
-                b: b.into(),
+            accepted_values: rows(diff, &diff.accepted_values, |guests, id, name, (a, b)| {
+                AcceptedValuesDifference {
+                    guests,
+                    id,
+                    name,
+                    a: a.into(),
+                    b: b.into(),
+                }
             }),
-            trials: rows(diff, &diff.trials, |guests, id, name, (a, b)| Trial {
-                guests,
-                id,
-                name,
-                value: a.value.into(),
-                a: a.into(),
-                b: b.into(),
+            trials: rows(diff, &diff.trials, |guests, id, name, (a, b)| {
+                TrialDifference {
+                    guests,
+                    id,
+                    name,
+                    value: a.value.into(),
+                    a: a.into(),
+                    b: b.into(),
+                }
             }),
-            left_out: LeftOut {
-                no_value: left_out.no_value.iter().map(named).collect(),
-                writable: left_out.masks.iter().map(|it| names(*it)).collect(),
-                tried: left_out.untried.iter().map(named).collect(),
+            omissions: Omissions {
+                registers_without_value: left_out
+                    .registers_without_value
+                    .iter()
+                    .map(named)
+                    .collect(),
+                guests_without_writable_masks: left_out
+                    .guests_without_writable_masks
+                    .iter()
+                    .map(|it| feature_names(*it))
+                    .collect(),
+                one_sided_trials: left_out.one_sided_trials.iter().map(named).collect(),
             },
         }
     }
 }
 
-fn sets(features: &[Features]) -> Sets {
-    features.iter().map(|features| names(*features)).collect()
+fn feature_sets(features: &[Features]) -> FeatureSets {
+    features
+        .iter()
+        .map(|features| feature_names(*features))
+        .collect()
 }
 
 /// The rows, each made of its guests, its register's id and name, and what differs.
 fn rows<T, R>(
     diff: &HostDiff<'_>,
-    rows: &[Row<T>],
-    row: impl Fn(Sets, Id, String, &T) -> R,
+    rows: &[HostDifference<T>],
+    row: impl Fn(FeatureSets, Id, String, &T) -> R,
 ) -> Vec<R> {
     let rows = rows.iter().map(|it| {
-        let name = diff.printing.name(it.id);
-        row(sets(&it.guests), it.id.into(), name, &it.what)
+        let name = diff.value_format.name(it.id);
+        row(feature_sets(&it.guests), it.id.into(), name, &it.difference)
     });
     rows.collect()
 }
 
-fn only(diff: &HostDiff<'_>, registers: &[Row<AtReset>]) -> Vec<Only> {
-    rows(diff, registers, |guests, id, name, at_reset| Only {
-        guests,
-        id,
-        name,
-        at_reset: match at_reset {
-            AtReset::Value(value) => diff.printing.value(id.0, value),
-            _ => None,
-        },
-        is: at_reset.into(),
+fn only(diff: &HostDiff<'_>, registers: &[HostDifference<AtReset>]) -> Vec<OneSidedRegister> {
+    rows(diff, registers, |guests, id, name, at_reset| {
+        OneSidedRegister {
+            guests,
+            id,
+            name,
+            at_reset: match at_reset {
+                AtReset::Value(value) => diff.value_format.value(id.0, value),
+                _ => None,
+            },
+            kind: at_reset.into(),
+        }
     })
 }
 
-fn value(diff: &HostDiff<'_>, row: &Row<(Value, Value)>) -> Values {
+fn value(diff: &HostDiff<'_>, row: &HostDifference<(Value, Value)>) -> ResetValueDifference {
     let id = row.id;
-    let (a, b) = &row.what;
-    let is_hidden = id.is_secret() && !diff.printing.secrets;
+    let (a, b) = &row.difference;
+    let is_hidden = id.is_secret() && !diff.value_format.show_secrets;
     let fields = match (a.as_u64(), b.as_u64()) {
         (Some(a), Some(b)) if !is_hidden && !id.fields().is_empty() => {
             differing_fields(id, a, b).map(FieldChange::from).collect()
         }
         _ => Vec::new(),
     };
-    Values {
-        guests: sets(&row.guests),
+    ResetValueDifference {
+        guests: feature_sets(&row.guests),
         id: id.into(),
-        name: diff.printing.name(id),
-        a: diff.printing.value(id, a),
-        b: diff.printing.value(id, b),
+        name: diff.value_format.name(id),
+        a: diff.value_format.value(id, a),
+        b: diff.value_format.value(id, b),
         secret: is_hidden.then_some(true),
         fields,
     }
 }
 
-impl From<&record::Trial> for TrialResult {
-    fn from(trial: &record::Trial) -> Self {
+impl From<&record::WriteTrial> for TrialResult {
+    fn from(trial: &record::WriteTrial) -> Self {
         Self {
             errno: trial.errno,
-            reads: trial.reads.into(),
+            read_back: trial.read_back.into(),
         }
     }
 }

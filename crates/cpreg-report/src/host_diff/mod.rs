@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the comparison, once, for both forms |
 //! | [`text`] | its text |
-//! | [`model`] | its model, schema `cpreg.diff-hosts/1` |
+//! | [`model`] | its model, schema `cpreg.diff-hosts/2` |
 //! | `json` | the comparison as its model |
 //!
 //! | compared | not compared, and counted |
@@ -27,17 +27,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::record::{AtReset, Guest, Register, Trial};
+use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord, WriteTrial};
 
 use crate::error::{Error, ErrorKind};
-use crate::host::{ShownGuest, Takes};
-use crate::value::Printing;
+use crate::host::{GuestView, TestedValues};
+use crate::value::ValueFormat;
 
 /// A recorded host that is compared.
 #[derive(Clone, Copy, Debug)]
-pub struct Side<'a> {
+pub struct ComparedHost<'a> {
     /// How it is written, features aside.
-    pub written: &'a str,
+    pub argument: &'a str,
     /// The host.
     pub record: &'a HostRecord,
     /// The features of the only guest that is meant, if one is.
@@ -46,11 +46,11 @@ pub struct Side<'a> {
 
 /// A difference in a register, and the guests that have it.
 #[derive(Debug)]
-pub struct Row<T> {
+pub struct HostDifference<T> {
     /// The register.
     pub id: RegisterId,
     /// The difference.
-    pub what: T,
+    pub difference: T,
     /// The guests.
     pub guests: Vec<Features>,
 }
@@ -59,52 +59,52 @@ pub struct Row<T> {
 #[derive(Debug)]
 pub struct HostDiff<'a> {
     /// One host.
-    pub a: Side<'a>,
+    pub a: ComparedHost<'a>,
     /// The other.
-    pub b: Side<'a>,
+    pub b: ComparedHost<'a>,
     /// Style of names and values.
-    pub printing: Printing,
+    pub value_format: ValueFormat,
     /// The sets of features that both have, of which the rest is said.
     pub guests: Vec<Features>,
     /// Sets of features that only A has.
-    pub guests_only_a: Vec<Features>,
+    pub guests_only_in_a: Vec<Features>,
     /// Sets of features that only B has.
-    pub guests_only_b: Vec<Features>,
+    pub guests_only_in_b: Vec<Features>,
     /// What each can do, by the capability's name, where that differs.
     pub capabilities: Vec<(&'a str, i32, i32)>,
     /// Registers that only A lists.
-    pub only_a: Vec<Row<AtReset>>,
+    pub only_in_a: Vec<HostDifference<AtReset>>,
     /// Registers that only B lists.
-    pub only_b: Vec<Row<AtReset>>,
+    pub only_in_b: Vec<HostDifference<AtReset>>,
     /// Values at reset that differ.
-    pub values: Vec<Row<(Value, Value)>>,
+    pub values: Vec<HostDifference<(Value, Value)>>,
     /// Errnos of writing back what was read, where they differ.
-    pub write_back: Vec<Row<(u16, u16)>>,
+    pub write_back: Vec<HostDifference<(u16, u16)>>,
     /// Writable bits that differ.
-    pub writable: Vec<Row<(u64, u64)>>,
+    pub writable: Vec<HostDifference<(u64, u64)>>,
     /// Values that are taken, where they differ.
-    pub takes: Vec<Row<(Takes, Takes)>>,
+    pub accepted_values: Vec<HostDifference<(TestedValues, TestedValues)>>,
     /// Trials that came out differently.
-    pub trials: Vec<Row<(Trial, Trial)>>,
+    pub trials: Vec<HostDifference<(WriteTrial, WriteTrial)>>,
     /// Things that were not compared.
-    pub left_out: LeftOut,
+    pub omissions: HostDiffOmissions,
 }
 
 /// What could not be compared: registers, of any guest.
 #[derive(Debug, Default)]
-pub struct LeftOut {
+pub struct HostDiffOmissions {
     /// Values that are none on one side at least.
-    pub no_value: BTreeSet<RegisterId>,
+    pub registers_without_value: BTreeSet<RegisterId>,
     /// Guests of which only one kernel tells what may be written.
-    pub masks: BTreeSet<Features>,
+    pub guests_without_writable_masks: BTreeSet<Features>,
     /// Registers with values that only one side tried.
-    pub untried: BTreeSet<RegisterId>,
+    pub one_sided_trials: BTreeSet<RegisterId>,
 }
 
 /// Differences, and the guests that have each.
-struct Found<T>(BTreeMap<(RegisterId, T), Vec<Features>>);
+struct DifferenceMap<T>(BTreeMap<(RegisterId, T), Vec<Features>>);
 
-impl<T: Ord> Found<T> {
+impl<T: Ord> DifferenceMap<T> {
     const fn new() -> Self {
         Self(BTreeMap::new())
     }
@@ -113,23 +113,27 @@ impl<T: Ord> Found<T> {
         self.0.entry((id, what)).or_default().push(features);
     }
 
-    fn rows(self) -> Vec<Row<T>> {
+    fn into_differences(self) -> Vec<HostDifference<T>> {
         let rows = self.0.into_iter();
-        rows.map(|((id, what), guests)| Row { id, what, guests })
-            .collect()
+        rows.map(|((id, what), guests)| HostDifference {
+            id,
+            difference: what,
+            guests,
+        })
+        .collect()
     }
 }
 
 /// All that is found while guests are compared.
-struct Comparing {
-    only_a: Found<AtReset>,
-    only_b: Found<AtReset>,
-    values: Found<(Value, Value)>,
-    write_back: Found<(u16, u16)>,
-    writable: Found<(u64, u64)>,
-    takes: Found<(Takes, Takes)>,
-    trials: Found<(Trial, Trial)>,
-    left_out: LeftOut,
+struct Comparison {
+    only_in_a: DifferenceMap<AtReset>,
+    only_in_b: DifferenceMap<AtReset>,
+    values: DifferenceMap<(Value, Value)>,
+    write_back: DifferenceMap<(u16, u16)>,
+    writable: DifferenceMap<(u64, u64)>,
+    accepted_values: DifferenceMap<(TestedValues, TestedValues)>,
+    trials: DifferenceMap<(WriteTrial, WriteTrial)>,
+    omissions: HostDiffOmissions,
 }
 
 impl<'a> HostDiff<'a> {
@@ -137,8 +141,12 @@ impl<'a> HostDiff<'a> {
     ///
     /// # Errors
     /// If they were recorded for no guests with the same features.
-    pub fn new(a: Side<'a>, b: Side<'a>, printing: Printing) -> Result<Self, Error> {
-        let sets = |named: Side<'_>| -> BTreeSet<Features> {
+    pub fn new(
+        a: ComparedHost<'a>,
+        b: ComparedHost<'a>,
+        printing: ValueFormat,
+    ) -> Result<Self, Error> {
+        let sets = |named: ComparedHost<'_>| -> BTreeSet<Features> {
             let all = named.record.guests.keys().copied();
             let asked = |features: &Features| named.features.is_none_or(|only| only == *features);
             all.filter(asked).collect()
@@ -146,47 +154,47 @@ impl<'a> HostDiff<'a> {
         let (sets_a, sets_b) = (sets(a), sets(b));
         let guests: Vec<Features> = sets_a.intersection(&sets_b).copied().collect();
         if guests.is_empty() {
-            return Err(Error::of_host(
+            return Err(Error::for_host(
                 ErrorKind::NoCommonGuests,
                 format!(
                     "{} and {} were recorded for no guests with the same features",
-                    a.written, b.written
+                    a.argument, b.argument
                 ),
                 format!(
                     "`cpreg show {}` and `cpreg show {}` list them",
-                    a.written, b.written
+                    a.argument, b.argument
                 ),
             ));
         }
-        let mut comparing = Comparing {
-            only_a: Found::new(),
-            only_b: Found::new(),
-            values: Found::new(),
-            write_back: Found::new(),
-            writable: Found::new(),
-            takes: Found::new(),
-            trials: Found::new(),
-            left_out: LeftOut::default(),
+        let mut comparing = Comparison {
+            only_in_a: DifferenceMap::new(),
+            only_in_b: DifferenceMap::new(),
+            values: DifferenceMap::new(),
+            write_back: DifferenceMap::new(),
+            writable: DifferenceMap::new(),
+            accepted_values: DifferenceMap::new(),
+            trials: DifferenceMap::new(),
+            omissions: HostDiffOmissions::default(),
         };
         for features in &guests {
-            comparing.guests(a, b, *features)?;
+            comparing.compare_guests(a, b, *features)?;
         }
         Ok(Self {
             a,
             b,
-            printing,
-            guests_only_a: sets_a.difference(&sets_b).copied().collect(),
-            guests_only_b: sets_b.difference(&sets_a).copied().collect(),
+            value_format: printing,
+            guests_only_in_a: sets_a.difference(&sets_b).copied().collect(),
+            guests_only_in_b: sets_b.difference(&sets_a).copied().collect(),
             guests,
             capabilities: capabilities(a.record, b.record),
-            only_a: comparing.only_a.rows(),
-            only_b: comparing.only_b.rows(),
-            values: comparing.values.rows(),
-            write_back: comparing.write_back.rows(),
-            writable: comparing.writable.rows(),
-            takes: comparing.takes.rows(),
-            trials: comparing.trials.rows(),
-            left_out: comparing.left_out,
+            only_in_a: comparing.only_in_a.into_differences(),
+            only_in_b: comparing.only_in_b.into_differences(),
+            values: comparing.values.into_differences(),
+            write_back: comparing.write_back.into_differences(),
+            writable: comparing.writable.into_differences(),
+            accepted_values: comparing.accepted_values.into_differences(),
+            trials: comparing.trials.into_differences(),
+            omissions: comparing.omissions,
         })
     }
 
@@ -198,60 +206,65 @@ impl<'a> HostDiff<'a> {
     /// How much differs, by what.
     pub fn counts(&self) -> [(&'static str, usize); 7] {
         let distinct = |ids: Vec<RegisterId>| ids.into_iter().collect::<BTreeSet<_>>().len();
-        let registers = [&self.only_a, &self.only_b].into_iter().flatten();
+        let registers = [&self.only_in_a, &self.only_in_b].into_iter().flatten();
         [
             ("capabilities", self.capabilities.len()),
             ("registers", distinct(registers.map(|row| row.id).collect())),
             ("values at reset", distinct(ids(&self.values))),
             ("written back", distinct(ids(&self.write_back))),
             ("writable bits", distinct(ids(&self.writable))),
-            ("values taken", distinct(ids(&self.takes))),
+            ("values taken", distinct(ids(&self.accepted_values))),
             ("trials", distinct(ids(&self.trials))),
         ]
     }
 }
 
-fn ids<T>(rows: &[Row<T>]) -> Vec<RegisterId> {
+fn ids<T>(rows: &[HostDifference<T>]) -> Vec<RegisterId> {
     rows.iter().map(|row| row.id).collect()
 }
 
-impl Comparing {
-    fn guests(&mut self, a: Side<'_>, b: Side<'_>, features: Features) -> Result<(), Error> {
-        let of = |named: Side<'_>| named.record.guests.get(&features).cloned();
+impl Comparison {
+    fn compare_guests(
+        &mut self,
+        a: ComparedHost<'_>,
+        b: ComparedHost<'_>,
+        features: Features,
+    ) -> Result<(), Error> {
+        let of = |named: ComparedHost<'_>| named.record.guests.get(&features).cloned();
         let (Some(guest_a), Some(guest_b)) = (of(a), of(b)) else {
             return Ok(());
         };
-        let shown_a = ShownGuest::new(a.written, a.record, features, Vec::new(), false)?;
-        let shown_b = ShownGuest::new(b.written, b.record, features, Vec::new(), false)?;
-        let by_id = |guest: &Guest| -> BTreeMap<RegisterId, Register> {
+        let shown_a = GuestView::new(a.argument, a.record, features, Vec::new(), false)?;
+        let shown_b = GuestView::new(b.argument, b.record, features, Vec::new(), false)?;
+        let by_id = |guest: &GuestRecord| -> BTreeMap<RegisterId, RegisterRecord> {
             let registers = guest.registers.iter().cloned();
             registers.map(|register| (register.id, register)).collect()
         };
         let (own_a, own_b) = (by_id(&guest_a), by_id(&guest_b));
         for (id, register) in &own_a {
             if !own_b.contains_key(id) {
-                self.only_a.add(*id, register.at_reset.clone(), features);
+                self.only_in_a.add(*id, register.at_reset.clone(), features);
             }
         }
         for (id, register) in &own_b {
             let Some(other) = own_a.get(id) else {
-                self.only_b.add(*id, register.at_reset.clone(), features);
+                self.only_in_b.add(*id, register.at_reset.clone(), features);
                 continue;
             };
-            self.register(other, register, features);
-            let takes = (shown_a.takes(*id), shown_b.takes(*id));
+            self.compare_register(other, register, features);
+            let takes = (shown_a.accepted_values(*id), shown_b.accepted_values(*id));
             match takes {
-                (Some(a), Some(b)) if a != b => self.takes.add(*id, (a, b), features),
+                (Some(a), Some(b)) if a != b => self.accepted_values.add(*id, (a, b), features),
                 (Some(_), Some(_)) => {}
-                _ => self.trials(other, register, features),
+                _ => self.compare_trials(other, register, features),
             }
         }
-        self.masks(&guest_a, &guest_b, features);
+        self.compare_masks(&guest_a, &guest_b, features);
         Ok(())
     }
 
-    fn register(&mut self, a: &Register, b: &Register, features: Features) {
-        let value = |register: &Register| match &register.at_reset {
+    fn compare_register(&mut self, a: &RegisterRecord, b: &RegisterRecord, features: Features) {
+        let value = |register: &RegisterRecord| match &register.at_reset {
             AtReset::Value(value) if !register.differs_by_vcpu => Some(value.clone()),
             _ => None,
         };
@@ -261,7 +274,7 @@ impl Comparing {
             }
             (Some(_), Some(_)) => {}
             _ => {
-                self.left_out.no_value.insert(a.id);
+                self.omissions.registers_without_value.insert(a.id);
             }
         }
         if a.write_back != b.write_back {
@@ -270,10 +283,12 @@ impl Comparing {
         }
     }
 
-    fn masks(&mut self, a: &Guest, b: &Guest, features: Features) {
+    fn compare_masks(&mut self, a: &GuestRecord, b: &GuestRecord, features: Features) {
         let (Some(masks_a), Some(masks_b)) = (&a.writable, &b.writable) else {
             if a.writable != b.writable {
-                self.left_out.masks.insert(features);
+                self.omissions
+                    .guests_without_writable_masks
+                    .insert(features);
             }
             return;
         };
@@ -289,13 +304,14 @@ impl Comparing {
     }
 
     /// What is read after a refusal is what was there before, and so says nothing more.
-    fn trials(&mut self, a: &Register, b: &Register, features: Features) {
-        if a.at_reset == AtReset::Counts || b.at_reset == AtReset::Counts {
+    fn compare_trials(&mut self, a: &RegisterRecord, b: &RegisterRecord, features: Features) {
+        if a.at_reset == AtReset::Counter || b.at_reset == AtReset::Counter {
             return;
         }
-        let same =
-            |a: &Trial, b: &Trial| a.errno == b.errno && (a.errno != 0 || a.reads == b.reads);
-        let find = |register: &Register, value| {
+        let same = |a: &WriteTrial, b: &WriteTrial| {
+            a.errno == b.errno && (a.errno != 0 || a.read_back == b.read_back)
+        };
+        let find = |register: &RegisterRecord, value| {
             let mut trials = register.trials.iter();
             trials.find(|trial| trial.value == value).copied()
         };
@@ -306,12 +322,12 @@ impl Comparing {
                 }
                 Some(_) => {}
                 None => {
-                    self.left_out.untried.insert(a.id);
+                    self.omissions.one_sided_trials.insert(a.id);
                 }
             }
         }
         if b.trials.iter().any(|trial| find(a, trial.value).is_none()) {
-            self.left_out.untried.insert(a.id);
+            self.omissions.one_sided_trials.insert(a.id);
         }
     }
 }

@@ -1,64 +1,64 @@
-//! The model of `diff` for two recorded hosts, schema `cpreg.diff-hosts/1`.
+//! The model of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldChange;
-use crate::host::model::{Host, NotListed as Named, Takes};
+use crate::host::model::{AcceptedValues, HostIdentity, MissingRegister as RegisterName};
 use crate::names::ResetContent;
 use crate::scalar::{Hex, Id};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.diff-hosts/1";
+pub const SCHEMA: &str = "cpreg.diff-hosts/2";
 
 /// Sets of vCPU features, each by its names.
-pub type Sets = Vec<Vec<String>>;
+pub type FeatureSets = Vec<Vec<String>>;
 
 /// Answer of `cpreg diff` about two recorded hosts. `guests` beside a register: the feature sets of
 /// which that is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.diff-hosts/1"`.
+pub struct HostDiffReport {
+    /// `"cpreg.diff-hosts/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// `true` if nothing that was compared differs.
     pub equal: bool,
     /// One host.
-    pub a: Host,
+    pub a: HostIdentity,
     /// The other.
-    pub b: Host,
+    pub b: HostIdentity,
     /// The feature sets that were compared: those that both have.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// Those that only A was recorded with.
-    pub guests_only_a: Sets,
+    pub guests_only_in_a: FeatureSets,
     /// Those that only B was recorded with.
-    pub guests_only_b: Sets,
+    pub guests_only_in_b: FeatureSets,
     /// Capabilities that differ.
-    pub capabilities: Vec<Capability>,
+    pub capabilities: Vec<CapabilityDifference>,
     /// Registers that only A lists.
-    pub only_a: Vec<Only>,
+    pub only_in_a: Vec<OneSidedRegister>,
     /// Registers that only B lists.
-    pub only_b: Vec<Only>,
+    pub only_in_b: Vec<OneSidedRegister>,
     /// Values at reset that differ.
-    pub values: Vec<Values>,
+    pub values: Vec<ResetValueDifference>,
     /// Registers of which only one side takes back what was read.
-    pub write_back: Vec<WriteBack>,
+    pub write_back: Vec<WriteBackDifference>,
     /// Bits of ID registers that may be changed, where they differ.
-    pub writable: Vec<Writable>,
+    pub writable: Vec<WritableDifference>,
     /// PSCI versions and bits of bitmaps that are taken, where they differ and both sides were
     /// tried.
-    pub takes: Vec<Taken>,
+    pub accepted_values: Vec<AcceptedValuesDifference>,
     /// Other values that both were tried with, and that came out differently.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<TrialDifference>,
     /// Things that were not compared.
-    pub left_out: LeftOut,
+    pub omissions: Omissions,
 }
 
 /// A capability that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Capability {
+pub struct CapabilityDifference {
     /// The capability.
     pub name: String,
     /// A's answer; 0 if it lacks the capability.
@@ -70,25 +70,25 @@ pub struct Capability {
 /// A register that only one side lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Only {
+pub struct OneSidedRegister {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
     pub name: String,
     /// The value that it held, or null if that is no value.
     pub at_reset: Option<String>,
-    /// `"value"`, `"poison"`, `"counts"` or `"unreadable"`.
-    pub is: ResetContent,
+    /// `"value"`, `"poison"`, `"counter"` or `"unreadable"`.
+    pub kind: ResetContent,
 }
 
 /// A value at reset that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Values {
+pub struct ResetValueDifference {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
@@ -107,9 +107,9 @@ pub struct Values {
 /// A register of which only one side takes back what was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct WriteBack {
+pub struct WriteBackDifference {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
@@ -123,9 +123,9 @@ pub struct WriteBack {
 /// An ID register other bits of which may be changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Writable {
+pub struct WritableDifference {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
@@ -139,25 +139,25 @@ pub struct Writable {
 /// A register of which other values are taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Taken {
+pub struct AcceptedValuesDifference {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
     pub name: String,
     /// Values that A takes.
-    pub a: Takes,
+    pub a: AcceptedValues,
     /// Values that B takes.
-    pub b: Takes,
+    pub b: AcceptedValues,
 }
 
 /// A value that came out differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Trial {
+pub struct TrialDifference {
     /// The guests.
-    pub guests: Sets,
+    pub guests: FeatureSets,
     /// The register's id.
     pub id: Id,
     /// The register's name.
@@ -177,18 +177,18 @@ pub struct TrialResult {
     /// 0 if it was taken.
     pub errno: u16,
     /// The value that was read then.
-    pub reads: Hex,
+    pub read_back: Hex,
 }
 
 /// Things that were not compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct LeftOut {
+pub struct Omissions {
     /// Registers that held no value on one side at least: poison, counters, another value on each
     /// vCPU.
-    pub no_value: Vec<Named>,
+    pub registers_without_value: Vec<RegisterName>,
     /// Feature sets of which only one kernel tells what may be written.
-    pub writable: Sets,
+    pub guests_without_writable_masks: FeatureSets,
     /// Registers with values that were tried on one side only.
-    pub tried: Vec<Named>,
+    pub one_sided_trials: Vec<RegisterName>,
 }

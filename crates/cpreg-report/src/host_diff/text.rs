@@ -2,30 +2,30 @@
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
-use cpreg_hosts::record::{AtReset, Trial};
+use cpreg_hosts::record::{AtReset, WriteTrial};
 
-use super::{HostDiff, Row, Side};
-use crate::host::{errno, fields_in, outcome};
+use super::{ComparedHost, HostDiff, HostDifference};
+use crate::host::{describe_mask, errno_name, trial_outcome};
 use crate::printer::{Printer, style, styled};
-use crate::text::counted;
+use crate::text::pluralize;
 use crate::value::{field_changes, id_digits};
 
 /// Prints the whole answer.
 pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
-    head(printer, diff);
-    capabilities(printer, diff);
-    only(printer, diff, "A", &diff.only_a);
-    only(printer, diff, "B", &diff.only_b);
-    section(
+    print_header(printer, diff);
+    print_capabilities(printer, diff);
+    print_one_sided(printer, diff, "A", &diff.only_in_a);
+    print_one_sided(printer, diff, "B", &diff.only_in_b);
+    print_section(
         printer,
         diff,
         "values at reset",
         &diff.values,
         |id, (a, b)| {
-            if id.is_secret() && !diff.printing.secrets {
+            if id.is_secret() && !diff.value_format.show_secrets {
                 return ("differs (secret)".to_owned(), Vec::new());
             }
-            let describe = |value| diff.printing.describe(id, value);
+            let describe = |value| diff.value_format.describe(id, value);
             let fields = match (a.as_u64(), b.as_u64()) {
                 (Some(a), Some(b)) => field_changes(id, a, b),
                 _ => Vec::new(),
@@ -33,7 +33,7 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
             (format!("{} -> {}", describe(a), describe(b)), fields)
         },
     );
-    section(
+    print_section(
         printer,
         diff,
         "writing back what was read",
@@ -41,18 +41,18 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
         |_, (a, b)| {
             let says = |number: &u16| match number {
                 0 => "taken".to_owned(),
-                number => format!("refused ({})", errno(*number)),
+                number => format!("refused ({})", errno_name(*number)),
             };
             (format!("{} -> {}", says(a), says(b)), Vec::new())
         },
     );
-    section(
+    print_section(
         printer,
         diff,
         "writable bits",
         &diff.writable,
         |id, (a, b)| {
-            let (gone, new) = (fields_in(id, a & !b), fields_in(id, b & !a));
+            let (gone, new) = (describe_mask(id, a & !b), describe_mask(id, b & !a));
             let list = |what: &str, fields: Vec<String>| {
                 (!fields.is_empty()).then(|| format!("{what}: {}", fields.join(", ")))
             };
@@ -63,45 +63,47 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
             )
         },
     );
-    section(
+    print_section(
         printer,
         diff,
         "values that are taken",
-        &diff.takes,
+        &diff.accepted_values,
         |id, (a, b)| {
             (
-                format!("{} -> {}", a.in_words(id), b.in_words(id)),
+                format!("{} -> {}", a.describe(id), b.describe(id)),
                 Vec::new(),
             )
         },
     );
-    section(
+    print_section(
         printer,
         diff,
         "values that were tried",
-        &tried(&diff.trials),
+        &group_trials(&diff.trials),
         |_, (values, change)| (format!("{}: {change}", values.join(", ")), Vec::new()),
     );
-    left_out(printer, diff);
+    print_omissions(printer, diff);
 }
 
 /// Trials of a register that came out alike, in one row: the values and what became of them.
-fn tried(rows: &[Row<(Trial, Trial)>]) -> Vec<Row<(Vec<String>, String)>> {
-    let mut together: Vec<Row<(Vec<String>, String)>> = Vec::new();
+fn group_trials(
+    rows: &[HostDifference<(WriteTrial, WriteTrial)>],
+) -> Vec<HostDifference<(Vec<String>, String)>> {
+    let mut together: Vec<HostDifference<(Vec<String>, String)>> = Vec::new();
     for row in rows {
-        let (a, b) = &row.what;
+        let (a, b) = &row.difference;
         let (value, change) = (
             format!("{:#x}", a.value),
-            format!("{} -> {}", outcome(a), outcome(b)),
+            format!("{} -> {}", trial_outcome(a), trial_outcome(b)),
         );
         let alike = together.iter_mut().find(|other| {
-            other.id == row.id && other.what.1 == change && other.guests == row.guests
+            other.id == row.id && other.difference.1 == change && other.guests == row.guests
         });
         match alike {
-            Some(alike) => alike.what.0.push(value),
-            None => together.push(Row {
+            Some(alike) => alike.difference.0.push(value),
+            None => together.push(HostDifference {
                 id: row.id,
-                what: (vec![value], change),
+                difference: (vec![value], change),
                 guests: row.guests.clone(),
             }),
         }
@@ -109,12 +111,12 @@ fn tried(rows: &[Row<(Trial, Trial)>]) -> Vec<Row<(Vec<String>, String)>> {
     together
 }
 
-fn head(printer: &mut Printer, diff: &HostDiff<'_>) {
+fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {
     if diff.is_equal() {
         printer.line(format_args!(
             "{}: {}",
             styled(style::GOOD, "equal"),
-            counted(diff.guests.len(), "guest"),
+            pluralize(diff.guests.len(), "guest"),
         ));
     } else {
         let counts = diff.counts().into_iter();
@@ -124,38 +126,38 @@ fn head(printer: &mut Printer, diff: &HostDiff<'_>) {
             .collect();
         printer.line(format_args!(
             "{}: {}",
-            styled(style::BAD, "differ"),
+            styled(style::ERROR, "differ"),
             counts.join(", ")
         ));
     }
-    side(printer, "A", diff.a);
-    side(printer, "B", diff.b);
+    print_side(printer, "A", diff.a);
+    print_side(printer, "B", diff.b);
     printer.line("");
     let names = |sets: &[Features]| {
         let names = sets.iter().map(ToString::to_string);
         names.collect::<Vec<_>>().join("; ")
     };
     printer.line(format_args!("guests compared: {}", names(&diff.guests)));
-    for (label, sets) in [("A", &diff.guests_only_a), ("B", &diff.guests_only_b)] {
+    for (label, sets) in [("A", &diff.guests_only_in_a), ("B", &diff.guests_only_in_b)] {
         if !sets.is_empty() {
             printer.line(format_args!("guests only in {label}: {}", names(sets)));
         }
     }
 }
 
-fn side(printer: &mut Printer, label: &str, named: Side<'_>) {
+fn print_side(printer: &mut Printer, label: &str, named: ComparedHost<'_>) {
     let identity = &named.record.identity;
     let emulated = if identity.emulated { ", emulated" } else { "" };
     printer.line(format_args!(
         "  {label}  {} (Linux {}, {}, MIDR_EL1 {:#x}{emulated})",
-        named.written,
+        named.argument,
         identity.release,
         identity.cpu_and_mode(),
         identity.midr,
     ));
 }
 
-fn capabilities(printer: &mut Printer, diff: &HostDiff<'_>) {
+fn print_capabilities(printer: &mut Printer, diff: &HostDiff<'_>) {
     if diff.capabilities.is_empty() {
         return;
     }
@@ -169,35 +171,40 @@ fn capabilities(printer: &mut Printer, diff: &HostDiff<'_>) {
     }
 }
 
-fn only(printer: &mut Printer, diff: &HostDiff<'_>, label: &str, rows: &[Row<AtReset>]) {
+fn print_one_sided(
+    printer: &mut Printer,
+    diff: &HostDiff<'_>,
+    label: &str,
+    rows: &[HostDifference<AtReset>],
+) {
     let title = format!("registers only in {label}");
-    list(printer, diff, &title, rows, |id, at_reset| {
+    print_rows(printer, diff, &title, rows, |id, at_reset| {
         let held = match at_reset {
-            AtReset::Value(value) => diff.printing.describe(id, value),
+            AtReset::Value(value) => diff.value_format.describe(id, value),
             AtReset::Poison => "poison".to_owned(),
-            AtReset::Counts => "counts".to_owned(),
-            AtReset::Unreadable(number) => format!("cannot be read: {}", errno(*number)),
+            AtReset::Counter => "counter".to_owned(),
+            AtReset::Unreadable(number) => format!("cannot be read: {}", errno_name(*number)),
         };
         (held, Vec::new())
     });
 }
 
-fn section<T>(
+fn print_section<T>(
     printer: &mut Printer,
     diff: &HostDiff<'_>,
     title: &str,
-    rows: &[Row<T>],
+    rows: &[HostDifference<T>],
     says: impl Fn(RegisterId, &T) -> (String, Vec<String>),
 ) {
-    list(printer, diff, &format!("{title}, A -> B"), rows, says);
+    print_rows(printer, diff, &format!("{title}, A -> B"), rows, says);
 }
 
 /// A line for each row, and what `says` gives of its fields below it.
-fn list<T>(
+fn print_rows<T>(
     printer: &mut Printer,
     diff: &HostDiff<'_>,
     title: &str,
-    rows: &[Row<T>],
+    rows: &[HostDifference<T>],
     says: impl Fn(RegisterId, &T) -> (String, Vec<String>),
 ) {
     if rows.is_empty() {
@@ -205,16 +212,16 @@ fn list<T>(
     }
     printer.line("");
     printer.line(format_args!("{title} ({})", rows.len()));
-    let names = rows.iter().map(|row| diff.printing.name(row.id).len());
+    let names = rows.iter().map(|row| diff.value_format.name(row.id).len());
     let column = names.max().unwrap_or(0);
     for row in rows {
-        let name = diff.printing.name(row.id);
-        let (change, fields) = says(row.id, &row.what);
+        let name = diff.value_format.name(row.id);
+        let (change, fields) = says(row.id, &row.difference);
         printer.line(format_args!(
             "  {}  {change}  {}{}",
             styled(style::NAME, format_args!("{name:<column$}")),
-            styled(style::ASIDE, format_args!("[{}]", id_digits(row.id))),
-            of_guests(diff, &row.guests)
+            styled(style::DIM, format_args!("[{}]", id_digits(row.id))),
+            guests_suffix(diff, &row.guests)
         ));
         if !fields.is_empty() {
             printer.line(format_args!("      {}", fields.join(", ")));
@@ -223,7 +230,7 @@ fn list<T>(
 }
 
 /// The guests that a difference is about, where it is not all.
-fn of_guests(diff: &HostDiff<'_>, guests: &[Features]) -> String {
+fn guests_suffix(diff: &HostDiff<'_>, guests: &[Features]) -> String {
     if guests.len() == diff.guests.len() {
         return String::new();
     }
@@ -231,32 +238,32 @@ fn of_guests(diff: &HostDiff<'_>, guests: &[Features]) -> String {
     format!("  {}", names.join("; "))
 }
 
-fn left_out(printer: &mut Printer, diff: &HostDiff<'_>) {
-    let left_out = &diff.left_out;
+fn print_omissions(printer: &mut Printer, diff: &HostDiff<'_>) {
+    let left_out = &diff.omissions;
     let mut lines = Vec::new();
-    if !left_out.no_value.is_empty() {
+    if !left_out.registers_without_value.is_empty() {
         lines.push(format!(
             "not compared: what {} held, as it is no value: KVM's reset poison, counters, \
              another on each vCPU",
-            counted(left_out.no_value.len(), "register")
+            pluralize(left_out.registers_without_value.len(), "register")
         ));
     }
-    if !left_out.masks.is_empty() {
+    if !left_out.guests_without_writable_masks.is_empty() {
         lines.push(
             "not compared: writable bits, of which only one of the kernels tells (since Linux 6.7)"
                 .to_owned(),
         );
     }
-    if !left_out.untried.is_empty() {
+    if !left_out.one_sided_trials.is_empty() {
         lines.push(format!(
             "not compared: values of {} that were tried on one side only",
-            counted(left_out.untried.len(), "register")
+            pluralize(left_out.one_sided_trials.len(), "register")
         ));
     }
     if !lines.is_empty() {
         printer.line("");
     }
     for line in lines {
-        printer.line(styled(style::ASIDE, line));
+        printer.line(styled(style::DIM, line));
     }
 }

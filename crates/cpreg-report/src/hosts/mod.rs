@@ -3,38 +3,38 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | recorded hosts as the model |
-//! | [`model`] | the model, schema `cpreg.hosts/1` |
+//! | [`model`] | the model, schema `cpreg.hosts/2` |
 //! | [`text`] | its text |
 
 pub mod model;
 pub mod text;
 
-use cpreg_hosts::Host;
+use cpreg_hosts::IndexedHost;
 
-use model::{Kernel, Recording, Report, SCHEMA};
+use model::{HostsReport, KernelIdentity, Recording, SCHEMA};
 
-impl Report {
+impl HostsReport {
     /// Makes a report of recorded hosts.
-    pub fn of(hosts: &[Host<'_>]) -> Self {
+    pub fn new(hosts: &[IndexedHost<'_>]) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
-            hosts: hosts.iter().map(model::Host::from).collect(),
+            hosts: hosts.iter().map(model::HostSummary::from).collect(),
         }
     }
 }
 
-impl From<&Host<'_>> for model::Host {
-    fn from(host: &Host<'_>) -> Self {
+impl From<&IndexedHost<'_>> for model::HostSummary {
+    fn from(host: &IndexedHost<'_>) -> Self {
         let kernel = host.kernel();
         let unless_empty = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
-        let recordings = host.recorded().into_iter();
+        let recordings = host.register_counts().into_iter();
         let recordings = recordings.map(|(features, registers)| Recording {
             features: features.names().map(str::to_owned).collect(),
             registers,
         });
         Self {
             name: host.name(),
-            kernel: Kernel {
+            kernel: KernelIdentity {
                 version: kernel.version.clone(),
                 release: kernel.release.clone(),
                 build: kernel.build.clone(),

@@ -1,4 +1,4 @@
-//! The model of `hosts`, schema `cpreg.hosts/1`.
+//! The model of `hosts`, schema `cpreg.hosts/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 use crate::scalar::Hex;
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.hosts/1";
+pub const SCHEMA: &str = "cpreg.hosts/2";
 
 /// Answer of `cpreg hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.hosts/1"`.
+pub struct HostsReport {
+    /// `"cpreg.hosts/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The recorded hosts, by kernel, oldest first.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<HostSummary>,
 }
 
 /// A recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Host {
-    /// Name of the host as DEST.
+pub struct HostSummary {
+    /// Name of the host as DESTINATION.
     pub name: String,
     /// The kernel.
-    pub kernel: Kernel,
+    pub kernel: KernelIdentity,
     /// The CPU model.
     pub cpu: String,
     /// Special mode of the host: `"nested"` (KVM offers an EL2), `"nvhe"` (KVM runs in EL1 itself),
@@ -43,7 +43,7 @@ pub struct Host {
 /// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Kernel {
+pub struct KernelIdentity {
     /// Its upstream version.
     pub version: String,
     /// Its answer to `uname -r`.

@@ -1,13 +1,13 @@
 //! The text of `hosts`.
 
-use cpreg_hosts::history;
+use cpreg_hosts::host_index;
 
-use super::model::{Host, Kernel, Recording, Report};
+use super::model::{HostSummary, HostsReport, KernelIdentity, Recording};
 use crate::printer::{Printer, style, styled};
-use crate::text::counted;
+use crate::text::pluralize;
 
 /// Prints the hosts under their kernels. `in_detail`: also how many registers each lists.
-pub fn print(printer: &mut Printer, report: &Report, in_detail: bool) {
+pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
     let mut kernel = None;
     for host in &report.hosts {
         let own = &host.kernel;
@@ -45,23 +45,23 @@ pub fn print(printer: &mut Printer, report: &Report, in_detail: bool) {
     };
     printer.line(format_args!(
         "{}; beside each the vCPU features of the guests that were recorded{registers}",
-        counted(report.hosts.len(), "host")
+        pluralize(report.hosts.len(), "host")
     ));
     printer.line(format_args!(
         "{}: {}: right about the kernels, no proof of a real machine's values",
-        styled(style::ASIDE, "scope"),
-        history::SOURCE
+        styled(style::DIM, "scope"),
+        host_index::SOURCE
     ));
 }
 
 /// The distribution's package, if the kernel says it.
-fn package(kernel: &Kernel) -> String {
+fn package(kernel: &KernelIdentity) -> String {
     let package = kernel.package.as_ref();
     package.map_or_else(String::new, |package| format!(" (package {package})"))
 }
 
 /// The CPU model, and the host's mode: `max+nested`.
-fn cpu(host: &Host) -> String {
+fn cpu(host: &HostSummary) -> String {
     match &host.mode {
         Some(mode) => format!("{}+{mode}", host.cpu),
         None => host.cpu.clone(),

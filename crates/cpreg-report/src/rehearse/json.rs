@@ -2,26 +2,33 @@
 
 use cpreg::plan;
 
-use super::model::{Deviation, Explained, Report, SCHEMA};
-use super::{Outcome, SCOPE, Tried};
+use super::model::{Deviation, FailureExplanation, RehearsalReport, SCHEMA};
+use super::{LoadOutcome, RehearsalFindings, SCOPE};
 use crate::check;
 use crate::names::RehearsalOutcome;
 use crate::scalar::Vcpus;
-use crate::value::Printing;
+use crate::value::ValueFormat;
 
-impl From<&Tried<'_>> for Report {
-    fn from(tried: &Tried<'_>) -> Self {
-        let printing = tried.answer.printing;
-        let explained = tried.explained().into_iter().map(|it| Explained {
-            kind: it.kind.name().to_owned(),
-            means: it.means,
-            causes: it.causes.into_iter().map(|cause| cause.what).collect(),
-        });
+impl From<&RehearsalFindings<'_>> for RehearsalReport {
+    fn from(tried: &RehearsalFindings<'_>) -> Self {
+        let printing = tried.prediction.value_format;
+        let explained = tried
+            .explanations()
+            .into_iter()
+            .map(|it| FailureExplanation {
+                kind: it.kind.name().to_owned(),
+                meaning: it.meaning,
+                causes: it
+                    .causes
+                    .into_iter()
+                    .map(|cause| cause.description)
+                    .collect(),
+            });
         let deviations = tried.deviations.iter();
         let deviations = deviations.map(|(vcpus, it)| deviation(printing, vcpus.into(), it));
-        let check = match &tried.unknown_host {
+        let check = match &tried.initial_state_error {
             Some(_) => None,
-            None => Some(check::model::Report::from(tried.answer)),
+            None => Some(check::model::CheckReport::from(tried.prediction)),
         };
         Self {
             schema: SCHEMA.to_owned(),
@@ -30,54 +37,58 @@ impl From<&Tried<'_>> for Report {
             scope: SCOPE.to_owned(),
             qemu: tried.version.clone(),
             package: tried.package.clone(),
-            repaired: tried.repaired,
+            converted: tried.converted,
             outcome: match &tried.outcome {
-                Some(Outcome::Loaded) => RehearsalOutcome::LOADED,
-                Some(Outcome::Failed { .. }) => RehearsalOutcome::FAILED,
+                Some(LoadOutcome::Loaded) => RehearsalOutcome::LOADED,
+                Some(LoadOutcome::Failed { .. }) => RehearsalOutcome::FAILED,
                 None => RehearsalOutcome::NOT_TRIED,
             },
-            said: tried.said.clone(),
-            explained: explained.collect(),
+            stderr: tried.stderr.clone(),
+            explanations: explained.collect(),
             deviations: deviations.collect(),
-            not_judged: tried.not_judged.clone(),
-            replaced: tried.replaced.clone(),
+            not_verified: tried.not_verified.clone(),
+            replacements: tried.replacements.clone(),
             command: tried.command.clone(),
-            unknown_host: tried.unknown_host.clone(),
-            unreadable: tried.unreadable.clone(),
+            initial_state_error: tried.initial_state_error.clone(),
+            final_state_error: tried.final_state_error.clone(),
             check,
         }
     }
 }
 
-fn deviation(printing: Printing, vcpus: Vcpus, deviation: &plan::Deviation) -> Deviation {
+fn deviation(printing: ValueFormat, vcpus: Vcpus, deviation: &plan::Deviation) -> Deviation {
     match deviation {
         plan::Deviation::Register {
             id,
             expected,
-            found,
+            actual: found,
         } => Deviation {
             vcpus,
             id: Some((*id).into()),
             name: printing.name(*id),
             expected: printing.value(*id, expected),
-            found: found.as_ref().and_then(|found| printing.value(*id, found)),
-            there: found.is_some(),
+            actual: found.as_ref().and_then(|found| printing.value(*id, found)),
+            present: found.is_some(),
         },
-        plan::Deviation::Extension { name, found, .. } => Deviation {
+        plan::Deviation::Extension {
+            name,
+            actual: found,
+            ..
+        } => Deviation {
             vcpus,
             id: None,
             name: name.clone().into_owned(),
             expected: None,
-            found: None,
-            there: found.is_some(),
+            actual: None,
+            present: found.is_some(),
         },
         _ => Deviation {
             vcpus,
             id: None,
             name: String::new(),
             expected: None,
-            found: None,
-            there: false,
+            actual: None,
+            present: false,
         },
     }
 }

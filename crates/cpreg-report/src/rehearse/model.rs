@@ -1,4 +1,4 @@
-//! The model of `rehearse`, schema `cpreg.rehearsal/1`.
+//! The model of `rehearse`, schema `cpreg.rehearsal/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer, ser};
@@ -8,13 +8,13 @@ use crate::names::{RehearsalOutcome, Verdict};
 use crate::scalar::{Id, Vcpus};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.rehearsal/1";
+pub const SCHEMA: &str = "cpreg.rehearsal/2";
 
 /// Answer of `cpreg rehearse SOURCE -- COMMAND --format json` (before the `--`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.rehearsal/1"`.
+pub struct RehearsalReport {
+    /// `"cpreg.rehearsal/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`; of what was tried.
@@ -27,43 +27,43 @@ pub struct Report {
     pub qemu: String,
     /// Name that its builder gives it; may be empty.
     pub package: String,
-    /// `true` if the stream that `convert` would write was to be tried (`--repaired`).
-    pub repaired: bool,
-    /// `"loaded"`, `"failed"`; `"not tried"` if the plan stands in the way of a repair.
+    /// `true` if the stream that `convert` would write was to be tried (`--converted`).
+    pub converted: bool,
+    /// `"loaded"`, `"failed"`; `"not-tried"` if the plan stands in the way of a repair.
     pub outcome: RehearsalOutcome,
     /// Lines that QEMU wrote to its standard error while it loaded, in its words; `(secret)` in
     /// place of a key's value.
-    pub said: Vec<String>,
+    pub stderr: Vec<String>,
     /// Meaning of these lines, as [`cpreg explain`](commands/explain.md) says it.
-    pub explained: Vec<Explained>,
+    pub explanations: Vec<FailureExplanation>,
     /// Registers and extensions that after the load do not hold what the plan would leave there.
     pub deviations: Vec<Deviation>,
     /// Parts of the VM of which the rehearsal tells nothing.
-    pub not_judged: Vec<NotJudged>,
+    pub not_verified: Vec<UnverifiedPart>,
     /// Words of the command line that are not as they were given.
-    pub replaced: Vec<Replaced>,
+    pub replacements: Vec<Replacement>,
     /// The command line that was run, the program first; cpreg's own monitor and `-incoming defer`
     /// came behind it.
     pub command: Vec<String>,
     /// Reason why that QEMU could not say what it has, in words; null if it could.
-    pub unknown_host: Option<String>,
+    pub initial_state_error: Option<String>,
     /// Reason why it could not say what it holds after the load, in words; null if it could, or if
     /// there was no load.
-    pub unreadable: Option<String>,
-    /// The plan of cpreg for that QEMU: a whole [`cpreg.check/1`](#cpregcheck1), in whose terms
-    /// `verdict` is a prediction; null if `unknown_host` is not.
-    #[serde(serialize_with = "by_name")]
-    pub check: Option<check::model::Report>,
+    pub final_state_error: Option<String>,
+    /// The plan of cpreg for that QEMU: a whole [`cpreg.check/2`](#cpregcheck2), in whose terms
+    /// `verdict` is a prediction; null if `initial_state_error` is not.
+    #[serde(serialize_with = "serialize_sorted")]
+    pub check: Option<check::model::CheckReport>,
 }
 
 /// A failure that QEMU's lines are about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Explained {
+pub struct FailureExplanation {
     /// Kind of failure.
     pub kind: String,
     /// Meaning, in words.
-    pub means: String,
+    pub meaning: String,
     /// Usual causes.
     pub causes: Vec<String>,
 }
@@ -81,16 +81,16 @@ pub struct Deviation {
     /// The value that the plan would leave there; null if secret, or for an extension.
     pub expected: Option<String>,
     /// The value that is there; null if nothing, if secret, or for an extension.
-    pub found: Option<String>,
+    pub actual: Option<String>,
     /// `true` if it is there at all.
-    pub there: bool,
+    pub present: bool,
 }
 
 /// A part of the VM of which the rehearsal tells nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NotJudged {
+pub struct UnverifiedPart {
     /// The part.
-    pub what: String,
+    pub part: String,
     /// The reason.
     pub reason: String,
     /// `true` if it was loaded all the same, so that a failure of it is not believed; else its
@@ -102,11 +102,11 @@ pub struct NotJudged {
 
 /// Words of the command line that are not as they were given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Replaced {
+pub struct Replacement {
     /// The words as they were given, without passwords; none if something was added.
-    pub was: Vec<String>,
+    pub before: Vec<String>,
     /// The words that were run, without passwords; none if they are left out.
-    pub now: Vec<String>,
+    pub after: Vec<String>,
     /// The reason.
     pub reason: String,
 }
@@ -114,8 +114,8 @@ pub struct Replaced {
 /// Writes the members of the plan's document in the order of their names, as a document inside
 /// another always had them.
 #[expect(clippy::ref_option, reason = "serde hands the member over")]
-fn by_name<S: Serializer>(
-    check: &Option<check::model::Report>,
+fn serialize_sorted<S: Serializer>(
+    check: &Option<check::model::CheckReport>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let check = check.as_ref().map(serde_json::to_value);

@@ -3,16 +3,17 @@
 use cpreg::register::Value;
 use cpreg::vm::Content;
 
-use super::Shown;
+use super::ContentsView;
 use super::model::{
-    Core, CoreRegister, Device, Extension, NotListed, Ram, Register, Report, SCHEMA,
+    CoreRegister, Device, Extension, MissingRegister, RamBlock, Register, SCHEMA, ShowReport,
+    VcpuState,
 };
 use crate::contents::Origin;
 use crate::field::{FieldReport, FieldValue, meaning};
 use crate::names::ContentsKind;
 
-impl From<&Shown<'_>> for Report {
-    fn from(shown: &Shown<'_>) -> Self {
+impl From<&ContentsView<'_>> for ShowReport {
+    fn from(shown: &ContentsView<'_>) -> Self {
         let contents = shown.contents;
         let shape = contents.destination.shape.clone().unwrap_or_default();
         let recorded = match &contents.origin {
@@ -29,7 +30,7 @@ impl From<&Shown<'_>> for Report {
             Origin::Running { .. } => ContentsKind::RUNNING,
             Origin::Profile(_) | Origin::Host(_) => ContentsKind::PROFILE,
         };
-        let ram = shape.ram.into_iter().map(|block| Ram {
+        let ram = shape.ram.into_iter().map(|block| RamBlock {
             name: block.name,
             length: block.length.into(),
         });
@@ -38,53 +39,56 @@ impl From<&Shown<'_>> for Report {
             instance: device.instance,
             version: device.version,
         });
-        let not_listed = shown.missing().into_iter().map(|id| NotListed {
-            id: id.into(),
-            name: shown.printing.name(id),
-        });
+        let not_listed = shown
+            .missing_registers()
+            .into_iter()
+            .map(|id| MissingRegister {
+                id: id.into(),
+                name: shown.value_format.name(id),
+            });
         Self {
             schema: SCHEMA.to_owned(),
             name: contents.name.clone(),
             kind,
-            packed: contents.packed.map(str::to_owned),
+            compression: contents.compression.map(str::to_owned),
             machine: shape.machine,
             accelerator: contents.destination.accelerator.map(Into::into),
             vcpus: contents.vcpus().len(),
-            values: contents.destination.values.into(),
+            values: contents.destination.value_origin.into(),
             ram: ram.collect(),
             devices: devices.collect(),
             stream: contents.stream().cloned(),
-            recorded,
+            origin: recorded,
             report,
-            cores: cores(shown),
+            vcpu_states: vcpu_states(shown),
             registers: registers(shown),
-            not_listed: not_listed.collect(),
+            missing_registers: not_listed.collect(),
             extensions: extensions(shown),
         }
     }
 }
 
-fn cores(shown: &Shown<'_>) -> Vec<Core> {
+fn vcpu_states(shown: &ContentsView<'_>) -> Vec<VcpuState> {
     let mut cores = Vec::new();
-    for (number, core) in &shown.cores {
+    for (number, core) in &shown.vcpu_states {
         let chosen: Vec<_> = core
             .registers
             .iter()
-            .filter(|register| shown.wanted.is_empty() || shown.wants_general(register))
+            .filter(|register| shown.selection.is_empty() || shown.is_selected(register))
             .map(|register| CoreRegister {
                 name: register.name.clone(),
                 id: register.id.map(Into::into),
                 value: register.value.into(),
                 fields: register
                     .id
-                    .map(|id| fields(&shown.fields_of(id, register.value)))
+                    .map(|id| fields(&shown.selected_fields(id, register.value)))
                     .unwrap_or_default(),
             })
             .collect();
         if chosen.is_empty() {
             continue;
         }
-        cores.push(Core {
+        cores.push(VcpuState {
             vcpu: *number,
             power: core.power.to_owned(),
             mode: core.mode.clone(),
@@ -94,23 +98,23 @@ fn cores(shown: &Shown<'_>) -> Vec<Core> {
     cores
 }
 
-fn registers(shown: &Shown<'_>) -> Vec<Register> {
+fn registers(shown: &ContentsView<'_>) -> Vec<Register> {
     let mut registers = Vec::new();
     for row in &shown.registers {
         let id = row.key;
-        let hidden = id.is_secret() && !shown.printing.secrets;
+        let hidden = id.is_secret() && !shown.value_format.show_secrets;
         for (vcpus, value) in &row.values {
             let visible = value.as_ref().filter(|_| !hidden);
             registers.push(Register {
                 vcpus: vcpus.into(),
                 id: id.into(),
-                name: shown.printing.name(id),
+                name: shown.value_format.name(id),
                 value: visible.map(ToString::to_string),
                 secret: hidden.then_some(true),
                 meaning: visible.and_then(|value| meaning(id, value)),
                 fields: visible
                     .and_then(Value::as_u64)
-                    .map(|value| fields(&shown.fields_of(id, value)))
+                    .map(|value| fields(&shown.selected_fields(id, value)))
                     .unwrap_or_default(),
             });
         }
@@ -122,7 +126,7 @@ fn fields(fields: &[FieldValue]) -> Vec<FieldReport> {
     fields.iter().map(FieldReport::from).collect()
 }
 
-fn extensions(shown: &Shown<'_>) -> Vec<Extension> {
+fn extensions(shown: &ContentsView<'_>) -> Vec<Extension> {
     let mut extensions = Vec::new();
     for row in &shown.extensions {
         for (vcpus, content) in &row.values {

@@ -1,22 +1,22 @@
-//! The model of `show`, schema `cpreg.show/1`.
+//! The model of `show`, schema `cpreg.show/2`.
 
-use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::profile::ProfileOrigin;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldReport;
-use crate::names::{Accelerator, ContentsKind, Values};
+use crate::names::{Accelerator, ContentsKind, ValueOriginKind};
 use crate::scalar::{Hex, Id, Vcpus};
-use crate::shared::{Blanked, Host};
+use crate::vm_report::{HostPlatform, Redactions};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.show/1";
+pub const SCHEMA: &str = "cpreg.show/2";
 
 /// Answer of `cpreg show`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.show/1"`.
+pub struct ShowReport {
+    /// `"cpreg.show/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The file's name.
@@ -24,40 +24,40 @@ pub struct Report {
     /// `"stream"`, `"report"`, `"running"` or `"profile"`.
     pub kind: ContentsKind,
     /// Compression: `"xz"`, `"gzip"`, `"zstd"`, or null.
-    pub packed: Option<String>,
+    pub compression: Option<String>,
     /// Machine type, or null.
     pub machine: Option<String>,
     /// `"kvm"`, `"tcg"`, `"hvf"`, or null.
     pub accelerator: Option<Accelerator>,
     /// Number of vCPUs.
     pub vcpus: usize,
-    /// `"at-reset"` if no guest had run, `"of-an-emulated-host"` for a recorded host, else
-    /// `"of-a-guest"`.
-    pub values: Values,
+    /// `"reset"` if no guest had run, `"emulated-host"` for a recorded host, else
+    /// `"guest"`.
+    pub values: ValueOriginKind,
     /// Blocks of RAM, in the order of the file.
-    pub ram: Vec<Ram>,
+    pub ram: Vec<RamBlock>,
     /// Device sections, in the order of the file.
     pub devices: Vec<Device>,
     /// Properties of a stream; null for a profile.
     pub stream: Option<Stream>,
     /// Origin of a profile, as in [`cpreg.profile/1`](#cpregprofile1); null for a stream.
-    pub recorded: Option<Recorded>,
+    pub origin: Option<ProfileOrigin>,
     /// The report that the stream was in, or null.
-    pub report: Option<FromReport>,
+    pub report: Option<ReportSummary>,
     /// Of each vCPU of a stream, the registers that QEMU keeps before its list.
-    pub cores: Vec<Core>,
+    pub vcpu_states: Vec<VcpuState>,
     /// The listed registers, or those that were asked for; one for each value that vCPUs have,
     /// ascending by id.
     pub registers: Vec<Register>,
     /// Registers that were asked for and are not in the file.
-    pub not_listed: Vec<NotListed>,
+    pub missing_registers: Vec<MissingRegister>,
     /// Parts of the CPU state that are no registers; empty if registers were asked for.
     pub extensions: Vec<Extension>,
 }
 
 /// A block of RAM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Ram {
+pub struct RamBlock {
     /// QEMU's name for it.
     pub name: String,
     /// Length in bytes.
@@ -79,7 +79,7 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stream {
     /// Way in which it was read, in words.
-    pub opened: String,
+    pub open_method: String,
     /// Length when unpacked, in bytes.
     pub length: Hex,
     /// Run state of the guest when the stream was written, or null.
@@ -91,31 +91,31 @@ pub struct Stream {
     /// The VM's UUID, or null.
     pub uuid: Option<String>,
     /// Live sections; when RAM was not read only those that begin where RAM begins.
-    pub live: Vec<Device>,
+    pub live_sections: Vec<Device>,
     /// Place of the device state of a postcopy migration, or null.
-    pub package: Option<Place>,
+    pub package: Option<ByteRange>,
     /// Place of the description at the end, or null.
-    pub description: Option<Place>,
+    pub description: Option<ByteRange>,
     /// `true` if the description has the right length for every section.
-    pub described_exactly: bool,
+    pub is_description_exact: bool,
     /// RAM records by kind; null unless RAM was read (`--verify`).
-    pub ram_records: Option<Records>,
+    pub ram_records: Option<RamRecordCounts>,
 }
 
 /// The report that a stream was in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FromReport {
+pub struct ReportSummary {
     /// The cpreg that wrote it.
     pub cpreg: String,
     /// The machine that it was made on, or null.
-    pub host: Option<Host>,
+    pub host: Option<HostPlatform>,
     /// Things that are not in it.
-    pub blanked: Blanked,
+    pub redactions: Redactions,
 }
 
 /// Place in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Place {
+pub struct ByteRange {
     /// Offset in bytes from the beginning.
     pub offset: Hex,
     /// Length in bytes.
@@ -124,7 +124,7 @@ pub struct Place {
 
 /// RAM records by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Records {
+pub struct RamRecordCounts {
     /// Pages of zeros.
     pub zero: u64,
     /// Whole pages.
@@ -138,7 +138,7 @@ pub struct Records {
 /// A vCPU's core registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Core {
+pub struct VcpuState {
     /// The vCPU.
     pub vcpu: usize,
     /// `"on"`, `"off"`, `"being switched on"` or `"in an unknown power state"`.
@@ -190,7 +190,7 @@ pub struct Register {
 /// A register that was asked for and is not in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct NotListed {
+pub struct MissingRegister {
     /// The register's id.
     pub id: Id,
     /// Its name.

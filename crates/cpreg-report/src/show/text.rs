@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::ValuesAre;
+use cpreg::destination::ValueOrigin;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::profile::Recorded;
+use cpreg_hosts::profile::ProfileOrigin;
 
-use super::Shown;
-use super::model::{FromReport, Stream};
+use super::ContentsView;
+use super::model::{ReportSummary, Stream};
 use crate::contents::{Contents, Origin};
 use crate::field::{self, meaning};
 use crate::group::Group;
 use crate::printer::{Printer, style, styled};
 use crate::rows::{RegisterRow, rows};
-use crate::text::{counted, describe_extension, length, line, wrapped};
+use crate::text::{describe_extension, format_length, pluralize, print_line, print_list};
 use crate::value::id_digits;
 
 /// Names are put into a column of at most this width: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
@@ -25,95 +25,98 @@ const VALUE_COLUMN: usize = 18;
 const ID_COLUMN: usize = 20;
 
 /// Prints the whole answer.
-pub fn print(printer: &mut Printer, shown: &Shown<'_>) {
-    if shown.wanted.is_empty() {
-        about(printer, shown.contents);
-        vcpus(printer, shown);
-        extensions(printer, shown);
+pub fn print(printer: &mut Printer, shown: &ContentsView<'_>) {
+    if shown.selection.is_empty() {
+        print_summary(printer, shown.contents);
+        print_vcpus(printer, shown);
+        print_extensions(printer, shown);
         let mut groups: BTreeMap<Group, Vec<&RegisterRow>> = BTreeMap::new();
         for row in &shown.registers {
-            groups.entry(Group::of(row.key)).or_default().push(row);
+            groups.entry(Group::from_id(row.key)).or_default().push(row);
         }
         for (group, rows) in groups {
             printer.line("");
             printer.line(format_args!("{} ({})", group.title(), rows.len()));
-            registers(printer, shown, rows);
+            print_registers(printer, shown, rows);
         }
         return;
     }
-    chosen_general(printer, shown);
-    registers(printer, shown, shown.registers.iter().collect());
-    for id in shown.missing() {
+    print_selected_core_registers(printer, shown);
+    print_registers(printer, shown, shown.registers.iter().collect());
+    for id in shown.missing_registers() {
         printer.line(format_args!(
             "  {}  not in this {}  {}",
-            styled(style::NAME, shown.printing.name(id)),
+            styled(style::NAME, shown.value_format.name(id)),
             shown.contents.kind(),
-            aside_id(id)
+            format_id(id)
         ));
     }
 }
 
-fn about(printer: &mut Printer, contents: &Contents) {
+fn print_summary(printer: &mut Printer, contents: &Contents) {
     printer.line(format_args!(
         "{}: a {}",
         styled(style::NAME, &contents.name),
         contents.kind()
     ));
     let unpacked = contents
-        .packed
+        .compression
         .map(|packed| format!(", unpacked from {packed}"))
         .unwrap_or_default();
     match &contents.origin {
         Origin::Running { version, .. } => {
             let text = format!("device state without RAM, from QEMU {version} through its monitor");
-            line(printer, "read", &text);
+            print_line(printer, "read", &text);
         }
         Origin::Stream(stream) | Origin::Report { stream, .. } => {
-            line(
+            print_line(
                 printer,
                 "read",
-                &format!("{}; {} bytes{unpacked}", stream.opened, stream.length.0),
+                &format!(
+                    "{}; {} bytes{unpacked}",
+                    stream.open_method, stream.length.0
+                ),
             );
         }
         Origin::Profile(recorded) | Origin::Host(recorded) => {
             let name = &contents.destination.name;
-            line(printer, "name", &format!("{name}{unpacked}"));
-            about_recorded(printer, recorded);
+            print_line(printer, "name", &format!("{name}{unpacked}"));
+            print_profile_origin(printer, recorded);
         }
     }
     if let Origin::Report {
         report, verdict, ..
     } = &contents.origin
     {
-        about_report(printer, report, verdict.as_deref());
+        print_report_summary(printer, report, verdict.as_deref());
     }
     let accelerator = contents.destination.accelerator;
-    line(
+    print_line(
         printer,
         "machine",
         &format!(
             "{}, {}, {}",
             contents.machine().unwrap_or("of unknown type"),
-            counted(contents.vcpus().len(), "vCPU"),
+            pluralize(contents.vcpus().len(), "vCPU"),
             accelerator.map_or("accelerator unknown", |accelerator| accelerator.name())
         ),
     );
     if let Some(stream) = contents.stream() {
-        about_stream(printer, stream);
+        print_stream(printer, stream);
     } else {
-        let values = match contents.destination.values {
-            ValuesAre::AtReset => "at reset, before a guest ran",
-            ValuesAre::OfAGuest => "left there by a guest: taken, but no reset values",
-            ValuesAre::OfAnEmulatedHost => {
+        let values = match contents.destination.value_origin {
+            ValueOrigin::Reset => "at reset, before a guest ran",
+            ValueOrigin::Guest => "left there by a guest: taken, but no reset values",
+            ValueOrigin::EmulatedHost => {
                 "at reset, of a vCPU that nobody had configured; on an emulated CPU: no proof of a real machine's"
             }
         };
-        line(printer, "values", values);
+        print_line(printer, "values", values);
     }
     if let Some(shape) = &contents.destination.shape {
         let blocks = shape.ram.iter();
-        let blocks = blocks.map(|block| format!("{} {}", block.name, length(block.length)));
-        wrapped(printer, "RAM", blocks);
+        let blocks = blocks.map(|block| format!("{} {}", block.name, format_length(block.length)));
+        print_list(printer, "RAM", blocks);
         let mut names: Vec<(&str, usize)> = Vec::new();
         for device in &shape.devices {
             match names.iter_mut().find(|(name, _)| *name == device.name) {
@@ -125,31 +128,31 @@ fn about(printer: &mut Printer, contents: &Contents) {
             1 => name.to_owned(),
             count => format!("{name} ×{count}"),
         });
-        wrapped(printer, "devices", names);
+        print_list(printer, "devices", names);
     }
 }
 
-fn about_report(printer: &mut Printer, report: &FromReport, verdict: Option<&str>) {
-    line(
+fn print_report_summary(printer: &mut Printer, report: &ReportSummary, verdict: Option<&str>) {
+    print_line(
         printer,
         "report",
         &format!("written by cpreg {}, without RAM", report.cpreg),
     );
-    let blanked = &report.blanked;
+    let blanked = &report.redactions;
     let registers = blanked.registers.iter().map(|it| it.name.clone());
     let parts = blanked.parts.iter().cloned();
     let devices = blanked.devices.iter();
-    let devices = devices.map(|it| format!("{} ({})", it.name, counted_bytes(it.bytes)));
+    let devices = devices.map(|it| format!("{} ({})", it.name, format_bytes(it.bytes)));
     let uuid = blanked.uuid.then(|| "UUID".to_owned());
     let all = parts.chain(devices).chain(uuid).chain(registers);
-    wrapped(printer, "blanked", all);
+    print_list(printer, "redacted", all);
     if let Some(host) = &report.host {
         let kernel = host.kernel.as_deref().unwrap_or("of unknown release");
         let text = format!("{} {kernel}, {}", host.system, host.architecture);
-        line(printer, "host", &text);
+        print_line(printer, "host", &text);
     }
     if let Some(verdict) = verdict {
-        line(
+        print_line(
             printer,
             "checked",
             &format!("{verdict}, when it was written"),
@@ -157,69 +160,72 @@ fn about_report(printer: &mut Printer, report: &FromReport, verdict: Option<&str
     }
 }
 
-fn counted_bytes(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
-fn about_recorded(printer: &mut Printer, recorded: &Recorded) {
+fn print_profile_origin(printer: &mut Printer, recorded: &ProfileOrigin) {
     let package = if recorded.package.is_empty() {
         String::new()
     } else {
         format!(" ({})", recorded.package)
     };
-    line(
+    print_line(
         printer,
         "recorded",
         &format!("{} {}{package}", recorded.program, recorded.version),
     );
     if !recorded.kernel.is_empty() {
-        line(printer, "kernel", &recorded.kernel);
+        print_line(printer, "kernel", &recorded.kernel);
     }
     if !recorded.cpu.is_empty() {
-        line(printer, "CPU", &recorded.cpu);
+        print_line(printer, "CPU", &recorded.cpu);
     }
     if !recorded.command.is_empty() {
-        line(printer, "command", &recorded.command.join(" "));
+        print_line(printer, "command", &recorded.command.join(" "));
     }
 }
 
-fn about_stream(printer: &mut Printer, stream: &Stream) {
+fn print_stream(printer: &mut Printer, stream: &Stream) {
     let run_state = stream.run_state.as_deref();
-    line(
+    print_line(
         printer,
         "guest",
         run_state.unwrap_or("in an unknown run state"),
     );
     if !stream.capabilities.is_empty() {
         let capabilities = stream.capabilities.join(", ");
-        line(printer, "needs", &format!("capability {capabilities}"));
+        print_line(printer, "needs", &format!("capability {capabilities}"));
     }
     if let Some(uuid) = &stream.uuid {
-        line(printer, "UUID", uuid);
+        print_line(printer, "UUID", uuid);
     }
     if let Some(package) = &stream.package {
         let bytes = package.length.0;
-        line(
+        print_line(
             printer,
             "postcopy",
             &format!("device state in a package of {bytes} bytes"),
         );
     }
-    let live = stream.live.iter().map(|section| section.name.as_str());
+    let live = stream
+        .live_sections
+        .iter()
+        .map(|section| section.name.as_str());
     let live: Vec<_> = live.filter(|name| *name != "ram").collect();
     if !live.is_empty() {
-        line(printer, "live", &live.join(", "));
+        print_line(printer, "live", &live.join(", "));
     }
     // `{}` is what cpreg writes where there is none.
     let description = stream.description.as_ref();
     if description.is_none_or(|description| description.length.0 <= 2) {
-        line(
+        print_line(
             printer,
             "note",
             "it has no description of its devices at the end",
         );
-    } else if !stream.described_exactly {
-        line(
+    } else if !stream.is_description_exact {
+        print_line(
             printer,
             "note",
             "its description does not fit: it has been edited; QEMU does not mind",
@@ -238,14 +244,14 @@ fn about_stream(printer: &mut Printer, stream: &Stream) {
             .map(|(count, kind)| format!("{count} {kind}"))
             .collect();
         if !kinds.is_empty() {
-            line(printer, "pages", &kinds.join(", "));
+            print_line(printer, "pages", &kinds.join(", "));
         }
     }
 }
 
 /// Each vCPU's core registers; zeros go without saying.
-fn vcpus(printer: &mut Printer, shown: &Shown<'_>) {
-    for (number, core) in &shown.cores {
+fn print_vcpus(printer: &mut Printer, shown: &ContentsView<'_>) {
+    for (number, core) in &shown.vcpu_states {
         printer.line("");
         printer.line(format_args!("vCPU {number}: {}; {}", core.power, core.mode));
         let (zero, others): (Vec<_>, Vec<_>) = core.registers.iter().partition(|it| it.value == 0);
@@ -263,17 +269,17 @@ fn vcpus(printer: &mut Printer, shown: &Shown<'_>) {
         let zeros = zero.len();
         if zeros != 0 {
             let text = format!("  the other {zeros} core registers are 0");
-            printer.line(styled(style::ASIDE, text));
+            printer.line(styled(style::DIM, text));
         }
     }
 }
 
 /// The core registers that were asked for.
-fn chosen_general(printer: &mut Printer, shown: &Shown<'_>) {
-    let chosen = shown.cores.iter().flat_map(|(number, core)| {
+fn print_selected_core_registers(printer: &mut Printer, shown: &ContentsView<'_>) {
+    let chosen = shown.vcpu_states.iter().flat_map(|(number, core)| {
         let registers = core.registers.iter().enumerate();
         registers
-            .filter(|(_, register)| shown.wants_general(register))
+            .filter(|(_, register)| shown.is_selected(register))
             .map(|(at, it)| (*number, (at, it.name.as_str(), it.id), it.value))
     });
     for row in rows(chosen) {
@@ -283,18 +289,18 @@ fn chosen_general(printer: &mut Printer, shown: &Shown<'_>) {
                 "  {}  {:<VALUE_COLUMN$}  {}{}",
                 styled(style::NAME, name),
                 format!("{value:#x}"),
-                id.map(aside_id).unwrap_or_default(),
-                on_vcpus(shown, &vcpus),
+                id.map(format_id).unwrap_or_default(),
+                vcpu_suffix(shown, &vcpus),
             );
             printer.line(line.trim_end());
             if let Some(id) = id {
-                field::print(printer, &shown.fields_of(id, value));
+                field::print_fields(printer, &shown.selected_fields(id, value));
             }
         }
     }
 }
 
-fn extensions(printer: &mut Printer, shown: &Shown<'_>) {
+fn print_extensions(printer: &mut Printer, shown: &ContentsView<'_>) {
     if shown.extensions.is_empty() {
         return;
     }
@@ -312,38 +318,43 @@ fn extensions(printer: &mut Printer, shown: &Shown<'_>) {
                 "  {}  {:<VALUE_COLUMN$}{}",
                 styled(style::NAME, format_args!("{name:<column$}")),
                 describe_extension(&row.key, content),
-                on_vcpus(shown, vcpus)
+                vcpu_suffix(shown, vcpus)
             );
             printer.line(text.trim_end());
         }
     }
 }
 
-fn registers(printer: &mut Printer, shown: &Shown<'_>, rows: Vec<&RegisterRow>) {
+fn print_registers(printer: &mut Printer, shown: &ContentsView<'_>, rows: Vec<&RegisterRow>) {
     let widest = rows
         .iter()
-        .map(|row| shown.printing.name(row.key).len())
+        .map(|row| shown.value_format.name(row.key).len())
         .max();
     let column = widest.unwrap_or(0).min(NAME_COLUMN);
     for row in rows {
-        register(printer, shown, row, column);
+        print_register(printer, shown, row, column);
     }
 }
 
-fn register(printer: &mut Printer, shown: &Shown<'_>, row: &RegisterRow, column: usize) {
+fn print_register(
+    printer: &mut Printer,
+    shown: &ContentsView<'_>,
+    row: &RegisterRow,
+    column: usize,
+) {
     let id = row.key;
     let mut follows = false;
     for (vcpus, value) in &row.values {
         let known = value.as_ref().and_then(Value::as_u64);
         let decoded = known
-            .filter(|_| shown.printing.secrets || !id.is_secret())
-            .map(|value| shown.fields_of(id, value))
+            .filter(|_| shown.value_format.show_secrets || !id.is_secret())
+            .map(|value| shown.selected_fields(id, value))
             .unwrap_or_default();
         // Below its first value a register need not be named again, unless fields stand between.
         let (name, behind) = if follows {
             (String::new(), " ".repeat(ID_COLUMN))
         } else {
-            (shown.printing.name(id), aside_id(id))
+            (shown.value_format.name(id), format_id(id))
         };
         follows = decoded.is_empty();
         let (text, means) = value_and_meaning(shown, id, value.as_ref());
@@ -351,38 +362,41 @@ fn register(printer: &mut Printer, shown: &Shown<'_>, row: &RegisterRow, column:
         let line = format!(
             "  {}  {text:<VALUE_COLUMN$}  {behind}{}{means}",
             styled(style::NAME, format_args!("{name:<column$}")),
-            on_vcpus(shown, vcpus),
+            vcpu_suffix(shown, vcpus),
         );
         printer.line(line.trim_end());
-        field::print(printer, &decoded);
+        field::print_fields(printer, &decoded);
     }
 }
 
 fn value_and_meaning(
-    shown: &Shown<'_>,
+    shown: &ContentsView<'_>,
     id: RegisterId,
     value: Option<&Value>,
 ) -> (String, Option<String>) {
     match value {
         None if matches!(shown.contents.origin, Origin::Report { .. }) => {
-            ("blanked".to_owned(), None)
+            ("redacted".to_owned(), None)
         }
         None => ("not recorded".to_owned(), None),
-        Some(value) => match shown.printing.value(id, value) {
+        Some(value) => match shown.value_format.value(id, value) {
             Some(text) => (text, meaning(id, value)),
-            None => ("(secret)".to_owned(), Some("--secrets shows it".to_owned())),
+            None => (
+                "(secret)".to_owned(),
+                Some("--show-secrets shows it".to_owned()),
+            ),
         },
     }
 }
 
-fn on_vcpus(shown: &Shown<'_>, vcpus: &VcpuSet) -> String {
-    if vcpus.iter().count() == shown.chosen {
+fn vcpu_suffix(shown: &ContentsView<'_>, vcpus: &VcpuSet) -> String {
+    if vcpus.iter().count() == shown.vcpu_count {
         String::new()
     } else {
         format!("  vCPU {vcpus}")
     }
 }
 
-fn aside_id(id: RegisterId) -> String {
-    styled(style::ASIDE, format_args!("[{}]", id_digits(id)))
+fn format_id(id: RegisterId) -> String {
+    styled(style::DIM, format_args!("[{}]", id_digits(id)))
 }

@@ -13,20 +13,20 @@ use crate::printer::Printer;
 use wrap::{Item, list};
 
 /// A line about one thing.
-pub fn line(printer: &mut Printer, what: &str, text: &str) {
+pub fn print_line(printer: &mut Printer, what: &str, text: &str) {
     printer.line(format_args!("  {what:<10} {text}"));
 }
 
 /// Words with commas between, on as many lines as it takes.
-pub fn wrapped(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
-    const WIDTH: usize = 86;
+pub fn print_list(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
+    const LINE_WIDTH: usize = 86;
     let items = words.map(|text| Item {
         width: text.len(),
         text,
     });
     let mut what = what;
-    for text in list(&items.collect::<Vec<_>>(), WIDTH) {
-        line(printer, what, &text);
+    for text in list(&items.collect::<Vec<_>>(), LINE_WIDTH) {
+        print_line(printer, what, &text);
         what = "";
     }
 }
@@ -50,18 +50,18 @@ pub fn hexadecimal(content: &Content) -> String {
 }
 
 /// A UUID as it is written.
-pub fn uuid(bytes: [u8; 16]) -> String {
+pub fn format_uuid(bytes: [u8; 16]) -> String {
     let parts = [0..4, 4..6, 6..8, 8..10, 10..16];
     parts.map(|range| hex::encode(&bytes[range])).join("-")
 }
 
 /// `1 vCPU`, `4 vCPUs`.
-pub fn counted(count: usize, noun: &str) -> String {
+pub fn pluralize(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A length in the largest unit that gives a whole number.
-pub fn length(bytes: u64) -> String {
+pub fn format_length(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units
         .into_iter()

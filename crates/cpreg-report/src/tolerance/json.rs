@@ -2,16 +2,16 @@
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
-use cpreg::tolerance::{Condition, Handling, Tolerance, Which};
+use cpreg::tolerance::{Condition, Handling, RegisterSelector, Tolerance};
 
-use super::model::{Change, Entry, Report, SCHEMA, When};
-use super::words::{condition, names};
+use super::model::{HistoryEntry, SCHEMA, ToleranceEntry, TolerancesReport, TypedCondition};
+use super::text::{condition, register_names};
 use crate::names::RegisterClass;
 use crate::remedy;
 
-impl Report {
+impl TolerancesReport {
     /// Makes a report of entries, each with its number in the table.
-    pub fn of(entries: &[(usize, &Tolerance)]) -> Self {
+    pub fn new(entries: &[(usize, &Tolerance)]) -> Self {
         let entries = entries.iter();
         Self {
             schema: SCHEMA.to_owned(),
@@ -29,24 +29,24 @@ fn naming(entry: &Tolerance) -> Naming {
 }
 
 /// An entry and its number in the table.
-pub(crate) fn entry(number: usize, entry: &Tolerance) -> Entry {
+pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
     let ids: &[RegisterId] = match &entry.registers {
-        Which::These(ids) => ids,
+        RegisterSelector::Ids(ids) => ids,
         _ => &[],
     };
     let words = condition(&entry.condition);
     let remedy = entry.remedy.as_ref();
-    let visible = entry.visible.as_ref();
-    let history = entry.history.iter().map(|change| Change {
+    let visible = entry.visible_effect.as_ref();
+    let history = entry.history.iter().map(|change| HistoryEntry {
         release: change.release.to_owned(),
         commit: change.commit.to_owned(),
-        what: change.what.to_owned(),
+        description: change.description.to_owned(),
     });
-    Entry {
+    ToleranceEntry {
         number,
-        registers: names(&entry.registers),
+        registers: register_names(&entry.registers),
         ids: ids.iter().copied().map(Into::into).collect(),
-        class: RegisterClass::of(&entry.registers),
+        class: RegisterClass::from_selector(&entry.registers),
         accelerator: entry.accelerator.map(Into::into),
         category: entry.category.name().to_owned(),
         difference: entry.difference.into(),
@@ -56,28 +56,28 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> Entry {
             _ => None,
         },
         condition: words.trim_start_matches(", if ").to_owned(),
-        when: when(&entry.condition, naming(entry)),
+        when: typed_condition(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),
-        advice: remedy.map(|it| remedy::advice(it, remedy::HOST)),
-        visible: visible.map(|visible| visible.what.clone().into_owned()),
+        advice: remedy.map(|it| remedy::advice(it, remedy::DESTINATION_PLACEHOLDER)),
+        visible_effect: visible.map(|visible| visible.description.clone().into_owned()),
         severity: visible.map(|visible| visible.severity.into()),
         history: history.collect(),
-        by_operator: entry.by_operator,
+        is_operator_entry: entry.is_operator_entry,
     }
 }
 
-fn when(condition: &Condition, naming: Naming) -> When {
+fn typed_condition(condition: &Condition, naming: Naming) -> TypedCondition {
     match condition {
-        Condition::Always => When::Always,
-        Condition::Value { mask, expected } => When::Value {
+        Condition::Always => TypedCondition::Always,
+        Condition::Value { mask, expected } => TypedCondition::Value {
             mask: (*mask).into(),
             expected: (*expected).into(),
         },
-        Condition::Other {
+        Condition::OtherRegister {
             register,
             mask,
             expected,
-        } => When::OtherRegister {
+        } => TypedCondition::OtherRegister {
             register: register.display_in(naming).to_string(),
             id: (*register).into(),
             mask: (*mask).into(),
@@ -88,20 +88,20 @@ fn when(condition: &Condition, naming: Naming) -> When {
             field,
             lsb,
             unused,
-        } => When::WithoutFeature {
+        } => TypedCondition::WithoutFeature {
             register: register.display_in(naming).to_string(),
             id: (*register).into(),
             field: (*field).to_owned(),
             lsb: *lsb,
-            unused: Box::new(when(unused, naming)),
+            unused: Box::new(typed_condition(unused, naming)),
         },
-        Condition::NoSuchCache => When::NoSuchCache,
-        Condition::MonitorsUnused => When::MonitorsUnused,
-        Condition::DiffersIn { mask } => When::DiffersIn {
+        Condition::NoSuchCache => TypedCondition::NoSuchCache,
+        Condition::PmuUnused => TypedCondition::MonitorsUnused,
+        Condition::DiffersIn { mask } => TypedCondition::DiffersIn {
             mask: (*mask).into(),
         },
-        Condition::Both(one, other) => When::Both {
-            conditions: [one, other].map(|it| Box::new(when(it, naming))),
+        Condition::And(one, other) => TypedCondition::Both {
+            conditions: [one, other].map(|it| Box::new(typed_condition(it, naming))),
         },
     }
 }

@@ -3,20 +3,20 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the table for people |
-//! | [`words`] | the parts of an entry in words |
-//! | [`model`] | its model, schema `cpreg.tolerances/1` |
+//! | [`text`] | the parts of an entry in words |
+//! | [`model`] | its model, schema `cpreg.tolerances/2` |
 //! | `json` | entries as their model |
 
 pub(crate) mod json;
 pub mod model;
-pub mod words;
+pub mod text;
 
 use cpreg::register::RegisterId;
 use cpreg::tolerance::{Tolerance, Tolerances};
 
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
-use words::{condition, difference, handling, names, what_kind};
+use text::{condition, difference, handling, kind_label, register_names};
 
 /// Returns the entries about these registers with their numbers in the table; all entries, if no
 /// register is named.
@@ -34,10 +34,10 @@ pub fn entries<'a>(
 /// Prints these entries.
 pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     for (_, entry) in entries {
-        let names = names(&entry.registers).join(", ");
+        let names = register_names(&entry.registers).join(", ");
         let name = styled(style::NAME, names);
-        let heading = format!("{name}  ({})", what_kind(entry));
-        print_entry(printer, entry, &heading, remedy::HOST);
+        let heading = format!("{name}  ({})", kind_label(entry));
+        print_entry(printer, entry, &heading, remedy::DESTINATION_PLACEHOLDER);
         printer.line("");
     }
     if entries.is_empty() {
@@ -55,10 +55,10 @@ pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str, host
         condition(&entry.condition)
     ));
     printer.line(format_args!("  why: {}", entry.reason));
-    if let Some(visible) = &entry.visible {
+    if let Some(visible) = &entry.visible_effect {
         printer.line(format_args!(
             "  the guest could notice ({}): {}",
-            visible.severity, visible.what
+            visible.severity, visible.description
         ));
     }
     if let Some(remedy) = &entry.remedy {
@@ -74,8 +74,8 @@ pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str, host
             format!(" ({})", change.commit)
         };
         printer.line(styled(
-            style::ASIDE,
-            format_args!("  {}{commit}: {}", change.release, change.what),
+            style::DIM,
+            format_args!("  {}{commit}: {}", change.release, change.description),
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! The model of `tolerances`, schema `cpreg.tolerances/1`: all that an entry says, so that a
+//! The model of `tolerances`, schema `cpreg.tolerances/2`: all that an entry says, so that a
 //! program can read it back.
 //!
 //! `handling` and `condition` in words stand beside what is a program's to read.
@@ -10,24 +10,24 @@ use crate::names::{Accelerator, Difference, RegisterClass, Severity, ToleranceHa
 use crate::scalar::{Hex, Id};
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.tolerances/1";
+pub const SCHEMA: &str = "cpreg.tolerances/2";
 
 /// Answer of `cpreg tolerances`, and of `cpreg tolerances --export json`, which is the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.tolerances/1"`.
+pub struct TolerancesReport {
+    /// `"cpreg.tolerances/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// The entries, in the order in which they are asked.
-    pub tolerances: Vec<Entry>,
+    pub tolerances: Vec<ToleranceEntry>,
 }
 
 /// An entry of the table of tolerances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Entry {
-    /// Place in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/1`
+pub struct ToleranceEntry {
+    /// Place in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/2`
     /// refers to it.
     pub number: usize,
     /// The registers, by name; for a class of registers the name of the class.
@@ -53,26 +53,26 @@ pub struct Entry {
     /// The condition, in words; empty: always. If it does not hold the VM is refused.
     pub condition: String,
     /// The same for programs; an object whose other members depend on its kind.
-    pub when: When,
+    pub when: TypedCondition,
     /// The reason, in words.
     pub reason: String,
     /// Advice where it does not hold, or null.
     pub advice: Option<String>,
     /// Change that the guest could notice, or null.
-    pub visible: Option<String>,
+    pub visible_effect: Option<String>,
     /// Severity of that change, or null.
     pub severity: Option<Severity>,
     /// Kernels and QEMUs that made it so.
-    pub history: Vec<Change>,
+    pub history: Vec<HistoryEntry>,
     /// `true` if it comes from a file of the user's.
-    pub by_operator: bool,
+    pub is_operator_entry: bool,
 }
 
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum When {
+pub enum TypedCondition {
     /// no condition.
     Always,
     /// the register's value in the bits of `mask` is `expected`.
@@ -126,11 +126,11 @@ pub enum When {
 /// A change of a kernel or a QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Change {
+pub struct HistoryEntry {
     /// The first release with it: `"v6.13"` of Linux, `"QEMU 11.1"`.
     pub release: String,
     /// The commit; may be empty.
     pub commit: String,
     /// The change, in words.
-    pub what: String,
+    pub description: String,
 }

@@ -38,5 +38,8 @@ mod parse;
 mod state;
 
 pub(crate) use parse::{is_register, read_cpu, require_arm, subsection_version};
-pub(crate) use state::{COUNT, FEATURES, LIST, MOST_BYTES, MOST_REGISTERS, TAIL, VERSION};
-pub use state::{Cpu, Head, Subsection, Tail};
+pub(crate) use state::{
+    COUNT_OFFSET, FEATURES_OFFSET, LIST_OFFSET, MAX_REGISTERS, MAX_SECTION_LEN,
+    TRAILING_FIELDS_LEN, VERSION,
+};
+pub use state::{CoreFields, Cpu, Subsection, TrailingFields};

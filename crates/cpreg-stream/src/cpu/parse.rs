@@ -2,22 +2,23 @@
 //! follow.
 
 use super::state::{
-    COUNT, Cpu, LIST, MOST_BYTES, MOST_REGISTERS, Subsection, TAIL, VERSION, be32, be64,
+    COUNT_OFFSET, Cpu, LIST_OFFSET, MAX_REGISTERS, MAX_SECTION_LEN, Subsection,
+    TRAILING_FIELDS_LEN, VERSION, be32, be64,
 };
 use crate::cursor::{is_name, read_bytes};
-use crate::element::{CPU, FOOTER, FOOTER_LENGTH, SUBSECTION, Section, SectionHeader, SectionKind};
-use crate::error::{Error, ErrorKind, Within};
+use crate::element::{CPU, FOOTER, FOOTER_LEN, SUBSECTION, Section, SectionHeader, SectionKind};
+use crate::error::{Error, ErrorKind, PrependPath};
 use crate::source::ReadAt;
 use crate::vmdescription::StateDescription;
 
 /// More subsections than QEMU has at one level: it has 20.
-const MOST_SUBSECTIONS: usize = 64;
+const MAX_SUBSECTIONS: usize = 64;
 
 /// Name, version and own length of the subsections whose layout is the same in all versions.
 ///
 /// `cpu/sme` holds 256 rows of 256 bytes, `cpu/sve` the upper parts of 32 vectors (112 bytes each)
 /// and 17 predicates (32 bytes).
-const KNOWN: [(&str, u32, usize); 12] = [
+const KNOWN_SUBSECTIONS: [(&str, u32, usize); 12] = [
     ("cpu/vfp", 3, 576),
     ("cpu/vfp/fpcr_fpsr", 1, 16),
     ("cpu/sve", 1, 4128),
@@ -39,7 +40,10 @@ pub(crate) fn is_register(id: u64) -> bool {
 
 /// The version in which a subsection is written: the one that is known, else the first.
 pub(crate) fn subsection_version(name: &str) -> u32 {
-    KNOWN.iter().find(|it| it.0 == name).map_or(1, |it| it.1)
+    KNOWN_SUBSECTIONS
+        .iter()
+        .find(|it| it.0 == name)
+        .map_or(1, |it| it.1)
 }
 
 /// Reads and decodes a `cpu` section.
@@ -50,12 +54,12 @@ pub(crate) fn read_cpu(
 ) -> Result<Cpu, Error> {
     let path = || format!("cpu[{}]", section.instance);
     let length = section.payload.end - section.payload.start;
-    if length > MOST_BYTES {
+    if length > MAX_SECTION_LEN {
         return Err(Error::malformed(
             section.range.start,
             format!("a section of {length} bytes"),
         ))
-        .within(path);
+        .prepend_path(path);
     }
     let count = usize::try_from(length).unwrap_or(usize::MAX);
     let bytes = read_bytes(source, section.payload.start, count)?;
@@ -65,7 +69,7 @@ pub(crate) fn read_cpu(
             return described;
         }
     }
-    Cpu::parse(section.clone(), bytes, None).within(path)
+    Cpu::parse(section.clone(), bytes, None).prepend_path(path)
 }
 
 /// Refuses `cpu` sections of other machines.
@@ -83,7 +87,7 @@ pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Erro
         )
     };
     Err(Error::new(ErrorKind::NotArm, message)
-        .at(start)
+        .at_offset(start)
         .with_hint("only streams of arm and arm64 guests can be read"))
 }
 
@@ -101,7 +105,7 @@ impl Cpu {
             description,
             may_search: true,
         };
-        let (count, subsections, end) = parser.payload()?;
+        let (count, subsections, end) = parser.parse_payload()?;
         if end != bytes.len() {
             return Err(Error::malformed(
                 section.payload.start + end as u64,
@@ -119,20 +123,20 @@ impl Cpu {
     /// How long the payload is that `bytes`, which stand at `offset`, begin with, if the footer of
     /// section `id` follows it.
     pub(crate) fn measure(bytes: &[u8], offset: u64, id: u32) -> Result<usize, Error> {
-        begin(bytes, offset, id, true).map(|(_, _, end)| end)
+        parse_until_footer(bytes, offset, id, true).map(|(_, _, end)| end)
     }
 
     /// Decodes the payload that `bytes`, which stand at `offset`, begin with, if the footer follows it; `start`: where the section
     /// begins.
     ///
     /// Nothing is searched: a subsection whose length is not known is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
-    pub(crate) fn at_the_begin(
+    pub(crate) fn parse_prefix(
         header: SectionHeader,
         start: u64,
         bytes: &[u8],
         offset: u64,
     ) -> Result<Self, Error> {
-        let (count, subsections, end) = begin(bytes, offset, header.id, false)?;
+        let (count, subsections, end) = parse_until_footer(bytes, offset, header.id, false)?;
         let payload = offset..offset + end as u64;
         Ok(Self {
             section: Section {
@@ -141,7 +145,7 @@ impl Cpu {
                 name: header.name,
                 instance: header.instance,
                 version: header.version,
-                range: start..payload.end + FOOTER_LENGTH,
+                range: start..payload.end + FOOTER_LEN,
                 payload,
             },
             bytes: bytes[..end].to_vec(),
@@ -152,7 +156,7 @@ impl Cpu {
 }
 
 /// What [`Parser::payload`] finds where the footer of section `id` must follow.
-fn begin(
+fn parse_until_footer(
     bytes: &[u8],
     offset: u64,
     id: u32,
@@ -167,7 +171,7 @@ fn begin(
         description: None,
         may_search,
     };
-    let (count, subsections, end) = parser.payload()?;
+    let (count, subsections, end) = parser.parse_payload()?;
     if bytes[end..].starts_with(&footer) {
         return Ok((count, subsections, end));
     }
@@ -200,7 +204,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn need(&self, at: usize, count: usize) -> Result<(), Error> {
+    fn require_len(&self, at: usize, count: usize) -> Result<(), Error> {
         let end = at.saturating_add(count);
         if end <= self.bytes.len() {
             return Ok(());
@@ -214,38 +218,38 @@ impl Parser<'_> {
         ))
     }
 
-    fn payload(&self) -> Result<(usize, Vec<Subsection>, usize), Error> {
-        self.need(0, LIST)?;
-        let count = self.count()?;
-        self.list(count)?;
-        let tail = LIST + 16 * count;
-        self.need(tail, TAIL)?;
-        let (subsections, end) = self.subsections(tail + TAIL, CPU)?;
+    fn parse_payload(&self) -> Result<(usize, Vec<Subsection>, usize), Error> {
+        self.require_len(0, LIST_OFFSET)?;
+        let count = self.parse_count()?;
+        self.check_list(count)?;
+        let tail = LIST_OFFSET + 16 * count;
+        self.require_len(tail, TRAILING_FIELDS_LEN)?;
+        let (subsections, end) = self.parse_subsections(tail + TRAILING_FIELDS_LEN, CPU)?;
         Ok((count, subsections, end))
     }
 
-    fn count(&self) -> Result<usize, Error> {
-        let raw = be32(self.bytes, COUNT);
+    fn parse_count(&self) -> Result<usize, Error> {
+        let raw = be32(self.bytes, COUNT_OFFSET);
         match usize::try_from(raw) {
-            Ok(count) if count <= MOST_REGISTERS => Ok(count),
+            Ok(count) if count <= MAX_REGISTERS => Ok(count),
             _ => Err(Error::malformed(
-                self.offset + COUNT as u64,
+                self.offset + COUNT_OFFSET as u64,
                 format!("a list of {} registers", raw.cast_signed()),
             )
-            .within("cpreg_vmstate_array_len")),
+            .prepend_path("cpreg_vmstate_array_len")),
         }
     }
 
-    fn list(&self, count: usize) -> Result<(), Error> {
-        self.need(LIST, 16 * count)
-            .within(|| "cpreg_vmstate_indexes".into())?;
+    fn check_list(&self, count: usize) -> Result<(), Error> {
+        self.require_len(LIST_OFFSET, 16 * count)
+            .prepend_path(|| "cpreg_vmstate_indexes".into())?;
         let mut before = None;
         for index in 0..count {
-            let at = LIST + 8 * index;
+            let at = LIST_OFFSET + 8 * index;
             let id = be64(self.bytes, at);
             let fault = |message: String| {
                 Err(Error::malformed(self.offset + at as u64, message)
-                    .within(&format!("cpreg_vmstate_indexes[{index}]")))
+                    .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))
             };
             if !is_register(id) {
                 return fault(format!("{id:#018x} is no register of an Arm CPU"));
@@ -259,26 +263,30 @@ impl Parser<'_> {
     }
 
     /// Reads the subsections that belong to `parent`.
-    fn subsections(&self, start: usize, parent: &str) -> Result<(Vec<Subsection>, usize), Error> {
+    fn parse_subsections(
+        &self,
+        start: usize,
+        parent: &str,
+    ) -> Result<(Vec<Subsection>, usize), Error> {
         let mut subsections: Vec<Subsection> = Vec::new();
         let mut at = start;
-        while let Some((name, version, own)) = self.subsection_header(at) {
+        while let Some((name, version, own)) = self.peek_subsection_header(at) {
             // The loader's rule: what does not begin with my name is not mine. That names grow
             // bounds the nesting.
             if !name.starts_with(parent) || name.len() == parent.len() {
                 break;
             }
-            if subsections.len() == MOST_SUBSECTIONS {
+            if subsections.len() == MAX_SUBSECTIONS {
                 return Err(Error::malformed(
                     self.offset + at as u64,
                     "more subsections than QEMU has",
                 ));
             }
             let length = self
-                .own_length(name, version, own)
-                .and_then(|length| self.need(own, length).map(|()| length))
-                .within(|| name.to_owned())?;
-            let (inner, end) = self.subsections(own + length, name)?;
+                .content_length(name, version, own)
+                .and_then(|length| self.require_len(own, length).map(|()| length))
+                .prepend_path(|| name.to_owned())?;
+            let (inner, end) = self.parse_subsections(own + length, name)?;
             if subsections.iter().any(|other| other.name == name) {
                 return Err(Error::malformed(
                     self.offset + at as u64,
@@ -289,7 +297,7 @@ impl Parser<'_> {
                 name: name.to_owned(),
                 version,
                 range: at..end,
-                own: own..own + length,
+                content_range: own..own + length,
                 subsections: inner,
             });
             at = end;
@@ -298,7 +306,7 @@ impl Parser<'_> {
     }
 
     /// Name, version and content's place of the subsection that begins at `at`, if one does.
-    fn subsection_header(&self, at: usize) -> Option<(&str, u32, usize)> {
+    fn peek_subsection_header(&self, at: usize) -> Option<(&str, u32, usize)> {
         if *self.bytes.get(at)? != SUBSECTION {
             return None;
         }
@@ -314,7 +322,7 @@ impl Parser<'_> {
 
     /// How many bytes of its own a subsection has: from the description, else from what is known of
     /// it, else up to the next thing that can follow.
-    fn own_length(&self, name: &str, version: u32, own: usize) -> Result<usize, Error> {
+    fn content_length(&self, name: &str, version: u32, own: usize) -> Result<usize, Error> {
         let described = self
             .description
             .and_then(|description| description.subsection(name));
@@ -323,7 +331,10 @@ impl Parser<'_> {
                 Error::malformed(self.offset + own as u64, "longer than any subsection")
             });
         }
-        if let Some((_, _, length)) = KNOWN.iter().find(|it| (it.0, it.1) == (name, version)) {
+        if let Some((_, _, length)) = KNOWN_SUBSECTIONS
+            .iter()
+            .find(|it| (it.0, it.1) == (name, version))
+        {
             return Ok(*length);
         }
         if !self.may_search {
@@ -337,7 +348,7 @@ impl Parser<'_> {
                 Some(footer) => self.bytes[end..].starts_with(footer),
                 None => end == self.bytes.len(),
             };
-            if ends || self.subsection_header(end).is_some() {
+            if ends || self.peek_subsection_header(end).is_some() {
                 return Ok(end - own);
             }
         }
@@ -366,7 +377,7 @@ mod tests {
     }
 
     fn payload(ids: &[u64]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..COUNT).map(|index| (index % 251) as u8).collect();
+        let mut bytes: Vec<u8> = (0..COUNT_OFFSET).map(|index| (index % 251) as u8).collect();
         bytes.extend((ids.len() as u32).to_be_bytes());
         for id in ids {
             bytes.extend(id.to_be_bytes());
@@ -374,7 +385,7 @@ mod tests {
         for id in ids {
             bytes.extend((id >> 8).to_be_bytes());
         }
-        bytes.extend((0..TAIL).map(|index| index as u8));
+        bytes.extend((0..TRAILING_FIELDS_LEN).map(|index| index as u8));
         bytes
     }
 
@@ -400,9 +411,9 @@ mod tests {
             .map(|(id, value)| (id.raw(), value))
             .collect();
         assert_eq!(registers, [(IDS[0], IDS[0] >> 8), (IDS[1], IDS[1] >> 8)]);
-        assert_eq!(cpu.head().regs[0], 0x0001_0203);
-        assert_eq!(cpu.tail().features, 0x1819_1a1b_1c1d_1e1f);
-        assert_eq!(cpu.tail().power_state, 64);
+        assert_eq!(cpu.core_fields().regs[0], 0x0001_0203);
+        assert_eq!(cpu.trailing_fields().features, 0x1819_1a1b_1c1d_1e1f);
+        assert_eq!(cpu.trailing_fields().power_state, 64);
         let names: Vec<_> = cpu
             .all_subsections()
             .iter()
@@ -445,7 +456,7 @@ mod tests {
         assert!(wrong(&[0x2030_0000_0000_0001]).contains("no register of an Arm CPU"));
         assert!(wrong(&[0x6040_0000_0010_0000]).contains("no register of an Arm CPU"));
         let mut bytes = payload(&[]);
-        bytes[COUNT] = 0x80;
+        bytes[COUNT_OFFSET] = 0x80;
         let error = Cpu::parse(section(bytes.len()), bytes, None).unwrap_err();
         assert!(
             error

@@ -10,18 +10,18 @@ use crate::element::Section;
 /// The only version of it that there is on Arm.
 pub(crate) const VERSION: u32 = 22;
 /// More registers than any CPU lists; KVM lists about 500 with everything on.
-pub(crate) const MOST_REGISTERS: usize = 4096;
+pub(crate) const MAX_REGISTERS: usize = 4096;
 /// More bytes than a section takes: 64 KiB of registers, 64 KiB of SME, 5 KiB of the rest.
-pub(crate) const MOST_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_SECTION_LEN: u64 = 1 << 20;
 
 /// Offset of the register count.
-pub(crate) const COUNT: usize = 568;
+pub(crate) const COUNT_OFFSET: usize = 568;
 /// Offset of the register list.
-pub(crate) const LIST: usize = COUNT + 4;
+pub(crate) const LIST_OFFSET: usize = COUNT_OFFSET + 4;
 /// Bytes between the register list and the subsections.
-pub(crate) const TAIL: usize = 65;
+pub(crate) const TRAILING_FIELDS_LEN: usize = 65;
 /// Offset of `features` in the tail.
-pub(crate) const FEATURES: usize = 24;
+pub(crate) const FEATURES_OFFSET: usize = 24;
 
 /// One vCPU's section.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Subsection {
     /// All its bytes, from its mark to its last subsection's end; offsets in the payload.
     pub(crate) range: Range<usize>,
     /// Its own fields.
-    pub(crate) own: Range<usize>,
+    pub(crate) content_range: Range<usize>,
     /// Subsections of the subsection (`cpu/vfp/fpcr_fpsr`).
     pub subsections: Vec<Self>,
 }
@@ -50,7 +50,7 @@ pub struct Subsection {
 /// The fields before the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are QEMU's and the architecture's")]
-pub struct Head {
+pub struct CoreFields {
     pub regs: [u32; 16],
     /// `x[31]` is SP.
     pub x: [u64; 32],
@@ -71,7 +71,7 @@ pub struct Head {
 
 /// The fields behind the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tail {
+pub struct TrailingFields {
     /// The address of the exclusive monitor; all ones if it is clear.
     pub exclusive_address: u64,
     /// What was loaded there.
@@ -123,9 +123,9 @@ impl Cpu {
 
     /// The registers and their values in the order of the file, ascending by id.
     pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
-        let values = LIST + 8 * self.count;
+        let values = LIST_OFFSET + 8 * self.count;
         (0..self.count).map(move |index| {
-            let id = be64(&self.bytes, LIST + 8 * index);
+            let id = be64(&self.bytes, LIST_OFFSET + 8 * index);
             (
                 RegisterId::from_raw(id),
                 be64(&self.bytes, values + 8 * index),
@@ -134,9 +134,9 @@ impl Cpu {
     }
 
     /// The fields before the register list.
-    pub fn head(&self) -> Head {
+    pub fn core_fields(&self) -> CoreFields {
         let bytes = &self.bytes;
-        Head {
+        CoreFields {
             regs: words(bytes, 0),
             x: doubles(bytes, 64),
             pc: be64(bytes, 320),
@@ -153,13 +153,13 @@ impl Cpu {
     }
 
     /// The fields behind the register list.
-    pub fn tail(&self) -> Tail {
-        let bytes = &self.bytes[self.tail_start()..];
-        Tail {
+    pub fn trailing_fields(&self) -> TrailingFields {
+        let bytes = &self.bytes[self.trailing_fields_start()..];
+        TrailingFields {
             exclusive_address: be64(bytes, 0),
             exclusive_value: be64(bytes, 8),
             exclusive_high: be64(bytes, 16),
-            features: be64(bytes, FEATURES),
+            features: be64(bytes, FEATURES_OFFSET),
             syndrome: be32(bytes, 32),
             fault_status: be32(bytes, 36),
             fault_address: be64(bytes, 40),
@@ -170,8 +170,8 @@ impl Cpu {
     }
 
     /// Offset of the tail in the payload.
-    pub(crate) fn tail_start(&self) -> usize {
-        LIST + 16 * self.count
+    pub(crate) fn trailing_fields_start(&self) -> usize {
+        LIST_OFFSET + 16 * self.count
     }
 
     /// The subsections in the order of the file; further ones may be inside them.
@@ -194,7 +194,9 @@ impl Cpu {
 
     /// A subsection's own bytes, without the ones inside it.
     pub fn content(&self, subsection: &Subsection) -> &[u8] {
-        self.bytes.get(subsection.own.clone()).unwrap_or_default()
+        self.bytes
+            .get(subsection.content_range.clone())
+            .unwrap_or_default()
     }
 }
 

@@ -4,12 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::journal::{Change, encode, journal_of, remove};
+use super::journal::{ChangedBytes, encode, journal_path, remove_journal};
 use super::lock::Lock;
-use super::recover::{restore, shorten};
-use crate::element::{MAGIC, UNFINISHED};
+use super::recover::{restore, truncate};
+use crate::element::{MAGIC, UNFINISHED_MAGIC};
 use crate::error::{Error, ErrorKind};
-use crate::new_file::{NewFile, failed};
+use crate::new_file::{NewFile, path_error};
 use crate::os;
 use crate::replacement::Edit;
 use crate::source::ReadAt;
@@ -27,33 +27,33 @@ pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<()
         return Ok(());
     }
     let _lock = source.as_file().map(Lock::take).transpose()?;
-    let mut running = Running::begin(source, edit, path)?;
+    let mut running = InPlaceEdit::begin(source, edit, path)?;
     if let Err(error) = running.run() {
         return Err(running.undo(&error));
     }
-    running.forget()
+    running.remove_journal()
 }
 
 /// An edit under way. The steps are separate so that each can be the last one.
-pub(super) struct Running {
+pub(super) struct InPlaceEdit {
     path: PathBuf,
     pub(super) file: File,
-    pub(super) change: Change,
+    pub(super) change: ChangedBytes,
     /// The file's first bytes may be other than they were, and all that changes too.
-    marked: bool,
+    is_marked: bool,
 }
 
-impl Running {
+impl InPlaceEdit {
     /// Looks whether everything is as it must be, and writes the journal.
     pub(super) fn begin(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<Self, Error> {
         // Through a link: the journal stands beside the file itself.
-        let path = path.canonicalize().map_err(failed("open", path))?;
+        let path = path.canonicalize().map_err(path_error("open", path))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(failed("open", &path))?;
-        let metadata = file.metadata().map_err(failed("open", &path))?;
+            .map_err(path_error("open", &path))?;
+        let metadata = file.metadata().map_err(path_error("open", &path))?;
         let wrong =
             |what: &str| Error::new(ErrorKind::BadEdit, format!("{} {what}", path.display()));
         if !metadata.is_file() {
@@ -65,7 +65,7 @@ impl Running {
         if !same || metadata.len() != edit.old_length() {
             return Err(wrong("is not the file that the edit was made for"));
         }
-        let change = Change::of(source, edit)?;
+        let change = ChangedBytes::from_edit(source, edit)?;
         if change.start < MAGIC.len() as u64 {
             return Err(wrong("would change where it begins"));
         }
@@ -73,20 +73,20 @@ impl Running {
             path,
             file,
             change,
-            marked: false,
+            is_marked: false,
         };
         running.write_journal()?;
         Ok(running)
     }
 
     fn write_journal(&self) -> Result<(), Error> {
-        let journal = journal_of(&self.path);
-        let failed = failed("write the journal", &journal);
+        let journal = journal_path(&self.path);
+        let failed = path_error("write the journal", &journal);
         let new = NewFile::create(&journal)?;
         os::write_all_at(new.file(), &encode(&self.change), 0)
             .and_then(|()| new.file().sync_all())
             .map_err(&failed)?;
-        match new.name(&journal, false) {
+        match new.persist(&journal, false) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
                 ErrorKind::UnfinishedEdit,
                 format!(
@@ -116,43 +116,43 @@ impl Running {
         // Bytes, not a hole: a hole takes its room only later.
         os::write_all_at(&self.file, &vec![0; end], old)
             .and_then(|()| self.file.sync_all())
-            .map_err(failed("write", &self.path))
+            .map_err(path_error("write", &self.path))
     }
 
     pub(super) fn mark(&mut self) -> Result<(), Error> {
-        self.marked = true;
-        os::write_all_at(&self.file, &UNFINISHED, 0)
+        self.is_marked = true;
+        os::write_all_at(&self.file, &UNFINISHED_MAGIC, 0)
             .and_then(|()| self.file.sync_all())
-            .map_err(failed("write", &self.path))
+            .map_err(path_error("write", &self.path))
     }
 
     pub(super) fn write(&self) -> Result<(), Error> {
-        os::write_all_at(&self.file, &self.change.new, self.change.start)
+        os::write_all_at(&self.file, &self.change.new_bytes, self.change.start)
             .and_then(|()| self.file.set_len(self.change.new_length))
             .and_then(|()| self.file.sync_all())
-            .map_err(failed("write", &self.path))
+            .map_err(path_error("write", &self.path))
     }
 
     pub(super) fn unmark(&self) -> Result<(), Error> {
         os::write_all_at(&self.file, &MAGIC, 0)
             .and_then(|()| self.file.sync_all())
-            .map_err(failed("write", &self.path))
+            .map_err(path_error("write", &self.path))
     }
 
-    fn forget(&self) -> Result<(), Error> {
-        remove(&journal_of(&self.path))
+    fn remove_journal(&self) -> Result<(), Error> {
+        remove_journal(&journal_path(&self.path))
     }
 
     /// Brings the old file back after `error`; says what the matter is in the end.
     pub(super) fn undo(self, error: &Error) -> Error {
-        let undone = if self.marked {
+        let undone = if self.is_marked {
             restore(&self.file, &self.path, &self.change)
         } else {
-            shorten(&self.file, &self.path, &self.change)
+            truncate(&self.file, &self.path, &self.change)
         };
         let kind = error.kind();
-        let error = error.with_its_hint();
-        match undone.and_then(|()| self.forget()) {
+        let error = error.to_string_with_hint();
+        match undone.and_then(|()| self.remove_journal()) {
             Ok(()) => Error::new(kind, format!("{error}; nothing was changed")),
             Err(second) => Error::new(
                 ErrorKind::UnfinishedEdit,
@@ -160,7 +160,7 @@ impl Running {
             )
             .with_hint(format!(
                 "when the cause is gone, recover the file from {}",
-                journal_of(&self.path).display()
+                journal_path(&self.path).display()
             )),
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cursor::read_bytes;
 use crate::error::{Error, ErrorKind};
-use crate::new_file::{directory_of, failed};
+use crate::new_file::{parent_directory, path_error};
 use crate::os;
 use crate::replacement::Edit;
 use crate::source::ReadAt;
@@ -19,10 +19,10 @@ use crate::source::ReadAt;
 const JOURNAL_MAGIC: &[u8; 16] = b"cpreg journal 1\n";
 /// Device state behind the first `cpu` section is some hundred KiB; in a postcopy stream RAM can
 /// follow it.
-const MOST_CHANGED: u64 = 256 << 20;
+const MAX_CHANGED_LEN: u64 = 256 << 20;
 
 /// Where the journal of an edit of this file stands; `path` is no link.
-pub fn journal_of(path: &Path) -> PathBuf {
+pub fn journal_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".cpreg-journal");
     name.into()
@@ -30,31 +30,31 @@ pub fn journal_of(path: &Path) -> PathBuf {
 
 /// The journal that an interrupted edit of this file left, if there is one.
 pub fn pending_journal(path: &Path) -> Option<PathBuf> {
-    let journal = journal_of(&path.canonicalize().ok()?);
+    let journal = journal_path(&path.canonicalize().ok()?);
     journal.symlink_metadata().is_ok().then_some(journal)
 }
 
 /// The stretch that changes, before and after.
-pub(super) struct Change {
+pub(super) struct ChangedBytes {
     pub(super) old_length: u64,
     pub(super) new_length: u64,
     pub(super) start: u64,
-    pub(super) old: Vec<u8>,
-    pub(super) new: Vec<u8>,
+    pub(super) old_bytes: Vec<u8>,
+    pub(super) new_bytes: Vec<u8>,
 }
 
-impl Change {
-    pub(super) fn of(source: &dyn ReadAt, edit: &Edit) -> Result<Self, Error> {
-        let range = changed(edit);
+impl ChangedBytes {
+    pub(super) fn from_edit(source: &dyn ReadAt, edit: &Edit) -> Result<Self, Error> {
+        let range = changed_range(edit);
         let length = range.end - range.start;
-        if length > MOST_CHANGED {
+        if length > MAX_CHANGED_LEN {
             return Err(Error::new(
                 ErrorKind::BadEdit,
                 format!(
                     "{length} bytes would have to be rewritten, with their old content in a journal"
                 ),
             )
-            .at(range.start)
+            .at_offset(range.start)
             .with_hint("write a new file instead"));
         }
         let new_end = if edit.old_length() == edit.new_length() {
@@ -67,9 +67,9 @@ impl Change {
             old_length: edit.old_length(),
             new_length: edit.new_length(),
             start: range.start,
-            old: read_bytes(source, range.start, count(length))?,
-            new: read_bytes(
-                &edit.over(source),
+            old_bytes: read_bytes(source, range.start, count(length))?,
+            new_bytes: read_bytes(
+                &edit.apply_to(source),
                 range.start,
                 count(new_end - range.start),
             )?,
@@ -78,7 +78,7 @@ impl Change {
 }
 
 /// From the first byte that changes to the last, or to the end if all behind it moves.
-fn changed(edit: &Edit) -> Range<u64> {
+fn changed_range(edit: &Edit) -> Range<u64> {
     let replacements = edit.replacements();
     let start = replacements.first().map_or(0, |it| it.range.start);
     let end = if edit.old_length() == edit.new_length() {
@@ -89,38 +89,38 @@ fn changed(edit: &Edit) -> Range<u64> {
     start..end
 }
 
-pub(super) fn remove(journal: &Path) -> Result<(), Error> {
+pub(super) fn remove_journal(journal: &Path) -> Result<(), Error> {
     std::fs::remove_file(journal)
-        .and_then(|()| os::sync_directory(&directory_of(journal)))
-        .map_err(failed("remove", journal))
+        .and_then(|()| os::sync_directory(&parent_directory(journal)))
+        .map_err(path_error("remove", journal))
 }
 
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+pub(super) fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-pub(super) fn encode(change: &Change) -> Vec<u8> {
+pub(super) fn encode(change: &ChangedBytes) -> Vec<u8> {
     let mut bytes = JOURNAL_MAGIC.to_vec();
     for number in [
         change.old_length,
         change.new_length,
         change.start,
-        change.old.len() as u64,
+        change.old_bytes.len() as u64,
     ] {
         bytes.extend(number.to_be_bytes());
     }
-    bytes.extend(&change.old);
-    bytes.extend(sum(&change.new).to_be_bytes());
-    bytes.extend(sum(&bytes).to_be_bytes());
+    bytes.extend(&change.old_bytes);
+    bytes.extend(checksum(&change.new_bytes).to_be_bytes());
+    bytes.extend(checksum(&bytes).to_be_bytes());
     bytes
 }
 
 /// The change, without its new bytes, and their sum.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Change, u64)> {
+pub(super) fn decode(bytes: &[u8]) -> Option<(ChangedBytes, u64)> {
     let (content, last) = bytes.split_last_chunk::<8>()?;
-    if u64::from_be_bytes(*last) != sum(content) {
+    if u64::from_be_bytes(*last) != checksum(content) {
         return None;
     }
     let rest = content.strip_prefix(JOURNAL_MAGIC)?;
@@ -129,12 +129,12 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Change, u64)> {
     let (start, rest) = rest.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<8>()?;
     let (old, new_sum) = rest.split_last_chunk::<8>()?;
-    let change = Change {
+    let change = ChangedBytes {
         old_length: u64::from_be_bytes(*old_length),
         new_length: u64::from_be_bytes(*new_length),
         start: u64::from_be_bytes(*start),
-        old: old.to_vec(),
-        new: Vec::new(),
+        old_bytes: old.to_vec(),
+        new_bytes: Vec::new(),
     };
     let fits = u64::from_be_bytes(*length) == old.len() as u64
         && change.start.checked_add(old.len() as u64)? <= change.old_length

@@ -29,6 +29,6 @@ mod recover;
 mod tests;
 
 pub use edit::edit_in_place;
-pub use journal::{journal_of, pending_journal};
+pub use journal::{journal_path, pending_journal};
 pub use lock::Lock;
 pub use recover::{Recovery, recover};

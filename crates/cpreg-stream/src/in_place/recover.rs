@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use super::journal::{Change, decode, journal_of, remove, sum};
+use super::journal::{ChangedBytes, checksum, decode, journal_path, remove_journal};
 use super::lock::Lock;
-use crate::element::{MAGIC, UNFINISHED};
+use crate::element::{MAGIC, UNFINISHED_MAGIC};
 use crate::error::{Error, ErrorKind};
-use crate::new_file::failed;
+use crate::new_file::path_error;
 use crate::os;
 
 /// What [`recover`] found.
@@ -16,7 +16,7 @@ use crate::os;
 #[non_exhaustive]
 pub enum Recovery {
     /// No edit was under way.
-    Nothing,
+    NotNeeded,
     /// The edit had not touched the file, which is as it was.
     NotBegun,
     /// The edit was half done; the old file is back.
@@ -26,20 +26,20 @@ pub enum Recovery {
 }
 
 /// Takes back the room that was reserved behind the end.
-pub(super) fn shorten(file: &File, path: &Path, change: &Change) -> Result<(), Error> {
+pub(super) fn truncate(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
     file.set_len(change.old_length)
         .and_then(|()| file.sync_all())
-        .map_err(failed("bring back", path))
+        .map_err(path_error("bring back", path))
 }
 
 /// Writes the old content back.
-pub(super) fn restore(file: &File, path: &Path, change: &Change) -> Result<(), Error> {
-    os::write_all_at(file, &change.old, change.start)
+pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
+    os::write_all_at(file, &change.old_bytes, change.start)
         .and_then(|()| file.set_len(change.old_length))
         .and_then(|()| file.sync_all())
         .and_then(|()| os::write_all_at(file, &MAGIC, 0))
         .and_then(|()| file.sync_all())
-        .map_err(failed("bring back", path))
+        .map_err(path_error("bring back", path))
 }
 
 /// Ends an edit that was interrupted: brings the old file back, or finds that the new one is complete.
@@ -49,22 +49,22 @@ pub(super) fn restore(file: &File, path: &Path, change: &Change) -> Result<(), E
 /// it, or reading or writing fails; then nothing was changed that [`recover`] cannot mend when it is
 /// called again.
 pub fn recover(path: &Path) -> Result<Recovery, Error> {
-    let path = path.canonicalize().map_err(failed("open", path))?;
-    let journal = journal_of(&path);
+    let path = path.canonicalize().map_err(path_error("open", path))?;
+    let journal = journal_path(&path);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(&path)
-        .map_err(failed("open", &path))?;
+        .map_err(path_error("open", &path))?;
     let _lock = Lock::take(&file)?;
     let mut magic = [0; 4];
-    let marked = os::read_exact_at(&file, &mut magic, 0).is_ok() && magic == UNFINISHED;
+    let marked = os::read_exact_at(&file, &mut magic, 0).is_ok() && magic == UNFINISHED_MAGIC;
     let bytes = match std::fs::read(&journal) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !marked => {
-            return Ok(Recovery::Nothing);
+            return Ok(Recovery::NotNeeded);
         }
-        Err(error) => return Err(failed("read the journal", &journal)(error)),
+        Err(error) => return Err(path_error("read the journal", &journal)(error)),
     };
     let Some((change, new_sum)) = decode(&bytes) else {
         return Err(Error::new(
@@ -75,10 +75,10 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
     };
     if marked {
         restore(&file, &path, &change)?;
-        remove(&journal)?;
+        remove_journal(&journal)?;
         return Ok(Recovery::Restored);
     }
-    let length = file.metadata().map_err(failed("open", &path))?.len();
+    let length = file.metadata().map_err(path_error("open", &path))?.len();
     let read = |end: u64| {
         let count = usize::try_from(end.checked_sub(change.start)?).ok()?;
         let mut now = vec![0; count];
@@ -86,22 +86,22 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
         Some(now)
     };
     let new_end = if change.old_length == change.new_length {
-        change.start + change.old.len() as u64
+        change.start + change.old_bytes.len() as u64
     } else {
         change.new_length
     };
     let is_new = length == change.new_length
         && new_end <= length
-        && read(new_end).is_some_and(|now| sum(&now) == new_sum);
+        && read(new_end).is_some_and(|now| checksum(&now) == new_sum);
     if is_new {
-        remove(&journal)?;
+        remove_journal(&journal)?;
         return Ok(Recovery::Completed);
     }
     let is_old = (length == change.old_length || length == change.new_length)
-        && read(change.start + change.old.len() as u64).as_ref() == Some(&change.old);
+        && read(change.start + change.old_bytes.len() as u64).as_ref() == Some(&change.old_bytes);
     if is_old {
-        shorten(&file, &path, &change)?;
-        remove(&journal)?;
+        truncate(&file, &path, &change)?;
+        remove_journal(&journal)?;
         return Ok(Recovery::NotBegun);
     }
     Err(Error::new(

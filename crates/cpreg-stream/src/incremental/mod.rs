@@ -3,12 +3,12 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `phase` | [`Phase`]: how far a stream has come |
-//! | `outline` | [`Outline`]: what is known before RAM's pages |
-//! | `engine` | [`Flow`]: goes over the bytes as they come and says which may pass |
+//! | `outline` | [`StreamSetup`]: what is known before RAM's pages |
+//! | `parser` | [`IncrementalParser`]: goes over the bytes as they come and says which may pass |
 //! | `ending` | whether what came ends as a stream does, where nobody closes behind it |
-//! | `vcpus` | [`Vcpus`]: the vCPUs in what is held back, while the rest still comes; [`Changed`]: as they go on |
-//! | `held` | [`Held`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
-//! | `pump` | from a reader to a writer |
+//! | `vcpus` | [`VcpuScanner`]: the vCPUs in what is held back, while the rest still comes; [`EarlyOutput`]: as they go on |
+//! | `held` | [`DeviceStateBuffer`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
+//! | `forward` | from a reader to a writer |
 //!
 //! ```text
 //! header, configuration, commands, block lists, early sections     pass; a copy is kept
@@ -24,17 +24,17 @@
 //!
 //! What is done about a difference does not live here; see [`cpreg::plan`].
 
-mod ending;
-mod engine;
-mod held;
-mod outline;
+mod device_state_buffer;
+mod end_detector;
+mod forward;
+mod parser;
 mod phase;
-mod pump;
-mod vcpus;
+mod setup;
+mod vcpu_scanner;
 
-pub use engine::{Flow, MOST_HELD, Taken};
-pub use held::Held;
-pub use outline::Outline;
+pub use device_state_buffer::DeviceStateBuffer;
+pub use forward::{forward, resume_forward};
+pub use parser::{Consumed, IncrementalParser, MAX_DEVICE_STATE_LEN};
 pub use phase::Phase;
-pub use pump::{pump, pump_on};
-pub use vcpus::{Changed, Vcpus};
+pub use setup::StreamSetup;
+pub use vcpu_scanner::{EarlyOutput, VcpuScanner};

@@ -2,7 +2,7 @@
 
 use cpreg_stream::Stream;
 
-use super::made::Made;
+use super::synthetic::SyntheticStream;
 use super::{bytes, fixture, index};
 
 /// Numbers that look random and are the same each time (SplitMix64).
@@ -17,25 +17,25 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn below(&mut self, most: usize) -> usize {
+    pub fn next_below(&mut self, most: usize) -> usize {
         index(self.next() % most as u64)
     }
 }
 
 /// Streams that have what recordings lack, and are short.
-pub fn made_up() -> Vec<(Made, Vec<u8>)> {
+pub fn synthetic_streams() -> Vec<(SyntheticStream, Vec<u8>)> {
     let mut all = Vec::new();
     for number in 0..32 {
         let has = |bit: u32| number & 1 << bit != 0;
-        let made = Made {
+        let made = SyntheticStream {
             registers: 6,
-            early: has(0),
-            early_behind_start: has(1),
+            has_early_section: has(0),
+            has_early_section_after_start: has(1),
             postcopy: has(2),
             description: has(3),
             padding: if has(4) { 100 } else { 0 },
             pages: if has(4) { 0 } else { 3 },
-            ..Made::default()
+            ..SyntheticStream::default()
         };
         let whole = made.bytes();
         all.push((made, whole));
@@ -85,20 +85,20 @@ pub fn with_live_sections(whole: &[u8]) -> Vec<u8> {
 
 /// Damages a stream in one or a few places.
 pub fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
-    for _ in 0..=random.below(3) {
-        let at = random.below(stream.len().max(1));
-        let to = (at + random.below(200)).min(stream.len());
-        match random.below(8) {
+    for _ in 0..=random.next_below(3) {
+        let at = random.next_below(stream.len().max(1));
+        let to = (at + random.next_below(200)).min(stream.len());
+        match random.next_below(8) {
             0 => stream.truncate(at),
             1 => drop(stream.drain(at..to)),
             2 => {
                 let copy = stream[at..to].to_vec();
-                let into = random.below(stream.len());
+                let into = random.next_below(stream.len());
                 stream.splice(into..into, copy);
             }
             3 => {
-                let from = random.below(spare.len());
-                let until = (from + random.below(3000)).min(spare.len());
+                let from = random.next_below(spare.len());
+                let until = (from + random.next_below(3000)).min(spare.len());
                 stream.splice(at..at, spare[from..until].iter().copied());
             }
             4 => stream[at..to].fill(0xff),
@@ -106,12 +106,12 @@ pub fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
                 // An element's type, a flag, a length.
                 let interesting = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x28, 0x7e, 0x80, 0xff];
                 if let Some(byte) = stream.get_mut(at) {
-                    *byte = interesting[random.below(interesting.len())];
+                    *byte = interesting[random.next_below(interesting.len())];
                 }
             }
             _ => {
                 if let Some(byte) = stream.get_mut(at) {
-                    *byte ^= 1 << random.below(8);
+                    *byte ^= 1 << random.next_below(8);
                 }
             }
         }
@@ -123,7 +123,10 @@ pub fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
 
 /// What is damaged: streams of every kind, and a recorded one without its RAM.
 pub fn bases() -> Vec<Vec<u8>> {
-    let mut bases: Vec<Vec<u8>> = made_up().into_iter().map(|(_, whole)| whole).collect();
+    let mut bases: Vec<Vec<u8>> = synthetic_streams()
+        .into_iter()
+        .map(|(_, whole)| whole)
+        .collect();
     let live: Vec<_> = bases.iter().step_by(5).cloned().collect();
     bases.extend(
         live.iter()
@@ -132,6 +135,6 @@ pub fn bases() -> Vec<Vec<u8>> {
     );
     let recorded = fixture("kvm/6.12.107__q10.0__max__virt10.0-smp4");
     let edit = Stream::open(&recorded).unwrap().without_ram(&[]).unwrap();
-    bases.push(bytes(&edit.over(&recorded)));
+    bases.push(bytes(&edit.apply_to(&recorded)));
     bases
 }

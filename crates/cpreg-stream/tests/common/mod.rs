@@ -2,8 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 pub mod damage;
-pub mod flowed;
-pub mod made;
+pub mod forwarding;
+pub mod synthetic;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -121,7 +121,7 @@ pub fn fixture(name: &str) -> Sparse {
 }
 
 /// An edit of every vCPU that makes it shorter: every third register is taken away.
-pub fn shorter(stream: &Stream) -> Vec<CpuEdit> {
+pub fn shortening_edits(stream: &Stream) -> Vec<CpuEdit> {
     let vm = stream.vm().unwrap();
     let edits = vm.vcpus.iter().map(|vcpu| CpuEdit {
         registers: Some(

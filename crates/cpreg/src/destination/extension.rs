@@ -16,13 +16,13 @@
 //! What is done about one does not live here; see [`crate::plan`].
 
 use super::loader::Program;
-use super::{HostVcpu, Loader, Version};
+use super::{DestinationVcpu, Loader, Version};
 use crate::register::RegisterId;
 use crate::vm::{Content, Extension, Vcpu};
 
 /// What becomes of an extension in a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ExtensionOutcome {
     /// It is read.
     Loads,
     /// The section fails.
@@ -34,7 +34,7 @@ pub enum Fate {
 }
 
 /// The first version that knows each subsection.
-const SINCE: [(&str, Version); 12] = [
+const FIRST_VERSIONS: [(&str, Version); 12] = [
     ("cpu/vfp", Version::new(0, 0)),
     ("cpu/irq-line-state", Version::new(0, 0)),
     ("cpu/serror", Version::new(0, 0)),
@@ -53,59 +53,63 @@ const FPCR: RegisterId = RegisterId::sysreg(3, 3, 4, 4, 0);
 const FPSR: RegisterId = RegisterId::sysreg(3, 3, 4, 4, 1);
 
 /// The first version that gives every CPU a WFxT timer; before, the subsection kills a vCPU without one.
-const WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
+const FIRST_WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
 
 /// Up to this version the feature bits in the stream replace the vCPU's own.
-const FEATURES_UNTIL: Version = Version::new(5, 2);
+const LAST_FEATURES_VERSION: Version = Version::new(5, 2);
 
 /// The version that an extension came with, if that is known and not lost in time.
-pub(super) fn since(extension: &Extension) -> Option<Version> {
+pub(super) fn first_version(extension: &Extension) -> Option<Version> {
     let of = |(name, _): &&(&str, Version)| *name == extension.name;
-    let since = SINCE.iter().find(of).map(|(_, since)| *since);
+    let since = FIRST_VERSIONS.iter().find(of).map(|(_, since)| *since);
     since.filter(|version| version.major != 0)
 }
 
 /// The last version that writes an extension.
-pub(super) fn until(extension: &Extension) -> Option<Version> {
-    (extension.name == Extension::FEATURES).then_some(FEATURES_UNTIL)
+pub(super) fn last_version(extension: &Extension) -> Option<Version> {
+    (extension.name == Extension::FEATURES).then_some(LAST_FEATURES_VERSION)
 }
 
 /// What `loader` does with an extension that arrives for the destination's vCPU `host`.
-pub fn fate(loader: Loader, host: &HostVcpu, extension: &Extension) -> Fate {
+pub fn predict_outcome(
+    loader: Loader,
+    host: &DestinationVcpu,
+    extension: &Extension,
+) -> ExtensionOutcome {
     let there = host.extension(&extension.name);
     if extension.name == Extension::FEATURES {
         // Other bits make other registers of those that are listed.
         let is_own = there.is_none_or(|there| there.content == extension.content);
-        return if is_own || !takes_features(loader) {
-            Fate::Loads
+        return if is_own || !loads_features(loader) {
+            ExtensionOutcome::Loads
         } else {
-            Fate::Unknown
+            ExtensionOutcome::Unknown
         };
     }
     if there.is_some() {
-        return Fate::Loads;
+        return ExtensionOutcome::Loads;
     }
-    if loader.carries_out_plans() {
+    if loader.can_execute_plans() {
         // It loads registers; pieces that are none are the VMM's own to carry.
-        return Fate::Loads;
+        return ExtensionOutcome::Loads;
     }
-    let since = SINCE
+    let since = FIRST_VERSIONS
         .iter()
         .find(|(name, _)| *name == extension.name)
         .map(|(_, since)| *since);
     match since {
-        None if loader.was_tried() && !is_rare(&extension.name) => Fate::Refused,
-        None => Fate::Unknown,
-        Some(since) if loader.version < since => Fate::Refused,
+        None if loader.is_observed() && !is_rare(&extension.name) => ExtensionOutcome::Refused,
+        None => ExtensionOutcome::Unknown,
+        Some(since) if loader.version < since => ExtensionOutcome::Refused,
         Some(_) if extension.name == Extension::WFXT_TIMER => {
             match loader.version {
-                version if version >= WFXT_TIMER_FOR_ALL => Fate::Loads,
+                version if version >= FIRST_WFXT_TIMER_FOR_ALL => ExtensionOutcome::Loads,
                 // It has none to offer for this CPU.
-                version if version < Version::new(11, 0) => Fate::Aborts,
-                _ => Fate::Unknown,
+                version if version < Version::new(11, 0) => ExtensionOutcome::Aborts,
+                _ => ExtensionOutcome::Unknown,
             }
         }
-        Some(_) => Fate::Loads,
+        Some(_) => ExtensionOutcome::Loads,
     }
 }
 
@@ -116,7 +120,7 @@ fn is_rare(name: &str) -> bool {
 }
 
 /// Why nothing is lost if the vCPU's extension is left out, or `None` if something is.
-pub fn idle(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
+pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
     let has = |id| vcpu.registers.get(id).is_some();
     match (&*extension.name, &extension.content) {
         (Extension::WFXT_TIMER, Content::Number(u64::MAX)) => {
@@ -134,8 +138,8 @@ pub fn idle(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
 }
 
 /// Whether the loader would take the vCPU's feature bits from an input that has none, so that nothing else can be right.
-pub fn spoils_features(loader: Loader, host: &HostVcpu, arriving: &[Extension]) -> bool {
-    takes_features(loader)
+pub fn clears_features(loader: Loader, host: &DestinationVcpu, arriving: &[Extension]) -> bool {
+    loads_features(loader)
         && host.extension(Extension::FEATURES).is_some()
         && !arriving
             .iter()
@@ -143,8 +147,8 @@ pub fn spoils_features(loader: Loader, host: &HostVcpu, arriving: &[Extension]) 
 }
 
 /// Whether the loader replaces the vCPU's feature bits by those that arrive.
-pub fn takes_features(loader: Loader) -> bool {
-    loader.program == Program::QEMU && loader.version <= FEATURES_UNTIL
+pub fn loads_features(loader: Loader) -> bool {
+    loader.program == Program::QEMU && loader.version <= LAST_FEATURES_VERSION
 }
 
 #[cfg(test)]
@@ -164,23 +168,35 @@ mod tests {
     fn what_nobody_knows_is_refused_by_those_that_were_tried() {
         let of = |loader, name| {
             let extension = extension(name, Content::Bytes(Vec::new()));
-            fate(loader, &HostVcpu::default(), &extension)
+            predict_outcome(loader, &DestinationVcpu::default(), &extension)
         };
         for name in ["cpu/nobody", "cpu/vfp/nobody"] {
-            assert_eq!(of(Loader::qemu(10, 0), name), Fate::Refused);
-            assert_eq!(of(Loader::qemu(11, 1), name), Fate::Refused);
-            assert_eq!(of(Loader::qemu(12, 0), name), Fate::Unknown);
+            assert_eq!(of(Loader::qemu(10, 0), name), ExtensionOutcome::Refused);
+            assert_eq!(of(Loader::qemu(11, 1), name), ExtensionOutcome::Refused);
+            assert_eq!(of(Loader::qemu(12, 0), name), ExtensionOutcome::Unknown);
         }
-        assert_eq!(of(Loader::qemu(10, 0), "cpu/m-security"), Fate::Unknown);
+        assert_eq!(
+            of(Loader::qemu(10, 0), "cpu/m-security"),
+            ExtensionOutcome::Unknown
+        );
     }
 
     #[test]
     fn feature_bits_load_where_they_are_its_own() {
         let own = extension(Extension::FEATURES, Content::Number(7));
         let other = extension(Extension::FEATURES, Content::Number(6));
-        let host = HostVcpu::new([], alloc::vec![own.clone()]);
-        assert_eq!(fate(Loader::qemu(5, 2), &host, &own), Fate::Loads);
-        assert_eq!(fate(Loader::qemu(5, 2), &host, &other), Fate::Unknown);
-        assert_eq!(fate(Loader::qemu(7, 2), &host, &other), Fate::Loads);
+        let host = DestinationVcpu::new([], alloc::vec![own.clone()]);
+        assert_eq!(
+            predict_outcome(Loader::qemu(5, 2), &host, &own),
+            ExtensionOutcome::Loads
+        );
+        assert_eq!(
+            predict_outcome(Loader::qemu(5, 2), &host, &other),
+            ExtensionOutcome::Unknown
+        );
+        assert_eq!(
+            predict_outcome(Loader::qemu(7, 2), &host, &other),
+            ExtensionOutcome::Loads
+        );
     }
 }

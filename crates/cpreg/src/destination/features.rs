@@ -1,4 +1,4 @@
-//! The vCPU features that decide which registers KVM lists ([`Features`]), and those that a guest has by its registers ([`Recognised`]).
+//! The vCPU features that decide which registers KVM lists ([`Features`]), and those that a guest has by its registers ([`GuestFeatures`]).
 //!
 //! | feature | the guest has it if it has | `KVM_ARM_VCPU_…` |
 //! |---|---|---|
@@ -42,7 +42,7 @@ const NAMES: [(Features, &str); 7] = [
 ];
 
 /// The name of a set without features.
-const NONE: &str = "none";
+const EMPTY_SET_NAME: &str = "none";
 
 impl Features {
     /// None of them.
@@ -69,7 +69,7 @@ impl Features {
 
     /// Those that are in it and not in `other`.
     #[must_use]
-    pub const fn without(self, other: Self) -> Self {
+    pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
@@ -98,7 +98,7 @@ impl Features {
 
     /// Reads names with commas between, as [`fmt::Display`] writes them.
     pub fn from_names(names: &str) -> Option<Self> {
-        if names == NONE {
+        if names == EMPTY_SET_NAME {
             return Some(Self::NONE);
         }
         let mut features = names.split(',').map(Self::from_name);
@@ -118,7 +118,7 @@ impl BitOr for Features {
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.pad(NONE);
+            return f.pad(EMPTY_SET_NAME);
         }
         f.pad(&self.names().collect::<Vec<_>>().join(","))
     }
@@ -126,16 +126,16 @@ impl fmt::Display for Features {
 
 /// The features that a guest has by its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recognised {
+pub struct GuestFeatures {
     /// Those that it has, or may have.
     pub features: Features,
     /// Those of them that its registers leave open.
-    pub open: Features,
+    pub undetermined: Features,
 }
 
-impl Recognised {
+impl GuestFeatures {
     /// The features of a guest of KVM with these registers.
-    pub fn of(registers: &Registers) -> Self {
+    pub fn from_registers(registers: &Registers) -> Self {
         let has = |id| registers.get(id).is_some();
         let signs = [
             (Features::PMU, RegisterId::PMCR_EL0),
@@ -158,7 +158,7 @@ impl Recognised {
             && enabled_counters == Some(RESET_POISON);
         Self {
             features,
-            open: if is_open {
+            undetermined: if is_open {
                 Features::PMU
             } else {
                 Features::NONE
@@ -193,10 +193,12 @@ mod tests {
         }
     }
 
-    fn recognised(registers: &[(RegisterId, u64)]) -> Recognised {
+    fn recognised(registers: &[(RegisterId, u64)]) -> GuestFeatures {
         let pairs = registers.iter();
-        let pairs = pairs.map(|(id, value)| (*id, Value::Small(*value)));
-        Recognised::of(&Registers::from_pairs(pairs.collect::<Vec<_>>()).expect("no id twice"))
+        let pairs = pairs.map(|(id, value)| (*id, Value::U64(*value)));
+        GuestFeatures::from_registers(
+            &Registers::from_pairs(pairs.collect::<Vec<_>>()).expect("no id twice"),
+        )
     }
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
         ];
         let all = recognised(&registers);
         assert_eq!(all.features.to_string(), "pmu,sve,ptrauth,el2,mte");
-        assert_eq!(all.open, Features::NONE);
+        assert_eq!(all.undetermined, Features::NONE);
         let mut registers = registers;
         registers[6].1 = 0;
         let features = recognised(&registers).features;
@@ -229,7 +231,7 @@ mod tests {
             ])
         };
         assert_eq!(old(RESET_POISON).features, Features::PMU);
-        assert_eq!(old(RESET_POISON).open, Features::PMU);
-        assert_eq!(old(0).open, Features::NONE);
+        assert_eq!(old(RESET_POISON).undetermined, Features::PMU);
+        assert_eq!(old(0).undetermined, Features::NONE);
     }
 }

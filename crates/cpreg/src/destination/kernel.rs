@@ -1,4 +1,4 @@
-//! What each register is to a kernel: its [`Kind`] and [`Scope`], which ID field hides it, which services a firmware bitmap names.
+//! What each register is to a kernel: its [`RegisterKind`] and [`Scope`], which ID field hides it, which services a firmware bitmap names.
 //!
 //! Whether one destination takes one value does not live here ([`super::accept`]), nor whether losing it is harmless ([`crate::tolerance`]).
 //!
@@ -6,7 +6,7 @@
 //! 6.1.176, 6.12, 6.16, 6.18, 6.19, 7.2 and 7.3 took when each register was set to other values (recorded): every register outside
 //! the kinds below took every value, though some bits were masked.
 
-use super::{Accepts, HostVcpu};
+use super::{AcceptedValues, DestinationVcpu};
 use crate::register::RegisterId;
 use crate::vm::Vcpu;
 
@@ -22,7 +22,7 @@ const SYSREG_CLASS: u64 = 0x6030_0000_0013_0000;
 /// What kind of register this is when it comes to the values KVM takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum RegisterKind {
     /// Holds what it is given, perhaps with some bits masked.
     Storage,
     /// Time itself: KVM turns what is written into an offset for the whole VM.
@@ -46,11 +46,11 @@ pub enum Kind {
     /// KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: compared with the host's level, not stored.
     Workaround(u8),
     /// A bitmap of hypercall services, by its number.
-    Services(u8),
+    FirmwareBitmap(u8),
     /// KVM_REG_ARM64_SVE_VLS.
     VectorLengths,
     /// Of a class or number that is not known to exist.
-    Unheard,
+    Unknown,
 }
 
 /// Returns the bits of a register that time changes while its vCPU stands still.
@@ -72,12 +72,12 @@ pub enum Scope {
     /// One value for the VM, the last write wins: vCPUs must agree.
     Vm,
     /// One value for the VM that runs on by itself: vCPUs read at different moments differ.
-    Running,
+    VmCounter,
 }
 
-impl Kind {
+impl RegisterKind {
     /// The kind of a register.
-    pub fn of(id: RegisterId) -> Self {
+    pub fn from_id(id: RegisterId) -> Self {
         let raw = id.raw();
         match id {
             RegisterId::MIDR_EL1 | RegisterId::REVIDR_EL1 | RegisterId::AIDR_EL1 => {
@@ -98,16 +98,16 @@ impl Kind {
             FIRMWARE_CLASS => match low {
                 0 => Self::PsciVersion,
                 1..=3 => Self::Workaround((low & 3) as u8),
-                _ => Self::Unheard,
+                _ => Self::Unknown,
             },
             BITMAP_CLASS => match low {
-                0..=3 => Self::Services((low & 3) as u8),
-                _ => Self::Unheard,
+                0..=3 => Self::FirmwareBitmap((low & 3) as u8),
+                _ => Self::Unknown,
             },
             _ => match raw >> 16 & 0xfff {
                 0x10 | 0x13 | 0x15 if raw >> 56 == 0x60 => Self::Storage,
                 _ if raw >> 56 == 0x40 => Self::Storage,
-                _ => Self::Unheard,
+                _ => Self::Unknown,
             },
         }
     }
@@ -120,8 +120,8 @@ impl Kind {
             | Self::CacheType
             | Self::PsciVersion
             | Self::Workaround(_)
-            | Self::Services(_) => Scope::Vm,
-            Self::Counter => Scope::Running,
+            | Self::FirmwareBitmap(_) => Scope::Vm,
+            Self::Counter => Scope::VmCounter,
             _ => Scope::Vcpu,
         }
     }
@@ -131,26 +131,26 @@ impl Kind {
 ///
 /// On kernels with a45f41d754e0 and without f2aeb7bbd574 (v6.7 to v6.14, but for some stable releases; seen on 6.12.107) such a guest's counters stop
 /// when QEMU writes back what it has read: when it loads, and when it is asked for its registers. See docs/facts.md.
-pub fn counts(vcpu: &Vcpu) -> bool {
+pub fn is_pmu_counting(vcpu: &Vcpu) -> bool {
     let holds = |id| vcpu.registers.get_u64(id).unwrap_or(0);
     holds(RegisterId::PMCR_EL0) & 1 != 0 && holds(RegisterId::PMCNTENSET_EL0) != 0
 }
 
 /// PMCR_EL0.N: how many event counters there are (Arm ARM).
-pub const fn counters(pmcr: u64) -> u64 {
+pub const fn event_counter_count(pmcr: u64) -> u64 {
     (pmcr & PMCR_N) >> PMCR_N.trailing_zeros()
 }
 
 /// PMCR_EL0.{IMP, IDCODE}: whose CPU it is. Zero refers to MIDR_EL1 (Arm ARM).
-pub const PMCR_WHOSE: u64 = 0xffff << 16;
+pub const PMCR_IDENTITY_MASK: u64 = 0xffff << 16;
 
 const PMCR_N: u64 = 0x1f << 11;
 const PMCR_CONTROLS: u64 = 0xff;
 
 /// What a kernel that does not keep all of PMCR_EL0 ([`keeps_all_of_pmcr`]) makes of a value, where its own is `own`: the controls in 7:0 stay, and N
 /// if that is no more than the host has; everything else reads as zero, and nothing is said (seen from 6.12.43 to 7.3.4).
-pub const fn kept_of_pmcr(value: u64, own: u64) -> u64 {
-    let number = if counters(value) <= counters(own) {
+pub const fn effective_pmcr(value: u64, own: u64) -> u64 {
+    let number = if event_counter_count(value) <= event_counter_count(own) {
         value & PMCR_N
     } else {
         own & PMCR_N
@@ -160,25 +160,25 @@ pub const fn kept_of_pmcr(value: u64, own: u64) -> u64 {
 
 /// Whether this host's kernel holds PMCR_EL0 as it is written, each vCPU its own: before v6.7 (ea9ca904d24f; 5.10.223 and 6.1.176 do). Later ones have one
 /// PMCR_EL0.N for the VM and [keep little else](kept_of_pmcr). `None` where its list does not tell.
-pub fn keeps_all_of_pmcr(host: &HostVcpu) -> Option<bool> {
+pub fn keeps_all_of_pmcr(host: &DestinationVcpu) -> Option<bool> {
     let says_whose = host
         .value(RegisterId::PMCR_EL0)
-        .is_some_and(|own| own & PMCR_WHOSE != 0);
+        .is_some_and(|own| own & PMCR_IDENTITY_MASK != 0);
     // The registers of the physical timer are older (v6.4).
     if says_whose || host.get(RegisterId::PTIMER_CTL).is_none() {
         return Some(true);
     }
     // Masks are as old (v6.7), the bitmap is younger (v6.15).
     let mut registers = host.registers().iter();
-    let tells_masks = registers.any(|it| matches!(it.accepts, Accepts::Writable(_)));
+    let tells_masks = registers.any(|it| matches!(it.accepted_values, AcceptedValues::Writable(_)));
     (tells_masks || host.get(RegisterId::VENDOR_HYP_BMAP_2).is_some()).then_some(false)
 }
 
 /// An ID register's field whose zero hides other registers of the same VM from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hides {
+pub struct FeatureGate {
     /// The ID register.
-    pub by: RegisterId,
+    pub id_register: RegisterId,
     /// The field's name.
     pub field: &'static str,
     /// Its lowest bit; it is four bits wide.
@@ -186,10 +186,10 @@ pub struct Hides {
     /// The registers that go with it.
     pub registers: &'static [RegisterId],
     /// Since when.
-    pub since: &'static str,
+    pub first_version: &'static str,
 }
 
-impl Hides {
+impl FeatureGate {
     /// The field's value in a value of its register.
     pub const fn extract(&self, value: u64) -> u64 {
         value >> self.lsb & 0xf
@@ -197,53 +197,55 @@ impl Hides {
 }
 
 /// Which ID fields hide which registers when they are zero, on kernels that go by the VM's own ID registers.
-pub const HIDES: [Hides; 5] = [
-    Hides {
-        by: RegisterId::ID_AA64MMFR3_EL1,
+pub const FEATURE_GATES: [FeatureGate; 5] = [
+    FeatureGate {
+        id_register: RegisterId::ID_AA64MMFR3_EL1,
         field: "TCRX",
         lsb: 0,
         registers: &[RegisterId::TCR2_EL1],
-        since: "v6.13 (0fcb4eea5345)",
+        first_version: "v6.13 (0fcb4eea5345)",
     },
-    Hides {
-        by: RegisterId::ID_AA64MMFR3_EL1,
+    FeatureGate {
+        id_register: RegisterId::ID_AA64MMFR3_EL1,
         field: "SCTLRX",
         lsb: 4,
         registers: &[RegisterId::SCTLR2_EL1],
-        since: "v6.17 (81fbef164766)",
+        first_version: "v6.17 (81fbef164766)",
     },
-    Hides {
-        by: RegisterId::ID_AA64MMFR3_EL1,
+    FeatureGate {
+        id_register: RegisterId::ID_AA64MMFR3_EL1,
         field: "S1PIE",
         lsb: 8,
         registers: &[RegisterId::PIRE0_EL1, RegisterId::PIR_EL1],
-        since: "v6.13 (a68cddbe47ef)",
+        first_version: "v6.13 (a68cddbe47ef)",
     },
-    Hides {
-        by: RegisterId::ID_AA64MMFR3_EL1,
+    FeatureGate {
+        id_register: RegisterId::ID_AA64MMFR3_EL1,
         field: "S1POE",
         lsb: 16,
         registers: &[RegisterId::POR_EL1, RegisterId::POR_EL0],
-        since: "v6.12",
+        first_version: "v6.12",
     },
-    Hides {
-        by: RegisterId::ID_AA64PFR2_EL1,
+    FeatureGate {
+        id_register: RegisterId::ID_AA64PFR2_EL1,
         field: "FPMR",
         lsb: 32,
         registers: &[RegisterId::FPMR],
-        since: "v6.12 (ef3be86021c3)",
+        first_version: "v6.12 (ef3be86021c3)",
     },
 ];
 
 /// The ID field that hides a register when it is zero.
-pub fn hidden_by(id: RegisterId) -> Option<&'static Hides> {
-    HIDES.iter().find(|hides| hides.registers.contains(&id))
+pub fn find_feature_gate(id: RegisterId) -> Option<&'static FeatureGate> {
+    FEATURE_GATES
+        .iter()
+        .find(|hides| hides.registers.contains(&id))
 }
 
 /// Whether this host's kernel hides a register that it lists once the VM's ID field becomes zero.
 /// `None` where its list does not tell.
-pub fn goes_by_id_field(host: &HostVcpu, id: RegisterId) -> Option<bool> {
-    let hides = hidden_by(id)?;
+pub fn gates_by_vm_id_field(host: &DestinationVcpu, id: RegisterId) -> Option<bool> {
+    let hides = find_feature_gate(id)?;
     if !matches!(
         id,
         RegisterId::TCR2_EL1 | RegisterId::PIR_EL1 | RegisterId::PIRE0_EL1
@@ -252,7 +254,7 @@ pub fn goes_by_id_field(host: &HostVcpu, id: RegisterId) -> Option<bool> {
         return Some(true);
     }
     if host
-        .value(hides.by)
+        .value(hides.id_register)
         .is_some_and(|value| hides.extract(value) == 0)
     {
         // Listed although the feature is absent: a kernel before v6.13.
@@ -264,13 +266,13 @@ pub fn goes_by_id_field(host: &HostVcpu, id: RegisterId) -> Option<bool> {
 
 /// Whether the host fabricates cache geometry and lets user space write it: since v6.3 (7af0c2534f4c), which lists all 14 slots
 /// of CCSIDR_EL1 whether or not the caches exist. Older kernels list the caches that exist, and want their own values back.
-pub fn cache_geometry_is_writable(host: &HostVcpu) -> bool {
+pub fn is_cache_geometry_writable(host: &DestinationVcpu) -> bool {
     lists_all_slots(host.registers().iter().map(|register| register.id))
 }
 
-/// Whether this is the list of a kernel since v6.3; see [`cache_geometry_is_writable`].
+/// Whether this is the list of a kernel since v6.3; see [`is_cache_geometry_writable`].
 fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
-    // Those of [`Kind::CacheSize`]; this is asked for many registers.
+    // Those of [`RegisterKind::CacheSize`]; this is asked for many registers.
     let slots = list.filter(|id| id.raw() & !0xff == CCSIDR_CLASS);
     slots.count() == CACHE_SLOTS
 }
@@ -281,9 +283,9 @@ fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
 /// listed. That is Linux's view of the CPU, which sets IDC also where only CLIDR_EL1 says that no data cache needs to be cleaned for
 /// instructions (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`): the level of coherence is 0, or both levels of unification are.
 /// Seen: 0x8444c004 under 5.10.223, 0x9444c004 under later ones, both of which list 0x9444c004.
-pub fn shows_another_cache_type(vcpu: &Vcpu, host: &HostVcpu, ctr: u64) -> bool {
+pub fn cache_type_may_differ(vcpu: &Vcpu, host: &DestinationVcpu, ctr: u64) -> bool {
     let was_trapped = lists_all_slots(vcpu.registers.iter().map(|(id, _)| id));
-    if ctr & CTR_IDC == 0 || was_trapped == cache_geometry_is_writable(host) {
+    if ctr & CTR_IDC == 0 || was_trapped == is_cache_geometry_writable(host) {
         return false;
     }
     // The older kernel lists the CPU's own CLIDR_EL1.
@@ -292,14 +294,14 @@ pub fn shows_another_cache_type(vcpu: &Vcpu, host: &HostVcpu, ctr: u64) -> bool 
     } else {
         vcpu.registers.get_u64(RegisterId::CLIDR_EL1)
     };
-    clidr.is_some_and(needs_no_cleaning)
+    clidr.is_some_and(clidr_implies_idc)
 }
 
 /// CTR_EL0.IDC: no data cache needs to be cleaned for instructions.
 pub const CTR_IDC: u64 = 1 << 28;
 
 /// Whether CLIDR_EL1 says that no data cache needs to be cleaned for instructions: LoC is 0, or both LoUU and LoUIS are.
-pub const fn needs_no_cleaning(clidr: u64) -> bool {
+pub const fn clidr_implies_idc(clidr: u64) -> bool {
     const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
     const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
     clidr & LEVEL_OF_COHERENCE == 0 || clidr & LEVELS_OF_UNIFICATION == 0
@@ -311,7 +313,7 @@ const CACHE_SLOTS: usize = 14;
 /// Whether a cache level has the cache that a CCSIDR_EL1 slot describes, by CLIDR_EL1.
 ///
 /// `slot` is CSSELR_EL1: bit 0 instruction cache, bits 3:1 level minus one.
-pub const fn cache_exists(clidr: u64, slot: u8) -> bool {
+pub const fn has_cache(clidr: u64, slot: u8) -> bool {
     let level = slot >> 1 & 7;
     if level >= 7 {
         return false;
@@ -325,7 +327,7 @@ pub const fn cache_exists(clidr: u64, slot: u8) -> bool {
 }
 
 /// The services that the three older firmware bitmaps can name at all, and so the most that a kernel without them (before v5.19) offers.
-pub const fn services_before_bitmaps(bitmap: u8) -> Option<u64> {
+pub const fn max_services_without_bitmap(bitmap: u8) -> Option<u64> {
     match bitmap {
         0 | 1 => Some(1),
         2 => Some(3),

@@ -11,40 +11,40 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::accept::{self, Acceptor};
-use super::extension::{self, Fate};
+use super::extension::{self, ExtensionOutcome};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
-use super::{Accelerator, Destination, HostVcpu, Knowledge, Loader, ValuesAre, Version};
+use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin, Version};
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
 
 /// What a loader would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Load {
+pub struct SimulatedLoad {
     /// Whether the VM would run there; `None` where what is known does not tell.
     pub loads: Option<bool>,
     /// How well that is known.
-    pub knowledge: Knowledge,
+    pub confidence: Confidence,
     /// What it would say, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<LoadEvent>,
     /// Whether these are all events; otherwise more may come that the destination's unknown values decide.
-    pub complete: bool,
+    pub is_complete: bool,
     /// Registers that it would lose without refusing the VM: with a failure that it forgets, or dropped in silence.
-    pub lost: Vec<(usize, RegisterId)>,
+    pub lost_registers: Vec<(usize, RegisterId)>,
 }
 
 /// One thing that a loader says or does. `vcpu` counts from zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum LoadEvent {
     /// The list is longer than its own.
-    TooMany {
+    TooManyRegisters {
         /// Which vCPU.
         vcpu: usize,
         /// Registers in the input.
         incoming: usize,
         /// Registers that it has.
-        own: usize,
+        listed: usize,
     },
     /// A register is only in the input, and that is named as a failure.
     OnlyInInput {
@@ -54,14 +54,14 @@ pub enum Event {
         id: RegisterId,
     },
     /// A register is only at the destination, and that is named as a warning.
-    Missing {
+    OnlyAtDestination {
         /// Which vCPU.
         vcpu: usize,
         /// Which register.
         id: RegisterId,
     },
     /// A write was refused because of the value.
-    NotTaken {
+    ValueNotTaken {
         /// Which vCPU.
         vcpu: usize,
         /// Which register.
@@ -69,24 +69,24 @@ pub enum Event {
         /// The value written.
         value: Value,
         /// The value that the register has.
-        is: Option<Value>,
+        current: Option<Value>,
     },
     /// A write was refused because the register is hidden by now.
-    Hidden {
+    RegisterHidden {
         /// Which vCPU.
         vcpu: usize,
         /// Which register.
         id: RegisterId,
     },
     /// It dies on a subsection.
-    Abort {
+    AbortOnSubsection {
         /// Which vCPU.
         vcpu: usize,
         /// The subsection.
         name: Cow<'static, str>,
     },
     /// It dies when it writes a register.
-    Dies {
+    AbortOnWrite {
         /// Which vCPU.
         vcpu: usize,
         /// Which register.
@@ -102,7 +102,7 @@ pub enum Event {
         /// Whose section failed.
         vcpu: usize,
         /// At which step.
-        step: Step,
+        step: LoadStep,
     },
     /// Writing all registers after the last section failed, which ends the program.
     PutFailed,
@@ -110,7 +110,7 @@ pub enum Event {
 
 /// The step of loading one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LoadStep {
     /// Reading the fields.
     Fields,
     /// Taking the registers over.
@@ -121,8 +121,8 @@ pub enum Step {
 
 /// Whether the loader can be one at that destination. A version has no machine types of later ones, and under an emulator the
 /// list of registers is the program's own. Where nothing is known of what runs the guest there, nothing is known of any loader.
-pub fn could_be(loader: Loader, destination: &Destination) -> bool {
-    if loader.carries_out_plans() {
+pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
+    if loader.can_execute_plans() {
         return destination.accelerator == Some(Accelerator::Kvm);
     }
     let machine = destination
@@ -130,7 +130,7 @@ pub fn could_be(loader: Loader, destination: &Destination) -> bool {
         .as_ref()
         .and_then(|shape| shape.machine.as_deref());
     if machine
-        .and_then(Version::of_machine)
+        .and_then(Version::from_machine_type)
         .is_some_and(|needed| loader.version < needed)
     {
         return false;
@@ -139,7 +139,7 @@ pub fn could_be(loader: Loader, destination: &Destination) -> bool {
         (Some(Accelerator::Tcg | Accelerator::Hvf), _) if destination.loader.is_some() => {
             destination.loader == Some(loader)
         }
-        (Some(Accelerator::Tcg), Some(host)) => accept::tcg::could_list(
+        (Some(Accelerator::Tcg), Some(host)) => accept::tcg::can_list(
             loader,
             |id| host.get(id).is_some(),
             host.extension(Extension::FEATURES).is_some(),
@@ -152,12 +152,12 @@ pub fn could_be(loader: Loader, destination: &Destination) -> bool {
 pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '_ {
     Loader::MODELLED
         .into_iter()
-        .filter(|loader| could_be(*loader, destination))
+        .filter(|loader| is_plausible(*loader, destination))
 }
 
 /// One vCPU as an input lists it.
 #[derive(Clone, Copy, Debug)]
-pub struct Arriving<'a> {
+pub struct IncomingVcpu<'a> {
     /// Its registers. What QEMU writes is ascending; what it reads may be in any order, and name a register twice.
     pub registers: &'a [(RegisterId, &'a Value)],
     /// Its extensions.
@@ -165,7 +165,7 @@ pub struct Arriving<'a> {
 }
 
 /// What the VM would come to in that loader, as it stands. Nothing is foretold of one that carries plans out: what it does is the plan's.
-pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
+pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
     let lists: Vec<Vec<_>> = vm
         .vcpus
         .iter()
@@ -174,194 +174,206 @@ pub fn play(loader: Loader, vm: &Vm, destination: &Destination) -> Load {
     let vcpus: Vec<_> = lists
         .iter()
         .zip(&vm.vcpus)
-        .map(|(registers, vcpu)| Arriving {
+        .map(|(registers, vcpu)| IncomingVcpu {
             registers,
             extensions: &vcpu.extensions,
         })
         .collect();
-    play_lists(loader, &vcpus, destination)
+    simulate_lists(loader, &vcpus, destination)
 }
 
-/// As [`play`], for lists that need not be a [`Vm`]'s.
-pub fn play_lists(loader: Loader, vcpus: &[Arriving<'_>], destination: &Destination) -> Load {
-    if !could_be(loader, destination) || loader.carries_out_plans() {
-        return Load::unknown();
+/// As [`simulate`], for lists that need not be a [`Vm`]'s.
+pub fn simulate_lists(
+    loader: Loader,
+    vcpus: &[IncomingVcpu<'_>],
+    destination: &Destination,
+) -> SimulatedLoad {
+    if !is_plausible(loader, destination) || loader.can_execute_plans() {
+        return SimulatedLoad::unknown();
     }
-    let mut play = Play {
+    let mut simulation = Simulation {
         loader,
         generation: loader.generation(),
-        kvm: destination.accelerator == Some(Accelerator::Kvm),
+        is_kvm: destination.accelerator == Some(Accelerator::Kvm),
         acceptor: Acceptor {
             accelerator: destination.accelerator,
             loader: Some(loader),
-            values: Some(destination.values),
+            value_origin: Some(destination.value_origin),
         },
-        load: Load {
+        load: SimulatedLoad {
             loads: Some(true),
-            knowledge: if loader.was_tried() {
-                Knowledge::Proven
+            confidence: if loader.is_observed() {
+                Confidence::Proven
             } else {
-                Knowledge::Inferred
+                Confidence::Inferred
             }
-            .min(destination.values.limit()),
+            .min(destination.value_origin.max_confidence()),
             events: Vec::new(),
-            complete: true,
-            lost: Vec::new(),
+            is_complete: true,
+            lost_registers: Vec::new(),
         },
-        unsure: false,
+        is_uncertain: false,
     };
     let mut written = Vec::new();
     for (number, vcpu) in vcpus.iter().enumerate() {
         let Some(host) = destination.vcpu(number) else {
-            return Load::unknown();
+            return SimulatedLoad::unknown();
         };
-        match play.vcpu(number, vcpu, host) {
-            Section::Loaded(writes) => written.push(writes),
-            Section::Failed(step, writes) => {
+        match simulation.load_vcpu(number, vcpu, host) {
+            SectionOutcome::Loaded(writes) => written.push(writes),
+            SectionOutcome::Failed(step, writes) => {
                 written.extend(writes);
-                play.fail(number, step, &written);
-                return play.load;
+                simulation.fail(number, step, &written);
+                return simulation.load;
             }
-            Section::Dead => {
-                play.load.loads = Some(false);
-                return play.load;
+            SectionOutcome::Aborted => {
+                simulation.load.loads = Some(false);
+                return simulation.load;
             }
         }
     }
-    play.load
+    simulation.load
 }
 
-impl Load {
+impl SimulatedLoad {
     fn unknown() -> Self {
         Self {
             loads: None,
-            knowledge: Knowledge::Unknown,
+            confidence: Confidence::Unknown,
             events: Vec::new(),
-            complete: false,
-            lost: Vec::new(),
+            is_complete: false,
+            lost_registers: Vec::new(),
         }
     }
 }
 
-struct Play {
+struct Simulation {
     loader: Loader,
     generation: Generation,
-    kvm: bool,
+    is_kvm: bool,
     acceptor: Acceptor,
-    load: Load,
+    load: SimulatedLoad,
     /// It is not known whether it comes this far: nothing that follows is surely said.
-    unsure: bool,
+    is_uncertain: bool,
 }
 
 /// What one vCPU's section came to.
-enum Section {
-    Loaded(Writes),
-    Failed(Step, Option<Writes>),
-    Dead,
+enum SectionOutcome {
+    Loaded(WriteResults),
+    Failed(LoadStep, Option<WriteResults>),
+    Aborted,
 }
 
 /// What writing one vCPU's registers comes to.
-struct Writes {
-    refused: Vec<Event>,
+struct WriteResults {
+    refused_writes: Vec<LoadEvent>,
     /// Whether anything in it is not known.
-    unknown: bool,
+    has_unknown: bool,
     /// Whether it surely fails, though the words may not be known.
-    fails: bool,
+    has_failure: bool,
     /// The register at which the program dies.
-    kills: Option<RegisterId>,
-    knowledge: Knowledge,
+    aborting_register: Option<RegisterId>,
+    confidence: Confidence,
 }
 
-impl Play {
-    fn know(&mut self, knowledge: Knowledge) {
-        self.load.knowledge = self.load.knowledge.min(knowledge);
+impl Simulation {
+    fn lower_confidence(&mut self, knowledge: Confidence) {
+        self.load.confidence = self.load.confidence.min(knowledge);
     }
 
-    fn say(&mut self, event: Event) {
-        if !self.unsure {
+    fn record_event(&mut self, event: LoadEvent) {
+        if !self.is_uncertain {
             self.load.events.push(event);
         }
     }
 
     /// From here on nothing is sure, but that a failure is one.
-    fn be_unsure(&mut self) {
-        self.unsure = true;
-        self.load.complete = false;
+    fn mark_uncertain(&mut self) {
+        self.is_uncertain = true;
+        self.load.is_complete = false;
         self.load.loads = None;
     }
 
-    fn vcpu(&mut self, number: usize, vcpu: &Arriving<'_>, host: &HostVcpu) -> Section {
+    fn load_vcpu(
+        &mut self,
+        number: usize,
+        vcpu: &IncomingVcpu<'_>,
+        host: &DestinationVcpu,
+    ) -> SectionOutcome {
         let (incoming, own) = (vcpu.registers.len(), host.registers().len());
         if self.generation == Generation::LengthChecked && incoming > own {
-            self.say(Event::TooMany {
+            self.record_event(LoadEvent::TooManyRegisters {
                 vcpu: number,
                 incoming,
-                own,
+                listed: own,
             });
-            return Section::Failed(Step::Fields, None);
+            return SectionOutcome::Failed(LoadStep::Fields, None);
         }
         for extension in vcpu.extensions {
-            match extension::fate(self.loader, host, extension) {
-                Fate::Loads => {}
-                Fate::Unknown => {
-                    self.be_unsure();
-                    self.know(Knowledge::Unknown);
+            match extension::predict_outcome(self.loader, host, extension) {
+                ExtensionOutcome::Loads => {}
+                ExtensionOutcome::Unknown => {
+                    self.mark_uncertain();
+                    self.lower_confidence(Confidence::Unknown);
                 }
-                Fate::Refused => {
-                    return Section::Failed(Step::Extension(extension.name.clone()), None);
+                ExtensionOutcome::Refused => {
+                    return SectionOutcome::Failed(
+                        LoadStep::Extension(extension.name.clone()),
+                        None,
+                    );
                 }
-                Fate::Aborts => {
-                    self.say(Event::Abort {
+                ExtensionOutcome::Aborts => {
+                    self.record_event(LoadEvent::AbortOnSubsection {
                         vcpu: number,
                         name: extension.name.clone(),
                     });
-                    return Section::Dead;
+                    return SectionOutcome::Aborted;
                 }
             }
         }
-        if extension::spoils_features(self.loader, host, vcpu.extensions) {
-            return Section::Failed(Step::Registers, None);
+        if extension::clears_features(self.loader, host, vcpu.extensions) {
+            return SectionOutcome::Failed(LoadStep::Registers, None);
         }
         let has_none =
             |extensions: &[Extension]| !extensions.iter().any(|it| it.name == Extension::FEATURES);
-        if self.acceptor.values == Some(ValuesAre::OfAnEmulatedHost)
-            && extension::takes_features(self.loader)
+        if self.acceptor.value_origin == Some(ValueOrigin::EmulatedHost)
+            && extension::loads_features(self.loader)
             && has_none(vcpu.extensions)
         {
             // Such a loader on that host would have its own feature bits, and lose them; nobody has tried that under KVM.
-            self.be_unsure();
-            self.know(Knowledge::Unknown);
+            self.mark_uncertain();
+            self.lower_confidence(Confidence::Unknown);
         }
-        self.registers(number, vcpu.registers, host)
+        self.load_registers(number, vcpu.registers, host)
     }
 
-    fn registers(
+    fn load_registers(
         &mut self,
         number: usize,
         incoming: &[(RegisterId, &Value)],
-        host: &HostVcpu,
-    ) -> Section {
+        host: &DestinationVcpu,
+    ) -> SectionOutcome {
         let merged = self.merge(number, incoming, host);
-        let writes = self.writes(number, &merged.arrived, host);
-        self.know(writes.knowledge);
-        if merged.fails {
-            return Section::Failed(Step::Registers, Some(writes));
+        let writes = self.write_registers(number, &merged.incoming_values, host);
+        self.lower_confidence(writes.confidence);
+        if merged.has_failure {
+            return SectionOutcome::Failed(LoadStep::Registers, Some(writes));
         }
-        if let Some(id) = writes.kills {
-            self.say(Event::Dies { vcpu: number, id });
-            return Section::Dead;
+        if let Some(id) = writes.aborting_register {
+            self.record_event(LoadEvent::AbortOnWrite { vcpu: number, id });
+            return SectionOutcome::Aborted;
         }
-        if writes.fails {
-            self.say_refused(&writes);
-            return Section::Failed(Step::Registers, Some(writes));
+        if writes.has_failure {
+            self.record_refused_writes(&writes);
+            return SectionOutcome::Failed(LoadStep::Registers, Some(writes));
         }
-        if writes.unknown {
-            self.be_unsure();
+        if writes.has_unknown {
+            self.mark_uncertain();
         }
         self.load
-            .lost
-            .extend(merged.lost.into_iter().map(|id| (number, id)));
-        Section::Loaded(writes)
+            .lost_registers
+            .extend(merged.lost_registers.into_iter().map(|id| (number, id)));
+        SectionOutcome::Loaded(writes)
     }
 
     /// Goes through both lists at once, as the loader does: its own is ascending, and it takes the other to be so too.
@@ -369,14 +381,14 @@ impl Play {
         &mut self,
         number: usize,
         incoming: &[(RegisterId, &'v Value)],
-        host: &HostVcpu,
-    ) -> Merged<'v> {
+        host: &DestinationVcpu,
+    ) -> MergedList<'v> {
         let mut incoming = incoming.iter().copied().peekable();
         let mut own = host.registers().iter().peekable();
-        let mut merged = Merged {
-            fails: false,
-            arrived: Vec::with_capacity(host.registers().len()),
-            lost: Vec::new(),
+        let mut merged = MergedList {
+            has_failure: false,
+            incoming_values: Vec::with_capacity(host.registers().len()),
+            lost_registers: Vec::new(),
         };
         let mut failed = Vec::new();
         loop {
@@ -390,54 +402,59 @@ impl Play {
                     incoming.next();
                     match self.generation {
                         Generation::LengthChecked if ours.is_some() => {
-                            merged.fails = true;
+                            merged.has_failure = true;
                             return merged;
                         }
-                        Generation::LengthChecked => merged.lost.push(id),
+                        Generation::LengthChecked => merged.lost_registers.push(id),
                         Generation::Tolerant
-                            if self.kvm && qemu_tolerates_in_input(id, value.as_u64()) =>
+                            if self.is_kvm && qemu_tolerates_in_input(id, value.as_u64()) =>
                         {
-                            merged.fails = false;
+                            merged.has_failure = false;
                         }
-                        Generation::Named | Generation::Tolerant => {
-                            self.say(Event::OnlyInInput { vcpu: number, id });
+                        Generation::Strict | Generation::Tolerant => {
+                            self.record_event(LoadEvent::OnlyInInput { vcpu: number, id });
                             failed.push(id);
-                            merged.fails = true;
+                            merged.has_failure = true;
                         }
                     }
                 }
                 (theirs, Some(id)) if theirs.is_none_or(|(theirs, _)| id < theirs) => {
                     own.next();
-                    merged.arrived.push(None);
+                    merged.incoming_values.push(None);
                     let tolerated = self.generation == Generation::Tolerant
-                        && self.kvm
+                        && self.is_kvm
                         && qemu_tolerates_missing(id);
                     if self.generation != Generation::LengthChecked && !tolerated {
-                        self.say(Event::Missing { vcpu: number, id });
+                        self.record_event(LoadEvent::OnlyAtDestination { vcpu: number, id });
                     }
                 }
                 (theirs, _) => {
                     incoming.next();
                     own.next();
-                    merged.arrived.push(theirs.map(|(_, value)| value));
+                    merged.incoming_values.push(theirs.map(|(_, value)| value));
                 }
             }
         }
-        if !merged.fails {
-            merged.lost.append(&mut failed);
-            merged.lost.sort_unstable();
+        if !merged.has_failure {
+            merged.lost_registers.append(&mut failed);
+            merged.lost_registers.sort_unstable();
         }
         merged
     }
 
     /// Writes the merged list: for each own register what arrived for it. It is shorter if the merge ended early.
-    fn writes(&self, number: usize, merged: &[Option<&Value>], host: &HostVcpu) -> Writes {
-        let mut writes = Writes {
-            refused: Vec::new(),
-            unknown: false,
-            fails: false,
-            kills: None,
-            knowledge: Knowledge::Proven,
+    fn write_registers(
+        &self,
+        number: usize,
+        merged: &[Option<&Value>],
+        host: &DestinationVcpu,
+    ) -> WriteResults {
+        let mut writes = WriteResults {
+            refused_writes: Vec::new(),
+            has_unknown: false,
+            has_failure: false,
+            aborting_register: None,
+            confidence: Confidence::Proven,
         };
         let arrived = |id: RegisterId| {
             let own = host.registers();
@@ -445,21 +462,23 @@ impl Play {
             merged.get(at).copied().flatten()
         };
         for (at, register) in host.registers().iter().enumerate() {
-            if self.kvm
-                && let Some(hides) = kernel::hidden_by(register.id)
-                && let Some(value) = arrived(hides.by).and_then(Value::as_u64)
+            if self.is_kvm
+                && let Some(hides) = kernel::find_feature_gate(register.id)
+                && let Some(value) = arrived(hides.id_register).and_then(Value::as_u64)
                 && hides.extract(value) == 0
-                && let Some(by) = host.get(hides.by)
+                && let Some(by) = host.get(hides.id_register)
                 && by.value.as_ref().and_then(Value::as_u64) != Some(value)
             {
                 match (
-                    kernel::goes_by_id_field(host, register.id),
-                    self.acceptor.takes(host, by, &Value::from(value)).takes(),
+                    kernel::gates_by_vm_id_field(host, register.id),
+                    self.acceptor
+                        .evaluate(host, by, &Value::from(value))
+                        .as_bool(),
                 ) {
                     (Some(true), Some(true)) => {
-                        writes.fails = true;
-                        writes.knowledge = writes.knowledge.min(Knowledge::Inferred);
-                        writes.refused.push(Event::Hidden {
+                        writes.has_failure = true;
+                        writes.confidence = writes.confidence.min(Confidence::Inferred);
+                        writes.refused_writes.push(LoadEvent::RegisterHidden {
                             vcpu: number,
                             id: register.id,
                         });
@@ -467,22 +486,22 @@ impl Play {
                     }
                     // Refused or hidden: it fails either way.
                     (Some(true), None) => {
-                        writes.fails = true;
-                        writes.unknown = true;
-                        writes.knowledge = writes.knowledge.min(Knowledge::Inferred);
+                        writes.has_failure = true;
+                        writes.has_unknown = true;
+                        writes.confidence = writes.confidence.min(Confidence::Inferred);
                     }
-                    (None, None | Some(true)) => writes.unknown = true,
+                    (None, None | Some(true)) => writes.has_unknown = true,
                     _ => {}
                 }
             }
             let value = merged.get(at).copied().flatten();
-            match accept::tcg::counters(self.acceptor, register, value) {
-                Some(accept::tcg::Counters::Fewer) => {
-                    writes.kills = Some(register.id);
+            match accept::tcg::counter_mismatch(self.acceptor, register, value) {
+                Some(accept::tcg::CounterMismatch::Fewer) => {
+                    writes.aborting_register = Some(register.id);
                     continue;
                 }
                 // It is taken, whatever becomes of the guest.
-                Some(accept::tcg::Counters::More) => continue,
+                Some(accept::tcg::CounterMismatch::More) => continue,
                 None => {}
             }
             let Some(value) = value else {
@@ -490,14 +509,14 @@ impl Play {
                     // It keeps what it has.
                     Some(Accelerator::Kvm) => continue,
                     Some(Accelerator::Tcg) => {
-                        accept::tcg::takes_nothing(self.acceptor, host, register)
+                        accept::tcg::evaluate_missing(self.acceptor, host, register)
                     }
-                    _ => accept::Answer::Unknown,
+                    _ => accept::Acceptance::Unknown,
                 };
                 writes.note(number, register.id, answer, None);
                 continue;
             };
-            let answer = self.acceptor.takes(host, register, value);
+            let answer = self.acceptor.evaluate(host, register, value);
             writes.note(
                 number,
                 register.id,
@@ -508,83 +527,83 @@ impl Play {
         writes
     }
 
-    fn say_refused(&mut self, writes: &Writes) {
+    fn record_refused_writes(&mut self, writes: &WriteResults) {
         // TCG compares in silence.
-        if self.generation != Generation::LengthChecked && self.kvm {
+        if self.generation != Generation::LengthChecked && self.is_kvm {
             writes
-                .refused
+                .refused_writes
                 .iter()
-                .for_each(|event| self.say(event.clone()));
+                .for_each(|event| self.record_event(event.clone()));
         }
     }
 
     /// Ends the load after the section of a vCPU failed.
-    fn fail(&mut self, number: usize, step: Step, written: &[Writes]) {
+    fn fail(&mut self, number: usize, step: LoadStep, written: &[WriteResults]) {
         self.load.loads = Some(false);
-        if self.unsure {
+        if self.is_uncertain {
             return;
         }
         if self.generation == Generation::LengthChecked {
-            self.say(Event::SectionFailed { vcpu: number });
+            self.record_event(LoadEvent::SectionFailed { vcpu: number });
         }
-        if self.kvm {
+        if self.is_kvm {
             // What an earlier vCPU's unknown values come to is said here as well.
-            let unknown = written.iter().any(|writes| writes.unknown);
-            let fails = written.iter().any(|writes| writes.fails);
+            let unknown = written.iter().any(|writes| writes.has_unknown);
+            let fails = written.iter().any(|writes| writes.has_failure);
             for writes in written {
-                self.say_refused(writes);
+                self.record_refused_writes(writes);
             }
-            self.load.complete &= !unknown;
+            self.load.is_complete &= !unknown;
             match self.loader.reports_put_failure() {
                 Some(true) if fails => {
-                    self.say(Event::PutFailed);
+                    self.record_event(LoadEvent::PutFailed);
                     return;
                 }
                 // Whether the put fails, and so which words end it, is not known.
                 Some(true) if unknown => return,
                 Some(_) => {}
                 None if fails || unknown => {
-                    self.load.complete = false;
+                    self.load.is_complete = false;
                     return;
                 }
                 None => {}
             }
         }
-        self.say(Event::LoadFailed { vcpu: number, step });
+        self.record_event(LoadEvent::LoadFailed { vcpu: number, step });
     }
 }
 
-struct Merged<'v> {
+struct MergedList<'v> {
     /// The verdict that is left at the end of the walk.
-    fails: bool,
+    has_failure: bool,
     /// What arrived for each own register, in the order of the own list; fewer if the walk ended early.
-    arrived: Vec<Option<&'v Value>>,
-    lost: Vec<RegisterId>,
+    incoming_values: Vec<Option<&'v Value>>,
+    lost_registers: Vec<RegisterId>,
 }
 
-impl Writes {
+impl WriteResults {
     fn note(
         &mut self,
         vcpu: usize,
         id: RegisterId,
-        answer: accept::Answer,
+        answer: accept::Acceptance,
         values: Option<(&Value, Option<&Value>)>,
     ) {
-        match answer.takes() {
-            Some(true) => self.knowledge = self.knowledge.min(answer.knowledge()),
+        match answer.as_bool() {
+            Some(true) => self.confidence = self.confidence.min(answer.confidence()),
             Some(false) => {
-                self.fails = true;
-                self.knowledge = self.knowledge.min(answer.knowledge());
+                self.has_failure = true;
+                self.confidence = self.confidence.min(answer.confidence());
                 if let Some((value, is)) = values {
-                    self.refused.push(Event::NotTaken {
+                    self.refused_writes.push(LoadEvent::ValueNotTaken {
                         vcpu,
                         id,
                         value: value.clone(),
-                        is: is.cloned(),
+                        current: is.cloned(),
                     });
                 }
             }
-            None => self.unknown = true,
+            None => self.has_unknown = true,
         }
     }
 }

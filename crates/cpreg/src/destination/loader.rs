@@ -33,14 +33,14 @@ pub struct Loader {
 pub struct Program(&'static str);
 
 impl Program {
-    /// QEMU, `qemu-system-aarch64`.
+    /// QEMU, `qemu-system-aarch64_writable_bits`.
     pub const QEMU: Self = Self("qemu");
     /// A VMM that loads through cpreg (`cpreg_kvm::load`), which carries a plan out register by register, in the plan's order.
     pub const CPREG: Self = Self("cpreg");
 
     /// Whether it keeps a register that KVM lists in its own list. cpreg keeps them all; QEMU keeps what `struct kvm_regs` and SVE hold apart
     /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
-    pub fn keeps_in_list(self, id: RegisterId) -> bool {
+    pub fn has_in_list(self, id: RegisterId) -> bool {
         self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
     }
 
@@ -56,7 +56,7 @@ pub(super) enum Generation {
     /// Up to 10.2: the length is checked, the first unknown register ends it.
     LengthChecked,
     /// 11.0: every difference named, every unknown register fails.
-    Named,
+    Strict,
     /// From 11.1: as 11.0, with a table of tolerances.
     Tolerant,
 }
@@ -78,7 +78,7 @@ impl Loader {
     };
 
     /// Whether it does what the plan says, so that nothing has to be converted for it, and nothing of its own has to be foreseen.
-    pub fn carries_out_plans(self) -> bool {
+    pub fn can_execute_plans(self) -> bool {
         self.program == Program::CPREG
     }
 
@@ -91,14 +91,14 @@ impl Loader {
     }
 
     /// Whether this very version's loads were seen; others are taken to behave like their generation.
-    pub(super) fn was_tried(self) -> bool {
+    pub(super) fn is_observed(self) -> bool {
         Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
     }
 
     pub(super) const fn generation(self) -> Generation {
         match (self.version.major, self.version.minor) {
             (..=10, _) => Generation::LengthChecked,
-            (11, 0) => Generation::Named,
+            (11, 0) => Generation::Strict,
             _ => Generation::Tolerant,
         }
     }
@@ -118,15 +118,16 @@ impl Loader {
 /// What QEMU 11.1's own table does with a register that only one side has, under KVM
 /// (QEMU commits 113ed8e53c and 6dd8be31f8).
 pub(super) fn qemu_tolerates_in_input(id: RegisterId, value: Option<u64>) -> bool {
-    QEMU_EITHER_SIDE.contains(&id) || (id == RegisterId::VENDOR_HYP_BMAP_2 && value == Some(0))
+    QEMU_TOLERATED_REGISTERS.contains(&id)
+        || (id == RegisterId::VENDOR_HYP_BMAP_2 && value == Some(0))
 }
 
 /// As [`qemu_tolerates_in_input`], for a register that only the destination has.
 pub(super) fn qemu_tolerates_missing(id: RegisterId) -> bool {
-    QEMU_EITHER_SIDE.contains(&id)
+    QEMU_TOLERATED_REGISTERS.contains(&id)
 }
 
-const QEMU_EITHER_SIDE: [RegisterId; 3] = [
+const QEMU_TOLERATED_REGISTERS: [RegisterId; 3] = [
     RegisterId::TCR2_EL1,
     RegisterId::PIRE0_EL1,
     RegisterId::PIR_EL1,
@@ -134,7 +135,7 @@ const QEMU_EITHER_SIDE: [RegisterId; 3] = [
 
 impl fmt::Display for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.carries_out_plans() {
+        if self.can_execute_plans() {
             return f.pad(self.program.name());
         }
         write!(f, "{}-{}", self.program.name(), self.version)
@@ -185,16 +186,19 @@ mod tests {
 
     #[test]
     fn machine_types_name_their_version() {
-        assert_eq!(Version::of_machine("virt-10.0"), Some(Version::new(10, 0)));
+        assert_eq!(
+            Version::from_machine_type("virt-10.0"),
+            Some(Version::new(10, 0))
+        );
         for other in ["virt", "sbsa-ref", "virt-", "virt-10"] {
-            assert_eq!(Version::of_machine(other), None, "{other}");
+            assert_eq!(Version::from_machine_type(other), None, "{other}");
         }
     }
 
     #[test]
     fn the_generations_change_at_11_0_and_11_1() {
         assert_eq!(Loader::qemu(10, 2).generation(), Generation::LengthChecked);
-        assert_eq!(Loader::qemu(11, 0).generation(), Generation::Named);
+        assert_eq!(Loader::qemu(11, 0).generation(), Generation::Strict);
         assert_eq!(Loader::qemu(12, 0).generation(), Generation::Tolerant);
     }
 }

@@ -19,10 +19,10 @@
 pub mod accept;
 pub mod extension;
 pub mod features;
-mod host;
 pub mod kernel;
 pub mod load;
 pub mod loader;
+mod vcpu;
 mod version;
 pub mod writer;
 
@@ -31,19 +31,19 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::register::RegisterId;
-use crate::shape::Shape;
+use crate::shape::MachineShape;
 
 pub use features::Features;
-pub use host::{Accepts, HostRegister, HostVcpu};
 pub use loader::Loader;
-pub use version::{Version, Versions};
+pub use vcpu::{AcceptedValues, DestinationRegister, DestinationVcpu};
+pub use version::{Version, VersionRange};
 
 /// How a statement about a destination is known.
 ///
 /// The order is from weakest to strongest, so the knowledge behind a conclusion is the minimum
 /// of the knowledge behind its premises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Knowledge {
+pub enum Confidence {
     /// Nobody has seen it and its kind does not tell.
     Unknown,
     /// Concluded from the register's kind.
@@ -52,7 +52,7 @@ pub enum Knowledge {
     Proven,
 }
 
-impl Knowledge {
+impl Confidence {
     /// The word for it in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl Knowledge {
     }
 }
 
-impl fmt::Display for Knowledge {
+impl fmt::Display for Confidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
@@ -116,14 +116,14 @@ impl fmt::Display for Accelerator {
 
 /// Where the values of a destination's registers come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ValuesAre {
+pub enum ValueOrigin {
     /// Read before any guest ran: the values at reset.
-    AtReset,
+    Reset,
     /// Left there by a guest that ran: proven to be taken, but no reset values.
-    OfAGuest,
+    Guest,
     /// The values at reset of a vCPU that no program had configured, so that every control is at the most that the kernel has; on
     /// an emulator's CPU, so that nothing is proven for a machine of that name.
-    OfAnEmulatedHost,
+    EmulatedHost,
 }
 
 /// A place that a VM could be loaded into.
@@ -136,26 +136,26 @@ pub struct Destination {
     /// The program that loads, if known.
     pub loader: Option<Loader>,
     /// Where the registers' values come from.
-    pub values: ValuesAre,
+    pub value_origin: ValueOrigin,
     /// The vCPUs there. A VM's vCPU beyond the last one is judged by the last one.
-    pub vcpus: Vec<HostVcpu>,
+    pub vcpus: Vec<DestinationVcpu>,
     /// The outline of the VM there, if known.
-    pub shape: Option<Shape>,
+    pub shape: Option<MachineShape>,
 }
 
-impl ValuesAre {
+impl ValueOrigin {
     /// The best that anything about such a destination can be known.
-    pub const fn limit(self) -> Knowledge {
+    pub const fn max_confidence(self) -> Confidence {
         match self {
-            Self::AtReset | Self::OfAGuest => Knowledge::Proven,
-            Self::OfAnEmulatedHost => Knowledge::Inferred,
+            Self::Reset | Self::Guest => Confidence::Proven,
+            Self::EmulatedHost => Confidence::Inferred,
         }
     }
 }
 
 impl Destination {
     /// The vCPU that judges the VM's vCPU of that number.
-    pub fn vcpu(&self, number: usize) -> Option<&HostVcpu> {
+    pub fn vcpu(&self, number: usize) -> Option<&DestinationVcpu> {
         self.vcpus.get(number).or(self.vcpus.last())
     }
 }

@@ -1,4 +1,4 @@
-//! [`Version`] and [`Versions`]: of a program that writes or loads VMs, or says something.
+//! [`Version`] and [`VersionRange`]: of a program that writes or loads VMs, or says something.
 
 use core::fmt;
 
@@ -18,7 +18,7 @@ impl Version {
     }
 
     /// The first version that has a machine type, by its name: `virt-10.0`; `None` for one without a version in its name.
-    pub(super) fn of_machine(machine: &str) -> Option<Self> {
+    pub(super) fn from_machine_type(machine: &str) -> Option<Self> {
         let (_, version) = machine.rsplit_once('-')?;
         let (major, minor) = version.split_once('.')?;
         Some(Self::new(major.parse().ok()?, minor.parse().ok()?))
@@ -33,50 +33,50 @@ impl fmt::Display for Version {
 
 /// A range of versions. An end that nothing tells of is `None`; neither end: all that were looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Versions {
+pub struct VersionRange {
     /// The first one.
-    pub since: Option<Version>,
+    pub first: Option<Version>,
     /// The last one.
-    pub until: Option<Version>,
+    pub last: Option<Version>,
 }
 
-impl Versions {
+impl VersionRange {
     /// Any.
     pub const ANY: Self = Self {
-        since: None,
-        until: None,
+        first: None,
+        last: None,
     };
 
     /// From this one on.
-    pub const fn since(major: u16, minor: u16) -> Self {
+    pub const fn with_first(major: u16, minor: u16) -> Self {
         Self {
-            since: Some(Version::new(major, minor)),
-            until: None,
+            first: Some(Version::new(major, minor)),
+            last: None,
         }
     }
 
     /// Up to this one.
-    pub const fn until(major: u16, minor: u16) -> Self {
+    pub const fn with_last(major: u16, minor: u16) -> Self {
         Self {
-            since: None,
-            until: Some(Version::new(major, minor)),
+            first: None,
+            last: Some(Version::new(major, minor)),
         }
     }
 
     /// Only this one.
-    pub const fn only(major: u16, minor: u16) -> Self {
+    pub const fn single(major: u16, minor: u16) -> Self {
         Self {
-            since: Some(Version::new(major, minor)),
-            until: Some(Version::new(major, minor)),
+            first: Some(Version::new(major, minor)),
+            last: Some(Version::new(major, minor)),
         }
     }
 
     /// Those that are in both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn intersection(self, other: Self) -> Self {
         Self {
-            since: self.since.max(other.since),
-            until: match (self.until, other.until) {
+            first: self.first.max(other.first),
+            last: match (self.last, other.last) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (one, other) => one.or(other),
             },
@@ -84,9 +84,9 @@ impl Versions {
     }
 }
 
-impl fmt::Display for Versions {
+impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.since, self.until) {
+        match (self.first, self.last) {
             (None, None) => f.write_str("any version"),
             (Some(since), None) => write!(f, "{since} and later"),
             (None, Some(until)) => write!(f, "up to {until}"),

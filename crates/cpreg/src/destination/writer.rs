@@ -9,17 +9,19 @@
 //! A distribution may have brought a part to an earlier version, so this is a hint for people; no decision looks at it.
 
 use super::extension;
-use super::{Version, Versions};
+use super::{Version, VersionRange};
 use crate::vm::Vm;
 
 /// Which versions of QEMU can have written this VM.
-pub fn written_by(machine: Option<&str>, vm: &Vm) -> Versions {
+pub fn writer_versions(machine: Option<&str>, vm: &Vm) -> VersionRange {
     let extensions = vm.vcpus.iter().flat_map(|vcpu| &vcpu.extensions);
-    let since = extensions.clone().filter_map(extension::since);
-    let until = extensions.filter_map(extension::until);
-    Versions {
-        since: since.chain(machine.and_then(Version::of_machine)).max(),
-        until: until.min(),
+    let since = extensions.clone().filter_map(extension::first_version);
+    let until = extensions.filter_map(extension::last_version);
+    VersionRange {
+        first: since
+            .chain(machine.and_then(Version::from_machine_type))
+            .max(),
+        last: until.min(),
     }
 }
 
@@ -46,8 +48,8 @@ mod tests {
                 ..Vcpu::default()
             },
         ];
-        let versions = written_by(Some(machine), &Vm { vcpus });
-        (versions.since, versions.until)
+        let versions = writer_versions(Some(machine), &Vm { vcpus });
+        (versions.first, versions.last)
     }
 
     #[test]

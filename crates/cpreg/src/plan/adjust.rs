@@ -6,20 +6,20 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::input::{Question, Targets};
+use super::input::{PlanInput, Targets};
 use super::{
-    Adjustment, Consents, Outcome, Plan, Reason, VcpuPlan, VcpuSet, extensions, merge, outcome_of,
-    visible,
+    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, merge, visible,
+    worst_outcome,
 };
-use crate::destination::accept::nearest;
-use crate::destination::{Accepts, Destination, HostRegister, HostVcpu};
+use crate::destination::accept::nearest_value;
+use crate::destination::{AcceptedValues, Destination, DestinationRegister, DestinationVcpu};
 use crate::register::{RegisterId, differing_fields};
 use crate::severity::{self, Severity};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
 /// A register is adjusted once, and once more for every ID field that hides something.
-const ROUNDS: usize = 8;
+const MAX_ADJUST_ROUNDS: usize = 8;
 
 impl Plan {
     /// Decides. Nothing is touched.
@@ -30,44 +30,44 @@ impl Plan {
         consents: &Consents,
     ) -> Self {
         let none = Targets::new();
-        let question = Question {
+        let question = PlanInput {
             vm,
             destination,
             tolerances,
             consents,
-            adjusted: &none,
+            targets: &none,
         };
         let first = decide(question);
-        let accepted = rounds(question, &first, |register, severity| {
+        let accepted = adjust_until_stable(question, &first, |register, severity| {
             consents.accepts(register, severity)
         });
-        let outcome = outcome_of(accepted.vcpus.as_ref().unwrap_or(&first));
-        let (proposed, with_proposed) = if outcome == Outcome::Ready {
-            (Vec::new(), Outcome::Ready)
+        let outcome = worst_outcome(accepted.vcpus.as_ref().unwrap_or(&first));
+        let (proposed, with_proposed) = if outcome == PlanOutcome::Ready {
+            (Vec::new(), PlanOutcome::Ready)
         } else {
-            let all = rounds(question, &first, |_, _| true);
-            let with_all = outcome_of(all.vcpus.as_ref().unwrap_or(&first));
-            let mut further = all.adjusted;
-            further.retain(|place, to| accepted.adjusted.get(place) != Some(to));
+            let all = adjust_until_stable(question, &first, |_, _| true);
+            let with_all = worst_outcome(all.vcpus.as_ref().unwrap_or(&first));
+            let mut further = all.targets;
+            further.retain(|place, to| accepted.targets.get(place) != Some(to));
             let mut further = adjustments(vm, &further);
             further.sort_by_cached_key(Adjustment::rank);
             (further, with_all)
         };
         let vcpus = accepted.vcpus.unwrap_or(first);
         Self {
-            visible: visible::changes(question, &vcpus),
+            visible_changes: visible::visible_changes(question, &vcpus),
             vcpus,
-            adjusted: adjustments(vm, &accepted.adjusted),
-            proposed,
-            with_proposed,
+            accepted_adjustments: adjustments(vm, &accepted.targets),
+            proposed_adjustments: proposed,
+            outcome_with_proposed: with_proposed,
         }
     }
 }
 
-struct Settled {
+struct AdjustedPlans {
     /// Nothing if they are as they were before the first adjustment.
     vcpus: Option<Vec<VcpuPlan>>,
-    adjusted: Targets,
+    targets: Targets,
 }
 
 /// What vCPUs have in common as one adjustment, ascending by register.
@@ -87,22 +87,22 @@ fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
             register,
             from,
             to,
-            severity: severity::of_change(register, from, to),
+            severity: severity::rate_change(register, from, to),
         })
         .collect()
 }
 
 /// Adjusts and decides again until nothing changes; `first` is what is decided without adjustments.
-fn rounds(
-    question: Question<'_>,
+fn adjust_until_stable(
+    question: PlanInput<'_>,
     first: &[VcpuPlan],
     accepts: impl Fn(RegisterId, Severity) -> bool,
-) -> Settled {
+) -> AdjustedPlans {
     let mut vcpus: Option<Vec<VcpuPlan>> = None;
     let mut adjusted = Targets::new();
-    for _ in 0..ROUNDS {
-        let now = Question {
-            adjusted: &adjusted,
+    for _ in 0..MAX_ADJUST_ROUNDS {
+        let now = PlanInput {
+            targets: &adjusted,
             ..question
         };
         let proposals = propose(now, vcpus.as_deref().unwrap_or(first));
@@ -111,7 +111,7 @@ fn rounds(
             proposals
                 .into_iter()
                 .filter_map(|(place, Proposal { from, to })| {
-                    let severity = severity::of_change(place.1, from, to);
+                    let severity = severity::rate_change(place.1, from, to);
                     accepts(place.1, severity).then_some((place, to))
                 }),
         );
@@ -119,23 +119,26 @@ fn rounds(
             break;
         }
         adjusted = next;
-        vcpus = Some(decide(Question {
-            adjusted: &adjusted,
+        vcpus = Some(decide(PlanInput {
+            targets: &adjusted,
             ..question
         }));
     }
-    Settled { vcpus, adjusted }
+    AdjustedPlans {
+        vcpus,
+        targets: adjusted,
+    }
 }
 
-fn decide(question: Question<'_>) -> Vec<VcpuPlan> {
+fn decide(question: PlanInput<'_>) -> Vec<VcpuPlan> {
     let disagreements = merge::disagreements(question);
-    let empty = HostVcpu::default();
+    let empty = DestinationVcpu::default();
     let vcpus = question.vm.vcpus.iter().enumerate();
     vcpus
         .map(|(number, vcpu)| {
             let host = question.destination.vcpu(number).unwrap_or(&empty);
             VcpuPlan {
-                decisions: merge::registers(question, number, vcpu, host, &disagreements),
+                decisions: merge::decide_registers(question, number, vcpu, host, &disagreements),
                 extensions: extensions::decide(question, vcpu, host),
             }
         })
@@ -143,7 +146,7 @@ fn decide(question: Question<'_>) -> Vec<VcpuPlan> {
 }
 
 /// The changes of value that would take away what stands in the way, as far as values do.
-fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
+fn propose(question: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
     let mut proposals = BTreeMap::new();
     for (number, plan) in vcpus.iter().enumerate() {
         let (Some(vcpu), Some(host)) = (
@@ -152,19 +155,24 @@ fn propose(question: Question<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Regis
         ) else {
             continue;
         };
-        let planned = merge::planned(question, number, vcpu);
+        let planned = merge::planned_registers(question, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
                 Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
                     let planned = planned.get_u64(decision.register);
                     host.get(decision.register)
-                        .and_then(|register| nearest(question.destination, host, register, planned))
+                        .and_then(|register| {
+                            nearest_value(question.destination, host, register, planned)
+                        })
                         .map(|to| (decision.register, to))
                 }
-                Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => {
-                    raise(host, hides.by, hides.lsb, planned.get_u64(hides.by))
-                        .map(|to| (hides.by, to))
-                }
+                Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => restore_field(
+                    host,
+                    hides.id_register,
+                    hides.lsb,
+                    planned.get_u64(hides.id_register),
+                )
+                .map(|to| (hides.id_register, to)),
                 _ => None,
             };
             if let Some((register, to)) = proposal {
@@ -193,14 +201,19 @@ struct Proposal {
 }
 
 /// The VM's ID register with one field as the destination has it, so that it no longer hides what the destination lists.
-fn raise(host: &HostVcpu, by: RegisterId, lsb: u8, planned: Option<u64>) -> Option<u64> {
+fn restore_field(
+    host: &DestinationVcpu,
+    by: RegisterId,
+    lsb: u8,
+    planned: Option<u64>,
+) -> Option<u64> {
     let field = 0xf << lsb;
     let own = host.value(by)?;
     let planned = planned?;
     let raised = planned & !field | own & field;
-    let register: &HostRegister = host.get(by)?;
+    let register: &DestinationRegister = host.get(by)?;
     // Where nothing tells which values are taken, only the destination's own is sure to be.
-    let to = if register.accepts == Accepts::ByKind {
+    let to = if register.accepted_values == AcceptedValues::ByKind {
         own
     } else {
         raised

@@ -4,12 +4,12 @@ use core::fmt;
 
 use super::{Action, Decision, Reason};
 use crate::remedy::Remedy;
-use crate::tolerance::{Difference, Handling, Tolerances};
+use crate::tolerance::{Handling, RegisterDifference, Tolerances};
 
 impl Reason {
     /// The reason in words.
     pub fn display<'a>(&'a self, tolerances: &'a Tolerances) -> impl fmt::Display + 'a {
-        Words {
+        ReasonDisplay {
             reason: self,
             tolerances,
         }
@@ -36,27 +36,27 @@ impl Decision {
             Reason::OnlyInInput => Some(Remedy::DestinationWithRegister),
             Reason::ValueNotTaken => Some(Remedy::DestinationForValue),
             Reason::NotTolerated(_) => match entry?.difference {
-                Difference::OnlyInInput => Some(Remedy::DestinationWithRegister),
-                Difference::ValueNotTaken => Some(Remedy::DestinationForValue),
-                Difference::OnlyAtDestination => None,
+                RegisterDifference::OnlyInInput => Some(Remedy::DestinationWithRegister),
+                RegisterDifference::ValueNotTaken => Some(Remedy::DestinationForValue),
+                RegisterDifference::OnlyAtDestination => None,
             },
-            Reason::SetNotTaken => Some(Remedy::SetTaken),
-            Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::Agree),
+            Reason::SetNotTaken => Some(Remedy::SetAcceptedValue),
+            Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::AlignVcpus),
             Reason::UserCondition => Some(Remedy::IgnoreAny),
             _ => None,
         }
     }
 }
 
-struct Words<'a> {
+struct ReasonDisplay<'a> {
     reason: &'a Reason,
     tolerances: &'a Tolerances,
 }
 
-impl fmt::Display for Words<'_> {
+impl fmt::Display for ReasonDisplay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
-            Reason::Taken => f.write_str("the destination takes it"),
+            Reason::ValueTaken => f.write_str("the destination takes it"),
             Reason::Tolerated(entry) | Reason::NotTolerated(entry) => {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
@@ -86,13 +86,13 @@ impl fmt::Display for Words<'_> {
                 f,
                 "the VM's {}.{} of 0 hides it at the destination ({}), and the loader fails to \
                  write it",
-                hides.by, hides.field, hides.since
+                hides.id_register, hides.field, hides.first_version
             ),
             Reason::PerhapsHidden(hides) => write!(
                 f,
                 "the VM's {}.{} of 0 hides it on kernels since {}, and nothing tells whether the \
                  destination's is one",
-                hides.by, hides.field, hides.since
+                hides.id_register, hides.field, hides.first_version
             ),
             Reason::Disagreement => {
                 f.write_str("the vCPUs hold different values in a register that the VM has once")
@@ -103,7 +103,7 @@ impl fmt::Display for Words<'_> {
                  destination"
             ),
             Reason::UserIgnores => f.write_str("ignored at your request; the value is lost"),
-            Reason::UserHides => {
+            Reason::UserDrops => {
                 f.write_str("hidden from the destination at your request; the value is lost")
             }
             Reason::UserSets => f.write_str("set at your request"),
@@ -111,11 +111,11 @@ impl fmt::Display for Words<'_> {
                 f.write_str("you said to ignore it only if it holds another value")
             }
             Reason::UserAccepts => f.write_str("adjusted with your consent"),
-            Reason::AsFor(register) => write!(f, "shows the same as {register}"),
+            Reason::SameStateAs(register) => write!(f, "shows the same as {register}"),
             Reason::ExtensionKnown => f.write_str("the loader knows it"),
             Reason::ExtensionIdle(why)
             | Reason::ExtensionInUse(why)
-            | Reason::ExtensionIsHosts(why) => f.write_str(why),
+            | Reason::ExtensionFromDestination(why) => f.write_str(why),
             Reason::ExtensionUnknown => f.write_str("nothing tells what the loader does with it"),
         }
     }

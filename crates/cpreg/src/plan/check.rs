@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Action, Consents, Outcome, Plan};
-use crate::destination::load::{self, Load};
+use super::{Action, Consents, Plan, PlanOutcome};
+use crate::destination::load::{self, SimulatedLoad};
 use crate::destination::{Destination, Loader};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
@@ -35,13 +35,13 @@ impl Verdict {
 
 /// What one loader would do with the VM as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foretold {
+pub struct LoaderPrediction {
     /// Which loader.
     pub loader: Loader,
     /// Whether it is the destination's own, as far as that is known.
-    pub is_destinations: bool,
+    pub is_destination_loader: bool,
     /// What it would do.
-    pub load: Load,
+    pub load: SimulatedLoad,
 }
 
 /// A plan and what it comes to.
@@ -52,13 +52,13 @@ pub struct Check {
     /// The decisions behind it.
     pub plan: Plan,
     /// What each loader would do on its own; none where the destination's carries plans out.
-    pub loaders: Vec<Foretold>,
+    pub loaders: Vec<LoaderPrediction>,
 }
 
 impl Check {
     /// Plans, and plays every modelled loader through.
     ///
-    /// Outlines are not compared: do that first, with [`crate::shape::Shape::differences`]. A VM without vCPUs loads anywhere.
+    /// Outlines are not compared: do that first, with [`crate::shape::MachineShape::differences`]. A VM without vCPUs loads anywhere.
     pub fn new(
         vm: &Vm,
         destination: &Destination,
@@ -67,20 +67,20 @@ impl Check {
     ) -> Self {
         let plan = Plan::new(vm, destination, tolerances, consents);
         let mut modelled: Vec<_> = match destination.loader {
-            Some(loader) if loader.carries_out_plans() => Vec::new(),
+            Some(loader) if loader.can_execute_plans() => Vec::new(),
             _ => load::candidates(destination).collect(),
         };
         modelled.extend(
             destination
                 .loader
-                .filter(|loader| !modelled.contains(loader) && !loader.carries_out_plans()),
+                .filter(|loader| !modelled.contains(loader) && !loader.can_execute_plans()),
         );
         let loaders: Vec<_> = modelled
             .into_iter()
-            .map(|loader| Foretold {
+            .map(|loader| LoaderPrediction {
                 loader,
-                is_destinations: destination.loader == Some(loader),
-                load: load::play(loader, vm, destination),
+                is_destination_loader: destination.loader == Some(loader),
+                load: load::simulate(loader, vm, destination),
             })
             .collect();
         let verdict = verdict(vm, destination, &plan, &loaders);
@@ -92,27 +92,32 @@ impl Check {
     }
 }
 
-fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]) -> Verdict {
+fn verdict(
+    vm: &Vm,
+    destination: &Destination,
+    plan: &Plan,
+    loaders: &[LoaderPrediction],
+) -> Verdict {
     match plan.outcome() {
-        Outcome::Refused => return Verdict::Refused,
-        Outcome::Unknown => return Verdict::Unknown,
-        Outcome::Ready => {}
+        PlanOutcome::Refused => return Verdict::Refused,
+        PlanOutcome::Unknown => return Verdict::Unknown,
+        PlanOutcome::Ready => {}
     }
     if let Some(loader) = destination.loader
-        && loader.carries_out_plans()
+        && loader.can_execute_plans()
     {
-        return if load::could_be(loader, destination) {
+        return if load::is_plausible(loader, destination) {
             Verdict::Loads
         } else {
             Verdict::Unknown
         };
     }
-    if relevant(destination, loaders).next().is_none() {
+    if relevant_loaders(destination, loaders).next().is_none() {
         // No loader that is known can be the one there.
         return Verdict::Unknown;
     }
-    let as_it_is = |foretold: &Foretold| loads_as_it_is(plan, &foretold.load);
-    if !plan.changes_values() && relevant(destination, loaders).all(as_it_is) {
+    let as_it_is = |foretold: &LoaderPrediction| loads_unchanged(plan, &foretold.load);
+    if !plan.changes_values() && relevant_loaders(destination, loaders).all(as_it_is) {
         return Verdict::Loads;
     }
     if loads_converted(vm, destination, plan, loaders) {
@@ -124,21 +129,26 @@ fn verdict(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]
 }
 
 /// The loaders that count: the destination's own, or all that it may be.
-fn relevant<'l>(
+fn relevant_loaders<'l>(
     destination: &Destination,
-    loaders: &'l [Foretold],
-) -> impl Iterator<Item = &'l Foretold> {
+    loaders: &'l [LoaderPrediction],
+) -> impl Iterator<Item = &'l LoaderPrediction> {
     let is_known = destination.loader.is_some();
     loaders
         .iter()
-        .filter(move |foretold| !is_known || foretold.is_destinations)
+        .filter(move |foretold| !is_known || foretold.is_destination_loader)
 }
 
 /// Whether every loader that counts takes what the plan makes of the VM.
-fn loads_converted(vm: &Vm, destination: &Destination, plan: &Plan, loaders: &[Foretold]) -> bool {
-    let result = plan.result(vm);
-    relevant(destination, loaders)
-        .all(|foretold| load::play(foretold.loader, &result, destination).loads == Some(true))
+fn loads_converted(
+    vm: &Vm,
+    destination: &Destination,
+    plan: &Plan,
+    loaders: &[LoaderPrediction],
+) -> bool {
+    let result = plan.apply(vm);
+    relevant_loaders(destination, loaders)
+        .all(|foretold| load::simulate(foretold.loader, &result, destination).loads == Some(true))
 }
 
 impl Check {
@@ -149,9 +159,9 @@ impl Check {
 }
 
 /// A loader may take the VM and lose what the plan would not.
-fn loads_as_it_is(plan: &Plan, load: &Load) -> bool {
+fn loads_unchanged(plan: &Plan, load: &SimulatedLoad) -> bool {
     load.loads == Some(true)
-        && load.lost.iter().all(|(vcpu, id)| {
+        && load.lost_registers.iter().all(|(vcpu, id)| {
             plan.vcpus.get(*vcpu).is_some_and(|vcpu| {
                 vcpu.decisions
                     .binary_search_by_key(id, |decision| decision.register)

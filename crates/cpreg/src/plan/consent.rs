@@ -10,11 +10,11 @@ use crate::severity::Severity;
 #[derive(Clone, Debug, Default)]
 pub struct Consents {
     /// Registers to ignore when only the input has them or their value is not taken.
-    pub ignore: Vec<Ignore>,
+    pub ignore: Vec<IgnoreConsent>,
     /// Registers to leave out of what is sent.
-    pub hide: Vec<RegisterId>,
+    pub drop_registers: Vec<RegisterId>,
     /// Values to change before anything is decided, and values for registers that only the destination has.
-    pub set: Vec<Set>,
+    pub set: Vec<SetConsent>,
     /// Registers whose adjustment is accepted.
     pub accept: Vec<RegisterId>,
     /// Adjustments up to this severity are accepted.
@@ -25,16 +25,16 @@ pub struct Consents {
 
 /// One register to ignore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ignore {
+pub struct IgnoreConsent {
     /// Which.
     pub register: RegisterId,
     /// Only if it holds this value under this mask.
-    pub only_if: Option<(u64, u64)>,
+    pub condition: Option<(u64, u64)>,
 }
 
 /// Bits of one register to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Set {
+pub struct SetConsent {
     /// Which.
     pub register: RegisterId,
     /// The bits to change.
@@ -43,7 +43,7 @@ pub struct Set {
     pub value: u64,
 }
 
-impl Set {
+impl SetConsent {
     /// The value with these bits set so.
     pub const fn apply(&self, value: u64) -> u64 {
         value & !self.mask | self.value & self.mask
@@ -51,14 +51,14 @@ impl Set {
 }
 
 impl Consents {
-    pub(super) fn ignores(&self, register: RegisterId) -> Option<&Ignore> {
+    pub(super) fn find_ignore(&self, register: RegisterId) -> Option<&IgnoreConsent> {
         self.ignore
             .iter()
             .find(|ignore| ignore.register == register)
     }
 
     /// What the user makes of a register's value.
-    pub(super) fn set_in(&self, register: RegisterId, value: u64) -> u64 {
+    pub(super) fn apply_sets(&self, register: RegisterId, value: u64) -> u64 {
         let sets = self.set.iter().filter(|set| set.register == register);
         sets.fold(value, |value, set| set.apply(value))
     }

@@ -3,24 +3,24 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::input::Question;
+use super::input::PlanInput;
 use super::{ExtensionAction, ExtensionDecision, Reason, VcpuPlan, VcpuSet, VisibleChange};
-use crate::destination::extension::{self, Fate};
+use crate::destination::extension::{self, ExtensionOutcome};
 use crate::destination::load;
-use crate::destination::{HostVcpu, Knowledge, Loader};
+use crate::destination::{Confidence, DestinationVcpu, Loader};
 use crate::severity::Severity;
 use crate::vm::{Content, Extension, Vcpu};
 
 /// The decisions about one vCPU's extensions, ascending by name.
 pub(super) fn decide(
-    question: Question<'_>,
+    question: PlanInput<'_>,
     vcpu: &Vcpu,
-    host: &HostVcpu,
+    host: &DestinationVcpu,
 ) -> Vec<ExtensionDecision> {
     let mut decisions: Vec<_> = vcpu
         .extensions
         .iter()
-        .map(|extension| arrived(question, vcpu, extension, host))
+        .map(|extension| decide_incoming(question, vcpu, extension, host))
         .collect();
     let only_there = host.extensions.iter().filter(|extension| {
         !vcpu
@@ -28,16 +28,16 @@ pub(super) fn decide(
             .iter()
             .any(|other| other.name == extension.name)
     });
-    decisions.extend(only_there.map(missing));
+    decisions.extend(only_there.map(decide_missing));
     decisions.sort_by(|a, b| a.name.cmp(&b.name));
     decisions
 }
 
-fn arrived(
-    question: Question<'_>,
+fn decide_incoming(
+    question: PlanInput<'_>,
     vcpu: &Vcpu,
     extension: &Extension,
-    host: &HostVcpu,
+    host: &DestinationVcpu,
 ) -> ExtensionDecision {
     let there = host.extension(&extension.name);
     let (action, knowledge, reason) = if question
@@ -48,42 +48,44 @@ fn arrived(
     {
         (
             ExtensionAction::Ignore,
-            Knowledge::Proven,
+            Confidence::Proven,
             Reason::UserIgnores,
         )
     } else if extension.name == Extension::FEATURES {
-        features(extension, there)
+        decide_features(extension, there)
     } else {
-        subsection(question, vcpu, extension, host)
+        decide_subsection(question, vcpu, extension, host)
     };
     ExtensionDecision {
         name: extension.name.clone(),
         source: Some(extension.content.clone()),
-        host: there.map(|extension| extension.content.clone()),
+        destination: there.map(|extension| extension.content.clone()),
         action,
-        knowledge,
+        confidence: knowledge,
         reason,
     }
 }
 
-type Verdict = (ExtensionAction, Knowledge, Reason);
+type ExtensionRuling = (ExtensionAction, Confidence, Reason);
 
 /// Feature bits belong to the program that made them: another one's mean something else.
-fn features(extension: &Extension, there: Option<&Extension>) -> Verdict {
+fn decide_features(extension: &Extension, there: Option<&Extension>) -> ExtensionRuling {
     match there {
-        Some(there) if there.content == extension.content => {
-            (ExtensionAction::Copy, Knowledge::Proven, Reason::Taken)
-        }
+        Some(there) if there.content == extension.content => (
+            ExtensionAction::Copy,
+            Confidence::Proven,
+            Reason::ValueTaken,
+        ),
         Some(there) => (
             ExtensionAction::Set(there.content.clone()),
-            Knowledge::Proven,
-            Reason::ExtensionIsHosts(Cow::Borrowed(
+            Confidence::Proven,
+            Reason::ExtensionFromDestination(Cow::Borrowed(
                 "QEMU up to 5.2 takes its feature bits from the input, and they must be its own",
             )),
         ),
         None => (
             ExtensionAction::Ignore,
-            Knowledge::Inferred,
+            Confidence::Inferred,
             Reason::ExtensionIdle(Cow::Borrowed(
                 "QEMU after 5.2 does not look at these feature bits",
             )),
@@ -91,12 +93,12 @@ fn features(extension: &Extension, there: Option<&Extension>) -> Verdict {
     }
 }
 
-fn subsection(
-    question: Question<'_>,
+fn decide_subsection(
+    question: PlanInput<'_>,
     vcpu: &Vcpu,
     extension: &Extension,
-    host: &HostVcpu,
-) -> Verdict {
+    host: &DestinationVcpu,
+) -> ExtensionRuling {
     let loaders: Vec<Loader> = match question.destination.loader {
         Some(loader) => alloc::vec![loader],
         None => load::candidates(question.destination).collect(),
@@ -104,23 +106,23 @@ fn subsection(
     let fates = || {
         loaders
             .iter()
-            .map(|loader| extension::fate(*loader, host, extension))
+            .map(|loader| extension::predict_outcome(*loader, host, extension))
     };
-    if fates().all(|fate| fate == Fate::Loads) {
+    if fates().all(|fate| fate == ExtensionOutcome::Loads) {
         return (
             ExtensionAction::Copy,
-            Knowledge::Inferred,
+            Confidence::Inferred,
             Reason::ExtensionKnown,
         );
     }
-    if let Some(why) = extension::idle(vcpu, extension) {
+    if let Some(why) = extension::idle_reason(vcpu, extension) {
         return (
             ExtensionAction::Ignore,
-            Knowledge::Inferred,
+            Confidence::Inferred,
             Reason::ExtensionIdle(Cow::Borrowed(why)),
         );
     }
-    if fates().all(|fate| matches!(fate, Fate::Refused | Fate::Aborts)) {
+    if fates().all(|fate| matches!(fate, ExtensionOutcome::Refused | ExtensionOutcome::Aborts)) {
         let why = if extension.name == Extension::WFXT_TIMER {
             "the timer is running: a vCPU that waits with a time limit would wait for ever"
         } else {
@@ -128,22 +130,22 @@ fn subsection(
         };
         return (
             ExtensionAction::Refuse,
-            Knowledge::Inferred,
+            Confidence::Inferred,
             Reason::ExtensionInUse(Cow::Borrowed(why)),
         );
     }
     (
         ExtensionAction::Undecided,
-        Knowledge::Unknown,
+        Confidence::Unknown,
         Reason::ExtensionUnknown,
     )
 }
 
-fn missing(extension: &Extension) -> ExtensionDecision {
+fn decide_missing(extension: &Extension) -> ExtensionDecision {
     let (action, reason) = if extension.name == Extension::FEATURES {
         (
             ExtensionAction::Set(extension.content.clone()),
-            Reason::ExtensionIsHosts(Cow::Borrowed(
+            Reason::ExtensionFromDestination(Cow::Borrowed(
                 "QEMU up to 5.2 takes its feature bits from the input, and they must be its own",
             )),
         )
@@ -153,9 +155,9 @@ fn missing(extension: &Extension) -> ExtensionDecision {
     ExtensionDecision {
         name: extension.name.clone(),
         source: None,
-        host: Some(extension.content.clone()),
+        destination: Some(extension.content.clone()),
         action,
-        knowledge: Knowledge::Proven,
+        confidence: Confidence::Proven,
         reason,
     }
 }
@@ -175,7 +177,7 @@ pub(super) fn visible_changes(plan: &VcpuPlan) -> Vec<VisibleChange> {
             },
             to: None,
             severity: Severity::High,
-            what: Cow::Borrowed("lost, by the user's decision"),
+            description: Cow::Borrowed("lost, by the user's decision"),
             remedy: None,
         })
         .collect()

@@ -10,7 +10,7 @@
 use alloc::borrow::Cow;
 
 use super::{Action, VcpuPlan, VcpuSet, VisibleChange};
-use crate::destination::{Accelerator, Destination, HostVcpu};
+use crate::destination::{Accelerator, Destination, DestinationVcpu};
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
@@ -21,7 +21,7 @@ const S1PIE: u8 = 8;
 const ATS1A: u8 = 60;
 
 /// What the guest on one vCPU would lose.
-pub(super) fn lost(
+pub(super) fn lost_feature(
     destination: &Destination,
     number: usize,
     plan: &VcpuPlan,
@@ -30,9 +30,9 @@ pub(super) fn lost(
         return None;
     }
     let host = destination.vcpu(number)?;
-    let is_surely = may_be_7_3(host)?;
-    let pie = after(plan, RegisterId::ID_AA64MMFR3_EL1)? >> S1PIE & 0xf;
-    let without_ats1a = after(plan, RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf == 0;
+    let is_surely = is_linux_7_3(host)?;
+    let pie = planned_value(plan, RegisterId::ID_AA64MMFR3_EL1)? >> S1PIE & 0xf;
+    let without_ats1a = planned_value(plan, RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf == 0;
     (pie != 0 && without_ats1a).then(|| VisibleChange {
         vcpus: VcpuSet::default(),
         register: Some(RegisterId::ID_AA64MMFR3_EL1),
@@ -40,7 +40,7 @@ pub(super) fn lost(
         from: Some(pie),
         to: Some(0),
         severity: Severity::High,
-        what: Cow::Borrowed(if is_surely {
+        description: Cow::Borrowed(if is_surely {
             "KVM of Linux 7.3 takes the value, and takes S1PIE, PIR_EL1 and PIRE0_EL1 from a \
              guest without ATS1A when it first runs"
         } else {
@@ -56,7 +56,7 @@ pub(super) fn lost(
 }
 
 /// Whether the host surely is 7.3 or later, by PMMIR_EL1, which is listed with a PMU; `None` if it surely is not.
-fn may_be_7_3(host: &HostVcpu) -> Option<bool> {
+fn is_linux_7_3(host: &DestinationVcpu) -> Option<bool> {
     let has = |id| host.get(id).is_some();
     let ats1a = host.value(RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf;
     match (has(RegisterId::PMMIR_EL1), has(RegisterId::PMCR_EL0)) {
@@ -67,7 +67,7 @@ fn may_be_7_3(host: &HostVcpu) -> Option<bool> {
 }
 
 /// What a register of at most 64 bits holds once the plan is carried out, if that is known.
-fn after(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
+fn planned_value(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
     let decisions = &plan.decisions;
     let at = decisions
         .binary_search_by_key(&id, |decision| decision.register)
@@ -75,7 +75,7 @@ fn after(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
     let decision = &decisions[at];
     let value = match &decision.action {
         Action::Set(value) | Action::WriteReset(value) => Some(value),
-        Action::KeepAtReset => decision.host.as_ref(),
+        Action::KeepAtReset => decision.destination.as_ref(),
         _ => decision.source.as_ref(),
     };
     value.and_then(Value::as_u64)

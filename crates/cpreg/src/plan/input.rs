@@ -1,4 +1,4 @@
-//! [`Question`]: what every decision needs to see.
+//! [`PlanInput`]: what every decision needs to see.
 
 use alloc::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ pub(super) type Targets = BTreeMap<(usize, RegisterId), u64>;
 
 /// What every decision needs to see.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a> {
+pub(super) struct PlanInput<'a> {
     pub(super) vm: &'a Vm,
     pub(super) destination: &'a Destination,
     pub(super) tolerances: &'a Tolerances,
     pub(super) consents: &'a Consents,
-    pub(super) adjusted: &'a Targets,
+    pub(super) targets: &'a Targets,
 }

@@ -6,19 +6,21 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::input::Question;
+use super::input::PlanInput;
 use super::{Action, Decision, Reason};
-use crate::destination::accept::{nearest, tcg};
-use crate::destination::kernel::{self, Hides, Kind, Scope};
-use crate::destination::{Accelerator, HostRegister, HostVcpu, Knowledge, ValuesAre};
+use crate::destination::accept::{nearest_value, tcg};
+use crate::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
+use crate::destination::{
+    Accelerator, Confidence, DestinationRegister, DestinationVcpu, ValueOrigin,
+};
 use crate::register::{RegisterId, Value};
-use crate::tolerance::condition::Situation;
-use crate::tolerance::{Difference, Handling};
+use crate::tolerance::condition::Context;
+use crate::tolerance::{Handling, RegisterDifference};
 use crate::vm::{Registers, Vcpu};
 
 /// Registers of the VM as a whole on which its vCPUs disagree: with different values, or by not all having one, since a loader writes
 /// its own value for the vCPU that lacks it.
-pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
+pub(super) fn disagreements(question: PlanInput<'_>) -> BTreeSet<RegisterId> {
     // Each of an emulator's CPUs keeps its own, and they may be of several kinds.
     if question.destination.accelerator == Some(Accelerator::Tcg) {
         return BTreeSet::new();
@@ -27,17 +29,17 @@ pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
     // As they are with what the user sets.
     let set_in = |id, value: &Value| {
         let value = value.as_u64()?;
-        Some(question.consents.set_in(id, value))
+        Some(question.consents.apply_sets(id, value))
     };
     let mut counters: Option<u64> = None;
     let mut counters_agree = true;
     for vcpu in &question.vm.vcpus {
         for (id, value) in vcpu.registers.iter() {
             if id == RegisterId::PMCR_EL0 {
-                let own = set_in(id, value).map(kernel::counters);
+                let own = set_in(id, value).map(kernel::event_counter_count);
                 counters_agree &= counters.is_none() || own == counters;
                 counters = own;
-            } else if Kind::of(id).scope() == Scope::Vm {
+            } else if RegisterKind::from_id(id).scope() == Scope::Vm {
                 let (first, holders, agree) = shared.entry(id).or_insert((value, 0, true));
                 *holders += 1;
                 let same = || set_in(id, first).is_some_and(|it| set_in(id, value) == Some(it));
@@ -61,50 +63,50 @@ pub(super) fn disagreements(question: Question<'_>) -> BTreeSet<RegisterId> {
 }
 
 /// Whether two vCPUs surely agree on what belongs to the VM as a whole; [`disagreements`] looks closer.
-pub(super) fn surely_agree(one: &Vcpu, other: &Vcpu) -> bool {
+pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
     fn shared(vcpu: &Vcpu) -> impl Iterator<Item = (RegisterId, &Value)> {
         let registers = vcpu.registers.iter();
-        registers.filter(|(id, _)| Kind::of(*id).scope() == Scope::Vm)
+        registers.filter(|(id, _)| RegisterKind::from_id(*id).scope() == Scope::Vm)
     }
     let counters = |vcpu: &Vcpu| {
         let value = vcpu.registers.get_u64(RegisterId::PMCR_EL0);
-        value.map(kernel::counters)
+        value.map(kernel::event_counter_count)
     };
     counters(one) == counters(other) && shared(one).eq(shared(other))
 }
 
 /// One vCPU's registers with what the user set and accepted.
-pub(super) fn planned(question: Question<'_>, number: usize, vcpu: &Vcpu) -> Registers {
+pub(super) fn planned_registers(question: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
     let mut planned = vcpu.registers.clone();
     for set in &question.consents.set {
         if let Some(value) = planned.get_u64(set.register) {
-            planned.insert(set.register, Value::Small(set.apply(value)));
+            planned.insert(set.register, Value::U64(set.apply(value)));
         }
     }
     let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
-    for ((_, register), to) in question.adjusted.range(all) {
+    for ((_, register), to) in question.targets.range(all) {
         if planned.get(*register).is_some() {
-            planned.insert(*register, Value::Small(*to));
+            planned.insert(*register, Value::U64(*to));
         }
     }
     planned
 }
 
 /// The decisions about one vCPU's registers, ascending by id.
-pub(super) fn registers(
-    question: Question<'_>,
+pub(super) fn decide_registers(
+    question: PlanInput<'_>,
     number: usize,
     vcpu: &Vcpu,
-    host: &HostVcpu,
+    host: &DestinationVcpu,
     disagreements: &BTreeSet<RegisterId>,
 ) -> Vec<Decision> {
-    let planned = planned(question, number, vcpu);
-    let judge = Judge {
+    let planned = planned_registers(question, number, vcpu);
+    let judge = RegisterPlanner {
         question,
         number,
         vcpu,
         planned: &planned,
-        host,
+        destination_vcpu: host,
         disagreements,
     };
     let mut arrived = vcpu.registers.iter().peekable();
@@ -121,33 +123,33 @@ pub(super) fn registers(
             (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => (arrived.next(), None),
             _ => (None, listed.next()),
         };
-        if let Some(decision) = judge.register(source, register) {
+        if let Some(decision) = judge.decide(source, register) {
             decisions.push(decision);
         }
     }
 }
 
-struct Judge<'a> {
-    question: Question<'a>,
+struct RegisterPlanner<'a> {
+    question: PlanInput<'a>,
     number: usize,
     vcpu: &'a Vcpu,
     planned: &'a Registers,
-    host: &'a HostVcpu,
+    destination_vcpu: &'a DestinationVcpu,
     disagreements: &'a BTreeSet<RegisterId>,
 }
 
 /// What is to be done, how it is known, and why.
-type Verdict = (Action, Knowledge, Reason);
+type Ruling = (Action, Confidence, Reason);
 
-const fn refuse(knowledge: Knowledge, reason: Reason) -> Verdict {
+const fn refuse(knowledge: Confidence, reason: Reason) -> Ruling {
     (Action::Refuse, knowledge, reason)
 }
 
-impl Judge<'_> {
-    fn register(
+impl RegisterPlanner<'_> {
+    fn decide(
         &self,
         source: Option<(RegisterId, &Value)>,
-        register: Option<&HostRegister>,
+        register: Option<&DestinationRegister>,
     ) -> Option<Decision> {
         let id = source
             .map(|(id, _)| id)
@@ -156,16 +158,16 @@ impl Judge<'_> {
             (Some(_), Some(_))
                 if id == RegisterId::PMCR_EL0 && self.disagreements.contains(&id) =>
             {
-                refuse(Knowledge::Inferred, Reason::FieldDisagreement("N"))
+                refuse(Confidence::Inferred, Reason::FieldDisagreement("N"))
             }
             (Some(_), _) if id != RegisterId::PMCR_EL0 && self.disagreements.contains(&id) => {
-                refuse(Knowledge::Proven, Reason::Disagreement)
+                refuse(Confidence::Proven, Reason::Disagreement)
             }
-            (Some(_), register) if self.question.consents.hide.contains(&id) => {
+            (Some(_), register) if self.question.consents.drop_registers.contains(&id) => {
                 let (action, knowledge, reason) = register.map_or(
-                    (Action::Ignore, Knowledge::Proven, Reason::UserHides),
+                    (Action::Ignore, Confidence::Proven, Reason::UserDrops),
                     |register| {
-                        self.hidden(register)
+                        self.decide_hidden(register)
                             .unwrap_or_else(|| self.keep_at_reset(register))
                     },
                 );
@@ -173,60 +175,64 @@ impl Judge<'_> {
                     Reason::ResetUnknown | Reason::Hidden(_) | Reason::PerhapsHidden(_) => {
                         (action, knowledge, reason)
                     }
-                    _ => (action, knowledge, Reason::UserHides),
+                    _ => (action, knowledge, Reason::UserDrops),
                 }
             }
-            (Some(_), None) => self.only_in_input(id),
-            (None, Some(register)) => self.only_at_destination(register),
-            (Some((_, value)), Some(register)) => self.both(value, register),
+            (Some(_), None) => self.decide_only_in_input(id),
+            (None, Some(register)) => self.decide_only_at_destination(register),
+            (Some((_, value)), Some(register)) => self.decide_in_both(value, register),
             (None, None) => return None,
         };
         Some(Decision {
             register: id,
             source: source.map(|(_, value)| value.clone()),
-            listed: register.is_some(),
-            host: register.and_then(|register| register.value.clone()),
+            is_listed: register.is_some(),
+            destination: register.and_then(|register| register.value.clone()),
             action,
-            knowledge,
+            confidence: knowledge,
             reason,
         })
     }
 
-    fn situation(&self, id: RegisterId) -> Situation<'_> {
-        Situation {
+    fn context(&self, id: RegisterId) -> Context<'_> {
+        Context {
             id,
             value: self.planned.get_u64(id),
-            arrived: self.vcpu,
-            planned: self.planned,
-            host: self.host,
+            incoming_vcpu: self.vcpu,
+            planned_registers: self.planned,
+            destination_vcpu: self.destination_vcpu,
         }
     }
 
-    fn tolerance(&self, id: RegisterId, difference: Difference) -> Option<(usize, bool, Handling)> {
+    fn find_tolerance(
+        &self,
+        id: RegisterId,
+        difference: RegisterDifference,
+    ) -> Option<(usize, bool, Handling)> {
         let tolerances = self.question.tolerances;
         let number = tolerances.find(id, difference, self.question.destination.accelerator)?;
         let entry = &tolerances.entries()[number];
-        let holds = entry.handling != Handling::Refuse && entry.condition.holds(self.situation(id));
+        let holds = entry.handling != Handling::Refuse && entry.condition.holds(self.context(id));
         Some((number, holds, entry.handling))
     }
 
     /// The user's word on ignoring the register, if there is one.
-    fn user_ignores(&self, id: RegisterId) -> Option<Verdict> {
-        let ignore = self.question.consents.ignores(id)?;
-        let holds = ignore.only_if.is_none_or(|(value, mask)| {
+    fn apply_user_ignore(&self, id: RegisterId) -> Option<Ruling> {
+        let ignore = self.question.consents.find_ignore(id)?;
+        let holds = ignore.condition.is_none_or(|(value, mask)| {
             self.planned
                 .get_u64(id)
                 .is_some_and(|held| held & mask == value & mask)
         });
         Some(if holds {
-            (Action::Ignore, Knowledge::Proven, Reason::UserIgnores)
+            (Action::Ignore, Confidence::Proven, Reason::UserIgnores)
         } else {
-            refuse(Knowledge::Proven, Reason::UserCondition)
+            refuse(Confidence::Proven, Reason::UserCondition)
         })
     }
 
     /// The user's value for a register that only the destination has, if there is one.
-    fn user_sets(&self, register: &HostRegister) -> Option<Verdict> {
+    fn apply_user_set(&self, register: &DestinationRegister) -> Option<Ruling> {
         let sets = self.question.consents.set.iter();
         let mut sets = sets.filter(|set| set.register == register.id).peekable();
         sets.peek()?;
@@ -237,56 +243,61 @@ impl Judge<'_> {
             }
             value.map(|value| set.apply(value))
         });
-        let Some(value) = value.map(Value::Small) else {
-            return Some((Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown));
+        let Some(value) = value.map(Value::U64) else {
+            return Some((Action::Undecided, Confidence::Unknown, Reason::ResetUnknown));
         };
         let acceptor = self.question.destination.acceptor();
-        let answer = acceptor.takes(self.host, register, &value);
-        let knowledge = answer.knowledge();
-        Some(match answer.takes() {
+        let answer = acceptor.evaluate(self.destination_vcpu, register, &value);
+        let knowledge = answer.confidence();
+        Some(match answer.as_bool() {
             Some(true) => (Action::Set(value), knowledge, Reason::UserSets),
             Some(false) => refuse(knowledge, Reason::SetNotTaken),
             None => (Action::Undecided, knowledge, Reason::ValueUnknown(None)),
         })
     }
 
-    fn only_in_input(&self, id: RegisterId) -> Verdict {
-        if let Some(verdict) = self.user_ignores(id) {
+    fn decide_only_in_input(&self, id: RegisterId) -> Ruling {
+        if let Some(verdict) = self.apply_user_ignore(id) {
             return verdict;
         }
-        match self.tolerance(id, Difference::OnlyInInput) {
-            Some((entry, true, _)) => (Action::Ignore, Knowledge::Proven, Reason::Tolerated(entry)),
-            Some((entry, false, _)) => refuse(Knowledge::Proven, Reason::NotTolerated(entry)),
-            None => refuse(Knowledge::Proven, Reason::OnlyInInput),
+        match self.find_tolerance(id, RegisterDifference::OnlyInInput) {
+            Some((entry, true, _)) => {
+                (Action::Ignore, Confidence::Proven, Reason::Tolerated(entry))
+            }
+            Some((entry, false, _)) => refuse(Confidence::Proven, Reason::NotTolerated(entry)),
+            None => refuse(Confidence::Proven, Reason::OnlyInInput),
         }
     }
 
-    fn only_at_destination(&self, register: &HostRegister) -> Verdict {
-        if let Some(verdict) = self.hidden(register).or_else(|| self.user_sets(register)) {
+    fn decide_only_at_destination(&self, register: &DestinationRegister) -> Ruling {
+        if let Some(verdict) = self
+            .decide_hidden(register)
+            .or_else(|| self.apply_user_set(register))
+        {
             return verdict;
         }
-        match self.tolerance(register.id, Difference::OnlyAtDestination) {
+        match self.find_tolerance(register.id, RegisterDifference::OnlyAtDestination) {
             Some((entry, true, Handling::Set(value))) => (
-                Action::Set(Value::Small(value)),
-                Knowledge::Inferred,
+                Action::Set(Value::U64(value)),
+                Confidence::Inferred,
                 Reason::Tolerated(entry),
             ),
             Some((entry, true, _)) => {
                 let (action, knowledge, _) = self.keep_at_reset(register);
                 (action, knowledge, Reason::Tolerated(entry))
             }
-            Some((entry, false, _)) => refuse(Knowledge::Proven, Reason::NotTolerated(entry)),
+            Some((entry, false, _)) => refuse(Confidence::Proven, Reason::NotTolerated(entry)),
             None => self.keep_at_reset(register),
         }
     }
 
     /// Leaves the destination's reset value, which the loader must be made to write where it would write something else.
-    fn keep_at_reset(&self, register: &HostRegister) -> Verdict {
+    fn keep_at_reset(&self, register: &DestinationRegister) -> Ruling {
         let destination = self.question.destination;
         if destination.accelerator == Some(Accelerator::Kvm) {
             return (
                 Action::KeepAtReset,
-                destination.values.limit(),
+                destination.value_origin.max_confidence(),
                 Reason::OnlyAtDestination,
             );
         }
@@ -297,15 +308,17 @@ impl Judge<'_> {
             .filter(|_| emulated && !constant);
         if let Some((view, value)) = view {
             return (
-                Action::WriteReset(Value::Small(value)),
-                Knowledge::Inferred,
-                Reason::AsFor(view),
+                Action::WriteReset(Value::U64(value)),
+                Confidence::Inferred,
+                Reason::SameStateAs(view),
             );
         }
-        let knowledge = match destination.values {
-            ValuesAre::AtReset | ValuesAre::OfAnEmulatedHost => Some(destination.values.limit()),
+        let knowledge = match destination.value_origin {
+            ValueOrigin::Reset | ValueOrigin::EmulatedHost => {
+                Some(destination.value_origin.max_confidence())
+            }
             // What its kind says no guest can change.
-            ValuesAre::OfAGuest => constant.then_some(Knowledge::Inferred),
+            ValueOrigin::Guest => constant.then_some(Confidence::Inferred),
         };
         match (&register.value, knowledge) {
             (Some(value), Some(knowledge)) => (
@@ -313,7 +326,7 @@ impl Judge<'_> {
                 knowledge,
                 Reason::OnlyAtDestination,
             ),
-            _ => (Action::Undecided, Knowledge::Unknown, Reason::ResetUnknown),
+            _ => (Action::Undecided, Confidence::Unknown, Reason::ResetUnknown),
         }
     }
 
@@ -335,43 +348,43 @@ impl Judge<'_> {
             .find_map(|view| Some((view, self.planned.get_u64(view)?)))
     }
 
-    fn both(&self, source: &Value, register: &HostRegister) -> Verdict {
+    fn decide_in_both(&self, source: &Value, register: &DestinationRegister) -> Ruling {
         let id = register.id;
         let value = self.planned.get(id).unwrap_or(source);
-        if let Some(verdict) = self.hidden(register) {
+        if let Some(verdict) = self.decide_hidden(register) {
             return verdict;
         }
-        let answer = self
-            .question
-            .destination
-            .acceptor()
-            .takes(self.host, register, value);
-        let knowledge = answer.knowledge();
-        match answer.takes() {
-            Some(true) if value == source => (Action::Copy, knowledge, Reason::Taken),
+        let answer =
+            self.question
+                .destination
+                .acceptor()
+                .evaluate(self.destination_vcpu, register, value);
+        let knowledge = answer.confidence();
+        match answer.as_bool() {
+            Some(true) if value == source => (Action::Copy, knowledge, Reason::ValueTaken),
             Some(true) => {
-                let reason = if self.question.adjusted.contains_key(&(self.number, id)) {
+                let reason = if self.question.targets.contains_key(&(self.number, id)) {
                     Reason::UserAccepts
                 } else {
                     Reason::UserSets
                 };
                 (Action::Set(value.clone()), knowledge, reason)
             }
-            Some(false) => match self.not_taken(register, knowledge) {
+            Some(false) => match self.decide_value_not_taken(register, knowledge) {
                 // What the table says is about values that VMs hold.
                 (Action::Refuse, knowledge, Reason::ValueNotTaken | Reason::NotTolerated(_))
-                    if value != source && self.user_set(id) =>
+                    if value != source && self.is_user_set(id) =>
                 {
                     refuse(knowledge, Reason::SetNotTaken)
                 }
                 verdict => verdict,
             },
             None => {
-                if let Some((Action::Ignore, ..)) = self.user_ignores(id) {
-                    self.ignored_in_both(register)
+                if let Some((Action::Ignore, ..)) = self.apply_user_ignore(id) {
+                    self.ignore_in_both(register)
                 } else {
                     let entry = self
-                        .tolerance(id, Difference::ValueNotTaken)
+                        .find_tolerance(id, RegisterDifference::ValueNotTaken)
                         .map(|(entry, ..)| entry);
                     (Action::Undecided, knowledge, Reason::ValueUnknown(entry))
                 }
@@ -380,13 +393,13 @@ impl Judge<'_> {
     }
 
     /// Whether the value that the register would be given is one that the user set.
-    fn user_set(&self, id: RegisterId) -> bool {
+    fn is_user_set(&self, id: RegisterId) -> bool {
         let mut sets = self.question.consents.set.iter();
-        let adjusted = self.question.adjusted.contains_key(&(self.number, id));
+        let adjusted = self.question.targets.contains_key(&(self.number, id));
         !adjusted && sets.any(|set| set.register == id)
     }
 
-    fn ignored_in_both(&self, register: &HostRegister) -> Verdict {
+    fn ignore_in_both(&self, register: &DestinationRegister) -> Ruling {
         let (action, knowledge, reason) = self.keep_at_reset(register);
         match reason {
             Reason::ResetUnknown => (action, knowledge, reason),
@@ -394,21 +407,30 @@ impl Judge<'_> {
         }
     }
 
-    fn not_taken(&self, register: &HostRegister, knowledge: Knowledge) -> Verdict {
-        match self.user_ignores(register.id) {
-            Some((Action::Ignore, ..)) => return self.ignored_in_both(register),
+    fn decide_value_not_taken(
+        &self,
+        register: &DestinationRegister,
+        knowledge: Confidence,
+    ) -> Ruling {
+        match self.apply_user_ignore(register.id) {
+            Some((Action::Ignore, ..)) => return self.ignore_in_both(register),
             Some(verdict) => return verdict,
             None => {}
         }
-        match self.tolerance(register.id, Difference::ValueNotTaken) {
+        match self.find_tolerance(register.id, RegisterDifference::ValueNotTaken) {
             Some((entry, true, handling)) => {
                 let reason = Reason::Tolerated(entry);
                 match handling {
-                    Handling::Set(value) => (Action::Set(Value::Small(value)), knowledge, reason),
+                    Handling::Set(value) => (Action::Set(Value::U64(value)), knowledge, reason),
                     Handling::SetToNearest => {
                         let planned = self.planned.get_u64(register.id);
-                        match nearest(self.question.destination, self.host, register, planned) {
-                            Some(value) => (Action::Set(Value::Small(value)), knowledge, reason),
+                        match nearest_value(
+                            self.question.destination,
+                            self.destination_vcpu,
+                            register,
+                            planned,
+                        ) {
+                            Some(value) => (Action::Set(Value::U64(value)), knowledge, reason),
                             None => refuse(knowledge, Reason::NotTolerated(entry)),
                         }
                     }
@@ -427,22 +449,22 @@ impl Judge<'_> {
     }
 
     /// Whether the VM's own ID registers, once loaded, take the register away from under the loader's write.
-    fn hidden(&self, register: &HostRegister) -> Option<Verdict> {
+    fn decide_hidden(&self, register: &DestinationRegister) -> Option<Ruling> {
         if self.question.destination.accelerator != Some(Accelerator::Kvm) {
             return None;
         }
-        let hides: &'static Hides = kernel::hidden_by(register.id)?;
-        let field = hides.extract(self.planned.get_u64(hides.by)?);
-        let there = hides.extract(self.host.value(hides.by)?);
+        let hides: &'static FeatureGate = kernel::find_feature_gate(register.id)?;
+        let field = hides.extract(self.planned.get_u64(hides.id_register)?);
+        let there = hides.extract(self.destination_vcpu.value(hides.id_register)?);
         if field != 0 || there == 0 {
             return None;
         }
-        match kernel::goes_by_id_field(self.host, register.id) {
-            Some(true) => Some(refuse(Knowledge::Inferred, Reason::Hidden(hides))),
+        match kernel::gates_by_vm_id_field(self.destination_vcpu, register.id) {
+            Some(true) => Some(refuse(Confidence::Inferred, Reason::Hidden(hides))),
             Some(false) => None,
             None => Some((
                 Action::Undecided,
-                Knowledge::Unknown,
+                Confidence::Unknown,
                 Reason::PerhapsHidden(hides),
             )),
         }

@@ -40,14 +40,14 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use check::{Check, Foretold, Verdict};
-pub use consent::{Consents, Ignore, Set};
-pub use incremental::Gradual;
+pub use check::{Check, LoaderPrediction, Verdict};
+pub use consent::{Consents, IgnoreConsent, SetConsent};
+pub use incremental::IncrementalPlan;
 pub use reason::Reason;
 pub use vcpus::VcpuSet;
-pub use verification::{Deviation, Trial};
+pub use verification::{Deviation, LoadResult};
 
-use crate::destination::Knowledge;
+use crate::destination::Confidence;
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
@@ -59,18 +59,18 @@ pub struct Plan {
     /// Each vCPU's decisions.
     pub vcpus: Vec<VcpuPlan>,
     /// What the guest could notice though the load succeeds.
-    pub visible: Vec<VisibleChange>,
+    pub visible_changes: Vec<VisibleChange>,
     /// The adjustments that the user accepted and the plan needs.
-    pub adjusted: Vec<Adjustment>,
+    pub accepted_adjustments: Vec<Adjustment>,
     /// Further adjustments that the plan would need; empty where it needs none or none would help.
-    pub proposed: Vec<Adjustment>,
+    pub proposed_adjustments: Vec<Adjustment>,
     /// What the plan would come to with all of [`Self::proposed`].
-    pub with_proposed: Outcome,
+    pub outcome_with_proposed: PlanOutcome,
 }
 
 /// What a plan comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PlanOutcome {
     /// It can be carried out.
     Ready,
     /// Something stands in the way.
@@ -96,13 +96,13 @@ pub struct Decision {
     /// What the VM holds, if it has the register.
     pub source: Option<Value>,
     /// Whether the destination lists the register.
-    pub listed: bool,
+    pub is_listed: bool,
     /// What the destination held, if it lists it and that is known.
-    pub host: Option<Value>,
+    pub destination: Option<Value>,
     /// What is done.
     pub action: Action,
     /// How the premises are known.
-    pub knowledge: Knowledge,
+    pub confidence: Confidence,
     /// Why.
     pub reason: Reason,
 }
@@ -140,11 +140,11 @@ impl Action {
         }
     }
 
-    const fn outcome(&self) -> Outcome {
+    const fn outcome(&self) -> PlanOutcome {
         match self {
-            Self::Refuse => Outcome::Refused,
-            Self::Undecided => Outcome::Unknown,
-            _ => Outcome::Ready,
+            Self::Refuse => PlanOutcome::Refused,
+            Self::Undecided => PlanOutcome::Unknown,
+            _ => PlanOutcome::Ready,
         }
     }
 }
@@ -157,11 +157,11 @@ pub struct ExtensionDecision {
     /// What the VM holds, if it has the extension.
     pub source: Option<Content>,
     /// What the destination held.
-    pub host: Option<Content>,
+    pub destination: Option<Content>,
     /// What is done.
     pub action: ExtensionAction,
     /// How the premises are known.
-    pub knowledge: Knowledge,
+    pub confidence: Confidence,
     /// Why.
     pub reason: Reason,
 }
@@ -197,11 +197,11 @@ impl ExtensionAction {
         }
     }
 
-    const fn outcome(&self) -> Outcome {
+    const fn outcome(&self) -> PlanOutcome {
         match self {
-            Self::Refuse => Outcome::Refused,
-            Self::Undecided => Outcome::Unknown,
-            _ => Outcome::Ready,
+            Self::Refuse => PlanOutcome::Refused,
+            Self::Undecided => PlanOutcome::Unknown,
+            _ => PlanOutcome::Ready,
         }
     }
 }
@@ -237,35 +237,35 @@ pub struct VisibleChange {
     /// How bad that is.
     pub severity: Severity,
     /// What that means, where there is more to say.
-    pub what: Cow<'static, str>,
+    pub description: Cow<'static, str>,
     /// What would spare the guest that.
     pub remedy: Option<Remedy>,
 }
 
 impl Plan {
     /// What it comes to.
-    pub fn outcome(&self) -> Outcome {
-        outcome_of(&self.vcpus)
+    pub fn outcome(&self) -> PlanOutcome {
+        worst_outcome(&self.vcpus)
     }
 
     /// How its premises are known: the weakest of them.
-    pub fn knowledge(&self) -> Knowledge {
+    pub fn confidence(&self) -> Confidence {
         self.vcpus
             .iter()
             .flat_map(|vcpu| {
-                let registers = vcpu.decisions.iter().map(|decision| decision.knowledge);
-                registers.chain(vcpu.extensions.iter().map(|decision| decision.knowledge))
+                let registers = vcpu.decisions.iter().map(|decision| decision.confidence);
+                registers.chain(vcpu.extensions.iter().map(|decision| decision.confidence))
             })
             .min()
-            .unwrap_or(Knowledge::Proven)
+            .unwrap_or(Confidence::Proven)
     }
 
-    /// The VM as it would be loaded. Meaningful for a plan that is [`Outcome::Ready`]; registers that are refused or
+    /// The VM as it would be loaded. Meaningful for a plan that is [`PlanOutcome::Ready`]; registers that are refused or
     /// undecided are in it as they came.
-    pub fn result(&self, vm: &Vm) -> Vm {
+    pub fn apply(&self, vm: &Vm) -> Vm {
         let vcpus = self.vcpus.iter().zip(&vm.vcpus);
         Vm {
-            vcpus: vcpus.map(|(plan, vcpu)| plan.result(vcpu)).collect(),
+            vcpus: vcpus.map(|(plan, vcpu)| plan.apply(vcpu)).collect(),
         }
     }
 
@@ -284,7 +284,7 @@ impl Plan {
     }
 }
 
-fn outcome_of(vcpus: &[VcpuPlan]) -> Outcome {
+fn worst_outcome(vcpus: &[VcpuPlan]) -> PlanOutcome {
     let outcomes = vcpus.iter().flat_map(|vcpu| {
         let registers = vcpu
             .decisions
@@ -296,10 +296,12 @@ fn outcome_of(vcpus: &[VcpuPlan]) -> Outcome {
                 .map(|decision| decision.action.outcome()),
         )
     });
-    outcomes.fold(Outcome::Ready, |worst, outcome| match (worst, outcome) {
-        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
-        (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
-        _ => Outcome::Ready,
+    outcomes.fold(PlanOutcome::Ready, |worst, outcome| {
+        match (worst, outcome) {
+            (PlanOutcome::Refused, _) | (_, PlanOutcome::Refused) => PlanOutcome::Refused,
+            (PlanOutcome::Unknown, _) | (_, PlanOutcome::Unknown) => PlanOutcome::Unknown,
+            _ => PlanOutcome::Ready,
+        }
     })
 }
 
@@ -324,7 +326,7 @@ fn group<'a, T: Ord + 'a, K: Ord>(
 
 impl VcpuPlan {
     /// The vCPU as it would be loaded; see [`Plan::result`].
-    pub fn result(&self, vcpu: &Vcpu) -> Vcpu {
+    pub fn apply(&self, vcpu: &Vcpu) -> Vcpu {
         let mut registers = Registers::new();
         for decision in &self.decisions {
             let value = match &decision.action {

@@ -8,12 +8,12 @@
 use alloc::vec::Vec;
 
 use super::{Action, VcpuPlan};
-use crate::destination::kernel::Kind;
+use crate::destination::kernel::RegisterKind;
 use crate::register::{RegisterId, Value};
 
 /// The steps of a load, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Step {
+enum WriteStep {
     VectorLengths,
     Controls,
     Identification,
@@ -24,28 +24,34 @@ enum Step {
     Time,
 }
 
-fn step(id: RegisterId) -> Step {
-    match Kind::of(id) {
-        Kind::VectorLengths => Step::VectorLengths,
-        Kind::PsciVersion | Kind::Workaround(_) | Kind::Services(_) => Step::Controls,
-        Kind::Implementation | Kind::Identification | Kind::CacheType => Step::Identification,
-        Kind::CacheLevels | Kind::CacheSize(_) => Step::Caches,
-        Kind::Counter => Step::Time,
-        _ if id == RegisterId::PMCR_EL0 => Step::MonitorControl,
-        _ if MONITOR_CLEARS.iter().any(|(clears, _)| *clears == id) => Step::MonitorClears,
-        _ => Step::Rest,
+fn step(id: RegisterId) -> WriteStep {
+    match RegisterKind::from_id(id) {
+        RegisterKind::VectorLengths => WriteStep::VectorLengths,
+        RegisterKind::PsciVersion
+        | RegisterKind::Workaround(_)
+        | RegisterKind::FirmwareBitmap(_) => WriteStep::Controls,
+        RegisterKind::Implementation | RegisterKind::Identification | RegisterKind::CacheType => {
+            WriteStep::Identification
+        }
+        RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => WriteStep::Caches,
+        RegisterKind::Counter => WriteStep::Time,
+        _ if id == RegisterId::PMCR_EL0 => WriteStep::MonitorControl,
+        _ if PMU_CLEAR_SET_PAIRS.iter().any(|(clears, _)| *clears == id) => {
+            WriteStep::MonitorClears
+        }
+        _ => WriteStep::Rest,
     }
 }
 
 /// Registers of the PMU that clear, and the ones that set the same bits.
-const MONITOR_CLEARS: [(RegisterId, RegisterId); 3] = [
+const PMU_CLEAR_SET_PAIRS: [(RegisterId, RegisterId); 3] = [
     (RegisterId::PMCNTENCLR_EL0, RegisterId::PMCNTENSET_EL0),
     (RegisterId::PMINTENCLR_EL1, RegisterId::PMINTENSET_EL1),
     (RegisterId::PMOVSCLR_EL0, RegisterId::PMOVSSET_EL0),
 ];
 
 /// What clears all bits where writing a register clears them.
-static ALL: Value = Value::Small(u64::MAX);
+static ALL_BITS: Value = Value::U64(u64::MAX);
 
 impl VcpuPlan {
     /// The registers to write and what to write to them, in the order in which to do it.
@@ -62,10 +68,10 @@ impl VcpuPlan {
             };
             value.map(|value| (decision.register, value))
         }));
-        for (clears, sets) in MONITOR_CLEARS {
+        for (clears, sets) in PMU_CLEAR_SET_PAIRS {
             let at = |id| writes.iter().position(|(other, _)| *other == id);
             if let (Some(at), Some(_)) = (at(clears), at(sets)) {
-                writes[at].1 = &ALL;
+                writes[at].1 = &ALL_BITS;
             }
         }
         writes.sort_unstable_by_key(|(id, _)| (step(*id), *id));

@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 
-use crate::destination::kernel::Hides;
+use crate::destination::kernel::FeatureGate;
 use crate::register::RegisterId;
 
 /// Why a decision was made.
@@ -10,7 +10,7 @@ use crate::register::RegisterId;
 #[non_exhaustive]
 pub enum Reason {
     /// The destination has the register and takes the value.
-    Taken,
+    ValueTaken,
     /// The entry of that number in the table of tolerances holds.
     Tolerated(usize),
     /// The entry of that number is about it, and does not hold.
@@ -28,9 +28,9 @@ pub enum Reason {
     /// Nothing tells whether the destination takes the value; the entry of that number has advice.
     ValueUnknown(Option<usize>),
     /// Another register's value hides it at the destination, so the loader's write would fail.
-    Hidden(&'static Hides),
+    Hidden(&'static FeatureGate),
     /// Another register's value may hide it at the destination.
-    PerhapsHidden(&'static Hides),
+    PerhapsHidden(&'static FeatureGate),
     /// The vCPUs disagree on a register that they share.
     Disagreement,
     /// The vCPUs disagree on this field, which the VM has once, of a register that each has.
@@ -38,7 +38,7 @@ pub enum Reason {
     /// The user said to ignore it.
     UserIgnores,
     /// The user said to hide it from the destination.
-    UserHides,
+    UserDrops,
     /// The user said to set it.
     UserSets,
     /// The user said to ignore it if it holds a given value, and it does not.
@@ -46,7 +46,7 @@ pub enum Reason {
     /// The user accepted an adjustment.
     UserAccepts,
     /// The same decision as for the register that shows the same state.
-    AsFor(RegisterId),
+    SameStateAs(RegisterId),
     /// The loader knows this extension.
     ExtensionKnown,
     /// The loader does not know this extension, and it says nothing that would be lost.
@@ -54,7 +54,7 @@ pub enum Reason {
     /// The loader does not know this extension, and it is in use.
     ExtensionInUse(Cow<'static, str>),
     /// The loader takes this over from the input, where it must be the destination's own.
-    ExtensionIsHosts(Cow<'static, str>),
+    ExtensionFromDestination(Cow<'static, str>),
     /// Nothing tells what the loader does with this extension.
     ExtensionUnknown,
 }

@@ -12,7 +12,7 @@ pub struct VcpuSet {
 
 impl VcpuSet {
     /// The set of one.
-    pub fn of(vcpu: usize) -> Self {
+    pub fn single(vcpu: usize) -> Self {
         let mut set = Self::default();
         set.insert(vcpu);
         set

@@ -7,19 +7,19 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
-use crate::destination::Knowledge;
-use crate::destination::kernel::{Kind, PMCR_WHOSE, Scope, time_dependent_bits};
+use crate::destination::Confidence;
+use crate::destination::kernel::{PMCR_IDENTITY_MASK, RegisterKind, Scope, time_dependent_bits};
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
 
 /// How a load that was tried ended.
 #[derive(Clone, Copy, Debug)]
-pub enum Trial<'a> {
+pub enum LoadResult<'a> {
     /// The loader refused the VM.
     Failed {
         /// Whether what refused it can be believed; not so if the trial lacked something that the VM has.
-        believed: bool,
+        is_reliable: bool,
     },
     /// The loader took the VM, and this is what it holds there; `None` if that could not be read.
     Loaded(Option<&'a Vm>),
@@ -36,7 +36,7 @@ pub enum Deviation {
         /// What the plan would leave there.
         expected: Value,
         /// What is there; `None` if the register is not.
-        found: Option<Value>,
+        actual: Option<Value>,
     },
     /// An extension.
     Extension {
@@ -45,21 +45,21 @@ pub enum Deviation {
         /// What the plan would leave there.
         expected: Content,
         /// What is there; `None` if the extension is not.
-        found: Option<Content>,
+        actual: Option<Content>,
     },
 }
 
 impl Plan {
     /// The very host took every write of this plan, in its order, and holds what was read again: what was inferred about its values is
     /// proven. It is not for a loader with an order of its own.
-    pub fn was_carried_out(&mut self) {
+    pub fn mark_proven(&mut self) {
         for decision in self.vcpus.iter_mut().flat_map(|vcpu| &mut vcpu.decisions) {
             let is_written = matches!(
                 decision.action,
                 Action::Copy | Action::Set(_) | Action::WriteReset(_)
             );
             if is_written {
-                decision.knowledge = Knowledge::Proven;
+                decision.confidence = Confidence::Proven;
             }
         }
     }
@@ -72,7 +72,7 @@ impl Plan {
         let absent = Vcpu::default();
         for (number, plan) in self.vcpus.iter().enumerate() {
             let vcpu = loaded.vcpus.get(number).unwrap_or(&absent);
-            let monitors = Monitors::of(&plan.decisions, vcpu);
+            let monitors = PmuState::new(&plan.decisions, vcpu);
             let registers = plan.decisions.iter();
             let registers = registers.filter_map(|decision| decision.deviation(vcpu, &monitors));
             let extensions = plan.extensions.iter();
@@ -90,18 +90,18 @@ impl Plan {
 
 impl Decision {
     /// What the plan would leave there; `None` if anything may be there.
-    fn expected(&self) -> Option<&Value> {
+    fn expected_value(&self) -> Option<&Value> {
         match &self.action {
             Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
             Action::Set(value) | Action::WriteReset(value) => Some(value),
-            Action::KeepAtReset => self.host.as_ref(),
+            Action::KeepAtReset => self.destination.as_ref(),
             Action::Ignore => None,
         }
     }
 
-    fn deviation(&self, vcpu: &Vcpu, monitors: &Monitors) -> Option<Deviation> {
-        let expected = self.expected()?;
-        if Kind::of(self.register).scope() == Scope::Running {
+    fn deviation(&self, vcpu: &Vcpu, monitors: &PmuState) -> Option<Deviation> {
+        let expected = self.expected_value()?;
+        if RegisterKind::from_id(self.register).scope() == Scope::VmCounter {
             return None;
         }
         // Only at the destination: what it holds is what the VM's 64-bit form brought.
@@ -112,14 +112,14 @@ impl Decision {
         let same = match (found.and_then(Value::as_u64), expected.as_u64()) {
             (Some(found), Some(expected)) => {
                 (found ^ expected) & !time_dependent_bits(self.register) == 0
-                    || monitors.same(self.register, expected, found)
+                    || monitors.is_equivalent(self.register, expected, found)
             }
             _ => found == Some(expected),
         };
         (!same).then(|| Deviation::Register {
             id: self.register,
             expected: expected.clone(),
-            found: found.cloned(),
+            actual: found.cloned(),
         })
     }
 }
@@ -135,23 +135,23 @@ fn is_low_half_of_par(id: RegisterId) -> bool {
 ///
 /// 6.12 and later cut what they are given to those bits; 5.10 holds and gives all 64, mostly of KVM's reset
 /// poison (recorded, [`RESET_POISON`]).
-struct Monitors {
+struct PmuState {
     /// The bits of PMCNTENSET_EL0 and its like: the cycle counter's, and one for each event counter (Arm ARM, PMCR_EL0.N).
-    counters: u64,
+    counter_mask: u64,
     /// Whether event counters have 64 bits (FEAT_PMUv3p5).
-    wide: bool,
+    has_64bit_counters: bool,
     /// Whether the guest's monitors are off as a whole (PMCR_EL0.E).
-    off: bool,
+    is_off: bool,
     /// The counters that run, by their bits in PMCNTENSET_EL0: what they hold changes, even in a VM that is paused (5.10, seen).
-    running: u64,
+    running_counters: u64,
 }
 
-impl Monitors {
-    fn of(decisions: &[Decision], vcpu: &Vcpu) -> Self {
+impl PmuState {
+    fn new(decisions: &[Decision], vcpu: &Vcpu) -> Self {
         let planned = |id| {
             let mut decisions = decisions.iter();
             let decision = decisions.find(|decision| decision.register == id)?;
-            decision.expected()?.as_u64()
+            decision.expected_value()?.as_u64()
         };
         let off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
         let enabled = planned(RegisterId::PMCNTENSET_EL0).unwrap_or(0);
@@ -159,16 +159,16 @@ impl Monitors {
         let number = there(RegisterId::PMCR_EL0).map_or(31, |pmcr| pmcr >> 11 & 0x1f);
         let version = there(RegisterId::ID_AA64DFR0_EL1).map_or(0, |dfr0| dfr0 >> 8 & 0xf);
         Self {
-            counters: 1 << 31 | ((1 << number) - 1),
+            counter_mask: 1 << 31 | ((1 << number) - 1),
             // 0xf is a design that is not Arm's.
-            wide: (6..0xf).contains(&version),
-            off,
-            running: if off { 0 } else { enabled },
+            has_64bit_counters: (6..0xf).contains(&version),
+            is_off: off,
+            running_counters: if off { 0 } else { enabled },
         }
     }
 
     /// Whether no guest can tell what was planned from what is there.
-    fn same(&self, id: RegisterId, expected: u64, found: u64) -> bool {
+    fn is_equivalent(&self, id: RegisterId, expected: u64, found: u64) -> bool {
         let differ = expected ^ found;
         match id {
             // Another view of the register whose name has SET in it.
@@ -178,14 +178,17 @@ impl Monitors {
             // Write-only.
             RegisterId::PMSWINC_EL0 => true,
             RegisterId::PMCNTENSET_EL0 | RegisterId::PMINTENSET_EL1 | RegisterId::PMOVSSET_EL0 => {
-                let never_written = (expected ^ RESET_POISON) & self.counters == 0;
-                differ & self.counters == 0 || self.off && never_written
+                let never_written = (expected ^ RESET_POISON) & self.counter_mask == 0;
+                differ & self.counter_mask == 0 || self.is_off && never_written
             }
             // IMP and IDCODE: zero tells the guest to look at MIDR_EL1, which has the same. 5.10 and 6.1 have the CPU's, 6.12 and later zero (recorded).
-            RegisterId::PMCR_EL0 => found & PMCR_WHOSE == 0 && differ & !PMCR_WHOSE == 0,
-            RegisterId::PMCCNTR_EL0 => self.running & 1 << 31 != 0,
+            RegisterId::PMCR_EL0 => {
+                found & PMCR_IDENTITY_MASK == 0 && differ & !PMCR_IDENTITY_MASK == 0
+            }
+            RegisterId::PMCCNTR_EL0 => self.running_counters & 1 << 31 != 0,
             _ => event_counter(id).is_some_and(|number| {
-                self.running & 1 << number != 0 || !self.wide && differ & 0xffff_ffff == 0
+                self.running_counters & 1 << number != 0
+                    || !self.has_64bit_counters && differ & 0xffff_ffff == 0
             }),
         }
     }
@@ -213,7 +216,7 @@ impl ExtensionDecision {
         (found != Some(expected)).then(|| Deviation::Extension {
             name: self.name.clone(),
             expected: expected.clone(),
-            found: found.cloned(),
+            actual: found.cloned(),
         })
     }
 }
@@ -223,15 +226,15 @@ impl Check {
     ///
     /// What was seen outweighs what was concluded: a VM that its loader refuses is refused whatever the check says, and
     /// one that holds what the plan would leave there loads even where the check could not know.
-    pub fn verdict_after(&self, trial: Trial<'_>) -> Verdict {
+    pub fn verdict_after(&self, trial: LoadResult<'_>) -> Verdict {
         match trial {
-            Trial::Failed { believed: true } => Verdict::Refused,
-            Trial::Failed { believed: false } => Verdict::Unknown,
-            Trial::Loaded(Some(vm)) if self.plan.deviations(vm).is_empty() => Verdict::Loads,
-            Trial::Loaded(Some(_)) => Verdict::Refused,
+            LoadResult::Failed { is_reliable: true } => Verdict::Refused,
+            LoadResult::Failed { is_reliable: false } => Verdict::Unknown,
+            LoadResult::Loaded(Some(vm)) if self.plan.deviations(vm).is_empty() => Verdict::Loads,
+            LoadResult::Loaded(Some(_)) => Verdict::Refused,
             // It was taken; only what became of it is not known.
-            Trial::Loaded(None) if self.verdict == Verdict::Loads => Verdict::Loads,
-            Trial::Loaded(None) => Verdict::Unknown,
+            LoadResult::Loaded(None) if self.verdict == Verdict::Loads => Verdict::Loads,
+            LoadResult::Loaded(None) => Verdict::Unknown,
         }
     }
 }
@@ -241,7 +244,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::destination::{Accelerator, Destination, HostVcpu, Loader, ValuesAre};
+    use crate::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
     use crate::plan::Consents;
     use crate::tolerance::Tolerances;
     use crate::vm::Registers;
@@ -252,7 +255,7 @@ mod tests {
     fn vm(registers: &[(RegisterId, u64)]) -> Vm {
         let pairs = registers
             .iter()
-            .map(|(id, value)| (*id, Value::Small(*value)));
+            .map(|(id, value)| (*id, Value::U64(*value)));
         Vm {
             vcpus: vec![Vcpu {
                 registers: Registers::from_pairs(pairs).unwrap(),
@@ -266,8 +269,8 @@ mod tests {
             name: "there".into(),
             accelerator: Some(Accelerator::Kvm),
             loader: Some(Loader::qemu(10, 0)),
-            values: ValuesAre::AtReset,
-            vcpus: host.vcpus.iter().map(HostVcpu::of).collect(),
+            value_origin: ValueOrigin::Reset,
+            vcpus: host.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
             shape: None,
         };
         Check::new(
@@ -285,27 +288,27 @@ mod tests {
         let later = vm(&[(KEPT, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
         assert_eq!(check.plan.deviations(&later), []);
         assert_eq!(
-            check.verdict_after(Trial::Loaded(Some(&later))),
+            check.verdict_after(LoadResult::Loaded(Some(&later))),
             Verdict::Loads
         );
         let off = vm(&[(TIMER, 0), (RegisterId::PTIMER_CNT, 200)]);
         let expected = [
             Deviation::Register {
                 id: TIMER,
-                expected: Value::Small(1),
-                found: Some(Value::Small(0)),
+                expected: Value::U64(1),
+                actual: Some(Value::U64(0)),
             },
             Deviation::Register {
                 id: KEPT,
-                expected: Value::Small(7),
-                found: None,
+                expected: Value::U64(7),
+                actual: None,
             },
         ];
         let mut deviations = check.plan.deviations(&off);
         deviations.sort_by_key(|(_, what)| *what == expected[1]);
-        assert_eq!(deviations, expected.map(|what| (VcpuSet::of(0), what)));
+        assert_eq!(deviations, expected.map(|what| (VcpuSet::single(0), what)));
         assert_eq!(
-            check.verdict_after(Trial::Loaded(Some(&off))),
+            check.verdict_after(LoadResult::Loaded(Some(&off))),
             Verdict::Refused
         );
     }
@@ -407,19 +410,26 @@ mod tests {
         let sent = vm(&[(KEPT, 7)]);
         let known = check(&sent, &sent);
         assert_eq!(known.verdict, Verdict::Loads);
-        let failed = |believed| known.verdict_after(Trial::Failed { believed });
+        let failed = |believed| {
+            known.verdict_after(LoadResult::Failed {
+                is_reliable: believed,
+            })
+        };
         assert_eq!(failed(true), Verdict::Refused);
         assert_eq!(failed(false), Verdict::Unknown);
-        assert_eq!(known.verdict_after(Trial::Loaded(None)), Verdict::Loads);
+        assert_eq!(
+            known.verdict_after(LoadResult::Loaded(None)),
+            Verdict::Loads
+        );
 
         let elsewhere = check(&sent, &vm(&[(TIMER, 0)]));
         assert_eq!(elsewhere.verdict, Verdict::Refused);
         assert_eq!(
-            elsewhere.verdict_after(Trial::Loaded(None)),
+            elsewhere.verdict_after(LoadResult::Loaded(None)),
             Verdict::Unknown
         );
         assert_eq!(
-            elsewhere.verdict_after(Trial::Loaded(Some(&sent))),
+            elsewhere.verdict_after(LoadResult::Loaded(Some(&sent))),
             Verdict::Refused
         );
     }

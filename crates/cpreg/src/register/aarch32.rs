@@ -6,7 +6,7 @@
 //!
 //! Names and counterparts are in the generated tables; see [`super::name`] for the spellings.
 
-use super::coprocessor::{ARCHITECTURE_ARM, Coprocessor, SIZE_U32, SIZE_U64};
+use super::coprocessor::{ARCHITECTURE_ARM, CoprocessorRegister, SIZE_U32, SIZE_U64};
 use super::id::{DecodedId, RegisterId};
 use super::tables;
 
@@ -32,7 +32,7 @@ impl RegisterId {
     ///
     /// Bits above each field's width are dropped.
     pub const fn aarch32(coprocessor: u8, opc1: u8, crn: u8, crm: u8, opc2: u8) -> Self {
-        Self::coprocessor(Coprocessor {
+        Self::coprocessor(CoprocessorRegister {
             coprocessor,
             wide: false,
             secure: false,
@@ -209,7 +209,7 @@ mod tests {
             crn in 0..16_u8, crm in 0..16_u8, opc1 in 0..8_u8, opc2 in 0..8_u8,
         ) {
             let (crn, opc2) = if wide { (0, 0) } else { (crn, opc2) };
-            let register = Coprocessor { coprocessor, wide, secure, crn, crm, opc1, opc2 };
+            let register = CoprocessorRegister { coprocessor, wide, secure, crn, crm, opc1, opc2 };
             let id = RegisterId::coprocessor(register);
             prop_assert_eq!(id.decode(), DecodedId::Coprocessor(register));
             prop_assert_eq!(id.size_bytes(), Some(if wide { 8 } else { 4 }));

@@ -24,7 +24,7 @@ const NOT_SECURE: u64 = 1 << 29;
 
 /// The encoding of an AArch32 register, as the instructions that reach it have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coprocessor {
+pub struct CoprocessorRegister {
     /// 14 (debug, trace) or 15 (system).
     pub coprocessor: u8,
     /// Whether it is reached by MRRC and MCRR, that is 64 bits wide; `crn` and `opc2` are then 0.
@@ -41,7 +41,7 @@ pub struct Coprocessor {
     pub opc2: u8,
 }
 
-impl Coprocessor {
+impl CoprocessorRegister {
     /// QEMU's id. Bits above each field's width are dropped.
     pub(super) const fn to_raw(self) -> u64 {
         let security = if self.secure { 0 } else { NOT_SECURE };

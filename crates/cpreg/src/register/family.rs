@@ -1,6 +1,6 @@
 //! Families of registers: ID registers, performance monitors.
 
-use super::coprocessor::Coprocessor;
+use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 
 impl RegisterId {
@@ -27,7 +27,7 @@ impl RegisterId {
     pub const fn is_aarch32_id_register(self) -> bool {
         matches!(
             self.decode(),
-            DecodedId::Coprocessor(Coprocessor {
+            DecodedId::Coprocessor(CoprocessorRegister {
                 coprocessor: 15,
                 wide: false,
                 crn: 0,
@@ -72,8 +72,8 @@ const fn is_pmu_of_aarch64(register: SystemRegister) -> bool {
     }
 }
 
-const fn is_pmu_of_aarch32(register: Coprocessor) -> bool {
-    let Coprocessor {
+const fn is_pmu_of_aarch32(register: CoprocessorRegister) -> bool {
+    let CoprocessorRegister {
         coprocessor,
         wide,
         crn,

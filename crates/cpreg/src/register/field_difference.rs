@@ -22,7 +22,7 @@ pub fn differing_fields(
     to: u64,
 ) -> impl Iterator<Item = FieldDifference> {
     let fields = id
-        .fields_of(to)
+        .fields_for_value(to)
         .iter()
         .copied()
         .filter(|field| !field.is_alternative());

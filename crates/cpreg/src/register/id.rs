@@ -25,7 +25,7 @@
 //! Read from Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
 //! and from QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.
 
-use super::coprocessor::Coprocessor;
+use super::coprocessor::CoprocessorRegister;
 
 const ARCHITECTURE_ARM64: u64 = 0x60 << 56;
 const SIZE_SHIFT: u32 = 52;
@@ -131,7 +131,7 @@ pub enum DecodedId {
         number: u16,
     },
     /// An AArch32 register.
-    Coprocessor(Coprocessor),
+    Coprocessor(CoprocessorRegister),
     /// None of these: the id says nothing that we understand.
     Unknown,
 }
@@ -240,7 +240,7 @@ impl RegisterId {
     /// The AArch32 register with this encoding, as QEMU names it in a stream under TCG.
     ///
     /// Bits above each field's width are dropped.
-    pub const fn coprocessor(register: Coprocessor) -> Self {
+    pub const fn coprocessor(register: CoprocessorRegister) -> Self {
         Self(register.to_raw())
     }
 
@@ -273,7 +273,7 @@ impl RegisterId {
     /// An id is [`DecodedId::Unknown`] unless every bit of it is accounted for: the constructor of
     /// the class gives the same id again. The size is part of that, except in the core class.
     pub const fn decode(self) -> DecodedId {
-        if let Some(register) = Coprocessor::from_raw(self.0) {
+        if let Some(register) = CoprocessorRegister::from_raw(self.0) {
             return DecodedId::Coprocessor(register);
         }
         let low = (self.0 & 0xffff) as u16;
@@ -409,7 +409,7 @@ mod tests {
             ),
             (
                 0x4020_0000_200e_0298,
-                DecodedId::Coprocessor(Coprocessor {
+                DecodedId::Coprocessor(CoprocessorRegister {
                     coprocessor: 14,
                     wide: false,
                     secure: false,

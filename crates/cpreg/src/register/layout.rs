@@ -14,7 +14,7 @@ impl RegisterId {
     /// its [counterpart](Self::counterpart) where the layout is the same.
     ///
     /// A saved program status (`PSTATE`, `SPSR_EL1` …) has the fields of AArch64 state; see
-    /// [`fields_of`](Self::fields_of) for that of a guest in AArch32 state.
+    /// [`fields_for_value`](Self::fields_of) for that of a guest in AArch32 state.
     pub fn fields(self) -> &'static [Field] {
         if self.is_program_status() {
             AARCH64_STATUS
@@ -25,7 +25,7 @@ impl RegisterId {
 
     /// The fields that this value has: those of [`fields`](Self::fields), or of AArch32 state where
     /// a saved program status says by its bit 4 (`M[4]`) that it comes from there.
-    pub fn fields_of(self, value: u64) -> &'static [Field] {
+    pub fn fields_for_value(self, value: u64) -> &'static [Field] {
         if value & AARCH32_STATE == 0 {
             self.fields()
         } else {
@@ -40,7 +40,7 @@ impl RegisterId {
 
     fn tabled_fields(self) -> &'static [Field] {
         match self.decode() {
-            DecodedId::Demux { index: 0, .. } => named_fields("CCSIDR_EL1[<n>]"),
+            DecodedId::Demux { index: 0, .. } => find_fields("CCSIDR_EL1[<n>]"),
             DecodedId::Coprocessor(register) => match self.counterpart() {
                 Some(counterpart) if counterpart.same_fields && counterpart.lsb == 0 => {
                     let fields = counterpart.id.tabled_fields();
@@ -50,10 +50,10 @@ impl RegisterId {
                 }
                 _ => &[],
             },
-            DecodedId::SystemRegister(_) => self
-                .name_in(Naming::Architectural)
-                .map_or(&[], named_fields),
-            _ => self.name().map_or(&[], named_fields),
+            DecodedId::SystemRegister(_) => {
+                self.name_in(Naming::Architectural).map_or(&[], find_fields)
+            }
+            _ => self.name().map_or(&[], find_fields),
         }
     }
 
@@ -98,7 +98,7 @@ const AARCH64_STATUS: &[Field] = &[
     field("M[3:0]", 3, 0),
 ];
 
-fn named_fields(register: &str) -> &'static [Field] {
+fn find_fields(register: &str) -> &'static [Field] {
     tables::FIELDS
         .binary_search_by(|(name, _)| compare_names(name, register))
         .ok()
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_program_status_has_the_fields_of_its_state() {
         let names = |value| -> Vec<_> {
-            let fields = RegisterId::CORE_PSTATE.fields_of(value).iter();
+            let fields = RegisterId::CORE_PSTATE.fields_for_value(value).iter();
             fields.map(|field| field.name()).collect()
         };
         assert!(names(0x3c5).contains(&"D") && !names(0x3c5).contains(&"E"));

@@ -44,12 +44,12 @@ mod value;
 mod value_name;
 
 pub use aarch32::Counterpart;
-pub use coprocessor::Coprocessor;
+pub use coprocessor::CoprocessorRegister;
 pub use field::Field;
 pub use field_difference::{FieldDifference, differing_fields};
 pub use id::{DecodedId, RegisterClass, RegisterId, SystemRegister};
 pub use name::{DisplayRegisterId, Naming};
 pub use number::{parse_hexadecimal, parse_u64};
 pub use register_field::RegisterField;
-pub use sensitive::BLANKED;
+pub use sensitive::REDACTED;
 pub use value::Value;

@@ -24,7 +24,7 @@ use alloc::string::String;
 use core::cmp::Ordering;
 use core::fmt;
 
-use super::coprocessor::Coprocessor;
+use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::tables;
 
@@ -157,12 +157,12 @@ pub(super) const FIRMWARE: &str = "KVM_REG_ARM_FW_REG(";
 pub(super) const FIRMWARE_BITMAP: &str = "KVM_REG_ARM_FW_FEAT_BMAP_REG(";
 pub(super) const SECURE: &str = "_S";
 
-fn display_coprocessor(register: Coprocessor) -> String {
-    let not_secure = RegisterId::coprocessor(Coprocessor {
+fn display_coprocessor(register: CoprocessorRegister) -> String {
+    let not_secure = RegisterId::coprocessor(CoprocessorRegister {
         secure: false,
         ..register
     });
-    let Coprocessor {
+    let CoprocessorRegister {
         coprocessor,
         wide,
         secure,

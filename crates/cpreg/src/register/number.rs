@@ -56,9 +56,9 @@ impl Value {
             Some(size @ 9..) => size,
             Some(size) if size < 8 => {
                 let value = parse_hexadecimal(text)?;
-                return (value >> (8 * size) == 0).then_some(Self::Small(value));
+                return (value >> (8 * size) == 0).then_some(Self::U64(value));
             }
-            _ => return parse_hexadecimal(text).map(Self::Small),
+            _ => return parse_hexadecimal(text).map(Self::U64),
         };
         let digits = text.strip_prefix("0x").filter(|it| !it.is_empty())?;
         let mut bytes = vec![0; size];
@@ -70,7 +70,7 @@ impl Value {
                 }
             }
         }
-        rest.next().is_none().then(|| Self::Wide(bytes.into()))
+        rest.next().is_none().then(|| Self::Bytes(bytes.into()))
     }
 }
 
@@ -100,11 +100,11 @@ mod tests {
         assert_eq!(demux.size_bytes(), Some(4));
         assert_eq!(
             Value::parse(demux, "0xffffffff"),
-            Some(Value::Small(0xffff_ffff))
+            Some(Value::U64(0xffff_ffff))
         );
         assert_eq!(Value::parse(demux, "0x100000000"), None);
         let wide = Value::parse(RegisterId::v(0), "0x102").expect("128 bits");
-        let Value::Wide(bytes) = &wide else {
+        let Value::Bytes(bytes) = &wide else {
             panic!("{wide} is not wide");
         };
         assert_eq!((bytes.len(), bytes[0], bytes[1]), (16, 2, 1));

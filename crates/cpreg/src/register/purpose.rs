@@ -13,15 +13,15 @@ impl RegisterId {
     /// What the register is for, in one sentence without a full stop, if we have one.
     pub fn purpose(self, naming: Naming) -> Option<&'static str> {
         let name = self.name_in(naming);
-        name.and_then(by_name)
-            .or_else(|| self.by_family(name.unwrap_or_default()))
+        name.and_then(purpose_by_name)
+            .or_else(|| self.purpose_by_family(name.unwrap_or_default()))
             .or_else(|| {
                 let counterpart = self.counterpart()?;
                 counterpart.id.purpose(Naming::Architectural)
             })
     }
 
-    fn by_family(self, name: &str) -> Option<&'static str> {
+    fn purpose_by_family(self, name: &str) -> Option<&'static str> {
         if self.is_secret() {
             return Some("half of a pointer-authentication key, which is the guest's secret");
         }
@@ -58,7 +58,7 @@ fn is_general(name: &str) -> bool {
     number.is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
-fn by_name(name: &str) -> Option<&'static str> {
+fn purpose_by_name(name: &str) -> Option<&'static str> {
     let known = PURPOSES.iter().find(|(known, _)| *known == name);
     known.map(|(_, purpose)| *purpose)
 }

@@ -6,8 +6,8 @@ use core::str::FromStr;
 use super::field::Field;
 use super::id::{RegisterClass, RegisterId};
 use super::name::Naming;
-use super::suggestion::nearest;
-use super::value_name::{named_values, value_name, value_named};
+use super::suggestion::suggest;
+use super::value_name::{named_values, value_by_name, value_name};
 use crate::error::{Error, ErrorKind};
 
 /// A field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
@@ -34,8 +34,8 @@ impl RegisterField {
     }
 
     /// The value of the field with this name, whatever the case of its letters.
-    pub fn value_named(self, text: &str) -> Option<u64> {
-        value_named(self.id.name()?, self.field.name(), text)
+    pub fn value_by_name(self, text: &str) -> Option<u64> {
+        value_by_name(self.id.name()?, self.field.name(), text)
     }
 
     /// Reads `REGISTER.FIELD`, the register as [`RegisterId::parse_in`] does.
@@ -64,14 +64,14 @@ impl RegisterField {
                     .ok_or_else(|| {
                         error(ErrorKind::OutOfRange {
                             part: "[msb:lsb]",
-                            most: 63,
+                            max: 63,
                         })
                     })?
             }
             None => id.field(name).ok_or_else(|| {
                 let names = id.fields().iter().map(|field| field.name());
-                let nearest = nearest(name, names);
-                error(ErrorKind::UnknownField).suggesting(
+                let nearest = suggest(name, names);
+                error(ErrorKind::UnknownField).with_suggestions(
                     nearest
                         .iter()
                         .map(|field| alloc::format!("{}.{field}", id.display_in(naming))),

@@ -7,7 +7,7 @@
 //!
 //! What is done about them lives with whoever prints or writes values.
 
-use super::coprocessor::Coprocessor;
+use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::name::Naming;
 
@@ -15,7 +15,7 @@ use super::name::Naming;
 ///
 /// Zero would say that it was never used, which decisions may take for harmless. This fits every register that is
 /// blanked: 32 bits, aligned to 64 KiB, in the lower half of the address space.
-pub const BLANKED: u64 = 0xb1a4_0000;
+pub const REDACTED: u64 = 0xb1a4_0000;
 
 /// Registers that hold an address or a context number of the guest, by their architectural names, ascending.
 ///
@@ -81,7 +81,7 @@ impl RegisterId {
     pub fn is_guest_pointer(self) -> bool {
         // The Secure instance of an AArch32 register is the same register in the other world.
         let id = match self.decode() {
-            DecodedId::Coprocessor(register) => Self::coprocessor(Coprocessor {
+            DecodedId::Coprocessor(register) => Self::coprocessor(CoprocessorRegister {
                 secure: false,
                 ..register
             }),
@@ -99,7 +99,7 @@ impl RegisterId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::destination::kernel::{Kind, Scope};
+    use crate::destination::kernel::{RegisterKind, Scope};
     use crate::tolerance::Tolerances;
     use crate::tolerance::condition::Condition;
 
@@ -140,16 +140,16 @@ mod tests {
             match condition {
                 Condition::Value { mask, expected } => own && (*mask, *expected) != (u64::MAX, 0),
                 Condition::DiffersIn { .. } => own,
-                Condition::Other { register, .. } => *register == id,
+                Condition::OtherRegister { register, .. } => *register == id,
                 Condition::WithoutFeature { unused, .. } => looks_at(unused, id, own),
-                Condition::Both(one, other) => looks_at(one, id, own) || looks_at(other, id, own),
-                Condition::Always | Condition::NoSuchCache | Condition::MonitorsUnused => false,
+                Condition::And(one, other) => looks_at(one, id, own) || looks_at(other, id, own),
+                Condition::Always | Condition::NoSuchCache | Condition::PmuUnused => false,
             }
         }
         let tolerances = Tolerances::default();
         for id in pointers().chain(RegisterId::POINTER_AUTHENTICATION_KEYS) {
-            assert_eq!(Kind::of(id), Kind::Storage, "{id}");
-            assert_eq!(Kind::of(id).scope(), Scope::Vcpu, "{id}");
+            assert_eq!(RegisterKind::from_id(id), RegisterKind::Storage, "{id}");
+            assert_eq!(RegisterKind::from_id(id).scope(), Scope::Vcpu, "{id}");
             for entry in tolerances.entries() {
                 let own = entry.registers.contains(id);
                 assert!(

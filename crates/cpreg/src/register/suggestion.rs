@@ -4,17 +4,17 @@ use alloc::vec::Vec;
 
 /// Up to three of `names` that look most like `text`: those that begin with it, and those few
 /// edits away.
-pub(super) fn nearest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
-    const MOST_LETTERS: usize = 40;
+pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    const MAX_NAME_LEN: usize = 40;
     let text = text.trim();
-    if text.is_empty() || text.len() > MOST_LETTERS {
+    if text.is_empty() || text.len() > MAX_NAME_LEN {
         return Vec::new();
     }
     let text = text.to_ascii_uppercase();
     // A third of the letters wrong, but two in any case.
     let most = (text.len() / 3).max(2);
     let mut found: Vec<(usize, &'static str)> = names
-        .filter(|name| !name.contains('<') && name.len() <= MOST_LETTERS)
+        .filter(|name| !name.contains('<') && name.len() <= MAX_NAME_LEN)
         .filter_map(|name| {
             let upper = name.to_ascii_uppercase();
             let continued = upper

@@ -7,32 +7,32 @@ use core::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A register of at most 64 bits, zero extended.
-    Small(u64),
+    U64(u64),
     /// A wider register (vectors, SVE): its bytes as KVM gives them, least significant first. Shared, so that planning copies none.
-    Wide(Arc<[u8]>),
+    Bytes(Arc<[u8]>),
 }
 
 impl Value {
     /// The value of a register of at most 64 bits.
     pub const fn as_u64(&self) -> Option<u64> {
         match self {
-            Self::Small(value) => Some(*value),
-            Self::Wide(_) => None,
+            Self::U64(value) => Some(*value),
+            Self::Bytes(_) => None,
         }
     }
 }
 
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
-        Self::Small(value)
+        Self::U64(value)
     }
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Small(value) => write!(f, "{value:#x}"),
-            Self::Wide(bytes) => {
+            Self::U64(value) => write!(f, "{value:#x}"),
+            Self::Bytes(bytes) => {
                 f.write_str("0x")?;
                 let mut digits = bytes.iter().rev().skip_while(|byte| **byte == 0).peekable();
                 if digits.peek().is_none() {

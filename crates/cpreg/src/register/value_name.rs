@@ -10,8 +10,8 @@ impl RegisterId {
     }
 
     /// The value with this name, whatever the case of its letters.
-    pub fn value_named(self, text: &str) -> Option<u64> {
-        value_named(self.name()?, "", text)
+    pub fn value_by_name(self, text: &str) -> Option<u64> {
+        value_by_name(self.name()?, "", text)
     }
 
     /// The whole values that have names, ascending: 0x10003 `1.3` of `PSCI_VERSION`.
@@ -38,7 +38,7 @@ pub(super) fn named_values(
         .map(|(_, _, value, text)| (*value, *text))
 }
 
-pub(super) fn value_named(register: &str, field: &str, text: &str) -> Option<u64> {
+pub(super) fn value_by_name(register: &str, field: &str, text: &str) -> Option<u64> {
     tables::VALUES
         .iter()
         .find(|(r, f, _, t)| (*r, *f) == (register, field) && t.eq_ignore_ascii_case(text))
@@ -59,11 +59,11 @@ mod tests {
     fn values_have_names() {
         let psci = RegisterId::PSCI_VERSION;
         assert_eq!(psci.value_name(0x10003), Some("1.3"));
-        assert_eq!(psci.value_named("1.3"), Some(0x10003));
-        assert_eq!(psci.value_named("0.2"), Some(2));
-        assert_eq!(psci.value_named("9.9"), None);
+        assert_eq!(psci.value_by_name("1.3"), Some(0x10003));
+        assert_eq!(psci.value_by_name("0.2"), Some(2));
+        assert_eq!(psci.value_by_name("9.9"), None);
         let level = parse("SMCCC_ARCH_WORKAROUND_1.level");
         assert_eq!(level.value_name(2), Some("not required"));
-        assert_eq!(level.value_named("Not Required"), Some(2));
+        assert_eq!(level.value_by_name("Not Required"), Some(2));
     }
 }

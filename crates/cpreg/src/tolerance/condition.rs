@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 
-use crate::destination::HostVcpu;
-use crate::destination::kernel::{self, Kind};
+use crate::destination::DestinationVcpu;
+use crate::destination::kernel::{self, RegisterKind};
 use crate::register::RegisterId;
 use crate::vm::{Registers, Vcpu};
 
@@ -20,7 +20,7 @@ pub enum Condition {
         expected: u64,
     },
     /// Another register of the same vCPU, under the mask, is as expected, or is not there at all.
-    Other {
+    OtherRegister {
         /// That register.
         register: RegisterId,
         /// The bits that matter.
@@ -43,46 +43,46 @@ pub enum Condition {
     /// The CCSIDR_EL1 slot describes a cache that CLIDR_EL1 has not got.
     NoSuchCache,
     /// The destination has no performance monitors, and all of them in the input hold what they held at reset.
-    MonitorsUnused,
+    PmuUnused,
     /// The value differs from the destination's in these bits at most.
     DiffersIn {
         /// The bits that may differ.
         mask: u64,
     },
     /// Two conditions at once.
-    Both(Box<Self>, Box<Self>),
+    And(Box<Self>, Box<Self>),
 }
 
 /// What a condition is judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub struct Context<'a> {
     /// The register in question.
     pub id: RegisterId,
     /// What it holds.
     pub value: Option<u64>,
     /// The vCPU as it arrived.
-    pub arrived: &'a Vcpu,
+    pub incoming_vcpu: &'a Vcpu,
     /// Its registers as they would be loaded, with what the user decided.
-    pub planned: &'a Registers,
+    pub planned_registers: &'a Registers,
     /// The vCPU there.
-    pub host: &'a HostVcpu,
+    pub destination_vcpu: &'a DestinationVcpu,
 }
 
 impl Condition {
     /// Whether it holds.
-    pub fn holds(&self, situation: Situation<'_>) -> bool {
+    pub fn holds(&self, situation: Context<'_>) -> bool {
         match self {
             Self::Always => true,
-            Self::Both(one, other) => one.holds(situation) && other.holds(situation),
+            Self::And(one, other) => one.holds(situation) && other.holds(situation),
             Self::Value { mask, expected } => situation
                 .value
                 .is_some_and(|value| value & mask == *expected),
-            Self::Other {
+            Self::OtherRegister {
                 register,
                 mask,
                 expected,
             } => situation
-                .planned
+                .planned_registers
                 .get_u64(*register)
                 .is_none_or(|value| value & mask == *expected),
             Self::WithoutFeature {
@@ -96,36 +96,36 @@ impl Condition {
                         .get_u64(*register)
                         .is_some_and(|value| value >> lsb & 0xf == 0)
                 };
-                absent(&situation.arrived.registers)
-                    || absent(situation.planned) && unused.holds(situation)
+                absent(&situation.incoming_vcpu.registers)
+                    || absent(situation.planned_registers) && unused.holds(situation)
             }
             Self::DiffersIn { mask } => situation
                 .value
-                .zip(situation.host.value(situation.id))
+                .zip(situation.destination_vcpu.value(situation.id))
                 .is_some_and(|(ours, theirs)| (ours ^ theirs) & !mask == 0),
-            Self::NoSuchCache => match Kind::of(situation.id) {
-                Kind::CacheSize(slot) => situation
-                    .planned
+            Self::NoSuchCache => match RegisterKind::from_id(situation.id) {
+                RegisterKind::CacheSize(slot) => situation
+                    .planned_registers
                     .get_u64(RegisterId::CLIDR_EL1)
-                    .is_some_and(|clidr| !kernel::cache_exists(clidr, slot)),
+                    .is_some_and(|clidr| !kernel::has_cache(clidr, slot)),
                 _ => false,
             },
-            Self::MonitorsUnused => {
+            Self::PmuUnused => {
                 let none_there = !situation
-                    .host
+                    .destination_vcpu
                     .registers()
                     .iter()
                     .any(|register| register.id.is_pmu());
                 none_there
                     && situation
-                        .arrived
+                        .incoming_vcpu
                         .registers
                         .iter()
                         .filter(|(id, _)| id.is_pmu())
                         .all(|(id, value)| {
                             value
                                 .as_u64()
-                                .is_some_and(|value| monitor_at_reset(id, value))
+                                .is_some_and(|value| is_pmu_at_reset(id, value))
                         })
             }
         }
@@ -136,7 +136,7 @@ impl Condition {
 pub const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
 
 /// Whether a register of the performance monitors holds what it held at reset.
-fn monitor_at_reset(id: RegisterId, value: u64) -> bool {
+fn is_pmu_at_reset(id: RegisterId, value: u64) -> bool {
     if id == RegisterId::PMCR_EL0 {
         // Its other bits identify the CPU or are poison.
         return value & PMCR_CONTROLS == 0;

@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::Condition;
 use crate::destination::Accelerator;
-use crate::destination::kernel::Kind;
+use crate::destination::kernel::RegisterKind;
 use crate::register::{DecodedId, RegisterId};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
@@ -15,17 +15,17 @@ use crate::severity::Severity;
 #[derive(Clone, Debug)]
 pub struct Tolerance {
     /// The registers that it is about.
-    pub registers: Which,
+    pub registers: RegisterSelector,
     /// Under which accelerator; `None` for any.
     pub accelerator: Option<Accelerator>,
     /// Which difference it is about.
-    pub difference: Difference,
+    pub difference: RegisterDifference,
     /// When it holds; otherwise the VM is refused.
     pub condition: Condition,
     /// What is done when it holds.
     pub handling: Handling,
     /// What the guest could notice when it is handled so.
-    pub visible: Option<Visible>,
+    pub visible_effect: Option<VisibleEffect>,
     /// What kind of register this is in the sense of the difference.
     pub category: Category,
     /// Why it is harmless when the condition holds.
@@ -33,16 +33,16 @@ pub struct Tolerance {
     /// What to do when it does not hold.
     pub remedy: Option<Remedy>,
     /// What happened to the register, when.
-    pub history: Vec<Change>,
+    pub history: Vec<HistoryEntry>,
     /// Whether an operator added it: then what is lost is printed in every report.
-    pub by_operator: bool,
+    pub is_operator_entry: bool,
 }
 
 /// Which registers an entry is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum RegisterSelector {
     /// These.
-    These(Cow<'static, [RegisterId]>),
+    Ids(Cow<'static, [RegisterId]>),
     /// The slots of CCSIDR_EL1.
     CacheSizes,
     /// The registers of the Performance Monitors extension.
@@ -53,12 +53,12 @@ pub enum Which {
     ReservedAArch32,
 }
 
-impl Which {
+impl RegisterSelector {
     /// Whether this register is among them.
     pub fn contains(&self, id: RegisterId) -> bool {
         match self {
-            Self::These(ids) => ids.contains(&id),
-            Self::CacheSizes => matches!(Kind::of(id), Kind::CacheSize(_)),
+            Self::Ids(ids) => ids.contains(&id),
+            Self::CacheSizes => matches!(RegisterKind::from_id(id), RegisterKind::CacheSize(_)),
             Self::PerformanceMonitors => id.is_pmu(),
             Self::ImplementationDefined => match id.decode() {
                 DecodedId::SystemRegister(register) => register.crn == 15,
@@ -81,7 +81,7 @@ impl Which {
 
 /// Which difference between input and destination an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Difference {
+pub enum RegisterDifference {
     /// The register is only in the input.
     OnlyInInput,
     /// The register is only at the destination.
@@ -90,7 +90,7 @@ pub enum Difference {
     ValueNotTaken,
 }
 
-impl Difference {
+impl RegisterDifference {
     /// The word for it in files and reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -142,11 +142,11 @@ impl Handling {
 
 /// What the guest could notice of a difference that is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visible {
+pub struct VisibleEffect {
     /// How bad that may be.
     pub severity: Severity,
     /// What it could notice.
-    pub what: Cow<'static, str>,
+    pub description: Cow<'static, str>,
 }
 
 /// What kind of register an entry is about; see the design's table of four.
@@ -188,11 +188,11 @@ impl fmt::Display for Category {
 
 /// Something that happened to a register in a kernel or VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct HistoryEntry {
     /// The first release with it: `v6.13`, or `QEMU 11.1`.
     pub release: &'static str,
     /// The commit, abbreviated; empty where none is known.
     pub commit: &'static str,
     /// What changed.
-    pub what: &'static str,
+    pub description: &'static str,
 }

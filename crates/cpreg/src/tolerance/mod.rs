@@ -20,7 +20,10 @@ use crate::destination::Accelerator;
 use crate::register::RegisterId;
 
 pub use condition::Condition;
-pub use entry::{Category, Change, Difference, Handling, Tolerance, Visible, Which};
+pub use entry::{
+    Category, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
+    VisibleEffect,
+};
 
 /// All entries that count: an operator's before the built-in ones.
 #[derive(Clone, Debug)]
@@ -31,14 +34,14 @@ pub struct Tolerances {
 impl Default for Tolerances {
     fn default() -> Self {
         Self {
-            entries: table::built_in(),
+            entries: table::built_in_entries(),
         }
     }
 }
 
 impl Tolerances {
     /// No entries at all: every register that is only in the input refuses.
-    pub const fn none() -> Self {
+    pub const fn empty() -> Self {
         Self {
             entries: Vec::new(),
         }
@@ -47,7 +50,7 @@ impl Tolerances {
     /// Puts an operator's entries before those that are there.
     pub fn add_operator_entries(&mut self, entries: impl IntoIterator<Item = Tolerance>) {
         let entries = entries.into_iter().map(|entry| Tolerance {
-            by_operator: true,
+            is_operator_entry: true,
             ..entry
         });
         self.entries.splice(0..0, entries);
@@ -62,7 +65,7 @@ impl Tolerances {
     pub fn find(
         &self,
         id: RegisterId,
-        difference: Difference,
+        difference: RegisterDifference,
         accelerator: Option<Accelerator>,
     ) -> Option<usize> {
         self.entries.iter().position(|entry| {

@@ -11,24 +11,27 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
+use super::{
+    Category, Condition, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
+    VisibleEffect,
+};
 use crate::destination::Accelerator;
 use crate::register::RegisterId as Id;
 use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// The entries that come with cpreg.
-pub fn built_in() -> Vec<Tolerance> {
+pub fn built_in_entries() -> Vec<Tolerance> {
     let mut entries = Vec::new();
     entries.extend(psci());
     entries.extend(services());
     entries.extend(mitigations());
     // PMMIR_EL1 has an entry of its own before that of the other performance monitors.
-    entries.extend(new());
+    entries.extend(new_register_entries());
     entries.extend(listed_by_mistake());
     entries.extend(missing_by_mistake());
     entries.extend(cache_geometry());
-    entries.extend(super::table_tcg::built_in());
+    entries.extend(super::table_tcg::built_in_entries());
     entries
 }
 
@@ -39,20 +42,20 @@ fn only_in_input(
     condition: Condition,
     reason: &'static str,
     remedy: Option<Remedy>,
-    history: &[Change],
+    history: &[HistoryEntry],
 ) -> Tolerance {
     Tolerance {
-        registers: Which::These(Cow::Borrowed(registers)),
+        registers: RegisterSelector::Ids(Cow::Borrowed(registers)),
         accelerator: Some(Accelerator::Kvm),
-        difference: Difference::OnlyInInput,
+        difference: RegisterDifference::OnlyInInput,
         condition,
         handling: Handling::Ignore,
-        visible: None,
+        visible_effect: None,
         category,
         reason: Cow::Borrowed(reason),
         remedy,
         history: history.to_vec(),
-        by_operator: false,
+        is_operator_entry: false,
     }
 }
 
@@ -60,10 +63,10 @@ fn value_not_taken(
     registers: &'static [Id],
     reason: &'static str,
     remedy: Option<Remedy>,
-    history: &[Change],
+    history: &[HistoryEntry],
 ) -> Tolerance {
     Tolerance {
-        difference: Difference::ValueNotTaken,
+        difference: RegisterDifference::ValueNotTaken,
         handling: Handling::Refuse,
         ..only_in_input(
             registers,
@@ -76,18 +79,22 @@ fn value_not_taken(
     }
 }
 
-fn visible(severity: Severity, what: &'static str) -> Visible {
-    Visible {
+fn visible_effect(severity: Severity, what: &'static str) -> VisibleEffect {
+    VisibleEffect {
         severity,
-        what: Cow::Borrowed(what),
+        description: Cow::Borrowed(what),
     }
 }
 
-const fn change(release: &'static str, commit: &'static str, what: &'static str) -> Change {
-    Change {
+const fn history_entry(
+    release: &'static str,
+    commit: &'static str,
+    what: &'static str,
+) -> HistoryEntry {
+    HistoryEntry {
         release,
         commit,
-        what,
+        description: what,
     }
 }
 
@@ -98,17 +105,17 @@ const fn equals(expected: u64) -> Condition {
     }
 }
 
-const fn clear(mask: u64) -> Condition {
+const fn bits_clear(mask: u64) -> Condition {
     Condition::Value { mask, expected: 0 }
 }
 
 // ---- control registers: they decide what the kernel shows the guest
 
 fn psci() -> Vec<Tolerance> {
-    const PSCI: &[Change] = &[
-        change("v4.17", "85bd0ba1ff98", "listed; default 1.0"),
-        change("v5.18", "512865d83fd9", "default 1.1 (SYSTEM_RESET2)"),
-        change("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
+    const PSCI: &[HistoryEntry] = &[
+        history_entry("v4.17", "85bd0ba1ff98", "listed; default 1.0"),
+        history_entry("v5.18", "512865d83fd9", "default 1.1 (SYSTEM_RESET2)"),
+        history_entry("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
     ];
     vec![
         only_in_input(
@@ -119,37 +126,37 @@ fn psci() -> Vec<Tolerance> {
                 expected: 0x2,
             },
             "a kernel without the register shows PSCI 0.2",
-            Some(Remedy::PsciVersion),
+            Some(Remedy::StartWithCommonPsciVersion),
             PSCI,
         ),
         value_not_taken(
             &[Id::PSCI_VERSION],
             "the guest was promised a PSCI version that the destination's kernel does not have",
-            Some(Remedy::PsciVersion),
+            Some(Remedy::StartWithCommonPsciVersion),
             PSCI,
         ),
     ]
 }
 
 fn services() -> Vec<Tolerance> {
-    const BITMAPS: &[Change] = &[
-        change(
+    const BITMAPS: &[HistoryEntry] = &[
+        history_entry(
             "v5.19",
             "05714cab7d63",
             "STD_BMAP listed; all services offered by default",
         ),
-        change("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
-        change("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
+        history_entry("v5.19", "428fd6788d4d", "STD_HYP_BMAP listed"),
+        history_entry("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
     ];
     const CLEAR_SERVICES: Remedy = Remedy::text(
         "clear the services that the destination cannot know in this register on the source, before the guest first runs",
     );
     let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
-        visible: Some(visible(Severity::Low, what)),
+        visible_effect: Some(visible_effect(Severity::Low, what)),
         ..only_in_input(
             register,
             Category::Control,
-            clear(!services),
+            bits_clear(!services),
             "a kernel without this register offers the services of its time to every guest; the register only takes them away",
             Some(CLEAR_SERVICES),
             BITMAPS,
@@ -179,15 +186,15 @@ fn services() -> Vec<Tolerance> {
             Some(Remedy::text(
                 "do not give the VM target implementation CPUs on the source",
             )),
-            &[change("v6.15", "c0000e58c74e", "listed; default 0")],
+            &[history_entry("v6.15", "c0000e58c74e", "listed; default 0")],
         ),
     ]
 }
 
 fn mitigations() -> Vec<Tolerance> {
-    const MITIGATIONS: &[Change] = &[
-        change("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
-        change(
+    const MITIGATIONS: &[HistoryEntry] = &[
+        history_entry("v5.3", "99adb567632b", "WORKAROUND_1 and _2 listed"),
+        history_entry(
             "v5.18",
             "a5905d6af492",
             "WORKAROUND_3 listed, in stable kernels as well",
@@ -225,7 +232,7 @@ fn mitigations() -> Vec<Tolerance> {
 }
 
 /// For a register of a feature that the destination has not got.
-const TAKE_AWAY: Remedy = Remedy::text(
+const REMOVE_FEATURE: Remedy = Remedy::text(
     "take the feature away on the source before the guest first runs, or move it to a host that has it",
 );
 
@@ -234,7 +241,7 @@ const TAKE_AWAY: Remedy = Remedy::text(
 fn listed_by_mistake() -> Vec<Tolerance> {
     fn without_s1pie() -> Condition {
         // TCR2_EL1.PIE (bit 1) clear: the permission indirection registers are not looked at.
-        const UNUSED: Condition = Condition::Other {
+        const UNUSED: Condition = Condition::OtherRegister {
             register: Id::TCR2_EL1,
             mask: 1 << 1,
             expected: 0,
@@ -247,14 +254,14 @@ fn listed_by_mistake() -> Vec<Tolerance> {
         }
     }
     let monitors = Tolerance {
-        registers: Which::PerformanceMonitors,
+        registers: RegisterSelector::PerformanceMonitors,
         ..only_in_input(
             &[],
             Category::ListedByMistake,
-            Condition::MonitorsUnused,
+            Condition::PmuUnused,
             "kernels up to v5.10 list the performance monitors of VMs that have none; the VM there has none, and every one of them still holds what it held at reset",
-            Some(Remedy::Monitors),
-            &[change(
+            Some(Remedy::MatchPmu),
+            &[history_entry(
                 "v5.12",
                 "11663111cd49",
                 "listed only where the VM has a PMU",
@@ -272,15 +279,15 @@ fn listed_by_mistake() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register: its ID_AA64MMFR3_EL1.TCRX is 0",
-            Some(TAKE_AWAY),
+            Some(REMOVE_FEATURE),
             &[
-                change("v6.5", "fbff56068232", "listed for every guest"),
-                change(
+                history_entry("v6.5", "fbff56068232", "listed for every guest"),
+                history_entry(
                     "v6.13",
                     "0fcb4eea5345",
                     "listed only where ID_AA64MMFR3_EL1.TCRX says so",
                 ),
-                change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
+                history_entry("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
         only_in_input(
@@ -288,15 +295,15 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             Category::ListedByMistake,
             without_s1pie(),
             "the guest has not got the register: its ID_AA64MMFR3_EL1.S1PIE is 0. What it holds says nothing: its reset value is KVM's poison",
-            Some(TAKE_AWAY),
+            Some(REMOVE_FEATURE),
             &[
-                change("v6.5", "86f9de9db178", "listed for every guest"),
-                change(
+                history_entry("v6.5", "86f9de9db178", "listed for every guest"),
+                history_entry(
                     "v6.13",
                     "a68cddbe47ef",
                     "listed only where ID_AA64MMFR3_EL1.S1PIE says so",
                 ),
-                change("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
+                history_entry("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
         monitors,
@@ -306,7 +313,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
 // ---- missing by mistake: it should have been listed, and newer kernels do
 
 fn missing_by_mistake() -> Vec<Tolerance> {
-    const LOCK: &[Change] = &[change(
+    const LOCK: &[HistoryEntry] = &[history_entry(
         "v5.18",
         "d42e26716d03",
         "listed; reset value 0x8, unlocked",
@@ -330,8 +337,8 @@ fn missing_by_mistake() -> Vec<Tolerance> {
             "the guest has SVE, which the destination does not give it",
         )),
         &[
-            change("v5.2", "", "not listed without SVE"),
-            change("v5.10", "f81cb2c3ad41", "listed again for every guest"),
+            history_entry("v5.2", "", "not listed without SVE"),
+            history_entry("v5.10", "f81cb2c3ad41", "listed again for every guest"),
         ],
     );
     let mut entries = vec![lock];
@@ -341,15 +348,19 @@ fn missing_by_mistake() -> Vec<Tolerance> {
 }
 
 fn physical_timer() -> Vec<Tolerance> {
-    const PHYSICAL_TIMER: &[Change] = &[change("v6.4", "680232a94c12", "listed for every guest")];
+    const PHYSICAL_TIMER: &[HistoryEntry] = &[history_entry(
+        "v6.4",
+        "680232a94c12",
+        "listed for every guest",
+    )];
     const IN_USE: Remedy = Remedy::text(
         "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
     );
     let only_at_destination =
         |registers: &'static [Id], what: &'static str, reason: &'static str| Tolerance {
-            difference: Difference::OnlyAtDestination,
+            difference: RegisterDifference::OnlyAtDestination,
             handling: Handling::KeepAtReset,
-            visible: Some(visible(Severity::High, what)),
+            visible_effect: Some(visible_effect(Severity::High, what)),
             ..only_in_input(
                 registers,
                 Category::MissingByMistake,
@@ -363,7 +374,7 @@ fn physical_timer() -> Vec<Tolerance> {
         only_in_input(
             &[Id::PTIMER_CTL],
             Category::MissingByMistake,
-            clear(1),
+            bits_clear(1),
             "the physical timer is off (ENABLE is 0)",
             Some(IN_USE),
             PHYSICAL_TIMER,
@@ -371,7 +382,7 @@ fn physical_timer() -> Vec<Tolerance> {
         only_in_input(
             &[Id::PTIMER_CVAL],
             Category::MissingByMistake,
-            Condition::Other {
+            Condition::OtherRegister {
                 register: Id::PTIMER_CTL,
                 mask: 1,
                 expected: 0,
@@ -381,7 +392,7 @@ fn physical_timer() -> Vec<Tolerance> {
             PHYSICAL_TIMER,
         ),
         Tolerance {
-            visible: Some(visible(
+            visible_effect: Some(visible_effect(
                 Severity::High,
                 "CNTPCT_EL0 becomes the destination's own counter: it jumps, and may run backwards",
             )),
@@ -407,7 +418,7 @@ fn physical_timer() -> Vec<Tolerance> {
             "a kernel without it keeps the physical timer to itself, so that nothing tells whether the guest had armed it",
         ),
         Tolerance {
-            visible: None,
+            visible_effect: None,
             ..only_at_destination(
                 &[Id::PTIMER_CVAL],
                 "",
@@ -419,9 +430,9 @@ fn physical_timer() -> Vec<Tolerance> {
 
 // ---- new: comes with something that the older host has not
 
-fn new() -> Vec<Tolerance> {
+fn new_register_entries() -> Vec<Tolerance> {
     // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not looked at.
-    const OVERLAYS_UNUSED: Condition = Condition::Other {
+    const OVERLAYS_UNUSED: Condition = Condition::OtherRegister {
         register: Id::TCR2_EL1,
         mask: 0b1100,
         expected: 0,
@@ -437,8 +448,8 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
-            Some(TAKE_AWAY),
-            &[change(
+            Some(REMOVE_FEATURE),
+            &[history_entry(
                 "v6.17",
                 "81fbef164766",
                 "listed where ID_AA64MMFR3_EL1.SCTLRX says so, which is new by default",
@@ -454,8 +465,8 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(equals(0)),
             },
             "the guest has not got the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
-            Some(TAKE_AWAY),
-            &[change(
+            Some(REMOVE_FEATURE),
+            &[history_entry(
                 "v6.12",
                 "ef3be86021c3",
                 "listed where ID_AA64PFR2_EL1.FPMR says so",
@@ -471,8 +482,8 @@ fn new() -> Vec<Tolerance> {
                 unused: Box::new(OVERLAYS_UNUSED),
             },
             "the guest has not got the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
-            Some(TAKE_AWAY),
-            &[change(
+            Some(REMOVE_FEATURE),
+            &[history_entry(
                 "v6.12",
                 "",
                 "listed where ID_AA64MMFR3_EL1.S1POE says so",
@@ -486,7 +497,7 @@ fn new() -> Vec<Tolerance> {
             Some(Remedy::text(
                 "start the VM on the source without PMU_V3_STRICT",
             )),
-            &[change(
+            &[history_entry(
                 "v7.3",
                 "453f6ff04b8d",
                 "listed for every VM with a PMU; 0 unless PMU_V3_STRICT",
@@ -498,12 +509,12 @@ fn new() -> Vec<Tolerance> {
 // ---- cache geometry
 
 fn cache_geometry() -> Vec<Tolerance> {
-    const HISTORY: &[Change] = &[change(
+    const HISTORY: &[HistoryEntry] = &[history_entry(
         "v6.3",
         "7af0c2534f4c",
         "CLIDR_EL1 and CCSIDR_EL1 fabricated and writable, all 14 slots listed; before, the host's own and invariant",
     )];
-    let not_taken = |registers: Which, reason: &'static str| Tolerance {
+    let not_taken = |registers: RegisterSelector, reason: &'static str| Tolerance {
         registers,
         category: Category::Identification,
         ..value_not_taken(
@@ -517,7 +528,7 @@ fn cache_geometry() -> Vec<Tolerance> {
     };
     vec![
         Tolerance {
-            registers: Which::CacheSizes,
+            registers: RegisterSelector::CacheSizes,
             ..only_in_input(
                 &[],
                 Category::Identification,
@@ -530,11 +541,11 @@ fn cache_geometry() -> Vec<Tolerance> {
             )
         },
         not_taken(
-            Which::CacheSizes,
+            RegisterSelector::CacheSizes,
             "hosts up to v6.2 show the guest their own caches and take no others",
         ),
         not_taken(
-            Which::These(Cow::Borrowed(&[Id::CLIDR_EL1])),
+            RegisterSelector::Ids(Cow::Borrowed(&[Id::CLIDR_EL1])),
             "hosts up to v6.2 show the guest their own caches and take no others",
         ),
     ]

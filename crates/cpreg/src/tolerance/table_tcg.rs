@@ -9,7 +9,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Category, Change, Condition, Difference, Handling, Tolerance, Visible, Which};
+use super::{
+    Category, Condition, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
+    VisibleEffect,
+};
 use crate::destination::Accelerator;
 use crate::register::{Naming, RegisterId};
 use crate::remedy::Remedy;
@@ -83,7 +86,7 @@ const VIEWS: &[&str] = &[
 const TAGS: &[&str] = &["DBGCLAIMCLR_EL1", "DBGCLAIMCLR", "OSDLR_EL1", "DBGOSDLR"];
 
 /// Names of registers that say what the CPU is.
-const CONSTANT: &[&str] = &[
+const IDENTIFICATION_REGISTERS: &[&str] = &[
     "DBGDEVID",
     "DBGDEVID1",
     "DBGDEVID2",
@@ -178,21 +181,21 @@ const COUNTERS: &[&str] = &[
 ];
 
 /// What a guest could notice of a register that an older version has not got.
-const GONE: &str =
+const MISSING_REGISTER_EFFECT: &str =
     "the destination has not got the register: reaching for it may be undefined there";
 
 /// ID_DFR0.{MMapTrc, CopSDbg}: wrong up to QEMU 7.2 and 5.2.
 const ID_DFR0_CORRECTED: u64 = 0xf_00f0;
 
-fn named(names: &[&str]) -> Which {
+fn select_by_name(names: &[&str]) -> RegisterSelector {
     let ids = names
         .iter()
         .filter_map(|name| RegisterId::parse_in(name, Naming::Architectural).ok());
-    Which::These(Cow::Owned(ids.collect()))
+    RegisterSelector::Ids(Cow::Owned(ids.collect()))
 }
 
 fn only_in_input(
-    registers: Which,
+    registers: RegisterSelector,
     category: Category,
     condition: Condition,
     reason: &'static str,
@@ -200,24 +203,24 @@ fn only_in_input(
     Tolerance {
         registers,
         accelerator: Some(Accelerator::Tcg),
-        difference: Difference::OnlyInInput,
+        difference: RegisterDifference::OnlyInInput,
         condition,
         handling: Handling::Ignore,
-        visible: None,
+        visible_effect: None,
         category,
         reason: Cow::Borrowed(reason),
         remedy: Some(Remedy::StopOrIgnore),
         history: Vec::new(),
-        by_operator: false,
+        is_operator_entry: false,
     }
 }
 
 /// The entries.
-pub(super) fn built_in() -> Vec<Tolerance> {
-    let mut entries = without_use();
+pub(super) fn built_in_entries() -> Vec<Tolerance> {
+    let mut entries = stateless_entries();
     entries.extend(identification());
     entries.extend(features());
-    entries.extend(of_5_2());
+    entries.extend(qemu_5_2_entries());
     entries
 }
 
@@ -226,47 +229,49 @@ const ZERO: Condition = Condition::Value {
     expected: 0,
 };
 
-const fn visible(what: &'static str) -> Visible {
-    Visible {
+const fn visible_effect(what: &'static str) -> VisibleEffect {
+    VisibleEffect {
         severity: Severity::Low,
-        what: Cow::Borrowed(what),
+        description: Cow::Borrowed(what),
     }
 }
 
 /// Registers that hold nothing, nothing of their own, or nothing that a guest needs.
-fn without_use() -> Vec<Tolerance> {
+fn stateless_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {
-            visible: Some(visible(GONE)),
+            visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
             history: vec![
-                Change {
+                HistoryEntry {
                     release: "QEMU 10.1",
                     commit: "4f2b82f60",
-                    what: "a register of the debug channel listed with a wrong encoding",
+                    description: "a register of the debug channel listed with a wrong encoding",
                 },
-                Change {
+                HistoryEntry {
                     release: "QEMU 11.1",
                     commit: "234b3eaddd",
-                    what: "DBGDTR_EL0 tolerated for -cpu host only",
+                    description: "DBGDTR_EL0 tolerated for -cpu host only",
                 },
             ],
             ..only_in_input(
-                named(STUBS),
+                select_by_name(STUBS),
                 Category::ListedByMistake,
                 Condition::Always,
                 "it reads as zero and keeps nothing",
             )
         },
         only_in_input(
-            named(VIEWS),
+            select_by_name(VIEWS),
             Category::ListedByMistake,
             Condition::Always,
             "it is another name of a register that is listed, or one that no guest of this CPU can reach",
         ),
         Tolerance {
-            visible: Some(visible("the value is gone; nothing else depends on it")),
+            visible_effect: Some(visible_effect(
+                "the value is gone; nothing else depends on it",
+            )),
             ..only_in_input(
-                named(TAGS),
+                select_by_name(TAGS),
                 Category::New,
                 Condition::Always,
                 "claim tags of debuggers, and a lock that QEMU does not heed",
@@ -277,41 +282,41 @@ fn without_use() -> Vec<Tolerance> {
 
 /// Registers that say what the CPU is.
 fn identification() -> Vec<Tolerance> {
-    let in_view = visible("the guest reads the destination's own value from now on");
+    let in_view = visible_effect("the guest reads the destination's own value from now on");
     vec![
         Tolerance {
-            visible: Some(in_view.clone()),
-            history: vec![Change {
+            visible_effect: Some(in_view.clone()),
+            history: vec![HistoryEntry {
                 release: "QEMU 11.0",
                 commit: "",
-                what: "computed at each read (FEAT_RNG_TRAP), no longer listed",
+                description: "computed at each read (FEAT_RNG_TRAP), no longer listed",
             }],
             ..only_in_input(
-                Which::These(Cow::Borrowed(&[RegisterId::ID_AA64ISAR0_EL1])),
+                RegisterSelector::Ids(Cow::Borrowed(&[RegisterId::ID_AA64ISAR0_EL1])),
                 Category::Identification,
                 Condition::Always,
                 "an emulator that does not list it shows its own value whatever comes; for named CPUs it is the same in every version",
             )
         },
         Tolerance {
-            visible: Some(in_view),
+            visible_effect: Some(in_view),
             ..only_in_input(
-                named(CONSTANT),
+                select_by_name(IDENTIFICATION_REGISTERS),
                 Category::Identification,
                 Condition::Always,
                 "it says what the emulated CPU is and cannot be written",
             )
         },
         only_in_input(
-            Which::ReservedAArch32,
+            RegisterSelector::ReservedAArch32,
             Category::Identification,
             ZERO,
             "a reserved place among AArch32's ID registers, which reads as zero anyhow",
         ),
         Tolerance {
-            visible: Some(visible(GONE)),
+            visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
             ..only_in_input(
-                Which::ImplementationDefined,
+                RegisterSelector::ImplementationDefined,
                 Category::Identification,
                 Condition::Always,
                 "implementation-defined registers are constants in the emulator",
@@ -324,16 +329,16 @@ fn identification() -> Vec<Tolerance> {
 fn features() -> Vec<Tolerance> {
     vec![
         Tolerance {
-            visible: Some(visible(GONE)),
+            visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
             ..only_in_input(
-                named(FEATURES),
+                select_by_name(FEATURES),
                 Category::New,
                 ZERO,
                 "it holds zero, as before the guest started: the guest does not use it",
             )
         },
         only_in_input(
-            named(&["SMCR_EL3", "ZCR_EL3"]),
+            select_by_name(&["SMCR_EL3", "ZCR_EL3"]),
             Category::New,
             Condition::Value {
                 mask: !0x4000_000f,
@@ -345,16 +350,16 @@ fn features() -> Vec<Tolerance> {
 }
 
 /// What versions up to 5.2 and 7.2 claim otherwise.
-fn of_5_2() -> Vec<Tolerance> {
+fn qemu_5_2_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {
-            difference: Difference::ValueNotTaken,
+            difference: RegisterDifference::ValueNotTaken,
             handling: Handling::SetToNearest,
             remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
             )),
             ..only_in_input(
-                named(&["ID_DFR0", "ID_DFR0_EL1"]),
+                select_by_name(&["ID_DFR0", "ID_DFR0_EL1"]),
                 Category::Identification,
                 Condition::DiffersIn {
                     mask: ID_DFR0_CORRECTED,
@@ -363,15 +368,15 @@ fn of_5_2() -> Vec<Tolerance> {
             )
         },
         Tolerance {
-            difference: Difference::ValueNotTaken,
+            difference: RegisterDifference::ValueNotTaken,
             handling: Handling::SetToNearest,
             remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
             )),
             ..only_in_input(
-                Which::These(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
+                RegisterSelector::Ids(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
                 Category::Identification,
-                Condition::Other {
+                Condition::OtherRegister {
                     register: RegisterId::PMCNTENSET_EL0,
                     mask: 0b11_0000,
                     expected: 0,
@@ -380,11 +385,11 @@ fn of_5_2() -> Vec<Tolerance> {
             )
         },
         only_in_input(
-            named(COUNTERS),
+            select_by_name(COUNTERS),
             Category::New,
-            Condition::Both(
+            Condition::And(
                 Box::new(ZERO),
-                Box::new(Condition::Other {
+                Box::new(Condition::OtherRegister {
                     register: RegisterId::PMCNTENSET_EL0,
                     mask: 0b11_0000,
                     expected: 0,
@@ -401,7 +406,16 @@ mod tests {
 
     #[test]
     fn every_name_is_a_registers() {
-        for name in [STUBS, VIEWS, TAGS, CONSTANT, FEATURES, COUNTERS].concat() {
+        for name in [
+            STUBS,
+            VIEWS,
+            TAGS,
+            IDENTIFICATION_REGISTERS,
+            FEATURES,
+            COUNTERS,
+        ]
+        .concat()
+        {
             assert!(
                 RegisterId::parse_in(name, Naming::Architectural).is_ok(),
                 "{name}"

@@ -1,10 +1,10 @@
 //! VM-wide registers on which vCPUs agree or not.
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::{Consents, Outcome, Reason, Set, Verdict};
+use cpreg::plan::{Consents, PlanOutcome, Reason, SetConsent, Verdict};
 use cpreg::register::RegisterId;
 
-use super::made::{check, kvm, plan, set, vm};
+use super::fixtures::{check, kvm, plan, set, vm};
 
 #[test]
 fn vcpus_disagree_though_the_first_has_not_got_the_register() {
@@ -18,7 +18,7 @@ fn vcpus_disagree_though_the_first_has_not_got_the_register() {
     let there = kvm(&self::vm(&[&psci(0x1_0001)]));
     assert_eq!(
         plan(&vm, &there, &Consents::default()).outcome(),
-        Outcome::Refused
+        PlanOutcome::Refused
     );
 }
 
@@ -36,7 +36,7 @@ fn a_register_of_the_vm_that_only_some_vcpus_have_is_a_disagreement() {
     let vm = vm(&[&psci, &psci[..1]]);
     assert_eq!(
         plan(&vm, &there, &Consents::default()).outcome(),
-        Outcome::Refused
+        PlanOutcome::Refused
     );
 }
 
@@ -47,13 +47,13 @@ fn vcpus_that_the_user_makes_agree_do() {
     let there = kvm(&self::vm(&[&psci(0x1_0001)]));
     assert_eq!(
         plan(&vm, &there, &Consents::default()).outcome(),
-        Outcome::Refused
+        PlanOutcome::Refused
     );
     let consents = Consents {
         set: vec![set(RegisterId::PSCI_VERSION, 0x1_0000)],
         ..Consents::default()
     };
-    assert_eq!(plan(&vm, &there, &consents).outcome(), Outcome::Ready);
+    assert_eq!(plan(&vm, &there, &consents).outcome(), PlanOutcome::Ready);
 }
 
 #[test]
@@ -67,30 +67,30 @@ fn vcpus_that_disagree_on_the_number_of_counters_are_refused_where_the_vm_has_on
     ];
     let there = kvm(&self::vm(&[&newer]));
     let refused = plan(&vm, &there, &Consents::default());
-    assert_eq!(refused.outcome(), Outcome::Refused);
+    assert_eq!(refused.outcome(), PlanOutcome::Refused);
     assert_eq!(
         refused.vcpus[1].decisions[0].reason,
         Reason::FieldDisagreement("N")
     );
     let consents = Consents {
-        set: vec![Set {
+        set: vec![SetConsent {
             register: id,
             mask: 0x1f << 11,
             value: 0x2000,
         }],
         ..Consents::default()
     };
-    assert_eq!(plan(&vm, &there, &consents).outcome(), Outcome::Ready);
+    assert_eq!(plan(&vm, &there, &consents).outcome(), PlanOutcome::Ready);
     // The controls are each vCPU's own, and an older kernel has them hold all.
     let controls = self::vm(&[&[(id, 0x3001)], &[(id, 0x3000)]]);
     assert_eq!(
         plan(&controls, &there, &Consents::default()).outcome(),
-        Outcome::Ready
+        PlanOutcome::Ready
     );
     let older = kvm(&self::vm(&[&newer[..1]]));
     assert_eq!(
         plan(&vm, &older, &Consents::default()).outcome(),
-        Outcome::Ready
+        PlanOutcome::Ready
     );
 }
 

@@ -4,14 +4,14 @@
 //! machine nor what else runs on it decides.
 
 use cpreg::destination::Accelerator;
-use cpreg::plan::{Consents, Ignore};
+use cpreg::plan::{Consents, IgnoreConsent};
 use cpreg::register::RegisterId;
 use cpreg::severity::Severity;
-use cpreg::shape::{Device, RamBlock, Shape};
+use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::Vm;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::made::{kvm, plan, vcpu, vm};
+use super::fixtures::{kvm, plan, vcpu, vm};
 
 /// Asserts that four times as much takes less than ten times as long; what grows with the square takes sixteen times as long.
 fn assert_linear(length: usize, take: impl Fn(usize)) {
@@ -44,9 +44,9 @@ fn many_vcpus_that_agree_on_nothing_take_no_more_than_linear_time() {
     destination.accelerator = Some(Accelerator::Tcg);
     let all = Consents {
         accept_up_to: Some(Severity::High),
-        ignore: vec![Ignore {
+        ignore: vec![IgnoreConsent {
             register: ids[0],
-            only_if: None,
+            condition: None,
         }],
         ..Consents::default()
     };
@@ -62,7 +62,7 @@ fn many_vcpus_that_agree_on_nothing_take_no_more_than_linear_time() {
 #[test]
 fn many_devices_and_blocks_take_no_more_than_linear_time() {
     assert_linear(5_000, |length| {
-        let shape = Shape {
+        let shape = MachineShape {
             ram: (0..length)
                 .map(|number| RamBlock {
                     name: format!("block{number}"),
@@ -70,13 +70,13 @@ fn many_devices_and_blocks_take_no_more_than_linear_time() {
                 })
                 .collect(),
             devices: (0..length)
-                .map(|number| Device {
+                .map(|number| DeviceSection {
                     name: format!("device{number}"),
                     instance: 0,
                     version: 1,
                 })
                 .collect(),
-            ..Shape::default()
+            ..MachineShape::default()
         };
         assert_eq!(shape.differences(&shape.clone()), []);
     });

@@ -1,12 +1,12 @@
 //! What is known of loaders and destinations, and what is not.
 
 use cpreg::destination::load;
-use cpreg::destination::{Accelerator, Destination, Knowledge, Loader, ValuesAre};
-use cpreg::plan::{Consents, Outcome, Verdict};
+use cpreg::destination::{Accelerator, Confidence, Destination, Loader, ValueOrigin};
+use cpreg::plan::{Consents, PlanOutcome, Verdict};
 use cpreg::register::RegisterId;
 use cpreg::vm::{Content, Extension, Vm};
 
-use super::made::{check, kvm, plan, vm};
+use super::fixtures::{check, kvm, plan, vm};
 
 /// Under KVM FPCR is no register of the list: its upper bits are in the subsection and nowhere else.
 #[test]
@@ -34,7 +34,7 @@ fn a_register_that_is_missing_under_hvf_is_not_foretold_by_the_rules_of_tcg() {
     let mut destination = kvm(&there);
     destination.accelerator = Some(Accelerator::Hvf);
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
-    let load = load::play(Loader::qemu(10, 0), &vm, &destination);
+    let load = load::simulate(Loader::qemu(10, 0), &vm, &destination);
     assert_eq!(load.loads, None);
 }
 
@@ -56,12 +56,13 @@ fn no_loader_is_no_yes() {
 fn nothing_is_proven_about_a_loader_that_was_never_tried() {
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
     let there = kvm(&vm);
-    let knowledge = |major, minor| load::play(Loader::qemu(major, minor), &vm, &there).knowledge;
-    assert_eq!(knowledge(10, 0), Knowledge::Proven);
+    let knowledge =
+        |major, minor| load::simulate(Loader::qemu(major, minor), &vm, &there).confidence;
+    assert_eq!(knowledge(10, 0), Confidence::Proven);
     for (major, minor) in [(8, 2), (9, 1), (10, 1), (10, 2), (11, 0), (12, 0)] {
         assert_eq!(
             knowledge(major, minor),
-            Knowledge::Inferred,
+            Confidence::Inferred,
             "{major}.{minor}"
         );
     }
@@ -79,7 +80,7 @@ fn cache_levels_must_agree_with_the_cache_type() {
     let there = kvm(&self::vm(&[&there]));
     assert_eq!(
         plan(&self::vm(&[&vm]), &there, &Consents::default()).outcome(),
-        Outcome::Refused
+        PlanOutcome::Refused
     );
 }
 
@@ -109,8 +110,8 @@ fn a_list_of_10_0_is_not_11_1s() {
     let mut there = kvm(&vm(&[&ids.map(|id| (id, 0))]));
     there.accelerator = Some(Accelerator::Tcg);
     there.loader = None;
-    assert!(load::could_be(Loader::qemu(10, 0), &there));
-    assert!(!load::could_be(Loader::qemu(11, 1), &there));
+    assert!(load::is_plausible(Loader::qemu(10, 0), &there));
+    assert!(!load::is_plausible(Loader::qemu(11, 1), &there));
 }
 
 /// That no guest can change a register is concluded from its kind, not seen.
@@ -120,11 +121,11 @@ fn a_constant_that_a_guest_left_behind_is_no_proven_reset_value() {
     let mut there = kvm(&vm(&[&[(constant, 0x1122)]]));
     there.accelerator = Some(Accelerator::Tcg);
     let knowledge = |there: &Destination| {
-        plan(&vm(&[&[]]), there, &Consents::default()).vcpus[0].decisions[0].knowledge
+        plan(&vm(&[&[]]), there, &Consents::default()).vcpus[0].decisions[0].confidence
     };
-    assert_eq!(knowledge(&there), Knowledge::Proven);
-    there.values = ValuesAre::OfAGuest;
-    assert_eq!(knowledge(&there), Knowledge::Inferred);
+    assert_eq!(knowledge(&there), Confidence::Proven);
+    there.value_origin = ValueOrigin::Guest;
+    assert_eq!(knowledge(&there), Confidence::Inferred);
 }
 
 /// Whoever carries plans out needs no conversion, but what stands in the plan's way stands in its way too.
@@ -157,7 +158,7 @@ fn what_was_carried_out_is_proven() {
     let register = (RegisterId::SCTLR_EL1, 1);
     let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]));
     let mut plan = plan(&vm(&[&[register]]), &there, &Consents::default());
-    assert_eq!(plan.knowledge(), Knowledge::Inferred);
-    plan.was_carried_out();
-    assert_eq!(plan.knowledge(), Knowledge::Proven);
+    assert_eq!(plan.confidence(), Confidence::Inferred);
+    plan.mark_proven();
+    assert_eq!(plan.confidence(), Confidence::Proven);
 }

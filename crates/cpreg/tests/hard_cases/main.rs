@@ -2,7 +2,7 @@
 
 mod agreement;
 mod consents;
+mod fixtures;
 mod linear;
 mod loader;
-mod made;
 mod visible;

@@ -1,12 +1,12 @@
 //! What the guest could notice.
 
-use cpreg::destination::{HostVcpu, Loader};
-use cpreg::plan::{Consents, Outcome};
+use cpreg::destination::{DestinationVcpu, Loader};
+use cpreg::plan::{Consents, PlanOutcome};
 use cpreg::register::RegisterId;
 use cpreg::severity::{self, Severity};
 use cpreg::vm::{Vcpu, Vm};
 
-use super::made::{kvm, plan, vcpu, vm};
+use super::fixtures::{kvm, plan, vcpu, vm};
 
 /// What kernels before v6.4 do not save; said once for the timer, and once for the counter.
 #[test]
@@ -21,16 +21,16 @@ fn a_physical_timer_that_was_not_saved_is_lost_and_that_is_said() {
         let mut destination = kvm(&there);
         destination.loader = Some(loader);
         let old = vm(&[&[(RegisterId::SCTLR_EL1, 1)], &[(RegisterId::SCTLR_EL1, 1)]]);
-        destination.vcpus[0] = HostVcpu::of(&vcpu(&[
+        destination.vcpus[0] = DestinationVcpu::from_vcpu(&vcpu(&[
             (RegisterId::SCTLR_EL1, 1),
             timer[0],
             timer[1],
             timer[2],
         ]));
         let plan = plan(&old, &destination, &Consents::default());
-        assert_eq!(plan.outcome(), Outcome::Ready);
+        assert_eq!(plan.outcome(), PlanOutcome::Ready);
         let told: Vec<_> = plan
-            .visible
+            .visible_changes
             .iter()
             .map(|it| (it.register, it.severity, it.vcpus.to_string()))
             .collect();
@@ -49,7 +49,11 @@ fn a_physical_timer_that_was_not_saved_is_lost_and_that_is_said() {
                 ),
             ]
         );
-        assert!(plan.visible[1].what.contains("CNTP_CVAL_EL0"));
+        assert!(
+            plan.visible_changes[1]
+                .description
+                .contains("CNTP_CVAL_EL0")
+        );
     }
 }
 
@@ -73,7 +77,7 @@ fn a_cache_type_that_was_not_trapped_may_be_another() {
             vcpus: vec![from.clone()],
         };
         let plan = plan(&vm, &there, &Consents::default());
-        let mut visible = plan.visible.into_iter();
+        let mut visible = plan.visible_changes.into_iter();
         visible.any(|it| it.register == Some(RegisterId::CTR_EL0))
     };
     // Neoverse N1: no level of unification, and IDC is Linux's word.
@@ -101,8 +105,8 @@ fn what_kvm_drops_of_the_monitors_control_is_foretold() {
     let told = |pmcr, there: &[(RegisterId, u64)]| {
         let vm = vm(&[&[(id, pmcr)]]);
         let plan = plan(&vm, &kvm(&self::vm(&[there])), &Consents::default());
-        assert_eq!(plan.outcome(), Outcome::Ready);
-        let visible = plan.visible.into_iter();
+        assert_eq!(plan.outcome(), PlanOutcome::Ready);
+        let visible = plan.visible_changes.into_iter();
         visible
             .filter(|it| it.register == Some(id))
             .map(|it| (it.field, it.from, it.to, it.severity))
@@ -137,12 +141,12 @@ fn losing_event_counters_is_visible() {
     let there = kvm(&vm(&[&pmcr(4)]));
     let lost = plan(&vm(&[&pmcr(6)]), &there, &Consents::default());
     assert!(
-        lost.visible
+        lost.visible_changes
             .iter()
             .any(|change| change.register == Some(RegisterId::PMCR_EL0))
     );
     let kept = plan(&vm(&[&pmcr(4)]), &there, &Consents::default());
-    assert!(kept.visible.is_empty());
+    assert!(kept.visible_changes.is_empty());
 }
 
 #[test]
@@ -151,16 +155,14 @@ fn a_psci_version_and_services_out_of_nowhere_are_visible() {
         (RegisterId::SCTLR_EL1, 1),
         (RegisterId::PSCI_VERSION, 0x1_0001),
     ]]));
-    there.vcpus[0] = HostVcpu::new(
-        there.vcpus[0]
-            .registers()
-            .iter()
-            .cloned()
-            .chain([cpreg::destination::HostRegister {
+    there.vcpus[0] = DestinationVcpu::new(
+        there.vcpus[0].registers().iter().cloned().chain([
+            cpreg::destination::DestinationRegister {
                 id: RegisterId::STD_BMAP,
                 value: None,
-                accepts: cpreg::destination::Accepts::ByKind,
-            }]),
+                accepted_values: cpreg::destination::AcceptedValues::ByKind,
+            },
+        ]),
         Vec::new(),
     );
     let plan = plan(
@@ -170,7 +172,7 @@ fn a_psci_version_and_services_out_of_nowhere_are_visible() {
     );
     for id in [RegisterId::PSCI_VERSION, RegisterId::STD_BMAP] {
         assert!(
-            plan.visible
+            plan.visible_changes
                 .iter()
                 .any(|change| change.register == Some(id)),
             "{id}"
@@ -184,7 +186,7 @@ fn taking_the_pmu_away_is_not_low() {
     let with = 0x1030_5408;
     let without = with & !0xf00;
     assert_eq!(
-        severity::of_change(RegisterId::ID_AA64DFR0_EL1, with, without),
+        severity::rate_change(RegisterId::ID_AA64DFR0_EL1, with, without),
         Severity::Medium
     );
     let there = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
@@ -193,10 +195,10 @@ fn taking_the_pmu_away_is_not_low() {
         ..Consents::default()
     };
     let plan = plan(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, with)]]), &there, &low);
-    assert_ne!(plan.outcome(), Outcome::Ready);
+    assert_ne!(plan.outcome(), PlanOutcome::Ready);
     // Versions of the debug architecture differ between kernels on the same CPU.
     assert_eq!(
-        severity::of_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
+        severity::rate_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
         Severity::Low
     );
 }
@@ -213,7 +215,7 @@ fn what_kvm_takes_away_at_the_first_run_is_told() {
             listed.push((RegisterId::PMMIR_EL1, 0));
         }
         let plan = plan(&vm(&[&held]), &kvm(&vm(&[&listed])), &Consents::default());
-        let visible = plan.visible.iter();
+        let visible = plan.visible_changes.iter();
         visible.filter(|it| it.register == Some(mmfr3)).count()
     };
     assert_eq!(told(0, true), 1);

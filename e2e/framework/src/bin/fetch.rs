@@ -15,11 +15,11 @@ use e2e_framework::{Result, debian, guest, qemu};
 #[command(name = "e2e-fetch", max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
-    what: What,
+    target: FetchTarget,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-enum What {
+enum FetchTarget {
     /// Install the programs that tests start, on Debian and as root
     Tools,
     /// Fetch the QEMUs of the live tests into the lab folder
@@ -33,7 +33,7 @@ const GCC: Tool = Tool {
 };
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().what) {
+    match run(Arguments::parse().target) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(what: What) -> Result<()> {
+fn run(what: FetchTarget) -> Result<()> {
     match what {
-        What::Tools => {
+        FetchTarget::Tools => {
             let all = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
-            tool::need(&all.concat())
+            tool::ensure_installed(&all.concat())
         }
-        What::Qemus => {
+        FetchTarget::Qemus => {
             for qemu in qemu::ensure()? {
                 println!("{}\n  {}", qemu.version, qemu.program().display());
             }

@@ -24,7 +24,7 @@ const SETPRIV: Tool = Tool {
 };
 
 /// How often the end of a boot is looked for.
-const POLL: Duration = Duration::from_millis(50);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How two emulated hosts are connected.
 #[derive(Clone, Debug)]
@@ -34,20 +34,20 @@ pub enum Wire {
         /// Its path.
         socket: PathBuf,
         /// Whether this host listens.
-        listens: bool,
+        is_listener: bool,
     },
     /// A second serial line, by a socket at that path; one of them listens.
     Serial {
         /// Its path.
         socket: PathBuf,
         /// Whether this host listens.
-        listens: bool,
+        is_listener: bool,
     },
 }
 
 /// An emulated host.
 #[derive(Clone, Debug)]
-pub struct Host<'a> {
+pub struct EmulatedHost<'a> {
     /// The kernel that it boots.
     pub kernel: &'a Kernel,
     /// The CPU model that is emulated.
@@ -55,20 +55,20 @@ pub struct Host<'a> {
     /// The connection to another host.
     pub wire: Option<Wire>,
     /// MiB.
-    pub memory: u32,
+    pub memory_mib: u32,
     /// How long a boot may take.
-    pub limit: Duration,
+    pub timeout: Duration,
 }
 
-impl<'a> Host<'a> {
+impl<'a> EmulatedHost<'a> {
     /// Returns a host of these, with the usual memory and time.
     pub fn new(kernel: &'a Kernel, cpu: &'a Cpu) -> Self {
         Self {
             kernel,
             cpu,
             wire: None,
-            memory: 1536,
-            limit: Duration::from_secs(900),
+            memory_mib: 1536,
+            timeout: Duration::from_secs(900),
         }
     }
 
@@ -82,12 +82,12 @@ impl<'a> Host<'a> {
     /// # Errors
     /// If it does not boot, or not end in time, or the job brings nothing back; with the end of the console. What the job's script said is for the caller.
     pub fn run(&self, lab: &Lab, job: &Job, results: &Path) -> Result<()> {
-        tool::need(&[SETPRIV])?;
+        tool::ensure_installed(&[SETPRIV])?;
         let folder = tempfile::Builder::new()
             .prefix("boot-")
             .tempdir_in(&lab.folder)?;
         let outd = folder.path().join("outd");
-        disk::receiver(&outd)?;
+        disk::create_result_disk(&outd)?;
         let job_disk = folder.path().join("job");
         job.write(self.kernel, folder.path(), &job_disk)?;
         // A result of an earlier run must not pass for one of this.
@@ -105,7 +105,7 @@ impl<'a> Host<'a> {
             .stdin(Stdio::null())
             .stdout(File::create(&console)?)
             .stderr(File::options().append(true).open(&console)?);
-        let ended = wait(&mut command, self.limit);
+        let ended = wait(&mut command, self.timeout);
         let told = |what: &str| {
             let said = fs::read(&console).unwrap_or_default();
             let said = String::from_utf8_lossy(&said).replace('\r', "");
@@ -114,7 +114,7 @@ impl<'a> Host<'a> {
             format!("{}: {what}; {}:\n  {end}", self.name(), console.display())
         };
         ended.map_err(|error| told(&error.to_string()))?;
-        disk::results(&outd, results).map_err(|_| told("it brought nothing back"))?;
+        disk::unpack_results(&outd, results).map_err(|_| told("it brought nothing back"))?;
         if results.join("status").exists() {
             Ok(())
         } else {
@@ -140,7 +140,7 @@ impl<'a> Host<'a> {
         // One thread that emulates: several boots run side by side.
         add("-accel", "tcg,tb-size=256".into());
         add("-smp", "1".into());
-        add("-m", self.memory.to_string().into());
+        add("-m", self.memory_mib.to_string().into());
         add("-kernel", self.kernel.image.clone().into());
         add("-initrd", lab.initramfs()?.into());
         let roots = if job.needs_roots { " lab.roots" } else { "" };
@@ -170,7 +170,10 @@ impl<'a> Host<'a> {
         disk("outd", outd, "cache=unsafe");
         match &self.wire {
             None => {}
-            Some(Wire::Network { socket, listens }) => {
+            Some(Wire::Network {
+                socket,
+                is_listener: listens,
+            }) => {
                 let path = socket.display().to_string().replace(',', ",,");
                 let (server, last) = if *listens { ("on", 1) } else { ("off", 2) };
                 let retry = if *listens { "" } else { ",reconnect-ms=200" };
@@ -187,7 +190,10 @@ impl<'a> Host<'a> {
                     format!("virtio-net-pci,netdev=wire,mac={mac},romfile=").into(),
                 );
             }
-            Some(Wire::Serial { socket, listens }) => {
+            Some(Wire::Serial {
+                socket,
+                is_listener: listens,
+            }) => {
                 let path = socket.display().to_string().replace(',', ",,");
                 let role = if *listens {
                     "server=on,wait=off"
@@ -213,7 +219,7 @@ fn wait(command: &mut Command, limit: Duration) -> Result<()> {
     let start = Instant::now();
     let mut child = command
         .spawn()
-        .map_err(|error| format!("cannot start `{}`: {error}", tool::words(command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(command)))?;
     loop {
         if let Some(status) = child.try_wait()? {
             return if status.success() {
@@ -227,6 +233,6 @@ fn wait(command: &mut Command, limit: Duration) -> Result<()> {
             child.wait()?;
             return Err(format!("not done after {} s", limit.as_secs()).into());
         }
-        thread::sleep(POLL);
+        thread::sleep(EXIT_POLL_INTERVAL);
     }
 }

@@ -15,7 +15,7 @@ pub const MODELS: [&str; 6] = [
 ];
 
 /// The modes in which a host gives guests what it otherwise does not, or does it another way: recorded beside the models.
-pub const IN_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
+pub const MODELS_WITH_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
 
 /// A mode, by its name, and what it says.
 const MODES: [(&str, Mode); 3] = [

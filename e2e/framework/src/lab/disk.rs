@@ -19,21 +19,21 @@ const MKFS: Tool = Tool {
 };
 
 /// Room for what a job brings back, in bytes. The file has holes where nothing was written.
-const RESULT_ROOM: u64 = 2 << 30;
+const RESULT_DISK_LEN: u64 = 2 << 30;
 
 /// Sees to it that disks can be made.
 ///
 /// # Errors
 /// If mke2fs is missing and cannot be installed.
-pub fn ready() -> Result<()> {
-    tool::need(&[MKFS])
+pub fn ensure_tools() -> Result<()> {
+    tool::ensure_installed(&[MKFS])
 }
 
 /// Makes an ext4 file system of what is in `folder`.
 ///
 /// # Errors
 /// If mke2fs fails.
-pub fn ext4(folder: &Path, image: &Path) -> Result<()> {
+pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
     // An inode and a part of a block for each file, and the file system's own tables.
     let room = (size(folder)? >> 20) * 21 / 20 + 24;
     // What Linux 5.10 does not know, and what a read-only file system does not need. An older mke2fs does not know the last two words either.
@@ -74,8 +74,8 @@ fn size(folder: &Path) -> Result<u64> {
 ///
 /// # Errors
 /// If the file cannot be made.
-pub fn receiver(image: &Path) -> Result<()> {
-    File::create(image)?.set_len(RESULT_ROOM)?;
+pub fn create_result_disk(image: &Path) -> Result<()> {
+    File::create(image)?.set_len(RESULT_DISK_LEN)?;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub fn receiver(image: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If there is no whole tar on it.
-pub fn results(image: &Path, into: &Path) -> Result<()> {
+pub fn unpack_results(image: &Path, into: &Path) -> Result<()> {
     tar::Archive::new(File::open(image)?).unpack(into)?;
     Ok(())
 }
@@ -99,8 +99,8 @@ mod tests {
         fs::create_dir_all(tree.join("inner")).unwrap();
         fs::write(tree.join("inner/file"), vec![7; 3 << 20]).unwrap();
         let image = folder.path().join("image");
-        ready().unwrap();
-        ext4(&tree, &image).unwrap();
+        ensure_tools().unwrap();
+        create_ext4(&tree, &image).unwrap();
         let listed = tool::output_of(
             Command::new("/usr/sbin/debugfs")
                 .args(["-R", "ls -p /inner"])

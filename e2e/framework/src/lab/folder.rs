@@ -30,7 +30,7 @@ impl Lab {
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         // Paths go into apt's configuration and into QEMU's command line.
         let folder = fs::canonicalize(&folder)?;
-        disk::ready()?;
+        disk::ensure_tools()?;
         Ok(Self {
             folder,
             emulator: OnceLock::new(),
@@ -44,22 +44,22 @@ impl Lab {
     ///
     /// # Errors
     /// Those of `make`, or if the lock cannot be had.
-    pub fn alone<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.locked("lab.lock", make)
+    pub fn with_make_lock<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.with_lock("lab.lock", make)
     }
 
     /// Does something while nobody else does anything under this lock: no thread of this task, nor another task.
     ///
     /// # Errors
     /// Those of `work`, or if the lock cannot be had.
-    pub fn locked<T>(&self, lock: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn with_lock<T>(&self, lock: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // One file opened by two threads would be one lock. It is free when it is closed.
         let lock = File::create(self.folder.join(lock))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
         work()
     }
 
-    fn once(
+    fn get_or_make(
         &self,
         place: &OnceLock<PathBuf>,
         make: impl FnOnce() -> Result<PathBuf>,
@@ -67,7 +67,7 @@ impl Lab {
         if let Some(path) = place.get() {
             return Ok(path.clone());
         }
-        let path = self.alone(make)?;
+        let path = self.with_make_lock(make)?;
         Ok(place.get_or_init(|| path).clone())
     }
 
@@ -76,7 +76,7 @@ impl Lab {
     /// # Errors
     /// If it cannot be fetched.
     pub fn emulator(&self) -> Result<PathBuf> {
-        self.once(
+        self.get_or_make(
             &self.emulator,
             || Ok(qemu::ensure_series("11.1")?.program()),
         )
@@ -87,7 +87,7 @@ impl Lab {
     /// # Errors
     /// If it cannot be made.
     pub fn initramfs(&self) -> Result<PathBuf> {
-        self.once(&self.initramfs, || initramfs::make(&self.folder))
+        self.get_or_make(&self.initramfs, || initramfs::make(&self.folder))
     }
 
     /// The disk with the arm64 QEMUs.
@@ -95,7 +95,7 @@ impl Lab {
     /// # Errors
     /// If it cannot be made.
     pub fn roots(&self) -> Result<PathBuf> {
-        self.once(&self.roots, || roots::ensure(&self.folder))
+        self.get_or_make(&self.roots, || roots::ensure(&self.folder))
     }
 
     /// The guests, which are there as long as this is.
@@ -127,16 +127,20 @@ impl Lab {
     ///
     /// # Errors
     /// If they do not build.
-    pub fn programs(&self, packages: &[&str]) -> Result<PathBuf> {
-        self.programs_and_examples(packages, &[])
+    pub fn build_programs(&self, packages: &[&str]) -> Result<PathBuf> {
+        self.build_programs_and_examples(packages, &[])
     }
 
     /// arm64 programs of these packages, and these of their examples, which are in `examples` in the folder.
     ///
     /// # Errors
     /// If they do not build.
-    pub fn programs_and_examples(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
-        let toolchain = self.alone(|| toolchain::Toolchain::ensure(&self.folder))?;
+    pub fn build_programs_and_examples(
+        &self,
+        packages: &[&str],
+        examples: &[&str],
+    ) -> Result<PathBuf> {
+        let toolchain = self.with_make_lock(|| toolchain::Toolchain::ensure(&self.folder))?;
         toolchain.build(packages, examples)
     }
 }

@@ -21,7 +21,7 @@ use crate::Result;
 const MAGIC: (usize, &[u8]) = (0x38, b"ARM\x64");
 
 /// No kernel is as large as this, in bytes. Debian's are 30 to 60 MB.
-const LIMIT: u64 = 512 << 20;
+const MAX_IMAGE_LEN: u64 = 512 << 20;
 
 /// Unpacks `vmlinuz`.
 ///
@@ -32,11 +32,11 @@ pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
         vmlinuz.to_owned()
     } else if vmlinuz.starts_with(b"\x1f\x8b") {
         unpack_as("gzip", vmlinuz)?
-    } else if at(vmlinuz, 4, 4) == Some(b"zimg") {
+    } else if slice_at(vmlinuz, 4, 4) == Some(b"zimg") {
         let (start, length) = (number(vmlinuz, 8)?, number(vmlinuz, 12)?);
-        let packed = at(vmlinuz, start, length)
+        let packed = slice_at(vmlinuz, start, length)
             .ok_or("a zboot image whose packed kernel is beyond its end")?;
-        let name = at(vmlinuz, 24, 32).unwrap_or_default();
+        let name = slice_at(vmlinuz, 24, 32).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         unpack_as(&String::from_utf8_lossy(name), packed)?
     } else {
@@ -50,16 +50,16 @@ pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn is_image(bytes: &[u8]) -> bool {
-    at(bytes, MAGIC.0, MAGIC.1.len()) == Some(MAGIC.1)
+    slice_at(bytes, MAGIC.0, MAGIC.1.len()) == Some(MAGIC.1)
 }
 
-fn at(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
+fn slice_at(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
     bytes.get(start..start.checked_add(length)?)
 }
 
 /// The little-endian number of 32 bits there.
 fn number(bytes: &[u8], start: usize) -> Result<usize> {
-    let found: [u8; 4] = at(bytes, start, 4)
+    let found: [u8; 4] = slice_at(bytes, start, 4)
         .ok_or("a zboot image that ends in its header")?
         .try_into()?;
     Ok(usize::try_from(u32::from_le_bytes(found))?)
@@ -80,7 +80,7 @@ fn unpack_as(name: &str, packed: &[u8]) -> Result<Vec<u8>> {
     };
     reader
         .by_ref()
-        .take(LIMIT)
+        .take(MAX_IMAGE_LEN)
         .read_to_end(&mut image)
         .map_err(|error| format!("a kernel packed with {name}: {error}"))?;
     Ok(image)

@@ -68,7 +68,7 @@ pub fn busybox(lab: &Path) -> Result<PathBuf> {
     if place.exists() {
         return Ok(place);
     }
-    let mirror = debian::ready()?;
+    let mirror = debian::ensure_mirror()?;
     let archive = Archive::open(lab, &mirror, SUITE, "arm64")?;
     let files = archive.download(&[PACKAGE])?;
     let folder = tempfile::Builder::new()

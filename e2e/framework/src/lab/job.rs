@@ -42,22 +42,22 @@ impl Job {
         fs::write(tree.join("run.sh"), &self.script)?;
         for program in &self.programs {
             let name = program.file_name().ok_or("a program without a name")?;
-            place(program, &tree.join("bin").join(name))?;
+            link_or_copy(program, &tree.join("bin").join(name))?;
         }
         for (name, file) in &self.files {
-            place(file, &tree.join(name))?;
+            link_or_copy(file, &tree.join(name))?;
         }
         for module in &kernel.modules {
             let name = module.file_name().ok_or("a module without a name")?;
-            place(module, &tree.join("modules").join(name))?;
+            link_or_copy(module, &tree.join("modules").join(name))?;
         }
-        disk::ext4(&tree, image)?;
+        disk::create_ext4(&tree, image)?;
         crate::debian::remove(&tree)
     }
 }
 
 /// Puts a file there, as a hard link if that can be.
-fn place(file: &Path, there: &Path) -> Result<()> {
+fn link_or_copy(file: &Path, there: &Path) -> Result<()> {
     if let Some(folder) = there.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -68,7 +68,7 @@ fn place(file: &Path, there: &Path) -> Result<()> {
 }
 
 /// A word for a shell: whatever it contains it stays one word.
-pub fn quoted(word: &str) -> String {
+pub fn shell_quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -82,7 +82,7 @@ mod tests {
     fn a_shell_gives_quoted_words_back() {
         for word in ["plain", "two words", "it's", "$(reboot)", "a\"b\\"] {
             let said = Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .args(["-c", &format!("printf %s {}", shell_quote(word))])
                 .output()
                 .unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap(), word);

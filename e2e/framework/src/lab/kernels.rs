@@ -115,7 +115,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    fn cached(lab: &Path, version: &str) -> Result<Option<Self>> {
+    fn read_cached(lab: &Path, version: &str) -> Result<Option<Self>> {
         let folder = folder(lab, version);
         if !folder.join("package").exists() {
             return Ok(None);
@@ -129,7 +129,7 @@ impl Kernel {
             version: version.to_owned(),
             release: fs::read_to_string(known)?,
             image,
-            modules: modules::listed(&folder.join("modules"))?,
+            modules: modules::list(&folder.join("modules"))?,
         }))
     }
 
@@ -137,7 +137,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If the file cannot be read, or is no arm64 kernel.
-    pub fn own(lab: &Path, file: &Path) -> Result<Self> {
+    pub fn from_file(lab: &Path, file: &Path) -> Result<Self> {
         let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
         let packed = fs::read(file).map_err(|error| told(&error))?;
         let image = image::unpack(&packed).map_err(|error| told(&error))?;
@@ -195,7 +195,7 @@ pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
             .iter()
             .all(|kernel: &Kernel| kernel.version != version)
         {
-            kernels.extend(Kernel::cached(lab, &version)?);
+            kernels.extend(Kernel::read_cached(lab, &version)?);
         }
     }
     Ok(kernels)
@@ -205,7 +205,7 @@ pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
 ///
 /// # Errors
 /// If one is not, or cannot be fetched, or only another of its series could.
-pub fn named(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
+pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES
         .iter()
         .filter(|package| versions.contains(&package.version))
@@ -214,7 +214,7 @@ pub fn named(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
     versions
         .iter()
         .map(|version| {
-            Kernel::cached(lab, version)?.ok_or_else(|| {
+            Kernel::read_cached(lab, version)?.ok_or_else(|| {
                 format!(
                     "there is no kernel {version}: `cargo xtask lab kernels` fetches and lists \
                      those there are"
@@ -238,9 +238,9 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
     let came = Mutex::new(Vec::new());
     let failed = Mutex::new(Vec::new());
     if !suites.is_empty() {
-        let mirror = debian::ready()?;
+        let mirror = debian::ensure_mirror()?;
         println!("fetching {} kernels from {mirror}", missing.len());
-        parallel::each(2, suites.iter(), |suite| {
+        parallel::for_each(2, suites.iter(), |suite| {
             let of_suite = missing.iter().filter(|package| package.suite == *suite);
             let fetched = Archive::open(lab, &mirror, suite, "arm64").and_then(|archive| {
                 for package in of_suite {
@@ -274,9 +274,9 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
 fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String> {
     let (name, full) = match archive.versions(package.name)?.first() {
         Some(full) => (package.name.to_owned(), full.clone()),
-        None => instead_of(archive, package)?,
+        None => find_newest_in_series(archive, package)?,
     };
-    let version = upstream(&full).to_owned();
+    let version = upstream_version(&full).to_owned();
     if version != package.version {
         println!(
             "note: Debian's {} has no kernel {} any more; {version} ({name}) is taken instead",
@@ -314,14 +314,14 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
 }
 
 /// The newest kernel of the same series that the suite has: its package and that one's version.
-fn instead_of(archive: &Archive, package: &Package) -> Result<(String, String)> {
+fn find_newest_in_series(archive: &Archive, package: &Package) -> Result<(String, String)> {
     let series = series(package.version);
     let kinds = format!("^linux-(image|binary)-{series}\\..*-cloud-arm64(-unsigned)?$");
     let mut found: Vec<(Vec<u32>, String, String)> = Vec::new();
     for name in archive.names(&kinds)? {
         // An image package without a kernel of its own, where both are there, is skipped by preferring `binary` below.
         if let Some(full) = archive.versions(&name)?.first() {
-            found.push((numbers(upstream(full)), name, full.clone()));
+            found.push((parse_version(upstream_version(full)), name, full.clone()));
         }
     }
     let is_binary = |name: &str| name.starts_with("linux-binary-");
@@ -340,7 +340,7 @@ fn instead_of(archive: &Archive, package: &Package) -> Result<(String, String)> 
 }
 
 /// `6.12.107` of `6.12.107-1~bpo12+1`.
-fn upstream(full: &str) -> &str {
+fn upstream_version(full: &str) -> &str {
     full.split('-').next().unwrap_or(full)
 }
 
@@ -349,7 +349,7 @@ fn series(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
 
-fn numbers(version: &str) -> Vec<u32> {
+fn parse_version(version: &str) -> Vec<u32> {
     version
         .split('.')
         .map(|number| number.parse().unwrap_or(0))
@@ -374,13 +374,13 @@ fn find_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<Path
 
 /// The release that an Image says it is of: `6.12.107+deb13-cloud-arm64`.
 fn release(image: &[u8]) -> Result<String> {
-    const WORDS: &[u8] = b"Linux version ";
+    const RELEASE_PREFIX: &[u8] = b"Linux version ";
     let found = image
-        .windows(WORDS.len())
+        .windows(RELEASE_PREFIX.len())
         .enumerate()
         .find_map(|(at, window)| {
-            let rest = image.get(at + WORDS.len()..)?;
-            let starts = window == WORDS && rest.first()?.is_ascii_digit();
+            let rest = image.get(at + RELEASE_PREFIX.len()..)?;
+            let starts = window == RELEASE_PREFIX && rest.first()?.is_ascii_digit();
             let word = rest.split(|byte| *byte == b' ').next()?;
             starts.then(|| String::from_utf8_lossy(word).into_owned())
         });
@@ -395,7 +395,7 @@ mod tests {
     fn the_table_is_in_the_order_of_versions_and_names_each_kernel_once() {
         let versions: Vec<_> = PACKAGES
             .iter()
-            .map(|package| numbers(package.version))
+            .map(|package| parse_version(package.version))
             .collect();
         assert!(versions.is_sorted_by(|a, b| a < b));
         for package in &PACKAGES {
@@ -409,9 +409,9 @@ mod tests {
 
     #[test]
     fn versions_are_taken_apart() {
-        assert_eq!(upstream("6.12.43-1~bpo12+1"), "6.12.43");
+        assert_eq!(upstream_version("6.12.43-1~bpo12+1"), "6.12.43");
         assert_eq!(series("6.12.107"), "6.12");
-        assert!(numbers("6.12.107") > numbers("6.12.43"));
+        assert!(parse_version("6.12.107") > parse_version("6.12.43"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use lzma_rust2::XzReader;
 use crate::Result;
 
 /// What is wanted; a kernel may have either built in.
-const WANTED: [&str; 2] = ["virtio_pci", "virtio_net"];
+const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 
 /// Copies the modules that the card needs out of an unpacked package, if they are there.
 ///
@@ -27,8 +27,8 @@ pub fn collect(root: &Path, into: &Path) -> Result<()> {
     find(root, &mut found)?;
     let mut order = Vec::new();
     fs::create_dir_all(into)?;
-    for wanted in WANTED {
-        order_of(wanted, &found, &mut order)?;
+    for wanted in NETWORK_MODULES {
+        add_with_dependencies(wanted, &found, &mut order)?;
     }
     for (place, (name, module)) in order.iter().enumerate() {
         fs::write(into.join(format!("{place:02}-{name}.ko")), module)?;
@@ -40,7 +40,7 @@ pub fn collect(root: &Path, into: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries: std::io::Result<Vec<_>> = fs::read_dir(folder)?
         .map(|entry| Ok(entry?.path()))
         .collect();
@@ -64,7 +64,7 @@ fn find(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
 }
 
 /// Puts a module behind all that it depends on. One that is not there is built in.
-fn order_of(
+fn add_with_dependencies(
     name: &str,
     found: &BTreeMap<String, PathBuf>,
     order: &mut Vec<(String, Vec<u8>)>,
@@ -83,15 +83,15 @@ fn order_of(
             .map_err(|error| format!("{}: {error}", path.display()))?;
         module = plain;
     }
-    for needed in depends(&module) {
-        order_of(&needed, found, order)?;
+    for needed in dependencies(&module) {
+        add_with_dependencies(&needed, found, order)?;
     }
     order.push((name.to_owned(), module));
     Ok(())
 }
 
 /// The names in `depends=`.
-fn depends(module: &[u8]) -> Vec<String> {
+fn dependencies(module: &[u8]) -> Vec<String> {
     let texts = module.split(|byte| *byte == 0);
     let names = texts.filter_map(|text| text.strip_prefix(b"depends="));
     names
@@ -123,7 +123,7 @@ mod tests {
         }
         let into = folder.path().join("modules");
         collect(&folder.path().join("root"), &into).unwrap();
-        let names: Vec<_> = listed(&into)
+        let names: Vec<_> = list(&into)
             .unwrap()
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
@@ -145,6 +145,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("modules");
         collect(folder.path(), &into).unwrap();
-        assert!(listed(&into).unwrap().is_empty());
+        assert!(list(&into).unwrap().is_empty());
     }
 }

@@ -17,7 +17,7 @@ pub const SERIES: [&str; 2] = ["10.0", "11.1"];
 const PROGRAM: &str = "usr/bin/qemu-system-aarch64";
 
 /// Folders of libraries that only a desktop or a script would load.
-const UNWANTED: [&str; 9] = [
+const EXCLUDED_FOLDERS: [&str; 9] = [
     "qemu",
     "gconv",
     "perl",
@@ -38,7 +38,7 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
     if place.exists() {
         return Ok(place);
     }
-    let mirror = debian::ready()?;
+    let mirror = debian::ensure_mirror()?;
     println!(
         "fetching arm64 QEMUs {} from {mirror}",
         SERIES.join(" and ")
@@ -47,7 +47,7 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
     let tree = folder.path().join("tree");
     let busybox = initramfs::busybox(lab)?;
     let failed = std::sync::Mutex::new(Vec::new());
-    parallel::each(2, SERIES.iter(), |series| {
+    parallel::for_each(2, SERIES.iter(), |series| {
         let made = make(
             lab,
             &mirror,
@@ -65,7 +65,7 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
         return Err(failed.join("\n").into());
     }
     let partial = lab.join("roots.ext4.partial");
-    disk::ext4(&tree, &partial)?;
+    disk::create_ext4(&tree, &partial)?;
     fs::rename(&partial, &place)?;
     Ok(place)
 }
@@ -83,7 +83,7 @@ fn make(
     let generation = generations.find(|generation| generation.series == series);
     let generation = generation.ok_or("not in GENERATIONS of e2e/framework/src/qemu.rs")?;
     let archive = Archive::open(lab, mirror, generation.suite, "arm64")?;
-    let packages = archive.download_complete(&["qemu-system-arm"])?;
+    let packages = archive.download_with_dependencies(&["qemu-system-arm"])?;
     let whole = scratch.join(series);
     debian::unpack(&packages, &whole)?;
     for inner in [
@@ -110,7 +110,7 @@ fn make(
     let triplet = debian::find_triplet(&whole)?;
     let libraries = Path::new("usr/lib").join(triplet);
     copy(&whole.join(&libraries), &root.join(&libraries))?;
-    for unwanted in UNWANTED {
+    for unwanted in EXCLUDED_FOLDERS {
         debian::remove(&root.join(&libraries).join(unwanted))?;
     }
     let loader = "usr/lib/ld-linux-aarch64.so.1";

@@ -43,7 +43,7 @@ pub const TOOLS: [Tool; 2] = [
 #[derive(Debug)]
 pub struct Toolchain {
     /// The folder with `bin`, if it is not the one that this task was started with.
-    other: Option<PathBuf>,
+    custom_root: Option<PathBuf>,
     builds_std: bool,
 }
 
@@ -53,19 +53,19 @@ impl Toolchain {
     /// # Errors
     /// If there is no C compiler for arm64, or no standard library nor its source.
     pub fn ensure(lab: &Path) -> Result<Self> {
-        tool::need(&TOOLS)?;
+        tool::ensure_installed(&TOOLS)?;
         let sysroot = tool::output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
         let sysroot = PathBuf::from(sysroot);
         let rustlib = sysroot.join("lib/rustlib");
         if rustlib.join(TARGET).join("lib").exists() {
             return Ok(Self {
-                other: None,
+                custom_root: None,
                 builds_std: false,
             });
         }
         if rustlib.join("src/rust/library/Cargo.lock").exists() {
             return Ok(Self {
-                other: None,
+                custom_root: None,
                 builds_std: true,
             });
         }
@@ -85,20 +85,20 @@ impl Toolchain {
             fs::rename(&partial, &place)?;
         }
         Ok(Self {
-            other: Some(place),
+            custom_root: Some(place),
             builds_std: true,
         })
     }
 
     /// cargo, told to do `task` for arm64.
     pub fn cargo(&self, task: &str) -> Command {
-        let cargo = match &self.other {
+        let cargo = match &self.custom_root {
             Some(folder) => folder.join("bin/cargo").into_os_string(),
             None => env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")),
         };
         let mut command = Command::new(cargo);
         command.current_dir(repository()).arg(task);
-        if let Some(folder) = &self.other {
+        if let Some(folder) = &self.custom_root {
             let bin = folder.join("bin");
             let path = env::var_os("PATH").unwrap_or_default();
             let paths = [bin.clone()].into_iter().chain(env::split_paths(&path));
@@ -141,7 +141,7 @@ impl Toolchain {
         for example in examples {
             command.args(["--example", example]);
         }
-        succeed(&mut command)?;
+        run_checked(&mut command)?;
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         Ok(repository().join(target).join(TARGET).join("release"))
     }
@@ -151,14 +151,14 @@ impl Toolchain {
 ///
 /// # Errors
 /// If it cannot be started or does not succeed.
-pub fn succeed(command: &mut Command) -> Result<()> {
+pub fn run_checked(command: &mut Command) -> Result<()> {
     let status = command
         .status()
-        .map_err(|error| format!("cannot start `{}`: {error}", tool::words(command)))?;
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(command)))?;
     if status.success() {
         Ok(())
     } else {
-        Err(format!("`{}`: {status}", tool::words(command)).into())
+        Err(format!("`{}`: {status}", tool::format_command(command)).into())
     }
 }
 
@@ -170,9 +170,9 @@ fn source(lab: &Path, version: &str) -> Result<PathBuf> {
     if place.join(&inner).exists() {
         return Ok(place.join(inner));
     }
-    let mirror = debian::ready()?;
+    let mirror = debian::ensure_mirror()?;
     for suite in SUITES {
-        let archive = Archive::open(lab, &mirror, suite, &debian::native()?)?;
+        let archive = Archive::open(lab, &mirror, suite, &debian::native_architecture()?)?;
         let versions = archive.versions("rust-src")?;
         let same = |full: &&String| {
             let rest = full.strip_prefix(version);

@@ -4,44 +4,44 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cpreg_report::check::model::Report;
+use cpreg_report::check::model::CheckReport;
 use cpreg_report::names::{Decision, Verdict};
 use e2e_framework::{Result, report, tool};
 
 /// What the user consents to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Consent {
-    Nothing,
+    None,
     /// `--accept low`.
     Low,
     /// All that is proposed: `--accept high`.
-    All,
+    AllProposed,
 }
 
 impl Consent {
-    pub(crate) const EACH: [Self; 3] = [Self::Nothing, Self::Low, Self::All];
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Low, Self::AllProposed];
 
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Nothing => &[],
+            Self::None => &[],
             Self::Low => &["--accept", "low"],
-            Self::All => &["--accept", "high"],
+            Self::AllProposed => &["--accept", "high"],
         }
     }
 
     /// Its name in results and file names.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "none",
+            Self::None => "none",
             Self::Low => "low",
-            Self::All => "all",
+            Self::AllProposed => "all",
         }
     }
 }
 
 /// What came of `cpreg convert`.
 #[derive(Clone, Debug)]
-pub(crate) struct Converted {
+pub(crate) struct Conversion {
     /// `loads`, `converts`, `refused` or `unknown`.
     pub(crate) verdict: String,
     /// What stands in the way, a line for each register or extension: name, both values, why.
@@ -61,33 +61,37 @@ pub(crate) fn convert(
     series: &str,
     consent: Consent,
     output: &Path,
-) -> Result<Converted> {
+) -> Result<Conversion> {
     let mut command = Command::new(cpreg);
     command
         .arg("convert")
         .arg(source)
-        .args(["--to", destination, "--vmm", &format!("qemu-{series}")])
+        .args(["--to", destination, "--loader", &format!("qemu-{series}")])
         .args(consent.arguments())
         .args(["--format", "json", "--force", "-o"])
         .arg(output);
     let done = command
         .output()
-        .map_err(|error| format!("cannot start `{}`: {error}", tool::words(&command)))?;
-    let said: Report = report::read(&done.stdout).map_err(|error| {
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(&command)))?;
+    let said: CheckReport = report::parse(&done.stdout).map_err(|error| {
         let said = String::from_utf8_lossy(&done.stderr);
-        format!("`{}`: {error}\n{}", tool::words(&command), said.trim_end())
+        format!(
+            "`{}`: {error}\n{}",
+            tool::format_command(&command),
+            said.trim_end()
+        )
     })?;
     let verdict = &said.verdict;
     let written = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
     if written != done.status.success() || (written && !fs::exists(output)?) {
         return Err(format!(
             "`{}`: {verdict}, and {}",
-            tool::words(&command),
+            tool::format_command(&command),
             done.status
         )
         .into());
     }
-    Ok(Converted {
+    Ok(Conversion {
         verdict: verdict.name().to_owned(),
         reasons: reasons(&said)?,
         stream: written.then(|| output.to_owned()),
@@ -95,14 +99,14 @@ pub(crate) fn convert(
 }
 
 /// What a report says stands in the way.
-fn reasons(report: &Report) -> Result<Vec<String>> {
+fn reasons(report: &CheckReport) -> Result<Vec<String>> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let registers = report.decisions.iter().map(|it| {
-        let values = (text(&it.source), text(&it.host));
+        let values = (text(&it.source), text(&it.destination));
         (&it.decision, &it.name, values, &it.reason)
     });
     let extensions = report.extensions.iter().map(|it| {
-        let values = (text(&it.source), text(&it.host));
+        let values = (text(&it.source), text(&it.destination));
         (&it.decision, &it.name, values, &it.reason)
     });
     let mut reasons: Vec<_> = registers
@@ -129,34 +133,34 @@ mod tests {
         for name in ["machine", "run_state"] {
             source[name] = json!(null);
         }
-        source["opened"] = json!("");
-        destination["evidence"] = json!("");
+        source["open_method"] = json!("");
+        destination["provenance"] = json!("");
         destination["loader"] = json!(null);
         let decision = |name: &str, host: Option<&str>, decision: &str, reason: &str| {
             json!({
-                "vcpus": "0", "id": "0x6030000000138001", "name": name, "source": "0x1", "host": host,
-                "listed": true, "decision": decision, "knowledge": "proven", "tolerance": null,
+                "vcpus": "0", "id": "0x6030000000138001", "name": name, "source": "0x1", "destination": host,
+                "listed": true, "decision": decision, "confidence": "proven", "tolerance": null,
                 "reason": reason, "advice": null,
             })
         };
         let report = json!({
-            "schema": "cpreg.check/1", "verdict": "refused", "scope": "", "source": source,
+            "schema": "cpreg.check/2", "verdict": "refused", "scope": "", "source": source,
             "destination": destination,
-            "shape": [{"what": "RAM", "source": "1", "destination": null, "refuses": true}],
+            "shape": [{"kind": "RAM", "source": "1", "destination": null, "blocks": true}],
             "decisions": [
                 decision("A", Some("0x2"), "copy", "fine"),
                 decision("B", None, "refuse", "not there"),
             ],
             "extensions": [], "visible_changes": [],
-            "adjustments": {"taken": [], "proposed": [], "with_all_proposed": "refused"},
-            "to_find_out": [], "loaders": [], "attempt": null,
+            "adjustments": {"accepted": [], "proposed": [], "verdict_with_all": "refused"},
+            "next_steps": [], "loaders": [], "dry_run": null,
         });
-        let report = report::read(report.to_string().as_bytes()).unwrap();
+        let report = report::parse(report.to_string().as_bytes()).unwrap();
         assert_eq!(
             reasons(&report).unwrap(),
             [
                 "B 0x1, there -: not there",
-                r#"{"destination":null,"refuses":true,"source":"1","what":"RAM"}"#
+                r#"{"destination":null,"blocks":true,"source":"1","kind":"RAM"}"#
             ]
         );
     }

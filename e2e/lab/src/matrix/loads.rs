@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::outcome::Outcome;
+use super::outcome::GuestOutcome;
 use e2e_framework::Result;
 use e2e_framework::guest::{Guest, TIMER_SECONDS};
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::paths::repository;
 
 /// Loads in one boot. What a boot that fails loses, and how often what it brought is written down.
-const A_BOOT: usize = 20;
+const LOADS_PER_BOOT: usize = 20;
 
 /// How long one load may take, under an emulator on a busy machine.
-const A_LOAD: Duration = Duration::from_secs(300);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A stream to be loaded.
 #[derive(Clone, Debug)]
@@ -37,12 +37,12 @@ pub(crate) struct Attempt {
 
 /// What is known of loads.
 #[derive(Debug)]
-pub(crate) struct Loads {
+pub(crate) struct LoadCache {
     file: PathBuf,
-    known: Mutex<BTreeMap<String, Outcome>>,
+    outcomes: Mutex<BTreeMap<String, GuestOutcome>>,
 }
 
-impl Loads {
+impl LoadCache {
     /// Reads what earlier runs found out.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Loads {
                 let Ok(value) = serde_json::from_str::<Value>(line) else {
                     continue;
                 };
-                let outcome = Outcome::from_json(&value["outcome"]);
+                let outcome = GuestOutcome::from_json(&value["outcome"]);
                 if let (Some(key), Some(outcome)) = (value["key"].as_str(), outcome) {
                     known.insert(key.to_owned(), outcome);
                 }
@@ -66,7 +66,7 @@ impl Loads {
         }
         Ok(Self {
             file,
-            known: Mutex::new(known),
+            outcomes: Mutex::new(known),
         })
     }
 
@@ -74,10 +74,14 @@ impl Loads {
     ///
     /// # Errors
     /// If the stream cannot be read.
-    pub(crate) fn known(&self, host: &Host<'_>, attempt: &Attempt) -> Result<Option<Outcome>> {
+    pub(crate) fn get(
+        &self,
+        host: &EmulatedHost<'_>,
+        attempt: &Attempt,
+    ) -> Result<Option<GuestOutcome>> {
         let key = key(host, attempt)?;
         Ok(self
-            .known
+            .outcomes
             .lock()
             .map_err(|_| "a thread died")?
             .get(&key)
@@ -88,21 +92,26 @@ impl Loads {
     ///
     /// # Errors
     /// If the host does not boot or leaves something out; what came until then is kept.
-    pub(crate) fn run(&self, lab: &Lab, host: &Host<'_>, attempts: &[Attempt]) -> Result<()> {
+    pub(crate) fn run(
+        &self,
+        lab: &Lab,
+        host: &EmulatedHost<'_>,
+        attempts: &[Attempt],
+    ) -> Result<()> {
         let mut wanted: BTreeMap<String, &Attempt> = BTreeMap::new();
         for attempt in attempts {
-            if self.known(host, attempt)?.is_none() {
+            if self.get(host, attempt)?.is_none() {
                 wanted.insert(key(host, attempt)?, attempt);
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
-        for some in wanted.chunks(A_BOOT) {
+        for some in wanted.chunks(LOADS_PER_BOOT) {
             self.boot(lab, host, some)?;
         }
         Ok(())
     }
 
-    fn boot(&self, lab: &Lab, host: &Host<'_>, some: &[(String, &Attempt)]) -> Result<()> {
+    fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, some: &[(String, &Attempt)]) -> Result<()> {
         let mut job = job(lab, Guest::Aarch64)?;
         for (place, (_, attempt)) in some.iter().enumerate() {
             let name = format!("load{place}");
@@ -115,17 +124,17 @@ impl Loads {
                 .push((format!("{name}.stream"), attempt.stream.clone()));
         }
         let mut host = host.clone();
-        host.limit = A_LOAD * u32::try_from(some.len() + 2)?;
+        host.timeout = LOAD_TIMEOUT * u32::try_from(some.len() + 2)?;
         let results = lab.folder.join("results/load").join(host.name());
         host.run(lab, &job, &results)?;
         for (place, (key, attempt)) in some.iter().enumerate() {
-            let outcome = Outcome::read(&results, &format!("load{place}"))?;
+            let outcome = GuestOutcome::read(&results, &format!("load{place}"))?;
             let line = json!({
                 "key": key,
                 "stream": attempt.stream.file_name().map(|name| name.to_string_lossy()),
                 "outcome": outcome.to_json(),
             });
-            let mut known = self.known.lock().map_err(|_| "a thread died")?;
+            let mut known = self.outcomes.lock().map_err(|_| "a thread died")?;
             let mut file = File::options().create(true).append(true).open(&self.file)?;
             writeln!(file, "{line}")?;
             known.insert(key.clone(), outcome);
@@ -151,7 +160,7 @@ pub(crate) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
     })
 }
 
-fn key(host: &Host<'_>, attempt: &Attempt) -> Result<String> {
+fn key(host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
     let hash = fingerprint(&attempt.stream)?;
     Ok(format!("{} qemu-{} {hash}", host.name(), attempt.series))
 }

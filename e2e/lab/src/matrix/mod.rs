@@ -26,13 +26,15 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use self::convert::{Consent, convert};
-use self::loads::{Attempt, Loads};
-use self::outcome::Outcome;
+use self::loads::{Attempt, LoadCache};
+use self::outcome::GuestOutcome;
 use self::pair::Pair;
-use crate::options::{AT_A_TIME, CPU, Kernels, cpus_or, series_or_each};
+use crate::options::{
+    DEFAULT_CPU, KernelArgs, MAX_CONCURRENT_HOSTS, cpus_or_default, series_or_each,
+};
 use clap::Args;
 use e2e_framework::cpreg::Cpreg;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::Kernel;
@@ -42,9 +44,9 @@ use e2e_framework::{Result, parallel};
 
 /// Show which guests of QEMU under KVM move between which kernels, alone and with cpreg
 #[derive(Debug, Args)]
-pub(crate) struct Matrix {
+pub(crate) struct MatrixArgs {
     #[command(flatten)]
-    kernels: Kernels,
+    kernels: KernelArgs,
     /// A CPU model, any number of times
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
@@ -63,20 +65,20 @@ pub(crate) struct Matrix {
 ///
 /// # Errors
 /// If a host does not boot, a guest cannot be saved, or a pair that a QEMU loads is refused without a reason.
-pub(crate) fn run(lab: &Lab, arguments: &Matrix) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
-    let cpus = cpus_or(&arguments.cpus, &[CPU])?;
+    let cpus = cpus_or_default(&arguments.cpus, &[DEFAULT_CPU])?;
     let series = series_or_each(&arguments.series);
     let folder = arguments.folder.clone();
     let folder = folder.unwrap_or_else(|| repository().join("docs"));
     let cpreg = Cpreg::build()?;
-    let loads = Loads::open(lab)?;
+    let loads = LoadCache::open(lab)?;
     lab.prepare(true)?;
     for cpu in &cpus {
         let start = Instant::now();
         let hosts: Vec<_> = kernels
             .iter()
-            .map(|kernel| Host::new(kernel, cpu))
+            .map(|kernel| EmulatedHost::new(kernel, cpu))
             .collect();
         for_each(&hosts, "saved", |host| streams::ensure(lab, host, &series))?;
         let task = Task {
@@ -89,7 +91,7 @@ pub(crate) fn run(lab: &Lab, arguments: &Matrix) -> Result<()> {
         };
         let pairs = Mutex::new(Vec::new());
         for_each(&hosts, "loaded", |host| {
-            let mut found = task.destination(host)?;
+            let mut found = task.pairs_for_destination(host)?;
             pairs
                 .lock()
                 .map_err(|_| "a thread died")?
@@ -105,12 +107,12 @@ pub(crate) fn run(lab: &Lab, arguments: &Matrix) -> Result<()> {
 
 /// Does something with each host, some at a time, and says how it went.
 fn for_each(
-    hosts: &[Host<'_>],
+    hosts: &[EmulatedHost<'_>],
     done: &str,
-    work: impl Fn(&Host<'_>) -> Result<()> + Sync,
+    work: impl Fn(&EmulatedHost<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
     let failed = Mutex::new(Vec::new());
-    parallel::each(AT_A_TIME, hosts.iter(), |host| {
+    parallel::for_each(MAX_CONCURRENT_HOSTS, hosts.iter(), |host| {
         let start = Instant::now();
         match work(host) {
             Ok(()) => println!("{done}  {}  {:.1?}", host.name(), start.elapsed()),
@@ -133,31 +135,31 @@ fn for_each(
 /// What is the same for all pairs of one CPU.
 struct Task<'a> {
     lab: &'a Lab,
-    loads: &'a Loads,
+    loads: &'a LoadCache,
     cpreg: &'a Path,
-    hosts: &'a [Host<'a>],
+    hosts: &'a [EmulatedHost<'a>],
     series: &'a [&'a str],
     to_streams: bool,
 }
 
 impl Task<'_> {
     /// All pairs with that destination.
-    fn destination(&self, host: &Host<'_>) -> Result<Vec<Pair>> {
+    fn pairs_for_destination(&self, host: &EmulatedHost<'_>) -> Result<Vec<Pair>> {
         let folder = self.lab.folder.join("matrix/converted").join(host.name());
         fs::create_dir_all(&folder)?;
         let mut prepared = Vec::new();
         let mut attempts = Vec::new();
         for series in self.series {
-            let known_as = self.known_as(host, series);
+            let known_as = self.destination_spec(host, series);
             for source in self.hosts {
-                let stream = streams::place(self.lab, source, series);
+                let stream = streams::stream_path(self.lab, source, series);
                 let attempt = |stream: PathBuf| Attempt {
                     series: (*series).to_owned(),
                     stream,
                 };
                 attempts.push(attempt(stream.clone()));
                 let mut converted = Vec::new();
-                for consent in Consent::EACH {
+                for consent in Consent::ALL {
                     let name = format!(
                         "{}__qemu-{series}__{}.stream",
                         source.kernel.version,
@@ -179,8 +181,8 @@ impl Task<'_> {
         }
         self.loads.run(self.lab, host, &attempts)?;
 
-        let outcome = |attempt: &Attempt| -> Result<Outcome> {
-            let known = self.loads.known(host, attempt)?;
+        let outcome = |attempt: &Attempt| -> Result<GuestOutcome> {
+            let known = self.loads.get(host, attempt)?;
             known.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
         };
         let mut pairs = Vec::new();
@@ -201,7 +203,7 @@ impl Task<'_> {
                 source: source.kernel.version.clone(),
                 destination: host.kernel.version.clone(),
                 series: series.to_owned(),
-                known_as: Path::new(&known_as)
+                destination_spec: Path::new(&known_as)
                     .file_name()
                     .filter(|_| known_as.starts_with('/'))
                     .map_or(known_as.clone(), |name| name.to_string_lossy().into_owned()),
@@ -215,13 +217,15 @@ impl Task<'_> {
     }
 
     /// The destination for cpreg: the recorded host of that name, or else the stream that this kernel's QEMU wrote.
-    fn known_as(&self, host: &Host<'_>, series: &str) -> String {
+    fn destination_spec(&self, host: &EmulatedHost<'_>, series: &str) -> String {
         let name = recorded_name(host.kernel, host.cpu);
         let recorded = Command::new(self.cpreg).args(["hosts", &name]).output();
         if !self.to_streams && recorded.is_ok_and(|said| said.status.success()) {
             name
         } else {
-            streams::place(self.lab, host, series).display().to_string()
+            streams::stream_path(self.lab, host, series)
+                .display()
+                .to_string()
         }
     }
 }

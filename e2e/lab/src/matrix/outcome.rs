@@ -14,11 +14,11 @@ const COUNTERS: [&str; 2] = ["CNTVCT_EL0", "CNTPCT_EL0"];
 
 /// What became of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct GuestOutcome {
     /// QEMU took the stream and let the guest go on.
     pub(crate) resumed: bool,
     /// The guest answered, and finished its comparison.
-    pub(crate) goes_on: bool,
+    pub(crate) guest_finished: bool,
     /// Its registers that are not what they were, but for counters: `X7 0x1 0x2`.
     pub(crate) differences: Vec<String>,
     /// Counters that went back, or leapt ahead.
@@ -29,10 +29,10 @@ pub(crate) struct Outcome {
     pub(crate) errors: Vec<String>,
 }
 
-impl Outcome {
+impl GuestOutcome {
     /// Whether the guest runs at the destination. Whether its registers are what they were is another question.
-    pub(crate) fn runs(&self) -> bool {
-        self.resumed && self.goes_on
+    pub(crate) fn is_running(&self) -> bool {
+        self.resumed && self.guest_finished
     }
 
     /// Reads what a QEMU of `e2e/lab/inside/qemu.sh` or `live.sh` left under that name.
@@ -45,11 +45,11 @@ impl Outcome {
             let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
         };
-        Ok(Self::of(&text("log")?, &text("serial")?))
+        Ok(Self::from_logs(&text("log")?, &text("serial")?))
     }
 
     /// Of what QEMU and the guest said.
-    pub(crate) fn of(log: &str, serial: &str) -> Self {
+    pub(crate) fn from_logs(log: &str, serial: &str) -> Self {
         let mut outcome = Self {
             resumed: log.contains("\"event\": \"RESUME\""),
             errors: errors(log),
@@ -58,7 +58,7 @@ impl Outcome {
         for line in serial.lines() {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
-                "DONE" => outcome.goes_on = true,
+                "DONE" => outcome.guest_finished = true,
                 "PANIC" => outcome.differences.push(line.to_owned()),
                 "NOTIMER" => outcome
                     .silent_timers
@@ -82,9 +82,9 @@ impl Outcome {
     /// As one object of JSON.
     pub(crate) fn to_json(&self) -> Value {
         json!({
-            "runs": self.runs(),
+            "runs": self.is_running(),
             "resumed": self.resumed,
-            "goes_on": self.goes_on,
+            "guest_finished": self.guest_finished,
             "differences": self.differences,
             "counters": self.counters,
             "silent_timers": self.silent_timers,
@@ -100,7 +100,7 @@ impl Outcome {
         };
         Some(Self {
             resumed: value["resumed"].as_bool()?,
-            goes_on: value["goes_on"].as_bool()?,
+            guest_finished: value["guest_finished"].as_bool()?,
             differences: list("differences")?,
             counters: list("counters")?,
             silent_timers: list("silent_timers")?,
@@ -130,26 +130,26 @@ mod tests {
     fn a_guest_that_goes_on() {
         let log = "{\"QMP\": {}}\r\n{\"event\": \"RESUME\"}\n";
         let serial = "TIMER 0 V\nNOTIMER 0 P\nDIFF 0 CNTPCT_EL0 10 2\nDONE 1\n";
-        let outcome = Outcome::of(log, serial);
-        assert!(outcome.runs());
+        let outcome = GuestOutcome::from_logs(log, serial);
+        assert!(outcome.is_running());
         assert_eq!(outcome.counters, ["CNTPCT_EL0 10 2"]);
         assert_eq!(outcome.silent_timers, ["P"]);
-        assert_eq!(Outcome::from_json(&outcome.to_json()), Some(outcome));
+        assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
     }
 
     #[test]
     fn a_load_that_fails_or_loses_something() {
         let log = "{\"QMP\": {}}\nqemu-system-aarch64: warning: x\nqemu-system-aarch64: load of migration failed: Invalid argument\n";
-        let outcome = Outcome::of(log, "");
-        assert!(!outcome.resumed && !outcome.runs());
+        let outcome = GuestOutcome::from_logs(log, "");
+        assert!(!outcome.resumed && !outcome.is_running());
         assert_eq!(
             outcome.errors,
             ["load of migration failed: Invalid argument"]
         );
         let log = "{\"event\": \"RESUME\"}\n";
-        let outcome = Outcome::of(log, "DIFF 0 X7 1 2\nDONE 1\n");
+        let outcome = GuestOutcome::from_logs(log, "DIFF 0 X7 1 2\nDONE 1\n");
         assert_eq!(outcome.differences, ["X7 1 2"]);
         // It was let go on, and says nothing.
-        assert!(!Outcome::of(log, "").runs());
+        assert!(!GuestOutcome::from_logs(log, "").is_running());
     }
 }

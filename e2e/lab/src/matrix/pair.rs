@@ -1,7 +1,7 @@
 //! A pair of source and destination, and all that became of it.
 
-use super::convert::{Consent, Converted};
-use super::outcome::Outcome;
+use super::convert::{Consent, Conversion};
+use super::outcome::GuestOutcome;
 
 /// A pair, and all that became of it.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(crate) struct Pair {
     /// QEMU's series at both ends.
     pub(crate) series: String,
     /// The destination as it was given to cpreg.
-    pub(crate) known_as: String,
-    pub(crate) as_is: Outcome,
-    pub(crate) converted: Vec<(Consent, Converted, Option<Outcome>)>,
+    pub(crate) destination_spec: String,
+    pub(crate) as_is: GuestOutcome,
+    pub(crate) converted: Vec<(Consent, Conversion, Option<GuestOutcome>)>,
 }

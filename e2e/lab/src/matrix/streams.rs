@@ -10,11 +10,11 @@ use super::loads::job;
 use super::outcome::errors;
 use e2e_framework::Result;
 use e2e_framework::guest::Guest;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::folder::Lab;
 
 /// Where a stream is.
-pub(crate) fn place(lab: &Lab, host: &Host<'_>, series: &str) -> PathBuf {
+pub(crate) fn stream_path(lab: &Lab, host: &EmulatedHost<'_>, series: &str) -> PathBuf {
     let name = format!("{}__qemu-{series}.stream", host.name());
     lab.folder.join("matrix/streams").join(name)
 }
@@ -23,10 +23,10 @@ pub(crate) fn place(lab: &Lab, host: &Host<'_>, series: &str) -> PathBuf {
 ///
 /// # Errors
 /// If one does not; with what it said.
-pub(crate) fn ensure(lab: &Lab, host: &Host<'_>, series: &[&str]) -> Result<()> {
+pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Result<()> {
     let missing: Vec<_> = series
         .iter()
-        .filter(|series| !place(lab, host, series).exists())
+        .filter(|series| !stream_path(lab, host, series).exists())
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -50,7 +50,7 @@ pub(crate) fn ensure(lab: &Lab, host: &Host<'_>, series: &[&str]) -> Result<()> 
             )
             .into());
         }
-        let there = place(lab, host, series);
+        let there = stream_path(lab, host, series);
         if let Some(folder) = there.parent() {
             fs::create_dir_all(folder)?;
         }

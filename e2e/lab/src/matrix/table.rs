@@ -1,6 +1,6 @@
 //! The results of the matrix: `kvm-matrix/CPU.jsonl`, a line for each pair, and `kvm-matrix.md`, made of all such files in the folder.
 //!
-//! A line has `cpu`, `source`, `destination` (kernels), `qemu` (at both ends), `known_as` (the destination as cpreg was told), `as_is` (the load without cpreg)
+//! A line has `cpu`, `source`, `destination` (kernels), `qemu` (at both ends), `destination_spec` (the destination as cpreg was told), `as_is` (the load without cpreg)
 //! and `cpreg`, by consent (`none`, `low`, `all`): `verdict`, `reasons`, and `load` where there was something to load.
 
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::convert::Consent;
-use super::outcome::Outcome;
+use super::outcome::GuestOutcome;
 use super::pair::Pair;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
 
 /// How many reasons of a refusal are written out.
-const REASONS: usize = 6;
+const MAX_REASONS: usize = 6;
 
 /// Writes the results of one CPU, and the document anew.
 ///
@@ -66,7 +66,7 @@ pub(crate) fn write(
         let rows: std::result::Result<Vec<Value>, _> =
             lines.lines().map(serde_json::from_str).collect();
         let rows = rows.map_err(|error| format!("{}: {error}", file.display()))?;
-        let rows: Vec<Row> = rows.iter().filter_map(Row::read).collect();
+        let rows: Vec<PairRow> = rows.iter().filter_map(PairRow::read).collect();
         section(&mut text, &rows, &mut wrong)?;
     }
     fs::write(folder.join("kvm-matrix.md"), text)?;
@@ -99,7 +99,7 @@ fn to_json(pair: &Pair) -> Value {
             json!({
                 "verdict": made.verdict,
                 "reasons": made.reasons,
-                "load": loaded.as_ref().map(Outcome::to_json),
+                "load": loaded.as_ref().map(GuestOutcome::to_json),
             }),
         );
     }
@@ -108,31 +108,31 @@ fn to_json(pair: &Pair) -> Value {
         "source": pair.source,
         "destination": pair.destination,
         "qemu": pair.series,
-        "known_as": pair.known_as,
+        "destination_spec": pair.destination_spec,
         "as_is": pair.as_is.to_json(),
         "cpreg": by_consent,
     })
 }
 
 /// A line of the data, as far as the document needs it.
-struct Row<'a> {
+struct PairRow<'a> {
     cpu: &'a str,
     source: &'a str,
     destination: &'a str,
     qemu: &'a str,
-    alone: bool,
+    runs_as_is: bool,
     cpreg: &'a Value,
     as_is: &'a Value,
 }
 
-impl<'a> Row<'a> {
+impl<'a> PairRow<'a> {
     fn read(line: &'a Value) -> Option<Self> {
         Some(Self {
             cpu: line["cpu"].as_str()?,
             source: line["source"].as_str()?,
             destination: line["destination"].as_str()?,
             qemu: line["qemu"].as_str()?,
-            alone: line["as_is"]["runs"].as_bool()?,
+            runs_as_is: line["as_is"]["runs"].as_bool()?,
             cpreg: &line["cpreg"],
             as_is: &line["as_is"],
         })
@@ -150,10 +150,10 @@ impl<'a> Row<'a> {
     }
 
     /// As one character of the table.
-    fn by_itself(&self, usual: &Usual<'_>) -> char {
-        match self.alone {
+    fn as_is_symbol(&self, usual: &BaselineChanges<'_>) -> char {
+        match self.runs_as_is {
             false => '.',
-            true if usual.lost(self, self.as_is).is_empty() => '+',
+            true if usual.extra_changes(self, self.as_is).is_empty() => '+',
             true => '~',
         }
     }
@@ -163,16 +163,18 @@ impl<'a> Row<'a> {
     }
 
     /// What it takes, as one character of the table.
-    fn with_cpreg(&self, usual: &Usual<'_>) -> char {
-        for (consent, character) in Consent::EACH.into_iter().zip(['+', 'l', 'a']) {
+    fn cpreg_symbol(&self, usual: &BaselineChanges<'_>) -> char {
+        for (consent, character) in Consent::ALL.into_iter().zip(['+', 'l', 'a']) {
             match self.runs(consent) {
-                Some(true) if usual.lost(self, self.load(consent)).is_empty() => return character,
+                Some(true) if usual.extra_changes(self, self.load(consent)).is_empty() => {
+                    return character;
+                }
                 Some(true) => return '~',
                 Some(false) => return '!',
                 None => {}
             }
         }
-        if self.verdict(Consent::All) == "unknown" {
+        if self.verdict(Consent::AllProposed) == "unknown" {
             '?'
         } else {
             '-'
@@ -197,10 +199,10 @@ impl<'a> Row<'a> {
 }
 
 /// The registers that change even on the way to the same kernel, by kernel.
-struct Usual<'a>(BTreeMap<&'a str, Vec<&'a str>>);
+struct BaselineChanges<'a>(BTreeMap<&'a str, Vec<&'a str>>);
 
-impl<'a> Usual<'a> {
-    fn of(rows: &[Row<'a>]) -> Self {
+impl<'a> BaselineChanges<'a> {
+    fn from_rows(rows: &[PairRow<'a>]) -> Self {
         let mut usual: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.source == row.destination) {
             let registers = usual.entry(row.source).or_default();
@@ -212,7 +214,7 @@ impl<'a> Usual<'a> {
     }
 
     /// The registers that a load changed beyond those of its two kernels.
-    fn lost<'b>(&self, row: &Row<'_>, load: &'b Value) -> Vec<&'b str> {
+    fn extra_changes<'b>(&self, row: &PairRow<'_>, load: &'b Value) -> Vec<&'b str> {
         let is_usual = |difference: &str| {
             [row.source, row.destination].iter().any(|kernel| {
                 let registers = self.0.get(*kernel);
@@ -248,14 +250,14 @@ fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 /// One CPU.
-fn section(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> Result<()> {
+fn section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
     let Some(first) = rows.first() else {
         return Ok(());
     };
     let kernels = distinct(rows.iter().map(|row| row.source));
     let destinations = distinct(rows.iter().map(|row| row.destination));
     let series = distinct(rows.iter().map(|row| row.qemu));
-    let usual = Usual::of(rows);
+    let usual = BaselineChanges::from_rows(rows);
     writeln!(text, "\n## {}\n", first.cpu)?;
     writeln!(
         text,
@@ -270,9 +272,9 @@ fn section(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> Resu
     writeln!(text, "|---|---|---|---|---|")?;
     for series in &series {
         let of: Vec<_> = rows.iter().filter(|row| row.qemu == *series).collect();
-        let alone = of.iter().filter(|row| row.alone).count();
+        let alone = of.iter().filter(|row| row.runs_as_is).count();
         write!(text, "| QEMU {series} | {alone} |")?;
-        for consent in Consent::EACH {
+        for consent in Consent::ALL {
             let count = of
                 .iter()
                 .filter(|row| row.runs(consent) == Some(true))
@@ -284,11 +286,11 @@ fn section(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> Resu
     for series in &series {
         for with_cpreg in [false, true] {
             let title = if with_cpreg { "with cpreg" } else { "alone" };
-            let cell = |row: &Row<'_>| {
+            let cell = |row: &PairRow<'_>| {
                 if with_cpreg {
-                    row.with_cpreg(&usual)
+                    row.cpreg_symbol(&usual)
                 } else {
-                    row.by_itself(&usual)
+                    row.as_is_symbol(&usual)
                 }
             };
             writeln!(text, "\nQEMU {series} {title}:\n")?;
@@ -308,18 +310,18 @@ fn section(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> Resu
             }
         }
     }
-    refused(text, rows)?;
-    changed(text, rows, &usual)?;
-    noteworthy(text, rows, wrong)
+    write_refusals(text, rows)?;
+    write_changes(text, rows, &usual)?;
+    write_anomalies(text, rows, wrong)
 }
 
 /// The pairs that are refused whatever is accepted, by reason.
-fn refused(text: &mut String, rows: &[Row<'_>]) -> Result<()> {
+fn write_refusals(text: &mut String, rows: &[PairRow<'_>]) -> Result<()> {
     let mut by_reason: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
     for row in rows {
-        if row.runs(Consent::All).is_none() {
+        if row.runs(Consent::AllProposed).is_none() {
             by_reason
-                .entry(row.reasons(Consent::All))
+                .entry(row.reasons(Consent::AllProposed))
                 .or_default()
                 .push(row.name());
         }
@@ -334,18 +336,26 @@ fn refused(text: &mut String, rows: &[Row<'_>]) -> Result<()> {
     writeln!(text, "\nRefused whatever is accepted:\n")?;
     for (reasons, pairs) in by_reason {
         writeln!(text, "* {}", pairs.join("; "))?;
-        for reason in reasons.iter().take(REASONS) {
+        for reason in reasons.iter().take(MAX_REASONS) {
             writeln!(text, "  * {reason}")?;
         }
-        if reasons.len() > REASONS {
-            writeln!(text, "  * and {} registers more", reasons.len() - REASONS)?;
+        if reasons.len() > MAX_REASONS {
+            writeln!(
+                text,
+                "  * and {} registers more",
+                reasons.len() - MAX_REASONS
+            )?;
         }
     }
     Ok(())
 }
 
 /// Registers that changed: on the way to the same kernel, and beyond that.
-fn changed(text: &mut String, rows: &[Row<'_>], usual: &Usual<'_>) -> Result<()> {
+fn write_changes(
+    text: &mut String,
+    rows: &[PairRow<'_>],
+    usual: &BaselineChanges<'_>,
+) -> Result<()> {
     let mut kernels: BTreeMap<&[&str], Vec<&str>> = BTreeMap::new();
     for (kernel, registers) in usual
         .0
@@ -366,7 +376,7 @@ fn changed(text: &mut String, rows: &[Row<'_>], usual: &Usual<'_>) -> Result<()>
     let mut lines: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
     for row in rows {
         let mut add = |how: &str, load| {
-            let lost = usual.lost(row, load);
+            let lost = usual.extra_changes(row, load);
             let names: Vec<_> = lost.into_iter().map(register).collect();
             if !names.is_empty() {
                 lines
@@ -376,7 +386,7 @@ fn changed(text: &mut String, rows: &[Row<'_>], usual: &Usual<'_>) -> Result<()>
             }
         };
         add("alone", row.as_is);
-        if let Some(consent) = Consent::EACH
+        if let Some(consent) = Consent::ALL
             .into_iter()
             .find(|consent| row.runs(*consent).is_some())
         {
@@ -393,10 +403,10 @@ fn changed(text: &mut String, rows: &[Row<'_>], usual: &Usual<'_>) -> Result<()>
 }
 
 /// What cpreg refuses and QEMU takes; what cpreg writes and QEMU does not take; guests whose time changed.
-fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> Result<()> {
+fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
     let stricter: Vec<_> = rows
         .iter()
-        .filter(|row| row.alone && row.runs(Consent::Nothing).is_none())
+        .filter(|row| row.runs_as_is && row.runs(Consent::None).is_none())
         .collect();
     if stricter.is_empty() {
         writeln!(text, "\nNo pair that QEMU loads alone is refused.")?;
@@ -406,7 +416,7 @@ fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> R
             "\nRefused without consent, though QEMU loads it alone:\n"
         )?;
         for row in stricter {
-            let reasons = row.reasons(Consent::Nothing);
+            let reasons = row.reasons(Consent::None);
             if reasons.is_empty() {
                 wrong.push(format!(
                     "{}: {}: refused without a reason",
@@ -414,12 +424,16 @@ fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> R
                     row.name()
                 ));
             }
-            let shown = reasons.iter().take(REASONS).copied().collect::<Vec<_>>();
+            let shown = reasons
+                .iter()
+                .take(MAX_REASONS)
+                .copied()
+                .collect::<Vec<_>>();
             writeln!(text, "* {}: {}", row.name(), shown.join("; "))?;
         }
     }
     for row in rows {
-        for consent in Consent::EACH {
+        for consent in Consent::ALL {
             if row.runs(consent) == Some(false) {
                 let load = &row.cpreg[consent.name()]["load"];
                 wrong.push(format!(
@@ -427,15 +441,15 @@ fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> R
                     row.cpu,
                     row.name(),
                     consent.name(),
-                    words(load)
+                    describe_failure(load)
                 ));
             }
         }
     }
     let taken_in_vain: Vec<_> = rows
         .iter()
-        .filter(|row| row.as_is["resumed"] == true && !row.alone)
-        .map(|row| format!("* {}: {}", row.name(), words(row.as_is)))
+        .filter(|row| row.as_is["resumed"] == true && !row.runs_as_is)
+        .map(|row| format!("* {}: {}", row.name(), describe_failure(row.as_is)))
         .collect();
     if !taken_in_vain.is_empty() {
         writeln!(
@@ -447,7 +461,7 @@ fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> R
     let mut clocks: BTreeMap<(&str, &str), bool> = BTreeMap::new();
     for row in rows {
         let mut loads = vec![row.as_is];
-        loads.extend(Consent::EACH.map(|consent| &row.cpreg[consent.name()]["load"]));
+        loads.extend(Consent::ALL.map(|consent| &row.cpreg[consent.name()]["load"]));
         let has =
             |load: &&Value, name: &str| load[name].as_array().is_some_and(|list| !list.is_empty());
         if loads
@@ -472,7 +486,7 @@ fn noteworthy(text: &mut String, rows: &[Row<'_>], wrong: &mut Vec<String>) -> R
 }
 
 /// What was wrong with a load.
-fn words(load: &Value) -> String {
+fn describe_failure(load: &Value) -> String {
     let errors: Vec<_> = list(load, "errors").collect();
     let taken = if load["resumed"] == true {
         "the guest does not go on"
@@ -500,7 +514,7 @@ mod tests {
         let fails = json!({"verdict": "converts", "load": {"runs": false, "errors": ["no"]}});
         let told = |line: &Value| {
             let (mut text, mut wrong) = (String::new(), Vec::new());
-            section(&mut text, &[Row::read(line).unwrap()], &mut wrong).unwrap();
+            section(&mut text, &[PairRow::read(line).unwrap()], &mut wrong).unwrap();
             (text, wrong)
         };
         let (text, wrong) = told(&row(false, &refused, &runs));

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::expected::Expected;
-use crate::wired::{Wired, address};
+use crate::host_pair::{HostPair, address};
 use e2e_framework::Result;
-use e2e_framework::lab::job::quoted;
+use e2e_framework::lab::job::shell_quote;
 
 /// A kind of migration. All have a return path, so that a source whose guest is not taken goes on with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum MigrationKind {
     /// Without cpreg.
     Direct,
     /// Through the relay, with nothing consented to.
@@ -21,8 +21,8 @@ pub(crate) enum Kind {
     Postcopy,
 }
 
-impl Kind {
-    pub(crate) const EACH: [Self; 5] = [
+impl MigrationKind {
+    pub(crate) const ALL: [Self; 5] = [
         Self::Direct,
         Self::Refused,
         Self::Precopy,
@@ -42,15 +42,15 @@ impl Kind {
     }
 
     pub(crate) fn parse(name: &str) -> Result<Self> {
-        let found = Self::EACH.into_iter().find(|kind| kind.name() == name);
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| {
-            let names = Self::EACH.map(Self::name).join(", ");
+            let names = Self::ALL.map(Self::name).join(", ");
             format!("no case {name}: {names}").into()
         })
     }
 
     /// What is shown, for people.
-    pub(crate) const fn in_words(self) -> &'static str {
+    pub(crate) const fn description(self) -> &'static str {
         match self {
             Self::Direct => "without cpreg, it stays",
             Self::Refused => "through the relay, without consent: it stays",
@@ -61,21 +61,21 @@ impl Kind {
     }
 
     /// Whether there is anything to show with that source and destination.
-    pub(crate) fn shows(self, expected: &Expected) -> bool {
+    pub(crate) fn is_applicable(self, expected: &Expected) -> bool {
         match self {
-            Self::Direct => expected.fails.is_some(),
-            Self::Refused => !expected.in_the_way.is_empty(),
+            Self::Direct => expected.failure.is_some(),
+            Self::Refused => !expected.blockers.is_empty(),
             _ => true,
         }
     }
 
     /// Whether the guest is to stay where it is.
-    pub(crate) const fn stays(self) -> bool {
+    pub(crate) const fn should_stay(self) -> bool {
         matches!(self, Self::Direct | Self::Refused)
     }
 
     /// QMP's capabilities and parameters, at both ends.
-    fn set_up(self) -> (String, &'static str) {
+    fn qmp_setup(self) -> (String, &'static str) {
         let mut capabilities = vec!["return-path"];
         let parameters = match self {
             Self::Multifd => {
@@ -100,52 +100,53 @@ impl Kind {
 
 /// One migration.
 #[derive(Clone, Debug)]
-pub(crate) struct Case {
-    pub(crate) kind: Kind,
+pub(crate) struct MigrationCase {
+    pub(crate) kind: MigrationKind,
     /// Which host the guest starts at.
-    pub(crate) from: usize,
+    pub(crate) source_host: usize,
     /// Where the destination listens. Each has its own: nobody reaches who listens for another one.
     pub(crate) port: u16,
     pub(crate) expected: Expected,
 }
 
-impl Case {
+impl MigrationCase {
     /// Its name in files: what the two ends leave is `NAME-source.*` and `NAME-destination.*`.
     pub(crate) fn name(&self) -> String {
-        format!("{}-from-{}", self.kind.name(), self.from)
+        format!("{}-from-{}", self.kind.name(), self.source_host)
     }
 
     /// What a host does in it.
-    pub(crate) fn line(&self, number: usize, hosts: &Wired<'_>, series: &str) -> String {
-        let (does, end) = if number == self.from {
+    pub(crate) fn line(&self, number: usize, hosts: &HostPair<'_>, series: &str) -> String {
+        let (does, end) = if number == self.source_host {
             ("send", "source")
         } else {
             ("receive", "destination")
         };
-        let (capabilities, parameters) = self.kind.set_up();
+        let (capabilities, parameters) = self.kind.qmp_setup();
         let mut line = format!(
             "{does} {series} {}-{end} {} {} {} {}",
             self.name(),
             address(1 - number),
             self.port,
-            quoted(&capabilities),
-            quoted(parameters),
+            shell_quote(&capabilities),
+            shell_quote(parameters),
         );
-        if number == self.from && self.kind == Kind::Postcopy {
+        if number == self.source_host && self.kind == MigrationKind::Postcopy {
             line += " now";
         }
-        if number != self.from && self.kind != Kind::Direct {
+        if number != self.source_host && self.kind != MigrationKind::Direct {
             let cpu = hosts.cpu;
-            let [source, destination] = [self.from, number].map(|end| &hosts.kernels[end].version);
-            let to = if self.kind == Kind::Postcopy {
+            let [source, destination] =
+                [self.source_host, number].map(|end| &hosts.kernels[end].version);
+            let to = if self.kind == MigrationKind::Postcopy {
                 // Nobody goes on with a guest that is refused in the middle of it: what is certain must be so before it begins, of two recorded hosts.
                 let features = features(&cpu.to_string());
                 format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
             } else {
                 "kvm".to_owned()
             };
-            let _ = write!(line, " --to {to} --vmm qemu-{series} --log-format json");
-            if let (false, Some(severity)) = (self.kind.stays(), self.expected.consent) {
+            let _ = write!(line, " --to {to} --loader qemu-{series} --log-format json");
+            if let (false, Some(severity)) = (self.kind.should_stay(), self.expected.consent) {
                 let _ = write!(line, " --accept {severity}");
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::matrix::outcome::Outcome;
+use crate::matrix::outcome::GuestOutcome;
 use e2e_framework::Result;
 
 /// The consents of the matrix, from nothing to all that is proposed, and cpreg's argument for each.
@@ -16,15 +16,15 @@ const CONSENTS: [(&str, Option<&str>); 3] =
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     /// How the destination's QEMU fails with the guest as it is; nothing if it does not.
-    pub(crate) fails: Option<Vec<String>>,
+    pub(crate) failure: Option<Vec<String>>,
     /// What must be consented to for it to be taken.
     pub(crate) consent: Option<&'static str>,
     /// What the guest then finds changed: `PMCNTENSET_EL0 000000008000003f 0000000000000000`.
     pub(crate) differences: Vec<String>,
     /// What the guest may find changed where it is, having been looked at: what a QEMU reads of KVM it also writes back, and not every kernel takes that as it was.
-    pub(crate) at_home: Vec<String>,
+    pub(crate) source_differences: Vec<String>,
     /// What stands in the way without any consent, by name; nothing if nothing does.
-    pub(crate) in_the_way: Vec<String>,
+    pub(crate) blockers: Vec<String>,
 }
 
 impl Expected {
@@ -58,7 +58,7 @@ impl Expected {
                 )
             })
         };
-        Self::of(row(destination)?, row(source)?).map_err(|error| {
+        Self::from_rows(row(destination)?, row(source)?).map_err(|error| {
             format!(
                 "{}: {source} to {destination}: {error} (see `lab matrix`)",
                 path.display()
@@ -68,22 +68,24 @@ impl Expected {
     }
 
     /// Out of the line for the two, and that for the source alone.
-    fn of(row: &Value, home: &Value) -> std::result::Result<Self, &'static str> {
-        let home = Outcome::from_json(&home["as_is"]).ok_or("not a line of the matrix")?;
-        let as_is = Outcome::from_json(&row["as_is"]).ok_or("not a line of the matrix")?;
+    fn from_rows(row: &Value, home: &Value) -> std::result::Result<Self, &'static str> {
+        let home = GuestOutcome::from_json(&home["as_is"]).ok_or("not a line of the matrix")?;
+        let as_is = GuestOutcome::from_json(&row["as_is"]).ok_or("not a line of the matrix")?;
         let with = |name: &str| &row["cpreg"][name];
         let taken = CONSENTS.iter().find_map(|(name, consent)| {
-            let outcome = Outcome::from_json(&with(name)["load"])?;
-            outcome.runs().then_some((*consent, outcome.differences))
+            let outcome = GuestOutcome::from_json(&with(name)["load"])?;
+            outcome
+                .is_running()
+                .then_some((*consent, outcome.differences))
         });
         let (consent, differences) = taken.ok_or("the guest runs there with no consent")?;
         let reasons = with("none")["reasons"].as_array().into_iter().flatten();
         Ok(Self {
-            fails: (!as_is.runs()).then_some(as_is.errors),
+            failure: (!as_is.is_running()).then_some(as_is.errors),
             consent,
             differences,
-            at_home: home.differences,
-            in_the_way: reasons
+            source_differences: home.differences,
+            blockers: reasons
                 .filter_map(|reason| Some(reason.as_str()?.split(' ').next()?.to_owned()))
                 .collect(),
         })
@@ -92,7 +94,7 @@ impl Expected {
 
 /// The first difference that is of none of the registers in `known`. What such a register then holds is not compared: one that a kernel does not keep for its
 /// guests holds what the guest before left there.
-pub(crate) fn unknown<'a>(found: &'a [String], known: &[String]) -> Option<&'a String> {
+pub(crate) fn find_unknown<'a>(found: &'a [String], known: &[String]) -> Option<&'a String> {
     let name = |difference: &String| difference.split(' ').next().map(str::to_owned);
     let known: Vec<_> = known.iter().map(name).collect();
     found
@@ -108,7 +110,7 @@ mod tests {
 
     fn load(runs: bool, differences: &[&str], errors: &[&str]) -> Value {
         json!({
-            "resumed": runs, "goes_on": runs, "differences": differences, "counters": [],
+            "resumed": runs, "guest_finished": runs, "differences": differences, "counters": [],
             "silent_timers": [], "errors": errors,
         })
     }
@@ -124,16 +126,16 @@ mod tests {
             },
         });
         let home = json!({"as_is": load(true, &["X8 1 2"], &[])});
-        let expected = Expected::of(&row, &home).unwrap();
-        assert_eq!(expected.at_home, ["X8 1 2"]);
+        let expected = Expected::from_rows(&row, &home).unwrap();
+        assert_eq!(expected.source_differences, ["X8 1 2"]);
         assert_eq!(expected.consent, Some("low"));
         assert_eq!(expected.differences, ["X7 1 2"]);
-        assert_eq!(expected.in_the_way, ["PSCI_VERSION"]);
+        assert_eq!(expected.blockers, ["PSCI_VERSION"]);
         assert_eq!(
-            expected.fails.unwrap(),
+            expected.failure.unwrap(),
             ["load of migration failed: Invalid argument"]
         );
         // Where nothing runs, nothing is expected.
-        assert!(Expected::of(&home, &home).is_err());
+        assert!(Expected::from_rows(&home, &home).is_err());
     }
 }

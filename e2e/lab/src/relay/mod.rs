@@ -5,24 +5,24 @@
 //! |---|---|
 //! | [`case`](mod@case) | the kinds of migration, and what each end does in one |
 //! | [`expected`] | what the [matrix](super::matrix) found of a source and a destination |
-//! | [`pair`] | two hosts, and the migrations between their QEMUs |
-//! | [`judge`](mod@judge) | what became of a migration, by what QEMU, guest and cpreg said at both ends |
+//! | [`runner`] | two hosts, and the migrations between their QEMUs |
+//! | [`evaluate`](mod@evaluate) | what became of a migration, by what QEMU, guest and cpreg said at both ends |
 //!
 //! The relay runs at the destination, which it asks what it is (`--to kvm`); with postcopy, both hosts
 //! are given by their recorded names. Nothing is expected here that the matrix does not say: it has QEMU's words
 //! where the guest does not move as it is, what must be consented to, and which registers the guest then finds changed.
 
 mod case;
+mod evaluate;
 mod expected;
-mod judge;
-mod pair;
+mod runner;
 
 use std::time::Instant;
 
-pub(crate) use self::case::Kind;
-pub(crate) use self::pair::Pair;
-use super::wired::Wired;
-use crate::options::cpus_or;
+pub(crate) use self::case::MigrationKind;
+pub(crate) use self::runner::MigrationRunner;
+use super::host_pair::HostPair;
+use crate::options::cpus_or_default;
 use clap::Args;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
@@ -36,11 +36,11 @@ const KERNELS: [&str; 2] = ["6.12.107", "7.3.4"];
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// The last QEMU without rules of its own for lists that are not its host's.
-pub(crate) const QEMU: &str = "10.0";
+pub(crate) const DEFAULT_SERIES: &str = "10.0";
 
 /// Move a guest of QEMU under KVM, live over the network, through `cpreg relay`
 #[derive(Debug, Args)]
-pub(crate) struct Relay {
+pub(crate) struct RelayArgs {
     /// One of two kernels
     #[arg(long = "kernel", value_name = "VERSION")]
     kernels: Vec<String>,
@@ -48,10 +48,10 @@ pub(crate) struct Relay {
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
     /// A kind of migration, any number of times; each if none is given
-    #[arg(long = "case", value_name = "NAME", value_parser = Kind::parse)]
-    kinds: Vec<Kind>,
-    /// The QEMU at both ends
-    #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES, default_value = QEMU)]
+    #[arg(long = "case", value_name = "NAME", value_parser = MigrationKind::parse)]
+    kinds: Vec<MigrationKind>,
+    /// The DEFAULT_SERIES at both ends
+    #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES, default_value = DEFAULT_SERIES)]
     series: String,
 }
 
@@ -59,28 +59,28 @@ pub(crate) struct Relay {
 ///
 /// # Errors
 /// If a guest ends elsewhere or otherwise than is expected.
-pub(crate) fn run(lab: &Lab, arguments: &Relay) -> Result<()> {
-    let cpus = cpus_or(&arguments.cpus, &CPUS)?;
+pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
+    let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
     let kinds = match arguments.kinds.as_slice() {
-        [] => &Kind::EACH[..],
+        [] => &MigrationKind::ALL[..],
         some => some,
     };
     let mut names: Vec<_> = arguments.kernels.iter().map(String::as_str).collect();
     if names.is_empty() {
         names.extend(KERNELS);
     }
-    let kernels = lab.alone(|| kernels::named(&lab.folder, &names))?;
+    let kernels = lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &names))?;
     let [first, second] = kernels.as_slice() else {
         return Err("relay wants two kernels: --kernel VERSION --kernel VERSION".into());
     };
-    let programs = lab.programs(&["cpreg-cli"])?;
+    let programs = lab.build_programs(&["cpreg-cli"])?;
     lab.prepare(true)?;
     let mut failed = Vec::new();
     // One pair after the other: each is two hosts.
     for cpu in &cpus {
         let start = Instant::now();
-        let pair = Pair {
-            hosts: Wired {
+        let pair = MigrationRunner {
+            hosts: HostPair {
                 lab,
                 cpu,
                 kernels: [first, second],

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::bench::{Bench, RESULTS, named};
-use crate::judge::{Outcome, Said, judge};
+use super::fixture::{Fixture, RESULTS, host_label};
+use crate::evaluate::{MoveOutcome, VmmOutput, evaluate};
 use e2e_framework::Result;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
@@ -18,11 +18,11 @@ const KERNEL: &str = "6.12.107";
 const CPU: &str = "neoverse-n1";
 
 /// A value that no KVM of that kernel takes (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that, so it is refused before the kernel is asked.
-const NOT_TAKEN: &str = "PSCI_VERSION=0x10009";
+const REJECTED_SETTING: &str = "PSCI_VERSION=0x10009";
 
 /// What the sender says while its guest runs on, and when it stands still.
 const PRE_COPY: &str = "pre-copy: round 2,";
-const STANDS_STILL: &str = "the guest stands still";
+const STOPPED_LINE: &str = "the guest stands still";
 
 /// Each test has a port of its own. SIGKILL ends a process with status 137.
 const SCRIPT: &str = "\
@@ -45,69 +45,69 @@ fault() {
     name=$1 port=$2 text=$3 victim=$4 kib=$5
     shift 5
     as $name-receiver cpreg-vmm receive 127.0.0.1:$port --timeout 60 --seconds 3 \"$@\" > /out/$name-receiver &
-    as $name-sender cpreg-vmm send 127.0.0.1:$port --timeout 60 --before 3 --after 3 --bandwidth $kib | kill_when \"$text\" $name-$victim > /out/$name-sender
+    as $name-sender cpreg-vmm send 127.0.0.1:$port --timeout 60 --seconds-before 3 --seconds-after 3 --bandwidth $kib | kill_when \"$text\" $name-$victim > /out/$name-sender
     wait
 }
 ";
 
 /// A test, and how it must end.
-struct Fault {
+struct FaultCase {
     name: &'static str,
-    what: &'static str,
+    description: &'static str,
     /// At what of the sender's words.
-    at: &'static str,
+    trigger: &'static str,
     victim: &'static str,
     /// KiB in a second.
     bandwidth: u32,
     options: &'static str,
-    judge: fn(&Said, &Said) -> Result<()>,
+    check: fn(&VmmOutput, &VmmOutput) -> Result<()>,
 }
 
-const FAULTS: [Fault; 5] = [
-    Fault {
+const FAULTS: [FaultCase; 5] = [
+    FaultCase {
         name: "unhurt",
-        what: "slowly, and nobody dies: the guest moves",
-        at: "-",
+        description: "slowly, and nobody dies: the guest moves",
+        trigger: "-",
         victim: "receiver",
         bandwidth: 256,
         options: "",
-        judge: unhurt,
+        check: check_unaffected,
     },
-    Fault {
+    FaultCase {
         name: "receiver-pre-copy",
-        what: "receiver killed in the pre-copy",
-        at: PRE_COPY,
+        description: "receiver killed in the pre-copy",
+        trigger: PRE_COPY,
         victim: "receiver",
         bandwidth: 64,
         options: "",
-        judge: stays,
+        check: check_sender_continues,
     },
-    Fault {
+    FaultCase {
         name: "receiver-final",
-        what: "receiver killed when the guest stood still",
-        at: STANDS_STILL,
+        description: "receiver killed when the guest stood still",
+        trigger: STOPPED_LINE,
         victim: "receiver",
         bandwidth: 64,
         options: "",
-        judge: stays,
+        check: check_sender_continues,
     },
-    Fault {
+    FaultCase {
         name: "refused",
-        what: "a value that the destination does not take",
-        at: "-",
+        description: "a value that the destination does not take",
+        trigger: "-",
         victim: "receiver",
         bandwidth: 256,
         options: "--set ",
-        judge: refused,
+        check: check_refused,
     },
-    Fault {
+    FaultCase {
         name: "sender-pre-copy",
-        what: "sender killed in the pre-copy",
-        at: PRE_COPY,
+        description: "sender killed in the pre-copy",
+        trigger: PRE_COPY,
         victim: "sender",
         bandwidth: 64,
         options: "",
-        judge: runs_nowhere,
+        check: check_receiver_idle,
     },
 ];
 
@@ -122,18 +122,22 @@ pub(crate) fn host<'a>(kernels: &'a [Kernel], cpus: &'a [Cpu]) -> Result<(&'a Ke
 }
 
 /// Boots it, and tests all.
-pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
+pub(crate) fn test(bench: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
     let mut script = SCRIPT.to_owned();
     for (number, fault) in FAULTS.iter().enumerate() {
-        let Fault {
+        let FaultCase {
             name,
-            at,
+            trigger: at,
             victim,
             bandwidth,
             options,
             ..
         } = fault;
-        let value = if options.is_empty() { "" } else { NOT_TAKEN };
+        let value = if options.is_empty() {
+            ""
+        } else {
+            REJECTED_SETTING
+        };
         let _ = writeln!(
             script,
             "fault {name} {} '{at}' {victim} {bandwidth} {options}{value}",
@@ -145,7 +149,7 @@ pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
         programs: vec![bench.programs.join("cpreg-vmm")],
         ..Job::default()
     };
-    let host = Host::new(kernel, cpu);
+    let host = EmulatedHost::new(kernel, cpu);
     let name = format!("{}__faults", host.name());
     let results = bench.lab.folder.join("results").join(RESULTS).join(name);
     let booted = host.run(bench.lab, &job, &results);
@@ -154,27 +158,27 @@ pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
             Ok(()) => check(fault, &results),
             Err(error) => Err(error.to_string().into()),
         };
-        let name = format!("{}: {}", named(kernel, cpu), fault.what);
+        let name = format!("{}: {}", host_label(kernel, cpu), fault.description);
         bench.tally.count(&name, outcome);
     }
 }
 
-fn check(fault: &Fault, results: &Path) -> Result<()> {
-    let said = |end: &str| Said::read(results, &format!("{}-{end}", fault.name));
+fn check(fault: &FaultCase, results: &Path) -> Result<()> {
+    let said = |end: &str| VmmOutput::read(results, &format!("{}-{end}", fault.name));
     let (sender, receiver) = (said("sender")?, said("receiver")?);
-    (fault.judge)(&sender, &receiver).map_err(|error| {
+    (fault.check)(&sender, &receiver).map_err(|error| {
         let (sender, receiver) = (sender.indented(), receiver.indented());
         format!("  {error}\n  sender {sender}  receiver {receiver}").into()
     })
 }
 
 /// What SIGKILL leaves.
-const KILLED: &str = "137";
+const SIGKILL_STATUS: &str = "137";
 
-fn unhurt(sender: &Said, receiver: &Said) -> Result<()> {
-    match judge(sender, receiver)? {
-        Outcome::Moved { .. }
-            if sender.text.contains(PRE_COPY) && sender.text.contains(STANDS_STILL) =>
+fn check_unaffected(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
+    match evaluate(sender, receiver)? {
+        MoveOutcome::Moved { .. }
+            if sender.text.contains(PRE_COPY) && sender.text.contains(STOPPED_LINE) =>
         {
             Ok(())
         }
@@ -183,20 +187,20 @@ fn unhurt(sender: &Said, receiver: &Said) -> Result<()> {
 }
 
 /// The receiver died: the sender's guest goes on.
-fn stays(sender: &Said, receiver: &Said) -> Result<()> {
+fn check_sender_continues(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
     let cause = sender.text.lines().any(|line| line.starts_with("failed: "));
-    if receiver.status != KILLED || receiver.has_run() {
+    if receiver.status != SIGKILL_STATUS || receiver.has_run() {
         return Err("the receiver was not killed before anything ran there".into());
     }
     if sender.status != "2" || !cause {
         return Err("the sender does not say that it failed".into());
     }
-    Ok(sender.goes_on()?)
+    Ok(sender.check_guest_continues()?)
 }
 
-fn refused(sender: &Said, receiver: &Said) -> Result<()> {
-    let outcome = judge(sender, receiver)?;
-    if outcome.in_the_way() == ["PSCI_VERSION"] {
+fn check_refused(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
+    let outcome = evaluate(sender, receiver)?;
+    if outcome.blockers() == ["PSCI_VERSION"] {
         Ok(())
     } else {
         Err(format!("expected to be refused for PSCI_VERSION, not {outcome:?}").into())
@@ -204,8 +208,8 @@ fn refused(sender: &Said, receiver: &Said) -> Result<()> {
 }
 
 /// The sender died: the receiver runs nothing, and says why.
-fn runs_nowhere(sender: &Said, receiver: &Said) -> Result<()> {
-    if sender.status != KILLED {
+fn check_receiver_idle(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
+    if sender.status != SIGKILL_STATUS {
         return Err("the sender was not killed".into());
     }
     let says = receiver

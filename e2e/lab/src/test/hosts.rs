@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use cpreg::register::RegisterId;
-use cpreg_hosts::record::{Guest, Register, Trial};
-use cpreg_hosts::{History, HostRecord};
+use cpreg_hosts::record::{GuestRecord, RegisterRecord, WriteTrial};
+use cpreg_hosts::{HostIndex, HostRecord};
 
-use super::bench::{Bench, RESULTS, named};
+use super::fixture::{Fixture, RESULTS, host_label};
 use e2e_framework::Result;
-use e2e_framework::lab::boot::Host;
+use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
@@ -23,7 +23,7 @@ use e2e_framework::lab::kernels::Kernel;
 pub(crate) const COMPARE: &str = "compare";
 
 /// How many differences are told.
-const MOST: usize = 20;
+const MAX_DIFFERENCES: usize = 20;
 
 const SCRIPT: &str = "\
 cpreg probe kvm -o /out/host.json > /out/probe 2>&1
@@ -33,7 +33,7 @@ echo $? > /out/compare.status
 ";
 
 /// Boots a host, and tests both.
-pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
+pub(crate) fn test(bench: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
     let job = Job {
         script: SCRIPT.to_owned(),
         programs: vec![
@@ -42,7 +42,7 @@ pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
         ],
         ..Job::default()
     };
-    let host = Host::new(kernel, cpu);
+    let host = EmulatedHost::new(kernel, cpu);
     let results = bench
         .lab
         .folder
@@ -60,13 +60,13 @@ pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
             status => Err(format!("  exit status {status}\n{said}").into()),
         }
     };
-    let name = named(kernel, cpu);
+    let name = host_label(kernel, cpu);
     let record = || {
         ended("probe")?;
         let found = HostRecord::from_json(&fs::read(results.join("host.json"))?)?;
-        let history = History::built_in()?;
-        let known = history.named(&format!("linux-{name}"))?.host.record();
-        same(&known, &found)
+        let history = HostIndex::built_in()?;
+        let known = history.resolve(&format!("linux-{name}"))?.host.record();
+        check_same(&known, &found)
     };
     bench.tally.count(&format!("record of {name}"), record());
     let compared = ended("compare");
@@ -79,7 +79,7 @@ pub(crate) fn test(bench: &Bench<'_>, kernel: &Kernel, cpu: &Cpu) {
 ///
 /// # Errors
 /// What differs.
-fn same(known: &HostRecord, found: &HostRecord) -> Result<()> {
+fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     let mut differences = BTreeSet::new();
     if known.identity != found.identity {
         let (known, found) = (&known.identity, &found.identity);
@@ -88,7 +88,7 @@ fn same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     if known.capabilities != found.capabilities {
         differences.insert("capabilities".to_owned());
     }
-    let none = Guest::default();
+    let none = GuestRecord::default();
     let features: BTreeSet<_> = known.guests.keys().chain(found.guests.keys()).collect();
     for features in features {
         let of = |record: &HostRecord| record.guests.get(features).cloned();
@@ -103,11 +103,11 @@ fn same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         if known.writable != found.writable {
             differences.insert(format!("{features}: writable bits"));
         }
-        let (known, found) = (by_id(&known), by_id(&found));
+        let (known, found) = (registers_by_id(&known), registers_by_id(&found));
         let ids: BTreeSet<_> = known.keys().chain(found.keys()).collect();
         for id in ids {
             let (known, found) = (known.get(id), found.get(id));
-            for what in differing(known.copied(), found.copied()) {
+            for what in register_differences(known.copied(), found.copied()) {
                 differences.insert(format!("{features}: {id}: {what}"));
             }
         }
@@ -116,17 +116,20 @@ fn same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         return Ok(());
     }
     let count = differences.len();
-    let told: Vec<_> = differences.into_iter().take(MOST).collect();
+    let told: Vec<_> = differences.into_iter().take(MAX_DIFFERENCES).collect();
     Err(format!("  {count} differences:\n  {}", told.join("\n  ")).into())
 }
 
-fn by_id(guest: &Guest) -> BTreeMap<RegisterId, &Register> {
+fn registers_by_id(guest: &GuestRecord) -> BTreeMap<RegisterId, &RegisterRecord> {
     let registers = guest.registers.iter();
     registers.map(|register| (register.id, register)).collect()
 }
 
 /// In what a register is not as it was recorded.
-fn differing(known: Option<&Register>, found: Option<&Register>) -> Vec<String> {
+fn register_differences(
+    known: Option<&RegisterRecord>,
+    found: Option<&RegisterRecord>,
+) -> Vec<String> {
     let (known, found) = match (known, found) {
         (Some(known), Some(found)) => (known.without_time(), found.without_time()),
         (Some(_), None) => return vec!["not listed any more".to_owned()],
@@ -143,18 +146,18 @@ fn differing(known: Option<&Register>, found: Option<&Register>) -> Vec<String> 
         format!("{:x?}", known.at_reset),
         format!("{:x?}", found.at_reset),
     );
-    let errno = |register: &Register| register.write_back.to_string();
+    let errno = |register: &RegisterRecord| register.write_back.to_string();
     compare("errno of writing it back", errno(&known), errno(&found));
-    let per_vcpu = |register: &Register| register.differs_by_vcpu.to_string();
+    let per_vcpu = |register: &RegisterRecord| register.differs_by_vcpu.to_string();
     compare("other on another vCPU", per_vcpu(&known), per_vcpu(&found));
     let count = known.trials.len().max(found.trials.len());
     let other = (0..count).find(|at| known.trials.get(*at) != found.trials.get(*at));
     if let Some(at) = other {
-        let trial = |register: &Register| match register.trials.get(at) {
-            Some(Trial {
+        let trial = |register: &RegisterRecord| match register.trials.get(at) {
+            Some(WriteTrial {
                 value,
                 errno,
-                reads,
+                read_back: reads,
             }) => format!("{value:#x} errno {errno} reads {reads:#x}"),
             None => "none".to_owned(),
         };
@@ -172,29 +175,29 @@ mod tests {
 
     #[test]
     fn records_are_compared_to_the_last_trial() {
-        let history = History::built_in().unwrap();
+        let history = HostIndex::built_in().unwrap();
         let name = "linux-6.12.107/neoverse-n1";
-        let known = history.named(name).unwrap().host.record();
-        assert!(same(&known, &known).is_ok());
+        let known = history.resolve(name).unwrap().host.record();
+        assert!(check_same(&known, &known).is_ok());
         let mut other = known.clone();
         let guest = other.guests.values_mut().next().unwrap();
         let mut tried = guest.registers.iter_mut();
         let tried = tried
-            .find(|register| !register.trials.is_empty() && register.at_reset != AtReset::Counts);
-        tried.unwrap().trials[0].reads ^= 1;
-        assert!(same(&known, &other).is_err());
+            .find(|register| !register.trials.is_empty() && register.at_reset != AtReset::Counter);
+        tried.unwrap().trials[0].read_back ^= 1;
+        assert!(check_same(&known, &other).is_err());
         let mut other = known.clone();
         other.guests.pop_first();
-        assert!(same(&known, &other).is_err());
+        assert!(check_same(&known, &other).is_err());
         // Of a counter only that it is one.
         let mut other = known.clone();
         for guest in other.guests.values_mut() {
             for register in &mut guest.registers {
-                if register.at_reset == AtReset::Counts {
+                if register.at_reset == AtReset::Counter {
                     register.trials.clear();
                 }
             }
         }
-        assert!(same(&known, &other).is_ok());
+        assert!(check_same(&known, &other).is_ok());
     }
 }

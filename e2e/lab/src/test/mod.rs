@@ -7,19 +7,19 @@
 //! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, where it does not without |
 //! | [`faults`] | whoever dies or refuses in the middle: the guest runs in one place |
 //!
-//! [`bench`] has what they share. And `lab clippy`. Everything is tried, whatever became of what came before; what each host said stays in `results/test` in the lab folder.
+//! [`fixture`] has what they share. And `lab clippy`. Everything is tried, whatever became of what came before; what each host said stays in `results/test` in the lab folder.
 
-mod bench;
 mod faults;
+mod fixture;
 mod hosts;
 mod moves;
 mod relays;
 
 use std::time::Instant;
 
-use self::bench::{Bench, Ended, RESULTS, Tally};
+use self::fixture::{Fixture, RESULTS, Tally, TestCounts};
 use crate::lints;
-use crate::options::AT_A_TIME;
+use crate::options::MAX_CONCURRENT_HOSTS;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::{self, Kernel};
@@ -30,7 +30,7 @@ const KERNELS: [&str; 3] = ["6.1.176", "6.12.107", "7.3.4"];
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// A boot that is made for several tests.
-type Boot<'a> = Box<dyn Fn() + Send + Sync + 'a>;
+type BootTask<'a> = Box<dyn Fn() + Send + Sync + 'a>;
 
 /// `cargo xtask lab test`.
 ///
@@ -40,22 +40,22 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     let start = Instant::now();
     let tally = Tally::default();
     tally.count("clippy for arm64", lints::run(lab));
-    let kernels = lab.alone(|| kernels(lab))?;
+    let kernels = lab.with_make_lock(|| kernels(lab))?;
     let cpus: Result<Vec<_>> = CPUS.iter().map(|name| Cpu::parse(name)).collect();
     let cpus = cpus?;
-    let programs =
-        lab.programs_and_examples(&["cpreg-cli", "cpreg-vmm", "cpreg-kvm"], &[hosts::COMPARE])?;
+    let programs = lab
+        .build_programs_and_examples(&["cpreg-cli", "cpreg-vmm", "cpreg-kvm"], &[hosts::COMPARE])?;
     lab.prepare(true)?;
     debian::remove(&lab.folder.join("results").join(RESULTS))?;
     println!("made what is needed: {:.0?}", start.elapsed());
 
-    let bench = Bench {
+    let bench = Fixture {
         lab,
         programs: &programs,
         tally,
     };
     let (bench, kernels, cpus) = (&bench, &kernels, &cpus);
-    let mut boots: Vec<Boot<'_>> = Vec::new();
+    let mut boots: Vec<BootTask<'_>> = Vec::new();
     for cpu in cpus {
         for kernel in kernels {
             boots.push(Box::new(move || hosts::test(bench, kernel, cpu)));
@@ -63,7 +63,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     }
     let (kernel, cpu) = faults::host(kernels, cpus)?;
     boots.push(Box::new(move || faults::test(bench, kernel, cpu)));
-    parallel::each(AT_A_TIME, boots.into_iter(), |boot| boot());
+    parallel::for_each(MAX_CONCURRENT_HOSTS, boots.into_iter(), |boot| boot());
     println!("hosts and faults: {:.0?}", start.elapsed());
 
     // One after the other: each is two hosts.
@@ -80,7 +80,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     relays::test(bench, pair, cpu);
 
     let ended = bench.tally.0.lock().map_err(|_| "a test died")?;
-    let Ended { passed, failed } = &*ended;
+    let TestCounts { passed, failed } = &*ended;
     if !failed.is_empty() {
         println!(
             "consoles and all that was said: {}",
@@ -105,8 +105,8 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
 /// If something cannot be fetched.
 pub(crate) fn fetch(lab: &Lab) -> Result<()> {
     lab.prepare(false)?;
-    lab.alone(|| kernels(lab).map(drop))?;
-    lab.alone(|| Toolchain::ensure(&lab.folder).map(drop))
+    lab.with_make_lock(|| kernels(lab).map(drop))?;
+    lab.with_make_lock(|| Toolchain::ensure(&lab.folder).map(drop))
 }
 
 /// The kernels that are tested.
@@ -114,5 +114,5 @@ pub(crate) fn fetch(lab: &Lab) -> Result<()> {
 /// # Errors
 /// If one cannot be fetched.
 fn kernels(lab: &Lab) -> Result<Vec<Kernel>> {
-    kernels::named(&lab.folder, &KERNELS)
+    kernels::fetch_versions(&lab.folder, &KERNELS)
 }

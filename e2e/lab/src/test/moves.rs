@@ -3,11 +3,11 @@
 //!
 //! What is expected stands in [`EXPECTED`]. A move that suddenly is refused, or is not, or for another reason, is a failure.
 
-use super::bench::{Bench, RESULTS};
-use crate::judge::Outcome;
-use crate::migrate::in_words;
-use crate::pair::{Pair, Trip, Try};
-use crate::wired::Wired;
+use super::fixture::{Fixture, RESULTS};
+use crate::evaluate::MoveOutcome;
+use crate::host_pair::HostPair;
+use crate::migrate::describe_attempt;
+use crate::trips::{MoveAttempt, Trip, TripRunner};
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
@@ -18,14 +18,14 @@ const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 /// What stands in the way of a guest from one kernel on another, by name; nothing if it moves.
 struct Expected {
     cpu: &'static str,
-    from: &'static str,
-    to: &'static str,
+    source: &'static str,
+    destination: &'static str,
     /// As it is.
-    as_it_is: &'static [&'static str],
+    blockers: &'static [&'static str],
     /// With `--accept low`, if it was refused as it is.
-    with_low: &'static [&'static str],
+    blockers_with_low: &'static [&'static str],
     /// On the way back, if it moved.
-    back: &'static [&'static str],
+    return_blockers: &'static [&'static str],
 }
 
 /// Of each CPU model, from each kernel to each other. What the two ends disagree on:
@@ -38,39 +38,39 @@ struct Expected {
 const EXPECTED: [Expected; 12] = [
     Expected {
         cpu: "neoverse-n1",
-        from: "6.1.176",
-        to: "6.12.107",
-        as_it_is: &[],
-        with_low: &[],
-        back: &[],
+        source: "6.1.176",
+        destination: "6.12.107",
+        blockers: &[],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "neoverse-n1",
-        from: "6.12.107",
-        to: "6.1.176",
-        as_it_is: &[
+        source: "6.12.107",
+        destination: "6.1.176",
+        blockers: &[
             "CCSIDR_EL1[0]",
             "CCSIDR_EL1[1]",
             "CCSIDR_EL1[2]",
             "CLIDR_EL1",
             "ID_AA64DFR0_EL1",
         ],
-        with_low: &[],
-        back: &[],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "neoverse-n1",
-        from: "6.1.176",
-        to: "7.3.4",
-        as_it_is: &[],
-        with_low: &[],
-        back: &[],
+        source: "6.1.176",
+        destination: "7.3.4",
+        blockers: &[],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "neoverse-n1",
-        from: "7.3.4",
-        to: "6.1.176",
-        as_it_is: &[
+        source: "7.3.4",
+        destination: "6.1.176",
+        blockers: &[
             "CCSIDR_EL1[0]",
             "CCSIDR_EL1[1]",
             "CCSIDR_EL1[2]",
@@ -78,38 +78,38 @@ const EXPECTED: [Expected; 12] = [
             "ID_AA64DFR0_EL1",
             "PSCI_VERSION",
         ],
-        with_low: &[],
-        back: &[],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "neoverse-n1",
-        from: "6.12.107",
-        to: "7.3.4",
-        as_it_is: &[],
-        with_low: &[],
-        back: &[],
+        source: "6.12.107",
+        destination: "7.3.4",
+        blockers: &[],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "neoverse-n1",
-        from: "7.3.4",
-        to: "6.12.107",
-        as_it_is: &["PSCI_VERSION"],
-        with_low: &[],
-        back: &[],
+        source: "7.3.4",
+        destination: "6.12.107",
+        blockers: &["PSCI_VERSION"],
+        blockers_with_low: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "max",
-        from: "6.1.176",
-        to: "6.12.107",
-        as_it_is: &[
+        source: "6.1.176",
+        destination: "6.12.107",
+        blockers: &[
             "FPMR",
             "ID_AA64MMFR1_EL1",
             "PIRE0_EL1",
             "PIR_EL1",
             "TCR2_EL1",
         ],
-        with_low: &[],
-        back: &[
+        blockers_with_low: &[],
+        return_blockers: &[
             "FPMR",
             "ID_AA64MMFR1_EL1",
             "ID_AA64MMFR3_EL1",
@@ -121,9 +121,9 @@ const EXPECTED: [Expected; 12] = [
     },
     Expected {
         cpu: "max",
-        from: "6.12.107",
-        to: "6.1.176",
-        as_it_is: &[
+        source: "6.12.107",
+        destination: "6.1.176",
+        blockers: &[
             "CCSIDR_EL1[0]",
             "CCSIDR_EL1[1]",
             "CCSIDR_EL1[2]",
@@ -143,7 +143,7 @@ const EXPECTED: [Expected; 12] = [
             "PIR_EL1",
             "TCR2_EL1",
         ],
-        with_low: &[
+        blockers_with_low: &[
             "FPMR",
             "ID_AA64FPFR0_EL1",
             "ID_AA64ISAR1_EL1",
@@ -156,13 +156,13 @@ const EXPECTED: [Expected; 12] = [
             "PIR_EL1",
             "TCR2_EL1",
         ],
-        back: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "max",
-        from: "6.1.176",
-        to: "7.3.4",
-        as_it_is: &[
+        source: "6.1.176",
+        destination: "7.3.4",
+        blockers: &[
             "FPMR",
             "ID_AA64MMFR2_EL1",
             "PIRE0_EL1",
@@ -170,14 +170,14 @@ const EXPECTED: [Expected; 12] = [
             "SCTLR2_EL1",
             "TCR2_EL1",
         ],
-        with_low: &["ID_AA64MMFR2_EL1"],
-        back: &[],
+        blockers_with_low: &["ID_AA64MMFR2_EL1"],
+        return_blockers: &[],
     },
     Expected {
         cpu: "max",
-        from: "7.3.4",
-        to: "6.1.176",
-        as_it_is: &[
+        source: "7.3.4",
+        destination: "6.1.176",
+        blockers: &[
             "CCSIDR_EL1[0]",
             "CCSIDR_EL1[1]",
             "CCSIDR_EL1[2]",
@@ -201,7 +201,7 @@ const EXPECTED: [Expected; 12] = [
             "SCTLR2_EL1",
             "TCR2_EL1",
         ],
-        with_low: &[
+        blockers_with_low: &[
             "FPMR",
             "ID_AA64FPFR0_EL1",
             "ID_AA64ISAR1_EL1",
@@ -216,21 +216,21 @@ const EXPECTED: [Expected; 12] = [
             "SCTLR2_EL1",
             "TCR2_EL1",
         ],
-        back: &[],
+        return_blockers: &[],
     },
     Expected {
         cpu: "max",
-        from: "6.12.107",
-        to: "7.3.4",
-        as_it_is: &["ID_AA64MMFR2_EL1", "SCTLR2_EL1"],
-        with_low: &["ID_AA64MMFR2_EL1"],
-        back: &[],
+        source: "6.12.107",
+        destination: "7.3.4",
+        blockers: &["ID_AA64MMFR2_EL1", "SCTLR2_EL1"],
+        blockers_with_low: &["ID_AA64MMFR2_EL1"],
+        return_blockers: &[],
     },
     Expected {
         cpu: "max",
-        from: "7.3.4",
-        to: "6.12.107",
-        as_it_is: &[
+        source: "7.3.4",
+        destination: "6.12.107",
+        blockers: &[
             "ID_AA64FPFR0_EL1",
             "ID_AA64ISAR2_EL1",
             "ID_AA64ISAR3_EL1",
@@ -239,34 +239,34 @@ const EXPECTED: [Expected; 12] = [
             "PSCI_VERSION",
             "SCTLR2_EL1",
         ],
-        with_low: &[
+        blockers_with_low: &[
             "ID_AA64FPFR0_EL1",
             "ID_AA64ISAR2_EL1",
             "ID_AA64ISAR3_EL1",
             "ID_AA64MMFR3_EL1",
             "SCTLR2_EL1",
         ],
-        back: &[],
+        return_blockers: &[],
     },
 ];
 
 /// Boots two hosts, and tests what moves between them.
-pub(crate) fn test(bench: &Bench<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
+pub(crate) fn test(bench: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
     let program = bench.programs.join("cpreg-vmm");
-    let pair = Pair {
-        hosts: Wired {
+    let pair = TripRunner {
+        hosts: HostPair {
             lab: bench.lab,
             cpu,
             kernels,
-            serial: Wired::needs_serial(kernels),
+            serial: HostPair::needs_serial(kernels),
             results: RESULTS,
         },
         program: &program,
     };
     let trips = [0, 1].map(|from| Trip {
-        from,
+        source_host: from,
         consents: CONSENTS.to_vec(),
-        back: true,
+        is_round_trip: true,
         vcpus: 1,
     });
     let ways = [kernels, [kernels[1], kernels[0]]];
@@ -287,26 +287,29 @@ pub(crate) fn test(bench: &Bench<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
 }
 
 /// Whether a trip went as expected.
-fn check([from, to]: [&Kernel; 2], cpu: &Cpu, tries: &[Try]) -> Result<()> {
+fn check([from, to]: [&Kernel; 2], cpu: &Cpu, tries: &[MoveAttempt]) -> Result<()> {
     let (from, to, cpu) = (&from.version, &to.version, cpu.to_string());
     let mut all = EXPECTED.iter();
-    let expected = all.find(|it| (it.cpu, it.from, it.to) == (&*cpu, from, to));
+    let expected = all.find(|it| (it.cpu, it.source, it.destination) == (&*cpu, from, to));
     let expected = expected.ok_or("nothing is expected of it: add it to EXPECTED")?;
-    let found: Vec<_> = tries.iter().map(|tried| tried.there.in_the_way()).collect();
-    let mut wanted = vec![expected.as_it_is];
-    if !expected.as_it_is.is_empty() {
-        wanted.push(expected.with_low);
+    let found: Vec<_> = tries
+        .iter()
+        .map(|tried| tried.outbound.blockers())
+        .collect();
+    let mut wanted = vec![expected.blockers];
+    if !expected.blockers.is_empty() {
+        wanted.push(expected.blockers_with_low);
     }
-    let back = tries.last().and_then(|tried| tried.back.as_ref());
-    let back = back.map(Outcome::in_the_way).unwrap_or_default();
-    if found == wanted && back == expected.back {
+    let back = tries.last().and_then(|tried| tried.inbound.as_ref());
+    let back = back.map(MoveOutcome::blockers).unwrap_or_default();
+    if found == wanted && back == expected.return_blockers {
         return Ok(());
     }
-    let told: Vec<_> = tries.iter().map(in_words).collect();
+    let told: Vec<_> = tries.iter().map(describe_attempt).collect();
     Err(format!(
         "  expected to be in the way, as it is and with --accept low: {wanted:?}, and back \
          {:?}\n  found:\n    {}",
-        expected.back,
+        expected.return_blockers,
         told.join("\n    ")
     )
     .into())

@@ -2,9 +2,9 @@
 //!
 //! All kinds of migration, and other CPU models, are `lab relay`'s.
 
-use super::bench::{Bench, RESULTS};
-use crate::relay::{Kind, Pair, QEMU};
-use crate::wired::Wired;
+use super::fixture::{Fixture, RESULTS};
+use crate::host_pair::HostPair;
+use crate::relay::{DEFAULT_SERIES, MigrationKind, MigrationRunner};
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
@@ -13,7 +13,7 @@ use e2e_framework::lab::kernels::Kernel;
 const KERNELS: [&str; 2] = ["6.12.107", "7.3.4"];
 const CPU: &str = "neoverse-n1";
 
-const KINDS: [Kind; 2] = [Kind::Direct, Kind::Precopy];
+const KINDS: [MigrationKind; 2] = [MigrationKind::Direct, MigrationKind::Precopy];
 
 /// The hosts that this is done on, of those that are tested.
 ///
@@ -31,9 +31,9 @@ pub(crate) fn hosts<'a>(
 }
 
 /// Boots both, and tests what moves between them.
-pub(crate) fn test(bench: &Bench<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
-    let pair = Pair {
-        hosts: Wired {
+pub(crate) fn test(bench: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
+    let pair = MigrationRunner {
+        hosts: HostPair {
             lab: bench.lab,
             cpu,
             kernels,
@@ -42,7 +42,7 @@ pub(crate) fn test(bench: &Bench<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
             results: &format!("{RESULTS}/relay"),
         },
         program: &bench.programs.join("cpreg"),
-        series: QEMU,
+        series: DEFAULT_SERIES,
     };
     match pair.run(&KINDS) {
         Ok(all) => {

@@ -52,7 +52,7 @@ impl Mode {
     }
 
     /// Whether a refusal of the device state lets the guest go on at the source, whatever QEMU that is.
-    pub(crate) fn has_way_back(self) -> bool {
+    pub(crate) fn has_return_path(self) -> bool {
         self != Self::Plain && !self.is_postcopy()
     }
 }
@@ -79,25 +79,25 @@ pub(crate) enum Transport {
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trial {
+pub(crate) enum Scenario {
     /// Through the relay the guest goes on at the destination.
-    Through,
+    Success,
     /// Without it, it does not: the destination refuses the VM.
-    Today,
+    WithoutRelay,
     /// The relay refuses what would have no way back before RAM flows.
-    Early,
+    EarlyRefusal,
     /// The relay refuses the device state.
-    Late,
+    LateRefusal,
     /// RAM holds what looks like device state; it arrives as it was.
-    Imitations,
+    LookalikeRam,
     /// With the monitors of both sides.
-    Guarded,
+    GuardedSuccess,
     /// With the monitors of both sides the relay refuses before RAM flows.
     GuardedRefusal,
     /// With the monitors of both sides, and a destination that is not what the relay was told: it fails to load the VM.
     GuardedFailure,
     /// With the monitors of both sides, somebody is killed.
-    Killed(Victim, Moment),
+    Kill(Victim, Moment),
 }
 
 /// Who is killed.
@@ -119,36 +119,36 @@ pub(crate) enum Moment {
     /// RAM has been sent, and part of it again.
     Ram,
     /// The device state has come; what follows takes milliseconds, so it may be later.
-    Held,
+    DeviceStateReceived,
     /// It has gone on; the destination has usually not looked at it.
-    Passed,
+    DeviceStateSent,
 }
 
 /// One case.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) trial: Trial,
+pub(crate) struct RelayCase {
+    pub(crate) scenario: Scenario,
     /// The series of the QEMU at the source.
-    pub(crate) from: &'static str,
+    pub(crate) source: &'static str,
     /// The series of the QEMU at the destination.
-    pub(crate) to: &'static str,
+    pub(crate) destination: &'static str,
     pub(crate) machine: Machine,
     pub(crate) transport: Transport,
     pub(crate) mode: Mode,
 }
 
-impl Case {
+impl RelayCase {
     /// Returns what a sample needs one case of: each mode, each trial, each victim.
     pub(crate) fn family(&self) -> String {
-        match self.trial {
-            Trial::Through => format!("{:?}", self.mode),
-            Trial::Killed(victim, _) => format!("killed {victim:?}"),
+        match self.scenario {
+            Scenario::Success => format!("{:?}", self.mode),
+            Scenario::Kill(victim, _) => format!("killed {victim:?}"),
             trial => format!("{trial:?}"),
         }
     }
 }
 
-impl fmt::Display for Case {
+impl fmt::Display for RelayCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = match self.transport {
             Transport::Tcp => "tcp",
@@ -157,18 +157,18 @@ impl fmt::Display for Case {
         write!(
             f,
             "relay-{}-to-{}/{}/{transport}/{}",
-            self.from, self.to, self.machine.kind, self.mode
+            self.source, self.destination, self.machine.machine_type, self.mode
         )?;
-        match self.trial {
-            Trial::Through => Ok(()),
-            Trial::Today => write!(f, "/without"),
-            Trial::Early => write!(f, "/refused-early"),
-            Trial::Late => write!(f, "/refused-late"),
-            Trial::Imitations => write!(f, "/imitations"),
-            Trial::Guarded => write!(f, "/guarded"),
-            Trial::GuardedRefusal => write!(f, "/guarded-refused"),
-            Trial::GuardedFailure => write!(f, "/guarded-failed"),
-            Trial::Killed(victim, moment) => {
+        match self.scenario {
+            Scenario::Success => Ok(()),
+            Scenario::WithoutRelay => write!(f, "/without"),
+            Scenario::EarlyRefusal => write!(f, "/refused-early"),
+            Scenario::LateRefusal => write!(f, "/refused-late"),
+            Scenario::LookalikeRam => write!(f, "/imitations"),
+            Scenario::GuardedSuccess => write!(f, "/guarded"),
+            Scenario::GuardedRefusal => write!(f, "/guarded-refused"),
+            Scenario::GuardedFailure => write!(f, "/guarded-failed"),
+            Scenario::Kill(victim, moment) => {
                 let victim = match victim {
                     Victim::Source => "source",
                     Victim::Destination => "destination",
@@ -177,8 +177,8 @@ impl fmt::Display for Case {
                 let moment = match moment {
                     Moment::Setup => "setup",
                     Moment::Ram => "ram",
-                    Moment::Held => "held",
-                    Moment::Passed => "passed",
+                    Moment::DeviceStateReceived => "device-state-received",
+                    Moment::DeviceStateSent => "device-state-sent",
                 };
                 write!(f, "/killed-{victim}-{moment}")
             }
@@ -187,19 +187,19 @@ impl fmt::Display for Case {
 }
 
 /// The cases that are run: all of them, or those that CI runs, which have every pair, mode and transport, but not each with each.
-pub(crate) fn cases(full: bool) -> Vec<Case> {
+pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
     let mut cases = Vec::new();
     let pairs = PAIRS
         .into_iter()
         .filter(|(from, to, _)| ![from, to].contains(&&"5.2"));
     let mut refused = BTreeSet::new();
     for (pair, (from, to, kind)) in pairs.enumerate() {
-        let case = |trial, transport, mode| Case {
-            trial,
-            from,
-            to,
+        let case = |trial, transport, mode| RelayCase {
+            scenario: trial,
+            source: from,
+            destination: to,
             machine: Machine {
-                kind,
+                machine_type: kind,
                 // Nobody has to consent for this one.
                 cpu: "cortex-a57",
                 vcpus: 2,
@@ -223,11 +223,15 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
             for transport in [Transport::Tcp, Transport::Unix] {
                 let is_turn = transport == transport_of(pair, number);
                 if full || (is_taken(number) && is_turn) {
-                    cases.push(case(Trial::Through, transport, mode));
+                    cases.push(case(Scenario::Success, transport, mode));
                 }
             }
         }
-        cases.push(case(Trial::Today, transport(pair), Mode::ReturnPath));
+        cases.push(case(
+            Scenario::WithoutRelay,
+            transport(pair),
+            Mode::ReturnPath,
+        ));
         // What becomes of the source is up to the QEMU there: one destination of each is enough.
         if refused.insert(from) || full {
             for mode in [
@@ -236,30 +240,35 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 Mode::Multifd(2),
                 Mode::Postcopy,
             ] {
-                cases.push(case(Trial::Late, transport(pair), mode));
-                if !mode.has_way_back() {
-                    cases.push(case(Trial::Early, transport(pair + 1), mode));
+                cases.push(case(Scenario::LateRefusal, transport(pair), mode));
+                if !mode.has_return_path() {
+                    cases.push(case(Scenario::EarlyRefusal, transport(pair + 1), mode));
                 }
             }
         }
-        for (number, mode) in Case::GUARDED.into_iter().enumerate() {
+        for (number, mode) in RelayCase::GUARDED_MODES.into_iter().enumerate() {
             if full || (pair + number).is_multiple_of(2) {
-                cases.push(case(Trial::Guarded, transport(pair), mode));
+                cases.push(case(Scenario::GuardedSuccess, transport(pair), mode));
             }
             if full || number == pair {
-                cases.push(case(Trial::GuardedRefusal, transport(pair), mode));
+                cases.push(case(Scenario::GuardedRefusal, transport(pair), mode));
             }
             if full || number + 3 == pair || (number == 0 && pair == 0) {
-                cases.push(case(Trial::GuardedFailure, transport(pair), mode));
+                cases.push(case(Scenario::GuardedFailure, transport(pair), mode));
             }
             let mut turn = 0;
             for victim in [Victim::Source, Victim::Destination, Victim::Relay] {
-                for moment in [Moment::Setup, Moment::Ram, Moment::Held, Moment::Passed] {
+                for moment in [
+                    Moment::Setup,
+                    Moment::Ram,
+                    Moment::DeviceStateReceived,
+                    Moment::DeviceStateSent,
+                ] {
                     turn += 1;
                     // A destination that loses all channels of multifd at once may hang, and the guard gives it half a minute.
                     let is_long = number == 1 && victim == Victim::Relay && moment != Moment::Ram;
                     if full || (!is_long && (turn + 5 * number) % 6 == pair) {
-                        let trial = Trial::Killed(victim, moment);
+                        let trial = Scenario::Kill(victim, moment);
                         cases.push(case(trial, transport(pair + turn), mode));
                     }
                 }
@@ -270,7 +279,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
             .enumerate()
         {
             if full || (pair + number).is_multiple_of(6) || (mode == Mode::Postcopy && pair == 3) {
-                cases.push(case(Trial::Imitations, transport(pair), mode));
+                cases.push(case(Scenario::LookalikeRam, transport(pair), mode));
             }
         }
     }
@@ -294,20 +303,20 @@ mod tests {
     fn the_reduced_set_has_every_pair_mode_and_transport() {
         let through: Vec<_> = cases(false)
             .into_iter()
-            .filter(|case| case.trial == Trial::Through)
+            .filter(|case| case.scenario == Scenario::Success)
             .collect();
         for mode in Mode::ALL {
             let pairs: BTreeSet<_> = through
                 .iter()
                 .filter(|case| case.mode == mode)
-                .map(|case| (case.from, case.to))
+                .map(|case| (case.source, case.destination))
                 .collect();
             assert!(pairs.len() >= 2, "{mode}: {pairs:?}");
         }
         for (from, to, _) in PAIRS {
             let is_tried = through
                 .iter()
-                .any(|case| (case.from, case.to) == (from, to));
+                .any(|case| (case.source, case.destination) == (from, to));
             assert_eq!(is_tried, ![from, to].contains(&"5.2"), "{from} to {to}");
         }
         for transport in [Transport::Tcp, Transport::Unix] {
@@ -324,10 +333,10 @@ mod tests {
     fn every_source_refuses_in_every_mode() {
         let cases = cases(false);
         for series in ["7.2", "10.0", "11.1"] {
-            for (trial, modes) in [(Trial::Late, 4), (Trial::Early, 2)] {
+            for (trial, modes) in [(Scenario::LateRefusal, 4), (Scenario::EarlyRefusal, 2)] {
                 let found = cases
                     .iter()
-                    .filter(|case| case.trial == trial && case.from == series)
+                    .filter(|case| case.scenario == trial && case.source == series)
                     .count();
                 assert_eq!(found, modes, "{trial:?} from {series}");
             }
@@ -336,7 +345,7 @@ mod tests {
 
     #[test]
     fn no_name_comes_twice_and_the_reduced_set_is_part_of_the_full_one() {
-        let names = |full| -> Vec<_> { cases(full).iter().map(Case::to_string).collect() };
+        let names = |full| -> Vec<_> { cases(full).iter().map(RelayCase::to_string).collect() };
         let full = names(true);
         let unique: BTreeSet<_> = full.iter().cloned().collect();
         assert_eq!(unique.len(), full.len());

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::cases::Transport;
-use super::end::PATIENCE;
+use super::endpoint::STEP_TIMEOUT;
 use e2e_framework::Result;
 use e2e_framework::tool;
 
 /// Who is to be killed at a certain moment must be found in it.
-const POLL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A relay that was started; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct RelayProcess {
     child: Child,
     /// Its standard error: log lines, a JSON object each.
     log: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Relay {
     report: PathBuf,
 }
 
-impl Relay {
+impl RelayProcess {
     /// Starts it.
     pub(crate) fn start(
         program: &Path,
@@ -50,9 +50,9 @@ impl Relay {
             .stdin(Stdio::null())
             .stdout(File::create(&report)?)
             .stderr(File::create(&log)?);
-        let child = command
-            .spawn()
-            .map_err(|error| format!("cannot start `{}`: {error}", tool::words(&command)))?;
+        let child = command.spawn().map_err(|error| {
+            format!("cannot start `{}`: {error}", tool::format_command(&command))
+        })?;
         Ok(Self { child, log, report })
     }
 
@@ -74,7 +74,7 @@ impl Relay {
             let words = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
             if words
                 .split(|byte| *byte == 0)
-                .any(|word| word == b"relay-guard")
+                .any(|word| word == b"__relay-guard")
             {
                 return Ok(child.parse()?);
             }
@@ -93,12 +93,16 @@ impl Relay {
     }
 
     /// Waits until it has told of something.
-    pub(crate) fn wait_for(&mut self, event: &str) -> Result<Value> {
-        self.wait_so_long_for(event, PATIENCE)
+    pub(crate) fn wait_for_event(&mut self, event: &str) -> Result<Value> {
+        self.wait_for_event_timeout(event, STEP_TIMEOUT)
     }
 
     /// The same, for so long.
-    pub(crate) fn wait_so_long_for(&mut self, event: &str, patience: Duration) -> Result<Value> {
+    pub(crate) fn wait_for_event_timeout(
+        &mut self,
+        event: &str,
+        patience: Duration,
+    ) -> Result<Value> {
         let deadline = Instant::now() + patience;
         loop {
             let is_over = self.child.try_wait()?.is_some();
@@ -107,14 +111,16 @@ impl Relay {
                 return Ok(found);
             }
             if is_over || Instant::now() >= deadline {
-                return Err(format!("the relay does not tell of {event}\n{}", self.said()).into());
+                return Err(
+                    format!("the relay does not tell of {event}\n{}", self.output()).into(),
+                );
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// All that it has written, for reports of failures.
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let mut text = String::new();
         for line in read(&self.log).lines().chain(read(&self.report).lines()) {
@@ -125,20 +131,20 @@ impl Relay {
 
     /// Waits until it has ended.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
-                return Err(format!("the relay does not end within {PATIENCE:?}").into());
+                return Err(format!("the relay does not end within {STEP_TIMEOUT:?}").into());
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Sees that it ends with this status, says that the VM is there, and that its report says so too.
-    pub(crate) fn must_end(&mut self, code: i32, vm: &[&str], report: &str) -> Result<()> {
+    pub(crate) fn assert_exit(&mut self, code: i32, vm: &[&str], report: &str) -> Result<()> {
         let status = self.wait()?;
         if status.code() != Some(code) {
             return Err(format!("the relay ended with {status}, expected {code}").into());
@@ -146,8 +152,8 @@ impl Relay {
         let events = self.events()?;
         let ended = events.iter().find(|event| event["event"] == "ended");
         let ended = ended.ok_or("the relay does not tell of its end")?;
-        if !vm.iter().any(|vm| ended["vm"] == *vm) {
-            return Err(format!("the VM is {}, expected {vm:?}", ended["vm"]).into());
+        if !vm.iter().any(|vm| ended["vm_location"] == *vm) {
+            return Err(format!("the VM is {}, expected {vm:?}", ended["vm_location"]).into());
         }
         let said = fs::read_to_string(&self.report)?;
         if said.contains(report) {
@@ -158,7 +164,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for RelayProcess {
     fn drop(&mut self) {
         // It may have ended long ago.
         let _ = self.child.kill();

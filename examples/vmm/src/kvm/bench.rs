@@ -8,7 +8,7 @@ use cpreg::destination::Features;
 use cpreg::plan::{Consents, Plan};
 use cpreg::register::RegisterId;
 use cpreg::tolerance::Tolerances;
-use cpreg_kvm::errno::os_error;
+use cpreg_kvm::errno::to_io_error;
 use cpreg_kvm::{Errno, Host, Kvm, Vcpu, Vm as _};
 use kvm_ioctls::VcpuFd;
 
@@ -16,7 +16,7 @@ use crate::migrate::Failure;
 
 /// What was measured; times are medians.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
+pub struct LoadStatistics {
     /// Registers that are written, of all vCPUs.
     pub registers: usize,
     /// System calls of a load by cpreg.
@@ -26,22 +26,22 @@ pub struct Figures {
     /// To carry the plan out.
     pub load: Duration,
     /// To write the same registers, in the same order, and nothing else.
-    pub bare: Duration,
+    pub bare_load: Duration,
 }
 
 /// A vCPU that counts what is asked of it.
-struct Counted<'a> {
+struct CountingVcpu<'a> {
     vcpu: &'a VcpuFd,
     calls: &'a Cell<usize>,
 }
 
-impl Counted<'_> {
+impl CountingVcpu<'_> {
     fn count(&self) {
         self.calls.set(self.calls.get() + 1);
     }
 }
 
-impl Vcpu for Counted<'_> {
+impl Vcpu for CountingVcpu<'_> {
     fn list(&self) -> Result<Vec<RegisterId>, Errno> {
         self.count();
         self.vcpu.list()
@@ -67,15 +67,15 @@ impl Vcpu for Counted<'_> {
 ///
 /// # Errors
 /// What did not work.
-pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, Failure> {
+pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<LoadStatistics, Failure> {
     let kvm = Kvm::open()?;
-    let make = || kvm.create(features, vcpus);
-    let destination = cpreg_kvm::probe::destination(&kvm, features, vcpus, "this host")?;
+    let make = || kvm.create_vm(features, vcpus);
+    let destination = cpreg_kvm::probe::probe_destination(&kvm, features, vcpus, "this host")?;
     let source = make()?;
     if features.contains(Features::SVE) {
         for vcpu in source.vcpus() {
             vcpu.finalize_sve()
-                .map_err(|errno| Failure::new("cannot finalize SVE", os_error(errno)))?;
+                .map_err(|errno| Failure::new("cannot finalize SVE", to_io_error(errno)))?;
         }
     }
     let vm = cpreg_kvm::save(source.vcpus())?;
@@ -83,7 +83,7 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
 
     let (tolerances, consents) = (Tolerances::default(), Consents::default());
     let (mut plans, mut loads, mut bares) = (Vec::new(), Vec::new(), Vec::new());
-    let mut figures = Figures::default();
+    let mut figures = LoadStatistics::default();
     for _ in 0..times.max(1) {
         let begin = Instant::now();
         let plan = Plan::new(&vm, &destination, &tolerances, &consents);
@@ -94,7 +94,7 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
         let counted: Vec<_> = target
             .vcpus()
             .iter()
-            .map(|vcpu| Counted {
+            .map(|vcpu| CountingVcpu {
                 vcpu,
                 calls: &calls,
             })
@@ -102,33 +102,33 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<Figures, 
         let begin = Instant::now();
         let loaded = cpreg_kvm::load(&plan, &counted)?;
         loads.push(begin.elapsed());
-        figures.registers = loaded.written;
+        figures.registers = loaded.written_registers;
         figures.calls = calls.get();
         drop(target);
 
         let target = make()?;
-        bares.push(bare(&plan, target.vcpus())?);
+        bares.push(load_bare(&plan, target.vcpus())?);
     }
     figures.plan = median(plans);
     figures.load = median(loads);
-    figures.bare = median(bares);
+    figures.bare_load = median(bares);
     Ok(figures)
 }
 
 /// Writes what the plan writes, without another look.
-fn bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
+fn load_bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
     let mut writes = Vec::new();
     for (vcpu, plan) in vcpus.iter().zip(&plan.vcpus) {
         let own: Vec<_> = plan
             .writes()
             .into_iter()
             .map(|(id, value)| match value {
-                cpreg::register::Value::Small(value) => {
+                cpreg::register::Value::U64(value) => {
                     let bytes = value.to_le_bytes();
                     let size = id.size_bytes().unwrap_or(bytes.len());
                     (id, bytes.get(..size).unwrap_or(&bytes).to_vec())
                 }
-                cpreg::register::Value::Wide(bytes) => (id, bytes.to_vec()),
+                cpreg::register::Value::Bytes(bytes) => (id, bytes.to_vec()),
             })
             .collect();
         writes.push((vcpu, own));
@@ -139,11 +139,11 @@ fn bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
         for (id, bytes) in writes {
             if must_finalize && *id != RegisterId::SVE_VLS {
                 vcpu.finalize_sve()
-                    .map_err(|errno| Failure::new("cannot finalize SVE", os_error(errno)))?;
+                    .map_err(|errno| Failure::new("cannot finalize SVE", to_io_error(errno)))?;
                 must_finalize = false;
             }
             Vcpu::set(*vcpu, *id, bytes)
-                .map_err(|errno| Failure::new(format!("cannot write {id}"), os_error(errno)))?;
+                .map_err(|errno| Failure::new(format!("cannot write {id}"), to_io_error(errno)))?;
         }
     }
     Ok(begin.elapsed())

@@ -3,6 +3,6 @@
 use crate::migrate::Failure;
 
 /// Names the step that failed.
-pub(super) fn at(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Failure {
+pub(super) fn step_failure(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Failure {
     move |error| Failure::new(step, error)
 }

@@ -17,7 +17,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{DeviceFd, VmFd};
 
-use super::failure::at;
+use super::failure::step_failure;
 use crate::migrate::Failure;
 
 /// Where the distributor is in the guest's physical memory.
@@ -51,22 +51,22 @@ impl Gic {
         };
         let device = vm
             .create_device(&mut device)
-            .map_err(at("KVM_CREATE_DEVICE (GICv3)"))?;
+            .map_err(step_failure("KVM_CREATE_DEVICE (GICv3)"))?;
         let gic = Self { device, vcpus };
         let (distributor, redistributors, interrupts) = (DISTRIBUTOR, REDISTRIBUTORS, INTERRUPTS);
         let addresses = KVM_DEV_ARM_VGIC_GRP_ADDR;
-        gic.attribute(
+        gic.set_attribute(
             addresses,
             KVM_VGIC_V3_ADDR_TYPE_DIST,
             &raw const distributor,
         )?;
-        gic.attribute(
+        gic.set_attribute(
             addresses,
             KVM_VGIC_V3_ADDR_TYPE_REDIST,
             &raw const redistributors,
         )?;
-        gic.attribute(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &raw const interrupts)?;
-        gic.attribute(
+        gic.set_attribute(KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &raw const interrupts)?;
+        gic.set_attribute(
             KVM_DEV_ARM_VGIC_GRP_CTRL,
             KVM_DEV_ARM_VGIC_CTRL_INIT,
             std::ptr::null::<u64>(),
@@ -74,7 +74,7 @@ impl Gic {
         Ok(gic)
     }
 
-    fn attribute<T>(&self, group: u32, attribute: u32, value: *const T) -> Result<(), Failure> {
+    fn set_attribute<T>(&self, group: u32, attribute: u32, value: *const T) -> Result<(), Failure> {
         let attribute = kvm_device_attr {
             group,
             attr: u64::from(attribute),
@@ -83,7 +83,7 @@ impl Gic {
         };
         self.device
             .set_device_attr(&attribute)
-            .map_err(at("KVM_SET_DEVICE_ATTR (GICv3)"))
+            .map_err(step_failure("KVM_SET_DEVICE_ATTR (GICv3)"))
     }
 
     /// Its state. No vCPU runs.
@@ -101,7 +101,7 @@ impl Gic {
     ///
     /// # Errors
     /// Why not.
-    pub fn look(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
+    pub fn preflight(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
         let keys = self.keys()?;
         let theirs = state
             .iter()
@@ -147,12 +147,12 @@ impl Gic {
         self.write(key, own & !0xf000 | u64::from(revision & 0xf) << 12)
     }
 
-    /// Loads its state, which [`Self::look`] found to fit. No vCPU runs.
+    /// Loads its state, which [`Self::preflight`] found to fit. No vCPU runs.
     ///
     /// # Errors
     /// Which register was refused.
     pub fn load(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
-        self.look(state)?;
+        self.preflight(state)?;
         for (group, attribute, value) in state {
             self.write((*group, *attribute), *value)?;
         }
@@ -217,11 +217,11 @@ impl Gic {
             let mut interface = |register: u64| {
                 keys.push((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | register));
             };
-            interface(instruction(12, 12, 5)); // ICC_SRE_EL1
+            interface(sysreg_attribute(12, 12, 5)); // ICC_SRE_EL1
             interface(CTLR);
-            interface(instruction(4, 6, 0)); // ICC_PMR_EL1
-            interface(instruction(12, 8, 3)); // ICC_BPR0_EL1
-            interface(instruction(12, 12, 3)); // ICC_BPR1_EL1
+            interface(sysreg_attribute(4, 6, 0)); // ICC_PMR_EL1
+            interface(sysreg_attribute(12, 8, 3)); // ICC_BPR0_EL1
+            interface(sysreg_attribute(12, 12, 3)); // ICC_BPR1_EL1
             // How many there are of these hangs on how many bits a priority has.
             let active =
                 match (self.read((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | CTLR))? >> 8
@@ -233,13 +233,13 @@ impl Gic {
                     _ => 4,
                 };
             for number in 0..active {
-                interface(instruction(12, 8, 4 + number)); // ICC_AP0Rn_EL1
+                interface(sysreg_attribute(12, 8, 4 + number)); // ICC_AP0Rn_EL1
             }
             for number in 0..active {
-                interface(instruction(12, 9, number)); // ICC_AP1Rn_EL1
+                interface(sysreg_attribute(12, 9, number)); // ICC_AP1Rn_EL1
             }
-            interface(instruction(12, 12, 6)); // ICC_IGRPEN0_EL1
-            interface(instruction(12, 12, 7)); // ICC_IGRPEN1_EL1
+            interface(sysreg_attribute(12, 12, 6)); // ICC_IGRPEN0_EL1
+            interface(sysreg_attribute(12, 12, 7)); // ICC_IGRPEN1_EL1
         }
         Ok(keys)
     }
@@ -277,10 +277,10 @@ impl Gic {
 }
 
 /// ICC_CTLR_EL1.
-const CTLR: u64 = instruction(12, 12, 4);
+const CTLR: u64 = sysreg_attribute(12, 12, 4);
 
 /// A system register of the CPU interface, op0 3 and op1 0, as the device wants it.
-const fn instruction(crn: u64, crm: u64, op2: u64) -> u64 {
+const fn sysreg_attribute(crn: u64, crm: u64, op2: u64) -> u64 {
     3 << 14 | crn << 7 | crm << 3 | op2
 }
 

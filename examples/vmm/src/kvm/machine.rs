@@ -18,14 +18,14 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
-use super::failure::at;
+use super::failure::step_failure;
 use super::gic::Gic;
 use super::memory::Memory;
-use super::run::Running;
+use super::run::VcpuThreads;
 use crate::guest;
 use crate::migrate::Failure;
-use crate::protocol::Outline;
-use crate::report::Report;
+use crate::protocol::VmShape;
+use crate::report::ReportDevice;
 
 /// The PMU's interrupt, a private one.
 const PMU_INTERRUPT: u32 = 23;
@@ -34,16 +34,16 @@ const PMU_INTERRUPT: u32 = 23;
 #[derive(Debug)]
 pub struct Machine {
     // In the order in which to drop them: the VM last.
-    pub(super) running: Option<Running>,
+    pub(super) threads: Option<VcpuThreads>,
     /// Its vCPUs, in order of their numbers; none while it runs, and none once one of them failed.
     pub vcpus: Vec<VcpuFd>,
     pub(super) gic: Gic,
     /// Its memory.
     pub memory: Arc<Memory>,
     pub(super) vm: VmFd,
-    outline: Outline,
+    shape: VmShape,
     /// What the guest tells.
-    pub report: Arc<Report>,
+    pub report: Arc<ReportDevice>,
 }
 
 /// Which of the features that this VMM knows the host has.
@@ -72,16 +72,16 @@ impl Machine {
     ///
     /// # Errors
     /// Which step failed, and how.
-    pub fn new(outline: Outline) -> Result<Self, Failure> {
+    pub fn new(outline: VmShape) -> Result<Self, Failure> {
         let kvm = open()?;
         let known = features()?;
-        let missing = outline.features.without(known);
+        let missing = outline.features.difference(known);
         if !missing.is_empty() {
             return Err(Failure(format!(
                 "this host gives its guests no {missing}; it has {known}"
             )));
         }
-        let vm = kvm.create_vm().map_err(at("KVM_CREATE_VM"))?;
+        let vm = kvm.create_vm().map_err(step_failure("KVM_CREATE_VM"))?;
         let memory = Arc::new(Memory::new(&vm, outline.memory)?);
         let vcpus = vcpus(&vm, &outline)?;
         let gic = Gic::new(&vm, vcpus.len())?;
@@ -91,13 +91,13 @@ impl Machine {
             }
         }
         Ok(Self {
-            running: None,
-            report: Arc::new(Report::new(vcpus.len())),
+            threads: None,
+            report: Arc::new(ReportDevice::new(vcpus.len())),
             vcpus,
             gic,
             memory,
             vm,
-            outline,
+            shape: outline,
         })
     }
 
@@ -107,17 +107,17 @@ impl Machine {
     /// Which step failed, and how.
     pub fn boot(&mut self, uses_physical_timer: bool) -> Result<(), Failure> {
         let needed = guest::memory_needed(self.vcpus.len());
-        if self.outline.memory < needed {
+        if self.shape.memory < needed {
             return Err(Failure(format!(
                 "a guest of {} vCPUs needs {} MiB of memory",
                 self.vcpus.len(),
                 needed >> 20
             )));
         }
-        if self.outline.features.contains(Features::SVE) {
+        if self.shape.features.contains(Features::SVE) {
             for vcpu in &self.vcpus {
                 vcpu.vcpu_finalize(&i32::try_from(KVM_ARM_VCPU_SVE).unwrap_or_default())
-                    .map_err(at("KVM_ARM_VCPU_FINALIZE"))?;
+                    .map_err(step_failure("KVM_ARM_VCPU_FINALIZE"))?;
             }
         }
         self.memory.write(0, guest::image())?;
@@ -132,14 +132,14 @@ impl Machine {
         for (id, value) in registers {
             first
                 .set_one_reg(id.raw(), &value.to_le_bytes())
-                .map_err(at("KVM_SET_ONE_REG"))?;
+                .map_err(step_failure("KVM_SET_ONE_REG"))?;
         }
         Ok(())
     }
 
     /// What it is like.
-    pub const fn outline(&self) -> Outline {
-        self.outline
+    pub const fn shape(&self) -> VmShape {
+        self.shape
     }
 
     /// Lets its vCPUs run, if they do not.
@@ -147,13 +147,13 @@ impl Machine {
     /// # Errors
     /// If threads cannot be had, or a vCPU had failed before; then none runs.
     pub fn start(&mut self) -> Result<(), Failure> {
-        if self.running.is_none() {
+        if self.threads.is_none() {
             // They went with the threads that failed. To start none would look like a guest that goes on.
             if self.vcpus.is_empty() {
                 return Err(Failure("its vCPUs cannot run any more".into()));
             }
             let vcpus = std::mem::take(&mut self.vcpus);
-            self.running = Some(Running::start(vcpus, &self.report, &self.memory)?);
+            self.threads = Some(VcpuThreads::start(vcpus, &self.report, &self.memory)?);
         }
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Machine {
     /// # Errors
     /// If a vCPU had failed before.
     pub fn stop(&mut self) -> Result<(), Failure> {
-        match self.running.take() {
+        match self.threads.take() {
             None => Ok(()),
             Some(running) => {
                 self.vcpus = running.stop()?;
@@ -188,10 +188,10 @@ impl Drop for Machine {
 /// The program counter: `kvm_regs.regs.pc`, in 32-bit words.
 const PC: RegisterId = RegisterId::core_u64(0x40);
 
-fn vcpus(vm: &VmFd, outline: &Outline) -> Result<Vec<VcpuFd>, Failure> {
+fn vcpus(vm: &VmFd, outline: &VmShape) -> Result<Vec<VcpuFd>, Failure> {
     let mut init = kvm_vcpu_init::default();
     vm.get_preferred_target(&mut init)
-        .map_err(at("KVM_ARM_PREFERRED_TARGET"))?;
+        .map_err(step_failure("KVM_ARM_PREFERRED_TARGET"))?;
     let bits = [
         (Features::PMU, 1 << KVM_ARM_VCPU_PMU_V3),
         (Features::SVE, 1 << KVM_ARM_VCPU_SVE),
@@ -208,7 +208,7 @@ fn vcpus(vm: &VmFd, outline: &Outline) -> Result<Vec<VcpuFd>, Failure> {
     for number in 0..outline.vcpus {
         let vcpu = vm
             .create_vcpu(u64::from(number))
-            .map_err(at("KVM_CREATE_VCPU"))?;
+            .map_err(step_failure("KVM_CREATE_VCPU"))?;
         // All but the first wait until the guest calls them by PSCI.
         let off = if number == 0 {
             0
@@ -216,7 +216,8 @@ fn vcpus(vm: &VmFd, outline: &Outline) -> Result<Vec<VcpuFd>, Failure> {
             1 << KVM_ARM_VCPU_POWER_OFF
         };
         init.features[0] = features | off;
-        vcpu.vcpu_init(&init).map_err(at("KVM_ARM_VCPU_INIT"))?;
+        vcpu.vcpu_init(&init)
+            .map_err(step_failure("KVM_ARM_VCPU_INIT"))?;
         vcpus.push(vcpu);
     }
     Ok(vcpus)
@@ -231,8 +232,8 @@ fn pmu(vcpu: &VcpuFd) -> Result<(), Failure> {
         flags: 0,
     };
     vcpu.set_device_attr(&attribute)
-        .map_err(at("KVM_ARM_VCPU_PMU_V3_IRQ"))?;
+        .map_err(step_failure("KVM_ARM_VCPU_PMU_V3_IRQ"))?;
     attribute.attr = u64::from(KVM_ARM_VCPU_PMU_V3_INIT);
     vcpu.set_device_attr(&attribute)
-        .map_err(at("KVM_ARM_VCPU_PMU_V3_INIT"))
+        .map_err(step_failure("KVM_ARM_VCPU_PMU_V3_INIT"))
 }

@@ -6,7 +6,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::failure::at;
+use super::failure::step_failure;
 use crate::guest::RAM_BASE;
 use crate::migrate::Failure;
 use crate::protocol::PAGE;
@@ -14,7 +14,7 @@ use crate::protocol::PAGE;
 /// The memory slot of KVM's that it is.
 const SLOT: u32 = 0;
 /// The longest name that is read for a guest.
-const LONGEST_NAME: usize = 32;
+const MAX_NAME_LEN: usize = 32;
 
 /// The guest's memory. Addresses are offsets into it, but where it is said otherwise.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Memory {
     map: GuestMemoryMmap,
     size: u64,
     /// One flag at a time may be set in KVM.
-    watched: Mutex<bool>,
+    is_dirty_tracking: Mutex<bool>,
 }
 
 impl Memory {
@@ -37,7 +37,7 @@ impl Memory {
         let memory = Self {
             map,
             size,
-            watched: Mutex::new(false),
+            is_dirty_tracking: Mutex::new(false),
         };
         memory.register(vm, 0)?;
         Ok(memory)
@@ -59,7 +59,8 @@ impl Memory {
         };
         // SAFETY: the range is the whole mapping, which only the guest and `vm_memory`, by volatile accesses, touch; it is
         // mapped for as long as the `Machine`, which drops the VM's descriptors first.
-        unsafe { vm.set_user_memory_region(region) }.map_err(at("KVM_SET_USER_MEMORY_REGION"))
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(step_failure("KVM_SET_USER_MEMORY_REGION"))
     }
 
     /// Writes bytes.
@@ -87,7 +88,7 @@ impl Memory {
 
     /// The name at a guest's physical address: up to a zero, not too long, nothing but ASCII that can be printed.
     pub fn text(&self, address: u64) -> Option<String> {
-        let mut bytes = [0; LONGEST_NAME];
+        let mut bytes = [0; MAX_NAME_LEN];
         let read = self.map.read(&mut bytes, GuestAddress(address)).ok()?;
         let text = bytes.get(..read)?.split(|byte| *byte == 0).next()?;
         let is_text = text.iter().all(|byte| matches!(byte, b' '..=b'~'));
@@ -98,8 +99,11 @@ impl Memory {
     ///
     /// # Errors
     /// If it does not.
-    pub fn watch(&self, vm: &VmFd, watch: bool) -> Result<(), Failure> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn set_dirty_tracking(&self, vm: &VmFd, watch: bool) -> Result<(), Failure> {
+        let mut watched = self
+            .is_dirty_tracking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *watched != watch {
             self.register(vm, if watch { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })?;
             *watched = watch;
@@ -111,11 +115,11 @@ impl Memory {
     ///
     /// # Errors
     /// If KVM does not tell.
-    pub fn written(&self, vm: &VmFd) -> Result<Vec<u32>, Failure> {
+    pub fn dirty_pages(&self, vm: &VmFd) -> Result<Vec<u32>, Failure> {
         let size = usize::try_from(self.size).map_err(|error| Failure::new("memory", error))?;
         let bitmap = vm
             .get_dirty_log(SLOT, size)
-            .map_err(at("KVM_GET_DIRTY_LOG"))?;
+            .map_err(step_failure("KVM_GET_DIRTY_LOG"))?;
         let each = (rustix::param::page_size() / PAGE).max(1);
         let mut pages = Vec::new();
         for (word, bits) in bitmap.iter().enumerate() {

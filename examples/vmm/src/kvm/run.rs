@@ -1,4 +1,4 @@
-//! [`Running`]: a thread for each vCPU, and how they are stopped.
+//! [`VcpuThreads`]: a thread for each vCPU, and how they are stopped.
 //!
 //! Whoever stops a vCPU gets its [`VcpuFd`] back from the thread, so that nobody can read or write registers of one that runs.
 
@@ -12,38 +12,41 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::memory::Memory;
 use crate::migrate::Failure;
-use crate::report::{REPORT_BASE, REPORT_SIZE, Report};
+use crate::report::{REPORT_BASE, REPORT_SIZE, ReportDevice};
 
 /// The threads.
 #[derive(Debug)]
-pub struct Running {
+pub struct VcpuThreads {
     threads: Vec<JoinHandle<(VcpuFd, Result<(), Failure>)>>,
-    stop: Arc<AtomicBool>,
-    go: Arc<AtomicBool>,
+    stop_flag: Arc<AtomicBool>,
+    start_flag: Arc<AtomicBool>,
 }
 
 /// Its only purpose is to interrupt KVM_RUN.
 extern "C" fn on_kick(_: std::ffi::c_int, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {}
 
-impl Running {
+impl VcpuThreads {
     /// Starts a thread for each, and lets none run its vCPU before all are there.
     ///
     /// # Errors
     /// If a thread cannot be had; then no vCPU has run.
     pub fn start(
         vcpus: Vec<VcpuFd>,
-        report: &Arc<Report>,
+        report: &Arc<ReportDevice>,
         memory: &Arc<Memory>,
     ) -> Result<Self, Failure> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|error| Failure::new("cannot handle a signal", error))?;
         let mut running = Self {
             threads: Vec::with_capacity(vcpus.len()),
-            stop: Arc::default(),
-            go: Arc::default(),
+            stop_flag: Arc::default(),
+            start_flag: Arc::default(),
         };
         for (number, mut vcpu) in vcpus.into_iter().enumerate() {
-            let (stop, go) = (Arc::clone(&running.stop), Arc::clone(&running.go));
+            let (stop, go) = (
+                Arc::clone(&running.stop_flag),
+                Arc::clone(&running.start_flag),
+            );
             let (report, memory) = (Arc::clone(report), Arc::clone(memory));
             let thread = thread::Builder::new().name(format!("vcpu{number}"));
             let started = thread.spawn(move || {
@@ -64,7 +67,7 @@ impl Running {
                 }
             }
         }
-        running.go.store(true, Ordering::Release);
+        running.start_flag.store(true, Ordering::Release);
         for thread in &running.threads {
             thread.thread().unpark();
         }
@@ -76,7 +79,7 @@ impl Running {
     /// # Errors
     /// If a vCPU failed while it ran.
     pub fn stop(self) -> Result<Vec<VcpuFd>, Failure> {
-        self.stop.store(true, Ordering::Release);
+        self.stop_flag.store(true, Ordering::Release);
         // A signal that comes before the thread is in KVM_RUN is lost: it is sent again until the thread has ended.
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             for thread in self.threads.iter().filter(|it| !it.is_finished()) {
@@ -104,7 +107,7 @@ fn run(
     vcpu: &mut VcpuFd,
     number: usize,
     stop: &AtomicBool,
-    report: &Report,
+    report: &ReportDevice,
     memory: &Memory,
 ) -> Result<(), Failure> {
     while !stop.load(Ordering::Acquire) {

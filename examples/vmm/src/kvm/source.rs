@@ -5,18 +5,18 @@ use cpreg::vm::Vm;
 use super::machine::Machine;
 use super::vcpu_state;
 use crate::migrate::{Failure, Source};
-use crate::protocol::{Devices, Outline, PAGE};
+use crate::protocol::{DeviceState, PAGE, VmShape};
 
 impl Source for Machine {
-    fn outline(&self) -> Outline {
-        self.outline()
+    fn shape(&self) -> VmShape {
+        self.shape()
     }
 
     fn stop(&mut self) -> Result<(), Failure> {
         self.stop()
     }
 
-    fn go_on(&mut self) -> Result<(), Failure> {
+    fn resume(&mut self) -> Result<(), Failure> {
         self.start()
     }
 
@@ -24,24 +24,24 @@ impl Source for Machine {
         cpreg_kvm::save(&self.vcpus).map_err(Failure::from)
     }
 
-    fn devices(&mut self) -> Result<Devices, Failure> {
+    fn devices(&mut self) -> Result<DeviceState, Failure> {
         let vcpus = self.vcpus.iter().map(vcpu_state::save);
-        Ok(Devices {
+        Ok(DeviceState {
             vcpus: vcpus.collect::<Result<_, _>>()?,
             gic: self.gic.save()?,
         })
     }
 
-    fn watch(&mut self) -> Result<(), Failure> {
-        self.memory.watch(&self.vm, true)
+    fn start_dirty_tracking(&mut self) -> Result<(), Failure> {
+        self.memory.set_dirty_tracking(&self.vm, true)
     }
 
-    fn unwatch(&mut self) -> Result<(), Failure> {
-        self.memory.watch(&self.vm, false)
+    fn stop_dirty_tracking(&mut self) -> Result<(), Failure> {
+        self.memory.set_dirty_tracking(&self.vm, false)
     }
 
-    fn written(&mut self) -> Result<Vec<u32>, Failure> {
-        self.memory.written(&self.vm)
+    fn dirty_pages(&mut self) -> Result<Vec<u32>, Failure> {
+        self.memory.dirty_pages(&self.vm)
     }
 
     fn page(&self, number: u32, content: &mut [u8; PAGE]) -> Result<(), Failure> {

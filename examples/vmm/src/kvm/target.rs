@@ -1,4 +1,4 @@
-//! [`Here`]: a VM that comes to this host. What is decided, tried and loaded of its registers is cpreg's ([`crate::arrival`]).
+//! [`KvmTarget`]: a VM that comes to this host. What is decided, tried and loaded of its registers is cpreg's ([`crate::arrival`]).
 
 use cpreg::plan::Consents;
 use cpreg::vm::Vm;
@@ -6,24 +6,24 @@ use cpreg_kvm::Kvm;
 
 use super::machine::Machine;
 use super::vcpu_state;
-use crate::arrival::{Decided, decide, load};
+use crate::arrival::{LoadDecision, decide, load};
 use crate::migrate::{Failure, Refusal, Target};
-use crate::protocol::{Devices, Outline, PAGE};
+use crate::protocol::{DeviceState, PAGE, VmShape};
 
 /// This host, and the VM that is to be.
 #[derive(Debug)]
-pub struct Here {
+pub struct KvmTarget {
     kvm: Kvm,
     consents: Consents,
     /// Made when it is known what it is like.
     machine: Option<Machine>,
     /// What was found out beforehand.
-    decided: Option<Decided>,
+    decision: Option<LoadDecision>,
     /// Whether all of its state is in it.
     is_loaded: bool,
 }
 
-impl Here {
+impl KvmTarget {
     /// Nothing yet.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Here {
             kvm: Kvm::open()?,
             consents,
             machine: None,
-            decided: None,
+            decision: None,
             is_loaded: false,
         })
     }
@@ -49,20 +49,20 @@ impl Here {
     }
 }
 
-impl Target for Here {
-    fn create(&mut self, outline: &Outline) -> Result<(), Refusal> {
+impl Target for KvmTarget {
+    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal> {
         self.machine = Some(Machine::new(*outline)?);
         Ok(())
     }
 
-    fn look(&mut self, vm: &Vm, devices: &Devices) -> Result<Vec<String>, Refusal> {
-        let features = self.machine()?.outline().features;
+    fn preflight(&mut self, vm: &Vm, devices: &DeviceState) -> Result<Vec<String>, Refusal> {
+        let features = self.machine()?.shape().features;
         let decided = decide(&self.kvm, features, vm, &self.consents);
-        let gic = self.machine()?.gic().look(&devices.gic);
+        let gic = self.machine()?.gic().preflight(&devices.gic);
         match (decided, gic) {
             (Ok(decided), Ok(())) => {
                 let notes = decided.notes.clone();
-                self.decided = Some(decided);
+                self.decision = Some(decided);
                 Ok(notes)
             }
             (Ok(_), Err(Failure(gic))) => Err(Refusal(vec![gic])),
@@ -80,8 +80,8 @@ impl Target for Here {
         memory.write(offset, content.unwrap_or(&[0; PAGE]))
     }
 
-    fn load(&mut self, vm: &Vm, devices: &Devices) -> Result<(), Refusal> {
-        let decided = self.decided.take();
+    fn load(&mut self, vm: &Vm, devices: &DeviceState) -> Result<(), Refusal> {
+        let decided = self.decision.take();
         let decided = decided.ok_or_else(|| Failure("it was not looked at before".into()))?;
         let consents = self.consents.clone();
         let machine = self.machine()?;

@@ -3,7 +3,7 @@
 use kvm_bindings::{kvm_mp_state, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
 
-use super::failure::at;
+use super::failure::step_failure;
 use crate::migrate::Failure;
 use crate::protocol::VcpuState;
 
@@ -12,14 +12,16 @@ use crate::protocol::VcpuState;
 /// # Errors
 /// Which part KVM does not tell.
 pub fn save(vcpu: &VcpuFd) -> Result<VcpuState, Failure> {
-    let power = vcpu.get_mp_state().map_err(at("KVM_GET_MP_STATE"))?;
+    let power = vcpu
+        .get_mp_state()
+        .map_err(step_failure("KVM_GET_MP_STATE"))?;
     let events = vcpu
         .get_vcpu_events()
-        .map_err(at("KVM_GET_VCPU_EVENTS"))?
+        .map_err(step_failure("KVM_GET_VCPU_EVENTS"))?
         .exception;
     let syndrome = (events.serror_has_esr != 0).then_some(events.serror_esr);
     Ok(VcpuState {
-        power: power.mp_state,
+        mp_state: power.mp_state,
         serror: (events.serror_pending != 0).then_some(syndrome),
     })
 }
@@ -30,9 +32,10 @@ pub fn save(vcpu: &VcpuFd) -> Result<VcpuState, Failure> {
 /// Which part KVM does not take.
 pub fn load(vcpu: &VcpuFd, state: VcpuState) -> Result<(), Failure> {
     let power = kvm_mp_state {
-        mp_state: state.power,
+        mp_state: state.mp_state,
     };
-    vcpu.set_mp_state(power).map_err(at("KVM_SET_MP_STATE"))?;
+    vcpu.set_mp_state(power)
+        .map_err(step_failure("KVM_SET_MP_STATE"))?;
     let mut events = kvm_vcpu_events::default();
     if let Some(syndrome) = state.serror {
         events.exception.serror_pending = 1;
@@ -40,5 +43,5 @@ pub fn load(vcpu: &VcpuFd, state: VcpuState) -> Result<(), Failure> {
         events.exception.serror_esr = syndrome.unwrap_or_default();
     }
     vcpu.set_vcpu_events(&events)
-        .map_err(at("KVM_SET_VCPU_EVENTS"))
+        .map_err(step_failure("KVM_SET_VCPU_EVENTS"))
 }

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use cpreg::destination::Features;
 use cpreg::destination::loader::Program;
-use cpreg_hosts::{History, HostRecord};
-use cpreg_report::shared::{About, Blanked, BlankedRegister, Report};
+use cpreg_hosts::{HostIndex, HostRecord};
+use cpreg_report::vm_report::{RedactedRegister, Redactions, StreamSummary, VmReport};
 use wheels::Result;
 
 use super::seed::Seed;
 
 /// Registers of each guest that a seed keeps.
-const REGISTERS: usize = 24;
+const MAX_REGISTERS: usize = 24;
 
 /// Returns recorded hosts, of which little is left.
 fn hosts() -> Result<Vec<HostRecord>> {
-    let history = History::built_in()?;
+    let history = HostIndex::built_in()?;
     let shortened = history.hosts().into_iter().map(|host| {
         let mut record = host.record();
         while record.guests.len() > 2 {
@@ -24,7 +24,7 @@ fn hosts() -> Result<Vec<HostRecord>> {
         }
         for guest in record.guests.values_mut() {
             // Some from everywhere, so that all classes are there.
-            let step = guest.registers.len().div_ceil(REGISTERS).max(1);
+            let step = guest.registers.len().div_ceil(MAX_REGISTERS).max(1);
             guest.registers = guest.registers.iter().step_by(step).cloned().collect();
         }
         record
@@ -51,17 +51,17 @@ pub(super) fn profiles() -> Result<Vec<Seed>> {
 }
 
 pub(super) fn reports(streams: &[Seed]) -> Result<Vec<Seed>> {
-    let blanked = Blanked {
-        registers: vec![BlankedRegister {
+    let blanked = Redactions {
+        registers: vec![RedactedRegister {
             id: "0x603000000013c108".to_owned(),
             name: "APIAKEYLO_EL1".to_owned(),
         }],
-        ..Blanked::default()
+        ..Redactions::default()
     };
     let mut seeds = Vec::new();
     for stream in streams.iter().step_by(8) {
         let part = &stream[..stream.len().min(2048)];
-        let report = Report::new("0.1.0", About::default(), blanked.clone(), part)?;
+        let report = VmReport::new("0.1.0", StreamSummary::default(), blanked.clone(), part)?;
         seeds.push(report.to_json()?.into_bytes());
     }
     Ok(seeds)
@@ -109,10 +109,10 @@ pub(super) fn qmp() -> Vec<Seed> {
 
 pub(super) fn return_paths() -> Vec<Seed> {
     // PONG 1, a request for a page, SHUT 0.
-    const SAID: &[u8] =
+    const MESSAGES: &[u8] =
         b"\0\x02\0\x04\0\0\0\x01\0\x04\0\x0c\0\0\0\0\0\0\x10\0\0\0\x10\0\0\x01\0\x04\0\0\0\0";
     [0, 2, 255]
-        .map(|size| [&[size][..], SAID].concat())
+        .map(|size| [&[size][..], MESSAGES].concat())
         .to_vec()
 }
 

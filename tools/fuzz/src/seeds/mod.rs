@@ -22,7 +22,7 @@ const PREFIX: &str = "seed-";
 /// # Errors
 /// If a fixture cannot be read, a seed cannot be written, or a target is not known here.
 pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
-    let streams = streams::recorded(&folders.root)?;
+    let streams = streams::recorded_streams(&folders.root)?;
     for name in names {
         let seeds = match name.as_str() {
             "description" => streams::descriptions(&streams)?,
@@ -35,8 +35,8 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
             "return_path" => documents::return_paths(),
             "stream_edit" => streams::edits(&streams),
             "stream_end" => streams.clone(),
-            "stream_front" => streams::with_ram(&folders.root, &streams)?,
-            "stream_incremental" => streams::in_pieces(&folders.root, &streams)?,
+            "stream_front" => streams::streams_with_ram(&folders.root, &streams)?,
+            "stream_incremental" => streams::chunked_streams(&folders.root, &streams)?,
             "tolerances" => documents::tolerances(),
             other => return Err(format!("no seeds are made for the target {other}").into()),
         };

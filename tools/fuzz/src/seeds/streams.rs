@@ -19,25 +19,25 @@ const FOLDERS: [&str; 3] = [
 ];
 
 /// Bytes of the longest recorded stream that is unpacked; one with `mapped-ram` has 200 MB.
-const LONGEST: u64 = 4 << 20;
+const MAX_STREAM_LEN: u64 = 4 << 20;
 
 /// Bytes of the longest seed. The fuzzer tries more short inputs than long ones in the same time.
-const LONGEST_SEED: usize = 48 << 10;
+const MAX_SEED_LEN: usize = 48 << 10;
 
 /// Number of registers of which a short stream keeps one.
-const KEPT: usize = 16;
+const KEPT_REGISTER_INTERVAL: usize = 16;
 
 /// Bytes of RAM that a seed begins with, where it has any.
-const RAM: usize = 24 << 10;
+const RAM_LEN: usize = 24 << 10;
 
 /// Returns recorded streams without their RAM, and each with its vCPUs alone, which is short.
-pub(super) fn recorded(root: &Path) -> Result<Vec<Seed>> {
+pub(super) fn recorded_streams(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
-    for whole in unpacked(root)? {
+    for whole in unpack_streams(root)? {
         let stream = Stream::open(&whole)?;
-        let devices = bytes(&stream.without_ram(&[])?.over(&whole))?;
+        let devices = bytes(&stream.without_ram(&[])?.apply_to(&whole))?;
         for seed in [vcpus(&whole, &stream)?, devices] {
-            if seed.len() <= LONGEST_SEED && !seeds.contains(&seed) {
+            if seed.len() <= MAX_SEED_LEN && !seeds.contains(&seed) {
                 seeds.push(seed);
             }
         }
@@ -50,9 +50,9 @@ fn vcpus(whole: &Seed, stream: &Stream) -> Result<Seed> {
     let sections = stream.sections().iter().enumerate();
     let others = sections.filter(|(_, section)| !is_kept(&section.name));
     let changes: Vec<_> = others
-        .map(|(index, _)| (index, SectionChange::LeaveOut))
+        .map(|(index, _)| (index, SectionChange::Omit))
         .collect();
-    let mut short = bytes(&stream.without_ram(&changes)?.over(whole))?;
+    let mut short = bytes(&stream.without_ram(&changes)?.apply_to(whole))?;
     let Some(range) = stream.description() else {
         return Ok(short);
     };
@@ -66,23 +66,23 @@ fn vcpus(whole: &Seed, stream: &Stream) -> Result<Seed> {
     short.push(VMDESCRIPTION);
     short.extend(u32::try_from(description.len())?.to_be_bytes());
     short.extend(description.into_bytes());
-    with_few_registers(&short)
+    reduce_registers(&short)
 }
 
 /// Returns a stream of which each vCPU has some registers only.
-fn with_few_registers(whole: &Seed) -> Result<Seed> {
-    let stream = Stream::from_the_end(whole)?;
+fn reduce_registers(whole: &Seed) -> Result<Seed> {
+    let stream = Stream::open_by_description(whole)?;
     let mut vm = stream.vm()?;
     for vcpu in &mut vm.vcpus {
         let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
         for (number, id) in ids.into_iter().enumerate() {
-            if number % KEPT != 0 {
+            if number % KEPT_REGISTER_INTERVAL != 0 {
                 vcpu.registers.remove(id);
             }
         }
     }
-    let edit = stream.edit(whole, &stream.changes_to(&vm)?)?;
-    bytes(&edit.over(whole))
+    let edit = stream.edit(whole, &stream.diff_to(&vm)?)?;
+    bytes(&edit.apply_to(whole))
 }
 
 fn is_kept(section: &str) -> bool {
@@ -90,11 +90,11 @@ fn is_kept(section: &str) -> bool {
 }
 
 /// Returns streams with RAM: all kinds of records, and the device state behind.
-pub(super) fn with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
+pub(super) fn streams_with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
     let mut seeds = streams.to_vec();
-    for whole in unpacked(root)? {
+    for whole in unpack_streams(root)? {
         // Cut inside RAM.
-        let part = &whole[..whole.len().min(RAM)];
+        let part = &whole[..whole.len().min(RAM_LEN)];
         if !seeds.iter().any(|seed| seed == part) {
             seeds.push(part.to_vec());
         }
@@ -103,8 +103,8 @@ pub(super) fn with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
 }
 
 /// Returns streams behind the length of the pieces in which they flow.
-pub(super) fn in_pieces(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
-    let seeds = with_ram(root, streams)?.into_iter();
+pub(super) fn chunked_streams(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
+    let seeds = streams_with_ram(root, streams)?.into_iter();
     let sizes = [0, 8, 60, 255].into_iter().cycle();
     Ok(seeds
         .zip(sizes)
@@ -150,7 +150,7 @@ pub(super) fn journals() -> Vec<Seed> {
 }
 
 /// Unpacks recorded streams, all but the longest.
-fn unpacked(root: &Path) -> Result<Vec<Vec<u8>>> {
+fn unpack_streams(root: &Path) -> Result<Vec<Vec<u8>>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for folder in FOLDERS {
         for entry in fs::read_dir(root.join(folder))? {
@@ -165,8 +165,8 @@ fn unpacked(root: &Path) -> Result<Vec<Vec<u8>>> {
     for path in paths {
         let reader = XzReader::new(BufReader::new(File::open(&path)?), true);
         let mut stream = Vec::new();
-        reader.take(LONGEST + 1).read_to_end(&mut stream)?;
-        if stream.len() as u64 <= LONGEST {
+        reader.take(MAX_STREAM_LEN + 1).read_to_end(&mut stream)?;
+        if stream.len() as u64 <= MAX_STREAM_LEN {
             streams.push(stream);
         }
     }

@@ -8,7 +8,7 @@
 //! | writable bits | whether the kernel tells, and the masks |
 //! | values that were tried | errno and what was read then, for those that both tried; the others are counted; of counters none |
 //!
-//! A difference that is understood stands in [`EXPLAINED`] with its reason, and is no failure.
+//! A difference that is understood stands in [`EXPLAINED_DIFFERENCES`] with its reason, and is no failure.
 //!
 //! Each difference is listed once, with how many guests it is about. `--as-records RECORDS TABLES [PROBES]` writes the tables as
 //! recorded hosts, as far as they tell: to look at them with `cpreg show` and `cpreg diff`.
@@ -23,10 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use cpreg::destination::kernel::Kind;
+use cpreg::destination::kernel::RegisterKind;
 use cpreg::register::RegisterId;
 use cpreg_hosts::HostRecord;
-use cpreg_hosts::record::{AtReset, Guest, Register};
+use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord};
 
 use crate::error::Result;
 use crate::hosts;
@@ -45,7 +45,7 @@ pub(crate) fn run(
         return write(records, &tables, &probes);
     }
     let records: BTreeMap<String, HostRecord> = hosts::records(records)?.into_iter().collect();
-    let comparison = Comparison::of(&records, &tables, &probes);
+    let comparison = Comparison::compare(&records, &tables, &probes);
     comparison.print();
     match comparison.differences.len() {
         0 => Ok(()),
@@ -60,7 +60,7 @@ fn record_of<'r>(records: &'r BTreeMap<String, HostRecord>, host: &str) -> Optio
 }
 
 /// The set that values were tried with.
-const PROBED: &str = "all";
+const PROBED_SET: &str = "all";
 
 fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> Result<()> {
     fs::create_dir_all(folder)?;
@@ -76,7 +76,7 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
             continue;
         }
         let mut guest = table.guest.clone();
-        let tried = probes.get(&table.host).filter(|_| table.set == PROBED);
+        let tried = probes.get(&table.host).filter(|_| table.set == PROBED_SET);
         for (register, trials) in guest
             .registers
             .iter_mut()
@@ -97,7 +97,7 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
 }
 
 /// Differences whose reason was found: which kind, what differs, and why.
-const EXPLAINED: [(&str, &str, &str); 1] = [(
+const EXPLAINED_DIFFERENCES: [(&str, &str, &str); 1] = [(
     "at reset",
     "PMOVSSET_EL0: 0x0 in the tables, 0x8000001e in the records",
     "the tables' recorder wrote each register back before it read the next, and writing back PMOVSCLR_EL0 clears PMOVSSET_EL0 on kernels with \
@@ -112,9 +112,9 @@ type Differences = BTreeMap<(&'static str, String), Vec<String>>;
 struct Comparison {
     differences: Differences,
     /// Those that are understood.
-    explained: Differences,
+    explained_differences: Differences,
     /// What only one side has, which is no difference.
-    not_compared: Differences,
+    one_sided: Differences,
     guests: usize,
     registers: usize,
     masks: usize,
@@ -124,7 +124,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn of(
+    fn compare(
         records: &BTreeMap<String, HostRecord>,
         tables: &[Table],
         probes: &BTreeMap<String, Probes>,
@@ -133,45 +133,47 @@ impl Comparison {
         for table in tables {
             let place = format!("{}/{}", table.host, table.features);
             let Some(record) = record_of(records, &table.host) else {
-                comparison.not_compared("hosts", "only in the tables", &table.host);
+                comparison.add_one_sided("hosts", "only in the tables", &table.host);
                 continue;
             };
             for what in identity(record, table) {
-                comparison.differs("identity", what, &place);
+                comparison.add_difference("identity", what, &place);
             }
             let Some(own) = record.guests.get(&table.features) else {
-                comparison.not_compared("guests", "only in the tables", &place);
+                comparison.add_one_sided("guests", "only in the tables", &place);
                 continue;
             };
             comparison.guests += 1;
-            comparison.guest(own, &table.guest, &place);
-            if table.set == PROBED
+            comparison.compare_guest(own, &table.guest, &place);
+            if table.set == PROBED_SET
                 && let Some(tried) = probes.get(&table.host)
             {
-                comparison.trials(own, tried, &place);
+                comparison.compare_trials(own, tried, &place);
             }
         }
         for (host, record) in records {
             let of_host = || tables.iter().filter(|table| table.host == *host);
             if of_host().next().is_none() {
-                comparison.not_compared("hosts", "only in the records", host);
+                comparison.add_one_sided("hosts", "only in the records", host);
                 continue;
             }
             for features in record.guests.keys() {
                 if of_host().all(|table| table.features != *features) {
                     let place = format!("{host}/{features}");
-                    comparison.not_compared("guests", "only in the records", &place);
+                    comparison.add_one_sided("guests", "only in the records", &place);
                 }
             }
         }
         comparison
     }
 
-    fn differs(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
+    fn add_difference(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
         let what = what.into();
-        let explained = EXPLAINED.iter().any(|it| (it.0, it.1) == (kind, &*what));
+        let explained = EXPLAINED_DIFFERENCES
+            .iter()
+            .any(|it| (it.0, it.1) == (kind, &*what));
         let differences = if explained {
-            &mut self.explained
+            &mut self.explained_differences
         } else {
             &mut self.differences
         };
@@ -179,25 +181,25 @@ impl Comparison {
         places.push(place.to_owned());
     }
 
-    fn not_compared(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
-        let places = self.not_compared.entry((kind, what.into())).or_default();
+    fn add_one_sided(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
+        let places = self.one_sided.entry((kind, what.into())).or_default();
         places.push(place.to_owned());
     }
 
-    fn guest(&mut self, own: &Guest, table: &Guest, place: &str) {
-        let by_id = |guest: &Guest| -> BTreeMap<RegisterId, Register> {
+    fn compare_guest(&mut self, own: &GuestRecord, table: &GuestRecord, place: &str) {
+        let by_id = |guest: &GuestRecord| -> BTreeMap<RegisterId, RegisterRecord> {
             let registers = guest.registers.iter().cloned();
             registers.map(|register| (register.id, register)).collect()
         };
         let (own_registers, table_registers) = (by_id(own), by_id(table));
         for id in own_registers.keys() {
             if !table_registers.contains_key(id) {
-                self.differs("listed", format!("{id}: only in the records"), place);
+                self.add_difference("listed", format!("{id}: only in the records"), place);
             }
         }
         for (id, theirs) in &table_registers {
             let Some(ours) = own_registers.get(id) else {
-                self.differs("listed", format!("{id}: only in the tables"), place);
+                self.add_difference("listed", format!("{id}: only in the tables"), place);
                 continue;
             };
             self.registers += 1;
@@ -205,17 +207,17 @@ impl Comparison {
                 (AtReset::Poison, AtReset::Poison) => {
                     self.exempt.insert(("poison", *id));
                 }
-                (AtReset::Counts, AtReset::Counts) => {
+                (AtReset::Counter, AtReset::Counter) => {
                     self.exempt.insert(("counters", *id));
                 }
                 (theirs, ours) if theirs == ours => {}
                 (theirs, ours) => {
                     let what = format!(
                         "{id}: {} in the tables, {} in the records",
-                        held(theirs),
-                        held(ours)
+                        describe_reset(theirs),
+                        describe_reset(ours)
                     );
-                    self.differs("at reset", what, place);
+                    self.add_difference("at reset", what, place);
                 }
             }
             if ours.write_back != theirs.write_back {
@@ -223,7 +225,7 @@ impl Comparison {
                     "{id}: errno {} in the tables, {} in the records",
                     theirs.write_back, ours.write_back
                 );
-                self.differs("written back", what, place);
+                self.add_difference("written back", what, place);
             }
         }
         match (&table.writable, &own.writable) {
@@ -239,19 +241,19 @@ impl Comparison {
                     if theirs != ours {
                         let what =
                             format!("{id}: {theirs:#x} in the tables, {ours:#x} in the records");
-                        self.differs("writable", what, place);
+                        self.add_difference("writable", what, place);
                     }
                 }
             }
             (None, None) => {}
-            (Some(_), None) => self.differs("writable", "masks only in the tables", place),
-            (None, Some(_)) => self.differs("writable", "masks only in the records", place),
+            (Some(_), None) => self.add_difference("writable", "masks only in the tables", place),
+            (None, Some(_)) => self.add_difference("writable", "masks only in the records", place),
         }
     }
 
-    fn trials(&mut self, own: &Guest, tried: &Probes, place: &str) {
+    fn compare_trials(&mut self, own: &GuestRecord, tried: &Probes, place: &str) {
         for (id, trials) in tried {
-            if Kind::of(*id) == Kind::Counter {
+            if RegisterKind::from_id(*id) == RegisterKind::Counter {
                 self.exempt.insert(("counters", *id));
                 continue;
             }
@@ -261,16 +263,16 @@ impl Comparison {
             for theirs in trials {
                 let mut ours = register.trials.iter();
                 let Some(ours) = ours.find(|ours| ours.value == theirs.value) else {
-                    self.not_compared("values tried only in the tables", id.to_string(), place);
+                    self.add_one_sided("values tried only in the tables", id.to_string(), place);
                     continue;
                 };
                 self.trials += 1;
                 if ours != theirs {
                     let what = format!(
                         "{id}={:#x}: errno {} and reads {:#x} in the tables, {} and {:#x} in the records",
-                        theirs.value, theirs.errno, theirs.reads, ours.errno, ours.reads
+                        theirs.value, theirs.errno, theirs.read_back, ours.errno, ours.read_back
                     );
-                    self.differs("tried", what, place);
+                    self.add_difference("tried", what, place);
                 }
             }
         }
@@ -286,12 +288,12 @@ impl Comparison {
             let names: Vec<_> = names.map(|(_, id)| id.to_string()).collect();
             println!("no values on either side ({kind}): {}", names.join(" "));
         }
-        for (_, what, why) in EXPLAINED {
+        for (_, what, why) in EXPLAINED_DIFFERENCES {
             println!("understood: {what}: {why}");
         }
         for (title, differences) in [
-            ("not compared", &self.not_compared),
-            ("understood", &self.explained),
+            ("not compared", &self.one_sided),
+            ("understood", &self.explained_differences),
             ("differences", &self.differences),
         ] {
             println!("\n{title} ({})", differences.len());
@@ -308,11 +310,11 @@ impl Comparison {
     }
 }
 
-fn held(at_reset: &AtReset) -> String {
+fn describe_reset(at_reset: &AtReset) -> String {
     match at_reset {
         AtReset::Value(value) => value.to_string(),
         AtReset::Poison => "poison".to_owned(),
-        AtReset::Counts => "a counter".to_owned(),
+        AtReset::Counter => "a counter".to_owned(),
         AtReset::Unreadable(errno) => format!("unreadable (errno {errno})"),
     }
 }
@@ -353,21 +355,21 @@ fn identity(record: &HostRecord, table: &Table) -> Vec<String> {
 mod tests {
     use cpreg::destination::Features;
     use cpreg::register::Value;
-    use cpreg_hosts::record::{Identity, Trial};
+    use cpreg_hosts::record::{Identity, WriteTrial};
 
     use super::*;
 
-    fn guest(value: u64) -> Guest {
-        let register = |id, at_reset| Register {
+    fn guest(value: u64) -> GuestRecord {
+        let register = |id, at_reset| RegisterRecord {
             id,
             at_reset,
             differs_by_vcpu: false,
             write_back: 0,
             trials: Vec::new(),
         };
-        Guest {
+        GuestRecord {
             registers: vec![
-                register(RegisterId::SCTLR_EL1, AtReset::Value(Value::Small(value))),
+                register(RegisterId::SCTLR_EL1, AtReset::Value(Value::U64(value))),
                 register(RegisterId::PIR_EL1, AtReset::Poison),
             ],
             writable: Some(BTreeMap::from([(RegisterId::ID_AA64PFR0_EL1, value)])),
@@ -377,16 +379,16 @@ mod tests {
     fn compared(change: impl FnOnce(&mut HostRecord)) -> Vec<String> {
         let table = Table {
             host: "6.1__n1".to_owned(),
-            set: PROBED.to_owned(),
+            set: PROBED_SET.to_owned(),
             identity: Identity::default(),
             capabilities: BTreeMap::from([("KVM_CAP_ARM_SVE".to_owned(), 1)]),
             features: Features::PMU,
             guest: guest(1),
         };
-        let trial = Trial {
+        let trial = WriteTrial {
             value: 7,
             errno: 22,
-            reads: 1,
+            read_back: 1,
         };
         let mut record = HostRecord {
             identity: table.identity.clone(),
@@ -400,14 +402,14 @@ mod tests {
         let records = BTreeMap::from([(table.host.clone(), record)]);
         let tried = Probes::from([(RegisterId::SCTLR_EL1, vec![trial])]);
         let probes = BTreeMap::from([(table.host.clone(), tried)]);
-        let comparison = Comparison::of(&records, &[table], &probes);
+        let comparison = Comparison::compare(&records, &[table], &probes);
         let differences = comparison.differences.into_keys();
         differences
             .map(|(kind, what)| format!("{kind} {what}"))
             .collect()
     }
 
-    fn changed(change: impl FnOnce(&mut Guest)) -> Vec<String> {
+    fn changed(change: impl FnOnce(&mut GuestRecord)) -> Vec<String> {
         compared(|record| {
             record.guests.values_mut().next().map(change);
         })
@@ -420,7 +422,7 @@ mod tests {
 
     #[test]
     fn every_difference_is_found() {
-        let one = |change: fn(&mut Guest)| changed(change).join("; ");
+        let one = |change: fn(&mut GuestRecord)| changed(change).join("; ");
         assert_eq!(
             one(|guest| *guest = super::tests::guest(2)),
             "at reset SCTLR_EL1: 0x1 in the tables, 0x2 in the records; \
@@ -431,7 +433,7 @@ mod tests {
             "written back SCTLR_EL1: errno 0 in the tables, 1 in the records"
         );
         assert_eq!(
-            one(|guest| guest.registers[1].at_reset = AtReset::Counts),
+            one(|guest| guest.registers[1].at_reset = AtReset::Counter),
             "at reset PIR_EL1: poison in the tables, a counter in the records"
         );
         assert_eq!(

@@ -20,7 +20,9 @@ use std::path::Path;
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::record::{AtReset, Capabilities, Guest, Identity, Register, Trial};
+use cpreg_hosts::record::{
+    AtReset, Capabilities, GuestRecord, Identity, RegisterRecord, WriteTrial,
+};
 
 use crate::archive::unpack_xz;
 use crate::error::Result;
@@ -35,11 +37,11 @@ pub(crate) struct Table {
     pub(crate) identity: Identity,
     pub(crate) capabilities: Capabilities,
     pub(crate) features: Features,
-    pub(crate) guest: Guest,
+    pub(crate) guest: GuestRecord,
 }
 
 /// What was tried on a host's guest with all features, by register.
-pub(crate) type Probes = BTreeMap<RegisterId, Vec<Trial>>;
+pub(crate) type Probes = BTreeMap<RegisterId, Vec<WriteTrial>>;
 
 /// The tables in a folder, by host and then by name.
 pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
@@ -51,7 +53,7 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
             continue;
         };
         for (name, text) in unpack_xz(&path)? {
-            let table = Table::of(version, &text);
+            let table = Table::parse(version, &text);
             let within = |error| format!("{}: {name}: {error}", path.display());
             tables.push(table.map_err(within)?);
         }
@@ -74,7 +76,7 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
             .ok_or_else(|| within("no KERNEL__CPU__FEATURES"))?;
         let mut probes = Probes::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let tried = tried(line).ok_or_else(|| within(line))?;
+            let tried = parse_trial(line).ok_or_else(|| within(line))?;
             if let (id, Some(trial)) = tried {
                 probes.entry(id).or_default().push(trial);
             }
@@ -85,26 +87,26 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
 }
 
 /// A value that was tried; none of more than 64 bits, which no decision looks at.
-fn tried(line: &str) -> Option<(RegisterId, Option<Trial>)> {
+fn parse_trial(line: &str) -> Option<(RegisterId, Option<WriteTrial>)> {
     let [id, value, errno, reads] = line.split(' ').collect::<Vec<_>>()[..] else {
         return None;
     };
-    let id = RegisterId::from_raw(hexadecimal(id).ok()?);
+    let id = RegisterId::from_raw(parse_hex(id).ok()?);
     let errno = errno.strip_prefix("set=")?.parse().ok()?;
     let reads = reads.strip_prefix("readback=")?;
     if id.size_bytes() > Some(8) {
         return Some((id, None));
     }
-    let trial = Trial {
-        value: hexadecimal(value).ok()?,
+    let trial = WriteTrial {
+        value: parse_hex(value).ok()?,
         errno,
-        reads: hexadecimal(reads).ok()?,
+        read_back: parse_hex(reads).ok()?,
     };
     Some((id, Some(trial)))
 }
 
 impl Table {
-    fn of(kernel: &str, text: &str) -> std::result::Result<Self, String> {
+    fn parse(kernel: &str, text: &str) -> std::result::Result<Self, String> {
         let header = |start: &str| {
             let mut lines = text.lines();
             lines
@@ -117,19 +119,19 @@ impl Table {
         let uname = header("# UNAME ")?;
         let (release, build) = uname.split_once(' ').ok_or("no build in `# UNAME`")?;
         let capabilities = header("# CAPS ")?;
-        let tells_writable = after(capabilities, "masks")? == "1";
+        let tells_writable = word_after(capabilities, "masks")? == "1";
         let cpu_and_mode = header("# outer cpu ")?;
         let (cpu, mode) = cpu_and_mode.split_once('+').unwrap_or((cpu_and_mode, ""));
         let set = header("# featureset ")?;
-        let mask = after(set, "features")?;
+        let mask = word_after(set, "features")?;
         let name = set.split(':').next().unwrap_or_default();
-        let mut features = features(hexadecimal(mask)?);
+        let mut features = features(parse_hex(mask)?);
         // A capability of the VM, not a feature of its vCPUs.
         if name.split('+').any(|part| part == "mte") {
             features = features | Features::MTE;
         }
-        let (registers, masks) = listed(text)?;
-        let count = after(set, "n")?;
+        let (registers, masks) = parse_registers(text)?;
+        let count = word_after(set, "n")?;
         if count != registers.len().to_string() {
             return Err(format!(
                 "{count} registers are announced, and {} are there",
@@ -152,9 +154,9 @@ impl Table {
                 mode: mode.to_owned(),
                 emulated: true,
             },
-            capabilities: named_capabilities(capabilities),
+            capabilities: parse_capabilities(capabilities),
             features,
-            guest: Guest {
+            guest: GuestRecord {
                 registers,
                 writable: tells_writable.then_some(masks),
             },
@@ -163,7 +165,7 @@ impl Table {
 }
 
 /// The capabilities that the tables tell of, by KVM's names.
-fn named_capabilities(line: &str) -> Capabilities {
+fn parse_capabilities(line: &str) -> Capabilities {
     let names = [
         ("pmu", "KVM_CAP_ARM_PMU_V3"),
         ("sve", "KVM_CAP_ARM_SVE"),
@@ -174,11 +176,11 @@ fn named_capabilities(line: &str) -> Capabilities {
         ("masks", "KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES"),
     ];
     let known = names.into_iter().filter_map(|(word, name)| {
-        let number = after(line, word).ok()?.parse().ok()?;
+        let number = word_after(line, word).ok()?.parse().ok()?;
         (number != 0).then(|| (name.to_owned(), number))
     });
     let mut capabilities: Capabilities = known.collect();
-    if after(line, "ptrauth") == Ok("1/1") {
+    if word_after(line, "ptrauth") == Ok("1/1") {
         for name in ["KVM_CAP_ARM_PTRAUTH_ADDRESS", "KVM_CAP_ARM_PTRAUTH_GENERIC"] {
             capabilities.insert(name.to_owned(), 1);
         }
@@ -187,15 +189,15 @@ fn named_capabilities(line: &str) -> Capabilities {
 }
 
 /// Registers, and the masks of those that are ID registers.
-type Listed = (Vec<Register>, BTreeMap<RegisterId, u64>);
+type RegisterList = (Vec<RegisterRecord>, BTreeMap<RegisterId, u64>);
 
-fn listed(text: &str) -> std::result::Result<Listed, String> {
+fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
     let lines = || text.lines().filter(|line| !line.starts_with('#'));
     let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
     let mut writable = BTreeMap::new();
     for line in lines() {
         if let ["writable", id, mask] = line.split(' ').collect::<Vec<_>>()[..] {
-            writable.insert(RegisterId::from_raw(hexadecimal(id)?), hexadecimal(mask)?);
+            writable.insert(RegisterId::from_raw(parse_hex(id)?), parse_hex(mask)?);
         }
     }
     let mut listed = Vec::new();
@@ -205,17 +207,17 @@ fn listed(text: &str) -> std::result::Result<Listed, String> {
         let [_, id, size, value, get, set] = &words[..] else {
             return Err(malformed());
         };
-        let id = RegisterId::from_raw(hexadecimal(id)?);
+        let id = RegisterId::from_raw(parse_hex(id)?);
         let errno = |word: &str, name: &str| {
             let errno = word.strip_prefix(name).and_then(|errno| errno.parse().ok());
             errno.ok_or_else(malformed)
         };
         let size: usize = size.parse().map_err(|_| malformed())?;
         let at_reset = match errno(get, "get=")? {
-            0 => AtReset::of(id, value_of(value, size).ok_or_else(malformed)?),
+            0 => AtReset::from_value(id, value_of(value, size).ok_or_else(malformed)?),
             errno => AtReset::Unreadable(errno),
         };
-        listed.push(Register {
+        listed.push(RegisterRecord {
             id,
             at_reset,
             // It was one vCPU.
@@ -229,7 +231,7 @@ fn listed(text: &str) -> std::result::Result<Listed, String> {
 }
 
 /// The word behind this one.
-fn after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, String> {
+fn word_after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, String> {
     let mut words = line.split(' ').skip_while(|other| *other != word);
     words
         .nth(1)
@@ -252,7 +254,7 @@ fn features(mask: u64) -> Features {
     own.fold(Features::NONE, |all, (_, feature)| all | feature)
 }
 
-fn hexadecimal(text: &str) -> std::result::Result<u64, String> {
+fn parse_hex(text: &str) -> std::result::Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u64::from_str_radix(digits, 16).map_err(|_| format!("`{text}` is no hexadecimal number"))
 }
@@ -261,7 +263,7 @@ fn hexadecimal(text: &str) -> std::result::Result<u64, String> {
 fn value_of(text: &str, size: usize) -> Option<Value> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if size <= 8 {
-        return u64::from_str_radix(digits, 16).ok().map(Value::Small);
+        return u64::from_str_radix(digits, 16).ok().map(Value::U64);
     }
     let digits = format!("{digits:0>width$}", width = 2 * size);
     let bytes = digits.as_bytes().rchunks(2).map(|pair| {
@@ -269,7 +271,7 @@ fn value_of(text: &str, size: usize) -> Option<Value> {
         u8::from_str_radix(pair, 16).ok()
     });
     let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
-    (bytes.len() == size).then(|| Value::Wide(bytes.into()))
+    (bytes.len() == size).then(|| Value::Bytes(bytes.into()))
 }
 
 #[cfg(test)]
@@ -291,7 +293,7 @@ writable 603000000013c000 0x00000000000000f0
 
     #[test]
     fn a_table_is_read() {
-        let table = Table::of("6.12.1", FILE).expect("it is well formed");
+        let table = Table::parse("6.12.1", FILE).expect("it is well formed");
         assert_eq!(table.host, "6.12.1__max+mte");
         let identity = &table.identity;
         assert_eq!(identity.release, "6.12.1-test");
@@ -306,27 +308,27 @@ writable 603000000013c000 0x00000000000000f0
         let [midr, pmmir, pire0, vls] = &table.guest.registers[..] else {
             panic!("four are listed, not {}", table.guest.registers.len());
         };
-        assert_eq!(midr.at_reset, AtReset::Value(Value::Small(0xf0510)));
+        assert_eq!(midr.at_reset, AtReset::Value(Value::U64(0xf0510)));
         assert_eq!(pire0.at_reset, AtReset::Poison);
         let mut lengths = [0; 64];
         lengths[..2].fill(0xff);
-        assert_eq!(vls.at_reset, AtReset::Value(Value::Wide(lengths.into())));
+        assert_eq!(vls.at_reset, AtReset::Value(Value::Bytes(lengths.into())));
         assert_eq!(vls.write_back, 1);
         assert_eq!(pmmir.at_reset, AtReset::Unreadable(22));
     }
 
     #[test]
     fn what_was_tried_is_read() {
-        let trial = Trial {
+        let trial = WriteTrial {
             value: 1,
             errno: 22,
-            reads: 0x1_0001,
+            read_back: 0x1_0001,
         };
         assert_eq!(
-            tried("6030000000140000 0x1 set=22 readback=0x10001"),
+            parse_trial("6030000000140000 0x1 set=22 readback=0x10001"),
             Some((RegisterId::PSCI_VERSION, Some(trial)))
         );
-        assert_eq!(tried("6030000000140000 0x1 set=22"), None);
+        assert_eq!(parse_trial("6030000000140000 0x1 set=22"), None);
     }
 
     #[test]
@@ -334,7 +336,7 @@ writable 603000000013c000 0x00000000000000f0
         let damaged = |from: &str, to: &str| {
             let text = FILE.replace(from, to);
             assert_ne!(text, FILE);
-            Table::of("6.12.1", &text).expect_err("it is damaged")
+            Table::parse("6.12.1", &text).expect_err("it is damaged")
         };
         assert_eq!(
             damaged("n 4", "n 5"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::encoding::{Result, coprocessor, number, small, system_register};
+use super::encoding::{Result, coprocessor, number, parse_u8, system_register};
 
 /// A bit field as the files give it.
 #[derive(Clone, PartialEq, Eq)]
@@ -11,16 +11,16 @@ pub(crate) struct Field {
     pub(crate) msb: u8,
     pub(crate) lsb: u8,
     /// From a file of our own, which takes precedence where bits are shared.
-    pub(crate) ours: bool,
-    pub(crate) alternative: bool,
-    pub(crate) signed: bool,
+    pub(crate) is_override: bool,
+    pub(crate) is_alternative: bool,
+    pub(crate) is_signed: bool,
 }
 
 pub(crate) struct Counterpart {
     pub(crate) id: u64,
-    pub(crate) other: String,
+    pub(crate) counterpart: String,
     pub(crate) lsb: u8,
-    pub(crate) same: bool,
+    pub(crate) has_same_layout: bool,
 }
 
 /// What the files say, before it is checked as a whole.
@@ -39,9 +39,9 @@ pub(crate) struct Data {
     pub(crate) fields: BTreeMap<String, Vec<Field>>,
     /// Registers whose fields are another one's.
     pub(crate) layouts: Vec<(String, String)>,
-    pub(crate) signed: Vec<(String, String)>,
+    pub(crate) signed_fields: Vec<(String, String)>,
     pub(crate) values: Vec<(String, String, u64, String)>,
-    pub(crate) dropped: usize,
+    pub(crate) dropped_fields: usize,
 }
 
 impl Data {
@@ -77,7 +77,7 @@ impl Data {
             }
             ("names-extra.tsv", &[name, op0, op1, crn, crm, op2, kind]) => {
                 let id = system_register([op0, op1, crn, crm, op2])?;
-                self.named(id, name, kind)
+                self.add_name(id, name, kind)
             }
             ("kvm-registers.tsv", ["register", id, name, aliases @ ..]) => {
                 let id = number(id)?;
@@ -130,15 +130,15 @@ impl Data {
                     let lsb = bits.split_once(':').ok_or("bits must be msb:lsb")?.1;
                     self.counterparts.push(Counterpart {
                         id,
-                        other: counterpart.into(),
-                        lsb: small(lsb, 63)?,
-                        same: layout == "same",
+                        counterpart: counterpart.into(),
+                        lsb: parse_u8(lsb, 63)?,
+                        has_same_layout: layout == "same",
                     });
                 }
                 if kind == "nameless" {
                     Ok(())
                 } else {
-                    self.named(id, name, kind)
+                    self.add_name(id, name, kind)
                 }
             }
             ("fields.tsv", &[register, field, msb, lsb]) => {
@@ -151,14 +151,14 @@ impl Data {
                 Ok(())
             }
             ("fields-extra.tsv", &["signed", register, field]) => {
-                self.signed.push((register.into(), field.into()));
+                self.signed_fields.push((register.into(), field.into()));
                 Ok(())
             }
             _ => Err("not a row of this file".to_owned()),
         }
     }
 
-    fn named(&mut self, id: u64, name: &str, kind: &str) -> Result<()> {
+    fn add_name(&mut self, id: u64, name: &str, kind: &str) -> Result<()> {
         if kind == "name" {
             insert(&mut self.names, id, name)
         } else if kind == "alias" {
@@ -202,27 +202,27 @@ impl Data {
         lsb: &str,
         ours: bool,
     ) -> Result<()> {
-        let (msb, lsb) = (small(msb, 127)?, small(lsb, 127)?);
+        let (msb, lsb) = (parse_u8(msb, 127)?, parse_u8(lsb, 127)?);
         if msb < lsb {
             return Err(format!("field {name} ends before it begins"));
         }
         // The 128-bit forms of PAR and TTBR: no id is that wide.
         if msb > 63 {
-            self.dropped += 1;
+            self.dropped_fields += 1;
             return Ok(());
         }
         let fields = self.fields.entry(register.to_owned()).or_default();
         let same = |field: &&mut Field| field.name == name && (field.msb, field.lsb) == (msb, lsb);
         if let Some(known) = fields.iter_mut().find(same) {
-            known.ours |= ours;
+            known.is_override |= ours;
         } else {
             fields.push(Field {
                 name: name.to_owned(),
                 msb,
                 lsb,
-                ours,
-                alternative: false,
-                signed: false,
+                is_override: ours,
+                is_alternative: false,
+                is_signed: false,
             });
         }
         Ok(())

@@ -12,7 +12,7 @@ pub(crate) fn number(text: &str) -> Result<u64> {
         .ok_or_else(|| format!("{text} is no hexadecimal number"))
 }
 
-pub(crate) fn small(text: &str, most: u8) -> Result<u8> {
+pub(crate) fn parse_u8(text: &str, most: u8) -> Result<u8> {
     text.parse()
         .ok()
         .filter(|value| *value <= most)
@@ -22,11 +22,11 @@ pub(crate) fn small(text: &str, most: u8) -> Result<u8> {
 pub(crate) fn system_register(encoding: [&str; 5]) -> Result<u64> {
     let [op0, op1, crn, crm, op2] = encoding;
     Ok(SYSREG
-        | u64::from(small(op0, 3)?) << 14
-        | u64::from(small(op1, 7)?) << 11
-        | u64::from(small(crn, 15)?) << 7
-        | u64::from(small(crm, 15)?) << 3
-        | u64::from(small(op2, 7)?))
+        | u64::from(parse_u8(op0, 3)?) << 14
+        | u64::from(parse_u8(op1, 7)?) << 11
+        | u64::from(parse_u8(crn, 15)?) << 7
+        | u64::from(parse_u8(crm, 15)?) << 3
+        | u64::from(parse_u8(op2, 7)?))
 }
 
 /// The id of a nameless register, spelt `S3_0_C15_C2_0`.
@@ -53,15 +53,15 @@ pub(crate) fn coprocessor(width: &str, encoding: [&str; 5]) -> Result<u64> {
         "64" => 3,
         _ => return Err(format!("no width {width}")),
     };
-    let cp = small(cp, 15)?;
+    let cp = parse_u8(cp, 15)?;
     if !matches!(cp, 14 | 15) {
         return Err(format!("no coprocessor {cp}"));
     }
     Ok(0x4000_0000_2000_0000
         | size << 52
         | u64::from(cp) << 16
-        | u64::from(small(crn, 15)?) << 11
-        | u64::from(small(crm, 15)?) << 7
-        | u64::from(small(opc1, 15)?) << 3
-        | u64::from(small(opc2, 7)?))
+        | u64::from(parse_u8(crn, 15)?) << 11
+        | u64::from(parse_u8(crm, 15)?) << 7
+        | u64::from(parse_u8(opc1, 15)?) << 3
+        | u64::from(parse_u8(opc2, 7)?))
 }

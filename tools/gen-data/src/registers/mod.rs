@@ -56,7 +56,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
         data.add(file, &text)
             .map_err(|(line, message)| format!("data/{file}:{line}: {message}"))?;
     }
-    let new = render(&Tables::of(data)?)?;
+    let new = render(&Tables::from_data(data)?)?;
     let path = root.join(OUTPUT);
     if check {
         if read(&path)? != new {
@@ -93,7 +93,7 @@ mod tests {
         .unwrap();
         add(&mut data, "fields.tsv", theirs).unwrap();
         add(&mut data, "fields-extra.tsv", ours).unwrap();
-        let tables = Tables::of(data).unwrap();
+        let tables = Tables::from_data(data).unwrap();
         let fields = tables.data.fields.values().flatten().map(render_field);
         fields.collect::<Vec<_>>().join(" ")
     }
@@ -162,7 +162,7 @@ mod tests {
         for (file, rows) in whole {
             let mut data = Data::default();
             add(&mut data, file, rows).unwrap();
-            assert!(Tables::of(data).is_err(), "{rows}");
+            assert!(Tables::from_data(data).is_err(), "{rows}");
         }
     }
 

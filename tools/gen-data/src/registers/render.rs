@@ -104,9 +104,9 @@ fn counterparts(data: &Data) -> Result<BTreeMap<u64, String>> {
     let mut counterparts = BTreeMap::new();
     for Counterpart {
         id,
-        other,
+        counterpart: other,
         lsb,
-        same,
+        has_same_layout: same,
     } in &data.counterparts
     {
         let counterpart = match ids.get(other.as_str()) {
@@ -124,7 +124,7 @@ fn counterparts(data: &Data) -> Result<BTreeMap<u64, String>> {
 }
 
 pub(crate) fn render_field(field: &Field) -> String {
-    let constructor = match (field.alternative, field.signed) {
+    let constructor = match (field.is_alternative, field.is_signed) {
         (true, _) => "alternative",
         (false, true) => "signed",
         (false, false) => "field",

@@ -18,7 +18,7 @@ impl Tables {
     ///
     /// # Errors
     /// If the files do not fit together.
-    pub(crate) fn of(mut data: Data) -> Result<Self> {
+    pub(crate) fn from_data(mut data: Data) -> Result<Self> {
         lay_out_fields(&mut data)?;
         let mut registers = data.kvm.clone();
         let mut architectural = BTreeMap::new();
@@ -72,12 +72,12 @@ impl Tables {
 
 /// Gives registers their signed fields, the layouts of others, and of fields that share bits one that counts.
 fn lay_out_fields(data: &mut Data) -> Result<()> {
-    for (register, field) in &data.signed {
+    for (register, field) in &data.signed_fields {
         data.fields
             .get_mut(register)
             .and_then(|fields| fields.iter_mut().find(|known| known.name == *field))
             .ok_or_else(|| format!("fields-extra.tsv: no field {register}.{field} to sign"))?
-            .signed = true;
+            .is_signed = true;
     }
     for (register, other) in &data.layouts {
         let fields = data
@@ -120,7 +120,7 @@ fn mark_alternatives(fields: &mut [Field]) {
         let placeholder = field.name.contains('<')
             || matches!(field.name.as_str(), "IMPLEMENTATION DEFINED" | "Reserved");
         (
-            !field.ours,
+            !field.is_override,
             placeholder,
             std::cmp::Reverse(field.msb - field.lsb),
         )
@@ -128,8 +128,8 @@ fn mark_alternatives(fields: &mut [Field]) {
     let mut taken = 0_u64;
     for field in fields.iter_mut() {
         let mask = (u64::MAX >> (63 - (field.msb - field.lsb))) << field.lsb;
-        field.alternative = taken & mask != 0;
-        if !field.alternative {
+        field.is_alternative = taken & mask != 0;
+        if !field.is_alternative {
             taken |= mask;
         }
     }

@@ -6,89 +6,89 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-use cpreg_explain::pattern::{LONGEST_LINE, cut};
-use cpreg_explain::{Failures, Said, explain, qemu, snapshot};
-use cpreg_report::explain::lines::model::{NotUnderstood, Report};
-use cpreg_report::explain::lines::{Explained, text};
+use cpreg_explain::pattern::{MAX_LINE_LEN, truncate};
+use cpreg_explain::{LoadFailures, Statement, explain, qemu, snapshot};
+use cpreg_report::explain::lines::model::{ExplainLinesReport, UnknownLine};
+use cpreg_report::explain::lines::{LinesExplanation, text};
 
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, print_json};
 
 /// Different lines that are listed as not understood.
-const MOST_NOT_UNDERSTOOD: usize = 20;
+const MAX_UNKNOWN_LINES: usize = 20;
 /// Bytes of such a line that are listed.
-const LONGEST_LISTED: usize = 2048;
+const MAX_LISTED_LINE_LEN: usize = 2048;
 
 pub(crate) fn run(
     arguments: &arguments::Explain,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let mut reader = Reader::default();
-    match (&arguments.file, arguments.what.as_slice()) {
+    let mut reader = LineReader::default();
+    match (&arguments.file, arguments.query.as_slice()) {
         (Some(path), _) if path == Path::new("-") => {
-            reader.log(io::stdin().lock(), Path::new("standard input"))?;
+            reader.read_log(io::stdin().lock(), Path::new("standard input"))?;
         }
         (Some(path), _) => {
             let file = File::open(path).map_err(|error| Failure::io("open", path, error))?;
-            reader.log(BufReader::new(file), path)?;
+            reader.read_log(BufReader::new(file), path)?;
         }
         (None, [only]) if only == "-" => {
-            reader.log(io::stdin().lock(), Path::new("standard input"))?;
+            reader.read_log(io::stdin().lock(), Path::new("standard input"))?;
         }
         // A line that was pasted without quotes.
         (None, words) if words.len() > 2 && words.iter().all(|word| !word.contains(' ')) => {
-            reader.line(&words.join(" "));
+            reader.read_line(&words.join(" "));
         }
         (None, lines) => {
             for line in lines.iter().flat_map(|line| line.lines()) {
-                reader.line(line);
+                reader.read_line(line);
             }
         }
     }
     let explained = reader.finish();
     match arguments.format {
         Format::Text => text::print(printer, &explained),
-        Format::Json => print_json(printer, &Report::from(&explained))?,
+        Format::Json => print_json(printer, &ExplainLinesReport::from(&explained))?,
     }
     Ok(if explained.failures.is_empty() {
         Status::Unknown
     } else {
-        Status::Done
+        Status::Success
     })
 }
 
 /// Whether a line of any program is understood.
-pub(super) fn says_something(line: &str) -> bool {
-    !said(line).is_empty()
+pub(super) fn is_known_line(line: &str) -> bool {
+    !parse_statements(line).is_empty()
 }
 
 /// What a line of any program says.
-fn said(line: &str) -> Vec<Said> {
-    let mut said = qemu::read(line);
-    said.extend(snapshot::read(line));
+fn parse_statements(line: &str) -> Vec<Statement> {
+    let mut said = qemu::parse(line);
+    said.extend(snapshot::parse(line));
     said
 }
 
 #[derive(Default)]
-struct Reader {
+struct LineReader {
     is_log: bool,
-    failures: Failures,
-    not_understood: Vec<NotUnderstood>,
-    further_not_understood: usize,
-    skipped: usize,
-    cut: usize,
+    failures: LoadFailures,
+    unknown_lines: Vec<UnknownLine>,
+    further_unknown_lines: usize,
+    skipped_lines: usize,
+    truncated_lines: usize,
 }
 
-impl Reader {
+impl LineReader {
     /// A log, in which most lines are about other things.
-    fn log(&mut self, mut log: impl BufRead, path: &Path) -> Result<(), Failure> {
+    fn read_log(&mut self, mut log: impl BufRead, path: &Path) -> Result<(), Failure> {
         self.is_log = true;
         let failed = |error| Failure::io("read", path, error);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX);
+            let most = u64::try_from(MAX_LINE_LEN).unwrap_or(u64::MAX);
             let length = log
                 .by_ref()
                 .take(most)
@@ -97,17 +97,17 @@ impl Reader {
             if length == 0 {
                 return Ok(());
             }
-            if length == LONGEST_LINE && line.last() != Some(&b'\n') {
-                self.cut += 1;
+            if length == MAX_LINE_LEN && line.last() != Some(&b'\n') {
+                self.truncated_lines += 1;
                 skip_line(&mut log).map_err(failed)?;
             }
-            self.line(&String::from_utf8_lossy(&line));
+            self.read_line(&String::from_utf8_lossy(&line));
         }
     }
 
-    fn line(&mut self, line: &str) {
+    fn read_line(&mut self, line: &str) {
         let line = line.trim();
-        let said = said(line);
+        let said = parse_statements(line);
         if !said.is_empty() {
             self.failures.add(line, said);
         } else if line.is_empty() {
@@ -116,49 +116,49 @@ impl Reader {
             || qemu::looks_like_an_error(line)
             || snapshot::looks_like_an_error(line)
         {
-            self.not_understood(line);
+            self.add_unknown_line(line);
         } else {
-            self.skipped += 1;
+            self.skipped_lines += 1;
         }
     }
 
-    fn not_understood(&mut self, line: &str) {
-        let line = cut(line, LONGEST_LISTED);
+    fn add_unknown_line(&mut self, line: &str) {
+        let line = truncate(line, MAX_LISTED_LINE_LEN);
         let same = self
-            .not_understood
+            .unknown_lines
             .iter()
-            .position(|other| differ_in_numbers_only(line, &other.line));
+            .position(|other| is_same_except_numbers(line, &other.line));
         if let Some(same) = same {
-            self.not_understood[same].times += 1;
-        } else if self.not_understood.len() < MOST_NOT_UNDERSTOOD {
-            self.not_understood.push(NotUnderstood {
+            self.unknown_lines[same].times += 1;
+        } else if self.unknown_lines.len() < MAX_UNKNOWN_LINES {
+            self.unknown_lines.push(UnknownLine {
                 line: line.to_owned(),
                 times: 1,
             });
         } else {
-            self.further_not_understood += 1;
+            self.further_unknown_lines += 1;
         }
     }
 
-    fn finish(self) -> Explained {
+    fn finish(self) -> LinesExplanation {
         let (failures, further) = self.failures.finish();
-        Explained {
+        LinesExplanation {
             failures: failures
                 .into_iter()
                 .map(|failure| (explain(&failure), failure))
                 .collect(),
-            further,
-            not_understood: self.not_understood,
-            further_not_understood: self.further_not_understood,
+            omitted_failures: further,
+            unknown_lines: self.unknown_lines,
+            omitted_unknown_lines: self.further_unknown_lines,
             is_log: self.is_log,
-            skipped: self.skipped,
-            cut: self.cut,
+            skipped_lines: self.skipped_lines,
+            truncated_lines: self.truncated_lines,
         }
     }
 }
 
 /// The same line at another time, of another process, is the same line.
-fn differ_in_numbers_only(one: &str, other: &str) -> bool {
+fn is_same_except_numbers(one: &str, other: &str) -> bool {
     let words = |line: &str| -> String {
         line.chars()
             .filter(|character| !character.is_ascii_digit())

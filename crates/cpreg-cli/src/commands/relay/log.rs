@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cpreg::plan::Verdict;
-use cpreg_relay::guard::Whereabouts;
-use cpreg_relay::{Address, Ended, Event, Observer, Outcome};
+use cpreg_relay::guard::VmLocationReport;
+use cpreg_relay::{Address, Event, MigrationOutcome, MigrationResult, Observer};
 use cpreg_stream::incremental::Phase;
 use serde_json::{Map, Value, json};
 
@@ -22,13 +22,13 @@ pub(super) struct Log {
     format: Format,
     /// Which migration this is, from 1 on.
     migration: AtomicUsize,
-    progress: Mutex<Moving>,
+    progress: Mutex<ProgressState>,
 }
 
-struct Moving {
+struct ProgressState {
     line: Progress,
     /// When something was told, and how much had passed then.
-    told: Option<(Instant, u64)>,
+    last_sample: Option<(Instant, u64)>,
 }
 
 impl Log {
@@ -36,14 +36,14 @@ impl Log {
         Self {
             format,
             migration: AtomicUsize::new(0),
-            progress: Mutex::new(Moving {
+            progress: Mutex::new(ProgressState {
                 line: Progress::default(),
-                told: None,
+                last_sample: None,
             }),
         }
     }
 
-    pub(super) fn listens(&self, address: &Address, to: &Address) {
+    pub(super) fn listening(&self, address: &Address, to: &Address) {
         self.line(
             "listening",
             format_args!("listening on {address}, for {to}"),
@@ -52,10 +52,10 @@ impl Log {
     }
 
     /// What is certain of the source that was named.
-    pub(super) fn foretold(&self, verdict: Verdict) {
+    pub(super) fn preflight(&self, verdict: Verdict) {
         self.line(
-            "foretold",
-            format_args!("foretold: {}", verdict.name()),
+            "preflight",
+            format_args!("preflight: {}", verdict.name()),
             json!({ "verdict": verdict.name() }),
         );
     }
@@ -75,104 +75,106 @@ impl Log {
     }
 
     /// The guard looked at one side.
-    pub(super) fn found(&self, side: &str, version: &str, run_state: &str) {
+    pub(super) fn qemu_status(&self, side: &str, version: &str, run_state: &str) {
         self.line(
-            "found",
+            "qemu-status",
             format_args!("guard: {side}: QEMU {version}, {run_state}"),
             json!({ "side": side, "version": version, "run_state": run_state }),
         );
     }
 
     /// The guard made both sides ready.
-    pub(super) fn prepared(&self, return_path: bool, held: bool) {
+    pub(super) fn guard_ready(&self, return_path: bool, held: bool) {
         let word = |yes, word| if yes { word } else { "" };
         self.line(
-            "prepared",
+            "guard-ready",
             format_args!(
                 "guard: ready{}{}",
                 word(return_path, ", return-path switched on"),
                 word(held, ", the destination is held"),
             ),
-            json!({ "return_path_switched_on": return_path, "held": held }),
+            json!({ "return_path_switched_on": return_path, "autostart_blocked": held }),
         );
     }
 
     /// The guard has settled where the VM is.
-    pub(super) fn concluded(&self, whereabouts: &Whereabouts) {
+    pub(super) fn vm_location(&self, whereabouts: &VmLocationReport) {
         self.line(
-            "concluded",
+            "vm-location",
             format_args!("guard: {whereabouts}"),
             json!({
-                "place": whereabouts.place.name(),
+                "vm_location": whereabouts.place.name(),
                 "running": whereabouts.running,
-                "why": whereabouts.why,
-                "done": whereabouts.done,
+                "reason": whereabouts.reason,
+                "actions": whereabouts.actions,
                 "advice": whereabouts.advice,
             }),
         );
     }
 
     /// The next migration is waited for.
-    pub(super) fn waits(&self) {
+    pub(super) fn begin_migration(&self) {
         self.migration.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn end_progress(&self) {
-        self.moving().line.end();
+        self.lock_progress().line.end();
     }
 
     /// It has ended; `reasons`: why it was not begun.
-    pub(super) fn ended(&self, ended: &Ended, reasons: &[String]) {
+    pub(super) fn ended(&self, ended: &MigrationResult, reasons: &[String]) {
         let outcome = match &ended.outcome {
-            Outcome::WentOn => "went-on",
-            Outcome::Refused => "refused",
-            Outcome::Carried => "carried",
-            Outcome::Broken(_) => "broken",
-            Outcome::Cancelled => "cancelled",
+            MigrationOutcome::Completed => "completed",
+            MigrationOutcome::Refused => "refused",
+            MigrationOutcome::Recovered => "recovered",
+            MigrationOutcome::Failed(_) => "failed",
+            MigrationOutcome::Cancelled => "cancelled",
             _ => "other",
         };
         let mut members = json!({
             "outcome": outcome,
-            "vm": ended.whereabouts.name(),
-            "bytes": ended.passed,
-            "beside": ended.beside,
+            "vm_location": ended.vm_location.name(),
+            "bytes": ended.main_channel_bytes,
+            "other_channel_bytes": ended.other_channel_bytes,
         });
-        if let (Outcome::Broken(error), Some(members)) = (&ended.outcome, members.as_object_mut()) {
-            members.insert("error".to_owned(), error.with_its_hint().into());
+        if let (MigrationOutcome::Failed(error), Some(members)) =
+            (&ended.outcome, members.as_object_mut())
+        {
+            members.insert("error".to_owned(), error.to_string_with_hint().into());
         }
         if let (false, Some(members)) = (reasons.is_empty(), members.as_object_mut()) {
-            members.insert("not_begun".to_owned(), reasons.into());
+            members.insert("rejected_because".to_owned(), reasons.into());
         }
         self.line(
             "ended",
             format_args!(
-                "ended: {outcome}; {} bytes, and {} beside; the VM is {}",
-                ended.passed, ended.beside, ended.whereabouts
+                "ended: {outcome}; {} bytes, and {} on other channels; the VM is {}",
+                ended.main_channel_bytes, ended.other_channel_bytes, ended.vm_location
             ),
             members,
         );
     }
 
-    fn moving(&self) -> std::sync::MutexGuard<'_, Moving> {
+    fn lock_progress(&self) -> std::sync::MutexGuard<'_, ProgressState> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moves(&self, phase: Phase, bytes: u64) {
-        let mut moving = self.moving();
+    fn update_progress(&self, phase: Phase, bytes: u64) {
+        let mut moving = self.lock_progress();
         let now = Instant::now();
-        let (since, before) = *moving.told.get_or_insert((now, bytes));
+        let (since, before) = *moving.last_sample.get_or_insert((now, bytes));
         let seconds = now.duration_since(since).as_secs_f64();
         if seconds >= 0.5 {
             #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
             let rate = (bytes.saturating_sub(before)) as f64 / seconds / f64::from(1 << 20);
-            moving.told = Some((now, bytes));
-            moving.line.tell_rate(phase, bytes, rate);
+            moving.last_sample = Some((now, bytes));
+            moving.line.show_rate(phase, bytes, rate);
         }
     }
 
     /// One line: text for people, or an object.
     fn line(&self, event: &str, text: std::fmt::Arguments<'_>, members: Value) {
-        self.moving().line.end();
+        self.lock_progress().line.end();
         let migration = self.migration.load(Ordering::Relaxed);
         match self.format {
             Format::Text if migration == 0 => log_line(format_args!("relay: {text}")),
@@ -194,7 +196,7 @@ impl Log {
 }
 
 impl Observer for Log {
-    fn hear(&self, event: &Event<'_>) {
+    fn on_event(&self, event: &Event<'_>) {
         let name = event.name();
         match event {
             Event::Connected { channel, number } => self.line(
@@ -202,12 +204,15 @@ impl Observer for Log {
                 format_args!("connection {number}: {}", channel.name()),
                 json!({ "channel": channel.name(), "number": number }),
             ),
-            Event::TurnedAway { channel, why } => self.line(
+            Event::ConnectionRejected {
+                channel,
+                reason: why,
+            } => self.line(
                 name,
                 format_args!("a connection was turned away ({}): {why}", channel.name()),
-                json!({ "channel": channel.name(), "why": why }),
+                json!({ "channel": channel.name(), "reason": why }),
             ),
-            Event::Outline(outline) => {
+            Event::Setup(outline) => {
                 let ram: u64 = outline.ram.iter().map(|block| block.length).sum();
                 let word = |yes, word| if yes { word } else { "" };
                 self.line(
@@ -232,12 +237,12 @@ impl Observer for Log {
                 format_args!("phase {phase}, {bytes} bytes"),
                 json!({ "phase": phase.name(), "bytes": bytes }),
             ),
-            Event::Passed {
+            Event::Progress {
                 phase,
                 bytes,
-                beside,
-            } => self.moves(*phase, bytes + beside),
-            Event::Held { bytes, is_package } => {
+                other_channel_bytes: beside,
+            } => self.update_progress(*phase, bytes + beside),
+            Event::DeviceStateReceived { bytes, is_package } => {
                 let what = if *is_package {
                     "postcopy, a package"
                 } else {
@@ -249,19 +254,19 @@ impl Observer for Log {
                     json!({ "bytes": bytes, "postcopy": is_package }),
                 );
             }
-            Event::WentOn {
+            Event::DeviceStateSent {
                 bytes,
-                early,
-                microseconds,
+                early_bytes: early,
+                added_downtime_us: microseconds,
             } => self.line(
                 name,
                 format_args!(
                     "{bytes} bytes of device state went on; the first vCPU {microseconds} us \
                      after the last had come"
                 ),
-                json!({ "bytes": bytes, "early": early, "microseconds": microseconds }),
+                json!({ "bytes": bytes, "early_bytes": early, "added_downtime_us": microseconds }),
             ),
-            Event::Answered(value) => self.line(
+            Event::ReturnPathShut(value) => self.line(
                 name,
                 format_args!(
                     "the destination says that it {}",
@@ -271,12 +276,12 @@ impl Observer for Log {
                         "has failed"
                     }
                 ),
-                json!({ "shut": value }),
+                json!({ "shut_value": value }),
             ),
             Event::Refused(whereabouts) => self.line(
                 name,
                 format_args!("refused; the VM is {whereabouts}"),
-                json!({ "vm": whereabouts.name() }),
+                json!({ "vm_location": whereabouts.name() }),
             ),
             _ => {}
         }

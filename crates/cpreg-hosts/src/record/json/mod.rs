@@ -5,7 +5,7 @@
 //! | `schema` | `"cpreg.host/1"` |
 //! | `identity` | `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated` |
 //! | `capabilities` | what `KVM_CHECK_EXTENSION` says, by the capability's name; those that are 0 are left out |
-//! | `guests` | the sets of vCPU features that were recorded: `features` (`"pmu,sve"`, `"none"`), `tells_writable` |
+//! | `guests` | the sets of vCPU features that were recorded: `features` (`"pmu,sve"`, `"none"`), `has_writable_masks` |
 //! | `registers` | what a fresh vCPU has; a line each, and a line more where guests differ |
 //! | `writable` | the bits of ID registers that user space may change, for guests of which the kernel tells |
 //!
@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `id`, `name` | which |
 //! | `guests` | the guests of which this is said; all, if it is not there |
-//! | `at_reset` | `"0x…"`; `"poison"`: no value; `"counts"`: it runs on. Not there if reading failed |
+//! | `at_reset` | `"0x…"`; `"poison"`: no value; `"counter"`: it runs on. Not there if reading failed |
 //! | `errno` | why reading failed |
 //! | `differs_by_vcpu` | `true` if another vCPU of the VM held something else |
 //! | `write_back` | the errno of writing back what was read, where that failed |
@@ -25,10 +25,10 @@
 //! | `read.rs`, `write.rs` | the file as a [`HostRecord`](super::HostRecord), and back |
 //!
 //! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
-//! What one and the same line says of many guests takes many times its room once it is read, so there are limits ([`MOST_REGISTERS`],
-//! [`MOST_TRIALS`]); no recording comes near them.
+//! What one and the same line says of many guests takes many times its room once it is read, so there are limits ([`MAX_REGISTERS`],
+//! [`MAX_TRIALS`]); no recording comes near them.
 
-mod file;
+mod model;
 mod read;
 mod write;
 
@@ -36,17 +36,17 @@ use schemars::{Schema, SchemaGenerator};
 
 use crate::schema;
 
-pub use file::SCHEMA;
-pub use read::{MOST_BYTES, MOST_REGISTERS, MOST_TRIALS};
+pub use model::SCHEMA;
+pub use read::{MAX_DOCUMENT_LEN, MAX_REGISTERS, MAX_TRIALS};
 
 /// Whether a JSON document says that it is a recorded host, of whichever version; also one that is cut off, if it is as we write it.
 pub fn is_record(json: &[u8]) -> bool {
-    schema::is(json, "cpreg.host/")
+    schema::has_prefix(json, "cpreg.host/")
 }
 
 /// Returns the JSON Schema of the file.
 pub fn json_schema(generator: SchemaGenerator) -> Schema {
-    generator.into_root_schema_for::<file::File>()
+    generator.into_root_schema_for::<model::HostDocument>()
 }
 
 #[cfg(test)]
@@ -59,8 +59,8 @@ mod tests {
 
     use super::*;
     use crate::ErrorKind;
-    use crate::record::made::{any_record, sorted};
-    use crate::record::{AtReset, Guest, HostRecord, Identity, Register, Trial};
+    use crate::record::testing::{any_record, sorted};
+    use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
@@ -89,19 +89,19 @@ mod tests {
 
     /// One register for two guests, and one for one of them.
     fn made() -> String {
-        let register = |id, at_reset| Register {
+        let register = |id, at_reset| RegisterRecord {
             id,
             at_reset,
             differs_by_vcpu: false,
             write_back: 0,
-            trials: vec![Trial {
+            trials: vec![WriteTrial {
                 value: 1,
                 errno: 22,
-                reads: 5,
+                read_back: 5,
             }],
         };
-        let value = AtReset::Value(Value::Small(5));
-        let guest = |more: Option<Register>| Guest {
+        let value = AtReset::Value(Value::U64(5));
+        let guest = |more: Option<RegisterRecord>| GuestRecord {
             registers: sorted(
                 [register(RegisterId::SCTLR_EL1, value.clone())]
                     .into_iter()
@@ -132,8 +132,8 @@ mod tests {
 "identity":{"release":"","version":"","midr":"0x0","cpu":"","mode":"","emulated":true},
 "capabilities":{"KVM_CAP_ARM_PMU_V3":1},
 "guests":[
-{"features":"none","tells_writable":true},
-{"features":"pmu","tells_writable":true}],
+{"features":"none","has_writable_masks":true},
+{"features":"pmu","has_writable_masks":true}],
 "registers":[
 {"id":"0x603000000013c080","name":"SCTLR_EL1","at_reset":"0x5","trials":[["0x1",22]]},
 {"id":"0x603000000013dce0","name":"PMCR_EL0","at_reset":"poison","trials":[["0x1",22,"0x5"]],"guests":["pmu"]}],
@@ -180,8 +180,8 @@ mod tests {
         );
         assert_eq!(
             error(
-                "pmu\",\"tells_writable\":true",
-                "pmu\",\"tells_writable\":false"
+                "pmu\",\"has_writable_masks\":true",
+                "pmu\",\"has_writable_masks\":false"
             ),
             cannot("writable[0].guests", "pmu")
         );
@@ -217,10 +217,10 @@ mod tests {
     /// A small file cannot become a large thing.
     #[test]
     fn one_line_for_many_guests_is_bounded() {
-        let mut trials = "[\"0x1\",0],".repeat(MOST_TRIALS / 2 + 1);
+        let mut trials = "[\"0x1\",0],".repeat(MAX_TRIALS / 2 + 1);
         trials.pop();
         let json = made().replacen("[\"0x1\",22]", &trials, 1);
-        assert!((json.len() as u64) < MOST_BYTES);
+        assert!((json.len() as u64) < MAX_DOCUMENT_LEN);
         let error = HostRecord::from_json(json.as_bytes()).expect_err("too much");
         assert_eq!(
             (error.kind(), error.path()),
@@ -228,7 +228,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            format!("recorded host: with registers[0] there are more than {MOST_TRIALS} trials")
+            format!("recorded host: with registers[0] there are more than {MAX_TRIALS} trials")
         );
     }
 }

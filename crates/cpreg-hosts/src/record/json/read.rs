@@ -6,20 +6,21 @@ use std::collections::BTreeMap;
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
-use super::file::{
-    COUNTS, DOCUMENT, File, GuestFile, POISON, RegisterFile, SCHEMA, TrialFile, WritableFile,
+use super::model::{
+    COUNTER, DOCUMENT, GuestJson, HostDocument, POISON, RegisterJson, SCHEMA, TrialJson,
+    WritableMaskJson,
 };
 use crate::error::{Error, ErrorKind};
-use crate::record::register::{expected, own_value};
-use crate::record::{AtReset, Guest, HostRecord, Identity, Register, Trial};
+use crate::record::register::{expected_read_back, reset_value};
+use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
 use crate::schema;
 
 /// No file is larger.
-pub const MOST_BYTES: u64 = 16 << 20;
+pub const MAX_DOCUMENT_LEN: u64 = 16 << 20;
 /// The most registers of all guests together.
-pub const MOST_REGISTERS: usize = 1 << 17;
+pub const MAX_REGISTERS: usize = 1 << 17;
 /// The most trials of all registers of all guests together.
-pub const MOST_TRIALS: usize = 1 << 20;
+pub const MAX_TRIALS: usize = 1 << 20;
 
 impl HostRecord {
     /// Reads one.
@@ -27,60 +28,60 @@ impl HostRecord {
     /// # Errors
     /// If it is not JSON, of another schema, a member is malformed, or there is more in it than any recording has.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        let file: File = match serde_json::from_slice(bytes) {
+        let file: HostDocument = match serde_json::from_slice(bytes) {
             Ok(file) => file,
             Err(error) => {
                 // Of another version nothing more is known than that.
-                return Err(match schema::of(bytes) {
-                    Some(schema) if schema != SCHEMA => DOCUMENT.other_schema(&schema),
-                    _ => DOCUMENT.not_json(error),
+                return Err(match schema::parse_name(bytes) {
+                    Some(schema) if schema != SCHEMA => DOCUMENT.schema_error(&schema),
+                    _ => DOCUMENT.json_error(error),
                 });
             }
         };
         if file.schema != SCHEMA {
-            return Err(DOCUMENT.other_schema(&file.schema));
+            return Err(DOCUMENT.schema_error(&file.schema));
         }
-        Reading::default().read(&file)
+        DocumentReader::default().read(&file)
     }
 }
 
 /// What is read so far.
 #[derive(Default)]
-struct Reading {
+struct DocumentReader {
     /// By the names that the file uses.
     guests: BTreeMap<String, Features>,
-    registers: BTreeMap<Features, BTreeMap<RegisterId, Register>>,
+    registers: BTreeMap<Features, BTreeMap<RegisterId, RegisterRecord>>,
     writable: BTreeMap<Features, Option<BTreeMap<RegisterId, u64>>>,
     register_count: usize,
     trial_count: usize,
 }
 
-type Read<T> = Result<T, Error>;
+type ReadResult<T> = Result<T, Error>;
 
 /// Returns the error for something that is said a second time.
-fn duplicate(path: String, what: &str) -> Error {
+fn duplicate_error(path: String, what: &str) -> Error {
     let message = format!("recorded host: {path} says a second time what {what} is");
-    Error::new(ErrorKind::Duplicate, message).at(path)
+    Error::new(ErrorKind::Duplicate, message).with_path(path)
 }
 
-impl Reading {
-    fn read(mut self, file: &File) -> Read<HostRecord> {
+impl DocumentReader {
+    fn read(mut self, file: &HostDocument) -> ReadResult<HostRecord> {
         let identity = &file.identity;
         let midr = parse_hexadecimal(&identity.midr)
-            .ok_or_else(|| DOCUMENT.member("identity.midr", &identity.midr))?;
+            .ok_or_else(|| DOCUMENT.member_error("identity.midr", &identity.midr))?;
         for (at, guest) in file.guests.iter().enumerate() {
-            self.guest(at, guest)?;
+            self.read_guest(at, guest)?;
         }
         for (at, register) in file.registers.iter().enumerate() {
-            self.register(at, register)?;
+            self.read_register(at, register)?;
         }
         for (at, writable) in file.writable.iter().enumerate() {
-            self.writable(at, writable)?;
+            self.read_writable_mask(at, writable)?;
         }
         let mut registers = self.registers;
         let guests = self.writable.into_iter().map(|(features, writable)| {
             let registers = registers.remove(&features).unwrap_or_default();
-            let guest = Guest {
+            let guest = GuestRecord {
                 registers: registers.into_values().collect(),
                 writable,
             };
@@ -100,74 +101,78 @@ impl Reading {
         })
     }
 
-    fn guest(&mut self, at: usize, guest: &GuestFile) -> Read<()> {
+    fn read_guest(&mut self, at: usize, guest: &GuestJson) -> ReadResult<()> {
         let path = || format!("guests[{at}].features");
         let features = Features::from_names(&guest.features)
-            .ok_or_else(|| DOCUMENT.member(path(), &guest.features))?;
-        let writable = guest.tells_writable.then(BTreeMap::new);
+            .ok_or_else(|| DOCUMENT.member_error(path(), &guest.features))?;
+        let writable = guest.has_writable_masks.then(BTreeMap::new);
         if self.writable.insert(features, writable).is_some() {
-            return Err(duplicate(path(), &guest.features));
+            return Err(duplicate_error(path(), &guest.features));
         }
         self.guests.insert(guest.features.clone(), features);
         Ok(())
     }
 
     /// The guests that a line is about.
-    fn which(&self, names: Option<&[String]>, path: impl Fn() -> String) -> Read<Vec<Features>> {
+    fn guest_features(
+        &self,
+        names: Option<&[String]>,
+        path: impl Fn() -> String,
+    ) -> ReadResult<Vec<Features>> {
         let Some(names) = names else {
             return Ok(self.guests.values().copied().collect());
         };
         let named = names.iter().enumerate().map(|(number, name)| {
             let known = self.guests.get(name).copied();
-            known.ok_or_else(|| DOCUMENT.member(format!("{}.guests[{number}]", path()), name))
+            known.ok_or_else(|| DOCUMENT.member_error(format!("{}.guests[{number}]", path()), name))
         });
         named.collect()
     }
 
-    fn register(&mut self, at: usize, file: &RegisterFile) -> Read<()> {
+    fn read_register(&mut self, at: usize, file: &RegisterJson) -> ReadResult<()> {
         let line = || format!("registers[{at}]");
         let path = |name: &str| format!("registers[{at}].{name}");
-        let register = register(file, path)?;
-        for features in self.which(file.guests.as_deref(), line)? {
+        let register = parse_register(file, path)?;
+        for features in self.guest_features(file.guests.as_deref(), line)? {
             self.register_count += 1;
             self.trial_count = self.trial_count.saturating_add(register.trials.len());
             let limits = [
-                (self.register_count, MOST_REGISTERS, "registers"),
-                (self.trial_count, MOST_TRIALS, "trials"),
+                (self.register_count, MAX_REGISTERS, "registers"),
+                (self.trial_count, MAX_TRIALS, "trials"),
             ];
             for (count, most, what) in limits {
                 if count > most {
                     let line = line();
                     let message =
                         format!("recorded host: with {line} there are more than {most} {what}");
-                    return Err(Error::new(ErrorKind::TooLarge, message).at(line));
+                    return Err(Error::new(ErrorKind::TooLarge, message).with_path(line));
                 }
             }
             let own = self.registers.entry(features).or_default();
             if own.insert(register.id, register.clone()).is_some() {
                 let what = format!("{} for guests with the features {features}", register.id);
-                return Err(duplicate(line(), &what));
+                return Err(duplicate_error(line(), &what));
             }
         }
         Ok(())
     }
 
-    fn writable(&mut self, at: usize, file: &WritableFile) -> Read<()> {
+    fn read_writable_mask(&mut self, at: usize, file: &WritableMaskJson) -> ReadResult<()> {
         let line = || format!("writable[{at}]");
-        let id =
-            parse_hexadecimal(&file.id).ok_or_else(|| DOCUMENT.member(line() + ".id", &file.id))?;
+        let id = parse_hexadecimal(&file.id)
+            .ok_or_else(|| DOCUMENT.member_error(line() + ".id", &file.id))?;
         let id = RegisterId::from_raw(id);
         let bits = parse_hexadecimal(&file.bits)
-            .ok_or_else(|| DOCUMENT.member(line() + ".bits", &file.bits))?;
-        let all = self.which(file.guests.as_deref(), line)?;
+            .ok_or_else(|| DOCUMENT.member_error(line() + ".bits", &file.bits))?;
+        let all = self.guest_features(file.guests.as_deref(), line)?;
         for features in all {
             let Some(Some(masks)) = self.writable.get_mut(&features) else {
                 let text = features.to_string();
-                return Err(DOCUMENT.member(line() + ".guests", &text));
+                return Err(DOCUMENT.member_error(line() + ".guests", &text));
             };
             if masks.insert(id, bits).is_some() {
                 let what = format!("writable of {id} for guests with the features {features}");
-                return Err(duplicate(line(), &what));
+                return Err(duplicate_error(line(), &what));
             }
         }
         Ok(())
@@ -175,41 +180,46 @@ impl Reading {
 }
 
 /// What one line says of a register; `path` gives that of one of its members.
-fn register(file: &RegisterFile, path: impl Fn(&str) -> String) -> Read<Register> {
-    let id = parse_hexadecimal(&file.id).ok_or_else(|| DOCUMENT.member(path("id"), &file.id))?;
+fn parse_register(
+    file: &RegisterJson,
+    path: impl Fn(&str) -> String,
+) -> ReadResult<RegisterRecord> {
+    let id =
+        parse_hexadecimal(&file.id).ok_or_else(|| DOCUMENT.member_error(path("id"), &file.id))?;
     let id = RegisterId::from_raw(id);
     let at_reset = match (file.at_reset.as_deref(), file.errno) {
         (Some(POISON), None) => AtReset::Poison,
-        (Some(COUNTS), None) => AtReset::Counts,
+        (Some(COUNTER), None) => AtReset::Counter,
         (Some(text), None) => {
-            let value =
-                Value::parse(id, text).ok_or_else(|| DOCUMENT.member(path("at_reset"), text))?;
+            let value = Value::parse(id, text)
+                .ok_or_else(|| DOCUMENT.member_error(path("at_reset"), text))?;
             AtReset::Value(value)
         }
         (None, Some(errno)) => AtReset::Unreadable(errno),
-        (Some(text), Some(_)) => return Err(DOCUMENT.member(path("at_reset"), text)),
-        (None, None) => return Err(DOCUMENT.member(path("at_reset"), "")),
+        (Some(text), Some(_)) => return Err(DOCUMENT.member_error(path("at_reset"), text)),
+        (None, None) => return Err(DOCUMENT.member_error(path("at_reset"), "")),
     };
-    let own = own_value(&at_reset);
+    let own = reset_value(&at_reset);
     let trials = file.trials.iter().enumerate().map(|(number, trial)| {
-        let TrialFile(text, errno, reads) = trial;
+        let TrialJson(text, errno, reads) = trial;
         let path = || path(&format!("trials[{number}]"));
-        let value = parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member(path(), text))?;
+        let value = parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member_error(path(), text))?;
         let reads = match reads {
             Some(reads) => {
-                parse_hexadecimal(reads).ok_or_else(|| DOCUMENT.member(path(), reads))?
+                parse_hexadecimal(reads).ok_or_else(|| DOCUMENT.member_error(path(), reads))?
             }
-            None => expected(value, *errno, own).ok_or_else(|| DOCUMENT.member(path(), text))?,
+            None => expected_read_back(value, *errno, own)
+                .ok_or_else(|| DOCUMENT.member_error(path(), text))?,
         };
-        Ok(Trial {
+        Ok(WriteTrial {
             value,
             errno: *errno,
-            reads,
+            read_back: reads,
         })
     });
-    Ok(Register {
+    Ok(RegisterRecord {
         id,
-        trials: trials.collect::<Read<_>>()?,
+        trials: trials.collect::<ReadResult<_>>()?,
         at_reset,
         differs_by_vcpu: file.differs_by_vcpu,
         write_back: file.write_back,

@@ -6,13 +6,13 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 use serde::Serialize;
 
-use super::file::{
-    COUNTS, DOCUMENT, GuestFile, IdentityFile, POISON, RegisterFile, SCHEMA, TrialFile,
-    WritableFile,
+use super::model::{
+    COUNTER, DOCUMENT, GuestJson, IdentityJson, POISON, RegisterJson, SCHEMA, TrialJson,
+    WritableMaskJson,
 };
 use crate::error::Error;
-use crate::record::register::{expected, own_value};
-use crate::record::{AtReset, HostRecord, Identity, Register};
+use crate::record::register::{expected_read_back, reset_value};
+use crate::record::{AtReset, HostRecord, Identity, RegisterRecord};
 
 impl HostRecord {
     /// Writes the file: registers in the order of their ids, each on a line.
@@ -20,32 +20,38 @@ impl HostRecord {
     /// # Errors
     /// If JSON cannot hold it, which no record brings about.
     pub fn to_json(&self) -> Result<String, Error> {
-        self.write().map_err(|error| DOCUMENT.not_json(error))
+        self.write().map_err(|error| DOCUMENT.json_error(error))
     }
 
     fn write(&self) -> serde_json::Result<String> {
-        let identity = serde_json::to_string(&IdentityFile::of(&self.identity))?;
+        let identity = serde_json::to_string(&IdentityJson::from_identity(&self.identity))?;
         let capabilities = serde_json::to_string(&self.capabilities)?;
-        let guests = self.guests.iter().map(|(features, guest)| GuestFile {
+        let guests = self.guests.iter().map(|(features, guest)| GuestJson {
             features: features.to_string(),
-            tells_writable: guest.writable.is_some(),
+            has_writable_masks: guest.writable.is_some(),
         });
-        let registers = self.said_of_registers().into_iter();
+        let registers = self.group_registers().into_iter();
         let registers = registers.flat_map(|(id, said)| {
             let said = said.into_iter();
-            said.map(move |(register, guests)| RegisterFile::of(id, register, self.which(&guests)))
-        });
-        let masks = self.said_of_masks().into_iter();
-        let writable = masks.flat_map(|(id, masks)| {
-            let masks = masks.into_iter();
-            masks.map(move |(bits, guests)| WritableFile {
-                id: digits(id),
-                name: id.to_string(),
-                bits: format!("{bits:#x}"),
-                guests: self.which(&guests),
+            said.map(move |(register, guests)| {
+                RegisterJson::new(id, register, self.guest_names(&guests))
             })
         });
-        let (guests, registers, writable) = (lines(guests)?, lines(registers)?, lines(writable)?);
+        let masks = self.group_masks().into_iter();
+        let writable = masks.flat_map(|(id, masks)| {
+            let masks = masks.into_iter();
+            masks.map(move |(bits, guests)| WritableMaskJson {
+                id: format_id(id),
+                name: id.to_string(),
+                bits: format!("{bits:#x}"),
+                guests: self.guest_names(&guests),
+            })
+        });
+        let (guests, registers, writable) = (
+            join_lines(guests)?,
+            join_lines(registers)?,
+            join_lines(writable)?,
+        );
         Ok(format!(
             "{{\"schema\":\"{SCHEMA}\",\n\"identity\":{identity},\n\"capabilities\":{capabilities},\n\
              \"guests\":[{guests}],\n\"registers\":[{registers}],\n\"writable\":[{writable}]}}\n"
@@ -53,8 +59,8 @@ impl HostRecord {
     }
 
     /// Of each register what is said of it, and of which guests.
-    fn said_of_registers(&self) -> BTreeMap<RegisterId, Vec<(&Register, Vec<Features>)>> {
-        let mut all: BTreeMap<RegisterId, Vec<(&Register, Vec<Features>)>> = BTreeMap::new();
+    fn group_registers(&self) -> BTreeMap<RegisterId, Vec<(&RegisterRecord, Vec<Features>)>> {
+        let mut all: BTreeMap<RegisterId, Vec<(&RegisterRecord, Vec<Features>)>> = BTreeMap::new();
         for (features, guest) in &self.guests {
             for register in &guest.registers {
                 let said = all.entry(register.id).or_default();
@@ -68,7 +74,7 @@ impl HostRecord {
     }
 
     /// Of each ID register the writable bits, and of which guests that is said.
-    fn said_of_masks(&self) -> BTreeMap<RegisterId, BTreeMap<u64, Vec<Features>>> {
+    fn group_masks(&self) -> BTreeMap<RegisterId, BTreeMap<u64, Vec<Features>>> {
         let mut all: BTreeMap<RegisterId, BTreeMap<u64, Vec<Features>>> = BTreeMap::new();
         for (features, guest) in &self.guests {
             for (id, bits) in guest.writable.iter().flatten() {
@@ -80,14 +86,14 @@ impl HostRecord {
     }
 
     /// The guests by name; `None` for all.
-    fn which(&self, guests: &[Features]) -> Option<Vec<String>> {
+    fn guest_names(&self, guests: &[Features]) -> Option<Vec<String>> {
         let names = || guests.iter().map(ToString::to_string).collect();
         (guests.len() != self.guests.len()).then(names)
     }
 }
 
 /// Returns the elements of an array, each on a line of its own.
-fn lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Result<String> {
+fn join_lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Result<String> {
     let mut text = String::new();
     for element in elements {
         text.push_str(if text.is_empty() { "\n" } else { ",\n" });
@@ -97,12 +103,12 @@ fn lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Result<
 }
 
 /// All 16 digits, as in all JSON of cpreg's.
-fn digits(id: RegisterId) -> String {
+fn format_id(id: RegisterId) -> String {
     format!("{:#018x}", id.raw())
 }
 
-impl IdentityFile {
-    fn of(identity: &Identity) -> Self {
+impl IdentityJson {
+    fn from_identity(identity: &Identity) -> Self {
         Self {
             release: identity.release.clone(),
             version: identity.version.clone(),
@@ -114,22 +120,23 @@ impl IdentityFile {
     }
 }
 
-impl RegisterFile {
-    fn of(id: RegisterId, register: &Register, guests: Option<Vec<String>>) -> Self {
-        let own = own_value(&register.at_reset);
+impl RegisterJson {
+    fn new(id: RegisterId, register: &RegisterRecord, guests: Option<Vec<String>>) -> Self {
+        let own = reset_value(&register.at_reset);
         let (at_reset, errno) = match &register.at_reset {
             AtReset::Value(value) => (Some(value.to_string()), None),
             AtReset::Poison => (Some(POISON.to_owned()), None),
-            AtReset::Counts => (Some(COUNTS.to_owned()), None),
+            AtReset::Counter => (Some(COUNTER.to_owned()), None),
             AtReset::Unreadable(errno) => (None, Some(*errno)),
         };
         let trials = register.trials.iter().map(|trial| {
-            let is_expected = expected(trial.value, trial.errno, own) == Some(trial.reads);
-            let reads = (!is_expected).then(|| format!("{:#x}", trial.reads));
-            TrialFile(format!("{:#x}", trial.value), trial.errno, reads)
+            let is_expected =
+                expected_read_back(trial.value, trial.errno, own) == Some(trial.read_back);
+            let reads = (!is_expected).then(|| format!("{:#x}", trial.read_back));
+            TrialJson(format!("{:#x}", trial.value), trial.errno, reads)
         });
         Self {
-            id: digits(id),
+            id: format_id(id),
             name: id.to_string(),
             at_reset,
             errno,

@@ -16,15 +16,15 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `situation` | all that a decision looks at, and what it comes to |
-//! | `both` | [`decide`]: with both monitors; `alone`: with one |
+//! | `both` | [`decide`]: with both monitors; `single_monitor`: with one |
 //! | `ways` | where a migration can lead, alike for both |
 
-mod alone;
-mod both;
-mod situation;
+mod both_monitors;
+mod cases;
+mod observation;
+mod single_monitor;
 #[cfg(test)]
 mod tests;
-mod ways;
 
-pub(super) use both::decide;
-pub(super) use situation::{Action, LATE, Situation};
+pub(super) use both_monitors::decide;
+pub(super) use observation::{GuardAction, Observation, UNRESPONSIVE_TIMEOUT};

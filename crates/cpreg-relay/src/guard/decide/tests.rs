@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-use super::situation::{FOR_GOOD, SOON};
+use super::observation::{GRACE_PERIOD, STALL_TIMEOUT};
 use super::*;
 use crate::guard::machine::{
-    Command, Dest, DeviceState, GuardState, Guest, Hold, Migration, Relay, Source,
+    Autostart, Command, DestinationCommandState, DeviceStateTransfer, GuardState, MigrationPhase,
+    RelayStatus, SourceCommandState, SourceGuestState,
 };
-use crate::guard::states::{MigrationStatus, RunState, Side};
+use crate::guard::states::{MigrationStatus, RunState, SideStatus};
 
-fn side(text: &str) -> Side {
+fn side(text: &str) -> SideStatus {
     match text {
-        "?" => Side::NotAsked,
-        "silent" => Side::Unreachable,
-        "gone" => Side::Gone,
+        "?" => SideStatus::NoMonitor,
+        "silent" => SideStatus::Unreachable,
+        "gone" => SideStatus::Exited,
         _ => {
             let (run, migration) = text.split_once(' ').unwrap();
-            Side::present(
+            SideStatus::present(
                 RunState::new(run.to_owned()),
                 MigrationStatus::new(migration.to_owned()),
             )
@@ -25,52 +26,56 @@ fn side(text: &str) -> Side {
 }
 
 /// Words: what has happened before. `s` at the end of the seconds that nothing has changed.
-fn situation(source: &str, dest: &str, words: &str) -> Situation {
+fn observation(source: &str, dest: &str, words: &str) -> Observation {
     let mut state = GuardState {
-        migration: Migration::Begun,
-        hold: if dest == "?" { Hold::Free } else { Hold::Held },
+        migration: MigrationPhase::Started,
+        autostart: if dest == "?" {
+            Autostart::Enabled
+        } else {
+            Autostart::Blocked
+        },
         has_return_path: source != "?",
-        ..GuardState::NEW
+        ..GuardState::INITIAL
     };
     let mut unchanged = Duration::ZERO;
     for word in words.split_whitespace() {
         match word {
-            "passing" => state.device_state = DeviceState::Passing,
-            "refused" => state.device_state = DeviceState::Withheld,
-            "delivered" => state.device_state = DeviceState::Delivered,
-            "ended" => state.relay = Relay::Ended,
-            "paused" => state.guest = Guest::Paused,
-            "idle" => state.migration = Migration::NotBegun,
+            "passing" => state.transfer = DeviceStateTransfer::Committed,
+            "refused" => state.transfer = DeviceStateTransfer::Rejected,
+            "delivered" => state.transfer = DeviceStateTransfer::Delivered,
+            "ended" => state.relay = RelayStatus::Ended,
+            "paused" => state.source_guest = SourceGuestState::Paused,
+            "idle" => state.migration = MigrationPhase::NotStarted,
             "one-way" => state.has_return_path = false,
-            "ran" => state.dest = Dest::Ran,
-            "cannot" => state.dest = Dest::Refuses,
-            "quits" => state.dest = Dest::Quits,
-            "cancelled" => state.migration = Migration::Cancelled,
-            "told" => state.source = Source::LetGo,
-            "stuck" => state.source = Source::Refuses,
+            "ran" => state.destination = DestinationCommandState::Resumed,
+            "cannot" => state.destination = DestinationCommandState::ResumeRefused,
+            "quits" => state.destination = DestinationCommandState::Quitting,
+            "cancelled" => state.migration = MigrationPhase::Cancelled,
+            "told" => state.source = SourceCommandState::Resumed,
+            "stuck" => state.source = SourceCommandState::ResumeRefused,
             _ => {
                 let seconds = word.strip_suffix('s').unwrap().parse().unwrap();
                 unchanged = Duration::from_secs(seconds);
             }
         }
     }
-    Situation {
+    Observation {
         source: side(source),
-        dest: side(dest),
+        destination: side(dest),
         state,
-        unchanged,
+        unchanged_for: unchanged,
     }
 }
 
-fn said(it: &Situation) -> String {
+fn describe_action(it: &Observation) -> String {
     match decide(it) {
-        Action::Conclude(at) => match at.running {
+        GuardAction::Conclude(at) => match at.running {
             Some(true) => format!("{} runs", at.place),
             Some(false) => format!("{} stopped", at.place),
             None => at.place.to_string(),
         },
-        Action::Tell(command) => format!("{command:?}"),
-        Action::Wait => "Wait".to_owned(),
+        GuardAction::Execute(command) => format!("{command:?}"),
+        GuardAction::Wait => "Wait".to_owned(),
     }
 }
 
@@ -120,13 +125,13 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "postmigrate completed",
         "paused completed",
         "passing",
-        "RunDest",
+        "ResumeDestination",
     ),
     (
         "finish-migrate completed",
         "paused completed",
         "passing",
-        "RunDest",
+        "ResumeDestination",
     ),
     (
         "postmigrate completed",
@@ -160,12 +165,17 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     // The destination refuses, or ends.
     ("running failed", "gone", "passing", "source runs"),
-    ("running failed", "inmigrate failed", "passing", "QuitDest"),
+    (
+        "running failed",
+        "inmigrate failed",
+        "passing",
+        "QuitDestination",
+    ),
     (
         "running failed",
         "paused completed",
         "passing ended",
-        "QuitDest",
+        "QuitDestination",
     ),
     (
         "running failed",
@@ -176,24 +186,24 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("running failed", "silent", "passing", "Wait"),
     ("running failed", "silent", "passing 30s", "source runs"),
     ("finish-migrate failed", "gone", "passing", "Wait"),
-    ("postmigrate failed", "gone", "passing 2s", "RunSource"),
+    ("postmigrate failed", "gone", "passing 2s", "ResumeSource"),
     (
         "postmigrate completed",
         "gone",
         "passing one-way",
-        "RunSource",
+        "ResumeSource",
     ),
     (
         "postmigrate completed",
         "inmigrate failed",
         "passing one-way",
-        "QuitDest",
+        "QuitDestination",
     ),
     (
         "postmigrate completed",
         "inmigrate failed",
         "passing one-way quits",
-        "RunSource",
+        "ResumeSource",
     ),
     (
         "postmigrate completed",
@@ -217,7 +227,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "postmigrate completed",
         "silent",
         "passing 30s",
-        "RunSource",
+        "ResumeSource",
     ),
     (
         "postmigrate completed",
@@ -229,7 +239,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "postmigrate completed",
         "paused completed",
         "passing cannot",
-        "QuitDest",
+        "QuitDestination",
     ),
     (
         "running completed",
@@ -242,27 +252,32 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "running completed",
         "paused completed",
         "passing 2s",
-        "QuitDest",
+        "QuitDestination",
     ),
     // The relay refuses.
     (
         "postmigrate completed",
         "inmigrate active",
         "refused one-way",
-        "QuitDest",
+        "QuitDestination",
     ),
     (
         "postmigrate completed",
         "inmigrate active",
         "refused one-way quits",
-        "RunSource",
+        "ResumeSource",
     ),
-    ("running failed", "inmigrate active", "refused", "QuitDest"),
+    (
+        "running failed",
+        "inmigrate active",
+        "refused",
+        "QuitDestination",
+    ),
     // The source ends.
     ("gone", "inmigrate active", "passing", "Wait"),
-    ("gone", "inmigrate active", "passing 30s", "nowhere stopped"),
-    ("gone", "inmigrate active", "ended", "nowhere stopped"),
-    ("gone", "paused completed", "passing", "RunDest"),
+    ("gone", "inmigrate active", "passing 30s", "lost stopped"),
+    ("gone", "inmigrate active", "ended", "lost stopped"),
+    ("gone", "paused completed", "passing", "ResumeDestination"),
     (
         "gone",
         "paused completed",
@@ -285,9 +300,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "gone",
         "running postcopy-paused",
         "passing ran",
-        "nowhere stopped",
+        "lost stopped",
     ),
-    ("gone", "gone", "passing", "nowhere stopped"),
+    ("gone", "gone", "passing", "lost stopped"),
     ("silent", "paused completed", "passing", "Wait"),
     ("silent", "paused completed", "passing 30s", "unknown"),
     // Postcopy.
@@ -313,7 +328,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "finish-migrate postcopy-active",
         "paused postcopy-active",
         "passing",
-        "RunDest",
+        "ResumeDestination",
     ),
     (
         "finish-migrate postcopy-active",
@@ -337,7 +352,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "finish-migrate postcopy-paused",
         "paused postcopy-paused",
         "passing ended",
-        "RunDest",
+        "ResumeDestination",
     ),
     (
         "finish-migrate postcopy-active",
@@ -355,7 +370,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "running failed",
         "paused postcopy-paused",
         "passing ended",
-        "QuitDest",
+        "QuitDestination",
     ),
     (
         "running failed",
@@ -377,11 +392,21 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "passing one-way ended",
         "unknown",
     ),
-    ("postmigrate completed", "?", "refused one-way", "RunSource"),
+    (
+        "postmigrate completed",
+        "?",
+        "refused one-way",
+        "ResumeSource",
+    ),
     ("running failed", "?", "refused", "source runs"),
     ("running failed", "?", "passing", "unknown runs"),
     ("?", "paused completed", "passing", "Wait"),
-    ("?", "paused completed", "passing delivered", "RunDest"),
+    (
+        "?",
+        "paused completed",
+        "passing delivered",
+        "ResumeDestination",
+    ),
     (
         "?",
         "paused completed",
@@ -389,7 +414,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "destination stopped",
     ),
     ("?", "paused completed", "passing ended 2s", "unknown"),
-    ("?", "inmigrate active", "refused", "QuitDest"),
+    ("?", "inmigrate active", "refused", "QuitDestination"),
     ("?", "inmigrate active", "refused quits", "source"),
     ("?", "gone", "passing", "source"),
 ];
@@ -397,41 +422,45 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
 #[test]
 fn every_outcome() {
     for (source, dest, words, expected) in TABLE {
-        let it = situation(source, dest, words);
-        assert_eq!(said(&it), *expected, "{source} | {dest} | {words}");
+        let it = observation(source, dest, words);
+        assert_eq!(
+            describe_action(&it),
+            *expected,
+            "{source} | {dest} | {words}"
+        );
     }
 }
 
 /// Every state but for the guest and the source.
 fn states() -> Vec<GuardState> {
     let mut states = Vec::new();
-    for migration in [Migration::Begun, Migration::Cancelled] {
+    for migration in [MigrationPhase::Started, MigrationPhase::Cancelled] {
         for device_state in [
-            DeviceState::Expected,
-            DeviceState::Withheld,
-            DeviceState::Passing,
-            DeviceState::CutOff,
-            DeviceState::Delivered,
+            DeviceStateTransfer::Pending,
+            DeviceStateTransfer::Rejected,
+            DeviceStateTransfer::Committed,
+            DeviceStateTransfer::Aborted,
+            DeviceStateTransfer::Delivered,
         ] {
-            for relay in [Relay::Carries, Relay::Ended] {
+            for relay in [RelayStatus::Running, RelayStatus::Ended] {
                 for dest in [
-                    Dest::Untold,
-                    Dest::Refuses,
-                    Dest::Quits,
-                    Dest::RefusesAndQuits,
-                    Dest::Ran,
-                    Dest::RanAndQuits,
+                    DestinationCommandState::Pending,
+                    DestinationCommandState::ResumeRefused,
+                    DestinationCommandState::Quitting,
+                    DestinationCommandState::ResumeRefusedAndQuitting,
+                    DestinationCommandState::Resumed,
+                    DestinationCommandState::ResumedAndQuitting,
                 ] {
-                    for hold in [Hold::Free, Hold::Held] {
+                    for hold in [Autostart::Enabled, Autostart::Blocked] {
                         for has_return_path in [false, true] {
                             states.push(GuardState {
                                 migration,
-                                device_state,
+                                transfer: device_state,
                                 relay,
-                                dest,
-                                hold,
+                                destination: dest,
+                                autostart: hold,
                                 has_return_path,
-                                ..GuardState::NEW
+                                ..GuardState::INITIAL
                             });
                         }
                     }
@@ -443,7 +472,7 @@ fn states() -> Vec<GuardState> {
 }
 
 /// All that both sides can say, with all that can have happened before.
-fn each(check: &mut dyn FnMut(&Situation)) {
+fn for_each_observation(check: &mut dyn FnMut(&Observation)) {
     let runs = ["running", "paused", "inmigrate", "postmigrate"];
     let migrations = [
         "none",
@@ -455,23 +484,30 @@ fn each(check: &mut dyn FnMut(&Situation)) {
         "postcopy-active",
         "postcopy-paused",
     ];
-    let mut sides = vec![Side::NotAsked, Side::Unreachable, Side::Gone];
+    let mut sides = vec![
+        SideStatus::NoMonitor,
+        SideStatus::Unreachable,
+        SideStatus::Exited,
+    ];
     for run in runs {
-        sides.extend(
-            migrations.map(|migration| {
-                Side::present(RunState::new(run), MigrationStatus::new(migration))
-            }),
-        );
+        sides.extend(migrations.map(|migration| {
+            SideStatus::present(RunState::new(run), MigrationStatus::new(migration))
+        }));
     }
     for source in &sides {
         for dest in &sides {
-            let mut it = situation("?", "?", "");
+            let mut it = observation("?", "?", "");
             it.source = source.clone();
-            it.dest = dest.clone();
+            it.destination = dest.clone();
             for state in states() {
                 it.state = state;
-                for unchanged in [Duration::ZERO, SOON, LATE, FOR_GOOD] {
-                    it.unchanged = unchanged;
+                for unchanged in [
+                    Duration::ZERO,
+                    GRACE_PERIOD,
+                    UNRESPONSIVE_TIMEOUT,
+                    STALL_TIMEOUT,
+                ] {
+                    it.unchanged_for = unchanged;
                     check(&it);
                 }
             }
@@ -482,37 +518,40 @@ fn each(check: &mut dyn FnMut(&Situation)) {
 #[test]
 fn never_both_whatever_is_seen() {
     let mut counts = [0_u32; 3];
-    each(&mut |it| match decide(it) {
-        Action::Tell(Command::RunSource) => {
+    for_each_observation(&mut |it| match decide(it) {
+        GuardAction::Execute(Command::ResumeSource) => {
             counts[0] += 1;
-            assert!(!it.state.dest.has_run(), "{it:?}");
-            let cannot = it.dest == Side::Gone
-                || it.state.dest.has_confirmed_to_quit()
-                || it.state.is_withheld();
-            let is_held =
-                it.dest == Side::Unreachable && it.state.is_held() && it.unchanged >= LATE;
+            assert!(!it.state.destination.has_run(), "{it:?}");
+            let cannot = it.destination == SideStatus::Exited
+                || it.state.destination.is_quitting()
+                || it.state.is_device_state_withheld();
+            let is_held = it.destination == SideStatus::Unreachable
+                && it.state.is_autostart_blocked()
+                && it.unchanged_for >= UNRESPONSIVE_TIMEOUT;
             assert!(cannot || is_held, "{it:?}");
         }
-        Action::Tell(Command::RunDest) => {
+        GuardAction::Execute(Command::ResumeDestination) => {
             counts[1] += 1;
-            assert!(!it.state.dest.has_run(), "{it:?}");
+            assert!(!it.state.destination.has_run(), "{it:?}");
             let cannot_go_back = match &it.source {
-                Side::Present { run, migration } => {
+                SideStatus::Present { run, migration } => {
                     *run != RunState::RUNNING
                         && (*migration == MigrationStatus::COMPLETED || migration.is_postcopy())
                 }
-                Side::Gone => true,
-                Side::NotAsked => {
-                    it.state.device_state == DeviceState::Delivered
-                        || !it.dest.migration_is(&MigrationStatus::COMPLETED)
+                SideStatus::Exited => true,
+                SideStatus::NoMonitor => {
+                    it.state.transfer == DeviceStateTransfer::Delivered
+                        || !it
+                            .destination
+                            .has_migration_status(&MigrationStatus::COMPLETED)
                 }
-                Side::Unreachable => false,
+                SideStatus::Unreachable => false,
             };
             assert!(cannot_go_back, "{it:?}");
         }
-        Action::Tell(Command::QuitDest) => {
+        GuardAction::Execute(Command::QuitDestination) => {
             counts[2] += 1;
-            assert!(!it.state.dest.has_run(), "{it:?}");
+            assert!(!it.state.destination.has_run(), "{it:?}");
         }
         _ => {}
     });
@@ -521,9 +560,9 @@ fn never_both_whatever_is_seen() {
 
 #[test]
 fn it_ends_when_the_relay_has() {
-    each(&mut |it| {
-        if it.state.relay_has_ended() && it.unchanged >= FOR_GOOD {
-            assert_ne!(decide(it), Action::Wait, "{it:?}");
+    for_each_observation(&mut |it| {
+        if it.state.has_relay_ended() && it.unchanged_for >= STALL_TIMEOUT {
+            assert_ne!(decide(it), GuardAction::Wait, "{it:?}");
         }
     });
 }

@@ -3,271 +3,329 @@
 use super::super::states::MigrationStatus;
 use super::*;
 
-fn side(run: &'static str, migration: &'static str) -> Side {
-    Side::present(RunState::new(run), MigrationStatus::new(migration))
+fn side(run: &'static str, migration: &'static str) -> SideStatus {
+    SideStatus::present(RunState::new(run), MigrationStatus::new(migration))
 }
 
 #[test]
 fn the_migration() {
-    use Migration::{Begun, Cancelled, NotBegun};
+    use MigrationPhase::{Cancelled, NotStarted, Started};
     let active = side("running", "active");
     let over = side("running", "failed");
     for (before, event, after) in [
-        (NotBegun, Event::Began, Begun),
-        (NotBegun, Event::Passing(None), Begun),
-        (NotBegun, Event::LeftOver, Begun),
-        (NotBegun, Event::SourceSays(&active), Begun),
-        (NotBegun, Event::SourceSays(&over), NotBegun),
-        (NotBegun, Event::SourceSays(&Side::Gone), NotBegun),
-        (NotBegun, Event::Refused, NotBegun),
-        (NotBegun, Event::RelayEnded, NotBegun),
-        (Begun, Event::Began, Begun),
-        (Begun, Event::Told(Command::Cancel, Tried::Told), Cancelled),
+        (NotStarted, GuardEvent::MigrationStarted, Started),
+        (NotStarted, GuardEvent::DeviceStateCommitted(None), Started),
+        (NotStarted, GuardEvent::UnfinishedMigrationFound, Started),
+        (NotStarted, GuardEvent::SourceReported(&active), Started),
+        (NotStarted, GuardEvent::SourceReported(&over), NotStarted),
         (
-            Begun,
-            Event::Told(Command::Cancel, Tried::Refused),
+            NotStarted,
+            GuardEvent::SourceReported(&SideStatus::Exited),
+            NotStarted,
+        ),
+        (NotStarted, GuardEvent::DeviceStateRejected, NotStarted),
+        (NotStarted, GuardEvent::RelayEnded, NotStarted),
+        (Started, GuardEvent::MigrationStarted, Started),
+        (
+            Started,
+            GuardEvent::CommandExecuted(Command::Cancel, CommandOutcome::Done),
             Cancelled,
         ),
         (
-            Begun,
-            Event::Told(Command::Cancel, Tried::Silent),
+            Started,
+            GuardEvent::CommandExecuted(Command::Cancel, CommandOutcome::Refused),
             Cancelled,
         ),
-        (Cancelled, Event::Began, Cancelled),
-        (Cancelled, Event::Passing(None), Cancelled),
-        (Cancelled, Event::SourceSays(&active), Cancelled),
+        (
+            Started,
+            GuardEvent::CommandExecuted(Command::Cancel, CommandOutcome::NoReply),
+            Cancelled,
+        ),
+        (Cancelled, GuardEvent::MigrationStarted, Cancelled),
+        (Cancelled, GuardEvent::DeviceStateCommitted(None), Cancelled),
+        (Cancelled, GuardEvent::SourceReported(&active), Cancelled),
     ] {
         let state = GuardState {
             migration: before,
-            ..GuardState::NEW
+            ..GuardState::INITIAL
         };
-        let now = state.after(&event);
+        let now = state.transition(&event);
         assert_eq!(now.migration, after, "{before:?}: {event:?}");
     }
 }
 
 #[test]
 fn the_device_state() {
-    use DeviceState::{CutOff, Delivered, Expected, Passing, Withheld};
-    let all = [Expected, Withheld, Passing, CutOff, Delivered];
+    use DeviceStateTransfer::{Aborted, Committed, Delivered, Pending, Rejected};
+    let all = [Pending, Rejected, Committed, Aborted, Delivered];
     for (event, expected) in [
         (
-            Event::Passing(None),
-            [Passing, CutOff, Passing, CutOff, Delivered],
+            GuardEvent::DeviceStateCommitted(None),
+            [Committed, Aborted, Committed, Aborted, Delivered],
         ),
         (
-            Event::Refused,
-            [Withheld, Withheld, CutOff, CutOff, Delivered],
+            GuardEvent::DeviceStateRejected,
+            [Rejected, Rejected, Aborted, Aborted, Delivered],
         ),
         (
-            Event::Delivered,
-            [Delivered, Withheld, Delivered, CutOff, Delivered],
+            GuardEvent::DeviceStateDelivered,
+            [Delivered, Rejected, Delivered, Aborted, Delivered],
         ),
         (
-            Event::LeftOver,
-            [Passing, CutOff, Passing, CutOff, Delivered],
+            GuardEvent::UnfinishedMigrationFound,
+            [Committed, Aborted, Committed, Aborted, Delivered],
         ),
-        (Event::Began, all),
-        (Event::RelayEnded, all),
-        (Event::Told(Command::QuitDest, Tried::Told), all),
+        (GuardEvent::MigrationStarted, all),
+        (GuardEvent::RelayEnded, all),
+        (
+            GuardEvent::CommandExecuted(Command::QuitDestination, CommandOutcome::Done),
+            all,
+        ),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
             let state = GuardState {
-                device_state: before,
-                ..GuardState::NEW
+                transfer: before,
+                ..GuardState::INITIAL
             };
-            let now = state.after(&event);
-            assert_eq!(now.device_state, after, "{before:?}: {event:?}");
+            let now = state.transition(&event);
+            assert_eq!(now.transfer, after, "{before:?}: {event:?}");
         }
     }
     for (device_state, ended, withheld) in [
-        (Expected, false, false),
-        (Expected, true, true),
-        (Withheld, false, true),
-        (Passing, true, false),
-        (CutOff, true, false),
+        (Pending, false, false),
+        (Pending, true, true),
+        (Rejected, false, true),
+        (Committed, true, false),
+        (Aborted, true, false),
         (Delivered, true, false),
     ] {
-        let relay = if ended { Relay::Ended } else { Relay::Carries };
-        let state = GuardState {
-            device_state,
-            relay,
-            ..GuardState::NEW
+        let relay = if ended {
+            RelayStatus::Ended
+        } else {
+            RelayStatus::Running
         };
-        assert_eq!(state.is_withheld(), withheld, "{state:?}");
+        let state = GuardState {
+            transfer: device_state,
+            relay,
+            ..GuardState::INITIAL
+        };
+        assert_eq!(state.is_device_state_withheld(), withheld, "{state:?}");
     }
 }
 
 #[test]
 fn what_the_guest_did() {
-    use Guest::{Paused, Ran};
+    use SourceGuestState::{Paused, Running};
     for (guest, begun, run, migration, after) in [
-        (Ran, false, "paused", "none", Paused),
-        (Paused, false, "running", "none", Ran),
-        (Ran, true, "paused", "active", Paused),
-        (Paused, true, "running", "active", Ran),
+        (Running, false, "paused", "none", Paused),
+        (Paused, false, "running", "none", Running),
+        (Running, true, "paused", "active", Paused),
+        (Paused, true, "running", "active", Running),
         // Stopped by the migration, and by nobody else.
-        (Ran, true, "finish-migrate", "device", Ran),
-        (Ran, true, "postmigrate", "completed", Ran),
+        (Running, true, "finish-migrate", "device", Running),
+        (Running, true, "postmigrate", "completed", Running),
         // It is over, or the VM is elsewhere: what the source says now tells nothing.
-        (Ran, true, "paused", "failed", Ran),
+        (Running, true, "paused", "failed", Running),
         (Paused, true, "running", "failed", Paused),
-        (Ran, true, "paused", "postcopy-active", Ran),
+        (Running, true, "paused", "postcopy-active", Running),
     ] {
         let migration_part = if begun {
-            Migration::Begun
+            MigrationPhase::Started
         } else {
-            Migration::NotBegun
+            MigrationPhase::NotStarted
         };
         let state = GuardState {
-            guest,
+            source_guest: guest,
             migration: migration_part,
-            ..GuardState::NEW
+            ..GuardState::INITIAL
         };
         let side = side(run, migration);
-        let now = state.after(&Event::SourceSays(&side));
-        assert_eq!(now.guest, after, "{guest:?}, {begun}: {side}");
+        let now = state.transition(&GuardEvent::SourceReported(&side));
+        assert_eq!(now.source_guest, after, "{guest:?}, {begun}: {side}");
     }
-    assert_eq!(GuardState::NEW.after(&Event::Found(Paused)).guest, Paused);
-    let passing = Event::Passing(Some(Paused));
-    assert_eq!(GuardState::NEW.after(&passing).guest, Paused);
-    assert_eq!(GuardState::NEW.after(&Event::Passing(None)).guest, Ran);
+    assert_eq!(
+        GuardState::INITIAL
+            .transition(&GuardEvent::SourceGuestObserved(Paused))
+            .source_guest,
+        Paused
+    );
+    let passing = GuardEvent::DeviceStateCommitted(Some(Paused));
+    assert_eq!(
+        GuardState::INITIAL.transition(&passing).source_guest,
+        Paused
+    );
+    assert_eq!(
+        GuardState::INITIAL
+            .transition(&GuardEvent::DeviceStateCommitted(None))
+            .source_guest,
+        Running
+    );
 }
 
 #[test]
 fn the_source() {
-    use Source::{LetGo, Refuses, RefusesAgain, Untold};
-    let all = [Untold, LetGo, Refuses, RefusesAgain];
+    use SourceCommandState::{Pending, ResumeRefused, Resumed, ResumedAndRefused};
+    let all = [Pending, Resumed, ResumeRefused, ResumedAndRefused];
     for (tried, expected) in [
-        (Tried::Told, [LetGo, LetGo, RefusesAgain, RefusesAgain]),
         (
-            Tried::GivenUp,
-            [Refuses, RefusesAgain, Refuses, RefusesAgain],
+            CommandOutcome::Done,
+            [Resumed, Resumed, ResumedAndRefused, ResumedAndRefused],
         ),
-        (Tried::Refused, all),
-        (Tried::Silent, all),
+        (
+            CommandOutcome::GivenUp,
+            [
+                ResumeRefused,
+                ResumedAndRefused,
+                ResumeRefused,
+                ResumedAndRefused,
+            ],
+        ),
+        (CommandOutcome::Refused, all),
+        (CommandOutcome::NoReply, all),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
             let state = GuardState {
                 source: before,
-                ..GuardState::NEW
+                ..GuardState::INITIAL
             };
-            let now = state.after(&Event::Told(Command::RunSource, tried));
+            let now = state.transition(&GuardEvent::CommandExecuted(Command::ResumeSource, tried));
             assert_eq!(now.source, after, "{before:?}: {tried:?}");
-            let stopped = Event::Told(Command::StopSource, tried);
-            assert_eq!(state.after(&stopped), state);
+            let stopped = GuardEvent::CommandExecuted(Command::StopSource, tried);
+            assert_eq!(state.transition(&stopped), state);
         }
     }
 }
 
 #[test]
 fn the_destination() {
-    use Dest::{Quits, Ran, RanAndQuits, Refuses, RefusesAndQuits, Untold};
-    let all = [Untold, Refuses, Quits, RefusesAndQuits, Ran, RanAndQuits];
+    use DestinationCommandState::{
+        Pending, Quitting, ResumeRefused, ResumeRefusedAndQuitting, Resumed, ResumedAndQuitting,
+    };
+    let all = [
+        Pending,
+        ResumeRefused,
+        Quitting,
+        ResumeRefusedAndQuitting,
+        Resumed,
+        ResumedAndQuitting,
+    ];
     let runs = side("running", "completed");
     let stands = side("paused", "completed");
-    let ran = [Ran, Ran, RanAndQuits, RanAndQuits, Ran, RanAndQuits];
-    let told = Event::Told;
+    let ran = [
+        Resumed,
+        Resumed,
+        ResumedAndQuitting,
+        ResumedAndQuitting,
+        Resumed,
+        ResumedAndQuitting,
+    ];
+    let told = GuardEvent::CommandExecuted;
     for (event, expected) in [
-        (Event::DestSays(&runs), ran),
-        (told(Command::RunDest, Tried::Told), ran),
-        (told(Command::RunDest, Tried::Silent), ran),
+        (GuardEvent::DestinationReported(&runs), ran),
+        (told(Command::ResumeDestination, CommandOutcome::Done), ran),
         (
-            told(Command::RunDest, Tried::GivenUp),
+            told(Command::ResumeDestination, CommandOutcome::NoReply),
+            ran,
+        ),
+        (
+            told(Command::ResumeDestination, CommandOutcome::GivenUp),
             [
-                Refuses,
-                Refuses,
-                RefusesAndQuits,
-                RefusesAndQuits,
-                Ran,
-                RanAndQuits,
+                ResumeRefused,
+                ResumeRefused,
+                ResumeRefusedAndQuitting,
+                ResumeRefusedAndQuitting,
+                Resumed,
+                ResumedAndQuitting,
             ],
         ),
         (
-            told(Command::QuitDest, Tried::Told),
+            told(Command::QuitDestination, CommandOutcome::Done),
             [
-                Quits,
-                RefusesAndQuits,
-                Quits,
-                RefusesAndQuits,
-                RanAndQuits,
-                RanAndQuits,
+                Quitting,
+                ResumeRefusedAndQuitting,
+                Quitting,
+                ResumeRefusedAndQuitting,
+                ResumedAndQuitting,
+                ResumedAndQuitting,
             ],
         ),
-        (Event::DestSays(&stands), all),
-        (Event::DestSays(&Side::Gone), all),
-        (told(Command::RunDest, Tried::Refused), all),
-        (told(Command::QuitDest, Tried::Silent), all),
+        (GuardEvent::DestinationReported(&stands), all),
+        (GuardEvent::DestinationReported(&SideStatus::Exited), all),
+        (
+            told(Command::ResumeDestination, CommandOutcome::Refused),
+            all,
+        ),
+        (told(Command::QuitDestination, CommandOutcome::NoReply), all),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
             let state = GuardState {
-                dest: before,
-                ..GuardState::NEW
+                destination: before,
+                ..GuardState::INITIAL
             };
-            let now = state.after(&event);
-            assert_eq!(now.dest, after, "{before:?}: {event:?}");
+            let now = state.transition(&event);
+            assert_eq!(now.destination, after, "{before:?}: {event:?}");
         }
     }
 }
 
 #[test]
 fn each_event_changes_its_own_part() {
-    let new = GuardState::NEW;
+    let new = GuardState::INITIAL;
     for (event, after) in [
         (
-            Event::Held,
+            GuardEvent::AutostartBlocked,
             GuardState {
-                hold: Hold::Held,
+                autostart: Autostart::Blocked,
                 ..new
             },
         ),
         (
-            Event::ReturnPath,
+            GuardEvent::ReturnPathEnabled,
             GuardState {
                 has_return_path: true,
                 ..new
             },
         ),
         (
-            Event::RelayEnded,
+            GuardEvent::RelayEnded,
             GuardState {
-                relay: Relay::Ended,
+                relay: RelayStatus::Ended,
                 ..new
             },
         ),
         (
-            Event::Refused,
+            GuardEvent::DeviceStateRejected,
             GuardState {
-                device_state: DeviceState::Withheld,
+                transfer: DeviceStateTransfer::Rejected,
                 ..new
             },
         ),
         (
-            Event::LeftOver,
+            GuardEvent::UnfinishedMigrationFound,
             GuardState {
-                migration: Migration::Begun,
-                device_state: DeviceState::Passing,
-                relay: Relay::Ended,
-                hold: Hold::Held,
+                migration: MigrationPhase::Started,
+                transfer: DeviceStateTransfer::Committed,
+                relay: RelayStatus::Ended,
+                autostart: Autostart::Blocked,
                 has_return_path: true,
                 ..new
             },
         ),
         (
-            Event::Told(Command::QuitDest, Tried::Told),
+            GuardEvent::CommandExecuted(Command::QuitDestination, CommandOutcome::Done),
             GuardState {
-                dest: Dest::Quits,
+                destination: DestinationCommandState::Quitting,
                 ..new
             },
         ),
         (
-            Event::Told(Command::RunSource, Tried::Told),
+            GuardEvent::CommandExecuted(Command::ResumeSource, CommandOutcome::Done),
             GuardState {
-                source: Source::LetGo,
+                source: SourceCommandState::Resumed,
                 ..new
             },
         ),
     ] {
-        assert_eq!(new.after(&event), after, "{event:?}");
+        assert_eq!(new.transition(&event), after, "{event:?}");
     }
 }

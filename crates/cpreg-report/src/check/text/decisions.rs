@@ -1,30 +1,30 @@
 //! What is done about each register and extension: what stands in the way first, what goes without saying only counted.
 
-use cpreg::destination::Knowledge;
+use cpreg::destination::Confidence;
 use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet};
 use cpreg::register::Value;
 use cpreg::vm::{Content, Extension};
 
-use super::layout::{on_vcpus, wrapped};
-use crate::check::Answer;
+use super::layout::{vcpu_suffix, wrap_names};
+use crate::check::CheckFindings;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use crate::value::{field_changes, id_digits};
 
 /// Whether a decision goes without saying.
-fn goes_without_saying(decision: &Decision) -> bool {
+fn is_routine(decision: &Decision) -> bool {
     matches!(decision.action, Action::Copy)
         || matches!(decision.action, Action::KeepAtReset | Action::WriteReset(_))
             && decision.source.is_none()
 }
 
-pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
+pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool) {
     let decisions = answer.check.plan.decisions();
     let mut rows: Vec<&(VcpuSet, &Decision)> = decisions
         .iter()
-        .filter(|(_, decision)| all || !goes_without_saying(decision))
+        .filter(|(_, decision)| all || !is_routine(decision))
         .collect();
-    rows.sort_by_key(|(_, decision)| (weight(&decision.action), decision.register));
+    rows.sort_by_key(|(_, decision)| (sort_rank(&decision.action), decision.register));
     let (ignored, others): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .partition(|(_, decision)| decision.action == Action::Ignore);
@@ -47,22 +47,20 @@ pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
             .count();
         let kept = decisions
             .iter()
-            .filter(|(_, decision)| {
-                goes_without_saying(decision) && decision.action != Action::Copy
-            })
+            .filter(|(_, decision)| is_routine(decision) && decision.action != Action::Copy)
             .count();
         let knowledge = decisions
             .iter()
             .filter(|(_, decision)| decision.action == Action::Copy)
-            .map(|(_, decision)| decision.knowledge)
+            .map(|(_, decision)| decision.confidence)
             .min()
-            .unwrap_or(Knowledge::Proven);
+            .unwrap_or(Confidence::Proven);
         let kept = match kept {
             0 => String::new(),
             kept => format!("; {kept} that only the destination has stay at reset"),
         };
         printer.line(styled(
-            style::ASIDE,
+            style::DIM,
             format_args!("  {copied} registers are copied ({knowledge}){kept}; --all lists them"),
         ));
     }
@@ -70,7 +68,7 @@ pub(super) fn print(printer: &mut Printer, answer: &Answer<'_>, all: bool) {
 }
 
 /// What stands in the way comes first.
-const fn weight(action: &Action) -> u8 {
+const fn sort_rank(action: &Action) -> u8 {
     match action {
         Action::Refuse => 0,
         Action::Undecided => 1,
@@ -83,9 +81,9 @@ const fn weight(action: &Action) -> u8 {
 
 fn action_word(action: &Action) -> String {
     match action {
-        Action::Refuse => styled(style::BAD, "refused"),
-        Action::Undecided => styled(style::DOUBT, "unknown"),
-        Action::Set(_) => styled(style::DOUBT, "set    "),
+        Action::Refuse => styled(style::ERROR, "refused"),
+        Action::Undecided => styled(style::WARNING, "unknown"),
+        Action::Set(_) => styled(style::WARNING, "set    "),
         Action::Ignore => styled(style::GOOD, "ignored"),
         Action::KeepAtReset | Action::WriteReset(_) => "reset  ".to_owned(),
         _ => "copied ".to_owned(),
@@ -93,30 +91,34 @@ fn action_word(action: &Action) -> String {
 }
 
 /// What is decided alike for one reason stands together: a line for each register, then why and what to do.
-fn print_decisions(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
-    struct Group<'a> {
+fn print_decisions(
+    printer: &mut Printer,
+    answer: &CheckFindings<'_>,
+    rows: &[&(VcpuSet, &Decision)],
+) {
+    struct DecisionGroup<'a> {
         weight: u8,
         reason: String,
         advice: Option<String>,
         rows: Vec<&'a (VcpuSet, &'a Decision)>,
     }
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<DecisionGroup<'_>> = Vec::new();
     for row in rows {
         let decision = row.1;
-        let certainty = match decision.knowledge {
-            Knowledge::Inferred => " (inferred)",
-            Knowledge::Proven | Knowledge::Unknown => "",
+        let certainty = match decision.confidence {
+            Confidence::Inferred => " (inferred)",
+            Confidence::Proven | Confidence::Unknown => "",
         };
         let stands_in_the_way = matches!(decision.action, Action::Refuse | Action::Undecided);
-        let group = Group {
-            weight: weight(&decision.action),
+        let group = DecisionGroup {
+            weight: sort_rank(&decision.action),
             reason: format!("{}{certainty}", decision.reason.display(answer.tolerances)),
             advice: stands_in_the_way
-                .then(|| remedy::of_decision(decision, answer.tolerances))
+                .then(|| remedy::decision_advice(decision, answer.tolerances))
                 .flatten(),
             rows: vec![row],
         };
-        let alike = |other: &&mut Group<'_>| {
+        let alike = |other: &&mut DecisionGroup<'_>| {
             (other.weight, &other.reason, &other.advice)
                 == (group.weight, &group.reason, &group.advice)
         };
@@ -142,7 +144,7 @@ fn print_decisions(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet
 /// A decision's line, and which fields stand in the way.
 fn print_decision(
     printer: &mut Printer,
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &Decision,
 ) {
@@ -150,20 +152,20 @@ fn print_decision(
     let show = |value: &Option<Value>| {
         value
             .as_ref()
-            .map(|value| answer.printing.describe(id, value))
+            .map(|value| answer.value_format.describe(id, value))
     };
     let values = match (
         &decision.action,
         show(&decision.source),
-        show(&decision.host),
+        show(&decision.destination),
     ) {
         (Action::Set(to), Some(from), _) => {
-            format!("{from} -> {}", answer.printing.describe(id, to))
+            format!("{from} -> {}", answer.value_format.describe(id, to))
         }
         (Action::Refuse | Action::Undecided, Some(source), host)
-            if answer.wanted(decision).is_some() =>
+            if answer.requested_value(decision).is_some() =>
         {
-            let wanted = answer.wanted(decision).map(Value::Small);
+            let wanted = answer.requested_value(decision).map(Value::U64);
             let wanted = show(&wanted).unwrap_or_default();
             let host = host
                 .map(|host| format!(", there {host}"))
@@ -178,11 +180,11 @@ fn print_decision(
     printer.line(format_args!(
         "  {}  {}  {values}{}  {}",
         action_word(&decision.action),
-        styled(style::NAME, answer.printing.name(id)),
-        on_vcpus(answer, vcpus),
-        styled(style::ASIDE, format_args!("[{}]", id_digits(id))),
+        styled(style::NAME, answer.value_format.name(id)),
+        vcpu_suffix(answer, vcpus),
+        styled(style::DIM, format_args!("[{}]", id_digits(id))),
     ));
-    let differing = match (&decision.action, &decision.source, &decision.host) {
+    let differing = match (&decision.action, &decision.source, &decision.destination) {
         (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source
             .as_u64()
             .zip(host.as_u64())
@@ -192,10 +194,10 @@ fn print_decision(
     let proposed = answer
         .check
         .plan
-        .proposed
+        .proposed_adjustments
         .iter()
         .any(|adjustment| adjustment.register == id);
-    let secret = id.is_secret() && !answer.printing.secrets;
+    let secret = id.is_secret() && !answer.value_format.show_secrets;
     // A proposal shows the fields.
     if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed && !secret) {
         printer.line(format_args!("             {}", fields.join(", ")));
@@ -203,18 +205,22 @@ fn print_decision(
 }
 
 /// What is ignored for one reason stands together.
-fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, &Decision)]) {
+fn print_ignored(
+    printer: &mut Printer,
+    answer: &CheckFindings<'_>,
+    rows: &[&(VcpuSet, &Decision)],
+) {
     let mut reasons: Vec<(String, Vec<(String, String)>)> = Vec::new();
     for (vcpus, decision) in rows {
         let id = decision.register;
         let value = decision
             .source
             .as_ref()
-            .map(|value| answer.printing.describe(id, value))
+            .map(|value| answer.value_format.describe(id, value))
             .unwrap_or_default();
         let text = (
-            answer.printing.name(id),
-            format!(" {value}{}", on_vcpus(answer, vcpus)),
+            answer.value_format.name(id),
+            format!(" {value}{}", vcpu_suffix(answer, vcpus)),
         );
         let reason = decision.reason.display(answer.tolerances).to_string();
         match reasons.iter_mut().find(|(other, _)| *other == reason) {
@@ -224,7 +230,7 @@ fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, 
     }
     for (reason, texts) in reasons {
         let mut begin = format!("  {}  ", styled(style::GOOD, "ignored"));
-        for line in wrapped(&texts) {
+        for line in wrap_names(&texts) {
             printer.line(format_args!("{begin}{line}"));
             begin = " ".repeat(11);
         }
@@ -234,14 +240,14 @@ fn print_ignored(printer: &mut Printer, answer: &Answer<'_>, rows: &[&(VcpuSet, 
 
 fn print_extension(
     printer: &mut Printer,
-    answer: &Answer<'_>,
+    answer: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &ExtensionDecision,
 ) {
     let word = match decision.action {
-        ExtensionAction::Refuse => styled(style::BAD, "refused"),
-        ExtensionAction::Undecided => styled(style::DOUBT, "unknown"),
-        ExtensionAction::Set(_) => styled(style::DOUBT, "set    "),
+        ExtensionAction::Refuse => styled(style::ERROR, "refused"),
+        ExtensionAction::Undecided => styled(style::WARNING, "unknown"),
+        ExtensionAction::Set(_) => styled(style::WARNING, "set    "),
         ExtensionAction::Ignore => styled(style::GOOD, "left out"),
         ExtensionAction::KeepAtReset => "reset  ".to_owned(),
         _ => "copied ".to_owned(),
@@ -260,7 +266,7 @@ fn print_extension(
     printer.line(format_args!(
         "  {word}  {}  {values}{}",
         styled(style::NAME, &decision.name),
-        on_vcpus(answer, vcpus)
+        vcpu_suffix(answer, vcpus)
     ));
     printer.line(format_args!(
         "           {}",
@@ -272,7 +278,7 @@ fn print_extension(
     ) && decision.source.is_some()
     {
         printer.line(format_args!(
-            "           {}: if the guest can do without, --hide {} leaves it out and loses what \
+            "           {}: if the guest can do without, --drop {} leaves it out and loses what \
              it holds",
             styled(style::HINT, "do"),
             decision.name

@@ -3,7 +3,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod.rs` | the answer |
-//! | [`model`] | its model, schema `cpreg.explained-lines/1` |
+//! | [`model`] | its model, schema `cpreg.explained-lines/2` |
 //! | `json` | the answer as its model |
 //! | [`text`] | its text |
 
@@ -11,63 +11,65 @@ mod json;
 pub mod model;
 pub mod text;
 
-use cpreg::tolerance::Difference;
-use cpreg_explain::explain::Concerned;
-use cpreg_explain::{Explanation, Failure, Speaker, Versions};
+use cpreg::tolerance::RegisterDifference;
+use cpreg_explain::explain::AffectedRegister;
+use cpreg_explain::{Emitter, Explanation, LoadFailure, VersionRange};
 
-use model::NotUnderstood;
+use model::UnknownLine;
 
 /// The answer about some lines.
 #[derive(Debug)]
-pub struct Explained {
+pub struct LinesExplanation {
     /// Each failure once, in the order in which they first happened.
-    pub failures: Vec<(Explanation, Failure)>,
+    pub failures: Vec<(Explanation, LoadFailure)>,
     /// How many failures are not among them because there are too many different ones.
-    pub further: usize,
+    pub omitted_failures: usize,
     /// Lines that are not understood.
-    pub not_understood: Vec<NotUnderstood>,
+    pub unknown_lines: Vec<UnknownLine>,
     /// Number of further ones.
-    pub further_not_understood: usize,
+    pub omitted_unknown_lines: usize,
     /// Whether the lines come from a log, most of which is about other things.
     pub is_log: bool,
     /// Lines of the log that are about other things.
-    pub skipped: usize,
+    pub skipped_lines: usize,
     /// Lines whose end was not looked at.
-    pub cut: usize,
+    pub truncated_lines: usize,
 }
 
 /// Who speaks in a failure, and which versions put it so.
-pub(super) fn speakers(failure: &Failure) -> Vec<(Speaker, Versions)> {
-    let mut speakers: Vec<(Speaker, Versions)> = Vec::new();
-    for said in &failure.said {
+pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
+    let mut speakers: Vec<(Emitter, VersionRange)> = Vec::new();
+    for said in &failure.statements {
         match speakers
             .iter_mut()
-            .find(|(speaker, _)| *speaker == said.speaker)
+            .find(|(speaker, _)| *speaker == said.emitter)
         {
-            Some((_, versions)) => *versions = versions.and(said.versions),
-            None => speakers.push((said.speaker, said.versions)),
+            Some((_, versions)) => *versions = versions.intersection(said.versions),
+            None => speakers.push((said.emitter, said.versions)),
         }
     }
     // Lines of two programs that were taken for one: no version says both.
     for (_, versions) in &mut speakers {
         if versions
-            .since
-            .zip(versions.until)
+            .first
+            .zip(versions.last)
             .is_some_and(|(since, until)| since > until)
         {
-            *versions = Versions::ANY;
+            *versions = VersionRange::ANY;
         }
     }
     speakers
 }
 
 /// What is wrong with a register, in words.
-pub(super) fn role(register: &Concerned) -> &'static str {
+pub(super) fn describe_difference(register: &AffectedRegister) -> &'static str {
     match register.difference {
-        Some(Difference::OnlyInInput) => "only in the input",
-        Some(Difference::OnlyAtDestination) => "only at the destination",
-        Some(Difference::ValueNotTaken) if register.hidden => "hidden there by an ID register",
-        Some(Difference::ValueNotTaken) => "value not taken",
+        Some(RegisterDifference::OnlyInInput) => "only in the input",
+        Some(RegisterDifference::OnlyAtDestination) => "only at the destination",
+        Some(RegisterDifference::ValueNotTaken) if register.hidden => {
+            "hidden there by an ID register"
+        }
+        Some(RegisterDifference::ValueNotTaken) => "value not taken",
         None => "",
     }
 }

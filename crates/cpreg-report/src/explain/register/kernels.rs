@@ -17,52 +17,56 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cpreg::destination::kernel;
 use cpreg::register::{Field, RegisterId, Value};
-use cpreg_hosts::History;
-use cpreg_hosts::history::{Entry, Kernel, Recording};
+use cpreg_hosts::HostIndex;
+use cpreg_hosts::host_index::{KernelRecord, Recording, RegisterEntry};
 use cpreg_hosts::record::AtReset;
 
 /// One kernel.
 #[derive(Debug)]
-pub struct Row<'a> {
-    pub kernel: &'a Kernel,
+pub struct KernelSummary<'a> {
+    pub kernel: &'a KernelRecord,
     /// How many recordings there are of it.
     pub recordings: usize,
     /// How many of them list the register.
-    pub listed: usize,
-    pub says: Says,
+    pub listed_recordings: usize,
+    pub observations: KernelObservations,
 }
 
 /// What a kernel's recordings say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Says {
+pub struct KernelObservations {
     /// Which guests it lists the register for; `None` for no guest.
     pub guests: Option<String>,
     /// What it holds in a fresh vCPU.
-    pub values: Vec<Held>,
+    pub values: Vec<ResetGroup>,
     /// Which bits may be changed; empty where the kernel does not tell or it is no ID register.
-    pub writable: Vec<Writable>,
+    pub writable: Vec<WritableBits>,
     /// The errno of writing back what was read, where that fails.
-    pub write_back: Vec<u16>,
+    pub write_back_errnos: Vec<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct ResetGroup {
     pub at_reset: AtReset,
     pub guests: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Writable {
+pub struct WritableBits {
     pub mask: u64,
     pub guests: String,
 }
 
 /// What is said of all guests.
-pub(super) const EVERY: &str = "every guest";
+pub(super) const EVERY_GUEST: &str = "every guest";
 
 /// Every recorded kernel, oldest first; with what the whole register holds, or this field of it.
-pub(super) fn rows(history: &History, id: RegisterId, field: Option<Field>) -> Vec<Row<'_>> {
-    let entries: Vec<Entry<'_>> = history.of(id).collect();
+pub(super) fn kernel_summaries(
+    history: &HostIndex,
+    id: RegisterId,
+    field: Option<Field>,
+) -> Vec<KernelSummary<'_>> {
+    let entries: Vec<RegisterEntry<'_>> = history.entries_for_register(id).collect();
     // Kernels tell of ID registers only.
     let is_told = entries.iter().any(|entry| entry.writable.is_some());
     let kernels = history.kernels().iter().enumerate();
@@ -70,81 +74,95 @@ pub(super) fn rows(history: &History, id: RegisterId, field: Option<Field>) -> V
         .map(|(number, kernel)| {
             let of_kernel = |(_, it): &(usize, &Recording)| it.kernel == number;
             let all = history.recordings().iter().enumerate().filter(of_kernel);
-            let all: Numbers = all.map(|(number, _)| number).collect();
+            let all: RecordingNumbers = all.map(|(number, _)| number).collect();
             let own = entries.iter().filter(|it| it.recording.kernel == number);
-            let own: Vec<Entry<'_>> = own.copied().collect();
-            Row {
+            let own: Vec<RegisterEntry<'_>> = own.copied().collect();
+            KernelSummary {
                 kernel,
                 recordings: all.len(),
-                listed: own.len(),
-                says: says(&Asked { history, id, field }, &all, &own, is_told),
+                listed_recordings: own.len(),
+                observations: kernel_observations(
+                    &HistoryQuery { history, id, field },
+                    &all,
+                    &own,
+                    is_told,
+                ),
             }
         })
         .collect()
 }
 
-fn says(asked: &Asked<'_>, all: &Numbers, own: &[Entry<'_>], is_told: bool) -> Says {
-    let listed: Numbers = own.iter().map(|entry| entry.number).collect();
-    let mut values: BTreeMap<AtReset, Numbers> = BTreeMap::new();
-    let mut writable: BTreeMap<u64, Numbers> = BTreeMap::new();
+fn kernel_observations(
+    asked: &HistoryQuery<'_>,
+    all: &RecordingNumbers,
+    own: &[RegisterEntry<'_>],
+    is_told: bool,
+) -> KernelObservations {
+    let listed: RecordingNumbers = own.iter().map(|entry| entry.number).collect();
+    let mut values: BTreeMap<AtReset, RecordingNumbers> = BTreeMap::new();
+    let mut writable: BTreeMap<u64, RecordingNumbers> = BTreeMap::new();
     for entry in own {
-        let at_reset = asked.part(entry.at_reset);
+        let at_reset = asked.select_field(entry.at_reset);
         values.entry(at_reset).or_default().insert(entry.number);
-        if is_told && entry.recording.tells_writable {
+        if is_told && entry.recording.has_writable_masks {
             let mask = entry.writable.unwrap_or(0) & asked.field.map_or(u64::MAX, Field::mask);
             writable.entry(mask).or_default().insert(entry.number);
         }
     }
     let write_back: BTreeSet<u16> = own.iter().map(|entry| entry.write_back).collect();
-    Says {
+    KernelObservations {
         guests: (!listed.is_empty()).then(|| asked.describe(&listed, all)),
         values: asked
             .describe_each(values, &listed)
             .into_iter()
-            .map(|(at_reset, guests)| Held { at_reset, guests })
+            .map(|(at_reset, guests)| ResetGroup { at_reset, guests })
             .collect(),
         writable: asked
             .describe_each(writable, &listed)
             .into_iter()
-            .map(|(mask, guests)| Writable { mask, guests })
+            .map(|(mask, guests)| WritableBits { mask, guests })
             .collect(),
-        write_back: write_back.into_iter().filter(|errno| *errno != 0).collect(),
+        write_back_errnos: write_back.into_iter().filter(|errno| *errno != 0).collect(),
     }
 }
 
 /// Recordings by number.
-type Numbers = BTreeSet<usize>;
+type RecordingNumbers = BTreeSet<usize>;
 
 /// What is asked of whom.
-struct Asked<'a> {
-    history: &'a History,
+struct HistoryQuery<'a> {
+    history: &'a HostIndex,
     id: RegisterId,
     field: Option<Field>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> HistoryQuery<'a> {
     /// The part of what the register holds that is asked for.
-    fn part(&self, at_reset: &AtReset) -> AtReset {
+    fn select_field(&self, at_reset: &AtReset) -> AtReset {
         match (self.field, at_reset) {
-            (Some(field), AtReset::Value(Value::Small(value))) => {
-                AtReset::Value(Value::Small(field.extract(*value)))
+            (Some(field), AtReset::Value(Value::U64(value))) => {
+                AtReset::Value(Value::U64(field.extract(*value)))
             }
             _ => at_reset.clone(),
         }
     }
 
-    fn describe(&self, some: &Numbers, all: &Numbers) -> String {
-        self.in_words(some, all)
-            .unwrap_or_else(|| self.one_by_one(some, all))
+    fn describe(&self, some: &RecordingNumbers, all: &RecordingNumbers) -> String {
+        self.describe_briefly(some, all)
+            .unwrap_or_else(|| self.describe_by_host(some, all))
     }
 
     /// Describes sets that together are `all`, the largest first.
-    fn describe_each<K: Ord>(&self, sets: BTreeMap<K, Numbers>, all: &Numbers) -> Vec<(K, String)> {
-        let mut sets: Vec<(K, Numbers)> = sets.into_iter().collect();
+    fn describe_each<K: Ord>(
+        &self,
+        sets: BTreeMap<K, RecordingNumbers>,
+        all: &RecordingNumbers,
+    ) -> Vec<(K, String)> {
+        let mut sets: Vec<(K, RecordingNumbers)> = sets.into_iter().collect();
         sets.sort_by_key(|(_, set)| usize::MAX - set.len());
         let words: Vec<_> = sets
             .iter()
-            .map(|(_, set)| self.in_words(set, all))
+            .map(|(_, set)| self.describe_briefly(set, all))
             .collect();
         let mut is_largest = true;
         let named = sets.into_iter().zip(words);
@@ -155,7 +173,7 @@ impl<'a> Asked<'a> {
                     if std::mem::take(&mut is_largest) {
                         "every other guest".to_owned()
                     } else {
-                        self.one_by_one(&set, all)
+                        self.describe_by_host(&set, all)
                     }
                 });
                 (key, words)
@@ -163,9 +181,9 @@ impl<'a> Asked<'a> {
             .collect()
     }
 
-    fn in_words(&self, some: &Numbers, all: &Numbers) -> Option<String> {
+    fn describe_briefly(&self, some: &RecordingNumbers, all: &RecordingNumbers) -> Option<String> {
         if some == all {
-            return Some(EVERY.to_owned());
+            return Some(EVERY_GUEST.to_owned());
         }
         let is = |fits: &dyn Fn(usize, &Recording) -> bool| {
             let numbers = all.iter().copied();
@@ -173,15 +191,15 @@ impl<'a> Asked<'a> {
                 .filter_map(|number| Some((number, self.recording(number)?)))
                 .all(|(number, recording)| fits(number, recording) == some.contains(&number))
         };
-        if let Some(hides) = kernel::hidden_by(self.id)
+        if let Some(hides) = kernel::find_feature_gate(self.id)
             && is(&|number, _| {
-                let value = self.history.value(hides.by, number);
+                let value = self.history.value(hides.id_register, number);
                 value.is_some_and(|value| hides.extract(value) != 0)
             })
         {
             return Some(format!(
                 "guests whose {}.{} is not 0",
-                hides.by, hides.field
+                hides.id_register, hides.field
             ));
         }
         let features: BTreeSet<&str> = all
@@ -190,41 +208,42 @@ impl<'a> Asked<'a> {
             .flat_map(|recording| recording.features.names())
             .collect();
         for feature in &features {
-            if is(&|_, recording| recording.has(feature)) {
+            if is(&|_, recording| recording.has_feature(feature)) {
                 return Some(format!("guests with {}", feature_name(feature)));
             }
-            if is(&|_, recording| !recording.has(feature)) {
+            if is(&|_, recording| !recording.has_feature(feature)) {
                 return Some(format!("guests without {}", feature_name(feature)));
             }
         }
-        let cpus = self.each(some, |recording| recording.cpu.clone());
+        let cpus = self.distinct(some, |recording| recording.cpu.clone());
         let on_cpus = || cpus.iter().cloned().collect::<Vec<_>>().join(", ");
         if is(&|_, recording| cpus.contains(&recording.cpu)) {
             return Some(format!("guests on {}", on_cpus()));
         }
         for feature in &features {
-            if is(&|_, recording| cpus.contains(&recording.cpu) && recording.has(feature)) {
+            if is(&|_, recording| cpus.contains(&recording.cpu) && recording.has_feature(feature)) {
                 let feature = feature_name(feature);
                 return Some(format!("guests with {feature} on {}", on_cpus()));
             }
-            if is(&|_, recording| cpus.contains(&recording.cpu) && !recording.has(feature)) {
+            if is(&|_, recording| cpus.contains(&recording.cpu) && !recording.has_feature(feature))
+            {
                 let feature = feature_name(feature);
                 return Some(format!("guests without {feature} on {}", on_cpus()));
             }
         }
-        let hosts = self.each(some, host);
-        is(&|_, recording| hosts.contains(&host(recording))).then(|| {
+        let hosts = self.distinct(some, host_name);
+        is(&|_, recording| hosts.contains(&host_name(recording))).then(|| {
             let hosts: Vec<_> = hosts.iter().cloned().collect();
             format!("guests on {}", hosts.join(", "))
         })
     }
 
     /// Host by host; hosts of which the same is to be said stand together.
-    fn one_by_one(&self, some: &Numbers, all: &Numbers) -> String {
-        let with = |set: &Numbers, wanted: &String| -> BTreeSet<String> {
+    fn describe_by_host(&self, some: &RecordingNumbers, all: &RecordingNumbers) -> String {
+        let with = |set: &RecordingNumbers, wanted: &String| -> BTreeSet<String> {
             set.iter()
                 .filter_map(|number| self.recording(*number))
-                .filter(|recording| host(recording) == *wanted)
+                .filter(|recording| host_name(recording) == *wanted)
                 .map(|recording| {
                     let names: Vec<_> = recording.features.names().collect();
                     if names.is_empty() {
@@ -236,7 +255,7 @@ impl<'a> Asked<'a> {
                 .collect()
         };
         let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for host in self.each(some, host) {
+        for host in self.distinct(some, host_name) {
             let (own, possible) = (with(some, &host), with(all, &host));
             let with = if own == possible {
                 String::new()
@@ -257,7 +276,11 @@ impl<'a> Asked<'a> {
         self.history.recordings().get(number)
     }
 
-    fn each(&self, some: &Numbers, what: impl Fn(&Recording) -> String) -> BTreeSet<String> {
+    fn distinct(
+        &self,
+        some: &RecordingNumbers,
+        what: impl Fn(&Recording) -> String,
+    ) -> BTreeSet<String> {
         some.iter()
             .filter_map(|number| self.recording(*number))
             .map(what)
@@ -266,7 +289,7 @@ impl<'a> Asked<'a> {
 }
 
 /// A host as the recordings name it: `max+nested`.
-fn host(recording: &Recording) -> String {
+fn host_name(recording: &Recording) -> String {
     if recording.mode.is_empty() {
         recording.cpu.clone()
     } else {
@@ -287,8 +310,8 @@ fn feature_name(feature: &str) -> &str {
 }
 
 /// Rows of neighbouring kernels that say the same, with the versions of the first and the last.
-pub(super) fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
-    rows.chunk_by(|one, next| one.says == next.says)
+pub(super) fn spans<'a, 'b>(rows: &'b [KernelSummary<'a>]) -> Vec<(String, &'b KernelSummary<'a>)> {
+    rows.chunk_by(|one, next| one.observations == next.observations)
         .filter_map(|chunk| {
             let (first, last) = (chunk.first()?, chunk.last()?);
             let label = if chunk.len() == 1 {
@@ -302,8 +325,8 @@ pub(super) fn spans<'a, 'b>(rows: &'b [Row<'a>]) -> Vec<(String, &'b Row<'a>)> {
 }
 
 /// Versions with neighbours joined: `6.12.43 to 6.12.107, 7.2.12`.
-pub(super) fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
-    let is_in = |row: &&Row<'_>| versions.contains(&&*row.kernel.version);
+pub(super) fn join_versions(rows: &[KernelSummary<'_>], versions: &[&str]) -> String {
+    let is_in = |row: &&KernelSummary<'_>| versions.contains(&&*row.kernel.version);
     let rows: Vec<_> = rows.iter().collect();
     let runs = rows.chunk_by(|one, next| is_in(one) == is_in(next));
     let runs: Vec<_> = runs
@@ -324,7 +347,7 @@ pub(super) fn joined(rows: &[Row<'_>], versions: &[&str]) -> String {
 mod tests {
     use cpreg::destination::Features;
     use cpreg_hosts::HostRecord;
-    use cpreg_hosts::record::{self, Capabilities, Identity, Register};
+    use cpreg_hosts::record::{self, Capabilities, Identity, RegisterRecord};
 
     use super::*;
 
@@ -334,21 +357,21 @@ mod tests {
     const ID: RegisterId = RegisterId::SCTLR_EL1;
 
     /// One kernel for each list of guests; those of one host stand together.
-    fn history(kernels: &[&[Guest<'_>]]) -> History {
-        let mut history = History::default();
+    fn history(kernels: &[&[Guest<'_>]]) -> HostIndex {
+        let mut history = HostIndex::default();
         for (number, guests) in kernels.iter().enumerate() {
             for host in guests.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
                 let (cpu, mode, ..) = host[0];
                 let of = |(_, _, names, value): &Guest<'_>| {
-                    let register = value.map(|value| Register {
+                    let register = value.map(|value| RegisterRecord {
                         id: ID,
-                        at_reset: AtReset::of(ID, Value::Small(value)),
+                        at_reset: AtReset::from_value(ID, Value::U64(value)),
                         differs_by_vcpu: false,
                         write_back: 0,
                         trials: Vec::new(),
                     });
                     let names = names.iter().filter_map(|name| Features::from_name(name));
-                    let guest = record::Guest {
+                    let guest = record::GuestRecord {
                         registers: register.into_iter().collect(),
                         writable: None,
                     };
@@ -371,9 +394,9 @@ mod tests {
 
     fn guests(guests: &[Guest<'_>]) -> Option<String> {
         let history = history(&[guests]);
-        rows(&history, ID, None)
+        kernel_summaries(&history, ID, None)
             .pop()
-            .and_then(|row| row.says.guests)
+            .and_then(|row| row.observations.guests)
     }
 
     const HAS: Option<u64> = Some(0);
@@ -418,11 +441,11 @@ mod tests {
         let one: &[Guest<'_>] = &[("n1", "", &[], Some(1))];
         let two: &[Guest<'_>] = &[("n1", "", &[], Some(2))];
         let history = history(&[one, one, two, one]);
-        let rows = rows(&history, ID, None);
+        let rows = kernel_summaries(&history, ID, None);
         let labels: Vec<_> = spans(&rows).into_iter().map(|(label, _)| label).collect();
         assert_eq!(labels, ["6.0.0 to 6.1.0", "6.2.0", "6.3.0"]);
         assert_eq!(
-            joined(&rows, &["6.0.0", "6.1.0", "6.3.0"]),
+            join_versions(&rows, &["6.0.0", "6.1.0", "6.3.0"]),
             "6.0.0 to 6.1.0, 6.3.0"
         );
     }
@@ -436,9 +459,9 @@ mod tests {
             ("max", "", &["pmu"], Some(8)),
             ("max", "nested", &["pmu"], Some(9)),
         ]]);
-        let rows = rows(&history, ID, None);
+        let rows = kernel_summaries(&history, ID, None);
         let values: Vec<_> = rows[0]
-            .says
+            .observations
             .values
             .iter()
             .map(|held| (&held.at_reset, &*held.guests))
@@ -446,12 +469,9 @@ mod tests {
         assert_eq!(
             values,
             [
-                (&AtReset::Value(Value::Small(8)), "every other guest"),
-                (
-                    &AtReset::Value(Value::Small(7)),
-                    "guests without a PMU on n1"
-                ),
-                (&AtReset::Value(Value::Small(9)), "guests on max+nested"),
+                (&AtReset::Value(Value::U64(8)), "every other guest"),
+                (&AtReset::Value(Value::U64(7)), "guests without a PMU on n1"),
+                (&AtReset::Value(Value::U64(9)), "guests on max+nested"),
             ]
         );
     }

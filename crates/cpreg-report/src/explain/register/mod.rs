@@ -5,7 +5,7 @@
 //! | `mod.rs` | the answer |
 //! | [`kernels`] | which recorded kernels list it, in few words |
 //! | [`text`] | its text |
-//! | [`model`] | its model, schema `cpreg.explain/1` |
+//! | [`model`] | its model, schema `cpreg.explain/2` |
 //! | `json` | the answer as its model |
 //!
 //! Nothing is decided here: kinds, hidden registers and tolerances are those of the crate `cpreg`.
@@ -16,19 +16,19 @@ pub mod model;
 pub mod text;
 
 use cpreg::destination::Accelerator;
-use cpreg::destination::kernel::{self, Hides, Kind, Scope};
+use cpreg::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
 use cpreg::register::{DecodedId, Field, Naming, RegisterField, RegisterId, Value};
 use cpreg::tolerance::{Tolerance, Tolerances};
 use cpreg_explain::qemu::predict;
-use cpreg_hosts::History;
+use cpreg_hosts::HostIndex;
 use cpreg_hosts::record::AtReset;
 
-use crate::field::{FieldValue, Wanted, all_fields};
-use kernels::Row;
+use crate::field::{FieldValue, RegisterSelection, decode_fields};
+use kernels::KernelSummary;
 
 /// What is known about a register.
 #[derive(Debug)]
-pub struct Explained<'a> {
+pub struct RegisterExplanation<'a> {
     /// The register.
     pub id: RegisterId,
     /// The one field that was asked for.
@@ -36,17 +36,17 @@ pub struct Explained<'a> {
     /// The value that was given, of the register or of that field.
     pub value: Option<u64>,
     /// Each recorded kernel, oldest first; of its values only the field, if one was asked for.
-    pub kernels: Vec<Row<'a>>,
+    pub kernels: Vec<KernelSummary<'a>>,
     /// The table's entries about it, with their numbers.
     pub tolerances: Vec<(usize, &'a Tolerance)>,
 }
 
-impl<'a> Explained<'a> {
+impl<'a> RegisterExplanation<'a> {
     /// Looks a register up.
     pub fn new(
-        wanted: Wanted,
+        wanted: RegisterSelection,
         value: Option<u64>,
-        history: &'a History,
+        history: &'a HostIndex,
         tolerances: &'a Tolerances,
     ) -> Self {
         let entries = tolerances.entries().iter().enumerate();
@@ -54,7 +54,7 @@ impl<'a> Explained<'a> {
             id: wanted.id,
             field: wanted.field,
             value,
-            kernels: kernels::rows(history, wanted.id, wanted.field),
+            kernels: kernels::kernel_summaries(history, wanted.id, wanted.field),
             tolerances: entries
                 .filter(|(_, entry)| entry.registers.contains(wanted.id))
                 .collect(),
@@ -95,7 +95,7 @@ impl<'a> Explained<'a> {
     }
 
     /// What QEMU 11 calls it in messages; `None` where it cannot be met.
-    pub fn said(&self, accelerator: Accelerator) -> Option<String> {
+    pub fn qemu_name(&self, accelerator: Accelerator) -> Option<String> {
         let is_met = match accelerator {
             Accelerator::Kvm => !matches!(
                 self.id.decode(),
@@ -113,17 +113,17 @@ impl<'a> Explained<'a> {
     }
 
     /// Returns the kind by which KVM treats it.
-    pub fn kind(&self) -> Kind {
-        Kind::of(self.id)
+    pub fn kind(&self) -> RegisterKind {
+        RegisterKind::from_id(self.id)
     }
 
     /// Whether KVM is known to have it: a recorded kernel lists it, or lists it for guests that were not recorded.
-    pub fn is_kvms(&self) -> bool {
-        self.kernels.iter().any(|row| row.listed != 0) || self.hidden_by().is_some()
+    pub fn is_kvm_register(&self) -> bool {
+        self.kernels.iter().any(|row| row.listed_recordings != 0) || self.hidden_by().is_some()
     }
 
     /// Whether the id is of a form that lists of registers have.
-    pub fn is_met(&self) -> bool {
+    pub fn has_known_form(&self) -> bool {
         self.id.decode() != DecodedId::Unknown
     }
 
@@ -133,27 +133,31 @@ impl<'a> Explained<'a> {
     }
 
     /// What KVM does with values, by the register's kind.
-    pub fn takes(&self) -> &'static str {
+    pub fn accepted_values(&self) -> &'static str {
         match self.kind() {
-            Kind::Storage => "holds what it is given, perhaps with some bits masked",
-            Kind::Counter => "time itself: what is written becomes an offset for the whole VM",
-            Kind::Identification | Kind::CacheType => {
+            RegisterKind::Storage => "holds what it is given, perhaps with some bits masked",
+            RegisterKind::Counter => {
+                "time itself: what is written becomes an offset for the whole VM"
+            }
+            RegisterKind::Identification | RegisterKind::CacheType => {
                 "takes its own value, and lower values of the fields that the kernel lets the VMM change"
             }
-            Kind::Implementation => {
+            RegisterKind::Implementation => {
                 "takes only its own value, unless the VMM asks for writable implementation registers (v6.15)"
             }
-            Kind::CacheLevels | Kind::CacheSize(_) => {
+            RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => {
                 "takes only its own value before v6.3; since then the kernel makes cache geometry up and takes another"
             }
-            Kind::LockStatus => "only the lock itself (OSLK) may differ",
-            Kind::PmuModel => "takes 0 or its own value",
-            Kind::PsciVersion => "takes every version that the kernel knows, up to its own",
-            Kind::Workaround(_) => {
+            RegisterKind::LockStatus => "only the lock itself (OSLK) may differ",
+            RegisterKind::PmuModel => "takes 0 or its own value",
+            RegisterKind::PsciVersion => "takes every version that the kernel knows, up to its own",
+            RegisterKind::Workaround(_) => {
                 "compared with what the host needs and offers, not stored: takes a level that promises no more"
             }
-            Kind::Services(_) => "takes any of the services that the kernel has, not others",
-            Kind::VectorLengths => {
+            RegisterKind::FirmwareBitmap(_) => {
+                "takes any of the services that the kernel has, not others"
+            }
+            RegisterKind::VectorLengths => {
                 "takes lengths that the host has, once, before the vCPU is finalized"
             }
             _ => "nothing tells which values it takes",
@@ -166,21 +170,21 @@ impl<'a> Explained<'a> {
     }
 
     /// The ID field that hides it when it is 0.
-    pub fn hidden_by(&self) -> Option<&'static Hides> {
-        kernel::hidden_by(self.id)
+    pub fn hidden_by(&self) -> Option<&'static FeatureGate> {
+        kernel::find_feature_gate(self.id)
     }
 
     /// The fields that it has where a value says nothing else.
     pub fn fields(&self) -> Vec<Field> {
         match (self.field, self.value) {
             (Some(field), _) => vec![field],
-            (None, Some(value)) => self.id.fields_of(value).to_vec(),
+            (None, Some(value)) => self.id.fields_for_value(value).to_vec(),
             (None, None) => self.id.fields().to_vec(),
         }
     }
 
     /// The fields of the value that was given, and its set bits that belong to none.
-    pub fn decoded(&self) -> Vec<FieldValue> {
+    pub fn decoded_fields(&self) -> Vec<FieldValue> {
         let Some(value) = self.value else {
             return Vec::new();
         };
@@ -190,7 +194,7 @@ impl<'a> Explained<'a> {
                 value,
                 meaning: self.meaning(),
             }],
-            None => all_fields(self.id, value),
+            None => decode_fields(self.id, value),
         }
     }
 
@@ -200,7 +204,7 @@ impl<'a> Explained<'a> {
         match self.field {
             Some(field) => RegisterField { id, field }.value_name(value),
             None => id.value_name(value).or_else(|| {
-                let read = AtReset::of(id, Value::Small(value));
+                let read = AtReset::from_value(id, Value::U64(value));
                 (read == AtReset::Poison).then_some("KVM's reset poison: nothing has been written")
             }),
         }
@@ -221,14 +225,19 @@ impl<'a> Explained<'a> {
     }
 
     /// The recorded kernels of which a fresh vCPU held the value that was given.
-    pub fn held_by(&self) -> Option<Vec<&'a str>> {
+    pub fn kernels_with_value(&self) -> Option<Vec<&'a str>> {
         let given = self.value?;
         let given = match self.field {
-            Some(_) => AtReset::Value(Value::Small(given)),
-            None => AtReset::of(self.id, Value::Small(given)),
+            Some(_) => AtReset::Value(Value::U64(given)),
+            None => AtReset::from_value(self.id, Value::U64(given)),
         };
         let rows = self.kernels.iter();
-        let holding = rows.filter(|row| row.says.values.iter().any(|held| held.at_reset == given));
+        let holding = rows.filter(|row| {
+            row.observations
+                .values
+                .iter()
+                .any(|held| held.at_reset == given)
+        });
         Some(holding.map(|row| &*row.kernel.version).collect())
     }
 }

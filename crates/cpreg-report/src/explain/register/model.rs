@@ -1,4 +1,4 @@
-//! The model of `explain` for a register, schema `cpreg.explain/1`.
+//! The model of `explain` for a register, schema `cpreg.explain/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::field::FieldReport;
 use crate::names::Scope;
 use crate::scalar::{Hex, Id};
-use crate::tolerance::model::Entry;
+use crate::tolerance::model::ToleranceEntry;
 
 /// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.explain/1";
+pub const SCHEMA: &str = "cpreg.explain/2";
 
 /// Answer of `cpreg explain REG [VALUE]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Report {
-    /// `"cpreg.explain/1"`.
+pub struct ExplainRegisterReport {
+    /// `"cpreg.explain/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// Knowledge about the register.
@@ -35,7 +35,7 @@ pub struct Register {
     /// Name of the register that the same id means under TCG, where that is another one; else null.
     pub name_under_tcg: Option<String>,
     /// Names that it has on some CPUs.
-    pub implementation_defined: Vec<ImplementationDefined>,
+    pub implementation_defined_names: Vec<ImplementationDefinedName>,
     /// `"S3_0_C2_C0_3"` of a system register, or null.
     pub encoding: Option<String>,
     /// Names in QEMU 11's messages.
@@ -48,30 +48,30 @@ pub struct Register {
     /// the VM; `"vm-running"`: one for the VM that runs on. Else null.
     pub scope: Option<Scope>,
     /// Values that KVM takes, in words, or null.
-    pub takes: Option<String>,
+    pub accepted_values: Option<String>,
     /// The ID field that hides it when it is 0, or null.
-    pub hidden_by: Option<HiddenBy>,
+    pub hidden_by: Option<FeatureGate>,
     /// `true` if guests' values of it are secrets.
     pub secret: bool,
     /// The field that was asked for, or null.
     pub field: Option<String>,
     /// The fields, or the one that was asked for.
-    pub fields: Vec<Bits>,
+    pub fields: Vec<FieldPosition>,
     /// Values that have names.
     pub named_values: Vec<NamedValue>,
     /// The value that was given, or null.
-    pub value: Option<Value>,
+    pub value: Option<ExplainedValue>,
     /// Behaviour of recorded kernels.
-    pub recorded: Recorded,
+    pub recordings: Recordings,
     /// The table's entries about it, each as in `tolerances` of
-    /// [`cpreg.tolerances/1`](#cpregtolerances1).
-    pub tolerances: Vec<Entry>,
+    /// [`cpreg.tolerances/2`](#cpregtolerances2).
+    pub tolerances: Vec<ToleranceEntry>,
 }
 
 /// A name that a register has on some CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct ImplementationDefined {
+pub struct ImplementationDefinedName {
     /// The name.
     pub name: String,
     /// The CPU models.
@@ -91,7 +91,7 @@ pub struct QemuNames {
 /// The ID field that hides a register when it is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct HiddenBy {
+pub struct FeatureGate {
     /// The ID register's name.
     pub register: String,
     /// The field's name.
@@ -103,7 +103,7 @@ pub struct HiddenBy {
 /// A field of a register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Bits {
+pub struct FieldPosition {
     /// The field's name.
     pub name: String,
     /// Its highest bit.
@@ -127,7 +127,7 @@ pub struct NamedValue {
 /// The value that was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Value {
+pub struct ExplainedValue {
     /// The value.
     pub value: Hex,
     /// Meaning, where it has a name, or null.
@@ -135,23 +135,23 @@ pub struct Value {
     /// Its fields, most significant first, then set bits that belong to none.
     pub fields: Vec<FieldReport>,
     /// Versions of the recorded kernels of which some fresh vCPU held it.
-    pub at_reset_on: Vec<String>,
+    pub kernels_with_reset_value: Vec<String>,
 }
 
 /// Behaviour of recorded kernels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Recorded {
+pub struct Recordings {
     /// Origin of the recordings: `"recorded on an emulated CPU"`.
     pub source: String,
     /// Each kernel, oldest first.
-    pub kernels: Vec<Kernel>,
+    pub kernels: Vec<KernelReport>,
 }
 
 /// A recorded kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Kernel {
+pub struct KernelReport {
     /// Its upstream version.
     pub version: String,
     /// Its answer to `uname -r`.
@@ -161,13 +161,13 @@ pub struct Kernel {
     /// Number of fresh vCPUs that were asked: CPU models and sets of features.
     pub recordings: usize,
     /// Number of them that list the register.
-    pub listed: usize,
+    pub listed_recordings: usize,
     /// Guests of those, in words; null if none.
     pub guests: Option<String>,
     /// Contents, the most frequent first; if a field was asked for, of that.
-    pub values: Vec<Held>,
+    pub values: Vec<ResetValue>,
     /// Of an ID register, bits that the VMM may change; empty if the kernel does not tell.
-    pub writable: Vec<Writable>,
+    pub writable: Vec<WritableBits>,
     /// Errnos of writing back what was read, where that fails.
     pub write_back_errnos: Vec<u16>,
 }
@@ -175,12 +175,12 @@ pub struct Kernel {
 /// Content of a register in fresh vCPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Held {
+pub struct ResetValue {
     /// The value, or null.
     pub value: Option<String>,
-    /// Reason why there is none: `"poison"` (KVM's reset poison), `"counts"`, `"errno N"`; else
+    /// Reason why there is none: `"poison"` (KVM's reset poison), `"counter"`, `"errno N"`; else
     /// null.
-    pub without_value: Option<String>,
+    pub no_value_reason: Option<String>,
     /// Guests that hold it, in words.
     pub guests: String,
 }
@@ -188,7 +188,7 @@ pub struct Held {
 /// Bits that the VMM may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
-pub struct Writable {
+pub struct WritableBits {
     /// The bits.
     pub mask: Hex,
     /// Guests, in words.

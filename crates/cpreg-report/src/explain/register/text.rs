@@ -3,60 +3,60 @@
 use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::Scope;
 use cpreg::register::{DecodedId, Field, RegisterField, RegisterId, Value};
-use cpreg::tolerance::{Tolerance, Which};
-use cpreg_hosts::history;
+use cpreg::tolerance::{RegisterSelector, Tolerance};
+use cpreg_hosts::host_index;
 use cpreg_hosts::record::AtReset;
 
-use super::Explained;
-use super::kernels::{self, EVERY, Held, Says, Writable};
+use super::RegisterExplanation;
+use super::kernels::{self, EVERY_GUEST, KernelObservations, ResetGroup, WritableBits};
 use crate::field;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
-use crate::text::{line, wrapped};
+use crate::text::{print_line, print_list};
 use crate::tolerance::print_entry;
-use crate::tolerance::words::{names as registers_of, what_kind};
-use crate::value::{Printing, id_digits};
+use crate::tolerance::text::{kind_label, register_names as registers_of};
+use crate::value::{ValueFormat, id_digits};
 
 /// Prints the whole answer.
-pub fn print(printer: &mut Printer, explained: &Explained<'_>) {
+pub fn print(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     let name = match explained.field {
         Some(field) => format!("{}.{field}", explained.name()),
         None => explained.name(),
     };
     printer.line(styled(style::NAME, name));
-    names(printer, explained);
-    what_it_is(printer, explained);
-    fields(printer, explained);
-    value(printer, explained);
-    recorded(printer, explained);
-    tolerances(printer, explained);
+    print_names(printer, explained);
+    print_description(printer, explained);
+    print_fields(printer, explained);
+    print_value(printer, explained);
+    print_recordings(printer, explained);
+    print_tolerances(printer, explained);
 }
 
-fn names(printer: &mut Printer, explained: &Explained<'_>) {
+fn print_names(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     let id = explained.id;
     if !explained.is_named() {
         let unknown = match id.decode() {
             DecodedId::Unknown => "the id is of no form that KVM or QEMU use",
             _ => "it has no name that cpreg knows; what follows comes from its encoding",
         };
-        line(printer, "unknown", unknown);
+        print_line(printer, "unknown", unknown);
     }
     for (name, cpus) in id.implementation_defined_names() {
-        line(
+        print_line(
             printer,
             "also",
             &format!("{name} on {}", cpus.replace(',', ", ")),
         );
     }
-    line(printer, "id", &id_digits(id));
+    print_line(printer, "id", &id_digits(id));
     if let Some(name) = explained.name_under_tcg() {
-        line(printer, "under TCG", &format!("the same id means {name}"));
+        print_line(printer, "under TCG", &format!("the same id means {name}"));
     }
     if let Some(it) = id.system_register() {
         let (op0, op1, crn, crm, op2) = (it.op0, it.op1, it.crn, it.crm, it.op2);
         let parts = format!("op0={op0},op1={op1},crn={crn},crm={crm},op2={op2}");
         let short = explained.encoding().unwrap_or_default();
-        line(printer, "encoding", &format!("{parts}, {short}"));
+        print_line(printer, "encoding", &format!("{parts}, {short}"));
     }
     if let DecodedId::Coprocessor(it) = id.decode() {
         let parts = if it.wide {
@@ -67,11 +67,11 @@ fn names(printer: &mut Printer, explained: &Explained<'_>) {
             format!("p{coprocessor},{opc1},c{crn},c{crm},{opc2}")
         };
         let bank = if it.secure { ", the Secure bank" } else { "" };
-        line(printer, "encoding", &format!("AArch32 {parts}{bank}"));
+        print_line(printer, "encoding", &format!("AArch32 {parts}{bank}"));
     }
     let said = [Accelerator::Kvm, Accelerator::Tcg]
         .into_iter()
-        .filter_map(|accelerator| Some((accelerator, explained.said(accelerator)?)));
+        .filter_map(|accelerator| Some((accelerator, explained.qemu_name(accelerator)?)));
     for (number, (accelerator, words)) in said.enumerate() {
         let what = if number == 0 { "QEMU 11" } else { "" };
         let under = if accelerator == Accelerator::Kvm {
@@ -79,50 +79,54 @@ fn names(printer: &mut Printer, explained: &Explained<'_>) {
         } else {
             "TCG"
         };
-        line(printer, what, &format!("`{words}` under {under}"));
+        print_line(printer, what, &format!("`{words}` under {under}"));
     }
 }
 
-fn what_it_is(printer: &mut Printer, explained: &Explained<'_>) {
+fn print_description(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     if let Some(purpose) = explained.purpose() {
-        line(printer, "is", purpose);
+        print_line(printer, "is", purpose);
     }
     let categories = categories(explained);
     if !categories.is_empty() {
-        line(printer, "kind", &categories.join(", "));
+        print_line(printer, "kind", &categories.join(", "));
     }
-    if explained.is_kvms() {
+    if explained.is_kvm_register() {
         let scope = match explained.scope() {
             Scope::Vcpu => "each vCPU has its own",
             Scope::Vm => "one value for the whole VM: its vCPUs must agree",
-            Scope::Running => "one for the whole VM, which runs on",
+            Scope::VmCounter => "one for the whole VM, which runs on",
         };
-        line(printer, "KVM", &format!("{scope}; {}", explained.takes()));
+        print_line(
+            printer,
+            "KVM",
+            &format!("{scope}; {}", explained.accepted_values()),
+        );
     } else if explained.is_aarch32() {
-        line(printer, "KVM", "does not have it; QEMU under TCG does");
+        print_line(printer, "KVM", "does not have it; QEMU under TCG does");
         if let Some(counterpart) = explained.id.counterpart() {
             let text = format!("shows the same state as {}", counterpart.id);
-            line(printer, "", &text);
+            print_line(printer, "", &text);
         }
     }
     if let Some(hides) = explained.hidden_by() {
         let text = format!(
             "where the guest's {}.{} is 0, on kernels since {}",
-            hides.by, hides.field, hides.since
+            hides.id_register, hides.field, hides.first_version
         );
-        line(printer, "hidden", &text);
+        print_line(printer, "hidden", &text);
     }
     if explained.id.is_secret() {
-        line(
+        print_line(
             printer,
             "secret",
-            "cpreg shows no guest's value of it without --secrets",
+            "cpreg shows no guest's value of it without --show-secrets",
         );
     }
 }
 
 /// What kind of register it is in the sense of the table of tolerances: `control (kvm)`.
-pub(super) fn categories(explained: &Explained<'_>) -> Vec<String> {
+pub(super) fn categories(explained: &RegisterExplanation<'_>) -> Vec<String> {
     let mut categories = Vec::new();
     for (_, entry) in &explained.tolerances {
         let under = entry.accelerator.map(|it| format!(" (under {it})"));
@@ -134,25 +138,25 @@ pub(super) fn categories(explained: &Explained<'_>) -> Vec<String> {
     categories
 }
 
-fn fields(printer: &mut Printer, explained: &Explained<'_>) {
+fn print_fields(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     // With a value they are listed with what they hold.
     if explained.value.is_none() {
         let fields = explained.fields();
         let fields = fields.iter().filter(|field| !field.is_alternative());
         let words = fields.map(|field| format!("{field} {}", bits(*field)));
-        wrapped(printer, "fields", words);
+        print_list(printer, "fields", words);
     }
     let named = explained.named_values();
     let mut what = "values";
-    for (field, values) in by_field(&named) {
+    for (field, values) in group_by_field(&named) {
         let of = field.map(|field| format!("{field}: ")).unwrap_or_default();
-        line(printer, what, &format!("{of}{}", values.join(", ")));
+        print_line(printer, what, &format!("{of}{}", values.join(", ")));
         what = "";
     }
 }
 
 /// Named values, field by field: `1.0 (0x10000)`.
-fn by_field(named: &[(Option<Field>, u64, &str)]) -> Vec<(Option<Field>, Vec<String>)> {
+fn group_by_field(named: &[(Option<Field>, u64, &str)]) -> Vec<(Option<Field>, Vec<String>)> {
     named
         .chunk_by(|one, next| one.0 == next.0)
         .filter_map(|chunk| {
@@ -171,7 +175,7 @@ fn bits(field: Field) -> String {
     }
 }
 
-fn value(printer: &mut Printer, explained: &Explained<'_>) {
+fn print_value(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     let Some(value) = explained.value else {
         return;
     };
@@ -180,28 +184,32 @@ fn value(printer: &mut Printer, explained: &Explained<'_>) {
     let meaning = meaning.unwrap_or_default();
     printer.line(format_args!("value {value:#x}{meaning}"));
     if explained.field.is_none() {
-        field::print(printer, &explained.decoded());
-        if explained.id.fields_of(value).is_empty() && meaning.is_empty() {
+        field::print_fields(printer, &explained.decoded_fields());
+        if explained.id.fields_for_value(value).is_empty() && meaning.is_empty() {
             printer.line("  no fields of it are known");
         }
     }
-    let held_by = explained.held_by().unwrap_or_default();
+    let held_by = explained.kernels_with_value().unwrap_or_default();
     if !held_by.is_empty() {
-        let versions = kernels::joined(&explained.kernels, &held_by);
+        let versions = kernels::join_versions(&explained.kernels, &held_by);
         printer.line(format_args!("  at reset on recorded kernels: {versions}"));
     }
 }
 
-fn recorded(printer: &mut Printer, explained: &Explained<'_>) {
-    if explained.is_aarch32() || !explained.is_met() {
+fn print_recordings(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
+    if explained.is_aarch32() || !explained.has_known_form() {
         return;
     }
     printer.line("");
     printer.line(format_args!(
         "recorded kernels (fresh vCPUs, each {})",
-        history::SOURCE
+        host_index::SOURCE
     ));
-    if explained.kernels.iter().all(|row| row.listed == 0) {
+    if explained
+        .kernels
+        .iter()
+        .all(|row| row.listed_recordings == 0)
+    {
         printer.line("  none lists it");
         return;
     }
@@ -210,7 +218,7 @@ fn recorded(printer: &mut Printer, explained: &Explained<'_>) {
     let column = widest.unwrap_or(0);
     for (label, row) in spans {
         let mut what = label.as_str();
-        for text in said(explained, &row.says) {
+        for text in describe_observations(explained, &row.observations) {
             printer.line(format_args!("  {what:<column$}  {text}"));
             what = "";
         }
@@ -218,17 +226,23 @@ fn recorded(printer: &mut Printer, explained: &Explained<'_>) {
 }
 
 /// What kernels say, line by line.
-fn said(explained: &Explained<'_>, says: &Says) -> Vec<String> {
+fn describe_observations(
+    explained: &RegisterExplanation<'_>,
+    says: &KernelObservations,
+) -> Vec<String> {
     let id = explained.id;
     let Some(guests) = &says.guests else {
         return vec!["not listed".to_owned()];
     };
     let mut lines = match &*says.values {
-        [Held { at_reset, .. }] => vec![format!("{guests}: {}", held(explained, at_reset))],
+        [ResetGroup { at_reset, .. }] => vec![format!(
+            "{guests}: {}",
+            describe_reset_content(explained, at_reset)
+        )],
         several => {
             let values: Vec<String> = several
                 .iter()
-                .map(|it| held(explained, &it.at_reset))
+                .map(|it| describe_reset_content(explained, &it.at_reset))
                 .collect();
             let column = values.iter().map(|text| text.chars().count()).max();
             let column = column.unwrap_or(0);
@@ -237,26 +251,29 @@ fn said(explained: &Explained<'_>, says: &Says) -> Vec<String> {
             [guests.clone()].into_iter().chain(lines).collect()
         }
     };
-    for Writable { mask, guests } in &says.writable {
-        let whose = if guests == EVERY {
+    for WritableBits { mask, guests } in &says.writable {
+        let whose = if guests == EVERY_GUEST {
             String::new()
         } else {
             format!(" of {guests}")
         };
         lines.push(match mask {
             0 => format!("  not to be changed{whose}"),
-            mask => format!("  the VMM may change {}{whose}", changeable(id, *mask)),
+            mask => format!(
+                "  the VMM may change {}{whose}",
+                describe_writable_bits(id, *mask)
+            ),
         });
     }
-    for errno in &says.write_back {
+    for errno in &says.write_back_errnos {
         lines.push(format!("  writing back what was read fails: errno {errno}"));
     }
     lines
 }
 
 /// The bits of a mask, as fields where these are few.
-fn changeable(id: RegisterId, mask: u64) -> String {
-    const FEW: usize = 8;
+fn describe_writable_bits(id: RegisterId, mask: u64) -> String {
+    const MAX_FIELDS: usize = 8;
     let mut left = mask;
     let mut names = Vec::new();
     for field in id.fields().iter().filter(|field| !field.is_alternative()) {
@@ -265,17 +282,17 @@ fn changeable(id: RegisterId, mask: u64) -> String {
             names.push(field.name());
         }
     }
-    if left == 0 && names.len() <= FEW {
+    if left == 0 && names.len() <= MAX_FIELDS {
         names.join(", ")
     } else {
         format!("the bits {mask:#x}")
     }
 }
 
-fn held(explained: &Explained<'_>, at_reset: &AtReset) -> String {
+fn describe_reset_content(explained: &RegisterExplanation<'_>, at_reset: &AtReset) -> String {
     let id = explained.id;
     match (at_reset, explained.field) {
-        (AtReset::Value(Value::Small(value)), Some(field)) => {
+        (AtReset::Value(Value::U64(value)), Some(field)) => {
             match (RegisterField { id, field }).value_name(*value) {
                 Some(name) => format!("{name} ({value:#x})"),
                 None => format!("{value:#x}"),
@@ -283,7 +300,7 @@ fn held(explained: &Explained<'_>, at_reset: &AtReset) -> String {
         }
         (AtReset::Value(value), _) => {
             // What is recorded here is nobody's secret: no guest has run.
-            let printing = Printing::new(None, true);
+            let printing = ValueFormat::new(None, true);
             let named = printing.describe(id, value);
             match field::meaning(id, value) {
                 Some(meaning) if !named.contains(&meaning) => format!("{named} {meaning}"),
@@ -291,21 +308,21 @@ fn held(explained: &Explained<'_>, at_reset: &AtReset) -> String {
             }
         }
         (AtReset::Poison, _) => "no value (KVM's reset poison)".to_owned(),
-        (AtReset::Counts, _) => "counts on".to_owned(),
+        (AtReset::Counter, _) => "counter".to_owned(),
         (AtReset::Unreadable(errno), _) => format!("cannot be read: errno {errno}"),
     }
 }
 
-fn tolerances(printer: &mut Printer, explained: &Explained<'_>) {
+fn print_tolerances(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
     for (_, entry) in &explained.tolerances {
         printer.line("");
-        let kind = what_kind(entry);
-        let others = others(entry, explained.id);
+        let kind = kind_label(entry);
+        let others = other_registers(entry, explained.id);
         let heading = styled(style::NAME, "tolerance");
         let heading = format!("{heading}  ({kind}{others})");
-        print_entry(printer, entry, &heading, remedy::UNKNOWN_HOST);
+        print_entry(printer, entry, &heading, remedy::UNKNOWN_VALUE_PLACEHOLDER);
     }
-    if explained.tolerances.is_empty() && explained.is_met() {
+    if explained.tolerances.is_empty() && explained.has_known_form() {
         printer.line("");
         printer.line(
             "no tolerance: if only the input has it, or its value is not taken, that refuses; if \
@@ -315,15 +332,15 @@ fn tolerances(printer: &mut Printer, explained: &Explained<'_>) {
 }
 
 /// Which other registers an entry is about.
-fn others(entry: &Tolerance, id: RegisterId) -> String {
-    const FEW: usize = 4;
+fn other_registers(entry: &Tolerance, id: RegisterId) -> String {
+    const MAX_NAMES: usize = 4;
     let names = match &entry.registers {
-        Which::These(ids) => {
+        RegisterSelector::Ids(ids) => {
             let others = ids.iter().filter(|other| **other != id);
             let others: Vec<_> = others.map(ToString::to_string).collect();
             match others.len() {
                 0 => return String::new(),
-                1..=FEW => others,
+                1..=MAX_NAMES => others,
                 many => vec![format!("{many} others")],
             }
         }

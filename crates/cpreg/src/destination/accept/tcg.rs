@@ -8,13 +8,13 @@
 
 use core::cmp::Ordering;
 
-use super::answer::{Acceptor, Answer};
-use crate::destination::{Accelerator, HostRegister, HostVcpu, Loader, Version};
-use crate::register::{Coprocessor, DecodedId, Naming, RegisterId, SystemRegister, Value};
+use super::acceptance::{Acceptance, Acceptor};
+use crate::destination::{Accelerator, DestinationRegister, DestinationVcpu, Loader, Version};
+use crate::register::{CoprocessorRegister, DecodedId, Naming, RegisterId, SystemRegister, Value};
 
 /// Which bits of a register may hold anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writable {
+enum WritableBits {
     All,
     /// Exactly these.
     Bits(u64),
@@ -23,7 +23,7 @@ enum Writable {
 }
 
 /// Registers without state: what they read is the emulated CPU's own.
-const CONSTANT: [&str; 47] = [
+const CONSTANT_REGISTERS: [&str; 47] = [
     "ACTLR_EL1",
     "ACTLR_EL2",
     "ACTLR_EL3",
@@ -74,7 +74,7 @@ const CONSTANT: [&str; 47] = [
 ];
 
 /// As [`CONSTANT`], for AArch32.
-const AARCH32_CONSTANT: [&str; 40] = [
+const CONSTANT_AARCH32_REGISTERS: [&str; 40] = [
     "ACTLR",
     "ACTLR2",
     "ADFSR",
@@ -117,13 +117,13 @@ const AARCH32_CONSTANT: [&str; 40] = [
     "RMR",
 ];
 
-fn writable(acceptor: Acceptor, cpu: Cpu, id: RegisterId) -> Writable {
+fn writable_bits(acceptor: Acceptor, cpu: Cpu, id: RegisterId) -> WritableBits {
     let has_el3 = cpu.has_el3;
     if id == RegisterId::CPACR_EL1 || id == CPACR {
         return if cpu.is_aarch32 {
-            Writable::Bits(CPACR_AARCH32)
+            WritableBits::Bits(CPACR_AARCH32)
         } else {
-            Writable::All
+            WritableBits::All
         };
     }
     match id.decode() {
@@ -132,25 +132,29 @@ fn writable(acceptor: Acceptor, cpu: Cpu, id: RegisterId) -> Writable {
                 && register.op1 == 4
                 && !matches!(id, RegisterId::DACR32_EL2 | RegisterId::IFSR32_EL2) =>
         {
-            match aarch64(acceptor, id, register) {
-                Writable::Bits(0) => Writable::Bits(0),
-                _ => Writable::AtLeast(0),
+            match aarch64_writable_bits(acceptor, id, register) {
+                WritableBits::Bits(0) => WritableBits::Bits(0),
+                _ => WritableBits::AtLeast(0),
             }
         }
         DecodedId::Coprocessor(register) if has_el3 && register.opc1 >= 4 => {
-            match aarch32(register) {
-                Writable::Bits(0) => Writable::Bits(0),
-                _ => Writable::AtLeast(0),
+            match aarch32_writable_bits(register) {
+                WritableBits::Bits(0) => WritableBits::Bits(0),
+                _ => WritableBits::AtLeast(0),
             }
         }
-        DecodedId::SystemRegister(register) => aarch64(acceptor, id, register),
-        DecodedId::Coprocessor(register) => aarch32(register),
-        _ => Writable::All,
+        DecodedId::SystemRegister(register) => aarch64_writable_bits(acceptor, id, register),
+        DecodedId::Coprocessor(register) => aarch32_writable_bits(register),
+        _ => WritableBits::All,
     }
 }
 
-fn aarch64(acceptor: Acceptor, id: RegisterId, register: SystemRegister) -> Writable {
-    const NOTHING: Writable = Writable::Bits(0);
+fn aarch64_writable_bits(
+    acceptor: Acceptor,
+    id: RegisterId,
+    register: SystemRegister,
+) -> WritableBits {
+    const NOTHING: WritableBits = WritableBits::Bits(0);
     let SystemRegister { op0, op1, crn, .. } = register;
     match (op0, op1, crn) {
         // ID registers, cache types; implementation-defined registers.
@@ -158,34 +162,36 @@ fn aarch64(acceptor: Acceptor, id: RegisterId, register: SystemRegister) -> Writ
         _ => {}
     }
     let Some(name) = id.name_in(Naming::Architectural) else {
-        return Writable::All;
+        return WritableBits::All;
     };
     let oldest = acceptor.version() <= Some(Version::new(5, 2));
     match name {
-        name if CONSTANT.contains(&name) => NOTHING,
-        "RVBAR_EL1" | "RVBAR_EL2" | "RVBAR_EL3" if oldest => Writable::AtLeast(0),
-        "OSDLR_EL1" => Writable::Bits(1),
-        "CSSELR_EL1" => Writable::Bits(0xf),
-        "VBAR_EL1" | "VBAR_EL2" | "VBAR_EL3" => Writable::Bits(!0x1f),
-        "FPCR" => Writable::AtLeast(0x7f7_0000),
-        "FPSR" => Writable::Bits(0xf800_009f),
-        "HCR_EL2" => Writable::AtLeast(0x3_dfff_ffff),
-        "SCR_EL3" => Writable::AtLeast(0x3e8f),
-        "TCR_EL3" => Writable::AtLeast(0x8000_0037),
-        "VNCR_EL2" => Writable::Bits(!0xfff),
-        "TCR2_EL1" => Writable::AtLeast(0x7_0012),
-        "SCTLR2_EL1" | "SCTLR2_EL2" | "SCTLR2_EL3" => Writable::AtLeast(2),
-        "GCSPR_EL0" | "GCSPR_EL1" | "GCSPR_EL2" | "GCSPR_EL3" => Writable::Bits(!7),
-        "HCRX_EL2" | "ZCR_EL2" | "TCR2_EL2" => Writable::AtLeast(0),
-        name if name.starts_with("PMEVCNTR") => Writable::AtLeast(0xffff_ffff),
-        name if name.starts_with("MECID_") || name.starts_with("VMECID_") => Writable::Bits(0xffff),
-        _ => Writable::All,
+        name if CONSTANT_REGISTERS.contains(&name) => NOTHING,
+        "RVBAR_EL1" | "RVBAR_EL2" | "RVBAR_EL3" if oldest => WritableBits::AtLeast(0),
+        "OSDLR_EL1" => WritableBits::Bits(1),
+        "CSSELR_EL1" => WritableBits::Bits(0xf),
+        "VBAR_EL1" | "VBAR_EL2" | "VBAR_EL3" => WritableBits::Bits(!0x1f),
+        "FPCR" => WritableBits::AtLeast(0x7f7_0000),
+        "FPSR" => WritableBits::Bits(0xf800_009f),
+        "HCR_EL2" => WritableBits::AtLeast(0x3_dfff_ffff),
+        "SCR_EL3" => WritableBits::AtLeast(0x3e8f),
+        "TCR_EL3" => WritableBits::AtLeast(0x8000_0037),
+        "VNCR_EL2" => WritableBits::Bits(!0xfff),
+        "TCR2_EL1" => WritableBits::AtLeast(0x7_0012),
+        "SCTLR2_EL1" | "SCTLR2_EL2" | "SCTLR2_EL3" => WritableBits::AtLeast(2),
+        "GCSPR_EL0" | "GCSPR_EL1" | "GCSPR_EL2" | "GCSPR_EL3" => WritableBits::Bits(!7),
+        "HCRX_EL2" | "ZCR_EL2" | "TCR2_EL2" => WritableBits::AtLeast(0),
+        name if name.starts_with("PMEVCNTR") => WritableBits::AtLeast(0xffff_ffff),
+        name if name.starts_with("MECID_") || name.starts_with("VMECID_") => {
+            WritableBits::Bits(0xffff)
+        }
+        _ => WritableBits::All,
     }
 }
 
-fn aarch32(register: Coprocessor) -> Writable {
-    const NOTHING: Writable = Writable::Bits(0);
-    let Coprocessor {
+fn aarch32_writable_bits(register: CoprocessorRegister) -> WritableBits {
+    const NOTHING: WritableBits = WritableBits::Bits(0);
+    let CoprocessorRegister {
         coprocessor,
         wide,
         crn,
@@ -196,7 +202,7 @@ fn aarch32(register: Coprocessor) -> Writable {
     } = register;
     match (coprocessor, wide, opc1, crn, crm, opc2) {
         // Listed only where it can be written: on CPUs without AArch64.
-        (15, false, 0, 0, 0, 0) => return Writable::All,
+        (15, false, 0, 0, 0, 0) => return WritableBits::All,
         // L2CTLR and L2ECTLR.
         (15, false, 1, 9, 0, 2 | 3) => return NOTHING,
         (15, false, 0 | 1, 0, ..)
@@ -204,22 +210,22 @@ fn aarch32(register: Coprocessor) -> Writable {
         | (15, true, _, _, 15, _)
         | (15, false, 0, 6, 0, 1)
         | (15, false, 6, 5, 1, 0 | 1) => return NOTHING,
-        (15, false, 2, 0, 0, 0) => return Writable::Bits(0xf),
+        (15, false, 2, 0, 0, 0) => return WritableBits::Bits(0xf),
         _ => {}
     }
     // The two banks of a register are alike.
-    let bank = RegisterId::coprocessor(Coprocessor {
+    let bank = RegisterId::coprocessor(CoprocessorRegister {
         secure: false,
         ..register
     });
     match bank.name() {
-        Some(name) if AARCH32_CONSTANT.contains(&name) => NOTHING,
-        Some("DBGOSDLR" | "TEECR") => Writable::Bits(1),
-        Some("NSACR") => Writable::AtLeast(0),
-        Some("VBAR" | "HVBAR") => Writable::Bits(0xffff_ffe0),
+        Some(name) if CONSTANT_AARCH32_REGISTERS.contains(&name) => NOTHING,
+        Some("DBGOSDLR" | "TEECR") => WritableBits::Bits(1),
+        Some("NSACR") => WritableBits::AtLeast(0),
+        Some("VBAR" | "HVBAR") => WritableBits::Bits(0xffff_ffe0),
         // With EL3 this is MVBAR, else a view of RVBAR_EL1.
-        Some("RVBAR") => Writable::AtLeast(0xffff_ffe0),
-        _ => Writable::All,
+        Some("RVBAR") => WritableBits::AtLeast(0xffff_ffe0),
+        _ => WritableBits::All,
     }
 }
 
@@ -246,7 +252,7 @@ struct Cpu {
 }
 
 impl Cpu {
-    fn of(host: &HostVcpu) -> Self {
+    fn from_vcpu(host: &DestinationVcpu) -> Self {
         Self {
             has_el3: host.get(SCR_EL3).is_some(),
             is_aarch32: !host.registers().is_empty()
@@ -263,50 +269,50 @@ const CPACR_AARCH32: u64 = 0xc0f0_0000;
 const SCR_EL3: RegisterId = RegisterId::sysreg(3, 6, 1, 1, 0);
 
 /// Whether a value is taken.
-pub(super) fn takes(
+pub(super) fn evaluate(
     acceptor: Acceptor,
-    host: &HostVcpu,
-    register: &HostRegister,
+    host: &DestinationVcpu,
+    register: &DestinationRegister,
     value: &Value,
-) -> Answer {
+) -> Acceptance {
     if register.id == RegisterId::PMCR_EL0 {
-        return takes_pmcr(acceptor, register, value);
+        return evaluate_pmcr(acceptor, register, value);
     }
     let (own, value) = (
         register.value.as_ref().and_then(Value::as_u64),
         value.as_u64(),
     );
-    let (bits, sure) = match writable(acceptor, Cpu::of(host), register.id) {
-        Writable::All => return Answer::YES,
-        Writable::Bits(bits) => (bits, true),
-        Writable::AtLeast(bits) => (bits, false),
+    let (bits, sure) = match writable_bits(acceptor, Cpu::from_vcpu(host), register.id) {
+        WritableBits::All => return Acceptance::INFERRED_TAKEN,
+        WritableBits::Bits(bits) => (bits, true),
+        WritableBits::AtLeast(bits) => (bits, false),
     };
     match (own, value) {
-        (Some(own), Some(value)) if (own ^ value) & !bits == 0 => Answer::YES,
-        (Some(_), Some(_)) if sure => Answer::NO,
-        _ => Answer::Unknown,
+        (Some(own), Some(value)) if (own ^ value) & !bits == 0 => Acceptance::INFERRED_TAKEN,
+        (Some(_), Some(_)) if sure => Acceptance::INFERRED_REFUSED,
+        _ => Acceptance::Unknown,
     }
 }
 
 /// QEMU 5.2 dies if PMCR_EL0.N names fewer counters than it lists. It would take more without having them, so that a guest that
 /// uses them dies; that counts as not taken.
-fn takes_pmcr(acceptor: Acceptor, register: &HostRegister, value: &Value) -> Answer {
+fn evaluate_pmcr(acceptor: Acceptor, register: &DestinationRegister, value: &Value) -> Acceptance {
     match (acceptor.version(), number_of_counters(register, value)) {
-        (_, Some((own, named))) if own == named => Answer::YES,
-        (Some(version), _) => Answer::inferred(version > Version::new(5, 2)),
-        (None, _) => Answer::Unknown,
+        (_, Some((own, named))) if own == named => Acceptance::INFERRED_TAKEN,
+        (Some(version), _) => Acceptance::new_inferred(version > Version::new(5, 2)),
+        (None, _) => Acceptance::Unknown,
     }
 }
 
 /// The register's own PMCR_EL0.N, and the value's.
-fn number_of_counters(register: &HostRegister, value: &Value) -> Option<(u64, u64)> {
+fn number_of_counters(register: &DestinationRegister, value: &Value) -> Option<(u64, u64)> {
     let counters = |value: &Value| value.as_u64().map(|value| value >> 11 & 0x1f);
     Some((counters(register.value.as_ref()?)?, counters(value)?))
 }
 
 /// What a PMCR_EL0 from elsewhere says of the event counters, as against what there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counters {
+pub(crate) enum CounterMismatch {
     /// Fewer than are listed and written after it.
     Fewer,
     /// More than there are.
@@ -314,99 +320,98 @@ pub(crate) enum Counters {
 }
 
 /// Whether that register is a PMCR_EL0 that QEMU 5.2 is about to write with another number of counters; nothing arriving is zero.
-pub(crate) fn counters(
+pub(crate) fn counter_mismatch(
     acceptor: Acceptor,
-    register: &HostRegister,
+    register: &DestinationRegister,
     value: Option<&Value>,
-) -> Option<Counters> {
+) -> Option<CounterMismatch> {
     if register.id != RegisterId::PMCR_EL0
         || acceptor.accelerator != Some(Accelerator::Tcg)
         || acceptor.version()? > Version::new(5, 2)
     {
         return None;
     }
-    let (own, named) = number_of_counters(register, value.unwrap_or(&Value::Small(0)))?;
+    let (own, named) = number_of_counters(register, value.unwrap_or(&Value::U64(0)))?;
     match named.cmp(&own) {
-        Ordering::Less => Some(Counters::Fewer),
+        Ordering::Less => Some(CounterMismatch::Fewer),
         Ordering::Equal => None,
-        Ordering::Greater => Some(Counters::More),
+        Ordering::Greater => Some(CounterMismatch::More),
     }
 }
 
 /// What leaving a register out of the input comes to.
-pub(crate) fn takes_nothing(
+pub(crate) fn evaluate_missing(
     acceptor: Acceptor,
-    host: &HostVcpu,
-    register: &HostRegister,
-) -> Answer {
+    host: &DestinationVcpu,
+    register: &DestinationRegister,
+) -> Acceptance {
     if acceptor.version().is_none() {
-        return Answer::Unknown;
+        return Acceptance::Unknown;
     }
-    if leaves_zero(acceptor, host) {
-        return acceptor.takes(host, register, &Value::Small(0));
+    if loads_missing_as_zero(acceptor, host) {
+        return acceptor.evaluate(host, register, &Value::U64(0));
     }
     let own = register.value.as_ref().and_then(Value::as_u64);
-    match (writable(acceptor, Cpu::of(host), register.id), own) {
+    match (
+        writable_bits(acceptor, Cpu::from_vcpu(host), register.id),
+        own,
+    ) {
         // Half of what lies there may be lost in a register of 32 bits, and then does not read back.
-        (Writable::All, _) if register.id.size_bytes() == Some(8) => Answer::YES,
+        (WritableBits::All, _) if register.id.size_bytes() == Some(8) => Acceptance::INFERRED_TAKEN,
         // Chance would have to have put these very bits there.
-        (Writable::Bits(bits), Some(own)) if own & !bits != 0 => Answer::NO,
-        _ => Answer::Unknown,
+        (WritableBits::Bits(bits), Some(own)) if own & !bits != 0 => Acceptance::INFERRED_REFUSED,
+        _ => Acceptance::Unknown,
     }
 }
 
 /// Whether a register that the input lacks is loaded as zero. QEMU clears that memory in no version; up to 10.0 it happened to be zero in
 /// every load of a list that is no longer than this, and in 10.0 it was not with the 403 registers of neoverse-n2 with EL2 and EL3.
-pub fn leaves_zero(acceptor: Acceptor, host: &HostVcpu) -> bool {
-    const LONGEST: usize = 340;
-    host.registers().len() <= LONGEST
+pub fn loads_missing_as_zero(acceptor: Acceptor, host: &DestinationVcpu) -> bool {
+    const MAX_ZEROED_LIST_LEN: usize = 340;
+    host.registers().len() <= MAX_ZEROED_LIST_LEN
         && acceptor
             .version()
-            .is_some_and(|version| version <= LEAVES_ZERO)
+            .is_some_and(|version| version <= LAST_ZEROING_VERSION)
 }
 
 /// The last series of which that holds.
-const LEAVES_ZERO: Version = Version::new(10, 2);
+const LAST_ZEROING_VERSION: Version = Version::new(10, 2);
 
 /// Whether a register holds nothing but what the emulated CPU is.
 pub fn is_constant(id: RegisterId) -> bool {
-    writable(Acceptor::default(), Cpu::default(), id) == Writable::Bits(0)
+    writable_bits(Acceptor::default(), Cpu::default(), id) == WritableBits::Bits(0)
 }
 
 /// The value nearest to `value` that is taken.
-pub(crate) fn nearest(
+pub(crate) fn nearest_value(
     acceptor: Acceptor,
-    host: &HostVcpu,
-    register: &HostRegister,
+    host: &DestinationVcpu,
+    register: &DestinationRegister,
     value: u64,
 ) -> Option<u64> {
     let own = register.value.as_ref().and_then(Value::as_u64)?;
     if register.id == RegisterId::PMCR_EL0 {
-        const COUNTERS: u64 = 0x1f << 11;
-        return Some(value & !COUNTERS | own & COUNTERS);
+        const PMCR_N: u64 = 0x1f << 11;
+        return Some(value & !PMCR_N | own & PMCR_N);
     }
-    if lacks_fixed_bits(acceptor, register.id, &Value::Small(value)) {
+    if lacks_fixed_bits(acceptor, register.id, &Value::U64(value)) {
         return Some(value | SCR_FIXED);
     }
-    match writable(acceptor, Cpu::of(host), register.id) {
-        Writable::All => Some(value),
-        Writable::Bits(bits) | Writable::AtLeast(bits) => Some(value & bits | own & !bits),
+    match writable_bits(acceptor, Cpu::from_vcpu(host), register.id) {
+        WritableBits::All => Some(value),
+        WritableBits::Bits(bits) | WritableBits::AtLeast(bits) => Some(value & bits | own & !bits),
     }
 }
 
 /// Which of the modelled loaders can be the one that listed these registers: under TCG the list is the program's own.
-pub(crate) fn could_list(
-    loader: Loader,
-    lists: impl Fn(RegisterId) -> bool,
-    features: bool,
-) -> bool {
+pub(crate) fn can_list(loader: Loader, lists: impl Fn(RegisterId) -> bool, features: bool) -> bool {
     let generation = if features {
         (Version::new(0, 0), Version::new(5, 2))
     } else if !lists(RegisterId::ID_AA64ISAR0_EL1) && lists(RegisterId::ID_AA64ISAR1_EL1) {
         // 11.0 computes it at each read.
         (Version::new(11, 0), Version::new(u16::MAX, 0))
     } else if lists(RegisterId::DBGDTR_EL0) && lists(RegisterId::ID_AA64ISAR0_EL1) {
-        (Version::new(10, 0), LEAVES_ZERO)
+        (Version::new(10, 0), LAST_ZEROING_VERSION)
     } else if lists(RegisterId::DBGDTR_EL0) {
         (Version::new(10, 0), Version::new(u16::MAX, 0))
     } else {
@@ -418,7 +423,7 @@ pub(crate) fn could_list(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::destination::Accepts;
+    use crate::destination::AcceptedValues;
     use alloc::string::String;
     use core::fmt::Write as _;
 
@@ -426,27 +431,27 @@ mod tests {
         Acceptor {
             accelerator: Some(Accelerator::Tcg),
             loader: Some(Loader::qemu(major, minor)),
-            values: None,
+            value_origin: None,
         }
     }
 
-    fn register(id: RegisterId, value: u64) -> HostRegister {
-        HostRegister {
+    fn register(id: RegisterId, value: u64) -> DestinationRegister {
+        DestinationRegister {
             id,
-            value: Some(Value::Small(value)),
-            accepts: Accepts::ByKind,
+            value: Some(Value::U64(value)),
+            accepted_values: AcceptedValues::ByKind,
         }
     }
 
     #[test]
     fn every_name_is_a_registers() {
-        for name in CONSTANT {
+        for name in CONSTANT_REGISTERS {
             assert!(
                 RegisterId::parse_in(name, Naming::Architectural).is_ok(),
                 "{name}"
             );
         }
-        for name in AARCH32_CONSTANT {
+        for name in CONSTANT_AARCH32_REGISTERS {
             assert!(name.parse::<RegisterId>().is_ok(), "{name}");
         }
     }
@@ -481,10 +486,10 @@ mod tests {
                         Some(4) => 0xffff_ffff,
                         _ => u64::MAX,
                     };
-                    let agrees = match writable(acceptor, of(cpu), id) {
-                        Writable::Bits(bits) => bits & mask == observed,
-                        Writable::AtLeast(bits) => bits & mask & !observed == 0,
-                        Writable::All => false,
+                    let agrees = match writable_bits(acceptor, of(cpu), id) {
+                        WritableBits::Bits(bits) => bits & mask == observed,
+                        WritableBits::AtLeast(bits) => bits & mask & !observed == 0,
+                        WritableBits::All => false,
                     };
                     if !agrees {
                         let _ = writeln!(
@@ -505,22 +510,34 @@ mod tests {
     fn a_constant_takes_its_own_value_only() {
         let id = register(RegisterId::ID_DFR0_EL1, 6);
         assert_eq!(
-            takes(acceptor(10, 0), &HostVcpu::default(), &id, &Value::Small(6)).takes(),
+            evaluate(
+                acceptor(10, 0),
+                &DestinationVcpu::default(),
+                &id,
+                &Value::U64(6)
+            )
+            .as_bool(),
             Some(true)
         );
         assert_eq!(
-            takes(acceptor(10, 0), &HostVcpu::default(), &id, &Value::Small(7)).takes(),
+            evaluate(
+                acceptor(10, 0),
+                &DestinationVcpu::default(),
+                &id,
+                &Value::U64(7)
+            )
+            .as_bool(),
             Some(false)
         );
         let tpidr = register(RegisterId::TPIDR_EL1, 0);
         assert_eq!(
-            takes(
+            evaluate(
                 acceptor(10, 0),
-                &HostVcpu::default(),
+                &DestinationVcpu::default(),
                 &tpidr,
-                &Value::Small(7)
+                &Value::U64(7)
             )
-            .takes(),
+            .as_bool(),
             Some(true)
         );
     }
@@ -529,13 +546,13 @@ mod tests {
     fn qemu_5_2_has_the_counters_that_it_has() {
         let pmcr = register(RegisterId::PMCR_EL0, 4 << 11);
         let answer = |n: u64, version: (u16, u16)| {
-            takes(
+            evaluate(
                 acceptor(version.0, version.1),
-                &HostVcpu::default(),
+                &DestinationVcpu::default(),
                 &pmcr,
-                &Value::Small(n << 11),
+                &Value::U64(n << 11),
             )
-            .takes()
+            .as_bool()
         };
         assert_eq!(answer(4, (5, 2)), Some(true));
         assert_eq!(answer(3, (5, 2)), Some(false));
@@ -548,23 +565,29 @@ mod tests {
     fn qemu_5_2_counts_counters_when_it_writes() {
         let pmcr = register(RegisterId::PMCR_EL0, 4 << 11);
         let written = |acceptor, n: Option<u64>| {
-            let value = n.map(|n| Value::Small(n << 11));
-            counters(acceptor, &pmcr, value.as_ref())
+            let value = n.map(|n| Value::U64(n << 11));
+            counter_mismatch(acceptor, &pmcr, value.as_ref())
         };
-        assert_eq!(written(acceptor(5, 2), Some(3)), Some(Counters::Fewer));
-        assert_eq!(written(acceptor(5, 2), None), Some(Counters::Fewer));
+        assert_eq!(
+            written(acceptor(5, 2), Some(3)),
+            Some(CounterMismatch::Fewer)
+        );
+        assert_eq!(written(acceptor(5, 2), None), Some(CounterMismatch::Fewer));
         assert_eq!(written(acceptor(5, 2), Some(4)), None);
-        assert_eq!(written(acceptor(5, 2), Some(6)), Some(Counters::More));
+        assert_eq!(
+            written(acceptor(5, 2), Some(6)),
+            Some(CounterMismatch::More)
+        );
         assert_eq!(written(acceptor(7, 2), Some(3)), None);
     }
 
     #[test]
     fn what_is_left_out_is_zero_or_anything() {
-        let small = HostVcpu::default();
+        let small = DestinationVcpu::default();
         let ids = (0..341).map(|number| RegisterId::from_raw(0x6030_0000_0013_0000 + number));
-        let long = HostVcpu::new(ids.map(|id| register(id, 0)), alloc::vec::Vec::new());
+        let long = DestinationVcpu::new(ids.map(|id| register(id, 0)), alloc::vec::Vec::new());
         let answer = |version: (u16, u16), host, id, own| {
-            takes_nothing(acceptor(version.0, version.1), host, &register(id, own)).takes()
+            evaluate_missing(acceptor(version.0, version.1), host, &register(id, own)).as_bool()
         };
         let constant = RegisterId::ID_DFR0_EL1;
         assert_eq!(answer((10, 0), &small, constant, 0), Some(true));

@@ -21,11 +21,11 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::str::FromStr;
 
-use crate::error::{Error, ErrorKind, LONGEST};
-use crate::register::coprocessor::Coprocessor;
+use crate::error::{Error, ErrorKind, MAX_TEXT_LEN};
+use crate::register::coprocessor::CoprocessorRegister;
 use crate::register::id::{DecodedId, RegisterClass, RegisterId};
 use crate::register::name::{FIRMWARE, FIRMWARE_BITMAP, Naming, SECURE, compare_names};
-use crate::register::suggestion::nearest;
+use crate::register::suggestion::suggest;
 use crate::register::tables;
 
 impl RegisterId {
@@ -41,7 +41,7 @@ impl RegisterId {
             return Err(error(ErrorKind::Empty));
         }
         // No spelling is longer; what follows need not be quick for anything else.
-        if trimmed.len() > LONGEST {
+        if trimmed.len() > MAX_TEXT_LEN {
             return Err(error(ErrorKind::UnknownName));
         }
         let upper = trimmed.to_ascii_uppercase();
@@ -92,14 +92,14 @@ impl RegisterId {
         }
         parse_implementation_defined(&upper)
             .ok_or_else(|| {
-                error(ErrorKind::UnknownName).suggesting(nearest(
+                error(ErrorKind::UnknownName).with_suggestions(suggest(
                     &upper,
                     tables::IDS_BY_NAME.iter().map(|(name, _)| *name),
                 ))
             })?
             .map_err(|ids| {
                 error(ErrorKind::Ambiguous)
-                    .suggesting(ids.iter().map(|id| id.display_in(naming).to_string()))
+                    .with_suggestions(ids.iter().map(|id| id.display_in(naming).to_string()))
             })
     }
 }
@@ -145,7 +145,7 @@ fn parse_name(upper: &str, naming: Naming) -> Option<RegisterId> {
     else {
         return None;
     };
-    Some(RegisterId::coprocessor(Coprocessor {
+    Some(RegisterId::coprocessor(CoprocessorRegister {
         secure: true,
         ..register
     }))
@@ -172,7 +172,7 @@ fn parse_generic(upper: &str) -> Option<Parsed> {
         if coprocessor < 14 {
             return Err(ErrorKind::UnknownName);
         }
-        Ok(RegisterId::coprocessor(Coprocessor {
+        Ok(RegisterId::coprocessor(CoprocessorRegister {
             coprocessor,
             wide,
             secure,
@@ -214,7 +214,7 @@ fn system_register([op0, op1, crn, crm, op2]: [&str; 5]) -> Parsed {
 /// `op0=3,op1=0,crn=2,crm=0,op2=3`, with `:` for `=` and blanks for commas, in any order.
 fn parse_parts(upper: &str) -> Parsed {
     const NAMES: [&str; 5] = ["OP0", "OP1", "CRN", "CRM", "OP2"];
-    const SHOWN: [&str; 5] = ["op0", "op1", "crn", "crm", "op2"];
+    const DISPLAY_NAMES: [&str; 5] = ["op0", "op1", "crn", "crm", "op2"];
     let mut values = [None; 5];
     for part in upper
         .split([',', ' ', '\t'])
@@ -228,7 +228,7 @@ fn parse_parts(upper: &str) -> Parsed {
             return Err(ErrorKind::UnknownName);
         }
     }
-    for (value, part) in values.iter().zip(SHOWN) {
+    for (value, part) in values.iter().zip(DISPLAY_NAMES) {
         if value.is_none() {
             return Err(ErrorKind::Missing { part });
         }
@@ -298,7 +298,7 @@ where
         .filter(|value| *value <= most)
         .ok_or(ErrorKind::OutOfRange {
             part,
-            most: most.into(),
+            max: most.into(),
         })
 }
 

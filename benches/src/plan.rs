@@ -1,0 +1,175 @@
+//! How long a plan takes: one vCPU of a recorded host, in this process.
+//!
+//! The baseline is the least that any planner must do: to go through the registers of both sides, each in its order, and
+//! compare them.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::plan::{Consents, Plan, PlanOutcome};
+use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg_stream::Stream;
+
+use crate::inputs::RUNS;
+use e2e_framework::Result;
+use e2e_framework::paths::repository;
+
+/// How often a plan is made between two looks at the clock.
+const PLANS: u32 = 200;
+
+/// What making one plan takes.
+pub(crate) struct PlanCost {
+    /// Which VM goes where.
+    pub(crate) case: String,
+    /// Registers of the vCPU.
+    pub(crate) registers: usize,
+    pub(crate) plan: Duration,
+    pub(crate) baseline: Duration,
+    /// How often one plan asks for memory.
+    pub(crate) allocations: u64,
+}
+
+/// Measures a VM that converts, one that goes to where it comes from, and two that need more than one round: a plan that is not
+/// ready is made again with every adjustment that could help.
+pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
+    let vcpu_of = |stream: &[u8]| -> Result<Vcpu> {
+        let mut vcpus = Stream::open(&stream)?.vm()?.vcpus.into_iter();
+        Ok(vcpus.next().ok_or("a stream without a vCPU")?)
+    };
+    let (old, new) = (
+        recorded_host("6.12.107-max-all")?,
+        recorded_host("7.3.4-max-all")?,
+    );
+    Ok(vec![
+        case(
+            "plan: Linux 6.12 to 6.16",
+            vcpu_of(source)?,
+            &vcpu_of(destination)?,
+            ValueOrigin::Guest,
+        ),
+        case(
+            "plan: Linux 6.12 to itself, all features",
+            old.clone(),
+            &old,
+            ValueOrigin::Reset,
+        ),
+        case(
+            "plan: Linux 6.12 to 7.3, all features",
+            old.clone(),
+            &new,
+            ValueOrigin::Reset,
+        ),
+        case(
+            "plan: Linux 7.3 to 6.12, all features",
+            new,
+            &old,
+            ValueOrigin::Reset,
+        ),
+    ])
+}
+
+fn case(name: &str, vcpu: Vcpu, there: &Vcpu, values: ValueOrigin) -> PlanCost {
+    let vm = Vm { vcpus: vec![vcpu] };
+    let destination = Destination {
+        name: String::new(),
+        accelerator: Some(Accelerator::Kvm),
+        value_origin: values,
+        vcpus: vec![DestinationVcpu::from_vcpu(there)],
+        loader: Some(Loader::qemu(10, 0)),
+        shape: None,
+    };
+    let tolerances = Tolerances::default();
+    let consents = Consents::default();
+    let plan = || Plan::new(black_box(&vm), &destination, &tolerances, &consents);
+    PlanCost {
+        case: format!(
+            "{name}, {}",
+            match plan().outcome() {
+                PlanOutcome::Ready => "ready",
+                PlanOutcome::Refused => "refused",
+                PlanOutcome::Unknown => "unknown",
+            }
+        ),
+        registers: vm.vcpus[0].registers.len(),
+        allocations: allocation_counter::measure(|| drop(plan())).count_total,
+        plan: median(|| drop(black_box(plan()))),
+        baseline: median(|| {
+            black_box(differences(black_box(&vm.vcpus[0]), &destination.vcpus[0]));
+        }),
+    }
+}
+
+fn median(mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<_> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            (0..PLANS).for_each(|_| work());
+            start.elapsed() / PLANS
+        })
+        .collect();
+    times.sort();
+    times[RUNS / 2]
+}
+
+/// In how many registers the two differ.
+fn differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
+    let mut ours = vcpu.registers.iter().peekable();
+    let mut theirs = host.registers().iter().peekable();
+    let mut count = 0;
+    loop {
+        let order = match (ours.peek(), theirs.peek()) {
+            (None, None) => return count,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((id, value)), Some(register)) => {
+                let equal = *id == register.id && Some(*value) == register.value.as_ref();
+                count += usize::from(*id == register.id && !equal);
+                id.cmp(&register.id)
+            }
+        };
+        count += usize::from(order != Ordering::Equal);
+        if order.is_le() {
+            ours.next();
+        }
+        if order.is_ge() {
+            theirs.next();
+        }
+    }
+}
+
+/// `id size value` a line, as `KVM_GET_REG_LIST` and `KVM_GET_ONE_REG` gave them.
+fn recorded_host(name: &str) -> Result<Vcpu> {
+    let path = repository().join(format!("tests/fixtures/hosts/{name}.txt"));
+    let text = fs::read_to_string(&path)?;
+    let mut pairs = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<_> = line.split(' ').collect();
+        let &[id, size, value] = words.as_slice() else {
+            return Err(format!("{}: `{line}`", path.display()).into());
+        };
+        let size: usize = size.parse()?;
+        let digits = value.strip_prefix("0x").unwrap_or(value);
+        let value = if size <= 8 {
+            Value::U64(u64::from_str_radix(digits, 16)?)
+        } else {
+            let digits = format!("{digits:0>width$}", width = 2 * size);
+            let pairs = digits.as_bytes().rchunks(2);
+            let bytes = pairs.map(|pair| {
+                let pair = std::str::from_utf8(pair)?;
+                Ok(u8::from_str_radix(pair, 16)?)
+            });
+            Value::Bytes(bytes.collect::<Result<Vec<_>>>()?.into())
+        };
+        pairs.push((RegisterId::from_raw(u64::from_str_radix(id, 16)?), value));
+    }
+    let registers = Registers::from_pairs(pairs).map_err(|_| "a register is recorded twice")?;
+    Ok(Vcpu {
+        registers,
+        extensions: Vec::new(),
+    })
+}

@@ -1,0 +1,169 @@
+//! Inputs that are made for a test: pieces of streams, profiles, files of tolerances.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::run::{cpreg, streams};
+
+/// A folder with one file in it.
+pub(crate) fn folder_with(name: &str, content: &[u8]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join(name), content).expect("a file in it");
+    folder
+}
+
+/// A folder with a recorded stream in it, under its own last name, and a file beside it.
+pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> TempDir {
+    let folder = folder_with(name, content);
+    let file = Path::new(stream).file_name().expect("a name");
+    fs::copy(streams().join(stream), folder.path().join(file)).expect("a copy");
+    folder
+}
+
+/// A recorded stream, unpacked.
+pub(crate) fn unpack_stream(stream: &str) -> Vec<u8> {
+    unpack_file(&streams().join(stream))
+}
+
+/// A recorded stream, unpacked, with characters in the FIFO of its serial port.
+pub(crate) fn with_serial_input(stream: &str, text: &str) -> Vec<u8> {
+    /// In the section, its name, instance and version before it: the FIFO, a u32 for each character.
+    const FIFO_OFFSET: usize = 6 + 4 + 4 + 32;
+    let mut bytes = unpack_stream(stream);
+    let name = bytes.windows(6).rposition(|it| it == b"\x05pl011");
+    let fifo = name.expect("a serial port") + FIFO_OFFSET;
+    assert!(text.len() <= 16);
+    for (at, character) in text.bytes().enumerate() {
+        bytes[fifo + 4 * at + 3] = character;
+    }
+    bytes
+}
+
+/// What an xz file holds.
+pub(crate) fn unpack_file(path: &Path) -> Vec<u8> {
+    let packed = fs::File::open(path).expect("a recorded stream");
+    let mut bytes = Vec::new();
+    lzma_rust2::XzReader::new(packed, true)
+        .read_to_end(&mut bytes)
+        .expect("it unpacks");
+    bytes
+}
+
+/// The names of the files in a folder, ascending.
+pub(crate) fn file_names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.into_string().expect("UTF-8")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Unpacks a recorded stream into a new file, in which zeros take no room.
+pub(crate) fn unpack_sparse(packed: &Path, plain: &Path) -> File {
+    const BLOCK: u64 = 64 << 10;
+    let packed = File::open(packed).expect("a recorded stream");
+    let mut reader = lzma_rust2::XzReader::new(packed, true);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(plain);
+    let file = file.expect("a new file");
+    let mut block = Vec::new();
+    for start in (0..).step_by(64 << 10) {
+        block.clear();
+        let count = reader.by_ref().take(BLOCK).read_to_end(&mut block);
+        if count.expect("it unpacks") == 0 {
+            break;
+        }
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(&block, start).expect("room");
+        }
+        file.set_len(start + block.len() as u64).expect("room");
+    }
+    file
+}
+
+/// A profile with what a recorded stream holds, made from what `show` says of it.
+pub(crate) fn make_profile(stream: &str) -> String {
+    let shown = cpreg(&["show", stream, "--format", "json"]).json();
+    let vcpus = shown["vcpus"].as_u64().expect("a number");
+    let of_vcpu = |number: u64, rows: &Value| -> Vec<Value> {
+        let rows = rows.as_array().expect("a list").iter();
+        rows.filter(|row| contains(row["vcpus"].as_str().expect("text"), number))
+            .cloned()
+            .collect()
+    };
+    let vcpu = |number: u64| {
+        json!({
+            "registers": of_vcpu(number, &shown["registers"]),
+            "extensions": of_vcpu(number, &shown["extensions"]),
+        })
+    };
+    let profile = json!({
+        "schema": "cpreg.profile/1",
+        "name": "a recorded destination",
+        "origin": {
+            "program": "qemu",
+            "version": "10.0.13",
+            "package": "Debian 1:10.0.13",
+            "accelerator": shown["accelerator"],
+            "machine": shown["machine"],
+            "cpu": "host",
+            "command": ["qemu-system-aarch64", "-M", "virt-10.0"],
+            "kernel": "6.12.107",
+        },
+        "values": "reset",
+        "shape": {
+            "machine": shown["machine"],
+            "vcpus": vcpus,
+            "ram": shown["ram"],
+            "devices": shown["devices"],
+        },
+        "vcpus": (0..vcpus).map(vcpu).collect::<Vec<_>>(),
+    });
+    serde_json::to_string_pretty(&profile).expect("JSON")
+}
+
+/// A profile of one vCPU, with keys that occur nowhere else, and these keys.
+pub(crate) fn profile_with_keys(stream: &str) -> (String, Vec<String>) {
+    let mut profile: Value = serde_json::from_str(&make_profile(stream)).expect("JSON");
+    let mut keys = Vec::new();
+    let registers = profile["vcpus"][0]["registers"].as_array_mut();
+    for register in registers.expect("a list") {
+        if register["secret"] == true {
+            let key = format!("{:#x}", 0x5ec2_e700_0000_0001_u64 + keys.len() as u64);
+            register["value"] = key.clone().into();
+            keys.push(key);
+        }
+    }
+    assert_eq!(keys.len(), 10, "two halves of five keys");
+    (profile.to_string(), keys)
+}
+
+/// Whether `0-3,5` has a number.
+fn contains(vcpus: &str, number: u64) -> bool {
+    vcpus.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let bound = |text: &str| text.parse::<u64>().expect("a vCPU's number");
+        (bound(first)..=bound(last)).contains(&number)
+    })
+}
+
+/// The begin of a stream of an x86 machine, up to its first `cpu` section.
+pub(crate) fn x86_stream() -> Vec<u8> {
+    let mut bytes = b"QEVM\0\0\0\x03".to_vec();
+    bytes.extend(b"\x07\0\0\0\x0apc-q35-9.2");
+    bytes.extend(b"\x04\0\0\0\x05\x03cpu\0\0\0\0\0\0\0\x0c");
+    bytes.extend([0; 2048]);
+    bytes
+}

@@ -1,0 +1,112 @@
+//! Made-up hosts, for tests: everything that a record can say.
+
+use std::collections::BTreeMap;
+
+use cpreg::destination::Features;
+use cpreg::register::{RegisterId, Value};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
+
+/// In the order that records have.
+pub(crate) fn sorted(registers: impl IntoIterator<Item = RegisterRecord>) -> Vec<RegisterRecord> {
+    let by_id: BTreeMap<RegisterId, RegisterRecord> =
+        registers.into_iter().map(|it| (it.id, it)).collect();
+    by_id.into_values().collect()
+}
+
+/// Few ids and values, so that guests and hosts share some.
+fn any_register() -> impl Strategy<Value = RegisterRecord> {
+    let ids = prop::sample::select(vec![
+        RegisterId::SCTLR_EL1,
+        RegisterId::PSCI_VERSION,
+        RegisterId::ID_AA64PFR0_EL1,
+        RegisterId::v(0),
+        RegisterId::SVE_VLS,
+        RegisterId::from_raw(0x6020_0000_0011_0000),
+        RegisterId::from_raw(0x60f0_0000_0017_0001),
+        RegisterId::from_raw(u64::MAX),
+    ]);
+    let number = prop_oneof![0_u64..4, any::<u64>()];
+    let errno = prop_oneof![3 => Just(0_u16), 1 => Just(22), 1 => any::<u16>()];
+    let trial = (number.clone(), errno.clone(), number.clone());
+    let trial = trial.prop_map(|(value, errno, reads)| WriteTrial {
+        value,
+        errno,
+        read_back: reads,
+    });
+    let what = (0..5_u8, number, any::<u16>());
+    (ids, what, any::<bool>(), errno, vec(trial, 0..4)).prop_map(
+        |(id, (what, number, unreadable), differs_by_vcpu, write_back, trials)| RegisterRecord {
+            id,
+            at_reset: match what {
+                0 => AtReset::Poison,
+                1 => AtReset::Counter,
+                2 => AtReset::Unreadable(unreadable),
+                _ => AtReset::Value(value_of_size(id, number)),
+            },
+            differs_by_vcpu,
+            write_back,
+            trials,
+        },
+    )
+}
+
+fn value_of_size(id: RegisterId, number: u64) -> Value {
+    match id.size_bytes() {
+        Some(size @ 9..) => {
+            let mut bytes = vec![0; size];
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+            bytes[size - 1] = number.to_le_bytes()[0];
+            Value::Bytes(bytes.into())
+        }
+        Some(8) | None => Value::U64(number),
+        Some(size) => Value::U64(number & ((1 << (8 * size)) - 1)),
+    }
+}
+
+fn any_guest() -> impl Strategy<Value = GuestRecord> {
+    let mask = prop_oneof![0_u64..4, any::<u64>()];
+    let ids = prop::sample::select(vec![RegisterId::ID_AA64PFR0_EL1, RegisterId::MIDR_EL1]);
+    let masks = prop::option::of(btree_map(ids, mask, 0..3));
+    (vec(any_register(), 0..8), masks).prop_map(|(registers, writable)| GuestRecord {
+        registers: sorted(registers),
+        writable,
+    })
+}
+
+fn any_features() -> impl Strategy<Value = Features> {
+    prop::sample::select(vec![
+        Features::NONE,
+        Features::PMU,
+        Features::SVE,
+        Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION,
+        Features::EL1_32BIT,
+        Features::MTE,
+    ])
+}
+
+/// Any host; words as people and kernels write them, and a few that they do not.
+pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
+    let word = || "[ -~]{0,12}|6\\.12\\.1-test|#1 SMP Debian 6\\.12\\.1-1 \\(2026\\)|-|é\n%";
+    let identity = (word(), word(), any::<u64>(), word(), word(), any::<bool>());
+    let identity = identity.prop_map(|(release, version, midr, cpu, mode, emulated)| Identity {
+        release,
+        version,
+        midr,
+        cpu,
+        mode,
+        emulated,
+    });
+    (
+        identity,
+        btree_map(word(), any::<i32>(), 0..3),
+        btree_map(any_features(), any_guest(), 0..4),
+    )
+        .prop_map(|(identity, capabilities, guests)| HostRecord {
+            identity,
+            capabilities,
+            guests,
+        })
+}

@@ -1,0 +1,274 @@
+//! KVM of this host, on Linux on arm64: [`Kvm`], [`KvmVm`], and [`Vcpu`] for `kvm_ioctls::VcpuFd`.
+
+use cpreg::destination::Features;
+use cpreg::register::RegisterId;
+use cpreg_hosts::record::{Capabilities, Identity};
+use kvm_bindings::{
+    KVM_API_VERSION, KVM_ARM_VCPU_EL1_32BIT, KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_HAS_EL2_E2H0,
+    KVM_ARM_VCPU_PMU_V3, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT,
+    KVM_ARM_VCPU_PMU_V3_IRQ, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2,
+    KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_MTE,
+    KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES, KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR,
+    KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_VGIC_V3_ADDR_TYPE_DIST,
+    KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
+    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_enable_cap, kvm_vcpu_init,
+};
+use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
+
+use super::{capabilities, identity, ioctls};
+use crate::errno::{self, Errno};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Vcpu, Vm};
+
+/// Where the GIC's distributor lies in the guest's physical memory; 64 KiB.
+const DISTRIBUTOR: u64 = 0x0800_0000;
+/// Where its redistributors begin; 128 KiB for each vCPU. KVM makes no VM with more than 512 of them: 64 MiB, so that all lies below
+/// 4 GiB, which any VM's addresses reach. There is no memory to be in the way.
+const REDISTRIBUTORS: u64 = 0x1000_0000;
+/// The fewest interrupts that a GIC may have: 32 private and 32 shared ones.
+const INTERRUPTS: u32 = 64;
+/// The PMU's interrupt, a private one: the one that Arm's Base System Architecture gives to it.
+const PMU_INTERRUPT: u32 = 23;
+
+/// KVM of this host: `/dev/kvm`, open.
+#[derive(Debug)]
+pub struct Kvm {
+    kvm: kvm_ioctls::Kvm,
+}
+
+/// A VM of this host that is never run.
+#[derive(Debug)]
+pub struct KvmVm {
+    // What the VM's descriptor is needed for goes first when it is dropped.
+    vcpus: Vec<VcpuFd>,
+    _gic: DeviceFd,
+    vm: VmFd,
+}
+
+impl Kvm {
+    /// Opens `/dev/kvm`.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it.
+    pub fn open() -> Result<Self, Error> {
+        let kvm = kvm_ioctls::Kvm::new().map_err(|error| match error.errno() {
+            // ENOENT, ENODEV, ENXIO: no such file, or nothing behind it.
+            2 | 6 | 19 => ErrorKind::Missing,
+            // EPERM, EACCES.
+            1 | 13 => ErrorKind::Permission,
+            _ => ErrorKind::Open(errno_of(error)),
+        })?;
+        let version = kvm.get_api_version();
+        if u32::try_from(version) != Ok(KVM_API_VERSION) {
+            return Err(ErrorKind::ApiVersion(version).into());
+        }
+        Ok(Self { kvm })
+    }
+
+    /// What to ask `KVM_CREATE_VM` for: the host's own size of intermediate physical addresses where that is below the default of 40
+    /// bits, which it then could not have.
+    fn vm_type(&self) -> u64 {
+        match self.kvm.check_extension_int(Cap::ArmVmIPASize) {
+            size @ 32..40 => u64::from(size.unsigned_abs()),
+            _ => 0,
+        }
+    }
+}
+
+impl Host for Kvm {
+    type Vm = KvmVm;
+
+    fn identity(&self) -> Identity {
+        let midr = identity::read_midr().or_else(|| {
+            let vm = self.create_vm(Features::NONE, 1).ok()?;
+            let value = crate::value::read(vm.vcpus.first()?, RegisterId::MIDR_EL1).ok()?;
+            value.as_u64()
+        });
+        identity::detect_identity(midr.unwrap_or(0), &self.capabilities())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities::query_capabilities(&self.kvm)
+    }
+
+    fn create_vm(&self, features: Features, vcpus: usize) -> Result<KvmVm, Error> {
+        let vm = self
+            .kvm
+            .create_vm_with_type(self.vm_type())
+            .map_err(create_error("KVM_CREATE_VM"))?;
+        if features.contains(Features::MTE) {
+            let cap = kvm_enable_cap {
+                cap: KVM_CAP_ARM_MTE,
+                ..Default::default()
+            };
+            vm.enable_cap(&cap)
+                .map_err(create_error("KVM_ENABLE_CAP (KVM_CAP_ARM_MTE)"))?;
+        }
+        let mut init = kvm_vcpu_init::default();
+        vm.get_preferred_target(&mut init)
+            .map_err(create_error("KVM_ARM_PREFERRED_TARGET"))?;
+        let mut made = Vec::new();
+        for number in 0..vcpus {
+            let vcpu = vm
+                .create_vcpu(number as u64)
+                .map_err(create_error("KVM_CREATE_VCPU"))?;
+            init.features[0] = feature_bits(features);
+            if number > 0 {
+                init.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
+            }
+            vcpu.vcpu_init(&init)
+                .map_err(create_error("KVM_ARM_VCPU_INIT"))?;
+            made.push(vcpu);
+        }
+        let gic = create_gic(&vm)?;
+        if features.contains(Features::PMU) {
+            for vcpu in &made {
+                init_pmu(vcpu)?;
+            }
+        }
+        Ok(KvmVm {
+            vcpus: made,
+            _gic: gic,
+            vm,
+        })
+    }
+}
+
+/// `kvm_vcpu_init.features[0]` for a vCPU that starts.
+fn feature_bits(features: Features) -> u32 {
+    let bits = [
+        (Features::PMU, 1 << KVM_ARM_VCPU_PMU_V3),
+        (Features::SVE, 1 << KVM_ARM_VCPU_SVE),
+        (
+            Features::POINTER_AUTHENTICATION,
+            1 << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1 << KVM_ARM_VCPU_PTRAUTH_GENERIC,
+        ),
+        (Features::EL1_32BIT, 1 << KVM_ARM_VCPU_EL1_32BIT),
+        (Features::EL2, 1 << KVM_ARM_VCPU_HAS_EL2),
+        (Features::EL2_E2H0, 1 << KVM_ARM_VCPU_HAS_EL2_E2H0),
+    ];
+    let bits = bits.into_iter();
+    bits.filter(|(feature, _)| features.contains(*feature))
+        .fold(1 << KVM_ARM_VCPU_PSCI_0_2, |all, (_, bit)| all | bit)
+}
+
+/// An in-kernel GICv3, initialised: it is part of what ID_AA64PFR0_EL1 says.
+fn create_gic(vm: &VmFd) -> Result<DeviceFd, Error> {
+    let mut device = kvm_create_device {
+        type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+        ..Default::default()
+    };
+    let gic = vm
+        .create_device(&mut device)
+        .map_err(create_error("KVM_CREATE_DEVICE (GICv3)"))?;
+    let set = |step, group, attr: u32, address: u64| {
+        let attr = kvm_device_attr {
+            group,
+            attr: attr.into(),
+            addr: address,
+            flags: 0,
+        };
+        gic.set_device_attr(&attr).map_err(create_error(step))
+    };
+    let (distributor, redistributors, interrupts) = (DISTRIBUTOR, REDISTRIBUTORS, INTERRUPTS);
+    set(
+        "KVM_VGIC_V3_ADDR_TYPE_DIST",
+        KVM_DEV_ARM_VGIC_GRP_ADDR,
+        KVM_VGIC_V3_ADDR_TYPE_DIST,
+        address_of(&distributor),
+    )?;
+    set(
+        "KVM_VGIC_V3_ADDR_TYPE_REDIST",
+        KVM_DEV_ARM_VGIC_GRP_ADDR,
+        KVM_VGIC_V3_ADDR_TYPE_REDIST,
+        address_of(&redistributors),
+    )?;
+    set(
+        "KVM_DEV_ARM_VGIC_GRP_NR_IRQS",
+        KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+        0,
+        address_of(&interrupts),
+    )?;
+    set(
+        "KVM_DEV_ARM_VGIC_CTRL_INIT",
+        KVM_DEV_ARM_VGIC_GRP_CTRL,
+        KVM_DEV_ARM_VGIC_CTRL_INIT,
+        0,
+    )?;
+    Ok(gic)
+}
+
+fn init_pmu(vcpu: &VcpuFd) -> Result<(), Error> {
+    let interrupt = PMU_INTERRUPT;
+    let attributes = [
+        (
+            "KVM_ARM_VCPU_PMU_V3_IRQ",
+            KVM_ARM_VCPU_PMU_V3_IRQ,
+            address_of(&interrupt),
+        ),
+        ("KVM_ARM_VCPU_PMU_V3_INIT", KVM_ARM_VCPU_PMU_V3_INIT, 0),
+    ];
+    for (step, attr, addr) in attributes {
+        let attr = kvm_device_attr {
+            group: KVM_ARM_VCPU_PMU_V3_CTRL,
+            attr: attr.into(),
+            addr,
+            flags: 0,
+        };
+        vcpu.set_device_attr(&attr).map_err(create_error(step))?;
+    }
+    Ok(())
+}
+
+/// The address that the kernel reads an attribute's value from.
+fn address_of<T>(value: &T) -> u64 {
+    std::ptr::from_ref(value).expose_provenance() as u64
+}
+
+impl Vm for KvmVm {
+    type Vcpu = VcpuFd;
+
+    fn vcpus(&self) -> &[VcpuFd] {
+        &self.vcpus
+    }
+
+    fn writable_masks(&self) -> Result<Option<Vec<(RegisterId, u64)>>, Errno> {
+        let cap = KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES;
+        if self.vm.check_extension_raw(cap.into()) <= 0 {
+            return Ok(None);
+        }
+        ioctls::writable_masks(ioctls::borrow(&self.vm)).map(Some)
+    }
+}
+
+impl Vcpu for VcpuFd {
+    fn list(&self) -> Result<Vec<RegisterId>, Errno> {
+        ioctls::register_list(ioctls::borrow(self))
+    }
+
+    fn get(&self, id: RegisterId, bytes: &mut [u8]) -> Result<(), Errno> {
+        let read = self.get_one_reg(id.raw(), bytes);
+        read.map(drop).map_err(errno_of)
+    }
+
+    fn set(&self, id: RegisterId, bytes: &[u8]) -> Result<(), Errno> {
+        let written = self.set_one_reg(id.raw(), bytes);
+        written.map(drop).map_err(errno_of)
+    }
+
+    fn finalize_sve(&self) -> Result<(), Errno> {
+        self.vcpu_finalize(&KVM_ARM_VCPU_SVE.cast_signed())
+            .map_err(errno_of)
+    }
+}
+
+fn errno_of(error: kvm_ioctls::Error) -> Errno {
+    errno::from_raw(error.errno())
+}
+
+fn create_error(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
+    move |error| {
+        let errno = errno_of(error);
+        ErrorKind::Create { step, errno }.into()
+    }
+}

@@ -1,0 +1,83 @@
+//! Any machine but Linux on arm64: there is no such host, so none of these types has a value.
+
+use std::convert::Infallible;
+
+use cpreg::destination::Features;
+use cpreg::register::RegisterId;
+use cpreg_hosts::record::{Capabilities, Identity};
+
+use crate::errno::Errno;
+use crate::error::{Error, ErrorKind};
+use crate::host::{Host, Vcpu, Vm};
+
+/// A host's KVM; on this machine there is none.
+#[derive(Debug)]
+pub struct Kvm(Infallible);
+
+/// A VM of that host; on this machine there is none.
+#[derive(Debug)]
+pub struct KvmVm(Infallible);
+
+/// A vCPU of that host; on this machine there is none.
+#[derive(Debug)]
+pub struct KvmVcpu(Infallible);
+
+impl Kvm {
+    /// Opens `/dev/kvm`.
+    ///
+    /// # Errors
+    /// On this machine always [`ErrorKind::UnsupportedPlatform`].
+    pub fn open() -> Result<Self, Error> {
+        Err(ErrorKind::UnsupportedPlatform {
+            architecture: std::env::consts::ARCH,
+            system: std::env::consts::OS,
+        }
+        .into())
+    }
+}
+
+impl Host for Kvm {
+    type Vm = KvmVm;
+
+    fn identity(&self) -> Identity {
+        match self.0 {}
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        match self.0 {}
+    }
+
+    fn create_vm(&self, _: Features, _: usize) -> Result<Self::Vm, Error> {
+        match self.0 {}
+    }
+}
+
+impl Vm for KvmVm {
+    type Vcpu = KvmVcpu;
+
+    fn vcpus(&self) -> &[Self::Vcpu] {
+        match self.0 {}
+    }
+
+    fn writable_masks(&self) -> Result<Option<Vec<(RegisterId, u64)>>, Errno> {
+        match self.0 {}
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn list(&self) -> Result<Vec<RegisterId>, Errno> {
+        match self.0 {}
+    }
+
+    fn get(&self, _: RegisterId, _: &mut [u8]) -> Result<(), Errno> {
+        match self.0 {}
+    }
+
+    fn set(&self, _: RegisterId, _: &[u8]) -> Result<(), Errno> {
+        match self.0 {}
+    }
+
+    fn finalize_sve(&self) -> Result<(), Errno> {
+        match self.0 {}
+    }
+}

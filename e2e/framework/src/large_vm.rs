@@ -1,0 +1,158 @@
+//! A rehearsal of a VM of 8 GiB with a disk: no RAM is read, and the disk is not touched.
+//!
+//! The pages in the stream are overwritten with garbage before it is rehearsed: who reads them, fails. The disk is a
+//! file; its content, its inode and its times stay.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use cpreg_qemu::process::QemuProcess;
+use cpreg_qemu::qmp::WaitOptions;
+use cpreg_stream::Stream;
+use cpreg_stream::guest_memory::find_ramless_fixups;
+use cpreg_stream::{CountingSource, ReadAt};
+use serde_json::json;
+
+use crate::Result;
+
+/// How long one step may take.
+const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
+
+/// Around its RAM a stream of one vCPU has some ten KiB; all of it may be read a few times.
+const MAX_READ_LEN: u64 = 1 << 20;
+
+/// The size of the disk, in bytes.
+const DISK_LEN: usize = 8 << 20;
+
+/// A VM and what it consists of.
+#[derive(Debug)]
+pub struct LargeVm {
+    /// QEMU's command line.
+    pub command: Vec<OsString>,
+    /// The saved VM, with its pages spoilt.
+    pub stream: PathBuf,
+    disk: PathBuf,
+    content: Vec<u8>,
+    disk_metadata: Metadata,
+}
+
+impl LargeVm {
+    /// Makes the VM from the command line of a small one without disk, saves it, and spoils its pages.
+    ///
+    /// # Errors
+    /// What does not work.
+    pub fn make(small: Vec<OsString>, folder: &Path) -> Result<Self> {
+        let disk = folder.join("disk.raw");
+        let content: Vec<u8> = (0..DISK_LEN).map(|at| (at * 31).to_le_bytes()[1]).collect();
+        fs::write(&disk, &content)?;
+        let mut command = small;
+        let memory = command.iter().position(|word| word == "-m");
+        let memory = memory.ok_or("no -m in the command line")?;
+        command[memory + 1] = "8G".into();
+        let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
+        command.extend(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"].map(Into::into));
+
+        let stream = folder.join("large.stream");
+        let mut qemu = QemuProcess::start(&command, &["-S".into()], &STEP_TIMEOUT)?;
+        let unlimited = json!({"max-bandwidth": 1_u64 << 40});
+        qemu.execute("migrate-set-parameters", unlimited, &STEP_TIMEOUT)?;
+        let uri = format!("exec:cat > {}", stream.display());
+        qemu.execute("migrate", json!({ "uri": uri }), &STEP_TIMEOUT)?;
+        loop {
+            let migration = qemu.execute("query-migrate", json!({}), &STEP_TIMEOUT)?;
+            match migration["status"].as_str() {
+                Some("completed") => break,
+                Some("failed") => return Err(format!("cannot be saved: {migration}").into()),
+                _ => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        drop(qemu);
+        overwrite_pages(&stream)?;
+        Ok(Self {
+            command,
+            stream,
+            disk_metadata: disk.metadata()?,
+            disk,
+            content,
+        })
+    }
+
+    /// How many bytes of the stream have to be read to know what a rehearsal needs.
+    ///
+    /// # Errors
+    /// If that is more than it may be.
+    pub fn measure_read_bytes(&self) -> Result<u64> {
+        let source = CountingSource::new(File::open(&self.stream)?);
+        let stream = Stream::open(&source)?;
+        let memory = find_ramless_fixups(&stream, &source)?;
+        let edit = stream.without_ram(&memory.changes)?;
+        let skeleton = edit.apply_to(&source);
+        let mut bytes = vec![0; usize::try_from(edit.new_length())?];
+        skeleton.read_exact_at(&mut bytes, 0)?;
+        let read = source.bytes();
+        if read > MAX_READ_LEN {
+            return Err(format!("{read} bytes were read").into());
+        }
+        Ok(read)
+    }
+
+    /// Fails if the disk is not what it was.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_disk_untouched(&self) -> Result<()> {
+        let after = self.disk.metadata()?;
+        let identity = |it: &Metadata| {
+            (
+                it.ino(),
+                it.size(),
+                it.mtime(),
+                it.mtime_nsec(),
+                it.ctime(),
+                it.ctime_nsec(),
+            )
+        };
+        if identity(&after) != identity(&self.disk_metadata) {
+            return Err("the disk's file has changed".into());
+        }
+        if fs::read(&self.disk)? != self.content {
+            return Err("the disk's content has changed".into());
+        }
+        Ok(())
+    }
+}
+
+/// Overwrites RAM's pages, and nothing else: what stands between the list of blocks and the first device.
+fn overwrite_pages(path: &Path) -> Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let stream = Stream::open(&file)?;
+    let last = stream.ram_blocks().last().ok_or("the stream has no RAM")?;
+    let devices = stream
+        .sections()
+        .first()
+        .ok_or("the stream has no devices")?;
+    // The list is at the front; its last entry is the block's name and length.
+    let mut front = vec![0; 64 << 10];
+    ReadAt::read_exact_at(&file, &mut front, 0)?;
+    let entry = [last.name.as_bytes(), &last.length.to_be_bytes()].concat();
+    let start = front.windows(entry.len()).position(|it| it == entry);
+    let start = start.ok_or("the list of RAM blocks is not at the front")?;
+    // EOS and footer behind the list stay, and the end of RAM with its footer before the devices.
+    let start = (start + entry.len()) as u64 + 64;
+    let end = devices.range.start - 64;
+    let garbage = vec![0xee; 1 << 20];
+    let mut at = start;
+    while at < end {
+        let count = usize::try_from((end - at).min(1 << 20))?;
+        file.write_all_at(&garbage[..count], at)?;
+        at += count as u64;
+    }
+    if Stream::verify(&file).is_ok() {
+        return Err("the stream can still be read from the front: its pages are not spoilt".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Two emulated hosts, and the migrations between their QEMUs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::case::{MigrationCase, MigrationKind};
+use super::evaluate::evaluate;
+use super::expected::Expected;
+use crate::host_pair::HostPair;
+use crate::matrix::loads;
+use e2e_framework::Result;
+use e2e_framework::guest::Guest;
+use e2e_framework::lab::job::Job;
+use e2e_framework::lab::kernels::Kernel;
+use e2e_framework::paths::repository;
+
+/// How long one migration may take, under an emulator on a busy machine.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What was shown, and how it went.
+pub(crate) type CaseResult = (String, Result<String>);
+
+/// Two hosts, a QEMU that both have, and cpreg.
+#[derive(Debug)]
+pub(crate) struct MigrationRunner<'a> {
+    pub(crate) hosts: HostPair<'a>,
+    /// cpreg for arm64.
+    pub(crate) program: &'a Path,
+    /// QEMU's series.
+    pub(crate) series: &'a str,
+}
+
+impl MigrationRunner<'_> {
+    /// Boots both, and has a guest migrate in each of these kinds in both directions, where the kind has anything to show.
+    ///
+    /// # Errors
+    /// If the two have no network, the matrix says nothing of them, or one does not boot or not end.
+    pub(crate) fn run(&self, kinds: &[MigrationKind]) -> Result<Vec<CaseResult>> {
+        if let Some(kernel) = self
+            .hosts
+            .kernels
+            .into_iter()
+            .find(|kernel| !kernel.has_network())
+        {
+            return Err(format!(
+                "{}: no network driver at hand: its modules have left Debian's suites; take \
+                 another kernel",
+                kernel.version
+            )
+            .into());
+        }
+        let mut cases = Vec::new();
+        for from in [0, 1] {
+            let ends = [self.hosts.kernels[from], self.hosts.kernels[1 - from]];
+            let expected = self.read_expected(ends)?;
+            for kind in kinds {
+                if kind.is_applicable(&expected) {
+                    cases.push(MigrationCase {
+                        kind: *kind,
+                        source_host: from,
+                        port: 4000 + u16::try_from(cases.len())?,
+                        expected: expected.clone(),
+                    });
+                }
+            }
+        }
+        let time = MIGRATION_TIMEOUT.saturating_mul(u32::try_from(cases.len())?);
+        let jobs = [self.job(0, &cases)?, self.job(1, &cases)?];
+        self.hosts.run(&jobs, time)?;
+        Ok(cases.iter().map(|case| self.evaluate_case(case)).collect())
+    }
+
+    fn read_expected(&self, ends: [&Kernel; 2]) -> Result<Expected> {
+        let [from, to] = ends.map(|kernel| kernel.version.as_str());
+        let cpu = self.hosts.cpu.to_string();
+        Expected::read(
+            &repository().join("docs/kvm-matrix"),
+            &cpu,
+            from,
+            to,
+            self.series,
+        )
+    }
+
+    fn job(&self, number: usize, cases: &[MigrationCase]) -> Result<Job> {
+        let mut job = loads::job(self.hosts.lab, Guest::Live)?;
+        job.script += ". /job/live.sh\n";
+        job.script += &self.hosts.setup_script(number);
+        for case in cases {
+            job.script += &case.line(number, &self.hosts, self.series);
+        }
+        job.programs.push(self.program.to_owned());
+        job.files.push((
+            "live.sh".to_owned(),
+            repository().join("e2e/lab/inside/live.sh"),
+        ));
+        Ok(job)
+    }
+
+    fn evaluate_case(&self, case: &MigrationCase) -> CaseResult {
+        let [from, to] =
+            [case.source_host, 1 - case.source_host].map(|end| &self.hosts.kernels[end].version);
+        let name = format!(
+            "QEMU {} {from} -> {to} on {}: {}",
+            self.series,
+            self.hosts.cpu,
+            case.kind.description()
+        );
+        let results =
+            [case.source_host, 1 - case.source_host].map(|end| self.hosts.results_of(end));
+        let outcome = evaluate(case, [&results[0], &results[1]]);
+        let outcome = outcome.map_err(|error| {
+            format!(
+                "  {error}\n  (all that was said: {}/{}-*, {}/{}-*)",
+                results[0].display(),
+                case.name(),
+                results[1].display(),
+                case.name()
+            )
+            .into()
+        });
+        (name, outcome)
+    }
+}

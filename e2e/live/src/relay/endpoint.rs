@@ -1,0 +1,370 @@
+//! One end of a live migration: a QEMU with the guest that counts.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpreg_qemu::ErrorKind;
+use cpreg_qemu::qmp::WaitOptions;
+use serde_json::{Value, json};
+
+use super::cases::{Mode, Transport};
+use e2e_framework::Result;
+use e2e_framework::machine::RunningMachine;
+use e2e_framework::serial::Findings;
+
+/// How long one answer, or one step of a migration, may take on a machine that has other things to do.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a destination that cannot load gets to end. One that waits after that time waits for ever.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an end that may hang gets to answer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often something is looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Where the guest counts: the first page of vCPU 0, and how far that of the next one is (`e2e/lab/guest/aarch64.s`).
+const COUNTER_ADDRESS: u64 = 0x4100_0000;
+const COUNTER_STRIDE: u64 = 8 << 20;
+
+/// Bytes in a second, so that what the guest counts in takes eight seconds to send: postcopy must begin before the end.
+const POSTCOPY_BANDWIDTH: u64 = 2 << 20;
+/// Bytes in a second for precopy: a round takes a quarter of a second, in which any guest writes more than is sent in the
+/// downtime of a millisecond. So it does not come to an end.
+const PRECOPY_BANDWIDTH: u64 = 64 << 20;
+/// So much of RAM has been sent when postcopy begins: an eighth of what the guest counts in.
+const POSTCOPY_START_LEN: u64 = 2 << 20;
+/// As often the list of changed pages has been fetched when precopy may come to its end: pages were sent again by then.
+const MIN_PRECOPY_ROUNDS: u64 = 4;
+
+/// A QEMU.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    machine: RunningMachine,
+    vcpus: u32,
+    /// A second monitor, for others.
+    monitor: PathBuf,
+}
+
+/// What a source says of a migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// `status` of `query-migrate`.
+    pub(crate) migration: String,
+    /// `status` of `query-status`.
+    pub(crate) vm: String,
+}
+
+impl Endpoint {
+    /// Starts one. `folder` is for its sockets, `name` what it is called there.
+    pub(crate) fn start(
+        command: &[OsString],
+        vcpus: u32,
+        folder: &Path,
+        name: &str,
+        more: &[&str],
+    ) -> Result<Self> {
+        let monitor = folder.join(format!("{name}.qmp"));
+        let address = format!("unix:{},server=on,wait=off", monitor.display());
+        let more = [&["-qmp", &address], more].concat();
+        Ok(Self {
+            machine: RunningMachine::start(command, &more)?,
+            vcpus,
+            monitor,
+        })
+    }
+
+    /// The socket of the monitor that nobody uses yet.
+    pub(crate) fn monitor(&self) -> &Path {
+        &self.monitor
+    }
+
+    /// The process.
+    pub(crate) fn id(&mut self) -> u32 {
+        self.machine.qemu().id()
+    }
+
+    /// Adds to an error what was said there.
+    pub(crate) fn with_output<T>(&self, side: &str, result: Result<T>) -> Result<T> {
+        let result = self.machine.with_output(result);
+        result.map_err(|error| format!("{error}\n  (that was the {side})").into())
+    }
+
+    /// What QEMU said.
+    pub(crate) fn stderr(&self) -> String {
+        self.machine.stderr()
+    }
+
+    pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let patience = WaitOptions::with_timeout(STEP_TIMEOUT);
+        Ok(self.machine.qemu().execute(command, arguments, &patience)?)
+    }
+
+    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
+        let vcpus = self.vcpus;
+        self.machine.serial().wait_until_ready(vcpus)
+    }
+
+    /// Sets capabilities and parameters: the same on both sides.
+    pub(crate) fn prepare(&mut self, mode: Mode) -> Result<()> {
+        let capabilities: Vec<_> = mode
+            .capabilities()
+            .iter()
+            .map(|name| json!({"capability": name, "state": true}))
+            .collect();
+        if !capabilities.is_empty() {
+            let arguments = json!({"capabilities": capabilities});
+            self.execute("migrate-set-capabilities", arguments)?;
+        }
+        if let Mode::Multifd(channels) = mode {
+            let arguments = json!({"multifd-channels": channels});
+            self.execute("migrate-set-parameters", arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Listens for a migration; gives where, in words that QEMU and cpreg both take.
+    pub(crate) fn listen(&mut self, transport: Transport, folder: &Path) -> Result<String> {
+        let address = match transport {
+            Transport::Unix => format!("unix:{}", folder.join("incoming").display()),
+            Transport::Tcp => "tcp:127.0.0.1:0".to_owned(),
+        };
+        self.execute("migrate-incoming", json!({"uri": address}))?;
+        if transport == Transport::Unix {
+            return Ok(address);
+        }
+        let migration = self.execute("query-migrate", json!({}))?;
+        let port = &migration["socket-address"][0]["port"];
+        let port = port
+            .as_str()
+            .ok_or_else(|| format!("it does not say where it listens: {migration}"))?;
+        Ok(format!("tcp:127.0.0.1:{port}"))
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.machine.qemu().try_wait()?.is_some())
+    }
+
+    /// Sees to it that a migration does not come to its end by itself.
+    pub(crate) fn throttle(&mut self, mode: Mode) -> Result<()> {
+        let parameters = if mode.is_postcopy() {
+            json!({"max-bandwidth": POSTCOPY_BANDWIDTH, "downtime-limit": 1})
+        } else {
+            json!({"max-bandwidth": PRECOPY_BANDWIDTH, "downtime-limit": 1})
+        };
+        self.execute("migrate-set-parameters", parameters)?;
+        Ok(())
+    }
+
+    /// Begins to send the VM.
+    pub(crate) fn send(&mut self, mode: Mode, address: &str) -> Result<()> {
+        self.throttle(mode)?;
+        self.execute("migrate", json!({"uri": address}))?;
+        Ok(())
+    }
+
+    /// Waits until part of RAM has been sent, in precopy: all of it and some again.
+    pub(crate) fn wait_until_ram_sent(&mut self, mode: Mode) -> Result<()> {
+        self.wait("RAM is not sent", |end| {
+            let migration = end.execute("query-migrate", json!({}))?;
+            let ram = |name: &str| migration["ram"][name].as_u64().unwrap_or_default();
+            let is_far = if mode.is_postcopy() {
+                ram("transferred") >= POSTCOPY_START_LEN
+            } else {
+                ram("dirty-sync-count") >= MIN_PRECOPY_ROUNDS
+            };
+            // A guest that had no time to write may be sent at once.
+            Ok((is_far || has_ended(&migration["status"])).then_some(()))
+        })
+    }
+
+    /// Lets it come to its end: the device state is sent next.
+    pub(crate) fn begin_switchover(&mut self, mode: Mode) -> Result<()> {
+        if mode.is_postcopy() {
+            let migration = self.execute("query-migrate", json!({}))?;
+            let remaining = migration["ram"]["remaining"].as_u64().unwrap_or_default();
+            if migration["status"] != "active" || remaining < POSTCOPY_START_LEN {
+                return Err(format!("it is nearly over: {migration}").into());
+            }
+            self.execute("migrate-start-postcopy", json!({}))?;
+        } else {
+            let arguments = json!({"max-bandwidth": 1_u64 << 40, "downtime-limit": 60_000});
+            self.execute("migrate-set-parameters", arguments)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the source says how the migration has ended.
+    pub(crate) fn wait_until_ended(&mut self) -> Result<Status> {
+        self.wait("the migration does not end", |end| {
+            let migration = end.execute("query-migrate", json!({}))?;
+            Ok(has_ended(&migration["status"]).then_some(()))
+        })?;
+        // What becomes of the guest follows a moment after what is said of the migration.
+        let mut status = self.status()?;
+        let until = Instant::now() + STEP_TIMEOUT;
+        while !["postcopy-paused", "cancelled"].contains(&status.migration.as_str())
+            && status.vm == "finish-migrate"
+            && Instant::now() < until
+        {
+            thread::sleep(POLL_INTERVAL);
+            status = self.status()?;
+        }
+        Ok(status)
+    }
+
+    pub(crate) fn status(&mut self) -> Result<Status> {
+        let migration = self.execute("query-migrate", json!({}))?;
+        let vm = self.execute("query-status", json!({}))?;
+        let word = |value: &Value| value["status"].as_str().unwrap_or("none").to_owned();
+        Ok(Status {
+            migration: word(&migration),
+            vm: word(&vm),
+        })
+    }
+
+    /// What `query-migrate` says of RAM.
+    pub(crate) fn ram(&mut self) -> Result<Value> {
+        self.execute("query-migrate", json!({}))
+    }
+
+    /// How often the guest was stopped so far.
+    pub(crate) fn stop_count(&mut self) -> usize {
+        let events = self.machine.qemu().qmp().take_events();
+        events.iter().filter(|event| event.name == "STOP").count()
+    }
+
+    /// How far each vCPU has counted.
+    pub(crate) fn counts(&mut self) -> Result<Vec<u64>> {
+        let mut counts = Vec::new();
+        for vcpu in 0..u64::from(self.vcpus) {
+            let address = COUNTER_ADDRESS + vcpu * COUNTER_STRIDE;
+            let command = json!({"command-line": format!("xp /1gx {address:#x}")});
+            let said = self.execute("human-monitor-command", command)?;
+            // "0000000041000000: 0x0000000000000017"
+            let count = said
+                .as_str()
+                .and_then(|line| line.split_once(": 0x"))
+                .and_then(|(_, digits)| u64::from_str_radix(digits.trim(), 16).ok())
+                .ok_or_else(|| format!("not a word of memory: {said}"))?;
+            counts.push(count);
+        }
+        Ok(counts)
+    }
+
+    /// Waits until every vCPU has counted beyond this.
+    pub(crate) fn wait_until_counted_past(&mut self, before: &[u64]) -> Result<()> {
+        self.wait("the guest does not go on counting", |end| {
+            let now = end.counts()?;
+            let all = before.iter().zip(&now).all(|(before, now)| now > before);
+            Ok(all.then_some(()))
+        })
+    }
+
+    /// The guest of a source that was sent or refused: it must count on, or stand still until `cont`.
+    pub(crate) fn assert_counting(&mut self) -> Result<()> {
+        let counts = self.counts()?;
+        self.wait_until_counted_past(&counts)
+    }
+
+    /// Asks the guest, which runs, what it finds.
+    pub(crate) fn findings(&mut self) -> Result<Findings> {
+        self.machine.serial().send(b'C')?;
+        self.machine.serial().findings(STEP_TIMEOUT)
+    }
+
+    /// Sees that nothing runs at a destination that did not get the whole VM: it has ended, or waits, or hangs. Says which.
+    pub(crate) fn assert_not_running(&mut self) -> Result<&'static str> {
+        let deadline = Instant::now() + EXIT_TIMEOUT;
+        let quick = WaitOptions::with_timeout(REPLY_TIMEOUT);
+        loop {
+            if self.machine.qemu().try_wait()?.is_some() {
+                return Ok("the destination has ended");
+            }
+            let status = self
+                .machine
+                .qemu()
+                .execute("query-status", json!({}), &quick);
+            match status {
+                Ok(status) if status["status"] == "inmigrate" => {
+                    if Instant::now() >= deadline {
+                        return Ok("the destination waits");
+                    }
+                }
+                Ok(status) => return Err(format!("it runs at the destination: {status}").into()),
+                Err(error) => match error.kind() {
+                    ErrorKind::Exited(_) => return Ok("the destination has ended"),
+                    // One that has lost all channels of multifd at once sometimes waits for its own threads for ever.
+                    _ if self.is_idle()? => return Ok("the destination hangs"),
+                    _ => return Err(error.into()),
+                },
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// Whether the guest runs here, and counts.
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        if self.has_ended()? {
+            return Ok(false);
+        }
+        let quick = WaitOptions::with_timeout(REPLY_TIMEOUT);
+        let status = self
+            .machine
+            .qemu()
+            .execute("query-status", json!({}), &quick);
+        match status {
+            Ok(status) if status["status"] == "running" => self.assert_counting().map(|()| true),
+            Ok(_) => Ok(false),
+            Err(error) => match error.kind() {
+                ErrorKind::Exited(_) => Ok(false),
+                // A destination that has lost all channels of multifd at once: see above.
+                _ if self.is_idle()? => Ok(false),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Whether the process uses no processor: a guest that counts does.
+    fn is_idle(&mut self) -> Result<bool> {
+        let path = format!("/proc/{}/stat", self.id());
+        let ticks = || -> Result<u64> {
+            let stat = std::fs::read_to_string(&path)?;
+            // Behind the name, which stands in brackets: fields 14 and 15 of proc(5).
+            let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+            let mut fields = fields.split(' ').skip(11);
+            let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok());
+            Ok(next().unwrap_or_default() + next().unwrap_or_default())
+        };
+        let before = ticks()?;
+        thread::sleep(Duration::from_millis(500));
+        // A hundredth of a second each.
+        Ok(ticks()? - before < 5)
+    }
+
+    fn wait<T>(
+        &mut self,
+        what: &str,
+        mut is_so: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        loop {
+            if let Some(found) = is_so(self)? {
+                return Ok(found);
+            }
+            if Instant::now() >= deadline {
+                let status = self.status()?;
+                return Err(format!("{what} within {STEP_TIMEOUT:?}: {status:?}").into());
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+/// Whether a source does no more about a migration.
+fn has_ended(status: &Value) -> bool {
+    ["completed", "failed", "cancelled", "postcopy-paused"]
+        .iter()
+        .any(|end| status == end)
+}

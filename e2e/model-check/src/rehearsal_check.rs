@@ -1,0 +1,198 @@
+//! Is a rehearsal right? Every small recorded stream of TCG is loaded without its RAM and whole, as it is and repaired: the outcome and
+//! QEMU's words must be the same, and what is repaired must load and leave the same registers.
+//!
+//! Left out are the streams that need capabilities or further channels to be loaded whole (`streams/`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use cpreg::destination::Destination;
+use cpreg::plan::{Consents, Plan, PlanOutcome as Planned};
+use cpreg::severity::Severity;
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
+use cpreg_qemu::rehearse::{self, LoadOutcome};
+use cpreg_stream::ReadAt;
+use cpreg_stream::Stream;
+
+use super::compare;
+use super::fixture::{Fixture, JOBS, QEMU_TIMEOUT, loader_of};
+use super::sources::{self, Source};
+use super::target_machine::TargetMachine;
+use e2e_framework::paths::repository;
+use e2e_framework::qemu::Qemu;
+use e2e_framework::{Result, parallel};
+
+/// What a QEMU made of a stream.
+#[derive(Debug, PartialEq, Eq)]
+struct LoadObservation {
+    loads: bool,
+    stderr: Vec<String>,
+    /// What the vCPUs held then.
+    final_state: Option<Vm>,
+}
+
+/// How often what happened, by column of the table.
+type ColumnCounts = BTreeMap<&'static str, usize>;
+
+/// Loads all of them into all of these; prints a table.
+///
+/// # Errors
+/// If a rehearsal and a whole load differ anywhere, or a repaired stream does not load.
+pub(crate) fn run(bench: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
+    let begin = Instant::now();
+    let sources: Vec<_> = bench.sources.iter().filter(|it| is_plain(it)).collect();
+    let cases = qemus
+        .iter()
+        .flat_map(|qemu| sources.iter().map(move |source| (qemu, *source)));
+    let counts: Mutex<BTreeMap<&str, ColumnCounts>> = Mutex::default();
+    let failures = Mutex::new(Vec::new());
+    parallel::for_each(JOBS, cases, |(qemu, source)| {
+        let columns = compare_loads(bench, qemu, source).unwrap_or_else(|error| {
+            let text = format!("{} into QEMU {}: {error}", source.name, qemu.series);
+            println!("{text}\n");
+            if let Ok(mut failures) = failures.lock() {
+                failures.push(text);
+            }
+            vec!["wrong"]
+        });
+        if let Ok(mut counts) = counts.lock() {
+            let counts = counts.entry(qemu.series).or_default();
+            for column in columns {
+                *counts.entry(column).or_default() += 1;
+            }
+        }
+    });
+    let counts = counts.into_inner().unwrap_or_default();
+    println!(
+        "QEMU   streams  no machine  as it is: loads  fails   converted: loads  cannot be   wrong   (without RAM as whole)"
+    );
+    for qemu in qemus {
+        let of = |column| {
+            let counts = counts.get(qemu.series);
+            counts.and_then(|it| it.get(column)).unwrap_or(&0)
+        };
+        println!(
+            "{:<6} {:>7} {:>11} {:>16} {:>6} {:>17} {:>10} {:>7}",
+            qemu.series,
+            sources.len(),
+            of("no machine"),
+            of("loads"),
+            of("fails"),
+            of("converted"),
+            of("cannot be"),
+            of("wrong")
+        );
+    }
+    println!("in {:.1?}", begin.elapsed());
+    match failures.into_inner().unwrap_or_default().len() {
+        0 => Ok(()),
+        count => Err(format!("{count} streams of which a rehearsal tells something else").into()),
+    }
+}
+
+fn is_plain(source: &Source) -> bool {
+    source.name.starts_with("tcg/")
+}
+
+/// One stream into one QEMU, two or four times; gives the columns of the table that it counts in.
+fn compare_loads(bench: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<Vec<&'static str>> {
+    let place = TargetMachine::for_source(source, qemu.series).ok_or("its machine is no `virt`")?;
+    if !place.has_machine_of(source) {
+        return Ok(vec!["no machine"]);
+    }
+    let command = place.command(&qemu.program());
+    let host = bench.initial_state(&command, loader_of(qemu)?)?;
+    let load = |stream: &dyn ReadAt| -> Result<LoadObservation> {
+        let done = rehearse::load(&command, stream, &QEMU_TIMEOUT)?;
+        let after = match done.final_state {
+            Some(Ok(after)) => Some(after.stream.vm()?),
+            Some(Err(error)) => return Err(error.into()),
+            None => None,
+        };
+        Ok(LoadObservation {
+            loads: done.outcome == LoadOutcome::Loaded,
+            stderr: compare::stderr_lines(&done.stderr),
+            final_state: after,
+        })
+    };
+    let whole = unpack_source(source)?;
+    let (rehearsed, loaded) = (load(&source.bytes)?, load(&whole)?);
+    if (rehearsed.loads, &rehearsed.stderr) != (loaded.loads, &loaded.stderr) {
+        return Err(describe_difference("as it is", &rehearsed, &loaded).into());
+    }
+    let mut columns = vec![if loaded.loads { "loads" } else { "fails" }];
+
+    let stream = Stream::open(&whole)?;
+    let vm = stream.vm()?;
+    let Some(planned) = plan_conversion(&vm, &host.destination) else {
+        columns.push("cannot be");
+        return Ok(columns);
+    };
+    let edit = stream.edit(&whole, &stream.diff_to(&planned)?)?;
+    let repaired = edit.apply_to(&whole);
+    let skeleton = Stream::open(&repaired)?.without_ram(&[])?;
+    let (rehearsed, loaded) = (load(&skeleton.apply_to(&repaired))?, load(&repaired)?);
+    if rehearsed != loaded {
+        return Err(describe_difference("converted", &rehearsed, &loaded).into());
+    }
+    if !loaded.loads {
+        return Err(format!(
+            "converted, it does not load: {}",
+            loaded.stderr.join("\n  ")
+        )
+        .into());
+    }
+    columns.push("converted");
+    Ok(columns)
+}
+
+fn unpack_source(source: &Source) -> Result<File> {
+    let path = format!("tests/fixtures/{}.stream.xz", source.name);
+    sources::unpack(&repository().join(Path::new(&path)))
+}
+
+/// What cpreg makes of it for that destination: strictly, or with every adjustment that it proposes.
+fn plan_conversion(vm: &Vm, host: &Destination) -> Option<Vm> {
+    let tolerances = Tolerances::default();
+    let all = Consents {
+        accept_up_to: Some(Severity::High),
+        ..Consents::default()
+    };
+    [Consents::default(), all].iter().find_map(|consents| {
+        let plan = Plan::new(vm, host, &tolerances, consents);
+        (plan.outcome() == Planned::Ready).then(|| plan.apply(vm))
+    })
+}
+
+fn describe_difference(
+    which: &str,
+    rehearsed: &LoadObservation,
+    loaded: &LoadObservation,
+) -> String {
+    let mut text = format!(
+        "{which}, without RAM it loads: {}, whole: {}\n  without RAM QEMU says\n    {}\n  whole it says\n    {}",
+        rehearsed.loads,
+        loaded.loads,
+        rehearsed.stderr.join("\n    "),
+        loaded.stderr.join("\n    ")
+    );
+    if let (Some(one), Some(other)) = (&rehearsed.final_state, &loaded.final_state) {
+        for (number, (one, other)) in one.vcpus.iter().zip(&other.vcpus).enumerate() {
+            for (id, value) in one.registers.iter() {
+                let whole = other.registers.get(id);
+                if whole != Some(value) {
+                    let _ = write!(
+                        text,
+                        "\n  vCPU {number}: {id} holds {value:?}, whole {whole:?}"
+                    );
+                }
+            }
+        }
+    }
+    text
+}

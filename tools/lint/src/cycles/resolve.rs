@@ -1,0 +1,177 @@
+//! Finds the file that defines what a path names.
+
+use super::tree::{Definition, FileIndex, ImportPath, ModuleIndex, Tree};
+
+/// Meaning of a path in this crate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    Module(ModuleIndex),
+    /// An item, by the file that defines it and its name there.
+    Item(FileIndex, String),
+    /// Something of another crate.
+    External,
+}
+
+/// Result of looking a path up.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Resolution {
+    /// Every meaning; one name can be a module, a type and a function.
+    Resolved(Vec<Target>),
+    /// The path begins with a name that this crate does not define.
+    External,
+    /// The path begins in this crate and ends nowhere.
+    Unresolved,
+}
+
+/// Finds paths of one crate.
+pub(super) struct Resolver<'a> {
+    tree: &'a Tree,
+}
+
+/// Names being looked up, so that imports of each other end.
+type Pending = Vec<(ModuleIndex, String)>;
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(tree: &'a Tree) -> Self {
+        Self { tree }
+    }
+
+    /// Finds what `path` means where the names of `module` are in scope.
+    pub(super) fn find(&self, module: ModuleIndex, path: &ImportPath) -> Resolution {
+        self.find_pending(module, path, &mut Pending::new())
+    }
+
+    /// Finds a macro by its name, which the modules above define before they declare `module`.
+    pub(super) fn find_macro(&self, module: ModuleIndex, name: &str) -> Option<FileIndex> {
+        let mut module = Some(module);
+        while let Some(index) = module {
+            let here = &self.tree.modules[index];
+            if here.macros.iter().any(|known| known == name) {
+                return Some(here.file);
+            }
+            module = here.parent;
+        }
+        None
+    }
+
+    fn find_pending(
+        &self,
+        module: ModuleIndex,
+        path: &ImportPath,
+        pending: &mut Pending,
+    ) -> Resolution {
+        let Some((first, mut rest)) = path.segments.split_first() else {
+            return Resolution::Resolved(vec![Target::Module(module)]);
+        };
+        if path.is_external {
+            return Resolution::External;
+        }
+        let mut targets = match first.as_str() {
+            "crate" => vec![Target::Module(0)],
+            "self" => vec![Target::Module(module)],
+            "super" => {
+                let mut above = self.tree.modules[module].parent;
+                while let (Some(index), Some(("super", after))) = (
+                    above,
+                    rest.split_first()
+                        .map(|(name, after)| (name.as_str(), after)),
+                ) {
+                    above = self.tree.modules[index].parent;
+                    rest = after;
+                }
+                above.map(Target::Module).into_iter().collect()
+            }
+            name => {
+                let found = self.look_up(module, name, pending);
+                if found.is_empty() {
+                    return Resolution::External;
+                }
+                found
+            }
+        };
+        for name in rest {
+            // What follows an item is a variant or an associated item of it.
+            if targets
+                .iter()
+                .any(|target| matches!(target, Target::Item(..)))
+            {
+                targets.retain(|target| matches!(target, Target::Item(..)));
+                break;
+            }
+            targets = targets
+                .iter()
+                .flat_map(|target| match target {
+                    Target::Module(module) => self.look_up_member(*module, name, pending),
+                    Target::Item(..) | Target::External => vec![target.clone()],
+                })
+                .collect();
+        }
+        if targets.is_empty() {
+            return Resolution::Unresolved;
+        }
+        targets.retain(|target| *target != Target::External);
+        if targets.is_empty() {
+            Resolution::External
+        } else {
+            Resolution::Resolved(targets)
+        }
+    }
+
+    /// Looks `name` up in `module`, as the path `module::name` does.
+    fn look_up_member(
+        &self,
+        module: ModuleIndex,
+        name: &str,
+        pending: &mut Pending,
+    ) -> Vec<Target> {
+        let found = self.look_up(module, name, pending);
+        let here = &self.tree.modules[module];
+        if found.is_empty() && here.calls_item_macro {
+            return vec![Target::Item(here.file, name.to_owned())];
+        }
+        found
+    }
+
+    /// Looks `name` up among what `module` defines and imports.
+    fn look_up(&self, module: ModuleIndex, name: &str, pending: &mut Pending) -> Vec<Target> {
+        let key = (module, name.to_owned());
+        if pending.contains(&key) {
+            return Vec::new();
+        }
+        pending.push(key);
+        let here = &self.tree.modules[module];
+        let mut found = Vec::new();
+        for definition in here.names.get(name).into_iter().flatten() {
+            match definition {
+                Definition::Module(child) => found.push(Target::Module(*child)),
+                Definition::Item => found.push(Target::Item(here.file, name.to_owned())),
+                Definition::Import(path) => match self.find_pending(module, path, pending) {
+                    Resolution::Resolved(targets) => found.extend(targets),
+                    Resolution::External => found.push(Target::External),
+                    Resolution::Unresolved => {}
+                },
+            }
+        }
+        if found.is_empty() {
+            let mut has_foreign_glob = false;
+            for glob in &here.globs {
+                match self.find_pending(module, glob, pending) {
+                    Resolution::Resolved(targets) => {
+                        for target in targets {
+                            if let Target::Module(module) = target {
+                                found.extend(self.look_up(module, name, pending));
+                            }
+                        }
+                    }
+                    Resolution::External => has_foreign_glob = true,
+                    Resolution::Unresolved => {}
+                }
+            }
+            if found.is_empty() && has_foreign_glob {
+                found.push(Target::External);
+            }
+        }
+        pending.pop();
+        found
+    }
+}

@@ -18,7 +18,7 @@ static DEVICES: LazyLock<Vec<u8>> = LazyLock::new(|| {
     reader.read_to_end(&mut recorded).expect("an archive");
     let stream = Stream::open(&recorded).expect("a stream");
     let edit = stream.without_ram(&[]).expect("a stream with RAM");
-    let mut devices = bytes(&edit.over(&recorded));
+    let mut devices = bytes(&edit.apply_to(&recorded));
     let end = Stream::open(&devices).expect("a stream").end();
     devices.truncate(usize::try_from(end).expect("as much as fits"));
     devices
@@ -30,9 +30,9 @@ fuzz_target!(|description: &[u8]| {
     let length = u32::try_from(description.len()).expect("a short input");
     stream.extend(length.to_be_bytes());
     stream.extend(description);
-    let end = Stream::from_the_end(&stream);
+    let end = Stream::open_by_description(&stream);
     // A description decides how devices are read, and never what the vCPUs hold.
-    if let (Ok(end), Ok(front)) = (end, Stream::from_the_front(&stream)) {
+    if let (Ok(end), Ok(front)) = (end, Stream::open_by_full_scan(&stream)) {
         assert_eq!(end.vm().ok(), front.vm().ok());
     }
 });

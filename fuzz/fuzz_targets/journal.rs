@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
-use cpreg_stream::{Recovery, journal_of, recover};
+use cpreg_stream::{Recovery, journal_path, recover};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -70,10 +70,10 @@ fn journal(numbers: [u64; 4], old: &[u8], new: &[u8]) -> Vec<u8> {
 fn recover_file(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
     let path = FOLDER.path().join("stream");
     fs::write(&path, file).expect("a file");
-    fs::write(journal_of(&path), journal).expect("a journal");
+    fs::write(journal_path(&path), journal).expect("a journal");
     let recovery = recover(&path);
     let file = fs::read(&path).expect("a file");
-    let is_pending = journal_of(&path).exists();
+    let is_pending = journal_path(&path).exists();
     assert_eq!(is_pending, recovery.is_err());
     (recovery.ok(), file)
 }

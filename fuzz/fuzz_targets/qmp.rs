@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use cpreg_qemu::qmp::{Patience, Qmp};
+use cpreg_qemu::qmp::{WaitOptions, Qmp};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -19,8 +19,8 @@ fuzz_target!(|said: &[u8]| {
         .write_all(&said[..said.len().min(MAX_INPUT_LEN)])
         .expect("room in the socket");
     theirs.shutdown(Shutdown::Write).expect("an open socket");
-    let patience = Patience::of(Duration::from_secs(10));
-    let Ok(mut qmp) = Qmp::greet(ours, &patience) else {
+    let patience = WaitOptions::of(Duration::from_secs(10));
+    let Ok(mut qmp) = Qmp::handshake(ours, &patience) else {
         return;
     };
     let _ = qmp.version().to_string();

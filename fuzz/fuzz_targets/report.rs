@@ -3,18 +3,18 @@
 
 use std::io::Read as _;
 
-use cpreg_report::shared::Report;
+use cpreg_report::vm_report::VmReport;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {
-    let Ok(report) = Report::from_json(json) else {
+    let Ok(report) = VmReport::from_json(json) else {
         return;
     };
-    let _ = report.blanked_registers().expect("what was read");
+    let _ = report.redacted_registers().expect("what was read");
     if let Ok(stream) = report.stream() {
         let mut bytes = Vec::new();
         let _ = stream.take(1 << 20).read_to_end(&mut bytes);
     }
     let written = report.to_json().expect("what was read");
-    Report::from_json(written.as_bytes()).expect("what was written");
+    VmReport::from_json(written.as_bytes()).expect("what was written");
 });

@@ -65,7 +65,7 @@ fn run(input: &[u8]) -> arbitrary::Result<()> {
     while !changes.is_empty() {
         change(&mut changes, &mut vm)?;
     }
-    let Ok(edits) = opened.changes_to(&vm) else {
+    let Ok(edits) = opened.diff_to(&vm) else {
         return Ok(());
     };
     let Ok(edit) = opened.edit(&stream, &edits) else {
@@ -74,7 +74,7 @@ fn run(input: &[u8]) -> arbitrary::Result<()> {
     let written = apply_edit(&edit, stream);
     let (reopened, state) = open(&written, Stream::open).expect("an edited stream");
     assert!(is_same(&state, &vm));
-    assert_eq!(reopened.opened(), opened.opened());
+    assert_eq!(reopened.open_method(), opened.open_method());
     Ok(())
 }
 

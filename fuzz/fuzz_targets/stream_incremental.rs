@@ -2,25 +2,25 @@
 #![no_main]
 
 use cpreg_fuzz::apply_edit;
-use cpreg_stream::incremental::{Flow, Held, Phase};
+use cpreg_stream::incremental::{IncrementalParser, DeviceStateBuffer, Phase};
 use cpreg_stream::{Edit, Error, Stream};
 use libfuzzer_sys::fuzz_target;
 
 /// Returns what passed, and what was held back.
-fn parse_in_chunks(stream: &[u8], piece: usize) -> (Vec<u8>, Result<Held, Error>) {
-    let mut flow = Flow::new();
+fn parse_in_chunks(stream: &[u8], piece: usize) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
+    let mut flow = IncrementalParser::new();
     let mut passed = Vec::new();
     let mut phase = Phase::Header;
     let (mut from, mut to) = (0, 0);
     loop {
         let last = to == stream.len();
         to = stream.len().min(to.saturating_add(piece));
-        let taken = match flow.go_over(&stream[from..to], last) {
+        let taken = match flow.feed(&stream[from..to], last) {
             Ok(taken) => taken,
             Err(error) => return (passed, Err(error)),
         };
-        passed.extend_from_slice(&stream[from..from + taken.pass]);
-        from += taken.pass + taken.held;
+        passed.extend_from_slice(&stream[from..from + taken.forward]);
+        from += taken.forward + taken.buffered;
         assert_eq!(flow.offset(), from as u64);
         assert!(flow.phase() >= phase);
         phase = flow.phase();
@@ -47,16 +47,16 @@ fuzz_target!(|input: &[u8]| {
     }
     let Ok(held) = held else {
         // What passed is no complete stream.
-        assert!(Stream::from_the_front(&passed).is_err());
+        assert!(Stream::open_by_full_scan(&passed).is_err());
         return;
     };
     assert_eq!(held.start() + held.length(), stream.len() as u64);
-    let unchanged = Edit::unchanged(stream.len() as u64);
+    let unchanged = Edit::identity(stream.len() as u64);
     let mut whole = passed;
     held.write(&unchanged, &mut whole)
         .expect("memory to write to");
     assert!(whole == stream);
-    let (Ok(opened), Ok(file)) = (held.stream(), Stream::from_the_front(&stream)) else {
+    let (Ok(opened), Ok(file)) = (held.open_stream(), Stream::open_by_full_scan(&stream)) else {
         return;
     };
     let Ok(vm) = file.vm() else {
@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
             vcpu.registers.remove(id);
         }
     }
-    let changes = opened.changes_to(&less).expect("registers of 64 bits");
+    let changes = opened.diff_to(&less).expect("registers of 64 bits");
     let (Ok(edit), Ok(expected)) = (opened.edit(&held, &changes), file.edit(&stream, &changes))
     else {
         return;

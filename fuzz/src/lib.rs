@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use cpreg::vm::Vm;
-use cpreg_stream::{Counting, Edit, Error, ReadAt, Stream};
+use cpreg_stream::{CountingSource, Edit, Error, ReadAt, Stream};
 
 /// Returns all bytes of a source.
 pub fn bytes(source: &dyn ReadAt) -> Vec<u8> {
@@ -20,14 +20,14 @@ pub fn open(
     stream: &[u8],
     open: fn(&dyn ReadAt) -> Result<Stream, Error>,
 ) -> Result<(Stream, Vm), Error> {
-    let source = Counting::new(stream);
+    let source = CountingSource::new(stream);
     let opened = open(&source);
     let limit = 64 * stream.len() as u64 + (1 << 20);
     assert!(source.bytes() < limit, "{} bytes read", source.bytes());
     let opened = opened?;
     let vm = opened.vm()?;
-    assert_eq!(opened.shape().vcpus, vm.vcpus.len());
-    let unchanged = opened.changes_to(&vm).expect("its own state");
+    assert_eq!(opened.shape().vcpu_count, vm.vcpus.len());
+    let unchanged = opened.diff_to(&vm).expect("its own state");
     let edit = opened.edit(&stream, &unchanged).expect("no change");
     assert!(edit.is_identity());
     Ok((opened, vm))
@@ -35,7 +35,7 @@ pub fn open(
 
 /// Returns the stream that an edit makes of another.
 pub fn apply_edit(edit: &Edit, stream: &[u8]) -> Vec<u8> {
-    let edited = bytes(&edit.over(&stream));
+    let edited = bytes(&edit.apply_to(&stream));
     assert_eq!(edited.len() as u64, edit.new_length());
-    apply_edit
+    edited
 }

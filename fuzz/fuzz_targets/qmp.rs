@@ -19,7 +19,7 @@ fuzz_target!(|said: &[u8]| {
         .write_all(&said[..said.len().min(MAX_INPUT_LEN)])
         .expect("room in the socket");
     theirs.shutdown(Shutdown::Write).expect("an open socket");
-    let patience = WaitOptions::of(Duration::from_secs(10));
+    let patience = WaitOptions::with_timeout(Duration::from_secs(10));
     let Ok(mut qmp) = Qmp::handshake(ours, &patience) else {
         return;
     };

@@ -2,24 +2,30 @@
 //!
 //! | module | check |
 //! |---|---|
+//! | [`comments`] | width of comments, beginning of doc comments |
 //! | [`crates`] | what each crate may use |
 //! | [`cycles`] | no import circle between files of a crate |
 //! | [`format`](mod@format) | rustfmt formats every file |
 //! | [`length`] | no file of more than 600 lines |
-//! | [`tools`] | rustfmt, clippy, spelling, licences and sources |
+//! | [`names`] | names that say what a thing is |
+//! | [`tools`] | rustfmt, clippy, rustdoc, spelling, licences and sources |
+//! | [`words`] | phrases that no message and no document has |
 //!
 //! All checks run, whatever the ones before found. [`exceptions`] lists excepted files.
 #![forbid(unsafe_code)]
 // Its findings are for the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod comments;
 mod crates;
 mod cycles;
 mod exceptions;
 mod format;
 mod length;
+mod names;
 mod result;
 mod tools;
+mod words;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,15 +40,19 @@ use workspace::Workspace;
 /// A check with its name.
 type Check = (&'static str, fn(&Workspace) -> Result<Vec<Finding>>);
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 12] = [
     ("format", tools::format),
     ("unformatted", format::check),
     ("crates", |workspace| Ok(crates::check(workspace))),
     ("cycles", cycles::check),
     ("length", length::check),
+    ("comments", comments::check),
+    ("names", names::check),
+    ("words", words::check),
     ("spelling", tools::spelling),
     ("deny", tools::deny),
     ("clippy", tools::clippy),
+    ("links", tools::links),
 ];
 
 /// Checks the sources of this workspace.

@@ -3,6 +3,7 @@
 //! | file | what it compares |
 //! |---|---|
 //! | [`outputs`] | exit status, standard output, standard error and every byte of every written file |
+//! | [`contents`] | the contents of JSON, whatever its members are called |
 //! | [`counts`] | instructions, allocations, system calls and bytes read |
 //! | [`runs`] | nothing: lists the runs |
 //!
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod contents;
 mod counts;
 mod outputs;
 mod runs;
@@ -46,6 +48,9 @@ enum Comparison {
         /// A destination by name; may be repeated
         #[arg(long = "host", default_values_t = runs::HOSTS.map(str::to_owned))]
         hosts: Vec<String>,
+        /// Compares exit status, contents of JSON and written files; names and sentences may differ
+        #[arg(long)]
+        contents: bool,
         /// Runs at a time
         #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
         jobs: usize,
@@ -84,6 +89,7 @@ fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
             streams,
             logs,
             hosts,
+            contents,
             jobs,
         } => {
             let streams = files(&streams, &[".stream.xz"])?;
@@ -101,7 +107,13 @@ fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
             );
             let old = fs::canonicalize(old)?;
             let new = fs::canonicalize(new)?;
-            let tally = outputs::compare(&old, &new, &runs, jobs)?;
+            let rule = if contents {
+                outputs::Rule::Contents
+            } else {
+                outputs::Rule::Bytes
+            };
+            let tally = outputs::compare(&old, &new, &runs, jobs, rule)?;
+            print!("{}", tally.renames);
             Ok((tally.same, tally.different))
         }
         Comparison::Counts { old, new, streams } => {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::contents::Renames;
 use crate::runs::{self, Run};
 
 /// Numbers of runs, by result.
@@ -14,18 +15,34 @@ use crate::runs::{self, Run};
 pub(crate) struct Tally {
     pub(crate) same: usize,
     pub(crate) different: usize,
+    pub(crate) renames: Renames,
+}
+
+/// What has to be the same in two answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rule {
+    /// Every byte.
+    Bytes,
+    /// Exit status, the contents of JSON, and every byte of a written file.
+    Contents,
 }
 
 /// Compares the answers of `old` and `new` to every run, `jobs` runs at a time, and prints those that differ.
 ///
 /// # Errors
 /// If a build cannot be started, or a file that it wrote cannot be read.
-pub(crate) fn compare(old: &Path, new: &Path, runs: &[Run], jobs: usize) -> io::Result<Tally> {
+pub(crate) fn compare(
+    old: &Path,
+    new: &Path,
+    runs: &[Run],
+    jobs: usize,
+    rule: Rule,
+) -> io::Result<Tally> {
     let queue = Mutex::new(runs.iter());
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.max(1))
-            .map(|_| scope.spawn(|| compare_queue(old, new, &queue, &tally)))
+            .map(|_| scope.spawn(|| compare_queue(old, new, &queue, &tally, rule)))
             .collect();
         workers.into_iter().try_for_each(|worker| {
             worker
@@ -47,13 +64,23 @@ fn compare_queue(
     new: &Path,
     queue: &Mutex<std::slice::Iter<'_, Run>>,
     tally: &Mutex<Tally>,
+    rule: Rule,
 ) -> io::Result<()> {
     loop {
         let Some(run) = lock(queue).next() else {
             return Ok(());
         };
-        let difference = RunOutput::from_run(old, run)?.difference(&RunOutput::from_run(new, run)?);
+        let (old, new) = (
+            RunOutput::from_run(old, run)?,
+            RunOutput::from_run(new, run)?,
+        );
         let mut tally = lock(tally);
+        let difference = match rule {
+            Rule::Bytes => old.difference(&new),
+            Rule::Contents => {
+                old.difference_of_contents(&new, run.prints_json(), &mut tally.renames)
+            }
+        };
         match difference {
             None => tally.same += 1,
             Some(difference) => {
@@ -94,6 +121,25 @@ impl RunOutput {
             stderr: output.stderr,
             output: written,
         })
+    }
+
+    /// Describes the first difference of the contents to `new`, if there is one.
+    fn difference_of_contents(
+        &self,
+        new: &Self,
+        is_json: bool,
+        renames: &mut Renames,
+    ) -> Option<String> {
+        if self.status != new.status {
+            return Some(format!("status {:?}, then {:?}", self.status, new.status));
+        }
+        if self.output != new.output {
+            return Some("the written file differs".to_owned());
+        }
+        let has_answer = !self.stdout.is_empty() || !new.stdout.is_empty();
+        (is_json && has_answer)
+            .then(|| renames.compare_json(&self.stdout, &new.stdout))
+            .flatten()
     }
 
     /// Describes the first difference to `new`, if there is one.

@@ -39,6 +39,11 @@ impl Run {
         Self(words.iter().map(|word| (*word).to_owned()).collect())
     }
 
+    /// Returns `true` if the run prints JSON.
+    pub(crate) fn prints_json(&self) -> bool {
+        self.0.iter().any(|word| word == "json")
+    }
+
     /// Returns the arguments after the program's name.
     pub(crate) fn arguments(&self) -> &[String] {
         &self.0

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::fixtures::unpack_file;
+use crate::picture;
 use crate::run::{Run, command, cpreg, cpreg_in};
 
 fn repository() -> PathBuf {
@@ -164,17 +165,19 @@ fn sessions_are_as_shown() {
     assert!(sessions > 10, "only {sessions} sessions are left");
 }
 
-/// The README's first command is run by people who have nothing but a clone: the same words, and the same screen.
+/// The picture that the README shows.
+const PICTURE: &str = "docs/report.svg";
+
+/// A reader with nothing but a clone can run the README's first command, and sees the same report.
 #[test]
 fn the_readme_shows_what_its_command_prints() {
     let text = read(&repository().join("README.md"));
-    let blocks: Vec<&str> = text.split("```").skip(1).step_by(2).collect();
+    let blocks = text.split("```").skip(1).step_by(2);
     let commands: Vec<&str> = blocks
-        .iter()
         .filter_map(|block| block.strip_prefix("sh\n"))
         .collect();
     let [check, test] = commands.as_slice() else {
-        panic!("two commands, and these are there: {commands:#?}");
+        panic!("README.md must have two commands, not {commands:#?}");
     };
     assert_eq!(*test, "cargo xtask test\n");
     let check = check.replace("\\\n", " ");
@@ -186,15 +189,26 @@ fn the_readme_shows_what_its_command_prints() {
         .output()
         .expect("the command starts");
     let run = Run::from_output(arguments, &output);
-    let screen = blocks.iter().find_map(|block| block.strip_prefix("text\n"));
-    let screen = screen.expect("a screen of output");
-    if screen != run.stdout && std::env::var_os("BLESS").is_some() {
-        let path = repository().join("README.md");
-        fs::write(path, text.replace(screen, &run.stdout)).expect("the README can be written");
-    } else {
-        assert_eq!(screen, run.stdout, "{run}");
-    }
     assert_eq!(run.status, Some(0), "{run}");
+    assert!(text.contains(&format!("]({PICTURE})")));
+    let names = arguments.iter().map(|argument| {
+        let name = argument.rsplit('/').next().expect("a name");
+        name.split_once("__").map_or_else(
+            || name.to_owned(),
+            |(kernel, _)| format!("{kernel}….stream.xz"),
+        )
+    });
+    let typed = names.fold("cpreg".to_owned(), |typed, name| typed + " " + &name);
+    let drawn = picture::draw(&typed, &run.stdout);
+    let path = repository().join(PICTURE);
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, drawn).expect("the picture can be written");
+    } else {
+        assert!(
+            fs::read_to_string(&path).is_ok_and(|shown| shown == drawn),
+            "{PICTURE} does not show what the command prints: cargo xtask bless"
+        );
+    }
 }
 
 /// docs/tolerances.md explains every entry: each register of the table is named there.

@@ -12,6 +12,7 @@
 //! | [`json`] | every kind of document |
 //! | [`models`], [`schema`] | every document, against its model and its JSON Schema |
 //! | [`documents`] | README and docs, against what they say the command does |
+//! | [`picture`] | nothing: draws a report for the README |
 //! | [`errors`] | what happens with files that are none, or not ours |
 //! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
 //! | [`relayed`] | nothing: plays the QEMUs on both sides of a relay |
@@ -47,6 +48,7 @@ mod hosts;
 mod json;
 mod models;
 mod output;
+mod picture;
 mod probe_faults;
 mod rehearse;
 mod rehearse_faults;

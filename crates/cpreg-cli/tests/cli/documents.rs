@@ -4,7 +4,9 @@
 //! under each command what it prints (output, then errors). A line `[…]` there stands for any lines. The sessions of a document run one after another in a
 //! folder of their own, with the example files in it that docs/README.md lists.
 //!
-//! `cargo xtask bless` (or `BLESS=1`) rewrites what is shown under commands, except where lines are left out.
+//! The README's picture is drawn from what its command prints.
+//!
+//! `cargo xtask bless` (or `BLESS=1`) rewrites what is shown under commands, except where lines are left out, and the picture.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -256,7 +258,7 @@ fn the_example_of_tolerances_is_taken() {
 fn links_lead_somewhere() {
     let mut broken = Vec::new();
     let mut links = 0;
-    let more = ["CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from);
+    let more = ["CHANGELOG.md", "COMPARE.md", "CONTRIBUTING.md", "DESIGN.md"].map(PathBuf::from);
     for document in documents().into_iter().chain(more) {
         let text = read(&repository().join(&document));
         for link in text.split("](").skip(1) {

@@ -1,34 +1,34 @@
-//! QEMU's migration stream: what is in it, and how to change the CPU state in it; as a file, or
-//! while it flows.
+//! QEMU's migration stream: reads it and changes the CPU state in it, in a file or in transit.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | `stream`, `layout` | [`Stream`]: a stream that has been read; what stands where in it |
-//! | `source` | [`ReadAt`]: bytes at any place |
-//! | `cursor` | numbers and names from it, bounded |
+//! | `stream`, `layout` | [`Stream`]: a parsed stream; the offsets of its parts |
+//! | `source` | [`ReadAt`]: random-access bytes |
+//! | `cursor` | bounded reads of numbers and names from a `ReadAt` |
 //! | `element` | header, configuration, sections, commands |
-//! | `ram`, `live` | the sections that are sent while the guest runs |
-//! | `cpu` | the arm `cpu` section |
+//! | `ram`, `live_sections` | the sections that QEMU sends while the guest runs |
+//! | `cpu` | the Arm `cpu` section |
 //! | `json`, `vmdescription` | the description at the end, as a map |
-//! | `scan` | device sections without a map |
-//! | `tail` | opening from the end, without reading RAM |
-//! | `front` | opening from the front, reading everything |
-//! | `edit`, `description_edit` | changes of the CPU state, and of the description |
-//! | `skeleton` | the stream without its RAM |
-//! | `scrub` | the same without the guest's secrets; `fields`, `guest_data` say which bytes of devices may be any |
-//! | `convert` | [`convert()`]: the edit that makes a stream hold a planned state, read back and compared |
-//! | `replacement` | [`Edit`]: byte ranges and what takes their place |
-//! | `copy` | bytes from file to file, as fast as the system can |
-//! | `os` | files as this system has them |
+//! | `section_search` | device sections without a map |
+//! | `described_layout` | opening by the description, without reading RAM |
+//! | `full_scan` | opening by a full scan, reading everything |
+//! | `edit`, `description_edit` | changes of the CPU state and of the description |
+//! | `without_ram` | the stream without its RAM |
+//! | `redact` | the stream without RAM and without the guest's secrets |
+//! | `fields`, `guest_data` | the bytes of devices that may be guest data |
+//! | `convert` | [`convert()`]: the edit that yields a planned state, read back and compared |
+//! | `replacement` | [`Edit`]: byte ranges and their replacements |
+//! | `copy` | copies between files, with the system's fastest method |
+//! | `os` | file operations of this operating system |
 //! | `new_file` | a file that has no name until it is complete |
-//! | `write`, `in_place` | an edit carried out on files, whole or not at all |
-//! | `global_state` | what the guest was doing |
-//! | `translate` | to the model: [`cpreg::vm::Vm`], [`cpreg::shape::Shape`] |
-//! | [`incremental`] | the stream while it flows: RAM passes, the device state is held back |
+//! | `write`, `in_place` | application of an edit to files, all or nothing |
+//! | `global_state` | the run state of the guest |
+//! | `translate` | conversion to the model: [`cpreg::vm::Vm`], [`cpreg::shape::MachineShape`] |
+//! | [`incremental`] | the stream in transit: RAM is forwarded, the device state is buffered |
 //! | [`guest_memory`] | device state that points into guest memory |
-//! | [`error`] | the error: what, where, what to do |
+//! | [`error`] | the error: kind, place, hint |
 //!
-//! What a difference means and what is done about it does not live here; see [`cpreg::plan`].
+//! [`cpreg::plan`] decides about a difference; this crate decides nothing.
 #![forbid(unsafe_code)]
 
 mod convert;

@@ -1,7 +1,8 @@
-//! [`Stream`]: a migration stream, as a file, that has been read.
+//! [`Stream`]: a parsed migration stream in a file.
 //!
-//! A complete file is opened from its end and a bounded part of it is read, whatever its RAM. A file
-//! without a description is read from the front. [`Stream::verify`] does both and compares.
+//! [`Stream::open`] reads a complete file by its description: a bounded part, whatever the size of
+//! RAM. It reads a file without a description from the front. [`Stream::verify`] does both and
+//! compares.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::source::ReadAt;
 use crate::vmdescription::{Description, StateDescription};
 use crate::{described_layout, element, global_state, section_search};
 
-/// A migration stream that has been read.
+/// Parsed migration stream.
 #[derive(Clone, Debug)]
 pub struct Stream {
     pub(crate) open_method: OpenMethod,
@@ -29,15 +30,15 @@ pub struct Stream {
     pub(crate) description: Option<Description>,
 }
 
-/// How a stream was opened, which says what is known about it.
+/// Method by which a stream was opened; it decides what is known about the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenMethod {
-    /// From the end: the description fits the devices to the byte; RAM was not read.
+    /// By the description: it matches the devices to the byte; RAM was not read.
     Description,
-    /// From the front: every record was read. `reason` says why not from the end.
+    /// From the front: every record was read.
     FullScan {
-        /// Why the end was of no use, if it was tried.
+        /// Reason why the description was of no use, if it was tried.
         reason: Option<String>,
     },
     /// Both ways, with the same result.
@@ -58,10 +59,10 @@ impl fmt::Display for OpenMethod {
 }
 
 impl Stream {
-    /// Opens a stream: from the end where that is possible, else from the front.
+    /// Opens a stream by its description where that is possible, else by a full scan.
     ///
     /// # Errors
-    /// If neither is possible; the error is that of reading from the front.
+    /// If neither is possible; the error is that of the full scan.
     pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
         match Self::open_by_description(source) {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
@@ -75,11 +76,11 @@ impl Stream {
         }
     }
 
-    /// Opens a stream from its end, without looking at RAM.
+    /// Opens a stream by the description at its end, without reading RAM.
     ///
     /// # Errors
-    /// [`ErrorKind::NoDescription`] if there is no description at the end or it does not fit; others
-    /// if the file cannot be read or is none of ours.
+    /// [`ErrorKind::NoDescription`] if the description is missing or does not match; other kinds if
+    /// the file cannot be read or is not a stream of an Arm machine.
     pub fn open_by_description(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
         let (layout, description) = described_layout::read(source, length)?;
@@ -95,33 +96,29 @@ impl Stream {
     /// Opens a stream by reading all of it from the front.
     ///
     /// # Errors
-    /// If anything in it is not as QEMU writes it, or the file cannot be read.
+    /// If anything in the stream is not as QEMU writes it, or the file cannot be read.
     pub fn open_by_full_scan(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
         Self::from_layout(source, length, full_scan::read(source, length)?)
     }
 
-    /// Opens a stream of which `front` has read all up to `at`, where its device state begins.
+    /// Opens a stream that `scan` has read up to `at`, where its device state begins.
     ///
-    /// Of what stands before `at` only what stands before RAM's pages is read again, and the last bytes.
+    /// Before `at`, only the bytes before RAM's pages and the last ones are read again.
     ///
     /// # Errors
-    /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists devices that stand
-    /// elsewhere.
-    pub(crate) fn resume_at(
-        source: &dyn ReadAt,
-        front: &ScanState,
-        at: u64,
-    ) -> Result<Self, Error> {
-        if front.ends_with_package {
-            return Self::resume_full_scan(source, front, at);
+    /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists
+    /// devices at other offsets.
+    pub(crate) fn resume_at(source: &dyn ReadAt, scan: &ScanState, at: u64) -> Result<Self, Error> {
+        if scan.ends_with_package {
+            return Self::resume_full_scan(source, scan, at);
         }
-        let end = Self::open_by_description(source).and_then(|mut end| {
-            let late = |section: &&Section| !front.layout.sections.contains(section);
-            let first = end.layout.sections.iter().find(late);
-            let same = end.layout.configuration == front.layout.configuration
-                && end.layout.blocks == front.ram.blocks
-                && end.layout.sections.starts_with(&front.layout.sections)
+        let described = Self::open_by_description(source).and_then(|mut stream| {
+            let is_new = |section: &&Section| !scan.layout.sections.contains(section);
+            let first = stream.layout.sections.iter().find(is_new);
+            let same = stream.layout.configuration == scan.layout.configuration
+                && stream.layout.blocks == scan.ram.blocks
+                && stream.layout.sections.starts_with(&scan.layout.sections)
                 && first.is_some_and(|section| section.range.start == at);
             if !same {
                 return Err(Error::new(
@@ -131,12 +128,12 @@ impl Stream {
                 .at_offset(at)
                 .with_hint("do not trust this stream: it is damaged, or was made to mislead"));
             }
-            end.layout.record_counts = Some(front.ram.counts);
-            Ok(end)
+            stream.layout.record_counts = Some(scan.ram.counts);
+            Ok(stream)
         });
-        match end {
+        match described {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
-                let mut stream = Self::resume_full_scan(source, front, at)?;
+                let mut stream = Self::resume_full_scan(source, scan, at)?;
                 stream.open_method = OpenMethod::FullScan {
                     reason: Some(error.message().to_owned()),
                 };
@@ -146,17 +143,17 @@ impl Stream {
         }
     }
 
-    fn resume_full_scan(source: &dyn ReadAt, front: &ScanState, at: u64) -> Result<Self, Error> {
+    fn resume_full_scan(source: &dyn ReadAt, scan: &ScanState, at: u64) -> Result<Self, Error> {
         let length = cursor::length(source)?;
         let mut cursor = Cursor::new(source, at, length, LARGE_WINDOW_LEN);
-        let layout = front.clone().read_to_end(&mut cursor)?;
+        let layout = scan.clone().read_to_end(&mut cursor)?;
         Self::from_layout(source, length, layout)
     }
 
-    /// A stream of which everything has been read.
+    /// Makes the stream from the layout of a full scan.
     fn from_layout(source: &dyn ReadAt, length: u64, layout: Layout) -> Result<Self, Error> {
         let description = match layout.description.clone() {
-            // The loader does not read it; one that nobody can read stays as it is.
+            // The loader does not read it, so an unreadable one stays unchanged.
             Some(range) if range.end - range.start <= described_layout::MAX_DESCRIPTION_LEN => {
                 let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                 let text = cursor::read_bytes(source, range.start, count)?;
@@ -168,34 +165,34 @@ impl Stream {
             Some(description) => check_described_sections(&layout, description)?,
             None => section_search::reject_hidden_cpu(source, &layout.sections)?,
         }
-        let opened = OpenMethod::FullScan { reason: None };
-        Self::assemble(source, length, layout, description, opened)
+        let open_method = OpenMethod::FullScan { reason: None };
+        Self::assemble(source, length, layout, description, open_method)
     }
 
-    /// Opens a stream from the front and, if it has a description, from the end too; compares.
+    /// Opens a stream by a full scan and, if it has a description, by that too; compares both.
     ///
-    /// A file that is cut inside RAM, just behind pages that imitate the end of a stream, does not
-    /// pass this; it does pass [`Self::open`].
+    /// It rejects a file that is cut inside RAM just after pages that imitate the end of a stream.
+    /// [`Self::open`] accepts such a file.
     ///
     /// # Errors
-    /// [`ErrorKind::Disagreement`] if the two ways find different streams; those of
+    /// [`ErrorKind::Disagreement`] if the two methods find different streams; those of
     /// [`Self::open_by_full_scan`].
     pub fn verify(source: &dyn ReadAt) -> Result<Self, Error> {
-        let mut front = Self::open_by_full_scan(source)?;
+        let mut scanned = Self::open_by_full_scan(source)?;
         match Self::open_by_description(source) {
-            Ok(end) => {
-                front.check_same_as(&end)?;
-                front.open_method = OpenMethod::Verified;
-                front.layout.described_exactly = end.layout.described_exactly;
-                front.description = end.description;
+            Ok(described) => {
+                scanned.check_same_as(&described)?;
+                scanned.open_method = OpenMethod::Verified;
+                scanned.layout.described_exactly = described.layout.described_exactly;
+                scanned.description = described.description;
             }
             Err(error) => {
-                front.open_method = OpenMethod::FullScan {
+                scanned.open_method = OpenMethod::FullScan {
                     reason: Some(error.message().to_owned()),
                 };
             }
         }
-        Ok(front)
+        Ok(scanned)
     }
 
     fn assemble(
@@ -203,7 +200,7 @@ impl Stream {
         length: u64,
         layout: Layout,
         description: Option<Description>,
-        opened: OpenMethod,
+        open_method: OpenMethod,
     ) -> Result<Self, Error> {
         let mut cpus: Vec<Cpu> = Vec::new();
         let mut run_state = None;
@@ -214,12 +211,12 @@ impl Stream {
             .collect();
         for section in &layout.sections {
             if section.name == element::CPU {
-                // Numbered in the order of their creation, none left out.
+                // QEMU numbers vCPUs in the order of their creation, without gaps.
                 if section.instance as usize != cpus.len() {
                     return Err(Error::malformed(
                         section.range.start,
                         format!(
-                            "cpu {} where cpu {} must stand",
+                            "section is cpu {}, expected cpu {}",
                             section.instance,
                             cpus.len()
                         ),
@@ -234,10 +231,10 @@ impl Stream {
         if cpus.is_empty() {
             return Err(Error::new(
                 ErrorKind::NotArm,
-                "no `cpu` section: this is no stream of an Arm machine",
+                "no `cpu` section: this is not a stream of an Arm machine",
             ));
         }
-        // Each vCPU has one of these too, in front of its own.
+        // Each vCPU's `cpu` section follows a `cpu_common` section.
         let common = |section: &&Section| section.name == "cpu_common";
         let common = layout.sections.iter().filter(common).count();
         if common != cpus.len() {
@@ -251,7 +248,7 @@ impl Stream {
             .with_hint("the stream is damaged"));
         }
         Ok(Self {
-            open_method: opened,
+            open_method,
             length,
             layout,
             cpus,
@@ -260,7 +257,9 @@ impl Stream {
         })
     }
 
-    /// A stream of which nothing is known but this vCPU's section: what tells of a VM by its vCPUs can tell of the first one alone.
+    /// Makes a stream that holds only this vCPU's section.
+    ///
+    /// A report about a VM's vCPUs can then be made of the first one alone.
     pub fn from_vcpu(cpu: Cpu) -> Self {
         Self {
             open_method: OpenMethod::FullScan { reason: None },
@@ -276,123 +275,130 @@ impl Stream {
         }
     }
 
-    fn check_same_as(&self, end: &Self) -> Result<(), Error> {
-        let differ = |what: String, at: u64| {
+    fn check_same_as(&self, described: &Self) -> Result<(), Error> {
+        let disagreement = |subject: String, at: u64| {
             Err(Error::new(
                 ErrorKind::Disagreement,
-                format!("read from the front, {what} other than read from the end"),
+                format!("a full scan finds {subject} than the description"),
             )
             .at_offset(at)
             .with_hint("do not trust this file: it is damaged, or was made to mislead"))
         };
-        let (mine, other) = (&self.layout, &end.layout);
+        let (mine, other) = (&self.layout, &described.layout);
         let pairs = mine.sections.iter().zip(&other.sections);
         if let Some((section, _)) = pairs.into_iter().find(|(mine, other)| mine != other) {
-            return differ(format!("section {} is", section.name), section.range.start);
+            return disagreement(
+                format!("another section {}", section.name),
+                section.range.start,
+            );
         }
         if mine.sections.len() != other.sections.len() {
-            return differ("the sections are".into(), mine.end);
+            return disagreement("other sections".into(), mine.end);
         }
         if mine.configuration != other.configuration || mine.blocks != other.blocks {
-            return differ("the RAM is".into(), 0);
+            return disagreement("other RAM".into(), 0);
         }
         if mine.end != other.end || mine.description != other.description {
-            return differ("the end is".into(), mine.end);
+            return disagreement("another end".into(), mine.end);
         }
         if self
             .cpus
             .iter()
-            .zip(&end.cpus)
+            .zip(&described.cpus)
             .any(|(mine, other)| mine.bytes() != other.bytes())
         {
-            return differ("the CPU state is".into(), mine.end);
+            return disagreement("another CPU state".into(), mine.end);
         }
         Ok(())
     }
 
-    /// How it was opened.
+    /// Returns the method by which the stream was opened.
     pub fn open_method(&self) -> &OpenMethod {
         &self.open_method
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The machine's configuration, if the stream has one.
+    /// Returns the machine's configuration, if the stream has one.
     pub fn configuration(&self) -> Option<&Configuration> {
         self.layout.configuration.as_ref()
     }
 
-    /// The machine type (`virt-10.0`), if the stream says it.
+    /// Returns the machine type (`virt-10.0`), if the stream contains it.
     pub fn machine(&self) -> Option<&str> {
         self.configuration().map(|it| it.machine.as_str())
     }
 
-    /// The blocks of guest RAM.
+    /// Returns the blocks of guest RAM.
     pub fn ram_blocks(&self) -> &[RamBlock] {
         &self.layout.blocks
     }
 
-    /// How many RAM records of each kind there are; known only if RAM was read.
+    /// Returns the number of RAM records of each kind; `None` if RAM was not read.
     pub fn record_counts(&self) -> Option<RecordCounts> {
         self.layout.record_counts
     }
 
-    /// The live sections; from the end, only those that begin where RAM begins.
+    /// Returns the live sections; opened by description, only those that begin where RAM begins.
     pub fn live_sections(&self) -> &[LiveSection] {
         &self.layout.live_sections
     }
 
-    /// The devices' sections, `cpu` among them, in wire order.
+    /// Returns the devices' sections, including `cpu`, in wire order.
     pub fn sections(&self) -> &[Section] {
         &self.layout.sections
     }
 
-    /// The vCPUs' sections, decoded, in wire order.
+    /// Returns the vCPUs' sections, decoded, in wire order.
     pub fn cpus(&self) -> &[Cpu] {
         &self.cpus
     }
 
-    /// The package that holds the device state of a postcopy migration.
+    /// Returns the package that holds the device state of a postcopy migration.
     pub fn package(&self) -> Option<&Package> {
         self.layout.package.as_ref()
     }
 
-    /// The offset behind the element that ends the stream.
+    /// Returns the offset after the element that ends the stream.
     pub fn end(&self) -> u64 {
         self.layout.end
     }
 
-    /// Where the description's JSON stands.
+    /// Returns the range of the description's JSON.
     pub fn description(&self) -> Option<Range<u64>> {
         self.layout.description.clone()
     }
 
-    /// Whether the description gives every section its right length. One that does not comes from
-    /// an edit that left the description alone; QEMU does not mind.
+    /// Returns `true` if the description gives every section its right length.
+    ///
+    /// An edit that did not update the description makes it inexact; QEMU accepts that.
     pub fn is_described_exactly(&self) -> bool {
         self.layout.described_exactly
     }
 
-    /// What the guest was doing when the stream was written (`running`, `paused`, `prelaunch` …), if
-    /// the stream says it.
+    /// Returns the run state at the time of writing, if the stream contains it.
+    ///
+    /// The run state is QEMU's word: `running`, `paused`, `prelaunch` ….
     pub fn run_state(&self) -> Option<&str> {
         self.run_state.as_deref()
     }
 
-    /// Whether the guest had not run yet: only then do the registers hold their reset values.
+    /// Returns `true` if the guest had not run yet.
+    ///
+    /// Only then do the registers hold their reset values.
     pub fn is_prelaunch(&self) -> bool {
         self.run_state() == Some("prelaunch")
     }
 }
 
-/// Refuses sections that are not the described ones.
+/// Rejects sections that do not match the described ones.
 ///
-/// Where device state happens to look like the end of its section, the reading from the front can be
-/// wrong and still be without contradiction. Only `cpu` sections, which are measured, may have another
-/// length than described: whoever edits a stream need not mend the description.
+/// Device state can look like the end of its section. A full scan can then be wrong without a
+/// contradiction. Only `cpu` sections may have another length than described: they are measured, and
+/// an editor need not update the description.
 fn check_described_sections(layout: &Layout, description: &Description) -> Result<(), Error> {
     let fault = |at: u64, name: &str| {
         Err(Error::new(

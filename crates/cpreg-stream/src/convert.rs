@@ -1,5 +1,5 @@
-//! [`convert`]: makes the edit after which a stream holds a planned state, opens the result and
-//! compares it with the plan.
+//! [`convert`]: makes the edit that yields a planned state, opens the result and compares it with
+//! the plan.
 
 use cpreg::vm::Vm;
 
@@ -8,16 +8,18 @@ use crate::replacement::Edit;
 use crate::source::ReadAt;
 use crate::stream::{OpenMethod, Stream};
 
-/// Makes the edit after which the stream holds the state `planned`. Nothing is written.
+/// Makes the edit after which the stream holds the state `planned`. Writes nothing.
 ///
-/// `source` is the file that `stream` was opened from. What the edit makes of it is opened and
-/// compared with `planned`. Of what was held back of a stream on its way,
-/// [`DeviceStateBuffer::convert`](crate::incremental::Held::convert) does the same.
+/// `source` is the file that `stream` was opened from. The function opens the edited stream and
+/// compares it with `planned`.
+/// [`DeviceStateBuffer::convert`](crate::incremental::DeviceStateBuffer::convert) does the same for
+/// a stream in transit.
 ///
 /// # Errors
-/// [`ErrorKind::BadEdit`] if the stream cannot hold that; reading errors;
-/// [`ErrorKind::NotAsPlanned`] if the edited stream is not what was planned, with the reason as its
-/// source if it cannot be read.
+/// - [`ErrorKind::BadEdit`] if the stream cannot hold that state.
+/// - [`ErrorKind::NotAsPlanned`] if the edited stream differs from the plan; its source is the
+///   reading error, if any.
+/// - Reading errors of `source`.
 pub fn convert(stream: &Stream, source: &dyn ReadAt, planned: &Vm) -> Result<Edit, Error> {
     convert_and_open(stream, source, planned, &|edit| {
         Stream::open(&edit.apply_to(source))
@@ -44,13 +46,13 @@ pub(crate) fn convert_and_open(
             OpenMethod::Description | OpenMethod::Verified
         )
     };
-    let map_fits = is_by_description(&edited) || !is_by_description(stream);
-    if map_fits && written.is_same_state(planned) {
+    let description_matches = is_by_description(&edited) || !is_by_description(stream);
+    if description_matches && written.is_same_state(planned) {
         Ok(edit)
     } else {
         Err(Error::new(
             ErrorKind::NotAsPlanned,
-            "the edited stream does not hold what was planned; nothing was written",
+            "the edited stream does not hold the planned state; nothing was written",
         )
         .with_hint("this is a fault of cpreg: please report it"))
     }

@@ -1,7 +1,7 @@
-//! Copying stretches of one file into another: holes stay holes, and the kernel moves the bytes
+//! Copies byte ranges of one file into another: holes stay holes, and the kernel moves the bytes
 //! where it can.
 //!
-//! Which stretches, and what happens to the file afterwards, lives in [`crate::write`].
+//! [`crate::write`] chooses the ranges.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use std::ops::Range;
 use crate::os;
 use crate::source::ReadAt;
 
-/// How much is copied between two reports of progress.
+/// Bytes copied between two progress reports.
 const PROGRESS_INTERVAL_BYTES: u64 = 64 << 20;
-/// The buffer where bytes must be read and written.
+/// Length of the buffer where the kernel cannot copy.
 const BUFFER_LEN: usize = 1 << 20;
-/// Zeros of this length and alignment are left as holes where holes cannot be asked for.
+/// Length and alignment of zeros that become holes where holes cannot be queried.
 const HOLE_LEN: usize = 4 << 10;
 
-/// Why a copy stopped.
+/// Reason why a copy stopped.
 #[derive(Debug)]
 pub(crate) enum CopyError {
     Read(u64, io::Error),
@@ -30,39 +30,39 @@ pub(crate) fn share_all(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
 }
 
-/// No other system has it in a form that fills an open file.
+/// Returns `false`: other systems cannot share blocks with an open file.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn share_all(_from: &File, _to: &File) -> bool {
     false
 }
 
-/// Copies the bytes `range` of `from` to offset `at` of `to`, where there is nothing yet.
+/// Copies the bytes `range` of `from` to offset `at` of `to`, which must be a hole.
 ///
-/// Calls `done` with the bytes that were copied or skipped since the last call.
+/// Calls `progress` with the number of bytes copied or skipped since the last call.
 pub(crate) fn copy(
     from: &dyn ReadAt,
     range: Range<u64>,
     to: &File,
     at: u64,
-    done: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<(), CopyError> {
     let Some(file) = from.as_file() else {
-        return read_and_write(from, range, to, at, done);
+        return read_and_write(from, range, to, at, progress);
     };
     let mut start = range.start;
     while start < range.end {
         let data = next_data(file, start..range.end);
-        done(data.start - start);
+        progress(data.start - start);
         let mut position = data.start;
         while position < data.end {
             let end = data.end.min(position + PROGRESS_INTERVAL_BYTES);
             let target = at + (position - range.start);
             let copied = move_data(file, position..end, to, target)?;
             if copied == 0 {
-                read_and_write(from, position..end, to, target, done)?;
+                read_and_write(from, position..end, to, target, progress)?;
                 position = end;
             } else {
-                done(copied);
+                progress(copied);
                 position += copied;
             }
         }
@@ -71,14 +71,14 @@ pub(crate) fn copy(
     Ok(())
 }
 
-/// The next stretch that is no hole; empty at the end of `range` if there is none.
+/// Returns the next data range; it is empty at the end of `range` if only a hole follows.
 #[cfg(target_os = "linux")]
 fn next_data(file: &File, range: Range<u64>) -> Range<u64> {
     use rustix::fs::{SeekFrom, seek};
 
     let start = match seek(file, SeekFrom::Data(range.start)) {
         Ok(start) => start.min(range.end),
-        // Nothing but a hole up to the end of the file.
+        // Only a hole follows up to the end of the file.
         Err(rustix::io::Errno::NXIO) => range.end,
         Err(_) => return range,
     };
@@ -94,7 +94,7 @@ fn next_data(_file: &File, range: Range<u64>) -> Range<u64> {
     range
 }
 
-/// Lets the kernel copy; says how much it did, 0 if it cannot.
+/// Makes the kernel copy; returns the number of bytes copied, 0 if it cannot.
 #[cfg(target_os = "linux")]
 fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, CopyError> {
     use rustix::io::Errno;
@@ -106,7 +106,7 @@ fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, 
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
             Err(CopyError::Write(error.into()))
         }
-        // Whatever else is wrong shows when the bytes are read and written, if it is wrong there.
+        // Other errors appear again when the bytes are read and written, if they matter.
         Err(_) => Ok(0),
     }
 }
@@ -121,7 +121,7 @@ fn read_and_write(
     range: Range<u64>,
     to: &File,
     at: u64,
-    done: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<(), CopyError> {
     let mut buffer = Vec::new();
     let mut position = range.start;
@@ -140,7 +140,7 @@ fn read_and_write(
             }
         }
         position += count as u64;
-        done(count as u64);
+        progress(count as u64);
     }
     Ok(())
 }

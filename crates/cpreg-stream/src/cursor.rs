@@ -1,17 +1,16 @@
-//! [`Cursor`]: big-endian numbers and names read one after the other through a window.
+//! [`Cursor`]: sequential reads of big-endian numbers and names through a window.
 //!
-//! Nothing is read before it is needed, nothing outside the cursor's range is ever read, and the
-//! window bounds the memory. The parsers of single elements live beside this module.
+//! The cursor reads only on demand and only within its range. The window bounds the memory.
 
 use crate::error::{Error, ErrorKind};
 use crate::source::ReadAt;
 
-/// How much is read ahead where all bytes are wanted in order.
+/// Length of the window for a read of all bytes in order.
 pub(crate) const LARGE_WINDOW_LEN: usize = 256 << 10;
-/// How much is read ahead where a few fields are wanted here and there.
+/// Length of the window for a read of a few separate fields.
 pub(crate) const SMALL_WINDOW_LEN: usize = 4 << 10;
 
-/// A place in a source, and the bytes around it.
+/// Position in a source, and a window of bytes around it.
 pub(crate) struct Cursor<'s> {
     source: &'s dyn ReadAt,
     position: u64,
@@ -19,7 +18,7 @@ pub(crate) struct Cursor<'s> {
     window: Vec<u8>,
     window_start: u64,
     window_size: usize,
-    /// What lies behind the end is still to come and can be gone over.
+    /// `true` if more bytes follow the end later: they can be skipped now.
     is_partial: bool,
 }
 
@@ -37,9 +36,10 @@ impl<'s> Cursor<'s> {
         }
     }
 
-    /// Reads the bytes from `start` to `end`, behind which more are to come: what is skipped need not be there yet.
+    /// Reads the bytes from `start` to `end` of a source that still grows.
     ///
-    /// Reading past the end fails with [`ErrorKind::Truncated`], and leaves the position where that read began.
+    /// Bytes after the end can be skipped before they arrive. A read past the end fails with
+    /// [`ErrorKind::Truncated`] and leaves the position unchanged.
     pub(crate) fn for_partial_source(source: &'s dyn ReadAt, start: u64, end: u64) -> Self {
         Self {
             is_partial: true,
@@ -63,28 +63,28 @@ impl<'s> Cursor<'s> {
         self.position >= self.end
     }
 
-    /// Goes to an absolute offset; reading there fails if it is out of range.
+    /// Moves to an absolute offset; a read there fails if it is out of range.
     pub(crate) fn seek(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// Takes `count` bytes, at most a window of them.
+    /// Returns the next `count` bytes, at most a window, and moves past them.
     pub(crate) fn take(&mut self, count: usize) -> Result<&[u8], Error> {
         let start = self.fill(count)?;
         self.position += count as u64;
         Ok(&self.window[start..start + count])
     }
 
-    /// Looks at `count` bytes without taking them.
+    /// Returns the next `count` bytes without moving.
     pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
         let start = self.fill(count)?;
         Ok(&self.window[start..start + count])
     }
 
-    /// Makes sure that the window holds `count` bytes; says where in it they begin.
+    /// Fills the window with at least `count` bytes; returns their index in it.
     fn fill(&mut self, count: usize) -> Result<usize, Error> {
         debug_assert!(count <= self.window_size);
-        let have = self
+        let available = self
             .position
             .checked_sub(self.window_start)
             .and_then(|offset| usize::try_from(offset).ok())
@@ -93,7 +93,7 @@ impl<'s> Cursor<'s> {
                     .checked_add(count)
                     .is_some_and(|end| end <= self.window.len())
             });
-        if let Some(offset) = have {
+        if let Some(offset) = available {
             return Ok(offset);
         }
         let left = self.end.saturating_sub(self.position);
@@ -113,16 +113,15 @@ impl<'s> Cursor<'s> {
         Ok(0)
     }
 
-    /// Goes over `count` bytes without reading them.
+    /// Moves past `count` bytes without reading them.
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), Error> {
         let left = self.end.saturating_sub(self.position);
         if count > left && !self.is_partial {
             return Err(Error::truncated(self.position, self.end, count - left));
         }
-        self.position = self
-            .position
-            .checked_add(count)
-            .ok_or_else(|| Error::malformed(self.position, "longer than any stream"))?;
+        self.position = self.position.checked_add(count).ok_or_else(|| {
+            Error::malformed(self.position, "the length exceeds that of any stream")
+        })?;
         Ok(())
     }
 
@@ -147,30 +146,32 @@ impl<'s> Cursor<'s> {
         Ok(u64::from_be_bytes(number))
     }
 
-    /// A name: one byte that says how long it is, then that many printable ASCII characters.
+    /// Reads a name: one byte with its length, then that number of printable ASCII characters.
     pub(crate) fn read_name(&mut self) -> Result<String, Error> {
         let start = self.position;
         let length = self.read_u8()?;
         self.read_text(usize::from(length), start)
     }
 
-    /// `length` printable ASCII characters that make up a name which began at `start`.
+    /// Reads `length` printable ASCII characters of a name that began at `start`.
     pub(crate) fn read_text(&mut self, length: usize, start: u64) -> Result<String, Error> {
         if length == 0 {
-            return Err(Error::malformed(start, "an empty name"));
+            return Err(Error::malformed(start, "the name is empty"));
         }
         let bytes = self.take(length)?;
         if !is_name(bytes) {
             return Err(Error::malformed(
                 start,
-                "a name with bytes that no name has",
+                "the name has bytes that are not printable ASCII",
             ));
         }
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
-/// Whether these bytes can be a name: QEMU makes its names from identifiers, paths and numbers.
+/// Returns `true` if these bytes can be a name.
+///
+/// QEMU makes its names from identifiers, paths and numbers.
 pub(crate) fn is_name(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| (0x20..0x7f).contains(byte))
 }
@@ -184,19 +185,19 @@ pub(crate) fn read_bytes(source: &dyn ReadAt, start: u64, count: usize) -> Resul
     Ok(bytes)
 }
 
-/// The length of a source.
+/// Returns the length of a source.
 pub(crate) fn length(source: &dyn ReadAt) -> Result<u64, Error> {
     source.length().map_err(|error| match error.kind() {
         std::io::ErrorKind::IsADirectory => {
             Error::new(ErrorKind::NotAStream, "this is a directory")
-                .with_hint("name the file in it")
+                .with_hint("give the path of a file in it")
         }
         std::io::ErrorKind::NotSeekable => Error::new(
             ErrorKind::Io,
             "a pipe or a terminal cannot be read out of order",
         )
         .with_hint("save the stream to a file first"),
-        _ => Error::io("cannot tell the file's length", error),
+        _ => Error::io("cannot get the file's length", error),
     })
 }
 
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_reads_past_its_end() {
+    fn reads_stop_at_the_end() {
         let bytes: Vec<u8> = (0..64).collect();
         let mut cursor = Cursor::new(&bytes, 8, 16, 4);
         assert_eq!(cursor.read_be32().unwrap(), 0x0809_0a0b);
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_over_what_is_still_to_come() {
+    fn skips_bytes_that_have_not_arrived() {
         let bytes = vec![0; 8];
         let mut cursor = Cursor::for_partial_source(&bytes, 0, 8);
         cursor.skip(6).unwrap();

@@ -1,7 +1,8 @@
-//! Mending the description after an edit: list lengths and subsections of `cpu` sections.
+//! Updates the description after an edit: list lengths and subsections of `cpu` sections.
 //!
-//! QEMU does not read the description; its `scripts/analyze-migration.py` does, and so does
-//! [`crate::tail`]. Only what an edit changed is written anew, everything else keeps its text.
+//! QEMU does not read the description; its `scripts/analyze-migration.py` and
+//! [`crate::described_layout`] do. Only the changed parts are rewritten, everything else keeps its
+//! text.
 
 use std::ops::Range;
 
@@ -10,10 +11,10 @@ use cpreg::vm::Extension;
 use crate::cpu::{Cpu, Subsection};
 use crate::vmdescription::StateDescription;
 
-/// A stretch of the text and what takes its place.
+/// Range of the text and its replacement.
 pub(crate) type Patch = (Range<usize>, String);
 
-/// Collects what must change in the description of one `cpu` section.
+/// Collects the necessary changes in the description of one `cpu` section.
 pub(crate) fn collect_patches(
     text: &[u8],
     state: &StateDescription,
@@ -28,17 +29,17 @@ pub(crate) fn collect_patches(
         match &field.count_text {
             _ if field.count == count as u64 => {}
             Some(range) => patches.push((range.clone(), count.to_string())),
-            // QEMU gives no length for a list of one.
+            // QEMU writes no length for a list of one.
             None => {
-                let behind = field.name_text.end + 1;
-                patches.push((behind..behind, format!(", \"array_len\": {count}")));
+                let after_name = field.name_text.end + 1;
+                patches.push((after_name..after_name, format!(", \"array_len\": {count}")));
             }
         }
     }
     patches.extend(subsections_patch(text, state, cpu.subsections()));
 }
 
-/// The array of subsections, if it is not as it must be.
+/// Returns the patch of the array of subsections, if it does not match.
 fn subsections_patch(
     text: &[u8],
     state: &StateDescription,
@@ -95,7 +96,7 @@ fn is_described(described: &StateDescription, subsection: &Subsection) -> bool {
             .all(|(described, subsection)| is_described(described, subsection))
 }
 
-/// A description of a subsection that came from elsewhere.
+/// Returns the description of a subsection that the old description lacks.
 fn new_description(subsection: &Subsection) -> String {
     let (name, kind) = if subsection.name == Extension::WFXT_TIMER {
         ("wfxt_timer", "timer")
@@ -117,7 +118,7 @@ fn new_description(subsection: &Subsection) -> String {
     )
 }
 
-/// The text with the patches applied.
+/// Returns the text with the patches applied.
 pub(crate) fn apply_patches(text: &[u8], mut patches: Vec<Patch>) -> Vec<u8> {
     patches.sort_by_key(|(range, _)| range.start);
     let mut new = Vec::with_capacity(text.len());

@@ -1,9 +1,9 @@
-//! Changing the CPU state in a stream: as replacements of byte ranges.
+//! Changes the CPU state in a stream, as replacements of byte ranges.
 //!
-//! Only the payloads of `cpu` sections change, and what counts them: the list lengths in them, the
-//! description (its text and its length), the length of a postcopy package. Every other byte stays.
-//! An edit that changes nothing has no replacements. How an edit reaches a file lives in
-//! [`crate::write`] and [`crate::in_place`].
+//! An edit changes the payloads of `cpu` sections and the lengths that depend on them. These are
+//! the list lengths, the description (text and length), and the length of a postcopy package. Every
+//! other byte stays. An edit that changes nothing has no replacements. [`crate::write`] and
+//! [`crate::in_place`] apply an edit to a file.
 
 use std::collections::HashMap;
 
@@ -19,28 +19,28 @@ use crate::replacement::{Edit, Replacement};
 use crate::source::ReadAt;
 use crate::stream::{OpenMethod, Stream};
 
-/// What shall change in one vCPU's section.
+/// Requested changes of one vCPU's section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuEdit {
-    /// All registers it shall have, ascending by id; `None` leaves the list as it is.
+    /// New register list, ascending by id; `None` leaves the list unchanged.
     pub registers: Option<Vec<(RegisterId, u64)>>,
-    /// Changes of its extensions, carried out in this order.
+    /// Changes of its extensions, applied in this order.
     pub extensions: Vec<ExtensionChange>,
 }
 
-/// What shall change in one extension of a vCPU.
+/// Requested change of one extension of a vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionChange {
-    /// Takes it away, and all subsections inside it; [`Extension::FEATURES`] becomes 0.
+    /// Removes it and all subsections inside it; [`Extension::FEATURES`] becomes 0.
     Remove(String),
-    /// Gives it this content; adds it if it is not there.
+    /// Sets its content; adds it if it is missing.
     Set(Extension),
 }
 
 impl Stream {
-    /// What must change so that the stream holds this CPU state.
+    /// Returns the changes after which the stream holds this CPU state.
     ///
-    /// Registers and extensions that `vm` lacks are taken away.
+    /// Registers and extensions that `vm` lacks are removed.
     ///
     /// # Errors
     /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64 bits.
@@ -63,11 +63,12 @@ impl Stream {
 
     /// Plans an edit: one [`CpuEdit`] for each vCPU, in the order of [`Stream::cpus`].
     ///
-    /// `source` is the file the stream was opened from. The edit is read back before it is returned,
-    /// the way the stream was opened if that was from the end.
+    /// `source` is the file that the stream was opened from. If the stream was opened by its
+    /// description, the edited stream is opened the same way and compared before the edit is
+    /// returned.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if the edit cannot be carried out; reading errors.
+    /// [`ErrorKind::BadEdit`] if the edit cannot be applied; reading errors.
     pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
         let (edit, changed) = self.plan_edit(source, edits)?;
         if !changed.is_empty() {
@@ -76,7 +77,9 @@ impl Stream {
         Ok(edit)
     }
 
-    /// The same, and it is not read back: for who opens the edited stream before writing it, and looks whether it holds what it shall.
+    /// Plans an edit like [`Self::edit`], without reading it back.
+    ///
+    /// The caller opens the edited stream and checks it before writing it.
     ///
     /// # Errors
     /// Those of [`Self::edit`].
@@ -84,7 +87,7 @@ impl Stream {
         self.plan_edit(source, edits).map(|(edit, _)| edit)
     }
 
-    /// The edit, and the sections that it changes, by the number of their vCPU.
+    /// Returns the edit and the sections that it changes, by vCPU number.
     fn plan_edit(
         &self,
         source: &dyn ReadAt,
@@ -123,7 +126,7 @@ impl Stream {
         Ok((Edit::new(replacements, self.length()), changed))
     }
 
-    /// Pages of mapped-ram stand at fixed offsets: nothing before them may change its length.
+    /// Rejects a change of length before mapped-ram pages, which have fixed offsets.
     fn check_fixed_pages(&self) -> Result<(), Error> {
         let pages_end = self
             .ram_blocks()
@@ -138,7 +141,7 @@ impl Stream {
             .find(|cpu| cpu.section().range.start < pages_end)
         {
             Some(cpu) => Err(bad_edit(
-                "this section stands before RAM pages that have fixed places in the file",
+                "this section is before RAM pages that have fixed offsets in the file",
             )
             .at_offset(cpu.section().range.start)
             .prepend_path(&cpu_path(cpu))),
@@ -157,7 +160,7 @@ impl Stream {
         }))
     }
 
-    /// The description with the new list lengths and subsections, if it can be read.
+    /// Returns the description with the new list lengths and subsections, if it can be read.
     fn description_replacement(
         &self,
         source: &dyn ReadAt,
@@ -187,7 +190,7 @@ impl Stream {
         }))
     }
 
-    /// Opens the edited stream and looks whether it holds what it shall.
+    /// Opens the edited stream and checks that it holds the changed sections.
     fn read_back(
         &self,
         source: &dyn ReadAt,
@@ -200,8 +203,8 @@ impl Stream {
         ) {
             return Ok(());
         }
-        let wrong = || bad_edit("the edited stream does not read back as it was meant");
-        let edited = Self::open_by_description(&edit.apply_to(source)).map_err(|_| wrong())?;
+        let mismatch = || bad_edit("the edited stream does not read back as intended");
+        let edited = Self::open_by_description(&edit.apply_to(source)).map_err(|_| mismatch())?;
         let same = edited.cpus().len() == self.cpus().len()
             && changed.iter().all(|(instance, cpu)| {
                 edited
@@ -209,16 +212,18 @@ impl Stream {
                     .iter()
                     .any(|it| it.section().instance == *instance && it.bytes() == cpu.bytes())
             });
-        if same { Ok(()) } else { Err(wrong()) }
+        if same { Ok(()) } else { Err(mismatch()) }
     }
 }
 
 impl Cpu {
-    /// The section with this state in place of its own, as [`Stream::edit`] makes it of [`Stream::diff_to`]; it has been read back
-    /// and compared.
+    /// Returns the section with `state` instead of its own.
+    ///
+    /// The result is the one of [`Stream::edit`] with [`Stream::diff_to`]; it is read back and
+    /// compared.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if the section cannot hold that.
+    /// [`ErrorKind::BadEdit`] if the section cannot hold that state.
     pub fn with_state(&self, state: &Vcpu) -> Result<Self, Error> {
         let edit = diff_cpu(self, &self.vcpu()?, state).prepend_path(|| cpu_path(self))?;
         let changed = apply_cpu_edit(self, &edit).prepend_path(|| cpu_path(self))?;
@@ -226,14 +231,14 @@ impl Cpu {
             Ok(changed)
         } else {
             Err(
-                bad_edit("the edited section does not read back as it was meant")
+                bad_edit("the edited section does not read back as intended")
                     .prepend_path(&cpu_path(self)),
             )
         }
     }
 }
 
-/// How many bytes a package of this length has when its content has grown.
+/// Returns the length of a package after its content has grown.
 pub(crate) fn grown_package_length(length: u64, growth: i64) -> Result<u32, Error> {
     length
         .checked_add_signed(growth)
@@ -250,10 +255,10 @@ fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 pub(crate) fn to_i64(length: usize) -> Result<i64, Error> {
-    i64::try_from(length).map_err(|_| bad_edit("a section longer than any file"))
+    i64::try_from(length).map_err(|_| bad_edit("the section is longer than any file"))
 }
 
-/// The edit that turns one vCPU's state into another's.
+/// Returns the edit that turns one vCPU's state into another's.
 fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
     let registers = new
         .registers
@@ -277,7 +282,7 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
             extensions.push(ExtensionChange::Set(extension.clone()));
         }
     }
-    // Equal lists are left alone even if their bytes are not what would be written.
+    // Equal lists stay unchanged even if cpreg would write them as other bytes.
     let same = registers.iter().copied().eq(cpu.registers());
     Ok(CpuEdit {
         registers: (!same).then_some(registers),
@@ -285,7 +290,7 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
     })
 }
 
-/// A subsection while it is being edited.
+/// Subsection during an edit.
 struct SubsectionDraft {
     name: String,
     version: u32,
@@ -309,7 +314,7 @@ impl SubsectionDraft {
 
     fn write(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let length = u8::try_from(self.name.len())
-            .map_err(|_| bad_edit("a name of more than 255 bytes").prepend_path(&self.name))?;
+            .map_err(|_| bad_edit("the name has more than 255 bytes").prepend_path(&self.name))?;
         bytes.extend([SUBSECTION, length]);
         bytes.extend(self.name.as_bytes());
         bytes.extend(self.version.to_be_bytes());
@@ -318,7 +323,7 @@ impl SubsectionDraft {
     }
 }
 
-/// The section with the edit carried out.
+/// Returns the section with the edit applied.
 fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
     let old = cpu.bytes();
     let mut bytes = old[..cpu::COUNT_OFFSET].to_vec();
@@ -342,7 +347,7 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
                 match extension.content {
                     Content::Number(features) => set_features(&mut tail, features),
                     Content::Bytes(_) => {
-                        return Err(bad_edit("must be a number").prepend_path(&extension.name));
+                        return Err(bad_edit("not a number").prepend_path(&extension.name));
                     }
                 }
             }
@@ -357,11 +362,11 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
     let mut section = cpu.section().clone();
     section.payload.end = section.payload.start + bytes.len() as u64;
     let read_back = Cpu::parse(section.clone(), bytes, None).map_err(|error| {
-        let mut message = String::from("the section would not be readable: ");
+        let mut message = String::from("the edited section cannot be read: ");
         message += error.message();
         bad_edit(message).prepend_path(error.path())
     })?;
-    // A subsection of unknown length can swallow a new one behind it.
+    // A subsection of unknown length can swallow a new one after it.
     let names = |drafts: &[SubsectionDraft]| {
         fn collect(drafts: &[SubsectionDraft], to: &mut Vec<String>) {
             for draft in drafts {
@@ -375,7 +380,9 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
     };
     let found = read_back.all_subsections();
     if !found.iter().map(|it| &it.name).eq(&names(&drafts)) {
-        return Err(bad_edit("the subsections would be read as others"));
+        return Err(bad_edit(
+            "the edited subsections read back as other subsections",
+        ));
     }
     Ok(read_back)
 }
@@ -384,22 +391,22 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
     let count = i32::try_from(registers.len())
         .ok()
         .filter(|_| registers.len() <= cpu::MAX_REGISTERS)
-        .ok_or_else(|| bad_edit(format!("a list of {} registers", registers.len())))?;
+        .ok_or_else(|| bad_edit(format!("the list has {} registers", registers.len())))?;
     for (index, (id, value)) in registers.iter().enumerate() {
         let raw = id.raw();
-        let fault = |what: &str| {
-            Err(bad_edit(format!("{raw:#018x} {what}"))
+        let fault = |problem: &str| {
+            Err(bad_edit(format!("{raw:#018x} {problem}"))
                 .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))
         };
         if !cpu::is_register(raw) {
-            return fault("is no register that QEMU can have");
+            return fault("is not a register that QEMU can have");
         }
         if index > 0 && registers[index - 1].0 >= *id {
             return fault("is not above the register before it");
         }
         // Bits 55:52: log2 of the size in bytes.
         if raw >> 52 & 15 == 2 && *value > u64::from(u32::MAX) {
-            return fault("has 32 bits, and its value more");
+            return fault("has 32 bits, its value has more");
         }
     }
     bytes.extend(count.to_be_bytes());
@@ -416,7 +423,7 @@ fn set_features(tail: &mut [u8], features: u64) {
     tail[cpu::FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
 }
 
-/// The list that holds a subsection of this name, and where in it.
+/// Returns the list that holds a subsection of this name, and its index there.
 fn find_draft<'d>(
     drafts: &'d mut Vec<SubsectionDraft>,
     name: &str,
@@ -435,23 +442,23 @@ fn remove_draft(drafts: &mut Vec<SubsectionDraft>, name: &str) -> Result<(), Err
             list.remove(index);
             Ok(())
         }
-        None => Err(bad_edit("there is no such subsection to take away").prepend_path(name)),
+        None => Err(bad_edit("the subsection to remove does not exist").prepend_path(name)),
     }
 }
 
 fn set_extension(drafts: &mut Vec<SubsectionDraft>, extension: &Extension) -> Result<(), Error> {
     let name = &*extension.name;
-    let own = match &extension.content {
+    let content = match &extension.content {
         Content::Number(number) => number.to_be_bytes().to_vec(),
         Content::Bytes(bytes) => bytes.clone(),
     };
     if let Some((list, index)) = find_draft(drafts, name) {
-        list[index].content = own;
+        list[index].content = content;
         return Ok(());
     }
-    let fault = |what: &'static str| Err(bad_edit(what).prepend_path(name));
+    let fault = |message: &'static str| Err(bad_edit(message).prepend_path(name));
     if !name.starts_with("cpu/") || !crate::cursor::is_name(name.as_bytes()) {
-        return fault("no name of a subsection");
+        return fault("not a name of a subsection");
     }
     let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
     let list = if parent == CPU {
@@ -459,13 +466,13 @@ fn set_extension(drafts: &mut Vec<SubsectionDraft>, extension: &Extension) -> Re
     } else {
         match find_draft(drafts, parent) {
             Some((list, index)) => &mut list[index].subsections,
-            None => return fault("the subsection that it belongs into is not there"),
+            None => return fault("its parent subsection is missing"),
         }
     };
     list.push(SubsectionDraft {
         name: name.to_owned(),
         version: cpu::subsection_version(name),
-        content: own,
+        content,
         subsections: Vec::new(),
     });
     Ok(())

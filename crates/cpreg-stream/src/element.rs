@@ -1,4 +1,4 @@
-//! The elements a stream is made of: header, configuration, section headers and footers, commands.
+//! The elements of a stream: header, configuration, section headers and footers, commands.
 //!
 //! All integers are big-endian, nothing is aligned. Read from QEMU's `migration/savevm.c`, v5.2 to
 //! 11.x, and seen in streams of 5.2, 7.2, 10.0 and 11.1.
@@ -15,8 +15,9 @@
 //! | VMDESCRIPTION | u8 6, u32 n, n bytes JSON; after EOF |
 //! | subsection of a payload | u8 5, u8 n, n bytes name, u32 version, payload |
 //!
-//! Payloads have no length; who knows theirs lives in [`crate::ram`], [`crate::live`],
-//! [`crate::cpu`], [`crate::vmdescription`] and [`crate::scan`].
+//! Payloads have no length field. Their lengths are found in [`crate::ram`],
+//! [`crate::live_sections`], [`crate::cpu`], [`crate::vmdescription`] and
+//! [`crate::section_search`].
 
 use std::ops::Range;
 
@@ -30,39 +31,40 @@ pub(crate) const PART: u8 = 0x02;
 pub(crate) const END: u8 = 0x03;
 pub(crate) const FULL: u8 = 0x04;
 pub(crate) const SUBSECTION: u8 = 0x05;
-/// The id string of a vCPU's section.
+/// Id string of a vCPU's section.
 pub(crate) const CPU: &str = "cpu";
 
-/// The first byte of the description behind EOF.
+/// First byte of the description, which follows EOF.
 pub const VMDESCRIPTION: u8 = 0x06;
 pub(crate) const CONFIGURATION: u8 = 0x07;
 pub(crate) const COMMAND: u8 = 0x08;
 pub(crate) const FOOTER: u8 = 0x7e;
 
-/// Bytes of a footer: the mark and the section's id.
+/// Bytes of a footer: the marker and the section's id.
 pub(crate) const FOOTER_LEN: u64 = 5;
 /// Bytes of an element's type, a section's id, name length, instance and version.
 pub(crate) const SECTION_HEADER_LEN: u64 = 1 + 4 + 1 + 4 + 4;
 
-/// What stands where the header's magic was while an edit in place is under way.
+/// Replacement of the header's magic during an edit in place.
 pub(crate) const UNFINISHED_MAGIC: [u8; 4] = *b"cpRG";
 pub(crate) const MAGIC: [u8; 4] = *b"QEVM";
 
-/// The machine's configuration, as it stands behind the header.
+/// Configuration of the machine, which follows the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// The machine type (`virt-10.0`).
+    /// Machine type (`virt-10.0`).
     pub machine: String,
-    /// log2 of the target page size, in bytes. A stream without it has the target's usual one.
+    /// Binary logarithm of the target page size in bytes. A stream without it has the target's
+    /// default size.
     pub target_page_bits: Option<u32>,
-    /// Migration capabilities that the other side must have too (`x-ignore-shared`, `mapped-ram`).
+    /// Migration capabilities that the destination must have too (`x-ignore-shared`, `mapped-ram`).
     pub capabilities: Vec<String>,
-    /// The VM's UUID, with `x-validate-uuid`.
+    /// UUID of the VM, present with `x-validate-uuid`.
     pub uuid: Option<[u8; 16]>,
 }
 
 impl Configuration {
-    /// Whether the stream was written with this capability, of those that are recorded.
+    /// Returns `true` if the stream records this capability.
     pub fn has_capability(&self, name: &str) -> bool {
         self.capabilities
             .iter()
@@ -70,77 +72,77 @@ impl Configuration {
     }
 }
 
-/// What kind of section this is.
+/// Kind of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SectionKind {
-    /// The first part of a live section (RAM).
+    /// First part of a live section (RAM).
     Start,
-    /// A further part of a live section.
+    /// Further part of a live section.
     Part,
-    /// The last part of a live section.
+    /// Last part of a live section.
     End,
-    /// A device's whole state.
+    /// Whole state of a device.
     Full,
 }
 
-/// One section and where it stands.
+/// Section and its place in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Which kind.
+    /// Kind of the section.
     pub kind: SectionKind,
-    /// The number the source gave it, unique in the stream.
+    /// Number that the source assigned, unique in the stream.
     pub id: u32,
     /// QEMU's id string (`cpu`, `0000:00:01.0/virtio-net`).
     pub name: String,
-    /// Which of several with that name.
+    /// Instance number among sections of the same name.
     pub instance: u32,
-    /// The version of its format.
+    /// Version of its format.
     pub version: u32,
-    /// Its bytes from header to footer.
+    /// Range of its bytes from header to footer.
     pub range: Range<u64>,
-    /// The bytes between header and footer.
+    /// Range of the bytes between header and footer.
     pub payload: Range<u64>,
 }
 
-/// A command to the loader.
+/// Command to the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    /// Which one.
+    /// Number of the command.
     pub(crate) code: CommandCode,
-    /// Its bytes, without the header of five bytes.
+    /// Range of its bytes, without the header of five bytes.
     pub(crate) payload: Range<u64>,
 }
 
-/// The number of a command.
+/// Number of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CommandCode(pub(crate) u16);
 
 impl CommandCode {
-    /// A return path will be used.
+    /// Opens the return path.
     pub(crate) const OPEN_RETURN_PATH: Self = Self(1);
-    /// The loader shall answer with the number given.
+    /// Requests an answer with the given number.
     pub(crate) const PING: Self = Self(2);
-    /// Postcopy may follow: page sizes, or nothing if only bitmaps will be sent late.
+    /// Announces that postcopy may follow: page sizes, or nothing if only bitmaps are sent late.
     pub(crate) const POSTCOPY_ADVISE: Self = Self(3);
-    /// Pages will be asked for from now on.
+    /// Makes the destination request pages from now on.
     pub(crate) const POSTCOPY_LISTEN: Self = Self(4);
-    /// The guest shall run.
+    /// Starts the guest.
     pub(crate) const POSTCOPY_RUN: Self = Self(5);
-    /// Pages sent before are stale.
+    /// Discards stale pages that were sent before.
     pub(crate) const POSTCOPY_RAM_DISCARD: Self = Self(6);
-    /// A stream of device state follows, of the length given.
+    /// Begins a stream of device state of the given length.
     pub(crate) const PACKAGED: Self = Self(7);
-    /// COLO begins; until 10.1.
+    /// Enables COLO; until 10.1.
     pub(crate) const ENABLE_COLO: Self = Self(8);
-    /// An interrupted postcopy goes on.
+    /// Resumes an interrupted postcopy migration.
     pub(crate) const POSTCOPY_RESUME: Self = Self(9);
-    /// The loader shall send its bitmap of received pages.
+    /// Requests the loader's bitmap of received pages.
     pub(crate) const RECV_BITMAP: Self = Self(10);
-    /// The guest has been stopped; 10.0 and later.
+    /// Announces that the guest has been stopped; 10.0 and later.
     pub(crate) const SWITCHOVER_START: Self = Self(11);
 
-    /// Whether QEMU takes `length` bytes for this command.
+    /// Returns `true` if QEMU accepts `length` bytes for this command.
     pub(crate) fn accepts_length(self, length: u16) -> bool {
         match self {
             Self::OPEN_RETURN_PATH
@@ -159,7 +161,7 @@ impl CommandCode {
     }
 }
 
-/// The fields of a section's header behind its type.
+/// Fields of a section's header after its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SectionHeader {
     pub(crate) id: u32,
@@ -168,7 +170,7 @@ pub(crate) struct SectionHeader {
     pub(crate) version: u32,
 }
 
-/// Reads the header of a START or FULL section; its type has been taken.
+/// Reads the header of a START or FULL section, after its type.
 pub(crate) fn read_section_header(cursor: &mut Cursor<'_>) -> Result<SectionHeader, Error> {
     Ok(SectionHeader {
         id: cursor.read_be32()?,
@@ -178,7 +180,7 @@ pub(crate) fn read_section_header(cursor: &mut Cursor<'_>) -> Result<SectionHead
     })
 }
 
-/// Takes the footer of section `id`.
+/// Reads the footer of section `id`.
 pub(crate) fn read_footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error> {
     let start = cursor.position();
     let mark = cursor.read_u8()?;
@@ -188,12 +190,12 @@ pub(crate) fn read_footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error>
     }
     Err(Error::malformed(
         start,
-        format!("no footer of section {id} where the section must end"),
+        format!("the footer of section {id} is missing at its end"),
     )
     .with_hint("the stream is damaged, or was written with send-section-footer=off"))
 }
 
-/// Takes a command; its type has been taken.
+/// Reads a command, after its type.
 pub(crate) fn read_command(cursor: &mut Cursor<'_>) -> Result<Command, Error> {
     let start = cursor.position();
     let code = CommandCode(cursor.read_be16()?);
@@ -209,7 +211,7 @@ pub(crate) fn read_command(cursor: &mut Cursor<'_>) -> Result<Command, Error> {
     Ok(Command { code, payload })
 }
 
-/// Recognises the file and goes over its header.
+/// Identifies the file and reads its header.
 pub(crate) fn read_header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Result<(), Error> {
     let mut magic = [0; 16];
     let length = usize::try_from(cursor.end()).unwrap_or(16).min(16);
@@ -218,7 +220,7 @@ pub(crate) fn read_header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Resul
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::IsADirectory => {
                 Error::new(ErrorKind::NotAStream, "this is a directory")
-                    .with_hint("name the file in it")
+                    .with_hint("give the path of a file in it")
             }
             _ => Error::io("cannot read", error).at_offset(0),
         })?;
@@ -228,7 +230,7 @@ pub(crate) fn read_header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Resul
         3 => Ok(()),
         2 => Err(Error::new(
             ErrorKind::ObsoleteVersion,
-            "a stream of version 2, which QEMU stopped to load in 2009",
+            "a stream of version 2, which QEMU has not loaded since 2009",
         )
         .at_offset(4)),
         version => Err(Error::new(
@@ -239,43 +241,42 @@ pub(crate) fn read_header(source: &dyn ReadAt, cursor: &mut Cursor<'_>) -> Resul
     }
 }
 
-/// Tells from its first bytes whether this is a stream, and if not what else it is.
+/// Checks the first bytes of a stream; the error names another known format.
 fn check_magic(magic: &[u8]) -> Result<(), Error> {
-    let wrong = |kind, message: &'static str| Error::new(kind, message).at_offset(0);
+    let error = |kind, message: &'static str| Error::new(kind, message).at_offset(0);
     if magic.is_empty() {
-        return Err(wrong(ErrorKind::NotAStream, "the file is empty"));
+        return Err(error(ErrorKind::NotAStream, "the file is empty"));
     }
     if magic.starts_with(&MAGIC) {
         return Ok(());
     }
     if magic.starts_with(&UNFINISHED_MAGIC) {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::UnfinishedEdit,
             "an edit of this file was interrupted",
         )
-        .with_hint("the journal beside it holds what was there before: recover it from that"));
+        .with_hint("recover the file from the journal next to it, which holds the old bytes"));
     }
     if magic.starts_with(&[0x11, 0x22, 0x33, 0x44]) {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::MultifdChannel,
-            "one channel of a multifd migration: it holds pages and no CPU state",
+            "a multifd channel of a migration: it holds pages and no CPU state",
         )
         .with_hint("give the main channel, the one that begins with QEVM"));
     }
     if magic.starts_with(b"QCPR") {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::NotAStream,
             "the channel on which QEMU hands over open files (cpr-transfer): it holds no CPU state",
         )
         .with_hint(
-            "such a migration stays on one host, whose registers do not change: it needs no repair",
+            "such a migration stays on one host, whose registers do not change: it needs no cpreg",
         ));
     }
     if magic.starts_with(&[0x16, 0x03]) {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::Tls,
-            "a TLS handshake: the stream is encrypted from end to end, and nobody between can \
-             read it",
+            "a TLS handshake: the stream is encrypted from end to end, and no relay can read it",
         )
         .with_hint(
             "switch TLS off for this migration (tls-creds), and protect the connection outside \
@@ -283,28 +284,27 @@ fn check_magic(magic: &[u8]) -> Result<(), Error> {
         ));
     }
     if magic.starts_with(&[COMMAND, 0, 9, 0, 0]) {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::Unsupported,
-            "a postcopy migration that was interrupted and goes on: its device state went over \
-             the connection before",
+            "a resumed postcopy migration: its device state was sent over the connection before",
         )
-        .with_hint("connect the two QEMUs without anything between: nothing is left to change"));
+        .with_hint("connect the two QEMUs directly: nothing is left to change"));
     }
     if magic.starts_with(b"LibvirtQemudSave") || magic.starts_with(b"LibvirtQemudPart") {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::LibvirtImage,
-            "a save image of libvirt: the stream is inside it, perhaps compressed",
+            "a save image of libvirt, which contains the stream, possibly compressed",
         )
         .with_hint("restore it with libvirt where it was saved, and migrate the VM to a file"));
     }
     if magic.starts_with(b"QFI\xfb") {
-        return Err(wrong(
+        return Err(error(
             ErrorKind::Qcow2Image,
-            "a qcow2 disk image; a VM state in it would be an internal snapshot",
+            "a qcow2 disk image; its VM states are internal snapshots",
         )
         .with_hint("load the snapshot into QEMU and migrate it to a file"));
     }
-    Err(wrong(
+    Err(error(
         ErrorKind::NotAStream,
         "not a QEMU migration stream: it does not begin with QEVM",
     )
@@ -314,7 +314,7 @@ fn check_magic(magic: &[u8]) -> Result<(), Error> {
     ))
 }
 
-/// Takes the configuration, if there is one.
+/// Reads the configuration, if there is one.
 pub(crate) fn read_configuration(cursor: &mut Cursor<'_>) -> Result<Option<Configuration>, Error> {
     if cursor.peek(1)?[0] != CONFIGURATION {
         return Ok(None);
@@ -325,7 +325,7 @@ pub(crate) fn read_configuration(cursor: &mut Cursor<'_>) -> Result<Option<Confi
     if length > 255 {
         return Err(Error::malformed(
             start,
-            format!("a machine type of {length} bytes"),
+            format!("the machine type has {length} bytes, at most 255 are possible"),
         ));
     }
     let machine = cursor
@@ -363,14 +363,20 @@ fn read_configuration_subsection(
             let bits = cursor.read_be32()?;
             // RAM records keep their flags below the page size; the highest flag is bit 9.
             if !(10..=16).contains(&bits) {
-                return Err(Error::malformed(start, format!("pages of 2^{bits} bytes")));
+                return Err(Error::malformed(
+                    start,
+                    format!("the target page size is 2^{bits} bytes"),
+                ));
             }
             configuration.target_page_bits = Some(bits);
         }
         "configuration/capabilities" => {
             let count = cursor.read_be32()?;
             if count > 256 {
-                return Err(Error::malformed(start, format!("{count} capabilities")));
+                return Err(Error::malformed(
+                    start,
+                    format!("the list has {count} capabilities"),
+                ));
             }
             for _ in 0..count {
                 configuration.capabilities.push(cursor.read_name()?);
@@ -384,7 +390,7 @@ fn read_configuration_subsection(
         _ => {
             return Err(Error::unsupported(
                 start,
-                "an unknown part of the configuration",
+                "an unknown subsection of the configuration",
             ));
         }
     }
@@ -418,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_relatives() {
+    fn other_formats_are_identified() {
         let kind = |bytes: &[u8]| read(bytes).unwrap_err().kind();
         assert_eq!(kind(b""), ErrorKind::NotAStream);
         assert_eq!(kind(b"QEV"), ErrorKind::NotAStream);
@@ -438,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_have_their_lengths() {
+    fn commands_with_wrong_lengths_are_rejected() {
         let read = |bytes: &[u8]| {
             let bytes = bytes.to_vec();
             read_command(&mut Cursor::new(&bytes, 0, bytes.len() as u64, 64))

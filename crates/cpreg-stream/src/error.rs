@@ -1,16 +1,16 @@
 //! [`Error`]: what is wrong, where in the file, and what to do about it.
 //!
-//! One type for the whole crate. A hint is data beside the message, so that a program can print it
-//! in its own way: [`Display`](fmt::Display) prints place, message and cause, and not the hint.
+//! The whole crate has one error type. A hint is separate from the message, so that a program can
+//! print it its own way. [`Display`](fmt::Display) prints place, message and cause, not the hint.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-/// What went wrong in this crate.
+/// Error of this crate.
 ///
-/// It names the place twice where it can: by byte offset in the file and by the path of the field
-/// (`cpu[1].cpreg_vmstate_indexes[57]`).
+/// Where possible it names the place twice: by the byte offset in the file and by the path of the
+/// field (`cpu[1].cpreg_vmstate_indexes[57]`).
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -22,48 +22,48 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The sort of an [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operating system refused to read or write.
+    /// The operating system failed to read or write.
     Io,
-    /// There is no room left where the output should go.
+    /// No space is left for the output.
     NoSpace,
-    /// The file does not begin like a QEMU migration stream, nor like any relative of one.
+    /// The file is neither a QEMU migration stream nor a known relative of one.
     NotAStream,
-    /// A stream of a version that QEMU itself no longer loads.
+    /// Stream of a version that QEMU itself no longer loads.
     ObsoleteVersion,
-    /// One channel of a multifd migration: pages only, no CPU state.
+    /// Multifd channel of a migration: pages only, no CPU state.
     MultifdChannel,
-    /// A save image that libvirt wrote around a stream.
+    /// Save image of libvirt, which contains a stream.
     LibvirtImage,
-    /// A qcow2 disk image.
+    /// Disk image in qcow2 format.
     Qcow2Image,
-    /// A connection that is encrypted: no stream can be seen in it.
+    /// Encrypted connection, in which no stream can be read.
     Tls,
-    /// A file that an edit in place left unfinished.
+    /// File that an edit in place left unfinished.
     UnfinishedEdit,
-    /// A stream of a machine that is not Arm.
+    /// Stream of a machine that is not Arm.
     NotArm,
     /// The stream ends too early.
     Truncated,
     /// Bytes that no QEMU writes.
     Malformed,
-    /// Something QEMU can write and this crate cannot read.
+    /// Data that QEMU can write and this crate cannot read.
     Unsupported,
-    /// No description of the devices stands at the end, or it does not fit what is before it.
+    /// The description of the devices is missing at the end, or does not match the devices.
     NoDescription,
-    /// The stream read from its front is another one than read from its end.
+    /// A full scan finds another stream than the description.
     Disagreement,
-    /// An edit that cannot be carried out.
+    /// Edit that cannot be applied.
     BadEdit,
-    /// An edited stream that is not what was planned: a fault of this crate.
+    /// Edited stream that differs from the plan, which is a bug of this crate.
     NotAsPlanned,
 }
 
 impl Error {
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -75,17 +75,19 @@ impl Error {
         }))
     }
 
-    /// Bytes at this offset that no QEMU writes.
+    /// Makes the error for bytes at this offset that no QEMU writes.
     pub fn malformed(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Malformed, message).at_offset(offset)
     }
 
-    /// Something at this offset that QEMU can write and this crate cannot read.
+    /// Makes the error for data at this offset that QEMU can write and this crate cannot read.
     pub fn unsupported(offset: u64, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Unsupported, message).at_offset(offset)
     }
 
-    /// The stream ends at `end` although `missing` more bytes belong to what begins at `offset`.
+    /// Makes the error for a stream that ends at `end`.
+    ///
+    /// The element that begins at `offset` lacks `missing` bytes.
     pub fn truncated(offset: u64, end: u64, missing: u64) -> Self {
         Self::new(
             ErrorKind::Truncated,
@@ -98,7 +100,7 @@ impl Error {
         .with_hint("get a complete copy of the file, or save the VM again")
     }
 
-    /// A failure of the operating system.
+    /// Makes the error for a failure of the operating system.
     pub fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
         let full = matches!(
             source.kind(),
@@ -106,7 +108,7 @@ impl Error {
         );
         let mut error = if full {
             Self::new(ErrorKind::NoSpace, message)
-                .with_hint("make room there, or give another place for the output")
+                .with_hint("free some space, or choose another place for the output")
         } else {
             Self::new(ErrorKind::Io, message)
         };
@@ -114,23 +116,23 @@ impl Error {
         error
     }
 
-    /// Makes the error of an output that takes no more of a stream.
+    /// Makes the error for an output that accepts no more of a stream.
     pub fn from_write_error(error: io::Error) -> Self {
         let is_closed = error.kind() == io::ErrorKind::BrokenPipe;
         let error = Self::io("cannot write the stream", error);
         if is_closed {
-            error.with_hint("whoever reads it has closed its end: see what it said")
+            error.with_hint("the reader has closed its end: see its messages")
         } else {
             error
         }
     }
 
-    /// Makes the error of an input that fails at this offset of a stream.
+    /// Makes the error for an input that fails at this offset of a stream.
     pub fn from_read_error(offset: u64, error: io::Error) -> Self {
         Self::io("cannot read the stream", error).at_offset(offset)
     }
 
-    /// Adds what caused it.
+    /// Adds the cause.
     #[must_use]
     pub(crate) fn with_source(
         mut self,
@@ -140,21 +142,21 @@ impl Error {
         self
     }
 
-    /// At this offset of the file.
+    /// Sets the offset in the file.
     #[must_use]
     pub fn at_offset(mut self, offset: u64) -> Self {
         self.0.offset = Some(offset);
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds advice to the user.
     #[must_use]
     pub(crate) fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// Puts a path segment in front of the ones that are there.
+    /// Prepends a segment to the path.
     #[must_use]
     pub(crate) fn prepend_path(mut self, segment: &str) -> Self {
         if self.0.path.is_empty() {
@@ -165,17 +167,17 @@ impl Error {
         self
     }
 
-    /// The sort of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The offset in the file, in bytes from its beginning, where the trouble was seen.
+    /// Returns the offset of the error, in bytes from the beginning of the file.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
     }
 
-    /// The path of the field where the trouble was seen; empty if there is none.
+    /// Returns the path of the field, or an empty string.
     pub fn path(&self) -> &str {
         &self.0.path
     }
@@ -185,7 +187,7 @@ impl Error {
         &self.0.message
     }
 
-    /// Returns the error with its hint behind it, in one line.
+    /// Returns the error and its hint in one line.
     pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
@@ -228,7 +230,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Adds the path of a field to an error on its way out.
+/// Extension of [`Result`] that adds the path of a field to an error.
 pub(crate) trait PrependPath<T> {
     /// Calls `segment` only if there is an error.
     fn prepend_path(self, segment: impl FnOnce() -> String) -> Result<T, Error>;
@@ -245,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_what_and_what_to_do() {
+    fn display_has_place_and_message_without_hint() {
         let error = Error::truncated(0x40, 0x44, 8)
             .prepend_path("pc")
             .prepend_path("cpu[1]");
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_a_full_disk_from_other_troubles() {
+    fn full_disk_has_a_kind_of_its_own() {
         let full = Error::io("cannot write", io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(full.kind(), ErrorKind::NoSpace);
         let other = Error::io(

@@ -1,11 +1,11 @@
-//! Reading a stream from its first byte to its last: element after element, each with its own
-//! parser, RAM record after record.
+//! Reads a stream from its first byte to its last, element by element, RAM record by record.
 //!
-//! It needs no description, believes none, and sees every byte of structure; memory stays bounded
-//! because no payload is kept. How the elements look lives in [`crate::element`].
+//! It neither needs nor trusts a description, and sees every byte of structure. Memory stays
+//! bounded because no payload is kept. The elements are in [`crate::element`].
 //!
-//! [`ScanState`] is what has been seen so far, and what may therefore follow. Who reads a stream while it comes
-//! ([`crate::flow`]) keeps one too, and lets it go on where the device state begins.
+//! [`ScanState`] is the structure read so far, which decides the elements that may follow. A reader
+//! of a stream in transit ([`crate::incremental`]) keeps one too, and resumes the scan where the
+//! device state begins.
 
 use crate::cursor::{Cursor, LARGE_WINDOW_LEN};
 use crate::element::{
@@ -19,11 +19,15 @@ use crate::ram::{self, RamParser};
 use crate::section_search::{SearchContext, find_full_sections};
 use crate::source::ReadAt;
 
-/// More live sections than any machine has: RAM, bitmaps, a VFIO device each.
+/// Maximum number of live sections; more than any machine has (RAM, bitmaps, one for each VFIO
+/// device).
 const MAX_LIVE_SECTIONS: usize = 4096;
-/// Early sections are a hundred bytes each; RAM follows, in which nothing must be searched.
+/// Maximum length of early sections.
+///
+/// They have a hundred bytes each. RAM follows, which must not be searched.
 pub(crate) const MAX_EARLY_LEN: u64 = 1 << 20;
-/// More commands than any migration takes; RECV_BITMAP and PING may come often.
+/// Maximum number of commands; more than any migration sends (RECV_BITMAP and PING may repeat
+/// often).
 const MAX_COMMANDS: usize = 1 << 20;
 
 /// Reads the whole stream.
@@ -34,33 +38,33 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<Layout, Error> {
     ScanState::new(configuration).read_to_end(&mut cursor)
 }
 
-/// What has been read of a stream.
+/// State of a scan: the structure of a stream as far as it has been read.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanState {
     pub(crate) layout: Layout,
     pub(crate) ram: RamParser,
     ram_id: Option<u32>,
-    /// Live sections go on: no early section can stand here.
+    /// `true` after the first part of a live section: no early section can follow.
     pub(crate) live_open: bool,
-    /// RAM has begun and not ended.
+    /// `true` while RAM has begun and not ended.
     pub(crate) ram_open: bool,
     command_count: usize,
     pub(crate) announced_capabilities: AnnouncedCapabilities,
-    /// What is read ends with the package, and neither RAM's last pages nor EOF are there.
+    /// `true` if the source ends with the package, without RAM's last pages and EOF.
     pub(crate) ends_with_package: bool,
 }
 
-/// What commands before RAM say of the migration.
+/// Capabilities of the migration that commands before RAM announce.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AnnouncedCapabilities {
-    /// OPEN_RETURN_PATH was seen: the destination answers.
+    /// `true` after OPEN_RETURN_PATH: the destination answers.
     pub(crate) return_path: bool,
-    /// POSTCOPY_ADVISE was seen: the migration may switch to postcopy.
+    /// `true` after POSTCOPY_ADVISE: the migration may switch to postcopy.
     pub(crate) postcopy: bool,
 }
 
 impl ScanState {
-    /// Nothing but the header and the configuration.
+    /// Makes the state after header and configuration.
     pub(crate) fn new(configuration: Option<Configuration>) -> Self {
         Self {
             ram: RamParser::new(configuration.as_ref()),
@@ -77,7 +81,7 @@ impl ScanState {
         }
     }
 
-    /// Reads on, from where an element begins to the end of the stream.
+    /// Reads from the beginning of an element to the end of the stream.
     pub(crate) fn read_to_end(mut self, cursor: &mut Cursor<'_>) -> Result<Layout, Error> {
         self.read_elements(cursor, false)?;
         self.read_description(cursor)?;
@@ -86,7 +90,7 @@ impl ScanState {
         Ok(self.layout)
     }
 
-    /// Whether this is the number of the `ram` section.
+    /// Returns `true` if this is the number of the `ram` section.
     pub(crate) fn is_ram(&self, id: u32) -> bool {
         self.ram_id == Some(id)
     }
@@ -97,8 +101,8 @@ impl ScanState {
             if package && cursor.is_at_end() {
                 return Ok(());
             }
-            let is_behind = self.ends_with_package && self.layout.package.is_some();
-            if is_behind && cursor.is_at_end() {
+            let is_after_package = self.ends_with_package && self.layout.package.is_some();
+            if is_after_package && cursor.is_at_end() {
                 self.layout.end = cursor.position();
                 return Ok(());
             }
@@ -118,7 +122,7 @@ impl ScanState {
                 kind => {
                     return Err(Error::malformed(
                         start,
-                        format!("an element of the unknown type {kind:#04x}"),
+                        format!("the element type {kind:#04x} is unknown"),
                     ));
                 }
             }
@@ -137,7 +141,7 @@ impl ScanState {
         element::read_footer(cursor, id)
     }
 
-    /// A live section begins. After an error nothing has changed.
+    /// Records that a live section begins. An error leaves the state unchanged.
     pub(crate) fn begin_section(&mut self, header: SectionHeader, start: u64) -> Result<(), Error> {
         let known = self
             .layout
@@ -147,14 +151,17 @@ impl ScanState {
         if known || self.layout.live_sections.len() == MAX_LIVE_SECTIONS {
             return Err(Error::malformed(
                 start,
-                format!("a second live section {}", header.id),
+                format!("a second live section has the number {}", header.id),
             ));
         }
         if header.name == "ram" {
             if self.ram_id.is_some() || header.version != ram::VERSION {
                 return Err(Error::unsupported(
                     start,
-                    format!("a ram section of version {}", header.version),
+                    format!(
+                        "a second ram section, or its version {} is unknown",
+                        header.version
+                    ),
                 ));
             }
             self.ram_id = Some(header.id);
@@ -182,7 +189,7 @@ impl ScanState {
         element::read_footer(cursor, id).prepend_path(|| name)
     }
 
-    /// A live section goes on, or comes to its end: gives its name.
+    /// Records that a live section continues or ends; returns its name.
     pub(crate) fn continue_section(&mut self, id: u32, start: u64) -> Result<String, Error> {
         let Some(live) = self.layout.live_sections.iter().find(|live| live.id == id) else {
             return Err(Error::malformed(
@@ -194,7 +201,7 @@ impl ScanState {
         Ok(live.name.clone())
     }
 
-    /// The payload of a START, PART or END has been read.
+    /// Records that the payload of a START, PART or END has been read.
     pub(crate) fn end_part(&mut self, kind: u8, id: u32) {
         if kind == END && self.is_ram(id) {
             self.ram_open = false;
@@ -215,8 +222,8 @@ impl ScanState {
         start: u64,
         package: bool,
     ) -> Result<(), Error> {
-        // An early section stands before the pages; all others stand behind them. Only a background
-        // snapshot does not end RAM: its device sections go on up to EOF.
+        // Early sections precede the pages, all others follow them. Only a background snapshot does
+        // not end RAM: its device sections continue up to EOF.
         let early = !self.live_open;
         let snapshot = self.ram_open && self.live_open && !package;
         let live: Vec<u32> = self
@@ -225,7 +232,7 @@ impl ScanState {
             .iter()
             .map(|live| live.id)
             .collect();
-        let surroundings = SearchContext {
+        let context = SearchContext {
             live_ids: &live,
             allows_start: early,
             in_package: package,
@@ -236,19 +243,19 @@ impl ScanState {
         } else {
             cursor.end()
         };
-        let (sections, next) = find_full_sections(cursor.source(), start, end, &surroundings)?;
+        let (sections, next) = find_full_sections(cursor.source(), start, end, &context)?;
         self.add_sections(sections)?;
         cursor.seek(next);
         Ok(())
     }
 
-    /// Device sections have been read.
+    /// Records device sections that have been read.
     pub(crate) fn add_sections(&mut self, sections: Vec<Section>) -> Result<(), Error> {
         for section in &sections {
             if self.layout.sections.iter().any(|it| it.id == section.id) {
                 return Err(Error::malformed(
                     section.range.start,
-                    format!("a second section {}", section.id),
+                    format!("a second section has the number {}", section.id),
                 ));
             }
         }
@@ -266,24 +273,30 @@ impl ScanState {
         self.apply_command(&command, start)?;
         if command.code == CommandCode::PACKAGED {
             if package || self.layout.package.is_some() {
-                return Err(Error::malformed(start, "a package in a package"));
+                return Err(Error::malformed(
+                    start,
+                    "a second package, or one inside another",
+                ));
             }
             self.read_package(cursor, command.payload.start)?;
         }
         Ok(())
     }
 
-    /// A command has been read; its payload need not be there yet.
+    /// Records a command that has been read; its payload may still be missing.
     pub(crate) fn apply_command(&mut self, command: &Command, start: u64) -> Result<(), Error> {
         self.command_count += 1;
         if self.command_count > MAX_COMMANDS {
-            return Err(Error::malformed(start, "commands without end"));
+            return Err(Error::malformed(
+                start,
+                "more commands than any migration sends",
+            ));
         }
         match command.code {
             CommandCode::OPEN_RETURN_PATH => self.announced_capabilities.return_path = true,
             CommandCode::POSTCOPY_ADVISE => {
                 self.announced_capabilities.postcopy = true;
-                // Of bitmaps alone nothing changes in RAM.
+                // An advice for bitmaps only has no payload and does not change RAM.
                 self.ram.postcopy |= !command.payload.is_empty();
             }
             _ => {}
@@ -291,7 +304,7 @@ impl ScanState {
         Ok(())
     }
 
-    /// The device state of a postcopy migration: a stream of its own, with a length.
+    /// Reads the device state of a postcopy migration, a nested stream with a length.
     fn read_package(&mut self, cursor: &mut Cursor<'_>, length_field: u64) -> Result<(), Error> {
         let start = cursor.position();
         cursor.seek(length_field);
@@ -308,26 +321,26 @@ impl ScanState {
         Ok(())
     }
 
-    /// What stands behind EOF: the description, or nothing that belongs to the stream.
+    /// Reads the description after EOF, if there is one.
     fn read_description(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         if cursor.is_at_end() || cursor.peek(1)?[0] != VMDESCRIPTION {
             return Ok(());
         }
-        let advice = || {
+        let hint = || {
             format!(
-                "the VM's state is complete and QEMU does not read the description: \
-                 cut the file to {} bytes to do without it",
+                "the VM's state is complete, and QEMU does not read the description: \
+                 cut the file to {} bytes to remove it",
                 self.layout.end
             )
         };
         cursor.skip(1)?;
         let length = cursor
             .read_be32()
-            .map_err(|error| error.prepend_path("description").with_hint(advice()))?;
+            .map_err(|error| error.prepend_path("description").with_hint(hint()))?;
         let start = cursor.position();
         cursor
             .skip(u64::from(length))
-            .map_err(|error| error.prepend_path("description").with_hint(advice()))?;
+            .map_err(|error| error.prepend_path("description").with_hint(hint()))?;
         self.layout.description = Some(start..cursor.position());
         Ok(())
     }

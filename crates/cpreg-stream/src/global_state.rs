@@ -1,16 +1,16 @@
-//! The section `globalstate`: what the guest was doing when the stream was written.
+//! The section `globalstate`: the run state of the guest when the stream was written.
 
 use crate::cursor::read_bytes;
 use crate::element::Section;
 use crate::error::Error;
 use crate::source::ReadAt;
 
-/// The id string of the section that says what the guest was doing.
+/// Id string of the section that holds the guest's run state.
 pub const GLOBAL_STATE: &str = "globalstate";
 
 /// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
 ///
-/// In 10.0 the last 68 of these hold two flags more (in 7.2 they do not); they are no concern here.
+/// In 10.0 the last 68 of these hold two more flags, in 7.2 they do not; the flags are ignored.
 pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
     let start = section.payload.start;
     if section.payload.end - start < 4 + 32 {

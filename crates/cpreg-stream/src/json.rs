@@ -1,20 +1,20 @@
-//! A pull reader for JSON that keeps order, duplicate keys, and the place of everything.
+//! A pull reader for JSON that keeps order, duplicate keys, and the offsets of all tokens.
 //!
-//! QEMU's description repeats keys inside one object, and an edit changes single numbers in it;
-//! both rule out a map. Nothing is allocated but what [`Token::text`] unescapes. Nesting is bounded.
-//! What the description means lives in [`crate::vmdescription`].
+//! QEMU's description repeats keys inside one object, and an edit changes single numbers in it.
+//! Both rule out a map. Only [`Reader::string`] allocates, to unescape. Nesting is bounded.
+//! [`crate::vmdescription`] interprets the description.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Deeper than any device nests its structures.
+/// Maximum nesting; deeper than the structures of any device.
 const MAX_DEPTH: usize = 128;
 
-/// The place of the byte that cannot be there.
+/// Offset of the first invalid byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError(pub(crate) usize);
 
-/// What sort of token this is.
+/// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     ObjectStart,
@@ -24,11 +24,11 @@ pub(crate) enum TokenKind {
     Key,
     Text,
     Number,
-    /// `true`, `false`, `null`.
+    /// `true`, `false` or `null`.
     Literal,
 }
 
-/// A token and its bytes; those of strings are without the quotes.
+/// Token and the range of its bytes; quotes of strings are not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
@@ -37,21 +37,21 @@ pub(crate) struct Token {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expectation {
-    /// A value; the end of an array too, if `true`.
+    /// Value; with `true` also the end of an array.
     Value(bool),
-    /// A key; the end of an object too, if `true`.
+    /// Key; with `true` also the end of an object.
     Key(bool),
-    /// A comma, or the end of what is open.
+    /// Comma, or the end of the open container.
     CommaOrEnd,
-    /// Nothing: the outermost value is complete.
+    /// End of the text: the outermost value is complete.
     End,
 }
 
-/// Takes tokens from a text.
+/// Reader of the tokens of a text.
 pub(crate) struct Reader<'t> {
     text: &'t [u8],
     position: usize,
-    /// What is open: `true` for an object.
+    /// Open containers, outermost first: `true` for an object.
     open_containers: Vec<bool>,
     expectation: Expectation,
 }
@@ -66,17 +66,17 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The offset behind the last token.
+    /// Returns the offset after the last token.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
 
-    /// The text of a string or number.
+    /// Returns the text of a string or number.
     pub(crate) fn bytes(&self, token: &Token) -> &'t [u8] {
         &self.text[token.range.clone()]
     }
 
-    /// The text of a key or string, unescaped.
+    /// Returns the text of a key or string, unescaped.
     pub(crate) fn string(&self, token: &Token) -> Result<Cow<'t, str>, SyntaxError> {
         let fault = SyntaxError(token.range.start);
         let text = std::str::from_utf8(self.bytes(token)).map_err(|_| fault)?;
@@ -86,7 +86,7 @@ impl<'t> Reader<'t> {
         unescape(text).map(Cow::Owned).ok_or(fault)
     }
 
-    /// A whole number; a negative one is taken modulo 2^64.
+    /// Returns a whole number; a negative one modulo 2^64.
     pub(crate) fn integer(&self, token: &Token) -> Result<u64, SyntaxError> {
         let text = std::str::from_utf8(self.bytes(token)).unwrap_or_default();
         if token.kind == TokenKind::Number {
@@ -100,7 +100,7 @@ impl<'t> Reader<'t> {
         Err(SyntaxError(token.range.start))
     }
 
-    /// The next token; `None` behind the last one.
+    /// Returns the next token; `None` after the last one.
     pub(crate) fn next(&mut self) -> Result<Option<Token>, SyntaxError> {
         loop {
             self.skip_space();
@@ -143,7 +143,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Goes over the value that comes next, whatever it is; says where it stands.
+    /// Skips the next value; returns its range.
     pub(crate) fn skip_value(&mut self) -> Result<Range<usize>, SyntaxError> {
         let depth = self.open_containers.len();
         let first = self.next()?.ok_or(SyntaxError(self.position))?;
@@ -266,7 +266,7 @@ fn unescape(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Takes a token of this kind, and gives where it begins.
+/// Reads a token of this kind; returns its offset.
 pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == kind => Ok(token.range.start),
@@ -275,7 +275,7 @@ pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, 
     }
 }
 
-/// The next key of the object that is open, `None` at its end.
+/// Returns the next key of the open object, `None` at its end.
 pub(crate) fn read_key<'t>(reader: &mut Reader<'t>) -> Result<Option<Cow<'t, str>>, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::Key => reader.string(&token).map(Some),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_duplicate_keys_twice() {
+    fn duplicate_keys_are_returned_twice() {
         let all = tokens(r#"{ "a" : [1, -2.5e3, "x\"y", true], "a":{}, "b":[] }"#).unwrap();
         let keys: Vec<_> = all
             .iter()
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_json() {
+    fn invalid_json_is_rejected() {
         for text in [
             "",
             "{",

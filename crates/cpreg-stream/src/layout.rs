@@ -1,48 +1,48 @@
-//! [`Layout`]: what stands where in a stream, as both ways of opening it find it.
+//! [`Layout`]: the offsets of a stream's parts, as both methods of opening find them.
 
 use std::ops::Range;
 
 use crate::element::{Configuration, Section};
 use crate::ram::{RamBlock, RecordCounts};
 
-/// A live section that has begun.
+/// Live section that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveSection {
-    /// The number the source gave it.
+    /// Number that the source assigned.
     pub id: u32,
     /// QEMU's id string (`ram`).
     pub name: String,
-    /// Which of several with that name.
+    /// Instance number among sections of the same name.
     pub instance: u32,
-    /// The version of its format.
+    /// Version of its format.
     pub version: u32,
 }
 
-/// Device state sent in one piece: a postcopy migration.
+/// Device state that a postcopy migration sends in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Where its length stands, a u32.
+    /// Offset of its length, a u32.
     pub length_field: u64,
-    /// Its bytes.
+    /// Range of its bytes.
     pub range: Range<u64>,
 }
 
-/// What both ways of opening find.
+/// Result of both methods of opening.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layout {
     pub(crate) configuration: Option<Configuration>,
     pub(crate) blocks: Vec<RamBlock>,
-    /// Only known if RAM was read.
+    /// Known only if RAM was read.
     pub(crate) record_counts: Option<RecordCounts>,
-    /// From the end, only those that begin where RAM begins.
+    /// Opened by description, only those that begin where RAM begins.
     pub(crate) live_sections: Vec<LiveSection>,
-    /// The FULL sections in wire order.
+    /// FULL sections in wire order.
     pub(crate) sections: Vec<Section>,
     pub(crate) package: Option<Package>,
-    /// The offset behind EOF.
+    /// Offset after EOF.
     pub(crate) end: u64,
-    /// The description's text.
+    /// Range of the description's text.
     pub(crate) description: Option<Range<u64>>,
-    /// The description has the right length for every section.
+    /// `true` if the description gives every section its right length.
     pub(crate) described_exactly: bool,
 }

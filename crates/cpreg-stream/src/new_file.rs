@@ -1,8 +1,8 @@
 //! [`NewFile`]: a file that has no name until it is complete.
 //!
-//! On Linux it is one without a name (`O_TMPFILE`), which vanishes when the process dies; where the
-//! filesystem has none, a hidden temporary one. What is in it lives in [`crate::write`] and
-//! [`crate::in_place`].
+//! On Linux it is an unnamed file (`O_TMPFILE`), which vanishes when the process dies. On
+//! filesystems without `O_TMPFILE` and on other systems it is a hidden temporary file.
+//! [`crate::write`] and [`crate::in_place`] fill it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::os::sync_directory;
 
-/// The new file while it has not got its name.
+/// New file that does not have its name yet.
 #[derive(Debug)]
 pub(crate) enum NewFile {
-    /// It has no name at all, and vanishes with the process.
+    /// File without a name, which vanishes with the process.
     #[cfg(target_os = "linux")]
     Unnamed(File),
-    /// It has a hidden name, which is removed unless it gets its own.
+    /// File with a hidden name, which is removed unless the file is persisted.
     Hidden(tempfile::NamedTempFile),
 }
 
 impl NewFile {
-    /// An empty file, its owner's only, in the directory where `target` shall be.
+    /// Creates an empty file in the directory of `target`, accessible to its owner only.
     pub(crate) fn create(target: &Path) -> Result<Self, Error> {
         let directory = parent_directory(target);
         #[cfg(target_os = "linux")]
@@ -41,7 +41,7 @@ impl NewFile {
     fn create_unnamed(directory: &Path) -> Option<File> {
         use rustix::fs::{CWD, Mode, OFlags, openat};
 
-        // A name is given by way of /proc.
+        // `link` names the file through /proc.
         if !Path::new("/proc/self/fd").is_dir() {
             return None;
         }
@@ -58,15 +58,15 @@ impl NewFile {
         }
     }
 
-    /// Gives the file its name, all at once, and makes the name last.
+    /// Gives the file its name atomically and syncs the directory.
     ///
-    /// What has that name already is replaced if `replaces`, else it is an error
+    /// A file of that name is replaced if `replaces`, else it is an error
     /// ([`io::ErrorKind::AlreadyExists`]).
     pub(crate) fn persist(self, target: &Path, replaces: bool) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
             Self::Unnamed(file) if replaces => {
-                // A link never replaces: a hidden name first, which then takes the other's place.
+                // A link never replaces a file; a rename of a hidden name does.
                 let directory = tempfile::Builder::new()
                     .prefix(&hidden_prefix(target))
                     .tempdir_in(parent_directory(target))?;
@@ -101,7 +101,7 @@ fn link(file: &File, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory that a file stands in.
+/// Returns the directory of a file.
 pub(crate) fn parent_directory(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -109,8 +109,11 @@ pub(crate) fn parent_directory(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes an [`io::Error`] one of ours that names the file.
-pub(crate) fn path_error<'p>(what: &str, path: &'p Path) -> impl Fn(io::Error) -> Error + use<'p> {
-    let message = format!("cannot {what} {}", path.display());
+/// Returns a conversion from [`io::Error`] to [`Error`] that names the action and the file.
+pub(crate) fn path_error<'p>(
+    action: &str,
+    path: &'p Path,
+) -> impl Fn(io::Error) -> Error + use<'p> {
+    let message = format!("cannot {action} {}", path.display());
     move |error| Error::io(message.clone(), error)
 }

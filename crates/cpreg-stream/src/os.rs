@@ -1,7 +1,6 @@
-//! Files on this system: reads and writes at an offset, identity, locks, permissions.
+//! File operations of this system: reads and writes at an offset, identity, locks, permissions.
 //!
-//! The rest of the crate is the same on every system; the substitutes of systems that lack
-//! something are here.
+//! The rest of the crate is the same on every system. Substitutes for missing features are here.
 
 pub(crate) use system::{
     Lock, copy_permissions, is_same_file, length, read_exact_at, sync_directory, write_all_at,
@@ -19,7 +18,7 @@ mod system {
     use rustix::fs::{FlockOperation, flock};
     use rustix::io::Errno;
 
-    /// The length of what a file holds.
+    /// Returns the length of a file's content.
     pub(crate) fn length(mut file: &File) -> io::Result<u64> {
         let metadata = file.metadata()?;
         let kind = metadata.file_type();
@@ -27,7 +26,7 @@ mod system {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if kind.is_block_device() {
-            // Its metadata says 0. The position is not used by anything else here.
+            // Its metadata has length 0. The crate does not use the file position elsewhere.
             return file.seek(SeekFrom::End(0));
         }
         if kind.is_fifo() || kind.is_socket() || kind.is_char_device() {
@@ -50,7 +49,7 @@ mod system {
             .is_ok_and(|it| (it.dev(), it.ino()) == (other.dev(), other.ino()))
     }
 
-    /// Gives a file the permissions of another, or its owner's only.
+    /// Gives a file the permissions of another, or access for its owner only.
     pub(crate) fn copy_permissions(from: Option<&File>, to: &File) -> io::Result<()> {
         let mode = match from {
             Some(file) => file.metadata().map_or(0o600, |it| it.permissions().mode()),
@@ -59,25 +58,26 @@ mod system {
         to.set_permissions(Permissions::from_mode(mode & 0o777))
     }
 
-    /// Makes changes of names in a directory last.
+    /// Makes changes of names in a directory durable.
     pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
         match File::open(directory)?.sync_all() {
-            // Some filesystems cannot sync directories, and need not.
+            // Some filesystems cannot sync directories and do not need it.
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// An advisory lock (`flock`), which belongs to the open file.
+    /// Advisory lock (`flock`), which belongs to the open file.
     #[derive(Debug)]
     pub(crate) struct Lock(File);
 
     impl Lock {
-        /// Takes it at once, or fails with [`io::ErrorKind::WouldBlock`] if somebody else has it;
-        /// nothing where the filesystem knows no locks.
+        /// Takes the lock, or fails with [`io::ErrorKind::WouldBlock`] if another process has it.
+        ///
+        /// Returns `None` if the filesystem has no locks.
         pub(crate) fn take(file: &File) -> io::Result<Option<Self>> {
             match flock(file, FlockOperation::NonBlockingLockExclusive) {
-                // The same open file: what is locked there is locked here.
+                // The clone is the same open file, so it shares the lock.
                 Ok(()) => file.try_clone().map(|file| Some(Self(file))),
                 Err(Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
                 Err(_) => Ok(None),
@@ -87,7 +87,7 @@ mod system {
 
     impl Drop for Lock {
         fn drop(&mut self) {
-            // Closing the file ends it as well.
+            // Errors are ignored: closing the file releases the lock too.
             let _ = flock(&self.0, FlockOperation::Unlock);
         }
     }
@@ -99,7 +99,7 @@ mod system {
     use std::io;
     use std::path::Path;
 
-    /// The length of what a file holds.
+    /// Returns the length of a file's content.
     pub(crate) fn length(file: &File) -> io::Result<u64> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
@@ -158,7 +158,7 @@ mod system {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Returns `true` if `file` is the file at `path`. Metadata does not tell here.
+    /// Returns `true` if `file` is the file at `path`. Metadata has no identity on this system.
     pub(crate) fn is_same_file(file: &File, path: &Path, _other: &Metadata) -> bool {
         let handles = file
             .try_clone()
@@ -167,17 +167,17 @@ mod system {
         handles.is_ok_and(|(one, other)| one == other)
     }
 
-    /// Nothing: a new file has the permissions of its folder here.
+    /// Does nothing: a new file has the permissions of its folder on this system.
     pub(crate) fn copy_permissions(_from: Option<&File>, _to: &File) -> io::Result<()> {
         Ok(())
     }
 
-    /// Nothing: a directory is no file here, and needs no sync.
+    /// Does nothing: a directory is not a file on this system and needs no sync.
     pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    /// There is none.
+    /// Placeholder for systems without locks.
     #[derive(Debug)]
     pub(crate) enum Lock {}
 

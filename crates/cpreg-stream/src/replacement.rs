@@ -1,7 +1,6 @@
-//! [`Edit`]: byte ranges of a file and what takes their place.
+//! [`Edit`]: byte ranges of a file and their replacements.
 //!
-//! What is replaced, and by what, is made in [`crate::edit`]; how it reaches a file lives in
-//! [`crate::write`] and [`crate::in_place`].
+//! [`crate::edit`] makes edits; [`crate::write`] and [`crate::in_place`] apply them to a file.
 
 use std::fmt;
 use std::io;
@@ -9,17 +8,17 @@ use std::ops::Range;
 
 use crate::source::ReadAt;
 
-/// A stretch of the old file and what takes its place.
+/// Byte range of the old file and its replacement.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// Where the old bytes stand.
+    /// Range of the old bytes.
     pub range: Range<u64>,
-    /// The new bytes; they may be more or fewer.
+    /// New bytes; their number may differ.
     pub bytes: Vec<u8>,
 }
 
 impl fmt::Debug for Replacement {
-    /// Without content: it may be the guest's secrets.
+    /// Formats without content, which may be the guest's secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replacement")
             .field("range", &self.range)
@@ -28,7 +27,7 @@ impl fmt::Debug for Replacement {
     }
 }
 
-/// Replacements that turn one stream into another: ascending, none touching another.
+/// Replacements that turn one stream into another, ascending and not adjacent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     replacements: Vec<Replacement>,
@@ -36,12 +35,12 @@ pub struct Edit {
     new_length: u64,
 }
 
-/// A stretch of the new file and where it comes from.
+/// Byte range of the new file and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment<'e> {
-    /// These bytes of the old file.
+    /// Byte range of the old file.
     Old(Range<u64>),
-    /// These bytes.
+    /// New bytes.
     New(&'e [u8]),
 }
 
@@ -59,32 +58,34 @@ impl Edit {
         }
     }
 
-    /// The edit that leaves a file of this length as it is: what is in memory can be written like an edited file.
+    /// Makes the edit that leaves a file of this length unchanged.
+    ///
+    /// With it, bytes in memory are written like an edited file.
     pub fn identity(length: u64) -> Self {
         Self::new(Vec::new(), length)
     }
 
-    /// Whether nothing changes.
+    /// Returns `true` if nothing changes.
     pub fn is_identity(&self) -> bool {
         self.replacements.is_empty()
     }
 
-    /// What changes, ascending.
+    /// Returns the replacements, ascending.
     pub fn replacements(&self) -> &[Replacement] {
         &self.replacements
     }
 
-    /// The length of the file that the edit was made for.
+    /// Returns the length of the file that the edit was made for.
     pub fn old_length(&self) -> u64 {
         self.old_length
     }
 
-    /// The length of the edited file.
+    /// Returns the length of the edited file.
     pub fn new_length(&self) -> u64 {
         self.new_length
     }
 
-    /// The edited file's content, in order.
+    /// Returns the edited file's content, in order.
     pub fn segments(&self) -> Vec<Segment<'_>> {
         let mut segments = Vec::with_capacity(2 * self.replacements.len() + 1);
         let mut at = 0;
@@ -103,7 +104,7 @@ impl Edit {
         segments
     }
 
-    /// The edited file, made up while it is read.
+    /// Returns the edited file, composed while it is read.
     pub fn apply_to<'e>(&'e self, source: &'e dyn ReadAt) -> EditedSource<'e> {
         let mut start = 0;
         let segments = self
@@ -124,7 +125,7 @@ impl Edit {
 }
 
 impl Segment<'_> {
-    /// How many bytes it has.
+    /// Returns the number of bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Old(range) => range.end - range.start,
@@ -133,10 +134,10 @@ impl Segment<'_> {
     }
 }
 
-/// An edited file that has not been written; see [`Edit::over`].
+/// Edited file that has not been written; see [`Edit::apply_to`].
 pub struct EditedSource<'e> {
     source: &'e dyn ReadAt,
-    /// Each with its offset in the edited file.
+    /// Segments with their offsets in the edited file.
     segments: Vec<(u64, Segment<'e>)>,
     length: u64,
 }

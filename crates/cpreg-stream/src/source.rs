@@ -1,6 +1,4 @@
-//! [`ReadAt`]: where a stream's bytes come from, read at any place.
-//!
-//! What the bytes mean does not live here.
+//! [`ReadAt`]: random access to the bytes of a stream.
 
 use std::fs::File;
 use std::io;
@@ -8,22 +6,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os;
 
-/// Bytes that can be read at any place, in any order.
+/// Bytes that can be read at any offset, in any order.
 pub trait ReadAt {
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     ///
     /// # Errors
-    /// If the operating system cannot tell, or the source has no length (a pipe, a directory).
+    /// If the operating system does not report it, or the source has no length (a pipe, a
+    /// directory).
     fn length(&self) -> io::Result<u64>;
 
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// If they cannot all be read; then the content of `buffer` is unspecified.
+    /// If they cannot all be read; the content of `buffer` is unspecified after an error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// The file behind the bytes, if they are all of a file: its content can be copied without
-    /// being read.
+    /// Returns the file if the bytes are exactly its content.
+    ///
+    /// The kernel can copy such content without a read into memory.
     fn as_file(&self) -> Option<&File> {
         None
     }
@@ -82,7 +82,7 @@ impl ReadAt for File {
     }
 }
 
-/// Counts what is read through it, so that a test or a benchmark can say how much that was.
+/// Counter of bytes and calls of a source, for tests and benchmarks.
 #[derive(Debug, Default)]
 pub struct CountingSource<T> {
     inner: T,
@@ -91,7 +91,7 @@ pub struct CountingSource<T> {
 }
 
 impl<T> CountingSource<T> {
-    /// Counts reads of `inner`, from zero.
+    /// Wraps `inner`; the counts begin at zero.
     pub const fn new(inner: T) -> Self {
         Self {
             inner,
@@ -100,12 +100,12 @@ impl<T> CountingSource<T> {
         }
     }
 
-    /// Bytes read so far; those read twice count twice.
+    /// Returns the number of bytes read so far; bytes read twice count twice.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads so far.
+    /// Returns the number of reads so far.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -141,7 +141,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_directory_has_no_length() {
+    fn directory_has_no_length() {
         let directory = File::open("/").unwrap();
         assert_eq!(
             ReadAt::length(&directory).unwrap_err().kind(),

@@ -1,6 +1,7 @@
-//! From the stream to the model: registers and extensions, shape, run state, accelerator; the host that wrote it.
+//! Conversion from the stream to the model: registers, extensions, shape, accelerator, and the host
+//! that wrote the stream.
 //!
-//! Nothing is decided here. What an id or a value means lives in `cpreg`.
+//! The meaning of ids and values is in `cpreg`.
 
 use std::borrow::Cow;
 
@@ -14,14 +15,13 @@ use crate::error::Error;
 use crate::stream::Stream;
 
 impl Stream {
-    /// The VM's CPU state.
+    /// Returns the VM's CPU state.
     ///
-    /// Each vCPU has its registers and, as extensions, every subsection of its `cpu` section and
-    /// `env.features` where that is not 0. A subsection inside another one is an extension of its
-    /// own.
+    /// The extensions of a vCPU are every subsection of its `cpu` section, and `env.features` where
+    /// that is not 0. A subsection inside another one is a separate extension.
     ///
     /// # Errors
-    /// None that a stream which could be opened gives; its registers are distinct.
+    /// None for a stream that could be opened, because its registers are distinct.
     pub fn vm(&self) -> Result<Vm, Error> {
         let vcpus = self
             .cpus()
@@ -31,7 +31,7 @@ impl Stream {
         Ok(Vm { vcpus })
     }
 
-    /// The outline of the VM.
+    /// Returns the VM's shape.
     pub fn shape(&self) -> MachineShape {
         MachineShape {
             machine: self.machine().map(str::to_owned),
@@ -56,7 +56,9 @@ impl Stream {
         }
     }
 
-    /// The host that wrote it, as far as the stream is evidence of it. Which program will load there it does not tell.
+    /// Returns the host that wrote the stream, as far as the stream is evidence of it.
+    ///
+    /// The stream does not identify the loader of that host.
     ///
     /// # Errors
     /// Those of [`Self::vm`].
@@ -80,7 +82,9 @@ impl Stream {
         })
     }
 
-    /// What ran the guest; `None` if its registers do not tell (HVF, or an edited list).
+    /// Returns the accelerator that ran the guest.
+    ///
+    /// `None` if the registers do not identify it (HVF, or an edited list).
     pub fn accelerator(&self) -> Option<Accelerator> {
         let registers = self.cpus().iter().flat_map(Cpu::registers);
         Accelerator::from_registers(registers.map(|(id, _)| id))
@@ -88,7 +92,7 @@ impl Stream {
 }
 
 impl Cpu {
-    /// The vCPU's state, as in [`Stream::vm`].
+    /// Returns the vCPU's state, as in [`Stream::vm`].
     ///
     /// # Errors
     /// Those of [`Stream::vm`].

@@ -11,12 +11,15 @@
 //! | field | `name`, `type`, `size`, perhaps `array_len` or `index`, perhaps `struct` |
 //! | subsection | `vmsd_name`, `version`, `fields`, `subsections` |
 //!
-//! How many bytes a field takes: `size`, times `array_len` if that is there. `size` of a structure
-//! covers all that is inside, subsections included, and `array_len` stands only where all elements
-//! are equally long. What the types mean is of no concern: `tmp`, `vstruct`, `qtailq` and `gtree`
-//! write their inner description into the field's own object, so that keys occur twice there, and
-//! markers of null pointers are of a type that changed its name twice. A subsection takes 6 bytes
-//! and its name, then its fields. Live sections are not listed.
+//! A field takes `size` bytes, times `array_len` if present. The `size` of a structure includes
+//! everything inside it, subsections too. `array_len` is present only if all elements are equally
+//! long.
+//!
+//! Types are ignored. `tmp`, `vstruct`, `qtailq` and `gtree` write their inner description into the
+//! field's own object, so that keys occur twice in it. The type of null pointer markers changed its
+//! name twice.
+//!
+//! A subsection takes 6 bytes and its name, then its fields. Live sections are not listed.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,13 +27,13 @@ use std::ops::Range;
 use crate::element::CPU;
 use crate::json::{Reader, SyntaxError, TokenKind, expect, read_key};
 
-/// The whole description.
+/// Parsed description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Description {
     pub(crate) devices: Vec<DeviceDescription>,
 }
 
-/// One device's section.
+/// Description of one device's section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceDescription {
     pub(crate) name: String,
@@ -38,53 +41,53 @@ pub(crate) struct DeviceDescription {
     pub(crate) version: Option<u32>,
     /// Bytes of its payload.
     pub(crate) size: u64,
-    /// What is in it; kept for `cpu` sections only, whose name comes first.
+    /// Its fields; kept only for `cpu` sections, where the name is the first member.
     pub(crate) state: Option<StateDescription>,
 }
 
-/// The fields of a device or subsection. Ranges are of the description's text.
+/// Description of a device's or subsection's fields. Ranges are of the description's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StateDescription {
     pub(crate) name: String,
     pub(crate) fields: Vec<FieldDescription>,
     /// Bytes of all fields, without subsections.
     pub(crate) fields_size: u64,
-    /// Bytes of all subsections, from their marks on.
+    /// Bytes of all subsections, including their headers.
     subsections_size: u64,
     pub(crate) subsections: Vec<Self>,
-    /// The object itself, with its braces.
+    /// Range of the object, with its braces.
     pub(crate) object: Range<usize>,
-    /// The array of subsections, with its brackets.
+    /// Range of the array of subsections, with its brackets.
     pub(crate) subsections_array: Option<Range<usize>>,
 }
 
-/// One field.
+/// Description of one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldDescription {
     pub(crate) name: String,
     /// Bytes of one element.
     pub(crate) size: u64,
     pub(crate) count: u64,
-    /// The number behind `array_len`.
+    /// Range of the number after `array_len`.
     pub(crate) count_text: Option<Range<usize>>,
-    /// The number behind `size`.
+    /// Range of the number after `size`.
     pub(crate) size_text: Range<usize>,
-    /// The name's text, without quotes.
+    /// Range of the name's text, without quotes.
     pub(crate) name_text: Range<usize>,
 }
 
 impl StateDescription {
-    /// Bytes of all fields and subsections.
+    /// Returns the number of bytes of all fields and subsections.
     pub(crate) fn size(&self) -> Option<u64> {
         self.fields_size.checked_add(self.subsections_size)
     }
 
-    /// The field with this name.
+    /// Returns the field with this name.
     pub(crate) fn field(&self, name: &str) -> Option<&FieldDescription> {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// The subsection with this name, of this state or of a subsection of it.
+    /// Returns the subsection with this name, at any depth.
     pub(crate) fn subsection(&self, name: &str) -> Option<&Self> {
         self.subsections.iter().find_map(|subsection| {
             if subsection.name == name {
@@ -117,7 +120,7 @@ impl Description {
     }
 }
 
-/// Whether another object begins in the array that is open; where it does.
+/// Returns the offset of the next object in the open array, or the end of the array as `Err`.
 fn next_element(reader: &mut Reader<'_>) -> Result<Result<usize, usize>, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::ObjectStart => Ok(Ok(token.range.start)),
@@ -140,7 +143,7 @@ fn read_integer(reader: &mut Reader<'_>) -> Result<(u64, Range<usize>), SyntaxEr
     Ok((reader.integer(&token)?, token.range))
 }
 
-/// The lower half of a number that QEMU prints signed or unsigned.
+/// Returns the lower half of a number that QEMU prints signed or unsigned.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the upper half is the sign"
@@ -203,7 +206,7 @@ fn is_cpu(name: Option<&String>) -> bool {
     name.is_some_and(|name| name == CPU)
 }
 
-/// Sums up the fields, and keeps them if they are asked for.
+/// Adds up the sizes of the fields; stores the fields if `keep`.
 fn parse_fields(
     reader: &mut Reader<'_>,
     state: &mut StateDescription,
@@ -252,7 +255,7 @@ fn parse_field(
                 field.count = count;
                 field.count_text = Some(range);
             }
-            // All that is inside is in `size`; keys may come again and again.
+            // `size` includes everything inside; keys may repeat.
             _ => {
                 reader.skip_value()?;
             }
@@ -275,7 +278,7 @@ fn parse_subsections(
         match next_element(reader)? {
             Ok(start) => {
                 let subsection = parse_subsection(reader, start, keep)?;
-                // The mark, the name's length, the name, the version.
+                // Marker, length of the name, name, version.
                 let header = 1 + 1 + subsection.name.len() as u64 + 4;
                 state.subsections_size = subsection
                     .size()
@@ -294,7 +297,7 @@ fn parse_subsections(
     }
 }
 
-/// Nests no deeper than the reader lets arrays nest.
+/// Parses a subsection. The reader bounds the nesting.
 fn parse_subsection(
     reader: &mut Reader<'_>,
     start: usize,
@@ -339,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_up_fields_of_every_kind() {
+    fn field_sizes_of_every_kind_are_added_up() {
         assert_eq!(size(r#"{"name": "a", "type": "uint32", "size": 4}"#), 4);
         assert_eq!(
             size(r#"{"name": "a", "array_len": 5, "type": "uint32", "size": 4}"#),
@@ -351,21 +354,21 @@ mod tests {
             ),
             3
         );
-        // A structure's size covers its inside; an array of them has the size of one.
+        // A structure's size includes its inside; an array of structures has the size of one.
         assert_eq!(
             size(
                 r#"{"name": "s", "array_len": 2, "type": "struct", "struct": {"vmsd_name": "v", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}]}, "size": 7}"#
             ),
             14
         );
-        // A list's inner descriptions come as keys of the field itself, again and again.
+        // A list's inner descriptions are repeated keys of the field itself.
         assert_eq!(
             size(
                 r#"{"name": "q", "type": "qtailq", "vmsd_name": "e", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}], "vmsd_name": "e", "version": 1, "fields": [{"name": "b", "type": "uint8", "size": 1}], "size": 5}"#
             ),
             5
         );
-        // Markers of null pointers under three names; a field that is absent.
+        // Null pointer markers under three names; a field that is absent.
         for kind in ["uint64", "nullptr", "ptr-marker"] {
             assert_eq!(
                 size(&format!(
@@ -378,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_subsections_with_their_names() {
+    fn subsection_sizes_include_names() {
         let device = parse_single_device(
             r#"{"name": "cpu", "instance_id": 1, "vmsd_name": "cpu", "version": 22, "fields": [
                 {"name": "n", "array_len": 3, "type": "uint64", "size": 8}],
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_devices_of_the_old_style() {
+    fn old_style_devices_are_read() {
         let device = parse_single_device(
             r#"{ "name" : "slirp", "instance_id" : 0, "size" : 9,
                 "fields" : [ { "name" : "data", "size" : 9, "type" : "buffer" } ] }"#,
@@ -405,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_sizes_that_overflow_and_devices_without_one() {
+    fn overflowing_and_missing_sizes_are_rejected() {
         let huge = u64::MAX;
         let field = format!(r#"{{"name": "a", "array_len": {huge}, "type": "u", "size": 2}}"#);
         assert!(parse_single_device(&format!(r#"{{"name": "x", "instance_id": 0, "vmsd_name": "x", "version": 1, "fields": [{field}]}}"#)).is_err());

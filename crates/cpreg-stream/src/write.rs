@@ -1,9 +1,9 @@
-//! An edited stream as a new file, which appears whole or not at all.
+//! Writes an edited stream as a new file, all or nothing.
 //!
-//! The content goes into a file without a name in the target's directory, is synced, and then gets
-//! its name ([`crate::new_file`]). A process that dies before that leaves nothing behind.
-//! RAM is shared with the old file where the filesystem can do so, else copied by the kernel.
-//! Changing a file where it is lives in [`crate::in_place`].
+//! The content is written to an unnamed file in the target's directory and synced. Only then does
+//! the file get its name ([`crate::new_file`]). A process that dies before leaves no file. RAM is
+//! shared with the old file where the filesystem supports it, else copied by the kernel.
+//! [`crate::in_place`] changes an existing file.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -17,12 +17,12 @@ use crate::os;
 use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
 
-/// How a new file is written.
+/// Options for writing a new file.
 #[derive(Default)]
 pub struct WriteOptions<'p> {
-    /// Takes the place of a file that is there.
+    /// Replaces an existing file if `true`.
     pub overwrite: bool,
-    /// Called now and then with the bytes done and the bytes in all.
+    /// Callback for progress, called with the bytes written and the total.
     pub progress: Option<&'p mut dyn FnMut(u64, u64)>,
 }
 
@@ -36,11 +36,12 @@ impl fmt::Debug for WriteOptions<'_> {
 
 /// Writes the edited file to `target`. `source` is the file that the edit was made for.
 ///
-/// The new file has the source's permissions, or is its owner's only if the source is no file.
+/// The new file has the source's permissions, or is accessible to its owner only if the source is
+/// not a file.
 ///
 /// # Errors
-/// If the target is the source itself, exists and is not to be overwritten, or is no regular file;
-/// if reading or writing fails. Then there is no new file, and an old one is still there.
+/// If the target is the source itself, exists and `overwrite` is not set, or is not a regular file;
+/// if reading or writing fails. An error leaves no new file and keeps an existing one.
 pub fn write_new(
     source: &dyn ReadAt,
     edit: &Edit,
@@ -57,21 +58,23 @@ pub fn write_new(
             ),
         ));
     }
-    let place = OutputTarget::new(source, target, options.overwrite)?;
-    let new = NewFile::create(&place.target)?;
-    fill(source, edit, new.file(), options.progress, target)?;
+    let output = OutputTarget::new(source, target, options.overwrite)?;
+    let new_file = NewFile::create(&output.target)?;
+    fill(source, edit, new_file.file(), options.progress, target)?;
 
-    let failed = |what: &str| path_error(what, target);
-    os::copy_permissions(source.as_file(), new.file()).map_err(failed("set the permissions of"))?;
-    new.file().sync_all().map_err(failed("write"))?;
-    new.persist(&place.target, place.replaces)
+    let failed = |action: &str| path_error(action, target);
+    os::copy_permissions(source.as_file(), new_file.file())
+        .map_err(failed("set the permissions of"))?;
+    new_file.file().sync_all().map_err(failed("write"))?;
+    new_file
+        .persist(&output.target, output.replaces)
         .map_err(failed("create"))
 }
 
-/// Where the new file shall appear.
+/// Path of the new file.
 struct OutputTarget {
     target: PathBuf,
-    /// Something is there already, and may be replaced.
+    /// `true` if the file exists and may be replaced.
     replaces: bool,
 }
 
@@ -88,7 +91,7 @@ impl OutputTarget {
             Err(error) => return Err(path_error("write", target)(error)),
         };
         Self::check_replaceable(source, target, &old, overwrite)?;
-        // What a symbolic link names is replaced, not the link.
+        // Replace the target of a symbolic link, not the link.
         let target = target.canonicalize().map_err(path_error("write", target))?;
         Ok(Self {
             target,
@@ -102,9 +105,10 @@ impl OutputTarget {
         old: &Metadata,
         overwrite: bool,
     ) -> Result<(), Error> {
-        let refused = |what| Error::new(ErrorKind::Io, format!("{} {what}", target.display()));
+        let refused =
+            |problem| Error::new(ErrorKind::Io, format!("{} {problem}", target.display()));
         if !old.is_file() {
-            return Err(refused("is no regular file").with_hint("give the name of a new file"));
+            return Err(refused("is not a regular file").with_hint("give the name of a new file"));
         }
         let same = source
             .as_file()
@@ -114,7 +118,7 @@ impl OutputTarget {
                 .with_hint("give another name, or change the file in place"));
         }
         if !overwrite {
-            return Err(refused("is there already").with_hint("give another name, or overwrite it"));
+            return Err(refused("already exists").with_hint("give another name, or overwrite it"));
         }
         Ok(())
     }
@@ -129,12 +133,12 @@ fn fill(
     target: &Path,
 ) -> Result<(), Error> {
     let total = edit.new_length();
-    let mut so_far = 0;
-    let mut nobody = |_: u64, _: u64| {};
-    let progress = progress.unwrap_or(&mut nobody);
-    let mut done = |count: u64| {
-        so_far += count;
-        progress(so_far, total);
+    let mut written = 0;
+    let mut ignore = |_: u64, _: u64| {};
+    let progress = progress.unwrap_or(&mut ignore);
+    let mut add_progress = |count: u64| {
+        written += count;
+        progress(written, total);
     };
     let failed_write = path_error("write", target);
     let first_change = edit
@@ -144,9 +148,9 @@ fn fill(
     let shared = source
         .as_file()
         .is_some_and(|file| copy::share_all(file, to));
-    // What is not written stays a hole.
-    let keep = if shared { first_change } else { 0 };
-    to.set_len(keep)
+    // Bytes that are not written stay a hole.
+    let kept_len = if shared { first_change } else { 0 };
+    to.set_len(kept_len)
         .and_then(|()| to.set_len(total))
         .map_err(&failed_write)?;
 
@@ -154,18 +158,20 @@ fn fill(
     for segment in edit.segments() {
         let length = segment.length();
         match segment {
-            Segment::Old(range) if shared && range.end <= first_change => done(length),
+            Segment::Old(range) if shared && range.end <= first_change => add_progress(length),
             Segment::Old(range) => {
-                copy::copy(source, range, to, at, &mut done).map_err(|fault| match fault {
-                    CopyError::Read(offset, error) => {
-                        Error::io("cannot read", error).at_offset(offset)
-                    }
-                    CopyError::Write(error) => failed_write(error),
-                })?;
+                copy::copy(source, range, to, at, &mut add_progress).map_err(
+                    |error| match error {
+                        CopyError::Read(offset, error) => {
+                            Error::io("cannot read", error).at_offset(offset)
+                        }
+                        CopyError::Write(error) => failed_write(error),
+                    },
+                )?;
             }
             Segment::New(bytes) => {
                 os::write_all_at(to, bytes, at).map_err(&failed_write)?;
-                done(length);
+                add_progress(length);
             }
         }
         at += length;

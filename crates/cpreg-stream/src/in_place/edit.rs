@@ -14,39 +14,39 @@ use crate::os;
 use crate::replacement::Edit;
 use crate::source::ReadAt;
 
-/// Carries out an edit in the file it was made for.
+/// Applies an edit in the file that it was made for.
 ///
-/// `source` is the file that the edit was made for and `path` its name.
+/// `source` is the file that the edit was made for, `path` its name.
 ///
 /// # Errors
-/// If `path` is not `source` or has changed its length, is no regular file, has a journal already,
-/// somebody else is changing it ([`Lock`]), or writing fails. Then the file is as it was; should even that fail, the error says so
-/// ([`ErrorKind::UnfinishedEdit`]).
+/// If `path` is not `source` or has changed its length, is not a regular file, or has a journal
+/// already; if another process is changing it ([`Lock`]); if writing fails. The file is unchanged
+/// after an error, except after [`ErrorKind::UnfinishedEdit`] for a failed undo.
 pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<(), Error> {
     if edit.is_identity() {
         return Ok(());
     }
     let _lock = source.as_file().map(Lock::take).transpose()?;
-    let mut running = InPlaceEdit::begin(source, edit, path)?;
-    if let Err(error) = running.run() {
-        return Err(running.undo(&error));
+    let mut edit_in_progress = InPlaceEdit::begin(source, edit, path)?;
+    if let Err(error) = edit_in_progress.run() {
+        return Err(edit_in_progress.undo(&error));
     }
-    running.remove_journal()
+    edit_in_progress.remove_journal()
 }
 
-/// An edit under way. The steps are separate so that each can be the last one.
+/// Edit in progress. The steps are separate so that a test can stop after each.
 pub(super) struct InPlaceEdit {
     path: PathBuf,
     pub(super) file: File,
     pub(super) change: ChangedBytes,
-    /// The file's first bytes may be other than they were, and all that changes too.
+    /// `true` if the file's first bytes and its content may have changed.
     is_marked: bool,
 }
 
 impl InPlaceEdit {
-    /// Looks whether everything is as it must be, and writes the journal.
+    /// Checks the preconditions and writes the journal.
     pub(super) fn begin(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<Self, Error> {
-        // Through a link: the journal stands beside the file itself.
+        // Resolve links: the journal is next to the file itself.
         let path = path.canonicalize().map_err(path_error("open", path))?;
         let file = OpenOptions::new()
             .read(true)
@@ -54,29 +54,29 @@ impl InPlaceEdit {
             .open(&path)
             .map_err(path_error("open", &path))?;
         let metadata = file.metadata().map_err(path_error("open", &path))?;
-        let wrong =
-            |what: &str| Error::new(ErrorKind::BadEdit, format!("{} {what}", path.display()));
+        let bad_file =
+            |problem: &str| Error::new(ErrorKind::BadEdit, format!("{} {problem}", path.display()));
         if !metadata.is_file() {
-            return Err(wrong("is no regular file").with_hint("write a new file instead"));
+            return Err(bad_file("is not a regular file").with_hint("write a new file instead"));
         }
         let same = source
             .as_file()
             .is_some_and(|file| os::is_same_file(file, &path, &metadata));
         if !same || metadata.len() != edit.old_length() {
-            return Err(wrong("is not the file that the edit was made for"));
+            return Err(bad_file("is not the file that the edit was made for"));
         }
         let change = ChangedBytes::from_edit(source, edit)?;
         if change.start < MAGIC.len() as u64 {
-            return Err(wrong("would change where it begins"));
+            return Err(bad_file("would change in its first bytes"));
         }
-        let running = Self {
+        let edit_in_progress = Self {
             path,
             file,
             change,
             is_marked: false,
         };
-        running.write_journal()?;
-        Ok(running)
+        edit_in_progress.write_journal()?;
+        Ok(edit_in_progress)
     }
 
     fn write_journal(&self) -> Result<(), Error> {
@@ -90,7 +90,7 @@ impl InPlaceEdit {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
                 ErrorKind::UnfinishedEdit,
                 format!(
-                    "{} is there: another edit is under way, or was interrupted",
+                    "{} exists: another edit is in progress, or was interrupted",
                     journal.display()
                 ),
             )
@@ -106,14 +106,14 @@ impl InPlaceEdit {
         self.unmark()
     }
 
-    /// Makes sure that there is room, before anything is overwritten.
+    /// Reserves space before anything is overwritten.
     pub(super) fn reserve(&self) -> Result<(), Error> {
         let (old, new) = (self.change.old_length, self.change.new_length);
         if new <= old {
             return Ok(());
         }
         let end = usize::try_from(new - old).unwrap_or(usize::MAX);
-        // Bytes, not a hole: a hole takes its room only later.
+        // Bytes, not a hole: a hole is allocated only later.
         os::write_all_at(&self.file, &vec![0; end], old)
             .and_then(|()| self.file.sync_all())
             .map_err(path_error("write", &self.path))
@@ -143,7 +143,7 @@ impl InPlaceEdit {
         remove_journal(&journal_path(&self.path))
     }
 
-    /// Brings the old file back after `error`; says what the matter is in the end.
+    /// Restores the old file after `error`; returns the resulting error.
     pub(super) fn undo(self, error: &Error) -> Error {
         let undone = if self.is_marked {
             restore(&self.file, &self.path, &self.change)
@@ -156,10 +156,10 @@ impl InPlaceEdit {
             Ok(()) => Error::new(kind, format!("{error}; nothing was changed")),
             Err(second) => Error::new(
                 ErrorKind::UnfinishedEdit,
-                format!("{error}; and the old content could not be brought back: {second}"),
+                format!("{error}; the old content could not be restored: {second}"),
             )
             .with_hint(format!(
-                "when the cause is gone, recover the file from {}",
+                "after removing the cause, recover the file from {}",
                 journal_path(&self.path).display()
             )),
         }

@@ -1,9 +1,15 @@
-//! The journal of an edit: where it stands, and what is in it.
+//! The journal of an edit: its path and its content.
 //!
-//! The journal, `NAME.cpreg-journal`, all integers big-endian: `cpreg journal 1\n`; u64 old length;
-//! u64 new length; u64 offset and u64 length of the first stretch that changes, up to the end if the
-//! length changes; its old bytes; u64 sum of its new bytes; u64 sum of all before it. Sums are
-//! FNV-1a: they tell a torn journal, not a forged one.
+//! The file `NAME.cpreg-journal` holds, with big-endian integers:
+//!
+//! 1. `cpreg journal 1\n`
+//! 2. u64 old length, u64 new length
+//! 3. u64 offset and u64 length of the range that changes; up to the end if the length changes
+//! 4. the old bytes of the range
+//! 5. u64 sum of its new bytes
+//! 6. u64 sum of everything before
+//!
+//! Sums are FNV-1a: they detect a torn journal, not a forged one.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -17,24 +23,26 @@ use crate::replacement::Edit;
 use crate::source::ReadAt;
 
 const JOURNAL_MAGIC: &[u8; 16] = b"cpreg journal 1\n";
-/// Device state behind the first `cpu` section is some hundred KiB; in a postcopy stream RAM can
+/// Maximum number of bytes that an edit in place rewrites.
+///
+/// Device state after the first `cpu` section is some hundred KiB; in a postcopy stream RAM can
 /// follow it.
 const MAX_CHANGED_LEN: u64 = 256 << 20;
 
-/// Where the journal of an edit of this file stands; `path` is no link.
+/// Returns the path of the journal of an edit of this file; `path` must not be a link.
 pub fn journal_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".cpreg-journal");
     name.into()
 }
 
-/// The journal that an interrupted edit of this file left, if there is one.
+/// Returns the journal that an interrupted edit of this file left, if any.
 pub fn pending_journal(path: &Path) -> Option<PathBuf> {
     let journal = journal_path(&path.canonicalize().ok()?);
     journal.symlink_metadata().is_ok().then_some(journal)
 }
 
-/// The stretch that changes, before and after.
+/// Range that changes, with its old and new bytes.
 pub(super) struct ChangedBytes {
     pub(super) old_length: u64,
     pub(super) new_length: u64,
@@ -51,7 +59,7 @@ impl ChangedBytes {
             return Err(Error::new(
                 ErrorKind::BadEdit,
                 format!(
-                    "{length} bytes would have to be rewritten, with their old content in a journal"
+                    "the edit rewrites {length} bytes in place; a journal holds at most {MAX_CHANGED_LEN}"
                 ),
             )
             .at_offset(range.start)
@@ -77,7 +85,7 @@ impl ChangedBytes {
     }
 }
 
-/// From the first byte that changes to the last, or to the end if all behind it moves.
+/// Returns the range from the first changed byte to the last, or to the end if the length changes.
 fn changed_range(edit: &Edit) -> Range<u64> {
     let replacements = edit.replacements();
     let start = replacements.first().map_or(0, |it| it.range.start);
@@ -117,7 +125,7 @@ pub(super) fn encode(change: &ChangedBytes) -> Vec<u8> {
     bytes
 }
 
-/// The change, without its new bytes, and their sum.
+/// Returns the change without its new bytes, and the sum of those.
 pub(super) fn decode(bytes: &[u8]) -> Option<(ChangedBytes, u64)> {
     let (content, last) = bytes.split_last_chunk::<8>()?;
     if u64::from_be_bytes(*last) != checksum(content) {
@@ -128,16 +136,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(ChangedBytes, u64)> {
     let (new_length, rest) = rest.split_first_chunk::<8>()?;
     let (start, rest) = rest.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<8>()?;
-    let (old, new_sum) = rest.split_last_chunk::<8>()?;
+    let (old_bytes, new_sum) = rest.split_last_chunk::<8>()?;
     let change = ChangedBytes {
         old_length: u64::from_be_bytes(*old_length),
         new_length: u64::from_be_bytes(*new_length),
         start: u64::from_be_bytes(*start),
-        old_bytes: old.to_vec(),
+        old_bytes: old_bytes.to_vec(),
         new_bytes: Vec::new(),
     };
-    let fits = u64::from_be_bytes(*length) == old.len() as u64
-        && change.start.checked_add(old.len() as u64)? <= change.old_length
+    let is_consistent = u64::from_be_bytes(*length) == old_bytes.len() as u64
+        && change.start.checked_add(old_bytes.len() as u64)? <= change.old_length
         && change.start <= change.new_length;
-    fits.then(|| (change, u64::from_be_bytes(*new_sum)))
+    is_consistent.then(|| (change, u64::from_be_bytes(*new_sum)))
 }

@@ -6,22 +6,22 @@ use std::io;
 use crate::error::{Error, ErrorKind};
 use crate::os;
 
-/// An edit under way keeps others from beginning one, and from taking its journal for one that was left behind.
+/// Lock that keeps other processes from editing or recovering the file.
 ///
-/// It is advisory (`flock`), and belongs to the open file: who holds one on the source's file before it reads the stream
-/// holds it still after the edit. It ends with the process. Where the filesystem knows no locks the journal alone
-/// has to do.
+/// The lock is advisory (`flock`) and belongs to the open file. A caller that locks the source's
+/// file before it reads the stream still holds the lock after the edit. The lock ends with the
+/// process. On filesystems without locks only the journal protects the file.
 #[derive(Debug)]
 pub struct Lock {
-    /// Nothing where there are no locks.
+    /// `None` on filesystems without locks.
     _lock: Option<os::Lock>,
 }
 
 impl Lock {
-    /// Takes it, at once or not at all.
+    /// Takes the lock without waiting.
     ///
     /// # Errors
-    /// If somebody else has it ([`ErrorKind::UnfinishedEdit`]), or the file cannot be used.
+    /// If another process has it ([`ErrorKind::UnfinishedEdit`]), or the file cannot be used.
     pub fn take(file: &File) -> Result<Self, Error> {
         match os::Lock::take(file) {
             Ok(lock) => Ok(Self { _lock: lock }),
@@ -29,7 +29,7 @@ impl Lock {
                 ErrorKind::UnfinishedEdit,
                 "another process is changing the file",
             )
-            .with_hint("wait until it has ended, and look at the file again")),
+            .with_hint("wait until it has ended, and check the file again")),
             Err(error) => Err(Error::io("cannot lock the file", error)),
         }
     }

@@ -1,24 +1,24 @@
-//! An edit carried out in the file itself: all of it or nothing, even if the process is killed or
-//! the power fails.
+//! An edit applied in the file itself, all or nothing, even if the process is killed or the power
+//! fails.
 //!
-//! | step | what is on the disk | killed here, the file is |
+//! | step | on the disk | if killed here, the file is |
 //! |---|---|---|
-//! | 1 | a journal beside the file with the old bytes; synced, then named | the old one |
-//! | 2 | room for the new bytes is reserved behind the end | the old one, perhaps with zeros behind it |
+//! | 1 | a journal with the old bytes, next to the file; synced, then named | the old one |
+//! | 2 | space for the new bytes, reserved after the end | the old one, perhaps with trailing zeros |
 //! | 3 | the file begins with `cpRG` instead of `QEVM`; synced | refused by QEMU and cpreg: recover it |
 //! | 4 | the new bytes, the new length; synced | the same |
 //! | 5 | `QEVM` again; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! So no program ever takes a half-edited file for a stream. [`recover`] brings back the old file
-//! from step 3 or 4, and removes the journal in the others. The file stays the same file: owner,
-//! labels, links and all.
+//! A half-edited file therefore never looks like a stream. [`recover`] restores the old file after
+//! step 3 or 4, and removes the journal after the others. The file keeps its inode, owner, labels
+//! and links.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
 //! | `edit` | [`edit_in_place`]: the steps |
-//! | `journal` | the journal: where it stands, and its bytes |
-//! | `recover` | [`recover`]: what becomes of an edit that was interrupted |
+//! | `journal` | the journal: its path and its bytes |
+//! | `recover` | [`recover`]: recovery from an interrupted edit |
 //! | `lock` | [`Lock`]: one edit at a time |
 
 mod edit;

@@ -1,4 +1,4 @@
-//! [`recover`]: what becomes of an edit that was interrupted.
+//! [`recover`]: recovery from an interrupted edit.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,25 +11,25 @@ use crate::error::{Error, ErrorKind};
 use crate::new_file::path_error;
 use crate::os;
 
-/// What [`recover`] found.
+/// Result of [`recover`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// No edit was under way.
+    /// No edit was in progress.
     NotNeeded,
-    /// The edit had not touched the file, which is as it was.
+    /// The edit had not changed the file.
     NotBegun,
-    /// The edit was half done; the old file is back.
+    /// The edit was incomplete; the old file is restored.
     Restored,
-    /// The edit had been completed; the new file stays.
+    /// The edit was complete; the new file stays.
     Completed,
 }
 
-/// Takes back the room that was reserved behind the end.
+/// Removes the space that was reserved after the end.
 pub(super) fn truncate(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
     file.set_len(change.old_length)
         .and_then(|()| file.sync_all())
-        .map_err(path_error("bring back", path))
+        .map_err(path_error("restore", path))
 }
 
 /// Writes the old content back.
@@ -39,15 +39,15 @@ pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result
         .and_then(|()| file.sync_all())
         .and_then(|()| os::write_all_at(file, &MAGIC, 0))
         .and_then(|()| file.sync_all())
-        .map_err(path_error("bring back", path))
+        .map_err(path_error("restore", path))
 }
 
-/// Ends an edit that was interrupted: brings the old file back, or finds that the new one is complete.
+/// Ends an interrupted edit: restores the old file, or keeps the new one if it is complete.
 ///
 /// # Errors
-/// If the edit is still under way, the file was changed by somebody else since, the journal is not there although the file needs
-/// it, or reading or writing fails; then nothing was changed that [`recover`] cannot mend when it is
-/// called again.
+/// If the edit is still in progress, the file was changed since, the journal is missing although
+/// the file needs it, or reading or writing fails. A later call of [`recover`] can repair
+/// everything that a failed call changed.
 pub fn recover(path: &Path) -> Result<Recovery, Error> {
     let path = path.canonicalize().map_err(path_error("open", path))?;
     let journal = journal_path(&path);
@@ -69,9 +69,9 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
     let Some((change, new_sum)) = decode(&bytes) else {
         return Err(Error::new(
             ErrorKind::UnfinishedEdit,
-            format!("{} is no journal, or is damaged", journal.display()),
+            format!("{} is not a journal, or is damaged", journal.display()),
         )
-        .with_hint("if the file begins with QEVM, it was not touched: remove the journal"));
+        .with_hint("if the file begins with QEVM, it is unchanged: remove the journal"));
     };
     if marked {
         restore(&file, &path, &change)?;
@@ -81,9 +81,9 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
     let length = file.metadata().map_err(path_error("open", &path))?.len();
     let read = |end: u64| {
         let count = usize::try_from(end.checked_sub(change.start)?).ok()?;
-        let mut now = vec![0; count];
-        os::read_exact_at(&file, &mut now, change.start).ok()?;
-        Some(now)
+        let mut current = vec![0; count];
+        os::read_exact_at(&file, &mut current, change.start).ok()?;
+        Some(current)
     };
     let new_end = if change.old_length == change.new_length {
         change.start + change.old_bytes.len() as u64
@@ -92,7 +92,7 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
     };
     let is_new = length == change.new_length
         && new_end <= length
-        && read(new_end).is_some_and(|now| checksum(&now) == new_sum);
+        && read(new_end).is_some_and(|current| checksum(&current) == new_sum);
     if is_new {
         remove_journal(&journal)?;
         return Ok(Recovery::Completed);
@@ -112,5 +112,5 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
             journal.display()
         ),
     )
-    .with_hint("if the file is as it shall be, remove the journal"))
+    .with_hint("if the file is as intended, remove the journal"))
 }

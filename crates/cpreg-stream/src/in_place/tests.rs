@@ -1,4 +1,4 @@
-//! An edit that ends behind each of its steps, and whatever else can go wrong.
+//! Edits that stop after each step, and other failures.
 
 use std::fs::File;
 use std::io;
@@ -50,7 +50,7 @@ fn file() -> (tempfile::TempDir, PathBuf) {
 const NEW_BYTES: [&[u8]; 3] = [b"longer than before", b"", b"xyz"];
 
 #[test]
-fn edits_and_leaves_nothing_else_behind() {
+fn edit_leaves_no_other_files() {
     for new in NEW_BYTES {
         let (directory, path) = file();
         let source = File::open(&path).unwrap();
@@ -62,30 +62,30 @@ fn edits_and_leaves_nothing_else_behind() {
     }
 }
 
-/// Stops behind each step, as if the process had been killed there; recovers.
+/// Stops after each step, as if the process had been killed, and recovers.
 #[test]
-fn whatever_step_is_the_last_one_the_file_is_old_or_new() {
+fn recovery_after_every_step_gives_the_old_or_the_new_file() {
     for new in NEW_BYTES {
         for steps in 0..=4 {
             let (directory, path) = file();
             let source = File::open(&path).unwrap();
-            let mut running = InPlaceEdit::begin(&source, &edit(new), &path).unwrap();
+            let mut edit_in_progress = InPlaceEdit::begin(&source, &edit(new), &path).unwrap();
             if steps > 0 {
-                running.reserve().unwrap();
+                edit_in_progress.reserve().unwrap();
             }
             if steps > 1 {
-                running.mark().unwrap();
+                edit_in_progress.mark().unwrap();
                 assert!(std::fs::read(&path).unwrap().starts_with(&UNFINISHED_MAGIC));
             }
             if steps > 2 {
-                running.write().unwrap();
+                edit_in_progress.write().unwrap();
             }
             if steps > 3 {
-                running.unmark().unwrap();
+                edit_in_progress.unmark().unwrap();
             }
-            drop(running);
+            drop(edit_in_progress);
             assert!(pending_journal(&path).is_some());
-            // Nobody else begins an edit meanwhile.
+            // Another edit cannot begin meanwhile.
             let error = edit_in_place(&source, &edit(b""), &path).unwrap_err();
             assert!(
                 matches!(error.kind(), ErrorKind::UnfinishedEdit | ErrorKind::BadEdit),
@@ -103,42 +103,42 @@ fn whatever_step_is_the_last_one_the_file_is_old_or_new() {
     }
 }
 
-/// Another process: a lock belongs to the open file.
+/// Simulates another process with a second open file, to which a lock belongs.
 #[test]
-fn an_edit_under_way_is_not_an_interrupted_one() {
+fn edit_in_progress_is_not_taken_for_an_interrupted_one() {
     let (_directory, path) = file();
     let source = File::open(&path).unwrap();
     let lock = Lock::take(&source).unwrap();
-    let mut running = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
-    running.reserve().unwrap();
-    running.mark().unwrap();
+    let mut edit_in_progress = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
+    edit_in_progress.reserve().unwrap();
+    edit_in_progress.mark().unwrap();
     let error = recover(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnfinishedEdit);
     let other = File::open(&path).unwrap();
     let error = edit_in_place(&other, &edit(b""), &path).unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
-    running.write().unwrap();
-    running.unmark().unwrap();
+    edit_in_progress.write().unwrap();
+    edit_in_progress.unmark().unwrap();
     drop(lock);
     assert_eq!(recover(&path).unwrap(), Recovery::Completed);
     assert_eq!(std::fs::read(&path).unwrap(), expected(NEW_BYTES[0]));
 }
 
-/// Half-written new bytes, as a power cut leaves them.
+/// Leaves new bytes half-written, as a power cut does.
 #[test]
-fn half_written_bytes_are_taken_back() {
+fn half_written_bytes_are_restored() {
     let (_directory, path) = file();
     let source = File::open(&path).unwrap();
-    let mut running = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
-    running.reserve().unwrap();
-    running.mark().unwrap();
+    let mut edit_in_progress = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
+    edit_in_progress.reserve().unwrap();
+    edit_in_progress.mark().unwrap();
     os::write_all_at(
-        &running.file,
-        &running.change.new_bytes[..5],
-        running.change.start,
+        &edit_in_progress.file,
+        &edit_in_progress.change.new_bytes[..5],
+        edit_in_progress.change.start,
     )
     .unwrap();
-    drop(running);
+    drop(edit_in_progress);
     assert_eq!(recover(&path).unwrap(), Recovery::Restored);
     assert_eq!(std::fs::read(&path).unwrap(), OLD_BYTES);
 }
@@ -148,14 +148,14 @@ fn failures_are_undone_at_once() {
     for marked in [false, true] {
         let (directory, path) = file();
         let source = File::open(&path).unwrap();
-        let mut running = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
-        running.reserve().unwrap();
+        let mut edit_in_progress = InPlaceEdit::begin(&source, &edit(NEW_BYTES[0]), &path).unwrap();
+        edit_in_progress.reserve().unwrap();
         if marked {
-            running.mark().unwrap();
-            os::write_all_at(&running.file, b"garbage", 10).unwrap();
+            edit_in_progress.mark().unwrap();
+            os::write_all_at(&edit_in_progress.file, b"garbage", 10).unwrap();
         }
         let cause = Error::io("cannot write", io::ErrorKind::StorageFull.into());
-        let error = running.undo(&cause);
+        let error = edit_in_progress.undo(&cause);
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.to_string().contains("nothing was changed"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), OLD_BYTES);
@@ -164,7 +164,7 @@ fn failures_are_undone_at_once() {
 }
 
 #[test]
-fn a_file_that_was_changed_since_is_left_alone() {
+fn file_changed_since_the_edit_stays_unchanged() {
     let (_directory, path) = file();
     let source = File::open(&path).unwrap();
     drop(InPlaceEdit::begin(&source, &edit(NEW_BYTES[2]), &path).unwrap());
@@ -176,28 +176,28 @@ fn a_file_that_was_changed_since_is_left_alone() {
 }
 
 #[test]
-fn damaged_journals_are_not_believed() {
+fn damaged_journals_are_rejected() {
     let (_directory, path) = file();
     let source = File::open(&path).unwrap();
-    let mut running = InPlaceEdit::begin(&source, &edit(NEW_BYTES[2]), &path).unwrap();
-    running.mark().unwrap();
-    drop(running);
+    let mut edit_in_progress = InPlaceEdit::begin(&source, &edit(NEW_BYTES[2]), &path).unwrap();
+    edit_in_progress.mark().unwrap();
+    drop(edit_in_progress);
     let journal = journal_path(&path.canonicalize().unwrap());
-    let whole = std::fs::read(&journal).unwrap();
-    for bit in 0..whole.len() * 8 {
-        let mut damaged = whole.clone();
+    let journal_bytes = std::fs::read(&journal).unwrap();
+    for bit in 0..journal_bytes.len() * 8 {
+        let mut damaged = journal_bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         assert!(decode(&damaged).is_none(), "bit {bit}");
-        assert!(decode(&whole[..bit / 8]).is_none());
+        assert!(decode(&journal_bytes[..bit / 8]).is_none());
     }
     std::fs::remove_file(&journal).unwrap();
     assert!(recover(&path).is_err());
-    std::fs::write(&journal, whole).unwrap();
+    std::fs::write(&journal, journal_bytes).unwrap();
     assert_eq!(recover(&path).unwrap(), Recovery::Restored);
 }
 
 #[test]
-fn another_file_is_not_touched() {
+fn other_files_stay_unchanged() {
     let (directory, path) = file();
     let other = directory.path().join("other");
     std::fs::write(&other, OLD_BYTES).unwrap();

@@ -1,15 +1,15 @@
-//! Opening a stream from its end: the description there is an exact map of the device sections.
+//! Opens a stream by the description at its end, which is an exact map of the device sections.
 //!
-//! 1. Behind the last device stand EOF and the description: `00 06`, a length, JSON, perhaps
-//!    padding. A place where the length fits is a candidate; there may be several, and only one
-//!    that everything else agrees with is taken.
-//! 2. From the front, header, configuration, commands, early sections and the RAM block list.
-//! 3. From the description backwards, each device's section: header, footer, version, and for `cpu`
-//!    every field.
+//! 1. EOF and the description follow the last device: `00 06`, a length, JSON, possibly padding.
+//!    Each offset with a matching length is a candidate. Only a candidate that matches everything
+//!    else is accepted.
+//! 2. Read from the front: header, configuration, commands, early sections, the RAM block list.
+//! 3. Read from the description backwards: each device's header, footer and version, and every
+//!    field of `cpu`.
 //!
-//! What is read grows with the devices and not with RAM. RAM itself is never looked at; a file that
-//! is cut in the middle of RAM, behind pages that imitate an end, passes. [`crate::front`] is for
-//! those who cannot rule that out.
+//! The number of bytes read grows with the devices and not with RAM. RAM itself is never read, so a
+//! file that is cut in RAM after pages that imitate an end is accepted. [`crate::full_scan`]
+//! rejects such a file.
 
 use std::io;
 
@@ -26,44 +26,43 @@ use crate::ram::{self, RamParser};
 use crate::source::ReadAt;
 use crate::vmdescription::{Description, DeviceDescription};
 
-/// A description is 6 KiB a vCPU and 10 KiB for the rest.
+/// Maximum length of a description; typical are 6 KiB for each vCPU and 10 KiB for the rest.
 pub(crate) const MAX_DESCRIPTION_LEN: u64 = 16 << 20;
-/// The length must fit to the byte, so there is hardly ever more than one.
+/// Maximum number of candidates; the length must match exactly, so more than one is rare.
 const MAX_CANDIDATES: usize = 16;
-/// Padding comes from block sizes.
+/// Maximum length of padding, which rounds up to a block size.
 const MAX_PADDING_LEN: u64 = 16 << 20;
-/// Device state is read at once if it is not longer; 256 vCPUs with SVE take 4 MiB.
+/// Maximum length of device state that is read at once; 256 vCPUs with SVE take 4 MiB.
 const MAX_CACHE_LEN: u64 = 16 << 20;
-/// What stands before RAM: configuration, commands, early sections, block list.
+/// Maximum length before RAM: configuration, commands, early sections, block list.
 const MAX_SETUP_LEN: u64 = 4 << 20;
-/// How far in front of its footer a `cpu` section is searched that the description misplaces.
+/// Maximum distance from its footer at which a misplaced `cpu` section is searched.
 const MAX_CPU_SEARCH_LEN: u64 = 192 << 10;
 
-/// Reads what stands around RAM. Fails with [`ErrorKind::NoDescription`] where only reading from
-/// the front can help.
+/// Reads everything but RAM. Fails with [`ErrorKind::NoDescription`] if only a full scan can help.
 pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<(Layout, Description), Error> {
     let mut cursor = Cursor::new(source, 0, length, SMALL_WINDOW_LEN);
     element::read_header(source, &mut cursor)?;
     let configuration = element::read_configuration(&mut cursor)?;
     let front = cursor.position();
-    let mut trouble = None;
+    let mut first_error = None;
     for candidate in Candidates::new(source, front, length)?.take(MAX_CANDIDATES) {
         let candidate = candidate?;
         let is_empty = candidate.text == b"{}";
-        let fitted = candidate.build_layout(source, front, length, configuration.as_ref());
-        match fitted {
+        let result = candidate.build_layout(source, front, length, configuration.as_ref());
+        match result {
             Ok(found) => return Ok(found),
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotArm) => {
                 return Err(error);
             }
-            // What cpreg itself writes where there is none.
+            // cpreg itself writes `{}` where there is no description.
             Err(_) if is_empty => {}
             Err(error) => {
-                trouble.get_or_insert(error);
+                first_error.get_or_insert(error);
             }
         }
     }
-    Err(match trouble {
+    Err(match first_error {
         None => Error::new(
             ErrorKind::NoDescription,
             "no description of the devices stands at the end",
@@ -82,14 +81,14 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<(Layout, Descript
     })
 }
 
-/// The places where a description can begin, the last one first.
+/// Offsets where a description can begin, the last one first.
 struct Candidates<'s> {
     source: &'s dyn ReadAt,
-    /// Nothing is searched before it.
+    /// Lower bound of the search.
     search_start: u64,
-    /// Where the description ends.
+    /// End of the description.
     end: u64,
-    /// Bytes of the file, and where the search in them goes on: downwards.
+    /// Bytes of the file that are searched, downwards from `next`.
     block: Vec<u8>,
     block_start: u64,
     next: usize,
@@ -133,7 +132,7 @@ impl<'s> Candidates<'s> {
             if self.block_start <= low {
                 return Ok(None);
             }
-            // Blocks overlap so that each place is seen with what must stand around it.
+            // Blocks overlap so that every header is complete in one of them.
             let done = self.block_start;
             let start = done.saturating_sub(64 << 10).max(low);
             let stop = (done + DESCRIPTION_HEADER_LEN + 1).min(self.end);
@@ -144,7 +143,7 @@ impl<'s> Candidates<'s> {
         }
     }
 
-    /// Whether EOF, VMDESCRIPTION, the right length and a brace stand from `at` on.
+    /// Returns the candidate if EOF, VMDESCRIPTION, the right length and a brace begin at `at`.
     fn candidate_at(&self, at: u64) -> Result<Option<Candidate>, Error> {
         let bytes = &self.block[self.next..];
         if bytes.len() as u64 <= DESCRIPTION_HEADER_LEN
@@ -174,7 +173,7 @@ impl Iterator for Candidates<'_> {
     }
 }
 
-/// Where the file ends if zeros at its end are left out.
+/// Returns the end of the file without trailing zeros.
 fn end_before_padding(source: &dyn ReadAt, front: u64, length: u64) -> Result<u64, Error> {
     let mut end = length;
     while end > front && length - end < MAX_PADDING_LEN {
@@ -190,7 +189,7 @@ fn end_before_padding(source: &dyn ReadAt, front: u64, length: u64) -> Result<u6
 }
 
 impl Candidate {
-    /// Whether the whole file is as this description says.
+    /// Builds the layout if the whole file matches this description.
     fn build_layout(
         self,
         source: &dyn ReadAt,
@@ -199,8 +198,8 @@ impl Candidate {
         configuration: Option<&element::Configuration>,
     ) -> Result<(Layout, Description), Error> {
         let start = self.type_offset + DESCRIPTION_HEADER_LEN - 1;
-        let description = Description::parse(&self.text).map_err(|fault| {
-            Error::malformed(start + fault.0 as u64, "no JSON that QEMU writes")
+        let description = Description::parse(&self.text).map_err(|error| {
+            Error::malformed(start + error.0 as u64, "not JSON that QEMU writes")
                 .prepend_path("description")
         })?;
         let mut layout = Layout {
@@ -217,36 +216,36 @@ impl Candidate {
             SMALL_WINDOW_LEN,
         );
         let mut ram = RamParser::new(configuration);
-        let early = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
+        let early_count = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
         layout.blocks = ram.blocks;
 
-        let devices = &description.devices[early..];
+        let devices = &description.devices[early_count..];
         let eof = self.type_offset - 1;
         let cached = CachedSource::new(source, devices, eof)?;
-        let mut late = Vec::with_capacity(devices.len());
+        let mut sections = Vec::with_capacity(devices.len());
         let mut end = eof;
         for device in devices.iter().rev() {
             let section = find_device_section(&cached, device, cursor.position(), end)?;
             layout.described_exactly &= section.payload.end - section.payload.start == device.size;
             end = section.range.start;
-            late.push(section);
+            sections.push(section);
         }
-        late.reverse();
+        sections.reverse();
         check_live_section_end(&cached, &layout, cursor.position(), end)?;
-        layout.sections.extend(late);
+        layout.sections.extend(sections);
         check_unique_ids(&layout)?;
         Ok((layout, description))
     }
 }
 
-/// Reads what stands before RAM's pages; says how many devices stand there.
+/// Reads everything before RAM's pages; returns the number of devices there.
 fn read_setup(
     cursor: &mut Cursor<'_>,
     layout: &mut Layout,
     ram: &mut RamParser,
     description: &Description,
 ) -> Result<usize, Error> {
-    let mut early = 0;
+    let mut early_count = 0;
     let begin = cursor.position();
     let mut skipped = 0;
     while cursor.position() - begin - skipped < MAX_SETUP_LEN {
@@ -259,19 +258,20 @@ fn read_setup(
                     ram.postcopy = true;
                 }
             }
-            // Early sections stand before RAM or just behind its START.
-            FULL if early < description.devices.len() => {
-                let device = &description.devices[early];
+            // Early sections are before RAM or just after its START.
+            FULL if early_count < description.devices.len() => {
+                let device = &description.devices[early_count];
                 let end = section_end(device, start);
                 if end > cursor.end() {
                     return Err(
-                        Error::malformed(start, "longer than the file").prepend_path(&device.name)
+                        Error::malformed(start, "the section is longer than the file")
+                            .prepend_path(&device.name),
                     );
                 }
                 let section = read_described_section(cursor.source(), device, start, end)?;
                 cursor.seek(section.range.end);
                 layout.sections.push(section);
-                early += 1;
+                early_count += 1;
             }
             START => {
                 cursor.skip(1)?;
@@ -283,13 +283,13 @@ fn read_setup(
                     let to = from.saturating_add(MAX_SETUP_LEN).min(cursor.end());
                     let mut inner = Cursor::new(cursor.source(), from, to, SMALL_WINDOW_LEN);
                     if live_sections::skip_payload(&mut inner, &header.name, header.id).is_err() {
-                        // Nobody needs it here; its length is not known.
+                        // The section is not needed here, and its length is unknown.
                         break;
                     }
                     cursor.seek(inner.position());
                 }
                 element::read_footer(cursor, header.id)?;
-                // The pages of mapped-ram stand between the entries of the block list.
+                // The pages of mapped-ram are between the entries of the block list.
                 if header.name == "ram" {
                     skipped = ram
                         .blocks
@@ -310,16 +310,16 @@ fn read_setup(
         }
     }
     if layout.live_sections.iter().any(|live| live.name == "ram") {
-        Ok(early)
+        Ok(early_count)
     } else {
         Err(Error::malformed(
             cursor.position(),
-            "no list of RAM blocks where it must stand",
+            "the list of RAM blocks is missing",
         ))
     }
 }
 
-/// Where the section of a device ends that begins at `start`.
+/// Returns the end of a device's section that begins at `start`.
 fn section_end(device: &DeviceDescription, start: u64) -> u64 {
     start
         .saturating_add(SECTION_HEADER_LEN + device.name.len() as u64)
@@ -327,7 +327,7 @@ fn section_end(device: &DeviceDescription, start: u64) -> u64 {
         .saturating_add(FOOTER_LEN)
 }
 
-/// The section of a device that ends at `end`, not beginning before `low`.
+/// Reads the section of a device that ends at `end` and begins at `low` or later.
 fn find_device_section(
     source: &dyn ReadAt,
     device: &DeviceDescription,
@@ -339,11 +339,11 @@ fn find_device_section(
         .checked_sub(length)
         .filter(|start| *start >= low)
         .ok_or_else(|| {
-            Error::malformed(end, "devices longer than the file").prepend_path(&device.name)
+            Error::malformed(end, "the devices are longer than the file").prepend_path(&device.name)
         })
         .and_then(|start| read_described_section(source, device, start, end));
     match described {
-        // Whoever edits a stream need not mend the description: QEMU does not read it.
+        // An editor need not update the description, because QEMU does not read it.
         Err(error) if device.name == CPU && error.kind() != ErrorKind::NotArm => {
             find_misplaced_cpu(source, device, low, end)?.ok_or(error)
         }
@@ -351,21 +351,21 @@ fn find_device_section(
     }
 }
 
-/// The section of a device that stands exactly there.
+/// Reads the section of a device at exactly this range.
 fn read_described_section(
     source: &dyn ReadAt,
     device: &DeviceDescription,
     start: u64,
     end: u64,
 ) -> Result<Section, Error> {
-    let fault = |what: &'static str| Error::malformed(start, what).prepend_path(&device.name);
+    let fault = |message: &'static str| Error::malformed(start, message).prepend_path(&device.name);
     let mut cursor = Cursor::new(source, start, end, 512);
     if cursor.read_u8()? != FULL {
-        return Err(fault("no section begins where the description says"));
+        return Err(fault("no section begins at the described offset"));
     }
     let header = element::read_section_header(&mut cursor)?;
     if header.name != device.name || header.instance != device.instance {
-        return Err(fault("another section stands where the description says"));
+        return Err(fault("another section is at the described offset"));
     }
     cpu::require_arm(&header, start)?;
     if device
@@ -393,7 +393,7 @@ fn read_described_section(
     Ok(section)
 }
 
-/// Looks for the `cpu` section that ends at `end` and is not as long as described.
+/// Searches the `cpu` section that ends at `end` and is not as long as described.
 fn find_misplaced_cpu(
     source: &dyn ReadAt,
     device: &DeviceDescription,
@@ -442,7 +442,7 @@ fn find_misplaced_cpu(
     Ok(None)
 }
 
-/// What stands before the first device behind RAM is the end of a live section.
+/// Checks that a live section ends just before the first device after RAM.
 fn check_live_section_end(
     source: &dyn ReadAt,
     layout: &Layout,
@@ -479,13 +479,13 @@ fn check_unique_ids(layout: &Layout) -> Result<(), Error> {
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(Error::malformed(
             layout.end,
-            format!("two sections {}", pair[0]),
+            format!("two sections have the number {}", pair[0]),
         )),
         None => Ok(()),
     }
 }
 
-/// A source whose bytes before a certain place are in memory.
+/// Source that caches the bytes before a given offset.
 struct CachedSource<'s> {
     source: &'s dyn ReadAt,
     start: u64,
@@ -493,9 +493,9 @@ struct CachedSource<'s> {
 }
 
 impl<'s> CachedSource<'s> {
-    /// Holds about what these devices take before `end`, or nothing if that is too much.
+    /// Caches the bytes of these devices before `end`, or nothing if that is too much.
     fn new(source: &'s dyn ReadAt, devices: &[DeviceDescription], end: u64) -> Result<Self, Error> {
-        // Some more, for sections that are longer than described.
+        // Add a reserve for sections that are longer than described.
         let length = devices.iter().fold(16 << 10, |sum: u64, device| {
             sum.saturating_add(section_end(device, 0))
         });

@@ -43,7 +43,8 @@ impl Stream {
     /// Registers and extensions that `vm` lacks are removed.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64 bits.
+    /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64
+    /// bits.
     pub fn diff_to(&self, vm: &Vm) -> Result<Vec<CpuEdit>, Error> {
         if vm.vcpus.len() != self.cpus().len() {
             return Err(bad_edit(format!(

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | header | `QEVM`, u32 version (3) |
 //! | CONFIGURATION | u8 7, u32 n, n bytes machine type, subsections |
-//! | START, FULL | u8 1 or 4, u32 id, u8 n, n bytes name, u32 instance, u32 version, payload, footer |
-//! | PART, END | u8 2 or 3, u32 id, payload, footer |
-//! | footer | u8 0x7e, u32 id |
+//! | START, FULL | u8 1 or 4, u32 id, u8 n, n bytes name, u32 instance, u32 version, payload |
+//! | PART, END | u8 2 or 3, u32 id, payload |
+//! | footer of these four | u8 0x7e, u32 id |
 //! | COMMAND | u8 8, u16 command, u16 n, n bytes |
 //! | EOF | u8 0 |
 //! | VMDESCRIPTION | u8 6, u32 n, n bytes JSON; after EOF |

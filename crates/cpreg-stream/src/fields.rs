@@ -1,33 +1,32 @@
-//! The fields of every device, by the description: which bytes of a section are of which type.
+//! The fields of every device by the description: the type of each byte of a section.
 //!
-//! [`crate::vmdescription`] needs only sizes and keeps the fields of `cpu` sections; here
-//! everything is kept, for whoever must know what a byte is. What a type means lives in
-//! [`crate::guest_data`].
+//! [`crate::vmdescription`] needs only sizes and keeps only the fields of `cpu` sections. This
+//! module keeps the fields of all devices. [`crate::guest_data`] interprets the types.
 //!
 //! | a field | its leaves |
 //! |---|---|
-//! | of a plain type | one: all of it, all elements of an array together |
-//! | a structure whose description adds up to its size | those inside, once for every element |
-//! | anything else (lists, trees, structures of unequal elements) | one, of the field's own type |
+//! | of a plain type | one, for all elements of an array together |
+//! | structure whose description adds up to its size | the leaves inside, for every element |
+//! | other (lists, trees, structures of unequal elements) | one, of the field's type |
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::{Reader, SyntaxError, TokenKind, expect, read_key};
 
-/// More leaves than the devices of any machine have; a description that claims more is not followed.
+/// Maximum number of leaves; more than any machine has. Larger descriptions are rejected.
 const MAX_LEAVES: usize = 1 << 20;
 
-/// Bytes of one type.
+/// Byte range of one type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Leaf {
     /// QEMU's name of the type (`uint32`, `buffer`, `pci config`).
     pub(crate) kind: String,
-    /// Where they stand in the section's payload.
+    /// Range in the section's payload.
     pub(crate) range: Range<u64>,
 }
 
-/// One device as it is described.
+/// Description of one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DescribedDevice {
     pub(crate) name: String,
@@ -36,7 +35,7 @@ pub(crate) struct DescribedDevice {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct DescribedState {
-    /// Of a subsection.
+    /// Name, if this is a subsection.
     name: String,
     fields: Vec<Field>,
     subsections: Vec<Self>,
@@ -47,12 +46,14 @@ struct Field {
     kind: String,
     size: u64,
     count: u64,
-    /// What each element is made of, if that adds up to its size.
+    /// Description of each element, if it adds up to the element's size.
     element_state: Option<DescribedState>,
 }
 
 impl DescribedDevice {
-    /// What a payload of `length` bytes is made of, ascending and without gaps; `None` if the description does not fit it.
+    /// Returns the leaves of a payload of `length` bytes, ascending and without gaps.
+    ///
+    /// `None` if the description does not match the length.
     pub(crate) fn leaves(&self, length: u64) -> Option<Vec<Leaf>> {
         if self.state.size()? != length {
             return None;
@@ -65,7 +66,7 @@ impl DescribedDevice {
 }
 
 impl DescribedState {
-    /// Bytes of all fields and subsections.
+    /// Returns the number of bytes of all fields and subsections.
     fn size(&self) -> Option<u64> {
         let fields = self.fields.iter().try_fold(0_u64, |sum, field| {
             sum.checked_add(field.size.checked_mul(field.count)?)
@@ -76,20 +77,20 @@ impl DescribedState {
         })
     }
 
-    /// A subsection's mark, the length of its name, the name, the version.
+    /// Returns the length of a subsection's header: marker, length of the name, name, version.
     fn header_len(&self) -> u64 {
         1 + 1 + self.name.len() as u64 + 4
     }
 
-    /// Adds the leaves from `at` on; says where they end. `None` if there are more than are left to be had.
+    /// Adds the leaves from `at` on; returns their end. `None` if there are more than `left`.
     fn collect_leaves(&self, mut at: u64, leaves: &mut Vec<Leaf>, left: &mut usize) -> Option<u64> {
         for field in &self.fields {
             *left = left.checked_sub(1)?;
             let end = at.checked_add(field.size.checked_mul(field.count)?)?;
             match &field.element_state {
-                Some(inside) => {
+                Some(element_state) => {
                     for _ in 0..field.count {
-                        at = inside.collect_leaves(at, leaves, left)?;
+                        at = element_state.collect_leaves(at, leaves, left)?;
                     }
                 }
                 None => leaves.push(Leaf {
@@ -124,7 +125,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<DescribedDevice>, SyntaxError> {
     Ok(devices)
 }
 
-/// Whether another object begins in the array that is open.
+/// Returns `true` if another object begins in the open array.
 fn next_element(reader: &mut Reader<'_>) -> Result<bool, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == TokenKind::ObjectStart => Ok(true),
@@ -147,7 +148,7 @@ fn read_integer(reader: &mut Reader<'_>) -> Result<u64, SyntaxError> {
     reader.integer(&token)
 }
 
-/// The object that has just begun.
+/// Parses the object that has just begun.
 fn parse_device(reader: &mut Reader<'_>) -> Result<DescribedDevice, SyntaxError> {
     let mut device = DescribedDevice::default();
     while let Some(key) = read_key(reader)? {
@@ -168,7 +169,7 @@ fn parse_state(reader: &mut Reader<'_>) -> Result<DescribedState, SyntaxError> {
 }
 
 impl DescribedState {
-    /// Takes the value of a member of the object that is open.
+    /// Parses the value of a member of the open object.
     fn parse_member(&mut self, key: &str, reader: &mut Reader<'_>) -> Result<(), SyntaxError> {
         match key {
             "vmsd_name" => self.name = read_text(reader)?,
@@ -208,15 +209,16 @@ fn parse_field(reader: &mut Reader<'_>) -> Result<Field, SyntaxError> {
                 expect(reader, TokenKind::ObjectStart)?;
                 field.element_state = Some(parse_state(reader)?);
             }
-            // A list's elements are described in the field itself, one after another: not followed.
+            // A list's elements are described in the field itself, one after another; they are
+            // skipped.
             _ => {
                 reader.skip_value()?;
             }
         }
     }
-    // A list of nothing would be gone through element by element.
+    // An array of empty elements would be walked element by element.
     let size = field.size;
-    let adds_up = |inside: &DescribedState| size != 0 && inside.size() == Some(size);
+    let adds_up = |state: &DescribedState| size != 0 && state.size() == Some(size);
     field.element_state = field.element_state.filter(adds_up);
     Ok(field)
 }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn structures_are_followed_element_by_element() {
+    fn structures_are_expanded_element_by_element() {
         let device = parse_single_device(
             r#""fields": [
                 {"name": "a", "type": "uint8", "size": 1},
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_one_leaf() {
+    fn inconsistent_fields_are_one_leaf() {
         let device = parse_single_device(
             r#""fields": [{"name": "s", "type": "struct", "size": 9, "struct": {"vmsd_name": "i", "fields": []}},
                 {"name": "q", "type": "qtailq", "size": 3, "vmsd_name": "e", "fields": [{"name": "b", "type": "uint8", "size": 1}]}]"#,
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_that_claims_too_much_is_not_followed() {
+    fn oversized_descriptions_are_rejected() {
         let inner = r#"{"name": "b", "type": "uint8", "size": 1}"#;
         let device = parse_single_device(&format!(
             r#""fields": [{{"name": "s", "type": "struct", "array_len": {}, "size": 1, "struct": {{"fields": [{inner}]}}}}]"#,

@@ -1,30 +1,34 @@
-//! Which bytes of a device's section may be the guest's data: input, output, what is on its screen or its disk.
+//! Bytes of a device's section that may be the guest's data: input, output, screen and disk
+//! contents.
 //!
-//! RAM is not the only place where a guest's data is. A serial port holds what was typed, a graphics card its pictures, a
-//! disk controller a sector, a TPM its keys. What is known to be only configuration, interrupt state and addresses stays;
-//! of everything else only small fields stay. So an unknown device may not load any more, and leaks nothing.
+//! RAM is not the only place of guest data. A serial port holds typed characters, a graphics card
+//! its pictures, a disk controller a sector, a TPM its keys. Bytes known to be only configuration,
+//! interrupt state and addresses stay. Of everything else only small fields stay. An unknown device
+//! may therefore fail to load, but leaks nothing.
 //!
-//! | device | what may be data |
+//! | device | possible data |
 //! |---|---|
-//! | the board's own ([`PLAIN`]) | nothing |
+//! | board devices ([`DEVICES_WITHOUT_DATA`]) | nothing |
 //! | `pl011` | the FIFO and the last character |
-//! | `pflash_cfi01` | in the middle of a write: what is being written (sent by 9.0 and later) |
+//! | `pflash_cfi01` | during a write, the bytes being written (sent by 9.0 and later) |
 //! | `slirp` | all of it |
-//! | virtio | nothing in the transport and the queues: data is in RAM. Of `virtio-gpu` the pictures |
-//! | any other that is described | fields over [`SMALL`] bytes, but for PCI's |
-//! | any other | all of it |
+//! | virtio | nothing in transport and queues, whose data is in RAM |
+//! | `virtio-gpu` | the pictures |
+//! | other, described | fields over [`MAX_PLAIN_FIELD_LEN`] bytes, except PCI's |
+//! | other, not described | all of it |
 //!
-//! Read from QEMU's `hw/` of 5.2 to 11.x. How bytes are blanked lives in [`crate::scrub`].
+//! Read from QEMU's `hw/` of 5.2 to 11.x. [`crate::redact`] overwrites the bytes.
 #![expect(
     clippy::single_range_in_vec_init,
-    reason = "a list of one stretch is what is meant"
+    reason = "a list of one range is intended"
 )]
 
 use std::ops::Range;
 
 use crate::fields::Leaf;
 
-/// Devices whose sections hold configuration, interrupt state and addresses, as the last part of their names.
+/// Devices whose sections hold only configuration, interrupt state and addresses, by the last part
+/// of their names.
 const DEVICES_WITHOUT_DATA: [&str; 24] = [
     "PCIBUS",
     "PCIHost",
@@ -52,19 +56,22 @@ const DEVICES_WITHOUT_DATA: [&str; 24] = [
     "virtio-rng",
 ];
 
-/// `readbuff` and `read_fifo`; both versions of the section (5.2 and later) begin alike.
+/// Ranges of `readbuff` and `read_fifo`; both versions of the section (5.2 and later) have them.
 const PL011_DATA: [Range<u64>; 2] = [0..4, 32..96];
 
-/// Bytes of flash that is not being written: u8, u8, u8, u64.
+/// Length of the section of flash that is not being written: u8, u8, u8, u64.
 const IDLE_FLASH_LEN: u64 = 11;
 
-/// Bytes that a field of an unknown device may have and stay: a number, an address.
+/// Maximum length of a field of an unknown device that stays: a number, an address.
 const MAX_PLAIN_FIELD_LEN: u64 = 8;
 
-/// Types longer than that and known: PCI's registers and interrupt lines, MSI-X tables, virtio's transport and queues.
+/// Known longer types: PCI's registers and interrupt lines, MSI-X tables, virtio's transport and
+/// queues.
 const KNOWN_TYPES: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
 
-/// The stretches of a section that may be data, ascending. `leaves` are `None` if the section is not described.
+/// Returns the ranges of a section that may be data, ascending.
+///
+/// `leaves` is `None` if the section is not described.
 pub(crate) fn find_data_ranges(
     name: &str,
     payload: &[u8],
@@ -99,8 +106,11 @@ pub(crate) fn find_data_ranges(
     data
 }
 
-/// The pixels in virtio-gpu's list of resources: u32 id (0 ends it), width, height, format, count of pieces; the pieces'
-/// addresses and lengths, u64 and u32; then the pixels of 4 bytes (every format has 32 bits). `None` if it is no such list.
+/// Returns the ranges of the pixels in virtio-gpu's list of resources.
+///
+/// A resource is u32 id (0 ends the list), width, height, format and count of pieces. The pieces'
+/// addresses and lengths follow (u64, u32), then pixels of 4 bytes (every format has 32 bits).
+/// `None` if the bytes are not such a list.
 fn find_pictures(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
     let word = |at: u64| -> Option<u64> {
         let at = usize::try_from(at).ok()?;
@@ -134,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn of_unknown_devices_only_small_fields_stay() {
+    fn unknown_devices_keep_only_small_fields() {
         let leaves = [
             leaf("uint64", 0..8),
             leaf("pci config", 8..264),
@@ -153,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn of_flash_what_is_being_written_goes() {
+    fn flash_loses_bytes_being_written() {
         assert_eq!(find_data_ranges("pflash_cfi01", &[1; 11], None), []);
         let leaves = [
             leaf("uint8", 0..3),
@@ -167,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn of_a_serial_port_the_characters_go() {
+    fn serial_port_loses_its_characters() {
         assert_eq!(find_data_ranges("pl011", &[0; 124], None), [0..4, 32..96]);
         assert_eq!(find_data_ranges("pl011", &[0; 95], None), [0..95]);
     }
 
     #[test]
-    fn of_a_graphics_card_the_pictures_go() {
+    fn graphics_card_loses_its_pictures() {
         let mut payload = vec![9; 8];
         for (width, height, pieces) in [(2_u32, 3_u32, 1_u32), (1, 1, 0)] {
             for word in [7, width, height, 1, pieces] {
@@ -195,7 +205,7 @@ mod tests {
                 .all(|it| it == 0xee)
         );
 
-        // A list that does not come to its end is all data.
+        // A list without an end is all data.
         let cut = leaf("virtio-gpu", 8..70);
         assert_eq!(
             find_data_ranges("virtio-gpu", &payload[..70], Some(&[cut])),

@@ -1,26 +1,40 @@
-//! Device state that points into guest memory: what a loader reads there while it loads, and what is done about it where
-//! there is no memory.
+//! Device state that points into guest memory, and its fixups for a load without that memory.
 //!
-//! Without RAM every page is zero. A loader that looks at a page then judges zeros, and not the VM.
+//! Without RAM every page is zero. A loader that reads a page then checks zeros instead of the VM's
+//! data. The list gives each loader's use of memory (QEMU 5.2 to 11.1, read; virtio tested), and
+//! the consequence for a rehearsal:
 //!
-//! | state | what its loader does with memory (QEMU 5.2 to 11.1, read; virtio tried) | in a rehearsal |
-//! |---|---|---|
-//! | virtio, split rings | reads the index that the guest last offered and the one last used, and compares both with the saved one. Far apart: the device is broken, which 7.2 and later tell, and the load goes on; where the two differ by little, but the saved index and the used one do not, the load ends (index 0xfffd over zeros) | the saved index is set to what zeros say: 0 |
-//! | virtio, packed rings; requests under way | reads nothing; maps addresses, which are there | as it is |
-//! | GICv3's ITS under KVM | the kernel reads the tables that the registers name; in zeros no device is mapped | loads; the tables are not judged |
-//! | GICv3's redistributors | read which LPIs are pending; zeros: none | loads; not judged |
-//! | XHCI, SMMUv3, virtio-gpu | read or map; whatever is there loads | loads; not judged |
-//! | AHCI | reads the command list of transfers under way, and refuses if it is too short | a refusal is not believed |
+//! - virtio, split rings: the loader reads the index that the guest last offered and the one last
+//!   used, and compares both with the saved one. If they are far apart, the device is broken, which
+//!   7.2 and later report, and the load continues. If the first two differ by little, but the saved
+//!   index and the used one do not, the load fails (index 0xfffd over zeros). In a rehearsal the
+//!   saved index is set to 0, as in zeroed memory.
+//! - virtio, packed rings, and requests in flight: the loader reads nothing; it maps addresses,
+//!   which exist. A rehearsal leaves them unchanged.
+//! - GICv3's ITS under KVM: the kernel reads the tables that the registers name; zeros map no
+//!   device. It loads; a rehearsal does not check the tables.
+//! - GICv3's redistributors: they read the pending LPIs; zeros have none. They load; a rehearsal
+//!   does not check the LPIs.
+//! - XHCI, SMMUv3, virtio-gpu: they read or map memory; any content loads. A rehearsal does not
+//!   check it.
+//! - AHCI: it reads the command list of transfers in flight, and fails if it is too short. A
+//!   rehearsal ignores a refusal.
 //!
-//! What lives here is finding and mending these parts of a stream. `virtio_save` and `virtio_load` are in `hw/virtio/virtio.c`.
+//! This module finds and fixes these parts of a stream. `virtio_save` and `virtio_load` are in
+//! `hw/virtio/virtio.c`.
 //!
-//! A virtio section, all big-endian: the transport's part, u8 status, u8 isr, u16 queue, u32 features, u32 n, n bytes
-//! configuration, u32 queues, and for each queue u32 size, (mmio) u32 alignment, u64 address, u16 index, (PCI with MSI-X) u16 vector.
+//! A virtio section, all big-endian:
+//!
+//! 1. the transport's part; u8 status, u8 isr, u16 queue, u32 features
+//! 2. u32 n, n bytes configuration, u32 queues
+//! 3. for each queue u32 size, (mmio) u32 alignment, u64 address, u16 index, (PCI with MSI-X) u16
+//!    vector
 //!
 //! | transport | its part |
 //! |---|---|
 //! | mmio | u32, u32, u32 |
-//! | PCI | u32 2, 256 or 4096 bytes configuration space, 16 bytes; with MSI-X 16 bytes a vector, a bit a vector, u16 |
+//! | PCI | u32 2, 256 or 4096 bytes configuration space, 16 bytes |
+//! | PCI with MSI-X | the same, then 16 bytes for each vector, one bit for each vector, u16 |
 
 use crate::element::Section;
 use crate::error::Error;
@@ -28,28 +42,31 @@ use crate::source::ReadAt;
 use crate::stream::Stream;
 use crate::without_ram::SectionChange;
 
-/// No device has more queues (`VIRTIO_QUEUE_MAX`).
+/// Maximum number of queues (`VIRTIO_QUEUE_MAX`).
 const MAX_QUEUES: u32 = 1024;
-/// No queue is longer (`VIRTQUEUE_MAX_SIZE` is 1024; the interface allows this).
+/// Maximum size of a queue; the interface allows it, `VIRTQUEUE_MAX_SIZE` is 1024.
 const MAX_QUEUE_SIZE: u32 = 1 << 15;
-/// A virtio section is some hundred bytes to some KiB, plus 16 bytes for each of 2048 MSI-X vectors; what comes behind the queues is not needed.
+/// Maximum number of bytes read of a virtio section.
+///
+/// A section has some hundred bytes to some KiB, plus 16 bytes for each of 2048 MSI-X vectors. The
+/// part after the queues is not needed.
 const MAX_READ_LEN: u64 = 256 << 10;
 
-/// A section whose loader may judge memory that is not there.
+/// Section whose loader may check memory that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreliableSection {
-    /// The section's name (`0000:00:02.0/ich9_ahci`).
+    /// Name of the section (`0000:00:02.0/ich9_ahci`).
     pub section: String,
-    /// Why its verdict is not to be believed.
+    /// Reason why its verdict is unreliable.
     pub reason: &'static str,
 }
 
-/// What has to change so that zeros in memory are what the devices expect.
+/// Changes after which the devices expect zeros in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RamlessFixups {
-    /// For [`Stream::without_ram`].
+    /// Changes to pass to [`Stream::without_ram`].
     pub changes: Vec<(usize, SectionChange)>,
-    /// Sections that could fail without reason.
+    /// Sections that may fail although the VM is valid.
     pub unreliable_sections: Vec<UnreliableSection>,
 }
 
@@ -58,15 +75,15 @@ pub struct RamlessFixups {
 /// # Errors
 /// Those of reading `source`, the file that the stream was opened from.
 pub fn find_ramless_fixups(stream: &Stream, source: &dyn ReadAt) -> Result<RamlessFixups, Error> {
-    let mut found = RamlessFixups::default();
+    let mut fixups = RamlessFixups::default();
     for (index, section) in stream.sections().iter().enumerate() {
         let device = section.name.rsplit('/').next().unwrap_or_default();
         // `ahci`, `sysbus-ahci`, `allwinner-ahci`; with PCI `ich9_ahci`.
         if device.ends_with("ahci") {
-            found.unreliable_sections.push(UnreliableSection {
+            fixups.unreliable_sections.push(UnreliableSection {
                 section: section.name.clone(),
-                reason: "it reads its transfers under way from guest memory, which a rehearsal \
-                         has not got",
+                reason: "it reads its transfers in flight from guest memory, which a rehearsal \
+                         lacks",
             });
         }
         if !device.starts_with("virtio-") {
@@ -74,22 +91,22 @@ pub fn find_ramless_fixups(stream: &Stream, source: &dyn ReadAt) -> Result<Ramle
         }
         let start = read_section_start(source, section)?;
         match find_saved_indexes(&section.name, &start) {
-            Some(places) => {
-                let zeros = places
+            Some(offsets) => {
+                let zeros = offsets
                     .into_iter()
-                    .map(|place| SectionChange::Patch(place, vec![0; 2]));
-                found.changes.extend(zeros.map(|change| (index, change)));
+                    .map(|offset| SectionChange::Patch(offset, vec![0; 2]));
+                fixups.changes.extend(zeros.map(|change| (index, change)));
             }
-            // Sent before RAM, and without rings.
+            // Early sections are sent before RAM and have no rings.
             None if device.ends_with("-early") => {}
-            None => found.unreliable_sections.push(UnreliableSection {
+            None => fixups.unreliable_sections.push(UnreliableSection {
                 section: section.name.clone(),
-                reason: "its rings are in guest memory, which a rehearsal has not got, and cpreg \
-                         does not know where it keeps their indexes",
+                reason: "its rings are in guest memory, which a rehearsal lacks, and cpreg does \
+                         not know the offsets of their indexes",
             }),
         }
     }
-    Ok(found)
+    Ok(fixups)
 }
 
 fn read_section_start(source: &dyn ReadAt, section: &Section) -> Result<Vec<u8>, Error> {
@@ -101,9 +118,11 @@ fn read_section_start(source: &dyn ReadAt, section: &Section) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-/// The offsets of the saved indexes that are not zero though their ring has an address. `None` if this is no virtio section.
+/// Returns the offsets of nonzero saved indexes whose ring has an address.
+///
+/// `None` if this is not a virtio section.
 fn find_saved_indexes(name: &str, payload: &[u8]) -> Option<Vec<u64>> {
-    // A PCI device's section is named by its place, `0000:00:01.0/virtio-net`.
+    // A PCI device's section is named by its address, `0000:00:01.0/virtio-net`.
     if name.contains(':') {
         return pci_layout(payload)?.find_saved_indexes(payload);
     }
@@ -115,17 +134,17 @@ fn find_saved_indexes(name: &str, payload: &[u8]) -> Option<Vec<u64>> {
     mmio.find_saved_indexes(payload)
 }
 
-/// Where things are in a virtio section.
+/// Layout of a virtio section.
 struct VirtioLayout {
-    /// Bytes of the transport's part.
+    /// Length of the transport's part in bytes.
     transport_len: usize,
-    /// Whether a queue has an alignment.
+    /// `true` if a queue has an alignment.
     has_alignment: bool,
-    /// Whether a queue has an MSI-X vector.
+    /// `true` if a queue has an MSI-X vector.
     has_vectors: bool,
 }
 
-/// Three u32.
+/// Length of the mmio transport's part: three u32.
 const MMIO_TRANSPORT_LEN: usize = 12;
 
 fn pci_layout(payload: &[u8]) -> Option<VirtioLayout> {
@@ -135,10 +154,10 @@ fn pci_layout(payload: &[u8]) -> Option<VirtioLayout> {
         return None;
     }
     let space = payload.get(VERSION_LEN..VERSION_LEN + 256)?;
-    // PCI Express devices have a larger space; on a root bus a virtio device is none.
+    // PCI Express devices have a larger space; a virtio device on a root bus is not one.
     let length = find_capability(space, PCI_CAP_ID_EXP).map_or(256, |_| 4096);
     let vectors = match find_capability(space, PCI_CAP_ID_MSIX) {
-        // The number of vectors, less one, in the bits 10:0 of the control word (PCI 3.0, 6.8.2.3).
+        // Bits 10:0 of the control word hold the number of vectors minus one (PCI 3.0, 6.8.2.3).
         Some(at) => {
             let control = u16::from_le_bytes([*space.get(at + 2)?, *space.get(at + 3)?]);
             Some(usize::from(control & 0x7ff) + 1)
@@ -156,7 +175,7 @@ fn pci_layout(payload: &[u8]) -> Option<VirtioLayout> {
 const PCI_CAP_ID_EXP: u8 = 0x10;
 const PCI_CAP_ID_MSIX: u8 = 0x11;
 
-/// Where in the configuration space the capability with this number stands (PCI 3.0, 6.7).
+/// Returns the offset of a capability in the configuration space (PCI 3.0, 6.7).
 fn find_capability(space: &[u8], wanted: u8) -> Option<usize> {
     const STATUS: usize = 0x06;
     const HAS_CAPABILITIES: u8 = 0x10;
@@ -165,7 +184,7 @@ fn find_capability(space: &[u8], wanted: u8) -> Option<usize> {
         return None;
     }
     let mut at = usize::from(space.get(CAPABILITY_LIST)? & !3);
-    // The list lies in the first 256 bytes and each takes four: a longer one runs in a circle.
+    // Each entry takes four of the first 256 bytes, so a longer list is a circle.
     for _ in 0..48 {
         if at == 0 {
             return None;
@@ -186,7 +205,7 @@ impl VirtioLayout {
         at += 4 + usize::try_from(configuration).ok()?;
         let queues = be32(payload, at).filter(|queues| *queues <= MAX_QUEUES)?;
         at += 4;
-        let mut places = Vec::new();
+        let mut offsets = Vec::new();
         for _ in 0..queues {
             be32(payload, at).filter(|slots| *slots <= MAX_QUEUE_SIZE)?;
             at += 4;
@@ -196,13 +215,13 @@ impl VirtioLayout {
             }
             let address = payload.get(at..at + 8)?;
             let index = payload.get(at + 8..at + 10)?;
-            // An index without an address is refused whatever memory holds.
+            // The loader rejects an index without an address whatever memory holds.
             if address != [0; 8] && index != [0; 2] {
-                places.push(at as u64 + 8);
+                offsets.push(at as u64 + 8);
             }
             at += 10 + if self.has_vectors { 2 } else { 0 };
         }
-        (at <= payload.len()).then_some(places)
+        (at <= payload.len()).then_some(offsets)
     }
 }
 

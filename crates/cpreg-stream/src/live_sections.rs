@@ -1,34 +1,41 @@
-//! The live sections beside `ram`: disks' dirty bitmaps, old block migration, VFIO devices.
+//! The live sections other than `ram`: disks' dirty bitmaps, old block migration, VFIO devices.
 //!
-//! | section | payload | read from |
-//! |---|---|---|
-//! | `dirty-bitmap` | chunks: flags, names, contents; the last has the flag EOS | `migration/block-dirty-bitmap.c`, 5.2 to 10.x |
-//! | `block` | u64 words with flags in bits 0 to 8, the last has EOS; names and 1 MiB blocks | `migration/block.c`, 5.2 to 9.0 |
-//! | `step_vfio` | u64 tags, DATA with a length, CONFIG with none | `hw/step_vfio/migration.c`, 5.2 to 11.x |
+//! | section | read from |
+//! |---|---|
+//! | `dirty-bitmap` | `migration/block-dirty-bitmap.c`, 5.2 to 10.x |
+//! | `block` | `migration/block.c`, 5.2 to 9.0 |
+//! | `vfio` | `hw/vfio/migration.c`, 5.2 to 11.x |
 //!
-//! Seen: `dirty-bitmap` in a stream of 10.0. The other layouts are those of the sources.
+//! | section | payload |
+//! |---|---|
+//! | `dirty-bitmap` | chunks: flags, names, contents; the last has the flag EOS |
+//! | `block` | u64 words with flags in bits 0 to 8, names, 1 MiB blocks; the last word has EOS |
+//! | `vfio` | u64 tags, DATA with a length, CONFIG with none |
+//!
+//! Tested with `dirty-bitmap` in a stream of 10.0. The other layouts are those of QEMU's sources.
 
 use crate::cursor::Cursor;
 use crate::element::FOOTER;
 use crate::error::{Error, ErrorKind, PrependPath};
 
-/// Goes over one payload of a live section. `name` is its id string, `id` its number.
+/// Skips one payload of a live section. `name` is its id string, `id` its number.
 pub(crate) fn skip_payload(cursor: &mut Cursor<'_>, name: &str, id: u32) -> Result<(), Error> {
     let mut progress = Progress::default();
     while !step(cursor, name, id, &mut progress)? {}
     Ok(())
 }
 
-/// How far the payload of a live section has come, between two steps.
+/// Parser state between two steps of a live section's payload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    /// Where the configuration of a VFIO device began that has not ended.
+    /// Offset of a VFIO device's configuration that has begun and not ended.
     configuration: Option<u64>,
 }
 
-/// Goes over the next piece of a payload, at its begin or where the last step ended; says whether it was the last one.
+/// Skips the next piece of a payload; returns `true` if it was the last one.
 ///
-/// A piece is small or is skipped; after an error the same step can be tried again with more bytes.
+/// A piece is small or is skipped unread. After an error the caller can retry the step with more
+/// bytes.
 pub(crate) fn step(
     cursor: &mut Cursor<'_>,
     name: &str,
@@ -41,9 +48,9 @@ pub(crate) fn step(
         _ if name == "vfio" || name.ends_with("/vfio") => step_vfio(cursor, id, progress),
         _ => Err(Error::unsupported(
             cursor.position(),
-            "a live section of an unknown kind, whose length nothing tells",
+            "a live section of an unknown kind and therefore unknown length",
         )
-        .with_hint("a file with a description at its end can be opened from there")),
+        .with_hint("a file with a description at its end can be opened by that")),
     }
     .prepend_path(|| name.to_owned())
 }
@@ -56,7 +63,7 @@ fn step_dirty_bitmap(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
     const START: u32 = 0x10;
     const COMPLETE: u32 = 0x20;
     const BITS: u32 = 0x40;
-    // The highest bit of a byte says that more bytes of flags follow: two, or four.
+    // The highest bit of a byte means that more flag bytes follow, two or four in all.
     const EXTRA_FLAGS: u32 = 0x80;
 
     let start = cursor.position();
@@ -76,7 +83,7 @@ fn step_dirty_bitmap(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
         cursor.skip(length.into())?;
     }
     match flags & (START | COMPLETE | BITS) {
-        // Granularity (32 bits, whatever the comment in QEMU's source says), bitmap's flags.
+        // Granularity (32 bits, contrary to the comment in QEMU's source), bitmap's flags.
         START => cursor.skip(4 + 1)?,
         // First sector and number of sectors, then the bits.
         BITS => {
@@ -91,7 +98,7 @@ fn step_dirty_bitmap(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
         _ => {
             return Err(Error::malformed(
                 start,
-                format!("a chunk with the flags {flags:#x}"),
+                format!("a chunk has the unknown flags {flags:#x}"),
             ));
         }
     }
@@ -116,13 +123,13 @@ fn step_block(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
                 cursor.skip(LENGTH)?;
             }
         }
-        // The number of percent stands in the upper bits.
+        // The upper bits hold the percentage.
         PROGRESS => {}
         EOS => return Ok(true),
         _ => {
             return Err(Error::malformed(
                 start,
-                format!("a block with the flags {flags:#x}"),
+                format!("a block has the unknown flags {flags:#x}"),
             ));
         }
     }
@@ -149,13 +156,20 @@ fn step_vfio(cursor: &mut Cursor<'_>, id: u32, progress: &mut Progress) -> Resul
             cursor.skip(length)?;
         }
         DEV_CONFIG_STATE => progress.configuration = Some(cursor.position()),
-        tag => return Err(Error::malformed(start, format!("the unknown tag {tag:#x}"))),
+        tag => {
+            return Err(Error::malformed(
+                start,
+                format!("the tag {tag:#x} is unknown"),
+            ));
+        }
     }
     Ok(false)
 }
 
-/// A PCI device's configuration has no length and no tags inside: its end is the mark that ends
-/// the state, with the section's footer behind it. It began at `start`.
+/// Skips a PCI device's configuration, which began at `start`.
+///
+/// It has no length and no tags inside. It ends with the end-of-state tag, which the section's
+/// footer follows.
 fn step_vfio_config(
     cursor: &mut Cursor<'_>,
     end_of_state: u64,
@@ -177,19 +191,22 @@ fn step_vfio_config(
                 return Ok(true);
             }
             Ok(_) => cursor.skip(1)?,
-            // The next step goes on here.
+            // The next step continues here.
             Err(error) if error.kind() == ErrorKind::Truncated && at > from => return Ok(false),
             Err(error) => return Err(error),
         }
     }
-    Err(Error::malformed(start, "a PCI configuration without end"))
+    Err(Error::malformed(
+        start,
+        "the end of a PCI configuration is not found",
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Reads the payload, with a footer behind it that it must leave alone.
+    /// Skips the payload and checks that the footer after it is not read.
     fn read(name: &str, payload_bytes: &[u8]) -> Result<(), Error> {
         let mut bytes = payload_bytes.to_vec();
         bytes.extend(b"\x7e\0\0\0\x05");
@@ -200,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_over_dirty_bitmaps() {
+    fn skips_dirty_bitmaps() {
         let mut bytes = b"\x1c\x02d0\x02b0\0\x01\0\0\x01".to_vec();
         bytes.extend(b"\x40\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x03abc");
         bytes.extend(b"\x42\0\0\0\0\0\0\0\x10\0\0\0\x10");
@@ -213,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_over_blocks() {
+    fn skips_blocks() {
         let mut bytes = b"\0\0\0\0\0\0\0\x01\x02d0".to_vec();
         bytes.extend(vec![9; 1 << 20]);
         bytes.extend(b"\0\0\0\0\0\x10\0\x09\x02d0\0\0\0\0\0\0\x64\x04\0\0\0\0\0\0\0\x02");
@@ -221,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_over_vfio_devices() {
+    fn skips_vfio_devices() {
         let tag = |tag: u8| [0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, tag];
         let mut bytes = tag(3).to_vec();
         bytes.extend(tag(4));

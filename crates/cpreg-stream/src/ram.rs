@@ -12,15 +12,18 @@
 //! | 0x004 | MEM_SIZE | the block list; the upper bits are the sum of all lengths |
 //! | 0x008 | PAGE | \[block\], one target page |
 //! | 0x010 | EOS | nothing: the payload ends |
-//! | 0x020 | CONTINUE | no \[block\]: it is the one of the record before |
+//! | 0x020 | CONTINUE | no \[block\]: the previous record's block applies |
 //! | 0x040 | XBZRLE | \[block\], u8 1, u16 n, n bytes |
-//! | 0x080 | HOOK | RDMA's own; refused |
+//! | 0x080 | HOOK | RDMA only; rejected |
 //! | 0x100 | COMPRESS_PAGE | \[block\], u32 n, n bytes of zlib; until 9.0 |
 //! | 0x200 | MULTIFD_FLUSH | nothing; 8.1 and later |
 //!
-//! \[block\] is u8 n, n bytes name. An entry of the block list is u8 n, n bytes name, u64 length,
-//! then a u64 page size (postcopy, where it is not the host's), a u64 address (`x-ignore-shared`),
-//! and the mapped-ram header (`mapped-ram`), each only in streams that have it.
+//! \[block\] is u8 n, n bytes name. An entry of the block list is:
+//!
+//! 1. u8 n, n bytes name, u64 length
+//! 2. u64 page size (postcopy, if it differs from the host's)
+//! 3. u64 address (`x-ignore-shared`)
+//! 4. mapped-ram header (`mapped-ram`)
 
 use std::ops::Range;
 
@@ -38,56 +41,56 @@ const HOOK: u64 = 0x080;
 const COMPRESS_PAGE: u64 = 0x100;
 const MULTIFD_FLUSH: u64 = 0x200;
 
-/// The last eight bytes of every `ram` payload, as far as they are known: the flag EOS.
+/// Last eight bytes of every `ram` payload: the flag EOS.
 pub(crate) const END_OF_PAYLOAD: u64 = EOS;
-/// The version of the section's format; the only one since 2009.
+/// Version of the section's format; the only one since 2009.
 pub(crate) const VERSION: u32 = 4;
 
-/// More blocks than any machine has: 256 memory slots, ROMs, flash.
+/// Maximum number of blocks; more than any machine has (256 memory slots, ROMs, flash).
 const MAX_BLOCKS: usize = 4096;
 
-/// The list, a flush of multifd channels, the end; and as many again.
+/// Maximum number of records in START: list, flush of multifd channels, end; with reserve.
 const MAX_START_RECORDS: usize = 8;
 
-/// One block of guest RAM.
+/// Block of guest RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RamBlock {
-    /// QEMU's name for it (`mach-virt.ram`).
+    /// QEMU's name of the block (`mach-virt.ram`).
     pub name: String,
     /// Length in bytes.
     pub length: u64,
-    /// The size of its pages in bytes, where the stream says it (postcopy).
+    /// Page size in bytes, if the stream contains it (postcopy).
     pub page_size: Option<u64>,
-    /// Its guest physical address, where the stream says it (`x-ignore-shared`).
+    /// Guest physical address, if the stream contains it (`x-ignore-shared`).
     pub address: Option<u64>,
-    /// Where its pages stand in the file (`mapped-ram`).
+    /// Offsets of its pages in the file (`mapped-ram`).
     pub mapped_ram: Option<MappedBlock>,
 }
 
-/// Where the pages of a block stand in a mapped-ram file.
+/// Offsets of a block's pages in a mapped-ram file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappedBlock {
-    /// The size of its pages in bytes.
+    /// Page size in bytes.
     pub page_size: u64,
-    /// The bitmap of the pages that are there, a bit each, in the source host's byte order.
+    /// Offset of the bitmap of present pages, in the source host's byte order.
     pub bitmap_offset: u64,
-    /// The pages, each at its own place; those never written are holes.
+    /// Range of the pages, each at a fixed offset; pages never written are holes.
     pub pages: Range<u64>,
 }
 
-/// Writes the payload of START: the list of the blocks and nothing else.
+/// Writes a payload of START that contains only the block list.
 pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Result<(), Error> {
     let total = blocks
         .iter()
         .try_fold(0_u64, |total, block| total.checked_add(block.length))
         .filter(|total| total & MEM_SIZE == 0)
         .ok_or_else(|| {
-            let what = "the lengths of the RAM blocks add up to nothing that a stream can hold";
-            Error::new(ErrorKind::Unsupported, what).prepend_path("ram")
+            let message = "a stream cannot hold the sum of the lengths of the RAM blocks";
+            Error::new(ErrorKind::Unsupported, message).prepend_path("ram")
         })?;
     bytes.extend((total | MEM_SIZE).to_be_bytes());
     for block in blocks {
-        // Names are read with their length before them: a u8.
+        // Names were read with a u8 length, so this does not saturate.
         bytes.push(u8::try_from(block.name.len()).unwrap_or(u8::MAX));
         bytes.extend(block.name.as_bytes());
         bytes.extend(block.length.to_be_bytes());
@@ -96,22 +99,22 @@ pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Resu
     Ok(())
 }
 
-/// How many records of each kind were read.
+/// Number of records of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordCounts {
     /// Pages of zeros.
     pub zero: u64,
-    /// Whole pages.
+    /// Uncompressed pages.
     pub page: u64,
-    /// Changes to pages sent before.
+    /// Changes of pages sent before.
     pub xbzrle: u64,
     /// Compressed pages.
     pub compress_page: u64,
-    /// Marks that all multifd channels have been flushed.
+    /// Markers that all multifd channels have been flushed.
     pub multifd_flush: u64,
 }
 
-/// What is known of guest RAM, and how to read on.
+/// Parser of the `ram` section.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RamParser {
     pub(crate) blocks: Vec<RamBlock>,
@@ -119,9 +122,9 @@ pub(crate) struct RamParser {
     page_size: u64,
     ignore_shared: bool,
     mapped_ram: bool,
-    /// A POSTCOPY_ADVISE with page sizes was seen: the block list may hold page sizes too.
+    /// `true` after a POSTCOPY_ADVISE with page sizes: the block list may hold page sizes too.
     pub(crate) postcopy: bool,
-    /// The block of the record before, for CONTINUE.
+    /// Block of the previous record, for CONTINUE.
     current_block: Option<usize>,
 }
 
@@ -139,7 +142,7 @@ impl RamParser {
         }
     }
 
-    /// Goes over the payload of START, in which no QEMU sends pages.
+    /// Reads the payload of START, in which no QEMU sends pages.
     pub(crate) fn read_block_list_only(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         for _ in 0..MAX_START_RECORDS {
             let start = cursor.position();
@@ -151,22 +154,18 @@ impl RamParser {
                 _ => break,
             }
         }
-        Err(Error::malformed(
-            cursor.position(),
-            "something else than a list of RAM blocks",
-        )
-        .prepend_path("ram"))
+        Err(Error::malformed(cursor.position(), "not a list of RAM blocks").prepend_path("ram"))
     }
 
-    /// Goes over one payload, from its first record to its EOS.
+    /// Skips one payload, from its first record to its EOS.
     pub(crate) fn skip_payload(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
         while !self.step(cursor)? {}
         Ok(())
     }
 
-    /// Goes over one record; says whether it was the last of its payload.
+    /// Parses one record; returns `true` if it was the last of its payload.
     ///
-    /// After an error nothing has changed: the same record can be tried again with more bytes.
+    /// An error leaves the parser unchanged: the caller can retry the record with more bytes.
     pub(crate) fn step(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Error> {
         let start = cursor.position();
         let word = cursor.read_be64().prepend_path(|| "ram".into())?;
@@ -183,11 +182,11 @@ impl RamParser {
         Ok(false)
     }
 
-    /// Goes over the whole pages and pages of zeros at the front of `bytes` that are of the block of the record before.
-    /// Says how many bytes those are; the last page may go on behind `bytes`.
+    /// Skips PAGE and ZERO records of the current block at the front of `bytes`.
     ///
-    /// Nearly all records are such: this is what makes a stream pass as fast as it comes. What it does not take is
-    /// [`Self::step`]'s.
+    /// Returns the number of bytes of these records; the last page may extend past `bytes`. Nearly
+    /// all records are of this form, so this decides the throughput. [`Self::step`] parses all
+    /// others.
     pub(crate) fn skip_pages(&mut self, bytes: &[u8]) -> usize {
         const WHOLE: u64 = PAGE | CONTINUE;
         const ZEROS: u64 = ZERO | CONTINUE;
@@ -219,7 +218,7 @@ impl RamParser {
         at
     }
 
-    /// How many records there have been with something in them that a guest wrote.
+    /// Returns the number of records so far that contain guest data.
     pub(crate) fn page_record_count(&self) -> u64 {
         let counts = &self.counts;
         counts.zero + counts.page + counts.xbzrle + counts.compress_page
@@ -240,7 +239,7 @@ impl RamParser {
         if !matches!(kind, ZERO | PAGE | XBZRLE | COMPRESS_PAGE) {
             return Err(Error::malformed(
                 start,
-                format!("a record with the flags {flags:#x}"),
+                format!("a record has the unknown flags {flags:#x}"),
             ));
         }
         let block = if flags & CONTINUE == 0 {
@@ -249,7 +248,7 @@ impl RamParser {
             if block.is_none() {
                 return Err(Error::malformed(
                     start,
-                    format!("a page of the unknown block {name}"),
+                    format!("a page belongs to the unknown block {name}"),
                 ));
             }
             block
@@ -259,7 +258,7 @@ impl RamParser {
         let Some(block) = block else {
             return Err(Error::malformed(
                 start,
-                "a page of the block before, and there is none",
+                "a page refers to the previous block, and there is none",
             ));
         };
         let length = self.blocks[block].length;
@@ -267,7 +266,7 @@ impl RamParser {
             return Err(Error::malformed(
                 start,
                 format!(
-                    "page {address:#x} of {}, which has {length:#x} bytes",
+                    "page {address:#x} is outside {}, which has {length:#x} bytes",
                     self.blocks[block].name
                 ),
             ));
@@ -285,7 +284,7 @@ impl RamParser {
                 let encoding = cursor.read_u8()?;
                 let length = u64::from(cursor.read_be16()?);
                 if encoding != 1 || length > self.page_size {
-                    return Err(Error::malformed(start, "an XBZRLE record that is none"));
+                    return Err(Error::malformed(start, "invalid XBZRLE record"));
                 }
                 cursor.skip(length)?;
                 self.counts.xbzrle += 1;
@@ -296,7 +295,7 @@ impl RamParser {
                 if length > self.page_size + (self.page_size >> 12) + (self.page_size >> 14) + 13 {
                     return Err(Error::malformed(
                         start,
-                        "a compressed page longer than a page",
+                        "a compressed page is longer than a page",
                     ));
                 }
                 cursor.skip(length)?;
@@ -316,19 +315,22 @@ impl RamParser {
         if !self.blocks.is_empty() {
             return Err(Error::malformed(start, "a second list of RAM blocks"));
         }
-        let mut left = total;
+        let mut remaining = total;
         let mut blocks = Vec::new();
-        while left > 0 {
+        while remaining > 0 {
             let index = blocks.len();
             if index == MAX_BLOCKS {
-                return Err(Error::malformed(start, "a list of RAM blocks without end"));
+                return Err(Error::malformed(
+                    start,
+                    format!("the list has more than {MAX_BLOCKS} RAM blocks"),
+                ));
             }
             let entry = cursor.position();
             let block = self
                 .read_block(cursor, &blocks)
                 .prepend_path(|| format!("ram.blocks[{index}]"))?;
-            left = left.checked_sub(block.length).ok_or_else(|| {
-                Error::malformed(entry, "RAM blocks longer than their sum")
+            remaining = remaining.checked_sub(block.length).ok_or_else(|| {
+                Error::malformed(entry, "the RAM blocks are longer than their sum")
                     .prepend_path(&format!("ram.blocks[{index}]"))
             })?;
             blocks.push(block);
@@ -337,12 +339,15 @@ impl RamParser {
         Ok(())
     }
 
-    /// An entry of the list, behind those in `before`.
+    /// Reads an entry of the list that follows those in `before`.
     fn read_block(&self, cursor: &mut Cursor<'_>, before: &[RamBlock]) -> Result<RamBlock, Error> {
         let start = cursor.position();
         let name = cursor.read_name()?;
         if before.iter().any(|block| block.name == name) {
-            return Err(Error::malformed(start, format!("a second block {name}")));
+            return Err(Error::malformed(
+                start,
+                format!("a second block has the name {name}"),
+            ));
         }
         let length = cursor.read_be64()?;
         let page_size = self.read_page_size(cursor)?;
@@ -351,7 +356,7 @@ impl RamParser {
         } else {
             None
         };
-        let mapped = if self.mapped_ram {
+        let mapped_ram = if self.mapped_ram {
             Some(Self::read_mapped_block(cursor, length)?)
         } else {
             None
@@ -361,16 +366,16 @@ impl RamParser {
             length,
             page_size,
             address,
-            mapped_ram: mapped,
+            mapped_ram,
         })
     }
 
-    /// The page size of a block, which a postcopy stream holds where it is not the host's.
+    /// Reads the page size of a block, which a postcopy stream holds if it differs from the host's.
     ///
-    /// Nothing says whether it is there. Were it not, the next block's name would follow (whose
-    /// length is not 0) or a record (whose flags are not 0): neither is a power of two of at least
-    /// a page. QEMU refuses postcopy together with `x-ignore-shared` and with `mapped-ram`, whose
-    /// fields could be taken for it.
+    /// No flag marks its presence. Without it, the next block's name follows (whose length is not
+    /// 0), or a record (whose flags are not 0). Neither is a power of two of at least a page. QEMU
+    /// rejects postcopy together with `x-ignore-shared` and with `mapped-ram`, whose fields would
+    /// be ambiguous.
     fn read_page_size(&self, cursor: &mut Cursor<'_>) -> Result<Option<u64>, Error> {
         if !self.postcopy || self.ignore_shared || self.mapped_ram {
             return Ok(None);
@@ -385,7 +390,7 @@ impl RamParser {
         Ok(None)
     }
 
-    /// u32 version, u64 page size, u64 offset of the bitmap, u64 offset of the pages.
+    /// Reads a mapped-ram header: u32 version, u64 page size, u64 bitmap offset, u64 pages offset.
     fn read_mapped_block(cursor: &mut Cursor<'_>, length: u64) -> Result<MappedBlock, Error> {
         let start = cursor.position();
         let version = cursor.read_be32()?;
@@ -400,14 +405,14 @@ impl RamParser {
         let pages_offset = cursor.read_be64()?;
         let end = pages_offset
             .checked_add(length)
-            .ok_or_else(|| Error::malformed(start, "pages that stand past the end of any file"))?;
+            .ok_or_else(|| Error::malformed(start, "the pages are past the end of any file"))?;
         if !page_size.is_power_of_two()
             || bitmap_offset < cursor.position()
             || pages_offset < bitmap_offset
         {
-            return Err(Error::malformed(start, "a mapped-ram header that is none"));
+            return Err(Error::malformed(start, "invalid mapped-ram header"));
         }
-        // The next entry stands behind the pages.
+        // The next entry follows the pages.
         cursor.skip(end.saturating_sub(cursor.position()))?;
         Ok(MappedBlock {
             page_size,
@@ -476,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn page_sizes_are_found_where_they_stand() {
+    fn page_sizes_are_found_where_present() {
         let mut ram = RamParser::new(None);
         ram.postcopy = true;
         let mut bytes = Vec::new();
@@ -491,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stand_with_ignore_shared() {
+    fn addresses_are_read_with_ignore_shared() {
         let configuration = Configuration {
             machine: "virt".into(),
             target_page_bits: Some(12),
@@ -508,19 +513,22 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_qemu_writes() {
-        let refuse = |tail: &[u8], words: &str| {
+    fn invalid_records_are_rejected() {
+        let reject = |tail: &[u8], words: &str| {
             let mut bytes = list();
             bytes.extend(tail);
             let error = read(RamParser::new(None), &bytes).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         };
-        refuse(&(0x80u64).to_be_bytes(), "RDMA");
-        refuse(&(0x18u64).to_be_bytes(), "flags 0x18");
-        refuse(&(0x28u64).to_be_bytes(), "there is none");
-        refuse(&list(), "second list");
-        refuse(b"\0\0\0\0\0\0\x20\x02\x03ram\0", "page 0x2000 of ram");
-        refuse(b"\0\0\0\0\0\0\0\x02\x03bar\0", "unknown block bar");
+        reject(&(0x80u64).to_be_bytes(), "RDMA");
+        reject(&(0x18u64).to_be_bytes(), "flags 0x18");
+        reject(&(0x28u64).to_be_bytes(), "there is none");
+        reject(&list(), "second list");
+        reject(
+            b"\0\0\0\0\0\0\x20\x02\x03ram\0",
+            "page 0x2000 is outside ram",
+        );
+        reject(b"\0\0\0\0\0\0\0\x02\x03bar\0", "unknown block bar");
         let mut short = Vec::new();
         word(&mut short, 0x1000 | MEM_SIZE);
         short.extend(b"\x03ram\0\0\0\0\0\0\x20\0");

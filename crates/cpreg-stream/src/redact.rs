@@ -1,20 +1,26 @@
-//! A stream that may be shown to strangers: without RAM, and with the guest's secrets blanked where they stand.
+//! A stream that can be shown to strangers, without RAM and with the guest's secrets overwritten.
 //!
-//! Every length stays, so the description stays right and QEMU loads what comes out, in a machine whose RAM is zero. What is
-//! blanked:
+//! Every length stays, so the description stays exact, and QEMU loads the result in a machine whose
+//! RAM is zero. Redacted always:
 //!
-//! | what | by | unless |
-//! |---|---|---|
-//! | pointer-authentication keys ([`RegisterId::is_secret`]) | [`REDACTED`] | – |
-//! | addresses and context numbers ([`RegisterId::is_guest_pointer`]) | [`REDACTED`] | [`RedactionOptions::keep_general_registers`] |
-//! | general registers, SP, ELR, SPSR, PC | zero | likewise |
-//! | vectors: `cpu/vfp`'s, `cpu/sve`, `cpu/sme`, `cpu/zt0`, and subsections that are not known | zero | likewise |
-//! | the exclusive monitor, the syndrome and address of a pending exception | clear, zero | likewise |
-//! | the VM's UUID | zero | – |
-//! | what may be data in devices ([`crate::guest_data`]) | zero | – |
+//! | data | by |
+//! |---|---|
+//! | pointer-authentication keys ([`RegisterId::is_secret`]) | [`REDACTED`] |
+//! | the VM's UUID | zero |
+//! | possible data in devices ([`crate::guest_data`]) | zero |
 //!
-//! PSTATE, timers, power states and all other registers stay: decisions look at them, or loaders do. So does what a register
-//! held that was never used: zero, and KVM's poison.
+//! Redacted unless [`RedactionOptions::keep_general_registers`]:
+//!
+//! | data | by |
+//! |---|---|
+//! | addresses and context numbers ([`RegisterId::is_guest_pointer`]) | [`REDACTED`] |
+//! | general registers, SP, ELR, SPSR, PC | zero |
+//! | vectors: `cpu/vfp`'s, `cpu/sve`, `cpu/sme`, `cpu/zt0`, unknown subsections | zero |
+//! | the exclusive monitor | clear |
+//! | the syndrome and address of a pending exception | zero |
+//!
+//! PSTATE, timers, power states and all other registers stay, because decisions or loaders use
+//! them. The content of registers never used (zero, and KVM's poison) stays too.
 
 use std::ops::Range;
 
@@ -32,54 +38,55 @@ use crate::stream::Stream;
 
 pub use cpreg::register::REDACTED;
 
-/// What [`Redactions::parts`] calls general registers, SP, ELR, SPSR and PC.
+/// Name of general registers, SP, ELR, SPSR and PC in [`Redactions::parts`].
 pub const GENERAL_REGISTERS: &str = "general registers";
 
-/// More than the devices' state takes, the pictures of a graphics card included.
+/// Maximum length without RAM; more than device state takes, including a graphics card's pictures.
 const MAX_STREAM_LEN: u64 = 256 << 20;
 
-/// How much is blanked.
+/// Extent of the redaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedactionOptions {
-    /// General registers, vectors and addresses stay.
+    /// Keeps general registers, vectors and addresses if `true`.
     pub keep_general_registers: bool,
 }
 
-/// A stream without RAM and secrets.
+/// Stream without RAM and secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedactedStream {
-    /// The stream itself.
+    /// Bytes of the stream.
     pub bytes: Vec<u8>,
-    /// What is not in it.
+    /// Redacted parts.
     pub redactions: Redactions,
 }
 
-/// What was blanked.
+/// Redacted parts of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redactions {
-    /// Registers of the list, of at least one vCPU, ascending.
+    /// Redacted registers of at least one vCPU, ascending.
     pub registers: Vec<RegisterId>,
-    /// Other parts of `cpu` sections: `general registers`, `pending exception`, subsections.
+    /// Other redacted parts of `cpu` sections: `general registers`, `pending exception`,
+    /// subsections.
     pub parts: Vec<String>,
-    /// Devices some of whose bytes were blanked, in wire order.
+    /// Devices with redacted bytes, in wire order.
     pub devices: Vec<RedactedDevice>,
-    /// Whether there was a UUID.
+    /// `true` if there was a UUID.
     pub uuid: bool,
 }
 
-/// A device some of whose bytes were blanked.
+/// Device with redacted bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedactedDevice {
     /// QEMU's id string.
     pub name: String,
-    /// Which of several with that name.
+    /// Instance number among sections of the same name.
     pub instance: u32,
-    /// How many bytes.
+    /// Number of redacted bytes that were not zero.
     pub bytes: u64,
 }
 
 impl std::fmt::Debug for RedactedStream {
-    /// Without content.
+    /// Formats without content.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedactedStream")
             .field("length", &self.bytes.len())
@@ -89,15 +96,15 @@ impl std::fmt::Debug for RedactedStream {
 }
 
 impl Stream {
-    /// Makes the stream without RAM and secrets. `source` is the file this was opened from.
+    /// Makes the stream without RAM and secrets. `source` is the file that it was opened from.
     ///
     /// # Errors
-    /// Those of [`Stream::without_ram`]; [`ErrorKind::Unsupported`] if what is left is longer than 256 MiB, or is not
-    /// read as the same devices.
+    /// Those of [`Stream::without_ram`]; [`ErrorKind::Unsupported`] if the result is longer than
+    /// 256 MiB, or is not read as the same devices.
     pub fn redact(
         &self,
         source: &dyn ReadAt,
-        scrub: RedactionOptions,
+        options: RedactionOptions,
     ) -> Result<RedactedStream, Error> {
         let edit = self.without_ram(&[])?;
         let length = edit.new_length();
@@ -105,7 +112,7 @@ impl Stream {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "without its RAM the stream still has {} MiB, and {} are the most",
+                    "without RAM the stream still has {} MiB; the maximum is {} MiB",
                     length >> 20,
                     MAX_STREAM_LEN >> 20
                 ),
@@ -113,45 +120,44 @@ impl Stream {
         }
         let count = usize::try_from(length).unwrap_or(usize::MAX);
         let mut bytes = read_bytes(&edit.apply_to(source), 0, count)?;
-        let skeleton = Self::open(&bytes)?;
-        self.check_same_devices(&skeleton)?;
-        let mut blanked = Redactions::default();
-        for cpu in skeleton.cpus() {
+        let ramless = Self::open(&bytes)?;
+        self.check_same_devices(&ramless)?;
+        let mut redactions = Redactions::default();
+        for cpu in ramless.cpus() {
             let path = || format!("cpu[{}]", cpu.section().instance);
             let range = slice(&bytes, &cpu.section().payload).prepend_path(path)?;
-            redact_cpu(cpu, &mut bytes[range], scrub, &mut blanked);
+            redact_cpu(cpu, &mut bytes[range], options, &mut redactions);
         }
-        blanked.registers.sort();
-        blanked.registers.dedup();
-        skeleton.redact_devices(&mut bytes, &mut blanked)?;
-        skeleton.redact_uuid(&mut bytes, &mut blanked)?;
+        redactions.registers.sort();
+        redactions.registers.dedup();
+        ramless.redact_devices(&mut bytes, &mut redactions)?;
+        ramless.redact_uuid(&mut bytes, &mut redactions)?;
         self.check_same_devices(&Self::open(&bytes)?)?;
-        Ok(RedactedStream {
-            bytes,
-            redactions: blanked,
-        })
+        Ok(RedactedStream { bytes, redactions })
     }
 
-    /// Refuses a stream that is read as other devices than these: then it is not known what was blanked.
+    /// Rejects a stream that is read as other devices than these.
+    ///
+    /// The redacted parts would then be unknown.
     fn check_same_devices(&self, other: &Self) -> Result<(), Error> {
-        let outline = |stream: &Self| -> Vec<(String, u32, u64)> {
+        let devices = |stream: &Self| -> Vec<(String, u32, u64)> {
             let sections = stream.sections().iter();
-            let of = |it: &crate::Section| {
+            let device = |it: &crate::Section| {
                 let length = it.payload.end - it.payload.start;
                 (it.name.clone(), it.instance, length)
             };
-            sections.map(of).collect()
+            sections.map(device).collect()
         };
-        if outline(self) == outline(other) {
+        if devices(self) == devices(other) {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::Unsupported,
-            "without its RAM the stream is read as other devices",
+            "without RAM the stream is read as other devices",
         ))
     }
 
-    fn redact_devices(&self, bytes: &mut [u8], blanked: &mut Redactions) -> Result<(), Error> {
+    fn redact_devices(&self, bytes: &mut [u8], redactions: &mut Redactions) -> Result<(), Error> {
         let described = self.described_devices(bytes)?;
         for (index, section) in self.sections().iter().enumerate() {
             if section.name == CPU {
@@ -170,7 +176,7 @@ impl Stream {
                 payload[range].fill(0);
             }
             if count != 0 {
-                blanked.devices.push(RedactedDevice {
+                redactions.devices.push(RedactedDevice {
                     name: section.name.clone(),
                     instance: section.instance,
                     bytes: count,
@@ -180,7 +186,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The devices as they are described; none if there is no description that can be read.
+    /// Returns the described devices; none if there is no readable description.
     fn described_devices(&self, bytes: &[u8]) -> Result<Vec<DescribedDevice>, Error> {
         let Some(range) = self.description() else {
             return Ok(Vec::new());
@@ -189,8 +195,11 @@ impl Stream {
         Ok(fields::parse(&bytes[text]).unwrap_or_default())
     }
 
-    /// A stream made by [`Stream::without_ram`] has the UUID at the end of its configuration, before the first section.
-    fn redact_uuid(&self, bytes: &mut [u8], blanked: &mut Redactions) -> Result<(), Error> {
+    /// Redacts the UUID.
+    ///
+    /// A stream made by [`Stream::without_ram`] has it at the end of its configuration, before the
+    /// first section.
+    fn redact_uuid(&self, bytes: &mut [u8], redactions: &mut Redactions) -> Result<(), Error> {
         const NAME: &[u8] = b"\x12configuration/uuid\0\0\0\x01";
         let Some(uuid) = self.configuration().and_then(|it| it.uuid) else {
             return Ok(());
@@ -199,16 +208,19 @@ impl Stream {
         let at = bytes.windows(wanted.len()).position(|it| it == wanted);
         let at = at.ok_or_else(|| missing_error().prepend_path("configuration/uuid"))?;
         bytes[at + NAME.len()..at + wanted.len()].fill(0);
-        blanked.uuid = true;
+        redactions.uuid = true;
         Ok(())
     }
 }
 
 fn missing_error() -> Error {
-    Error::new(ErrorKind::Unsupported, "it is not where it was read")
+    Error::new(
+        ErrorKind::Unsupported,
+        "it is missing in the stream without RAM",
+    )
 }
 
-/// A range of offsets in bytes that are all in memory.
+/// Converts a range of offsets to a range of `bytes`.
 fn slice(bytes: &[u8], range: &Range<u64>) -> Result<Range<usize>, Error> {
     let start = usize::try_from(range.start).ok();
     let end = usize::try_from(range.end).ok();
@@ -218,17 +230,18 @@ fn slice(bytes: &[u8], range: &Range<u64>) -> Result<Range<usize>, Error> {
     }
 }
 
-/// The head of a `cpu` section up to PSTATE, and from there to the register list.
+/// Core fields of a `cpu` section before and after PSTATE.
 const GENERAL_REGISTER_RANGES: [Range<usize>; 2] = [0..328, 332..cpu::COUNT_OFFSET];
-/// In the tail: the exclusive monitor's address, and its values.
+/// Range of the exclusive monitor's address in the trailing fields.
 const MONITOR_ADDRESS: Range<usize> = 0..8;
+/// Range of the exclusive monitor's values in the trailing fields.
 const MONITOR_VALUES: Range<usize> = 8..24;
-/// In the tail: syndrome, fault status and address of a pending exception.
+/// Range of a pending exception's syndrome, fault status and address in the trailing fields.
 const PENDING_EXCEPTION: Range<usize> = 32..48;
-/// In `cpu/vfp`: the lower 128 bits of the 32 vectors. Behind them stand control and status.
+/// Range of the lower 128 bits of the 32 vectors in `cpu/vfp`; control and status follow.
 const VECTORS: Range<usize> = 0..512;
 
-/// Subsections that stay as they are: control, status, and what is pending. Their contents are in no register's place.
+/// Subsections that stay: control, status and pending events. They contain no registers.
 const KEPT_SUBSECTIONS: [&str; 8] = [
     "cpu/event",
     "cpu/fpmr",
@@ -240,48 +253,54 @@ const KEPT_SUBSECTIONS: [&str; 8] = [
     "cpu/wfxt-timer",
 ];
 
-/// Blanks one vCPU's section. `payload` is what `cpu` was decoded from.
-fn redact_cpu(cpu: &Cpu, payload: &mut [u8], scrub: RedactionOptions, blanked: &mut Redactions) {
+/// Redacts one vCPU's section. `cpu` was decoded from `payload`.
+fn redact_cpu(
+    cpu: &Cpu,
+    payload: &mut [u8],
+    options: RedactionOptions,
+    redactions: &mut Redactions,
+) {
     let values = LIST_OFFSET + 8 * cpu.register_count();
     for (index, (id, value)) in cpu.registers().enumerate() {
-        let is_secret = id.is_secret() || id.is_guest_pointer() && !scrub.keep_general_registers;
-        // What it held before any guest used it is no secret, and may decide.
+        let is_secret = id.is_secret() || id.is_guest_pointer() && !options.keep_general_registers;
+        // The value before any use by a guest is not a secret, and decisions may need it.
         let was_used = value != 0 && value != RESET_POISON;
         if is_secret && was_used {
             let at = values + 8 * index;
             payload[at..at + 8].copy_from_slice(&REDACTED.to_be_bytes());
-            blanked.registers.push(id);
+            redactions.registers.push(id);
         }
     }
-    if scrub.keep_general_registers {
+    if options.keep_general_registers {
         return;
     }
     let mut part = |name: &str| {
-        if !blanked.parts.iter().any(|other| other == name) {
-            blanked.parts.push(name.to_owned());
+        if !redactions.parts.iter().any(|other| other == name) {
+            redactions.parts.push(name.to_owned());
         }
     };
     for range in GENERAL_REGISTER_RANGES {
         payload[range].fill(0);
     }
     part(GENERAL_REGISTERS);
-    let tail = cpu.trailing_fields_start();
-    let in_tail = |range: Range<usize>| tail + range.start..tail + range.end;
-    payload[in_tail(MONITOR_ADDRESS)].fill(0xff);
-    payload[in_tail(MONITOR_VALUES)].fill(0);
+    let trailing_start = cpu.trailing_fields_start();
+    let in_trailing_fields =
+        |range: Range<usize>| trailing_start + range.start..trailing_start + range.end;
+    payload[in_trailing_fields(MONITOR_ADDRESS)].fill(0xff);
+    payload[in_trailing_fields(MONITOR_VALUES)].fill(0);
     part("exclusive monitor");
-    payload[in_tail(PENDING_EXCEPTION)].fill(0);
+    payload[in_trailing_fields(PENDING_EXCEPTION)].fill(0);
     part("pending exception");
     for subsection in cpu.all_subsections() {
-        let own = subsection.content_range.clone();
+        let content = subsection.content_range.clone();
         match &*subsection.name {
             name if KEPT_SUBSECTIONS.contains(&name) => {}
             "cpu/vfp" => {
-                payload[own.start..own.end.min(own.start + VECTORS.end)].fill(0);
+                payload[content.start..content.end.min(content.start + VECTORS.end)].fill(0);
                 part("cpu/vfp (vectors)");
             }
             name => {
-                payload[own].fill(0);
+                payload[content].fill(0);
                 part(name);
             }
         }

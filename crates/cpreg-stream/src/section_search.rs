@@ -1,14 +1,15 @@
-//! Device sections whose length nothing tells: found by their footers.
+//! Finds device sections of unknown length by their footers.
 //!
-//! A section ends with `7e` and its own number. Where these five bytes stand and something follows
-//! that can follow a section, and something that can follow that, and so on up to the end of the
-//! run, the section ends there. The first such place is taken; a later one is tried when the chain
-//! behind the first breaks. `cpu` sections are not searched but measured.
+//! A section ends with `7e` and its own number. An occurrence of these five bytes is its end if a
+//! chain of valid elements follows, up to the end of the run. The search takes the first such
+//! occurrence, and tries a later one if the chain breaks. `cpu` sections are measured, not
+//! searched.
 //!
-//! Nothing before the end of RAM is searched but early sections, whose neighbours are known, and the
-//! sections of a background snapshot, whose RAM has no end: guest memory can hold anything. Device state can too, to some extent: a guest that knows its section's
-//! number could make one section look like two. Opening from the end is not fooled by that, and
-//! comparing both ways shows it.
+//! Guest memory can hold anything, so only sections after RAM are searched. Exceptions are early
+//! sections, whose neighbours are known, and the sections of a background snapshot, whose RAM has
+//! no end. Device state can also hold guest data: a guest that knows its section's number could
+//! make one section look like two. Opening by the description is not affected, and comparing both
+//! methods detects it.
 
 use std::collections::HashSet;
 
@@ -21,62 +22,64 @@ use crate::element::{
 use crate::error::{Error, ErrorKind};
 use crate::source::ReadAt;
 
-/// No format has more versions.
+/// Maximum version of a section's format.
 pub(crate) const MAX_SECTION_VERSION: u32 = 0xffff;
 
-/// What may follow the run of sections.
+/// Elements that may follow the run of sections.
 pub(crate) struct SearchContext<'a> {
-    /// The live sections that have begun.
+    /// Numbers of the live sections that have begun.
     pub(crate) live_ids: &'a [u32],
-    /// No part of a live section has come yet: START may follow.
+    /// `true` before the first part of a live section: START may follow.
     pub(crate) allows_start: bool,
-    /// Nothing but EOF may follow.
+    /// `true` if only EOF may follow.
     pub(crate) only_eof: bool,
-    /// The run stands in a package: its end may follow, and EOF may not.
+    /// `true` if the run is in a package: the package's end may follow, EOF may not.
     pub(crate) in_package: bool,
 }
 
-/// 256 vCPUs make up 600 sections.
+/// Maximum number of sections; a machine with 256 vCPUs has 600.
 pub(crate) const MAX_SECTIONS: usize = 16384;
 
 struct Frame {
     start: u64,
     header: SectionHeader,
     payload: u64,
-    /// Where the next search for the section's end begins; `None` if there is no other end.
+    /// Offset of the next search for the section's end; `None` if there is no other end.
     next: Option<u64>,
-    /// The end taken: where the footer stands.
+    /// End of the payload in the current attempt, the offset of the footer.
     end: u64,
 }
 
-/// Reads the FULL sections from `start` on, up to the first element that is none. Says where.
+/// Reads the FULL sections from `start` to the first other element; returns its offset too.
 pub(crate) fn find_full_sections(
     source: &dyn ReadAt,
     start: u64,
     end: u64,
-    surroundings: &SearchContext<'_>,
+    context: &SearchContext<'_>,
 ) -> Result<(Vec<Section>, u64), Error> {
-    SectionSearch::new(source, start, end, surroundings).run(start)
+    SectionSearch::new(source, start, end, context).run(start)
 }
 
-/// The same where more may come behind `end`: nothing if that could change what is found.
+/// Does the same for a source that may grow.
+///
+/// Returns `None` if bytes after `end` could change the result.
 pub(crate) fn find_full_sections_incomplete(
     source: &dyn ReadAt,
     start: u64,
     end: u64,
-    surroundings: &SearchContext<'_>,
+    context: &SearchContext<'_>,
 ) -> Option<(Vec<Section>, u64)> {
-    let mut scan = SectionSearch::new(source, start, end, surroundings);
-    let found = scan.run(start).ok();
-    found.filter(|_| !scan.reached_end)
+    let mut search = SectionSearch::new(source, start, end, context);
+    let found = search.run(start).ok();
+    found.filter(|_| !search.reached_end)
 }
 
 enum NextElement {
-    /// A FULL section may begin here, with this header; its payload begins there.
+    /// FULL section with this header, and the offset of its payload.
     Section(SectionHeader, u64),
-    /// Another element that may stand behind the run.
+    /// Other element that may follow the run.
     RunEnd,
-    /// Nothing that may stand here.
+    /// Bytes that cannot follow.
     Invalid,
 }
 
@@ -85,26 +88,21 @@ struct SectionSearch<'a> {
     end: u64,
     context: &'a SearchContext<'a>,
     budget: u64,
-    /// Places behind which the chain is known to break.
+    /// Offsets from which the chain is known to break.
     dead_ends: HashSet<u64>,
-    /// The trouble that was met farthest from the start.
+    /// Error at the greatest offset so far.
     error: Option<Error>,
-    /// Something was looked for and what there is came to its end.
+    /// `true` if a search reached the end of the source.
     reached_end: bool,
 }
 
 impl<'a> SectionSearch<'a> {
-    fn new(
-        source: &'a dyn ReadAt,
-        start: u64,
-        end: u64,
-        surroundings: &'a SearchContext<'a>,
-    ) -> Self {
+    fn new(source: &'a dyn ReadAt, start: u64, end: u64, context: &'a SearchContext<'a>) -> Self {
         Self {
             source,
             end,
-            context: surroundings,
-            // Four times over, and some room for short runs.
+            context: context,
+            // Four passes, and a reserve for short runs.
             budget: (end - start).saturating_mul(4).saturating_add(1 << 20),
             dead_ends: HashSet::new(),
             error: None,
@@ -140,14 +138,14 @@ impl<'a> SectionSearch<'a> {
             if !advanced {
                 self.dead_ends.insert(at);
             }
-            // Go on behind the next possible end of the innermost section that has one.
+            // Continue after the next possible end of the innermost section that has one.
             at = loop {
                 let Some(frame) = frames.last_mut() else {
-                    let fallback = Error::malformed(start, "a section that is none");
+                    let fallback = Error::malformed(start, "not a device section");
                     return Err(self.error.take().unwrap_or(fallback));
                 };
                 match self.next_end(frame)? {
-                    Some(behind) if !self.dead_ends.contains(&behind) => break behind,
+                    Some(next) if !self.dead_ends.contains(&next) => break next,
                     Some(_) => {}
                     None => {
                         self.record_unterminated(frame);
@@ -171,7 +169,7 @@ impl<'a> SectionSearch<'a> {
         }
         match self.read_element(&mut cursor, frames) {
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotArm) => Err(error),
-            // Whatever is wrong here, another end of the section before may be right.
+            // Another end of the previous section may still be right.
             Err(error) => {
                 if error.kind() == ErrorKind::Truncated {
                     self.reached_end = true;
@@ -189,8 +187,8 @@ impl<'a> SectionSearch<'a> {
         frames: &[Frame],
     ) -> Result<NextElement, Error> {
         let start = cursor.position();
-        let last = self.context.only_eof;
-        let fits = match cursor.read_u8()? {
+        let only_eof = self.context.only_eof;
+        let can_follow = match cursor.read_u8()? {
             FULL => {
                 let header = read_section_header(cursor)?;
                 let known = frames.iter().any(|frame| {
@@ -212,11 +210,11 @@ impl<'a> SectionSearch<'a> {
                 self.context.allows_start
                     && read_section_header(cursor)?.version <= MAX_SECTION_VERSION
             }
-            PART | END if !last => {
+            PART | END if !only_eof => {
                 let id = cursor.read_be32()?;
                 self.context.live_ids.contains(&id)
             }
-            COMMAND if !last => {
+            COMMAND if !only_eof => {
                 let code = CommandCode(cursor.read_be16()?);
                 let length = cursor.read_be16()?;
                 code.accepts_length(length)
@@ -233,14 +231,14 @@ impl<'a> SectionSearch<'a> {
             }
             _ => false,
         };
-        Ok(if fits {
+        Ok(if can_follow {
             NextElement::RunEnd
         } else {
             NextElement::Invalid
         })
     }
 
-    /// A `cpu` section's own fields tell where it ends.
+    /// Finds the end of a `cpu` section by its fields.
     fn measure_cpu(&mut self, frame: &mut Frame) -> Result<(), Error> {
         let left = self.end - frame.payload;
         let mut length = left.min(32 << 10);
@@ -249,7 +247,7 @@ impl<'a> SectionSearch<'a> {
             let bytes = read_bytes(self.source, frame.payload, count)?;
             match cpu::Cpu::measure(&bytes, frame.payload, frame.header.id) {
                 Ok(count) => {
-                    // One candidate: the search would find it first, and no other.
+                    // The search would find this one end, so it is the only candidate.
                     frame.next = Some(frame.payload + count as u64);
                     frame.end = frame.payload + count as u64;
                     return Ok(());
@@ -271,7 +269,7 @@ impl<'a> SectionSearch<'a> {
         }
     }
 
-    /// The place behind the next possible end of a section.
+    /// Returns the offset after the next possible end of a section.
     fn next_end(&mut self, frame: &mut Frame) -> Result<Option<u64>, Error> {
         let Some(from) = frame.next else {
             return Ok(None);
@@ -296,15 +294,18 @@ impl<'a> SectionSearch<'a> {
         let mut at = from;
         while self.end.saturating_sub(at) >= FOOTER_LEN {
             let left = usize::try_from(self.end - at).unwrap_or(usize::MAX);
-            // Small at first: most sections are.
-            let most = if at == from {
+            // Begin with a small window, because most sections are small.
+            let window_len = if at == from {
                 SMALL_WINDOW_LEN
             } else {
                 LARGE_WINDOW_LEN
             };
-            let bytes = read_bytes(self.source, at, left.min(most))?;
+            let bytes = read_bytes(self.source, at, left.min(window_len))?;
             self.budget = self.budget.checked_sub(bytes.len() as u64).ok_or_else(|| {
-                Error::malformed(from, "device state that can be read in too many ways")
+                Error::malformed(
+                    from,
+                    "the device state is too ambiguous to find its sections",
+                )
             })?;
             if let Some(index) = position(&bytes, &wanted) {
                 return Ok(Some(at + index as u64));
@@ -315,11 +316,11 @@ impl<'a> SectionSearch<'a> {
         Ok(None)
     }
 
-    /// No end of this section leads anywhere.
+    /// Records that no possible end of this section leads to a valid chain.
     fn record_unterminated(&mut self, frame: &Frame) {
         let error = Error::new(
             ErrorKind::Truncated,
-            "the end of this section is not found: the stream is cut or damaged behind its begin",
+            "the end of this section is not found: the stream is cut or damaged after its beginning",
         )
         .at_offset(frame.start)
         .with_hint("get a complete copy of the file, or save the VM again");
@@ -337,7 +338,7 @@ impl<'a> SectionSearch<'a> {
     }
 }
 
-/// Where `wanted` stands in `bytes` first. Its first byte is rare, which makes this quick.
+/// Returns the first index of `wanted` in `bytes`. Its first byte is rare, which makes this fast.
 pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -349,12 +350,12 @@ pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     }
 }
 
-/// Refuses device state in which a `cpu` section seems to stand.
+/// Rejects device state that seems to contain a `cpu` section.
 ///
 /// A damaged section number, or a guest that knows one, can make a search run past the end of a
-/// section and over a vCPU. Without a description nothing else would tell.
+/// section and over a vCPU. Without a description no other check detects that.
 pub(crate) fn reject_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Result<(), Error> {
-    // Name length and name; type and number stand before it, instance and version behind.
+    // Length and name; type and number precede them, instance and version follow.
     const NAME: &[u8] = b"\x03cpu";
     for section in sections.iter().filter(|it| it.name != CPU) {
         let end = section.payload.end;
@@ -372,14 +373,14 @@ pub(crate) fn reject_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Re
                 {
                     return Err(Error::malformed(
                         start + at as u64 - 5,
-                        "a cpu section seems to stand inside this one",
+                        "this section seems to contain a cpu section",
                     )
-                    .with_hint("the stream is damaged, or its guest tries to mislead")
+                    .with_hint("the stream is damaged, or its guest tries to mislead cpreg")
                     .prepend_path(&section.name));
                 }
                 at += 1;
             }
-            // Each place is seen with what is around it.
+            // Windows overlap so that every header is complete in one of them.
             start = if start + count as u64 == end {
                 end
             } else {
@@ -420,13 +421,13 @@ mod tests {
 
     fn names(bytes: &[u8]) -> Result<Vec<(String, u64)>, Error> {
         let bytes = bytes.to_vec();
-        let surroundings = SearchContext {
+        let context = SearchContext {
             live_ids: &[2],
             allows_start: false,
             only_eof: false,
             in_package: false,
         };
-        let (sections, at) = find_full_sections(&bytes, 0, bytes.len() as u64, &surroundings)?;
+        let (sections, at) = find_full_sections(&bytes, 0, bytes.len() as u64, &context)?;
         assert_eq!(bytes[usize::try_from(at).unwrap()], EOF);
         Ok(sections
             .into_iter()
@@ -438,9 +439,9 @@ mod tests {
     fn finds_sections_of_any_content() {
         let mut bytes = Vec::new();
         push_full_section(&mut bytes, 3, "a", b"");
-        // A footer of its own in the middle, behind which nothing fits.
+        // A footer of this section in the middle, after which nothing can follow.
         push_full_section(&mut bytes, 4, "b", b"xx\x7e\0\0\0\x04\x04\0\0\0\x09");
-        // A footer and a whole section header in the middle, behind which the chain breaks.
+        // A footer and a whole section header in the middle, after which the chain breaks.
         let mut trap = b"\x7e\0\0\0\x05".to_vec();
         push_full_section(&mut trap, 9, "c2", b"");
         let length = trap.len() - 5;
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_on_what_has_too_many_readings() {
+    fn ambiguous_state_is_given_up() {
         let mut bytes = Vec::new();
         let trap = b"\x7e\0\0\0\x03\x04\0\0\0\x09\x01z\0\0\0\0\0\0\0\x01".repeat(20000);
         push_full_section(&mut bytes, 3, "a", &trap);
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_section_has_no_end() {
+    fn error_names_the_section_without_end() {
         let mut bytes = Vec::new();
         push_full_section(&mut bytes, 3, "a", b"");
         push_full_section(&mut bytes, 4, "gone", b"abc");

@@ -397,8 +397,8 @@ impl Stream {
 /// Rejects sections that do not match the described ones.
 ///
 /// Device state can look like the end of its section. A full scan can then be wrong without a
-/// contradiction. Only `cpu` sections may have another length than described: they are measured, and
-/// an editor need not update the description.
+/// contradiction. Only `cpu` sections may have another length than described: they are measured,
+/// and an editor need not update the description.
 fn check_described_sections(layout: &Layout, description: &Description) -> Result<(), Error> {
     let fault = |at: u64, name: &str| {
         Err(Error::new(

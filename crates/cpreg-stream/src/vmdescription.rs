@@ -7,7 +7,8 @@
 //! | part | content |
 //! |---|---|
 //! | whole | `configuration` (8.2 and later), `page_size`, `devices` in wire order |
-//! | device | `name`, `instance_id`, and either `vmsd_name`, `version`, `fields`, `subsections`, or `size` |
+//! | device | `name`, `instance_id`; `vmsd_name`, `version`, `fields`, `subsections` |
+//! | device of the old style | `name`, `instance_id`, `size` |
 //! | field | `name`, `type`, `size`, perhaps `array_len` or `index`, perhaps `struct` |
 //! | subsection | `vmsd_name`, `version`, `fields`, `subsections` |
 //!

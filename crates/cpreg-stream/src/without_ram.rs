@@ -1,18 +1,19 @@
-//! A stream without its RAM: the list of RAM blocks stays, their pages do not.
+//! A stream without its RAM: the list of RAM blocks stays, their pages are removed.
 //!
-//! What is left is what a loader judges before the guest runs: the machine type, the layout of RAM, every device's
-//! state. A VM of 2 GiB and 4 vCPUs becomes 59 KB, and every QEMU from 5.2 to 11.1 loads it, in a machine whose RAM
-//! is zero. How it is loaded lives in [`crate::rehearse`].
+//! It contains everything that a loader checks before the guest runs: the machine type, the layout
+//! of RAM, every device's state. The stream of a VM with 2 GiB and 4 vCPUs becomes 59 KB long.
+//! Every QEMU from 5.2 to 11.1 loads it in a machine whose RAM is zero. The crate `cpreg-qemu`
+//! loads it in a rehearsal.
 //!
-//! | in the stream | in the skeleton |
+//! | in the stream | without RAM |
 //! |---|---|
 //! | header, machine type, page size, UUID | the same |
-//! | capabilities (`mapped-ram`, `x-ignore-shared`) | none: it is always a plain stream |
+//! | capabilities (`mapped-ram`, `x-ignore-shared`) | none: the result is a plain stream |
 //! | `ram` | START with the list, END; no page records, page sizes or addresses |
 //! | other live sections (disks' bitmaps, VFIO) | none |
-//! | commands, a postcopy package | none; the sections out of the package |
+//! | commands, a postcopy package | none; the package's sections stay |
 //! | device sections | the same, in the same order |
-//! | description | the same; `{}` where sections were left out or changed their length |
+//! | description | the same; `{}` if sections were omitted or changed their length |
 
 use crate::Stream;
 use crate::element::{
@@ -23,38 +24,40 @@ use crate::error::{Error, ErrorKind};
 use crate::ram::{self, RamBlock};
 use crate::replacement::{Edit, Replacement};
 
-/// What becomes of one section of the stream.
+/// Change of one section of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SectionChange {
-    /// It is not in the skeleton.
+    /// Omits the section.
     Omit,
-    /// Its payload is replaced by these bytes.
+    /// Replaces the payload by these bytes.
     Payload(Vec<u8>),
-    /// So many bytes of its payload, from this offset in it on, are replaced by these.
+    /// Overwrites the payload with these bytes from this offset in it on.
     Patch(u64, Vec<u8>),
 }
 
 impl Stream {
-    /// The edit that leaves RAM out of the file this was opened from, and changes sections on the way.
+    /// Returns the edit that removes RAM from the stream's file and applies `changes` to sections.
     ///
-    /// `changes` are by index into [`Stream::sections`], at most one of a whole section, and patches that do not touch
-    /// each other. RAM pages are not read; [`Edit::over`] gives the skeleton without writing it anywhere.
+    /// `changes` are by index into [`Stream::sections`]: at most one of a whole section, and
+    /// patches that do not overlap. RAM pages are not read. [`Edit::apply_to`] gives the result
+    /// without writing it to a file.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] if the lengths of the RAM blocks do not add up to a number of 64 bits;
-    /// [`ErrorKind::BadEdit`] if a change is none of a section.
+    /// - [`ErrorKind::Unsupported`] if the sum of the RAM blocks' lengths exceeds 64 bits.
+    /// - [`ErrorKind::BadEdit`] if a change does not belong to a section.
     pub fn without_ram(&self, changes: &[(usize, SectionChange)]) -> Result<Edit, Error> {
         self.without_ram_and_blocks(changes, &|_| false)
     }
 
-    /// Like [`Self::without_ram`], and leaves those RAM blocks out of the list whose names `left_out` picks.
+    /// Does the same as [`Self::without_ram`], and omits the RAM blocks whose names `is_omitted`
+    /// selects.
     ///
     /// # Errors
     /// Those of [`Self::without_ram`].
     pub fn without_ram_and_blocks(
         &self,
         changes: &[(usize, SectionChange)],
-        left_out: &dyn Fn(&str) -> bool,
+        is_omitted: &dyn Fn(&str) -> bool,
     ) -> Result<Edit, Error> {
         let sections = self.sections();
         if let Some((index, _)) = changes.iter().find(|(index, _)| *index >= sections.len()) {
@@ -69,18 +72,19 @@ impl Stream {
             by_section[*index].push(change);
         }
         let mut replacements = Vec::with_capacity(sections.len() + 2);
-        let mut pending = self.encode_setup_without(left_out)?;
+        let mut pending = self.encode_setup_without(is_omitted)?;
         let mut at = 0;
-        let mut as_described = self.description.is_some();
+        let mut matches_description = self.description.is_some();
         for (section, changes) in sections.iter().zip(by_section) {
             if changes.contains(&&SectionChange::Omit) {
-                as_described = false;
+                matches_description = false;
                 continue;
             }
             for change in changes {
-                let new = replacement(section, change)?;
-                as_described &= new.range.end - new.range.start == new.bytes.len() as u64;
-                replacements.push(new);
+                let replacement = replacement(section, change)?;
+                matches_description &= replacement.range.end - replacement.range.start
+                    == replacement.bytes.len() as u64;
+                replacements.push(replacement);
             }
             replacements.push(Replacement {
                 range: at..section.range.start,
@@ -88,20 +92,21 @@ impl Stream {
             });
             at = section.range.end;
         }
-        self.append_end(&mut replacements, pending, at, as_described);
+        self.append_end(&mut replacements, pending, at, matches_description);
         Ok(Edit::new(replacements, self.length()))
     }
 
-    /// Ends the skeleton behind the offset `at` of the stream: `bytes`, EOF, the description if it still fits.
+    /// Appends `bytes`, EOF and the description, if that still matches, after offset `at` of the
+    /// stream.
     fn append_end(
         &self,
         replacements: &mut Vec<Replacement>,
         mut bytes: Vec<u8>,
         at: u64,
-        as_described: bool,
+        matches_description: bool,
     ) {
         bytes.extend([EOF, VMDESCRIPTION]);
-        let kept = self.description().filter(|_| as_described);
+        let kept = self.description().filter(|_| matches_description);
         let length = kept
             .as_ref()
             .and_then(|it| u32::try_from(it.end - it.start).ok());
@@ -116,7 +121,7 @@ impl Stream {
                 bytes: Vec::new(),
             });
         } else {
-            // QEMU says something on its standard error if there is none at all.
+            // QEMU prints a message on standard error if the description is missing.
             bytes.extend(2_u32.to_be_bytes());
             bytes.extend(b"{}");
             replacements.push(Replacement {
@@ -126,16 +131,16 @@ impl Stream {
         }
     }
 
-    /// What stands before the devices.
-    fn encode_setup_without(&self, left_out: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, Error> {
-        // A number that no section has, if the stream has no RAM.
-        let free = self.sections().iter().map(|section| section.id).max();
+    /// Encodes everything before the devices.
+    fn encode_setup_without(&self, is_omitted: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, Error> {
+        // Without RAM in the stream, use a number that no section has.
+        let max_id = self.sections().iter().map(|section| section.id).max();
         let ram = self.live_sections().iter().find(|it| it.name == "ram");
-        let (id, instance) = ram.map_or((free.unwrap_or(0).wrapping_add(1), 0), |ram| {
+        let (id, instance) = ram.map_or((max_id.unwrap_or(0).wrapping_add(1), 0), |ram| {
             (ram.id, ram.instance)
         });
         let mut blocks = self.ram_blocks().to_vec();
-        blocks.retain(|block| !left_out(&block.name));
+        blocks.retain(|block| !is_omitted(&block.name));
         encode_setup(self.configuration(), &blocks, id, instance)
     }
 }
@@ -155,16 +160,16 @@ fn replacement(section: &Section, change: &SectionChange) -> Result<Replacement,
     if range.end > section.payload.end {
         return Err(Error::new(
             ErrorKind::BadEdit,
-            format!("a patch behind the end of section {}", section.name),
+            format!("the patch is past the end of section {}", section.name),
         ));
     }
     Ok(Replacement { range, bytes })
 }
 
-/// Header, configuration and the whole `ram` section, with these numbers.
+/// Encodes header, configuration and the whole `ram` section with these numbers.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if a name or a block is longer than a stream can say.
+/// [`ErrorKind::Unsupported`] if a name or a block is longer than a stream can hold.
 pub fn encode_setup(
     configuration: Option<&Configuration>,
     blocks: &[RamBlock],
@@ -192,7 +197,7 @@ pub fn encode_setup(
 
 fn write_name(bytes: &mut Vec<u8>, name: &str) -> Result<(), Error> {
     let length = u8::try_from(name.len()).map_err(|_| {
-        Error::new(ErrorKind::Unsupported, "a name of more than 255 bytes").prepend_path(name)
+        Error::new(ErrorKind::Unsupported, "the name has more than 255 bytes").prepend_path(name)
     })?;
     bytes.push(length);
     bytes.extend(name.as_bytes());

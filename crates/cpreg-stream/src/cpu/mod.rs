@@ -1,7 +1,7 @@
-//! The arm `cpu` section, version 22: fixed head, register list, tail, subsections.
+//! The Arm `cpu` section, version 22: core fields, register list, trailing fields, subsections.
 //!
-//! Read from QEMU's `target/arm/machine.c`, v5.2 to 11.x (the version has been 22 all the time);
-//! offsets and sizes as in recorded streams of 5.2, 7.2, 10.0 and 11.1, under KVM and TCG.
+//! Read from QEMU's `target/arm/machine.c`, v5.2 to 11.x, where the version is always 22. Offsets
+//! and sizes match recorded streams of 5.2, 7.2, 10.0 and 11.1, under KVM and TCG.
 //!
 //! | offset | field |
 //! |---|---|
@@ -27,12 +27,12 @@
 //! | t + 64 | `power_state` u8 |
 //! | t + 65 | subsections, up to the section's footer |
 //!
-//! What the registers mean lives in `cpreg`; how a section is changed, in [`crate::edit`].
+//! The crate `cpreg` interprets the registers; [`crate::edit`] changes a section.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `state` | [`Cpu`]: the bytes of a section, and what stands where in them |
-//! | `parse` | from bytes to a [`Cpu`] |
+//! | `state` | [`Cpu`]: the bytes of a section and the offsets of its fields |
+//! | `parse` | the parser from bytes to a [`Cpu`] |
 
 mod parse;
 mod state;

@@ -1,5 +1,4 @@
-//! From bytes to a [`Cpu`]: by the description, by what is known of subsections, or by what can
-//! follow.
+//! Parses a [`Cpu`], with subsection lengths from the description, a table, or a search.
 
 use super::state::{
     COUNT_OFFSET, Cpu, LIST_OFFSET, MAX_REGISTERS, MAX_SECTION_LEN, Subsection,
@@ -11,10 +10,10 @@ use crate::error::{Error, ErrorKind, PrependPath};
 use crate::source::ReadAt;
 use crate::vmdescription::StateDescription;
 
-/// More subsections than QEMU has at one level: it has 20.
+/// Maximum number of subsections at one level; QEMU has 20.
 const MAX_SUBSECTIONS: usize = 64;
 
-/// Name, version and own length of the subsections whose layout is the same in all versions.
+/// Name, version and content length of the subsections with the same layout in all QEMU versions.
 ///
 /// `cpu/sme` holds 256 rows of 256 bytes, `cpu/sve` the upper parts of 32 vectors (112 bytes each)
 /// and 17 predicates (32 bytes).
@@ -33,12 +32,14 @@ const KNOWN_SUBSECTIONS: [(&str, u32, usize); 12] = [
     ("cpu/thumb2ee", 1, 8),
 ];
 
-/// Whether QEMU can have an id in its list: a register of 32-bit or 64-bit Arm, of 4 or 8 bytes.
+/// Returns `true` if QEMU can have this id in its list.
+///
+/// These are registers of 32-bit or 64-bit Arm with 4 or 8 bytes.
 pub(crate) fn is_register(id: u64) -> bool {
     matches!(id >> 56, 0x40 | 0x60) && matches!(id >> 52 & 15, 2 | 3)
 }
 
-/// The version in which a subsection is written: the one that is known, else the first.
+/// Returns the version to write for a subsection: the one in the table, else 1.
 pub(crate) fn subsection_version(name: &str) -> u32 {
     KNOWN_SUBSECTIONS
         .iter()
@@ -57,7 +58,7 @@ pub(crate) fn read_cpu(
     if length > MAX_SECTION_LEN {
         return Err(Error::malformed(
             section.range.start,
-            format!("a section of {length} bytes"),
+            format!("the section has {length} bytes, at most {MAX_SECTION_LEN} are possible"),
         ))
         .prepend_path(path);
     }
@@ -72,7 +73,7 @@ pub(crate) fn read_cpu(
     Cpu::parse(section.clone(), bytes, None).prepend_path(path)
 }
 
-/// Refuses `cpu` sections of other machines.
+/// Rejects `cpu` sections of other machines.
 pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Error> {
     if header.name != CPU || header.version == VERSION {
         return Ok(());
@@ -92,7 +93,7 @@ pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Erro
 }
 
 impl Cpu {
-    /// Decodes a payload that is all of `bytes`, and stands in the file as `section` says.
+    /// Decodes `bytes`, which are the whole payload of `section`.
     pub(crate) fn parse(
         section: Section,
         bytes: Vec<u8>,
@@ -109,7 +110,7 @@ impl Cpu {
         if end != bytes.len() {
             return Err(Error::malformed(
                 section.payload.start + end as u64,
-                "bytes behind the last subsection",
+                "more bytes after the last subsection",
             ));
         }
         Ok(Self {
@@ -120,16 +121,17 @@ impl Cpu {
         })
     }
 
-    /// How long the payload is that `bytes`, which stand at `offset`, begin with, if the footer of
-    /// section `id` follows it.
+    /// Returns the length of the payload at the beginning of `bytes`.
+    ///
+    /// The footer of section `id` must follow it. `offset` is the file offset of `bytes`.
     pub(crate) fn measure(bytes: &[u8], offset: u64, id: u32) -> Result<usize, Error> {
         parse_until_footer(bytes, offset, id, true).map(|(_, _, end)| end)
     }
 
-    /// Decodes the payload that `bytes`, which stand at `offset`, begin with, if the footer follows it; `start`: where the section
-    /// begins.
+    /// Decodes the payload at the beginning of `bytes`, which the footer must follow.
     ///
-    /// Nothing is searched: a subsection whose length is not known is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// `start` is the offset of the section, `offset` that of `bytes`. Nothing is searched: a
+    /// subsection of unknown length is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     pub(crate) fn parse_prefix(
         header: SectionHeader,
         start: u64,
@@ -155,7 +157,7 @@ impl Cpu {
     }
 }
 
-/// What [`Parser::payload`] finds where the footer of section `id` must follow.
+/// Returns the result of [`Parser::parse_payload`] if the footer of section `id` follows.
 fn parse_until_footer(
     bytes: &[u8],
     offset: u64,
@@ -176,15 +178,15 @@ fn parse_until_footer(
         return Ok((count, subsections, end));
     }
     let at = offset + end as u64;
-    let left = bytes.len() - end;
-    // Mark, length, name, version.
+    let remaining = bytes.len() - end;
+    // Marker, length, name, version.
     let wanted = match bytes[end..] {
         [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
         _ => footer.len(),
     };
-    if left < wanted {
-        let missing = (wanted - left) as u64;
-        return Err(Error::truncated(at, at + left as u64, missing));
+    if remaining < wanted {
+        let missing = (wanted - remaining) as u64;
+        return Err(Error::truncated(at, at + remaining as u64, missing));
     }
     Err(Error::malformed(
         at,
@@ -194,12 +196,12 @@ fn parse_until_footer(
 
 struct Parser<'a> {
     bytes: &'a [u8],
-    /// Where in the file `bytes` begin.
+    /// Offset of `bytes` in the file.
     offset: u64,
-    /// What ends the payload, if it is not the end of `bytes`.
+    /// Footer that ends the payload, or `None` if `bytes` end with it.
     footer: Option<&'a [u8]>,
     description: Option<&'a StateDescription>,
-    /// The end of a subsection whose length nothing tells may be searched.
+    /// `true` if the end of a subsection of unknown length may be searched.
     may_search: bool,
 }
 
@@ -222,9 +224,10 @@ impl Parser<'_> {
         self.require_len(0, LIST_OFFSET)?;
         let count = self.parse_count()?;
         self.check_list(count)?;
-        let tail = LIST_OFFSET + 16 * count;
-        self.require_len(tail, TRAILING_FIELDS_LEN)?;
-        let (subsections, end) = self.parse_subsections(tail + TRAILING_FIELDS_LEN, CPU)?;
+        let trailing_start = LIST_OFFSET + 16 * count;
+        self.require_len(trailing_start, TRAILING_FIELDS_LEN)?;
+        let (subsections, end) =
+            self.parse_subsections(trailing_start + TRAILING_FIELDS_LEN, CPU)?;
         Ok((count, subsections, end))
     }
 
@@ -234,7 +237,7 @@ impl Parser<'_> {
             Ok(count) if count <= MAX_REGISTERS => Ok(count),
             _ => Err(Error::malformed(
                 self.offset + COUNT_OFFSET as u64,
-                format!("a list of {} registers", raw.cast_signed()),
+                format!("the list has {} registers", raw.cast_signed()),
             )
             .prepend_path("cpreg_vmstate_array_len")),
         }
@@ -243,7 +246,7 @@ impl Parser<'_> {
     fn check_list(&self, count: usize) -> Result<(), Error> {
         self.require_len(LIST_OFFSET, 16 * count)
             .prepend_path(|| "cpreg_vmstate_indexes".into())?;
-        let mut before = None;
+        let mut previous = None;
         for index in 0..count {
             let at = LIST_OFFSET + 8 * index;
             let id = be64(self.bytes, at);
@@ -252,17 +255,17 @@ impl Parser<'_> {
                     .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))
             };
             if !is_register(id) {
-                return fault(format!("{id:#018x} is no register of an Arm CPU"));
+                return fault(format!("{id:#018x} is not a register of an Arm CPU"));
             }
-            if before.is_some_and(|before| before >= id) {
+            if previous.is_some_and(|previous| previous >= id) {
                 return fault(format!("{id:#018x} is not above the register before it"));
             }
-            before = Some(id);
+            previous = Some(id);
         }
         Ok(())
     }
 
-    /// Reads the subsections that belong to `parent`.
+    /// Parses the subsections that belong to `parent`.
     fn parse_subsections(
         &self,
         start: usize,
@@ -270,9 +273,9 @@ impl Parser<'_> {
     ) -> Result<(Vec<Subsection>, usize), Error> {
         let mut subsections: Vec<Subsection> = Vec::new();
         let mut at = start;
-        while let Some((name, version, own)) = self.peek_subsection_header(at) {
-            // The loader's rule: what does not begin with my name is not mine. That names grow
-            // bounds the nesting.
+        while let Some((name, version, content)) = self.peek_subsection_header(at) {
+            // The loader's rule: a nested name begins with the parent's name. Growing names bound
+            // the nesting.
             if !name.starts_with(parent) || name.len() == parent.len() {
                 break;
             }
@@ -283,10 +286,10 @@ impl Parser<'_> {
                 ));
             }
             let length = self
-                .content_length(name, version, own)
-                .and_then(|length| self.require_len(own, length).map(|()| length))
+                .content_length(name, version, content)
+                .and_then(|length| self.require_len(content, length).map(|()| length))
                 .prepend_path(|| name.to_owned())?;
-            let (inner, end) = self.parse_subsections(own + length, name)?;
+            let (inner, end) = self.parse_subsections(content + length, name)?;
             if subsections.iter().any(|other| other.name == name) {
                 return Err(Error::malformed(
                     self.offset + at as u64,
@@ -297,7 +300,7 @@ impl Parser<'_> {
                 name: name.to_owned(),
                 version,
                 range: at..end,
-                content_range: own..own + length,
+                content_range: content..content + length,
                 subsections: inner,
             });
             at = end;
@@ -305,30 +308,34 @@ impl Parser<'_> {
         Ok((subsections, at))
     }
 
-    /// Name, version and content's place of the subsection that begins at `at`, if one does.
+    /// Returns name, version and content offset of the subsection at `at`, if one begins there.
     fn peek_subsection_header(&self, at: usize) -> Option<(&str, u32, usize)> {
         if *self.bytes.get(at)? != SUBSECTION {
             return None;
         }
         let length = usize::from(*self.bytes.get(at + 1)?);
         let name = self.bytes.get(at + 2..at + 2 + length)?;
-        let own = at + 2 + length + 4;
-        if own > self.bytes.len() || !is_name(name) || !name.starts_with(b"cpu/") {
+        let content = at + 2 + length + 4;
+        if content > self.bytes.len() || !is_name(name) || !name.starts_with(b"cpu/") {
             return None;
         }
         let name = std::str::from_utf8(name).ok()?;
-        Some((name, be32(self.bytes, own - 4), own))
+        Some((name, be32(self.bytes, content - 4), content))
     }
 
-    /// How many bytes of its own a subsection has: from the description, else from what is known of
-    /// it, else up to the next thing that can follow.
-    fn content_length(&self, name: &str, version: u32, own: usize) -> Result<usize, Error> {
+    /// Returns the content length of a subsection.
+    ///
+    /// It comes from the description, else from the table, else from a search of the next element.
+    fn content_length(&self, name: &str, version: u32, content: usize) -> Result<usize, Error> {
         let described = self
             .description
             .and_then(|description| description.subsection(name));
         if let Some(described) = described {
             return usize::try_from(described.fields_size).map_err(|_| {
-                Error::malformed(self.offset + own as u64, "longer than any subsection")
+                Error::malformed(
+                    self.offset + content as u64,
+                    "the length exceeds that of any subsection",
+                )
             });
         }
         if let Some((_, _, length)) = KNOWN_SUBSECTIONS
@@ -339,22 +346,22 @@ impl Parser<'_> {
         }
         if !self.may_search {
             return Err(Error::unsupported(
-                self.offset + own as u64,
-                "a subsection whose length nothing tells",
+                self.offset + content as u64,
+                "a subsection of unknown length",
             ));
         }
-        for end in own..=self.bytes.len() {
+        for end in content..=self.bytes.len() {
             let ends = match self.footer {
                 Some(footer) => self.bytes[end..].starts_with(footer),
                 None => end == self.bytes.len(),
             };
             if ends || self.peek_subsection_header(end).is_some() {
-                return Ok(end - own);
+                return Ok(end - content);
             }
         }
         Err(Error::malformed(
-            self.offset + own as u64,
-            "a subsection without end",
+            self.offset + content as u64,
+            "the end of the subsection is not found",
         ))
     }
 }
@@ -402,8 +409,8 @@ mod tests {
     fn decodes_every_part() {
         let mut bytes = payload(&IDS);
         subsection(&mut bytes, "cpu/wfxt-timer", &[0xff; 8]);
-        subsection(&mut bytes, "cpu/unheard-of", b"abc");
-        subsection(&mut bytes, "cpu/unheard-of/inner", b"de");
+        subsection(&mut bytes, "cpu/unknown", b"abc");
+        subsection(&mut bytes, "cpu/unknown/inner", b"de");
         subsection(&mut bytes, "cpu/irq-line-state", &[0, 0, 0, 3]);
         let cpu = Cpu::parse(section(bytes.len()), bytes.clone(), None).unwrap();
         let registers: Vec<_> = cpu
@@ -423,8 +430,8 @@ mod tests {
             names,
             [
                 ("cpu/wfxt-timer", 8),
-                ("cpu/unheard-of", 3),
-                ("cpu/unheard-of/inner", 2),
+                ("cpu/unknown", 3),
+                ("cpu/unknown/inner", 2),
                 ("cpu/irq-line-state", 4)
             ]
         );
@@ -441,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_register_that_is_wrong() {
+    fn errors_name_the_invalid_register() {
         let wrong = |ids: &[u64]| {
             let bytes = payload(ids);
             Cpu::parse(section(bytes.len()), bytes, None)
@@ -453,15 +460,15 @@ mod tests {
             "cpreg_vmstate_indexes[1] at byte 0x2a8: \
              0x40200000200f0082 is not above the register before it"
         );
-        assert!(wrong(&[0x2030_0000_0000_0001]).contains("no register of an Arm CPU"));
-        assert!(wrong(&[0x6040_0000_0010_0000]).contains("no register of an Arm CPU"));
+        assert!(wrong(&[0x2030_0000_0000_0001]).contains("not a register of an Arm CPU"));
+        assert!(wrong(&[0x6040_0000_0010_0000]).contains("not a register of an Arm CPU"));
         let mut bytes = payload(&[]);
         bytes[COUNT_OFFSET] = 0x80;
         let error = Cpu::parse(section(bytes.len()), bytes, None).unwrap_err();
         assert!(
             error
                 .to_string()
-                .contains("a list of -2147483648 registers"),
+                .contains("the list has -2147483648 registers"),
             "{error}"
         );
         let mut bytes = payload(&IDS);

@@ -1,4 +1,4 @@
-//! [`Cpu`]: the bytes of a section, and what stands where in them.
+//! [`Cpu`]: the bytes of a section and the offsets of its fields.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,11 +7,12 @@ use cpreg::register::RegisterId;
 
 use crate::element::Section;
 
-/// The only version of it that there is on Arm.
+/// Version of the section; the only one on Arm.
 pub(crate) const VERSION: u32 = 22;
-/// More registers than any CPU lists; KVM lists about 500 with everything on.
+/// Maximum number of registers; KVM lists about 500 with all features enabled.
 pub(crate) const MAX_REGISTERS: usize = 4096;
-/// More bytes than a section takes: 64 KiB of registers, 64 KiB of SME, 5 KiB of the rest.
+/// Maximum length of a section, which has up to 64 KiB of registers, 64 KiB of SME, 5 KiB of the
+/// rest.
 pub(crate) const MAX_SECTION_LEN: u64 = 1 << 20;
 
 /// Offset of the register count.
@@ -20,10 +21,10 @@ pub(crate) const COUNT_OFFSET: usize = 568;
 pub(crate) const LIST_OFFSET: usize = COUNT_OFFSET + 4;
 /// Bytes between the register list and the subsections.
 pub(crate) const TRAILING_FIELDS_LEN: usize = 65;
-/// Offset of `features` in the tail.
+/// Offset of `features` in the trailing fields.
 pub(crate) const FEATURES_OFFSET: usize = 24;
 
-/// One vCPU's section.
+/// Section of one vCPU.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cpu {
     pub(super) section: Section,
@@ -32,22 +33,22 @@ pub struct Cpu {
     pub(super) subsections: Vec<Subsection>,
 }
 
-/// A subsection: a part of the state that only some streams have.
+/// Subsection: a part of the state that only some streams have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subsection {
     /// QEMU's name (`cpu/sve`).
     pub name: String,
-    /// The version of its format.
+    /// Version of its format.
     pub version: u32,
-    /// All its bytes, from its mark to its last subsection's end; offsets in the payload.
+    /// Range of all its bytes in the payload, from its marker to its last subsection's end.
     pub(crate) range: Range<usize>,
-    /// Its own fields.
+    /// Range of its fields in the payload, without its subsections.
     pub(crate) content_range: Range<usize>,
-    /// Subsections of the subsection (`cpu/vfp/fpcr_fpsr`).
+    /// Nested subsections (`cpu/vfp/fpcr_fpsr`).
     pub subsections: Vec<Self>,
 }
 
-/// The fields before the register list.
+/// Fields before the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are QEMU's and the architecture's")]
 pub struct CoreFields {
@@ -69,33 +70,33 @@ pub struct CoreFields {
     pub sp_el: [u64; 4],
 }
 
-/// The fields behind the register list.
+/// Fields after the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrailingFields {
-    /// The address of the exclusive monitor; all ones if it is clear.
+    /// Address of the exclusive monitor; all ones if it is clear.
     pub exclusive_address: u64,
-    /// What was loaded there.
+    /// Value that was loaded there.
     pub exclusive_value: u64,
-    /// The upper half of a loaded pair.
+    /// Upper half of a loaded pair.
     pub exclusive_high: u64,
     /// QEMU 5.2's internal feature bits; 0 in streams of later versions.
     pub features: u64,
-    /// The syndrome of a pending exception.
+    /// Syndrome of a pending exception.
     pub syndrome: u32,
-    /// The fault status of a pending exception (AArch32).
+    /// Fault status of a pending exception (AArch32).
     pub fault_status: u32,
-    /// The address of a pending exception.
+    /// Address of a pending exception.
     pub fault_address: u64,
-    /// When the physical timer fires, in nanoseconds of QEMU's virtual clock; all ones if idle.
+    /// Expiry of the physical timer, in nanoseconds of QEMU's virtual clock; all ones if idle.
     pub physical_timer: u64,
-    /// When the virtual timer fires.
+    /// Expiry of the virtual timer, in the same format.
     pub virtual_timer: u64,
-    /// PSCI's power state: 0 on, 1 off, 2 being switched on.
+    /// PSCI power state: 0 on, 1 off, 2 being switched on.
     pub power_state: u8,
 }
 
 impl fmt::Debug for Cpu {
-    /// Without values: some are the guest's secrets.
+    /// Formats without values, some of which are the guest's secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cpu")
             .field("section", &self.section)
@@ -106,22 +107,22 @@ impl fmt::Debug for Cpu {
 }
 
 impl Cpu {
-    /// Where the section stands in the file.
+    /// Returns the section and its place in the file.
     pub fn section(&self) -> &Section {
         &self.section
     }
 
-    /// The payload as it stands in the file.
+    /// Returns the payload as in the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many registers the list has.
+    /// Returns the number of registers in the list.
     pub fn register_count(&self) -> usize {
         self.count
     }
 
-    /// The registers and their values in the order of the file, ascending by id.
+    /// Returns the registers and their values in the order of the file, ascending by id.
     pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
         let values = LIST_OFFSET + 8 * self.count;
         (0..self.count).map(move |index| {
@@ -133,7 +134,7 @@ impl Cpu {
         })
     }
 
-    /// The fields before the register list.
+    /// Returns the fields before the register list.
     pub fn core_fields(&self) -> CoreFields {
         let bytes = &self.bytes;
         CoreFields {
@@ -152,7 +153,7 @@ impl Cpu {
         }
     }
 
-    /// The fields behind the register list.
+    /// Returns the fields after the register list.
     pub fn trailing_fields(&self) -> TrailingFields {
         let bytes = &self.bytes[self.trailing_fields_start()..];
         TrailingFields {
@@ -169,17 +170,17 @@ impl Cpu {
         }
     }
 
-    /// Offset of the tail in the payload.
+    /// Returns the offset of the trailing fields in the payload.
     pub(crate) fn trailing_fields_start(&self) -> usize {
         LIST_OFFSET + 16 * self.count
     }
 
-    /// The subsections in the order of the file; further ones may be inside them.
+    /// Returns the outermost subsections in the order of the file.
     pub fn subsections(&self) -> &[Subsection] {
         &self.subsections
     }
 
-    /// All subsections, each before the ones inside it.
+    /// Returns all subsections, each before its nested ones.
     pub fn all_subsections(&self) -> Vec<&Subsection> {
         fn collect<'a>(from: &'a [Subsection], to: &mut Vec<&'a Subsection>) {
             for subsection in from {
@@ -192,7 +193,7 @@ impl Cpu {
         all
     }
 
-    /// A subsection's own bytes, without the ones inside it.
+    /// Returns a subsection's content, without its nested subsections.
     pub fn content(&self, subsection: &Subsection) -> &[u8] {
         self.bytes
             .get(subsection.content_range.clone())

@@ -3,9 +3,9 @@
 //!
 //! | step | on the disk | if killed here, the file is |
 //! |---|---|---|
-//! | 1 | a journal with the old bytes, next to the file; synced, then named | the old one |
-//! | 2 | space for the new bytes, reserved after the end | the old one, perhaps with trailing zeros |
-//! | 3 | the file begins with `cpRG` instead of `QEVM`; synced | refused by QEMU and cpreg: recover it |
+//! | 1 | a journal with the old bytes next to the file; synced, then named | the old one |
+//! | 2 | space for the new bytes, reserved after the end | the old one, perhaps zero-padded |
+//! | 3 | the file begins with `cpRG` instead of `QEVM`; synced | rejected by QEMU and cpreg |
 //! | 4 | the new bytes, the new length; synced | the same |
 //! | 5 | `QEVM` again; synced | the new one |
 //! | 6 | the journal is removed | the new one |

@@ -1,7 +1,7 @@
-//! [`DeviceStateBuffer`]: what was held back of a stream, with what is needed around it to read it.
+//! [`DeviceStateBuffer`]: the buffered device state, with the context needed to read it.
 //!
-//! It reads like the whole stream, at the same offsets, of which RAM's pages are zeros: nobody who opens it looks at those.
-//! So what is said of a place in it, and an edit of it, are those of the stream.
+//! It reads like the whole stream, at the same offsets, with zeros for RAM's pages, which the
+//! parsers of device state do not read. Offsets and edits therefore apply to the stream.
 
 use std::io::{self, Write};
 
@@ -14,26 +14,26 @@ use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
 use crate::stream::Stream;
 
-/// The device state of a stream, all of it.
+/// Complete device state of a stream.
 #[derive(Debug)]
 pub struct DeviceStateBuffer {
     pub(super) scan: ScanState,
-    /// What stands before RAM's pages.
+    /// Bytes before RAM's pages.
     pub(super) prefix: Vec<u8>,
-    /// The bytes just before the device state: how RAM ended.
+    /// Bytes just before the device state, where RAM ends.
     pub(super) ram_tail: Vec<u8>,
-    /// Where the device state begins.
+    /// Offset of the device state in the stream.
     pub(super) start: u64,
     pub(super) bytes: Vec<u8>,
 }
 
 impl DeviceStateBuffer {
-    /// Where in the stream the device state begins: so many bytes have passed.
+    /// Returns the offset of the device state, the number of bytes forwarded.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// How many bytes were held back.
+    /// Returns the number of buffered bytes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -41,35 +41,38 @@ impl DeviceStateBuffer {
     /// Opens the stream.
     ///
     /// # Errors
-    /// Those of [`Stream::open`]; [`ErrorKind::Disagreement`] if the description is that of another stream.
+    /// Those of [`Stream::open`]; [`ErrorKind::Disagreement`] if the description is that of another
+    /// stream.
     pub fn open_stream(&self) -> Result<Stream, Error> {
         Stream::resume_at(self, &self.scan, self.start)
     }
 
-    /// Opens what an edit makes of the stream.
+    /// Opens the stream with an edit applied.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if it changes what has passed; those of [`Self::stream`].
+    /// [`ErrorKind::BadEdit`] if it changes forwarded bytes; those of [`Self::open_stream`].
     pub fn open_edited(&self, edit: &Edit) -> Result<Stream, Error> {
         self.check_edit(edit)?;
         Stream::resume_at(&edit.apply_to(self), &self.scan, self.start)
     }
 
-    /// Makes the edit after which the stream holds the state `planned`, as
-    /// [`convert`](crate::convert()) does of a file; `stream` is what [`Self::stream`] gave.
+    /// Makes the edit after which the stream holds the state `planned`.
+    ///
+    /// Like [`convert`](crate::convert()) for a file; `stream` is the result of
+    /// [`Self::open_stream`].
     ///
     /// # Errors
-    /// Those of [`convert`](crate::convert()); [`ErrorKind::NotAsPlanned`] as well if the edit
-    /// changes what has passed.
+    /// Those of [`convert`](crate::convert()); also [`ErrorKind::NotAsPlanned`] if the edit changes
+    /// forwarded bytes.
     pub fn convert(&self, stream: &Stream, planned: &Vm) -> Result<Edit, Error> {
         convert_and_open(stream, self, planned, &|edit| self.open_edited(edit))
     }
 
-    /// Writes the device state as the edit makes it: the rest of the stream.
+    /// Writes the rest of the stream, the edited device state.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if the edit changes what has passed, or is one of another stream; [`ErrorKind::Io`] and
-    /// [`ErrorKind::NoSpace`] if it cannot be written.
+    /// - [`ErrorKind::BadEdit`] if the edit changes forwarded bytes, or belongs to another stream.
+    /// - [`ErrorKind::Io`] and [`ErrorKind::NoSpace`] if writing fails.
     pub fn write(&self, edit: &Edit, to: &mut dyn Write) -> Result<(), Error> {
         self.check_edit(edit)?;
         for segment in edit.segments() {
@@ -87,13 +90,13 @@ impl DeviceStateBuffer {
 
     fn check_edit(&self, edit: &Edit) -> Result<(), Error> {
         let first = edit.replacements().first();
-        let is_late = first.is_none_or(|it| it.range.start >= self.start);
-        if is_late && Some(edit.old_length()) == self.total_length() {
+        let is_in_buffer = first.is_none_or(|it| it.range.start >= self.start);
+        if is_in_buffer && Some(edit.old_length()) == self.total_length() {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::BadEdit,
-            "what would have to be changed has gone on already",
+            "the bytes to change were already forwarded",
         ))
     }
 
@@ -101,7 +104,7 @@ impl DeviceStateBuffer {
         self.start.checked_add(self.bytes.len() as u64)
     }
 
-    /// Where the byte at this offset of the stream stands in what was held back.
+    /// Returns the index in the buffer of an offset in the stream.
     fn index(&self, offset: u64) -> usize {
         let inside = offset.saturating_sub(self.start);
         usize::try_from(inside).map_or(self.bytes.len(), |it| it.min(self.bytes.len()))
@@ -120,10 +123,10 @@ impl ReadAt for DeviceStateBuffer {
             .filter(|end| self.total_length().is_some_and(|length| *end <= length))
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.fill(0);
-        let before = self.start - self.ram_tail.len() as u64;
+        let tail_start = self.start - self.ram_tail.len() as u64;
         for (start, bytes) in [
             (0, &self.prefix),
-            (before, &self.ram_tail),
+            (tail_start, &self.ram_tail),
             (self.start, &self.bytes),
         ] {
             let from = offset.max(start);

@@ -1,35 +1,36 @@
-//! [`EndDetector`]: whether what has come so far ends as a stream with a description does.
+//! [`EndDetector`]: detects the end of a stream with a description.
 //!
-//! A QEMU that waits for an answer does not close its connection behind the last byte, so its end must be seen in what it sent: EOF,
-//! the type of a description, its length, and JSON of that length. A guest can write such bytes into its devices, so this is a sign and
-//! no more: whoever sees it opens the stream, and waits for more if that fails.
+//! A QEMU that waits for an answer does not close its connection after the last byte. The end must
+//! therefore be found in the bytes: EOF, the type of a description, its length, and JSON of that
+//! length. A guest can write such bytes into its devices, so a match is only a hint. The caller
+//! then opens the stream, and waits for more bytes if that fails.
 
-/// EOF, and the type of a description.
+/// Bytes of EOF and of the type of a description.
 const END_MARK: [u8; 2] = [0, 6];
-/// The mark, the length, and the first byte of the text.
+/// Length of the mark, the length field, and the first byte of the text.
 const END_MARK_LEN: usize = 2 + 4 + 1;
-/// More marks that may still fit are not remembered: each costs a try at most.
+/// Maximum number of candidates; each costs one attempt at most.
 const MAX_CANDIDATES: usize = 64;
 
-/// Where a stream may end, by what has come of it.
+/// Detector of the offsets where a stream may end.
 #[derive(Debug, Default)]
 pub(super) struct EndDetector {
-    /// So many bytes have been searched.
+    /// Number of bytes searched so far.
     searched_len: usize,
-    /// The lengths that would make it complete.
+    /// Lengths at which the stream may be complete.
     candidate_lengths: Vec<usize>,
 }
 
 impl EndDetector {
-    /// Searches what is new in all that has been held back.
-    pub(super) fn search(&mut self, held: &[u8]) {
+    /// Searches the new bytes of the buffered device state.
+    pub(super) fn search(&mut self, device_state: &[u8]) {
         self.candidate_lengths
-            .retain(|length| *length >= held.len());
-        let Some(last) = held.len().checked_sub(END_MARK_LEN) else {
+            .retain(|length| *length >= device_state.len());
+        let Some(last) = device_state.len().checked_sub(END_MARK_LEN) else {
             return;
         };
         while self.searched_len <= last {
-            let Some(found) = held[self.searched_len..=last + 1]
+            let Some(found) = device_state[self.searched_len..=last + 1]
                 .windows(2)
                 .position(|bytes| bytes == END_MARK)
             else {
@@ -38,23 +39,23 @@ impl EndDetector {
             };
             let at = self.searched_len + found;
             self.searched_len = at + 1;
-            let [a, b, c, d, first] = [2, 3, 4, 5, 6].map(|offset| held[at + offset]);
+            let [a, b, c, d, first] = [2, 3, 4, 5, 6].map(|offset| device_state[at + offset]);
             let length = u32::from_be_bytes([a, b, c, d]);
             let end = usize::try_from(length)
                 .ok()
                 .and_then(|length| length.checked_add(at + END_MARK_LEN - 1));
             if let (b'{', Some(end), true) =
                 (first, end, self.candidate_lengths.len() < MAX_CANDIDATES)
-                && end >= held.len()
+                && end >= device_state.len()
             {
                 self.candidate_lengths.push(end);
             }
         }
     }
 
-    /// Whether a stream of which so many bytes were held back may be complete.
-    pub(super) fn can_end_at(&self, held: usize) -> bool {
-        self.candidate_lengths.contains(&held)
+    /// Returns `true` if a stream with `length` bytes of device state may be complete.
+    pub(super) fn can_end_at(&self, length: usize) -> bool {
+        self.candidate_lengths.contains(&length)
     }
 }
 
@@ -62,38 +63,38 @@ impl EndDetector {
 mod tests {
     use super::*;
 
-    /// A description of eight bytes behind EOF.
+    /// EOF and a description of eight bytes.
     const END: &[u8] = b"\0\x06\0\0\0\x08{\"a\":12}";
 
     #[test]
-    fn the_end_is_seen_at_the_end_in_pieces_of_every_size() {
+    fn end_is_detected_in_pieces_of_every_size() {
         let stream = [b"\x04devices\0\0\x06", END].concat();
         for size in 1..stream.len() {
-            let mut ending = EndDetector::default();
+            let mut detector = EndDetector::default();
             for end in (size..stream.len()).step_by(size).chain([stream.len()]) {
-                ending.search(&stream[..end]);
-                assert_eq!(ending.can_end_at(end), end == stream.len(), "{size}");
+                detector.search(&stream[..end]);
+                assert_eq!(detector.can_end_at(end), end == stream.len(), "{size}");
             }
         }
     }
 
     #[test]
-    fn what_looks_like_an_end_and_goes_on_is_none() {
-        let mut ending = EndDetector::default();
+    fn more_bytes_after_a_possible_end_withdraw_it() {
+        let mut detector = EndDetector::default();
         let stream = [END, b"more", END].concat();
-        ending.search(&stream[..END.len()]);
-        assert!(ending.can_end_at(END.len()));
-        ending.search(&stream[..END.len() + 2]);
-        assert!(!ending.can_end_at(END.len() + 2));
-        ending.search(&stream);
-        assert!(ending.can_end_at(stream.len()));
+        detector.search(&stream[..END.len()]);
+        assert!(detector.can_end_at(END.len()));
+        detector.search(&stream[..END.len() + 2]);
+        assert!(!detector.can_end_at(END.len() + 2));
+        detector.search(&stream);
+        assert!(detector.can_end_at(stream.len()));
     }
 
     #[test]
-    fn marks_without_end_take_no_memory() {
-        let mut ending = EndDetector::default();
+    fn candidates_are_bounded() {
+        let mut detector = EndDetector::default();
         let stream = b"\0\x06\x7f\0\0\0{".repeat(10_000);
-        ending.search(&stream);
-        assert_eq!(ending.candidate_lengths.len(), MAX_CANDIDATES);
+        detector.search(&stream);
+        assert_eq!(detector.candidate_lengths.len(), MAX_CANDIDATES);
     }
 }

@@ -1,7 +1,7 @@
-//! [`forward`]: from a reader to a writer; what may pass passes, the rest is held back.
+//! [`forward`]: forwards a stream from a reader to a writer and buffers its device state.
 //!
-//! One buffer is read into and written from; nothing is moved in it but the begin of a record whose end has not come.
-//! What may pass is decided in [`super::parser`].
+//! One buffer is read into and written from. Only the beginning of an incomplete record moves in
+//! it. [`super::parser`] decides which bytes to forward.
 
 use std::io::{self, Read, Write};
 
@@ -10,62 +10,74 @@ use super::parser::IncrementalParser;
 use super::phase::Phase;
 use crate::error::Error;
 
-/// What is read at once: it stays in the processor's cache until it has been written.
+/// Length of the buffer; its content stays in the processor's cache until it is written.
 const BUFFER_LEN: usize = 256 << 10;
 
-/// Carries a stream from `input` to `output` up to its device state, which is held back until all of it has come.
+/// Forwards a stream from `input` to `output` up to its device state, and buffers that.
 ///
-/// `tell` hears the phase and the number of bytes that have passed, after each piece.
+/// Calls `progress` after each read, with the phase and the number of bytes consumed.
 ///
 /// # Errors
-/// Those of [`IncrementalParser::go_over`] and [`IncrementalParser::finish`], and if something cannot be read or written. What has been written
-/// then is no complete stream.
+/// Those of [`IncrementalParser::feed`] and [`IncrementalParser::finish`], and of reading and
+/// writing. The output is not a complete stream after an error.
 pub fn forward(
     input: &mut dyn Read,
     output: &mut dyn Write,
-    tell: &mut dyn FnMut(Phase, u64),
+    progress: &mut dyn FnMut(Phase, u64),
 ) -> Result<DeviceStateBuffer, Error> {
-    resume_forward(IncrementalParser::new(), Vec::new(), input, output, tell)
+    resume_forward(
+        IncrementalParser::new(),
+        Vec::new(),
+        input,
+        output,
+        progress,
+    )
 }
 
-/// Carries on with a stream of which a part has come: `flow` has gone over it, and `begun` has
-/// neither passed nor been held back.
+/// Continues with a stream after `parser` has read a part of it.
+///
+/// `pending` are bytes that were received and are neither forwarded nor buffered.
 ///
 /// # Errors
 /// Those of [`forward`].
 pub fn resume_forward(
-    mut flow: IncrementalParser,
-    begun: Vec<u8>,
+    mut parser: IncrementalParser,
+    pending: Vec<u8>,
     input: &mut dyn Read,
     output: &mut dyn Write,
-    tell: &mut dyn FnMut(Phase, u64),
+    progress: &mut dyn FnMut(Phase, u64),
 ) -> Result<DeviceStateBuffer, Error> {
-    // So many bytes of the buffer have come and not gone.
-    let mut filled = begun.len();
-    let mut buffer = begun;
+    // Number of received bytes in the buffer.
+    let mut filled = pending.len();
+    let mut buffer = pending;
     buffer.resize(filled.max(BUFFER_LEN), 0);
     loop {
         if filled == buffer.len() {
-            // Something long before the pages; how long it may be is the engine's to say.
+            // A long element precedes the pages; the parser limits its length.
             buffer.resize(2 * filled, 0);
         }
         let count = match input.read(&mut buffer[filled..]) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::from_read_error(flow.offset() + filled as u64, error)),
+            Err(error) => {
+                return Err(Error::from_read_error(
+                    parser.offset() + filled as u64,
+                    error,
+                ));
+            }
         };
         filled += count;
-        let taken = flow.feed(&buffer[..filled], count == 0)?;
+        let consumed = parser.feed(&buffer[..filled], count == 0)?;
         output
-            .write_all(&buffer[..taken.forward])
+            .write_all(&buffer[..consumed.forward])
             .map_err(Error::from_write_error)?;
-        let gone = taken.forward + taken.buffered;
-        buffer.copy_within(gone..filled, 0);
-        filled -= gone;
-        tell(flow.phase(), flow.offset());
+        let consumed_len = consumed.forward + consumed.buffered;
+        buffer.copy_within(consumed_len..filled, 0);
+        filled -= consumed_len;
+        progress(parser.phase(), parser.offset());
         if count == 0 {
             output.flush().map_err(Error::from_write_error)?;
-            return flow.finish();
+            return parser.finish();
         }
     }
 }

@@ -1,28 +1,30 @@
-//! A stream while it flows: RAM passes as it comes, the device state is held back until somebody has decided about it.
+//! A stream in transit: RAM is forwarded as it arrives, the device state is buffered until the
+//! caller has decided about it.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | `phase` | [`Phase`]: how far a stream has come |
-//! | `outline` | [`StreamSetup`]: what is known before RAM's pages |
-//! | `parser` | [`IncrementalParser`]: goes over the bytes as they come and says which may pass |
-//! | `ending` | whether what came ends as a stream does, where nobody closes behind it |
-//! | `vcpus` | [`VcpuScanner`]: the vCPUs in what is held back, while the rest still comes; [`EarlyOutput`]: as they go on |
-//! | `held` | [`DeviceStateBuffer`]: what was held back, which opens as a [`Stream`](crate::Stream) and is edited like one |
-//! | `forward` | from a reader to a writer |
+//! | `phase` | [`Phase`]: progress of a stream |
+//! | `setup` | [`StreamSetup`]: information before RAM's pages |
+//! | `parser` | [`IncrementalParser`]: parses arriving bytes and decides which to forward |
+//! | `end_detector` | detection of a stream's end on a connection that stays open |
+//! | `vcpu_scanner` | [`VcpuScanner`]: the vCPUs in a growing buffer |
+//! | `vcpu_scanner` | [`EarlyOutput`]: the edited bytes up to the last vCPU |
+//! | `device_state_buffer` | [`DeviceStateBuffer`]: buffered state, readable as a stream |
+//! | `forward` | the loop from a reader to a writer |
 //!
 //! ```text
-//! header, configuration, commands, block lists, early sections     pass; a copy is kept
-//! RAM's pages and other live sections, up to their END             pass
-//! device sections, EOF, description                                held back
-//! or: PACKAGED and everything behind it                            held back
+//! header, configuration, commands, block lists, early sections     forwarded; a copy is kept
+//! RAM's pages and other live sections, up to their END             forwarded
+//! device sections, EOF, description                                buffered
+//! or: PACKAGED and everything after it                             buffered
 //! ```
 //!
-//! What passes is parsed, record after record, by the parsers that read files from the front
-//! ([`crate`]), and never searched: guest memory can hold anything. The first byte of device state
-//! goes on after all vCPUs have come and been decided about, and its end after all of it has: a
-//! destination that does not get that cannot take what it got for a complete stream.
+//! Forwarded bytes are parsed record by record, with the parsers of a full scan, and never
+//! searched, because guest memory can hold anything. The first byte of device state is sent after
+//! all vCPUs have arrived and been decided about. The end of device state is sent after all of it
+//! has arrived. A destination that lacks the end cannot take the rest for a complete stream.
 //!
-//! What is done about a difference does not live here; see [`cpreg::plan`].
+//! [`cpreg::plan`] decides about differences.
 
 mod device_state_buffer;
 mod end_detector;

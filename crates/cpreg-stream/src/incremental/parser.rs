@@ -1,8 +1,9 @@
-//! [`IncrementalParser`]: goes over the bytes of a stream as they come, and says which may pass and which are held back.
+//! [`IncrementalParser`]: parses a stream as it arrives, and decides which bytes are forwarded and
+//! which are buffered.
 //!
-//! It owns no bytes but those it holds back: who has them shows it those that have neither passed nor been held, and it
-//! says how many of them, from the first on, may go. So they pass out of the buffer that they were read into, or need
-//! not even be copied there.
+//! It owns only the buffered bytes. The caller shows it the bytes that are neither forwarded nor
+//! buffered, and it returns the number of bytes to forward. The caller can therefore forward them
+//! from its read buffer, or without a copy in memory.
 
 use std::io;
 
@@ -18,62 +19,68 @@ use crate::live_sections;
 use crate::section_search::{SearchContext, find_full_sections, find_full_sections_incomplete};
 use crate::source::ReadAt;
 
-/// The most that is held back, in bytes: the device state of the largest VMs takes some MiB, and their description as much.
+/// Maximum number of bytes that are buffered.
+///
+/// The device state of the largest VMs takes some MiB, and their description as much.
 pub const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
-/// The most that may stand before RAM's pages; a copy of it is kept.
+/// Maximum number of bytes before RAM's pages, of which a copy is kept.
 const MAX_PREFIX_LEN: u64 = 16 << 20;
-/// So many bytes before the device state are kept: the last record of a `ram` section and its footer, and some more.
+/// Number of bytes kept before the device state.
+///
+/// They include the last record of a `ram` section and its footer.
 const RAM_TAIL_LEN: usize = 32;
-/// The largest header of an element, whose end may be waited for byte by byte. What is longer (a list of RAM blocks) is
-/// tried again when it has grown by a part of itself, so that bytes that drip in are not gone over a thousand times.
+/// Maximum length of an element's header that is retried with each new byte.
+///
+/// A longer one (a list of RAM blocks) is retried when it has grown by a fraction of itself. Bytes
+/// that arrive one by one are then not parsed a thousand times.
 const MAX_HEADER_LEN: u64 = 4 << 10;
 
-/// How many of the bytes shown may go, and how.
+/// Number of bytes that [`IncrementalParser::feed`] consumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consumed {
-    /// So many, from the first on, pass.
+    /// Number of bytes to forward, from the first on.
     pub forward: usize,
-    /// So many behind them were held back; who showed them need not keep them.
+    /// Number of bytes after them that the parser has buffered; the caller can drop them.
     pub buffered: usize,
 }
 
-/// A stream that is on its way.
+/// Parser of a stream in transit.
 #[derive(Debug)]
 pub struct IncrementalParser {
-    /// Where in the stream the first byte stands that has neither passed nor been held.
+    /// Offset of the first byte that is neither forwarded nor buffered.
     offset: u64,
-    /// Where the next step begins; it may be past what has come.
+    /// Offset of the next step; it may be past the received bytes.
     position: u64,
-    /// No step can succeed before the stream has come up to here.
+    /// Offset that the stream must reach before the next step can succeed.
     retry_at: u64,
     state: ParserState,
     scan: Option<ScanState>,
-    /// What had been seen when the package came, behind which is looked on.
+    /// State of the scan at the package; `scan` continues after it.
     scan_at_package: Option<ScanState>,
     prefix: Vec<u8>,
-    /// Where RAM's pages begin, or what else is no more part of the setup.
+    /// Offset of the first element after the setup, usually RAM's pages.
     prefix_end: Option<u64>,
     ram_tail: Vec<u8>,
-    /// Where the device state begins.
+    /// Offset of the device state.
     device_state_start: Option<u64>,
     device_state: Vec<u8>,
     buffer_limit: u64,
-    /// Somebody answers the sender, who may therefore not close behind the last byte.
+    /// `true` if the sender gets answers and may keep the connection open after the last byte.
     is_bidirectional: bool,
     end_detector: EndDetector,
 }
 
-/// What stands at the position.
+/// Kind of the bytes at the position.
 #[derive(Debug)]
 enum ParserState {
     Header,
     Element,
-    /// Something in the payload of a live section.
+    /// Payload of a live section.
     Payload(SectionPart),
     Footer(SectionPart),
-    /// Whatever it is, it is held back and not looked at before all has come.
+    /// Device state, which is buffered and not parsed before all of it has arrived.
     DeviceState,
-    /// Behind the package of a postcopy migration that is answered: nothing here is this flow's.
+    /// Bytes after the package of a bidirectional postcopy migration, which the parser ignores.
     AfterPackage,
 }
 
@@ -92,7 +99,7 @@ impl Default for IncrementalParser {
 }
 
 impl IncrementalParser {
-    /// A stream of which nothing has come.
+    /// Makes a parser at the beginning of a stream.
     pub fn new() -> Self {
         Self {
             offset: 0,
@@ -112,10 +119,11 @@ impl IncrementalParser {
         }
     }
 
-    /// A stream whose sender gets answers: it may be a postcopy migration, and it need not be closed where it ends.
+    /// Makes a parser for a stream whose sender gets answers.
     ///
-    /// [`Self::looks_complete`] tells when it is worth trying [`Self::take_device_state`]. Of a postcopy migration no more is taken
-    /// than its package; what follows is RAM.
+    /// The stream may be a postcopy migration, and the connection may stay open after its end.
+    /// [`Self::looks_complete`] returns `true` when [`Self::take_device_state`] is worth an
+    /// attempt. Of a postcopy migration only the package is buffered; RAM follows it.
     pub fn bidirectional() -> Self {
         Self {
             is_bidirectional: true,
@@ -123,72 +131,77 @@ impl IncrementalParser {
         }
     }
 
-    /// Holds back no more than so many bytes, where [`MAX_DEVICE_STATE_LEN`] is too much.
+    /// Limits the buffer to `limit` bytes, if [`MAX_DEVICE_STATE_LEN`] is too much.
     #[must_use]
-    pub fn with_buffer_limit(self, most_held: u64) -> Self {
+    pub fn with_buffer_limit(self, limit: u64) -> Self {
         Self {
-            buffer_limit: most_held,
+            buffer_limit: limit,
             ..self
         }
     }
 
-    /// How far the stream has come.
+    /// Returns the progress of the stream.
     pub fn phase(&self) -> Phase {
         match &self.scan {
             _ if self.device_state_start.is_some() => Phase::DeviceState,
             None => Phase::Header,
-            Some(front) if front.live_open => Phase::Ram,
+            Some(scan) if scan.live_open => Phase::Ram,
             Some(_) => Phase::Setup,
         }
     }
 
-    /// What stands before RAM's pages, once the list of RAM's blocks has come.
+    /// Returns the information before RAM's pages, once the list of RAM blocks has arrived.
     pub fn setup(&self) -> Option<StreamSetup> {
-        let front = self.scan.as_ref()?;
-        let is_there = !front.ram.blocks.is_empty() || self.device_state_start.is_some();
-        is_there.then(|| StreamSetup::from_scan(front))
+        let scan = self.scan.as_ref()?;
+        let has_setup = !scan.ram.blocks.is_empty() || self.device_state_start.is_some();
+        has_setup.then(|| StreamSetup::from_scan(scan))
     }
 
-    /// Where in the stream the first byte stands that has neither passed nor been held back.
+    /// Returns the offset of the first byte that is neither forwarded nor buffered.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What is held back, and where in the stream it begins; nothing before device state has come, or while somebody else has it.
+    /// Returns the offset and the bytes of the buffered device state.
+    ///
+    /// `None` before device state arrives. Empty after [`Self::take_device_state`].
     pub fn device_state(&self) -> Option<(u64, &[u8])> {
         Some((self.device_state_start?, &self.device_state))
     }
 
-    /// Goes over the bytes from [`Self::offset`] on, as far as they have come; `last` says that no more will.
+    /// Parses the received bytes from [`Self::offset`] on; `last` means that no more will follow.
     ///
-    /// What is not taken is to be shown again, with more behind it. That is at most some KiB, and 1 MiB of early sections.
-    /// After an error nothing more is taken; what passed before it is no complete stream.
+    /// The caller must pass bytes that were not consumed again, with more after them. These are at
+    /// most some KiB, and 1 MiB of early sections. After an error nothing more is consumed. The
+    /// bytes forwarded before it are not a complete stream.
     ///
     /// # Errors
-    /// If the stream is not as QEMU writes it; if a filter cannot carry it; [`ErrorKind::Truncated`] if it was the last
-    /// and what has come is not complete.
+    /// - If the stream is not as QEMU writes it, or a filter cannot forward it.
+    /// - [`ErrorKind::Truncated`] if `last` is set and the stream is incomplete.
     pub fn feed(&mut self, window: &[u8], last: bool) -> Result<Consumed, Error> {
         let end = self.offset.saturating_add(window.len() as u64);
         if (last || end >= self.retry_at) && !self.has_stopped() {
             self.run_steps(window, end, last)?;
         }
-        let gone_over = match self.state {
+        let parsed_end = match self.state {
             ParserState::DeviceState => end,
             _ => self.position.min(end),
         };
-        self.consume(window, gone_over)
+        self.consume(window, parsed_end)
     }
 
-    /// The device state, if all of the stream has come.
+    /// Returns the device state after the end of the stream.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] if no device state has come.
+    /// [`ErrorKind::Truncated`] if no device state has arrived.
     pub fn finish(mut self) -> Result<DeviceStateBuffer, Error> {
         self.take_device_state()
     }
 
-    /// Whether what is held back may be all of the device state of a [`Self::bidirectional`] stream: it ends as one does that has a
-    /// description, or it is a whole package. Only opening it tells; a stream without description gives no sign.
+    /// Returns `true` if the device state of a [`Self::bidirectional`] stream may be complete.
+    ///
+    /// It then ends like a stream with a description, or is a whole package. Only opening it proves
+    /// that. A stream without a description never looks complete.
     pub fn looks_complete(&self) -> bool {
         match self.state {
             ParserState::DeviceState => self.end_detector.can_end_at(self.device_state.len()),
@@ -197,26 +210,29 @@ impl IncrementalParser {
         }
     }
 
-    /// Whether what is held back is the package of a [`Self::bidirectional`] postcopy migration.
+    /// Returns `true` if the buffer holds the package of a [`Self::bidirectional`] postcopy
+    /// migration.
     pub fn has_package(&self) -> bool {
         matches!(self.state, ParserState::AfterPackage)
     }
 
-    /// The device state that has come so far; [`Self::restore_device_state`] lets the flow go on if there must be more.
+    /// Takes the device state received so far.
+    ///
+    /// If more must follow, [`Self::restore_device_state`] puts it back.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] if no device state has come.
+    /// [`ErrorKind::Truncated`] if no device state has arrived.
     pub fn take_device_state(&mut self) -> Result<DeviceStateBuffer, Error> {
-        let (Some(front), Some(start)) = (
+        let (Some(scan), Some(start)) = (
             self.scan_at_package.as_ref().or(self.scan.as_ref()),
             self.device_state_start,
         ) else {
             return Err(Error::truncated(self.offset, self.offset, 1));
         };
-        let mut front = front.clone();
-        front.ends_with_package = matches!(self.state, ParserState::AfterPackage);
+        let mut scan = scan.clone();
+        scan.ends_with_package = matches!(self.state, ParserState::AfterPackage);
         Ok(DeviceStateBuffer {
-            scan: front,
+            scan: scan,
             prefix: self.prefix.clone(),
             ram_tail: self.ram_tail.clone(),
             start,
@@ -224,12 +240,12 @@ impl IncrementalParser {
         })
     }
 
-    /// Takes back what [`Self::take_device_state`] gave, if nothing was taken in between.
-    pub fn restore_device_state(&mut self, held: DeviceStateBuffer) {
-        self.device_state = held.bytes;
+    /// Puts back the result of [`Self::take_device_state`], before any other bytes are consumed.
+    pub fn restore_device_state(&mut self, buffer: DeviceStateBuffer) {
+        self.device_state = buffer.bytes;
     }
 
-    /// Whether nothing more is gone over.
+    /// Returns `true` if the parser has stopped parsing.
     fn has_stopped(&self) -> bool {
         matches!(
             self.state,
@@ -252,8 +268,12 @@ impl IncrementalParser {
             match result {
                 Ok(()) => self.position = cursor.position(),
                 Err(error) if error.kind() == ErrorKind::Truncated && !last => {
-                    let begun = end - self.position;
-                    let more = if begun > MAX_HEADER_LEN { begun / 8 } else { 0 };
+                    let received = end - self.position;
+                    let more = if received > MAX_HEADER_LEN {
+                        received / 8
+                    } else {
+                        0
+                    };
                     self.retry_at = cursor.position().max(end).saturating_add(1 + more);
                     cursor.seek(self.position);
                     return Ok(());
@@ -262,62 +282,62 @@ impl IncrementalParser {
             }
         }
         if last && end == 0 {
-            return Err(Error::new(ErrorKind::NotAStream, "nothing came").at_offset(0));
+            return Err(Error::new(ErrorKind::NotAStream, "the input is empty").at_offset(0));
         }
         let is_complete = self.device_state_start.is_some() && self.position <= end;
         if last && !is_complete {
-            // What lies between elements has no begin of its own.
+            // The missing element has no beginning of its own: report the end of the bytes.
             let missing = self.position.saturating_sub(end).max(1);
             return Err(Error::truncated(self.position.min(end), end, missing));
         }
         Ok(())
     }
 
-    /// Lets the bytes up to `to` go.
-    fn consume(&mut self, window: &[u8], to: u64) -> Result<Consumed, Error> {
-        let all = index(to - self.offset).min(window.len());
-        let pass = match self.device_state_start {
-            Some(from) => index(from.saturating_sub(self.offset)).min(all),
-            None => all,
+    /// Consumes the bytes up to offset `end`.
+    fn consume(&mut self, window: &[u8], end: u64) -> Result<Consumed, Error> {
+        let consumed_len = index(end - self.offset).min(window.len());
+        let forward_len = match self.device_state_start {
+            Some(start) => index(start.saturating_sub(self.offset)).min(consumed_len),
+            None => consumed_len,
         };
-        let passing = &window[..pass];
-        // Up to RAM's pages, which begin somewhere in here or have not begun.
-        let kept = match self.prefix_end {
-            Some(end) => index(end.saturating_sub(self.offset)).min(pass),
-            None => pass,
+        let forwarded = &window[..forward_len];
+        // The prefix ends at RAM's pages, in these bytes or later.
+        let prefix_len = match self.prefix_end {
+            Some(end) => index(end.saturating_sub(self.offset)).min(forward_len),
+            None => forward_len,
         };
-        if (self.prefix.len() + kept) as u64 > MAX_PREFIX_LEN {
+        if (self.prefix.len() + prefix_len) as u64 > MAX_PREFIX_LEN {
             return Err(Error::unsupported(
                 self.offset,
                 format!("more than {} MiB before RAM's pages", MAX_PREFIX_LEN >> 20),
             ));
         }
-        self.prefix.extend_from_slice(&passing[..kept]);
-        let newest = &passing[pass.saturating_sub(RAM_TAIL_LEN)..];
+        self.prefix.extend_from_slice(&forwarded[..prefix_len]);
+        let newest = &forwarded[forward_len.saturating_sub(RAM_TAIL_LEN)..];
         let room = RAM_TAIL_LEN - newest.len();
         self.ram_tail
             .drain(..self.ram_tail.len().saturating_sub(room));
         self.ram_tail.extend_from_slice(newest);
 
-        let held = &window[pass..all];
-        if (self.device_state.len() + held.len()) as u64 > self.buffer_limit {
+        let buffered = &window[forward_len..consumed_len];
+        if (self.device_state.len() + buffered.len()) as u64 > self.buffer_limit {
             return Err(Error::unsupported(
                 self.offset,
                 format!(
-                    "more than {} bytes of device state: so much is not held back",
+                    "the device state exceeds {} bytes, the limit of the buffer",
                     self.buffer_limit
                 ),
             )
             .with_hint("save the VM to a file, and change that with `cpreg convert`"));
         }
-        self.device_state.extend_from_slice(held);
+        self.device_state.extend_from_slice(buffered);
         if self.is_bidirectional {
             self.end_detector.search(&self.device_state);
         }
-        self.offset += all as u64;
+        self.offset += consumed_len as u64;
         Ok(Consumed {
-            forward: pass,
-            buffered: all - pass,
+            forward: forward_len,
+            buffered: consumed_len - forward_len,
         })
     }
 
@@ -327,7 +347,7 @@ impl IncrementalParser {
         cursor: &mut Cursor<'_>,
         last: bool,
     ) -> Result<(), Error> {
-        // As many as tell what else it is.
+        // Number of bytes that identify other formats.
         const IDENTIFICATION_LEN: u64 = 16;
         if cursor.end() < IDENTIFICATION_LEN && !last {
             return Err(Error::truncated(
@@ -344,7 +364,7 @@ impl IncrementalParser {
         {
             return Err(Error::unsupported(
                 0,
-                "a mapped-ram stream, whose pages have fixed places in a file: it cannot be read \
+                "a mapped-ram stream, whose pages have fixed offsets in a file: it cannot be read \
                  from a pipe",
             )
             .with_hint(
@@ -357,32 +377,32 @@ impl IncrementalParser {
         Ok(())
     }
 
-    /// One element's header, one record, one footer. After an error nothing has changed.
+    /// Parses one element's header, one record or one footer. An error leaves the state unchanged.
     fn step(
         &mut self,
         source: &Window<'_>,
         cursor: &mut Cursor<'_>,
         last: bool,
     ) -> Result<(), Error> {
-        let is_held = self.device_state_start.is_some();
-        let Some(front) = &mut self.scan else {
+        let is_buffering = self.device_state_start.is_some();
+        let Some(scan) = &mut self.scan else {
             return Ok(());
         };
         match &mut self.state {
             ParserState::Payload(section) => {
-                let is_ram = front.is_ram(section.id);
+                let is_ram = scan.is_ram(section.id);
                 let is_last = if is_ram {
-                    let gone_over = source
+                    let skipped = source
                         .bytes_from(cursor.position())
-                        .filter(|_| !is_held)
-                        .map_or(0, |bytes| front.ram.skip_pages(bytes));
-                    if gone_over > 0 {
-                        return cursor.skip(gone_over as u64);
+                        .filter(|_| !is_buffering)
+                        .map_or(0, |bytes| scan.ram.skip_pages(bytes));
+                    if skipped > 0 {
+                        return cursor.skip(skipped as u64);
                     }
-                    let before = front.ram.page_record_count();
+                    let before = scan.ram.page_record_count();
                     let at = cursor.position();
-                    let is_last = front.ram.step(cursor)?;
-                    if is_held && front.ram.page_record_count() > before {
+                    let is_last = scan.ram.step(cursor)?;
+                    if is_buffering && scan.ram.page_record_count() > before {
                         return Err(live_postcopy_error(at));
                     }
                     is_last
@@ -390,7 +410,7 @@ impl IncrementalParser {
                     live_sections::step(cursor, &section.name, section.id, &mut section.progress)?
                 };
                 if is_last {
-                    front.end_part(section.kind, section.id);
+                    scan.end_part(section.kind, section.id);
                     self.advance();
                 }
                 Ok(())
@@ -404,7 +424,7 @@ impl IncrementalParser {
         }
     }
 
-    /// From the payload to the footer.
+    /// Advances from the payload to the footer.
     fn advance(&mut self) {
         self.state = match std::mem::replace(&mut self.state, ParserState::Element) {
             ParserState::Payload(section) => ParserState::Footer(section),
@@ -418,10 +438,10 @@ impl IncrementalParser {
         cursor: &mut Cursor<'_>,
         last: bool,
     ) -> Result<(), Error> {
-        let Some(front) = &mut self.scan else {
+        let Some(scan) = &mut self.scan else {
             return Ok(());
         };
-        let is_held = self.device_state_start.is_some();
+        let is_buffering = self.device_state_start.is_some();
         let start = cursor.position();
         match cursor.read_u8()? {
             START => {
@@ -432,12 +452,12 @@ impl IncrementalParser {
                     name: header.name.clone(),
                     progress: live_sections::Progress::default(),
                 };
-                front.begin_section(header, start)?;
+                scan.begin_section(header, start)?;
                 self.state = ParserState::Payload(section);
             }
             kind @ (PART | END) => {
                 let id = cursor.read_be32()?;
-                let name = front.continue_section(id, start)?;
+                let name = scan.continue_section(id, start)?;
                 self.prefix_end.get_or_insert(start);
                 self.state = ParserState::Payload(SectionPart {
                     kind,
@@ -446,18 +466,18 @@ impl IncrementalParser {
                     progress: live_sections::Progress::default(),
                 });
             }
-            FULL if is_held => {
+            FULL if is_buffering => {
                 return Err(Error::malformed(
                     start,
-                    "a device behind the package of devices",
+                    "a device after the package of devices",
                 ));
             }
-            FULL if !front.live_open => self.read_early_sections(source, cursor, start, last)?,
-            FULL if front.ram_open => {
+            FULL if !scan.live_open => self.read_early_sections(source, cursor, start, last)?,
+            FULL if scan.ram_open => {
                 return Err(Error::unsupported(
                     start,
-                    "device state, and RAM has not ended: a background snapshot, which goes on \
-                     with older pages than it began with",
+                    "device state before the end of RAM: a background snapshot, which continues with \
+                     older pages than it began with",
                 )
                 .with_hint("save it to a file, and change that with `cpreg convert`"));
             }
@@ -465,11 +485,11 @@ impl IncrementalParser {
             COMMAND => {
                 let command = element::read_command(cursor)?;
                 match command.code {
-                    CommandCode::PACKAGED if !is_held => {
+                    CommandCode::PACKAGED if !is_buffering => {
                         cursor.seek(command.payload.start);
                         let length = cursor.read_be32()?;
                         cursor.skip(length.into())?;
-                        self.scan_at_package = Some(front.clone());
+                        self.scan_at_package = Some(scan.clone());
                         self.prefix_end.get_or_insert(start);
                         self.device_state_start = Some(start);
                         if self.is_bidirectional {
@@ -482,32 +502,34 @@ impl IncrementalParser {
                     CommandCode::ENABLE_COLO => {
                         return Err(Error::unsupported(
                             start,
-                            "COLO: the state of the VM is sent again and again, both ways",
+                            "COLO: the state of the VM is sent repeatedly in both directions",
                         )
                         .with_hint("migrate without the capability x-colo"));
                     }
-                    _ => front.apply_command(&command, start)?,
+                    _ => scan.apply_command(&command, start)?,
                 }
             }
             kind => {
                 return Err(Error::malformed(
                     start,
-                    format!("an element of the unknown type {kind:#04x}"),
+                    format!("the element type {kind:#04x} is unknown"),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Everything from here on is held back.
+    /// Buffers everything from `start` on.
     fn start_buffering(&mut self, start: u64) {
         self.prefix_end.get_or_insert(start);
         self.device_state_start.get_or_insert(start);
         self.state = ParserState::DeviceState;
     }
 
-    /// FULL sections before the first page: virtio-mem's, which pass. They are searched for their ends, among neighbours
-    /// that are known, as long as nothing that may still come could change what is found.
+    /// Reads FULL sections before the first page (virtio-mem's), which are forwarded.
+    ///
+    /// Their ends are searched among known neighbours. A result counts only if later bytes cannot
+    /// change it.
     fn read_early_sections(
         &mut self,
         source: &Window<'_>,
@@ -515,37 +537,38 @@ impl IncrementalParser {
         start: u64,
         last: bool,
     ) -> Result<(), Error> {
-        let Some(front) = &mut self.scan else {
+        let Some(scan) = &mut self.scan else {
             return Ok(());
         };
-        let live: Vec<u32> = front
+        let live: Vec<u32> = scan
             .layout
             .live_sections
             .iter()
             .map(|live| live.id)
             .collect();
-        let surroundings = SearchContext {
+        let context = SearchContext {
             live_ids: &live,
             allows_start: true,
             in_package: false,
             only_eof: false,
         };
-        let most = start.saturating_add(MAX_EARLY_LEN);
-        let end = cursor.end().min(most);
+        let limit = start.saturating_add(MAX_EARLY_LEN);
+        let end = cursor.end().min(limit);
         let (sections, next) = if last {
-            find_full_sections(source, start, end, &surroundings)?
-        } else if end == most {
-            // More would not help.
-            find_full_sections(source, start, end, &surroundings).map_err(|error| {
-                let what = "the end of this section is not found, and RAM's pages must follow it";
+            find_full_sections(source, start, end, &context)?
+        } else if end == limit {
+            // More bytes would not help.
+            find_full_sections(source, start, end, &context).map_err(|error| {
+                let message =
+                    "the end of this section is not found, and RAM's pages must follow it";
                 match error.kind() {
-                    ErrorKind::Truncated => Error::malformed(start, what),
+                    ErrorKind::Truncated => Error::malformed(start, message),
                     _ => error,
                 }
             })?
         } else {
-            let found = find_full_sections_incomplete(source, start, end, &surroundings);
-            // The same error as where bytes are missing: it is tried again.
+            let found = find_full_sections_incomplete(source, start, end, &context);
+            // The same error as for missing bytes makes the caller retry.
             found.ok_or_else(|| Error::truncated(start, end, SECTION_HEADER_LEN))?
         };
         cursor.seek(next);
@@ -560,16 +583,17 @@ impl IncrementalParser {
                     .prepend_path("cpu"),
             );
         }
-        front.add_sections(sections)
+        scan.add_sections(sections)
     }
 }
 
-/// Pages that are sent when the guest runs at the destination already, which asks for them on the way back.
+/// Makes the error for pages of a running postcopy, which the destination requests on the return
+/// path.
 fn live_postcopy_error(at: u64) -> Error {
     Error::unsupported(
         at,
-        "pages behind the device state: a postcopy migration, in which the destination asks for \
-         pages; nothing goes back through a filter",
+        "pages after the device state: a postcopy migration, in which the destination requests \
+         pages; a filter has no return path",
     )
     .with_hint(
         "migrate without postcopy (do not send migrate-start-postcopy); a migration that was \
@@ -578,19 +602,19 @@ fn live_postcopy_error(at: u64) -> Error {
     .prepend_path("ram")
 }
 
-/// A number of bytes in a window, which fits in memory.
+/// Converts a number of bytes in a window, which is in memory.
 fn index(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Some bytes of a stream, at their offsets.
+/// Window of a stream's bytes at their offsets.
 struct Window<'w> {
     start: u64,
     bytes: &'w [u8],
 }
 
 impl Window<'_> {
-    /// The bytes from this offset on.
+    /// Returns the bytes from this offset on.
     fn bytes_from(&self, offset: u64) -> Option<&[u8]> {
         self.bytes.get(index(offset.checked_sub(self.start)?)..)
     }

@@ -1,23 +1,23 @@
-//! [`Phase`]: how far a stream has come, for logs, messages and tests.
+//! [`Phase`]: progress of a stream, for logs, messages and tests.
 
 use std::fmt;
 
-/// How far a stream has come. Phases follow one another in this order; none is gone back to.
+/// Progress of a stream. Phases follow one another in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Nothing but part of the header and of the configuration has come.
+    /// Header and configuration, not yet complete.
     Header,
-    /// What stands before RAM's pages: commands, the list of RAM blocks, early sections.
+    /// Elements before RAM's pages: commands, the list of RAM blocks, early sections.
     Setup,
     /// Live sections: RAM's pages, disks' bitmaps, VFIO devices.
     Ram,
-    /// What is held back: the device state.
+    /// Device state, which is buffered.
     DeviceState,
 }
 
 impl Phase {
-    /// Its name in logs: `header`, `setup`, `ram`, `device-state`.
+    /// Returns its name in logs: `header`, `setup`, `ram`, `device-state`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",

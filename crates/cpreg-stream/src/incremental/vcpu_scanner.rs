@@ -1,16 +1,19 @@
-//! [`VcpuScanner`]: the sections of the vCPUs in what has been held back, found while the rest still comes.
+//! [`VcpuScanner`]: finds the vCPUs' sections in buffered device state while the rest still
+//! arrives.
 //!
 //! ```text
 //! arm_gicv3 …  cpu_common 0  cpu 0  cpu_common 1  cpu 1 …  cpu n-1  pl011 …  EOF  description
-//!                                                                   ^ all have come
+//!                                                                   ^ complete
 //! ```
 //!
-//! QEMU sends the vCPUs one after the other, and behind them further devices and the description. When the header of a device behind the
-//! last vCPU has come, they can be decided about, and go on before the rest has come ([`EarlyOutput`]).
+//! QEMU sends the vCPUs one after the other, then further devices and the description. When the
+//! header of a device after the last vCPU has arrived, the caller can decide about the vCPUs. It
+//! can send them before the rest has arrived ([`EarlyOutput`]).
 //!
-//! Nothing is tried twice here: the first place that looks like the end of a section is taken for it, and where that leads nowhere, or
-//! anything is not as QEMU writes it, nothing is found, and all device state is held back until it can be opened. What is found is
-//! not the last word either: it must be what the whole stream has, and who has let it go on must compare.
+//! The scanner does not backtrack: it takes the first possible end of a section. If that leads
+//! nowhere, or anything is not as QEMU writes it, the scan fails, and all device state stays
+//! buffered until it can be opened. A result is preliminary: the caller must compare it with the
+//! whole stream after it has sent the vCPUs.
 
 use std::collections::HashSet;
 
@@ -25,89 +28,89 @@ use crate::element::{
 use crate::error::{Error, ErrorKind};
 use crate::section_search::{MAX_SECTION_VERSION, MAX_SECTIONS, position};
 
-/// What stands before each vCPU's section, and is one more for each.
+/// Id string of the section before each vCPU's section.
 const CPU_COMMON: &str = "cpu_common";
-/// A section of which more has come is not tried again for each byte.
+/// Length up to which an incomplete section is retried with each new byte.
 const BYTEWISE_RETRY_LIMIT: usize = 4 << 10;
 
-/// The vCPUs' sections, as far as they have come.
+/// Scanner for the vCPUs' sections that have arrived.
 #[derive(Debug, Default)]
 pub struct VcpuScanner {
-    /// So many bytes have been gone over, up to where an element begins.
+    /// Number of bytes scanned, up to the beginning of an element.
     position: usize,
-    /// Up to here the end of the section there has been searched.
+    /// Index up to which the end of the current section has been searched.
     searched_to: usize,
-    /// No step can succeed before so many bytes are held.
+    /// Number of buffered bytes before which no step can succeed.
     retry_at: usize,
     phase: VcpuScanPhase,
     sections: Vec<Section>,
     ids: HashSet<u32>,
     common_count: usize,
     cpus: Vec<Cpu>,
-    /// Where the package's length stands, and the length.
+    /// Index of the package's length field, and the length.
     package: Option<(usize, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum VcpuScanPhase {
-    /// An element begins, or the section that began there has not ended.
+    /// An element begins, or the section that began there is incomplete.
     #[default]
     Element,
-    /// All vCPUs have come.
+    /// All vCPUs have arrived.
     Complete,
-    /// Nothing more is looked for.
+    /// The scan has failed and stays so.
     Failed,
 }
 
 impl VcpuScanner {
-    /// Goes over what the flow holds back, as far as it has come.
-    pub fn scan(&mut self, flow: &IncrementalParser) {
-        let Some((start, held)) = flow.device_state() else {
+    /// Scans the device state that `parser` has buffered so far.
+    pub fn scan(&mut self, parser: &IncrementalParser) {
+        let Some((start, device_state)) = parser.device_state() else {
             return;
         };
-        while self.phase == VcpuScanPhase::Element && held.len() >= self.retry_at {
-            match self.step(start, held) {
+        while self.phase == VcpuScanPhase::Element && device_state.len() >= self.retry_at {
+            match self.step(start, device_state) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Truncated => {
-                    let begun = held.len() - self.position;
-                    let more = if begun > BYTEWISE_RETRY_LIMIT {
-                        begun / 64
+                    let received = device_state.len() - self.position;
+                    let more = if received > BYTEWISE_RETRY_LIMIT {
+                        received / 64
                     } else {
                         0
                     };
-                    self.retry_at = held.len() + 1 + more;
+                    self.retry_at = device_state.len() + 1 + more;
                 }
                 Err(_) => self.phase = VcpuScanPhase::Failed,
             }
         }
     }
 
-    /// The vCPUs that have come, in order.
+    /// Returns the vCPUs that have arrived, in order.
     pub fn cpus(&self) -> &[Cpu] {
         &self.cpus
     }
 
-    /// All sections that have come.
+    /// Returns all sections that have arrived.
     pub fn sections(&self) -> &[Section] {
         &self.sections
     }
 
-    /// Whether all vCPUs have come.
+    /// Returns `true` if all vCPUs have arrived.
     pub fn is_complete(&self) -> bool {
         self.phase == VcpuScanPhase::Complete
     }
 
-    /// Whether it will never be known from here.
+    /// Returns `true` if the scan has failed.
     pub fn has_failed(&self) -> bool {
         self.phase == VcpuScanPhase::Failed
     }
 
-    /// One element. After an error nothing has changed but how far has been searched.
-    fn step(&mut self, start: u64, held: &[u8]) -> Result<(), Error> {
+    /// Scans one element. An error changes only the search position.
+    fn step(&mut self, start: u64, device_state: &[u8]) -> Result<(), Error> {
         let mut cursor = Cursor::new(
-            &held,
+            &device_state,
             self.position as u64,
-            held.len() as u64,
+            device_state.len() as u64,
             SMALL_WINDOW_LEN,
         );
         match cursor.read_u8()? {
@@ -124,29 +127,29 @@ impl VcpuScanner {
             FULL => {
                 let header = element::read_section_header(&mut cursor)?;
                 let payload = index(cursor.position());
-                self.read_section(start, held, header, payload)
+                self.read_section(start, device_state, header, payload)
             }
-            _ => Err(Error::malformed(start, "no device")),
+            _ => Err(Error::malformed(start, "not a device")),
         }
     }
 
     fn read_section(
         &mut self,
         start: u64,
-        held: &[u8],
+        device_state: &[u8],
         header: SectionHeader,
         payload: usize,
     ) -> Result<(), Error> {
         let at = start + self.position as u64;
         require_arm(&header, at)?;
-        let is_of_vcpu = header.name == element::CPU || header.name == CPU_COMMON;
-        let behind = self
+        let is_vcpu_section = header.name == element::CPU || header.name == CPU_COMMON;
+        let follows_vcpu = self
             .sections
             .last()
             .is_some_and(|last| last.name == element::CPU);
-        if behind && !is_of_vcpu {
-            let is_whole = self.common_count == self.cpus.len();
-            self.phase = if is_whole {
+        if follows_vcpu && !is_vcpu_section {
+            let has_all_pairs = self.common_count == self.cpus.len();
+            self.phase = if has_all_pairs {
                 VcpuScanPhase::Complete
             } else {
                 VcpuScanPhase::Failed
@@ -156,14 +159,14 @@ impl VcpuScanner {
         let offset = start + payload as u64;
         let section = if header.name == element::CPU {
             if header.instance as usize != self.cpus.len() {
-                return Err(Error::malformed(at, "a vCPU out of order"));
+                return Err(Error::malformed(at, "a vCPU is out of order"));
             }
-            let cpu = Cpu::parse_prefix(header, at, &held[payload..], offset)?;
+            let cpu = Cpu::parse_prefix(header, at, &device_state[payload..], offset)?;
             let section = cpu.section().clone();
             self.cpus.push(cpu);
             section
         } else {
-            let end = self.find_end(held, header.id, payload)?;
+            let end = self.find_end(device_state, header.id, payload)?;
             self.common_count += usize::from(header.name == CPU_COMMON);
             Section {
                 kind: SectionKind::Full,
@@ -176,7 +179,7 @@ impl VcpuScanner {
             }
         };
         if !self.ids.insert(section.id) || self.sections.len() == MAX_SECTIONS {
-            return Err(Error::malformed(at, "a second section of this number"));
+            return Err(Error::malformed(at, "a second section has this number"));
         }
         self.seek(section.range.end - start);
         self.sections.push(section);
@@ -188,36 +191,41 @@ impl VcpuScanner {
         self.searched_to = self.position;
     }
 
-    /// The first footer behind which another device begins.
-    fn find_end(&mut self, held: &[u8], id: u32, payload: usize) -> Result<usize, Error> {
+    /// Returns the index of the first footer that another device follows.
+    fn find_end(&mut self, device_state: &[u8], id: u32, payload: usize) -> Result<usize, Error> {
         let mut footer = [FOOTER, 0, 0, 0, 0];
         footer[1..].copy_from_slice(&id.to_be_bytes());
         self.searched_to = self.searched_to.max(payload);
-        while let Some(found) = held
+        while let Some(found) = device_state
             .get(self.searched_to..)
             .and_then(|rest| position(rest, &footer))
         {
             let end = self.searched_to + found;
             self.searched_to = end;
-            if self.can_follow(held, end + footer.len(), id)? {
+            if self.can_follow(device_state, end + footer.len(), id)? {
                 return Ok(end);
             }
             self.searched_to = end + 1;
         }
         self.searched_to = self
             .searched_to
-            .max(held.len().saturating_sub(footer.len() - 1));
-        let length = held.len() as u64;
+            .max(device_state.len().saturating_sub(footer.len() - 1));
+        let length = device_state.len() as u64;
         Err(Error::truncated(self.position as u64, length, 1))
     }
 
-    /// Whether a device can begin there.
-    fn can_follow(&self, held: &[u8], at: usize, before: u32) -> Result<bool, Error> {
-        let mut cursor = Cursor::new(&held, at as u64, held.len() as u64, SMALL_WINDOW_LEN);
+    /// Returns `true` if a device can begin at `at`.
+    fn can_follow(&self, device_state: &[u8], at: usize, previous_id: u32) -> Result<bool, Error> {
+        let mut cursor = Cursor::new(
+            &device_state,
+            at as u64,
+            device_state.len() as u64,
+            SMALL_WINDOW_LEN,
+        );
         match cursor.read_u8()? {
             FULL => match element::read_section_header(&mut cursor) {
                 Ok(header) => Ok(header.version <= MAX_SECTION_VERSION
-                    && header.id != before
+                    && header.id != previous_id
                     && !self.ids.contains(&header.id)),
                 Err(error) if error.kind() == ErrorKind::Truncated => Err(error),
                 Err(_) => Ok(false),
@@ -228,38 +236,41 @@ impl VcpuScanner {
     }
 }
 
-/// What is held back up to the end of a vCPU, with other sections in place of those that came. It is made as they come.
+/// Device state up to the end of a vCPU, with edited sections instead of the received ones.
 #[derive(Debug, Default)]
 pub struct EarlyOutput {
     bytes: Vec<u8>,
-    /// So many vCPUs are in it.
+    /// Number of vCPUs in it.
     vcpu_count: usize,
-    /// So many bytes of what is held have been gone over.
+    /// Number of buffered bytes that were copied or replaced.
     consumed_len: usize,
-    /// Before the first vCPU.
+    /// Length before the first vCPU's payload.
     prefix_len: usize,
     growth: i64,
 }
 
 impl EarlyOutput {
-    /// The next of `vcpus` goes on as this section.
+    /// Appends the next of `vcpus` as the section `new`.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if it has not come, or its section is longer than any.
+    /// [`ErrorKind::BadEdit`] if the vCPU has not arrived, or the section exceeds any possible
+    /// length.
     pub fn push(
         &mut self,
-        flow: &IncrementalParser,
+        parser: &IncrementalParser,
         vcpus: &VcpuScanner,
         new: &Cpu,
     ) -> Result<(), Error> {
-        let bad = || Error::new(ErrorKind::BadEdit, "this vCPU has not come");
+        let bad = || Error::new(ErrorKind::BadEdit, "this vCPU has not arrived");
         let old = vcpus.cpus.get(self.vcpu_count).ok_or_else(bad)?;
-        let (start, held) = flow.device_state().ok_or_else(bad)?;
+        let (start, device_state) = parser.device_state().ok_or_else(bad)?;
         let inside = |offset: u64| offset.checked_sub(start).map(index).ok_or_else(bad);
         let payload = inside(old.section().payload.start)?..inside(old.section().payload.end)?;
         let end = inside(old.section().range.end)?;
-        let between = held.get(self.consumed_len..payload.start).ok_or_else(bad)?;
-        let footer = held.get(payload.end..end).ok_or_else(bad)?;
+        let between = device_state
+            .get(self.consumed_len..payload.start)
+            .ok_or_else(bad)?;
+        let footer = device_state.get(payload.end..end).ok_or_else(bad)?;
         if self.vcpu_count == 0 {
             self.prefix_len = payload.start;
         }
@@ -272,12 +283,12 @@ impl EarlyOutput {
         Ok(())
     }
 
-    /// The bytes, and how many of them stand before the first vCPU's payload.
+    /// Returns the bytes and the length before the first vCPU's payload.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if not all of `vcpus` have come, or the package that they stand in grows too long.
+    /// [`ErrorKind::BadEdit`] if not all of `vcpus` have arrived, or their package grows too long.
     pub fn finish(mut self, vcpus: &VcpuScanner) -> Result<(Vec<u8>, usize), Error> {
-        let bad = || Error::new(ErrorKind::BadEdit, "not all vCPUs have come");
+        let bad = || Error::new(ErrorKind::BadEdit, "not all vCPUs have arrived");
         if !vcpus.is_complete() || vcpus.cpus.len() != self.vcpu_count {
             return Err(bad());
         }
@@ -290,7 +301,7 @@ impl EarlyOutput {
     }
 }
 
-/// A place in what is held, which is in memory.
+/// Converts an index in the buffer, which is in memory.
 fn index(position: u64) -> usize {
     usize::try_from(position).unwrap_or(usize::MAX)
 }

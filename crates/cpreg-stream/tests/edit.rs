@@ -1,4 +1,4 @@
-//! Edits of recorded and made-up streams: what changes, and that nothing else does.
+//! Edits of recorded and synthetic streams: the requested changes and no others.
 
 mod common;
 
@@ -26,27 +26,27 @@ fn number(name: &'static str, number: u64) -> Extension {
     }
 }
 
-/// Makes the stream hold `vm`; checks that it does, and that only CPU state was touched.
-fn make(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
+/// Edits the stream so that it holds `vm`; checks that only CPU state has changed.
+fn edit_and_check(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
     let changes = stream.diff_to(vm).unwrap();
     let edit = stream.edit(source, &changes).unwrap();
     let edited = bytes(&edit.apply_to(source));
     assert_eq!(edited.len() as u64, edit.new_length());
-    let again = Stream::verify(&edited).unwrap();
-    // The order of extensions is the stream's own affair: new ones come last.
+    let reopened = Stream::verify(&edited).unwrap();
+    // The order of extensions may differ: the edit appends new ones.
     assert!(
-        sorted(again.vm().unwrap()) == sorted(vm.clone()),
-        "the state is another one"
+        sorted(reopened.vm().unwrap()) == sorted(vm.clone()),
+        "the state differs"
     );
-    assert_eq!(again.shape(), stream.shape());
-    assert_eq!(again.run_state(), stream.run_state());
+    assert_eq!(reopened.shape(), stream.shape());
+    assert_eq!(reopened.run_state(), stream.run_state());
     if stream.description().is_some() {
-        assert_eq!(*again.open_method(), OpenMethod::Verified);
-        assert!(again.is_described_exactly());
+        assert_eq!(*reopened.open_method(), OpenMethod::Verified);
+        assert!(reopened.is_described_exactly());
     }
     let old = untouched_bytes(stream, &bytes(source));
     assert!(
-        old == untouched_bytes(&again, &edited),
+        old == untouched_bytes(&reopened, &edited),
         "other bytes changed"
     );
     edited
@@ -59,7 +59,7 @@ fn sorted(mut vm: Vm) -> Vm {
     vm
 }
 
-/// All bytes but those of the `cpu` payloads, the description and the package's length.
+/// Returns all bytes except `cpu` payloads, the description and the package's length.
 fn untouched_bytes(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
     let mut holes: Vec<Range<u64>> = stream
         .cpus()
@@ -83,9 +83,9 @@ fn untouched_bytes(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
     rest
 }
 
-/// What a real destination loaded, made with another program, is made here too.
+/// Compares with an edit by another program that a real destination has loaded.
 #[test]
-fn dropped_registers_give_the_stream_that_a_real_host_took() {
+fn dropped_registers_give_the_stream_that_a_real_host_loaded() {
     let source = fixture(N1);
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
@@ -96,32 +96,32 @@ fn dropped_registers_give_the_stream_that_a_real_host_took() {
     ] {
         assert!(vm.vcpus[0].registers.remove(id(raw)).is_some());
     }
-    let edited = make(&source, &stream, &vm);
-    let taken =
+    let edited = edit_and_check(&source, &stream, &vm);
+    let loaded =
         fixture("edited/6.12.107__q10.0__neoverse-n1__virt10.0-smp1-e1-drop-tcr2-pire0-pir");
-    let taken = bytes(&taken);
+    let loaded = bytes(&loaded);
     let end = index(Stream::open(&edited).unwrap().end());
-    // Up to the description, which the other program left alone.
-    assert_eq!(edited[..end], taken[..end]);
+    // Compare up to the description, which the other program did not change.
+    assert_eq!(edited[..end], loaded[..end]);
 }
 
 #[test]
-fn every_recorded_stream_takes_every_kind_of_change() {
+fn every_kind_of_change_applies_to_every_recorded_stream() {
     for fixture in fixtures() {
         let source = fixture.open();
-        // Unpacked it is 207 MB; it has a test of its own.
+        // Uncompressed it has 207 MB; another test covers it.
         if source.length().unwrap() > 64 << 20 {
             continue;
         }
         let stream = Stream::open(&source).unwrap();
         let mut vm = stream.vm().unwrap();
-        for (number_of, vcpu) in (0u64..).zip(&mut vm.vcpus) {
+        for (vcpu_number, vcpu) in (0u64..).zip(&mut vm.vcpus) {
             let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
-            for gone in ids.iter().step_by(7) {
-                vcpu.registers.remove(*gone);
+            for removed in ids.iter().step_by(7) {
+                vcpu.registers.remove(*removed);
             }
             vcpu.registers
-                .insert(ids[1], Value::U64(0x1234_5678 + number_of));
+                .insert(ids[1], Value::U64(0x1234_5678 + vcpu_number));
             vcpu.registers
                 .insert(id(0x6030_0000_0013_ffff), Value::U64(u64::MAX));
             vcpu.registers
@@ -136,16 +136,16 @@ fn every_recorded_stream_takes_every_kind_of_change() {
             vcpu.extensions
                 .push(number(Extension::WFXT_TIMER, u64::MAX));
         }
-        make(&source, &stream, &vm);
-        // And back again; subsections that went come back at the end.
-        let forth = stream.edit(&source, &stream.diff_to(&vm).unwrap()).unwrap();
-        let edited = bytes(&forth.apply_to(&source));
-        let there = Stream::open(&edited).unwrap();
-        let back = there.diff_to(&stream.vm().unwrap()).unwrap();
-        let back = there.edit(&edited, &back).unwrap();
-        let back = Stream::open(&back.apply_to(&edited)).unwrap();
+        edit_and_check(&source, &stream, &vm);
+        // Edit back to the old state; removed subsections are appended.
+        let edit = stream.edit(&source, &stream.diff_to(&vm).unwrap()).unwrap();
+        let edited = bytes(&edit.apply_to(&source));
+        let changed = Stream::open(&edited).unwrap();
+        let reverse = changed.diff_to(&stream.vm().unwrap()).unwrap();
+        let reverse = changed.edit(&edited, &reverse).unwrap();
+        let restored = Stream::open(&reverse.apply_to(&edited)).unwrap();
         assert!(
-            sorted(back.vm().unwrap()) == sorted(stream.vm().unwrap()),
+            sorted(restored.vm().unwrap()) == sorted(stream.vm().unwrap()),
             "{}",
             fixture.name
         );
@@ -153,7 +153,7 @@ fn every_recorded_stream_takes_every_kind_of_change() {
 }
 
 #[test]
-fn a_subsection_inside_another_is_put_there_and_taken_away() {
+fn nested_subsection_is_added_and_removed() {
     let source = fixture(N1);
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
@@ -169,22 +169,22 @@ fn a_subsection_inside_another_is_put_there_and_taken_away() {
             content: Content::Bytes(vec![7; 16]),
         },
     );
-    let edited = make(&source, &stream, &vm);
-    let with = Stream::open(&edited).unwrap();
+    let edited = edit_and_check(&source, &stream, &vm);
+    let changed = Stream::open(&edited).unwrap();
     assert_eq!(
-        with.cpus()[0].subsections()[0].subsections[0].name,
+        changed.cpus()[0].subsections()[0].subsections[0].name,
         "cpu/vfp/fpcr_fpsr"
     );
-    let back = make(&edited, &with, &stream.vm().unwrap());
-    // The description lists an empty array now where there was none.
+    let restored = edit_and_check(&edited, &changed, &stream.vm().unwrap());
+    // The description now has an empty array where it had none.
     assert_eq!(
-        Stream::open(&back).unwrap().cpus()[0].bytes(),
+        Stream::open(&restored).unwrap().cpus()[0].bytes(),
         stream.cpus()[0].bytes()
     );
 }
 
 #[test]
-fn pages_of_mapped_ram_stay_where_they_are() {
+fn mapped_ram_pages_keep_their_offsets() {
     let source = fixture("tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram");
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
@@ -196,10 +196,10 @@ fn pages_of_mapped_ram_stay_where_they_are() {
     let changes = stream.diff_to(&vm).unwrap();
     let edit = stream.edit(&source, &changes).unwrap();
     let edited = edit.apply_to(&source);
-    let again = Stream::verify(&edited).unwrap();
-    assert_eq!(*again.open_method(), OpenMethod::Verified);
-    assert_eq!(again.vm().unwrap(), vm);
-    assert_eq!(again.ram_blocks(), stream.ram_blocks());
+    let reopened = Stream::verify(&edited).unwrap();
+    assert_eq!(*reopened.open_method(), OpenMethod::Verified);
+    assert_eq!(reopened.vm().unwrap(), vm);
+    assert_eq!(reopened.ram_blocks(), stream.ram_blocks());
     let pages_end = stream
         .ram_blocks()
         .last()
@@ -213,16 +213,16 @@ fn pages_of_mapped_ram_stay_where_they_are() {
 }
 
 #[test]
-fn the_length_of_a_package_follows() {
-    let made = SyntheticStream {
+fn package_length_is_updated() {
+    let synthetic = SyntheticStream {
         postcopy: true,
         ..SyntheticStream::default()
     };
-    let source = made.bytes();
+    let source = synthetic.bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
     vm.vcpus[1].registers.remove(id(common::synthetic::id(3)));
-    let edited = make(&source, &stream, &vm);
+    let edited = edit_and_check(&source, &stream, &vm);
     let package = Stream::open(&edited)
         .unwrap()
         .package()
@@ -234,23 +234,23 @@ fn the_length_of_a_package_follows() {
 }
 
 #[test]
-fn two_hundred_and_fifty_six_vcpus_are_edited_at_once() {
-    let made = SyntheticStream {
+fn stream_of_256_vcpus_is_edited() {
+    let synthetic = SyntheticStream {
         vcpus: 256,
         registers: 300,
         ..SyntheticStream::default()
     };
-    let source = made.bytes();
+    let source = synthetic.bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
     for vcpu in &mut vm.vcpus {
         vcpu.registers.remove(id(common::synthetic::id(150)));
     }
-    make(&source, &stream, &vm);
+    edit_and_check(&source, &stream, &vm);
 }
 
 #[test]
-fn lists_of_one_and_of_none() {
+fn lists_with_one_register_and_none() {
     let source = SyntheticStream::default().bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
@@ -261,7 +261,7 @@ fn lists_of_one_and_of_none() {
         .next()
         .map(|(id, value)| (id, value.clone()));
     vm.vcpus[1].registers = cpreg::vm::Registers::from_pairs(first).unwrap();
-    let edited = make(&source, &stream, &vm);
+    let edited = edit_and_check(&source, &stream, &vm);
     // QEMU writes no array_len for a single element.
     let text = edited;
     let at = text
@@ -275,11 +275,11 @@ fn lists_of_one_and_of_none() {
     shorter[length_at..][..4].copy_from_slice(&length.to_be_bytes());
     let one = Stream::open(&shorter).unwrap();
     assert!(one.is_described_exactly());
-    make(&shorter, &one, &stream.vm().unwrap());
+    edit_and_check(&shorter, &one, &stream.vm().unwrap());
 }
 
 #[test]
-fn edits_that_cannot_be_are_refused_whole() {
+fn invalid_edits_are_rejected() {
     let source = fixture(N1);
     let stream = Stream::open(&source).unwrap();
     let registers = |pairs: &[(u64, u64)]| CpuEdit {
@@ -310,20 +310,23 @@ fn edits_that_cannot_be_are_refused_whole() {
         (registers(&[(a, 0), (a, 0)]), "is not above"),
         (
             registers(&[(0x6040_0000_0010_0000, 0)]),
-            "no register that QEMU can have",
+            "not a register that QEMU can have",
         ),
         (
             registers(&[(0x4020_0000_0000_0000, 1 << 32)]),
-            "has 32 bits, and its value more",
+            "has 32 bits, its value has more",
         ),
         (
             extension(ExtensionChange::Remove("cpu/wfxt-timer".into())),
-            "cpu[0].cpu/wfxt-timer: there is no such",
+            "cpu[0].cpu/wfxt-timer: the subsection to remove",
         ),
         (set("cpu/wfxt-timer", 7), "cpu[0]"),
-        (set("cpu/no-parent/inner", 1), "belongs into is not there"),
-        (set("gpu/x", 1), "no name of a subsection"),
-        (set(Extension::FEATURES, 8), "must be a number"),
+        (
+            set("cpu/no-parent/inner", 1),
+            "its parent subsection is missing",
+        ),
+        (set("gpu/x", 1), "not a name of a subsection"),
+        (set(Extension::FEATURES, 8), "not a number"),
         (set("cpu/vfp", 3), "cpu[0]"),
     ] {
         let error = stream.edit(&source, &[edit]).unwrap_err();
@@ -351,8 +354,8 @@ proptest! {
         removed in prop::collection::vec((0u32..3, 0u32..20), 0..30),
         set in prop::collection::vec((0u32..3, 0u64..64, any::<u64>()), 0..30),
     ) {
-        let made = SyntheticStream { vcpus, postcopy, description, padding, ..SyntheticStream::default() };
-        let source = made.bytes();
+        let synthetic = SyntheticStream { vcpus, postcopy, description, padding, ..SyntheticStream::default() };
+        let source = synthetic.bytes();
         let stream = Stream::open(&source).unwrap();
         let mut vm = stream.vm().unwrap();
         for (vcpu, register) in removed {
@@ -365,10 +368,10 @@ proptest! {
                 vcpu.registers.insert(id(0x6030_0000_0013_8000 + offset), Value::U64(value));
             }
         }
-        let edited = make(&source, &stream, &vm);
-        // Back to what it was: the same bytes, whatever happened in between.
-        let there = Stream::open(&edited).unwrap();
-        let back: Edit = there.edit(&edited, &there.diff_to(&stream.vm().unwrap()).unwrap()).unwrap();
-        prop_assert!(bytes(&back.apply_to(&edited)) == source);
+        let edited = edit_and_check(&source, &stream, &vm);
+        // An edit back to the old state restores the same bytes.
+        let changed = Stream::open(&edited).unwrap();
+        let reverse: Edit = changed.edit(&edited, &changed.diff_to(&stream.vm().unwrap()).unwrap()).unwrap();
+        prop_assert!(bytes(&reverse.apply_to(&edited)) == source);
     }
 }

@@ -1,5 +1,5 @@
-//! Every recorded stream: both ways of opening agree, an edit that changes nothing is none, and what
-//! is read is what the text beside it says.
+//! Every recorded stream: both methods of opening agree, an edit to the same state changes nothing,
+//! and the content matches the text file next to it.
 
 mod common;
 
@@ -11,57 +11,58 @@ use cpreg_stream::Stream;
 use cpreg_stream::{CpuEdit, OpenMethod};
 
 #[test]
-fn recorded_streams_read_as_recorded() {
+fn recorded_streams_match_golden_files() {
     let bless = std::env::var_os("BLESS").is_some();
-    let mut wrong = Vec::new();
+    let mut mismatches = Vec::new();
     for fixture in fixtures() {
         let text = read(&fixture);
         let path = fixture.path.with_extension("").with_extension("txt");
         if bless {
             std::fs::write(&path, text).unwrap();
         } else if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-            wrong.push(fixture.name);
+            mismatches.push(fixture.name);
         }
     }
     assert!(
-        wrong.is_empty(),
-        "not as recorded: {wrong:#?}; if it shall be so: BLESS=1 cargo test -p cpreg-stream --test golden"
+        mismatches.is_empty(),
+        "golden files differ: {mismatches:#?}; to accept the new content, run \
+         `BLESS=1 cargo test -p cpreg-stream --test golden`"
     );
 }
 
 fn read(fixture: &Fixture) -> String {
     let name = &fixture.name;
     let source = fixture.open();
-    let end = Stream::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let stream = Stream::open(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
     // Postcopy streams have no description.
     let postcopy = name.ends_with("postcopy");
     assert_eq!(
-        *end.open_method() == OpenMethod::Description,
+        *stream.open_method() == OpenMethod::Description,
         !postcopy,
         "{name}"
     );
-    assert_eq!(end.package().is_some(), postcopy, "{name}");
-    let both = Stream::verify(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(stream.package().is_some(), postcopy, "{name}");
+    let verified = Stream::verify(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(
-        *both.open_method() == OpenMethod::Verified,
+        *verified.open_method() == OpenMethod::Verified,
         !postcopy,
         "{name}"
     );
-    assert_eq!(end.vm().unwrap(), both.vm().unwrap(), "{name}");
-    assert_eq!(end.shape(), both.shape(), "{name}");
+    assert_eq!(stream.vm().unwrap(), verified.vm().unwrap(), "{name}");
+    assert_eq!(stream.shape(), verified.shape(), "{name}");
 
-    let unchanged = end.diff_to(&end.vm().unwrap()).unwrap();
+    let unchanged = stream.diff_to(&stream.vm().unwrap()).unwrap();
     assert_eq!(
         unchanged,
-        vec![CpuEdit::default(); end.cpus().len()],
+        vec![CpuEdit::default(); stream.cpus().len()],
         "{name}"
     );
     assert!(
-        end.edit(&source, &unchanged).unwrap().is_identity(),
+        stream.edit(&source, &unchanged).unwrap().is_identity(),
         "{name}"
     );
-    // Written anew instead of left alone: the same bytes.
-    let rewritten: Vec<_> = end
+    // Rewritten register lists give the same bytes.
+    let rewritten: Vec<_> = stream
         .cpus()
         .iter()
         .map(|cpu| CpuEdit {
@@ -70,13 +71,13 @@ fn read(fixture: &Fixture) -> String {
         })
         .collect();
     assert!(
-        end.edit(&source, &rewritten).unwrap().is_identity(),
+        stream.edit(&source, &rewritten).unwrap().is_identity(),
         "{name}"
     );
-    dump(&both)
+    dump(&verified)
 }
 
-/// All that is read from a stream, as text.
+/// Returns everything that is read from a stream, as text.
 fn dump(stream: &Stream) -> String {
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").unwrap();
@@ -112,17 +113,17 @@ fn dump(stream: &Stream) -> String {
     let vm = stream.vm().unwrap();
     let mut first = None;
     for (cpu, vcpu) in stream.cpus().iter().zip(&vm.vcpus) {
-        let head = cpu.core_fields();
+        let core_fields = cpu.core_fields();
         line(format_args!(
             "cpu {}: pc {:#x} pstate {:#x} x0 {:#x} sp {:#x} sp_el {:x?} elr_el {:x?} spsr {:x?}",
             cpu.section().instance,
-            head.pc,
-            head.pstate,
-            head.x[0],
-            head.x[31],
-            head.sp_el,
-            head.elr_el,
-            head.banked_spsr,
+            core_fields.pc,
+            core_fields.pstate,
+            core_fields.x[0],
+            core_fields.x[31],
+            core_fields.sp_el,
+            core_fields.elr_el,
+            core_fields.banked_spsr,
         ));
         line(format_args!("  {:x?}", cpu.trailing_fields()));
         for subsection in cpu.all_subsections() {
@@ -138,11 +139,11 @@ fn dump(stream: &Stream) -> String {
                     "  {} {} bytes, {:016x}",
                     extension.name,
                     bytes.len(),
-                    sum(bytes)
+                    checksum(bytes)
                 )),
             }
         }
-        // Of the second and further vCPUs, what is not as in the first.
+        // For further vCPUs, print only differences from the first.
         line(format_args!("  {} registers", vcpu.registers.len()));
         for (id, value) in vcpu.registers.iter() {
             let same =
@@ -156,8 +157,8 @@ fn dump(stream: &Stream) -> String {
     text
 }
 
-/// FNV-1a: enough to see a change.
-fn sum(bytes: &[u8]) -> u64 {
+/// Returns the FNV-1a checksum, which detects a change.
+fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

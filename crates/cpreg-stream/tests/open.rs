@@ -1,4 +1,4 @@
-//! Streams of every shape, opened both ways; how much is read of them.
+//! Streams of every shape, opened by both methods, and the number of bytes read.
 
 mod common;
 
@@ -10,13 +10,13 @@ use cpreg_stream::{ErrorKind, Stream};
 use proptest::prelude::*;
 
 #[test]
-fn opening_reads_the_same_few_bytes_whatever_the_ram() {
+fn bytes_read_do_not_depend_on_ram() {
     let read = |mebibytes: u64| {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             pages: mebibytes * 256,
             ..SyntheticStream::default()
         };
-        let stream = CountingSource::new(made.source());
+        let stream = CountingSource::new(synthetic.source());
         let opened = Stream::open(&stream).unwrap();
         assert_eq!(*opened.open_method(), OpenMethod::Description);
         assert_eq!(opened.ram_blocks()[0].length, mebibytes << 20);
@@ -31,17 +31,17 @@ fn opening_reads_the_same_few_bytes_whatever_the_ram() {
 }
 
 #[test]
-fn two_hundred_and_fifty_six_vcpus_are_no_trouble() {
-    let made = SyntheticStream {
+fn stream_of_256_vcpus_opens() {
+    let synthetic = SyntheticStream {
         vcpus: 256,
         registers: 400,
         ..SyntheticStream::default()
     };
-    let stream = CountingSource::new(made.source());
+    let stream = CountingSource::new(synthetic.source());
     let opened = Stream::open(&stream).unwrap();
     assert_eq!(*opened.open_method(), OpenMethod::Description);
     assert_eq!(opened.cpus().len(), 256);
-    // Each byte of device state a few times at most.
+    // Each byte of device state is read a few times at most.
     assert!(
         stream.bytes() < 4 * stream.length().unwrap(),
         "{} bytes read",
@@ -57,12 +57,12 @@ fn two_hundred_and_fifty_six_vcpus_are_no_trouble() {
 }
 
 #[test]
-fn without_a_description_it_is_read_from_the_front() {
-    let made = SyntheticStream {
+fn stream_without_description_is_scanned() {
+    let synthetic = SyntheticStream {
         description: false,
         ..SyntheticStream::default()
     };
-    let stream = made.source();
+    let stream = synthetic.source();
     let opened = Stream::open(&stream).unwrap();
     assert!(matches!(
         opened.open_method(),
@@ -75,12 +75,12 @@ fn without_a_description_it_is_read_from_the_front() {
 }
 
 #[test]
-fn the_package_of_a_postcopy_migration_is_opened() {
-    let made = SyntheticStream {
+fn postcopy_package_is_opened() {
+    let synthetic = SyntheticStream {
         postcopy: true,
         ..SyntheticStream::default()
     };
-    let stream = Stream::open(&made.source()).unwrap();
+    let stream = Stream::open(&synthetic.source()).unwrap();
     let package = stream.package().unwrap().range.clone();
     for section in stream.sections() {
         assert!(package.start < section.range.start && section.range.end < package.end);
@@ -89,7 +89,7 @@ fn the_package_of_a_postcopy_migration_is_opened() {
     assert_eq!(stream.run_state(), Some("running"));
 }
 
-/// The device state of a recorded stream, packaged as postcopy packages it.
+/// Packages the device state of a recorded stream as postcopy does.
 #[test]
 fn recorded_device_state_reads_the_same_in_a_package() {
     let source = fixture("kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio");
@@ -113,7 +113,7 @@ fn recorded_device_state_reads_the_same_in_a_package() {
 }
 
 #[test]
-fn other_machines_and_files_are_named() {
+fn errors_identify_other_machines_and_files() {
     let x86 = SyntheticStream {
         cpu_version: 12,
         ..SyntheticStream::default()
@@ -138,45 +138,45 @@ fn other_machines_and_files_are_named() {
     let directory = std::fs::File::open(".").unwrap();
     let error = Stream::open(&directory).unwrap_err();
     assert_eq!(error.to_string(), "this is a directory");
-    assert_eq!(error.hint(), Some("name the file in it"));
+    assert_eq!(error.hint(), Some("give the path of a file in it"));
 }
 
-/// Pages that look like the end of a stream, and the file cut just behind them.
+/// Cuts a file just after pages that look like the end of a stream.
 #[test]
-fn a_cut_behind_an_imitated_end_is_seen_by_verify() {
-    let made = SyntheticStream {
+fn verify_detects_a_cut_after_an_imitated_end() {
+    let synthetic = SyntheticStream {
         pages: 64,
         ..SyntheticStream::default()
     };
-    let whole = made.bytes();
+    let whole = synthetic.bytes();
     let opened = Stream::open(&whole).unwrap();
-    // In the page records stand, in place of pages, the device part and all that follows.
+    // Overwrite page records with the device sections and everything after them.
     let tail = &whole[common::index(opened.sections()[0].range.start) - 13..];
     let mut cut = whole[..whole.len() - tail.len() - 40_000].to_vec();
     cut.extend(tail);
-    let fooled = Stream::open(&cut).unwrap();
-    assert_eq!(*fooled.open_method(), OpenMethod::Description);
+    let accepted = Stream::open(&cut).unwrap();
+    assert_eq!(*accepted.open_method(), OpenMethod::Description);
     let error = Stream::verify(&cut).unwrap_err();
     assert_ne!(error.kind(), ErrorKind::NoDescription, "{error}");
 }
 
-/// Two descriptions whose lengths both fit the end: the one that fits the devices is taken.
+/// Adds a second description whose length also matches the end of the file.
 #[test]
-fn of_several_descriptions_the_one_that_fits_is_taken() {
-    let mut made = SyntheticStream::default();
-    let length = made.bytes().len();
-    // Somewhere in a device's payload stands what could begin a description, were it one.
+fn matching_description_is_chosen_among_several() {
+    let mut synthetic = SyntheticStream::default();
+    let length = synthetic.bytes().len();
+    // A device's payload contains bytes that look like the beginning of a description.
     let mut payload = b"\0\x06\0\0\0\0{\"devices\": []}".to_vec();
-    made.payloads.push(payload.clone());
-    let bytes = made.bytes();
+    synthetic.payloads.push(payload.clone());
+    let bytes = synthetic.bytes();
     let at = bytes
         .windows(7)
         .position(|it| it == b"\0\x06\0\0\0\0{")
         .unwrap();
     let reach = u32::try_from(bytes.len() - at - 6).unwrap();
     payload[2..6].copy_from_slice(&reach.to_be_bytes());
-    *made.payloads.last_mut().unwrap() = payload;
-    let bytes = made.bytes();
+    *synthetic.payloads.last_mut().unwrap() = payload;
+    let bytes = synthetic.bytes();
     assert!(bytes.len() > length);
     assert_eq!(
         *Stream::verify(&bytes).unwrap().open_method(),
@@ -185,7 +185,7 @@ fn of_several_descriptions_the_one_that_fits_is_taken() {
 }
 
 #[test]
-fn a_description_that_was_left_alone_by_an_edit_still_serves() {
+fn description_not_updated_by_an_edit_is_accepted() {
     let source =
         fixture("edited/6.12.107__q10.0__neoverse-n1__virt10.0-smp1-e1-drop-tcr2-pire0-pir");
     let stream = Stream::open(&source).unwrap();
@@ -216,11 +216,11 @@ fn sparse_sources_read_like_whole_ones() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
-    fn made_streams_open_both_ways(
+    fn synthetic_streams_open_by_both_methods(
         vcpus in 1u32..5,
         registers in 0u32..60,
         early: bool,
-        early_behind_start: bool,
+        early_after_start: bool,
         snapshot: bool,
         postcopy: bool,
         description: bool,
@@ -228,21 +228,21 @@ proptest! {
         pages in 0u64..6,
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..6),
     ) {
-        let made = SyntheticStream {
-            vcpus, registers, has_early_section: early, has_early_section_after_start: early_behind_start, snapshot, postcopy, description, padding, pages, payloads,
+        let synthetic = SyntheticStream {
+            vcpus, registers, has_early_section: early, has_early_section_after_start: early_after_start, snapshot, postcopy, description, padding, pages, payloads,
             ..SyntheticStream::default()
         };
-        let bytes = made.bytes();
+        let bytes = synthetic.bytes();
         let stream = Stream::verify(&bytes).unwrap();
         prop_assert_eq!(stream.cpus().len(), vcpus as usize);
-        let both = *stream.open_method() == OpenMethod::Verified;
-        prop_assert_eq!(both, description && !postcopy);
-        let names = usize::from(early) + usize::from(early_behind_start) + 2 * vcpus as usize + made.payloads.len() + 1;
-        prop_assert_eq!(stream.sections().len(), names);
-        // Nothing changes, and each section's bytes are the ones that were put in.
+        let is_verified = *stream.open_method() == OpenMethod::Verified;
+        prop_assert_eq!(is_verified, description && !postcopy);
+        let section_count = usize::from(early) + usize::from(early_after_start) + 2 * vcpus as usize + synthetic.payloads.len() + 1;
+        prop_assert_eq!(stream.sections().len(), section_count);
+        // An edit to the same state changes nothing, and each section contains its payload.
         let unchanged = stream.diff_to(&stream.vm().unwrap()).unwrap();
         prop_assert!(stream.edit(&bytes, &unchanged).unwrap().is_identity());
-        for (section, payload) in stream.sections().iter().rev().skip(1).zip(made.payloads.iter().rev()) {
+        for (section, payload) in stream.sections().iter().rev().skip(1).zip(synthetic.payloads.iter().rev()) {
             let range = common::index(section.payload.start)..common::index(section.payload.end);
             prop_assert_eq!(&bytes[range], payload.as_slice());
         }

@@ -1,5 +1,4 @@
-//! Damaged streams: a clear error with its place, or a right result; never a panic, and never more
-//! reading than the file is worth.
+//! Damaged streams: a clear error with its offset or a right result, no panic, and bounded reads.
 
 mod common;
 
@@ -8,7 +7,7 @@ use common::{bytes, fixture, index};
 use cpreg_stream::{CountingSource, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 
-/// A recorded stream without its RAM: short, so that it can be read some hundred thousand times.
+/// Returns a recorded stream without RAM, short enough for some hundred thousand reads.
 fn without_pages(name: &str) -> Vec<u8> {
     let whole = fixture(name);
     let stream = Stream::open(&whole).unwrap();
@@ -16,7 +15,7 @@ fn without_pages(name: &str) -> Vec<u8> {
     bytes(&edit.apply_to(&whole))
 }
 
-/// Opens in every way; whatever opens can be translated and left as it is.
+/// Opens a stream by every method; checks that the result can be translated and edited.
 fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
     let source = CountingSource::new(bytes);
     let opened = Stream::open(&source);
@@ -33,12 +32,12 @@ fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
                 }
             }
         }
-        // Both ways have been tried.
+        // `open` has tried both methods.
         Err(error) => assert_clear_error(error),
     }
-    let most = 64 * bytes.len() as u64 + (1 << 20);
+    let limit = 64 * bytes.len() as u64 + (1 << 20);
     assert!(
-        source.bytes() < most,
+        source.bytes() < limit,
         "{} bytes read of {}",
         source.bytes(),
         bytes.len()
@@ -46,7 +45,7 @@ fn open(bytes: &Vec<u8>) -> Result<Stream, Error> {
     opened
 }
 
-/// The error says where it is and is of a kind that a damaged file gives.
+/// Checks that the error has an offset and a kind of a damaged file.
 fn assert_clear_error(error: &Error) {
     use ErrorKind as Kind;
     let kind = error.kind();
@@ -78,9 +77,9 @@ fn every_cut_of_recorded_device_state() {
     let vm = stream.vm().unwrap();
     let mut opened = 0;
     for cut in 0..whole.len() {
-        let part = &whole[..cut];
-        match Stream::open(&part) {
-            // Without its description it is complete.
+        let prefix = &whole[..cut];
+        match Stream::open(&prefix) {
+            // Without its description the stream is complete.
             Ok(part) => {
                 assert_eq!(cut as u64, stream.end());
                 assert!(part.vm().unwrap() == vm);
@@ -112,11 +111,11 @@ fn every_cut_of_recorded_ram() {
     }
 }
 
-/// All kinds of elements that recordings lack: a cut around any of their bytes.
+/// Cuts streams with elements that recordings lack at every byte.
 #[test]
-fn every_cut_of_made_up_streams() {
+fn every_cut_of_synthetic_streams() {
     for postcopy in [false, true] {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             has_early_section: true,
             has_early_section_after_start: true,
             snapshot: !postcopy,
@@ -124,7 +123,7 @@ fn every_cut_of_made_up_streams() {
             pages: 3,
             ..SyntheticStream::default()
         };
-        let whole = made.bytes();
+        let whole = synthetic.bytes();
         let stream = Stream::open(&whole).unwrap();
         for cut in 0..whole.len() {
             let result = open(&whole[..cut].to_vec());
@@ -138,72 +137,73 @@ fn every_flipped_bit_of_headers_and_a_recorded_cpu_section() {
     let opened = flip_every_bit(&without_pages(
         "kvm/5.10.223__q10.0__neoverse-n1__virt10.0-smp1",
     ));
-    // Most of a section is values, and any value can be.
+    // Most of a section is register values, and any value is valid.
     assert!(opened > 10_000, "only {opened} opened");
 }
 
 #[test]
-fn every_flipped_bit_of_headers_and_made_up_cpu_sections() {
+fn every_flipped_bit_of_headers_and_synthetic_cpu_sections() {
     for description in [false, true] {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             registers: 6,
             postcopy: !description,
             description,
             ..SyntheticStream::default()
         };
-        let opened = flip_every_bit(&made.bytes());
+        let opened = flip_every_bit(&synthetic.bytes());
         assert!(opened > 1000, "only {opened} opened");
     }
 }
 
-/// Flips one bit after the other, of all that is no device's payload and of the last `cpu` section.
-/// Says how many of the damaged streams could be opened.
+/// Flips one bit after the other, of all headers and of the last `cpu` section.
+///
+/// Returns the number of damaged streams that could be opened.
 fn flip_every_bit(bytes: &[u8]) -> usize {
     let stream = Stream::open(&bytes).unwrap();
     let vm = stream.vm().unwrap();
     let sections = stream.sections();
-    let mut places: Vec<usize> = (0..index(sections[0].range.start)).collect();
+    let mut offsets: Vec<usize> = (0..index(sections[0].range.start)).collect();
     for section in sections {
-        places.extend(index(section.range.start)..index(section.payload.start));
-        places.extend(index(section.payload.end)..index(section.range.end));
+        offsets.extend(index(section.range.start)..index(section.payload.start));
+        offsets.extend(index(section.payload.end)..index(section.range.end));
     }
     let (cpu, others) = stream.cpus().split_last().unwrap();
     let payload = cpu.section().payload.clone();
-    places.extend(index(payload.start)..index(payload.end));
+    offsets.extend(index(payload.start)..index(payload.end));
     let end = index(sections.last().unwrap().range.end);
-    places.extend(end..bytes.len().min(end + 200));
+    offsets.extend(end..bytes.len().min(end + 200));
     let check = |part: &[usize]| {
         let mut bytes = bytes.to_vec();
         let mut opened = 0;
-        for (place, bit) in part
+        for (offset, bit) in part
             .iter()
-            .flat_map(|place| (0..8).map(move |bit| (*place, bit)))
+            .flat_map(|offset| (0..8).map(move |bit| (*offset, bit)))
         {
-            bytes[place] ^= 1 << bit;
+            bytes[offset] ^= 1 << bit;
             if let Ok(damaged) = open(&bytes) {
                 opened += 1;
-                // A register of that vCPU is another, or nothing that matters to registers.
+                // Only that vCPU's registers may have changed.
                 let damaged = damaged.vm().unwrap();
                 assert!(
                     damaged.vcpus.len() == vm.vcpus.len()
                         && damaged.vcpus[..others.len()] == vm.vcpus[..others.len()],
-                    "bit {bit} of byte {place:#x}"
+                    "bit {bit} of byte {offset:#x}"
                 );
             }
-            bytes[place] ^= 1 << bit;
+            bytes[offset] ^= 1 << bit;
         }
         opened
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = places
-            .chunks(places.len().div_ceil(4))
+        let threads: Vec<_> = offsets
+            .chunks(offsets.len().div_ceil(4))
             .map(|part| scope.spawn(|| check(part)))
             .collect();
         threads.into_iter().map(|it| it.join().unwrap()).sum()
     })
 }
 
-/// A generator of numbers that look random: xorshift64*.
+/// Reproducible pseudo-random numbers (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -237,7 +237,7 @@ fn ten_thousand_mutations() {
         }
         .bytes(),
     ];
-    let (mut opened, mut refused) = (0, 0);
+    let (mut opened, mut rejected) = (0, 0);
     for round in 0..10_000 {
         let mut bytes = originals[round % originals.len()].clone();
         for _ in 0..=random.next_below(3) {
@@ -245,12 +245,12 @@ fn ten_thousand_mutations() {
         }
         match open(&bytes) {
             Ok(_) => opened += 1,
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
     }
     assert!(
-        opened > 1000 && refused > 1000,
-        "{opened} opened, {refused} refused"
+        opened > 1000 && rejected > 1000,
+        "{opened} opened, {rejected} rejected"
     );
 }
 

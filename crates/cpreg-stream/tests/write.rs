@@ -1,4 +1,4 @@
-//! Edits that reach files: whole or not at all.
+//! Edits applied to files, all or nothing.
 #![cfg(unix)]
 
 mod common;
@@ -16,7 +16,7 @@ use cpreg_stream::{ErrorKind, Stream};
 const N1: &str = "kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio";
 const MAPPED: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
 
-/// Writes a recorded stream to a file, holes as holes.
+/// Writes a recorded stream to a file; zeros become holes.
 fn unpack(name: &str, path: &Path) -> File {
     let source = fixture(name);
     let file = File::options()
@@ -38,7 +38,7 @@ fn unpack(name: &str, path: &Path) -> File {
     file
 }
 
-/// An edit that makes each vCPU's section longer (`grow`) or shorter.
+/// Returns an edit that makes each vCPU's section longer (`grow`) or shorter.
 fn edit(source: &dyn ReadAt, grow: bool) -> Edit {
     let stream = Stream::open(source).unwrap();
     let mut vm = stream.vm().unwrap();
@@ -67,7 +67,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_new_file_holds_the_edited_stream() {
+fn new_file_holds_the_edited_stream() {
     let directory = tempfile::tempdir().unwrap();
     let old = directory.path().join("old");
     let source = unpack(N1, &old);
@@ -91,7 +91,7 @@ fn a_new_file_holds_the_edited_stream() {
             (edit.new_length(), edit.new_length())
         );
         assert!(reports.is_sorted());
-        // From memory, which nothing but reading can copy.
+        // Write from memory too, where the kernel cannot copy.
         let memory = directory.path().join("memory");
         let options = WriteOptions {
             overwrite: true,
@@ -116,23 +116,28 @@ fn holes_stay_holes() {
     let new = directory.path().join("new");
     write_new(&source, &edit, &new, WriteOptions::default()).unwrap();
     let (old, new_file) = (old.metadata().unwrap(), File::open(&new).unwrap());
-    let (was, is) = (
+    let (old_size, new_size) = (
         old.blocks() * 512,
         new_file.metadata().unwrap().blocks() * 512,
     );
     assert!(old.len() > 190 << 20);
-    assert!(is <= was + (1 << 20), "{was} bytes became {is}");
+    assert!(
+        new_size <= old_size + (1 << 20),
+        "{old_size} bytes became {new_size}"
+    );
     let stream = Stream::open(&new_file).unwrap();
     assert_eq!(
         stream.cpus()[0].all_subsections().last().unwrap().name,
         Extension::WFXT_TIMER
     );
     edit_in_place(&source, &edit, &directory.path().join("old")).unwrap();
-    assert!(directory.path().join("old").metadata().unwrap().blocks() * 512 <= was + (1 << 20));
+    assert!(
+        directory.path().join("old").metadata().unwrap().blocks() * 512 <= old_size + (1 << 20)
+    );
 }
 
 #[test]
-fn old_files_are_safe() {
+fn existing_files_are_protected() {
     let directory = tempfile::tempdir().unwrap();
     let old = directory.path().join("old");
     let source = unpack(N1, &old);
@@ -145,7 +150,7 @@ fn old_files_are_safe() {
         };
         write_new(&source, &edit, target, options)
     };
-    let refused = |target: &Path, overwrite, words: &str| {
+    let assert_rejected = |target: &Path, overwrite, words: &str| {
         let error = write(target, overwrite).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string_with_hint().contains(words), "{error}");
@@ -155,30 +160,30 @@ fn old_files_are_safe() {
     let hard = directory.path().join("hard");
     std::fs::hard_link(&old, &hard).unwrap();
     for name in [&old, &link, &hard] {
-        refused(
+        assert_rejected(
             name,
             true,
             "is the input itself; give another name, or change the file in place",
         );
     }
-    let there = directory.path().join("there");
-    std::fs::write(&there, "precious").unwrap();
-    refused(&there, false, "is there already");
-    refused(directory.path(), true, "no regular file");
-    refused(&directory.path().join("none/new"), true, "No such file");
-    assert_eq!(std::fs::read(&there).unwrap(), b"precious");
+    let existing = directory.path().join("existing");
+    std::fs::write(&existing, "precious").unwrap();
+    assert_rejected(&existing, false, "already exists");
+    assert_rejected(directory.path(), true, "not a regular file");
+    assert_rejected(&directory.path().join("none/new"), true, "No such file");
+    assert_eq!(std::fs::read(&existing).unwrap(), b"precious");
     assert!(bytes(&source) == before);
 
-    let to_there = directory.path().join("to-there");
-    std::os::unix::fs::symlink(&there, &to_there).unwrap();
-    write(&to_there, true).unwrap();
-    assert!(std::fs::read(&there).unwrap() == bytes(&edit.apply_to(&source)));
-    assert!(to_there.symlink_metadata().unwrap().is_symlink());
+    let to_existing = directory.path().join("to-existing");
+    std::os::unix::fs::symlink(&existing, &to_existing).unwrap();
+    write(&to_existing, true).unwrap();
+    assert!(std::fs::read(&existing).unwrap() == bytes(&edit.apply_to(&source)));
+    assert!(to_existing.symlink_metadata().unwrap().is_symlink());
     assert_eq!(
         names(directory.path()),
-        ["hard", "link", "old", "there", "to-there"]
+        ["existing", "hard", "link", "old", "to-existing"]
     );
-    // An edit for another file.
+    // The edit was made for another file.
     let other = bytes(&source)[1..].to_vec();
     let error = write_new(
         &other,
@@ -190,7 +195,7 @@ fn old_files_are_safe() {
 }
 
 #[test]
-fn a_file_is_edited_where_it_is() {
+fn file_is_edited_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stream");
     let file = unpack(N1, &path);
@@ -206,7 +211,7 @@ fn a_file_is_edited_where_it_is() {
     assert_eq!(names(directory.path()), ["stream"]);
 }
 
-/// Runs the test `name` of this program in another process, below a shell's `limits`.
+/// Runs the test `name` of this program in a child process under a shell's `limits`.
 fn run_in_child(name: &str, limits: &str, directory: &Path) -> std::process::ExitStatus {
     let program = std::env::current_exe().unwrap();
     Command::new("sh")
@@ -223,17 +228,17 @@ fn child_directory() -> Option<std::path::PathBuf> {
     std::env::var_os("CPREG_TEST_DIRECTORY").map(Into::into)
 }
 
-/// Files cannot grow over 64 KiB: to a program that is a full disk. The signal is ignored, as a disk
+/// Limits files to 64 KiB, which looks like a full disk. The signal is ignored, because a full disk
 /// sends none.
 #[test]
-fn a_full_disk_leaves_the_old_files_and_nothing_else() {
+fn full_disk_leaves_only_the_old_files() {
     let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("stream");
         drop(unpack(N1, &path));
         std::fs::write(directory.path().join("old"), "precious").unwrap();
         let before = std::fs::read(&path).unwrap();
-        let name = "a_full_disk_leaves_the_old_files_and_nothing_else";
+        let name = "full_disk_leaves_only_the_old_files";
         let status = run_in_child(name, "trap '' XFSZ; ulimit -f 128;", directory.path());
         assert!(status.success());
         assert_eq!(names(directory.path()), ["old", "stream"]);
@@ -254,20 +259,20 @@ fn a_full_disk_leaves_the_old_files_and_nothing_else() {
         };
         let error = write_new(&source, &edit, &directory.join(target), options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-        assert!(error.hint().unwrap().contains("make room"), "{error}");
+        assert!(error.hint().unwrap().contains("free some space"), "{error}");
     }
     let error = edit_in_place(&source, &edit, &path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
 }
 
-/// A process that dies in the middle of writing leaves nothing.
+/// Kills a process during a write, which must leave no file.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_death_in_the_middle_leaves_nothing() {
+fn killed_process_leaves_no_file() {
     let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         drop(unpack(N1, &directory.path().join("stream")));
-        let name = "a_death_in_the_middle_leaves_nothing";
+        let name = "killed_process_leaves_no_file";
         let status = run_in_child(name, "ulimit -c 0;", directory.path());
         assert!(!status.success());
         assert_eq!(names(directory.path()), ["stream"]);

@@ -1,11 +1,11 @@
-//! Streams to be damaged, and the damage: random, and the same each time.
+//! Streams to damage, and reproducible random damage.
 
 use cpreg_stream::Stream;
 
 use super::synthetic::SyntheticStream;
 use super::{bytes, fixture, index};
 
-/// Numbers that look random and are the same each time (SplitMix64).
+/// Reproducible pseudo-random numbers (SplitMix64).
 pub struct Random(pub u64);
 
 impl Random {
@@ -17,17 +17,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn next_below(&mut self, most: usize) -> usize {
-        index(self.next() % most as u64)
+    pub fn next_below(&mut self, limit: usize) -> usize {
+        index(self.next() % limit as u64)
     }
 }
 
-/// Streams that have what recordings lack, and are short.
+/// Returns short streams with elements that recordings lack.
 pub fn synthetic_streams() -> Vec<(SyntheticStream, Vec<u8>)> {
     let mut all = Vec::new();
     for number in 0..32 {
         let has = |bit: u32| number & 1 << bit != 0;
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             registers: 6,
             has_early_section: has(0),
             has_early_section_after_start: has(1),
@@ -37,13 +37,13 @@ pub fn synthetic_streams() -> Vec<(SyntheticStream, Vec<u8>)> {
             pages: if has(4) { 0 } else { 3 },
             ..SyntheticStream::default()
         };
-        let whole = made.bytes();
-        all.push((made, whole));
+        let whole = synthetic.bytes();
+        all.push((synthetic, whole));
     }
     all
 }
 
-/// The same streams with other live sections between RAM's.
+/// Returns the stream with other live sections between RAM's.
 pub fn with_live_sections(whole: &[u8]) -> Vec<u8> {
     let find = |wanted: &[u8]| {
         whole
@@ -74,7 +74,7 @@ pub fn with_live_sections(whole: &[u8]) -> Vec<u8> {
     new.extend(b"\x03\0\0\0\x04\x01\x7e\0\0\0\x04");
     new.extend(b"\x03\0\0\0\x03");
     new.extend(tag(2));
-    // Its end stands in it, but for the footer.
+    // The configuration contains its end mark, without the footer.
     new.extend([tag(1), tag(1)].concat());
     new.extend([0x7e; 5000]);
     new.extend(tag(1));
@@ -121,15 +121,16 @@ pub fn mutate(stream: &mut Vec<u8>, random: &mut Random, spare: &[u8]) {
     }
 }
 
-/// What is damaged: streams of every kind, and a recorded one without its RAM.
+/// Returns the streams to damage: synthetic ones of every kind, and a recorded one without RAM.
 pub fn bases() -> Vec<Vec<u8>> {
     let mut bases: Vec<Vec<u8>> = synthetic_streams()
         .into_iter()
         .map(|(_, whole)| whole)
         .collect();
-    let live: Vec<_> = bases.iter().step_by(5).cloned().collect();
+    let with_live: Vec<_> = bases.iter().step_by(5).cloned().collect();
     bases.extend(
-        live.iter()
+        with_live
+            .iter()
             .filter(|it| Stream::open(*it).unwrap().package().is_none())
             .map(|it| with_live_sections(it)),
     );

@@ -1,21 +1,21 @@
-//! Streams that went through a filter: what came out, and what is to be said of it.
+//! Checks of streams that went through a filter.
 
 use cpreg_stream::incremental::DeviceStateBuffer;
 use cpreg_stream::{Edit, Stream};
 
 use super::{bytes, shortening_edits};
 
-/// The whole stream that comes out.
-pub fn join_output(passed: &[u8], held: &DeviceStateBuffer, edit: &Edit) -> Vec<u8> {
-    let mut whole = passed.to_vec();
-    held.write(edit, &mut whole).unwrap();
+/// Returns the whole output stream.
+pub fn join_output(forwarded: &[u8], buffer: &DeviceStateBuffer, edit: &Edit) -> Vec<u8> {
+    let mut whole = forwarded.to_vec();
+    buffer.write(edit, &mut whole).unwrap();
     whole
 }
 
-/// Without a change it is the same stream, and with one it is what `convert` would write of the file.
-pub fn assert_forwarded(name: &str, whole: &[u8], passed: &[u8], held: &DeviceStateBuffer) {
+/// Checks that the output is the same stream, and after an edit the one that `convert` writes.
+pub fn assert_forwarded(name: &str, whole: &[u8], forwarded: &[u8], buffer: &DeviceStateBuffer) {
     let file = Stream::open(&whole).unwrap();
-    let stream = held
+    let stream = buffer
         .open_stream()
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(stream.vm().unwrap(), file.vm().unwrap(), "{name}");
@@ -24,23 +24,29 @@ pub fn assert_forwarded(name: &str, whole: &[u8], passed: &[u8], held: &DeviceSt
     assert_eq!(stream.configuration(), file.configuration(), "{name}");
     assert_eq!(stream.length(), file.length(), "{name}");
     assert_eq!(stream.description(), file.description(), "{name}");
-    assert!(held.start() + held.length() == whole.len() as u64);
+    assert!(buffer.start() + buffer.length() == whole.len() as u64);
 
     let unchanged = Edit::identity(whole.len() as u64);
-    assert!(join_output(passed, held, &unchanged) == whole, "{name}");
-    let edit = stream.edit(held, &shortening_edits(&stream)).unwrap();
+    assert!(
+        join_output(forwarded, buffer, &unchanged) == whole,
+        "{name}"
+    );
+    let edit = stream.edit(buffer, &shortening_edits(&stream)).unwrap();
     assert!(!edit.is_identity(), "{name}");
     let expected = file.edit(&whole, &shortening_edits(&file)).unwrap();
-    let changed = join_output(passed, held, &edit);
+    let changed = join_output(forwarded, buffer, &edit);
     assert!(changed == bytes(&expected.apply_to(&whole)), "{name}");
-    let edited = held.open_edited(&edit).unwrap();
+    let edited = buffer.open_edited(&edit).unwrap();
     let expected = Stream::open(&changed).unwrap();
     assert_eq!(edited.vm().unwrap(), expected.vm().unwrap(), "{name}");
 }
 
-/// Opens what came out although something was wrong: it must not be a stream.
-pub fn assert_no_stream(passed: &[u8], why: &str) {
-    if let Ok(stream) = Stream::open_by_full_scan(&passed) {
-        panic!("{} bytes passed and open: {why}", stream.length());
+/// Checks that the bytes forwarded before an error are not a complete stream.
+pub fn assert_no_stream(forwarded: &[u8], reason: &str) {
+    if let Ok(stream) = Stream::open_by_full_scan(&forwarded) {
+        panic!(
+            "{} bytes were forwarded and open: {reason}",
+            stream.length()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: recorded streams, and streams made up byte by byte.
+//! Inputs shared by this crate's tests: recorded streams, and synthetic ones.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 pub mod damage;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use cpreg_stream::Stream;
 use cpreg_stream::{CpuEdit, ReadAt};
 
-/// Bytes of which those that are zero take no memory.
+/// Bytes in memory, where blocks of zeros take no space.
 #[derive(Default)]
 pub struct Sparse {
     blocks: BTreeMap<u64, Vec<u8>>,
@@ -66,24 +66,24 @@ pub fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap()
 }
 
-/// All bytes of a source.
+/// Returns all bytes of a source.
 pub fn bytes(source: &dyn ReadAt) -> Vec<u8> {
     let mut bytes = vec![0; index(source.length().unwrap())];
     source.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
-/// A recorded stream.
+/// Recorded stream.
 pub struct Fixture {
-    /// `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`
+    /// Name, as in `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
     pub name: String,
     pub path: PathBuf,
 }
 
 impl Fixture {
     pub fn open(&self) -> Sparse {
-        let packed = std::fs::File::open(&self.path).unwrap();
-        Sparse::read(lzma_rust2::XzReader::new(packed, true)).unwrap()
+        let compressed = std::fs::File::open(&self.path).unwrap();
+        Sparse::read(lzma_rust2::XzReader::new(compressed, true)).unwrap()
     }
 }
 
@@ -91,7 +91,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/streams")
 }
 
-/// The recorded streams, in the order of their names.
+/// Returns the recorded streams, in the order of their names.
 pub fn fixtures() -> Vec<Fixture> {
     let mut fixtures = Vec::new();
     for group in ["edited", "kvm", "tcg"] {
@@ -113,14 +113,14 @@ pub fn fixtures() -> Vec<Fixture> {
     fixtures
 }
 
-/// The recorded stream of this name.
+/// Returns the recorded stream of this name.
 pub fn fixture(name: &str) -> Sparse {
     let path = directory().join(format!("{name}.stream.xz"));
     let name = name.to_owned();
     Fixture { name, path }.open()
 }
 
-/// An edit of every vCPU that makes it shorter: every third register is taken away.
+/// Returns edits that make every vCPU's section shorter: they remove every third register.
 pub fn shortening_edits(stream: &Stream) -> Vec<CpuEdit> {
     let vm = stream.vm().unwrap();
     let edits = vm.vcpus.iter().map(|vcpu| CpuEdit {

@@ -1,4 +1,4 @@
-//! Streams made up byte by byte, of any size and shape.
+//! Synthetic streams, built byte by byte, of any size and shape.
 
 use std::fmt::Write as _;
 use std::io;
@@ -7,32 +7,32 @@ use cpreg_stream::ReadAt;
 
 use super::index;
 
-/// What the stream to make shall hold.
+/// Description of a synthetic stream.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is one thing a stream can have"
+    reason = "each is an independent property of a stream"
 )]
 pub struct SyntheticStream {
     pub vcpus: u32,
-    /// Registers of each vCPU.
+    /// Number of registers of each vCPU.
     pub registers: u32,
-    /// A section before RAM.
+    /// Adds a section before RAM.
     pub has_early_section: bool,
-    /// A section between RAM's block list and its pages.
+    /// Adds a section between RAM's block list and its pages.
     pub has_early_section_after_start: bool,
-    /// RAM without an end.
+    /// Omits the end of RAM.
     pub snapshot: bool,
-    /// Device state in a package, RAM going on behind it, no description.
+    /// Sends device state in a package, RAM after it, and no description.
     pub postcopy: bool,
     pub description: bool,
-    /// Bytes of zeros behind the end.
+    /// Number of zero bytes after the end.
     pub padding: usize,
-    /// Pages of RAM, sent whole.
+    /// Number of RAM pages, sent uncompressed.
     pub pages: u64,
-    /// What each device but the CPUs holds.
+    /// Payloads of the devices, without the CPUs.
     pub payloads: Vec<Vec<u8>>,
-    /// The version of the `cpu` sections.
+    /// Version of the `cpu` sections.
     pub cpu_version: u32,
 }
 
@@ -57,7 +57,7 @@ impl Default for SyntheticStream {
 pub const PAGE: u64 = 4096;
 const RECORD: u64 = 8 + PAGE;
 
-/// The bytes before and behind the pages, and how many pages stand between.
+/// Bytes of a synthetic stream; the pages are generated on read.
 pub struct SyntheticSource {
     prefix: Vec<u8>,
     pages: u64,
@@ -80,7 +80,7 @@ impl ReadAt for SyntheticSource {
                 self.prefix[index(at)]
             } else if at < end {
                 let (page, inside) = ((at - start) / RECORD, (at - start) % RECORD);
-                // PAGE and CONTINUE; a page holds its own number again and again.
+                // PAGE and CONTINUE; a page repeats its number.
                 let word = (page * PAGE) | 0x28;
                 if inside < 8 {
                     word.to_be_bytes()[index(inside)]
@@ -124,7 +124,7 @@ fn push_section(
     bytes.extend(id.to_be_bytes());
 }
 
-/// The id of register `index`: AArch32 ones, then AArch64 ones.
+/// Returns the id of register `index`; the first four are AArch32 registers, the rest AArch64.
 pub fn id(index: u32) -> u64 {
     if index < 4 {
         0x4020_0000_200e_0000 + u64::from(index)
@@ -160,15 +160,15 @@ fn cpu_description(instance: u32, registers: u32) -> String {
 
 impl SyntheticStream {
     pub fn source(&self) -> SyntheticSource {
-        let mut before = b"QEVM\0\0\0\x03\x07\0\0\0\x09virt-10.0".to_vec();
-        before.extend(b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c");
+        let mut prefix = b"QEVM\0\0\0\x03\x07\0\0\0\x09virt-10.0".to_vec();
+        prefix.extend(b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c");
         let mut described = Vec::new();
         if self.postcopy {
-            before.extend([8, 0, 3, 0, 16]);
-            before.extend([PAGE.to_be_bytes(), PAGE.to_be_bytes()].concat());
+            prefix.extend([8, 0, 3, 0, 16]);
+            prefix.extend([PAGE.to_be_bytes(), PAGE.to_be_bytes()].concat());
         }
         if self.has_early_section {
-            push_section(&mut before, 4, 90, "early", (0, 1), b"abc");
+            push_section(&mut prefix, 4, 90, "early", (0, 1), b"abc");
             described.push(device("early", 0, 3));
         }
         let mut ram = ((self.pages * PAGE) | 4).to_be_bytes().to_vec();
@@ -177,20 +177,20 @@ impl SyntheticStream {
             ram.extend((self.pages * PAGE).to_be_bytes());
         }
         ram.extend(16u64.to_be_bytes());
-        push_section(&mut before, 1, 2, "ram", (0, 4), &ram);
+        push_section(&mut prefix, 1, 2, "ram", (0, 4), &ram);
         if self.has_early_section_after_start {
-            push_section(&mut before, 4, 91, "0000:00:01.0/early", (0, 1), &[0; 100]);
+            push_section(&mut prefix, 4, 91, "0000:00:01.0/early", (0, 1), &[0; 100]);
             described.push(device("0000:00:01.0/early", 0, 100));
         }
-        before.extend([2, 0, 0, 0, 2]);
+        prefix.extend([2, 0, 0, 0, 2]);
         if self.pages > 0 {
-            // A page of zeros names the block for those that follow.
-            before.extend(2u64.to_be_bytes());
-            push_name(&mut before, "ram0");
-            before.push(0);
+            // A page of zeros names the block of the following pages.
+            prefix.extend(2u64.to_be_bytes());
+            push_name(&mut prefix, "ram0");
+            prefix.push(0);
         }
-        let mut behind = 16u64.to_be_bytes().to_vec();
-        behind.extend(b"\x7e\0\0\0\x02");
+        let mut suffix = 16u64.to_be_bytes().to_vec();
+        suffix.extend(b"\x7e\0\0\0\x02");
 
         let mut devices = Vec::new();
         self.devices(&mut devices, &mut described);
@@ -200,32 +200,32 @@ impl SyntheticStream {
             let mut package = b"\x08\0\x04\0\0".to_vec();
             package.extend(devices);
             package.extend(b"\x08\0\x02\0\x04\0\0\0\x03\x08\0\x05\0\0");
-            behind.extend(b"\x08\0\x07\0\x04");
-            behind.extend(u32::try_from(package.len()).unwrap().to_be_bytes());
-            behind.extend(package);
-            behind.extend(end);
-            behind.push(0);
+            suffix.extend(b"\x08\0\x07\0\x04");
+            suffix.extend(u32::try_from(package.len()).unwrap().to_be_bytes());
+            suffix.extend(package);
+            suffix.extend(end);
+            suffix.push(0);
         } else {
             if !self.snapshot {
-                behind.extend(end);
+                suffix.extend(end);
             }
-            behind.extend(devices);
-            behind.push(0);
+            suffix.extend(devices);
+            suffix.push(0);
             if self.description {
                 let json = format!(
                     r#"{{"page_size": 4096, "devices": [{}]}}"#,
                     described.join(", ")
                 );
-                behind.push(6);
-                behind.extend(u32::try_from(json.len()).unwrap().to_be_bytes());
-                behind.extend(json.as_bytes());
+                suffix.push(6);
+                suffix.extend(u32::try_from(json.len()).unwrap().to_be_bytes());
+                suffix.extend(json.as_bytes());
             }
         }
-        behind.extend(vec![0; self.padding]);
+        suffix.extend(vec![0; self.padding]);
         SyntheticSource {
-            prefix: before,
+            prefix,
             pages: self.pages,
-            suffix: behind,
+            suffix,
         }
     }
 
@@ -261,7 +261,7 @@ impl SyntheticStream {
         described.push(device("globalstate", 0, state.len()));
     }
 
-    /// The stream in memory.
+    /// Returns the stream in memory.
     pub fn bytes(&self) -> Vec<u8> {
         super::bytes(&self.source())
     }

@@ -1,4 +1,4 @@
-//! Streams that may be shown to strangers: what must not be there is searched for, all else is as it was.
+//! Redacted streams: secrets are absent, everything else is unchanged.
 
 mod common;
 
@@ -10,24 +10,24 @@ use cpreg::tolerance::condition::RESET_POISON;
 use cpreg_stream::Stream;
 use cpreg_stream::{REDACTED, ReadAt, RedactedStream, RedactionOptions};
 
-fn redacted(source: &dyn ReadAt, scrub: RedactionOptions) -> RedactedStream {
+fn redacted(source: &dyn ReadAt, options: RedactionOptions) -> RedactedStream {
     let stream = Stream::open(source).unwrap();
-    stream.redact(source, scrub).unwrap()
+    stream.redact(source, options).unwrap()
 }
 
-/// Whether eight bytes are more than a byte again and again.
+/// Returns `true` if the bytes are not all equal.
 fn is_varied(window: &[u8]) -> bool {
     window.iter().any(|byte| *byte != window[0])
 }
 
-/// All stretches of eight bytes that are telling.
+/// Returns all windows of eight bytes that are not all equal.
 fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
     let windows = bytes.windows(8).filter(|window| is_varied(window));
     windows.map(|window| window.try_into().unwrap()).collect()
 }
 
 #[test]
-fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_guest() {
+fn recorded_streams_keep_registers_without_guest_data() {
     for fixture in fixtures() {
         let source = fixture.open();
         let old = Stream::open(&source).unwrap();
@@ -39,15 +39,22 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
         for (old, new) in old.cpus().iter().zip(stream.cpus()) {
             for ((id, before), (same, after)) in old.registers().zip(new.registers()) {
                 assert_eq!(id, same);
-                let tells = id.is_secret() || id.is_guest_pointer();
-                let stays = !tells || before == 0 || before == RESET_POISON;
+                let is_redactable = id.is_secret() || id.is_guest_pointer();
+                let stays = !is_redactable || before == 0 || before == RESET_POISON;
                 assert_eq!(after, if stays { before } else { REDACTED }, "{id}");
             }
-            let head = new.core_fields();
-            assert_eq!(head.pstate, old.core_fields().pstate);
-            assert_eq!((head.x, head.pc, head.sp_el), ([0; 32], 0, [0; 4]));
+            let core_fields = new.core_fields();
+            assert_eq!(core_fields.pstate, old.core_fields().pstate);
             assert_eq!(
-                (head.regs, head.elr_el, head.banked_spsr),
+                (core_fields.x, core_fields.pc, core_fields.sp_el),
+                ([0; 32], 0, [0; 4])
+            );
+            assert_eq!(
+                (
+                    core_fields.regs,
+                    core_fields.elr_el,
+                    core_fields.banked_spsr
+                ),
                 ([0; 16], [0; 4], [0; 8])
             );
             assert_eq!(
@@ -71,7 +78,7 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
                 }
             }
         }
-        // What the board's own devices hold is no data, and a loader looks at it.
+        // Board devices contain no guest data, and loaders check their state.
         for device in &new.redactions.devices {
             assert!(
                 ["pl011", "slirp"].contains(&&*device.name),
@@ -84,11 +91,11 @@ fn of_every_recorded_stream_the_registers_stay_but_for_those_that_tell_of_the_gu
 }
 
 #[test]
-fn nothing_of_ram_and_of_the_registers_is_left() {
+fn no_register_is_left() {
     const NAME: &str = "kvm/6.12.107__q10.0__max__virt10.0-smp4";
     let mut plain = bytes(&fixture(NAME));
     let stream = Stream::open(&plain).unwrap();
-    // No byte of a register occurs anywhere else.
+    // Overwrite registers with values that occur nowhere else.
     let mut secrets = Vec::new();
     let mut next = 0x5ec2_e7a1_b3c4_d500_u64;
     let mut put = |plain: &mut [u8], at: usize, count: usize| {
@@ -134,7 +141,7 @@ fn nothing_of_ram_and_of_the_registers_is_left() {
         assert!(new.redactions.registers.contains(&key), "{key}");
     }
 
-    // With general registers the keys are gone all the same.
+    // The keys are redacted even if general registers are kept.
     let kept = redacted(
         &plain,
         RedactionOptions {
@@ -162,18 +169,18 @@ fn nothing_of_ram_and_of_the_registers_is_left() {
 #[test]
 fn no_page_of_ram_is_left() {
     const RECORD: usize = 8 + 4096;
-    let made = SyntheticStream {
+    let synthetic = SyntheticStream {
         pages: 300,
         payloads: vec![vec![1; 7], Vec::new(), (1..=200).collect()],
         ..SyntheticStream::default()
     };
     for (postcopy, description) in [(false, true), (false, false), (true, false)] {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             postcopy,
             description,
-            ..made.clone()
+            ..synthetic.clone()
         };
-        let mut plain = bytes(&made.source());
+        let mut plain = bytes(&synthetic.source());
         let second = (0x1000_u64 | 0x28).to_be_bytes();
         let second = plain.windows(8).position(|it| it == second).unwrap();
         let mut words = Vec::new();
@@ -197,7 +204,7 @@ fn no_page_of_ram_is_left() {
 }
 
 #[test]
-fn a_serial_ports_characters_and_the_uuid_go() {
+fn serial_port_characters_and_uuid_are_redacted() {
     const UUID: &[u8; 16] = b"correct uuid 123";
     for name in [
         "kvm/6.12.107__q10.0__max__virt10.0-smp4",
@@ -239,30 +246,30 @@ fn a_serial_ports_characters_and_the_uuid_go() {
             (&payload[4..32], &payload[96..]),
             (&before[4..32], &before[96..])
         );
-        let blanked = new
+        let redacted_device = new
             .redactions
             .devices
             .iter()
             .find(|it| it.name == "pl011")
             .unwrap();
-        assert!(blanked.bytes >= 17, "{}", blanked.bytes);
+        assert!(redacted_device.bytes >= 17, "{}", redacted_device.bytes);
         assert_eq!(after.configuration().unwrap().uuid, Some([0; 16]));
         assert!(new.redactions.uuid);
     }
 }
 
 #[test]
-fn damage_is_an_error_or_harmless() {
+fn damaged_streams_leak_nothing() {
     for description in [true, false] {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             description,
             pages: 1,
             payloads: vec![vec![1; 7], (1..=60).collect()],
             ..SyntheticStream::default()
         };
-        let plain = bytes(&made.source());
+        let plain = bytes(&synthetic.source());
         let secret = 0x5ec2_e7a1_b3c4_d5f6_u64.to_be_bytes();
-        let (mut opened, mut refused) = (0, 0);
+        let (mut opened, mut rejected) = (0, 0);
         for at in 0..plain.len() {
             for byte in [0, b'9', b'{', 0xff] {
                 let mut damaged = plain.clone();
@@ -271,7 +278,7 @@ fn damage_is_an_error_or_harmless() {
                     continue;
                 };
                 opened += 1;
-                // X7 of the first vCPU, wherever it is read.
+                // Put the secret into X7 of the first vCPU, at the offset that the parser finds.
                 let cpu = index(stream.cpus()[0].section().payload.start);
                 damaged[cpu + 64 + 7 * 8..][..8].copy_from_slice(&secret);
                 let stream = Stream::open(&damaged).unwrap();
@@ -281,10 +288,13 @@ fn damage_is_an_error_or_harmless() {
                         let data = [31, 32, 33, 34, 35, 36, 37, 38];
                         assert!(!new.bytes.windows(8).any(|it| it == data), "{at}: {byte}");
                     }
-                    Err(_) => refused += 1,
+                    Err(_) => rejected += 1,
                 }
             }
         }
-        assert!(opened > 1000 && refused < opened / 10, "{opened} {refused}");
+        assert!(
+            opened > 1000 && rejected < opened / 10,
+            "{opened} {rejected}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Streams without their RAM: everything else is there, and no page is read.
+//! Streams without their RAM: everything else is present, and no page is read.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{bytes, fixtures, synthetic::SyntheticStream};
 use cpreg_stream::Stream;
 use cpreg_stream::{CountingSource, OpenMethod, ReadAt, SectionChange};
 
-/// The payloads of the sections, with their names, instances and versions.
+/// Returns the payloads of the sections, with their names, instances and versions.
 fn devices(stream: &Stream, source: &dyn ReadAt) -> Vec<(String, u32, u32, Vec<u8>)> {
     let sections = stream.sections().iter();
     sections
@@ -31,7 +31,7 @@ fn blocks(stream: &Stream) -> Vec<(&str, u64)> {
 }
 
 #[test]
-fn every_recorded_stream_keeps_all_but_its_ram() {
+fn recorded_streams_keep_all_but_ram() {
     for fixture in fixtures() {
         let source = fixture.open();
         let source = CountingSource::new(&source);
@@ -41,49 +41,49 @@ fn every_recorded_stream_keeps_all_but_its_ram() {
         assert_eq!(source.bytes(), before, "{} was read again", fixture.name);
         let short = bytes(&edit.apply_to(&source));
         assert!(short.len() < 512 << 10, "{}: {}", fixture.name, short.len());
-        let skeleton = Stream::verify(&short).unwrap();
-        assert_eq!(devices(&skeleton, &short), devices(&stream, &source));
-        assert_eq!(blocks(&skeleton), blocks(&stream));
-        assert_eq!(skeleton.machine(), stream.machine());
-        assert_eq!(skeleton.run_state(), stream.run_state());
-        assert!(skeleton.vm().unwrap() == stream.vm().unwrap());
-        let counts = skeleton.record_counts().unwrap();
+        let ramless = Stream::verify(&short).unwrap();
+        assert_eq!(devices(&ramless, &short), devices(&stream, &source));
+        assert_eq!(blocks(&ramless), blocks(&stream));
+        assert_eq!(ramless.machine(), stream.machine());
+        assert_eq!(ramless.run_state(), stream.run_state());
+        assert!(ramless.vm().unwrap() == stream.vm().unwrap());
+        let counts = ramless.record_counts().unwrap();
         assert_eq!(counts, cpreg_stream::RecordCounts::default());
         if *stream.open_method() == OpenMethod::Description {
             assert_eq!(
-                *skeleton.open_method(),
+                *ramless.open_method(),
                 OpenMethod::Verified,
                 "{}",
                 fixture.name
             );
         }
-        // Of a skeleton there is nothing more to leave out.
-        let again = skeleton.without_ram(&[]).unwrap();
+        // A second removal changes nothing.
+        let again = ramless.without_ram(&[]).unwrap();
         assert_eq!(bytes(&again.apply_to(&short)), short, "{}", fixture.name);
     }
 }
 
 #[test]
-fn sections_come_out_of_a_postcopy_package() {
+fn sections_are_extracted_from_a_postcopy_package() {
     for early in [false, true] {
-        let made = SyntheticStream {
+        let synthetic = SyntheticStream {
             postcopy: true,
             has_early_section: early,
             description: false,
             ..SyntheticStream::default()
         };
-        let whole = made.bytes();
+        let whole = synthetic.bytes();
         let stream = Stream::open(&whole).unwrap();
         assert!(stream.package().is_some());
         let short = bytes(&stream.without_ram(&[]).unwrap().apply_to(&whole));
-        let skeleton = Stream::open(&short).unwrap();
-        assert!(skeleton.package().is_none());
-        assert_eq!(devices(&skeleton, &short), devices(&stream, &whole));
+        let ramless = Stream::open(&short).unwrap();
+        assert!(ramless.package().is_none());
+        assert_eq!(devices(&ramless, &short), devices(&stream, &whole));
     }
 }
 
 #[test]
-fn sections_can_be_left_out_and_changed() {
+fn sections_can_be_omitted_and_changed() {
     let fixture = common::fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1");
     let stream = Stream::open(&fixture).unwrap();
     let rtc = stream.sections().iter().position(|it| it.name == "pl031");
@@ -100,12 +100,12 @@ fn sections_can_be_left_out_and_changed() {
         (timer, SectionChange::Patch(1, vec![0xdd])),
     ];
     let short = bytes(&stream.without_ram(&changes).unwrap().apply_to(&fixture));
-    let skeleton = Stream::open(&short).unwrap();
+    let ramless = Stream::open(&short).unwrap();
     let mut expected = devices(&stream, &fixture);
     expected[uart].3 = blank;
     expected[timer].3[6..8].fill(0xee);
     expected[timer].3[1] = 0xdd;
     expected.remove(rtc);
-    assert_eq!(devices(&skeleton, &short), expected);
+    assert_eq!(devices(&ramless, &short), expected);
     assert!(stream.without_ram(&[(999, SectionChange::Omit)]).is_err());
 }

@@ -1,5 +1,5 @@
-//! Streams that flow through in pieces of every size: what passes, what is held back, and that the whole is what an edit
-//! of the file would be.
+//! Streams that arrive in pieces of every size: the forwarded and the buffered bytes, and the
+//! output compared with an edit of the file.
 
 mod common;
 
@@ -13,32 +13,32 @@ use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, for
 use cpreg_stream::{Edit, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 
-/// Pushes a stream in pieces; gives what passed and what was held back.
+/// Feeds a stream in pieces; returns the forwarded bytes and the buffer.
 fn forward_in_pieces(
     stream: &[u8],
     mut piece: impl FnMut() -> usize,
-    mut see: impl FnMut(Phase, u64),
+    mut on_progress: impl FnMut(Phase, u64),
 ) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
-    let mut flow = IncrementalParser::new();
-    let mut passed = Vec::new();
+    let mut parser = IncrementalParser::new();
+    let mut forwarded = Vec::new();
     let (mut from, mut to) = (0, 0);
     loop {
         let piece = piece();
         let last = to == stream.len();
         to = stream.len().min(to + piece);
-        match flow.feed(&stream[from..to], last) {
-            Ok(taken) => {
-                passed.extend_from_slice(&stream[from..from + taken.forward]);
-                from += taken.forward + taken.buffered;
-                assert_eq!(flow.offset(), from as u64);
-                // What is shown again is little, early sections aside.
-                assert!(to - from < 3 << 20, "{} bytes are waiting", to - from);
-                see(flow.phase(), flow.offset());
+        match parser.feed(&stream[from..to], last) {
+            Ok(consumed) => {
+                forwarded.extend_from_slice(&stream[from..from + consumed.forward]);
+                from += consumed.forward + consumed.buffered;
+                assert_eq!(parser.offset(), from as u64);
+                // Only few bytes are shown again, except for early sections.
+                assert!(to - from < 3 << 20, "{} bytes are not consumed", to - from);
+                on_progress(parser.phase(), parser.offset());
             }
-            Err(error) => return (passed, Err(error)),
+            Err(error) => return (forwarded, Err(error)),
         }
         if last {
-            return (passed, flow.finish());
+            return (forwarded, parser.finish());
         }
     }
 }
@@ -47,7 +47,7 @@ fn forward_at_once(stream: &[u8]) -> (Vec<u8>, Result<DeviceStateBuffer, Error>)
     forward_in_pieces(stream, || stream.len().max(1), |_, _| {})
 }
 
-/// The names of recorded streams, by whether a filter carries them.
+/// Returns the reason why a filter rejects a recorded stream, if it does.
 fn check_supported(name: &str, stream: &Stream) -> Result<(), &'static str> {
     let mapped = stream
         .configuration()
@@ -60,11 +60,11 @@ fn check_supported(name: &str, stream: &Stream) -> Result<(), &'static str> {
     }
 }
 
-/// All recorded streams: at once, and in pieces of a few sizes.
+/// Feeds all recorded streams at once, and in pieces of a few sizes.
 #[test]
 fn recorded_streams() {
-    let mut carried = 0;
-    let mut refused = Vec::new();
+    let mut accepted = 0;
+    let mut rejected = Vec::new();
     for fixture in fixtures() {
         let source = fixture.open();
         let stream = match Stream::open(&source) {
@@ -79,98 +79,108 @@ fn recorded_streams() {
             }];
         for size in sizes {
             let mut phases = vec![Phase::Header];
-            let (passed, held) = forward_in_pieces(&whole, size, |phase, _| {
+            let (forwarded, buffer) = forward_in_pieces(&whole, size, |phase, _| {
                 if phases.last() != Some(&phase) {
                     phases.push(phase);
                 }
             });
-            match (check_supported(&fixture.name, &stream), held) {
-                (Ok(()), Ok(held)) => {
+            match (check_supported(&fixture.name, &stream), buffer) {
+                (Ok(()), Ok(buffer)) => {
                     assert!(phases.is_sorted(), "{}: {phases:?}", fixture.name);
                     assert_eq!(phases.last(), Some(&Phase::DeviceState));
-                    let records = held.open_stream().unwrap().record_counts();
+                    let records = buffer.open_stream().unwrap().record_counts();
                     let expected = Stream::open_by_full_scan(&source).unwrap();
                     assert_eq!(records, expected.record_counts(), "{}", fixture.name);
-                    assert_forwarded(&fixture.name, &whole, &passed, &held);
-                    carried += 1;
+                    assert_forwarded(&fixture.name, &whole, &forwarded, &buffer);
+                    accepted += 1;
                 }
-                (Err(why), Err(error)) => {
+                (Err(reason), Err(error)) => {
                     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-                    assert!(error.to_string().contains(why), "{error}");
+                    assert!(error.to_string().contains(reason), "{error}");
                     assert!(error.hint().is_some());
-                    refused.push(why);
-                    // Nothing of the device state went on.
+                    rejected.push(reason);
+                    // No device state was forwarded.
                     let first = stream.sections()[0].range.start;
-                    assert!(passed.len() as u64 <= first, "{}", fixture.name);
+                    assert!(forwarded.len() as u64 <= first, "{}", fixture.name);
                 }
-                (expected, Ok(_)) => panic!("{}: not refused: {expected:?}", fixture.name),
+                (expected, Ok(_)) => panic!("{}: not rejected: {expected:?}", fixture.name),
                 (Ok(()), Err(error)) => panic!("{}: {error}", fixture.name),
             }
         }
     }
-    assert!(carried >= 3 * 25, "{carried}");
-    refused.sort_unstable();
-    refused.dedup();
-    assert_eq!(refused, ["background snapshot", "mapped-ram", "postcopy"]);
+    assert!(accepted >= 3 * 25, "{accepted}");
+    rejected.sort_unstable();
+    rejected.dedup();
+    assert_eq!(rejected, ["background snapshot", "mapped-ram", "postcopy"]);
 }
 
 #[test]
-fn made_up_streams_in_pieces_of_every_size() {
-    for (made, whole) in synthetic_streams() {
+fn synthetic_streams_in_pieces_of_every_size() {
+    for (synthetic, whole) in synthetic_streams() {
         for size in (1..40).chain([100, 1000, 4095, 4096, 4104, 1 << 20]) {
-            let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
-            let held = held.unwrap_or_else(|error| panic!("{size}: {made:?}: {error}"));
-            assert_forwarded(&format!("{size}: {made:?}"), &whole, &passed, &held);
+            let (forwarded, buffer) = forward_in_pieces(&whole, || size, |_, _| {});
+            let buffer = buffer.unwrap_or_else(|error| panic!("{size}: {synthetic:?}: {error}"));
+            assert_forwarded(
+                &format!("{size}: {synthetic:?}"),
+                &whole,
+                &forwarded,
+                &buffer,
+            );
         }
     }
 }
 
 #[test]
-fn other_live_sections_pass() {
-    for (made, whole) in synthetic_streams() {
-        if made.postcopy {
+fn other_live_sections_are_forwarded() {
+    for (synthetic, whole) in synthetic_streams() {
+        if synthetic.postcopy {
             continue;
         }
         let whole = with_live_sections(&whole);
         for size in [1, 7, 64, 5000, 1 << 20] {
-            let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
-            let held = held.unwrap_or_else(|error| panic!("{size}: {made:?}: {error}"));
-            assert_forwarded(&format!("{size}: {made:?}"), &whole, &passed, &held);
+            let (forwarded, buffer) = forward_in_pieces(&whole, || size, |_, _| {});
+            let buffer = buffer.unwrap_or_else(|error| panic!("{size}: {synthetic:?}: {error}"));
+            assert_forwarded(
+                &format!("{size}: {synthetic:?}"),
+                &whole,
+                &forwarded,
+                &buffer,
+            );
         }
     }
 }
 
 #[test]
-fn a_recorded_stream_byte_by_byte() {
-    let mut tried = 0;
+fn recorded_streams_byte_by_byte() {
+    let mut checked = 0;
     for fixture in fixtures() {
         let source = fixture.open();
         let stream = Stream::open(&source).unwrap();
-        // RAM itself went over other connections, or is short.
+        // RAM itself was sent over other connections, or is short.
         if stream.length() > 2 << 20 || check_supported(&fixture.name, &stream).is_err() {
             continue;
         }
         let whole = bytes(&source);
-        let (passed, held) = forward_in_pieces(&whole, || 1, |_, _| {});
-        assert_forwarded(&fixture.name, &whole, &passed, &held.unwrap());
-        tried += 1;
+        let (forwarded, buffer) = forward_in_pieces(&whole, || 1, |_, _| {});
+        assert_forwarded(&fixture.name, &whole, &forwarded, &buffer.unwrap());
+        checked += 1;
     }
-    assert!(tried > 0);
+    assert!(checked > 0);
 }
 
-/// A guest can write into its memory whatever it likes.
+/// Forwards pages that imitate an end: a guest can write anything into its memory.
 #[test]
-fn pages_that_imitate_the_end_of_a_stream_pass() {
-    let made = SyntheticStream {
+fn pages_that_imitate_the_end_of_a_stream_are_forwarded() {
+    let synthetic = SyntheticStream {
         vcpus: 1,
         registers: 6,
         pages: 40,
         payloads: vec![vec![1; 7]],
         ..SyntheticStream::default()
     };
-    let mut whole = made.bytes();
+    let mut whole = synthetic.bytes();
     let first = index(Stream::open(&whole).unwrap().sections()[0].range.start);
-    // How RAM ends, the devices, EOF and the description, in the third page.
+    // Copy the end of RAM, the devices, EOF and the description into the third page.
     let ram_end = first - 18;
     let part_end = ram_end - 13;
     let imitation = whole[part_end..].to_vec();
@@ -179,17 +189,17 @@ fn pages_that_imitate_the_end_of_a_stream_pass() {
     whole[page..page + imitation.len()].copy_from_slice(&imitation);
 
     for size in [1, 4096, 1 << 20] {
-        let (passed, held) = forward_in_pieces(&whole, || size, |_, _| {});
-        let held = held.unwrap();
-        assert_eq!(held.start(), first as u64);
-        assert_forwarded("imitation", &whole, &passed, &held);
+        let (forwarded, buffer) = forward_in_pieces(&whole, || size, |_, _| {});
+        let buffer = buffer.unwrap();
+        assert_eq!(buffer.start(), first as u64);
+        assert_forwarded("imitation", &whole, &forwarded, &buffer);
     }
-    // Cut there it opens from its end as if it were complete; it does not pass.
+    // Cut there, it opens by its description as if it were complete; the parser rejects it.
     let cut = &whole[..page + imitation.len()];
     assert_eq!(
         Stream::open(&cut).unwrap().open_method(),
         &OpenMethod::Description,
-        "the imitation is good"
+        "the imitation is accepted"
     );
     let error = forward_at_once(cut).1.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
@@ -197,19 +207,19 @@ fn pages_that_imitate_the_end_of_a_stream_pass() {
 
 #[test]
 fn every_cut() {
-    for (made, whole) in synthetic_streams() {
+    for (synthetic, whole) in synthetic_streams() {
         let end = Stream::open(&whole).unwrap().end();
         let mut random = Random(7);
         for cut in 0..whole.len() {
-            let (passed, held) =
+            let (forwarded, buffer) =
                 forward_in_pieces(&whole[..cut], || 1 + random.next_below(900), |_, _| {});
-            assert_no_stream(&passed, &format!("cut at {cut}: {made:?}"));
-            let opened = held.and_then(|held| held.open_stream());
+            assert_no_stream(&forwarded, &format!("cut at {cut}: {synthetic:?}"));
+            let opened = buffer.and_then(|buffer| buffer.open_stream());
             match opened {
-                // Without its description, or without padding, it is complete.
+                // Without its description or padding it is complete.
                 Ok(_) => assert!(
                     Stream::open(&&whole[..cut]).is_ok(),
-                    "cut at {cut}: {made:?}"
+                    "cut at {cut}: {synthetic:?}"
                 ),
                 Err(error) => {
                     assert!(
@@ -226,8 +236,7 @@ fn every_cut() {
     }
 }
 
-/// Ten thousand damaged streams: never a panic or a hang, and never a stream that opens and is not what `convert` would
-/// write of the same bytes.
+/// Feeds ten thousand damaged streams: no panic, no hang, and the output is the one of `convert`.
 #[test]
 fn damaged_streams() {
     let bases = bases();
@@ -235,50 +244,51 @@ fn damaged_streams() {
 
     let run = |part: u64| {
         let mut random = Random(part);
-        let mut ends = (0, 0, 0);
+        let mut counts = (0, 0, 0);
         for _ in 0..2_500 {
             let mut whole = bases[random.next_below(bases.len())].clone();
             mutate(&mut whole, &mut random, &spare);
-            let most = 1 + random.next_below(9000);
-            let (passed, held) =
-                forward_in_pieces(&whole, || 1 + random.next_below(most), |_, _| {});
-            assert_no_stream(&passed, "damaged");
-            let opened = held.and_then(|held| Ok((held.open_stream()?, held)));
-            let (stream, held) = match opened {
+            let max_size = 1 + random.next_below(9000);
+            let (forwarded, buffer) =
+                forward_in_pieces(&whole, || 1 + random.next_below(max_size), |_, _| {});
+            assert_no_stream(&forwarded, "damaged");
+            let opened = buffer.and_then(|buffer| Ok((buffer.open_stream()?, buffer)));
+            let (stream, buffer) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
                     assert_clear_error(&error);
-                    ends.0 += 1;
+                    counts.0 += 1;
                     continue;
                 }
             };
-            let file = Stream::open(&whole).expect("what can be filtered can be converted");
+            let file =
+                Stream::open(&whole).expect("a stream that can be filtered can be converted");
             let edits = shortening_edits(&stream);
-            let Ok(edit) = stream.edit(&held, &edits) else {
-                ends.1 += 1;
+            let Ok(edit) = stream.edit(&buffer, &edits) else {
+                counts.1 += 1;
                 continue;
             };
             let expected = file
                 .edit(&whole, &shortening_edits(&file))
                 .expect("an edit");
-            assert!(join_output(&passed, &held, &edit) == bytes(&expected.apply_to(&whole)));
-            held.open_edited(&edit).expect("what is written opens");
-            ends.2 += 1;
+            assert!(join_output(&forwarded, &buffer, &edit) == bytes(&expected.apply_to(&whole)));
+            buffer.open_edited(&edit).expect("the output opens");
+            counts.2 += 1;
         }
-        ends
+        counts
     };
-    let ends = std::thread::scope(|scope| {
+    let counts = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=4).map(|part| scope.spawn(move || run(part))).collect();
         threads
             .into_iter()
             .map(|it| it.join().expect("no panic"))
             .fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
     });
-    assert_eq!(ends.0 + ends.1 + ends.2, 10_000);
-    assert!(ends.0 > 1000 && ends.2 > 1000, "{ends:?}");
+    assert_eq!(counts.0 + counts.1 + counts.2, 10_000);
+    assert!(counts.0 > 1000 && counts.2 > 1000, "{counts:?}");
 }
 
-/// An error says what and where.
+/// Checks that an error has a place and a message.
 fn assert_clear_error(error: &Error) {
     use ErrorKind as Kind;
     let kind = error.kind();
@@ -294,77 +304,79 @@ fn assert_clear_error(error: &Error) {
             | Kind::MultifdChannel
     );
     assert!(is_known, "{error:?}");
-    let is_placed = error.offset().is_some() || kind == Kind::NotArm;
-    assert!(is_placed && !error.message().is_empty(), "{error:?}");
+    let has_place = error.offset().is_some() || kind == Kind::NotArm;
+    assert!(has_place && !error.message().is_empty(), "{error:?}");
 }
 
 #[test]
-fn what_a_filter_cannot_carry() {
+fn unsupported_streams_are_rejected() {
     let plain = SyntheticStream::default().bytes();
-    let refused = |bytes: &[u8], words: &str| {
-        let (passed, held) = forward_at_once(bytes);
-        let error = held.err().unwrap_or_else(|| panic!("not refused: {words}"));
+    let reject = |bytes: &[u8], words: &str| {
+        let (forwarded, buffer) = forward_at_once(bytes);
+        let error = buffer
+            .err()
+            .unwrap_or_else(|| panic!("not rejected: {words}"));
         assert!(error.to_string().contains(words), "{error}");
-        assert_no_stream(&passed, words);
+        assert_no_stream(&forwarded, words);
         error
     };
-    refused(
+    reject(
         b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03 random bytes",
         "TLS",
     );
-    refused(b"QCPR\0\0\0\x01 and what follows", "cpr-transfer");
-    refused(b"\x08\0\x09\0\0 and what follows it", "postcopy");
-    refused(b"", "nothing came");
-    refused(b"QEVM", "too early");
+    reject(b"QCPR\0\0\0\x01 and what follows", "cpr-transfer");
+    reject(b"\x08\0\x09\0\0 and what follows it", "postcopy");
+    reject(b"", "the input is empty");
+    reject(b"QEVM", "too early");
     let part = plain
         .windows(5)
         .position(|it| it == [2, 0, 0, 0, 2])
         .unwrap();
     let with = |command: &[u8]| [&plain[..part], command, &plain[part..]].concat();
-    refused(&with(b"\x08\0\x08\0\0"), "COLO");
+    reject(&with(b"\x08\0\x08\0\0"), "COLO");
     let mut rdma = plain.clone();
     rdma[part + 5..part + 13].copy_from_slice(&0x80_u64.to_be_bytes());
-    refused(&rdma, "RDMA");
+    reject(&rdma, "RDMA");
     let snapshot = SyntheticStream {
         snapshot: true,
         ..SyntheticStream::default()
     };
-    refused(&snapshot.bytes(), "background snapshot");
+    reject(&snapshot.bytes(), "background snapshot");
     let x86 = SyntheticStream {
         cpu_version: 12,
         ..SyntheticStream::default()
     };
-    let (_, held) = forward_at_once(&x86.bytes());
-    let error = held.unwrap().open_stream().unwrap_err();
+    let (_, buffer) = forward_at_once(&x86.bytes());
+    let error = buffer.unwrap().open_stream().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotArm, "{error}");
-    // What a return path or postcopy asks for, and what is sent at the switch-over, passes.
+    // Commands for the return path, postcopy and switchover are forwarded.
     for command in [
         &b"\x08\0\x01\0\0"[..],
         b"\x08\0\x02\0\x04\0\0\0\x42",
         b"\x08\0\x0b\0\0",
     ] {
         let whole = with(command);
-        let (passed, held) = forward_at_once(&whole);
-        assert_forwarded("command", &whole, &passed, &held.unwrap());
+        let (forwarded, buffer) = forward_at_once(&whole);
+        assert_forwarded("command", &whole, &forwarded, &buffer.unwrap());
     }
 }
 
-/// What comes is refused where it would need more memory than the device state of any VM.
+/// Rejects more device state than the limit of the buffer.
 #[test]
-fn what_is_held_back_is_bounded() {
+fn buffer_is_bounded() {
     let whole = SyntheticStream {
         payloads: vec![vec![5; 100_000]],
         ..SyntheticStream::default()
     }
     .bytes();
     for piece in [100, 1 << 20] {
-        let mut flow = IncrementalParser::new().with_buffer_limit(90_000);
+        let mut parser = IncrementalParser::new().with_buffer_limit(90_000);
         let mut at = 0;
         let error = loop {
-            let start = index(flow.offset());
+            let start = index(parser.offset());
             at = whole.len().min(at + piece);
-            assert!(flow.offset() < whole.len() as u64, "not refused");
-            if let Err(error) = flow.feed(&whole[start..at], false) {
+            assert!(parser.offset() < whole.len() as u64, "not rejected");
+            if let Err(error) = parser.feed(&whole[start..at], false) {
                 break error;
             }
         };
@@ -373,15 +385,15 @@ fn what_is_held_back_is_bounded() {
     }
 }
 
-/// Early sections that never end are given up, not waited for.
+/// Rejects early sections without an end instead of waiting for it.
 #[test]
 fn early_sections_are_bounded() {
     let mut whole = b"QEVM\0\0\0\x03\x04\0\0\0\x05\x05early\0\0\0\0\0\0\0\x01".to_vec();
     whole.resize(8 << 20, 0xaa);
-    let (passed, held) = forward_in_pieces(&whole, || 65_536, |_, _| {});
-    let error = held.unwrap_err();
+    let (forwarded, buffer) = forward_in_pieces(&whole, || 65_536, |_, _| {});
+    let error = buffer.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
-    assert_eq!(passed.len(), 8);
+    assert_eq!(forwarded.len(), 8);
 }
 
 struct FailingStream {
@@ -417,7 +429,7 @@ impl Read for FailingStream {
 }
 
 #[test]
-fn faults_of_the_system() {
+fn input_and_output_errors() {
     let whole = SyntheticStream {
         pages: 1000,
         ..SyntheticStream::default()
@@ -432,11 +444,11 @@ fn faults_of_the_system() {
             let error = forward(&mut whole.as_slice(), &mut output, &mut |_, _| {}).unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
         }
-        let mut passed = Vec::new();
-        let held = forward(&mut whole.as_slice(), &mut passed, &mut |_, _| {}).unwrap();
+        let mut forwarded = Vec::new();
+        let buffer = forward(&mut whole.as_slice(), &mut forwarded, &mut |_, _| {}).unwrap();
         let unchanged = Edit::identity(whole.len() as u64);
-        for left in [0, 1, index(held.length()) - 1] {
-            let error = held.write(&unchanged, &mut FailingStream { left, kind });
+        for left in [0, 1, index(buffer.length()) - 1] {
+            let error = buffer.write(&unchanged, &mut FailingStream { left, kind });
             assert_eq!(error.unwrap_err().kind(), expected);
         }
     }
@@ -445,28 +457,28 @@ fn faults_of_the_system() {
         kind: io::ErrorKind::ConnectionReset,
     };
     let mut input = whole[..100_000].chain(failing);
-    let mut passed = Vec::new();
-    let error = forward(&mut input, &mut passed, &mut |_, _| {}).unwrap_err();
+    let mut forwarded = Vec::new();
+    let error = forward(&mut input, &mut forwarded, &mut |_, _| {}).unwrap_err();
     assert_eq!(
         (error.kind(), error.offset()),
         (ErrorKind::Io, Some(100_000))
     );
-    assert_no_stream(&passed, "the input failed");
+    assert_no_stream(&forwarded, "the input failed");
 }
 
 #[test]
-fn an_edit_of_another_stream_is_refused() {
+fn edit_of_another_stream_is_rejected() {
     let whole = SyntheticStream::default().bytes();
-    let (_, held) = forward_at_once(&whole);
-    let held = held.unwrap();
+    let (_, buffer) = forward_at_once(&whole);
+    let buffer = buffer.unwrap();
     let other = Edit::identity(whole.len() as u64 + 1);
     assert_eq!(
-        held.write(&other, &mut Vec::new()).unwrap_err().kind(),
+        buffer.write(&other, &mut Vec::new()).unwrap_err().kind(),
         ErrorKind::BadEdit
     );
     let early = Stream::open(&whole).unwrap().without_ram(&[]).unwrap();
     assert_eq!(
-        held.open_edited(&early).unwrap_err().kind(),
+        buffer.open_edited(&early).unwrap_err().kind(),
         ErrorKind::BadEdit
     );
 }

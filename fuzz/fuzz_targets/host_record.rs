@@ -12,7 +12,7 @@ fuzz_target!(|json: &[u8]| {
     };
     let _ = record.identity.name();
     let _ = record.destination(Features::NONE, Program::QEMU);
-    let written = record.to_json().expect("what was read");
-    let again = HostRecord::from_json(written.as_bytes()).expect("what was written");
-    assert_eq!(again, record);
+    let written = record.to_json().expect("a valid record");
+    let reread = HostRecord::from_json(written.as_bytes()).expect("the written record");
+    assert_eq!(reread, record);
 });

@@ -1,4 +1,4 @@
-//! The journal of an edit in place that was interrupted: the file is the old or the new one afterwards.
+//! The journal of an interrupted edit in place: recovery gives the old or the new file.
 #![no_main]
 
 use std::fs;
@@ -10,7 +10,7 @@ use cpreg_stream::{Recovery, journal_path, recover};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
-/// Where writing through to the disk costs nothing, if there is such a place.
+/// Folder in memory if possible, where syncing costs nothing.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
@@ -21,7 +21,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     .expect("a folder")
 });
 
-/// An edit of which some steps have been carried out.
+/// Edit that stopped after some steps.
 #[derive(Arbitrary, Debug)]
 struct InterruptedEdit<'a> {
     step: u8,
@@ -32,8 +32,9 @@ struct InterruptedEdit<'a> {
     after: &'a [u8],
 }
 
-/// A journal whose sums are right, and whatever else is in it. The lengths are short: nobody forges
-/// journals, and a file of any length takes room.
+/// Journal with valid sums and arbitrary content.
+///
+/// The lengths are short, because journals are not forged, and a long file takes space.
 #[derive(Arbitrary, Debug)]
 struct ChecksummedJournal<'a> {
     numbers: [u16; 4],
@@ -42,7 +43,7 @@ struct ChecksummedJournal<'a> {
     file: &'a [u8],
 }
 
-/// A journal and a file, whatever they are.
+/// Arbitrary journal and file.
 #[derive(Arbitrary, Debug)]
 struct ArbitraryJournal<'a> {
     journal: &'a [u8],
@@ -66,7 +67,7 @@ fn journal(numbers: [u64; 4], old: &[u8], new: &[u8]) -> Vec<u8> {
     journal
 }
 
-/// Recovers a file, and returns what it is afterwards.
+/// Recovers a file; returns the result and the content afterwards.
 fn recover_file(file: &[u8], journal: &[u8]) -> (Option<Recovery>, Vec<u8>) {
     let path = FOLDER.path().join("stream");
     fs::write(&path, file).expect("a file");
@@ -87,16 +88,24 @@ fn check_interrupted(input: &InterruptedEdit<'_>) {
         new,
         after,
     } = *input;
-    let head = [b"QEVM", before].concat();
-    let (old_file, new_file) = ([&head, old, after].concat(), [&head, new, after].concat());
+    let unchanged = [b"QEVM", before].concat();
+    let (old_file, new_file) = (
+        [&unchanged, old, after].concat(),
+        [&unchanged, new, after].concat(),
+    );
     let (old_length, new_length) = (old_file.len() as u64, new_file.len() as u64);
-    // All behind the change moves if the length changes.
+    // Everything after the change moves if the length changes.
     let (old, new) = if old.len() == new.len() {
         (old.to_vec(), new.to_vec())
     } else {
         ([old, after].concat(), [new, after].concat())
     };
-    let numbers = [old_length, new_length, head.len() as u64, old.len() as u64];
+    let numbers = [
+        old_length,
+        new_length,
+        unchanged.len() as u64,
+        old.len() as u64,
+    ];
     let journal = journal(numbers, &old, &new);
     let mut file = old_file.clone();
     let step = step % 5;
@@ -107,7 +116,7 @@ fn check_interrupted(input: &InterruptedEdit<'_>) {
         file[..4].copy_from_slice(b"cpRG");
         let count = usize::from(written).min(new.len());
         let count = if step > 2 { new.len() } else { count };
-        file[head.len()..][..count].copy_from_slice(&new[..count]);
+        file[unchanged.len()..][..count].copy_from_slice(&new[..count]);
     }
     if step > 3 {
         file.truncate(new_file.len());
@@ -121,34 +130,34 @@ fn check_interrupted(input: &InterruptedEdit<'_>) {
     }
 }
 
-/// Recovers a file that need not fit its journal.
+/// Recovers a file that need not match its journal.
 fn check_arbitrary(file: &[u8], journal: &[u8]) {
     if let (None | Some(Recovery::Completed), after) = recover_file(file, journal) {
-        assert_eq!(after, file, "it was to be left as it was");
+        assert_eq!(after, file, "the file must not change");
     }
 }
 
-/// The first byte says which of the three the input is.
+/// Runs one of the three checks, chosen by the first byte.
 fn run(input: &[u8]) -> arbitrary::Result<()> {
     let mut input = Unstructured::new(input);
     match u8::arbitrary(&mut input)? % 3 {
         0 => check_interrupted(&InterruptedEdit::arbitrary_take_rest(input)?),
         1 => {
-            let summed = ChecksummedJournal::arbitrary_take_rest(input)?;
+            let input = ChecksummedJournal::arbitrary_take_rest(input)?;
             check_arbitrary(
-                summed.file,
-                &journal(summed.numbers.map(u64::from), summed.old, summed.new),
+                input.file,
+                &journal(input.numbers.map(u64::from), input.old, input.new),
             );
         }
         _ => {
-            let anything = ArbitraryJournal::arbitrary_take_rest(input)?;
-            check_arbitrary(anything.file, anything.journal);
+            let input = ArbitraryJournal::arbitrary_take_rest(input)?;
+            check_arbitrary(input.file, input.journal);
         }
     }
     Ok(())
 }
 
 fuzz_target!(|input: &[u8]| {
-    // An input that is too short is none.
+    // Inputs that are too short are ignored.
     let _ = run(input);
 });

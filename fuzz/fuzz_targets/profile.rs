@@ -8,7 +8,7 @@ fuzz_target!(|json: &[u8]| {
     let Ok(profile) = Profile::from_json(json) else {
         return;
     };
-    let written = profile.to_json().expect("what was read");
-    let again = Profile::from_json(written.as_bytes()).expect("what was written");
-    assert_eq!(again.to_json().expect("what was read"), written);
+    let written = profile.to_json().expect("a valid profile");
+    let reread = Profile::from_json(written.as_bytes()).expect("the written profile");
+    assert_eq!(reread.to_json().expect("a valid profile"), written);
 });

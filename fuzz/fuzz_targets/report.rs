@@ -10,11 +10,11 @@ fuzz_target!(|json: &[u8]| {
     let Ok(report) = VmReport::from_json(json) else {
         return;
     };
-    let _ = report.redacted_registers().expect("what was read");
+    let _ = report.redacted_registers().expect("a valid report");
     if let Ok(stream) = report.stream() {
         let mut bytes = Vec::new();
         let _ = stream.take(1 << 20).read_to_end(&mut bytes);
     }
-    let written = report.to_json().expect("what was read");
-    VmReport::from_json(written.as_bytes()).expect("what was written");
+    let written = report.to_json().expect("a valid report");
+    VmReport::from_json(written.as_bytes()).expect("the written report");
 });

@@ -1,4 +1,4 @@
-//! An edit of a stream: what is written is what was meant.
+//! An edit of a stream: the edited stream holds the requested state.
 //!
 //! The input is the number of changes, the changes and the stream.
 #![no_main]
@@ -10,7 +10,7 @@ use cpreg_fuzz::{apply_edit, open};
 use cpreg_stream::Stream;
 use libfuzzer_sys::fuzz_target;
 
-/// Carries out one change of the state.
+/// Applies one change of the state.
 fn change(input: &mut Unstructured<'_>, vm: &mut Vm) -> arbitrary::Result<()> {
     let [kind, vcpu, index]: [u8; 3] = input.arbitrary()?;
     let number: u64 = input.arbitrary()?;
@@ -41,7 +41,7 @@ fn change(input: &mut Unstructured<'_>, vm: &mut Vm) -> arbitrary::Result<()> {
     Ok(())
 }
 
-/// Returns `true` if two VMs hold the same; the order of extensions means nothing.
+/// Returns `true` if two VMs have the same state; the order of extensions does not matter.
 fn is_same(one: &Vm, other: &Vm) -> bool {
     one.vcpus.len() == other.vcpus.len()
         && one.vcpus.iter().zip(&other.vcpus).all(|(one, other)| {
@@ -79,6 +79,6 @@ fn run(input: &[u8]) -> arbitrary::Result<()> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // An input that is too short for its changes is none.
+    // Inputs that are too short for their changes are ignored.
     let _ = run(input);
 });

@@ -2,10 +2,10 @@
 #![no_main]
 
 #[path = "../../crates/cpreg-cli/src/failure.rs"]
-#[allow(dead_code, reason = "the command needs more of it")]
+#[allow(dead_code, reason = "only the command uses the rest")]
 mod failure;
 #[path = "../../crates/cpreg-cli/src/names.rs"]
-#[allow(dead_code, reason = "the command needs more of it")]
+#[allow(dead_code, reason = "only the command uses the rest")]
 mod names;
 #[path = "../../crates/cpreg-cli/src/tolerance_file.rs"]
 #[allow(dead_code, reason = "the command reads it from a file")]

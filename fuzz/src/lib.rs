@@ -1,4 +1,4 @@
-//! Checks that several fuzz targets make.
+//! Checks shared by several fuzz targets.
 #![forbid(unsafe_code)]
 
 use cpreg::vm::Vm;
@@ -7,15 +7,15 @@ use cpreg_stream::{CountingSource, Edit, Error, ReadAt, Stream};
 /// Returns all bytes of a source.
 pub fn bytes(source: &dyn ReadAt) -> Vec<u8> {
     let length = source.length().expect("a length");
-    let mut bytes = vec![0; usize::try_from(length).expect("as much as fits")];
+    let mut bytes = vec![0; usize::try_from(length).expect("a length that fits in memory")];
     source.read_exact_at(&mut bytes, 0).expect("all bytes");
     bytes
 }
 
-/// Opens a stream; what opens can be translated, and left as it is.
+/// Opens a stream; checks that the result can be translated, and edited without a change.
 ///
 /// # Panics
-/// If more is read than the stream is worth, or the two do not fit each other.
+/// If opening reads too much, or the stream and its state do not match.
 pub fn open(
     stream: &[u8],
     open: fn(&dyn ReadAt) -> Result<Stream, Error>,
@@ -33,7 +33,7 @@ pub fn open(
     Ok((opened, vm))
 }
 
-/// Returns the stream that an edit makes of another.
+/// Returns the edited stream.
 pub fn apply_edit(edit: &Edit, stream: &[u8]) -> Vec<u8> {
     let edited = bytes(&edit.apply_to(&stream));
     assert_eq!(edited.len() as u64, edit.new_length());

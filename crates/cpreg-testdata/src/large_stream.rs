@@ -1,13 +1,14 @@
-//! Large streams out of small recorded ones: more RAM, more vCPUs, all else as it was recorded.
+//! Makes large streams from small recorded ones, with more RAM and more vCPUs.
 //!
-//! | what grows | how |
-//! |---|---|
-//! | RAM | the length of `mach-virt.ram` in the block list, and the sum in front of it (formats: cpreg-stream, `ram.rs`) |
-//! | … its pages | PAGE records, each page with content of its own, behind the first that was recorded; in a mapped-ram file a bitmap of ones over a hole |
-//! | vCPUs | `cpu_common` and `cpu` sections like those of vCPU 0, with ids of their own, and their entries in the description |
+//! - RAM: the length of `mach-virt.ram` in the block list grows, and the sum before it (formats:
+//!   `ram.rs` of cpreg-stream).
+//! - Pages of RAM: PAGE records follow the first recorded one, each page with different content. In
+//!   a mapped-ram file, a bitmap of ones covers a hole.
+//! - vCPUs: `cpu_common` and `cpu` sections are copies of vCPU 0's, with new ids and with entries
+//!   in the description.
 //!
-//! The result is a whole stream: `cpreg show --verify` reads it from the front too. The GIC's state stays that of the recorded
-//! number of vCPUs, which only its own loader would mind.
+//! The result is a valid stream: `cpreg show --verify` accepts it. The GIC's state stays that of
+//! the recorded number of vCPUs, which only its loader would reject.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -18,36 +19,37 @@ use cpreg_stream::Section;
 use cpreg_stream::Stream;
 use serde_json::Value;
 
-/// The block that grows: the machine's RAM.
+/// Name of the block that grows, with its length: the machine's RAM.
 const RAM_BLOCK_NAME: &[u8] = b"\x0dmach-virt.ram";
 const PAGE_SIZE: u64 = 4096;
-/// Flags of a record.
+/// Flag of a record with an uncompressed page.
 const PAGE_RECORD: u64 = 0x08;
+/// Flag of a record in the same block as the one before.
 const CONTINUE: u64 = 0x20;
 
-/// What a stream shall grow to.
+/// Size of the stream to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     /// Guest RAM in bytes.
     pub ram: u64,
-    /// RAM in the stream: the first so many bytes of it are sent as whole pages.
+    /// Number of bytes of RAM, from the first on, that are sent as uncompressed pages.
     pub sent_ram: u64,
-    /// How many vCPUs; at least those that were recorded.
+    /// Number of vCPUs; at least the recorded number.
     pub vcpus: u32,
 }
 
-fn invalid_data(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn invalid_data(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 fn index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
-/// Writes a grown stream into an empty file, from the bytes of a recorded one.
+/// Writes a large stream into an empty file, from the bytes of a recorded one.
 ///
 /// # Errors
-/// If the recorded stream is no such stream, or the file cannot be written.
+/// If the recorded stream is not suitable, or the file cannot be written.
 pub fn write(recorded: &[u8], size: Size, to: &File) -> io::Result<()> {
     let stream = Stream::open(&recorded).map_err(io::Error::other)?;
     let list = find(recorded, RAM_BLOCK_NAME)?;
@@ -56,16 +58,16 @@ pub fn write(recorded: &[u8], size: Size, to: &File) -> io::Result<()> {
     let first_page = find(recorded, &first_page)? + first_page.len() + index(PAGE_SIZE);
     let old = stream.ram_blocks()[0].length;
 
-    let mut front = recorded[..first_page].to_vec();
-    // The sum of all lengths, with a flag in its lowest bits, stands right before the first block.
-    add_to_u64(&mut front, list - 8, size.ram - old)?;
-    add_to_u64(&mut front, list + RAM_BLOCK_NAME.len(), size.ram - old)?;
+    let mut prefix = recorded[..first_page].to_vec();
+    // The sum of all lengths, with a flag in its lowest bits, is just before the first block.
+    add_to_u64(&mut prefix, list - 8, size.ram - old)?;
+    add_to_u64(&mut prefix, list + RAM_BLOCK_NAME.len(), size.ram - old)?;
     let mut out = BufWriter::with_capacity(1 << 20, to);
-    out.write_all(&front)?;
+    out.write_all(&prefix)?;
     let mut page = vec![0; index(PAGE_SIZE)];
     for address in (PAGE_SIZE..size.sent_ram).step_by(index(PAGE_SIZE)) {
         out.write_all(&(address | PAGE_RECORD | CONTINUE).to_be_bytes())?;
-        // Nothing that a filesystem could make smaller, at the price of a copy.
+        // A filesystem cannot compress this content, which would hide the cost of a copy.
         for (word, number) in page.chunks_exact_mut(8).zip(0_u64..) {
             let mixed = (address + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             word.copy_from_slice(&mixed.to_be_bytes());
@@ -78,7 +80,7 @@ pub fn write(recorded: &[u8], size: Size, to: &File) -> io::Result<()> {
     out.flush()
 }
 
-/// What stands behind `from`, with more vCPUs.
+/// Returns the stream after the offset `from`, with more vCPUs.
 fn encode_after_ram(
     recorded: &[u8],
     stream: &Stream,
@@ -92,15 +94,15 @@ fn encode_after_ram(
         .as_array_mut()
         .ok_or(invalid_data("no devices"))?;
     let sections = stream.sections();
-    let before = sections
+    let last_cpu = sections
         .iter()
         .rposition(|section| section.name == "cpu")
         .ok_or(invalid_data("no vCPU"))?;
     let mut next_id = 1 + sections.iter().map(|it| it.id).max().unwrap_or(0);
-    let mut more = Vec::new();
-    let mut described = Vec::new();
-    let there = u32::try_from(stream.cpus().len()).map_err(io::Error::other)?;
-    for instance in there..vcpus {
+    let mut new_sections = Vec::new();
+    let mut new_entries = Vec::new();
+    let recorded_count = u32::try_from(stream.cpus().len()).map_err(io::Error::other)?;
+    for instance in recorded_count..vcpus {
         for name in ["cpu_common", "cpu"] {
             let is_first = |section: &&Section| section.name == name && section.instance == 0;
             let section = sections
@@ -108,7 +110,7 @@ fn encode_after_ram(
                 .find(is_first)
                 .ok_or(invalid_data("no vCPU 0"))?;
             let bytes = &recorded[index(section.range.start)..index(section.range.end)];
-            more.extend(renumber_section(bytes, name.len(), next_id, instance));
+            new_sections.extend(renumber_section(bytes, name.len(), next_id, instance));
             next_id += 1;
             let entry = devices
                 .iter()
@@ -117,20 +119,20 @@ fn encode_after_ram(
                 .ok_or(invalid_data("vCPU 0 is not described"))?
                 .clone();
             entry["instance_id"] = instance.into();
-            described.push(entry);
+            new_entries.push(entry);
         }
     }
-    let place = devices.iter().rposition(|entry| entry["name"] == "cpu");
-    let place = place.ok_or(invalid_data("no vCPU is described"))? + 1;
-    devices.splice(place..place, described);
+    let last_entry = devices.iter().rposition(|entry| entry["name"] == "cpu");
+    let end = last_entry.ok_or(invalid_data("no vCPU is described"))? + 1;
+    devices.splice(end..end, new_entries);
 
-    let here = index(sections[before].range.end);
+    let insert_at = index(sections[last_cpu].range.end);
     let description = serde_json::to_vec(&description)?;
     let length = u32::try_from(description.len()).map_err(io::Error::other)?;
     Ok([
-        &recorded[from..here],
-        &more,
-        &recorded[here..text.start - 4],
+        &recorded[from..insert_at],
+        &new_sections,
+        &recorded[insert_at..text.start - 4],
         &length.to_be_bytes(),
         &description,
         &recorded[text.end..],
@@ -138,20 +140,24 @@ fn encode_after_ram(
     .concat())
 }
 
-/// A section with another id and instance: u8 type, u32 id, u8 n, n bytes name, u32 instance … footer with u32 id.
-fn renumber_section(section: &[u8], name: usize, id: u32, instance: u32) -> Vec<u8> {
+/// Returns a copy of a section with another id and instance.
+///
+/// The format is u8 type, u32 id, u8 n, n bytes name, u32 instance … footer with u32 id.
+fn renumber_section(section: &[u8], name_len: usize, id: u32, instance: u32) -> Vec<u8> {
     let mut section = section.to_vec();
     let footer = section.len() - 4;
-    for (at, number) in [(1, id), (6 + name, instance), (footer, id)] {
+    for (at, number) in [(1, id), (6 + name_len, instance), (footer, id)] {
         section[at..at + 4].copy_from_slice(&number.to_be_bytes());
     }
     section
 }
 
-/// Writes a grown mapped-ram stream into an empty file: every page is there, and every page is zeros that take no room.
+/// Writes a large mapped-ram stream into an empty file.
+///
+/// Every page is present and is a hole of zeros.
 ///
 /// # Errors
-/// If the recorded file is no such file, or the new one cannot be written.
+/// If the recorded file is not a mapped-ram stream, or the new one cannot be written.
 pub fn write_mapped_ram(recorded: &File, ram: u64, to: &File) -> io::Result<()> {
     let stream = Stream::open(recorded).map_err(io::Error::other)?;
     let (first, others) = stream
@@ -161,67 +167,67 @@ pub fn write_mapped_ram(recorded: &File, ram: u64, to: &File) -> io::Result<()> 
     let mapped = first
         .mapped_ram
         .as_ref()
-        .ok_or(invalid_data("this is no mapped-ram"))?;
-    let more = ram - first.length;
+        .ok_or(invalid_data("not a mapped-ram stream"))?;
+    let growth = ram - first.length;
     let bitmap = mapped.bitmap_offset..mapped.bitmap_offset + ram / PAGE_SIZE / 8;
     if bitmap.end > mapped.pages.start {
         return Err(invalid_data("the bitmap does not fit before the pages"));
     }
-    let mut front = vec![0; index(bitmap.start)];
-    recorded.read_exact_at(&mut front, 0)?;
-    let list = find(&front, RAM_BLOCK_NAME)?;
-    add_to_u64(&mut front, list - 8, more)?;
-    add_to_u64(&mut front, list + RAM_BLOCK_NAME.len(), more)?;
-    to.write_all_at(&front, 0)?;
+    let mut prefix = vec![0; index(bitmap.start)];
+    recorded.read_exact_at(&mut prefix, 0)?;
+    let list = find(&prefix, RAM_BLOCK_NAME)?;
+    add_to_u64(&mut prefix, list - 8, growth)?;
+    add_to_u64(&mut prefix, list + RAM_BLOCK_NAME.len(), growth)?;
+    to.write_all_at(&prefix, 0)?;
     to.write_all_at(&vec![0xff; index(bitmap.end - bitmap.start)], bitmap.start)?;
 
     let end = recorded.metadata()?.len();
-    to.set_len(end + more)?;
-    copy_data(recorded, mapped.pages.end..end, to, more)?;
-    // The other blocks say where in the file their bitmaps and pages stand.
+    to.set_len(end + growth)?;
+    copy_data(recorded, mapped.pages.end..end, to, growth)?;
+    // The headers of the other blocks contain the offsets of their bitmaps and pages.
     for block in others {
         let mapped = block
             .mapped_ram
             .as_ref()
-            .ok_or(invalid_data("this is no mapped-ram"))?;
-        for (offset, back) in [(mapped.bitmap_offset, 16), (mapped.pages.start, 8)] {
-            // Both stand right before the bitmap.
+            .ok_or(invalid_data("not a mapped-ram stream"))?;
+        for (offset, distance) in [(mapped.bitmap_offset, 16), (mapped.pages.start, 8)] {
+            // Both offsets are just before the bitmap.
             to.write_all_at(
-                &(offset + more).to_be_bytes(),
-                mapped.bitmap_offset - back + more,
+                &(offset + growth).to_be_bytes(),
+                mapped.bitmap_offset - distance + growth,
             )?;
         }
     }
     Ok(())
 }
 
-/// Copies what is not zero, to `more` bytes further on.
-fn copy_data(from: &File, range: Range<u64>, to: &File, more: u64) -> io::Result<()> {
+/// Copies data that is not zero to an offset that is higher by `shift`.
+fn copy_data(from: &File, range: Range<u64>, to: &File, shift: u64) -> io::Result<()> {
     let mut block = vec![0; 64 << 10];
     for start in range.clone().step_by(block.len()) {
         let count = block.len().min(index(range.end - start));
         from.read_exact_at(&mut block[..count], start)?;
         if block[..count].iter().any(|byte| *byte != 0) {
-            to.write_all_at(&block[..count], start + more)?;
+            to.write_all_at(&block[..count], start + shift)?;
         }
     }
     Ok(())
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> io::Result<usize> {
-    let at = bytes.windows(what.len()).position(|it| it == what);
+fn find(bytes: &[u8], wanted: &[u8]) -> io::Result<usize> {
+    let at = bytes.windows(wanted.len()).position(|it| it == wanted);
     at.ok_or(invalid_data(
-        "this stream cannot grow: the machine's RAM is not where it must be",
+        "the stream cannot grow: the machine's RAM is not found",
     ))
 }
 
-/// Adds to the u64 that stands there.
-fn add_to_u64(bytes: &mut [u8], at: usize, more: u64) -> io::Result<()> {
+/// Adds `increment` to the u64 at this index.
+fn add_to_u64(bytes: &mut [u8], at: usize, increment: u64) -> io::Result<()> {
     let field = bytes
         .get_mut(at..at + 8)
         .ok_or(invalid_data("the stream is too short"))?;
     let mut number = [0; 8];
     number.copy_from_slice(field);
-    field.copy_from_slice(&(u64::from_be_bytes(number) + more).to_be_bytes());
+    field.copy_from_slice(&(u64::from_be_bytes(number) + increment).to_be_bytes());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Inputs that several crates are tested and measured with.
+//! Inputs for the tests and benchmarks of several crates.
 #![forbid(unsafe_code)]
 
 pub mod large_stream;

@@ -1,4 +1,4 @@
-//! A stream opened from its end, by its description.
+//! A stream opened by the description at its end.
 #![no_main]
 
 use cpreg_fuzz::open;
@@ -7,9 +7,9 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|stream: &[u8]| {
     if let Ok((_, vm)) = open(stream, |source| Stream::open_by_description(source)) {
-        // The other way it can be refused, and must not be another VM.
+        // `verify` may reject it, but must not find another VM.
         if let Ok(verified) = Stream::verify(&stream) {
-            assert_eq!(verified.vm().expect("it was translated"), vm);
+            assert_eq!(verified.vm().expect("a VM"), vm);
         }
     }
 });

@@ -1,4 +1,4 @@
-//! Whole commands, beside `cat` and `cp`.
+//! Whole commands, compared with `cat` and `cp`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,7 +9,8 @@ use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 
 use crate::inputs::{
-    GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove, unpack_stream, write_sparse,
+    DESTINATION_FILE, GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove, unpack_stream,
+    write_sparse,
 };
 use crate::table::{print, print_header};
 use crate::{filter, measure, plan, rehearsal};
@@ -18,7 +19,7 @@ use crate::{filter, measure, plan, rehearsal};
 ///
 /// # Errors
 /// If something cannot be made or run.
-pub(crate) fn measure_all(bench: &Benchmark<'_>) -> Result<()> {
+pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
     print_header();
     for (name, size) in [
         ("64 MiB of RAM", RECORDED_SIZE),
@@ -60,11 +61,11 @@ pub(crate) fn measure_all(bench: &Benchmark<'_>) -> Result<()> {
             },
         ),
     ] {
-        bench.stream(name, size)?;
+        benchmark.measure_stream(name, size)?;
     }
-    bench.measure_filter()?;
-    bench.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
-    for row in rehearsal::run(&bench.cpreg, bench.folder)? {
+    benchmark.measure_filter()?;
+    benchmark.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
+    for row in rehearsal::run(&benchmark.cpreg, benchmark.folder)? {
         print(
             &row.case,
             row.rehearsal.time,
@@ -72,14 +73,14 @@ pub(crate) fn measure_all(bench: &Benchmark<'_>) -> Result<()> {
             Some(row.rehearsal),
         );
     }
-    plans(&bench.source, &bench.destination)
+    measure_plans(&benchmark.source, &benchmark.destination)
 }
 
-/// Measures what a plan costs.
+/// Measures plans.
 ///
 /// # Errors
 /// If a stream cannot be read.
-pub(crate) fn plans(source: &[u8], destination: &[u8]) -> Result<()> {
+pub(crate) fn measure_plans(source: &[u8], destination: &[u8]) -> Result<()> {
     for row in plan::run(source, destination)? {
         let case = format!(
             "{}, {} registers, {} allocations",
@@ -90,26 +91,26 @@ pub(crate) fn plans(source: &[u8], destination: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What whole commands are measured with.
+/// Inputs for measuring whole commands.
 #[derive(Debug)]
 pub(crate) struct Benchmark<'f> {
     pub(crate) folder: &'f Path,
-    /// The program.
+    /// Path of the program.
     pub(crate) cpreg: String,
     pub(crate) source: Vec<u8>,
     pub(crate) destination: Vec<u8>,
 }
 
 impl Benchmark<'_> {
-    /// All that is measured of a stream of this size.
-    fn stream(&self, name: &str, size: Size) -> Result<()> {
-        // The stream, a copy, and nearly as much again, so that nothing else comes to its end.
+    /// Measures all commands with a stream of this size.
+    fn measure_stream(&self, name: &str, size: Size) -> Result<()> {
+        // The stream, a copy, and a reserve, so that the disk does not fill up.
         let needed = 3 * size.sent_ram + 64 * MIB;
         let free = rustix::fs::statvfs(self.folder)?;
         let free = free.f_bavail * free.f_frsize;
         if free < needed {
             println!(
-                "{name}: left out: {} MiB of disk are free, {} MiB are needed",
+                "{name}: skipped: {} MiB of disk are free, {} MiB are needed",
                 free / MIB,
                 needed / MIB
             );
@@ -117,33 +118,32 @@ impl Benchmark<'_> {
         }
         let vm = self.folder.join("vm");
         large_stream::write(&self.source, size, &create(&vm)?)?;
-        let pages = 0;
         large_stream::write(
             &self.destination,
             Size {
-                sent_ram: pages,
+                sent_ram: 0,
                 ..size
             },
-            &create(&self.folder.join("there"))?,
+            &create(&self.folder.join(DESTINATION_FILE))?,
         )?;
         self.measure_reading(name)?;
 
         let out = self.folder.join("out");
-        let end = StreamTail::read(&vm)?;
-        for how in [&["-o", "out"][..], &["--in-place"]] {
-            let command = [&["convert", "vm", "--to", "there"], how].concat();
-            let as_before = || {
+        let tail = StreamTail::read(&vm)?;
+        for output in [&["-o", "out"][..], &["--in-place"]] {
+            let command = [&["convert", "vm", "--to", DESTINATION_FILE], output].concat();
+            let reset = || {
                 remove(&out)?;
-                end.restore(&vm)
+                tail.restore(&vm)
             };
-            let case = format!("convert {}, {name}", how[0]);
-            self.row(&case, &command, "cp vm out && sync out", as_before)?;
+            let case = format!("convert {}, {name}", output[0]);
+            self.measure_row(&case, &command, "cp vm out && sync out", reset)?;
         }
         remove(&out)?;
         remove(&vm)
     }
 
-    /// `filter`, of 2 GiB of RAM.
+    /// Measures `filter` with 2 GiB of RAM.
     pub(crate) fn measure_filter(&self) -> Result<()> {
         let size = Size {
             ram: 2 * GIB,
@@ -152,19 +152,19 @@ impl Benchmark<'_> {
         };
         let free = rustix::fs::statvfs(self.folder)?;
         if free.f_bavail * free.f_frsize < 3 * GIB {
-            println!("filter, 2 GiB of RAM: left out: 3 GiB of disk are needed");
+            println!("filter, 2 GiB of RAM: skipped: 3 GiB of disk are needed");
             return Ok(());
         }
         let vm = self.folder.join("vm");
         large_stream::write(&self.source, size, &create(&vm)?)?;
-        let there = Size {
+        let size_without_pages = Size {
             sent_ram: 0,
             ..size
         };
         large_stream::write(
             &self.destination,
-            there,
-            &create(&self.folder.join("there"))?,
+            size_without_pages,
+            &create(&self.folder.join(DESTINATION_FILE))?,
         )?;
         let (cost, baseline) = filter::run(&self.cpreg, self.folder)?;
         print(
@@ -179,32 +179,32 @@ impl Benchmark<'_> {
     fn measure_mapped_ram(&self, name: &str, ram: u64) -> Result<()> {
         let small = create(&self.folder.join("small"))?;
         write_sparse(&unpack_stream(MAPPED_RAM)?, &small)?;
-        for file in ["vm", "there"] {
+        for file in ["vm", DESTINATION_FILE] {
             large_stream::write_mapped_ram(&small, ram, &create(&self.folder.join(file))?)?;
         }
         self.measure_reading(name)
     }
 
-    /// `show` and `check`.
+    /// Measures `show` and `check`.
     fn measure_reading(&self, name: &str) -> Result<()> {
-        for command in [&["show", "vm"][..], &["check", "vm", "there"]] {
+        for command in [&["show", "vm"][..], &["check", "vm", DESTINATION_FILE]] {
             let case = format!("{}, {name}", command[0]);
-            self.row(&case, command, "cat vm > /dev/null", || Ok(()))?;
+            self.measure_row(&case, command, "cat vm > /dev/null", || Ok(()))?;
         }
         Ok(())
     }
 
-    fn row(
+    fn measure_row(
         &self,
         case: &str,
         arguments: &[&str],
         baseline: &str,
-        between: impl FnMut() -> Result<()>,
+        prepare: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let command = [&[self.cpreg.as_str()], arguments].concat();
         let (cost, baseline) = measure::run_alternating(
             RUNS,
-            between,
+            prepare,
             || measure::run(self.folder, &command),
             || measure::run(self.folder, &["sh", "-c", baseline]),
         )?;
@@ -213,7 +213,7 @@ impl Benchmark<'_> {
     }
 }
 
-/// The part of a stream that a conversion changes.
+/// Part of a stream that a conversion changes.
 struct StreamTail {
     start: u64,
     bytes: Vec<u8>,

@@ -1,11 +1,11 @@
-//! What `cpreg filter` costs beside `cat`: a stream from pipe to pipe.
+//! Costs of `cpreg filter` compared with `cat`: a stream from pipe to pipe.
 //!
 //! ```text
 //! cat vm  ->  pipe  ->  the command  ->  pipe  ->  cat > /dev/null
 //! ```
 //!
-//! Both pipes hold [`PIPE_LEN`] bytes, for both commands. The time is from the start of the three to the end of all; memory is that of the
-//! command in the middle alone.
+//! Both pipes hold [`PIPE_LEN`] bytes for both commands. The time is from the start of the three
+//! processes to the end of all. The memory is that of the command in the middle alone.
 
 use std::env;
 use std::fs::File;
@@ -15,21 +15,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::inputs::DESTINATION_FILE;
 use crate::measure::{self, Cost};
 use e2e_framework::Result;
 
-/// Of so many runs the middle one counts.
+/// Number of runs, of which the median counts.
 const RUNS: usize = 9;
 
-/// The most that Linux lets everybody ask for, in bytes.
+/// Length of the pipes in bytes; the most that Linux allows unprivileged users.
 const PIPE_LEN: usize = 1 << 20;
 
-/// `filter` from `vm` in this folder to `there`, and `cat`, in turn.
+/// Measures `filter` of `vm` in this folder for the destination, and `cat`, alternately.
 pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<(Cost, Cost)> {
     measure::run_alternating(
         RUNS,
         || Ok(()),
-        || run_once(folder, &[cpreg, "filter", "--to", "there"]),
+        || run_once(folder, &[cpreg, "filter", "--to", DESTINATION_FILE]),
         || run_once(folder, &["cat"]),
     )
 }
@@ -38,12 +39,12 @@ fn run_once(folder: &Path, command: &[&str]) -> Result<Cost> {
     let start = Instant::now();
     let (from_feeder, to_middle) = pipe()?;
     let (from_middle, to_sink) = pipe()?;
-    // A command owns the ends of pipes that it was given, and must be gone for them to be closed here.
+    // A command owns its pipe ends, which are closed here when it is dropped.
     let mut feeder = Command::new("cat")
         .stdin(File::open(folder.join("vm"))?)
         .stdout(to_middle)
         .spawn()?;
-    // A process that runs this command only, so that what the system counts of all its children is that one.
+    // The process runs this command only, so its children's resource usage is the command's.
     let mut middle = Command::new(env::current_exe()?)
         .args(["run-piped"])
         .args(command)
@@ -56,24 +57,24 @@ fn run_once(folder: &Path, command: &[&str]) -> Result<Cost> {
         .stdin(from_middle)
         .stdout(Stdio::null())
         .spawn()?;
-    let mut said = String::new();
+    let mut output = String::new();
     if let Some(mut stderr) = middle.stderr.take() {
-        stderr.read_to_string(&mut said)?;
+        stderr.read_to_string(&mut output)?;
     }
-    let all_went_well =
+    let all_succeeded =
         feeder.wait()?.success() & middle.wait()?.success() & sink.wait()?.success();
     let time = start.elapsed();
-    if !all_went_well {
-        return Err(format!("`{}` failed: {said}", command.join(" ")).into());
+    if !all_succeeded {
+        return Err(format!("`{}` failed: {output}", command.join(" ")).into());
     }
     Ok(Cost {
         time,
-        peak_memory: said.trim().parse()?,
+        peak_memory: output.trim().parse()?,
         bytes_read: None,
     })
 }
 
-/// `run-piped COMMAND…`: the other end of [`run_once`]. Says how much memory the command had at its peak, on standard error.
+/// Runs `run-piped COMMAND…` for [`run_once`]; prints the command's peak memory on standard error.
 pub(crate) fn run_piped(command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let status = Command::new(program)
@@ -87,9 +88,9 @@ pub(crate) fn run_piped(command: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A pipe: its end to read from, and the one to write to. No other process gets them.
+/// Makes a pipe; returns its read end and its write end, which child processes do not inherit.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::pipe::fcntl_setpipe_size(&to, PIPE_LEN)?;
-    Ok((from, to))
+    let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::pipe::fcntl_setpipe_size(&write_end, PIPE_LEN)?;
+    Ok((read_end, write_end))
 }

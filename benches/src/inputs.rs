@@ -1,4 +1,4 @@
-//! The inputs: recorded streams, and the files that are made of them.
+//! The inputs: recorded streams, and files made from them.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -9,23 +9,27 @@ use cpreg_testdata::large_stream::Size;
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
-/// Of so many runs the middle one counts.
+/// Number of runs, of which the median counts.
 pub(crate) const RUNS: usize = 5;
 
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
 
-/// What is recorded: RAM and vCPUs.
+/// RAM and vCPUs of the recorded VM.
 pub(crate) const RECORDED_SIZE: Size = Size {
     ram: 64 * MIB,
     sent_ram: 64 * MIB,
     vcpus: 1,
 };
 
-/// The VM, by its stream, and another kernel's, which it must be converted for.
+/// Recorded stream of the VM.
 pub(crate) const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
+/// Recorded stream of the destination, another kernel, which needs a conversion.
 pub(crate) const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
+/// Recorded mapped-ram stream.
 pub(crate) const MAPPED_RAM: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
+/// Name of the file with the destination's stream.
+pub(crate) const DESTINATION_FILE: &str = "destination";
 
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     File::options()
@@ -50,7 +54,7 @@ pub(crate) fn unpack_stream(stream: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes bytes so that zeros take no room.
+/// Writes bytes so that zeros take no space.
 pub(crate) fn write_sparse(bytes: &[u8], to: &File) -> io::Result<()> {
     const BLOCK: usize = 64 << 10;
     to.set_len(bytes.len() as u64)?;

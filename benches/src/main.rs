@@ -1,20 +1,22 @@
-//! `cargo xtask bench`: what the command costs, as ratios to what everybody has: `cat`, `cp`, `sync`, `socat`.
+//! `cargo xtask bench`: costs of the command, as ratios to standard tools: `cat`, `cp`, `sync`,
+//! `socat`.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | [`inputs`] | the inputs; [`cpreg_testdata::large_stream`] makes large ones of them |
-//! | [`measure`] | one command: time, peak memory, bytes read |
-//! | [`commands`] | whole commands, beside `cat` and `cp` |
-//! | [`filter`] | a stream from pipe to pipe, beside `cat` |
-//! | [`relay`] | a migration from socket to socket, beside `socat` |
+//! | [`inputs`] | the inputs; [`cpreg_testdata::large_stream`] makes large ones from them |
+//! | [`measure`] | time, peak memory and bytes read of one command |
+//! | [`commands`] | whole commands, compared with `cat` and `cp` |
+//! | [`filter`] | a stream from pipe to pipe, compared with `cat` |
+//! | [`relay`] | a migration from socket to socket, compared with `socat` |
 //! | [`plan`] | a plan, in this process |
-//! | [`rehearsal`] | a rehearsal, beside QEMU's own start |
-//! | [`table`] | the table of figures |
+//! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
+//! | [`table`] | the table of results |
 //!
-//! Nothing here passes or fails, and CI does not run it: a machine that is busy would decide. What must hold on every
-//! machine (bytes read, memory) is tested elsewhere, by counting. docs/performance.md has figures.
+//! Benchmarks neither pass nor fail, and CI does not run them, because the load of the machine
+//! would decide. Properties of every machine (bytes read, memory) are tested elsewhere, by
+//! counting. docs/performance.md has results.
 #![forbid(unsafe_code)]
-// A benchmark talks to the person who started it.
+// A benchmark prints its results for the person who started it.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
@@ -37,7 +39,8 @@ use e2e_framework::{Result, tool};
 use self::commands::Benchmark;
 use self::inputs::{DESTINATION, SOURCE, unpack_stream};
 
-/// Benchmarks: what the command costs, against cat, cp and socat. Writes some GiB below target/lab, and removes them
+/// Benchmarks of the command against cat, cp and socat. Writes some GiB below target/lab, and
+/// removes them
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench", max_term_width = 100)]
 struct Arguments {
@@ -45,17 +48,18 @@ struct Arguments {
     subject: Option<Subject>,
 }
 
-/// Of what the costs are measured. The hidden ones are for this program itself: a process that runs one command only.
+/// Subject of a benchmark. The program calls the hidden ones itself, in a process that runs one
+/// command only.
 #[derive(Debug, Subcommand)]
 enum Subject {
-    /// Only what a plan costs, in this process
+    /// Measure only a plan, in this process
     Plans,
-    /// Only what a filter costs
+    /// Measure only a filter
     Filter,
-    /// Only what a relay costs
+    /// Measure only a relay
     Relay,
     #[command(hide = true)]
-    Costs(CommandArgs),
+    RunMeasured(CommandArgs),
     #[command(hide = true)]
     RunPiped(CommandArgs),
     #[command(hide = true)]
@@ -65,7 +69,7 @@ enum Subject {
         rest: CommandArgs,
     },
     #[command(hide = true)]
-    Start(CommandArgs),
+    StartQemu(CommandArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,37 +94,37 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures all of it, or one subject.
+/// Measures everything, or one subject.
 ///
 /// # Errors
-/// If something cannot be built, made or run; never because of a figure.
+/// If something cannot be built, made or run; never because of a result.
 fn run(subject: Option<&Subject>) -> Result<()> {
     match subject {
         None => with_benchmark(commands::measure_all),
         Some(Subject::Plans) => {
             table::print_header();
-            commands::plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)
+            commands::measure_plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)
         }
-        Some(Subject::Filter) => with_benchmark(|bench| {
+        Some(Subject::Filter) => with_benchmark(|benchmark| {
             table::print_header();
-            bench.measure_filter()
+            benchmark.measure_filter()
         }),
-        Some(Subject::Relay) => with_benchmark(|bench| {
+        Some(Subject::Relay) => with_benchmark(|benchmark| {
             relay::run(
-                &bench.cpreg,
-                bench.folder,
-                &bench.source,
-                &bench.destination,
+                &benchmark.cpreg,
+                benchmark.folder,
+                &benchmark.source,
+                &benchmark.destination,
             )
         }),
-        Some(Subject::Costs(rest)) => relay::costs(&rest.words()),
+        Some(Subject::RunMeasured(rest)) => relay::run_measured(&rest.words()),
         Some(Subject::RunPiped(rest)) => filter::run_piped(&rest.words()),
         Some(Subject::RunOnce { folder, rest }) => measure::run_once(folder, &rest.words()),
-        Some(Subject::Start(rest)) => rehearsal::start(&rest.words()),
+        Some(Subject::StartQemu(rest)) => rehearsal::start_qemu(&rest.words()),
     }
 }
 
-/// Builds the command as it is shipped, beside this program, and has it measured.
+/// Builds the command in release mode next to this program, and measures it.
 fn with_benchmark(run: impl FnOnce(&Benchmark<'_>) -> Result<()>) -> Result<()> {
     let build = ["build", "--release", "-p", "cpreg-cli"];
     tool::run(Command::new("cargo").args(build).current_dir(repository()))?;
@@ -144,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_consistent() {
+    fn arguments_are_consistent() {
         Arguments::command().debug_assert();
     }
 }

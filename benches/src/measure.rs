@@ -1,12 +1,13 @@
-//! Runs a command and says how long it took, how much memory it had at its peak, and how much it read.
+//! Runs a command and measures its time, its peak memory and the bytes it reads.
 //!
-//! A process of this program runs one command only, so that what the system counts of "all children" is that one.
+//! A process of this program runs one command only, so the system's figures for all children are
+//! the command's.
 //!
-//! | figure | from |
-//! |---|---|
-//! | time | the clock, from before the start to the end |
-//! | peak memory | `getrusage`, `ru_maxrss` of the children; never less than this process had when it started the command, some 3 MiB |
-//! | bytes read | `/proc/self/io`, `rchar`, to which Linux adds that of each child that has ended; the loading of the program is part of it |
+//! - Time: the clock, from before the start to the end.
+//! - Peak memory: `getrusage`, `ru_maxrss` of the children. It is at least the memory of this
+//!   process when it starts the command, some 3 MiB.
+//! - Bytes read: `/proc/self/io`, `rchar`, to which Linux adds that of each child that has ended.
+//!   It includes loading the program.
 
 use std::env;
 use std::fs;
@@ -18,17 +19,17 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use e2e_framework::{Result, tool};
 
-/// What one run, or the middle one of several, cost.
+/// Cost of one run, or of the median of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) time: Duration,
-    /// In bytes.
+    /// Peak memory in bytes.
     pub(crate) peak_memory: u64,
-    /// In bytes; nothing where the system does not count it.
+    /// Bytes read; `None` if the system does not count them.
     pub(crate) bytes_read: Option<u64>,
 }
 
-/// `run-once FOLDER COMMAND…`: the other end of [`run`].
+/// Runs `run-once FOLDER COMMAND…` for [`run`]; prints the cost.
 pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let before = total_bytes_read();
@@ -52,26 +53,26 @@ pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that a child of this process had that it has waited for, in bytes.
+/// Returns the peak memory of this process's finished children, in bytes.
 pub(crate) fn peak_memory_of_children() -> Result<u64> {
     let kibibytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
     Ok(kibibytes << 10)
 }
 
-/// What this process and the children it has waited for have read, in bytes.
+/// Returns the number of bytes read by this process and its finished children.
 fn total_bytes_read() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/io").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("rchar: "))?;
     line.trim().parse().ok()
 }
 
-/// Runs a command in this folder; it must succeed.
+/// Runs a command in this folder, which must succeed, and returns its cost.
 pub(crate) fn run(folder: &Path, command: &[&str]) -> Result<Cost> {
     let mut once = Command::new(env::current_exe()?);
     once.args(["run-once"]).arg(folder).args(command);
     let line = tool::output_of(&mut once)?;
     let mut words = line.split(' ');
-    let mut word = || words.next().ok_or("a run gave no figures");
+    let mut word = || words.next().ok_or("a run printed no cost");
     Ok(Cost {
         time: Duration::from_nanos(word()?.parse()?),
         peak_memory: word()?.parse()?,
@@ -79,19 +80,21 @@ pub(crate) fn run(folder: &Path, command: &[&str]) -> Result<Cost> {
     })
 }
 
-/// Both in turn, several times, so that what else the machine does hits both: the middle time of each, and the most memory and
-/// bytes that any run of it took. `between` comes before each run and is not measured.
+/// Runs both alternately, several times, so that other load on the machine affects both.
+///
+/// Returns the median time of each, and the maxima of memory and bytes read. `prepare` runs before
+/// each run and is not measured.
 pub(crate) fn run_alternating(
     runs: usize,
-    mut between: impl FnMut() -> Result<()>,
+    mut prepare: impl FnMut() -> Result<()>,
     mut work: impl FnMut() -> Result<Cost>,
     mut baseline: impl FnMut() -> Result<Cost>,
 ) -> Result<(Cost, Cost)> {
     let mut costs = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        between()?;
+        prepare()?;
         costs.0.push(work()?);
-        between()?;
+        prepare()?;
         costs.1.push(baseline()?);
     }
     Ok((median(costs.0)?, median(costs.1)?))
@@ -99,10 +102,10 @@ pub(crate) fn run_alternating(
 
 fn median(mut costs: Vec<Cost>) -> Result<Cost> {
     costs.sort_by_key(|cost| cost.time);
-    let most = |of: fn(&Cost) -> Option<u64>| costs.iter().filter_map(of).max();
+    let max = |field: fn(&Cost) -> Option<u64>| costs.iter().filter_map(field).max();
     Ok(Cost {
         time: costs.get(costs.len() / 2).ok_or("no run")?.time,
-        peak_memory: most(|cost| Some(cost.peak_memory)).unwrap_or_default(),
-        bytes_read: most(|cost| cost.bytes_read),
+        peak_memory: max(|cost| Some(cost.peak_memory)).unwrap_or_default(),
+        bytes_read: max(|cost| cost.bytes_read),
     })
 }

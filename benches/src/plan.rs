@@ -1,7 +1,7 @@
-//! How long a plan takes: one vCPU of a recorded host, in this process.
+//! Time of a plan for one vCPU of a recorded host, in this process.
 //!
-//! The baseline is the least that any planner must do: to go through the registers of both sides, each in its order, and
-//! compare them.
+//! The baseline is the minimum work of any planner: iterate over the registers of both sides in
+//! order, and compare them.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -19,27 +19,28 @@ use crate::inputs::RUNS;
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
-/// How often a plan is made between two looks at the clock.
+/// Number of plans between two readings of the clock.
 const PLANS: u32 = 200;
 
-/// What making one plan takes.
+/// Cost of one plan.
 pub(crate) struct PlanCost {
-    /// Which VM goes where.
+    /// VM and destination.
     pub(crate) case: String,
-    /// Registers of the vCPU.
+    /// Number of registers of the vCPU.
     pub(crate) registers: usize,
     pub(crate) plan: Duration,
     pub(crate) baseline: Duration,
-    /// How often one plan asks for memory.
+    /// Number of memory allocations of one plan.
     pub(crate) allocations: u64,
 }
 
-/// Measures a VM that converts, one that goes to where it comes from, and two that need more than one round: a plan that is not
-/// ready is made again with every adjustment that could help.
+/// Measures a VM that converts, one that returns to its own host, and two that need several rounds.
+///
+/// A plan that is not ready is repeated with every adjustment that could help.
 pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
-    let vcpu_of = |stream: &[u8]| -> Result<Vcpu> {
+    let first_vcpu = |stream: &[u8]| -> Result<Vcpu> {
         let mut vcpus = Stream::open(&stream)?.vm()?.vcpus.into_iter();
-        Ok(vcpus.next().ok_or("a stream without a vCPU")?)
+        Ok(vcpus.next().ok_or("the stream has no vCPU")?)
     };
     let (old, new) = (
         recorded_host("6.12.107-max-all")?,
@@ -48,8 +49,8 @@ pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
     Ok(vec![
         case(
             "plan: Linux 6.12 to 6.16",
-            vcpu_of(source)?,
-            &vcpu_of(destination)?,
+            first_vcpu(source)?,
+            &first_vcpu(destination)?,
             ValueOrigin::Guest,
         ),
         case(
@@ -73,13 +74,13 @@ pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
     ])
 }
 
-fn case(name: &str, vcpu: Vcpu, there: &Vcpu, values: ValueOrigin) -> PlanCost {
+fn case(name: &str, vcpu: Vcpu, destination_vcpu: &Vcpu, value_origin: ValueOrigin) -> PlanCost {
     let vm = Vm { vcpus: vec![vcpu] };
     let destination = Destination {
         name: String::new(),
         accelerator: Some(Accelerator::Kvm),
-        value_origin: values,
-        vcpus: vec![DestinationVcpu::from_vcpu(there)],
+        value_origin,
+        vcpus: vec![DestinationVcpu::from_vcpu(destination_vcpu)],
         loader: Some(Loader::qemu(10, 0)),
         shape: None,
     };
@@ -116,13 +117,13 @@ fn median(mut work: impl FnMut()) -> Duration {
     times[RUNS / 2]
 }
 
-/// In how many registers the two differ.
+/// Returns the number of registers that differ.
 fn differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
-    let mut ours = vcpu.registers.iter().peekable();
-    let mut theirs = host.registers().iter().peekable();
+    let mut source_registers = vcpu.registers.iter().peekable();
+    let mut destination_registers = host.registers().iter().peekable();
     let mut count = 0;
     loop {
-        let order = match (ours.peek(), theirs.peek()) {
+        let order = match (source_registers.peek(), destination_registers.peek()) {
             (None, None) => return count,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
@@ -134,15 +135,17 @@ fn differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
         };
         count += usize::from(order != Ordering::Equal);
         if order.is_le() {
-            ours.next();
+            source_registers.next();
         }
         if order.is_ge() {
-            theirs.next();
+            destination_registers.next();
         }
     }
 }
 
-/// `id size value` a line, as `KVM_GET_REG_LIST` and `KVM_GET_ONE_REG` gave them.
+/// Reads a recorded host.
+///
+/// Each line is `id size value`, from `KVM_GET_REG_LIST` and `KVM_GET_ONE_REG`.
 fn recorded_host(name: &str) -> Result<Vcpu> {
     let path = repository().join(format!("tests/fixtures/hosts/{name}.txt"));
     let text = fs::read_to_string(&path)?;

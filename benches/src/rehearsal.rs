@@ -1,4 +1,4 @@
-//! What a rehearsal costs beside QEMU's own start: a VM of 8 GiB, each QEMU of the live tests.
+//! Cost of a rehearsal compared with QEMU's own start: a VM of 8 GiB, each QEMU of the live tests.
 //!
 //! The baseline starts the same QEMU, waits until its monitor answers, and ends it.
 
@@ -15,7 +15,7 @@ use crate::measure::{self, Cost};
 use e2e_framework::large_vm::LargeVm;
 use e2e_framework::{Result, qemu};
 
-/// One QEMU's figures.
+/// Costs with one QEMU.
 pub(crate) struct RehearsalCost {
     pub(crate) case: String,
     pub(crate) rehearsal: Cost,
@@ -28,9 +28,10 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<RehearsalCost>> {
     for qemu in qemu::ensure()? {
         let folder = folder.join(qemu.series);
         std::fs::create_dir(&folder)?;
-        let words = "-nodefaults -display none -machine virt-5.2 -cpu cortex-a57 -m 64 -accel tcg";
+        let options =
+            "-nodefaults -display none -machine virt-5.2 -cpu cortex-a57 -m 64 -accel tcg";
         let mut command = vec![qemu.program().into_os_string()];
-        command.extend(words.split(' ').map(OsString::from));
+        command.extend(options.split(' ').map(OsString::from));
         let large = LargeVm::make(command, &folder)?;
         let words = |command: &[OsString]| -> Vec<String> {
             let words = command
@@ -38,11 +39,11 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<RehearsalCost>> {
                 .map(|word| word.to_string_lossy().into_owned());
             words.collect()
         };
-        let own = env::current_exe()?.display().to_string();
+        let this_program = env::current_exe()?.display().to_string();
         let stream = large.stream.display().to_string();
         let rehearse = [cpreg, "rehearse", &stream, "--"].map(str::to_owned);
         let rehearse = [rehearse.to_vec(), words(&large.command)].concat();
-        let start = [own, "start".to_owned()];
+        let start = [this_program, "start-qemu".to_owned()];
         let start = [start.to_vec(), words(&large.command)].concat();
         let run = |command: &[String]| {
             let command: Vec<_> = command.iter().map(String::as_str).collect();
@@ -59,11 +60,11 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<RehearsalCost>> {
     Ok(rows)
 }
 
-/// `start COMMAND…`: starts a QEMU as a rehearsal does, and ends it.
-pub(crate) fn start(command: &[&str]) -> Result<()> {
+/// Runs `start-qemu COMMAND…`: starts a QEMU as a rehearsal does, and ends it.
+pub(crate) fn start_qemu(command: &[&str]) -> Result<()> {
     let command: Vec<OsString> = command.iter().map(OsString::from).collect();
     let additions = ["-S", "-incoming", "defer"].map(OsString::from);
-    let patience = WaitOptions::with_timeout(Duration::from_secs(60));
-    QemuProcess::start(&command, &additions, &patience)?.quit()?;
+    let options = WaitOptions::with_timeout(Duration::from_secs(60));
+    QemuProcess::start(&command, &additions, &options)?.quit()?;
     Ok(())
 }

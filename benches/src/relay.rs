@@ -1,18 +1,21 @@
-//! What `cpreg relay` costs beside `socat`: bytes from one unix socket to another.
+//! Cost of `cpreg relay` compared with `socat`: bytes from one Unix socket to another.
 //!
 //! ```text
 //! this process  ->  socket  ->  the command  ->  socket  ->  this process
 //! ```
 //!
-//! | case | what is sent |
-//! |---|---|
-//! | a main channel | a whole stream with [`SENT_LEN`] bytes of pages, which are those of a smaller VM sent again and again, as a guest that writes to them makes QEMU do |
-//! | a multifd channel | its 64 bytes of greeting, and as many bytes that nobody understands, beside a main channel that waits |
-//! | memory | whole streams of VMs of several sizes |
-//! | the pause | a stream of 64 vCPUs, its device state in pieces of 32 KiB as QEMU sends it, and as fast as they are taken |
+//! The cases send:
 //!
-//! The sockets' buffers are the system's for all. Time is from the first byte sent to the end of the last byte's connection; what
-//! the command does before it listens is in its CPU time and memory.
+//! - Main channel: a whole stream with [`SENT_LEN`] bytes of pages. They are those of a smaller VM,
+//!   sent repeatedly, as QEMU does for a guest that writes to them.
+//! - Multifd channel: its channel header of 64 bytes and [`SENT_LEN`] opaque bytes, while a main
+//!   channel waits.
+//! - Memory: whole streams of VMs of several sizes.
+//! - Added downtime: a stream of 64 vCPUs. Its device state is sent in chunks of 32 KiB like
+//!   QEMU's, as fast as the relay reads them.
+//!
+//! All cases use the system's default socket buffers. Time is from the first byte sent to the end
+//! of the last byte's connection. CPU time and memory include the command's work before it listens.
 
 use std::env;
 use std::fs::{self, File};
@@ -33,57 +36,57 @@ use crate::measure;
 use e2e_framework::Result;
 use e2e_framework::tool::{Tool, ensure_installed};
 
-/// Of so many runs the middle one counts.
+/// Number of runs, of which the median counts.
 const RUNS: usize = 9;
-/// So many bytes of pages, and of a multifd channel.
+/// Number of bytes of pages, and of a multifd channel.
 const SENT_LEN: u64 = 2 * GIB;
-/// RAM of the VM whose pages they are: more than the processor's caches hold.
+/// RAM of the VM whose pages are sent; larger than the processor's caches.
 const RAM: u64 = 64 * MIB;
-/// What is sent at once: 64 pages, as QEMU does.
+/// Length of one write of pages: 64 pages, like QEMU's.
 const SEND_CHUNK_LEN: usize = 256 << 10;
-/// And of device state: QEMU's buffer.
+/// Length of one write of device state, which is QEMU's buffer.
 const DEVICE_STATE_CHUNK_LEN: usize = 32 << 10;
-/// The pause that is aimed at.
-const TARGET_PAUSE: Duration = Duration::from_millis(1);
+/// Target for the added downtime.
+const TARGET_ADDED_DOWNTIME: Duration = Duration::from_millis(1);
 
-/// What one run cost.
+/// Cost of one run.
 #[derive(Clone, Copy, Debug, Default)]
 struct RunCost {
     time: Duration,
     cpu: Duration,
-    /// In bytes.
+    /// Peak memory in bytes.
     peak_memory: u64,
-    /// As the relay told it.
-    reported_pause: Option<Duration>,
-    /// As it is seen from outside.
-    observed_pause: Option<Duration>,
+    /// Added downtime that the relay reports.
+    reported_downtime: Option<Duration>,
+    /// Added downtime that this process measures at the sockets.
+    measured_downtime: Option<Duration>,
 }
 
-/// A stream in three parts, of which the middle one may be sent again and again.
+/// Stream in three parts, the middle one of which can be sent repeatedly.
 struct StreamParts {
     head: Vec<u8>,
     pages: Vec<u8>,
     tail: Vec<u8>,
-    /// Where in the last part the first vCPU's section begins, and where the last one ends.
+    /// Range in `tail` from the first vCPU's payload to the end of the last vCPU's section.
     vcpus: std::ops::Range<usize>,
 }
 
-/// What is sent, and how.
+/// Data to send.
 #[derive(Clone, Copy)]
 enum Payload<'p> {
-    /// A main channel with so many bytes of pages.
+    /// Main channel with this number of bytes of pages.
     MainChannel(&'p StreamParts, u64),
-    /// So many bytes that nobody understands; for the relay beside a main channel.
+    /// Channel with this number of opaque bytes; for the relay, a main channel waits.
     OpaqueChannel(&'p StreamParts, u64),
 }
 
-/// All cases; `folder` is empty.
+/// Runs all cases in the empty `folder`.
 pub(crate) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8]) -> Result<()> {
     ensure_installed(&[Tool {
         program: "socat",
         package: "socat",
     }])?;
-    let bench = RelayBenchmark { cpreg, folder };
+    let benchmark = RelayBenchmark { cpreg, folder };
     println!(
         "{:62} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>9}",
         "case", "median", "baseline", "ratio", "CPU", "baseline", "ratio", "memory"
@@ -93,13 +96,17 @@ pub(crate) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
         sent_ram: RAM,
         vcpus: 1,
     };
-    bench.destination(destination, small)?;
-    let parts = bench.parts(source, small)?;
-    for (beside, blocks) in [("socat", &[][..]), ("socat -b 262144", &["-b", "262144"])] {
-        let name = format!("relay, a main channel of 2 GiB, beside {beside}");
-        bench.measure_against_socat(&name, Payload::MainChannel(&parts, SENT_LEN), blocks)?;
-        let name = format!("relay, a multifd channel of 2 GiB, beside {beside}");
-        bench.measure_against_socat(&name, Payload::OpaqueChannel(&parts, SENT_LEN), blocks)?;
+    benchmark.write_destination(destination, small)?;
+    let parts = benchmark.make_parts(source, small)?;
+    for (baseline, options) in [("socat", &[][..]), ("socat -b 262144", &["-b", "262144"])] {
+        let name = format!("relay, a main channel of 2 GiB, against {baseline}");
+        benchmark.measure_against_socat(&name, Payload::MainChannel(&parts, SENT_LEN), options)?;
+        let name = format!("relay, a multifd channel of 2 GiB, against {baseline}");
+        benchmark.measure_against_socat(
+            &name,
+            Payload::OpaqueChannel(&parts, SENT_LEN),
+            options,
+        )?;
     }
     for (name, pages, vcpus) in [
         ("64 MiB of RAM", RAM, 1),
@@ -108,9 +115,9 @@ pub(crate) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
         ("256 vCPUs", RAM, 256),
     ] {
         let size = Size { vcpus, ..small };
-        bench.destination(destination, size)?;
-        let parts = bench.parts(source, size)?;
-        let run = bench.relay(Payload::MainChannel(&parts, pages))?;
+        benchmark.write_destination(destination, size)?;
+        let parts = benchmark.make_parts(source, size)?;
+        let run = benchmark.relay(Payload::MainChannel(&parts, pages))?;
         println!(
             "{:62} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>5} MiB",
             format!("relay, memory, {name}"),
@@ -123,7 +130,7 @@ pub(crate) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
             run.peak_memory.div_ceil(MIB)
         );
     }
-    bench.measure_pause(source, destination)
+    benchmark.measure_added_downtime(source, destination)
 }
 
 struct RelayBenchmark<'f> {
@@ -132,16 +139,21 @@ struct RelayBenchmark<'f> {
 }
 
 impl RelayBenchmark<'_> {
-    fn measure_against_socat(&self, name: &str, sent: Payload<'_>, socat: &[&str]) -> Result<()> {
+    fn measure_against_socat(
+        &self,
+        name: &str,
+        payload: Payload<'_>,
+        socat_options: &[&str],
+    ) -> Result<()> {
         let mut runs = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            runs.0.push(self.relay(sent)?);
-            runs.1.push(self.socat(socat, sent)?);
+            runs.0.push(self.relay(payload)?);
+            runs.1.push(self.socat(socat_options, payload)?);
         }
         let time = |runs: &[RunCost]| median(runs.iter().map(|run| run.time));
         let cpu = |runs: &[RunCost]| median(runs.iter().map(|run| run.cpu));
         let memory = runs.0.iter().map(|run| run.peak_memory).max().unwrap_or(0);
-        let ((time, its_time), (cpu, its_cpu)) = (
+        let ((time, socat_time), (cpu, socat_cpu)) = (
             (time(&runs.0)?, time(&runs.1)?),
             (cpu(&runs.0)?, cpu(&runs.1)?),
         );
@@ -149,45 +161,52 @@ impl RelayBenchmark<'_> {
         println!(
             "{name:62} {:>9} {:>9} {:>7.3} {:>9} {:>9} {:>7.3} {:>5} MiB",
             format!("{time:.1?}"),
-            format!("{its_time:.1?}"),
-            ratio(time, its_time),
+            format!("{socat_time:.1?}"),
+            ratio(time, socat_time),
             format!("{cpu:.1?}"),
-            format!("{its_cpu:.1?}"),
-            ratio(cpu, its_cpu),
+            format!("{socat_cpu:.1?}"),
+            ratio(cpu, socat_cpu),
             memory.div_ceil(MIB)
         );
         Ok(())
     }
 
-    fn measure_pause(&self, source: &[u8], destination: &[u8]) -> Result<()> {
+    fn measure_added_downtime(&self, source: &[u8], destination: &[u8]) -> Result<()> {
         let size = Size {
             ram: RAM,
             sent_ram: RAM,
             vcpus: 64,
         };
-        self.destination(destination, size)?;
-        let parts = self.parts(source, size)?;
+        self.write_destination(destination, size)?;
+        let parts = self.make_parts(source, size)?;
         let mut runs = Vec::new();
         for _ in 0..RUNS {
             runs.push(self.relay(Payload::MainChannel(&parts, RAM))?);
         }
-        let of = |pause: fn(&RunCost) -> Option<Duration>| median(runs.iter().filter_map(pause));
-        for (name, pause) in [
-            ("as the relay tells it", of(|run| run.reported_pause)?),
-            ("as it is seen from outside", of(|run| run.observed_pause)?),
+        let median_of =
+            |field: fn(&RunCost) -> Option<Duration>| median(runs.iter().filter_map(field));
+        for (name, downtime) in [
+            (
+                "as the relay reports it",
+                median_of(|run| run.reported_downtime)?,
+            ),
+            (
+                "as measured at the sockets",
+                median_of(|run| run.measured_downtime)?,
+            ),
         ] {
             println!(
                 "{:62} {:>9} {:>9} {:>7.3}",
-                format!("relay, the added pause, 64 vCPUs, {name}"),
-                format!("{pause:.1?}"),
-                format!("{TARGET_PAUSE:.1?}"),
-                pause.as_secs_f64() / TARGET_PAUSE.as_secs_f64()
+                format!("relay, added downtime, 64 vCPUs, {name}"),
+                format!("{downtime:.1?}"),
+                format!("{TARGET_ADDED_DOWNTIME:.1?}"),
+                downtime.as_secs_f64() / TARGET_ADDED_DOWNTIME.as_secs_f64()
             );
         }
         Ok(())
     }
 
-    fn destination(&self, recorded: &[u8], size: Size) -> Result<()> {
+    fn write_destination(&self, recorded: &[u8], size: Size) -> Result<()> {
         let file = create(&self.folder.join("to"))?;
         Ok(large_stream::write(
             recorded,
@@ -199,7 +218,7 @@ impl RelayBenchmark<'_> {
         )?)
     }
 
-    fn parts(&self, recorded: &[u8], size: Size) -> Result<StreamParts> {
+    fn make_parts(&self, recorded: &[u8], size: Size) -> Result<StreamParts> {
         let path = self.folder.join("vm");
         large_stream::write(recorded, size, &create(&path)?)?;
         let mut whole = Vec::new();
@@ -208,136 +227,157 @@ impl RelayBenchmark<'_> {
         StreamParts::split(whole, size.sent_ram)
     }
 
-    fn relay(&self, sent: Payload<'_>) -> Result<RunCost> {
+    fn relay(&self, payload: Payload<'_>) -> Result<RunCost> {
         let command = [
             self.cpreg,
             "relay",
             "--listen",
-            "unix:here",
+            "unix:source.sock",
             "--connect",
-            "unix:there",
+            "unix:destination.sock",
             "--to",
             "to",
             "--allow-no-return-path",
             "--log-format",
             "json",
         ];
-        self.run_command(&command, sent, true)
+        self.run_command(&command, payload, true)
     }
 
-    fn socat(&self, options: &[&str], sent: Payload<'_>) -> Result<RunCost> {
-        // One direction, as nothing goes back.
-        let addresses = ["-u", "UNIX-LISTEN:here", "UNIX-CONNECT:there"];
+    fn socat(&self, options: &[&str], payload: Payload<'_>) -> Result<RunCost> {
+        // One direction only, because the benchmark sends nothing back.
+        let addresses = [
+            "-u",
+            "UNIX-LISTEN:source.sock",
+            "UNIX-CONNECT:destination.sock",
+        ];
         let command = [&["socat"], options, &addresses].concat();
-        self.run_command(&command, sent, false)
+        self.run_command(&command, payload, false)
     }
 
-    /// Sends through a command, and takes what it sends on.
-    fn run_command(&self, command: &[&str], sent: Payload<'_>, is_relay: bool) -> Result<RunCost> {
-        let [here, there] = ["here", "there"].map(|name| self.folder.join(name));
-        for path in [&here, &there] {
+    /// Sends the payload through a command, and receives its output.
+    fn run_command(
+        &self,
+        command: &[&str],
+        payload: Payload<'_>,
+        is_relay: bool,
+    ) -> Result<RunCost> {
+        let [source, destination] =
+            ["source.sock", "destination.sock"].map(|name| self.folder.join(name));
+        for path in [&source, &destination] {
             inputs::remove(path)?;
         }
-        let listener = UnixListener::bind(&there)?;
+        let listener = UnixListener::bind(&destination)?;
         let mut child = Command::new(env::current_exe()?)
-            .args(["costs"])
+            .args(["run-measured"])
             .args(command)
             .current_dir(self.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let sent = thread::scope(|scope| {
-            let takes = scope.spawn(|| receive(&listener, sent, is_relay));
-            let times = send(&here, &mut child, sent, is_relay)?;
-            let taken = takes.join().map_err(|_| "the receiving end failed")??;
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((times, taken))
+        let times = thread::scope(|scope| {
+            let receiver = scope.spawn(|| receive(&listener, payload, is_relay));
+            let send_times = send(&source, &mut child, payload, is_relay)?;
+            let receive_times = receiver.join().map_err(|_| "the receiver failed")??;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((send_times, receive_times))
         });
         let output = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let (times, taken) = sent.map_err(|error| format!("{error}: {said}"))?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let (send_times, receive_times) = times.map_err(|error| format!("{error}: {stderr}"))?;
         if !output.status.success() {
-            return Err(format!("`{}` failed: {said}", command.join(" ")).into());
+            return Err(format!("`{}` failed: {stderr}", command.join(" ")).into());
         }
-        let figures = String::from_utf8(output.stdout)?;
-        let (memory, cpu) = figures.trim().split_once(' ').ok_or("no figures")?;
-        let pause = said.lines().find_map(parse_pause);
-        let seen = taken.first_vcpu.zip(times.last_vcpu);
+        let cost = String::from_utf8(output.stdout)?;
+        let (memory, cpu) = cost
+            .trim()
+            .split_once(' ')
+            .ok_or("the command's cost is missing")?;
+        let reported_downtime = stderr.lines().find_map(parse_added_downtime);
+        let vcpu_times = receive_times.first_vcpu.zip(send_times.last_vcpu);
         Ok(RunCost {
-            time: taken.end.saturating_duration_since(times.begin),
+            time: receive_times
+                .end
+                .saturating_duration_since(send_times.begin),
             cpu: Duration::from_micros(cpu.parse()?),
             peak_memory: memory.parse()?,
-            reported_pause: pause,
-            observed_pause: seen.map(|(first, last)| first.saturating_duration_since(last)),
+            reported_downtime,
+            measured_downtime: vcpu_times
+                .map(|(first, last)| first.saturating_duration_since(last)),
         })
     }
 }
 
-/// The pause in a line of the relay's log, if it is that line.
-fn parse_pause(line: &str) -> Option<Duration> {
+/// Returns the added downtime from the relay's log line that contains it.
+fn parse_added_downtime(line: &str) -> Option<Duration> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_it = line.get("event")?.as_str()? == "device-state-sent";
+    let is_sent_event = line.get("event")?.as_str()? == "device-state-sent";
     let microseconds = line.get("added_downtime_us")?.as_u64()?;
-    is_it.then(|| Duration::from_micros(microseconds))
+    is_sent_event.then(|| Duration::from_micros(microseconds))
 }
 
-/// When something was sent.
+/// Times of sending.
 struct SendTimes {
     begin: Instant,
-    /// The end of the last vCPU's section.
+    /// Time when the end of the last vCPU's section was sent.
     last_vcpu: Option<Instant>,
 }
 
-/// When something came.
+/// Times of receiving.
 struct ReceiveTimes {
     first_vcpu: Option<Instant>,
     end: Instant,
 }
 
-fn send(here: &PathBuf, child: &mut Child, sent: Payload<'_>, is_relay: bool) -> Result<SendTimes> {
-    while !here.exists() {
+fn send(
+    source: &PathBuf,
+    child: &mut Child,
+    payload: Payload<'_>,
+    is_relay: bool,
+) -> Result<SendTimes> {
+    while !source.exists() {
         if child.try_wait()?.is_some() {
-            return Err("it ended before it listened".into());
+            return Err("the command exited before it listened".into());
         }
         thread::sleep(Duration::from_millis(1));
     }
     let connect = || -> Result<UnixStream> {
-        // Whoever has bound a name need not listen yet.
+        // A socket that is bound may not listen yet.
         for _ in 0..1000 {
-            if let Ok(stream) = UnixStream::connect(here) {
+            if let Ok(stream) = UnixStream::connect(source) {
                 return Ok(stream);
             }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(UnixStream::connect(here)?)
+        Ok(UnixStream::connect(source)?)
     };
-    match sent {
+    match payload {
         Payload::MainChannel(parts, pages) => {
             let mut main = connect()?;
             let begin = Instant::now();
             main.write_all(&parts.head)?;
             parts.send_repeatedly(pages, &mut main)?;
             let mut last_vcpu = None;
-            let (vcpus, behind) = parts.tail.split_at(parts.vcpus.end);
-            for piece in vcpus.chunks(DEVICE_STATE_CHUNK_LEN) {
-                main.write_all(piece)?;
+            let (vcpus, rest) = parts.tail.split_at(parts.vcpus.end);
+            for chunk in vcpus.chunks(DEVICE_STATE_CHUNK_LEN) {
+                main.write_all(chunk)?;
                 last_vcpu = Some(Instant::now());
             }
-            main.write_all(behind)?;
+            main.write_all(rest)?;
             Ok(SendTimes { begin, last_vcpu })
         }
         Payload::OpaqueChannel(parts, bytes) => {
             let mut main = is_relay.then(&connect).transpose()?;
             if let Some(main) = &mut main {
                 main.write_all(&parts.head)?;
-                // So that it is the first one that comes.
+                // Make sure that the relay accepts it first.
                 thread::sleep(Duration::from_millis(20));
             }
             let mut channel = connect()?;
             let begin = Instant::now();
-            let mut greeting = [0; 64];
-            greeting[..8].copy_from_slice(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1]);
-            channel.write_all(&greeting)?;
+            let mut header = [0; 64];
+            header[..8].copy_from_slice(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1]);
+            channel.write_all(&header)?;
             parts.send_repeatedly(bytes, &mut channel)?;
             drop(channel);
             if let Some(main) = &mut main {
@@ -352,8 +392,8 @@ fn send(here: &PathBuf, child: &mut Child, sent: Payload<'_>, is_relay: bool) ->
     }
 }
 
-fn receive(listener: &UnixListener, sent: Payload<'_>, is_relay: bool) -> Result<ReceiveTimes> {
-    match sent {
+fn receive(listener: &UnixListener, payload: Payload<'_>, is_relay: bool) -> Result<ReceiveTimes> {
+    match payload {
         Payload::MainChannel(parts, pages) => {
             let first = parts.head.len() as u64 + parts.bytes(pages) + parts.vcpus.start as u64;
             let (main, _) = listener.accept()?;
@@ -363,30 +403,30 @@ fn receive(listener: &UnixListener, sent: Payload<'_>, is_relay: bool) -> Result
             let main = is_relay.then(|| listener.accept()).transpose()?;
             let main = main.map(|(main, _)| thread::spawn(move || drain(main, u64::MAX).is_ok()));
             let (channel, _) = listener.accept()?;
-            let taken = drain(channel, 64 + parts.bytes(bytes) - 1)?;
-            if taken.first_vcpu.is_none() {
-                return Err("not all that was sent has come".into());
+            let times = drain(channel, 64 + parts.bytes(bytes) - 1)?;
+            if times.first_vcpu.is_none() {
+                return Err("not all bytes have arrived".into());
             }
             if main.is_some_and(|main| !main.join().unwrap_or(false)) {
                 return Err("the main channel failed".into());
             }
-            Ok(taken)
+            Ok(times)
         }
     }
 }
 
-/// Reads up to the end; notes when more than so many bytes had come.
+/// Reads up to the end; records the time when more than `first` bytes have arrived.
 fn drain(mut from: UnixStream, first: u64) -> Result<ReceiveTimes> {
     let mut buffer = vec![0; 1 << 20];
     let mut count = 0;
     let mut first_vcpu = None;
     loop {
-        let taken = from.read(&mut buffer)?;
-        if taken == 0 {
+        let received = from.read(&mut buffer)?;
+        if received == 0 {
             let end = Instant::now();
             return Ok(ReceiveTimes { first_vcpu, end });
         }
-        count += taken as u64;
+        count += received as u64;
         if first_vcpu.is_none() && count > first {
             first_vcpu = Some(Instant::now());
         }
@@ -396,10 +436,10 @@ fn drain(mut from: UnixStream, first: u64) -> Result<ReceiveTimes> {
 impl StreamParts {
     fn split(mut whole: Vec<u8>, pages: u64) -> Result<Self> {
         const PAGE: usize = 4096;
-        // The second page's record; of the first one it is not known how it was sent.
+        // Search the second page's record, because the form of the first one is not known.
         let second = (PAGE as u64 | 0x28).to_be_bytes();
         let start = whole.windows(8).position(|bytes| bytes == second);
-        let start = start.ok_or("no pages where they must be")?;
+        let start = start.ok_or("the pages are not found")?;
         let count = usize::try_from(pages)? / PAGE - 1;
         let end = start + count * (8 + PAGE);
         let stream = Stream::open(&whole)?;
@@ -407,25 +447,25 @@ impl StreamParts {
         let (first, last) = cpus.first().zip(cpus.last()).ok_or("no vCPU")?;
         let inside = |offset| usize::try_from(offset).map(|offset| offset - end);
         let vcpus = inside(first.section().payload.start)?..inside(last.section().range.end)?;
-        let behind = whole.split_off(end);
+        let tail = whole.split_off(end);
         let pages = whole.split_off(start);
         Ok(Self {
             head: whole,
             pages,
-            tail: behind,
+            tail,
             vcpus,
         })
     }
 
-    /// How many bytes are sent for so many of pages.
+    /// Returns the number of bytes sent for this number of bytes of pages.
     fn bytes(&self, pages: u64) -> u64 {
         pages / RAM * self.pages.len() as u64
     }
 
     fn send_repeatedly(&self, pages: u64, to: &mut UnixStream) -> Result<()> {
         for _ in 0..pages / RAM {
-            for piece in self.pages.chunks(SEND_CHUNK_LEN) {
-                to.write_all(piece)?;
+            for chunk in self.pages.chunks(SEND_CHUNK_LEN) {
+                to.write_all(chunk)?;
             }
         }
         Ok(())
@@ -438,8 +478,8 @@ fn median(times: impl Iterator<Item = Duration>) -> Result<Duration> {
     Ok(times.get(times.len() / 2).copied().ok_or("no run")?)
 }
 
-/// `costs COMMAND…`: runs it, and says what memory it had at its peak, in bytes, and what CPU time it took, in microseconds.
-pub(crate) fn costs(command: &[&str]) -> Result<()> {
+/// Runs `run-measured COMMAND…`; prints its peak memory in bytes and its CPU time in microseconds.
+pub(crate) fn run_measured(command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let status = Command::new(program)
         .args(arguments)

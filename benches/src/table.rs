@@ -1,4 +1,4 @@
-//! The table of figures.
+//! The table of results.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) fn print_header() {
 
 pub(crate) fn print(case: &str, time: Duration, baseline: Duration, cost: Option<Cost>) {
     let ratio = time.as_secs_f64() / baseline.as_secs_f64();
-    // Debug rounds to the digits asked for, and pads nothing.
+    // `Debug` rounds to the given precision but does not pad.
     let (time, baseline) = (format!("{time:.1?}"), format!("{baseline:.1?}"));
     let memory = cost.map_or_else(String::new, |cost| {
         format!("{:.1} MiB", mebibytes(cost.peak_memory))

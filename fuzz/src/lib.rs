@@ -27,7 +27,7 @@ pub fn open(
     let opened = opened?;
     let vm = opened.vm()?;
     assert_eq!(opened.shape().vcpu_count, vm.vcpus.len());
-    let unchanged = opened.diff_to(&vm).expect("its own state");
+    let unchanged = opened.diff_to(&vm).expect("the same state");
     let edit = opened.edit(&stream, &unchanged).expect("no change");
     assert!(edit.is_identity());
     Ok((opened, vm))

@@ -101,7 +101,7 @@ fn a_pipe_that_nobody_reads() {
         let error = forward_files(&input, &output, &mut |_, _| {}).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(
-            error.hint().unwrap().contains("see what it said"),
+            error.hint().unwrap().contains("see its messages"),
             "{error}"
         );
     });

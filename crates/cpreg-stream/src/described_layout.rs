@@ -65,7 +65,7 @@ pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<(Layout, Descript
     Err(match first_error {
         None => Error::new(
             ErrorKind::NoDescription,
-            "no description of the devices stands at the end",
+            "the file has no description of the devices at its end",
         )
         .at_offset(length),
         Some(error) => {

@@ -218,7 +218,7 @@ impl Stream {
 }
 
 impl Cpu {
-    /// Returns the section with `state` instead of its own.
+    /// Returns the section with `state` instead of the current one.
     ///
     /// The result is the one of [`Stream::edit`] with [`Stream::diff_to`]; it is read back and
     /// compared.

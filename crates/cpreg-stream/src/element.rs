@@ -1,7 +1,7 @@
 //! The elements of a stream: header, configuration, section headers and footers, commands.
 //!
 //! All integers are big-endian, nothing is aligned. Read from QEMU's `migration/savevm.c`, v5.2 to
-//! 11.x, and seen in streams of 5.2, 7.2, 10.0 and 11.1.
+//! 11.x, and checked with streams of 5.2, 7.2, 10.0 and 11.1.
 //!
 //! | element | bytes |
 //! |---|---|

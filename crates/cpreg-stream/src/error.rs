@@ -1,7 +1,8 @@
 //! [`Error`]: what is wrong, where in the file, and what to do about it.
 //!
-//! The whole crate has one error type. A hint is separate from the message, so that a program can
-//! print it its own way. [`Display`](fmt::Display) prints place, message and cause, not the hint.
+//! The whole crate has one error type. A hint is separate from the message, so that a program
+//! decides how to print it. [`Display`](fmt::Display) prints place, message and cause, not the
+//! hint.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The description of the devices at the end of a stream, as an exact map of its sections.
 //!
-//! QEMU writes it for its own `scripts/analyze-migration.py` and never reads it back. Read from
+//! QEMU writes it for `scripts/analyze-migration.py` and never reads it back. Read from
 //! `migration/vmstate.c` and `migration/savevm.c`, v5.2 to 11.x; tried on every recorded stream of
 //! 5.2, 7.2, 10.0 and 11.1.
 //!

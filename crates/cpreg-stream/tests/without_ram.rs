@@ -90,19 +90,19 @@ fn sections_can_be_omitted_and_changed() {
     let uart = stream.sections().iter().position(|it| it.name == "pl011");
     let (rtc, uart) = (rtc.unwrap(), uart.unwrap());
     let length = stream.sections()[uart].payload.end - stream.sections()[uart].payload.start;
-    let blank = vec![0; common::index(length)];
+    let zeros = vec![0; common::index(length)];
     let timer = stream.sections().iter().position(|it| it.name == "timer");
     let timer = timer.unwrap();
     let changes = [
         (rtc, SectionChange::Omit),
-        (uart, SectionChange::Payload(blank.clone())),
+        (uart, SectionChange::Payload(zeros.clone())),
         (timer, SectionChange::Patch(6, vec![0xee; 2])),
         (timer, SectionChange::Patch(1, vec![0xdd])),
     ];
     let short = bytes(&stream.without_ram(&changes).unwrap().apply_to(&fixture));
     let ramless = Stream::open(&short).unwrap();
     let mut expected = devices(&stream, &fixture);
-    expected[uart].3 = blank;
+    expected[uart].3 = zeros;
     expected[timer].3[6..8].fill(0xee);
     expected[timer].3[1] = 0xdd;
     expected.remove(rtc);

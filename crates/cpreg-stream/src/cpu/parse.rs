@@ -131,7 +131,7 @@ impl Cpu {
     /// Decodes the payload at the beginning of `bytes`, which the footer must follow.
     ///
     /// `start` is the offset of the section, `offset` that of `bytes`. Nothing is searched: a
-    /// subsection of unknown length is [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// subsection of unknown length is [`ErrorKind::Unsupported`].
     pub(crate) fn parse_prefix(
         header: SectionHeader,
         start: u64,

@@ -10,7 +10,7 @@
 //! | 5 | `QEVM` again; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! A half-edited file therefore never looks like a stream. [`recover`] restores the old file after
+//! A half-edited file therefore never looks like a stream. [`recover()`] restores the old file after
 //! step 3 or 4, and removes the journal after the others. The file keeps its inode, owner, labels
 //! and links.
 //!
@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `edit` | [`edit_in_place`]: the steps |
 //! | `journal` | the journal: its path and its bytes |
-//! | `recover` | [`recover`]: recovery from an interrupted edit |
+//! | `recover` | [`recover()`]: recovery from an interrupted edit |
 //! | `lock` | [`Lock`]: one edit at a time |
 
 mod edit;

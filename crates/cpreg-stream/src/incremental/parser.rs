@@ -286,7 +286,7 @@ impl IncrementalParser {
         }
         let is_complete = self.device_state_start.is_some() && self.position <= end;
         if last && !is_complete {
-            // The missing element has no beginning of its own: report the end of the bytes.
+            // The missing element has not begun: report the end of the bytes.
             let missing = self.position.saturating_sub(end).max(1);
             return Err(Error::truncated(self.position.min(end), end, missing));
         }

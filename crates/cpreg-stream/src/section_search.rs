@@ -101,7 +101,7 @@ impl<'a> SectionSearch<'a> {
         Self {
             source,
             end,
-            context: context,
+            context,
             // Four passes, and a reserve for short runs.
             budget: (end - start).saturating_mul(4).saturating_add(1 << 20),
             dead_ends: HashSet::new(),

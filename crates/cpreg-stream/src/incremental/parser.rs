@@ -232,7 +232,7 @@ impl IncrementalParser {
         let mut scan = scan.clone();
         scan.ends_with_package = matches!(self.state, ParserState::AfterPackage);
         Ok(DeviceStateBuffer {
-            scan: scan,
+            scan,
             prefix: self.prefix.clone(),
             ram_tail: self.ram_tail.clone(),
             start,

@@ -1,8 +1,13 @@
 //! The `ram` section, version 4: block list, page records, mapped-ram.
 //!
-//! Read from QEMU's `migration/ram.c`, v5.2 to 11.x. Tested with streams: ZERO, PAGE, EOS, CONTINUE of
-//! 5.2, 7.2, 10.0 and 11.1; XBZRLE of 7.2 and 10.0; COMPRESS_PAGE of 5.2 and 7.2; addresses and
-//! mapped-ram of 10.0. Only in the sources: MULTIFD_FLUSH, page sizes in the block list.
+//! Read from QEMU's `migration/ram.c`, v5.2 to 11.x. Tested with streams:
+//!
+//! - ZERO, PAGE, EOS, CONTINUE of 5.2, 7.2, 10.0 and 11.1
+//! - XBZRLE of 7.2 and 10.0
+//! - COMPRESS_PAGE of 5.2 and 7.2
+//! - addresses and mapped-ram of 10.0
+//!
+//! Known only from the sources: MULTIFD_FLUSH, page sizes in the block list.
 //!
 //! A record is a u64 whose bits below the target page size are flags:
 //!

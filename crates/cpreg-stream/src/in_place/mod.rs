@@ -10,9 +10,9 @@
 //! | 5 | `QEVM` again; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! A half-edited file therefore never looks like a stream. [`recover()`] restores the old file after
-//! step 3 or 4, and removes the journal after the others. The file keeps its inode, owner, labels
-//! and links.
+//! A half-edited file therefore never looks like a stream. [`recover()`] restores the old file
+//! after step 3 or 4, and removes the journal after the others. The file keeps its inode, owner,
+//! labels and links.
 //!
 //! | file | contents |
 //! |---|---|

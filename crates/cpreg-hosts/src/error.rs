@@ -1,10 +1,9 @@
-//! [`Error`]: why a document could not be read, or a name does not lead to a recorded host.
+//! [`Error`]: an unreadable document, or a name that matches no recorded host.
 
-/// A document could not be read or written, or no recorded host is meant.
+/// Error of reading or writing a document, or of resolving a host's name.
 ///
-/// Its display is one line that names the document and, where there is one, the place in it. Advice
-/// is no part of that line: see [`Error::hint`]. Programs look at [`Error::kind`]; the wording may
-/// change with any version.
+/// Its display is one line with the document and, if known, the place in it. Advice is separate:
+/// see [`Error::hint`]. Programs match on [`Error::kind`]; the wording may change with any version.
 ///
 /// ```
 /// use cpreg_hosts::{ErrorKind, Profile};
@@ -27,23 +26,23 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The document is not the JSON that it should be.
+    /// The document is not JSON, or its members have the wrong types.
     Json,
-    /// The document has another schema, perhaps that of a later version.
+    /// The document has another schema, such as that of a later version.
     Schema,
-    /// A member of the document holds what it cannot hold.
+    /// A member of the document has an invalid value.
     Member,
-    /// The document says something twice.
+    /// The document contains an element twice.
     Duplicate,
-    /// The document holds more than any recording does.
+    /// The document exceeds a size limit that no recording reaches.
     TooLarge,
-    /// The text form of a history is malformed.
+    /// The text form of a host index is malformed.
     HostIndex,
     /// No recorded host has the name.
     UnknownName,
-    /// Several recorded hosts have the name.
+    /// Several recorded hosts match the name.
     AmbiguousName,
-    /// The end of the name is no set of vCPU features.
+    /// The last part of the name is not a set of vCPU features.
     Features,
     /// The host was not recorded with these vCPU features.
     NotRecorded,
@@ -60,7 +59,7 @@ impl Error {
         }
     }
 
-    /// Says where in the document it is.
+    /// Sets the place in the document.
     pub(crate) fn with_path(self, path: impl Into<String>) -> Self {
         Self {
             path: Some(path.into()),
@@ -75,7 +74,7 @@ impl Error {
         }
     }
 
-    /// Returns what kind of error it is.
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -85,20 +84,20 @@ impl Error {
         self.path.as_deref()
     }
 
-    /// Returns what to do about it, where that does not depend on the program that reads.
+    /// Returns advice that does not depend on the reading program.
     pub const fn hint(&self) -> Option<&'static str> {
         self.hint
     }
 }
 
-/// A kind of document, which its errors name.
+/// A kind of document, for error messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DocumentKind {
-    /// Its name in messages: `recorded host`.
+    /// Name in messages: `recorded host`.
     pub(crate) name: &'static str,
-    /// The schema that is read and written.
+    /// Schema that is read and written.
     pub(crate) schema: &'static str,
-    /// The advice on a document of another version.
+    /// Advice on a document of another version.
     pub(crate) version_hint: &'static str,
 }
 
@@ -106,13 +105,15 @@ impl DocumentKind {
     /// Returns the error for a document of another schema.
     pub(crate) fn schema_error(self, schema: &str) -> Error {
         let Self {
-            name, schema: own, ..
+            name,
+            schema: supported,
+            ..
         } = self;
-        let message = format!("a {name} of schema `{schema}`, where this cpreg reads `{own}`");
+        let message = format!("the {name} has schema `{schema}`; this cpreg reads `{supported}`");
         Error::new(ErrorKind::Schema, message).with_hint(self.version_hint)
     }
 
-    /// Returns the error for a document that is not the JSON that it should be.
+    /// Returns the error for a document that is not JSON or lacks members.
     pub(crate) fn json_error(self, error: serde_json::Error) -> Error {
         let message = format!("not a {}: {error}", self.name);
         Error {
@@ -121,10 +122,10 @@ impl DocumentKind {
         }
     }
 
-    /// Returns the error for a member that holds what it cannot hold.
+    /// Returns the error for a member with an invalid value.
     pub(crate) fn member_error(self, path: impl Into<String>, text: &str) -> Error {
         let path = path.into();
-        let message = format!("{}: {path} holds `{text}`, which it cannot", self.name);
+        let message = format!("{}: {path}: invalid value `{text}`", self.name);
         Error::new(ErrorKind::Member, message).with_path(path)
     }
 }

@@ -1,14 +1,17 @@
-//! Recorded hosts as destinations: one for each kernel, CPU model and mode of the [`HostIndex`], by name.
+//! Recorded hosts as destinations, by name.
 //!
-//! | name | names |
+//! The [`HostIndex`] has one host for each kernel, CPU model and mode.
+//!
+//! | name | meaning |
 //! |---|---|
 //! | `linux-6.12.107/neoverse-n1` | a host |
 //! | `linux-6.12.107/max+nested` | the same kernel in another mode |
-//! | `linux-6.12.107/neoverse-n1/pmu` | the host, for a guest with just these features |
+//! | `linux-6.12.107/neoverse-n1/pmu` | the host, for a guest with exactly these features |
 //! | `linux-6.12.107+deb13-cloud-arm64/neoverse-n1` | the host by its full kernel release |
-//! | `linux-6.1/n1` | the same with less: the version's first numbers, the CPU's last part; only where one host matches |
+//! | `linux-6.1/n1` | a short name, if one host matches |
 //!
-//! What a host is for a guest lives in [`crate::record::destination`].
+//! A short name has the first numbers of the version and the last part of the CPU's name.
+//! [`crate::record::destination`] derives the destination for a guest.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +26,12 @@ use crate::record::HostRecord;
 pub use crate::record::PREFIX;
 pub use crate::record::destination::EMULATED_HOST_EVIDENCE;
 
-/// The most names that an error lists.
+/// Maximum number of names in an error.
 const MAX_SUGGESTIONS: usize = 3;
-/// Characters of a part of a name that are compared: no recorded host's is nearly as long.
+/// Maximum number of characters compared per part of a name; recorded names are much shorter.
 const MAX_COMPARED_LEN: usize = 100;
 
-/// A recorded host: a kernel on a CPU, with the feature sets of guests that were recorded there.
+/// A recorded host: a kernel on a CPU, with the recorded feature sets of guests.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexedHost<'a> {
     index: &'a HostIndex,
@@ -36,28 +39,28 @@ pub struct IndexedHost<'a> {
     entry: &'a host_index::HostEntry,
 }
 
-/// What a name names.
+/// Result of resolving a name.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedHost<'a> {
     /// The host.
     pub host: IndexedHost<'a>,
-    /// The guest's features, if they were named.
+    /// The guest's features, if the name has them.
     pub features: Option<Features>,
 }
 
 impl HostIndex {
-    /// The recorded hosts, in the order of the recordings: by kernel, oldest first.
+    /// Returns the recorded hosts in the order of the recordings: by kernel, oldest first.
     pub fn hosts(&self) -> Vec<IndexedHost<'_>> {
         let hosts = self.host_entries().iter().enumerate();
-        let hosts = hosts.map(|(number, recorded)| IndexedHost {
+        let hosts = hosts.map(|(number, entry)| IndexedHost {
             index: self,
             number,
-            entry: recorded,
+            entry,
         });
         hosts.collect()
     }
 
-    /// The hosts that a name, whole or short, may name, features aside.
+    /// Returns the hosts that match a full or short name without features.
     pub fn find_hosts(&self, name: &str) -> Vec<IndexedHost<'_>> {
         let (kernel, cpu) = match name.split_once('/') {
             Some((kernel, cpu)) => (kernel, Some(cpu)),
@@ -80,29 +83,30 @@ impl HostIndex {
         }
     }
 
-    /// The one host that a name names, and the features in it.
+    /// Returns the host that matches a name, and the features in the name.
     ///
     /// # Errors
-    /// If no host or several have that name, or the features are none.
+    /// If no host or several match, or the features are invalid.
     pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
         let mut parts = name.splitn(3, '/');
-        let whole: Vec<_> = parts.by_ref().take(2).collect();
-        let whole = whole.join("/");
+        let full_name: Vec<_> = parts.by_ref().take(2).collect();
+        let full_name = full_name.join("/");
         let features = parts.next().map(parse_features).transpose()?;
-        match self.find_hosts(&whole).as_slice() {
+        match self.find_hosts(&full_name).as_slice() {
             [host] => Ok(NamedHost {
                 host: *host,
                 features,
             }),
             [] => {
-                let nearest = self.nearest_names(&whole).join(", ");
-                let message = format!("no recorded host is called {whole}; the nearest: {nearest}");
+                let nearest = self.nearest_names(&full_name).join(", ");
+                let message =
+                    format!("no recorded host is named {full_name}; the closest names: {nearest}");
                 Err(Error::new(ErrorKind::UnknownName, message))
             }
             several => {
                 let matches: Vec<_> = several.iter().map(IndexedHost::name).collect();
                 let message = format!(
-                    "{whole} names {} recorded hosts: {}",
+                    "{full_name} matches {} recorded hosts: {}",
                     matches.len(),
                     matches.join(", ")
                 );
@@ -111,7 +115,7 @@ impl HostIndex {
         }
     }
 
-    /// The hosts whose names, whole or short, are most like this one.
+    /// Returns the hosts whose full or short names are most similar to this one.
     pub fn nearest_names(&self, name: &str) -> Vec<String> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
@@ -119,12 +123,14 @@ impl HostIndex {
             [kernel, cpu].map(|part| part.chars().take(MAX_COMPARED_LEN).collect::<String>());
         let mut hosts = self.hosts();
         hosts.sort_by_cached_key(|host| {
-            let own = host.kernel();
-            let ends = own.version.match_indices('.').map(|(end, _)| end);
-            let short = ends.filter_map(|end| own.version.get(..end));
-            let kernels = short.chain([&*own.version, &*own.release]);
-            let own = host.cpu();
-            let cpus = [&*own, own.rsplit('-').next().unwrap_or_default()];
+            let KernelRecord {
+                version, release, ..
+            } = host.kernel();
+            let ends = version.match_indices('.').map(|(end, _)| end);
+            let short = ends.filter_map(|end| version.get(..end));
+            let kernels = short.chain([&**version, &**release]);
+            let full_cpu = host.cpu();
+            let cpus = [&*full_cpu, full_cpu.rsplit('-').next().unwrap_or_default()];
             min_distance(kernels, &kernel) + min_distance(cpus, &cpu)
         });
         hosts.truncate(MAX_SUGGESTIONS);
@@ -135,97 +141,104 @@ impl HostIndex {
 fn parse_features(text: &str) -> Result<Features, Error> {
     Features::from_names(text).ok_or_else(|| {
         let message = format!(
-            "`{text}` is no set of vCPU features; write them with commas between, such as \
-             pmu,sve, or none"
+            "`{text}` is not a set of vCPU features; separate features with commas, such as \
+             pmu,sve, or write none"
         );
         Error::new(ErrorKind::Features, message)
     })
 }
 
-/// How far the nearest of these is.
+/// Returns the smallest edit distance from `name` to one of `names`.
 fn min_distance<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
-    let distances = names.into_iter().map(|own| levenshtein(own, name));
+    let distances = names.into_iter().map(|other| levenshtein(other, name));
     distances.min().unwrap_or_default()
 }
 
-/// Those whose name is just that one, else those that it is short for.
+/// Returns the hosts that match exactly, or if none does, those that match as a short name.
 fn filter_exact_or_short<'a>(
     hosts: &[IndexedHost<'a>],
     exact: impl Fn(&IndexedHost<'a>) -> bool,
     short: impl Fn(&IndexedHost<'a>) -> bool,
 ) -> Vec<IndexedHost<'a>> {
-    let matching = |is: &dyn Fn(&IndexedHost<'a>) -> bool| -> Vec<_> {
-        hosts.iter().filter(|host| is(host)).copied().collect()
+    let matching = |predicate: &dyn Fn(&IndexedHost<'a>) -> bool| -> Vec<_> {
+        hosts
+            .iter()
+            .filter(|host| predicate(host))
+            .copied()
+            .collect()
     };
-    let found = matching(&exact);
-    if found.is_empty() {
+    let exact_matches = matching(&exact);
+    if exact_matches.is_empty() {
         matching(&short)
     } else {
-        found
+        exact_matches
     }
 }
 
-/// `6.12.107` begins with `6` and `6.12`, not with `6.1`.
+/// Returns `true` for a prefix of full_name numbers: `6.12.107` has `6` and `6.12`, not `6.1`.
 fn is_version_prefix(version: &str, short: &str) -> bool {
     let rest = version.strip_prefix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// `neoverse-n1` ends with `n1`, not with `1`.
+/// Returns `true` for a suffix of full_name words: `neoverse-n1` has `n1`, not `1`.
 fn is_cpu_suffix(cpu: &str, short: &str) -> bool {
     let rest = cpu.strip_suffix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))
 }
 
 impl<'a> IndexedHost<'a> {
-    /// Its kernel.
+    /// Returns the kernel of the host.
     pub fn kernel(&self) -> &'a KernelRecord {
         &self.index.kernels()[self.entry.kernel]
     }
 
-    /// Its CPU model, and what was special about it: `neoverse-n1`, `max+nested`.
+    /// Returns the CPU model and the mode: `neoverse-n1`, `max+nested`.
     pub fn cpu(&self) -> String {
         self.entry.identity.cpu_and_mode()
     }
 
-    /// Its CPU model.
+    /// Returns the CPU model.
     pub fn model(&self) -> &'a str {
         &self.entry.identity.cpu
     }
 
-    /// What was special about it; empty if nothing.
+    /// Returns the mode of KVM; empty if it is the usual one.
     pub fn mode(&self) -> &'a str {
         &self.entry.identity.mode
     }
 
-    /// MIDR_EL1 of its first CPU.
+    /// Returns MIDR_EL1 of the host's first CPU.
     pub const fn midr(&self) -> u64 {
         self.entry.identity.midr
     }
 
-    /// Whether its CPU was an emulator's.
+    /// Returns `true` if the CPU is emulated.
     pub const fn is_emulated(&self) -> bool {
         self.entry.identity.emulated
     }
 
-    /// Its name: `linux-6.12.107/neoverse-n1`.
+    /// Returns the name of the host: `linux-6.12.107/neoverse-n1`.
     pub fn name(&self) -> String {
         self.entry.identity.name()
     }
 
-    /// The feature sets that were recorded, each once, and how many registers KVM lists for it.
+    /// Returns each recorded feature set with the number of registers that KVM lists for it.
     pub fn register_counts(&self) -> BTreeMap<Features, usize> {
         let recordings = self.index.recordings().iter().enumerate();
         recordings
             .filter(|(_, recording)| recording.host == self.number)
-            .map(|(number, it)| (it.features, self.index.entries_in_recording(number).count()))
+            .map(|(number, recording)| {
+                let registers = self.index.entries_in_recording(number).count();
+                (recording.features, registers)
+            })
             .collect()
     }
 
-    /// All that was recorded of it.
+    /// Returns everything that was recorded of the host.
     pub fn record(&self) -> HostRecord {
         let record = self.index.record(self.number);
-        // It is one of the history's.
+        // The index contains every `IndexedHost`: the fallback is unreachable.
         record.unwrap_or_else(|| HostRecord {
             identity: self.entry.identity.clone(),
             capabilities: self.entry.capabilities.clone(),
@@ -233,11 +246,12 @@ impl<'a> IndexedHost<'a> {
         })
     }
 
-    /// Returns the host as a destination for a guest with these features, see
-    /// [`HostRecord::destination`].
+    /// Returns the host as a destination for a guest with these features.
+    ///
+    /// See [`HostRecord::destination`].
     ///
     /// # Errors
-    /// If there are no such recordings.
+    /// If the recordings do not cover these features.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
         self.record().destination(features, program)
     }
@@ -251,78 +265,83 @@ mod tests {
     use super::*;
 
     fn host_index() -> HostIndex {
-        HostIndex::built_in().expect("the checked-in history is one")
+        HostIndex::built_in().expect("the checked-in index is valid")
     }
 
-    fn named(name: &str) -> Result<(String, Option<String>), String> {
+    fn resolve(name: &str) -> Result<(String, Option<String>), String> {
         let index = host_index();
         let named = index.resolve(name).map_err(|error| error.to_string())?;
         let features = named.features.map(|features| features.to_string());
         Ok((named.host.name(), features))
     }
 
-    fn found(name: &str, features: Option<&str>) -> (String, Option<String>) {
+    fn resolved(name: &str, features: Option<&str>) -> (String, Option<String>) {
         (name.to_owned(), features.map(str::to_owned))
     }
 
     #[test]
-    fn every_host_has_a_name_of_its_own() {
+    fn every_host_has_a_unique_name() {
         let index = host_index();
         let hosts = index.hosts();
         assert_eq!(hosts.len(), 120);
         for host in hosts {
-            assert_eq!(named(&host.name()), Ok(found(&host.name(), None)));
+            assert_eq!(resolve(&host.name()), Ok(resolved(&host.name(), None)));
         }
     }
 
     #[test]
-    fn short_names_name_the_one_that_matches() {
-        let n1 = Ok(found("linux-6.16.12/neoverse-n1", None));
+    fn short_names_match_one_host() {
+        let n1 = Ok(resolved("linux-6.16.12/neoverse-n1", None));
         for short in [
             "linux-6.16.12/n1",
             "linux-6.16.12+deb13-cloud-arm64/neoverse-n1",
             "linux-6.16.12/neoverse-n1",
         ] {
-            assert_eq!(named(short), n1, "{short}");
+            assert_eq!(resolve(short), n1, "{short}");
         }
         assert_eq!(
-            named("linux-7.3/max+nested/pmu,sve"),
-            Ok(found("linux-7.3.4/max+nested", Some("pmu,sve")))
+            resolve("linux-7.3/max+nested/pmu,sve"),
+            Ok(resolved("linux-7.3.4/max+nested", Some("pmu,sve")))
         );
-        // Not 6.12 and 6.16 as well, nor the modes of max.
-        assert_eq!(named("linux-6.1/max"), Ok(found("linux-6.1.176/max", None)));
+        // Must match neither 6.12 and 6.16 nor the modes of max.
+        assert_eq!(
+            resolve("linux-6.1/max"),
+            Ok(resolved("linux-6.1.176/max", None))
+        );
     }
 
     #[test]
-    fn other_names_are_told_from_what_there_is() {
+    fn ambiguous_and_unknown_names_are_errors() {
         assert_eq!(
-            named("linux-6.12/n1"),
+            resolve("linux-6.12/n1"),
             Err(
-                "linux-6.12/n1 names 3 recorded hosts: linux-6.12.43/neoverse-n1, \
+                "linux-6.12/n1 matches 3 recorded hosts: linux-6.12.43/neoverse-n1, \
                  linux-6.12.95/neoverse-n1, linux-6.12.107/neoverse-n1"
                     .to_owned()
             )
         );
         assert_eq!(
-            named("linux-6.16.1/n1"),
-            Err("no recorded host is called linux-6.16.1/n1; the nearest: \
-                 linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.16.3/neoverse-n2"
-                .to_owned())
-        );
-        assert_eq!(
-            named("linux-6.16.12/n1/avx"),
+            resolve("linux-6.16.1/n1"),
             Err(
-                "`avx` is no set of vCPU features; write them with commas between, such as \
-                 pmu,sve, or none"
+                "no recorded host is named linux-6.16.1/n1; the closest names: \
+                 linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.16.3/neoverse-n2"
                     .to_owned()
             )
         );
-        assert!(named("linux-6.16").is_err());
-        assert!(named("").is_err());
+        assert_eq!(
+            resolve("linux-6.16.12/n1/avx"),
+            Err(
+                "`avx` is not a set of vCPU features; separate features with commas, such as \
+                 pmu,sve, or write none"
+                    .to_owned()
+            )
+        );
+        assert!(resolve("linux-6.16").is_err());
+        assert!(resolve("").is_err());
     }
 
     #[test]
-    fn sets_that_cannot_be_put_together_are_not() {
+    fn features_without_recordings_are_not_combined() {
         let index = host_index();
         let host = index.resolve("linux-6.12.107/n1").expect("a host").host;
         let error = host
@@ -330,20 +349,20 @@ mod tests {
             .expect_err("a CPU without SVE");
         assert_eq!(
             error.to_string(),
-            "linux-6.12.107/neoverse-n1 was not recorded for guests with the features pmu,sve; it was for: none; pmu"
+            "linux-6.12.107/neoverse-n1 was not recorded for guests with the features pmu,sve; recorded features: none; pmu"
         );
     }
 
-    /// A value is known where all recordings of the host agree.
+    /// Values are known only if all recordings of the host agree.
     #[test]
-    fn what_is_put_together_says_no_more_than_its_parts() {
+    fn combined_recordings_know_no_more_than_their_parts() {
         let index = host_index();
         let host = index.resolve("linux-6.12.107/max").expect("a host").host;
         let features = Features::PMU | Features::SVE;
-        let made = host.destination(features, Program::QEMU);
-        let destination = made.expect("both were recorded");
+        let combined = host.destination(features, Program::QEMU);
+        let destination = combined.expect("both were recorded");
         let evidence = host.record().evidence(features);
-        assert!(evidence.starts_with("put together from"), "{evidence}");
+        assert!(evidence.starts_with("combined from"), "{evidence}");
         let vcpu = &destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 260);
         assert_eq!(vcpu.value(RegisterId::ID_AA64PFR0_EL1), None);
@@ -351,11 +370,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_none_and_masks_are_kept() {
+    fn poison_and_counters_have_no_value_and_masks_are_kept() {
         let index = host_index();
         let host = index.resolve("linux-6.12.107/n1").expect("a host").host;
-        let made = host.destination(Features::PMU, Program::QEMU);
-        let destination = made.expect("it was recorded");
+        let destination = host.destination(Features::PMU, Program::QEMU);
+        let destination = destination.expect("it was recorded");
         assert_eq!(
             host.record().evidence(Features::PMU),
             "a recorded host with an emulated CPU, Linux 6.12.107+deb13-cloud-arm64: right about its kernel, no proof of a real machine's values"
@@ -368,7 +387,7 @@ mod tests {
             get(RegisterId::ID_AA64MMFR2_EL1).accepted_values,
             AcceptedValues::Writable(_)
         ));
-        // QEMU keeps core registers elsewhere.
+        // QEMU keeps core registers outside this list.
         assert!(destination.vcpus[0].registers().len() < host.register_counts()[&Features::PMU]);
     }
 }

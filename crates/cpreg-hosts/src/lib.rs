@@ -1,15 +1,17 @@
-//! Recorded hosts for cpreg: the file a destination is recorded in, and what recorded kernels list.
+//! Recorded hosts and profiles for cpreg.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`record`] | what a host with KVM is, the file that is kept in, and the host as a destination |
-//! | [`profile`] | the format, and its translation to and from [`cpreg::destination::Destination`] |
-//! | [`schema`] | what a document says it is |
-//! | `error` | [`Error`]: why a document could not be read, or a name leads to no host |
+//! | [`record`] | a host with KVM, its file, and its use as a destination |
+//! | [`profile`] | the file format of a destination, to and from [`Destination`] |
+//! | [`schema`] | the schema name of a JSON document |
+//! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
-//! | [`history`] | which recorded kernels list a register, for which guests, and with what value |
+//! | [`host_index`] | the recorded kernels that list a register, with guests and values |
 //!
-//! How a destination is asked does not live here, nor what is decided about it.
+//! Querying a host lives in `cpreg-kvm` and `cpreg-qemu`, decisions in `cpreg`.
+//!
+//! [`Destination`]: cpreg::destination::Destination
 #![forbid(unsafe_code)]
 
 mod error;

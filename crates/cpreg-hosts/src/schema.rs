@@ -1,20 +1,22 @@
-//! What every JSON document of cpreg's says first: its schema.
+//! Schema names of cpreg's JSON documents.
 
 use serde::Deserialize;
 
-/// The part of every document that says what it is.
+/// The part that every document of cpreg has.
 #[derive(Deserialize)]
 struct Header {
     schema: String,
 }
 
-/// The schema that a JSON document names, if it is one that names any.
+/// Returns the schema that a JSON document names, if it names one.
 pub fn parse_name(json: &[u8]) -> Option<String> {
     let header = serde_json::from_slice::<Header>(json).ok();
     header.map(|header| header.schema)
 }
 
-/// Whether a JSON document says that its schema begins with `name` (`cpreg.report/`); also one that is cut off, if it is as we write it.
+/// Returns `true` if the schema of a JSON document begins with `name` (`cpreg.report/`).
+///
+/// A truncated document is recognised too if cpreg wrote it: the schema is at its start.
 pub fn has_prefix(json: &[u8], name: &str) -> bool {
     const SNIFF_LEN: usize = 64;
     if let Some(schema) = parse_name(json) {
@@ -22,5 +24,5 @@ pub fn has_prefix(json: &[u8], name: &str) -> bool {
     }
     let beginning = &json[..json.len().min(SNIFF_LEN)];
     let mut windows = beginning.windows(name.len());
-    windows.any(|it| it == name.as_bytes())
+    windows.any(|window| window == name.as_bytes())
 }

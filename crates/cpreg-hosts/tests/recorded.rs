@@ -1,7 +1,10 @@
-//! Recorded hosts against what real QEMUs saw on the same kernels and CPU models.
+//! Recorded hosts compared with the lists that real QEMUs read on the same kernels and CPU models.
 //!
-//! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. Here a recorded host stands in
-//! the place of the stream that the destination wrote: its list must be the stream's, and no prediction may be wrong.
+//! `tests/fixtures/recorded` holds the registers of every recorded stream, and the result of
+//! loading
+//! it on other hosts. These tests replace the stream of the destination by a recorded host: its
+//! list
+//! must be that of the stream, and no prediction may be wrong.
 
 #[path = "../../cpreg-explain/tests/common/recorded.rs"]
 mod recorded;
@@ -21,75 +24,81 @@ use cpreg_explain::qemu::predict;
 use cpreg_hosts::{HostIndex, host};
 use recorded::{LoadOutcome, fixture, recorded_vms};
 
-/// The name of the host that wrote a stream under KVM: `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
+/// Returns the name of the host that wrote a stream under KVM.
+///
+/// A stream's name is like `kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1`.
 fn host_of(stream: &str) -> Option<String> {
     let mut parts = stream.strip_prefix("kvm/")?.split("__");
     let (kernel, cpu) = (parts.next()?, parts.nth(1)?);
     Some(format!("{}{kernel}/{cpu}", host::PREFIX))
 }
 
-/// What the features of the guest are; where its registers leave one open its command line, which is in the stream's name, does not.
+/// Returns the features of the guest.
+///
+/// If its registers leave a feature open, the command line in the stream's name decides.
 fn features_of(stream: &str, registers: &Registers) -> Features {
-    let recognised = GuestFeatures::from_registers(registers);
+    let from_registers = GuestFeatures::from_registers(registers);
     if stream.contains("pmuoff") {
-        recognised.features.difference(recognised.undetermined)
+        from_registers
+            .features
+            .difference(from_registers.undetermined)
     } else {
-        recognised.features
+        from_registers.features
     }
 }
 
-fn history() -> HostIndex {
-    HostIndex::built_in().expect("the checked-in history is one")
+fn host_index() -> HostIndex {
+    HostIndex::built_in().expect("the checked-in index is valid")
 }
 
-fn destination(history: &HostIndex, name: &str, features: Features) -> Destination {
-    let named = history.resolve(name).expect("a recorded host");
-    let made = named.host.destination(features, Program::QEMU);
-    made.unwrap_or_else(|error| panic!("{error}"))
+fn destination(index: &HostIndex, name: &str, features: Features) -> Destination {
+    let named = index.resolve(name).expect("a recorded host");
+    let destination = named.host.destination(features, Program::QEMU);
+    destination.unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
-fn the_list_of_a_recorded_host_is_what_qemu_saw_there() {
-    let history = history();
-    let (mut streams, mut put_together) = (0, Vec::new());
+fn the_list_of_a_recorded_host_is_the_list_of_qemu() {
+    let index = host_index();
+    let (mut streams, mut combined) = (0, Vec::new());
     for (name, vm) in recorded_vms() {
         let Some(host) = host_of(&name) else {
             continue;
         };
         streams += 1;
         let features = features_of(&name, &vm.vcpus[0].registers);
-        let recorded = history.resolve(&host).expect("a recorded host").host;
+        let recorded = index.resolve(&host).expect("a recorded host").host;
         if !recorded.register_counts().contains_key(&features) {
-            put_together.push(name.clone());
+            combined.push(name.clone());
         }
-        let destination = destination(&history, &host, features);
-        let ours: BTreeSet<_> = destination.vcpus[0]
+        let destination = destination(&index, &host, features);
+        let recorded_list: BTreeSet<_> = destination.vcpus[0]
             .registers()
             .iter()
             .map(|register| register.id)
             .collect();
         for vcpu in &vm.vcpus {
-            let theirs: BTreeSet<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
-            assert_eq!(theirs, ours, "{name}, {features}");
+            let qemu_list: BTreeSet<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
+            assert_eq!(qemu_list, recorded_list, "{name}, {features}");
         }
     }
     assert_eq!(streams, 183);
-    // QEMU 5.2 gives guests SVE and no pointer authentication, which nobody recorded with a PMU; on Linux 5.10 the PMU does not
-    // change the list.
+    // QEMU 5.2 gives guests SVE without pointer authentication, which was not recorded with a PMU.
+    // On Linux 5.10 the PMU does not change the list.
     assert!(
-        put_together
+        combined
             .iter()
             .all(|name| name.ends_with("q5.2__max__virt5.2-smp1")),
-        "{put_together:?}"
+        "{combined:?}"
     );
-    assert_eq!(put_together.len(), 10);
+    assert_eq!(combined.len(), 10);
 }
 
 #[test]
-fn sets_that_were_recorded_can_be_put_together_as_well() {
-    let history = history();
+fn combined_sets_equal_recorded_sets() {
+    let index = host_index();
     let mut compared = 0;
-    for host in history.hosts() {
+    for host in index.hosts() {
         let recorded = host.register_counts();
         let all = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
         if !recorded.contains_key(&all) {
@@ -114,33 +123,33 @@ fn sets_that_were_recorded_can_be_put_together_as_well() {
     assert_eq!(compared, 64);
 }
 
-/// What real kernels did with other values, on fresh vCPUs with all that the host has.
+/// Compares with real kernels, on fresh vCPUs with all features of the host.
 #[test]
-fn no_answer_about_a_value_is_wrong() {
-    let history = history();
+fn no_prediction_about_a_value_is_wrong() {
+    let index = host_index();
     let mut destination = None;
     let (mut right, mut unknown, mut wrong) = (0, 0, Vec::new());
     for line in fixture("probes.txt.xz").lines() {
         if let Some(name) = line.strip_prefix("host ") {
-            // Those on CPU models that were only probed are left out.
-            destination = history
+            // Hosts on CPU models that were only probed are not recorded.
+            destination = index
                 .resolve(&format!("{}{name}", host::PREFIX))
                 .ok()
                 .map(|named| {
                     let recorded = named.host.register_counts();
-                    let most = recorded.into_keys().max_by_key(|features| features.len());
-                    let made = named
+                    let largest = recorded.into_keys().max_by_key(|features| features.len());
+                    let destination = named
                         .host
-                        .destination(most.expect("a recording"), Program::QEMU);
-                    made.expect("it was recorded")
+                        .destination(largest.expect("a recording"), Program::QEMU);
+                    destination.expect("it was recorded")
                 });
             continue;
         }
         let Some(destination) = &destination else {
             continue;
         };
-        let (tried, outcome) = line.split_once(' ').expect("ID=VALUE OUTCOME");
-        let (id, value) = tried.split_once('=').expect("ID=VALUE");
+        let (write, outcome) = line.split_once(' ').expect("ID=VALUE OUTCOME");
+        let (id, value) = write.split_once('=').expect("ID=VALUE");
         let hex = |text: &str| u64::from_str_radix(text, 16).expect("hexadecimal");
         let id = RegisterId::from_raw(hex(id));
         let host = &destination.vcpus[0];
@@ -148,10 +157,10 @@ fn no_answer_about_a_value_is_wrong() {
             continue;
         };
         let acceptor = destination.acceptor();
-        let answer = acceptor.evaluate(host, register, &Value::U64(hex(value)));
-        match answer.as_bool() {
+        let acceptance = acceptor.evaluate(host, register, &Value::U64(hex(value)));
+        match acceptance.as_bool() {
             None => unknown += 1,
-            Some(takes) if takes == (outcome == "taken") => right += 1,
+            Some(accepts) if accepts == (outcome == "taken") => right += 1,
             Some(_) => wrong.push(format!("{} {id}={value} {outcome}", destination.name)),
         }
     }
@@ -159,11 +168,11 @@ fn no_answer_about_a_value_is_wrong() {
     assert!(right > 20_000 && unknown < 3_600, "{right} {unknown}");
 }
 
-/// What a real QEMU does as it stands is neither refused nor called loadable against what it did.
+/// The verdict on a VM as it is does not contradict the result of a real QEMU.
 #[test]
 fn no_verdict_on_a_recorded_host_is_contradicted() {
     let vms = recorded_vms();
-    let history = history();
+    let index = host_index();
     let tolerances = Tolerances::default();
     let (mut refused, mut failed) = (Vec::new(), Vec::new());
     for line in fixture("outcomes.jsonl.xz").lines() {
@@ -173,7 +182,7 @@ fn no_verdict_on_a_recorded_host_is_contradicted() {
         };
         let source = &vms[&outcome.source];
         let features = features_of(&outcome.source, &source.vcpus[0].registers);
-        let mut destination = destination(&history, &host, features);
+        let mut destination = destination(&index, &host, features);
         destination.loader = format!("qemu-{}", outcome.qemu).parse().ok();
         let check = Check::new(source, &destination, &tolerances, &Consents::default());
         match check.verdict {
@@ -182,7 +191,8 @@ fn no_verdict_on_a_recorded_host_is_contradicted() {
             _ => {}
         }
     }
-    // QEMU 10.0 drops services that the guest was offered, and 11.1 forgets that it has refused a register.
+    // QEMU 10.0 drops services that the guest was offered; 11.1 ignores that KVM refused a
+    // register.
     assert_eq!(
         refused,
         [
@@ -193,24 +203,21 @@ fn no_verdict_on_a_recorded_host_is_contradicted() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// What is made of the outcomes of one QEMU version.
+/// Predictions for one QEMU version.
 #[derive(Default)]
 struct Tally {
-    all: usize,
+    total: usize,
     right: usize,
     unknown: usize,
-    /// Of those that are unknown, those that are predicted once the user says whether the guest has a PMU.
+    /// Unknown outcomes that can be predicted once the user says if the guest has a PMU.
     open: usize,
 }
 
 #[test]
-#[expect(
-    clippy::print_stdout,
-    reason = "the numbers are worth a look: --nocapture"
-)]
+#[expect(clippy::print_stdout, reason = "prints the numbers with --nocapture")]
 fn no_prediction_by_a_recorded_host_is_wrong() {
     let vms = recorded_vms();
-    let history = history();
+    let index = host_index();
     let mut hosts: BTreeMap<(String, Features), Destination> = BTreeMap::new();
     let mut wrong = String::new();
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
@@ -221,19 +228,19 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
             continue;
         };
         let source = &vms[&outcome.source];
-        let there = &vms[&outcome.destination];
+        let destination_vm = &vms[&outcome.destination];
         outcomes += 1;
-        // A VM there is one like the source's in its features.
+        // Compare only VMs with the same features.
         let registers = &source.vcpus[0].registers;
         let features = features_of(&outcome.source, registers);
-        if features != features_of(&outcome.destination, &there.vcpus[0].registers) {
+        if features != features_of(&outcome.destination, &destination_vm.vcpus[0].registers) {
             continue;
         }
         let tally = tallies.entry(outcome.qemu.clone()).or_default();
-        tally.all += 1;
+        tally.total += 1;
         let destination = hosts
             .entry((host.clone(), features))
-            .or_insert_with(|| destination(&history, &host, features));
+            .or_insert_with(|| destination(&index, &host, features));
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
         let load = load::simulate(loader, source, destination);
         let is_open = !GuestFeatures::from_registers(registers)
@@ -249,16 +256,16 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
                     tally.right += 1;
                 }
                 let lines = predict::predicted_lines(loader, Accelerator::Kvm, &load);
-                let says_so = if load.is_complete {
+                let has_lines = if load.is_complete {
                     lines == outcome.says
                 } else {
-                    let mut said = outcome.says.iter();
-                    lines.iter().all(|line| said.any(|other| other == line))
+                    let mut printed = outcome.says.iter();
+                    lines.iter().all(|line| printed.any(|other| other == line))
                 };
-                if loads != outcome.loads || !says_so {
+                if loads != outcome.loads || !has_lines {
                     let _ = writeln!(
                         wrong,
-                        "{} -> {host}/{features}, QEMU {}: {}, predicted {loads}\n  said:      {:#?}\n  predicted: {lines:#?}",
+                        "{} -> {host}/{features}, QEMU {}: {}, predicted {loads}\n  printed:   {:#?}\n  predicted: {lines:#?}",
                         outcome.source, outcome.qemu, outcome.loads, outcome.says
                     );
                 }
@@ -267,17 +274,17 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
     }
     for (qemu, tally) in &tallies {
         let Tally {
-            all,
+            total,
             right,
             unknown,
             open,
         } = tally;
         println!(
-            "QEMU {qemu}: {right} of {all} predicted, {unknown} unknown ({open} of them until the user says whether the guest has a PMU)"
+            "QEMU {qemu}: {right} of {total} predicted, {unknown} unknown ({open} of them until the user says whether the guest has a PMU)"
         );
     }
     assert!(wrong.is_empty(), "{wrong}");
-    let compared: usize = tallies.values().map(|tally| tally.all).sum();
+    let compared: usize = tallies.values().map(|tally| tally.total).sum();
     let right: usize = tallies.values().map(|tally| tally.right + tally.open).sum();
     assert_eq!((outcomes, compared), (731, 731));
     assert!(right >= 710, "{right} of {compared}");

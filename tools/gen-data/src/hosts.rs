@@ -15,7 +15,7 @@ const OUTPUT: &str = "crates/cpreg-hosts/data/history.txt";
 
 const HEADER: &str = "\
 # What recorded hosts give to guests: which registers, with which values, and what else was taken.
-# Made by `cargo xtask gen-history FOLDER`; the form: crates/cpreg-hosts/src/history/text.rs.
+# Made by `cargo xtask gen-history FOLDER`; the form: crates/cpreg-hosts/src/host_index/text.rs.
 ";
 
 /// Writes the history, or with `--check` compares it.

@@ -110,7 +110,7 @@ pub(crate) fn make_profile(stream: &str) -> String {
         })
     };
     let profile = json!({
-        "schema": "cpreg.profile/1",
+        "schema": "cpreg.profile/2",
         "name": "a recorded destination",
         "origin": {
             "program": "qemu",

@@ -86,7 +86,7 @@ fn a_file_that_is_damaged_is_refused() {
         ("host_cut", whole[..whole.len() / 2].to_owned()),
         (
             "host_newer",
-            whole.replacen("cpreg.host/1", "cpreg.host/2", 1),
+            whole.replacen("cpreg.host/2", "cpreg.host/9", 1),
         ),
     ] {
         fs::write(&path, damaged).expect("a file");

@@ -108,7 +108,7 @@ fn report_is_documented() {
     for document in &documents[3..] {
         assert_eq!(document["check"]["schema"], "cpreg.check/2");
         let profile = &document["destination"]["profile"];
-        assert_eq!(profile["schema"], "cpreg.profile/1");
+        assert_eq!(profile["schema"], "cpreg.profile/2");
     }
     assert_schema("cpreg.report/2", &documents);
 }
@@ -146,7 +146,7 @@ fn recorded_hosts_are_documented() {
         guest.writable.iter_mut().for_each(BTreeMap::clear);
     }
     let newer: Value = serde_json::from_str(&newer.to_json().expect("JSON")).expect("JSON");
-    assert_schema("cpreg.host/1", &[file, newer]);
+    assert_schema("cpreg.host/2", &[file, newer]);
 
     let folder = host_records::folder();
     let in_folder = |arguments: &[&str]| {

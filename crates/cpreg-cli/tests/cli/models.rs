@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::schema;
 
 /// Schemas whose documents are read by their own crates' tests.
-const FOREIGN_SCHEMAS: [&str; 2] = ["cpreg.profile/1", "cpreg.host/1"];
+const FOREIGN_SCHEMAS: [&str; 2] = ["cpreg.profile/2", "cpreg.host/2"];
 
 /// Sees that a document's model has all that the document has.
 pub(crate) fn round_trip(text: &str) {

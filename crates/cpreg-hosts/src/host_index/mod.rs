@@ -1,16 +1,16 @@
-//! The history: which recorded kernels list a register, for which guests, and with what value at reset.
+//! The host index: the recorded kernels that list a register, with guests and values at reset.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | [`HostIndex`], made recording by recording, and asked register by register |
-//! | [`text`] | its text form, in which it is checked in |
+//! | `mod.rs` | [`HostIndex`], built recording by recording, queried register by register |
+//! | [`text`] | its text form, which is checked in |
 //!
-//! The recordings are fresh vCPUs of real kernels on **emulated CPUs**: they are right about what kernels do, and prove nothing
-//! about a real machine's values. Whoever shows them says so ([`SOURCE`]).
+//! The recordings are fresh vCPUs of real kernels on **emulated CPUs**. They are valid for the
+//! kernels, and prove nothing about a real machine's values. Reports say so ([`SOURCE`]).
 //!
-//! `cargo xtask gen-history FOLDER` makes `data/history.txt` out of what `cpreg probe kvm` wrote ([`HostRecord`]), and
-//! [`HostIndex::record`] gives it back: nothing that was recorded is lost. What a difference between two kernels means does not live here, nor does a whole host to plan for
-//! ([`crate::host`]).
+//! `cargo xtask gen-history FOLDER` makes `data/history.txt` from the files of `cpreg probe kvm`
+//! ([`HostRecord`]). [`HostIndex::record`] returns them without any loss. Differences between two
+//! kernels are interpreted elsewhere; [`crate::host`] has whole hosts as destinations.
 
 pub mod text;
 
@@ -24,24 +24,24 @@ use crate::record::{
     AtReset, Capabilities, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial,
 };
 
-/// Where the recordings come from, in words for reports.
+/// Origin of the recordings, in words for reports.
 pub const SOURCE: &str = "recorded on an emulated CPU";
 
 /// A recorded kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelRecord {
-    /// Its upstream version: `6.12.107`.
+    /// Upstream version: `6.12.107`.
     pub version: String,
-    /// What `uname -r` says: `6.12.107+deb13-cloud-arm64`.
+    /// Release (`uname -r`): `6.12.107+deb13-cloud-arm64`.
     pub release: String,
-    /// The version of the distribution's package: `6.12.107-1`; empty if the kernel does not say it.
+    /// Version of the distribution's package: `6.12.107-1`; empty if the kernel lacks it.
     pub package: String,
-    /// What `uname -v` says: `#1 SMP Debian 6.12.107-1 (2026-08-29)`.
+    /// Build (`uname -v`): `#1 SMP Debian 6.12.107-1 (2026-08-29)`.
     pub build: String,
 }
 
 impl KernelRecord {
-    /// The kernel of a host.
+    /// Returns the kernel of a host.
     pub fn from_identity(identity: &Identity) -> Self {
         Self {
             version: identity.upstream().to_owned(),
@@ -55,39 +55,40 @@ impl KernelRecord {
 /// A recorded host: a kernel on a CPU, in a mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostEntry {
-    /// Which of [`HostIndex::kernels`].
+    /// Index into [`HostIndex::kernels`].
     pub kernel: usize,
-    /// Which kernel and CPU, in full.
+    /// Kernel and CPU, in full.
     pub identity: Identity,
-    /// What it says it can do.
+    /// Capabilities of KVM.
     pub capabilities: Capabilities,
 }
 
 /// One recording: a fresh vCPU of one host with one set of features.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
-    /// Which of [`HostIndex::recorded`].
+    /// Index into [`HostIndex::host_entries`].
     pub host: usize,
-    /// Which of [`HostIndex::kernels`].
+    /// Index into [`HostIndex::kernels`].
     pub kernel: usize,
-    /// The CPU model: `neoverse-n1`.
+    /// CPU model: `neoverse-n1`.
     pub cpu: String,
-    /// What was special about the host: `nested`, `nvhe`, `mte`; empty if nothing.
+    /// Mode of KVM: `nested`, `nvhe`, `mte`; empty if it is the usual one.
     pub mode: String,
-    /// The guest's features.
+    /// Features of the guest.
     pub features: Features,
-    /// Whether the kernel tells which bits of ID registers may be written (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
+    /// `true` if the kernel reports the writable bits of ID registers
+    /// (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
     pub has_writable_masks: bool,
 }
 
 impl Recording {
-    /// Whether the guest has this feature, by its name.
+    /// Returns `true` if the guest has the named feature.
     pub fn has_feature(&self, feature: &str) -> bool {
         Features::from_name(feature).is_some_and(|feature| self.features.contains(feature))
     }
 }
 
-/// What the recordings say about every register.
+/// Index of all recordings by register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostIndex {
     kernels: Vec<KernelRecord>,
@@ -96,34 +97,34 @@ pub struct HostIndex {
     registers: BTreeMap<RegisterId, RegisterFacts>,
 }
 
-/// What all recordings say about one register.
+/// Facts about one register in all recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RegisterFacts {
-    /// What it held, and in which recordings: those that list it.
+    /// Contents at reset, with the recordings; together, these list the register.
     at_reset: BTreeMap<AtReset, RecordingSet>,
-    /// The bits that may be written, and in which recordings.
+    /// Writable bits, with the recordings.
     writable: BTreeMap<u64, RecordingSet>,
-    /// The errno of a failed writing back, and in which recordings.
+    /// Errnos of failed writes of the original value, with the recordings.
     write_back_errors: BTreeMap<u16, RecordingSet>,
-    /// The recordings in which another vCPU of the VM held something else.
+    /// Recordings in which another vCPU of the VM has another value.
     differs_by_vcpu: RecordingSet,
-    /// What was tried, and in which recordings.
+    /// Trials, with the recordings.
     trials: BTreeMap<Vec<NormalizedTrial>, RecordingSet>,
 }
 
-/// A [`WriteTrial`], in such a form that trials of hosts with different values of a register are alike.
+/// A [`WriteTrial`] in a form that is equal for hosts with different values of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct NormalizedTrial {
     value: u64,
     errno: u16,
-    /// What was read afterwards, unless that goes without saying ([`expected`]).
+    /// Value read afterwards, unless it is the expected one ([`expected_read_back`]).
     read_back: Option<u64>,
 }
 
 impl NormalizedTrial {
-    fn from_trial(trial: WriteTrial, own: Option<u64>) -> Self {
+    fn from_trial(trial: WriteTrial, reset_value: Option<u64>) -> Self {
         let is_expected =
-            expected_read_back(trial.value, trial.errno, own) == Some(trial.read_back);
+            expected_read_back(trial.value, trial.errno, reset_value) == Some(trial.read_back);
         Self {
             value: trial.value,
             errno: trial.errno,
@@ -131,8 +132,8 @@ impl NormalizedTrial {
         }
     }
 
-    fn to_trial(self, own: Option<u64>) -> WriteTrial {
-        let expected = expected_read_back(self.value, self.errno, own);
+    fn to_trial(self, reset_value: Option<u64>) -> WriteTrial {
+        let expected = expected_read_back(self.value, self.errno, reset_value);
         WriteTrial {
             value: self.value,
             errno: self.errno,
@@ -142,7 +143,7 @@ impl NormalizedTrial {
 }
 
 impl RegisterFacts {
-    /// What one recording says, if it lists the register.
+    /// Returns the entry of one recording, if it lists the register.
     fn entry<'a>(
         &'a self,
         id: RegisterId,
@@ -162,7 +163,7 @@ impl RegisterFacts {
     }
 }
 
-/// Some of the recordings, by number.
+/// Set of recordings, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct RecordingSet(Vec<u64>);
 
@@ -183,36 +184,36 @@ impl RecordingSet {
     }
 }
 
-/// What one recording says about a register that it lists.
+/// A register that one recording lists.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisterEntry<'a> {
-    /// Which register.
+    /// Id of the register.
     pub id: RegisterId,
-    /// The number of the recording.
+    /// Number of the recording.
     pub number: usize,
     /// The recording.
     pub recording: &'a Recording,
-    /// What the register held.
+    /// Content of the register.
     pub at_reset: &'a AtReset,
-    /// The bits that user space may change, where the kernel tells.
+    /// Bits that user space may change, if the kernel reports them.
     pub writable: Option<u64>,
-    /// The errno of writing back what was read; 0 if that worked.
+    /// Errno of writing back the value that was read; 0 on success.
     pub write_back: u16,
-    /// Whether another vCPU of the same VM held something else.
+    /// `true` if another vCPU of the same VM has another value.
     pub differs_by_vcpu: bool,
     normalized_trials: &'a [NormalizedTrial],
 }
 
 impl RegisterEntry<'_> {
-    /// The other values that were tried.
+    /// Returns the other values that were tried.
     pub fn trials(&self) -> impl Iterator<Item = WriteTrial> {
-        let own = reset_value(self.at_reset);
+        let reset_value = reset_value(self.at_reset);
         self.normalized_trials
             .iter()
-            .map(move |tried| tried.to_trial(own))
+            .map(move |trial| trial.to_trial(reset_value))
     }
 
-    /// All that was recorded of the register.
+    /// Returns everything that was recorded of the register.
     pub fn to_register(&self) -> RegisterRecord {
         RegisterRecord {
             id: self.id,
@@ -225,36 +226,38 @@ impl RegisterEntry<'_> {
 }
 
 impl HostIndex {
-    /// The kernels, oldest first.
+    /// Returns the kernels, oldest first.
     pub fn kernels(&self) -> &[KernelRecord] {
         &self.kernels
     }
 
-    /// All recordings; those of one kernel stand together.
+    /// Returns all recordings; those of one kernel are adjacent.
     pub fn recordings(&self) -> &[Recording] {
         &self.recordings
     }
 
-    /// The registers that any recording lists, ascending.
+    /// Returns the registers that any recording lists, ascending.
     pub fn registers(&self) -> impl Iterator<Item = RegisterId> {
         self.registers.keys().copied()
     }
 
-    /// The recordings that list a register, in order; none if no recording does.
+    /// Returns the entries of the recordings that list a register, in order.
     pub fn entries_for_register(&self, id: RegisterId) -> impl Iterator<Item = RegisterEntry<'_>> {
         let facts = self.registers.get(&id);
         let recordings = self.recordings.iter().enumerate();
         recordings.filter_map(move |(number, recording)| facts?.entry(id, number, recording))
     }
 
-    /// The registers that one recording lists, ascending; none if there is no recording of that number.
+    /// Returns the registers that one recording lists, ascending.
+    ///
+    /// It is empty if there is no recording of that number.
     pub fn entries_in_recording(&self, number: usize) -> impl Iterator<Item = RegisterEntry<'_>> {
         let recording = self.recordings.get(number);
         let registers = self.registers.iter();
         registers.filter_map(move |(id, facts)| facts.entry(*id, number, recording?))
     }
 
-    /// What a register of at most 64 bits held in one recording.
+    /// Returns the value at reset of a register of at most 64 bits in one recording.
     pub fn value(&self, id: RegisterId, number: usize) -> Option<u64> {
         match find(&self.registers.get(&id)?.at_reset, number)? {
             AtReset::Value(value) => value.as_u64(),
@@ -262,17 +265,17 @@ impl HostIndex {
         }
     }
 
-    /// The hosts, in the order in which they were added.
+    /// Returns the hosts in the order in which they were added.
     pub fn host_entries(&self) -> &[HostEntry] {
         &self.hosts
     }
 
-    /// All that was recorded of one host; `None` if there is none of that number.
+    /// Returns everything that was recorded of one host; `None` if there is none of that number.
     pub fn record(&self, host: usize) -> Option<HostRecord> {
-        let recorded = self.hosts.get(host)?;
+        let entry = self.hosts.get(host)?;
         let recordings = self.recordings.iter().enumerate();
-        let own = recordings.filter(|(_, recording)| recording.host == host);
-        let guests = own.map(|(number, recording)| {
+        let recordings = recordings.filter(|(_, recording)| recording.host == host);
+        let guests = recordings.map(|(number, recording)| {
             let masks = || {
                 let registers = self.registers.iter();
                 let masks = registers.filter_map(|(id, facts)| {
@@ -283,25 +286,25 @@ impl HostIndex {
             let guest = GuestRecord {
                 registers: self
                     .entries_in_recording(number)
-                    .map(|it| it.to_register())
+                    .map(|entry| entry.to_register())
                     .collect(),
                 writable: recording.has_writable_masks.then(masks),
             };
             (recording.features, guest)
         });
         Some(HostRecord {
-            identity: recorded.identity.clone(),
-            capabilities: recorded.capabilities.clone(),
+            identity: entry.identity.clone(),
+            capabilities: entry.capabilities.clone(),
             guests: guests.collect(),
         })
     }
 
-    /// Adds a host. Those of one kernel are to be added one after another, and older kernels first.
+    /// Adds a host. The caller adds the hosts of one kernel together, and older kernels first.
     pub fn add_record(&mut self, record: &HostRecord) {
-        let own = KernelRecord::from_identity(&record.identity);
-        let known = self.kernels.iter().position(|kernel| *kernel == own);
+        let new_kernel = KernelRecord::from_identity(&record.identity);
+        let known = self.kernels.iter().position(|kernel| *kernel == new_kernel);
         let kernel = known.unwrap_or_else(|| {
-            self.kernels.push(own);
+            self.kernels.push(new_kernel);
             self.kernels.len() - 1
         });
         let host = self.hosts.len();
@@ -335,34 +338,34 @@ impl HostIndex {
 }
 
 impl RegisterFacts {
-    /// What one recording says.
+    /// Adds the content of one recording.
     fn add(&mut self, number: usize, register: &RegisterRecord) {
         let at_reset = self.at_reset.entry(register.at_reset.clone()).or_default();
         at_reset.insert(number);
         if register.write_back != 0 {
-            let refused = self
+            let recordings = self
                 .write_back_errors
                 .entry(register.write_back)
                 .or_default();
-            refused.insert(number);
+            recordings.insert(number);
         }
         if register.differs_by_vcpu {
             self.differs_by_vcpu.insert(number);
         }
         if !register.trials.is_empty() {
-            let own = reset_value(&register.at_reset);
+            let reset_value = reset_value(&register.at_reset);
             let trials = register.trials.iter();
-            let tried = trials
-                .map(|trial| NormalizedTrial::from_trial(*trial, own))
+            let trials = trials
+                .map(|trial| NormalizedTrial::from_trial(*trial, reset_value))
                 .collect();
-            self.trials.entry(tried).or_default().insert(number);
+            self.trials.entry(trials).or_default().insert(number);
         }
     }
 }
 
 fn find<K>(sets: &BTreeMap<K, RecordingSet>, number: usize) -> Option<&K> {
-    let found = sets.iter().find(|(_, set)| set.contains(number));
-    found.map(|(key, _)| key)
+    let entry = sets.iter().find(|(_, set)| set.contains(number));
+    entry.map(|(key, _)| key)
 }
 
 #[cfg(test)]

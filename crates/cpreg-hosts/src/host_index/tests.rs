@@ -1,4 +1,4 @@
-//! What the recorded kernels are known to have done, asked of the checked-in history.
+//! Known facts about the recorded kernels, checked against the checked-in index.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use super::text::BUILT_IN;
 use super::*;
 
 fn built_in() -> HostIndex {
-    HostIndex::built_in().expect("the checked-in history is one")
+    HostIndex::built_in().expect("the checked-in index is valid")
 }
 
-/// The versions of the kernels that list it for any of the recordings that are asked about.
-fn listing(id: RegisterId, asked: impl Fn(&Recording) -> bool) -> Vec<String> {
-    let history = built_in();
-    let kernels: BTreeSet<usize> = history
+/// Returns the versions of the kernels that list the register in a recording that `matches`.
+fn listing(id: RegisterId, matches: impl Fn(&Recording) -> bool) -> Vec<String> {
+    let index = built_in();
+    let kernels: BTreeSet<usize> = index
         .entries_for_register(id)
-        .filter(|entry| asked(entry.recording))
+        .filter(|entry| matches(entry.recording))
         .map(|entry| entry.recording.kernel)
         .collect();
-    let version = |kernel: usize| history.kernels()[kernel].version.clone();
+    let version = |kernel: usize| index.kernels()[kernel].version.clone();
     kernels.into_iter().map(version).collect()
 }
 
@@ -28,9 +28,9 @@ const FROM_6_16: [&str; 9] = [
 ];
 
 #[test]
-fn the_recordings_are_all_there() {
-    let history = built_in();
-    let versions: Vec<_> = history
+fn the_index_has_all_recordings() {
+    let index = built_in();
+    let versions: Vec<_> = index
         .kernels()
         .iter()
         .map(|kernel| &*kernel.version)
@@ -42,10 +42,10 @@ fn the_recordings_are_all_there() {
             "6.17.13", "6.18.15", "6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"
         ]
     );
-    assert_eq!(history.kernels()[0].release, "5.10.0-32-cloud-arm64");
-    assert_eq!(history.host_entries().len(), 120);
-    assert_eq!(history.recordings().len(), 513);
-    assert_eq!(history.registers().count(), 477);
+    assert_eq!(index.kernels()[0].release, "5.10.0-32-cloud-arm64");
+    assert_eq!(index.host_entries().len(), 120);
+    assert_eq!(index.recordings().len(), 513);
+    assert_eq!(index.registers().count(), 477);
 }
 
 #[test]
@@ -63,12 +63,13 @@ fn some_registers_were_listed_for_guests_without_them() {
 }
 
 #[test]
-fn some_registers_came_late() {
+fn some_registers_were_added_later() {
     let bitmap = RegisterId::VENDOR_HYP_BMAP_2;
     assert_eq!(listing(bitmap, |_| true), FROM_6_16);
     assert_eq!(listing(RegisterId::PMMIR_EL1, |_| true), ["7.3.4"]);
     assert_eq!(
-        listing(RegisterId::PMMIR_EL1, |it| !it.has_feature("pmu")),
+        listing(RegisterId::PMMIR_EL1, |recording| !recording
+            .has_feature("pmu")),
         [""; 0]
     );
     assert_eq!(listing(RegisterId::OSLSR_EL1, |_| true).len(), 13);
@@ -76,13 +77,13 @@ fn some_registers_came_late() {
 
 #[test]
 fn the_psci_version_rose() {
-    let history = built_in();
+    let index = built_in();
     let value = |version: &str| {
-        let mut entries = history.entries_for_register(RegisterId::PSCI_VERSION);
+        let mut entries = index.entries_for_register(RegisterId::PSCI_VERSION);
         let entry = entries
-            .find(|entry| history.kernels()[entry.recording.kernel].version == version)
+            .find(|entry| index.kernels()[entry.recording.kernel].version == version)
             .expect("every kernel lists it");
-        history.value(RegisterId::PSCI_VERSION, entry.number)
+        index.value(RegisterId::PSCI_VERSION, entry.number)
     };
     assert_eq!(value("5.10.223"), Some(0x1_0000));
     assert_eq!(value("6.12.107"), Some(0x1_0001));
@@ -90,66 +91,66 @@ fn the_psci_version_rose() {
 }
 
 #[test]
-fn poison_and_counters_are_no_values() {
-    let history = built_in();
-    let pir: Vec<_> = history.entries_for_register(RegisterId::PIR_EL1).collect();
+fn poison_and_counters_have_no_value() {
+    let index = built_in();
+    let pir: Vec<_> = index.entries_for_register(RegisterId::PIR_EL1).collect();
     assert!(pir.iter().all(|entry| *entry.at_reset == AtReset::Poison));
     let counter = RegisterId::TIMER_CNT;
-    assert_eq!(history.entries_for_register(counter).count(), 513);
+    assert_eq!(index.entries_for_register(counter).count(), 513);
     assert!(
-        history
+        index
             .entries_for_register(counter)
             .all(|entry| *entry.at_reset == AtReset::Counter)
     );
-    assert_eq!(history.value(counter, 0), None);
+    assert_eq!(index.value(counter, 0), None);
 }
 
 #[test]
-fn only_the_vector_lengths_do_not_take_their_own_value_back() {
-    let history = built_in();
-    let refused: BTreeSet<_> = history
+fn only_the_vector_lengths_refuse_their_own_value() {
+    let index = built_in();
+    let refused: BTreeSet<_> = index
         .registers()
         .filter(|id| {
-            history
+            index
                 .entries_for_register(*id)
                 .any(|entry| entry.write_back != 0)
         })
         .collect();
     assert_eq!(refused, BTreeSet::from([RegisterId::SVE_VLS]));
     assert!(
-        history
+        index
             .entries_for_register(RegisterId::SVE_VLS)
             .all(|entry| entry.write_back == 1)
     );
 }
 
 #[test]
-fn writable_bits_are_told_by_newer_kernels() {
-    let history = built_in();
-    let implementation: BTreeSet<_> = history
+fn newer_kernels_report_writable_bits() {
+    let index = built_in();
+    let implementation: BTreeSet<_> = index
         .entries_for_register(RegisterId::MIDR_EL1)
         .filter(|entry| entry.writable.is_some())
-        .map(|entry| &*history.kernels()[entry.recording.kernel].version)
+        .map(|entry| &*index.kernels()[entry.recording.kernel].version)
         .collect();
     assert_eq!(implementation, BTreeSet::from(FROM_6_16));
     assert!(
-        history
+        index
             .recordings()
             .iter()
-            .all(|it| it.has_writable_masks == (it.kernel > 1))
+            .all(|recording| recording.has_writable_masks == (recording.kernel > 1))
     );
 }
 
-/// The binary carries it, and every start of a command that names a kernel reads it.
+/// The binary contains it, and each command that names a kernel parses it.
 #[test]
-fn the_checked_in_history_is_small() {
-    const MOST: usize = 300_000;
-    assert!(BUILT_IN.len() < MOST, "{} bytes", BUILT_IN.len());
+fn the_checked_in_index_is_small() {
+    const MAX_LEN: usize = 300_000;
+    assert!(BUILT_IN.len() < MAX_LEN, "{} bytes", BUILT_IN.len());
 }
 
-/// A history of two hosts, with everything that the form has.
-fn made() -> HostIndex {
-    let mut history = HostIndex::default();
+/// Returns an index of two hosts with everything that the format has.
+fn example() -> HostIndex {
+    let mut index = HostIndex::default();
     for is_second in [false, true] {
         let wide = |bytes: &[u8]| AtReset::Value(Value::Bytes(bytes.into()));
         let register = |id, at_reset| RegisterRecord {
@@ -159,10 +160,10 @@ fn made() -> HostIndex {
             write_back: 0,
             trials: Vec::new(),
         };
-        let trial = |value, errno, reads| WriteTrial {
+        let trial = |value, errno, read_back| WriteTrial {
             value,
             errno,
-            read_back: reads,
+            read_back,
         };
         let sctlr = AtReset::from_value(RegisterId::SCTLR_EL1, Value::U64(is_second.into()));
         let registers = vec![
@@ -190,7 +191,7 @@ fn made() -> HostIndex {
             registers: crate::record::testing::sorted(registers),
             writable: is_second.then(|| BTreeMap::from([(RegisterId::SVE_VLS, 0xf0)])),
         };
-        history.add_record(&HostRecord {
+        index.add_record(&HostRecord {
             identity: Identity {
                 release: "6.12.1-test".to_owned(),
                 version: "#1 SMP Debian 6.12.1-1 (2026)".to_owned(),
@@ -203,14 +204,15 @@ fn made() -> HostIndex {
             guests: BTreeMap::from([(Features::PMU | Features::SVE, guest)]),
         });
     }
-    history
+    index
 }
 
 #[test]
-fn what_is_alike_is_written_once() {
-    let (made, text) = (made(), made().to_text());
+fn equal_parts_are_written_once() {
+    let index = example();
+    let text = index.to_text();
     let beginning = "\
-cpreg-history 2
+cpreg-index 2
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
@@ -224,96 +226,97 @@ trials 0x7=22 0x8>0x9
 register ";
     assert!(text.starts_with(beginning), "{text}");
     assert!(text.contains(" differs:2 tried=0:2\n"), "{text}");
-    let kernel = &made.kernels()[0];
+    let kernel = &index.kernels()[0];
     assert_eq!((&*kernel.version, &*kernel.package), ("6.12.1", "6.12.1-1"));
 }
 
 #[test]
-fn what_is_written_is_read() {
-    let made = made();
-    assert_eq!(HostIndex::parse(&made.to_text()).expect("it is one"), made);
+fn the_text_form_round_trips() {
+    let index = example();
+    assert_eq!(HostIndex::parse(&index.to_text()).expect("an index"), index);
     let built_in = built_in();
     let read = HostIndex::parse(&built_in.to_text());
-    assert_eq!(read.expect("it is one"), built_in);
+    assert_eq!(read.expect("an index"), built_in);
 }
 
-/// Nothing that was recorded is lost on the way through the text, whatever other hosts are beside it.
+/// The text form loses nothing that was recorded, whatever other hosts the index has.
 #[test]
-fn a_record_comes_back_as_it_was() {
+fn records_round_trip_through_the_text() {
     use proptest::prelude::*;
 
     let config = ProptestConfig::with_cases(64);
     let records = proptest::collection::vec(crate::record::testing::any_record(), 0..5);
     proptest!(config, |(records in records)| {
-        let mut history = HostIndex::default();
+        let mut index = HostIndex::default();
         for record in &records {
-            history.add_record(record);
+            index.add_record(record);
         }
-        let read = HostIndex::parse(&history.to_text()).expect("it is one");
-        prop_assert_eq!(&read, &history);
-        let back: Vec<_> = (0..records.len()).filter_map(|host| read.record(host)).collect();
-        prop_assert_eq!(back, records);
+        let read = HostIndex::parse(&index.to_text()).expect("an index");
+        prop_assert_eq!(&read, &index);
+        let parsed: Vec<_> = (0..records.len()).filter_map(|host| read.record(host)).collect();
+        prop_assert_eq!(parsed, records);
         prop_assert_eq!(read.record(read.host_entries().len()), None);
     });
 }
 
-/// All recorded hosts, through their files and back.
+/// Converts all recorded hosts to files and back.
 #[test]
-fn recorded_hosts_are_files_too() {
-    let history = built_in();
-    let mut again = HostIndex::default();
+fn recorded_hosts_round_trip_through_files() {
+    let index = built_in();
+    let mut copy = HostIndex::default();
     let mut largest = 0;
-    for host in history.hosts() {
+    for host in index.hosts() {
         let json = host.record().to_json().expect("JSON");
         largest = largest.max(json.len());
         let record = HostRecord::from_json(json.as_bytes()).expect("a recorded host");
         assert_eq!(record, host.record(), "{}", host.name());
-        again.add_record(&record);
+        copy.add_record(&record);
     }
-    assert_eq!(again.to_text(), history.to_text());
+    assert_eq!(copy.to_text(), index.to_text());
     assert!(largest < 150_000, "{largest} bytes");
 }
 
 #[test]
-fn what_is_no_history_is_refused() {
-    let good = made().to_text();
+fn malformed_text_is_refused() {
+    let good = example().to_text();
     let error = |text: &str| {
         HostIndex::parse(text)
-            .expect_err("it is damaged")
+            .expect_err("malformed text")
             .to_string()
     };
-    assert_eq!(error(""), "line 1 of the history: it is empty");
-    assert_eq!(
-        error("x"),
-        "line 1 of the history: it does not begin with `cpreg-history 2`"
-    );
-    for (from, to, says) in [
+    assert_eq!(error(""), "host index, line 1: the text is empty");
+    assert_eq!(error("x"), "host index, line 1: expected `cpreg-index 2`");
+    for (from, to, message) in [
         ("kernel 6.12.1-test ", "kernel ", "a kernel needs release"),
-        ("%20", "%2", "a word with a %"),
+        ("%20", "%2", "an invalid escape"),
         ("ARM_SVE=1", "ARM_SVE", "not NAME=NUMBER"),
-        ("host 0", "host 3", "a host of no kernel"),
-        ("host 0 neoverse-n1", "host 0", "no hexadecimal number"),
+        ("host 0", "host 3", "a host of an undefined kernel"),
+        ("host 0 neoverse-n1", "host 0", "not a hexadecimal number"),
         ("emulated 0", "imagined 0", "neither emulated nor real"),
-        ("real 0", "real 1", "capabilities that are not there"),
-        ("recording 0", "recording 7", "a recording of no host"),
+        ("real 0", "real 1", "undefined capabilities"),
+        (
+            "recording 0",
+            "recording 7",
+            "a recording of an undefined host",
+        ),
         ("0 pmu,sve", "0 avx", "a recording without features"),
-        ("=22", "=x", "an errno that is no number"),
-        ("tried=0", "tried=1", "trials that are not there"),
-        ("set 3", "set 7", "a recording that is not there"),
-        ("set 3", "set x", "a set with other than digits"),
-        ("counts:2", "counts:99", "a set that is not there"),
-        ("counts:2", "counts", "not WHAT:SET"),
-        ("counts:2", "often:0", "no hexadecimal number"),
+        ("=22", "=x", "an errno that is not a number"),
+        ("tried=0", "tried=1", "undefined trials"),
+        ("set 3", "set 7", "an undefined recording"),
+        ("set 3", "set x", "not a digit"),
+        ("counts:2", "counts:99", "an undefined set"),
+        ("counts:2", "counts", "not CONTENT:SET"),
+        ("counts:2", "often:0", "not a hexadecimal number"),
         (
             "0x09",
             "0x900000000000000000000000000000009",
-            "does not fit its register",
+            "of the register's size",
         ),
-        ("register ", "registers ", "no kernel, host, recording"),
+        ("register ", "registers ", "expected a kernel"),
     ] {
         let damaged = good.replacen(from, to, 1);
         assert_ne!(damaged, good, "{from} is not in\n{good}");
         let error = error(&damaged);
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(message), "{error}");
     }
 }

@@ -1,29 +1,29 @@
-//! The text form of a [`HostIndex`]: what is alike is written once.
+//! The text form of a [`HostIndex`], which contains equal parts once.
 //!
-//! | line | what it says |
-//! |---|---|
-//! | `# …` | a comment |
-//! | `cpreg-history 2` | the form and its version; the first line that is no comment |
-//! | `kernel RELEASE BUILD` | a kernel, as `uname -r` and `-v` call it; numbered from 0 |
-//! | `capabilities NAME=NUMBER…` | what hosts say they can do; numbered from 0 |
-//! | `host KERNEL CPU MODE MIDR emulated\|real CAPABILITIES` | a host, numbered from 0 |
-//! | `recording HOST FEATURES [masks]` | a recording, numbered from 0; `masks`: the kernel tells what may be written |
-//! | `set DIGITS` | a set of recordings, numbered from 0; each hexadecimal digit stands for four, the first for 0 (its lowest bit) to 3 |
-//! | `trials TRIAL…` | what was tried on a register, numbered from 0 |
-//! | `register ID WORD…` | a register, and what is said of it in which recordings |
+//! Lines (kernels, capabilities, hosts, recordings, sets and trials are numbered from 0):
+//! - `# …`: a comment
+//! - `cpreg-history 2`: format and version; the first line that is not a comment
+//! - `kernel RELEASE BUILD`: a kernel, from `uname -r` and `-v`
+//! - `capabilities NAME=NUMBER…`: capabilities of hosts
+//! - `host KERNEL CPU MODE MIDR emulated|real CAPABILITIES`: a host
+//! - `recording HOST FEATURES [masks]`: a recording; `masks` if the kernel reports writable bits
+//! - `set DIGITS`: a set of recordings; each hexadecimal digit stands for four, the first for 0
+//!   (its lowest bit) to 3
+//! - `trials TRIAL…`: values tried on a register
+//! - `register ID WORD…`: a register, and the recordings with each of its contents
 //!
-//! | word of a register | what it says |
-//! |---|---|
-//! | `0xVALUE:SET` | it is listed, and holds this at reset |
-//! | `poison:SET`, `counts:SET`, `errnoN:SET` | it is listed, and holds no value, or runs on, or cannot be read |
-//! | `writable=MASK:SET` | these bits may be written |
-//! | `refused=ERRNO:SET` | writing back what was read fails |
-//! | `differs_by_vcpu:SET` | another vCPU of the VM held something else |
-//! | `tried=TRIALS:SET` | what was tried |
+//! Words of a register:
+//! - `0xVALUE:SET`: the value at reset
+//! - `poison:SET`, `counts:SET`, `errnoN:SET`: no value, a running counter, a failed read
+//! - `writable=MASK:SET`: bits that may be written
+//! - `refused=ERRNO:SET`: errno of writing back the value that was read
+//! - `differs:SET`: another vCPU of the VM has another value
+//! - `tried=TRIALS:SET`: values that were tried
 //!
-//! A trial is `0xVALUE` if it was taken, `0xVALUE=ERRNO` if not; `>0xREADS` behind it where it then read something else than the
-//! value that was taken, or than what the register held. Words of a kernel or host that would not be one are escaped: `%20` is a
-//! space, `-` nothing.
+//! A trial is `0xVALUE` on success, `0xVALUE=ERRNO` on failure. `>0xREADS` follows if the value
+//! read
+//! back is neither the written value after a success nor the value at reset after a failure. Words
+//! of a kernel or host are escaped: `%20` is a space, `-` the empty word.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -44,15 +44,15 @@ const FORMAT_HEADER: &str = "cpreg-history 2";
 pub(super) const BUILT_IN: &str = include_str!("../../data/history.txt");
 
 impl HostIndex {
-    /// The recordings that come with cpreg.
+    /// Returns the recordings that come with cpreg.
     ///
     /// # Errors
-    /// If the checked-in text is none of ours, which a test rules out.
+    /// If the checked-in text is malformed, which a test rules out.
     pub fn built_in() -> Result<Self, Error> {
         Self::parse(BUILT_IN)
     }
 
-    /// The text form.
+    /// Returns the text form.
     pub fn to_text(&self) -> String {
         let mut sets = Numbering::default();
         let mut trials = Numbering::default();
@@ -80,9 +80,9 @@ impl HostIndex {
                     sets.number(&facts.differs_by_vcpu)
                 );
             }
-            for (tried, set) in &facts.trials {
-                let (tried, set) = (trials.number(tried), sets.number(set));
-                let _ = write!(registers, " tried={tried}:{set}");
+            for (list, set) in &facts.trials {
+                let (list, set) = (trials.number(list), sets.number(set));
+                let _ = write!(registers, " tried={list}:{set}");
             }
             registers.push('\n');
         }
@@ -126,15 +126,15 @@ impl HostIndex {
         for set in sets.ordered() {
             let _ = writeln!(text, "set {}", format_set(set));
         }
-        for tried in trials.ordered() {
+        for list in trials.ordered() {
             text.push_str("trials");
-            for tried in tried {
-                let _ = write!(text, " {:#x}", tried.value);
-                if tried.errno != 0 {
-                    let _ = write!(text, "={}", tried.errno);
+            for trial in list {
+                let _ = write!(text, " {:#x}", trial.value);
+                if trial.errno != 0 {
+                    let _ = write!(text, "={}", trial.errno);
                 }
-                if let Some(reads) = tried.read_back {
-                    let _ = write!(text, ">{reads:#x}");
+                if let Some(read_back) = trial.read_back {
+                    let _ = write!(text, ">{read_back:#x}");
                 }
             }
             text.push('\n');
@@ -142,44 +142,44 @@ impl HostIndex {
         text + &registers
     }
 
-    /// Reads the text form.
+    /// Parses the text form.
     ///
     /// # Errors
-    /// If a line is not of the form that the module describes, or names what is not there.
+    /// If a line is malformed, or refers to a number that is not defined.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let mut reading = Parser::default();
-        let mut is_begun = false;
+        let mut parser = Parser::default();
+        let mut has_header = false;
         for (number, line) in text.lines().enumerate() {
-            let error = |what| line_error(number + 1, what);
+            let error = |reason| line_error(number + 1, reason);
             if line.starts_with('#') {
                 continue;
             }
-            if is_begun {
-                reading.parse_line(line).map_err(error)?;
+            if has_header {
+                parser.parse_line(line).map_err(error)?;
             } else if line == FORMAT_HEADER {
-                is_begun = true;
+                has_header = true;
             } else {
-                return Err(error("it does not begin with `cpreg-history 2`"));
+                return Err(error("expected `cpreg-history 2`"));
             }
         }
-        if is_begun {
-            Ok(reading.history)
+        if has_header {
+            Ok(parser.index)
         } else {
-            Err(line_error(1, "it is empty"))
+            Err(line_error(1, "the text is empty"))
         }
     }
 }
 
 /// Returns the error for a line, counted from 1.
-fn line_error(line: usize, what: &str) -> Error {
-    let message = format!("line {line} of the history: {what}");
+fn line_error(line: usize, reason: &str) -> Error {
+    let message = format!("host index, line {line}: {reason}");
     Error::new(ErrorKind::HostIndex, message).with_path(format!("line {line}"))
 }
 
 const EMULATED: &str = "emulated";
 const REAL: &str = "real";
 
-/// Different things, numbered as they are met.
+/// Different values, numbered in the order of their first use.
 struct Numbering<'a, T> {
     numbers: BTreeMap<&'a T, usize>,
 }
@@ -193,19 +193,19 @@ impl<T> Default for Numbering<'_, T> {
 }
 
 impl<'a, T: Ord> Numbering<'a, T> {
-    fn number(&mut self, thing: &'a T) -> usize {
+    fn number(&mut self, value: &'a T) -> usize {
         let next = self.numbers.len();
-        *self.numbers.entry(thing).or_insert(next)
+        *self.numbers.entry(value).or_insert(next)
     }
 
     fn ordered(&self) -> Vec<&'a T> {
         let mut ordered: Vec<_> = self.numbers.iter().collect();
         ordered.sort_by_key(|(_, number)| **number);
-        ordered.into_iter().map(|(thing, _)| *thing).collect()
+        ordered.into_iter().map(|(value, _)| *value).collect()
     }
 }
 
-/// A word that is one: nothing is `-`, and what would end it or be taken for something else has its bytes as `%20`.
+/// Escapes a word: `-` for the empty word, `%20` and the like for bytes with a meaning.
 fn escape(text: &str) -> String {
     match text {
         "" => return "-".to_owned(),
@@ -226,7 +226,7 @@ fn escape(text: &str) -> String {
 }
 
 fn unescape(word: &str) -> ParseResult<String> {
-    const MALFORMED: &str = "a word with a % that stands for nothing";
+    const MALFORMED: &str = "a word with an invalid escape";
     if word == "-" {
         return Ok(String::new());
     }
@@ -255,12 +255,14 @@ type ParseResult<T> = Result<T, &'static str>;
 fn parse_set(digits: &str, recordings: usize) -> ParseResult<RecordingSet> {
     let mut set = RecordingSet::default();
     for (at, digit) in digits.chars().enumerate() {
-        let digit = digit.to_digit(16).ok_or("a set with other than digits")?;
+        let digit = digit
+            .to_digit(16)
+            .ok_or("a set with a character that is not a digit")?;
         for bit in 0..4 {
             let number = 4 * at + bit;
             if digit >> bit & 1 == 1 {
                 if number >= recordings {
-                    return Err("a set with a recording that is not there");
+                    return Err("a set with an undefined recording");
                 }
                 set.insert(number);
             }
@@ -269,10 +271,10 @@ fn parse_set(digits: &str, recordings: usize) -> ParseResult<RecordingSet> {
     Ok(set)
 }
 
-/// What is read so far.
+/// State of parsing the text form.
 #[derive(Default)]
 struct Parser {
-    history: HostIndex,
+    index: HostIndex,
     capabilities: Vec<Capabilities>,
     sets: Vec<RecordingSet>,
     trials: Vec<Vec<NormalizedTrial>>,
@@ -282,20 +284,20 @@ impl Parser {
     fn parse_line(&mut self, line: &str) -> ParseResult<()> {
         let mut words = line.split(' ');
         match words.next() {
-            Some("kernel") => self.history.kernels.push(parse_kernel(words)?),
+            Some("kernel") => self.index.kernels.push(parse_kernel(words)?),
             Some("capabilities") => self.capabilities.push(parse_capabilities(words)?),
             Some("host") => {
                 let host = self.parse_host(words)?;
-                self.history.hosts.push(host);
+                self.index.hosts.push(host);
             }
             Some("recording") => {
                 let recording = self.parse_recording(words)?;
-                self.history.recordings.push(recording);
+                self.index.recordings.push(recording);
             }
             Some("set") => {
                 let digits = words.next().ok_or("a set without digits")?;
                 self.sets
-                    .push(parse_set(digits, self.history.recordings.len())?);
+                    .push(parse_set(digits, self.index.recordings.len())?);
             }
             Some("trials") => self
                 .trials
@@ -304,11 +306,15 @@ impl Parser {
                 let id = words.next().and_then(|id| u64::from_str_radix(id, 16).ok());
                 let id = RegisterId::from_raw(id.ok_or("a register without an id")?);
                 let facts = self.parse_facts(id, words)?;
-                if self.history.registers.insert(id, facts).is_some() {
+                if self.index.registers.insert(id, facts).is_some() {
                     return Err("a register twice");
                 }
             }
-            _ => return Err("no kernel, host, recording, set or register"),
+            _ => {
+                return Err(
+                    "expected a kernel, capabilities, host, recording, set, trials or register",
+                );
+            }
         }
         Ok(())
     }
@@ -325,28 +331,28 @@ impl Parser {
         };
         let capabilities = word()?.parse().ok();
         let capabilities = capabilities.and_then(|number: usize| self.capabilities.get(number));
-        let of = &self.history.kernels[kernel];
+        let record = &self.index.kernels[kernel];
         Ok(HostEntry {
             kernel,
             identity: Identity {
-                release: of.release.clone(),
-                version: of.build.clone(),
+                release: record.release.clone(),
+                version: record.build.clone(),
                 midr,
                 cpu,
                 mode,
                 emulated,
             },
             capabilities: capabilities
-                .ok_or("a host with capabilities that are not there")?
+                .ok_or("a host with undefined capabilities")?
                 .clone(),
         })
     }
 
-    /// The number of a kernel that is there.
+    /// Parses the number of a known kernel.
     fn parse_kernel_number(&self, word: &str) -> ParseResult<usize> {
         let number = word.parse().ok();
-        let known = number.filter(|number| *number < self.history.kernels.len());
-        known.ok_or("a host of no kernel")
+        let known = number.filter(|number| *number < self.index.kernels.len());
+        known.ok_or("a host of an undefined kernel")
     }
 
     fn parse_recording<'a>(
@@ -354,9 +360,9 @@ impl Parser {
         mut words: impl Iterator<Item = &'a str>,
     ) -> ParseResult<Recording> {
         let number = words.next().and_then(|number| number.parse().ok());
-        let number: usize = number.ok_or("a recording of no host")?;
-        let host = self.history.hosts.get(number);
-        let host = host.ok_or("a recording of no host")?;
+        let number: usize = number.ok_or("a recording of an undefined host")?;
+        let host = self.index.hosts.get(number);
+        let host = host.ok_or("a recording of an undefined host")?;
         let features = words.next().and_then(Features::from_names);
         Ok(Recording {
             host: number,
@@ -373,27 +379,27 @@ impl Parser {
         id: RegisterId,
         words: impl Iterator<Item = &'a str>,
     ) -> ParseResult<RegisterFacts> {
-        const MALFORMED: &str = "a word of a register that is not WHAT:SET";
+        const MALFORMED: &str = "a word of a register that is not CONTENT:SET";
         let mut facts = RegisterFacts::default();
         for word in words {
-            let (what, set) = word.split_once(':').ok_or(MALFORMED)?;
+            let (content, set) = word.split_once(':').ok_or(MALFORMED)?;
             let set = set.parse().ok();
             let set = set.and_then(|set: usize| self.sets.get(set));
-            let set = set.ok_or("a set that is not there")?.clone();
-            if let Some(mask) = what.strip_prefix("writable=") {
+            let set = set.ok_or("an undefined set")?.clone();
+            if let Some(mask) = content.strip_prefix("writable=") {
                 facts.writable.insert(parse_number(mask)?, set);
-            } else if let Some(errno) = what.strip_prefix("refused=") {
+            } else if let Some(errno) = content.strip_prefix("refused=") {
                 let errno = errno.parse().map_err(|_| MALFORMED)?;
                 facts.write_back_errors.insert(errno, set);
-            } else if what == "differs" {
+            } else if content == "differs" {
                 facts.differs_by_vcpu = set;
-            } else if let Some(trials) = what.strip_prefix("tried=") {
+            } else if let Some(trials) = content.strip_prefix("tried=") {
                 let trials = trials.parse().ok();
                 let trials = trials.and_then(|number: usize| self.trials.get(number));
-                let trials = trials.ok_or("trials that are not there")?;
+                let trials = trials.ok_or("undefined trials")?;
                 facts.trials.insert(trials.clone(), set);
             } else {
-                facts.at_reset.insert(parse_at_reset(id, what)?, set);
+                facts.at_reset.insert(parse_at_reset(id, content)?, set);
             }
         }
         Ok(facts)
@@ -411,23 +417,23 @@ fn parse_kernel<'a>(mut words: impl Iterator<Item = &'a str>) -> ParseResult<Ker
 
 fn parse_capabilities<'a>(words: impl Iterator<Item = &'a str>) -> ParseResult<Capabilities> {
     const MALFORMED: &str = "a capability that is not NAME=NUMBER";
-    let named = words.map(|word| {
+    let capabilities = words.map(|word| {
         let (name, number) = word.split_once('=').ok_or(MALFORMED)?;
         Ok((unescape(name)?, number.parse().map_err(|_| MALFORMED)?))
     });
-    named.collect()
+    capabilities.collect()
 }
 
 fn parse_trial(word: &str) -> ParseResult<NormalizedTrial> {
-    let (word, reads) = match word.split_once('>') {
-        Some((word, reads)) => (word, Some(parse_number(reads)?)),
+    let (word, read_back) = match word.split_once('>') {
+        Some((word, digits)) => (word, Some(parse_number(digits)?)),
         None => (word, None),
     };
     let (value, errno) = word.split_once('=').unwrap_or((word, "0"));
     Ok(NormalizedTrial {
         value: parse_number(value)?,
-        errno: errno.parse().map_err(|_| "an errno that is no number")?,
-        read_back: reads,
+        errno: errno.parse().map_err(|_| "an errno that is not a number")?,
+        read_back,
     })
 }
 
@@ -447,14 +453,14 @@ fn parse_at_reset(id: RegisterId, word: &str) -> ParseResult<AtReset> {
         _ => {}
     }
     if let Some(errno) = word.strip_prefix("errno") {
-        let errno = errno.parse().map_err(|_| "an errno that is no number")?;
+        let errno = errno.parse().map_err(|_| "an errno that is not a number")?;
         return Ok(AtReset::Unreadable(errno));
     }
     let value = Value::parse(id, word).ok_or(INVALID_VALUE)?;
     Ok(AtReset::Value(value))
 }
 
-const INVALID_VALUE: &str = "a value that is no hexadecimal number, or does not fit its register";
+const INVALID_VALUE: &str = "a value that is not a hexadecimal number of the register's size";
 
 fn parse_number(text: &str) -> ParseResult<u64> {
     parse_hexadecimal(text).ok_or(INVALID_VALUE)

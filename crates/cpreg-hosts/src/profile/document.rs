@@ -1,4 +1,4 @@
-//! [`Document`]: a profile as it is written, and its translation to and from a [`Destination`].
+//! [`Document`]: the members of a profile, and its conversion to and from a [`Destination`].
 
 use std::collections::BTreeSet;
 
@@ -14,67 +14,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DocumentKind, Error, ErrorKind};
 
-/// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.profile/1";
+/// Name and version of the schema.
+pub const SCHEMA: &str = "cpreg.profile/2";
 
 /// A profile as it is written: the members of the JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
-    /// `"cpreg.profile/1"`.
+    /// `"cpreg.profile/2"`.
     schema: String,
     /// Name in reports.
     name: String,
     /// Origin of the profile; members that do not apply are empty or absent.
     origin: ProfileOrigin,
-    /// `"reset"`: read before a guest ran; `"guest"`: a guest left them; `"emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
+    /// Origin of the values. `"reset"`: read before a guest ran. `"guest"`: left by a guest.
+    /// `"emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
     values: String,
-    /// The outline of the VM there; may be absent.
+    /// Shape of the VM at the destination; may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeJson>,
     /// The vCPUs.
     vcpus: Vec<VcpuJson>,
 }
 
-/// Where a profile comes from.
+/// Origin of a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileOrigin {
     /// The program, as in `--loader`: `"qemu"`.
     pub program: String,
     /// Its version, `major.minor.micro`.
     pub version: String,
-    /// The packager's addition to the version.
+    /// Packager's addition to the version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub package: String,
-    /// `"kvm"`, `"tcg"`, `"hvf"`, or empty if that is not known.
+    /// `"kvm"`, `"tcg"`, `"hvf"`; empty if it is not known.
     pub accelerator: String,
-    /// The machine type as the program resolves it (`virt` is never kept).
+    /// Machine type as the program resolves it (never the alias `virt`).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub machine: String,
     /// The CPU model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cpu: String,
-    /// The command that was recorded, word by word.
+    /// Recorded command, one word per element.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// The kernel's release, where the kernel counts.
+    /// Release of the kernel, if the destination depends on it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel: String,
 }
 
-/// Outline of a VM.
+/// Shape of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct ShapeJson {
     /// Machine type, or null.
     machine: Option<String>,
     /// Number of vCPUs.
     vcpus: usize,
-    /// Blocks of RAM.
+    /// RAM blocks.
     ram: Vec<RamBlockJson>,
     /// Device sections.
     devices: Vec<DeviceJson>,
 }
 
-/// Block of RAM.
+/// RAM block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct RamBlockJson {
     /// QEMU's name of the block.
@@ -88,7 +89,7 @@ struct RamBlockJson {
 struct DeviceJson {
     /// QEMU's id string.
     name: String,
-    /// Number among several with that name.
+    /// Number among several devices with that name.
     instance: u32,
     /// Version of its format.
     version: u32,
@@ -99,7 +100,7 @@ struct DeviceJson {
 struct VcpuJson {
     /// Its registers, in any order.
     registers: Vec<RegisterJson>,
-    /// Parts of its state that are no registers; absent if there are none.
+    /// Parts of its state that are not registers; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     extensions: Vec<ExtensionJson>,
 }
@@ -109,24 +110,24 @@ struct VcpuJson {
 struct RegisterJson {
     /// The register's id.
     id: String,
-    /// Its name; for people, not read back.
+    /// Its name; for readers, ignored by cpreg.
     #[serde(default)]
     name: String,
-    /// Its value; absent if it is not known. Wider than 64 bits: all its digits.
+    /// Its value; absent if it is not known. All digits if it is wider than 64 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    /// Bits that may differ from it (`KVM_ARM_GET_REG_WRITABLE_MASKS`); absent if that is not known.
+    /// Bits that user space may change (`KVM_ARM_GET_REG_WRITABLE_MASKS`); absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<String>,
-    /// All values that are taken, where they were tried.
+    /// All accepted values, if they were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     one_of: Option<Vec<String>>,
-    /// Bits that may be set, in any combination, where they were tried.
+    /// Bits that may be set, in any combination, if they were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subset_of: Option<String>,
 }
 
-/// A part of a vCPU's state that is no register.
+/// A part of a vCPU's state that is not a register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 struct ExtensionJson {
     /// QEMU's name of the subsection, or `"env.features"`.
@@ -139,7 +140,7 @@ struct ExtensionJson {
     bytes: Option<String>,
 }
 
-/// The document, as its errors name it.
+/// The document, for error messages.
 pub(super) const PROFILE: DocumentKind = DocumentKind {
     name: "profile",
     schema: SCHEMA,
@@ -148,11 +149,11 @@ pub(super) const PROFILE: DocumentKind = DocumentKind {
 
 impl Document {
     /// Returns the document for a destination.
-    pub(super) fn new(recorded: &ProfileOrigin, destination: &Destination) -> Self {
+    pub(super) fn new(origin: &ProfileOrigin, destination: &Destination) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             name: destination.name.clone(),
-            origin: recorded.clone(),
+            origin: origin.clone(),
             values: match destination.value_origin {
                 ValueOrigin::Reset => RESET,
                 ValueOrigin::Guest => GUEST,
@@ -164,12 +165,12 @@ impl Document {
         }
     }
 
-    /// Returns where the profile comes from.
+    /// Returns the origin of the profile.
     pub(super) const fn origin(&self) -> &ProfileOrigin {
         &self.origin
     }
 
-    /// Returns the destination that was recorded.
+    /// Returns the recorded destination.
     ///
     /// # Errors
     /// If the document has another schema, or a member is malformed.
@@ -177,7 +178,7 @@ impl Document {
         if self.schema != SCHEMA {
             return Err(schema_error(&self.schema));
         }
-        let values = match &*self.values {
+        let value_origin = match &*self.values {
             RESET => ValueOrigin::Reset,
             GUEST => ValueOrigin::Guest,
             EMULATED_HOST => ValueOrigin::EmulatedHost,
@@ -193,7 +194,7 @@ impl Document {
             name: self.name.clone(),
             accelerator,
             loader: loader.parse::<Loader>().ok(),
-            value_origin: values,
+            value_origin,
             vcpus: vcpus
                 .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
                 .collect::<Result<_, _>>()?,
@@ -202,13 +203,13 @@ impl Document {
     }
 }
 
-/// Returns the error for another version of a profile, or another document of cpreg.
+/// Returns the error for another version of a profile, or another kind of document.
 pub(super) fn schema_error(schema: &str) -> Error {
     if schema.starts_with("cpreg.profile/") {
         return PROFILE.schema_error(schema);
     }
     let message = format!(
-        "a document of schema `{schema}`, which is no profile (`{SCHEMA}`), recorded host or report"
+        "a document of schema `{schema}` is not a profile (`{SCHEMA}`), recorded host or report"
     );
     Error::new(ErrorKind::Schema, message)
 }
@@ -312,23 +313,23 @@ impl VcpuJson {
     fn to_destination_vcpu(&self, vcpu: usize) -> Result<DestinationVcpu, Error> {
         let path = |at: usize, member: &str| format!("vcpus[{vcpu}].registers[{at}].{member}");
         let mut registers = Vec::with_capacity(self.registers.len());
-        let mut seen = BTreeSet::new();
+        let mut ids = BTreeSet::new();
         for (at, register) in self.registers.iter().enumerate() {
             let value = match &register.value {
                 Some(text) => Some(parse_value(|| path(at, "value"), text)?),
                 None => None,
             };
             let id = RegisterId::from_raw(parse_number(|| path(at, "id"), &register.id)?);
-            if !seen.insert(id) {
+            if !ids.insert(id) {
                 let path = path(at, "id");
-                let message = format!("profile: {path} lists {id} a second time");
+                let message = format!("profile: {path} repeats {id}");
                 return Err(Error::new(ErrorKind::Duplicate, message).with_path(path));
             }
-            let accepts = register.parse_accepts(|member| path(at, member))?;
+            let accepted_values = register.parse_accepted_values(|member| path(at, member))?;
             registers.push(DestinationRegister {
                 id,
                 value,
-                accepted_values: accepts,
+                accepted_values,
             });
         }
         let mut extensions = Vec::with_capacity(self.extensions.len());
@@ -351,8 +352,11 @@ impl VcpuJson {
 }
 
 impl RegisterJson {
-    /// What is taken beyond the value; `path` gives a member's.
-    fn parse_accepts(&self, path: impl Fn(&str) -> String) -> Result<AcceptedValues, Error> {
+    /// Parses the values that are accepted in addition to `value`; `path` returns a member's path.
+    fn parse_accepted_values(
+        &self,
+        path: impl Fn(&str) -> String,
+    ) -> Result<AcceptedValues, Error> {
         match (&self.writable, &self.one_of, &self.subset_of) {
             (None, None, None) => Ok(AcceptedValues::ByKind),
             (Some(mask), None, None) => {
@@ -385,7 +389,9 @@ fn format_value(value: &Value) -> String {
     }
 }
 
-/// A register's value: at most 64 bits as a number, wider ones as all of their bytes, most significant first.
+/// Parses a register's value.
+///
+/// Up to 64 bits are a number; a wider value has all of its bytes, most significant first.
 fn parse_value(path: impl Fn() -> String, text: &str) -> Result<Value, Error> {
     if text.len() <= "0x".len() + 16 {
         return parse_number(path, text).map(Value::U64);

@@ -1,19 +1,21 @@
 //! The profile: a recorded destination as a JSON file.
 //!
-//! | member | what it holds |
-//! |---|---|
-//! | `schema` | `"cpreg.profile/1"` |
-//! | `name` | what to call it |
-//! | `origin` | the program, its version and package, accelerator, machine, CPU model and command line |
-//! | `values` | `"reset"`, `"guest"` or `"emulated-host"` |
-//! | `shape` | machine, vCPU count, RAM blocks, devices |
-//! | `vcpus` | for each vCPU: `registers` (id, name, value, and what else is taken: `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes) |
+//! Members of the document:
+//! - `schema`: `"cpreg.profile/2"`
+//! - `name`: name in reports
+//! - `origin`: the program, its version and package, accelerator, machine, CPU model and command
+//!   line
+//! - `values`: `"reset"`, `"guest"` or `"emulated-host"`
+//! - `shape`: machine, vCPU count, RAM blocks, devices
+//! - `vcpus`: for each vCPU its `registers` (id, name, value, and the other accepted values as
+//!   `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes)
 //!
-//! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
-
-//! | file | what lives there |
+//! 64-bit numbers are strings, `"0x…"`. Names of registers are for readers; cpreg ignores them, and
+//! unknown members.
+//!
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | [`Profile`]: a destination, and where it was recorded |
+//! | `mod.rs` | [`Profile`]: a destination and its origin |
 //! | `document.rs` | [`Document`]: the members of the file |
 
 mod document;
@@ -33,7 +35,7 @@ pub use document::{Document, ProfileOrigin, SCHEMA};
 ///
 /// # fn main() -> Result<(), cpreg_hosts::Error> {
 /// let text = r#"{
-///     "schema": "cpreg.profile/1",
+///     "schema": "cpreg.profile/2",
 ///     "name": "a host",
 ///     "origin": {"program": "qemu", "version": "10.0.13", "accelerator": "kvm"},
 ///     "values": "reset",
@@ -46,7 +48,7 @@ pub use document::{Document, ProfileOrigin, SCHEMA};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Who recorded what.
+    /// Program and host that were recorded.
     pub origin: ProfileOrigin,
     /// The destination, with its name.
     pub destination: Destination,
@@ -56,10 +58,10 @@ impl Profile {
     /// Parses the JSON document.
     ///
     /// # Errors
-    /// If it is not JSON, of another schema, or a member is malformed.
+    /// If it is not JSON, has another schema, or a member is malformed.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
-            // It is better said that a document is of another kind than which member it lacks.
+            // Report another kind of document as such, not by the member that it lacks.
             match schema::parse_name(bytes) {
                 Some(schema) if schema != SCHEMA => schema_error(&schema),
                 _ => PROFILE.json_error(error),
@@ -68,10 +70,10 @@ impl Profile {
         Self::try_from(&document)
     }
 
-    /// Writes the JSON document, for people as well.
+    /// Returns the JSON document, formatted for readers.
     ///
     /// # Errors
-    /// If JSON cannot hold it, which no profile brings about.
+    /// If JSON cannot represent the profile, which does not happen.
     pub fn to_json(&self) -> Result<String, Error> {
         let document = Document::from(self);
         let text = serde_json::to_string_pretty(&document);
@@ -165,15 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_comes_back() {
-        let recorded = ProfileOrigin {
+    fn a_profile_round_trips() {
+        let origin = ProfileOrigin {
             program: "qemu".to_owned(),
             version: "10.0.13".to_owned(),
             accelerator: "tcg".to_owned(),
             ..ProfileOrigin::default()
         };
         let profile = Profile {
-            origin: recorded,
+            origin,
             destination: destination(),
         };
         let json = profile.to_json().expect("JSON");
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn errors_name_the_malformed_member() {
         let profile = Profile {
             origin: ProfileOrigin::default(),
             destination: destination(),
@@ -192,26 +194,26 @@ mod tests {
         let error = Profile::from_json(bad.as_bytes()).expect_err("malformed");
         assert_eq!(
             error.to_string(),
-            "profile: vcpus[0].registers[1].value holds `fff`, which it cannot"
+            "profile: vcpus[0].registers[1].value: invalid value `fff`"
         );
         let twice = json.replacen("0x6030000000140000", "0x603000000013c103", 1);
         let error = Profile::from_json(twice.as_bytes()).expect_err("one id twice");
         assert_eq!(
             error.to_string(),
-            "profile: vcpus[0].registers[2].id lists TCR2_EL1 a second time"
+            "profile: vcpus[0].registers[2].id repeats TCR2_EL1"
         );
-        let other = json.replacen("cpreg.profile/1", "cpreg.profile/9", 1);
+        let other = json.replacen("cpreg.profile/2", "cpreg.profile/9", 1);
         let error = Profile::from_json(other.as_bytes()).expect_err("a later version");
         assert_eq!(
             error.to_string(),
-            "a profile of schema `cpreg.profile/9`, where this cpreg reads `cpreg.profile/1`"
+            "the profile has schema `cpreg.profile/9`; this cpreg reads `cpreg.profile/2`"
         );
         assert_eq!(error.kind(), ErrorKind::Schema);
         assert_eq!(error.hint(), Some("record the destination again"));
         let another = Profile::from_json(br#"{"schema": "cpreg.check/2", "verdict": "loads"}"#);
         assert_eq!(
             another.expect_err("no profile").to_string(),
-            "a document of schema `cpreg.check/2`, which is no profile (`cpreg.profile/1`), recorded host or report"
+            "a document of schema `cpreg.check/2` is not a profile (`cpreg.profile/2`), recorded host or report"
         );
         let error = Profile::from_json(b"{}").expect_err("nothing in it");
         assert_eq!(error.kind(), ErrorKind::Json);

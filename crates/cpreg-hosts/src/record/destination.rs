@@ -1,13 +1,13 @@
-//! A recorded host as a destination, for a guest with some features.
+//! A recorded host as a destination for a guest with some features.
 //!
-//! | question | answered by |
-//! |---|---|
-//! | which registers | the recording of a guest with just these features; else put together from recordings with some of them each |
-//! | which values at reset | what a fresh vCPU held, where that is a value and all vCPUs have it |
-//! | which others are taken | PSCI versions and bitmap bits: what was tried; ID registers: the mask that the kernel tells, and none if it tells none of them; else nothing is said |
+//! - Registers: from the recording of a guest with exactly these features, else combined from
+//!   recordings that each have some of them.
+//! - Values at reset: from a fresh vCPU, if the register has a value that is the same on all vCPUs.
+//! - Other accepted values: PSCI versions and bitmap bits from trials; ID registers from the masks
+//!   that the kernel reports. Without these they are not known.
 //!
-//! Nothing here decides anything: which features a guest has says [`cpreg::destination::features`], and what a value means
-//! [`cpreg::destination::accept`].
+//! [`cpreg::destination::features`] decides which features a guest has, and
+//! [`cpreg::destination::accept`] whether a value is accepted.
 
 use std::collections::BTreeMap;
 
@@ -19,22 +19,26 @@ use cpreg::destination::{
 };
 use cpreg::register::{DecodedId, RegisterId};
 
+use super::register::reset_value;
 use super::{AtReset, GuestRecord, HostRecord, RegisterRecord, WriteTrial};
 use crate::error::{Error, ErrorKind};
 use crate::profile::{Profile, ProfileOrigin};
 
-/// What a destination whose values are of an emulated host is known from, in words for reports, where nothing else is known of it.
+/// Evidence of a destination with values of an emulated host, in words for reports.
 pub const EMULATED_HOST_EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
 
 impl HostRecord {
-    /// Returns the host as a destination for a guest with these features, as `program` keeps its list.
+    /// Returns the host as a destination for a guest with these features, for the list of
+    /// `program`.
     ///
-    /// A set that was not recorded is put together where each of its features was recorded with
-    /// others of it: KVM then lists what it lists for these, and a value is known where all
-    /// recordings of the host that have to do with it agree.
+    /// A set of features that was not recorded is combined, if each feature was recorded in a
+    /// subset
+    /// of it. KVM lists the registers of all these subsets. A value is known if all related
+    /// recordings
+    /// of the host agree.
     ///
     /// # Errors
-    /// If there are no such recordings.
+    /// If the recordings do not cover these features.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
         let features = list_relevant_features(features);
         let recorded: BTreeMap<Features, DestinationVcpu> = self
@@ -72,15 +76,14 @@ impl HostRecord {
     ) -> Error {
         let recorded: Vec<_> = recorded.map(ToString::to_string).collect();
         let message = format!(
-            "{} was not recorded for guests with the features {features}; it was for: {}",
+            "{} was not recorded for guests with the features {features}; recorded features: {}",
             self.identity.name(),
             recorded.join("; ")
         );
         Error::new(ErrorKind::NotRecorded, message)
     }
 
-    /// Returns what [`Self::destination`] knows a destination for these features from, in words for
-    /// reports.
+    /// Returns the evidence of [`Self::destination`] for these features, in words for reports.
     pub fn evidence(&self, features: Features) -> String {
         let release = &self.identity.release;
         let (cpu, limits) = if self.identity.emulated {
@@ -89,60 +92,60 @@ impl HostRecord {
         } else {
             ("", "")
         };
-        let whole = format!("a recorded host{cpu}, Linux {release}");
+        let host = format!("a recorded host{cpu}, Linux {release}");
         if self.guests.contains_key(&list_relevant_features(features)) {
-            return whole + limits;
+            return host + limits;
         }
         format!(
-            "put together from what was recorded of guests with some of these features each: {whole}{limits}"
+            "combined from recordings of guests that each have some of these features: {host}{limits}"
         )
     }
 
     /// Returns [`Self::destination`] as a profile.
     ///
     /// # Errors
-    /// As for [`Self::destination`].
+    /// If the recordings do not cover these features.
     pub fn profile(&self, features: Features, program: Program) -> Result<Profile, Error> {
         let destination = self.destination(features, program)?;
-        let recorded = ProfileOrigin {
+        let origin = ProfileOrigin {
             accelerator: Accelerator::Kvm.name().to_owned(),
             cpu: self.identity.cpu_and_mode(),
             kernel: self.identity.release.clone(),
             ..ProfileOrigin::default()
         };
         Ok(Profile {
-            origin: recorded,
+            origin,
             destination,
         })
     }
 }
 
-/// Returns those features on which the list of registers depends.
+/// Returns the features on which the list of registers depends.
 fn list_relevant_features(features: Features) -> Features {
     features.difference(Features::EL1_32BIT)
 }
 
-/// What KVM lists for a set of features, from recordings of parts of it.
+/// Combines the registers of a set of features from recordings of its subsets.
 fn combine_registers(
     features: Features,
     recorded: &BTreeMap<Features, DestinationVcpu>,
 ) -> Option<Vec<DestinationRegister>> {
     let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
-    let made = parts
+    let union = parts
         .clone()
-        .fold(Features::NONE, |made, (own, _)| made | *own);
-    // A set without features is no part of nothing: it has to be there itself.
-    if made != features || features.is_empty() {
+        .fold(Features::NONE, |union, (own, _)| union | *own);
+    // The empty set has no proper subsets: it must have been recorded itself.
+    if union != features || features.is_empty() {
         return None;
     }
-    let wholes = recorded.iter().filter(|(own, _)| own.contains(features));
+    let supersets = recorded.iter().filter(|(own, _)| own.contains(features));
     let mut registers: BTreeMap<RegisterId, DestinationRegister> = BTreeMap::new();
     for (_, vcpu) in parts.clone() {
         for register in vcpu.registers() {
             registers.insert(register.id, register.clone());
         }
     }
-    for (_, vcpu) in parts.chain(wholes) {
+    for (_, vcpu) in parts.chain(supersets) {
         for own in vcpu.registers() {
             let Some(known) = registers.get_mut(&own.id) else {
                 continue;
@@ -158,11 +161,11 @@ fn combine_registers(
     Some(registers.into_values().collect())
 }
 
-/// KVM's ABI has no more bits in a firmware bitmap.
+/// Number of bits of a firmware bitmap in KVM's ABI.
 const BITMAP_BITS: u32 = u64::BITS;
 
 impl GuestRecord {
-    /// A vCPU of such a guest, as a destination has it.
+    /// Returns a vCPU of such a guest as part of a destination.
     pub fn to_destination_vcpu(&self) -> DestinationVcpu {
         let registers = self.registers.iter().map(|register| DestinationRegister {
             id: register.id,
@@ -176,29 +179,29 @@ impl GuestRecord {
     }
 
     fn accepted_values(&self, register: &RegisterRecord) -> AcceptedValues {
-        let tried = |value: u64| register.trials.iter().find(|trial| trial.value == value);
-        let own = match &register.at_reset {
-            AtReset::Value(value) => value.as_u64(),
-            _ => None,
-        };
+        let trial = |value: u64| register.trials.iter().find(|trial| trial.value == value);
+        let reset_value = reset_value(&register.at_reset);
         match RegisterKind::from_id(register.id) {
             RegisterKind::PsciVersion
                 if PSCI_VERSIONS
                     .into_iter()
-                    .all(|v| own == Some(v) || tried(v).is_some()) =>
+                    .all(|v| reset_value == Some(v) || trial(v).is_some()) =>
             {
-                let is_taken = |value: &u64| {
-                    own == Some(*value) || tried(*value).is_some_and(WriteTrial::is_accepted)
+                let is_accepted = |value: &u64| {
+                    reset_value == Some(*value)
+                        || trial(*value).is_some_and(WriteTrial::is_accepted)
                 };
-                AcceptedValues::OneOf(PSCI_VERSIONS.into_iter().filter(is_taken).collect())
+                AcceptedValues::OneOf(PSCI_VERSIONS.into_iter().filter(is_accepted).collect())
             }
             RegisterKind::FirmwareBitmap(_)
                 if (0..BITMAP_BITS)
-                    .all(|bit| own == Some(1 << bit) || tried(1 << bit).is_some()) =>
+                    .all(|bit| reset_value == Some(1 << bit) || trial(1 << bit).is_some()) =>
             {
                 let bits = (0..BITMAP_BITS).map(|bit| 1 << bit);
-                let taken = bits.filter(|bit| tried(*bit).is_some_and(WriteTrial::is_accepted));
-                AcceptedValues::Subset(taken.fold(own.unwrap_or(0), |all, bit| all | bit))
+                let accepted = bits.filter(|bit| trial(*bit).is_some_and(WriteTrial::is_accepted));
+                AcceptedValues::Subset(
+                    accepted.fold(reset_value.unwrap_or(0), |all, bit| all | bit),
+                )
             }
             kind => {
                 let Some(masks) = &self.writable else {
@@ -206,9 +209,9 @@ impl GuestRecord {
                 };
                 match masks.get(&register.id) {
                     Some(mask) => AcceptedValues::Writable(*mask),
-                    // Of which a kernel that tells masks tells none, no bit may change.
+                    // The kernel reports masks, but none for this register: no bit may change.
                     None if kind == RegisterKind::Identification
-                        && !can_ignore_writes(register.id, own) =>
+                        && !can_ignore_writes(register.id, reset_value) =>
                     {
                         AcceptedValues::Writable(0)
                     }
@@ -219,14 +222,16 @@ impl GuestRecord {
     }
 }
 
-/// Whether it may be an AArch32 ID register of a CPU without AArch32, which reads as zero and takes any value without keeping it
-/// (`aa32_id_visibility` in Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
-fn can_ignore_writes(id: RegisterId, own: Option<u64>) -> bool {
+/// Returns `true` if the register may be an AArch32 ID register of a CPU without AArch32.
+///
+/// Such a register reads as zero; KVM accepts any value and ignores it (`aa32_id_visibility` in
+/// Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
+fn can_ignore_writes(id: RegisterId, reset_value: Option<u64>) -> bool {
     let is_aarch32 = matches!(
         id.decode(),
         DecodedId::SystemRegister(register) if (1..=3).contains(&register.crm)
     );
-    is_aarch32 && own.is_none_or(|own| own == 0)
+    is_aarch32 && reset_value.is_none_or(|value| value == 0)
 }
 
 #[cfg(test)]
@@ -245,11 +250,11 @@ mod tests {
         }
     }
 
-    fn trial(value: u64, own: u64, is_taken: bool) -> WriteTrial {
+    fn trial(value: u64, reset: u64, is_accepted: bool) -> WriteTrial {
         WriteTrial {
             value,
-            errno: if is_taken { 0 } else { 22 },
-            read_back: if is_taken { value } else { own },
+            errno: if is_accepted { 0 } else { 22 },
+            read_back: if is_accepted { value } else { reset },
         }
     }
 
@@ -261,12 +266,12 @@ mod tests {
         };
         let vcpu = guest.to_destination_vcpu();
         vcpu.get(id)
-            .map(|it| it.accepted_values.clone())
+            .map(|register| register.accepted_values.clone())
             .unwrap_or_default()
     }
 
     #[test]
-    fn what_was_tried_tells_what_is_taken() {
+    fn trials_determine_the_accepted_values() {
         let own = 0x1_0001;
         let others = PSCI_VERSIONS.into_iter().filter(|version| *version != own);
         let trials: Vec<_> = others
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_mask_is_not_writable() {
+    fn registers_without_a_mask_are_not_writable() {
         let accepts = |id, own| accepts(register(id, own, Vec::new()));
         assert_eq!(
             accepts(RegisterId::ID_AA64DFR1_EL1, 0),
@@ -306,35 +311,35 @@ mod tests {
             accepts(RegisterId::ID_DFR0_EL1, 0x300_0006),
             AcceptedValues::Writable(0)
         );
-        // Of a CPU without AArch32, perhaps, and no ID register.
+        // May belong to a CPU without AArch32; and a register that is not an ID register.
         assert_eq!(accepts(RegisterId::ID_DFR0_EL1, 0), AcceptedValues::ByKind);
         assert_eq!(accepts(RegisterId::SCTLR_EL1, 0), AcceptedValues::ByKind);
     }
 
-    /// On every recorded host that tells masks, with every value that was tried.
+    /// Checks every recorded host that reports masks, with every value that was tried.
     #[test]
-    fn no_recorded_host_took_another_value_where_it_told_no_mask() {
-        let history = crate::host_index::HostIndex::built_in().expect("the checked-in history");
-        let mut tried = 0;
-        for host in history.hosts() {
+    fn no_recorded_host_accepted_another_value_without_a_mask() {
+        let index = crate::host_index::HostIndex::built_in().expect("the checked-in index");
+        let mut checked = 0;
+        for host in index.hosts() {
             for (features, guest) in &host.record().guests {
                 let Some(masks) = &guest.writable else {
                     continue;
                 };
                 let vcpu = guest.to_destination_vcpu();
                 for register in &guest.registers {
-                    let there = vcpu.get(register.id).map(|it| &it.accepted_values);
+                    let accepted = vcpu.get(register.id).map(|known| &known.accepted_values);
                     if masks.contains_key(&register.id)
-                        || there != Some(&AcceptedValues::Writable(0))
+                        || accepted != Some(&AcceptedValues::Writable(0))
                     {
                         continue;
                     }
                     for trial in &register.trials {
-                        tried += 1;
+                        checked += 1;
                         assert_ne!(
                             trial.errno,
                             0,
-                            "{}: {} with {features} takes or ignores {:#x}",
+                            "{}: {} with {features} accepts or ignores {:#x}",
                             host.name(),
                             register.id,
                             trial.value
@@ -343,11 +348,11 @@ mod tests {
                 }
             }
         }
-        assert!(tried > 500, "{tried}");
+        assert!(checked > 500, "{checked}");
     }
 
     #[test]
-    fn what_differs_by_vcpu_is_no_value() {
+    fn a_register_that_differs_by_vcpu_has_no_value() {
         let mut register = register(RegisterId::MPIDR_EL1, 0x8000_0000, Vec::new());
         register.differs_by_vcpu = true;
         let guest = GuestRecord {

@@ -1,15 +1,17 @@
-//! [`HostRecord`]: what a host with KVM is, as `cpreg probe kvm` finds it: for each set of vCPU features the registers that a fresh vCPU has,
-//! their values, and which other values KVM took.
+//! [`HostRecord`]: a host with KVM, as `cpreg probe kvm` records it.
 //!
-//! | file | what lives there |
+//! It holds the registers of a fresh vCPU for each set of vCPU features, their values, and the
+//! other
+//! values that KVM accepted.
+//!
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | [`HostRecord`] and its parts; what a host is called |
-//! | `register.rs` | [`RegisterRecord`]: what was read of a register and tried on it |
-//! | [`json`] | the file that it is kept in, `cpreg.host/1` |
+//! | `mod.rs` | [`HostRecord`] and its parts; names of hosts |
+//! | `register.rs` | [`RegisterRecord`]: the value of a register, and the writes tried on it |
+//! | [`json`] | the file of a recorded host, `cpreg.host/2` |
 //! | [`destination`] | the host as a destination for a guest with some features |
 //!
-//! How it is found out lives in `cpreg-kvm`; the recorded hosts that cpreg comes with in
-//! [`crate::history`].
+//! `cpreg-kvm` records hosts. [`crate::host_index`] has the recorded hosts that come with cpreg.
 
 pub mod destination;
 pub mod json;
@@ -25,21 +27,23 @@ pub use register::{AtReset, RegisterRecord, WriteTrial};
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// What `KVM_CHECK_EXTENSION` says, by the capability's name in `linux/kvm.h` (`KVM_CAP_ARM_SVE`); those that it does not have are 0.
+/// Results of `KVM_CHECK_EXTENSION`, by the capability's name in `linux/kvm.h` (`KVM_CAP_ARM_SVE`).
+///
+/// The result of a capability that the host lacks is 0.
 pub type Capabilities = BTreeMap<String, i32>;
 
-/// A host, recorded.
+/// A recorded host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRecord {
-    /// Which kernel and CPU.
+    /// Kernel and CPU.
     pub identity: Identity,
-    /// What it says it can do.
+    /// Capabilities of KVM.
     pub capabilities: Capabilities,
-    /// What it gives to guests, by their features.
+    /// Recorded guests, by their features.
     pub guests: BTreeMap<Features, GuestRecord>,
 }
 
-/// Which kernel and CPU a host is.
+/// Kernel and CPU of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `uname -r`: `6.12.107+deb13-cloud-arm64`.
@@ -48,30 +52,32 @@ pub struct Identity {
     pub version: String,
     /// MIDR_EL1 of the host's first CPU.
     pub midr: u64,
-    /// What to call the CPU: what the person who recorded it says, else its name by MIDR_EL1; `neoverse-n1`.
+    /// Name of the CPU, such as `neoverse-n1`: given by the user, else derived from MIDR_EL1.
     pub cpu: String,
-    /// How KVM runs there, where it is not as usual: `nested`, `nvhe`, `mte`; empty otherwise.
+    /// Mode of KVM if it is not the usual one: `nested`, `nvhe`, `mte`; else empty.
     pub mode: String,
-    /// Whether the CPU is an emulator's, so that nothing about values is proven for a machine of that name.
+    /// `true` if the CPU is emulated: its values prove nothing about a real machine of that name.
     pub emulated: bool,
 }
 
-/// What a host gives to a guest with one set of features.
+/// Recorded guest with one set of features.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestRecord {
-    /// The registers of a fresh vCPU, ascending by id.
+    /// Registers of a fresh vCPU, ascending by id.
     pub registers: Vec<RegisterRecord>,
-    /// For each ID register the bits that user space may change, where the kernel tells.
+    /// Bits of each ID register that user space may change, if the kernel reports them.
     pub writable: Option<BTreeMap<RegisterId, u64>>,
 }
 
-/// What names of hosts begin with.
+/// Prefix of the names of hosts.
 pub const PREFIX: &str = "linux-";
 
 impl Identity {
-    /// The kernel's upstream version: `6.12.107`.
+    /// Returns the kernel's upstream version: `6.12.107`.
     ///
-    /// Debian's `uname -r` may leave it out (`5.10.0-32-cloud-arm64`), and then `uname -v` has it; all others begin with it.
+    /// Debian's `uname -r` may lack it (`5.10.0-32-cloud-arm64`); `uname -v` has it in that case.
+    /// All
+    /// other releases begin with it.
     pub fn upstream(&self) -> &str {
         let package = self.package().and_then(|package| package.split('-').next());
         package.unwrap_or_else(|| {
@@ -82,19 +88,19 @@ impl Identity {
         })
     }
 
-    /// The version of the distribution's package, where `uname -v` has it, as Debian's: `6.12.107-1`.
+    /// Returns the version of the distribution's package, if `uname -v` has it, as Debian's does.
     pub fn package(&self) -> Option<&str> {
-        let (_, behind) = self.version.split_once(" Debian ")?;
-        behind.split(' ').next().filter(|it| !it.is_empty())
+        let (_, rest) = self.version.split_once(" Debian ")?;
+        rest.split(' ').next().filter(|word| !word.is_empty())
     }
 
-    /// Its CPU model and how KVM runs there: `neoverse-n1`, `max+nested`.
+    /// Returns the CPU model and the mode of KVM: `neoverse-n1`, `max+nested`.
     pub fn cpu_and_mode(&self) -> String {
         let plus = if self.mode.is_empty() { "" } else { "+" };
         format!("{}{plus}{}", self.cpu, self.mode)
     }
 
-    /// What to call the host: `linux-6.12.107/neoverse-n1`.
+    /// Returns the name of the host: `linux-6.12.107/neoverse-n1`.
     pub fn name(&self) -> String {
         format!("{PREFIX}{}/{}", self.upstream(), self.cpu_and_mode())
     }
@@ -105,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_called_by_its_upstream_kernel() {
+    fn a_host_is_named_after_its_upstream_kernel() {
         let name = |release: &str, version: &str, mode: &str| {
             let identity = Identity {
                 release: release.to_owned(),
@@ -116,7 +122,7 @@ mod tests {
             };
             (identity.name(), identity.package().map(str::to_owned))
         };
-        let package = |it: &str| Some(it.to_owned());
+        let package = |version: &str| Some(version.to_owned());
         assert_eq!(
             name(
                 "5.10.0-32-cloud-arm64",

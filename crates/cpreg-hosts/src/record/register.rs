@@ -1,69 +1,71 @@
-//! [`RegisterRecord`]: what a fresh vCPU's register held, and which other values were tried on it.
+//! [`RegisterRecord`]: the value of a fresh vCPU's register, and the writes tried on it.
 
 use cpreg::destination::kernel::time_dependent_bits;
 use cpreg::register::{Naming, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
 
-/// KVM's reset poison, whole or, in a register of 32 bits, its low half.
+/// KVM's reset poison: the whole value, or its low half in a register of 32 bits.
 const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A register of a fresh vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisterRecord {
-    /// Which.
+    /// Id of the register.
     pub id: RegisterId,
-    /// What it held, if that is a value.
+    /// Content of the register.
     pub at_reset: AtReset,
-    /// Whether another vCPU of the same VM held something else (MPIDR_EL1).
+    /// `true` if another vCPU of the same VM has another value (MPIDR_EL1).
     pub differs_by_vcpu: bool,
-    /// The errno of writing back what was read; 0 if that worked.
+    /// Errno of writing back the value that was read; 0 on success.
     pub write_back: u16,
-    /// Other values that were tried, one after another on one vCPU, what was read being written back between them.
+    /// Other values that were written, one after another on one vCPU.
+    ///
+    /// The original value is written back between them.
     pub trials: Vec<WriteTrial>,
 }
 
-/// A value that was tried.
+/// A write of another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteTrial {
-    /// What was written.
+    /// Value that was written.
     pub value: u64,
-    /// The errno of that; 0 if it was taken.
+    /// Errno of the write; 0 on success.
     pub errno: u16,
-    /// What was read afterwards.
+    /// Value that was read after the write.
     pub read_back: u64,
 }
 
-/// What a register held in a fresh vCPU.
+/// Content of a register in a fresh vCPU.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AtReset {
-    /// This value.
+    /// A value.
     Value(Value),
-    /// KVM's reset poison, which stands for no value.
+    /// KVM's reset poison, which is not a value.
     Poison,
-    /// It is a counter, which runs on.
+    /// A running counter.
     Counter,
-    /// Reading it failed with this errno.
+    /// A read failed with this errno.
     Unreadable(u16),
 }
 
 impl AtReset {
-    /// What it means that this value was read.
+    /// Classifies a value that was read.
     pub fn from_value(id: RegisterId, value: Value) -> Self {
         if id.is_counter(Naming::Kvm) {
             return Self::Counter;
         }
         match value {
-            Value::U64(small) if POISON.contains(&small) => Self::Poison,
+            Value::U64(number) if POISON.contains(&number) => Self::Poison,
             value => Self::Value(value),
         }
     }
 }
 
 impl RegisterRecord {
-    /// Returns it without what depends on when it was read: to compare two records of one host.
+    /// Returns a copy without the parts that depend on time, for comparing two records of one host.
     ///
-    /// Of a counter, what was tried is left out too, since that is made of what was read. Of other registers the
-    /// [bits that time changes](time_dependent_bits) are 0.
+    /// A counter loses its trials too, because their values derive from the value that was read. In
+    /// other registers the [bits that time changes](time_dependent_bits) become 0.
     #[must_use]
     pub fn without_time(&self) -> Self {
         if self.at_reset == AtReset::Counter {
@@ -73,19 +75,19 @@ impl RegisterRecord {
                 ..self.clone()
             };
         }
-        let lasting = !time_dependent_bits(self.id);
+        let stable_mask = !time_dependent_bits(self.id);
         let at_reset = match &self.at_reset {
-            AtReset::Value(Value::U64(value)) => AtReset::Value(Value::U64(value & lasting)),
+            AtReset::Value(Value::U64(value)) => AtReset::Value(Value::U64(value & stable_mask)),
             other => other.clone(),
         };
         let trials = self.trials.iter().map(|trial| WriteTrial {
-            value: trial.value & lasting,
+            value: trial.value & stable_mask,
             errno: trial.errno,
-            read_back: trial.read_back & lasting,
+            read_back: trial.read_back & stable_mask,
         });
         Self {
             at_reset,
-            differs_by_vcpu: self.differs_by_vcpu && lasting == u64::MAX,
+            differs_by_vcpu: self.differs_by_vcpu && stable_mask == u64::MAX,
             trials: trials.collect(),
             ..self.clone()
         }
@@ -93,13 +95,13 @@ impl RegisterRecord {
 }
 
 impl WriteTrial {
-    /// Whether the value was taken and stayed.
+    /// Returns `true` if the write succeeded and the value was read back.
     pub fn is_accepted(&self) -> bool {
         self.errno == 0 && self.read_back == self.value
     }
 }
 
-/// What a register of 64 bits held, if that was a value.
+/// Returns the value at reset of a register of at most 64 bits, if it has one.
 pub(crate) fn reset_value(at_reset: &AtReset) -> Option<u64> {
     match at_reset {
         AtReset::Value(value) => value.as_u64(),
@@ -107,9 +109,15 @@ pub(crate) fn reset_value(at_reset: &AtReset) -> Option<u64> {
     }
 }
 
-/// What is read after a trial: what was written, if it was taken; else what the register held, if that is known.
-pub(crate) const fn expected_read_back(value: u64, errno: u16, own: Option<u64>) -> Option<u64> {
-    if errno == 0 { Some(value) } else { own }
+/// Returns the value that a read after a trial should return.
+///
+/// After a successful write this is the written value, else the value at reset, if it is known.
+pub(crate) const fn expected_read_back(
+    value: u64,
+    errno: u16,
+    reset_value: Option<u64>,
+) -> Option<u64> {
+    if errno == 0 { Some(value) } else { reset_value }
 }
 
 #[cfg(test)]
@@ -117,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_readings_of_a_timer_differ_in_time_alone() {
+    fn without_time_ignores_the_status_of_a_timer() {
         let control = |status: u64| RegisterRecord {
             id: RegisterId::PTIMER_CTL,
             at_reset: AtReset::Value(Value::U64(status)),

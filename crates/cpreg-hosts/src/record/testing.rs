@@ -1,4 +1,4 @@
-//! Made-up hosts, for tests: everything that a record can say.
+//! Generated hosts for tests, with everything that a record can contain.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,16 @@ use proptest::prelude::*;
 
 use super::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
 
-/// In the order that records have.
+/// Returns the registers in the order of a record.
 pub(crate) fn sorted(registers: impl IntoIterator<Item = RegisterRecord>) -> Vec<RegisterRecord> {
-    let by_id: BTreeMap<RegisterId, RegisterRecord> =
-        registers.into_iter().map(|it| (it.id, it)).collect();
+    let by_id: BTreeMap<RegisterId, RegisterRecord> = registers
+        .into_iter()
+        .map(|register| (register.id, register))
+        .collect();
     by_id.into_values().collect()
 }
 
-/// Few ids and values, so that guests and hosts share some.
+/// Generates registers from few ids and values, so that guests and hosts share some.
 fn any_register() -> impl Strategy<Value = RegisterRecord> {
     let ids = prop::sample::select(vec![
         RegisterId::SCTLR_EL1,
@@ -31,16 +33,16 @@ fn any_register() -> impl Strategy<Value = RegisterRecord> {
     let number = prop_oneof![0_u64..4, any::<u64>()];
     let errno = prop_oneof![3 => Just(0_u16), 1 => Just(22), 1 => any::<u16>()];
     let trial = (number.clone(), errno.clone(), number.clone());
-    let trial = trial.prop_map(|(value, errno, reads)| WriteTrial {
+    let trial = trial.prop_map(|(value, errno, read_back)| WriteTrial {
         value,
         errno,
-        read_back: reads,
+        read_back,
     });
-    let what = (0..5_u8, number, any::<u16>());
-    (ids, what, any::<bool>(), errno, vec(trial, 0..4)).prop_map(
-        |(id, (what, number, unreadable), differs_by_vcpu, write_back, trials)| RegisterRecord {
+    let at_reset = (0..5_u8, number, any::<u16>());
+    (ids, at_reset, any::<bool>(), errno, vec(trial, 0..4)).prop_map(
+        |(id, (kind, number, unreadable), differs_by_vcpu, write_back, trials)| RegisterRecord {
             id,
-            at_reset: match what {
+            at_reset: match kind {
                 0 => AtReset::Poison,
                 1 => AtReset::Counter,
                 2 => AtReset::Unreadable(unreadable),
@@ -87,7 +89,7 @@ fn any_features() -> impl Strategy<Value = Features> {
     ])
 }
 
-/// Any host; words as people and kernels write them, and a few that they do not.
+/// Generates any host; with words as users and kernels write them, and a few that they do not.
 pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
     let word = || "[ -~]{0,12}|6\\.12\\.1-test|#1 SMP Debian 6\\.12\\.1-1 \\(2026\\)|-|é\n%";
     let identity = (word(), word(), any::<u64>(), word(), word(), any::<bool>());

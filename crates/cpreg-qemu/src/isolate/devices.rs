@@ -313,7 +313,7 @@ mod tests {
         );
         assert_eq!(
             now("hda-duplex,id=s").0.as_deref(),
-            Some("hda-duplex,id=s,audiodev=cpreg-silence")
+            Some("hda-duplex,id=s,audiodev=cpreg-null-audio")
         );
         assert_eq!(now("hda-duplex,audiodev=a").0.as_deref(), Some("kept"));
     }

@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(
             isolated("qemu -device AC97", &[]).unwrap(),
             format!(
-                "qemu -device AC97,audiodev=cpreg-null-audio -audiodev none,id=cpreg-silence {TAIL}"
+                "qemu -device AC97,audiodev=cpreg-null-audio -audiodev none,id=cpreg-null-audio {TAIL}"
             )
         );
     }

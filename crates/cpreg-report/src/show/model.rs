@@ -40,7 +40,7 @@ pub struct ShowReport {
     pub devices: Vec<Device>,
     /// Properties of a stream; null for a profile.
     pub stream: Option<Stream>,
-    /// Origin of a profile, as in [`cpreg.profile/1`](#cpregprofile1); null for a stream.
+    /// Origin of a profile, as in [`cpreg.profile/2`](#cpregprofile2); null for a stream.
     pub origin: Option<ProfileOrigin>,
     /// The report that the stream was in, or null.
     pub report: Option<ReportSummary>,

@@ -266,7 +266,7 @@ mod tests {
             VmReport::from_json(later),
             Err(error) if error.kind() == ErrorKind::Schema && error.to_string().contains("cpreg.report/9")
         ));
-        assert!(!is_report(br#"{"schema": "cpreg.profile/1"}"#));
+        assert!(!is_report(br#"{"schema": "cpreg.profile/2"}"#));
         assert!(is_report(&json.as_bytes()[..json.len() / 2]));
         assert!(matches!(
             VmReport::from_json(br#"{"schema": "cpreg.report/2"}"#),

@@ -139,7 +139,7 @@ pub struct RedactedDevice {
 pub struct ReportDestination {
     /// Evidence for what is known of it, in words.
     pub provenance: String,
-    /// A [`cpreg.profile/1`](#cpregprofile1), without name, command line and what a guest left
+    /// A [`cpreg.profile/2`](#cpregprofile2), without name, command line and what a guest left
     /// there.
     pub profile: profile::Document,
 }

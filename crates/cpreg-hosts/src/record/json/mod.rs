@@ -1,32 +1,36 @@
-//! The file of a recorded host, `cpreg.host/1`: JSON, written with one register a line.
+//! The file of a recorded host, `cpreg.host/2`: JSON with one register per line.
 //!
-//! | member | what it holds |
+//! Members of the document:
+//! - `schema`: `"cpreg.host/2"`
+//! - `identity`: `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated`
+//! - `capabilities`: results of `KVM_CHECK_EXTENSION`, by the capability's name; those that are 0
+//!   are left out
+//! - `guests`: the recorded sets of vCPU features, with `features` (`"pmu,sve"`, `"none"`) and
+//!   `has_writable_masks`
+//! - `registers`: registers of a fresh vCPU; one line each, and one more for each difference
+//!   between guests
+//! - `writable`: bits of ID registers that user space may change, for guests whose kernel reports
+//!   them
+//!
+//! Members of a register:
+//! - `id`, `name`
+//! - `guests`: guests that the line describes; absent for all guests
+//! - `at_reset`: `"0x…"`; `"poison"` for no value; `"counter"` for a running counter; absent if the
+//!   read failed
+//! - `errno`: errno of the failed read
+//! - `differs_by_vcpu`: `true` if another vCPU of the VM has another value
+//! - `write_back`: errno of writing back the value that was read, if that failed
+//! - `trials`: values that were written, each `[value, errno]`, or `[value, errno, read_back]` if
+//!   the value read back is not the expected one
+//!
+//! | file | content |
 //! |---|---|
-//! | `schema` | `"cpreg.host/1"` |
-//! | `identity` | `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated` |
-//! | `capabilities` | what `KVM_CHECK_EXTENSION` says, by the capability's name; those that are 0 are left out |
-//! | `guests` | the sets of vCPU features that were recorded: `features` (`"pmu,sve"`, `"none"`), `has_writable_masks` |
-//! | `registers` | what a fresh vCPU has; a line each, and a line more where guests differ |
-//! | `writable` | the bits of ID registers that user space may change, for guests of which the kernel tells |
+//! | `model.rs` | the members |
+//! | `read.rs`, `write.rs` | the file to and from a [`HostRecord`](super::HostRecord) |
 //!
-//! | member of a register | what it holds |
-//! |---|---|
-//! | `id`, `name` | which |
-//! | `guests` | the guests of which this is said; all, if it is not there |
-//! | `at_reset` | `"0x…"`; `"poison"`: no value; `"counter"`: it runs on. Not there if reading failed |
-//! | `errno` | why reading failed |
-//! | `differs_by_vcpu` | `true` if another vCPU of the VM held something else |
-//! | `write_back` | the errno of writing back what was read, where that failed |
-//! | `trials` | values that were tried, each `[value, errno]`, or `[value, errno, reads]` where it then read neither what a success nor what a refusal lets expect |
-//!
-//! | file | what lives there |
-//! |---|---|
-//! | `file.rs` | the members |
-//! | `read.rs`, `write.rs` | the file as a [`HostRecord`](super::HostRecord), and back |
-//!
-//! 64-bit numbers are strings, `"0x…"`. Names are for people and are not read back. Unknown members are ignored.
-//! What one and the same line says of many guests takes many times its room once it is read, so there are limits ([`MAX_REGISTERS`],
-//! [`MAX_TRIALS`]); no recording comes near them.
+//! 64-bit numbers are strings, `"0x…"`. Names are for readers; cpreg ignores them, and unknown
+//! members. One line can describe many guests and takes more memory than its length suggests:
+//! [`MAX_REGISTERS`] and [`MAX_TRIALS`] bound it. No recording comes near these limits.
 
 mod model;
 mod read;
@@ -39,7 +43,9 @@ use crate::schema;
 pub use model::SCHEMA;
 pub use read::{MAX_DOCUMENT_LEN, MAX_REGISTERS, MAX_TRIALS};
 
-/// Whether a JSON document says that it is a recorded host, of whichever version; also one that is cut off, if it is as we write it.
+/// Returns `true` if a JSON document is a recorded host of any version.
+///
+/// A truncated document is recognised too if cpreg wrote it.
 pub fn is_record(json: &[u8]) -> bool {
     schema::has_prefix(json, "cpreg.host/")
 }
@@ -66,29 +72,29 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn what_is_recorded_comes_back(record in any_record()) {
+        fn a_record_round_trips(record in any_record()) {
             let json = record.to_json().expect("JSON");
             prop_assert!(is_record(json.as_bytes()));
-            let back = HostRecord::from_json(json.as_bytes()).expect("a recorded host");
-            prop_assert_eq!(&back, &record);
-            prop_assert_eq!(back.to_json().expect("JSON"), json);
+            let parsed = HostRecord::from_json(json.as_bytes()).expect("a recorded host");
+            prop_assert_eq!(&parsed, &record);
+            prop_assert_eq!(parsed.to_json().expect("JSON"), json);
         }
 
-        /// Damaged files give an error or a record, and nothing else.
+        /// Damaged files result in an error or a record.
         #[test]
-        fn damage_is_no_panic(record in any_record(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        fn damage_causes_no_panic(record in any_record(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut json = record.to_json().expect("JSON").into_bytes();
             let at = at.index(json.len());
-            json[at] = with;
+            json[at] = byte;
             let _ = HostRecord::from_json(&json);
-            // The last bytes are `}` and a line's end, which may be missing.
+            // The last bytes are `}` and a newline, which may be missing.
             json.truncate(at.min(json.len() - 2));
             prop_assert!(HostRecord::from_json(&json).is_err());
         }
     }
 
-    /// One register for two guests, and one for one of them.
-    fn made() -> String {
+    /// Returns a record with one register of two guests, and one of one of them.
+    fn example() -> String {
         let register = |id, at_reset| RegisterRecord {
             id,
             at_reset,
@@ -125,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn what_guests_share_stands_there_once() {
+    fn shared_registers_are_written_once() {
         assert_eq!(
-            made(),
-            r#"{"schema":"cpreg.host/1",
+            example(),
+            r#"{"schema":"cpreg.host/2",
 "identity":{"release":"","version":"","midr":"0x0","cpu":"","mode":"","emulated":true},
 "capabilities":{"KVM_CAP_ARM_PMU_V3":1},
 "guests":[
@@ -144,60 +150,59 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn errors_name_the_malformed_member() {
         let error = |from: &str, to: &str| {
-            let json = made().replacen(from, to, 1);
-            assert_ne!(json, made(), "{from}");
+            let json = example().replacen(from, to, 1);
+            assert_ne!(json, example(), "{from}");
             let error = HostRecord::from_json(json.as_bytes()).expect_err("malformed");
             error.to_string()
         };
-        let cannot = |path: &str, text: &str| {
-            format!("recorded host: {path} holds `{text}`, which it cannot")
-        };
+        let invalid =
+            |path: &str, text: &str| format!("recorded host: {path}: invalid value `{text}`");
         assert_eq!(
             error("\"0x5\"", "\"5\""),
-            cannot("registers[0].at_reset", "5")
+            invalid("registers[0].at_reset", "5")
         );
         assert_eq!(
             error("\"at_reset\":\"0x5\",", ""),
-            cannot("registers[0].at_reset", "")
+            invalid("registers[0].at_reset", "")
         );
         assert_eq!(
             error("[[\"0x1\",22]]", "[[\"0x1\",22],[\"0x11\",0,\"y\"]]"),
-            cannot("registers[0].trials[1]", "y")
+            invalid("registers[0].trials[1]", "y")
         );
         assert_eq!(
             error(",\"0x5\"]]", "]]"),
-            cannot("registers[1].trials[0]", "0x1")
+            invalid("registers[1].trials[0]", "0x1")
         );
         assert_eq!(
             error("[\"pmu\"]", "[\"sve\"]"),
-            cannot("registers[1].guests[0]", "sve")
+            invalid("registers[1].guests[0]", "sve")
         );
         assert_eq!(
             error("\"features\":\"pmu\"", "\"features\":\"avx\""),
-            cannot("guests[1].features", "avx")
+            invalid("guests[1].features", "avx")
         );
         assert_eq!(
             error(
                 "pmu\",\"has_writable_masks\":true",
                 "pmu\",\"has_writable_masks\":false"
             ),
-            cannot("writable[0].guests", "pmu")
+            invalid("writable[0].guests", "pmu")
         );
         assert_eq!(
             error("0x603000000013dce0", "0x603000000013c080"),
-            "recorded host: registers[1] says a second time what SCTLR_EL1 for guests with the features pmu is"
+            "recorded host: registers[1] repeats SCTLR_EL1 for guests with the features pmu"
         );
         assert_eq!(
             error("\"features\":\"pmu\"", "\"features\":\"none\""),
-            "recorded host: guests[1].features says a second time what none is"
+            "recorded host: guests[1].features repeats none"
         );
-        let later = made().replacen("host/1", "host/9", 1);
+        let later = example().replacen("host/1", "host/9", 1);
         let later = HostRecord::from_json(later.as_bytes()).expect_err("a later version");
         assert_eq!(
             later.to_string(),
-            "a recorded host of schema `cpreg.host/9`, where this cpreg reads `cpreg.host/1`"
+            "the recorded host has schema `cpreg.host/9`; this cpreg reads `cpreg.host/2`"
         );
         assert!(
             later
@@ -210,16 +215,16 @@ mod tests {
                 .to_string()
                 .starts_with("not a recorded host: missing field `schema`")
         );
-        assert!(is_record(&made().as_bytes()[..40]));
-        assert!(!is_record(br#"{"schema": "cpreg.profile/1"}"#));
+        assert!(is_record(&example().as_bytes()[..40]));
+        assert!(!is_record(br#"{"schema": "cpreg.profile/2"}"#));
     }
 
-    /// A small file cannot become a large thing.
+    /// A small file cannot use much memory.
     #[test]
     fn one_line_for_many_guests_is_bounded() {
         let mut trials = "[\"0x1\",0],".repeat(MAX_TRIALS / 2 + 1);
         trials.pop();
-        let json = made().replacen("[\"0x1\",22]", &trials, 1);
+        let json = example().replacen("[\"0x1\",22]", &trials, 1);
         assert!((json.len() as u64) < MAX_DOCUMENT_LEN);
         let error = HostRecord::from_json(json.as_bytes()).expect_err("too much");
         assert_eq!(
@@ -228,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            format!("recorded host: with registers[0] there are more than {MAX_TRIALS} trials")
+            format!("recorded host: registers[0] exceeds the limit of {MAX_TRIALS} trials")
         );
     }
 }

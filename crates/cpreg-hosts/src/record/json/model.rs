@@ -1,4 +1,4 @@
-//! The members of the file.
+//! Members of the file of a recorded host.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DocumentKind;
 
-/// The schema's name and version.
-pub const SCHEMA: &str = "cpreg.host/1";
+/// Name and version of the schema.
+pub const SCHEMA: &str = "cpreg.host/2";
 
-/// The document, as its errors name it.
+/// The document, for error messages.
 pub(super) const DOCUMENT: DocumentKind = DocumentKind {
     name: "recorded host",
     schema: SCHEMA,
@@ -20,18 +20,18 @@ pub(super) const DOCUMENT: DocumentKind = DocumentKind {
 /// A recorded host.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct HostDocument {
-    /// `"cpreg.host/1"`.
+    /// `"cpreg.host/2"`.
     pub(super) schema: String,
     /// Kernel and CPU.
     pub(super) identity: IdentityJson,
-    /// Answers of `KVM_CHECK_EXTENSION`, by the capability's name; those that are 0 are left out.
+    /// Results of `KVM_CHECK_EXTENSION`, by the capability's name; those that are 0 are left out.
     #[serde(default)]
     pub(super) capabilities: BTreeMap<String, i32>,
-    /// The sets of vCPU features that were recorded.
+    /// Recorded sets of vCPU features.
     pub(super) guests: Vec<GuestJson>,
-    /// Contents of a fresh vCPU, by id; a line more for each thing else that is said of a register of other guests.
+    /// Registers of a fresh vCPU, by id; one element for each different content among the guests.
     pub(super) registers: Vec<RegisterJson>,
-    /// The bits of ID registers that user space may change.
+    /// Bits of ID registers that user space may change.
     #[serde(default)]
     pub(super) writable: Vec<WritableMaskJson>,
 }
@@ -47,19 +47,20 @@ pub(super) struct IdentityJson {
     pub(super) midr: String,
     /// Name of the CPU: `neoverse-n1`.
     pub(super) cpu: String,
-    /// Way in which KVM runs there, where it is not as usual: `nested`, `nvhe`, `mte`; else empty.
+    /// Mode of KVM if it is not the usual one: `nested`, `nvhe`, `mte`; else empty.
     #[serde(default)]
     pub(super) mode: String,
-    /// `true` if the CPU is an emulator's, so that nothing about values is proven for a machine of that name.
+    /// `true` if the CPU is emulated: its values prove nothing about a real machine of that name.
     pub(super) emulated: bool,
 }
 
-/// A guest that was recorded.
+/// A recorded guest.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub(super) struct GuestJson {
-    /// Names with commas between, or `none`.
+    /// Feature names, separated by commas, or `none`.
     pub(super) features: String,
-    /// `true` if the kernel tells which bits of ID registers may be written (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
+    /// `true` if the kernel reports the writable bits of ID registers
+    /// (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
     pub(super) has_writable_masks: bool,
 }
 
@@ -68,30 +69,34 @@ pub(super) struct GuestJson {
 pub(super) struct RegisterJson {
     /// The register's id.
     pub(super) id: String,
-    /// Its name; for people, not read back.
+    /// Its name; for readers, ignored by cpreg.
     #[serde(default)]
     pub(super) name: String,
-    /// Its content: `"0x…"`; `"poison"` for KVM's reset poison, which is no value; `"counter"` for a counter. Absent if it could not be read.
+    /// Content: `"0x…"`; `"poison"` for KVM's reset poison, which is not a value; `"counter"` for a
+    /// running counter. Absent if the read failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at_reset: Option<String>,
-    /// Errno of reading it; else absent.
+    /// Errno of a failed read; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) errno: Option<u16>,
-    /// `true` if another vCPU of the same VM held something else; else absent.
+    /// `true` if another vCPU of the same VM has another value; else absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) differs_by_vcpu: bool,
-    /// Errno of writing back what was read; absent if that worked.
+    /// Errno of writing back the value that was read; absent on success.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) write_back: u16,
-    /// Other values that were tried, one after another, what was read being written back between them: each `[value, errno]`, errno 0 if it was taken; or `[value, errno, reads]`, where then something else was read than the value that was taken, or than `at_reset` after a refusal.
+    /// Other values that were written, one after another; the original value is written back
+    /// between them. Each is `[value, errno]`, with errno 0 on success. `[value, errno, read_back]`
+    /// has the value read afterwards, if it is neither the written value after a success nor
+    /// `at_reset` after a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) trials: Vec<TrialJson>,
-    /// The guests of which this is said, as `guests[].features` names them; all, if it is absent.
+    /// Guests that this element describes, as in `guests[].features`; absent for all guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) guests: Option<Vec<String>>,
 }
 
-/// Value, errno, and what was read, if that does not go without saying.
+/// Value, errno, and the value read back if it is not the expected one.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("minItems" = 2))]
 pub(super) struct TrialJson(
@@ -105,12 +110,12 @@ pub(super) struct TrialJson(
 pub(super) struct WritableMaskJson {
     /// The register's id.
     pub(super) id: String,
-    /// Its name; not read back.
+    /// Its name; for readers, ignored by cpreg.
     #[serde(default)]
     pub(super) name: String,
     /// The bits.
     pub(super) bits: String,
-    /// As for registers.
+    /// Guests with these bits, as in `guests[].features`; absent for all guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) guests: Option<Vec<String>>,
 }

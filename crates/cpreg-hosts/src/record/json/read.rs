@@ -1,5 +1,4 @@
-//! [`HostRecord::from_json`], bounded: what one line says of many guests takes many times its room
-//! once it is read.
+//! [`HostRecord::from_json`], with limits: one line can describe many guests.
 
 use std::collections::BTreeMap;
 
@@ -15,40 +14,40 @@ use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
 use crate::schema;
 
-/// No file is larger.
+/// Maximum length of a file in bytes.
 pub const MAX_DOCUMENT_LEN: u64 = 16 << 20;
-/// The most registers of all guests together.
+/// Maximum number of registers of all guests together.
 pub const MAX_REGISTERS: usize = 1 << 17;
-/// The most trials of all registers of all guests together.
+/// Maximum number of trials of all registers of all guests together.
 pub const MAX_TRIALS: usize = 1 << 20;
 
 impl HostRecord {
-    /// Reads one.
+    /// Parses the json.
     ///
     /// # Errors
-    /// If it is not JSON, of another schema, a member is malformed, or there is more in it than any recording has.
+    /// If it is not JSON, has another schema or a malformed member, or exceeds a limit.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        let file: HostDocument = match serde_json::from_slice(bytes) {
-            Ok(file) => file,
+        let document: HostDocument = match serde_json::from_slice(bytes) {
+            Ok(document) => document,
             Err(error) => {
-                // Of another version nothing more is known than that.
+                // The members of another version are unknown: report the version instead.
                 return Err(match schema::parse_name(bytes) {
                     Some(schema) if schema != SCHEMA => DOCUMENT.schema_error(&schema),
                     _ => DOCUMENT.json_error(error),
                 });
             }
         };
-        if file.schema != SCHEMA {
-            return Err(DOCUMENT.schema_error(&file.schema));
+        if document.schema != SCHEMA {
+            return Err(DOCUMENT.schema_error(&document.schema));
         }
-        DocumentReader::default().read(&file)
+        DocumentReader::default().read(&document)
     }
 }
 
-/// What is read so far.
+/// State of reading a json.
 #[derive(Default)]
 struct DocumentReader {
-    /// By the names that the file uses.
+    /// Features by their names in the json.
     guests: BTreeMap<String, Features>,
     registers: BTreeMap<Features, BTreeMap<RegisterId, RegisterRecord>>,
     writable: BTreeMap<Features, Option<BTreeMap<RegisterId, u64>>>,
@@ -58,24 +57,24 @@ struct DocumentReader {
 
 type ReadResult<T> = Result<T, Error>;
 
-/// Returns the error for something that is said a second time.
-fn duplicate_error(path: String, what: &str) -> Error {
-    let message = format!("recorded host: {path} says a second time what {what} is");
+/// Returns the error for an element that the document contains twice.
+fn duplicate_error(path: String, element: &str) -> Error {
+    let message = format!("recorded host: {path} repeats {element}");
     Error::new(ErrorKind::Duplicate, message).with_path(path)
 }
 
 impl DocumentReader {
-    fn read(mut self, file: &HostDocument) -> ReadResult<HostRecord> {
-        let identity = &file.identity;
+    fn read(mut self, document: &HostDocument) -> ReadResult<HostRecord> {
+        let identity = &document.identity;
         let midr = parse_hexadecimal(&identity.midr)
             .ok_or_else(|| DOCUMENT.member_error("identity.midr", &identity.midr))?;
-        for (at, guest) in file.guests.iter().enumerate() {
+        for (at, guest) in document.guests.iter().enumerate() {
             self.read_guest(at, guest)?;
         }
-        for (at, register) in file.registers.iter().enumerate() {
+        for (at, register) in document.registers.iter().enumerate() {
             self.read_register(at, register)?;
         }
-        for (at, writable) in file.writable.iter().enumerate() {
+        for (at, writable) in document.writable.iter().enumerate() {
             self.read_writable_mask(at, writable)?;
         }
         let mut registers = self.registers;
@@ -96,7 +95,7 @@ impl DocumentReader {
                 mode: identity.mode.clone(),
                 emulated: identity.emulated,
             },
-            capabilities: file.capabilities.clone(),
+            capabilities: document.capabilities.clone(),
             guests: guests.collect(),
         })
     }
@@ -113,7 +112,7 @@ impl DocumentReader {
         Ok(())
     }
 
-    /// The guests that a line is about.
+    /// Returns the guests that a line describes.
     fn guest_features(
         &self,
         names: Option<&[String]>,
@@ -122,72 +121,72 @@ impl DocumentReader {
         let Some(names) = names else {
             return Ok(self.guests.values().copied().collect());
         };
-        let named = names.iter().enumerate().map(|(number, name)| {
-            let known = self.guests.get(name).copied();
-            known.ok_or_else(|| DOCUMENT.member_error(format!("{}.guests[{number}]", path()), name))
+        let features = names.iter().enumerate().map(|(number, name)| {
+            let features = self.guests.get(name).copied();
+            features
+                .ok_or_else(|| DOCUMENT.member_error(format!("{}.guests[{number}]", path()), name))
         });
-        named.collect()
+        features.collect()
     }
 
-    fn read_register(&mut self, at: usize, file: &RegisterJson) -> ReadResult<()> {
+    fn read_register(&mut self, at: usize, json: &RegisterJson) -> ReadResult<()> {
         let line = || format!("registers[{at}]");
         let path = |name: &str| format!("registers[{at}].{name}");
-        let register = parse_register(file, path)?;
-        for features in self.guest_features(file.guests.as_deref(), line)? {
+        let register = parse_register(json, path)?;
+        for features in self.guest_features(json.guests.as_deref(), line)? {
             self.register_count += 1;
             self.trial_count = self.trial_count.saturating_add(register.trials.len());
             let limits = [
                 (self.register_count, MAX_REGISTERS, "registers"),
                 (self.trial_count, MAX_TRIALS, "trials"),
             ];
-            for (count, most, what) in limits {
-                if count > most {
+            for (count, limit, elements) in limits {
+                if count > limit {
                     let line = line();
                     let message =
-                        format!("recorded host: with {line} there are more than {most} {what}");
+                        format!("recorded host: {line} exceeds the limit of {limit} {elements}");
                     return Err(Error::new(ErrorKind::TooLarge, message).with_path(line));
                 }
             }
-            let own = self.registers.entry(features).or_default();
-            if own.insert(register.id, register.clone()).is_some() {
-                let what = format!("{} for guests with the features {features}", register.id);
-                return Err(duplicate_error(line(), &what));
+            let registers = self.registers.entry(features).or_default();
+            if registers.insert(register.id, register.clone()).is_some() {
+                let element = format!("{} for guests with the features {features}", register.id);
+                return Err(duplicate_error(line(), &element));
             }
         }
         Ok(())
     }
 
-    fn read_writable_mask(&mut self, at: usize, file: &WritableMaskJson) -> ReadResult<()> {
+    fn read_writable_mask(&mut self, at: usize, json: &WritableMaskJson) -> ReadResult<()> {
         let line = || format!("writable[{at}]");
-        let id = parse_hexadecimal(&file.id)
-            .ok_or_else(|| DOCUMENT.member_error(line() + ".id", &file.id))?;
+        let id = parse_hexadecimal(&json.id)
+            .ok_or_else(|| DOCUMENT.member_error(line() + ".id", &json.id))?;
         let id = RegisterId::from_raw(id);
-        let bits = parse_hexadecimal(&file.bits)
-            .ok_or_else(|| DOCUMENT.member_error(line() + ".bits", &file.bits))?;
-        let all = self.guest_features(file.guests.as_deref(), line)?;
-        for features in all {
+        let bits = parse_hexadecimal(&json.bits)
+            .ok_or_else(|| DOCUMENT.member_error(line() + ".bits", &json.bits))?;
+        for features in self.guest_features(json.guests.as_deref(), line)? {
             let Some(Some(masks)) = self.writable.get_mut(&features) else {
                 let text = features.to_string();
                 return Err(DOCUMENT.member_error(line() + ".guests", &text));
             };
             if masks.insert(id, bits).is_some() {
-                let what = format!("writable of {id} for guests with the features {features}");
-                return Err(duplicate_error(line(), &what));
+                let element = format!("writable of {id} for guests with the features {features}");
+                return Err(duplicate_error(line(), &element));
             }
         }
         Ok(())
     }
 }
 
-/// What one line says of a register; `path` gives that of one of its members.
+/// Parses one line of `registers`; `path` returns the path of one of its members.
 fn parse_register(
-    file: &RegisterJson,
+    json: &RegisterJson,
     path: impl Fn(&str) -> String,
 ) -> ReadResult<RegisterRecord> {
     let id =
-        parse_hexadecimal(&file.id).ok_or_else(|| DOCUMENT.member_error(path("id"), &file.id))?;
+        parse_hexadecimal(&json.id).ok_or_else(|| DOCUMENT.member_error(path("id"), &json.id))?;
     let id = RegisterId::from_raw(id);
-    let at_reset = match (file.at_reset.as_deref(), file.errno) {
+    let at_reset = match (json.at_reset.as_deref(), json.errno) {
         (Some(POISON), None) => AtReset::Poison,
         (Some(COUNTER), None) => AtReset::Counter,
         (Some(text), None) => {
@@ -199,29 +198,29 @@ fn parse_register(
         (Some(text), Some(_)) => return Err(DOCUMENT.member_error(path("at_reset"), text)),
         (None, None) => return Err(DOCUMENT.member_error(path("at_reset"), "")),
     };
-    let own = reset_value(&at_reset);
-    let trials = file.trials.iter().enumerate().map(|(number, trial)| {
-        let TrialJson(text, errno, reads) = trial;
+    let reset_value = reset_value(&at_reset);
+    let trials = json.trials.iter().enumerate().map(|(number, trial)| {
+        let TrialJson(text, errno, read_back) = trial;
         let path = || path(&format!("trials[{number}]"));
         let value = parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member_error(path(), text))?;
-        let reads = match reads {
-            Some(reads) => {
-                parse_hexadecimal(reads).ok_or_else(|| DOCUMENT.member_error(path(), reads))?
+        let read_back = match read_back {
+            Some(text) => {
+                parse_hexadecimal(text).ok_or_else(|| DOCUMENT.member_error(path(), text))?
             }
-            None => expected_read_back(value, *errno, own)
+            None => expected_read_back(value, *errno, reset_value)
                 .ok_or_else(|| DOCUMENT.member_error(path(), text))?,
         };
         Ok(WriteTrial {
             value,
             errno: *errno,
-            read_back: reads,
+            read_back,
         })
     });
     Ok(RegisterRecord {
         id,
         trials: trials.collect::<ReadResult<_>>()?,
         at_reset,
-        differs_by_vcpu: file.differs_by_vcpu,
-        write_back: file.write_back,
+        differs_by_vcpu: json.differs_by_vcpu,
+        write_back: json.write_back,
     })
 }

@@ -1,4 +1,4 @@
-//! [`HostRecord::to_json`]: what several guests share is written once.
+//! [`HostRecord::to_json`], which writes the registers that several guests share once.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{AtReset, HostRecord, Identity, RegisterRecord};
 
 impl HostRecord {
-    /// Writes the file: registers in the order of their ids, each on a line.
+    /// Returns the file: registers in the order of their ids, one per line.
     ///
     /// # Errors
-    /// If JSON cannot hold it, which no record brings about.
+    /// If JSON cannot represent the record, which does not happen.
     pub fn to_json(&self) -> Result<String, Error> {
         self.write().map_err(|error| DOCUMENT.json_error(error))
     }
@@ -31,9 +31,9 @@ impl HostRecord {
             has_writable_masks: guest.writable.is_some(),
         });
         let registers = self.group_registers().into_iter();
-        let registers = registers.flat_map(|(id, said)| {
-            let said = said.into_iter();
-            said.map(move |(register, guests)| {
+        let registers = registers.flat_map(|(id, contents)| {
+            let contents = contents.into_iter();
+            contents.map(move |(register, guests)| {
                 RegisterJson::new(id, register, self.guest_names(&guests))
             })
         });
@@ -58,22 +58,22 @@ impl HostRecord {
         ))
     }
 
-    /// Of each register what is said of it, and of which guests.
+    /// Returns the different contents of each register, with the guests that have them.
     fn group_registers(&self) -> BTreeMap<RegisterId, Vec<(&RegisterRecord, Vec<Features>)>> {
         let mut all: BTreeMap<RegisterId, Vec<(&RegisterRecord, Vec<Features>)>> = BTreeMap::new();
         for (features, guest) in &self.guests {
             for register in &guest.registers {
-                let said = all.entry(register.id).or_default();
-                match said.iter_mut().find(|(known, _)| *known == register) {
+                let contents = all.entry(register.id).or_default();
+                match contents.iter_mut().find(|(known, _)| *known == register) {
                     Some((_, guests)) => guests.push(*features),
-                    None => said.push((register, vec![*features])),
+                    None => contents.push((register, vec![*features])),
                 }
             }
         }
         all
     }
 
-    /// Of each ID register the writable bits, and of which guests that is said.
+    /// Returns the different writable bits of each ID register, with the guests that have them.
     fn group_masks(&self) -> BTreeMap<RegisterId, BTreeMap<u64, Vec<Features>>> {
         let mut all: BTreeMap<RegisterId, BTreeMap<u64, Vec<Features>>> = BTreeMap::new();
         for (features, guest) in &self.guests {
@@ -85,14 +85,14 @@ impl HostRecord {
         all
     }
 
-    /// The guests by name; `None` for all.
+    /// Returns the names of the guests, or `None` for all guests.
     fn guest_names(&self, guests: &[Features]) -> Option<Vec<String>> {
         let names = || guests.iter().map(ToString::to_string).collect();
         (guests.len() != self.guests.len()).then(names)
     }
 }
 
-/// Returns the elements of an array, each on a line of its own.
+/// Returns the elements of an array, one per line.
 fn join_lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Result<String> {
     let mut text = String::new();
     for element in elements {
@@ -102,7 +102,7 @@ fn join_lines<T: Serialize>(elements: impl Iterator<Item = T>) -> serde_json::Re
     Ok(text)
 }
 
-/// All 16 digits, as in all JSON of cpreg's.
+/// Formats an id with all 16 digits, as in all JSON of cpreg.
 fn format_id(id: RegisterId) -> String {
     format!("{:#018x}", id.raw())
 }
@@ -122,7 +122,7 @@ impl IdentityJson {
 
 impl RegisterJson {
     fn new(id: RegisterId, register: &RegisterRecord, guests: Option<Vec<String>>) -> Self {
-        let own = reset_value(&register.at_reset);
+        let reset_value = reset_value(&register.at_reset);
         let (at_reset, errno) = match &register.at_reset {
             AtReset::Value(value) => (Some(value.to_string()), None),
             AtReset::Poison => (Some(POISON.to_owned()), None),
@@ -131,9 +131,9 @@ impl RegisterJson {
         };
         let trials = register.trials.iter().map(|trial| {
             let is_expected =
-                expected_read_back(trial.value, trial.errno, own) == Some(trial.read_back);
-            let reads = (!is_expected).then(|| format!("{:#x}", trial.read_back));
-            TrialJson(format!("{:#x}", trial.value), trial.errno, reads)
+                expected_read_back(trial.value, trial.errno, reset_value) == Some(trial.read_back);
+            let read_back = (!is_expected).then(|| format!("{:#x}", trial.read_back));
+            TrialJson(format!("{:#x}", trial.value), trial.errno, read_back)
         });
         Self {
             id: format_id(id),

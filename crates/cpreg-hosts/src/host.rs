@@ -175,13 +175,13 @@ fn filter_exact_or_short<'a>(
     }
 }
 
-/// Returns `true` for a prefix of full_name numbers: `6.12.107` has `6` and `6.12`, not `6.1`.
+/// Returns `true` for a prefix of whole numbers: `6.12.107` has `6` and `6.12`, not `6.1`.
 fn is_version_prefix(version: &str, short: &str) -> bool {
     let rest = version.strip_prefix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// Returns `true` for a suffix of full_name words: `neoverse-n1` has `n1`, not `1`.
+/// Returns `true` for a suffix of whole words: `neoverse-n1` has `n1`, not `1`.
 fn is_cpu_suffix(cpu: &str, short: &str) -> bool {
     let rest = cpu.strip_suffix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))

@@ -1,20 +1,21 @@
-//! The device state of a QEMU that is there, running or paused, asked for through its monitor: no RAM, no migration.
+//! The device state of a running or paused QEMU, queried through its monitor without RAM or
+//! migration.
 //!
-//! What lives here is the asking. What a stream without RAM is made of lives in [`cpreg_stream`],
-//! who asks in [`crate::rehearse`] and in the command.
+//! [`cpreg_stream`] encodes a stream without RAM. [`crate::rehearse`] and the command query it.
 //!
-//! | QMP | what it gives (5.2 to 11.1, tried) |
-//! |---|---|
-//! | `qom-get /machine type` | the machine type, an alias such as `virt` resolved |
-//! | `info ramblock` (HMP) | the RAM blocks; there is no QMP command for it |
-//! | `add-fd`, then `xen-save-devices-state` | every device's section, into a file of ours; despite its name it has nothing to do with Xen |
+//! Commands (tested with QEMU 5.2 to 11.1):
+//! - `qom-get /machine type` returns the machine type; an alias such as `virt` is resolved.
+//! - `info ramblock` (HMP) prints the RAM blocks; QMP has no such command.
+//! - `add-fd`, then `xen-save-devices-state`, writes every device's section into cpreg's file.
+//!   Despite its name the command does not depend on Xen.
 //!
-//! A QEMU whose guest runs stops it for the time that saving takes (1 to 10 ms measured, more where disks have to be
-//! flushed) and lets it run on; with `live` off it does nothing else. A QEMU that waits for a migration (`inmigrate`) answers too: with its
-//! registers at reset. QEMU writes `running` into `globalstate` whatever the guest does; here it is put right.
+//! QEMU stops a running guest while it saves (1 to 10 ms measured, more if it has to flush disks),
+//! and resumes it. With `live` off it does nothing else. A QEMU that waits for a migration
+//! (`inmigrate`) replies too; its registers are at reset. QEMU writes `running` into `globalstate`
+//! in any state of the guest; this module corrects it.
 //!
-//! Left out of the list of RAM blocks: those whose names have blanks in them. They are windows into passed-through
-//! devices (`0000:01:00.0 BAR 0 mmaps[0]`), which QEMU does not migrate.
+//! RAM blocks with blanks in their names are left out. They are windows into passed-through devices
+//! (`0000:01:00.0 BAR 0 mmaps[0]`), which QEMU does not migrate.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -27,19 +28,19 @@ use crate::error::Error;
 use crate::qmp::{Qmp, Version, WaitOptions};
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, encode_setup};
 
-/// Message of a temporary file that fails.
-const TEMP_FILE_ERROR: &str = "cannot keep the device state";
+/// Message for a failing temporary file.
+const TEMP_FILE_ERROR: &str = "cannot store the device state";
 
-/// Bits of a target page: `virt` sets 12 for every accelerator, and a stream without it means 10.
+/// Bits of a target page. `virt` sets 12 for every accelerator; a stream without it means 10.
 const TARGET_PAGE_BITS: u32 = 12;
 
-/// The number of the `ram` section; devices are numbered from 0.
+/// Id of the `ram` section; devices are numbered from 0.
 const RAM_ID: u32 = u32::MAX - 1;
 
-/// Bytes of the header that QEMU writes before the sections.
+/// Length of the header that QEMU writes before the sections.
 const HEADER_LEN: usize = 8;
 
-/// More than this is not taken for device state, in bytes.
+/// Maximum length of a device state in bytes.
 const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
 
 /// The device state of a QEMU.
@@ -49,40 +50,38 @@ pub struct DeviceState {
     pub version: Version,
     /// The machine type (`virt-10.0`).
     pub machine: String,
-    /// What the guest was doing (`running`, `paused`, `prelaunch`, `inmigrate`).
+    /// State of the guest (`running`, `paused`, `prelaunch`, `inmigrate`).
     pub run_state: String,
-    /// Whether KVM executes the guest.
+    /// `true` if KVM executes the guest.
     pub kvm: bool,
-    /// A stream without RAM and without description, unnamed, gone when closed.
+    /// Stream without RAM and without description, in an unnamed file.
     pub stream: File,
 }
 
-/// Asks the QEMU whose monitor listens at the Unix socket `path`.
+/// Queries the QEMU whose monitor listens at the Unix socket `path`.
 ///
 /// # Errors
-/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
-/// it ran.
-pub fn query_socket(path: &Path, patience: &WaitOptions<'_>) -> Result<DeviceState, Error> {
-    let mut qmp = Qmp::handshake(Qmp::connect_socket(path)?, patience)?;
-    query(&mut qmp, patience)
+/// If no monitor replies, QEMU refuses, or its reply is unexpected. A running guest keeps running.
+pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
+    let mut qmp = Qmp::handshake(Qmp::connect_socket(path)?, options)?;
+    query(&mut qmp, options)
 }
 
-/// Asks the QEMU at the other end of an open monitor.
+/// Queries the QEMU at the other end of an open monitor.
 ///
 /// # Errors
-/// If nobody answers there, QEMU refuses, or what it says is not understood. The guest runs on, if
-/// it ran.
-pub fn query(qmp: &mut Qmp, patience: &WaitOptions<'_>) -> Result<DeviceState, Error> {
-    let status = qmp.execute("query-status", json!({}), patience)?;
+/// If no monitor replies, QEMU refuses, or its reply is unexpected. A running guest keeps running.
+pub fn query(qmp: &mut Qmp, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
+    let status = qmp.execute("query-status", json!({}), options)?;
     let run_state = text(status.get("status"), "query-status")?;
-    let kvm = qmp.execute("query-kvm", json!({}), patience)?;
+    let kvm = qmp.execute("query-kvm", json!({}), options)?;
     let kvm = kvm.get("enabled").and_then(Value::as_bool);
     let arguments = json!({"path": "/machine", "property": "type"});
-    let machine = qmp.execute("qom-get", arguments, patience)?;
+    let machine = qmp.execute("qom-get", arguments, options)?;
     let machine = text(Some(&machine), "qom-get")?;
     let machine = machine.strip_suffix("-machine").unwrap_or(&machine);
     let arguments = json!({"command-line": "info ramblock"});
-    let blocks = qmp.execute("human-monitor-command", arguments, patience)?;
+    let blocks = qmp.execute("human-monitor-command", arguments, options)?;
     let blocks = parse_ram_blocks(&text(Some(&blocks), "info ramblock")?)
         .ok_or(Error::unexpected_reply("info ramblock"))?;
 
@@ -93,7 +92,7 @@ pub fn query(qmp: &mut Qmp, patience: &WaitOptions<'_>) -> Result<DeviceState, E
         uuid: None,
     };
     let front = encode_setup(Some(&configuration), &blocks, RAM_ID, 0)?;
-    let mut stream = save(qmp, &front, patience)?;
+    let mut stream = save(qmp, &front, options)?;
     fix_global_state(&mut stream, &run_state)?;
     Ok(DeviceState {
         version: qmp.version().clone(),
@@ -104,28 +103,29 @@ pub fn query(qmp: &mut Qmp, patience: &WaitOptions<'_>) -> Result<DeviceState, E
     })
 }
 
-fn text(answer: Option<&Value>, question: &'static str) -> Result<String, Error> {
-    let text = answer.and_then(Value::as_str);
-    Ok(text.ok_or(Error::unexpected_reply(question))?.to_owned())
+fn text(reply: Option<&Value>, command: &'static str) -> Result<String, Error> {
+    let text = reply.and_then(Value::as_str);
+    Ok(text.ok_or(Error::unexpected_reply(command))?.to_owned())
 }
 
-/// Has QEMU write its devices, and gives a file that begins with `front` in place of QEMU's header.
-fn save(qmp: &mut Qmp, front: &[u8], patience: &WaitOptions<'_>) -> Result<File, Error> {
+/// Makes QEMU save its devices, and returns a file that begins with `front` instead of QEMU's
+/// header.
+fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
     let io = |error| Error::io(TEMP_FILE_ERROR, error);
-    // QEMU compares the mode of what it is handed with the mode it would open a file in: writing only.
+    // QEMU compares the descriptor's mode with the mode in which it would open a file: write only.
     let named = tempfile::NamedTempFile::new().map_err(io)?;
     let writing = OpenOptions::new()
         .write(true)
         .open(named.path())
         .map_err(io)?;
     let mut written = named.into_file();
-    let set = qmp.execute_with("add-fd", json!({}), Some(writing.as_fd()), patience)?;
+    let set = qmp.execute_with("add-fd", json!({}), Some(writing.as_fd()), options)?;
     let set = set.get("fdset-id").and_then(Value::as_u64);
     let set = set.ok_or(Error::unexpected_reply("add-fd"))?;
     let arguments = json!({"filename": format!("/dev/fdset/{set}"), "live": false});
-    let saved = qmp.execute("xen-save-devices-state", arguments, patience);
-    // QEMU closes it with the monitor's connection at the latest.
-    let _ = qmp.execute("remove-fd", json!({"fdset-id": set}), patience);
+    let saved = qmp.execute("xen-save-devices-state", arguments, options);
+    // Ignore an error: QEMU closes the descriptor with the connection at the latest.
+    let _ = qmp.execute("remove-fd", json!({"fdset-id": set}), options);
     saved?;
 
     let length = written.seek(SeekFrom::End(0)).map_err(io)?;
@@ -142,21 +142,21 @@ fn save(qmp: &mut Qmp, front: &[u8], patience: &WaitOptions<'_>) -> Result<File,
     Ok(stream)
 }
 
-/// Writes into `globalstate` what the guest does, if there is one.
+/// Writes the state of the guest into `globalstate`, if the stream has it.
 fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
     // A VM that is loaded in this state never leaves it.
     if run_state == INMIGRATE {
         return Ok(());
     }
     let Ok(stream) = Stream::open(file) else {
-        // Who wants to know what is in it will find out why not.
+        // The caller parses the stream and reports the error.
         return Ok(());
     };
     let mut sections = stream.sections().iter();
     let Some(section) = sections.find(|section| section.name == GLOBAL_STATE) else {
         return Ok(());
     };
-    // A u32 for the length with the zero at the end, then the text in a field of 100 bytes; 32 from 8.2 on.
+    // A u32 with the length including the zero, then text in a field of 100 bytes; 32 since 8.2.
     let room = section.payload.end - section.payload.start;
     let mut text = run_state.as_bytes().to_vec();
     text.push(0);
@@ -172,13 +172,15 @@ fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The state of a QEMU that waits for a VM.
+/// State of a QEMU that waits for a VM.
 const INMIGRATE: &str = "inmigrate";
 
-/// What stands there.
+/// State that QEMU writes.
 const RUNNING: &[u8] = b"running\0";
 
-/// Reads the table that `info ramblock` prints: name, page size, offset, used, total; later versions have more columns.
+/// Parses the table of `info ramblock`.
+///
+/// Its columns are name, page size, offset, used, total; later versions have more.
 fn parse_ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
     let mut lines = table.lines();
     if !lines.next()?.contains("Block Name") {
@@ -190,7 +192,7 @@ fn parse_ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
         let [name, _, unit, offset, used, ..] = words[..] else {
             continue;
         };
-        // A name with blanks in it puts other words there.
+        // A name with blanks shifts the columns.
         let is_block = unit.ends_with("iB") || unit == "B";
         if !is_block || !offset.starts_with("0x") {
             continue;
@@ -211,18 +213,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_ram_blocks() {
+    fn ram_blocks_are_parsed() {
         let table = "              Block Name    PSize              Offset               Used              Total                HVA  RO\r
            mach-virt.ram    4 KiB  0x0000000000000000 0x0000000010000000 0x0000000010000000 0x00007f6253e00000  rw\r
     /rom@etc/acpi/tables    2 MiB  0x0000000018000000 0x0000000000020000 0x0000000000200000\r
 0000:01:00.0 BAR 0 mmaps[0]    4 KiB  0x0000000018000000 0x0000000000020000 0x0000000000200000\r\n";
         let blocks = parse_ram_blocks(table).unwrap();
-        let found: Vec<_> = blocks.iter().map(|it| (&*it.name, it.length)).collect();
+        let parsed: Vec<_> = blocks
+            .iter()
+            .map(|block| (&*block.name, block.length))
+            .collect();
         let expected = [
             ("mach-virt.ram", 0x1000_0000),
             ("/rom@etc/acpi/tables", 0x2_0000),
         ];
-        assert_eq!(found, expected);
+        assert_eq!(parsed, expected);
         assert!(parse_ram_blocks("unknown command: 'info ramblock'").is_none());
         assert!(parse_ram_blocks("").is_none());
     }

@@ -1,7 +1,6 @@
-//! [`Error`]: a QEMU that does not start, answer or load, with the advice to the user.
+//! [`Error`]: a QEMU that does not start, reply or load, with a hint for the user.
 //!
-//! One type for the whole crate. A hint is data beside the message: [`Display`](fmt::Display) does
-//! not print it.
+//! The crate has one error type. [`Display`](fmt::Display) does not print the hint.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -10,12 +9,12 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// What went wrong in this crate.
+/// Error of this crate.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    /// The QMP conversation that failed, if one did.
+    /// Failed QMP conversation, if the error is one.
     conversation: Option<Conversation>,
     stderr: String,
     hint: Option<Cow<'static, str>>,
@@ -24,76 +23,75 @@ struct Inner {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Conversation {
-    /// The command that was being carried out, if one was.
+    /// Command in progress, if any.
     command: Option<String>,
 }
 
-/// The sort of an [`Error`].
+/// The kind of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nobody answers at the monitor's socket.
+    /// No process accepts connections at the monitor's socket.
     Connect,
     /// QEMU refused a command.
     Refused {
         /// The error class: `GenericError`, `CommandNotFound`, `DeviceNotFound` ….
         class: String,
-        /// QEMU's own words.
+        /// QEMU's description.
         description: String,
     },
     /// QEMU closed the connection.
     Closed,
-    /// No answer came in time; how long that was.
+    /// No reply within this time.
     TimedOut(Duration),
-    /// Somebody asked to give up ([`WaitOptions::interrupted`](crate::qmp::Patience::interrupted)).
+    /// The caller gave up ([`WaitOptions::interrupted`](crate::qmp::WaitOptions::interrupted)).
     Interrupted,
-    /// Something else than QMP, which it holds.
+    /// Data that is not QMP; holds a description of it.
     Protocol(String),
-    /// QEMU's answer to a question has not got the form it should have; the question.
+    /// A reply without the expected members; holds the command.
     UnexpectedReply(&'static str),
-    /// The command has no words.
+    /// The command line is empty.
     NoCommand,
     /// The program could not be started.
     Start {
         /// The program, as given.
         program: OsString,
     },
-    /// The program ended on its own.
+    /// QEMU exited.
     Exited(ExitStatus),
-    /// No monitor came up in time; how long that was.
+    /// QEMU opened no monitor within this time.
     NoMonitor(Duration),
-    /// The load came to no end in time; how long that was.
+    /// The load did not finish within this time.
     LoadTimedOut(Duration),
-    /// QEMU is not paused before the guest's first instruction; the state it is in instead.
+    /// QEMU is not paused before the guest's first instruction; holds its state.
     NotPaused(String),
     /// QEMU could not write its stream.
     NoStream {
-        /// How the migration ended (`failed`, `cancelled`).
+        /// Final status of the migration (`failed`, `cancelled`).
         status: String,
-        /// QEMU's words about it, from QMP and from its standard error.
+        /// QEMU's messages about it, from QMP and from its standard error.
         message: String,
     },
-    /// The command line has something that makes a probe impossible.
+    /// An option of the command line makes a probe impossible.
     CannotProbe {
         /// The option.
         option: OsString,
-        /// Why.
+        /// Reason.
         reason: &'static str,
     },
-    /// The command line has something that cannot be isolated.
+    /// An option of the command line cannot be isolated.
     CannotIsolate {
         /// The option's words.
         words: Vec<OsString>,
-        /// Why.
+        /// Reason.
         reason: &'static str,
-        /// Entry for the `keep` of [`isolate`](crate::isolate::isolate()) that keeps the option as
-        /// it is; `None` if that makes no sense.
+        /// Entry of `allowed_options` of [`isolate`](crate::isolate::isolate()) that keeps the
+        /// option as it is; `None` if that makes no sense.
         allow_option: Option<String>,
     },
-    /// QEMU wrote something that is no stream; the source tells why.
+    /// QEMU wrote data that is not a stream; see the source of the error.
     Stream,
-    /// The operating system refused something; what could not be done, or nothing if the source
-    /// says it.
+    /// A system call failed; holds a description, which is empty if the source has one.
     Io(&'static str),
 }
 
@@ -108,33 +106,33 @@ impl Error {
         }))
     }
 
-    /// Makes the error of a failed system call; `what` could not be done.
-    pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
-        Self::new(ErrorKind::Io(what)).with_source(source)
+    /// Creates the error of a failed system call; `operation` describes it.
+    pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
+        Self::new(ErrorKind::Io(operation)).with_source(source)
     }
 
-    /// Makes the error of an answer that is not understood.
-    pub(crate) fn unexpected_reply(question: &'static str) -> Self {
-        Self::new(ErrorKind::UnexpectedReply(question))
+    /// Creates the error of a reply without the expected members.
+    pub(crate) fn unexpected_reply(command: &'static str) -> Self {
+        Self::new(ErrorKind::UnexpectedReply(command))
     }
 
-    /// Makes the error of a monitor that cannot be reached.
+    /// Creates the error of a monitor that cannot be reached.
     pub(crate) fn connect(source: io::Error) -> Self {
         let hint = if source.kind() == io::ErrorKind::PermissionDenied {
-            "the socket belongs to the user that QEMU runs as: be that user, or root"
+            "the socket belongs to the user that QEMU runs as: become that user, or root"
         } else {
-            "the socket is the one of QEMU's `-qmp unix:PATH,server=on,wait=off`; is that QEMU \
-             still running?"
+            "the socket is that of QEMU's `-qmp unix:PATH,server=on,wait=off`; check that this \
+             QEMU is still running"
         };
         Self::new(ErrorKind::Connect)
             .with_source(source)
             .with_hint(Some(hint))
     }
 
-    /// Makes the error of a failed QMP conversation.
+    /// Creates the error of a failed QMP conversation.
     pub(crate) fn for_qmp(kind: ErrorKind) -> Self {
         let hint = matches!(kind, ErrorKind::TimedOut(_)).then_some(
-            "a monitor talks to one program at a time: libvirt, or another, may be connected. \
+            "a monitor serves one client at a time; libvirt or another client may be connected. \
              Give QEMU a second `-qmp`",
         );
         let mut error = Self::new(kind).with_hint(hint);
@@ -142,7 +140,7 @@ impl Error {
         error
     }
 
-    /// Adds the command that was being carried out.
+    /// Adds the command in progress.
     #[must_use]
     pub(crate) fn with_command(mut self, command: &str) -> Self {
         self.0.conversation = Some(Conversation {
@@ -166,14 +164,14 @@ impl Error {
         self
     }
 
-    /// Adds what the process wrote to its standard error. Its own hint, if it has one, stays.
+    /// Adds the standard error of the process; an existing hint remains.
     #[must_use]
-    pub fn with_stderr(mut self, said: String) -> Self {
-        self.0.stderr = said;
+    pub fn with_stderr(mut self, stderr: String) -> Self {
+        self.0.stderr = stderr;
         self
     }
 
-    /// Returns the sort of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
@@ -183,25 +181,24 @@ impl Error {
         self.0.conversation.is_some()
     }
 
-    /// Returns the QMP command that was being carried out, if any.
+    /// Returns the QMP command in progress, if any.
     pub fn command(&self) -> Option<&str> {
         self.0.conversation.as_ref()?.command.as_deref()
     }
 
-    /// Returns the text that QEMU had written to its standard error by then (the end of it).
+    /// Returns the end of QEMU's standard error until the error.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
     }
 
-    /// Returns the advice to the user, if there is one. [`Display`](fmt::Display) does not print
-    /// it.
+    /// Returns the hint for the user, if any. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 }
 
 impl From<cpreg_stream::Error> for Error {
-    /// Takes in the error of something that QEMU wrote and that is no stream.
+    /// Wraps the error of reading QEMU's stream.
     fn from(error: cpreg_stream::Error) -> Self {
         Self::new(ErrorKind::Stream).with_source(error)
     }
@@ -222,7 +219,7 @@ impl fmt::Display for Error {
             match &inner.kind {
                 ErrorKind::Io("") => write!(f, "{source}")?,
                 ErrorKind::Stream => {
-                    // The reader has one line for both.
+                    // The stream error's hint belongs to the same line.
                     let stream = source.downcast_ref::<cpreg_stream::Error>();
                     match stream.and_then(cpreg_stream::Error::hint) {
                         Some(hint) => write!(f, ": {source}; {hint}")?,
@@ -233,7 +230,7 @@ impl fmt::Display for Error {
             }
         }
         if !inner.stderr.is_empty() {
-            write!(f, "; it said:")?;
+            write!(f, "; standard error:")?;
             for line in inner.stderr.lines() {
                 write!(f, "\n  {line}")?;
             }
@@ -246,17 +243,17 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect => f.write_str("cannot reach QEMU's monitor"),
-            Self::Refused { description, .. } => write!(f, "QEMU says: {description}"),
+            Self::Refused { description, .. } => write!(f, "QEMU refused it: {description}"),
             Self::Closed => f.write_str("QEMU closed the connection"),
-            Self::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
+            Self::TimedOut(limit) => write!(f, "no reply within {} s", limit.as_secs_f32()),
             Self::Interrupted => f.write_str("interrupted"),
-            Self::Protocol(what) => write!(f, "not QMP: {what}"),
-            Self::UnexpectedReply(question) => {
-                write!(f, "QEMU's answer to `{question}` is not understood")
+            Self::Protocol(description) => write!(f, "not QMP: {description}"),
+            Self::UnexpectedReply(command) => {
+                write!(f, "unexpected reply of QEMU to `{command}`")
             }
-            Self::NoCommand => f.write_str("no QEMU command was given"),
+            Self::NoCommand => f.write_str("no QEMU command given"),
             Self::Start { program } => write!(f, "cannot start `{}`", program.display()),
-            Self::Exited(status) => write!(f, "QEMU ended ({status})"),
+            Self::Exited(status) => write!(f, "QEMU exited ({status})"),
             Self::NoMonitor(limit) => write!(
                 f,
                 "QEMU did not open its monitor within {} s",
@@ -269,17 +266,14 @@ impl fmt::Display for ErrorKind {
             ),
             Self::NotPaused(state) => write!(
                 f,
-                "QEMU is in state `{state}` although it was started with -S: expected `prelaunch`"
+                "QEMU is in state `{state}` after a start with -S; expected `prelaunch`"
             ),
-            Self::NoStream {
-                status,
-                message: said,
-            } => {
+            Self::NoStream { status, message } => {
                 write!(f, "QEMU could not write its stream (migration {status})")?;
-                if said.is_empty() {
+                if message.is_empty() {
                     Ok(())
                 } else {
-                    write!(f, ": {said}")
+                    write!(f, ": {message}")
                 }
             }
             Self::CannotProbe { option, reason } => {
@@ -289,8 +283,8 @@ impl fmt::Display for ErrorKind {
                 let words = words.join(std::ffi::OsStr::new(" "));
                 write!(f, "cannot isolate `{}`: {reason}", words.display())
             }
-            Self::Stream => f.write_str("the device state"),
-            Self::Io(what) => f.write_str(what),
+            Self::Stream => f.write_str("invalid device state"),
+            Self::Io(operation) => f.write_str(operation),
         }
     }
 }
@@ -314,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_nobody_is_reached() {
+    fn connect_errors_have_hints() {
         let hint = |kind: io::ErrorKind| {
             let error = Error::connect(kind.into());
             assert!(error.source().is_some());
@@ -325,17 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_says_its_command_and_a_process_its_last_words() {
+    fn display_has_the_command_and_stderr() {
         let error = Error::for_qmp(ErrorKind::Closed)
             .with_command("stop")
             .with_stderr("one\ntwo".to_owned());
         assert_eq!(
             error.to_string(),
-            "QMP `stop`: QEMU closed the connection; it said:\n  one\n  two"
+            "QMP `stop`: QEMU closed the connection; standard error:\n  one\n  two"
         );
         assert_eq!(error.command(), Some("stop"));
         let error = Error::for_qmp(ErrorKind::TimedOut(Duration::from_secs(2)));
-        assert_eq!(error.to_string(), "QMP: no answer within 2 s");
+        assert_eq!(error.to_string(), "QMP: no reply within 2 s");
         assert!(error.hint().unwrap().contains("a second `-qmp`"));
     }
 }

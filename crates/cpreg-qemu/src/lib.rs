@@ -1,21 +1,20 @@
-//! A QEMU process: talking to it, asking it, and and having it load a VM.
+//! A QEMU process: starting it, querying it, and loading a VM into it.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`qmp`] | talking to a running QEMU |
-//! | [`process`] | a QEMU that was started here |
-//! | [`device_state`] | what a QEMU's devices hold, asked through its monitor |
-//! | [`rehearse`] | having a QEMU load a VM without its RAM |
-//! | [`probe`] | having a QEMU that runs no guest record itself |
-//! | [`error`] | [`Error`]: why not, and what to do |
-//! | [`isolate`] | making a command line such that its QEMU touches nothing outside itself |
+//! | [`qmp`] | QMP, the protocol of a running QEMU |
+//! | [`process`] | a QEMU that cpreg started |
+//! | [`device_state`] | the device state of a QEMU, queried through its monitor |
+//! | [`rehearse`] | loading a VM without its RAM into a QEMU |
+//! | [`probe`] | recording a QEMU that runs no guest |
+//! | [`error`] | [`Error`] with its kind and hint |
+//! | [`isolate`] | a command line whose QEMU touches nothing outside itself |
 //!
-//! Its stream is [`cpreg_stream`]. What a difference means and what is done about it does not live
-//! here: that is the plan of the crate `cpreg`.
+//! [`cpreg_stream`] parses QEMU's stream. The plans of the crate `cpreg` decide about differences.
 #![forbid(unsafe_code)]
 
 #[cfg(not(unix))]
-compile_error!("cpreg-qemu needs a Unix: QEMU's monitor is a Unix socket there");
+compile_error!("cpreg-qemu needs Unix: QEMU's monitor is a Unix socket");
 
 pub mod device_state;
 pub mod error;

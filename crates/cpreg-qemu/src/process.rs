@@ -1,11 +1,12 @@
-//! [`QemuProcess`]: a QEMU that was started here, with its monitor, and what it says when it goes wrong.
+//! [`QemuProcess`]: a QEMU that cpreg started, with its monitor and its standard error.
 //!
-//! The command is the user's own. What is added is a QMP monitor, and whatever the caller adds. QEMU connects to
-//! a socket that already listens (in a folder only this user may enter), so there is nothing to poll for, and a QEMU
-//! that dies before that is noticed at once.
+//! The command is the user's. cpreg adds a QMP monitor and the additions of the caller. QEMU
+//! connects to a listening socket, in a folder that only this user may enter. No polling of a path
+//! is needed, and an early exit of QEMU is noticed at once.
 //!
-//! However this ends, QEMU ends too: dropping a [`QemuProcess`] asks it to quit and, if it does not at once, kills it.
-//! It stays in the caller's process group on purpose, so that a Ctrl-C on the terminal reaches both.
+//! QEMU always ends. Dropping a [`QemuProcess`] sends `quit` and kills QEMU if it does not exit in
+//! time. QEMU stays in the caller's process group on purpose: a Ctrl-C in the terminal reaches
+//! both.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,82 +25,83 @@ use tempfile::TempDir;
 use crate::error::{Error, ErrorKind};
 use crate::qmp::{Qmp, Version, WaitOptions};
 
-/// How much of the end of QEMU's standard error is kept for messages, in bytes.
+/// Maximum length of the end of QEMU's standard error that is kept for messages, in bytes.
 const STDERR_LIMIT: u64 = 64 << 10;
 
-/// How long a QEMU that was told to quit gets before it is killed.
+/// Timeout for QEMU to exit after `quit`, before it is killed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a connection or the end of the process is looked for.
+/// Interval between two checks for a connection or the end of the process.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What to do about something that QEMU said, where that is known.
-pub(crate) fn find_hint(said: &str) -> Option<&'static str> {
+/// Returns the hint for a message of QEMU, if one is known.
+pub(crate) fn find_hint(message: &str) -> Option<&'static str> {
     let mut hints = HINTS.iter();
     hints
-        .find(|(words, _)| said.contains(words))
+        .find(|(words, _)| message.contains(words))
         .map(|(_, hint)| *hint)
 }
 
-/// What QEMU says, and what to do about it.
+/// Parts of QEMU's messages, with hints.
 const HINTS: &[(&str, &str)] = &[
     (
-        // "Failed to get "write" lock / Is another process using the image [...]?" (block/file-posix.c)
+        // "Failed to get "write" lock / Is another process using the image [...]?"
+        // (block/file-posix.c)
         "Is another process using the image",
-        "the disk image is in use, probably by the VM itself: give the same devices an empty image of any size \
-         (what a guest's registers are does not depend on its disks)",
+        "the disk image is in use, probably by the VM: give the same devices an empty image of any \
+         size (a guest's registers do not depend on its disks)",
     ),
     (
         // chardev/char-socket.c, for a `server` without `wait=off`
         "waiting for connection on",
-        "a socket of the command line waits for somebody to connect: give it `wait=off`",
+        "a socket of the command line waits for a connection: give it `wait=off`",
     ),
     (
         "Address already in use",
-        "something else, perhaps the VM itself, listens there already: do this where the VM does not run, or leave that option out",
+        "another process, perhaps the VM, listens at that address: run this on a host without the VM, or leave the option out",
     ),
     (
         "Could not access KVM kernel module",
-        "QEMU runs as you do here: it needs the access to /dev/kvm that the VM will have",
+        "QEMU runs as the user of cpreg: give this user access to /dev/kvm, as for the VM",
     ),
 ];
 
-/// A running QEMU with an open monitor.
+/// Running QEMU with an open monitor.
 #[derive(Debug)]
 pub struct QemuProcess {
     child: ChildGuard,
     qmp: Qmp,
     command: Vec<OsString>,
-    /// Removed, with the sockets in it, after QEMU has ended: fields are dropped in order.
+    /// Folder of the sockets; dropped, and removed, after QEMU has ended.
     folder: TempDir,
 }
 
 impl QemuProcess {
-    /// Starts `command` with `additions` and a monitor of ours behind it, and waits until the monitor answers.
+    /// Starts `command` with `additions` and a monitor, and waits until the monitor replies.
     ///
     /// Standard input is empty, standard output is discarded, standard error is kept for messages.
     ///
     /// # Errors
-    /// If it does not start, ends, or opens no monitor in time; whatever was started has been ended
-    /// by then.
+    /// If QEMU does not start, exits, or opens no monitor in time. All started processes have
+    /// ended.
     pub fn start(
         command: &[OsString],
         additions: &[OsString],
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Self, Error> {
-        let ours = |error| Error::io("", error);
+        let io_error = |error| Error::io("", error);
         let Some((program, arguments)) = command.split_first() else {
             return Err(Error::new(ErrorKind::NoCommand));
         };
-        // Mode 0700, like everything `tempfile` makes.
+        // `tempfile` creates it with mode 0700.
         let folder = tempfile::Builder::new()
             .prefix("cpreg-")
             .tempdir()
-            .map_err(ours)?;
+            .map_err(io_error)?;
         let path = folder.path().join("qmp");
-        let listener = UnixListener::bind(&path).map_err(ours)?;
-        listener.set_nonblocking(true).map_err(ours)?;
-        let said = tempfile::tempfile().map_err(ours)?;
+        let listener = UnixListener::bind(&path).map_err(io_error)?;
+        listener.set_nonblocking(true).map_err(io_error)?;
+        let stderr = tempfile::tempfile().map_err(io_error)?;
 
         let mut all = arguments.to_vec();
         all.extend_from_slice(additions);
@@ -109,20 +111,17 @@ impl QemuProcess {
             .args(&all)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(said.try_clone().map_err(ours)?)
+            .stderr(stderr.try_clone().map_err(io_error)?)
             .spawn()
             .map_err(|error| {
                 let program = program.clone();
                 Error::new(ErrorKind::Start { program }).with_source(error)
             })?;
-        let mut child = ChildGuard {
-            child,
-            stderr: said,
-        };
+        let mut child = ChildGuard { child, stderr };
         all.insert(0, program.clone());
 
-        let socket = child.accept(&listener, patience)?;
-        let qmp = Qmp::handshake(socket, patience).map_err(|error| child.explain(error))?;
+        let socket = child.accept(&listener, options)?;
+        let qmp = Qmp::handshake(socket, options).map_err(|error| child.explain(error))?;
         Ok(Self {
             child,
             qmp,
@@ -131,71 +130,72 @@ impl QemuProcess {
         })
     }
 
-    /// The whole command that was started, the program first.
+    /// Returns the whole command line, with the program first.
     pub fn command(&self) -> &[OsString] {
         &self.command
     }
 
-    /// The folder, entered by this user only, that lives as long as this QEMU: a place for more sockets.
+    /// Returns the folder that lives as long as this QEMU; only this user may enter it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// QEMU's version.
+    /// Returns QEMU's version.
     pub fn version(&self) -> &Version {
         self.qmp.version()
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.child.id()
     }
 
-    /// The monitor, for what [`Self::execute`] does not cover.
+    /// Returns the monitor, for commands that [`Self::execute`] does not cover.
     pub fn qmp(&mut self) -> &mut Qmp {
         &mut self.qmp
     }
 
-    /// Carries out one QMP command ([`Qmp::execute`]).
+    /// Executes one QMP command ([`Qmp::execute`]).
     ///
     /// # Errors
-    /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU died over it; with what it said
-    /// either way.
+    /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU exited. Both have QEMU's
+    /// standard
+    /// error.
     pub fn execute(
         &mut self,
         command: &str,
         arguments: Value,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.qmp
-            .execute(command, arguments, patience)
+            .execute(command, arguments, options)
             .map_err(|error| self.child.explain(error))
     }
 
-    /// Waits for one connection from QEMU to a listening socket of the caller's.
+    /// Waits for a connection from QEMU to a socket of the caller.
     ///
     /// # Errors
-    /// [`ErrorKind::NoMonitor`] if none comes in time, [`ErrorKind::Exited`],
+    /// [`ErrorKind::NoMonitor`] if QEMU does not connect in time, [`ErrorKind::Exited`],
     /// [`ErrorKind::Interrupted`].
     pub fn accept(
         &mut self,
         listener: &UnixListener,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<UnixStream, Error> {
-        self.child.accept(listener, patience)
+        self.child.accept(listener, options)
     }
 
-    /// What QEMU has written to its standard error so far (the last 64 KiB of it).
+    /// Returns QEMU's standard error so far (at most the last 64 KiB).
     pub fn stderr(&self) -> String {
         self.child.stderr()
     }
 
-    /// An error of this kind, with what QEMU said.
+    /// Returns an error of this kind with QEMU's standard error.
     pub(crate) fn error(&self, kind: ErrorKind) -> Error {
         self.child.error(kind)
     }
 
-    /// How QEMU ended, if it has.
+    /// Returns QEMU's exit status, if it has exited.
     ///
     /// # Errors
     /// Those of `waitpid`.
@@ -203,7 +203,8 @@ impl QemuProcess {
         self.child.child.try_wait()
     }
 
-    /// Ends QEMU: asks first, kills it if it does not go. Gives how it ended and what it said.
+    /// Ends QEMU: sends `quit`, and kills QEMU after a timeout. Returns its status and standard
+    /// error.
     ///
     /// # Errors
     /// Those of `waitpid` and `kill`.
@@ -216,9 +217,9 @@ impl QemuProcess {
         if let Some(status) = self.child.child.try_wait()? {
             return Ok(status);
         }
-        // Whether it hears this does not matter: it is waited for, and killed if it does not go.
-        let quick = WaitOptions::with_timeout(grace.min(Duration::from_millis(500)));
-        let _ = self.qmp.execute("quit", json!({}), &quick);
+        // A failed `quit` does not matter: QEMU is killed if it does not exit.
+        let short_wait = WaitOptions::with_timeout(grace.min(Duration::from_millis(500)));
+        let _ = self.qmp.execute("quit", json!({}), &short_wait);
         let deadline = Instant::now() + grace;
         while Instant::now() < deadline {
             if let Some(status) = self.child.child.try_wait()? {
@@ -233,12 +234,12 @@ impl QemuProcess {
 
 impl Drop for QemuProcess {
     fn drop(&mut self) {
-        // Asking first matters where the command is a launcher (sudo, a shell script): killing that would leave QEMU behind.
+        // Killing a launcher (sudo, a shell script) would orphan QEMU, so `quit` comes first.
         let _ = self.end(Duration::from_millis(500));
     }
 }
 
-/// The child process and its standard error; killed when dropped.
+/// Child process and its standard error; killed when dropped.
 #[derive(Debug)]
 struct ChildGuard {
     child: Child,
@@ -249,17 +250,17 @@ impl ChildGuard {
     fn accept(
         &mut self,
         listener: &UnixListener,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<UnixStream, Error> {
-        let deadline = Instant::now() + patience.timeout;
-        let failed = |running: &Self, error| running.add_stderr(Error::io("", error));
+        let deadline = Instant::now() + options.timeout;
+        let failed = |guard: &Self, error| guard.add_stderr(Error::io("", error));
         listener
             .set_nonblocking(true)
             .map_err(|error| failed(self, error))?;
         loop {
             match listener.accept() {
                 Ok((socket, _)) => {
-                    // Some systems hand the listener's mode on.
+                    // On some systems the connection inherits the listener's mode.
                     socket
                         .set_nonblocking(false)
                         .map_err(|error| failed(self, error))?;
@@ -272,18 +273,18 @@ impl ChildGuard {
             if let Some(status) = self.child.try_wait().map_err(|error| failed(self, error))? {
                 return Err(self.error(ErrorKind::Exited(status)));
             }
-            if patience.is_interrupted() {
+            if options.is_interrupted() {
                 return Err(self.error(ErrorKind::Interrupted));
             }
             if Instant::now() >= deadline {
-                return Err(self.error(ErrorKind::NoMonitor(patience.timeout)));
+                return Err(self.error(ErrorKind::NoMonitor(options.timeout)));
             }
             thread::sleep(POLL_INTERVAL);
         }
     }
 
     fn stderr(&self) -> String {
-        // Reads by position: the file's own offset belongs to QEMU, which writes through the same open file.
+        // Reads by position: QEMU writes through the same open file and owns its offset.
         let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let start = length.saturating_sub(STDERR_LIMIT);
         let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
@@ -308,23 +309,24 @@ impl ChildGuard {
         self.add_stderr(Error::new(kind))
     }
 
-    /// The error with what QEMU said, and what to do about that.
+    /// Adds QEMU's standard error and the hint for it.
     fn add_stderr(&self, error: Error) -> Error {
-        let said = self.stderr();
+        let stderr = self.stderr();
         let hint = if error.is_qmp_error() {
-            find_hint(&format!("{error}\n{said}"))
+            find_hint(&format!("{error}\n{stderr}"))
         } else {
-            find_hint(&said)
+            find_hint(&stderr)
         };
-        error.with_stderr(said).with_hint(hint)
+        error.with_stderr(stderr).with_hint(hint)
     }
 
-    /// Makes a failed conversation into what it means: a closed connection is usually a QEMU that has died.
+    /// Adds the cause to a failed conversation: a closed connection usually means that QEMU exited.
     fn explain(&mut self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::Interrupted => self.error(ErrorKind::Interrupted),
             ErrorKind::Closed => {
-                // The socket closes a moment before the process can be waited for; a core dump takes longer.
+                // The socket closes shortly before the process can be waited for; a core dump takes
+                // longer.
                 let deadline = Instant::now() + Duration::from_secs(2);
                 while Instant::now() < deadline {
                     if let Ok(Some(status)) = self.child.try_wait() {
@@ -341,13 +343,13 @@ impl ChildGuard {
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        // Both are without effect on a process that has been waited for.
+        // Both have no effect on a process that has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// `unix:PATH` as QEMU's options take it: a comma in the path is doubled.
+/// Returns `unix:PATH` as QEMU's options expect it, with commas doubled.
 pub fn unix_address(path: &Path) -> OsString {
     let mut address = b"unix:".to_vec();
     for &byte in path.as_os_str().as_bytes() {
@@ -367,50 +369,50 @@ mod tests {
         words.iter().map(OsString::from).collect()
     }
 
-    fn patience() -> WaitOptions<'static> {
+    fn wait_options() -> WaitOptions<'static> {
         WaitOptions::with_timeout(Duration::from_secs(10))
     }
 
     #[test]
-    fn a_command_that_dies_is_told_with_its_words() {
+    fn an_exit_is_reported_with_stderr() {
         let command = words(&["sh", "-c", "echo 'qemu: no such machine' >&2; exit 3", "sh"]);
-        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        let error = QemuProcess::start(&command, &[], &wait_options()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Exited(status) if status.code() == Some(3)));
         assert_eq!(
             error.to_string(),
-            "QEMU ended (exit status: 3); it said:\n  qemu: no such machine"
+            "QEMU exited (exit status: 3); standard error:\n  qemu: no such machine"
         );
     }
 
     #[test]
-    fn a_locked_image_has_a_way_out() {
+    fn a_locked_image_has_a_hint() {
         let script = "echo 'Is another process using the image [a]?' >&2; exit 1";
         let command = words(&["sh", "-c", script, "sh"]);
-        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        let error = QemuProcess::start(&command, &[], &wait_options()).unwrap_err();
         assert!(error.hint().unwrap().contains("empty image"), "{error}");
     }
 
     #[test]
-    fn a_command_that_hangs_is_given_up_and_killed() {
+    fn a_hanging_command_times_out_and_is_killed() {
         let command = words(&["sh", "-c", "echo $$ >&2; exec sleep 600", "sh"]);
         let limit = Duration::from_millis(300);
         let error =
             QemuProcess::start(&command, &[], &WaitOptions::with_timeout(limit)).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::NoMonitor(of) if *of == limit));
+        assert!(matches!(error.kind(), ErrorKind::NoMonitor(timeout) if *timeout == limit));
         let process = Path::new("/proc").join(error.stderr().trim());
         assert!(
             !error.stderr().trim().is_empty() && !process.exists(),
-            "{} is still there",
+            "{} still exists",
             process.display()
         );
     }
 
     #[test]
-    fn missing_programs_and_empty_commands() {
-        let error = QemuProcess::start(&[], &[], &patience()).unwrap_err();
-        assert_eq!(error.to_string(), "no QEMU command was given");
+    fn missing_programs_and_empty_commands_are_errors() {
+        let error = QemuProcess::start(&[], &[], &wait_options()).unwrap_err();
+        assert_eq!(error.to_string(), "no QEMU command given");
         let command = words(&["/nonexistent/qemu-system-aarch64"]);
-        let error = QemuProcess::start(&command, &[], &patience()).unwrap_err();
+        let error = QemuProcess::start(&command, &[], &wait_options()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot start `/nonexistent/qemu-system-aarch64`: No such file or directory (os error 2)"

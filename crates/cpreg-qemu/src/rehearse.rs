@@ -1,20 +1,24 @@
-//! Loading a VM without its RAM into a QEMU that is there, paused: does that very program take it, and what does the
-//! guest's CPU hold then?
+//! Loading a VM without its RAM into a paused QEMU, which shows if this very program accepts the
+//! VM,
+//! and the state of the guest's CPU after the load.
 //!
-//! 1. [`Rehearsal::start`] starts the command with `-S -incoming defer` and asks for its device state: the registers
-//!    that it lists, at reset. Nothing has arrived yet.
-//! 2. [`Rehearsal::load`] sends it a stream ([`Stream::without_ram`]) through a Unix socket, waits for the end,
-//!    and asks for its device state again: what the guest would find.
+//! 1. [`Rehearsal::start`] starts the command with `-S -incoming defer` and queries its device
+//!    state: the registers that QEMU lists, at reset, before anything is loaded.
+//! 2. [`Rehearsal::load`] sends a stream ([`Stream::without_ram`]) through a Unix socket, waits for
+//!    the end of the load, and queries the device state again: the state that the guest would see.
 //!
-//! An emulating QEMU (TCG) that was asked is not the one that loads: saving fills the memory that registers which the stream
-//! lacks are loaded from with their reset values, so that it takes what it would otherwise refuse (seen in 5.2, 7.2, 10.0 and 11.1).
-//! A second one, started afresh, loads. Under KVM that memory is filled from the kernel either way.
+//! A queried QEMU with TCG is not the one that loads. Saving fills memory with the reset values of
+//! registers, and the load takes registers that the stream lacks from that memory. QEMU would
+//! accept streams that it refuses otherwise (observed in 5.2, 7.2, 10.0 and 11.1). A second, newly
+//! started QEMU loads. Under KVM the kernel fills that memory in both cases.
 //!
-//! What lives here is the doing. What must not be touched is taken out of the command line in
-//! `isolate`, which parts of the stream would be misjudged without RAM in `guest_memory`, and what
-//! a result means is decided by the plan of the crate `cpreg`.
+//! [`crate::isolate`] removes from the command line what must not be touched. [`cpreg_stream`]
+//! knows
+//! the sections that cannot be verified without RAM, and the plan of the crate `cpreg` interprets
+//! the result.
 //!
-//! A loader that fails ends (exit status 1; on SIGABRT for some failures); `exit-on-error` is left as it is.
+//! A QEMU that fails to load exits (status 1, for some failures by SIGABRT). `exit-on-error` keeps
+//! its default.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -32,19 +36,19 @@ use crate::process::QemuProcess;
 use crate::qmp::{Version, WaitOptions};
 use cpreg_stream::{ReadAt, Stream};
 
-/// Message of a socket that fails.
+/// Message for a failing socket.
 const SEND_ERROR: &str = "cannot send the stream";
 
-/// How much of the stream is sent at once, in bytes.
+/// Length of one write of the stream in bytes.
 const CHUNK_LEN: usize = 64 << 10;
 
-/// How long one attempt to send waits.
+/// Timeout of one write, after which the interrupt flag is checked.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How often the end of the load is looked for.
+/// Interval between two checks for the end of the load.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A QEMU that waits for a VM.
+/// QEMU that waits for a VM.
 #[derive(Debug)]
 pub struct Rehearsal {
     qemu: QemuProcess,
@@ -52,219 +56,222 @@ pub struct Rehearsal {
     startup_time: Duration,
 }
 
-/// Device state that a QEMU was asked for, and the stream that it is.
+/// Queried device state, with the parsed stream.
 #[derive(Debug)]
 pub struct QueriedState {
-    /// What it said of itself.
+    /// Device state that QEMU wrote.
     pub state: DeviceState,
-    /// What is in it.
+    /// Its stream, parsed.
     pub stream: Stream,
 }
 
-/// How a load ended.
+/// Outcome of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadOutcome {
-    /// QEMU would run the VM.
+    /// QEMU loaded the VM.
     Loaded,
-    /// QEMU refused it and ended.
+    /// QEMU refused the VM and exited.
     Failed(ExitStatus),
 }
 
-/// What happened.
+/// Result of a rehearsal.
 #[derive(Debug)]
 pub struct RehearsalResult {
     /// QEMU's version.
     pub version: Version,
-    /// The command line that was run, the program first.
+    /// Command line that was run, with the program first.
     pub command: Vec<OsString>,
-    /// How it ended.
+    /// Outcome of the load.
     pub outcome: LoadOutcome,
-    /// What QEMU wrote to its standard error while it loaded (at most the last 64 KiB).
+    /// QEMU's standard error during the load (at most the last 64 KiB).
     pub stderr: String,
-    /// What the VM's devices hold after the load; an error if QEMU could not say. `None` if it did not load.
+    /// Device state after the load; an error if the query failed. `None` if the VM was not loaded.
     pub final_state: Option<Result<QueriedState, Error>>,
-    /// From the start of the program to its first answer.
+    /// Time from the start of the program to its first reply.
     pub startup_time: Duration,
-    /// From the first byte sent to the end of the load.
+    /// Time from the first byte sent to the end of the load.
     pub load_time: Duration,
 }
 
 impl QueriedState {
-    fn query(qemu: &mut QemuProcess, patience: &WaitOptions<'_>) -> Result<Self, Error> {
-        let state = device_state::query(qemu.qmp(), patience)?;
+    fn query(qemu: &mut QemuProcess, options: &WaitOptions<'_>) -> Result<Self, Error> {
+        let state = device_state::query(qemu.qmp(), options)?;
         let stream = Stream::open(&state.stream)?;
-        // Whoever asked wants to know what the vCPUs hold.
+        // The caller needs the vCPUs: report their error here.
         stream.vm()?;
         Ok(Self { state, stream })
     }
 }
 
 impl Rehearsal {
-    /// Starts `command`, which touches nothing, and asks what it has.
+    /// Starts `command`, which must be isolated, and queries its state.
     ///
     /// # Errors
-    /// If it does not start, or does not wait for a VM; whatever was started has been ended by
-    /// then.
-    pub fn start(command: &[OsString], patience: &WaitOptions<'_>) -> Result<Self, Error> {
-        // Both at once where a second one will be needed: starting is what takes the time.
+    /// If QEMU does not start, or does not wait for a VM. All started processes have ended.
+    pub fn start(command: &[OsString], options: &WaitOptions<'_>) -> Result<Self, Error> {
+        // Starts two in parallel if a second one will be needed: starting takes most of the time.
         let is_emulated = !command.iter().any(|word| is_kvm_option(word));
-        let (asked, fresh) = thread::scope(|scope| {
-            let fresh = is_emulated.then(|| scope.spawn(|| start_incoming(command, patience)));
-            let asked = start_incoming(command, patience);
-            let died = || {
+        let (queried, fresh) = thread::scope(|scope| {
+            let fresh = is_emulated.then(|| scope.spawn(|| start_incoming(command, options)));
+            let queried = start_incoming(command, options);
+            let panicked = || {
                 Err(Error::io(
                     SEND_ERROR,
-                    io::Error::other("a starting thread died"),
+                    io::Error::other("a starting thread panicked"),
                 ))
             };
-            let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| died()));
-            (asked, fresh)
+            let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| panicked()));
+            (queried, fresh)
         });
-        let (mut qemu, started_in) = asked?;
-        let host = QueriedState::query(&mut qemu, patience);
-        check_interrupted(&qemu, patience)?;
-        if !host.as_ref().is_ok_and(|asked| asked.state.kvm) {
-            // The one that was asked is ended only when the other is there.
-            (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, patience))?;
+        let (mut qemu, startup_time) = queried?;
+        let initial_state = QueriedState::query(&mut qemu, options);
+        check_interrupted(&qemu, options)?;
+        if !initial_state
+            .as_ref()
+            .is_ok_and(|queried| queried.state.kvm)
+        {
+            // The queried QEMU ends only after the other has started.
+            (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, options))?;
         }
         Ok(Self {
             qemu,
-            initial_state: host,
-            startup_time: started_in,
+            initial_state,
+            startup_time,
         })
     }
 
-    /// What this QEMU has before anything arrives: its registers, at reset.
+    /// Returns the state of this QEMU before the load: its registers at reset.
     ///
     /// # Errors
-    /// What kept it from saying so; it can load all the same.
+    /// The error of the query; QEMU can load nevertheless.
     pub fn initial_state(&self) -> Result<&QueriedState, &Error> {
         self.initial_state.as_ref()
     }
 
-    /// QEMU's version.
+    /// Returns QEMU's version.
     pub fn version(&self) -> &Version {
         self.qemu.version()
     }
 
-    /// Has it load this stream, which has no RAM; ends it.
+    /// Loads a stream without RAM, then ends QEMU.
     ///
     /// # Errors
-    /// If it does not start, the stream cannot be read or sent, or the load comes to no end; a
-    /// refused VM is none.
+    /// If QEMU does not start, the stream cannot be read or sent, or the load does not finish. A
+    /// refused VM is not an error.
     pub fn load(
         self,
         stream: &dyn ReadAt,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<RehearsalResult, Error> {
-        IncomingQemu(self.qemu).load(stream, self.startup_time, patience)
+        IncomingQemu(self.qemu).load(stream, self.startup_time, options)
     }
 }
 
-/// Whether a word of the command line asks for KVM: `kvm`, `accel=kvm:tcg`, `-enable-kvm`.
+/// Returns `true` if a word of the command line requests KVM: `kvm`, `accel=kvm:tcg`,
+/// `-enable-kvm`.
 fn is_kvm_option(word: &OsStr) -> bool {
     let word = word.to_string_lossy();
     let parts = word.split([',', ':', '=', '-']);
     parts.into_iter().any(|part| part == "kvm")
 }
 
-/// Has `command` load this stream, without asking it anything before: for who knows already what it has.
+/// Loads a stream into `command` without querying its state first.
 ///
 /// # Errors
-/// If it does not start, the stream cannot be read or sent, or the load comes to no end; a refused
-/// VM is none.
+/// If QEMU does not start, the stream cannot be read or sent, or the load does not finish. A
+/// refused VM is not an error.
 pub fn load(
     command: &[OsString],
     stream: &dyn ReadAt,
-    patience: &WaitOptions<'_>,
+    options: &WaitOptions<'_>,
 ) -> Result<RehearsalResult, Error> {
-    let (qemu, started_in) = start_incoming(command, patience)?;
-    IncomingQemu(qemu).load(stream, started_in, patience)
+    let (qemu, startup_time) = start_incoming(command, options)?;
+    IncomingQemu(qemu).load(stream, startup_time, options)
 }
 
-/// Starts `command` as one that waits for a VM; with how long that took.
+/// Starts `command` as a QEMU that waits for a VM, and returns the time that it took.
 fn start_incoming(
     command: &[OsString],
-    patience: &WaitOptions<'_>,
+    options: &WaitOptions<'_>,
 ) -> Result<(QemuProcess, Duration), Error> {
     let begin = Instant::now();
     let additions = ["-S", "-incoming", "defer"].map(OsString::from);
-    let qemu = QemuProcess::start(command, &additions, patience)?;
+    let qemu = QemuProcess::start(command, &additions, options)?;
     Ok((qemu, begin.elapsed()))
 }
 
-/// An error if somebody asked to give up: that QEMU did not say what it was asked is no answer then.
-fn check_interrupted(qemu: &QemuProcess, patience: &WaitOptions<'_>) -> Result<(), Error> {
-    if patience.is_interrupted() {
+/// Returns an error if the caller gave up: a failed query must not be taken for QEMU's reply.
+fn check_interrupted(qemu: &QemuProcess, options: &WaitOptions<'_>) -> Result<(), Error> {
+    if options.is_interrupted() {
         return Err(qemu.error(ErrorKind::Interrupted));
     }
     Ok(())
 }
 
-/// A QEMU into which nothing has been loaded.
+/// QEMU that waits for a VM.
 struct IncomingQemu(QemuProcess);
 
 impl IncomingQemu {
     fn load(
         mut self,
         stream: &dyn ReadAt,
-        started_in: Duration,
-        patience: &WaitOptions<'_>,
+        startup_time: Duration,
+        options: &WaitOptions<'_>,
     ) -> Result<RehearsalResult, Error> {
         let version = self.0.qmp().version().clone();
         let command = self.0.command().to_vec();
-        let said_before = self.0.stderr().len();
+        let initial_len = self.0.stderr().len();
         let path = self.0.folder().join("stream");
-        // The folder is ours: `migrate-incoming` takes the path as it is.
+        // cpreg created the folder, so the path needs no quoting for `migrate-incoming`.
         let uri = path.to_str().map(|path| format!("unix:{path}"));
         let uri = uri.ok_or_else(|| {
             Error::io(
                 SEND_ERROR,
-                io::Error::other("the temporary folder's name is no UTF-8"),
+                io::Error::other("the name of the temporary folder is not UTF-8"),
             )
         })?;
         let arguments = json!({ "uri": uri });
-        self.0.execute("migrate-incoming", arguments, patience)?;
+        self.0.execute("migrate-incoming", arguments, options)?;
         let begin = Instant::now();
         let socket = UnixStream::connect(&path).map_err(|error| Error::io(SEND_ERROR, error))?;
-        send(socket, stream, patience)?;
-        let ended = self.wait_until_loaded(patience)?;
-        let loaded_in = begin.elapsed();
-        let after = ended
+        send(socket, stream, options)?;
+        let failure = self.wait_until_loaded(options)?;
+        let load_time = begin.elapsed();
+        let final_state = failure
             .is_none()
-            .then(|| QueriedState::query(&mut self.0, patience));
-        check_interrupted(&self.0, patience)?;
-        let (_, said) = self
+            .then(|| QueriedState::query(&mut self.0, options));
+        check_interrupted(&self.0, options)?;
+        let (_, stderr) = self
             .0
             .quit()
             .map_err(|error| Error::io(SEND_ERROR, error))?;
         // Only the end of a long text is kept.
-        let said = said.get(said_before..).unwrap_or(&said).trim().to_owned();
+        let stderr = stderr.get(initial_len..).unwrap_or(&stderr);
         Ok(RehearsalResult {
             version,
             command,
-            outcome: ended.map_or(LoadOutcome::Loaded, LoadOutcome::Failed),
-            stderr: said,
-            final_state: after,
-            startup_time: started_in,
-            load_time: loaded_in,
+            outcome: failure.map_or(LoadOutcome::Loaded, LoadOutcome::Failed),
+            stderr: stderr.trim().to_owned(),
+            final_state,
+            startup_time,
+            load_time,
         })
     }
 
-    /// Waits until the VM is loaded, or QEMU has ended: then with its status.
+    /// Waits until the VM is loaded, or until QEMU exits; returns the exit status.
     fn wait_until_loaded(
         &mut self,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Option<ExitStatus>, Error> {
-        let deadline = Instant::now() + patience.timeout;
+        let deadline = Instant::now() + options.timeout;
         loop {
-            match self.is_loaded(patience) {
+            match self.is_loaded(options) {
                 Ok(true) => return Ok(None),
                 Ok(false) => {}
                 Err(error) => {
                     return match *error.kind() {
-                        // Ctrl-C reaches QEMU as well.
-                        ErrorKind::Exited(_) if patience.is_interrupted() => {
+                        // A Ctrl-C reaches QEMU too.
+                        ErrorKind::Exited(_) if options.is_interrupted() => {
                             Err(self.0.error(ErrorKind::Interrupted))
                         }
                         ErrorKind::Exited(status) if is_refusal(status) => Ok(Some(status)),
@@ -273,23 +280,26 @@ impl IncomingQemu {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Error::new(ErrorKind::LoadTimedOut(patience.timeout)));
+                return Err(Error::new(ErrorKind::LoadTimedOut(options.timeout)));
             }
             thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn is_loaded(&mut self, patience: &WaitOptions<'_>) -> Result<bool, Error> {
-        let status = self.0.execute("query-status", json!({}), patience)?;
+    fn is_loaded(&mut self, options: &WaitOptions<'_>) -> Result<bool, Error> {
+        let status = self.0.execute("query-status", json!({}), options)?;
         let status = status.get("status").and_then(Value::as_str);
-        // It leaves this state when everything is loaded and the devices are ready to run.
+        // QEMU leaves this state after all devices are loaded and ready to run.
         Ok(status.ok_or(Error::unexpected_reply("query-status"))? != "inmigrate")
     }
 }
 
-/// Whether a QEMU that ended so refused the VM, or died of it. Who is told to end exits with 0 or by that signal; who lacks memory is killed.
+/// Returns `true` if this status means that QEMU refused the VM or crashed.
+///
+/// A QEMU that is told to quit exits with 0 or by that signal; the OOM killer uses SIGKILL.
 fn is_refusal(status: ExitStatus) -> bool {
-    /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV of Linux on arm64 and x86-64: what a program brings upon itself.
+    /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV of Linux on arm64 and x86-64: signals of a
+    /// crash.
     const FATAL_SIGNALS: [i32; 6] = [4, 5, 6, 7, 8, 11];
     match status.signal() {
         Some(signal) => FATAL_SIGNALS.contains(&signal),
@@ -297,13 +307,14 @@ fn is_refusal(status: ExitStatus) -> bool {
     }
 }
 
-/// Sends the whole stream and then its end. A loader that refuses reads no more: that is no failure here.
+/// Sends the whole stream and shuts the socket down. A QEMU that refuses stops reading, which is no
+/// error.
 fn send(
     mut socket: UnixStream,
     stream: &dyn ReadAt,
-    patience: &WaitOptions<'_>,
+    options: &WaitOptions<'_>,
 ) -> Result<(), Error> {
-    // In steps, so that Ctrl-C is noticed.
+    // A timeout per write makes a Ctrl-C effective.
     socket
         .set_write_timeout(Some(WRITE_TIMEOUT))
         .map_err(|error| Error::io(SEND_ERROR, error))?;
@@ -312,7 +323,7 @@ fn send(
         .map_err(|error| Error::io("cannot read the stream", error))?;
     let mut chunk = vec![0; CHUNK_LEN];
     let mut at = 0;
-    let mut deadline = Instant::now() + patience.timeout;
+    let mut deadline = Instant::now() + options.timeout;
     while at < length {
         let count = usize::try_from(length - at)
             .unwrap_or(CHUNK_LEN)
@@ -324,18 +335,18 @@ fn send(
         match socket.write(chunk) {
             Ok(written) => {
                 at += written as u64;
-                deadline = Instant::now() + patience.timeout;
+                deadline = Instant::now() + options.timeout;
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return Ok(()),
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                    // Who asks next is told so.
-                    if patience.is_interrupted() {
+                    // The caller checks the flag and reports the interrupt.
+                    if options.is_interrupted() {
                         return Ok(());
                     }
                     if Instant::now() >= deadline {
-                        return Err(Error::new(ErrorKind::LoadTimedOut(patience.timeout)));
+                        return Err(Error::new(ErrorKind::LoadTimedOut(options.timeout)));
                     }
                 }
                 _ => return Err(Error::io(SEND_ERROR, error)),
@@ -343,7 +354,7 @@ fn send(
         }
     }
     match socket.shutdown(std::net::Shutdown::Write) {
-        // It has closed its end already.
+        // QEMU has already closed its end.
         Err(error) if error.kind() != io::ErrorKind::NotConnected => {
             Err(Error::io(SEND_ERROR, error))
         }
@@ -355,9 +366,9 @@ fn send(
 mod tests {
     use super::*;
 
-    /// As wait(2) gives it: the exit status in the second byte, a signal in the first.
+    /// Status words as in wait(2): the exit status in the second byte, a signal in the first.
     #[test]
-    fn who_is_ended_refuses_nothing() {
+    fn only_failures_and_crashes_are_refusals() {
         for (status, expected) in [
             (0x100, true),
             (6, true),
@@ -374,35 +385,35 @@ mod tests {
         }
     }
 
-    /// Nobody reads, and there is more than a socket takes.
+    /// The peer reads nothing, and the stream is longer than the socket's buffer.
     #[test]
-    fn sending_is_given_up() {
+    fn sending_times_out_and_is_interrupted() {
         use std::sync::atomic::AtomicBool;
 
         let stream = vec![0; 4 << 20];
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let stuck = send(
-            ours,
+        let (client, _server) = UnixStream::pair().unwrap();
+        let result = send(
+            client,
             &stream,
             &WaitOptions::with_timeout(Duration::from_millis(1)),
         );
         assert!(
-            stuck
+            result
                 .as_ref()
                 .is_err_and(|error| matches!(error.kind(), ErrorKind::LoadTimedOut(_))),
-            "{stuck:?}"
+            "{result:?}"
         );
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (client, _server) = UnixStream::pair().unwrap();
         let flag = AtomicBool::new(true);
-        let patience = WaitOptions {
+        let options = WaitOptions {
             timeout: Duration::from_secs(600),
             interrupted: Some(&flag),
         };
-        send(ours, &stream, &patience).unwrap();
+        send(client, &stream, &options).unwrap();
     }
 
     #[test]
-    fn kvm_is_found_in_every_spelling() {
+    fn every_spelling_of_kvm_is_recognised() {
         for word in [
             "kvm",
             "virt,accel=kvm",

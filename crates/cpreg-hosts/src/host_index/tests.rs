@@ -212,7 +212,7 @@ fn equal_parts_are_written_once() {
     let index = example();
     let text = index.to_text();
     let beginning = "\
-cpreg-index 2
+cpreg-history 2
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
@@ -285,7 +285,7 @@ fn malformed_text_is_refused() {
             .to_string()
     };
     assert_eq!(error(""), "host index, line 1: the text is empty");
-    assert_eq!(error("x"), "host index, line 1: expected `cpreg-index 2`");
+    assert_eq!(error("x"), "host index, line 1: expected `cpreg-history 2`");
     for (from, to, message) in [
         ("kernel 6.12.1-test ", "kernel ", "a kernel needs release"),
         ("%20", "%2", "an invalid escape"),

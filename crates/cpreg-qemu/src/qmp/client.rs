@@ -1,4 +1,4 @@
-//! [`Qmp`]: one connection: its greeting, commands, replies and events.
+//! [`Qmp`]: one connection with its greeting, commands, replies and events.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -15,31 +15,33 @@ use super::version::Version;
 use super::wait_options::WaitOptions;
 use crate::error::{Error, ErrorKind};
 
-/// The longest line accepted from QEMU, in bytes. `query-qmp-schema`, the longest reply there is, takes about 300 KiB.
+/// Maximum length of a line from QEMU in bytes.
+///
+/// The longest reply, that of `query-qmp-schema`, has about 300 KiB.
 const LINE_LIMIT: usize = 16 << 20;
 
-/// How many events are kept for [`Qmp::take_events`]; older ones are dropped first.
+/// Maximum number of events kept for [`Qmp::take_events`]; the oldest are dropped first.
 const EVENT_LIMIT: usize = 1024;
 
-/// How long one wait on the socket lasts before the deadline and the interrupt flag are looked at again.
+/// Interval between two checks of the deadline and the interrupt flag.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Something QEMU tells without being asked.
+/// Event that QEMU sends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Its name (`RESUME`, `STOP`, `SHUTDOWN`).
     pub name: String,
-    /// What comes with it; `null` if nothing does.
+    /// Data of the event, or `null`.
     pub data: Value,
 }
 
-/// One QMP connection, past its negotiation.
+/// QMP connection after its negotiation.
 #[derive(Debug)]
 pub struct Qmp {
     socket: UnixStream,
-    /// Bytes received and not yet used; always less than a line and what came with it.
+    /// Bytes received and not yet used: less than a line, plus the rest of the last read.
     receive_buffer: Vec<u8>,
-    /// How many of `received` are known to hold no line end.
+    /// Number of bytes of `receive_buffer` that are known to contain no line end.
     scanned_len: usize,
     events: VecDeque<Event>,
     version: Version,
@@ -48,23 +50,22 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the monitor that listens at a Unix socket; [`Self::handshake`] comes next.
+    /// Connects to the monitor at a Unix socket; [`Self::handshake`] must follow.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`] if nobody listens there, or it may not be used.
+    /// [`ErrorKind::Connect`] if no process listens or access is denied.
     pub fn connect_socket(path: &Path) -> Result<UnixStream, Error> {
         UnixStream::connect(path).map_err(Error::connect)
     }
 
-    /// Takes over a fresh connection: reads the greeting and negotiates.
+    /// Reads the greeting on a new connection and negotiates.
     ///
     /// # Errors
-    /// [`ErrorKind::Protocol`] if the other side does not greet as QEMU does, and those of
-    /// [`Self::execute`].
-    pub fn handshake(socket: UnixStream, patience: &WaitOptions<'_>) -> Result<Self, Error> {
+    /// [`ErrorKind::Protocol`] if the greeting is not QEMU's, and the errors of [`Self::execute`].
+    pub fn handshake(socket: UnixStream, options: &WaitOptions<'_>) -> Result<Self, Error> {
         socket
             .set_read_timeout(Some(POLL_INTERVAL))
-            .and_then(|()| socket.set_write_timeout(Some(patience.timeout.max(POLL_INTERVAL))))
+            .and_then(|()| socket.set_write_timeout(Some(options.timeout.max(POLL_INTERVAL))))
             .map_err(io_error)?;
         let mut qmp = Self {
             socket,
@@ -80,8 +81,8 @@ impl Qmp {
             capabilities: Vec::new(),
             last_id: 0,
         };
-        let deadline = Instant::now() + patience.timeout;
-        let message = qmp.next_message(deadline, patience)?;
+        let deadline = Instant::now() + options.timeout;
+        let message = qmp.next_message(deadline, options)?;
         let greeting = message.get("QMP").ok_or_else(|| {
             protocol_error(format!("expected a greeting, got {}", abbreviate(&message)))
         })?;
@@ -90,7 +91,7 @@ impl Qmp {
             .and_then(Version::from_json)
             .ok_or_else(|| {
                 protocol_error(format!(
-                    "a greeting without version: {}",
+                    "the greeting has no version: {}",
                     abbreviate(&message)
                 ))
             })?;
@@ -101,37 +102,37 @@ impl Qmp {
             .flatten()
             .filter_map(|capability| capability.as_str().map(str::to_owned))
             .collect();
-        qmp.execute("qmp_capabilities", json!({}), patience)?;
+        qmp.execute("qmp_capabilities", json!({}), options)?;
         Ok(qmp)
     }
 
-    /// The version from the greeting.
+    /// Returns the version in the greeting.
     pub fn version(&self) -> &Version {
         &self.version
     }
 
-    /// The protocol capabilities that QEMU offered (`oob`); none is ever switched on.
+    /// Returns the protocol capabilities that QEMU offered (`oob`); cpreg enables none.
     pub fn capabilities(&self) -> &[String] {
         &self.capabilities
     }
 
-    /// Carries out one command and gives what its reply has under `return`.
+    /// Executes one command and returns the `return` member of its reply.
     ///
-    /// `arguments` is an object; an empty one is left out of what is sent. Events that come in between are kept.
+    /// `arguments` is an object; an empty one is not sent. Events before the reply are buffered.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] with QEMU's words if it says no; the other kinds if the conversation
-    /// itself fails, after which the connection is of no further use.
+    /// [`ErrorKind::Refused`] with QEMU's description if it refuses. After any other kind the
+    /// conversation has failed and the connection is unusable.
     pub fn execute(
         &mut self,
         command: &str,
         arguments: Value,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
-        self.execute_with(command, arguments, None, patience)
+        self.execute_with(command, arguments, None, options)
     }
 
-    /// Like [`Self::execute`], and hands QEMU a descriptor with the command (`add-fd`, `getfd`).
+    /// Executes one command like [`Self::execute`] and passes a descriptor (`add-fd`, `getfd`).
     ///
     /// # Errors
     /// Those of [`Self::execute`].
@@ -140,9 +141,9 @@ impl Qmp {
         command: &str,
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
-        self.exchange(command, arguments, descriptor, patience)
+        self.exchange(command, arguments, descriptor, options)
             .map_err(|error| error.with_command(command))
     }
 
@@ -151,7 +152,7 @@ impl Qmp {
         command: &str,
         arguments: Value,
         descriptor: Option<BorrowedFd<'_>>,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         self.last_id += 1;
         let id = self.last_id;
@@ -171,15 +172,18 @@ impl Qmp {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed_error(),
                 _ => io_error(error),
             })?;
-        let deadline = Instant::now() + patience.timeout;
+        let deadline = Instant::now() + options.timeout;
         loop {
-            let mut message = self.next_message(deadline, patience)?;
+            let mut message = self.next_message(deadline, options)?;
             if self.buffer_event(&message) {
                 continue;
             }
-            // An error about a line that is no JSON has no id; nothing else is outstanding, so it is ours.
-            let answers = message.get("id").is_none_or(|got| *got == json!(id));
-            if !answers {
+            // QEMU's error about a line that is not JSON has no id; no other command is
+            // outstanding.
+            let is_reply = message
+                .get("id")
+                .is_none_or(|reply_id| *reply_id == json!(id));
+            if !is_reply {
                 return Err(protocol_error(format!(
                     "expected the reply with id {id}, got {}",
                     abbreviate(&message)
@@ -205,7 +209,7 @@ impl Qmp {
         }
     }
 
-    /// Sends a line; a descriptor goes with its first byte (`SCM_RIGHTS`, unix(7)).
+    /// Sends a line, with an optional descriptor at its first byte (`SCM_RIGHTS`, unix(7)).
     fn send(&mut self, line: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let sent = match descriptor {
             None => 0,
@@ -216,7 +220,7 @@ impl Qmp {
                 if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
                     return Err(io::Error::other("no room for a descriptor"));
                 }
-                // Rust has SIGPIPE ignored.
+                // Rust's runtime ignores SIGPIPE.
                 let flags = SendFlags::empty();
                 rustix::net::sendmsg(&self.socket, &[IoSlice::new(line)], &mut control, flags)?
             }
@@ -224,35 +228,36 @@ impl Qmp {
         self.socket.write_all(&line[sent..])
     }
 
-    /// Waits until an event with one of these names has come, and takes it; events that came before it stay.
+    /// Waits for an event with one of these names and removes it; earlier events stay buffered.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if none comes in time, and whatever ends the connection meanwhile.
+    /// [`ErrorKind::TimedOut`] if none arrives in time, and any error that ends the connection.
     pub fn wait_for_event(
         &mut self,
         names: &[&str],
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Event, Error> {
-        let deadline = Instant::now() + patience.timeout;
-        let wanted = |event: &Event| names.contains(&event.name.as_str());
+        let deadline = Instant::now() + options.timeout;
+        let is_wanted = |event: &Event| names.contains(&event.name.as_str());
         loop {
-            if let Some(position) = self.events.iter().position(wanted) {
-                // The position was just found, so there is something to remove.
+            if let Some(position) = self.events.iter().position(is_wanted) {
+                // `position` is valid: nothing was removed since it was determined.
                 if let Some(event) = self.events.remove(position) {
                     return Ok(event);
                 }
             }
-            let message = self.next_message(deadline, patience)?;
+            let message = self.next_message(deadline, options)?;
             if !self.buffer_event(&message) {
-                let what = format!("a reply nobody asked for: {}", abbreviate(&message));
-                return Err(protocol_error(what));
+                let description = format!("unexpected reply: {}", abbreviate(&message));
+                return Err(protocol_error(description));
             }
         }
     }
 
-    /// The events that came since the last call, oldest first.
+    /// Returns the events since the last call, oldest first.
     ///
-    /// Events arrive only while a reply or an event is being waited for. More than a thousand of them unread, and the oldest are gone.
+    /// Events are received only during the wait for a reply or an event. The oldest are dropped if
+    /// there are more than 1024.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }
@@ -274,7 +279,7 @@ impl Qmp {
     fn next_message(
         &mut self,
         deadline: Instant,
-        patience: &WaitOptions<'_>,
+        options: &WaitOptions<'_>,
     ) -> Result<Value, Error> {
         loop {
             if let Some(line) = self.take_line() {
@@ -305,21 +310,21 @@ impl Qmp {
                     _ => return Err(io_error(error)),
                 },
             }
-            if patience.is_interrupted() {
+            if options.is_interrupted() {
                 return Err(Error::for_qmp(ErrorKind::Interrupted));
             }
             if Instant::now() >= deadline {
-                return Err(Error::for_qmp(ErrorKind::TimedOut(patience.timeout)));
+                return Err(Error::for_qmp(ErrorKind::TimedOut(options.timeout)));
             }
         }
     }
 
-    /// Takes the next whole line, without its end, from what was received.
+    /// Removes the next complete line from the buffer, and returns it without its end.
     fn take_line(&mut self) -> Option<Vec<u8>> {
-        let found = self.receive_buffer[self.scanned_len..]
+        let line_end = self.receive_buffer[self.scanned_len..]
             .iter()
             .position(|&byte| byte == b'\n');
-        let Some(offset) = found else {
+        let Some(offset) = line_end else {
             self.scanned_len = self.receive_buffer.len();
             return None;
         };
@@ -336,17 +341,17 @@ fn closed_error() -> Error {
     Error::for_qmp(ErrorKind::Closed)
 }
 
-/// What came is not QMP.
-fn protocol_error(what: String) -> Error {
-    Error::for_qmp(ErrorKind::Protocol(what))
+/// Returns the error for data that is not QMP.
+fn protocol_error(description: String) -> Error {
+    Error::for_qmp(ErrorKind::Protocol(description))
 }
 
-/// The socket failed.
+/// Returns the error of a failed socket.
 fn io_error(error: io::Error) -> Error {
     Error::for_qmp(ErrorKind::Io("")).with_source(error)
 }
 
-/// The start of a message, for an error text.
+/// Returns the beginning of a message for an error text.
 fn abbreviate(message: &Value) -> String {
     message.to_string().chars().take(120).collect()
 }
@@ -361,51 +366,58 @@ mod tests {
     const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 13, \"minor\": 0, \"major\": 10}, \
          \"package\": \"Debian 1:10.0.13+ds-0+deb13u1\"}, \"capabilities\": [\"oob\"]}}\r\n";
 
-    fn patience() -> WaitOptions<'static> {
+    fn wait_options() -> WaitOptions<'static> {
         WaitOptions::with_timeout(Duration::from_secs(10))
     }
 
-    /// Plays QEMU: greets, answers the negotiation, then each request with the next of `answers`.
-    fn play(answers: &'static [&'static str]) -> (UnixStream, thread::JoinHandle<Vec<String>>) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+    /// Simulates QEMU: greets, negotiates, and answers each request with the next of `replies`.
+    fn fake_qemu(
+        replies: &'static [&'static str],
+    ) -> (UnixStream, thread::JoinHandle<Vec<String>>) {
+        let (client, server) = UnixStream::pair().unwrap();
         let player = thread::spawn(move || {
-            let mut writer = theirs.try_clone().unwrap();
-            let mut lines = BufReader::new(theirs).lines();
+            let mut writer = server.try_clone().unwrap();
+            let mut lines = BufReader::new(server).lines();
             writer.write_all(GREETING.as_bytes()).unwrap();
             let mut requests = vec![lines.next().unwrap().unwrap()];
             writer
                 .write_all(b"{\"return\": {}, \"id\": 1}\r\n")
                 .unwrap();
-            for answer in answers {
+            for reply in replies {
                 requests.push(lines.next().unwrap().unwrap());
                 // One byte at a time: a line may arrive in any pieces.
-                for byte in answer.as_bytes() {
+                for byte in reply.as_bytes() {
                     writer.write_all(&[*byte]).unwrap();
                 }
             }
             requests
         });
-        (ours, player)
+        (client, player)
     }
 
     #[test]
     fn commands_replies_and_events_in_between() {
-        let (socket, player) = play(&[
+        let (socket, player) = fake_qemu(&[
             "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n{\"return\": {\"status\": \"prelaunch\"}, \"id\": 2}\r\n",
             "{\"id\": 3, \"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n",
         ]);
-        let mut qmp = Qmp::handshake(socket, &patience()).unwrap();
+        let mut qmp = Qmp::handshake(socket, &wait_options()).unwrap();
         assert_eq!(
             qmp.version().to_string(),
             "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)"
         );
         assert_eq!(qmp.capabilities(), ["oob"]);
-        let status = qmp.execute("query-status", json!({}), &patience()).unwrap();
+        let status = qmp
+            .execute("query-status", json!({}), &wait_options())
+            .unwrap();
         assert_eq!(status, json!({"status": "prelaunch"}));
         let error = qmp
-            .execute("migrate", json!({"uri": "unix:/x"}), &patience())
+            .execute("migrate", json!({"uri": "unix:/x"}), &wait_options())
             .unwrap_err();
-        assert_eq!(error.to_string(), "QMP `migrate`: QEMU says: no such thing");
+        assert_eq!(
+            error.to_string(),
+            "QMP `migrate`: QEMU refused it: no such thing"
+        );
         let events = qmp.take_events();
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].name, "STOP");
@@ -424,41 +436,41 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_waited_for_and_others_stay() {
-        let (socket, player) = play(&[
+    fn other_events_stay_buffered() {
+        let (socket, player) = fake_qemu(&[
             "{\"event\": \"A\"}\n{\"return\": {}, \"id\": 2}\n{\"event\": \"B\", \"data\": 7}\n",
         ]);
-        let mut qmp = Qmp::handshake(socket, &patience()).unwrap();
-        qmp.execute("stop", json!({}), &patience()).unwrap();
-        let event = qmp.wait_for_event(&["B", "C"], &patience()).unwrap();
+        let mut qmp = Qmp::handshake(socket, &wait_options()).unwrap();
+        qmp.execute("stop", json!({}), &wait_options()).unwrap();
+        let event = qmp.wait_for_event(&["B", "C"], &wait_options()).unwrap();
         assert_eq!((event.name.as_str(), event.data), ("B", json!(7)));
         assert_eq!(qmp.take_events()[0].name, "A");
         player.join().unwrap();
     }
 
     #[test]
-    fn silence_ends_in_time() {
+    fn handshake_times_out() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let limit = Duration::from_millis(10);
         let error = Qmp::handshake(socket, &WaitOptions::with_timeout(limit)).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::TimedOut(of) if *of == limit));
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(timeout) if *timeout == limit));
     }
 
     #[test]
-    fn an_interrupt_ends_the_wait() {
+    fn the_interrupt_flag_ends_the_wait() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let flag = AtomicBool::new(true);
-        let patience = WaitOptions {
+        let options = WaitOptions {
             timeout: Duration::from_secs(600),
             interrupted: Some(&flag),
         };
-        let error = Qmp::handshake(socket, &patience).unwrap_err();
+        let error = Qmp::handshake(socket, &options).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Interrupted));
     }
 
     #[test]
-    fn what_is_not_qmp_is_named() {
-        for (said, expected) in [
+    fn errors_describe_what_is_not_qmp() {
+        for (greeting, expected) in [
             ("SSH-2.0-OpenSSH\r\n", "QMP: not QMP: expected value"),
             (
                 "{\"hello\": 1}\n",
@@ -466,14 +478,16 @@ mod tests {
             ),
             (
                 "{\"QMP\": {\"version\": {}}}\n",
-                "QMP: not QMP: a greeting without version",
+                "QMP: not QMP: the greeting has no version",
             ),
             ("", "QMP: QEMU closed the connection"),
         ] {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            theirs.write_all(said.as_bytes()).unwrap();
-            drop(theirs);
-            let error = Qmp::handshake(ours, &patience()).unwrap_err().to_string();
+            let (client, mut server) = UnixStream::pair().unwrap();
+            server.write_all(greeting.as_bytes()).unwrap();
+            drop(server);
+            let error = Qmp::handshake(client, &wait_options())
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(expected), "{error}");
         }
     }

@@ -1,19 +1,19 @@
-//! [`Version`]: the version of a QEMU, as it says it itself.
+//! [`Version`]: the version that a QEMU reports.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// A version of QEMU, as it says it itself.
+/// Version that a QEMU reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// The 10 of 10.0.13.
+    /// Major version: 10 of 10.0.13.
     pub major: u32,
-    /// The 0 of 10.0.13.
+    /// Minor version: 0 of 10.0.13.
     pub minor: u32,
-    /// The 13 of 10.0.13.
+    /// Micro version: 13 of 10.0.13.
     pub micro: u32,
-    /// Whatever its builder added (`Debian 1:10.0.13+ds-0+deb13u1`), or nothing.
+    /// Packager's addition (`Debian 1:10.0.13+ds-0+deb13u1`), or empty.
     pub package: String,
 }
 
@@ -29,16 +29,17 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// `10.0.13`.
+    /// Returns the version number: `10.0.13`.
     pub fn number(&self) -> String {
         format!("{}.{}.{}", self.major, self.minor, self.micro)
     }
 
-    /// Reads the `version` of a greeting, or the reply to `query-version`: both have the same form.
+    /// Parses the `version` of a greeting, or the reply to `query-version`, which has the same
+    /// form.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         let number = |name| u32::try_from(value.get("qemu")?.get(name)?.as_u64()?).ok();
         let package = value.get("package").and_then(Value::as_str).unwrap_or("");
-        // Distributions write the package as "Debian 1:7.2…", upstream as "" or " (…)" or "v7.2.0-dirty".
+        // Distributions write "Debian 1:7.2…"; upstream writes "", " (…)" or "v7.2.0-dirty".
         let package = package.trim().trim_start_matches('(').trim_end_matches(')');
         Some(Self {
             major: number("major")?,

@@ -1,19 +1,19 @@
-//! [`WaitOptions`]: how long to wait for something, and what may end the wait early.
+//! [`WaitOptions`]: timeout and interrupt flag of an operation that waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long to wait for something, and what may end the wait early.
+/// Timeout and interrupt flag of an operation that waits.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitOptions<'a> {
-    /// How long one step (a reply, a connection, a stream that comes to its end) may take.
+    /// Timeout for one step (a reply, a connection, the end of a stream).
     pub timeout: Duration,
-    /// Set from elsewhere (a signal handler) to give up at once.
+    /// Flag that makes the operation give up at once; a signal handler may set it.
     pub interrupted: Option<&'a AtomicBool>,
 }
 
 impl WaitOptions<'_> {
-    /// Waits this long, and nothing ends it early.
+    /// Creates options with this timeout and no interrupt flag.
     pub const fn with_timeout(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -21,7 +21,7 @@ impl WaitOptions<'_> {
         }
     }
 
-    /// Whether somebody asked to give up.
+    /// Returns `true` if the interrupt flag is set.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted
             .is_some_and(|flag| flag.load(Ordering::Relaxed))

@@ -198,7 +198,7 @@ mod tests {
             error("\"features\":\"pmu\"", "\"features\":\"none\""),
             "recorded host: guests[1].features repeats none"
         );
-        let later = example().replacen("host/1", "host/9", 1);
+        let later = example().replacen("host/2", "host/9", 1);
         let later = HostRecord::from_json(later.as_bytes()).expect_err("a later version");
         assert_eq!(
             later.to_string(),

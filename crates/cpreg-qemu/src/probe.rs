@@ -1,28 +1,28 @@
-//! Asking an installed QEMU what it is: `cpreg probe qemu -- COMMAND…`.
+//! Recording an installed QEMU: `cpreg probe qemu -- COMMAND…`.
 //!
-//! The user's own command line is started paused, before the guest's first instruction, asked through QMP for its
-//! version, accelerator, machine and CPUs, and made to write its migration stream. That stream holds every register
-//! this destination has, with its value at reset: its `globalstate` says `prelaunch`. Whether the accelerator is KVM,
-//! HVF or TCG makes no difference to how it is asked.
+//! The user's command line is started paused, before the guest's first instruction. QMP queries the
+//! version, accelerator, machine and CPUs, and makes QEMU write its migration stream. That stream
+//! holds every register of this destination at reset; its `globalstate` is `prelaunch`. The steps
+//! are the same for KVM, HVF and TCG. The caller parses the stream.
 //!
-//! What lives here is the asking. Reading the stream, and making a destination of it, is for others.
+//! Changes to the command line:
+//! - `-S` is added: the guest must not run. Its registers would not be at reset any more, and
+//!   nothing may be written to its disks.
+//! - `-qmp unix:…` is added: the monitor ([`crate::process`]).
+//! - `-incoming …` is left out: a QEMU that waits for a stream cannot write one.
+//! - `-daemonize` is left out: cpreg watches and ends QEMU.
+//! - `-loadvm …` and `-preconfig` are refused: the registers would be a snapshot's; QEMU would have
+//!   no vCPUs yet.
 //!
-//! | done to the command line | why |
-//! |---|---|
-//! | `-S` added | the guest must not run: its registers would no longer be at reset, and nothing may be written to its disks |
-//! | `-qmp unix:…` added | the monitor ([`crate::process`]) |
-//! | `-incoming …` left out | a QEMU that waits for a stream cannot write one |
-//! | `-daemonize` left out | QEMU is watched, and ended, from here |
-//! | `-loadvm …`, `-preconfig` refused | the registers would be a snapshot's; there would be no vCPUs to ask |
+//! The stream goes through a Unix socket into an unnamed temporary file, without a return path. The
+//! only capability in use is `x-ignore-shared`, if memory is shared. Untouched memory takes 9 bytes
+//! per page in the stream (18 MB for 8 GiB). QEMU does not write to it, so the host allocates none
+//! of it (a QEMU with 8 GiB stays below 50 MiB). Memory that the command line preallocates or locks
+//! is allocated, and so are the pages of a memfd when QEMU reads them.
 //!
-//! The stream goes through a Unix socket into an unnamed temporary file, one way, with no capability switched on but
-//! `x-ignore-shared` where memory is shared. Untouched memory costs 9 bytes a page (18 MB for 8 GiB) and, not being
-//! written to, takes no memory from the host (a QEMU with 8 GiB stays below 50 MiB). Memory that the command line preallocates
-//! or locks does, and so does a memfd: reading a page of one allocates it.
-//!
-//! What this cannot undo: the command line may open images (QEMU locks them: while the VM runs
-//! elsewhere on the same storage the probe is refused, see [`Error::hint`]), replace listening
-//! sockets, and attach network devices. It is meant for a host where that VM does not run.
+//! Other effects of the command line remain. It may open images: QEMU locks them and refuses the
+//! probe while the VM runs elsewhere on the same storage, see [`Error::hint`]. It may replace
+//! listening sockets and attach network devices. Run a probe on a host where that VM does not run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -39,71 +39,73 @@ use crate::isolate::{OptionChange, options};
 use crate::process::{QemuProcess, find_hint};
 use crate::qmp::{Version, WaitOptions};
 
-/// Message of a file or socket that fails.
+/// Message for a failing file or socket.
 const RECEIVE_ERROR: &str = "cannot receive the stream";
 
-/// More than any link carries, in bytes a second: QEMU's default (32 or 128 MiB/s) would slow the probe down.
+/// Bandwidth above that of any link, in bytes per second.
+///
+/// QEMU's default (32 or 128 MiB/s) would slow the probe down.
 const MAX_BANDWIDTH: u64 = 1 << 40;
 
-/// What a probed QEMU is.
+/// Result of probing a QEMU.
 #[derive(Debug)]
 pub struct ProbeResult {
     /// Its version.
     pub version: Version,
-    /// What executes the guest: `kvm`, `tcg`, `hvf` ….
+    /// Accelerator: `kvm`, `tcg`, `hvf` ….
     pub accelerator: String,
     /// The machine type (`virt-10.0`), an alias such as `virt` resolved.
     pub machine: String,
-    /// Each vCPU's type (`cortex-a57`, `host`), in order.
+    /// Type of each vCPU (`cortex-a57`, `host`), in order.
     pub cpus: Vec<String>,
-    /// The command line that was run, the program first, with what was added to it.
+    /// Command line that was run, with the program first and all additions.
     pub command: Vec<OsString>,
-    /// What was left out of the command line that was given.
+    /// Options of the given command line that were left out.
     pub removed_options: Vec<OptionChange>,
-    /// The stream it wrote, positioned at its start; unnamed, gone when closed.
+    /// Stream that QEMU wrote, in an unnamed file at position 0.
     pub stream: File,
-    /// The length of the stream in bytes.
+    /// Length of the stream in bytes.
     pub stream_length: u64,
-    /// What it wrote to its standard error (warnings, if any).
+    /// QEMU's standard error (warnings, if any).
     pub stderr: String,
 }
 
-/// Starts `command` paused, asks it, has it write its stream, and ends it.
+/// Starts `command` paused, queries it, makes it write its stream, and ends it.
 ///
-/// `patience` is for each step; writing the stream may take any time as long as something arrives.
+/// `options` applies to each step. Writing the stream may take any time while data arrives.
 ///
 /// # Errors
-/// If the command line makes it impossible, QEMU does not start or refuses, or its stream does not
-/// come. However it ends, QEMU has ended too.
-pub fn probe(command: &[OsString], patience: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
-    let (command, left_out) = prepare_command(command)?;
-    let mut qemu = QemuProcess::start(&command, &["-S".into()], patience)?;
+/// If the command line makes a probe impossible, QEMU does not start or refuses, or its stream does
+/// not arrive. QEMU ends in any case.
+pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
+    let (command, removed_options) = prepare_command(command)?;
+    let mut qemu = QemuProcess::start(&command, &["-S".into()], options)?;
 
-    let status = qemu.execute("query-status", json!({}), patience)?;
+    let status = qemu.execute("query-status", json!({}), options)?;
     let status = text(&status, "status", "query-status")?;
     if status != "prelaunch" {
         return Err(Error::new(ErrorKind::NotPaused(status)));
     }
     let version = qemu.qmp().version().clone();
-    let kvm = qemu.execute("query-kvm", json!({}), patience)?;
+    let kvm = qemu.execute("query-kvm", json!({}), options)?;
     let enabled = kvm.get("enabled").and_then(Value::as_bool);
     let accelerator = detect_accelerator(
         &command,
         enabled.ok_or(Error::unexpected_reply("query-kvm"))?,
     );
-    let machine = query_qom_type(&mut qemu, "/machine", "-machine", patience)?;
-    let vcpus = qemu.execute("query-cpus-fast", json!({}), patience)?;
+    let machine = query_qom_type(&mut qemu, "/machine", "-machine", options)?;
+    let vcpus = qemu.execute("query-cpus-fast", json!({}), options)?;
     let mut cpus = Vec::new();
     for vcpu in vcpus
         .as_array()
         .ok_or(Error::unexpected_reply("query-cpus-fast"))?
     {
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
-        cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", patience)?);
+        cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", options)?);
     }
-    let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(&command), patience)?;
+    let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(&command), options)?;
     let command = qemu.command().to_vec();
-    let (_, said) = qemu
+    let (_, stderr) = qemu
         .quit()
         .map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     Ok(ProbeResult {
@@ -112,87 +114,89 @@ pub fn probe(command: &[OsString], patience: &WaitOptions<'_>) -> Result<ProbeRe
         machine,
         cpus,
         command,
-        removed_options: left_out,
+        removed_options,
         stream,
         stream_length,
-        stderr: said,
+        stderr,
     })
 }
 
-/// The QOM type of an object, without the suffix that all of its kind have.
+/// Returns the QOM type of an object, without the suffix of all types of its kind.
 fn query_qom_type(
     qemu: &mut QemuProcess,
     path: &str,
     suffix: &str,
-    patience: &WaitOptions<'_>,
+    options: &WaitOptions<'_>,
 ) -> Result<String, Error> {
     let arguments = json!({"path": path, "property": "type"});
-    let answer = qemu.execute("qom-get", arguments, patience)?;
-    let name = answer.as_str().ok_or(Error::unexpected_reply("qom-get"))?;
+    let reply = qemu.execute("qom-get", arguments, options)?;
+    let name = reply.as_str().ok_or(Error::unexpected_reply("qom-get"))?;
     Ok(name.strip_suffix(suffix).unwrap_or(name).to_owned())
 }
 
-fn text(answer: &Value, name: &str, question: &'static str) -> Result<String, Error> {
-    let text = answer.get(name).and_then(Value::as_str);
-    Ok(text.ok_or(Error::unexpected_reply(question))?.to_owned())
+fn text(reply: &Value, name: &str, command: &'static str) -> Result<String, Error> {
+    let text = reply.get(name).and_then(Value::as_str);
+    Ok(text.ok_or(Error::unexpected_reply(command))?.to_owned())
 }
 
-/// Has QEMU write its stream into an unnamed temporary file. Gives the file, at its start, and its length.
+/// Makes QEMU write its stream into an unnamed temporary file; returns the file at position 0 and
+/// its length.
 fn write_stream(
     qemu: &mut QemuProcess,
     shared_memory: bool,
-    patience: &WaitOptions<'_>,
+    options: &WaitOptions<'_>,
 ) -> Result<(File, u64), Error> {
     let mut file = tempfile::tempfile().map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     let path = qemu.folder().join("stream");
     let listener = UnixListener::bind(&path).map_err(|error| Error::io(RECEIVE_ERROR, error))?;
-    // The folder is ours and was asked for by QEMU's own rules of quoting: `migrate` takes the path as it is.
+    // cpreg created the folder, so the path needs no quoting for `migrate`.
     let path = path.to_str().ok_or_else(|| {
         Error::io(
             RECEIVE_ERROR,
-            io::Error::other("the temporary folder's name is no UTF-8"),
+            io::Error::other("the name of the temporary folder is not UTF-8"),
         )
     })?;
 
     qemu.execute(
         "migrate-set-parameters",
         json!({"max-bandwidth": MAX_BANDWIDTH}),
-        patience,
+        options,
     )?;
     if shared_memory {
-        // Shared memory may be another process's, and reading untouched pages of it allocates them.
+        // Shared memory may belong to another process, and reading its untouched pages allocates
+        // them.
         let capability = json!({"capability": "x-ignore-shared", "state": true});
         let arguments = json!({"capabilities": [capability]});
-        match qemu.execute("migrate-set-capabilities", arguments, patience) {
-            // A QEMU without it (5.2 to 11.1 have it) sends that memory like any other.
+        match qemu.execute("migrate-set-capabilities", arguments, options) {
+            // A QEMU without the capability (5.2 to 11.1 have it) sends that memory like any other.
             Err(error) if matches!(error.kind(), ErrorKind::Refused { .. }) => {}
             other => drop(other?),
         }
     }
-    qemu.execute("migrate", json!({"uri": format!("unix:{path}")}), patience)?;
-    let socket = match qemu.accept(&listener, patience) {
+    qemu.execute("migrate", json!({"uri": format!("unix:{path}")}), options)?;
+    let socket = match qemu.accept(&listener, options) {
         Ok(socket) => socket,
-        // QEMU may fail before it connects; then it knows why.
+        // QEMU may fail before it connects, and reports the reason in `query-migrate`.
         Err(error) if matches!(error.kind(), ErrorKind::NoMonitor(_)) => {
-            let migration = qemu.execute("query-migrate", json!({}), patience)?;
+            let migration = qemu.execute("query-migrate", json!({}), options)?;
             return Err(migration_error(&migration, qemu.stderr()));
         }
         Err(error) => return Err(error),
     };
 
-    let arrived = AtomicU64::new(0);
+    let received_len = AtomicU64::new(0);
     let give_up = AtomicBool::new(false);
     let length = thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(socket, &mut file, &arrived, &give_up));
-        let sent = wait_until_sent(qemu, &arrived, patience);
+        let receiver = scope.spawn(|| receive(socket, &mut file, &received_len, &give_up));
+        let sent = wait_until_sent(qemu, &received_len, options);
         if sent.is_err() {
             give_up.store(true, Ordering::Relaxed);
         }
         let received = receiver
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the receiving thread died")));
+            .unwrap_or_else(|_| Err(io::Error::other("the receiving thread panicked")));
         match (sent, received) {
-            // A file that takes no more is why QEMU could not send: the cause before the effect.
+            // A failed write to the file causes QEMU's failure: report the cause.
             (_, Err(error)) => Err(Error::io(RECEIVE_ERROR, error)),
             (Err(error), Ok(_)) => Err(error),
             (Ok(()), Ok(length)) => Ok(length),
@@ -203,11 +207,11 @@ fn write_stream(
     Ok((file, length))
 }
 
-/// Copies what QEMU sends until it closes the connection.
+/// Copies QEMU's stream until QEMU closes the connection.
 fn receive(
     mut socket: UnixStream,
     file: &mut File,
-    arrived: &AtomicU64,
+    received_len: &AtomicU64,
     give_up: &AtomicBool,
 ) -> io::Result<u64> {
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -219,7 +223,7 @@ fn receive(
             Ok(read) => {
                 file.write_all(&chunk[..read])?;
                 length += read as u64;
-                arrived.store(length, Ordering::Relaxed);
+                received_len.store(length, Ordering::Relaxed);
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock
@@ -234,25 +238,25 @@ fn receive(
     }
 }
 
-/// Waits until QEMU has sent its whole stream, as long as some of it arrives now and then.
+/// Waits until QEMU has sent its whole stream; the timeout restarts with each received byte.
 fn wait_until_sent(
     qemu: &mut QemuProcess,
-    arrived: &AtomicU64,
-    patience: &WaitOptions<'_>,
+    received_len: &AtomicU64,
+    options: &WaitOptions<'_>,
 ) -> Result<(), Error> {
-    let mut seen = 0;
-    let mut deadline = Instant::now() + patience.timeout;
+    let mut last_len = 0;
+    let mut deadline = Instant::now() + options.timeout;
     loop {
-        let migration = qemu.execute("query-migrate", json!({}), patience)?;
+        let migration = qemu.execute("query-migrate", json!({}), options)?;
         match migration.get("status").and_then(Value::as_str) {
             Some("completed") => return Ok(()),
             Some("failed" | "cancelled") => return Err(migration_error(&migration, qemu.stderr())),
             _ => {}
         }
-        let now = arrived.load(Ordering::Relaxed);
-        if now != seen {
-            seen = now;
-            deadline = Instant::now() + patience.timeout;
+        let current_len = received_len.load(Ordering::Relaxed);
+        if current_len != last_len {
+            last_len = current_len;
+            deadline = Instant::now() + options.timeout;
         } else if Instant::now() >= deadline {
             return Err(migration_error(&migration, qemu.stderr()));
         }
@@ -263,88 +267,85 @@ fn wait_until_sent(
 fn migration_error(migration: &Value, stderr: String) -> Error {
     let get = |name| migration.get(name).and_then(Value::as_str);
     let status = get("status").unwrap_or("did not start").to_owned();
-    let said = match get("error-desc") {
+    let message = match get("error-desc") {
         Some(description) if stderr.contains(description) => stderr,
         Some(description) => [description, &stderr].join("\n").trim_end().to_owned(),
         None => stderr,
     };
-    let hint = find_hint(&said);
-    Error::new(ErrorKind::NoStream {
-        status,
-        message: said,
-    })
-    .with_hint(hint)
+    let hint = find_hint(&message);
+    Error::new(ErrorKind::NoStream { status, message }).with_hint(hint)
 }
 
-/// The command line to probe with: without what stands in the way of that.
+/// Returns the command line for a probe, without the options that would prevent it.
 fn prepare_command(command: &[OsString]) -> Result<(Vec<OsString>, Vec<OptionChange>), Error> {
     let parts = options::parse_command_line(command);
-    let mut kept = parts.launcher.to_vec();
-    kept.extend(parts.program.cloned());
-    let mut left_out = Vec::new();
-    for part in parts.arguments {
+    let mut probe_command = parts.launcher.to_vec();
+    probe_command.extend(parts.program.cloned());
+    let mut removed_options = Vec::new();
+    for argument in parts.arguments {
         let refuse = |reason| {
             Error::new(ErrorKind::CannotProbe {
-                option: part.words.first().cloned().unwrap_or_default(),
+                option: argument.words.first().cloned().unwrap_or_default(),
                 reason,
             })
         };
-        let reason = match part.name.and_then(OsStr::to_str) {
-            Some("incoming") => "it is asked before anything arrives",
-            Some("daemonize") => "it is watched, and ended, by cpreg",
+        let reason = match argument.name.and_then(OsStr::to_str) {
+            Some("incoming") => "the probe queries it before anything is loaded",
+            Some("daemonize") => "cpreg watches and ends QEMU",
             Some("loadvm") => {
                 return Err(refuse(
-                    "its registers would be a snapshot's, not those of a fresh VM",
+                    "the registers would be a snapshot's, not those of a fresh VM",
                 ));
             }
             Some("preconfig") => {
-                return Err(refuse("it would wait before it makes any vCPU to ask"));
+                return Err(refuse("QEMU would wait before it creates any vCPU"));
             }
             _ => {
-                kept.extend_from_slice(part.words);
+                probe_command.extend_from_slice(argument.words);
                 continue;
             }
         };
-        left_out.push(OptionChange {
-            before: part.words.to_vec(),
+        removed_options.push(OptionChange {
+            before: argument.words.to_vec(),
             after: Vec::new(),
             reason,
         });
     }
-    Ok((kept, left_out))
+    Ok((probe_command, removed_options))
 }
 
-/// What executes the guest. QMP tells for sure whether it is KVM; which of the others, only the command line does.
+/// Returns the accelerator: from QMP if it is KVM, else from the command line.
 ///
-/// `-accel A -accel B` and `-machine accel=A:B` mean: A, or B if A does not come up.
+/// `-accel A -accel B` and `-machine accel=A:B` request A, or B if A is not available.
 pub fn detect_accelerator(command: &[OsString], kvm: bool) -> String {
     if kvm {
         return "kvm".to_owned();
     }
-    let mut wanted = Vec::new();
+    let mut accelerators = Vec::new();
     for pair in command.windows(2) {
         let value = pair[1].to_string_lossy();
         match options::option_name(&pair[0]).and_then(OsStr::to_str) {
             Some("accel") => {
                 let first = value.split(',').next().unwrap_or_default();
-                wanted.push(first.trim_start_matches("accel=").to_owned());
+                accelerators.push(first.trim_start_matches("accel=").to_owned());
             }
             Some("machine" | "M") => {
                 let list = value
                     .split(',')
                     .filter_map(|part| part.strip_prefix("accel="));
-                wanted.extend(list.flat_map(|list| list.split(':')).map(str::to_owned));
+                accelerators.extend(list.flat_map(|list| list.split(':')).map(str::to_owned));
             }
             _ => {}
         }
     }
-    wanted
+    accelerators
         .into_iter()
         .find(|name| name != "kvm")
         .unwrap_or_else(|| "tcg".to_owned())
 }
 
-/// Whether the command line may give the guest memory that is shared with somebody.
+/// Returns `true` if the command line may give the guest memory that it shares with another
+/// process.
 fn has_shared_memory(command: &[OsString]) -> bool {
     command.iter().any(|word| {
         let word = word.to_string_lossy();
@@ -369,30 +370,33 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way_is_left_out_and_named() {
+    fn options_that_prevent_a_probe_are_removed() {
         let command =
             words("qemu-system-aarch64 -M virt -incoming defer --daemonize -append -incoming -S");
-        let (kept, left_out) = prepare_command(&command).unwrap();
+        let (probe_command, removed_options) = prepare_command(&command).unwrap();
         assert_eq!(
-            kept,
+            probe_command,
             words("qemu-system-aarch64 -M virt -append -incoming -S")
         );
-        let left: Vec<_> = left_out.iter().map(|left| left.before.clone()).collect();
-        assert_eq!(left, [words("-incoming defer"), words("--daemonize")]);
+        let removed: Vec<_> = removed_options
+            .iter()
+            .map(|option| option.before.clone())
+            .collect();
+        assert_eq!(removed, [words("-incoming defer"), words("--daemonize")]);
     }
 
     #[test]
-    fn a_snapshot_is_no_fresh_vm() {
+    fn a_snapshot_cannot_be_probed() {
         let error = prepare_command(&words("qemu -loadvm before")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "cannot probe with `-loadvm`: its registers would be a snapshot's, not those of a fresh VM"
+            "cannot probe with `-loadvm`: the registers would be a snapshot's, not those of a fresh VM"
         );
         assert!(prepare_command(&words("qemu --preconfig")).is_err());
     }
 
     #[test]
-    fn the_accelerator_that_came_up() {
+    fn the_accelerator_in_use_is_detected() {
         for (command, kvm, expected) in [
             ("qemu -M virt", false, "tcg"),
             ("qemu -accel kvm -accel tcg", false, "tcg"),
@@ -411,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_memory_is_noticed() {
+    fn shared_memory_is_detected() {
         assert!(has_shared_memory(&words(
             "qemu -object memory-backend-file,id=m,share=on,size=1G"
         )));
@@ -424,9 +428,9 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_image_has_a_way_out() {
-        let said = "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?";
-        let error = migration_error(&json!({"status": "failed"}), said.to_owned());
+    fn a_locked_image_has_a_hint() {
+        let stderr = "qemu-system-aarch64: -drive file=a: Failed to get \"write\" lock\nIs another process using the image [a]?";
+        let error = migration_error(&json!({"status": "failed"}), stderr.to_owned());
         assert!(
             error
                 .hint()

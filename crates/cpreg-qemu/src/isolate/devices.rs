@@ -1,38 +1,44 @@
-//! Devices that need something outside QEMU, and what stands in for them; what is taken from others.
+//! Devices that access the host, and their stand-ins.
 //!
-//! A device that goes would move those behind it: places on a bus are given out in order. So where there is a bus
-//! something else takes the place: on PCI `pci-testdev`, on virtio's own bus `virtio-rng-device`, on USB `usb-mouse`. None of
-//! these needs anything, and no stream has a section for them that would not fit. What the real device would make of
-//! its state is not judged.
+//! A removed device would move the devices after it, because places on a bus are assigned in order.
+//! On
+//! a bus a stand-in takes the place: `pci-testdev` on PCI, `virtio-rng-device` on virtio's own bus,
+//! `usb-mouse` on USB. None of them accesses the host, and no stream has a section for them that
+//! does
+//! not match. The state of the real device is not verified.
 //!
-//! | device | reaches | stand-in | sections nobody takes |
-//! |---|---|---|---|
-//! | `step_vfio-*` | a host's device | `pci-testdev`; none on the platform bus | `step_vfio`, `step_vfio-pci`, … |
-//! | `vhost-user-*`, `vhost-*` | a process, the kernel | `pci-testdev` or `virtio-rng-device` | as QEMU's `-dump-vmstate` names them |
-//! | `virtio-gpu-*`, `virtio-vga` with `blob=on` | pages of a memfd, `/dev/udmabuf` | `pci-testdev` | `virtio-gpu`, `virtio-vga` |
-//! | `ivshmem-doorbell`, `virtio-input-host-*`, `*-gl*`, `qxl`, `pvrdma` | a server, an input, a renderer, SPICE, RDMA | the same | |
-//! | `tpm-*` | a TPM, or swtpm | none | `tpm-tis`, `tpm-emulator`, … |
-//! | `usb-host`, `usb-mtp`, `u2f-*`, `canokey` | a host's device, folder, file | `usb-mouse` | |
-//! | `scsi-block`, `scsi-generic` | a host's SCSI device | `scsi-hd`, on the disk's stand-in | of `scsi-generic` only |
+//! Devices, with what they access, their stand-in, and the sections that no device accepts:
+//! - `vfio-*`: a host's device; `pci-testdev`, none on the platform bus; `vfio`, `vfio-pci`, …
+//! - `vhost-user-*`, `vhost-*`: a process, the kernel; `pci-testdev` or `virtio-rng-device`;
+//!   sections named as in QEMU's `-dump-vmstate`
+//! - `virtio-gpu-*`, `virtio-vga` with `blob=on`: pages of a memfd, `/dev/udmabuf`; `pci-testdev`;
+//!   `virtio-gpu`, `virtio-vga`
+//! - `ivshmem-doorbell`, `virtio-input-host-*`, `*-gl*`, `qxl`, `pvrdma`: a server, an input, a
+//!   renderer, SPICE, RDMA; `pci-testdev` or `virtio-rng-device`
+//! - `tpm-*`: a TPM, or swtpm; none; `tpm-tis`, `tpm-emulator`, …
+//! - `usb-host`, `usb-mtp`, `u2f-*`, `canokey`: a host's device, folder, file; `usb-mouse`
+//! - `scsi-block`, `scsi-generic`: a host's SCSI device; `scsi-hd` on the disk's stand-in; sections
+//!   of `scsi-generic` only
 
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// What becomes of a device.
+/// Rewrite of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceRewrite {
-    /// It stays as it is.
+    /// Keep it unchanged.
     Keep,
-    /// This instead, or nothing; and what is then not judged.
+    /// Replace it by this value, or remove it; with the part that is then not verified.
     Replace(Option<String>, &'static str, Option<UnverifiedPart>),
 }
 
-const OUTSIDE_REASON: &str = "it needs something outside of QEMU that must not be touched";
+const OUTSIDE_REASON: &str = "it needs access to the host, which is not allowed";
 
-/// Properties that make a device write a file or open a connection, whatever it is.
+/// Properties of any device that write a file or open a connection.
 pub(crate) const HOST_ACCESS_PROPERTIES: &[&str] = &["pcap", "pcapfile", "jsonfile", "spdm_port"];
 
-/// Devices that open the host's sound where no `audiodev` is given (`-device X,help` of QEMU 5.2 and 11.1).
+/// Devices that open the host's sound without an `audiodev` (`-device X,help` of QEMU 5.2 and
+/// 11.1).
 const SOUND_DEVICES: &[&str] = &[
     "AC97",
     "ES1370",
@@ -49,10 +55,10 @@ const SOUND_DEVICES: &[&str] = &[
     "gus",
 ];
 
-/// The audio backend that is added for those.
+/// Id of the audio backend that is added for these devices.
 pub(crate) const NULL_AUDIODEV_ID: &str = "cpreg-null-audio";
 
-/// A device that stands on a bus, without whatever is outside.
+/// Bus of a device that accesses the host.
 enum Bus {
     Pci,
     Virtio,
@@ -61,22 +67,22 @@ enum Bus {
     NoBus,
 }
 
-/// What becomes of `-device` with these values.
+/// Rewrites `-device` with these values.
 pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let shares_pages = ["virtio-gpu", "virtio-vga"]
         .iter()
         .any(|start| driver.starts_with(start))
         && values.get("blob").is_some_and(is_on);
-    let found = if shares_pages {
+    let host_device = if shares_pages {
         Some((Bus::Pci, vec!["virtio-gpu", "virtio-vga"]))
     } else {
         classify_host_device(driver)
     };
-    let Some((place, sections)) = found else {
+    let Some((bus, sections)) = host_device else {
         return strip_host_access(driver, values);
     };
-    let (stand_in, keys): (&str, &[&str]) = match place {
+    let (stand_in, keys): (&str, &[&str]) = match bus {
         Bus::Pci => ("pci-testdev", &["id", "bus", "addr", "multifunction"]),
         Bus::Virtio => ("virtio-rng-device", &["id", "bus"]),
         Bus::Usb => ("usb-mouse", &["id", "bus", "port"]),
@@ -95,61 +101,61 @@ pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
         ),
         Bus::NoBus => ("", &[]),
     };
-    let now = (!stand_in.is_empty()).then(|| values.format_only(("driver", stand_in), keys));
-    let unjudged = (!sections.is_empty()).then(|| UnverifiedPart {
+    let value = (!stand_in.is_empty()).then(|| values.format_only(("driver", stand_in), keys));
+    let unverified = (!sections.is_empty()).then(|| UnverifiedPart {
         description: format!("the device `{driver}`"),
         sections: sections.iter().map(|&name| name.to_owned()).collect(),
         ram_blocks: ram_blocks(driver),
         reason: OUTSIDE_REASON,
     });
-    DeviceRewrite::Replace(now, OUTSIDE_REASON, unjudged)
+    DeviceRewrite::Replace(value, OUTSIDE_REASON, unverified)
 }
 
-/// Whether QEMU takes this for true.
+/// Returns `true` if QEMU parses this word as true.
 fn is_on(word: &str) -> bool {
     ["on", "yes", "true", "y"].contains(&word)
 }
 
-/// A device that stays, less what it would open.
+/// Rewrites a device that stays, without the files and connections that it would open.
 fn strip_host_access(driver: &str, values: &Values) -> DeviceRewrite {
     if values.has_any(HOST_ACCESS_PROPERTIES) {
         return DeviceRewrite::Replace(
             Some(values.format_without(HOST_ACCESS_PROPERTIES, "driver")),
-            "no file is written and no connection opened for a device",
+            "no device may write a file or open a connection",
             None,
         );
     }
     if SOUND_DEVICES.contains(&driver) && values.get("audiodev").is_none() {
         return DeviceRewrite::Replace(
             Some(values.format_with("audiodev", NULL_AUDIODEV_ID, "driver")),
-            "it would open the host's sound",
+            "it would open the host's sound device",
             None,
         );
     }
     DeviceRewrite::Keep
 }
 
-/// A NIC whose queues only its own kind of backend can have.
+/// Replaces a NIC whose queues only its own kind of backend supports.
 pub(crate) fn replace_nic(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let keys: &[&str] = &["id", "bus", "addr", "multifunction"];
-    let now = if driver.ends_with("-device") {
+    let value = if driver.ends_with("-device") {
         values.format_only(("driver", "virtio-rng-device"), &["id", "bus"])
     } else {
         values.format_only(("driver", "pci-testdev"), keys)
     };
     let reason =
-        "transmit queues of more than 256 need the backend that it has, which must not be touched";
-    let unjudged = UnverifiedPart {
+        "transmit queues of more than 256 entries need its backend, which must not be accessed";
+    let unverified = UnverifiedPart {
         description: format!("the device `{driver}`"),
         sections: vec!["virtio-net".to_owned()],
         ram_blocks: Vec::new(),
         reason,
     };
-    DeviceRewrite::Replace(Some(now), reason, Some(unjudged))
+    DeviceRewrite::Replace(Some(value), reason, Some(unverified))
 }
 
-/// Whether a device needs something outside, where it stands, and what its sections are called.
+/// Returns the bus and the section names of a device that accesses the host.
 fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
     let is_pci = driver.ends_with("-pci") || driver.contains("-pci-") || driver.ends_with("-vga");
     let virtio = if is_pci { Bus::Pci } else { Bus::Virtio };
@@ -163,7 +169,7 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
         _ if driver.starts_with("vfio-") => (Bus::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
         _ if driver.starts_with("vhost-") => {
             let name = match bare {
-                // Their state is an ordinary virtio-scsi's, by that name.
+                // Their state is that of an ordinary virtio-scsi, with that name.
                 "vhost-user-scsi" => "virtio-scsi",
                 "vhost-scsi" => "virtio-vhost_scsi",
                 "vhost-vsock" => "virtio-vhost_vsock",
@@ -199,13 +205,13 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
         "canokey" => (Bus::Usb, vec![driver]),
         "ccid-card-emulated" => (Bus::NoBus, vec![driver]),
         "scsi-generic" => (Bus::Scsi, vec!["SCSIDevice"]),
-        // Its state is an ordinary disk's, by the same name, and loads into one.
+        // Its state is that of an ordinary disk, with the same name, and loads into one.
         "scsi-block" => (Bus::Scsi, Vec::new()),
         _ => return None,
     })
 }
 
-/// The RAM blocks that go with a device, by the end of their names.
+/// Returns the ends of the names of a device's RAM blocks.
 fn ram_blocks(driver: &str) -> Vec<String> {
     let names: &[&str] = match driver {
         "ivshmem-doorbell" | "ivshmem" => &["ivshmem.bar2"],
@@ -221,18 +227,18 @@ fn ram_blocks(driver: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn now(text: &str) -> (Option<String>, Vec<String>) {
+    fn rewrite(text: &str) -> (Option<String>, Vec<String>) {
         match rewrite_device(&Values::parse(text, "driver").unwrap()) {
             DeviceRewrite::Keep => (Some("kept".to_owned()), Vec::new()),
-            DeviceRewrite::Replace(now, _, unjudged) => (
-                now,
-                unjudged.map_or(Vec::new(), |unjudged| unjudged.sections),
+            DeviceRewrite::Replace(value, _, unverified) => (
+                value,
+                unverified.map_or(Vec::new(), |unverified| unverified.sections),
             ),
         }
     }
 
     #[test]
-    fn places_on_buses_stay_taken() {
+    fn stand_ins_keep_the_places_on_buses() {
         for (given, expected, section) in [
             (
                 "vfio-pci,host=01:00.0,id=h,bus=rp0,addr=0x0",
@@ -281,7 +287,7 @@ mod tests {
             ),
             ("tpm-tis-device,tpmdev=t", None, "tpm-tis"),
         ] {
-            let (stand_in, sections) = now(given);
+            let (stand_in, sections) = rewrite(given);
             assert_eq!(stand_in.as_deref(), expected, "{given}");
             assert!(
                 sections.iter().any(|name| name == section),
@@ -292,8 +298,9 @@ mod tests {
 
     #[test]
     fn json_stays_json_with_its_types() {
-        let (stand_in, _) =
-            now(r#"{"driver":"vfio-pci","host":"0000:01:00.0","multifunction":true,"addr":"0x2"}"#);
+        let (stand_in, _) = rewrite(
+            r#"{"driver":"vfio-pci","host":"0000:01:00.0","multifunction":true,"addr":"0x2"}"#,
+        );
         assert_eq!(
             stand_in.as_deref(),
             Some(r#"{"addr":"0x2","driver":"pci-testdev","multifunction":true}"#)
@@ -301,20 +308,20 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_devices_stay_but_write_and_play_nothing() {
-        assert_eq!(now("virtio-blk-pci,drive=d").0.as_deref(), Some("kept"));
+    fn other_devices_are_kept_without_host_access() {
+        assert_eq!(rewrite("virtio-blk-pci,drive=d").0.as_deref(), Some("kept"));
         assert_eq!(
-            now("scsi-block,drive=d"),
+            rewrite("scsi-block,drive=d"),
             (Some("scsi-hd,drive=d".to_owned()), Vec::new())
         );
         assert_eq!(
-            now("usb-kbd,pcap=/tmp/x,port=1").0.as_deref(),
+            rewrite("usb-kbd,pcap=/tmp/x,port=1").0.as_deref(),
             Some("usb-kbd,port=1")
         );
         assert_eq!(
-            now("hda-duplex,id=s").0.as_deref(),
+            rewrite("hda-duplex,id=s").0.as_deref(),
             Some("hda-duplex,id=s,audiodev=cpreg-null-audio")
         );
-        assert_eq!(now("hda-duplex,audiodev=a").0.as_deref(), Some("kept"));
+        assert_eq!(rewrite("hda-duplex,audiodev=a").0.as_deref(), Some("kept"));
     }
 }

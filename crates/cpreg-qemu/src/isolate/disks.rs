@@ -1,9 +1,10 @@
-//! Disks: what `null-co` block nodes stand in for.
+//! Disks, replaced by `null-co` block nodes.
 //!
-//! A stand-in has the same name, place on the board, kind of medium, and size, is read-only where the disk was, and
-//! reads as zeroes. Every `-replace_blockdev` becomes one, whatever it was built from: those that only others used are left
-//! unused. Flash has the same size to the byte, or the machine refuses it; for other disks nothing in the stream depends
-//! on it, so one whose size cannot be told gets [`DEFAULT_DISK_SIZE`].
+//! A stand-in has the same name, place on the board, kind of medium and size. It is read-only if
+//! the
+//! disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in; nodes that only other nodes
+//! used remain unused. Flash keeps its exact size, or the machine refuses it. For other disks the
+//! stream does not depend on the size: an unknown size becomes [`DEFAULT_DISK_SIZE`].
 
 use std::path::Path;
 
@@ -11,15 +12,15 @@ use super::host_queries::HostQueries;
 use super::images::ImageFormat;
 use super::values::{Values, parse_size};
 
-/// The size of a disk that cannot be told, in bytes. A power of two, as SD cards need it.
+/// Size for a disk of unknown size, in bytes; a power of two, as SD cards need it.
 const DEFAULT_DISK_SIZE: u64 = 1 << 30;
 
-/// The size of a bank of flash of the machine `virt`, in bytes (hw/arm/virt.c: 128 MiB in two banks).
+/// Size of a bank of flash of the machine `virt`, in bytes (hw/arm/virt.c: 128 MiB in two banks).
 const FLASH_BANK_SIZE: u64 = 64 << 20;
 
-/// What of a `-drive` concerns the device and not the image.
+/// Keys of a `-drive` that concern the device and not the image.
 ///
-/// The cache mode is the device's too: with `config-wce=off` it decides whether virtio-blk offers the feature of flushing.
+/// The cache mode is one: with `config-wce=off` it determines if virtio-blk offers flushing.
 const DEVICE_KEYS: &[&str] = &[
     "id",
     "if",
@@ -36,7 +37,7 @@ const DEVICE_KEYS: &[&str] = &[
     "serial",
 ];
 
-/// What of a `-drive` says where its contents are.
+/// Keys of a `-drive` that locate its content.
 const IMAGE_KEYS: &[&str] = &[
     "file",
     "driver",
@@ -48,18 +49,18 @@ const IMAGE_KEYS: &[&str] = &[
     "server",
 ];
 
-/// A disk's stand-in: the option's new value, and why.
+/// Stand-in for a disk: the new value of the option, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandIn {
     pub(crate) value: String,
     pub(crate) reason: &'static str,
 }
 
-const DISK_REASON: &str = "no disk is opened: an empty one of the same size stands in";
-const UNKNOWN_SIZE_REASON: &str = "no disk is opened: an empty one of 1 GiB stands in (the disk's size cannot be told, and no device's state depends on it)";
-const FLASH_REASON: &str = "no image is opened: empty flash of 64 MiB stands in (the image's size cannot be told; that is a bank of the machine virt)";
+const DISK_REASON: &str = "no disk is opened: an empty one of the same size replaces it";
+const UNKNOWN_SIZE_REASON: &str = "no disk is opened: an empty one of 1 GiB replaces it (the disk's size is unknown; no device state depends on it)";
+const FLASH_REASON: &str = "no image is opened: empty flash of 64 MiB replaces it (the image's size is unknown; this is a bank of the machine virt)";
 
-/// The block nodes of a command line, by name, so that one can be followed to another.
+/// Block nodes of a command line by name, to follow references between them.
 #[derive(Debug, Default)]
 pub(crate) struct BlockNodes {
     nodes: Vec<(String, Values)>,
@@ -67,23 +68,23 @@ pub(crate) struct BlockNodes {
 }
 
 impl BlockNodes {
-    /// Notes a `-replace_blockdev`.
+    /// Adds a `-blockdev`.
     pub(crate) fn add(&mut self, values: Values) {
         if let Some(name) = values.get("node-name") {
             self.nodes.push((name.to_owned(), values));
         }
     }
 
-    /// Notes that `-machine` has a node as flash.
+    /// Marks a node that `-machine` uses as flash.
     pub(crate) fn mark_flash(&mut self, name: &str) {
         self.flash.push(name.to_owned());
     }
 
-    /// `-replace_blockdev` in its stead.
-    pub(crate) fn replace_blockdev(&self, values: &Values, around: &dyn HostQueries) -> StandIn {
+    /// Returns the stand-in for a `-blockdev`.
+    pub(crate) fn replace_blockdev(&self, values: &Values, host: &dyn HostQueries) -> StandIn {
         let name = values.get("node-name").unwrap_or_default();
         let is_flash = self.flash.iter().any(|flash| flash == name);
-        let (bytes, reason) = size_or_default(self.size(values, around, 0), is_flash);
+        let (bytes, reason) = size_or_default(self.size(values, host, 0), is_flash);
         let more = [("size", &*bytes), ("read-zeroes", "on")];
         StandIn {
             value: values.format_only_as_keys("null-co", &["node-name", "read-only"], &more),
@@ -91,61 +92,57 @@ impl BlockNodes {
         }
     }
 
-    /// `-drive` in its stead; `None` if it has no medium.
-    pub(crate) fn replace_drive(
-        &self,
-        values: &Values,
-        around: &dyn HostQueries,
-    ) -> Option<StandIn> {
+    /// Returns the stand-in for a `-drive`; `None` if it has no medium.
+    pub(crate) fn replace_drive(&self, values: &Values, host: &dyn HostQueries) -> Option<StandIn> {
         if !values.has_any(IMAGE_KEYS) {
             return None;
         }
         let is_flash = values.get("if") == Some("pflash");
-        let (bytes, reason) = size_or_default(self.drive_size(values, around), is_flash);
+        let (bytes, reason) = size_or_default(self.drive_size(values, host), is_flash);
         let more = [
             ("driver", "null-co"),
             ("size", &*bytes),
             ("read-zeroes", "on"),
         ];
-        // Nothing comes first in a `-drive`.
+        // A `-drive` has no leading word.
         let value = values.format_only_as_keys("", DEVICE_KEYS, &more);
         Some(StandIn { value, reason })
     }
 
-    fn drive_size(&self, values: &Values, around: &dyn HostQueries) -> Option<u64> {
+    fn drive_size(&self, values: &Values, host: &dyn HostQueries) -> Option<u64> {
         let format = values.get("format").or_else(|| values.get("driver"));
         if let Some(text) = values.get("file") {
             let contents = match format {
                 Some("raw") => ImageFormat::Raw,
                 Some("qcow2" | "luks") | None => ImageFormat::Detect,
-                // `driver=file,file=…` is a protocol's own name for a file.
+                // `driver=file,file=…` uses the protocol's name for a file.
                 Some("file" | "host_device") => ImageFormat::Raw,
                 Some(_) => return None,
             };
-            return file_size(text, contents, around);
+            return file_size(text, contents, host);
         }
-        self.size_with_driver(values, format, around, 0)
+        self.size_with_driver(values, format, host, 0)
     }
 
-    fn size(&self, values: &Values, around: &dyn HostQueries, depth: usize) -> Option<u64> {
-        self.size_with_driver(values, values.get("driver"), around, depth)
+    fn size(&self, values: &Values, host: &dyn HostQueries, depth: usize) -> Option<u64> {
+        self.size_with_driver(values, values.get("driver"), host, depth)
     }
 
     fn size_with_driver(
         &self,
         values: &Values,
         driver: Option<&str>,
-        around: &dyn HostQueries,
+        host: &dyn HostQueries,
         depth: usize,
     ) -> Option<u64> {
-        // Node references could go round in circles.
+        // References between nodes may form a circle.
         if depth > 16 {
             return None;
         }
-        let below = |contents| self.child_size(values, contents, around, depth + 1);
+        let child_size = |contents| self.child_size(values, contents, host, depth + 1);
         match driver {
             Some("file" | "host_device") => {
-                file_size(values.get("filename")?, ImageFormat::Raw, around)
+                file_size(values.get("filename")?, ImageFormat::Raw, host)
             }
             Some("raw") => {
                 let offset = values
@@ -154,24 +151,24 @@ impl BlockNodes {
                     .unwrap_or(0);
                 match values.get("size") {
                     Some(text) => parse_size(text, 1),
-                    None => below(ImageFormat::Raw)?.checked_sub(offset),
+                    None => child_size(ImageFormat::Raw)?.checked_sub(offset),
                 }
             }
-            Some("qcow2" | "luks") | None => below(ImageFormat::Detect),
+            Some("qcow2" | "luks") | None => child_size(ImageFormat::Detect),
             Some("null-co" | "null-aio") => values.get("size").and_then(|text| parse_size(text, 1)),
             Some("throttle" | "copy-on-read" | "blkdebug" | "preallocate" | "compress") => {
-                below(ImageFormat::Raw)
+                child_size(ImageFormat::Raw)
             }
             Some(_) => None,
         }
     }
 
-    /// The size of what a node has as its `file`: another node by name, or one within it.
+    /// Returns the size of the `file` of a node: another node by name, or a nested one.
     fn child_size(
         &self,
         values: &Values,
         contents: ImageFormat,
-        around: &dyn HostQueries,
+        host: &dyn HostQueries,
         depth: usize,
     ) -> Option<u64> {
         let inner = values.nested("file");
@@ -180,37 +177,37 @@ impl BlockNodes {
             None => &inner,
         };
         match (node.get("driver"), contents) {
-            (Some("file" | "host_device"), _) => file_size(node.get("filename")?, contents, around),
-            // The header can be read through what does not change the bytes.
+            (Some("file" | "host_device"), _) => file_size(node.get("filename")?, contents, host),
+            // These drivers do not change the bytes, so the header can be read through them.
             (Some("throttle" | "copy-on-read" | "preallocate"), _) if depth <= 16 => {
-                self.child_size(node, contents, around, depth + 1)
+                self.child_size(node, contents, host, depth + 1)
             }
             (Some("raw"), ImageFormat::Detect)
                 if !node.has_any(&["offset", "size"]) && depth <= 16 =>
             {
-                self.child_size(node, contents, around, depth + 1)
+                self.child_size(node, contents, host, depth + 1)
             }
             (None, _) if node.get("filename").is_some() => {
-                file_size(node.get("filename")?, contents, around)
+                file_size(node.get("filename")?, contents, host)
             }
-            (_, ImageFormat::Raw) => self.size(node, around, depth),
+            (_, ImageFormat::Raw) => self.size(node, host, depth),
             (_, ImageFormat::Detect) => None,
         }
     }
 }
 
-/// `-hda FILE` and the like as a `-drive`, which has `place`.
-pub(crate) fn replace_image(path: &str, place: &str, around: &dyn HostQueries) -> StandIn {
-    let found = file_size(path, ImageFormat::Detect, around);
-    let (bytes, reason) = size_or_default(found, place == "if=pflash");
+/// Returns `-hda FILE` and the like as a `-drive` that begins with `place`.
+pub(crate) fn replace_image(path: &str, place: &str, host: &dyn HostQueries) -> StandIn {
+    let size = file_size(path, ImageFormat::Detect, host);
+    let (bytes, reason) = size_or_default(size, place == "if=pflash");
     StandIn {
         value: format!("{place},driver=null-co,size={bytes},read-zeroes=on"),
         reason,
     }
 }
 
-fn size_or_default(found: Option<u64>, is_flash: bool) -> (String, &'static str) {
-    let (bytes, reason) = match found {
+fn size_or_default(size: Option<u64>, is_flash: bool) -> (String, &'static str) {
+    let (bytes, reason) = match size {
         Some(bytes) => (bytes, DISK_REASON),
         None if is_flash => (FLASH_BANK_SIZE, FLASH_REASON),
         None => (DEFAULT_DISK_SIZE, UNKNOWN_SIZE_REASON),
@@ -218,14 +215,15 @@ fn size_or_default(found: Option<u64>, is_flash: bool) -> (String, &'static str)
     (bytes.to_string(), reason)
 }
 
-/// The size of an image that is named as QEMU takes names: a path, `file:PATH`, `json:{…}`, or a network's.
-fn file_size(name: &str, contents: ImageFormat, around: &dyn HostQueries) -> Option<u64> {
+/// Returns the size of an image named as in QEMU: a path, `file:PATH`, `json:{…}`, or a network
+/// URL.
+fn file_size(name: &str, contents: ImageFormat, host: &dyn HostQueries) -> Option<u64> {
     if let Some(text) = name.strip_prefix("json:") {
         let values = Values::parse(text, "driver")?;
-        return BlockNodes::default().size(&values, around, 0);
+        return BlockNodes::default().size(&values, host, 0);
     }
     let path = name.strip_prefix("file:").unwrap_or(name);
-    // A path has its first slash before any colon; `nbd://host`, `rbd:pool/x`, `fat:rw:dir` do not.
+    // A colon before the first slash is a protocol: `nbd://host`, `rbd:pool/x`, `fat:rw:dir`.
     let protocol = path
         .split('/')
         .next()
@@ -233,16 +231,16 @@ fn file_size(name: &str, contents: ImageFormat, around: &dyn HostQueries) -> Opt
     if protocol && !name.starts_with("file:") {
         return None;
     }
-    around.image_size(Path::new(path), contents)
+    host.image_size(Path::new(path), contents)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Sizes;
+    struct TestHost;
 
-    impl HostQueries for Sizes {
+    impl HostQueries for TestHost {
         fn image_size(&self, path: &Path, contents: ImageFormat) -> Option<u64> {
             match (path.to_str()?, contents) {
                 ("/a.qcow2", ImageFormat::Raw) => Some(200_704),
@@ -260,7 +258,11 @@ mod tests {
 
     fn drive(text: &str) -> Option<String> {
         let values = Values::parse(text, "").unwrap();
-        Some(BlockNodes::default().replace_drive(&values, &Sizes)?.value)
+        Some(
+            BlockNodes::default()
+                .replace_drive(&values, &TestHost)?
+                .value,
+        )
     }
 
     #[test]
@@ -302,7 +304,7 @@ mod tests {
         let values: Vec<String> = nodes
             .nodes
             .iter()
-            .map(|(_, values)| nodes.replace_blockdev(values, &Sizes).value)
+            .map(|(_, values)| nodes.replace_blockdev(values, &TestHost).value)
             .collect();
         assert_eq!(
             values,
@@ -318,26 +320,26 @@ mod tests {
     }
 
     #[test]
-    fn flash_that_the_machine_names_has_a_bank_size() {
+    fn flash_of_the_machine_has_the_size_of_a_bank() {
         let mut nodes = BlockNodes::default();
         nodes.mark_flash("pf0");
         let values = Values::parse("file,node-name=pf0,filename=/unknown", "driver").unwrap();
         assert_eq!(
-            nodes.replace_blockdev(&values, &Sizes).value,
+            nodes.replace_blockdev(&values, &TestHost).value,
             "null-co,node-name=pf0,size=67108864,read-zeroes=on"
         );
         assert_eq!(
-            replace_image("/code.fd", "if=pflash", &Sizes).value,
+            replace_image("/code.fd", "if=pflash", &TestHost).value,
             "if=pflash,driver=null-co,size=67108864,read-zeroes=on"
         );
         assert_eq!(
             file_size(
                 "json:{\"driver\":\"file\",\"filename\":\"/code.fd\"}",
                 ImageFormat::Detect,
-                &Sizes
+                &TestHost
             ),
             Some(64 << 20)
         );
-        assert_eq!(file_size("nbd://h/x", ImageFormat::Detect, &Sizes), None);
+        assert_eq!(file_size("nbd://h/x", ImageFormat::Detect, &TestHost), None);
     }
 }

@@ -1,25 +1,26 @@
-//! [`HostQueries`]: questions to the host about a command line.
+//! [`HostQueries`]: queries about the host for isolating a command line.
 
 use std::path::Path;
 
 use super::images::{ImageFormat, size as image_size};
 use super::namespace::probe_namespace;
 
-/// What [`isolate`](super::isolate) asks of the host.
+/// Queries of [`isolate`](super::isolate) about the host.
 pub trait HostQueries {
-    /// The size in bytes that a guest sees of a disk image; `None` if it cannot be told.
+    /// Returns the size in bytes of a disk image as a guest sees it; `None` if it is unknown.
     fn image_size(&self, path: &Path, contents: ImageFormat) -> Option<u64>;
 
-    /// The words that run a command in an empty network namespace where it can make a tap; else why there can be none.
+    /// Returns the words that run a command in an empty network namespace where it can create a
+    /// tap.
     ///
-    /// Asked only if a tap is wanted.
+    /// Called only if a tap is needed.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why no namespace can be created.
     fn network_namespace_command(&self) -> Result<&'static [&'static str], String>;
 }
 
-/// The host as it is: [`image_size()`] and [`probe_namespace`].
+/// Queries of the real host: [`image_size()`] and [`probe_namespace`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalHost;
 

@@ -1,36 +1,36 @@
-//! How big a disk image is for the guest: by its length, or by the header of its format. Nothing is written.
+//! The size of a disk image for the guest, from its length or its header. Nothing is written.
 //!
-//! | format | recognised by | virtual size (QEMU's docs/interop/qcow2, LUKS on-disk format 1.2.3) |
-//! |---|---|---|
-//! | qcow2 | `QFI\xfb` | big-endian 64 bits at byte 24 |
-//! | LUKS 1 | `LUKS\xba\xbe`, version 1 | the length less the payload's offset: big-endian 32 bits at byte 104, in sectors of 512 bytes |
-//! | VMDK, VDI, VHDX, QED | `KDMV`, `<<<`, `vhdxfile`, `QED\0` | not read |
-//! | raw | anything else | the length |
+//! Formats (virtual sizes from QEMU's docs/interop/qcow2 and the LUKS on-disk format 1.2.3):
+//! - qcow2, recognised by `QFI\xfb`: big-endian 64 bits at byte 24
+//! - LUKS 1, recognised by `LUKS\xba\xbe` and version 1: the length minus the payload's offset,
+//!   which is big-endian 32 bits at byte 104, in sectors of 512 bytes
+//! - VMDK, VDI, VHDX and QED, recognised by `KDMV`, `<<<`, `vhdxfile` and `QED\0`: unknown
+//! - raw, anything else: the length
 //!
-//! Only regular files and block devices are opened: opening others may do something.
+//! Only regular files and block devices are opened: opening another file may have effects.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::Path;
 
-/// How a file's bytes are meant.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
-    /// As they are.
+    /// The file's bytes are the disk's.
     Raw,
-    /// In the format that they begin like.
+    /// The format is recognised by the file's header.
     Detect,
 }
 
-/// The size that a guest sees, in bytes; `None` if that cannot be told.
+/// Returns the size that a guest sees, in bytes; `None` if it is unknown.
 pub fn size(path: &Path, contents: ImageFormat) -> Option<u64> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return None;
     }
     let mut file = OpenOptions::new().read(true).open(path).ok()?;
-    // A block device's metadata says 0.
+    // A block device's metadata has the length 0.
     let length = file.seek(SeekFrom::End(0)).ok()?;
     match contents {
         ImageFormat::Raw => Some(length),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_and_qcow2_and_luks() {
+    fn sizes_of_raw_qcow2_and_luks_images() {
         let mut qcow2 = vec![0; 4096];
         qcow2[..4].copy_from_slice(b"QFI\xfb");
         qcow2[24..32].copy_from_slice(&(10_u64 << 30).to_be_bytes());

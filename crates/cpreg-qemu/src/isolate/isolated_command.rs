@@ -1,52 +1,54 @@
-//! [`IsolatedCommand`]: a command line that touches nothing outside its QEMU, and what became other in it.
+//! [`IsolatedCommand`]: a command line whose QEMU touches nothing outside itself, with its changes.
 
 use std::ffi::OsString;
 
-/// A command line that touches nothing outside its QEMU.
+/// Command line whose QEMU touches nothing outside itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsolatedCommand {
-    /// The words to run, with `-S`; a monitor and `-incoming` are the caller's to add.
+    /// Words to run, with `-S`; the caller adds a monitor and `-incoming`.
     pub command: Vec<OsString>,
-    /// What is not as it was given, in the order of the command line; additions last.
+    /// Changes, in the order of the command line; additions last.
     pub changes: Vec<OptionChange>,
-    /// What loading the stream cannot tell, for want of the real thing.
+    /// Parts that loading the stream cannot verify, because the real devices are absent.
     pub unverified: Vec<UnverifiedPart>,
-    /// Why there is no namespace, where one was wanted.
+    /// Reason why a needed namespace could not be created.
     pub namespace_error: Option<String>,
 }
 
-/// A part of the command line that is not as it was given.
+/// Change of a part of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionChange {
-    /// The words that were given; none if something was added.
+    /// Words that were given; empty for an addition.
     pub before: Vec<OsString>,
-    /// The words now; none if it is left out.
+    /// Words of the isolated command; empty for a removal.
     pub after: Vec<OsString>,
-    /// Why, as half a sentence: "no display may be opened".
+    /// Reason, as a clause: "no display may be opened".
     pub reason: &'static str,
 }
 
-/// A part of the VM that is not judged.
+/// Part of the VM that the load does not verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnverifiedPart {
-    /// What it is: "the device `step_vfio-pci`".
+    /// Description: "the device `vfio-pci`".
     pub description: String,
-    /// Sections of the stream that nothing takes here and that must be left out of it, by the end of their names
-    /// ([`Self::should_skip_section`]). None if everything is loaded, and only not with the real thing.
+    /// Sections of the stream that no device accepts, by the end of their names.
+    ///
+    /// The caller leaves them out ([`Self::should_skip_section`]). Empty if everything is loaded,
+    /// although not with the real device.
     pub sections: Vec<String>,
-    /// RAM blocks of the stream that are not there, by the end of their names in the same way.
+    /// RAM blocks of the stream that this QEMU lacks, by the end of their names.
     pub ram_blocks: Vec<String>,
-    /// Why, as half a sentence.
+    /// Reason, as a clause.
     pub reason: &'static str,
 }
 
 impl UnverifiedPart {
-    /// Whether a section of the stream is to be left out: `0000:00:01.0/virtio-net` for `virtio-net`.
+    /// Returns `true` if a section must be left out: `0000:00:01.0/virtio-net` for `virtio-net`.
     pub fn should_skip_section(&self, section: &str) -> bool {
         matches_name_end(&self.sections, section)
     }
 
-    /// Whether a RAM block of the stream is to be left out.
+    /// Returns `true` if a RAM block must be left out.
     pub fn should_skip_ram_block(&self, block: &str) -> bool {
         matches_name_end(&self.ram_blocks, block)
     }

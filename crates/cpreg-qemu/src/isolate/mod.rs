@@ -1,30 +1,42 @@
-//! A user's QEMU command line, made so that QEMU can load a VM's device state and touch nothing outside itself.
+//! A user's QEMU command line, isolated: QEMU can load a VM's device state and touches nothing
+//! outside
+//! itself.
 //!
-//! [`isolate`] is a function of the words alone; what it asks of the host goes through [`HostQueries`]. It keeps what
-//! makes up the guest's machine (so that the stream's sections and RAM blocks meet their like), and replaces or
-//! leaves out what reaches a disk, network, socket, display, device or file. An option, object or use that is not
-//! known to be harmless is refused, unless the user keeps it.
+//! [`isolate`] depends on the words alone; [`HostQueries`] has its queries about the host. It keeps
+//! the
+//! guest's machine, so that the stream's sections and RAM blocks match. It replaces or removes what
+//! accesses a disk, network, socket, display, device or file. An option, object or use that is not
+//! known to be harmless is refused, unless the user allows it.
 //!
-//! | part of the command line | becomes | module |
-//! |---|---|---|
-//! | `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`, `-fw_cfg`, `-bios`, `-kernel`, `-initrd`, `-dtb` … | itself: part of the machine, files only read | [`options`] |
-//! | `-drive`, `-replace_blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, disk images as words | `null-co` of the same name, place and size | [`disks`] |
-//! | `-netdev`, `-nic`, `-net` | a tap in an empty namespace, a hub port, or `user` without forwards | [`network`], [`namespace`] |
-//! | `-chardev`, `-serial`, `-parallel`, `-debugcon` | `null`, one for one: the number of serial ports decides which UARTs there are | [`work`] |
-//! | `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s` | nothing: cpreg has a monitor of its own | [`options`] |
-//! | `-display`, `-nographic`, `-vnc`, `-spice`, none of these | `-display none` | [`work`] |
-//! | `-audiodev`, `-audio`, `-soundhw`, sound devices with no backend | the backend `none` | [`work`], [`devices`] |
-//! | `-object` | memory without files; what stays, stands in or goes | [`objects`] |
-//! | `-device` of something outside (`step_vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …) | a stand-in at the same place, or nothing; its sections are not judged | [`devices`] |
-//! | `-fsdev`, `-virtfs` | the backend `synth`, which has no files | [`work`] |
-//! | `-mem-path`, `-mem-prealloc`, `-overcommit`, `-daemonize`, `-pidfile`, `-incoming`, `-D`, `-d`, `-trace`, `-runas`, `-add-fd` … | nothing | [`options`] |
-//! | `-plugin`, `-readconfig`, `-loadvm`, `-preconfig`, `-set`, unknown options and objects | refused | [`options`] |
-//! | | `-S` and `-no-user-config` are added | [`work`] |
+//! Parts of the command line, with the module that rewrites them:
+//! - `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`,
+//!   `-fw_cfg`, `-bios`, `-kernel`, `-initrd`, `-dtb` …: kept as part of the machine; files are
+//!   only read ([`options`])
+//! - `-drive`, `-blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, and disk images as words:
+//!   `null-co` with the same name, place and size ([`disks`])
+//! - `-netdev`, `-nic`, `-net`: a tap in an empty namespace, a hub port, or `user` without forwards
+//!   ([`network`], [`namespace`])
+//! - `-chardev`, `-serial`, `-parallel`, `-debugcon`: `null`, one for each, because the number of
+//!   serial ports determines the UARTs ([`rewriter`])
+//! - `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s`: removed; cpreg has its own monitor ([`options`])
+//! - `-display`, `-nographic`, `-vnc`, `-spice`, or no such option: `-display none` ([`rewriter`])
+//! - `-audiodev`, `-audio`, `-soundhw`, sound devices without a backend: the backend `none`
+//!   ([`rewriter`], [`devices`])
+//! - `-object`: memory without files; others are kept, replaced or removed ([`objects`])
+//! - `-device` with access to the host (`vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …): a stand-in at
+//!   the same place, or removed; its sections are not verified ([`devices`])
+//! - `-fsdev`, `-virtfs`: the backend `synth`, which has no files ([`rewriter`])
+//! - `-mem-path`, `-mem-prealloc`, `-overcommit`, `-daemonize`, `-pidfile`, `-incoming`, `-D`,
+//!   `-d`, `-trace`, `-runas`, `-add-fd` …: removed ([`options`])
+//! - `-plugin`, `-readconfig`, `-loadvm`, `-preconfig`, `-set`, unknown options and objects:
+//!   refused ([`options`])
+//! - `-S` and `-no-user-config` are added ([`rewriter`])
 //!
-//! [`values`] reads what stands behind an option, [`images`] how big a disk image is.
+//! [`values`] parses the value of an option, [`images`] determines the size of a disk image.
 //!
-//! What a launcher in front does (`sudo`, `taskset`) is not looked at, nor is what a program that is a script of the
-//! user's adds to the words. Starting QEMU and loading the stream is for the caller.
+//! Effects of a launcher (`sudo`, `taskset`) or of a user's script in place of QEMU are not
+//! checked.
+//! The caller starts QEMU and loads the stream.
 
 mod devices;
 mod disks;
@@ -48,55 +60,55 @@ pub use namespace::probe_namespace;
 use crate::error::{Error, ErrorKind};
 use rewriter::Rewriter;
 
-/// Isolates `command`: the program first, or a launcher that is known in front of it.
+/// Isolates `command`, which begins with the program or a known launcher.
 ///
-/// `keep` has names of options (`plugin`) that are kept as they are, whatever they do; `object arm-rme` keeps only those
-/// whose value begins so.
+/// `allowed_options` has names of options (`plugin`) that are kept unchanged, whatever they do. An
+/// entry such as `object arm-rme` allows only options whose value begins with that word.
 ///
 /// # Errors
-/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option stands
-/// in the way.
+/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option cannot
+/// be isolated.
 pub fn isolate(
     command: &[OsString],
-    keep: &[String],
-    around: &dyn HostQueries,
+    allowed_options: &[String],
+    host: &dyn HostQueries,
 ) -> Result<IsolatedCommand, Error> {
     let parts = options::parse_command_line(command);
     let Some(program) = parts.program else {
         return Err(Error::new(ErrorKind::NoCommand));
     };
-    let mut work = Rewriter::new(keep, around);
-    for part in &parts.arguments {
-        work.collect_references(part);
+    let mut rewriter = Rewriter::new(allowed_options, host);
+    for argument in &parts.arguments {
+        rewriter.collect_references(argument);
     }
-    for part in &parts.arguments {
-        work.rewrite_argument(part)?;
+    for argument in &parts.arguments {
+        rewriter.rewrite_argument(argument)?;
     }
-    work.finish(program);
+    rewriter.finish(program);
 
-    let mut all = parts.launcher.to_vec();
-    let mut no_namespace = None;
-    match work.network.namespace() {
+    let mut isolated = parts.launcher.to_vec();
+    let mut namespace_error = None;
+    match rewriter.network.namespace() {
         Some(Ok(words)) => {
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-            all.extend_from_slice(&words);
-            work.changes.push(OptionChange {
+            isolated.extend_from_slice(&words);
+            rewriter.changes.push(OptionChange {
                 before: Vec::new(),
                 after: words,
-                reason: "tap devices are made where there is no network",
+                reason: "tap devices are created in a namespace without a network",
             });
         }
-        Some(Err(reason)) => no_namespace = Some(reason.clone()),
+        Some(Err(reason)) => namespace_error = Some(reason.clone()),
         None => {}
     }
-    all.push(program.clone());
-    all.append(&mut work.options);
-    work.unverified.append(&mut work.network.unverified);
+    isolated.push(program.clone());
+    isolated.append(&mut rewriter.options);
+    rewriter.unverified.append(&mut rewriter.network.unverified);
     Ok(IsolatedCommand {
-        command: all,
-        changes: work.changes,
-        unverified: work.unverified,
-        namespace_error: no_namespace,
+        command: isolated,
+        changes: rewriter.changes,
+        unverified: rewriter.unverified,
+        namespace_error,
     })
 }
 
@@ -107,9 +119,9 @@ mod tests {
 
     use super::*;
 
-    struct NoHost;
+    struct TestHost;
 
-    impl HostQueries for NoHost {
+    impl HostQueries for TestHost {
         fn image_size(&self, path: &Path, _: ImageFormat) -> Option<u64> {
             (path == Path::new("/disk")).then_some(4096)
         }
@@ -123,9 +135,9 @@ mod tests {
         words.split_whitespace().map(OsString::from).collect()
     }
 
-    fn isolated(command: &str, keep: &[&str]) -> Result<String, Error> {
-        let keep: Vec<String> = keep.iter().map(|&word| word.to_owned()).collect();
-        let isolated = isolate(&words(command), &keep, &NoHost)?;
+    fn isolated(command: &str, allowed: &[&str]) -> Result<String, Error> {
+        let allowed: Vec<String> = allowed.iter().map(|&word| word.to_owned()).collect();
+        let isolated = isolate(&words(command), &allowed, &TestHost)?;
         Ok(isolated
             .command
             .join(OsStr::new(" "))
@@ -136,7 +148,7 @@ mod tests {
     const TAIL: &str = "-display none -no-user-config -S";
 
     #[test]
-    fn the_machine_stays_and_the_rest_of_the_host_does_not() {
+    fn the_machine_is_kept_and_host_access_is_removed() {
         for (given, expected) in [
             (
                 "-M virt,gic-version=3 -cpu max -smp 2 -m 1G -append -S",
@@ -194,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tap_is_made_between_launcher_and_program() {
+    fn the_namespace_is_between_launcher_and_program() {
         assert_eq!(
             isolated(
                 "taskset -c 1 qemu-system-aarch64 -nic tap -display none -no-user-config -S",
@@ -207,11 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn changes_say_what_and_why() {
+    fn changes_have_words_and_reasons() {
         let isolated = isolate(
             &words("qemu -M virt -vnc :1 -device tpm-tis-device,tpmdev=t -S"),
             &[],
-            &NoHost,
+            &TestHost,
         )
         .unwrap();
         assert_eq!(
@@ -229,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused_unless_kept() {
+    fn unknown_options_are_refused_unless_allowed() {
         for (command, message) in [
             (
                 "qemu -strange x",
-                "cannot isolate `-strange x`: this option is not known here, nor what it does",
+                "cannot isolate `-strange x`: the option is unknown to this cpreg",
             ),
             (
                 "qemu -plugin a.so",
@@ -241,15 +253,15 @@ mod tests {
             ),
             (
                 "qemu -object arm-rme,id=r",
-                "cannot isolate `-object arm-rme,id=r`: what this object reaches on this host is not known here",
+                "cannot isolate `-object arm-rme,id=r`: cpreg does not know what this object accesses on this host",
             ),
             (
                 "qemu -icount 1,rr=record,rrfile=/x",
-                "cannot isolate `-icount 1,rr=record,rrfile=/x`: a recording of the guest's run would be written or read",
+                "cannot isolate `-icount 1,rr=record,rrfile=/x`: QEMU would read or write a recording of the guest",
             ),
             (
                 "qemu -M virt,dumpdtb=/x",
-                "cannot isolate `-M virt,dumpdtb=/x`: with `dumpdtb` QEMU writes a file and ends",
+                "cannot isolate `-M virt,dumpdtb=/x`: QEMU would write the device tree to a file and exit",
             ),
             (
                 "qemu -device",
@@ -257,7 +269,7 @@ mod tests {
             ),
             (
                 "qemu -device {x",
-                "cannot isolate `-device {x`: it begins like JSON and is none",
+                "cannot isolate `-device {x`: its value begins like JSON but is not valid JSON",
             ),
         ] {
             assert_eq!(isolated(command, &[]).unwrap_err().to_string(), message);
@@ -274,7 +286,7 @@ mod tests {
         let error = isolated("qemu -object arm-rme,id=r", &["plugin"]).unwrap_err();
         assert_eq!(
             error.hint().unwrap(),
-            "leave it out, or keep it as it is, at your own risk, with `--allow-option 'object arm-rme'`"
+            "leave it out, or keep it unchanged at your own risk with `--allow-option 'object arm-rme'`"
         );
     }
 }

@@ -1,30 +1,33 @@
-//! Whether QEMU can run in a network namespace of its own: empty, so that a tap device can be made in it that reaches
-//! nothing.
+//! An empty network namespace for QEMU, where a tap device reaches no network.
 //!
-//! `unshare` of util-linux makes it. Root makes the network namespace alone and stays root towards its files; others
-//! make a user namespace too, in which they are root. The namespace, and the tap in it, goes when QEMU ends.
+//! `unshare` of util-linux creates it. Root needs only a network namespace and keeps root's access
+//! to
+//! files. Other users get a user namespace too, in which they are root. The namespace and the tap
+//! in
+//! it disappear when QEMU exits.
 
 use std::process::{Command, Stdio};
 
-/// What comes before a command to run it there, as root.
+/// Prefix of a command that root runs in a new namespace.
 const ROOT_COMMAND: &[&str] = &["unshare", "--net", "--"];
 
-/// What comes before a command to run it there, as anybody.
+/// Prefix of a command that any other user runs in a new namespace.
 const USER_COMMAND: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--"];
 
-/// Opening is allowed or not; making the device is then a matter of the namespace's own root.
+/// Test that `/dev/net/tun` may be opened; the namespace's root may then create the device.
 const TUN_TEST_COMMAND: &[&str] = &["sh", "-c", ": <>/dev/net/tun"];
 
-/// The words that, before a command, run it in an empty network namespace where it can make tap devices. Tries it.
+/// Returns the prefix that runs a command in an empty network namespace with taps, after a test
+/// run.
 ///
 /// # Errors
-/// Why that is not possible here, in the words of what failed.
+/// The message of the failed test.
 pub fn probe_namespace() -> Result<&'static [&'static str], String> {
     let mut reason = String::new();
     for words in [ROOT_COMMAND, USER_COMMAND] {
         match run_tun_test(words) {
             Ok(()) => return Ok(words),
-            Err(said) => reason = said,
+            Err(message) => reason = message,
         }
     }
     Err(reason)
@@ -43,11 +46,11 @@ fn run_tun_test(words: &[&str]) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(if said.is_empty() {
-        format!("`{}` ended with {}", words.join(" "), output.status)
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if stderr.is_empty() {
+        format!("`{}` exited with {}", words.join(" "), output.status)
     } else {
-        said
+        stderr
     })
 }
 
@@ -56,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_told_in_its_own_words() {
+    fn a_failure_has_the_message_of_the_command() {
         let error = run_tun_test(&[
             "sh",
             "-c",
@@ -74,7 +77,7 @@ mod tests {
         );
         assert_eq!(
             run_tun_test(&["sh", "-c", "exit 3", "sh"]),
-            Err("`sh -c exit 3 sh` ended with exit status: 3".to_owned())
+            Err("`sh -c exit 3 sh` exited with exit status: 3".to_owned())
         );
         assert_eq!(run_tun_test(&["env", "true"]), Ok(()));
     }

@@ -1,63 +1,68 @@
-//! Network backends: what stands in for them.
+//! Network backends and their stand-ins.
 //!
-//! A virtio-net device puts into its stream whether its backend takes packets with a header of offload flags
-//! ("vnet_hdr"), and does not load where the backend differs ("saved image requires vnet_hdr=on",
-//! hw/net/virtio-net.c). So the stand-in must be alike in that:
+//! The stream of a virtio-net device records if its backend accepts packets with a header of
+//! offload
+//! flags ("vnet_hdr"). The device does not load if the backend differs ("saved image requires
+//! vnet_hdr=on", hw/net/virtio-net.c). The stand-in must match in this respect:
 //!
-//! | backend | header | stand-in |
-//! |---|---|---|
-//! | `tap`, `bridge`, `vhost-user`, `vhost-vdpa`, `netmap`, `passt,vhost-user=on` | yes | a tap in a network namespace of its own ([`super::namespace`]); where there can be none, a hub port, and virtio-net's section is not judged |
-//! | `user` | no | itself without what listens, answers or starts something: it has a section of its own, `slirp`, which is not judged with `guestfwd` |
-//! | `socket`, `stream`, `dgram`, `vde`, `l2tpv3`, `passt`, `af-xdp`, … | no | a hub port with nothing else on the hub |
-//! | `hubport` | no | itself |
+//! - `tap`, `bridge`, `vhost-user`, `vhost-vdpa`, `netmap`, `passt,vhost-user=on` have the header.
+//!   The stand-in is a tap in a new network namespace ([`super::namespace`]). If none can be
+//!   created it is a hub port, and virtio-net's section is not verified.
+//! - `user` lacks it. It stays, without options that listen, answer or start a program. Its section
+//!   is `slirp`, which is not verified with `guestfwd`.
+//! - `socket`, `stream`, `dgram`, `vde`, `l2tpv3`, `passt`, `af-xdp`, … lack it. The stand-in is a
+//!   hub port without any other port on the hub.
+//! - `hubport` lacks it and stays.
 //!
-//! Only virtio-net wants a tap; other NICs load whatever the backend is. The number of queues stays: it is part of the
-//! device's state.
+//! Only virtio-net needs a tap; other NICs load with any backend. The number of queues stays,
+//! because
+//! it is part of the device's state.
 
 use super::host_queries::HostQueries;
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// Hubs that are added count from here, so that they are none of the command line's own.
+/// First number of added hubs, above those of the command line.
 const FIRST_HUB: u32 = 1_000_000;
 
-/// What of `user` reaches out: listens on the host, starts programs, or hands out files.
+/// Keys of `user` that listen on the host, start programs, or provide files.
 const HOST_ACCESS_KEYS: &[&str] = &["hostfwd", "guestfwd", "smb", "smbserver", "tftp"];
 
-/// What of `-nic` concerns the device.
+/// Keys of `-nic` that concern the device.
 const NIC_KEYS: &[&str] = &["id", "model", "mac", "macaddr", "addr", "vectors", "name"];
 
-const NETWORK_REASON: &str = "no network may be reached: a backend that leads nowhere stands in";
-const FORWARD_REASON: &str = "nothing may listen on this host, be started or be handed out";
-const TAP_REASON: &str = "no network may be reached: a tap in an empty namespace stands in, which takes \
-                   the same headers";
-const PEER_REASON: &str = "no network may be reached; without a tap, which needs a namespace of its own, \
-                    the device's state does not load, and that says nothing";
+const NETWORK_REASON: &str = "no network may be accessed: a backend without a peer replaces it";
+const FORWARD_REASON: &str =
+    "nothing may listen on this host, no program may be started and no file provided";
+const TAP_REASON: &str = "no network may be accessed: a tap in an empty namespace replaces it, \
+                          which accepts the same headers";
+const PEER_REASON: &str = "no network may be accessed; without a tap, which needs a new \
+                           namespace, the device's state does not load, which proves nothing";
 
-/// What becomes of a network option.
+/// Rewrite of a network option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NetworkRewrite {
     Keep,
     Replace(String, &'static str),
 }
 
-/// The network of a command line, while its options are gone through.
+/// State of rewriting the network options of a command line.
 pub(crate) struct Network<'a> {
     host: &'a dyn HostQueries,
-    /// Backends that a virtio-net device uses.
+    /// Backends of virtio-net devices.
     virtio_backends: Vec<String>,
-    /// What the host said when a tap was first wanted.
+    /// Result of the host query for a namespace, if a tap was needed.
     namespace: Option<Result<&'static [&'static str], String>>,
     taps: u32,
     hubs: u32,
-    /// What cannot be judged for want of the real thing.
+    /// Parts that cannot be verified without the real backend.
     pub(crate) unverified: Vec<UnverifiedPart>,
 }
 
 impl<'a> Network<'a> {
-    pub(crate) fn new(around: &'a dyn HostQueries) -> Self {
+    pub(crate) fn new(host: &'a dyn HostQueries) -> Self {
         Self {
-            host: around,
+            host,
             virtio_backends: Vec::new(),
             namespace: None,
             taps: 0,
@@ -66,12 +71,12 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// The namespace that QEMU must run in, or why there is none, if a tap was wanted.
+    /// Returns the namespace for QEMU, or the reason why there is none; `None` if no tap is needed.
     pub(crate) fn namespace(&self) -> Option<&Result<&'static [&'static str], String>> {
         self.namespace.as_ref()
     }
 
-    /// Notes a device.
+    /// Adds a device.
     pub(crate) fn add_device(&mut self, values: &Values) {
         if values.get("driver").is_some_and(is_virtio) {
             self.virtio_backends
@@ -79,29 +84,29 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// `-netdev`.
+    /// Rewrites `-netdev`.
     pub(crate) fn rewrite_netdev(&mut self, values: &Values) -> NetworkRewrite {
         let id = values.get("id").unwrap_or_default().to_owned();
         let virtio = self.virtio_backends.contains(&id);
         self.rewrite_backend(values, &["id"], virtio, &format!("`-netdev {id}`"))
     }
 
-    /// `-nic`.
+    /// Rewrites `-nic`.
     pub(crate) fn rewrite_nic(&mut self, values: &Values) -> NetworkRewrite {
         if values.get("type") == Some("none") {
             return NetworkRewrite::Keep;
         }
-        // On the machine `virt` a NIC of no particular model is virtio's.
+        // On the machine `virt` a NIC without a model is virtio-net.
         let virtio = values.get("model").is_none_or(is_virtio);
         self.rewrite_backend(values, NIC_KEYS, virtio, "`-nic`")
     }
 
-    /// `-net`: on a hub, which no header gets through.
+    /// Rewrites `-net`, which uses a hub: no header passes a hub.
     pub(crate) fn rewrite_net(&mut self, values: &Values) -> NetworkRewrite {
         match values.get("type") {
             Some("nic" | "none") => NetworkRewrite::Keep,
             Some("user") => self.rewrite_user(values),
-            // Without any `-net` QEMU would make a network of its own.
+            // Without any `-net` QEMU would create a default network.
             _ => NetworkRewrite::Replace("none".to_owned(), NETWORK_REASON),
         }
     }
@@ -111,7 +116,7 @@ impl<'a> Network<'a> {
         values: &Values,
         keys: &[&str],
         virtio: bool,
-        what: &str,
+        option: &str,
     ) -> NetworkRewrite {
         let kind = values.get("type").unwrap_or_default();
         match kind {
@@ -127,23 +132,23 @@ impl<'a> Network<'a> {
             .get_or_insert_with(|| self.host.network_namespace_command());
         if namespace.is_err() {
             self.unverified.push(UnverifiedPart {
-                description: format!("virtio-net on {what}"),
+                description: format!("virtio-net on {option}"),
                 sections: vec!["virtio-net".to_owned()],
                 ram_blocks: Vec::new(),
                 reason: PEER_REASON,
             });
             return self.replace_with_hub(values, keys);
         }
-        let other_side = match kind {
+        let unverified_reason = match kind {
             "tap" if uses_vhost(values) => {
-                Some("what the kernel's vhost-net can do here is not asked")
+                Some("cpreg does not query the features of the kernel's vhost-net")
             }
             "tap" | "bridge" | "netmap" => None,
-            _ => Some("what the other side of it can do is not asked"),
+            _ => Some("cpreg does not query the features of the backend's peer"),
         };
-        if let Some(reason) = other_side {
+        if let Some(reason) = unverified_reason {
             self.unverified.push(UnverifiedPart {
-                description: format!("the features that {what} leaves to virtio-net"),
+                description: format!("the features that {option} leaves to virtio-net"),
                 sections: Vec::new(),
                 ram_blocks: Vec::new(),
                 reason,
@@ -160,15 +165,18 @@ impl<'a> Network<'a> {
         NetworkRewrite::Replace(values.format_only_as_keys("tap", keys, &more), TAP_REASON)
     }
 
-    /// libslirp saves the guest's connections to forwards out of the guest, and loads one only where its forward is.
+    /// Rewrites `user`.
+    ///
+    /// libslirp saves the guest's connections to forwards out of the guest. It loads such a
+    /// connection only if its forward exists.
     fn rewrite_user(&mut self, values: &Values) -> NetworkRewrite {
         if values.has_any(&["guestfwd"]) {
             self.unverified.push(UnverifiedPart {
                 description: "user networking".to_owned(),
                 sections: vec!["slirp".to_owned()],
                 ram_blocks: Vec::new(),
-                reason: "it may have connections to what `guestfwd` leads to, which must not be \
-                         reached",
+                reason: "it may have connections to the target of `guestfwd`, which must not be \
+                         accessed",
             });
         }
         if values.has_any(HOST_ACCESS_KEYS) {
@@ -206,20 +214,22 @@ fn uses_vhost(values: &Values) -> bool {
         || matches!(values.get("vhost"), Some("on" | "yes" | "true"))
 }
 
-/// The number of queue pairs: said, or one for each file that was handed over.
+/// Returns the number of queue pairs: as given, else the number of passed descriptors.
 fn queues(values: &Values) -> usize {
-    let said = values.get("queues").and_then(|text| text.parse().ok());
-    let files = values.get("fds").map(|list| list.split(':').count());
-    said.or(files).unwrap_or(1)
+    let given = values.get("queues").and_then(|text| text.parse().ok());
+    let descriptors = values.get("fds").map(|list| list.split(':').count());
+    given.or(descriptors).unwrap_or(1)
 }
 
-/// Whether a virtio-net device has more places in its transmit queue than another backend than these may have.
+/// Returns `true` if a virtio-net device has a larger transmit queue than most backends support.
+///
+/// Only vhost-user and vhost-vdpa support more than 256 entries.
 pub(crate) fn has_oversized_tx_queue(device: &Values, backend: Option<&str>) -> bool {
-    let places = device
+    let queue_size = device
         .get("tx_queue_size")
         .and_then(|text| text.parse::<u32>().ok());
     matches!(backend, Some("vhost-user" | "vhost-vdpa"))
-        && places.is_some_and(|places| places > 256)
+        && queue_size.is_some_and(|size| size > 256)
 }
 
 #[cfg(test)]
@@ -229,15 +239,17 @@ mod tests {
     use super::super::images::ImageFormat;
     use super::*;
 
-    struct Taps(bool);
+    struct TestHost {
+        has_namespace: bool,
+    }
 
-    impl HostQueries for Taps {
+    impl HostQueries for TestHost {
         fn image_size(&self, _: &Path, _: ImageFormat) -> Option<u64> {
             None
         }
 
         fn network_namespace_command(&self) -> Result<&'static [&'static str], String> {
-            if self.0 {
+            if self.has_namespace {
                 Ok(&["unshare"])
             } else {
                 Err("not here".to_owned())
@@ -245,11 +257,15 @@ mod tests {
         }
     }
 
-    fn with_virtio(can_make_taps: bool) -> Network<'static> {
-        let mut network = Network::new(if can_make_taps {
-            &Taps(true)
+    fn with_virtio(has_namespace: bool) -> Network<'static> {
+        let mut network = Network::new(if has_namespace {
+            &TestHost {
+                has_namespace: true,
+            }
         } else {
-            &Taps(false)
+            &TestHost {
+                has_namespace: false,
+            }
         });
         network.add_device(&Values::parse("virtio-net-pci,netdev=n,mq=on", "driver").unwrap());
         network
@@ -263,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_and_queues_stay() {
+    fn headers_and_queues_are_kept() {
         for (given, expected) in [
             (
                 "tap,id=n,ifname=vnet0,vhost=on",
@@ -308,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_namespace_virtio_is_not_judged() {
+    fn without_a_namespace_virtio_is_not_verified() {
         let mut network = with_virtio(false);
         assert_eq!(
             netdev(&mut network, "tap,id=n").as_deref(),
@@ -324,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn user_networking_stays_but_lets_nobody_in() {
+    fn user_networking_is_kept_without_access_from_outside() {
         let mut network = with_virtio(true);
         assert_eq!(
             netdev(
@@ -346,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_to_forwards_are_not_judged() {
+    fn connections_to_forwards_are_not_verified() {
         let mut network = with_virtio(true);
         let given = "user,id=n,guestfwd=tcp:10.0.2.100:80-cmd:nc host 80";
         assert_eq!(netdev(&mut network, given).as_deref(), Some("user,id=n"));
@@ -354,10 +370,12 @@ mod tests {
     }
 
     #[test]
-    fn short_forms() {
-        let nic = |text: &str| {
-            Network::new(&Taps(true)).rewrite_nic(&Values::parse(text, "type").unwrap())
+    fn short_forms_are_rewritten() {
+        let host = TestHost {
+            has_namespace: true,
         };
+        let nic =
+            |text: &str| Network::new(&host).rewrite_nic(&Values::parse(text, "type").unwrap());
         assert_eq!(nic("none"), NetworkRewrite::Keep);
         assert_eq!(
             nic("tap,mac=52:54:00:00:00:01,ifname=x"),
@@ -373,9 +391,8 @@ mod tests {
                 NETWORK_REASON
             )
         );
-        let net = |text: &str| {
-            Network::new(&Taps(true)).rewrite_net(&Values::parse(text, "type").unwrap())
-        };
+        let net =
+            |text: &str| Network::new(&host).rewrite_net(&Values::parse(text, "type").unwrap());
         assert_eq!(net("nic,model=virtio"), NetworkRewrite::Keep);
         assert_eq!(
             net("tap,ifname=x"),
@@ -384,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn long_transmit_queues() {
+    fn long_transmit_queues_are_detected() {
         let device = Values::parse("virtio-net-pci,netdev=n,tx_queue_size=1024", "driver").unwrap();
         assert!(has_oversized_tx_queue(&device, Some("vhost-user")));
         assert!(!has_oversized_tx_queue(&device, Some("tap")));

@@ -1,15 +1,20 @@
-//! `-object`: what stays, what stands in, what goes.
+//! The rewrite of `-object`.
 //!
-//! | object | becomes |
-//! |---|---|
-//! | `memory-backend-file`, `-memfd`, `-shm`, `-ram` | `memory-backend-ram` of the same name and size, which makes the RAM block's name in the stream the same; no file, huge pages, sharing, preallocation or binding to nodes |
-//! | `rng-random`, `rng-egd` | `rng-builtin` |
-//! | `cryptodev-vhost-user`, `cryptodev-backend-lkcf` | `cryptodev-backend-builtin` with as many queues |
-//! | secrets, TLS credentials, authorisation, filters, inputs, monitors, iommufd, a CAN bus's host side | nothing: only what is replaced used them |
-//! | `dbus-vmstate` | nothing, and its section is not judged |
-//! | threads, throttle groups, CAN buses, ACPI's generic initiators, cipher suites, builtin backends | themselves |
+//! - `memory-backend-file`, `-memfd`, `-shm`, `-ram`: `memory-backend-ram` of the same name and
+//!   size, so that the RAM block in the stream has the same name. It has no file, huge pages,
+//!   sharing, preallocation or binding to nodes.
+//! - `rng-random`, `rng-egd`: `rng-builtin`
+//! - `cryptodev-vhost-user`, `cryptodev-backend-lkcf`: `cryptodev-backend-builtin` with the same
+//!   number of queues
+//! - secrets, TLS credentials, authorisation, filters, inputs, monitors, iommufd, the host side of
+//!   a CAN bus: removed, because only replaced options used them
+//! - `dbus-vmstate`: removed; its section is not verified
+//! - threads, throttle groups, CAN buses, ACPI's generic initiators, cipher suites, builtin
+//!   backends: kept
 //!
-//! A size of huge pages is not in the stream, unless the source had switched on `postcopy-ram` (migration/ram.c).
+//! The stream does not contain the size of huge pages, unless `postcopy-ram` is enabled at the
+//! source
+//! (migration/ram.c).
 
 use std::path::Path;
 
@@ -18,7 +23,7 @@ use super::images::ImageFormat;
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// What becomes of an object.
+/// Rewrite of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectRewrite {
     Keep,
@@ -27,11 +32,12 @@ pub(crate) enum ObjectRewrite {
     Refuse(&'static str),
 }
 
-const MEMORY_REASON: &str = "the guest's memory is neither filled nor used: no file, no huge pages, nothing allocated ahead";
-const UNUSED_REASON: &str = "nothing that is left uses it";
-const RNG_REASON: &str = "no source of entropy of this host is opened";
+const MEMORY_REASON: &str =
+    "the guest's memory is neither filled nor used: no file, no huge pages, no preallocation";
+const UNUSED_REASON: &str = "no remaining option uses it";
+const RNG_REASON: &str = "no entropy source of this host may be opened";
 
-/// What makes memory more than plain memory.
+/// Properties that bind memory to a file, huge pages, nodes or sharing.
 const HOST_MEMORY_KEYS: &[&str] = &[
     "mem-path",
     "share",
@@ -51,22 +57,22 @@ const HOST_MEMORY_KEYS: &[&str] = &[
     "seal",
 ];
 
-/// What becomes of `-object` with these values.
-pub(crate) fn rewrite_object(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
+/// Rewrites `-object` with these values.
+pub(crate) fn rewrite_object(values: &Values, host: &dyn HostQueries) -> ObjectRewrite {
     let kind = values.get("qom-type").unwrap_or_default();
     match kind {
         "memory-backend-ram" if !values.has_any(HOST_MEMORY_KEYS) => ObjectRewrite::Keep,
         "memory-backend-ram"
         | "memory-backend-file"
         | "memory-backend-memfd"
-        | "memory-backend-shm" => rewrite_memory(values, around),
+        | "memory-backend-shm" => rewrite_memory(values, host),
         "rng-random" | "rng-egd" => ObjectRewrite::Replace(
             values.format_only_as_keys("rng-builtin", &["id"], &[]),
             RNG_REASON,
         ),
         "cryptodev-vhost-user" | "cryptodev-backend-lkcf" => ObjectRewrite::Replace(
             values.format_only_as_keys("cryptodev-backend-builtin", &["id", "queues"], &[]),
-            "no process and no kernel interface may be reached",
+            "no process and no kernel interface may be accessed",
         ),
         "iothread"
         | "main-loop"
@@ -87,20 +93,20 @@ pub(crate) fn rewrite_object(values: &Values, around: &dyn HostQueries) -> Objec
         }
         _ if kind.starts_with("filter-") => ObjectRewrite::Drop(UNUSED_REASON, None),
         "dbus-vmstate" => {
-            let reason = "no bus may be spoken to";
-            let unjudged = UnverifiedPart {
+            let reason = "no D-Bus may be connected to";
+            let unverified = UnverifiedPart {
                 description: "the object `dbus-vmstate`".to_owned(),
                 sections: vec!["dbus-vmstate".to_owned()],
                 ram_blocks: Vec::new(),
                 reason,
             };
-            ObjectRewrite::Drop(reason, Some(unjudged))
+            ObjectRewrite::Drop(reason, Some(unverified))
         }
-        _ => ObjectRewrite::Refuse("what this object reaches on this host is not known here"),
+        _ => ObjectRewrite::Refuse("cpreg does not know what this object accesses on this host"),
     }
 }
 
-fn rewrite_memory(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
+fn rewrite_memory(values: &Values, host: &dyn HostQueries) -> ObjectRewrite {
     let keys = &[
         "id",
         "size",
@@ -115,16 +121,16 @@ fn rewrite_memory(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
             MEMORY_REASON,
         );
     }
-    // QEMU 10.0 and later take the file's own size.
+    // QEMU 10.0 and later use the size of the file.
     let file = values.get("mem-path").map(Path::new);
-    match file.and_then(|path| around.image_size(path, ImageFormat::Raw)) {
+    match file.and_then(|path| host.image_size(path, ImageFormat::Raw)) {
         Some(bytes) => {
             let bytes = bytes.to_string();
             let value = values.format_only_as_keys("memory-backend-ram", keys, &[("size", &bytes)]);
             ObjectRewrite::Replace(value, MEMORY_REASON)
         }
         None => ObjectRewrite::Refuse(
-            "its size is neither said nor that of a file here: give it `size=`",
+            "its size is not given, and the size of its file is unknown: add `size=`",
         ),
     }
 }
@@ -133,9 +139,9 @@ fn rewrite_memory(values: &Values, around: &dyn HostQueries) -> ObjectRewrite {
 mod tests {
     use super::*;
 
-    struct Nothing;
+    struct TestHost;
 
-    impl HostQueries for Nothing {
+    impl HostQueries for TestHost {
         fn image_size(&self, path: &Path, _: ImageFormat) -> Option<u64> {
             (path == Path::new("/nvdimm")).then_some(4096)
         }
@@ -145,12 +151,12 @@ mod tests {
         }
     }
 
-    fn outcome(text: &str) -> ObjectRewrite {
-        rewrite_object(&Values::parse(text, "qom-type").unwrap(), &Nothing)
+    fn rewrite(text: &str) -> ObjectRewrite {
+        rewrite_object(&Values::parse(text, "qom-type").unwrap(), &TestHost)
     }
 
     #[test]
-    fn memory_keeps_name_and_size() {
+    fn memory_keeps_its_name_and_size() {
         for (given, expected) in [
             (
                 "memory-backend-file,id=m0,size=1G,mem-path=/dev/hugepages,share=on,prealloc=on",
@@ -164,7 +170,7 @@ mod tests {
                 r#"{"qom-type":"memory-backend-ram","id":"m0","size":1073741824,"host-nodes":[0],"policy":"bind"}"#,
                 "memory-backend-ram,id=m0,size=1073741824",
             ),
-            // What the kernel must not count before it is used, a large VM's, it must not count here either.
+            // The isolated QEMU must not reserve a large VM's memory either.
             (
                 "memory-backend-memfd,id=m0,size=1G,reserve=off",
                 "memory-backend-ram,id=m0,size=1G,reserve=off",
@@ -175,22 +181,22 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                outcome(given),
+                rewrite(given),
                 ObjectRewrite::Replace(expected.to_owned(), MEMORY_REASON),
                 "{given}"
             );
         }
         assert_eq!(
-            outcome("memory-backend-ram,id=m,size=1G"),
+            rewrite("memory-backend-ram,id=m,size=1G"),
             ObjectRewrite::Keep
         );
         assert!(matches!(
-            outcome("memory-backend-file,id=m,mem-path=/none"),
+            rewrite("memory-backend-file,id=m,mem-path=/none"),
             ObjectRewrite::Refuse(_)
         ));
     }
 
-    /// What `-object help` of QEMU 7.2, 10.0 and 11.1 lists, and what 5.2 has of it.
+    /// Objects of `-object help` of QEMU 7.2, 10.0 and 11.1, which include those of 5.2.
     const LISTED: &str = "acpi-generic-initiator acpi-generic-port authz-list authz-list-file authz-simple can-bus \
         can-host-socketcan colo-compare cryptodev-backend cryptodev-backend-builtin cryptodev-vhost-user dbus-vmstate \
         filter-buffer filter-dump filter-mirror filter-redirector filter-replay filter-rewriter input-barrier \
@@ -201,11 +207,11 @@ mod tests {
     #[test]
     fn every_object_that_qemu_lists_is_classified() {
         for kind in LISTED.split_whitespace() {
-            let outcome = outcome(&format!("{kind},id=x,size=1M"));
-            assert!(!matches!(outcome, ObjectRewrite::Refuse(_)), "{kind}");
+            let result = rewrite(&format!("{kind},id=x,size=1M"));
+            assert!(!matches!(result, ObjectRewrite::Refuse(_)), "{kind}");
         }
         assert!(matches!(
-            outcome("arm-rme-guest,id=x"),
+            rewrite("arm-rme-guest,id=x"),
             ObjectRewrite::Refuse(_)
         ));
     }

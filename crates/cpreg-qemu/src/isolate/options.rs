@@ -1,31 +1,31 @@
-//! Every option of QEMU's command line: whether it takes a value, and what an isolated QEMU makes of it.
+//! The options of QEMU's command line, and the policy for each of them in an isolated QEMU.
 //!
-//! The names are those of `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1 (a test holds the table against
-//! them), and a few that were there in between. What is [`OptionPolicy::Looked`] at lives in the sibling modules.
+//! The names are from `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1 (a test compares
+//! them), plus a few of the versions in between. Sibling modules rewrite [`OptionPolicy::ByValue`].
 //!
-//! QEMU takes `-name` and `--name` alike, and a value only as the next word, whatever that looks like: `-append -S` is a
-//! kernel command line. A word that is no option and no value is a disk image (`-hda`).
+//! QEMU accepts `-name` and `--name`. A value is always the next word, whatever its form: `-append
+//! -S` is a kernel command line. A word that is neither option nor value is a disk image (`-hda`).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// What is done with an option.
+/// Policy for an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionPolicy {
-    /// It is part of the VM, or reads at most a file that a paused guest cannot change.
+    /// Keep: it is part of the VM, or reads at most a file that a paused guest cannot change.
     Keep,
-    /// It goes; why.
+    /// Remove; with the reason.
     Drop(&'static str),
-    /// These words come in its place; why.
+    /// Replace by these words; with the reason.
     Replace(&'static [&'static str], &'static str),
-    /// A VM with it cannot be isolated; why.
+    /// Refuse: a VM with it cannot be isolated; with the reason.
     Refuse(&'static str),
-    /// It depends on the value.
+    /// Rewrite depending on the value.
     ByValue(OptionKind),
 }
 
-/// Options whose value decides.
+/// Options whose rewrite depends on the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionKind {
     Audio,
@@ -33,7 +33,7 @@ pub(crate) enum OptionKind {
     Blockdev,
     Chardev,
     Device,
-    /// A disk image as a whole value; what `-drive` makes of it.
+    /// A disk image as the whole value; with the equivalent beginning of a `-drive`.
     Disk(&'static str),
     Display,
     Drive,
@@ -60,19 +60,19 @@ pub(crate) struct KnownOption {
     pub(crate) policy: OptionPolicy,
 }
 
-/// What QEMU would do with this option; `None` if it is not known here.
+/// Returns the entry of an option; `None` if it is unknown.
 pub(crate) fn find_option(name: &str) -> Option<KnownOption> {
     OPTIONS
         .iter()
         .find(|(known, ..)| *known == name)
-        .map(|&(name, takes_value, treatment)| KnownOption {
+        .map(|&(name, takes_value, policy)| KnownOption {
             name,
             takes_value,
-            policy: treatment,
+            policy,
         })
 }
 
-/// The name of an option, given with one dash or two; `None` if the word is no option.
+/// Returns the name of an option with one or two dashes; `None` if the word is not an option.
 pub(crate) fn option_name(word: &OsStr) -> Option<&OsStr> {
     let word = word.as_bytes();
     let name = word.strip_prefix(b"-")?;
@@ -80,38 +80,38 @@ pub(crate) fn option_name(word: &OsStr) -> Option<&OsStr> {
     (!name.is_empty()).then(|| OsStr::from_bytes(name))
 }
 
-/// A command line in its parts, as QEMU reads it.
+/// Command line in its parts, as QEMU parses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine<'a> {
     /// `taskset -c 1`, `sudo -u qemu`, or nothing.
     pub(crate) launcher: &'a [OsString],
-    /// QEMU itself.
+    /// QEMU.
     pub(crate) program: Option<&'a OsString>,
-    /// The options and disk images, in order.
+    /// Options and disk images, in order.
     pub(crate) arguments: Vec<Argument<'a>>,
 }
 
-/// One option with its value, or a disk image.
+/// Option with its value, or a disk image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Argument<'a> {
-    /// Its words: one, or two.
+    /// Its words: one or two.
     pub(crate) words: &'a [OsString],
-    /// Its name without dashes; `None` of a disk image.
+    /// Name without dashes; `None` for a disk image.
     pub(crate) name: Option<&'a OsStr>,
-    /// What is known of it.
+    /// Entry of the option, if it is known.
     pub(crate) option: Option<KnownOption>,
 }
 
 impl<'a> Argument<'a> {
-    /// The value: the second word.
+    /// Returns the value, which is the second word.
     pub(crate) fn value(&self) -> Option<&'a OsStr> {
         self.words.get(1).map(OsString::as_os_str)
     }
 }
 
-/// Takes a command line apart.
+/// Parses a command line.
 ///
-/// An option that is not known takes the next word if that does not begin with a dash.
+/// An unknown option takes the next word as its value if that word does not begin with a dash.
 pub(crate) fn parse_command_line(command: &[OsString]) -> CommandLine<'_> {
     let at = find_program(command);
     let (launcher, rest) = command.split_at(at);
@@ -119,7 +119,7 @@ pub(crate) fn parse_command_line(command: &[OsString]) -> CommandLine<'_> {
         Some((program, rest)) => (Some(program), rest),
         None => (None, rest),
     };
-    let mut options = Vec::new();
+    let mut arguments = Vec::new();
     while let Some(word) = rest.first() {
         let name = option_name(word);
         let known = name.and_then(OsStr::to_str).and_then(find_option);
@@ -131,22 +131,22 @@ pub(crate) fn parse_command_line(command: &[OsString]) -> CommandLine<'_> {
             (None, None) => false,
         };
         let length = if takes_value { rest.len().min(2) } else { 1 };
-        let (words, after) = rest.split_at(length);
-        options.push(Argument {
+        let (words, remaining) = rest.split_at(length);
+        arguments.push(Argument {
             words,
             name,
             option: known,
         });
-        rest = after;
+        rest = remaining;
     }
     CommandLine {
         launcher,
         program,
-        arguments: options,
+        arguments,
     }
 }
 
-/// Programs that start the one named among their arguments.
+/// Programs that start another program from their arguments.
 const LAUNCHERS: &[&str] = &[
     "taskset",
     "sudo",
@@ -171,14 +171,14 @@ const LAUNCHERS: &[&str] = &[
     "strace",
 ];
 
-/// Where QEMU is in the command: behind the arguments of a launcher that is known, else first.
+/// Returns the position of QEMU: after the arguments of a known launcher, else 0.
 fn find_program(command: &[OsString]) -> usize {
     let base = |word: &OsString| {
         let name = Path::new(word).file_name()?.to_str()?;
         Some(name.to_owned())
     };
-    let starts = |word: &OsString| base(word).is_some_and(|name| LAUNCHERS.contains(&&*name));
-    if !command.first().is_some_and(starts) {
+    let is_launcher = |word: &OsString| base(word).is_some_and(|name| LAUNCHERS.contains(&&*name));
+    if !command.first().is_some_and(is_launcher) {
         return 0;
     }
     let is_qemu = |word: &OsString| {
@@ -186,47 +186,46 @@ fn find_program(command: &[OsString]) -> usize {
             name.starts_with("qemu-system-") || matches!(&*name, "qemu-kvm" | "kvm")
         })
     };
-    let is_like_it =
+    let has_qemu_prefix =
         |word: &OsString| base(word).is_some_and(|name| name.starts_with("qemu") && name != "qemu");
     command
         .iter()
         .position(is_qemu)
-        .or_else(|| command.iter().position(is_like_it))
+        .or_else(|| command.iter().position(has_qemu_prefix))
         .unwrap_or(0)
 }
 
-use OptionKind as L;
-use OptionPolicy::{ByValue as Look, Drop, Keep, Refuse, Replace};
+use OptionPolicy::{ByValue, Drop, Keep, Refuse, Replace};
 
 const DISPLAY_REASON: &str = "no display may be opened";
-const MONITOR_REASON: &str = "QEMU is steered through a monitor of cpreg's own";
+const MONITOR_REASON: &str = "cpreg controls QEMU through its own monitor";
 const LOG_REASON: &str = "it writes to a file or to the terminal";
-const PROCESS_REASON: &str = "QEMU is watched, and ended, by cpreg";
-const USER_REASON: &str = "QEMU runs as who starts cpreg";
+const PROCESS_REASON: &str = "cpreg watches and ends QEMU";
+const USER_REASON: &str = "QEMU runs as the user of cpreg";
 const MEMORY_REASON: &str = "the guest's memory is neither filled nor used";
-const EXIT_REASON: &str = "with it QEMU prints something and ends";
-const HOST_REASON: &str = "what it reaches on this host is not known here";
+const EXIT_REASON: &str = "QEMU would print something and exit";
+const HOST_REASON: &str = "cpreg does not know what it accesses on this host";
 
-/// The options; by name, whether they take a value, and their treatment.
+/// Options with their name, `true` if they take a value, and their policy.
 const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     // The machine.
-    ("machine", true, Look(L::Machine)),
-    ("M", true, Look(L::Machine)),
+    ("machine", true, ByValue(OptionKind::Machine)),
+    ("M", true, ByValue(OptionKind::Machine)),
     ("cpu", true, Keep),
     ("accel", true, Keep),
     ("enable-kvm", false, Keep),
     ("smp", true, Keep),
     ("m", true, Keep),
     ("numa", true, Keep),
-    ("global", true, Look(L::Global)),
+    ("global", true, ByValue(OptionKind::Global)),
     (
         "set",
         true,
-        Refuse("it changes another option: write the value there"),
+        Refuse("it changes another option: write the value into that option"),
     ),
     ("boot", true, Keep),
     ("rtc", true, Keep),
-    ("icount", true, Look(L::Icount)),
+    ("icount", true, ByValue(OptionKind::Icount)),
     ("uuid", true, Keep),
     ("name", true, Keep),
     ("smbios", true, Keep),
@@ -263,7 +262,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     ("watchdog-action", true, Keep),
     ("enable-fips", false, Keep),
     ("enable-sync-profile", false, Keep),
-    // Its chardev is a stand-in, and a guest that does not run calls nothing.
+    // Its chardev is replaced, and a paused guest makes no call.
     ("semihosting-config", true, Keep),
     // Memory.
     ("mem-path", true, Drop(MEMORY_REASON)),
@@ -271,45 +270,49 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     ("overcommit", true, Drop(MEMORY_REASON)),
     ("realtime", true, Drop(MEMORY_REASON)),
     // Devices and objects.
-    ("device", true, Look(L::Device)),
-    ("object", true, Look(L::Object)),
+    ("device", true, ByValue(OptionKind::Device)),
+    ("object", true, ByValue(OptionKind::Object)),
     ("usb", false, Keep),
-    ("usbdevice", true, Look(L::Usbdevice)),
+    ("usbdevice", true, ByValue(OptionKind::Usbdevice)),
     (
         "tpmdev",
         true,
-        Drop("no TPM, nor a program that emulates one, may be opened"),
+        Drop("no TPM, and no program that emulates one, may be opened"),
     ),
-    ("fsdev", true, Look(L::Fsdev)),
-    ("virtfs", true, Look(L::Virtfs)),
+    ("fsdev", true, ByValue(OptionKind::Fsdev)),
+    ("virtfs", true, ByValue(OptionKind::Virtfs)),
     ("vga", true, Keep),
-    ("audio", true, Look(L::Audio)),
-    ("audiodev", true, Look(L::Audiodev)),
-    ("soundhw", true, Look(L::Soundhw)),
+    ("audio", true, ByValue(OptionKind::Audio)),
+    ("audiodev", true, ByValue(OptionKind::Audiodev)),
+    ("soundhw", true, ByValue(OptionKind::Soundhw)),
     // Disks.
-    ("drive", true, Look(L::Drive)),
-    ("blockdev", true, Look(L::Blockdev)),
-    ("hda", true, Look(L::Disk("index=0,media=disk"))),
-    ("hdb", true, Look(L::Disk("index=1,media=disk"))),
-    ("hdc", true, Look(L::Disk("index=2,media=disk"))),
-    ("hdd", true, Look(L::Disk("index=3,media=disk"))),
-    ("cdrom", true, Look(L::Disk("index=2,media=cdrom"))),
-    ("fda", true, Look(L::Disk("if=floppy,index=0"))),
-    ("fdb", true, Look(L::Disk("if=floppy,index=1"))),
-    ("sd", true, Look(L::Disk("if=sd"))),
-    ("pflash", true, Look(L::Disk("if=pflash"))),
-    ("mtdblock", true, Look(L::Disk("if=mtd"))),
-    ("snapshot", false, Drop("there are no images to protect")),
+    ("drive", true, ByValue(OptionKind::Drive)),
+    ("blockdev", true, ByValue(OptionKind::Blockdev)),
+    ("hda", true, ByValue(OptionKind::Disk("index=0,media=disk"))),
+    ("hdb", true, ByValue(OptionKind::Disk("index=1,media=disk"))),
+    ("hdc", true, ByValue(OptionKind::Disk("index=2,media=disk"))),
+    ("hdd", true, ByValue(OptionKind::Disk("index=3,media=disk"))),
+    (
+        "cdrom",
+        true,
+        ByValue(OptionKind::Disk("index=2,media=cdrom")),
+    ),
+    ("fda", true, ByValue(OptionKind::Disk("if=floppy,index=0"))),
+    ("fdb", true, ByValue(OptionKind::Disk("if=floppy,index=1"))),
+    ("sd", true, ByValue(OptionKind::Disk("if=sd"))),
+    ("pflash", true, ByValue(OptionKind::Disk("if=pflash"))),
+    ("mtdblock", true, ByValue(OptionKind::Disk("if=mtd"))),
+    ("snapshot", false, Drop("no image needs protection")),
     ("iscsi", true, Drop("no disk is opened")),
     // The network.
-    ("netdev", true, Look(L::Netdev)),
-    ("nic", true, Look(L::Nic)),
-    ("net", true, Look(L::Net)),
+    ("netdev", true, ByValue(OptionKind::Netdev)),
+    ("nic", true, ByValue(OptionKind::Nic)),
+    ("net", true, ByValue(OptionKind::Net)),
     // Character devices and monitors.
-    ("chardev", true, Look(L::Chardev)),
-    ("serial", true, Look(L::Port)),
-    ("parallel", true, Look(L::Port)),
-    ("debugcon", true, Look(L::Port)),
+    ("chardev", true, ByValue(OptionKind::Chardev)),
+    ("serial", true, ByValue(OptionKind::Port)),
+    ("parallel", true, ByValue(OptionKind::Port)),
+    ("debugcon", true, ByValue(OptionKind::Port)),
     (
         "monitor",
         true,
@@ -321,7 +324,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     ("gdb", true, Drop("no debugger may connect")),
     ("s", false, Drop("no debugger may connect")),
     // Displays.
-    ("display", true, Look(L::Display)),
+    ("display", true, ByValue(OptionKind::Display)),
     (
         "nographic",
         false,
@@ -350,7 +353,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     (
         "incoming",
         true,
-        Drop("cpreg says when and from where the state comes"),
+        Drop("cpreg determines when and from where QEMU loads the state"),
     ),
     ("daemonize", false, Drop(PROCESS_REASON)),
     ("pidfile", true, Drop(PROCESS_REASON)),
@@ -361,7 +364,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     (
         "add-fd",
         true,
-        Drop("nobody hands files to this QEMU, and nothing that would use them is left"),
+        Drop("no descriptor is passed to this QEMU, and no remaining option uses one"),
     ),
     ("d", true, Drop(LOG_REASON)),
     ("D", true, Drop(LOG_REASON)),
@@ -374,7 +377,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     (
         "readconfig",
         true,
-        Refuse("what is in the file is not looked at: write it as options"),
+        Refuse("cpreg does not read the file: write its content as options"),
     ),
     (
         "loadvm",
@@ -384,7 +387,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     (
         "preconfig",
         false,
-        Refuse("QEMU would wait before it makes the machine"),
+        Refuse("QEMU would wait before it creates the machine"),
     ),
     ("dump-vmstate", true, Refuse(EXIT_REASON)),
     ("h", false, Refuse(EXIT_REASON)),
@@ -406,24 +409,24 @@ mod tests {
         words.split_whitespace().map(OsString::from).collect()
     }
 
-    /// What `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1 lists, and whether a value is shown.
+    /// Options of `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1.
     const LISTED: &str = include_str!("listed_options.txt");
 
     #[test]
     fn every_option_that_qemu_lists_is_classified() {
-        let mut seen = 0;
+        let mut count = 0;
         for line in LISTED.lines().filter(|line| !line.starts_with('#')) {
             let mut columns = line.split_whitespace();
             let (name, value) = (columns.next().unwrap(), columns.next().unwrap());
             let known = find_option(name).unwrap_or_else(|| panic!("-{name} is not classified"));
             assert_eq!(known.takes_value, value == "value", "-{name}");
-            seen += 1;
+            count += 1;
         }
-        assert_eq!(seen, 130);
+        assert_eq!(count, 130);
     }
 
     #[test]
-    fn no_option_is_there_twice() {
+    fn every_option_is_listed_once() {
         for (index, (name, ..)) in OPTIONS.iter().enumerate() {
             assert!(
                 OPTIONS[index + 1..].iter().all(|(other, ..)| other != name),
@@ -433,14 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn values_may_look_like_options_and_images_stand_alone() {
+    fn values_may_look_like_options_and_images_may_stand_alone() {
         let command =
             words("qemu-system-aarch64 disk.img -append -S --m 1G -nodefaults -strange x -odd -S");
         let parts = parse_command_line(&command);
         let texts: Vec<String> = parts
             .arguments
             .iter()
-            .map(|part| part.words.join(OsStr::new(" ")).into_string().unwrap())
+            .map(|argument| argument.words.join(OsStr::new(" ")).into_string().unwrap())
             .collect();
         assert_eq!(
             texts,
@@ -459,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn launchers_are_told_from_the_program() {
+    fn launchers_are_distinguished_from_the_program() {
         for (command, program) in [
             ("qemu-system-aarch64 -m 1", 0),
             ("taskset -c 1 qemu-system-aarch64 -m 1", 3),

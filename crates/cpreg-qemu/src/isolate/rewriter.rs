@@ -1,7 +1,7 @@
-//! A command line while it is gone through: each option is given to the module that knows it, and what comes of it is kept.
+//! [`Rewriter`]: passes each option to the module that rewrites it, and collects the results.
 //!
-//! What an option's treatment is lives in [`super::options`]. What is so short that it needs no module is here: character
-//! devices, displays, sound, shared folders.
+//! [`super::options`] has the policy for each option. Short rewrites are here: character devices,
+//! displays, sound, shared folders.
 
 use std::ffi::{OsStr, OsString};
 
@@ -17,9 +17,9 @@ use crate::error::{Error, ErrorKind};
 const CONSOLE_REASON: &str = "nothing may be connected to, listened on or written to";
 const DISPLAY_REASON: &str = "no display may be opened";
 const AUDIO_REASON: &str = "no sound may be played or recorded";
-const SHARED_FOLDER_REASON: &str = "no folder of this host is shared: an empty one stands in";
+const SHARED_FOLDER_REASON: &str = "no folder of this host is shared: an empty one replaces it";
 
-/// A command line while it is gone through.
+/// State of rewriting a command line.
 pub(super) struct Rewriter<'a> {
     allowed_options: &'a [String],
     host: &'a dyn HostQueries,
@@ -28,38 +28,38 @@ pub(super) struct Rewriter<'a> {
     pub(super) unverified: Vec<UnverifiedPart>,
     nodes: BlockNodes,
     pub(super) network: Network<'a>,
-    /// Network backends: name and kind.
+    /// Network backends: id and type.
     backends: Vec<(String, String)>,
     needs_null_audiodev: bool,
 }
 
 impl<'a> Rewriter<'a> {
-    pub(super) fn new(keep: &'a [String], around: &'a dyn HostQueries) -> Self {
+    pub(super) fn new(allowed_options: &'a [String], host: &'a dyn HostQueries) -> Self {
         Self {
-            allowed_options: keep,
-            host: around,
+            allowed_options,
+            host,
             options: Vec::new(),
             changes: Vec::new(),
             unverified: Vec::new(),
             nodes: BlockNodes::default(),
-            network: Network::new(around),
+            network: Network::new(host),
             backends: Vec::new(),
             needs_null_audiodev: false,
         }
     }
 
-    /// Notes what other options refer to.
-    pub(super) fn collect_references(&mut self, part: &Argument<'_>) {
-        let Some(known) = part.option else { return };
-        let OptionPolicy::ByValue(looked) = known.policy else {
+    /// Collects the parts of an argument that other options refer to.
+    pub(super) fn collect_references(&mut self, argument: &Argument<'_>) {
+        let Some(known) = argument.option else { return };
+        let OptionPolicy::ByValue(kind) = known.policy else {
             return;
         };
-        let first = implied_key(looked);
-        let text = part.value().and_then(OsStr::to_str);
+        let first = implied_key(kind);
+        let text = argument.value().and_then(OsStr::to_str);
         let Some(values) = text.and_then(|text| Values::parse(text, first)) else {
             return;
         };
-        match looked {
+        match kind {
             OptionKind::Blockdev => self.nodes.add(values),
             OptionKind::Device => self.network.add_device(&values),
             OptionKind::Netdev => {
@@ -77,257 +77,269 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    pub(super) fn rewrite_argument(&mut self, part: &Argument<'_>) -> Result<(), Error> {
-        if self.is_allowed(part) {
-            self.options.extend_from_slice(part.words);
+    pub(super) fn rewrite_argument(&mut self, argument: &Argument<'_>) -> Result<(), Error> {
+        if self.is_allowed(argument) {
+            self.options.extend_from_slice(argument.words);
             return Ok(());
         }
-        let Some(name) = part.name else {
+        let Some(name) = argument.name else {
             return self.replace_disk(
-                part,
-                part.words.first().map(OsString::as_os_str),
+                argument,
+                argument.words.first().map(OsString::as_os_str),
                 "index=0,media=disk",
             );
         };
-        let Some(known) = part.option else {
-            let reason = "this option is not known here, nor what it does";
+        let Some(known) = argument.option else {
+            let reason = "the option is unknown to this cpreg";
             return Err(isolation_error(
-                part,
+                argument,
                 reason,
                 Some(name.to_string_lossy().into_owned()),
             ));
         };
-        if known.takes_value && part.value().is_none() {
-            return Err(isolation_error(part, "its value is missing", None));
+        if known.takes_value && argument.value().is_none() {
+            return Err(isolation_error(argument, "its value is missing", None));
         }
         match known.policy {
-            OptionPolicy::Keep => self.options.extend_from_slice(part.words),
-            OptionPolicy::Drop(reason) => self.change(part, Vec::new(), reason),
+            OptionPolicy::Keep => self.options.extend_from_slice(argument.words),
+            OptionPolicy::Drop(reason) => self.change(argument, Vec::new(), reason),
             OptionPolicy::Replace(words, reason) => {
-                self.change(part, words.iter().map(OsString::from).collect(), reason);
+                self.change(argument, words.iter().map(OsString::from).collect(), reason);
             }
             OptionPolicy::Refuse(reason) => {
-                return Err(isolation_error(part, reason, Some(known.name.to_owned())));
+                return Err(isolation_error(
+                    argument,
+                    reason,
+                    Some(known.name.to_owned()),
+                ));
             }
             OptionPolicy::ByValue(OptionKind::Disk(place)) => {
-                return self.replace_disk(part, part.value(), place);
+                return self.replace_disk(argument, argument.value(), place);
             }
-            OptionPolicy::ByValue(looked) => return self.rewrite_by_value(part, looked),
+            OptionPolicy::ByValue(kind) => return self.rewrite_by_value(argument, kind),
         }
         Ok(())
     }
 
-    /// Whether the user wants this as it is: by its name, or its name and what its value begins with.
-    fn is_allowed(&self, part: &Argument<'_>) -> bool {
-        let Some(name) = part.name.and_then(OsStr::to_str) else {
+    /// Returns `true` if the user allows this option, by its name or its name and first value.
+    fn is_allowed(&self, argument: &Argument<'_>) -> bool {
+        let Some(name) = argument.name.and_then(OsStr::to_str) else {
             return false;
         };
-        self.allowed_options.iter().any(|keep| {
-            let keep = keep.trim_start_matches('-');
-            match keep.split_once(' ') {
-                None => keep == name,
-                Some((option, kind)) => option == name && value_kind(part).as_deref() == Some(kind),
+        self.allowed_options.iter().any(|allowed| {
+            let allowed = allowed.trim_start_matches('-');
+            match allowed.split_once(' ') {
+                None => allowed == name,
+                Some((option, kind)) => {
+                    option == name && value_kind(argument).as_deref() == Some(kind)
+                }
             }
         })
     }
 
-    /// Replaces an option's value, leaving its name as it was written.
-    fn replace(&mut self, part: &Argument<'_>, value: String, reason: &'static str) {
-        let mut now: Vec<OsString> = part.words.iter().take(1).cloned().collect();
-        now.push(value.into());
-        self.change(part, now, reason);
+    /// Replaces the value of an option, and keeps its name as written.
+    fn replace(&mut self, argument: &Argument<'_>, value: String, reason: &'static str) {
+        let mut words: Vec<OsString> = argument.words.iter().take(1).cloned().collect();
+        words.push(value.into());
+        self.change(argument, words, reason);
     }
 
-    fn change(&mut self, part: &Argument<'_>, now: Vec<OsString>, reason: &'static str) {
-        self.options.extend_from_slice(&now);
-        if now != part.words {
+    fn change(&mut self, argument: &Argument<'_>, words: Vec<OsString>, reason: &'static str) {
+        self.options.extend_from_slice(&words);
+        if words != argument.words {
             self.changes.push(OptionChange {
-                before: part.words.to_vec(),
-                after: now,
+                before: argument.words.to_vec(),
+                after: words,
                 reason,
             });
         }
     }
 
-    fn pass_through(&mut self, part: &Argument<'_>) {
-        self.options.extend_from_slice(part.words);
+    fn pass_through(&mut self, argument: &Argument<'_>) {
+        self.options.extend_from_slice(argument.words);
     }
 
     fn replace_disk(
         &mut self,
-        part: &Argument<'_>,
+        argument: &Argument<'_>,
         path: Option<&OsStr>,
         place: &str,
     ) -> Result<(), Error> {
         let Some(path) = path.and_then(OsStr::to_str) else {
-            return Err(isolation_error(part, INVALID_VALUE_REASON, None));
+            return Err(isolation_error(argument, INVALID_VALUE_REASON, None));
         };
         let stand_in = disks::replace_image(path, place, self.host);
         self.change(
-            part,
+            argument,
             vec!["-drive".into(), stand_in.value.into()],
             stand_in.reason,
         );
         Ok(())
     }
 
-    fn rewrite_by_value(&mut self, part: &Argument<'_>, looked: OptionKind) -> Result<(), Error> {
-        let Some(text) = part.value().and_then(OsStr::to_str) else {
-            return Err(isolation_error(part, INVALID_VALUE_REASON, None));
+    fn rewrite_by_value(&mut self, argument: &Argument<'_>, kind: OptionKind) -> Result<(), Error> {
+        let Some(text) = argument.value().and_then(OsStr::to_str) else {
+            return Err(isolation_error(argument, INVALID_VALUE_REASON, None));
         };
-        let Some(values) = Values::parse(text, implied_key(looked)) else {
+        let Some(values) = Values::parse(text, implied_key(kind)) else {
             return Err(isolation_error(
-                part,
-                "it begins like JSON and is none",
+                argument,
+                "its value begins like JSON but is not valid JSON",
                 None,
             ));
         };
-        match looked {
+        match kind {
             OptionKind::Blockdev => {
                 let stand_in = self.nodes.replace_blockdev(&values, self.host);
-                self.replace(part, stand_in.value, stand_in.reason);
+                self.replace(argument, stand_in.value, stand_in.reason);
             }
             OptionKind::Drive => match self.nodes.replace_drive(&values, self.host) {
-                Some(stand_in) => self.replace(part, stand_in.value, stand_in.reason),
-                None => self.pass_through(part),
+                Some(stand_in) => self.replace(argument, stand_in.value, stand_in.reason),
+                None => self.pass_through(argument),
             },
             OptionKind::Netdev => {
-                let outcome = self.network.rewrite_netdev(&values);
-                self.apply_network_rewrite(part, outcome);
+                let rewrite = self.network.rewrite_netdev(&values);
+                self.apply_network_rewrite(argument, rewrite);
             }
             OptionKind::Nic => {
-                let outcome = self.network.rewrite_nic(&values);
-                self.apply_network_rewrite(part, outcome);
+                let rewrite = self.network.rewrite_nic(&values);
+                self.apply_network_rewrite(argument, rewrite);
             }
             OptionKind::Net => {
-                let outcome = self.network.rewrite_net(&values);
-                self.apply_network_rewrite(part, outcome);
+                let rewrite = self.network.rewrite_net(&values);
+                self.apply_network_rewrite(argument, rewrite);
             }
-            OptionKind::Device => self.rewrite_device(part, &values),
-            OptionKind::Object => return self.rewrite_object(part, &values),
+            OptionKind::Device => self.rewrite_device(argument, &values),
+            OptionKind::Object => return self.rewrite_object(argument, &values),
             OptionKind::Chardev => {
                 let value = values.format_only_as_keys("null", &["id", "mux"], &[]);
-                self.replace(part, value, CONSOLE_REASON);
+                self.replace(argument, value, CONSOLE_REASON);
             }
             OptionKind::Port => match text {
-                "none" | "null" => self.pass_through(part),
-                // The chardev is a stand-in itself.
-                _ if text.starts_with("chardev:") => self.pass_through(part),
-                _ => self.replace(part, "null".to_owned(), CONSOLE_REASON),
+                "none" | "null" => self.pass_through(argument),
+                // The rewrite of `-chardev` replaces the chardev.
+                _ if text.starts_with("chardev:") => self.pass_through(argument),
+                _ => self.replace(argument, "null".to_owned(), CONSOLE_REASON),
             },
-            OptionKind::Display => self.replace(part, "none".to_owned(), DISPLAY_REASON),
+            OptionKind::Display => self.replace(argument, "none".to_owned(), DISPLAY_REASON),
             OptionKind::Audiodev => {
                 self.replace(
-                    part,
+                    argument,
                     values.format_only_as_keys("none", &["id"], &[]),
                     AUDIO_REASON,
                 );
             }
             OptionKind::Audio => {
                 self.replace(
-                    part,
+                    argument,
                     values.format_only_as_keys("none", &["model", "id"], &[]),
                     AUDIO_REASON,
                 );
             }
             OptionKind::Soundhw => {
-                // QEMU 5.2: such a device takes the first backend there is.
+                // QEMU 5.2: such a device uses the first backend.
                 self.needs_null_audiodev = true;
-                self.pass_through(part);
+                self.pass_through(argument);
             }
             OptionKind::Fsdev => {
                 self.replace(
-                    part,
+                    argument,
                     values.format_only_as_keys("synth", &["id"], &[]),
                     SHARED_FOLDER_REASON,
                 );
             }
             OptionKind::Virtfs => {
                 let value = values.format_only_as_keys("synth", &["id", "mount_tag"], &[]);
-                self.replace(part, value, SHARED_FOLDER_REASON);
+                self.replace(argument, value, SHARED_FOLDER_REASON);
             }
             OptionKind::Machine if values.has_any(&["dumpdtb"]) => {
                 return Err(isolation_error(
-                    part,
-                    "with `dumpdtb` QEMU writes a file and ends",
+                    argument,
+                    "QEMU would write the device tree to a file and exit",
                     None,
                 ));
             }
             OptionKind::Icount if values.has_any(&["rr", "rrfile", "rrsnapshot"]) => {
-                let reason = "a recording of the guest's run would be written or read";
-                return Err(isolation_error(part, reason, Some("icount".to_owned())));
+                let reason = "QEMU would read or write a recording of the guest";
+                return Err(isolation_error(argument, reason, Some("icount".to_owned())));
             }
-            OptionKind::Machine | OptionKind::Icount => self.pass_through(part),
+            OptionKind::Machine | OptionKind::Icount => self.pass_through(argument),
             OptionKind::Global => {
                 let property = values
                     .get("property")
                     .or_else(|| text.split('=').next()?.rsplit('.').next());
                 if property.is_some_and(|name| devices::HOST_ACCESS_PROPERTIES.contains(&name)) {
                     self.change(
-                        part,
+                        argument,
                         Vec::new(),
-                        "no file is written and no connection opened for a device",
+                        "no device may write a file or open a connection",
                     );
                 } else {
-                    self.pass_through(part);
+                    self.pass_through(argument);
                 }
             }
             OptionKind::Usbdevice => match text {
                 "mouse" | "tablet" | "keyboard" | "wacom-tablet" | "ccid" => {
-                    self.pass_through(part)
+                    self.pass_through(argument)
                 }
                 _ => {
-                    let reason = "what it reaches on this host is not known here";
-                    return Err(isolation_error(part, reason, Some("usbdevice".to_owned())));
+                    let reason = "cpreg does not know what it accesses on this host";
+                    return Err(isolation_error(
+                        argument,
+                        reason,
+                        Some("usbdevice".to_owned()),
+                    ));
                 }
             },
-            OptionKind::Disk(place) => return self.replace_disk(part, part.value(), place),
+            OptionKind::Disk(place) => return self.replace_disk(argument, argument.value(), place),
         }
         Ok(())
     }
 
-    fn apply_network_rewrite(&mut self, part: &Argument<'_>, outcome: network::NetworkRewrite) {
-        match outcome {
-            network::NetworkRewrite::Keep => self.pass_through(part),
-            network::NetworkRewrite::Replace(value, reason) => self.replace(part, value, reason),
+    fn apply_network_rewrite(&mut self, argument: &Argument<'_>, rewrite: network::NetworkRewrite) {
+        match rewrite {
+            network::NetworkRewrite::Keep => self.pass_through(argument),
+            network::NetworkRewrite::Replace(value, reason) => {
+                self.replace(argument, value, reason)
+            }
         }
     }
 
-    fn rewrite_device(&mut self, part: &Argument<'_>, values: &Values) {
+    fn rewrite_device(&mut self, argument: &Argument<'_>, values: &Values) {
         let backend = values.get("netdev").and_then(|id| {
-            let found = self.backends.iter().find(|(name, _)| name == id);
-            found.map(|(_, kind)| kind.as_str())
+            let backend = self.backends.iter().find(|(name, _)| name == id);
+            backend.map(|(_, kind)| kind.as_str())
         });
-        let outcome = if network::has_oversized_tx_queue(values, backend) {
+        let rewrite = if network::has_oversized_tx_queue(values, backend) {
             devices::replace_nic(values)
         } else {
             devices::rewrite_device(values)
         };
-        let devices::DeviceRewrite::Replace(now, reason, unjudged) = outcome else {
-            return self.pass_through(part);
+        let devices::DeviceRewrite::Replace(value, reason, unverified) = rewrite else {
+            return self.pass_through(argument);
         };
-        self.unverified.extend(unjudged);
-        match now {
+        self.unverified.extend(unverified);
+        match value {
             Some(value) => {
                 self.needs_null_audiodev |= value.contains(devices::NULL_AUDIODEV_ID);
-                self.replace(part, value, reason);
+                self.replace(argument, value, reason);
             }
-            None => self.change(part, Vec::new(), reason),
+            None => self.change(argument, Vec::new(), reason),
         }
     }
 
-    fn rewrite_object(&mut self, part: &Argument<'_>, values: &Values) -> Result<(), Error> {
+    fn rewrite_object(&mut self, argument: &Argument<'_>, values: &Values) -> Result<(), Error> {
         match objects::rewrite_object(values, self.host) {
-            objects::ObjectRewrite::Keep => self.pass_through(part),
-            objects::ObjectRewrite::Replace(value, reason) => self.replace(part, value, reason),
-            objects::ObjectRewrite::Drop(reason, unjudged) => {
-                self.unverified.extend(unjudged);
-                self.change(part, Vec::new(), reason);
+            objects::ObjectRewrite::Keep => self.pass_through(argument),
+            objects::ObjectRewrite::Replace(value, reason) => self.replace(argument, value, reason),
+            objects::ObjectRewrite::Drop(reason, unverified) => {
+                self.unverified.extend(unverified);
+                self.change(argument, Vec::new(), reason);
             }
             objects::ObjectRewrite::Refuse(reason) => {
                 let kind = values.get("qom-type").unwrap_or_default();
                 return Err(isolation_error(
-                    part,
+                    argument,
                     reason,
                     Some(format!("object {kind}")),
                 ));
@@ -336,24 +348,24 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Adds what must be there in any case.
+    /// Adds the options that an isolated QEMU needs.
     pub(super) fn finish(&mut self, program: &OsString) {
-        // A word that looks like an option may be a value: `-append -S`.
-        let mut all = vec![program.clone()];
-        all.extend_from_slice(&self.options);
-        let parts = options::parse_command_line(&all);
+        // Parse again: a word that looks like an option may be a value (`-append -S`).
+        let mut command = vec![program.clone()];
+        command.extend_from_slice(&self.options);
+        let parts = options::parse_command_line(&command);
         let has = |name: &str| {
             parts
                 .arguments
                 .iter()
-                .any(|part| part.name == Some(OsStr::new(name)))
+                .any(|argument| argument.name == Some(OsStr::new(name)))
         };
-        let wanted = [
+        let required = [
             (has("display"), &["-display", "none"][..], DISPLAY_REASON),
             (
                 has("no-user-config") || has("nouserconfig"),
                 &["-no-user-config"],
-                "a configuration file of this host could name more",
+                "a configuration file of this host could add options",
             ),
             (has("S"), &["-S"], "the guest must not run"),
         ];
@@ -361,58 +373,62 @@ impl<'a> Rewriter<'a> {
             let backend = format!("none,id={}", devices::NULL_AUDIODEV_ID);
             self.add(&["-audiodev", &backend], AUDIO_REASON);
         }
-        for (is_there, words, reason) in wanted {
-            if !is_there {
+        for (is_present, words, reason) in required {
+            if !is_present {
                 self.add(words, reason);
             }
         }
     }
 
     fn add(&mut self, words: &[&str], reason: &'static str) {
-        let now: Vec<OsString> = words.iter().map(OsString::from).collect();
-        self.options.extend_from_slice(&now);
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        self.options.extend_from_slice(&words);
         self.changes.push(OptionChange {
             before: Vec::new(),
-            after: now,
+            after: words,
             reason,
         });
     }
 }
 
-/// What a value begins with: a driver, a type.
-fn value_kind(part: &Argument<'_>) -> Option<String> {
-    let first = match part.option?.policy {
-        OptionPolicy::ByValue(looked) => implied_key(looked),
+/// Returns the first part of an option's value: a driver or a type.
+fn value_kind(argument: &Argument<'_>) -> Option<String> {
+    let first = match argument.option?.policy {
+        OptionPolicy::ByValue(kind) => implied_key(kind),
         _ => "first",
     };
-    let values = Values::parse(part.value()?.to_str()?, first)?;
+    let values = Values::parse(argument.value()?.to_str()?, first)?;
     values.get(first).map(str::to_owned)
 }
 
-const INVALID_VALUE_REASON: &str = "its value is no UTF-8, or missing";
+const INVALID_VALUE_REASON: &str = "its value is missing or not UTF-8";
 
-fn isolation_error(part: &Argument<'_>, reason: &'static str, keep: Option<String>) -> Error {
-    let hint = keep.as_ref().map(|keep| {
-        let quoted = if keep.contains(' ') {
-            format!("'{keep}'")
+fn isolation_error(
+    argument: &Argument<'_>,
+    reason: &'static str,
+    allow_option: Option<String>,
+) -> Error {
+    let hint = allow_option.as_ref().map(|option| {
+        let quoted = if option.contains(' ') {
+            format!("'{option}'")
         } else {
-            keep.clone()
+            option.clone()
         };
         format!(
-            "leave it out, or keep it as it is, at your own risk, with `--allow-option {quoted}`"
+            "leave it out, or keep it unchanged at your own risk with `--allow-option {quoted}`"
         )
     });
     Error::new(ErrorKind::CannotIsolate {
-        words: part.words.to_vec(),
+        words: argument.words.to_vec(),
         reason,
-        allow_option: keep,
+        allow_option,
     })
     .with_hint(hint)
 }
 
-/// The key that the first part of an option's value may leave out.
-fn implied_key(looked: OptionKind) -> &'static str {
-    match looked {
+/// Returns the key that the first part of an option's value may omit.
+fn implied_key(kind: OptionKind) -> &'static str {
+    match kind {
         OptionKind::Blockdev | OptionKind::Device | OptionKind::Audiodev | OptionKind::Audio => {
             "driver"
         }

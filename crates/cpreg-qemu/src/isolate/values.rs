@@ -1,27 +1,30 @@
-//! The value of an option: `driver,id=x,file.driver=raw`, or the same as a JSON object, as libvirt writes it.
+//! The value of an option: `driver,id=x,file.driver=raw`, or the same as a JSON object, as in
+//! libvirt.
 //!
-//! | form | rules (QEMU's docs/system/qemu-options and util/keyval.c, util/qemu-option.c) |
-//! |---|---|
-//! | keys | parts between commas, `,,` is a comma; `key=value`; the first part may leave out its key; elsewhere `key` alone means `key=on`, `nokey` `key=off` |
-//! | JSON | `-replace_blockdev`, `-device`, `-netdev`, `-object` take an object; nested objects are the dotted keys of the other form |
+//! Forms (QEMU's docs/system/qemu-options and util/keyval.c, util/qemu-option.c):
+//! - keys: parts between commas, where `,,` is a comma. A part is `key=value`. The first part may
+//!   omit its key; elsewhere `key` alone means `key=on`, and `nokey` means `key=off`.
+//! - JSON: `-blockdev`, `-device`, `-netdev`, `-object` accept an object; nested objects correspond
+//!   to the dotted keys of the other form.
 //!
-//! Both become one flat list here. What replaces an option keeps its form where that matters: QEMU makes all devices
-//! that are given as keys before those that are given as JSON, and the order decides about their places on a bus.
+//! Both forms become one flat list. A rewrite keeps the form where it matters: QEMU creates all
+//! devices given as keys before those given as JSON, and the order determines their places on a
+//! bus.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-/// The parts of an option's value, flat, in order.
+/// Parts of an option's value, flat, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Values {
     pairs: Vec<(String, String)>,
-    /// The object, if that is the form: its numbers and booleans must stay such.
+    /// The object, if the value is JSON; its numbers and booleans must keep their types.
     json: Option<Map<String, Value>>,
 }
 
 impl Values {
-    /// Reads a value; `first` is the key that its first part may leave out. `None` if it begins like JSON and is none.
+    /// Parses a value; `first` is the key that its first part may omit. `None` for invalid JSON.
     pub(crate) fn parse(text: &str, first: &str) -> Option<Self> {
         if text.trim_start().starts_with('{') {
             let object: Map<String, Value> = serde_json::from_str(text).ok()?;
@@ -52,23 +55,24 @@ impl Values {
         Some(Self { pairs, json: None })
     }
 
-    /// The value of a key: the last one given, which is the one that QEMU takes.
+    /// Returns the value of a key; QEMU uses the last one.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        let found = self.pairs.iter().rev().find(|(name, _)| name == key);
-        found.map(|(_, value)| value.as_str())
+        let pair = self.pairs.iter().rev().find(|(name, _)| name == key);
+        pair.map(|(_, value)| value.as_str())
     }
 
-    /// All keys and values, in order.
+    /// Returns all keys and values, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(key, value)| (&**key, &**value))
     }
 
-    /// Whether any key is one of these, or within one of them (`file` has `file.filename` in it).
+    /// Returns `true` if any key is one of `keys` or nested in one (`file` contains
+    /// `file.filename`).
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
         self.iter().any(|(key, _)| is_among(key, keys))
     }
 
-    /// The parts within a key, without it: of `file.driver` in `file` that is `driver`.
+    /// Returns the parts nested in a key, without its prefix: `driver` of `file.driver` in `file`.
     pub(crate) fn nested(&self, key: &str) -> Self {
         let inner = |(name, value): &(String, String)| {
             let rest = name.strip_prefix(key)?.strip_prefix('.')?;
@@ -80,39 +84,40 @@ impl Values {
         }
     }
 
-    /// The same without these keys and what is within them, in the same form; `first` is the key that comes first.
+    /// Formats the value without these keys and their nested keys, in the same form; `first` stays
+    /// first.
     pub(crate) fn format_without(&self, keys: &[&str], first: &str) -> String {
         if let Some(object) = &self.json {
-            let left = object.iter().filter(|(key, _)| !is_among(key, keys));
-            return write_json(left);
+            let remaining = object.iter().filter(|(key, _)| !is_among(key, keys));
+            return write_json(remaining);
         }
         let head = self.get(first).unwrap_or_default();
-        let left = self.iter().filter(|(key, _)| *key != first);
-        write_keys(head, left.filter(|(key, _)| !is_among(key, keys)))
+        let remaining = self.iter().filter(|(key, _)| *key != first);
+        write_keys(head, remaining.filter(|(key, _)| !is_among(key, keys)))
     }
 
-    /// `head` in front, and those of these keys that are there behind it, in the same form.
+    /// Formats `head` and those of `keys` that the value has, in the same form.
     pub(crate) fn format_only(&self, head: (&str, &str), keys: &[&str]) -> String {
         if let Some(object) = &self.json {
             let head = (head.0.to_owned(), Value::String(head.1.to_owned()));
-            let left = object.iter().filter(|(key, _)| is_among(key, keys));
-            return write_json(left.chain([(&head.0, &head.1)]));
+            let selected = object.iter().filter(|(key, _)| is_among(key, keys));
+            return write_json(selected.chain([(&head.0, &head.1)]));
         }
         self.format_only_as_keys(head.1, keys, &[])
     }
 
-    /// [`Self::only`] as keys, whatever the form was, with more behind it.
+    /// Formats like [`Self::format_only`], always as keys, with `more` at the end.
     pub(crate) fn format_only_as_keys(
         &self,
         head: &str,
         keys: &[&str],
         more: &[(&str, &str)],
     ) -> String {
-        let left = self.iter().filter(|(key, _)| is_among(key, keys));
-        write_keys(head, left.chain(more.iter().copied()))
+        let selected = self.iter().filter(|(key, _)| is_among(key, keys));
+        write_keys(head, selected.chain(more.iter().copied()))
     }
 
-    /// The same with one key more, in the same form.
+    /// Formats the value with an additional key, in the same form.
     pub(crate) fn format_with(&self, key: &str, value: &str, first: &str) -> String {
         if let Some(object) = &self.json {
             let more = (key.to_owned(), Value::String(value.to_owned()));
@@ -139,7 +144,7 @@ fn write_keys<'a>(head: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -
     text
 }
 
-/// Keys that begin with `no` and are meant as they are.
+/// Keys that begin with `no` without being a negation.
 const KEYS_IN_NO: &[&str] = &["node", "nodelay", "nodeid", "nodes"];
 
 fn push(text: &mut String, key: &str, value: &str) {
@@ -149,19 +154,19 @@ fn push(text: &mut String, key: &str, value: &str) {
     let _ = write!(text, "{key}={}", escape(value));
 }
 
-/// A value with its commas doubled.
+/// Doubles the commas of a value.
 pub(crate) fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 
 fn is_among(key: &str, keys: &[&str]) -> bool {
-    keys.iter().any(|wanted| {
-        key.strip_prefix(wanted)
+    keys.iter().any(|prefix| {
+        key.strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }
 
-/// The parts between single commas, with doubled ones made one.
+/// Splits at single commas, and turns double commas into single ones.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars().peekable();
@@ -175,7 +180,7 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-/// Adds a JSON value as dotted keys. `serde_json` bounds how deep it can nest.
+/// Adds a JSON value as dotted keys. `serde_json` limits the nesting depth.
 fn flatten(key: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
     match value {
         Value::Object(object) => {
@@ -198,9 +203,9 @@ fn flatten(key: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
     }
 }
 
-/// A size as QEMU reads it, in bytes: `1024`, `0x400`, `1k`, `64M`, `1.5G`.
+/// Parses a size as QEMU does, in bytes: `1024`, `0x400`, `1k`, `64M`, `1.5G`.
 ///
-/// `unit` is what a number without a suffix counts in.
+/// `unit` is the unit of a number without a suffix.
 pub(crate) fn parse_size(text: &str, unit: u64) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
         return u64::from_str_radix(digits, 16).ok();
@@ -229,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_json_read_alike() {
+    fn keys_and_json_are_equivalent() {
         let keys = Values::parse(
             "qcow2,node-name=n,read-only=on,file.driver=file,file.filename=/a,,b",
             "driver",
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_keeps_its_form() {
+    fn formatting_keeps_the_form() {
         let keys = Values::parse("usb-host,bus=u.0,port=1,hostbus=1,id=a,,b", "driver").unwrap();
         assert_eq!(
             keys.format_only(("driver", "usb-mouse"), &["id", "bus", "port"]),
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         for (text, expected) in [
             ("512", Some(512)),
             ("0x200", Some(512)),

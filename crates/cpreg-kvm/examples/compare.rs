@@ -1,15 +1,16 @@
-//! Compares the KVM of this machine with a recorded host made of its own record: for those who test a VMM on a recorded host and want to
-//! know how far to trust it.
+//! Compares the KVM of this machine with a recorded host of its own record, to show the accuracy of
+//! tests on a recorded host.
 //!
-//! | what is compared | |
-//! |---|---|
-//! | `record` | the record of the machine, and that of the recorded host |
-//! | `write` | the same writes to a VM of each, one after another: what is answered, and what is read afterwards; what the recorded host refuses because its record does not tell is counted and no difference |
-//! | `load` | a saved VM, planned for the machine, loaded into a VM of each: what is answered, and what the VM then holds |
-//! | `time` | a load of 64 vCPUs, a bare loop of the same writes, and a plan; not a comparison of the two |
+//! - `record`: the record of the machine, and that of the recorded host
+//! - `write`: the same writes to a VM of each, one after another, with the errno and the value read
+//!   back. A value that the recorded host refuses because its record has no information is counted
+//!   separately, not as a difference.
+//! - `load`: a saved VM, planned for the machine and loaded into a VM of each, with the result and
+//!   the values that the VM holds
+//! - `time`: a load of 64 vCPUs, a plain loop of the same writes, and a plan; not a comparison
 //!
-//! `compare [WRITES [SEED [untimed]]]`. It fails if there is a difference.
-#![expect(clippy::print_stdout, reason = "printing is all that it does")]
+//! Usage: `compare [WRITES [SEED [untimed]]]`. It fails if there is a difference.
+#![expect(clippy::print_stdout, reason = "the example prints its result")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -30,8 +31,8 @@ type AnyResult<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> AnyResult<()> {
     let mut arguments = std::env::args().skip(1);
-    let writes: usize = arguments.next().map_or(Ok(20_000), |it| it.parse())?;
-    let seed: u64 = arguments.next().map_or(Ok(1), |it| it.parse())?;
+    let writes: usize = arguments.next().map_or(Ok(20_000), |word| word.parse())?;
+    let seed: u64 = arguments.next().map_or(Ok(1), |word| word.parse())?;
     let is_timed = arguments.next().is_none_or(|word| word != "untimed");
     let kvm = Kvm::open()?;
     let record = probe(&kvm, |_| {})?;
@@ -43,42 +44,43 @@ fn main() -> AnyResult<()> {
         differences += compare_writes(&kvm, &recorded, features, writes, &mut random)?;
         differences += compare_loads(&kvm, &recorded, features, &mut random)?;
     }
-    let most = record.guests.keys().copied().filter(|it| {
+    let ordinary = record.guests.keys().copied().filter(|features| {
         let special = [Features::EL1_32BIT, Features::EL2, Features::MTE];
-        !special.iter().any(|feature| it.contains(*feature))
+        !special.iter().any(|feature| features.contains(*feature))
     });
-    if let Some(features) = most.max_by_key(|it| it.len())
+    if let Some(features) = ordinary.max_by_key(|features| features.len())
         && is_timed
     {
         measure(&kvm, features)?;
     }
     println!("{differences} differences");
     if differences > 0 {
-        return Err("the recorded host is not like the machine".into());
+        return Err("the recorded host differs from the machine".into());
     }
     Ok(())
 }
 
-/// Differences of two records of one host, but for what depends on the moment.
+/// Compares two records of one host, without the parts that depend on time; returns the number of
+/// differences.
 fn compare_records(one: &HostRecord, other: &HostRecord) -> usize {
     let mut differences = 0;
     let mut compared = 0;
     for (features, guest) in &one.guests {
-        let Some(again) = other.guests.get(features) else {
+        let Some(other_guest) = other.guests.get(features) else {
             println!("record {features}: only the machine has it");
             differences += 1;
             continue;
         };
-        let registers = guest.registers.len().max(again.registers.len());
+        let registers = guest.registers.len().max(other_guest.registers.len());
         compared += registers;
         for at in 0..registers {
-            let (one, other) = (guest.registers.get(at), again.registers.get(at));
+            let (one, other) = (guest.registers.get(at), other_guest.registers.get(at));
             if one.map(RegisterRecord::without_time) != other.map(RegisterRecord::without_time) {
                 println!("record {features}: {one:?} is {other:?}");
                 differences += 1;
             }
         }
-        if guest.writable != again.writable {
+        if guest.writable != other_guest.writable {
             println!("record {features}: other masks");
             differences += 1;
         }
@@ -87,7 +89,7 @@ fn compare_records(one: &HostRecord, other: &HostRecord) -> usize {
     differences
 }
 
-/// Writes whatever comes to mind to whichever register of two VMs.
+/// Writes random values to random registers of two VMs.
 fn compare_writes(
     kvm: &Kvm,
     recorded: &RecordedHost,
@@ -110,30 +112,30 @@ fn compare_writes(
         let Some(id) = list.get(random.below(list.len())).copied() else {
             continue;
         };
-        let holds = read(one, id);
-        let value = random.value(id, holds.as_ref().ok());
-        let answers = [write(one, id, &value), write(other, id, &value)];
-        let reads =
-            [read(one, id), read(other, id)].map(|it| it.map(|value| without_time(id, value)));
-        let is_time = matches!(RegisterKind::from_id(id), RegisterKind::Counter);
-        if answers == [Ok(()), Err(Errno::EINVAL)] {
+        let current = read(one, id);
+        let value = random.value(id, current.as_ref().ok());
+        let results = [write(one, id, &value), write(other, id, &value)];
+        let read_back =
+            [read(one, id), read(other, id)].map(|read| read.map(|value| without_time(id, value)));
+        let is_counter = matches!(RegisterKind::from_id(id), RegisterKind::Counter);
+        if results == [Ok(()), Err(Errno::EINVAL)] {
             *refused.entry(id).or_default() += 1;
-            if let Ok(holds) = &holds {
-                let _ = write(one, id, holds);
+            if let Ok(current) = &current {
+                let _ = write(one, id, current);
             }
             continue;
         }
-        if answers[0] != answers[1] || (reads[0] != reads[1] && !is_time) {
+        if results[0] != results[1] || (read_back[0] != read_back[1] && !is_counter) {
             let (count, example) = tally.entry(id).or_default();
             *count += 1;
             if example.is_empty() {
-                let [real, model] = answers;
+                let [real, model] = results;
                 *example =
-                    format!("holds {holds:x?}, {value}: {real:?} {model:?}, then {reads:x?}");
+                    format!("holds {current:x?}, {value}: {real:?} {model:?}, then {read_back:x?}");
             }
-            // So that each difference is told by itself.
-            if let (Ok(now), false) = (&reads[0], is_time) {
-                let _ = write(other, id, now);
+            // Make the states equal again, so that each difference is reported once.
+            if let (Ok(value), false) = (&read_back[0], is_counter) {
+                let _ = write(other, id, value);
             }
         }
     }
@@ -141,7 +143,7 @@ fn compare_writes(
         println!("write {features}: {id} {count} times: {example}");
     }
     println!(
-        "write {features}: {writes} writes, {} registers differ; refused for want of knowledge:",
+        "write {features}: {writes} writes, {} registers differ; refused because the record has no information:",
         tally.len()
     );
     for (id, count) in refused {
@@ -150,7 +152,7 @@ fn compare_writes(
     Ok(tally.len())
 }
 
-/// Saves a VM in which something was written, and loads it into a VM of each.
+/// Saves a VM with some written registers, and loads it into a VM of each host.
 fn compare_loads(
     kvm: &Kvm,
     recorded: &RecordedHost,
@@ -190,17 +192,17 @@ fn compare_loads(
         println!("load {features}: {error}");
         return Ok(differences + 1);
     }
-    let (one_holds, other_holds) = (save(real.vcpus())?, save(model.vcpus())?);
+    let (one_saved, other_saved) = (save(real.vcpus())?, save(model.vcpus())?);
     for (number, saved) in saved.vcpus.iter().enumerate() {
         for (id, value) in saved.registers.iter() {
             if RegisterKind::from_id(id) == RegisterKind::Counter {
                 continue;
             }
-            let of = |vm: &Saved| vm.vcpus.get(number)?.registers.get(id).cloned();
-            let (one, other) = (of(&one_holds), of(&other_holds));
+            let get = |vm: &Saved| vm.vcpus.get(number)?.registers.get(id).cloned();
+            let (one, other) = (get(&one_saved), get(&other_saved));
             let expected = without_time(id, value.clone());
-            let is_as_saved = |held: &Option<Value>| {
-                held.clone().map(|it| without_time(id, it)) == Some(expected.clone())
+            let is_as_saved = |loaded: &Option<Value>| {
+                loaded.clone().map(|value| without_time(id, value)) == Some(expected.clone())
             };
             if !is_as_saved(&one) || !is_as_saved(&other) {
                 println!("load {features}: vCPU {number} {id} was {value}, is {one:?}, {other:?}");
@@ -208,15 +210,15 @@ fn compare_loads(
             }
         }
     }
-    if let Ok(loaded) = one {
+    if let Ok(summary) = one {
         println!(
-            "load {features}: {} written in {} calls, {differences} differences, {} told",
-            loaded.written_registers,
-            loaded.calls,
-            loaded.mismatches.len()
+            "load {features}: {} written in {} calls, {differences} differences, {} mismatches",
+            summary.written_registers,
+            summary.calls,
+            summary.mismatches.len()
         );
-        for difference in loaded.mismatches {
-            println!("load {features}: told: {difference}");
+        for mismatch in summary.mismatches {
+            println!("load {features}: mismatch: {mismatch}");
         }
     }
     Ok(differences)
@@ -235,48 +237,48 @@ fn plan(saved: &Saved, destination: &cpreg::destination::Destination) -> Plan {
     Plan::new(saved, destination, &tolerances, &consents)
 }
 
-/// How long a load takes, beside a bare loop of the same writes.
+/// Measures a load, and a plain loop of the same writes.
 fn measure(kvm: &Kvm, features: Features) -> AnyResult<()> {
     const VCPUS: usize = 64;
-    const TIMES: usize = 5;
+    const REPETITIONS: usize = 5;
     let saved = save(ready_vm(kvm, features, VCPUS)?.vcpus())?;
     let destination = probe::probe_destination(kvm, features, VCPUS, "this machine")?;
     let mut best = [u128::MAX; 3];
     let mut calls = (0, 0);
-    for _ in 0..TIMES {
-        let began = Instant::now();
+    for _ in 0..REPETITIONS {
+        let start = Instant::now();
         let plan = plan(&saved, &destination);
-        best[0] = best[0].min(began.elapsed().as_micros());
+        best[0] = best[0].min(start.elapsed().as_micros());
         let vm = kvm.create_vm(features, VCPUS)?;
-        let began = Instant::now();
-        let loaded = load(&plan, vm.vcpus())?;
-        best[1] = best[1].min(began.elapsed().as_micros());
-        calls = (loaded.written_registers, loaded.calls);
+        let start = Instant::now();
+        let summary = load(&plan, vm.vcpus())?;
+        best[1] = best[1].min(start.elapsed().as_micros());
+        calls = (summary.written_registers, summary.calls);
         let vm = ready_vm(kvm, features, VCPUS)?;
         let writes: Vec<_> = plan
             .vcpus
             .iter()
             .map(cpreg::plan::VcpuPlan::writes)
             .collect();
-        let began = Instant::now();
+        let start = Instant::now();
         for (vcpu, writes) in vm.vcpus().iter().zip(&writes) {
             for (id, value) in writes {
-                // The vector lengths are refused: SVE is finalized.
+                // KVM refuses the vector lengths, because SVE is finalized.
                 let _ = write(vcpu, *id, value);
             }
         }
-        best[2] = best[2].min(began.elapsed().as_micros());
+        best[2] = best[2].min(start.elapsed().as_micros());
     }
-    let [planned, loaded, bare] = best;
-    let bare_writes: usize = saved.vcpus.iter().map(|vcpu| vcpu.registers.len()).sum();
+    let [planned, loaded, plain] = best;
+    let plain_writes: usize = saved.vcpus.iter().map(|vcpu| vcpu.registers.len()).sum();
     println!(
-        "time {features}: {VCPUS} vCPUs planned in {planned} us, loaded in {loaded} us ({} written, {} calls), a bare loop of {bare_writes} writes takes {bare} us",
+        "time {features}: {VCPUS} vCPUs planned in {planned} us, loaded in {loaded} us ({} written, {} calls), a plain loop of {plain_writes} writes takes {plain} us",
         calls.0, calls.1
     );
     Ok(())
 }
 
-/// A VM whose registers can all be read.
+/// Creates a VM with SVE finalized, so that all registers can be read.
 fn ready_vm<H: Host>(host: &H, features: Features, vcpus: usize) -> AnyResult<H::Vm> {
     let vm = host.create_vm(features, vcpus)?;
     if features.contains(Features::SVE) {
@@ -302,16 +304,16 @@ impl Random {
         usize::try_from(self.next() >> 33).unwrap_or(0) % end.max(1)
     }
 
-    /// A value that the register has room for: anything, or what it holds with little changed.
-    fn value(&mut self, id: RegisterId, holds: Option<&Value>) -> Value {
+    /// Returns a value of the register's width: random, or the current value with small changes.
+    fn value(&mut self, id: RegisterId, current: Option<&Value>) -> Value {
         let size = id.size_bytes().unwrap_or(8);
         if size > 8 {
             return Value::Bytes((0..size).map(|_| self.next().to_le_bytes()[7]).collect());
         }
-        let value = match (self.below(4), holds.and_then(Value::as_u64)) {
-            (0, Some(holds)) => holds ^ 1 << self.below(8 * size),
-            (1, Some(holds)) => holds & self.next(),
-            (2, Some(holds)) => holds,
+        let value = match (self.below(4), current.and_then(Value::as_u64)) {
+            (0, Some(current)) => current ^ 1 << self.below(8 * size),
+            (1, Some(current)) => current & self.next(),
+            (2, Some(current)) => current,
             _ => self.next(),
         };
         Value::U64(if size < 8 {

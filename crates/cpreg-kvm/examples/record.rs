@@ -1,8 +1,9 @@
-//! Records the KVM of this machine and prints what it found: the fewest lines with which a VMM's author sees what his host is.
+//! Records the KVM of this machine and prints a summary: the shortest program for a VMM author to
+//! inspect a host.
 //!
-//! With `tables` as its argument it prints each register: features, id, size, value, errno of reading and of writing back; writable masks;
-//! and what was tried.
-#![expect(clippy::print_stdout, reason = "printing is all that it does")]
+//! With the argument `tables` it prints each register (features, id, size, value, errno of reading
+//! and of writing back), writable masks, and trials.
+#![expect(clippy::print_stdout, reason = "the example prints its result")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,7 +13,7 @@ use cpreg_kvm::Kvm;
 use cpreg_kvm::probe::{self, ProbeEvent};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let wants_tables = std::env::args().nth(1).is_some_and(|it| it == "tables");
+    let with_tables = std::env::args().nth(1).is_some_and(|word| word == "tables");
     let kvm = Kvm::open()?;
     let record = probe::probe(&kvm, |event| {
         if let ProbeEvent::GuestFailed(error) = event {
@@ -29,14 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("capability {name} {value}");
     }
     for (features, guest) in &record.guests {
-        let trials = guest.registers.iter().map(|it| it.trials.len());
+        let trials = guest.registers.iter().map(|register| register.trials.len());
         println!(
             "guest {features}: {} registers, {} masks, {} trials",
             guest.registers.len(),
             guest.writable.as_ref().map_or(0, BTreeMap::len),
             trials.sum::<usize>()
         );
-        if !wants_tables {
+        if !with_tables {
             continue;
         }
         for register in &guest.registers {

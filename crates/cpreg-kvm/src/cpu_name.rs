@@ -1,6 +1,7 @@
-//! What a CPU is called, by MIDR_EL1: as QEMU's `-cpu` names it where it does, else in the same style.
+//! Names of CPUs by MIDR_EL1: the name of QEMU's `-cpu` if it has one, else a name in that style.
 //!
-//! Sources: Linux v7.3 `arch/arm64/include/asm/cputype.h`, and the MIDR_EL1 of Arm's Technical Reference Manuals.
+//! Sources: Linux v7.3 `arch/arm64/include/asm/cputype.h`, and MIDR_EL1 in Arm's Technical
+//! Reference Manuals.
 
 /// Implementer, part number, name; ascending.
 const NAMES: [(u8, u16, &str); 69] = [
@@ -75,16 +76,16 @@ const NAMES: [(u8, u16, &str); 69] = [
     (0xc0, 0xac4, "ampere1a"),
 ];
 
-/// Who made the CPU: MIDR_EL1 bits 31:24. 0 is for software.
+/// Returns the implementer of the CPU: MIDR_EL1 bits 31:24, where 0 means software.
 pub fn implementer(midr: u64) -> u8 {
     midr.to_le_bytes()[3]
 }
 
-/// The CPU's name: of a model of which several were made all have one, whatever their revision; `midr-0x…` if it is not known.
+/// Returns the name of the CPU model without its revision; `midr-0x…` if it is unknown.
 pub fn from_midr(midr: u64) -> String {
     let key = (implementer(midr), (midr >> 4 & 0xfff) as u16);
-    let known = NAMES.binary_search_by_key(&key, |(implementer, part, _)| (*implementer, *part));
-    let name = known.ok().and_then(|at| NAMES.get(at));
+    let position = NAMES.binary_search_by_key(&key, |(implementer, part, _)| (*implementer, *part));
+    let name = position.ok().and_then(|position| NAMES.get(position));
     name.map_or_else(
         || format!("midr-{midr:#x}"),
         |(_, _, name)| (*name).to_owned(),
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_by_implementer_and_part() {
+    fn names_depend_on_implementer_and_part() {
         assert!(NAMES.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
         assert_eq!(from_midr(0x414f_d0c1), "neoverse-n1");
         assert_eq!(from_midr(0x410f_d0c1), "neoverse-n1");

@@ -1,7 +1,7 @@
-//! [`dry_run`]: a plan loaded into a VM that is made for it on this host, and thrown away.
+//! [`dry_run`]: a plan loaded into a throwaway VM on this host.
 //!
-//! It shows what KVM takes in cpreg's order ([`crate::load`]) from a VM made as [`Host::create_vm`] makes it. What another VMM would do with its own VM
-//! in its own order it does not show.
+//! It shows if KVM accepts the writes in cpreg's order ([`mod@crate::load`]), for a VM as
+//! [`Host::create_vm`] creates it. Another VMM may create its VM and order its writes differently.
 
 use cpreg::destination::Features;
 use cpreg::plan::Plan;
@@ -10,42 +10,44 @@ use crate::error::{Error, RefusedWrite};
 use crate::host::{Host, Vm};
 use crate::load::{LoadSummary, execute_plan};
 
-/// What KVM did with a plan.
+/// Result of a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DryRun {
-    /// What was written, and what KVM took and does not hold.
+    /// Summary of the load, with the values that KVM accepted but does not hold.
     pub summary: LoadSummary,
-    /// Every write that KVM refused: unlike a load, an attempt goes on after a refusal.
+    /// Every write that KVM refused: unlike a load, a dry run continues after a refusal.
     pub refused_writes: Vec<RefusedWrite>,
 }
 
 impl DryRun {
-    /// Whether a load would have succeeded.
+    /// Returns `true` if a load would have succeeded.
     pub const fn is_success(&self) -> bool {
         self.refused_writes.is_empty()
     }
 }
 
-/// Loads a plan into a throwaway VM of this host with these features, and as many vCPUs as the plan has.
+/// Loads a plan into a throwaway VM of this host with these features and the plan's number of
+/// vCPUs.
 ///
 /// # Errors
-/// If the VM cannot be made, or the plan cannot be loaded at all. Refused writes are no error but the answer.
+/// If the VM cannot be created, or the plan cannot be loaded at all. A refused write is not an
+/// error but part of the result.
 pub fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Result<DryRun, Error> {
     let vm = host.create_vm(features, plan.vcpus.len())?;
-    let mut refused = Vec::new();
-    let loaded = execute_plan(plan, vm.vcpus(), |write| {
-        refused.push(write);
+    let mut refused_writes = Vec::new();
+    let result = execute_plan(plan, vm.vcpus(), |write| {
+        refused_writes.push(write);
         Ok(())
     });
-    match loaded {
-        Ok(loaded) => Ok(DryRun {
-            summary: loaded,
-            refused_writes: refused,
+    match result {
+        Ok(summary) => Ok(DryRun {
+            summary,
+            refused_writes,
         }),
-        // What was refused before is why the vCPU could not be finalized or read again.
-        Err(_) if !refused.is_empty() => Ok(DryRun {
+        // The earlier refusal causes this failure to finalize the vCPU or to read it back.
+        Err(_) if !refused_writes.is_empty() => Ok(DryRun {
             summary: LoadSummary::default(),
-            refused_writes: refused,
+            refused_writes,
         }),
         Err(error) => Err(error),
     }

@@ -1,6 +1,6 @@
-//! [`Errno`] of KVM: what the kernel answered, and what that means for the operation that was tried.
+//! Meanings of KVM's [`Errno`] for each operation.
 //!
-//! What to do about it does not live here: that depends on the plan ([`crate::load`]).
+//! The hint for an error depends on the plan: see [`mod@crate::load`].
 
 use std::io;
 
@@ -8,7 +8,7 @@ use cpreg::destination::kernel::RegisterKind;
 pub use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
 
-/// Returns the number of the C library, which is positive, as an [`Errno`].
+/// Converts the C library's positive errno.
 #[cfg_attr(
     not(all(target_os = "linux", target_arch = "aarch64")),
     expect(dead_code, reason = "for the real KVM")
@@ -17,46 +17,47 @@ pub(crate) fn from_raw(errno: i32) -> Errno {
     Errno(u16::try_from(errno).unwrap_or(u16::MAX))
 }
 
-/// Returns the error as the standard library has it: `Invalid argument (os error 22)`.
+/// Returns the standard library's form of the error: `Invalid argument (os error 22)`.
 pub fn to_io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(i32::from(errno.0))
 }
 
-/// Returns the meaning of an error of `KVM_GET_REG_LIST`: why KVM did not list a vCPU's registers.
+/// Returns the meaning of an error of `KVM_GET_REG_LIST`.
 pub const fn describe_list_error(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "the vCPU has SVE and is not finalized (KVM_ARM_VCPU_FINALIZE)",
         Errno::ENOEXEC => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
-        Errno::EINTR => "a signal that ends the process came",
-        _ => "KVM is not known to answer that here",
+        Errno::EINTR => "a signal that ends the process arrived",
+        _ => "KVM is not known to return this error for this operation",
     }
 }
 
-/// Returns the meaning of an error of `KVM_GET_ONE_REG`: why a register could not be read.
+/// Returns the meaning of an error of `KVM_GET_ONE_REG`.
 pub const fn describe_read_error(errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM => "the vCPU has SVE and is not finalized (KVM_ARM_VCPU_FINALIZE)",
         Errno::ENOENT => {
-            "this vCPU has no such register, or no longer: an ID register of its VM hides it"
+            "this vCPU does not have the register, or an ID register of its VM hides it now"
         }
         Errno::ENOEXEC => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
         Errno::EINVAL => "KVM does not know this class or size of register",
-        Errno::EINTR => "a signal that ends the process came",
-        _ => "KVM is not known to answer that here",
+        Errno::EINTR => "a signal that ends the process arrived",
+        _ => "KVM is not known to return this error for this operation",
     }
 }
 
-/// Returns the meaning of an error of `KVM_ARM_VCPU_FINALIZE`: why SVE could not be finalized.
+/// Returns the meaning of an error of `KVM_ARM_VCPU_FINALIZE`.
 pub const fn describe_finalize_error(errno: Errno) -> &'static str {
     match errno {
         Errno::EINVAL => "the vCPU has no SVE: it was not initialised with KVM_ARM_VCPU_SVE",
         Errno::ENOEXEC => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
-        _ => "KVM is not known to answer that here",
+        _ => "KVM is not known to return this error for this operation",
     }
 }
 
-/// Returns the meaning of an error of `KVM_SET_ONE_REG`: why a register did not take a value, by the kind of register (Linux v7.3 `arch/arm64/kvm`: `sys_regs.c`, `guest.c`,
-/// `hypercalls.c`, `reset.c`).
+/// Returns the meaning of an error of `KVM_SET_ONE_REG`, by the kind of register.
+///
+/// Source: Linux v7.3 `arch/arm64/kvm`, `sys_regs.c`, `guest.c`, `hypercalls.c`, `reset.c`.
 pub fn describe_write_error(errno: Errno, id: RegisterId) -> &'static str {
     let kind = RegisterKind::from_id(id);
     match (errno, kind) {
@@ -68,7 +69,7 @@ pub fn describe_write_error(errno: Errno, id: RegisterId) -> &'static str {
             "the vCPU has no SVE: it was not initialised with KVM_ARM_VCPU_SVE"
         }
         (Errno::ENOENT, _) => {
-            "this vCPU has no such register: the kernel does not know it, the vCPU was made without its feature, or an ID register of the VM hides it"
+            "this vCPU does not have the register: the kernel does not know it, the vCPU was created without its feature, or an ID register of the VM hides it"
         }
         (Errno::ENOEXEC, _) => "the vCPU is not initialised (KVM_ARM_VCPU_INIT)",
         (
@@ -78,41 +79,41 @@ pub fn describe_write_error(errno: Errno, id: RegisterId) -> &'static str {
             | RegisterKind::CacheType
             | RegisterKind::FirmwareBitmap(_)
             | RegisterKind::PmuModel,
-        ) => "a vCPU of the VM has run, and from then on it keeps its value",
-        (Errno::EBUSY, _) => "a vCPU of the VM has run, or runs",
+        ) => "a vCPU of the VM has run, after which the register keeps its value",
+        (Errno::EBUSY, _) => "a vCPU of the VM has run, or is running",
         (Errno::EINVAL, RegisterKind::Identification | RegisterKind::CacheType) => {
-            "a field differs that user space may not change, or promises more than this host has"
+            "a field differs that user space may not change, or exceeds what this host has"
         }
         (Errno::EINVAL, RegisterKind::Implementation) => {
-            "it is the host's own unless the VM has KVM_CAP_ARM_WRITABLE_IMP_ID_REGS (v6.15)"
+            "it must be the host's value unless the VM has KVM_CAP_ARM_WRITABLE_IMP_ID_REGS (v6.15)"
         }
         (Errno::EINVAL, RegisterKind::CacheLevels) => {
-            "reserved bits are set, or it leaves out cleaning that CTR_EL0 asks for; before v6.3 only the host's own is taken"
+            "reserved bits are set, or it omits cleaning that CTR_EL0 requires; before v6.3 only the host's value is accepted"
         }
         (Errno::EINVAL, RegisterKind::CacheSize(_)) => {
-            "reserved bits are set, or its lines are shorter than CTR_EL0 says; before v6.3 only the host's own is taken"
+            "reserved bits are set, or its lines are shorter than those of CTR_EL0; before v6.3 only the host's value is accepted"
         }
         (Errno::EINVAL, RegisterKind::LockStatus) => "only OSLK may differ",
-        (Errno::EINVAL, RegisterKind::PmuModel) => "only 0 and what it holds are taken",
+        (Errno::EINVAL, RegisterKind::PmuModel) => "only 0 and its current value are accepted",
         (Errno::EINVAL, RegisterKind::PsciVersion) => {
-            "this kernel has no such version of PSCI, or the vCPU was made for PSCI 0.1"
+            "this kernel lacks this version of PSCI, or the vCPU was created for PSCI 0.1"
         }
         (Errno::EINVAL, RegisterKind::Workaround(_)) => {
-            "it promises more than this host's firmware and kernel do"
+            "it exceeds the mitigations of this host's firmware and kernel"
         }
         (Errno::EINVAL, RegisterKind::FirmwareBitmap(_)) => {
-            "this kernel has not all of these services"
+            "this kernel lacks some of these services"
         }
         (Errno::EINVAL, RegisterKind::VectorLengths) => {
-            "the vector lengths must be all that the host has, up to the longest of them"
+            "the vector lengths must be all those of the host up to a maximum"
         }
         (Errno::EINVAL, _) if id == RegisterId::CORE_PSTATE => {
-            "PSTATE names a mode that this vCPU has not got"
+            "PSTATE has a mode that this vCPU lacks"
         }
         (Errno::EINVAL, _) => {
-            "the vCPU's features do not go with it, or KVM does not know this class or size"
+            "the value conflicts with the vCPU's features, or KVM does not know this class or size"
         }
-        (Errno::EINTR, _) => "a signal that ends the process came",
-        _ => "KVM is not known to answer that here",
+        (Errno::EINTR, _) => "a signal that ends the process arrived",
+        _ => "KVM is not known to return this error for this operation",
     }
 }

@@ -1,6 +1,6 @@
-//! [`Error`]: why KVM could not be asked, or a VM not be made, saved or loaded.
+//! [`Error`]: a failed query of KVM, or a VM that cannot be created, saved or loaded.
 //!
-//! What the kernel answered and what that means for the operation lives in [`crate::errno`].
+//! [`crate::errno`] has the meanings of the kernel's errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,58 +14,58 @@ use crate::errno::{
     to_io_error,
 };
 
-/// An operation on a host, a VM or a vCPU failed.
+/// Error of an operation on a host, a VM or a vCPU.
 ///
 /// Its display is one line without the values of pointer-authentication keys, which are the guest's
-/// secrets. Advice is no part of that line: see [`Error::hint`].
+/// secrets. The hint is not part of that line: see [`Error::hint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
 }
 
-/// The kind of an [`Error`], with what programs may want to know of it.
+/// The kind of an [`Error`], with details for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// This program runs on another machine than Linux on arm64.
+    /// The platform is not Linux on arm64.
     UnsupportedPlatform {
-        /// The architecture, as Rust names it.
+        /// Architecture, as Rust names it.
         architecture: &'static str,
-        /// The operating system, as Rust names it.
+        /// Operating system, as Rust names it.
         system: &'static str,
     },
-    /// There is no `/dev/kvm`.
+    /// `/dev/kvm` does not exist.
     Missing,
-    /// `/dev/kvm` is there, and not for this user.
+    /// `/dev/kvm` exists, but this user may not open it.
     Permission,
-    /// KVM has another API than this program knows.
+    /// KVM has another API version than this program supports.
     ApiVersion(i32),
-    /// Opening `/dev/kvm` failed otherwise.
+    /// Opening `/dev/kvm` failed for another reason.
     Open(Errno),
-    /// A VM could not be made.
+    /// A VM could not be created.
     Create {
-        /// The step that failed, by its ioctl: `KVM_CREATE_VM`.
+        /// Step that failed, as the name of its ioctl: `KVM_CREATE_VM`.
         step: &'static str,
-        /// The kernel's answer.
+        /// The kernel's errno.
         errno: Errno,
     },
-    /// A guest with these features could not be looked at.
+    /// A guest with these features could not be probed.
     Probe {
         /// The guest's features.
         features: Features,
-        /// What failed.
+        /// Underlying error.
         cause: Box<Error>,
     },
-    /// SVE of a guest that is looked at could not be finalized.
+    /// SVE of a probed guest could not be finalized.
     Finalize(Errno),
     /// KVM did not list a vCPU's registers.
     List {
-        /// The vCPU, of a VM that is saved.
+        /// Number of the vCPU, if the VM is saved.
         vcpu: Option<usize>,
-        /// The kernel's answer.
+        /// The kernel's errno.
         errno: Errno,
     },
-    /// The kernel says that it tells which bits of ID registers may be written, and did not.
+    /// The kernel claims to report the writable bits of ID registers, but failed to.
     Masks(Errno),
     /// A listed register could not be read.
     Read {
@@ -73,19 +73,19 @@ pub enum ErrorKind {
         vcpu: usize,
         /// The register.
         register: RegisterId,
-        /// The kernel's answer.
+        /// The kernel's errno.
         errno: Errno,
     },
-    /// The plan is refused, or unknown.
+    /// The plan is refused or unknown.
     NotReady(PlanOutcome),
     /// The VM has another number of vCPUs than the plan.
     VcpuCount {
-        /// The plan's.
+        /// Number in the plan.
         plan: usize,
-        /// The VM's.
+        /// Number in the VM.
         vm: usize,
     },
-    /// The plan loads something that is no register.
+    /// The plan loads an extension, which is not a register.
     Extension {
         /// The vCPU.
         vcpu: usize,
@@ -101,31 +101,31 @@ pub enum ErrorKind {
         /// The value.
         value: Value,
     },
-    /// The plan has two values for a register of which the VM has one.
+    /// The plan has different values for a register that the VM has once.
     ConflictingValues {
         /// The register.
         register: RegisterId,
-        /// Two vCPUs that disagree.
+        /// Two vCPUs with different values.
         vcpus: [usize; 2],
     },
     /// KVM refused a write.
     Refused(Box<RefusedWrite>),
-    /// SVE of a vCPU that is loaded could not be finalized.
+    /// SVE of a vCPU could not be finalized during a load.
     FinalizeLoaded {
         /// The vCPU.
         vcpu: usize,
-        /// The kernel's answer.
+        /// The kernel's errno.
         errno: Errno,
-        /// The number of registers that had been written.
+        /// Number of registers written before.
         written_registers: usize,
     },
-    /// A register that was written could not be read again.
+    /// A register that was written could not be read back.
     ReadBack {
         /// The vCPU.
         vcpu: usize,
         /// The register.
         register: RegisterId,
-        /// The kernel's answer.
+        /// The kernel's errno.
         errno: Errno,
     },
 }
@@ -139,48 +139,47 @@ pub struct RefusedWrite {
     pub register: RegisterId,
     /// The value that was written.
     pub written_value: Value,
-    /// The value that the register holds, or why it cannot be read.
+    /// Value that the register holds, or the errno of reading it.
     pub current_value: Result<Value, Errno>,
-    /// The kernel's answer to the write.
+    /// Errno of the write.
     pub errno: Errno,
-    /// The number of registers that had been written before.
+    /// Number of registers written before.
     pub written_registers: usize,
 }
 
 impl RefusedWrite {
-    /// Returns the meaning of the kernel's answer.
+    /// Returns the meaning of the errno of the write.
     pub fn meaning(&self) -> &'static str {
         describe_write_error(self.errno, self.register)
     }
 }
 
-/// The advice on a VM of which nothing was written.
+/// Hint for a VM without any write.
 const UNTOUCHED_HINT: &str = "Do not run the VM's vCPUs: they hold no guest.";
-/// The advice on a VM of which something was written.
+/// Hint for a VM after some writes.
 const HALF_LOADED_HINT: &str =
-    "Do not run any of its vCPUs; make a new VM, or let the guest go on at the source.";
+    "Do not run any of its vCPUs; create a new VM, or resume the guest at the source.";
 
 impl Error {
-    /// Returns what kind of error it is.
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 
-    /// Returns what to do about it, where that is known.
+    /// Returns the hint for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.kind {
             ErrorKind::UnsupportedPlatform { .. } => {
-                Some("run cpreg on the arm64 host itself, or name a recorded host (`cpreg hosts`)")
+                Some("run cpreg on the arm64 host, or name a recorded host (`cpreg hosts`)")
             }
             ErrorKind::Missing => Some(
-                "the kernel has no KVM, or did not start at EL2 (see `dmesg | grep -i kvm`); in a \
-                 VM its host has to offer nested virtualization, in a container the device has to \
-                 be passed in",
+                "the kernel has no KVM, or did not start at EL2 (see `dmesg | grep -i kvm`). A VM \
+                 needs nested virtualization on its host, a container needs the device passed in",
             ),
             ErrorKind::Permission => {
-                Some("run cpreg as root or as a member of the group that owns it (often kvm)")
+                Some("run cpreg as root or as a member of the group of the device (often kvm)")
             }
-            ErrorKind::ApiVersion(_) => Some("is it KVM's device?"),
+            ErrorKind::ApiVersion(_) => Some("check that /dev/kvm is KVM's device"),
             ErrorKind::Open(_)
             | ErrorKind::Create { .. }
             | ErrorKind::Probe { .. }
@@ -189,38 +188,38 @@ impl Error {
             | ErrorKind::Masks(_)
             | ErrorKind::Read { .. } => None,
             ErrorKind::ReadBack { .. } => Some(
-                "Do not run the VM's vCPUs; make a new VM, or let the guest go on at the source.",
+                "Do not run the VM's vCPUs; create a new VM, or resume the guest at the source.",
             ),
             _ if self.is_vm_untouched() => Some(UNTOUCHED_HINT),
             _ => Some(HALF_LOADED_HINT),
         }
     }
 
-    /// Returns the error and its hint as one text, for programs that print one.
+    /// Returns the error and its hint as one text, for programs with one message.
     pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
-            // A sentence after those of the error, else the second half of its line.
+            // A hint that is a sentence follows the error's sentences; others continue its line.
             Some(hint) if hint.ends_with('.') => format!("{self} {hint}"),
             Some(hint) => format!("{self}: {hint}"),
             None => self.to_string(),
         }
     }
 
-    /// Returns `true` if no register of the VM was written that was to be loaded. Its SVE may have
-    /// been finalized.
+    /// Returns `true` if no register of the VM was written by the load.
+    ///
+    /// Its SVE may have been finalized.
     pub fn is_vm_untouched(&self) -> bool {
         match &self.kind {
             ErrorKind::Refused(refused) => refused.written_registers == 0,
             ErrorKind::FinalizeLoaded {
-                written_registers: written,
-                ..
-            } => *written == 0,
+                written_registers, ..
+            } => *written_registers == 0,
             ErrorKind::ReadBack { .. } => false,
             _ => true,
         }
     }
 
-    /// Returns the kernel's answer, if it was asked.
+    /// Returns the kernel's errno, if a call of it failed.
     pub fn errno(&self) -> Option<Errno> {
         self.errno_ref().copied()
     }
@@ -249,7 +248,7 @@ impl Error {
         }
     }
 
-    /// Says with which features a guest was looked at.
+    /// Adds the features of the probed guest.
     pub(crate) fn with_probe_features(self, features: Features) -> Self {
         let cause = Box::new(self);
         ErrorKind::Probe { features, cause }.into()
@@ -280,7 +279,7 @@ impl fmt::Display for Error {
             | ErrorKind::ApiVersion(_)
             | ErrorKind::Open(_) => self.fmt_open(f),
             ErrorKind::Create { step, errno } => {
-                write!(f, "cannot make a VM: {step}: {}", to_io_error(*errno))
+                write!(f, "cannot create a VM: {step}: {}", to_io_error(*errno))
             }
             ErrorKind::Probe { features, cause } => {
                 write!(f, "a guest with the features {features}: {cause}")
@@ -292,12 +291,12 @@ impl fmt::Display for Error {
                 if let Some(vcpu) = vcpu {
                     write!(f, "vCPU {vcpu}: ")?;
                 }
-                let (answer, meaning) = (to_io_error(*errno), describe_list_error(*errno));
-                write!(f, "KVM does not list its registers: {answer}: {meaning}")
+                let (error, meaning) = (to_io_error(*errno), describe_list_error(*errno));
+                write!(f, "KVM does not list its registers: {error}: {meaning}")
             }
             ErrorKind::Masks(errno) => write!(
                 f,
-                "KVM does not tell which bits of ID registers may be written: {}",
+                "KVM does not report the writable bits of ID registers: {}",
                 to_io_error(*errno)
             ),
             ErrorKind::Read {
@@ -306,7 +305,7 @@ impl fmt::Display for Error {
                 errno,
             } => write!(
                 f,
-                "vCPU {vcpu}: {register} ({:#018x}) is listed and cannot be read: {}: {}",
+                "vCPU {vcpu}: {register} ({:#018x}) is listed but cannot be read: {}: {}",
                 register.raw(),
                 to_io_error(*errno),
                 describe_read_error(*errno)
@@ -340,12 +339,11 @@ impl Error {
                     "this machine is {architecture} {system}, not arm64 Linux"
                 )
             }
-            ErrorKind::Missing => f.write_str("there is no /dev/kvm"),
-            ErrorKind::Permission => f.write_str("/dev/kvm may not be opened by this user"),
+            ErrorKind::Missing => f.write_str("/dev/kvm does not exist"),
+            ErrorKind::Permission => f.write_str("this user may not open /dev/kvm"),
             ErrorKind::ApiVersion(version) => write!(
                 f,
-                "/dev/kvm says that its API has version {version}, and only version 12 was ever \
-                 released"
+                "/dev/kvm has API version {version}, but only version 12 was ever released"
             ),
             ErrorKind::Open(errno) => write!(f, "cannot open /dev/kvm: {}", to_io_error(*errno)),
             _ => Ok(()),
@@ -355,20 +353,20 @@ impl Error {
     /// Formats an error of loading a VM, with what it leaves behind.
     fn fmt_load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            ErrorKind::NotReady(PlanOutcome::Unknown) => f.write_str(
-                "not enough is known to carry out this plan: see its undecided registers",
-            ),
+            ErrorKind::NotReady(PlanOutcome::Unknown) => {
+                f.write_str("the plan has undecided registers, which must be decided first")
+            }
             ErrorKind::NotReady(_) => {
-                f.write_str("the plan is refused: see the registers that stand in the way")
+                f.write_str("the plan is refused: some of its registers block the load")
             }
             ErrorKind::VcpuCount { plan, vm } => write!(
                 f,
-                "the plan is for {plan} vCPUs and the VM has {vm}: make it with {plan}"
+                "the plan has {plan} vCPUs but the VM has {vm}: create the VM with {plan}"
             ),
             ErrorKind::Extension { vcpu, name } => write!(
                 f,
-                "vCPU {vcpu}: the plan loads {name}, which is no register of KVM's: plan for this \
-                 host"
+                "vCPU {vcpu}: the plan loads {name}, which is not a register of KVM: make a plan \
+                 for this host"
             ),
             ErrorKind::Width {
                 vcpu,
@@ -376,7 +374,7 @@ impl Error {
                 value,
             } => write!(
                 f,
-                "vCPU {vcpu}: {value} is not of the width of {register} ({:#018x})",
+                "vCPU {vcpu}: {value} does not have the width of {register} ({:#018x})",
                 register.raw()
             ),
             ErrorKind::ConflictingValues {
@@ -384,8 +382,8 @@ impl Error {
                 vcpus: [one, other],
             } => write!(
                 f,
-                "a VM has one value of {register} ({:#018x}), and the plan has one for vCPU {one} \
-                 and another for vCPU {other}",
+                "a VM has one value of {register} ({:#018x}), but the plan has different values \
+                 for vCPU {one} and vCPU {other}",
                 register.raw()
             ),
             ErrorKind::Refused(refused) => write!(f, "{refused}"),
@@ -401,7 +399,7 @@ impl Error {
                 errno,
             } => write!(
                 f,
-                "vCPU {vcpu}: {register} ({:#018x}) was written and cannot be read again: {}: {}",
+                "vCPU {vcpu}: {register} ({:#018x}) was written but cannot be read back: {}: {}",
                 register.raw(),
                 to_io_error(*errno),
                 describe_read_error(*errno)
@@ -411,22 +409,21 @@ impl Error {
         match self.written_registers() {
             None => f.write_str("."),
             Some(0) => f.write_str(". Nothing was written."),
-            Some(1) => f.write_str(". 1 register had been written: the VM is half loaded."),
+            Some(1) => f.write_str(". 1 register was written before: the VM is half loaded."),
             Some(written) => write!(
                 f,
-                ". {written} registers had been written: the VM is half loaded."
+                ". {written} registers were written before: the VM is half loaded."
             ),
         }
     }
 
-    /// Returns the number of registers that had been written, if it is known.
+    /// Returns the number of registers written before the error, if it is known.
     fn written_registers(&self) -> Option<usize> {
         match &self.kind {
             ErrorKind::Refused(refused) => Some(refused.written_registers),
             ErrorKind::FinalizeLoaded {
-                written_registers: written,
-                ..
-            } => Some(*written),
+                written_registers, ..
+            } => Some(*written_registers),
             ErrorKind::ReadBack { .. } => None,
             _ => Some(0),
         }
@@ -434,24 +431,24 @@ impl Error {
 }
 
 impl fmt::Display for RefusedWrite {
-    /// Without the values of pointer-authentication keys, which are the guest's secrets.
+    /// Formats the write without the values of pointer-authentication keys, which are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             vcpu,
             register,
-            written_value: wrote,
-            current_value: holds,
+            written_value,
+            current_value,
             errno,
             ..
         } = self;
         write!(f, "vCPU {vcpu}: {register} ({:#018x}) ", register.raw())?;
-        match holds {
-            _ if register.is_secret() => f.write_str("did not take its value (not shown)")?,
-            Ok(holds) => write!(f, "did not take {wrote} and holds {holds}")?,
-            Err(unread) => write!(
+        match current_value {
+            _ if register.is_secret() => f.write_str("refused its value (not shown)")?,
+            Ok(current_value) => write!(f, "refused {written_value} and holds {current_value}")?,
+            Err(read_errno) => write!(
                 f,
-                "did not take {wrote} and cannot be read ({})",
-                to_io_error(*unread)
+                "refused {written_value} and cannot be read ({})",
+                to_io_error(*read_errno)
             )?,
         }
         write!(f, ": {}: {}", to_io_error(*errno), self.meaning())
@@ -463,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_stands_beside_the_error() {
+    fn hints_are_separate_from_the_error() {
         let error = Error::from(ErrorKind::UnsupportedPlatform {
             architecture: "x86_64",
             system: "linux",
@@ -474,14 +471,14 @@ mod tests {
         );
         assert_eq!(
             error.to_string_with_hint(),
-            "this machine is x86-64 Linux, not arm64 Linux: run cpreg on the arm64 host itself, or \
+            "this machine is x86-64 Linux, not arm64 Linux: run cpreg on the arm64 host, or \
              name a recorded host (`cpreg hosts`)"
         );
         let counts = Error::from(ErrorKind::VcpuCount { plan: 1, vm: 2 });
         assert_eq!(
             counts.to_string_with_hint(),
-            "the plan is for 1 vCPUs and the VM has 2: make it with 1. Nothing was written. Do not \
-             run the VM's vCPUs: they hold no guest."
+            "the plan has 1 vCPUs but the VM has 2: create the VM with 1. Nothing was written. Do \
+             not run the VM's vCPUs: they hold no guest."
         );
         let finalize = |written| {
             Error::from(ErrorKind::FinalizeLoaded {
@@ -494,8 +491,8 @@ mod tests {
         assert_eq!(
             finalize(1).to_string_with_hint(),
             "vCPU 3: SVE cannot be finalized: Invalid argument (os error 22): the vCPU has no SVE: \
-             it was not initialised with KVM_ARM_VCPU_SVE. 1 register had been written: the VM is \
-             half loaded. Do not run any of its vCPUs; make a new VM, or let the guest go on at the \
+             it was not initialised with KVM_ARM_VCPU_SVE. 1 register was written before: the VM is \
+             half loaded. Do not run any of its vCPUs; create a new VM, or resume the guest at the \
              source."
         );
         let unread = Error::from(ErrorKind::ReadBack {
@@ -505,9 +502,9 @@ mod tests {
         });
         assert_eq!(
             unread.to_string_with_hint(),
-            "vCPU 0: CTR_EL0 (0x603000000013d801) was written and cannot be read again: Exec format \
+            "vCPU 0: CTR_EL0 (0x603000000013d801) was written but cannot be read back: Exec format \
              error (os error 8): the vCPU is not initialised (KVM_ARM_VCPU_INIT). Do not run the \
-             VM's vCPUs; make a new VM, or let the guest go on at the source."
+             VM's vCPUs; create a new VM, or resume the guest at the source."
         );
     }
 }

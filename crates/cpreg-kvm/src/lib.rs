@@ -1,21 +1,22 @@
-//! A live KVM host on arm64: what it is, vCPU state out of it and into it. For people who write VMMs, and for `cpreg probe kvm`.
+//! A live KVM host on arm64: its properties, and saving and loading of vCPU state. For VMM authors,
+//! and for `cpreg probe kvm`.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | [`host`] | the few operations that all of this needs, as traits |
-//! | [`real`] | KVM of this machine |
-//! | [`save`] | vCPUs to a [`cpreg::vm::Vm`] |
-//! | [`load`] | a [`cpreg::plan::Plan`] to vCPUs |
-//! | [`write_probe`] | values that a plan does not know about, tried |
-//! | [`dry_run`] | a plan to a throwaway VM |
-//! | [`probe`] | what a host gives to guests |
-//! | [`recorded`] | a host that behaves as its record says, on any machine |
+//! | [`host`] | the traits with the operations on a host, a VM and a vCPU |
+//! | [`sys`] | KVM of this machine |
+//! | [`mod@save`] | vCPUs to a [`cpreg::vm::Vm`] |
+//! | [`mod@load`] | a [`cpreg::plan::Plan`] to vCPUs |
+//! | [`write_probe`] | trial writes of values that a plan cannot decide |
+//! | [`mod@dry_run`] | a plan loaded into a throwaway VM |
+//! | [`mod@probe`] | recording a host |
+//! | [`recorded`] | a fake host that behaves as its record, on any machine |
 //! | [`value`] | registers of any width |
-//! | [`cpu_name`] | what a CPU is called |
-//! | [`errno`] | why KVM refused, in words |
-//! | `error` | [`Error`]: why something could not be done, and what to do |
+//! | [`cpu_name`] | names of CPUs |
+//! | [`errno`] | meanings of KVM's errors |
+//! | `error` | [`Error`] with its kind and hint |
 //!
-//! What is decided about any register lives in [`cpreg`]; how a host is written down, in [`cpreg_hosts::record`].
+//! [`cpreg`] decides about registers; [`cpreg_hosts::record`] has the file of a recorded host.
 
 #![deny(unsafe_code)]
 

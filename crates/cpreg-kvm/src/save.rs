@@ -1,6 +1,6 @@
 //! [`save`]: every register of every vCPU, as [`cpreg::vm::Vm`].
 //!
-//! What a VMM has to save besides (memory, the GIC, devices) is its own.
+//! The VMM saves memory, the GIC and devices.
 
 use cpreg::vm::{Registers, Vcpu as SavedVcpu, Vm};
 
@@ -9,13 +9,15 @@ use crate::error::{Error, ErrorKind};
 use crate::host::Vcpu;
 use crate::value;
 
-/// Reads every register that KVM lists, of all classes and widths, of each vCPU in turn. The vCPUs must not run meanwhile.
+/// Reads every register that KVM lists, of all classes and widths, of each vCPU in turn.
+///
+/// The vCPUs must not run meanwhile.
 ///
 /// # Errors
-/// Which vCPU, which register, and what the kernel answered.
+/// The vCPU, the register, and the kernel's errno.
 pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, Error> {
-    let saved = vcpus.iter().enumerate();
-    let vcpus = saved
+    let numbered = vcpus.iter().enumerate();
+    let vcpus = numbered
         .map(|(number, vcpu)| save_vcpu(number, vcpu))
         .collect::<Result<_, _>>()?;
     Ok(Vm { vcpus })
@@ -35,7 +37,7 @@ fn save_vcpu(number: usize, vcpu: &impl Vcpu) -> Result<SavedVcpu, Error> {
         })?;
         pairs.push((id, value));
     }
-    // KVM lists no register twice; if it ever does, its list is wrong.
+    // KVM lists no register twice: a duplicate means that its list is invalid.
     let registers = Registers::from_pairs(pairs).map_err(|duplicate| ErrorKind::Read {
         vcpu: number,
         register: duplicate.0,

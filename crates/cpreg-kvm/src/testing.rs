@@ -1,4 +1,4 @@
-//! Hosts for tests: recorded ones out of [`HostIndex`], and small ones made by hand.
+//! Hosts for tests: recorded ones from the [`HostIndex`], and small synthetic ones.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRe
 use crate::probe;
 use crate::recorded::{RecordedHost, RecordedVm};
 
-/// A register that holds this and takes it back.
+/// Returns a register with this value, which it accepts.
 pub(crate) fn register(id: RegisterId, value: u64) -> RegisterRecord {
     RegisterRecord {
         id,
@@ -24,16 +24,16 @@ pub(crate) fn register(id: RegisterId, value: u64) -> RegisterRecord {
     }
 }
 
-/// The same with what it did with other values: value, errno, what was read.
+/// Returns a register with trials: value, errno, value read back.
 pub(crate) fn register_with_trials(
     id: RegisterId,
     value: u64,
     trials: &[(u64, u16, u64)],
 ) -> RegisterRecord {
-    let trials = trials.iter().map(|(value, errno, reads)| WriteTrial {
+    let trials = trials.iter().map(|(value, errno, read_back)| WriteTrial {
         value: *value,
         errno: *errno,
-        read_back: *reads,
+        read_back: *read_back,
     });
     RegisterRecord {
         trials: trials.collect(),
@@ -41,7 +41,7 @@ pub(crate) fn register_with_trials(
     }
 }
 
-/// A host with one guest.
+/// Returns a host with one guest.
 pub(crate) fn host(features: Features, mut registers: Vec<RegisterRecord>) -> RecordedHost {
     registers.sort_by_key(|register| register.id);
     let guest = GuestRecord {
@@ -55,19 +55,15 @@ pub(crate) fn host(features: Features, mut registers: Vec<RegisterRecord>) -> Re
     })
 }
 
-/// A recorded host of the history.
+/// Returns a recorded host of the index.
 pub(crate) fn recorded_host(version: &str, cpu: &str) -> RecordedHost {
-    let history = HostIndex::built_in().expect("the built-in history");
+    let index = HostIndex::built_in().expect("the built-in index");
     let name = format!("{}{version}/{cpu}", cpreg_hosts::host::PREFIX);
-    let record = history
-        .resolve(&name)
-        .expect("a recorded host")
-        .host
-        .record();
+    let record = index.resolve(&name).expect("a recorded host").host.record();
     RecordedHost::new(record)
 }
 
-/// All that a recorded host of the history gives to a guest without an EL2 and without memory tagging.
+/// Returns all features of a recorded host's guests, except EL2 and memory tagging.
 pub(crate) fn max_features(host: &RecordedHost) -> Features {
     let sets = host.record().guests.keys().copied();
     let usual = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
@@ -76,12 +72,12 @@ pub(crate) fn max_features(host: &RecordedHost) -> Features {
         .expect("a guest")
 }
 
-/// A VM of the host.
+/// Creates a VM of the host.
 pub(crate) fn vm(host: &RecordedHost, features: Features, vcpus: usize) -> RecordedVm {
     crate::Host::create_vm(host, features, vcpus).expect("a VM")
 }
 
-/// A VM of the host whose registers can all be read.
+/// Creates a VM of the host with SVE finalized, so that all registers can be read.
 pub(crate) fn ready_vm(host: &RecordedHost, features: Features, vcpus: usize) -> RecordedVm {
     let vm = vm(host, features, vcpus);
     if features.contains(Features::SVE) {
@@ -92,12 +88,12 @@ pub(crate) fn ready_vm(host: &RecordedHost, features: Features, vcpus: usize) ->
     vm
 }
 
-/// What the host is for such a VM.
+/// Returns the host as the destination for such a VM.
 pub(crate) fn destination(host: &RecordedHost, features: Features, vcpus: usize) -> Destination {
     probe::probe_destination(host, features, vcpus, "here").expect("a destination")
 }
 
-/// The plan for a VM on the host.
+/// Returns the plan for a VM on the host.
 pub(crate) fn plan(saved: &Vm, host: &RecordedHost, features: Features) -> Plan {
     let destination = destination(host, features, saved.vcpus.len());
     let (tolerances, consents) = (Tolerances::default(), Consents::default());

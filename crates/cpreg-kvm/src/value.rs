@@ -1,34 +1,32 @@
-//! Registers of any width to and from [`Value`]: [`read`], [`write`].
-//!
-//! Which registers there are, and what to do about an error, does not live here.
+//! Reading and writing registers of any width as [`Value`]: [`read`], [`write`].
 
 use cpreg::register::{RegisterId, Value};
 
 use crate::errno::Errno;
 use crate::host::Vcpu;
 
-/// The widest register that an id can name, in bytes (`KVM_REG_SIZE_U2048`).
+/// Maximum width of a register that an id can name, in bytes (`KVM_REG_SIZE_U2048`).
 const MAX_REGISTER_LEN: usize = 256;
 
-/// The widest register that [`Value::U64`] holds, in bytes.
+/// Maximum width of a register that [`Value::U64`] holds, in bytes.
 const U64_LEN: usize = 8;
 
 /// Reads a register.
 ///
 /// # Errors
-/// What the kernel answered; [`Errno::EINVAL`] for an id whose size code Linux does not define.
+/// The kernel's errno; [`Errno::EINVAL`] for an id whose size code Linux does not define.
 pub fn read(vcpu: &impl Vcpu, id: RegisterId) -> Result<Value, Errno> {
     let size = id.size_bytes().ok_or(Errno::EINVAL)?;
     let mut bytes = [0; MAX_REGISTER_LEN];
-    let room = bytes.get_mut(..size).ok_or(Errno::EINVAL)?;
-    vcpu.get(id, room)?;
-    Ok(value_from_bytes(room))
+    let bytes = bytes.get_mut(..size).ok_or(Errno::EINVAL)?;
+    vcpu.get(id, bytes)?;
+    Ok(value_from_bytes(bytes))
 }
 
-/// Writes a register. Allocates nothing.
+/// Writes a register, without allocation.
 ///
 /// # Errors
-/// What the kernel answered; [`Errno::EINVAL`] for a value that does not [fit](fits) the register.
+/// The kernel's errno; [`Errno::EINVAL`] for a value of another [width](has_register_width).
 pub fn write(vcpu: &impl Vcpu, id: RegisterId, value: &Value) -> Result<(), Errno> {
     if !has_register_width(id, value) {
         return Err(Errno::EINVAL);
@@ -43,7 +41,9 @@ pub fn write(vcpu: &impl Vcpu, id: RegisterId, value: &Value) -> Result<(), Errn
     }
 }
 
-/// Whether the value is of the register's width: a number of no more bits, or as many bytes.
+/// Returns `true` if the value has the width of the register.
+///
+/// A number must have no more bits than the register, and bytes the same length.
 pub fn has_register_width(id: RegisterId, value: &Value) -> bool {
     match (value, id.size_bytes()) {
         (Value::U64(value), Some(size @ 0..U64_LEN)) => value >> (8 * size) == 0,
@@ -53,7 +53,7 @@ pub fn has_register_width(id: RegisterId, value: &Value) -> bool {
     }
 }
 
-/// All ones in a register of at most 64 bits.
+/// Returns all ones for a register of at most 64 bits.
 pub(crate) const fn all_ones(id: RegisterId) -> Option<u64> {
     match id.size_bytes() {
         Some(1) => Some(0xff),
@@ -64,7 +64,7 @@ pub(crate) const fn all_ones(id: RegisterId) -> Option<u64> {
     }
 }
 
-/// The value in a register's bytes, least significant first.
+/// Returns the value of a register's bytes, least significant byte first.
 pub(crate) fn value_from_bytes(bytes: &[u8]) -> Value {
     if bytes.len() > U64_LEN {
         return Value::Bytes(bytes.into());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_fits_by_width() {
+    fn the_width_of_a_value_is_checked() {
         let narrow = RegisterId::CORE_FPSR;
         assert!(has_register_width(narrow, &Value::U64(0xffff_ffff)));
         assert!(!has_register_width(narrow, &Value::U64(1 << 32)));

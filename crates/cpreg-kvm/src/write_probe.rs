@@ -1,9 +1,10 @@
-//! [`decide_unknown`]: what a plan could not know of this host is tried on it, one value at a time, each in a VM that is thrown away.
+//! [`decide_unknown`]: trial writes of the values that a plan cannot decide, each in a throwaway
+//! VM.
 //!
-//! Kernels tell which bits of an ID register may change ([`crate::Vm::writable_masks`]), and decide field by field within them; older ones tell
-//! nothing. On the very host there is no need to guess.
+//! Kernels report the bits of an ID register that may change ([`crate::Vm::writable_masks`]), but
+//! decide by field within them. Older kernels report nothing. On the host itself a trial decides.
 //!
-//! Whether the whole plan is taken, in its order, [`crate::dry_run()`] finds out.
+//! [`crate::dry_run()`] tests a whole plan in its order.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +18,29 @@ use crate::error::Error;
 use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
-/// A value that was tried on a host, and whether it was taken and stayed.
+/// Trial write of a value on a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteProbe {
-    /// Of which register.
+    /// Register that was written.
     pub register: RegisterId,
-    /// Which value.
+    /// Value that was written.
     pub value: u64,
-    /// Whether it was taken and stayed.
+    /// `true` if the write succeeded and the value was read back.
     pub is_accepted: bool,
 }
 
-/// The most values that are tried for one VM: what came from elsewhere must not make a host try without end.
+/// Maximum number of trials for one VM, so that external input cannot cause endless trials.
 const MAX_PROBES: usize = 512;
 
-/// Has the destination, which must be this host's ([`crate::probe::destination`]), know what stands undecided in the plan for a VM, again and
-/// again until nothing new does. What it then takes is proven. Returns what was tried, in that order; what is left after 512 values stays
-/// undecided.
+/// Decides the undecided registers of a VM's plan by trial writes.
+///
+/// The destination must be this host's ([`crate::probe::probe_destination`]). Each round updates
+/// the
+/// destination and plans again, until nothing new is undecided; accepted values are then proven.
+/// Returns the trials in their order. Registers beyond 512 trials stay undecided.
 ///
 /// # Errors
-/// If no VM can be made to try it in.
+/// If no VM can be created for a trial.
 pub fn decide_unknown(
     host: &impl Host,
     features: Features,
@@ -45,30 +49,30 @@ pub fn decide_unknown(
     tolerances: &Tolerances,
     consents: &Consents,
 ) -> Result<Vec<WriteProbe>, Error> {
-    let mut tried: Vec<WriteProbe> = Vec::new();
+    let mut probes: Vec<WriteProbe> = Vec::new();
     loop {
         let plan = Plan::new(vm, destination, tolerances, consents);
-        let mut new = undecided_values(&plan);
-        new.retain(|(register, value)| {
-            let is_it = |it: &WriteProbe| (it.register, it.value) == (*register, *value);
-            !tried.iter().any(is_it)
+        let mut undecided = undecided_values(&plan);
+        undecided.retain(|(register, value)| {
+            let is_same = |probe: &WriteProbe| (probe.register, probe.value) == (*register, *value);
+            !probes.iter().any(is_same)
         });
-        new.truncate(MAX_PROBES - tried.len());
-        if new.is_empty() {
-            return Ok(tried);
+        undecided.truncate(MAX_PROBES - probes.len());
+        if undecided.is_empty() {
+            return Ok(probes);
         }
-        for (register, value) in new {
-            tried.push(WriteProbe {
+        for (register, value) in undecided {
+            probes.push(WriteProbe {
                 register,
                 value,
                 is_accepted: is_accepted(host, features, register, value)?,
             });
         }
-        apply_probes(destination, &tried);
+        apply_probes(destination, &probes);
     }
 }
 
-/// The values of which the plan does not know whether they are taken.
+/// Returns the values that the plan cannot decide.
 fn undecided_values(plan: &Plan) -> Vec<(RegisterId, u64)> {
     let mut values = Vec::new();
     for (vcpus, decision) in plan.decisions() {
@@ -76,11 +80,12 @@ fn undecided_values(plan: &Plan) -> Vec<(RegisterId, u64)> {
             continue;
         }
         let id = decision.register;
-        let adjusted = plan.accepted_adjustments.iter();
-        let mut adjusted = adjusted.filter(|it| {
-            it.register == id && it.vcpus.iter().any(|own| vcpus.iter().any(|it| it == own))
+        let mut adjustments = plan.accepted_adjustments.iter();
+        let adjustment = adjustments.find(|adjustment| {
+            let has_vcpu = |vcpu| vcpus.iter().any(|other| other == vcpu);
+            adjustment.register == id && adjustment.vcpus.iter().any(has_vcpu)
         });
-        let value = match adjusted.next() {
+        let value = match adjustment {
             Some(adjustment) => Some(adjustment.to),
             None => decision.source.as_ref().and_then(Value::as_u64),
         };
@@ -97,35 +102,37 @@ fn is_accepted(
     host: &impl Host,
     features: Features,
     id: RegisterId,
-    tried: u64,
+    value: u64,
 ) -> Result<bool, Error> {
     let vm = host.create_vm(features, 1)?;
-    let tried = Value::U64(tried);
+    let value = Value::U64(value);
     Ok(vm.vcpus().first().is_some_and(|vcpu| {
         if features.contains(Features::SVE) && vcpu.finalize_sve().is_err() {
             return false;
         }
-        value::write(vcpu, id, &tried).is_ok()
-            && value::read(vcpu, id).is_ok_and(|holds| holds == tried)
+        value::write(vcpu, id, &value).is_ok()
+            && value::read(vcpu, id).is_ok_and(|current| current == value)
     }))
 }
 
-/// Writes down what was taken: of a register that was tried nothing else is believed to be, but its own value, which stays among those that an
-/// adjustment may choose from.
-fn apply_probes(destination: &mut Destination, tried: &[WriteProbe]) {
-    let mut taken: BTreeMap<RegisterId, Vec<u64>> = BTreeMap::new();
-    for it in tried {
-        let values = taken.entry(it.register).or_default();
-        values.extend(it.is_accepted.then_some(it.value));
+/// Updates the destination with the result of the trials.
+///
+/// A tried register then accepts the values of successful trials and its own value, which
+/// adjustments may choose; no other value counts as accepted.
+fn apply_probes(destination: &mut Destination, probes: &[WriteProbe]) {
+    let mut accepted: BTreeMap<RegisterId, Vec<u64>> = BTreeMap::new();
+    for probe in probes {
+        let values = accepted.entry(probe.register).or_default();
+        values.extend(probe.is_accepted.then_some(probe.value));
     }
     for vcpu in &mut destination.vcpus {
         let registers = vcpu.registers().iter().map(|register| {
             let mut register = register.clone();
-            if let Some(values) = taken.get(&register.id) {
-                let own = register.value.as_ref().and_then(Value::as_u64);
-                let own = own.filter(|own| !values.contains(own));
+            if let Some(values) = accepted.get(&register.id) {
+                let reset_value = register.value.as_ref().and_then(Value::as_u64);
+                let reset_value = reset_value.filter(|value| !values.contains(value));
                 register.accepted_values =
-                    AcceptedValues::OneOf(values.iter().copied().chain(own).collect());
+                    AcceptedValues::OneOf(values.iter().copied().chain(reset_value).collect());
             }
             register
         });
@@ -143,39 +150,52 @@ mod tests {
     use crate::testing::{self, register_with_trials};
 
     const ISAR2: RegisterId = RegisterId::ID_AA64ISAR2_EL1;
-    const MORE: u64 = 0x1;
+    const RAISED_VALUE: u64 = 0x1;
 
-    /// What becomes of a VM whose ID_AA64ISAR2_EL1 has more than the host's, on an old kernel, which does not tell what may be written.
-    fn arrives(is_taken: bool) -> (Vec<WriteProbe>, PlanOutcome) {
-        let trial = if is_taken {
-            (MORE, 0, MORE)
+    /// Decides a VM whose ID_AA64ISAR2_EL1 exceeds the host's, on a kernel that reports no masks.
+    fn decide(is_accepted: bool) -> (Vec<WriteProbe>, PlanOutcome) {
+        let trial = if is_accepted {
+            (RAISED_VALUE, 0, RAISED_VALUE)
         } else {
-            (MORE, 22, 0)
+            (RAISED_VALUE, 22, 0)
         };
         let features = Features::NONE;
         let host = testing::host(features, vec![register_with_trials(ISAR2, 0, &[trial])]);
         let vm = host.create_vm(features, 1).expect("it was recorded");
         let mut state = save(vm.vcpus()).expect("a saved VM");
-        state.vcpus[0].registers.insert(ISAR2, Value::U64(MORE));
-        let mut there = probe_destination(&host, features, 1, "there").expect("it was recorded");
+        state.vcpus[0]
+            .registers
+            .insert(ISAR2, Value::U64(RAISED_VALUE));
+        let mut destination = probe_destination(&host, features, 1, "host").expect("a destination");
         let (tolerances, consents) = (Tolerances::default(), Consents::default());
-        let plan = |there: &Destination| Plan::new(&state, there, &tolerances, &consents).outcome();
-        assert_eq!(plan(&there), PlanOutcome::Unknown);
-        let tried = decide_unknown(&host, features, &state, &mut there, &tolerances, &consents);
-        (tried.expect("a VM to try it in"), plan(&there))
+        let outcome = |destination: &Destination| {
+            Plan::new(&state, destination, &tolerances, &consents).outcome()
+        };
+        assert_eq!(outcome(&destination), PlanOutcome::Unknown);
+        let probes = decide_unknown(
+            &host,
+            features,
+            &state,
+            &mut destination,
+            &tolerances,
+            &consents,
+        );
+        (probes.expect("a VM"), outcome(&destination))
     }
 
     #[test]
-    fn what_is_not_known_is_tried() {
-        for (is_taken, outcome) in [(true, PlanOutcome::Ready), (false, PlanOutcome::Refused)] {
-            let (tried, now) = arrives(is_taken);
+    fn trials_decide_unknown_values() {
+        for (is_accepted, expected_outcome) in
+            [(true, PlanOutcome::Ready), (false, PlanOutcome::Refused)]
+        {
+            let (probes, outcome) = decide(is_accepted);
             let expected = WriteProbe {
                 register: ISAR2,
-                value: MORE,
-                is_accepted: is_taken,
+                value: RAISED_VALUE,
+                is_accepted,
             };
-            assert_eq!(tried, [expected]);
-            assert_eq!(now, outcome);
+            assert_eq!(probes, [expected]);
+            assert_eq!(outcome, expected_outcome);
         }
     }
 }

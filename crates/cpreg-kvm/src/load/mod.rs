@@ -1,23 +1,25 @@
-//! [`load`]: a plan carried out on the vCPUs of a VM that was made for it and has not run.
+//! [`load`]: execution of a plan on the vCPUs of a new VM that has not run.
 //!
-//! | step | what | on |
+//! | step | registers | on |
 //! |---|---|---|
 //! | 1 | SVE's vector lengths, then `KVM_ARM_VCPU_FINALIZE` | each vCPU |
-//! | 2 | what belongs to the VM: PSCI's version, workarounds, bitmaps of services, ID registers | once, on the first vCPU |
-//! | 3 | the rest, PMCR_EL0 before the other registers of the PMU | each vCPU in turn |
-//! | 4 | what was written in step 2, and PMCR_EL0, read again | |
-//! | 5 | counters, which run on from then | once, on the first vCPU |
+//! | 2 | VM-wide ones: PSCI version, workarounds, firmware bitmaps, ID registers | the first vCPU |
+//! | 3 | the others, PMCR_EL0 before the PMU's other registers | each vCPU in turn |
+//! | 4 | read back: those of step 2, and PMCR_EL0 | |
+//! | 5 | counters, which run from then on | the first vCPU |
 //!
-//! Number of system calls: one for each register that is written; one for each of step 2 that is read again, at most
-//! [`MAX_VM_WIDE_REGISTERS`] for a VM; and for each vCPU one for its PMCR_EL0 and one to finalize SVE, if it has them. A plan that is not ready
-//! makes none.
+//! System calls: one for each written register; one for each register of step 2 that is read back,
+//! at
+//! most [`MAX_VM_WIDE_REGISTERS`] for a VM. Each vCPU adds one for its PMCR_EL0 and one to finalize
+//! SVE, if it has them. A plan that is not ready makes no call.
 //!
-//! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers add bits and its clearing ones take bits away, and a fresh vCPU has bits that
-//! stand for nothing (seen on 6.12.107). So a plan gives a register that clears all ones wherever the one that sets is written as well, after it: that leaves
-//! the plan's value on every kernel.
+//! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers set bits and its clearing
+//! registers clear them. A fresh vCPU has set bits without a meaning (observed on 6.12.107). A plan
+//! therefore writes all ones to the clearing register before it writes the setting register. The
+//! result is the plan's value on every kernel.
 //!
-//! In step 3 nothing is allocated: what a plan writes is put in order before the first write. What is written and why does not
-//! live here ([`cpreg::plan`]), nor the GIC and other devices, which are loaded after this and before the VM runs.
+//! Step 3 allocates nothing: the writes are ordered before the first one. [`cpreg::plan`] decides
+//! what is written. The VMM loads the GIC and other devices afterwards, before the VM runs.
 
 use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::plan::{ExtensionAction, Plan, PlanOutcome};
@@ -28,31 +30,33 @@ use crate::error::{Error, ErrorKind, RefusedWrite};
 use crate::host::Vcpu;
 use crate::value;
 
-/// The most VM-wide registers that KVM's ABI has: 56 ID registers, MIDR_EL1, REVIDR_EL1, AIDR_EL1, CTR_EL0, the PSCI version, three
+/// Maximum number of VM-wide registers in KVM's ABI.
+///
+/// These are 56 ID registers, MIDR_EL1, REVIDR_EL1, AIDR_EL1, CTR_EL0, the PSCI version, three
 /// workarounds and four bitmaps.
 pub const MAX_VM_WIDE_REGISTERS: usize = 68;
 
-/// A plan was carried out: every write was taken.
+/// Result of a load in which KVM accepted every write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadSummary {
-    /// How many registers were written.
+    /// Number of registers that were written.
     pub written_registers: usize,
-    /// How many system calls that took in all.
+    /// Number of system calls.
     pub calls: usize,
-    /// What KVM took without an error and does not hold.
+    /// Values that KVM accepted without an error but does not hold.
     pub mismatches: Vec<Mismatch>,
 }
 
-/// A register that took a value and reads differently.
+/// Register that accepted a value and reads differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Which vCPU; `None` for what belongs to the VM.
+    /// Number of the vCPU; `None` for a VM-wide register.
     pub vcpu: Option<usize>,
-    /// Which register.
+    /// Id of the register.
     pub register: RegisterId,
-    /// What was written.
+    /// Value that was written.
     pub written_value: Value,
-    /// What it holds.
+    /// Value that the register holds.
     pub current_value: Value,
 }
 
@@ -60,8 +64,8 @@ impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             register,
-            written_value: wrote,
-            current_value: holds,
+            written_value,
+            current_value,
             ..
         } = self;
         match self.vcpu {
@@ -70,36 +74,41 @@ impl std::fmt::Display for Mismatch {
         }
         write!(
             f,
-            "{register} ({:#018x}) took {wrote} without an error and holds {holds}",
+            "{register} ({:#018x}) accepted {written_value} without an error but holds {current_value}",
             register.raw()
         )
     }
 }
 
-/// Carries out a plan on all vCPUs of a VM: initialised (`KVM_ARM_VCPU_INIT`) with the features that the plan's destination has, with the
-/// GIC and the PMU set up, never run; SVE finalized only if the vector lengths are to be those that it then has.
+/// Executes a plan on all vCPUs of a VM.
 ///
-/// Whatever goes wrong, no vCPU of the VM may be run then. After success the guest can see [`LoadSummary::differences`].
+/// The VM must be initialised (`KVM_ARM_VCPU_INIT`) with the features of the plan's destination,
+/// with
+/// the GIC and the PMU set up, and must never have run. The caller may finalize SVE only if the
+/// vector lengths are those of the plan.
+///
+/// After an error no vCPU of the VM may run. After success the guest may see
+/// [`LoadSummary::mismatches`].
 ///
 /// # Errors
-/// What stood in the way; whether anything was written is in it.
+/// The failure; [`Error::is_vm_untouched`] reports if anything was written.
 pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<LoadSummary, Error> {
-    execute_plan(plan, vcpus, |refused| {
-        Err(ErrorKind::Refused(Box::new(refused)).into())
+    execute_plan(plan, vcpus, |refused_write| {
+        Err(ErrorKind::Refused(Box::new(refused_write)).into())
     })
 }
 
-/// As [`load`], with a say in whether to go on after a refused write.
+/// Executes a plan like [`load`]; `on_refusal` decides if it continues after a refused write.
 ///
 /// # Errors
-/// As [`load`], and what `on_refusal` says.
+/// Those of [`load`], and the error of `on_refusal`.
 pub(crate) fn execute_plan<V: Vcpu>(
     plan: &Plan,
     vcpus: &[V],
     on_refusal: impl FnMut(RefusedWrite) -> Result<(), Error>,
 ) -> Result<LoadSummary, Error> {
     let writes = check_plan(plan, vcpus.len())?;
-    let wide = vm_wide_writes(&writes)?;
+    let vm_wide = vm_wide_writes(&writes)?;
     let mut loader = Loader {
         vcpus,
         summary: LoadSummary::default(),
@@ -107,21 +116,22 @@ pub(crate) fn execute_plan<V: Vcpu>(
     };
     for (number, (vcpu_plan, writes)) in plan.vcpus.iter().zip(&writes).enumerate() {
         let mut decisions = vcpu_plan.decisions.iter();
-        let has_sve = decisions.any(|it| it.register == RegisterId::SVE_VLS && it.is_listed);
+        let has_sve = decisions
+            .any(|decision| decision.register == RegisterId::SVE_VLS && decision.is_listed);
         loader.load_vector_lengths(number, has_sve, writes)?;
     }
-    for (number, id, value) in &wide {
+    for (number, id, value) in &vm_wide {
         loader.write(*number, *id, value)?;
     }
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
-            let is_own = RegisterKind::from_id(*id).scope() == Scope::Vcpu;
-            if is_own && *id != RegisterId::SVE_VLS {
+            let is_per_vcpu = RegisterKind::from_id(*id).scope() == Scope::Vcpu;
+            if is_per_vcpu && *id != RegisterId::SVE_VLS {
                 loader.write(number, *id, value)?;
             }
         }
     }
-    for (number, id, value) in &wide {
+    for (number, id, value) in &vm_wide {
         loader.verify(None, *number, *id, value)?;
     }
     for (number, writes) in writes.iter().enumerate() {
@@ -141,10 +151,10 @@ pub(crate) fn execute_plan<V: Vcpu>(
     Ok(loader.summary)
 }
 
-/// What is to be written to each vCPU, in the plan's order.
+/// Writes to each vCPU, in the plan's order.
 type Writes<'a> = Vec<Vec<(RegisterId, &'a Value)>>;
 
-/// What can be seen to be wrong before anything is touched.
+/// Checks the plan as far as possible before the first write, and returns its writes.
 fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     match plan.outcome() {
         PlanOutcome::Ready => {}
@@ -160,9 +170,13 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     let mut all = Vec::with_capacity(vcpus);
     for (vcpu, plan) in plan.vcpus.iter().enumerate() {
         let mut extensions = plan.extensions.iter();
-        let loaded = extensions
-            .find(|it| matches!(it.action, ExtensionAction::Copy | ExtensionAction::Set(_)));
-        if let Some(extension) = loaded {
+        let loaded_extension = extensions.find(|extension| {
+            matches!(
+                extension.action,
+                ExtensionAction::Copy | ExtensionAction::Set(_)
+            )
+        });
+        if let Some(extension) = loaded_extension {
             return Err(ErrorKind::Extension {
                 vcpu,
                 name: extension.name.clone(),
@@ -186,15 +200,15 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     Ok(all)
 }
 
-/// What belongs to the VM, each register once, with the first vCPU that the plan writes it to.
+/// Returns each VM-wide register once, with the first vCPU to which the plan writes it.
 fn vm_wide_writes<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, Error> {
-    let mut wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(MAX_VM_WIDE_REGISTERS);
+    let mut vm_wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(MAX_VM_WIDE_REGISTERS);
     for (number, writes) in writes.iter().enumerate() {
         for (id, value) in writes {
             if RegisterKind::from_id(*id).scope() != Scope::Vm {
                 continue;
             }
-            match wide.iter().find(|(_, known, _)| known == id) {
+            match vm_wide.iter().find(|(_, known, _)| known == id) {
                 Some((_, _, known)) if known == value => {}
                 Some((first, ..)) => {
                     return Err(ErrorKind::ConflictingValues {
@@ -203,11 +217,11 @@ fn vm_wide_writes<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a
                     }
                     .into());
                 }
-                None => wide.push((number, *id, *value)),
+                None => vm_wide.push((number, *id, *value)),
             }
         }
     }
-    Ok(wide)
+    Ok(vm_wide)
 }
 
 struct Loader<'a, V, F> {
@@ -235,7 +249,7 @@ impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
         };
         self.summary.calls += 1;
         match vcpu.finalize_sve() {
-            // EPERM: the VMM has done it.
+            // EPERM: the VMM has already finalized it.
             Ok(()) | Err(Errno::EPERM) => Ok(()),
             Err(errno) => Err(ErrorKind::FinalizeLoaded {
                 vcpu: number,
@@ -256,16 +270,17 @@ impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
             return Ok(());
         };
         self.summary.calls += 1;
-        let holds = value::read(vcpu, id);
-        if id == RegisterId::SVE_VLS && errno == Errno::EPERM && holds.as_ref() == Ok(value) {
-            // The VMM has finalized the vCPU with these very lengths.
+        let current_value = value::read(vcpu, id);
+        if id == RegisterId::SVE_VLS && errno == Errno::EPERM && current_value.as_ref() == Ok(value)
+        {
+            // The VMM has finalized the vCPU with the same lengths.
             return Ok(());
         }
         (self.on_refusal)(RefusedWrite {
             vcpu: number,
             register: id,
             written_value: value.clone(),
-            current_value: holds,
+            current_value,
             errno,
             written_registers: self.summary.written_registers,
         })
@@ -273,26 +288,26 @@ impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
 
     fn verify(
         &mut self,
-        reported: Option<usize>,
+        reported_vcpu: Option<usize>,
         number: usize,
         id: RegisterId,
-        wrote: &Value,
+        written_value: &Value,
     ) -> Result<(), Error> {
         let Some(vcpu) = self.vcpus.get(number) else {
             return Ok(());
         };
         self.summary.calls += 1;
-        let holds = value::read(vcpu, id).map_err(|errno| ErrorKind::ReadBack {
+        let current_value = value::read(vcpu, id).map_err(|errno| ErrorKind::ReadBack {
             vcpu: number,
             register: id,
             errno,
         })?;
-        if holds != *wrote {
+        if current_value != *written_value {
             self.summary.mismatches.push(Mismatch {
-                vcpu: reported,
+                vcpu: reported_vcpu,
                 register: id,
-                written_value: wrote.clone(),
-                current_value: holds,
+                written_value: written_value.clone(),
+                current_value,
             });
         }
         Ok(())

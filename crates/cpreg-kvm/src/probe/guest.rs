@@ -1,6 +1,8 @@
-//! One guest of a host: which registers a fresh vCPU with one set of features has, what they hold, what they take.
+//! One guest of a host: the registers of a fresh vCPU with one set of features, their values, and
+//! trials.
 //!
-//! Everything is read before anything is written: on some kernels writing one register of the PMU changes another.
+//! Everything is read before the first write: on some kernels a write to one PMU register changes
+//! another.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +16,10 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
-/// What each register of a vCPU holds, in the order of KVM's list.
+/// Values of a vCPU's registers, in the order of KVM's list.
 type RegisterValues = Vec<(RegisterId, Result<Value, Errno>)>;
 
-/// Looks at a guest with two vCPUs, so as to tell what differs by vCPU; with one where two cannot be made.
+/// Probes a guest with two vCPUs, to detect differences between them; with one if two fail.
 pub(super) fn probe_guest(
     host: &impl Host,
     features: Features,
@@ -37,7 +39,9 @@ pub(super) fn probe_guest(
     Ok(guest)
 }
 
-/// Looks at a guest with so many vCPUs: one for each, with the values that it holds, and what the first one of them takes.
+/// Probes a guest with `vcpus` vCPUs.
+///
+/// Returns one record for each vCPU with its values, and the trials of the first vCPU.
 pub(super) fn probe_each_vcpu(
     host: &impl Host,
     features: Features,
@@ -69,7 +73,7 @@ fn at_reset(id: RegisterId, read: &Result<Value, Errno>) -> AtReset {
     }
 }
 
-/// A VM with every vCPU ready to be read, and what they hold.
+/// Creates a VM with SVE finalized, and reads all registers of its vCPUs.
 fn create_and_read<H: Host>(
     host: &H,
     features: Features,
@@ -129,7 +133,7 @@ fn probe_first_vcpu(
     })
 }
 
-/// The errno of writing back what is read, 0 if that works or it cannot be read.
+/// Returns the errno of writing back the value; 0 on success or if it cannot be read.
 fn write_back(vcpu: &impl Vcpu, id: RegisterId) -> u16 {
     let Ok(value) = value::read(vcpu, id) else {
         return 0;

@@ -1,13 +1,13 @@
-//! [`probe`]: what a host with KVM gives to guests, found out by asking it. Nothing is ever run, and every VM is thrown away.
+//! [`probe`]: recording of a host with KVM. Nothing is run, and every VM is thrown away.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | a whole host, and what it is as the destination of one VM |
-//! | `sets.rs` | which sets of vCPU features are asked about |
+//! | `mod.rs` | a whole host, and the host as the destination of one VM |
+//! | `sets.rs` | the sets of vCPU features that are probed |
 //! | `guest.rs` | one set of features: registers, values, masks |
-//! | `trials.rs` | which other values are tried |
+//! | `trials.rs` | trial writes of other values |
 //!
-//! How a record is written down lives in [`cpreg_hosts::record`].
+//! [`cpreg_hosts::record`] has the file of a record.
 
 mod guest;
 mod sets;
@@ -22,27 +22,27 @@ use crate::error::Error;
 use crate::host::Host;
 use trials::TrialScope;
 
-/// What happens while a host is probed.
+/// Event of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProbeEvent {
-    /// A guest with these features is looked at.
+    /// The probe of a guest with these features starts.
     GuestStarted(Features),
-    /// The host says that it can do these features, and it cannot: they are not in the record.
+    /// The host claims these features but cannot create the guest: the record lacks it.
     GuestFailed(Error),
 }
 
-/// Records a host: a guest with each set of features that it says it can do. `on_event` is told how it goes.
+/// Records a host: a guest for each set of features that the host claims, with progress `on_event`.
 ///
 /// # Errors
-/// If not even a guest without features can be made and read.
+/// If a guest without features cannot be created and read.
 pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<HostRecord, Error> {
     let capabilities = host.capabilities();
-    let everything = sets::all_features(&capabilities);
+    let all_features = sets::all_features(&capabilities);
     let mut guests = BTreeMap::new();
     for features in sets::feature_sets(&capabilities) {
         on_event(ProbeEvent::GuestStarted(features));
-        let trials = if features == everything {
+        let trials = if features == all_features {
             TrialScope::AllRegisters
         } else {
             TrialScope::FirmwareOnly
@@ -62,11 +62,12 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
     })
 }
 
-/// What this very host is for a VM of so many vCPUs with these features, loaded by cpreg: the values of fresh vCPUs, each its own, and what was
-/// tried.
+/// Returns this host as the destination of a VM with `vcpus` vCPUs and these features.
+///
+/// It is for a load by cpreg, with the values of each fresh vCPU, and the result of trials.
 ///
 /// # Errors
-/// If such a VM cannot be made or read.
+/// If such a VM cannot be created or read.
 pub fn probe_destination(
     host: &impl Host,
     features: Features,

@@ -1,4 +1,4 @@
-//! Which sets of vCPU features a host is asked about, by its capabilities.
+//! The sets of vCPU features that are probed, by the host's capabilities.
 
 use cpreg::destination::Features;
 use cpreg_hosts::record::Capabilities;
@@ -8,7 +8,8 @@ fn has(capabilities: &Capabilities, names: &[&str]) -> bool {
     names.all(|name| capabilities.get(*name).is_some_and(|value| *value > 0))
 }
 
-/// PMU, SVE and pointer authentication, as far as the host has them: what VMMs give to a guest that is to have all that there is.
+/// Returns those of PMU, SVE and pointer authentication that the host has, as VMMs do for a full
+/// guest.
 pub(super) fn all_features(capabilities: &Capabilities) -> Features {
     single_features(capabilities).fold(Features::NONE, |all, feature| all | feature)
 }
@@ -28,7 +29,10 @@ fn single_features(capabilities: &Capabilities) -> impl Iterator<Item = Features
         .map(|(feature, _)| feature)
 }
 
-/// The sets, each once: none, each of the three alone, all of them; EL1 in AArch32 alone; all with an EL2 and with memory tagging.
+/// Returns the sets, each once.
+///
+/// These are none, each of the three features alone, all of them, EL1 in AArch32 alone, all with an
+/// EL2, and all with memory tagging.
 pub(super) fn feature_sets(capabilities: &Capabilities) -> Vec<Features> {
     let all = all_features(capabilities);
     let mut sets = vec![Features::NONE];
@@ -46,10 +50,10 @@ pub(super) fn feature_sets(capabilities: &Capabilities) -> Vec<Features> {
     if has(capabilities, &["KVM_CAP_ARM_MTE"]) {
         sets.push(all | Features::MTE);
     }
-    let mut seen = Vec::new();
+    let mut known = Vec::new();
     sets.retain(|set| {
-        let is_new = !seen.contains(set);
-        seen.push(*set);
+        let is_new = !known.contains(set);
+        known.push(*set);
         is_new
     });
     sets
@@ -68,10 +72,10 @@ mod tests {
     }
 
     #[test]
-    fn each_set_is_asked_about_once() {
+    fn each_set_is_probed_once() {
         assert_eq!(names(&[]), ["none"]);
         assert_eq!(names(&["KVM_CAP_ARM_PMU_V3"]), ["none", "pmu"]);
-        // Both halves of pointer authentication, or none.
+        // Pointer authentication needs both of its capabilities.
         assert_eq!(names(&["KVM_CAP_ARM_PTRAUTH_GENERIC"]), ["none"]);
         assert_eq!(
             names(&[

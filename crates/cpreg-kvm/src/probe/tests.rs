@@ -15,7 +15,7 @@ fn probed(host: &RecordedHost) -> (HostRecord, Vec<ProbeEvent>) {
 }
 
 #[test]
-fn a_recorded_host_gives_its_record_back() {
+fn the_probe_of_a_recorded_host_equals_its_record() {
     for (version, cpu) in [
         ("5.10.223", "max"),
         ("6.1.176", "neoverse-n1"),
@@ -24,23 +24,27 @@ fn a_recorded_host_gives_its_record_back() {
     ] {
         let host = testing::recorded_host(version, cpu);
         let (record, events) = probed(&host);
-        let begun: Vec<_> = host.record().guests.keys().copied().collect();
-        assert_eq!(events.len(), begun.len());
+        let guest_sets: Vec<_> = host.record().guests.keys().copied().collect();
+        assert_eq!(events.len(), guest_sets.len());
         assert_eq!(record.identity, host.record().identity);
         assert_eq!(record.capabilities, host.record().capabilities);
         for (features, guest) in &record.guests {
             let recorded = &host.record().guests[features];
             assert_eq!(guest.writable, recorded.writable);
             assert_eq!(guest.registers.len(), recorded.registers.len());
-            for (own, recorded) in guest.registers.iter().zip(&recorded.registers) {
-                assert_eq!(own, recorded, "{version} {cpu}/{features}: {}", own.id);
+            for (probed, recorded) in guest.registers.iter().zip(&recorded.registers) {
+                assert_eq!(
+                    probed, recorded,
+                    "{version} {cpu}/{features}: {}",
+                    probed.id
+                );
             }
         }
     }
 }
 
 #[test]
-fn what_the_host_promises_and_cannot_make_is_told() {
+fn claimed_features_that_fail_are_reported() {
     let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let mut record = host.record().clone();
     record.capabilities.insert("KVM_CAP_ARM_MTE".to_owned(), 1);
@@ -53,14 +57,14 @@ fn what_the_host_promises_and_cannot_make_is_told() {
             ProbeEvent::GuestStarted(_) => None,
         })
         .collect();
-    let text = "a guest with the features pmu,mte: cannot make a VM: KVM_ARM_VCPU_INIT: ";
+    let text = "a guest with the features pmu,mte: cannot create a VM: KVM_ARM_VCPU_INIT: ";
     assert!(
         matches!(failed.as_slice(), [one] if one.starts_with(text)),
         "{failed:?}"
     );
-    let mut nothing = host.record().clone();
-    nothing.guests.clear();
-    let error = probe(&RecordedHost::new(nothing), |_| {}).expect_err("no guest at all");
+    let mut without_guests = host.record().clone();
+    without_guests.guests.clear();
+    let error = probe(&RecordedHost::new(without_guests), |_| {}).expect_err("no guest at all");
     assert!(matches!(
         error.kind(),
         ErrorKind::Probe { features, .. } if features.is_empty()
@@ -72,34 +76,39 @@ fn host_guests(host: &RecordedHost) -> BTreeMap<Features, GuestRecord> {
     probed(host).0.guests
 }
 
-/// Every version of PSCI and every bit of a bitmap is tried in every set; all else in the one with everything.
+/// PSCI versions and bitmap bits are tried in every set, other registers in the set with all
+/// features.
 #[test]
-fn trials_are_those_that_were_promised() {
+fn trials_depend_on_the_set_and_the_register() {
     let (record, _) = probed(&testing::recorded_host("7.3.4", "max"));
-    let of = |features: &str, id: RegisterId| -> Vec<WriteTrial> {
+    let trials = |features: &str, id: RegisterId| -> Vec<WriteTrial> {
         let guest = &record.guests[&Features::from_names(features).expect("features")];
-        let found = guest.registers.iter().find(|it| it.id == id);
-        found.expect("listed").trials.clone()
+        let mut registers = guest.registers.iter();
+        let register = registers.find(|register| register.id == id);
+        register.expect("listed").trials.clone()
     };
-    let values = |trials: Vec<WriteTrial>| trials.iter().map(|it| it.value).collect::<Vec<_>>();
+    let values = |features: &str, id: RegisterId| -> Vec<u64> {
+        let trials = trials(features, id);
+        trials.iter().map(|trial| trial.value).collect()
+    };
     assert_eq!(
-        values(of("none", RegisterId::PSCI_VERSION)),
+        values("none", RegisterId::PSCI_VERSION),
         [0x2, 0x1_0000, 0x1_0001, 0x1_0002]
     );
     let bits: Vec<_> = (0..64).map(|bit| 1 << bit).collect();
-    assert_eq!(values(of("none", RegisterId::VENDOR_HYP_BMAP_2)), bits);
-    let everything = "pmu,sve,ptrauth";
+    assert_eq!(values("none", RegisterId::VENDOR_HYP_BMAP_2), bits);
+    let all_features = "pmu,sve,ptrauth";
     assert_eq!(
-        values(of(everything, RegisterId::PSCI_VERSION)),
+        values(all_features, RegisterId::PSCI_VERSION),
         [0, u64::MAX, 0x1_0002, 0x2, 0x1_0000, 0x1_0001]
     );
-    assert!(of(everything, RegisterId::CORE_PC).is_empty());
-    assert!(of("none", RegisterId::CTR_EL0).is_empty());
-    assert_eq!(of(everything, RegisterId::CTR_EL0).len(), 4);
+    assert!(trials(all_features, RegisterId::CORE_PC).is_empty());
+    assert!(trials("none", RegisterId::CTR_EL0).is_empty());
+    assert_eq!(trials(all_features, RegisterId::CTR_EL0).len(), 4);
 }
 
 #[test]
-fn a_destination_has_each_vcpus_own_values_and_what_was_tried() {
+fn a_destination_has_each_vcpus_values_and_the_trials() {
     let host = testing::recorded_host("6.12.107", "neoverse-n1");
     let destination = probe_destination(&host, Features::PMU, 3, "kvm").expect("a destination");
     assert_eq!(destination.vcpus.len(), 3);

@@ -1,4 +1,4 @@
-//! [`GuestProfile`]: what a host's record says about guests with one set of features, made ready to be asked.
+//! [`GuestProfile`]: a host's record of guests with one set of features, prepared for queries.
 
 use std::collections::BTreeMap;
 
@@ -12,34 +12,34 @@ use cpreg_hosts::record::{AtReset, HostRecord, RegisterRecord, WriteTrial};
 use crate::errno::Errno;
 use crate::value;
 
-/// What guests with one set of features are on a recorded host.
+/// Behaviour of guests with one set of features on a recorded host.
 #[derive(Debug)]
 pub(super) struct GuestProfile {
     features: Features,
     registers: BTreeMap<RegisterId, RegisterRecord>,
     pub(super) writable: Option<BTreeMap<RegisterId, u64>>,
-    /// Bits that stick, where not all do.
+    /// Registers with bits that a write cannot change.
     write_effects: BTreeMap<RegisterId, WriteEffect>,
-    /// What hides which register.
+    /// Gate that can hide each register.
     feature_gates: BTreeMap<RegisterId, &'static FeatureGate>,
-    /// Whether a register that clears takes bits away; otherwise it is written like the one that sets.
+    /// `true` if a clearing register clears bits; otherwise a write replaces the state.
     has_clear_semantics: bool,
-    /// Whether the kernel cuts the registers of the current mode of AArch32 only.
+    /// `true` if the kernel narrows only the registers of the current mode of AArch32.
     has_mode_narrowing: bool,
-    /// As which [`Acceptor`] sees it.
+    /// Destination's vCPU, for [`Acceptor`].
     vcpu: DestinationVcpu,
 }
 
-/// What becomes of a value that is written.
+/// Effect of a write on a register's bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WriteEffect {
-    /// What reads as one after all ones were written.
+    /// Bits that read as one after a write of all ones.
     ones: u64,
-    /// What reads as one after zero was written.
+    /// Bits that read as one after a write of zero.
     fixed_ones: u64,
 }
 
-/// Registers of the PMU that set and clear bits of one state.
+/// Setting and clearing registers of one PMU state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SetClearPair {
     pub(super) set_register: RegisterId,
@@ -62,31 +62,35 @@ const PAIRS: [SetClearPair; 3] = [
 ];
 
 impl SetClearPair {
-    /// The pair that a register belongs to.
+    /// Returns the pair of a register.
     pub(super) fn find(id: RegisterId) -> Option<Self> {
         let mut pairs = PAIRS.into_iter();
         pairs.find(|pair| pair.set_register == id || pair.clear_register == id)
     }
 }
 
-/// PMCR_EL0.N: how many counters there are.
+/// PMCR_EL0.N: the number of counters.
 pub(super) const PMCR_N: u64 = 0x1f << 11;
 
-/// The bits of the PMU's pairs for so many counters: one each, and the cycle counter's.
+/// Returns the bits of the PMU's register pairs for PMCR_EL0.N counters and the cycle counter.
 pub(super) const fn counter_bits(pmcr: u64) -> u64 {
     let counters = (pmcr & PMCR_N) >> 11;
     ((1 << counters) - 1) | 1 << 31
 }
 
-/// PSTATE.M, with the bit that tells AArch32.
+/// PSTATE.M, with the bit for AArch32.
 const MODE: u64 = 0x1f;
 /// User mode of AArch32.
 pub(super) const AARCH32_USER: u64 = 0x10;
 /// System mode of AArch32.
 pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
 
-/// Which of X0 to X30 are cut to 32 bits, with the PC, whenever a core register is written in a mode of AArch32; none in AArch64
-/// (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`).
+/// Returns the registers of X0 to X30 and the PC that a write to a core register narrows to 32
+/// bits.
+///
+/// KVM does so in a mode of AArch32 (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`); in AArch64
+/// it
+/// narrows none.
 ///
 /// | since | in user and system mode | in any other mode |
 /// |---|---|---|
@@ -96,7 +100,7 @@ pub(super) fn narrowed_registers(pstate: u64, by_mode: bool) -> impl Iterator<It
     let (low, high) = match pstate & MODE {
         AARCH32_USER | AARCH32_SYSTEM => (0..15, 0..0),
         mode @ AARCH32_USER..AARCH32_SYSTEM if by_mode => match mode {
-            // FIQ has R8 to R12 of its own.
+            // FIQ has banked R8 to R12.
             0x11 => (0..8, 24..31),
             0x12 => (0..13, 16..18),
             0x13 => (0..13, 18..20),
@@ -112,10 +116,10 @@ pub(super) fn narrowed_registers(pstate: u64, by_mode: bool) -> impl Iterator<It
     general.chain(is_narrow.then_some(RegisterId::CORE_PC))
 }
 
-/// CNTV_CTL_EL0.ISTATUS, and CNTP_CTL_EL0's: the time has come. It is found when the register is read.
+/// ISTATUS of CNTV_CTL_EL0 and CNTP_CTL_EL0: the timer has expired. Computed on each read.
 pub(super) const TIMER_STATUS: u64 = 1 << 2;
 
-/// A timer's registers beside its control register.
+/// Other registers of a timer than its control register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
     pub(super) counter: RegisterId,
@@ -123,7 +127,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// The timer of which this is the control register.
+    /// Returns the timer with this control register.
     pub(super) fn from_control(control: RegisterId) -> Option<Self> {
         match control {
             RegisterId::TIMER_CTL => Some(Self {
@@ -139,57 +143,66 @@ impl Timer {
     }
 }
 
-/// What is known of a value for a register.
+/// Predicted result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteResult {
-    /// It is refused.
+    /// The write fails with this errno.
     Refused(Errno),
-    /// It was tried, and this was read afterwards.
+    /// The value was tried; this value is read back.
     ReadBack(u64),
-    /// It is taken, as far as bits stick.
+    /// The write succeeds, within the bits that it can change.
     Masked,
 }
 
 impl GuestProfile {
-    /// `None` if the record has no such guest.
+    /// Returns the profile; `None` if the record has no such guest.
     pub(super) fn new(record: &HostRecord, features: Features) -> Option<Self> {
         let guest = record.guests.get(&features)?;
-        let host = guest.to_destination_vcpu();
+        let vcpu = guest.to_destination_vcpu();
         let registers = guest.registers.iter();
-        let registers: BTreeMap<_, _> = registers.map(|it| (it.id, it.clone())).collect();
+        let registers: BTreeMap<_, _> = registers
+            .map(|register| (register.id, register.clone()))
+            .collect();
         let trials = |id: RegisterId| -> &[WriteTrial] {
-            let own = std::iter::once(guest).chain(record.guests.values());
-            let of_id = own.filter_map(|guest| guest.registers.iter().find(|it| it.id == id));
+            let guests = std::iter::once(guest).chain(record.guests.values());
+            let of_id = guests.filter_map(|guest| {
+                let mut registers = guest.registers.iter();
+                registers.find(|register| register.id == id)
+            });
             of_id
                 .map(|register| register.trials.as_slice())
                 .find(|trials| WriteEffect::from_trials(id, trials).is_some())
                 .unwrap_or_default()
         };
-        let tried = registers
+        let write_effects: BTreeMap<_, _> = registers
             .keys()
-            .map(|id| (*id, WriteEffect::from_trials(*id, trials(*id))));
-        let sticks: BTreeMap<_, _> = tried.filter_map(|(id, it)| Some((id, it?))).collect();
-        let clears = PAIRS.iter().any(|pair| {
-            let bits = |id| sticks.get(id).map(|it: &WriteEffect| it.ones);
+            .filter_map(|id| Some((*id, WriteEffect::from_trials(*id, trials(*id))?)))
+            .collect();
+        let has_clear_semantics = PAIRS.iter().any(|pair| {
+            let bits = |id| {
+                write_effects
+                    .get(id)
+                    .map(|effect: &WriteEffect| effect.ones)
+            };
             bits(&pair.clear_register) == Some(0)
                 && bits(&pair.set_register).is_some_and(|ones| ones != 0)
         });
-        let hidden = FEATURE_GATES.iter().flat_map(|hides| {
-            let ids = hides.registers.iter();
-            ids.map(move |id| (*id, hides))
+        let gates = FEATURE_GATES.iter().flat_map(|gate| {
+            let ids = gate.registers.iter();
+            ids.map(move |id| (*id, gate))
         });
-        let hidden = hidden
-            .filter(|(id, _)| kernel::gates_by_vm_id_field(&host, *id) == Some(true))
+        let feature_gates = gates
+            .filter(|(id, _)| kernel::gates_by_vm_id_field(&vcpu, *id) == Some(true))
             .collect();
         Some(Self {
             features,
             registers,
             writable: guest.writable.clone(),
-            write_effects: sticks,
-            feature_gates: hidden,
-            has_clear_semantics: clears,
+            write_effects,
+            feature_gates,
+            has_clear_semantics,
             has_mode_narrowing: is_before_5_11(record.identity.upstream()),
-            vcpu: host,
+            vcpu,
         })
     }
 
@@ -201,34 +214,36 @@ impl GuestProfile {
         self.registers.get(&id)
     }
 
-    /// Whether these guests have SVE, so that it has to be finalized.
+    /// Returns `true` if these guests have SVE, which must be finalized.
     pub(super) fn has_sve(&self) -> bool {
         self.registers.contains_key(&RegisterId::SVE_VLS)
     }
 
-    /// Whether writing a register that clears takes bits away.
+    /// Returns `true` if a write to a clearing register clears bits.
     pub(super) const fn has_clear_semantics(&self) -> bool {
         self.has_clear_semantics
     }
 
-    /// What hides a register when it is zero.
+    /// Returns the gate that hides a register when its ID field is zero.
     pub(super) fn feature_gate(&self, id: RegisterId) -> Option<&'static FeatureGate> {
         self.feature_gates.get(&id).copied()
     }
 
-    /// What belongs to a VM, at reset.
+    /// Returns the VM-wide registers at reset.
     pub(super) fn vm_wide_at_reset(&self) -> BTreeMap<RegisterId, Value> {
-        let wide = self.registers.values();
-        wide.filter(|register| RegisterKind::from_id(register.id).scope() != Scope::Vcpu)
+        let registers = self.registers.values();
+        registers
+            .filter(|register| RegisterKind::from_id(register.id).scope() != Scope::Vcpu)
             .filter_map(|register| Some((register.id, Self::at_reset(register)?)))
             .collect()
     }
 
-    /// What a vCPU has at reset.
+    /// Returns the registers of a vCPU at reset.
     pub(super) fn vcpu_at_reset(&self, number: usize) -> BTreeMap<RegisterId, Value> {
-        let own = self.registers.values();
-        let own = own.filter(|register| RegisterKind::from_id(register.id).scope() == Scope::Vcpu);
-        let mut own: BTreeMap<_, _> = own
+        let registers = self.registers.values();
+        let registers =
+            registers.filter(|register| RegisterKind::from_id(register.id).scope() == Scope::Vcpu);
+        let mut values: BTreeMap<_, _> = registers
             .filter_map(|register| {
                 let value = Self::at_reset(register)?;
                 let value = match value {
@@ -240,19 +255,21 @@ impl GuestProfile {
                 Some((register.id, value))
             })
             .collect();
-        // One state has one value: that of the register which was read first.
+        // A pair has one state: use the value of the register that was read first.
         for pair in PAIRS {
             let first = pair.set_register.min(pair.clear_register);
-            if let Some(value) = own.get(&first).cloned() {
+            if let Some(value) = values.get(&first).cloned() {
                 for id in [pair.set_register, pair.clear_register] {
-                    own.entry(id).and_modify(|own| *own = value.clone());
+                    values
+                        .entry(id)
+                        .and_modify(|paired| *paired = value.clone());
                 }
             }
         }
-        own
+        values
     }
 
-    /// What a register holds at reset; `None` if it cannot be read.
+    /// Returns the value of a register at reset; `None` if it cannot be read.
     fn at_reset(register: &RegisterRecord) -> Option<Value> {
         match &register.at_reset {
             AtReset::Value(value) => Some(value.clone()),
@@ -262,8 +279,11 @@ impl GuestProfile {
         }
     }
 
-    /// The poison that a register holds: of one that is narrower, or of which not all bits stick, the low half, which trials show by bit 0
-    /// changed.
+    /// Returns the poison that a register holds.
+    ///
+    /// It is the low half for a narrow register, or one with fixed high bits, which a trial with
+    /// bit
+    /// 0 changed shows.
     fn poison(register: &RegisterRecord) -> u64 {
         let low = RESET_POISON & 0xffff_ffff;
         let is_narrow = register.id.size_bytes().is_some_and(|bytes| bytes < 8);
@@ -272,13 +292,13 @@ impl GuestProfile {
         if is_low { low } else { RESET_POISON }
     }
 
-    /// Whether a value is taken by a register that is there, of these guests, which is not what it holds.
+    /// Predicts the write of a value that differs from the current one, to a listed register.
     pub(super) fn predict_write(&self, register: &RegisterRecord, value: &Value) -> WriteResult {
-        let tried = value.as_u64().and_then(|value| {
+        let trial = value.as_u64().and_then(|value| {
             let mut trials = register.trials.iter();
             trials.find(|trial| trial.value == value)
         });
-        match tried {
+        match trial {
             Some(trial) if trial.errno != 0 => return WriteResult::Refused(Errno(trial.errno)),
             Some(_) if RegisterKind::from_id(register.id) == RegisterKind::Counter => {
                 return WriteResult::Masked;
@@ -286,8 +306,8 @@ impl GuestProfile {
             Some(trial) => return WriteResult::ReadBack(trial.read_back),
             None => {}
         }
-        let is_at_reset = matches!(&register.at_reset, AtReset::Value(own) if own == value);
-        // An ID register that takes all ones ignores what is written.
+        let is_at_reset = matches!(&register.at_reset, AtReset::Value(reset) if reset == value);
+        // An ID register that accepts all ones ignores writes.
         let is_ignored = RegisterKind::from_id(register.id) == RegisterKind::Identification
             && self.write_effects.contains_key(&register.id);
         if is_at_reset || is_ignored {
@@ -307,82 +327,94 @@ impl GuestProfile {
         }
     }
 
-    /// What a register holds after a value was written that it takes. `holds` is what it held.
+    /// Returns the content of a register after an accepted write; `current` is its content before.
     pub(super) fn stored_value(
         &self,
         id: RegisterId,
         value: u64,
-        holds: u64,
+        current: u64,
         has_run: bool,
     ) -> u64 {
         if id == RegisterId::PMCR_EL0 && self.has_counter_limit() {
-            let most = self.vcpu.value(id).unwrap_or(0) & PMCR_N;
+            let max_counters = self.vcpu.value(id).unwrap_or(0) & PMCR_N;
             let counters = match value & PMCR_N {
-                asked if asked <= most && !has_run => asked,
-                _ => holds & PMCR_N,
+                requested if requested <= max_counters && !has_run => requested,
+                _ => current & PMCR_N,
             };
-            // Where it was not tried: as on those hosts where it was.
-            let ones = self.write_effects.get(&id).map(|sticks| sticks.ones);
+            // Without trials: as on the hosts with trials.
+            let ones = self.write_effects.get(&id).map(|effect| effect.ones);
             let ones = ones.unwrap_or_else(|| kernel::effective_pmcr(u64::MAX, 0));
             return value & ones & !PMCR_N | counters;
         }
-        let Some(sticks) = self.write_effects.get(&id) else {
+        let Some(effect) = self.write_effects.get(&id) else {
             return value;
         };
         if Timer::from_control(id).is_some() {
-            return value & sticks.ones;
+            return value & effect.ones;
         }
-        value & sticks.ones | sticks.fixed_ones
+        value & effect.ones | effect.fixed_ones
     }
 
-    /// Whether PMCR_EL0.N is one for the VM and bounds the counters that there are (since v6.7): then not all its bits stick.
+    /// Returns `true` if PMCR_EL0.N is one value per VM and limits the counters (since v6.7).
+    ///
+    /// On such kernels some bits of PMCR_EL0 are fixed.
     pub(super) fn has_counter_limit(&self) -> bool {
         match self.write_effects.get(&RegisterId::PMCR_EL0) {
-            Some(sticks) => sticks.ones >> 32 == 0,
+            Some(effect) => effect.ones >> 32 == 0,
             None => kernel::keeps_all_of_pmcr(&self.vcpu) == Some(false),
         }
     }
 
-    /// Whether the workaround of Spectre v4 is at this level because the guest's CPU has SSBS, so that it is needless to guests that are told
-    /// of none.
+    /// Returns `true` if the workaround of Spectre v4 becomes unnecessary without SSBS.
+    ///
+    /// That is the case if its level is due to the guest CPU's SSBS, and the VM lacks SSBS.
     pub(super) fn is_workaround_unneeded(&self, id: RegisterId, pfr1: u64) -> bool {
         const SSBS: u64 = 0xf << 4;
         let at_reset = |id| self.vcpu.value(id);
         id == RegisterId::SMCCC_ARCH_WORKAROUND_2
             && at_reset(id) == Some(0)
-            && at_reset(RegisterId::ID_AA64PFR1_EL1).is_some_and(|own| own & SSBS != 0)
+            && at_reset(RegisterId::ID_AA64PFR1_EL1).is_some_and(|value| value & SSBS != 0)
             && pfr1 & SSBS == 0
     }
 
-    /// Which general registers are cut to 32 bits, with the PC, when a core register is written and PSTATE holds this.
+    /// Returns the registers that a write to a core register narrows, for this PSTATE.
     pub(super) fn narrowed_registers(&self, pstate: u64) -> impl Iterator<Item = RegisterId> {
         narrowed_registers(pstate, self.has_mode_narrowing)
     }
 
-    /// Whether an event counter reads as 32 bits though more are kept: where the VM has none of FEAT_PMUv3p5, whose event counters have 64 bits, and
-    /// the host has (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/init_pmu-emul.c`). Where the host has none either the trials show it.
+    /// Returns `true` if an event counter reads as 32 bits although more are stored.
+    ///
+    /// Event counters have 64 bits with FEAT_PMUv3p5. This is the case of a VM without it on a host
+    /// with it (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`). For a host without
+    /// it
+    /// the trials show the width.
     pub(super) fn is_read_as_32_bits(&self, id: RegisterId, dfr0: u64) -> bool {
         const PMUV3P5: u64 = 6;
-        let has = |dfr0: u64| dfr0 >> 8 & 0xf >= PMUV3P5;
+        let has_pmuv3p5 = |dfr0: u64| dfr0 >> 8 & 0xf >= PMUV3P5;
         is_event_counter(id)
-            && !has(dfr0)
+            && !has_pmuv3p5(dfr0)
             && self
                 .vcpu
                 .value(RegisterId::ID_AA64DFR0_EL1)
-                .is_some_and(has)
+                .is_some_and(has_pmuv3p5)
     }
 
-    /// Whether a timer's control register shows that its time has come (up to v6.17).
+    /// Returns `true` if a timer's control register shows that the timer has expired (up to v6.17).
     pub(super) fn has_timer_status(&self, id: RegisterId) -> bool {
         let register = self.registers.get(&id);
-        register.is_some_and(|it| match &it.at_reset {
-            AtReset::Value(value) => value.as_u64().is_some_and(|it| it & TIMER_STATUS != 0),
+        register.is_some_and(|register| match &register.at_reset {
+            AtReset::Value(value) => value
+                .as_u64()
+                .is_some_and(|value| value & TIMER_STATUS != 0),
             _ => false,
         })
     }
 
-    /// Whether PSTATE may hold this mode (`set_core_reg` in Linux v7.3 `arch/arm64/kvm/guest.c`): AArch64's of the exception levels that the
-    /// guest has, or AArch32's if EL1 is AArch32; of AArch32's user mode only whether EL0 can be.
+    /// Returns `true` if PSTATE may hold this mode (`set_core_reg` in Linux v7.3
+    /// `arch/arm64/kvm/guest.c`).
+    ///
+    /// These are AArch64's modes of the guest's exception levels, or AArch32's if EL1 is AArch32.
+    /// AArch32's user mode depends only on EL0.
     pub(super) fn has_mode(&self, pstate: u64) -> bool {
         const EL0_AARCH32: u64 = 2;
         let is_32bit = self.features.contains(Features::EL1_32BIT);
@@ -398,48 +430,56 @@ impl GuestProfile {
         }
     }
 
-    /// The bits that either register of a pair can have.
+    /// Returns the bits that either register of a pair can have.
     pub(super) fn pair_bits(&self, pair: SetClearPair) -> u64 {
-        let ones = |id| self.write_effects.get(&id).map(|it| it.ones);
+        let ones = |id| self.write_effects.get(&id).map(|effect| effect.ones);
         match (ones(pair.set_register), ones(pair.clear_register)) {
-            (Some(sets), Some(clears)) => sets | clears,
+            (Some(set), Some(clear)) => set | clear,
             _ => u64::MAX,
         }
     }
 }
 
 impl WriteEffect {
-    /// What trials show; nothing if all ones were not tried, or not taken, or if the register has gone on meanwhile.
+    /// Returns the effect that trials show.
+    ///
+    /// `None` if all ones were not tried or not accepted, or for a counter, which runs meanwhile.
     fn from_trials(id: RegisterId, trials: &[WriteTrial]) -> Option<Self> {
         if RegisterKind::from_id(id) == RegisterKind::Counter {
             return None;
         }
-        let all = value::all_ones(id)?;
-        let of = |value| trials.iter().find(move |trial| trial.value == value);
-        let ones = of(all).filter(|trial| trial.errno == 0)?.read_back;
-        let always = of(0).filter(|trial| trial.errno == 0);
+        let all_ones = value::all_ones(id)?;
+        let accepted = |value| {
+            let trial = trials.iter().find(|trial| trial.value == value);
+            trial.filter(|trial| trial.errno == 0)
+        };
+        let ones = accepted(all_ones)?.read_back;
+        let zero = accepted(0);
         Some(Self {
             ones,
-            fixed_ones: always.map_or(0, |trial| trial.read_back & ones),
+            fixed_ones: zero.map_or(0, |trial| trial.read_back & ones),
         })
     }
 }
 
-/// Whether a kernel of this upstream version is older than 5.11.
+/// Returns `true` if a kernel of this upstream version is older than 5.11.
 fn is_before_5_11(upstream: &str) -> bool {
     let mut numbers = upstream.split('.').map_while(|number| number.parse().ok());
     let version: [Option<u32>; 2] = [numbers.next(), numbers.next()];
     matches!(version, [Some(major), Some(minor)] if (major, minor) < (5, 11))
 }
 
-/// PMEVCNTR0_EL0 to PMEVCNTR30_EL0.
+/// Returns `true` for PMEVCNTR0_EL0 to PMEVCNTR30_EL0.
 fn is_event_counter(id: RegisterId) -> bool {
     const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
     (FIRST.raw()..FIRST.raw() + 31).contains(&id.raw())
 }
 
-/// What another vCPU than the first one holds: its affinity as KVM numbers vCPUs (`reset_mpidr`: 16 to a cluster), else something else
-/// than the first one.
+/// Returns the value of a register that differs by vCPU, for another vCPU than the first.
+///
+/// MPIDR_EL1 has the affinity that KVM assigns (`reset_mpidr`: 16 vCPUs per cluster). Other
+/// registers
+/// get a value that differs from the first vCPU's.
 fn vcpu_value(id: RegisterId, first: u64, number: u64) -> u64 {
     if id == RegisterId::MPIDR_EL1 {
         return 1 << 31 | (number >> 12 & 0xff) << 16 | (number >> 4 & 0xff) << 8 | number & 0xf;

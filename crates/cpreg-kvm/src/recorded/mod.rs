@@ -1,31 +1,39 @@
-//! [`RecordedHost`]: a host that behaves as its record says, on any machine. For tests of cpreg and of VMMs.
+//! [`RecordedHost`]: a fake host that behaves as its record, on any machine. For tests of cpreg and
+//! of VMMs.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
 //! | `mod.rs` | the host and its VMs |
-//! | `state.rs` | all that changes in a VM, and faults to test with |
-//! | `profile.rs` | what one set of features comes to: which registers, what they take, what of that sticks |
-//! | `vcpu.rs` | a vCPU's operations |
+//! | `state.rs` | the mutable state of a VM, and faults for tests |
+//! | `guest_profile.rs` | registers and behaviour for one set of features |
+//! | `vcpu.rs` | the operations of a vCPU |
 //!
-//! | what | as recorded | where the record is silent |
-//! |---|---|---|
-//! | registers | those that the record lists for the features, ascending by id; no other exists (`ENOENT`) | |
-//! | values of fresh vCPUs | as recorded; KVM's reset poison where that was found | of what differs by vCPU the others hold their number more; MPIDR_EL1 as KVM numbers vCPUs |
-//! | a value that was tried | the errno, and what was read afterwards | |
-//! | any other value | | as [`cpreg::destination::accept`] says for this host; `EINVAL` where that does not know |
-//! | bits that do not stick | by the trials of 0 and of all ones, of this set of features or of another one of the host | all stick |
-//! | PMCR_EL0.N | where not all its bits stick: one for the VM, no more than it was at reset, kept after the first run, bounds the counters | |
-//! | pairs of PMU registers that set and clear | one state; either writes it, or sets and clears bits in it, by the trials | either writes it |
-//! | PSTATE | | only modes that the guest has; in one of AArch32 general registers are cut to 32 bits, before 5.11 those of the mode |
-//! | event counters of the PMU | | 32 bits are shown once the VM has none of FEAT_PMUv3p5 |
-//! | workarounds | read as at reset whatever was written; the one of Spectre v4 as not required once the VM's SSBS is gone | |
-//! | timers' control registers | ISTATUS by the counter where it was seen at reset | |
-//! | what belongs to the VM | shared by its vCPUs, kept after the first run (`EBUSY`) | |
-//! | what ID registers hide | hidden by the VM's own, where the host goes by them | |
-//! | SVE | `EPERM` before it is finalized, and for its vector lengths after | |
-//! | counters | run on: a tick with each reading | begin at 0 |
+//! Behaviour from the record, and assumptions where the record has no information:
+//! - Registers: those that the record lists for the features, ascending by id; others return
+//!   `ENOENT`.
+//! - Values of fresh vCPUs: as recorded, with KVM's reset poison as recorded. If a value differs by
+//!   vCPU, the other vCPUs add their number to it; MPIDR_EL1 is as KVM numbers vCPUs.
+//! - A value that was tried: the recorded errno and the value read back.
+//! - Any other value: as [`cpreg::destination::accept`] predicts for this host; `EINVAL` if it is
+//!   unknown.
+//! - Bits that a write cannot change: from the trials of 0 and of all ones, for this set of
+//!   features or another one of the host. Without trials all bits can change.
+//! - PMCR_EL0.N, if some bits of PMCR_EL0 are fixed: one value per VM, at most that at reset,
+//!   constant after the first run; it limits the counters.
+//! - Setting and clearing registers of the PMU: one state. By the trials a write either replaces
+//!   the state, or sets and clears bits in it; without trials it replaces it.
+//! - PSTATE: only modes that the guest has. In a mode of AArch32 general registers are narrowed to
+//!   32 bits, before 5.11 only those of the mode.
+//! - Event counters of the PMU: 32 bits are visible if the VM lacks FEAT_PMUv3p5.
+//! - Workarounds: read as at reset whatever was written. That of Spectre v4 reads as not required
+//!   if the VM lacks SSBS.
+//! - Control registers of timers: ISTATUS follows the counter if it was set at reset.
+//! - VM-wide registers: shared by the vCPUs, constant after the first run (`EBUSY`).
+//! - Registers hidden by ID registers: hidden by those of the VM, if the host does so.
+//! - SVE: `EPERM` before it is finalized, and for its vector lengths afterwards.
+//! - Counters: run one tick with each read, from 0.
 //!
-//! Nothing runs on it: [`RecordedVm::mark_run`] says that something had.
+//! The fake runs no guest: [`RecordedVm::mark_run`] marks a VM as having run.
 
 mod guest_profile;
 mod state;
@@ -46,17 +54,17 @@ use state::{VmState, lock};
 pub use state::{Calls, Fault};
 pub use vcpu::RecordedVcpu;
 
-/// No KVM on arm64 makes a VM of more (`VGIC_V3_MAX_CPUS`).
+/// Maximum number of vCPUs of a VM of KVM on arm64 (`VGIC_V3_MAX_CPUS`).
 const MAX_VCPUS: usize = 512;
 
-/// A host that behaves as its record says.
+/// Fake host that behaves as its record.
 #[derive(Clone, Debug)]
 pub struct RecordedHost {
     record: HostRecord,
     faults: Vec<Fault>,
 }
 
-/// A VM of a recorded host.
+/// VM of a recorded host.
 #[derive(Debug)]
 pub struct RecordedVm {
     vcpus: Vec<RecordedVcpu>,
@@ -65,7 +73,7 @@ pub struct RecordedVm {
 }
 
 impl RecordedHost {
-    /// The host of this record.
+    /// Creates the host of this record.
     pub const fn new(record: HostRecord) -> Self {
         Self {
             record,
@@ -73,14 +81,14 @@ impl RecordedHost {
         }
     }
 
-    /// The same host, with a fault in every VM that it makes from now on.
+    /// Adds a fault to every VM that the host creates afterwards.
     #[must_use]
     pub fn with_fault(mut self, fault: Fault) -> Self {
         self.faults.push(fault);
         self
     }
 
-    /// Its record.
+    /// Returns the record.
     pub const fn record(&self) -> &HostRecord {
         &self.record
     }
@@ -97,17 +105,18 @@ impl Host for RecordedHost {
         self.record.capabilities.clone()
     }
 
-    /// A set of features that is not in the record fails as one that a host has not: at `KVM_ARM_VCPU_INIT`.
+    /// Fails at `KVM_ARM_VCPU_INIT` for features that are not in the record, as a host without
+    /// them.
     fn create_vm(&self, features: Features, vcpus: usize) -> Result<RecordedVm, Error> {
-        let refuse = |step| ErrorKind::Create {
+        let create_error = |step| ErrorKind::Create {
             step,
             errno: Errno::EINVAL,
         };
         if vcpus > MAX_VCPUS {
-            return Err(refuse("KVM_CREATE_VCPU").into());
+            return Err(create_error("KVM_CREATE_VCPU").into());
         }
         let profile = GuestProfile::new(&self.record, features);
-        let profile = profile.ok_or_else(|| refuse("KVM_ARM_VCPU_INIT"))?;
+        let profile = profile.ok_or_else(|| create_error("KVM_ARM_VCPU_INIT"))?;
         let profile = Arc::new(profile);
         let state = VmState {
             vm_wide: profile.vm_wide_at_reset(),
@@ -144,12 +153,12 @@ impl Vm for RecordedVm {
 }
 
 impl RecordedVm {
-    /// From now on it counts as a VM of which a vCPU has run.
+    /// Marks the VM as one of which a vCPU has run.
     pub fn mark_run(&self) {
         lock(&self.state).has_run = true;
     }
 
-    /// What was asked of it so far.
+    /// Returns the calls of the VM so far.
     pub fn calls(&self) -> Calls {
         lock(&self.state).calls.clone()
     }

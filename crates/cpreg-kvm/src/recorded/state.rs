@@ -1,4 +1,4 @@
-//! [`State`]: all that changes in a VM, what was asked of it, and faults to test with.
+//! [`VmState`]: the mutable state of a VM, its calls, and faults for tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,45 +8,45 @@ use cpreg::register::{RegisterId, Value};
 
 use crate::errno::Errno;
 
-/// A write that fails though the record does not say so.
+/// Write that fails although the record has no such failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Every write of this register.
     Register(RegisterId, Errno),
-    /// The write of that number in a VM, from 0.
+    /// The write with this number in a VM, from 0.
     Write(usize, Errno),
 }
 
-/// What was asked of a VM so far.
+/// Calls of a VM so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// How many registers were read.
+    /// Number of register reads.
     pub reads: usize,
-    /// What was written, on which vCPU, in order; failed writes as well.
+    /// vCPU and register of each write, in order; with failed writes.
     pub writes: Vec<(usize, RegisterId)>,
-    /// How many lists were asked for.
+    /// Number of register lists.
     pub lists: usize,
-    /// How many times SVE was finalized, or should have been.
+    /// Number of calls to finalize SVE, with failed ones.
     pub finalize_calls: usize,
 }
 
 impl Calls {
-    /// How many system calls a real VM would have taken.
+    /// Returns the number of system calls that a real VM would have taken.
     pub const fn total(&self) -> usize {
         self.reads + self.writes.len() + self.lists + self.finalize_calls
     }
 }
 
-/// All that changes in a VM.
+/// Mutable state of a VM.
 #[derive(Debug, Default)]
 pub(super) struct VmState {
-    /// What belongs to the VM.
+    /// Values of VM-wide registers.
     pub(super) vm_wide: BTreeMap<RegisterId, Value>,
-    /// What each vCPU has.
+    /// Values of each vCPU's registers.
     pub(super) per_vcpu: Vec<BTreeMap<RegisterId, Value>>,
-    /// Which vCPUs have their SVE finalized.
+    /// `true` for each vCPU with finalized SVE.
     pub(super) sve_finalized: Vec<bool>,
-    /// How often counters were read.
+    /// Number of counter reads.
     pub(super) ticks: u64,
     pub(super) has_run: bool,
     pub(super) faults: Vec<Fault>,
@@ -80,7 +80,7 @@ impl VmState {
     }
 }
 
-/// A panic elsewhere leaves the state as whole as it was: each change is one assignment.
+/// Locks the state. A panic elsewhere leaves it consistent, because each change is one assignment.
 pub(super) fn lock(state: &Mutex<VmState>) -> MutexGuard<'_, VmState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

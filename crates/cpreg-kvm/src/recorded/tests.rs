@@ -14,11 +14,11 @@ fn set(vm: &RecordedVm, vcpu: usize, id: RegisterId, value: u64) -> Result<(), E
 
 fn get(vm: &RecordedVm, vcpu: usize, id: RegisterId) -> Result<u64, Errno> {
     let value = read(&vm.vcpus()[vcpu], id)?;
-    Ok(value.as_u64().expect("a small register"))
+    Ok(value.as_u64().expect("a register of at most 64 bits"))
 }
 
 #[test]
-fn what_is_not_listed_does_not_exist() {
+fn unlisted_registers_do_not_exist() {
     let host = testing::recorded_host("6.12.107", "neoverse-n1");
     let vm = testing::vm(&host, PMU, 1);
     assert_eq!(get(&vm, 0, RegisterId::PMMIR_EL1), Err(Errno::ENOENT));
@@ -30,7 +30,7 @@ fn what_is_not_listed_does_not_exist() {
 }
 
 #[test]
-fn what_is_the_vms_is_shared_and_kept_once_it_has_run() {
+fn vm_wide_registers_are_shared_and_constant_after_a_run() {
     let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let vm = testing::vm(&host, PMU, 2);
     let (psci, bitmap) = (RegisterId::PSCI_VERSION, RegisterId::STD_BMAP);
@@ -50,13 +50,13 @@ fn what_is_the_vms_is_shared_and_kept_once_it_has_run() {
         set(&vm, 1, RegisterId::ID_AA64DFR0_EL1, dfr0 - 2),
         Err(Errno::EBUSY)
     );
-    // PSCI's version and plain registers may change later as well.
+    // The PSCI version and ordinary registers may change after a run.
     assert_eq!(set(&vm, 1, psci, 0x2), Ok(()));
     assert_eq!(set(&vm, 1, vbar, 0x1_0000), Ok(()));
 }
 
 #[test]
-fn an_id_register_hides_what_it_does_not_promise() {
+fn id_registers_hide_registers_of_absent_features() {
     let (mmfr3, sctlr2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::SCTLR2_EL1);
     let host = testing::recorded_host("7.3.4", "max");
     let features = testing::max_features(&host);
@@ -68,7 +68,7 @@ fn an_id_register_hides_what_it_does_not_promise() {
     assert_eq!(get(&vm, 1, sctlr2), Err(Errno::ENOENT));
     assert!(!vm.vcpus()[1].list().expect("a list").contains(&sctlr2));
     assert_eq!(get(&vm, 1, RegisterId::TCR2_EL1), Ok(0));
-    // 6.12 lists TCR2_EL1 on CPUs without it, and goes by no ID register for it.
+    // 6.12 lists TCR2_EL1 on CPUs without it, whatever the ID registers.
     let host = testing::recorded_host("6.12.107", "neoverse-n1");
     let vm = testing::vm(&host, PMU, 1);
     assert_eq!(get(&vm, 0, mmfr3), Ok(0));
@@ -76,7 +76,7 @@ fn an_id_register_hides_what_it_does_not_promise() {
 }
 
 #[test]
-fn sve_wants_to_be_finalized_once() {
+fn sve_is_finalized_once() {
     let host = testing::recorded_host("7.3.4", "max");
     let vm = testing::vm(&host, testing::max_features(&host), 1);
     let vcpu = &vm.vcpus()[0];
@@ -99,7 +99,7 @@ fn sve_wants_to_be_finalized_once() {
 }
 
 #[test]
-fn what_was_tried_happens_again_and_the_rest_goes_by_what_sticks() {
+fn trials_are_repeated_and_determine_the_fixed_bits() {
     let (control, lock) = (RegisterId::TIMER_CTL, RegisterId::OSLSR_EL1);
     let host = testing::host(
         PMU,
@@ -119,32 +119,32 @@ fn what_was_tried_happens_again_and_the_rest_goes_by_what_sticks() {
 
 #[test]
 fn pairs_of_the_pmu_share_a_state() {
-    let (sets, clears) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
-    let pair = |of_clears: u64| {
+    let (set_id, clear_id) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
+    let pair = |cleared_bits: u64| {
         let registers = vec![
-            testing::register_with_trials(sets, 0, &[(u64::MAX, 0, 0x8000_003f)]),
-            testing::register_with_trials(clears, 0, &[(u64::MAX, 0, of_clears)]),
+            testing::register_with_trials(set_id, 0, &[(u64::MAX, 0, 0x8000_003f)]),
+            testing::register_with_trials(clear_id, 0, &[(u64::MAX, 0, cleared_bits)]),
         ];
         testing::vm(&testing::host(PMU, registers), PMU, 1)
     };
-    let written = pair(0x8000_003f);
-    set(&written, 0, sets, 0x107).expect("storage");
-    set(&written, 0, clears, 0x2).expect("storage");
+    let replaced = pair(0x8000_003f);
+    set(&replaced, 0, set_id, 0x107).expect("accepted");
+    set(&replaced, 0, clear_id, 0x2).expect("accepted");
     assert_eq!(
-        (get(&written, 0, sets), get(&written, 0, clears)),
+        (get(&replaced, 0, set_id), get(&replaced, 0, clear_id)),
         (Ok(2), Ok(2))
     );
     let cleared = pair(0);
-    set(&cleared, 0, sets, 0x107).expect("bits set");
-    set(&cleared, 0, clears, 0x2).expect("bits cleared");
+    set(&cleared, 0, set_id, 0x107).expect("bits set");
+    set(&cleared, 0, clear_id, 0x2).expect("bits cleared");
     assert_eq!(
-        (get(&cleared, 0, sets), get(&cleared, 0, clears)),
+        (get(&cleared, 0, set_id), get(&cleared, 0, clear_id)),
         (Ok(5), Ok(5))
     );
 }
 
 #[test]
-fn counters_run_from_what_was_written() {
+fn counters_run_from_the_written_value() {
     let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let vm = testing::vm(&host, PMU, 2);
     let counter = RegisterId::TIMER_CNT;
@@ -154,7 +154,7 @@ fn counters_run_from_what_was_written() {
 }
 
 #[test]
-fn a_value_cannot_be_written_back_or_read_where_the_record_says_so() {
+fn recorded_errors_are_returned() {
     let (refused, unreadable) = (RegisterId::ID_PFR0_EL1, RegisterId::ID_PFR1_EL1);
     let mut registers = vec![
         testing::register(refused, 3),
@@ -168,7 +168,7 @@ fn a_value_cannot_be_written_back_or_read_where_the_record_says_so() {
 }
 
 #[test]
-fn a_vm_beyond_the_record_cannot_be_made() {
+fn a_vm_beyond_the_record_cannot_be_created() {
     let host = testing::recorded_host("7.3.4", "neoverse-n1");
     let step = |features, vcpus| {
         let error = host.create_vm(features, vcpus).expect_err("refused");
@@ -182,26 +182,26 @@ fn a_vm_beyond_the_record_cannot_be_made() {
 }
 
 #[test]
-fn event_counters_show_what_the_vms_pmu_has() {
+fn event_counters_have_the_width_of_the_vms_pmu() {
     const PMUVER: u64 = 0xf << 8;
     let counter = RegisterId::sysreg(3, 3, 14, 8, 1);
     let dfr0 = RegisterId::ID_AA64DFR0_EL1;
     let host = testing::recorded_host("7.3.4", "max");
     let vm = testing::vm(&host, PMU, 1);
-    let own = get(&vm, 0, dfr0).expect("listed");
-    assert!(own & PMUVER >= 6 << 8, "{own:#x}");
+    let host_value = get(&vm, 0, dfr0).expect("listed");
+    assert!(host_value & PMUVER >= 6 << 8, "{host_value:#x}");
     set(&vm, 0, counter, 0x1_2345_6789).expect("a counter");
     assert_eq!(get(&vm, 0, counter), Ok(0x1_2345_6789));
     // FEAT_PMUv3p4: event counters have 32 bits.
-    set(&vm, 0, dfr0, own & !PMUVER | 5 << 8).expect("lower");
+    set(&vm, 0, dfr0, host_value & !PMUVER | 5 << 8).expect("lower");
     assert_eq!(get(&vm, 0, counter), Ok(0x2345_6789));
-    set(&vm, 0, dfr0, own).expect("the host's own");
+    set(&vm, 0, dfr0, host_value).expect("the host's value");
     assert_eq!(get(&vm, 0, counter), Ok(0x1_2345_6789));
 }
 
 #[test]
-fn aarch32_narrows_what_its_modes_see() {
-    let of = |mode: u64, by_mode: bool| -> Vec<RegisterId> {
+fn aarch32_modes_narrow_registers() {
+    let narrowed = |mode: u64, by_mode: bool| -> Vec<RegisterId> {
         guest_profile::narrowed_registers(mode, by_mode).collect()
     };
     let registers = |numbers: &[u8]| -> Vec<RegisterId> {
@@ -210,19 +210,22 @@ fn aarch32_narrows_what_its_modes_see() {
     };
     let (user, supervisor, fiq) = (0x10, 0x13, 0x11);
     for by_mode in [false, true] {
-        assert!(of(5, by_mode).is_empty());
-        assert_eq!(of(user, by_mode), registers(&(0..15).collect::<Vec<_>>()));
+        assert!(narrowed(5, by_mode).is_empty());
+        assert_eq!(
+            narrowed(user, by_mode),
+            registers(&(0..15).collect::<Vec<_>>())
+        );
     }
     assert_eq!(
-        of(supervisor, false),
+        narrowed(supervisor, false),
         registers(&(0..31).collect::<Vec<_>>())
     );
     assert_eq!(
-        of(supervisor, true),
+        narrowed(supervisor, true),
         registers(&(0..13).chain(18..20).collect::<Vec<_>>())
     );
     assert_eq!(
-        of(fiq, true),
+        narrowed(fiq, true),
         registers(&(0..8).chain(24..31).collect::<Vec<_>>())
     );
 }

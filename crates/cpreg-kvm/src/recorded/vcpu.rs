@@ -1,4 +1,4 @@
-//! [`RecordedVcpu`]: a vCPU's operations, answered from a [`GuestProfile`].
+//! [`RecordedVcpu`]: the operations of a vCPU, answered from a [`GuestProfile`].
 
 use std::sync::{Arc, Mutex};
 
@@ -14,13 +14,14 @@ use crate::errno::Errno;
 use crate::host::Vcpu;
 use crate::value::value_from_bytes;
 
-/// What a register of AArch32 has room for.
+/// Mask of an AArch32 register's bits.
 const LOW_32_BITS: u64 = 0xffff_ffff;
 
-/// What KVM says of a workaround that the guest does not need (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_NOT_REQUIRED`).
+/// KVM's value for a workaround that the guest does not need
+/// (`KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_NOT_REQUIRED`).
 const NOT_REQUIRED: u64 = 3;
 
-/// A vCPU of a recorded host.
+/// vCPU of a recorded host.
 #[derive(Debug)]
 pub struct RecordedVcpu {
     number: usize,
@@ -49,15 +50,15 @@ impl RecordedVcpu {
             .unwrap_or(false)
     }
 
-    /// Whether an ID register of the VM hides a register now.
+    /// Returns `true` if an ID register of the VM currently hides a register.
     fn is_hidden(&self, state: &VmState, id: RegisterId) -> bool {
-        self.profile.feature_gate(id).is_some_and(|hides| {
-            let value = state.get_u64(self.number, hides.id_register);
-            value.is_some_and(|value| hides.extract(value) == 0)
+        self.profile.feature_gate(id).is_some_and(|gate| {
+            let value = state.get_u64(self.number, gate.id_register);
+            value.is_some_and(|value| gate.extract(value) == 0)
         })
     }
 
-    /// What both reading and writing ask first.
+    /// Checks the conditions of both reading and writing.
     fn check(&self, state: &VmState, id: RegisterId, length: usize) -> Result<(), Errno> {
         if self.profile.register(id).is_none() || self.is_hidden(state, id) {
             return Err(Errno::ENOENT);
@@ -72,7 +73,7 @@ impl RecordedVcpu {
         Ok(())
     }
 
-    /// What a value leaves in a register, or why it is not taken.
+    /// Returns the value of a register after a write, or the errno of the write.
     fn resolve_write(
         &self,
         state: &VmState,
@@ -80,29 +81,29 @@ impl RecordedVcpu {
         value: &Value,
     ) -> Result<Value, Errno> {
         let register = self.profile.register(id).ok_or(Errno::ENOENT)?;
-        let holds = state.get(self.number, id);
-        let is_own = holds == Some(value);
-        let is_at_reset = matches!(&register.at_reset, AtReset::Value(own) if own == value);
+        let current = state.get(self.number, id);
+        let is_current = current == Some(value);
+        let is_at_reset = matches!(&register.at_reset, AtReset::Value(reset) if reset == value);
         if id == RegisterId::SVE_VLS && self.is_finalized(state) {
             return Err(Errno::EPERM);
         }
         let kind = RegisterKind::from_id(id);
-        let is_kept = match kind {
+        let is_fixed_after_run = match kind {
             RegisterKind::PmuModel => true,
             RegisterKind::PsciVersion | RegisterKind::Workaround(_) => false,
             _ => kind.scope() == Scope::Vm,
         };
-        if state.has_run && is_kept && !is_own {
+        if state.has_run && is_fixed_after_run && !is_current {
             return Err(Errno::EBUSY);
         }
-        // The vector lengths' is that of a vCPU which was finalized when it was recorded.
+        // The recorded errno of the vector lengths is from a finalized vCPU.
         if is_at_reset && register.write_back != 0 && id != RegisterId::SVE_VLS {
             return Err(Errno(register.write_back));
         }
         if let (Some(pair), Value::U64(value)) = (SetClearPair::find(id), value) {
             return Ok(Value::U64(self.write_pair(state, pair, id, *value)));
         }
-        if is_own {
+        if is_current {
             return Ok(value.clone());
         }
         let pstate = value.as_u64().filter(|_| id == RegisterId::CORE_PSTATE);
@@ -111,39 +112,43 @@ impl RecordedVcpu {
         }
         match (self.profile.predict_write(register, value), value) {
             (WriteResult::Refused(errno), _) => Err(errno),
-            // A trial of these was made in another state.
+            // These registers were tried in another state, so their recorded result does not apply.
             (WriteResult::ReadBack(_), Value::U64(value)) if self.depends_on_others(id) => {
-                let holds = holds.and_then(Value::as_u64).unwrap_or(0);
-                let masked = self.profile.stored_value(id, *value, holds, state.has_run);
-                Ok(Value::U64(masked))
+                let current = current.and_then(Value::as_u64).unwrap_or(0);
+                let stored = self
+                    .profile
+                    .stored_value(id, *value, current, state.has_run);
+                Ok(Value::U64(stored))
             }
-            (WriteResult::ReadBack(reads), _) => Ok(Value::U64(reads)),
+            (WriteResult::ReadBack(read_back), _) => Ok(Value::U64(read_back)),
             (WriteResult::Masked, Value::U64(value)) => {
-                let holds = holds.and_then(Value::as_u64).unwrap_or(0);
-                let masked = self.profile.stored_value(id, *value, holds, state.has_run);
-                Ok(Value::U64(masked))
+                let current = current.and_then(Value::as_u64).unwrap_or(0);
+                let stored = self
+                    .profile
+                    .stored_value(id, *value, current, state.has_run);
+                Ok(Value::U64(stored))
             }
             (WriteResult::Masked, wide) => Ok(wide.clone()),
         }
     }
 
-    /// Whether what a register reads as depends on other registers or on the time.
+    /// Returns `true` if a register's visible value depends on other registers or on time.
     fn depends_on_others(&self, id: RegisterId) -> bool {
         Timer::from_control(id).is_some()
             || (id == RegisterId::PMCR_EL0 && self.profile.has_counter_limit())
     }
 
     fn write_pair(&self, state: &VmState, pair: SetClearPair, id: RegisterId, value: u64) -> u64 {
-        let holds = state.get_u64(self.number, id).unwrap_or(0);
+        let current = state.get_u64(self.number, id).unwrap_or(0);
         let value = value & self.profile.pair_bits(pair) & self.counter_mask(state);
         match self.profile.has_clear_semantics() {
             false => value,
-            true if id == pair.clear_register => holds & !value,
-            true => holds | value,
+            true if id == pair.clear_register => current & !value,
+            true => current | value,
         }
     }
 
-    /// The bits of the PMU's pairs that there are counters for now.
+    /// Returns the bits of the PMU's register pairs for which counters exist.
     fn counter_mask(&self, state: &VmState) -> u64 {
         let pmcr = state.get_u64(self.number, RegisterId::PMCR_EL0);
         match pmcr {
@@ -152,9 +157,9 @@ impl RecordedVcpu {
         }
     }
 
-    /// What a register of at most 64 bits reads as, by what is kept of it.
-    fn visible_value(&self, state: &VmState, id: RegisterId, kept: u64) -> u64 {
-        let now = |counter| {
+    /// Returns the visible value of a register of at most 64 bits, from its stored value.
+    fn visible_value(&self, state: &VmState, id: RegisterId, stored: u64) -> u64 {
+        let count = |counter| {
             let base = state.get_u64(self.number, counter).unwrap_or(0);
             base.wrapping_add(state.ticks)
         };
@@ -165,22 +170,22 @@ impl RecordedVcpu {
                 NOT_REQUIRED
             }
             _ if RegisterKind::from_id(id) == RegisterKind::Counter => {
-                kept.wrapping_add(state.ticks)
+                stored.wrapping_add(state.ticks)
             }
             (Some(timer), _) if self.profile.has_timer_status(id) => {
                 let compare = state.get_u64(self.number, timer.compare).unwrap_or(0);
-                let has_come = compare <= now(timer.counter);
-                kept & !TIMER_STATUS | if has_come { TIMER_STATUS } else { 0 }
+                let has_expired = compare <= count(timer.counter);
+                stored & !TIMER_STATUS | if has_expired { TIMER_STATUS } else { 0 }
             }
-            (_, Some(_)) => kept & self.counter_mask(state),
+            (_, Some(_)) => stored & self.counter_mask(state),
             _ if dfr0.is_some_and(|dfr0| self.profile.is_read_as_32_bits(id, dfr0)) => {
-                kept & LOW_32_BITS
+                stored & LOW_32_BITS
             }
-            _ => kept,
+            _ => stored,
         }
     }
 
-    /// What else changes when a register was written.
+    /// Updates the registers that depend on a register after a write.
     fn propagate(&self, state: &mut VmState, id: RegisterId) {
         if let Some(pair) = SetClearPair::find(id)
             && let Some(value) = state.get(self.number, id).cloned()
@@ -193,8 +198,8 @@ impl RecordedVcpu {
         }
         if id == RegisterId::PMCR_EL0 && self.profile.has_counter_limit() {
             let counters = state.get_u64(self.number, id).unwrap_or(0) & PMCR_N;
-            for own in &mut state.per_vcpu {
-                if let Some(Value::U64(pmcr)) = own.get_mut(&id) {
+            for registers in &mut state.per_vcpu {
+                if let Some(Value::U64(pmcr)) = registers.get_mut(&id) {
                     *pmcr = *pmcr & !PMCR_N | counters;
                 }
             }
@@ -239,7 +244,7 @@ impl Vcpu for RecordedVcpu {
                 }
             }
             Value::U64(value) => {
-                // A counter is kept as what it would have held at tick 0.
+                // A counter is stored as its value at tick 0.
                 let value = self.visible_value(&state, id, value);
                 if RegisterKind::from_id(id) == RegisterKind::Counter {
                     state.ticks += 1;

@@ -20,26 +20,29 @@ use crate::errno::{self, Errno};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 
-/// Where the GIC's distributor lies in the guest's physical memory; 64 KiB.
+/// Address of the GIC's distributor in the guest's physical memory; 64 KiB.
 const DISTRIBUTOR: u64 = 0x0800_0000;
-/// Where its redistributors begin; 128 KiB for each vCPU. KVM makes no VM with more than 512 of them: 64 MiB, so that all lies below
-/// 4 GiB, which any VM's addresses reach. There is no memory to be in the way.
+/// Address of the GIC's redistributors, 128 KiB for each vCPU.
+///
+/// KVM limits a VM to 512 vCPUs: 64 MiB, so that all is below 4 GiB, which every VM can address.
+/// The
+/// VM has no memory at these addresses.
 const REDISTRIBUTORS: u64 = 0x1000_0000;
-/// The fewest interrupts that a GIC may have: 32 private and 32 shared ones.
+/// Minimum number of interrupts of a GIC: 32 private and 32 shared ones.
 const INTERRUPTS: u32 = 64;
-/// The PMU's interrupt, a private one: the one that Arm's Base System Architecture gives to it.
+/// Interrupt of the PMU: the private one that Arm's Base System Architecture assigns.
 const PMU_INTERRUPT: u32 = 23;
 
-/// KVM of this host: `/dev/kvm`, open.
+/// Open KVM device of this host: `/dev/kvm`.
 #[derive(Debug)]
 pub struct Kvm {
     kvm: kvm_ioctls::Kvm,
 }
 
-/// A VM of this host that is never run.
+/// VM of this host that is never run.
 #[derive(Debug)]
 pub struct KvmVm {
-    // What the VM's descriptor is needed for goes first when it is dropped.
+    // Fields are dropped in order: those that need the VM's descriptor come first.
     vcpus: Vec<VcpuFd>,
     _gic: DeviceFd,
     vm: VmFd,
@@ -49,10 +52,10 @@ impl Kvm {
     /// Opens `/dev/kvm`.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// An error with a hint if `/dev/kvm` cannot be opened or is not KVM's.
     pub fn open() -> Result<Self, Error> {
         let kvm = kvm_ioctls::Kvm::new().map_err(|error| match error.errno() {
-            // ENOENT, ENODEV, ENXIO: no such file, or nothing behind it.
+            // ENOENT, ENXIO, ENODEV: no such file, or no device for it.
             2 | 6 | 19 => ErrorKind::Missing,
             // EPERM, EACCES.
             1 | 13 => ErrorKind::Permission,
@@ -65,8 +68,10 @@ impl Kvm {
         Ok(Self { kvm })
     }
 
-    /// What to ask `KVM_CREATE_VM` for: the host's own size of intermediate physical addresses where that is below the default of 40
-    /// bits, which it then could not have.
+    /// Returns the type for `KVM_CREATE_VM`.
+    ///
+    /// If the host's intermediate physical addresses have fewer bits than the default of 40, KVM
+    /// would refuse the default: the type has the host's size.
     fn vm_type(&self) -> u64 {
         match self.kvm.check_extension_int(Cap::ArmVmIPASize) {
             size @ 32..40 => u64::from(size.unsigned_abs()),
@@ -107,7 +112,7 @@ impl Host for Kvm {
         let mut init = kvm_vcpu_init::default();
         vm.get_preferred_target(&mut init)
             .map_err(create_error("KVM_ARM_PREFERRED_TARGET"))?;
-        let mut made = Vec::new();
+        let mut initialised = Vec::new();
         for number in 0..vcpus {
             let vcpu = vm
                 .create_vcpu(number as u64)
@@ -118,23 +123,23 @@ impl Host for Kvm {
             }
             vcpu.vcpu_init(&init)
                 .map_err(create_error("KVM_ARM_VCPU_INIT"))?;
-            made.push(vcpu);
+            initialised.push(vcpu);
         }
         let gic = create_gic(&vm)?;
         if features.contains(Features::PMU) {
-            for vcpu in &made {
+            for vcpu in &initialised {
                 init_pmu(vcpu)?;
             }
         }
         Ok(KvmVm {
-            vcpus: made,
+            vcpus: initialised,
             _gic: gic,
             vm,
         })
     }
 }
 
-/// `kvm_vcpu_init.features[0]` for a vCPU that starts.
+/// Returns `kvm_vcpu_init.features[0]` for a vCPU that is not powered off.
 fn feature_bits(features: Features) -> u32 {
     let bits = [
         (Features::PMU, 1 << KVM_ARM_VCPU_PMU_V3),
@@ -152,7 +157,7 @@ fn feature_bits(features: Features) -> u32 {
         .fold(1 << KVM_ARM_VCPU_PSCI_0_2, |all, (_, bit)| all | bit)
 }
 
-/// An in-kernel GICv3, initialised: it is part of what ID_AA64PFR0_EL1 says.
+/// Creates and initialises an in-kernel GICv3, on which ID_AA64PFR0_EL1 depends.
 fn create_gic(vm: &VmFd) -> Result<DeviceFd, Error> {
     let mut device = kvm_create_device {
         type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
@@ -220,7 +225,7 @@ fn init_pmu(vcpu: &VcpuFd) -> Result<(), Error> {
     Ok(())
 }
 
-/// The address that the kernel reads an attribute's value from.
+/// Returns the address from which the kernel reads an attribute's value.
 fn address_of<T>(value: &T) -> u64 {
     std::ptr::from_ref(value).expose_provenance() as u64
 }

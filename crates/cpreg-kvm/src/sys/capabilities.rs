@@ -1,4 +1,4 @@
-//! What KVM says it can do, of that which matters to a guest's registers.
+//! The capabilities of KVM that concern a guest's registers.
 
 use cpreg_hosts::record::Capabilities;
 
@@ -34,10 +34,10 @@ const QUERIED_CAPABILITIES: [(&str, u64); 28] = [
     ("KVM_CAP_ARM_SEA_TO_USER", 245),
 ];
 
-/// Those that this KVM has, with what it says of each; those that it has not are 0. A kernel that fails to answer has it not.
+/// Returns the value of each queried capability; 0 if this KVM lacks it or the query fails.
 pub(super) fn query_capabilities(kvm: &kvm_ioctls::Kvm) -> Capabilities {
-    let asked = QUERIED_CAPABILITIES.into_iter();
-    asked
+    let queried = QUERIED_CAPABILITIES.into_iter();
+    queried
         .map(|(name, number)| (name.to_owned(), kvm.check_extension_raw(number).max(0)))
         .collect()
 }

@@ -1,4 +1,4 @@
-//! Which kernel and CPU this host is: `uname`, MIDR_EL1 in sysfs, and what firmware and the kernel's command line tell.
+//! The kernel and CPU of this host, from `uname`, sysfs, firmware and the kernel's command line.
 
 use std::fs;
 
@@ -7,25 +7,27 @@ use cpreg_hosts::record::{Capabilities, Identity};
 
 use crate::cpu_name;
 
-/// MIDR_EL1 of the first CPU as the kernel shows it.
+/// MIDR_EL1 of the first CPU in sysfs.
 const MIDR: &str = "/sys/devices/system/cpu/cpu0/regs/identification/midr_el1";
-/// Who made the machine, by its SMBIOS tables.
+/// Manufacturer of the machine in its SMBIOS tables.
 const VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
-/// What the machine is, by its device tree: strings that each end with a zero.
+/// Names of the machine in its device tree, each with a zero at the end.
 const COMPATIBLE: &str = "/proc/device-tree/compatible";
-/// The device tree's name of QEMU's machine `virt` and of other VMMs' machines.
+/// Device tree name of QEMU's machine `virt` and of other VMMs' machines.
 const VIRTUAL: &[u8] = b"linux,dummy-virt";
 
-/// MIDR_EL1 of the first CPU, if the kernel shows it (since v4.7).
+/// Reads MIDR_EL1 of the first CPU, if the kernel has it in sysfs (since v4.7).
 pub(super) fn read_midr() -> Option<u64> {
     let text = fs::read_to_string(MIDR).ok()?;
     parse_hexadecimal(text.trim())
 }
 
-/// Which kernel and CPU this host is.
+/// Returns the kernel and CPU of this host.
 ///
-/// It counts as emulated if its CPU has no implementer (0 is for software), or if its firmware says that the machine is a VM's: SMBIOS names QEMU,
-/// or the device tree [`VIRTUAL`]. A real CPU's guest that itself has KVM looks alike: whoever knows better says so.
+/// The CPU counts as emulated if it has no implementer (0 means software), or if the firmware's
+/// machine is a VM: SMBIOS has QEMU, or the device tree has [`VIRTUAL`]. A VM with KVM on a real
+/// CPU
+/// looks the same; the user can correct the record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
     let compatible = fs::read(COMPATIBLE).unwrap_or_default();
@@ -41,23 +43,29 @@ pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identit
         }),
         emulated: cpu_name::implementer(midr) == 0
             || vendor.trim() == "QEMU"
-            || compatible.split(|byte| *byte == 0).any(|it| it == VIRTUAL),
+            || compatible
+                .split(|byte| *byte == 0)
+                .any(|name| name == VIRTUAL),
     }
 }
 
-/// How KVM runs, where it is not as usual, with `+` between: `nested` if it offers EL2, `nvhe` or `protected` if it was told to
-/// (`kvm-arm.mode=`, v5.12; the last one counts), `mte` if it offers memory tagging. A kernel that has VHE built out tells
-/// nothing.
+/// Returns the mode of KVM if it is not the usual one, joined by `+`.
+///
+/// - `nested` if KVM offers EL2
+/// - `nvhe` or `protected` as in the last `kvm-arm.mode=` of the command line (v5.12)
+/// - `mte` if KVM offers memory tagging
+///
+/// A kernel built without VHE does not show it.
 fn mode(command_line: &str, has: impl Fn(&str) -> bool) -> String {
-    let told = command_line
+    let requested = command_line
         .split_ascii_whitespace()
         .filter_map(|word| word.strip_prefix("kvm-arm.mode="))
         .next_back();
     let mut modes = Vec::new();
     if has("KVM_CAP_ARM_EL2") {
         modes.push("nested");
-    } else if let Some(told @ ("nvhe" | "protected")) = told {
-        modes.push(told);
+    } else if let Some(requested @ ("nvhe" | "protected")) = requested {
+        modes.push(requested);
     }
     if has("KVM_CAP_ARM_MTE") {
         modes.push("mte");
@@ -70,11 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mode_is_what_the_kernel_was_told_last_and_what_it_offers() {
-        let told = |line| mode(line, |_| false);
-        assert_eq!(told("console=ttyAMA0"), "");
-        assert_eq!(told("kvm-arm.mode=protected kvm-arm.mode=nvhe"), "nvhe");
-        assert_eq!(told("kvm-arm.mode=nested"), "");
+    fn the_mode_depends_on_the_command_line_and_the_capabilities() {
+        let requested = |line| mode(line, |_| false);
+        assert_eq!(requested("console=ttyAMA0"), "");
+        assert_eq!(
+            requested("kvm-arm.mode=protected kvm-arm.mode=nvhe"),
+            "nvhe"
+        );
+        assert_eq!(requested("kvm-arm.mode=nested"), "");
         let has = |cap| mode("kvm-arm.mode=nested", move |name| name == cap);
         assert_eq!(has("KVM_CAP_ARM_EL2"), "nested");
         assert_eq!(has("KVM_CAP_ARM_MTE"), "mte");

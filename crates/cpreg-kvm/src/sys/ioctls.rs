@@ -1,11 +1,12 @@
-//! The two ioctls that `kvm-ioctls` does not offer as they are needed here. The only file with `unsafe` in it.
+//! Two ioctls that `kvm-ioctls` lacks in the needed form. The only file with `unsafe`.
 //!
-//! | ioctl | why here |
+//! | ioctl | reason |
 //! |---|---|
-//! | `KVM_GET_REG_LIST` | `kvm-ioctls` has room for 500 registers, and an EL2 guest's list may be longer |
-//! | `KVM_ARM_GET_REG_WRITABLE_MASKS` (v6.7, 3f9cd0ca8484) | not offered |
+//! | `KVM_GET_REG_LIST` | `kvm-ioctls` limits it to 500 registers; an EL2 guest may have more |
+//! | `KVM_ARM_GET_REG_WRITABLE_MASKS` (v6.7, 3f9cd0ca8484) | not in `kvm-ioctls` |
 //!
-//! Numbers and layouts: Linux v7.3 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`.
+//! Numbers and layouts: Linux v7.3 `include/uapi/linux/kvm.h` and
+//! `arch/arm64/include/uapi/asm/kvm.h`.
 #![expect(unsafe_code, reason = "ioctls take pointers")]
 
 use std::ffi::c_void;
@@ -19,15 +20,15 @@ use crate::errno::{self, Errno};
 /// `KVMIO`: the group of KVM's ioctls.
 const KVMIO: u8 = 0xae;
 
-/// No list of KVM's is as long: system registers have 2^16 encodings, the other classes some hundred.
+/// Maximum length of a list: system registers have 2^16 encodings, the other classes some hundred.
 const MAX_LIST_LEN: u64 = 1 << 17;
 
-/// `struct kvm_reg_list`: a 64-bit number of ids, and that many ids.
+/// `struct kvm_reg_list`: a 64-bit number of ids, and that number of ids.
 struct RegisterList<'a>(&'a mut [u64]);
 
-// SAFETY: KVM_GET_REG_LIST reads the number in the first word and writes there how many registers there are; it writes ids
-// behind it only if that number had room for all of them. `register_list` sets the first word to the number of words that follow it. There is
-// no output but what is written there.
+// SAFETY: KVM_GET_REG_LIST reads the number in the first word and replaces it by the number of
+// registers. It writes ids after it only if the number that it read is sufficient for all of them.
+// `register_list` sets the first word to the number of words after it. There is no other output.
 unsafe impl Ioctl for RegisterList<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;
@@ -45,32 +46,35 @@ unsafe impl Ioctl for RegisterList<'_> {
     }
 }
 
-/// The descriptor of one of `kvm-ioctls`' objects, which offer it as a number only.
+/// Returns the descriptor of an object of `kvm-ioctls`, which offers it as a number only.
 pub(super) fn borrow(owner: &impl AsRawFd) -> BorrowedFd<'_> {
     // SAFETY: The owner keeps its descriptor open for as long as it is borrowed.
     unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }
 
-/// What a vCPU lists, however many registers.
+/// Returns the registers that a vCPU lists.
 pub(super) fn register_list(vcpu: BorrowedFd<'_>) -> Result<Vec<RegisterId>, Errno> {
-    let mut room = 0_u64;
-    // The kernel says how many there are when there is no room for them. Twice is enough unless the list grows in between.
+    let mut capacity = 0_u64;
+    // The kernel returns the number of registers if the capacity is too small. Two calls suffice
+    // unless the list grows between them.
     for _ in 0..4 {
-        let words = usize::try_from(room).unwrap_or(0) + 1;
+        let words = usize::try_from(capacity).unwrap_or(0) + 1;
         let mut list = vec![0_u64; words];
         if let Some(first) = list.first_mut() {
-            *first = room;
+            *first = capacity;
         }
         // SAFETY: The descriptor is open, and the first word is the number of words that follow it.
-        let answer = unsafe { ioctl(vcpu, RegisterList(&mut list)) };
-        let told = list.first().copied().unwrap_or(0);
-        match answer {
+        let result = unsafe { ioctl(vcpu, RegisterList(&mut list)) };
+        let count = list.first().copied().unwrap_or(0);
+        match result {
             Ok(()) => {
                 let ids = list.into_iter().skip(1);
-                let told = usize::try_from(told).unwrap_or(0);
-                return Ok(ids.take(told).map(RegisterId::from_raw).collect());
+                let count = usize::try_from(count).unwrap_or(0);
+                return Ok(ids.take(count).map(RegisterId::from_raw).collect());
             }
-            Err(rustix::io::Errno::TOOBIG) if told > room && told <= MAX_LIST_LEN => room = told,
+            Err(rustix::io::Errno::TOOBIG) if count > capacity && count <= MAX_LIST_LEN => {
+                capacity = count;
+            }
             Err(error) => return Err(errno_of(error)),
         }
     }
@@ -78,26 +82,26 @@ pub(super) fn register_list(vcpu: BorrowedFd<'_>) -> Result<Vec<RegisterId>, Err
 }
 
 /// `ARM64_FEATURE_ID_RANGE_SIZE`: op1 0, 1 and 3, CRm 0 to 7, op2 0 to 7.
-const MASKS: usize = 3 * 8 * 8;
+const MASK_COUNT: usize = 3 * 8 * 8;
 
 /// `struct reg_mask_range`.
 #[repr(C)]
 struct MaskRange {
-    /// Where the masks go: `MASKS` times 64 bits.
+    /// Address for the masks: `MASK_COUNT` times 64 bits.
     address: u64,
-    /// Which range; only `KVM_ARM_FEATURE_ID_RANGE`, 0.
+    /// Number of the range; only `KVM_ARM_FEATURE_ID_RANGE`, 0.
     range: u32,
     reserved: [u32; 13],
 }
 
 struct WritableMasks<'a> {
     range: MaskRange,
-    /// Kept borrowed for as long as the kernel has its address.
-    masks: &'a mut [u64; MASKS],
+    /// Array for the masks, borrowed while the kernel has its address.
+    masks: &'a mut [u64; MASK_COUNT],
 }
 
-// SAFETY: KVM_ARM_GET_REG_WRITABLE_MASKS reads the structure and writes 192 masks of 64 bits to the address in it, which is that of
-// an array of as many, borrowed mutably for as long.
+// SAFETY: KVM_ARM_GET_REG_WRITABLE_MASKS reads the structure and writes 192 masks of 64 bits to the
+// address in it. This is the address of an array of that length, borrowed mutably for the call.
 unsafe impl Ioctl for WritableMasks<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;
@@ -116,9 +120,9 @@ unsafe impl Ioctl for WritableMasks<'_> {
     }
 }
 
-/// The bits that user space may change, for each ID register that has any, ascending.
+/// Returns the bits that user space may change, for each ID register with such bits, ascending.
 pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)>, Errno> {
-    let mut masks = [0; MASKS];
+    let mut masks = [0; MASK_COUNT];
     let request = WritableMasks {
         range: MaskRange {
             address: 0,
@@ -127,10 +131,10 @@ pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)
         },
         masks: &mut masks,
     };
-    // SAFETY: The descriptor is open, and the array is as long as the kernel's.
+    // SAFETY: The descriptor is open, and the array has the length that the kernel writes.
     unsafe { ioctl(vm, request) }.map_err(errno_of)?;
     let numbered = masks.into_iter().zip(0_u8..).filter(|(mask, _)| *mask != 0);
-    let mut told: Vec<_> = numbered
+    let mut writable: Vec<_> = numbered
         .map(|(mask, number)| {
             let op1 = match number >> 6 {
                 2 => 3,
@@ -140,8 +144,8 @@ pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)
             (id, mask)
         })
         .collect();
-    told.sort_unstable_by_key(|(id, _)| *id);
-    Ok(told)
+    writable.sort_unstable_by_key(|(id, _)| *id);
+    Ok(writable)
 }
 
 fn errno_of(error: rustix::io::Errno) -> Errno {

@@ -1,12 +1,12 @@
-//! The real KVM: [`Kvm`] opens `/dev/kvm`; vCPUs are `kvm_ioctls::VcpuFd`, so that a VMM's own do as well.
+//! The real KVM: [`Kvm`] opens `/dev/kvm`; vCPUs are `kvm_ioctls::VcpuFd`, which VMMs use too.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
 //! | `arm64.rs` | the host, its VMs and vCPUs; Linux on arm64 only |
-//! | `identity.rs` | which kernel and CPU it is; Linux on arm64 only |
-//! | `capabilities.rs` | what KVM says it can do; Linux on arm64 only |
-//! | `sys.rs` | two ioctls; Linux on arm64 only |
-//! | `other.rs` | the same types on any other machine, where [`Kvm::open`] says why there is no such host |
+//! | `identity.rs` | the kernel and CPU of the host; Linux on arm64 only |
+//! | `capabilities.rs` | the capabilities of KVM; Linux on arm64 only |
+//! | `ioctls.rs` | two ioctls; Linux on arm64 only |
+//! | `unsupported.rs` | the same types elsewhere, where [`Kvm::open`] returns an error |
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod arm64;
@@ -30,7 +30,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn there_is_no_such_host_elsewhere() {
+    fn open_fails_elsewhere() {
         let error = Kvm::open().expect_err("no KVM on arm64");
         assert!(matches!(
             error.kind(),

@@ -1,4 +1,4 @@
-//! Any machine but Linux on arm64: there is no such host, so none of these types has a value.
+//! The types for any platform but Linux on arm64, where they have no values.
 
 use std::convert::Infallible;
 
@@ -10,15 +10,15 @@ use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 
-/// A host's KVM; on this machine there is none.
+/// KVM of this host; not available on this platform.
 #[derive(Debug)]
 pub struct Kvm(Infallible);
 
-/// A VM of that host; on this machine there is none.
+/// VM of this host; not available on this platform.
 #[derive(Debug)]
 pub struct KvmVm(Infallible);
 
-/// A vCPU of that host; on this machine there is none.
+/// vCPU of this host; not available on this platform.
 #[derive(Debug)]
 pub struct KvmVcpu(Infallible);
 
@@ -26,7 +26,7 @@ impl Kvm {
     /// Opens `/dev/kvm`.
     ///
     /// # Errors
-    /// On this machine always [`ErrorKind::UnsupportedPlatform`].
+    /// Always [`ErrorKind::UnsupportedPlatform`] on this platform.
     pub fn open() -> Result<Self, Error> {
         Err(ErrorKind::UnsupportedPlatform {
             architecture: std::env::consts::ARCH,

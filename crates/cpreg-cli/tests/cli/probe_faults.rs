@@ -34,7 +34,7 @@ fn assert_probe_fails(opening: Opening, timeout: &str, reasons: &[&str]) {
 #[test]
 fn a_program_that_ends_at_once() {
     let ends = Opening::ShellCommand("echo 'fake: no such machine' >&2; exit 3");
-    let reasons = ["QEMU ended (exit status: 3)", "fake: no such machine"];
+    let reasons = ["QEMU exited (exit status: 3)", "fake: no such machine"];
     assert_probe_fails(ends, "60", &reasons);
 }
 
@@ -46,7 +46,7 @@ fn a_program_that_hangs() {
 
 #[test]
 fn a_monitor_that_says_nothing() {
-    assert_probe_fails(Opening::Silent, "1", &["no answer within 1 s"]);
+    assert_probe_fails(Opening::Silent, "1", &["no reply within 1 s"]);
 }
 
 #[test]

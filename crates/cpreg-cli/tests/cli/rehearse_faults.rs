@@ -44,11 +44,11 @@ fn programs_that_are_no_qemu() {
         Workspace::with_vm(KVM_6_12).run(FakeQemu::with_opening(opening), &words(&line))
     };
     let ends = Opening::ShellCommand("echo 'fake: no such machine' >&2; exit 3");
-    let reasons = ["QEMU ended (exit status: 3)", "fake: no such machine"];
+    let reasons = ["QEMU exited (exit status: 3)", "fake: no such machine"];
     assert_fails(&run(ends, "60"), &reasons);
     let reason = "did not open its monitor within 1 s";
     assert_fails(&run(Opening::NoMonitor, "1"), &[reason]);
-    assert_fails(&run(Opening::Silent, "1"), &["no answer within 1 s"]);
+    assert_fails(&run(Opening::Silent, "1"), &["no reply within 1 s"]);
     let reason = "QEMU closed the connection";
     assert_fails(&run(Opening::Bytes(b""), "60"), &[reason]);
     let ssh = Opening::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n");
@@ -124,7 +124,7 @@ fn a_qemu_that_is_ended_refuses_nothing() {
             "kill -KILL $$" => |it, has| end_on_query_status(it, has, "kill -KILL $$"),
             _ => |it, has| end_on_query_status(it, has, "kill -INT $$"),
         };
-        assert_fails(&run_with(fault, KVM), &["QEMU ended ("]);
+        assert_fails(&run_with(fault, KVM), &["QEMU exited ("]);
     }
 }
 
@@ -254,7 +254,7 @@ fn answers_that_are_none() {
         |it, _| answers(it, json!([[[]]])),
     ] {
         let run = run_with(fault, KVM);
-        assert_fails(&run, &["QEMU's answer to `query-status` is not understood"]);
+        assert_fails(&run, &["unexpected reply of QEMU to `query-status`"]);
     }
     for command in ["query-kvm", "qom-get", "human-monitor-command", "add-fd"] {
         let fault: fn(&str, bool) -> Option<Fault> = match command {
@@ -265,7 +265,7 @@ fn answers_that_are_none() {
         };
         let run = run_with(fault, KVM);
         assert_eq!(run.status, Some(3), "{run}");
-        assert!(run.stdout.contains("is not understood"), "{run}");
+        assert!(run.stdout.contains("unexpected reply of QEMU"), "{run}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading and writing registers of any width as [`Value`]: [`read`], [`write`].
+//! Reading and writing registers of any width as [`Value`]: [`read()`], [`write()`].
 
 use cpreg::register::{RegisterId, Value};
 

@@ -212,7 +212,7 @@ fn equal_parts_are_written_once() {
     let index = example();
     let text = index.to_text();
     let beginning = "\
-cpreg-history 2
+cpreg-history 3
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
@@ -285,7 +285,7 @@ fn malformed_text_is_refused() {
             .to_string()
     };
     assert_eq!(error(""), "host index, line 1: the text is empty");
-    assert_eq!(error("x"), "host index, line 1: expected `cpreg-history 2`");
+    assert_eq!(error("x"), "host index, line 1: expected `cpreg-history 3`");
     for (from, to, message) in [
         ("kernel 6.12.1-test ", "kernel ", "a kernel needs release"),
         ("%20", "%2", "an invalid escape"),
@@ -304,9 +304,9 @@ fn malformed_text_is_refused() {
         ("tried=0", "tried=1", "undefined trials"),
         ("set 3", "set 7", "an undefined recording"),
         ("set 3", "set x", "not a digit"),
-        ("counts:2", "counts:99", "an undefined set"),
-        ("counts:2", "counts", "not CONTENT:SET"),
-        ("counts:2", "often:0", "not a hexadecimal number"),
+        ("counter:2", "counter:99", "an undefined set"),
+        ("counter:2", "counter", "not CONTENT:SET"),
+        ("counter:2", "often:0", "not a hexadecimal number"),
         (
             "0x09",
             "0x900000000000000000000000000000009",

@@ -2,7 +2,7 @@
 //!
 //! Lines (kernels, capabilities, hosts, recordings, sets and trials are numbered from 0):
 //! - `# …`: a comment
-//! - `cpreg-history 2`: format and version; the first line that is not a comment
+//! - `cpreg-history 3`: format and version; the first line that is not a comment
 //! - `kernel RELEASE BUILD`: a kernel, from `uname -r` and `-v`
 //! - `capabilities NAME=NUMBER…`: capabilities of hosts
 //! - `host KERNEL CPU MODE MIDR emulated|real CAPABILITIES`: a host
@@ -14,7 +14,7 @@
 //!
 //! Words of a register:
 //! - `0xVALUE:SET`: the value at reset
-//! - `poison:SET`, `counts:SET`, `errnoN:SET`: no value, a running counter, a failed read
+//! - `poison:SET`, `counter:SET`, `errnoN:SET`: no value, a running counter, a failed read
 //! - `writable=MASK:SET`: bits that may be written
 //! - `refused=ERRNO:SET`: errno of writing back the value that was read
 //! - `differs:SET`: another vCPU of the VM has another value
@@ -38,7 +38,7 @@ use crate::error::{Error, ErrorKind};
 use crate::record::{AtReset, Capabilities, Identity};
 
 /// The first line.
-const FORMAT_HEADER: &str = "cpreg-history 2";
+const FORMAT_HEADER: &str = "cpreg-history 3";
 
 /// The checked-in recordings.
 pub(super) const BUILT_IN: &str = include_str!("../../data/history.txt");
@@ -159,7 +159,7 @@ impl HostIndex {
             } else if line == FORMAT_HEADER {
                 has_header = true;
             } else {
-                return Err(error("expected `cpreg-history 2`"));
+                return Err(error("expected `cpreg-history 3`"));
             }
         }
         if has_header {
@@ -441,7 +441,7 @@ fn format_at_reset(at_reset: &AtReset) -> String {
     match at_reset {
         AtReset::Value(value) => value.to_string(),
         AtReset::Poison => "poison".to_owned(),
-        AtReset::Counter => "counts".to_owned(),
+        AtReset::Counter => "counter".to_owned(),
         AtReset::Unreadable(errno) => format!("errno{errno}"),
     }
 }
@@ -449,7 +449,7 @@ fn format_at_reset(at_reset: &AtReset) -> String {
 fn parse_at_reset(id: RegisterId, word: &str) -> ParseResult<AtReset> {
     match word {
         "poison" => return Ok(AtReset::Poison),
-        "counts" => return Ok(AtReset::Counter),
+        "counter" => return Ok(AtReset::Counter),
         _ => {}
     }
     if let Some(errno) = word.strip_prefix("errno") {

@@ -130,15 +130,15 @@ fn combine_registers(
     features: Features,
     recorded: &BTreeMap<Features, DestinationVcpu>,
 ) -> Option<Vec<DestinationRegister>> {
-    let parts = recorded.iter().filter(|(own, _)| features.contains(**own));
+    let parts = recorded.iter().filter(|(set, _)| features.contains(**set));
     let union = parts
         .clone()
-        .fold(Features::NONE, |union, (own, _)| union | *own);
+        .fold(Features::NONE, |union, (set, _)| union | *set);
     // The empty set has no proper subsets: it must have been recorded itself.
     if union != features || features.is_empty() {
         return None;
     }
-    let supersets = recorded.iter().filter(|(own, _)| own.contains(features));
+    let supersets = recorded.iter().filter(|(set, _)| set.contains(features));
     let mut registers: BTreeMap<RegisterId, DestinationRegister> = BTreeMap::new();
     for (_, vcpu) in parts.clone() {
         for register in vcpu.registers() {
@@ -146,14 +146,14 @@ fn combine_registers(
         }
     }
     for (_, vcpu) in parts.chain(supersets) {
-        for own in vcpu.registers() {
-            let Some(known) = registers.get_mut(&own.id) else {
+        for register in vcpu.registers() {
+            let Some(known) = registers.get_mut(&register.id) else {
                 continue;
             };
-            if own.value != known.value {
+            if register.value != known.value {
                 known.value = None;
             }
-            if own.accepted_values != known.accepted_values {
+            if register.accepted_values != known.accepted_values {
                 known.accepted_values = AcceptedValues::ByKind;
             }
         }
@@ -240,10 +240,10 @@ mod tests {
 
     use super::*;
 
-    fn register(id: RegisterId, own: u64, trials: Vec<WriteTrial>) -> RegisterRecord {
+    fn register(id: RegisterId, reset: u64, trials: Vec<WriteTrial>) -> RegisterRecord {
         RegisterRecord {
             id,
-            at_reset: AtReset::Value(Value::U64(own)),
+            at_reset: AtReset::Value(Value::U64(reset)),
             differs_by_vcpu: false,
             write_back: 0,
             trials,
@@ -272,19 +272,21 @@ mod tests {
 
     #[test]
     fn trials_determine_the_accepted_values() {
-        let own = 0x1_0001;
-        let others = PSCI_VERSIONS.into_iter().filter(|version| *version != own);
+        let reset = 0x1_0001;
+        let others = PSCI_VERSIONS
+            .into_iter()
+            .filter(|version| *version != reset);
         let trials: Vec<_> = others
-            .map(|version| trial(version, own, version < own))
+            .map(|version| trial(version, reset, version < reset))
             .collect();
         assert_eq!(
-            accepts(register(RegisterId::PSCI_VERSION, own, trials.clone())),
+            accepts(register(RegisterId::PSCI_VERSION, reset, trials.clone())),
             AcceptedValues::OneOf(vec![0x2, 0x1_0000, 0x1_0001])
         );
         assert_eq!(
             accepts(register(
                 RegisterId::PSCI_VERSION,
-                own,
+                reset,
                 trials[1..].to_vec()
             )),
             AcceptedValues::ByKind
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn registers_without_a_mask_are_not_writable() {
-        let accepts = |id, own| accepts(register(id, own, Vec::new()));
+        let accepts = |id, reset| accepts(register(id, reset, Vec::new()));
         assert_eq!(
             accepts(RegisterId::ID_AA64DFR1_EL1, 0),
             AcceptedValues::Writable(0)

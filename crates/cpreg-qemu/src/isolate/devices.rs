@@ -64,7 +64,7 @@ enum Bus {
     Virtio,
     Usb,
     Scsi,
-    NoBus,
+    None,
 }
 
 /// Rewrites `-device` with these values.
@@ -99,7 +99,7 @@ pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
                 "bootindex",
             ],
         ),
-        Bus::NoBus => ("", &[]),
+        Bus::None => ("", &[]),
     };
     let value = (!stand_in.is_empty()).then(|| values.format_only(("driver", stand_in), keys));
     let unverified = (!sections.is_empty()).then(|| UnverifiedPart {
@@ -164,7 +164,7 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
     let bare = bare.strip_suffix("-device").unwrap_or(bare);
     Some(match driver {
         "vfio-platform" | "vfio-amd-xgbe" | "vfio-calxeda-xgmac" => {
-            (Bus::NoBus, vec!["vfio", driver])
+            (Bus::None, vec!["vfio", driver])
         }
         _ if driver.starts_with("vfio-") => (Bus::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
         _ if driver.starts_with("vhost-") => {
@@ -195,7 +195,7 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
                 "tpm-emulator",
                 "tpm-ppi",
             ];
-            (Bus::NoBus, sections)
+            (Bus::None, sections)
         }
         "usb-host" | "usb-mtp" => (Bus::Usb, vec![driver]),
         "u2f-passthru" | "u2f-emulated" => (
@@ -203,7 +203,7 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
             vec!["u2f-key", "u2f-key-passthru", "u2f-key-emulated"],
         ),
         "canokey" => (Bus::Usb, vec![driver]),
-        "ccid-card-emulated" => (Bus::NoBus, vec![driver]),
+        "ccid-card-emulated" => (Bus::None, vec![driver]),
         "scsi-generic" => (Bus::Scsi, vec!["SCSIDevice"]),
         // Its state is that of an ordinary disk, with the same name, and loads into one.
         "scsi-block" => (Bus::Scsi, Vec::new()),

@@ -11,28 +11,28 @@
 //! Parts of the command line, with the module that rewrites them:
 //! - `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`,
 //!   `-fw_cfg`, `-bios`, `-kernel`, `-initrd`, `-dtb` …: kept as part of the machine; files are
-//!   only read ([`options`])
+//!   only read (`options`)
 //! - `-drive`, `-blockdev`, `-hda`, `-cdrom`, `-pflash`, `-sd` …, and disk images as words:
-//!   `null-co` with the same name, place and size ([`disks`])
+//!   `null-co` with the same name, place and size (`disks`)
 //! - `-netdev`, `-nic`, `-net`: a tap in an empty namespace, a hub port, or `user` without forwards
-//!   ([`network`], [`namespace`])
+//!   (`network`, `namespace`)
 //! - `-chardev`, `-serial`, `-parallel`, `-debugcon`: `null`, one for each, because the number of
-//!   serial ports determines the UARTs ([`rewriter`])
-//! - `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s`: removed; cpreg has its own monitor ([`options`])
-//! - `-display`, `-nographic`, `-vnc`, `-spice`, or no such option: `-display none` ([`rewriter`])
+//!   serial ports determines the UARTs (`rewriter`)
+//! - `-monitor`, `-qmp`, `-mon`, `-gdb`, `-s`: removed; cpreg has its own monitor (`options`)
+//! - `-display`, `-nographic`, `-vnc`, `-spice`, or no such option: `-display none` (`rewriter`)
 //! - `-audiodev`, `-audio`, `-soundhw`, sound devices without a backend: the backend `none`
-//!   ([`rewriter`], [`devices`])
-//! - `-object`: memory without files; others are kept, replaced or removed ([`objects`])
+//!   (`rewriter`, `devices`)
+//! - `-object`: memory without files; others are kept, replaced or removed (`objects`)
 //! - `-device` with access to the host (`vfio-*`, `vhost-*`, `usb-host`, `tpm-*` …): a stand-in at
-//!   the same place, or removed; its sections are not verified ([`devices`])
-//! - `-fsdev`, `-virtfs`: the backend `synth`, which has no files ([`rewriter`])
+//!   the same place, or removed; its sections are not verified (`devices`)
+//! - `-fsdev`, `-virtfs`: the backend `synth`, which has no files (`rewriter`)
 //! - `-mem-path`, `-mem-prealloc`, `-overcommit`, `-daemonize`, `-pidfile`, `-incoming`, `-D`,
-//!   `-d`, `-trace`, `-runas`, `-add-fd` …: removed ([`options`])
+//!   `-d`, `-trace`, `-runas`, `-add-fd` …: removed (`options`)
 //! - `-plugin`, `-readconfig`, `-loadvm`, `-preconfig`, `-set`, unknown options and objects:
-//!   refused ([`options`])
-//! - `-S` and `-no-user-config` are added ([`rewriter`])
+//!   refused (`options`)
+//! - `-S` and `-no-user-config` are added (`rewriter`)
 //!
-//! [`values`] parses the value of an option, [`images`] determines the size of a disk image.
+//! `values` parses the value of an option, `images` determines the size of a disk image.
 //!
 //! Effects of a launcher (`sudo`, `taskset`) or of a user's script in place of QEMU are not
 //! checked.

@@ -223,18 +223,12 @@ impl<'a> Rewriter<'a> {
             },
             OptionKind::Display => self.replace(argument, "none".to_owned(), DISPLAY_REASON),
             OptionKind::Audiodev => {
-                self.replace(
-                    argument,
-                    values.format_only_as_keys("none", &["id"], &[]),
-                    AUDIO_REASON,
-                );
+                let value = values.format_only_as_keys("none", &["id"], &[]);
+                self.replace(argument, value, AUDIO_REASON);
             }
             OptionKind::Audio => {
-                self.replace(
-                    argument,
-                    values.format_only_as_keys("none", &["model", "id"], &[]),
-                    AUDIO_REASON,
-                );
+                let value = values.format_only_as_keys("none", &["model", "id"], &[]);
+                self.replace(argument, value, AUDIO_REASON);
             }
             OptionKind::Soundhw => {
                 // QEMU 5.2: such a device uses the first backend.
@@ -242,11 +236,8 @@ impl<'a> Rewriter<'a> {
                 self.pass_through(argument);
             }
             OptionKind::Fsdev => {
-                self.replace(
-                    argument,
-                    values.format_only_as_keys("synth", &["id"], &[]),
-                    SHARED_FOLDER_REASON,
-                );
+                let value = values.format_only_as_keys("synth", &["id"], &[]);
+                self.replace(argument, value, SHARED_FOLDER_REASON);
             }
             OptionKind::Virtfs => {
                 let value = values.format_only_as_keys("synth", &["id", "mount_tag"], &[]);
@@ -264,23 +255,10 @@ impl<'a> Rewriter<'a> {
                 return Err(isolation_error(argument, reason, Some("icount".to_owned())));
             }
             OptionKind::Machine | OptionKind::Icount => self.pass_through(argument),
-            OptionKind::Global => {
-                let property = values
-                    .get("property")
-                    .or_else(|| text.split('=').next()?.rsplit('.').next());
-                if property.is_some_and(|name| devices::HOST_ACCESS_PROPERTIES.contains(&name)) {
-                    self.change(
-                        argument,
-                        Vec::new(),
-                        "no device may write a file or open a connection",
-                    );
-                } else {
-                    self.pass_through(argument);
-                }
-            }
+            OptionKind::Global => self.rewrite_global(argument, text, &values),
             OptionKind::Usbdevice => match text {
                 "mouse" | "tablet" | "keyboard" | "wacom-tablet" | "ccid" => {
-                    self.pass_through(argument)
+                    self.pass_through(argument);
                 }
                 _ => {
                     let reason = "cpreg does not know what it accesses on this host";
@@ -296,11 +274,23 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
+    fn rewrite_global(&mut self, argument: &Argument<'_>, text: &str, values: &Values) {
+        let property = values
+            .get("property")
+            .or_else(|| text.split('=').next()?.rsplit('.').next());
+        if property.is_some_and(|name| devices::HOST_ACCESS_PROPERTIES.contains(&name)) {
+            let reason = "no device may write a file or open a connection";
+            self.change(argument, Vec::new(), reason);
+        } else {
+            self.pass_through(argument);
+        }
+    }
+
     fn apply_network_rewrite(&mut self, argument: &Argument<'_>, rewrite: network::NetworkRewrite) {
         match rewrite {
             network::NetworkRewrite::Keep => self.pass_through(argument),
             network::NetworkRewrite::Replace(value, reason) => {
-                self.replace(argument, value, reason)
+                self.replace(argument, value, reason);
             }
         }
     }

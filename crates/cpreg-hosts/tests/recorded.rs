@@ -1,10 +1,8 @@
 //! Recorded hosts compared with the lists that real QEMUs read on the same kernels and CPU models.
 //!
 //! `tests/fixtures/recorded` holds the registers of every recorded stream, and the result of
-//! loading
-//! it on other hosts. These tests replace the stream of the destination by a recorded host: its
-//! list
-//! must be that of the stream, and no prediction may be wrong.
+//! loading it on other hosts. These tests replace the stream of the destination by a recorded host:
+//! its list must be that of the stream, and no prediction may be wrong.
 
 #[path = "../../cpreg-explain/tests/common/recorded.rs"]
 mod recorded;

@@ -35,9 +35,8 @@ const MAX_PROBES: usize = 512;
 /// Decides the undecided registers of a VM's plan by trial writes.
 ///
 /// The destination must be this host's ([`crate::probe::probe_destination`]). Each round updates
-/// the
-/// destination and plans again, until nothing new is undecided; accepted values are then proven.
-/// Returns the trials in their order. Registers beyond 512 trials stay undecided.
+/// the destination and plans again, until nothing new is undecided; accepted values are then
+/// proven. Returns the trials in their order. Registers beyond 512 trials stay undecided.
 ///
 /// # Errors
 /// If no VM can be created for a trial.

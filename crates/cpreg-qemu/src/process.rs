@@ -159,8 +159,7 @@ impl QemuProcess {
     ///
     /// # Errors
     /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU exited. Both have QEMU's
-    /// standard
-    /// error.
+    /// standard error.
     pub fn execute(
         &mut self,
         command: &str,

@@ -1,11 +1,11 @@
-//! Loading a VM without its RAM into a paused QEMU, which shows if this very program accepts the
-//! VM,
-//! and the state of the guest's CPU after the load.
+//! Loading a VM without its RAM into a paused QEMU.
+//!
+//! It shows if this very program accepts the VM, and the state of the guest's CPU after the load.
 //!
 //! 1. [`Rehearsal::start`] starts the command with `-S -incoming defer` and queries its device
 //!    state: the registers that QEMU lists, at reset, before anything is loaded.
 //! 2. [`Rehearsal::load`] sends a stream ([`Stream::without_ram`]) through a Unix socket, waits for
-//!    the end of the load, and queries the device state again: the state that the guest would see.
+//!    the end of the load, and queries the device state that the guest would see.
 //!
 //! A queried QEMU with TCG is not the one that loads. Saving fills memory with the reset values of
 //! registers, and the load takes registers that the stream lacks from that memory. QEMU would
@@ -13,9 +13,8 @@
 //! started QEMU loads. Under KVM the kernel fills that memory in both cases.
 //!
 //! [`crate::isolate`] removes from the command line what must not be touched. [`cpreg_stream`]
-//! knows
-//! the sections that cannot be verified without RAM, and the plan of the crate `cpreg` interprets
-//! the result.
+//! knows the sections that cannot be verified without RAM, and the plan of the crate `cpreg`
+//! interprets the result.
 //!
 //! A QEMU that fails to load exits (status 1, for some failures by SIGABRT). `exit-on-error` keeps
 //! its default.

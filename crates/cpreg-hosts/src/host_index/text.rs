@@ -21,9 +21,8 @@
 //! - `tried=TRIALS:SET`: values that were tried
 //!
 //! A trial is `0xVALUE` on success, `0xVALUE=ERRNO` on failure. `>0xREADS` follows if the value
-//! read
-//! back is neither the written value after a success nor the value at reset after a failure. Words
-//! of a kernel or host are escaped: `%20` is a space, `-` the empty word.
+//! read back is neither the written value after a success nor the value at reset after a failure.
+//! Words of a kernel or host are escaped: `%20` is a space, `-` the empty word.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

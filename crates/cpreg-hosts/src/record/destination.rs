@@ -32,10 +32,8 @@ impl HostRecord {
     /// `program`.
     ///
     /// A set of features that was not recorded is combined, if each feature was recorded in a
-    /// subset
-    /// of it. KVM lists the registers of all these subsets. A value is known if all related
-    /// recordings
-    /// of the host agree.
+    /// subset of it. KVM lists the registers of all these subsets. A value is known if all related
+    /// recordings of the host agree.
     ///
     /// # Errors
     /// If the recordings do not cover these features.

@@ -1,8 +1,7 @@
 //! [`HostRecord`]: a host with KVM, as `cpreg probe kvm` records it.
 //!
 //! It holds the registers of a fresh vCPU for each set of vCPU features, their values, and the
-//! other
-//! values that KVM accepted.
+//! other values that KVM accepted.
 //!
 //! | file | content |
 //! |---|---|
@@ -76,8 +75,7 @@ impl Identity {
     /// Returns the kernel's upstream version: `6.12.107`.
     ///
     /// Debian's `uname -r` may lack it (`5.10.0-32-cloud-arm64`); `uname -v` has it in that case.
-    /// All
-    /// other releases begin with it.
+    /// All other releases begin with it.
     pub fn upstream(&self) -> &str {
         let package = self.package().and_then(|package| package.split('-').next());
         package.unwrap_or_else(|| {

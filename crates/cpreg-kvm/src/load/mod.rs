@@ -9,9 +9,8 @@
 //! | 5 | counters, which run from then on | the first vCPU |
 //!
 //! System calls: one for each written register; one for each register of step 2 that is read back,
-//! at
-//! most [`MAX_VM_WIDE_REGISTERS`] for a VM. Each vCPU adds one for its PMCR_EL0 and one to finalize
-//! SVE, if it has them. A plan that is not ready makes no call.
+//! at most [`MAX_VM_WIDE_REGISTERS`] for a VM. Each vCPU adds one for its PMCR_EL0 and one to
+//! finalize SVE, if it has them. A plan that is not ready makes no call.
 //!
 //! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers set bits and its clearing
 //! registers clear them. A fresh vCPU has set bits without a meaning (observed on 6.12.107). A plan
@@ -83,9 +82,8 @@ impl std::fmt::Display for Mismatch {
 /// Executes a plan on all vCPUs of a VM.
 ///
 /// The VM must be initialised (`KVM_ARM_VCPU_INIT`) with the features of the plan's destination,
-/// with
-/// the GIC and the PMU set up, and must never have run. The caller may finalize SVE only if the
-/// vector lengths are those of the plan.
+/// with the GIC and the PMU set up, and must never have run. The caller may finalize SVE only if
+/// the vector lengths are those of the plan.
 ///
 /// After an error no vCPU of the VM may run. After success the guest may see
 /// [`LoadSummary::mismatches`].

@@ -89,8 +89,7 @@ pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
 /// bits.
 ///
 /// KVM does so in a mode of AArch32 (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`); in AArch64
-/// it
-/// narrows none.
+/// it narrows none.
 ///
 /// | since | in user and system mode | in any other mode |
 /// |---|---|---|
@@ -282,8 +281,7 @@ impl GuestProfile {
     /// Returns the poison that a register holds.
     ///
     /// It is the low half for a narrow register, or one with fixed high bits, which a trial with
-    /// bit
-    /// 0 changed shows.
+    /// bit 0 changed shows.
     fn poison(register: &RegisterRecord) -> u64 {
         let low = RESET_POISON & 0xffff_ffff;
         let is_narrow = register.id.size_bytes().is_some_and(|bytes| bytes < 8);
@@ -386,8 +384,7 @@ impl GuestProfile {
     ///
     /// Event counters have 64 bits with FEAT_PMUv3p5. This is the case of a VM without it on a host
     /// with it (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`). For a host without
-    /// it
-    /// the trials show the width.
+    /// it the trials show the width.
     pub(super) fn is_read_as_32_bits(&self, id: RegisterId, dfr0: u64) -> bool {
         const PMUV3P5: u64 = 6;
         let has_pmuv3p5 = |dfr0: u64| dfr0 >> 8 & 0xf >= PMUV3P5;
@@ -478,8 +475,7 @@ fn is_event_counter(id: RegisterId) -> bool {
 /// Returns the value of a register that differs by vCPU, for another vCPU than the first.
 ///
 /// MPIDR_EL1 has the affinity that KVM assigns (`reset_mpidr`: 16 vCPUs per cluster). Other
-/// registers
-/// get a value that differs from the first vCPU's.
+/// registers get a value that differs from the first vCPU's.
 fn vcpu_value(id: RegisterId, first: u64, number: u64) -> u64 {
     if id == RegisterId::MPIDR_EL1 {
         return 1 << 31 | (number >> 12 & 0xff) << 16 | (number >> 4 & 0xff) << 8 | number & 0xf;

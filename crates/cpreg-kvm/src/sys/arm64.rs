@@ -25,8 +25,7 @@ const DISTRIBUTOR: u64 = 0x0800_0000;
 /// Address of the GIC's redistributors, 128 KiB for each vCPU.
 ///
 /// KVM limits a VM to 512 vCPUs: 64 MiB, so that all is below 4 GiB, which every VM can address.
-/// The
-/// VM has no memory at these addresses.
+/// The VM has no memory at these addresses.
 const REDISTRIBUTORS: u64 = 0x1000_0000;
 /// Minimum number of interrupts of a GIC: 32 private and 32 shared ones.
 const INTERRUPTS: u32 = 64;

@@ -25,9 +25,8 @@ pub(super) fn read_midr() -> Option<u64> {
 /// Returns the kernel and CPU of this host.
 ///
 /// The CPU counts as emulated if it has no implementer (0 means software), or if the firmware's
-/// machine is a VM: SMBIOS has QEMU, or the device tree has [`VIRTUAL`]. A VM with KVM on a real
-/// CPU
-/// looks the same; the user can correct the record.
+/// machine is a VM. That is the case if SMBIOS has QEMU, or the device tree has [`VIRTUAL`]. A VM
+/// with KVM on a real CPU looks the same; the user can correct the record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
     let compatible = fs::read(COMPATIBLE).unwrap_or_default();

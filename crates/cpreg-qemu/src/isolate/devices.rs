@@ -1,11 +1,9 @@
 //! Devices that access the host, and their stand-ins.
 //!
 //! A removed device would move the devices after it, because places on a bus are assigned in order.
-//! On
-//! a bus a stand-in takes the place: `pci-testdev` on PCI, `virtio-rng-device` on virtio's own bus,
-//! `usb-mouse` on USB. None of them accesses the host, and no stream has a section for them that
-//! does
-//! not match. The state of the real device is not verified.
+//! On a bus a stand-in takes the place: `pci-testdev` on PCI, `virtio-rng-device` on virtio's own
+//! bus, `usb-mouse` on USB. None of them accesses the host, and no stream has a section for them
+//! that does not match. The state of the real device is not verified.
 //!
 //! Devices, with what they access, their stand-in, and the sections that no device accepts:
 //! - `vfio-*`: a host's device; `pci-testdev`, none on the platform bus; `vfio`, `vfio-pci`, …

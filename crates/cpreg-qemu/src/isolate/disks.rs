@@ -1,10 +1,9 @@
 //! Disks, replaced by `null-co` block nodes.
 //!
 //! A stand-in has the same name, place on the board, kind of medium and size. It is read-only if
-//! the
-//! disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in; nodes that only other nodes
-//! used remain unused. Flash keeps its exact size, or the machine refuses it. For other disks the
-//! stream does not depend on the size: an unknown size becomes [`DEFAULT_DISK_SIZE`].
+//! the disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in; nodes that only other
+//! nodes used remain unused. Flash keeps its exact size, or the machine refuses it. For other disks
+//! the stream does not depend on the size: an unknown size becomes [`DEFAULT_DISK_SIZE`].
 
 use std::path::Path;
 

@@ -1,12 +1,11 @@
-//! A user's QEMU command line, isolated: QEMU can load a VM's device state and touches nothing
-//! outside
-//! itself.
+//! Isolation of a user's QEMU command line.
+//!
+//! The isolated QEMU can load a VM's device state and touches nothing outside itself.
 //!
 //! [`isolate`] depends on the words alone; [`HostQueries`] has its queries about the host. It keeps
-//! the
-//! guest's machine, so that the stream's sections and RAM blocks match. It replaces or removes what
-//! accesses a disk, network, socket, display, device or file. An option, object or use that is not
-//! known to be harmless is refused, unless the user allows it.
+//! the guest's machine, so that the stream's sections and RAM blocks match. It replaces or removes
+//! what accesses a disk, network, socket, display, device or file. An option, object or use that is
+//! not known to be harmless is refused, unless the user allows it.
 //!
 //! Parts of the command line, with the module that rewrites them:
 //! - `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`,
@@ -35,8 +34,7 @@
 //! `values` parses the value of an option, `images` determines the size of a disk image.
 //!
 //! Effects of a launcher (`sudo`, `taskset`) or of a user's script in place of QEMU are not
-//! checked.
-//! The caller starts QEMU and loads the stream.
+//! checked. The caller starts QEMU and loads the stream.
 
 mod devices;
 mod disks;

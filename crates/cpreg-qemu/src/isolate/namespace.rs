@@ -1,10 +1,8 @@
 //! An empty network namespace for QEMU, where a tap device reaches no network.
 //!
 //! `unshare` of util-linux creates it. Root needs only a network namespace and keeps root's access
-//! to
-//! files. Other users get a user namespace too, in which they are root. The namespace and the tap
-//! in
-//! it disappear when QEMU exits.
+//! to files. Other users get a user namespace too, in which they are root. The namespace and the
+//! tap in it disappear when QEMU exits.
 
 use std::process::{Command, Stdio};
 

@@ -1,9 +1,8 @@
 //! Network backends and their stand-ins.
 //!
 //! The stream of a virtio-net device records if its backend accepts packets with a header of
-//! offload
-//! flags ("vnet_hdr"). The device does not load if the backend differs ("saved image requires
-//! vnet_hdr=on", hw/net/virtio-net.c). The stand-in must match in this respect:
+//! offload flags ("vnet_hdr"). The device does not load if the backend differs ("saved image
+//! requires vnet_hdr=on", hw/net/virtio-net.c). The stand-in must match in this respect:
 //!
 //! - `tap`, `bridge`, `vhost-user`, `vhost-vdpa`, `netmap`, `passt,vhost-user=on` have the header.
 //!   The stand-in is a tap in a new network namespace ([`super::namespace`]). If none can be
@@ -15,8 +14,7 @@
 //! - `hubport` lacks it and stays.
 //!
 //! Only virtio-net needs a tap; other NICs load with any backend. The number of queues stays,
-//! because
-//! it is part of the device's state.
+//! because it is part of the device's state.
 
 use super::host_queries::HostQueries;
 use super::isolated_command::UnverifiedPart;

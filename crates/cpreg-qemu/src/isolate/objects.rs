@@ -13,8 +13,7 @@
 //!   backends: kept
 //!
 //! The stream does not contain the size of huge pages, unless `postcopy-ram` is enabled at the
-//! source
-//! (migration/ram.c).
+//! source (migration/ram.c).
 
 use std::path::Path;
 

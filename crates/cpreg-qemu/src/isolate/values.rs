@@ -7,7 +7,7 @@
 //! - JSON: `-blockdev`, `-device`, `-netdev`, `-object` accept an object; nested objects correspond
 //!   to the dotted keys of the other form.
 //!
-//! Both forms become one flat list. A rewrite keeps the form where it matters: QEMU creates all
+//! Both forms become one flat list. A rewrite keeps the form where it matters. QEMU creates all
 //! devices given as keys before those given as JSON, and the order determines their places on a
 //! bus.
 

@@ -14,8 +14,8 @@ use crate::paths::repository;
 const OUTPUT: &str = "crates/cpreg-hosts/data/history.txt";
 
 const HEADER: &str = "\
-# What recorded hosts give to guests: which registers, with which values, and what else was taken.
-# Made by `cargo xtask gen-history FOLDER`; the form: crates/cpreg-hosts/src/host_index/text.rs.
+# Registers of guests on recorded hosts, with their values and the other values that were accepted.
+# Made by `cargo xtask gen-history FOLDER`. Format: crates/cpreg-hosts/src/host_index/text.rs.
 ";
 
 /// Writes the history, or with `--check` compares it.

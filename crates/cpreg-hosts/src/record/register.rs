@@ -5,7 +5,7 @@ use cpreg::register::{Naming, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
 
 /// KVM's reset poison: the whole value, or its low half in a register of 32 bits.
-const POISON: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
+const RESET_POISON_VALUES: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A register of a fresh vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl AtReset {
             return Self::Counter;
         }
         match value {
-            Value::U64(number) if POISON.contains(&number) => Self::Poison,
+            Value::U64(number) if RESET_POISON_VALUES.contains(&number) => Self::Poison,
             value => Self::Value(value),
         }
     }

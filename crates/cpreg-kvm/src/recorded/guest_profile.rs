@@ -46,7 +46,7 @@ pub(super) struct SetClearPair {
     pub(super) clear_register: RegisterId,
 }
 
-const PAIRS: [SetClearPair; 3] = [
+const SET_CLEAR_PAIRS: [SetClearPair; 3] = [
     SetClearPair {
         set_register: RegisterId::PMINTENSET_EL1,
         clear_register: RegisterId::PMINTENCLR_EL1,
@@ -64,7 +64,7 @@ const PAIRS: [SetClearPair; 3] = [
 impl SetClearPair {
     /// Returns the pair of a register.
     pub(super) fn find(id: RegisterId) -> Option<Self> {
-        let mut pairs = PAIRS.into_iter();
+        let mut pairs = SET_CLEAR_PAIRS.into_iter();
         pairs.find(|pair| pair.set_register == id || pair.clear_register == id)
     }
 }
@@ -79,7 +79,7 @@ pub(super) const fn counter_bits(pmcr: u64) -> u64 {
 }
 
 /// PSTATE.M, with the bit for AArch32.
-const MODE: u64 = 0x1f;
+const PSTATE_MODE: u64 = 0x1f;
 /// User mode of AArch32.
 pub(super) const AARCH32_USER: u64 = 0x10;
 /// System mode of AArch32.
@@ -96,7 +96,7 @@ pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
 /// | v5.7 | X0 to X14 | those that are the mode's R0 to R14 |
 /// | v5.11 | X0 to X14 | all |
 pub(super) fn narrowed_registers(pstate: u64, by_mode: bool) -> impl Iterator<Item = RegisterId> {
-    let (low, high) = match pstate & MODE {
+    let (low, high) = match pstate & PSTATE_MODE {
         AARCH32_USER | AARCH32_SYSTEM => (0..15, 0..0),
         mode @ AARCH32_USER..AARCH32_SYSTEM if by_mode => match mode {
             // FIQ has banked R8 to R12.
@@ -177,7 +177,7 @@ impl GuestProfile {
             .keys()
             .filter_map(|id| Some((*id, WriteEffect::from_trials(*id, trials(*id))?)))
             .collect();
-        let has_clear_semantics = PAIRS.iter().any(|pair| {
+        let has_clear_semantics = SET_CLEAR_PAIRS.iter().any(|pair| {
             let bits = |id| {
                 write_effects
                     .get(id)
@@ -255,7 +255,7 @@ impl GuestProfile {
             })
             .collect();
         // A pair has one state: use the value of the register that was read first.
-        for pair in PAIRS {
+        for pair in SET_CLEAR_PAIRS {
             let first = pair.set_register.min(pair.clear_register);
             if let Some(value) = values.get(&first).cloned() {
                 for id in [pair.set_register, pair.clear_register] {
@@ -415,7 +415,7 @@ impl GuestProfile {
     pub(super) fn has_mode(&self, pstate: u64) -> bool {
         const EL0_AARCH32: u64 = 2;
         let is_32bit = self.features.contains(Features::EL1_32BIT);
-        match pstate & MODE {
+        match pstate & PSTATE_MODE {
             AARCH32_USER => {
                 let pfr0 = self.vcpu.value(RegisterId::ID_AA64PFR0_EL1);
                 pfr0.is_none_or(|value| value & 0xf == EL0_AARCH32)

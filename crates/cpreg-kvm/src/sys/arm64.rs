@@ -21,14 +21,14 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 
 /// Address of the GIC's distributor in the guest's physical memory; 64 KiB.
-const DISTRIBUTOR: u64 = 0x0800_0000;
+const DISTRIBUTOR_ADDRESS: u64 = 0x0800_0000;
 /// Address of the GIC's redistributors, 128 KiB for each vCPU.
 ///
 /// KVM limits a VM to 512 vCPUs: 64 MiB, so that all is below 4 GiB, which every VM can address.
 /// The VM has no memory at these addresses.
-const REDISTRIBUTORS: u64 = 0x1000_0000;
+const REDISTRIBUTORS_ADDRESS: u64 = 0x1000_0000;
 /// Minimum number of interrupts of a GIC: 32 private and 32 shared ones.
-const INTERRUPTS: u32 = 64;
+const INTERRUPT_COUNT: u32 = 64;
 /// Interrupt of the PMU: the private one that Arm's Base System Architecture assigns.
 const PMU_INTERRUPT: u32 = 23;
 
@@ -174,7 +174,8 @@ fn create_gic(vm: &VmFd) -> Result<DeviceFd, Error> {
         };
         gic.set_device_attr(&attr).map_err(create_error(step))
     };
-    let (distributor, redistributors, interrupts) = (DISTRIBUTOR, REDISTRIBUTORS, INTERRUPTS);
+    let (distributor, redistributors, interrupts) =
+        (DISTRIBUTOR_ADDRESS, REDISTRIBUTORS_ADDRESS, INTERRUPT_COUNT);
     set(
         "KVM_VGIC_V3_ADDR_TYPE_DIST",
         KVM_DEV_ARM_VGIC_GRP_ADDR,

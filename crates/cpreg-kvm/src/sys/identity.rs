@@ -8,29 +8,29 @@ use cpreg_hosts::record::{Capabilities, Identity};
 use crate::cpu_name;
 
 /// MIDR_EL1 of the first CPU in sysfs.
-const MIDR: &str = "/sys/devices/system/cpu/cpu0/regs/identification/midr_el1";
+const MIDR_PATH: &str = "/sys/devices/system/cpu/cpu0/regs/identification/midr_el1";
 /// Manufacturer of the machine in its SMBIOS tables.
-const VENDOR: &str = "/sys/class/dmi/id/sys_vendor";
+const SMBIOS_VENDOR_PATH: &str = "/sys/class/dmi/id/sys_vendor";
 /// Names of the machine in its device tree, each with a zero at the end.
-const COMPATIBLE: &str = "/proc/device-tree/compatible";
+const DEVICE_TREE_COMPATIBLE_PATH: &str = "/proc/device-tree/compatible";
 /// Device tree name of QEMU's machine `virt` and of other VMMs' machines.
-const VIRTUAL: &[u8] = b"linux,dummy-virt";
+const DUMMY_VIRT: &[u8] = b"linux,dummy-virt";
 
 /// Reads MIDR_EL1 of the first CPU, if the kernel has it in sysfs (since v4.7).
 pub(super) fn read_midr() -> Option<u64> {
-    let text = fs::read_to_string(MIDR).ok()?;
+    let text = fs::read_to_string(MIDR_PATH).ok()?;
     parse_hexadecimal(text.trim())
 }
 
 /// Returns the kernel and CPU of this host.
 ///
 /// The CPU counts as emulated if it has no implementer (0 means software), or if the firmware's
-/// machine is a VM. That is the case if SMBIOS has QEMU, or the device tree has [`VIRTUAL`]. A VM
-/// with KVM on a real CPU looks the same; the user can correct the record.
+/// machine is a VM. That is the case if SMBIOS has QEMU, or the device tree has [`DUMMY_VIRT`]. A
+/// VM with KVM on a real CPU looks the same; the user can correct the record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
-    let compatible = fs::read(COMPATIBLE).unwrap_or_default();
-    let vendor = fs::read_to_string(VENDOR).unwrap_or_default();
+    let compatible = fs::read(DEVICE_TREE_COMPATIBLE_PATH).unwrap_or_default();
+    let vendor = fs::read_to_string(SMBIOS_VENDOR_PATH).unwrap_or_default();
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     Identity {
         release: uname.release().to_string_lossy().into_owned(),
@@ -44,7 +44,7 @@ pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identit
             || vendor.trim() == "QEMU"
             || compatible
                 .split(|byte| *byte == 0)
-                .any(|name| name == VIRTUAL),
+                .any(|name| name == DUMMY_VIRT),
     }
 }
 

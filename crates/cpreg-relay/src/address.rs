@@ -1,14 +1,14 @@
-//! [`Address`]: where a connection comes from or goes to.
+//! [`Address`]: one end of a connection, as the command line gives it.
 //!
-//! | form | what | as in QEMU |
-//! |---|---|---|
-//! | `tcp:HOST:PORT` | an IPv6 address stands in brackets; without a host: loopback | `-incoming tcp:HOST:PORT` |
-//! | `unix:PATH` | a stream socket with a name in the file system | `-incoming unix:PATH` |
-//! | `vsock:CID:PORT` | between a VM and its host: 2 is the host, 1 this machine itself, 4294967295 any | `-incoming vsock:CID:PORT` |
-//! | `fd:N` | a descriptor that this process inherited: a connection, a socket that listens, or a pipe | `-incoming fd:N` |
-//! | `stdio:` | standard input and standard output | - |
+//! - `tcp:HOST:PORT`: TCP. An IPv6 address is in brackets; an empty host is loopback.
+//! - `unix:PATH`: a stream socket in the file system.
+//! - `vsock:CID:PORT`: a connection between a VM and its host. CID 2 is the host, 1 this machine,
+//!   4294967295 any.
+//! - `fd:N`: an inherited descriptor: a connection, a listening socket or a pipe.
+//! - `stdio:`: standard input and standard output. QEMU has no such address.
 //!
-//! QEMU listens everywhere on `tcp::PORT`, this program on loopback alone: a migration stream is the guest's memory.
+//! All others are written as in QEMU's `-incoming`. For `tcp::PORT`, QEMU listens on every
+//! interface and cpreg on loopback only, because a migration stream holds the guest's memory.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,36 +16,37 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
 
-const ADDRESS_SYNTAX: &str = "give tcp:HOST:PORT, tcp:[IPV6]:PORT, tcp::PORT (loopback), unix:PATH, vsock:CID:PORT, fd:N or stdio:";
+const ADDRESS_SYNTAX: &str = "use tcp:HOST:PORT, tcp:[IPV6]:PORT, tcp::PORT (loopback), \
+    unix:PATH, vsock:CID:PORT, fd:N or stdio:";
 
-/// Where a connection comes from or goes to.
+/// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
     /// TCP over IPv4 or IPv6.
     Tcp {
-        /// A name or a number, without brackets; empty for loopback.
+        /// Host name or IP address, without brackets; empty for loopback.
         host: String,
-        /// 0 to listen on one that is free.
+        /// Port; 0 listens on a free one.
         port: u16,
     },
-    /// A stream socket in the file system.
+    /// Stream socket in the file system.
     Unix(PathBuf),
-    /// A socket between a VM and its host.
+    /// Socket between a VM and its host.
     Vsock {
-        /// The context: which VM, or 2 for the host.
+        /// Context id of the VM, or 2 for the host.
         cid: u32,
-        /// 4294967295 to listen on one that is free.
+        /// Port; 4294967295 listens on a free one.
         port: u32,
     },
-    /// A descriptor that this process inherited.
+    /// Inherited descriptor.
     Fd(i32),
-    /// Standard input and standard output, as one connection.
+    /// Standard input and standard output as one connection.
     Stdio,
 }
 
 impl Address {
-    /// Whether this process has it since its start, so that it can be taken only once.
+    /// Returns `true` if this process inherited the connection, so that it can be used only once.
     pub fn is_inherited(&self) -> bool {
         matches!(self, Self::Fd(_) | Self::Stdio)
     }
@@ -55,67 +56,68 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = |what: &str| {
+        let invalid = |reason: &str| {
             Err(Error::new(
                 ErrorKind::BadAddress,
-                format!("`{text}` is no address: {what}"),
+                format!("`{text}` is not an address: {reason}"),
             )
             .with_hint(ADDRESS_SYNTAX))
         };
-        let Some((form, rest)) = text.split_once(':') else {
-            return wrong("it does not begin with its form and a colon");
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return invalid("it has no scheme, such as `tcp:`");
         };
-        match form {
+        match scheme {
             "tcp" => {
                 let (host, port) = match rest.strip_prefix('[') {
                     Some(rest) => match rest.split_once("]:") {
-                        Some(("", _)) => return wrong("nothing stands in the brackets"),
+                        Some(("", _)) => return invalid("the brackets are empty"),
                         Some(split) => split,
-                        None => return wrong("after the brackets come a colon and a port"),
+                        None => return invalid("a colon and a port must follow the brackets"),
                     },
                     None => match rest.rsplit_once(':') {
                         Some((host, _)) if host.contains(':') => {
-                            return wrong("an IPv6 address stands in brackets");
+                            return invalid("an IPv6 address must be in brackets");
                         }
                         Some(split) => split,
-                        None => return wrong("it has no port"),
+                        None => return invalid("the port is missing"),
                     },
                 };
                 if host.contains(['[', ']', '/', ',']) || host.contains(char::is_whitespace) {
-                    return wrong("this is no name of a host");
+                    return invalid("this is not a host name");
                 }
                 match decimal(port) {
                     Some(port) => Ok(Self::Tcp {
                         host: host.to_owned(),
                         port,
                     }),
-                    None => wrong("a port is a number from 0 to 65535"),
+                    None => invalid("the port must be a number from 0 to 65535"),
                 }
             }
-            "unix" if rest.is_empty() => wrong("it has no path"),
-            "unix" if rest.contains('\0') => wrong("a path holds no NUL"),
+            "unix" if rest.is_empty() => invalid("the path is missing"),
+            "unix" if rest.contains('\0') => invalid("the path contains a NUL byte"),
             "unix" => Ok(Self::Unix(rest.into())),
             "vsock" => match rest.split_once(':') {
-                None => wrong("it has no port"),
+                None => invalid("the port is missing"),
                 Some((cid, port)) => match (decimal(cid), decimal(port)) {
                     (Some(cid), Some(port)) => Ok(Self::Vsock { cid, port }),
-                    _ => wrong("a CID and a port are numbers from 0 to 4294967295"),
+                    _ => invalid("the CID and the port must be numbers from 0 to 4294967295"),
                 },
             },
             "fd" => match decimal::<i32>(rest) {
-                Some(0..=2) => wrong("0 to 2 are standard input, output and error"),
+                Some(0..=2) => invalid("descriptors 0 to 2 are standard input, output and error"),
                 Some(number) => Ok(Self::Fd(number)),
-                None => wrong("a descriptor is a number"),
+                None => invalid("the descriptor must be a number"),
             },
             "stdio" if rest.is_empty() => Ok(Self::Stdio),
-            "stdio" => wrong("nothing comes after `stdio:`"),
-            "exec" | "rdma" | "file" => wrong("QEMU knows this form, cpreg does not"),
-            _ => wrong("there is no such form"),
+            "stdio" => invalid("nothing may follow `stdio:`"),
+            "exec" | "rdma" | "file" => invalid("QEMU supports this scheme, cpreg does not"),
+            _ => invalid("the scheme is unknown"),
         }
     }
 }
 
-/// A number without sign, so that printing it gives the text again but for zeros in front.
+/// Parses an unsigned decimal number. Printing it again gives the same text except for leading
+/// zeros.
 fn decimal<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_each_form() {
+    fn parses_every_scheme() {
         let tcp = |host: &str, port| Address::Tcp {
             host: host.into(),
             port,
@@ -166,33 +168,33 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_and_which_forms_there_are() {
-        for (text, what) in [
-            ("", "does not begin with its form"),
-            ("/run/socket", "does not begin with its form"),
-            ("tcp:host", "no port"),
+    fn errors_name_the_fault_and_hint_at_the_syntax() {
+        for (text, reason) in [
+            ("", "no scheme"),
+            ("/run/socket", "no scheme"),
+            ("tcp:host", "port is missing"),
             ("tcp:host:", "from 0 to 65535"),
             ("tcp:host:65536", "from 0 to 65535"),
             ("tcp:host:+1", "from 0 to 65535"),
             ("tcp:::1:4444", "in brackets"),
-            ("tcp:[]:4444", "nothing stands"),
-            ("tcp:[::1]", "after the brackets"),
-            ("tcp:a b:1", "no name of a host"),
+            ("tcp:[]:4444", "brackets are empty"),
+            ("tcp:[::1]", "follow the brackets"),
+            ("tcp:a b:1", "not a host name"),
             ("tcp:host:1,to=4", "from 0 to 65535"),
-            ("unix:", "no path"),
+            ("unix:", "path is missing"),
             ("unix:a\0b", "NUL"),
-            ("vsock:2", "no port"),
+            ("vsock:2", "port is missing"),
             ("vsock:-1:4", "4294967295"),
             ("fd:x", "a number"),
             ("fd:", "a number"),
             ("fd:1", "standard input"),
-            ("stdio:-", "nothing comes after"),
-            ("exec:cat", "QEMU knows"),
-            ("udp:host:1", "no such form"),
+            ("stdio:-", "nothing may follow"),
+            ("exec:cat", "QEMU supports"),
+            ("udp:host:1", "scheme is unknown"),
         ] {
             let error = text.parse::<Address>().expect_err(text);
             assert_eq!(error.kind(), ErrorKind::BadAddress, "{text}");
-            assert!(error.message().contains(what), "{text}: {error}");
+            assert!(error.message().contains(reason), "{text}: {error}");
             assert_eq!(error.hint(), Some(ADDRESS_SYNTAX), "{text}");
         }
     }
@@ -213,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_again(address in addresses()) {
+        fn display_and_parse_round_trip(address in addresses()) {
             prop_assert_eq!(parse(&address.to_string()), address);
         }
 

@@ -1,44 +1,43 @@
-//! What a connection is, by its first bytes. Nothing is done about it here.
+//! [`Channel`]: the kind of a connection, from its first bytes. Acting on it is the caller's part.
 //!
-//! | first bytes | what it is | since |
-//! |---|---|---|
-//! | `QEVM` | the main channel | |
-//! | `11 22 33 44` | a multifd channel | QEMU 2.11 |
-//! | `08 00` | the main channel of an interrupted postcopy migration that goes on: commands, and no header | 2.12 |
-//! | `16 03` | TLS, which QEMU speaks itself (`tls-creds`) | 2.7 |
-//! | `QCPR` | the channel of cpr-transfer, over which descriptors are passed | 10.0 |
-//! | none | postcopy-preempt, which sends nothing until pages are asked for | 7.1 |
+//! - `QEVM`: the main channel.
+//! - `11 22 33 44`: a multifd channel, since QEMU 2.11.
+//! - `08 00`: the main channel of a resumed postcopy migration: commands without a header, since
+//!   2.12.
+//! - `16 03`: TLS of QEMU itself (`tls-creds`), since 2.7.
+//! - `QCPR`: the channel of cpr-transfer, which passes descriptors, since 10.0.
+//! - nothing: postcopy-preempt, which sends nothing until pages are requested, since 7.1.
 //!
-//! QEMU 7.2 and later connect the main channel first, and tell the others apart by what is above where that is possible, and by their order where it is
-//! not (`migration/channel.c`, 6720c2b327).
+//! QEMU 7.2 and later connect the main channel first. They identify the others by these bytes if
+//! possible, otherwise by their order (`migration/channel.c`, 6720c2b327).
 
-/// So many bytes tell.
+/// Number of bytes that identify a channel.
 pub(super) const MAGIC_LEN: usize = 4;
 
-/// Why the channel of cpr-transfer is not carried.
+/// Reason not to forward the channel of cpr-transfer.
 pub(super) const CPR_UNSUPPORTED: &str =
-    "the channel of cpr-transfer: descriptors are passed over it, which stay on one machine";
+    "the channel of cpr-transfer: it passes descriptors, which are valid on one machine only";
 
-/// What a connection carries.
+/// Kind of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Channel {
-    /// The VM, but for what goes over others.
+    /// Main channel: the VM except for the data of other channels.
     Main,
-    /// Pages, or devices' state, beside the main channel.
+    /// Pages or device state in addition to the main channel.
     Multifd,
-    /// A main channel behind an interruption.
+    /// Main channel of a postcopy migration that resumes after an interruption.
     PostcopyRecovery,
-    /// Encrypted from end to end.
+    /// End-to-end encrypted connection.
     Tls,
-    /// Descriptors of the same machine.
+    /// Channel that passes descriptors on one machine.
     Cpr,
-    /// A further connection that says nothing of itself.
+    /// Further connection that does not identify itself.
     Other,
 }
 
 impl Channel {
-    /// What it is by its first bytes; `None` if more are needed.
+    /// Returns the channel kind for these first bytes, or `None` if more are needed.
     pub(super) fn identify(first: &[u8]) -> Option<Self> {
         Some(match first {
             [b'Q', b'E', b'V', b'M', ..] => Self::Main,
@@ -51,7 +50,7 @@ impl Channel {
         })
     }
 
-    /// Its name in logs.
+    /// Returns the name for logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Main => "main",
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn told_apart_by_their_first_bytes() {
+    fn identified_by_first_bytes() {
         assert_eq!(Channel::identify(b"QEVM\0\0\0\x03"), Some(Channel::Main));
         assert_eq!(
             Channel::identify(b"\x11\x22\x33\x44"),

@@ -1,7 +1,7 @@
-//! [`connect()`]: a connection that we make.
+//! [`connect()`]: an outgoing connection.
 //!
-//! A name of a host may have several addresses, which are tried one after the other. Looking a name up is the system's, and
-//! is the one thing here that cannot be cancelled.
+//! A host name may have several addresses, which are tried one after the other. Name resolution is
+//! left to the system and is the only step that cannot be cancelled.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -19,12 +19,13 @@ use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
-/// How long to wait until somebody is asked again whose queue of connections is full: Linux has nothing to wait for there.
+/// Delay before the next attempt if the listener's backlog is full. Linux offers nothing to wait
+/// on.
 const BACKLOG_RETRY_DELAY: Duration = Duration::from_millis(10);
-/// How long a connection to the destination may take.
+/// Timeout for a connection to the destination.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the VMs go.
+/// Connector to the destination.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     address: Address,
@@ -40,40 +41,40 @@ impl Connector {
     }
 }
 
-/// Connects to an address, which takes at most so long; an inherited connection is taken as it is.
+/// Connects to an address within the timeout; returns an inherited connection unchanged.
 ///
 /// # Errors
-/// [`ErrorKind::Connection`] if nobody answers there, with what to do about it; [`ErrorKind::BadAddress`] if one cannot
-/// connect to this.
+/// [`ErrorKind::Connection`] if nothing answers at the address, with a hint;
+/// [`ErrorKind::BadAddress`] if the address cannot be connected to.
 pub fn connect(
     address: &Address,
     timeout: Duration,
     cancel: &CancelToken,
 ) -> Result<Connection, Error> {
-    let until = Instant::now().checked_add(timeout);
-    let failed = |error: io::Error| {
+    let deadline = Instant::now().checked_add(timeout);
+    let to_error = |error: io::Error| {
         let hint = hint(address, &error);
-        let failed = Error::new(
+        let error = Error::new(
             ErrorKind::Connection,
             format!("cannot connect to {address}"),
         )
         .with_source(error);
         match hint {
-            Some(hint) => failed.with_hint(hint),
-            None => failed,
+            Some(hint) => error.with_hint(hint),
+            None => error,
         }
     };
     let socket = match address {
-        Address::Tcp { host, port } => connect_tcp(host, *port, until, cancel),
+        Address::Tcp { host, port } => connect_tcp(host, *port, deadline, cancel),
         Address::Unix(path) => SocketAddrUnix::new(path.as_path())
             .map_err(Into::into)
             .and_then(|path| {
-                connect_socket(AddressFamily::UNIX, until, cancel, |socket| {
+                connect_socket(AddressFamily::UNIX, deadline, cancel, |socket| {
                     rustix::net::connect(socket, &path)
                 })
             }),
         Address::Vsock { cid, port } => {
-            connect_socket(AddressFamily::VSOCK, until, cancel, |socket| {
+            connect_socket(AddressFamily::VSOCK, deadline, cancel, |socket| {
                 nix::sys::socket::connect(socket.as_raw_fd(), &VsockAddr::new(*cid, *port))
                     .map_err(|error| Errno::from_raw_os_error(error as i32))
             })
@@ -83,42 +84,47 @@ pub fn connect(
                 InheritedFd::Connection(connection) => Ok(connection),
                 InheritedFd::Listener(_) => Err(Error::new(
                     ErrorKind::BadAddress,
-                    format!("{address} is a socket that listens: nothing can be sent there"),
+                    format!("{address} is a listening socket: it cannot send"),
                 )
-                .with_hint("give one that is connected, or give it as the address to listen on")),
+                .with_hint("pass a connected socket, or use this one as the address to listen on")),
             };
         }
         Address::Stdio => return inherited::take_stdio(),
     };
-    socket.and_then(Connection::from_socket).map_err(failed)
+    socket.and_then(Connection::from_socket).map_err(to_error)
 }
 
-/// What to do about it.
+/// Returns a hint for a failed connection.
 fn hint(address: &Address, error: &io::Error) -> Option<String> {
     let unix = matches!(address, Address::Unix(_));
     Some(match error.kind() {
-        io::ErrorKind::ConnectionRefused if unix => "the socket is there and nobody listens on \
-                                                     it: is the destination QEMU still running?"
-            .to_owned(),
+        io::ErrorKind::ConnectionRefused if unix => {
+            "the socket exists but no process listens on it: \
+ check that the destination QEMU still runs"
+                .to_owned()
+        }
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => format!(
-            "nobody listens there: start the destination QEMU with `-incoming {address}` first"
+            "no process listens on this address: \
+ start the destination QEMU with `-incoming {address}` first"
         ),
         io::ErrorKind::NotFound if unix => format!(
-            "there is no such socket: start the destination QEMU with `-incoming {address}` first"
+            "the socket does not exist: \
+ start the destination QEMU with `-incoming {address}` first"
         ),
-        io::ErrorKind::PermissionDenied if unix => {
-            "run cpreg as the user that QEMU runs as, or let it use the socket".to_owned()
-        }
+        io::ErrorKind::PermissionDenied if unix => "run cpreg as the user that QEMU runs as, or \
+ give this user access to the socket"
+            .to_owned(),
         io::ErrorKind::TimedOut => {
-            "nothing answers: look at the address, and at a firewall in between".to_owned()
+            "nothing answers: check the address and the firewalls on the way".to_owned()
         }
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename if unix => {
-            "a path of a socket has at most 107 bytes: give a shorter one".to_owned()
+            "a socket path has at most 107 bytes: use a shorter one".to_owned()
         }
-        _ if matches!(address, Address::Vsock { .. }) => "look at the CID, and whether /dev/vsock \
-                                                          is there (vhost_vsock on a host, a \
-                                                          vsock device in a VM)"
-            .to_owned(),
+        _ if matches!(address, Address::Vsock { .. }) => {
+            "check the CID and that /dev/vsock exists (vhost_vsock on a host, \
+ a vsock device in a VM)"
+                .to_owned()
+        }
         _ => return None,
     })
 }
@@ -126,32 +132,32 @@ fn hint(address: &Address, error: &io::Error) -> Option<String> {
 fn connect_tcp(
     host: &str,
     port: u16,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     cancel: &CancelToken,
 ) -> io::Result<OwnedFd> {
     let host = if host.is_empty() { "127.0.0.1" } else { host };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in (host, port).to_socket_addrs()? {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
-        let socket = connect_socket(family, until, cancel, |socket| {
+        let socket = connect_socket(family, deadline, cancel, |socket| {
             rustix::net::connect(socket, &address)
         });
         match socket {
             Ok(socket) => return Ok(socket),
             Err(error) if cancel.is_cancelled() => return Err(error),
-            Err(error) => last = error,
+            Err(error) => last_error = error,
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
-/// A socket of that family, connected.
+/// Returns a connected socket of the given family.
 fn connect_socket(
     family: AddressFamily,
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     cancel: &CancelToken,
     connect: impl Fn(&OwnedFd) -> rustix::io::Result<()>,
 ) -> io::Result<OwnedFd> {
@@ -161,7 +167,7 @@ fn connect_socket(
         match connect(&socket) {
             Ok(()) | Err(Errno::ISCONN) => return Ok(socket),
             Err(Errno::INPROGRESS | Errno::INTR) => {
-                let ready = wait_for(&socket, PollFlags::OUT, until, &[cancel]);
+                let ready = wait_for(&socket, PollFlags::OUT, deadline, &[cancel]);
                 if !ready.map_err(to_io_error)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -169,7 +175,7 @@ fn connect_socket(
                 return Ok(socket);
             }
             Err(Errno::AGAIN) => {
-                if until.is_some_and(|until| Instant::now() >= until) {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 if cancel.wait(Some(Instant::now() + BACKLOG_RETRY_DELAY))? {

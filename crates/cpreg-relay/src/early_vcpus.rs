@@ -1,14 +1,15 @@
-//! [`EarlyVcpus`]: the vCPUs, which are decided about one by one as they come, and go on before the devices behind them have come.
+//! [`EarlyVcpus`]: vCPUs that are decided about one by one and sent before the devices after them
+//! have been received.
 //!
-//! | when | what |
-//! |---|---|
-//! | a vCPU has come | the judge is asked what becomes of it |
-//! | all have come | the judge is asked once more; their sections go on, and what stands before them |
-//! | all device state has come | the judge decides about the whole; what went on must be how that begins, and the rest follows |
+//! - After each vCPU, the policy decides how it is sent.
+//! - After the last vCPU, the policy decides whether they are sent early. If so, their sections and
+//!   the bytes before them are sent.
+//! - After all device state, the policy decides about the whole. It must begin with the bytes that
+//!   were sent early, and the rest follows.
 //!
-//! So the pause between the last vCPU and the first byte that goes on is what is left to do for one vCPU. The end of the stream is
-//! always held back until the whole has been decided about; without it no destination runs the VM. Where anything is not told early,
-//! nothing goes on early.
+//! So the pause between the last vCPU and the first byte sent is the work for one vCPU. The end of
+//! the stream always waits for the decision about the whole; no destination runs the VM without it.
+//! If the policy leaves one vCPU undecided, nothing is sent early.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,18 @@ use crate::error::Error;
 use crate::policy::MigrationPolicy;
 use cpreg_stream::incremental::{EarlyOutput, IncrementalParser, VcpuScanner};
 
-/// The vCPUs on their way.
+/// Progress of the early vCPUs of one migration.
 #[derive(Debug, Default)]
 pub(super) struct EarlyVcpus {
     scanner: VcpuScanner,
-    /// Their sections as they go on.
+    /// Sections of the vCPUs as they are sent.
     output: EarlyOutput,
     state: EarlyVcpusState,
-    /// When the last byte of the newest vCPU had been read.
+    /// Time at which the last byte of the newest vCPU was read.
     last_received_at: Option<Instant>,
-    /// What went on.
+    /// Bytes that were sent early.
     sent_bytes: Vec<u8>,
-    /// From the last byte of the last vCPU to the first byte of the first one, which has been written.
+    /// Time from reading the last byte of the last vCPU to writing the first byte of the first.
     added_downtime: Option<Duration>,
 }
 
@@ -35,41 +36,43 @@ pub(super) struct EarlyVcpus {
 enum EarlyVcpusState {
     #[default]
     Receiving,
-    /// Nothing goes on early.
+    /// Nothing is sent early.
     Disabled,
     Sent,
 }
 
-/// What goes on early.
+/// Bytes to send early.
 pub(super) struct EarlyBytes {
     pub(super) bytes: Vec<u8>,
-    /// So many of them stand before the first vCPU.
+    /// Number of bytes before the first vCPU.
     pub(super) prefix_len: usize,
 }
 
 impl EarlyVcpus {
-    /// Looks at what the flow has held back; `read_at`: when the newest of it was read. Gives what goes on now.
+    /// Scans the buffered device state and returns the bytes to send early. `read_at` is the time
+    /// at which the newest of it was read.
     pub(super) fn poll(
         &mut self,
-        flow: &IncrementalParser,
+        parser: &IncrementalParser,
         read_at: Instant,
-        judge: &mut dyn MigrationPolicy,
+        policy: &mut dyn MigrationPolicy,
     ) -> Option<EarlyBytes> {
-        let known = self.scanner.cpus().len();
+        let known_count = self.scanner.cpus().len();
         if self.state == EarlyVcpusState::Sent {
             return None;
         }
-        self.scanner.scan(flow);
-        let come = self.scanner.cpus();
-        if come.len() > known {
+        self.scanner.scan(parser);
+        let cpus = self.scanner.cpus();
+        if cpus.len() > known_count {
             self.last_received_at = Some(read_at);
         }
         if self.state != EarlyVcpusState::Receiving {
             return None;
         }
-        for cpu in &come[known..] {
-            let changed = judge.on_vcpu(cpu);
-            let result = changed.map(|changed| self.output.push(flow, &self.scanner, &changed));
+        for cpu in &cpus[known_count..] {
+            let converted = policy.on_vcpu(cpu);
+            let result =
+                converted.map(|converted| self.output.push(parser, &self.scanner, &converted));
             if !matches!(result, Some(Ok(()))) {
                 self.state = EarlyVcpusState::Disabled;
                 return None;
@@ -82,18 +85,16 @@ impl EarlyVcpus {
             return None;
         }
         self.state = EarlyVcpusState::Disabled;
-        if !judge.may_send_vcpus_early(self.scanner.sections()) {
+        if !policy.may_send_vcpus_early(self.scanner.sections()) {
             return None;
         }
-        let changed = std::mem::take(&mut self.output);
-        let (bytes, before) = changed.finish(&self.scanner).ok()?;
-        Some(EarlyBytes {
-            bytes,
-            prefix_len: before,
-        })
+        let output = std::mem::take(&mut self.output);
+        let (bytes, prefix_len) = output.finish(&self.scanner).ok()?;
+        Some(EarlyBytes { bytes, prefix_len })
     }
 
-    /// All of that was written, and the first byte of the first vCPU then.
+    /// Records that these bytes were sent. `first_at` is the time at which the first byte of the
+    /// first vCPU was written.
     pub(super) fn mark_sent(&mut self, early: EarlyBytes, first_at: Instant) {
         self.state = EarlyVcpusState::Sent;
         self.scanner = VcpuScanner::default();
@@ -101,19 +102,24 @@ impl EarlyVcpus {
         self.record_first_byte_sent(first_at);
     }
 
-    /// When the first byte of a vCPU was written.
+    /// Records the time at which the first byte of a vCPU was written.
     pub(super) fn record_first_byte_sent(&mut self, at: Instant) {
-        if let (None, Some(came_at)) = (self.added_downtime, self.last_received_at) {
-            self.added_downtime = Some(at.saturating_duration_since(came_at));
+        if let (None, Some(received_at)) = (self.added_downtime, self.last_received_at) {
+            self.added_downtime = Some(at.saturating_duration_since(received_at));
         }
     }
 
-    /// From the last byte of the last vCPU to the first byte of the first; nothing if the vCPUs were not told apart as they came.
+    /// Returns the time from reading the last byte of the last vCPU to writing the first byte of
+    /// the first; `None` if the vCPUs were not recognised on arrival.
     pub(super) fn added_downtime(&self) -> Option<Duration> {
         self.added_downtime
     }
 
-    /// What went on early must be how the device state begins, as it was decided in the end.
+    /// Compares decided bytes at offset `from` with those sent early and returns the number of
+    /// bytes that were sent already.
+    ///
+    /// # Errors
+    /// If they differ.
     pub(super) fn check(&self, from: usize, decided: &[u8]) -> Result<usize, Error> {
         let sent = self.sent_bytes.get(from..).unwrap_or_default();
         let count = sent.len().min(decided.len());
@@ -123,19 +129,20 @@ impl EarlyVcpus {
         Err(Self::disagreement())
     }
 
-    /// What went on early is not how the device state begins.
+    /// Returns the error for device state that does not begin with the bytes sent early.
     pub(super) fn disagreement() -> Error {
         Error::stream(
             cpreg_stream::ErrorKind::Disagreement,
-            "the vCPUs went on as they came, and with the devices behind them they would be others",
+            "the vCPUs were sent early, and with the devices after them they would differ",
         )
         .with_hint(
-            "the destination cannot run the VM: the end was not sent; the stream is damaged, or \
-             its guest tries to mislead",
+            "the destination cannot run the VM, because the end of the stream was not sent. The \
+             stream \
+             is damaged, or the guest sends misleading data",
         )
     }
 
-    /// How many bytes went on early.
+    /// Returns the number of bytes that were sent early.
     pub(super) fn sent_len(&self) -> usize {
         self.sent_bytes.len()
     }

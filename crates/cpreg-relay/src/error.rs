@@ -1,7 +1,7 @@
-//! [`Error`]: failures to connect, carry or guard, with the advice to the user.
+//! [`Error`]: failures to connect, forward or guard, with a hint for the user.
 //!
-//! One type for the whole crate. It takes in [`cpreg_stream::Error`] as it is. A hint is data
-//! beside the message: [`Display`](fmt::Display) does not print it.
+//! One type for the whole crate, which includes [`cpreg_stream::Error`] unchanged. A hint is a
+//! field of its own: [`Display`](fmt::Display) does not print it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// What went wrong in this crate.
+/// Error of this crate.
 pub struct Error(Box<Inner>);
 
 enum Inner {
@@ -23,24 +23,24 @@ enum Inner {
     Stream(cpreg_stream::Error),
 }
 
-/// The sort of an [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An address of no form that there is, or one that cannot be used for this.
+    /// Address that does not parse or cannot be used for this purpose.
     BadAddress,
-    /// A connection that does not come about, or is lost.
+    /// Connection that cannot be established, or is lost.
     Connection,
-    /// Somebody on this side ended it: through a [`Cancel`](crate::Cancel) or a
-    /// [`ShutdownHandle`](crate::Cutter).
+    /// This side cancelled the operation through a [`CancelToken`](crate::CancelToken) or a
+    /// [`ShutdownHandle`](crate::ShutdownHandle).
     Cancelled,
-    /// Whoever is at the other end has closed the connection, or died.
+    /// The peer closed the connection or died.
     Closed,
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io,
-    /// The guard does not take a migration on; nothing was started.
+    /// The guard does not accept the migration; nothing was started.
     Guard,
-    /// Stream that is damaged or cannot be carried.
+    /// Stream that is damaged or cannot be forwarded.
     Stream(cpreg_stream::ErrorKind),
 }
 
@@ -55,7 +55,7 @@ impl Error {
         }))
     }
 
-    /// Makes the error of a stream that is damaged or cannot be carried.
+    /// Creates the error of a stream that is damaged or cannot be forwarded.
     pub(crate) fn stream(
         kind: cpreg_stream::ErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -72,7 +72,7 @@ impl Error {
     }
 
     pub(crate) fn cancelled() -> Self {
-        Self::new(ErrorKind::Cancelled, "ended from this side")
+        Self::new(ErrorKind::Cancelled, "cancelled by this side")
     }
 
     #[must_use]
@@ -99,7 +99,7 @@ impl Error {
         self
     }
 
-    /// Returns the sort of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match &*self.0 {
             Inner::Own { kind, .. } => *kind,
@@ -107,17 +107,17 @@ impl Error {
         }
     }
 
-    /// Returns `true` if this side ended it.
+    /// Returns `true` if this side cancelled the operation.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Returns `true` if the other end has gone.
+    /// Returns `true` if the peer closed the connection.
     pub fn is_closed(&self) -> bool {
         self.kind() == ErrorKind::Closed
     }
 
-    /// Returns the offset in the stream where the trouble was seen.
+    /// Returns the stream offset of the error.
     pub fn offset(&self) -> Option<u64> {
         match &*self.0 {
             Inner::Own { offset, .. } => *offset,
@@ -125,7 +125,7 @@ impl Error {
         }
     }
 
-    /// Returns the path of the field where the trouble was seen; empty if there is none.
+    /// Returns the path of the field with the error; empty if there is none.
     pub fn path(&self) -> &str {
         match &*self.0 {
             Inner::Own { .. } => "",
@@ -133,7 +133,7 @@ impl Error {
         }
     }
 
-    /// Returns the message, without place and cause.
+    /// Returns the message without offset and cause.
     pub fn message(&self) -> &str {
         match &*self.0 {
             Inner::Own { message, .. } => message,
@@ -141,7 +141,7 @@ impl Error {
         }
     }
 
-    /// Returns the advice to the user. [`Display`](fmt::Display) does not print it.
+    /// Returns the hint for the user. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {
             Inner::Own { hint, .. } => hint.as_deref(),
@@ -149,7 +149,7 @@ impl Error {
         }
     }
 
-    /// Returns the error with its hint behind it, in one line.
+    /// Returns the error and its hint in one line.
     pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
             Some(hint) => format!("{self}; {hint}"),
@@ -165,7 +165,7 @@ impl Error {
         }
     }
 
-    /// Returns the error of the operating system, or this one as such.
+    /// Returns the error of the operating system, or wraps this error.
     pub(crate) fn into_io(self) -> io::Error {
         match *self.0 {
             Inner::Own {
@@ -187,7 +187,7 @@ impl From<Errno> for Error {
     fn from(error: Errno) -> Self {
         match error {
             Errno::PIPE | Errno::CONNRESET | Errno::CONNABORTED | Errno::NOTCONN => {
-                Self::new(ErrorKind::Closed, "the other end closed the connection")
+                Self::new(ErrorKind::Closed, "the peer closed the connection")
                     .with_source(error.into())
             }
             _ => Self::io("", error.into()),
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_stands_beside_the_message() {
+    fn display_omits_the_hint() {
         let error = Error::new(ErrorKind::Connection, "cannot connect to tcp::1")
             .with_source(io::ErrorKind::ConnectionRefused.into())
             .with_hint("start the destination first");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streams_error_stays_as_it_is() {
+    fn stream_error_is_kept() {
         let stream = cpreg_stream::Error::truncated(0x40, 0x44, 8);
         let (text, hint) = (stream.to_string(), stream.hint().map(str::to_owned));
         let error = Error::from(stream);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_of_the_other_side_is_told_from_other_troubles() {
+    fn closed_connection_is_a_kind_of_its_own() {
         let closed = Error::from(Errno::CONNRESET);
         assert!(closed.is_closed() && !closed.is_cancelled());
         let other = Error::from(Errno::NOMEM);

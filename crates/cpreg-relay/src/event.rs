@@ -1,70 +1,72 @@
-//! [`Event`]: what a relay tells while it works, for logs, progress and tests. How it is shown is for who listens.
+//! [`Event`]: progress of a relay for logs, progress bars and tests. The observer decides how to
+//! show it.
 
 use crate::channel::Channel;
 use crate::vm_location::VmLocation;
 use cpreg_stream::incremental::{Phase, StreamSetup};
 
-/// Something that happened in one migration.
+/// Event of one migration.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
-    /// A connection came from the source, and one to the destination was made for it.
+    /// The source connected, and the relay connected to the destination for it.
     Connected {
-        /// What it is.
+        /// Kind of the connection.
         channel: Channel,
-        /// Which of the connections of this migration, from 1 on.
+        /// Number of the connection in this migration, from 1 on.
         number: usize,
     },
-    /// A connection came that has no place in this migration, and was closed.
+    /// The relay closed a connection that has no place in this migration.
     ConnectionRejected {
-        /// What it is.
+        /// Kind of the connection.
         channel: Channel,
-        /// Why.
+        /// Reason for the rejection.
         reason: &'e str,
     },
-    /// What stands before RAM has come.
+    /// The relay received the data before RAM.
     Setup(&'e StreamSetup),
-    /// The stream has come into its next phase.
+    /// The stream entered its next phase.
     Phase {
-        /// Which.
+        /// The new phase.
         phase: Phase,
-        /// So many bytes of the main channel have come.
+        /// Number of bytes received on the main channel.
         bytes: u64,
     },
-    /// More bytes of the main channel and the others have gone on.
+    /// The relay forwarded more bytes.
     Progress {
-        /// Where the stream is.
+        /// Current phase of the stream.
         phase: Phase,
-        /// So many bytes of the main channel.
+        /// Number of bytes of the main channel.
         bytes: u64,
-        /// So many bytes of all other channels.
+        /// Number of bytes of all other channels.
         other_channel_bytes: u64,
     },
-    /// All of the device state has come and waits for a decision.
+    /// The relay received all device state, which waits for a decision.
     DeviceStateReceived {
-        /// So many bytes.
+        /// Number of bytes.
         bytes: u64,
-        /// It came as the package of a postcopy migration.
+        /// The device state is the package of a postcopy migration.
         is_package: bool,
     },
-    /// The device state has gone on.
+    /// The relay sent the device state.
     DeviceStateSent {
-        /// So many bytes of it, as the decision made them.
+        /// Number of bytes as sent.
         bytes: u64,
-        /// So many of these before all of it had come.
+        /// Number of these bytes that were sent before all device state had been received.
         early_bytes: u64,
-        /// The pause that was added, in microseconds: from the last byte of the last `cpu` section, when it had been read, to the
-        /// first byte of the first one, when it had been written. Where they were not told apart, from the last byte of all.
+        /// Added downtime in microseconds. It begins when the last byte of the last `cpu` section
+        /// has been read, and ends when the first byte of the first one has been written. Without
+        /// recognised vCPUs, it begins at the last byte of all device state.
         added_downtime_us: u64,
     },
-    /// The destination's last word on the return path: 0 if it has loaded the VM.
+    /// Final SHUT message of the destination on the return path; 0 if it has loaded the VM.
     ReturnPathShut(u32),
-    /// It was decided that the VM does not go on; both sides have been told.
+    /// The policy rejected the VM; both sides have been notified.
     Refused(VmLocation),
 }
 
 impl Event<'_> {
-    /// Its name in logs.
+    /// Returns the name for logs.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Connected { .. } => "connected",
@@ -80,8 +82,8 @@ impl Event<'_> {
     }
 }
 
-/// Who hears events. They come from several threads.
+/// Receiver of events. Several threads call it.
 pub trait Observer: Sync {
-    /// Something happened.
+    /// Handles one event.
     fn on_event(&self, event: &Event<'_>);
 }

@@ -1,13 +1,13 @@
-//! Parsers that no program outside calls, for the fuzz targets of the repository.
+//! Parsers that only the fuzz targets of the repository call from outside.
 
 use crate::return_path_parser::ReturnPathParser;
 
-/// Returns what the destination's SHUT says in these pieces of a return path, if it came, and
-/// whether a message ends where they end.
+/// Parses a return path given in pieces. Returns the value of the destination's SHUT, if present,
+/// and `true` if the last piece ends at a message boundary.
 pub fn parse_return_path<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Option<u32>, bool) {
-    let mut answers = ReturnPathParser::default();
+    let mut parser = ReturnPathParser::default();
     for piece in pieces {
-        answers.feed(piece);
+        parser.feed(piece);
     }
-    (answers.shut(), answers.is_at_message_boundary())
+    (parser.shut(), parser.is_at_message_boundary())
 }

@@ -1,9 +1,11 @@
-//! Descriptors that whoever started this process gave it: `fd:N` and `stdio:`.
+//! Descriptors inherited from the parent process: `fd:N` and `stdio:`.
 //!
-//! `fd:N` is a mere number, which safe code cannot close or read. The kernel is asked for a descriptor of the same open file
-//! (`pidfd_getfd` of this very process, Linux 5.6), and the number itself is closed, since the other end of a pipe comes to
-//! its end only once every descriptor of it is closed. What a process opened itself is close-on-exec here, and what it
-//! inherited cannot be: so a number of ours is never taken for an inherited one, nor the same one twice.
+//! `fd:N` is a plain number, which safe code can neither close nor read. cpreg duplicates the
+//! descriptor with `pidfd_getfd` on its own process (Linux 5.6) and closes the number. It must be
+//! closed, because the peer of a pipe sees its end only once all descriptors are closed.
+//!
+//! Descriptors that cpreg opens are close-on-exec; inherited ones cannot be. So a descriptor of
+//! cpreg is never mistaken for an inherited one, and none is used twice.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,26 +17,27 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use crate::error::{Error, ErrorKind};
 use crate::io::connection::Connection;
 
-/// What an inherited descriptor is.
+/// Kind of an inherited descriptor.
 pub(super) enum InheritedFd {
-    /// A connection, or one direction of one.
+    /// Connection, or one direction of one.
     Connection(Connection),
-    /// A socket that listens.
+    /// Listening socket.
     Listener(OwnedFd),
 }
 
-/// Takes `fd:N`.
+/// Takes over `fd:N`.
 pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
     let address = format!("fd:{number}");
-    let unusable = |what: &str| Error::new(ErrorKind::BadAddress, format!("{address}: {what}"));
+    let unusable = |reason: &str| Error::new(ErrorKind::BadAddress, format!("{address}: {reason}"));
     let failed = |error: io::Error| {
-        Error::new(ErrorKind::Connection, format!("{address} cannot be used")).with_source(error)
+        Error::new(ErrorKind::Connection, format!("cannot use {address}")).with_source(error)
     };
 
     if !is_inherited(number) {
         return Err(
-            unusable("this process did not inherit such a descriptor").with_hint(
-                "let whoever starts cpreg leave it open without close-on-exec, and give it once",
+            unusable("this process did not inherit the descriptor").with_hint(
+                "have the program that starts cpreg leave it open without close-on-exec, and use \
+                 it once",
             ),
         );
     }
@@ -46,7 +49,7 @@ pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
     if let Ok(kind) = sockopt::socket_type(&own) {
         if kind != SocketType::STREAM {
             return Err(
-                unusable("this is no stream socket").with_hint("give one of type SOCK_STREAM")
+                unusable("this is not a stream socket").with_hint("use one of type SOCK_STREAM")
             );
         }
         if sockopt::socket_acceptconn(&own).map_err(|error| failed(error.into()))? {
@@ -57,21 +60,24 @@ pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
             .map_err(failed);
     }
     let flags = fcntl_getfl(&own).map_err(|error| failed(error.into()))?;
-    let halves = match flags & OFlags::RWMODE {
+    let (read, write) = match flags & OFlags::RWMODE {
         OFlags::RDONLY => (Some(own), None),
         OFlags::WRONLY => (None, Some(own)),
         _ => {
-            return Err(unusable("this is neither a socket nor one end of a pipe")
-                .with_hint("give a stream socket, or a pipe or file opened to read or to write"));
+            return Err(
+                unusable("this is neither a socket nor one end of a pipe").with_hint(
+                    "use a stream socket, or a pipe or file opened for reading or for writing",
+                ),
+            );
         }
     };
-    Connection::from_halves(halves.0, halves.1)
+    Connection::from_halves(read, write)
         .map(InheritedFd::Connection)
         .map_err(failed)
 }
 
-/// Whether this number is open and not close-on-exec. `fdinfo` has the flags in octal (Linux
-/// `Documentation/filesystems/proc.rst`).
+/// Returns `true` if this number is open and not close-on-exec. `fdinfo` has the flags in octal
+/// (Linux `Documentation/filesystems/proc.rst`).
 fn is_inherited(number: i32) -> bool {
     let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
         return false;
@@ -83,21 +89,22 @@ fn is_inherited(number: i32) -> bool {
         .is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
 }
 
-/// Takes standard input and output. Both are `/dev/null` afterwards, so that nothing else gets between the bytes and the
-/// other end sees the end when it comes.
+/// Takes over standard input and output. Both are `/dev/null` afterwards. So nothing else gets
+/// between the bytes, and the peer sees the end in time.
 pub(super) fn take_stdio() -> Result<Connection, Error> {
     let take = || -> io::Result<Connection> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let output = io::stdout().as_fd().try_clone_to_owned()?;
-        let nothing = std::fs::OpenOptions::new()
+        let null = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/null")?;
-        rustix::stdio::dup2_stdin(&nothing)?;
-        rustix::stdio::dup2_stdout(&nothing)?;
-        let (one, other) = (fstat(&input)?, fstat(&output)?);
-        let same = (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino);
-        if same && FileType::from_raw_mode(one.st_mode) == FileType::Socket {
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        let (input_stat, output_stat) = (fstat(&input)?, fstat(&output)?);
+        let same =
+            (input_stat.st_dev, input_stat.st_ino) == (output_stat.st_dev, output_stat.st_ino);
+        if same && FileType::from_raw_mode(input_stat.st_mode) == FileType::Socket {
             return Connection::from_socket(input);
         }
         Connection::from_halves(Some(input), Some(output))
@@ -105,7 +112,7 @@ pub(super) fn take_stdio() -> Result<Connection, Error> {
     take().map_err(|error| {
         Error::new(
             ErrorKind::Connection,
-            "standard input and output cannot be used",
+            "cannot use standard input and output",
         )
         .with_source(error)
     })

@@ -1,36 +1,37 @@
-//! A live migration between two QEMUs that know nothing of it: `cpreg relay`. Linux only.
+//! Relay for a live migration between two unmodified QEMUs: `cpreg relay`.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
 //! | [`address`] | [`Address`]: `tcp:HOST:PORT`, `unix:PATH`, `vsock:CID:PORT`, `fd:N`, `stdio:` |
-//! | [`listen`] | [`Listener`]: connections that others make |
-//! | [`mod@connect`] | [`connect()`](connect::connect): connections that we make |
-//! | `inherited` | descriptors that whoever started this process gave it: `fd:N`, `stdio:` |
-//! | [`io`] | [`Connection`], [`Cancel`], and bytes from one descriptor to another |
-//! | `server` | [`Relay`]: waits for a migration, and connects it |
-//! | `channel` | [`Channel`]: what a connection is, by its first bytes |
-//! | `session` | one migration: its channels, and how it ends ([`Ended`]) |
-//! | `main_channel` | the main channel to the destination, whose device state waits for a decision |
-//! | `early_vcpus` | the vCPUs, which go on before the devices behind them have come |
-//! | `return_path`, `return_path_parser` | the main channel to the source, and what the destination says there |
-//! | `policy` | [`MigrationPolicy`]: who decides |
+//! | [`listen`] | [`Listener`]: incoming connections |
+//! | [`mod@connect`] | [`connect()`](connect::connect): outgoing connections |
+//! | `inherited` | descriptors inherited from the parent process: `fd:N`, `stdio:` |
+//! | [`io`] | [`Connection`], [`CancelToken`], copying from one descriptor to another |
+//! | `server` | [`Relay`]: waits for a migration and connects it to the destination |
+//! | `channel` | [`Channel`]: the kind of a connection, from its first bytes |
+//! | `session` | one migration: its channels and its [`MigrationResult`] |
+//! | `main_channel` | the main channel to the destination; its device state waits for a decision |
+//! | `early_vcpus` | vCPUs sent before the devices after them have been received |
+//! | `return_path`, `return_path_parser` | the return path from the destination to the source |
+//! | `policy` | [`MigrationPolicy`]: decides whether and as what a VM is forwarded |
 //! | [`check_policy`] | a [`MigrationPolicy`] that decides by cpreg's plan |
-//! | `progress` | how far the device state came, and what both sides are told at the end |
-//! | `vm_location` | [`Whereabouts`]: where the VM is when it has ended |
-//! | `event` | [`Event`], [`Observer`]: what is told while it works |
-//! | [`error`] | [`Error`]: why not, and what to do |
-//! | [`guard`] | who runs a VM that is migrated through a relay |
+//! | `progress` | progress of the device state, and the end of both connections |
+//! | `vm_location` | [`VmLocation`]: the side that has the VM after the migration |
+//! | `event` | [`Event`], [`Observer`]: events during a migration |
+//! | [`error`] | [`Error`]: reason of a failure and its hint |
+//! | [`guard`] | switchover guard: lets the VM run on exactly one side |
 //!
 //! ```text
-//! source ──main──> parsed: RAM passes, device state waits ──> destination
-//! source <───────────── answers, as they come ──────────────── destination
-//! source <──multifd, postcopy-preempt, … as they come, unseen──> destination
+//! source ──main──> parsed: RAM is forwarded, device state waits ──> destination
+//! source <──────── return path, forwarded as received ───────────── destination
+//! source <──multifd, postcopy-preempt, … forwarded unparsed───────> destination
 //! ```
 //!
-//! Linux only: `splice`, `eventfd`, `pidfd_getfd`. Every descriptor here is one that does not wait
-//! and that no child inherits; waiting is `poll`, and nothing asks again and again. What the bytes
-//! mean lives in [`cpreg_stream::incremental`], what is done about a difference in [`cpreg::plan`],
-//! and who knows the monitors of both QEMUs is the guard.
+//! Linux only: the relay uses `splice`, `eventfd` and `pidfd_getfd`. Every descriptor of this crate
+//! is non-blocking and close-on-exec. Every wait is a `poll`; nothing polls in a busy loop.
+//!
+//! [`cpreg_stream::incremental`] parses the stream. [`cpreg::plan`] decides about differences. Only
+//! the guard talks to the monitors of the two QEMUs.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! [`Listener`]: connections that others make.
+//! [`Listener`]: incoming connections.
 //!
-//! A Unix socket is one that only its user may connect to, from the moment it is there: a socket's own mode, which is set
-//! before it is bound, is the mode its name is made with (Linux `unix_bind`). A name that a dead process left behind is
-//! replaced; one behind which somebody listens is not, nor a file of another kind.
+//! Only its user may connect to a Unix socket from the moment it exists. The socket's mode is set
+//! before it is bound, and the file gets the same mode (Linux `unix_bind`). A socket file of a dead
+//! process is replaced. A socket with a listener is not, nor is a file of another kind.
 
 use std::fmt;
 use std::io;
@@ -26,10 +26,11 @@ use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
-/// How many connections may wait to be accepted: more than QEMU has channels (multifd: at most 255, and 2).
+/// Maximum number of connections to be accepted. QEMU has fewer channels (multifd: at most 255, and
+/// 2).
 const BACKLOG: i32 = 1024;
 
-/// Where connections come in.
+/// Source of incoming connections.
 pub struct Listener {
     address: Address,
     kind: ListenerKind,
@@ -38,11 +39,11 @@ pub struct Listener {
 enum ListenerKind {
     Socket {
         socket: OwnedFd,
-        /// The name in the file system.
-        #[expect(dead_code, reason = "it is there to be removed when it is dropped")]
+        /// Path of the socket file.
+        #[expect(dead_code, reason = "removes the socket file on drop")]
         socket_path: Option<SocketPath>,
     },
-    /// One that was there from the start, until it has been accepted.
+    /// Inherited connection, until it has been accepted.
     SingleConnection(Mutex<Option<Connection>>),
 }
 
@@ -50,27 +51,27 @@ impl Listener {
     /// Listens on an address.
     ///
     /// # Errors
-    /// [`ErrorKind::Connection`] if the address is in use or may not be used, with what to do about it;
-    /// [`ErrorKind::BadAddress`] if one cannot listen on this.
+    /// [`ErrorKind::Connection`] with a hint if the address is in use or not permitted;
+    /// [`ErrorKind::BadAddress`] if the address cannot be listened on.
     pub fn bind(address: &Address) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
+        let to_error = |error: io::Error| {
             let hint = hint(address, &error);
-            let failed = Error::new(ErrorKind::Connection, format!("cannot listen on {address}"))
+            let error = Error::new(ErrorKind::Connection, format!("cannot listen on {address}"))
                 .with_source(error);
             match hint {
-                Some(hint) => failed.with_hint(hint),
-                None => failed,
+                Some(hint) => error.with_hint(hint),
+                None => error,
             }
         };
-        let mut real = address.clone();
-        let from = match address {
+        let mut bound_address = address.clone();
+        let kind = match address {
             Address::Tcp { host, port } => {
                 let host = if host.is_empty() { "127.0.0.1" } else { host };
-                let socket = TcpListener::bind((host, *port)).map_err(failed)?;
-                socket.set_nonblocking(true).map_err(failed)?;
-                real = Address::Tcp {
+                let socket = TcpListener::bind((host, *port)).map_err(to_error)?;
+                socket.set_nonblocking(true).map_err(to_error)?;
+                bound_address = Address::Tcp {
                     host: host.to_owned(),
-                    port: socket.local_addr().map_err(failed)?.port(),
+                    port: socket.local_addr().map_err(to_error)?.port(),
                 };
                 ListenerKind::Socket {
                     socket: socket.into(),
@@ -78,15 +79,15 @@ impl Listener {
                 }
             }
             Address::Unix(path) => {
-                let (socket, name) = SocketPath::bind(path, failed)?;
+                let (socket, socket_path) = SocketPath::bind(path, to_error)?;
                 ListenerKind::Socket {
                     socket,
-                    socket_path: Some(name),
+                    socket_path: Some(socket_path),
                 }
             }
             Address::Vsock { cid, port } => {
-                let (socket, port) = bind_vsock(*cid, *port).map_err(failed)?;
-                real = Address::Vsock { cid: *cid, port };
+                let (socket, port) = bind_vsock(*cid, *port).map_err(to_error)?;
+                bound_address = Address::Vsock { cid: *cid, port };
                 ListenerKind::Socket {
                     socket,
                     socket_path: None,
@@ -97,9 +98,9 @@ impl Listener {
                     ListenerKind::SingleConnection(Mutex::new(Some(connection)))
                 }
                 InheritedFd::Listener(socket) => {
-                    let not_waiting = fcntl_getfl(&socket)
+                    let result = fcntl_getfl(&socket)
                         .and_then(|flags| fcntl_setfl(&socket, flags | OFlags::NONBLOCK));
-                    not_waiting.map_err(|error| failed(error.into()))?;
+                    result.map_err(|error| to_error(error.into()))?;
                     ListenerKind::Socket {
                         socket,
                         socket_path: None,
@@ -111,25 +112,26 @@ impl Listener {
             }
         };
         Ok(Self {
-            address: real,
-            kind: from,
+            address: bound_address,
+            kind,
         })
     }
 
-    /// Where it listens: with the host and the port that were chosen, if it was to choose.
+    /// Returns the address it listens on, with the host and port that were chosen.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Whether there is one connection and there will be no other.
+    /// Returns `true` if there is one inherited connection and no other.
     pub fn is_single(&self) -> bool {
         matches!(self.kind, ListenerKind::SingleConnection(_))
     }
 
-    /// Waits for the next connection; none if it is cancelled, or there will be no other.
+    /// Waits for the next connection; `None` if `cancel` is cancelled or no further connection can
+    /// arrive.
     ///
     /// # Errors
-    /// If no connection can be taken: mostly because this process may open no more descriptors.
+    /// If no connection can be accepted, mostly because this process may open no more descriptors.
     pub fn accept(&self, cancel: &CancelToken) -> io::Result<Option<Connection>> {
         let socket = match &self.kind {
             ListenerKind::Socket { socket, .. } => socket,
@@ -143,7 +145,7 @@ impl Listener {
             }
             match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(connection) => return Connection::from_socket(connection).map(Some),
-                // Gone before it was taken.
+                // The peer closed it before it was accepted.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => match wait_for(socket, PollFlags::IN, None, &[cancel]) {
                     Ok(_) => {}
@@ -162,26 +164,27 @@ impl fmt::Debug for Listener {
     }
 }
 
-/// What to do about it.
+/// Returns a hint for a failed bind.
 fn hint(address: &Address, error: &io::Error) -> Option<&'static str> {
     let unix = matches!(address, Address::Unix(_));
     Some(match error.kind() {
         io::ErrorKind::AddrInUse if !unix => {
-            "somebody listens there already: give another port, or 0 for one that is free"
+            "another process listens on this address: use another port, or 0 for a free one"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address: give one of its own, or none for loopback"
+            "this machine has no such address: use one of its addresses, or leave it empty for \
+             loopback"
         }
-        io::ErrorKind::NotFound if unix => "make the folder first",
+        io::ErrorKind::NotFound if unix => "create the directory first",
         io::ErrorKind::PermissionDenied if unix => {
-            "give a path in a folder that the user who runs cpreg may write to"
+            "use a path in a directory that the user of cpreg may write to"
         }
-        io::ErrorKind::PermissionDenied => "a port below 1024 is the system's: give a higher one",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: use a higher one",
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename if unix => {
-            "a path of a socket has at most 107 bytes: give a shorter one"
+            "a socket path has at most 107 bytes: use a shorter one"
         }
         _ if matches!(address, Address::Vsock { .. }) => {
-            "look whether /dev/vsock is there (vhost_vsock on a host, a vsock device in a VM)"
+            "check that /dev/vsock exists (vhost_vsock on a host, a vsock device in a VM)"
         }
         _ => return None,
     })
@@ -196,39 +199,39 @@ fn bind_vsock(cid: u32, port: u32) -> io::Result<(OwnedFd, u32)> {
     Ok((socket, bound.port()))
 }
 
-/// The name of a Unix socket that this process made.
+/// Socket file that this process created.
 struct SocketPath {
     path: PathBuf,
-    /// Device and inode: what it is if nobody put another in its place.
+    /// Device and inode of the file, unless another process replaced it.
     identity: (u64, u64),
 }
 
 impl SocketPath {
     fn bind(
         path: &Path,
-        failed: impl Fn(io::Error) -> Error + Copy,
+        to_error: impl Fn(io::Error) -> Error + Copy,
     ) -> Result<(OwnedFd, Self), Error> {
-        let address = SocketAddrUnix::new(path).map_err(|error| failed(error.into()))?;
-        remove_stale_socket(path, &address, failed)?;
+        let address = SocketAddrUnix::new(path).map_err(|error| to_error(error.into()))?;
+        remove_stale_socket(path, &address, to_error)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let make = || -> io::Result<_> {
+        let bind = || -> io::Result<_> {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
             rustix::net::bind(&socket, &address)?;
-            let name = Self {
+            let socket_path = Self {
                 identity: identity(path)?,
                 path: std::path::absolute(path)?,
             };
             rustix::net::listen(&socket, BACKLOG)?;
-            Ok((socket, name))
+            Ok((socket, socket_path))
         };
-        make().map_err(failed)
+        bind().map_err(to_error)
     }
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|is| is == self.identity) {
+        if identity(&self.path).is_ok_and(|current| current == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -239,40 +242,40 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a name that a dead process left behind.
+/// Removes the socket file of a dead process.
 fn remove_stale_socket(
     path: &Path,
     address: &SocketAddrUnix,
-    failed: impl Fn(io::Error) -> Error,
+    to_error: impl Fn(io::Error) -> Error,
 ) -> Result<(), Error> {
-    let there = match path.symlink_metadata() {
-        Ok(there) => there,
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(to_error(error)),
     };
-    let in_use = |hint| failed(io::ErrorKind::AddrInUse.into()).with_hint(hint);
-    if !there.file_type().is_socket() {
+    let in_use = |hint| to_error(io::ErrorKind::AddrInUse.into()).with_hint(hint);
+    if !metadata.file_type().is_socket() {
         return Err(in_use(
-            "a file is there that is no socket: remove it, or give another path",
+            "a file that is not a socket exists at this path: remove it, or use another path",
         ));
     }
-    // A datagram socket is told what is behind the name without whoever listens there getting a connection: a QEMU would
-    // take that for the migration it waits for.
+    // A datagram socket learns whether the path has a listener without connecting to it. A waiting
+    // QEMU would take a connection for its migration.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let asks = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-        .map_err(|error| failed(error.into()))?;
-    match rustix::net::connect(&asks, address) {
+    let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .map_err(|error| to_error(error.into()))?;
+    match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => {}
-        Err(error) if error != Errno::PROTOTYPE => return Err(failed(error.into())),
+        Err(error) if error != Errno::PROTOTYPE => return Err(to_error(error.into())),
         _ => {
             return Err(in_use(
-                "another process has this socket: stop it, or give another path",
+                "another process listens on this socket: stop it, or use another path",
             ));
         }
     }
-    // Still the one that nobody listened on.
-    if identity(path).is_ok_and(|is| is == (there.dev(), there.ino())) {
-        std::fs::remove_file(path).map_err(failed)?;
+    // The path must still be the socket that had no listener.
+    if identity(path).is_ok_and(|current| current == (metadata.dev(), metadata.ino())) {
+        std::fs::remove_file(path).map_err(to_error)?;
     }
     Ok(())
 }

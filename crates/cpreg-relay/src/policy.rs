@@ -1,37 +1,40 @@
-//! [`MigrationPolicy`]: who decides whether a VM goes on, and as what. The relay asks and carries it out.
+//! [`MigrationPolicy`]: decides whether and as what a VM is forwarded. The relay carries it out.
 
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
 
-/// What becomes of the device state.
+/// Decision about the device state.
 #[derive(Debug)]
 pub enum Decision {
-    /// It goes on as the edit makes it.
+    /// Forwards the device state as edited.
     Forward(Edit),
-    /// It does not. Why is for the judge to tell.
+    /// Rejects the VM. The policy keeps the reason.
     Reject,
 }
 
-/// Decides about one migration.
+/// Policy of one migration.
 pub trait MigrationPolicy {
-    /// Before the first page: whether the migration may go on so far.
-    fn on_setup(&mut self, outline: &StreamSetup) -> bool;
+    /// Returns `true` if the migration may continue; called before the first page.
+    fn on_setup(&mut self, setup: &StreamSetup) -> bool;
 
-    /// The next vCPU has come, and the devices behind it still do: its section as it will go on, if that can be told now.
+    /// Returns the section to send for the next vCPU, or `None` if that cannot be decided yet.
     ///
-    /// What can be made ready is made ready here: it is asked while the source still sends. Who does not tell has nothing go on early.
+    /// The relay calls it while the source still sends the devices after the vCPU, so expensive
+    /// preparation belongs here. If the policy leaves one vCPU undecided, the relay sends nothing
+    /// early.
     fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
         let _ = cpu;
         None
     }
 
-    /// These sections have come, and with them all vCPUs: whether the vCPUs go on as they were told.
-    fn may_send_vcpus_early(&mut self, come: &[Section]) -> bool {
-        let _ = come;
+    /// Returns `true` if the vCPUs may be sent early as decided. `sections` are those received so
+    /// far, including all vCPUs.
+    fn may_send_vcpus_early(&mut self, sections: &[Section]) -> bool {
+        let _ = sections;
         false
     }
 
-    /// All device state has come, and opens as this stream: what becomes of it. None of it has gone on but perhaps the vCPUs, in which
-    /// case what is decided must begin with them.
-    fn on_device_state(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Decision;
+    /// Decides about the whole device state, which opens as `stream`. Nothing of it has been sent,
+    /// except perhaps the vCPUs, in which case the decision must begin with them.
+    fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision;
 }

@@ -1,4 +1,5 @@
-//! The main channel from the destination to the source: answers pass as they come; the relay can say between two of them that it failed.
+//! The return path from the destination to the source. Messages are forwarded as received; the
+//! relay can insert an error message between two of them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -8,12 +9,13 @@ use crate::io::cancel::CancelToken;
 use crate::io::connection::{Reader, Writer};
 use crate::return_path_parser::{ReturnPathParser, SHUT_ERROR};
 
-/// Answers are short; with postcopy they are requests for pages.
+/// Size of the read buffer. Messages are short; with postcopy they are page requests.
 const READ_BUFFER_LEN: usize = 64 << 10;
-/// How long a source that takes no answers is waited for before it is told in no other way than by closing.
+/// Timeout for a source that does not read. After it, the relay reports the failure by closing
+/// only.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The way back to the source.
+/// Return path to the source.
 #[derive(Debug)]
 pub(super) struct ReturnPath {
     inner: Mutex<Inner>,
@@ -23,7 +25,7 @@ pub(super) struct ReturnPath {
 struct Inner {
     writer: Writer,
     parser: ReturnPathParser,
-    /// Everything that has come, a SHUT among it, was handed to the source.
+    /// All bytes received, including a SHUT, were handed to the source.
     is_shut_delivered: bool,
 }
 
@@ -38,55 +40,56 @@ impl ReturnPath {
         }
     }
 
-    /// Carries answers until the destination has no more.
+    /// Forwards messages until the destination sends no more.
     pub(super) fn run(&self, mut reader: Reader, session: &CancelToken) -> Result<(), Error> {
         let mut buffer = vec![0; READ_BUFFER_LEN];
-        let mut is_heard = true;
+        let mut source_reads = true;
         loop {
             let count = match reader.read(&mut buffer, session) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(fault) => {
+                Err(error) => {
                     let _ = self.lock().writer.finish();
-                    return Err(fault);
+                    return Err(error);
                 }
             };
             let bytes = &buffer[..count];
             let mut inner = self.lock();
             inner.parser.feed(bytes);
-            if is_heard {
+            if source_reads {
                 // A source that has closed its direction accepts bytes and may not read them. The
                 // check comes before the write, because a source closes after it has read a SHUT.
                 let has_left = inner.writer.has_peer_ended();
-                // What the destination says last is listened to even if the source has gone.
+                // Parse the destination's last message even after the source has closed.
                 match inner.writer.write_all(bytes, session) {
-                    Err(fault) if fault.is_cancelled() => return Err(fault),
-                    written => is_heard = written.is_ok(),
+                    Err(error) if error.is_cancelled() => return Err(error),
+                    written => source_reads = written.is_ok(),
                 }
                 inner.is_shut_delivered |=
-                    is_heard && !has_left && inner.parser.shut().is_some();
+                    source_reads && !has_left && inner.parser.shut().is_some();
             }
         }
-        // The same of a source that has gone.
+        // An error only means that the source has closed.
         let _ = self.lock().writer.finish();
         Ok(())
     }
 
-    /// The destination's last word, if it came.
+    /// Returns the value of the destination's SHUT, if it was received.
     pub(super) fn shut(&self) -> Option<u32> {
         self.lock().parser.shut()
     }
 
-    /// Whether the source was handed the destination's last word. One that ends its connection before that has not heard it, and may let
-    /// its guest go on.
+    /// Returns `true` if the destination's SHUT was handed to the source. A source that closes
+    /// earlier has not received it, and may resume its guest.
     pub(super) fn is_shut_delivered(&self) -> bool {
         self.try_lock_for()
             .is_some_and(|inner| inner.is_shut_delivered)
     }
 
-    /// Says to the source that the destination has failed, if that can be said between two answers now. Gives whether it was.
+    /// Sends the source an error SHUT if the return path is at a message boundary now. Returns
+    /// `true` if it was sent.
     pub(super) fn send_shut_error(&self) -> bool {
-        // Where it cannot be said, closing says the same, less clearly.
+        // Otherwise, closing reports the failure less clearly.
         self.try_lock_for().is_some_and(|mut inner| {
             inner.parser.is_at_message_boundary()
                 && inner
@@ -96,7 +99,8 @@ impl ReturnPath {
         })
     }
 
-    /// Whoever carries answers holds this while the source takes none, which may be for ever.
+    /// Locks the return path within [`LOCK_TIMEOUT`]. The forwarding thread keeps the lock while
+    /// the source does not read, which may never end.
     fn try_lock_for(&self) -> Option<MutexGuard<'_, Inner>> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {

@@ -1,35 +1,36 @@
-//! [`Answers`]: what the destination says on the return path, and where one message ends and the next begins.
+//! [`ReturnPathParser`]: message boundaries and the SHUT value of the return path.
 //!
-//! | type | what | |
+//! | type | payload | meaning |
 //! |---|---|---|
-//! | 1 SHUT | u32: 0, or what went wrong | the last: the destination has loaded everything, or failed |
-//! | 2 PONG | u32 | the answer to a PING |
-//! | 3 to 7 | pages, bitmaps, acknowledgements | passed on |
+//! | 1 SHUT | u32: 0 or an error | last message: the destination has loaded the VM or failed |
+//! | 2 PONG | u32 | reply to a PING |
+//! | 3 to 7 | pages, bitmaps, acknowledgements | forwarded only |
 //!
-//! A message is a type and a length, both u16, big-endian, and so many bytes (QEMU `migration/migration.c`, 5.2 to 11.1). None is changed; the relay
-//! puts one of its own between two of them to refuse a VM.
+//! A message is a type and a length, both big-endian u16, followed by the payload of that length
+//! (QEMU `migration/migration.c`, 5.2 to 11.1). The relay changes no message. To reject a VM, it
+//! inserts one of its own between two messages.
 
 const MIG_RP_MSG_SHUT: u16 = 1;
-/// QEMU takes no longer one.
+/// Maximum length that QEMU accepts.
 const MAX_MESSAGE_LEN: u16 = 512;
 
-/// A SHUT that says that loading failed.
+/// SHUT message that reports a failed load.
 pub(super) const SHUT_ERROR: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
 
-/// How far the answers have come.
+/// Incremental parser of the return path.
 #[derive(Debug, Default)]
 pub(super) struct ReturnPathParser {
-    /// What has come of the message's header and of a SHUT's payload.
+    /// Bytes received of the message's header and of a SHUT's payload.
     partial_message: Vec<u8>,
-    /// So many bytes of the payload are missing.
+    /// Number of payload bytes not yet received.
     payload_remaining: usize,
     shut: Option<u32>,
-    /// What comes is none of these messages.
+    /// The stream contains an invalid message.
     is_desynchronized: bool,
 }
 
 impl ReturnPathParser {
-    /// Goes over what comes next.
+    /// Parses the next bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let (Some((first, rest)), false) = (bytes.split_first(), self.is_desynchronized) {
             if self.partial_message.len() < 4 {
@@ -42,18 +43,18 @@ impl ReturnPathParser {
                 }
             } else {
                 let count = self.payload_remaining.min(bytes.len());
-                let (some, rest) = bytes.split_at(count);
-                self.partial_message.extend_from_slice(some);
+                let (payload, rest) = bytes.split_at(count);
+                self.partial_message.extend_from_slice(payload);
                 self.payload_remaining -= count;
                 bytes = rest;
             }
             if self.partial_message.len() >= 4 && self.payload_remaining == 0 {
-                self.message();
+                self.end_message();
             }
         }
     }
 
-    fn message(&mut self) {
+    fn end_message(&mut self) {
         if let [high, low, 0, 4, a, b, c, d] = self.partial_message[..]
             && u16::from_be_bytes([high, low]) == MIG_RP_MSG_SHUT
         {
@@ -62,12 +63,12 @@ impl ReturnPathParser {
         self.partial_message.clear();
     }
 
-    /// What the destination's SHUT said, if it came.
+    /// Returns the value of the destination's SHUT, if it was received.
     pub(super) fn shut(&self) -> Option<u32> {
         self.shut
     }
 
-    /// Whether a message of our own can stand here.
+    /// Returns `true` if the relay can insert a message here.
     pub(super) fn is_at_message_boundary(&self) -> bool {
         self.partial_message.is_empty() && !self.is_desynchronized
     }
@@ -84,31 +85,31 @@ mod tests {
     #[test]
     fn messages_in_pieces_of_every_size() {
         for size in 1..=SAMPLE_STREAM.len() {
-            let mut answers = ReturnPathParser::default();
+            let mut parser = ReturnPathParser::default();
             for piece in SAMPLE_STREAM.chunks(size) {
-                assert_eq!(answers.shut(), None);
-                answers.feed(piece);
+                assert_eq!(parser.shut(), None);
+                parser.feed(piece);
             }
-            assert_eq!(answers.shut(), Some(0), "{size}");
-            assert!(answers.is_at_message_boundary());
+            assert_eq!(parser.shut(), Some(0), "{size}");
+            assert!(parser.is_at_message_boundary());
         }
-        let mut answers = ReturnPathParser::default();
-        answers.feed(&SAMPLE_STREAM[..10]);
-        assert!(!answers.is_at_message_boundary());
+        let mut parser = ReturnPathParser::default();
+        parser.feed(&SAMPLE_STREAM[..10]);
+        assert!(!parser.is_at_message_boundary());
     }
 
     #[test]
-    fn our_own_says_that_it_failed() {
-        let mut answers = ReturnPathParser::default();
-        answers.feed(&SHUT_ERROR);
-        assert_eq!(answers.shut(), Some(1));
+    fn shut_error_reports_a_failure() {
+        let mut parser = ReturnPathParser::default();
+        parser.feed(&SHUT_ERROR);
+        assert_eq!(parser.shut(), Some(1));
     }
 
     #[test]
-    fn what_is_no_message_is_not_gone_over() {
-        let mut answers = ReturnPathParser::default();
-        answers.feed(&[0xff; 100]);
-        answers.feed(SAMPLE_STREAM);
-        assert!(answers.shut().is_none() && !answers.is_at_message_boundary());
+    fn parser_stops_at_an_invalid_message() {
+        let mut parser = ReturnPathParser::default();
+        parser.feed(&[0xff; 100]);
+        parser.feed(SAMPLE_STREAM);
+        assert!(parser.shut().is_none() && !parser.is_at_message_boundary());
     }
 }

@@ -1,4 +1,4 @@
-//! [`Relay`]: waits for the main channel of a migration, and connects it to the destination.
+//! [`Relay`]: waits for the main channel of a migration and connects it to the destination.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::listen::Listener;
 use crate::policy::MigrationPolicy;
 use crate::session::{MigrationResult, Session};
 
-/// How long a connection may take to say what it is before it is taken for none of ours.
+/// Timeout for a new connection to send its channel header.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
-/// More connections than any migration has before its main one.
+/// Maximum number of connections before the main channel. No migration has more.
 const MAX_PENDING_CONNECTIONS: usize = 256;
 
-/// Why TLS is not carried.
-const TLS_UNSUPPORTED: &str = "TLS by QEMU itself (tls-creds): it is encrypted from end to end, and nobody \
-                   between can repair it";
+/// Reason not to forward TLS.
+const TLS_UNSUPPORTED: &str = "TLS by QEMU itself (tls-creds): the stream is end-to-end \
+ encrypted, and a relay cannot edit it";
 
-/// A place where VMs come from, and one where they go.
+/// Relay between the address that it listens on and a destination.
 #[derive(Debug)]
 pub struct Relay {
     listener: Listener,
@@ -30,7 +30,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens; nobody is connected to before a migration has come.
+    /// Listens for migrations. The relay connects to the destination only when one begins.
     ///
     /// # Errors
     /// Those of [`Listener::bind`].
@@ -41,27 +41,28 @@ impl Relay {
         })
     }
 
-    /// Where it listens: with the host and the port that were chosen, if it was to choose.
+    /// Returns the address it listens on, with the host and port that were chosen.
     pub fn address(&self) -> &Address {
         self.listener.address()
     }
 
-    /// Whether there is one migration at most: it comes over a connection that is there already.
+    /// Returns `true` if the relay serves one migration at most, over an inherited connection.
     pub fn is_single(&self) -> bool {
         self.listener.is_single()
     }
 
-    /// Waits for one migration and carries it; none if `user` has been cancelled, or no other can come.
+    /// Waits for one migration and forwards it; `None` if `user` is cancelled or no further
+    /// migration can begin.
     ///
-    /// `user` ends the waiting and the migration up to the moment when all of its device state has come; behind that it is too
-    /// late, and nothing but the two QEMUs ends it.
+    /// `user` can cancel the wait and the migration until all device state has been received. After
+    /// that, only the two QEMUs can end it.
     ///
     /// # Errors
-    /// If no connection can be taken; if what came cannot be carried, or the destination cannot be connected to: the source
-    /// has been told then, by closing.
+    /// If no connection can be accepted, the migration cannot be forwarded, or the destination
+    /// cannot be reached. The relay notifies the source by closing its connection.
     pub fn serve_migration(
         &self,
-        judge: &mut dyn MigrationPolicy,
+        policy: &mut dyn MigrationPolicy,
         observer: &dyn Observer,
         user: &CancelToken,
     ) -> Result<Option<MigrationResult>, Error> {
@@ -70,18 +71,18 @@ impl Relay {
         let (channel, source) = loop {
             let accepted = self.listener.accept(user);
             let accepted = accepted.map_err(|error| {
-                Error::new(ErrorKind::Connection, "cannot take a connection").with_source(error)
+                Error::new(ErrorKind::Connection, "cannot accept a connection").with_source(error)
             })?;
             let Some(mut connection) = accepted else {
                 return Ok(None);
             };
-            let until = Instant::now() + IDENTIFY_TIMEOUT;
-            let first = match connection.reader.peek(MAGIC_LEN, Some(until), user) {
-                Ok(first) => Channel::identify(first),
-                Err(fault) if fault.is_cancelled() => return Ok(None),
+            let deadline = Instant::now() + IDENTIFY_TIMEOUT;
+            let channel = match connection.reader.peek(MAGIC_LEN, Some(deadline), user) {
+                Ok(channel) => Channel::identify(channel),
+                Err(error) if error.is_cancelled() => return Ok(None),
                 Err(_) => None,
             };
-            match first {
+            match channel {
                 Some(channel @ (Channel::Main | Channel::PostcopyRecovery)) => {
                     break (channel, connection);
                 }
@@ -91,8 +92,9 @@ impl Relay {
                 Some(channel @ Channel::Tls) => {
                     session.reject(channel, &connection, TLS_UNSUPPORTED);
                     return Err(unsupported_error(TLS_UNSUPPORTED).with_hint(
-                        "switch tls-creds off on both QEMUs, and protect the connection otherwise \
-                         (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
+                        "switch tls-creds off on both QEMUs, and protect the connection by \
+                             other means \
+                             (ssh -L, stunnel, a unix socket through an encrypted tunnel)",
                     ));
                 }
                 Some(channel @ Channel::Cpr) => {
@@ -103,24 +105,24 @@ impl Relay {
                 other => session.reject(
                     other.unwrap_or(Channel::Other),
                     &connection,
-                    "it is no migration of QEMU",
+                    "this is not a QEMU migration",
                 ),
             }
             if self.is_single() {
                 return Err(Error::stream(
                     cpreg_stream::ErrorKind::NotAStream,
-                    "what came over the one connection there is, is no migration of QEMU",
+                    "the inherited connection does not carry a QEMU migration",
                 )
                 .with_offset(0));
             }
         };
-        // Channels of a migration that ended before its main one was taken are none of this one.
+        // Reject channels of a migration that ended before its main channel was accepted.
         others.retain(|other: &Connection| {
-            let is_there = !other.reader.has_ended();
-            if !is_there {
-                session.reject(Channel::Multifd, other, "whoever made it has closed it");
+            let is_open = !other.reader.has_ended();
+            if !is_open {
+                session.reject(Channel::Multifd, other, "the peer has closed it");
             }
-            is_there
+            is_open
         });
         let destination = self.destination.connect(user).inspect_err(|_| {
             source.shutdown_handle.shutdown();
@@ -131,13 +133,13 @@ impl Relay {
             source,
             destination,
             others,
-            judge,
+            policy,
             user,
         )))
     }
 }
 
-/// A migration that no relay can carry.
-fn unsupported_error(why: &'static str) -> Error {
-    Error::stream(cpreg_stream::ErrorKind::Unsupported, why).with_offset(0)
+/// Returns the error for a migration that no relay can forward.
+fn unsupported_error(reason: &'static str) -> Error {
+    Error::stream(cpreg_stream::ErrorKind::Unsupported, reason).with_offset(0)
 }

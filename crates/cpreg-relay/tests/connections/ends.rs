@@ -204,7 +204,7 @@ fn a_connection_that_nobody_accepts_is_given_up() {
     );
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(
-        error.to_string().contains("ended from this side"),
+        error.to_string().contains("cancelled by this side"),
         "{error}"
     );
 }

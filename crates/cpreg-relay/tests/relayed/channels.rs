@@ -233,7 +233,7 @@ fn strangers_are_turned_away() {
     assert_completed(&unwrap_result(migrated));
     assert!(arrived == whole);
     let lines = stage.events.lines();
-    let away = "connection-rejected other: it is no migration of QEMU";
+    let away = "connection-rejected other: this is not a QEMU migration";
     assert_eq!(lines[..5], [away; 5]);
     assert_eq!(lines[5], "connected 1 main");
 }

@@ -1,6 +1,6 @@
-//! The main channel from the source to the destination: what may pass passes, the device state
-//! waits for a decision, what follows passes unseen. The vCPUs, which are decided about as they
-//! come, go on before the rest of the device state: [`crate::early_vcpus`].
+//! Main channel from the source to the destination. RAM is forwarded at once, the device state
+//! waits for a decision, and the rest is forwarded unparsed. [`crate::early_vcpus`] sends the vCPUs
+//! before the rest of the device state.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,27 +20,31 @@ use cpreg_stream::VMDESCRIPTION;
 use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, StreamSetup};
 use cpreg_stream::{Edit, Stream};
 
-/// What is read at once: it stays in the processor's cache until it has been written.
+/// Size of the read buffer: it stays in the CPU cache until it has been written.
 const READ_BUFFER_LEN: usize = 256 << 10;
-/// And where the device state comes: about two vCPUs, so that those that came are worked on while the others come.
+/// Maximum read size within the device state, about two vCPUs. So the relay converts the first
+/// vCPUs while it receives the others.
 const DEVICE_STATE_CHUNK_LEN: usize = 16 << 10;
-/// A stream without description gives no sign of its end: when nothing has come for so long, it is tried whether it is complete.
+/// Interval without data after which the relay tries to open the device state. A stream without
+/// description has no mark at its end.
 const IDLE_PROBE_INTERVAL: Duration = Duration::from_millis(200);
-/// Device state that cannot be read may be device state of which more comes. When nothing has come for so long, none does.
+/// Time without data after which device state that does not open is an error. Before that, more of
+/// it may follow.
 const INCOMPLETE_STATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Progress is told when so many bytes more have passed.
+/// Number of bytes between two progress events.
 const PROGRESS_INTERVAL_BYTES: u64 = 4 << 20;
 
-/// Why the main channel ended before the device state went on, or while it did.
+/// Reason why the main channel ended before or while the device state was sent.
 #[derive(Debug)]
 pub(super) enum StopReason {
-    /// The judge decided so.
+    /// The policy rejected the VM.
     Refused,
-    /// Something cannot be read, written or understood.
+    /// Data cannot be read, written or parsed.
     Failed(Error),
-    /// The source has gone when the destination had all device state; the destination has been told that nothing more comes.
+    /// The connection to the source broke after the destination had received all device state. The
+    /// relay has closed its direction to the destination.
     SourceLost(Error),
-    /// Somebody asked to end.
+    /// The user cancelled.
     Cancelled,
 }
 
@@ -56,7 +60,7 @@ impl From<cpreg_stream::Error> for StopReason {
     }
 }
 
-/// The main channel, from the source to the destination.
+/// Main channel from the source to the destination.
 pub(super) struct MainChannel<'f> {
     pub(super) reader: Reader,
     pub(super) writer: Writer,
@@ -67,15 +71,15 @@ pub(super) struct MainChannel<'f> {
     pub(super) state: MainChannelState,
 }
 
-/// How far it has come.
+/// Progress of the main channel.
 #[derive(Debug)]
 pub(super) struct MainChannelState {
     pub(super) setup: Option<StreamSetup>,
-    /// So many bytes went to the destination.
+    /// Number of bytes sent to the destination.
     pub(super) bytes_sent: u64,
     pub(super) phase: Phase,
     pub(super) progress: DeviceStateProgress,
-    /// The device state came as the package of a postcopy migration.
+    /// The device state is the package of a postcopy migration.
     pub(super) is_package: bool,
 }
 
@@ -92,52 +96,58 @@ impl Default for MainChannelState {
 }
 
 impl MainChannelState {
-    /// Something happened to the device state.
-    pub(super) fn apply(&mut self, happened: DeviceStateEvent) {
-        self.progress = self.progress.transition(happened);
+    /// Applies an event of the device state.
+    pub(super) fn apply(&mut self, event: DeviceStateEvent) {
+        self.progress = self.progress.transition(event);
     }
 }
 
-/// Bytes that were read and have neither passed nor been held.
+/// Bytes that were read but neither forwarded nor moved to the device state.
 struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
 }
 
 impl MainChannel<'_> {
-    /// Carries everything up to where the source has nothing more to send.
+    /// Forwards the stream until the source sends no more.
     ///
-    /// `user` may end it until all device state has come; `session` at any time.
+    /// `user` can cancel until all device state has been received, `session` at any time.
     pub(super) fn run(
         &mut self,
         user: &CancelToken,
         session: &CancelToken,
     ) -> Result<(), StopReason> {
-        let mut flow = IncrementalParser::bidirectional();
+        let mut parser = IncrementalParser::bidirectional();
         let mut buffer = Buffer {
             bytes: vec![0; READ_BUFFER_LEN],
             filled: 0,
         };
-        let mut ahead = EarlyVcpus::default();
-        let (held, stream) = self.receive_device_state(&mut flow, &mut buffer, &mut ahead, user)?;
-        let came_at = Instant::now();
+        let mut early_vcpus = EarlyVcpus::default();
+        let (device_state, stream) =
+            self.receive_device_state(&mut parser, &mut buffer, &mut early_vcpus, user)?;
+        let received_at = Instant::now();
         self.state.apply(DeviceStateEvent::FullyReceived);
         self.state.is_package = stream.package().is_some();
         let is_described = stream.description().is_some();
         self.observer.on_event(&Event::DeviceStateReceived {
-            bytes: held.length(),
+            bytes: device_state.length(),
             is_package: self.state.is_package,
         });
-        let edit = match self.policy.on_device_state(&held, stream) {
+        let edit = match self.policy.on_device_state(&device_state, stream) {
             Decision::Forward(edit) => edit,
             Decision::Reject => return Err(StopReason::Refused),
         };
-        let answers = self.state.setup.as_ref().is_some_and(|it| it.return_path);
-        if answers && self.writer.has_peer_ended() {
-            // It would have to answer, so it is no more; the system might take bytes for it all the same.
+        let has_return_path = self
+            .state
+            .setup
+            .as_ref()
+            .is_some_and(|setup| setup.return_path);
+        if has_return_path && self.writer.has_peer_ended() {
+            // The destination must send an answer, so it has exited. The system might still accept
+            // bytes for it.
             return Err(write_error(Errno::PIPE.into()));
         }
-        self.send_device_state(&held, &edit, &mut ahead, came_at, session)?;
+        self.send_device_state(&device_state, &edit, &mut early_vcpus, received_at, session)?;
         if !self.state.is_package && !edit.is_identity() {
             self.expect_eof(&mut buffer, TrailingData::new(is_described), session)?;
         }
@@ -145,10 +155,10 @@ impl MainChannel<'_> {
         self.writer.write_all(rest, session).map_err(write_error)?;
         self.state.bytes_sent += rest.len() as u64;
         drop(buffer);
-        let carried = AtomicU64::new(0);
-        // What follows is RAM's last pages, a description that came late, or nothing.
-        let result = splice_all(&mut self.reader, &mut self.writer, session, &carried);
-        self.state.bytes_sent += carried.into_inner();
+        let spliced = AtomicU64::new(0);
+        // The source still sends the last RAM pages, a late description, or nothing.
+        let result = splice_all(&mut self.reader, &mut self.writer, session, &spliced);
+        self.state.bytes_sent += spliced.into_inner();
         result.map_err(|error| match error.side {
             CopySide::Input => self.finish_after_source_loss(error.error),
             CopySide::Output => write_error(error.error),
@@ -159,8 +169,8 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// The source has died, or lost its connection, and the destination has all device state: it must not lose what it has not read yet, and
-    /// may say what became of it.
+    /// Closes the direction to the destination after the connection to the source broke. The
+    /// destination has all device state. It must be able to read the rest and to answer.
     fn finish_after_source_loss(&mut self, error: Error) -> StopReason {
         let _ = self.writer.finish();
         match read_error(error) {
@@ -169,28 +179,29 @@ impl MainChannel<'_> {
         }
     }
 
-    /// Nothing comes behind the description, or zeros, up to where the source closes; a description itself may come late.
+    /// Forwards what may follow the description: zeros until the source closes, or a late
+    /// description.
     ///
-    /// What does come was the end of the stream for everybody who saw so much of it, and it was not: a guest can put the rest of a
-    /// stream into a device, and the source may pause just behind it. What went on was changed in places that are the device's own,
-    /// and the destination, which waits for the rest, must not get it.
+    /// Other data shows that the presumed end was not the end. A guest can put an imitation of the
+    /// end into a device, and the source may pause right after it. The relay has then edited bytes
+    /// that belong to the device. The destination waits for the rest and must not get it.
     fn expect_eof(
         &mut self,
         buffer: &mut Buffer,
-        mut behind: TrailingData,
+        mut trailing: TrailingData,
         session: &CancelToken,
     ) -> Result<(), StopReason> {
         loop {
             let rest = &buffer.bytes[..std::mem::take(&mut buffer.filled)];
-            if !behind.accept(rest) {
+            if !trailing.accept(rest) {
                 self.state.apply(DeviceStateEvent::TrailingDataReceived);
-                let what = "more comes behind what was a whole stream: a device holds an imitation \
-                 of the end of one";
-                return Err(Error::stream(cpreg_stream::ErrorKind::Malformed, what)
+                let message = "more data follows a complete stream: a device holds an imitation of \
+                               the end of a stream";
+                return Err(Error::stream(cpreg_stream::ErrorKind::Malformed, message)
                     .with_offset(self.state.bytes_sent)
                     .with_hint(
-                        "migrate again; if that does not help, look at what the guest does \
-                     with its devices",
+                        "migrate again. If that does not help, examine what the guest does with \
+                         its devices",
                     )
                     .into());
             }
@@ -204,105 +215,106 @@ impl MainChannel<'_> {
         }
     }
 
-    /// Up to where all of the device state has come.
+    /// Forwards the stream until all of the device state has been received.
     fn receive_device_state(
         &mut self,
-        flow: &mut IncrementalParser,
+        parser: &mut IncrementalParser,
         buffer: &mut Buffer,
-        ahead: &mut EarlyVcpus,
+        early_vcpus: &mut EarlyVcpus,
         user: &CancelToken,
     ) -> Result<(DeviceStateBuffer, Stream), StopReason> {
-        let mut trouble: Option<cpreg_stream::Error> = None;
-        let mut newest = Instant::now();
+        let mut open_error: Option<cpreg_stream::Error> = None;
+        let mut last_read_at = Instant::now();
         loop {
             if buffer.filled == buffer.bytes.len() {
-                // Something long before the pages; how long it may be is the engine's to say.
+                // A long record before the pages; the parser limits its length.
                 buffer.bytes.resize(2 * buffer.filled, 0);
             }
-            let is_held = flow.phase() == Phase::DeviceState;
+            let is_device_state = parser.phase() == Phase::DeviceState;
             let room = &mut buffer.bytes[buffer.filled..];
-            let count = if is_held {
-                let most = room.len().min(DEVICE_STATE_CHUNK_LEN);
-                let room = &mut room[..most];
-                let until = Instant::now() + IDLE_PROBE_INTERVAL;
-                self.reader.read_with_deadline(room, until, user)
+            let count = if is_device_state {
+                let limit = room.len().min(DEVICE_STATE_CHUNK_LEN);
+                let room = &mut room[..limit];
+                let deadline = Instant::now() + IDLE_PROBE_INTERVAL;
+                self.reader.read_with_deadline(room, deadline, user)
             } else {
                 self.reader.read(room, user).map(Some)
             };
             let count = count.map_err(read_error)?;
             let Some(count) = count else {
-                if newest.elapsed() >= INCOMPLETE_STATE_TIMEOUT
-                    && let Some(error) = trouble
+                if last_read_at.elapsed() >= INCOMPLETE_STATE_TIMEOUT
+                    && let Some(error) = open_error
                 {
                     return Err(error.into());
                 }
-                if let Some(found) = open(flow, &mut trouble, false) {
-                    return Ok(found);
+                if let Some(opened) = open(parser, &mut open_error, false) {
+                    return Ok(opened);
                 }
                 continue;
             };
-            newest = Instant::now();
+            last_read_at = Instant::now();
             buffer.filled += count;
-            let last = count == 0;
-            let taken = flow.feed(&buffer.bytes[..buffer.filled], last)?;
-            self.advance(flow)?;
+            let is_last = count == 0;
+            let consumed = parser.feed(&buffer.bytes[..buffer.filled], is_last)?;
+            self.advance(parser)?;
             self.writer
-                .write_all(&buffer.bytes[..taken.forward], user)
+                .write_all(&buffer.bytes[..consumed.forward], user)
                 .map_err(write_error)?;
-            self.state.bytes_sent += taken.forward as u64;
-            let gone = taken.forward + taken.buffered;
-            buffer.bytes.copy_within(gone..buffer.filled, 0);
-            buffer.filled -= gone;
-            if flow.phase() == Phase::DeviceState
-                && let Some(early) = ahead.poll(flow, newest, self.policy)
+            self.state.bytes_sent += consumed.forward as u64;
+            let consumed_len = consumed.forward + consumed.buffered;
+            buffer.bytes.copy_within(consumed_len..buffer.filled, 0);
+            buffer.filled -= consumed_len;
+            if parser.phase() == Phase::DeviceState
+                && let Some(early) = early_vcpus.poll(parser, last_read_at, self.policy)
             {
-                self.send_early_vcpus(early, ahead, user)?;
+                self.send_early_vcpus(early, early_vcpus, user)?;
             }
-            if (last || flow.looks_complete())
-                && let Some(found) = open(flow, &mut trouble, true)
+            if (is_last || parser.looks_complete())
+                && let Some(opened) = open(parser, &mut open_error, true)
             {
-                return Ok(found);
+                return Ok(opened);
             }
-            if flow.has_package()
-                && flow.looks_complete()
-                && let Some(error) = trouble.take()
+            if parser.has_package()
+                && parser.looks_complete()
+                && let Some(error) = open_error.take()
             {
-                // It is whole, and RAM goes on behind it: nothing is worth waiting for.
+                // The package is complete and RAM follows it, so waiting does not help.
                 return Err(error.into());
             }
-            if last {
-                let is_cut = trouble
+            if is_last {
+                let is_truncated = open_error
                     .as_ref()
                     .is_none_or(|error| error.kind() == cpreg_stream::ErrorKind::Truncated);
-                if is_cut && !flow.looks_complete() {
-                    // It has not sent all of it, and knows that.
+                if is_truncated && !parser.looks_complete() {
+                    // The source has not sent all of it, and knows that.
                     self.state.apply(DeviceStateEvent::Truncated);
                 }
-                let cut = || cpreg_stream::Error::truncated(flow.offset(), flow.offset(), 1);
-                return Err(trouble.unwrap_or_else(cut).into());
+                let truncated =
+                    || cpreg_stream::Error::truncated(parser.offset(), parser.offset(), 1);
+                return Err(open_error.unwrap_or_else(truncated).into());
             }
         }
     }
 
-    /// Tells how far it has come, and asks once whether it may begin.
-    fn advance(&mut self, flow: &IncrementalParser) -> Result<(), StopReason> {
+    /// Reports progress, and asks the policy once whether the migration may begin.
+    fn advance(&mut self, parser: &IncrementalParser) -> Result<(), StopReason> {
         let state = &mut self.state;
         if state.setup.is_none()
-            && let Some(outline) = flow.setup()
+            && let Some(setup) = parser.setup()
         {
-            self.observer.on_event(&Event::Setup(&outline));
-            let may_begin = self.policy.on_setup(&outline);
-            state.setup = Some(outline);
-            if !may_begin {
+            self.observer.on_event(&Event::Setup(&setup));
+            let is_accepted = self.policy.on_setup(&setup);
+            state.setup = Some(setup);
+            if !is_accepted {
                 return Err(StopReason::Refused);
             }
         }
-        let (phase, bytes) = (flow.phase(), flow.offset());
+        let (phase, bytes) = (parser.phase(), parser.offset());
         if phase != state.phase {
             state.phase = phase;
             if phase == Phase::DeviceState {
                 state.apply(DeviceStateEvent::FirstByteReceived);
-                state.is_package = flow.has_package();
+                state.is_package = parser.has_package();
             }
             self.observer.on_event(&Event::Phase { phase, bytes });
         }
@@ -316,11 +328,11 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// The vCPUs, and what stands before them.
+    /// Sends the vCPUs and the bytes before them.
     fn send_early_vcpus(
         &mut self,
         early: EarlyBytes,
-        ahead: &mut EarlyVcpus,
+        early_vcpus: &mut EarlyVcpus,
         user: &CancelToken,
     ) -> Result<(), StopReason> {
         let mut written = 0;
@@ -333,113 +345,117 @@ impl MainChannel<'_> {
                 first_at = Some(Instant::now());
             }
         }
-        ahead.mark_sent(early, first_at.unwrap_or_else(Instant::now));
+        early_vcpus.mark_sent(early, first_at.unwrap_or_else(Instant::now));
         Ok(())
     }
 
-    /// The device state, as the edit makes it.
+    /// Sends the device state as edited.
     fn send_device_state(
         &mut self,
-        held: &DeviceStateBuffer,
+        device_state: &DeviceStateBuffer,
         edit: &Edit,
-        ahead: &mut EarlyVcpus,
-        came_at: Instant,
+        early_vcpus: &mut EarlyVcpus,
+        received_at: Instant,
         session: &CancelToken,
     ) -> Result<(), StopReason> {
         self.state.apply(DeviceStateEvent::SendStarted);
-        let mut to = VerifyingWriter {
+        let mut writer = VerifyingWriter {
             writer: &mut self.writer,
             session,
-            early_vcpus: ahead,
+            early_vcpus,
             bytes: 0,
             first_written_at: None,
             disagreement: None,
         };
-        let result = held.write(edit, &mut to);
-        let (bytes, first_at) = (to.bytes, to.first_written_at);
-        if let Some(error) = to.disagreement {
+        let result = device_state.write(edit, &mut writer);
+        let (bytes, first_at) = (writer.bytes, writer.first_written_at);
+        if let Some(error) = writer.disagreement {
             return Err(error.into());
         }
-        let early = ahead.sent_len() as u64;
-        self.state.bytes_sent += bytes.saturating_sub(early);
+        let early_bytes = early_vcpus.sent_len() as u64;
+        self.state.bytes_sent += bytes.saturating_sub(early_bytes);
         result?;
-        if bytes < early {
+        if bytes < early_bytes {
             return Err(EarlyVcpus::disagreement().into());
         }
         self.state.apply(DeviceStateEvent::SendCompleted);
         let first_at = first_at.unwrap_or_else(Instant::now);
-        ahead.record_first_byte_sent(first_at);
-        let pause = ahead.added_downtime();
-        let pause = pause.unwrap_or_else(|| first_at.saturating_duration_since(came_at));
+        early_vcpus.record_first_byte_sent(first_at);
+        let added_downtime = early_vcpus.added_downtime();
+        let added_downtime =
+            added_downtime.unwrap_or_else(|| first_at.saturating_duration_since(received_at));
         self.observer.on_event(&Event::DeviceStateSent {
             bytes,
-            early_bytes: early,
-            added_downtime_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            early_bytes,
+            added_downtime_us: u64::try_from(added_downtime.as_micros()).unwrap_or(u64::MAX),
         });
         Ok(())
     }
 }
 
-/// What may stand behind the end of a precopy stream.
+/// Data that may follow the end of a precopy stream.
 struct TrailingData {
-    /// What has come of a late description's type and length; nothing if none may come.
-    head: Option<Vec<u8>>,
-    /// So many bytes of its text are missing.
-    missing: usize,
+    /// Bytes received of a late description's type and length; `None` if none may follow.
+    header: Option<Vec<u8>>,
+    /// Number of bytes of its text not yet received.
+    remaining: usize,
 }
 
 impl TrailingData {
     fn new(is_described: bool) -> Self {
         Self {
-            head: (!is_described).then(Vec::new),
-            missing: 0,
+            header: (!is_described).then(Vec::new),
+            remaining: 0,
         }
     }
 
-    /// Whether these bytes may come next: one description, and zeros.
+    /// Returns `true` if these bytes may follow: one description and zeros.
     fn accept(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().all(|byte| {
-            if self.missing > 0 {
-                self.missing -= 1;
+            if self.remaining > 0 {
+                self.remaining -= 1;
                 return true;
             }
-            let Some(head) = &mut self.head else {
+            let Some(header) = &mut self.header else {
                 return *byte == 0;
             };
-            if head.is_empty() && *byte != VMDESCRIPTION {
-                self.head = None;
+            if header.is_empty() && *byte != VMDESCRIPTION {
+                self.header = None;
                 return *byte == 0;
             }
-            head.push(*byte);
-            if let [_, a, b, c, d] = head[..] {
+            header.push(*byte);
+            if let [_, a, b, c, d] = header[..] {
                 let length = u32::from_be_bytes([a, b, c, d]);
-                self.missing = usize::try_from(length).unwrap_or(usize::MAX);
-                self.head = None;
+                self.remaining = usize::try_from(length).unwrap_or(usize::MAX);
+                self.header = None;
             }
             true
         })
     }
 }
 
-/// Opens what has been held, if it is all there. `is_sign`: it looks as if it were.
+/// Opens the buffered device state if it is complete. `has_end_mark`: it looks complete.
 fn open(
-    flow: &mut IncrementalParser,
-    trouble: &mut Option<cpreg_stream::Error>,
-    is_sign: bool,
+    parser: &mut IncrementalParser,
+    open_error: &mut Option<cpreg_stream::Error>,
+    has_end_mark: bool,
 ) -> Option<(DeviceStateBuffer, Stream)> {
-    let held = flow.take_device_state().ok()?;
-    let error = match held.open_stream() {
-        // Where nothing says that it is the end, the VM's run state must be there: QEMU sends it behind the devices.
-        Ok(stream) if is_sign || stream.run_state().is_some() => return Some((held, stream)),
+    let device_state = parser.take_device_state().ok()?;
+    let error = match device_state.open_stream() {
+        // Without an end mark, the stream must contain the run state, which QEMU sends after the
+        // devices.
+        Ok(stream) if has_end_mark || stream.run_state().is_some() => {
+            return Some((device_state, stream));
+        }
         Ok(_) => None,
         Err(error) => Some(error),
     };
-    flow.restore_device_state(held);
+    parser.restore_device_state(device_state);
     if let Some(error) = error {
-        // Where it looks like the end, what seems to be missing does not come.
-        let is_trouble =
-            error.kind() != cpreg_stream::ErrorKind::Truncated || flow.looks_complete();
-        *trouble = is_trouble.then_some(error);
+        // At an end mark, missing data does not follow any more.
+        let is_final =
+            error.kind() != cpreg_stream::ErrorKind::Truncated || parser.looks_complete();
+        *open_error = is_final.then_some(error);
     }
     None
 }
@@ -452,40 +468,40 @@ fn write_error(error: Error) -> StopReason {
     stop_reason("cannot write to the destination", error)
 }
 
-fn stop_reason(what: &'static str, error: Error) -> StopReason {
+fn stop_reason(message: &'static str, error: Error) -> StopReason {
     if error.is_cancelled() {
         return StopReason::Cancelled;
     }
     let is_closed = error.is_closed();
-    let error = Error::new(ErrorKind::Connection, what).with_source(error.into_io());
+    let error = Error::new(ErrorKind::Connection, message).with_source(error.into_io());
     StopReason::Failed(if is_closed {
-        error.with_hint("see what the QEMU there said, if it is still there")
+        error.with_hint("look at the log of QEMU on that side")
     } else {
         error
     })
 }
 
-/// Writes what has not gone on, and compares what has.
+/// Writer that skips the bytes sent early after comparing them.
 struct VerifyingWriter<'w> {
     writer: &'w mut Writer,
     session: &'w CancelToken,
     early_vcpus: &'w EarlyVcpus,
-    /// So many bytes of the device state have gone on.
+    /// Number of bytes of the device state written so far.
     bytes: u64,
-    /// When the first of them was written.
+    /// Time at which the first of them was written.
     first_written_at: Option<Instant>,
     disagreement: Option<Error>,
 }
 
 impl Write for VerifyingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let from = usize::try_from(self.bytes).unwrap_or(usize::MAX);
-        let same = self.early_vcpus.check(from, bytes).map_err(|error| {
+        let offset = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let already_sent = self.early_vcpus.check(offset, bytes).map_err(|error| {
             self.disagreement = Some(error);
             io::ErrorKind::InvalidData
         })?;
         self.writer
-            .write_all(&bytes[same..], self.session)
+            .write_all(&bytes[already_sent..], self.session)
             .map_err(io::Error::other)?;
         self.first_written_at.get_or_insert_with(Instant::now);
         self.bytes += bytes.len() as u64;

@@ -1,65 +1,72 @@
-//! [`Came`]: progress of the device state, and its transitions; [`shutdown_action`]: the answer to both
-//! sides when the main channel ends.
+//! [`DeviceStateProgress`]: progress of the device state and its transitions; [`shutdown_action`]:
+//! the end of both connections.
 //!
 //! ```text
-//! NotYet ──Begins──> Begun ──AllCame──> Here ──GoesOn──> Partly ──WentOn──> Through(None)
-//!    ^                 │                                                        │
-//!    └───CutShort──────┘             Through(None) ──Answered(n)──> Through(Some(n))
-//!                                    Through(_) ──SourceLeft──────> Lost
-//!                                    Through(None) ──AnswerLost───> Lost
-//!                                    Through(_) ──MoreCame, NotTaken──> Lost
-//!                                    Lost ──Answered(n)──> Through(Some(n))
+//! NotStarted ──FirstByteReceived──> Receiving ──FullyReceived──> Received
+//!      ^                                │                           │
+//!      └───────────Truncated────────────┘                      SendStarted
+//!                                                                   v
+//! Sent(None) <───────────────SendCompleted────────────────────  PartlySent
+//! =
+//! Sent(None)    ──ReturnPathShut(n)────────────────────────> Sent(Some(n))
+//! Sent(None)    ──ReturnPathLost───────────────────────────> Indeterminate
+//! Sent(_)       ──SourceClosed─────────────────────────────> Indeterminate
+//! Sent(_)       ──TrailingDataReceived, DestinationClosed──> Indeterminate
+//! Indeterminate ──ReturnPathShut(n)────────────────────────> Sent(Some(n))
 //! ```
 //!
-//! What does not stand there changes nothing. Where the VM is then, [`super::vm_location`] tells.
+//! All other events leave the state unchanged. [`super::vm_location`] derives the location of the
+//! VM from the last state.
 
-/// How far the device state came.
+/// Progress of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateProgress {
-    /// The source has not sent all of it. Perhaps its vCPUs went on, with which the destination can do nothing.
+    /// The source has not sent all of it. Its vCPUs may have been sent, which are of no use to the
+    /// destination alone.
     NotStarted,
-    /// Some of it came and none of it went on, or its vCPUs alone. The source may have sent all: the rest may be on its way.
+    /// The relay received part of it and sent none, or only the vCPUs. The source may have sent the
+    /// rest already.
     Receiving,
-    /// All of it came, and none of it went on, or its vCPUs alone.
+    /// The relay received all of it and sent none, or only the vCPUs.
     Received,
-    /// Some of it went on.
+    /// The relay sent part of it.
     PartlySent,
-    /// All of it went on; what the destination said of it on the return path.
+    /// The relay sent all of it; with the destination's SHUT value from the return path.
     Sent(Option<u32>),
-    /// What was taken for all of it was handed to the system; the destination ended the connection in a way in which some of it may
-    /// be lost, or it was not all.
+    /// The relay wrote everything that it took for the device state, but the destination may lack
+    /// some. Either its end of the connection was lost, or the data was incomplete.
     Indeterminate,
 }
 
-/// Something that happened to the device state.
+/// Event of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateEvent {
-    /// Its first byte came.
+    /// The relay received the first byte.
     FirstByteReceived,
-    /// The source ended it before its end, and knows that.
+    /// The source stopped sending before the end, and knows that.
     Truncated,
-    /// All of it came.
+    /// The relay received all of it.
     FullyReceived,
-    /// Forwarding of it starts.
+    /// The relay begins to send it.
     SendStarted,
-    /// All of it was handed to the system.
+    /// The relay wrote all of it.
     SendCompleted,
-    /// More came behind what was taken for its end.
+    /// The relay received more data after the presumed end.
     TrailingDataReceived,
-    /// The destination's end of the connection was gone when it had been handed over.
+    /// The destination closed its end of the connection before everything had been written.
     DestinationClosed,
-    /// The destination said this on the return path.
+    /// The relay received this SHUT value on the return path.
     ReturnPathShut(u32),
-    /// The destination closed the return path in a way in which an answer may be lost.
+    /// The destination closed the return path in a way in which its answer may be lost.
     ReturnPathLost,
-    /// The source, which waits for an answer, had ended its connection before it was told one.
+    /// The source, which waits for an answer, closed its connection before it received one.
     SourceClosed,
 }
 
 impl DeviceStateProgress {
     /// Returns the state after an event.
-    pub(super) const fn transition(self, happened: DeviceStateEvent) -> Self {
-        match (self, happened) {
+    pub(super) const fn transition(self, event: DeviceStateEvent) -> Self {
+        match (self, event) {
             (Self::NotStarted, DeviceStateEvent::FirstByteReceived) => Self::Receiving,
             (Self::Receiving, DeviceStateEvent::Truncated) => Self::NotStarted,
             (Self::NotStarted | Self::Receiving, DeviceStateEvent::FullyReceived) => Self::Received,
@@ -71,25 +78,25 @@ impl DeviceStateProgress {
                 | DeviceStateEvent::DestinationClosed
                 | DeviceStateEvent::SourceClosed,
             ) => Self::Indeterminate,
-            (Self::Sent(_) | Self::Indeterminate, DeviceStateEvent::ReturnPathShut(said)) => {
-                Self::Sent(Some(said))
+            (Self::Sent(_) | Self::Indeterminate, DeviceStateEvent::ReturnPathShut(value)) => {
+                Self::Sent(Some(value))
             }
             (Self::Sent(None), DeviceStateEvent::ReturnPathLost) => Self::Indeterminate,
-            (came, _) => came,
+            (progress, _) => progress,
         }
     }
 
-    /// Returns `true` if all of it went on, as far as the relay sees.
+    /// Returns `true` if all of it was sent, as far as the relay knows.
     pub(super) const fn is_sent(self) -> bool {
         matches!(self, Self::Sent(_))
     }
 
-    /// Returns `true` if everything that was taken for the device state was handed over.
+    /// Returns `true` if everything taken for the device state was written.
     pub(super) const fn is_fully_written(self) -> bool {
         matches!(self, Self::Sent(_) | Self::Indeterminate)
     }
 
-    /// Returns `true` if part of it went on, or all.
+    /// Returns `true` if it was sent in part or whole.
     pub(super) const fn is_partly_or_fully_sent(self) -> bool {
         matches!(self, Self::PartlySent | Self::Sent(_) | Self::Indeterminate)
     }
@@ -98,42 +105,42 @@ impl DeviceStateProgress {
 /// End of the main channel to the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MainChannelEnd {
-    /// The source had nothing more to send.
+    /// The source sent everything.
     Completed,
-    /// The judge refused, somebody asked to end, or something could not be read, written or
-    /// understood.
+    /// The policy rejected the VM, the user cancelled, or data could not be read, written or
+    /// parsed.
     Stopped,
-    /// The source had gone, and the destination has all device state and was told that nothing more
-    /// comes.
+    /// The connection to the source broke after the destination had received all device state. The
+    /// relay has closed its direction to the destination.
     SourceLost,
 }
 
-/// Answer to both sides at the end of the main channel.
+/// Action on both connections at the end of the main channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShutdownAction {
-    /// Nothing: both close when they are done.
+    /// None: both sides close by themselves.
     None,
-    /// The source's connection is cut.
+    /// Shuts the source's connection down.
     ShutdownSource,
-    /// Both connections are cut.
+    /// Shuts both connections down.
     ShutdownBoth,
-    /// The source is told that the destination has failed, if that can be said, and gets time to
-    /// close; then both are cut.
+    /// Sends the source an error SHUT if possible and gives it time to close, then shuts both
+    /// connections down.
     SendShutError,
 }
 
-/// Returns the answer to both sides. `has_return_path`: the source listens to answers;
-/// `is_package`: the device state is that of a postcopy migration.
+/// Returns the action on both connections. `has_return_path`: the source reads the return path.
+/// `is_package`: the device state is the package of a postcopy migration.
 pub(super) const fn shutdown_action(
     end: MainChannelEnd,
-    came: DeviceStateProgress,
+    progress: DeviceStateProgress,
     has_return_path: bool,
     is_package: bool,
 ) -> ShutdownAction {
     match end {
         MainChannelEnd::Completed => ShutdownAction::None,
         MainChannelEnd::SourceLost => ShutdownAction::ShutdownSource,
-        MainChannelEnd::Stopped => match came {
+        MainChannelEnd::Stopped => match progress {
             DeviceStateProgress::NotStarted
             | DeviceStateProgress::Receiving
             | DeviceStateProgress::Received
@@ -141,7 +148,8 @@ pub(super) const fn shutdown_action(
             {
                 ShutdownAction::SendShutError
             }
-            // Only who refuses in time can say so; the way back may not be open yet, and closing says it too.
+            // The relay has to report the failure in time. The return path may not be open yet;
+            // closing reports the failure as well.
             DeviceStateProgress::PartlySent | DeviceStateProgress::Indeterminate
                 if has_return_path && is_package =>
             {
@@ -171,9 +179,9 @@ mod tests {
     ];
 
     #[test]
-    fn every_event_in_every_state() {
+    fn transitions_of_all_states() {
         let [silent, loaded, failed] = [Sent(None), Sent(Some(0)), Sent(Some(1))];
-        for (happened, expected) in [
+        for (event, expected) in [
             (
                 DeviceStateEvent::FirstByteReceived,
                 [
@@ -305,20 +313,16 @@ mod tests {
             ),
         ] {
             for (before, after) in ALL.into_iter().zip(expected) {
-                assert_eq!(
-                    before.transition(happened),
-                    after,
-                    "{before:?}: {happened:?}"
-                );
+                assert_eq!(before.transition(event), after, "{before:?}: {event:?}");
             }
         }
     }
 
     #[test]
-    fn what_both_sides_are_told() {
+    fn shutdown_actions() {
         use ShutdownAction::{SendShutError, ShutdownBoth, ShutdownSource};
         // Without a return path; with one; with one, and the device state is a package.
-        for (came, expected) in [
+        for (progress, expected) in [
             (NotStarted, [ShutdownBoth, SendShutError, SendShutError]),
             (Receiving, [ShutdownBoth, SendShutError, SendShutError]),
             (Received, [ShutdownBoth, SendShutError, SendShutError]),
@@ -327,16 +331,16 @@ mod tests {
             (Sent(None), [ShutdownBoth, ShutdownBoth, ShutdownBoth]),
             (Sent(Some(1)), [ShutdownBoth, ShutdownBoth, ShutdownBoth]),
         ] {
-            let ways = [(false, false), (true, false), (true, true)];
-            for ((answers, package), expected) in ways.into_iter().zip(expected) {
-                let told = |end| shutdown_action(end, came, answers, package);
+            let cases = [(false, false), (true, false), (true, true)];
+            for ((has_return_path, is_package), expected) in cases.into_iter().zip(expected) {
+                let action = |end| shutdown_action(end, progress, has_return_path, is_package);
                 assert_eq!(
-                    told(MainChannelEnd::Stopped),
+                    action(MainChannelEnd::Stopped),
                     expected,
-                    "{came:?}, {answers}, {package}"
+                    "{progress:?}, {has_return_path}, {is_package}"
                 );
-                assert_eq!(told(MainChannelEnd::Completed), ShutdownAction::None);
-                assert_eq!(told(MainChannelEnd::SourceLost), ShutdownSource);
+                assert_eq!(action(MainChannelEnd::Completed), ShutdownAction::None);
+                assert_eq!(action(MainChannelEnd::SourceLost), ShutdownSource);
             }
         }
     }

@@ -1,16 +1,16 @@
-//! One migration: its main channel both ways, the other channels beside it, and what is told to both sides when it does not go on.
+//! One migration: its main channel both ways, its other channels, and the end of both connections.
 //!
 //! ```text
-//! main channel, source to destination      how it ends (End), how far the device state came (Came)
+//! main channel, source to destination      its end (MainChannelEnd), progress (DeviceStateProgress)
 //!        v
-//! what both sides are told (Farewell)      nothing, failed, or by cutting
+//! end of both connections (ShutdownAction) none, error SHUT, or shutdown
 //!        v
-//! return path, destination to source       its last word, or none: Came once more
+//! return path, destination to source       its SHUT value or none: DeviceStateProgress once more
 //!        v
-//! where the VM is (Whereabouts)
+//! location of the VM (VmLocation)
 //! ```
 //!
-//! The states and what each event makes of them are in [`crate::progress`].
+//! [`crate::progress`] has the states and their transitions.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, Scope};
@@ -31,69 +31,69 @@ use crate::return_path::ReturnPath;
 use crate::vm_location::{VmLocation, locate_vm};
 use cpreg_stream::incremental::StreamSetup;
 
-/// How long a further connection may take to say what it is. Some say nothing.
+/// Timeout for a further connection to send its channel header. Some kinds send none.
 const SECONDARY_IDENTIFY_TIMEOUT: Duration = Duration::from_millis(20);
-/// How long the other channels may take to end when the main one has.
+/// Timeout for the other channels to close after the main channel has ended.
 const CHANNEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same, when it has failed.
+/// Timeout for the other channels to close after the main channel has failed.
 const CHANNEL_CLOSE_TIMEOUT_ON_ERROR: Duration = Duration::from_secs(3);
-/// How long a source that was told of a failure gets to close by itself.
+/// Timeout for a source to close after it has been notified of a failure.
 const SOURCE_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to wait until a connection is taken again when that failed.
+/// Delay before the next attempt to accept a connection after a failed one.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What is thrown away at once.
+/// Size of the buffer for discarded data.
 const DRAIN_BUFFER_LEN: usize = 64 << 10;
 
-/// Why a second main channel is turned away.
-const MIGRATION_IN_PROGRESS: &str = "another migration is under way";
+/// Reason to reject a second main channel.
+const MIGRATION_IN_PROGRESS: &str = "another migration is in progress";
 
-/// How a migration ended.
+/// Outcome of a migration.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MigrationOutcome {
-    /// The device state went on, and both sides closed.
+    /// The device state was sent, and both sides closed.
     Completed,
-    /// The judge refused it.
+    /// The policy rejected the VM.
     Refused,
-    /// An interrupted postcopy migration went on: nothing had to be decided.
+    /// An interrupted postcopy migration resumed; no decision was needed.
     Recovered,
-    /// Something could not be read, written or understood.
+    /// Data could not be read, written or parsed.
     Failed(Error),
-    /// Somebody asked to end it before its device state had come.
+    /// The migration was cancelled before its device state had been received.
     Cancelled,
 }
 
-/// A migration that has ended.
+/// Result of a migration that has ended.
 #[derive(Debug)]
 pub struct MigrationResult {
-    /// How.
+    /// Outcome of the migration.
     pub outcome: MigrationOutcome,
-    /// Where the VM is, as far as the relay can tell.
+    /// Location of the VM, as far as the relay knows.
     pub vm_location: VmLocation,
-    /// Whether device state went on, all of it or some.
+    /// Device state was sent in part or whole.
     pub device_state_sent: bool,
-    /// What stood before RAM, if it came.
+    /// Data before RAM, if it was received.
     pub setup: Option<StreamSetup>,
-    /// So many bytes of the main channel went to the destination.
+    /// Number of bytes sent to the destination on the main channel.
     pub main_channel_bytes: u64,
-    /// So many bytes of the other channels, both ways.
+    /// Number of bytes forwarded on the other channels, in both directions.
     pub other_channel_bytes: u64,
 }
 
-/// What all channels of a migration share.
+/// State shared by all channels of a migration.
 pub(super) struct Session<'s> {
     pub(super) listener: &'s Listener,
     pub(super) destination: &'s Connector,
     pub(super) observer: &'s dyn Observer,
-    /// Ends everything.
+    /// Cancels all channels.
     pub(super) cancel: CancelToken,
-    /// So many connections have come.
+    /// Number of connections so far.
     pub(super) connections: AtomicUsize,
     /// Bytes of the other channels.
     pub(super) other_channel_bytes: AtomicU64,
-    /// Other channels that have not ended.
+    /// Number of other channels that have not ended.
     open_channels: AtomicUsize,
 }
 
@@ -107,54 +107,56 @@ impl<'s> Session<'s> {
             listener,
             destination,
             observer,
-            cancel: CancelToken::new()
-                .map_err(|error| Error::io("cannot prepare to end a migration", error))?,
+            cancel: CancelToken::new().map_err(|error| {
+                Error::io("cannot create the cancel token of a migration", error)
+            })?,
             connections: AtomicUsize::new(0),
             other_channel_bytes: AtomicU64::new(0),
             open_channels: AtomicUsize::new(0),
         })
     }
 
-    /// Tells of a connection.
+    /// Reports a new connection.
     pub(super) fn report_connected(&self, channel: Channel) {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         self.observer
             .on_event(&Event::Connected { channel, number });
     }
 
-    /// Carries a migration whose main channel has come, and `others` before it.
+    /// Forwards a migration whose main channel has been accepted after the channels in `others`.
     pub(super) fn run(
         &self,
         channel: Channel,
         source: Connection,
         destination: Connection,
         others: Vec<Connection>,
-        judge: &mut dyn MigrationPolicy,
+        policy: &mut dyn MigrationPolicy,
         user: &CancelToken,
     ) -> MigrationResult {
         thread::scope(|scope| {
-            // Whatever happens here, no thread waits for ever.
-            let _ends = CancelOnDrop(&self.cancel);
+            // No thread may wait for ever after a return or a panic.
+            let _cancel = CancelOnDrop(&self.cancel);
             scope.spawn(move || {
                 for other in others {
                     self.add_channel(scope, Channel::Multifd, other);
                 }
                 self.accept(scope);
             });
-            let mut ended = if channel == Channel::PostcopyRecovery {
+            let mut result = if channel == Channel::PostcopyRecovery {
                 self.forward_postcopy_recovery(source, destination)
             } else {
-                self.run_main_channel(scope, source, destination, judge, user)
+                self.run_main_channel(scope, source, destination, policy, user)
             };
-            // Also when it failed: both QEMUs close them. QEMU 10.0 and 11.1 that lose all of them at once with the main one may wait for
-            // their own threads for ever instead of ending.
-            self.wait_for_others(match ended.outcome {
+            // Wait for the other channels also after a failure; both QEMUs close them. QEMU 10.0
+            // and 11.1 that lose all of them together with the main channel may wait for their own
+            // threads for ever.
+            self.wait_for_other_channels(match result.outcome {
                 MigrationOutcome::Completed | MigrationOutcome::Recovered => CHANNEL_CLOSE_TIMEOUT,
                 _ => CHANNEL_CLOSE_TIMEOUT_ON_ERROR,
             });
             self.cancel.cancel();
-            ended.other_channel_bytes = self.other_channel_bytes.load(Ordering::Relaxed);
-            ended
+            result.other_channel_bytes = self.other_channel_bytes.load(Ordering::Relaxed);
+            result
         })
     }
 
@@ -163,31 +165,32 @@ impl<'s> Session<'s> {
         scope: &'e Scope<'e, '_>,
         source: Connection,
         destination: Connection,
-        judge: &mut dyn MigrationPolicy,
+        policy: &mut dyn MigrationPolicy,
         user: &CancelToken,
     ) -> MigrationResult {
-        let cutters = [
+        let shutdown_handles = [
             source.shutdown_handle.clone(),
             destination.shutdown_handle.clone(),
         ];
-        let back = std::sync::Arc::new(ReturnPath::new(source.writer));
-        let answers = scope.spawn({
-            let (back, reader) = (back.clone(), destination.reader);
-            move || back.run(reader, &self.cancel)
+        let return_path = std::sync::Arc::new(ReturnPath::new(source.writer));
+        let return_path_thread = scope.spawn({
+            let (return_path, reader) = (return_path.clone(), destination.reader);
+            move || return_path.run(reader, &self.cancel)
         });
-        let mut forward = MainChannel {
+        let mut main_channel = MainChannel {
             reader: source.reader,
             writer: destination.writer,
-            policy: judge,
+            policy,
             observer: self.observer,
             other_channel_bytes: &self.other_channel_bytes,
             state: MainChannelState::default(),
         };
-        let result = forward.run(user, &self.cancel);
-        let (mut state, mut reader) = (forward.state, forward.reader);
-        let answers_first = state.setup.as_ref().is_some_and(|it| it.return_path);
-        // A source that waits for an answer does not close before it.
-        let has_left = answers_first && state.progress.is_sent() && !back.is_shut_delivered();
+        let result = main_channel.run(user, &self.cancel);
+        let (mut state, mut reader) = (main_channel.state, main_channel.reader);
+        let has_return_path = state.setup.as_ref().is_some_and(|setup| setup.return_path);
+        // A source that waits for the SHUT does not close before it.
+        let lost_answer =
+            has_return_path && state.progress.is_sent() && !return_path.is_shut_delivered();
         let end = match &result {
             Ok(()) => MainChannelEnd::Completed,
             Err(StopReason::SourceLost(_)) => MainChannelEnd::SourceLost,
@@ -195,35 +198,37 @@ impl<'s> Session<'s> {
                 MainChannelEnd::Stopped
             }
         };
-        match shutdown_action(end, state.progress, answers_first, state.is_package) {
+        match shutdown_action(end, state.progress, has_return_path, state.is_package) {
             ShutdownAction::None => {}
-            ShutdownAction::ShutdownSource => cutters[0].shutdown(),
-            ShutdownAction::ShutdownBoth => cutters.iter().for_each(ShutdownHandle::shutdown),
+            ShutdownAction::ShutdownSource => shutdown_handles[0].shutdown(),
+            ShutdownAction::ShutdownBoth => {
+                shutdown_handles.iter().for_each(ShutdownHandle::shutdown)
+            }
             ShutdownAction::SendShutError => {
-                if back.send_shut_error() {
+                if return_path.send_shut_error() {
                     self.drain_until_closed(&mut reader);
                 }
-                cutters.iter().for_each(ShutdownHandle::shutdown);
+                shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
             }
         }
-        // The destination closes when it has loaded the VM, or has failed to.
-        let heard = answers.join().unwrap_or(Ok(()));
-        match back.shut() {
-            Some(said) if state.progress.is_fully_written() => {
-                state.apply(DeviceStateEvent::ReturnPathShut(said));
-                self.observer.on_event(&Event::ReturnPathShut(said));
+        // The destination closes after it has loaded the VM or has failed to.
+        let return_path_result = return_path_thread.join().unwrap_or(Ok(()));
+        match return_path.shut() {
+            Some(value) if state.progress.is_fully_written() => {
+                state.apply(DeviceStateEvent::ReturnPathShut(value));
+                self.observer.on_event(&Event::ReturnPathShut(value));
             }
-            // It ended with something unread, or died.
-            _ if heard.is_err_and(|error| error.is_closed()) => {
+            // The destination closed with unread data, or died.
+            _ if return_path_result.is_err_and(|error| error.is_closed()) => {
                 state.apply(DeviceStateEvent::ReturnPathLost);
             }
             _ => {}
         }
-        if has_left {
-            // Whatever the destination said, the source has not heard it.
+        if lost_answer {
+            // The source has not received the SHUT, whatever its value.
             state.apply(DeviceStateEvent::SourceClosed);
         }
-        let whereabouts = locate_vm(state.setup.as_ref(), state.progress, state.is_package);
+        let vm_location = locate_vm(state.setup.as_ref(), state.progress, state.is_package);
         let outcome = match result {
             Ok(()) => MigrationOutcome::Completed,
             Err(StopReason::Refused) => MigrationOutcome::Refused,
@@ -233,11 +238,11 @@ impl<'s> Session<'s> {
             }
         };
         if matches!(outcome, MigrationOutcome::Refused) {
-            self.observer.on_event(&Event::Refused(whereabouts));
+            self.observer.on_event(&Event::Refused(vm_location));
         }
         MigrationResult {
             outcome,
-            vm_location: whereabouts,
+            vm_location,
             device_state_sent: state.progress.is_partly_or_fully_sent(),
             setup: state.setup,
             main_channel_bytes: state.bytes_sent,
@@ -245,14 +250,14 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// The main channel of a migration whose device state went on long ago.
+    /// Forwards the main channel of a resumed migration whose device state was sent earlier.
     fn forward_postcopy_recovery(
         &self,
         source: Connection,
         destination: Connection,
     ) -> MigrationResult {
-        let passed = AtomicU64::new(0);
-        let result = self.forward_both_ways(source, destination, &passed, &passed);
+        let bytes = AtomicU64::new(0);
+        let result = self.forward_both_ways(source, destination, &bytes, &bytes);
         MigrationResult {
             vm_location: match result {
                 Ok(()) => VmLocation::DestinationUnconfirmed,
@@ -262,38 +267,38 @@ impl<'s> Session<'s> {
                 Ok(()) => MigrationOutcome::Recovered,
                 Err(error) => MigrationOutcome::Failed(Error::new(
                     ErrorKind::Connection,
-                    format!("the stream was not passed on to its end: {error}"),
+                    format!("the stream was not forwarded to its end: {error}"),
                 )),
             },
             device_state_sent: true,
             setup: None,
-            main_channel_bytes: passed.into_inner(),
+            main_channel_bytes: bytes.into_inner(),
             other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
         }
     }
 
-    /// Takes further connections until the migration ends.
+    /// Accepts further connections until the migration ends.
     fn accept<'e>(&'e self, scope: &'e Scope<'e, '_>) {
         loop {
             let mut connection = match self.listener.accept(&self.cancel) {
                 Ok(Some(connection)) => connection,
                 Ok(None) => return,
                 Err(_) => {
-                    // Mostly no descriptors are left, and those of ended channels will be.
-                    let soon = Instant::now() + ACCEPT_RETRY_DELAY;
-                    if self.cancel.wait(Some(soon)).unwrap_or(true) {
+                    // Mostly no descriptor is free, and the end of a channel frees some.
+                    let deadline = Instant::now() + ACCEPT_RETRY_DELAY;
+                    if self.cancel.wait(Some(deadline)).unwrap_or(true) {
                         return;
                     }
                     continue;
                 }
             };
-            let until = Instant::now() + SECONDARY_IDENTIFY_TIMEOUT;
-            let first = connection
+            let deadline = Instant::now() + SECONDARY_IDENTIFY_TIMEOUT;
+            let magic = connection
                 .reader
-                .peek(MAGIC_LEN, Some(until), &self.cancel)
+                .peek(MAGIC_LEN, Some(deadline), &self.cancel)
                 .unwrap_or_default();
-            let channel = Channel::identify(first).unwrap_or(Channel::Other);
-            let why = match channel {
+            let channel = Channel::identify(magic).unwrap_or(Channel::Other);
+            let reason = match channel {
                 Channel::Main | Channel::PostcopyRecovery => MIGRATION_IN_PROGRESS,
                 Channel::Cpr => CPR_UNSUPPORTED,
                 _ => {
@@ -301,20 +306,19 @@ impl<'s> Session<'s> {
                     continue;
                 }
             };
-            self.reject(channel, &connection, why);
+            self.reject(channel, &connection, reason);
         }
     }
 
-    /// Closes a connection that has no place here.
-    pub(super) fn reject(&self, channel: Channel, connection: &Connection, why: &str) {
+    /// Closes a connection that has no place in this migration.
+    pub(super) fn reject(&self, channel: Channel, connection: &Connection, reason: &str) {
         connection.shutdown_handle.shutdown();
-        self.observer.on_event(&Event::ConnectionRejected {
-            channel,
-            reason: why,
-        });
+        self.observer
+            .on_event(&Event::ConnectionRejected { channel, reason });
     }
 
-    /// Connects one more channel, in the order in which they come: some are told apart by nothing else.
+    /// Connects one more channel. The order of connections is kept, because it identifies some
+    /// channels.
     fn add_channel<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
         let destination = match self.destination.connect(&self.cancel) {
             Ok(destination) => destination,
@@ -323,108 +327,119 @@ impl<'s> Session<'s> {
         self.report_connected(channel);
         self.open_channels.fetch_add(1, Ordering::Relaxed);
         scope.spawn(move || {
-            // How it ends both sides see; what becomes of the migration the main channel tells.
+            // Both sides see the end of the channel; the main channel decides the outcome.
             let _ = self.forward_channel(source, destination);
             self.open_channels.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
-    /// A channel beside the main one. What it is may be told late: it is looked at once more when its first bytes come.
+    /// Forwards a channel other than the main channel. Its kind may show late, so it is identified
+    /// again from its first bytes.
     fn forward_channel(
         &self,
         mut source: Connection,
         destination: Connection,
     ) -> Result<(), CopyError> {
-        let cutters = [
+        let shutdown_handles = [
             source.shutdown_handle.clone(),
             destination.shutdown_handle.clone(),
         ];
         thread::scope(|scope| {
-            let answers = scope.spawn({
+            let to_source = scope.spawn({
                 let (reader, writer) = (destination.reader, source.writer);
-                let cutters = &cutters;
-                move || self.forward_one_way(reader, writer, &self.other_channel_bytes, cutters)
+                let shutdown_handles = &shutdown_handles;
+                move || {
+                    self.forward_one_way(
+                        reader,
+                        writer,
+                        &self.other_channel_bytes,
+                        shutdown_handles,
+                    )
+                }
             });
-            let first = source.reader.peek(MAGIC_LEN, None, &self.cancel);
-            let channel = first.ok().and_then(Channel::identify);
-            let why = match channel {
+            let magic = source.reader.peek(MAGIC_LEN, None, &self.cancel);
+            let channel = magic.ok().and_then(Channel::identify);
+            let reason = match channel {
                 Some(Channel::Main | Channel::PostcopyRecovery) => Some(MIGRATION_IN_PROGRESS),
                 Some(Channel::Cpr) => Some(CPR_UNSUPPORTED),
                 _ => None,
             };
-            if let (Some(channel), Some(why)) = (channel, why) {
-                cutters.iter().for_each(ShutdownHandle::shutdown);
-                self.observer.on_event(&Event::ConnectionRejected {
-                    channel,
-                    reason: why,
-                });
+            if let (Some(channel), Some(reason)) = (channel, reason) {
+                shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
+                self.observer
+                    .on_event(&Event::ConnectionRejected { channel, reason });
             }
             let result = self.forward_one_way(
                 source.reader,
                 destination.writer,
                 &self.other_channel_bytes,
-                &cutters,
+                &shutdown_handles,
             );
-            result.and(answers.join().unwrap_or(Ok(())))
+            result.and(to_source.join().unwrap_or(Ok(())))
         })
     }
 
-    /// Carries bytes that nobody looks at, one way, until that ends.
+    /// Forwards unparsed bytes in one direction until it ends.
     fn forward_one_way(
         &self,
         mut reader: Reader,
         mut writer: Writer,
         bytes: &AtomicU64,
-        cutters: &[ShutdownHandle; 2],
+        shutdown_handles: &[ShutdownHandle; 2],
     ) -> Result<(), CopyError> {
         let result = splice_all(&mut reader, &mut writer, &self.cancel, bytes);
         if result.is_ok() {
             let _ = writer.finish();
         } else {
-            // Whoever sends what nobody takes must hear of it.
-            cutters.iter().for_each(ShutdownHandle::shutdown);
+            // The sender must notice that its peer does not read any more.
+            shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
         }
         result.map(drop)
     }
 
-    /// Carries bytes that nobody looks at, both ways, until both ends have closed.
+    /// Forwards unparsed bytes in both directions until both ends have closed.
     fn forward_both_ways(
         &self,
         source: Connection,
         destination: Connection,
-        there: &AtomicU64,
-        back: &AtomicU64,
+        bytes_to_destination: &AtomicU64,
+        bytes_to_source: &AtomicU64,
     ) -> Result<(), CopyError> {
-        let cutters = [
+        let shutdown_handles = [
             source.shutdown_handle.clone(),
             destination.shutdown_handle.clone(),
         ];
         thread::scope(|scope| {
-            let answers = scope.spawn({
+            let to_source = scope.spawn({
                 let (reader, writer) = (destination.reader, source.writer);
-                let cutters = &cutters;
-                move || self.forward_one_way(reader, writer, back, cutters)
+                let shutdown_handles = &shutdown_handles;
+                move || self.forward_one_way(reader, writer, bytes_to_source, shutdown_handles)
             });
-            let result = self.forward_one_way(source.reader, destination.writer, there, &cutters);
-            result.and(answers.join().unwrap_or(Ok(())))
+            let result = self.forward_one_way(
+                source.reader,
+                destination.writer,
+                bytes_to_destination,
+                &shutdown_handles,
+            );
+            result.and(to_source.join().unwrap_or(Ok(())))
         })
     }
 
-    /// Lets a source that was told of a failure close first, and throws away what it still sends.
+    /// Lets a notified source close first and discards what it still sends.
     ///
-    /// QEMU 10.0 that has switched to postcopy lets its guest go on if it hears of the failure before a write fails, and stands still
-    /// in `postcopy-paused` otherwise.
+    /// QEMU 10.0 that has switched to postcopy resumes its guest if it receives the failure before
+    /// a write fails. Otherwise it stays in `postcopy-paused`.
     fn drain_until_closed(&self, reader: &mut Reader) {
-        let until = Instant::now() + SOURCE_CLOSE_TIMEOUT;
+        let deadline = Instant::now() + SOURCE_CLOSE_TIMEOUT;
         let mut buffer = vec![0; DRAIN_BUFFER_LEN];
-        while Instant::now() < until
-            && let Ok(Some(1..)) = reader.read_with_deadline(&mut buffer, until, &self.cancel)
+        while Instant::now() < deadline
+            && let Ok(Some(1..)) = reader.read_with_deadline(&mut buffer, deadline, &self.cancel)
         {
         }
     }
 
-    fn wait_for_others(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    fn wait_for_other_channels(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         while self.open_channels.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }

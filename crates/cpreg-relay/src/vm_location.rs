@@ -1,15 +1,19 @@
-//! Where the VM is when a migration through the relay has ended, as far as the relay alone can tell, and how it is brought back to life.
+//! [`VmLocation`]: the side that has the VM after a migration through the relay, as far as the
+//! relay alone can know.
 //!
-//! | how the VM is sent | it ends | QEMU at the source |
-//! |---|---|---|
-//! | any | before the device state | the migration fails, the guest runs on |
-//! | precopy, with return path | at the device state | the migration fails, the guest runs on |
-//! | precopy, without | at the device state | it has sent everything: `completed`, the guest is stopped; QMP `cont` |
-//! | postcopy | at the package | QEMU 10.0 and later: the migration fails, the guest runs on; 7.2: stopped, in `postcopy-paused`, seldom `failed` |
-//! | precopy, with return path | behind the device state | what the destination said tells |
-//! | any other | behind the device state | nobody tells the relay |
+//! - Any migration that ends before the device state: it fails, and the guest continues at the
+//!   source.
+//! - Precopy with return path, at the device state: it fails, and the guest continues at the
+//!   source.
+//! - Precopy without return path, at the device state: the source has sent everything. Its
+//!   migration is `completed` and the guest is stopped; QMP `cont` resumes it.
+//! - Postcopy, at the package: in QEMU 10.0 and later it fails, and the guest continues at the
+//!   source. In 7.2 the guest is stopped, in `postcopy-paused`, seldom `failed`.
+//! - Precopy with return path, after the device state: the destination's SHUT decides.
+//! - Any other, after the device state: the relay receives no answer.
 //!
-//! Seen with QEMU 7.2, 10.0 and 11.1 (docs/facts.md). Who has the monitors of both sides knows more.
+//! Observed with QEMU 7.2, 10.0 and 11.1 (docs/facts.md). The guard, which has the monitors of both
+//! sides, knows more.
 
 use std::fmt;
 
@@ -17,26 +21,27 @@ use cpreg_stream::incremental::StreamSetup;
 
 use crate::progress::DeviceStateProgress;
 
-/// Where a VM is, by what passed through the relay.
+/// Location of a VM, judged by the data that passed through the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VmLocation {
-    /// At the source, and its guest runs, or is as it was before.
+    /// At the source; its guest is as before the migration.
     SourceRunning,
-    /// At the source, stopped: it believes that it has migrated.
+    /// At the source, stopped; QEMU there regards the migration as completed.
     SourceStopped,
-    /// At the source, which had switched to postcopy: up to that QEMU, whether its guest goes on or is stopped.
+    /// At the source, which had switched to postcopy. The QEMU version decides whether its guest
+    /// continues or is stopped.
     SourcePostcopyPaused,
-    /// At the destination, which said that it loaded it.
+    /// At the destination, which confirmed that it loaded the VM.
     Destination,
-    /// Everything went to the destination; nobody has said that it loaded it.
+    /// At the destination, which received everything but did not confirm that it loaded the VM.
     DestinationUnconfirmed,
-    /// Its device state went on in part or whole, and then a connection broke.
+    /// Not known: a connection broke after part or all of the device state had been sent.
     Unknown,
 }
 
 impl VmLocation {
-    /// Its name in logs.
+    /// Returns the name for logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SourceRunning => "source",
@@ -48,21 +53,26 @@ impl VmLocation {
         }
     }
 
-    /// What to do now, where there is something to do.
+    /// Returns the next step for the user, if there is one.
     pub const fn advice(self) -> Option<&'static str> {
         match self {
             Self::SourceRunning | Self::Destination => None,
             Self::SourceStopped => Some(
-                "QMP `cont` at the source lets the guest go on; the destination cannot run it: it has no device state",
+                "resume the guest with QMP `cont` at the source. The destination cannot run \
+                     it: it \
+                     lacks the device state",
             ),
             Self::SourcePostcopyPaused => Some(
-                "QMP `query-status` at the source: QEMU 10.0 and later let the guest go on by themselves; older ones may stand still (`finish-migrate`), see the runbook; the destination cannot run it: it has no device state",
+                "run QMP `query-status` at the source: QEMU 10.0 and later resume the guest \
+                     themselves, older versions may leave it stopped (`finish-migrate`, see the runbook). \
+                     The destination cannot run it: it lacks the device state",
             ),
             Self::DestinationUnconfirmed => {
-                Some("QMP `query-status` at the destination tells whether it loaded it")
+                Some("run QMP `query-status` at the destination: it shows whether the VM is loaded")
             }
             Self::Unknown => Some(
-                "QMP `query-status` on both sides tells; let the source go on (`cont`) only if the destination is gone or has not loaded the VM",
+                "run QMP `query-status` on both sides. Resume the source (`cont`) only if the \
+                     destination has exited or has not loaded the VM",
             ),
         }
     }
@@ -71,30 +81,31 @@ impl VmLocation {
 impl fmt::Display for VmLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::SourceRunning => "at the source, which goes on with it",
-            Self::SourceStopped => "at the source, stopped: that QEMU believes it has migrated",
+            Self::SourceRunning => "at the source, as before the migration",
+            Self::SourceStopped => {
+                "at the source, stopped: QEMU there regards the migration as \
+                completed"
+            }
             Self::SourcePostcopyPaused => "at the source, which had switched to postcopy",
             Self::Destination => "at the destination",
             Self::DestinationUnconfirmed => {
-                "at the destination, which got all of it and has not said whether it loaded it"
+                "at the destination, which received all of it but did not confirm the load"
             }
-            Self::Unknown => {
-                "not known: the connection broke behind the first byte of device state"
-            }
+            Self::Unknown => "not known: the connection broke after the first byte of device state",
         })
     }
 }
 
-/// Where the VM is.
+/// Returns the location of the VM after a migration that ended in this state.
 pub(super) fn locate_vm(
-    outline: Option<&StreamSetup>,
-    came: DeviceStateProgress,
+    setup: Option<&StreamSetup>,
+    progress: DeviceStateProgress,
     is_postcopy: bool,
 ) -> VmLocation {
-    let answers = outline.is_some_and(|outline| outline.return_path);
-    match came {
+    let has_return_path = setup.is_some_and(|setup| setup.return_path);
+    match progress {
         DeviceStateProgress::NotStarted => VmLocation::SourceRunning,
-        // A package is complete when it has come, and the source has switched.
+        // A package that has been received is complete, and the source has switched to postcopy.
         DeviceStateProgress::Receiving
         | DeviceStateProgress::Received
         | DeviceStateProgress::PartlySent
@@ -102,17 +113,17 @@ pub(super) fn locate_vm(
         {
             VmLocation::SourcePostcopyPaused
         }
-        DeviceStateProgress::Receiving | DeviceStateProgress::Received if answers => {
+        DeviceStateProgress::Receiving | DeviceStateProgress::Received if has_return_path => {
             VmLocation::SourceRunning
         }
         DeviceStateProgress::Receiving | DeviceStateProgress::Received => VmLocation::SourceStopped,
-        // A destination that lacks no more than the end of the description loads it.
+        // A destination that lacks only the end of the description loads the VM.
         DeviceStateProgress::PartlySent => VmLocation::Unknown,
         DeviceStateProgress::Sent(Some(0)) => VmLocation::Destination,
         DeviceStateProgress::Sent(Some(_)) if is_postcopy => VmLocation::Unknown,
         DeviceStateProgress::Sent(Some(_)) => VmLocation::SourceRunning,
         DeviceStateProgress::Indeterminate => VmLocation::Unknown,
-        DeviceStateProgress::Sent(None) if is_postcopy || answers => VmLocation::Unknown,
+        DeviceStateProgress::Sent(None) if is_postcopy || has_return_path => VmLocation::Unknown,
         DeviceStateProgress::Sent(None) => VmLocation::DestinationUnconfirmed,
     }
 }
@@ -122,31 +133,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_in_the_table() {
-        let outline = |return_path| StreamSetup {
+    fn locations_match_the_module_doc() {
+        let setup = |return_path| StreamSetup {
             machine: None,
             ram: Vec::new(),
             return_path,
             postcopy: false,
         };
-        let at = |answers, came, is_postcopy| locate_vm(Some(&outline(answers)), came, is_postcopy);
-        for answers in [false, true] {
+        let at = |has_return_path, progress, is_postcopy| {
+            locate_vm(Some(&setup(has_return_path)), progress, is_postcopy)
+        };
+        for has_return_path in [false, true] {
             assert_eq!(
-                at(answers, DeviceStateProgress::NotStarted, false),
+                at(has_return_path, DeviceStateProgress::NotStarted, false),
                 VmLocation::SourceRunning
             );
         }
-        for came in [
+        for progress in [
             DeviceStateProgress::Receiving,
             DeviceStateProgress::Received,
         ] {
-            assert_eq!(at(true, came, false), VmLocation::SourceRunning);
-            assert_eq!(at(false, came, false), VmLocation::SourceStopped);
-            assert_eq!(at(true, came, true), VmLocation::SourcePostcopyPaused);
+            assert_eq!(at(true, progress, false), VmLocation::SourceRunning);
+            assert_eq!(at(false, progress, false), VmLocation::SourceStopped);
+            assert_eq!(at(true, progress, true), VmLocation::SourcePostcopyPaused);
         }
-        for answers in [false, true] {
+        for has_return_path in [false, true] {
             assert_eq!(
-                at(answers, DeviceStateProgress::PartlySent, false),
+                at(has_return_path, DeviceStateProgress::PartlySent, false),
                 VmLocation::Unknown
             );
         }

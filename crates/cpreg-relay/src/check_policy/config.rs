@@ -1,4 +1,4 @@
-//! [`PolicyConfig`]: what migrations are decided with; [`Planner`]: who plans for the whole VM.
+//! [`PolicyConfig`]: input of every decision; [`Planner`]: plans the whole VM.
 
 use cpreg::destination::Destination;
 use cpreg::plan::Consents;
@@ -11,15 +11,16 @@ use cpreg_stream::incremental::StreamSetup;
 /// Input to the decision about every migration through a relay.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyConfig<'t> {
-    /// The destination, if it is the same whatever the guest.
+    /// Destination, if it is the same for every guest.
     pub destination: Option<&'t Destination>,
     /// Differences that do no harm.
     pub tolerances: &'t Tolerances,
-    /// The user's decisions.
+    /// Consents of the user.
     pub consents: &'t Consents,
-    /// The outcome is certain before anything comes.
+    /// The outcome is certain before anything is received.
     pub is_certain: bool,
-    /// The user consents to a migration that has no way back if it is refused at its end.
+    /// The user accepts a migration without return path, which cannot resume the source after a
+    /// late refusal.
     pub allow_no_return_path: bool,
 }
 
@@ -27,52 +28,52 @@ pub struct PolicyConfig<'t> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupRejection {
-    /// Its outline is not the destination's.
+    /// Machine or RAM layout that differs from the destination's.
     ShapeMismatch(ShapeDifference),
-    /// Possible postcopy migration: its guest would stand still at the source after a refusal.
+    /// Possible postcopy migration: the guest would stay stopped at the source after a refusal.
     PossiblePostcopy,
-    /// Missing return path: its guest would stand still at the source after a refusal at the end.
+    /// Missing return path: the guest would stay stopped at the source after a refusal at the end.
     NoReturnPath,
 }
 
-/// VM that goes on.
+/// VM to forward.
 #[derive(Debug)]
 pub struct PlannedVm {
-    /// The stream that was planned for.
+    /// Stream that was planned for.
     pub stream: Stream,
-    /// The CPU state that it goes on with.
+    /// CPU state to forward.
     pub vm: Vm,
 }
 
-/// Plans for one migration's VM, and is told what happens.
+/// Planner for one migration's VM, notified of its progress.
 pub trait Planner {
-    /// Reason why nothing can be decided.
+    /// Reason why the planner cannot decide.
     type Failure;
 
-    /// A migration has begun.
+    /// Handles the start of a migration.
     fn on_migration_started(&mut self) {}
 
-    /// Tells what the destination is for a guest of which the first vCPU has come, if that can be
-    /// told so early. Asked only where [`PolicyConfig::destination`] does not tell.
-    fn destination_for(&mut self, first: Stream, outline: &StreamSetup) -> Option<&Destination> {
-        let _ = (first, outline);
+    /// Returns the destination for a guest whose first vCPU has been received, if it is known so
+    /// early. Called only without [`PolicyConfig::destination`].
+    fn destination_for(&mut self, first_vcpu: Stream, setup: &StreamSetup) -> Option<&Destination> {
+        let _ = (first_vcpu, setup);
         None
     }
 
-    /// Plans for the whole VM; nothing if it does not go on.
+    /// Plans the whole VM; `None` if it is rejected.
     ///
     /// # Errors
-    /// If nothing can be decided; then it does not go on either.
+    /// If the planner cannot decide; the VM is rejected.
     fn plan(&mut self, stream: Stream) -> Result<Option<PlannedVm>, Self::Failure>;
 
-    /// The planned state could not be put into the stream.
+    /// Returns the failure for a planned state that could not be written into the stream.
     fn conversion_failure(&mut self, error: cpreg_stream::Error) -> Self::Failure;
 
-    /// The end of the device state goes on next. `running`: what the stream says the guest did, if
-    /// it says it.
+    /// Handles the decision to send the end of the device state. `running` is the guest's run state
+    /// from the stream, if it is present.
     ///
     /// # Errors
-    /// If it must not go on.
+    /// If the end must not be sent.
     fn on_device_state_commit(&mut self, running: Option<bool>) -> Result<(), Self::Failure> {
         let _ = running;
         Ok(())

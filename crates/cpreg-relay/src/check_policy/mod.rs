@@ -1,17 +1,17 @@
-//! [`CheckPolicy`]: a [`MigrationPolicy`] that decides by cpreg's plan, as `check` and `convert` do.
+//! [`CheckPolicy`]: a [`MigrationPolicy`] that decides by cpreg's plan, like `check` and `convert`.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `terms` | [`PolicyConfig`]: what every migration is decided with; [`NotBegun`]: why one does not begin; [`Planner`]: who plans |
-//! | `vcpus` | the vCPUs, decided about one by one as they come |
+//! | `config` | [`PolicyConfig`], [`SetupRejection`], [`Planner`] |
+//! | `vcpu_planner` | decides about the vCPUs one by one |
 //!
 //! ```text
-//! what stands before RAM    may it begin? its outline, and whether there is a way back
-//! the next vCPU             the plan for it alone, if that is certain
-//! all device state          the planner plans for the whole; the edit is made, and compared
+//! data before RAM     checks the machine and RAM layout and the return path
+//! each vCPU           plans it alone, if the result is certain
+//! all device state    the planner plans the whole; the edit is made and compared
 //! ```
 //!
-//! Nothing is printed here: what was decided is for the [`Planner`] to keep.
+//! This module prints nothing: the [`Planner`] keeps the decisions.
 
 mod config;
 mod vcpu_planner;
@@ -25,12 +25,12 @@ pub use config::{PlannedVm, Planner, PolicyConfig, SetupRejection};
 use self::vcpu_planner::VcpuPlanner;
 use crate::policy::{Decision, MigrationPolicy};
 
-/// One migration, decided about by the plan.
+/// Policy of one migration that decides by the plan.
 #[derive(Debug)]
 pub struct CheckPolicy<'t, P: Planner> {
     config: PolicyConfig<'t>,
     planner: P,
-    /// What came before RAM.
+    /// Data before RAM.
     setup: Option<StreamSetup>,
     vcpu_planner: VcpuPlanner<'t>,
     setup_rejections: Vec<SetupRejection>,
@@ -38,10 +38,10 @@ pub struct CheckPolicy<'t, P: Planner> {
 }
 
 impl<'t, P: Planner> CheckPolicy<'t, P> {
-    /// A migration of which nothing has come.
-    pub fn new(terms: PolicyConfig<'t>, planner: P) -> Self {
+    /// Creates the policy of a migration that has not begun.
+    pub fn new(config: PolicyConfig<'t>, planner: P) -> Self {
         Self {
-            config: terms,
+            config,
             planner,
             setup: None,
             vcpu_planner: VcpuPlanner::default(),
@@ -50,22 +50,26 @@ impl<'t, P: Planner> CheckPolicy<'t, P> {
         }
     }
 
-    /// Returns the reasons not to begin; none if the migration began.
+    /// Returns the reasons to reject the migration at its start; empty if it was accepted.
     pub fn setup_rejections(&self) -> &[SetupRejection] {
         &self.setup_rejections
     }
 
-    /// The planner, and why nothing could be decided, if so.
+    /// Returns the planner, and the reason if it could not decide.
     pub fn into_parts(self) -> (P, Option<P::Failure>) {
         (self.planner, self.failure)
     }
 
-    fn decide(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Result<Decision, P::Failure> {
+    fn decide(
+        &mut self,
+        device_state: &DeviceStateBuffer,
+        stream: Stream,
+    ) -> Result<Decision, P::Failure> {
         let running = stream.run_state().map(|state| state == "running");
         let Some(planned) = self.planner.plan(stream)? else {
             return Ok(Decision::Reject);
         };
-        let edit = held
+        let edit = device_state
             .convert(&planned.stream, &planned.vm)
             .map_err(|error| self.planner.conversion_failure(error))?;
         self.planner.on_device_state_commit(running)?;
@@ -74,25 +78,25 @@ impl<'t, P: Planner> CheckPolicy<'t, P> {
 }
 
 impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
-    fn on_setup(&mut self, outline: &StreamSetup) -> bool {
+    fn on_setup(&mut self, setup: &StreamSetup) -> bool {
         self.planner.on_migration_started();
-        self.setup = Some(outline.clone());
-        let there = self.config.destination;
-        if let Some(there) = there.and_then(|there| there.shape.as_ref()) {
-            let here = MachineShape {
-                machine: outline.machine.clone(),
-                ram: outline.ram.clone(),
-                ..there.clone()
+        self.setup = Some(setup.clone());
+        let destination = self.config.destination;
+        if let Some(shape) = destination.and_then(|destination| destination.shape.as_ref()) {
+            let source_shape = MachineShape {
+                machine: setup.machine.clone(),
+                ram: setup.ram.clone(),
+                ..shape.clone()
             };
-            let differences = here.differences(there).into_iter();
-            let refusing = differences.filter(|difference| difference.blocks);
+            let differences = source_shape.differences(shape).into_iter();
+            let blocking = differences.filter(|difference| difference.blocks);
             self.setup_rejections
-                .extend(refusing.map(SetupRejection::ShapeMismatch));
+                .extend(blocking.map(SetupRejection::ShapeMismatch));
         }
         if !self.config.is_certain && !self.config.allow_no_return_path {
-            if outline.postcopy {
+            if setup.postcopy {
                 self.setup_rejections.push(SetupRejection::PossiblePostcopy);
-            } else if !outline.return_path {
+            } else if !setup.return_path {
                 self.setup_rejections.push(SetupRejection::NoReturnPath);
             }
         }
@@ -100,21 +104,21 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
     }
 
     fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
-        let outline = self.setup.as_ref();
+        let setup = self.setup.as_ref();
         self.vcpu_planner
-            .add(&self.config, &mut self.planner, outline, cpu)
+            .add(&self.config, &mut self.planner, setup, cpu)
     }
 
-    fn may_send_vcpus_early(&mut self, come: &[Section]) -> bool {
-        let outline = self.setup.as_ref();
-        outline.is_some_and(|outline| {
+    fn may_send_vcpus_early(&mut self, sections: &[Section]) -> bool {
+        let setup = self.setup.as_ref();
+        setup.is_some_and(|setup| {
             self.vcpu_planner
-                .can_send_early(&self.config, outline, come)
+                .can_send_early(&self.config, setup, sections)
         })
     }
 
-    fn on_device_state(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Decision {
-        self.decide(held, stream).unwrap_or_else(|failure| {
+    fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision {
+        self.decide(device_state, stream).unwrap_or_else(|failure| {
             self.failure = Some(failure);
             Decision::Reject
         })

@@ -1,12 +1,12 @@
-//! [`VcpuPlanner`]: the vCPUs of a migration, decided about one by one as they come, by [`IncrementalPlan`].
+//! [`VcpuPlanner`]: decides about the vCPUs of a migration one by one, by [`IncrementalPlan`].
 //!
-//! | the destination is | it is known |
-//! |---|---|
-//! | a profile or a stream | before anybody connects |
-//! | a recorded host | when the first vCPU has come, whose registers tell the guest's features |
-//! | this machine's KVM | when all has come: it is asked about as many vCPUs as there are; nothing goes on early |
+//! - A profile or a stream is known as destination before anything connects.
+//! - A recorded host is known after the first vCPU, whose registers show the guest's features.
+//! - KVM of this machine is known after all device state, because it is queried for the number of
+//!   vCPUs. No vCPU is sent early.
 //!
-//! What is not certain here is left to the whole: nothing is refused here, and nothing reported.
+//! Uncertain results are left to the plan of the whole VM. This module rejects nothing and reports
+//! nothing.
 
 use cpreg::destination::Accelerator;
 use cpreg::plan::IncrementalPlan;
@@ -16,85 +16,90 @@ use cpreg_stream::{Cpu, Section, Stream};
 
 use super::config::{Planner, PolicyConfig};
 
-/// The vCPUs, as far as they have come.
+/// Planner of the vCPUs received so far.
 #[derive(Debug, Default)]
 pub(super) struct VcpuPlanner<'t> {
     plan: Option<IncrementalPlan<'t>>,
-    /// So many have come.
+    /// Number of vCPUs received.
     received_count: usize,
 }
 
 impl<'t> VcpuPlanner<'t> {
-    /// The next vCPU as it goes on, if that can be told.
+    /// Returns the next vCPU as it is sent, if that is certain.
     pub(super) fn add(
         &mut self,
-        terms: &PolicyConfig<'t>,
+        config: &PolicyConfig<'t>,
         planner: &mut impl Planner,
-        outline: Option<&StreamSetup>,
+        setup: Option<&StreamSetup>,
         cpu: &Cpu,
     ) -> Option<Cpu> {
         if self.received_count == 0 {
-            self.begin(terms, planner, outline?, cpu);
+            self.start(config, planner, setup?, cpu);
         }
         self.received_count += 1;
-        let result = self.plan.as_mut()?.add(&cpu.vcpu().ok()?)?;
-        cpu.with_state(&result).ok()
+        let converted = self.plan.as_mut()?.add(&cpu.vcpu().ok()?)?;
+        cpu.with_state(&converted).ok()
     }
 
-    fn begin(
+    fn start(
         &mut self,
-        terms: &PolicyConfig<'t>,
+        config: &PolicyConfig<'t>,
         planner: &mut impl Planner,
-        outline: &StreamSetup,
+        setup: &StreamSetup,
         cpu: &Cpu,
     ) {
-        let destination = match terms.destination {
+        let destination = match config.destination {
             Some(destination) => Some(destination),
-            None => planner.destination_for(Stream::from_vcpu(cpu.clone()), outline),
+            None => planner.destination_for(Stream::from_vcpu(cpu.clone()), setup),
         };
         let Some(destination) = destination else {
             return;
         };
-        let here = Accelerator::from_registers(cpu.registers().map(|(id, _)| id));
-        if here == destination.accelerator || here.is_none() {
+        let accelerator = Accelerator::from_registers(cpu.registers().map(|(id, _)| id));
+        if accelerator == destination.accelerator || accelerator.is_none() {
             self.plan = Some(IncrementalPlan::new(
                 destination,
-                terms.tolerances,
-                terms.consents,
+                config.tolerances,
+                config.consents,
             ));
         }
     }
 
-    /// Whether they go on, if these sections have come.
+    /// Returns `true` if the vCPUs may be sent early after these sections.
     pub(super) fn can_send_early(
         &self,
-        terms: &PolicyConfig<'_>,
-        outline: &StreamSetup,
-        come: &[Section],
+        config: &PolicyConfig<'_>,
+        setup: &StreamSetup,
+        sections: &[Section],
     ) -> bool {
-        let goes_on = self.plan.as_ref().is_some_and(IncrementalPlan::can_load);
-        let there = terms.destination.and_then(|there| there.shape.as_ref());
-        goes_on && there.is_none_or(|there| self.is_shape_compatible(there, outline, come))
+        let can_load = self.plan.as_ref().is_some_and(IncrementalPlan::can_load);
+        let shape = config
+            .destination
+            .and_then(|destination| destination.shape.as_ref());
+        can_load && shape.is_none_or(|shape| self.is_shape_compatible(shape, setup, sections))
     }
 
-    /// Whether nothing of the VM's outline that has come stands in the way.
+    /// Returns `true` if no part of the VM's shape received so far blocks the load.
     fn is_shape_compatible(
         &self,
-        there: &MachineShape,
-        outline: &StreamSetup,
-        come: &[Section],
+        destination_shape: &MachineShape,
+        setup: &StreamSetup,
+        sections: &[Section],
     ) -> bool {
-        let devices = come.iter().map(|section| DeviceSection {
+        let devices = sections.iter().map(|section| DeviceSection {
             name: section.name.clone(),
             instance: section.instance,
             version: section.version,
         });
-        let here = MachineShape {
-            machine: outline.machine.clone(),
+        let shape = MachineShape {
+            machine: setup.machine.clone(),
             vcpu_count: self.received_count,
-            ram: outline.ram.clone(),
+            ram: setup.ram.clone(),
             devices: devices.collect(),
         };
-        here.differences(there).iter().all(|it| !it.blocks)
+        shape
+            .differences(destination_shape)
+            .iter()
+            .all(|difference| !difference.blocks)
     }
 }

@@ -1,7 +1,8 @@
-//! [`Cancel`]: something that every wait looks at too.
+//! [`CancelToken`]: ends every wait that includes it.
 //!
-//! An `eventfd` that nobody reads: once it has been written to, every `poll` that has it among its descriptors comes back,
-//! now and later. So a wait without an end can be ended by any thread, and none has to look at the clock.
+//! The token is an `eventfd` that nothing reads. Once it has been written, every present and later
+//! `poll` that includes it returns. So any thread can end a wait without timeout, and no wait needs
+//! a timeout to check.
 
 use std::fmt;
 use std::io;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Ends waits from elsewhere. A clone is the same one.
+/// Token that ends waits in other threads. A clone is the same token.
 #[derive(Clone)]
 pub struct CancelToken(Arc<Inner>);
 
@@ -26,7 +27,7 @@ struct Inner {
 }
 
 impl CancelToken {
-    /// One that has not been cancelled.
+    /// Creates a token that is not cancelled.
     ///
     /// # Errors
     /// If this process may open no more descriptors.
@@ -38,27 +39,27 @@ impl CancelToken {
         })))
     }
 
-    /// One that is cancelled with this one, and can be cancelled alone.
+    /// Creates a token that is cancelled with this one and can also be cancelled alone.
     ///
     /// # Errors
-    /// Those of [`Cancel::new`].
+    /// Those of [`CancelToken::new`].
     pub fn child(&self) -> io::Result<Self> {
         let child = Self::new()?;
         let mut children = self.children();
         children.retain(|child| child.strong_count() > 0);
         children.push(Arc::downgrade(&child.0));
         drop(children);
-        // Cancelled meanwhile or long ago: whoever did it may have gone over the children already.
+        // A concurrent or earlier `cancel` may have visited the children before this one was added.
         if self.is_cancelled() {
             child.cancel();
         }
         Ok(child)
     }
 
-    /// Ends what waits now and whatever will wait.
+    /// Ends all present and later waits.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
-        // It can only fail if the counter is full, which says the same.
+        // The write fails only if the counter is full, and a full counter also wakes the waits.
         let _ = rustix::io::write(&self.0.event, &1_u64.to_ne_bytes());
         let children: Vec<_> = self.children().iter().filter_map(Weak::upgrade).collect();
         for child in children {
@@ -66,17 +67,18 @@ impl CancelToken {
         }
     }
 
-    /// Whether it has been cancelled.
+    /// Returns `true` if the token has been cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits until it is cancelled, or until then; says whether it is cancelled.
+    /// Waits until the token is cancelled or the deadline has passed. Returns `true` if it is
+    /// cancelled.
     ///
     /// # Errors
-    /// If the system does not wait.
-    pub fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
-        match wait(&[], until, &[self]) {
+    /// If the system call fails.
+    pub fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        match wait(&[], deadline, &[self]) {
             Ok(_) => Ok(false),
             Err(error) if error.is_cancelled() => Ok(true),
             Err(error) => Err(error.into_io()),
@@ -99,7 +101,7 @@ impl fmt::Debug for CancelToken {
     }
 }
 
-/// Cancels when it is dropped, however that comes about.
+/// Guard that cancels the token when it is dropped.
 #[derive(Debug)]
 pub struct CancelOnDrop<'c>(pub &'c CancelToken);
 
@@ -109,19 +111,20 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-/// Waits until one of the descriptors is ready (and says so), or until then; a cancelled one goes before both.
+/// Waits until a descriptor is ready or the deadline has passed. Returns `true` if one is ready.
+/// Cancellation takes precedence over both.
 pub(crate) fn wait(
     files: &[PollFd<'_>],
-    until: Option<Instant>,
+    deadline: Option<Instant>,
     cancels: &[&CancelToken],
 ) -> Result<bool, Error> {
     loop {
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
             return Err(Error::cancelled());
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let mut all: Vec<PollFd<'_>> = files.to_vec();
-        let own = all.len();
+        let file_count = all.len();
         all.extend(
             cancels
                 .iter()
@@ -130,7 +133,11 @@ pub(crate) fn wait(
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut all, timeout.as_ref()) {
             Ok(0) => return Ok(false),
-            Ok(_) if all[..own].iter().any(|file| !file.revents().is_empty()) => {
+            Ok(_)
+                if all[..file_count]
+                    .iter()
+                    .any(|file| !file.revents().is_empty()) =>
+            {
                 return Ok(true);
             }
             Ok(_) | Err(Errno::INTR) => {}
@@ -142,11 +149,11 @@ pub(crate) fn wait(
 /// Waits for one descriptor.
 pub(crate) fn wait_for(
     file: impl AsFd,
-    what: PollFlags,
-    until: Option<Instant>,
+    flags: PollFlags,
+    deadline: Option<Instant>,
     cancels: &[&CancelToken],
 ) -> Result<bool, Error> {
-    wait(&[PollFd::new(&file, what)], until, cancels)
+    wait(&[PollFd::new(&file, flags)], deadline, cancels)
 }
 
 #[cfg(test)]
@@ -157,21 +164,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_a_wait_in_another_thread_and_every_later_one() {
+    fn cancel_ends_present_and_later_waits() {
         let cancel = CancelToken::new().unwrap();
         let other = cancel.clone();
-        let waits = thread::spawn(move || other.wait(None).unwrap());
+        let waiter = thread::spawn(move || other.wait(None).unwrap());
         assert!(!cancel.is_cancelled());
-        let soon = Instant::now() + Duration::from_millis(20);
-        assert!(!cancel.wait(Some(soon)).unwrap());
-        assert!(Instant::now() >= soon);
+        let deadline = Instant::now() + Duration::from_millis(20);
+        assert!(!cancel.wait(Some(deadline)).unwrap());
+        assert!(Instant::now() >= deadline);
         cancel.cancel();
-        assert!(waits.join().unwrap());
+        assert!(waiter.join().unwrap());
         assert!(cancel.wait(None).unwrap());
     }
 
     #[test]
-    fn is_cancelled_with_its_parent_and_alone() {
+    fn child_is_cancelled_alone_or_with_its_parent() {
         let parent = CancelToken::new().unwrap();
         let (one, two) = (parent.child().unwrap(), parent.child().unwrap());
         let grandchild = two.child().unwrap();

@@ -1,13 +1,15 @@
-//! [`Connection`]: bytes both ways, in two halves for two threads, and something that ends both from a third.
+//! [`Connection`]: bytes in both directions, in two halves for two threads, with a handle for a
+//! third thread to shut both down.
 //!
-//! | what | a socket | two pipes, or files |
-//! |---|---|---|
-//! | [`Writer::finish`] | half-closed: the other end reads up to the end, and may go on writing | the pipe is closed |
-//! | [`ShutdownHandle::cut`] | shut down both ways, and whoever waits here comes back | whoever waits here comes back |
-//! | one of two is missing (`fd:N` is a pipe) | - | the reader is at its end; the writer refuses |
+//! - [`Writer::finish`] on a socket half-closes it: the peer reads to the end and may still write.
+//!   On a pipe or file, it closes the descriptor.
+//! - [`ShutdownHandle::shutdown`] on a socket shuts both directions down and ends all waits. On
+//!   pipes and files, it only ends the waits.
+//! - A half may be missing (`fd:N` is a pipe). A missing reader is at its end; a missing writer
+//!   refuses writes.
 //!
-//! Bytes that were only looked at are kept in the [`Reader`] and come once more, since a pipe cannot be peeked at, and a
-//! socket that has been peeked at is ready for `poll` although no more has come.
+//! The [`Reader`] keeps peeked bytes and returns them again. A pipe supports no peek, and a socket
+//! with peeked bytes is ready for `poll` although no more have arrived.
 
 use std::fmt;
 use std::io;
@@ -24,34 +26,36 @@ use super::cancel::{CancelToken, wait_for};
 use super::file::grow_pipe;
 use crate::error::Error;
 
-/// How long TCP is silent before it asks whether the other end is there: a host that lost its power closes nothing.
+/// Idle time of a TCP connection before the first keepalive probe. A host that loses power closes
+/// nothing.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// How long it waits for an answer, and how often it asks.
+/// Interval between keepalive probes, and timeout of each.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// A connection. Its parts may go to different threads; the descriptors are closed with the halves.
+/// Connection. Its parts may move to different threads; the halves close the descriptors.
 #[derive(Debug)]
 pub struct Connection {
-    /// What the other end sends.
+    /// Half that receives from the peer.
     pub reader: Reader,
-    /// What it is sent.
+    /// Half that sends to the peer.
     pub writer: Writer,
-    /// Ends both.
+    /// Handle that shuts both halves down.
     pub shutdown_handle: ShutdownHandle,
 }
 
 impl Connection {
-    /// A stream socket that is connected.
+    /// Creates a connection from a connected stream socket.
     ///
     /// # Errors
-    /// If it cannot be made one that does not wait, or this process may open no more descriptors.
+    /// If it cannot be made non-blocking, or this process may open no more descriptors.
     pub fn from_socket(socket: OwnedFd) -> io::Result<Self> {
         let descriptor = Arc::new(Descriptor::new(socket)?);
         Self::from_descriptors(Some(descriptor.clone()), Some(descriptor))
     }
 
-    /// A pipe to read and a pipe to write, or files; each may be missing. Pipes are widened.
+    /// Creates a connection from a pipe or file to read and one to write; each may be missing.
+    /// Pipes are enlarged.
     ///
     /// # Errors
     /// Those of [`Connection::from_socket`].
@@ -67,41 +71,41 @@ impl Connection {
         read: Option<Arc<Descriptor>>,
         write: Option<Arc<Descriptor>>,
     ) -> io::Result<Self> {
-        let cut = CancelToken::new()?;
+        let shutdown_token = CancelToken::new()?;
         let weak = |half: &Option<Arc<Descriptor>>| half.as_ref().map(Arc::downgrade);
         Ok(Self {
             shutdown_handle: ShutdownHandle {
                 halves: [weak(&read), weak(&write)],
-                shutdown_token: cut.clone(),
+                shutdown_token: shutdown_token.clone(),
             },
             reader: Reader {
                 source: read,
                 peeked: Vec::new(),
-                shutdown_token: cut.clone(),
+                shutdown_token: shutdown_token.clone(),
             },
             writer: Writer {
                 sink: write,
-                shutdown_token: cut,
+                shutdown_token,
             },
         })
     }
 
-    /// Its parts.
+    /// Returns its parts.
     pub fn split(self) -> (Reader, Writer, ShutdownHandle) {
         (self.reader, self.writer, self.shutdown_handle)
     }
 
-    /// Whether the other end can answer: a single pipe goes one way.
+    /// Returns `true` if the peer can answer. A single pipe has one direction only.
     pub fn is_two_way(&self) -> bool {
         self.reader.source.is_some() && self.writer.sink.is_some()
     }
 }
 
-/// A descriptor that does not wait, and which sort it is of.
+/// Non-blocking descriptor and its kind.
 struct Descriptor {
     file: OwnedFd,
     is_socket: bool,
-    /// What the open file was if it waited, to be set again: it may be shared with whoever started this process.
+    /// Flags to restore if the open file was blocking. It may be shared with the parent process.
     original_flags: Option<OFlags>,
 }
 
@@ -133,20 +137,20 @@ impl Descriptor {
 
 impl Descriptor {
     fn has_ended(&self) -> bool {
-        let mut ends = [PollFd::new(&self.file, PollFlags::RDHUP)];
-        self.is_socket && poll(&mut ends, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        let mut files = [PollFd::new(&self.file, PollFlags::RDHUP)];
+        self.is_socket && poll(&mut files, Some(&Timespec::default())).is_ok_and(|count| count > 0)
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if let Some(was) = self.original_flags {
-            let _ = fcntl_setfl(&self.file, was);
+        if let Some(flags) = self.original_flags {
+            let _ = fcntl_setfl(&self.file, flags);
         }
     }
 }
 
-/// What the other end sends.
+/// Receiving half of a connection.
 pub struct Reader {
     source: Option<Arc<Descriptor>>,
     peeked: Vec<u8>,
@@ -154,10 +158,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Waits for bytes and takes as many as there are and fit; 0 is the end.
+    /// Waits for bytes and returns the number read into the buffer; 0 is the end.
     ///
     /// # Errors
-    /// If it is cancelled or cut, or cannot be read.
+    /// If it is cancelled or shut down, or cannot be read.
     pub fn read(&mut self, buffer: &mut [u8], cancel: &CancelToken) -> Result<usize, Error> {
         if self.peeked.is_empty() {
             return Ok(self.take(buffer, None, cancel)?.unwrap_or(0));
@@ -168,55 +172,57 @@ impl Reader {
         Ok(count)
     }
 
-    /// Like [`Reader::read`], and comes back with nothing if nothing has come until then.
+    /// Reads like [`Reader::read`]; `None` if no bytes have arrived at the deadline.
     ///
     /// # Errors
     /// Those of [`Reader::read`].
     pub fn read_with_deadline(
         &mut self,
         buffer: &mut [u8],
-        until: Instant,
+        deadline: Instant,
         cancel: &CancelToken,
     ) -> Result<Option<usize>, Error> {
         if self.peeked.is_empty() {
-            self.take(buffer, Some(until), cancel)
+            self.take(buffer, Some(deadline), cancel)
         } else {
             self.read(buffer, cancel).map(Some)
         }
     }
 
-    /// The next bytes, which stay: so many, or fewer if the end comes before them or they have not come until then.
+    /// Returns the next `count` bytes without consuming them. There are fewer if the input ends or
+    /// the deadline passes first.
     ///
     /// # Errors
     /// Those of [`Reader::read`].
     pub fn peek(
         &mut self,
         count: usize,
-        until: Option<Instant>,
+        deadline: Option<Instant>,
         cancel: &CancelToken,
     ) -> Result<&[u8], Error> {
         while self.peeked.len() < count {
             let mut more = vec![0; count - self.peeked.len()];
-            match self.take(&mut more, until, cancel)? {
+            match self.take(&mut more, deadline, cancel)? {
                 Some(0) | None => break,
-                Some(taken) => self.peeked.extend_from_slice(&more[..taken]),
+                Some(received) => self.peeked.extend_from_slice(&more[..received]),
             }
         }
         Ok(&self.peeked[..count.min(self.peeked.len())])
     }
 
-    /// Whether the other end sends no more, for what can be seen now: it has closed its direction or all, or has died. Bytes
-    /// that came before that may still be read. Of a pipe and where there is nothing to read from nothing is known.
+    /// Returns `true` if the peer is known to send no more. It has closed its direction or the
+    /// whole connection, or died. Earlier bytes may still be readable. Always `false` for pipes and
+    /// a missing half.
     pub fn has_ended(&self) -> bool {
         self.source.as_deref().is_some_and(Descriptor::has_ended)
     }
 
-    /// What has been looked at and not been read, which is taken away.
+    /// Takes the peeked bytes that have not been read.
     pub(crate) fn take_peeked(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.peeked)
     }
 
-    /// What is read from, if there is anything.
+    /// Returns the descriptor to read from, if there is one.
     pub(crate) fn source(&self) -> Option<BorrowedFd<'_>> {
         self.source.as_ref().map(|source| source.file.as_fd())
     }
@@ -224,19 +230,19 @@ impl Reader {
     fn take(
         &self,
         buffer: &mut [u8],
-        until: Option<Instant>,
+        deadline: Option<Instant>,
         cancel: &CancelToken,
     ) -> Result<Option<usize>, Error> {
         let Some(source) = self.source() else {
             return Ok(Some(0));
         };
-        self.retry_when_ready(until, cancel, || rustix::io::read(source, &mut *buffer))
+        self.retry_when_ready(deadline, cancel, || rustix::io::read(source, &mut *buffer))
     }
 
-    /// Calls until it need not wait, or until then.
+    /// Retries a call until it does not block; `None` if the deadline has passed first.
     pub(crate) fn retry_when_ready(
         &self,
-        until: Option<Instant>,
+        deadline: Option<Instant>,
         cancel: &CancelToken,
         call: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Result<Option<usize>, Error> {
@@ -246,11 +252,11 @@ impl Reader {
         let count = retry_when_ready(
             source,
             PollFlags::IN,
-            until,
+            deadline,
             &[cancel, &self.shutdown_token],
             call,
         )?;
-        // Cutting shuts a socket down, which looks like an end that the other side made.
+        // A local shutdown looks like an end from the peer.
         if count == Some(0) && self.shutdown_token.is_cancelled() {
             return Err(Error::cancelled());
         }
@@ -267,17 +273,17 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// What the other end is sent.
+/// Sending half of a connection.
 pub struct Writer {
     sink: Option<Arc<Descriptor>>,
     shutdown_token: CancelToken,
 }
 
 impl Writer {
-    /// Waits for room and writes as much as there is room for; says how much.
+    /// Waits for room and writes as much as fits. Returns the number of bytes written.
     ///
     /// # Errors
-    /// If it is cancelled or cut, or the other end has gone, or it has been finished.
+    /// If it is cancelled, shut down or finished, or the peer has closed.
     pub fn write(&mut self, bytes: &[u8], cancel: &CancelToken) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         self.retry_when_ready(cancel, || {
@@ -289,10 +295,10 @@ impl Writer {
         })
     }
 
-    /// Writes all of it, however long the other end takes.
+    /// Writes all bytes, however long the peer takes.
     ///
     /// # Errors
-    /// Those of [`Writer::write`]; some of the bytes may have gone then.
+    /// Those of [`Writer::write`]; some of the bytes may have been sent.
     pub fn write_all(&mut self, mut bytes: &[u8], cancel: &CancelToken) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = self.write(bytes, cancel)?;
@@ -301,10 +307,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what there is room for now, which may be nothing; says how much.
+    /// Writes as much as fits now, perhaps nothing. Returns the number of bytes written.
     ///
     /// # Errors
-    /// If the other end has gone, or it has been finished.
+    /// If the peer has closed, or it has been finished.
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         let written = if is_socket {
@@ -318,15 +324,15 @@ impl Writer {
         }
     }
 
-    /// Whether the other end sends no more: see [`Reader::has_ended`].
+    /// Returns `true` if the peer is known to send no more, like [`Reader::has_ended`].
     pub(crate) fn has_peer_ended(&self) -> bool {
         self.sink.as_deref().is_some_and(Descriptor::has_ended)
     }
 
-    /// Says that no more comes; what has been written before still arrives. Nothing can be written after.
+    /// Closes this direction; bytes written before still arrive. Later writes fail.
     ///
     /// # Errors
-    /// If the other end has gone.
+    /// If the peer has closed.
     pub fn finish(&mut self) -> Result<(), Error> {
         if let Some(sink) = self.sink.take()
             && sink.is_socket
@@ -336,7 +342,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What is written to, and whether it is a socket.
+    /// Returns the descriptor to write to, and `true` if it is a socket.
     pub(crate) fn sink(&self) -> Result<(BorrowedFd<'_>, bool), Error> {
         match &self.sink {
             Some(sink) => Ok((sink.file.as_fd(), sink.is_socket)),
@@ -344,7 +350,7 @@ impl Writer {
         }
     }
 
-    /// Calls until it need not wait.
+    /// Retries a call until it does not block.
     pub(crate) fn retry_when_ready(
         &self,
         cancel: &CancelToken,
@@ -355,7 +361,7 @@ impl Writer {
         match retry_when_ready(sink, PollFlags::OUT, None, &cancels, call) {
             Ok(count) => Ok(count.unwrap_or(0)),
             Err(_) if self.shutdown_token.is_cancelled() => Err(Error::cancelled()),
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         }
     }
 }
@@ -368,7 +374,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Ends a connection from any thread. It does not keep the connection open.
+/// Handle that shuts a connection down from any thread. It does not keep the connection open.
 #[derive(Clone)]
 pub struct ShutdownHandle {
     halves: [Option<Weak<Descriptor>>; 2],
@@ -376,21 +382,22 @@ pub struct ShutdownHandle {
 }
 
 impl ShutdownHandle {
-    /// Ends it: whoever reads or writes here is told
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and a socket's other end sees that it
-    /// is over.
+    /// Shuts the connection down. Pending reads and writes return
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and the peer of a socket sees the
+    /// end.
     pub fn shutdown(&self) {
         self.shutdown_token.cancel();
         let halves = self.halves.iter().flatten();
         for half in halves.filter_map(Weak::upgrade) {
             if half.is_socket {
-                // A socket that is not connected any more is what is wanted.
+                // The call fails if the socket is not connected any more, which is the desired
+                // state.
                 let _ = shutdown(&half.file, Shutdown::Both);
             }
         }
     }
 
-    /// Whether it has been cut.
+    /// Returns `true` if it has been shut down.
     pub fn is_shut_down(&self) -> bool {
         self.shutdown_token.is_cancelled()
     }
@@ -404,16 +411,16 @@ impl fmt::Debug for ShutdownHandle {
     }
 }
 
-/// Calls until it need not wait; nothing if that has not come until then.
+/// Retries a call until it does not block; `None` if the deadline has passed first.
 fn retry_when_ready(
     file: BorrowedFd<'_>,
-    what: PollFlags,
-    until: Option<Instant>,
+    flags: PollFlags,
+    deadline: Option<Instant>,
     cancels: &[&CancelToken],
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<Option<usize>, Error> {
     loop {
-        // Where there is always something to do nobody waits, and whoever cancels is heard all the same.
+        // A call that never blocks must notice the cancellation, too.
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
             return Err(Error::cancelled());
         }
@@ -421,7 +428,7 @@ fn retry_when_ready(
             Ok(count) => return Ok(Some(count)),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                if !wait_for(file, what, until, cancels)? {
+                if !wait_for(file, flags, deadline, cancels)? {
                     return Ok(None);
                 }
             }

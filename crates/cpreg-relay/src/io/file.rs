@@ -1,4 +1,4 @@
-//! [`BlockingFd`]: files that are waited for; and pipes that hold more.
+//! [`BlockingFd`]: files with blocking reads and writes; [`grow_pipe`].
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// What a pipe is asked to hold, in bytes: the most that Linux gives to everybody.
+/// Requested pipe capacity in bytes: the maximum that Linux grants to unprivileged processes.
 const PIPE_CAPACITY: usize = 1 << 20;
 
-/// A file that is waited for, even if whoever opened it made it one that does not wait.
+/// File whose reads and writes block, even if it was opened non-blocking.
 #[derive(Debug)]
 pub struct BlockingFd<'f>(pub &'f File);
 
@@ -44,17 +44,17 @@ impl Write for BlockingFd<'_> {
     }
 }
 
-/// Waits until something can be read or written.
-pub(super) fn wait(file: impl AsFd, until: PollFlags) -> rustix::io::Result<()> {
-    let mut files = [PollFd::new(&file, until)];
+/// Waits until the file can be read or written.
+pub(super) fn wait(file: impl AsFd, flags: PollFlags) -> rustix::io::Result<()> {
+    let mut files = [PollFd::new(&file, flags)];
     match poll(&mut files, None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Lets a pipe hold more, so that reader and writer wait for each other less often. What is no pipe stays as it is, and a
-/// pipe that the system does not let grow too.
+/// Enlarges a pipe so that its reader and writer wait for each other less often. Other files stay
+/// unchanged, as does a pipe that the system does not let grow.
 pub fn grow_pipe(pipe: impl AsFd) {
     if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < PIPE_CAPACITY) {
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_CAPACITY);

@@ -1,6 +1,6 @@
-//! [`forward_files`]: a stream from file to file; what may pass passes, the rest is held back.
+//! [`forward_files`]: forwards a stream from file to file and buffers its device state.
 //!
-//! Between two pipes the kernel moves the bytes: `super::pipe`.
+//! Between two pipes, the kernel moves the bytes: `super::pipe`.
 
 use std::fs::File;
 
@@ -10,26 +10,26 @@ use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, res
 use super::file::BlockingFd;
 use super::pipe::TeePipe;
 
-/// Like [`forward`](cpreg_stream::incremental::pump) between files, pipes and sockets; between two
-/// pipes at less cost.
+/// Forwards a stream like [`forward`](cpreg_stream::incremental::forward) between files, pipes and
+/// sockets. Between two pipes it copies less.
 ///
 /// # Errors
-/// Those of [`forward`](cpreg_stream::incremental::pump).
+/// Those of [`forward`](cpreg_stream::incremental::forward).
 pub fn forward_files(
     input: &File,
     output: &File,
-    tell: &mut dyn FnMut(Phase, u64),
+    on_progress: &mut dyn FnMut(Phase, u64),
 ) -> Result<DeviceStateBuffer, Error> {
-    let mut flow = IncrementalParser::new();
-    let mut begun = Vec::new();
-    if let Some(copy) = TeePipe::for_pipes(input, output) {
-        begun = copy.forward(input, output, &mut flow, tell)?;
+    let mut parser = IncrementalParser::new();
+    let mut unparsed = Vec::new();
+    if let Some(tee_pipe) = TeePipe::for_pipes(input, output) {
+        unparsed = tee_pipe.forward(input, output, &mut parser, on_progress)?;
     }
     resume_forward(
-        flow,
-        begun,
+        parser,
+        unparsed,
         &mut BlockingFd(input),
         &mut BlockingFd(output),
-        tell,
+        on_progress,
     )
 }

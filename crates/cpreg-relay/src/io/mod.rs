@@ -1,13 +1,13 @@
-//! Descriptors: bytes from one to another, and what ends a wait.
+//! File descriptors: copying from one to another, and cancelling a wait.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | [`connection`] | [`Connection`](connection::Connection): a half to read, a half to write, and something to end both from elsewhere |
-//! | [`cancel`] | [`Cancel`](cancel::Cancel): ends every wait |
-//! | [`splice`](mod@splice) | [`carry()`](splice::carry): one direction of a connection whose bytes nobody looks at |
-//! | `forward` | [`forward_files`]: a stream from file to file |
-//! | `pipe` | from pipe to pipe, of which only a copy is read |
-//! | `file` | [`BlockingFd`]: files that are waited for |
+//! | [`connection`] | [`Connection`](connection::Connection): a reader, a writer and a shutdown handle |
+//! | [`cancel`] | [`CancelToken`](cancel::CancelToken): ends every wait |
+//! | [`splice`](mod@splice) | [`splice_all()`](splice::splice_all): one direction of an unparsed connection |
+//! | `forward` | [`forward_files`]: a parsed stream from file to file |
+//! | `pipe` | from pipe to pipe, parsed from a copy |
+//! | `file` | [`BlockingFd`]: files with blocking reads and writes |
 
 pub mod cancel;
 pub mod connection;

@@ -1,13 +1,13 @@
-//! From pipe to pipe: the bytes that pass are moved by the kernel and never written from here.
+//! Forwarding from pipe to pipe: the kernel moves the bytes, and cpreg never writes them.
 //!
-//! | step | what | copies |
+//! | call | effect | copies |
 //! |---|---|---|
-//! | `tee` | the input's pages appear in a pipe of our own as well, and stay in the input | none |
-//! | `read` | from our own pipe into the buffer that the engine goes over | one |
-//! | `splice` | what may pass goes from the input to the output | none |
-//! | `read` | what may not: the begin of a record whose end has not come, device state | one, of little |
+//! | `tee` | the input's pages also appear in cpreg's pipe, and stay in the input | none |
+//! | `read` | from cpreg's pipe into the buffer of the parser | one |
+//! | `splice` | forwarded bytes move from the input to the output | none |
+//! | `read` | other bytes: the start of an incomplete record, device state | one, of little |
 //!
-//! `cat` copies each byte twice. What may pass is decided by the [`Flow`].
+//! `cat` copies each byte twice. The [`IncrementalParser`] decides which bytes are forwarded.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -22,79 +22,80 @@ use cpreg_stream::incremental::{IncrementalParser, Phase};
 
 use super::file::{BlockingFd, grow_pipe, wait};
 
-/// Size of a piece, in bytes: it stays in the processor's cache until it has gone on.
+/// Chunk size in bytes: a chunk stays in the CPU cache until it has been forwarded.
 const CHUNK_LEN: usize = 256 << 10;
 
-/// A pipe of our own into which the input is teed.
+/// Pipe of cpreg into which the input is teed.
 pub(super) struct TeePipe {
     read_end: File,
     write_end: OwnedFd,
 }
 
 impl TeePipe {
-    /// A pipe, if these two are pipes.
+    /// Creates the pipe if both files are pipes.
     pub(super) fn for_pipes(input: &File, output: &File) -> Option<Self> {
         fcntl_getpipe_size(input).ok()?;
         fcntl_getpipe_size(output).ok()?;
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC).ok()?;
-        grow_pipe(&to);
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).ok()?;
+        grow_pipe(&write_end);
         Some(Self {
-            read_end: from.into(),
-            write_end: to,
+            read_end: read_end.into(),
+            write_end,
         })
     }
 
-    /// Carries a stream up to where its device state begins, or to its end, or where `tee` and `splice` do not serve. What
-    /// it gives then has been taken from the input and has neither passed nor been held back.
+    /// Forwards a stream up to its device state, its end, or the point where `tee` or `splice` is
+    /// not supported. Returns the bytes that were taken from the input but neither forwarded nor
+    /// buffered.
     pub(super) fn forward(
         mut self,
         input: &File,
         output: &File,
-        flow: &mut IncrementalParser,
-        tell: &mut dyn FnMut(Phase, u64),
+        parser: &mut IncrementalParser,
+        on_progress: &mut dyn FnMut(Phase, u64),
     ) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        let mut carried = 0;
-        while flow.phase() < Phase::DeviceState {
-            buffer.resize(buffer.len().max(carried + CHUNK_LEN), 0);
+        let mut pending = 0;
+        while parser.phase() < Phase::DeviceState {
+            buffer.resize(buffer.len().max(pending + CHUNK_LEN), 0);
             let teed = retry_when_ready(input, PollFlags::IN, || {
                 tee(input, &self.write_end, CHUNK_LEN, SpliceFlags::empty())
             });
             let count = match teed {
-                // Its end, which is seen once more; or nothing that can be teed.
+                // The end, which the caller reads again, or a file that does not support `tee`.
                 Ok(0) | Err(_) => break,
                 Ok(count) => count,
             };
-            let end = carried + count;
+            let end = pending + count;
             self.read_end
-                .read_exact(&mut buffer[carried..end])
-                .map_err(|error| Error::from_read_error(flow.offset() + carried as u64, error))?;
-            let taken = flow.feed(&buffer[..end], false)?;
+                .read_exact(&mut buffer[pending..end])
+                .map_err(|error| Error::from_read_error(parser.offset() + pending as u64, error))?;
+            let consumed = parser.feed(&buffer[..end], false)?;
 
-            let from_buffer = taken.forward.min(carried);
+            let from_buffer = consumed.forward.min(pending);
             BlockingFd(output)
                 .write_all(&buffer[..from_buffer])
                 .map_err(Error::from_write_error)?;
-            let mut moved = carried.max(taken.forward);
-            splice_exact(input, output, moved - carried).map_err(Error::from_write_error)?;
-            // What stays is taken from the input: it is in the buffer already, and comes once more.
-            moved = moved.min(end);
+            let mut removed = pending.max(consumed.forward);
+            splice_exact(input, output, removed - pending).map_err(Error::from_write_error)?;
+            // The remaining bytes are in the buffer already; remove them from the input.
+            removed = removed.min(end);
             BlockingFd(input)
-                .read_exact(&mut buffer[moved..end])
+                .read_exact(&mut buffer[removed..end])
                 .map_err(|error| {
-                    Error::from_read_error(flow.offset() + (end - moved) as u64, error)
+                    Error::from_read_error(parser.offset() + (end - removed) as u64, error)
                 })?;
-            let gone = taken.forward + taken.buffered;
-            buffer.copy_within(gone..end, 0);
-            carried = end - gone;
-            tell(flow.phase(), flow.offset());
+            let consumed_len = consumed.forward + consumed.buffered;
+            buffer.copy_within(consumed_len..end, 0);
+            pending = end - consumed_len;
+            on_progress(parser.phase(), parser.offset());
         }
-        buffer.truncate(carried);
+        buffer.truncate(pending);
         Ok(buffer)
     }
 }
 
-/// Moves so many bytes, which are there, from one pipe to the other.
+/// Moves `count` available bytes from one pipe to the other.
 fn splice_exact(input: impl AsFd, output: impl AsFd, count: usize) -> io::Result<()> {
     let mut left = count;
     while left > 0 {
@@ -110,16 +111,16 @@ fn splice_exact(input: impl AsFd, output: impl AsFd, count: usize) -> io::Result
     Ok(())
 }
 
-/// Calls until no signal comes between, and waits for a pipe that whoever opened it made one that does not wait.
+/// Retries a call on `EINTR`, and waits for a non-blocking pipe.
 fn retry_when_ready<T>(
     pipe: impl AsFd,
-    until: PollFlags,
+    flags: PollFlags,
     mut call: impl FnMut() -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(&pipe, until)?,
+            Err(Errno::AGAIN) => wait(&pipe, flags)?,
             other => return other,
         }
     }

@@ -1,13 +1,14 @@
-//! [`carry()`]: one direction of a connection whose bytes nobody looks at.
+//! [`splice_all()`]: one direction of an unparsed connection.
 //!
-//! | step | what | copies |
+//! | call | effect | copies |
 //! |---|---|---|
-//! | `write` | what somebody looked at before | - |
-//! | `splice` | from the input into a pipe of our own | none, or one in the kernel |
+//! | `write` | bytes that were peeked at before | - |
+//! | `splice` | from the input into cpreg's pipe | none, or one in the kernel |
 //! | `splice` | from the pipe to the output, until the pipe is empty | none, or one in the kernel |
 //!
-//! Between two waits the pipe is empty: what has been taken has gone on, so an end or a fault on the one side loses nothing
-//! of what came before. Where `splice` does not serve (some files, old vsock), the bytes are read and written instead.
+//! Before each wait for input, the pipe is empty: all bytes taken have been forwarded. So an end or
+//! an error on one side loses no earlier bytes. Where `splice` is not supported (some files, old
+//! vsock), the bytes are read and written instead.
 
 use std::fmt;
 use std::io;
@@ -22,26 +23,26 @@ use super::connection::{Reader, Writer};
 use super::file::grow_pipe;
 use crate::error::{Error, ErrorKind};
 
-/// What is read at once where `splice` does not serve, in bytes.
+/// Size of the copy buffer in bytes, used where `splice` is not supported.
 const COPY_BUFFER_LEN: usize = 256 << 10;
 
-/// Which side of a direction.
+/// Side of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopySide {
-    /// Where the bytes come from.
+    /// Source of the bytes.
     Input,
-    /// Where they go to.
+    /// Sink of the bytes.
     Output,
 }
 
-/// Why a direction ended before its end.
+/// Error that ended a copy early.
 #[derive(Debug)]
 pub struct CopyError {
-    /// The side that failed; [`Side::Input`] if neither did.
+    /// Side that failed; [`CopySide::Input`] if neither did.
     pub side: CopySide,
-    /// How.
+    /// Cause of the failure.
     pub error: Error,
-    /// So many bytes had been handed to the output.
+    /// Number of bytes handed to the output.
     pub copied: u64,
 }
 
@@ -55,32 +56,33 @@ impl fmt::Display for CopyError {
     }
 }
 
-/// Carries bytes until the input ends, and says how many. `counter` is added to as they go, for others to see.
+/// Copies bytes until the input ends, and returns their number. `counter` grows during the copy, so
+/// other threads can read it.
 ///
-/// The output is not finished: that is for the caller, who may know that it must not be.
+/// The output stays open: only the caller knows whether it must be finished.
 ///
 /// # Errors
-/// If one side fails or it is cancelled. All that had been taken from the input has gone on if it was the input that
-/// failed.
+/// If one side fails or the token is cancelled. If the input failed, all bytes taken from it have
+/// been forwarded.
 pub fn splice_all(
     reader: &mut Reader,
     writer: &mut Writer,
     cancel: &CancelToken,
     counter: &AtomicU64,
 ) -> Result<u64, CopyError> {
-    let mut carrying = SpliceCopy {
+    let mut copy = SpliceCopy {
         reader,
         writer,
         cancel,
         counter,
         copied: 0,
     };
-    match carrying.run() {
-        Ok(()) => Ok(carrying.copied),
+    match copy.run() {
+        Ok(()) => Ok(copy.copied),
         Err((side, error)) => Err(CopyError {
             side,
             error,
-            copied: carrying.copied,
+            copied: copy.copied,
         }),
     }
 }
@@ -103,7 +105,8 @@ fn output_error(error: Error) -> (CopySide, Error) {
     (CopySide::Output, error)
 }
 
-/// Whether `splice` does not serve there, which it says before it has moved anything.
+/// Returns `true` if `splice` does not support the descriptor. It reports that before it moves
+/// anything.
 fn is_splice_unsupported(error: &Error) -> bool {
     let cause = error.cause().and_then(io::Error::raw_os_error);
     error.kind() == ErrorKind::Io && cause == Some(Errno::INVAL.raw_os_error())
@@ -111,9 +114,9 @@ fn is_splice_unsupported(error: &Error) -> bool {
 
 impl SpliceCopy<'_> {
     fn run(&mut self) -> CopyResult<()> {
-        let looked_at = self.reader.take_peeked();
-        self.write(&looked_at)?;
-        drop(looked_at);
+        let peeked = self.reader.take_peeked();
+        self.write(&peeked)?;
+        drop(peeked);
         if let Ok(pipe) = Pipe::new()
             && self.splice(&pipe)?
         {
@@ -122,25 +125,26 @@ impl SpliceCopy<'_> {
         self.copy()
     }
 
-    /// Whether it got to the end; if not, `splice` does not serve, and nothing is left in the pipe.
+    /// Returns `true` at the end of the input, and `false` if `splice` is not supported. The pipe
+    /// is empty in both cases.
     fn splice(&mut self, pipe: &Pipe) -> CopyResult<bool> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         loop {
             let Some(source) = self.reader.source() else {
                 return Ok(true);
             };
-            let taken = self.reader.retry_when_ready(None, self.cancel, || {
+            let received = self.reader.retry_when_ready(None, self.cancel, || {
                 splice(source, None, &pipe.write_end, None, pipe.size, flags)
             });
-            let taken = match taken {
-                Ok(taken) => taken.unwrap_or(0),
+            let received = match received {
+                Ok(received) => received.unwrap_or(0),
                 Err(error) if is_splice_unsupported(&error) => return Ok(false),
                 Err(error) => return Err(input_error(error)),
             };
-            if taken == 0 {
+            if received == 0 {
                 return Ok(true);
             }
-            let mut left = taken;
+            let mut left = received;
             while left > 0 {
                 let (sink, _) = self.writer.sink().map_err(output_error)?;
                 let moved = self.writer.retry_when_ready(self.cancel, || {
@@ -152,7 +156,7 @@ impl SpliceCopy<'_> {
                         self.count(moved);
                     }
                     Err(error) if is_splice_unsupported(&error) => {
-                        self.empty(pipe, left)?;
+                        self.drain_pipe(pipe, left)?;
                         return Ok(false);
                     }
                     Err(error) => return Err(output_error(error)),
@@ -161,12 +165,12 @@ impl SpliceCopy<'_> {
         }
     }
 
-    /// Writes what is left in the pipe.
-    fn empty(&mut self, pipe: &Pipe, mut left: usize) -> CopyResult<()> {
+    /// Writes the rest of the pipe.
+    fn drain_pipe(&mut self, pipe: &Pipe, mut left: usize) -> CopyResult<()> {
         let mut buffer = vec![0; COPY_BUFFER_LEN];
         while left > 0 {
-            let most = left.min(COPY_BUFFER_LEN);
-            let count = match rustix::io::read(&pipe.read_end, &mut buffer[..most]) {
+            let limit = left.min(COPY_BUFFER_LEN);
+            let count = match rustix::io::read(&pipe.read_end, &mut buffer[..limit]) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(input_error(error.into())),
@@ -206,22 +210,22 @@ impl SpliceCopy<'_> {
     }
 }
 
-/// A pipe of our own, through which `splice` goes.
+/// Pipe of cpreg, through which `splice` moves the bytes.
 struct Pipe {
     read_end: OwnedFd,
     write_end: OwnedFd,
-    /// What fits into it, in bytes.
+    /// Capacity in bytes.
     size: usize,
 }
 
 impl Pipe {
     fn new() -> rustix::io::Result<Self> {
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        grow_pipe(&to);
-        let size = fcntl_getpipe_size(&to)?;
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        grow_pipe(&write_end);
+        let size = fcntl_getpipe_size(&write_end)?;
         Ok(Self {
-            read_end: from,
-            write_end: to,
+            read_end,
+            write_end,
             size,
         })
     }

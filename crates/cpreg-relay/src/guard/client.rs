@@ -1,9 +1,12 @@
-//! [`GuardClient`]: the relay's end of the guard: starts its process, tells it what happens, learns where the VM is.
+//! [`GuardClient`]: the relay's end of the guard. It starts the guard's process, reports progress
+//! to it, and receives the location of the VM.
 //!
-//! The guard is a process of its own so that it outlives the relay, however that ends: it leaves the relay's session
-//! and does not end by the terminal's signals. What the two say to each other is in [`super::protocol`].
+//! The guard is a process of its own so that it outlives any end of the relay. It leaves the
+//! relay's session, and signals of the terminal do not end it. [`super::protocol`] has the
+//! messages.
 //!
-//! A service manager that kills all processes of a unit (systemd's `KillMode=control-group`) kills the guard too.
+//! A service manager that kills all processes of a unit (systemd's `KillMode=control-group`) also
+//! kills the guard.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -13,40 +16,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::protocol::{QemuStatus, Request, Response};
+use super::protocol::{InitialStatus, Prepared, Request, Response};
 use super::vm_location_report::{VmLocationReport, VmPlace};
 use crate::error::Error;
 
-/// How long the guard may take over an order that it answers; its own patience with a QEMU is shorter.
+/// Timeout for a response of the guard. The guard's own timeout for a QEMU is shorter.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was found when the guard connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitialStatus {
-    /// The source, if asked.
-    pub source: Option<QemuStatus>,
-    /// The destination, if asked.
-    pub destination: Option<QemuStatus>,
-    /// What the user should know.
-    pub notes: Vec<String>,
-    /// There is nothing to migrate: an earlier migration was found unfinished, and is finished now.
-    pub vm_location: Option<VmLocationReport>,
-}
-
-/// What was made ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prepared {
-    /// Whether the return path was switched on.
-    pub return_path_switched_on: bool,
-    /// Whether the destination is held.
-    pub autostart_blocked: bool,
-    /// What the user should know.
-    pub notes: Vec<String>,
-}
-
-/// The guard's process, seen from the relay.
+/// Relay's handle on the guard's process.
 ///
-/// Dropping it closes the pipe: the guard then concludes alone.
+/// Dropping it closes the pipe; the guard continues alone to its end.
 #[derive(Debug)]
 pub struct GuardClient {
     child: Child,
@@ -57,7 +36,8 @@ pub struct GuardClient {
 }
 
 impl GuardClient {
-    /// Starts the guard: this very program, with these arguments (the hidden command that calls [`super::serve()`]).
+    /// Starts the guard: the running program with these arguments, the hidden command that calls
+    /// [`super::run()`].
     ///
     /// # Errors
     /// If the process cannot be started.
@@ -65,7 +45,7 @@ impl GuardClient {
         Self::spawn_program(&std::env::current_exe()?, arguments)
     }
 
-    /// Starts the guard by this program.
+    /// Starts the given program as the guard.
     ///
     /// # Errors
     /// If the process cannot be started.
@@ -75,76 +55,58 @@ impl GuardClient {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let orders = child.stdin.take();
+        let request_pipe = child.stdin.take();
         let output = child
             .stdout
             .take()
             .ok_or_else(|| io::Error::other("the guard has no standard output"))?;
         Ok(Self {
             child,
-            request_pipe: orders,
+            request_pipe,
             responses: spawn_reader(output),
             actions: Vec::new(),
             vm_location: None,
         })
     }
 
-    /// The guard's process id.
+    /// Returns the guard's process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Has the guard connect to the monitors and look at both VMs. At least one is needed.
+    /// Has the guard connect to the monitors, at least one, and query both VMs.
     ///
     /// # Errors
-    /// If one cannot be reached or is not in a state to be migrated.
+    /// If a monitor cannot be reached, or a VM is not in a state to be migrated.
     pub fn connect(
         &mut self,
         source: Option<&Path>,
-        dest: Option<&Path>,
+        destination: Option<&Path>,
     ) -> Result<InitialStatus, Error> {
-        let order = Request::Connect {
+        let request = Request::Connect {
             source: source.map(Path::to_owned),
-            destination: dest.map(Path::to_owned),
+            destination: destination.map(Path::to_owned),
         };
-        match self.call(&order)? {
-            Response::InitialStatus {
-                source,
-                destination: dest,
-                notes,
-            } => Ok(InitialStatus {
-                source,
-                destination: dest,
-                notes,
-                vm_location: None,
-            }),
-            Response::VmLocation {
-                report: whereabouts,
-            } => Ok(InitialStatus {
+        match self.call(&request)? {
+            Response::InitialStatus(status) => Ok(status),
+            Response::VmLocation { report } => Ok(InitialStatus {
                 source: None,
                 destination: None,
                 notes: Vec::new(),
-                vm_location: Some(whereabouts),
+                vm_location: Some(report),
             }),
             other => Err(unexpected_response(&other)),
         }
     }
 
-    /// Has the guard check what cannot pass a relay, switch the return path on and hold the destination.
+    /// Has the guard check for features that cannot pass a relay, switch the return path on, and
+    /// block the destination's autostart.
     ///
     /// # Errors
-    /// If something is switched on that cannot pass, or QEMU refuses.
+    /// If such a feature is switched on, or QEMU refuses.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         match self.call(&Request::Prepare)? {
-            Response::Prepared {
-                return_path_switched_on,
-                autostart_blocked: held,
-                notes,
-            } => Ok(Prepared {
-                return_path_switched_on,
-                autostart_blocked: held,
-                notes,
-            }),
+            Response::Prepared(prepared) => Ok(prepared),
             other => Err(unexpected_response(&other)),
         }
     }
@@ -161,76 +123,81 @@ impl GuardClient {
         }
     }
 
-    /// A stream comes in, which somebody else has started.
+    /// Reports a migration that was started by others.
     pub fn migration_started(&mut self) {
         self.send(&Request::MigrationStarted);
     }
 
-    /// To be called **before** the end of the device state goes on, without which nobody can load it. `running`: what its `globalstate` says the guest does, if
-    /// that was seen (used where the source cannot be asked).
+    /// Reports that the end of the device state is about to be sent. The caller must send it
+    /// **after** this call, because the destination can load the VM as soon as it has the end.
+    /// `running` is the run state from the stream's `globalstate`, if present; the guard uses it if
+    /// it cannot query the source.
     ///
     /// # Errors
-    /// If the guard is not there any more: nothing may go on then, since nobody would let the held destination run.
+    /// If the guard has exited. The caller must send nothing, since nothing would resume the
+    /// blocked destination.
     pub fn device_state_committed(&mut self, running: Option<bool>) -> Result<(), Error> {
         if self.send(&Request::DeviceStateCommitted { running }) {
             return Ok(());
         }
-        Err(Error::guard("the guard is not there any more").with_hint(
-            "no device state has gone on: the VM is at the source. Do not kill `cpreg __relay-guard`",
+        Err(Error::guard("the guard has exited").with_hint(
+            "no device state was sent: the VM is at the source. Do not kill `cpreg __relay-guard`",
         ))
     }
 
-    /// No device state has gone on and none will; both connections are closed.
+    /// Reports that no device state was sent or will be; both connections are closed.
     pub fn device_state_rejected(&mut self) {
         self.send(&Request::DeviceStateRejected);
     }
 
-    /// Everything has gone on and, with a return path, the destination's success has gone back.
+    /// Reports that everything was sent and, with a return path, the destination's success was
+    /// forwarded.
     pub fn device_state_delivered(&mut self) {
         self.send(&Request::DeviceStateDelivered);
     }
 
-    /// What the guard has told the QEMUs since the last call; for the log.
+    /// Returns the commands that the guard sent since the last call, for the log.
     pub fn take_actions(&mut self) -> Vec<String> {
         self.drain_responses();
         std::mem::take(&mut self.actions)
     }
 
-    /// Says that the relay is done, and waits for the guard to settle where the VM is.
+    /// Reports the end of the relay, and waits until the guard knows the location of the VM.
     ///
-    /// The guard waits for both QEMUs, cancels what hangs, and gives up in the end; `limit` is for a guard that was stopped or
-    /// is stuck, and should be minutes. The guard goes on when it is over.
-    pub fn conclude(mut self, limit: Duration) -> VmLocationReport {
+    /// The guard waits for both QEMUs, cancels a stalled migration, and gives up in the end.
+    /// `timeout` is for a guard that was stopped or hangs, and should be minutes. The guard
+    /// continues after the timeout.
+    pub fn conclude(mut self, timeout: Duration) -> VmLocationReport {
         self.send(&Request::RelayEnded);
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + timeout;
         while self.vm_location.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.responses.recv_timeout(left) {
-                Ok(told) => self.handle_response(told),
+                Ok(response) => self.handle_response(response),
                 Err(RecvTimeoutError::Timeout) => {
-                    return unknown_location("the guard has not settled it yet and goes on trying");
+                    return unknown_location("the guard has not decided yet and keeps trying");
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        // It exits right after its last word.
+        // The guard exits right after its report.
         let _ = self.child.wait();
         self.vm_location
             .take()
-            .unwrap_or_else(|| unknown_location("the guard ended without a word: it was killed"))
+            .unwrap_or_else(|| unknown_location("the guard exited without a report: it was killed"))
     }
 
-    /// Whether the guard has already settled where the VM is.
+    /// Returns the location of the VM if the guard has already decided.
     pub fn vm_location(&mut self) -> Option<&VmLocationReport> {
         self.drain_responses();
         self.vm_location.as_ref()
     }
 
-    /// Takes in what was said meanwhile, and notices the end of the guard.
+    /// Handles the responses received so far, and notices the end of the guard.
     fn drain_responses(&mut self) {
         loop {
             match self.responses.try_recv() {
-                Ok(told) => self.handle_response(told),
+                Ok(response) => self.handle_response(response),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     self.request_pipe = None;
@@ -240,21 +207,20 @@ impl GuardClient {
         }
     }
 
-    fn handle_response(&mut self, told: Response) {
-        match told {
-            Response::CommandSent { command: what } => self.actions.push(what),
-            Response::VmLocation {
-                report: whereabouts,
-            } => self.vm_location = Some(whereabouts),
+    fn handle_response(&mut self, response: Response) {
+        match response {
+            Response::CommandSent { command } => self.actions.push(command),
+            Response::VmLocation { report } => self.vm_location = Some(report),
             _ => {}
         }
     }
 
-    /// Gives an order that is answered.
-    fn call(&mut self, order: &Request) -> Result<Response, Error> {
-        let died = || Error::guard("the guard ended").with_hint("it says why on standard error");
-        if !self.send(order) {
-            return Err(died());
+    /// Sends a request and returns its response.
+    fn call(&mut self, request: &Request) -> Result<Response, Error> {
+        let exited =
+            || Error::guard("the guard has exited").with_hint("its standard error has the reason");
+        if !self.send(request) {
+            return Err(exited());
         }
         let deadline = Instant::now() + RESPONSE_TIMEOUT;
         loop {
@@ -267,35 +233,32 @@ impl GuardClient {
                         None => error,
                     });
                 }
-                Ok(Response::CommandSent { command: what }) => self.actions.push(what),
-                Ok(Response::VmLocation {
-                    report: whereabouts,
-                }) => {
-                    self.vm_location = Some(whereabouts.clone());
-                    return Ok(Response::VmLocation {
-                        report: whereabouts,
-                    });
+                Ok(Response::CommandSent { command }) => self.actions.push(command),
+                Ok(response) => {
+                    if let Response::VmLocation { report } = &response {
+                        self.vm_location = Some(report.clone());
+                    }
+                    return Ok(response);
                 }
-                Ok(told) => return Ok(told),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Error::guard("the guard does not answer"));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.request_pipe = None;
-                    return Err(died());
+                    return Err(exited());
                 }
             }
         }
     }
 
-    /// Writes an order; whether it went out.
-    fn send(&mut self, order: &Request) -> bool {
+    /// Writes a request. Returns `true` if the guard's pipe accepted it.
+    fn send(&mut self, request: &Request) -> bool {
         self.drain_responses();
         let Some(pipe) = &mut self.request_pipe else {
             return false;
         };
-        let Ok(mut line) = serde_json::to_vec(order) else {
-            // Only a path that is not Unicode comes here.
+        let Ok(mut line) = serde_json::to_vec(request) else {
+            // Serialization fails only for a path that is not Unicode.
             return false;
         };
         line.push(b'\n');
@@ -307,27 +270,28 @@ impl GuardClient {
     }
 }
 
-fn unknown_location(why: &str) -> VmLocationReport {
-    VmLocationReport::new(VmPlace::UNKNOWN, None, why).with_advice(
-        "ask both: QMP `query-status` and `query-migrate`. Source `completed` and destination \
-         `paused`: `cont` at the destination. Source running: `quit` at the destination",
+fn unknown_location(reason: &str) -> VmLocationReport {
+    VmLocationReport::new(VmPlace::UNKNOWN, None, reason).with_advice(
+        "query both sides: QMP `query-status` and `query-migrate`. If the source is `completed` \
+         and the destination `paused`: `cont` at the destination. If the source runs: `quit` at \
+         the destination",
     )
 }
 
-fn unexpected_response(told: &Response) -> Error {
-    Error::guard(format!("the guard answers {told:?}"))
+fn unexpected_response(response: &Response) -> Error {
+    Error::guard(format!("unexpected response of the guard: {response:?}"))
 }
 
-/// Reads what the guard says, until its end.
+/// Reads the guard's responses until its end.
 fn spawn_reader(output: ChildStdout) -> Receiver<Response> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).lines() {
             let Ok(line) = line else { break };
-            let Ok(told) = serde_json::from_str(&line) else {
+            let Ok(response) = serde_json::from_str(&line) else {
                 break;
             };
-            if sender.send(told).is_err() {
+            if sender.send(response).is_err() {
                 break;
             }
         }
@@ -339,50 +303,53 @@ fn spawn_reader(output: ChildStdout) -> Receiver<Response> {
 mod tests {
     use super::*;
 
-    /// A guard played by a shell.
+    /// Starts a guard that a shell script imitates.
     fn shell_guard(script: &str) -> GuardClient {
         GuardClient::spawn_program(Path::new("/bin/sh"), &["-c", script]).unwrap()
     }
 
     #[test]
-    fn orders_answers_and_the_last_word() {
-        let mut keeper = shell_guard(
+    fn requests_and_responses_until_the_report() {
+        let mut client = shell_guard(
             r#"
-            read order; echo '{"response":"initial-status","source":null,"destination":null,"notes":["a note"]}'
-            read order; echo '{"response":"command-sent","command":"the destination: stop"}'
+            read request; echo '{"response":"initial-status","source":null,"destination":null,"notes":["a note"]}'
+            read request; echo '{"response":"command-sent","command":"the destination: stop"}'
             echo '{"response":"failed","message":"it cannot","hint":"do this"}'
-            read order; case $order in *device-state-committed*) ;; *) exit ;; esac
-            read order; case $order in *relay-ended*) ;; *) exit ;; esac
+            read request; case $request in *device-state-committed*) ;; *) exit ;; esac
+            read request; case $request in *relay-ended*) ;; *) exit ;; esac
             echo '{"response":"vm-location","report":{"place":"source","running":true,"reason":"so"}}'
             "#,
         );
-        let connected = keeper.connect(Some(Path::new("/a")), None).unwrap();
-        assert_eq!(connected.notes, ["a note"]);
-        let error = keeper.prepare().unwrap_err();
+        let status = client.connect(Some(Path::new("/a")), None).unwrap();
+        assert_eq!(status.notes, ["a note"]);
+        let error = client.prepare().unwrap_err();
         assert_eq!(error.message(), "it cannot");
-        assert_eq!(keeper.take_actions(), ["the destination: stop"]);
-        keeper.device_state_committed(Some(true)).unwrap();
-        let at = keeper.conclude(Duration::from_secs(20));
-        assert_eq!((at.place, at.running), (VmPlace::SOURCE, Some(true)));
+        assert_eq!(client.take_actions(), ["the destination: stop"]);
+        client.device_state_committed(Some(true)).unwrap();
+        let report = client.conclude(Duration::from_secs(20));
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::SOURCE, Some(true))
+        );
     }
 
     #[test]
-    fn a_guard_that_was_killed_lets_nothing_pass() {
-        let mut keeper = shell_guard("exit");
-        let error = keeper.connect(None, None).unwrap_err();
-        assert_eq!(error.message(), "the guard ended");
-        assert!(keeper.device_state_committed(None).is_err());
+    fn killed_guard_blocks_the_device_state() {
+        let mut client = shell_guard("exit");
+        let error = client.connect(None, None).unwrap_err();
+        assert_eq!(error.message(), "the guard has exited");
+        assert!(client.device_state_committed(None).is_err());
         assert_eq!(
-            keeper.conclude(Duration::from_secs(20)).place,
+            client.conclude(Duration::from_secs(20)).place,
             VmPlace::UNKNOWN
         );
     }
 
     #[test]
-    fn a_guard_that_is_stuck_is_left_alone() {
-        let keeper = shell_guard("sleep 5");
-        let at = keeper.conclude(Duration::from_millis(50));
-        assert_eq!(at.place, VmPlace::UNKNOWN);
-        assert!(at.reason.contains("goes on trying"), "{}", at.reason);
+    fn conclude_times_out_on_a_stuck_guard() {
+        let client = shell_guard("sleep 5");
+        let report = client.conclude(Duration::from_millis(50));
+        assert_eq!(report.place, VmPlace::UNKNOWN);
+        assert!(report.reason.contains("keeps trying"), "{}", report.reason);
     }
 }

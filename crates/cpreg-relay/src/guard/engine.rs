@@ -1,6 +1,6 @@
-//! [`Guard`]: looks at both QEMUs, has [`super::decide`] decide, and does it.
+//! [`Guard`]: polls both QEMUs, lets [`super::decide`] decide, and carries the action out.
 //!
-//! What the two are asked before a migration lives in [`super::prepare`].
+//! [`super::prepare`] has the checks before a migration.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,16 +16,17 @@ use super::states::{RunState, SideStatus};
 use super::vm_location_report::VmLocationReport;
 use crate::error::Error;
 
-/// How often is looked while the guest runs at the source.
+/// Poll interval while the guest runs at the source.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often once the device state goes on: this is a part of the time for which the guest stands still.
+/// Poll interval once the device state is sent. It adds to the downtime.
 const ACTIVE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long to wait before a QEMU that refused is told again: the other one may still hold a disk's lock.
+/// Interval between two attempts of a command that a QEMU refuses. The other QEMU may still hold
+/// the lock of a disk.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Two monitors, or one, and the VM between them.
+/// Guard of one VM, with the monitor of either side or of both.
 #[derive(Debug)]
 pub struct Guard {
     pub(super) source: Option<Monitor>,
@@ -35,24 +36,24 @@ pub struct Guard {
     unchanged_since: Instant,
     refusal: Option<Refusal>,
     actions: Vec<String>,
-    /// How many of `done` have been given out.
+    /// Number of `actions` already returned by [`Self::take_actions`].
     reported_actions: usize,
 }
 
 impl Guard {
-    /// Connects to the monitors; at least one is needed.
+    /// Connects to the monitors, at least one.
     ///
     /// # Errors
     /// If none is given, or one cannot be reached.
-    pub fn connect(source: Option<&Path>, dest: Option<&Path>) -> Result<Self, Error> {
-        if source.is_none() && dest.is_none() {
+    pub fn connect(source: Option<&Path>, destination: Option<&Path>) -> Result<Self, Error> {
+        if source.is_none() && destination.is_none() {
             return Err(Error::guard("there is no monitor to guard with"));
         }
         let source = source.map(|path| Monitor::connect(Role::Source, path));
-        let dest = dest.map(|path| Monitor::connect(Role::Destination, path));
+        let destination = destination.map(|path| Monitor::connect(Role::Destination, path));
         Ok(Self {
             source: source.transpose()?,
-            destination: dest.transpose()?,
+            destination: destination.transpose()?,
             state: GuardState::INITIAL,
             last_observed: None,
             unchanged_since: Instant::now(),
@@ -65,11 +66,11 @@ impl Guard {
     /// Has the source start its migration.
     ///
     /// # Errors
-    /// If there is no monitor of the source, or it refuses.
+    /// If the monitor of the source is not known, or it refuses.
     pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let Some(source) = &mut self.source else {
             return Err(Error::guard("the source's monitor is not known")
-                .with_hint("start the migration there yourself: QMP `migrate`"));
+                .with_hint("start the migration at the source: QMP `migrate`"));
         };
         source.execute_or_fail("migrate", json!({"uri": uri}))?;
         self.apply(&GuardEvent::MigrationStarted);
@@ -77,12 +78,13 @@ impl Guard {
         Ok(())
     }
 
-    /// A migration has begun that somebody else started.
+    /// Records a migration that was started by others.
     pub fn migration_started(&mut self) {
         self.apply(&GuardEvent::MigrationStarted);
     }
 
-    /// Device state may go on from now on. The relay has seen in it whether the guest is to run, if it could.
+    /// Records that device state is about to be sent. `running` is the run state that the relay
+    /// found in it, if any.
     pub fn device_state_committed(&mut self, running: Option<bool>) {
         let guest = match running {
             _ if self.source.is_some() => None,
@@ -92,37 +94,37 @@ impl Guard {
         self.apply(&GuardEvent::DeviceStateCommitted(guest));
     }
 
-    /// None has gone on and none will.
+    /// Records that no device state was sent or will be.
     pub fn device_state_rejected(&mut self) {
         self.apply(&GuardEvent::DeviceStateRejected);
     }
 
-    /// All has gone on.
+    /// Records that all device state was sent.
     pub fn device_state_delivered(&mut self) {
         self.apply(&GuardEvent::DeviceStateDelivered);
     }
 
-    /// The relay carries nothing any more, or is gone.
+    /// Records that the relay has ended.
     pub fn relay_ended(&mut self) {
         self.apply(&GuardEvent::RelayEnded);
     }
 
-    /// What the QEMUs were told since the last call.
+    /// Returns the commands sent to the QEMUs since the last call.
     pub fn take_actions(&mut self) -> Vec<String> {
-        let new = self.actions[self.reported_actions..].to_vec();
+        let actions = self.actions[self.reported_actions..].to_vec();
         self.reported_actions = self.actions.len();
-        new
+        actions
     }
 
-    /// How long to wait before the next [`Self::step`].
+    /// Returns the delay before the next [`Self::step`].
     pub fn poll_interval(&self) -> Duration {
         match &self.last_observed {
             Some((SideStatus::Present { run, .. }, _, state)) => {
-                let is_over = state.has_relay_ended()
+                let is_switching = state.has_relay_ended()
                     || state.transfer != DeviceStateTransfer::Pending
                     || state.destination.has_run();
-                let is_calm = *run == RunState::RUNNING && !is_over;
-                if is_calm {
+                let is_idle = *run == RunState::RUNNING && !is_switching;
+                if is_idle {
                     IDLE_POLL_INTERVAL
                 } else {
                     ACTIVE_POLL_INTERVAL
@@ -133,51 +135,53 @@ impl Guard {
         }
     }
 
-    /// Looks, decides, acts once. Gives the whereabouts when all is over.
+    /// Polls, decides and acts once. Returns the report when the migration has ended.
     pub fn step(&mut self) -> Option<VmLocationReport> {
-        let situation = self.poll_state();
-        let action = decide(&situation);
+        let observation = self.poll_state();
+        let action = decide(&observation);
         self.act(action)
     }
 
     fn poll_state(&mut self) -> Observation {
-        let dest_before = match &self.last_observed {
-            Some((_, dest, ..)) => dest.clone(),
+        let last_destination = match &self.last_observed {
+            Some((_, destination, ..)) => destination.clone(),
             None => SideStatus::Unreachable,
         };
-        // The destination first: if it has all of it, what the source says afterwards is about a moment at which that was so.
-        let asked_first = self.should_poll_destination_first();
-        let mut dest = asked_first.then(|| self.poll_destination());
+        // Poll the destination first: if it has the whole VM, the source's later answer describes a
+        // moment after that.
+        let destination_first = self.should_poll_destination_first();
+        let mut destination = destination_first.then(|| self.poll_destination());
         let source = self
             .source
             .as_mut()
             .map_or(SideStatus::NoMonitor, Monitor::poll);
         self.apply(&GuardEvent::SourceReported(&source));
-        let must_ask = self.should_poll_destination(&source) || self.last_observed.is_none();
-        if dest.is_none() && must_ask {
-            // Asked for the first time after the source changed: both are looked at again in the next step, in the right order.
-            dest = Some(self.poll_destination());
+        let must_poll = self.should_poll_destination(&source) || self.last_observed.is_none();
+        if destination.is_none() && must_poll {
+            // First poll of the destination after the source changed; the next step polls both in
+            // the right order.
+            destination = Some(self.poll_destination());
         }
-        let dest = dest.unwrap_or_else(|| match &mut self.destination {
+        let destination = destination.unwrap_or_else(|| match &mut self.destination {
             None => SideStatus::NoMonitor,
             Some(monitor) => {
                 if monitor.has_ended() {
                     SideStatus::Exited
                 } else {
-                    dest_before
+                    last_destination
                 }
             }
         });
-        self.apply(&GuardEvent::DestinationReported(&dest));
-        let now = (source, dest, self.state);
-        if self.last_observed.as_ref() != Some(&now) {
-            self.last_observed = Some(now.clone());
+        self.apply(&GuardEvent::DestinationReported(&destination));
+        let current = (source, destination, self.state);
+        if self.last_observed.as_ref() != Some(&current) {
+            self.last_observed = Some(current.clone());
             self.unchanged_since = Instant::now();
         }
-        let (source, dest, state) = now;
+        let (source, destination, state) = current;
         Observation {
             source,
-            destination: dest,
+            destination,
             state,
             unchanged_for: self.unchanged_since.elapsed(),
         }
@@ -189,7 +193,8 @@ impl Guard {
             .map_or(SideStatus::NoMonitor, Monitor::poll)
     }
 
-    /// Whether the destination matters: it is not asked while RAM flows, since it then answers late and there is nothing to learn.
+    /// Returns `true` if the destination is to be polled. It is not while RAM is sent: it then
+    /// answers late, and its state tells nothing.
     fn should_poll_destination(&self, source: &SideStatus) -> bool {
         let state = &self.state;
         if state.has_relay_ended() || state.transfer.is_rejected() || state.destination.has_run() {
@@ -219,9 +224,9 @@ impl Guard {
     fn act(&mut self, action: GuardAction) -> Option<VmLocationReport> {
         match action {
             GuardAction::Wait => {}
-            GuardAction::Conclude(mut whereabouts) => {
-                whereabouts.actions.clone_from(&self.actions);
-                return Some(whereabouts);
+            GuardAction::Conclude(mut report) => {
+                report.actions.clone_from(&self.actions);
+                return Some(report);
             }
             GuardAction::Execute(command) => {
                 if let Some(refusal) = &self.refusal
@@ -230,22 +235,22 @@ impl Guard {
                 {
                     return None;
                 }
-                let tried = self.execute(command);
-                self.apply(&GuardEvent::CommandExecuted(command, tried));
+                let outcome = self.execute(command);
+                self.apply(&GuardEvent::CommandExecuted(command, outcome));
             }
         }
         None
     }
 
     fn execute(&mut self, command: Command) -> CommandOutcome {
-        let (end, name) = match command {
+        let (role, name) = match command {
             Command::Cancel => (Role::Source, "migrate_cancel"),
             Command::StopSource => (Role::Source, "stop"),
             Command::ResumeSource => (Role::Source, "cont"),
             Command::ResumeDestination => (Role::Destination, "cont"),
             Command::QuitDestination => (Role::Destination, "quit"),
         };
-        let monitor = match end {
+        let monitor = match role {
             Role::Source => self.source.as_mut(),
             Role::Destination => self.destination.as_mut(),
         };
@@ -255,16 +260,16 @@ impl Guard {
         match monitor.execute(name, json!({})) {
             Reply::Ok(_) => {
                 self.refusal = None;
-                self.record_action(format!("{end}: {name}"));
+                self.record_action(format!("{role}: {name}"));
                 CommandOutcome::Done
             }
-            Reply::NoReply(why) => {
-                self.record_action(format!("{end}: {name}, without an answer ({why})"));
+            Reply::NoReply(reason) => {
+                self.record_action(format!("{role}: {name}, no reply ({reason})"));
                 CommandOutcome::NoReply
             }
-            Reply::Refused(why) => {
+            Reply::Refused(reason) => {
                 let now = Instant::now();
-                let first = match &mut self.refusal {
+                let first_attempt = match &mut self.refusal {
                     Some(refusal) if refusal.command == command => {
                         refusal.last = now;
                         refusal.first
@@ -275,11 +280,11 @@ impl Guard {
                             first: now,
                             last: now,
                         });
-                        self.record_action(format!("{end}: {name}, refused: {why}"));
+                        self.record_action(format!("{role}: {name}, refused: {reason}"));
                         now
                     }
                 };
-                if first.elapsed() < UNRESPONSIVE_TIMEOUT {
+                if first_attempt.elapsed() < UNRESPONSIVE_TIMEOUT {
                     CommandOutcome::Refused
                 } else {
                     self.refusal = None;
@@ -289,12 +294,12 @@ impl Guard {
         }
     }
 
-    pub(super) fn record_action(&mut self, what: impl Into<String>) {
-        self.actions.push(what.into());
+    pub(super) fn record_action(&mut self, action: impl Into<String>) {
+        self.actions.push(action.into());
     }
 }
 
-/// Something that a QEMU was told and refuses to do.
+/// Command that a QEMU refuses.
 #[derive(Debug)]
 struct Refusal {
     command: Command,

@@ -1,4 +1,5 @@
-//! Two monitors for tests, played by threads: what they were told, and what becomes of their VMs.
+//! Two fake monitors for tests, each in a thread: the commands received, and the states of their
+//! VMs.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,26 +11,26 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// One of the two QEMUs.
+/// One fake QEMU.
 #[derive(Debug)]
 pub(super) struct FakeQemu {
     pub(super) run: &'static str,
     pub(super) migration: &'static str,
-    /// What `migrate-set-capabilities` has switched on.
+    /// Capabilities switched on by `migrate-set-capabilities`.
     pub(super) capabilities: Vec<String>,
     pub(super) parameters: Value,
-    /// What `cont` refuses with, once each.
+    /// Refusals of the next `cont` commands, one each.
     pub(super) refusals: VecDeque<&'static str>,
 }
 
-/// Both.
+/// Both QEMUs.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) source: FakeQemu,
     pub(super) destination: FakeQemu,
-    /// What `migrate` leads to: the states of both (run, migration).
+    /// States of both after `migrate` (run, migration).
     pub(super) states_after_migrate: [(&'static str, &'static str); 2],
-    /// Commands that change something, in the order in which they came.
+    /// Commands that change something, in the order received.
     pub(super) commands: Vec<String>,
 }
 
@@ -45,15 +46,15 @@ impl FakeQemu {
     }
 }
 
-/// Both, and where they listen.
+/// Both QEMUs and their monitor sockets.
 #[derive(Debug)]
 pub(super) struct FakeMonitors {
-    folder: TempDir,
+    directory: TempDir,
     world: Arc<Mutex<World>>,
 }
 
 impl FakeMonitors {
-    /// A source that runs and a destination that waits; `migrate` moves the VM.
+    /// Creates a running source and a waiting destination; `migrate` moves the VM.
     pub(super) fn new() -> Self {
         let world = World {
             source: FakeQemu::new("running"),
@@ -62,13 +63,13 @@ impl FakeMonitors {
             commands: Vec::new(),
         };
         let monitors = Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             world: Arc::new(Mutex::new(world)),
         };
         for is_source in [true, false] {
             let listener = UnixListener::bind(monitors.path(is_source)).unwrap();
             let world = Arc::clone(&monitors.world);
-            // One client at a time, as QEMU does.
+            // One client at a time, like QEMU.
             thread::spawn(move || {
                 for client in listener.incoming() {
                     serve(client.unwrap(), is_source, &world);
@@ -80,7 +81,7 @@ impl FakeMonitors {
 
     pub(super) fn path(&self, is_source: bool) -> PathBuf {
         let name = if is_source { "source" } else { "destination" };
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -99,8 +100,8 @@ fn serve(client: UnixStream, is_source: bool, world: &Mutex<World>) {
         let Ok(line) = line else { return };
         let request: Value = serde_json::from_str(&line).unwrap();
         let command = request["execute"].as_str().unwrap();
-        let answer = execute(command, &request["arguments"], is_source, world);
-        let mut reply = match answer {
+        let result = execute(command, &request["arguments"], is_source, world);
+        let mut reply = match result {
             Ok(value) => json!({"return": value}),
             Err(text) => json!({"error": {"class": "GenericError", "desc": text}}),
         };
@@ -119,12 +120,12 @@ fn execute(
 ) -> Result<Value, &'static str> {
     let mut world = world.lock().unwrap();
     let world = &mut *world;
-    let who = if is_source { "source" } else { "destination" };
+    let role = if is_source { "source" } else { "destination" };
     if matches!(
         command,
         "migrate" | "stop" | "cont" | "quit" | "migrate_cancel"
     ) {
-        world.commands.push(format!("{who} {command}"));
+        world.commands.push(format!("{role} {command}"));
     }
     let fake = if is_source {
         &mut world.source
@@ -139,15 +140,15 @@ fn execute(
         "query-cpus-fast" => return Ok(json!([{"thread-id": 0}])),
         "query-migrate-parameters" => return Ok(fake.parameters.clone()),
         "query-migrate-capabilities" => {
-            let on = fake.capabilities.iter();
-            return Ok(on
+            let names = fake.capabilities.iter();
+            return Ok(names
                 .map(|name| json!({"capability": name, "state": true}))
                 .collect());
         }
         "migrate-set-capabilities" => {
-            for it in arguments["capabilities"].as_array().unwrap() {
+            for capability in arguments["capabilities"].as_array().unwrap() {
                 fake.capabilities
-                    .push(it["capability"].as_str().unwrap().to_owned());
+                    .push(capability["capability"].as_str().unwrap().to_owned());
             }
         }
         "stop" if fake.run == "running" => fake.run = "paused",

@@ -1,37 +1,39 @@
-//! [`State`]: what has happened in a migration, as far as the guard knows, and what each [`Event`]
-//! makes of it.
+//! [`GuardState`]: the events of a migration that the guard knows, and their transitions.
 //!
-//! What to do next follows from this and from what both sides say now: [`super::decide`]. The parts
-//! change side by side:
+//! [`super::decide`] derives the next action from this state and the current state of both sides.
+//! The parts change independently:
 //!
 //! ```text
-//! Migration     NotBegun ──Began, or seen to migrate──> Begun ──Cancel──> Cancelled
-//!
-//! DeviceState   Expected ──Passing──> Passing ──Delivered──> Delivered
-//!                  │                     │
-//!               Refused               Refused
-//!                  v                     v
-//!               Withheld ──Passing──> CutOff
-//!
-//! Relay         Carries ──RelayEnded──> Ended
-//!
-//! Hold          Free ──Held──> Held
-//!
-//! Source        Untold ──cont: done──> LetGo ──cont: given up──> RefusesAgain
-//!                  └──cont: given up──> Refuses ──cont: done────────┘
-//!
-//! Dest          Untold ──cont: given up──> Refuses       any ──seen running──────────> Ran
-//!                  │                          │          any ──cont: done, no answer──> Ran
-//!              quit: done                 quit: done
-//!                  v                          v          Ran ──quit: done──> RanAndQuits
-//!                Quits ──cont: given up──> RefusesAndQuits ──seen running──> RanAndQuits
+//! MigrationPhase           NotStarted ──MigrationStarted, or in progress──> Started ──Cancel──> Cancelled
+//! =
+//! DeviceStateTransfer      Pending ──Committed──> Committed ──Delivered──> Delivered
+//!                             │                       │
+//!                         Rejected                Rejected
+//!                             v                       v
+//!                          Rejected ──Committed──> Aborted
+//! =
+//! RelayStatus              Running ──RelayEnded──> Ended
+//! =
+//! Autostart                Enabled ──AutostartBlocked──> Blocked
+//! =
+//! SourceCommandState       Pending ──cont done──> Resumed ──cont given up──> ResumedAndRefused
+//!                             └──cont given up──> ResumeRefused ──cont done────────┘
+//! =
+//! DestinationCommandState  any ──seen running──────────> Resumed
+//!                          any ──cont done, no reply───> Resumed ──quit done──> ResumedAndQuitting
+//!                          Pending ──cont given up──> ResumeRefused
+//!                             │                            │
+//!                         quit done                    quit done
+//!                             v                            v
+//!                          Quitting ──cont given up──> ResumeRefusedAndQuitting
+//!                          any quitting state ──seen running──> ResumedAndQuitting
 //! ```
 //!
-//! [`SourceGuestState`] follows the source until its migration stops it.
+//! [`SourceGuestState`] follows the source until its migration stops the guest.
 
 use super::states::{RunState, SideStatus};
 
-/// All that has happened in a migration.
+/// State of a guarded migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GuardState {
     pub(super) migration: MigrationPhase,
@@ -41,90 +43,90 @@ pub(super) struct GuardState {
     pub(super) source: SourceCommandState,
     pub(super) destination: DestinationCommandState,
     pub(super) autostart: Autostart,
-    /// There is a return path: `completed` at the source means loaded at the destination.
+    /// The return path is on: `completed` at the source means loaded at the destination.
     pub(super) has_return_path: bool,
 }
 
 /// Progress of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MigrationPhase {
-    /// Not begun: `query-migrate` tells about an earlier migration.
+    /// Not begun: `query-migrate` describes an earlier migration.
     NotStarted,
     /// Begun.
     Started,
-    /// The source was told to give it up.
+    /// The guard cancelled it at the source.
     Cancelled,
 }
 
-/// State of the device state, as the relay has told it.
+/// State of the device state, as reported by the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateTransfer {
-    /// None has gone on.
+    /// None has been sent.
     Pending,
-    /// None has gone on and none will.
+    /// None has been sent or will be.
     Rejected,
-    /// Part of it may have gone on, or all.
+    /// Part or all of it may have been sent.
     Committed,
-    /// Part of it may have gone on; no more will.
+    /// Part of it may have been sent; no more will be.
     Aborted,
-    /// All of the stream went on, and the success back.
+    /// All of the stream was sent and, with a return path, the success forwarded.
     Delivered,
 }
 
 /// State of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RelayStatus {
-    /// Carries the migration.
+    /// Forwards the migration.
     Running,
-    /// Done, or gone.
+    /// Has finished or died.
     Ended,
 }
 
-/// State of the guest at the source before its migration stopped it.
+/// Run state of the guest at the source before its migration stopped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceGuestState {
-    /// Ran.
+    /// Was running.
     Running,
     /// Was paused.
     Paused,
 }
 
-/// Result of telling the source to run.
+/// Result of resuming the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceCommandState {
-    /// Not told, or not refused for long enough yet.
+    /// Not resumed, or not refused for long enough.
     Pending,
-    /// Let go on.
+    /// Resumed.
     Resumed,
     /// Refused for too long.
     ResumeRefused,
-    /// Let go on once, and refused once.
+    /// Resumed once, and refused once.
     ResumedAndRefused,
 }
 
-/// Result of telling the destination to run, or to quit.
+/// Result of resuming or ending the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DestinationCommandState {
-    /// Told neither, or not refused for long enough yet.
+    /// No such command, or not refused for long enough.
     Pending,
-    /// Refused to run for too long.
+    /// Refused to resume for too long.
     ResumeRefused,
-    /// Confirmed that it quits.
+    /// Confirmed `quit`.
     Quitting,
-    /// The one and the other.
+    /// Refused to resume for too long, and confirmed `quit`.
     ResumeRefusedAndQuitting,
-    /// Told to run without refusing, or seen running. A refusal before that has no meaning left.
+    /// Resumed without a refusal, or observed running. An earlier refusal has no meaning any more.
     Resumed,
-    /// Ran, and confirmed that it quits.
+    /// Resumed, and confirmed `quit`.
     ResumedAndQuitting,
 }
 
 /// Autostart of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Autostart {
-    /// May start by itself.
+    /// The guest may start by itself.
     Enabled,
-    /// Confirmed that it does not start by itself.
+    /// Confirmed that the guest does not start by itself.
     Blocked,
 }
 
@@ -135,7 +137,7 @@ pub(super) enum Command {
     Cancel,
     /// `cont` at the source.
     ResumeSource,
-    /// `stop` at the source, which runs although the destination does.
+    /// `stop` at the source, which runs although the destination runs.
     StopSource,
     /// `cont` at the destination.
     ResumeDestination,
@@ -148,45 +150,45 @@ pub(super) enum Command {
 pub(super) enum CommandOutcome {
     /// Done.
     Done,
-    /// Refused, to be tried again.
+    /// Refused; the guard retries.
     Refused,
     /// Refused for too long.
     GivenUp,
-    /// No answer came: it may have been done.
+    /// No reply: it may have been executed.
     NoReply,
 }
 
-/// Something that happened.
+/// Event of a guarded migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GuardEvent<'e> {
-    /// Before a migration: the source's guest.
+    /// Before a migration: the source's guest has this state.
     SourceGuestObserved(SourceGuestState),
     /// Before a migration: the return path is on.
     ReturnPathEnabled,
     /// Before a migration: the destination does not start by itself.
     AutostartBlocked,
-    /// An earlier guard and its relay are gone, and their migration is over but for the last word.
+    /// An earlier guard and its relay died, and only their final steps are missing.
     UnfinishedMigrationFound,
     /// A migration has begun.
     MigrationStarted,
-    /// Device state may go on from now on. The guest, where the source cannot be asked.
+    /// Device state is about to be sent. The guest state is given if the source cannot be queried.
     DeviceStateCommitted(Option<SourceGuestState>),
-    /// None has gone on and none will, or no more.
+    /// No device state, or no more of it, will be sent.
     DeviceStateRejected,
-    /// All has gone on.
+    /// All device state was sent.
     DeviceStateDelivered,
-    /// The relay carries nothing any more.
+    /// The relay has ended.
     RelayEnded,
-    /// State that the source reports.
+    /// The source reported this state.
     SourceReported(&'e SideStatus),
-    /// State that the destination reports.
+    /// The destination reported this state.
     DestinationReported(&'e SideStatus),
-    /// A QEMU was told something.
+    /// A command was sent to a QEMU.
     CommandExecuted(Command, CommandOutcome),
 }
 
 impl GuardState {
-    /// Nothing has happened.
+    /// State before any event.
     pub(super) const INITIAL: Self = Self {
         migration: MigrationPhase::NotStarted,
         transfer: DeviceStateTransfer::Pending,
@@ -249,13 +251,13 @@ impl GuardState {
                 ..self
             },
             GuardEvent::DestinationReported(_) => self,
-            GuardEvent::CommandExecuted(command, tried) => {
-                self.apply_command_outcome(*command, *tried)
+            GuardEvent::CommandExecuted(command, outcome) => {
+                self.apply_command_outcome(*command, *outcome)
             }
         }
     }
 
-    /// Follows what the guest does at the source, up to where its migration stops it.
+    /// Follows the guest at the source until its migration stops it.
     fn apply_source_report(mut self, side: &SideStatus) -> Self {
         let SideStatus::Present { run, migration } = side else {
             return self;
@@ -274,15 +276,15 @@ impl GuardState {
         self
     }
 
-    fn apply_command_outcome(mut self, command: Command, tried: CommandOutcome) -> Self {
-        match (command, tried) {
-            // Told once, whatever it answers.
+    fn apply_command_outcome(mut self, command: Command, outcome: CommandOutcome) -> Self {
+        match (command, outcome) {
+            // Sent once, whatever the reply.
             (Command::Cancel, _) => self.migration = MigrationPhase::Cancelled,
             (Command::ResumeSource, CommandOutcome::Done) => self.source = self.source.on_resumed(),
             (Command::ResumeSource, CommandOutcome::GivenUp) => {
                 self.source = self.source.on_resume_refused()
             }
-            // No answer does not mean that it does not run.
+            // Without a reply, the destination may still run.
             (Command::ResumeDestination, CommandOutcome::Done | CommandOutcome::NoReply) => {
                 self.destination = self.destination.on_resumed()
             }
@@ -302,17 +304,17 @@ impl GuardState {
         self.migration != MigrationPhase::NotStarted
     }
 
-    /// Returns `true` if the relay is done, or gone.
+    /// Returns `true` if the relay has finished or died.
     pub(super) fn has_relay_ended(self) -> bool {
         self.relay == RelayStatus::Ended
     }
 
-    /// Returns `true` if the destination cannot have the device state, now or later.
+    /// Returns `true` if the destination does not have the device state and will not get it.
     pub(super) fn is_device_state_withheld(self) -> bool {
         !self.transfer.may_be_sent() && (self.transfer.is_rejected() || self.has_relay_ended())
     }
 
-    /// Returns `true` if the guest is to run on the side where the VM ends.
+    /// Returns `true` if the guest is to run on the side that has the VM in the end.
     pub(super) fn should_run_guest(self) -> bool {
         self.source_guest == SourceGuestState::Running
     }
@@ -352,17 +354,17 @@ impl DeviceStateTransfer {
     fn on_delivered(self) -> Self {
         match self {
             Self::Pending | Self::Committed | Self::Delivered => Self::Delivered,
-            // What was refused stays refused.
-            refused => refused,
+            // A rejected transfer stays rejected.
+            rejected => rejected,
         }
     }
 
-    /// Returns `true` if part of it may have gone on, or all.
+    /// Returns `true` if part or all of it may have been sent.
     pub(super) fn may_be_sent(self) -> bool {
         matches!(self, Self::Committed | Self::Aborted | Self::Delivered)
     }
 
-    /// Returns `true` if the relay refused it, or the rest of it.
+    /// Returns `true` if the relay rejected all or the rest of it.
     pub(super) fn is_rejected(self) -> bool {
         matches!(self, Self::Rejected | Self::Aborted)
     }
@@ -383,12 +385,12 @@ impl SourceCommandState {
         }
     }
 
-    /// Returns `true` if the source was let go on.
+    /// Returns `true` if the source was resumed.
     pub(super) fn is_resumed(self) -> bool {
         matches!(self, Self::Resumed | Self::ResumedAndRefused)
     }
 
-    /// Returns `true` if it refused to run for too long.
+    /// Returns `true` if it refused to resume for too long.
     pub(super) fn has_refused(self) -> bool {
         matches!(self, Self::ResumeRefused | Self::ResumedAndRefused)
     }
@@ -408,8 +410,8 @@ impl DestinationCommandState {
         match self {
             Self::Pending | Self::ResumeRefused => Self::ResumeRefused,
             Self::Quitting | Self::ResumeRefusedAndQuitting => Self::ResumeRefusedAndQuitting,
-            // It has run once: that is not taken back.
-            ran => ran,
+            // A destination that has run stays in that state.
+            resumed => resumed,
         }
     }
 
@@ -421,17 +423,17 @@ impl DestinationCommandState {
         }
     }
 
-    /// Returns `true` if the destination may have run. That bars the source for good.
+    /// Returns `true` if the destination may have run. The source must never resume after that.
     pub(super) fn has_run(self) -> bool {
         matches!(self, Self::Resumed | Self::ResumedAndQuitting)
     }
 
-    /// Returns `true` if it refused to run for too long.
+    /// Returns `true` if it refused to resume for too long.
     pub(super) fn has_refused(self) -> bool {
         matches!(self, Self::ResumeRefused | Self::ResumeRefusedAndQuitting)
     }
 
-    /// Returns `true` if the destination has confirmed that it quits.
+    /// Returns `true` if the destination has confirmed `quit`.
     pub(super) fn is_quitting(self) -> bool {
         matches!(
             self,

@@ -1,22 +1,24 @@
-//! The drain guard: whatever ends when, the VM runs on exactly one side.
+//! Switchover guard: the VM runs on exactly one side, whatever fails and when.
 //!
-//! It talks to the monitors of the source, of the destination, or of both, decides who runs, and looks at no byte of the stream. Left alone, a QEMU without return
-//! path stops a VM that the destination then refuses; and one with a return path starts it at the destination before the source
-//! knows, so that a connection lost just then leaves it running on both sides. The guard holds the destination, and lets it run when the
-//! source can no longer go back.
+//! The guard talks to the monitor of the source, of the destination, or of both. It decides which
+//! side runs, and reads no byte of the stream. Without a guard, a QEMU without return path stops a
+//! VM that the destination then rejects. A QEMU with a return path starts it at the destination
+//! before the source knows. If the connection breaks at that moment, the VM runs on both sides. The
+//! guard blocks the destination's autostart, and resumes the destination when the source can no
+//! longer resume.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | [`states`] | what a QEMU says of itself: run state, migration status |
-//! | `monitor` | one QEMU's monitor, and the proof that its process has ended |
-//! | `prepare` | what is asked and changed before a migration |
-//! | `machine` | what has happened, as a state and what each event makes of it |
-//! | `decide` | what to do next: a function of what is seen; `single_monitor` with one monitor |
-//! | [`engine`] | [`Guard`]: looks, decides, acts |
-//! | [`whereabouts`] | [`Whereabouts`]: on which side the VM is |
-//! | [`protocol`] | what relay and guard say to each other |
+//! | [`states`] | run state and migration status of a QEMU |
+//! | `monitor` | one QEMU's monitor, and the proof that its process has exited |
+//! | `prepare` | checks and changes before a migration |
+//! | `machine` | the state of a guarded migration and its transitions |
+//! | `decide` | the next action, a function of the observation; `single_monitor` with one monitor |
+//! | [`engine`] | [`Guard`]: polls, decides, acts |
+//! | [`vm_location_report`] | [`VmLocationReport`]: the side that has the VM |
+//! | [`protocol`] | messages between relay and guard |
 //! | [`serve`](mod@serve) | the guard's process, which outlives the relay |
-//! | [`client`] | [`GuardClient`]: the relay's end of it |
+//! | [`client`] | [`GuardClient`]: the relay's end |
 
 pub mod client;
 mod decide;
@@ -31,7 +33,8 @@ pub mod serve;
 pub mod states;
 pub mod vm_location_report;
 
-pub use client::{GuardClient, InitialStatus, Prepared};
+pub use client::GuardClient;
 pub use engine::Guard;
+pub use protocol::{InitialStatus, Prepared};
 pub use serve::{GuardExit, leave_session, run};
 pub use vm_location_report::{VmLocationReport, VmPlace};

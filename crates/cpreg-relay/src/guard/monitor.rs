@@ -1,15 +1,16 @@
-//! [`Monitor`]: one QEMU's monitor, and whether its process has ended.
+//! [`Monitor`]: one QEMU's monitor, and the proof that its process has exited.
 //!
-//! A closed connection proves nothing: the monitor may only have let go. What proves an end is the process itself (`pidfd_open(2)`), if it
-//! is on this machine. That is checked, since the peer of a Unix socket may be a tunnel (`ssh -L`) to a QEMU elsewhere:
+//! A closed connection proves nothing, because QEMU may only have closed the monitor. The exit of
+//! the process itself is a proof (`pidfd_open(2)`), if the process is on this machine. The guard
+//! checks that, since the peer of a Unix socket may be a tunnel (`ssh -L`) to a QEMU elsewhere:
 //!
-//! | | from |
-//! |---|---|
-//! | who listens | `SO_PEERCRED` (unix(7)): the process that called `listen` |
-//! | who executes the guest | `query-cpus-fast`: the thread of vCPU 0, and the process it belongs to (`/proc/THREAD/status`, `Tgid`) |
+//! - The listener is the process that called `listen`: `SO_PEERCRED` (unix(7)).
+//! - The executing process is that of the thread of vCPU 0: `query-cpus-fast` and `Tgid` in
+//!   `/proc/THREAD/status`.
 //!
-//! Only if both are the same process is it QEMU, and here. Where they are not (a tunnel; a manager that opened the socket for QEMU) the end
-//! cannot be proven, and the side is at worst `Unreachable`.
+//! If both are the same process, it is QEMU and on this machine. Otherwise (a tunnel, or a manager
+//! that opened the socket for QEMU), an exit cannot be proven, and the side is `Unreachable` at
+//! worst.
 
 use std::fmt;
 use std::fs;
@@ -29,10 +30,10 @@ use crate::error::Error;
 use cpreg_qemu::ErrorKind;
 use cpreg_qemu::qmp::{Qmp, Version, WaitOptions};
 
-/// How long one answer may take. A destination that loads fast answers late.
+/// Timeout of one reply. A destination that loads fast replies late.
 const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
-/// Which end of the migration.
+/// Side of the migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Source,
@@ -48,27 +49,27 @@ impl fmt::Display for Role {
     }
 }
 
-/// How a command went.
+/// Reply to a command.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// Carried out.
+    /// The command succeeded.
     Ok(Value),
-    /// QEMU refused it, in these words: nothing has happened.
+    /// QEMU refused the command with this message: nothing has changed.
     Refused(String),
-    /// No answer: it may have been carried out.
+    /// No reply: the command may have been executed.
     NoReply(String),
 }
 
-/// What tells one QEMU from another that listens at the same path later.
+/// Identity of a QEMU, as opposed to another one that later listens at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
-    /// The process that listens.
+    /// Process that listens.
     peer: i32,
-    /// The thread of vCPU 0.
+    /// Thread of vCPU 0.
     thread: i64,
 }
 
-/// One QEMU's monitor.
+/// Monitor of one QEMU.
 #[derive(Debug)]
 pub(super) struct Monitor {
     role: Role,
@@ -78,49 +79,49 @@ pub(super) struct Monitor {
     /// QEMU's process, if it is on this machine.
     process: Option<OwnedFd>,
     version: Version,
-    /// The end was seen; it stays so.
+    /// The process was observed to have exited; this is final.
     has_ended: bool,
 }
 
 impl Monitor {
-    /// Connects.
+    /// Connects to the monitor.
     ///
     /// # Errors
-    /// If nobody listens, somebody else is connected, or it is no QEMU.
-    pub(super) fn connect(end: Role, path: &Path) -> Result<Self, Error> {
-        let failed = |error: cpreg_qemu::Error| {
+    /// If there is no listener, another client is connected, or the peer is not QEMU.
+    pub(super) fn connect(role: Role, path: &Path) -> Result<Self, Error> {
+        let to_error = |error: cpreg_qemu::Error| {
             let path = path.display();
-            let failure = Error::guard(format!("{end} ({path}): {error}"));
+            let guard_error = Error::guard(format!("{role} ({path}): {error}"));
             match error.hint() {
-                Some(hint) => failure.with_hint(hint.to_owned()),
-                None => failure,
+                Some(hint) => guard_error.with_hint(hint.to_owned()),
+                None => guard_error,
             }
         };
-        let socket = Qmp::connect_socket(path).map_err(failed)?;
+        let socket = Qmp::connect_socket(path).map_err(to_error)?;
         let peer = peer(&socket)
-            .map_err(|error| Error::guard(format!("{end} ({}): {error}", path.display())))?;
-        // Opened before QEMU answers, so that it is the process that answers.
+            .map_err(|error| Error::guard(format!("{role} ({}): {error}", path.display())))?;
+        // Opened before QEMU replies, so that it is the process that replies.
         let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let mut qmp = Qmp::handshake(socket, &QMP_TIMEOUT).map_err(failed)?;
-        let thread = first_thread(&mut qmp).map_err(failed)?;
-        let is_here = process_of(thread) == Some(peer);
+        let mut qmp = Qmp::handshake(socket, &QMP_TIMEOUT).map_err(to_error)?;
+        let thread = first_thread(&mut qmp).map_err(to_error)?;
+        let is_local = process_of(thread) == Some(peer);
         Ok(Self {
-            role: end,
+            role,
             path: path.to_owned(),
             version: qmp.version().clone(),
             qmp: Some(qmp),
             identity: Identity { peer, thread },
-            process: process.filter(|_| is_here),
+            process: process.filter(|_| is_local),
             has_ended: false,
         })
     }
 
-    /// QEMU's version.
+    /// Returns QEMU's version.
     pub(super) fn version(&self) -> &Version {
         &self.version
     }
 
-    /// What the relay is told of it.
+    /// Returns the status for the relay.
     pub(super) fn status(&self, run_state: &RunState) -> QemuStatus {
         QemuStatus {
             version: self.version.to_string(),
@@ -129,15 +130,16 @@ impl Monitor {
         }
     }
 
-    /// Carries out one command. A connection that fails is given up, and opened anew by the next look.
+    /// Executes one command. After a failure, the connection is dropped, and the next poll
+    /// reconnects.
     pub(super) fn execute(&mut self, command: &str, arguments: Value) -> Reply {
         let Some(qmp) = &mut self.qmp else {
             return Reply::NoReply("it does not answer".to_owned());
         };
-        let answer = qmp.execute(command, arguments, &QMP_TIMEOUT);
-        // Nobody looks at events; they would only pile up.
+        let result = qmp.execute(command, arguments, &QMP_TIMEOUT);
+        // Events are not used and would only pile up.
         qmp.take_events();
-        match answer {
+        match result {
             Ok(value) => Reply::Ok(value),
             Err(error) => {
                 if let ErrorKind::Refused { description, .. } = error.kind() {
@@ -149,24 +151,26 @@ impl Monitor {
         }
     }
 
-    /// The same before a migration, where every failure is told to the user.
+    /// Executes a command before a migration, and returns every failure as an error for the user.
     ///
     /// # Errors
-    /// If it is not carried out.
+    /// If the command fails.
     pub(super) fn execute_or_fail(
         &mut self,
         command: &str,
         arguments: Value,
     ) -> Result<Value, Error> {
-        let end = self.role;
+        let role = self.role;
         match self.execute(command, arguments) {
             Reply::Ok(value) => Ok(value),
-            Reply::Refused(text) => Err(Error::guard(format!("{end} refuses `{command}`: {text}"))),
-            Reply::NoReply(text) => Err(Error::guard(format!("{end}: {text}"))),
+            Reply::Refused(text) => {
+                Err(Error::guard(format!("{role} refuses `{command}`: {text}")))
+            }
+            Reply::NoReply(text) => Err(Error::guard(format!("{role}: {text}"))),
         }
     }
 
-    /// What is seen of this side now.
+    /// Returns the current status of this side.
     pub(super) fn poll(&mut self) -> SideStatus {
         if self.has_ended() {
             return SideStatus::Exited;
@@ -182,7 +186,8 @@ impl Monitor {
     }
 
     fn query_states(&mut self) -> Option<(RunState, MigrationStatus)> {
-        // In this order: a source that is seen `completed` or `failed` is then seen with the run state that belongs to it, or a later one.
+        // In this order: a source with `completed` or `failed` then reports the run state that
+        // belongs to it, or a later one.
         let migration = match self.execute("query-migrate", json!({})) {
             Reply::Ok(value) => {
                 let status = value.get("status").and_then(Value::as_str);
@@ -199,21 +204,21 @@ impl Monitor {
         Some((RunState::new(run.to_owned()), migration))
     }
 
-    /// Whether the process is known to have ended.
+    /// Returns `true` if the process is known to have exited.
     pub(super) fn has_ended(&mut self) -> bool {
         if let (false, Some(process)) = (self.has_ended, &self.process) {
             let mut polled = [PollFd::new(process, PollFlags::IN)];
-            let at_once = Timespec {
+            let no_wait = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            // A pidfd becomes readable when the last thread has ended.
-            self.has_ended = poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0);
+            // A pidfd becomes readable when the last thread has exited.
+            self.has_ended = poll(&mut polled, Some(&no_wait)).is_ok_and(|ready| ready > 0);
         }
         self.has_ended
     }
 
-    /// Opens the connection anew, to the same QEMU or not at all.
+    /// Reconnects to the same QEMU, or not at all.
     fn reconnect(&mut self) {
         let Ok(socket) = Qmp::connect_socket(&self.path) else {
             return;
@@ -225,7 +230,7 @@ impl Monitor {
         let Ok(thread) = first_thread(&mut qmp) else {
             return;
         };
-        // Another QEMU at the same path is none of ours.
+        // Another QEMU at the same path does not belong to this migration.
         if self.identity == (Identity { peer, thread }) {
             self.qmp = Some(qmp);
         }
@@ -239,14 +244,14 @@ fn peer(socket: &UnixStream) -> io::Result<i32> {
         .get())
 }
 
-/// The thread of vCPU 0, as QEMU's machine numbers it.
+/// Returns the thread of vCPU 0, as numbered on QEMU's machine.
 fn first_thread(qmp: &mut Qmp) -> Result<i64, cpreg_qemu::Error> {
     let cpus = qmp.execute("query-cpus-fast", json!({}), &QMP_TIMEOUT)?;
     let thread = cpus.get(0).and_then(|cpu| cpu.get("thread-id"));
     Ok(thread.and_then(Value::as_i64).unwrap_or(0))
 }
 
-/// The process that a thread of this machine belongs to (proc_pid_status(5)).
+/// Returns the process of a thread of this machine (proc_pid_status(5)).
 fn process_of(thread: i64) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let mut lines = status.lines();

@@ -1,94 +1,71 @@
-//! What the guard asks and changes before a migration: whether both sides can begin, what cannot pass a relay, the return path, the hold.
+//! Checks and changes before a migration: the state of both sides, features that cannot pass a
+//! relay, the return path, and the autostart.
 //!
-//! | asked | refused if |
+//! | query | refused if |
 //! |---|---|
-//! | `query-status` | the source neither runs nor is paused; the destination does not wait for a migration |
-//! | `query-migrate-parameters` | `tls-creds` is set (encrypted: nothing can be read), `mode` is one of CPR (descriptors cannot pass) |
-//! | `query-migrate-capabilities` | `x-colo` (never ends), `background-snapshot` (no migration) |
+//! | `query-status` | the source neither runs nor is paused; the destination is not `inmigrate` |
+//! | `query-migrate-parameters` | `tls-creds` is set (encrypted), or `mode` is one of CPR |
+//! | `query-migrate-capabilities` | `x-colo` (never ends), `background-snapshot` (not a migration) |
 //!
-//! Changed: `return-path` at the source, and `stop` at the destination: in `inmigrate` that does nothing but switch autostart off (tried with
-//! 7.2, 10.0 and 11.1). All else stays as it is. `zero-copy-send` does no harm: only who sends has to do with it.
+//! The modes of CPR pass descriptors, which a relay cannot forward.
+//!
+//! The guard changes two things: `return-path` at the source, and `stop` at the destination. In
+//! `inmigrate`, `stop` only blocks autostart (tested with 7.2, 10.0 and 11.1). `zero-copy-send` is
+//! allowed, because it concerns the sender alone.
 
 use serde_json::{Value, json};
 
 use super::engine::Guard;
 use super::machine::{GuardEvent, SourceGuestState};
 use super::monitor::Monitor;
-use super::protocol::QemuStatus;
+use super::protocol::{InitialStatus, Prepared};
 use super::states::{MigrationStatus, RunState, SideStatus};
 use crate::error::Error;
 
-/// Capabilities that a stream must not have been made with.
+/// Capabilities that a relay does not support, with the reason.
 const UNSUPPORTED_CAPABILITIES: [(&str, &str); 2] = [
-    (
-        "x-colo",
-        "COLO goes on for ever and never hands the VM over",
-    ),
+    ("x-colo", "COLO never ends and never hands the VM over"),
     (
         "background-snapshot",
-        "a background snapshot is for a file, and its VM stays where it is",
+        "a background snapshot is written to a file, and its VM stays at the source",
     ),
 ];
 
-/// How both sides were found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitialStatus {
-    /// The source, if asked.
-    pub source: Option<QemuStatus>,
-    /// The destination, if asked.
-    pub destination: Option<QemuStatus>,
-    /// What the user should know.
-    pub notes: Vec<String>,
-    /// An earlier migration is over but for the last word: [`Guard::step`] says it.
-    pub is_unfinished: bool,
-}
-
-/// What was made ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prepared {
-    /// Whether the return path was switched on.
-    pub return_path_switched_on: bool,
-    /// Whether the destination is held.
-    pub autostart_blocked: bool,
-    /// What the user should know.
-    pub notes: Vec<String>,
-}
-
 impl Guard {
-    /// Looks at both sides.
+    /// Queries both sides. Returns `None` after an earlier migration that its guard did not finish;
+    /// [`Guard::step`] finishes it.
     ///
     /// # Errors
-    /// If one is in no state to begin a migration, and they are not left over from one that an earlier guard did not finish either.
-    pub fn query_initial_status(&mut self) -> Result<InitialStatus, Error> {
+    /// If one side is in no state to begin a migration.
+    pub fn query_initial_status(&mut self) -> Result<Option<InitialStatus>, Error> {
         let source = poll_side(&mut self.source, "the source")?;
-        let dest = poll_side(&mut self.destination, "the destination")?;
+        let destination = poll_side(&mut self.destination, "the destination")?;
         let mut notes = Vec::new();
-        if let (Some(from), Some(to)) = (&self.source, &self.destination) {
-            let (from, to) = (from.version(), to.version());
-            if (to.major, to.minor) < (from.major, from.minor) {
+        if let (Some(source), Some(destination)) = (&self.source, &self.destination) {
+            let (source, destination) = (source.version(), destination.version());
+            if (destination.major, destination.minor) < (source.major, source.minor) {
                 notes.push(format!(
-                    "the destination's QEMU ({}) is older than the source's ({}): that is tried \
-                     by few, and needs a machine type that both have",
-                    to.number(),
-                    from.number()
+                    "the destination's QEMU ({}) is older than the source's ({}): this direction \
+                     is little tested, and needs a machine type that both have",
+                    destination.number(),
+                    source.number()
                 ));
             }
         }
-        let found = |monitor: &Option<Monitor>, seen: &Option<(RunState, MigrationStatus)>| {
-            let (run, _) = seen.as_ref()?;
+        let status = |monitor: &Option<Monitor>, states: &Option<(RunState, MigrationStatus)>| {
+            let (run, _) = states.as_ref()?;
             Some(monitor.as_ref()?.status(run))
         };
-        let mut survey = InitialStatus {
-            source: found(&self.source, &source),
-            destination: found(&self.destination, &dest),
+        let initial_status = InitialStatus {
+            source: status(&self.source, &source),
+            destination: status(&self.destination, &destination),
             notes,
-            is_unfinished: false,
+            vm_location: None,
         };
-        if self.is_unfinished(source.as_ref(), dest.as_ref()) {
-            // Whatever carried it is gone.
+        if self.is_unfinished(source.as_ref(), destination.as_ref()) {
+            // The relay of that migration has ended.
             self.apply(&GuardEvent::UnfinishedMigrationFound);
-            survey.is_unfinished = true;
-            return Ok(survey);
+            return Ok(None);
         }
         if let Some((run, migration)) = source {
             check_source(&run, &migration)?;
@@ -100,62 +77,68 @@ impl Guard {
                 },
             ));
         }
-        if let Some((run, loaded)) = dest
+        if let Some((run, migration)) = destination
             && run != RunState::INMIGRATE
         {
             let failure = Error::guard(format!(
                 "the destination does not wait for a migration: its guest is `{run}`"
             ));
             return Err(failure.with_hint(
-                if run == RunState::PAUSED && loaded != MigrationStatus::NONE {
-                    "it holds what an earlier migration brought. If the VM runs at the source: end \
-                     this QEMU (`quit`), never let it go on, and start a new one"
+                if run == RunState::PAUSED && migration != MigrationStatus::NONE {
+                    "it holds a VM from an earlier migration. If the VM runs at the source: end \
+                     this QEMU (`quit`), never resume it, and start a new one"
                 } else {
                     "start its QEMU with `-incoming`, on the address that the relay connects to"
                 },
             ));
         }
-        Ok(survey)
+        Ok(Some(initial_status))
     }
 
-    /// Whether a migration is over, or in postcopy with the destination never told to run: the guard of that time was killed.
+    /// Returns `true` if a migration has completed or is in postcopy, but the destination was never
+    /// resumed. The guard of that migration was killed.
     fn is_unfinished(
         &mut self,
         source: Option<&(RunState, MigrationStatus)>,
-        dest: Option<&(RunState, MigrationStatus)>,
+        destination: Option<&(RunState, MigrationStatus)>,
     ) -> bool {
-        let (Some((from, sent)), Some((to, loaded))) = (source, dest) else {
+        let (Some((source_run, source_migration)), Some((destination_run, destination_migration))) =
+            (source, destination)
+        else {
             return false;
         };
-        let is_precopy =
-            *sent == MigrationStatus::COMPLETED && *loaded == MigrationStatus::COMPLETED;
-        let is_postcopy = sent.is_postcopy() && loaded.is_postcopy();
-        let is_loaded = *to == RunState::PAUSED || is_precopy && *to == RunState::RUNNING;
-        let is_left = from.is_stopped_by_migration() && is_loaded && (is_precopy || is_postcopy);
-        // They have to be the same VM, as far as that can be told.
-        is_left && self.answers_match("query-uuid") && self.answers_match("query-name")
+        let is_precopy = *source_migration == MigrationStatus::COMPLETED
+            && *destination_migration == MigrationStatus::COMPLETED;
+        let is_postcopy = source_migration.is_postcopy() && destination_migration.is_postcopy();
+        let is_loaded = *destination_run == RunState::PAUSED
+            || is_precopy && *destination_run == RunState::RUNNING;
+        let is_interrupted =
+            source_run.is_stopped_by_migration() && is_loaded && (is_precopy || is_postcopy);
+        // Both must be the same VM, as far as QMP can show.
+        is_interrupted && self.answers_match("query-uuid") && self.answers_match("query-name")
     }
 
-    /// Whether both answer the same.
-    fn answers_match(&mut self, question: &str) -> bool {
-        let (Some(source), Some(dest)) = (&mut self.source, &mut self.destination) else {
+    /// Returns `true` if both sides give the same answer to a query.
+    fn answers_match(&mut self, query: &str) -> bool {
+        let (Some(source), Some(destination)) = (&mut self.source, &mut self.destination) else {
             return false;
         };
         match (
-            source.execute_or_fail(question, json!({})),
-            dest.execute_or_fail(question, json!({})),
+            source.execute_or_fail(query, json!({})),
+            destination.execute_or_fail(query, json!({})),
         ) {
-            (Ok(there), Ok(here)) => there == here,
+            (Ok(source), Ok(destination)) => source == destination,
             _ => false,
         }
     }
 
-    /// Checks what cannot pass a relay, switches the return path on, and holds the destination.
+    /// Checks for features that cannot pass a relay, switches the return path on, and blocks the
+    /// destination's autostart.
     ///
     /// # Errors
-    /// If something is set that cannot pass, or a QEMU refuses. The destination may be held by then.
+    /// If such a feature is set, or a QEMU refuses. The autostart may already be blocked.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
-        let mut ready = Prepared {
+        let mut prepared = Prepared {
             return_path_switched_on: false,
             autostart_blocked: false,
             notes: Vec::new(),
@@ -164,92 +147,91 @@ impl Guard {
             let parameters = source.execute_or_fail("query-migrate-parameters", json!({}))?;
             check_parameters(&parameters)?;
             let capabilities = source.execute_or_fail("query-migrate-capabilities", json!({}))?;
-            for (name, why) in UNSUPPORTED_CAPABILITIES {
-                if is_on(&capabilities, name) {
+            for (name, reason) in UNSUPPORTED_CAPABILITIES {
+                if is_enabled(&capabilities, name) {
                     return Err(Error::guard(format!(
-                        "the source has the capability `{name}`: {why}"
+                        "the source has the capability `{name}`: {reason}"
                     ))
                     .with_hint(format!(
                         "switch it off: `migrate-set-capabilities` with `{name}` false"
                     )));
                 }
             }
-            if !is_on(&capabilities, "return-path") {
+            if !is_enabled(&capabilities, "return-path") {
                 let list = json!([{"capability": "return-path", "state": true}]);
                 source
                     .execute_or_fail("migrate-set-capabilities", json!({"capabilities": list}))?;
-                ready.return_path_switched_on = true;
+                prepared.return_path_switched_on = true;
             }
             self.apply(&GuardEvent::ReturnPathEnabled);
         }
-        if ready.return_path_switched_on {
+        if prepared.return_path_switched_on {
             self.record_action("the source: return-path switched on");
         }
-        if let Some(dest) = &mut self.destination {
-            dest.execute_or_fail("stop", json!({}))?;
-            if !dest.poll().is_in_state(&RunState::INMIGRATE) {
-                return Err(
-                    Error::guard("the destination began its migration before it was held")
-                        .with_hint("start the relay before the migration"),
-                );
+        if let Some(destination) = &mut self.destination {
+            destination.execute_or_fail("stop", json!({}))?;
+            if !destination.poll().is_in_state(&RunState::INMIGRATE) {
+                return Err(Error::guard(
+                    "the destination began its migration before its autostart was blocked",
+                )
+                .with_hint("start the relay before the migration"));
             }
             self.apply(&GuardEvent::AutostartBlocked);
-            ready.autostart_blocked = true;
-            self.record_action("the destination: stop (it will not start on its own)");
+            prepared.autostart_blocked = true;
+            self.record_action("the destination: stop (blocks its autostart)");
         }
         if self.destination.is_none() {
-            ready.notes.push(
-                "the destination's monitor is not known: it starts by itself when it has loaded \
-                 all, before it says so. If the connection breaks just then the VM runs on both \
-                 sides. --destination-qmp prevents that"
+            prepared.notes.push(
+                "the destination's monitor is not known: QEMU starts the guest when it has loaded \
+                 it, before it confirms that. If the connection breaks at that moment, the VM \
+                 runs on both sides. --destination-qmp prevents that"
                     .to_owned(),
             );
         }
         if self.source.is_none() {
-            ready.notes.push(
-                "the source's monitor is not known: a VM that stopped there and was refused is \
-                 not started again. --source-qmp does that"
+            prepared.notes.push(
+                "the source's monitor is not known: a VM that was stopped there and then rejected \
+                 stays stopped. --source-qmp resumes it"
                     .to_owned(),
             );
         }
-        Ok(ready)
+        Ok(prepared)
     }
 }
 
 fn poll_side(
     monitor: &mut Option<Monitor>,
-    who: &str,
+    role: &str,
 ) -> Result<Option<(RunState, MigrationStatus)>, Error> {
     let Some(monitor) = monitor else {
         return Ok(None);
     };
     match monitor.poll() {
         SideStatus::Present { run, migration } => Ok(Some((run, migration))),
-        side => Err(Error::guard(format!("{who}: {side}"))),
+        side => Err(Error::guard(format!("{role}: {side}"))),
     }
 }
 
 fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Error> {
     if !migration.is_settled() {
         return Err(
-            Error::guard(format!("the source migrates already (`{migration}`)")).with_hint(
-                "let it end, or give it up (QMP `migrate_cancel`), and start the relay first",
+            Error::guard(format!("the source already migrates (`{migration}`)")).with_hint(
+                "wait for its end or cancel it (QMP `migrate_cancel`), and start the relay first",
             ),
         );
     }
     if *run == RunState::RUNNING || *run == RunState::PAUSED {
         return Ok(());
     }
-    let failure = Error::guard(format!(
+    let error = Error::guard(format!(
         "the source's guest neither runs nor is paused: it is `{run}`"
     ));
     Err(if run.is_stopped_by_migration() {
-        failure.with_hint(
-            "it was migrated away, or saved. Only if no other QEMU has it: QMP `cont` lets it go \
-             on",
+        error.with_hint(
+            "it was migrated or saved. If no other QEMU has it, resume it with QMP `cont`",
         )
     } else {
-        failure
+        error
     })
 }
 
@@ -260,29 +242,30 @@ fn check_parameters(parameters: &Value) -> Result<(), Error> {
     };
     if !text("tls-creds").is_empty() {
         return Err(Error::guard(
-            "the source encrypts its migration (`tls-creds` is set): nothing can be read or \
-             changed on the way",
+            "the source encrypts its migration (`tls-creds` is set): the relay can neither read \
+             nor edit the stream",
         )
         .with_hint(
-            "`migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, \
+            "use `migrate-set-parameters` with `tls-creds` \"\" on both sides, and a tunnel (ssh, \
              stunnel, WireGuard) between the relay and the other host",
         ));
     }
     let mode = text("mode");
     if mode.starts_with("cpr-") {
         return Err(Error::guard(format!(
-            "the source's migration mode is `{mode}`: it hands descriptors over within one host, \
-             and no relay can carry them"
+            "the source's migration mode is `{mode}`: it passes descriptors within one host, and \
+             no relay can forward them"
         ))
-        .with_hint("`migrate-set-parameters` with `mode` \"normal\""));
+        .with_hint("use `migrate-set-parameters` with `mode` \"normal\""));
     }
     Ok(())
 }
 
-fn is_on(capabilities: &Value, name: &str) -> bool {
-    let mut all = capabilities.as_array().into_iter().flatten();
-    all.any(|it| {
-        it.get("capability") == Some(&json!(name)) && it.get("state") == Some(&json!(true))
+fn is_enabled(capabilities: &Value, name: &str) -> bool {
+    let mut capabilities = capabilities.as_array().into_iter().flatten();
+    capabilities.any(|capability| {
+        capability.get("capability") == Some(&json!(name))
+            && capability.get("state") == Some(&json!(true))
     })
 }
 
@@ -291,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_pass() {
+    fn unsupported_parameters() {
         let check = |value| check_parameters(&value).map_err(|error| error.to_string());
         assert_eq!(check(json!({"tls-creds": "", "mode": "normal"})), Ok(()));
         assert_eq!(check(json!({})), Ok(()));
@@ -302,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_cannot_begin() {
+    fn source_states() {
         let check = |run: &'static str, migration: &'static str| {
             check_source(&RunState::new(run), &MigrationStatus::new(migration)).err()
         };
@@ -315,11 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_that_are_on() {
+    fn enabled_capabilities() {
         let list = json!([{"capability": "xbzrle", "state": false}, {"capability": "return-path", "state": true}]);
-        assert!(is_on(&list, "return-path"));
-        assert!(!is_on(&list, "xbzrle"));
-        assert!(!is_on(&list, "x-colo"));
-        assert!(!is_on(&Value::Null, "x-colo"));
+        assert!(is_enabled(&list, "return-path"));
+        assert!(!is_enabled(&list, "xbzrle"));
+        assert!(!is_enabled(&list, "x-colo"));
+        assert!(!is_enabled(&Value::Null, "x-colo"));
     }
 }

@@ -1,22 +1,26 @@
-//! What relay and guard say to each other: one JSON object a line, the guard's standard input and output.
+//! Messages between relay and guard: one JSON object per line on the guard's standard input and
+//! output.
 //!
-//! | relay says | when | guard answers |
+//! | request of the relay | time | response |
 //! |---|---|---|
-//! | `connect` | first | `connected` or `failed` |
+//! | `connect` | first | `initial-status` or `failed` |
 //! | `prepare` | before the migration | `prepared` or `failed` |
-//! | `start` | if the guard is to start it | `started` or `failed` |
-//! | `began` | if somebody else has started it: a stream comes in | |
-//! | `passing` | **before** what makes the device state loadable, its end, goes on | |
-//! | `refused` | no device state has gone on, and none will; both connections are closed | |
-//! | `delivered` | the stream has gone on to its end and, with a return path, the destination's success has gone back | |
-//! | `ended` | the relay is done, whatever came of it | |
-//! | end of file | it was killed, or is done | |
+//! | `start` | if the guard starts the migration | `started` or `failed` |
+//! | `migration-started` | if others have started the migration | |
+//! | `device-state-committed` | **before** the end of the device state is sent | |
+//! | `device-state-rejected` | no device state was sent or will be; both connections are closed | |
+//! | `device-state-delivered` | all was sent and, with a return path, the success forwarded | |
+//! | `relay-ended` | the relay has ended, whatever the outcome | |
+//! | end of file | the relay has ended or was killed | |
 //!
-//! The guard says `did` whenever it has told a QEMU something, and `concluded` at the end, with the whereabouts; then it exits. `passing`
-//! needs no answer: what was written into the pipe is read even if the writer dies, so a guard that has not read
-//! it by the end of the file knows that the destination cannot have the VM.
+//! The guard sends `command-sent` after each command to a QEMU. At the end it sends `vm-location`
+//! with the report, and exits.
 //!
-//! Both ends are the same program, so there is no versioning.
+//! `device-state-committed` needs no response: the guard reads what was written into the pipe even
+//! if the relay dies. So if the guard has not read it before the end of the file, the destination
+//! cannot have the VM.
+//!
+//! Both ends are the same program, so the protocol has no versions.
 
 use std::path::PathBuf;
 
@@ -24,89 +28,103 @@ use serde::{Deserialize, Serialize};
 
 use super::vm_location_report::VmLocationReport;
 
-/// What the relay says.
+/// Request of the relay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Connect to these monitors: Unix sockets, at least one.
+    /// Connects to these monitors: Unix sockets, at least one.
     Connect {
-        /// The source's.
+        /// Monitor of the source.
         source: Option<PathBuf>,
-        /// The destination's.
+        /// Monitor of the destination.
         destination: Option<PathBuf>,
     },
-    /// Check what cannot pass, switch the return path on, hold the destination.
+    /// Checks for features that cannot pass, switches the return path on, blocks the destination's
+    /// autostart.
     Prepare,
-    /// Start the migration.
+    /// Starts the migration.
     Start {
-        /// Where to, as `migrate` takes it: where the relay listens.
+        /// Address that the relay listens on, in the syntax of `migrate`.
         uri: String,
     },
-    /// The migration has begun.
+    /// Reports that the migration has begun.
     MigrationStarted,
-    /// Device state goes on from now on.
+    /// Reports that the end of the device state is about to be sent.
     DeviceStateCommitted {
-        /// Whether the guest is to run at the destination (`globalstate` in it), if that was seen.
+        /// Run state of the guest from `globalstate`, if present: `true` if it is to run at the
+        /// destination.
         running: Option<bool>,
     },
-    /// None went on, and none will.
+    /// Reports that no device state was sent or will be.
     DeviceStateRejected,
-    /// All went on.
+    /// Reports that all device state was sent.
     DeviceStateDelivered,
-    /// The relay has nothing more to carry.
+    /// Reports that the relay has ended.
     RelayEnded,
 }
 
-/// One side, as it was found.
+/// Status of one QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QemuStatus {
-    /// QEMU's version, with its package.
+    /// Version of QEMU, with its package.
     pub version: String,
-    /// What its guest did (`running`, `paused`, `inmigrate`).
+    /// Run state of its guest (`running`, `paused`, `inmigrate`).
     pub run_state: String,
-    /// Its process id, where the process is on this machine: then its end can be proven.
+    /// Process id if the process is on this machine, so that its end can be proven.
     pub process: Option<i32>,
 }
 
-/// What the guard says.
+/// Status of both sides before a migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitialStatus {
+    /// Source, if its monitor was given.
+    pub source: Option<QemuStatus>,
+    /// Destination, if its monitor was given.
+    pub destination: Option<QemuStatus>,
+    /// Notes for the user.
+    pub notes: Vec<String>,
+    /// Location of the VM if an earlier migration was unfinished and the guard finished it now.
+    /// Nothing is left to migrate.
+    #[serde(skip)]
+    pub vm_location: Option<VmLocationReport>,
+}
+
+/// Changes made before a migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The return path was switched on.
+    pub return_path_switched_on: bool,
+    /// The destination does not start its guest by itself.
+    pub autostart_blocked: bool,
+    /// Notes for the user.
+    pub notes: Vec<String>,
+}
+
+/// Response of the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "response", rename_all = "kebab-case")]
 pub enum Response {
-    /// Both were found as they should be.
-    InitialStatus {
-        /// The source, if asked.
-        source: Option<QemuStatus>,
-        /// The destination, if asked.
-        destination: Option<QemuStatus>,
-        /// What the user should know.
-        notes: Vec<String>,
-    },
-    /// All is ready for the migration.
-    Prepared {
-        /// Whether the return path was switched on for it.
-        return_path_switched_on: bool,
-        /// Whether the destination is held: it will not start on its own.
-        autostart_blocked: bool,
-        /// What the user should know.
-        notes: Vec<String>,
-    },
-    /// The migration runs.
+    /// Both sides are ready to be prepared.
+    InitialStatus(InitialStatus),
+    /// Both sides are ready for the migration.
+    Prepared(Prepared),
+    /// The migration has started.
     Started,
-    /// A QEMU was told something.
+    /// The guard sent a command to a QEMU.
     CommandSent {
-        /// What, in words.
+        /// The side, the command and its result, in words.
         command: String,
     },
-    /// An order was not carried out; nothing has changed but what was said before.
+    /// A request failed; earlier reports tell all that has changed.
     Failed {
-        /// What went wrong.
+        /// Error message.
         message: String,
-        /// What to do.
+        /// Next step for the user.
         hint: Option<String>,
     },
-    /// All is over. The guard exits.
+    /// The guard has finished and exits.
     VmLocation {
-        /// Where the VM is.
+        /// Location of the VM.
         report: VmLocationReport,
     },
 }
@@ -116,18 +134,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_each_and_back() {
-        let order = Request::Start {
+    fn messages_are_one_line_each() {
+        let request = Request::Start {
             uri: "unix:/run/relay".to_owned(),
         };
-        let line = serde_json::to_string(&order).unwrap();
+        let line = serde_json::to_string(&request).unwrap();
         assert_eq!(line, r#"{"request":"start","uri":"unix:/run/relay"}"#);
-        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), order);
-        let told = Response::CommandSent {
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        let response = Response::CommandSent {
             command: "a\nb".to_owned(),
         };
-        let line = serde_json::to_string(&told).unwrap();
+        let line = serde_json::to_string(&response).unwrap();
         assert!(!line.contains('\n'));
-        assert_eq!(serde_json::from_str::<Response>(&line).unwrap(), told);
+        assert_eq!(serde_json::from_str::<Response>(&line).unwrap(), response);
     }
 }

@@ -1,7 +1,8 @@
-//! [`serve()`]: the guard's process: takes orders, watches both QEMUs, says what it did, and ends when it is settled where the VM is.
+//! [`run()`]: the guard's process. It serves requests, polls both QEMUs, reports its commands, and
+//! ends when the location of the VM is known.
 //!
-//! Leaving the relay's session and not ending by signals is for the caller, before; this needs only the two streams. If the relay is
-//! gone the last word has nobody to go to, so it is given back as well.
+//! The caller leaves the relay's session and handles signals before; this module needs only the two
+//! streams. If the relay has ended, nothing reads the report, so it is also returned.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
@@ -12,72 +13,73 @@ use super::protocol::{Request, Response};
 use super::vm_location_report::VmLocationReport;
 use crate::error::Error;
 
-/// The longest order, in bytes: two paths.
+/// Maximum length of a request in bytes: two paths.
 const MAX_REQUEST_LEN: u64 = 64 << 10;
 
-/// How the guard's work ended.
+/// Result of the guard's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardExit {
-    /// Where the VM is; nothing if the relay went away before any monitor was connected.
+    /// Location of the VM; `None` if the relay ended before any monitor was connected.
     pub vm_location: Option<VmLocationReport>,
-    /// Whether the relay was there to hear it.
+    /// The relay was still there to receive the report.
     pub relay_notified: bool,
 }
 
-/// Leaves the session of the relay, so that neither its terminal nor a signal to its process group reaches the guard. To be called first
-/// of all: before the relay gets an answer.
+/// Leaves the session of the relay, so that neither its terminal nor a signal to its process group
+/// reaches the guard. To be called first, before the relay gets a response.
 ///
 /// # Errors
-/// If this process already leads a process group (setsid(2)): it was not started by a [`super::GuardClient`].
+/// If this process already leads a process group (setsid(2)): it was not started by a
+/// [`super::GuardClient`].
 pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid()?;
     Ok(())
 }
 
 /// Serves one relay and one VM.
-pub fn run(orders: impl Read + Send + 'static, answers: impl Write) -> GuardExit {
-    let orders = spawn_reader(orders);
-    let mut answers = ResponseWriter {
-        output: answers,
+pub fn run(requests: impl Read + Send + 'static, responses: impl Write) -> GuardExit {
+    let requests = spawn_reader(requests);
+    let mut responses = ResponseWriter {
+        output: responses,
         is_connected: true,
     };
-    let Some(mut guard) = connect_monitors(&orders, &mut answers) else {
+    let Some(mut guard) = connect_monitors(&requests, &mut responses) else {
         return GuardExit {
             vm_location: None,
-            relay_notified: answers.is_connected,
+            relay_notified: responses.is_connected,
         };
     };
-    let mut is_there = true;
+    let mut has_relay = true;
     loop {
-        // All that was said before it went away counts.
-        while is_there {
-            match orders.try_recv() {
-                Ok(order) => handle_request(&mut guard, order, &mut answers),
+        // Handle all requests that were sent before the relay ended.
+        while has_relay {
+            match requests.try_recv() {
+                Ok(request) => handle_request(&mut guard, request, &mut responses),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => is_there = false,
+                Err(TryRecvError::Disconnected) => has_relay = false,
             }
         }
-        if !is_there {
+        if !has_relay {
             guard.relay_ended();
         }
-        let concluded = guard.step();
-        for what in guard.take_actions() {
-            answers.send(&Response::CommandSent { command: what });
+        let report = guard.step();
+        for command in guard.take_actions() {
+            responses.send(&Response::CommandSent { command });
         }
-        if let Some(whereabouts) = concluded {
-            answers.send(&Response::VmLocation {
-                report: whereabouts.clone(),
+        if let Some(report) = report {
+            responses.send(&Response::VmLocation {
+                report: report.clone(),
             });
             return GuardExit {
-                vm_location: Some(whereabouts),
-                relay_notified: answers.is_connected && is_there,
+                vm_location: Some(report),
+                relay_notified: responses.is_connected && has_relay,
             };
         }
-        if is_there {
-            match orders.recv_timeout(guard.poll_interval()) {
-                Ok(order) => handle_request(&mut guard, order, &mut answers),
+        if has_relay {
+            match requests.recv_timeout(guard.poll_interval()) {
+                Ok(request) => handle_request(&mut guard, request, &mut responses),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => is_there = false,
+                Err(RecvTimeoutError::Disconnected) => has_relay = false,
             }
         } else {
             thread::sleep(guard.poll_interval());
@@ -85,57 +87,55 @@ pub fn run(orders: impl Read + Send + 'static, answers: impl Write) -> GuardExit
     }
 }
 
-/// Takes orders until both monitors are connected and both VMs are as they should be.
+/// Serves requests until both monitors are connected and both VMs are ready.
 fn connect_monitors<W: Write>(
-    orders: &Receiver<Request>,
-    answers: &mut ResponseWriter<W>,
+    requests: &Receiver<Request>,
+    responses: &mut ResponseWriter<W>,
 ) -> Option<Guard> {
-    while let Ok(order) = orders.recv() {
+    while let Ok(request) = requests.recv() {
         let Request::Connect {
             source,
-            destination: dest,
-        } = order
+            destination,
+        } = request
         else {
-            if matches!(order, Request::RelayEnded) {
+            if matches!(request, Request::RelayEnded) {
                 return None;
             }
-            answers.send_error(&Error::guard("`connect` comes first"));
+            responses.send_error(&Error::guard("`connect` must be the first request"));
             continue;
         };
-        let connected = Guard::connect(source.as_deref(), dest.as_deref())
-            .and_then(|mut guard| guard.query_initial_status().map(|survey| (guard, survey)));
-        match connected {
-            Ok((guard, survey)) => {
-                if !survey.is_unfinished {
-                    answers.send(&Response::InitialStatus {
-                        source: survey.source,
-                        destination: survey.destination,
-                        notes: survey.notes,
-                    });
+        let result = Guard::connect(source.as_deref(), destination.as_deref())
+            .and_then(|mut guard| guard.query_initial_status().map(|status| (guard, status)));
+        match result {
+            Ok((guard, status)) => {
+                // After an unfinished migration, `vm-location` is the response.
+                if let Some(status) = status {
+                    responses.send(&Response::InitialStatus(status));
                 }
-                // If it is, `concluded` is the answer.
                 return Some(guard);
             }
-            Err(error) => answers.send_error(&error),
+            Err(error) => responses.send_error(&error),
         }
     }
     None
 }
 
-fn handle_request<W: Write>(guard: &mut Guard, order: Request, answers: &mut ResponseWriter<W>) {
-    match order {
-        Request::Connect { .. } => answers.send_error(&Error::guard("it is connected already")),
+fn handle_request<W: Write>(
+    guard: &mut Guard,
+    request: Request,
+    responses: &mut ResponseWriter<W>,
+) {
+    match request {
+        Request::Connect { .. } => {
+            responses.send_error(&Error::guard("the guard is already connected"))
+        }
         Request::Prepare => match guard.prepare() {
-            Ok(ready) => answers.send(&Response::Prepared {
-                return_path_switched_on: ready.return_path_switched_on,
-                autostart_blocked: ready.autostart_blocked,
-                notes: ready.notes,
-            }),
-            Err(error) => answers.send_error(&error),
+            Ok(prepared) => responses.send(&Response::Prepared(prepared)),
+            Err(error) => responses.send_error(&error),
         },
         Request::Start { uri } => match guard.start(&uri) {
-            Ok(()) => answers.send(&Response::Started),
-            Err(error) => answers.send_error(&error),
+            Ok(()) => responses.send(&Response::Started),
+            Err(error) => responses.send_error(&error),
         },
         Request::MigrationStarted => guard.migration_started(),
         Request::DeviceStateCommitted { running } => guard.device_state_committed(running),
@@ -145,25 +145,26 @@ fn handle_request<W: Write>(guard: &mut Guard, order: Request, answers: &mut Res
     }
 }
 
-/// Reads orders until their end, or until something comes that is none: who writes that is no relay, and counts as gone.
-fn spawn_reader(orders: impl Read + Send + 'static) -> Receiver<Request> {
+/// Reads requests until their end or an invalid line. A peer that sends an invalid line is not a
+/// relay, and counts as ended.
+fn spawn_reader(requests: impl Read + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut orders = BufReader::new(orders);
+        let mut requests = BufReader::new(requests);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = (&mut orders)
+            let result = (&mut requests)
                 .take(MAX_REQUEST_LEN)
                 .read_until(b'\n', &mut line);
-            // A last line without an end was cut short, and is not obeyed.
-            if !matches!(read, Ok(1..)) || line.last() != Some(&b'\n') {
+            // A last line without newline was truncated, and is not executed.
+            if !matches!(result, Ok(1..)) || line.last() != Some(&b'\n') {
                 break;
             }
-            let Ok(order) = serde_json::from_slice(&line) else {
+            let Ok(request) = serde_json::from_slice(&line) else {
                 break;
             };
-            if sender.send(order).is_err() {
+            if sender.send(request).is_err() {
                 break;
             }
         }
@@ -171,7 +172,7 @@ fn spawn_reader(orders: impl Read + Send + 'static) -> Receiver<Request> {
     receiver
 }
 
-/// Where the answers go, as long as somebody reads them.
+/// Writer of responses while the relay reads them.
 #[derive(Debug)]
 struct ResponseWriter<W> {
     output: W,
@@ -179,16 +180,16 @@ struct ResponseWriter<W> {
 }
 
 impl<W: Write> ResponseWriter<W> {
-    fn send(&mut self, told: &Response) {
-        let Ok(mut line) = serde_json::to_vec(told) else {
+    fn send(&mut self, response: &Response) {
+        let Ok(mut line) = serde_json::to_vec(response) else {
             return;
         };
         line.push(b'\n');
-        let written = self
+        let result = self
             .output
             .write_all(&line)
             .and_then(|()| self.output.flush());
-        self.is_connected &= written.is_ok();
+        self.is_connected &= result.is_ok();
     }
 
     fn send_error(&mut self, error: &Error) {
@@ -206,9 +207,10 @@ mod tests {
 
     use super::*;
     use crate::guard::fake::FakeMonitors;
+    use crate::guard::protocol::Prepared;
     use crate::guard::vm_location_report::VmPlace;
 
-    /// A relay that talks to a guard in a thread.
+    /// Relay that talks to a guard in a thread.
     struct RelayStub {
         socket: UnixStream,
         responses: BufReader<UnixStream>,
@@ -217,38 +219,38 @@ mod tests {
 
     impl RelayStub {
         fn new() -> Self {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            let orders = theirs.try_clone().unwrap();
+            let (relay_end, guard_end) = UnixStream::pair().unwrap();
+            let requests = guard_end.try_clone().unwrap();
             Self {
-                responses: BufReader::new(ours.try_clone().unwrap()),
-                socket: ours,
-                guard: thread::spawn(move || run(orders, theirs)),
+                responses: BufReader::new(relay_end.try_clone().unwrap()),
+                socket: relay_end,
+                guard: thread::spawn(move || run(requests, guard_end)),
             }
         }
 
-        /// Connected to both.
+        /// Starts a guard and connects it to both monitors.
         fn connected_to(monitors: &FakeMonitors) -> Self {
-            let mut talk = Self::new();
-            talk.send(&Request::Connect {
+            let mut relay = Self::new();
+            relay.send(&Request::Connect {
                 source: Some(monitors.path(true)),
                 destination: Some(monitors.path(false)),
             });
-            talk
+            relay
         }
 
-        fn send(&mut self, order: &Request) {
-            let line = serde_json::to_string(order).unwrap();
+        fn send(&mut self, request: &Request) {
+            let line = serde_json::to_string(request).unwrap();
             writeln!(self.socket, "{line}").unwrap();
         }
 
-        /// The next that is no `did`.
+        /// Returns the next response that is not `command-sent`.
         fn receive(&mut self) -> Response {
             loop {
                 let mut line = String::new();
                 self.responses.read_line(&mut line).unwrap();
                 match serde_json::from_str(&line).unwrap() {
                     Response::CommandSent { .. } => {}
-                    told => return told,
+                    response => return response,
                 }
             }
         }
@@ -260,39 +262,39 @@ mod tests {
             assert!(
                 matches!(
                     prepared,
-                    Response::Prepared {
+                    Response::Prepared(Prepared {
                         autostart_blocked: true,
                         return_path_switched_on: true,
                         ..
-                    }
+                    })
                 ),
                 "{prepared:?}"
             );
-            let uri = "unix:/nowhere".to_owned();
+            let uri = "unix:/unused".to_owned();
             self.send(&Request::Start { uri });
             assert_eq!(self.receive(), Response::Started);
         }
 
         fn vm_location(mut self) -> VmLocationReport {
-            let Response::VmLocation {
-                report: whereabouts,
-            } = self.receive()
-            else {
-                panic!("it should be over");
+            let Response::VmLocation { report } = self.receive() else {
+                panic!("expected the location of the VM");
             };
-            let served = self.guard.join().unwrap();
-            assert_eq!(served.vm_location.as_ref(), Some(&whereabouts));
-            whereabouts
+            let exit = self.guard.join().unwrap();
+            assert_eq!(exit.vm_location.as_ref(), Some(&report));
+            report
         }
     }
 
     #[test]
-    fn a_migration_that_succeeds() {
+    fn successful_migration() {
         let monitors = FakeMonitors::new();
-        let mut talk = RelayStub::connected_to(&monitors);
-        talk.start();
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::DESTINATION, Some(true)));
+        let mut relay = RelayStub::connected_to(&monitors);
+        relay.start();
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::DESTINATION, Some(true))
+        );
         let world = monitors.world();
         assert_eq!(
             world.commands,
@@ -305,10 +307,13 @@ mod tests {
     fn a_paused_vm_stays_paused() {
         let monitors = FakeMonitors::new();
         monitors.world().source.run = "paused";
-        let mut talk = RelayStub::connected_to(&monitors);
-        talk.start();
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::DESTINATION, Some(false)));
+        let mut relay = RelayStub::connected_to(&monitors);
+        relay.start();
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::DESTINATION, Some(false))
+        );
         assert_eq!(
             monitors.world().commands,
             ["destination stop", "source migrate"]
@@ -316,13 +321,16 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_failed_ends_the_destination() {
+    fn failed_migration_ends_the_destination() {
         let monitors = FakeMonitors::new();
         monitors.world().states_after_migrate[0] = ("running", "failed");
-        let mut talk = RelayStub::connected_to(&monitors);
-        talk.start();
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::SOURCE, Some(true)));
+        let mut relay = RelayStub::connected_to(&monitors);
+        relay.start();
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::SOURCE, Some(true))
+        );
         assert_eq!(
             monitors.world().commands,
             ["destination stop", "source migrate", "destination quit"]
@@ -330,33 +338,42 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_still_locked_is_waited_for() {
+    fn locked_disk_is_retried() {
         let monitors = FakeMonitors::new();
         monitors
             .world()
             .destination
             .refusals
             .push_back("Failed to get \"write\" lock");
-        let mut talk = RelayStub::connected_to(&monitors);
-        talk.start();
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::DESTINATION, Some(true)));
-        let done = at.actions.join("; ");
-        assert!(done.contains("cont, refused: Failed to get"), "{done}");
+        let mut relay = RelayStub::connected_to(&monitors);
+        relay.start();
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::DESTINATION, Some(true))
+        );
+        let actions = report.actions.join("; ");
+        assert!(
+            actions.contains("cont, refused: Failed to get"),
+            "{actions}"
+        );
     }
 
     #[test]
-    fn a_refusal_brings_the_source_back() {
+    fn rejection_resumes_the_source() {
         let monitors = FakeMonitors::new();
         monitors.world().states_after_migrate =
             [("postmigrate", "completed"), ("inmigrate", "active")];
-        let mut talk = RelayStub::connected_to(&monitors);
-        assert!(matches!(talk.receive(), Response::InitialStatus { .. }));
-        talk.send(&Request::Start { uri: String::new() });
-        assert_eq!(talk.receive(), Response::Started);
-        talk.send(&Request::DeviceStateRejected);
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::SOURCE, Some(true)));
+        let mut relay = RelayStub::connected_to(&monitors);
+        assert!(matches!(relay.receive(), Response::InitialStatus { .. }));
+        relay.send(&Request::Start { uri: String::new() });
+        assert_eq!(relay.receive(), Response::Started);
+        relay.send(&Request::DeviceStateRejected);
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::SOURCE, Some(true))
+        );
         assert_eq!(
             monitors.world().commands,
             ["source migrate", "destination quit", "source cont"]
@@ -364,57 +381,66 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_is_gone_is_not_needed() {
+    fn guard_outlives_the_relay() {
         let monitors = FakeMonitors::new();
-        let mut talk = RelayStub::connected_to(&monitors);
-        talk.start();
-        // Before that the destination cannot have the VM, and the source would get it back.
-        talk.send(&Request::DeviceStateCommitted { running: None });
-        drop((talk.socket, talk.responses));
-        let served = talk.guard.join().unwrap();
-        let at = served.vm_location.unwrap();
-        assert_eq!((at.place, at.running), (VmPlace::DESTINATION, Some(true)));
-        assert!(!served.relay_notified);
+        let mut relay = RelayStub::connected_to(&monitors);
+        relay.start();
+        // Without this request, the destination cannot have the VM and the source would be resumed.
+        relay.send(&Request::DeviceStateCommitted { running: None });
+        drop((relay.socket, relay.responses));
+        let exit = relay.guard.join().unwrap();
+        let report = exit.vm_location.unwrap();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::DESTINATION, Some(true))
+        );
+        assert!(!exit.relay_notified);
     }
 
     #[test]
-    fn what_an_earlier_guard_left() {
+    fn unfinished_migration_is_finished() {
         let monitors = FakeMonitors::new();
         {
             let mut world = monitors.world();
             (world.source.run, world.source.migration) = ("postmigrate", "completed");
             (world.destination.run, world.destination.migration) = ("paused", "completed");
         }
-        let at = RelayStub::connected_to(&monitors).vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::DESTINATION, Some(true)));
+        let report = RelayStub::connected_to(&monitors).vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::DESTINATION, Some(true))
+        );
         assert_eq!(monitors.world().commands, ["destination cont"]);
     }
 
     #[test]
-    fn what_cannot_pass_is_refused_before_anything_is_changed() {
+    fn unsupported_feature_is_refused_before_any_change() {
         let monitors = FakeMonitors::new();
         monitors.world().source.parameters = serde_json::json!({"tls-creds": "tls0"});
-        let mut talk = RelayStub::connected_to(&monitors);
-        assert!(matches!(talk.receive(), Response::InitialStatus { .. }));
-        talk.send(&Request::Prepare);
-        let Response::Failed { message, hint } = talk.receive() else {
-            panic!("it should be refused");
+        let mut relay = RelayStub::connected_to(&monitors);
+        assert!(matches!(relay.receive(), Response::InitialStatus { .. }));
+        relay.send(&Request::Prepare);
+        let Response::Failed { message, hint } = relay.receive() else {
+            panic!("expected a refusal");
         };
         assert!(message.contains("encrypts"), "{message}");
         assert!(hint.is_some());
         assert!(monitors.world().commands.is_empty());
-        // Nothing has begun: the guard says so, and goes.
-        talk.send(&Request::RelayEnded);
-        let at = talk.vm_location();
-        assert_eq!((at.place, at.running), (VmPlace::SOURCE, Some(true)));
+        // No migration has begun: the guard reports that and exits.
+        relay.send(&Request::RelayEnded);
+        let report = relay.vm_location();
+        assert_eq!(
+            (report.place, report.running),
+            (VmPlace::SOURCE, Some(true))
+        );
     }
 
     #[test]
-    fn a_line_that_is_no_order_ends_it() {
-        let mut talk = RelayStub::new();
-        talk.send(&Request::Prepare);
-        assert!(matches!(talk.receive(), Response::Failed { .. }));
-        writeln!(talk.socket, "GET / HTTP/1.1").unwrap();
-        assert_eq!(talk.guard.join().unwrap().vm_location, None);
+    fn invalid_line_ends_the_guard() {
+        let mut relay = RelayStub::new();
+        relay.send(&Request::Prepare);
+        assert!(matches!(relay.receive(), Response::Failed { .. }));
+        writeln!(relay.socket, "GET / HTTP/1.1").unwrap();
+        assert_eq!(relay.guard.join().unwrap().vm_location, None);
     }
 }

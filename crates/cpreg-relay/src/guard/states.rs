@@ -1,49 +1,50 @@
-//! What a QEMU says about itself: what its guest does, and how its migration stands.
+//! States that a QEMU reports: the run state of its guest and the status of its migration.
 //!
-//! | newtype | from | in QEMU |
+//! | type | query | in QEMU |
 //! |---|---|---|
 //! | [`RunState`] | `query-status`, `status` | `qapi/run-state.json`, `RunState` |
 //! | [`MigrationStatus`] | `query-migrate`, `status` | `qapi/migration.json`, `MigrationStatus` |
 //!
-//! Versions add to both (`device` in 2.12, `postcopy-device` and `failing` in 10.2 and later), so neither is an enum. What
-//! follows from the two on both sides lives in [`super::decide`].
+//! Versions add values to both (`device` in 2.12, `postcopy-device` and `failing` in 10.2 and
+//! later), so neither is an enum. [`super::decide`] derives the next action from the states of both
+//! sides.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// What the guest does.
+/// Run state of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunState(Cow<'static, str>);
 
 impl RunState {
-    /// It runs.
+    /// The guest runs.
     pub const RUNNING: Self = Self::from_static("running");
-    /// Somebody stopped it; or it was loaded and must not start on its own.
+    /// The user stopped the guest, or it was loaded and must not start by itself.
     pub const PAUSED: Self = Self::from_static("paused");
-    /// It never ran.
+    /// The guest has never run.
     pub const PRELAUNCH: Self = Self::from_static("prelaunch");
-    /// A migration is awaited, or comes in.
+    /// QEMU waits for an incoming migration, or receives one.
     pub const INMIGRATE: Self = Self::from_static("inmigrate");
-    /// It is stopped for the last part of a migration.
+    /// The guest is stopped for the last part of a migration.
     pub const FINISH_MIGRATE: Self = Self::from_static("finish-migrate");
-    /// It is stopped because it was migrated away.
+    /// The guest is stopped because it was migrated.
     pub const POSTMIGRATE: Self = Self::from_static("postmigrate");
 
     const fn from_static(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
-    /// As QEMU says it.
+    /// Creates a run state from QEMU's name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self(name.into())
     }
 
-    /// QEMU's word.
+    /// Returns QEMU's name.
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Whether the guest stands still for a migration's sake and nobody else's.
+    /// Returns `true` if the guest is stopped only because of a migration.
     pub fn is_stopped_by_migration(&self) -> bool {
         *self == Self::FINISH_MIGRATE || *self == Self::POSTMIGRATE
     }
@@ -55,48 +56,50 @@ impl fmt::Display for RunState {
     }
 }
 
-/// How a migration stands, at either end.
+/// Status of a migration at either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationStatus(Cow<'static, str>);
 
 impl MigrationStatus {
-    /// There was none; QEMU then says nothing at all.
+    /// No migration so far; QEMU then reports no status.
     pub const NONE: Self = Self::from_static("none");
-    /// Source: everything is written, and with a return path loaded. Destination: everything is loaded.
+    /// Source: everything is written and, with a return path, loaded. Destination: everything is
+    /// loaded.
     pub const COMPLETED: Self = Self::from_static("completed");
-    /// It failed.
+    /// The migration failed.
     pub const FAILED: Self = Self::from_static("failed");
-    /// It was given up by the user.
+    /// The user cancelled the migration.
     pub const CANCELLED: Self = Self::from_static("cancelled");
-    /// Source: stopped before the device state, until the user says `migrate-continue`.
+    /// Source: stopped before the device state until the user sends `migrate-continue`.
     pub const PRE_SWITCHOVER: Self = Self::from_static("pre-switchover");
-    /// Postcopy, the device state is on its way and the source can still go back (10.2 and later).
+    /// Postcopy: the device state is being sent, and the source can still resume (10.2 and later).
     pub const POSTCOPY_DEVICE: Self = Self::from_static("postcopy-device");
-    /// Postcopy, the VM belongs to the destination, which fetches memory. Up to 9.x the source says so before the device state has gone.
+    /// Postcopy: the VM belongs to the destination, which fetches memory. Up to 9.x, the source
+    /// reports it before it has sent the device state.
     pub const POSTCOPY_ACTIVE: Self = Self::from_static("postcopy-active");
-    /// Postcopy, the connection is lost.
+    /// Postcopy: the connection is lost.
     pub const POSTCOPY_PAUSED: Self = Self::from_static("postcopy-paused");
 
     const fn from_static(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
-    /// As QEMU says it.
+    /// Creates a status from QEMU's name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self(name.into())
     }
 
-    /// QEMU's word.
+    /// Returns QEMU's name.
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Whether no more happens on its own: it is over, or never was.
+    /// Returns `true` if no migration is in progress: it has ended, or there was none.
     pub fn is_settled(&self) -> bool {
         [Self::NONE, Self::COMPLETED, Self::FAILED, Self::CANCELLED].contains(self)
     }
 
-    /// Whether the source has given the VM away for good and memory follows it.
+    /// Returns `true` if the source has handed the VM over for good and only memory follows.
     pub fn is_postcopy(&self) -> bool {
         self.0.starts_with("postcopy-") && *self != Self::POSTCOPY_DEVICE
     }
@@ -108,36 +111,36 @@ impl fmt::Display for MigrationStatus {
     }
 }
 
-/// What is known of one side at one moment.
+/// State of one side at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SideStatus {
-    /// Its monitor was not given.
+    /// The monitor was not given.
     NoMonitor,
-    /// It answers.
+    /// The monitor answers.
     Present {
-        /// What its guest does.
+        /// Run state of the guest.
         run: RunState,
-        /// How its migration stands.
+        /// Status of the migration.
         migration: MigrationStatus,
     },
-    /// It does not answer, and is not known to have ended.
+    /// The monitor does not answer, and QEMU is not known to have exited.
     Unreachable,
-    /// Its process has ended.
+    /// The process has exited.
     Exited,
 }
 
 impl SideStatus {
-    /// One that answers.
+    /// Creates the status of a side that answers.
     pub fn present(run: RunState, migration: MigrationStatus) -> Self {
         Self::Present { run, migration }
     }
 
-    /// Whether it answers and is in this state.
+    /// Returns `true` if the monitor answers and the guest is in this run state.
     pub fn is_in_state(&self, state: &RunState) -> bool {
         matches!(self, Self::Present { run, .. } if run == state)
     }
 
-    /// Whether it answers and its migration stands so.
+    /// Returns `true` if the monitor answers and the migration has this status.
     pub fn has_migration_status(&self, status: &MigrationStatus) -> bool {
         matches!(self, Self::Present { migration, .. } if migration == status)
     }
@@ -146,10 +149,10 @@ impl SideStatus {
 impl fmt::Display for SideStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoMonitor => f.write_str("not asked (no monitor was given)"),
+            Self::NoMonitor => f.write_str("not queried (no monitor given)"),
             Self::Present { run, migration } => write!(f, "{run}, migration {migration}"),
             Self::Unreachable => f.write_str("does not answer"),
-            Self::Exited => f.write_str("ended"),
+            Self::Exited => f.write_str("exited"),
         }
     }
 }

@@ -1,28 +1,29 @@
-//! [`Whereabouts`]: on which side the VM is when all is over, why, and what is left to do.
+//! [`VmLocationReport`]: the side that has the VM after a migration, the reason, and the next
+//! steps.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The side of a VM.
+/// Side that has the VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmPlace(Cow<'static, str>);
 
 impl VmPlace {
-    /// It never left, or is back.
+    /// Source: it never left, or is back.
     pub const SOURCE: Self = Self(Cow::Borrowed("source"));
-    /// It has moved.
+    /// Destination: it has moved.
     pub const DESTINATION: Self = Self(Cow::Borrowed("destination"));
-    /// It runs on both sides, which damages it: one has to be ended at once.
+    /// Both sides run it, which damages it; one has to be ended at once.
     pub const BOTH: Self = Self(Cow::Borrowed("both"));
-    /// It is lost: no side holds all of it.
+    /// Lost: no side has all of it.
     pub const LOST: Self = Self(Cow::Borrowed("lost"));
-    /// What can be seen does not tell.
+    /// Not known from what the guard can observe.
     pub const UNKNOWN: Self = Self(Cow::Borrowed("unknown"));
 
-    /// The word in reports and in JSON.
+    /// Returns the word used in reports and JSON.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -34,36 +35,36 @@ impl fmt::Display for VmPlace {
     }
 }
 
-/// Where the VM is, and how that is known.
+/// Location of the VM with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmLocationReport {
-    /// The side.
+    /// Side that has the VM.
     pub place: VmPlace,
-    /// Whether the guest runs there; nothing if that is not known.
+    /// `true` if the guest runs there; `None` if that is not known.
     pub running: Option<bool>,
-    /// How it came to that, one sentence without a full stop.
+    /// Reason: one sentence without a full stop.
     pub reason: String,
-    /// What the guard told the two QEMUs, in order.
+    /// Commands that the guard sent to the two QEMUs, in order.
     #[serde(default)]
     pub actions: Vec<String>,
-    /// What is left for the user to do.
+    /// Next steps for the user.
     #[serde(default)]
     pub advice: Vec<String>,
 }
 
 impl VmLocationReport {
-    /// On this side, for this reason.
-    pub fn new(place: VmPlace, running: Option<bool>, why: impl Into<String>) -> Self {
+    /// Creates a report without actions and advice.
+    pub fn new(place: VmPlace, running: Option<bool>, reason: impl Into<String>) -> Self {
         Self {
             place,
             running,
-            reason: why.into(),
+            reason: reason.into(),
             actions: Vec::new(),
             advice: Vec::new(),
         }
     }
 
-    /// Adds what is left to do.
+    /// Adds a next step.
     #[must_use]
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice.push(advice.into());
@@ -78,14 +79,14 @@ impl fmt::Display for VmLocationReport {
             place if *place == VmPlace::DESTINATION => "at the destination",
             place if *place == VmPlace::BOTH => "on both sides",
             place if *place == VmPlace::LOST => "lost",
-            _ => "not known",
+            _ => return write!(f, "the location of the VM is not known: {}", self.reason),
         };
-        let doing = match self.running {
+        let run_state = match self.running {
             Some(true) => ", running",
             Some(false) => ", stopped",
             None => "",
         };
-        write!(f, "the VM is {place}{doing}: {}", self.reason)
+        write!(f, "the VM is {place}{run_state}: {}", self.reason)
     }
 }
 
@@ -94,19 +95,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_words_and_as_json() {
-        let at = VmLocationReport::new(VmPlace::SOURCE, Some(true), "its migration failed");
+    fn display_and_json() {
+        let report = VmLocationReport::new(VmPlace::SOURCE, Some(true), "its migration failed");
         assert_eq!(
-            at.to_string(),
+            report.to_string(),
             "the VM is at the source, running: its migration failed"
         );
-        let json = serde_json::to_string(&at).unwrap();
+        let json = serde_json::to_string(&report).unwrap();
         assert!(
             json.starts_with(r#"{"place":"source","running":true,"#),
             "{json}"
         );
-        assert_eq!(serde_json::from_str::<VmLocationReport>(&json).unwrap(), at);
-        let unknown = VmLocationReport::new(VmPlace::UNKNOWN, None, "nobody answers");
-        assert_eq!(unknown.to_string(), "the VM is not known: nobody answers");
+        assert_eq!(
+            serde_json::from_str::<VmLocationReport>(&json).unwrap(),
+            report
+        );
+        let unknown = VmLocationReport::new(VmPlace::UNKNOWN, None, "neither side answers");
+        assert_eq!(
+            unknown.to_string(),
+            "the location of the VM is not known: neither side answers"
+        );
     }
 }

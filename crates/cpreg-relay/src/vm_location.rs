@@ -58,21 +58,20 @@ impl VmLocation {
         match self {
             Self::SourceRunning | Self::Destination => None,
             Self::SourceStopped => Some(
-                "resume the guest with QMP `cont` at the source. The destination cannot run \
-                     it: it \
-                     lacks the device state",
+                "resume the guest with QMP `cont` at the source. The destination cannot run it: \
+                 it lacks the device state",
             ),
             Self::SourcePostcopyPaused => Some(
                 "run QMP `query-status` at the source: QEMU 10.0 and later resume the guest \
-                     themselves, older versions may leave it stopped (`finish-migrate`, see the runbook). \
-                     The destination cannot run it: it lacks the device state",
+                 themselves, older versions may leave it stopped (`finish-migrate`, see the \
+                 runbook). The destination cannot run it: it lacks the device state",
             ),
             Self::DestinationUnconfirmed => {
                 Some("run QMP `query-status` at the destination: it shows whether the VM is loaded")
             }
             Self::Unknown => Some(
                 "run QMP `query-status` on both sides. Resume the source (`cont`) only if the \
-                     destination has exited or has not loaded the VM",
+                 destination has exited or has not loaded the VM",
             ),
         }
     }
@@ -83,8 +82,7 @@ impl fmt::Display for VmLocation {
         f.write_str(match self {
             Self::SourceRunning => "at the source, as before the migration",
             Self::SourceStopped => {
-                "at the source, stopped: QEMU there regards the migration as \
-                completed"
+                "at the source, stopped: QEMU there regards the migration as completed"
             }
             Self::SourcePostcopyPaused => "at the source, which had switched to postcopy",
             Self::Destination => "at the destination",

@@ -1,4 +1,4 @@
-//! With both monitors, or the beginning of any: what is decided first.
+//! Decisions with both monitors, and the entry point for one monitor.
 
 use super::cases::{
     conclude, decide_destination_stopped, decide_in_progress, decide_loaded, decide_source_stopped,
@@ -12,74 +12,89 @@ use crate::guard::machine::Command;
 use crate::guard::states::{MigrationStatus, RunState, SideStatus};
 use crate::guard::vm_location_report::{VmLocationReport, VmPlace};
 
-/// Decides.
-pub(in crate::guard) fn decide(it: &Observation) -> GuardAction {
-    match decide_unless_stalled(it) {
-        GuardAction::Wait if it.state.has_relay_ended() && it.unchanged_for >= STALL_TIMEOUT => {
-            let (source, dest) = (&it.source, &it.destination);
+/// Returns the next action.
+pub(in crate::guard) fn decide(observation: &Observation) -> GuardAction {
+    match decide_unless_stalled(observation) {
+        GuardAction::Wait
+            if observation.state.has_relay_ended()
+                && observation.unchanged_for >= STALL_TIMEOUT =>
+        {
+            let (source, destination) = (&observation.source, &observation.destination);
             GuardAction::Conclude(
                 VmLocationReport::new(
                     VmPlace::UNKNOWN,
                     None,
                     format!(
-                        "nothing changes any more. The source: {source}. The destination: {dest}"
+                        "both sides have stopped changing; the source: {source}; the destination: \
+                         {destination}"
                     ),
                 )
-                .with_advice("let only one of them go on, and end the other (`quit`) before"),
+                .with_advice("end one QEMU (`quit`) before you resume the other"),
             )
         }
         action => action,
     }
 }
 
-fn decide_unless_stalled(it: &Observation) -> GuardAction {
-    // A relay may know of the stream before the source says anything of a migration.
-    if !it.state.has_started() || it.source.has_migration_status(&MigrationStatus::NONE) {
-        return decide_not_started(it);
+fn decide_unless_stalled(observation: &Observation) -> GuardAction {
+    // The relay may receive the stream before the source reports a migration.
+    if !observation.state.has_started()
+        || observation
+            .source
+            .has_migration_status(&MigrationStatus::NONE)
+    {
+        return decide_not_started(observation);
     }
-    match &it.source {
-        SideStatus::NoMonitor => decide_from_destination(it),
-        SideStatus::Exited => decide_source_exited(it),
-        SideStatus::Unreachable => decide_source_unreachable(it),
+    match &observation.source {
+        SideStatus::NoMonitor => decide_from_destination(observation),
+        SideStatus::Exited => decide_source_exited(observation),
+        SideStatus::Unreachable => decide_source_unreachable(observation),
         SideStatus::Present { run, migration } => {
-            if it.destination == SideStatus::NoMonitor {
-                return decide_from_source(it, run, migration);
+            if observation.destination == SideStatus::NoMonitor {
+                return decide_from_source(observation, run, migration);
             }
             if *run == RunState::RUNNING {
-                if it.state.destination.has_run() && it.destination != SideStatus::Exited {
-                    // A source of 10.0 and later goes on if postcopy breaks at its very end. What ran last is at the destination.
+                if observation.state.destination.has_run()
+                    && observation.destination != SideStatus::Exited
+                {
+                    // A source of 10.0 and later resumes if postcopy fails at its very end. The VM
+                    // that ran last is at the destination.
                     return GuardAction::Execute(Command::StopSource);
                 }
-                // `completed` comes after the guest was stopped: one that runs was told to, by this guard or by somebody else.
-                let is_back = it.state.source.is_resumed() || it.unchanged_for >= GRACE_PERIOD;
-                if migration.is_settled() && (*migration != MigrationStatus::COMPLETED || is_back) {
-                    return decide_source_running(it, migration);
+                // The guest is stopped before `completed`; one that runs was resumed by this guard
+                // or by others.
+                let has_resumed = observation.state.source.is_resumed()
+                    || observation.unchanged_for >= GRACE_PERIOD;
+                if migration.is_settled()
+                    && (*migration != MigrationStatus::COMPLETED || has_resumed)
+                {
+                    return decide_source_running(observation, migration);
                 }
-                return decide_in_progress(it, run, migration);
+                return decide_in_progress(observation, run, migration);
             }
             if *migration == MigrationStatus::COMPLETED {
-                return decide_source_completed(it);
+                return decide_source_completed(observation);
             }
             if migration.is_settled() {
-                return decide_source_stopped(it, run, migration);
+                return decide_source_stopped(observation, run, migration);
             }
-            decide_in_progress(it, run, migration)
+            decide_in_progress(observation, run, migration)
         }
     }
 }
 
-/// Nobody has started a migration yet.
-fn decide_not_started(it: &Observation) -> GuardAction {
-    if !(it.state.has_relay_ended() || it.state.transfer.is_rejected())
-        || it.unchanged_for < GRACE_PERIOD
+/// Decides before a migration has begun.
+fn decide_not_started(observation: &Observation) -> GuardAction {
+    if !(observation.state.has_relay_ended() || observation.state.transfer.is_rejected())
+        || observation.unchanged_for < GRACE_PERIOD
     {
         return GuardAction::Wait;
     }
-    let found = match &it.source {
+    let report = match &observation.source {
         SideStatus::Exited => VmLocationReport::new(
             VmPlace::LOST,
             None,
-            "the source has ended, before any migration",
+            "the source exited before any migration",
         ),
         SideStatus::NoMonitor | SideStatus::Unreachable => {
             VmLocationReport::new(VmPlace::SOURCE, None, "no migration has begun")
@@ -91,62 +106,74 @@ fn decide_not_started(it: &Observation) -> GuardAction {
         ),
     };
     GuardAction::Conclude(
-        if it.state.is_autostart_blocked() && it.destination.is_in_state(&RunState::INMIGRATE) {
-            found.with_advice(
-                "the destination still waits, and was told not to start by itself: QMP `cont` \
-             there takes that back, before it is used otherwise",
+        if observation.state.is_autostart_blocked()
+            && observation.destination.is_in_state(&RunState::INMIGRATE)
+        {
+            report.with_advice(
+                "the destination still waits with its autostart blocked. QMP `cont` at the \
+                 destination unblocks it; do that before you use it for another migration",
             )
         } else {
-            found
+            report
         },
     )
 }
 
-/// The source runs, its migration has failed or was given up: the destination's copy must not be used.
-fn decide_source_running(it: &Observation, migration: &MigrationStatus) -> GuardAction {
-    let why = if it.state.source.is_resumed() {
-        "it was let go on there".to_owned()
+/// Decides for a running source whose migration has failed or was cancelled. The destination's copy
+/// must not be used.
+fn decide_source_running(observation: &Observation, migration: &MigrationStatus) -> GuardAction {
+    let reason = if observation.state.source.is_resumed() {
+        "the guard resumed it".to_owned()
     } else {
         format!("its migration is `{migration}`, and it runs")
     };
-    match &it.destination {
-        SideStatus::Exited => conclude(VmPlace::SOURCE, true, why + "; the destination has ended"),
-        _ if it.state.destination.is_quitting() => {
-            conclude(VmPlace::SOURCE, true, why + "; the destination was ended")
-        }
+    match &observation.destination {
+        SideStatus::Exited => conclude(
+            VmPlace::SOURCE,
+            true,
+            reason + "; the destination has exited",
+        ),
+        _ if observation.state.destination.is_quitting() => conclude(
+            VmPlace::SOURCE,
+            true,
+            reason + "; the destination was told to quit",
+        ),
         SideStatus::Present { .. } => GuardAction::Execute(Command::QuitDestination),
-        SideStatus::Unreachable if it.unchanged_for < UNRESPONSIVE_TIMEOUT => GuardAction::Wait,
+        SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
+            GuardAction::Wait
+        }
         SideStatus::Unreachable | SideStatus::NoMonitor => {
-            let held = if it.state.is_autostart_blocked() {
-                "was told not to start by itself"
+            let autostart = if observation.state.is_autostart_blocked() {
+                "its autostart is blocked"
             } else {
-                "may have started"
+                "it may have started"
             };
             GuardAction::Conclude(
                 VmLocationReport::new(
-                    if it.state.is_autostart_blocked() {
+                    if observation.state.is_autostart_blocked() {
                         VmPlace::SOURCE
                     } else {
                         VmPlace::UNKNOWN
                     },
                     Some(true),
-                    format!("{why}; the destination does not answer, and {held}"),
+                    format!("{reason}; the destination does not answer, and {autostart}"),
                 )
                 .with_advice(
-                    "end the destination's QEMU (`quit`), and never let it go on: the VM is at \
-                 the source",
+                    "end the destination's QEMU (`quit`) and never resume it: the VM is at the \
+                     source",
                 ),
             )
         }
     }
 }
 
-/// The source is stopped for good and says that all is written; with a return path, also that all is loaded.
-fn decide_source_completed(it: &Observation) -> GuardAction {
-    if it.state.is_device_state_withheld() && !it.state.destination.has_run() {
-        return resume_source_if_safe(it, "the device state was not passed on");
+/// Decides for a stopped source that has written everything. With a return path, everything is also
+/// loaded.
+fn decide_source_completed(observation: &Observation) -> GuardAction {
+    if observation.state.is_device_state_withheld() && !observation.state.destination.has_run() {
+        return resume_source_if_safe(observation, "the device state was not sent");
     }
-    match &it.destination {
+    match &observation.destination {
         SideStatus::Present { run, migration } => {
             if *run == RunState::RUNNING {
                 return conclude(
@@ -156,143 +183,142 @@ fn decide_source_completed(it: &Observation) -> GuardAction {
                 );
             }
             if *migration == MigrationStatus::FAILED {
-                return if it.state.destination.has_run() {
-                    decide_destination_stopped(it)
+                return if observation.state.destination.has_run() {
+                    decide_destination_stopped(observation)
                 } else {
-                    resume_source_if_safe(it, "the destination failed to load it")
+                    resume_source_if_safe(observation, "the destination failed to load it")
                 };
             }
             if *run == RunState::INMIGRATE {
-                // Without a return path the source is ahead of the destination, as long as a socket is filled.
-                if it.state.has_relay_ended()
-                    && it.unchanged_for >= UNRESPONSIVE_TIMEOUT
-                    && !it.state.destination.has_run()
+                // Without a return path, the source is ahead of the destination by the contents of
+                // a socket.
+                if observation.state.has_relay_ended()
+                    && observation.unchanged_for >= UNRESPONSIVE_TIMEOUT
+                    && !observation.state.destination.has_run()
                 {
                     return resume_source_if_safe(
-                        it,
-                        "the destination has not loaded it, and nothing more comes",
+                        observation,
+                        "the destination has not loaded it, and no more data follows",
                     );
                 }
                 return GuardAction::Wait;
             }
-            decide_loaded(it, run)
+            decide_loaded(observation, run)
         }
         SideStatus::Exited | SideStatus::Unreachable | SideStatus::NoMonitor => {
-            if it.state.destination.has_run() {
-                return decide_destination_stopped(it);
+            if observation.state.destination.has_run() {
+                return decide_destination_stopped(observation);
             }
-            resume_source_if_safe(it, "the destination has ended before it ran it")
+            resume_source_if_safe(observation, "the destination exited before it ran it")
         }
     }
 }
 
-/// The source's process has ended.
-fn decide_source_exited(it: &Observation) -> GuardAction {
-    match &it.destination {
+/// Decides for a source whose process has exited.
+fn decide_source_exited(observation: &Observation) -> GuardAction {
+    match &observation.destination {
         SideStatus::Present { run, migration } => {
             if *run == RunState::INMIGRATE {
-                if it.unchanged_for < UNRESPONSIVE_TIMEOUT && !it.state.is_device_state_withheld() {
+                if observation.unchanged_for < UNRESPONSIVE_TIMEOUT
+                    && !observation.state.is_device_state_withheld()
+                {
                     return GuardAction::Wait;
                 }
                 return GuardAction::Conclude(lost_vm(
-                    "the source has ended before the destination had all \
-                 of it",
+                    "the source exited before the destination had received all of it",
                 ));
             }
             if migration.is_postcopy() {
                 return GuardAction::Conclude(lost_vm(
-                    "the source has ended while the destination still \
-                 fetched memory from it",
+                    "the source exited while the destination still fetched memory from it",
                 ));
             }
             if *migration == MigrationStatus::FAILED {
                 return GuardAction::Conclude(lost_vm(
-                    "the source has ended, and the destination failed to \
-                 load it",
+                    "the source exited, and the destination failed to load it",
                 ));
             }
             if *run == RunState::RUNNING {
                 return conclude(
                     VmPlace::DESTINATION,
                     true,
-                    "it is loaded there and runs; the source \
-                 has ended",
+                    "it is loaded and runs there; the source has exited",
                 );
             }
             if *migration != MigrationStatus::COMPLETED {
-                return if it.unchanged_for < UNRESPONSIVE_TIMEOUT {
+                return if observation.unchanged_for < UNRESPONSIVE_TIMEOUT {
                     GuardAction::Wait
                 } else {
                     GuardAction::Conclude(lost_vm(
-                        "the source has ended before the destination had all of \
-                     it",
+                        "the source exited before the destination had received all of it",
                     ))
                 };
             }
-            match decide_loaded(it, run) {
+            match decide_loaded(observation, run) {
                 GuardAction::Execute(Command::QuitDestination | Command::ResumeSource) => {
                     GuardAction::Conclude(
                         VmLocationReport::new(
                             VmPlace::DESTINATION,
                             Some(false),
-                            "it is loaded there, the \
-                     source has ended, and QEMU refused to let it go on",
+                            "it is loaded there, the source has exited, and QEMU refused to \
+                             resume it",
                         )
-                        .with_advice("QMP `cont` at the destination tells why"),
+                        .with_advice("QMP `cont` at the destination prints the reason"),
                     )
                 }
                 other => other,
             }
         }
-        SideStatus::Exited if it.state.destination.has_run() => decide_destination_stopped(it),
-        SideStatus::Exited => GuardAction::Conclude(lost_vm("both QEMUs have ended")),
-        SideStatus::Unreachable if it.unchanged_for < UNRESPONSIVE_TIMEOUT => GuardAction::Wait,
+        SideStatus::Exited if observation.state.destination.has_run() => {
+            decide_destination_stopped(observation)
+        }
+        SideStatus::Exited => GuardAction::Conclude(lost_vm("both QEMUs have exited")),
+        SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
+            GuardAction::Wait
+        }
         SideStatus::Unreachable | SideStatus::NoMonitor => GuardAction::Conclude(
             VmLocationReport::new(
                 VmPlace::UNKNOWN,
                 None,
-                "the source has ended, and the destination was \
-             not or could not be asked",
+                "the source has exited, and the destination was not or could not be queried",
             )
             .with_advice(
-                "QMP `query-status` at the destination: `paused` with `query-migrate` \
-                 `completed`: `cont` lets it go on; `inmigrate`: the VM is lost",
+                "run QMP `query-status` at the destination. If it is `paused` and `query-migrate` \
+                 is `completed`, resume it with `cont`. If it is `inmigrate`, the VM is lost",
             ),
         ),
     }
 }
 
-fn lost_vm(why: &str) -> VmLocationReport {
-    VmLocationReport::new(VmPlace::LOST, Some(false), why)
-        .with_advice("start it anew from its disks, at the source or at the destination")
+fn lost_vm(reason: &str) -> VmLocationReport {
+    VmLocationReport::new(VmPlace::LOST, Some(false), reason)
+        .with_advice("restart it from its disks, at the source or at the destination")
 }
 
-/// The source is there, as far as is known, and does not answer.
-fn decide_source_unreachable(it: &Observation) -> GuardAction {
-    if it.destination.is_in_state(&RunState::RUNNING) && !it.state.is_autostart_blocked() {
+/// Decides for a source that is not known to have exited and does not answer.
+fn decide_source_unreachable(observation: &Observation) -> GuardAction {
+    if observation.destination.is_in_state(&RunState::RUNNING)
+        && !observation.state.is_autostart_blocked()
+    {
         return conclude(
             VmPlace::DESTINATION,
             true,
             "it runs there; the source does not answer",
         );
     }
-    if it.unchanged_for < UNRESPONSIVE_TIMEOUT {
+    if observation.unchanged_for < UNRESPONSIVE_TIMEOUT {
         return GuardAction::Wait;
     }
-    let dest = &it.destination;
+    let destination = &observation.destination;
     GuardAction::Conclude(
         VmLocationReport::new(
             VmPlace::UNKNOWN,
             None,
-            format!(
-                "the source does not answer; the \
-         destination: {dest}"
-            ),
+            format!("the source does not answer; the destination: {destination}"),
         )
         .with_advice(
-            "make sure what the source does. If it has ended or its `query-migrate` is \
-             `completed`: QMP `cont` at the destination. If it runs: `quit` at the \
-             destination",
+            "find out the state of the source. If it has exited, or its `query-migrate` is \
+             `completed`: QMP `cont` at the destination. If it runs: `quit` at the destination",
         ),
     )
 }

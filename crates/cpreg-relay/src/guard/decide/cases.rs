@@ -1,121 +1,122 @@
-//! Where a migration that did not simply succeed can lead: decided alike with one monitor and with
-//! two.
+//! Cases of an unsuccessful migration, common to one and two monitors.
 
 use super::observation::{GRACE_PERIOD, GuardAction, Observation, UNRESPONSIVE_TIMEOUT};
 use crate::guard::machine::{Command, MigrationPhase};
 use crate::guard::states::{MigrationStatus, RunState, SideStatus};
 use crate::guard::vm_location_report::{VmLocationReport, VmPlace};
 
-pub(super) fn conclude(place: VmPlace, running: bool, why: impl Into<String>) -> GuardAction {
-    GuardAction::Conclude(VmLocationReport::new(place, Some(running), why))
+pub(super) fn conclude(place: VmPlace, running: bool, reason: impl Into<String>) -> GuardAction {
+    GuardAction::Conclude(VmLocationReport::new(place, Some(running), reason))
 }
 
-/// The destination has all of it and stands still.
-pub(super) fn decide_loaded(it: &Observation, run: &RunState) -> GuardAction {
-    let waits = *run == RunState::PAUSED || *run == RunState::PRELAUNCH;
-    if !waits {
+/// Decides for a destination that has loaded the whole VM and is stopped.
+pub(super) fn decide_loaded(observation: &Observation, run: &RunState) -> GuardAction {
+    let can_resume = *run == RunState::PAUSED || *run == RunState::PRELAUNCH;
+    if !can_resume {
         return conclude(
             VmPlace::DESTINATION,
             false,
             format!("it is loaded there; its guest is `{run}`, as it was at the source"),
         );
     }
-    if it.state.destination.has_run() && it.unchanged_for < GRACE_PERIOD {
+    if observation.state.destination.has_run() && observation.unchanged_for < GRACE_PERIOD {
         return GuardAction::Wait;
     }
-    if it.state.destination.has_run() {
+    if observation.state.destination.has_run() {
         return conclude(
             VmPlace::DESTINATION,
             false,
-            "it has run there, and was paused since",
+            "it ran there and has been paused since",
         );
     }
-    if !it.state.should_run_guest() {
+    if !observation.state.should_run_guest() {
         return conclude(
             VmPlace::DESTINATION,
             false,
             "it is loaded there, paused as it was at the source",
         );
     }
-    if it.state.destination.has_refused() {
-        return resume_source_if_safe(it, "the destination cannot run it");
+    if observation.state.destination.has_refused() {
+        return resume_source_if_safe(observation, "the destination cannot run it");
     }
     GuardAction::Execute(Command::ResumeDestination)
 }
 
-/// Lets the source go on, once the destination cannot.
-pub(super) fn resume_source_if_safe(it: &Observation, why: &str) -> GuardAction {
-    if it.state.destination.has_run() {
-        return decide_destination_stopped(it);
+/// Resumes the source after the destination can no longer run.
+pub(super) fn resume_source_if_safe(observation: &Observation, reason: &str) -> GuardAction {
+    if observation.state.destination.has_run() {
+        return decide_destination_stopped(observation);
     }
-    let safe = match &it.destination {
+    let is_safe = match &observation.destination {
         SideStatus::Exited => true,
-        _ if it.state.destination.is_quitting() => true,
+        _ if observation.state.destination.is_quitting() => true,
         SideStatus::Present { .. } => return GuardAction::Execute(Command::QuitDestination),
-        SideStatus::NoMonitor => it.state.is_device_state_withheld(),
-        SideStatus::Unreachable if it.unchanged_for < UNRESPONSIVE_TIMEOUT => {
+        SideStatus::NoMonitor => observation.state.is_device_state_withheld(),
+        SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
             return GuardAction::Wait;
         }
-        // Nobody but this guard lets it run, and this guard has not.
+        // Only this guard resumes the destination, and it has not.
         SideStatus::Unreachable => {
-            it.state.is_autostart_blocked() || it.state.is_device_state_withheld()
+            observation.state.is_autostart_blocked() || observation.state.is_device_state_withheld()
         }
     };
-    if !safe {
+    if !is_safe {
         return GuardAction::Conclude(
             VmLocationReport::new(
                 VmPlace::UNKNOWN,
                 None,
-                "the source is stopped, and nobody knows what \
-             the destination does",
+                "the source is stopped, and the state of the destination is not known",
             )
             .with_advice(
-                "look at the destination. If its QEMU has ended, or is ended (`quit`): QMP \
+                "check the destination. If its QEMU has exited, or after you end it (`quit`): QMP \
                  `cont` at the source. If it has the VM: leave it there",
             ),
         );
     }
-    if !it.state.should_run_guest() {
+    if !observation.state.should_run_guest() {
         return conclude(
             VmPlace::SOURCE,
             false,
-            format!("{why}; it was paused there before"),
+            format!("{reason}; it was paused there before"),
         );
     }
-    if it.state.source.has_refused() {
+    if observation.state.source.has_refused() {
         return GuardAction::Conclude(
             VmLocationReport::new(
                 VmPlace::SOURCE,
                 Some(false),
-                format!("{why}; QEMU refused to let it go on at the source"),
+                format!("{reason}; QEMU refused to resume it at the source"),
             )
-            .with_advice("QMP `cont` at the source tells why"),
+            .with_advice("QMP `cont` at the source prints the reason"),
         );
     }
     GuardAction::Execute(Command::ResumeSource)
 }
 
-/// The source's migration has failed and its guest is stopped. It usually goes on by itself, at once.
+/// Decides for a source with a failed migration and a stopped guest. It usually resumes by itself
+/// at once.
 pub(super) fn decide_source_stopped(
-    it: &Observation,
+    observation: &Observation,
     run: &RunState,
     migration: &MigrationStatus,
 ) -> GuardAction {
-    if it.state.destination.has_run() {
-        return match &it.destination {
+    if observation.state.destination.has_run() {
+        return match &observation.destination {
             SideStatus::Present { run, migration } => {
                 GuardAction::Conclude(incomplete_postcopy(run, migration))
             }
-            _ => decide_destination_stopped(it),
+            _ => decide_destination_stopped(observation),
         };
     }
-    if !it.state.should_run_guest() || !run.is_stopped_by_migration() {
-        // Paused before, or stopped by somebody: it is not for the guard to let it run.
-        return match &it.destination {
-            SideStatus::Present { .. } if !it.state.destination.is_quitting() => {
+    if !observation.state.should_run_guest() || !run.is_stopped_by_migration() {
+        // Paused before, or stopped by others: the guard must not resume it.
+        return match &observation.destination {
+            SideStatus::Present { .. } if !observation.state.destination.is_quitting() => {
                 GuardAction::Execute(Command::QuitDestination)
             }
-            SideStatus::Unreachable if it.unchanged_for < UNRESPONSIVE_TIMEOUT => GuardAction::Wait,
+            SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
+                GuardAction::Wait
+            }
             _ => conclude(
                 VmPlace::SOURCE,
                 false,
@@ -123,89 +124,91 @@ pub(super) fn decide_source_stopped(
             ),
         };
     }
-    if it.unchanged_for < GRACE_PERIOD && !it.state.destination.is_quitting() {
+    if observation.unchanged_for < GRACE_PERIOD && !observation.state.destination.is_quitting() {
         return GuardAction::Wait;
     }
-    resume_source_if_safe(it, "its migration failed")
+    resume_source_if_safe(observation, "its migration failed")
 }
 
-/// A migration is under way.
+/// Decides during a migration.
 pub(super) fn decide_in_progress(
-    it: &Observation,
+    observation: &Observation,
     run: &RunState,
     migration: &MigrationStatus,
 ) -> GuardAction {
     let is_stopped = run.is_stopped_by_migration();
     if migration.is_postcopy() {
-        return decide_postcopy(it, is_stopped, migration);
+        return decide_postcopy(observation, is_stopped, migration);
     }
-    if it.state.destination.has_run() {
-        // It was told to run too early, or by somebody else; 10.2 and later can still fail here.
+    if observation.state.destination.has_run() {
+        // Resumed too early, or by others; 10.2 and later can still fail here.
         return GuardAction::Wait;
     }
-    let is_under_way = !migration.is_settled();
-    let hopeless = it.state.has_relay_ended()
-        || it.state.transfer.is_rejected()
-        || it.destination == SideStatus::Exited;
-    if is_under_way
-        && hopeless
-        && it.state.migration != MigrationPhase::Cancelled
-        && it.unchanged_for >= GRACE_PERIOD
+    let is_in_progress = !migration.is_settled();
+    let cannot_complete = observation.state.has_relay_ended()
+        || observation.state.transfer.is_rejected()
+        || observation.destination == SideStatus::Exited;
+    if is_in_progress
+        && cannot_complete
+        && observation.state.migration != MigrationPhase::Cancelled
+        && observation.unchanged_for >= GRACE_PERIOD
     {
         return GuardAction::Execute(Command::Cancel);
     }
     GuardAction::Wait
 }
 
-/// The source has given the VM away and sends its memory after it.
+/// Decides in postcopy: the source has handed the VM over, and its memory follows.
 pub(super) fn decide_postcopy(
-    it: &Observation,
+    observation: &Observation,
     is_stopped: bool,
     migration: &MigrationStatus,
 ) -> GuardAction {
     let is_paused = *migration == MigrationStatus::POSTCOPY_PAUSED;
-    match &it.destination {
+    match &observation.destination {
         SideStatus::Present {
             run,
-            migration: there,
+            migration: destination_migration,
         } => {
-            let has_device_state = there.is_postcopy() || *there == MigrationStatus::COMPLETED;
+            let has_device_state = destination_migration.is_postcopy()
+                || *destination_migration == MigrationStatus::COMPLETED;
             if *run == RunState::PAUSED
                 && has_device_state
                 && is_stopped
-                && !it.state.destination.has_run()
+                && !observation.state.destination.has_run()
             {
-                if it.state.should_run_guest() {
+                if observation.state.should_run_guest() {
                     return GuardAction::Execute(Command::ResumeDestination);
                 }
-                if *there == MigrationStatus::COMPLETED {
+                if *destination_migration == MigrationStatus::COMPLETED {
                     return GuardAction::Wait;
                 }
             }
             if *run == RunState::INMIGRATE
-                && it.state.is_device_state_withheld()
-                && !it.state.destination.has_run()
+                && observation.state.is_device_state_withheld()
+                && !observation.state.destination.has_run()
             {
-                return decide_postcopy_stuck(it);
+                return decide_postcopy_stuck(observation);
             }
-            if (is_paused || *there == MigrationStatus::POSTCOPY_PAUSED)
-                && it.state.has_relay_ended()
-                && it.unchanged_for >= GRACE_PERIOD
+            if (is_paused || *destination_migration == MigrationStatus::POSTCOPY_PAUSED)
+                && observation.state.has_relay_ended()
+                && observation.unchanged_for >= GRACE_PERIOD
             {
-                return GuardAction::Conclude(incomplete_postcopy(run, there));
+                return GuardAction::Conclude(incomplete_postcopy(run, destination_migration));
             }
             GuardAction::Wait
         }
-        SideStatus::Exited | SideStatus::Unreachable if it.state.destination.has_run() => {
-            if it.destination == SideStatus::Unreachable && it.unchanged_for < UNRESPONSIVE_TIMEOUT
+        SideStatus::Exited | SideStatus::Unreachable if observation.state.destination.has_run() => {
+            if observation.destination == SideStatus::Unreachable
+                && observation.unchanged_for < UNRESPONSIVE_TIMEOUT
             {
                 return GuardAction::Wait;
             }
-            decide_destination_stopped(it)
+            decide_destination_stopped(observation)
         }
-        SideStatus::Exited => decide_postcopy_stuck(it),
+        SideStatus::Exited => decide_postcopy_stuck(observation),
         SideStatus::Unreachable | SideStatus::NoMonitor
-            if it.unchanged_for < UNRESPONSIVE_TIMEOUT =>
+            if observation.unchanged_for < UNRESPONSIVE_TIMEOUT =>
         {
             GuardAction::Wait
         }
@@ -213,92 +216,91 @@ pub(super) fn decide_postcopy(
             VmLocationReport::new(
                 VmPlace::UNKNOWN,
                 None,
-                format!(
-                    "postcopy was entered (`{migration}`), \
-             and the destination does not answer"
-                ),
+                format!("postcopy has begun (`{migration}`), and the destination does not answer"),
             )
             .with_advice(
-                "nothing was ended: the VM's memory may be on both sides. Look at the \
-                 destination, and recover (`migrate-recover` there, `migrate` with `resume` \
-                 at the source)",
+                "the guard ended neither QEMU: the VM's memory may be on both sides. Check the \
+                 destination, and recover (`migrate-recover` there, `migrate` with `resume` at \
+                 the source)",
             ),
         ),
     }
 }
 
-/// Postcopy was entered, and the destination never ran and never will: only the source has the VM, and it waits for a recovery.
-pub(super) fn decide_postcopy_stuck(it: &Observation) -> GuardAction {
-    if it.unchanged_for < GRACE_PERIOD {
+/// Decides in postcopy for a destination that never ran and cannot run any more. Only the source
+/// has the VM, and it waits for a recovery.
+pub(super) fn decide_postcopy_stuck(observation: &Observation) -> GuardAction {
+    if observation.unchanged_for < GRACE_PERIOD {
         return GuardAction::Wait;
     }
-    if matches!(it.destination, SideStatus::Present { .. }) && !it.state.destination.is_quitting() {
+    if matches!(observation.destination, SideStatus::Present { .. })
+        && !observation.state.destination.is_quitting()
+    {
         return GuardAction::Execute(Command::QuitDestination);
     }
-    // 7.2 hangs in `cancelling` if told to give up here, 10.0 refuses; both refuse `cont`.
+    // 7.2 hangs in `cancelling` after a cancel here, 10.0 refuses it; both refuse `cont`.
     GuardAction::Conclude(
         VmLocationReport::new(
             VmPlace::SOURCE,
             Some(false),
-            "postcopy was entered, and the destination cannot run it: the source holds \
-             all of the VM and does not let it go on",
+            "postcopy has begun, and the destination cannot run it: the source has all of the VM \
+             and does not resume it",
         )
         .with_advice(
-            "QEMU up to 10.1 cannot go back from postcopy (`cont`: Migration is not \
-         finalized yet): the guest can only be started anew. 10.2 and later can",
+            "QEMU up to 10.1 cannot return from postcopy (`cont`: Migration is not finalized \
+             yet): the guest can only be restarted. 10.2 and later can",
         ),
     )
 }
 
-/// The destination has the VM, and the source has not ended well.
+/// Returns the report for a VM at the destination whose source did not complete.
 pub(super) fn incomplete_postcopy(run: &RunState, migration: &MigrationStatus) -> VmLocationReport {
-    let runs = Some(*run == RunState::RUNNING);
+    let running = Some(*run == RunState::RUNNING);
     if *migration == MigrationStatus::COMPLETED {
         return VmLocationReport::new(
             VmPlace::DESTINATION,
-            runs,
-            "it has run there and has all its memory; the source was not told, and holds \
-             an old copy",
+            running,
+            "it has run there and has all its memory; the source was not notified and has an old \
+             copy",
         )
-        .with_advice("end the source's QEMU (`quit`), and never let it go on");
+        .with_advice("end the source's QEMU (`quit`) and never resume it");
     }
     VmLocationReport::new(
         VmPlace::DESTINATION,
-        runs,
+        running,
         format!(
-            "postcopy was entered, and the connection is lost before all memory was there \
-         (`{migration}`)"
+            "postcopy has begun, and the connection broke before all memory had arrived \
+             (`{migration}`)",
         ),
     )
     .with_advice(
-        "end neither QEMU. If the source is `postcopy-paused`: QMP `migrate-recover` \
-         at the destination with a new address, then `migrate` with `resume` to it at \
-         the source. If not, the guest runs on until it needs what is missing",
+        "end neither QEMU. If the source is `postcopy-paused`: QMP `migrate-recover` at the \
+         destination with a new address, then `migrate` with `resume` to it at the source. \
+         Otherwise, the guest runs until it needs missing memory",
     )
 }
 
-/// The destination has run the VM and does not any more.
-pub(super) fn decide_destination_stopped(it: &Observation) -> GuardAction {
-    if it.destination == SideStatus::Unreachable && it.unchanged_for < UNRESPONSIVE_TIMEOUT {
+/// Decides for a destination that ran the VM and does not run it any more.
+pub(super) fn decide_destination_stopped(observation: &Observation) -> GuardAction {
+    if observation.destination == SideStatus::Unreachable
+        && observation.unchanged_for < UNRESPONSIVE_TIMEOUT
+    {
         return GuardAction::Wait;
     }
-    let how = if it.destination == SideStatus::Exited {
-        "has ended since"
+    let end = if observation.destination == SideStatus::Exited {
+        "has exited since"
     } else {
-        "does not answer since"
+        "has not answered since"
     };
     GuardAction::Conclude(
         VmLocationReport::new(
             VmPlace::DESTINATION,
             None,
-            format!(
-                "the destination was told to run it, \
-         and {how}"
-            ),
+            format!("the destination was told to run it, and {end}"),
         )
         .with_advice(
-            "do not let the source go on: the VM has run elsewhere, and its disks are no \
-             longer those that the source knows",
+            "do not resume the source: the VM has run elsewhere, and its disks are no longer in \
+             the state that the source knows",
         ),
     )
 }

@@ -1,23 +1,28 @@
-//! What the guard does next: a function of what is seen, and nothing else.
+//! Decision about the next action of the guard: a pure function of the observation.
 //!
-//! It reads no clock, talks to nobody and remembers nothing: [`super::engine`] looks and acts, and
-//! [`super::machine`] is what has happened. What it rests on (tried with QEMU 7.2, 10.0 and 11.1,
-//! see docs/facts.md):
+//! The decision reads no clock, does no I/O and keeps no state. [`super::engine`] polls and acts,
+//! and [`super::machine`] has the state. The rules were tested with QEMU 7.2, 10.0 and 11.1
+//! (docs/facts.md):
 //!
-//! | rule | because |
+//! - The destination's autostart is blocked, so it runs only after `cont`. QMP `stop` in
+//!   `inmigrate` blocks it.
+//! - The guard resumes the destination only when the source is `completed` and stopped. A source
+//!   that is `completed` never resumes by itself.
+//! - In postcopy, the guard resumes it when it has the device state and the source is then
+//!   `postcopy-active` and stopped. It fetches its memory while it runs.
+//! - After the destination was resumed, the source is never resumed. Its effects on disks and
+//!   networks cannot be undone.
+//! - A stopped source is resumed only when the destination cannot run: it has exited, confirmed
+//!   `quit`, or is blocked and does not answer.
+//! - A running source ends the destination, if that was never resumed, because its copy must not be
+//!   used.
+//!
+//! | file | contents |
 //! |---|---|
-//! | the destination is held, so it runs only when told to | QMP `stop` in `inmigrate` switches its autostart off |
-//! | it is told to only when the source is `completed` and stopped | a source that is `completed` never goes on by itself |
-//! | in postcopy: when it has the device state, and the source is then `postcopy-active` and stopped | it has to fetch its memory while it runs |
-//! | a destination that was told to run bars the source for good | what it did to disks and networks cannot be undone |
-//! | a source that is stopped is told to run only when the destination cannot | it has ended, was told to quit, or is held and does not answer |
-//! | a source that runs ends the destination, if that was never told to run | its copy must not be used |
-//!
-//! | file | what lives there |
-//! |---|---|
-//! | `situation` | all that a decision looks at, and what it comes to |
-//! | `both` | [`decide`]: with both monitors; `single_monitor`: with one |
-//! | `ways` | where a migration can lead, alike for both |
+//! | `observation` | [`Observation`]: input of a decision; [`GuardAction`]: its result |
+//! | `both_monitors` | [`decide`]: with both monitors |
+//! | `single_monitor` | with one monitor |
+//! | `cases` | cases common to both |
 
 mod both_monitors;
 mod cases;

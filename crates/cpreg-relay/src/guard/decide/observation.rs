@@ -1,4 +1,4 @@
-//! [`Observation`]: all that a decision looks at; [`GuardAction`]: what it comes to.
+//! [`Observation`]: input of a decision; [`GuardAction`]: its result.
 
 use std::time::Duration;
 
@@ -6,33 +6,34 @@ use crate::guard::machine::{Command, GuardState};
 use crate::guard::states::SideStatus;
 use crate::guard::vm_location_report::VmLocationReport;
 
-/// How long a QEMU gets to do by itself what it usually does at once: to notice that a connection is gone, to let its guest go on.
+/// Time for a QEMU to do by itself what it usually does at once: to notice a lost connection, or to
+/// resume its guest.
 pub(in crate::guard) const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// How long one that hangs or does not answer gets.
+/// Time after which a QEMU that hangs or does not answer is given up.
 pub(in crate::guard) const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long is waited in vain, before the user has to look.
+/// Time without any change after which the user has to decide.
 pub(in crate::guard) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// All that a decision looks at.
+/// Input of a decision.
 #[derive(Clone, Debug)]
 pub(in crate::guard) struct Observation {
     pub(in crate::guard) source: SideStatus,
     pub(in crate::guard) destination: SideStatus,
-    /// Events so far.
+    /// State after all events so far.
     pub(in crate::guard) state: GuardState,
-    /// How long nothing of the above has changed.
+    /// Time since the last change of the fields above.
     pub(in crate::guard) unchanged_for: Duration,
 }
 
-/// What to do.
+/// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::guard) enum GuardAction {
-    /// Look again.
+    /// Polls again.
     Wait,
-    /// Tell one of them something.
+    /// Sends a command to one QEMU.
     Execute(Command),
-    /// It is over.
+    /// Ends the guard with this report.
     Conclude(VmLocationReport),
 }

@@ -1,4 +1,4 @@
-//! The same with one monitor: what can be told from one side, and what cannot.
+//! Decisions with one monitor, as far as one side allows them.
 
 use super::cases::{
     conclude, decide_in_progress, decide_loaded, decide_postcopy, decide_source_stopped,
@@ -9,121 +9,129 @@ use crate::guard::machine::{Command, DeviceStateTransfer};
 use crate::guard::states::{MigrationStatus, RunState, SideStatus};
 use crate::guard::vm_location_report::{VmLocationReport, VmPlace};
 
-/// Only the source's monitor was given.
+/// Decides with the source's monitor only.
 pub(super) fn decide_from_source(
-    it: &Observation,
+    observation: &Observation,
     run: &RunState,
     migration: &MigrationStatus,
 ) -> GuardAction {
-    let runs = *run == RunState::RUNNING;
-    if *migration == MigrationStatus::COMPLETED && !runs {
-        if it.state.is_device_state_withheld() {
-            return resume_source_if_safe(it, "the device state was not passed on");
+    let is_running = *run == RunState::RUNNING;
+    if *migration == MigrationStatus::COMPLETED && !is_running {
+        if observation.state.is_device_state_withheld() {
+            return resume_source_if_safe(observation, "the device state was not sent");
         }
-        if it.state.has_return_path {
+        if observation.state.has_return_path {
             return GuardAction::Conclude(VmLocationReport::new(
                 VmPlace::DESTINATION,
                 None,
-                "the destination has told the source that it loaded all of it; whether it \
-                 runs there was not asked",
+                "the destination has confirmed to the source that it loaded all of it; its run \
+                 state was not queried",
             ));
         }
-        if !it.state.has_relay_ended() {
+        if !observation.state.has_relay_ended() {
             return GuardAction::Wait;
         }
-        return resume_source_if_safe(it, "its migration is over");
+        return resume_source_if_safe(observation, "its migration is over");
     }
     if !migration.is_settled() {
         if migration.is_postcopy() {
-            return if it.state.has_relay_ended() {
-                decide_postcopy(it, !runs, migration)
+            return if observation.state.has_relay_ended() {
+                decide_postcopy(observation, !is_running, migration)
             } else {
                 GuardAction::Wait
             };
         }
-        return decide_in_progress(it, run, migration);
+        return decide_in_progress(observation, run, migration);
     }
-    if runs {
-        let why = format!("its migration is `{migration}`, and it runs");
-        if it.state.transfer.may_be_sent() {
+    if is_running {
+        let reason = format!("its migration is `{migration}`, and it runs");
+        if observation.state.transfer.may_be_sent() {
             return GuardAction::Conclude(
                 VmLocationReport::new(
                     VmPlace::UNKNOWN,
                     Some(true),
                     format!(
-                        "at the source {why}. Device state went on: the destination may run it \
-                     as well, if it loaded all and its answer was lost"
+                        "at the source, {reason}. Device state was sent: the destination may run \
+                         it as well, if it loaded all of it and its answer was lost"
                     ),
                 )
                 .with_advice(
-                    "look at the destination at once: if its QEMU is there, end it (`quit`)",
+                    "check the destination at once: if its QEMU still runs, end it (`quit`)",
                 ),
             );
         }
-        return conclude(VmPlace::SOURCE, true, why);
+        return conclude(VmPlace::SOURCE, true, reason);
     }
-    decide_source_stopped(it, run, migration)
+    decide_source_stopped(observation, run, migration)
 }
 
-/// Only the destination's monitor was given.
-pub(super) fn decide_from_destination(it: &Observation) -> GuardAction {
-    let unknown = |why: &str| {
+/// Decides with the destination's monitor only.
+pub(super) fn decide_from_destination(observation: &Observation) -> GuardAction {
+    let unknown = |reason: &str| {
         GuardAction::Conclude(
-            VmLocationReport::new(VmPlace::UNKNOWN, None, why).with_advice(
-                "QMP `query-migrate` at the source: `completed`: `cont` at the destination. \
-             Anything else: `quit` at the destination, and see that the source runs",
+            VmLocationReport::new(VmPlace::UNKNOWN, None, reason).with_advice(
+                "run QMP `query-migrate` at the source. If it is `completed`: `cont` at the \
+                 destination. Otherwise: `quit` at the destination, and check that the source runs",
             ),
         )
     };
-    match &it.destination {
+    match &observation.destination {
         SideStatus::Exited => GuardAction::Conclude(
             VmLocationReport::new(
                 VmPlace::SOURCE,
                 None,
-                "the destination has ended; the source was not asked",
+                "the destination has exited; the source was not queried",
             )
-            .with_advice("QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
+            .with_advice("run QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
         ),
-        _ if it.state.destination.is_quitting() => GuardAction::Conclude(
+        _ if observation.state.destination.is_quitting() => GuardAction::Conclude(
             VmLocationReport::new(
                 VmPlace::SOURCE,
                 None,
-                "the destination was ended, and has not run it; the source was not asked",
+                "the destination was told to quit and has not run it; the source was not queried",
             )
-            .with_advice("QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
+            .with_advice("run QMP `query-status` at the source; if it is `postmigrate`: `cont`"),
         ),
         SideStatus::Present { run, migration } => {
             if *run == RunState::RUNNING {
                 return conclude(VmPlace::DESTINATION, true, "it runs there");
             }
-            if it.state.is_device_state_withheld() && !it.state.destination.has_run() {
+            if observation.state.is_device_state_withheld()
+                && !observation.state.destination.has_run()
+            {
                 return GuardAction::Execute(Command::QuitDestination);
             }
             if migration.is_postcopy()
                 && *run == RunState::PAUSED
-                && !it.state.destination.has_run()
+                && !observation.state.destination.has_run()
             {
-                // The relay has passed on the command to run, and the source cannot be asked.
+                // The relay has forwarded the run command, and the source cannot be queried.
                 return GuardAction::Execute(Command::ResumeDestination);
             }
             if *migration == MigrationStatus::COMPLETED && *run != RunState::INMIGRATE {
-                return if it.state.transfer == DeviceStateTransfer::Delivered {
-                    decide_loaded(it, run)
-                } else if it.state.has_relay_ended() && it.unchanged_for >= GRACE_PERIOD {
+                return if observation.state.transfer == DeviceStateTransfer::Delivered {
+                    decide_loaded(observation, run)
+                } else if observation.state.has_relay_ended()
+                    && observation.unchanged_for >= GRACE_PERIOD
+                {
                     unknown(
-                        "the destination has loaded all of it and stands still; whether the source \
-                         knows was not seen",
+                        "the destination has loaded all of it and is stopped; it was not observed \
+                         whether the source knows",
                     )
                 } else {
                     GuardAction::Wait
                 };
             }
-            if it.state.has_relay_ended() && it.unchanged_for >= UNRESPONSIVE_TIMEOUT {
+            if observation.state.has_relay_ended()
+                && observation.unchanged_for >= UNRESPONSIVE_TIMEOUT
+            {
                 return unknown("the destination has not loaded all of it");
             }
             GuardAction::Wait
         }
-        SideStatus::Unreachable if it.unchanged_for < UNRESPONSIVE_TIMEOUT => GuardAction::Wait,
+        SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
+            GuardAction::Wait
+        }
         SideStatus::Unreachable | SideStatus::NoMonitor => {
             unknown("the destination does not answer")
         }

@@ -1,4 +1,4 @@
-//! Every outcome, and what must hold in all of them.
+//! Table of all outcomes, and properties that hold in every state.
 
 use std::time::Duration;
 
@@ -25,11 +25,12 @@ fn side(text: &str) -> SideStatus {
     }
 }
 
-/// Words: what has happened before. `s` at the end of the seconds that nothing has changed.
-fn observation(source: &str, dest: &str, words: &str) -> Observation {
+/// Creates an observation. `events` are words for past events; `Ns` is the number of seconds
+/// without a change.
+fn observation(source: &str, destination: &str, events: &str) -> Observation {
     let mut state = GuardState {
         migration: MigrationPhase::Started,
-        autostart: if dest == "?" {
+        autostart: if destination == "?" {
             Autostart::Enabled
         } else {
             Autostart::Blocked
@@ -38,66 +39,66 @@ fn observation(source: &str, dest: &str, words: &str) -> Observation {
         ..GuardState::INITIAL
     };
     let mut unchanged = Duration::ZERO;
-    for word in words.split_whitespace() {
-        match word {
-            "passing" => state.transfer = DeviceStateTransfer::Committed,
-            "refused" => state.transfer = DeviceStateTransfer::Rejected,
+    for event in events.split_whitespace() {
+        match event {
+            "committed" => state.transfer = DeviceStateTransfer::Committed,
+            "rejected" => state.transfer = DeviceStateTransfer::Rejected,
             "delivered" => state.transfer = DeviceStateTransfer::Delivered,
             "ended" => state.relay = RelayStatus::Ended,
-            "paused" => state.source_guest = SourceGuestState::Paused,
-            "idle" => state.migration = MigrationPhase::NotStarted,
+            "was-paused" => state.source_guest = SourceGuestState::Paused,
+            "not-started" => state.migration = MigrationPhase::NotStarted,
             "one-way" => state.has_return_path = false,
-            "ran" => state.destination = DestinationCommandState::Resumed,
-            "cannot" => state.destination = DestinationCommandState::ResumeRefused,
-            "quits" => state.destination = DestinationCommandState::Quitting,
+            "resumed" => state.destination = DestinationCommandState::Resumed,
+            "resume-refused" => state.destination = DestinationCommandState::ResumeRefused,
+            "quitting" => state.destination = DestinationCommandState::Quitting,
             "cancelled" => state.migration = MigrationPhase::Cancelled,
-            "told" => state.source = SourceCommandState::Resumed,
-            "stuck" => state.source = SourceCommandState::ResumeRefused,
+            "source-resumed" => state.source = SourceCommandState::Resumed,
+            "source-refused" => state.source = SourceCommandState::ResumeRefused,
             _ => {
-                let seconds = word.strip_suffix('s').unwrap().parse().unwrap();
+                let seconds = event.strip_suffix('s').unwrap().parse().unwrap();
                 unchanged = Duration::from_secs(seconds);
             }
         }
     }
     Observation {
         source: side(source),
-        destination: side(dest),
+        destination: side(destination),
         state,
         unchanged_for: unchanged,
     }
 }
 
-fn describe_action(it: &Observation) -> String {
-    match decide(it) {
-        GuardAction::Conclude(at) => match at.running {
-            Some(true) => format!("{} runs", at.place),
-            Some(false) => format!("{} stopped", at.place),
-            None => at.place.to_string(),
+fn describe_action(observation: &Observation) -> String {
+    match decide(observation) {
+        GuardAction::Conclude(report) => match report.running {
+            Some(true) => format!("{} runs", report.place),
+            Some(false) => format!("{} stopped", report.place),
+            None => report.place.to_string(),
         },
         GuardAction::Execute(command) => format!("{command:?}"),
         GuardAction::Wait => "Wait".to_owned(),
     }
 }
 
-/// Source, destination, what happened before, and what is done.
+/// Source, destination, past events, and the action.
 const TABLE: &[(&str, &str, &str, &str)] = &[
-    // Nothing has begun.
-    ("running none", "inmigrate none", "idle", "Wait"),
+    // No migration has begun.
+    ("running none", "inmigrate none", "not-started", "Wait"),
     (
         "running none",
         "inmigrate none",
-        "idle ended 2s",
+        "not-started ended 2s",
         "source runs",
     ),
     (
         "paused none",
         "inmigrate none",
-        "idle paused refused 2s",
+        "not-started was-paused rejected 2s",
         "source stopped",
     ),
-    ("running failed", "inmigrate none", "idle 9s", "Wait"),
-    ("running none", "inmigrate active", "passing", "Wait"),
-    // RAM flows.
+    ("running failed", "inmigrate none", "not-started 9s", "Wait"),
+    ("running none", "inmigrate active", "committed", "Wait"),
+    // RAM is sent.
     ("running active", "inmigrate active", "", "Wait"),
     ("running active", "inmigrate active", "ended", "Wait"),
     ("running active", "inmigrate active", "ended 2s", "Cancel"),
@@ -114,328 +115,328 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "ended cancelled 120s",
         "unknown",
     ),
-    // It arrives.
+    // The device state is received.
     (
         "finish-migrate device",
         "paused completed",
-        "passing",
+        "committed",
         "Wait",
     ),
     (
         "postmigrate completed",
         "paused completed",
-        "passing",
+        "committed",
         "ResumeDestination",
     ),
     (
         "finish-migrate completed",
         "paused completed",
-        "passing",
+        "committed",
         "ResumeDestination",
     ),
     (
         "postmigrate completed",
         "inmigrate active",
-        "passing one-way",
+        "committed one-way",
         "Wait",
     ),
     (
         "postmigrate completed",
         "running completed",
-        "passing ran",
+        "committed resumed",
         "destination runs",
     ),
     (
         "postmigrate completed",
         "paused completed",
-        "passing paused",
+        "committed was-paused",
         "destination stopped",
     ),
     (
         "postmigrate completed",
         "suspended completed",
-        "passing",
+        "committed",
         "destination stopped",
     ),
     (
         "postmigrate completed",
         "paused completed",
-        "passing ran 2s",
+        "committed resumed 2s",
         "destination stopped",
     ),
-    // The destination refuses, or ends.
-    ("running failed", "gone", "passing", "source runs"),
+    // The destination refuses or exits.
+    ("running failed", "gone", "committed", "source runs"),
     (
         "running failed",
         "inmigrate failed",
-        "passing",
+        "committed",
         "QuitDestination",
     ),
     (
         "running failed",
         "paused completed",
-        "passing ended",
+        "committed ended",
         "QuitDestination",
     ),
     (
         "running failed",
         "paused completed",
-        "passing ended quits",
+        "committed ended quitting",
         "source runs",
     ),
-    ("running failed", "silent", "passing", "Wait"),
-    ("running failed", "silent", "passing 30s", "source runs"),
-    ("finish-migrate failed", "gone", "passing", "Wait"),
-    ("postmigrate failed", "gone", "passing 2s", "ResumeSource"),
+    ("running failed", "silent", "committed", "Wait"),
+    ("running failed", "silent", "committed 30s", "source runs"),
+    ("finish-migrate failed", "gone", "committed", "Wait"),
+    ("postmigrate failed", "gone", "committed 2s", "ResumeSource"),
     (
         "postmigrate completed",
         "gone",
-        "passing one-way",
+        "committed one-way",
         "ResumeSource",
     ),
     (
         "postmigrate completed",
         "inmigrate failed",
-        "passing one-way",
+        "committed one-way",
         "QuitDestination",
     ),
     (
         "postmigrate completed",
         "inmigrate failed",
-        "passing one-way quits",
+        "committed one-way quitting",
         "ResumeSource",
     ),
     (
         "postmigrate completed",
         "gone",
-        "passing one-way paused",
+        "committed one-way was-paused",
         "source stopped",
     ),
     (
         "postmigrate completed",
         "gone",
-        "passing one-way stuck",
+        "committed one-way source-refused",
         "source stopped",
     ),
     (
         "postmigrate completed",
         "gone",
-        "passing ran",
+        "committed resumed",
         "destination",
     ),
     (
         "postmigrate completed",
         "silent",
-        "passing 30s",
+        "committed 30s",
         "ResumeSource",
     ),
     (
         "postmigrate completed",
         "silent",
-        "passing ran 30s",
+        "committed resumed 30s",
         "destination",
     ),
     (
         "postmigrate completed",
         "paused completed",
-        "passing cannot",
+        "committed resume-refused",
         "QuitDestination",
     ),
     (
         "running completed",
         "gone",
-        "passing ended told",
+        "committed ended source-resumed",
         "source runs",
     ),
-    ("running completed", "paused completed", "passing", "Wait"),
+    ("running completed", "paused completed", "committed", "Wait"),
     (
         "running completed",
         "paused completed",
-        "passing 2s",
+        "committed 2s",
         "QuitDestination",
     ),
-    // The relay refuses.
+    // The relay rejects.
     (
         "postmigrate completed",
         "inmigrate active",
-        "refused one-way",
+        "rejected one-way",
         "QuitDestination",
     ),
     (
         "postmigrate completed",
         "inmigrate active",
-        "refused one-way quits",
+        "rejected one-way quitting",
         "ResumeSource",
     ),
     (
         "running failed",
         "inmigrate active",
-        "refused",
+        "rejected",
         "QuitDestination",
     ),
-    // The source ends.
-    ("gone", "inmigrate active", "passing", "Wait"),
-    ("gone", "inmigrate active", "passing 30s", "lost stopped"),
+    // The source exits.
+    ("gone", "inmigrate active", "committed", "Wait"),
+    ("gone", "inmigrate active", "committed 30s", "lost stopped"),
     ("gone", "inmigrate active", "ended", "lost stopped"),
-    ("gone", "paused completed", "passing", "ResumeDestination"),
+    ("gone", "paused completed", "committed", "ResumeDestination"),
     (
         "gone",
         "paused completed",
-        "passing paused",
+        "committed was-paused",
         "destination stopped",
     ),
     (
         "gone",
         "paused completed",
-        "passing cannot",
+        "committed resume-refused",
         "destination stopped",
     ),
     (
         "gone",
         "running completed",
-        "passing ran",
+        "committed resumed",
         "destination runs",
     ),
     (
         "gone",
         "running postcopy-paused",
-        "passing ran",
+        "committed resumed",
         "lost stopped",
     ),
-    ("gone", "gone", "passing", "lost stopped"),
-    ("silent", "paused completed", "passing", "Wait"),
-    ("silent", "paused completed", "passing 30s", "unknown"),
+    ("gone", "gone", "committed", "lost stopped"),
+    ("silent", "paused completed", "committed", "Wait"),
+    ("silent", "paused completed", "committed 30s", "unknown"),
     // Postcopy.
     (
         "finish-migrate postcopy-device",
         "paused postcopy-active",
-        "passing",
+        "committed",
         "Wait",
     ),
     (
         "running postcopy-active",
         "inmigrate active",
-        "passing",
+        "committed",
         "Wait",
     ),
     (
         "finish-migrate postcopy-active",
         "inmigrate active",
-        "passing",
+        "committed",
         "Wait",
     ),
     (
         "finish-migrate postcopy-active",
         "paused postcopy-active",
-        "passing",
+        "committed",
         "ResumeDestination",
     ),
     (
         "finish-migrate postcopy-active",
         "paused postcopy-active",
-        "passing paused",
+        "committed was-paused",
         "Wait",
     ),
     (
         "finish-migrate postcopy-active",
         "running postcopy-active",
-        "passing ran",
+        "committed resumed",
         "Wait",
     ),
     (
         "finish-migrate postcopy-paused",
         "running postcopy-paused",
-        "passing ran ended 2s",
+        "committed resumed ended 2s",
         "destination runs",
     ),
     (
         "finish-migrate postcopy-paused",
         "paused postcopy-paused",
-        "passing ended",
+        "committed ended",
         "ResumeDestination",
     ),
     (
         "finish-migrate postcopy-active",
         "gone",
-        "passing ran",
+        "committed resumed",
         "destination",
     ),
     (
         "finish-migrate postcopy-paused",
         "gone",
-        "refused 2s",
+        "rejected 2s",
         "source stopped",
     ),
     (
         "running failed",
         "paused postcopy-paused",
-        "passing ended",
+        "committed ended",
         "QuitDestination",
     ),
     (
         "running failed",
         "running postcopy-paused",
-        "passing ran",
+        "committed resumed",
         "StopSource",
     ),
     (
         "paused failed",
         "running postcopy-paused",
-        "passing ran",
+        "committed resumed",
         "destination runs",
     ),
     // One monitor.
-    ("postmigrate completed", "?", "passing", "destination"),
+    ("postmigrate completed", "?", "committed", "destination"),
     (
         "postmigrate completed",
         "?",
-        "passing one-way ended",
+        "committed one-way ended",
         "unknown",
     ),
     (
         "postmigrate completed",
         "?",
-        "refused one-way",
+        "rejected one-way",
         "ResumeSource",
     ),
-    ("running failed", "?", "refused", "source runs"),
-    ("running failed", "?", "passing", "unknown runs"),
-    ("?", "paused completed", "passing", "Wait"),
+    ("running failed", "?", "rejected", "source runs"),
+    ("running failed", "?", "committed", "unknown runs"),
+    ("?", "paused completed", "committed", "Wait"),
     (
         "?",
         "paused completed",
-        "passing delivered",
+        "committed delivered",
         "ResumeDestination",
     ),
     (
         "?",
         "paused completed",
-        "passing delivered paused",
+        "committed delivered was-paused",
         "destination stopped",
     ),
-    ("?", "paused completed", "passing ended 2s", "unknown"),
-    ("?", "inmigrate active", "refused", "QuitDestination"),
-    ("?", "inmigrate active", "refused quits", "source"),
-    ("?", "gone", "passing", "source"),
+    ("?", "paused completed", "committed ended 2s", "unknown"),
+    ("?", "inmigrate active", "rejected", "QuitDestination"),
+    ("?", "inmigrate active", "rejected quitting", "source"),
+    ("?", "gone", "committed", "source"),
 ];
 
 #[test]
-fn every_outcome() {
-    for (source, dest, words, expected) in TABLE {
-        let it = observation(source, dest, words);
+fn outcomes() {
+    for (source, destination, events, expected) in TABLE {
+        let observation = observation(source, destination, events);
         assert_eq!(
-            describe_action(&it),
+            describe_action(&observation),
             *expected,
-            "{source} | {dest} | {words}"
+            "{source} | {destination} | {events}"
         );
     }
 }
 
-/// Every state but for the guest and the source.
+/// Returns every state, except for the guest and the source.
 fn states() -> Vec<GuardState> {
     let mut states = Vec::new();
     for migration in [MigrationPhase::Started, MigrationPhase::Cancelled] {
-        for device_state in [
+        for transfer in [
             DeviceStateTransfer::Pending,
             DeviceStateTransfer::Rejected,
             DeviceStateTransfer::Committed,
@@ -443,7 +444,7 @@ fn states() -> Vec<GuardState> {
             DeviceStateTransfer::Delivered,
         ] {
             for relay in [RelayStatus::Running, RelayStatus::Ended] {
-                for dest in [
+                for destination in [
                     DestinationCommandState::Pending,
                     DestinationCommandState::ResumeRefused,
                     DestinationCommandState::Quitting,
@@ -451,14 +452,14 @@ fn states() -> Vec<GuardState> {
                     DestinationCommandState::Resumed,
                     DestinationCommandState::ResumedAndQuitting,
                 ] {
-                    for hold in [Autostart::Enabled, Autostart::Blocked] {
+                    for autostart in [Autostart::Enabled, Autostart::Blocked] {
                         for has_return_path in [false, true] {
                             states.push(GuardState {
                                 migration,
-                                transfer: device_state,
+                                transfer,
                                 relay,
-                                destination: dest,
-                                autostart: hold,
+                                destination,
+                                autostart,
                                 has_return_path,
                                 ..GuardState::INITIAL
                             });
@@ -471,9 +472,9 @@ fn states() -> Vec<GuardState> {
     states
 }
 
-/// All that both sides can say, with all that can have happened before.
+/// Calls `check` for all states of both sides, in every state of the guard.
 fn for_each_observation(check: &mut dyn FnMut(&Observation)) {
-    let runs = ["running", "paused", "inmigrate", "postmigrate"];
+    let run_states = ["running", "paused", "inmigrate", "postmigrate"];
     let migrations = [
         "none",
         "active",
@@ -489,26 +490,26 @@ fn for_each_observation(check: &mut dyn FnMut(&Observation)) {
         SideStatus::Unreachable,
         SideStatus::Exited,
     ];
-    for run in runs {
+    for run in run_states {
         sides.extend(migrations.map(|migration| {
             SideStatus::present(RunState::new(run), MigrationStatus::new(migration))
         }));
     }
     for source in &sides {
-        for dest in &sides {
-            let mut it = observation("?", "?", "");
-            it.source = source.clone();
-            it.destination = dest.clone();
+        for destination in &sides {
+            let mut observation = observation("?", "?", "");
+            observation.source = source.clone();
+            observation.destination = destination.clone();
             for state in states() {
-                it.state = state;
+                observation.state = state;
                 for unchanged in [
                     Duration::ZERO,
                     GRACE_PERIOD,
                     UNRESPONSIVE_TIMEOUT,
                     STALL_TIMEOUT,
                 ] {
-                    it.unchanged_for = unchanged;
-                    check(&it);
+                    observation.unchanged_for = unchanged;
+                    check(&observation);
                 }
             }
         }
@@ -516,42 +517,42 @@ fn for_each_observation(check: &mut dyn FnMut(&Observation)) {
 }
 
 #[test]
-fn never_both_whatever_is_seen() {
+fn at_most_one_side_runs() {
     let mut counts = [0_u32; 3];
-    for_each_observation(&mut |it| match decide(it) {
+    for_each_observation(&mut |observation| match decide(observation) {
         GuardAction::Execute(Command::ResumeSource) => {
             counts[0] += 1;
-            assert!(!it.state.destination.has_run(), "{it:?}");
-            let cannot = it.destination == SideStatus::Exited
-                || it.state.destination.is_quitting()
-                || it.state.is_device_state_withheld();
-            let is_held = it.destination == SideStatus::Unreachable
-                && it.state.is_autostart_blocked()
-                && it.unchanged_for >= UNRESPONSIVE_TIMEOUT;
-            assert!(cannot || is_held, "{it:?}");
+            assert!(!observation.state.destination.has_run(), "{observation:?}");
+            let cannot_run = observation.destination == SideStatus::Exited
+                || observation.state.destination.is_quitting()
+                || observation.state.is_device_state_withheld();
+            let is_blocked = observation.destination == SideStatus::Unreachable
+                && observation.state.is_autostart_blocked()
+                && observation.unchanged_for >= UNRESPONSIVE_TIMEOUT;
+            assert!(cannot_run || is_blocked, "{observation:?}");
         }
         GuardAction::Execute(Command::ResumeDestination) => {
             counts[1] += 1;
-            assert!(!it.state.destination.has_run(), "{it:?}");
-            let cannot_go_back = match &it.source {
+            assert!(!observation.state.destination.has_run(), "{observation:?}");
+            let source_cannot_resume = match &observation.source {
                 SideStatus::Present { run, migration } => {
                     *run != RunState::RUNNING
                         && (*migration == MigrationStatus::COMPLETED || migration.is_postcopy())
                 }
                 SideStatus::Exited => true,
                 SideStatus::NoMonitor => {
-                    it.state.transfer == DeviceStateTransfer::Delivered
-                        || !it
+                    observation.state.transfer == DeviceStateTransfer::Delivered
+                        || !observation
                             .destination
                             .has_migration_status(&MigrationStatus::COMPLETED)
                 }
                 SideStatus::Unreachable => false,
             };
-            assert!(cannot_go_back, "{it:?}");
+            assert!(source_cannot_resume, "{observation:?}");
         }
         GuardAction::Execute(Command::QuitDestination) => {
             counts[2] += 1;
-            assert!(!it.state.destination.has_run(), "{it:?}");
+            assert!(!observation.state.destination.has_run(), "{observation:?}");
         }
         _ => {}
     });
@@ -559,10 +560,10 @@ fn never_both_whatever_is_seen() {
 }
 
 #[test]
-fn it_ends_when_the_relay_has() {
-    for_each_observation(&mut |it| {
-        if it.state.has_relay_ended() && it.unchanged_for >= STALL_TIMEOUT {
-            assert_ne!(decide(it), GuardAction::Wait, "{it:?}");
+fn guard_ends_after_the_relay() {
+    for_each_observation(&mut |observation| {
+        if observation.state.has_relay_ended() && observation.unchanged_for >= STALL_TIMEOUT {
+            assert_ne!(decide(observation), GuardAction::Wait, "{observation:?}");
         }
     });
 }

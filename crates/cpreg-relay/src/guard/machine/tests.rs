@@ -1,4 +1,4 @@
-//! Every transition, part by part; and that an event changes nothing else.
+//! Every transition of every part, and that an event changes no other part.
 
 use super::super::states::MigrationStatus;
 use super::*;
@@ -8,16 +8,16 @@ fn side(run: &'static str, migration: &'static str) -> SideStatus {
 }
 
 #[test]
-fn the_migration() {
+fn migration_phase() {
     use MigrationPhase::{Cancelled, NotStarted, Started};
     let active = side("running", "active");
-    let over = side("running", "failed");
+    let settled = side("running", "failed");
     for (before, event, after) in [
         (NotStarted, GuardEvent::MigrationStarted, Started),
         (NotStarted, GuardEvent::DeviceStateCommitted(None), Started),
         (NotStarted, GuardEvent::UnfinishedMigrationFound, Started),
         (NotStarted, GuardEvent::SourceReported(&active), Started),
-        (NotStarted, GuardEvent::SourceReported(&over), NotStarted),
+        (NotStarted, GuardEvent::SourceReported(&settled), NotStarted),
         (
             NotStarted,
             GuardEvent::SourceReported(&SideStatus::Exited),
@@ -49,13 +49,13 @@ fn the_migration() {
             migration: before,
             ..GuardState::INITIAL
         };
-        let now = state.transition(&event);
-        assert_eq!(now.migration, after, "{before:?}: {event:?}");
+        let next = state.transition(&event);
+        assert_eq!(next.migration, after, "{before:?}: {event:?}");
     }
 }
 
 #[test]
-fn the_device_state() {
+fn device_state_transfer() {
     use DeviceStateTransfer::{Aborted, Committed, Delivered, Pending, Rejected};
     let all = [Pending, Rejected, Committed, Aborted, Delivered];
     for (event, expected) in [
@@ -87,11 +87,11 @@ fn the_device_state() {
                 transfer: before,
                 ..GuardState::INITIAL
             };
-            let now = state.transition(&event);
-            assert_eq!(now.transfer, after, "{before:?}: {event:?}");
+            let next = state.transition(&event);
+            assert_eq!(next.transfer, after, "{before:?}: {event:?}");
         }
     }
-    for (device_state, ended, withheld) in [
+    for (transfer, has_relay_ended, is_withheld) in [
         (Pending, false, false),
         (Pending, true, true),
         (Rejected, false, true),
@@ -99,49 +99,50 @@ fn the_device_state() {
         (Aborted, true, false),
         (Delivered, true, false),
     ] {
-        let relay = if ended {
+        let relay = if has_relay_ended {
             RelayStatus::Ended
         } else {
             RelayStatus::Running
         };
         let state = GuardState {
-            transfer: device_state,
+            transfer,
             relay,
             ..GuardState::INITIAL
         };
-        assert_eq!(state.is_device_state_withheld(), withheld, "{state:?}");
+        assert_eq!(state.is_device_state_withheld(), is_withheld, "{state:?}");
     }
 }
 
 #[test]
-fn what_the_guest_did() {
+fn source_guest() {
     use SourceGuestState::{Paused, Running};
-    for (guest, begun, run, migration, after) in [
+    for (guest, has_started, run, migration, after) in [
         (Running, false, "paused", "none", Paused),
         (Paused, false, "running", "none", Running),
         (Running, true, "paused", "active", Paused),
         (Paused, true, "running", "active", Running),
-        // Stopped by the migration, and by nobody else.
+        // Stopped by the migration only.
         (Running, true, "finish-migrate", "device", Running),
         (Running, true, "postmigrate", "completed", Running),
-        // It is over, or the VM is elsewhere: what the source says now tells nothing.
+        // The migration has ended, or the VM is elsewhere: the source's state has no meaning any
+        // more.
         (Running, true, "paused", "failed", Running),
         (Paused, true, "running", "failed", Paused),
         (Running, true, "paused", "postcopy-active", Running),
     ] {
-        let migration_part = if begun {
+        let phase = if has_started {
             MigrationPhase::Started
         } else {
             MigrationPhase::NotStarted
         };
         let state = GuardState {
             source_guest: guest,
-            migration: migration_part,
+            migration: phase,
             ..GuardState::INITIAL
         };
         let side = side(run, migration);
-        let now = state.transition(&GuardEvent::SourceReported(&side));
-        assert_eq!(now.source_guest, after, "{guest:?}, {begun}: {side}");
+        let next = state.transition(&GuardEvent::SourceReported(&side));
+        assert_eq!(next.source_guest, after, "{guest:?}, {has_started}: {side}");
     }
     assert_eq!(
         GuardState::INITIAL
@@ -149,9 +150,9 @@ fn what_the_guest_did() {
             .source_guest,
         Paused
     );
-    let passing = GuardEvent::DeviceStateCommitted(Some(Paused));
+    let committed = GuardEvent::DeviceStateCommitted(Some(Paused));
     assert_eq!(
-        GuardState::INITIAL.transition(&passing).source_guest,
+        GuardState::INITIAL.transition(&committed).source_guest,
         Paused
     );
     assert_eq!(
@@ -163,10 +164,10 @@ fn what_the_guest_did() {
 }
 
 #[test]
-fn the_source() {
+fn source_commands() {
     use SourceCommandState::{Pending, ResumeRefused, Resumed, ResumedAndRefused};
     let all = [Pending, Resumed, ResumeRefused, ResumedAndRefused];
-    for (tried, expected) in [
+    for (outcome, expected) in [
         (
             CommandOutcome::Done,
             [Resumed, Resumed, ResumedAndRefused, ResumedAndRefused],
@@ -188,16 +189,17 @@ fn the_source() {
                 source: before,
                 ..GuardState::INITIAL
             };
-            let now = state.transition(&GuardEvent::CommandExecuted(Command::ResumeSource, tried));
-            assert_eq!(now.source, after, "{before:?}: {tried:?}");
-            let stopped = GuardEvent::CommandExecuted(Command::StopSource, tried);
-            assert_eq!(state.transition(&stopped), state);
+            let next =
+                state.transition(&GuardEvent::CommandExecuted(Command::ResumeSource, outcome));
+            assert_eq!(next.source, after, "{before:?}: {outcome:?}");
+            let stop = GuardEvent::CommandExecuted(Command::StopSource, outcome);
+            assert_eq!(state.transition(&stop), state);
         }
     }
 }
 
 #[test]
-fn the_destination() {
+fn destination_commands() {
     use DestinationCommandState::{
         Pending, Quitting, ResumeRefused, ResumeRefusedAndQuitting, Resumed, ResumedAndQuitting,
     };
@@ -209,9 +211,9 @@ fn the_destination() {
         Resumed,
         ResumedAndQuitting,
     ];
-    let runs = side("running", "completed");
-    let stands = side("paused", "completed");
-    let ran = [
+    let running = side("running", "completed");
+    let paused = side("paused", "completed");
+    let resumed = [
         Resumed,
         Resumed,
         ResumedAndQuitting,
@@ -219,16 +221,19 @@ fn the_destination() {
         Resumed,
         ResumedAndQuitting,
     ];
-    let told = GuardEvent::CommandExecuted;
+    let executed = GuardEvent::CommandExecuted;
     for (event, expected) in [
-        (GuardEvent::DestinationReported(&runs), ran),
-        (told(Command::ResumeDestination, CommandOutcome::Done), ran),
+        (GuardEvent::DestinationReported(&running), resumed),
         (
-            told(Command::ResumeDestination, CommandOutcome::NoReply),
-            ran,
+            executed(Command::ResumeDestination, CommandOutcome::Done),
+            resumed,
         ),
         (
-            told(Command::ResumeDestination, CommandOutcome::GivenUp),
+            executed(Command::ResumeDestination, CommandOutcome::NoReply),
+            resumed,
+        ),
+        (
+            executed(Command::ResumeDestination, CommandOutcome::GivenUp),
             [
                 ResumeRefused,
                 ResumeRefused,
@@ -239,7 +244,7 @@ fn the_destination() {
             ],
         ),
         (
-            told(Command::QuitDestination, CommandOutcome::Done),
+            executed(Command::QuitDestination, CommandOutcome::Done),
             [
                 Quitting,
                 ResumeRefusedAndQuitting,
@@ -249,55 +254,58 @@ fn the_destination() {
                 ResumedAndQuitting,
             ],
         ),
-        (GuardEvent::DestinationReported(&stands), all),
+        (GuardEvent::DestinationReported(&paused), all),
         (GuardEvent::DestinationReported(&SideStatus::Exited), all),
         (
-            told(Command::ResumeDestination, CommandOutcome::Refused),
+            executed(Command::ResumeDestination, CommandOutcome::Refused),
             all,
         ),
-        (told(Command::QuitDestination, CommandOutcome::NoReply), all),
+        (
+            executed(Command::QuitDestination, CommandOutcome::NoReply),
+            all,
+        ),
     ] {
         for (before, after) in all.into_iter().zip(expected) {
             let state = GuardState {
                 destination: before,
                 ..GuardState::INITIAL
             };
-            let now = state.transition(&event);
-            assert_eq!(now.destination, after, "{before:?}: {event:?}");
+            let next = state.transition(&event);
+            assert_eq!(next.destination, after, "{before:?}: {event:?}");
         }
     }
 }
 
 #[test]
-fn each_event_changes_its_own_part() {
-    let new = GuardState::INITIAL;
+fn events_change_their_own_part_only() {
+    let initial = GuardState::INITIAL;
     for (event, after) in [
         (
             GuardEvent::AutostartBlocked,
             GuardState {
                 autostart: Autostart::Blocked,
-                ..new
+                ..initial
             },
         ),
         (
             GuardEvent::ReturnPathEnabled,
             GuardState {
                 has_return_path: true,
-                ..new
+                ..initial
             },
         ),
         (
             GuardEvent::RelayEnded,
             GuardState {
                 relay: RelayStatus::Ended,
-                ..new
+                ..initial
             },
         ),
         (
             GuardEvent::DeviceStateRejected,
             GuardState {
                 transfer: DeviceStateTransfer::Rejected,
-                ..new
+                ..initial
             },
         ),
         (
@@ -308,24 +316,24 @@ fn each_event_changes_its_own_part() {
                 relay: RelayStatus::Ended,
                 autostart: Autostart::Blocked,
                 has_return_path: true,
-                ..new
+                ..initial
             },
         ),
         (
             GuardEvent::CommandExecuted(Command::QuitDestination, CommandOutcome::Done),
             GuardState {
                 destination: DestinationCommandState::Quitting,
-                ..new
+                ..initial
             },
         ),
         (
             GuardEvent::CommandExecuted(Command::ResumeSource, CommandOutcome::Done),
             GuardState {
                 source: SourceCommandState::Resumed,
-                ..new
+                ..initial
             },
         ),
     ] {
-        assert_eq!(new.transition(&event), after, "{event:?}");
+        assert_eq!(initial.transition(&event), after, "{event:?}");
     }
 }

@@ -31,7 +31,7 @@ pub enum ErrorKind {
     BadAddress,
     /// Connection that cannot be established, or is lost.
     Connection,
-    /// This side cancelled the operation through a [`CancelToken`](crate::CancelToken) or a
+    /// Operation that this side cancelled through a [`CancelToken`](crate::CancelToken) or a
     /// [`ShutdownHandle`](crate::ShutdownHandle).
     Cancelled,
     /// The peer closed the connection or died.

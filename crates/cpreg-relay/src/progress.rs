@@ -7,7 +7,7 @@
 //!      └───────────Truncated────────────┘                      SendStarted
 //!                                                                   v
 //! Sent(None) <───────────────SendCompleted────────────────────  PartlySent
-//! =
+//!
 //! Sent(None)    ──ReturnPathShut(n)────────────────────────> Sent(Some(n))
 //! Sent(None)    ──ReturnPathLost───────────────────────────> Indeterminate
 //! Sent(_)       ──SourceClosed─────────────────────────────> Indeterminate

@@ -1,13 +1,13 @@
 //! One migration: its main channel both ways, its other channels, and the end of both connections.
 //!
 //! ```text
-//! main channel, source to destination      its end (MainChannelEnd), progress (DeviceStateProgress)
+//! main channel, source to destination      MainChannelEnd, DeviceStateProgress
 //!        v
-//! end of both connections (ShutdownAction) none, error SHUT, or shutdown
+//! end of both connections                  ShutdownAction: none, error SHUT, or shutdown
 //!        v
-//! return path, destination to source       its SHUT value or none: DeviceStateProgress once more
+//! return path, destination to source       SHUT value or none: DeviceStateProgress once more
 //!        v
-//! location of the VM (VmLocation)
+//! location of the VM                       VmLocation
 //! ```
 //!
 //! [`crate::progress`] has the states and their transitions.

@@ -1,4 +1,4 @@
-//! A stream from pipe to pipe, which the kernel moves.
+//! Forwarding from pipe to pipe, where the kernel moves the bytes.
 
 #[path = "../../cpreg-stream/tests/common/mod.rs"]
 mod common;
@@ -15,22 +15,22 @@ use cpreg_relay::io::{BlockingFd, forward_files};
 use cpreg_stream::incremental::DeviceStateBuffer;
 use cpreg_stream::{Edit, Error, ErrorKind, Stream};
 
-/// What comes out of a pipe, of a stream that goes into another, in pieces.
-fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
+/// Writes a stream into a pipe in random chunks, and returns the output of `forward_files`.
+fn through_pipes(whole: &[u8], max_chunk: usize) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
     let (input, mut feeder) = io::pipe().unwrap();
     let (mut sink, output) = io::pipe().unwrap();
-    if most.is_multiple_of(2) {
-        // Whoever opened them did not want to wait.
+    if max_chunk.is_multiple_of(2) {
+        // Non-blocking pipes, as a parent process may pass them.
         rustix::io::ioctl_fionbio(&input, true).unwrap();
         rustix::io::ioctl_fionbio(&output, true).unwrap();
     }
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut random = Random(most as u64);
+            let mut random = Random(max_chunk as u64);
             let mut rest = whole;
             while !rest.is_empty() {
-                let (piece, more) = rest.split_at(rest.len().min(1 + random.next_below(most)));
-                if feeder.write_all(piece).is_err() {
+                let (chunk, more) = rest.split_at(rest.len().min(1 + random.next_below(max_chunk)));
+                if feeder.write_all(chunk).is_err() {
                     break;
                 }
                 rest = more;
@@ -43,19 +43,21 @@ fn through_pipes(whole: &[u8], most: usize) -> (Vec<u8>, Result<DeviceStateBuffe
         });
         let input = File::from(OwnedFd::from(input));
         let output = File::from(OwnedFd::from(output));
-        let held = forward_files(&input, &output, &mut |_, _| {});
-        if let Ok(held) = &held {
-            // Whoever reads gets the rest as well.
-            let unchanged = Edit::identity(held.start() + held.length());
-            held.write(&unchanged, &mut BlockingFd(&output)).unwrap();
+        let device_state = forward_files(&input, &output, &mut |_, _| {});
+        if let Ok(device_state) = &device_state {
+            // The reader gets the device state as well.
+            let unchanged = Edit::identity(device_state.start() + device_state.length());
+            device_state
+                .write(&unchanged, &mut BlockingFd(&output))
+                .unwrap();
         }
         drop((input, output));
-        (out.join().unwrap(), held)
+        (out.join().unwrap(), device_state)
     })
 }
 
 #[test]
-fn from_pipe_to_pipe() {
+fn forwards_from_pipe_to_pipe() {
     let mut streams: Vec<_> = synthetic_streams()
         .into_iter()
         .map(|(_, whole)| whole)
@@ -71,22 +73,27 @@ fn from_pipe_to_pipe() {
         .bytes(),
     );
     for whole in &streams {
-        for most in [9, 4_999, 5_000, 200_001, 200_000, 2 << 20] {
-            let (out, held) = through_pipes(whole, most);
-            let held = held.unwrap();
+        for max_chunk in [9, 4_999, 5_000, 200_001, 200_000, 2 << 20] {
+            let (out, device_state) = through_pipes(whole, max_chunk);
+            let device_state = device_state.unwrap();
             assert!(out == *whole);
-            assert_forwarded("pipes", whole, &out[..index(held.start())], &held);
+            assert_forwarded(
+                "pipes",
+                whole,
+                &out[..index(device_state.start())],
+                &device_state,
+            );
         }
-        let cut = index(Stream::open(whole).unwrap().sections()[0].range.start) - 1;
-        let (passed, held) = through_pipes(&whole[..cut], 5_000);
-        assert_no_stream(&passed, "cut");
-        assert_eq!(held.unwrap_err().kind(), ErrorKind::Truncated);
+        let truncated_len = index(Stream::open(whole).unwrap().sections()[0].range.start) - 1;
+        let (forwarded, device_state) = through_pipes(&whole[..truncated_len], 5_000);
+        assert_no_stream(&forwarded, "cut");
+        assert_eq!(device_state.unwrap_err().kind(), ErrorKind::Truncated);
     }
 }
 
-/// Whoever reads may be gone.
+/// The reader of a pipe may have exited.
 #[test]
-fn a_pipe_that_nobody_reads() {
+fn pipe_without_reader() {
     let whole = SyntheticStream {
         pages: 3000,
         ..SyntheticStream::default()

@@ -1,4 +1,5 @@
-//! A relay's vCPUs: they go on before the devices behind them have come, and without the end if the whole turns out to be another.
+//! Early vCPUs of a relay: they are sent before the devices after them have been received. The end
+//! is not sent if the whole turns out different.
 
 #[path = "../../cpreg-stream/tests/common/mod.rs"]
 mod common;
@@ -18,16 +19,16 @@ use cpreg_relay::{
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
 
-/// Far longer than anything here takes, even on a machine that is busy.
+/// Timeout far beyond the duration of any test, even on a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long nothing more must come.
+/// Time without further data that counts as the end.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Takes every third register away.
+/// Policy that removes every third register.
 struct ShorteningPolicy {
-    /// What becomes of each vCPU when it has come.
+    /// Decides about each vCPU on its own.
     sends_early: bool,
-    /// And when all has come it is the same.
+    /// Removes the same registers from the whole stream.
     shortens_stream: bool,
     rejects: bool,
 }
@@ -59,17 +60,20 @@ impl MigrationPolicy for ShorteningPolicy {
         self.sends_early.then(|| shorten_cpu(cpu))
     }
 
-    fn may_send_vcpus_early(&mut self, come: &[Section]) -> bool {
-        assert_eq!(come.last().map(|it| it.name.as_str()), Some("cpu"));
+    fn may_send_vcpus_early(&mut self, sections: &[Section]) -> bool {
+        assert_eq!(
+            sections.last().map(|section| section.name.as_str()),
+            Some("cpu")
+        );
         true
     }
 
-    fn on_device_state(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Decision {
+    fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision {
         if self.rejects {
             return Decision::Reject;
         }
         Decision::Forward(if self.shortens_stream {
-            shorten_stream(&stream, held)
+            shorten_stream(&stream, device_state)
         } else {
             Edit::identity(stream.length())
         })
@@ -82,73 +86,72 @@ struct SentObserver(Mutex<Option<(u64, u64)>>);
 impl Observer for SentObserver {
     fn on_event(&self, event: &Event<'_>) {
         if let Event::DeviceStateSent {
-            bytes,
-            early_bytes: early,
-            ..
+            bytes, early_bytes, ..
         } = event
         {
-            *self.0.lock().unwrap() = Some((*bytes, *early));
+            *self.0.lock().unwrap() = Some((*bytes, *early_bytes));
         }
     }
 }
 
-/// What came of a migration.
+/// Result of a migration.
 struct TransferResult {
-    /// What had arrived when only the first part had been sent.
+    /// Bytes received when only the first part had been sent.
     early_received: Vec<u8>,
-    /// And in the end.
+    /// All bytes received.
     received: Vec<u8>,
     result: MigrationResult,
-    /// The bytes of device state that the relay told of, and how many of them went early.
+    /// Bytes of device state as reported by the relay, and the early ones among them.
     reported: Option<(u64, u64)>,
 }
 
-/// Sends a stream up to `first`, sees what arrives, at least so many bytes, and sends the rest.
-fn send(whole: &[u8], first: usize, least: usize, mut judge: ShorteningPolicy) -> TransferResult {
+/// Sends a stream up to `first`, waits for at least `least` bytes, and sends the rest.
+fn send(whole: &[u8], first: usize, least: usize, mut policy: ShorteningPolicy) -> TransferResult {
     let folder = tempfile::tempdir().unwrap();
-    let [here, there] = ["here", "there"].map(|name| folder.path().join(name));
-    let destination = UnixListener::bind(&there).unwrap();
-    let relay = Relay::bind(&Address::Unix(here.clone()), Address::Unix(there)).unwrap();
-    let hears = SentObserver::default();
+    let [listen, connect] = ["relay", "destination"].map(|name| folder.path().join(name));
+    let destination = UnixListener::bind(&connect).unwrap();
+    let relay = Relay::bind(&Address::Unix(listen.clone()), Address::Unix(connect)).unwrap();
+    let observer = SentObserver::default();
     thread::scope(|scope| {
-        let ended = scope.spawn(|| {
+        let result = scope.spawn(|| {
             let user = CancelToken::new().unwrap();
             relay
-                .serve_migration(&mut judge, &hears, &user)
+                .serve_migration(&mut policy, &observer, &user)
                 .unwrap()
                 .unwrap()
         });
-        let mut source = UnixStream::connect(here).unwrap();
+        let mut source = UnixStream::connect(listen).unwrap();
         source.write_all(&whole[..first]).unwrap();
-        let (mut arrives, _) = destination.accept().unwrap();
-        let mut by_then = vec![0; least];
-        arrives.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-        arrives.read_exact(&mut by_then).unwrap();
-        // What else goes on goes at once.
-        arrives.set_read_timeout(Some(IDLE_TIMEOUT)).unwrap();
+        let (mut socket, _) = destination.accept().unwrap();
+        let mut early_received = vec![0; least];
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        socket.read_exact(&mut early_received).unwrap();
+        // Further early data arrives at once.
+        socket.set_read_timeout(Some(IDLE_TIMEOUT)).unwrap();
         let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = arrives.read(&mut buffer) {
-            by_then.extend_from_slice(&buffer[..count]);
+        while let Ok(count @ 1..) = socket.read(&mut buffer) {
+            early_received.extend_from_slice(&buffer[..count]);
         }
-        arrives.set_read_timeout(None).unwrap();
-        // It may be gone by then.
+        socket.set_read_timeout(None).unwrap();
+        // The relay may have closed the connection.
         let _ = source.write_all(&whole[first..]);
         drop(source);
-        let mut all = by_then.clone();
-        let _ = arrives.read_to_end(&mut all);
-        drop(arrives);
-        let ended = ended.join().unwrap();
-        let told = *hears.0.lock().unwrap();
+        let mut received = early_received.clone();
+        let _ = socket.read_to_end(&mut received);
+        drop(socket);
+        let result = result.join().unwrap();
+        let reported = *observer.0.lock().unwrap();
         TransferResult {
-            early_received: by_then,
-            received: all,
-            result: ended,
-            reported: told,
+            early_received,
+            received,
+            result,
+            reported,
         }
     })
 }
 
-/// A stream, where the first device begins, and where the device behind the last vCPU has begun.
+/// Returns a stream, the offset of the first device, and an offset within the device after the last
+/// vCPU.
 fn make_stream(vcpus: u32, postcopy: bool) -> (Vec<u8>, usize, usize) {
     let whole = SyntheticStream {
         vcpus,
@@ -158,49 +161,53 @@ fn make_stream(vcpus: u32, postcopy: bool) -> (Vec<u8>, usize, usize) {
     .bytes();
     let stream = Stream::open(&whole).unwrap();
     let sections = stream.sections();
-    let behind = sections.iter().position(|it| it.name.contains("device"));
-    let behind = index(sections[behind.unwrap()].payload.start);
-    let begins = match stream.package() {
+    let second_device = sections
+        .iter()
+        .position(|section| section.name.contains("device"));
+    let second_device = index(sections[second_device.unwrap()].payload.start);
+    let first_device = match stream.package() {
         Some(package) => index(package.length_field) - 5,
         None => index(sections[0].range.start),
     };
-    (whole, begins, behind)
+    (whole, first_device, second_device)
 }
 
 #[test]
-fn vcpus_go_on_before_the_devices_behind_them_have_come() {
+fn vcpus_are_sent_before_the_devices_after_them() {
     for (vcpus, postcopy) in [(1, false), (3, false), (64, false), (2, true)] {
-        let (whole, begins, behind) = make_stream(vcpus, postcopy);
+        let (whole, first_device, second_device) = make_stream(vcpus, postcopy);
         let stream = Stream::open(&whole).unwrap();
         let edit = shorten_stream(&stream, &whole);
         let expected = common::bytes(&edit.apply_to(&whole));
-        for tells in [true, false] {
-            let least = begins + usize::from(tells);
-            let judge = ShorteningPolicy {
-                sends_early: tells,
+        for sends_early in [true, false] {
+            let least = first_device + usize::from(sends_early);
+            let policy = ShorteningPolicy {
+                sends_early,
                 shortens_stream: true,
                 rejects: false,
             };
             let TransferResult {
-                early_received: by_then,
-                received: all,
-                result: ended,
-                reported: told,
-            } = send(&whole, behind, least, judge);
+                early_received,
+                received,
+                result,
+                reported,
+            } = send(&whole, second_device, least, policy);
             assert!(
-                matches!(ended.outcome, MigrationOutcome::Completed),
+                matches!(result.outcome, MigrationOutcome::Completed),
                 "{:?}",
-                ended.outcome
+                result.outcome
             );
-            assert!(all == expected, "{vcpus} vCPUs, early: {tells}");
-            assert_eq!(ended.main_channel_bytes, expected.len() as u64);
-            let (bytes, early) = told.unwrap();
-            if tells {
+            assert!(received == expected, "{vcpus} vCPUs, early: {sends_early}");
+            assert_eq!(result.main_channel_bytes, expected.len() as u64);
+            let (bytes, early) = reported.unwrap();
+            if sends_early {
                 // Up to the last vCPU's footer.
-                assert!(by_then.len() < behind && by_then.len() > begins);
-                assert_eq!(early, (by_then.len() - begins) as u64);
+                assert!(
+                    early_received.len() < second_device && early_received.len() > first_device
+                );
+                assert_eq!(early, (early_received.len() - first_device) as u64);
             } else {
-                assert_eq!((by_then.len(), early), (begins, 0));
+                assert_eq!((early_received.len(), early), (first_device, 0));
             }
             assert!(bytes > early);
         }
@@ -208,54 +215,59 @@ fn vcpus_go_on_before_the_devices_behind_them_have_come() {
 }
 
 #[test]
-fn no_end_goes_on_if_the_whole_is_another_or_refused() {
+fn end_is_not_sent_if_the_whole_differs_or_is_rejected() {
     for (vcpus, postcopy) in [(3, false), (2, true)] {
-        let (whole, begins, behind) = make_stream(vcpus, postcopy);
-        for refuses in [false, true] {
-            let judge = ShorteningPolicy {
+        let (whole, first_device, second_device) = make_stream(vcpus, postcopy);
+        for rejects in [false, true] {
+            let policy = ShorteningPolicy {
                 sends_early: true,
                 shortens_stream: false,
-                rejects: refuses,
+                rejects,
             };
             let TransferResult {
-                early_received: by_then,
-                received: all,
-                result: ended,
-                reported: told,
-            } = send(&whole, behind, begins + 1, judge);
-            assert!(by_then.len() > begins && told.is_none());
-            assert!(all == by_then, "more went on than the vCPUs");
-            match ended.outcome {
-                MigrationOutcome::Refused => assert!(refuses),
+                early_received,
+                received,
+                result,
+                reported,
+            } = send(&whole, second_device, first_device + 1, policy);
+            assert!(early_received.len() > first_device && reported.is_none());
+            assert!(received == early_received, "more than the vCPUs was sent");
+            match result.outcome {
+                MigrationOutcome::Refused => assert!(rejects),
                 MigrationOutcome::Failed(error) => {
                     assert!(
-                        !refuses && error.hint().unwrap().contains("cannot run"),
+                        !rejects && error.hint().unwrap().contains("cannot run"),
                         "{error}"
                     );
                 }
                 other => panic!("{other:?}"),
             }
-            assert_ne!(ended.vm_location, VmLocation::Destination);
-            assert!(Stream::open_by_full_scan(&all).is_err());
+            assert_ne!(result.vm_location, VmLocation::Destination);
+            assert!(Stream::open_by_full_scan(&received).is_err());
         }
     }
 }
 
 #[test]
-fn a_source_that_ends_behind_its_vcpus_leaves_no_end() {
-    let (whole, begins, behind) = make_stream(3, false);
-    let judge = ShorteningPolicy {
+fn source_lost_after_its_vcpus() {
+    let (whole, first_device, second_device) = make_stream(3, false);
+    let policy = ShorteningPolicy {
         sends_early: true,
         shortens_stream: true,
         rejects: false,
     };
     let TransferResult {
-        early_received: by_then,
-        received: all,
-        result: ended,
+        early_received,
+        received,
+        result,
         ..
-    } = send(&whole[..behind], behind, begins + 1, judge);
-    assert!(all == by_then);
-    assert!(matches!(ended.outcome, MigrationOutcome::Failed(_)));
-    assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+    } = send(
+        &whole[..second_device],
+        second_device,
+        first_device + 1,
+        policy,
+    );
+    assert!(received == early_received);
+    assert!(matches!(result.outcome, MigrationOutcome::Failed(_)));
+    assert_eq!(result.vm_location, VmLocation::SourceRunning);
 }

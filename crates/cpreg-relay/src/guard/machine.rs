@@ -4,21 +4,22 @@
 //! The parts change independently:
 //!
 //! ```text
-//! MigrationPhase           NotStarted ──MigrationStarted, or in progress──> Started ──Cancel──> Cancelled
-//! =
+//! MigrationPhase           NotStarted ──MigrationStarted, seen active──> Started
+//!                          Started ──Cancel──> Cancelled
+//!
 //! DeviceStateTransfer      Pending ──Committed──> Committed ──Delivered──> Delivered
 //!                             │                       │
 //!                         Rejected                Rejected
 //!                             v                       v
 //!                          Rejected ──Committed──> Aborted
-//! =
+//!
 //! RelayStatus              Running ──RelayEnded──> Ended
-//! =
+//!
 //! Autostart                Enabled ──AutostartBlocked──> Blocked
-//! =
+//!
 //! SourceCommandState       Pending ──cont done──> Resumed ──cont given up──> ResumedAndRefused
 //!                             └──cont given up──> ResumeRefused ──cont done────────┘
-//! =
+//!
 //! DestinationCommandState  any ──seen running──────────> Resumed
 //!                          any ──cont done, no reply───> Resumed ──quit done──> ResumedAndQuitting
 //!                          Pending ──cont given up──> ResumeRefused

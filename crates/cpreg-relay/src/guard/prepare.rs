@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `query-status` | the source neither runs nor is paused; the destination is not `inmigrate` |
 //! | `query-migrate-parameters` | `tls-creds` is set (encrypted), or `mode` is one of CPR |
-//! | `query-migrate-capabilities` | `x-colo` (never ends), `background-snapshot` (not a migration) |
+//! | `query-migrate-capabilities` | `x-colo` (endless), `background-snapshot` (not a migration) |
 //!
 //! The modes of CPR pass descriptors, which a relay cannot forward.
 //!

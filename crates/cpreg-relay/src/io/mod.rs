@@ -2,9 +2,9 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`connection`] | [`Connection`](connection::Connection): a reader, a writer and a shutdown handle |
+//! | [`connection`] | [`Connection`](connection::Connection): reader, writer, shutdown handle |
 //! | [`cancel`] | [`CancelToken`](cancel::CancelToken): ends every wait |
-//! | [`splice`](mod@splice) | [`splice_all()`](splice::splice_all): one direction of an unparsed connection |
+//! | [`splice`](mod@splice) | [`splice_all()`](splice::splice_all): copies one direction unparsed |
 //! | `forward` | [`forward_files`]: a parsed stream from file to file |
 //! | `pipe` | from pipe to pipe, parsed from a copy |
 //! | `file` | [`BlockingFd`]: files with blocking reads and writes |

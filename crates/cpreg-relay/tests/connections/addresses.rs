@@ -1,4 +1,4 @@
-//! Every kind of address, to listen on and to connect to.
+//! Listening on and connecting to every kind of address.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -19,7 +19,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use crate::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
 
 #[test]
-fn tcp_listens_on_loopback_unless_told_otherwise() {
+fn tcp_listens_on_loopback_by_default() {
     let listener = Listener::bind(&address("tcp::0")).unwrap();
     let Address::Tcp { host, port } = listener.address() else {
         panic!("{listener:?}");
@@ -35,40 +35,40 @@ fn tcp_listens_on_loopback_unless_told_otherwise() {
 }
 
 #[test]
-fn a_tcp_connection_sends_at_once_and_sees_a_dead_host() {
+fn tcp_options_are_set() {
     use rustix::net::sockopt;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let same = socket.try_clone().unwrap();
+    let clone = socket.try_clone().unwrap();
     let connection = Connection::from_socket(socket.into()).unwrap();
-    assert!(sockopt::tcp_nodelay(&same).unwrap());
-    assert!(sockopt::socket_keepalive(&same).unwrap());
+    assert!(sockopt::tcp_nodelay(&clone).unwrap());
+    assert!(sockopt::socket_keepalive(&clone).unwrap());
     let flags = |file: &TcpStream| rustix::fs::fcntl_getfl(file).unwrap();
-    assert!(flags(&same).contains(rustix::fs::OFlags::NONBLOCK));
+    assert!(flags(&clone).contains(rustix::fs::OFlags::NONBLOCK));
     drop(connection);
-    // Whoever shares it finds it as it was.
-    assert!(!flags(&same).contains(rustix::fs::OFlags::NONBLOCK));
+    // Another owner of the open file finds the original flags.
+    assert!(!flags(&clone).contains(rustix::fs::OFlags::NONBLOCK));
 }
 
 #[test]
-fn nobody_at_the_other_end_is_said_with_what_to_do() {
-    let free = Listener::bind(&address("tcp::0")).unwrap();
-    let gone = free.address().clone();
-    drop(free);
-    let error = connect(&gone, TEST_TIMEOUT, &cancel()).unwrap_err();
+fn connect_errors_have_hints() {
+    let listener = Listener::bind(&address("tcp::0")).unwrap();
+    let closed_address = listener.address().clone();
+    drop(listener);
+    let error = connect(&closed_address, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.hint().unwrap().contains("-incoming tcp:"), "{error}");
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("none");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("none");
     let to = Address::Unix(path.clone());
     let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
-    assert!(error.hint().unwrap().contains("no such socket"), "{error}");
+    assert!(error.hint().unwrap().contains("does not exist"), "{error}");
     drop(UnixListener::bind(&path).unwrap());
     let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
-    assert!(error.hint().unwrap().contains("still running"), "{error}");
+    assert!(error.hint().unwrap().contains("still runs"), "{error}");
 
-    let long = Address::Unix(folder.path().join("x".repeat(120)));
+    let long = Address::Unix(directory.path().join("x".repeat(120)));
     let error = connect(&long, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("107 bytes"), "{error}");
     let error = Listener::bind(&long).unwrap_err();
@@ -76,17 +76,17 @@ fn nobody_at_the_other_end_is_said_with_what_to_do() {
 }
 
 #[test]
-fn a_unix_socket_is_its_users_alone_and_goes_with_its_listener() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
+fn unix_socket_is_private_and_removed_on_drop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    let called = connect(listener.address(), TEST_TIMEOUT, &cancel()).unwrap();
-    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called);
+    let connected = connect(listener.address(), TEST_TIMEOUT, &cancel()).unwrap();
+    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), connected);
     drop(listener);
     assert!(!path.exists());
 
-    // What somebody else has put there meanwhile stays.
+    // A socket that another process has put at the path stays.
     let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
     fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
@@ -96,41 +96,41 @@ fn a_unix_socket_is_its_users_alone_and_goes_with_its_listener() {
 }
 
 #[test]
-fn a_dead_socket_is_replaced_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
-    let here = Address::Unix(path.clone());
+fn only_a_stale_socket_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let address = Address::Unix(path.clone());
     drop(UnixListener::bind(&path).unwrap());
-    let listener = Listener::bind(&here).unwrap();
+    let listener = Listener::bind(&address).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 
-    // A live one is left alone, and does not even see that somebody asked.
-    let error = Listener::bind(&here).unwrap_err();
+    // A live socket stays, and its listener does not notice the check.
+    let error = Listener::bind(&address).unwrap_err();
     assert!(error.hint().unwrap().contains("another process"), "{error}");
-    let soon = cancel();
-    let stop = soon.clone();
-    let waits = thread::spawn(move || {
-        let accepted = listener.accept(&soon).unwrap();
+    let token = cancel();
+    let cancel_handle = token.clone();
+    let waiter = thread::spawn(move || {
+        let accepted = listener.accept(&token).unwrap();
         accepted.is_none()
     });
     thread::sleep(Duration::from_millis(50));
-    stop.cancel();
-    assert!(waits.join().unwrap(), "it saw a connection");
+    cancel_handle.cancel();
+    assert!(waiter.join().unwrap(), "the listener received a connection");
     assert!(!path.exists());
 
     let datagrams = UnixDatagram::bind(&path).unwrap();
-    let error = Listener::bind(&here).unwrap_err();
+    let error = Listener::bind(&address).unwrap_err();
     assert!(error.hint().unwrap().contains("another process"), "{error}");
     drop(datagrams);
     fs::remove_file(&path).unwrap();
 
     fs::write(&path, "precious").unwrap();
-    let error = Listener::bind(&here).unwrap_err();
-    assert!(error.hint().unwrap().contains("no socket"), "{error}");
+    let error = Listener::bind(&address).unwrap_err();
+    assert!(error.hint().unwrap().contains("not a socket"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
-/// As if this process had inherited it.
+/// Makes a descriptor look inherited.
 fn inherited(file: impl Into<OwnedFd>) -> Address {
     let file = file.into();
     fcntl_setfd(&file, FdFlags::empty()).unwrap();
@@ -138,37 +138,37 @@ fn inherited(file: impl Into<OwnedFd>) -> Address {
 }
 
 #[test]
-fn an_inherited_descriptor_is_taken_once() {
-    // A socket that is connected.
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let listener = Listener::bind(&inherited(ours)).unwrap();
+fn inherited_descriptor_is_used_once() {
+    // A connected socket.
+    let (near, far) = UnixStream::pair().unwrap();
+    let listener = Listener::bind(&inherited(near)).unwrap();
     assert!(listener.is_single());
     let one = listener.accept(&cancel()).unwrap().unwrap();
     assert!(listener.accept(&cancel()).unwrap().is_none());
-    exchange_bytes(one, Connection::from_socket(theirs.into()).unwrap());
+    exchange_bytes(one, Connection::from_socket(far.into()).unwrap());
 
-    // One that listens.
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
+    // A listening socket.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let waiting = UnixListener::bind(&path).unwrap();
     let listener = Listener::bind(&inherited(waiting)).unwrap();
     assert!(!listener.is_single());
-    let called = connect(&Address::Unix(path), TEST_TIMEOUT, &cancel()).unwrap();
-    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called);
-    let other = UnixListener::bind(folder.path().join("other")).unwrap();
+    let connected = connect(&Address::Unix(path), TEST_TIMEOUT, &cancel()).unwrap();
+    exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), connected);
+    let other = UnixListener::bind(directory.path().join("other")).unwrap();
     let error = connect(&inherited(other), TEST_TIMEOUT, &cancel()).unwrap_err();
-    assert!(error.message().contains("listens"), "{error}");
+    assert!(error.message().contains("listening"), "{error}");
 
-    // A datagram socket is neither.
+    // A datagram socket is not accepted.
     let error = connect(
         &inherited(UnixDatagram::unbound().unwrap()),
         TEST_TIMEOUT,
         &cancel(),
     );
     let error = error.unwrap_err();
-    assert!(error.message().contains("no stream socket"), "{error}");
+    assert!(error.message().contains("not a stream socket"), "{error}");
 
-    // One of our own, which close-on-exec shows, and one that is not open.
+    // A close-on-exec descriptor is cpreg's own; the other one is not open.
     let own = fs::File::open("/dev/null").unwrap();
     for number in [own.as_raw_fd(), 1_000_000] {
         let error = connect(&Address::Fd(number), TEST_TIMEOUT, &cancel()).unwrap_err();
@@ -179,7 +179,7 @@ fn an_inherited_descriptor_is_taken_once() {
 }
 
 #[test]
-fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
+fn inherited_pipe_has_one_direction_and_an_end() {
     let (mut read, write) = io::pipe().unwrap();
     let mut to = connect(&inherited(write), TEST_TIMEOUT, &cancel()).unwrap();
     assert!(!to.is_two_way());
@@ -187,7 +187,7 @@ fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
     to.writer.write_all(b"pages", &cancel()).unwrap();
     to.writer.finish().unwrap();
     let mut all = Vec::new();
-    // It would not come to its end were the inherited number still open.
+    // The pipe would have no end if the inherited number were still open.
     read.read_to_end(&mut all).unwrap();
     assert_eq!(all, b"pages");
 
@@ -203,15 +203,15 @@ fn an_inherited_pipe_goes_one_way_and_comes_to_its_end() {
     assert_eq!(from.reader.read(&mut [0; 8], &cancel()).unwrap(), 0);
 }
 
-/// This test runs itself once more as the process whose standard input and output are the connection.
+/// Runs itself once more, as the process whose standard input and output are the connection.
 #[test]
-fn standard_input_and_output_are_one_connection() {
-    const NAME: &str = "addresses::standard_input_and_output_are_one_connection";
+fn stdio_is_one_connection() {
+    const NAME: &str = "addresses::stdio_is_one_connection";
     const CHILD: &str = "CPREG_TEST_STDIO";
     if std::env::var_os(CHILD).is_some() {
         let connection = connect(&Address::Stdio, TEST_TIMEOUT, &cancel()).unwrap();
         assert!(connection.is_two_way());
-        let (mut reader, mut writer, _cutter) = connection.split();
+        let (mut reader, mut writer, _shutdown_handle) = connection.split();
         splice_all(&mut reader, &mut writer, &cancel(), &AtomicU64::new(0)).unwrap();
         writer.finish().unwrap();
         return;
@@ -223,7 +223,7 @@ fn standard_input_and_output_are_one_connection() {
     };
     let bytes = noise(3 << 20);
 
-    // Two pipes. What the test's harness prints after the bytes would be seen here.
+    // Two pipes. Output of the test harness after the bytes would fail the comparison.
     let mut process = child()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -238,28 +238,28 @@ fn standard_input_and_output_are_one_connection() {
     assert!(output.stdout.ends_with(&bytes));
 
     // One socket.
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let again = theirs.try_clone().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let far_clone = far.try_clone().unwrap();
     let mut process = child()
-        .stdin(OwnedFd::from(theirs))
-        .stdout(OwnedFd::from(again))
+        .stdin(OwnedFd::from(far))
+        .stdout(OwnedFd::from(far_clone))
         .spawn()
         .unwrap();
-    let mut sink = ours.try_clone().unwrap();
+    let mut sink = near.try_clone().unwrap();
     let sent = bytes.clone();
     let sender = thread::spawn(move || {
         sink.write_all(&sent).unwrap();
         sink.shutdown(std::net::Shutdown::Write).unwrap();
     });
     let mut all = Vec::new();
-    (&ours).read_to_end(&mut all).unwrap();
+    (&near).read_to_end(&mut all).unwrap();
     sender.join().unwrap();
     assert!(process.wait().unwrap().success());
     assert!(all.ends_with(&bytes));
 }
 
 #[test]
-fn vsock_connects_on_this_machine_or_says_what_is_missing() {
+fn vsock_connects_locally_or_reports_the_reason() {
     let listener = match Listener::bind(&address("vsock:4294967295:4294967295")) {
         Ok(listener) => listener,
         Err(error) => {
@@ -272,14 +272,14 @@ fn vsock_connects_on_this_machine_or_says_what_is_missing() {
         panic!("{listener:?}");
     };
     assert_ne!(port, u32::MAX);
-    // 1 is this machine itself, if the kernel has vsock_loopback.
+    // CID 1 is this machine, if the kernel has vsock_loopback.
     match connect(&Address::Vsock { cid: 1, port }, TEST_TIMEOUT, &cancel()) {
-        Ok(called) => exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), called),
+        Ok(connected) => exchange_bytes(listener.accept(&cancel()).unwrap().unwrap(), connected),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Connection);
-            let advice = error.hint().unwrap();
+            let hint = error.hint().unwrap();
             assert!(
-                advice.contains("/dev/vsock") || advice.contains("nothing answers"),
+                hint.contains("/dev/vsock") || hint.contains("nothing answers"),
                 "{error}"
             );
         }

@@ -1,4 +1,4 @@
-//! How a connection, a wait or a direction ends.
+//! Ends of connections, waits and copies.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -14,18 +14,18 @@ use cpreg_relay::{Address, CancelToken, Connection, ErrorKind, Listener};
 
 use crate::{TEST_TIMEOUT, address, cancel, noise, socket};
 
-/// What an end has to come within, once it has been asked for.
+/// Timeout for a wait to return after it was cancelled.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
-fn what_was_looked_at_comes_once_more() {
+fn peeked_bytes_are_read_again() {
     let (connection, mut far) = socket();
-    let (mut reader, _writer, _cutter) = connection.split();
+    let (mut reader, _writer, _shutdown_handle) = connection.split();
     let cancel = cancel();
-    let soon = || Some(Instant::now() + Duration::from_millis(20));
-    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"");
+    let deadline = || Some(Instant::now() + Duration::from_millis(20));
+    assert_eq!(reader.peek(4, deadline(), &cancel).unwrap(), b"");
     far.write_all(b"QE").unwrap();
-    assert_eq!(reader.peek(4, soon(), &cancel).unwrap(), b"QE");
+    assert_eq!(reader.peek(4, deadline(), &cancel).unwrap(), b"QE");
     far.write_all(b"VMstream").unwrap();
     assert_eq!(reader.peek(4, None, &cancel).unwrap(), b"QEVM");
     assert_eq!(reader.peek(2, None, &cancel).unwrap(), b"QE");
@@ -33,26 +33,26 @@ fn what_was_looked_at_comes_once_more() {
     assert_eq!(reader.read(&mut buffer, &cancel).unwrap(), 3);
     assert_eq!(&buffer, b"QEV");
     drop(far);
-    // The end comes first: fewer than asked for.
+    // The end arrives first, so there are fewer bytes than requested.
     assert_eq!(reader.peek(100, None, &cancel).unwrap(), b"Mstream");
     let mut rest = [0; 100];
     assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 7);
     assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 0);
 }
 
-/// What ends a call, and how.
+/// Asserts that a call blocks until `end` is called, and returns its result.
 fn assert_unblocks<T: Send + 'static>(
     end: impl FnOnce(),
     call: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    let (done, is_done) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
         let result = call();
-        let _ = done.send(());
+        let _ = sender.send(());
         result
     });
-    let early = is_done.recv_timeout(Duration::from_millis(50));
-    assert!(early.is_err(), "it did not wait");
+    let early_result = receiver.recv_timeout(Duration::from_millis(50));
+    assert!(early_result.is_err(), "it did not wait");
     let start = Instant::now();
     end();
     let result = thread.join().unwrap();
@@ -61,92 +61,92 @@ fn assert_unblocks<T: Send + 'static>(
 }
 
 #[test]
-fn a_wait_ends_when_it_is_cancelled() {
+fn waits_end_on_cancel() {
     let stop = cancel();
     let (connection, far) = socket();
-    let (mut reader, mut writer, _cutter) = connection.split();
-    let given = stop.clone();
+    let (mut reader, mut writer, _shutdown_handle) = connection.split();
+    let token = stop.clone();
     let read = assert_unblocks(
         || stop.cancel(),
-        move || reader.read(&mut [0; 8], &given).unwrap_err(),
+        move || reader.read(&mut [0; 8], &token).unwrap_err(),
     );
     assert!(read.is_cancelled(), "{read}");
 
-    // A reader that has stalled.
+    // A peer that has stalled.
     let stop = cancel();
-    let given = stop.clone();
+    let token = stop.clone();
     let written = assert_unblocks(
         || stop.cancel(),
-        move || writer.write_all(&noise(8 << 20), &given).unwrap_err(),
+        move || writer.write_all(&noise(8 << 20), &token).unwrap_err(),
     );
     assert!(written.is_cancelled(), "{written}");
     drop(far);
 
     let stop = cancel();
-    let given = stop.clone();
+    let token = stop.clone();
     let listener = Listener::bind(&address("tcp::0")).unwrap();
-    let accepted = assert_unblocks(|| stop.cancel(), move || listener.accept(&given).unwrap());
+    let accepted = assert_unblocks(|| stop.cancel(), move || listener.accept(&token).unwrap());
     assert!(accepted.is_none());
 }
 
-/// Waits until none of them takes another byte, a while after which whoever carries bytes between
-/// waits for the last one.
+/// Waits until no socket accepts another byte, and then until the copy in between has stalled as
+/// well.
 fn wait_until_full(sockets: &[UnixStream]) {
     use rustix::event::{PollFd, PollFlags, poll};
-    let nothing = rustix::event::Timespec::default();
-    let takes = |socket| {
+    let no_wait = rustix::event::Timespec::default();
+    let is_writable = |socket| {
         let mut files = [PollFd::new(socket, PollFlags::OUT)];
-        poll(&mut files, Some(&nothing)).unwrap() > 0
+        poll(&mut files, Some(&no_wait)).unwrap() > 0
     };
-    while sockets.iter().any(takes) {
+    while sockets.iter().any(is_writable) {
         thread::sleep(Duration::from_millis(1));
     }
     thread::sleep(Duration::from_millis(50));
 }
 
 #[test]
-fn carrying_into_a_stalled_reader_ends_when_it_is_cancelled_or_the_reader_dies() {
+fn copy_into_a_stalled_reader_ends_on_cancel_or_close() {
     let noise = noise(16 << 20);
-    for dies in [false, true] {
+    for closes in [false, true] {
         let stop = cancel();
         let (from, mut input) = socket();
         let (to, stalled) = UnixStream::pair().unwrap();
-        let sending = [input.try_clone().unwrap(), to.try_clone().unwrap()];
+        let sockets = [input.try_clone().unwrap(), to.try_clone().unwrap()];
         let to = Connection::from_socket(to.into()).unwrap();
         let noise = noise.clone();
         let sender = thread::spawn(move || input.write_all(&noise).is_err());
-        let given = stop.clone();
+        let token = stop.clone();
         let end = || {
-            wait_until_full(&sending);
-            drop(sending);
-            if dies {
+            wait_until_full(&sockets);
+            drop(sockets);
+            if closes {
                 drop(stalled);
             } else {
                 stop.cancel();
             }
         };
         let error = assert_unblocks(end, move || {
-            // All of both, so that they are closed when this ends.
-            let (mut reader, _back, _) = from.split();
-            let (_answers, mut writer, _) = to.split();
-            splice_all(&mut reader, &mut writer, &given, &AtomicU64::new(0)).unwrap_err()
+            // The closure owns both connections, so that they are closed when it returns.
+            let (mut reader, _writer, _) = from.split();
+            let (_reader, mut writer, _) = to.split();
+            splice_all(&mut reader, &mut writer, &token, &AtomicU64::new(0)).unwrap_err()
         });
         assert_eq!(error.side, CopySide::Output);
         assert!(error.copied > 0);
         match error.error.kind() {
-            ErrorKind::Cancelled => assert!(!dies),
-            ErrorKind::Closed => assert!(dies),
+            ErrorKind::Cancelled => assert!(!closes),
+            ErrorKind::Closed => assert!(closes),
             _ => panic!("{error}"),
         }
-        assert!(sender.join().unwrap(), "the sender was not told");
+        assert!(sender.join().unwrap(), "the sender did not notice");
     }
 }
 
 #[test]
-fn a_cut_ends_both_halves_and_is_seen_at_the_other_end() {
+fn shutdown_ends_both_halves_and_the_peer() {
     let (connection, mut far) = socket();
-    let (mut reader, writer, cutter) = connection.split();
-    let other = cutter.clone();
+    let (mut reader, writer, shutdown_handle) = connection.split();
+    let other = shutdown_handle.clone();
     let read = assert_unblocks(
         move || other.shutdown(),
         move || {
@@ -156,15 +156,15 @@ fn a_cut_ends_both_halves_and_is_seen_at_the_other_end() {
         },
     );
     assert!(read.is_cancelled(), "{read}");
-    assert!(cutter.is_shut_down());
+    assert!(shutdown_handle.is_shut_down());
     assert_eq!(far.read(&mut [0; 8]).unwrap(), 0);
     drop(writer);
 
     let (read, _input) = io::pipe().unwrap();
     let connection = Connection::from_halves(Some(read.into()), None).unwrap();
-    let (mut reader, _writer, cutter) = connection.split();
+    let (mut reader, _writer, shutdown_handle) = connection.split();
     let read = assert_unblocks(
-        move || cutter.shutdown(),
+        move || shutdown_handle.shutdown(),
         move || {
             reader
                 .read(&mut [0; 8], &CancelToken::new().unwrap())
@@ -175,9 +175,9 @@ fn a_cut_ends_both_halves_and_is_seen_at_the_other_end() {
 }
 
 #[test]
-fn a_connection_that_nobody_accepts_is_given_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("full");
+fn connect_to_a_full_backlog_times_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("full");
     let flags = rustix::net::SocketFlags::CLOEXEC;
     let family = rustix::net::AddressFamily::UNIX;
     let full = rustix::net::socket_with(family, rustix::net::SocketType::STREAM, flags, None);
@@ -195,12 +195,12 @@ fn a_connection_that_nobody_accepts_is_given_up() {
             .ok()
         })
         .collect();
-    assert!(waiting.len() < 3, "the queue is never full");
+    assert!(waiting.len() < 3, "the backlog is never full");
     let stop = cancel();
-    let given = stop.clone();
+    let token = stop.clone();
     let error = assert_unblocks(
         || stop.cancel(),
-        move || connect(&Address::Unix(path), TEST_TIMEOUT, &given).unwrap_err(),
+        move || connect(&Address::Unix(path), TEST_TIMEOUT, &token).unwrap_err(),
     );
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(

@@ -1,4 +1,4 @@
-//! Bytes from one connection to another.
+//! Copying from one connection to another.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -11,8 +11,8 @@ use cpreg_relay::{Address, Connection, Listener};
 
 use crate::{address, cancel, noise, socket};
 
-/// Carries 64 MiB of noise from what `input` is written to, to what `output` is read from.
-fn carries_all(
+/// Copies 64 MiB of noise between two connections; the test writes `input` and reads `output`.
+fn assert_copies_all(
     mut input: impl io::Write + Send + 'static,
     from: Connection,
     to: Connection,
@@ -26,30 +26,35 @@ fn carries_all(
         output.read_to_end(&mut all).unwrap();
         all
     });
-    let (mut reader, _back, _cutter) = from.split();
-    let (_answers, mut writer, _cutter) = to.split();
+    let (mut reader, _writer, _shutdown_handle) = from.split();
+    let (_reader, mut writer, _shutdown_handle) = to.split();
     let cancel = cancel();
     let first = reader.peek(4, None, &cancel).unwrap();
     assert_eq!(first, &bytes[..4]);
     let counter = AtomicU64::new(5);
-    let carried = splice_all(&mut reader, &mut writer, &cancel, &counter).unwrap();
+    let copied = splice_all(&mut reader, &mut writer, &cancel, &counter).unwrap();
     writer.finish().unwrap();
     sender.join().unwrap();
     let all = receiver.join().unwrap();
-    assert_eq!(carried, bytes.len() as u64);
-    assert_eq!(counter.load(Ordering::Relaxed), carried + 5);
-    assert!(all == bytes, "{} bytes came of {}", all.len(), bytes.len());
+    assert_eq!(copied, bytes.len() as u64);
+    assert_eq!(counter.load(Ordering::Relaxed), copied + 5);
+    assert!(
+        all == bytes,
+        "{} of {} bytes arrived",
+        all.len(),
+        bytes.len()
+    );
 }
 
 #[test]
-fn carries_from_socket_to_socket() {
+fn copies_from_socket_to_socket() {
     let (from, input) = socket();
     let (to, output) = socket();
-    carries_all(input, from, to, output);
+    assert_copies_all(input, from, to, output);
 }
 
 #[test]
-fn carries_from_tcp_to_tcp() {
+fn copies_from_tcp_to_tcp() {
     let pair = || {
         let listener = Listener::bind(&address("tcp::0")).unwrap();
         let Address::Tcp { port, .. } = *listener.address() else {
@@ -60,31 +65,31 @@ fn carries_from_tcp_to_tcp() {
     };
     let (from, input) = pair();
     let (to, output) = pair();
-    carries_all(input, from, to, output);
+    assert_copies_all(input, from, to, output);
 }
 
 #[test]
-fn carries_from_pipe_to_socket_and_from_socket_to_pipe() {
+fn copies_between_pipe_and_socket() {
     let (read, input) = io::pipe().unwrap();
     let from = Connection::from_halves(Some(read.into()), None).unwrap();
     let (to, output) = socket();
-    carries_all(input, from, to, output);
+    assert_copies_all(input, from, to, output);
 
     let (from, input) = socket();
     let (output, write) = io::pipe().unwrap();
     let to = Connection::from_halves(None, Some(write.into())).unwrap();
-    carries_all(input, from, to, output);
+    assert_copies_all(input, from, to, output);
 }
 
 #[test]
-fn carries_where_splice_does_not_serve() {
-    // Linux does not splice into a file that is appended to.
+fn copies_where_splice_is_not_supported() {
+    // Linux does not splice into a file opened for appending.
     let (mut input, read) = {
         let (read, write) = io::pipe().unwrap();
         (write, read)
     };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("appended");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("appended");
     let file = fs::File::options().create(true).append(true).open(&path);
     let from = Connection::from_halves(Some(read.into()), None).unwrap();
     let to = Connection::from_halves(None, Some(file.unwrap().into())).unwrap();
@@ -93,20 +98,20 @@ fn carries_where_splice_does_not_serve() {
     let sender = thread::spawn(move || input.write_all(&sent).unwrap());
     let (mut reader, mut writer) = (from.reader, to.writer);
     let counter = AtomicU64::new(0);
-    let carried = splice_all(&mut reader, &mut writer, &cancel(), &counter).unwrap();
+    let copied = splice_all(&mut reader, &mut writer, &cancel(), &counter).unwrap();
     sender.join().unwrap();
-    assert_eq!(carried, bytes.len() as u64);
+    assert_eq!(copied, bytes.len() as u64);
     assert!(fs::read(&path).unwrap() == bytes);
 }
 
 #[test]
-fn both_directions_end_apart() {
+fn directions_end_independently() {
     let (from, source) = socket();
     let (to, destination) = socket();
-    let (mut from_reader, mut from_writer, _from_cutter) = from.split();
-    let (mut to_reader, mut to_writer, _to_cutter) = to.split();
+    let (mut from_reader, mut from_writer, _from_handle) = from.split();
+    let (mut to_reader, mut to_writer, _to_handle) = to.split();
     let stop = cancel();
-    let there = thread::spawn({
+    let to_destination = thread::spawn({
         let stop = stop.clone();
         move || {
             let count = splice_all(&mut from_reader, &mut to_writer, &stop, &AtomicU64::new(0));
@@ -114,7 +119,7 @@ fn both_directions_end_apart() {
             count.unwrap()
         }
     });
-    let back = thread::spawn(move || {
+    let to_source = thread::spawn(move || {
         let count = splice_all(&mut to_reader, &mut from_writer, &stop, &AtomicU64::new(0));
         from_writer.finish().unwrap();
         count.unwrap()
@@ -124,11 +129,14 @@ fn both_directions_end_apart() {
     let mut all = Vec::new();
     (&destination).read_to_end(&mut all).unwrap();
     assert_eq!(all, b"stream");
-    // The one direction is over, the other is not.
+    // One direction has ended, the other is still open.
     (&destination).write_all(b"answer").unwrap();
     drop(destination);
     let mut all = Vec::new();
     (&source).read_to_end(&mut all).unwrap();
     assert_eq!(all, b"answer");
-    assert_eq!((there.join().unwrap(), back.join().unwrap()), (6, 6));
+    assert_eq!(
+        (to_destination.join().unwrap(), to_source.join().unwrap()),
+        (6, 6)
+    );
 }

@@ -1,4 +1,4 @@
-//! Further connections of a migration, and those that have no place in one.
+//! Further channels of a migration, and connections that do not belong to one.
 
 use std::io::Write as _;
 use std::thread;
@@ -9,11 +9,11 @@ use cpreg_stream::ErrorKind::Unsupported;
 
 use crate::common::synthetic::SyntheticStream;
 use crate::harness::{
-    NETS, Net, PolicyAction, RelayHarness, Socket, TEST_TIMEOUT, Watch, assert_completed,
+    NETS, Net, PolicyAction, RelayHarness, Socket, TEST_TIMEOUT, Watchdog, assert_completed,
     convert_stream, unwrap_result,
 };
 
-/// The first bytes of a multifd channel.
+/// First bytes of a multifd channel.
 const MULTIFD: &[u8] = b"\x11\x22\x33\x44\0\0\0\x01";
 
 fn whole() -> Vec<u8> {
@@ -24,159 +24,164 @@ fn whole() -> Vec<u8> {
     .bytes()
 }
 
-/// Sends a stream and closes; gives what was answered.
+/// Sends a stream and closes; returns the data of the return path.
 fn send(mut socket: Socket, bytes: &[u8]) -> Vec<u8> {
     socket.send(bytes);
     socket.half_close();
     socket.read_to_close()
 }
 
-/// Some megabytes without a pattern that a shift would not show, both ways over one more channel.
-fn exchange_bytes(mut one: Socket, mut other: Socket, begun: &[u8]) {
-    let there: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
-    let back: Vec<u8> = there.iter().map(|byte| !byte).collect();
-    let mut mouth = one.try_clone();
+/// Exchanges 1.2 MB in each direction over one more channel, without a pattern that would hide a
+/// shift.
+fn exchange_bytes(mut source: Socket, mut destination: Socket, already_sent: &[u8]) {
+    let to_destination: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
+    let to_source: Vec<u8> = to_destination.iter().map(|byte| !byte).collect();
+    let mut source_writer = source.try_clone();
     thread::scope(|scope| {
         scope.spawn(|| {
-            mouth.write_all(&there).unwrap();
-            mouth.half_close();
+            source_writer.write_all(&to_destination).unwrap();
+            source_writer.half_close();
         });
-        let heard = scope.spawn(|| one.read_to_close());
-        let mut arrived = other.read_some(begun.len() + there.len());
-        assert!(arrived.drain(..begun.len()).eq(begun.iter().copied()));
-        assert!(arrived == there);
-        // Its own direction is still open behind the end of the other.
-        other.write_all(&back).unwrap();
-        other.half_close();
-        assert!(heard.join().unwrap() == back);
-        assert!(other.read_to_close().is_empty());
+        let received = scope.spawn(|| source.read_to_close());
+        let mut arrived = destination.read_some(already_sent.len() + to_destination.len());
+        assert!(
+            arrived
+                .drain(..already_sent.len())
+                .eq(already_sent.iter().copied())
+        );
+        assert!(arrived == to_destination);
+        // The opposite direction stays open after the end of this one.
+        destination.write_all(&to_source).unwrap();
+        destination.half_close();
+        assert!(received.join().unwrap() == to_source);
+        assert!(destination.read_to_close().is_empty());
     });
 }
 
 #[test]
-fn channels_beside_the_main_one_are_carried_unseen() {
+fn further_channels_are_forwarded_unparsed() {
     for net in NETS {
-        let stage = RelayHarness::new(net);
+        let harness = RelayHarness::new(net);
         let whole = whole();
         let expected = convert_stream(&whole, PolicyAction::Shorten);
-        let both = |stage: &RelayHarness| {
-            let mut early = stage.source();
+        let both = |harness: &RelayHarness| {
+            let mut early = harness.source();
             early.write_all(MULTIFD).unwrap();
-            let mut main = stage.source();
+            let mut main = harness.source();
             main.write_all(&whole[..100]).unwrap();
-            stage.events.wait_for("connected", 2);
-            let mut late = stage.source();
+            harness.events.wait_for("connected", 2);
+            let mut late = harness.source();
             late.write_all(MULTIFD).unwrap();
-            stage.events.wait_for("connected", 3);
-            // It says nothing before it is asked, as postcopy-preempt.
-            let silent = stage.source();
-            stage.events.wait_for("connected", 4);
-            // The destination gets them in the order in which they came, the main one before all.
-            let mut there = stage.destination();
+            harness.events.wait_for("connected", 3);
+            // This channel sends nothing until it is asked, like postcopy-preempt.
+            let silent = harness.source();
+            harness.events.wait_for("connected", 4);
+            // The destination accepts them in the order of arrival, the main channel first.
+            let mut main_destination = harness.destination();
             let others = [(early, MULTIFD), (late, MULTIFD), (silent, &[])];
             thread::scope(|scope| {
-                for (one, begun) in others {
-                    let other = stage.destination();
-                    scope.spawn(move || exchange_bytes(one, other, begun));
+                for (source, already_sent) in others {
+                    let destination = harness.destination();
+                    scope.spawn(move || exchange_bytes(source, destination, already_sent));
                 }
                 scope.spawn(move || assert!(send(main, &whole[100..]).is_empty()));
-                let arrived = there.read_to_close();
-                drop(there);
+                let arrived = main_destination.read_to_close();
+                drop(main_destination);
                 assert!(arrived == expected);
             });
         };
-        let (migrated, (), ()) = stage.run(PolicyAction::Shorten, both, |_| ());
-        let ended = unwrap_result(migrated);
-        assert_completed(&ended);
-        assert_eq!(ended.other_channel_bytes, 3 * 2 * 1_200_000 + 16);
-        assert_eq!(stage.events.lines()[0], "connected 1 main");
-        assert!(stage.events.has("connected 2 multifd"));
-        assert!(stage.events.has("connected 4 other"));
+        let (result, (), ()) = harness.run(PolicyAction::Shorten, both, |_| ());
+        let result = unwrap_result(result);
+        assert_completed(&result);
+        assert_eq!(result.other_channel_bytes, 3 * 2 * 1_200_000 + 16);
+        assert_eq!(harness.events.lines()[0], "connected 1 main");
+        assert!(harness.events.has("connected 2 multifd"));
+        assert!(harness.events.has("connected 4 other"));
     }
 }
 
-/// Where one side of another channel dies, the other side of it sees it, and the main one goes on.
+/// A side of another channel dies: its other side notices, and the main channel continues.
 #[test]
-fn another_channel_that_dies() {
+fn further_channel_dies() {
     for net in NETS {
         for source_dies in [false, true] {
-            let stage = RelayHarness::new(net);
+            let harness = RelayHarness::new(net);
             let whole = whole();
-            let both = |stage: &RelayHarness| {
-                let mut main = stage.source();
+            let both = |harness: &RelayHarness| {
+                let mut main = harness.source();
                 main.write_all(&whole[..100]).unwrap();
-                stage.events.wait_for("connected", 1);
-                let mut there = stage.destination();
-                let mut one = stage.source();
-                one.write_all(MULTIFD).unwrap();
-                let mut other = stage.destination();
-                assert_eq!(other.read_some(MULTIFD.len()), MULTIFD);
-                let (dies, mut stays) = if source_dies {
-                    (one, other)
+                harness.events.wait_for("connected", 1);
+                let mut main_destination = harness.destination();
+                let mut source = harness.source();
+                source.write_all(MULTIFD).unwrap();
+                let mut destination = harness.destination();
+                assert_eq!(destination.read_some(MULTIFD.len()), MULTIFD);
+                let (dying, mut remaining) = if source_dies {
+                    (source, destination)
                 } else {
-                    (other, one)
+                    (destination, source)
                 };
-                dies.reset();
-                assert!(stays.read_to_close().is_empty());
-                drop(stays);
+                dying.reset();
+                assert!(remaining.read_to_close().is_empty());
+                drop(remaining);
                 thread::scope(|scope| {
                     scope.spawn(|| assert!(send(main, &whole[100..]).is_empty()));
-                    let arrived = there.read_to_close();
-                    drop(there);
+                    let arrived = main_destination.read_to_close();
+                    drop(main_destination);
                     assert!(arrived == whole);
                 });
             };
-            let (migrated, (), ()) = stage.run(PolicyAction::Keep, both, |_| ());
-            assert_completed(&unwrap_result(migrated));
+            let (result, (), ()) = harness.run(PolicyAction::Keep, both, |_| ());
+            assert_completed(&unwrap_result(result));
         }
     }
 }
 
 #[test]
-fn a_second_migration_has_to_wait() {
-    for begun in [
+fn second_migration_is_rejected() {
+    for magic in [
         &b"QEVM\0\0\0\x03"[..],
         b"\x08\0\0\x09\0\0",
         b"QCPR\0\0\0\x01",
     ] {
-        let stage = RelayHarness::new(Net::Unix);
+        let harness = RelayHarness::new(Net::Unix);
         let whole = whole();
-        let (migrated, (), arrived) = stage.run(
+        let (result, (), arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut main = stage.source();
+            |harness| {
+                let mut main = harness.source();
                 main.write_all(&whole[..100]).unwrap();
-                stage.events.wait_for("connected", 1);
-                let mut second = stage.source();
-                second.write_all(begun).unwrap();
+                harness.events.wait_for("connected", 1);
+                let mut second = harness.source();
+                second.write_all(magic).unwrap();
                 assert!(second.read_to_close().is_empty());
                 send(main, &whole[100..]);
             },
-            |stage| {
-                let mut main = stage.destination();
+            |harness| {
+                let mut main = harness.destination();
                 let arrived = main.read_to_close();
-                assert!(stage.destination_within(Duration::ZERO).is_none());
+                assert!(harness.destination_within(Duration::ZERO).is_none());
                 arrived
             },
         );
-        assert_completed(&unwrap_result(migrated));
+        assert_completed(&unwrap_result(result));
         assert!(arrived == whole);
-        let why = if begun.starts_with(b"QCPR") {
+        let reason = if magic.starts_with(b"QCPR") {
             "connection-rejected cpr: the channel of cpr-transfer"
         } else {
-            "another migration is under way"
+            "another migration is in progress"
         };
-        let lines = stage.events.lines();
-        assert!(lines.iter().any(|line| line.contains(why)), "{lines:?}");
+        let lines = harness.events.lines();
+        assert!(lines.iter().any(|line| line.contains(reason)), "{lines:?}");
     }
 }
 
-/// What cannot be carried ends this attempt with advice; the next one works.
+/// A channel that cannot be forwarded ends this attempt with a hint; the next one works.
 #[test]
-fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
+fn tls_and_cpr_are_rejected_with_a_hint() {
     for net in NETS {
-        let stage = RelayHarness::new(net);
-        for (begun, what, advice) in [
+        let harness = RelayHarness::new(net);
+        for (magic, message, hint) in [
             (
                 &b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..],
                 "TLS",
@@ -184,155 +189,159 @@ fn what_is_encrypted_or_of_one_machine_is_refused_with_advice() {
             ),
             (b"QCPR\0\0\0\x01", "cpr-transfer", "mode `normal`"),
         ] {
-            let (migrated, heard, ()) = stage.run(
+            let (result, received, ()) = harness.run(
                 PolicyAction::Keep,
-                |stage| send(stage.source(), begun),
+                |harness| send(harness.source(), magic),
                 |_| (),
             );
-            let error = migrated.unwrap_err();
+            let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Stream(Unsupported));
-            assert!(error.to_string().contains(what), "{error}");
-            assert!(error.hint().unwrap().contains(advice), "{error}");
-            assert!(heard.is_empty());
-            assert!(stage.destination_within(Duration::ZERO).is_none());
+            assert!(error.to_string().contains(message), "{error}");
+            assert!(error.hint().unwrap().contains(hint), "{error}");
+            assert!(received.is_empty());
+            assert!(harness.destination_within(Duration::ZERO).is_none());
         }
         let whole = whole();
-        let (migrated, _, arrived) = stage.run(
+        let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| send(stage.source(), &whole),
-            |stage| stage.destination().read_to_close(),
+            |harness| send(harness.source(), &whole),
+            |harness| harness.destination().read_to_close(),
         );
-        assert_completed(&unwrap_result(migrated));
+        assert_completed(&unwrap_result(result));
         assert!(arrived == whole);
     }
 }
 
-/// Whoever knocks by mistake, or says nothing at all, is turned away, and who comes next is carried.
+/// Other clients, and connections without data, are rejected; the next connection is forwarded.
 #[test]
-fn strangers_are_turned_away() {
-    let stage = RelayHarness::new(Net::Tcp);
+fn foreign_connections_are_rejected() {
+    let harness = RelayHarness::new(Net::Tcp);
     let whole = whole();
-    let (migrated, (), arrived) = stage.run(
+    let (result, (), arrived) = harness.run(
         PolicyAction::Keep,
-        |stage| {
-            let mut web = stage.source();
+        |harness| {
+            let mut web = harness.source();
             web.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
             assert!(web.read_to_close().is_empty());
-            let mut short = stage.source();
+            let mut short = harness.source();
             short.write_all(b"QE").unwrap();
             short.half_close();
             assert!(short.read_to_close().is_empty());
-            drop(stage.source());
-            stage.source().reset();
-            let mut silent = stage.source();
+            drop(harness.source());
+            harness.source().reset();
+            let mut silent = harness.source();
             assert!(silent.read_to_close().is_empty());
-            send(stage.source(), &whole);
+            send(harness.source(), &whole);
         },
-        |stage| stage.destination().read_to_close(),
+        |harness| harness.destination().read_to_close(),
     );
-    assert_completed(&unwrap_result(migrated));
+    assert_completed(&unwrap_result(result));
     assert!(arrived == whole);
-    let lines = stage.events.lines();
-    let away = "connection-rejected other: this is not a QEMU migration";
-    assert_eq!(lines[..5], [away; 5]);
+    let lines = harness.events.lines();
+    let rejected = "connection-rejected other: this is not a QEMU migration";
+    assert_eq!(lines[..5], [rejected; 5]);
     assert_eq!(lines[5], "connected 1 main");
 }
 
-/// Channels of a migration that has ended before its main one was taken are no channels of the next.
+/// Channels of a migration that ended before its main channel was accepted do not belong to the
+/// next.
 #[test]
-fn channels_of_the_past_are_not_connected() {
+fn channels_of_an_earlier_migration_are_not_connected() {
     for net in NETS {
-        let stage = RelayHarness::new(net);
+        let harness = RelayHarness::new(net);
         let whole = whole();
-        let (migrated, (), arrived) = stage.run(
+        let (result, (), arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                for dies in [true, false] {
-                    let mut past = stage.source();
-                    past.write_all(MULTIFD).unwrap();
-                    if dies {
-                        past.reset();
+            |harness| {
+                for resets in [true, false] {
+                    let mut earlier = harness.source();
+                    earlier.write_all(MULTIFD).unwrap();
+                    if resets {
+                        earlier.reset();
                     }
                 }
-                send(stage.source(), &whole);
+                send(harness.source(), &whole);
             },
-            |stage| {
-                let arrived = stage.destination().read_to_close();
+            |harness| {
+                let arrived = harness.destination().read_to_close();
                 assert!(
-                    stage
+                    harness
                         .destination_within(Duration::from_millis(50))
                         .is_none()
                 );
                 arrived
             },
         );
-        assert_completed(&unwrap_result(migrated));
+        assert_completed(&unwrap_result(result));
         assert!(arrived == whole);
     }
 }
 
-/// An interrupted postcopy migration goes on without header: nothing is decided, and everything is carried.
+/// A resumed postcopy migration has no header: everything is forwarded without a decision.
 #[test]
-fn a_recovered_channel_is_carried() {
-    let begun = b"\x08\0\x02\0\x04\0\0\0\x01";
+fn postcopy_recovery_is_forwarded() {
+    let magic = b"\x08\0\x02\0\x04\0\0\0\x01";
     for net in NETS {
-        let stage = RelayHarness::new(net);
-        let both = |stage: &RelayHarness| {
-            let mut one = stage.source();
-            one.write_all(begun).unwrap();
-            let other = stage.destination();
-            exchange_bytes(one, other, begun);
+        let harness = RelayHarness::new(net);
+        let both = |harness: &RelayHarness| {
+            let mut source = harness.source();
+            source.write_all(magic).unwrap();
+            let destination = harness.destination();
+            exchange_bytes(source, destination, magic);
         };
-        // Whoever decides is not asked.
-        let (migrated, (), ()) = stage.run(PolicyAction::RefuseEarly, both, |_| ());
-        let ended = unwrap_result(migrated);
+        // The policy is not called.
+        let (result, (), ()) = harness.run(PolicyAction::RefuseEarly, both, |_| ());
+        let result = unwrap_result(result);
         assert!(
-            matches!(ended.outcome, MigrationOutcome::Recovered),
-            "{ended:?}"
+            matches!(result.outcome, MigrationOutcome::Recovered),
+            "{result:?}"
         );
-        assert_eq!(ended.main_channel_bytes, 2 * 1_200_000 + begun.len() as u64);
-        assert_eq!(stage.events.lines(), ["connected 1 postcopy-recovery"]);
+        assert_eq!(
+            result.main_channel_bytes,
+            2 * 1_200_000 + magic.len() as u64
+        );
+        assert_eq!(harness.events.lines(), ["connected 1 postcopy-recovery"]);
 
         for source_dies in [false, true] {
-            let stage = RelayHarness::new(net);
-            let both = |stage: &RelayHarness| {
-                let mut one = stage.source();
-                one.write_all(begun).unwrap();
-                let mut other = stage.destination();
-                assert_eq!(other.read_some(begun.len()), begun);
-                other.write_all(begun).unwrap();
-                let (dies, mut stays) = if source_dies {
-                    (one, other)
+            let harness = RelayHarness::new(net);
+            let both = |harness: &RelayHarness| {
+                let mut source = harness.source();
+                source.write_all(magic).unwrap();
+                let mut destination = harness.destination();
+                assert_eq!(destination.read_some(magic.len()), magic);
+                destination.write_all(magic).unwrap();
+                let (dying, mut remaining) = if source_dies {
+                    (source, destination)
                 } else {
-                    (other, one)
+                    (destination, source)
                 };
-                dies.reset();
-                stays.read_to_close();
+                dying.reset();
+                remaining.read_to_close();
             };
-            let (migrated, (), ()) = stage.run(PolicyAction::Keep, both, |_| ());
-            assert_ne!(unwrap_vm_location(migrated), VmLocation::SourceRunning);
+            let (result, (), ()) = harness.run(PolicyAction::Keep, both, |_| ());
+            assert_ne!(unwrap_vm_location(result), VmLocation::SourceRunning);
         }
     }
 }
 
-fn unwrap_vm_location(migrated: crate::harness::ServeResult) -> VmLocation {
-    unwrap_result(migrated).vm_location
+fn unwrap_vm_location(result: crate::harness::ServeResult) -> VmLocation {
+    unwrap_result(result).vm_location
 }
 
-/// Nobody waits at the destination: the source is told at once.
+/// Without a listener at the destination, the source's connection is closed at once.
 #[test]
-fn a_destination_that_is_not_there() {
-    let _watch = Watch::new();
-    let begin = std::time::Instant::now();
-    let folder = tempfile::tempdir().unwrap();
-    let (stage, whole) = (RelayHarness::without_destination(folder.path()), whole());
-    let (migrated, heard, ()) = stage.run(
+fn missing_destination() {
+    let _watchdog = Watchdog::new();
+    let start = std::time::Instant::now();
+    let directory = tempfile::tempdir().unwrap();
+    let (harness, whole) = (RelayHarness::without_destination(directory.path()), whole());
+    let (result, received, ()) = harness.run(
         PolicyAction::Keep,
-        |stage| send(stage.source(), &whole),
+        |harness| send(harness.source(), &whole),
         |_| (),
     );
-    let error = migrated.unwrap_err();
+    let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(error.hint().unwrap().contains("-incoming"), "{error}");
-    assert!(heard.is_empty() && begin.elapsed() < TEST_TIMEOUT);
+    assert!(received.is_empty() && start.elapsed() < TEST_TIMEOUT);
 }

@@ -1,9 +1,10 @@
-//! A side that dies: at every phase of a migration, and at random places, half of them in the last 64 KiB of it.
+//! A side that dies: in every phase of a migration, and at random offsets, half of them in its last
+//! 64 KiB.
 //!
-//! | who dies | must hold |
-//! |---|---|
-//! | the source | what arrives is a part of what was to arrive, and opens as complete only if what was sent is complete |
-//! | the destination | the source's connection ends; nobody says that the VM is at a destination that has not got all of it |
+//! - If the source dies, the received data is a part of the expected data. It opens as complete
+//!   only if the sent data is complete.
+//! - If the destination dies, the source's connection ends. A destination that has not received the
+//!   whole VM is never reported to have it.
 
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
 use cpreg_stream::Stream;
@@ -17,138 +18,139 @@ use crate::harness::{
 };
 use crate::identity::with_return_path;
 
-/// How a side ends its connection.
+/// End of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CloseKind {
     Close,
     Reset,
 }
 
-fn close_socket(socket: Socket, how: CloseKind) {
-    match how {
+fn close_socket(socket: Socket, kind: CloseKind) {
+    match kind {
         CloseKind::Close => drop(socket),
         CloseKind::Reset => socket.reset(),
     }
 }
 
-/// A migration, and where its device state is.
+/// Migration with the range of its device state.
 struct Case {
     whole: Vec<u8>,
-    act: PolicyAction,
+    action: PolicyAction,
     expected: Vec<u8>,
     device_state: std::ops::Range<usize>,
-    /// Where the device state ends that goes to the destination.
+    /// End of the device state as sent to the destination.
     sent_end: usize,
 }
 
 impl Case {
-    fn new(whole: Vec<u8>, act: PolicyAction) -> Self {
-        let expected = convert_stream(&whole, act);
+    fn new(whole: Vec<u8>, action: PolicyAction) -> Self {
+        let expected = convert_stream(&whole, action);
         Self {
             device_state: device_state_range(&whole),
             sent_end: device_state_range(&expected).end,
             expected,
-            act,
+            action,
             whole,
         }
     }
 
-    /// The source dies when it has sent so much.
-    fn run_source_death(&self, net: Net, how: CloseKind, cut: usize) {
-        let what = format!(
-            "{net:?}, the source {how:?} behind {cut} of {}",
+    /// Runs a migration whose source dies after `cut` bytes.
+    fn run_source_death(&self, net: Net, kind: CloseKind, cut: usize) {
+        let context = format!(
+            "{net:?}, the source {kind:?} after {cut} of {}",
             self.whole.len()
         );
-        let stage = RelayHarness::new(net);
-        let (migrated, (), arrived) = stage.run(
-            self.act,
-            |stage| {
-                let mut socket = stage.source();
+        let harness = RelayHarness::new(net);
+        let (result, (), arrived) = harness.run(
+            self.action,
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&self.whole[..cut]);
-                close_socket(socket, how);
+                close_socket(socket, kind);
             },
-            |stage| {
-                let socket = stage.destination_within(std::time::Duration::from_secs(10));
+            |harness| {
+                let socket = harness.destination_within(std::time::Duration::from_secs(10));
                 socket
                     .map(|mut socket| socket.read_to_close())
                     .unwrap_or_default()
             },
         );
-        let ended = unwrap_result(migrated);
+        let result = unwrap_result(result);
         let was_complete = Stream::open_by_full_scan(&&self.whole[..cut]).is_ok();
         if Stream::open_by_full_scan(&arrived).is_ok() {
-            assert!(was_complete, "{what}: {} bytes open", arrived.len());
+            assert!(was_complete, "{context}: {} bytes open", arrived.len());
         }
         if self.expected.starts_with(&arrived) {
-            // All of it or nothing.
+            // All of the device state or none.
             let count = arrived.len();
             assert!(
                 count <= self.device_state.start || count >= self.sent_end,
-                "{what}: {count} arrived"
+                "{context}: {count} arrived"
             );
         } else {
-            // Without its description it is complete as well, and what convert would write of that.
+            // The stream is also complete without its description, so the output is that of
+            // convert.
             assert!(
-                arrived == convert_stream(&self.whole[..cut], self.act),
-                "{what}"
+                arrived == convert_stream(&self.whole[..cut], self.action),
+                "{context}"
             );
         }
         if arrived.len() < self.sent_end {
-            assert!(!is_destination_possible(&ended), "{what}: {ended:?}");
+            assert!(!is_destination_possible(&result), "{context}: {result:?}");
         } else {
-            // Who has a return path says so, which this destination does not.
-            let may_be =
-                ended.vm_location == VmLocation::Unknown || is_destination_possible(&ended);
-            assert!(may_be, "{what}: {ended:?}");
+            // With a return path, the location is unknown, because this destination sends no SHUT.
+            let is_plausible =
+                result.vm_location == VmLocation::Unknown || is_destination_possible(&result);
+            assert!(is_plausible, "{context}: {result:?}");
         }
         if cut < self.device_state.end {
             assert!(
-                matches!(ended.outcome, MigrationOutcome::Failed(_)),
-                "{what}: {ended:?}"
+                matches!(result.outcome, MigrationOutcome::Failed(_)),
+                "{context}: {result:?}"
             );
-            assert_ne!(ended.vm_location, VmLocation::Unknown, "{what}");
+            assert_ne!(result.vm_location, VmLocation::Unknown, "{context}");
         }
     }
 
-    /// The destination dies when it has read so much.
-    fn run_destination_death(&self, net: Net, how: CloseKind, cut: usize) {
-        let what = format!("{net:?}, the destination {how:?} behind {cut}");
-        let stage = RelayHarness::new(net);
-        let (migrated, _, arrived) = stage.run(
-            self.act,
-            |stage| {
-                let mut socket = stage.source();
+    /// Runs a migration whose destination dies after reading `cut` bytes.
+    fn run_destination_death(&self, net: Net, kind: CloseKind, cut: usize) {
+        let context = format!("{net:?}, the destination {kind:?} after {cut}");
+        let harness = RelayHarness::new(net);
+        let (result, _, arrived) = harness.run(
+            self.action,
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&self.whole);
                 socket.half_close();
-                // It ends, or the watch barks.
+                // The connection ends, or the watchdog aborts.
                 socket.read_to_close()
             },
-            |stage| {
-                let mut socket = stage.destination();
+            |harness| {
+                let mut socket = harness.destination();
                 let arrived = socket.read_some(cut);
-                close_socket(socket, how);
+                close_socket(socket, kind);
                 arrived
             },
         );
-        let ended = unwrap_result(migrated);
-        assert!(self.expected.starts_with(&arrived), "{what}");
+        let result = unwrap_result(result);
+        assert!(self.expected.starts_with(&arrived), "{context}");
         if arrived.len() < self.device_state.start {
-            assert_no_stream(&arrived, &what);
+            assert_no_stream(&arrived, &context);
         }
         if arrived.len() < self.sent_end {
-            assert!(!is_destination_possible(&ended), "{what}: {ended:?}");
+            assert!(!is_destination_possible(&result), "{context}: {result:?}");
         }
-        assert_ne!(ended.vm_location, VmLocation::Destination, "{what}");
+        assert_ne!(result.vm_location, VmLocation::Destination, "{context}");
     }
 }
 
-/// Whether it is said that the VM is at the destination, or may be.
-fn is_destination_possible(ended: &MigrationResult) -> bool {
+/// Returns `true` if the VM is reported to be at the destination, confirmed or not.
+fn is_destination_possible(result: &MigrationResult) -> bool {
     use VmLocation::{Destination, DestinationUnconfirmed};
-    matches!(ended.vm_location, Destination | DestinationUnconfirmed)
+    matches!(result.vm_location, Destination | DestinationUnconfirmed)
 }
 
-/// Everything that is live: a recorded migration of two phases, one with a package, and short ones.
+/// Returns live migrations: a recorded one of two phases, one with a package, and short ones.
 fn cases() -> Vec<Case> {
     let recorded = |name| bytes(&fixture(name));
     vec![
@@ -174,8 +176,8 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Places in a stream: random, half of them in its last 64 KiB.
-fn places(length: usize, count: usize, random: &mut Random) -> Vec<usize> {
+/// Returns offsets in a stream: random, half of them in its last 64 KiB.
+fn offsets(length: usize, count: usize, random: &mut Random) -> Vec<usize> {
     (0..count)
         .map(|number| {
             let span = if number % 2 == 0 {
@@ -188,13 +190,13 @@ fn places(length: usize, count: usize, random: &mut Random) -> Vec<usize> {
         .collect()
 }
 
-/// The last byte of each phase and the first of the next.
+/// Returns the last offset of each phase and the first of the next.
 fn edges(case: &Case) -> Vec<usize> {
     let description = Stream::open(&case.whole)
         .unwrap()
         .description()
-        .map_or(case.device_state.end, |it| {
-            usize::try_from(it.start).unwrap()
+        .map_or(case.device_state.end, |range| {
+            usize::try_from(range.start).unwrap()
         });
     let all = [
         0,
@@ -208,51 +210,51 @@ fn edges(case: &Case) -> Vec<usize> {
     ];
     let mut edges: Vec<_> = all
         .iter()
-        .flat_map(|at| [at.saturating_sub(1), *at, at + 1])
-        .filter(|at| *at <= case.whole.len())
+        .flat_map(|offset| [offset.saturating_sub(1), *offset, offset + 1])
+        .filter(|offset| *offset <= case.whole.len())
         .collect();
     edges.dedup();
     edges
 }
 
 #[test]
-fn at_the_edges_of_every_phase() {
+fn sides_that_die_at_phase_boundaries() {
     for case in cases() {
         for (number, edge) in edges(&case).into_iter().enumerate() {
             let net = NETS[number % 2];
-            for how in [CloseKind::Close, CloseKind::Reset] {
-                // What is shortening_edits is no connection of a migration.
+            for kind in [CloseKind::Close, CloseKind::Reset] {
+                // Fewer than 4 bytes do not make a connection of a migration.
                 if edge >= 4 {
-                    case.run_source_death(net, how, edge);
+                    case.run_source_death(net, kind, edge);
                 }
-                case.run_destination_death(net, how, edge.min(case.expected.len()));
+                case.run_destination_death(net, kind, edge.min(case.expected.len()));
             }
         }
     }
 }
 
 #[test]
-fn a_source_that_dies_anywhere() {
+fn source_dies_anywhere() {
     let mut random = Random(5);
     let case = &cases()[0];
-    for (number, cut) in places(case.whole.len(), 200, &mut random)
+    for (number, cut) in offsets(case.whole.len(), 200, &mut random)
         .into_iter()
         .enumerate()
     {
-        let how = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
-        case.run_source_death(NETS[number / 4 % 2], how, cut.max(4));
+        let kind = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
+        case.run_source_death(NETS[number / 4 % 2], kind, cut.max(4));
     }
 }
 
 #[test]
-fn a_destination_that_dies_anywhere() {
+fn destination_dies_anywhere() {
     let mut random = Random(6);
     let case = &cases()[0];
-    for (number, cut) in places(case.expected.len(), 200, &mut random)
+    for (number, cut) in offsets(case.expected.len(), 200, &mut random)
         .into_iter()
         .enumerate()
     {
-        let how = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
-        case.run_destination_death(NETS[number / 4 % 2], how, cut);
+        let kind = [CloseKind::Close, CloseKind::Reset][number / 2 % 2];
+        case.run_destination_death(NETS[number / 4 % 2], kind, cut);
     }
 }

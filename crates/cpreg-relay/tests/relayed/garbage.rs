@@ -1,4 +1,4 @@
-//! Damaged streams, and bytes that were never one, from either side.
+//! Damaged streams, and bytes that are not a stream, from either side.
 
 use std::io::Write as _;
 use std::thread;
@@ -16,68 +16,72 @@ use crate::harness::{
 };
 use crate::identity::with_return_path;
 
-/// What the relay's main channel does, without connections: what passed, what was held, and how much had come by then.
+/// Runs the parser of the main channel without connections. Returns the forwarded bytes, and the
+/// device state with its stream and the number of bytes consumed.
 pub(crate) fn parse_in_chunks(
     stream: &[u8],
-    mut piece: impl FnMut() -> usize,
+    mut chunk_len: impl FnMut() -> usize,
 ) -> (Vec<u8>, Option<(DeviceStateBuffer, Stream, usize)>) {
-    let mut flow = IncrementalParser::bidirectional();
-    let mut passed = Vec::new();
-    let (mut from, mut to) = (0, 0);
+    let mut parser = IncrementalParser::bidirectional();
+    let mut forwarded = Vec::new();
+    let (mut start, mut end) = (0, 0);
     loop {
-        let last = to == stream.len();
-        to = stream.len().min(to + piece());
-        let Ok(taken) = flow.feed(&stream[from..to], last) else {
-            return (passed, None);
+        let is_last = end == stream.len();
+        end = stream.len().min(end + chunk_len());
+        let Ok(consumed) = parser.feed(&stream[start..end], is_last) else {
+            return (forwarded, None);
         };
-        passed.extend_from_slice(&stream[from..from + taken.forward]);
-        from += taken.forward + taken.buffered;
-        assert!(to - from < 3 << 20, "{} bytes are waiting", to - from);
-        if last || flow.looks_complete() {
-            match flow.take_device_state() {
-                Ok(held) => match held.open_stream() {
-                    Ok(stream) => return (passed, Some((held, stream, from))),
-                    Err(_) => flow.restore_device_state(held),
+        forwarded.extend_from_slice(&stream[start..start + consumed.forward]);
+        start += consumed.forward + consumed.buffered;
+        assert!(end - start < 3 << 20, "{} bytes are waiting", end - start);
+        if is_last || parser.looks_complete() {
+            match parser.take_device_state() {
+                Ok(device_state) => match device_state.open_stream() {
+                    Ok(stream) => return (forwarded, Some((device_state, stream, start))),
+                    Err(_) => parser.restore_device_state(device_state),
                 },
-                Err(_) => assert!(last, "nothing is held that may be complete"),
+                Err(_) => assert!(is_last, "the parser buffers no device state before the end"),
             }
         }
-        if last {
-            return (passed, None);
+        if is_last {
+            return (forwarded, None);
         }
     }
 }
 
-/// Ten thousand damaged streams: never a panic or a hang, and never a stream that opens and is not what `convert` would write of
-/// the same bytes.
+/// Ten thousand damaged streams: never a panic or a hang. Every output that opens equals the output
+/// of `convert` for the same bytes.
 #[test]
 fn damaged_streams() {
     let bases = bases();
     let spare = bases[1].clone();
     let run = |part: u64| {
         let mut random = Random(part);
-        let (mut ended, mut refused, mut compared) = (0, 0, 0);
+        let (mut rejected_early, mut refused, mut compared) = (0, 0, 0);
         for _ in 0..2_500 {
             let mut whole = bases[random.next_below(bases.len())].clone();
             mutate(&mut whole, &mut random, &spare);
-            let most = 1 + random.next_below(9000);
-            let (passed, held) = parse_in_chunks(&whole, || 1 + random.next_below(most));
-            assert_no_stream(&passed, "damaged");
-            let Some((held, stream, taken)) = held else {
-                ended += 1;
+            let max_chunk = 1 + random.next_below(9000);
+            let (forwarded, device_state) =
+                parse_in_chunks(&whole, || 1 + random.next_below(max_chunk));
+            assert_no_stream(&forwarded, "damaged");
+            let Some((device_state, stream, consumed)) = device_state else {
+                rejected_early += 1;
                 continue;
             };
-            let edit = stream.edit(&held, &shortening_edits(&stream));
+            let edit = stream.edit(&device_state, &shortening_edits(&stream));
             let Ok(edit) = edit else {
                 refused += 1;
                 continue;
             };
-            held.open_edited(&edit).expect("what is written opens");
-            let mut out = passed;
-            held.write(&edit, &mut out).unwrap();
-            // What stands behind passes as it comes, whatever it is.
+            device_state
+                .open_edited(&edit)
+                .expect("the edited stream opens");
+            let mut out = forwarded;
+            device_state.write(&edit, &mut out).unwrap();
+            // Data after the device state is forwarded unchanged.
             let length = out.len();
-            out.extend_from_slice(&whole[taken..]);
+            out.extend_from_slice(&whole[consumed..]);
             match Stream::open(&whole) {
                 Ok(file) => {
                     let expected = file
@@ -86,15 +90,15 @@ fn damaged_streams() {
                     assert!(out == bytes(&expected.apply_to(&whole)));
                 }
                 Err(_) if stream.package().is_some() => {
-                    // RAM behind the package is damaged, for the destination to find.
+                    // RAM after the package is damaged; the destination finds that.
                     assert_eq!(
                         stream.vm().unwrap().vcpus.len(),
                         shortening_edits(&stream).len()
                     );
                 }
                 Err(_) => {
-                    let whole = &whole[..taken];
-                    let file = Stream::open(&whole).expect("what goes on can be converted");
+                    let whole = &whole[..consumed];
+                    let file = Stream::open(&whole).expect("the forwarded stream can be converted");
                     let expected = file
                         .edit(&whole, &shortening_edits(&file))
                         .expect("an edit");
@@ -103,66 +107,67 @@ fn damaged_streams() {
             }
             compared += 1;
         }
-        (ended, refused, compared)
+        (rejected_early, refused, compared)
     };
-    let ends = thread::scope(|scope| {
+    let counts = thread::scope(|scope| {
         let threads: Vec<_> = (11..=14)
             .map(|part| scope.spawn(move || run(part)))
             .collect();
         threads
             .into_iter()
-            .map(|it| it.join().expect("no panic"))
+            .map(|thread| thread.join().expect("no panic"))
             .fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
     });
-    assert_eq!(ends.0 + ends.1 + ends.2, 10_000);
-    assert!(ends.0 > 1000 && ends.2 > 1000, "{ends:?}");
+    assert_eq!(counts.0 + counts.1 + counts.2, 10_000);
+    assert!(counts.0 > 1000 && counts.2 > 1000, "{counts:?}");
 }
 
-/// The same over connections: both ends are always told, and nothing arrives that opens and should not.
+/// The same over connections: both ends are closed, and no output opens that must not.
 #[test]
 fn damaged_migrations() {
     let bases = bases();
     let mut random = Random(21);
-    let mut went = 0;
+    let mut completed = 0;
     for number in 0..300 {
         let mut whole = bases[random.next_below(bases.len())].clone();
         mutate(&mut whole, &mut random, &bases[1]);
-        // What is no migration is not connected at all.
+        // Bytes that are not a migration are not connected at all.
         if !whole.starts_with(b"QEVM") {
             continue;
         }
-        let stage = RelayHarness::new(NETS[number % 2]);
-        let (migrated, _, arrived) = stage.run(
+        let harness = RelayHarness::new(NETS[number % 2]);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Shorten,
-            |stage| {
-                let mut socket = stage.source();
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&whole);
                 socket.half_close();
                 socket.read_return_path()
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
-        if matches!(ended.outcome, MigrationOutcome::Completed) {
-            went += 1;
+        let result = unwrap_result(result);
+        if matches!(result.outcome, MigrationOutcome::Completed) {
+            completed += 1;
         } else {
-            assert_no_stream(&arrived, "it did not go on");
+            assert_no_stream(&arrived, "the migration did not complete");
             assert!(whole.starts_with(&arrived));
-            let vm = ended.vm_location;
+            let vm_location = result.vm_location;
             let source = [
                 VmLocation::SourceRunning,
                 VmLocation::SourceStopped,
                 VmLocation::SourcePostcopyPaused,
             ];
-            assert!(source.contains(&vm), "{ended:?}");
+            assert!(source.contains(&vm_location), "{result:?}");
         }
     }
-    assert!(went > 30, "{went}");
+    assert!(completed > 30, "{completed}");
 }
 
-/// Garbage in the middle of a stream whose source then waits: before the device state it is seen at once.
+/// Garbage in the middle of a stream whose source then waits: the relay notices it before the
+/// device state.
 #[test]
-fn garbage_from_a_source_that_waits() {
+fn garbage_from_a_waiting_source() {
     let whole = with_return_path(false, true);
     let start = device_state_range(&whole).start;
     let mut random = Random(3);
@@ -170,91 +175,98 @@ fn garbage_from_a_source_that_waits() {
         .map(|_| random.next().to_be_bytes()[0])
         .collect();
     for (number, at) in [8, 60, start / 2, start - 5].into_iter().enumerate() {
-        // A page may hold anything: so much of the noise is one.
-        let stage = RelayHarness::new(NETS[number % 2]);
-        let (migrated, _, arrived) = stage.run(
+        // A page may contain anything, so one page of the noise is valid.
+        let harness = RelayHarness::new(NETS[number % 2]);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&[&whole[..at], &noise].concat());
                 socket.read_return_path()
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
-        unwrap_error(&ended);
-        assert_eq!(ended.vm_location, VmLocation::SourceRunning, "at {at}");
+        let result = unwrap_result(result);
+        unwrap_error(&result);
+        assert_eq!(result.vm_location, VmLocation::SourceRunning, "at {at}");
         assert_no_stream(&arrived, "garbage");
     }
 }
 
-/// Device state that cannot be read, of a source that waits for an answer or of one that believes it has sent the VM.
+/// Unreadable device state, from a source that waits for an answer and from one that regards the VM
+/// as migrated.
 #[test]
-fn device_state_that_cannot_be_read() {
-    for answers in [true, false] {
-        let mut whole = with_return_path(false, answers);
+fn unreadable_device_state() {
+    for has_return_path in [true, false] {
+        let mut whole = with_return_path(false, has_return_path);
         let start = device_state_range(&whole).start;
-        // The last byte of the footer of the first device.
-        let footer = whole[start..].iter().position(|it| *it == 0x7e).unwrap() + start;
+        // Last byte of the footer of the first device.
+        let footer = whole[start..]
+            .iter()
+            .position(|byte| *byte == 0x7e)
+            .unwrap()
+            + start;
         whole[footer + 4] ^= 0x40;
-        let stage = RelayHarness::new(Net::Unix);
-        let (migrated, _, arrived) = stage.run(
+        let harness = RelayHarness::new(Net::Unix);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&whole);
                 socket.read_return_path()
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
-        unwrap_error(&ended);
+        let result = unwrap_result(result);
+        unwrap_error(&result);
         assert!(arrived == whole[..start]);
-        let expected = if answers {
+        let expected = if has_return_path {
             VmLocation::SourceRunning
         } else {
             VmLocation::SourceStopped
         };
-        assert_eq!(ended.vm_location, expected, "{ended:?}");
+        assert_eq!(result.vm_location, expected, "{result:?}");
     }
 }
 
-/// A package that cannot be read, and the source goes on with RAM behind it: that is no reason to wait, nor to keep RAM. What a source that
-/// has been told of the failure still sends is thrown away for a moment, in which it may close by itself.
+/// An unreadable package followed by RAM: the relay neither waits nor keeps the RAM. It discards
+/// the data of a notified source for a moment, so that the source can close by itself.
 #[test]
-fn a_package_that_cannot_be_read() {
+fn unreadable_package() {
     let mut whole = with_return_path(true, true);
-    let held = device_state_range(&whole);
-    let footer = whole[held.start + 20..].iter().position(|it| *it == 0x7e);
-    whole[footer.unwrap() + held.start + 24] ^= 0x40;
+    let device_state = device_state_range(&whole);
+    let footer = whole[device_state.start + 20..]
+        .iter()
+        .position(|byte| *byte == 0x7e);
+    whole[footer.unwrap() + device_state.start + 24] ^= 0x40;
     for net in NETS {
-        let stage = RelayHarness::new(net);
-        let (migrated, _, arrived) = stage.run(
+        let harness = RelayHarness::new(net);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
-                assert!(socket.send(&whole[..held.end]));
+            |harness| {
+                let mut socket = harness.source();
+                assert!(socket.send(&whole[..device_state.end]));
                 let page = vec![5; 64 << 10];
                 let mut sent = 0;
                 while socket.send(&page) {
                     sent += page.len();
-                    assert!(sent < 256 << 20, "all of it is taken");
-                    // No faster than a network.
+                    assert!(sent < 256 << 20, "the relay reads without end");
+                    // Slower than a network.
                     thread::sleep(Duration::from_millis(2));
                 }
                 socket.read_return_path();
                 sent
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
-        unwrap_error(&ended);
-        assert_eq!(ended.vm_location, VmLocation::SourcePostcopyPaused);
-        assert!(arrived == whole[..held.start]);
+        let result = unwrap_result(result);
+        unwrap_error(&result);
+        assert_eq!(result.vm_location, VmLocation::SourcePostcopyPaused);
+        assert!(arrived == whole[..device_state.start]);
     }
 }
 
-/// What a destination says is passed on whatever it is.
+/// The return path is forwarded unchanged, whatever it contains.
 #[test]
 fn garbage_from_the_destination() {
     let whole = with_return_path(false, true);
@@ -264,62 +276,62 @@ fn garbage_from_the_destination() {
         .map(|_| random.next().to_be_bytes()[0])
         .collect();
     for net in NETS {
-        for act in [PolicyAction::Shorten, PolicyAction::Refuse] {
-            let stage = RelayHarness::new(net);
-            let (migrated, heard, ()) = stage.run(
-                act,
-                |stage| {
-                    let mut socket = stage.source();
+        for action in [PolicyAction::Shorten, PolicyAction::Refuse] {
+            let harness = RelayHarness::new(net);
+            let (result, received, ()) = harness.run(
+                action,
+                |harness| {
+                    let mut socket = harness.source();
                     let (one, other) = whole.split_at(start / 2);
                     socket.send(one);
-                    let mut heard = socket.read_some(noise.len());
+                    let mut received = socket.read_some(noise.len());
                     socket.send(other);
                     socket.half_close();
-                    heard.extend(socket.read_return_path());
-                    heard
+                    received.extend(socket.read_return_path());
+                    received
                 },
-                |stage| {
-                    let mut socket = stage.destination();
+                |harness| {
+                    let mut socket = harness.destination();
                     socket.write_all(&noise).unwrap();
                     socket.read_to_close();
                 },
             );
-            assert!(heard == noise, "{}", heard.len());
-            let ended = unwrap_result(migrated);
-            if act == PolicyAction::Shorten {
-                // It has a return path and has not said anything of the VM.
+            assert!(received == noise, "{}", received.len());
+            let result = unwrap_result(result);
+            if action == PolicyAction::Shorten {
+                // The return path is on, and the destination sent no SHUT.
                 assert!(
-                    matches!(ended.outcome, MigrationOutcome::Completed),
-                    "{ended:?}"
+                    matches!(result.outcome, MigrationOutcome::Completed),
+                    "{result:?}"
                 );
-                assert_eq!(ended.vm_location, VmLocation::Unknown);
+                assert_eq!(result.vm_location, VmLocation::Unknown);
             } else {
-                assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+                assert_eq!(result.vm_location, VmLocation::SourceRunning);
             }
         }
     }
 }
 
-/// Behind a complete stream nothing comes. What does is a guest's imitation, or no QEMU.
+/// No data follows a complete stream, except for a guest's imitation or a peer other than QEMU.
 #[test]
-fn bytes_behind_the_end() {
+fn bytes_after_the_end() {
     let whole = with_return_path(false, false);
     for more in [&[0; 5000][..], b"\0\0\0more"] {
-        let stage = RelayHarness::new(Net::Unix);
-        let (migrated, _, arrived) = stage.run(
+        let harness = RelayHarness::new(Net::Unix);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&whole);
-                stage.events.wait_for("device-state-sent", 1);
+                harness.events.wait_for("device-state-sent", 1);
                 thread::sleep(Duration::from_millis(5));
                 socket.send(more);
                 socket.half_close();
                 socket.read_return_path()
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        assert_completed(&unwrap_result(migrated));
+        assert_completed(&unwrap_result(result));
         assert!(arrived == [&whole[..], more].concat());
         assert_eq!(index(arrived.len() as u64), whole.len() + more.len());
     }

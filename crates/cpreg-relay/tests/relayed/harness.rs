@@ -1,6 +1,6 @@
-//! A relay, and the QEMUs on both sides of it, which are played by threads.
+//! A relay, and a thread for the QEMU on each side.
 //!
-//! Nothing here waits without an end: a play that takes longer than [`TEST_TIMEOUT`] ends the whole test.
+//! No wait is endless: a test that takes longer than [`TEST_TIMEOUT`] aborts the process.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -23,13 +23,13 @@ use tempfile::TempDir;
 
 use crate::common::{bytes, index, shortening_edits};
 
-/// Far longer than anything here takes, even on a machine that is busy.
+/// Timeout far beyond the duration of any test, even on a busy machine.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// SHUT 1: loading the VM has failed.
+/// SHUT 1: the destination failed to load the VM.
 pub(crate) const SHUT_ERROR: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
 
-/// What connections go over.
+/// Transport of the connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Net {
     Unix,
@@ -38,7 +38,7 @@ pub(crate) enum Net {
 
 pub(crate) const NETS: [Net; 2] = [Net::Unix, Net::Tcp];
 
-/// A QEMU's end of a connection.
+/// QEMU's end of a connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Unix(UnixStream),
@@ -79,62 +79,64 @@ impl Socket {
         }
     }
 
-    /// Nothing more comes from this side; what the other says is still read.
+    /// Closes the sending direction; the other one can still be read.
     pub(crate) fn half_close(&self) {
-        // The other side may have gone.
+        // The peer may have closed already.
         let _ = match self {
             Self::Unix(socket) => socket.shutdown(Shutdown::Write),
             Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
         };
     }
 
-    /// As when the process dies with bytes unread, or its host: what is on the way is lost. A Unix socket has no such end
-    /// of its own: it tells the other side if there was something unread.
+    /// Closes like a process that dies with unread bytes, or like its host: data on the way is
+    /// lost. A Unix socket reports that to the peer by itself if it has unread data.
     pub(crate) fn reset(self) {
         if let Self::Tcp(socket) = &self {
             sockopt::set_socket_linger(socket, Some(Duration::ZERO)).unwrap();
         }
     }
 
-    /// Everything up to the end of the connection, however it ends; panics if it does not.
+    /// Reads to the end of the connection, however it ends; panics on a timeout.
     pub(crate) fn read_to_close(&mut self) -> Vec<u8> {
-        let mut all = Vec::new();
-        match self.read_to_end(&mut all) {
-            Err(error) if is_late(&error) => panic!("{} bytes, and no end", all.len()),
-            _ => all,
+        let mut received = Vec::new();
+        match self.read_to_end(&mut received) {
+            Err(error) if is_late(&error) => panic!("{} bytes, and no end", received.len()),
+            _ => received,
         }
     }
 
-    /// What a source hears up to the end; as QEMU does it closes when it hears that the destination has failed.
+    /// Reads the return path to its end. Like QEMU, it closes after an error SHUT.
     pub(crate) fn read_return_path(&mut self) -> Vec<u8> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut buffer = [0; 4096];
         loop {
             match self.read(&mut buffer) {
-                Ok(0) => return heard,
-                Ok(count) => heard.extend_from_slice(&buffer[..count]),
-                Err(error) if is_late(&error) => panic!("{} bytes, and no end", heard.len()),
-                Err(_) => return heard,
+                Ok(0) => return received,
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(error) if is_late(&error) => panic!("{} bytes, and no end", received.len()),
+                Err(_) => return received,
             }
-            if heard.ends_with(&SHUT_ERROR) {
+            if received.ends_with(&SHUT_ERROR) {
                 self.half_close();
             }
         }
     }
 
-    /// So many bytes, or fewer if the connection ends before.
+    /// Reads `count` bytes, or fewer if the connection ends earlier.
     pub(crate) fn read_some(&mut self, count: usize) -> Vec<u8> {
-        let mut some = Vec::new();
-        match self.take(count as u64).read_to_end(&mut some) {
-            Err(error) if is_late(&error) => panic!("{} of {count} bytes, and no end", some.len()),
-            _ => some,
+        let mut received = Vec::new();
+        match self.take(count as u64).read_to_end(&mut received) {
+            Err(error) if is_late(&error) => {
+                panic!("{} of {count} bytes, and no end", received.len())
+            }
+            _ => received,
         }
     }
 
-    /// Writes until all has gone or the other side takes no more.
+    /// Writes all bytes. Returns `false` if the peer closed earlier.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         match self.write_all(bytes) {
-            Err(error) if is_late(&error) => panic!("nobody takes it, and nobody says so"),
+            Err(error) if is_late(&error) => panic!("the peer neither reads nor closes"),
             result => result.is_ok(),
         }
     }
@@ -169,33 +171,33 @@ impl Write for Socket {
     }
 }
 
-/// Where the destination's QEMU waits.
+/// Listener of the destination's QEMU.
 enum Server {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
 
-/// A relay, and where it leads.
+/// Relay with a destination.
 pub(crate) struct RelayHarness {
     relay: Relay,
     server: Server,
     pub(crate) events: EventLog,
-    /// Ctrl-C.
+    /// Token that acts as Ctrl-C.
     pub(crate) user: CancelToken,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
-/// What was made of a migration.
+/// Result of a migration.
 pub(crate) type ServeResult = Result<Option<MigrationResult>, Error>;
 
 impl RelayHarness {
     pub(crate) fn new(net: Net) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (listen, connect, server) = match net {
             Net::Unix => {
-                let path = folder.path().join("destination");
+                let path = directory.path().join("destination");
                 let server = UnixListener::bind(&path).unwrap();
-                let listen = Address::Unix(folder.path().join("relay"));
+                let listen = Address::Unix(directory.path().join("relay"));
                 (listen, Address::Unix(path), Server::Unix(server))
             }
             Net::Tcp => {
@@ -211,38 +213,38 @@ impl RelayHarness {
             server,
             events: EventLog::default(),
             user: CancelToken::new().unwrap(),
-            _folder: folder,
+            _directory: directory,
         }
     }
 
-    /// One that leads to a socket that nobody made.
-    pub(crate) fn without_destination(folder: &Path) -> Self {
-        let mut stage = Self::new(Net::Unix);
-        let listen = Address::Unix(folder.join("relay"));
-        let nowhere = Address::Unix(folder.join("nowhere"));
-        stage.relay = Relay::bind(&listen, nowhere).unwrap();
-        stage
+    /// Creates a relay whose destination does not exist.
+    pub(crate) fn without_destination(directory: &Path) -> Self {
+        let mut harness = Self::new(Net::Unix);
+        let listen = Address::Unix(directory.join("relay"));
+        let missing = Address::Unix(directory.join("missing"));
+        harness.relay = Relay::bind(&listen, missing).unwrap();
+        harness
     }
 
-    /// A connection of the source's QEMU.
+    /// Connects like the source's QEMU.
     pub(crate) fn source(&self) -> Socket {
         Socket::connect(self.relay.address())
     }
 
-    /// The next connection that comes to the destination's QEMU.
+    /// Accepts the next connection, like the destination's QEMU.
     pub(crate) fn destination(&self) -> Socket {
         self.destination_within(TEST_TIMEOUT)
-            .expect("nobody connects")
+            .expect("the relay does not connect")
     }
 
-    /// The next connection, if one comes in that time.
-    pub(crate) fn destination_within(&self, time: Duration) -> Option<Socket> {
-        let time = Timespec::try_from(time).unwrap();
-        let mut waits = match &self.server {
+    /// Accepts the next connection, if there is one within the time.
+    pub(crate) fn destination_within(&self, timeout: Duration) -> Option<Socket> {
+        let timeout = Timespec::try_from(timeout).unwrap();
+        let mut files = match &self.server {
             Server::Unix(server) => [PollFd::new(server, PollFlags::IN)],
             Server::Tcp(server) => [PollFd::new(server, PollFlags::IN)],
         };
-        if poll(&mut waits, Some(&time)).unwrap() == 0 {
+        if poll(&mut files, Some(&timeout)).unwrap() == 0 {
             return None;
         }
         let socket = match &self.server {
@@ -252,64 +254,65 @@ impl RelayHarness {
         Some(socket.with_timeouts())
     }
 
-    pub(crate) fn migrate(&self, act: PolicyAction) -> ServeResult {
-        let mut judge = TestPolicy(act);
+    pub(crate) fn migrate(&self, action: PolicyAction) -> ServeResult {
+        let mut policy = TestPolicy(action);
         self.relay
-            .serve_migration(&mut judge, &self.events, &self.user)
+            .serve_migration(&mut policy, &self.events, &self.user)
     }
 
-    /// Relays one migration between two that play their parts; gives what came of it and of them.
+    /// Relays one migration between a source and a destination; returns the results of all three.
     pub(crate) fn run<S: Send, D: Send>(
         &self,
-        act: PolicyAction,
+        action: PolicyAction,
         source: impl FnOnce(&Self) -> S + Send,
         destination: impl FnOnce(&Self) -> D + Send,
     ) -> (ServeResult, S, D) {
-        let _watch = Watch::new();
+        let _watchdog = Watchdog::new();
         thread::scope(|scope| {
             let source = scope.spawn(|| source(self));
             let destination = scope.spawn(|| destination(self));
-            let migrated = self.migrate(act);
-            let source = source.join().expect("the source plays");
-            let destination = destination.join().expect("the destination plays");
-            (migrated, source, destination)
+            let result = self.migrate(action);
+            let source = source.join().expect("the source panicked");
+            let destination = destination.join().expect("the destination panicked");
+            (result, source, destination)
         })
     }
 }
 
-/// Ends everything if it is not dropped in time: there is no other way out of a call that does not come back.
-pub(crate) struct Watch(mpsc::Sender<()>);
+/// Watchdog that aborts the process if it is not dropped in time, because a blocked call cannot be
+/// ended otherwise.
+pub(crate) struct Watchdog(mpsc::Sender<()>);
 
-impl Watch {
+impl Watchdog {
     pub(crate) fn new() -> Self {
-        let (alive, over) = mpsc::channel::<()>();
+        let (sender, receiver) = mpsc::channel::<()>();
         let test = thread::current().name().map(str::to_owned);
         thread::spawn(move || {
-            if over.recv_timeout(2 * TEST_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = writeln!(io::stderr(), "{test:?}: it hangs");
+            if receiver.recv_timeout(2 * TEST_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = writeln!(io::stderr(), "{test:?}: timed out");
                 std::process::abort();
             }
         });
-        Self(alive)
+        Self(sender)
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
 }
 
-/// What is decided.
+/// Decision of the test's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyAction {
-    /// It goes on as it is.
+    /// Forwards the stream unchanged.
     Keep,
-    /// It goes on without every third register.
+    /// Forwards it without every third register.
     Shorten,
-    /// Not after the device state has come.
+    /// Rejects it after the device state.
     Refuse,
-    /// Not before RAM.
+    /// Rejects it before RAM.
     RefuseEarly,
 }
 
@@ -320,20 +323,22 @@ impl MigrationPolicy for TestPolicy {
         self.0 != PolicyAction::RefuseEarly
     }
 
-    fn on_device_state(&mut self, held: &DeviceStateBuffer, stream: Stream) -> Decision {
+    fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision {
         match self.0 {
-            PolicyAction::Keep => Decision::Forward(Edit::identity(held.start() + held.length())),
+            PolicyAction::Keep => {
+                Decision::Forward(Edit::identity(device_state.start() + device_state.length()))
+            }
             PolicyAction::Shorten => stream
-                .edit(held, &shortening_edits(&stream))
+                .edit(device_state, &shortening_edits(&stream))
                 .map_or(Decision::Reject, Decision::Forward),
             PolicyAction::Refuse | PolicyAction::RefuseEarly => Decision::Reject,
         }
     }
 }
 
-/// What `convert` makes of the stream where that is decided.
-pub(crate) fn convert_stream(whole: &[u8], act: PolicyAction) -> Vec<u8> {
-    match act {
+/// Returns the stream as `convert` writes it for this action.
+pub(crate) fn convert_stream(whole: &[u8], action: PolicyAction) -> Vec<u8> {
+    match action {
         PolicyAction::Shorten => {
             let file = Stream::open(&whole).unwrap();
             bytes(
@@ -347,7 +352,7 @@ pub(crate) fn convert_stream(whole: &[u8], act: PolicyAction) -> Vec<u8> {
     }
 }
 
-/// What was heard, a line for each event.
+/// Log of events, one line each.
 #[derive(Default)]
 pub(crate) struct EventLog {
     lines: Mutex<Vec<String>>,
@@ -360,16 +365,20 @@ impl EventLog {
     }
 
     pub(crate) fn has(&self, line: &str) -> bool {
-        self.lines.lock().unwrap().iter().any(|it| it == line)
+        self.lines
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|logged| logged == line)
     }
 
-    /// Waits until there are so many lines that begin like this.
-    pub(crate) fn wait_for(&self, begin: &str, count: usize) {
-        let until = Instant::now() + TEST_TIMEOUT;
+    /// Waits for `count` lines with this prefix.
+    pub(crate) fn wait_for(&self, prefix: &str, count: usize) {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut lines = self.lines.lock().unwrap();
-        while lines.iter().filter(|it| it.starts_with(begin)).count() < count {
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {begin}: {lines:?}");
+        while lines.iter().filter(|line| line.starts_with(prefix)).count() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {prefix}: {lines:?}");
             lines = self.changed_condvar.wait_timeout(lines, left).unwrap().0;
         }
     }
@@ -380,10 +389,9 @@ impl Observer for EventLog {
         let name = event.name();
         let line = match event {
             Event::Connected { channel, number } => format!("{name} {number} {}", channel.name()),
-            Event::ConnectionRejected {
-                channel,
-                reason: why,
-            } => format!("{name} {}: {why}", channel.name()),
+            Event::ConnectionRejected { channel, reason } => {
+                format!("{name} {}: {reason}", channel.name())
+            }
             Event::Phase { phase, .. } => format!("{name} {phase}"),
             Event::DeviceStateReceived { is_package, .. } => {
                 format!(
@@ -392,8 +400,8 @@ impl Observer for EventLog {
                 )
             }
             Event::ReturnPathShut(value) => format!("{name} {value}"),
-            Event::Refused(whereabouts) => format!("{name} {}", whereabouts.name()),
-            // So many that nobody counts them.
+            Event::Refused(vm_location) => format!("{name} {}", vm_location.name()),
+            // Their number depends on timing.
             Event::Progress { .. } => return,
             _ => name.to_owned(),
         };
@@ -402,40 +410,40 @@ impl Observer for EventLog {
     }
 }
 
-/// What came of a migration that was begun.
-pub(crate) fn unwrap_result(migrated: ServeResult) -> MigrationResult {
-    migrated.unwrap().expect("it began")
+/// Returns the result of a migration that began.
+pub(crate) fn unwrap_result(result: ServeResult) -> MigrationResult {
+    result.unwrap().expect("the migration began")
 }
 
-/// Why it broke.
-pub(crate) fn unwrap_error(ended: &MigrationResult) -> &Error {
-    match &ended.outcome {
+/// Returns the error of a failed migration.
+pub(crate) fn unwrap_error(result: &MigrationResult) -> &Error {
+    match &result.outcome {
         MigrationOutcome::Failed(error) => error,
-        other => panic!("not broken: {other:?}"),
+        other => panic!("not failed: {other:?}"),
     }
 }
 
-/// It went on and nobody said that it was loaded.
-pub(crate) fn assert_completed(ended: &MigrationResult) {
+/// Asserts that the VM was sent, and that no SHUT confirmed it.
+pub(crate) fn assert_completed(result: &MigrationResult) {
     assert!(
-        matches!(ended.outcome, MigrationOutcome::Completed),
-        "{ended:?}"
+        matches!(result.outcome, MigrationOutcome::Completed),
+        "{result:?}"
     );
-    assert_eq!(ended.vm_location, VmLocation::DestinationUnconfirmed);
+    assert_eq!(result.vm_location, VmLocation::DestinationUnconfirmed);
 }
 
-/// What arrived is no stream that somebody would take for complete.
-pub(crate) fn assert_no_stream(arrived: &[u8], why: &str) {
-    if let Ok(stream) = Stream::open_by_full_scan(&arrived) {
-        panic!("{} bytes arrived and open: {why}", stream.length());
+/// Asserts that the received bytes do not open as a complete stream.
+pub(crate) fn assert_no_stream(received: &[u8], reason: &str) {
+    if let Ok(stream) = Stream::open_by_full_scan(&received) {
+        panic!("{} bytes were received and open: {reason}", stream.length());
     }
 }
 
-/// Where the device state begins that is held back, and where it ends: without it the destination has no VM.
+/// Returns the range of the buffered device state. Without its end, the destination has no VM.
 pub(crate) fn device_state_range(whole: &[u8]) -> std::ops::Range<usize> {
-    let mut flow = IncrementalParser::bidirectional();
-    flow.feed(whole, true).unwrap();
-    let start = flow.take_device_state().unwrap().start();
+    let mut parser = IncrementalParser::bidirectional();
+    parser.feed(whole, true).unwrap();
+    let start = parser.take_device_state().unwrap().start();
     let stream = Stream::open(&whole).unwrap();
     let end = match stream.package() {
         Some(package) => package.range.end,

@@ -1,4 +1,5 @@
-//! What comes out is what `convert` makes of the file, byte for byte, and what the destination says comes back as it was said.
+//! The output equals that of `convert` on the file, byte for byte, and the return path is forwarded
+//! unchanged.
 
 use std::io::Write as _;
 use std::thread;
@@ -17,18 +18,18 @@ use crate::harness::{
 /// SHUT 0: the VM has been loaded.
 const SHUT_OK: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 
-/// Writes a stream in pieces of random sizes.
-fn write_in_chunks(socket: &mut Socket, bytes: &[u8], most: usize, random: &mut Random) {
+/// Writes a stream in chunks of random sizes.
+fn write_in_chunks(socket: &mut Socket, bytes: &[u8], max_chunk: usize, random: &mut Random) {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (piece, more) = rest.split_at(rest.len().min(1 + random.next_below(most)));
-        socket.write_all(piece).unwrap();
+        let (chunk, more) = rest.split_at(rest.len().min(1 + random.next_below(max_chunk)));
+        socket.write_all(chunk).unwrap();
         rest = more;
     }
 }
 
-/// Something of the return path: PONG, a request for pages, an acknowledgement without content.
-fn message(random: &mut Random) -> Vec<u8> {
+/// Returns a random message of the return path other than SHUT.
+fn random_message(random: &mut Random) -> Vec<u8> {
     let kind = 2 + random.next_below(6);
     let length = random.next_below(40);
     let mut message = vec![
@@ -41,53 +42,54 @@ fn message(random: &mut Random) -> Vec<u8> {
     message
 }
 
-/// Passes a stream with answers between; whoever is to closes first, and only its own direction.
+/// Forwards a stream with return path messages in between. `source_first` closes the source's
+/// direction first.
 fn assert_forwarded(
     name: &str,
     whole: &[u8],
-    act: PolicyAction,
+    action: PolicyAction,
     net: Net,
-    most: usize,
+    max_chunk: usize,
     source_first: bool,
 ) {
-    let expected = &convert_stream(whole, act);
-    let stage = RelayHarness::new(net);
-    let source = |stage: &RelayHarness| {
-        let mut socket = stage.source();
-        let mut ear = socket.try_clone();
+    let expected = &convert_stream(whole, action);
+    let harness = RelayHarness::new(net);
+    let source = |harness: &RelayHarness| {
+        let mut socket = harness.source();
+        let mut reader = socket.try_clone();
         thread::scope(|scope| {
-            let heard = scope.spawn(move || ear.read_to_close());
-            write_in_chunks(&mut socket, whole, most, &mut Random(whole.len() as u64));
+            let received = scope.spawn(move || reader.read_to_close());
+            write_in_chunks(
+                &mut socket,
+                whole,
+                max_chunk,
+                &mut Random(whole.len() as u64),
+            );
             if source_first {
                 socket.half_close();
             }
-            heard.join().unwrap()
+            received.join().unwrap()
         })
     };
-    let destination = |stage: &RelayHarness| {
-        let mut socket = stage.destination();
+    let destination = |harness: &RelayHarness| {
+        let mut socket = harness.destination();
         let mut random = Random(expected.len() as u64);
-        let (mut arrived, mut said) = (Vec::new(), Vec::new());
+        let (mut arrived, mut sent) = (Vec::new(), Vec::new());
         while arrived.len() < expected.len() {
-            let count = (expected.len() - arrived.len()).min(1 + random.next_below(most));
-            let some = socket.read_some(count);
-            assert_eq!(
-                some.len(),
-                count,
-                "{name}: it ends behind {}",
-                arrived.len()
-            );
-            arrived.extend(some);
+            let count = (expected.len() - arrived.len()).min(1 + random.next_below(max_chunk));
+            let chunk = socket.read_some(count);
+            assert_eq!(chunk.len(), count, "{name}: ends after {}", arrived.len());
+            arrived.extend(chunk);
             if random.next_below(4) == 0 {
-                let message = message(&mut random);
-                // Some messages go in two pieces.
-                let (one, other) = message.split_at(random.next_below(message.len()));
-                socket.write_all(one).unwrap();
-                socket.write_all(other).unwrap();
-                said.extend(message);
+                let message = random_message(&mut random);
+                // Some messages are written in two parts.
+                let (first, second) = message.split_at(random.next_below(message.len()));
+                socket.write_all(first).unwrap();
+                socket.write_all(second).unwrap();
+                sent.extend(message);
             }
         }
-        said.extend(SHUT_OK);
+        sent.extend(SHUT_OK);
         if source_first {
             assert!(socket.read_return_path().is_empty(), "{name}");
             socket.write_all(&SHUT_OK).unwrap();
@@ -96,57 +98,62 @@ fn assert_forwarded(
             socket.half_close();
             assert!(socket.read_return_path().is_empty(), "{name}");
         }
-        (arrived, said)
+        (arrived, sent)
     };
-    let (migrated, heard, (arrived, said)) = stage.run(act, source, destination);
-    let ended = unwrap_result(migrated);
+    let (result, received, (arrived, sent)) = harness.run(action, source, destination);
+    let result = unwrap_result(result);
     assert!(
-        matches!(ended.outcome, MigrationOutcome::Completed),
-        "{name}: {ended:?}"
+        matches!(result.outcome, MigrationOutcome::Completed),
+        "{name}: {result:?}"
     );
-    let answers = ended.setup.as_ref().unwrap().return_path;
-    // QEMU waits for the answer; a source that does not may not have heard it.
-    let expected_place = if source_first && answers {
+    let has_return_path = result.setup.as_ref().unwrap().return_path;
+    // QEMU waits for the SHUT; a source that closes earlier may not have received it.
+    let expected_location = if source_first && has_return_path {
         VmLocation::Unknown
     } else {
         VmLocation::Destination
     };
-    assert_eq!(ended.vm_location, expected_place, "{name}");
-    assert!(arrived == *expected, "{name} {act:?}");
-    assert!(heard == said, "{name}: {} of {}", heard.len(), said.len());
-    assert_eq!(ended.main_channel_bytes, expected.len() as u64, "{name}");
-    let events = stage.events.lines();
+    assert_eq!(result.vm_location, expected_location, "{name}");
+    assert!(arrived == *expected, "{name} {action:?}");
+    assert!(
+        received == sent,
+        "{name}: {} of {}",
+        received.len(),
+        sent.len()
+    );
+    assert_eq!(result.main_channel_bytes, expected.len() as u64, "{name}");
+    let events = harness.events.lines();
     assert_eq!(events.first().map(String::as_str), Some("connected 1 main"));
     assert_eq!(
         events.last().map(String::as_str),
         Some("return-path-shut 0")
     );
     let is_postcopy = Stream::open(&whole).unwrap().package().is_some();
-    let held = if is_postcopy {
+    let event = if is_postcopy {
         "device-state-received postcopy"
     } else {
         "device-state-received precopy"
     };
-    assert!(stage.events.has(held), "{name}: {events:?}");
+    assert!(harness.events.has(event), "{name}: {events:?}");
 }
 
 #[test]
 fn recorded_migrations() {
-    let (mut passed, mut refused) = (0, 0);
+    let (mut forwarded, mut rejected) = (0, 0);
     for (number, fixture) in fixtures().iter().enumerate() {
         let source = fixture.open();
         let stream = Stream::open(&source).unwrap();
         let mapped = stream
             .configuration()
-            .is_some_and(|it| it.has_capability("mapped-ram"));
+            .is_some_and(|configuration| configuration.has_capability("mapped-ram"));
         let net = NETS[number % 2];
         if mapped {
-            // Zeros of a file, which no connection carries.
+            // Zeros of a file, which no connection sends.
             assert_not_live(&bytes(&source)[..1 << 20], net);
-            refused += 1;
+            rejected += 1;
         } else if fixture.name.contains("snapshot") {
             assert_not_live(&bytes(&source), net);
-            refused += 1;
+            rejected += 1;
         } else {
             let whole = bytes(&source);
             assert_forwarded(
@@ -165,41 +172,43 @@ fn recorded_migrations() {
                 40_000,
                 number % 4 >= 2,
             );
-            passed += 1;
+            forwarded += 1;
         }
     }
-    assert!(passed >= 28 && refused >= 2, "{passed}, {refused}");
+    assert!(forwarded >= 28 && rejected >= 2, "{forwarded}, {rejected}");
 }
 
-/// What is no live migration is ended, and the destination gets nothing of its devices.
+/// Asserts that a stream that is not a live migration is stopped, and that the destination receives
+/// no device state.
 fn assert_not_live(whole: &[u8], net: Net) {
-    let stage = RelayHarness::new(net);
-    let (migrated, _, arrived) = stage.run(
+    let harness = RelayHarness::new(net);
+    let (result, _, arrived) = harness.run(
         PolicyAction::Keep,
-        |stage| {
-            let mut socket = stage.source();
+        |harness| {
+            let mut socket = harness.source();
             socket.send(whole);
             socket.read_return_path()
         },
-        |stage| stage.destination().read_to_close(),
+        |harness| harness.destination().read_to_close(),
     );
-    let ended = unwrap_result(migrated);
-    assert_eq!(unwrap_error(&ended).kind(), ErrorKind::Stream(Unsupported));
-    assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+    let result = unwrap_result(result);
+    assert_eq!(unwrap_error(&result).kind(), ErrorKind::Stream(Unsupported));
+    assert_eq!(result.vm_location, VmLocation::SourceRunning);
     assert_no_stream(&arrived, "it cannot be live");
     assert!(whole.starts_with(&arrived));
 }
 
-/// Streams that have what recordings lack; those without description end when their source closes, or says nothing more.
+/// Synthetic streams cover features that the recordings lack. Streams without description end when
+/// the source closes or sends no more.
 #[test]
-fn made_up_migrations_in_pieces() {
-    for (number, (made, whole)) in synthetic_streams().into_iter().enumerate() {
-        let name = format!("{made:?}");
+fn synthetic_migrations_in_chunks() {
+    for (number, (options, whole)) in synthetic_streams().into_iter().enumerate() {
+        let name = format!("{options:?}");
         let net = NETS[number % 2];
         // Byte by byte; the source waits for an answer.
         assert_forwarded(&name, &whole, PolicyAction::Shorten, net, 1, false);
         assert_forwarded(&name, &whole, PolicyAction::Shorten, net, 5_000, true);
-        if !made.postcopy {
+        if !options.postcopy {
             assert_forwarded(
                 &name,
                 &with_live_sections(&whole),
@@ -212,67 +221,72 @@ fn made_up_migrations_in_pieces() {
     }
 }
 
-/// Whoever answers nothing and closes when it has loaded the VM, as without return path.
+/// A destination that sends no SHUT, and closes after it has loaded the VM, as without return path.
 #[test]
-fn without_answers_it_is_probably_there() {
+fn without_shut_the_destination_is_unconfirmed() {
     let (_, whole) = &synthetic_streams()[8];
     for net in NETS {
-        for act in [PolicyAction::Keep, PolicyAction::Shorten] {
-            let stage = RelayHarness::new(net);
-            let (migrated, heard, arrived) = stage.run(
-                act,
-                |stage| {
-                    let mut socket = stage.source();
+        for action in [PolicyAction::Keep, PolicyAction::Shorten] {
+            let harness = RelayHarness::new(net);
+            let (result, received, arrived) = harness.run(
+                action,
+                |harness| {
+                    let mut socket = harness.source();
                     assert!(socket.send(whole));
                     socket.half_close();
                     socket.read_return_path()
                 },
-                |stage| stage.destination().read_to_close(),
+                |harness| harness.destination().read_to_close(),
             );
-            assert_completed(&unwrap_result(migrated));
-            assert!(heard.is_empty());
-            assert!(arrived == convert_stream(whole, act));
+            assert_completed(&unwrap_result(result));
+            assert!(received.is_empty());
+            assert!(arrived == convert_stream(whole, action));
         }
     }
 }
 
-/// A refusal is told to the source, in its own words if it has a return path, and the destination gets nothing of its devices.
+/// A rejection closes the source's connection, after an error SHUT if it has a return path. The
+/// destination receives no device state.
 #[test]
-fn a_refusal_is_told_to_both() {
+fn rejection_is_reported_to_both_sides() {
     for net in NETS {
         for postcopy in [false, true] {
-            for answers in [false, true] {
-                for act in [PolicyAction::Refuse, PolicyAction::RefuseEarly] {
-                    let whole = with_return_path(postcopy, answers);
+            for has_return_path in [false, true] {
+                for action in [PolicyAction::Refuse, PolicyAction::RefuseEarly] {
+                    let whole = with_return_path(postcopy, has_return_path);
                     let start = device_state_range(&whole).start;
-                    let stage = RelayHarness::new(net);
-                    let (migrated, heard, arrived) = stage.run(
-                        act,
-                        |stage| {
-                            let mut socket = stage.source();
+                    let harness = RelayHarness::new(net);
+                    let (result, received, arrived) = harness.run(
+                        action,
+                        |harness| {
+                            let mut socket = harness.source();
                             socket.send(&whole);
                             socket.read_return_path()
                         },
-                        |stage| stage.destination().read_to_close(),
+                        |harness| harness.destination().read_to_close(),
                     );
-                    let ended = unwrap_result(migrated);
+                    let result = unwrap_result(result);
                     assert!(
-                        matches!(ended.outcome, MigrationOutcome::Refused),
-                        "{ended:?}"
+                        matches!(result.outcome, MigrationOutcome::Refused),
+                        "{result:?}"
                     );
-                    let expected = match (act, postcopy, answers) {
+                    let expected = match (action, postcopy, has_return_path) {
                         (PolicyAction::RefuseEarly, ..) | (_, false, true) => {
                             VmLocation::SourceRunning
                         }
                         (_, true, _) => VmLocation::SourcePostcopyPaused,
                         (_, false, false) => VmLocation::SourceStopped,
                     };
-                    assert_eq!(ended.vm_location, expected);
-                    let said = if answers { &SHUT_ERROR[..] } else { &[] };
-                    assert_eq!(heard, said, "{net:?} {postcopy} {act:?}");
+                    assert_eq!(result.vm_location, expected);
+                    let shut = if has_return_path {
+                        &SHUT_ERROR[..]
+                    } else {
+                        &[]
+                    };
+                    assert_eq!(received, shut, "{net:?} {postcopy} {action:?}");
                     let event = format!("refused {}", expected.name());
-                    assert!(stage.events.has(&event), "{:?}", stage.events.lines());
-                    if act == PolicyAction::Refuse {
+                    assert!(harness.events.has(&event), "{:?}", harness.events.lines());
+                    if action == PolicyAction::Refuse {
                         assert!(arrived == whole[..start]);
                     } else {
                         assert!(arrived.is_empty());
@@ -283,23 +297,23 @@ fn a_refusal_is_told_to_both() {
     }
 }
 
-/// A made-up stream of a source that asks for a return path, or does not.
-pub(crate) fn with_return_path(postcopy: bool, answers: bool) -> Vec<u8> {
-    let made = crate::common::synthetic::SyntheticStream {
+/// Returns a synthetic stream of a source with or without return path.
+pub(crate) fn with_return_path(postcopy: bool, has_return_path: bool) -> Vec<u8> {
+    let options = crate::common::synthetic::SyntheticStream {
         registers: 6,
         postcopy,
         ..Default::default()
     };
-    let whole = made.bytes();
-    if !answers {
+    let whole = options.bytes();
+    if !has_return_path {
         return whole;
     }
-    // OPEN_RETURN_PATH, behind the configuration.
-    let configured = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c";
-    let at = whole
-        .windows(configured.len())
-        .position(|it| it == configured)
+    // OPEN_RETURN_PATH after the configuration.
+    let configuration = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0\x0c";
+    let offset = whole
+        .windows(configuration.len())
+        .position(|window| window == configuration)
         .unwrap()
-        + configured.len();
-    [&whole[..at], b"\x08\0\x01\0\0", &whole[at..]].concat()
+        + configuration.len();
+    [&whole[..offset], b"\x08\0\x01\0\0", &whole[offset..]].concat()
 }

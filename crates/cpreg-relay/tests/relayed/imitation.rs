@@ -1,4 +1,4 @@
-//! Guests that write perfect imitations of a stream's parts into what they control: RAM, and what devices hold.
+//! Guests that write imitations of parts of a stream into RAM and device state.
 
 use std::thread;
 use std::time::Duration;
@@ -25,103 +25,109 @@ fn small_stream(payload: Vec<u8>) -> SyntheticStream {
     }
 }
 
-/// Passes it in pieces, between which there is time; what arrives is what `convert` makes of the whole.
-fn assert_forwarded_unharmed(whole: &[u8], net: Net, pieces: &[usize]) {
-    let stage = RelayHarness::new(net);
-    let (migrated, (), arrived) = stage.run(
+/// Forwards a stream in chunks with pauses. The output equals that of `convert` on the whole.
+fn assert_forwarded_unharmed(whole: &[u8], net: Net, chunk_ends: &[usize]) {
+    let harness = RelayHarness::new(net);
+    let (result, (), arrived) = harness.run(
         PolicyAction::Shorten,
-        |stage| {
-            let mut socket = stage.source();
-            let mut from = 0;
-            for to in pieces.iter().copied().chain([whole.len()]) {
-                assert!(socket.send(&whole[from..to]));
-                from = to;
+        |harness| {
+            let mut socket = harness.source();
+            let mut start = 0;
+            for end in chunk_ends.iter().copied().chain([whole.len()]) {
+                assert!(socket.send(&whole[start..end]));
+                start = end;
                 thread::sleep(Duration::from_millis(3));
             }
             socket.half_close();
             socket.read_to_close();
         },
-        |stage| stage.destination().read_to_close(),
+        |harness| harness.destination().read_to_close(),
     );
-    let ended = unwrap_result(migrated);
+    let result = unwrap_result(result);
     assert!(
-        matches!(ended.outcome, MigrationOutcome::Completed),
-        "{ended:?}"
+        matches!(result.outcome, MigrationOutcome::Completed),
+        "{result:?}"
     );
     assert!(
         arrived == convert_stream(whole, PolicyAction::Shorten),
-        "{pieces:?}"
+        "{chunk_ends:?}"
     );
 }
 
-/// A stream with pages that hold how RAM ends, the devices, EOF and the description; and where in it they do.
+/// Returns a stream whose pages contain the end of RAM, the devices, EOF and the description, and
+/// the range of one imitation.
 fn imitation_in_pages(postcopy: bool) -> (Vec<u8>, std::ops::Range<usize>) {
-    let made = SyntheticStream {
+    let options = SyntheticStream {
         postcopy,
         ..small_stream(vec![1; 7])
     };
-    let mut whole = made.bytes();
-    let held = device_state_range(&whole);
-    // The end of the records of RAM's last part, its footer, and all that follows.
-    let part_end = held.start - if postcopy { 13 } else { 13 + 18 };
+    let mut whole = options.bytes();
+    let device_state = device_state_range(&whole);
+    // The end of the records of RAM's last part, its footer, and everything after it.
+    let part_end = device_state.start - if postcopy { 13 } else { 13 + 18 };
     let imitation = whole[part_end..].to_vec();
     assert!(imitation.len() < 4096, "{}", imitation.len());
     let first = part_end - 39 * 4104 + 8;
     for page in [1, 2, 20] {
-        let at = first + page * 4104;
-        whole[at..at + imitation.len()].copy_from_slice(&imitation);
+        let offset = first + page * 4104;
+        whole[offset..offset + imitation.len()].copy_from_slice(&imitation);
     }
-    let at = first + 4104;
-    (whole, at..at + imitation.len())
+    let offset = first + 4104;
+    (whole, offset..offset + imitation.len())
 }
 
 #[test]
 fn pages_that_imitate_the_rest_of_a_stream() {
     for postcopy in [false, true] {
-        let (whole, at) = imitation_in_pages(postcopy);
+        let (whole, imitation) = imitation_in_pages(postcopy);
         if !postcopy {
-            let cut = &whole[..at.end];
+            let cut = &whole[..imitation.end];
             let opened = Stream::open(&cut).unwrap();
             assert_eq!(
                 opened.open_method(),
                 &OpenMethod::Description,
-                "the imitation is good"
+                "the imitation opens"
             );
         }
         for net in NETS {
             assert_forwarded_unharmed(&whole, net, &[]);
-            // As if the stream had ended there, or began again.
-            assert_forwarded_unharmed(&whole, net, &[at.start, at.end, at.end + 9]);
-            let mut random = Random(at.end as u64);
-            let mut pieces: Vec<_> = (0..20).map(|_| random.next_below(whole.len())).collect();
-            pieces.sort_unstable();
-            assert_forwarded_unharmed(&whole, net, &pieces);
+            // Pauses at the points where the stream seems to end or to begin again.
+            assert_forwarded_unharmed(
+                &whole,
+                net,
+                &[imitation.start, imitation.end, imitation.end + 9],
+            );
+            let mut random = Random(imitation.end as u64);
+            let mut chunk_ends: Vec<_> = (0..20).map(|_| random.next_below(whole.len())).collect();
+            chunk_ends.sort_unstable();
+            assert_forwarded_unharmed(&whole, net, &chunk_ends);
         }
     }
 }
 
-/// A source that dies behind the imitation has not sent a VM.
+/// A source that dies after the imitation has not sent a VM.
 #[test]
-fn an_imitation_in_pages_is_no_end() {
+fn imitation_in_pages_is_not_an_end() {
     for net in NETS {
-        let (whole, at) = imitation_in_pages(false);
-        let stage = RelayHarness::new(net);
-        let (migrated, (), arrived) = stage.run(
+        let (whole, imitation) = imitation_in_pages(false);
+        let harness = RelayHarness::new(net);
+        let (result, (), arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
-                socket.send(&whole[..at.end]);
+            |harness| {
+                let mut socket = harness.source();
+                socket.send(&whole[..imitation.end]);
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
-        unwrap_error(&ended);
-        assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+        let result = unwrap_result(result);
+        unwrap_error(&result);
+        assert_eq!(result.vm_location, VmLocation::SourceRunning);
         assert_no_stream(&arrived, "it ended in RAM");
     }
 }
 
-/// Devices that hold cpu sections, footers, and EOF with descriptions whose length fits what has come so far.
+/// Devices that contain cpu sections, footers, and EOF with descriptions whose length matches the
+/// data so far.
 #[test]
 fn devices_that_imitate_ends() {
     let other = small_stream(vec![2; 9]).bytes();
@@ -136,73 +142,76 @@ fn devices_that_imitate_ends() {
         ends.push(payload.len());
     }
     payload.extend([3; 100]);
-    let made = small_stream(payload.clone());
-    let whole = made.bytes();
-    let at = whole
+    let options = small_stream(payload.clone());
+    let whole = options.bytes();
+    let offset = whole
         .windows(payload.len())
-        .position(|it| it == payload)
+        .position(|window| window == payload)
         .unwrap();
-    let ends: Vec<_> = ends.iter().map(|end| at + end).collect();
+    let ends: Vec<_> = ends.iter().map(|end| offset + end).collect();
     for net in NETS {
         assert_forwarded_unharmed(&whole, net, &ends);
         let start = device_state_range(&whole).start;
         for size in [64, 1000, 4096] {
-            let pieces: Vec<_> = (start..whole.len()).step_by(size).collect();
-            assert_forwarded_unharmed(&whole, net, &pieces);
+            let chunk_ends: Vec<_> = (start..whole.len()).step_by(size).collect();
+            assert_forwarded_unharmed(&whole, net, &chunk_ends);
         }
     }
-    // Without connections, of every size: each end is shown as if it were the last.
+    // Without connections, for every chunk size: each end looks like the last one.
     let expected = convert_stream(&whole, PolicyAction::Shorten);
     for size in (1..200).chain(ends) {
-        let (mut out, held) = parse_in_chunks(&whole, || size);
-        let (held, stream, taken) = held.expect("it is whole");
-        assert_eq!(taken, whole.len(), "{size}");
-        let edit = stream.edit(&held, &shortening_edits(&stream)).unwrap();
-        held.write(&edit, &mut out).unwrap();
+        let (mut out, device_state) = parse_in_chunks(&whole, || size);
+        let (device_state, stream, consumed) = device_state.expect("the stream is complete");
+        assert_eq!(consumed, whole.len(), "{size}");
+        let edit = stream
+            .edit(&device_state, &shortening_edits(&stream))
+            .unwrap();
+        device_state.write(&edit, &mut out).unwrap();
         assert!(out == expected, "{size}");
     }
 }
 
-/// A device that holds a perfect tail of a stream, and the source pauses just behind it: what has come is a whole stream to the
-/// last byte, and nobody can know better. It goes on, and when more comes the destination is not told the rest: it has no VM.
+/// A device contains a perfect end of a stream, and the source pauses right after it. The received
+/// data is a complete stream to the last byte, so the relay must forward it. When more data
+/// follows, the relay does not send it to the destination, which has no valid VM.
 #[test]
-fn a_device_that_imitates_the_end_and_a_pause_behind_it() {
+fn device_that_imitates_the_end_and_a_pause_after_it() {
     let first = small_stream(vec![1; 50]).bytes();
-    let held = device_state_range(&first);
-    let payload = first[held.clone()]
+    let device_state = device_state_range(&first);
+    let payload = first[device_state.clone()]
         .windows(50)
-        .rposition(|it| it == [1; 50])
+        .rposition(|window| window == [1; 50])
         .unwrap()
-        + held.start;
-    // The same payload goes on with all that stood behind it, and more.
+        + device_state.start;
+    // The same payload continues with all data after it, and more.
     let imitating = [&first[payload..], &[9; 200]].concat();
     let whole = small_stream(imitating).bytes();
     let pause = first.len();
     assert!(whole.starts_with(&first) && whole.len() > pause + 200);
     for net in NETS {
-        // Without a pause it is a device like others.
+        // Without a pause, it is a normal device.
         assert_forwarded_unharmed(&whole, net, &[]);
         assert_forwarded_unharmed(&whole, net, &[pause - 1]);
 
-        let stage = RelayHarness::new(net);
-        let (migrated, (), arrived) = stage.run(
+        let harness = RelayHarness::new(net);
+        let (result, (), arrived) = harness.run(
             PolicyAction::Shorten,
-            |stage| {
-                let mut socket = stage.source();
+            |harness| {
+                let mut socket = harness.source();
                 socket.send(&whole[..pause]);
-                stage.events.wait_for("device-state-sent", 1);
+                harness.events.wait_for("device-state-sent", 1);
                 socket.send(&whole[pause..]);
                 socket.half_close();
                 socket.read_to_close();
             },
-            |stage| stage.destination().read_to_close(),
+            |harness| harness.destination().read_to_close(),
         );
-        let ended = unwrap_result(migrated);
+        let result = unwrap_result(result);
         assert!(
-            matches!(ended.outcome, MigrationOutcome::Failed(_)),
-            "{ended:?}"
+            matches!(result.outcome, MigrationOutcome::Failed(_)),
+            "{result:?}"
         );
-        assert_eq!(ended.vm_location, VmLocation::Unknown);
+        assert_eq!(result.vm_location, VmLocation::Unknown);
         assert!(arrived == convert_stream(&first, PolicyAction::Shorten));
     }
 }

@@ -1,14 +1,14 @@
-//! Migrations through a relay, between two QEMUs that are played: what arrives, and every way in which it can end.
+//! Migrations through a relay between two fake QEMUs: the data that arrives, and every kind of end.
 //!
-//! | module | what it asks |
+//! | module | contents |
 //! |---|---|
-//! | [`play`] | nothing: a relay, and who connects to it |
-//! | [`identity`] | what comes out is what `convert` makes of it, both ways, whatever the pieces |
-//! | [`channels`] | further connections, and those that have no place in a migration |
-//! | [`closed`] | a side that dies, at every phase and at random places |
-//! | [`stalled`] | a side that stands still; Ctrl-C |
-//! | [`garbage`] | damaged streams, and what was never one |
-//! | [`imitation`] | guests that write perfect imitations of a stream into RAM and devices |
+//! | [`harness`] | a relay and both QEMUs |
+//! | [`identity`] | the output equals that of `convert`, for chunks of every size |
+//! | [`channels`] | further channels, and connections that do not belong to a migration |
+//! | [`closed`] | a side that dies, in every phase and at random offsets |
+//! | [`stalled`] | a side that stalls; Ctrl-C |
+//! | [`garbage`] | damaged streams, and bytes that are not a stream |
+//! | [`imitation`] | guests that write imitations of a stream into RAM and devices |
 
 mod channels;
 mod closed;

@@ -1,4 +1,4 @@
-//! A side that stands still, and somebody who does not want to wait any longer: Ctrl-C.
+//! A side that stalls, and a user who cancels: Ctrl-C.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::harness::{
 };
 use crate::identity::with_return_path;
 
-/// More than any socket holds.
+/// Returns a stream larger than any socket buffer.
 fn long_stream() -> Vec<u8> {
     SyntheticStream {
         registers: 6,
@@ -23,178 +23,182 @@ fn long_stream() -> Vec<u8> {
 }
 
 #[test]
-fn nobody_comes_and_ctrl_c() {
-    let stage = RelayHarness::new(Net::Unix);
-    let (migrated, (), ()) = stage.run(PolicyAction::Keep, |stage| stage.user.cancel(), |_| ());
-    assert!(migrated.unwrap().is_none());
+fn cancel_before_any_connection() {
+    let harness = RelayHarness::new(Net::Unix);
+    let (result, (), ()) = harness.run(PolicyAction::Keep, |harness| harness.user.cancel(), |_| ());
+    assert!(result.unwrap().is_none());
 }
 
 #[test]
-fn a_destination_that_reads_nothing_and_ctrl_c() {
+fn cancel_with_a_stalled_destination() {
     let whole = long_stream();
     for net in NETS {
-        let stage = RelayHarness::new(net);
-        let (migrated, ended_at, arrived) = stage.run(
+        let harness = RelayHarness::new(net);
+        let (result, ended_at, arrived) = harness.run(
             PolicyAction::Keep,
-            |stage| {
-                let mut socket = stage.source();
-                assert!(!socket.send(&whole), "where did all of it go?");
+            |harness| {
+                let mut socket = harness.source();
+                assert!(!socket.send(&whole), "the relay buffered the whole stream");
                 socket.read_return_path();
                 Instant::now()
             },
-            |stage| {
-                let mut socket = stage.destination();
-                stage.events.wait_for("phase ram", 1);
+            |harness| {
+                let mut socket = harness.destination();
+                harness.events.wait_for("phase ram", 1);
                 std::thread::sleep(Duration::from_millis(100));
-                let asked = Instant::now();
-                stage.user.cancel();
-                (asked, socket.read_to_close())
+                let cancelled_at = Instant::now();
+                harness.user.cancel();
+                (cancelled_at, socket.read_to_close())
             },
         );
-        let ended = unwrap_result(migrated);
+        let result = unwrap_result(result);
         assert!(
-            matches!(ended.outcome, MigrationOutcome::Cancelled),
-            "{ended:?}"
+            matches!(result.outcome, MigrationOutcome::Cancelled),
+            "{result:?}"
         );
-        assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+        assert_eq!(result.vm_location, VmLocation::SourceRunning);
         assert!(ended_at.duration_since(arrived.0) < TEST_TIMEOUT);
-        assert_no_stream(&arrived.1, "it was ended");
+        assert_no_stream(&arrived.1, "it was cancelled");
         assert!(whole.starts_with(&arrived.1));
     }
 }
 
-/// A source that stands still anywhere is waited for; Ctrl-C ends that, and says where the VM is.
+/// A source may stall anywhere without a timeout. Ctrl-C ends the migration and reports the
+/// location of the VM.
 #[test]
-fn a_source_that_stands_still_and_ctrl_c() {
-    for answers in [false, true] {
+fn cancel_with_a_stalled_source() {
+    for has_return_path in [false, true] {
         for postcopy in [false, true] {
-            let whole = with_return_path(postcopy, answers);
-            let held = device_state_range(&whole);
-            for (at, phase) in [
+            let whole = with_return_path(postcopy, has_return_path);
+            let device_state = device_state_range(&whole);
+            for (offset, phase) in [
                 (20, "connected 1 main"),
-                (held.start / 2, "phase ram"),
-                (held.start + 12, "phase device-state"),
-                (held.start + 400, "phase device-state"),
+                (device_state.start / 2, "phase ram"),
+                (device_state.start + 12, "phase device-state"),
+                (device_state.start + 400, "phase device-state"),
             ] {
-                let stage = RelayHarness::new(NETS[at % 2]);
-                let (migrated, _, arrived) = stage.run(
+                let harness = RelayHarness::new(NETS[offset % 2]);
+                let (result, _, arrived) = harness.run(
                     PolicyAction::Keep,
-                    |stage| {
-                        let mut socket = stage.source();
-                        socket.send(&whole[..at]);
-                        stage.events.wait_for(phase, 1);
+                    |harness| {
+                        let mut socket = harness.source();
+                        socket.send(&whole[..offset]);
+                        harness.events.wait_for(phase, 1);
                         std::thread::sleep(Duration::from_millis(10));
-                        stage.user.cancel();
+                        harness.user.cancel();
                         socket.read_return_path()
                     },
-                    |stage| stage.destination().read_to_close(),
+                    |harness| harness.destination().read_to_close(),
                 );
-                let ended = unwrap_result(migrated);
+                let result = unwrap_result(result);
                 assert!(
-                    matches!(ended.outcome, MigrationOutcome::Cancelled),
-                    "{ended:?}"
+                    matches!(result.outcome, MigrationOutcome::Cancelled),
+                    "{result:?}"
                 );
-                let expected = match (at > held.start, postcopy, answers) {
+                let expected = match (offset > device_state.start, postcopy, has_return_path) {
                     (true, true, _) => VmLocation::SourcePostcopyPaused,
                     (true, false, false) => VmLocation::SourceStopped,
                     _ => VmLocation::SourceRunning,
                 };
-                assert_eq!(ended.vm_location, expected, "{postcopy} {answers} {phase}");
-                assert_no_stream(&arrived, "it was ended");
+                assert_eq!(
+                    result.vm_location, expected,
+                    "{postcopy} {has_return_path} {phase}"
+                );
+                assert_no_stream(&arrived, "it was cancelled");
             }
         }
     }
 }
 
-/// Behind the device state it is too late to end it: it goes on to its end.
+/// After the device state, a cancel is too late: the migration continues to its end.
 #[test]
-fn ctrl_c_that_comes_too_late() {
+fn late_cancel_is_ignored() {
     let whole = with_return_path(true, true);
     let expected = convert_stream(&whole, PolicyAction::Shorten);
-    let held = device_state_range(&whole);
+    let device_state = device_state_range(&whole);
     for net in NETS {
-        let stage = RelayHarness::new(net);
-        let (migrated, _, arrived) = stage.run(
+        let harness = RelayHarness::new(net);
+        let (result, _, arrived) = harness.run(
             PolicyAction::Shorten,
-            |stage| {
-                let mut socket = stage.source();
-                socket.send(&whole[..held.end]);
-                stage.events.wait_for("device-state-sent", 1);
-                stage.user.cancel();
+            |harness| {
+                let mut socket = harness.source();
+                socket.send(&whole[..device_state.end]);
+                harness.events.wait_for("device-state-sent", 1);
+                harness.user.cancel();
                 std::thread::sleep(Duration::from_millis(20));
-                socket.send(&whole[held.end..]);
-                let heard = socket.read_return_path();
+                socket.send(&whole[device_state.end..]);
+                let received = socket.read_return_path();
                 socket.half_close();
-                heard
+                received
             },
-            |stage| {
-                let mut socket = stage.destination();
+            |harness| {
+                let mut socket = harness.destination();
                 let arrived = socket.read_some(expected.len());
                 socket.write_all(b"\0\x01\0\x04\0\0\0\0").unwrap();
                 arrived
             },
         );
-        let ended = unwrap_result(migrated);
+        let result = unwrap_result(result);
         assert!(
-            matches!(ended.outcome, MigrationOutcome::Completed),
-            "{ended:?}"
+            matches!(result.outcome, MigrationOutcome::Completed),
+            "{result:?}"
         );
-        assert_eq!(ended.vm_location, VmLocation::Destination);
+        assert_eq!(result.vm_location, VmLocation::Destination);
         assert!(arrived == expected);
     }
 }
 
-/// A source that takes no answers still gets its VM away, and a refusal of it comes to an end.
+/// A source that does not read the return path still gets its VM migrated, and a rejection ends.
 #[test]
-fn a_source_that_takes_no_answers() {
-    // More than any socket holds, of PONG 1.
-    let answers = b"\0\x02\0\x04\0\0\0\x01".repeat(3 << 20);
+fn source_does_not_read_the_return_path() {
+    // PONG 1, more than any socket buffer.
+    let messages = b"\0\x02\0\x04\0\0\0\x01".repeat(3 << 20);
     let whole = with_return_path(false, true);
     let start = device_state_range(&whole).start;
     for net in NETS {
-        for act in [PolicyAction::Keep, PolicyAction::Refuse] {
-            let stage = RelayHarness::new(net);
-            let begin = Instant::now();
-            let (migrated, (), arrived) = stage.run(
-                act,
-                |stage| {
-                    let mut socket = stage.source();
-                    let (one, other) = whole.split_at(start / 2);
-                    socket.send(one);
-                    stage.events.wait_for("phase ram", 1);
-                    // The way back is full now.
+        for action in [PolicyAction::Keep, PolicyAction::Refuse] {
+            let harness = RelayHarness::new(net);
+            let start_time = Instant::now();
+            let (result, (), arrived) = harness.run(
+                action,
+                |harness| {
+                    let mut socket = harness.source();
+                    let (first, second) = whole.split_at(start / 2);
+                    socket.send(first);
+                    harness.events.wait_for("phase ram", 1);
+                    // The buffers of the return path are full now.
                     std::thread::sleep(Duration::from_millis(50));
-                    socket.send(other);
-                    if act == PolicyAction::Keep {
-                        stage.events.wait_for("device-state-sent", 1);
+                    socket.send(second);
+                    if action == PolicyAction::Keep {
+                        harness.events.wait_for("device-state-sent", 1);
                     } else {
-                        stage.events.wait_for("device-state-received", 1);
+                        harness.events.wait_for("device-state-received", 1);
                         std::thread::sleep(Duration::from_secs(1));
                     }
                 },
-                |stage| {
-                    let mut socket = stage.destination();
-                    let mut mouth = socket.try_clone();
+                |harness| {
+                    let mut socket = harness.destination();
+                    let mut writer = socket.try_clone();
                     std::thread::scope(|scope| {
-                        scope.spawn(|| mouth.send(&answers));
+                        scope.spawn(|| writer.send(&messages));
                         socket.read_to_close()
                     })
                 },
             );
-            let ended = unwrap_result(migrated);
-            if act == PolicyAction::Keep {
-                assert!(arrived == whole, "{ended:?}");
-                // Its answers cannot be passed on any more.
-                assert_eq!(ended.vm_location, VmLocation::Unknown, "{ended:?}");
+            let result = unwrap_result(result);
+            if action == PolicyAction::Keep {
+                assert!(arrived == whole, "{result:?}");
+                // The relay cannot forward the SHUT any more.
+                assert_eq!(result.vm_location, VmLocation::Unknown, "{result:?}");
             } else {
                 assert!(
-                    matches!(ended.outcome, MigrationOutcome::Refused),
-                    "{ended:?}"
+                    matches!(result.outcome, MigrationOutcome::Refused),
+                    "{result:?}"
                 );
-                assert_eq!(ended.vm_location, VmLocation::SourceRunning);
+                assert_eq!(result.vm_location, VmLocation::SourceRunning);
                 assert!(arrived == whole[..start]);
             }
-            assert!(begin.elapsed() < TEST_TIMEOUT);
+            assert!(start_time.elapsed() < TEST_TIMEOUT);
         }
     }
 }

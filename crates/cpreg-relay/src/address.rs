@@ -4,7 +4,7 @@
 //! - `unix:PATH`: a stream socket in the file system.
 //! - `vsock:CID:PORT`: a connection between a VM and its host. CID 2 is the host, 1 this machine,
 //!   4294967295 any.
-//! - `fd:N`: an inherited descriptor: a connection, a listening socket or a pipe.
+//! - `fd:N`: an inherited descriptor, which is a connection, a listening socket or a pipe.
 //! - `stdio:`: standard input and standard output. QEMU has no such address.
 //!
 //! All others are written as in QEMU's `-incoming`. For `tcp::PORT`, QEMU listens on every
@@ -85,7 +85,7 @@ impl FromStr for Address {
                 if host.contains(['[', ']', '/', ',']) || host.contains(char::is_whitespace) {
                     return invalid("this is not a host name");
                 }
-                match decimal(port) {
+                match parse_decimal(port) {
                     Some(port) => Ok(Self::Tcp {
                         host: host.to_owned(),
                         port,
@@ -98,12 +98,12 @@ impl FromStr for Address {
             "unix" => Ok(Self::Unix(rest.into())),
             "vsock" => match rest.split_once(':') {
                 None => invalid("the port is missing"),
-                Some((cid, port)) => match (decimal(cid), decimal(port)) {
+                Some((cid, port)) => match (parse_decimal(cid), parse_decimal(port)) {
                     (Some(cid), Some(port)) => Ok(Self::Vsock { cid, port }),
                     _ => invalid("the CID and the port must be numbers from 0 to 4294967295"),
                 },
             },
-            "fd" => match decimal::<i32>(rest) {
+            "fd" => match parse_decimal::<i32>(rest) {
                 Some(0..=2) => invalid("descriptors 0 to 2 are standard input, output and error"),
                 Some(number) => Ok(Self::Fd(number)),
                 None => invalid("the descriptor must be a number"),
@@ -118,7 +118,7 @@ impl FromStr for Address {
 
 /// Parses an unsigned decimal number. Printing it again gives the same text except for leading
 /// zeros.
-fn decimal<T: FromStr>(text: &str) -> Option<T> {
+fn parse_decimal<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
@@ -220,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_an_address_or_an_error(text in "(tcp:|unix:|vsock:|fd:)?[^\0]{0,30}") {
+        fn accepted_text_round_trips(text in "(tcp:|unix:|vsock:|fd:)?[^\0]{0,30}") {
             if let Ok(address) = text.parse::<Address>() {
                 prop_assert_eq!(parse(&address.to_string()), address);
             }

@@ -2,7 +2,7 @@
 //!
 //! - `QEVM`: the main channel.
 //! - `11 22 33 44`: a multifd channel, since QEMU 2.11.
-//! - `08 00`: the main channel of a resumed postcopy migration: commands without a header, since
+//! - `08 00`: the main channel of a resumed postcopy migration, commands without a header, since
 //!   2.12.
 //! - `16 03`: TLS of QEMU itself (`tls-creds`), since 2.7.
 //! - `QCPR`: the channel of cpr-transfer, which passes descriptors, since 10.0.

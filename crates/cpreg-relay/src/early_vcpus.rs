@@ -110,7 +110,7 @@ impl EarlyVcpus {
     }
 
     /// Returns the time from reading the last byte of the last vCPU to writing the first byte of
-    /// the first; `None` if the vCPUs were not recognised on arrival.
+    /// the first. `None` if the vCPUs were not recognised on arrival.
     pub(super) fn added_downtime(&self) -> Option<Duration> {
         self.added_downtime
     }

@@ -247,7 +247,7 @@ impl MainChannel<'_> {
                 {
                     return Err(error.into());
                 }
-                if let Some(opened) = open(parser, &mut open_error, false) {
+                if let Some(opened) = try_open(parser, &mut open_error, false) {
                     return Ok(opened);
                 }
                 continue;
@@ -270,7 +270,7 @@ impl MainChannel<'_> {
                 self.send_early_vcpus(early, early_vcpus, user)?;
             }
             if (is_last || parser.looks_complete())
-                && let Some(opened) = open(parser, &mut open_error, true)
+                && let Some(opened) = try_open(parser, &mut open_error, true)
             {
                 return Ok(opened);
             }
@@ -435,7 +435,7 @@ impl TrailingData {
 }
 
 /// Opens the buffered device state if it is complete. `has_end_mark`: it looks complete.
-fn open(
+fn try_open(
     parser: &mut IncrementalParser,
     open_error: &mut Option<cpreg_stream::Error>,
     has_end_mark: bool,

@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn shutdown_actions() {
         use ShutdownAction::{SendShutError, ShutdownBoth, ShutdownSource};
-        // Without a return path; with one; with one, and the device state is a package.
+        // Without a return path, with one, and with one and a package.
         for (progress, expected) in [
             (NotStarted, [ShutdownBoth, SendShutError, SendShutError]),
             (Receiving, [ShutdownBoth, SendShutError, SendShutError]),

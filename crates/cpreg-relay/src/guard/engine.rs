@@ -1,4 +1,4 @@
-//! [`Guard`]: polls both QEMUs, lets [`super::decide`] decide, and carries the action out.
+//! [`Guard`]: polls both QEMUs, lets `super::decide` decide, and carries the action out.
 //!
 //! [`super::prepare`] has the checks before a migration.
 

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_vm_stays_paused() {
+    fn paused_vm_stays_paused() {
         let monitors = FakeMonitors::new();
         monitors.world().source.run = "paused";
         let mut relay = RelayStub::connected_to(&monitors);

@@ -6,7 +6,7 @@
 //! | [`MigrationStatus`] | `query-migrate`, `status` | `qapi/migration.json`, `MigrationStatus` |
 //!
 //! Versions add values to both (`device` in 2.12, `postcopy-device` and `failing` in 10.2 and
-//! later), so neither is an enum. [`super::decide`] derives the next action from the states of both
+//! later), so neither is an enum. `super::decide` derives the next action from the states of both
 //! sides.
 
 use std::borrow::Cow;

@@ -13,8 +13,8 @@ use crate::guard::states::{MigrationStatus, RunState, SideStatus};
 fn side(text: &str) -> SideStatus {
     match text {
         "?" => SideStatus::NoMonitor,
-        "silent" => SideStatus::Unreachable,
-        "gone" => SideStatus::Exited,
+        "unreachable" => SideStatus::Unreachable,
+        "exited" => SideStatus::Exited,
         _ => {
             let (run, migration) = text.split_once(' ').unwrap();
             SideStatus::present(
@@ -108,10 +108,10 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "ended cancelled 2s",
         "Wait",
     ),
-    ("running active", "gone", "2s", "Cancel"),
+    ("running active", "exited", "2s", "Cancel"),
     (
         "running cancelling",
-        "gone",
+        "exited",
         "ended cancelled 120s",
         "unknown",
     ),
@@ -165,7 +165,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "destination stopped",
     ),
     // The destination refuses or exits.
-    ("running failed", "gone", "committed", "source runs"),
+    ("running failed", "exited", "committed", "source runs"),
     (
         "running failed",
         "inmigrate failed",
@@ -184,13 +184,23 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "committed ended quitting",
         "source runs",
     ),
-    ("running failed", "silent", "committed", "Wait"),
-    ("running failed", "silent", "committed 30s", "source runs"),
-    ("finish-migrate failed", "gone", "committed", "Wait"),
-    ("postmigrate failed", "gone", "committed 2s", "ResumeSource"),
+    ("running failed", "unreachable", "committed", "Wait"),
+    (
+        "running failed",
+        "unreachable",
+        "committed 30s",
+        "source runs",
+    ),
+    ("finish-migrate failed", "exited", "committed", "Wait"),
+    (
+        "postmigrate failed",
+        "exited",
+        "committed 2s",
+        "ResumeSource",
+    ),
     (
         "postmigrate completed",
-        "gone",
+        "exited",
         "committed one-way",
         "ResumeSource",
     ),
@@ -208,31 +218,31 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "postmigrate completed",
-        "gone",
+        "exited",
         "committed one-way was-paused",
         "source stopped",
     ),
     (
         "postmigrate completed",
-        "gone",
+        "exited",
         "committed one-way source-refused",
         "source stopped",
     ),
     (
         "postmigrate completed",
-        "gone",
+        "exited",
         "committed resumed",
         "destination",
     ),
     (
         "postmigrate completed",
-        "silent",
+        "unreachable",
         "committed 30s",
         "ResumeSource",
     ),
     (
         "postmigrate completed",
-        "silent",
+        "unreachable",
         "committed resumed 30s",
         "destination",
     ),
@@ -244,7 +254,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "running completed",
-        "gone",
+        "exited",
         "committed ended source-resumed",
         "source runs",
     ),
@@ -275,37 +285,52 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "QuitDestination",
     ),
     // The source exits.
-    ("gone", "inmigrate active", "committed", "Wait"),
-    ("gone", "inmigrate active", "committed 30s", "lost stopped"),
-    ("gone", "inmigrate active", "ended", "lost stopped"),
-    ("gone", "paused completed", "committed", "ResumeDestination"),
+    ("exited", "inmigrate active", "committed", "Wait"),
     (
-        "gone",
+        "exited",
+        "inmigrate active",
+        "committed 30s",
+        "lost stopped",
+    ),
+    ("exited", "inmigrate active", "ended", "lost stopped"),
+    (
+        "exited",
+        "paused completed",
+        "committed",
+        "ResumeDestination",
+    ),
+    (
+        "exited",
         "paused completed",
         "committed was-paused",
         "destination stopped",
     ),
     (
-        "gone",
+        "exited",
         "paused completed",
         "committed resume-refused",
         "destination stopped",
     ),
     (
-        "gone",
+        "exited",
         "running completed",
         "committed resumed",
         "destination runs",
     ),
     (
-        "gone",
+        "exited",
         "running postcopy-paused",
         "committed resumed",
         "lost stopped",
     ),
-    ("gone", "gone", "committed", "lost stopped"),
-    ("silent", "paused completed", "committed", "Wait"),
-    ("silent", "paused completed", "committed 30s", "unknown"),
+    ("exited", "gone", "committed", "lost stopped"),
+    ("unreachable", "paused completed", "committed", "Wait"),
+    (
+        "unreachable",
+        "paused completed",
+        "committed 30s",
+        "unknown",
+    ),
     // Postcopy.
     (
         "finish-migrate postcopy-device",
@@ -357,13 +382,13 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "finish-migrate postcopy-active",
-        "gone",
+        "exited",
         "committed resumed",
         "destination",
     ),
     (
         "finish-migrate postcopy-paused",
-        "gone",
+        "exited",
         "rejected 2s",
         "source stopped",
     ),
@@ -417,7 +442,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("?", "paused completed", "committed ended 2s", "unknown"),
     ("?", "inmigrate active", "rejected", "QuitDestination"),
     ("?", "inmigrate active", "rejected quitting", "source"),
-    ("?", "gone", "committed", "source"),
+    ("?", "exited", "committed", "source"),
 ];
 
 #[test]

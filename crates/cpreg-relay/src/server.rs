@@ -87,7 +87,7 @@ impl Relay {
                     break (channel, connection);
                 }
                 Some(Channel::Multifd) if others.len() < MAX_PENDING_CONNECTIONS => {
-                    others.push(connection)
+                    others.push(connection);
                 }
                 Some(channel @ Channel::Tls) => {
                     session.reject(channel, &connection, TLS_UNSUPPORTED);

@@ -202,7 +202,7 @@ impl<'s> Session<'s> {
             ShutdownAction::None => {}
             ShutdownAction::ShutdownSource => shutdown_handles[0].shutdown(),
             ShutdownAction::ShutdownBoth => {
-                shutdown_handles.iter().for_each(ShutdownHandle::shutdown)
+                shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
             }
             ShutdownAction::SendShutError => {
                 if return_path.send_shut_error() {

@@ -263,7 +263,7 @@ impl Guard {
                 self.record_action(format!("{role}: {name}"));
                 CommandOutcome::Done
             }
-            Reply::NoReply(reason) => {
+            Reply::Lost(reason) => {
                 self.record_action(format!("{role}: {name}, no reply ({reason})"));
                 CommandOutcome::NoReply
             }

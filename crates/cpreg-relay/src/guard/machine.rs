@@ -283,17 +283,17 @@ impl GuardState {
             (Command::Cancel, _) => self.migration = MigrationPhase::Cancelled,
             (Command::ResumeSource, CommandOutcome::Done) => self.source = self.source.on_resumed(),
             (Command::ResumeSource, CommandOutcome::GivenUp) => {
-                self.source = self.source.on_resume_refused()
+                self.source = self.source.on_resume_refused();
             }
             // Without a reply, the destination may still run.
             (Command::ResumeDestination, CommandOutcome::Done | CommandOutcome::NoReply) => {
-                self.destination = self.destination.on_resumed()
+                self.destination = self.destination.on_resumed();
             }
             (Command::ResumeDestination, CommandOutcome::GivenUp) => {
-                self.destination = self.destination.on_resume_refused()
+                self.destination = self.destination.on_resume_refused();
             }
             (Command::QuitDestination, CommandOutcome::Done) => {
-                self.destination = self.destination.on_quitting()
+                self.destination = self.destination.on_quitting();
             }
             _ => {}
         }

@@ -57,7 +57,7 @@ pub(super) enum Reply {
     /// QEMU refused the command with this message: nothing has changed.
     Refused(String),
     /// No reply: the command may have been executed.
-    NoReply(String),
+    Lost(String),
 }
 
 /// Identity of a QEMU, as opposed to another one that later listens at the same path.
@@ -134,7 +134,7 @@ impl Monitor {
     /// reconnects.
     pub(super) fn execute(&mut self, command: &str, arguments: Value) -> Reply {
         let Some(qmp) = &mut self.qmp else {
-            return Reply::NoReply("it does not answer".to_owned());
+            return Reply::Lost("it does not answer".to_owned());
         };
         let result = qmp.execute(command, arguments, &QMP_TIMEOUT);
         // Events are not used and would only pile up.
@@ -146,7 +146,7 @@ impl Monitor {
                     return Reply::Refused(description.clone());
                 }
                 self.qmp = None;
-                Reply::NoReply(error.to_string())
+                Reply::Lost(error.to_string())
             }
         }
     }
@@ -166,7 +166,7 @@ impl Monitor {
             Reply::Refused(text) => {
                 Err(Error::guard(format!("{role} refuses `{command}`: {text}")))
             }
-            Reply::NoReply(text) => Err(Error::guard(format!("{role}: {text}"))),
+            Reply::Lost(text) => Err(Error::guard(format!("{role}: {text}"))),
         }
     }
 

@@ -127,7 +127,7 @@ fn handle_request<W: Write>(
 ) {
     match request {
         Request::Connect { .. } => {
-            responses.send_error(&Error::guard("the guard is already connected"))
+            responses.send_error(&Error::guard("the guard is already connected"));
         }
         Request::Prepare => match guard.prepare() {
             Ok(prepared) => responses.send(&Response::Prepared(prepared)),

@@ -323,7 +323,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "committed resumed",
         "lost stopped",
     ),
-    ("exited", "gone", "committed", "lost stopped"),
+    ("exited", "exited", "committed", "lost stopped"),
     ("unreachable", "paused completed", "committed", "Wait"),
     (
         "unreachable",

@@ -1,34 +1,36 @@
-//! [`Errno`]: an error number of Linux, as programs print it and as KVM answers.
+//! [`Errno`]: a Linux error number, as programs print it and as KVM returns it.
 
 use core::error::Error;
 use core::fmt;
 
-/// An error number of Linux on arm64 (`include/uapi/asm-generic/errno.h`).
+/// Error number of Linux on arm64 (`include/uapi/asm-generic/errno.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(pub u16);
 
 impl Errno {
-    /// `Operation not permitted`: in QEMU the -1 of a hook, whatever went wrong in it; of KVM, that the vCPU's SVE is not
-    /// finalized, or that it is and its vector lengths are fixed (`arch/arm64/kvm/guest.c`).
+    /// `Operation not permitted`.
+    ///
+    /// From QEMU: the -1 of a hook that failed for any reason. From KVM: the vCPU's SVE is not
+    /// finalized, or it is and its vector lengths are fixed (`arch/arm64/kvm/guest.c`).
     pub const EPERM: Self = Self(1);
-    /// `No such file or directory`: of a register, that KVM has not got it.
+    /// `No such file or directory`. For a register: KVM does not have it.
     pub const ENOENT: Self = Self(2);
-    /// `Interrupted system call`: a signal came.
+    /// `Interrupted system call`: a signal was received.
     pub const EINTR: Self = Self(4);
-    /// `Input/output error`
+    /// `Input/output error`.
     pub const EIO: Self = Self(5);
-    /// `Argument list too long`: of a list of registers, that the room for it is too small.
+    /// `Argument list too long`. For a list of registers: the buffer is too small.
     pub const E2BIG: Self = Self(7);
-    /// `Exec format error`: of KVM, that the vCPU was not initialised.
+    /// `Exec format error`. From KVM: the vCPU is not initialised.
     pub const ENOEXEC: Self = Self(8);
-    /// `Bad address`
+    /// `Bad address`.
     pub const EFAULT: Self = Self(14);
-    /// `Device or resource busy`: of a register, that it cannot change after a vCPU or the VM ran.
+    /// `Device or resource busy`. For a register: it cannot change after a vCPU or the VM ran.
     pub const EBUSY: Self = Self(16);
-    /// `Invalid argument`: of a register, that KVM does not take the value.
+    /// `Invalid argument`. For a register: KVM does not accept the value.
     pub const EINVAL: Self = Self(22);
 
-    /// Error numbers with a name, which is what glibc's `strerror` says.
+    /// Error numbers with the messages of glibc's `strerror`.
     const MESSAGES: [(Self, &'static str); 12] = [
         (Self::EPERM, "Operation not permitted"),
         (Self::ENOENT, "No such file or directory"),
@@ -44,26 +46,26 @@ impl Errno {
         (Self::EINVAL, "Invalid argument"),
     ];
 
-    /// What `strerror` says.
+    /// Returns the message of `strerror`.
     pub fn message(self) -> Option<&'static str> {
         Self::MESSAGES
             .into_iter()
-            .find_map(|(number, name)| (number == self).then_some(name))
+            .find_map(|(number, message)| (number == self).then_some(message))
     }
 
-    /// The error number that this text begins with, by name, and how long the name is.
+    /// Returns the error number whose message this text begins with, and the message's length.
     pub fn parse_prefix(text: &str) -> Option<(Self, usize)> {
         Self::MESSAGES
             .into_iter()
-            .find(|(_, name)| text.starts_with(name))
-            .map(|(number, name)| (number, name.len()))
+            .find(|(_, message)| text.starts_with(message))
+            .map(|(number, message)| (number, message.len()))
     }
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.message() {
-            Some(name) => f.write_str(name),
+            Some(message) => f.write_str(message),
             None => write!(f, "error {}", self.0),
         }
     }

@@ -1,16 +1,17 @@
-//! [`Error`]: why a text is none that the core understands.
+//! [`Error`]: a text that names no register, field or loader.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The longest text that is looked at. No spelling is longer.
+/// Maximum length of a text that is parsed. No valid spelling is longer.
 pub(crate) const MAX_TEXT_LEN: usize = 80;
 
-/// A text names no register, field or loader.
+/// Error for a text that names no register, field or loader.
 ///
-/// Its display is one line, whose wording may change with any version. What may have been meant and what to write instead are no part of
-/// that line: see [`Error::suggestions`] and [`Error::hint`]. Programs look at [`Error::kind`].
+/// `Display` prints one line; its wording may change with any version. Suggestions and the hint are
+/// not part of that line: see [`Error::suggestions`] and [`Error::hint`]. Programs should match on
+/// [`Error::kind`].
 ///
 /// ```
 /// use cpreg::ErrorKind;
@@ -28,44 +29,44 @@ pub struct Error {
     suggestions: Vec<String>,
 }
 
-/// The kind of an [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The text of a register has nothing but blanks.
+    /// The register's text is empty or blank.
     Empty,
-    /// The text is no name of a register, and no other spelling of one.
+    /// The text is neither a register's name nor another spelling of a register.
     UnknownName,
-    /// The name is that of registers with different encodings on different CPUs.
+    /// The name stands for registers with different encodings on different CPUs.
     Ambiguous,
-    /// A number in the text is none, or too large.
+    /// A part of the text is not a number, or the number is too large.
     OutOfRange {
-        /// The number in question.
+        /// Name of the part.
         part: &'static str,
-        /// The largest that it may be.
+        /// Largest valid number.
         max: u32,
     },
-    /// Something is missing in the text.
+    /// A part of the text is missing.
     Missing {
-        /// The missing part.
+        /// Name of the missing part.
         part: &'static str,
     },
-    /// The text is not 1 to 16 hexadecimal digits, or no key of QEMU's.
+    /// The text is not 1 to 16 hexadecimal digits, or is not a valid QEMU key.
     BadHexadecimal,
-    /// The register has no field of this name, or has not these bits.
+    /// The register has no field of this name, or lacks these bits.
     UnknownField,
-    /// The text is no name of a loader.
+    /// The text is not a loader's name.
     UnknownLoader,
 }
 
 impl Error {
     pub(crate) fn new(text: &str, kind: ErrorKind) -> Self {
-        let mut shown: String = text.trim().chars().take(MAX_TEXT_LEN).collect();
-        if shown.len() < text.trim().len() {
-            shown.push('…');
+        let mut excerpt: String = text.trim().chars().take(MAX_TEXT_LEN).collect();
+        if excerpt.len() < text.trim().len() {
+            excerpt.push('…');
         }
         Self {
-            text: shown,
+            text: excerpt,
             kind,
             suggestions: Vec::new(),
         }
@@ -79,7 +80,7 @@ impl Error {
         self
     }
 
-    /// Returns what kind of error it is.
+    /// Returns the kind of the error.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -89,16 +90,16 @@ impl Error {
         &self.text
     }
 
-    /// Returns what may have been meant, likeliest first. It is no part of the message.
+    /// Returns similar valid names, most likely first. `Display` does not print them.
     pub fn suggestions(&self) -> &[String] {
         &self.suggestions
     }
 
-    /// Returns what to write instead. It is no part of the message.
+    /// Returns a hint about the expected syntax. `Display` does not print it.
     pub const fn hint(&self) -> Option<&'static str> {
         match self.kind {
             ErrorKind::UnknownLoader => Some(
-                "write it as qemu-MAJOR.MINOR, such as qemu-10.0, or as cpreg for a VMM that loads \
+                "use qemu-MAJOR.MINOR, for example qemu-10.0, or cpreg for a VMM that loads \
                  through cpreg",
             ),
             _ => None,
@@ -115,12 +116,12 @@ impl fmt::Display for Error {
             ErrorKind::Ambiguous => {
                 write!(f, "`{text}` is a different register on different CPUs")
             }
-            ErrorKind::OutOfRange { part, max: most } => {
-                write!(f, "`{text}`: {part} must be a number up to {most}")
+            ErrorKind::OutOfRange { part, max } => {
+                write!(f, "`{text}`: {part} must be a number up to {max}")
             }
             ErrorKind::Missing { part } => write!(f, "`{text}`: {part} is missing"),
             ErrorKind::BadHexadecimal => {
-                write!(f, "`{text}` is no register id in hexadecimal")
+                write!(f, "`{text}` is not a hexadecimal register id")
             }
             ErrorKind::UnknownField => {
                 write!(f, "`{text}`: the register has no such field")

@@ -1,19 +1,19 @@
-//! What arm64 vCPU registers are, and what to do when two hosts do not list the same ones.
+//! Model of arm64 vCPU registers, and plans for loading a VM on a host that lists other registers.
 //!
-//! This crate is the model and all decisions of cpreg. It does no I/O, allocates only what its
-//! inputs bound, and depends on nothing but `core` and `alloc`.
+//! This crate contains the model and all decisions of cpreg. It does no I/O, allocates only what
+//! its inputs bound, and depends only on `core` and `alloc`.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | [`register`] | what a register is: its id, name, fields, value |
-//! | [`vm`] | the VM that arrives: each vCPU's registers and extensions |
-//! | [`remedy`] | ways out, as data |
-//! | [`severity`] | how bad something is that the guest could notice |
-//! | [`shape`] | what must agree before registers matter: machine, vCPUs, RAM, devices |
-//! | [`destination`] | where it goes: which registers exist, which values are taken, how the loader goes about it |
-//! | [`tolerance`] | the table of differences that are harmless, when, and why |
-//! | `error` | [`Error`]: why a text is none that is understood |
-//! | [`errno`] | error numbers of Linux |
+//! | [`register`] | register ids, names, fields and values |
+//! | [`vm`] | the incoming VM: each vCPU's registers and extensions |
+//! | [`remedy`] | remedies for differences and failed loads, as data |
+//! | [`severity`] | severity of changes that the guest could notice |
+//! | [`shape`] | the VM's shape, compared before any register: machine, vCPUs, RAM, devices |
+//! | [`destination`] | the destination: its registers, the values it accepts, its loader |
+//! | [`tolerance`] | the table of harmless differences, with conditions and reasons |
+//! | `error` | [`Error`]: a text that does not parse |
+//! | [`errno`] | Linux error numbers |
 //! | [`plan`] | one decision for every register and extension, all or nothing |
 //!
 //! Adapters (QEMU's stream, KVM, files) translate to and from these types and decide nothing.

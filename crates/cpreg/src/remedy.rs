@@ -1,72 +1,72 @@
-//! [`Remedy`]: a way out of a difference or of a failed load, as data.
+//! [`Remedy`]: a remedy for a difference or a failed load, as data.
 //!
-//! The words here name no program's commands and options. A report that knows them has words of its own: those of the
-//! command `cpreg` and of QEMU live in the crate `cpreg-report`.
+//! The texts here name no program's commands or options. The crate `cpreg-report` has texts that
+//! name those of the command `cpreg` and of QEMU.
 
 use alloc::borrow::Cow;
 use core::fmt;
 
 use crate::register::RegisterId;
 
-/// A way out that is up to the user.
+/// Remedy that the user can choose.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Remedy {
     /// Check whether the VM loads at the destination.
     Check {
-        /// Whose adjustment to accept.
+        /// Register whose adjustment to accept.
         accept: Option<RegisterId>,
     },
     /// Compare two hosts.
     Compare,
-    /// Write the VM so that it loads at the destination.
+    /// Convert the VM so that it loads at the destination.
     Convert,
     /// Record the destination without a guest.
     Probe,
     /// Have the destination's loader load the VM without its RAM.
     Rehearse,
-    /// Write the VM without RAM and secrets, for whoever can help.
+    /// Write a report of the VM without RAM and secrets, for support.
     Report,
-    /// Show what the VM holds.
+    /// Show the VM's registers.
     Show {
-        /// The register to show; all if it is missing.
+        /// Register to show, or `None` for all.
         register: Option<RegisterId>,
     },
     /// Read the table of tolerances.
     Tolerances,
     /// Start the VM on the source with a PSCI version that all hosts have.
     StartWithCommonPsciVersion,
-    /// Give the VM performance monitors on both sides, or on neither.
+    /// Give the VM a PMU on both sides, or on neither.
     MatchPmu,
     /// Let the guest stop using the register, or ignore it.
     StopOrIgnore,
     /// Choose a destination that has the register, or ignore it.
     DestinationWithRegister,
-    /// Choose a destination that takes the value, or ignore it.
+    /// Choose a destination that accepts the value, or ignore it.
     DestinationForValue,
-    /// Set a value that is taken.
+    /// Set a value that the destination accepts.
     SetAcceptedValue,
     /// Make the vCPUs agree.
     AlignVcpus,
-    /// Ignore the register whatever it holds.
+    /// Ignore the register, with any value.
     IgnoreAny,
     /// Set one field of a register.
     SetField {
-        /// The register.
+        /// Register to change.
         register: RegisterId,
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
-        /// The field's value.
+        /// New value of the field.
         value: u64,
     },
-    /// Something else, in words. `{destination}` stands for the destination's value.
+    /// Another remedy, as text. `{destination}` stands for the destination's value.
     Text(Cow<'static, str>),
 }
 
 impl Remedy {
-    /// Check whether the VM loads at the destination as it is.
+    /// Remedy to check whether the VM loads at the destination as it is.
     pub const CHECK: Self = Self::Check { accept: None };
-    /// Show all that the VM holds.
+    /// Remedy to show all registers of the VM.
     pub const SHOW: Self = Self::Show { register: None };
 
     /// Returns this text as a remedy.
@@ -88,35 +88,39 @@ impl fmt::Display for Remedy {
                 );
             }
             Self::Compare => "compare the two hosts register by register",
-            Self::Convert => "write the VM so that it loads at the destination",
+            Self::Convert => "convert the VM so that it loads at the destination",
             Self::Probe => "record the destination without a guest",
             Self::Rehearse => "have the destination load the VM without its RAM",
-            Self::Report => "write the VM without RAM and secrets, for whoever can help",
-            Self::Show { register: None } => "look at what the VM holds",
+            Self::Report => "write a report of the VM without RAM and secrets, for support",
+            Self::Show { register: None } => "show the VM's registers",
             Self::Show {
                 register: Some(register),
-            } => return write!(f, "look at what the VM holds in {register}"),
+            } => return write!(f, "show the VM's value of {register}"),
             Self::Tolerances => "read why and when a difference in the register is harmless",
             Self::StartWithCommonPsciVersion => {
                 "start the VM on the source with a PSCI version that all hosts have"
             }
-            Self::MatchPmu => "give the VM at the destination a PMU, or take it away on the source",
+            Self::MatchPmu => {
+                "give the VM at the destination a PMU, or remove the PMU on the source"
+            }
             Self::StopOrIgnore => {
-                "the guest uses what the older QEMU has not got: let it stop doing so, or ignore \
-                 the register if it can do without"
+                "the guest uses a feature that the older QEMU lacks: stop using it in the guest, \
+                 or ignore the register if the guest does not need it"
             }
             Self::DestinationWithRegister => {
-                "choose a destination that has it; or, if the guest can do without, ignore it and \
-                 lose what it holds"
+                "choose a destination that has the register; or, if the guest does not need it, \
+                 ignore it and lose its value"
             }
             Self::DestinationForValue => {
-                "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
-                 or ignore it, which leaves the destination's own value to the guest"
+                "choose a destination that accepts the value (the same CPU model, a newer kernel \
+                 or QEMU); or ignore it, and the guest gets the destination's value"
             }
-            Self::SetAcceptedValue => "set a value that it takes, or none",
-            Self::AlignVcpus => "save the VM again; if they still disagree, set one value for all",
+            Self::SetAcceptedValue => "set a value that the destination accepts, or none",
+            Self::AlignVcpus => {
+                "save the VM again; if the vCPUs still disagree, set one value for all"
+            }
             Self::IgnoreAny => {
-                "see whether what it holds may be lost, and ignore it whatever it holds"
+                "check whether the register's value may be lost, and ignore it with any value"
             }
             Self::SetField {
                 register,

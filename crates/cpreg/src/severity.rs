@@ -1,24 +1,25 @@
-//! [`Severity`] of something that the guest could notice: of a tolerated difference, of a planned change. That of a change of a value
-//! belongs to (register, from, to).
+//! [`Severity`] of changes that the guest could notice: tolerated differences and planned changes.
+//!
+//! The severity of a change of value depends on the register, the old value and the new value.
 
 use core::fmt;
 
 use crate::destination::kernel::RegisterKind;
 use crate::register::{FieldDifference, RegisterId, differing_fields};
 
-/// How bad something is that the guest could notice.
+/// Severity of a change that the guest could notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// A guest that runs will hardly notice.
+    /// A running guest will hardly notice.
     Low,
-    /// Something that a guest may use is gone or differs.
+    /// A feature that a guest may use is missing or differs.
     Medium,
-    /// Something that guests rely on is gone or wrong.
+    /// A feature that guests rely on is missing or wrong.
     High,
 }
 
 impl Severity {
-    /// The word for it in reports and consents.
+    /// Returns the name used in reports and consents.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -27,7 +28,7 @@ impl Severity {
         }
     }
 
-    /// The severity with that name.
+    /// Returns the severity with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Low, Self::Medium, Self::High]
             .into_iter()
@@ -41,12 +42,12 @@ impl fmt::Display for Severity {
     }
 }
 
-/// How bad it is that a register changes so under a guest's feet.
+/// Returns the severity of changing a register's value in a running guest.
 pub fn rate_change(register: RegisterId, from: u64, to: u64) -> Severity {
     let register = aarch64_view(register);
     match RegisterKind::from_id(register) {
         RegisterKind::PsciVersion => rate_psci_change(from, to),
-        // Set/way maintenance by a geometry that is not the machine's is trapped and done by KVM whatever it says.
+        // KVM traps set/way maintenance and does it correctly for any geometry the guest reads.
         RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => Severity::Low,
         RegisterKind::FirmwareBitmap(_) if from & !to == 0 => Severity::Low,
         RegisterKind::FirmwareBitmap(_) => Severity::Medium,
@@ -63,46 +64,49 @@ pub fn rate_change(register: RegisterId, from: u64, to: u64) -> Severity {
     }
 }
 
-/// How bad it is that one field of an ID register changes so.
+/// Returns the severity of changing one field of an ID register.
 pub fn rate_field_change(register: RegisterId, difference: FieldDifference) -> Severity {
     let register = aarch64_view(register);
-    let debug = matches!(
+    let is_debug = matches!(
         register,
         RegisterId::ID_DFR0_EL1
             | RegisterId::ID_DFR1_EL1
             | RegisterId::ID_AA64DFR0_EL1
             | RegisterId::ID_AA64DFR1_EL1
     );
-    let lowered = difference.field.rank(difference.to) < difference.field.rank(difference.from);
-    // Kernels and emulators show other versions of one CPU's debug architecture, and once claimed access through memory that no VM
-    // has. A PMU that is gone, or fewer breakpoints, is something else.
-    let version = debug
+    let is_lowered = difference.field.rank(difference.to) < difference.field.rank(difference.from);
+    // Kernels and emulators show different debug architecture versions for one CPU. Some claimed
+    // memory-mapped access, which no VM has. A missing PMU or fewer breakpoints do matter.
+    let is_version_change = is_debug
         && match difference.field.name() {
             "DebugVer" | "CopDbg" | "CopSDbg" | "MMapDbg" | "MMapTrc" => true,
             "PMUVer" | "PerfMon" => !matches!(difference.to, 0 | 0xf),
             _ => false,
         };
-    if lowered && !version {
+    if is_lowered && !is_version_change {
         Severity::Medium
     } else {
-        // Raised: a guest has read its ID registers when it started.
+        // Raised: the guest read its ID registers when it booted.
         Severity::Low
     }
 }
 
-/// Whether the register is an ID register, of either instruction set.
+/// Returns `true` if the register is an ID register, of either instruction set.
 pub(crate) fn is_identification(register: RegisterId) -> bool {
     RegisterKind::from_id(aarch64_view(register)) == RegisterKind::Identification
 }
 
-/// The AArch64 register that an AArch32 one shows, or the register itself.
+/// Returns the AArch64 register that an AArch32 register is a view of, or the register itself.
 fn aarch64_view(register: RegisterId) -> RegisterId {
     register
         .counterpart()
         .map_or(register, |counterpart| counterpart.id)
 }
 
-/// 1.3 added SYSTEM_OFF2, 1.1 SYSTEM_RESET2, 1.0 PSCI_FEATURES, by which a guest finds everything else.
+/// Returns the severity of a change of the PSCI version.
+///
+/// PSCI 1.3 added SYSTEM_OFF2, 1.1 added SYSTEM_RESET2. 1.0 added PSCI_FEATURES, by which a guest
+/// finds everything else.
 fn rate_psci_change(from: u64, to: u64) -> Severity {
     match to {
         _ if to >= from => Severity::Low,
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn psci_gets_worse_the_lower_it_goes() {
+    fn psci_severity_rises_as_the_version_falls() {
         let psci = |from, to| rate_change(RegisterId::PSCI_VERSION, from, to);
         assert_eq!(psci(0x1_0003, 0x1_0001), Severity::Low);
         assert_eq!(psci(0x1_0001, 0x1_0000), Severity::Medium);
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_taken_away_is_worse_than_one_added() {
+    fn removing_a_feature_is_worse_than_adding_one() {
         let id = RegisterId::ID_AA64ISAR0_EL1;
         assert_eq!(rate_change(id, 0x10, 0x00), Severity::Medium);
         assert_eq!(rate_change(id, 0x00, 0x10), Severity::Low);

@@ -1,27 +1,27 @@
-//! [`MachineShape`]: what must agree between a VM and a destination before registers matter at all.
+//! [`MachineShape`]: the part of a VM that must match the destination before registers matter.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-/// The outline of a VM: everything a loader matches before it looks at a register.
+/// Shape of a VM: everything that a loader compares before it loads a register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineShape {
-    /// The machine type (`virt-10.0`), if known.
+    /// Machine type (`virt-10.0`), if known.
     pub machine: Option<String>,
-    /// How many vCPUs.
+    /// Number of vCPUs.
     pub vcpu_count: usize,
-    /// RAM blocks: name and length in bytes, in the order of the source.
+    /// RAM blocks, in the source's order.
     pub ram: Vec<RamBlock>,
-    /// Device sections, in the order of the source.
+    /// Device sections, in the source's order.
     pub devices: Vec<DeviceSection>,
 }
 
 /// One block of guest RAM.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RamBlock {
-    /// QEMU's name for it (`mach-virt.ram`).
+    /// QEMU's name of the block (`mach-virt.ram`).
     pub name: String,
     /// Length in bytes.
     pub length: u64,
@@ -32,86 +32,100 @@ pub struct RamBlock {
 pub struct DeviceSection {
     /// QEMU's id string (`arm_gicv3`, `0000:00:01.0/virtio-net`).
     pub name: String,
-    /// Which of several with that name.
+    /// Instance id, among sections with the same name.
     pub instance: u32,
-    /// The version of its format.
+    /// Version of the section's format.
     pub version: u32,
 }
 
-/// One way in which a VM's outline differs from the destination's.
+/// One difference between a VM's shape and the destination's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeDifference {
-    /// What differs.
+    /// Name of the part that differs.
     pub subject: String,
-    /// What the VM has, if it has it.
+    /// The VM's side, if it has the part.
     pub source: Option<String>,
-    /// What the destination has, if it has it.
+    /// The destination's side, if it has the part.
     pub destination: Option<String>,
-    /// Whether a loader fails on it.
+    /// `true` if a loader fails on the difference.
     pub blocks: bool,
 }
 
 impl MachineShape {
-    /// How this VM's outline differs from a destination's, and which of it a loader fails on: another machine type, other RAM, a
-    /// device that only the VM has, or has in a newer format (QEMU `migration/savevm.c`, v5.2 to v11.0). A device that only
-    /// the destination has keeps its reset state.
+    /// Returns the differences between this VM's shape and a destination's.
+    ///
+    /// A loader fails on another machine type, on other RAM, and on a device that only the VM has
+    /// or has in a newer format (QEMU `migration/savevm.c`, v5.2 to v11.0). A device that only the
+    /// destination has keeps its reset state.
     pub fn differences(&self, destination: &Self) -> Vec<ShapeDifference> {
         let mut differences = Vec::new();
-        let mut differ = |what: String, ours: Option<String>, theirs: Option<String>, refuses| {
+        let mut push_difference = |subject: String,
+                                   source_value: Option<String>,
+                                   destination_value: Option<String>,
+                                   blocks| {
             differences.push(ShapeDifference {
-                subject: what,
-                source: ours,
-                destination: theirs,
-                blocks: refuses,
+                subject,
+                source: source_value,
+                destination: destination_value,
+                blocks,
             });
         };
-        if let (Some(ours), Some(theirs)) = (&self.machine, &destination.machine)
-            && ours != theirs
+        if let (Some(source_value), Some(destination_value)) = (&self.machine, &destination.machine)
+            && source_value != destination_value
         {
-            differ(
+            push_difference(
                 "machine type".to_string(),
-                Some(ours.clone()),
-                Some(theirs.clone()),
+                Some(source_value.clone()),
+                Some(destination_value.clone()),
                 true,
             );
         }
         if self.vcpu_count != destination.vcpu_count {
-            differ(
+            push_difference(
                 "number of vCPUs".to_string(),
                 Some(self.vcpu_count.to_string()),
                 Some(destination.vcpu_count.to_string()),
                 true,
             );
         }
-        let (our_ram, their_ram) = (ram_lengths(&self.ram), ram_lengths(&destination.ram));
-        for name in union_keys(&our_ram, &their_ram) {
+        let (source_ram, destination_ram) = (ram_lengths(&self.ram), ram_lengths(&destination.ram));
+        for name in union_keys(&source_ram, &destination_ram) {
             let length_of = |ram: &BTreeMap<&str, u64>| {
                 let length = ram.get(name);
                 length.map(|length| format!("{length:#x} bytes"))
             };
-            let (ours, theirs) = (length_of(&our_ram), length_of(&their_ram));
-            if ours != theirs {
-                let refuses = ours.is_some()
-                    && !(theirs.is_some() && name.starts_with(RESIZABLE_BLOCK_PREFIX));
-                differ(format!("RAM block {name}"), ours, theirs, refuses);
+            let (source_value, destination_value) =
+                (length_of(&source_ram), length_of(&destination_ram));
+            if source_value != destination_value {
+                let blocks = source_value.is_some()
+                    && !(destination_value.is_some() && name.starts_with(RESIZABLE_BLOCK_PREFIX));
+                push_difference(
+                    format!("RAM block {name}"),
+                    source_value,
+                    destination_value,
+                    blocks,
+                );
             }
         }
-        let (our_devices, their_devices) = (
+        let (source_devices, destination_devices) = (
             device_versions(&self.devices),
             device_versions(&destination.devices),
         );
-        for key in union_keys(&our_devices, &their_devices) {
-            let (ours, theirs) = (
-                our_devices.get(&key).copied(),
-                their_devices.get(&key).copied(),
+        for key in union_keys(&source_devices, &destination_devices) {
+            let (source_value, destination_value) = (
+                source_devices.get(&key).copied(),
+                destination_devices.get(&key).copied(),
             );
-            if ours != theirs {
-                let refuses = ours.is_some_and(|ours| theirs.is_none_or(|theirs| ours > theirs));
-                differ(
+            if source_value != destination_value {
+                let blocks = source_value.is_some_and(|source_value| {
+                    destination_value
+                        .is_none_or(|destination_value| source_value > destination_value)
+                });
+                push_difference(
                     format!("device {} (instance {})", key.0, key.1),
-                    ours.map(|version| format!("version {version}")),
-                    theirs.map(|version| format!("version {version}")),
-                    refuses,
+                    source_value.map(|version| format!("version {version}")),
+                    destination_value.map(|version| format!("version {version}")),
+                    blocks,
                 );
             }
         }
@@ -119,13 +133,14 @@ impl MachineShape {
     }
 }
 
-/// Blocks that QEMU resizes to what arrives: the firmware's tables (`acpi_add_rom_blob`).
+/// Name prefix of blocks that QEMU resizes to the incoming length: the firmware's tables
+/// (`acpi_add_rom_blob`).
 const RESIZABLE_BLOCK_PREFIX: &str = "/rom@etc/";
 
-/// Sections that come once a vCPU; their number is compared as the number of vCPUs.
+/// Sections that occur once per vCPU; their number is compared as the number of vCPUs.
 const PER_VCPU_SECTIONS: [&str; 2] = ["cpu", "cpu_common"];
 
-/// Each block's length; of several with one name the first one's.
+/// Returns each block's length; the first block with a name counts.
 fn ram_lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
     let blocks = ram.iter().rev();
     blocks
@@ -133,7 +148,8 @@ fn ram_lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
         .collect()
 }
 
-/// Each device's version, but for those that come once a vCPU; of several with one name and instance the first one's.
+/// Returns each device's version, without the per-vCPU sections; the first section with a name and
+/// instance counts.
 fn device_versions(devices: &[DeviceSection]) -> BTreeMap<(&str, u32), u32> {
     let devices = devices.iter().rev();
     devices
@@ -142,9 +158,16 @@ fn device_versions(devices: &[DeviceSection]) -> BTreeMap<(&str, u32), u32> {
         .collect()
 }
 
-/// The keys on either side, each once, in order.
-fn union_keys<K: Ord + Copy, V>(ours: &BTreeMap<K, V>, theirs: &BTreeMap<K, V>) -> BTreeSet<K> {
-    ours.keys().chain(theirs.keys()).copied().collect()
+/// Returns the keys of both maps, each once, in order.
+fn union_keys<K: Ord + Copy, V>(
+    source_value: &BTreeMap<K, V>,
+    destination_value: &BTreeMap<K, V>,
+) -> BTreeSet<K> {
+    source_value
+        .keys()
+        .chain(destination_value.keys())
+        .copied()
+        .collect()
 }
 
 #[cfg(test)]
@@ -169,30 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn equal_outlines_do_not_differ() {
+    fn equal_shapes_do_not_differ() {
         assert_eq!(shape().differences(&shape()), []);
     }
 
     #[test]
-    fn only_what_a_loader_fails_on_refuses() {
+    fn only_differences_that_a_loader_fails_on_block() {
         let mut other = shape();
         other.devices.push(DeviceSection {
             name: "arm_gicv3_its".to_string(),
             instance: 0,
             version: 1,
         });
-        let refuses =
-            |a: &MachineShape, b: &MachineShape| a.differences(b).iter().any(|d| d.blocks);
-        assert!(!refuses(&shape(), &other));
-        assert!(refuses(&other, &shape()));
+        let blocks = |a: &MachineShape, b: &MachineShape| a.differences(b).iter().any(|d| d.blocks);
+        assert!(!blocks(&shape(), &other));
+        assert!(blocks(&other, &shape()));
         let mut newer = shape();
         newer.devices[0].version = 13;
-        assert!(refuses(&newer, &shape()));
-        assert!(!refuses(&shape(), &newer));
+        assert!(blocks(&newer, &shape()));
+        assert!(!blocks(&shape(), &newer));
         let mut bigger = shape();
         bigger.ram[0].length *= 2;
-        assert!(refuses(&shape(), &bigger) && refuses(&bigger, &shape()));
-        let tables = |length| {
+        assert!(blocks(&shape(), &bigger) && blocks(&bigger, &shape()));
+        let firmware_tables = |length| {
             let mut shape = shape();
             shape.ram[0] = RamBlock {
                 name: "/rom@etc/acpi/tables".to_string(),
@@ -200,6 +222,9 @@ mod tests {
             };
             shape
         };
-        assert!(!refuses(&tables(0x2000), &tables(0x2_0000)));
+        assert!(!blocks(
+            &firmware_tables(0x2000),
+            &firmware_tables(0x2_0000)
+        ));
     }
 }

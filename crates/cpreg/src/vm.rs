@@ -1,31 +1,31 @@
-//! [`Vm`]: what arrives. Each vCPU's registers, and the pieces of its state that are no registers
-//! but can be decided on all the same.
+//! [`Vm`]: the incoming VM. Each vCPU's registers, and the parts of its state that are not
+//! registers but need a decision too.
 //!
-//! What a source's own format looks like does not live here, nor what is done about anything.
+//! The formats of sources live in the adapters, decisions in [`crate::plan`].
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use crate::register::{RegisterId, Value};
 
-/// A VM's CPU state as a source gave it.
+/// CPU state of a VM as a source provided it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vm {
-    /// The vCPUs in the order of their creation.
+    /// vCPUs in the order of their creation.
     pub vcpus: Vec<Vcpu>,
 }
 
 /// One vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vcpu {
-    /// Its registers.
+    /// Registers of the vCPU.
     pub registers: Registers,
-    /// Decidable pieces of its state that are no registers.
+    /// Parts of the vCPU's state that are not registers but need a decision.
     pub extensions: Vec<Extension>,
 }
 
 impl Vm {
-    /// Returns `true` if both hold the same. The order of a vCPU's extensions means nothing.
+    /// Returns `true` if both hold the same state. The order of a vCPU's extensions means nothing.
     pub fn is_same_state(&self, other: &Self) -> bool {
         self.vcpus.len() == other.vcpus.len()
             && self
@@ -37,7 +37,7 @@ impl Vm {
 }
 
 impl Vcpu {
-    /// Returns `true` if both hold the same. The order of extensions means nothing.
+    /// Returns `true` if both hold the same state. The order of extensions means nothing.
     pub fn is_same_state(&self, other: &Self) -> bool {
         self.registers == other.registers
             && self.extensions.len() == other.extensions.len()
@@ -52,20 +52,20 @@ impl Vcpu {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(Vec<(RegisterId, Value)>);
 
-/// Two values were given for one register.
+/// Error for two values of one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateRegister(pub RegisterId);
 
 impl Registers {
-    /// No registers.
+    /// Returns an empty set of registers.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Takes registers in any order.
+    /// Builds the set from registers in any order.
     ///
     /// # Errors
-    /// If an id occurs twice.
+    /// Returns an error if an id occurs twice.
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (RegisterId, Value)>,
     ) -> Result<Self, DuplicateRegister> {
@@ -77,80 +77,87 @@ impl Registers {
         }
     }
 
-    /// The value of a register, if it is there.
+    /// Returns the value of a register, if present.
     pub fn get(&self, id: RegisterId) -> Option<&Value> {
-        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&self.0[at].1)
+        let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&self.0[index].1)
     }
 
-    /// The value of a register of at most 64 bits, if it is there.
+    /// Returns the value of a register of at most 64 bits, if present.
     pub fn get_u64(&self, id: RegisterId) -> Option<u64> {
         self.get(id).and_then(Value::as_u64)
     }
 
-    /// Sets a register; returns what it held.
+    /// Sets a register and returns its previous value.
     pub fn insert(&mut self, id: RegisterId, value: Value) -> Option<Value> {
-        // Most lists are made in order.
+        // Most lists are built in order.
         if self.0.last().is_none_or(|(last, _)| *last < id) {
             self.0.push((id, value));
             return None;
         }
         match self.0.binary_search_by_key(&id, |(id, _)| *id) {
-            Ok(at) => Some(core::mem::replace(&mut self.0[at].1, value)),
-            Err(at) => {
-                self.0.insert(at, (id, value));
+            Ok(index) => Some(core::mem::replace(&mut self.0[index].1, value)),
+            Err(index) => {
+                self.0.insert(index, (id, value));
                 None
             }
         }
     }
 
-    /// Takes a register out; returns what it held.
+    /// Removes a register and returns its value.
     pub fn remove(&mut self, id: RegisterId) -> Option<Value> {
-        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(self.0.remove(at).1)
+        let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.0.remove(index).1)
     }
 
-    /// The registers, ascending by id.
+    /// Iterates over the registers, ascending by id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (RegisterId, &Value)> + Clone {
         self.0.iter().map(|(id, value)| (*id, value))
     }
 
-    /// How many registers there are.
+    /// Returns the number of registers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there are no registers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A piece of a vCPU's state that is no register but can be decided on: a subsection of QEMU's
-/// `cpu` section, or a field of it that only some versions use.
+/// Part of a vCPU's state that is not a register but needs a decision.
+///
+/// It is a subsection of QEMU's `cpu` section, or a field of that section that only some versions
+/// use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// QEMU's name (`cpu/wfxt-timer`), or cpreg's where QEMU has none ([`Extension::FEATURES`]).
     pub name: Cow<'static, str>,
-    /// What it holds.
+    /// Content of the extension.
     pub content: Content,
 }
 
 impl Extension {
-    /// QEMU up to 5.2 keeps its internal feature bits (`env.features`) in the stream and takes them over
-    /// from it; QEMU 6.0 and later send zeros there and ignore what comes. Content: [`Content::Number`].
+    /// Name of QEMU's internal feature bits (`env.features`). Content: [`Content::Number`].
+    ///
+    /// QEMU up to 5.2 saves them in the stream and loads them from it. QEMU 6.0 and later send
+    /// zeros and ignore the incoming bits.
     pub const FEATURES: &'static str = "env.features";
-    /// QEMU's subsection for the timer of WFET and WFIT (FEAT_WFxT), sent by 11.1 for every CPU.
-    /// Content: [`Content::Number`], the expiry in nanoseconds of QEMU's virtual clock, `u64::MAX` when idle.
+    /// Name of QEMU's subsection for the timer of WFET and WFIT (FEAT_WFxT), sent by 11.1 for every
+    /// CPU.
+    ///
+    /// Content: [`Content::Number`], the expiry in nanoseconds of QEMU's virtual clock, `u64::MAX`
+    /// when idle.
     pub const WFXT_TIMER: &'static str = "cpu/wfxt-timer";
 }
 
-/// What an [`Extension`] holds.
+/// Content of an [`Extension`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     /// One number.
     Number(u64),
-    /// Bytes that only its owner can read, as they stood in the source.
+    /// Opaque bytes, unchanged from the source.
     Bytes(Vec<u8>),
 }
 
@@ -161,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_of_extensions_means_nothing_and_all_else_does() {
+    fn is_same_state_ignores_only_the_order_of_extensions() {
         let extension = |name, number| Extension {
             name: Cow::Borrowed(name),
             content: Content::Number(number),

@@ -1,7 +1,8 @@
-//! [`Plan::new`], and each [`Adjustment`]: a change of value that would let a refused plan load, proposed with what the guest could notice.
+//! [`Plan::new`], and each [`Adjustment`]: a change of value that would let a refused plan load.
 //!
-//! Only the user takes one. The plan is made, adjusted by what the user accepted, and made again until nothing changes; then
-//! once more with everything accepted, to tell whether anything would help and what all of it is.
+//! Only the user accepts adjustments. The plan is made, adjusted by the accepted ones, and made
+//! again until nothing changes. If it is not ready, it is made once more with all adjustments
+//! accepted, to find those that would help.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,44 +19,45 @@ use crate::severity::{self, Severity};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
-/// A register is adjusted once, and once more for every ID field that hides something.
+/// Maximum number of rounds. A register is adjusted once, and once more for every ID field that
+/// hides another register.
 const MAX_ADJUST_ROUNDS: usize = 8;
 
 impl Plan {
-    /// Decides. Nothing is touched.
+    /// Makes the plan. Changes nothing else.
     pub fn new(
         vm: &Vm,
         destination: &Destination,
         tolerances: &Tolerances,
         consents: &Consents,
     ) -> Self {
-        let none = Targets::new();
-        let question = PlanInput {
+        let no_targets = Targets::new();
+        let input = PlanInput {
             vm,
             destination,
             tolerances,
             consents,
-            targets: &none,
+            targets: &no_targets,
         };
-        let first = decide(question);
-        let accepted = adjust_until_stable(question, &first, |register, severity| {
+        let first = decide(input);
+        let accepted = adjust_until_stable(input, &first, |register, severity| {
             consents.accepts(register, severity)
         });
         let outcome = worst_outcome(accepted.vcpus.as_ref().unwrap_or(&first));
         let (proposed, with_proposed) = if outcome == PlanOutcome::Ready {
             (Vec::new(), PlanOutcome::Ready)
         } else {
-            let all = adjust_until_stable(question, &first, |_, _| true);
-            let with_all = worst_outcome(all.vcpus.as_ref().unwrap_or(&first));
-            let mut further = all.targets;
-            further.retain(|place, to| accepted.targets.get(place) != Some(to));
-            let mut further = adjustments(vm, &further);
-            further.sort_by_cached_key(Adjustment::rank);
-            (further, with_all)
+            let adjusted_by_all = adjust_until_stable(input, &first, |_, _| true);
+            let outcome_with_all = worst_outcome(adjusted_by_all.vcpus.as_ref().unwrap_or(&first));
+            let mut remaining = adjusted_by_all.targets;
+            remaining.retain(|place, to| accepted.targets.get(place) != Some(to));
+            let mut remaining = adjustments(vm, &remaining);
+            remaining.sort_by_cached_key(Adjustment::rank);
+            (remaining, outcome_with_all)
         };
         let vcpus = accepted.vcpus.unwrap_or(first);
         Self {
-            visible_changes: visible::visible_changes(question, &vcpus),
+            visible_changes: visible::visible_changes(input, &vcpus),
             vcpus,
             accepted_adjustments: adjustments(vm, &accepted.targets),
             proposed_adjustments: proposed,
@@ -65,23 +67,23 @@ impl Plan {
 }
 
 struct AdjustedPlans {
-    /// Nothing if they are as they were before the first adjustment.
+    /// Plans after the adjustments, or `None` without any adjustment.
     vcpus: Option<Vec<VcpuPlan>>,
     targets: Targets,
 }
 
-/// What vCPUs have in common as one adjustment, ascending by register.
+/// Merges equal changes of several vCPUs into one adjustment each, ascending by register.
 fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
-    let mut alike: BTreeMap<(RegisterId, u64, u64), VcpuSet> = BTreeMap::new();
+    let mut groups: BTreeMap<(RegisterId, u64, u64), VcpuSet> = BTreeMap::new();
     for ((number, register), to) in targets {
         let vcpu = vm.vcpus.get(*number);
         if let Some(from) = vcpu.and_then(|vcpu| vcpu.registers.get_u64(*register)) {
-            let set = alike.entry((*register, from, *to)).or_default();
+            let set = groups.entry((*register, from, *to)).or_default();
             set.insert(*number);
         }
     }
-    let alike = alike.into_iter();
-    alike
+    let groups = groups.into_iter();
+    groups
         .map(|((register, from, to), vcpus)| Adjustment {
             vcpus,
             register,
@@ -92,20 +94,20 @@ fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
         .collect()
 }
 
-/// Adjusts and decides again until nothing changes; `first` is what is decided without adjustments.
+/// Adjusts and decides again until nothing changes; `first` is the plan without adjustments.
 fn adjust_until_stable(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     first: &[VcpuPlan],
     accepts: impl Fn(RegisterId, Severity) -> bool,
 ) -> AdjustedPlans {
     let mut vcpus: Option<Vec<VcpuPlan>> = None;
     let mut adjusted = Targets::new();
     for _ in 0..MAX_ADJUST_ROUNDS {
-        let now = PlanInput {
+        let current = PlanInput {
             targets: &adjusted,
-            ..question
+            ..input
         };
-        let proposals = propose(now, vcpus.as_deref().unwrap_or(first));
+        let proposals = propose(current, vcpus.as_deref().unwrap_or(first));
         let mut next = adjusted.clone();
         next.extend(
             proposals
@@ -121,7 +123,7 @@ fn adjust_until_stable(
         adjusted = next;
         vcpus = Some(decide(PlanInput {
             targets: &adjusted,
-            ..question
+            ..input
         }));
     }
     AdjustedPlans {
@@ -130,63 +132,69 @@ fn adjust_until_stable(
     }
 }
 
-fn decide(question: PlanInput<'_>) -> Vec<VcpuPlan> {
-    let disagreements = merge::disagreements(question);
+fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
+    let disagreements = merge::disagreements(input);
     let empty = DestinationVcpu::default();
-    let vcpus = question.vm.vcpus.iter().enumerate();
+    let vcpus = input.vm.vcpus.iter().enumerate();
     vcpus
         .map(|(number, vcpu)| {
-            let host = question.destination.vcpu(number).unwrap_or(&empty);
+            let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
             VcpuPlan {
-                decisions: merge::decide_registers(question, number, vcpu, host, &disagreements),
-                extensions: extensions::decide(question, vcpu, host),
+                decisions: merge::decide_registers(
+                    input,
+                    number,
+                    vcpu,
+                    destination_vcpu,
+                    &disagreements,
+                ),
+                extensions: extensions::decide(input, vcpu, destination_vcpu),
             }
         })
         .collect()
 }
 
-/// The changes of value that would take away what stands in the way, as far as values do.
-fn propose(question: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
+/// Returns the changes of value that would unblock the load, as far as values block it.
+fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
     let mut proposals = BTreeMap::new();
     for (number, plan) in vcpus.iter().enumerate() {
-        let (Some(vcpu), Some(host)) = (
-            question.vm.vcpus.get(number),
-            question.destination.vcpu(number),
-        ) else {
+        let (Some(vcpu), Some(destination_vcpu)) =
+            (input.vm.vcpus.get(number), input.destination.vcpu(number))
+        else {
             continue;
         };
-        let planned = merge::planned_registers(question, number, vcpu);
+        let planned = merge::planned_registers(input, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
                 Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
                     let planned = planned.get_u64(decision.register);
-                    host.get(decision.register)
+                    destination_vcpu
+                        .get(decision.register)
                         .and_then(|register| {
-                            nearest_value(question.destination, host, register, planned)
+                            nearest_value(input.destination, destination_vcpu, register, planned)
                         })
                         .map(|to| (decision.register, to))
                 }
-                Reason::Hidden(hides) | Reason::PerhapsHidden(hides) => restore_field(
-                    host,
-                    hides.id_register,
-                    hides.lsb,
-                    planned.get_u64(hides.id_register),
+                Reason::Hidden(gate) | Reason::PerhapsHidden(gate) => restore_field(
+                    destination_vcpu,
+                    gate.id_register,
+                    gate.lsb,
+                    planned.get_u64(gate.id_register),
                 )
-                .map(|to| (hides.id_register, to)),
+                .map(|to| (gate.id_register, to)),
                 _ => None,
             };
             if let Some((register, to)) = proposal {
-                // To what it holds already it is not changed: the user's value is what is not taken.
+                // If the nearest value is the VM's own, the user's value is what is not accepted.
                 let from = vcpu.registers.get_u64(register);
                 let Some(from) = from.filter(|from| *from != to) else {
                     continue;
                 };
-                let mine = proposals
+                let best = proposals
                     .entry((number, register))
                     .or_insert(Proposal { from, to });
-                // The one that changes the most bits is the one that satisfies all.
-                if (mine.to ^ from).count_ones() < (to ^ from).count_ones() {
-                    mine.to = to;
+                // The proposal that changes the most bits satisfies all decisions.
+                if (best.to ^ from).count_ones() < (to ^ from).count_ones() {
+                    best.to = to;
                 }
             }
         }
@@ -194,27 +202,28 @@ fn propose(question: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Regi
     proposals
 }
 
-/// A change of one vCPU's register.
+/// Change of one vCPU's register.
 struct Proposal {
     from: u64,
     to: u64,
 }
 
-/// The VM's ID register with one field as the destination has it, so that it no longer hides what the destination lists.
+/// Returns the VM's ID register with one field set to the destination's value, so that the field no
+/// longer hides a register that the destination lists.
 fn restore_field(
-    host: &DestinationVcpu,
-    by: RegisterId,
+    destination_vcpu: &DestinationVcpu,
+    id_register: RegisterId,
     lsb: u8,
     planned: Option<u64>,
 ) -> Option<u64> {
     let field = 0xf << lsb;
-    let own = host.value(by)?;
+    let destination_value = destination_vcpu.value(id_register)?;
     let planned = planned?;
-    let raised = planned & !field | own & field;
-    let register: &DestinationRegister = host.get(by)?;
-    // Where nothing tells which values are taken, only the destination's own is sure to be.
+    let raised = planned & !field | destination_value & field;
+    let register: &DestinationRegister = destination_vcpu.get(id_register)?;
+    // Without a record of accepted values, only the destination's own value is certain.
     let to = if register.accepted_values == AcceptedValues::ByKind {
-        own
+        destination_value
     } else {
         raised
     };
@@ -222,7 +231,7 @@ fn restore_field(
 }
 
 impl Adjustment {
-    /// Fewest visible fields first, lowering before raising, then by id.
+    /// Returns the sort key: fewest changed fields first, lowering before raising, then by id.
     fn rank(&self) -> (usize, bool, RegisterId) {
         let fields = differing_fields(self.register, self.from, self.to);
         (fields.count(), self.to > self.from, self.register)

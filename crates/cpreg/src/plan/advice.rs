@@ -1,4 +1,4 @@
-//! What is said about a decision: why, in words, and what to do about it, as data.
+//! The reason of a decision as text, and its remedy as data.
 
 use core::fmt;
 
@@ -7,7 +7,7 @@ use crate::remedy::Remedy;
 use crate::tolerance::{Handling, RegisterDifference, Tolerances};
 
 impl Reason {
-    /// The reason in words.
+    /// Returns the reason as text.
     pub fn display<'a>(&'a self, tolerances: &'a Tolerances) -> impl fmt::Display + 'a {
         ReasonDisplay {
             reason: self,
@@ -17,8 +17,9 @@ impl Reason {
 }
 
 impl Decision {
-    /// Returns what to do about it: what the table says, or what can be done about every register with that reason. A decision that
-    /// does not stand in the way needs nothing.
+    /// Returns the remedy: that of the tolerance, or the general one for the reason.
+    ///
+    /// A decision that does not block the load has a remedy only if its tolerance has one.
     pub fn remedy(&self, tolerances: &Tolerances) -> Option<Remedy> {
         let entry = match &self.reason {
             Reason::NotTolerated(entry) | Reason::ValueUnknown(Some(entry)) => {
@@ -56,67 +57,65 @@ struct ReasonDisplay<'a> {
 impl fmt::Display for ReasonDisplay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
-            Reason::ValueTaken => f.write_str("the destination takes it"),
+            Reason::ValueTaken => f.write_str("the destination accepts the value"),
             Reason::Tolerated(entry) | Reason::NotTolerated(entry) => {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
                 };
-                // An entry that refuses has no condition: its reason is why it does.
+                // An entry that refuses has no condition; its reason is the reason for refusing.
                 if matches!(self.reason, Reason::Tolerated(_)) || entry.handling == Handling::Refuse
                 {
                     f.write_str(&entry.reason)
                 } else {
-                    write!(f, "tolerated only when this holds: {}", entry.reason)
+                    write!(f, "tolerated only under this condition: {}", entry.reason)
                 }
             }
             Reason::OnlyInInput => f.write_str("the destination does not have this register"),
             Reason::OnlyAtDestination => f.write_str("the VM does not have this register"),
             Reason::ResetUnknown => f.write_str(
-                "the VM does not have this register, the loader would write something undefined, \
+                "the VM does not have this register, the loader would write an undefined value, \
                  and its reset value is not known",
             ),
-            Reason::ValueNotTaken => f.write_str("the destination does not take this value"),
+            Reason::ValueNotTaken => f.write_str("the destination does not accept this value"),
             Reason::SetNotTaken => {
-                f.write_str("the destination does not take the value that you set")
+                f.write_str("the destination does not accept the value that you set")
             }
             Reason::ValueUnknown(_) => {
-                f.write_str("nothing tells whether the destination takes this value")
+                f.write_str("not known whether the destination accepts this value")
             }
-            Reason::Hidden(hides) => write!(
+            Reason::Hidden(gate) => write!(
                 f,
                 "the VM's {}.{} of 0 hides it at the destination ({}), and the loader fails to \
                  write it",
-                hides.id_register, hides.field, hides.first_version
+                gate.id_register, gate.field, gate.first_version
             ),
-            Reason::PerhapsHidden(hides) => write!(
+            Reason::PerhapsHidden(gate) => write!(
                 f,
-                "the VM's {}.{} of 0 hides it on kernels since {}, and nothing tells whether the \
-                 destination's is one",
-                hides.id_register, hides.field, hides.first_version
+                "the VM's {}.{} of 0 hides it on kernels since {}; not known whether the \
+                 destination's kernel is that new",
+                gate.id_register, gate.field, gate.first_version
             ),
-            Reason::Disagreement => {
-                f.write_str("the vCPUs hold different values in a register that the VM has once")
-            }
+            Reason::Disagreement => f.write_str(
+                "the vCPUs hold different values in a register with one value for the whole VM",
+            ),
             Reason::FieldDisagreement(field) => write!(
                 f,
-                "the vCPUs hold different values in {field}, which the VM has once at the \
-                 destination"
+                "the vCPUs hold different values in {field}, which has one value for the whole VM \
+                 at the destination"
             ),
             Reason::UserIgnores => f.write_str("ignored at your request; the value is lost"),
             Reason::UserDrops => {
                 f.write_str("hidden from the destination at your request; the value is lost")
             }
             Reason::UserSets => f.write_str("set at your request"),
-            Reason::UserCondition => {
-                f.write_str("you said to ignore it only if it holds another value")
-            }
+            Reason::UserCondition => f.write_str("your request ignores it only with another value"),
             Reason::UserAccepts => f.write_str("adjusted with your consent"),
-            Reason::SameStateAs(register) => write!(f, "shows the same as {register}"),
+            Reason::SameStateAs(register) => write!(f, "shows the same state as {register}"),
             Reason::ExtensionKnown => f.write_str("the loader knows it"),
-            Reason::ExtensionIdle(why)
-            | Reason::ExtensionInUse(why)
-            | Reason::ExtensionFromDestination(why) => f.write_str(why),
-            Reason::ExtensionUnknown => f.write_str("nothing tells what the loader does with it"),
+            Reason::ExtensionIdle(explanation)
+            | Reason::ExtensionInUse(explanation)
+            | Reason::ExtensionFromDestination(explanation) => f.write_str(explanation),
+            Reason::ExtensionUnknown => f.write_str("not known what the loader does with it"),
         }
     }
 }

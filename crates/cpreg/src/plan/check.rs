@@ -1,4 +1,4 @@
-//! [`Check`]: the plan beside what each loader would do on its own, and the verdict that follows from both.
+//! [`Check`]: the plan, each loader's predicted behaviour without it, and the resulting verdict.
 
 use alloc::vec::Vec;
 
@@ -8,21 +8,21 @@ use crate::destination::{Destination, Loader};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
-/// The answer to "will it load there?".
+/// Verdict on whether a VM loads at a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// As it is, with that loader; with one that carries plans out, by this plan.
+    /// The VM loads as it is; with a loader that carries plans out, by this plan.
     Loads,
-    /// After it is converted.
+    /// The VM loads after it is converted.
     Converts,
-    /// Not without a decision that is the user's, or not at all.
+    /// The VM loads only with a decision by the user, or not at all.
     Refused,
-    /// What is known does not tell.
+    /// There is not enough information to decide.
     Unknown,
 }
 
 impl Verdict {
-    /// The word for it in reports.
+    /// Returns the verdict's name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Loads => "loads",
@@ -33,32 +33,34 @@ impl Verdict {
     }
 }
 
-/// What one loader would do with the VM as it is.
+/// Prediction of one loader's behaviour with the VM as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderPrediction {
-    /// Which loader.
+    /// Loader that the prediction is about.
     pub loader: Loader,
-    /// Whether it is the destination's own, as far as that is known.
+    /// `true` if it is known to be the destination's loader.
     pub is_destination_loader: bool,
-    /// What it would do.
+    /// Predicted load.
     pub load: SimulatedLoad,
 }
 
-/// A plan and what it comes to.
+/// A plan and the verdict on it.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// The answer.
+    /// Verdict on the VM.
     pub verdict: Verdict,
-    /// The decisions behind it.
+    /// Decisions that lead to the verdict.
     pub plan: Plan,
-    /// What each loader would do on its own; none where the destination's carries plans out.
+    /// Predictions for each loader without a plan; empty if the destination's loader carries plans
+    /// out.
     pub loaders: Vec<LoaderPrediction>,
 }
 
 impl Check {
-    /// Plans, and plays every modelled loader through.
+    /// Makes the plan and simulates every modelled loader.
     ///
-    /// Outlines are not compared: do that first, with [`crate::shape::MachineShape::differences`]. A VM without vCPUs loads anywhere.
+    /// Shapes are not compared. Compare them first with
+    /// [`crate::shape::MachineShape::differences`]. A VM without vCPUs loads anywhere.
     pub fn new(
         vm: &Vm,
         destination: &Destination,
@@ -66,16 +68,16 @@ impl Check {
         consents: &Consents,
     ) -> Self {
         let plan = Plan::new(vm, destination, tolerances, consents);
-        let mut modelled: Vec<_> = match destination.loader {
+        let mut candidates: Vec<_> = match destination.loader {
             Some(loader) if loader.can_execute_plans() => Vec::new(),
             _ => load::candidates(destination).collect(),
         };
-        modelled.extend(
+        candidates.extend(
             destination
                 .loader
-                .filter(|loader| !modelled.contains(loader) && !loader.can_execute_plans()),
+                .filter(|loader| !candidates.contains(loader) && !loader.can_execute_plans()),
         );
-        let loaders: Vec<_> = modelled
+        let loaders: Vec<_> = candidates
             .into_iter()
             .map(|loader| LoaderPrediction {
                 loader,
@@ -113,22 +115,25 @@ fn verdict(
         };
     }
     if relevant_loaders(destination, loaders).next().is_none() {
-        // No loader that is known can be the one there.
+        // No modelled loader can be the destination's.
         return Verdict::Unknown;
     }
-    let as_it_is = |foretold: &LoaderPrediction| loads_unchanged(plan, &foretold.load);
-    if !plan.changes_values() && relevant_loaders(destination, loaders).all(as_it_is) {
+    let predicts_unchanged_load =
+        |prediction: &LoaderPrediction| loads_unchanged(plan, &prediction.load);
+    if !plan.changes_values() && relevant_loaders(destination, loaders).all(predicts_unchanged_load)
+    {
         return Verdict::Loads;
     }
     if loads_converted(vm, destination, plan, loaders) {
         Verdict::Converts
     } else {
-        // The plan is ready but the loader is not known to take its result: it would be a fault of one of the two models.
+        // The plan is ready but the loader's model does not load its result: one of the two models
+        // is wrong.
         Verdict::Unknown
     }
 }
 
-/// The loaders that count: the destination's own, or all that it may be.
+/// Returns the predictions for the destination's loader, or for all that it may be.
 fn relevant_loaders<'l>(
     destination: &Destination,
     loaders: &'l [LoaderPrediction],
@@ -136,42 +141,45 @@ fn relevant_loaders<'l>(
     let is_known = destination.loader.is_some();
     loaders
         .iter()
-        .filter(move |foretold| !is_known || foretold.is_destination_loader)
+        .filter(move |prediction| !is_known || prediction.is_destination_loader)
 }
 
-/// Whether every loader that counts takes what the plan makes of the VM.
+/// Returns `true` if every relevant loader loads the VM as the plan writes it.
 fn loads_converted(
     vm: &Vm,
     destination: &Destination,
     plan: &Plan,
     loaders: &[LoaderPrediction],
 ) -> bool {
-    let result = plan.apply(vm);
-    relevant_loaders(destination, loaders)
-        .all(|foretold| load::simulate(foretold.loader, &result, destination).loads == Some(true))
+    let converted = plan.apply(vm);
+    relevant_loaders(destination, loaders).all(|prediction| {
+        load::simulate(prediction.loader, &converted, destination).loads == Some(true)
+    })
 }
 
 impl Check {
-    /// Whether what loads as it is would load as the plan makes it, too.
+    /// Returns `true` if the VM also loads as the plan writes it.
     pub(super) fn loads_converted(&self, vm: &Vm, destination: &Destination) -> bool {
         loads_converted(vm, destination, &self.plan, &self.loaders)
     }
 }
 
-/// A loader may take the VM and lose what the plan would not.
+/// Returns `true` if the VM loads as it is and the loader loses only registers that the plan
+/// ignores.
 fn loads_unchanged(plan: &Plan, load: &SimulatedLoad) -> bool {
     load.loads == Some(true)
         && load.lost_registers.iter().all(|(vcpu, id)| {
             plan.vcpus.get(*vcpu).is_some_and(|vcpu| {
                 vcpu.decisions
                     .binary_search_by_key(id, |decision| decision.register)
-                    .is_ok_and(|at| vcpu.decisions[at].action == Action::Ignore)
+                    .is_ok_and(|index| vcpu.decisions[index].action == Action::Ignore)
             })
         })
 }
 
 impl Plan {
-    /// Whether anything is loaded that the VM did not hold and the loader would not leave there by itself.
+    /// Returns `true` if the plan loads a value that is neither the VM's nor left by the loader
+    /// itself.
     pub fn changes_values(&self) -> bool {
         self.vcpus.iter().any(|vcpu| {
             let registers = vcpu

@@ -1,4 +1,4 @@
-//! [`Consents`]: what only the user can decide.
+//! [`Consents`]: decisions that only the user can make.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -6,45 +6,46 @@ use alloc::vec::Vec;
 use crate::register::RegisterId;
 use crate::severity::Severity;
 
-/// What the user decided beforehand.
+/// Decisions that the user made in advance.
 #[derive(Clone, Debug, Default)]
 pub struct Consents {
-    /// Registers to ignore when only the input has them or their value is not taken.
+    /// Registers to ignore if only the input has them or their value is not accepted.
     pub ignore: Vec<IgnoreConsent>,
-    /// Registers to leave out of what is sent.
+    /// Registers to leave out of the converted VM.
     pub drop_registers: Vec<RegisterId>,
-    /// Values to change before anything is decided, and values for registers that only the destination has.
+    /// Values to change before any decision, and values for registers that only the destination
+    /// has.
     pub set: Vec<SetConsent>,
     /// Registers whose adjustment is accepted.
     pub accept: Vec<RegisterId>,
-    /// Adjustments up to this severity are accepted.
+    /// Maximum severity of adjustments that are accepted without a name.
     pub accept_up_to: Option<Severity>,
     /// Extensions to leave out, by name.
     pub drop_extensions: Vec<String>,
 }
 
-/// One register to ignore.
+/// Consent to ignore one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IgnoreConsent {
-    /// Which.
+    /// Register to ignore.
     pub register: RegisterId,
-    /// Only if it holds this value under this mask.
+    /// Value and mask: the register is ignored only if it holds the value under the mask.
     pub condition: Option<(u64, u64)>,
 }
 
-/// Bits of one register to set.
+/// Consent to set bits of one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetConsent {
-    /// Which.
+    /// Register to change.
     pub register: RegisterId,
-    /// The bits to change.
+    /// Bits to change.
     pub mask: u64,
-    /// What to make them.
+    /// New value of these bits.
     pub value: u64,
 }
 
 impl SetConsent {
-    /// The value with these bits set so.
+    /// Returns the value with these bits changed.
     pub const fn apply(&self, value: u64) -> u64 {
         value & !self.mask | self.value & self.mask
     }
@@ -57,18 +58,18 @@ impl Consents {
             .find(|ignore| ignore.register == register)
     }
 
-    /// What the user makes of a register's value.
+    /// Applies the user's changes to a register's value.
     pub(super) fn apply_sets(&self, register: RegisterId, value: u64) -> u64 {
         let sets = self.set.iter().filter(|set| set.register == register);
         sets.fold(value, |value, set| set.apply(value))
     }
 
     pub(super) fn accepts(&self, register: RegisterId, severity: Severity) -> bool {
-        let named = |register| self.accept.contains(&register);
-        named(register)
+        let is_named = |register| self.accept.contains(&register);
+        is_named(register)
             || register
                 .counterpart()
-                .is_some_and(|counterpart| named(counterpart.id))
-            || self.accept_up_to.is_some_and(|most| severity <= most)
+                .is_some_and(|counterpart| is_named(counterpart.id))
+            || self.accept_up_to.is_some_and(|max| severity <= max)
     }
 }

@@ -11,36 +11,36 @@ use crate::destination::{Confidence, DestinationVcpu, Loader};
 use crate::severity::Severity;
 use crate::vm::{Content, Extension, Vcpu};
 
-/// The decisions about one vCPU's extensions, ascending by name.
+/// Returns the decisions about one vCPU's extensions, ascending by name.
 pub(super) fn decide(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     vcpu: &Vcpu,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
 ) -> Vec<ExtensionDecision> {
     let mut decisions: Vec<_> = vcpu
         .extensions
         .iter()
-        .map(|extension| decide_incoming(question, vcpu, extension, host))
+        .map(|extension| decide_incoming(input, vcpu, extension, destination_vcpu))
         .collect();
-    let only_there = host.extensions.iter().filter(|extension| {
+    let only_at_destination = destination_vcpu.extensions.iter().filter(|extension| {
         !vcpu
             .extensions
             .iter()
             .any(|other| other.name == extension.name)
     });
-    decisions.extend(only_there.map(decide_missing));
+    decisions.extend(only_at_destination.map(decide_missing));
     decisions.sort_by(|a, b| a.name.cmp(&b.name));
     decisions
 }
 
 fn decide_incoming(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     vcpu: &Vcpu,
     extension: &Extension,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
 ) -> ExtensionDecision {
-    let there = host.extension(&extension.name);
-    let (action, knowledge, reason) = if question
+    let destination_extension = destination_vcpu.extension(&extension.name);
+    let (action, confidence, reason) = if input
         .consents
         .drop_extensions
         .iter()
@@ -52,86 +52,92 @@ fn decide_incoming(
             Reason::UserIgnores,
         )
     } else if extension.name == Extension::FEATURES {
-        decide_features(extension, there)
+        decide_features(extension, destination_extension)
     } else {
-        decide_subsection(question, vcpu, extension, host)
+        decide_subsection(input, vcpu, extension, destination_vcpu)
     };
     ExtensionDecision {
         name: extension.name.clone(),
         source: Some(extension.content.clone()),
-        destination: there.map(|extension| extension.content.clone()),
+        destination: destination_extension.map(|extension| extension.content.clone()),
         action,
-        confidence: knowledge,
+        confidence,
         reason,
     }
 }
 
 type ExtensionRuling = (ExtensionAction, Confidence, Reason);
 
-/// Feature bits belong to the program that made them: another one's mean something else.
-fn decide_features(extension: &Extension, there: Option<&Extension>) -> ExtensionRuling {
-    match there {
-        Some(there) if there.content == extension.content => (
+/// Decides about QEMU's feature bits, which have a meaning only for the QEMU that wrote them.
+fn decide_features(
+    extension: &Extension,
+    destination_extension: Option<&Extension>,
+) -> ExtensionRuling {
+    match destination_extension {
+        Some(destination_extension) if destination_extension.content == extension.content => (
             ExtensionAction::Copy,
             Confidence::Proven,
             Reason::ValueTaken,
         ),
-        Some(there) => (
-            ExtensionAction::Set(there.content.clone()),
+        Some(destination_extension) => (
+            ExtensionAction::Set(destination_extension.content.clone()),
             Confidence::Proven,
             Reason::ExtensionFromDestination(Cow::Borrowed(
-                "QEMU up to 5.2 takes its feature bits from the input, and they must be its own",
+                "QEMU up to 5.2 loads its feature bits from the input, and they must be its own",
             )),
         ),
         None => (
             ExtensionAction::Ignore,
             Confidence::Inferred,
-            Reason::ExtensionIdle(Cow::Borrowed(
-                "QEMU after 5.2 does not look at these feature bits",
-            )),
+            Reason::ExtensionIdle(Cow::Borrowed("QEMU after 5.2 ignores these feature bits")),
         ),
     }
 }
 
 fn decide_subsection(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     vcpu: &Vcpu,
     extension: &Extension,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
 ) -> ExtensionRuling {
-    let loaders: Vec<Loader> = match question.destination.loader {
+    let loaders: Vec<Loader> = match input.destination.loader {
         Some(loader) => alloc::vec![loader],
-        None => load::candidates(question.destination).collect(),
+        None => load::candidates(input.destination).collect(),
     };
-    let fates = || {
+    let outcomes = || {
         loaders
             .iter()
-            .map(|loader| extension::predict_outcome(*loader, host, extension))
+            .map(|loader| extension::predict_outcome(*loader, destination_vcpu, extension))
     };
-    if fates().all(|fate| fate == ExtensionOutcome::Loads) {
+    if outcomes().all(|outcome| outcome == ExtensionOutcome::Loads) {
         return (
             ExtensionAction::Copy,
             Confidence::Inferred,
             Reason::ExtensionKnown,
         );
     }
-    if let Some(why) = extension::idle_reason(vcpu, extension) {
+    if let Some(explanation) = extension::idle_reason(vcpu, extension) {
         return (
             ExtensionAction::Ignore,
             Confidence::Inferred,
-            Reason::ExtensionIdle(Cow::Borrowed(why)),
+            Reason::ExtensionIdle(Cow::Borrowed(explanation)),
         );
     }
-    if fates().all(|fate| matches!(fate, ExtensionOutcome::Refused | ExtensionOutcome::Aborts)) {
-        let why = if extension.name == Extension::WFXT_TIMER {
-            "the timer is running: a vCPU that waits with a time limit would wait for ever"
+    if outcomes().all(|outcome| {
+        matches!(
+            outcome,
+            ExtensionOutcome::Refused | ExtensionOutcome::Aborts
+        )
+    }) {
+        let explanation = if extension.name == Extension::WFXT_TIMER {
+            "the timer is running: a vCPU in WFET or WFIT would never wake up"
         } else {
             "the loader does not know this part of the vCPU's state"
         };
         return (
             ExtensionAction::Refuse,
             Confidence::Inferred,
-            Reason::ExtensionInUse(Cow::Borrowed(why)),
+            Reason::ExtensionInUse(Cow::Borrowed(explanation)),
         );
     }
     (
@@ -146,7 +152,7 @@ fn decide_missing(extension: &Extension) -> ExtensionDecision {
         (
             ExtensionAction::Set(extension.content.clone()),
             Reason::ExtensionFromDestination(Cow::Borrowed(
-                "QEMU up to 5.2 takes its feature bits from the input, and they must be its own",
+                "QEMU up to 5.2 loads its feature bits from the input, and they must be its own",
             )),
         )
     } else {
@@ -162,7 +168,7 @@ fn decide_missing(extension: &Extension) -> ExtensionDecision {
     }
 }
 
-/// What the guest could notice of the decisions about one vCPU's extensions.
+/// Returns the changes that the guest could notice in one vCPU's extensions.
 pub(super) fn visible_changes(plan: &VcpuPlan) -> Vec<VisibleChange> {
     plan.extensions
         .iter()

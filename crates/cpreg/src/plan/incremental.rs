@@ -1,8 +1,9 @@
-//! [`IncrementalPlan`]: a check of a VM whose vCPUs come one after the other, so that hardly anything is left to do when the last one has come.
+//! [`IncrementalPlan`]: a check of a VM whose vCPUs arrive one after the other, so that little work
+//! is left after the last one.
 //!
-//! It answers less than [`Check`] does, and never something else: each vCPU is checked alone, and so is what has to agree between vCPUs.
-//! Where a vCPU alone does not tell, it says nothing, and the check of the whole VM tells. What it lets go on the check of the whole VM
-//! lets go on, with the same result.
+//! It decides less than [`Check`] and never contradicts it. Each vCPU is checked alone, and so are
+//! the registers that must agree between vCPUs. If a vCPU alone is not enough to decide, only the
+//! check of the whole VM decides. Every VM that passes here passes [`Check`] with the same result.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,32 +14,32 @@ use crate::destination::{Accelerator, Destination, DestinationVcpu};
 use crate::tolerance::Tolerances;
 use crate::vm::{Extension, Vcpu, Vm};
 
-/// A VM of which not all vCPUs have come.
+/// Check of a VM of which not all vCPUs have arrived.
 #[derive(Debug)]
-pub struct IncrementalPlan<'g> {
-    tolerances: &'g Tolerances,
-    consents: &'g Consents,
-    /// The destination with one vCPU: that which the newest one is judged by.
+pub struct IncrementalPlan<'a> {
+    tolerances: &'a Tolerances,
+    consents: &'a Consents,
+    /// Destination with one vCPU, the one for the newest incoming vCPU.
     destination: Destination,
-    /// Those that judge the next ones; behind them the last one judges all.
+    /// Destination vCPUs for the next incoming ones; the last one serves all further ones.
     remaining_vcpus: alloc::vec::IntoIter<DestinationVcpu>,
-    /// The first vCPU that came, with which the others must agree.
+    /// First incoming vCPU, with which the others must agree.
     first_vcpu: Option<Vcpu>,
     received_count: usize,
-    /// A vCPU alone did not tell.
+    /// `true` once a vCPU alone was not enough to decide.
     is_undecided: bool,
     all_load_unchanged: bool,
     all_load_converted: bool,
 }
 
-impl<'g> IncrementalPlan<'g> {
-    /// A VM of which nothing has come.
+impl<'a> IncrementalPlan<'a> {
+    /// Returns the check of a VM of which no vCPU has arrived.
     pub fn new(
         destination: &Destination,
-        tolerances: &'g Tolerances,
-        consents: &'g Consents,
+        tolerances: &'a Tolerances,
+        consents: &'a Consents,
     ) -> Self {
-        let there = Destination {
+        let without_vcpus = Destination {
             vcpus: Vec::new(),
             shape: destination
                 .shape
@@ -50,25 +51,29 @@ impl<'g> IncrementalPlan<'g> {
             name: destination.name.clone(),
             ..*destination
         };
-        let hosts = &destination.vcpus;
-        // Which loaders can be there is told by the first vCPU's list.
-        let is_one_kind = hosts
-            .first()
-            .is_some_and(|first| hosts.iter().all(|host| lists_same_registers(first, host)));
+        let destination_vcpus = &destination.vcpus;
+        // The first vCPU's list decides which loaders are plausible.
+        let all_list_same_registers = destination_vcpus.first().is_some_and(|first| {
+            destination_vcpus
+                .iter()
+                .all(|destination_vcpu| lists_same_registers(first, destination_vcpu))
+        });
         Self {
             tolerances,
             consents,
-            destination: there,
-            remaining_vcpus: hosts.clone().into_iter(),
+            destination: without_vcpus,
+            remaining_vcpus: destination_vcpus.clone().into_iter(),
             first_vcpu: None,
             received_count: 0,
-            is_undecided: !is_one_kind,
+            is_undecided: !all_list_same_registers,
             all_load_unchanged: true,
             all_load_converted: true,
         }
     }
 
-    /// The next vCPU has come: gives it as it would be loaded, or nothing if only the whole VM tells.
+    /// Checks the next vCPU and returns it as it would be loaded.
+    ///
+    /// Returns `None` if only the check of the whole VM can decide.
     pub fn add(&mut self, vcpu: &Vcpu) -> Option<Vcpu> {
         self.received_count += 1;
         if self.is_undecided {
@@ -82,19 +87,19 @@ impl<'g> IncrementalPlan<'g> {
         result
     }
 
-    /// Whether the VM goes on if these vCPUs are all.
+    /// Returns `true` if the VM loads with exactly the vCPUs added so far.
     pub fn can_load(&self) -> bool {
-        let all_alike = self.all_load_unchanged || self.all_load_converted;
-        self.received_count > 0 && !self.is_undecided && all_alike
+        let all_load = self.all_load_unchanged || self.all_load_converted;
+        self.received_count > 0 && !self.is_undecided && all_load
     }
 
     fn check(&mut self, vcpu: &Vcpu) -> Option<Vcpu> {
-        if let Some(host) = self.remaining_vcpus.next() {
-            self.destination.vcpus = vec![host];
+        if let Some(destination_vcpu) = self.remaining_vcpus.next() {
+            self.destination.vcpus = vec![destination_vcpu];
         }
-        let there = &self.destination;
+        let destination = &self.destination;
         if let Some(first) = &self.first_vcpu
-            && there.accelerator != Some(Accelerator::Tcg)
+            && destination.accelerator != Some(Accelerator::Tcg)
             && !merge::has_same_vm_registers(first, vcpu)
         {
             return None;
@@ -102,10 +107,10 @@ impl<'g> IncrementalPlan<'g> {
         let vm = Vm {
             vcpus: vec![vcpu.clone()],
         };
-        let check = Check::new(&vm, there, self.tolerances, self.consents);
+        let check = Check::new(&vm, destination, self.tolerances, self.consents);
         self.all_load_unchanged &= check.verdict == Verdict::Loads;
         self.all_load_converted &= match check.verdict {
-            Verdict::Loads => check.loads_converted(&vm, there),
+            Verdict::Loads => check.loads_converted(&vm, destination),
             Verdict::Converts => true,
             Verdict::Refused | Verdict::Unknown => return None,
         };
@@ -113,12 +118,14 @@ impl<'g> IncrementalPlan<'g> {
     }
 }
 
-/// Whether two vCPUs list the same.
+/// Returns `true` if two vCPUs list the same registers and both or neither have feature bits.
 fn lists_same_registers(one: &DestinationVcpu, other: &DestinationVcpu) -> bool {
-    let ids = |host: &DestinationVcpu| {
-        let registers = host.registers().iter();
+    let ids = |destination_vcpu: &DestinationVcpu| {
+        let registers = destination_vcpu.registers().iter();
         registers.map(|register| register.id).collect::<Vec<_>>()
     };
-    let has_features = |host: &DestinationVcpu| host.extension(Extension::FEATURES).is_some();
+    let has_features = |destination_vcpu: &DestinationVcpu| {
+        destination_vcpu.extension(Extension::FEATURES).is_some()
+    };
     ids(one) == ids(other) && has_features(one) == has_features(other)
 }

@@ -1,4 +1,4 @@
-//! [`PlanInput`]: what every decision needs to see.
+//! [`PlanInput`]: inputs of every decision.
 
 use alloc::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::register::RegisterId;
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
-/// The values that registers are adjusted to, by vCPU and register.
+/// Values that registers are adjusted to, by vCPU number and register.
 pub(super) type Targets = BTreeMap<(usize, RegisterId), u64>;
 
-/// What every decision needs to see.
+/// Inputs of every decision.
 #[derive(Clone, Copy)]
 pub(super) struct PlanInput<'a> {
     pub(super) vm: &'a Vm,

@@ -1,7 +1,10 @@
-//! The decision about each register: both lists are walked once, and each register is judged by itself and by what the
-//! rest of its own vCPU will hold.
+//! The decision about each register.
 //!
-//! Extensions are in [`super::extensions`]; changing values until the plan loads is [`super::adjust`]'s.
+//! Both lists are walked once. The decision about a register depends on the register and on the
+//! planned values of the other registers of its vCPU.
+//!
+//! Extensions are in [`super::extensions`], changes of value that make a plan load in
+//! [`super::adjust`].
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,51 +21,60 @@ use crate::tolerance::condition::Context;
 use crate::tolerance::{Handling, RegisterDifference};
 use crate::vm::{Registers, Vcpu};
 
-/// Registers of the VM as a whole on which its vCPUs disagree: with different values, or by not all having one, since a loader writes
-/// its own value for the vCPU that lacks it.
-pub(super) fn disagreements(question: PlanInput<'_>) -> BTreeSet<RegisterId> {
-    // Each of an emulator's CPUs keeps its own, and they may be of several kinds.
-    if question.destination.accelerator == Some(Accelerator::Tcg) {
+/// Returns the VM-wide registers on which the vCPUs disagree.
+///
+/// vCPUs disagree if they hold different values, or if only some of them have the register: a
+/// loader writes its own value for a vCPU that lacks it.
+pub(super) fn disagreements(input: PlanInput<'_>) -> BTreeSet<RegisterId> {
+    // An emulator keeps these registers per CPU, and its CPUs may be of several models.
+    if input.destination.accelerator == Some(Accelerator::Tcg) {
         return BTreeSet::new();
     }
     let mut shared: BTreeMap<RegisterId, (&Value, usize, bool)> = BTreeMap::new();
-    // As they are with what the user sets.
-    let set_in = |id, value: &Value| {
+    let with_user_sets = |id, value: &Value| {
         let value = value.as_u64()?;
-        Some(question.consents.apply_sets(id, value))
+        Some(input.consents.apply_sets(id, value))
     };
     let mut counters: Option<u64> = None;
     let mut counters_agree = true;
-    for vcpu in &question.vm.vcpus {
+    for vcpu in &input.vm.vcpus {
         for (id, value) in vcpu.registers.iter() {
             if id == RegisterId::PMCR_EL0 {
-                let own = set_in(id, value).map(kernel::event_counter_count);
-                counters_agree &= counters.is_none() || own == counters;
-                counters = own;
+                let count = with_user_sets(id, value).map(kernel::event_counter_count);
+                counters_agree &= counters.is_none() || count == counters;
+                counters = count;
             } else if RegisterKind::from_id(id).scope() == Scope::Vm {
                 let (first, holders, agree) = shared.entry(id).or_insert((value, 0, true));
                 *holders += 1;
-                let same = || set_in(id, first).is_some_and(|it| set_in(id, value) == Some(it));
-                *agree &= *first == value || same();
+                let is_same = || {
+                    with_user_sets(id, first)
+                        .is_some_and(|first| with_user_sets(id, value) == Some(first))
+                };
+                *agree &= *first == value || is_same();
             }
         }
     }
-    let vcpus = question.vm.vcpus.len();
+    let vcpus = input.vm.vcpus.len();
     let disagreed = shared
         .into_iter()
         .filter(|(_, (_, holders, agree))| !agree || *holders != vcpus);
     let mut disagreed: BTreeSet<_> = disagreed.map(|(id, _)| id).collect();
-    // Only its N is the VM's, and only on newer kernels, where the last write wins.
-    let there = question.destination.vcpu(0);
-    let holds_each = there.and_then(kernel::keeps_all_of_pmcr) == Some(true);
-    if !counters_agree && question.destination.accelerator == Some(Accelerator::Kvm) && !holds_each
+    // Only PMCR_EL0.N is VM-wide, and only on newer kernels, where the last write wins.
+    let first_destination_vcpu = input.destination.vcpu(0);
+    let keeps_pmcr_per_vcpu =
+        first_destination_vcpu.and_then(kernel::keeps_all_of_pmcr) == Some(true);
+    if !counters_agree
+        && input.destination.accelerator == Some(Accelerator::Kvm)
+        && !keeps_pmcr_per_vcpu
     {
         disagreed.insert(RegisterId::PMCR_EL0);
     }
     disagreed
 }
 
-/// Whether two vCPUs surely agree on what belongs to the VM as a whole; [`disagreements`] looks closer.
+/// Returns `true` if two vCPUs certainly agree on all VM-wide registers.
+///
+/// [`disagreements`] also takes the user's changes into account.
 pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
     fn shared(vcpu: &Vcpu) -> impl Iterator<Item = (RegisterId, &Value)> {
         let registers = vcpu.registers.iter();
@@ -75,16 +87,16 @@ pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
     counters(one) == counters(other) && shared(one).eq(shared(other))
 }
 
-/// One vCPU's registers with what the user set and accepted.
-pub(super) fn planned_registers(question: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
+/// Returns one vCPU's registers with the values that the user set and accepted.
+pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
     let mut planned = vcpu.registers.clone();
-    for set in &question.consents.set {
+    for set in &input.consents.set {
         if let Some(value) = planned.get_u64(set.register) {
             planned.insert(set.register, Value::U64(set.apply(value)));
         }
     }
     let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
-    for ((_, register), to) in question.targets.range(all) {
+    for ((_, register), to) in input.targets.range(all) {
         if planned.get(*register).is_some() {
             planned.insert(*register, Value::U64(*to));
         }
@@ -92,45 +104,52 @@ pub(super) fn planned_registers(question: PlanInput<'_>, number: usize, vcpu: &V
     planned
 }
 
-/// The decisions about one vCPU's registers, ascending by id.
+/// Returns the decisions about one vCPU's registers, ascending by id.
 pub(super) fn decide_registers(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     number: usize,
     vcpu: &Vcpu,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     disagreements: &BTreeSet<RegisterId>,
 ) -> Vec<Decision> {
-    let planned = planned_registers(question, number, vcpu);
-    let judge = RegisterPlanner {
-        question,
+    let planned = planned_registers(input, number, vcpu);
+    let planner = RegisterPlanner {
+        input,
         number,
         vcpu,
         planned: &planned,
-        destination_vcpu: host,
+        destination_vcpu,
         disagreements,
     };
-    let mut arrived = vcpu.registers.iter().peekable();
-    let mut listed = host.registers().iter().peekable();
-    let mut decisions = Vec::with_capacity(vcpu.registers.len().max(host.registers().len()));
+    let mut incoming = vcpu.registers.iter().peekable();
+    let mut destination_registers = destination_vcpu.registers().iter().peekable();
+    let mut decisions =
+        Vec::with_capacity(vcpu.registers.len().max(destination_vcpu.registers().len()));
     loop {
         let ids = (
-            arrived.peek().map(|(id, _)| *id),
-            listed.peek().map(|register| register.id),
+            incoming.peek().map(|(id, _)| *id),
+            destination_registers.peek().map(|register| register.id),
         );
         let (source, register) = match ids {
             (None, None) => return decisions,
-            (Some(theirs), Some(ours)) if theirs == ours => (arrived.next(), listed.next()),
-            (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => (arrived.next(), None),
-            _ => (None, listed.next()),
+            (Some(incoming_id), Some(listed_id)) if incoming_id == listed_id => {
+                (incoming.next(), destination_registers.next())
+            }
+            (Some(incoming_id), listed_id)
+                if listed_id.is_none_or(|listed_id| incoming_id < listed_id) =>
+            {
+                (incoming.next(), None)
+            }
+            _ => (None, destination_registers.next()),
         };
-        if let Some(decision) = judge.decide(source, register) {
+        if let Some(decision) = planner.decide(source, register) {
             decisions.push(decision);
         }
     }
 }
 
 struct RegisterPlanner<'a> {
-    question: PlanInput<'a>,
+    input: PlanInput<'a>,
     number: usize,
     vcpu: &'a Vcpu,
     planned: &'a Registers,
@@ -138,11 +157,11 @@ struct RegisterPlanner<'a> {
     disagreements: &'a BTreeSet<RegisterId>,
 }
 
-/// What is to be done, how it is known, and why.
+/// Action for a register, with its confidence and reason.
 type Ruling = (Action, Confidence, Reason);
 
-const fn refuse(knowledge: Confidence, reason: Reason) -> Ruling {
-    (Action::Refuse, knowledge, reason)
+const fn refuse(confidence: Confidence, reason: Reason) -> Ruling {
+    (Action::Refuse, confidence, reason)
 }
 
 impl RegisterPlanner<'_> {
@@ -154,7 +173,7 @@ impl RegisterPlanner<'_> {
         let id = source
             .map(|(id, _)| id)
             .or(register.map(|register| register.id))?;
-        let (action, knowledge, reason) = match (source, register) {
+        let (action, confidence, reason) = match (source, register) {
             (Some(_), Some(_))
                 if id == RegisterId::PMCR_EL0 && self.disagreements.contains(&id) =>
             {
@@ -163,8 +182,8 @@ impl RegisterPlanner<'_> {
             (Some(_), _) if id != RegisterId::PMCR_EL0 && self.disagreements.contains(&id) => {
                 refuse(Confidence::Proven, Reason::Disagreement)
             }
-            (Some(_), register) if self.question.consents.drop_registers.contains(&id) => {
-                let (action, knowledge, reason) = register.map_or(
+            (Some(_), register) if self.input.consents.drop_registers.contains(&id) => {
+                let (action, confidence, reason) = register.map_or(
                     (Action::Ignore, Confidence::Proven, Reason::UserDrops),
                     |register| {
                         self.decide_hidden(register)
@@ -173,9 +192,9 @@ impl RegisterPlanner<'_> {
                 );
                 match reason {
                     Reason::ResetUnknown | Reason::Hidden(_) | Reason::PerhapsHidden(_) => {
-                        (action, knowledge, reason)
+                        (action, confidence, reason)
                     }
-                    _ => (action, knowledge, Reason::UserDrops),
+                    _ => (action, confidence, Reason::UserDrops),
                 }
             }
             (Some(_), None) => self.decide_only_in_input(id),
@@ -189,7 +208,7 @@ impl RegisterPlanner<'_> {
             is_listed: register.is_some(),
             destination: register.and_then(|register| register.value.clone()),
             action,
-            confidence: knowledge,
+            confidence,
             reason,
         })
     }
@@ -209,20 +228,20 @@ impl RegisterPlanner<'_> {
         id: RegisterId,
         difference: RegisterDifference,
     ) -> Option<(usize, bool, Handling)> {
-        let tolerances = self.question.tolerances;
-        let number = tolerances.find(id, difference, self.question.destination.accelerator)?;
+        let tolerances = self.input.tolerances;
+        let number = tolerances.find(id, difference, self.input.destination.accelerator)?;
         let entry = &tolerances.entries()[number];
         let holds = entry.handling != Handling::Refuse && entry.condition.holds(self.context(id));
         Some((number, holds, entry.handling))
     }
 
-    /// The user's word on ignoring the register, if there is one.
+    /// Returns the ruling by the user's consent to ignore the register, if there is one.
     fn apply_user_ignore(&self, id: RegisterId) -> Option<Ruling> {
-        let ignore = self.question.consents.find_ignore(id)?;
+        let ignore = self.input.consents.find_ignore(id)?;
         let holds = ignore.condition.is_none_or(|(value, mask)| {
             self.planned
                 .get_u64(id)
-                .is_some_and(|held| held & mask == value & mask)
+                .is_some_and(|current| current & mask == value & mask)
         });
         Some(if holds {
             (Action::Ignore, Confidence::Proven, Reason::UserIgnores)
@@ -231,13 +250,14 @@ impl RegisterPlanner<'_> {
         })
     }
 
-    /// The user's value for a register that only the destination has, if there is one.
+    /// Returns the ruling by the user's value for a register that only the destination has, if
+    /// there is one.
     fn apply_user_set(&self, register: &DestinationRegister) -> Option<Ruling> {
-        let sets = self.question.consents.set.iter();
+        let sets = self.input.consents.set.iter();
         let mut sets = sets.filter(|set| set.register == register.id).peekable();
         sets.peek()?;
-        let own = register.value.as_ref().and_then(Value::as_u64);
-        let value = sets.fold(own, |value, set| {
+        let reset_value = register.value.as_ref().and_then(Value::as_u64);
+        let value = sets.fold(reset_value, |value, set| {
             if set.mask == u64::MAX {
                 return Some(set.value);
             }
@@ -246,19 +266,19 @@ impl RegisterPlanner<'_> {
         let Some(value) = value.map(Value::U64) else {
             return Some((Action::Undecided, Confidence::Unknown, Reason::ResetUnknown));
         };
-        let acceptor = self.question.destination.acceptor();
-        let answer = acceptor.evaluate(self.destination_vcpu, register, &value);
-        let knowledge = answer.confidence();
-        Some(match answer.as_bool() {
-            Some(true) => (Action::Set(value), knowledge, Reason::UserSets),
-            Some(false) => refuse(knowledge, Reason::SetNotTaken),
-            None => (Action::Undecided, knowledge, Reason::ValueUnknown(None)),
+        let acceptor = self.input.destination.acceptor();
+        let acceptance = acceptor.evaluate(self.destination_vcpu, register, &value);
+        let confidence = acceptance.confidence();
+        Some(match acceptance.as_bool() {
+            Some(true) => (Action::Set(value), confidence, Reason::UserSets),
+            Some(false) => refuse(confidence, Reason::SetNotTaken),
+            None => (Action::Undecided, confidence, Reason::ValueUnknown(None)),
         })
     }
 
     fn decide_only_in_input(&self, id: RegisterId) -> Ruling {
-        if let Some(verdict) = self.apply_user_ignore(id) {
-            return verdict;
+        if let Some(ruling) = self.apply_user_ignore(id) {
+            return ruling;
         }
         match self.find_tolerance(id, RegisterDifference::OnlyInInput) {
             Some((entry, true, _)) => {
@@ -270,11 +290,11 @@ impl RegisterPlanner<'_> {
     }
 
     fn decide_only_at_destination(&self, register: &DestinationRegister) -> Ruling {
-        if let Some(verdict) = self
+        if let Some(ruling) = self
             .decide_hidden(register)
             .or_else(|| self.apply_user_set(register))
         {
-            return verdict;
+            return ruling;
         }
         match self.find_tolerance(register.id, RegisterDifference::OnlyAtDestination) {
             Some((entry, true, Handling::Set(value))) => (
@@ -283,17 +303,19 @@ impl RegisterPlanner<'_> {
                 Reason::Tolerated(entry),
             ),
             Some((entry, true, _)) => {
-                let (action, knowledge, _) = self.keep_at_reset(register);
-                (action, knowledge, Reason::Tolerated(entry))
+                let (action, confidence, _) = self.keep_at_reset(register);
+                (action, confidence, Reason::Tolerated(entry))
             }
             Some((entry, false, _)) => refuse(Confidence::Proven, Reason::NotTolerated(entry)),
             None => self.keep_at_reset(register),
         }
     }
 
-    /// Leaves the destination's reset value, which the loader must be made to write where it would write something else.
+    /// Keeps the destination's reset value.
+    ///
+    /// It must be written explicitly if the loader would write another value.
     fn keep_at_reset(&self, register: &DestinationRegister) -> Ruling {
-        let destination = self.question.destination;
+        let destination = self.input.destination;
         if destination.accelerator == Some(Accelerator::Kvm) {
             return (
                 Action::KeepAtReset,
@@ -313,71 +335,72 @@ impl RegisterPlanner<'_> {
                 Reason::SameStateAs(view),
             );
         }
-        let knowledge = match destination.value_origin {
+        let confidence = match destination.value_origin {
             ValueOrigin::Reset | ValueOrigin::EmulatedHost => {
                 Some(destination.value_origin.max_confidence())
             }
-            // What its kind says no guest can change.
+            // No guest can change a register that its kind makes constant.
             ValueOrigin::Guest => constant.then_some(Confidence::Inferred),
         };
-        match (&register.value, knowledge) {
-            (Some(value), Some(knowledge)) => (
+        match (&register.value, confidence) {
+            (Some(value), Some(confidence)) => (
                 Action::WriteReset(value.clone()),
-                knowledge,
+                confidence,
                 Reason::OnlyAtDestination,
             ),
             _ => (Action::Undecided, Confidence::Unknown, Reason::ResetUnknown),
         }
     }
 
-    /// An emulator lists the AArch32 and the AArch64 name of one state, and the one that is written last wins: what the VM holds
-    /// under the other name.
+    /// Returns the VM's value of the same state under its other name.
+    ///
+    /// An emulator lists the AArch32 and the AArch64 name of one state; the last write wins.
     fn other_view(&self, id: RegisterId) -> Option<(RegisterId, u64)> {
-        let whole = |view: RegisterId| {
+        let is_whole_view = |view: RegisterId| {
             view.counterpart()
                 .is_some_and(|counterpart| counterpart.lsb == 0)
         };
-        if let Some(counterpart) = id.counterpart().filter(|_| whole(id)) {
+        if let Some(counterpart) = id.counterpart().filter(|_| is_whole_view(id)) {
             let value = self.planned.get_u64(counterpart.id)?;
             return u32::try_from(value)
                 .ok()
                 .map(|value| (counterpart.id, u64::from(value)));
         }
         id.aarch32_views()
-            .filter(|view| whole(*view))
+            .filter(|view| is_whole_view(*view))
             .find_map(|view| Some((view, self.planned.get_u64(view)?)))
     }
 
     fn decide_in_both(&self, source: &Value, register: &DestinationRegister) -> Ruling {
         let id = register.id;
         let value = self.planned.get(id).unwrap_or(source);
-        if let Some(verdict) = self.decide_hidden(register) {
-            return verdict;
+        if let Some(ruling) = self.decide_hidden(register) {
+            return ruling;
         }
-        let answer =
-            self.question
+        let acceptance =
+            self.input
                 .destination
                 .acceptor()
                 .evaluate(self.destination_vcpu, register, value);
-        let knowledge = answer.confidence();
-        match answer.as_bool() {
-            Some(true) if value == source => (Action::Copy, knowledge, Reason::ValueTaken),
+        let confidence = acceptance.confidence();
+        match acceptance.as_bool() {
+            Some(true) if value == source => (Action::Copy, confidence, Reason::ValueTaken),
             Some(true) => {
-                let reason = if self.question.targets.contains_key(&(self.number, id)) {
+                let reason = if self.input.targets.contains_key(&(self.number, id)) {
                     Reason::UserAccepts
                 } else {
                     Reason::UserSets
                 };
-                (Action::Set(value.clone()), knowledge, reason)
+                (Action::Set(value.clone()), confidence, reason)
             }
-            Some(false) => match self.decide_value_not_taken(register, knowledge) {
-                // What the table says is about values that VMs hold.
-                (Action::Refuse, knowledge, Reason::ValueNotTaken | Reason::NotTolerated(_))
+            Some(false) => match self.decide_value_not_taken(register, confidence) {
+                // The tolerances are about values that VMs hold, not about a user's value.
+                (Action::Refuse, confidence, Reason::ValueNotTaken | Reason::NotTolerated(_))
                     if value != source && self.is_user_set(id) =>
                 {
-                    refuse(knowledge, Reason::SetNotTaken)
+                    refuse(confidence, Reason::SetNotTaken)
                 }
-                verdict => verdict,
+                ruling => ruling,
             },
             None => {
                 if let Some((Action::Ignore, ..)) = self.apply_user_ignore(id) {
@@ -386,86 +409,87 @@ impl RegisterPlanner<'_> {
                     let entry = self
                         .find_tolerance(id, RegisterDifference::ValueNotTaken)
                         .map(|(entry, ..)| entry);
-                    (Action::Undecided, knowledge, Reason::ValueUnknown(entry))
+                    (Action::Undecided, confidence, Reason::ValueUnknown(entry))
                 }
             }
         }
     }
 
-    /// Whether the value that the register would be given is one that the user set.
+    /// Returns `true` if the planned value of the register is one that the user set.
     fn is_user_set(&self, id: RegisterId) -> bool {
-        let mut sets = self.question.consents.set.iter();
-        let adjusted = self.question.targets.contains_key(&(self.number, id));
+        let mut sets = self.input.consents.set.iter();
+        let adjusted = self.input.targets.contains_key(&(self.number, id));
         !adjusted && sets.any(|set| set.register == id)
     }
 
     fn ignore_in_both(&self, register: &DestinationRegister) -> Ruling {
-        let (action, knowledge, reason) = self.keep_at_reset(register);
+        let (action, confidence, reason) = self.keep_at_reset(register);
         match reason {
-            Reason::ResetUnknown => (action, knowledge, reason),
-            _ => (action, knowledge, Reason::UserIgnores),
+            Reason::ResetUnknown => (action, confidence, reason),
+            _ => (action, confidence, Reason::UserIgnores),
         }
     }
 
     fn decide_value_not_taken(
         &self,
         register: &DestinationRegister,
-        knowledge: Confidence,
+        confidence: Confidence,
     ) -> Ruling {
         match self.apply_user_ignore(register.id) {
             Some((Action::Ignore, ..)) => return self.ignore_in_both(register),
-            Some(verdict) => return verdict,
+            Some(ruling) => return ruling,
             None => {}
         }
         match self.find_tolerance(register.id, RegisterDifference::ValueNotTaken) {
             Some((entry, true, handling)) => {
                 let reason = Reason::Tolerated(entry);
                 match handling {
-                    Handling::Set(value) => (Action::Set(Value::U64(value)), knowledge, reason),
+                    Handling::Set(value) => (Action::Set(Value::U64(value)), confidence, reason),
                     Handling::SetToNearest => {
                         let planned = self.planned.get_u64(register.id);
                         match nearest_value(
-                            self.question.destination,
+                            self.input.destination,
                             self.destination_vcpu,
                             register,
                             planned,
                         ) {
-                            Some(value) => (Action::Set(Value::U64(value)), knowledge, reason),
-                            None => refuse(knowledge, Reason::NotTolerated(entry)),
+                            Some(value) => (Action::Set(Value::U64(value)), confidence, reason),
+                            None => refuse(confidence, Reason::NotTolerated(entry)),
                         }
                     }
                     _ => {
-                        let (action, knowledge, kept) = self.keep_at_reset(register);
-                        match kept {
-                            Reason::ResetUnknown => (action, knowledge, kept),
-                            _ => (action, knowledge, reason),
+                        let (action, confidence, reset_reason) = self.keep_at_reset(register);
+                        match reset_reason {
+                            Reason::ResetUnknown => (action, confidence, reset_reason),
+                            _ => (action, confidence, reason),
                         }
                     }
                 }
             }
-            Some((entry, false, _)) => refuse(knowledge, Reason::NotTolerated(entry)),
-            None => refuse(knowledge, Reason::ValueNotTaken),
+            Some((entry, false, _)) => refuse(confidence, Reason::NotTolerated(entry)),
+            None => refuse(confidence, Reason::ValueNotTaken),
         }
     }
 
-    /// Whether the VM's own ID registers, once loaded, take the register away from under the loader's write.
+    /// Returns the ruling for a register that the VM's own ID registers, once loaded, hide from the
+    /// loader.
     fn decide_hidden(&self, register: &DestinationRegister) -> Option<Ruling> {
-        if self.question.destination.accelerator != Some(Accelerator::Kvm) {
+        if self.input.destination.accelerator != Some(Accelerator::Kvm) {
             return None;
         }
-        let hides: &'static FeatureGate = kernel::find_feature_gate(register.id)?;
-        let field = hides.extract(self.planned.get_u64(hides.id_register)?);
-        let there = hides.extract(self.destination_vcpu.value(hides.id_register)?);
-        if field != 0 || there == 0 {
+        let gate: &'static FeatureGate = kernel::find_feature_gate(register.id)?;
+        let field = gate.extract(self.planned.get_u64(gate.id_register)?);
+        let destination_field = gate.extract(self.destination_vcpu.value(gate.id_register)?);
+        if field != 0 || destination_field == 0 {
             return None;
         }
         match kernel::gates_by_vm_id_field(self.destination_vcpu, register.id) {
-            Some(true) => Some(refuse(Confidence::Inferred, Reason::Hidden(hides))),
+            Some(true) => Some(refuse(Confidence::Inferred, Reason::Hidden(gate))),
             Some(false) => None,
             None => Some((
                 Action::Undecided,
                 Confidence::Unknown,
-                Reason::PerhapsHidden(hides),
+                Reason::PerhapsHidden(gate),
             )),
         }
     }

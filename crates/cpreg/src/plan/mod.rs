@@ -1,25 +1,27 @@
-//! [`Plan`]: for a VM, a destination, the tolerances and the user's consents, one decision for every register and
-//! extension. Made before anything is touched; all or nothing.
+//! [`Plan`]: one decision for every register and extension of a VM.
 //!
-//! | file | what lives there |
+//! A plan is made from the VM, the destination, the tolerances and the user's consents, before
+//! anything is changed. It is all or nothing.
+//!
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the plan as data, and what it comes to |
-//! | `reason.rs` | why a decision was made |
-//! | `input.rs` | what every decision needs to see |
+//! | `mod.rs` | the plan as data, and its outcome |
+//! | `reason.rs` | reasons of decisions |
+//! | `input.rs` | inputs of every decision |
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
-//! | `adjust.rs` | making a plan: changes of value that would let a refused one load |
-//! | `visible.rs` | everything that the guest could notice |
-//! | `order.rs` | what to write in which order |
-//! | `first_run.rs` | what KVM takes away when the guest first runs |
-//! | `consent.rs` | what the user decided |
-//! | `advice.rs` | the reason in words, and what to do about it |
-//! | `check.rs` | the plan beside what each loader would do on its own: the verdict |
-//! | `incremental.rs` | the same while the VM's vCPUs come one after the other |
-//! | `verification.rs` | a load that was tried, compared with the plan |
+//! | `adjust.rs` | making a plan, and changes of value that would let a refused plan load |
+//! | `visible.rs` | changes that the guest could notice |
+//! | `order.rs` | the order of writes |
+//! | `first_run.rs` | features that KVM removes when the guest first runs |
+//! | `consent.rs` | the user's consents |
+//! | `advice.rs` | reasons as text, and remedies |
+//! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
+//! | `incremental.rs` | a check of a VM whose vCPUs arrive one after the other |
+//! | `verification.rs` | a finished load, compared with the plan |
 //! | `vcpus.rs` | sets of vCPUs |
 //!
-//! The plan does not depend on the order in which registers arrive or are looked at.
+//! The plan does not depend on the order of registers in the input.
 
 mod adjust;
 mod advice;
@@ -56,58 +58,58 @@ use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 /// One decision for every register and extension of every vCPU.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Each vCPU's decisions.
+    /// Decisions about each vCPU.
     pub vcpus: Vec<VcpuPlan>,
-    /// What the guest could notice though the load succeeds.
+    /// Changes that the guest could notice although the load succeeds.
     pub visible_changes: Vec<VisibleChange>,
-    /// The adjustments that the user accepted and the plan needs.
+    /// Adjustments that the user accepted and the plan needs.
     pub accepted_adjustments: Vec<Adjustment>,
-    /// Further adjustments that the plan would need; empty where it needs none or none would help.
+    /// Further adjustments that the plan would need; empty if it needs none or none would help.
     pub proposed_adjustments: Vec<Adjustment>,
-    /// What the plan would come to with all of [`Self::proposed`].
+    /// Outcome of the plan with all of [`Self::proposed_adjustments`].
     pub outcome_with_proposed: PlanOutcome,
 }
 
-/// What a plan comes to.
+/// Outcome of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanOutcome {
-    /// It can be carried out.
+    /// The plan can be carried out.
     Ready,
-    /// Something stands in the way.
+    /// A register or extension blocks the load.
     Refused,
-    /// Nothing is known to stand in the way, but something is not known.
+    /// Nothing is known to block the load, but a decision lacks information.
     Unknown,
 }
 
-/// The decisions about one vCPU.
+/// Decisions about one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VcpuPlan {
-    /// One for each register of either side, ascending by id.
+    /// One decision for each register of either side, ascending by id.
     pub decisions: Vec<Decision>,
-    /// One for each extension of either side.
+    /// One decision for each extension of either side.
     pub extensions: Vec<ExtensionDecision>,
 }
 
-/// What is done about one register of one vCPU, and why.
+/// Decision about one register of one vCPU, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decision {
-    /// Which register.
+    /// Register that the decision is about.
     pub register: RegisterId,
-    /// What the VM holds, if it has the register.
+    /// The VM's value, if the VM has the register.
     pub source: Option<Value>,
-    /// Whether the destination lists the register.
+    /// `true` if the destination lists the register.
     pub is_listed: bool,
-    /// What the destination held, if it lists it and that is known.
+    /// The destination's recorded value, if it lists the register and the value is known.
     pub destination: Option<Value>,
-    /// What is done.
+    /// Action for the register.
     pub action: Action,
-    /// How the premises are known.
+    /// Confidence in the premises.
     pub confidence: Confidence,
-    /// Why.
+    /// Reason of the decision.
     pub reason: Reason,
 }
 
-/// What is done about a register.
+/// Action for a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Action {
@@ -117,18 +119,18 @@ pub enum Action {
     Ignore,
     /// The destination's reset value stays.
     KeepAtReset,
-    /// The destination's reset value is written, where the loader would write something else.
+    /// The destination's reset value is written, where the loader would write another value.
     WriteReset(Value),
-    /// This value is loaded in place of the VM's.
+    /// The contained value is loaded in place of the VM's.
     Set(Value),
-    /// It stands in the way.
+    /// The register blocks the load.
     Refuse,
-    /// Not enough is known.
+    /// There is not enough information to decide.
     Undecided,
 }
 
 impl Action {
-    /// The word for it in reports.
+    /// Returns the action's name in reports.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Copy => "copy",
@@ -149,43 +151,43 @@ impl Action {
     }
 }
 
-/// What is done about one extension of one vCPU, and why.
+/// Decision about one extension of one vCPU, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExtensionDecision {
-    /// Its name.
+    /// Name of the extension.
     pub name: Cow<'static, str>,
-    /// What the VM holds, if it has the extension.
+    /// The VM's content, if the VM has the extension.
     pub source: Option<Content>,
-    /// What the destination held.
+    /// The destination's recorded content, if it has the extension.
     pub destination: Option<Content>,
-    /// What is done.
+    /// Action for the extension.
     pub action: ExtensionAction,
-    /// How the premises are known.
+    /// Confidence in the premises.
     pub confidence: Confidence,
-    /// Why.
+    /// Reason of the decision.
     pub reason: Reason,
 }
 
-/// What is done about an extension.
+/// Action for an extension.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ExtensionAction {
-    /// It is loaded as it is.
+    /// The VM's extension is loaded as it is.
     Copy,
-    /// It is left out.
+    /// The VM's extension is left out.
     Ignore,
-    /// The destination's own stays.
+    /// The destination's extension stays.
     KeepAtReset,
-    /// This is loaded in its place.
+    /// The contained content is loaded in place of the VM's.
     Set(Content),
-    /// It stands in the way.
+    /// The extension blocks the load.
     Refuse,
-    /// Not enough is known.
+    /// There is not enough information to decide.
     Undecided,
 }
 
 impl ExtensionAction {
-    /// The word for it in reports.
+    /// Returns the action's name in reports.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Copy => "copy",
@@ -206,49 +208,49 @@ impl ExtensionAction {
     }
 }
 
-/// One change of value that the destination needs.
+/// Change of value that the destination needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
-    /// Of which vCPUs.
+    /// vCPUs that need the change.
     pub vcpus: VcpuSet,
-    /// Which register.
+    /// Register to change.
     pub register: RegisterId,
-    /// What the VM holds.
+    /// The VM's value.
     pub from: u64,
-    /// What it would be given.
+    /// The new value.
     pub to: u64,
-    /// How bad that is for the guest.
+    /// Severity of the change for the guest.
     pub severity: Severity,
 }
 
-/// Something that the guest could notice though the load succeeds.
+/// Change that the guest could notice although the load succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VisibleChange {
-    /// Which vCPUs.
+    /// vCPUs with the change.
     pub vcpus: VcpuSet,
-    /// The register, or `None` for an extension.
+    /// Register that changes, or `None` for an extension.
     pub register: Option<RegisterId>,
-    /// The field within it, or the extension's name.
+    /// Field within the register, or the extension's name.
     pub field: Option<Cow<'static, str>>,
-    /// What it was: the field's value where there is a field, else the register's.
+    /// Old value of the field if there is one, else of the register.
     pub from: Option<u64>,
-    /// What it will be.
+    /// New value of the field if there is one, else of the register.
     pub to: Option<u64>,
-    /// How bad that is.
+    /// Severity of the change.
     pub severity: Severity,
-    /// What that means, where there is more to say.
+    /// Further explanation; may be empty.
     pub description: Cow<'static, str>,
-    /// What would spare the guest that.
+    /// Remedy that avoids the change.
     pub remedy: Option<Remedy>,
 }
 
 impl Plan {
-    /// What it comes to.
+    /// Returns the plan's outcome.
     pub fn outcome(&self) -> PlanOutcome {
         worst_outcome(&self.vcpus)
     }
 
-    /// How its premises are known: the weakest of them.
+    /// Returns the lowest confidence of all decisions.
     pub fn confidence(&self) -> Confidence {
         self.vcpus
             .iter()
@@ -260,8 +262,10 @@ impl Plan {
             .unwrap_or(Confidence::Proven)
     }
 
-    /// The VM as it would be loaded. Meaningful for a plan that is [`PlanOutcome::Ready`]; registers that are refused or
-    /// undecided are in it as they came.
+    /// Returns the VM as it would be loaded.
+    ///
+    /// The result is meaningful for a plan that is [`PlanOutcome::Ready`]. Refused and undecided
+    /// registers keep the VM's values.
     pub fn apply(&self, vm: &Vm) -> Vm {
         let vcpus = self.vcpus.iter().zip(&vm.vcpus);
         Vm {
@@ -269,14 +273,14 @@ impl Plan {
         }
     }
 
-    /// The decisions with the vCPUs that share each, ascending by register.
+    /// Returns the decisions with the vCPUs that share each, ascending by register.
     pub fn decisions(&self) -> Vec<(VcpuSet, &Decision)> {
         group(self.vcpus.iter().map(|vcpu| &vcpu.decisions), |decision| {
             decision.register
         })
     }
 
-    /// The decisions about extensions with the vCPUs that share each, ascending by name.
+    /// Returns the decisions about extensions with the vCPUs that share each, ascending by name.
     pub fn extensions(&self) -> Vec<(VcpuSet, &ExtensionDecision)> {
         group(self.vcpus.iter().map(|vcpu| &vcpu.extensions), |decision| {
             decision.name.clone()
@@ -305,7 +309,7 @@ fn worst_outcome(vcpus: &[VcpuPlan]) -> PlanOutcome {
     })
 }
 
-/// Puts equal decisions together: ascending by key, and for one key by the first vCPU.
+/// Groups equal decisions, ascending by key and, for one key, by the first vCPU.
 fn group<'a, T: Ord + 'a, K: Ord>(
     vcpus: impl Iterator<Item = &'a Vec<T>>,
     key: impl Fn(&T) -> K,
@@ -318,14 +322,14 @@ fn group<'a, T: Ord + 'a, K: Ord>(
     }
     let mut groups: Vec<_> = groups
         .into_iter()
-        .map(|(decision, set)| (set, decision))
+        .map(|(decision, vcpu_set)| (vcpu_set, decision))
         .collect();
     groups.sort_by(|(a_set, a), (b_set, b)| key(a).cmp(&key(b)).then_with(|| a_set.cmp(b_set)));
     groups
 }
 
 impl VcpuPlan {
-    /// The vCPU as it would be loaded; see [`Plan::result`].
+    /// Returns the vCPU as it would be loaded; see [`Plan::apply`].
     pub fn apply(&self, vcpu: &Vcpu) -> Vcpu {
         let mut registers = Registers::new();
         for decision in &self.decisions {
@@ -345,7 +349,7 @@ impl VcpuPlan {
                     extensions.retain(|extension| extension.name != decision.name);
                 }
                 ExtensionAction::Set(content) => {
-                    let set = Extension {
+                    let replacement = Extension {
                         name: decision.name.clone(),
                         content: content.clone(),
                     };
@@ -353,8 +357,8 @@ impl VcpuPlan {
                         .iter_mut()
                         .find(|extension| extension.name == decision.name)
                     {
-                        Some(extension) => *extension = set,
-                        None => extensions.push(set),
+                        Some(extension) => *extension = replacement,
+                        None => extensions.push(replacement),
                     }
                 }
                 _ => {}

@@ -1,9 +1,15 @@
-//! What to write in which order, for a loader that writes one register after another and may choose.
+//! The order of writes, for a loader that writes one register after another in any order.
 //!
-//! The order is KVM's own requirement: vector lengths before the vCPU is finalized; what belongs to the VM and what its
-//! visibility hangs on before the first run and before what it hides; PMCR_EL0.N before the counters it bounds; of the pairs of PMU
-//! registers the one that clears before the one that sets, since between v6.7 (a45f41d754e0) and v6.14 writing the former takes bits away (seen on
-//! 6.12.107); time last, since it runs on from the moment it is written. Loaders with an order of their own (QEMU: ascending) ignore this.
+//! KVM requires this order:
+//! - Vector lengths come before the vCPU is finalized.
+//! - Registers of the VM, and ID registers, come before the first run and before the registers that
+//!   they hide.
+//! - PMCR_EL0.N comes before the counters that it bounds.
+//! - In a pair of PMU registers, the one that clears comes before the one that sets. Between v6.7
+//!   (a45f41d754e0) and v6.14, writing the former clears bits (observed on 6.12.107).
+//! - Time comes last, since it runs from the moment of the write.
+//!
+//! Loaders with a fixed order (QEMU: ascending) ignore this one.
 
 use alloc::vec::Vec;
 
@@ -11,7 +17,7 @@ use super::{Action, VcpuPlan};
 use crate::destination::kernel::RegisterKind;
 use crate::register::{RegisterId, Value};
 
-/// The steps of a load, in order.
+/// Steps of a load, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum WriteStep {
     VectorLengths,
@@ -36,28 +42,26 @@ fn step(id: RegisterId) -> WriteStep {
         RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => WriteStep::Caches,
         RegisterKind::Counter => WriteStep::Time,
         _ if id == RegisterId::PMCR_EL0 => WriteStep::MonitorControl,
-        _ if PMU_CLEAR_SET_PAIRS.iter().any(|(clears, _)| *clears == id) => {
-            WriteStep::MonitorClears
-        }
+        _ if PMU_CLEAR_SET_PAIRS.iter().any(|(clear, _)| *clear == id) => WriteStep::MonitorClears,
         _ => WriteStep::Rest,
     }
 }
 
-/// Registers of the PMU that clear, and the ones that set the same bits.
+/// PMU registers that clear bits, each with the one that sets the same bits.
 const PMU_CLEAR_SET_PAIRS: [(RegisterId, RegisterId); 3] = [
     (RegisterId::PMCNTENCLR_EL0, RegisterId::PMCNTENSET_EL0),
     (RegisterId::PMINTENCLR_EL1, RegisterId::PMINTENSET_EL1),
     (RegisterId::PMOVSCLR_EL0, RegisterId::PMOVSSET_EL0),
 ];
 
-/// What clears all bits where writing a register clears them.
+/// Value that clears all bits of a register whose written ones clear bits.
 static ALL_BITS: Value = Value::U64(u64::MAX);
 
 impl VcpuPlan {
-    /// The registers to write and what to write to them, in the order in which to do it.
+    /// Returns the registers to write with their values, in the order of the writes.
     ///
-    /// A register of the PMU that clears is written with all bits set where the one that sets the same bits follows: what it reads is not what
-    /// writing it brings back.
+    /// A PMU register that clears bits is written with all bits set if the one that sets the same
+    /// bits follows. Writing back the value that it reads would not restore it.
     pub fn writes(&self) -> Vec<(RegisterId, &Value)> {
         let mut writes = Vec::with_capacity(self.decisions.len());
         writes.extend(self.decisions.iter().filter_map(|decision| {
@@ -68,10 +72,10 @@ impl VcpuPlan {
             };
             value.map(|value| (decision.register, value))
         }));
-        for (clears, sets) in PMU_CLEAR_SET_PAIRS {
-            let at = |id| writes.iter().position(|(other, _)| *other == id);
-            if let (Some(at), Some(_)) = (at(clears), at(sets)) {
-                writes[at].1 = &ALL_BITS;
+        for (clear, set) in PMU_CLEAR_SET_PAIRS {
+            let index = |id| writes.iter().position(|(other, _)| *other == id);
+            if let (Some(index), Some(_)) = (index(clear), index(set)) {
+                writes[index].1 = &ALL_BITS;
             }
         }
         writes.sort_unstable_by_key(|(id, _)| (step(*id), *id));

@@ -1,31 +1,32 @@
-//! [`Reason`]: why a decision was made.
+//! [`Reason`]: the reason of a decision.
 
 use alloc::borrow::Cow;
 
 use crate::destination::kernel::FeatureGate;
 use crate::register::RegisterId;
 
-/// Why a decision was made.
+/// Reason of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The destination has the register and takes the value.
+    /// The destination has the register and accepts the value.
     ValueTaken,
-    /// The entry of that number in the table of tolerances holds.
+    /// The tolerance with this index applies, and its condition holds.
     Tolerated(usize),
-    /// The entry of that number is about it, and does not hold.
+    /// The tolerance with this index applies, but its condition does not hold.
     NotTolerated(usize),
-    /// Only in the input, and no entry is about it.
+    /// Only the input has the register, and no tolerance applies.
     OnlyInInput,
-    /// Only at the destination.
+    /// Only the destination has the register.
     OnlyAtDestination,
-    /// Only at the destination, and its reset value must be written but is not known.
+    /// Only the destination has the register; its reset value must be written but is not known.
     ResetUnknown,
-    /// The destination does not take the value.
+    /// The destination does not accept the value.
     ValueNotTaken,
-    /// The destination does not take the value that the user set.
+    /// The destination does not accept the value that the user set.
     SetNotTaken,
-    /// Nothing tells whether the destination takes the value; the entry of that number has advice.
+    /// Not known whether the destination accepts the value; the tolerance with this index has a
+    /// remedy.
     ValueUnknown(Option<usize>),
     /// Another register's value hides it at the destination, so the loader's write would fail.
     Hidden(&'static FeatureGate),
@@ -33,37 +34,37 @@ pub enum Reason {
     PerhapsHidden(&'static FeatureGate),
     /// The vCPUs disagree on a register that they share.
     Disagreement,
-    /// The vCPUs disagree on this field, which the VM has once, of a register that each has.
+    /// The vCPUs disagree on this field of a per-vCPU register; the field has one value per VM.
     FieldDisagreement(&'static str),
-    /// The user said to ignore it.
+    /// The user ignores the register.
     UserIgnores,
-    /// The user said to hide it from the destination.
+    /// The user drops the register from the converted VM.
     UserDrops,
-    /// The user said to set it.
+    /// The user sets the register.
     UserSets,
-    /// The user said to ignore it if it holds a given value, and it does not.
+    /// The user ignores the register only with a value that it does not hold.
     UserCondition,
     /// The user accepted an adjustment.
     UserAccepts,
-    /// The same decision as for the register that shows the same state.
+    /// The decision is that for the register that shows the same state.
     SameStateAs(RegisterId),
     /// The loader knows this extension.
     ExtensionKnown,
-    /// The loader does not know this extension, and it says nothing that would be lost.
+    /// The loader does not know this extension, and leaving it out loses nothing.
     ExtensionIdle(Cow<'static, str>),
     /// The loader does not know this extension, and it is in use.
     ExtensionInUse(Cow<'static, str>),
-    /// The loader takes this over from the input, where it must be the destination's own.
+    /// The loader loads this extension from the input, where it must be the destination's own.
     ExtensionFromDestination(Cow<'static, str>),
-    /// Nothing tells what the loader does with this extension.
+    /// Not known what the loader does with this extension.
     ExtensionUnknown,
 }
 
 impl Reason {
-    /// The number of the table's entry behind it.
+    /// Returns the index of the tolerance that led to the decision.
     pub const fn tolerance(&self) -> Option<usize> {
         match self {
-            Self::Tolerated(entry) | Self::NotTolerated(entry) => Some(*entry),
+            Self::Tolerated(index) | Self::NotTolerated(index) => Some(*index),
             _ => None,
         }
     }

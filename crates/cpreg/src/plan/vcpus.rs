@@ -1,9 +1,9 @@
-//! [`VcpuSet`]: which vCPUs something is about.
+//! [`VcpuSet`]: a set of vCPU numbers.
 
 use alloc::vec::Vec;
 use core::fmt;
 
-/// A set of vCPU numbers, kept as ranges: VMs have hundreds of vCPUs that mostly agree.
+/// Set of vCPU numbers, stored as ranges: VMs have hundreds of vCPUs that mostly agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuSet {
     /// Inclusive, ascending, neither touching nor overlapping.
@@ -11,7 +11,7 @@ pub struct VcpuSet {
 }
 
 impl VcpuSet {
-    /// The set of one.
+    /// Returns the set of one vCPU.
     pub fn single(vcpu: usize) -> Self {
         let mut set = Self::default();
         set.insert(vcpu);
@@ -20,30 +20,33 @@ impl VcpuSet {
 
     /// Adds a vCPU.
     pub fn insert(&mut self, vcpu: usize) {
-        let at = self.ranges.partition_point(|range| range.1 < vcpu);
-        if self.ranges.get(at).is_some_and(|range| range.0 <= vcpu) {
+        let index = self.ranges.partition_point(|range| range.1 < vcpu);
+        if self.ranges.get(index).is_some_and(|range| range.0 <= vcpu) {
             return;
         }
-        let joins_left = at > 0 && self.ranges[at - 1].1 + 1 == vcpu;
-        let joins_right = self.ranges.get(at).is_some_and(|range| range.0 == vcpu + 1);
+        let joins_left = index > 0 && self.ranges[index - 1].1 + 1 == vcpu;
+        let joins_right = self
+            .ranges
+            .get(index)
+            .is_some_and(|range| range.0 == vcpu + 1);
         match (joins_left, joins_right) {
             (true, true) => {
-                self.ranges[at - 1].1 = self.ranges[at].1;
-                self.ranges.remove(at);
+                self.ranges[index - 1].1 = self.ranges[index].1;
+                self.ranges.remove(index);
             }
-            (true, false) => self.ranges[at - 1].1 = vcpu,
-            (false, true) => self.ranges[at].0 = vcpu,
-            (false, false) => self.ranges.insert(at, (vcpu, vcpu)),
+            (true, false) => self.ranges[index - 1].1 = vcpu,
+            (false, true) => self.ranges[index].0 = vcpu,
+            (false, false) => self.ranges.insert(index, (vcpu, vcpu)),
         }
     }
 
-    /// Whether a vCPU is in it.
+    /// Returns `true` if the vCPU is in the set.
     pub fn contains(&self, vcpu: usize) -> bool {
-        let at = self.ranges.partition_point(|range| range.1 < vcpu);
-        self.ranges.get(at).is_some_and(|range| range.0 <= vcpu)
+        let index = self.ranges.partition_point(|range| range.1 < vcpu);
+        self.ranges.get(index).is_some_and(|range| range.0 <= vcpu)
     }
 
-    /// The vCPUs, ascending.
+    /// Iterates over the vCPUs, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.ranges.iter().flat_map(|(first, last)| *first..=*last)
     }
@@ -58,10 +61,10 @@ impl FromIterator<usize> for VcpuSet {
 }
 
 impl fmt::Display for VcpuSet {
-    /// `0-3,5`.
+    /// Formats the set as `0-3,5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (first, last)) in self.ranges.iter().enumerate() {
-            if at > 0 {
+        for (index, (first, last)) in self.ranges.iter().enumerate() {
+            if index > 0 {
                 f.write_str(",")?;
             }
             if first == last {
@@ -81,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn neighbours_join() {
+    fn adjacent_vcpus_join_into_ranges() {
         let set: VcpuSet = [5, 0, 2, 1, 3, 5].into_iter().collect();
         assert_eq!(set.to_string(), "0-3,5");
         assert!(set.contains(2) && !set.contains(4));
@@ -89,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holds_what_it_was_given(members in prop::collection::btree_set(0usize..40, 0..30)) {
+        fn iterates_over_its_members(members in prop::collection::btree_set(0usize..40, 0..30)) {
             let set: VcpuSet = members.iter().rev().copied().collect();
             prop_assert!(set.iter().eq(members.iter().copied()));
         }

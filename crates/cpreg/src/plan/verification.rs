@@ -1,6 +1,6 @@
-//! After a load that was tried: do the guest's registers hold what the plan would leave there?
+//! Verification of a finished load: do the guest's registers hold the plan's values?
 //!
-//! What lives here is the comparison and the verdict that follows. Trying is for the adapters.
+//! This module contains the comparison and the resulting verdict. The adapters perform the load.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -13,45 +13,47 @@ use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
 
-/// How a load that was tried ended.
+/// Result of a load that was tried.
 #[derive(Clone, Copy, Debug)]
 pub enum LoadResult<'a> {
     /// The loader refused the VM.
     Failed {
-        /// Whether what refused it can be believed; not so if the trial lacked something that the VM has.
+        /// `false` if the trial lacked a part of the VM, so that the refusal proves nothing.
         is_reliable: bool,
     },
-    /// The loader took the VM, and this is what it holds there; `None` if that could not be read.
+    /// The loader loaded the VM. The value is the loaded state, or `None` if it could not be read.
     Loaded(Option<&'a Vm>),
 }
 
-/// Something that after a load does not hold what the plan would leave there.
+/// Register or extension that after a load does not hold the plan's value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Deviation {
     /// A register.
     Register {
-        /// Which one.
+        /// Register that deviates.
         id: RegisterId,
-        /// What the plan would leave there.
+        /// The plan's value.
         expected: Value,
-        /// What is there; `None` if the register is not.
+        /// The loaded value, or `None` if the register is absent.
         actual: Option<Value>,
     },
     /// An extension.
     Extension {
-        /// Its name.
+        /// Name of the extension.
         name: Cow<'static, str>,
-        /// What the plan would leave there.
+        /// The plan's content.
         expected: Content,
-        /// What is there; `None` if the extension is not.
+        /// The loaded content, or `None` if the extension is absent.
         actual: Option<Content>,
     },
 }
 
 impl Plan {
-    /// The very host took every write of this plan, in its order, and holds what was read again: what was inferred about its values is
-    /// proven. It is not for a loader with an order of its own.
+    /// Marks the confidence of every written value as proven.
+    ///
+    /// Call this after the destination itself accepted every write of this plan, in its order, and
+    /// reads back the written values. Do not call it for a loader with a fixed order.
     pub fn mark_proven(&mut self) {
         for decision in self.vcpus.iter_mut().flat_map(|vcpu| &mut vcpu.decisions) {
             let is_written = matches!(
@@ -64,32 +66,36 @@ impl Plan {
         }
     }
 
-    /// What deviates from the plan in a VM that was loaded, with the vCPUs that share each deviation.
+    /// Returns the deviations of a loaded VM from the plan, with the vCPUs that share each.
     ///
-    /// Whatever the plan ignores may hold anything, and time runs on. A vCPU that is not there deviates in everything.
+    /// Registers that the plan ignores, and counters of time, may hold any value. An absent vCPU
+    /// deviates in everything.
     pub fn deviations(&self, loaded: &Vm) -> Vec<(VcpuSet, Deviation)> {
-        let mut found: BTreeMap<Deviation, VcpuSet> = BTreeMap::new();
+        let mut deviations_by_vcpu: BTreeMap<Deviation, VcpuSet> = BTreeMap::new();
         let absent = Vcpu::default();
         for (number, plan) in self.vcpus.iter().enumerate() {
             let vcpu = loaded.vcpus.get(number).unwrap_or(&absent);
-            let monitors = PmuState::new(&plan.decisions, vcpu);
+            let pmu = PmuState::new(&plan.decisions, vcpu);
             let registers = plan.decisions.iter();
-            let registers = registers.filter_map(|decision| decision.deviation(vcpu, &monitors));
+            let registers = registers.filter_map(|decision| decision.deviation(vcpu, &pmu));
             let extensions = plan.extensions.iter();
             let extensions = extensions.filter_map(|decision| decision.deviation(vcpu));
             for deviation in registers.chain(extensions) {
-                found.entry(deviation).or_default().insert(number);
+                deviations_by_vcpu
+                    .entry(deviation)
+                    .or_default()
+                    .insert(number);
             }
         }
-        found
+        deviations_by_vcpu
             .into_iter()
-            .map(|(what, vcpus)| (vcpus, what))
+            .map(|(deviation, vcpus)| (vcpus, deviation))
             .collect()
     }
 }
 
 impl Decision {
-    /// What the plan would leave there; `None` if anything may be there.
+    /// Returns the plan's value, or `None` if any value is acceptable.
     fn expected_value(&self) -> Option<&Value> {
         match &self.action {
             Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
@@ -99,50 +105,54 @@ impl Decision {
         }
     }
 
-    fn deviation(&self, vcpu: &Vcpu, monitors: &PmuState) -> Option<Deviation> {
+    fn deviation(&self, vcpu: &Vcpu, pmu: &PmuState) -> Option<Deviation> {
         let expected = self.expected_value()?;
         if RegisterKind::from_id(self.register).scope() == Scope::VmCounter {
             return None;
         }
-        // Only at the destination: what it holds is what the VM's 64-bit form brought.
+        // Only at the destination: it holds the low half of the VM's 64-bit form.
         if self.source.is_none() && is_low_half_of_par(self.register) {
             return None;
         }
-        let found = vcpu.registers.get(self.register);
-        let same = match (found.and_then(Value::as_u64), expected.as_u64()) {
-            (Some(found), Some(expected)) => {
-                (found ^ expected) & !time_dependent_bits(self.register) == 0
-                    || monitors.is_equivalent(self.register, expected, found)
+        let actual = vcpu.registers.get(self.register);
+        let is_same = match (actual.and_then(Value::as_u64), expected.as_u64()) {
+            (Some(actual), Some(expected)) => {
+                (actual ^ expected) & !time_dependent_bits(self.register) == 0
+                    || pmu.is_equivalent(self.register, expected, actual)
             }
-            _ => found == Some(expected),
+            _ => actual == Some(expected),
         };
-        (!same).then(|| Deviation::Register {
+        (!is_same).then(|| Deviation::Register {
             id: self.register,
             expected: expected.clone(),
-            actual: found.cloned(),
+            actual: actual.cloned(),
         })
     }
 }
 
-/// Whether this is AArch32's PAR in its 32-bit form, of either security state. QEMU 5.2 and 7.2 list it beside the 64-bit
-/// form, whose low half it is; later ones do not.
+/// Returns `true` if this is AArch32's PAR in its 32-bit form, of either security state.
+///
+/// QEMU 5.2 and 7.2 list it in addition to the 64-bit form, whose low half it is. Later versions do
+/// not.
 fn is_low_half_of_par(id: RegisterId) -> bool {
     const PAR: RegisterId = RegisterId::aarch32(15, 0, 7, 4, 0);
     id.raw() | 1 << 29 == PAR.raw()
 }
 
-/// What tells which bits of the performance monitors a guest has, and whether it has used them.
+/// State of the guest's PMU: the bits that it implements, and their use by the guest.
 ///
-/// 6.12 and later cut what they are given to those bits; 5.10 holds and gives all 64, mostly of KVM's reset
-/// poison (recorded, [`RESET_POISON`]).
+/// Linux 6.12 and later mask written values to the implemented bits. 5.10 keeps and returns all 64
+/// bits, mostly KVM's reset poison (recorded, [`RESET_POISON`]).
 struct PmuState {
-    /// The bits of PMCNTENSET_EL0 and its like: the cycle counter's, and one for each event counter (Arm ARM, PMCR_EL0.N).
+    /// Implemented bits of PMCNTENSET_EL0 and similar registers: one for the cycle counter, and one
+    /// for each event counter (Arm ARM, PMCR_EL0.N).
     counter_mask: u64,
-    /// Whether event counters have 64 bits (FEAT_PMUv3p5).
+    /// `true` if event counters have 64 bits (FEAT_PMUv3p5).
     has_64bit_counters: bool,
-    /// Whether the guest's monitors are off as a whole (PMCR_EL0.E).
+    /// `true` if the guest's PMU is disabled (PMCR_EL0.E).
     is_off: bool,
-    /// The counters that run, by their bits in PMCNTENSET_EL0: what they hold changes, even in a VM that is paused (5.10, seen).
+    /// Running counters, by their bits in PMCNTENSET_EL0. Their values change even in a paused VM
+    /// (observed on 5.10).
     running_counters: u64,
 }
 
@@ -153,23 +163,23 @@ impl PmuState {
             let decision = decisions.find(|decision| decision.register == id)?;
             decision.expected_value()?.as_u64()
         };
-        let off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
+        let is_off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
         let enabled = planned(RegisterId::PMCNTENSET_EL0).unwrap_or(0);
-        let there = |id| vcpu.registers.get_u64(id);
-        let number = there(RegisterId::PMCR_EL0).map_or(31, |pmcr| pmcr >> 11 & 0x1f);
-        let version = there(RegisterId::ID_AA64DFR0_EL1).map_or(0, |dfr0| dfr0 >> 8 & 0xf);
+        let loaded = |id| vcpu.registers.get_u64(id);
+        let number = loaded(RegisterId::PMCR_EL0).map_or(31, |pmcr| pmcr >> 11 & 0x1f);
+        let version = loaded(RegisterId::ID_AA64DFR0_EL1).map_or(0, |dfr0| dfr0 >> 8 & 0xf);
         Self {
             counter_mask: 1 << 31 | ((1 << number) - 1),
-            // 0xf is a design that is not Arm's.
+            // 0xf means an IMPLEMENTATION DEFINED PMU.
             has_64bit_counters: (6..0xf).contains(&version),
-            is_off: off,
-            running_counters: if off { 0 } else { enabled },
+            is_off,
+            running_counters: if is_off { 0 } else { enabled },
         }
     }
 
-    /// Whether no guest can tell what was planned from what is there.
-    fn is_equivalent(&self, id: RegisterId, expected: u64, found: u64) -> bool {
-        let differ = expected ^ found;
+    /// Returns `true` if no guest can distinguish the planned from the loaded value.
+    fn is_equivalent(&self, id: RegisterId, expected: u64, actual: u64) -> bool {
+        let differ = expected ^ actual;
         match id {
             // Another view of the register whose name has SET in it.
             RegisterId::PMCNTENCLR_EL0 | RegisterId::PMINTENCLR_EL1 | RegisterId::PMOVSCLR_EL0 => {
@@ -181,9 +191,10 @@ impl PmuState {
                 let never_written = (expected ^ RESET_POISON) & self.counter_mask == 0;
                 differ & self.counter_mask == 0 || self.is_off && never_written
             }
-            // IMP and IDCODE: zero tells the guest to look at MIDR_EL1, which has the same. 5.10 and 6.1 have the CPU's, 6.12 and later zero (recorded).
+            // IMP and IDCODE of zero refer the guest to MIDR_EL1, which has the same values. 5.10
+            // and 6.1 show the CPU's values, 6.12 and later show zero (recorded).
             RegisterId::PMCR_EL0 => {
-                found & PMCR_IDENTITY_MASK == 0 && differ & !PMCR_IDENTITY_MASK == 0
+                actual & PMCR_IDENTITY_MASK == 0 && differ & !PMCR_IDENTITY_MASK == 0
             }
             RegisterId::PMCCNTR_EL0 => self.running_counters & 1 << 31 != 0,
             _ => event_counter(id).is_some_and(|number| {
@@ -194,7 +205,7 @@ impl PmuState {
     }
 }
 
-/// The number of an event counter, `PMEVCNTR<n>_EL0`: 0 to 30.
+/// Returns the number of an event counter, `PMEVCNTR<n>_EL0`, 0 to 30.
 fn event_counter(id: RegisterId) -> Option<u64> {
     const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
     let number = id.raw().checked_sub(FIRST.raw());
@@ -211,28 +222,28 @@ impl ExtensionDecision {
             ExtensionAction::KeepAtReset | ExtensionAction::Ignore => None,
         }?;
         let mut extensions = vcpu.extensions.iter();
-        let found = extensions.find(|extension| extension.name == self.name);
-        let found = found.map(|extension| &extension.content);
-        (found != Some(expected)).then(|| Deviation::Extension {
+        let actual = extensions.find(|extension| extension.name == self.name);
+        let actual = actual.map(|extension| &extension.content);
+        (actual != Some(expected)).then(|| Deviation::Extension {
             name: self.name.clone(),
             expected: expected.clone(),
-            actual: found.cloned(),
+            actual: actual.cloned(),
         })
     }
 }
 
 impl Check {
-    /// The verdict on the VM that was tried: as it is, or as the plan writes it.
+    /// Returns the verdict on the VM that was tried, as it is or as the plan writes it.
     ///
-    /// What was seen outweighs what was concluded: a VM that its loader refuses is refused whatever the check says, and
-    /// one that holds what the plan would leave there loads even where the check could not know.
+    /// Observation outweighs inference. A VM that its loader refuses is refused, even if the check
+    /// says otherwise. A VM that holds the plan's values loads, even if the check could not decide.
     pub fn verdict_after(&self, trial: LoadResult<'_>) -> Verdict {
         match trial {
             LoadResult::Failed { is_reliable: true } => Verdict::Refused,
             LoadResult::Failed { is_reliable: false } => Verdict::Unknown,
             LoadResult::Loaded(Some(vm)) if self.plan.deviations(vm).is_empty() => Verdict::Loads,
             LoadResult::Loaded(Some(_)) => Verdict::Refused,
-            // It was taken; only what became of it is not known.
+            // The VM was loaded; only the resulting state is not known.
             LoadResult::Loaded(None) if self.verdict == Verdict::Loads => Verdict::Loads,
             LoadResult::Loaded(None) => Verdict::Unknown,
         }
@@ -266,7 +277,7 @@ mod tests {
 
     fn check(vm: &Vm, host: &Vm) -> Check {
         let destination = Destination {
-            name: "there".into(),
+            name: "destination".into(),
             accelerator: Some(Accelerator::Kvm),
             loader: Some(Loader::qemu(10, 0)),
             value_origin: ValueOrigin::Reset,
@@ -282,16 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn time_runs_on_and_nothing_else_does() {
-        let sent = vm(&[(KEPT, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
-        let check = check(&sent, &sent);
+    fn only_time_dependent_values_may_change() {
+        let source = vm(&[(KEPT, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
+        let check = check(&source, &source);
         let later = vm(&[(KEPT, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
         assert_eq!(check.plan.deviations(&later), []);
         assert_eq!(
             check.verdict_after(LoadResult::Loaded(Some(&later))),
             Verdict::Loads
         );
-        let off = vm(&[(TIMER, 0), (RegisterId::PTIMER_CNT, 200)]);
+        let incomplete = vm(&[(TIMER, 0), (RegisterId::PTIMER_CNT, 200)]);
         let expected = [
             Deviation::Register {
                 id: TIMER,
@@ -304,11 +315,14 @@ mod tests {
                 actual: None,
             },
         ];
-        let mut deviations = check.plan.deviations(&off);
-        deviations.sort_by_key(|(_, what)| *what == expected[1]);
-        assert_eq!(deviations, expected.map(|what| (VcpuSet::single(0), what)));
+        let mut deviations = check.plan.deviations(&incomplete);
+        deviations.sort_by_key(|(_, deviation)| *deviation == expected[1]);
         assert_eq!(
-            check.verdict_after(LoadResult::Loaded(Some(&off))),
+            deviations,
+            expected.map(|deviation| (VcpuSet::single(0), deviation))
+        );
+        assert_eq!(
+            check.verdict_after(LoadResult::Loaded(Some(&incomplete))),
             Verdict::Refused
         );
     }
@@ -316,31 +330,36 @@ mod tests {
     /// PMCR_EL0 of a host with six event counters.
     const PMCR: u64 = 6 << 11;
 
-    /// What deviates if `sent` was sent and `there` is there, both beside PMCR_EL0.
-    fn monitors(
+    /// Returns the registers that deviate if `source` was sent and `loaded` is read back, both in
+    /// addition to PMCR_EL0.
+    fn pmu_deviations(
         pmcr: (u64, u64),
-        sent: &[(RegisterId, u64)],
-        there: &[(RegisterId, u64)],
+        source: &[(RegisterId, u64)],
+        loaded: &[(RegisterId, u64)],
     ) -> Vec<RegisterId> {
         let with = |pmcr, registers: &[_]| {
             let mut all = vec![(RegisterId::PMCR_EL0, pmcr)];
             all.extend_from_slice(registers);
             vm(&all)
         };
-        let sent = with(pmcr.0, sent);
-        let deviations = check(&sent, &sent).plan.deviations(&with(pmcr.1, there));
-        let ids = deviations.into_iter().filter_map(|(_, what)| match what {
-            Deviation::Register { id, .. } => Some(id),
-            Deviation::Extension { .. } => None,
-        });
+        let source = with(pmcr.0, source);
+        let deviations = check(&source, &source)
+            .plan
+            .deviations(&with(pmcr.1, loaded));
+        let ids = deviations
+            .into_iter()
+            .filter_map(|(_, deviation)| match deviation {
+                Deviation::Register { id, .. } => Some(id),
+                Deviation::Extension { .. } => None,
+            });
         ids.collect()
     }
 
     #[test]
-    fn poison_and_bits_that_no_guest_has_may_go() {
-        // 5.10 to 6.12 and 6.16, as seen.
+    fn reset_poison_and_unimplemented_bits_may_be_lost() {
+        // 5.10 to 6.12 and 6.16, as observed.
         let event_counter = RegisterId::sysreg(3, 3, 14, 8, 0);
-        let sent = [
+        let source = [
             RegisterId::PMINTENSET_EL1,
             RegisterId::PMINTENCLR_EL1,
             RegisterId::PMCNTENSET_EL0,
@@ -350,86 +369,87 @@ mod tests {
         ]
         .map(|id| (id, RESET_POISON));
         for enabled in [0, 0x8000_001e] {
-            let there = [enabled, enabled, enabled, 0x8000_001e, 0, 0xdbad_c0de];
-            let there: Vec<_> = sent.iter().zip(there).map(|(it, is)| (it.0, is)).collect();
+            let loaded = [enabled, enabled, enabled, 0x8000_001e, 0, 0xdbad_c0de];
+            let registers = source.iter().map(|(id, _)| *id);
+            let loaded: Vec<_> = registers.zip(loaded).collect();
             let pmcr = (0x410c_30ac, 0x30ac);
-            assert_eq!(monitors(pmcr, &sent, &there), []);
+            assert_eq!(pmu_deviations(pmcr, &source, &loaded), []);
         }
         // 6.16 to 6.12.
-        let sent = [(RegisterId::PMCNTENSET_EL0, 0x8000_001e)];
-        let there = [(RegisterId::PMCNTENSET_EL0, 0)];
-        assert_eq!(monitors((PMCR, PMCR), &sent, &there), []);
-        // The same in a guest that has switched its monitors on.
+        let source = [(RegisterId::PMCNTENSET_EL0, 0x8000_001e)];
+        let loaded = [(RegisterId::PMCNTENSET_EL0, 0)];
+        assert_eq!(pmu_deviations((PMCR, PMCR), &source, &loaded), []);
+        // The same in a guest that enabled its PMU.
         let on = (PMCR | 1, PMCR | 1);
-        assert_eq!(monitors(on, &sent, &there), [sent[0].0]);
+        assert_eq!(pmu_deviations(on, &source, &loaded), [source[0].0]);
         // A counter's upper half, where it has one.
         let dfr0 = (RegisterId::ID_AA64DFR0_EL1, 6 << 8);
-        let sent = [dfr0, (event_counter, 1 << 32)];
-        let there = [dfr0, (event_counter, 0)];
-        assert_eq!(monitors(on, &sent, &there), [event_counter]);
+        let source = [dfr0, (event_counter, 1 << 32)];
+        let loaded = [dfr0, (event_counter, 0)];
+        assert_eq!(pmu_deviations(on, &source, &loaded), [event_counter]);
     }
 
     #[test]
-    fn counters_that_no_longer_count_are_a_loss() {
-        // 6.12 to 6.12, as seen: writing the CLR register clears what was written to the SET register.
+    fn disabled_counters_deviate() {
+        // 6.12 to 6.12, as observed: writing CLR clears the bits that were written to SET.
         let set = [RegisterId::PMINTENSET_EL1, RegisterId::PMCNTENSET_EL0];
-        let sent = set.map(|id| (id, 0x8000_0001));
-        let there = set.map(|id| (id, 0));
+        let source = set.map(|id| (id, 0x8000_0001));
+        let loaded = set.map(|id| (id, 0));
         let mut expected = set.to_vec();
         expected.sort();
         for pmcr in [PMCR, PMCR | 1] {
-            assert_eq!(monitors((pmcr, pmcr), &sent, &there), expected);
+            assert_eq!(pmu_deviations((pmcr, pmcr), &source, &loaded), expected);
         }
         let pmcr = (PMCR | 1, PMCR);
-        assert_eq!(monitors(pmcr, &[], &[]), [RegisterId::PMCR_EL0]);
-        let whose = (PMCR, 0x410c << 16 | PMCR);
-        assert_eq!(monitors(whose, &[], &[]), [RegisterId::PMCR_EL0]);
+        assert_eq!(pmu_deviations(pmcr, &[], &[]), [RegisterId::PMCR_EL0]);
+        let other_implementer = (PMCR, 0x410c << 16 | PMCR);
+        assert_eq!(
+            pmu_deviations(other_implementer, &[], &[]),
+            [RegisterId::PMCR_EL0]
+        );
     }
 
     #[test]
-    fn counters_run_on_while_they_count() {
+    fn running_counters_may_change() {
         let second = RegisterId::sysreg(3, 3, 14, 8, 1);
         let both = [RegisterId::PMCCNTR_EL0, second];
-        let sent = |enabled| {
+        let source = |enabled| {
             let enabled = (RegisterId::PMCNTENSET_EL0, enabled);
             [enabled, (both[0], 5), (both[1], 5)]
         };
-        let there = |enabled| {
+        let loaded = |enabled| {
             let enabled = (RegisterId::PMCNTENSET_EL0, enabled);
             [enabled, (both[0], 9), (both[1], 9)]
         };
-        let deviate = |pmcr, enabled| monitors((pmcr, pmcr), &sent(enabled), &there(enabled));
-        assert_eq!(deviate(PMCR | 1, 0x8000_0002), []);
-        assert_eq!(deviate(PMCR | 1, 0x8000_0000), [second]);
-        assert_eq!(deviate(PMCR | 1, 0x2), [both[0]]);
-        assert_eq!(deviate(PMCR, 0x8000_0002), both);
+        let deviating =
+            |pmcr, enabled| pmu_deviations((pmcr, pmcr), &source(enabled), &loaded(enabled));
+        assert_eq!(deviating(PMCR | 1, 0x8000_0002), []);
+        assert_eq!(deviating(PMCR | 1, 0x8000_0000), [second]);
+        assert_eq!(deviating(PMCR | 1, 0x2), [both[0]]);
+        assert_eq!(deviating(PMCR, 0x8000_0002), both);
     }
 
     #[test]
-    fn what_was_seen_outweighs_what_was_concluded() {
-        let sent = vm(&[(KEPT, 7)]);
-        let known = check(&sent, &sent);
-        assert_eq!(known.verdict, Verdict::Loads);
-        let failed = |believed| {
-            known.verdict_after(LoadResult::Failed {
-                is_reliable: believed,
-            })
-        };
+    fn observation_outweighs_inference() {
+        let source = vm(&[(KEPT, 7)]);
+        let check_loads = check(&source, &source);
+        assert_eq!(check_loads.verdict, Verdict::Loads);
+        let failed = |is_reliable| check_loads.verdict_after(LoadResult::Failed { is_reliable });
         assert_eq!(failed(true), Verdict::Refused);
         assert_eq!(failed(false), Verdict::Unknown);
         assert_eq!(
-            known.verdict_after(LoadResult::Loaded(None)),
+            check_loads.verdict_after(LoadResult::Loaded(None)),
             Verdict::Loads
         );
 
-        let elsewhere = check(&sent, &vm(&[(TIMER, 0)]));
-        assert_eq!(elsewhere.verdict, Verdict::Refused);
+        let check_refuses = check(&source, &vm(&[(TIMER, 0)]));
+        assert_eq!(check_refuses.verdict, Verdict::Refused);
         assert_eq!(
-            elsewhere.verdict_after(LoadResult::Loaded(None)),
+            check_refuses.verdict_after(LoadResult::Loaded(None)),
             Verdict::Unknown
         );
         assert_eq!(
-            elsewhere.verdict_after(LoadResult::Loaded(Some(&sent))),
+            check_refuses.verdict_after(LoadResult::Loaded(Some(&source))),
             Verdict::Refused
         );
     }

@@ -1,4 +1,4 @@
-//! Everything that the guest could notice of a plan.
+//! All changes of a plan that the guest could notice.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -13,38 +13,38 @@ use crate::register::{RegisterId, Value, differing_fields};
 use crate::severity::{self, Severity};
 use crate::vm::Vcpu;
 
-/// Everything that the guest could notice of a plan.
-pub(super) fn visible_changes(question: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
-    // Equal changes once, with where they came first.
-    let mut alike: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
+/// Returns all changes of a plan that the guest could notice.
+pub(super) fn visible_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    // Equal changes occur once, in the order of their first occurrence.
+    let mut grouped: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
     let empty = DestinationVcpu::default();
-    for ((number, plan), vcpu) in vcpus.iter().enumerate().zip(&question.vm.vcpus) {
-        let there = question.destination.vcpu(number).unwrap_or(&empty);
+    for ((number, plan), vcpu) in vcpus.iter().enumerate().zip(&input.vm.vcpus) {
+        let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
         let decisions = plan.decisions.iter();
-        let of_registers =
-            decisions.flat_map(|decision| decision_changes(question, vcpu, there, decision));
-        let lost = first_run::lost_feature(question.destination, number, plan);
-        for change in of_registers
+        let register_changes = decisions
+            .flat_map(|decision| decision_changes(input, vcpu, destination_vcpu, decision));
+        let lost_feature = first_run::lost_feature(input.destination, number, plan);
+        for change in register_changes
             .chain(extensions::visible_changes(plan))
-            .chain(lost)
+            .chain(lost_feature)
         {
-            let first = alike.len();
-            let (_, set) = alike.entry(change).or_insert((first, VcpuSet::default()));
+            let first = grouped.len();
+            let (_, set) = grouped.entry(change).or_insert((first, VcpuSet::default()));
             set.insert(number);
         }
     }
-    let mut alike: Vec<_> = alike.into_iter().collect();
-    alike.sort_by_key(|(_, (first, _))| *first);
-    let mut changes: Vec<_> = alike
+    let mut grouped: Vec<_> = grouped.into_iter().collect();
+    grouped.sort_by_key(|(_, (first, _))| *first);
+    let mut changes: Vec<_> = grouped
         .into_iter()
         .map(|(change, (_, vcpus))| VisibleChange { vcpus, ..change })
         .collect();
-    changes.extend(unlisted_changes(question, vcpus));
+    changes.extend(unlisted_changes(input, vcpus));
     changes.sort_by_key(|change| core::cmp::Reverse(change.severity));
     changes
 }
 
-/// What an emulated CPU is that no list holds, so that it changes unseen when the rest changes.
+/// Registers that identify an emulated CPU but are in no list, so that their changes are not seen.
 const UNLISTED_BY_TCG: [RegisterId; 6] = [
     RegisterId::MIDR_EL1,
     RegisterId::ID_PFR1_EL1,
@@ -56,41 +56,45 @@ const UNLISTED_BY_TCG: [RegisterId; 6] = [
 
 const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
 
-/// An emulated CPU that differs in its ID registers differs in those that are not listed, too, and nothing tells how.
-fn unlisted_changes(question: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
-    let differs = question.destination.accelerator == Some(Accelerator::Tcg)
+/// Returns changes of registers that an emulator does not list.
+///
+/// An emulated CPU whose listed ID registers differ may differ in the unlisted ones too, in an
+/// unknown way.
+fn unlisted_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+    let has_changed_id_registers = input.destination.accelerator == Some(Accelerator::Tcg)
         && vcpus.iter().any(|vcpu| {
             vcpu.decisions.iter().any(|decision| {
                 matches!(decision.reason, Reason::UserAccepts | Reason::UserSets)
                     && severity::is_identification(decision.register)
             })
         });
-    if !differs {
+    if !has_changed_id_registers {
         return Vec::new();
     }
-    let listed = |id| {
-        let mut lists = question.destination.vcpus.iter();
-        lists.any(|host| host.get(id).is_some())
+    let is_listed = |id| {
+        let mut destination_vcpus = input.destination.vcpus.iter();
+        destination_vcpus.any(|destination_vcpu| destination_vcpu.get(id).is_some())
     };
-    let hidden = UNLISTED_BY_TCG.into_iter().filter(|id| !listed(*id));
-    hidden
+    let unlisted = UNLISTED_BY_TCG.into_iter().filter(|id| !is_listed(*id));
+    unlisted
         .map(|id| {
-            let what = "no list holds it; where the CPUs differ the guest reads the destination's";
+            let description =
+                "in no register list; if the CPUs differ, the guest reads the destination's value";
             VisibleChange {
                 vcpus: (0..vcpus.len()).collect(),
-                ..register_change(id, None, None, Severity::Low, what)
+                ..register_change(id, None, None, Severity::Low, description)
             }
         })
         .collect()
 }
 
-/// A change of one register's value as a whole.
+/// Returns a change of one register's whole value.
 fn register_change(
     id: RegisterId,
     from: Option<u64>,
     to: Option<u64>,
     severity: Severity,
-    what: impl Into<Cow<'static, str>>,
+    description: impl Into<Cow<'static, str>>,
 ) -> VisibleChange {
     VisibleChange {
         vcpus: VcpuSet::default(),
@@ -99,159 +103,209 @@ fn register_change(
         from,
         to,
         severity,
-        description: what.into(),
+        description: description.into(),
         remedy: None,
     }
 }
 
 fn decision_changes(
-    question: PlanInput<'_>,
+    input: PlanInput<'_>,
     vcpu: &Vcpu,
-    there: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     decision: &Decision,
 ) -> Vec<VisibleChange> {
     let id = decision.register;
     let source = decision.source.as_ref().and_then(Value::as_u64);
-    let host = decision.destination.as_ref().and_then(Value::as_u64);
-    let is_kvm = question.destination.accelerator == Some(Accelerator::Kvm);
+    let destination_value = decision.destination.as_ref().and_then(Value::as_u64);
+    let is_kvm = input.destination.accelerator == Some(Accelerator::Kvm);
     match (&decision.action, &decision.reason) {
         (Action::Set(value), reason) => match (source, value.as_u64()) {
             (Some(from), Some(to)) => value_changes(id, from, to, *reason == Reason::UserSets),
-            (from, to) => alloc::vec![register_change(
-                id,
-                from,
-                to,
-                Severity::Medium,
-                "set by the user"
-            )],
+            (from, to) => alloc::vec![register_change(id, from, to, Severity::Medium, SET_BY_USER)],
         },
         (Action::Ignore, Reason::UserIgnores | Reason::UserDrops) => {
-            let what = "the register's value is lost, by the user's decision";
-            alloc::vec![register_change(id, source, None, Severity::Medium, what)]
+            let description = "ignored by the user; the register's value is lost";
+            alloc::vec![register_change(
+                id,
+                source,
+                None,
+                Severity::Medium,
+                description
+            )]
         }
         (
             Action::KeepAtReset | Action::WriteReset(_),
             Reason::UserIgnores | Reason::UserDrops | Reason::Tolerated(_),
-        ) if source.is_some() && source != host => {
-            let severity = source.zip(host).map_or(Severity::Medium, |(from, to)| {
-                severity::rate_change(id, from, to)
-            });
-            alloc::vec![register_change(id, source, host, severity, "")]
+        ) if source.is_some() && source != destination_value => {
+            let severity = source
+                .zip(destination_value)
+                .map_or(Severity::Medium, |(from, to)| {
+                    severity::rate_change(id, from, to)
+                });
+            alloc::vec![register_change(id, source, destination_value, severity, "")]
         }
         (_, Reason::Tolerated(entry)) => {
-            let entry = question.tolerances.entries().get(*entry);
-            let visible = entry.and_then(|entry| entry.visible_effect.clone());
-            let visible =
-                visible.map(|it| register_change(id, source, host, it.severity, it.description));
-            visible.into_iter().collect()
+            let entry = input.tolerances.entries().get(*entry);
+            let effect = entry.and_then(|entry| entry.visible_effect.clone());
+            let effect = effect.map(|effect| {
+                register_change(
+                    id,
+                    source,
+                    destination_value,
+                    effect.severity,
+                    effect.description,
+                )
+            });
+            effect.into_iter().collect()
         }
         (Action::WriteReset(to), Reason::OnlyAtDestination) => {
-            let what = "the source did not list the register: what the guest read there before, if \
-                        anything, is not known";
-            alloc::vec![register_change(id, None, to.as_u64(), Severity::Low, what)]
+            let description = "the source did not list the register: not known what the guest \
+                               read on the source, if anything";
+            alloc::vec![register_change(
+                id,
+                None,
+                to.as_u64(),
+                Severity::Low,
+                description
+            )]
         }
         (Action::KeepAtReset, Reason::OnlyAtDestination) if is_kvm => {
-            unsaved_control_change(id, host).into_iter().collect()
+            unsaved_control_change(id, destination_value)
+                .into_iter()
+                .collect()
         }
-        (Action::Copy, _) if is_kvm => copy_changes(vcpu, there, id, source, host),
+        (Action::Copy, _) if is_kvm => {
+            copy_changes(vcpu, destination_vcpu, id, source, destination_value)
+        }
         _ => Vec::new(),
     }
 }
 
-/// A register that decides what the kernel shows the guest, and that the source did not save.
-fn unsaved_control_change(id: RegisterId, host: Option<u64>) -> Option<VisibleChange> {
-    let what = match RegisterKind::from_id(id) {
+/// Returns the change by a control register that the source did not save.
+fn unsaved_control_change(id: RegisterId, destination_value: Option<u64>) -> Option<VisibleChange> {
+    let description = match RegisterKind::from_id(id) {
         RegisterKind::PsciVersion => {
             "the source's kernel showed the guest PSCI 0.2, and the destination's shows its newest"
         }
-        RegisterKind::FirmwareBitmap(_) if host != Some(0) => {
+        RegisterKind::FirmwareBitmap(_) if destination_value != Some(0) => {
             "the guest may be offered hypercall services that the source's kernel did not have"
         }
         _ => return None,
     };
-    Some(register_change(id, None, host, Severity::Low, what))
+    Some(register_change(
+        id,
+        None,
+        destination_value,
+        Severity::Low,
+        description,
+    ))
 }
 
-/// What KVM makes of a value that it takes.
+/// Returns the changes that KVM makes to a value that it accepts.
 fn copy_changes(
     vcpu: &Vcpu,
-    there: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     id: RegisterId,
     source: Option<u64>,
-    host: Option<u64>,
+    destination_value: Option<u64>,
 ) -> Vec<VisibleChange> {
-    match (id, source, host) {
-        (RegisterId::PMCR_EL0, Some(source), Some(own)) => pmcr_changes(there, source, own),
-        (RegisterId::CTR_EL0, Some(ctr), _) if kernel::cache_type_may_differ(vcpu, there, ctr) => {
-            let what = "not known, the guest may read another: up to Linux 6.2 it reads the CPU's \
-                        own CTR_EL0, later what is listed, where Linux sets IDC also if only \
-                        CLIDR_EL1 says that no data cache needs cleaning";
+    match (id, source, destination_value) {
+        (RegisterId::PMCR_EL0, Some(source), Some(destination_value)) => {
+            pmcr_changes(destination_vcpu, source, destination_value)
+        }
+        (RegisterId::CTR_EL0, Some(ctr), _)
+            if kernel::cache_type_may_differ(vcpu, destination_vcpu, ctr) =>
+        {
+            let description = "not known, the guest may read another value: up to Linux 6.2 it \
+                               reads the CPU's own CTR_EL0, later the listed value, in which Linux \
+                               also sets IDC if only CLIDR_EL1 says that no data cache needs \
+                               cleaning";
             alloc::vec![VisibleChange {
                 field: Some(Cow::Borrowed("IDC")),
-                ..register_change(id, None, None, Severity::Low, what)
+                ..register_change(id, None, None, Severity::Low, description)
             }]
         }
         _ => Vec::new(),
     }
 }
 
-/// What KVM drops in silence of a PMCR_EL0 that it takes.
-fn pmcr_changes(there: &DestinationVcpu, source: u64, own: u64) -> Vec<VisibleChange> {
-    let keeps_all = kernel::keeps_all_of_pmcr(there);
-    // A host that holds the value keeps it.
-    if keeps_all == Some(true) || source == own {
+/// Returns the changes that KVM silently makes to a PMCR_EL0 that it accepts.
+fn pmcr_changes(
+    destination_vcpu: &DestinationVcpu,
+    source: u64,
+    destination_value: u64,
+) -> Vec<VisibleChange> {
+    let keeps_all = kernel::keeps_all_of_pmcr(destination_vcpu);
+    // A host that already holds the value keeps it.
+    if keeps_all == Some(true) || source == destination_value {
         return Vec::new();
     }
-    let kept = kernel::effective_pmcr(source, own);
-    let change = |field, from, to, severity, what: &'static str| VisibleChange {
+    let kept = kernel::effective_pmcr(source, destination_value);
+    let change = |field, from, to, severity, description: &'static str| VisibleChange {
         field,
-        ..register_change(RegisterId::PMCR_EL0, Some(from), Some(to), severity, what)
+        ..register_change(
+            RegisterId::PMCR_EL0,
+            Some(from),
+            Some(to),
+            severity,
+            description,
+        )
     };
     let mut changes = Vec::new();
-    let (number, left) = (
+    let (number, kept_number) = (
         kernel::event_counter_count(source),
         kernel::event_counter_count(kept),
     );
-    if number != left {
+    if number != kept_number {
         changes.push(change(
             Some(Cow::Borrowed("N")),
             number,
-            left,
+            kept_number,
             Severity::Medium,
-            "KVM takes no more event counters than the host has, and says nothing",
+            "KVM silently limits the event counters to those of the host",
         ));
     }
-    // But for N.
+    // All bits but N.
     let same_number = kernel::effective_pmcr(source, source);
     if same_number != source {
-        let what = if keeps_all.is_none() {
-            "KVM since v6.7, which this may be, keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+        let description = if keeps_all.is_none() {
+            "KVM since v6.7 (the destination may run it) silently keeps only N and bits 7:0; IMP \
+             and IDCODE of 0 refer the guest to MIDR_EL1"
         } else {
-            "KVM keeps N and the bits 7:0 only, and says nothing; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
+            "KVM silently keeps only N and bits 7:0; IMP and IDCODE of 0 refer the guest to MIDR_EL1"
         };
-        changes.push(change(None, source, same_number, Severity::Low, what));
+        changes.push(change(
+            None,
+            source,
+            same_number,
+            Severity::Low,
+            description,
+        ));
     }
     changes
 }
 
-/// A change of value, field by field where the fields are known.
-fn value_changes(id: RegisterId, from: u64, to: u64, by_user: bool) -> Vec<VisibleChange> {
-    let whole = severity::rate_change(id, from, to);
-    let what = if by_user { "set by the user" } else { "" };
+/// Description of a change that the user requested.
+const SET_BY_USER: &str = "set by the user";
+
+/// Returns the changes for a new value, one per field if the fields are known.
+fn value_changes(id: RegisterId, from: u64, to: u64, is_set_by_user: bool) -> Vec<VisibleChange> {
+    let whole_severity = severity::rate_change(id, from, to);
+    let description = if is_set_by_user { SET_BY_USER } else { "" };
     let change = |field: Option<Cow<'static, str>>, from, to, severity| VisibleChange {
         field,
-        ..register_change(id, Some(from), Some(to), severity, what)
+        ..register_change(id, Some(from), Some(to), severity, description)
     };
     if id.fields().is_empty() || id.value_name(from).is_some() {
-        return alloc::vec![change(None, from, to, whole)];
+        return alloc::vec![change(None, from, to, whole_severity)];
     }
-    let identification = severity::is_identification(id);
+    let is_identification = severity::is_identification(id);
     differing_fields(id, from, to)
         .map(|difference| {
-            let severity = if identification {
+            let severity = if is_identification {
                 severity::rate_field_change(id, difference)
             } else {
-                whole
+                whole_severity
             };
             let name = Cow::Owned(difference.field.to_string());
             change(Some(name), difference.from, difference.to, severity)

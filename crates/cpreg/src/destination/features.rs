@@ -1,21 +1,24 @@
-//! The vCPU features that decide which registers KVM lists ([`Features`]), and those that a guest has by its registers ([`GuestFeatures`]).
+//! vCPU features that decide which registers KVM lists ([`Features`]), and the features that a
+//! guest has according to its registers ([`GuestFeatures`]).
 //!
-//! | feature | the guest has it if it has | `KVM_ARM_VCPU_…` |
+//! | feature | evidence in the guest's registers | `KVM_ARM_VCPU_…` |
 //! |---|---|---|
 //! | `pmu` | PMCR_EL0; see below | `PMU_V3` |
 //! | `sve` | ZCR_EL1 | `SVE` |
 //! | `ptrauth` | APIAKEYLO_EL1 | `PTRAUTH_ADDRESS`, `PTRAUTH_GENERIC` |
 //! | `mte` | RGSR_EL1 | the VM's `KVM_CAP_ARM_MTE` |
 //! | `el2` | HCR_EL2 | `HAS_EL2` |
-//! | `el2-e2h0` | the same, and ID_AA64MMFR4_EL1.E2H0 is 0 | `HAS_EL2_E2H0` |
-//! | `el1-32bit` | nothing tells: its list and its values are those of a guest without it | `EL1_32BIT` |
+//! | `el2-e2h0` | HCR_EL2, and ID_AA64MMFR4_EL1.E2H0 is 0 | `HAS_EL2_E2H0` |
+//! | `el1-32bit` | none: list and values equal those of a guest without it | `EL1_32BIT` |
 //!
-//! Kernels before v5.11 (11663111cd49) list the PMU's registers for guests without a PMU as well, and identify it to them. Such a kernel is told by
-//! what it does not list yet: OSLSR_EL1 (v5.18). A guest without a PMU cannot write the registers, so PMCNTENSET_EL0 then holds
-//! KVM's reset poison; a guest with one may not have touched it either, and then nothing tells.
+//! Kernels before v5.11 (11663111cd49) list the PMU's registers for guests without a PMU too, and
+//! identify the PMU to them. Such a kernel does not list OSLSR_EL1 (v5.18). A guest without a PMU
+//! cannot write the registers, so PMCNTENSET_EL0 holds KVM's reset poison. A guest with a PMU may
+//! not have written it either, and the feature is undetermined.
 //!
-//! Sources: Linux `arch/arm64/kvm/sys_regs.c` (read), and recorded lists of every feature set (`crates/cpreg-hosts/data`). SVE's own
-//! registers are in no list of QEMU's. Which host has which set does not live here.
+//! Sources: Linux `arch/arm64/kvm/sys_regs.c` (read), and recorded lists of every feature set
+//! (`crates/cpreg-hosts/data`). SVE's own registers are in none of QEMU's lists. The feature sets
+//! of hosts live elsewhere.
 
 use core::fmt;
 use core::ops::BitOr;
@@ -26,11 +29,11 @@ use crate::register::RegisterId;
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::Registers;
 
-/// A set of vCPU features.
+/// Set of vCPU features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Features(u8);
 
-/// Each feature and its name, in the order of names in a set.
+/// Features with their names, in the order of names in a set.
 const NAMES: [(Features, &str); 7] = [
     (Features::PMU, "pmu"),
     (Features::SVE, "sve"),
@@ -41,11 +44,11 @@ const NAMES: [(Features, &str); 7] = [
     (Features::MTE, "mte"),
 ];
 
-/// The name of a set without features.
+/// Name of the empty set.
 const EMPTY_SET_NAME: &str = "none";
 
 impl Features {
-    /// None of them.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// A performance monitoring unit, PMUv3.
     pub const PMU: Self = Self(1);
@@ -62,41 +65,41 @@ impl Features {
     /// The Memory Tagging Extension.
     pub const MTE: Self = Self(1 << 6);
 
-    /// Whether all of `other` are in it.
+    /// Returns `true` if all features of `other` are in the set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Those that are in it and not in `other`.
+    /// Returns the features that are in the set and not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// How many.
+    /// Returns the number of features.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Whether there are none.
+    /// Returns `true` if the set has no features.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The names of those in it; none for an empty set.
+    /// Returns the names of the features in the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let own = NAMES.into_iter();
         own.filter(move |(feature, _)| self.contains(*feature))
             .map(|(_, name)| name)
     }
 
-    /// The feature of that name.
+    /// Returns the feature with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let found = NAMES.iter().find(|(_, own)| *own == name);
-        found.map(|(feature, _)| *feature)
+        let entry = NAMES.iter().find(|(_, own)| *own == name);
+        entry.map(|(feature, _)| *feature)
     }
 
-    /// Reads names with commas between, as [`fmt::Display`] writes them.
+    /// Parses names separated by commas, as [`fmt::Display`] writes them.
     pub fn from_names(names: &str) -> Option<Self> {
         if names == EMPTY_SET_NAME {
             return Some(Self::NONE);
@@ -114,7 +117,7 @@ impl BitOr for Features {
     }
 }
 
-/// `pmu,sve`, or `none`.
+/// Formats the set as `pmu,sve`, or `none`.
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -124,41 +127,41 @@ impl fmt::Display for Features {
     }
 }
 
-/// The features that a guest has by its registers.
+/// Features that a guest has according to its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestFeatures {
-    /// Those that it has, or may have.
+    /// Features that the guest has or may have.
     pub features: Features,
-    /// Those of them that its registers leave open.
+    /// The features among them that its registers do not determine.
     pub undetermined: Features,
 }
 
 impl GuestFeatures {
-    /// The features of a guest of KVM with these registers.
+    /// Returns the features of a KVM guest with these registers.
     pub fn from_registers(registers: &Registers) -> Self {
         let has = |id| registers.get(id).is_some();
-        let signs = [
+        let evidence = [
             (Features::PMU, RegisterId::PMCR_EL0),
             (Features::SVE, RegisterId::ZCR_EL1),
             (Features::POINTER_AUTHENTICATION, RegisterId::APIAKEYLO_EL1),
             (Features::MTE, RegisterId::RGSR_EL1),
             (Features::EL2, HCR_EL2),
         ];
-        let mut features = signs
+        let mut features = evidence
             .into_iter()
-            .filter(|(_, sign)| has(*sign))
+            .filter(|(_, register)| has(*register))
             .fold(Features::NONE, |set, (feature, _)| set | feature);
         let e2h0 = registers.get_u64(RegisterId::ID_AA64MMFR4_EL1);
         if features.contains(Features::EL2) && e2h0.is_some_and(|value| value >> 24 & 0xf == 0) {
             features = features | Features::EL2_E2H0;
         }
         let enabled_counters = registers.get_u64(RegisterId::PMCNTENSET_EL0);
-        let is_open = features.contains(Features::PMU)
+        let is_undetermined = features.contains(Features::PMU)
             && !has(RegisterId::OSLSR_EL1)
             && enabled_counters == Some(RESET_POISON);
         Self {
             features,
-            undetermined: if is_open {
+            undetermined: if is_undetermined {
                 Features::PMU
             } else {
                 Features::NONE
@@ -177,7 +180,7 @@ mod tests {
     use crate::register::Value;
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_round_trip() {
         let all = NAMES
             .iter()
             .fold(Features::NONE, |set, (feature, _)| set | *feature);
@@ -193,7 +196,7 @@ mod tests {
         }
     }
 
-    fn recognised(registers: &[(RegisterId, u64)]) -> GuestFeatures {
+    fn features_of(registers: &[(RegisterId, u64)]) -> GuestFeatures {
         let pairs = registers.iter();
         let pairs = pairs.map(|(id, value)| (*id, Value::U64(*value)));
         GuestFeatures::from_registers(
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_tells_the_features() {
+    fn registers_determine_the_features() {
         let registers = [
             (RegisterId::OSLSR_EL1, 8),
             (RegisterId::PMCR_EL0, 0),
@@ -212,20 +215,20 @@ mod tests {
             (HCR_EL2, 0),
             (RegisterId::ID_AA64MMFR4_EL1, 0xe10_0000),
         ];
-        let all = recognised(&registers);
+        let all = features_of(&registers);
         assert_eq!(all.features.to_string(), "pmu,sve,ptrauth,el2,mte");
         assert_eq!(all.undetermined, Features::NONE);
         let mut registers = registers;
         registers[6].1 = 0;
-        let features = recognised(&registers).features;
+        let features = features_of(&registers).features;
         assert!(features.contains(Features::EL2_E2H0));
-        assert_eq!(recognised(&[]).features, Features::NONE);
+        assert_eq!(features_of(&[]).features, Features::NONE);
     }
 
     #[test]
-    fn old_lists_leave_the_pmu_open_until_the_guest_uses_it() {
+    fn old_lists_leave_the_pmu_undetermined_until_the_guest_uses_it() {
         let old = |enabled| {
-            recognised(&[
+            features_of(&[
                 (RegisterId::PMCR_EL0, 0x410c_30ac),
                 (RegisterId::PMCNTENSET_EL0, enabled),
             ])

@@ -1,16 +1,18 @@
-//! [`Loader`]: the program that loads the state, and how it goes about it.
+//! [`Loader`]: the program that loads the state, and its behaviour.
 //!
-//! | behaviour | QEMU to 10.2 | QEMU 11.0 | QEMU 11.1 |
+//! | input | QEMU to 10.2 | QEMU 11.0 | QEMU 11.1 |
 //! |---|---|---|---|
-//! | more registers in the input than it has | fails at once | no such check | no such check |
-//! | register only in the input, below its own last one | fails, unnamed | fails, named | fails, named, unless tolerated |
-//! | register only in the input, above its own last one | dropped in silence | fails, named | fails, named, unless tolerated |
-//! | register only at the destination | nothing said | warning | warning unless tolerated |
-//! | a failure followed by a tolerated register | – | – | the failure is lost |
+//! | longer list than its own | fails at once | not checked | not checked |
+//! | register only in the input, below its own last one | fails, unnamed | fails, named | (1) |
+//! | register only in the input, above its own last one | silently dropped | fails, named | (1) |
+//! | register only at the destination | no message | warning | warning unless tolerated |
+//! | failure followed by a tolerated register | – | – | the failure is lost |
 //!
-//! Sources: QEMU `target/arm/machine.c` and `target/arm/kvm.c` of v5.2.0, v10.0 and v11.0.3 (read), and what 5.2.0, 7.2.22,
-//! 10.0.13 and 11.1.3 did on real kernels (recorded). Versions in between are taken to behave like their
-//! generation. What one load comes to is played through in [`super::load`].
+//! (1) Fails, named, unless tolerated.
+//!
+//! Sources: QEMU `target/arm/machine.c` and `target/arm/kvm.c` of v5.2.0, v10.0 and v11.0.3 (read),
+//! and loads by 5.2.0, 7.2.22, 10.0.13 and 11.1.3 on real kernels (recorded). Versions in between
+//! are assumed to behave like their generation. [`super::load`] simulates a load.
 
 use core::fmt;
 use core::str::FromStr;
@@ -19,50 +21,53 @@ use super::Version;
 use crate::error::{Error, ErrorKind};
 use crate::register::{RegisterClass, RegisterId};
 
-/// A program that loads CPU state, in one of its versions.
+/// Version of a program that loads CPU state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loader {
-    /// Which program.
+    /// Program that loads.
     pub program: Program,
-    /// Which version of it.
+    /// Version of the program.
     pub version: Version,
 }
 
-/// A kind of program that loads CPU state.
+/// Program that loads CPU state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Program(&'static str);
 
 impl Program {
-    /// QEMU, `qemu-system-aarch64_writable_bits`.
+    /// QEMU, `qemu-system-aarch64`.
     pub const QEMU: Self = Self("qemu");
-    /// A VMM that loads through cpreg (`cpreg_kvm::load`), which carries a plan out register by register, in the plan's order.
+    /// A VMM that loads through cpreg (`cpreg_kvm::load`), which carries out a plan register by
+    /// register, in the plan's order.
     pub const CPREG: Self = Self("cpreg");
 
-    /// Whether it keeps a register that KVM lists in its own list. cpreg keeps them all; QEMU keeps what `struct kvm_regs` and SVE hold apart
+    /// Returns `true` if the program keeps a register that KVM lists in its own list.
+    ///
+    /// cpreg keeps all of them. QEMU keeps the registers of `struct kvm_regs` and SVE apart
     /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
     pub fn has_in_list(self, id: RegisterId) -> bool {
         self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
     }
 
-    /// Its name, as in `qemu-10.0`.
+    /// Returns the program's name, as in `qemu-10.0`.
     pub const fn name(self) -> &'static str {
         self.0
     }
 }
 
-/// What QEMU does with a list that is not its own: it changed twice.
+/// Generation of QEMU's handling of a list that differs from its own; it changed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Generation {
-    /// Up to 10.2: the length is checked, the first unknown register ends it.
+    /// Up to 10.2: the length is checked, and the first unknown register ends the load.
     LengthChecked,
-    /// 11.0: every difference named, every unknown register fails.
+    /// 11.0: every difference is named, and every unknown register fails.
     Strict,
-    /// From 11.1: as 11.0, with a table of tolerances.
+    /// From 11.1: as in 11.0, with a table of tolerances.
     Tolerant,
 }
 
 impl Loader {
-    /// The versions whose behaviour is modelled, one of each generation, oldest first.
+    /// Loaders whose behaviour is modelled, oldest first.
     pub const MODELLED: [Self; 5] = [
         Self::qemu(5, 2),
         Self::qemu(7, 2),
@@ -71,18 +76,19 @@ impl Loader {
         Self::qemu(11, 1),
     ];
 
-    /// A VMM that loads through this version of cpreg.
+    /// Loader of a VMM that loads through this version of cpreg.
     pub const CPREG: Self = Self {
         program: Program::CPREG,
         version: Version::new(0, 1),
     };
 
-    /// Whether it does what the plan says, so that nothing has to be converted for it, and nothing of its own has to be foreseen.
+    /// Returns `true` if the loader carries out a plan, so that no conversion and no prediction is
+    /// needed.
     pub fn can_execute_plans(self) -> bool {
         self.program == Program::CPREG
     }
 
-    /// This version of QEMU.
+    /// Returns this version of QEMU.
     pub const fn qemu(major: u16, minor: u16) -> Self {
         Self {
             program: Program::QEMU,
@@ -90,7 +96,9 @@ impl Loader {
         }
     }
 
-    /// Whether this very version's loads were seen; others are taken to behave like their generation.
+    /// Returns `true` if loads by exactly this version were observed.
+    ///
+    /// Other versions are assumed to behave like their generation.
     pub(super) fn is_observed(self) -> bool {
         Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
     }
@@ -103,9 +111,11 @@ impl Loader {
         }
     }
 
-    /// Whether a failure to write a register after the last section is said as
-    /// `Failed to put registers after init`: seen in 10.0 and later, not in 7.2 and earlier, and
-    /// unknown in between.
+    /// Returns whether a failure to write a register after the last section is reported as
+    /// `Failed to put registers after init`.
+    ///
+    /// 10.0 and later report it (observed), 7.2 and earlier do not, and it is not known for the
+    /// versions in between.
     pub(super) fn reports_put_failure(self) -> Option<bool> {
         match self.version {
             version if version <= Version::new(7, 2) => Some(false),
@@ -115,14 +125,15 @@ impl Loader {
     }
 }
 
-/// What QEMU 11.1's own table does with a register that only one side has, under KVM
+/// Returns `true` if QEMU 11.1's own table tolerates a register that only the input has, under KVM
 /// (QEMU commits 113ed8e53c and 6dd8be31f8).
 pub(super) fn qemu_tolerates_in_input(id: RegisterId, value: Option<u64>) -> bool {
     QEMU_TOLERATED_REGISTERS.contains(&id)
         || (id == RegisterId::VENDOR_HYP_BMAP_2 && value == Some(0))
 }
 
-/// As [`qemu_tolerates_in_input`], for a register that only the destination has.
+/// Returns `true` if QEMU 11.1's own table tolerates a register that only the destination has,
+/// under KVM (commits as for [`qemu_tolerates_in_input`]).
 pub(super) fn qemu_tolerates_missing(id: RegisterId) -> bool {
     QEMU_TOLERATED_REGISTERS.contains(&id)
 }
@@ -145,7 +156,7 @@ impl fmt::Display for Loader {
 impl FromStr for Loader {
     type Err = Error;
 
-    /// Reads `cpreg`, or `qemu-10.0`; a third number is allowed and ignored.
+    /// Parses `cpreg` or `qemu-10.0`; a third number is allowed and ignored.
     fn from_str(text: &str) -> Result<Self, Error> {
         if text == Program::CPREG.name() {
             return Ok(Self::CPREG);
@@ -167,7 +178,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_round_trip() {
         for loader in Loader::MODELLED.into_iter().chain([Loader::CPREG]) {
             assert_eq!(loader.to_string().parse(), Ok(loader));
         }
@@ -179,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn cpreg_is_this_cpreg() {
+    fn cpreg_loader_has_the_crate_version() {
         let version = env!("CARGO_PKG_VERSION");
         assert!(version.starts_with(&alloc::format!("{}.", Loader::CPREG.version)));
     }
 
     #[test]
-    fn machine_types_name_their_version() {
+    fn machine_types_contain_their_version() {
         assert_eq!(
             Version::from_machine_type("virt-10.0"),
             Some(Version::new(10, 0))

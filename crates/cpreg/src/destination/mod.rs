@@ -1,20 +1,22 @@
-//! [`Destination`]: where a VM goes. A kernel side (or an emulator's), a loader, and how much is
-//! known about either.
+//! [`Destination`]: the place that a VM is loaded into.
 //!
-//! | file | what lives there |
+//! It consists of a kernel (or an emulator) and a loader, each with the confidence in what is known
+//! about it.
+//!
+//! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the destination as data |
-//! | `host.rs` | a vCPU of it: registers, their values, extensions |
-//! | [`kernel`] | what kind of register each is to KVM: scope, what its value hides, what an era offers |
-//! | [`accept`] | whether a value would be taken |
-//! | [`features`] | the vCPU features that decide what KVM lists, and those that a guest has |
-//! | [`extension`] | what a loader does with an extension |
-//! | [`loader`] | the programs that load the state and how each goes about it |
-//! | [`load`] | a loader played through, register by register |
-//! | `version` | versions of programs, and ranges of them |
-//! | [`writer`] | which versions of a program can have written a VM |
+//! | `vcpu.rs` | a vCPU of the destination: registers, their values, extensions |
+//! | [`kernel`] | kinds of registers in KVM: scope, registers hidden by ID fields, kernel versions |
+//! | [`accept`] | the values that a register accepts |
+//! | [`features`] | vCPU features of KVM, and those that a guest has |
+//! | [`extension`] | handling of extensions by loaders |
+//! | [`loader`] | the programs that load the state, and their behaviour |
+//! | [`load`] | simulation of a load, register by register |
+//! | `version` | versions of programs, and ranges of versions |
+//! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
-//! What to do about a difference does not live here; see [`crate::plan`].
+//! Decisions about differences live in [`crate::plan`].
 
 pub mod accept;
 pub mod extension;
@@ -38,22 +40,22 @@ pub use loader::Loader;
 pub use vcpu::{AcceptedValues, DestinationRegister, DestinationVcpu};
 pub use version::{Version, VersionRange};
 
-/// How a statement about a destination is known.
+/// Confidence in a statement about a destination.
 ///
-/// The order is from weakest to strongest, so the knowledge behind a conclusion is the minimum
-/// of the knowledge behind its premises.
+/// The order is from weakest to strongest, so the confidence in a conclusion is the minimum of the
+/// confidences in its premises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Confidence {
-    /// Nobody has seen it and its kind does not tell.
+    /// Neither observed nor inferred.
     Unknown,
-    /// Concluded from the register's kind.
+    /// Inferred from the register's kind.
     Inferred,
-    /// Seen on that very destination.
+    /// Observed on that very destination.
     Proven,
 }
 
 impl Confidence {
-    /// The word for it in reports.
+    /// Returns the name used in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -69,7 +71,7 @@ impl fmt::Display for Confidence {
     }
 }
 
-/// What executes the guest's instructions at the destination.
+/// Accelerator that executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Accelerator {
     /// Linux KVM.
@@ -81,7 +83,7 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// QEMU's name for it.
+    /// Returns QEMU's name of the accelerator.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
@@ -90,15 +92,16 @@ impl Accelerator {
         }
     }
 
-    /// The accelerator with that name.
+    /// Returns the accelerator with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Kvm, Self::Tcg, Self::Hvf]
             .into_iter()
             .find(|accelerator| accelerator.name() == name)
     }
 
-    /// What a list of registers tells of the accelerator it comes from: KVM lists its firmware
-    /// registers for every vCPU, and only QEMU's TCG lists AArch32 views.
+    /// Returns the accelerator that a list of registers comes from, if the list shows it.
+    ///
+    /// KVM lists its firmware registers for every vCPU, and only QEMU's TCG lists AArch32 views.
     pub fn from_registers(ids: impl IntoIterator<Item = RegisterId>) -> Option<Self> {
         ids.into_iter().find_map(|id| match id.raw() {
             raw if raw & !0xffff == kernel::FIRMWARE_CLASS => Some(Self::Kvm),
@@ -114,37 +117,39 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// Where the values of a destination's registers come from.
+/// Origin of the values of a destination's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueOrigin {
-    /// Read before any guest ran: the values at reset.
+    /// Reset values, read before any guest ran.
     Reset,
-    /// Left there by a guest that ran: proven to be taken, but no reset values.
+    /// Values of a guest that ran: accepted for certain, but not reset values.
     Guest,
-    /// The values at reset of a vCPU that no program had configured, so that every control is at the most that the kernel has; on
-    /// an emulator's CPU, so that nothing is proven for a machine of that name.
+    /// Reset values of a vCPU that no program had configured, on an emulated CPU.
+    ///
+    /// Every control register has the kernel's maximum. Nothing is proven for a real machine of
+    /// that name.
     EmulatedHost,
 }
 
-/// A place that a VM could be loaded into.
+/// Destination that a VM could be loaded into.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// What to call it in reports.
+    /// Name in reports.
     pub name: String,
-    /// What runs the guest there, if known.
+    /// Accelerator that runs the guest, if known.
     pub accelerator: Option<Accelerator>,
-    /// The program that loads, if known.
+    /// Program that loads the VM, if known.
     pub loader: Option<Loader>,
-    /// Where the registers' values come from.
+    /// Origin of the registers' values.
     pub value_origin: ValueOrigin,
-    /// The vCPUs there. A VM's vCPU beyond the last one is judged by the last one.
+    /// vCPUs of the destination. The last one stands for all further vCPUs of the VM.
     pub vcpus: Vec<DestinationVcpu>,
-    /// The outline of the VM there, if known.
+    /// Shape of the VM at the destination, if known.
     pub shape: Option<MachineShape>,
 }
 
 impl ValueOrigin {
-    /// The best that anything about such a destination can be known.
+    /// Returns the highest possible confidence in a statement about such a destination.
     pub const fn max_confidence(self) -> Confidence {
         match self {
             Self::Reset | Self::Guest => Confidence::Proven,
@@ -154,7 +159,7 @@ impl ValueOrigin {
 }
 
 impl Destination {
-    /// The vCPU that judges the VM's vCPU of that number.
+    /// Returns the destination's vCPU for the VM's vCPU with this number.
     pub fn vcpu(&self, number: usize) -> Option<&DestinationVcpu> {
         self.vcpus.get(number).or(self.vcpus.last())
     }

@@ -1,46 +1,46 @@
-//! [`DestinationVcpu`]: one vCPU of a destination, the registers that it lists, and what was seen of the values that these take.
+//! [`DestinationVcpu`]: one vCPU of a destination, its registers, and the values they accept.
 
 use alloc::vec::Vec;
 
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vcpu};
 
-/// One vCPU of a destination.
+/// vCPU of a destination.
 #[derive(Clone, Debug, Default)]
 pub struct DestinationVcpu {
     registers: Vec<DestinationRegister>,
-    /// The extensions that this vCPU has.
+    /// Extensions that this vCPU has.
     pub extensions: Vec<Extension>,
 }
 
-/// One register that a destination lists.
+/// Register that a destination lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationRegister {
-    /// Which one.
+    /// Id of the register.
     pub id: RegisterId,
-    /// What it held when it was read; see [`Destination::values`](super::Destination::values).
+    /// Recorded value; see [`Destination::value_origin`](super::Destination::value_origin).
     pub value: Option<Value>,
-    /// Which other values are known to be taken or refused.
+    /// Other values that are known to be accepted or refused.
     pub accepted_values: AcceptedValues,
 }
 
-/// What has been seen of the values that a destination's register takes, beyond the one it held.
+/// Observed values that a destination's register accepts, besides its recorded one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AcceptedValues {
-    /// Nothing; only its kind can tell.
+    /// Nothing was observed; the register's kind decides.
     #[default]
     ByKind,
-    /// Only these bits may differ from the value it held (`KVM_ARM_GET_REG_WRITABLE_MASKS`);
-    /// within them KVM decides field by field.
+    /// Only these bits may differ from the recorded value (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
+    /// Within them KVM decides field by field.
     Writable(u64),
-    /// Exactly these values.
+    /// Exactly these values are accepted.
     OneOf(Vec<u64>),
-    /// Any of these bits, in any combination, and no others.
+    /// Any combination of these bits is accepted, and no other bit.
     Subset(u64),
 }
 
 impl DestinationVcpu {
-    /// A vCPU with these registers, in any order; of several with one id the last stays.
+    /// Returns a vCPU with these registers, in any order; the last register with an id counts.
     pub fn new(
         registers: impl IntoIterator<Item = DestinationRegister>,
         extensions: Vec<Extension>,
@@ -56,7 +56,7 @@ impl DestinationVcpu {
         }
     }
 
-    /// The vCPU that a loaded or saved one is evidence of.
+    /// Returns the destination's vCPU that a loaded or saved vCPU is evidence of.
     pub fn from_vcpu(vcpu: &Vcpu) -> Self {
         let registers = vcpu
             .registers
@@ -69,26 +69,26 @@ impl DestinationVcpu {
         Self::new(registers, vcpu.extensions.clone())
     }
 
-    /// The registers listed there, ascending by id.
+    /// Returns the listed registers, ascending by id.
     pub fn registers(&self) -> &[DestinationRegister] {
         &self.registers
     }
 
-    /// The register with this id, if it is listed there.
+    /// Returns the register with this id, if it is listed.
     pub fn get(&self, id: RegisterId) -> Option<&DestinationRegister> {
-        let at = self
+        let index = self
             .registers
             .binary_search_by_key(&id, |register| register.id)
             .ok()?;
-        Some(&self.registers[at])
+        Some(&self.registers[index])
     }
 
-    /// What a listed register of at most 64 bits held.
+    /// Returns the recorded value of a listed register of at most 64 bits.
     pub fn value(&self, id: RegisterId) -> Option<u64> {
         self.get(id)?.value.as_ref()?.as_u64()
     }
 
-    /// The extension with this name, if the vCPU has it.
+    /// Returns the extension with this name, if the vCPU has it.
     pub fn extension(&self, name: &str) -> Option<&Extension> {
         self.extensions
             .iter()

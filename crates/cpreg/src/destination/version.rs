@@ -1,23 +1,25 @@
-//! [`Version`] and [`VersionRange`]: of a program that writes or loads VMs, or says something.
+//! [`Version`] and [`VersionRange`] of programs that write or load VMs, or print messages.
 
 use core::fmt;
 
-/// A version of a program.
+/// Version of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// The first number.
+    /// First number.
     pub major: u16,
-    /// The second number.
+    /// Second number.
     pub minor: u16,
 }
 
 impl Version {
-    /// `major.minor`.
+    /// Returns the version `major.minor`.
     pub const fn new(major: u16, minor: u16) -> Self {
         Self { major, minor }
     }
 
-    /// The first version that has a machine type, by its name: `virt-10.0`; `None` for one without a version in its name.
+    /// Returns the first version that has a machine type, by its name (`virt-10.0`).
+    ///
+    /// Returns `None` if the name has no version.
     pub(super) fn from_machine_type(machine: &str) -> Option<Self> {
         let (_, version) = machine.rsplit_once('-')?;
         let (major, minor) = version.split_once('.')?;
@@ -31,23 +33,25 @@ impl fmt::Display for Version {
     }
 }
 
-/// A range of versions. An end that nothing tells of is `None`; neither end: all that were looked at.
+/// Range of versions. An unknown end is `None`.
+///
+/// A range without both ends contains all examined versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VersionRange {
-    /// The first one.
+    /// First version of the range.
     pub first: Option<Version>,
-    /// The last one.
+    /// Last version of the range.
     pub last: Option<Version>,
 }
 
 impl VersionRange {
-    /// Any.
+    /// Range of all versions.
     pub const ANY: Self = Self {
         first: None,
         last: None,
     };
 
-    /// From this one on.
+    /// Returns the range of this version and all later ones.
     pub const fn with_first(major: u16, minor: u16) -> Self {
         Self {
             first: Some(Version::new(major, minor)),
@@ -55,7 +59,7 @@ impl VersionRange {
         }
     }
 
-    /// Up to this one.
+    /// Returns the range of all versions up to this one.
     pub const fn with_last(major: u16, minor: u16) -> Self {
         Self {
             first: None,
@@ -63,7 +67,7 @@ impl VersionRange {
         }
     }
 
-    /// Only this one.
+    /// Returns the range of only this version.
     pub const fn single(major: u16, minor: u16) -> Self {
         Self {
             first: Some(Version::new(major, minor)),
@@ -71,7 +75,7 @@ impl VersionRange {
         }
     }
 
-    /// Those that are in both.
+    /// Returns the range of versions that are in both ranges.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         Self {
@@ -88,10 +92,10 @@ impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.first, self.last) {
             (None, None) => f.write_str("any version"),
-            (Some(since), None) => write!(f, "{since} and later"),
-            (None, Some(until)) => write!(f, "up to {until}"),
-            (Some(since), Some(until)) if since == until => write!(f, "{since}"),
-            (Some(since), Some(until)) => write!(f, "{since} to {until}"),
+            (Some(first), None) => write!(f, "{first} and later"),
+            (None, Some(last)) => write!(f, "up to {last}"),
+            (Some(first), Some(last)) if first == last => write!(f, "{first}"),
+            (Some(first), Some(last)) => write!(f, "{first} to {last}"),
         }
     }
 }

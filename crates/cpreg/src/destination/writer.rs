@@ -1,27 +1,28 @@
-//! Which versions of QEMU can have written a VM: its machine type, and parts of the CPU state that came or went with a version.
+//! The versions of QEMU that can have written a VM, by its machine type and its CPU state.
 //!
-//! | what is seen | tells |
+//! | evidence | versions |
 //! |---|---|
 //! | the machine type `virt-10.0` | 10.0 or later |
-//! | a subsection of `cpu` | the version that it came with, or later ([`super::extension`]) |
+//! | a subsection of `cpu` | the version that added it, or later ([`super::extension`]) |
 //! | `env.features` | 5.2 or earlier |
 //!
-//! A distribution may have brought a part to an earlier version, so this is a hint for people; no decision looks at it.
+//! A distribution may have backported a subsection to an earlier version. The result is a hint for
+//! people; no decision uses it.
 
 use super::extension;
 use super::{Version, VersionRange};
 use crate::vm::Vm;
 
-/// Which versions of QEMU can have written this VM.
+/// Returns the versions of QEMU that can have written this VM.
 pub fn writer_versions(machine: Option<&str>, vm: &Vm) -> VersionRange {
     let extensions = vm.vcpus.iter().flat_map(|vcpu| &vcpu.extensions);
-    let since = extensions.clone().filter_map(extension::first_version);
-    let until = extensions.filter_map(extension::last_version);
+    let first_versions = extensions.clone().filter_map(extension::first_version);
+    let last_versions = extensions.filter_map(extension::last_version);
     VersionRange {
-        first: since
+        first: first_versions
             .chain(machine.and_then(Version::from_machine_type))
             .max(),
-        last: until.min(),
+        last: last_versions.min(),
     }
 }
 
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_beginning_and_the_earliest_end() {
+    fn range_has_the_latest_first_and_the_earliest_last_version() {
         let version = |major, minor| Some(Version::new(major, minor));
         assert_eq!(versions("virt-7.2", &["cpu/vfp"]), (version(7, 2), None));
         assert_eq!(

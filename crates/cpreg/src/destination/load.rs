@@ -1,11 +1,12 @@
-//! A loader played through: what it would do with a VM as it stands, register by register.
+//! Simulation of a load: a loader's behaviour with a VM as it is, register by register.
 //!
-//! This is the model of other programs' behaviour, their bugs included; the order of events is theirs. Their words
-//! for each event belong to the adapter that knows the program. What ought to be done is [`crate::plan`]'s.
+//! This is a model of other programs, including their bugs and their order of events. The adapter
+//! that knows a program has the program's messages. Decisions live in [`crate::plan`].
 //!
-//! For each vCPU in turn QEMU checks the list's length (to 10.2), reads the subsections, merges the list into its own
-//! and writes the result; the first vCPU that fails ends the load. Under KVM all vCPUs are then written again, even
-//! after a failure, and a refusal there is fatal with other words.
+//! For each vCPU in turn QEMU checks the list's length (to 10.2), reads the subsections, merges the
+//! list into its own and writes the result. The first vCPU that fails ends the load. Under KVM QEMU
+//! finally writes all vCPUs again, even after a failure. A refusal in that step is fatal, with
+//! another message.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -18,109 +19,113 @@ use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, Value
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
 
-/// What a loader would do.
+/// Predicted load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimulatedLoad {
-    /// Whether the VM would run there; `None` where what is known does not tell.
+    /// `Some(true)` if the VM would load, or `None` if there is not enough information to decide.
     pub loads: Option<bool>,
-    /// How well that is known.
+    /// Confidence in the prediction.
     pub confidence: Confidence,
-    /// What it would say, in order.
+    /// Events of the load, in order.
     pub events: Vec<LoadEvent>,
-    /// Whether these are all events; otherwise more may come that the destination's unknown values decide.
+    /// `true` if these are all events; otherwise unknown values of the destination decide about
+    /// further ones.
     pub is_complete: bool,
-    /// Registers that it would lose without refusing the VM: with a failure that it forgets, or dropped in silence.
+    /// Registers that the loader would lose without refusing the VM: with a failure that it
+    /// forgets, or silently. The number is the vCPU's.
     pub lost_registers: Vec<(usize, RegisterId)>,
 }
 
-/// One thing that a loader says or does. `vcpu` counts from zero.
+/// Event of a load: a message or an action of the loader. `vcpu` counts from zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadEvent {
-    /// The list is longer than its own.
+    /// The input's list is longer than the loader's.
     TooManyRegisters {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Registers in the input.
+        /// Number of registers in the input.
         incoming: usize,
-        /// Registers that it has.
+        /// Number of registers in the loader's list.
         listed: usize,
     },
-    /// A register is only in the input, and that is named as a failure.
+    /// The loader reports a register that only the input has as a failure.
     OnlyInInput {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Which register.
+        /// The register.
         id: RegisterId,
     },
-    /// A register is only at the destination, and that is named as a warning.
+    /// The loader reports a register that only the destination has as a warning.
     OnlyAtDestination {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Which register.
+        /// The register.
         id: RegisterId,
     },
     /// A write was refused because of the value.
     ValueNotTaken {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Which register.
+        /// The register.
         id: RegisterId,
-        /// The value written.
+        /// The written value.
         value: Value,
-        /// The value that the register has.
+        /// The register's current value.
         current: Option<Value>,
     },
-    /// A write was refused because the register is hidden by now.
+    /// A write was refused because an earlier write hid the register.
     RegisterHidden {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Which register.
+        /// The register.
         id: RegisterId,
     },
-    /// It dies on a subsection.
+    /// The loader aborts on a subsection.
     AbortOnSubsection {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// The subsection.
+        /// Name of the subsection.
         name: Cow<'static, str>,
     },
-    /// It dies when it writes a register.
+    /// The loader aborts when it writes a register.
     AbortOnWrite {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
-        /// Which register.
+        /// The register.
         id: RegisterId,
     },
     /// The section of this vCPU did not load.
     SectionFailed {
-        /// Which vCPU.
+        /// Number of the vCPU.
         vcpu: usize,
     },
     /// The load as a whole failed.
     LoadFailed {
-        /// Whose section failed.
+        /// Number of the vCPU whose section failed.
         vcpu: usize,
-        /// At which step.
+        /// Step that failed.
         step: LoadStep,
     },
     /// Writing all registers after the last section failed, which ends the program.
     PutFailed,
 }
 
-/// The step of loading one vCPU.
+/// Step of loading one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadStep {
     /// Reading the fields.
     Fields,
-    /// Taking the registers over.
+    /// Loading the registers.
     Registers,
-    /// Reading a subsection that it does not know.
+    /// Reading a subsection that the loader does not know.
     Extension(Cow<'static, str>),
 }
 
-/// Whether the loader can be one at that destination. A version has no machine types of later ones, and under an emulator the
-/// list of registers is the program's own. Where nothing is known of what runs the guest there, nothing is known of any loader.
+/// Returns `true` if the loader can be the one at the destination.
+///
+/// A version lacks the machine types of later versions. Under an emulator the list of registers is
+/// the program's own. Without a known accelerator no loader is plausible.
 pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
     if loader.can_execute_plans() {
         return destination.accelerator == Some(Accelerator::Kvm);
@@ -139,32 +144,34 @@ pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
         (Some(Accelerator::Tcg | Accelerator::Hvf), _) if destination.loader.is_some() => {
             destination.loader == Some(loader)
         }
-        (Some(Accelerator::Tcg), Some(host)) => accept::tcg::can_list(
+        (Some(Accelerator::Tcg), Some(destination_vcpu)) => accept::tcg::can_list(
             loader,
-            |id| host.get(id).is_some(),
-            host.extension(Extension::FEATURES).is_some(),
+            |id| destination_vcpu.get(id).is_some(),
+            destination_vcpu.extension(Extension::FEATURES).is_some(),
         ),
         (accelerator, _) => accelerator.is_some(),
     }
 }
 
-/// The modelled loaders that can be the one at that destination, oldest first.
+/// Returns the modelled loaders that can be the one at the destination, oldest first.
 pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '_ {
     Loader::MODELLED
         .into_iter()
         .filter(|loader| is_plausible(*loader, destination))
 }
 
-/// One vCPU as an input lists it.
+/// vCPU as an input lists it.
 #[derive(Clone, Copy, Debug)]
 pub struct IncomingVcpu<'a> {
-    /// Its registers. What QEMU writes is ascending; what it reads may be in any order, and name a register twice.
+    /// Registers. QEMU writes them ascending; an input may have any order, and a register twice.
     pub registers: &'a [(RegisterId, &'a Value)],
-    /// Its extensions.
+    /// Extensions.
     pub extensions: &'a [Extension],
 }
 
-/// What the VM would come to in that loader, as it stands. Nothing is foretold of one that carries plans out: what it does is the plan's.
+/// Simulates the load of the VM, as it is, by the loader.
+///
+/// A loader that carries out plans is not simulated: the plan determines its behaviour.
 pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
     let lists: Vec<Vec<_>> = vm
         .vcpus
@@ -182,7 +189,7 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
     simulate_lists(loader, &vcpus, destination)
 }
 
-/// As [`simulate`], for lists that need not be a [`Vm`]'s.
+/// Simulates a load like [`simulate`], for lists that need not be a valid [`Vm`].
 pub fn simulate_lists(
     loader: Loader,
     vcpus: &[IncomingVcpu<'_>],
@@ -216,10 +223,10 @@ pub fn simulate_lists(
     };
     let mut written = Vec::new();
     for (number, vcpu) in vcpus.iter().enumerate() {
-        let Some(host) = destination.vcpu(number) else {
+        let Some(destination_vcpu) = destination.vcpu(number) else {
             return SimulatedLoad::unknown();
         };
-        match simulation.load_vcpu(number, vcpu, host) {
+        match simulation.load_vcpu(number, vcpu, destination_vcpu) {
             SectionOutcome::Loaded(writes) => written.push(writes),
             SectionOutcome::Failed(step, writes) => {
                 written.extend(writes);
@@ -253,32 +260,32 @@ struct Simulation {
     is_kvm: bool,
     acceptor: Acceptor,
     load: SimulatedLoad,
-    /// It is not known whether it comes this far: nothing that follows is surely said.
+    /// `true` once it is not known whether the load gets this far; later events are uncertain.
     is_uncertain: bool,
 }
 
-/// What one vCPU's section came to.
+/// Outcome of loading one vCPU's section.
 enum SectionOutcome {
     Loaded(WriteResults),
     Failed(LoadStep, Option<WriteResults>),
     Aborted,
 }
 
-/// What writing one vCPU's registers comes to.
+/// Results of writing one vCPU's registers.
 struct WriteResults {
     refused_writes: Vec<LoadEvent>,
-    /// Whether anything in it is not known.
+    /// `true` if the result of a write is not known.
     has_unknown: bool,
-    /// Whether it surely fails, though the words may not be known.
+    /// `true` if a write certainly fails, even if the message is not known.
     has_failure: bool,
-    /// The register at which the program dies.
+    /// Register whose write makes the program abort.
     aborting_register: Option<RegisterId>,
     confidence: Confidence,
 }
 
 impl Simulation {
-    fn lower_confidence(&mut self, knowledge: Confidence) {
-        self.load.confidence = self.load.confidence.min(knowledge);
+    fn lower_confidence(&mut self, confidence: Confidence) {
+        self.load.confidence = self.load.confidence.min(confidence);
     }
 
     fn record_event(&mut self, event: LoadEvent) {
@@ -287,7 +294,7 @@ impl Simulation {
         }
     }
 
-    /// From here on nothing is sure, but that a failure is one.
+    /// Marks everything that follows as uncertain, except that a failure remains a failure.
     fn mark_uncertain(&mut self) {
         self.is_uncertain = true;
         self.load.is_complete = false;
@@ -298,9 +305,9 @@ impl Simulation {
         &mut self,
         number: usize,
         vcpu: &IncomingVcpu<'_>,
-        host: &DestinationVcpu,
+        destination_vcpu: &DestinationVcpu,
     ) -> SectionOutcome {
-        let (incoming, own) = (vcpu.registers.len(), host.registers().len());
+        let (incoming, own) = (vcpu.registers.len(), destination_vcpu.registers().len());
         if self.generation == Generation::LengthChecked && incoming > own {
             self.record_event(LoadEvent::TooManyRegisters {
                 vcpu: number,
@@ -310,7 +317,7 @@ impl Simulation {
             return SectionOutcome::Failed(LoadStep::Fields, None);
         }
         for extension in vcpu.extensions {
-            match extension::predict_outcome(self.loader, host, extension) {
+            match extension::predict_outcome(self.loader, destination_vcpu, extension) {
                 ExtensionOutcome::Loads => {}
                 ExtensionOutcome::Unknown => {
                     self.mark_uncertain();
@@ -331,30 +338,31 @@ impl Simulation {
                 }
             }
         }
-        if extension::clears_features(self.loader, host, vcpu.extensions) {
+        if extension::clears_features(self.loader, destination_vcpu, vcpu.extensions) {
             return SectionOutcome::Failed(LoadStep::Registers, None);
         }
-        let has_none =
+        let lacks_features =
             |extensions: &[Extension]| !extensions.iter().any(|it| it.name == Extension::FEATURES);
         if self.acceptor.value_origin == Some(ValueOrigin::EmulatedHost)
             && extension::loads_features(self.loader)
-            && has_none(vcpu.extensions)
+            && lacks_features(vcpu.extensions)
         {
-            // Such a loader on that host would have its own feature bits, and lose them; nobody has tried that under KVM.
+            // Such a loader on that host would lose its own feature bits. This was never tried
+            // under KVM.
             self.mark_uncertain();
             self.lower_confidence(Confidence::Unknown);
         }
-        self.load_registers(number, vcpu.registers, host)
+        self.load_registers(number, vcpu.registers, destination_vcpu)
     }
 
     fn load_registers(
         &mut self,
         number: usize,
         incoming: &[(RegisterId, &Value)],
-        host: &DestinationVcpu,
+        destination_vcpu: &DestinationVcpu,
     ) -> SectionOutcome {
-        let merged = self.merge(number, incoming, host);
-        let writes = self.write_registers(number, &merged.incoming_values, host);
+        let merged = self.merge(number, incoming, destination_vcpu);
+        let writes = self.write_registers(number, &merged.incoming_values, destination_vcpu);
         self.lower_confidence(writes.confidence);
         if merged.has_failure {
             return SectionOutcome::Failed(LoadStep::Registers, Some(writes));
@@ -376,32 +384,33 @@ impl Simulation {
         SectionOutcome::Loaded(writes)
     }
 
-    /// Goes through both lists at once, as the loader does: its own is ascending, and it takes the other to be so too.
+    /// Merges both lists as the loader does: its own is ascending, and it assumes that the input's
+    /// is ascending too.
     fn merge<'v>(
         &mut self,
         number: usize,
         incoming: &[(RegisterId, &'v Value)],
-        host: &DestinationVcpu,
+        destination_vcpu: &DestinationVcpu,
     ) -> MergedList<'v> {
         let mut incoming = incoming.iter().copied().peekable();
-        let mut own = host.registers().iter().peekable();
+        let mut own = destination_vcpu.registers().iter().peekable();
         let mut merged = MergedList {
             has_failure: false,
-            incoming_values: Vec::with_capacity(host.registers().len()),
+            incoming_values: Vec::with_capacity(destination_vcpu.registers().len()),
             lost_registers: Vec::new(),
         };
         let mut failed = Vec::new();
         loop {
-            let (theirs, ours) = (
+            let (incoming_entry, own_id) = (
                 incoming.peek().copied(),
                 own.peek().map(|register| register.id),
             );
-            match (theirs, ours) {
+            match (incoming_entry, own_id) {
                 (None, None) => break,
-                (Some((id, value)), ours) if ours.is_none_or(|ours| id < ours) => {
+                (Some((id, value)), own_id) if own_id.is_none_or(|own_id| id < own_id) => {
                     incoming.next();
                     match self.generation {
-                        Generation::LengthChecked if ours.is_some() => {
+                        Generation::LengthChecked if own_id.is_some() => {
                             merged.has_failure = true;
                             return merged;
                         }
@@ -418,7 +427,9 @@ impl Simulation {
                         }
                     }
                 }
-                (theirs, Some(id)) if theirs.is_none_or(|(theirs, _)| id < theirs) => {
+                (incoming_entry, Some(id))
+                    if incoming_entry.is_none_or(|(incoming_id, _)| id < incoming_id) =>
+                {
                     own.next();
                     merged.incoming_values.push(None);
                     let tolerated = self.generation == Generation::Tolerant
@@ -428,10 +439,12 @@ impl Simulation {
                         self.record_event(LoadEvent::OnlyAtDestination { vcpu: number, id });
                     }
                 }
-                (theirs, _) => {
+                (incoming_entry, _) => {
                     incoming.next();
                     own.next();
-                    merged.incoming_values.push(theirs.map(|(_, value)| value));
+                    merged
+                        .incoming_values
+                        .push(incoming_entry.map(|(_, value)| value));
                 }
             }
         }
@@ -442,12 +455,13 @@ impl Simulation {
         merged
     }
 
-    /// Writes the merged list: for each own register what arrived for it. It is shorter if the merge ended early.
+    /// Writes the merged list: the incoming value for each own register. The list is shorter if the
+    /// merge ended early.
     fn write_registers(
         &self,
         number: usize,
         merged: &[Option<&Value>],
-        host: &DestinationVcpu,
+        destination_vcpu: &DestinationVcpu,
     ) -> WriteResults {
         let mut writes = WriteResults {
             refused_writes: Vec::new(),
@@ -456,23 +470,23 @@ impl Simulation {
             aborting_register: None,
             confidence: Confidence::Proven,
         };
-        let arrived = |id: RegisterId| {
-            let own = host.registers();
-            let at = own.binary_search_by_key(&id, |own| own.id).ok()?;
-            merged.get(at).copied().flatten()
+        let incoming_value = |id: RegisterId| {
+            let own = destination_vcpu.registers();
+            let index = own.binary_search_by_key(&id, |own| own.id).ok()?;
+            merged.get(index).copied().flatten()
         };
-        for (at, register) in host.registers().iter().enumerate() {
+        for (index, register) in destination_vcpu.registers().iter().enumerate() {
             if self.is_kvm
-                && let Some(hides) = kernel::find_feature_gate(register.id)
-                && let Some(value) = arrived(hides.id_register).and_then(Value::as_u64)
-                && hides.extract(value) == 0
-                && let Some(by) = host.get(hides.id_register)
-                && by.value.as_ref().and_then(Value::as_u64) != Some(value)
+                && let Some(gate) = kernel::find_feature_gate(register.id)
+                && let Some(value) = incoming_value(gate.id_register).and_then(Value::as_u64)
+                && gate.extract(value) == 0
+                && let Some(id_register) = destination_vcpu.get(gate.id_register)
+                && id_register.value.as_ref().and_then(Value::as_u64) != Some(value)
             {
                 match (
-                    kernel::gates_by_vm_id_field(host, register.id),
+                    kernel::gates_by_vm_id_field(destination_vcpu, register.id),
                     self.acceptor
-                        .evaluate(host, by, &Value::from(value))
+                        .evaluate(destination_vcpu, id_register, &Value::from(value))
                         .as_bool(),
                 ) {
                     (Some(true), Some(true)) => {
@@ -484,7 +498,7 @@ impl Simulation {
                         });
                         continue;
                     }
-                    // Refused or hidden: it fails either way.
+                    // Refused or hidden: the write fails either way.
                     (Some(true), None) => {
                         writes.has_failure = true;
                         writes.has_unknown = true;
@@ -494,33 +508,33 @@ impl Simulation {
                     _ => {}
                 }
             }
-            let value = merged.get(at).copied().flatten();
+            let value = merged.get(index).copied().flatten();
             match accept::tcg::counter_mismatch(self.acceptor, register, value) {
                 Some(accept::tcg::CounterMismatch::Fewer) => {
                     writes.aborting_register = Some(register.id);
                     continue;
                 }
-                // It is taken, whatever becomes of the guest.
+                // The loader accepts the value, even if the guest then fails.
                 Some(accept::tcg::CounterMismatch::More) => continue,
                 None => {}
             }
             let Some(value) = value else {
-                let answer = match self.acceptor.accelerator {
-                    // It keeps what it has.
+                let acceptance = match self.acceptor.accelerator {
+                    // KVM keeps the register's value.
                     Some(Accelerator::Kvm) => continue,
                     Some(Accelerator::Tcg) => {
-                        accept::tcg::evaluate_missing(self.acceptor, host, register)
+                        accept::tcg::evaluate_missing(self.acceptor, destination_vcpu, register)
                     }
                     _ => accept::Acceptance::Unknown,
                 };
-                writes.note(number, register.id, answer, None);
+                writes.note(number, register.id, acceptance, None);
                 continue;
             };
-            let answer = self.acceptor.evaluate(host, register, value);
+            let acceptance = self.acceptor.evaluate(destination_vcpu, register, value);
             writes.note(
                 number,
                 register.id,
-                answer,
+                acceptance,
                 Some((value, register.value.as_ref())),
             );
         }
@@ -528,7 +542,7 @@ impl Simulation {
     }
 
     fn record_refused_writes(&mut self, writes: &WriteResults) {
-        // TCG compares in silence.
+        // TCG compares without a message.
         if self.generation != Generation::LengthChecked && self.is_kvm {
             writes
                 .refused_writes
@@ -547,22 +561,22 @@ impl Simulation {
             self.record_event(LoadEvent::SectionFailed { vcpu: number });
         }
         if self.is_kvm {
-            // What an earlier vCPU's unknown values come to is said here as well.
-            let unknown = written.iter().any(|writes| writes.has_unknown);
-            let fails = written.iter().any(|writes| writes.has_failure);
+            // The effects of an earlier vCPU's unknown values are reported here too.
+            let has_unknown = written.iter().any(|writes| writes.has_unknown);
+            let has_failure = written.iter().any(|writes| writes.has_failure);
             for writes in written {
                 self.record_refused_writes(writes);
             }
-            self.load.is_complete &= !unknown;
+            self.load.is_complete &= !has_unknown;
             match self.loader.reports_put_failure() {
-                Some(true) if fails => {
+                Some(true) if has_failure => {
                     self.record_event(LoadEvent::PutFailed);
                     return;
                 }
-                // Whether the put fails, and so which words end it, is not known.
-                Some(true) if unknown => return,
+                // Not known whether the final write fails, and so which message ends the load.
+                Some(true) if has_unknown => return,
                 Some(_) => {}
-                None if fails || unknown => {
+                None if has_failure || has_unknown => {
                     self.load.is_complete = false;
                     return;
                 }
@@ -574,9 +588,10 @@ impl Simulation {
 }
 
 struct MergedList<'v> {
-    /// The verdict that is left at the end of the walk.
+    /// `true` if the merge failed at its end; a later register may have reset a failure.
     has_failure: bool,
-    /// What arrived for each own register, in the order of the own list; fewer if the walk ended early.
+    /// Incoming value for each register of the loader's list, in its order; fewer if the merge
+    /// ended early.
     incoming_values: Vec<Option<&'v Value>>,
     lost_registers: Vec<RegisterId>,
 }
@@ -586,20 +601,20 @@ impl WriteResults {
         &mut self,
         vcpu: usize,
         id: RegisterId,
-        answer: accept::Acceptance,
+        acceptance: accept::Acceptance,
         values: Option<(&Value, Option<&Value>)>,
     ) {
-        match answer.as_bool() {
-            Some(true) => self.confidence = self.confidence.min(answer.confidence()),
+        match acceptance.as_bool() {
+            Some(true) => self.confidence = self.confidence.min(acceptance.confidence()),
             Some(false) => {
                 self.has_failure = true;
-                self.confidence = self.confidence.min(answer.confidence());
-                if let Some((value, is)) = values {
+                self.confidence = self.confidence.min(acceptance.confidence());
+                if let Some((value, current)) = values {
                     self.refused_writes.push(LoadEvent::ValueNotTaken {
                         vcpu,
                         id,
                         value: value.clone(),
-                        current: is.cloned(),
+                        current: current.cloned(),
                     });
                 }
             }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `mod.rs` | the destination as data |
 //! | `vcpu.rs` | a vCPU of the destination: registers, their values, extensions |
-//! | [`kernel`] | kinds of registers in KVM: scope, registers hidden by ID fields, kernel versions |
+//! | [`kernel`] | kinds of registers in KVM, their scope, registers hidden by ID fields |
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and those that a guest has |
 //! | [`extension`] | handling of extensions by loaders |

@@ -1,15 +1,15 @@
-//! [`Acceptance`]: whether a value is taken; [`Acceptor`]: who would take it.
+//! [`Acceptance`]: acceptance of a value. [`Acceptor`]: the accelerator and loader that decide it.
 
 use crate::destination::{Accelerator, Confidence, Loader, ValueOrigin, Version};
 
-/// Whether a value is taken.
+/// Acceptance of a value by a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
-    /// It is, and stays (or is time, which runs on).
+    /// The value is accepted and kept (a counter of time runs on from it).
     Taken(Confidence),
     /// The write fails.
     Refused(Confidence),
-    /// Nothing tells.
+    /// Not known whether the value is accepted.
     Unknown,
 }
 
@@ -17,7 +17,7 @@ impl Acceptance {
     pub(super) const INFERRED_TAKEN: Self = Self::Taken(Confidence::Inferred);
     pub(super) const INFERRED_REFUSED: Self = Self::Refused(Confidence::Inferred);
 
-    /// Taken: `Some(true)`, refused: `Some(false)`.
+    /// Returns `Some(true)` if accepted, `Some(false)` if refused.
     pub const fn as_bool(self) -> Option<bool> {
         match self {
             Self::Taken(_) => Some(true),
@@ -26,16 +26,16 @@ impl Acceptance {
         }
     }
 
-    /// How it is known.
+    /// Returns the confidence in the acceptance or refusal.
     pub const fn confidence(self) -> Confidence {
         match self {
-            Self::Taken(knowledge) | Self::Refused(knowledge) => knowledge,
+            Self::Taken(confidence) | Self::Refused(confidence) => confidence,
             Self::Unknown => Confidence::Unknown,
         }
     }
 
-    pub(super) const fn new_inferred(takes: bool) -> Self {
-        if takes {
+    pub(super) const fn new_inferred(accepts: bool) -> Self {
+        if accepts {
             Self::INFERRED_TAKEN
         } else {
             Self::INFERRED_REFUSED
@@ -43,14 +43,14 @@ impl Acceptance {
     }
 }
 
-/// Who would take a value.
+/// Part of a destination that decides whether a value is accepted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Acceptor {
-    /// What runs the guest there.
+    /// Accelerator that runs the guest, if known.
     pub accelerator: Option<Accelerator>,
-    /// The program that loads.
+    /// Program that loads the VM, if known.
     pub loader: Option<Loader>,
-    /// What its registers' values are, if known.
+    /// Origin of the destination's register values, if known.
     pub value_origin: Option<ValueOrigin>,
 }
 

@@ -1,4 +1,4 @@
-//! The value that a destination takes and that is nearest to the VM's.
+//! The accepted value nearest to the VM's.
 
 use super::kvm::is_lowering;
 use super::tcg;
@@ -8,16 +8,17 @@ use crate::destination::{
 };
 use crate::register::{Value, differing_fields};
 
-/// The value nearest to the VM's that the destination is known to take, if that is another one.
+/// Returns the value nearest to the VM's that the destination is known to accept, if it differs
+/// from the VM's.
 pub(crate) fn nearest_value(
     destination: &Destination,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     register: &DestinationRegister,
     planned: Option<u64>,
 ) -> Option<u64> {
     let planned = planned?;
     if destination.accelerator == Some(Accelerator::Tcg) {
-        return tcg::nearest_value(destination.acceptor(), host, register, planned)
+        return tcg::nearest_value(destination.acceptor(), destination_vcpu, register, planned)
             .filter(|to| *to != planned);
     }
     let own = register.value.as_ref().and_then(Value::as_u64)?;
@@ -26,11 +27,11 @@ pub(crate) fn nearest_value(
         &register.accepted_values,
     ) {
         (RegisterKind::Identification, AcceptedValues::Writable(mask)) => {
-            // A field that may differ keeps the VM's value where that is the lower one.
+            // A writable field keeps the VM's value if that is lower than the host's.
             let fields = differing_fields(register.id, own, planned);
-            fields.fold(own, |to, it| {
-                let bits = it.field.mask();
-                if is_lowering(&it) && bits & !mask == 0 {
+            fields.fold(own, |to, difference| {
+                let bits = difference.field.mask();
+                if is_lowering(&difference) && bits & !mask == 0 {
                     to & !bits | planned & bits
                 } else {
                     to

@@ -32,7 +32,8 @@ pub enum RegisterKind {
     Counter,
     /// One of the ID registers, allocated or not.
     Identification,
-    /// MIDR_EL1, REVIDR_EL1, AIDR_EL1: writable only after `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS` (v6.15).
+    /// MIDR_EL1, REVIDR_EL1, AIDR_EL1: writable only after `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`
+    /// (v6.15).
     Implementation,
     /// CTR_EL0.
     CacheType,
@@ -306,11 +307,11 @@ fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
 /// Returns `true` if a guest may read another CTR_EL0.IDC at the destination, although both hosts
 /// list this value.
 ///
-/// Up to v6.2 a guest reads the CPU's own CTR_EL0. Since then (8cc6dedaff42) KVM traps reads, except
-/// on CPUs with FEAT_EVT, and the guest reads the listed value. That is Linux's view of the CPU
-/// (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`). Linux also sets IDC
-/// if only CLIDR_EL1 says that no data cache needs to be cleaned for instructions: the level of
-/// coherence is 0, or both levels of unification are.
+/// Up to v6.2 a guest reads the CPU's own CTR_EL0. Since then (8cc6dedaff42) KVM traps reads,
+/// except on CPUs with FEAT_EVT, and the guest reads the listed value. That is Linux's view of the
+/// CPU (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`). Linux also
+/// sets IDC if only CLIDR_EL1 says that no data cache needs to be cleaned for instructions: the
+/// level of coherence is 0, or both levels of unification are.
 ///
 /// Observed: 0x8444c004 under 5.10.223, 0x9444c004 under later kernels; both list 0x9444c004.
 pub fn cache_type_may_differ(vcpu: &Vcpu, destination_vcpu: &DestinationVcpu, ctr: u64) -> bool {

@@ -1,4 +1,4 @@
-//! [`Condition`]: when a tolerance holds, judged by the VM's own registers.
+//! [`Condition`]: the condition of a tolerance, evaluated on the VM's own registers.
 
 use alloc::boxed::Box;
 
@@ -7,81 +7,82 @@ use crate::destination::kernel::{self, RegisterKind};
 use crate::register::RegisterId;
 use crate::vm::{Registers, Vcpu};
 
-/// When a tolerance holds.
+/// Condition of a tolerance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Always.
+    /// The condition always holds.
     Always,
     /// The register's value under the mask is the expected one.
     Value {
-        /// The bits that matter.
+        /// Bits to compare.
         mask: u64,
-        /// What they must be.
+        /// Expected value of these bits.
         expected: u64,
     },
-    /// Another register of the same vCPU, under the mask, is as expected, or is not there at all.
+    /// Another register of the same vCPU is as expected under the mask, or is absent.
     OtherRegister {
-        /// That register.
+        /// The other register.
         register: RegisterId,
-        /// The bits that matter.
+        /// Bits to compare.
         mask: u64,
-        /// What they must be.
+        /// Expected value of these bits.
         expected: u64,
     },
-    /// The guest has not got the feature: the four-bit ID field is zero in the VM's own ID register. Where the
-    /// user has the plan take the feature away, the register must be unused besides.
+    /// The guest lacks the feature: the four-bit ID field is zero in the VM's own ID register.
+    ///
+    /// If the feature is removed by the user's decision, the register must also be unused.
     WithoutFeature {
-        /// The ID register.
+        /// ID register with the field.
         register: RegisterId,
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
-        /// Its lowest bit.
+        /// Lowest bit of the field.
         lsb: u8,
-        /// When the register is not in use though the feature is there.
+        /// Condition under which the register is unused although the guest has the feature.
         unused: Box<Self>,
     },
-    /// The CCSIDR_EL1 slot describes a cache that CLIDR_EL1 has not got.
+    /// The CCSIDR_EL1 slot describes a cache that CLIDR_EL1 does not have.
     NoSuchCache,
-    /// The destination has no performance monitors, and all of them in the input hold what they held at reset.
+    /// The destination has no PMU, and all PMU registers in the input hold their reset values.
     PmuUnused,
-    /// The value differs from the destination's in these bits at most.
+    /// The value differs from the destination's at most in these bits.
     DiffersIn {
-        /// The bits that may differ.
+        /// Bits that may differ.
         mask: u64,
     },
-    /// Two conditions at once.
+    /// Both conditions hold.
     And(Box<Self>, Box<Self>),
 }
 
-/// What a condition is judged by.
+/// Inputs that a condition is evaluated on.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The register in question.
+    /// Register that the tolerance applies to.
     pub id: RegisterId,
-    /// What it holds.
+    /// Planned value of the register.
     pub value: Option<u64>,
-    /// The vCPU as it arrived.
+    /// The incoming vCPU, unchanged.
     pub incoming_vcpu: &'a Vcpu,
-    /// Its registers as they would be loaded, with what the user decided.
+    /// The vCPU's registers with the user's changes.
     pub planned_registers: &'a Registers,
-    /// The vCPU there.
+    /// The destination's vCPU.
     pub destination_vcpu: &'a DestinationVcpu,
 }
 
 impl Condition {
-    /// Whether it holds.
-    pub fn holds(&self, situation: Context<'_>) -> bool {
+    /// Returns `true` if the condition holds.
+    pub fn holds(&self, context: Context<'_>) -> bool {
         match self {
             Self::Always => true,
-            Self::And(one, other) => one.holds(situation) && other.holds(situation),
-            Self::Value { mask, expected } => situation
-                .value
-                .is_some_and(|value| value & mask == *expected),
+            Self::And(one, other) => one.holds(context) && other.holds(context),
+            Self::Value { mask, expected } => {
+                context.value.is_some_and(|value| value & mask == *expected)
+            }
             Self::OtherRegister {
                 register,
                 mask,
                 expected,
-            } => situation
+            } => context
                 .planned_registers
                 .get_u64(*register)
                 .is_none_or(|value| value & mask == *expected),
@@ -91,33 +92,33 @@ impl Condition {
                 unused,
                 ..
             } => {
-                let absent = |registers: &Registers| {
+                let lacks_feature = |registers: &Registers| {
                     registers
                         .get_u64(*register)
                         .is_some_and(|value| value >> lsb & 0xf == 0)
                 };
-                absent(&situation.incoming_vcpu.registers)
-                    || absent(situation.planned_registers) && unused.holds(situation)
+                lacks_feature(&context.incoming_vcpu.registers)
+                    || lacks_feature(context.planned_registers) && unused.holds(context)
             }
-            Self::DiffersIn { mask } => situation
+            Self::DiffersIn { mask } => context
                 .value
-                .zip(situation.destination_vcpu.value(situation.id))
-                .is_some_and(|(ours, theirs)| (ours ^ theirs) & !mask == 0),
-            Self::NoSuchCache => match RegisterKind::from_id(situation.id) {
-                RegisterKind::CacheSize(slot) => situation
+                .zip(context.destination_vcpu.value(context.id))
+                .is_some_and(|(planned, own)| (planned ^ own) & !mask == 0),
+            Self::NoSuchCache => match RegisterKind::from_id(context.id) {
+                RegisterKind::CacheSize(slot) => context
                     .planned_registers
                     .get_u64(RegisterId::CLIDR_EL1)
                     .is_some_and(|clidr| !kernel::has_cache(clidr, slot)),
                 _ => false,
             },
             Self::PmuUnused => {
-                let none_there = !situation
+                let destination_has_no_pmu = !context
                     .destination_vcpu
                     .registers()
                     .iter()
                     .any(|register| register.id.is_pmu());
-                none_there
-                    && situation
+                destination_has_no_pmu
+                    && context
                         .incoming_vcpu
                         .registers
                         .iter()
@@ -132,17 +133,19 @@ impl Condition {
     }
 }
 
-/// What KVM gives a register whose reset value is architecturally unknown, in full and cut to 32 bits.
+/// Reset value that KVM gives a register with an architecturally UNKNOWN one, in full or truncated
+/// to 32 bits.
 pub const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
 
-/// Whether a register of the performance monitors holds what it held at reset.
+/// Returns `true` if a PMU register holds its reset value.
 fn is_pmu_at_reset(id: RegisterId, value: u64) -> bool {
     if id == RegisterId::PMCR_EL0 {
-        // Its other bits identify the CPU or are poison.
+        // The other bits identify the CPU or are poison.
         return value & PMCR_CONTROLS == 0;
     }
     value == 0 || value == RESET_POISON || value == RESET_POISON & 0xffff_ffff
 }
 
-/// PMCR_EL0.{E, P, X}: 5.10 resets C, D, DP and LP to bits of its poison, so they tell nothing.
+/// Mask of PMCR_EL0.{E, P, X}. 5.10 resets C, D, DP and LP to bits of its poison, so they carry no
+/// information.
 const PMCR_CONTROLS: u64 = 0b1_0011;

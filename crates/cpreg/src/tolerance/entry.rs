@@ -11,50 +11,50 @@ use crate::register::{DecodedId, RegisterId};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
 
-/// One entry of the table.
+/// Entry of the table.
 #[derive(Clone, Debug)]
 pub struct Tolerance {
-    /// The registers that it is about.
+    /// Registers that the entry applies to.
     pub registers: RegisterSelector,
-    /// Under which accelerator; `None` for any.
+    /// Accelerator that the entry applies to, or `None` for any.
     pub accelerator: Option<Accelerator>,
-    /// Which difference it is about.
+    /// Difference that the entry applies to.
     pub difference: RegisterDifference,
-    /// When it holds; otherwise the VM is refused.
+    /// Condition of the entry. If it does not hold, the VM is refused.
     pub condition: Condition,
-    /// What is done when it holds.
+    /// Handling of the difference if the condition holds.
     pub handling: Handling,
-    /// What the guest could notice when it is handled so.
+    /// Effect of the handling that the guest could notice.
     pub visible_effect: Option<VisibleEffect>,
-    /// What kind of register this is in the sense of the difference.
+    /// Category of the registers.
     pub category: Category,
-    /// Why it is harmless when the condition holds.
+    /// Reason why the difference is harmless if the condition holds.
     pub reason: Cow<'static, str>,
-    /// What to do when it does not hold.
+    /// Remedy if the condition does not hold.
     pub remedy: Option<Remedy>,
-    /// What happened to the register, when.
+    /// Changes to the registers in kernels and VMMs.
     pub history: Vec<HistoryEntry>,
-    /// Whether an operator added it: then what is lost is printed in every report.
+    /// `true` if an operator added the entry. Every report then prints the lost values.
     pub is_operator_entry: bool,
 }
 
-/// Which registers an entry is about.
+/// Set of registers that an entry applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegisterSelector {
-    /// These.
+    /// Listed registers.
     Ids(Cow<'static, [RegisterId]>),
-    /// The slots of CCSIDR_EL1.
+    /// Slots of CCSIDR_EL1.
     CacheSizes,
-    /// The registers of the Performance Monitors extension.
+    /// Registers of the Performance Monitors extension.
     PerformanceMonitors,
     /// Implementation-defined registers of both instruction sets.
     ImplementationDefined,
-    /// AArch32's ID registers without a name.
+    /// AArch32 ID registers without a name.
     ReservedAArch32,
 }
 
 impl RegisterSelector {
-    /// Whether this register is among them.
+    /// Returns `true` if the set contains this register.
     pub fn contains(&self, id: RegisterId) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&id),
@@ -79,19 +79,19 @@ impl RegisterSelector {
     }
 }
 
-/// Which difference between input and destination an entry is about.
+/// Difference between input and destination in one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegisterDifference {
-    /// The register is only in the input.
+    /// Only the input has the register.
     OnlyInInput,
-    /// The register is only at the destination.
+    /// Only the destination has the register.
     OnlyAtDestination,
-    /// The register is in both, and the destination does not take the value.
+    /// Both have the register, and the destination does not accept the value.
     ValueNotTaken,
 }
 
 impl RegisterDifference {
-    /// The word for it in files and reports.
+    /// Returns the name used in files and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OnlyInInput => "only-in-input",
@@ -100,7 +100,7 @@ impl RegisterDifference {
         }
     }
 
-    /// The difference with that name.
+    /// Returns the difference with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [
             Self::OnlyInInput,
@@ -112,7 +112,7 @@ impl RegisterDifference {
     }
 }
 
-/// What is done about a difference.
+/// Handling of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Handling {
     /// Leave the register out.
@@ -121,14 +121,14 @@ pub enum Handling {
     KeepAtReset,
     /// Write this value instead.
     Set(u64),
-    /// Write the nearest value that the destination takes instead.
+    /// Write the nearest value that the destination accepts instead.
     SetToNearest,
-    /// Do not move the VM.
+    /// Refuse the VM.
     Refuse,
 }
 
 impl Handling {
-    /// The word for it in files and reports.
+    /// Returns the name used in files and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ignore => "ignore",
@@ -140,34 +140,34 @@ impl Handling {
     }
 }
 
-/// What the guest could notice of a difference that is handled.
+/// Effect of a handled difference that the guest could notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisibleEffect {
-    /// How bad that may be.
+    /// Severity of the effect.
     pub severity: Severity,
-    /// What it could notice.
+    /// Description of the effect.
     pub description: Cow<'static, str>,
 }
 
-/// What kind of register an entry is about; see the design's table of four.
+/// Category of registers that differ between hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Category {
-    /// Decides what the kernel shows the guest.
+    /// Control register: decides which features the kernel shows the guest.
     Control,
-    /// A kernel listed it though the guest has no such feature.
+    /// Register that some kernels list although the guest lacks the feature.
     ListedByMistake,
-    /// It should have been listed, and newer kernels do.
+    /// Register that older kernels should list, and newer kernels do.
     MissingByMistake,
-    /// Came with something that an older host has not.
+    /// Register of a feature that older hosts lack.
     New,
-    /// Describes hardware, or what stands for it.
+    /// Register that describes real or emulated hardware.
     Identification,
-    /// An operator's own.
+    /// Register of an operator's entry.
     Operator,
 }
 
 impl Category {
-    /// The word for it in reports.
+    /// Returns the name used in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -186,13 +186,13 @@ impl fmt::Display for Category {
     }
 }
 
-/// Something that happened to a register in a kernel or VMM.
+/// Change to a register in a kernel or VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryEntry {
-    /// The first release with it: `v6.13`, or `QEMU 11.1`.
+    /// First release with the change: `v6.13`, or `QEMU 11.1`.
     pub release: &'static str,
-    /// The commit, abbreviated; empty where none is known.
+    /// Abbreviated commit of the change; empty if not known.
     pub commit: &'static str,
-    /// What changed.
+    /// Description of the change.
     pub description: &'static str,
 }

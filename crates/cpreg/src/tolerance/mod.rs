@@ -1,13 +1,13 @@
-//! [`Tolerance`]: one entry that says that a difference in one register is harmless, when, and why.
+//! [`Tolerance`]: a harmless difference in one register, with its condition and reason.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | all entries that count, and looking one up |
-//! | `entry.rs` | what an entry is |
-//! | [`condition`] | when an entry holds |
-//! | [`table`], `table_tcg` | the entries for KVM, and for TCG |
+//! | `mod.rs` | the table of all entries, and lookup |
+//! | `entry.rs` | an entry as data |
+//! | [`condition`] | conditions of entries |
+//! | [`table`], `table_tcg` | the built-in entries for KVM, and for TCG |
 //!
-//! Applying an entry to a VM does not live here; see [`crate::plan`].
+//! [`crate::plan`] applies the entries to a VM.
 
 pub mod condition;
 mod entry;
@@ -25,7 +25,7 @@ pub use entry::{
     VisibleEffect,
 };
 
-/// All entries that count: an operator's before the built-in ones.
+/// Table of tolerances: an operator's entries before the built-in ones.
 #[derive(Clone, Debug)]
 pub struct Tolerances {
     entries: Vec<Tolerance>,
@@ -40,14 +40,14 @@ impl Default for Tolerances {
 }
 
 impl Tolerances {
-    /// No entries at all: every register that is only in the input refuses.
+    /// Returns a table without entries, with which every register only in the input is refused.
     pub const fn empty() -> Self {
         Self {
             entries: Vec::new(),
         }
     }
 
-    /// Puts an operator's entries before those that are there.
+    /// Inserts an operator's entries before the existing ones.
     pub fn add_operator_entries(&mut self, entries: impl IntoIterator<Item = Tolerance>) {
         let entries = entries.into_iter().map(|entry| Tolerance {
             is_operator_entry: true,
@@ -56,12 +56,12 @@ impl Tolerances {
         self.entries.splice(0..0, entries);
     }
 
-    /// The entries in the order in which they are looked at.
+    /// Returns the entries in lookup order.
     pub fn entries(&self) -> &[Tolerance] {
         &self.entries
     }
 
-    /// The entry for this difference: the first one that is about it.
+    /// Returns the index of the first entry for this register and difference.
     pub fn find(
         &self,
         id: RegisterId,

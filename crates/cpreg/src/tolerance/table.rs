@@ -1,10 +1,12 @@
-//! The table of tolerances: which differences are harmless, when, and why.
+//! The table of tolerances for KVM: harmless differences, with their conditions and reasons.
 //!
-//! Registers stand here by name. Nothing here depends on a VMM's machine version. The first entry about a register and a kind
-//! of difference counts. Default without an entry: only in the input → refuse; only at the destination → keep at reset, and tell.
+//! Registers appear by name. No entry depends on a VMM's machine version. The first entry for a
+//! register and a difference counts. Without an entry, a register only in the input is refused, and
+//! one only at the destination is kept at reset and reported.
 //!
-//! Sources: Linux commits and releases as cited; the lists and values that real kernels 5.10.223 to 7.3.4 gave (recorded); the public
-//! discussions of QEMU's mitigation series (qemu-devel, September 2025 to April 2026) and of PSCI versions (`kvm-psci-version`).
+//! Sources: Linux commits and releases as cited; lists and values of real kernels 5.10.223 to 7.3.4
+//! (recorded); the public discussions of QEMU's mitigation series (qemu-devel, September 2025 to
+//! April 2026) and of PSCI versions (`kvm-psci-version`).
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -20,13 +22,13 @@ use crate::register::RegisterId as Id;
 use crate::remedy::Remedy;
 use crate::severity::Severity;
 
-/// The entries that come with cpreg.
+/// Returns the built-in entries.
 pub fn built_in_entries() -> Vec<Tolerance> {
     let mut entries = Vec::new();
     entries.extend(psci());
     entries.extend(services());
     entries.extend(mitigations());
-    // PMMIR_EL1 has an entry of its own before that of the other performance monitors.
+    // PMMIR_EL1 has a separate entry, which must precede that of the other PMU registers.
     entries.extend(new_register_entries());
     entries.extend(listed_by_mistake());
     entries.extend(missing_by_mistake());
@@ -35,7 +37,9 @@ pub fn built_in_entries() -> Vec<Tolerance> {
     entries
 }
 
-/// An entry for KVM's registers that are only in the input, ignored under a condition; what differs is changed afterwards.
+/// Returns an entry for KVM's registers that are only in the input and ignored under a condition.
+///
+/// Callers change the fields that differ.
 fn only_in_input(
     registers: &'static [Id],
     category: Category,
@@ -79,22 +83,22 @@ fn value_not_taken(
     }
 }
 
-fn visible_effect(severity: Severity, what: &'static str) -> VisibleEffect {
+fn visible_effect(severity: Severity, description: &'static str) -> VisibleEffect {
     VisibleEffect {
         severity,
-        description: Cow::Borrowed(what),
+        description: Cow::Borrowed(description),
     }
 }
 
 const fn history_entry(
     release: &'static str,
     commit: &'static str,
-    what: &'static str,
+    description: &'static str,
 ) -> HistoryEntry {
     HistoryEntry {
         release,
         commit,
-        description: what,
+        description,
     }
 }
 
@@ -109,7 +113,7 @@ const fn bits_clear(mask: u64) -> Condition {
     Condition::Value { mask, expected: 0 }
 }
 
-// ---- control registers: they decide what the kernel shows the guest
+// ---- control registers: they decide which features the kernel shows the guest
 
 fn psci() -> Vec<Tolerance> {
     const PSCI: &[HistoryEntry] = &[
@@ -149,15 +153,15 @@ fn services() -> Vec<Tolerance> {
         history_entry("v5.19", "b22216e1a617", "VENDOR_HYP_BMAP listed"),
     ];
     const CLEAR_SERVICES: Remedy = Remedy::text(
-        "clear the services that the destination cannot know in this register on the source, before the guest first runs",
+        "clear the services that the destination does not know in this register on the source, before the guest first runs",
     );
-    let bitmap = |register: &'static [Id], services: u64, what: &'static str| Tolerance {
-        visible_effect: Some(visible_effect(Severity::Low, what)),
+    let bitmap = |register: &'static [Id], services: u64, description: &'static str| Tolerance {
+        visible_effect: Some(visible_effect(Severity::Low, description)),
         ..only_in_input(
             register,
             Category::Control,
             bits_clear(!services),
-            "a kernel without this register offers the services of its time to every guest; the register only takes them away",
+            "a kernel without this register offers its services to every guest; the register only disables services",
             Some(CLEAR_SERVICES),
             BITMAPS,
         )
@@ -166,23 +170,23 @@ fn services() -> Vec<Tolerance> {
         bitmap(
             &[Id::STD_BMAP],
             1,
-            "TRNG calls are answered as the destination's kernel does unasked: refused before v5.12, offered by later ones",
+            "TRNG calls get the default of the destination's kernel: refused before v5.12, offered by later ones",
         ),
         bitmap(
             &[Id::STD_HYP_BMAP],
             1,
-            "stolen-time calls are answered as the destination's kernel does unasked: offered since v5.5",
+            "stolen-time calls get the default of the destination's kernel: offered since v5.5",
         ),
         bitmap(
             &[Id::VENDOR_HYP_BMAP],
             3,
-            "KVM's own calls are answered as the destination's kernel does unasked: the PTP clock is refused before v5.13, offered by later ones",
+            "KVM's own calls get the default of the destination's kernel: the PTP clock is refused before v5.13, offered by later ones",
         ),
         only_in_input(
             &[Id::VENDOR_HYP_BMAP_2],
             Category::Control,
             equals(0),
-            "zero offers nothing, which is what a kernel without the register does",
+            "zero offers no service, like a kernel without the register",
             Some(Remedy::text(
                 "do not give the VM target implementation CPUs on the source",
             )),
@@ -209,9 +213,9 @@ fn mitigations() -> Vec<Tolerance> {
             ],
             Category::Control,
             equals(0),
-            "zero promises the guest no mitigation, which is what a kernel without the register does",
+            "zero promises the guest no mitigation, like a kernel without the register",
             Some(Remedy::text(
-                "the guest relies on the mitigation: move it to a host whose kernel offers it",
+                "the guest relies on the mitigation: move the VM to a host whose kernel offers it",
             )),
             MITIGATIONS,
         ),
@@ -221,26 +225,26 @@ fn mitigations() -> Vec<Tolerance> {
                 Id::SMCCC_ARCH_WORKAROUND_2,
                 Id::SMCCC_ARCH_WORKAROUND_3,
             ],
-            "KVM compares it with the host's own level and stores nothing: the destination mitigates less than the source did. Reading gives the host's level, \
-             so the state may claim more than the guest was promised when it started on another host",
+            "KVM compares it with the host's own level and does not store it: the destination mitigates less than the source. It reads as the host's level, \
+             so the state may claim more than the guest was promised when it booted on another host",
             Some(Remedy::text(
-                "move it to a host that mitigates as much; or, if the guest started on a host that did not, accept the lower level",
+                "move the VM to a host with the same mitigation; or, if the guest booted on a host without it, accept the lower level",
             )),
             MITIGATIONS,
         ),
     ]
 }
 
-/// For a register of a feature that the destination has not got.
+/// Remedy for a register of a feature that the destination lacks.
 const REMOVE_FEATURE: Remedy = Remedy::text(
-    "take the feature away on the source before the guest first runs, or move it to a host that has it",
+    "disable the feature on the source before the guest first runs, or move the VM to a host that has it",
 );
 
-// ---- listed by mistake: a kernel listed it though the guest has no such feature
+// ---- listed by mistake: some kernels list the register although the guest lacks the feature
 
 fn listed_by_mistake() -> Vec<Tolerance> {
     fn without_s1pie() -> Condition {
-        // TCR2_EL1.PIE (bit 1) clear: the permission indirection registers are not looked at.
+        // TCR2_EL1.PIE (bit 1) clear: the permission indirection registers are not used.
         const UNUSED: Condition = Condition::OtherRegister {
             register: Id::TCR2_EL1,
             mask: 1 << 1,
@@ -253,18 +257,18 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             unused: Box::new(UNUSED),
         }
     }
-    let monitors = Tolerance {
+    let pmu = Tolerance {
         registers: RegisterSelector::PerformanceMonitors,
         ..only_in_input(
             &[],
             Category::ListedByMistake,
             Condition::PmuUnused,
-            "kernels up to v5.10 list the performance monitors of VMs that have none; the VM there has none, and every one of them still holds what it held at reset",
+            "kernels up to v5.10 list the PMU's registers for VMs without a PMU; the destination VM has no PMU, and all of its registers in the input hold their reset values",
             Some(Remedy::MatchPmu),
             &[history_entry(
                 "v5.12",
                 "11663111cd49",
-                "listed only where the VM has a PMU",
+                "listed only for VMs with a PMU",
             )],
         )
     };
@@ -278,14 +282,14 @@ fn listed_by_mistake() -> Vec<Tolerance> {
                 lsb: 0,
                 unused: Box::new(equals(0)),
             },
-            "the guest has not got the register: its ID_AA64MMFR3_EL1.TCRX is 0",
+            "the guest does not have the register: its ID_AA64MMFR3_EL1.TCRX is 0",
             Some(REMOVE_FEATURE),
             &[
                 history_entry("v6.5", "fbff56068232", "listed for every guest"),
                 history_entry(
                     "v6.13",
                     "0fcb4eea5345",
-                    "listed only where ID_AA64MMFR3_EL1.TCRX says so",
+                    "listed only if ID_AA64MMFR3_EL1.TCRX is not 0",
                 ),
                 history_entry("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
@@ -294,23 +298,23 @@ fn listed_by_mistake() -> Vec<Tolerance> {
             &[Id::PIRE0_EL1, Id::PIR_EL1],
             Category::ListedByMistake,
             without_s1pie(),
-            "the guest has not got the register: its ID_AA64MMFR3_EL1.S1PIE is 0. What it holds says nothing: its reset value is KVM's poison",
+            "the guest does not have the register: its ID_AA64MMFR3_EL1.S1PIE is 0. The register's value means nothing: its reset value is KVM's poison",
             Some(REMOVE_FEATURE),
             &[
                 history_entry("v6.5", "86f9de9db178", "listed for every guest"),
                 history_entry(
                     "v6.13",
                     "a68cddbe47ef",
-                    "listed only where ID_AA64MMFR3_EL1.S1PIE says so",
+                    "listed only if ID_AA64MMFR3_EL1.S1PIE is not 0",
                 ),
                 history_entry("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
-        monitors,
+        pmu,
     ]
 }
 
-// ---- missing by mistake: it should have been listed, and newer kernels do
+// ---- missing by mistake: older kernels should list the register, and newer kernels do
 
 fn missing_by_mistake() -> Vec<Tolerance> {
     const LOCK: &[HistoryEntry] = &[history_entry(
@@ -318,7 +322,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         "d42e26716d03",
         "listed; reset value 0x8, unlocked",
     )];
-    let lock = only_in_input(
+    let os_lock = only_in_input(
         &[Id::OSLSR_EL1],
         Category::MissingByMistake,
         equals(0x8),
@@ -328,22 +332,22 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         )),
         LOCK,
     );
-    let vectors = only_in_input(
+    let sve_id = only_in_input(
         &[Id::ID_AA64ZFR0_EL1],
         Category::MissingByMistake,
         equals(0),
-        "zero is what the guest reads where the register is not listed",
+        "the guest reads zero on a kernel that does not list the register",
         Some(Remedy::text(
-            "the guest has SVE, which the destination does not give it",
+            "the guest has SVE, which it does not have at the destination",
         )),
         &[
             history_entry("v5.2", "", "not listed without SVE"),
             history_entry("v5.10", "f81cb2c3ad41", "listed again for every guest"),
         ],
     );
-    let mut entries = vec![lock];
+    let mut entries = vec![os_lock];
     entries.extend(physical_timer());
-    entries.push(vectors);
+    entries.push(sve_id);
     entries
 }
 
@@ -354,13 +358,13 @@ fn physical_timer() -> Vec<Tolerance> {
         "listed for every guest",
     )];
     const IN_USE: Remedy = Remedy::text(
-        "the guest uses its physical timer, which this destination would lose: an armed timer would never fire",
+        "the guest uses its physical timer, which this destination does not load: an armed timer would never fire",
     );
     let only_at_destination =
-        |registers: &'static [Id], what: &'static str, reason: &'static str| Tolerance {
+        |registers: &'static [Id], description: &'static str, reason: &'static str| Tolerance {
             difference: RegisterDifference::OnlyAtDestination,
             handling: Handling::KeepAtReset,
-            visible_effect: Some(visible_effect(Severity::High, what)),
+            visible_effect: Some(visible_effect(Severity::High, description)),
             ..only_in_input(
                 registers,
                 Category::MissingByMistake,
@@ -387,35 +391,35 @@ fn physical_timer() -> Vec<Tolerance> {
                 mask: 1,
                 expected: 0,
             },
-            "the physical timer is off (CNTP_CTL_EL0.ENABLE is 0), so its deadline is not looked at",
+            "the physical timer is off (CNTP_CTL_EL0.ENABLE is 0), so its deadline is not used",
             Some(IN_USE),
             PHYSICAL_TIMER,
         ),
         Tolerance {
             visible_effect: Some(visible_effect(
                 Severity::High,
-                "CNTPCT_EL0 becomes the destination's own counter: it jumps, and may run backwards",
+                "CNTPCT_EL0 becomes the destination's own counter: it jumps, possibly backwards",
             )),
             ..only_in_input(
                 &[Id::PTIMER_CNT],
                 Category::MissingByMistake,
                 Condition::Always,
-                "a kernel without it shows the guest the host's own physical counter, whatever is asked for",
+                "a kernel without the register always shows the guest the host's own physical counter",
                 None,
                 PHYSICAL_TIMER,
             )
         },
         only_at_destination(
             &[Id::PTIMER_CNT],
-            "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter, jumps, and may run backwards",
-            "a kernel without it shows the guest the host's own physical counter, and so does one whose register is not written",
+            "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter and jumps, possibly backwards",
+            "a kernel without the register shows the guest the host's own physical counter, and so does a kernel whose register is not written",
         ),
-        // For both registers of the timer; that of its deadline says nothing of its own.
+        // The effect covers both registers of the timer; the entry for the deadline has none.
         only_at_destination(
             &[Id::PTIMER_CTL],
-            "the source's kernel does not save the physical timer (CNTP_CTL_EL0, CNTP_CVAL_EL0): it is off here, and a guest that had armed it gets no more \
-             interrupts from it; Linux under KVM uses the virtual one",
-            "a kernel without it keeps the physical timer to itself, so that nothing tells whether the guest had armed it",
+            "the source's kernel does not save the physical timer (CNTP_CTL_EL0, CNTP_CVAL_EL0): it is off at the destination, and a guest that armed it receives no \
+             more interrupts from it; Linux under KVM uses the virtual timer",
+            "a kernel without the register does not save the physical timer, so it is not known whether the guest armed it",
         ),
         Tolerance {
             visible_effect: None,
@@ -428,10 +432,10 @@ fn physical_timer() -> Vec<Tolerance> {
     ]
 }
 
-// ---- new: comes with something that the older host has not
+// ---- new: registers of features that older hosts lack
 
 fn new_register_entries() -> Vec<Tolerance> {
-    // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not looked at.
+    // TCR2_EL1.{E0POE, POE} (bits 2 and 3) clear: the overlays are not used.
     const OVERLAYS_UNUSED: Condition = Condition::OtherRegister {
         register: Id::TCR2_EL1,
         mask: 0b1100,
@@ -447,12 +451,12 @@ fn new_register_entries() -> Vec<Tolerance> {
                 lsb: 4,
                 unused: Box::new(equals(0)),
             },
-            "the guest has not got the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
+            "the guest does not have the register (ID_AA64MMFR3_EL1.SCTLRX is 0), or loses it by the user's decision while it holds 0",
             Some(REMOVE_FEATURE),
             &[history_entry(
                 "v6.17",
                 "81fbef164766",
-                "listed where ID_AA64MMFR3_EL1.SCTLRX says so, which is new by default",
+                "listed if ID_AA64MMFR3_EL1.SCTLRX is not 0, which it is by default from this release on",
             )],
         ),
         only_in_input(
@@ -464,12 +468,12 @@ fn new_register_entries() -> Vec<Tolerance> {
                 lsb: 32,
                 unused: Box::new(equals(0)),
             },
-            "the guest has not got the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
+            "the guest does not have the register (ID_AA64PFR2_EL1.FPMR is 0), or loses it by the user's decision while it holds 0",
             Some(REMOVE_FEATURE),
             &[history_entry(
                 "v6.12",
                 "ef3be86021c3",
-                "listed where ID_AA64PFR2_EL1.FPMR says so",
+                "listed if ID_AA64PFR2_EL1.FPMR is not 0",
             )],
         ),
         only_in_input(
@@ -481,19 +485,19 @@ fn new_register_entries() -> Vec<Tolerance> {
                 lsb: 16,
                 unused: Box::new(OVERLAYS_UNUSED),
             },
-            "the guest has not got the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
+            "the guest does not have the register (ID_AA64MMFR3_EL1.S1POE is 0), or loses it by the user's decision while permission overlays are off",
             Some(REMOVE_FEATURE),
             &[history_entry(
                 "v6.12",
                 "",
-                "listed where ID_AA64MMFR3_EL1.S1POE says so",
+                "listed if ID_AA64MMFR3_EL1.S1POE is not 0",
             )],
         ),
         only_in_input(
             &[Id::PMMIR_EL1],
             Category::New,
             equals(0),
-            "zero describes nothing of the machine, which is what a guest reads where the register is not listed",
+            "zero describes nothing of the machine, and a guest reads zero if the register is not listed",
             Some(Remedy::text(
                 "start the VM on the source without PMU_V3_STRICT",
             )),
@@ -514,7 +518,7 @@ fn cache_geometry() -> Vec<Tolerance> {
         "7af0c2534f4c",
         "CLIDR_EL1 and CCSIDR_EL1 fabricated and writable, all 14 slots listed; before, the host's own and invariant",
     )];
-    let not_taken = |registers: RegisterSelector, reason: &'static str| Tolerance {
+    let cache_value_not_taken = |registers: RegisterSelector, reason: &'static str| Tolerance {
         registers,
         category: Category::Identification,
         ..value_not_taken(
@@ -533,20 +537,20 @@ fn cache_geometry() -> Vec<Tolerance> {
                 &[],
                 Category::Identification,
                 Condition::NoSuchCache,
-                "the slot describes a cache that the guest's CLIDR_EL1 has not got",
+                "the slot describes a cache that the guest's CLIDR_EL1 does not have",
                 Some(Remedy::text(
-                    "the destination's caches have fewer levels than the guest was shown",
+                    "the destination's caches have fewer levels than the source's",
                 )),
                 HISTORY,
             )
         },
-        not_taken(
+        cache_value_not_taken(
             RegisterSelector::CacheSizes,
-            "hosts up to v6.2 show the guest their own caches and take no others",
+            "hosts up to v6.2 show the guest their own caches and accept no others",
         ),
-        not_taken(
+        cache_value_not_taken(
             RegisterSelector::Ids(Cow::Borrowed(&[Id::CLIDR_EL1])),
-            "hosts up to v6.2 show the guest their own caches and take no others",
+            "hosts up to v6.2 show the guest their own caches and accept no others",
         ),
     ]
 }

@@ -1,8 +1,9 @@
-//! The table's entries for QEMU's own emulation (TCG): registers that not every version lists for the same CPU.
+//! The table of tolerances for QEMU's own emulation (TCG): registers that not every version lists
+//! for the same CPU.
 //!
-//! An emulated CPU's list grows with each version, mostly by registers that hold nothing. The lists and values are those of 5.2.0,
-//! 7.2.22, 10.0.13 and 11.1.3 (data/tcg-lists.tsv); what each register is, and what leaving it out came to, is in
-//! docs/tcg-loading.md, sections 4 and 6.
+//! An emulated CPU's list grows with each version, mostly by registers without state. The lists and
+//! values are those of 5.2.0, 7.2.22, 10.0.13 and 11.1.3 (data/tcg-lists.tsv). docs/tcg-loading.md,
+//! sections 4 and 6, describes each register and the results of leaving it out.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -18,7 +19,8 @@ use crate::register::{Naming, RegisterId};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
 
-/// Names of stubs: they read as zero and keep nothing. DBGDTRTX is how QEMU 10.1 and 10.2 listed one of them (4f2b82f60).
+/// Names of stubs, which read as zero and keep nothing. DBGDTRTX is the name of one of them in QEMU
+/// 10.1 and 10.2 (4f2b82f60).
 const STUBS: &[&str] = &[
     "DBGDTR_EL0",
     "DBGDTRRX_EL0",
@@ -37,7 +39,8 @@ const STUBS: &[&str] = &[
     "DBGVCR",
 ];
 
-/// Names of views of registers that are listed under another name, and of registers that no guest of that CPU can reach.
+/// Names of views of registers that are listed under another name, and of registers that no guest
+/// of the CPU can access.
 const VIEWS: &[&str] = &[
     // The 64-bit form holds the value.
     "PAR",
@@ -47,7 +50,8 @@ const VIEWS: &[&str] = &[
     // AArch32 at EL1, on CPUs without it.
     "DACR32_EL2",
     "IFSR32_EL2",
-    // EL2 as seen from EL3 on a machine without EL2; P15_4_C14_C2_0 is CNTHP_TVAL, P15_4_C0_C0_0 VPIDR.
+    // EL2 as seen from EL3 on a machine without EL2; P15_4_C14_C2_0 is CNTHP_TVAL, P15_4_C0_C0_0 is
+    // VPIDR.
     "HCR",
     "HCR2",
     "VTCR",
@@ -82,10 +86,11 @@ const VIEWS: &[&str] = &[
     "CNTHP_CVAL_S",
 ];
 
-/// Names of debug registers that change nothing but what they read: claim tags, and a lock that QEMU does not heed.
+/// Names of debug registers without any effect but their own value: claim tags, and a lock that
+/// QEMU ignores.
 const TAGS: &[&str] = &["DBGCLAIMCLR_EL1", "DBGCLAIMCLR", "OSDLR_EL1", "DBGOSDLR"];
 
-/// Names of registers that say what the CPU is.
+/// Names of registers that identify the CPU.
 const IDENTIFICATION_REGISTERS: &[&str] = &[
     "DBGDEVID",
     "DBGDEVID1",
@@ -109,7 +114,7 @@ const IDENTIFICATION_REGISTERS: &[&str] = &[
     "MECIDR_EL2",
 ];
 
-/// Names of registers of features that an older version has not got.
+/// Names of registers of features that an older version lacks.
 const FEATURES: &[&str] = &[
     "SCXTNUM_EL0",
     "SCXTNUM_EL1",
@@ -172,7 +177,7 @@ const FEATURES: &[&str] = &[
     "MECID_RL_A_EL3",
 ];
 
-/// Names of the counters that 5.2 has not got.
+/// Names of the counters that 5.2 lacks.
 const COUNTERS: &[&str] = &[
     "PMEVCNTR4_EL0",
     "PMEVCNTR5_EL0",
@@ -180,11 +185,11 @@ const COUNTERS: &[&str] = &[
     "PMEVTYPER5_EL0",
 ];
 
-/// What a guest could notice of a register that an older version has not got.
+/// Effect of a missing register that the guest could notice.
 const MISSING_REGISTER_EFFECT: &str =
-    "the destination has not got the register: reaching for it may be undefined there";
+    "the destination does not have the register: a guest's access to it may be UNDEFINED";
 
-/// ID_DFR0.{MMapTrc, CopSDbg}: wrong up to QEMU 7.2 and 5.2.
+/// Mask of ID_DFR0.{MMapTrc, CopSDbg}, which are wrong up to QEMU 7.2 and 5.2.
 const ID_DFR0_CORRECTED: u64 = 0xf_00f0;
 
 fn select_by_name(names: &[&str]) -> RegisterSelector {
@@ -215,7 +220,7 @@ fn only_in_input(
     }
 }
 
-/// The entries.
+/// Returns the built-in entries for TCG.
 pub(super) fn built_in_entries() -> Vec<Tolerance> {
     let mut entries = stateless_entries();
     entries.extend(identification());
@@ -229,14 +234,15 @@ const ZERO: Condition = Condition::Value {
     expected: 0,
 };
 
-const fn visible_effect(what: &'static str) -> VisibleEffect {
+const fn visible_effect(description: &'static str) -> VisibleEffect {
     VisibleEffect {
         severity: Severity::Low,
-        description: Cow::Borrowed(what),
+        description: Cow::Borrowed(description),
     }
 }
 
-/// Registers that hold nothing, nothing of their own, or nothing that a guest needs.
+/// Returns entries for registers without any state, without state of their own, or without state
+/// that a guest needs.
 fn stateless_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {
@@ -264,28 +270,28 @@ fn stateless_entries() -> Vec<Tolerance> {
             select_by_name(VIEWS),
             Category::ListedByMistake,
             Condition::Always,
-            "it is another name of a register that is listed, or one that no guest of this CPU can reach",
+            "it is another name of a listed register, or no guest of this CPU can access it",
         ),
         Tolerance {
             visible_effect: Some(visible_effect(
-                "the value is gone; nothing else depends on it",
+                "the value is lost; nothing else depends on it",
             )),
             ..only_in_input(
                 select_by_name(TAGS),
                 Category::New,
                 Condition::Always,
-                "claim tags of debuggers, and a lock that QEMU does not heed",
+                "claim tags of debuggers, and a lock that QEMU ignores",
             )
         },
     ]
 }
 
-/// Registers that say what the CPU is.
+/// Returns entries for registers that identify the CPU.
 fn identification() -> Vec<Tolerance> {
-    let in_view = visible_effect("the guest reads the destination's own value from now on");
+    let effect = visible_effect("the guest then reads the destination's own value");
     vec![
         Tolerance {
-            visible_effect: Some(in_view.clone()),
+            visible_effect: Some(effect.clone()),
             history: vec![HistoryEntry {
                 release: "QEMU 11.0",
                 commit: "",
@@ -295,23 +301,23 @@ fn identification() -> Vec<Tolerance> {
                 RegisterSelector::Ids(Cow::Borrowed(&[RegisterId::ID_AA64ISAR0_EL1])),
                 Category::Identification,
                 Condition::Always,
-                "an emulator that does not list it shows its own value whatever comes; for named CPUs it is the same in every version",
+                "an emulator that does not list it always shows its own value; for named CPUs it is the same in every version",
             )
         },
         Tolerance {
-            visible_effect: Some(in_view),
+            visible_effect: Some(effect),
             ..only_in_input(
                 select_by_name(IDENTIFICATION_REGISTERS),
                 Category::Identification,
                 Condition::Always,
-                "it says what the emulated CPU is and cannot be written",
+                "it identifies the emulated CPU and cannot be written",
             )
         },
         only_in_input(
             RegisterSelector::ReservedAArch32,
             Category::Identification,
             ZERO,
-            "a reserved place among AArch32's ID registers, which reads as zero anyhow",
+            "a reserved AArch32 ID register, which always reads as zero",
         ),
         Tolerance {
             visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
@@ -325,7 +331,7 @@ fn identification() -> Vec<Tolerance> {
     ]
 }
 
-/// Registers of features that an older version has not got.
+/// Returns entries for registers of features that an older version lacks.
 fn features() -> Vec<Tolerance> {
     vec![
         Tolerance {
@@ -334,7 +340,7 @@ fn features() -> Vec<Tolerance> {
                 select_by_name(FEATURES),
                 Category::New,
                 ZERO,
-                "it holds zero, as before the guest started: the guest does not use it",
+                "it holds zero, its reset value: the guest does not use it",
             )
         },
         only_in_input(
@@ -344,12 +350,12 @@ fn features() -> Vec<Tolerance> {
                 mask: !0x4000_000f,
                 expected: 0,
             },
-            "it holds no more than what it holds at reset, the longest vectors (and FA64)",
+            "it holds no more than its reset value, the longest vectors (and FA64)",
         ),
     ]
 }
 
-/// What versions up to 5.2 and 7.2 claim otherwise.
+/// Returns entries for values that versions up to 5.2 and 7.2 report differently.
 fn qemu_5_2_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {
@@ -364,7 +370,7 @@ fn qemu_5_2_entries() -> Vec<Tolerance> {
                 Condition::DiffersIn {
                     mask: ID_DFR0_CORRECTED,
                 },
-                "QEMU once claimed trace and secure debug registers that it never had, and takes no value but its own; the guest can use none of them",
+                "older QEMUs claim trace and secure debug registers that QEMU never had, and QEMU accepts only its own value; the guest can use none of them",
             )
         },
         Tolerance {
@@ -381,7 +387,7 @@ fn qemu_5_2_entries() -> Vec<Tolerance> {
                     mask: 0b11_0000,
                     expected: 0,
                 },
-                "QEMU 5.2 has four counters, and PMCR_EL0.N must say so; the guest does not use the others",
+                "QEMU 5.2 has four counters, and PMCR_EL0.N must be 4; the guest does not use the others",
             )
         },
         only_in_input(
@@ -405,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_a_registers() {
+    fn every_name_is_a_register() {
         for name in [
             STUBS,
             VIEWS,

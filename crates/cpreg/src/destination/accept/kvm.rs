@@ -140,8 +140,8 @@ pub(super) fn is_lowering(difference: &FieldDifference) -> bool {
     has_order && !must_stay && field.rank(to) < field.rank(from)
 }
 
-/// Returns `true` if the debug architecture changes to a version before Armv8, or AArch32's PMU to a
-/// version before PMUv3.
+/// Returns `true` if the debug architecture changes to a version before Armv8, or AArch32's PMU to
+/// a version before PMUv3.
 ///
 /// KVM refuses both, even if the writable mask allows them (observed from v6.12 on).
 fn is_below_floor(id: RegisterId, own: u64, value: u64) -> bool {

@@ -1,8 +1,7 @@
-//! [`RegisterId`]: the 64-bit "one reg" id, built and taken apart.
+//! [`RegisterId`]: the 64-bit "one reg" id, encoded and decoded.
 //!
 //! Names live in [`super::name`], constants for well-known registers in [`super::known`], QEMU's
-//! AArch32 ids in [`super::coprocessor`]. What a register's value means for a migration is no concern
-//! of this module.
+//! AArch32 ids in [`super::coprocessor`].
 //!
 //! | bits | meaning |
 //! |---|---|
@@ -15,15 +14,15 @@
 //! | class | id | low bits |
 //! |---|---|---|
 //! | core | 0x60s0_0000_0010_nnnn | offset in `struct kvm_regs`, in 32-bit words |
-//! | demux | 0x6020_0000_0011_iivv | 15:8 which register (0: CCSIDR), 7:0 value of its selector |
+//! | demux | 0x6020_0000_0011_iivv | 15:8 register (0: CCSIDR), 7:0 value of its selector |
 //! | system register | 0x6030_0000_0013_nnnn | op0 15:14, op1 13:11, CRn 10:7, CRm 6:3, op2 2:0 |
 //! | firmware | 0x6030_0000_0014_nnnn | number |
 //! | SVE | 0x60s0_0000_0015_nnnn | 0x0000 Z, 0x0400 P, 0x0600 FFR: number 9:5, slice 4:0; 0xffff VLS |
 //! | firmware bitmap | 0x6030_0000_0016_nnnn | number |
 //! | coprocessor | 0x40s0_0000_n00c_nnnn | CRn 14:11, CRm 10:7, opc1 6:3, opc2 2:0 (QEMU's, for TCG) |
 //!
-//! Read from Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
-//! and from QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.
+//! Sources: Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
+//! and QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.
 
 use super::coprocessor::CoprocessorRegister;
 
@@ -47,27 +46,27 @@ const SVE_P: u64 = 0x0400;
 const SVE_FFR: u64 = 0x0600;
 const SVE_VLS: u64 = 0xffff;
 
-/// The id of one register, as `KVM_GET_ONE_REG` takes it and as QEMU writes it into a stream.
+/// Id of one register, as in `KVM_GET_ONE_REG` and in QEMU's streams.
 ///
 /// Bits 63:56 architecture, 55:52 log2 of the size in bytes, 27:16 class, 15:0 class specific
 /// (Linux `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`).
-/// The set is open: any `u64` is an id, though perhaps of nothing.
+/// The set is open: any `u64` is an id, but not every id is one of a register.
 ///
-/// The order is that of the bits, which is the order in which QEMU sorts and writes registers.
+/// Ids are ordered by their bits. QEMU sorts and writes registers in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegisterId(u64);
 
-/// The group of ids that a [`RegisterId`] belongs to.
+/// Class of a [`RegisterId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RegisterClass {
     /// A field of `struct kvm_regs`: general purpose and vector registers, PC, PSTATE.
     Core,
-    /// One register behind a selector; so far only CCSIDR behind CSSELR.
+    /// A register that a selector chooses; so far only CCSIDR, chosen by CSSELR.
     Demux,
     /// An AArch64 system register, by encoding.
     SystemRegister,
-    /// State of the firmware that KVM emulates: PSCI's version, the workarounds.
+    /// State of the firmware that KVM emulates: the PSCI version and the workarounds.
     Firmware,
     /// An SVE vector or predicate register, or the set of vector lengths.
     Sve,
@@ -75,123 +74,124 @@ pub enum RegisterClass {
     FirmwareBitmap,
     /// An AArch32 cp14 or cp15 register. Only QEMU's TCG has such ids.
     Coprocessor,
-    /// None of these.
+    /// Any other id.
     Unknown,
 }
 
-/// A [`RegisterId`] taken apart.
+/// Decoded [`RegisterId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DecodedId {
     /// A field of `struct kvm_regs`.
     ///
-    /// Any offset and size; kernels before v5.2 listed ids of this class that name nothing.
+    /// Any offset and size is valid; kernels before v5.2 listed ids of this class without a field.
     Core {
         /// Offset of the field in the structure, in 32-bit words.
         word: u16,
     },
-    /// One register behind a selector.
+    /// A register that a selector chooses.
     Demux {
-        /// Which register: 0 is CCSIDR.
+        /// Index of the register: 0 is CCSIDR.
         index: u8,
-        /// The selector's value; for CCSIDR what CSSELR would hold (level and instruction bit).
+        /// Value of the selector; for CCSIDR the value of CSSELR (level and instruction bit).
         selector: u8,
     },
     /// An AArch64 system register.
     SystemRegister(SystemRegister),
     /// State of the emulated firmware.
     Firmware {
-        /// 0 is `PSCI_VERSION`, 1 to 3 the workarounds.
+        /// Number: 0 is `PSCI_VERSION`, 1 to 3 the workarounds.
         number: u16,
     },
     /// Part of an SVE vector register.
     SveZ {
-        /// 0 to 31.
+        /// Number of the register, 0 to 31.
         register: u8,
-        /// Which 2048 bits of the register; only 0 is in use.
+        /// Index of the 2048-bit part; only 0 is in use.
         slice: u8,
     },
     /// Part of an SVE predicate register.
     SveP {
-        /// 0 to 15.
+        /// Number of the register, 0 to 15.
         register: u8,
-        /// Which 256 bits of the register; only 0 is in use.
+        /// Index of the 256-bit part; only 0 is in use.
         slice: u8,
     },
     /// Part of the SVE first fault register.
     SveFfr {
-        /// Which 256 bits of the register; only 0 is in use.
+        /// Index of the 256-bit part; only 0 is in use.
         slice: u8,
     },
     /// The set of SVE vector lengths: eight 64-bit words, bit (quadwords - 1) for each length.
     SveVls,
     /// A bitmap of firmware services.
     FirmwareBitmap {
-        /// 0 `STD`, 1 `STD_HYP`, 2 `VENDOR_HYP`, 3 `VENDOR_HYP_BMAP_2`.
+        /// Number: 0 `STD`, 1 `STD_HYP`, 2 `VENDOR_HYP`, 3 `VENDOR_HYP_BMAP_2`.
         number: u16,
     },
     /// An AArch32 register.
     Coprocessor(CoprocessorRegister),
-    /// None of these: the id says nothing that we understand.
+    /// Any other id.
     Unknown,
 }
 
-/// The encoding of an AArch64 system register, as `MRS` and `MSR` have it.
+/// Encoding of an AArch64 system register, as in `MRS` and `MSR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemRegister {
-    /// 2 bits.
+    /// op0, 2 bits.
     pub op0: u8,
-    /// 3 bits.
+    /// op1, 3 bits.
     pub op1: u8,
-    /// 4 bits.
+    /// CRn, 4 bits.
     pub crn: u8,
-    /// 4 bits.
+    /// CRm, 4 bits.
     pub crm: u8,
-    /// 3 bits.
+    /// op2, 3 bits.
     pub op2: u8,
 }
 
 impl RegisterId {
-    /// The id with exactly these bits.
+    /// Returns the id with exactly these bits.
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
-    /// The id's bits.
+    /// Returns the id's bits.
     pub const fn raw(self) -> u64 {
         self.0
     }
 
-    /// The 64-bit general purpose register X`number`, 0 to 30.
+    /// Returns the id of the 64-bit general purpose register X`number`, 0 to 30.
     ///
-    /// Higher numbers give the id of whatever follows in `struct kvm_regs`, or of nothing.
+    /// Higher numbers give the id of a later field of `struct kvm_regs`, or of no field.
     pub const fn x(number: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_CORE | (2 * number as u64))
     }
 
-    /// The 128-bit vector register V`number`, 0 to 31, of a vCPU without SVE.
+    /// Returns the id of the 128-bit vector register V`number`, 0 to 31, of a vCPU without SVE.
     ///
-    /// Higher numbers give the id of whatever follows in `struct kvm_regs`, or of nothing.
+    /// Higher numbers give the id of a later field of `struct kvm_regs`, or of no field.
     pub const fn v(number: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U128 | CLASS_CORE | (0x54 + 4 * number as u64))
     }
 
-    /// The 64-bit field of `struct kvm_regs` at this offset in 32-bit words.
+    /// Returns the id of the 64-bit field of `struct kvm_regs` at this offset in 32-bit words.
     pub const fn core_u64(word: u16) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_CORE | word as u64)
     }
 
-    /// The 32-bit field of `struct kvm_regs` at this offset in 32-bit words.
+    /// Returns the id of the 32-bit field of `struct kvm_regs` at this offset in 32-bit words.
     pub const fn core_u32(word: u16) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_CORE | word as u64)
     }
 
-    /// CCSIDR as it reads when CSSELR holds `selector`: bit 0 instruction cache, 3:1 level - 1.
+    /// Returns the id of CCSIDR as it reads when CSSELR holds `selector`: bit 0 instruction cache,
+    /// 3:1 level - 1.
     pub const fn ccsidr(selector: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_DEMUX | selector as u64)
     }
 
-    /// The AArch64 system register with this encoding.
+    /// Returns the id of the AArch64 system register with this encoding.
     ///
     /// Bits above each field's width (2, 3, 4, 4 and 3) are dropped.
     pub const fn sysreg(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
@@ -207,51 +207,58 @@ impl RegisterId {
         )
     }
 
-    /// The firmware register with this number.
+    /// Returns the id of the firmware register with this number.
     pub const fn firmware(number: u16) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_FIRMWARE | number as u64)
     }
 
-    /// The bitmap of firmware services with this number.
+    /// Returns the id of the bitmap of firmware services with this number.
     pub const fn firmware_bitmap(number: u16) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_FIRMWARE_BITMAP | number as u64)
     }
 
-    /// 2048 bits of the SVE vector register Z`register`. Bits above 4:0 are dropped.
+    /// Returns the id of 2048 bits of the SVE vector register Z`register`.
+    ///
+    /// Bits above 4:0 are dropped.
     pub const fn sve_z(register: u8, slice: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U2048 | CLASS_SVE | sve_number(register & 31, slice))
     }
 
-    /// 256 bits of the SVE predicate register P`register`. Bits above 3:0 and 4:0 are dropped.
+    /// Returns the id of 256 bits of the SVE predicate register P`register`.
+    ///
+    /// Bits above 3:0 and 4:0 are dropped.
     pub const fn sve_p(register: u8, slice: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_P | sve_number(register & 15, slice))
     }
 
-    /// 256 bits of the SVE first fault register. Bits of `slice` above 4:0 are dropped.
+    /// Returns the id of 256 bits of the SVE first fault register.
+    ///
+    /// Bits of `slice` above 4:0 are dropped.
     pub const fn sve_ffr(slice: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_FFR | sve_number(0, slice))
     }
 
-    /// The set of SVE vector lengths. A constructor only for symmetry; see [`Self::SVE_VLS`].
+    /// Returns the id of the set of SVE vector lengths; see [`Self::SVE_VLS`].
     pub(super) const fn sve_vls() -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U512 | CLASS_SVE | SVE_VLS)
     }
 
-    /// The AArch32 register with this encoding, as QEMU names it in a stream under TCG.
+    /// Returns the id of the AArch32 register with this encoding, as in QEMU's streams under TCG.
     ///
     /// Bits above each field's width are dropped.
     pub const fn coprocessor(register: CoprocessorRegister) -> Self {
         Self(register.to_raw())
     }
 
-    /// How many bytes the register's value has, or `None` if the id's size code is not one that
-    /// Linux defines (U8 to U2048).
+    /// Returns the number of bytes of the register's value.
+    ///
+    /// Returns `None` if Linux does not define the id's size code (U8 to U2048).
     pub const fn size_bytes(self) -> Option<usize> {
         let code = (self.0 >> SIZE_SHIFT) & 15;
         if code <= 8 { Some(1 << code) } else { None }
     }
 
-    /// The group that the id belongs to.
+    /// Returns the id's class.
     pub const fn class(self) -> RegisterClass {
         match self.decode() {
             DecodedId::Core { .. } => RegisterClass::Core,
@@ -268,16 +275,16 @@ impl RegisterId {
         }
     }
 
-    /// The id taken apart.
+    /// Decodes the id.
     ///
-    /// An id is [`DecodedId::Unknown`] unless every bit of it is accounted for: the constructor of
-    /// the class gives the same id again. The size is part of that, except in the core class.
+    /// An id is [`DecodedId::Unknown`] unless the constructor of its class returns the same id
+    /// again. This includes the size, except in the core class.
     pub const fn decode(self) -> DecodedId {
         if let Some(register) = CoprocessorRegister::from_raw(self.0) {
             return DecodedId::Coprocessor(register);
         }
         let low = (self.0 & 0xffff) as u16;
-        // The size is looked at per class; everything else must match.
+        // Each class checks the size; all other bits must match.
         let head = self.0 & !(15 << SIZE_SHIFT) & !0xffff;
         let size = self.0 & (15 << SIZE_SHIFT);
         if head == ARCHITECTURE_ARM64 | CLASS_CORE {
@@ -320,7 +327,7 @@ impl RegisterId {
         }
     }
 
-    /// The encoding, if this is an AArch64 system register.
+    /// Returns the encoding of an AArch64 system register.
     pub const fn system_register(self) -> Option<SystemRegister> {
         match self.decode() {
             DecodedId::SystemRegister(register) => Some(register),
@@ -428,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_too_many_is_unknown() {
+    fn an_unexpected_bit_makes_an_id_unknown() {
         let cases = [
             0,
             u64::MAX,
@@ -436,7 +443,7 @@ mod tests {
             0x6020_0000_0013_c103,
             0x6030_0000_1013_c103,
             0x6030_0001_0013_c103,
-            // An architecture or class that is none of ours.
+            // An unsupported architecture or class.
             0x2030_0000_0013_c103,
             0x6020_0000_0012_0000,
             // SVE: Z with P's size, P16, a second FFR.
@@ -461,8 +468,8 @@ mod tests {
         );
     }
 
-    /// Every id that one of the constructors can give.
-    fn constructed() -> impl Strategy<Value = RegisterId> {
+    /// Generates every id that a constructor can return.
+    fn constructed_ids() -> impl Strategy<Value = RegisterId> {
         prop_oneof![
             any::<(u8, u8, u8, u8, u8)>()
                 .prop_map(|(a, b, c, d, e)| RegisterId::sysreg(a, b, c, d, e)),
@@ -477,7 +484,7 @@ mod tests {
         ]
     }
 
-    /// The id that the parts of `decoded` make, in the size of `id`.
+    /// Encodes `decoded` again, with the size of `id`.
     fn encode(id: RegisterId, decoded: DecodedId) -> RegisterId {
         match decoded {
             DecodedId::Core { word } => {
@@ -506,13 +513,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn constructed_ids_decode_and_encode_again(id in constructed()) {
+        fn constructed_ids_decode_and_encode_again(id in constructed_ids()) {
             prop_assert_ne!(id.class(), RegisterClass::Unknown);
             prop_assert_eq!(encode(id, id.decode()), id);
         }
 
         #[test]
-        fn whatever_decodes_encodes_again(
+        fn decoded_ids_encode_again(
             architecture in prop_oneof![Just(0x40_u64), Just(0x60), any::<u8>().prop_map(u64::from)],
             size in 0..16_u64,
             class in prop_oneof![0x0e..=0x17_u64, 0..0x1000_u64],

@@ -1,28 +1,28 @@
-//! What a register is: the id KVM and QEMU use for it, its name, its bit fields, a value of it.
+//! Registers: the ids that KVM and QEMU use, names, bit fields and values.
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | `id` | [`RegisterId`]: the 64-bit id, built and taken apart |
-//! | `known` | constants for the registers that decisions name |
-//! | [`name`] | what ids are called, how they print, and what KVM means by two ids ([`Naming`]) |
+//! | `id` | [`RegisterId`]: the 64-bit id, encoded and decoded |
+//! | `known` | constants for the registers that decisions use |
+//! | [`name`] | names and printing of ids, and KVM's use of two swapped ids ([`Naming`]) |
 //! | `number` | numbers and values as text |
-//! | [`parse`] | reading every spelling of an id |
-//! | `suggestion` | what may have been meant by a name that is none |
-//! | `purpose` | what a register is for, in a sentence |
-//! | `family` | ID registers, performance monitors |
+//! | [`parse`] | parsing of every spelling of an id |
+//! | `suggestion` | suggestions for unknown names |
+//! | `purpose` | the purpose of a register, in a sentence |
+//! | `family` | ID registers, PMU registers |
 //! | [`field`] | [`Field`]: bits by name |
 //! | `layout` | the fields of a register |
 //! | `register_field` | [`RegisterField`]: a field of a particular register |
-//! | `field_difference` | [`FieldDifference`]: what two values have not in common |
+//! | `field_difference` | [`FieldDifference`]: differences between two values |
 //! | `value_name` | names of values |
-//! | `coprocessor` | [`Coprocessor`]: the AArch32 registers that QEMU lists under TCG |
+//! | `coprocessor` | [`CoprocessorRegister`]: the AArch32 registers that QEMU lists under TCG |
 //! | `aarch32` | [`Counterpart`]: the AArch64 register with the same state |
-//! | `sensitive` | which registers tell about the guest and not about its CPU |
-//! | `value` | [`Value`]: what a register holds |
+//! | `sensitive` | registers that reveal the guest's data rather than its CPU |
+//! | `value` | [`Value`]: a register's value |
 //! | `tables` | names and fields, generated from the workspace's `data/` |
 //!
-//! What any register's value means for a migration does not live here; see
-//! [`crate::tolerance`] and [`crate::destination`].
+//! The meaning of values for a migration lives in [`crate::tolerance`] and
+//! [`crate::destination`].
 
 mod aarch32;
 mod coprocessor;

@@ -1,9 +1,9 @@
-//! Numbers as text: what users write, and what documents hold.
+//! Numbers as text, in users' input and in documents.
 //!
-//! | function | reads | for |
+//! | function | syntax | use |
 //! |---|---|---|
-//! | [`parse_u64`] | `0x2a`, `0X2A`, `42` | what people type |
-//! | [`parse_hexadecimal`] | `0x2a` | documents: 64 bits do not fit a number of JSON |
+//! | [`parse_u64`] | `0x2a`, `0X2A`, `42` | users' input |
+//! | [`parse_hexadecimal`] | `0x2a` | documents: 64 bits do not fit a JSON number |
 //! | [`Value::parse`] | `0x2a`, as wide as the register is | documents |
 
 use alloc::vec;
@@ -15,7 +15,7 @@ use super::{RegisterId, Value};
 ///
 /// # Errors
 ///
-/// If the text is no such number.
+/// Returns an error if the text is not such a number.
 ///
 /// ```
 /// # use cpreg::register::parse_u64;
@@ -39,7 +39,7 @@ pub fn parse_u64(text: &str) -> Result<u64, ParseIntError> {
 /// ```
 pub fn parse_hexadecimal(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("0x")?;
-    // `from_str_radix` takes a sign.
+    // `from_str_radix` would accept a sign.
     if digits.starts_with('+') {
         return None;
     }
@@ -47,10 +47,11 @@ pub fn parse_hexadecimal(text: &str) -> Option<u64> {
 }
 
 impl Value {
-    /// Parses what a register holds, as [`Value`] is displayed: `0x…`, most significant digit first.
+    /// Parses a register's value in the format of [`Value`]'s `Display`: `0x…`, most significant
+    /// digit first.
     ///
-    /// Returns `None` if the text is no number, or does not fit the register. An id that does not
-    /// tell its register's size has one of 64 bits at most.
+    /// Returns `None` if the text is not a number, or is too long for the register. An id without a
+    /// known size is treated as one of at most 64 bits.
     pub fn parse(id: RegisterId, text: &str) -> Option<Self> {
         let size = match id.size_bytes() {
             Some(size @ 9..) => size,
@@ -60,17 +61,22 @@ impl Value {
             }
             _ => return parse_hexadecimal(text).map(Self::U64),
         };
-        let digits = text.strip_prefix("0x").filter(|it| !it.is_empty())?;
+        let digits = text
+            .strip_prefix("0x")
+            .filter(|digits| !digits.is_empty())?;
         let mut bytes = vec![0; size];
-        let mut rest = digits.bytes().rev();
+        let mut remaining = digits.bytes().rev();
         for byte in &mut bytes {
             for shift in [0, 4] {
-                if let Some(digit) = rest.next() {
+                if let Some(digit) = remaining.next() {
                     *byte |= u8::try_from(char::from(digit).to_digit(16)?).ok()? << shift;
                 }
             }
         }
-        rest.next().is_none().then(|| Self::Bytes(bytes.into()))
+        remaining
+            .next()
+            .is_none()
+            .then(|| Self::Bytes(bytes.into()))
     }
 }
 

@@ -1,9 +1,9 @@
-//! What may have been meant by a name that is none.
+//! Suggestions for unknown names.
 
 use alloc::vec::Vec;
 
-/// Up to three of `names` that look most like `text`: those that begin with it, and those few
-/// edits away.
+/// Returns up to three of `names` that are most similar to `text`: names that continue it, and names
+/// a few edits away.
 pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     const MAX_NAME_LEN: usize = 40;
     let text = text.trim();
@@ -11,29 +11,29 @@ pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> 
         return Vec::new();
     }
     let text = text.to_ascii_uppercase();
-    // A third of the letters wrong, but two in any case.
-    let most = (text.len() / 3).max(2);
-    let mut found: Vec<(usize, &'static str)> = names
+    // A third of the letters may be wrong, and always two.
+    let max_distance = (text.len() / 3).max(2);
+    let mut matches: Vec<(usize, &'static str)> = names
         .filter(|name| !name.contains('<') && name.len() <= MAX_NAME_LEN)
         .filter_map(|name| {
             let upper = name.to_ascii_uppercase();
-            let continued = upper
+            let continues_text = upper
                 .strip_prefix(text.as_str())
                 .is_some_and(|r| r.starts_with("_EL"));
-            let distance = if continued {
+            let distance = if continues_text {
                 0
             } else {
                 edit_distance(&text, &upper)
             };
-            (distance <= most && distance < text.len()).then_some((distance, name))
+            (distance <= max_distance && distance < text.len()).then_some((distance, name))
         })
         .collect();
-    found.sort_unstable();
-    found.dedup();
-    found.into_iter().take(3).map(|(_, name)| name).collect()
+    matches.sort_unstable();
+    matches.dedup();
+    matches.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
-/// How many letters must be added, left out or changed to turn one text into the other.
+/// Returns the number of letters to add, remove or change to turn one text into the other.
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -62,12 +62,12 @@ mod tests {
     use crate::register::RegisterId;
     use crate::{Error, ErrorKind};
 
-    fn fail(text: &str) -> Error {
+    fn parse_error(text: &str) -> Error {
         text.parse::<RegisterId>().expect_err(text)
     }
 
     #[test]
-    fn suggestions() {
+    fn similar_names_are_suggested() {
         for (text, first) in [
             ("TCR3_EL1", "TCR_EL1"),
             ("TCR2", "TCR2_EL1"),
@@ -75,18 +75,21 @@ mod tests {
             ("PSCI_VERSON", "PSCI_VERSION"),
             ("VENDOR_HYP_BMAP_3", "VENDOR_HYP_BMAP_2"),
         ] {
-            let error = fail(text);
+            let error = parse_error(text);
             assert_eq!(error.kind(), ErrorKind::UnknownName);
             assert!(
                 error.suggestions().iter().any(|s| s == first),
                 "{text}: {error:?}"
             );
         }
-        assert_eq!(fail("nothing like it").suggestions(), &[] as &[String]);
+        assert_eq!(
+            parse_error("nothing like it").suggestions(),
+            &[] as &[String]
+        );
     }
 
     #[test]
-    fn distances() {
+    fn edit_distances() {
         for (a, b, distance) in [
             ("", "", 0),
             ("", "ABC", 3),

@@ -1,19 +1,20 @@
-//! [`Value`]: what a register holds.
+//! [`Value`]: a register's value.
 
 use alloc::sync::Arc;
 use core::fmt;
 
-/// What a register holds.
+/// Value of a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
-    /// A register of at most 64 bits, zero extended.
+    /// Value of a register of at most 64 bits, zero extended.
     U64(u64),
-    /// A wider register (vectors, SVE): its bytes as KVM gives them, least significant first. Shared, so that planning copies none.
+    /// Bytes of a wider register (vectors, SVE) as KVM returns them, least significant first.
+    /// Shared, so that planning does not copy them.
     Bytes(Arc<[u8]>),
 }
 
 impl Value {
-    /// The value of a register of at most 64 bits.
+    /// Returns the value of a register of at most 64 bits.
     pub const fn as_u64(&self) -> Option<u64> {
         match self {
             Self::U64(value) => Some(*value),

@@ -1,10 +1,12 @@
-//! What QEMU's own emulation (TCG) does with a value when it loads the list.
+//! The values that QEMU's own emulation (TCG) accepts when it loads the list.
 //!
-//! Every register that it lists is written and read back, in ascending order; one that does not read back what was written fails the
-//! load. So a value is taken if its bits outside the register's writable ones are the emulated CPU's own. A register that the input lacks
-//! is written too, from memory that was never set: zero up to QEMU 10.0, anything from 11.0.
+//! QEMU writes every listed register and reads it back, in ascending order. If a register reads back
+//! another value, the load fails. So a value is accepted if its bits outside the register's writable
+//! ones are the emulated CPU's own. QEMU also writes a register that the input lacks, from
+//! uninitialised memory: zero up to QEMU 10.0, any value from 11.0.
 //!
-//! The rules, with the loads that they were found by, are in docs/tcg-loading.md, section 3; data/tcg-acceptance.tsv holds the observations.
+//! The rules, with the loads that show them, are in docs/tcg-loading.md, section 3. The observations
+//! are in data/tcg-acceptance.tsv.
 
 use core::cmp::Ordering;
 
@@ -12,17 +14,17 @@ use super::acceptance::{Acceptance, Acceptor};
 use crate::destination::{Accelerator, DestinationRegister, DestinationVcpu, Loader, Version};
 use crate::register::{CoprocessorRegister, DecodedId, Naming, RegisterId, SystemRegister, Value};
 
-/// Which bits of a register may hold anything.
+/// Bits of a register that may hold any value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WritableBits {
     All,
-    /// Exactly these.
+    /// Exactly these bits.
     Bits(u64),
-    /// At least these; more on CPUs with features that widen the register.
+    /// At least these bits; more on CPUs with features that widen the register.
     AtLeast(u64),
 }
 
-/// Registers without state: what they read is the emulated CPU's own.
+/// Names of registers without state, which always read as the emulated CPU's own value.
 const CONSTANT_REGISTERS: [&str; 47] = [
     "ACTLR_EL1",
     "ACTLR_EL2",
@@ -73,7 +75,7 @@ const CONSTANT_REGISTERS: [&str; 47] = [
     "AIDR_EL1",
 ];
 
-/// As [`CONSTANT`], for AArch32.
+/// Names of AArch32 registers without state; see [`CONSTANT_REGISTERS`].
 const CONSTANT_AARCH32_REGISTERS: [&str; 40] = [
     "ACTLR",
     "ACTLR2",
@@ -164,10 +166,10 @@ fn aarch64_writable_bits(
     let Some(name) = id.name_in(Naming::Architectural) else {
         return WritableBits::All;
     };
-    let oldest = acceptor.version() <= Some(Version::new(5, 2));
+    let is_oldest = acceptor.version() <= Some(Version::new(5, 2));
     match name {
         name if CONSTANT_REGISTERS.contains(&name) => NOTHING,
-        "RVBAR_EL1" | "RVBAR_EL2" | "RVBAR_EL3" if oldest => WritableBits::AtLeast(0),
+        "RVBAR_EL1" | "RVBAR_EL2" | "RVBAR_EL3" if is_oldest => WritableBits::AtLeast(0),
         "OSDLR_EL1" => WritableBits::Bits(1),
         "CSSELR_EL1" => WritableBits::Bits(0xf),
         "VBAR_EL1" | "VBAR_EL2" | "VBAR_EL3" => WritableBits::Bits(!0x1f),
@@ -201,7 +203,7 @@ fn aarch32_writable_bits(register: CoprocessorRegister) -> WritableBits {
         ..
     } = register;
     match (coprocessor, wide, opc1, crn, crm, opc2) {
-        // Listed only where it can be written: on CPUs without AArch64.
+        // Listed only if it is writable: on CPUs without AArch64.
         (15, false, 0, 0, 0, 0) => return WritableBits::All,
         // L2CTLR and L2ECTLR.
         (15, false, 1, 9, 0, 2 | 3) => return NOTHING,
@@ -229,7 +231,10 @@ fn aarch32_writable_bits(register: CoprocessorRegister) -> WritableBits {
     }
 }
 
-/// QEMU up to 7.2 reads SCR_EL3 back with bits 4 and 5 set, so it does not even take what 5.2 itself saves.
+/// Returns `true` if the value lacks bits that QEMU up to 7.2 always sets in SCR_EL3.
+///
+/// These versions read SCR_EL3 back with bits 4 and 5 set, so they refuse even the values that 5.2
+/// itself saves.
 pub(super) fn lacks_fixed_bits(acceptor: Acceptor, id: RegisterId, value: &Value) -> bool {
     id == SCR_EL3
         && acceptor.version() <= Some(Version::new(7, 2))
@@ -241,37 +246,37 @@ pub(super) fn lacks_fixed_bits(acceptor: Acceptor, id: RegisterId, value: &Value
 
 const SCR_FIXED: u64 = 0x30;
 
-/// What a list tells of the CPU it belongs to, as far as it matters here.
+/// Properties of the emulated CPU that follow from its list of registers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cpu {
-    /// The machine has the secure world. Without EL2 beside it, EL2's registers are listed and keep nothing, and the list does
-    /// not say which it is.
+    /// `true` if the machine has EL3. If it also lacks EL2, EL2's registers are listed but keep no
+    /// value, and the list does not show the difference.
     has_el3: bool,
-    /// The CPU has no AArch64.
+    /// `true` if the CPU has no AArch64.
     is_aarch32: bool,
 }
 
 impl Cpu {
-    fn from_vcpu(host: &DestinationVcpu) -> Self {
+    fn from_vcpu(destination_vcpu: &DestinationVcpu) -> Self {
         Self {
-            has_el3: host.get(SCR_EL3).is_some(),
-            is_aarch32: !host.registers().is_empty()
-                && host.get(RegisterId::ID_AA64MMFR0_EL1).is_none(),
+            has_el3: destination_vcpu.get(SCR_EL3).is_some(),
+            is_aarch32: !destination_vcpu.registers().is_empty()
+                && destination_vcpu.get(RegisterId::ID_AA64MMFR0_EL1).is_none(),
         }
     }
 }
 
 const CPACR: RegisterId = RegisterId::aarch32(15, 0, 1, 0, 2);
 
-/// What is left of CPACR_EL1 on a CPU without AArch64.
+/// Writable bits of CPACR_EL1 on a CPU without AArch64.
 const CPACR_AARCH32: u64 = 0xc0f0_0000;
 
 const SCR_EL3: RegisterId = RegisterId::sysreg(3, 6, 1, 1, 0);
 
-/// Whether a value is taken.
+/// Evaluates whether a value is accepted.
 pub(super) fn evaluate(
     acceptor: Acceptor,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     register: &DestinationRegister,
     value: &Value,
 ) -> Acceptance {
@@ -282,44 +287,49 @@ pub(super) fn evaluate(
         register.value.as_ref().and_then(Value::as_u64),
         value.as_u64(),
     );
-    let (bits, sure) = match writable_bits(acceptor, Cpu::from_vcpu(host), register.id) {
-        WritableBits::All => return Acceptance::INFERRED_TAKEN,
-        WritableBits::Bits(bits) => (bits, true),
-        WritableBits::AtLeast(bits) => (bits, false),
-    };
+    let (bits, is_exact) =
+        match writable_bits(acceptor, Cpu::from_vcpu(destination_vcpu), register.id) {
+            WritableBits::All => return Acceptance::INFERRED_TAKEN,
+            WritableBits::Bits(bits) => (bits, true),
+            WritableBits::AtLeast(bits) => (bits, false),
+        };
     match (own, value) {
         (Some(own), Some(value)) if (own ^ value) & !bits == 0 => Acceptance::INFERRED_TAKEN,
-        (Some(_), Some(_)) if sure => Acceptance::INFERRED_REFUSED,
+        (Some(_), Some(_)) if is_exact => Acceptance::INFERRED_REFUSED,
         _ => Acceptance::Unknown,
     }
 }
 
-/// QEMU 5.2 dies if PMCR_EL0.N names fewer counters than it lists. It would take more without having them, so that a guest that
-/// uses them dies; that counts as not taken.
+/// Evaluates a value of PMCR_EL0.
+///
+/// QEMU 5.2 aborts if PMCR_EL0.N is less than its number of counters. It accepts a larger N without
+/// having these counters, and aborts when the guest uses them. That counts as refused.
 fn evaluate_pmcr(acceptor: Acceptor, register: &DestinationRegister, value: &Value) -> Acceptance {
     match (acceptor.version(), number_of_counters(register, value)) {
-        (_, Some((own, named))) if own == named => Acceptance::INFERRED_TAKEN,
+        (_, Some((own, incoming))) if own == incoming => Acceptance::INFERRED_TAKEN,
         (Some(version), _) => Acceptance::new_inferred(version > Version::new(5, 2)),
         (None, _) => Acceptance::Unknown,
     }
 }
 
-/// The register's own PMCR_EL0.N, and the value's.
+/// Returns the register's own PMCR_EL0.N and the value's.
 fn number_of_counters(register: &DestinationRegister, value: &Value) -> Option<(u64, u64)> {
     let counters = |value: &Value| value.as_u64().map(|value| value >> 11 & 0x1f);
     Some((counters(register.value.as_ref()?)?, counters(value)?))
 }
 
-/// What a PMCR_EL0 from elsewhere says of the event counters, as against what there are.
+/// Mismatch between an incoming PMCR_EL0.N and the emulated CPU's number of event counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CounterMismatch {
-    /// Fewer than are listed and written after it.
+    /// The value has fewer counters than are listed and written after it.
     Fewer,
-    /// More than there are.
+    /// The value has more counters than the CPU.
     More,
 }
 
-/// Whether that register is a PMCR_EL0 that QEMU 5.2 is about to write with another number of counters; nothing arriving is zero.
+/// Returns the mismatch if QEMU 5.2 would write a PMCR_EL0 with another number of counters.
+///
+/// A missing value is written as zero.
 pub(crate) fn counter_mismatch(
     acceptor: Acceptor,
     register: &DestinationRegister,
@@ -331,61 +341,65 @@ pub(crate) fn counter_mismatch(
     {
         return None;
     }
-    let (own, named) = number_of_counters(register, value.unwrap_or(&Value::U64(0)))?;
-    match named.cmp(&own) {
+    let (own, incoming) = number_of_counters(register, value.unwrap_or(&Value::U64(0)))?;
+    match incoming.cmp(&own) {
         Ordering::Less => Some(CounterMismatch::Fewer),
         Ordering::Equal => None,
         Ordering::Greater => Some(CounterMismatch::More),
     }
 }
 
-/// What leaving a register out of the input comes to.
+/// Evaluates the load of a register that the input lacks.
 pub(crate) fn evaluate_missing(
     acceptor: Acceptor,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     register: &DestinationRegister,
 ) -> Acceptance {
     if acceptor.version().is_none() {
         return Acceptance::Unknown;
     }
-    if loads_missing_as_zero(acceptor, host) {
-        return acceptor.evaluate(host, register, &Value::U64(0));
+    if loads_missing_as_zero(acceptor, destination_vcpu) {
+        return acceptor.evaluate(destination_vcpu, register, &Value::U64(0));
     }
     let own = register.value.as_ref().and_then(Value::as_u64);
     match (
-        writable_bits(acceptor, Cpu::from_vcpu(host), register.id),
+        writable_bits(acceptor, Cpu::from_vcpu(destination_vcpu), register.id),
         own,
     ) {
-        // Half of what lies there may be lost in a register of 32 bits, and then does not read back.
+        // A register of 32 bits may lose half of the uninitialised value and then reads back
+        // another one.
         (WritableBits::All, _) if register.id.size_bytes() == Some(8) => Acceptance::INFERRED_TAKEN,
-        // Chance would have to have put these very bits there.
+        // Uninitialised memory holds exactly these bits only by chance.
         (WritableBits::Bits(bits), Some(own)) if own & !bits != 0 => Acceptance::INFERRED_REFUSED,
         _ => Acceptance::Unknown,
     }
 }
 
-/// Whether a register that the input lacks is loaded as zero. QEMU clears that memory in no version; up to 10.0 it happened to be zero in
-/// every load of a list that is no longer than this, and in 10.0 it was not with the 403 registers of neoverse-n2 with EL2 and EL3.
-pub fn loads_missing_as_zero(acceptor: Acceptor, host: &DestinationVcpu) -> bool {
+/// Returns `true` if a register that the input lacks is loaded as zero.
+///
+/// No version of QEMU clears that memory. Up to 10.0 it was zero in every load of a list of at most
+/// 340 registers. In 10.0 it was not zero with the 403 registers of neoverse-n2 with EL2 and EL3.
+pub fn loads_missing_as_zero(acceptor: Acceptor, destination_vcpu: &DestinationVcpu) -> bool {
+    /// Maximum length of a list with which the memory was zero in every load.
     const MAX_ZEROED_LIST_LEN: usize = 340;
-    host.registers().len() <= MAX_ZEROED_LIST_LEN
+    destination_vcpu.registers().len() <= MAX_ZEROED_LIST_LEN
         && acceptor
             .version()
             .is_some_and(|version| version <= LAST_ZEROING_VERSION)
 }
 
-/// The last series of which that holds.
+/// Last version in which that memory was zero.
 const LAST_ZEROING_VERSION: Version = Version::new(10, 2);
 
-/// Whether a register holds nothing but what the emulated CPU is.
+/// Returns `true` if a register has no state and only identifies the emulated CPU.
 pub fn is_constant(id: RegisterId) -> bool {
     writable_bits(Acceptor::default(), Cpu::default(), id) == WritableBits::Bits(0)
 }
 
-/// The value nearest to `value` that is taken.
+/// Returns the accepted value nearest to `value`.
 pub(crate) fn nearest_value(
     acceptor: Acceptor,
-    host: &DestinationVcpu,
+    destination_vcpu: &DestinationVcpu,
     register: &DestinationRegister,
     value: u64,
 ) -> Option<u64> {
@@ -397,22 +411,28 @@ pub(crate) fn nearest_value(
     if lacks_fixed_bits(acceptor, register.id, &Value::U64(value)) {
         return Some(value | SCR_FIXED);
     }
-    match writable_bits(acceptor, Cpu::from_vcpu(host), register.id) {
+    match writable_bits(acceptor, Cpu::from_vcpu(destination_vcpu), register.id) {
         WritableBits::All => Some(value),
         WritableBits::Bits(bits) | WritableBits::AtLeast(bits) => Some(value & bits | own & !bits),
     }
 }
 
-/// Which of the modelled loaders can be the one that listed these registers: under TCG the list is the program's own.
-pub(crate) fn can_list(loader: Loader, lists: impl Fn(RegisterId) -> bool, features: bool) -> bool {
-    let generation = if features {
+/// Returns `true` if the modelled loader can be the one that listed these registers.
+///
+/// Under TCG the list is the program's own.
+pub(crate) fn can_list(
+    loader: Loader,
+    is_listed: impl Fn(RegisterId) -> bool,
+    has_features: bool,
+) -> bool {
+    let generation = if has_features {
         (Version::new(0, 0), Version::new(5, 2))
-    } else if !lists(RegisterId::ID_AA64ISAR0_EL1) && lists(RegisterId::ID_AA64ISAR1_EL1) {
+    } else if !is_listed(RegisterId::ID_AA64ISAR0_EL1) && is_listed(RegisterId::ID_AA64ISAR1_EL1) {
         // 11.0 computes it at each read.
         (Version::new(11, 0), Version::new(u16::MAX, 0))
-    } else if lists(RegisterId::DBGDTR_EL0) && lists(RegisterId::ID_AA64ISAR0_EL1) {
+    } else if is_listed(RegisterId::DBGDTR_EL0) && is_listed(RegisterId::ID_AA64ISAR0_EL1) {
         (Version::new(10, 0), LAST_ZEROING_VERSION)
-    } else if lists(RegisterId::DBGDTR_EL0) {
+    } else if is_listed(RegisterId::DBGDTR_EL0) {
         (Version::new(10, 0), Version::new(u16::MAX, 0))
     } else {
         (Version::new(6, 0), Version::new(9, 2))
@@ -444,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_a_registers() {
+    fn every_name_is_a_register() {
         for name in CONSTANT_REGISTERS {
             assert!(
                 RegisterId::parse_in(name, Naming::Architectural).is_ok(),
@@ -456,26 +476,26 @@ mod tests {
         }
     }
 
-    fn of(name: &str) -> Cpu {
+    fn cpu_from_name(name: &str) -> Cpu {
         Cpu {
             has_el3: name.contains("+el3"),
             is_aarch32: name.starts_with("cortex-a15"),
         }
     }
 
-    /// The observations behind the rules: id, name, writable bits, where.
+    /// The observations that the rules are based on: id, name, writable bits, loaders and CPUs.
     #[test]
-    fn the_rules_agree_with_what_was_observed() {
+    fn rules_agree_with_the_observations() {
         let observations = include_str!("../../../../../data/tcg-acceptance.tsv");
-        let mut wrong = String::new();
-        let mut seen = 0;
+        let mut violations = String::new();
+        let mut observation_count = 0;
         for line in observations.lines().filter(|line| !line.starts_with('#')) {
             let columns: alloc::vec::Vec<_> = line.split('\t').collect();
             let hexadecimal = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
             let id = RegisterId::from_raw(hexadecimal(columns[0]));
             let observed = hexadecimal(columns[2]);
-            for place in columns[3].split(' ') {
-                let (version, cpus) = place.split_once(':').expect("VERSION:CPU");
+            for loader_and_cpus in columns[3].split(' ') {
+                let (version, cpus) = loader_and_cpus.split_once(':').expect("VERSION:CPU");
                 let (major, minor) = version.split_once('.').expect("MAJOR.MINOR");
                 let acceptor = acceptor(
                     major.parse().expect("a number"),
@@ -486,28 +506,28 @@ mod tests {
                         Some(4) => 0xffff_ffff,
                         _ => u64::MAX,
                     };
-                    let agrees = match writable_bits(acceptor, of(cpu), id) {
+                    let agrees = match writable_bits(acceptor, cpu_from_name(cpu), id) {
                         WritableBits::Bits(bits) => bits & mask == observed,
                         WritableBits::AtLeast(bits) => bits & mask & !observed == 0,
                         WritableBits::All => false,
                     };
                     if !agrees {
                         let _ = writeln!(
-                            wrong,
+                            violations,
                             "{} {} {} {version} {cpu}",
                             columns[0], columns[1], columns[2]
                         );
                     }
-                    seen += 1;
+                    observation_count += 1;
                 }
             }
         }
-        assert!(wrong.is_empty(), "{wrong}");
-        assert!(seen > 2000, "{seen}");
+        assert!(violations.is_empty(), "{violations}");
+        assert!(observation_count > 2000, "{observation_count}");
     }
 
     #[test]
-    fn a_constant_takes_its_own_value_only() {
+    fn a_constant_accepts_only_its_own_value() {
         let id = register(RegisterId::ID_DFR0_EL1, 6);
         assert_eq!(
             evaluate(
@@ -543,9 +563,9 @@ mod tests {
     }
 
     #[test]
-    fn qemu_5_2_has_the_counters_that_it_has() {
+    fn qemu_5_2_accepts_only_its_number_of_counters() {
         let pmcr = register(RegisterId::PMCR_EL0, 4 << 11);
-        let answer = |n: u64, version: (u16, u16)| {
+        let evaluated = |n: u64, version: (u16, u16)| {
             evaluate(
                 acceptor(version.0, version.1),
                 &DestinationVcpu::default(),
@@ -554,53 +574,64 @@ mod tests {
             )
             .as_bool()
         };
-        assert_eq!(answer(4, (5, 2)), Some(true));
-        assert_eq!(answer(3, (5, 2)), Some(false));
-        assert_eq!(answer(6, (5, 2)), Some(false));
-        assert_eq!(answer(6, (7, 2)), Some(true));
+        assert_eq!(evaluated(4, (5, 2)), Some(true));
+        assert_eq!(evaluated(3, (5, 2)), Some(false));
+        assert_eq!(evaluated(6, (5, 2)), Some(false));
+        assert_eq!(evaluated(6, (7, 2)), Some(true));
     }
 
-    /// 5.2 dies of fewer counters, whatever the cause, and takes more.
+    /// 5.2 aborts with fewer counters, even without a value, and accepts more.
     #[test]
-    fn qemu_5_2_counts_counters_when_it_writes() {
+    fn qemu_5_2_compares_the_number_of_counters() {
         let pmcr = register(RegisterId::PMCR_EL0, 4 << 11);
-        let written = |acceptor, n: Option<u64>| {
+        let mismatch = |acceptor, n: Option<u64>| {
             let value = n.map(|n| Value::U64(n << 11));
             counter_mismatch(acceptor, &pmcr, value.as_ref())
         };
         assert_eq!(
-            written(acceptor(5, 2), Some(3)),
+            mismatch(acceptor(5, 2), Some(3)),
             Some(CounterMismatch::Fewer)
         );
-        assert_eq!(written(acceptor(5, 2), None), Some(CounterMismatch::Fewer));
-        assert_eq!(written(acceptor(5, 2), Some(4)), None);
+        assert_eq!(mismatch(acceptor(5, 2), None), Some(CounterMismatch::Fewer));
+        assert_eq!(mismatch(acceptor(5, 2), Some(4)), None);
         assert_eq!(
-            written(acceptor(5, 2), Some(6)),
+            mismatch(acceptor(5, 2), Some(6)),
             Some(CounterMismatch::More)
         );
-        assert_eq!(written(acceptor(7, 2), Some(3)), None);
+        assert_eq!(mismatch(acceptor(7, 2), Some(3)), None);
     }
 
     #[test]
-    fn what_is_left_out_is_zero_or_anything() {
-        let small = DestinationVcpu::default();
+    fn missing_registers_are_loaded_as_zero_or_any_value() {
+        let short = DestinationVcpu::default();
         let ids = (0..341).map(|number| RegisterId::from_raw(0x6030_0000_0013_0000 + number));
         let long = DestinationVcpu::new(ids.map(|id| register(id, 0)), alloc::vec::Vec::new());
-        let answer = |version: (u16, u16), host, id, own| {
-            evaluate_missing(acceptor(version.0, version.1), host, &register(id, own)).as_bool()
+        let evaluated = |version: (u16, u16), destination_vcpu, id, own| {
+            evaluate_missing(
+                acceptor(version.0, version.1),
+                destination_vcpu,
+                &register(id, own),
+            )
+            .as_bool()
         };
         let constant = RegisterId::ID_DFR0_EL1;
-        assert_eq!(answer((10, 0), &small, constant, 0), Some(true));
-        assert_eq!(answer((10, 0), &small, constant, 6), Some(false));
-        for (version, host) in [((10, 0), &long), ((11, 1), &small)] {
-            assert_eq!(answer(version, host, constant, 0), None);
-            assert_eq!(answer(version, host, constant, 6), Some(false));
-            assert_eq!(answer(version, host, RegisterId::TPIDR_EL1, 0), Some(true));
+        assert_eq!(evaluated((10, 0), &short, constant, 0), Some(true));
+        assert_eq!(evaluated((10, 0), &short, constant, 6), Some(false));
+        for (version, destination_vcpu) in [((10, 0), &long), ((11, 1), &short)] {
+            assert_eq!(evaluated(version, destination_vcpu, constant, 0), None);
+            assert_eq!(
+                evaluated(version, destination_vcpu, constant, 6),
+                Some(false)
+            );
+            assert_eq!(
+                evaluated(version, destination_vcpu, RegisterId::TPIDR_EL1, 0),
+                Some(true)
+            );
             let narrow = RegisterId::aarch32(15, 0, 13, 0, 1);
-            assert_eq!(answer(version, host, narrow, 0), None);
+            assert_eq!(evaluated(version, destination_vcpu, narrow, 0), None);
         }
-        // SCR_EL3 needs two bits that zero has not, whatever it held.
-        assert_eq!(answer((7, 2), &small, SCR_EL3, 0), Some(false));
-        assert_eq!(answer((10, 0), &small, SCR_EL3, 0), Some(true));
+        // SCR_EL3 needs two bits that zero lacks, with any own value.
+        assert_eq!(evaluated((7, 2), &short, SCR_EL3, 0), Some(false));
+        assert_eq!(evaluated((10, 0), &short, SCR_EL3, 0), Some(true));
     }
 }

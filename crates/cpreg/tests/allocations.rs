@@ -1,4 +1,4 @@
-//! A plan allocates for the VM and for what is to be done about it, not for each register.
+//! A plan allocates per VM and per difference, not per register.
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
 use cpreg::plan::{Consents, Plan, PlanOutcome};
@@ -6,7 +6,8 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 
-/// A vCPU with all ID registers, which every VM has, and as many plain ones.
+/// Returns a vCPU with all ID registers, which every VM has, `plain` other registers, and `vectors`
+/// vector registers.
 fn vcpu(plain: u16, vectors: u8) -> Vcpu {
     let identification =
         (0..7).flat_map(|crm| (0..8).map(move |op2| RegisterId::sysreg(3, 0, 0, crm + 1, op2)));
@@ -31,7 +32,7 @@ fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
         vcpus: vec![vcpu(plain, vectors); vcpus],
     };
     let destination = Destination {
-        name: "there".to_owned(),
+        name: "destination".to_owned(),
         accelerator: Some(Accelerator::Kvm),
         loader: Some(Loader::CPREG),
         value_origin: ValueOrigin::Reset,

@@ -1,4 +1,4 @@
-//! Loads under TCG that `cargo xtask model-check` found, each as it came out of a real QEMU.
+//! Loads under TCG that `cargo xtask model-check` found, each with the result of a real QEMU.
 
 use cpreg::destination::load::{self, IncomingVcpu, LoadEvent, LoadStep, SimulatedLoad};
 use cpreg::destination::{
@@ -10,7 +10,7 @@ use cpreg::vm::Extension;
 
 const TPIDR: RegisterId = RegisterId::TPIDR_EL1;
 const SCTLR: RegisterId = RegisterId::SCTLR_EL1;
-/// A constant of the emulated CPU.
+/// Register that is constant in the emulated CPU.
 const ID: RegisterId = RegisterId::ID_AA64MMFR0_EL1;
 const PMCR: RegisterId = RegisterId::PMCR_EL0;
 
@@ -25,7 +25,7 @@ fn destination(loader: Loader, vcpus: usize, own: List<'_>) -> Destination {
         })
     };
     Destination {
-        name: "there".to_owned(),
+        name: "destination".to_owned(),
         accelerator: Some(Accelerator::Tcg),
         loader: Some(loader),
         value_origin: ValueOrigin::Reset,
@@ -45,7 +45,7 @@ fn simulate(loader: Loader, own: List<'_>, vcpus: &[(List<'_>, &[Extension])]) -
         .iter()
         .map(|list| list.iter().map(|(id, value)| (*id, value)).collect())
         .collect();
-    let arriving: Vec<_> = lists
+    let incoming: Vec<_> = lists
         .iter()
         .zip(vcpus)
         .map(|(registers, (_, extensions))| IncomingVcpu {
@@ -53,51 +53,51 @@ fn simulate(loader: Loader, own: List<'_>, vcpus: &[(List<'_>, &[Extension])]) -
             extensions,
         })
         .collect();
-    load::simulate_lists(loader, &arriving, &destination(loader, vcpus.len(), own))
+    load::simulate_lists(loader, &incoming, &destination(loader, vcpus.len(), own))
 }
 
 const OWN: List<'static> = &[(ID, 0x1124), (SCTLR, 1), (TPIDR, 0), (PMCR, 6 << 11)];
 
-/// What is out of turn is a register that it does not know; behind its last one nothing is looked at.
+/// QEMU treats a register out of order as unknown, and ignores registers after its own last one.
 #[test]
 fn an_unordered_list_is_merged_as_if_it_were_ordered() {
     let swapped: List<'_> = &[(ID, 0x1124), (TPIDR, 0), (SCTLR, 1), (PMCR, 6 << 11)];
-    let told = simulate(Loader::qemu(10, 0), OWN, &[(swapped, &[])]);
-    assert_eq!(told.loads, Some(false));
-    let told = simulate(Loader::qemu(11, 1), OWN, &[(swapped, &[])]);
-    let warned = LoadEvent::OnlyAtDestination { vcpu: 0, id: SCTLR };
-    let named = LoadEvent::OnlyInInput { vcpu: 0, id: SCTLR };
-    assert_eq!(told.events[..2], [warned, named]);
+    let load = simulate(Loader::qemu(10, 0), OWN, &[(swapped, &[])]);
+    assert_eq!(load.loads, Some(false));
+    let load = simulate(Loader::qemu(11, 1), OWN, &[(swapped, &[])]);
+    let warning = LoadEvent::OnlyAtDestination { vcpu: 0, id: SCTLR };
+    let failure = LoadEvent::OnlyInInput { vcpu: 0, id: SCTLR };
+    assert_eq!(load.events[..2], [warning, failure]);
 
-    let to_the_end: List<'_> = &[(ID, 0x1124), (SCTLR, 1), (PMCR, 6 << 11), (TPIDR, 7)];
-    let told = simulate(Loader::qemu(10, 0), OWN, &[(to_the_end, &[])]);
+    let after_the_last: List<'_> = &[(ID, 0x1124), (SCTLR, 1), (PMCR, 6 << 11), (TPIDR, 7)];
+    let load = simulate(Loader::qemu(10, 0), OWN, &[(after_the_last, &[])]);
     assert_eq!(
-        (told.loads, told.lost_registers),
+        (load.loads, load.lost_registers),
         (Some(true), vec![(0, TPIDR)])
     );
 }
 
 #[test]
-fn a_register_twice_is_once_too_many_but_at_the_end() {
+fn a_duplicate_register_fails_except_at_the_end() {
     let twice: List<'_> = &[(ID, 0x1124), (SCTLR, 1), (SCTLR, 1), (PMCR, 6 << 11)];
-    let told = simulate(Loader::qemu(10, 0), OWN, &[(twice, &[])]);
-    assert_eq!(told.loads, Some(false));
+    let load = simulate(Loader::qemu(10, 0), OWN, &[(twice, &[])]);
+    assert_eq!(load.loads, Some(false));
     let last: List<'_> = &[(ID, 0x1124), (SCTLR, 1), (PMCR, 6 << 11), (PMCR, 0)];
-    let told = simulate(Loader::qemu(10, 0), OWN, &[(last, &[])]);
+    let load = simulate(Loader::qemu(10, 0), OWN, &[(last, &[])]);
     assert_eq!(
-        (told.loads, told.lost_registers),
+        (load.loads, load.lost_registers),
         (Some(true), vec![(0, PMCR)])
     );
 }
 
-/// QEMU 5.2 writes every register, whatever the ones before came to, and so comes to the counters.
+/// QEMU 5.2 continues writing after a failed register, and so reaches the counters.
 #[test]
-fn qemu_5_2_dies_of_fewer_counters_even_where_it_would_fail() {
+fn qemu_5_2_aborts_with_fewer_counters_even_after_a_failure() {
     let own: List<'_> = &[(ID, 0x1124), (PMCR, 6 << 11)];
     let fewer: List<'_> = &[(ID, 0x1125), (PMCR, 5 << 11)];
-    let told = simulate(Loader::qemu(5, 2), own, &[(fewer, &[])]);
-    assert_eq!(told.loads, Some(false));
-    assert_eq!(told.events, [LoadEvent::AbortOnWrite { vcpu: 0, id: PMCR }]);
+    let load = simulate(Loader::qemu(5, 2), own, &[(fewer, &[])]);
+    assert_eq!(load.loads, Some(false));
+    assert_eq!(load.events, [LoadEvent::AbortOnWrite { vcpu: 0, id: PMCR }]);
     let more: List<'_> = &[(ID, 0x1124), (PMCR, 7 << 11)];
     assert_eq!(
         simulate(Loader::qemu(5, 2), own, &[(more, &[])]).loads,
@@ -105,28 +105,32 @@ fn qemu_5_2_dies_of_fewer_counters_even_where_it_would_fail() {
     );
 }
 
-/// Undefined memory decides whether the first vCPU loads. The second one fails, and whether it is heard of is not known.
+/// Uninitialised memory decides whether the first vCPU loads. The second one fails, but it is not
+/// known whether QEMU reports that.
 #[test]
-fn after_what_cannot_be_told_nothing_is_sure_to_be_said() {
+fn events_after_an_unknown_result_are_uncertain() {
     let own: List<'_> = &[(RegisterId::ID_AA64AFR0_EL1, 0), (SCTLR, 1)];
-    let left_out: List<'_> = &[(SCTLR, 1)];
-    let unknown: List<'_> = &[(RegisterId::ID_AA64AFR0_EL1, 0), (SCTLR, 1), (TPIDR, 0)];
+    let without_id: List<'_> = &[(SCTLR, 1)];
+    let with_unknown: List<'_> = &[(RegisterId::ID_AA64AFR0_EL1, 0), (SCTLR, 1), (TPIDR, 0)];
     let loader = Loader::qemu(11, 1);
     let missing = LoadEvent::OnlyAtDestination {
         vcpu: 0,
         id: RegisterId::ID_AA64AFR0_EL1,
     };
-    let alone = simulate(loader, own, &[(left_out, &[])]);
-    assert_eq!((alone.loads, alone.is_complete), (None, false));
-    let told = simulate(loader, own, &[(left_out, &[]), (unknown, &[])]);
-    assert_eq!((told.loads, told.is_complete), (Some(false), false));
-    assert_eq!(told.events, [missing]);
+    let first_only = simulate(loader, own, &[(without_id, &[])]);
+    assert_eq!((first_only.loads, first_only.is_complete), (None, false));
+    let load = simulate(loader, own, &[(without_id, &[]), (with_unknown, &[])]);
+    assert_eq!((load.loads, load.is_complete), (Some(false), false));
+    assert_eq!(load.events, [missing]);
 
-    let named = LoadEvent::OnlyInInput { vcpu: 0, id: TPIDR };
-    let fails = LoadEvent::LoadFailed {
+    let failure = LoadEvent::OnlyInInput { vcpu: 0, id: TPIDR };
+    let load_failed = LoadEvent::LoadFailed {
         vcpu: 0,
         step: LoadStep::Registers,
     };
-    let told = simulate(loader, own, &[(unknown, &[])]);
-    assert_eq!((told.is_complete, told.events), (true, vec![named, fails]));
+    let load = simulate(loader, own, &[(with_unknown, &[])]);
+    assert_eq!(
+        (load.is_complete, load.events),
+        (true, vec![failure, load_failed])
+    );
 }

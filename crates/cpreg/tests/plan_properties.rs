@@ -1,4 +1,4 @@
-//! What must hold of every plan, whatever the registers.
+//! Properties of every plan, with any registers.
 
 use std::path::Path;
 
@@ -21,19 +21,20 @@ fn fixture(name: &str) -> String {
     std::fs::read_to_string(path).expect("the fixture is checked in")
 }
 
-/// Every id that was ever seen on a real host.
-fn seen_ids() -> Vec<RegisterId> {
+/// Returns every id that was ever observed on a real host.
+fn observed_ids() -> Vec<RegisterId> {
     let text = fixture("ids/seen-ids.txt");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
-            let digits = line.split(' ').next().expect("an id comes first");
+            let digits = line.split(' ').next().expect("a line begins with an id");
             RegisterId::from_raw(u64::from_str_radix(digits, 16).expect("hexadecimal"))
         })
         .collect()
 }
 
-/// `id size value`, as `KVM_GET_REG_LIST` and `KVM_GET_ONE_REG` gave them.
+/// Returns a recorded vCPU. Each line is `id size value`, as read with `KVM_GET_REG_LIST` and
+/// `KVM_GET_ONE_REG`.
 fn recorded_host(name: &str) -> Vcpu {
     let text = fixture(name);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -46,8 +47,8 @@ fn recorded_host(name: &str) -> Vcpu {
             Value::U64(u64::from_str_radix(digits, 16).expect("hexadecimal"))
         } else {
             let digits = format!("{digits:0>width$}", width = 2 * size);
-            let bytes = (0..size).map(|at| {
-                let end = digits.len() - 2 * at;
+            let bytes = (0..size).map(|index| {
+                let end = digits.len() - 2 * index;
                 u8::from_str_radix(&digits[end - 2..end], 16).expect("hexadecimal")
             });
             Value::Bytes(bytes.collect())
@@ -60,12 +61,12 @@ fn recorded_host(name: &str) -> Vcpu {
     }
 }
 
-fn destination(accelerator: Accelerator, values: ValueOrigin, vcpus: &[Vcpu]) -> Destination {
+fn destination(accelerator: Accelerator, value_origin: ValueOrigin, vcpus: &[Vcpu]) -> Destination {
     Destination {
-        name: "there".to_owned(),
+        name: "destination".to_owned(),
         accelerator: Some(accelerator),
         loader: None,
-        value_origin: values,
+        value_origin,
         vcpus: vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
         shape: None,
     }
@@ -88,10 +89,10 @@ fn interesting_value() -> impl Strategy<Value = u64> {
 type Pairs = Vec<(RegisterId, u64)>;
 
 fn registers() -> impl Strategy<Value = Pairs> {
-    let ids = proptest::sample::subsequence(seen_ids(), 0..200);
+    let ids = proptest::sample::subsequence(observed_ids(), 0..200);
     ids.prop_flat_map(|ids| {
-        let values = proptest::collection::vec(interesting_value(), ids.len());
-        values.prop_map(move |values| ids.iter().copied().zip(values).collect())
+        let value_origin = proptest::collection::vec(interesting_value(), ids.len());
+        value_origin.prop_map(move |value_origin| ids.iter().copied().zip(value_origin).collect())
     })
 }
 
@@ -106,12 +107,14 @@ fn vm(vcpus: &[Pairs]) -> Vm {
     }
 }
 
-/// Gives a guest that has S1PIE ATS1A as well: no guest of Linux 7.3 runs with S1PIE alone, and one that did would not load there unchanged (see
-/// `plan/first_run.rs`).
+/// Adds ATS1A to a guest with S1PIE.
+///
+/// No guest of Linux 7.3 runs with S1PIE alone, and such a guest would not load there unchanged
+/// (see `plan/first_run.rs`).
 fn keep_s1pie(pairs: &mut Pairs) {
-    let value = |id| pairs.iter().position(|(other, _)| *other == id);
-    let features = value(RegisterId::ID_AA64MMFR3_EL1);
-    let instructions = value(RegisterId::ID_AA64ISAR2_EL1);
+    let position = |id| pairs.iter().position(|(other, _)| *other == id);
+    let features = position(RegisterId::ID_AA64MMFR3_EL1);
+    let instructions = position(RegisterId::ID_AA64ISAR2_EL1);
     if let (Some(features), Some(instructions)) = (features, instructions)
         && pairs[features].1 >> 8 & 0xf != 0
     {
@@ -133,10 +136,10 @@ fn consents() -> impl Strategy<Value = Consents> {
         Just(Some(Severity::Low)),
         Just(Some(Severity::High))
     ];
-    let hide = proptest::sample::subsequence(seen_ids(), 0..4);
-    (accept, hide).prop_map(|(accept_up_to, hide)| Consents {
+    let drop_registers = proptest::sample::subsequence(observed_ids(), 0..4);
+    (accept, drop_registers).prop_map(|(accept_up_to, drop_registers)| Consents {
         accept_up_to,
-        drop_registers: hide,
+        drop_registers,
         ..Consents::default()
     })
 }
@@ -147,15 +150,15 @@ proptest! {
     #[test]
     fn the_order_of_the_input_does_not_matter(
         pairs in registers(),
-        there in registers(),
+        destination_pairs in registers(),
         accelerator in accelerators(),
         seed in any::<u64>(),
     ) {
         let mut shuffled = pairs.clone();
-        // A fixed permutation of each input is enough: the seed varies it.
+        // The seed selects the permutation.
         shuffled.sort_by_key(|(id, _)| (id.raw() ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let there = vm(&[there]);
-        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
+        let host = vm(&[destination_pairs]);
+        let destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
         let plan = |pairs: &Pairs| {
             let plan = Plan::new(&vm(std::slice::from_ref(pairs)), &destination, &Tolerances::default(), &Consents::default());
             format!("{plan:?}")
@@ -164,23 +167,23 @@ proptest! {
     }
 
     #[test]
-    fn only_registers_that_the_destination_has_are_written(
+    fn writes_only_registers_of_the_destination(
         pairs in registers(),
-        there in registers(),
+        destination_pairs in registers(),
         accelerator in accelerators(),
         consents in consents(),
     ) {
         let vm = vm(&[pairs]);
-        let there = self::vm(&[there]);
-        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
+        let host = self::vm(&[destination_pairs]);
+        let destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
         let plan = Plan::new(&vm, &destination, &Tolerances::default(), &consents);
-        let listed = |id: &RegisterId| destination.vcpus[0].get(*id).is_some();
+        let is_listed = |id: &RegisterId| destination.vcpus[0].get(*id).is_some();
         for (id, _) in plan.vcpus[0].writes() {
-            prop_assert!(listed(&id), "{id} is written");
+            prop_assert!(is_listed(&id), "{id} is written");
         }
         if plan.outcome() == PlanOutcome::Ready {
             for (id, _) in plan.apply(&vm).vcpus[0].registers.iter() {
-                prop_assert!(listed(&id), "{id} is in the result");
+                prop_assert!(is_listed(&id), "{id} is in the result");
             }
         }
     }
@@ -191,16 +194,16 @@ proptest! {
         accelerator in accelerators(),
         consents in consents(),
     ) {
-        // Nothing has this encoding, so nothing tolerates it.
-        let nobodys = RegisterId::sysreg(3, 7, 9, 15, 7);
-        let there = vm(std::slice::from_ref(&pairs));
-        let destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
-        let mut more = pairs;
-        more.push((nobodys, 1));
-        let vm = vm(&[more]);
+        // No register has this encoding, so no entry tolerates it.
+        let nonexistent = RegisterId::sysreg(3, 7, 9, 15, 7);
+        let host = vm(std::slice::from_ref(&pairs));
+        let destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
+        let mut with_nonexistent = pairs;
+        with_nonexistent.push((nonexistent, 1));
+        let vm = vm(&[with_nonexistent]);
         let plan = Plan::new(&vm, &destination, &Tolerances::default(), &consents);
         prop_assert_eq!(plan.outcome(), PlanOutcome::Refused);
-        let refused = plan.vcpus[0].decisions.iter().find(|decision| decision.register == nobodys);
+        let refused = plan.vcpus[0].decisions.iter().find(|decision| decision.register == nonexistent);
         prop_assert_eq!(refused.map(|decision| &decision.action), Some(&Action::Refuse));
         let check = Check::new(&vm, &destination, &Tolerances::default(), &consents);
         prop_assert_eq!(check.verdict, Verdict::Refused);
@@ -216,7 +219,7 @@ proptest! {
         keep_s1pie(&mut pairs);
         let vm = vm(&vec![pairs; vcpus]);
         let mut destination = destination(accelerator, ValueOrigin::Guest, &vm.vcpus);
-        // QEMU 5.2 does not take its own SCR_EL3 back.
+        // QEMU 5.2 does not accept its own SCR_EL3.
         destination.loader = Some(Loader::qemu(10, 0));
         let check = Check::new(&vm, &destination, &Tolerances::default(), &Consents::default());
         prop_assert_eq!(check.verdict, Verdict::Loads);
@@ -225,66 +228,66 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_that_is_ready_is_taken_by_the_loaders(
+    fn loaders_load_every_ready_plan(
         pairs in registers(),
-        there in registers(),
+        destination_pairs in registers(),
         accelerator in prop_oneof![Just(Accelerator::Kvm), Just(Accelerator::Tcg)],
     ) {
         let vm = vm(&[pairs]);
-        let there = self::vm(&[there]);
-        let mut destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
-        // QEMU up to 7.2 does not take every SCR_EL3 that it lists.
+        let host = self::vm(&[destination_pairs]);
+        let mut destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
+        // QEMU up to 7.2 does not accept every SCR_EL3 that it lists.
         destination.loader = Some(Loader::qemu(10, 0));
-        let everything = Consents { accept_up_to: Some(Severity::High), ..Consents::default() };
-        let check = Check::new(&vm, &destination, &Tolerances::default(), &everything);
+        let accept_all = Consents { accept_up_to: Some(Severity::High), ..Consents::default() };
+        let check = Check::new(&vm, &destination, &Tolerances::default(), &accept_all);
         if check.plan.outcome() == PlanOutcome::Ready {
             prop_assert!(matches!(check.verdict, Verdict::Loads | Verdict::Converts));
-            // What it wrote is then the host's as well: nothing is left to change.
-            let result = check.plan.apply(&vm);
-            let again = Plan::new(&result, &destination, &Tolerances::default(), &Consents::default());
-            prop_assert_eq!(again.outcome(), PlanOutcome::Ready);
-            prop_assert_eq!(again.apply(&result), result);
+            // A second plan for the converted VM changes nothing.
+            let converted = check.plan.apply(&vm);
+            let second = Plan::new(&converted, &destination, &Tolerances::default(), &Consents::default());
+            prop_assert_eq!(second.outcome(), PlanOutcome::Ready);
+            prop_assert_eq!(second.apply(&converted), converted);
         }
     }
 
     #[test]
-    fn what_is_let_go_vcpu_by_vcpu_is_let_go_as_a_whole(
+    fn incremental_plans_agree_with_the_check_of_the_whole_vm(
         pairs in registers(),
-        there in registers(),
+        destination_pairs in registers(),
         is_own_host in any::<bool>(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), interesting_value()), 0..3),
-        hosts in 1usize..4,
+        destination_vcpus in 1usize..4,
         vcpus in 1usize..5,
         accelerator in prop_oneof![Just(Accelerator::Kvm), Just(Accelerator::Tcg)],
         consents in consents(),
     ) {
-        let there = if is_own_host { pairs.clone() } else { there };
+        let destination_pairs = if is_own_host { pairs.clone() } else { destination_pairs };
         let mut all = vec![pairs; vcpus];
         for (number, (index, value)) in changes.into_iter().enumerate() {
             if let Some(pair) = all[number % vcpus].get_mut(index.index(200)) {
                 pair.1 = value;
             }
         }
-        let (vm, there) = (vm(&all), vm(&vec![there; hosts]));
-        let mut destination = destination(accelerator, ValueOrigin::Reset, &there.vcpus);
+        let (vm, host) = (vm(&all), vm(&vec![destination_pairs; destination_vcpus]));
+        let mut destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
         destination.loader = Some(Loader::qemu(10, 0));
         let tolerances = Tolerances::default();
         let check = Check::new(&vm, &destination, &tolerances, &consents);
-        let mut gradual = IncrementalPlan::new(&destination, &tolerances, &consents);
-        prop_assert!(!gradual.can_load());
-        let results: Option<Vec<_>> = vm.vcpus.iter().map(|vcpu| gradual.add(vcpu)).collect();
-        if gradual.can_load() {
+        let mut incremental = IncrementalPlan::new(&destination, &tolerances, &consents);
+        prop_assert!(!incremental.can_load());
+        let loaded_vcpus: Option<Vec<_>> = vm.vcpus.iter().map(|vcpu| incremental.add(vcpu)).collect();
+        if incremental.can_load() {
             prop_assert!(matches!(check.verdict, Verdict::Loads | Verdict::Converts));
-            prop_assert_eq!(results, Some(check.plan.apply(&vm).vcpus));
+            prop_assert_eq!(loaded_vcpus, Some(check.plan.apply(&vm).vcpus));
         } else if vcpus == 1 {
-            // Nothing has to agree with anything: it tells as much as the whole.
+            // A single vCPU need not agree with others, so both checks decide alike.
             prop_assert!(matches!(check.verdict, Verdict::Refused | Verdict::Unknown));
         }
     }
 }
 
 #[test]
-fn a_vm_that_comes_vcpu_by_vcpu_goes_on_unless_its_vcpus_disagree() {
+fn incremental_plans_refuse_vcpus_that_disagree() {
     let registers = |psci| {
         vec![
             (RegisterId::PSCI_VERSION, psci),
@@ -293,20 +296,20 @@ fn a_vm_that_comes_vcpu_by_vcpu_goes_on_unless_its_vcpus_disagree() {
     };
     let tolerances = Tolerances::default();
     let consents = Consents::default();
-    for (other, goes_on) in [(0x1_0001, true), (0x1_0000, false)] {
+    for (other, can_load) in [(0x1_0001, true), (0x1_0000, false)] {
         let vm = vm(&[registers(0x1_0001), registers(other), registers(0x1_0001)]);
         let mut destination = destination(Accelerator::Kvm, ValueOrigin::Guest, &vm.vcpus[..1]);
         destination.loader = Some(Loader::qemu(10, 0));
-        let mut gradual = IncrementalPlan::new(&destination, &tolerances, &consents);
+        let mut incremental = IncrementalPlan::new(&destination, &tolerances, &consents);
         for vcpu in &vm.vcpus {
-            gradual.add(vcpu);
+            incremental.add(vcpu);
         }
-        assert_eq!(gradual.can_load(), goes_on);
+        assert_eq!(incremental.can_load(), can_load);
     }
 }
 
 #[test]
-fn recorded_hosts_load_their_own_vms_vectors_poison_and_counters_included() {
+fn recorded_hosts_load_their_own_vms() {
     for name in [
         "hosts/5.10.223-neoverse-n1-all.txt",
         "hosts/6.12.107-max-all.txt",
@@ -333,7 +336,7 @@ fn recorded_hosts_load_their_own_vms_vectors_poison_and_counters_included() {
 }
 
 #[test]
-fn the_first_write_is_the_vector_lengths_and_the_last_is_time() {
+fn writes_begin_with_vector_lengths_and_end_with_time() {
     let vcpu = recorded_host("hosts/6.12.107-max-all.txt");
     let vm = Vm { vcpus: vec![vcpu] };
     let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &vm.vcpus);
@@ -344,16 +347,16 @@ fn the_first_write_is_the_vector_lengths_and_the_last_is_time() {
         &Consents::default(),
     );
     let writes = plan.vcpus[0].writes();
-    let place = |id| {
-        let found = writes.iter().position(|(other, _)| *other == id);
-        found.unwrap_or_else(|| panic!("{id} is written"))
+    let index_of = |id| {
+        let position = writes.iter().position(|(other, _)| *other == id);
+        position.unwrap_or_else(|| panic!("{id} is written"))
     };
-    assert_eq!(place(RegisterId::SVE_VLS), 0);
-    assert!(place(RegisterId::TIMER_CNT) >= writes.len() - 2);
-    assert!(place(RegisterId::PTIMER_CNT) >= writes.len() - 2);
-    assert!(place(RegisterId::PSCI_VERSION) < place(RegisterId::ID_AA64PFR0_EL1));
-    assert!(place(RegisterId::ID_AA64MMFR3_EL1) < place(RegisterId::TCR2_EL1));
-    assert!(place(RegisterId::PMCR_EL0) < place(RegisterId::sysreg(3, 3, 9, 12, 1)));
+    assert_eq!(index_of(RegisterId::SVE_VLS), 0);
+    assert!(index_of(RegisterId::TIMER_CNT) >= writes.len() - 2);
+    assert!(index_of(RegisterId::PTIMER_CNT) >= writes.len() - 2);
+    assert!(index_of(RegisterId::PSCI_VERSION) < index_of(RegisterId::ID_AA64PFR0_EL1));
+    assert!(index_of(RegisterId::ID_AA64MMFR3_EL1) < index_of(RegisterId::TCR2_EL1));
+    assert!(index_of(RegisterId::PMCR_EL0) < index_of(RegisterId::sysreg(3, 3, 9, 12, 1)));
 }
 
 #[test]
@@ -409,10 +412,10 @@ fn two_vcpus_may_need_different_decisions() {
 }
 
 #[test]
-fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
+fn equal_vcpus_share_one_decision() {
     let pairs: Pairs = vec![(RegisterId::OSLSR_EL1, 8), (RegisterId::SCTLR_EL1, 5)];
     let vm = vm(&vec![pairs; 256]);
-    let there = DestinationVcpu::new(
+    let destination_vcpu = DestinationVcpu::new(
         [DestinationRegister {
             id: RegisterId::SCTLR_EL1,
             value: None,
@@ -421,7 +424,7 @@ fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
         Vec::new(),
     );
     let mut destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &[]);
-    destination.vcpus = vec![there; 256];
+    destination.vcpus = vec![destination_vcpu; 256];
     destination.loader = Some(Loader::qemu(10, 0));
     let plan = Plan::new(
         &vm,
@@ -430,13 +433,13 @@ fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
         &Consents::default(),
     );
     assert_eq!(plan.outcome(), PlanOutcome::Ready);
-    let rows: Vec<_> = plan
+    let decisions: Vec<_> = plan
         .decisions()
         .iter()
         .map(|(vcpus, decision)| (vcpus.to_string(), decision.register))
         .collect();
     assert_eq!(
-        rows,
+        decisions,
         [
             ("0-255".to_owned(), RegisterId::OSLSR_EL1),
             ("0-255".to_owned(), RegisterId::SCTLR_EL1)
@@ -445,11 +448,11 @@ fn two_hundred_and_fifty_six_vcpus_share_one_row_each() {
 }
 
 #[test]
-fn under_tcg_what_only_the_destination_has_is_written_with_its_reset_value() {
+fn registers_only_at_the_destination_are_written_with_reset_values_under_tcg() {
     let id = RegisterId::SCTLR_EL1;
-    let there = vm(&[vec![(id, 0xc5_0838)]]);
+    let host = vm(&[vec![(id, 0xc5_0838)]]);
     let vm = vm(&[Vec::new()]);
-    let prelaunch = destination(Accelerator::Tcg, ValueOrigin::Reset, &there.vcpus);
+    let prelaunch = destination(Accelerator::Tcg, ValueOrigin::Reset, &host.vcpus);
     assert!(!tcg::is_constant(id));
     let plan = |destination: &Destination| {
         let plan = Plan::new(
@@ -461,6 +464,6 @@ fn under_tcg_what_only_the_destination_has_is_written_with_its_reset_value() {
         plan.vcpus[0].decisions[0].action.clone()
     };
     assert_eq!(plan(&prelaunch), Action::WriteReset(Value::U64(0xc5_0838)));
-    let running = destination(Accelerator::Tcg, ValueOrigin::Guest, &there.vcpus);
+    let running = destination(Accelerator::Tcg, ValueOrigin::Guest, &host.vcpus);
     assert_eq!(plan(&running), Action::Undecided);
 }

@@ -1,7 +1,8 @@
-//! [`Counterpart`]: the AArch64 register that holds the same state as an AArch32 register, and the keys that QEMU has for either.
+//! [`Counterpart`]: the AArch64 register that holds the same state as an AArch32 register. Also
+//! QEMU's keys for both.
 //!
-//! QEMU's own key for a register, which its messages under TCG print, is the low half of the id
-//! with bit 15 set for a 64-bit register, and for an AArch64 register with bit 28 set:
+//! QEMU's key for a register, which its messages under TCG print, is the low half of the id. Bit 15
+//! is set for a 64-bit register, and bit 28 for an AArch64 register:
 //! `system register 0x200e3c86`, `system register 0x1013c030`.
 //!
 //! Names and counterparts are in the generated tables; see [`super::name`] for the spellings.
@@ -14,21 +15,21 @@ const ARCHITECTURE_ARM64_SYSREG: u64 = 0x6030_0000_0013_0000;
 const AARCH64_KEY: u64 = 0x1013;
 const WIDE_KEY: u64 = 1 << 15;
 
-/// The AArch64 register that holds the same state as an AArch32 register.
+/// AArch64 register that holds the same state as an AArch32 register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Counterpart {
-    /// The AArch64 register.
+    /// Id of the AArch64 register.
     pub id: RegisterId,
-    /// The most significant of its bits that the AArch32 register is.
+    /// Most significant bit of the AArch32 register within the AArch64 one.
     pub msb: u8,
-    /// The least significant of its bits that the AArch32 register is.
+    /// Least significant bit of the AArch32 register within the AArch64 one.
     pub lsb: u8,
-    /// Whether the fields in these bits are the AArch32 register's as well.
+    /// `true` if both have the same fields in these bits.
     pub same_fields: bool,
 }
 
 impl RegisterId {
-    /// The 32-bit AArch32 register with this encoding, not the Secure instance.
+    /// Returns the id of the 32-bit AArch32 register with this encoding, not the Secure instance.
     ///
     /// Bits above each field's width are dropped.
     pub const fn aarch32(coprocessor: u8, opc1: u8, crn: u8, crm: u8, opc2: u8) -> Self {
@@ -43,7 +44,9 @@ impl RegisterId {
         })
     }
 
-    /// The id of the register that QEMU under TCG calls by this key, in its messages and inside.
+    /// Returns the id of the register with this key in QEMU under TCG.
+    ///
+    /// QEMU uses the key in its messages and internally.
     pub const fn from_qemu_key(key: u32) -> Option<Self> {
         let key = key as u64;
         let id = if key >> 16 == AARCH64_KEY {
@@ -54,12 +57,14 @@ impl RegisterId {
             Self::from_raw(ARCHITECTURE_ARM | SIZE_U32 | key)
         };
         match id.qemu_key() {
-            Some(again) if again as u64 == key => Some(id),
+            Some(own_key) if own_key as u64 == key => Some(id),
             _ => None,
         }
     }
 
-    /// What QEMU under TCG calls the register by, if it can: a system register or an AArch32 one.
+    /// Returns the register's key in QEMU under TCG.
+    ///
+    /// Only system registers and AArch32 registers have one.
     #[expect(clippy::cast_possible_truncation, reason = "the upper half is known")]
     pub const fn qemu_key(self) -> Option<u32> {
         match self.decode() {
@@ -74,10 +79,10 @@ impl RegisterId {
         }
     }
 
-    /// For an AArch32 register the AArch64 register that holds the same state, where known.
+    /// Returns the AArch64 register that holds the same state as this AArch32 register, if known.
     ///
-    /// QEMU under TCG lists both, so who changes one must change the other. In every recorded
-    /// stream that has both they are equal. Secure instances have none.
+    /// QEMU under TCG lists both, so a change of one requires a change of the other. In every
+    /// recorded stream that has both they are equal. Secure instances have no counterpart.
     pub fn counterpart(self) -> Option<Counterpart> {
         let index = tables::COUNTERPARTS
             .binary_search_by_key(&self.raw(), |row| row.0)
@@ -93,7 +98,7 @@ impl RegisterId {
         })
     }
 
-    /// For an AArch64 register the AArch32 registers whose [`counterpart`](Self::counterpart) it
+    /// Returns the AArch32 registers whose [`counterpart`](Self::counterpart) this AArch64 register
     /// is: at most a few.
     pub fn aarch32_views(self) -> impl Iterator<Item = Self> {
         tables::COUNTERPARTS

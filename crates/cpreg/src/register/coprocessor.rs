@@ -1,8 +1,9 @@
-//! [`Coprocessor`]: the encoding of an AArch32 cp14 or cp15 register, which QEMU lists under TCG.
+//! [`CoprocessorRegister`]: the encoding of an AArch32 cp14 or cp15 register, which QEMU lists
+//! under TCG.
 //!
-//! KVM gives ids to AArch64 registers only. QEMU under TCG puts both views into a stream, with ids
-//! of its own making (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0), which are not those
-//! that 32-bit Arm kernels had:
+//! KVM has ids only for AArch64 registers. QEMU under TCG puts both views into a stream, with its
+//! own ids (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0). They differ from those of 32-bit
+//! Arm kernels:
 //!
 //! | bits | 32-bit register (MRC, MCR) | 64-bit register (MRRC, MCRR) |
 //! |---|---|---|
@@ -22,27 +23,27 @@ pub(super) const SIZE_U32: u64 = 2 << 52;
 pub(super) const SIZE_U64: u64 = 3 << 52;
 const NOT_SECURE: u64 = 1 << 29;
 
-/// The encoding of an AArch32 register, as the instructions that reach it have it.
+/// Encoding of an AArch32 register, as in the instructions that access it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoprocessorRegister {
-    /// 14 (debug, trace) or 15 (system).
+    /// Number of the coprocessor: 14 (debug, trace) or 15 (system).
     pub coprocessor: u8,
-    /// Whether it is reached by MRRC and MCRR, that is 64 bits wide; `crn` and `opc2` are then 0.
+    /// `true` for a 64-bit register, accessed by MRRC and MCRR; `crn` and `opc2` are then 0.
     pub wide: bool,
-    /// Whether this is the Secure instance of a banked register.
+    /// `true` for the Secure instance of a banked register.
     pub secure: bool,
-    /// 4 bits.
+    /// CRn, 4 bits.
     pub crn: u8,
-    /// 4 bits.
+    /// CRm, 4 bits.
     pub crm: u8,
-    /// 3 bits, or 4 if `wide`.
+    /// opc1, 3 bits, or 4 if `wide`.
     pub opc1: u8,
-    /// 3 bits.
+    /// opc2, 3 bits.
     pub opc2: u8,
 }
 
 impl CoprocessorRegister {
-    /// QEMU's id. Bits above each field's width are dropped.
+    /// Returns QEMU's id. Bits above each field's width are dropped.
     pub(super) const fn to_raw(self) -> u64 {
         let security = if self.secure { 0 } else { NOT_SECURE };
         let register = if self.wide {
@@ -60,7 +61,7 @@ impl CoprocessorRegister {
             | ((self.crm & 15) as u64) << 7
     }
 
-    /// The encoding in one of QEMU's ids, unless some bit of it is not accounted for.
+    /// Returns the encoding in one of QEMU's ids, or `None` if the id has unexpected bits.
     pub(super) const fn from_raw(raw: u64) -> Option<Self> {
         let register = Self {
             coprocessor: ((raw >> 16) & 15) as u8,

@@ -1,13 +1,13 @@
-//! Families of registers: ID registers, performance monitors.
+//! Families of registers: ID registers, PMU registers.
 
 use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 
 impl RegisterId {
-    /// Whether this is one of the 56 AArch64 encodings that hold ID registers: op0 3, op1 0,
+    /// Returns `true` if this is one of the 56 AArch64 encodings of ID registers: op0 3, op1 0,
     /// CRn 0, CRm 1 to 7, allocated or not.
     ///
-    /// KVM lists them all. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR are not among them.
+    /// KVM lists all of them. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR are not among them.
     pub const fn is_id_register(self) -> bool {
         matches!(
             self.system_register(),
@@ -21,9 +21,10 @@ impl RegisterId {
         )
     }
 
-    /// Whether this is QEMU's id of an AArch32 cp15 ID register: opc1 0, CRn 0, CRm 1 to 7.
+    /// Returns `true` if this is QEMU's id of an AArch32 cp15 ID register: opc1 0, CRn 0,
+    /// CRm 1 to 7.
     ///
-    /// They exist only under TCG, beside the AArch64 view of the same register.
+    /// They exist only under TCG, in addition to the AArch64 view of the same register.
     pub const fn is_aarch32_id_register(self) -> bool {
         matches!(
             self.decode(),
@@ -38,20 +39,20 @@ impl RegisterId {
         )
     }
 
-    /// Whether this belongs to the Performance Monitors extension, in either instruction set's
-    /// view.
+    /// Returns `true` if this register belongs to the Performance Monitors extension, in either
+    /// instruction set's view.
     ///
     /// Kernels before v5.11 list the AArch64 ones even for a vCPU that has no PMU.
     pub const fn is_pmu(self) -> bool {
         match self.decode() {
-            DecodedId::SystemRegister(register) => is_pmu_of_aarch64(register),
-            DecodedId::Coprocessor(register) => is_pmu_of_aarch32(register),
+            DecodedId::SystemRegister(register) => is_aarch64_pmu(register),
+            DecodedId::Coprocessor(register) => is_aarch32_pmu(register),
             _ => false,
         }
     }
 }
 
-const fn is_pmu_of_aarch64(register: SystemRegister) -> bool {
+const fn is_aarch64_pmu(register: SystemRegister) -> bool {
     let SystemRegister {
         op0,
         op1,
@@ -72,7 +73,7 @@ const fn is_pmu_of_aarch64(register: SystemRegister) -> bool {
     }
 }
 
-const fn is_pmu_of_aarch32(register: CoprocessorRegister) -> bool {
+const fn is_aarch32_pmu(register: CoprocessorRegister) -> bool {
     let CoprocessorRegister {
         coprocessor,
         wide,
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn id_registers_are_56() {
+    fn there_are_56_id_registers() {
         let count = (0..=0xffff_u64)
             .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
             .filter(|id| id.is_id_register())

@@ -1,12 +1,12 @@
-//! [`Field`]: some adjacent bits of a register by name.
+//! [`Field`]: adjacent bits of a register, by name.
 //!
-//! The positions come from the generated tables. Which field matters is decided elsewhere.
+//! The positions come from the generated tables.
 //!
 //! # Order of values
 //!
-//! For most ID registers a larger field value promises more, so lowering a field takes something
-//! away. [`Field::rank`] gives numbers that compare so. It differs from the plain value only for
-//! signed fields, whose values with the top bit set mean less than 0:
+//! For most ID registers a larger field value promises more, so lowering a field removes a feature.
+//! [`Field::rank`] returns numbers in that order. It differs from the plain value only for signed
+//! fields, whose values with the top bit set mean less than 0:
 //!
 //! | register | fields | value below 0 |
 //! |---|---|---|
@@ -20,18 +20,18 @@
 //! | ID_DFR0_EL1 | PerfMon | 0xf IMPLEMENTATION DEFINED, not PMUv3 |
 //! | ID_MMFR0_EL1 | InnerShr, OuterShr | 0xf shareability ignored |
 //!
-//! (Linux v6.5 `arch/arm64/kernel/cpufeature.c` compares these so; it does not compare MTE_frac, E2H0
-//! and the MTPMU of ID_AA64DFR0_EL1, which follow from their definition.)
+//! (Linux v6.5 `arch/arm64/kernel/cpufeature.c` compares these fields in this order. It does not
+//! compare MTE_frac, E2H0 and the MTPMU of ID_AA64DFR0_EL1, whose order follows from their
+//! definition.)
 //!
-//! Not every field has such an order at all, and where there is none rank orders plain values and
-//! means nothing: TGran4_2, TGran16_2 and TGran64_2 of ID_AA64MMFR0_EL1 (0 means "as for stage 1",
-//! 1 "not supported"), L1Ip of CTR_EL0, and the fields of control registers. Of SpecSEI
-//! (ID_AA64MMFR1_EL1, ID_MMFR4_EL1), BC (ID_AA64ISAR2_EL1), CWG and ERG (CTR_EL0) Linux takes the
-//! *higher* value for the safe one.
+//! Some fields have no such order. Their rank orders plain values and means nothing: TGran4_2,
+//! TGran16_2 and TGran64_2 of ID_AA64MMFR0_EL1 (0 means "as for stage 1", 1 "not supported"), L1Ip
+//! of CTR_EL0, and the fields of control registers. For SpecSEI (ID_AA64MMFR1_EL1, ID_MMFR4_EL1),
+//! BC (ID_AA64ISAR2_EL1), CWG and ERG (CTR_EL0) Linux considers the *higher* value the safe one.
 
 use core::fmt;
 
-/// Some adjacent bits of a register, usually with a name.
+/// Adjacent bits of a register, usually with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     name: &'static str,
@@ -47,7 +47,7 @@ enum FieldKind {
     Alternative,
 }
 
-/// A field of the register's layout. For the generated tables.
+/// Returns a field of the register's layout. For the generated tables.
 pub(super) const fn field(name: &'static str, msb: u8, lsb: u8) -> Field {
     Field {
         name,
@@ -57,7 +57,7 @@ pub(super) const fn field(name: &'static str, msb: u8, lsb: u8) -> Field {
     }
 }
 
-/// A field whose values are signed. For the generated tables.
+/// Returns a field whose values are signed. For the generated tables.
 pub(super) const fn signed(name: &'static str, msb: u8, lsb: u8) -> Field {
     Field {
         name,
@@ -67,7 +67,7 @@ pub(super) const fn signed(name: &'static str, msb: u8, lsb: u8) -> Field {
     }
 }
 
-/// A field of another layout of the register. For the generated tables.
+/// Returns a field of another layout of the register. For the generated tables.
 pub(super) const fn alternative(name: &'static str, msb: u8, lsb: u8) -> Field {
     Field {
         name,
@@ -78,7 +78,7 @@ pub(super) const fn alternative(name: &'static str, msb: u8, lsb: u8) -> Field {
 }
 
 impl Field {
-    /// Bits `msb` to `lsb`, without a name, or `None` unless 63 >= `msb` >= `lsb`.
+    /// Returns bits `msb` to `lsb` without a name, or `None` unless 63 >= `msb` >= `lsb`.
     pub const fn bits(msb: u8, lsb: u8) -> Option<Self> {
         if msb < 64 && lsb <= msb {
             Some(field("", msb, lsb))
@@ -87,38 +87,39 @@ impl Field {
         }
     }
 
-    /// The architecture's or KVM's name; empty for bits that belong to no field.
+    /// Returns the architecture's or KVM's name; empty for bits that belong to no field.
     pub const fn name(self) -> &'static str {
         self.name
     }
 
-    /// The number of the most significant bit, 0 to 63.
+    /// Returns the number of the most significant bit, 0 to 63.
     pub const fn msb(self) -> u8 {
         self.msb
     }
 
-    /// The number of the least significant bit, not above [`Self::msb`].
+    /// Returns the number of the least significant bit, not above [`Self::msb`].
     pub const fn lsb(self) -> u8 {
         self.lsb
     }
 
-    /// The number of bits, 1 to 64.
+    /// Returns the number of bits, 1 to 64.
     pub const fn width(self) -> u8 {
         self.msb - self.lsb + 1
     }
 
-    /// A register value in which just the field's bits are set.
+    /// Returns the mask of the field's bits in a register value.
     pub const fn mask(self) -> u64 {
         (u64::MAX >> (64 - self.width())) << self.lsb
     }
 
-    /// The field's value in a register's `value`, moved down to bit 0.
+    /// Returns the field's value in a register's `value`, shifted to bit 0.
     pub const fn extract(self, value: u64) -> u64 {
         (value & self.mask()) >> self.lsb
     }
 
-    /// The register's `value` with the field set to `field`, or `None` if that has more bits than
-    /// the field.
+    /// Returns the register's `value` with the field set to `field`.
+    ///
+    /// Returns `None` if `field` has more bits than the field.
     pub const fn insert(self, value: u64, field: u64) -> Option<u64> {
         if field > u64::MAX >> (64 - self.width()) {
             return None;
@@ -126,23 +127,23 @@ impl Field {
         Some((value & !self.mask()) | field << self.lsb)
     }
 
-    /// Whether the bits belong to another field of the register too, which is the one that
-    /// [`differing_fields`](super::differing_fields) names.
+    /// Returns `true` if the bits also belong to another field of the register.
     ///
+    /// [`differing_fields`](super::differing_fields) uses that other field.
     /// Examples are the parts of ESR_EL1.ISS, which depend on the exception class.
     pub const fn is_alternative(self) -> bool {
         matches!(self.kind, FieldKind::Alternative)
     }
 
-    /// Whether values with the top bit set mean less than 0. See the module for the list.
+    /// Returns `true` if values with the top bit set mean less than 0. See the module for the list.
     pub const fn is_signed(self) -> bool {
         matches!(self.kind, FieldKind::Signed)
     }
 
-    /// A number that compares as the field's value does: of two values of an ID register's field
-    /// the one with the lower rank promises less. Bits that the field has not are ignored.
+    /// Returns a number that orders the field's values.
     ///
-    /// See the module for the fields for which there is no such order.
+    /// Of two values of an ID register's field the one with the lower rank promises less. Bits
+    /// above the field's width are ignored. See the module for the fields without such an order.
     pub const fn rank(self, field: u64) -> u64 {
         let field = field & (u64::MAX >> (64 - self.width()));
         if self.is_signed() {
@@ -153,7 +154,7 @@ impl Field {
     }
 }
 
-/// The name, or `[msb:lsb]`, or `[bit]`.
+/// Formats the field as its name, or `[msb:lsb]`, or `[bit]`.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.name.is_empty() {
@@ -218,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn extract_what_was_inserted(msb in 0..64_u8, lsb in 0..64_u8, value: u64, new: u64) {
+        fn extract_returns_the_inserted_value(msb in 0..64_u8, lsb in 0..64_u8, value: u64, new: u64) {
             let Some(field) = Field::bits(msb.max(lsb), msb.min(lsb)) else { unreachable!() };
             let fits = u128::from(new) < 1 << field.width();
             let inserted = field.insert(value, new);

@@ -1,21 +1,23 @@
-//! [`FieldDifference`]: what two values of a register have not in common.
+//! [`FieldDifference`]: a difference between two values of a register.
 
 use super::field::Field;
 use super::id::RegisterId;
 
-/// A field whose value differs between two values of a register.
+/// Field that differs between two values of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FieldDifference {
-    /// The field; nameless for bits that belong to none.
+    /// The field; nameless for bits that belong to no field.
     pub field: Field,
-    /// Its value in the first register value.
+    /// The field's value in the first register value.
     pub from: u64,
-    /// Its value in the second register value.
+    /// The field's value in the second register value.
     pub to: u64,
 }
 
-/// What differs between two values of a register: first the fields with names, then the bits of no
-/// field, both from the most significant down. Alternatives are left out.
+/// Returns the differences between two values of a register.
+///
+/// Named fields come first, then the bits of no field, both from the most significant down.
+/// Alternative fields are left out.
 pub fn differing_fields(
     id: RegisterId,
     from: u64,
@@ -26,13 +28,13 @@ pub fn differing_fields(
         .iter()
         .copied()
         .filter(|field| !field.is_alternative());
-    let named = fields.clone().fold(0, |mask, field| mask | field.mask());
+    let named_mask = fields.clone().fold(0, |mask, field| mask | field.mask());
     let bits = match id.size_bytes() {
         Some(bytes @ 1..=7) => 8 * bytes,
         _ => 64,
     };
     let nameless = Gaps {
-        free: !named & (u64::MAX >> (64 - bits)),
+        free: !named_mask & (u64::MAX >> (64 - bits)),
     };
     fields.chain(nameless).filter_map(move |field| {
         let (from, to) = (field.extract(from), field.extract(to));
@@ -40,7 +42,7 @@ pub fn differing_fields(
     })
 }
 
-/// Runs of set bits, from the most significant down, as nameless fields.
+/// Iterator over runs of set bits, from the most significant down, as nameless fields.
 struct Gaps {
     free: u64,
 }
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_name_fields_and_the_bits_of_none() {
+    fn differences_contain_fields_and_bits_of_no_field() {
         assert_eq!(
             differences(RegisterId::ID_AA64MMFR3_EL1, 0x101, 0x0001_0000_0000_0111),
             "SCTLRX 0x0 0x1;[51:48] 0x0 0x1;"
@@ -94,7 +96,7 @@ mod tests {
             differences(RegisterId::VENDOR_HYP_BMAP, 3, 1),
             "PTP 0x1 0x0;"
         );
-        // The exception class decides what ISS means, so ISS is named, not one reading of it.
+        // The meaning of ISS depends on the exception class, so ISS is named as a whole.
         assert_eq!(
             differences("ESR_EL1".parse().unwrap(), 0x8600_0010, 0),
             "EC 0x21 0x0;IL 0x1 0x0;ISS 0x10 0x0;"
@@ -103,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn differences_cover_exactly_what_differs(
+        fn differences_cover_all_differing_bits(
             index in 0..tables::IDS_BY_NAME.len(), from: u64, to: u64
         ) {
             let (_, id) = tables::IDS_BY_NAME[index];

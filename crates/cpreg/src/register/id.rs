@@ -17,9 +17,11 @@
 //! | demux | 0x6020_0000_0011_iivv | 15:8 register (0: CCSIDR), 7:0 value of its selector |
 //! | system register | 0x6030_0000_0013_nnnn | op0 15:14, op1 13:11, CRn 10:7, CRm 6:3, op2 2:0 |
 //! | firmware | 0x6030_0000_0014_nnnn | number |
-//! | SVE | 0x60s0_0000_0015_nnnn | 0x0000 Z, 0x0400 P, 0x0600 FFR: number 9:5, slice 4:0; 0xffff VLS |
+//! | SVE | 0x60s0_0000_0015_nnnn | (1) |
 //! | firmware bitmap | 0x6030_0000_0016_nnnn | number |
-//! | coprocessor | 0x40s0_0000_n00c_nnnn | CRn 14:11, CRm 10:7, opc1 6:3, opc2 2:0 (QEMU's, for TCG) |
+//! | coprocessor | 0x40s0_0000_n00c_nnnn | CRn 14:11, CRm 10:7, opc1 6:3, opc2 2:0 (QEMU, TCG) |
+//!
+//! (1) 0x0000 Z, 0x0400 P, 0x0600 FFR, each with number 9:5 and slice 4:0; 0xffff VLS.
 //!
 //! Sources: Linux v7.3-rc7 `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`,
 //! and QEMU 11.0 `target/arm/cpregs.h` and `target/arm/kvm-consts.h`.

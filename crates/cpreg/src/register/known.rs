@@ -1,8 +1,8 @@
-//! Constants for the registers that decisions name, and the ids that mean something else than
-//! their encoding says.
+//! Constants for the registers that decisions use, and for ids whose meaning differs from their
+//! encoding.
 //!
-//! Not every register is here; any other is [`RegisterId::sysreg`] with its encoding, or its name
-//! parsed. A test holds each constant against the generated table of names.
+//! Not every register has a constant. For others use [`RegisterId::sysreg`] with the encoding, or
+//! parse the name. A test compares each constant with the generated table of names.
 
 use super::id::RegisterId;
 
@@ -20,13 +20,13 @@ macro_rules! registers {
 }
 
 registers! {
-    // Core registers. Many names are system registers too; KVM keeps these in `struct kvm_regs`.
+    // Core registers. Many are system registers too; KVM keeps these in `struct kvm_regs`.
 
     /// SP_EL0 as a core register.
     CORE_SP_EL0 = Self::core_u64(0x3e);
     /// The program counter.
     CORE_PC = Self::core_u64(0x40);
-    /// PSTATE, laid out as SPSR_EL1. KVM checks that the mode is one the vCPU has.
+    /// PSTATE, with the layout of SPSR_EL1. KVM checks that the vCPU has the mode.
     CORE_PSTATE = Self::core_u64(0x42);
     /// SP_EL1 as a core register.
     CORE_SP_EL1 = Self::core_u64(0x44);
@@ -49,17 +49,19 @@ registers! {
 
     // Firmware registers and bitmaps.
 
-    /// PSCI's version as the guest sees it: major in 31:16, minor in 15:0. One for the VM.
+    /// PSCI version that the guest sees: major in 31:16, minor in 15:0. VM-wide.
     PSCI_VERSION = Self::firmware(0);
-    /// What the guest is told of the mitigation of Spectre v2.
+    /// Level of the mitigation of Spectre v2 that the guest sees.
     ///
-    /// A check, not storage: reading gives the host's level, writing succeeds up to that level.
+    /// A check, not storage: it reads as the host's level, and writes succeed up to that level.
     SMCCC_ARCH_WORKAROUND_1 = Self::firmware(1);
-    /// What the guest is told of the mitigation of Spectre v4. See [`Self::SMCCC_ARCH_WORKAROUND_1`].
+    /// Level of the mitigation of Spectre v4 that the guest sees. See
+    /// [`Self::SMCCC_ARCH_WORKAROUND_1`].
     SMCCC_ARCH_WORKAROUND_2 = Self::firmware(2);
-    /// What the guest is told of the mitigation of Spectre-BHB. See [`Self::SMCCC_ARCH_WORKAROUND_1`].
+    /// Level of the mitigation of Spectre-BHB that the guest sees. See
+    /// [`Self::SMCCC_ARCH_WORKAROUND_1`].
     SMCCC_ARCH_WORKAROUND_3 = Self::firmware(3);
-    /// Standard secure services (TRNG). One for the VM, like all bitmaps.
+    /// Standard secure services (TRNG). VM-wide, like all bitmaps.
     STD_BMAP = Self::firmware_bitmap(0);
     /// Standard hypervisor services (stolen time).
     STD_HYP_BMAP = Self::firmware_bitmap(1);
@@ -68,12 +70,12 @@ registers! {
     /// Vendor specific hypervisor services, function numbers 64 to 127 (from v6.15; default 0).
     VENDOR_HYP_BMAP_2 = Self::firmware_bitmap(3);
 
-    // Timers. Two of KVM's ids have each other's encoding, for ever: see [`super::name::Naming`].
+    // Timers. Two of KVM's ids have each other's encoding; see [`super::name::Naming`].
 
     /// The virtual timer's control register, CNTV_CTL_EL0.
     TIMER_CTL = Self::sysreg(3, 3, 14, 3, 1);
     /// The virtual counter (CNTVCT_EL0) **under KVM**, whose id has the encoding of CNTV_CVAL_EL0;
-    /// under TCG this very id is CNTV_CVAL_EL0.
+    /// under TCG this id is CNTV_CVAL_EL0.
     TIMER_CNT = Self::sysreg(3, 3, 14, 3, 2);
     /// The virtual timer's compare value (CNTV_CVAL_EL0) **under KVM**, whose id has the encoding
     /// of CNTVCT_EL0. TCG does not list it.
@@ -89,22 +91,22 @@ registers! {
 
     /// The set of SVE vector lengths: eight 64-bit words, bit (quadwords - 1) for each length.
     ///
-    /// KVM refuses every write once the vCPU is finalized, even of the value it holds.
+    /// KVM refuses every write once the vCPU is finalized, even of the current value.
     SVE_VLS = Self::sve_vls();
 
     // AArch32, under TCG.
 
-    /// An encoding (cp14, opc1 3, c0, c5, 0) that the architecture has not got, under which QEMU
-    /// had the debug channel's data register, which is opc1 0 (`DBGDTRTXint`).
+    /// QEMU's wrong encoding of the debug channel's data register (cp14, opc1 3, c0, c5, 0), which
+    /// does not exist in the architecture. The right one is opc1 0 (`DBGDTRTXint`).
     ///
-    /// QEMU commit 655659a74a took it away, 4f2b82f60431 (10.1) brought it back for old streams,
-    /// 202126dcb9 (11.1) took it away again. No stream recorded of 5.2, 7.2, 10.0.13 or 11.1.3
-    /// holds it.
+    /// QEMU commit 655659a74a removed it, 4f2b82f60431 (10.1) added it again for old streams, and
+    /// 202126dcb9 (11.1) removed it again. No recorded stream of 5.2, 7.2, 10.0.13 or 11.1.3
+    /// contains it.
     AARCH32_DBGDTRTX = Self::aarch32(14, 3, 0, 5, 0);
 
     // Identification registers outside the ID space.
 
-    /// Which CPU this is. VM-wide in KVM; writable from v6.15, behind a capability.
+    /// Identity of the CPU. VM-wide in KVM; writable from v6.15, with a capability.
     MIDR_EL1 = Self::sysreg(3, 0, 0, 0, 0);
     /// The vCPU's affinity.
     MPIDR_EL1 = Self::sysreg(3, 0, 0, 0, 5);
@@ -114,7 +116,7 @@ registers! {
     AIDR_EL1 = Self::sysreg(3, 1, 0, 0, 7);
     /// Cache types and line sizes. VM-wide in KVM.
     CTR_EL0 = Self::sysreg(3, 3, 0, 0, 1);
-    /// Which cache levels there are.
+    /// Cache levels.
     CLIDR_EL1 = Self::sysreg(3, 1, 0, 0, 1);
     /// `CSSELR_EL1`.
     CSSELR_EL1 = Self::sysreg(3, 2, 0, 0, 0);
@@ -210,7 +212,7 @@ registers! {
 
     // Debug.
 
-    /// The OS lock's status. KVM lists it from v5.18 on; OSLK is all that may change.
+    /// The OS lock's status. KVM lists it from v5.18 on; only OSLK may change.
     OSLSR_EL1 = Self::sysreg(2, 0, 1, 1, 4);
     /// `OSDLR_EL1`.
     OSDLR_EL1 = Self::sysreg(2, 0, 1, 3, 4);
@@ -251,7 +253,8 @@ registers! {
     AMAIR_EL1 = Self::sysreg(3, 0, 10, 3, 0);
     /// `VBAR_EL1`.
     VBAR_EL1 = Self::sysreg(3, 0, 12, 0, 0);
-    /// Permission indirection for EL0. KVM v6.5 to v6.12 lists it for guests without FEAT_S1PIE too.
+    /// Permission indirection for EL0. KVM v6.5 to v6.12 lists it for guests without FEAT_S1PIE
+    /// too.
     PIRE0_EL1 = Self::sysreg(3, 0, 10, 2, 2);
     /// Permission indirection. KVM v6.5 to v6.12 lists it for guests without FEAT_S1PIE too.
     PIR_EL1 = Self::sysreg(3, 0, 10, 2, 3);

@@ -8,13 +8,13 @@ use super::name::{Naming, compare_names};
 use super::tables;
 
 impl RegisterId {
-    /// The register's fields, most significant first; empty if we know none.
+    /// Returns the register's fields, most significant first; empty if none are known.
     ///
     /// They can share bits; see [`Field::is_alternative`]. An AArch32 register has the fields of
-    /// its [counterpart](Self::counterpart) where the layout is the same.
+    /// its [counterpart](Self::counterpart) if the layout is the same.
     ///
     /// A saved program status (`PSTATE`, `SPSR_EL1` …) has the fields of AArch64 state; see
-    /// [`fields_for_value`](Self::fields_of) for that of a guest in AArch32 state.
+    /// [`Self::fields_for_value`] for AArch32 state.
     pub fn fields(self) -> &'static [Field] {
         if self.is_program_status() {
             AARCH64_STATUS
@@ -23,8 +23,10 @@ impl RegisterId {
         }
     }
 
-    /// The fields that this value has: those of [`fields`](Self::fields), or of AArch32 state where
-    /// a saved program status says by its bit 4 (`M[4]`) that it comes from there.
+    /// Returns the fields that apply to this value.
+    ///
+    /// These are those of [`fields`](Self::fields), or those of AArch32 state for a saved program
+    /// status with bit 4 (`M[4]`) set.
     pub fn fields_for_value(self, value: u64) -> &'static [Field] {
         if value & AARCH32_STATE == 0 {
             self.fields()
@@ -44,8 +46,11 @@ impl RegisterId {
             DecodedId::Coprocessor(register) => match self.counterpart() {
                 Some(counterpart) if counterpart.same_fields && counterpart.lsb == 0 => {
                     let fields = counterpart.id.tabled_fields();
-                    let most = if register.wide { 63 } else { 31 };
-                    let above = fields.iter().take_while(|field| field.msb() > most).count();
+                    let max_bit = if register.wide { 63 } else { 31 };
+                    let above = fields
+                        .iter()
+                        .take_while(|field| field.msb() > max_bit)
+                        .count();
                     fields.get(above..).unwrap_or_default()
                 }
                 _ => &[],
@@ -57,20 +62,22 @@ impl RegisterId {
         }
     }
 
-    /// The field with this name, whatever the case of its letters; of a program status first that of
-    /// AArch64 state.
+    /// Returns the field with this name, in upper or lower case.
+    ///
+    /// For a program status the fields of AArch64 state come first.
     pub fn field(self, name: &str) -> Option<Field> {
         find_field(self.fields(), name).or_else(|| find_field(self.tabled_fields(), name))
     }
 }
 
-/// Registers that hold a program status. The tables have their fields in AArch32 state.
+/// Names of registers that hold a program status. The tables have their fields in AArch32 state.
 const PROGRAM_STATUS: &[&str] = &["PSTATE", "SPSR_EL1", "SPSR_EL2", "SPSR_EL3", "DSPSR_EL0"];
 
-/// `M[4]` of a program status: it is one of AArch32 state.
+/// Bit `M[4]` of a program status, set in AArch32 state.
 const AARCH32_STATE: u64 = 1 << 4;
 
-/// A program status of AArch64 state (Arm's `SPSR_EL1`, "when exception taken from AArch64 state").
+/// Fields of a program status of AArch64 state (Arm's `SPSR_EL1`, "when exception taken from
+/// AArch64 state").
 const AARCH64_STATUS: &[Field] = &[
     field("UINJ", 36, 36),
     field("PACM", 35, 35),
@@ -106,7 +113,7 @@ fn find_fields(register: &str) -> &'static [Field] {
         .map_or(&[], |(_, fields)| fields)
 }
 
-/// Of several fields with one name the one that is no alternative.
+/// Returns the field with this name, preferring one that is not an alternative.
 fn find_field(fields: &[Field], name: &str) -> Option<Field> {
     let mut found: Vec<Field> = fields
         .iter()
@@ -149,10 +156,10 @@ mod tests {
                 bits.iter().all(|(msb, lsb)| *msb < 64 && lsb <= msb),
                 "{name}"
             );
-            let mut taken = 0;
+            let mut used = 0;
             for field in fields.iter().filter(|field| !field.is_alternative()) {
-                assert_eq!(taken & field.mask(), 0, "{name}.{field}");
-                taken |= field.mask();
+                assert_eq!(used & field.mask(), 0, "{name}.{field}");
+                used |= field.mask();
             }
         }
     }
@@ -171,7 +178,7 @@ mod tests {
                 assert!(found == *field || field.is_alternative(), "{name}.{field}");
                 count += 1;
             }
-            // The second name of an encoding has fields of its own, which the id cannot have.
+            // The second name of an encoding has separate fields, which the id cannot have.
             if id
                 .name_in(Naming::Architectural)
                 .is_some_and(|known| known == *name)
@@ -179,7 +186,7 @@ mod tests {
                 assert_eq!(id.tabled_fields(), *fields, "{name}");
             }
         }
-        // fields.tsv has 3376, of which some repeat and some lie above bit 63.
+        // fields.tsv has 3376; some occur twice and some are above bit 63.
         assert!(count > 3300, "{count}");
     }
 

@@ -1,22 +1,23 @@
-//! What a [`RegisterId`] is called, and how it prints.
+//! Names and printing of a [`RegisterId`].
 //!
-//! The names are in the generated tables; reading them is [`super::parse`]'s. An id prints as the
-//! first of these that it has:
+//! The names are in the generated tables; [`super::parse`] parses them. An id prints as the first
+//! of these that it has:
 //!
-//! | spelling | of |
+//! | spelling | register |
 //! |---|---|
-//! | `TCR2_EL1`, `PSCI_VERSION`, `X0`, `ID_DFR0` | anything with a name |
+//! | `TCR2_EL1`, `PSCI_VERSION`, `X0`, `ID_DFR0` | any register with a name |
 //! | `CONTEXTIDR_S` | the Secure instance of an AArch32 register |
-//! | `CCSIDR_EL1[3]` | CCSIDR where CSSELR holds 3 |
+//! | `CCSIDR_EL1[3]` | CCSIDR for the CSSELR value 3 |
 //! | `Z0[1]`, `P0[1]`, `FFR[1]` | a further slice of an SVE register |
-//! | `KVM_REG_ARM_FW_REG(9)`, `KVM_REG_ARM_FW_FEAT_BMAP_REG(9)` | firmware without a name |
+//! | `KVM_REG_ARM_FW_REG(9)` | firmware register without a name |
+//! | `KVM_REG_ARM_FW_FEAT_BMAP_REG(9)` | firmware bitmap without a name |
 //! | `S3_0_C2_C0_3` | any other system register |
-//! | `P15_0_C0_C1_2`, `P15_0_C7` | any other AArch32 register, 32 and 64 bits; with `_S` if Secure |
-//! | `0x603000000013c103`, always 16 digits | anything |
+//! | `P15_0_C0_C1_2`, `P15_0_C7` | any other AArch32 register (32, 64 bits); `_S` if Secure |
+//! | `0x603000000013c103`, always 16 digits | any id |
 //!
-//! What else is read is listed in [`super::parse`]. Names of IMPLEMENTATION DEFINED registers hold
-//! on some CPUs only, so they are not printed; [`RegisterId::implementation_defined_names`] has
-//! them.
+//! [`super::parse`] lists further spellings that are parsed. Names of IMPLEMENTATION DEFINED
+//! registers are valid only on some CPUs, so they are not printed;
+//! [`RegisterId::implementation_defined_names`] returns them.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -28,39 +29,39 @@ use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::tables;
 
-/// What names mean.
+/// Meaning of names.
 ///
-/// Two of KVM's ids have each other's encoding, which is frozen ABI by now. And KVM keeps some
-/// registers as core registers that have system register encodings too.
+/// Two of KVM's ids have each other's encoding, which is frozen ABI. KVM also keeps some registers
+/// as core registers that have system register encodings too.
 ///
 /// | id | under KVM | by encoding |
 /// |---|---|---|
-/// | 0x603000000013df1a | `KVM_REG_ARM_TIMER_CNT`: the counter, CNTVCT_EL0 | `CNTV_CVAL_EL0` |
-/// | 0x603000000013df02 | `KVM_REG_ARM_TIMER_CVAL`: the compare value, CNTV_CVAL_EL0 | `CNTVCT_EL0` |
+/// | 0x603000000013df1a | `KVM_REG_ARM_TIMER_CNT`: the counter CNTVCT_EL0 | `CNTV_CVAL_EL0` |
+/// | 0x603000000013df02 | `KVM_REG_ARM_TIMER_CVAL`: compare value CNTV_CVAL_EL0 | `CNTVCT_EL0` |
 /// | 0x60200000001000d4 | `FPSR` | `CORE_FPSR` |
 /// | 0x603000000013da21 | `SYSREG_FPSR` | `FPSR` |
 ///
-/// (and so on for FPCR, SP_EL0, SP_EL1, ELR_EL1 and the SPSRs). QEMU under TCG means ids as they are
-/// encoded: in every register list recorded from it …df1a stands still while the guest runs, as
-/// a compare value does, and …df02 is not listed; under KVM …df1a is different in every list.
+/// (The same holds for FPCR, SP_EL0, SP_EL1, ELR_EL1 and the SPSRs.) QEMU under TCG uses ids by
+/// their encoding. In every list recorded from it …df1a does not change while the guest runs, like
+/// a compare value, and …df02 is not listed. Under KVM …df1a is different in every list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Naming {
-    /// As KVM means its ids.
+    /// Names by KVM's use of its ids.
     #[default]
     Kvm,
-    /// As the architecture encodes registers, and so QEMU under TCG.
+    /// Names by the architecture's encoding, as QEMU under TCG uses ids.
     Architectural,
 }
 
 impl RegisterId {
-    /// The register's name under KVM, if it has one in the tables.
+    /// Returns the register's name under KVM, if it has one in the tables.
     ///
-    /// Printing gives a spelling to every id; see the module.
+    /// Every id has a printed spelling; see the module.
     pub fn name(self) -> Option<&'static str> {
         find_by_id(tables::NAMES_BY_ID, self)
     }
 
-    /// The register's name, if it has one in the tables.
+    /// Returns the register's name, if it has one in the tables.
     pub fn name_in(self, naming: Naming) -> Option<&'static str> {
         match naming {
             Naming::Kvm => self.name(),
@@ -70,13 +71,15 @@ impl RegisterId {
         }
     }
 
-    /// The id for printing, as `{}` does it, but with this choice of names.
+    /// Returns the id for printing like `{}`, but with this choice of names.
     pub const fn display_in(self, naming: Naming) -> DisplayRegisterId {
         DisplayRegisterId { id: self, naming }
     }
 
-    /// Names of an IMPLEMENTATION DEFINED register, each with the CPUs that it holds on, separated
-    /// by commas: `CPUECTLR_EL1`, `neoverse-n1,neoverse-v1`.
+    /// Returns names of an IMPLEMENTATION DEFINED register.
+    ///
+    /// Each name comes with the CPUs that have it, separated by commas: `CPUECTLR_EL1`,
+    /// `neoverse-n1,neoverse-v1`.
     pub fn implementation_defined_names(
         self,
     ) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -86,8 +89,9 @@ impl RegisterId {
             .map(|(_, name, cpus)| (*name, *cpus))
     }
 
-    /// Whether the value is a counter of time, which goes on by itself, under this meaning of ids:
-    /// CNTVCT_EL0, CNTPCT_EL0 or one of their self-synchronized views.
+    /// Returns `true` if the register is a counter of time under this meaning of ids.
+    ///
+    /// Counters of time are CNTVCT_EL0, CNTPCT_EL0 and their self-synchronized views.
     pub fn is_counter(self, naming: Naming) -> bool {
         let counter = match naming {
             Naming::Kvm => Self::TIMER_CNT,
@@ -114,7 +118,7 @@ impl fmt::Display for RegisterId {
     }
 }
 
-/// A [`RegisterId`] for printing; see [`RegisterId::display_in`].
+/// Printable [`RegisterId`]; see [`RegisterId::display_in`].
 #[derive(Clone, Copy, Debug)]
 pub struct DisplayRegisterId {
     id: RegisterId,
@@ -184,7 +188,7 @@ fn find_by_id(table: &'static [(u64, &'static str)], id: RegisterId) -> Option<&
     table.get(index).map(|(_, name)| *name)
 }
 
-/// The order of the generated tables: bytes in upper case.
+/// Compares names in the order of the generated tables: bytes in upper case.
 pub(super) fn compare_names(a: &str, b: &str) -> Ordering {
     let upper = |byte: u8| byte.to_ascii_uppercase();
     a.bytes().map(upper).cmp(b.bytes().map(upper))
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_swapped_timers_print_as_what_they_are() {
+    fn the_swapped_timers_print_by_the_naming() {
         let (df1a, df02) = (RegisterId::TIMER_CNT, RegisterId::TIMER_CVAL);
         for (id, kvm, architectural) in [
             (df1a, "KVM_REG_ARM_TIMER_CNT", "CNTV_CVAL_EL0"),

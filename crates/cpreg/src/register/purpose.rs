@@ -1,16 +1,17 @@
-//! What a register is for, in one sentence for people.
+//! The purpose of a register, in one sentence for people.
 //!
-//! By name, then by family, then by class; a register without a sentence has none, and nothing is made up. What a register's
-//! difference means for a migration does not live here ([`crate::tolerance`]).
+//! The sentence is found by name, then by family, then by class. Not every register has one. The
+//! meaning of differences for a migration lives in [`crate::tolerance`].
 //!
-//! Sources: the Arm Architecture Reference Manual (DDI 0487) for what registers do, Linux
-//! `Documentation/virt/kvm/arm/fw-pseudo-registers.rst` (v6.15) and `api.rst` for KVM's own; in our own words.
+//! Sources: the Arm Architecture Reference Manual (DDI 0487) for the architecture's registers,
+//! Linux `Documentation/virt/kvm/arm/fw-pseudo-registers.rst` (v6.15) and `api.rst` for KVM's own.
+//! The wording is cpreg's.
 
 use super::id::{DecodedId, RegisterClass, RegisterId};
 use super::name::Naming;
 
 impl RegisterId {
-    /// What the register is for, in one sentence without a full stop, if we have one.
+    /// Returns the register's purpose in one sentence without a full stop, if there is one.
     pub fn purpose(self, naming: Naming) -> Option<&'static str> {
         let name = self.name_in(naming);
         name.and_then(purpose_by_name)
@@ -27,7 +28,7 @@ impl RegisterId {
         }
         if self.is_id_register() || self.is_aarch32_id_register() {
             return Some(
-                "an ID register: says which features the CPU has, which guests read when they start",
+                "an ID register: describes the CPU's features; guests read it when they boot",
             );
         }
         if self.is_pmu() {
@@ -38,13 +39,13 @@ impl RegisterId {
         }
         match self.decode() {
             DecodedId::Demux { index: 0, .. } => Some(
-                "the geometry of one cache: sets, ways, line size; the number is what CSSELR_EL1 selects it by",
+                "the geometry of one cache: sets, ways, line size; the number is its CSSELR_EL1 value",
             ),
             DecodedId::SveZ { .. } => Some("an SVE vector register"),
             DecodedId::SveP { .. } => Some("an SVE predicate register"),
             DecodedId::SveFfr { .. } => Some("the SVE first fault register"),
             DecodedId::SystemRegister(register) if matches!(register.crn, 11 | 15) => {
-                Some("an encoding that is left to whoever makes the CPU (IMPLEMENTATION DEFINED)")
+                Some("a register that the CPU's manufacturer defines (IMPLEMENTATION DEFINED)")
             }
             _ => (self.class() == RegisterClass::Core && is_general(name))
                 .then_some("a general-purpose or vector register"),
@@ -52,18 +53,18 @@ impl RegisterId {
     }
 }
 
-/// X0 to X30, V0 to V31.
+/// Returns `true` for X0 to X30 and V0 to V31.
 fn is_general(name: &str) -> bool {
     let number = name.strip_prefix('X').or_else(|| name.strip_prefix('V'));
     number.is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
 fn purpose_by_name(name: &str) -> Option<&'static str> {
-    let known = PURPOSES.iter().find(|(known, _)| *known == name);
-    known.map(|(_, purpose)| *purpose)
+    let entry = PURPOSES.iter().find(|(entry, _)| *entry == name);
+    entry.map(|(_, purpose)| *purpose)
 }
 
-/// By how the name begins; the first that fits.
+/// Purposes by the beginning of the name; the first match counts.
 const FAMILIES: &[(&str, &str)] = &[
     ("DBGBVR", "a hardware breakpoint: the address"),
     ("DBGBCR", "a hardware breakpoint: when it counts"),
@@ -71,104 +72,104 @@ const FAMILIES: &[(&str, &str)] = &[
     ("DBGWCR", "a hardware watchpoint: when it counts"),
     (
         "ICH_",
-        "the interrupt controller as a hypervisor in the guest sees it",
+        "the interrupt controller's interface for a hypervisor in the guest",
     ),
     ("ICC_", "the interrupt controller's CPU interface"),
     ("CNTH", "a timer of the hypervisor in the guest"),
     (
         "HDFG",
-        "which accesses to debug registers trap to the hypervisor",
+        "traps of debug register accesses to the hypervisor (fine-grained traps)",
     ),
     (
         "HFG",
-        "which accesses trap to the hypervisor (fine-grained traps)",
+        "traps of register accesses to the hypervisor (fine-grained traps)",
     ),
     ("MECID", "memory encryption contexts"),
-    (
-        "SPSR_",
-        "the processor state saved when an exception was taken",
-    ),
+    ("SPSR_", "the processor state saved on exception entry"),
 ];
 
-/// By name, in the order of names.
+/// Purposes by name, in the order of names.
 const PURPOSES: &[(&str, &str)] = &[
     (
         "ACTLR_EL1",
-        "auxiliary control; what its bits do is up to the CPU",
-    ),
-    ("AFSR0_EL1", "further details of a fault, up to the CPU"),
-    ("AFSR1_EL1", "further details of a fault, up to the CPU"),
-    ("AIDR_EL1", "an identification that is up to the CPU"),
-    ("AMAIR_EL1", "further memory attributes, up to the CPU"),
-    (
-        "CLIDR_EL1",
-        "which levels of cache there are, and of which kind",
+        "auxiliary control with bits that the CPU defines",
     ),
     (
-        "CNTKCTL_EL1",
-        "which counters and timers user space may use",
+        "AFSR0_EL1",
+        "further details of a fault, defined by the CPU",
     ),
+    (
+        "AFSR1_EL1",
+        "further details of a fault, defined by the CPU",
+    ),
+    ("AIDR_EL1", "auxiliary identification, defined by the CPU"),
+    ("AMAIR_EL1", "further memory attributes, defined by the CPU"),
+    ("CLIDR_EL1", "the levels of cache and their types"),
+    ("CNTKCTL_EL1", "user space's access to counters and timers"),
     ("CNTP_CTL_EL0", "the physical timer: enabled, masked, fired"),
-    ("CNTP_CVAL_EL0", "the physical timer: when it fires"),
-    ("CNTPCT_EL0", "the physical counter: time itself"),
+    (
+        "CNTP_CVAL_EL0",
+        "the physical timer: the time at which it fires",
+    ),
+    ("CNTPCT_EL0", "the physical counter of time"),
     ("CNTV_CTL_EL0", "the virtual timer: enabled, masked, fired"),
-    ("CNTV_CVAL_EL0", "the virtual timer: when it fires"),
+    (
+        "CNTV_CVAL_EL0",
+        "the virtual timer: the time at which it fires",
+    ),
     (
         "CNTVCT_EL0",
         "the virtual counter: time as the guest sees it",
     ),
     (
         "CONTEXTIDR_EL1",
-        "the process that runs, for debuggers and traces",
+        "the id of the running process, for debuggers and traces",
     ),
+    ("CPACR_EL1", "enables of floating point, SVE and SME"),
     (
-        "CPACR_EL1",
-        "whether floating point, SVE and SME may be used",
+        "CSSELR_EL1",
+        "the selection of the cache that CCSIDR_EL1 describes",
     ),
-    ("CSSELR_EL1", "which cache CCSIDR_EL1 describes"),
     (
         "CTR_EL0",
-        "the cache type: line sizes, and what must be cleaned",
+        "the cache type: line sizes, and required cleaning",
     ),
     ("DBGVCR32_EL2", "vector catches of AArch32 debuggers"),
-    ("DISR_EL1", "an SError that was held back (RAS)"),
-    ("ELR_EL1", "where to return to from an exception"),
-    ("ESR_EL1", "why an exception was taken"),
+    ("DISR_EL1", "a deferred SError (RAS)"),
+    ("ELR_EL1", "the return address of an exception"),
+    ("ESR_EL1", "the cause of an exception"),
     ("FAR_EL1", "the address that faulted"),
-    (
-        "FPCR",
-        "how floating point rounds and which exceptions trap",
-    ),
+    ("FPCR", "rounding and trapped exceptions of floating point"),
     ("FPMR", "the formats of 8-bit floating point (FEAT_FPMR)"),
-    ("FPSR", "which floating-point exceptions have happened"),
-    ("GCR_EL1", "which tags IRG leaves out (MTE)"),
+    ("FPSR", "status flags of floating-point exceptions"),
+    ("GCR_EL1", "the tags that IRG excludes (MTE)"),
     (
         "HCR_EL2",
-        "what a hypervisor in the guest configures and traps",
+        "configuration and traps of a hypervisor in the guest",
     ),
     (
         "KVM_REG_ARM64_SVE_VLS",
-        "which SVE vector lengths the guest has; fixed once the vCPU is finalized",
+        "the guest's SVE vector lengths; fixed once the vCPU is finalized",
     ),
     (
         "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1",
-        "what the guest is told of the firmware's help against Spectre v2 (CVE-2017-5715)",
+        "the firmware's mitigation of Spectre v2 (CVE-2017-5715), as shown to the guest",
     ),
     (
         "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2",
-        "what the guest is told of the firmware's help against Speculative Store Bypass (CVE-2018-3639)",
+        "the firmware's mitigation of Speculative Store Bypass (CVE-2018-3639), as shown to the guest",
     ),
     (
         "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_3",
-        "what the guest is told of the firmware's help against Spectre-BHB (CVE-2022-23960)",
+        "the firmware's mitigation of Spectre-BHB (CVE-2022-23960), as shown to the guest",
     ),
     (
         "KVM_REG_ARM_STD_BMAP",
-        "which of the standard secure services the guest may call: random numbers (TRNG)",
+        "the standard secure services that the guest may call: random numbers (TRNG)",
     ),
     (
         "KVM_REG_ARM_STD_HYP_BMAP",
-        "which of the standard hypervisor services the guest may call: stolen time (PV_TIME)",
+        "the standard hypervisor services that the guest may call: stolen time (PV_TIME)",
     ),
     (
         "KVM_REG_ARM_TIMER_CNT",
@@ -176,17 +177,17 @@ const PURPOSES: &[(&str, &str)] = &[
     ),
     (
         "KVM_REG_ARM_TIMER_CVAL",
-        "the virtual timer's CNTV_CVAL_EL0: when it fires",
+        "the virtual timer's CNTV_CVAL_EL0: the time at which it fires",
     ),
     (
         "KVM_REG_ARM_VENDOR_HYP_BMAP",
-        "which of KVM's own services the guest may call: PTP time, finding out which there are",
+        "KVM's own services that the guest may call: PTP time, discovery of services",
     ),
     (
         "KVM_REG_ARM_VENDOR_HYP_BMAP_2",
-        "whether the guest may ask KVM on which other CPU implementations it may run, so that it can apply errata for all of them",
+        "KVM's service that lists other CPU implementations on which the guest may run, so that it can apply errata for all of them",
     ),
-    ("MAIR_EL1", "the kinds of memory that page tables name"),
+    ("MAIR_EL1", "the memory types that page tables refer to"),
     (
         "MDCCINT_EL1",
         "interrupts of the debug communications channel",
@@ -194,46 +195,43 @@ const PURPOSES: &[(&str, &str)] = &[
     ("MDSCR_EL1", "debug control: single step, breakpoints"),
     (
         "MIDR_EL1",
-        "which CPU it is: who made it, which part and revision",
+        "the CPU's identity: implementer, part and revision",
     ),
-    ("MPIDR_EL1", "which of the CPUs it is"),
+    ("MPIDR_EL1", "the CPU's number in the machine (affinity)"),
     (
         "OSLAR_EL1",
-        "takes and releases the OS lock of debug registers",
+        "locks and unlocks the OS lock of debug registers",
     ),
-    (
-        "OSLSR_EL1",
-        "whether the OS lock of debug registers is there and taken",
-    ),
-    ("PAR_EL1", "what translating an address gave"),
+    ("OSLSR_EL1", "the status of the OS lock of debug registers"),
+    ("PAR_EL1", "the result of an address translation"),
     ("PC", "the program counter"),
     (
         "PIR_EL1",
-        "permissions of the kernel that page tables name by index (FEAT_S1PIE)",
+        "permissions of the kernel that page tables refer to by index (FEAT_S1PIE)",
     ),
     (
         "PIRE0_EL1",
-        "permissions of user space that page tables name by index (FEAT_S1PIE)",
+        "permissions of user space that page tables refer to by index (FEAT_S1PIE)",
     ),
     (
         "PMCR_EL0",
-        "the performance monitors' control register, with how many counters there are",
+        "the performance monitors' control register, with the number of counters",
     ),
     (
         "PMMIR_EL1",
-        "parameters of the performance monitors, such as how many slots a cycle has",
+        "parameters of the performance monitors, such as the number of slots per cycle",
     ),
     ("POR_EL0", "permission overlays of user space (FEAT_S1POE)"),
     ("POR_EL1", "permission overlays of the kernel (FEAT_S1POE)"),
     (
         "PSCI_VERSION",
-        "which version of PSCI, the firmware's power calls, KVM shows the guest",
+        "the version of PSCI, the firmware's power calls, that KVM shows the guest",
     ),
     (
         "PSTATE",
         "the processor's state: exception level, masks, condition flags",
     ),
-    ("REVIDR_EL1", "which fixes this revision of the CPU has"),
+    ("REVIDR_EL1", "the fixes that this revision of the CPU has"),
     ("RGSR_EL1", "the seed of random tags (MTE)"),
     ("SCTLR2_EL1", "further bits of SCTLR_EL1 (FEAT_SCTLR2)"),
     (
@@ -244,28 +242,25 @@ const PURPOSES: &[(&str, &str)] = &[
     ("SP_EL1", "the stack pointer of the kernel"),
     (
         "TCR2_EL1",
-        "further bits of TCR_EL1 (FEAT_TCR2): among them, whether indirect permissions are used",
+        "further bits of TCR_EL1 (FEAT_TCR2), among them the enable of indirect permissions",
     ),
-    (
-        "TCR_EL1",
-        "how addresses are translated: sizes and granules",
-    ),
-    ("TFSR_EL1", "whether a tag check failed in the kernel (MTE)"),
+    ("TCR_EL1", "address translation control: sizes and granules"),
+    ("TFSR_EL1", "status of tag check faults in the kernel (MTE)"),
     (
         "TFSRE0_EL1",
-        "whether a tag check failed in user space (MTE)",
+        "status of tag check faults in user space (MTE)",
     ),
     ("TPIDR2_EL0", "a thread pointer of user space for SME"),
     ("TPIDR_EL0", "the thread pointer of user space"),
-    ("TPIDR_EL1", "what the kernel keeps for each CPU"),
+    ("TPIDR_EL1", "the kernel's pointer to per-CPU data"),
     (
         "TPIDRRO_EL0",
         "a thread pointer that user space can only read",
     ),
     ("TTBR0_EL1", "the page tables of user space"),
     ("TTBR1_EL1", "the page tables of the kernel"),
-    ("VBAR_EL1", "where the exception vectors are"),
-    ("ZCR_EL1", "how long SVE vectors may be"),
+    ("VBAR_EL1", "the address of the exception vectors"),
+    ("ZCR_EL1", "the maximum length of SVE vectors"),
 ];
 
 #[cfg(test)]
@@ -273,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_of_registers() {
+    fn every_name_is_a_register() {
         for (name, purpose) in PURPOSES {
             let id = RegisterId::parse_in(name, Naming::Architectural).expect(name);
             let naming = [Naming::Kvm, Naming::Architectural];
@@ -288,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_swapped_timers_are_what_they_are_called() {
+    fn purposes_of_the_swapped_timers_follow_the_naming() {
         let df1a = RegisterId::TIMER_CNT;
         let [kvm, encoded] = [Naming::Kvm, Naming::Architectural].map(|it| df1a.purpose(it));
         assert!(kvm.is_some_and(|it| it.contains("counter")), "{kvm:?}");
@@ -299,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn families_and_unknown_ones() {
+    fn purposes_of_families_and_unknown_registers() {
         let purpose = |id: RegisterId| id.purpose(Naming::Kvm).unwrap_or("none");
         assert!(purpose(RegisterId::x(3)).starts_with("a general-purpose"));
         assert!(purpose(RegisterId::APIAKEYLO_EL1).contains("secret"));

@@ -1,4 +1,4 @@
-//! [`RegisterField`]: a field of a particular register, printed and read.
+//! [`RegisterField`]: a field of a particular register, with printing and parsing.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,39 +10,39 @@ use super::suggestion::suggest;
 use super::value_name::{named_values, value_by_name, value_name};
 use crate::error::{Error, ErrorKind};
 
-/// A field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
+/// Field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
 ///
-/// Also reads and prints bits by number: `ID_AA64MMFR3_EL1.[51:48]`, `SCTLR_EL1.[17]`.
+/// Bits by number are parsed and printed too: `ID_AA64MMFR3_EL1.[51:48]`, `SCTLR_EL1.[17]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegisterField {
-    /// The register.
+    /// Id of the register.
     pub id: RegisterId,
-    /// One of its fields, or nameless bits of it.
+    /// Field of the register, or nameless bits of it.
     pub field: Field,
 }
 
 impl RegisterField {
-    /// What a value of the field means, where it has a name: `not required` for level 2 of
+    /// Returns the name of a value of the field, if it has one: `not required` for level 2 of
     /// `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
     pub fn value_name(self, field: u64) -> Option<&'static str> {
         value_name(self.id.name()?, self.field.name(), field)
     }
 
-    /// The values of the field that have names, ascending.
+    /// Returns the values of the field that have names, ascending.
     pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
         named_values(self.id, self.field.name())
     }
 
-    /// The value of the field with this name, whatever the case of its letters.
+    /// Returns the value of the field with this name, in upper or lower case.
     pub fn value_by_name(self, text: &str) -> Option<u64> {
         value_by_name(self.id.name()?, self.field.name(), text)
     }
 
-    /// Reads `REGISTER.FIELD`, the register as [`RegisterId::parse_in`] does.
+    /// Parses `REGISTER.FIELD`; the register is parsed like in [`RegisterId::parse_in`].
     ///
     /// # Errors
     ///
-    /// If there is no such register, or it has no such field.
+    /// Returns an error if there is no such register, or it has no such field.
     pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
         let error = |kind| Error::new(text, kind);
         let (register, name) = text.split_once('.').ok_or_else(|| {
@@ -56,7 +56,7 @@ impl RegisterField {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
         {
-            // Some names of the architecture look like this, but they begin with a letter.
+            // Some names of the architecture contain brackets too, but they begin with a letter.
             Some(range) => {
                 let (msb, lsb) = range.split_once(':').unwrap_or((range, range));
                 let bits = msb.trim().parse().ok().zip(lsb.trim().parse().ok());
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_none_is_an_error_with_suggestions() {
+    fn an_unknown_field_is_an_error_with_suggestions() {
         let error = "ID_AA64MMFR3_EL1.TCRZ"
             .parse::<RegisterField>()
             .unwrap_err();

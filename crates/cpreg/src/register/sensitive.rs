@@ -1,26 +1,28 @@
-//! Which registers tell about the guest rather than about its CPU: what a report of a VM leaves out.
+//! Registers that reveal the guest's data rather than its CPU. A report of a VM leaves them out.
 //!
-//! | registers | what they tell | |
-//! |---|---|---|
-//! | pointer-authentication keys | how to forge a pointer that the guest trusts | [`RegisterId::is_secret`] |
-//! | addresses and context numbers of EL0 and EL1 | where the guest's kernel and programs lie, which process ran | [`RegisterId::is_guest_pointer`] |
+//! - Pointer-authentication keys ([`RegisterId::is_secret`]) allow forging pointers that the guest
+//!   trusts.
+//! - Addresses and context numbers of EL0 and EL1 ([`RegisterId::is_guest_pointer`]) reveal the
+//!   locations of the guest's kernel and programs, and the running process.
 //!
-//! What is done about them lives with whoever prints or writes values.
+//! The code that prints or writes values redacts them.
 
 use super::coprocessor::CoprocessorRegister;
 use super::id::{DecodedId, RegisterId, SystemRegister};
 use super::name::Naming;
 
-/// What a register holds in a report instead of its value.
+/// Value of a redacted register in a report.
 ///
-/// Zero would say that it was never used, which decisions may take for harmless. This fits every register that is
-/// blanked: 32 bits, aligned to 64 KiB, in the lower half of the address space.
+/// Zero would look like an unused register, which decisions may consider harmless. This value is
+/// valid for every redacted register: 32 bits, aligned to 64 KiB, in the lower half of the address
+/// space.
 pub const REDACTED: u64 = 0xb1a4_0000;
 
-/// Registers that hold an address or a context number of the guest, by their architectural names, ascending.
+/// Registers that hold an address or a context number of the guest, by their architectural names,
+/// ascending.
 ///
-/// KVM and TCG take any value for each of them, so no decision hangs on which one it is. EL2's and EL3's are not among
-/// them: whether an emulator takes those depends on the value.
+/// KVM and TCG accept any value for each of them, so no decision depends on the value. Registers of
+/// EL2 and EL3 are not among them: emulators accept only some of their values.
 const GUEST_POINTERS: [&str; 28] = [
     "CONTEXTIDR",
     "CONTEXTIDR_EL1",
@@ -53,7 +55,7 @@ const GUEST_POINTERS: [&str; 28] = [
 ];
 
 impl RegisterId {
-    /// Whether the value is a secret of the guest: either half of one of the five
+    /// Returns `true` if the value is a secret of the guest: either half of one of the five
     /// pointer-authentication keys.
     pub const fn is_secret(self) -> bool {
         matches!(
@@ -76,10 +78,13 @@ impl RegisterId {
         )
     }
 
-    /// Whether the value is an address or a context number of the guest, which says nothing about its CPU: translation
-    /// tables, vectors, thread pointers, fault and breakpoint addresses of EL0 and EL1.
+    /// Returns `true` if the value is an address or a context number of the guest, which does not
+    /// describe its CPU.
+    ///
+    /// These are translation tables, vectors, thread pointers, fault and breakpoint addresses of
+    /// EL0 and EL1.
     pub fn is_guest_pointer(self) -> bool {
-        // The Secure instance of an AArch32 register is the same register in the other world.
+        // The Secure instance of an AArch32 register has the same use in the Secure world.
         let id = match self.decode() {
             DecodedId::Coprocessor(register) => Self::coprocessor(CoprocessorRegister {
                 secure: false,
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_a_registers_and_they_ascend() {
+    fn every_name_is_a_register_and_names_ascend() {
         assert!(GUEST_POINTERS.is_sorted());
         for id in pointers() {
             assert!(id.is_guest_pointer() && !id.is_secret(), "{id}");
@@ -126,23 +131,27 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_ten() {
+    fn there_are_ten_secrets() {
         let secrets = (0..=0xffff_u64)
             .map(|low| RegisterId::from_raw(0x6030_0000_0013_0000 | low))
             .filter(|id| id.is_secret());
         assert!(secrets.eq(RegisterId::POINTER_AUTHENTICATION_KEYS));
     }
 
-    /// Who replaces such a value by another one that is not zero must not change what is decided.
+    /// Replacing such a value by another one that is not zero must not change any decision.
     #[test]
-    fn no_decision_looks_at_the_value_of_a_guest_pointer() {
-        fn looks_at(condition: &Condition, id: RegisterId, own: bool) -> bool {
+    fn no_decision_depends_on_the_value_of_a_guest_pointer() {
+        fn reads_value_of(condition: &Condition, id: RegisterId, is_own: bool) -> bool {
             match condition {
-                Condition::Value { mask, expected } => own && (*mask, *expected) != (u64::MAX, 0),
-                Condition::DiffersIn { .. } => own,
+                Condition::Value { mask, expected } => {
+                    is_own && (*mask, *expected) != (u64::MAX, 0)
+                }
+                Condition::DiffersIn { .. } => is_own,
                 Condition::OtherRegister { register, .. } => *register == id,
-                Condition::WithoutFeature { unused, .. } => looks_at(unused, id, own),
-                Condition::And(one, other) => looks_at(one, id, own) || looks_at(other, id, own),
+                Condition::WithoutFeature { unused, .. } => reads_value_of(unused, id, is_own),
+                Condition::And(one, other) => {
+                    reads_value_of(one, id, is_own) || reads_value_of(other, id, is_own)
+                }
                 Condition::Always | Condition::NoSuchCache | Condition::PmuUnused => false,
             }
         }
@@ -151,9 +160,9 @@ mod tests {
             assert_eq!(RegisterKind::from_id(id), RegisterKind::Storage, "{id}");
             assert_eq!(RegisterKind::from_id(id).scope(), Scope::Vcpu, "{id}");
             for entry in tolerances.entries() {
-                let own = entry.registers.contains(id);
+                let is_own = entry.registers.contains(id);
                 assert!(
-                    !looks_at(&entry.condition, id, own),
+                    !reads_value_of(&entry.condition, id, is_own),
                     "{id}: {}",
                     entry.reason
                 );

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-/// Returns up to three of `names` that are most similar to `text`: names that continue it, and names
-/// a few edits away.
+/// Returns up to three of `names` that are most similar to `text`: names that continue it, and
+/// names a few edits away.
 pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     const MAX_NAME_LEN: usize = 40;
     let text = text.trim();

@@ -1,20 +1,20 @@
-//! Names of values, of a whole register and of a field.
+//! Names of values of registers and fields.
 
 use super::id::RegisterId;
 use super::tables;
 
 impl RegisterId {
-    /// What the whole value means, where it has a name: `1.3` for `PSCI_VERSION` 0x10003.
+    /// Returns the name of the whole value, if it has one: `1.3` for `PSCI_VERSION` 0x10003.
     pub fn value_name(self, value: u64) -> Option<&'static str> {
         value_name(self.name()?, "", value)
     }
 
-    /// The value with this name, whatever the case of its letters.
+    /// Returns the value with this name, in upper or lower case.
     pub fn value_by_name(self, text: &str) -> Option<u64> {
         value_by_name(self.name()?, "", text)
     }
 
-    /// The whole values that have names, ascending: 0x10003 `1.3` of `PSCI_VERSION`.
+    /// Returns the whole values that have names, ascending: 0x10003 `1.3` of `PSCI_VERSION`.
     pub fn named_values(self) -> impl Iterator<Item = (u64, &'static str)> {
         named_values(self, "")
     }

@@ -1,4 +1,4 @@
-//! What the user sets, accepts and hides.
+//! Consents: values that the user sets, adjustments that the user accepts, dropped registers.
 
 use cpreg::destination::ValueOrigin;
 use cpreg::plan::{Action, Consents, PlanOutcome, Reason, SetConsent, Verdict};
@@ -6,38 +6,44 @@ use cpreg::register::RegisterId;
 
 use super::fixtures::{check, kvm, plan, set, vm};
 
-/// The table's reason is about what VMs hold, and the VM's own value is nothing that it could be changed to.
+/// The table's reason is about values that VMs hold, and the VM's own value is not a change.
 #[test]
-fn a_value_that_the_user_set_and_that_is_not_taken_is_said_to_be_that() {
+fn a_refused_user_value_has_its_own_reason() {
     let id = RegisterId::PSCI_VERSION;
-    let mut there = kvm(&vm(&[&[(id, 0x1_0003)]]));
-    there.value_origin = ValueOrigin::EmulatedHost;
+    let mut destination = kvm(&vm(&[&[(id, 0x1_0003)]]));
+    destination.value_origin = ValueOrigin::EmulatedHost;
     let consents = Consents {
         set: vec![set(id, 0x1_0009)],
         ..Consents::default()
     };
-    for held in [0x1_0003, 0x1_0001] {
-        let plan = plan(&vm(&[&[(id, held)]]), &there, &consents);
+    for source in [0x1_0003, 0x1_0001] {
+        let plan = plan(&vm(&[&[(id, source)]]), &destination, &consents);
         let decision = &plan.vcpus[0].decisions[0];
         assert_eq!(decision.action, Action::Refuse);
         assert_eq!(decision.reason, Reason::SetNotTaken);
         assert_eq!(plan.proposed_adjustments, []);
     }
-    // Where only the destination has it, too.
-    let without = plan(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]), &there, &consents);
+    // The same for a register that only the destination has.
+    let without = plan(
+        &vm(&[&[(RegisterId::SCTLR_EL1, 0)]]),
+        &destination,
+        &consents,
+    );
     let mut decisions = without.vcpus[0].decisions.iter();
-    assert!(decisions.any(|it| it.register == id && it.reason == Reason::SetNotTaken));
-    // Where nothing tells whether it is taken, the VM's own value is no change either.
-    there.value_origin = ValueOrigin::Guest;
-    let undecided = plan(&vm(&[&[(id, 0x1_0003)]]), &there, &consents);
+    assert!(
+        decisions.any(|decision| decision.register == id && decision.reason == Reason::SetNotTaken)
+    );
+    // The same if it is not known whether the value is accepted.
+    destination.value_origin = ValueOrigin::Guest;
+    let undecided = plan(&vm(&[&[(id, 0x1_0003)]]), &destination, &consents);
     assert_eq!(undecided.outcome(), PlanOutcome::Unknown);
     assert_eq!(undecided.proposed_adjustments, []);
 }
 
-/// The user may give a value to what only the destination has: services that a newer kernel would offer.
+/// The user may set a register that only the destination has: services of a newer kernel.
 #[test]
 fn a_register_that_only_the_destination_has_can_be_set() {
-    let there = kvm(&vm(&[&[
+    let destination = kvm(&vm(&[&[
         (RegisterId::SCTLR_EL1, 1),
         (RegisterId::VENDOR_HYP_BMAP, 3),
         (RegisterId::PSCI_VERSION, 0x1_0003),
@@ -51,7 +57,7 @@ fn a_register_that_only_the_destination_has_can_be_set() {
         }],
         ..Consents::default()
     };
-    let fewer = check(&vm, &there, &set(RegisterId::VENDOR_HYP_BMAP, 1));
+    let fewer = check(&vm, &destination, &set(RegisterId::VENDOR_HYP_BMAP, 1));
     assert_eq!(fewer.verdict, Verdict::Converts);
     let result = fewer.plan.apply(&vm);
     assert_eq!(
@@ -70,25 +76,25 @@ fn a_register_that_only_the_destination_has_can_be_set() {
                     && change.to == Some(1)
             )
     );
-    // What the destination is not known to take does not become takeable by being asked for.
-    let more = check(&vm, &there, &set(RegisterId::VENDOR_HYP_BMAP, 0x10));
+    // A request does not make a value known to be accepted.
+    let more = check(&vm, &destination, &set(RegisterId::VENDOR_HYP_BMAP, 0x10));
     assert_eq!(more.verdict, Verdict::Unknown);
 }
 
-/// Services that the VM had not got are not given to it to make it fit.
+/// An adjustment does not add services that the VM did not have.
 #[test]
-fn adjusting_a_bitmap_only_takes_services_away() {
-    let there = kvm(&vm(&[&[(RegisterId::VENDOR_HYP_BMAP, 1)]]));
+fn adjusting_a_bitmap_only_removes_services() {
+    let destination = kvm(&vm(&[&[(RegisterId::VENDOR_HYP_BMAP, 1)]]));
     let vm = vm(&[&[(RegisterId::VENDOR_HYP_BMAP, 2)]]);
-    let plan = plan(&vm, &there, &Consents::default());
+    let plan = plan(&vm, &destination, &Consents::default());
     assert_eq!(plan.proposed_adjustments.len(), 1);
     assert_eq!(plan.proposed_adjustments[0].to, 0);
 }
 
-/// Hiding a register does not stop QEMU from writing its own value to one that KVM no longer has.
+/// QEMU still writes its own value to a dropped register, even if KVM hides it.
 #[test]
-fn a_hidden_register_cannot_be_left_out_by_the_user() {
-    let there = kvm(&vm(&[&[
+fn the_user_cannot_drop_a_hidden_register() {
+    let destination = kvm(&vm(&[&[
         (RegisterId::ID_AA64MMFR3_EL1, 0x11),
         (RegisterId::SCTLR2_EL1, 0),
     ]]));
@@ -96,12 +102,12 @@ fn a_hidden_register_cannot_be_left_out_by_the_user() {
         (RegisterId::ID_AA64MMFR3_EL1, 0x1),
         (RegisterId::SCTLR2_EL1, 0),
     ]]);
-    let hide = Consents {
+    let consents = Consents {
         drop_registers: vec![RegisterId::SCTLR2_EL1],
         accept: vec![],
         ..Consents::default()
     };
-    let plan = plan(&vm, &there, &hide);
+    let plan = plan(&vm, &destination, &consents);
     let decision = plan.vcpus[0]
         .decisions
         .iter()
@@ -110,13 +116,13 @@ fn a_hidden_register_cannot_be_left_out_by_the_user() {
     assert_eq!(decision.action, Action::Refuse);
 }
 
-/// No list tells that the feature is absent, so nothing says that TCR2_EL1 can go.
+/// No list shows that the feature is absent, so TCR2_EL1 cannot be ignored.
 #[test]
-fn a_feature_is_not_absent_because_nothing_tells_of_it() {
-    let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 1)]]));
+fn a_feature_without_evidence_is_not_absent() {
+    let destination = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 1)]]));
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1), (RegisterId::TCR2_EL1, 2)]]);
     assert_eq!(
-        plan(&vm, &there, &Consents::default()).outcome(),
+        plan(&vm, &destination, &Consents::default()).outcome(),
         PlanOutcome::Refused
     );
 }

@@ -1,4 +1,4 @@
-//! VMs and destinations made up, and what is decided about them.
+//! Synthetic VMs and destinations, and plans for them.
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
 use cpreg::plan::{Check, Consents, Plan, SetConsent};
@@ -20,13 +20,13 @@ pub(crate) fn vm(vcpus: &[&[(RegisterId, u64)]]) -> Vm {
     }
 }
 
-pub(crate) fn kvm(there: &Vm) -> Destination {
+pub(crate) fn kvm(host: &Vm) -> Destination {
     Destination {
-        name: "there".to_owned(),
+        name: "destination".to_owned(),
         accelerator: Some(Accelerator::Kvm),
         loader: Some(Loader::qemu(10, 0)),
         value_origin: ValueOrigin::Reset,
-        vcpus: there.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+        vcpus: host.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
         shape: None,
     }
 }

@@ -1,7 +1,7 @@
-//! Time that grows with the input and no faster.
+//! Linear running time.
 //!
-//! Times are those that this thread spends on a processor, of one input and of another four times as long, so that neither the
-//! machine nor what else runs on it decides.
+//! The tests compare this thread's CPU time for one input and for another four times as long, so
+//! that the machine's speed and load do not matter.
 
 use cpreg::destination::Accelerator;
 use cpreg::plan::{Consents, IgnoreConsent};
@@ -13,14 +13,16 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::fixtures::{kvm, plan, vcpu, vm};
 
-/// Asserts that four times as much takes less than ten times as long; what grows with the square takes sixteen times as long.
-fn assert_linear(length: usize, take: impl Fn(usize)) {
-    let of = |length| (0..3).map(|_| time(|| take(length))).min().unwrap_or(0);
-    let (short, long) = (of(length), of(4 * length));
+/// Asserts that four times the length takes less than ten times as long.
+///
+/// Quadratic work takes sixteen times as long.
+fn assert_linear(length: usize, work: impl Fn(usize)) {
+    let min_time = |length| (0..3).map(|_| time(|| work(length))).min().unwrap_or(0);
+    let (short, long) = (min_time(length), min_time(4 * length));
     assert!(long < 10 * short, "{short} ns and {long} ns");
 }
 
-/// Nanoseconds that this thread spends on a processor.
+/// Returns this thread's CPU time for `work` in nanoseconds.
 fn time(work: impl FnOnce()) -> i64 {
     let now = || {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
@@ -31,18 +33,18 @@ fn time(work: impl FnOnce()) -> i64 {
     now() - before
 }
 
-/// Each of many vCPUs differs from all others in everything.
+/// Each vCPU differs from all others in every register.
 #[test]
-fn many_vcpus_that_agree_on_nothing_take_no_more_than_linear_time() {
+fn planning_is_linear_in_different_vcpus() {
     let ids: Vec<_> = (0..2)
         .flat_map(|op1| (0..16).flat_map(move |crm| (0..8).map(move |op2| (op1, crm, op2))))
         .map(|(op1, crm, op2)| RegisterId::sysreg(3, op1, 15, crm, op2))
         .collect();
-    let of = |number: usize| -> Vec<_> { ids.iter().map(|id| (*id, number as u64)).collect() };
-    let there = vm(&[&of(0)]);
-    let mut destination = kvm(&there);
+    let registers =
+        |number: usize| -> Vec<_> { ids.iter().map(|id| (*id, number as u64)).collect() };
+    let mut destination = kvm(&vm(&[&registers(0)]));
     destination.accelerator = Some(Accelerator::Tcg);
-    let all = Consents {
+    let consents = Consents {
         accept_up_to: Some(Severity::High),
         ignore: vec![IgnoreConsent {
             register: ids[0],
@@ -52,15 +54,15 @@ fn many_vcpus_that_agree_on_nothing_take_no_more_than_linear_time() {
     };
     assert_linear(8, |vcpus| {
         let vm = Vm {
-            vcpus: (1..=vcpus).map(|number| vcpu(&of(number))).collect(),
+            vcpus: (1..=vcpus).map(|number| vcpu(&registers(number))).collect(),
         };
-        let plan = plan(&vm, &destination, &all);
+        let plan = plan(&vm, &destination, &consents);
         assert_eq!(plan.decisions().len(), vcpus * ids.len());
     });
 }
 
 #[test]
-fn many_devices_and_blocks_take_no_more_than_linear_time() {
+fn comparing_shapes_is_linear() {
     assert_linear(5_000, |length| {
         let shape = MachineShape {
             ram: (0..length)

@@ -1,4 +1,4 @@
-//! What is known of loaders and destinations, and what is not.
+//! Known and unknown behaviour of loaders and destinations.
 
 use cpreg::destination::load;
 use cpreg::destination::{Accelerator, Confidence, Destination, Loader, ValueOrigin};
@@ -8,17 +8,17 @@ use cpreg::vm::{Content, Extension, Vm};
 
 use super::fixtures::{check, kvm, plan, vm};
 
-/// Under KVM FPCR is no register of the list: its upper bits are in the subsection and nowhere else.
+/// Under KVM FPCR is not in the list: only the subsection holds its upper bits.
 #[test]
-fn the_subsection_with_fpcr_is_not_idle_where_the_list_has_no_fpcr() {
+fn the_fpcr_subsection_is_not_idle_without_fpcr_in_the_list() {
     let mut vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
-    let mut there = kvm(&vm);
-    there.loader = Some(Loader::qemu(7, 2));
+    let mut destination = kvm(&vm);
+    destination.loader = Some(Loader::qemu(7, 2));
     vm.vcpus[0].extensions.push(Extension {
         name: "cpu/vfp/fpcr_fpsr".into(),
         content: Content::Bytes(vec![0; 16]),
     });
-    let check = check(&vm, &there, &Consents::default());
+    let check = check(&vm, &destination, &Consents::default());
     assert_eq!(
         check.verdict,
         Verdict::Refused,
@@ -27,137 +27,138 @@ fn the_subsection_with_fpcr_is_not_idle_where_the_list_has_no_fpcr() {
     );
 }
 
-/// The rules of TCG say nothing about Hypervisor.framework.
+/// The rules of TCG do not apply to Hypervisor.framework.
 #[test]
-fn a_register_that_is_missing_under_hvf_is_not_foretold_by_the_rules_of_tcg() {
-    let there = vm(&[&[(RegisterId::SCTLR_EL1, 1), (RegisterId::TPIDR_EL1, 0)]]);
-    let mut destination = kvm(&there);
+fn the_rules_of_tcg_do_not_predict_missing_registers_under_hvf() {
+    let destination = vm(&[&[(RegisterId::SCTLR_EL1, 1), (RegisterId::TPIDR_EL1, 0)]]);
+    let mut destination = kvm(&destination);
     destination.accelerator = Some(Accelerator::Hvf);
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
     let load = load::simulate(Loader::qemu(10, 0), &vm, &destination);
     assert_eq!(load.loads, None);
 }
 
-/// With nothing known of the loader nothing is known of the load.
+/// The load by an unknown loader cannot be predicted.
 #[test]
-fn no_loader_is_no_yes() {
+fn the_verdict_is_unknown_without_a_loader() {
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
-    let mut there = kvm(&vm);
-    there.accelerator = None;
-    there.loader = None;
+    let mut destination = kvm(&vm);
+    destination.accelerator = None;
+    destination.loader = None;
     assert_eq!(
-        check(&vm, &there, &Consents::default()).verdict,
+        check(&vm, &destination, &Consents::default()).verdict,
         Verdict::Unknown
     );
 }
 
-/// Only 5.2, 7.2, 10.0 and 11.1 were seen loading.
+/// Only loads by 5.2, 7.2, 10.0 and 11.1 were observed.
 #[test]
-fn nothing_is_proven_about_a_loader_that_was_never_tried() {
+fn loads_by_unobserved_loaders_are_inferred() {
     let vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
-    let there = kvm(&vm);
-    let knowledge =
-        |major, minor| load::simulate(Loader::qemu(major, minor), &vm, &there).confidence;
-    assert_eq!(knowledge(10, 0), Confidence::Proven);
+    let destination = kvm(&vm);
+    let confidence =
+        |major, minor| load::simulate(Loader::qemu(major, minor), &vm, &destination).confidence;
+    assert_eq!(confidence(10, 0), Confidence::Proven);
     for (major, minor) in [(8, 2), (9, 1), (10, 1), (10, 2), (11, 0), (12, 0)] {
         assert_eq!(
-            knowledge(major, minor),
+            confidence(major, minor),
             Confidence::Inferred,
             "{major}.{minor}"
         );
     }
 }
 
-/// CLIDR_EL1 must not promise coherence of instructions that CTR_EL0.IDC denies (7af0c2534f4c).
+/// CLIDR_EL1 must not promise coherence of instructions that CTR_EL0.IDC excludes (7af0c2534f4c).
 #[test]
 fn cache_levels_must_agree_with_the_cache_type() {
     let slots = (0u64..14).map(|slot| (RegisterId::from_raw(0x6020_0000_0011_0000 + slot), 2));
-    let mut there: Vec<_> = slots.collect();
-    there.push((RegisterId::CTR_EL0, 0x8444_c004));
-    there.push((RegisterId::CLIDR_EL1, 0x0a20_0023));
-    let mut vm = there.clone();
+    let mut destination: Vec<_> = slots.collect();
+    destination.push((RegisterId::CTR_EL0, 0x8444_c004));
+    destination.push((RegisterId::CLIDR_EL1, 0x0a20_0023));
+    let mut vm = destination.clone();
     vm.last_mut().expect("has registers").1 = 0xc300_0123;
-    let there = kvm(&self::vm(&[&there]));
+    let destination = kvm(&self::vm(&[&destination]));
     assert_eq!(
-        plan(&self::vm(&[&vm]), &there, &Consents::default()).outcome(),
+        plan(&self::vm(&[&vm]), &destination, &Consents::default()).outcome(),
         PlanOutcome::Refused
     );
 }
 
-/// A register of 32 bits is given 33.
+/// A register of 32 bits gets a value of 33 bits.
 #[test]
-fn a_value_wider_than_its_register_is_not_taken() {
+fn a_value_wider_than_its_register_is_unknown() {
     let slot = RegisterId::from_raw(0x6020_0000_0011_0000);
-    let mut there: Vec<_> = (0u64..14)
+    let mut destination: Vec<_> = (0u64..14)
         .map(|slot| (RegisterId::from_raw(0x6020_0000_0011_0000 + slot), 2))
         .collect();
-    there.push((RegisterId::CTR_EL0, 0x8444_c004));
-    let mut vm = there.clone();
+    destination.push((RegisterId::CTR_EL0, 0x8444_c004));
+    let mut vm = destination.clone();
     vm[0] = (slot, 0x1_0000_0007);
-    let there = kvm(&self::vm(&[&there]));
-    let check = check(&self::vm(&[&vm]), &there, &Consents::default());
+    let destination = kvm(&self::vm(&[&destination]));
+    let check = check(&self::vm(&[&vm]), &destination, &Consents::default());
     assert_eq!(check.verdict, Verdict::Unknown);
 }
 
-/// QEMU from 11.0 on does not list ID_AA64ISAR0_EL1, so a list with it is an older one's.
+/// QEMU from 11.0 on does not list ID_AA64ISAR0_EL1, so a list with it is from an older version.
 #[test]
-fn a_list_of_10_0_is_not_11_1s() {
+fn a_list_of_10_0_cannot_be_from_11_1() {
     let ids = [
         RegisterId::DBGDTR_EL0,
         RegisterId::ID_AA64ISAR0_EL1,
         RegisterId::ID_AA64ISAR1_EL1,
     ];
-    let mut there = kvm(&vm(&[&ids.map(|id| (id, 0))]));
-    there.accelerator = Some(Accelerator::Tcg);
-    there.loader = None;
-    assert!(load::is_plausible(Loader::qemu(10, 0), &there));
-    assert!(!load::is_plausible(Loader::qemu(11, 1), &there));
+    let mut destination = kvm(&vm(&[&ids.map(|id| (id, 0))]));
+    destination.accelerator = Some(Accelerator::Tcg);
+    destination.loader = None;
+    assert!(load::is_plausible(Loader::qemu(10, 0), &destination));
+    assert!(!load::is_plausible(Loader::qemu(11, 1), &destination));
 }
 
-/// That no guest can change a register is concluded from its kind, not seen.
+/// The register's kind implies that no guest can change it, which is an inference.
 #[test]
-fn a_constant_that_a_guest_left_behind_is_no_proven_reset_value() {
+fn the_reset_value_of_a_constant_in_a_guest_is_inferred() {
     let constant = RegisterId::ID_AA64MMFR0_EL1;
-    let mut there = kvm(&vm(&[&[(constant, 0x1122)]]));
-    there.accelerator = Some(Accelerator::Tcg);
-    let knowledge = |there: &Destination| {
-        plan(&vm(&[&[]]), there, &Consents::default()).vcpus[0].decisions[0].confidence
+    let mut destination = kvm(&vm(&[&[(constant, 0x1122)]]));
+    destination.accelerator = Some(Accelerator::Tcg);
+    let confidence = |destination: &Destination| {
+        plan(&vm(&[&[]]), destination, &Consents::default()).vcpus[0].decisions[0].confidence
     };
-    assert_eq!(knowledge(&there), Confidence::Proven);
-    there.value_origin = ValueOrigin::Guest;
-    assert_eq!(knowledge(&there), Confidence::Inferred);
+    assert_eq!(confidence(&destination), Confidence::Proven);
+    destination.value_origin = ValueOrigin::Guest;
+    assert_eq!(confidence(&destination), Confidence::Inferred);
 }
 
-/// Whoever carries plans out needs no conversion, but what stands in the plan's way stands in its way too.
+/// A loader that carries out plans needs no conversion; a blocked plan still blocks the load.
 #[test]
 fn a_vmm_with_cpreg_loads_by_the_plan() {
     let identification = (RegisterId::ID_AA64MMFR3_EL1, 0);
-    let arrives = |midr| {
+    let incoming = |midr| {
         vm(&[&[
             identification,
             (RegisterId::MIDR_EL1, midr),
             (RegisterId::TCR2_EL1, 0),
         ]])
     };
-    let mut there = kvm(&vm(&[&[identification, (RegisterId::MIDR_EL1, 0)]]));
-    let verdict = |vm: &Vm, there: &Destination| check(vm, there, &Consents::default()).verdict;
-    assert_eq!(verdict(&arrives(0), &there), Verdict::Converts);
-    there.loader = Some(Loader::CPREG);
-    let loads = check(&arrives(0), &there, &Consents::default());
+    let mut destination = kvm(&vm(&[&[identification, (RegisterId::MIDR_EL1, 0)]]));
+    let verdict =
+        |vm: &Vm, destination: &Destination| check(vm, destination, &Consents::default()).verdict;
+    assert_eq!(verdict(&incoming(0), &destination), Verdict::Converts);
+    destination.loader = Some(Loader::CPREG);
+    let loads = check(&incoming(0), &destination, &Consents::default());
     assert_eq!(loads.verdict, Verdict::Loads);
     assert!(loads.loaders.is_empty());
-    assert_eq!(verdict(&arrives(1), &there), Verdict::Refused);
-    // It is a library for KVM.
-    there.accelerator = Some(Accelerator::Tcg);
-    assert_ne!(verdict(&arrives(0), &there), Verdict::Loads);
+    assert_eq!(verdict(&incoming(1), &destination), Verdict::Refused);
+    // This loader exists only for KVM.
+    destination.accelerator = Some(Accelerator::Tcg);
+    assert_ne!(verdict(&incoming(0), &destination), Verdict::Loads);
 }
 
-/// That a register takes any value is concluded from its kind, until the kernel took this one.
+/// A register's kind implies that it accepts any value; the kernel's acceptance proves it.
 #[test]
-fn what_was_carried_out_is_proven() {
+fn values_of_an_executed_plan_are_proven() {
     let register = (RegisterId::SCTLR_EL1, 1);
-    let there = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]));
-    let mut plan = plan(&vm(&[&[register]]), &there, &Consents::default());
+    let destination = kvm(&vm(&[&[(RegisterId::SCTLR_EL1, 0)]]));
+    let mut plan = plan(&vm(&[&[register]]), &destination, &Consents::default());
     assert_eq!(plan.confidence(), Confidence::Inferred);
     plan.mark_proven();
     assert_eq!(plan.confidence(), Confidence::Proven);

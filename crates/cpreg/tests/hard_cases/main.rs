@@ -1,4 +1,4 @@
-//! Cases in which a careless decision would lose state, promise too much, or never end.
+//! Cases in which a careless decision would lose state, promise too much, or not terminate.
 
 mod agreement;
 mod consents;

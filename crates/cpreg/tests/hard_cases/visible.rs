@@ -1,4 +1,4 @@
-//! What the guest could notice.
+//! Changes that the guest could notice.
 
 use cpreg::destination::{DestinationVcpu, Loader};
 use cpreg::plan::{Consents, PlanOutcome};
@@ -8,34 +8,34 @@ use cpreg::vm::{Vcpu, Vm};
 
 use super::fixtures::{kvm, plan, vcpu, vm};
 
-/// What kernels before v6.4 do not save; said once for the timer, and once for the counter.
+/// Kernels before v6.4 save neither; there is one change for the timer, and one for the counter.
 #[test]
-fn a_physical_timer_that_was_not_saved_is_lost_and_that_is_said() {
+fn losing_an_unsaved_physical_timer_is_visible() {
     let timer = [
         (RegisterId::PTIMER_CNT, 0x1234),
         (RegisterId::PTIMER_CTL, 4),
         (RegisterId::PTIMER_CVAL, 0),
     ];
-    let there = vm(&[&timer]);
+    let destination = vm(&[&timer]);
     for loader in [Loader::qemu(10, 0), Loader::qemu(11, 1), Loader::CPREG] {
-        let mut destination = kvm(&there);
+        let mut destination = kvm(&destination);
         destination.loader = Some(loader);
-        let old = vm(&[&[(RegisterId::SCTLR_EL1, 1)], &[(RegisterId::SCTLR_EL1, 1)]]);
+        let old_kernel = vm(&[&[(RegisterId::SCTLR_EL1, 1)], &[(RegisterId::SCTLR_EL1, 1)]]);
         destination.vcpus[0] = DestinationVcpu::from_vcpu(&vcpu(&[
             (RegisterId::SCTLR_EL1, 1),
             timer[0],
             timer[1],
             timer[2],
         ]));
-        let plan = plan(&old, &destination, &Consents::default());
+        let plan = plan(&old_kernel, &destination, &Consents::default());
         assert_eq!(plan.outcome(), PlanOutcome::Ready);
-        let told: Vec<_> = plan
+        let changes: Vec<_> = plan
             .visible_changes
             .iter()
-            .map(|it| (it.register, it.severity, it.vcpus.to_string()))
+            .map(|change| (change.register, change.severity, change.vcpus.to_string()))
             .collect();
         assert_eq!(
-            told,
+            changes,
             [
                 (
                     Some(RegisterId::PTIMER_CNT),
@@ -57,106 +57,109 @@ fn a_physical_timer_that_was_not_saved_is_lost_and_that_is_said() {
     }
 }
 
-/// A kernel before v6.3 that lists this CLIDR_EL1 and CTR_EL0, and a later one.
+/// Returns vCPUs of a kernel before v6.3 and of a later one that list this CLIDR_EL1 and CTR_EL0.
 fn caches(clidr: u64, ctr: u64) -> [Vcpu; 2] {
     let mut pairs = vec![(RegisterId::CLIDR_EL1, clidr), (RegisterId::CTR_EL0, ctr)];
     let slot = |slot: u64| RegisterId::from_raw(0x6020_0000_0011_0000 | slot);
-    let old = vcpu(&[&pairs[..], &[(slot(0), 0x701f_e01a)]].concat());
-    pairs.extend((0..14).map(|number| (slot(number), 0x701f_e01a)));
-    [old, vcpu(&pairs)]
+    let old_kernel = vcpu(&[&pairs[..], &[(slot(0), 0x701f_e01a)]].concat());
+    pairs.extend((0..14).map(|counter_count| (slot(counter_count), 0x701f_e01a)));
+    [old_kernel, vcpu(&pairs)]
 }
 
-/// A guest reads the CPU's own CTR_EL0 up to v6.2, whatever is listed.
+/// Up to v6.2 a guest reads the CPU's own CTR_EL0, which may differ from the listed value.
 #[test]
-fn a_cache_type_that_was_not_trapped_may_be_another() {
-    let told = |from: &Vcpu, to: &Vcpu| {
-        let there = kvm(&Vm {
+fn a_cache_type_that_was_not_trapped_may_differ() {
+    let changes = |from: &Vcpu, to: &Vcpu| {
+        let destination = kvm(&Vm {
             vcpus: vec![to.clone()],
         });
         let vm = Vm {
             vcpus: vec![from.clone()],
         };
-        let plan = plan(&vm, &there, &Consents::default());
+        let plan = plan(&vm, &destination, &Consents::default());
         let mut visible = plan.visible_changes.into_iter();
-        visible.any(|it| it.register == Some(RegisterId::CTR_EL0))
+        visible.any(|change| change.register == Some(RegisterId::CTR_EL0))
     };
-    // Neoverse N1: no level of unification, and IDC is Linux's word.
-    let [old, new] = caches(0x8200_0023, 0x9444_c004);
-    assert!(told(&old, &new));
-    assert!(told(&new, &old));
-    assert!(!told(&old, &old));
-    assert!(!told(&new, &new));
-    // The CPU's own word, since CLIDR_EL1 does not say so; and no word at all.
-    let [old, new] = caches(0x0a20_0023, 0x9444_c004);
-    assert!(!told(&old, &new));
-    let [old, new] = caches(0x0a20_0023, 0x8444_c004);
-    assert!(!told(&old, &new));
+    // Neoverse N1: no level of unification, so Linux sets IDC.
+    let [old_kernel, new_kernel] = caches(0x8200_0023, 0x9444_c004);
+    assert!(changes(&old_kernel, &new_kernel));
+    assert!(changes(&new_kernel, &old_kernel));
+    assert!(!changes(&old_kernel, &old_kernel));
+    assert!(!changes(&new_kernel, &new_kernel));
+    // The CPU itself sets IDC, since CLIDR_EL1 does not imply it; and IDC is not set.
+    let [old_kernel, new_kernel] = caches(0x0a20_0023, 0x9444_c004);
+    assert!(!changes(&old_kernel, &new_kernel));
+    let [old_kernel, new_kernel] = caches(0x0a20_0023, 0x8444_c004);
+    assert!(!changes(&old_kernel, &new_kernel));
 }
 
-/// Kernels since v6.7 take PMCR_EL0 and keep little of it.
+/// Kernels since v6.7 accept PMCR_EL0 and keep few of its bits.
 #[test]
-fn what_kvm_drops_of_the_monitors_control_is_foretold() {
+fn losing_bits_of_pmcr_is_visible() {
     let id = RegisterId::PMCR_EL0;
     let newer = [
         (id, 0x3000),
         (RegisterId::PTIMER_CTL, 0),
         (RegisterId::VENDOR_HYP_BMAP_2, 0),
     ];
-    let told = |pmcr, there: &[(RegisterId, u64)]| {
+    let changes = |pmcr, destination: &[(RegisterId, u64)]| {
         let vm = vm(&[&[(id, pmcr)]]);
-        let plan = plan(&vm, &kvm(&self::vm(&[there])), &Consents::default());
+        let plan = plan(&vm, &kvm(&self::vm(&[destination])), &Consents::default());
         assert_eq!(plan.outcome(), PlanOutcome::Ready);
         let visible = plan.visible_changes.into_iter();
         visible
-            .filter(|it| it.register == Some(id))
-            .map(|it| (it.field, it.from, it.to, it.severity))
+            .filter(|change| change.register == Some(id))
+            .map(|change| (change.field, change.from, change.to, change.severity))
             .collect::<Vec<_>>()
     };
-    let whole = |from, to| (None, Some(from), Some(to), Severity::Low);
-    let number = (Some("N".into()), Some(8), Some(6), Severity::Medium);
-    assert_eq!(told(0x3001, &newer), []);
-    assert_eq!(told(0x2001, &newer), []);
-    assert_eq!(told(0x410c_30ac, &newer), [whole(0x410c_30ac, 0x30ac)]);
+    let whole_register = |from, to| (None, Some(from), Some(to), Severity::Low);
+    let counter_count = (Some("N".into()), Some(8), Some(6), Severity::Medium);
+    assert_eq!(changes(0x3001, &newer), []);
+    assert_eq!(changes(0x2001, &newer), []);
     assert_eq!(
-        told(0x410c_4000, &newer),
-        [number.clone(), whole(0x410c_4000, 0x4000)]
+        changes(0x410c_30ac, &newer),
+        [whole_register(0x410c_30ac, 0x30ac)]
     );
-    // Before v6.4 there is no physical timer in the list, and all of it is held.
-    assert_eq!(told(0x410c_4000, &newer[..1]), []);
-    assert_eq!(told(0x4000, &[(id, 0x410c_3000), newer[1]]), []);
-    // Between v6.4 and v6.14 the list alone does not tell.
-    assert_eq!(told(0x4000, &newer[..2]), [number]);
+    assert_eq!(
+        changes(0x410c_4000, &newer),
+        [counter_count.clone(), whole_register(0x410c_4000, 0x4000)]
+    );
+    // Before v6.4 the list has no physical timer, and the kernel keeps all bits.
+    assert_eq!(changes(0x410c_4000, &newer[..1]), []);
+    assert_eq!(changes(0x4000, &[(id, 0x410c_3000), newer[1]]), []);
+    // Between v6.4 and v6.14 the list alone does not show the behaviour.
+    assert_eq!(changes(0x4000, &newer[..2]), [counter_count]);
 }
 
-/// KVM ignores more counters than the host has without a word.
+/// KVM silently ignores more counters than the host has.
 #[test]
 fn losing_event_counters_is_visible() {
-    // Older kernels, without the physical timer in the list, hold whatever is written.
+    // Older kernels, without the physical timer in the list, keep every written bit.
     let pmcr = |counters: u64| {
         [
             (RegisterId::PMCR_EL0, counters << 11),
             (RegisterId::PTIMER_CTL, 0),
         ]
     };
-    let there = kvm(&vm(&[&pmcr(4)]));
-    let lost = plan(&vm(&[&pmcr(6)]), &there, &Consents::default());
+    let destination = kvm(&vm(&[&pmcr(4)]));
+    let lost = plan(&vm(&[&pmcr(6)]), &destination, &Consents::default());
     assert!(
         lost.visible_changes
             .iter()
             .any(|change| change.register == Some(RegisterId::PMCR_EL0))
     );
-    let kept = plan(&vm(&[&pmcr(4)]), &there, &Consents::default());
+    let kept = plan(&vm(&[&pmcr(4)]), &destination, &Consents::default());
     assert!(kept.visible_changes.is_empty());
 }
 
 #[test]
-fn a_psci_version_and_services_out_of_nowhere_are_visible() {
-    let mut there = kvm(&vm(&[&[
+fn unsaved_psci_version_and_services_are_visible() {
+    let mut destination = kvm(&vm(&[&[
         (RegisterId::SCTLR_EL1, 1),
         (RegisterId::PSCI_VERSION, 0x1_0001),
     ]]));
-    there.vcpus[0] = DestinationVcpu::new(
-        there.vcpus[0].registers().iter().cloned().chain([
+    destination.vcpus[0] = DestinationVcpu::new(
+        destination.vcpus[0].registers().iter().cloned().chain([
             cpreg::destination::DestinationRegister {
                 id: RegisterId::STD_BMAP,
                 value: None,
@@ -167,7 +170,7 @@ fn a_psci_version_and_services_out_of_nowhere_are_visible() {
     );
     let plan = plan(
         &vm(&[&[(RegisterId::SCTLR_EL1, 1)]]),
-        &there,
+        &destination,
         &Consents::default(),
     );
     for id in [RegisterId::PSCI_VERSION, RegisterId::STD_BMAP] {
@@ -180,21 +183,25 @@ fn a_psci_version_and_services_out_of_nowhere_are_visible() {
     }
 }
 
-/// A guest that found a PMU when it started runs into undefined instructions without one.
+/// A guest that found a PMU at boot executes UNDEFINED instructions without one.
 #[test]
-fn taking_the_pmu_away_is_not_low() {
+fn removing_the_pmu_is_not_low() {
     let with = 0x1030_5408;
     let without = with & !0xf00;
     assert_eq!(
         severity::rate_change(RegisterId::ID_AA64DFR0_EL1, with, without),
         Severity::Medium
     );
-    let there = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
+    let destination = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
     let low = Consents {
         accept_up_to: Some(Severity::Low),
         ..Consents::default()
     };
-    let plan = plan(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, with)]]), &there, &low);
+    let plan = plan(
+        &vm(&[&[(RegisterId::ID_AA64DFR0_EL1, with)]]),
+        &destination,
+        &low,
+    );
     assert_ne!(plan.outcome(), PlanOutcome::Ready);
     // Versions of the debug architecture differ between kernels on the same CPU.
     assert_eq!(
@@ -203,22 +210,28 @@ fn taking_the_pmu_away_is_not_low() {
     );
 }
 
-/// Linux 7.3 takes S1PIE from a guest without ATS1A, after all was taken.
+/// Linux 7.3 removes S1PIE from a guest without ATS1A, after it accepted all writes.
 #[test]
-fn what_kvm_takes_away_at_the_first_run_is_told() {
+fn features_lost_at_the_first_run_are_visible() {
     let (mmfr3, isar2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::ID_AA64ISAR2_EL1);
-    let told = |ats1a: u64, pmmir: bool| {
-        let held = [(mmfr3, 0x111), (isar2, ats1a << 60)];
-        let mut listed = held.to_vec();
+    let changes = |ats1a: u64, pmmir: bool| {
+        let registers = [(mmfr3, 0x111), (isar2, ats1a << 60)];
+        let mut listed = registers.to_vec();
         listed.push((RegisterId::PMCR_EL0, 0));
         if pmmir {
             listed.push((RegisterId::PMMIR_EL1, 0));
         }
-        let plan = plan(&vm(&[&held]), &kvm(&vm(&[&listed])), &Consents::default());
+        let plan = plan(
+            &vm(&[&registers]),
+            &kvm(&vm(&[&listed])),
+            &Consents::default(),
+        );
         let visible = plan.visible_changes.iter();
-        visible.filter(|it| it.register == Some(mmfr3)).count()
+        visible
+            .filter(|change| change.register == Some(mmfr3))
+            .count()
     };
-    assert_eq!(told(0, true), 1);
-    assert_eq!(told(1, true), 0);
-    assert_eq!(told(0, false), 0);
+    assert_eq!(changes(0, true), 1);
+    assert_eq!(changes(1, true), 0);
+    assert_eq!(changes(0, false), 0);
 }

@@ -1,12 +1,12 @@
 //! The values that QEMU's own emulation (TCG) accepts when it loads the list.
 //!
-//! QEMU writes every listed register and reads it back, in ascending order. If a register reads back
-//! another value, the load fails. So a value is accepted if its bits outside the register's writable
-//! ones are the emulated CPU's own. QEMU also writes a register that the input lacks, from
+//! QEMU writes every listed register and reads it back, in ascending order. If a register reads
+//! back another value, the load fails. So a value is accepted if its bits outside the register's
+//! writable ones are the emulated CPU's own. QEMU also writes a register that the input lacks, from
 //! uninitialised memory: zero up to QEMU 10.0, any value from 11.0.
 //!
-//! The rules, with the loads that show them, are in docs/tcg-loading.md, section 3. The observations
-//! are in data/tcg-acceptance.tsv.
+//! The rules, with the loads that show them, are in docs/tcg-loading.md, section 3. The
+//! observations are in data/tcg-acceptance.tsv.
 
 use core::cmp::Ordering;
 

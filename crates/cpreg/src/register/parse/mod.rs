@@ -1,20 +1,20 @@
-//! Reading a [`RegisterId`].
+//! Parsing of a [`RegisterId`].
 //!
-//! Everything that [`super::name`] prints is read, whatever the case of its letters, and besides:
+//! Every spelling that [`super::name`] prints is parsed, in upper or lower case, and also:
 //!
-//! | spelling | of |
+//! | spelling | register |
 //! |---|---|
-//! | `SYSREG_CNTVCT_EL0`, `SYS_…` | a system register by its encoding, whatever KVM means by it |
-//! | `KVM_REG_ARM_TIMER_CTL`, `TIMER_CTL`, `STD_BMAP` | KVM's macro names, with and without `KVM_REG_ARM_` |
+//! | `SYSREG_CNTVCT_EL0`, `SYS_…` | a system register by its encoding, not by KVM's use of the id |
+//! | `KVM_REG_ARM_TIMER_CTL`, `STD_BMAP` | KVM's macro names, with or without `KVM_REG_ARM_` |
 //! | `CORE_FPSR` | a core register |
 //! | `PRRR`, `ICV_PMR_EL1`, `DBGDTRTX_EL0` | second names of one encoding |
-//! | `CPUPWRCTLR_EL1` | an IMPLEMENTATION DEFINED register, if the name means but one encoding |
+//! | `CPUPWRCTLR_EL1` | an IMPLEMENTATION DEFINED register, if the name has only one encoding |
 //! | `op0=3,op1=0,crn=2,crm=0,op2=3`, `op0:3 op1:0 …` | a system register, parts in any order |
 //! | `p15,0,c0,c1,2`, `p15,0,c7` | an AArch32 register |
 //! | `603000000013c103` | an id of exactly 16 digits |
-//! | `system register op0:3 op1:0 crn:2 crm:0 op2:3` | as QEMU 11 prints it under KVM |
-//! | `system register 0x200e3c86`, `0x1013c030` | as QEMU 11 prints it under TCG, up to 8 digits |
-//! | `fw reg 0`, `fw feat reg 3`, `demuxed reg …`, `core reg …` | as QEMU 11 prints them |
+//! | `system register op0:3 op1:0 crn:2 crm:0 op2:3` | QEMU 11's spelling under KVM |
+//! | `system register 0x200e3c86`, `0x1013c030` | QEMU 11's spelling under TCG, up to 8 digits |
+//! | `fw reg 0`, `fw feat reg 3`, `demuxed reg …`, `core reg …` | QEMU 11's other spellings |
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
@@ -29,18 +29,18 @@ use crate::register::suggestion::suggest;
 use crate::register::tables;
 
 impl RegisterId {
-    /// Reads any of the spellings that the module lists.
+    /// Parses any of the spellings that the module lists.
     ///
     /// # Errors
     ///
-    /// If the text is none of them.
+    /// Returns an error if the text is not one of them.
     pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
         let error = |kind| Error::new(text, kind);
         let trimmed = text.trim();
         if trimmed.is_empty() {
             return Err(error(ErrorKind::Empty));
         }
-        // No spelling is longer; what follows need not be quick for anything else.
+        // No spelling is longer, and the rest of this function is slow for long texts.
         if trimmed.len() > MAX_TEXT_LEN {
             return Err(error(ErrorKind::UnknownName));
         }
@@ -81,14 +81,14 @@ impl RegisterId {
         if upper.starts_with("OP0") || upper.contains("CRN") && upper.contains(['=', ':']) {
             return parse_parts(&upper).map_err(error);
         }
-        if let Some(found) = parse_name(&upper, naming) {
-            return Ok(found);
+        if let Some(parsed) = parse_name(&upper, naming) {
+            return Ok(parsed);
         }
-        if let Some(found) = parse_generic(&upper) {
-            return found.map_err(error);
+        if let Some(parsed) = parse_generic(&upper) {
+            return parsed.map_err(error);
         }
-        if let Some(found) = parse_numbered(&upper) {
-            return found.map_err(error);
+        if let Some(parsed) = parse_numbered(&upper) {
+            return parsed.map_err(error);
         }
         parse_implementation_defined(&upper)
             .ok_or_else(|| {
@@ -107,7 +107,7 @@ impl RegisterId {
 impl FromStr for RegisterId {
     type Err = Error;
 
-    /// Reads any of the spellings that [`RegisterId::parse_in`] does, with KVM's meaning of names.
+    /// Parses any of the spellings of [`RegisterId::parse_in`], with KVM's meaning of names.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse_in(text, Naming::Kvm)
     }
@@ -121,7 +121,7 @@ fn find_by_name(upper: &str) -> Option<RegisterId> {
     table.get(index).map(|(_, id)| RegisterId::from_raw(*id))
 }
 
-/// A name of the tables, with or without prefix or suffix.
+/// Parses a name of the tables, with or without a prefix or suffix.
 fn parse_name(upper: &str, naming: Naming) -> Option<RegisterId> {
     if naming == Naming::Architectural {
         let mut exceptions = tables::ARCHITECTURAL_BY_ID.iter();
@@ -153,7 +153,9 @@ fn parse_name(upper: &str, naming: Naming) -> Option<RegisterId> {
 
 type Parsed = Result<RegisterId, ErrorKind>;
 
-/// `S3_0_C2_C0_3`, `P15_0_C0_C1_2`, `P15_0_C7`, with commas as well, or nothing of the kind.
+/// Parses `S3_0_C2_C0_3`, `P15_0_C0_C1_2` or `P15_0_C7`, also with commas.
+///
+/// Returns `None` for any other form.
 fn parse_generic(upper: &str) -> Option<Parsed> {
     let (upper, secure) = match upper.strip_suffix(SECURE) {
         Some(rest) if upper.starts_with('P') => (rest, true),
@@ -167,7 +169,7 @@ fn parse_generic(upper: &str) -> Option<Parsed> {
             .filter(|rest| digits(rest))
             .map(str::to_owned)
     };
-    let coprocessor = |wide, crn: &str, crm: &str, opc1: &str, opc2: &str, opc1_most| {
+    let coprocessor = |wide, crn: &str, crm: &str, opc1: &str, opc2: &str, max_opc1| {
         let coprocessor = parse_number(first.get(1..).unwrap_or_default(), "the coprocessor", 15)?;
         if coprocessor < 14 {
             return Err(ErrorKind::UnknownName);
@@ -178,7 +180,7 @@ fn parse_generic(upper: &str) -> Option<Parsed> {
             secure,
             crn: parse_number(crn, "CRn", 15)?,
             crm: parse_number(crm, "CRm", 15)?,
-            opc1: parse_number(opc1, "opc1", opc1_most)?,
+            opc1: parse_number(opc1, "opc1", max_opc1)?,
             opc2: parse_number(opc2, "opc2", 7)?,
         }))
     };
@@ -211,7 +213,8 @@ fn system_register([op0, op1, crn, crm, op2]: [&str; 5]) -> Parsed {
     ))
 }
 
-/// `op0=3,op1=0,crn=2,crm=0,op2=3`, with `:` for `=` and blanks for commas, in any order.
+/// Parses `op0=3,op1=0,crn=2,crm=0,op2=3` in any order, also with `:` for `=` and blanks for
+/// commas.
 fn parse_parts(upper: &str) -> Parsed {
     const NAMES: [&str; 5] = ["OP0", "OP1", "CRN", "CRM", "OP2"];
     const DISPLAY_NAMES: [&str; 5] = ["op0", "op1", "crn", "crm", "op2"];
@@ -236,9 +239,11 @@ fn parse_parts(upper: &str) -> Parsed {
     system_register(values.map(Option::unwrap_or_default))
 }
 
-/// `CCSIDR_EL1[20]`, `Z3[1]`, `KVM_REG_ARM_FW_REG(9)`, or nothing of the kind.
+/// Parses `CCSIDR_EL1[20]`, `Z3[1]` or `KVM_REG_ARM_FW_REG(9)`.
+///
+/// Returns `None` for any other form.
 fn parse_numbered(upper: &str) -> Option<Parsed> {
-    for (prefix, make) in [
+    for (prefix, from_number) in [
         (FIRMWARE, RegisterId::firmware as fn(u16) -> RegisterId),
         (FIRMWARE_BITMAP, RegisterId::firmware_bitmap),
     ] {
@@ -246,7 +251,7 @@ fn parse_numbered(upper: &str) -> Option<Parsed> {
             .strip_prefix(prefix)
             .and_then(|rest| rest.strip_suffix(')'))
         {
-            return Some(parse_number(number, "the number", u16::MAX).map(make));
+            return Some(parse_number(number, "the number", u16::MAX).map(from_number));
         }
     }
     let (name, index) = upper.strip_suffix(']')?.split_once('[')?;
@@ -269,21 +274,22 @@ fn parse_numbered(upper: &str) -> Option<Parsed> {
     )
 }
 
-/// A name of the IMPLEMENTATION DEFINED table; all encodings if there are several.
+/// Parses a name of the IMPLEMENTATION DEFINED table; returns all encodings as the error if there
+/// are several.
 fn parse_implementation_defined(upper: &str) -> Option<Result<RegisterId, Vec<RegisterId>>> {
-    let found: Vec<RegisterId> = tables::IMPLEMENTATION_DEFINED
+    let parsed: Vec<RegisterId> = tables::IMPLEMENTATION_DEFINED
         .iter()
-        .filter(|(_, known, _)| known.eq_ignore_ascii_case(upper))
+        .filter(|(_, name, _)| name.eq_ignore_ascii_case(upper))
         .map(|(id, _, _)| RegisterId::from_raw(*id))
         .collect();
-    match *found.as_slice() {
+    match *parsed.as_slice() {
         [] => None,
         [id] => Some(Ok(id)),
-        _ => Some(Err(found)),
+        _ => Some(Err(parsed)),
     }
 }
 
-fn parse_number<N>(text: &str, part: &'static str, most: N) -> Result<N, ErrorKind>
+fn parse_number<N>(text: &str, part: &'static str, max: N) -> Result<N, ErrorKind>
 where
     N: FromStr + PartialOrd + Into<u32> + Copy,
 {
@@ -291,14 +297,14 @@ where
     if text.is_empty() {
         return Err(ErrorKind::Missing { part });
     }
-    // `FromStr` would take a sign.
+    // `FromStr` would accept a sign.
     Some(text)
         .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
-        .filter(|value| *value <= most)
+        .filter(|value| *value <= max)
         .ok_or(ErrorKind::OutOfRange {
             part,
-            max: most.into(),
+            max: max.into(),
         })
 }
 
@@ -310,7 +316,7 @@ fn parse_hexadecimal(digits: &str) -> Parsed {
     }
     let number = u64::from_str_radix(digits, 16);
     let number = number.map_err(|_| ErrorKind::BadHexadecimal)?;
-    // An id is printed with 16 digits, so few of them can be taken for what QEMU prints.
+    // An id is printed with 16 digits, so a text of up to 8 digits is one of QEMU's keys.
     Ok(u32::try_from(number)
         .ok()
         .filter(|_| digits.len() <= 8)

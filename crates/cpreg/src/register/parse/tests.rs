@@ -8,12 +8,12 @@ fn parse(text: &str) -> RegisterId {
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn fail(text: &str) -> Error {
+fn parse_error(text: &str) -> Error {
     text.parse::<RegisterId>().expect_err(text)
 }
 
 #[test]
-fn every_name_in_the_tables_is_printed_and_read() {
+fn names_in_the_tables_round_trip() {
     for naming in [Naming::Kvm, Naming::Architectural] {
         for (id, _) in tables::NAMES_BY_ID {
             let id = RegisterId::from_raw(*id);
@@ -25,12 +25,12 @@ fn every_name_in_the_tables_is_printed_and_read() {
     for (name, id) in tables::IDS_BY_NAME {
         assert_eq!(parse(name).raw(), *id, "{name}");
     }
-    // 1153 encodings of sysregs.tsv and then some.
+    // sysregs.tsv alone has 1153 encodings.
     assert!(tables::NAMES_BY_ID.len() > 1500);
 }
 
 #[test]
-fn constants_are_what_they_are_called() {
+fn constants_have_the_ids_of_their_names() {
     for (constant, id) in KNOWN {
         let name = constant.strip_prefix("AARCH32_").unwrap_or(constant);
         assert_eq!(parse(name), *id, "{constant}");
@@ -120,7 +120,7 @@ fn spellings_of_other_classes() {
         ("PRRR", 0x4020_0000_200f_5100, "MAIR0"),
         ("L2CTLR_EL1", 0x6030_0000_0013_cd82, "S3_1_C11_C0_2"),
         ("0x0", 0, "0x0000000000000000"),
-        // What kernels before v5.2 listed: an offset in the middle of X0.
+        // Kernels before v5.2 listed this id: an offset in the middle of X0.
         (
             "0x6030000000100001",
             0x6030_0000_0010_0001,
@@ -133,14 +133,14 @@ fn spellings_of_other_classes() {
 }
 
 #[test]
-fn the_swapped_timers() {
+fn the_swapped_timers_follow_the_naming() {
     let (df1a, df02) = (RegisterId::TIMER_CNT, RegisterId::TIMER_CVAL);
     for (text, kvm, architectural) in [
         ("CNTVCT_EL0", df1a, df02),
         ("CNTV_CVAL_EL0", df02, df1a),
         ("KVM_REG_ARM_TIMER_CNT", df1a, df1a),
         ("TIMER_CVAL", df02, df02),
-        // An encoding is an encoding.
+        // A spelling by encoding is independent of the naming.
         ("S3_3_C14_C3_2", df1a, df1a),
         ("SYSREG_CNTVCT_EL0", df02, df02),
         (
@@ -172,7 +172,7 @@ fn the_swapped_timers() {
 }
 
 #[test]
-fn core_and_system_registers_of_one_name() {
+fn core_and_system_registers_with_one_name() {
     let system = RegisterId::sysreg(3, 3, 4, 4, 1);
     let core = RegisterId::CORE_FPSR;
     assert_eq!(parse("FPSR"), core);
@@ -190,7 +190,7 @@ fn core_and_system_registers_of_one_name() {
 
 #[test]
 fn implementation_defined_names_may_be_ambiguous() {
-    let error = fail("CPUECTLR_EL1");
+    let error = parse_error("CPUECTLR_EL1");
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert_eq!(error.suggestions(), ["S3_0_C15_C1_4", "S3_1_C15_C2_1"]);
     let names: Vec<_> = parse("S3_0_C15_C1_4")
@@ -200,7 +200,7 @@ fn implementation_defined_names_may_be_ambiguous() {
 }
 
 #[test]
-fn errors_say_what_was_not_understood() {
+fn error_messages() {
     for (text, message) in [
         ("", "no register is named"),
         ("TCR3_EL1", "no register is called `TCR3_EL1`"),
@@ -220,15 +220,15 @@ fn errors_say_what_was_not_understood() {
             "op0=3,op1=0,crn=,crm=0,op2=1",
             "`op0=3,op1=0,crn=,crm=0,op2=1`: CRn is missing",
         ),
-        ("0x", "`0x` is no register id in hexadecimal"),
+        ("0x", "`0x` is not a hexadecimal register id"),
         (
             "0x1603000000013c103",
-            "`0x1603000000013c103` is no register id in hexadecimal",
+            "`0x1603000000013c103` is not a hexadecimal register id",
         ),
-        ("0x+1", "`0x+1` is no register id in hexadecimal"),
+        ("0x+1", "`0x+1` is not a hexadecimal register id"),
         (
             "system register 0x1014c103",
-            "`system register 0x1014c103` is no register id in hexadecimal",
+            "`system register 0x1014c103` is not a hexadecimal register id",
         ),
         (
             "fw reg 65536",
@@ -245,10 +245,10 @@ fn errors_say_what_was_not_understood() {
         ),
         ("P13_0_C0_C0_0", "no register is called `P13_0_C0_C0_0`"),
     ] {
-        assert_eq!(fail(text).to_string(), message);
+        assert_eq!(parse_error(text).to_string(), message);
     }
     let long = "A".repeat(1 << 20);
-    assert!(fail(&long).to_string().len() < 200);
+    assert!(parse_error(&long).to_string().len() < 200);
     for text in [
         "TCR2_EL1_S",
         "X31",
@@ -258,11 +258,11 @@ fn errors_say_what_was_not_understood() {
         "op0=3,op0=3",
         "SYS_X0",
     ] {
-        fail(text);
+        parse_error(text);
     }
 }
 
-/// Ids as streams hold them: any low bits of each class, and anything at all.
+/// Generates ids as in streams: any low bits of each class, and any 64 bits.
 fn any_id() -> impl Strategy<Value = u64> {
     let head = prop_oneof![
         Just(0x6030_0000_0010_0000_u64),
@@ -291,7 +291,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_is_printed_reads_as_the_same_id(raw in any_id()) {
+    fn printed_ids_round_trip(raw in any_id()) {
         let id = RegisterId::from_raw(raw);
         for naming in [Naming::Kvm, Naming::Architectural] {
             let text = id.display_in(naming).to_string();

@@ -1,11 +1,11 @@
-//! Every register id that a real stream or a real host ever showed us: it decodes, has a name or a
-//! reason to have none, and its spelling reads as the same id.
+//! Every register id observed in a real stream or on a real host: it decodes, has a name or a
+//! reason to have none, and its printed spelling parses to the same id.
 
 use cpreg::register::{DecodedId, Naming, RegisterClass, RegisterId};
 
 const OBSERVED_IDS: &str = include_str!("../../../tests/fixtures/ids/seen-ids.txt");
 
-/// The ids of the list, each with where it was seen.
+/// Returns the ids of the list, each with the places of its observation.
 fn observed_ids() -> impl Iterator<Item = (RegisterId, Vec<&'static str>)> {
     OBSERVED_IDS
         .lines()
@@ -17,7 +17,7 @@ fn observed_ids() -> impl Iterator<Item = (RegisterId, Vec<&'static str>)> {
         })
 }
 
-/// What names mean where the id was seen.
+/// Returns the naming for each place of an observation.
 fn namings(places: &[&str]) -> Vec<Naming> {
     places
         .iter()
@@ -32,7 +32,7 @@ fn namings(places: &[&str]) -> Vec<Naming> {
 }
 
 #[test]
-fn the_list_is_whole() {
+fn the_list_is_complete() {
     assert_eq!(observed_ids().count(), 761);
     for place in ["kvm", "tcg", "host"] {
         assert!(
@@ -43,7 +43,7 @@ fn the_list_is_whole() {
 }
 
 #[test]
-fn every_seen_id_decodes_and_has_a_size() {
+fn observed_ids_decode_and_have_a_size() {
     for (id, _) in observed_ids() {
         assert_ne!(id.class(), RegisterClass::Unknown, "{id}");
         assert!(id.size_bytes().is_some(), "{id}");
@@ -51,7 +51,7 @@ fn every_seen_id_decodes_and_has_a_size() {
 }
 
 #[test]
-fn every_seen_id_reads_as_it_prints() {
+fn observed_ids_round_trip() {
     for (id, places) in observed_ids() {
         for naming in namings(&places) {
             let text = id.display_in(naming).to_string();
@@ -61,14 +61,14 @@ fn every_seen_id_reads_as_it_prints() {
     }
 }
 
-/// Whether the architecture reserves the id, so that there is no name to have.
+/// Returns `true` if the architecture reserves the id, so that it has no name.
 fn is_reserved(id: RegisterId) -> bool {
     if id.is_id_register() {
         return true;
     }
     match id.decode() {
-        // The rest of the AArch32 ID space, and what QEMU made of the EL3 registers AFSR0 and
-        // AFSR1, which AArch32 has not got.
+        // The rest of the AArch32 ID space, and QEMU's ids for the EL3 registers AFSR0 and AFSR1,
+        // which do not exist in AArch32.
         DecodedId::Coprocessor(register) => {
             (register.coprocessor, register.opc1, register.crn) == (15, 0, 0)
                 || (register.coprocessor, register.opc1, register.crn) == (15, 6, 5)
@@ -78,11 +78,11 @@ fn is_reserved(id: RegisterId) -> bool {
 }
 
 #[test]
-fn every_seen_id_has_a_name_or_a_reason_to_have_none() {
+fn observed_ids_have_a_name_or_are_reserved() {
     let (mut implementation_defined, mut reserved) = (0, 0);
     for (id, places) in observed_ids() {
         for naming in namings(&places) {
-            // The Secure instance is called like the other one, with a suffix.
+            // The Secure instance has the name of the other one, with a suffix.
             let not_secure = match id.decode() {
                 DecodedId::Coprocessor(mut register) => {
                     register.secure = false;
@@ -106,13 +106,13 @@ fn every_seen_id_has_a_name_or_a_reason_to_have_none() {
 }
 
 #[test]
-fn the_pmu_is_74_registers_and_pmmir() {
+fn the_pmu_has_74_registers_and_pmmir() {
     let pmu = observed_ids().filter(|(id, places)| places.contains(&"host") && id.is_pmu());
     assert_eq!(pmu.count(), 75);
 }
 
 #[test]
-fn the_aarch32_side_is_seen_under_tcg_only() {
+fn aarch32_ids_are_observed_only_under_tcg() {
     for (id, places) in observed_ids() {
         if id.class() == RegisterClass::Coprocessor {
             assert_eq!(places, ["tcg"], "{id}");

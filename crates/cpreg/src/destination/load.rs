@@ -341,8 +341,11 @@ impl Simulation {
         if extension::clears_features(self.loader, destination_vcpu, vcpu.extensions) {
             return SectionOutcome::Failed(LoadStep::Registers, None);
         }
-        let lacks_features =
-            |extensions: &[Extension]| !extensions.iter().any(|it| it.name == Extension::FEATURES);
+        let lacks_features = |extensions: &[Extension]| {
+            !extensions
+                .iter()
+                .any(|other| other.name == Extension::FEATURES)
+        };
         if self.acceptor.value_origin == Some(ValueOrigin::EmulatedHost)
             && extension::loads_features(self.loader)
             && lacks_features(vcpu.extensions)
@@ -471,8 +474,10 @@ impl Simulation {
             confidence: Confidence::Proven,
         };
         let incoming_value = |id: RegisterId| {
-            let own = destination_vcpu.registers();
-            let index = own.binary_search_by_key(&id, |own| own.id).ok()?;
+            let registers = destination_vcpu.registers();
+            let index = registers
+                .binary_search_by_key(&id, |register| register.id)
+                .ok()?;
             merged.get(index).copied().flatten()
         };
         for (index, register) in destination_vcpu.registers().iter().enumerate() {

@@ -285,10 +285,14 @@ mod tests {
     #[test]
     fn purposes_of_the_swapped_timers_follow_the_naming() {
         let df1a = RegisterId::TIMER_CNT;
-        let [kvm, encoded] = [Naming::Kvm, Naming::Architectural].map(|it| df1a.purpose(it));
-        assert!(kvm.is_some_and(|it| it.contains("counter")), "{kvm:?}");
+        let [kvm, encoded] =
+            [Naming::Kvm, Naming::Architectural].map(|naming| df1a.purpose(naming));
         assert!(
-            encoded.is_some_and(|it| it.contains("fires")),
+            kvm.is_some_and(|purpose| purpose.contains("counter")),
+            "{kvm:?}"
+        );
+        assert!(
+            encoded.is_some_and(|purpose| purpose.contains("fires")),
             "{encoded:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! What the user decided, from the command line.
+//! Consents of the user, from the command line.
 
 use cpreg::plan::{Adjustment, Check, Consents, IgnoreConsent, Reason, SetConsent};
 use cpreg::register::{Naming, RegisterId};
@@ -9,23 +9,23 @@ use crate::arguments::ConsentArgs;
 use crate::failure::Failure;
 use crate::names::{parse_field, parse_number, parse_register};
 
-/// Reads everything that the user decided.
-pub(crate) fn read(consenting: &ConsentArgs, naming: Naming) -> Result<Consents, Failure> {
+/// Parses the consents.
+pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, Failure> {
     let mut consents = Consents::default();
-    for text in &consenting.ignore {
+    for text in &arguments.ignore {
         consents.ignore.push(parse_ignore(text, naming)?);
     }
-    for text in &consenting.drop {
+    for text in &arguments.drop {
         if text.contains('/') || text == cpreg::vm::Extension::FEATURES {
             consents.drop_extensions.push(text.clone());
         } else {
             consents.drop_registers.push(parse_register(text, naming)?);
         }
     }
-    for text in &consenting.set {
+    for text in &arguments.set {
         consents.set.push(parse_set(text, naming)?);
     }
-    for text in &consenting.accept {
+    for text in &arguments.accept {
         match Severity::from_name(&text.to_ascii_lowercase()) {
             Some(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
@@ -39,7 +39,7 @@ pub(crate) fn read(consenting: &ConsentArgs, naming: Naming) -> Result<Consents,
     Ok(consents)
 }
 
-/// What of all that decides nothing for this VM: most likely a slip, which must not go by in silence.
+/// Returns a note for each consent without effect on this VM, which is most likely a mistake.
 pub(crate) fn describe_unused(
     consents: &Consents,
     vm: &Vm,
@@ -53,8 +53,8 @@ pub(crate) fn describe_unused(
     };
     let decisions = || check.plan.vcpus.iter().flat_map(|vcpu| &vcpu.decisions);
     let mut notes = Vec::new();
-    let mut note = |option: &str, what: &str, why: &str| {
-        notes.push(format!("--{option} {what} changes nothing: {why}"));
+    let mut note = |option: &str, value: &str, reason: &str| {
+        notes.push(format!("--{option} {value} has no effect: {reason}"));
     };
     let absent = "it is not in the VM's list of registers";
     for ignore in &consents.ignore {
@@ -69,7 +69,7 @@ pub(crate) fn describe_unused(
             note(
                 "ignore",
                 &name(id),
-                "the destination takes it, or it is decided otherwise",
+                "the destination accepts the register, or another option decides it",
             );
         }
     }
@@ -95,7 +95,7 @@ pub(crate) fn describe_unused(
             .chain(&plan.proposed_adjustments)
             .any(adjusted)
         {
-            note("accept", &name(*id), "no change of it is proposed");
+            note("accept", &name(*id), "no adjustment of it is proposed");
         }
     }
     for extension in &consents.drop_extensions {
@@ -104,14 +104,14 @@ pub(crate) fn describe_unused(
             note(
                 "drop",
                 extension,
-                "the VM has no such part that could be left out",
+                "the VM has no such extension that can be dropped",
             );
         }
     }
     notes
 }
 
-/// A register's value: a number, or the name that the value has (`1.1`).
+/// Parses a register's value: a number, or the name of a value (`1.1`).
 fn parse_value(id: RegisterId, text: &str) -> Result<u64, Failure> {
     id.value_by_name(text)
         .map_or_else(|| parse_number(text), Ok)
@@ -142,28 +142,28 @@ fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
     })?;
     if !name.contains('.') {
         let id = parse_register(name, naming)?;
-        let wanted = parse_value(id, value)?;
+        let value = parse_value(id, value)?;
         if let Some(bytes @ 1..=7) = id.size_bytes()
-            && wanted >> (8 * bytes) != 0
+            && value >> (8 * bytes) != 0
         {
             return Err(Failure::new(format!(
-                "--set {text}: {wanted:#x} does not fit into {} bits",
+                "--set {text}: {value:#x} does not fit into {} bits",
                 8 * bytes
             )));
         }
         return Ok(SetConsent {
             register: id,
             mask: u64::MAX,
-            value: wanted,
+            value,
         });
     }
     let field = parse_field(name, naming)?;
-    let wanted = field
+    let value = field
         .value_by_name(value)
         .map_or_else(|| parse_number(value), Ok)?;
-    let inserted = field.field.insert(0, wanted).ok_or_else(|| {
+    let inserted = field.field.insert(0, value).ok_or_else(|| {
         Failure::new(format!(
-            "--set {text}: {wanted:#x} does not fit into {} bits",
+            "--set {text}: {value:#x} does not fit into {} bits",
             field.field.width()
         ))
     })?;

@@ -1,4 +1,4 @@
-//! What a file holds, as [`cpreg_report::contents`] has it.
+//! Content of a file, as [`cpreg_report::contents`] models it.
 
 use cpreg_report::contents::{Contents, Origin, VcpuState};
 use cpreg_report::show::model::{self, ByteRange, Device, RamRecordCounts, ReportSummary};
@@ -11,23 +11,23 @@ use crate::destination;
 use crate::failure::Failure;
 use crate::input::{self, Compression, Content, Input};
 
-/// What is in an input.
+/// Returns the content of an input.
 pub(crate) fn from_input(input: &Input) -> Result<Contents, Failure> {
-    let (origin, destination, cores) = match &input.content {
+    let (origin, destination, vcpu_states) = match &input.content {
         Content::Stream(stream) => {
             let mut destination = destination::from_stream(input.name(), stream)?;
             destination::clear_redacted_values(&mut destination, input);
             (
                 stream_origin(input, stream),
                 destination,
-                cores(input, stream),
+                vcpu_states(input, stream),
             )
         }
         Content::Profile(profile) => {
-            let recorded = Box::new(profile.origin.clone());
+            let profile_origin = Box::new(profile.origin.clone());
             let origin = match input.origin {
-                input::Origin::RecordedHost => Origin::Host(recorded),
-                _ => Origin::Profile(recorded),
+                input::Origin::RecordedHost => Origin::Host(profile_origin),
+                _ => Origin::Profile(profile_origin),
             };
             (origin, profile.destination.clone(), Vec::new())
         }
@@ -38,11 +38,11 @@ pub(crate) fn from_input(input: &Input) -> Result<Contents, Failure> {
         compression: input.compression().map(Compression::name),
         origin,
         destination,
-        vcpu_states: cores,
+        vcpu_states,
     })
 }
 
-/// A stream, and what it was in.
+/// Returns the origin of a stream.
 fn stream_origin(input: &Input, stream: &Stream) -> Origin {
     let stream = describe_stream(stream);
     match &input.origin {
@@ -67,9 +67,9 @@ fn stream_origin(input: &Input, stream: &Stream) -> Origin {
     }
 }
 
-/// What only a stream has.
+/// Returns the properties that only a stream has.
 fn describe_stream(stream: &Stream) -> model::Stream {
-    let place = |range: std::ops::Range<u64>| ByteRange {
+    let byte_range = |range: std::ops::Range<u64>| ByteRange {
         offset: range.start.into(),
         length: (range.end - range.start).into(),
     };
@@ -89,8 +89,10 @@ fn describe_stream(stream: &Stream) -> model::Stream {
             .unwrap_or_default(),
         uuid: configuration.and_then(|it| it.uuid).map(format_uuid),
         live_sections: live.collect(),
-        package: stream.package().map(|package| place(package.range.clone())),
-        description: stream.description().map(place),
+        package: stream
+            .package()
+            .map(|package| byte_range(package.range.clone())),
+        description: stream.description().map(byte_range),
         is_description_exact: stream.is_described_exactly(),
         ram_records: stream.record_counts().map(|counts| RamRecordCounts {
             zero: counts.zero,
@@ -101,19 +103,21 @@ fn describe_stream(stream: &Stream) -> model::Stream {
     }
 }
 
-/// The core registers that a stream keeps before its list, of each vCPU; of one in a report PSTATE alone, if they are blanked.
-fn cores(input: &Input, stream: &Stream) -> Vec<VcpuState> {
+/// Returns the core registers of each vCPU, which a stream keeps before the register list.
+///
+/// If a report has them redacted, only PSTATE is left.
+fn vcpu_states(input: &Input, stream: &Stream) -> Vec<VcpuState> {
     let parts = input.report().map(|report| &*report.redactions.parts);
-    let are_blanked = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));
-    let cores = stream.cpus().iter().map(|cpu| {
-        let head = cpu.core_fields();
-        let mut registers = core_registers::decode(&head);
-        registers.retain(|register| !are_blanked || ["PSTATE", "CPSR"].contains(&&*register.name));
+    let are_redacted = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));
+    let states = stream.cpus().iter().map(|cpu| {
+        let fields = cpu.core_fields();
+        let mut registers = core_registers::decode(&fields);
+        registers.retain(|register| !are_redacted || ["PSTATE", "CPSR"].contains(&&*register.name));
         VcpuState {
             power: core_registers::describe_power_state(cpu.trailing_fields().power_state),
-            mode: core_registers::describe_mode(head.pstate),
+            mode: core_registers::describe_mode(fields.pstate),
             registers,
         }
     });
-    cores.collect()
+    states.collect()
 }

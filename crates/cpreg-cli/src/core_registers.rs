@@ -1,10 +1,10 @@
-//! The core registers, which QEMU keeps before its list under its own names, as KVM names them.
+//! Core registers, which QEMU keeps before its register list under its own names, by KVM's names.
 //!
 //! | QEMU (`target/arm/cpu.h`, v5.2 to 11.x) | register |
 //! |---|---|
 //! | `xregs[0..31]`, `pc`, `pstate` | X0 to X30, PC, PSTATE |
-//! | `xregs[31]` | the stack pointer in use: SP_EL0, or the one of the current exception level where PSTATE.SP is 1 |
-//! | `sp_el[n]` | SP_ELn, where that is not the one in use |
+//! | `xregs[31]` | stack pointer in use: SP_EL0, or SP of the exception level if PSTATE.SP is 1 |
+//! | `sp_el[n]` | SP_ELn, if that is not the one in use |
 //! | `elr_el[1]`, `banked_spsr[1]` | ELR_EL1, SPSR_EL1 |
 //! | `regs[0..15]`, `cpsr` | R0 to R15, CPSR in AArch32 state |
 
@@ -12,59 +12,63 @@ use cpreg::register::RegisterId;
 use cpreg_report::contents::CoreRegister;
 use cpreg_stream::CoreFields;
 
-/// PSTATE.nRW: in AArch32 state.
+/// PSTATE.nRW, set in AArch32 state.
 const AARCH32: u32 = 1 << 4;
 
-/// The core registers of the state that the vCPU is in.
-pub(crate) fn decode(head: &CoreFields) -> Vec<CoreRegister> {
-    if head.pstate & AARCH32 != 0 {
-        return aarch32(head);
+/// Returns the core registers of the vCPU's execution state, AArch64 or AArch32.
+pub(crate) fn decode(fields: &CoreFields) -> Vec<CoreRegister> {
+    if fields.pstate & AARCH32 != 0 {
+        return decode_aarch32(fields);
     }
     let general = |name: &str, id: RegisterId, value: u64| CoreRegister {
         name: name.to_owned(),
         id: Some(id),
         value,
     };
-    let pstate = head.pstate;
-    let in_use = if pstate & 1 == 0 { 0 } else { pstate >> 2 & 3 };
+    let pstate = fields.pstate;
+    let level_in_use = if pstate & 1 == 0 { 0 } else { pstate >> 2 & 3 };
     let stack = |level: u32, banked: u64| {
-        if level == in_use { head.x[31] } else { banked }
+        if level == level_in_use {
+            fields.x[31]
+        } else {
+            banked
+        }
     };
     let mut registers = vec![
-        general("PC", RegisterId::CORE_PC, head.pc),
+        general("PC", RegisterId::CORE_PC, fields.pc),
         general("PSTATE", RegisterId::CORE_PSTATE, pstate.into()),
-        general("SP_EL0", RegisterId::CORE_SP_EL0, stack(0, head.sp_el[0])),
-        general("SP_EL1", RegisterId::CORE_SP_EL1, stack(1, head.sp_el[1])),
-        general("ELR_EL1", RegisterId::CORE_ELR_EL1, head.elr_el[1]),
-        general("SPSR_EL1", RegisterId::CORE_SPSR_EL1, head.banked_spsr[1]),
+        general("SP_EL0", RegisterId::CORE_SP_EL0, stack(0, fields.sp_el[0])),
+        general("SP_EL1", RegisterId::CORE_SP_EL1, stack(1, fields.sp_el[1])),
+        general("ELR_EL1", RegisterId::CORE_ELR_EL1, fields.elr_el[1]),
+        general("SPSR_EL1", RegisterId::CORE_SPSR_EL1, fields.banked_spsr[1]),
     ];
-    registers.extend((0..31).zip(head.x).map(|(number, value)| {
+    registers.extend((0..31).zip(fields.x).map(|(number, value)| {
         let id = RegisterId::x(number);
         general(&id.to_string(), id, value)
     }));
     registers
 }
 
-fn aarch32(head: &CoreFields) -> Vec<CoreRegister> {
+fn decode_aarch32(fields: &CoreFields) -> Vec<CoreRegister> {
     let general = |name: String, value: u32| CoreRegister {
         name,
         id: None,
         value: value.into(),
     };
     let mut registers = vec![
-        general("R15".to_owned(), head.regs[15]),
-        general("CPSR".to_owned(), head.pstate),
+        general("R15".to_owned(), fields.regs[15]),
+        general("CPSR".to_owned(), fields.pstate),
     ];
     registers.extend(
         (0..15)
-            .zip(head.regs)
+            .zip(fields.regs)
             .map(|(number, value)| general(format!("R{number}"), value)),
     );
     registers
 }
 
-/// The exception level and stack pointer, or AArch32 mode, that PSTATE or CPSR names, and which
-/// interrupts are masked.
+/// Returns the exception level and stack pointer, or AArch32 mode, of a PSTATE or CPSR, and the
+/// masked interrupts.
 pub(crate) fn describe_mode(pstate: u32) -> String {
     let mode = match pstate & 0x1f {
         0x00 => "EL0t",
@@ -83,9 +87,9 @@ pub(crate) fn describe_mode(pstate: u32) -> String {
         0x1a => "hyp",
         0x1b => "und",
         0x1f => "sys",
-        _ => return "no mode that exists".to_owned(),
+        _ => return "invalid mode".to_owned(),
     };
-    // Bits 9 to 6; bit 9 is D in AArch64 state and E, the byte order, in AArch32 state.
+    // Bits 9 to 6. Bit 9 is D in AArch64 state, and E, the byte order, in AArch32 state.
     let letters = ['D', 'A', 'I', 'F'].into_iter().zip([9, 8, 7, 6]);
     let masked: String = letters
         .filter(|(letter, bit)| pstate >> bit & 1 == 1 && (*letter != 'D' || pstate & AARCH32 == 0))
@@ -98,7 +102,7 @@ pub(crate) fn describe_mode(pstate: u32) -> String {
     }
 }
 
-/// PSCI's power state, as in the `cpu` section.
+/// Returns the PSCI power state of the `cpu` section in words.
 pub(crate) const fn describe_power_state(state: u8) -> &'static str {
     match state {
         0 => "on",
@@ -112,7 +116,7 @@ pub(crate) const fn describe_power_state(state: u8) -> &'static str {
 mod tests {
     use super::*;
 
-    fn head(pstate: u32) -> CoreFields {
+    fn core_fields(pstate: u32) -> CoreFields {
         CoreFields {
             regs: std::array::from_fn(|n| u32::try_from(n).unwrap_or(0) + 100),
             x: std::array::from_fn(|n| n as u64),
@@ -130,13 +134,13 @@ mod tests {
     }
 
     fn value(pstate: u32, name: &str) -> Option<u64> {
-        let registers = decode(&head(pstate));
+        let registers = decode(&core_fields(pstate));
         let found = registers.iter().find(|register| register.name == name);
         found.map(|register| register.value)
     }
 
     #[test]
-    fn the_stack_pointer_in_use_is_the_one_that_counts() {
+    fn stack_pointer_in_use_is_decoded() {
         assert_eq!(value(0x0, "SP_EL0"), Some(31));
         assert_eq!(value(0x0, "SP_EL1"), Some(0xa1));
         assert_eq!(value(0x5, "SP_EL0"), Some(0xa0));
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn aarch32_state_has_other_registers() {
+    fn aarch32_state_has_its_own_registers() {
         assert_eq!(value(0x1d3, "R15"), Some(115));
         assert_eq!(value(0x1d3, "CPSR"), Some(0x1d3));
         assert_eq!(value(0x1d3, "X0"), None);
@@ -158,6 +162,6 @@ mod tests {
         assert_eq!(describe_mode(0x6000_03c5), "EL1h, DAIF masked");
         assert_eq!(describe_mode(0x0), "EL0t");
         assert_eq!(describe_mode(0x3d3), "svc, AIF masked");
-        assert_eq!(describe_mode(0x7), "no mode that exists");
+        assert_eq!(describe_mode(0x7), "invalid mode");
     }
 }

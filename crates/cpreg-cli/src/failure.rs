@@ -1,4 +1,4 @@
-//! What went wrong, for the user: a message, its causes, and hints; and the exit status.
+//! Error type of the command, with message, causes and hints, and the exit status.
 
 use std::error::Error;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// How a command ended.
+/// Exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It loads or converts; or what was asked for is done.
+    /// The VM loads or converts, or the command succeeded.
     Success,
-    /// It is refused; or the two things compared differ.
+    /// The VM is refused, or the compared inputs differ.
     Refused,
     /// Bad usage or bad input.
     Error,
-    /// What is known does not tell.
+    /// Not enough information to decide.
     Unknown,
 }
 
@@ -30,9 +30,9 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Error with a hint beside its message.
+/// Error with a hint in addition to its message.
 pub(crate) trait ErrorWithHint: Error + Send + Sync + 'static {
-    /// Returns the advice to the user, where there is one.
+    /// Returns the advice to the user, if any.
     fn hint(&self) -> Option<&str>;
 }
 
@@ -55,7 +55,7 @@ impl ErrorWithHint for cpreg_relay::Error {
     }
 }
 
-/// Why a command could not do what it was asked.
+/// Error of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
@@ -77,7 +77,7 @@ impl Failure {
         self
     }
 
-    /// An error of this machine's KVM, whose advice stands in the same line.
+    /// Adds an error of this machine's KVM as cause, with its hint in the same line.
     pub(crate) fn with_kvm_cause(self, error: cpreg_kvm::Error) -> Self {
         if error.hint().is_none() {
             return self.with_cause(error);
@@ -88,7 +88,8 @@ impl Failure {
         }
     }
 
-    /// An error of a recorded host's or profile's file, whose advice stands in the same line.
+    /// Adds an error in the file of a recorded host or profile as cause, with its hint in the same
+    /// line.
     pub(crate) fn with_document_cause(self, error: cpreg_hosts::Error) -> Self {
         let Some(hint) = error.hint() else {
             return self.with_cause(error);
@@ -106,7 +107,7 @@ impl Failure {
         hint.into_iter().fold(failure, Self::with_hint)
     }
 
-    /// Adds a cause with its hint behind it, in one line.
+    /// Adds a cause with its hint in the same line.
     pub(crate) fn with_inline_cause(self, error: &impl ErrorWithHint) -> Self {
         let cause = match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
@@ -118,9 +119,9 @@ impl Failure {
         }
     }
 
-    /// Says where it went wrong before what went wrong.
-    pub(crate) fn with_context(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+    /// Prefixes the message with the place of the error.
+    pub(crate) fn with_context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
         self
     }
 
@@ -129,13 +130,15 @@ impl Failure {
         self
     }
 
-    /// A file could not be opened, read or written.
-    pub(crate) fn io(what: &str, path: &Path, cause: io::Error) -> Self {
-        let failure = Self::new(format!("cannot {what} {}", path.display()));
+    /// Returns the error of a file that could not be opened, read or written.
+    pub(crate) fn io(action: &str, path: &Path, cause: io::Error) -> Self {
+        let failure = Self::new(format!("cannot {action} {}", path.display()));
         let hint = match cause.kind() {
-            io::ErrorKind::PermissionDenied => Some("run it as a user who may, or copy the file"),
+            io::ErrorKind::PermissionDenied => {
+                Some("run cpreg as a user with access to the file, or copy the file")
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Some("nothing was changed; make room, or write to another filesystem")
+                Some("nothing was changed; free some space, or write to another filesystem")
             }
             _ => None,
         };
@@ -146,7 +149,7 @@ impl Failure {
         }
     }
 
-    /// Whether nobody reads the answer any more, which needs no message.
+    /// Returns `true` if the reader of standard output has exited, which needs no message.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref());
         cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -156,13 +159,13 @@ impl Failure {
         &self.hints
     }
 
-    /// The causes, outermost first.
+    /// Returns the causes, outermost first.
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
         let mut next: Option<&dyn Error> = self.cause.as_ref().map(|cause| &**cause as &dyn Error);
         while let Some(cause) = next {
             let text = cause.to_string().trim_end().to_owned();
-            // Some errors repeat their source in their own message.
+            // Some errors repeat their source in their message.
             if !causes.iter().any(|other: &String| other.contains(&text)) {
                 causes.push(text);
             }

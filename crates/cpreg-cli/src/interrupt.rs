@@ -1,4 +1,5 @@
-//! Ctrl-C, and a request to end: a QEMU that was started must not stay behind, and a migration is ended in order.
+//! Handling of Ctrl-C and SIGTERM: no started QEMU is left running, and a migration is cancelled
+//! cleanly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,38 +11,40 @@ use crate::failure::Failure;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// What is done besides.
+/// Action in addition to setting [`INTERRUPTED`].
 type InterruptHandler = Box<dyn Fn() + Send>;
 static HANDLER: Mutex<Option<InterruptHandler>> = Mutex::new(None);
 static IS_HANDLER_INSTALLED: Mutex<bool> = Mutex::new(false);
 
-/// From here on Ctrl-C, or a request to end, ends this process no more.
-fn prepare() -> Result<(), Failure> {
-    let mut is_prepared = IS_HANDLER_INSTALLED
+/// Installs the handler of Ctrl-C and SIGTERM, which no longer terminate this process.
+fn install_handler() -> Result<(), Failure> {
+    let mut is_installed = IS_HANDLER_INSTALLED
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    if !*is_prepared {
+    if !*is_installed {
         ctrlc::set_handler(|| {
             INTERRUPTED.store(true, Ordering::Relaxed);
-            if let Some(act) = &*HANDLER.lock().unwrap_or_else(PoisonError::into_inner) {
-                act();
+            if let Some(handler) = &*HANDLER.lock().unwrap_or_else(PoisonError::into_inner) {
+                handler();
             }
         })
-        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").with_cause(error))?;
-        *is_prepared = true;
+        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))?;
+        *is_installed = true;
     }
     Ok(())
 }
 
-/// Does this when the user presses Ctrl-C or asks this process to end, instead of ending it.
-pub(crate) fn on_interrupt(act: impl Fn() + Send + 'static) -> Result<(), Failure> {
-    *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
-    prepare()
+/// Calls `handler` on Ctrl-C or SIGTERM instead of terminating this process.
+pub(crate) fn on_interrupt(handler: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    *HANDLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
+    install_handler()
 }
 
-/// So many seconds for each step of talking to a QEMU; from here on Ctrl-C ends the waiting, and what was started with it.
+/// Returns options that wait up to `seconds` for each step with a QEMU.
+///
+/// From here on Ctrl-C ends the waiting, and the QEMU that was started.
 pub(crate) fn wait_options(seconds: u64) -> Result<WaitOptions<'static>, Failure> {
-    prepare()?;
+    install_handler()?;
     Ok(WaitOptions {
         timeout: Duration::from_secs(seconds),
         interrupted: Some(&INTERRUPTED),

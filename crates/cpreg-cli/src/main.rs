@@ -1,21 +1,21 @@
-//! The command `cpreg`: arguments in, reports out; nothing else.
+//! Command `cpreg`: parses arguments, runs a command, prints its report.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`arguments`] | the command line |
-//! | [`commands`] | one file a command |
-//! | [`input`] | files of every kind that can be read, recognised by content |
+//! | [`arguments`] | command line |
+//! | [`commands`] | commands, one file each |
+//! | [`input`] | readable files of every kind, recognised by content |
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
-//! | [`destination`] | what DESTINATION names |
-//! | [`consents`] | what the user decided, from the command line |
-//! | [`tolerance_file`] | entries for the table of tolerances, from files |
+//! | [`destination`] | resolution of DESTINATION |
+//! | [`consents`] | the user's consents, from the command line |
+//! | [`tolerance_file`] | additional tolerances, from files |
 //! | [`names`] | registers, fields and numbers as a user types them |
-//! | [`contents`], [`general`] | what a file holds, as a report shows it |
-//! | [`printer`] | progress, log lines, and why a command failed |
-//! | [`failure`] | what went wrong, and the exit status |
+//! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
+//! | [`printer`] | progress, log lines, and error messages |
+//! | [`failure`] | error type and exit status |
 //! | `reference` | docs/cli.md, and the test that it is current |
 //!
-//! What a difference between hosts means is decided in the crate `cpreg`, never here.
+//! The crate `cpreg` decides the effect of a difference between hosts, never this one.
 #![forbid(unsafe_code)]
 
 mod arguments;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // `--help` and `--version` come this way as well.
+            // clap returns `--help` and `--version` as errors too.
             let status = if error.use_stderr() {
                 Status::Error
             } else {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let mut printer = Printer::default();
     let status =
         run(&arguments, &mut printer).and_then(|status| match printer::finish(&mut printer) {
-            // Who stops reading has read enough: what was asked for is done all the same.
+            // Ignore `EPIPE` on standard output; the command is complete.
             Err(failure) if failure.is_broken_pipe() => Ok(status),
             finished => finished.map(|()| status),
         });

@@ -4,21 +4,21 @@ use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
 
 use crate::failure::Failure;
 
-/// A register by any of its spellings.
+/// Parses a register in any of its spellings.
 pub(crate) fn parse_register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
     RegisterId::parse_in(text, naming).map_err(|error| unknown_register(text, error))
 }
 
-/// A register's field, `REG.FIELD`.
+/// Parses a field, `REG.FIELD`.
 pub(crate) fn parse_field(text: &str, naming: Naming) -> Result<RegisterField, Failure> {
     let Some((name, field)) = text.split_once('.') else {
         return Err(
-            Failure::new(format!("`{text}` names no field")).with_hint("write it as REG.FIELD")
+            Failure::new(format!("`{text}` is not a field")).with_hint("write it as REG.FIELD")
         );
     };
     let id = parse_register(name, naming)?;
     RegisterField::parse_in(text, naming).map_err(|error| {
-        let failure = Failure::new(format!("`{text}` names no field")).with_cause(error);
+        let failure = Failure::new(format!("`{text}` is not a field")).with_cause(error);
         let fields: Vec<_> = id.fields().iter().map(|field| field.name()).collect();
         if fields.is_empty() || field.starts_with('[') {
             failure.with_hint(format!(
@@ -33,18 +33,18 @@ pub(crate) fn parse_field(text: &str, naming: Naming) -> Result<RegisterField, F
 
 fn unknown_register(text: &str, error: cpreg::Error) -> Failure {
     let suggestions = error.suggestions().join(", ");
-    let failure = Failure::new(format!("`{text}` names no register")).with_cause(error);
+    let failure = Failure::new(format!("`{text}` is not a register")).with_cause(error);
     if suggestions.is_empty() {
         failure
     } else {
-        failure.with_hint(format!("perhaps you mean: {suggestions}"))
+        failure.with_hint(format!("similar names: {suggestions}"))
     }
 }
 
-/// A number, decimal or `0x` hexadecimal.
+/// Parses a number, decimal or `0x` hexadecimal.
 pub(crate) fn parse_number(text: &str) -> Result<u64, Failure> {
     parse_u64(text).map_err(|error| {
-        Failure::new(format!("`{text}` is no number of 64 bits"))
+        Failure::new(format!("`{text}` is not a 64-bit number"))
             .with_cause(error)
             .with_hint("write it as 42 or 0x2a")
     })

@@ -1,4 +1,4 @@
-//! What a command says beside its report: progress, log lines, and why it failed.
+//! Output of a command in addition to its report: progress, log lines, and error messages.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -17,38 +17,38 @@ use crate::failure::Failure;
 pub(crate) struct Progress {
     /// Line on the terminal, while it is shown.
     line: Option<ProgressBar>,
-    /// Percent shown last; or MiB, if the total is not known.
+    /// Percentage shown last, or MiB if the total is not known.
     last_reported: Option<u64>,
 }
 
 impl Progress {
-    /// Tells how many bytes of how many are done.
-    pub(crate) fn show_percent(&mut self, done: u64, all: u64) {
-        let percent = done.saturating_mul(100) / all.max(1);
+    /// Shows the percentage of `total` bytes that is written.
+    pub(crate) fn show_percent(&mut self, done: u64, total: u64) {
+        let percent = done.saturating_mul(100) / total.max(1);
         if self.last_reported != Some(percent) {
             self.last_reported = Some(percent);
             self.show(format!("writing: {percent:3} %"));
         }
     }
 
-    /// Tells where something is and how many bytes have passed, of nobody knows how many.
-    pub(crate) fn show_forwarded(&mut self, place: impl Display, done: u64) {
+    /// Shows the phase and the number of forwarded bytes, every 16 MiB. The total is not known.
+    pub(crate) fn show_forwarded(&mut self, phase: impl Display, done: u64) {
         let mebibytes = done >> 20;
         if self.last_reported.is_none_or(|it| it + 16 <= mebibytes) {
             self.last_reported = Some(mebibytes);
-            self.show(format!("passing: {place:12} {mebibytes} MiB"));
+            self.show(format!("forwarding: {phase:12} {mebibytes} MiB"));
         }
     }
 
-    /// Tells where something is, how many bytes have passed, and how many MiB each second.
-    pub(crate) fn show_rate(&mut self, place: impl Display, done: u64, rate: f64) {
+    /// Shows the phase, the number of forwarded bytes, and the rate in MiB/s.
+    pub(crate) fn show_rate(&mut self, phase: impl Display, done: u64, rate: f64) {
         let mebibytes = done >> 20;
         self.show(format!(
-            "passing: {place}, {mebibytes} MiB, {rate:.1} MiB/s"
+            "forwarding: {phase}, {mebibytes} MiB, {rate:.1} MiB/s"
         ));
     }
 
-    /// Shows this text as the line.
+    /// Shows the text as the progress line.
     fn show(&mut self, text: String) {
         let line = self.line.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{msg}");
@@ -58,7 +58,7 @@ impl Progress {
         line.set_message(text);
     }
 
-    /// Takes the line away.
+    /// Removes the line.
     pub(crate) fn end(&mut self) {
         self.last_reported = None;
         if let Some(line) = self.line.take() {
@@ -67,27 +67,27 @@ impl Progress {
     }
 }
 
-/// A line of a log, on standard error.
+/// Writes a line of a log to standard error.
 pub(crate) fn log_line(text: impl Display) {
-    // Nobody is left to be told if this fails.
+    // A failure to write to standard error can be reported nowhere.
     let _ = writeln!(stderr(), "{}", escape_control(&text.to_string(), false));
 }
 
-/// Gives the answer.
+/// Writes the report.
 ///
 /// # Errors
-/// If it could not be written whole.
+/// The report could not be written completely.
 pub(crate) fn finish(printer: &mut Printer) -> Result<(), Failure> {
     printer.finish().map_err(|error| {
         Failure::new(format!("cannot write to {}", printer.target())).with_cause(error)
     })
 }
 
-/// Says why a command failed.
+/// Prints the error of a command, with its causes and hints.
 pub(crate) fn print_failure(failure: &Failure) {
     let mut stderr = stderr();
     let mut line = |style, word, text: &str| {
-        // A cause may have several lines: what QEMU said, where in a file it is wrong.
+        // A cause may have several lines: QEMU's standard error, a place in a file.
         let text = escape_control(text, word == "cause");
         let _ = writeln!(stderr, "{}: {text}", styled(style, word));
     };
@@ -100,9 +100,11 @@ pub(crate) fn print_failure(failure: &Failure) {
     }
 }
 
-/// Answers with a report's model as JSON.
+/// Prints a report's model as JSON.
 pub(crate) fn print_json(printer: &mut Printer, model: &impl Serialize) -> Result<(), Failure> {
     let document = json::document(model);
-    printer.json(&document.map_err(|error| Failure::new("cannot report").with_cause(error))?);
+    printer.json(
+        &document.map_err(|error| Failure::new("cannot print the report").with_cause(error))?,
+    );
     Ok(())
 }

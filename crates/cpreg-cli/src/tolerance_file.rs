@@ -1,13 +1,14 @@
-//! Files of tolerances, which an operator adds to the built-in table.
+//! Tolerance files, which an operator adds to the built-in table.
 //!
-//! A file holds entries in the table's own words:
+//! An entry uses the words of the table:
 //!
 //! ```toml
 //! [[tolerance]]
 //! registers = ["TCR2_EL1"]
 //! difference = "only-in-input"       # only-at-destination, value-not-taken
 //! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
-//! when = { value = "0x0", mask = "0xffff" }          # or { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
+//! when = { value = "0x0", mask = "0xffff" }
+//! # or: when = { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
 //! accelerator = "kvm"                # optional: kvm, tcg, hvf
 //! reason = "our guests never set it"
 //! ```
@@ -25,7 +26,7 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::names::{parse_number, parse_register};
 
-/// The built-in table with the entries of these files before it.
+/// Returns the built-in table, preceded by the entries of these files.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Tolerances, Failure> {
     let mut tolerances = Tolerances::default();
     for path in files.iter().rev() {
@@ -66,18 +67,18 @@ struct ConditionEntry {
     mask: Option<String>,
 }
 
-/// Reads the text of a file; `path` names it in errors.
+/// Parses the text of a file. Errors name it by `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
     let file: ToleranceFile = toml::from_str(text).map_err(|error| {
-        Failure::new(format!("{} is no file of tolerances", path.display())).with_cause(error)
+        Failure::new(format!("{} is not a tolerance file", path.display())).with_cause(error)
     })?;
     let entries = file.tolerance.into_iter().zip(1..);
     entries
         .map(|(entry, number)| {
-            let place = format!("{}, entry {number}", path.display());
+            let context = format!("{}, entry {number}", path.display());
             entry
                 .into_tolerance()
-                .map_err(|failure| failure.with_context(place))
+                .map_err(|failure| failure.with_context(context))
         })
         .collect()
 }
@@ -91,7 +92,7 @@ impl ToleranceEntry {
             .collect::<Result<_, _>>()?;
         let difference = RegisterDifference::from_name(&self.difference).ok_or_else(|| {
             Failure::new(format!(
-                "difference `{}` is none of only-in-input, only-at-destination, value-not-taken",
+                "difference `{}` is not one of only-in-input, only-at-destination, value-not-taken",
                 self.difference
             ))
         })?;
@@ -99,7 +100,7 @@ impl ToleranceEntry {
         let accelerator = match &self.accelerator {
             None => None,
             Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
-                || Failure::new(format!("accelerator `{name}` is none of kvm, tcg, hvf")),
+                || Failure::new(format!("accelerator `{name}` is not one of kvm, tcg, hvf")),
             )?),
         };
         Ok(Tolerance {
@@ -135,7 +136,8 @@ fn parse_handling(name: &str) -> Result<Handling, Failure> {
     .find(|handling| handling.name() == name)
     .ok_or_else(|| {
         Failure::new(format!(
-            "handling `{name}` is none of ignore, keep-at-reset, set-to-nearest, set VALUE, refuse"
+            "handling `{name}` is not one of ignore, keep-at-reset, set-to-nearest, set VALUE, \
+             refuse"
         ))
     })
 }

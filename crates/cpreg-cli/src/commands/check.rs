@@ -1,4 +1,4 @@
-//! `cpreg check SOURCE DESTINATION`: will it load there? why not? what to do?
+//! `cpreg check SOURCE DESTINATION`: checks if a VM loads, and reports what blocks it.
 
 use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Check, Verdict};
@@ -21,68 +21,73 @@ use crate::printer::{Printer, print_json};
 use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
-    let reading = &arguments.inspect;
-    let source = Input::open(&arguments.source, reading.verify, printer)?;
+    let inspect = &arguments.inspect;
+    let source = Input::open(&arguments.source, inspect.verify, printer)?;
     let kvm = kvm::is_kvm_path(&arguments.destination)
         .then(kvm::open)
         .transpose()?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let (named, features) = if let Some(kvm) = &kvm {
-        let mut asked =
+    let (resolved, features) = if let Some(kvm) = &kvm {
+        let mut probed =
             kvm::probe_destination(kvm, &arguments.destination, &source, &arguments.loader)?;
-        kvm::decide_unknown(kvm, &mut asked, &source, &tolerances, &arguments.consents)?;
-        (asked.resolved, asked.features)
+        kvm::decide_unknown(kvm, &mut probed, &source, &tolerances, &arguments.consents)?;
+        (probed.resolved, probed.features)
     } else {
-        let (dest, going) = (&arguments.destination, &arguments.loader);
-        let named = destination::resolve(dest, &source, going, reading.verify, printer)?;
-        (named, Features::NONE)
+        let resolved = destination::resolve(
+            &arguments.destination,
+            &source,
+            &arguments.loader,
+            inspect.verify,
+            printer,
+        )?;
+        (resolved, Features::NONE)
     };
-    let printing = ValueFormat::new(named.destination.accelerator, reading.show_secrets);
-    let mut answer = build_findings(
+    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
+    let mut findings = build_findings(
         &source,
-        &named,
+        &resolved,
         &tolerances,
         &arguments.consents,
-        printing,
+        value_format,
         printer,
     )?;
-    answer.dry_run = kvm.and_then(|kvm| kvm::dry_run(&kvm, features, &answer.check.plan));
-    if answer.is_loaded_by_plan()
-        && answer
+    findings.dry_run = kvm.and_then(|kvm| kvm::dry_run(&kvm, features, &findings.check.plan));
+    if findings.is_loaded_by_plan()
+        && findings
             .dry_run
             .as_ref()
             .is_some_and(DryRunFindings::is_confirmed)
     {
-        answer.check.plan.mark_proven();
+        findings.check.plan.mark_proven();
     }
-    print_report(printer, &answer, reading.format, arguments.all)?;
-    Ok(status(answer.verdict()))
+    print_report(printer, &findings, inspect.format, arguments.all)?;
+    Ok(status(findings.verdict()))
 }
 
-/// Reports, for `check` and `convert` alike. `all`: also what is simply copied.
+/// Prints the report of `check` and `convert`. With `all` it lists registers copied unchanged too.
 pub(crate) fn print_report(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     format: Format,
     all: bool,
 ) -> Result<(), Failure> {
     match format {
-        Format::Text => report::check::text::print(printer, answer, all),
-        Format::Json => print_json(printer, &report::check::model::CheckReport::from(answer))?,
+        Format::Text => report::check::text::print(printer, findings, all),
+        Format::Json => print_json(printer, &report::check::model::CheckReport::from(findings))?,
     }
     Ok(())
 }
 
-/// Whose registers are looked at.
+/// VM to check, from a stream or a host.
 pub(crate) struct Subject {
     summary: SourceSummary,
     vm: Vm,
-    /// Its outline, if it has one.
+    /// Shape of the VM, if it comes from a stream.
     shape: Option<MachineShape>,
 }
 
 impl Subject {
-    /// The VM in a stream.
+    /// Returns the VM in a stream.
     pub(crate) fn from_stream(source: &Input) -> Result<Self, Failure> {
         let stream = source.stream()?;
         let vm = stream.vm().map_err(|error| {
@@ -103,8 +108,9 @@ impl Subject {
         })
     }
 
-    /// A VM of which nothing is known but the host that it runs on: its registers hold what they hold there at reset, and those of which
-    /// even that is not known hold 0.
+    /// Returns a VM of which only the host is known.
+    ///
+    /// Its registers have the host's reset values, or 0 if these are not known.
     pub(crate) fn from_host(host: &Destination) -> Self {
         let vcpus = host.vcpus.iter().map(|vcpu| {
             let pairs = vcpu.registers().iter().map(|register| {
@@ -124,7 +130,7 @@ impl Subject {
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,
                 run_state: None,
-                open_method: "of which its host is known".to_owned(),
+                open_method: "known by its host only".to_owned(),
             },
             vm: Vm {
                 vcpus: vcpus.collect(),
@@ -134,65 +140,69 @@ impl Subject {
     }
 }
 
-/// Plans, for `check` and `convert` alike; what the user decided and decides nothing is told at once.
+/// Plans for the VM in a stream, and prints a note for each consent without effect.
 pub(crate) fn build_findings<'a>(
     source: &Input,
-    named: &'a ResolvedDestination,
+    resolved: &'a ResolvedDestination,
     tolerances: &'a Tolerances,
-    consenting: &ConsentArgs,
-    printing: ValueFormat,
+    consents: &ConsentArgs,
+    value_format: ValueFormat,
     printer: &Printer,
 ) -> Result<CheckFindings<'a>, Failure> {
     let subject = Subject::from_stream(source)?;
-    build_findings_for(subject, named, tolerances, consenting, printing, printer)
+    build_findings_for(
+        subject,
+        resolved,
+        tolerances,
+        consents,
+        value_format,
+        printer,
+    )
 }
 
-/// The same, whatever the VM is known from.
+/// Plans for a VM, and prints a note for each consent without effect.
 pub(crate) fn build_findings_for<'a>(
     subject: Subject,
-    named: &'a ResolvedDestination,
+    resolved: &'a ResolvedDestination,
     tolerances: &'a Tolerances,
-    consenting: &ConsentArgs,
-    printing: ValueFormat,
+    consents: &ConsentArgs,
+    value_format: ValueFormat,
     printer: &Printer,
 ) -> Result<CheckFindings<'a>, Failure> {
-    let consents = consents::read(consenting, printing.naming)?;
-    let Subject {
-        summary: about,
-        vm,
-        shape,
-    } = subject;
-    if let (Some(here), Some(there)) = (about.accelerator, named.destination.accelerator)
-        && here != there
+    let consents = consents::read(consents, value_format.naming)?;
+    let Subject { summary, vm, shape } = subject;
+    let destination = &resolved.destination;
+    if let (Some(at_source), Some(at_destination)) = (summary.accelerator, destination.accelerator)
+        && at_source != at_destination
     {
         return Err(Failure::new(format!(
-            "{} ran under {here}, and {} is a destination under {there}",
-            about.name, named.destination.name
+            "{} ran under {at_source}, and {} is a destination under {at_destination}",
+            summary.name, destination.name
         ))
-        .with_hint("a VM moves only between hosts that execute it the same way"));
+        .with_hint("a VM moves only between hosts with the same accelerator"));
     }
-    let check = Check::new(&vm, &named.destination, tolerances, &consents);
-    for note in consents::describe_unused(&consents, &vm, &check, printing.naming) {
+    let check = Check::new(&vm, destination, tolerances, &consents);
+    for note in consents::describe_unused(&consents, &vm, &check, value_format.naming) {
         printer.note(note);
     }
-    let shapes = shape.as_ref().zip(named.destination.shape.as_ref());
+    let shapes = shape.as_ref().zip(destination.shape.as_ref());
     Ok(CheckFindings {
-        source: about,
-        destination: &named.destination,
-        provenance: &named.provenance,
+        source: summary,
+        destination,
+        provenance: &resolved.provenance,
         tolerances,
         shape: shapes
-            .map(|(here, there)| here.differences(there))
+            .map(|(source, destination)| source.differences(destination))
             .unwrap_or_default(),
         sets: consents.set,
         vm,
         check,
-        value_format: printing,
+        value_format,
         dry_run: None,
     })
 }
 
-/// The exit status that goes with a verdict.
+/// Returns the exit status of a verdict.
 pub(crate) const fn status(verdict: Verdict) -> Status {
     match verdict {
         Verdict::Loads | Verdict::Converts => Status::Success,

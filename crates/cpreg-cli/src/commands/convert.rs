@@ -1,6 +1,7 @@
-//! `cpreg convert SOURCE --to DESTINATION`: write the VM so that it loads there.
+//! `cpreg convert SOURCE --to DESTINATION`: writes the VM so that it loads at the destination.
 //!
-//! Decides as `check` does, and writes only what the plan allows. What was written is read again and compared with the plan.
+//! Decides as `check` does, and writes only what the plan allows. The converted state is read again
+//! and compared with the plan.
 
 use std::error::Error as _;
 use std::io;
@@ -27,7 +28,7 @@ pub(crate) fn run(
     arguments: &arguments::Convert,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let reading = &arguments.inspect;
+    let inspect = &arguments.inspect;
     reject_standard_streams(arguments)?;
     if let Some(target) = &arguments.output {
         check_output(target, &arguments.source, arguments.force)?;
@@ -35,56 +36,56 @@ pub(crate) fn run(
     // The lock is held until the file is written.
     let (source, _lock) = if arguments.in_place {
         recover_interrupted_edit(&arguments.source, printer)?;
-        let (source, lock) = Input::open_to_change(&arguments.source, reading.verify, printer)?;
+        let (source, lock) = Input::open_to_change(&arguments.source, inspect.verify, printer)?;
         (source, Some(lock))
     } else {
         (
-            Input::open(&arguments.source, reading.verify, printer)?,
+            Input::open(&arguments.source, inspect.verify, printer)?,
             None,
         )
     };
-    if let Some(what) = source.ramless_kind() {
+    if let Some(kind) = source.ramless_kind() {
         let hint = match source.origin {
             Origin::RunningQemu { .. } => {
                 "save the VM to a file first: QMP `migrate` to `file:` or `exec:`"
             }
-            _ => "convert the stream that it was made from",
+            _ => "convert the stream from which it was made",
         };
         return Err(Failure::new(format!(
-            "{} is {what} and has no RAM",
+            "{} is {kind} and has no RAM",
             source.path.display()
         ))
         .with_hint(hint));
     }
-    let named = destination::resolve(
+    let resolved = destination::resolve(
         &arguments.to,
         &source,
         &arguments.loader,
-        reading.verify,
+        inspect.verify,
         printer,
     )?;
-    let printing = ValueFormat::new(named.destination.accelerator, reading.show_secrets);
+    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let answer = check::build_findings(
+    let findings = check::build_findings(
         &source,
-        &named,
+        &resolved,
         &tolerances,
         &arguments.consents,
-        printing,
+        value_format,
         printer,
     )?;
-    let verdict = answer.verdict();
+    let verdict = findings.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        write(arguments, &source, &answer)?;
+        write(arguments, &source, &findings)?;
     }
-    check::print_report(printer, &answer, reading.format, false)?;
-    if reading.format == Format::Text {
-        conclude(arguments, printer, verdict);
+    check::print_report(printer, &findings, inspect.format, false)?;
+    if inspect.format == Format::Text {
+        print_conclusion(arguments, printer, verdict);
     }
     Ok(check::status(verdict))
 }
 
-/// `-` is standard input where something is read; nothing is written there, for it could not appear whole or not at all.
+/// Rejects `-` as output, because standard output cannot be written atomically.
 fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
     let standard = Path::new("-");
     if arguments.in_place && arguments.source == standard {
@@ -92,14 +93,16 @@ fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure
             .with_hint("write a new file with -o FILE"));
     }
     if arguments.output.as_deref() == Some(standard) {
-        return Err(Failure::new("a stream is not written to standard output")
-            .with_cause(io::Error::other("it would not appear whole or not at all"))
-            .with_hint("give the name of a new file; one that is called `-` is ./-"));
+        return Err(Failure::new("cannot write a stream to standard output")
+            .with_cause(io::Error::other(
+                "standard output cannot be written atomically",
+            ))
+            .with_hint("name a new file; write ./- for a file named `-`"));
     }
     Ok(())
 }
 
-/// What can be said of the output before a stream of many gigabytes is read.
+/// Checks the output before a stream of many gigabytes is read.
 pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
     let folder = target
         .parent()
@@ -108,16 +111,16 @@ pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<
     if !folder.is_dir() {
         return Err(Failure::new(format!("cannot write {}", target.display()))
             .with_cause(io::Error::other(format!(
-                "there is no folder {}",
+                "the folder {} does not exist",
                 folder.display()
             )))
-            .with_hint("make it, or give another place"));
+            .with_hint("create the folder, or choose another"));
     }
     let same = target.canonicalize().ok().zip(source.canonicalize().ok());
     if same.is_some_and(|(target, source)| target == source) {
         return Err(
-            Failure::new(format!("{} is the input itself", target.display()))
-                .with_hint("give another name, or change it with --in-place instead of -o"),
+            Failure::new(format!("the output {} is the input", target.display()))
+                .with_hint("choose another name, or use --in-place instead of -o"),
         );
     }
     let is_file = target
@@ -130,11 +133,11 @@ pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<
 }
 
 pub(super) fn already_exists(target: &Path) -> Failure {
-    Failure::new(format!("{} is there already", target.display()))
-        .with_hint("give another name, or replace it with --force")
+    Failure::new(format!("{} already exists", target.display()))
+        .with_hint("choose another name, or replace it with --force")
 }
 
-fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
+fn print_conclusion(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
     let target = arguments.output.as_deref().unwrap_or(&arguments.source);
     match verdict {
         Verdict::Loads | Verdict::Converts => printer.line(format_args!(
@@ -143,7 +146,7 @@ fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verd
             target.display()
         )),
         Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
-            "{}: nothing; {} is as it was",
+            "{}: nothing; {} is unchanged",
             styled(style::ERROR, "written"),
             arguments.source.display()
         )),
@@ -153,30 +156,30 @@ fn conclude(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verd
 fn write(
     arguments: &arguments::Convert,
     source: &Input,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
 ) -> Result<(), Failure> {
     let file = source.file()?;
-    let edit = edit(source, answer, |stream, planned| {
+    let edit = edit(source, findings, |stream, planned| {
         cpreg_stream::convert(stream, file, planned)
     })?;
     match &arguments.output {
         Some(target) => write_new_file(arguments, source, &edit, target),
-        None => in_place(source, &edit),
+        None => write_in_place(source, &edit),
     }
 }
 
-/// The edit that the plan asks for, which `convert` makes, and compares with the plan.
+/// Returns the edit for the plan. `convert` makes it and compares the result with the plan.
 pub(super) fn edit(
     source: &Input,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     convert: impl FnOnce(&Stream, &Vm) -> Result<Edit, cpreg_stream::Error>,
 ) -> Result<Edit, Failure> {
     let stream = source.stream()?;
-    let planned = answer.check.plan.apply(&answer.vm);
+    let planned = findings.check.plan.apply(&findings.vm);
     convert(stream, &planned).map_err(|error| conversion_failure(source.path.display(), &error))
 }
 
-/// The planned state could not be put into the stream that is called `name`.
+/// Returns the failure to write the planned state into the stream `name`.
 pub(super) fn conversion_failure(
     name: impl std::fmt::Display,
     error: &cpreg_stream::Error,
@@ -194,8 +197,8 @@ pub(super) fn conversion_failure(
     hint.into_iter().fold(failure, Failure::with_hint)
 }
 
-pub(super) fn stream_failure(what: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}", path.display())).with_hinted_cause(error)
+pub(super) fn stream_failure(action: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
+    Failure::new(format!("cannot {action} {}", path.display())).with_hinted_cause(error)
 }
 
 fn write_new_file(
@@ -205,14 +208,14 @@ fn write_new_file(
     target: &Path,
 ) -> Result<(), Failure> {
     let mut progress = Progress::default();
-    let mut tell = |done, all| progress.show_percent(done, all);
+    let mut on_progress = |done, total| progress.show_percent(done, total);
     let options = WriteOptions {
         overwrite: arguments.force,
-        progress: Some(&mut tell),
+        progress: Some(&mut on_progress),
     };
-    let written = write_new(source.file()?, edit, target, options);
+    let result = write_new(source.file()?, edit, target, options);
     progress.end();
-    written.map_err(|error| {
+    result.map_err(|error| {
         if !arguments.force && target.is_file() {
             return already_exists(target);
         }
@@ -220,35 +223,35 @@ fn write_new_file(
     })
 }
 
-fn in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
-    if let Some(packed) = source.compression() {
+fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
+    if let Some(compression) = source.compression() {
         return Err(Failure::new(format!(
-            "{} is packed with {packed} and cannot be changed in place",
+            "{} is compressed with {compression} and cannot be changed in place",
             source.path.display()
         ))
-        .with_hint("unpack it, or write a new file with -o FILE"));
+        .with_hint("decompress it, or write a new file with -o FILE"));
     }
-    // A new file has no name until it is whole, so Ctrl-C may end that; a change in place, which takes milliseconds, is
-    // rather brought to its end.
+    // Ctrl-C may end the writing of a new file, which has no name until it is complete. A change in
+    // place takes milliseconds and is completed instead.
     ctrlc::set_handler(|| {})
-        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").with_cause(error))?;
+        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))?;
     edit_in_place(source.file()?, edit, &source.path)
         .map_err(|error| stream_failure("change", &source.path, error))
 }
 
-/// An edit in place that was killed left a journal: it is brought to its end before anything else.
+/// Completes or undoes an interrupted edit in place, which left a journal.
 fn recover_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Failure> {
     if pending_journal(path).is_none() {
         return Ok(());
     }
-    let recovery = recover(path).map_err(|error| stream_failure("bring back", path, error))?;
-    let which = match recovery {
+    let recovery = recover(path).map_err(|error| stream_failure("recover", path, error))?;
+    let result = match recovery {
         Recovery::NotNeeded => return Ok(()),
-        Recovery::Completed => "as it was to become",
-        _ => "as it was before",
+        Recovery::Completed => "completed",
+        _ => "undone",
     };
     printer.note(format_args!(
-        "an earlier change of {} was interrupted; the file is whole again, {which}",
+        "an earlier change of {} was interrupted, and is now {result}; the file is complete",
         path.display()
     ));
     Ok(())

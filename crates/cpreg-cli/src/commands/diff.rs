@@ -1,4 +1,4 @@
-//! `cpreg diff A B`: what differs, by name and field.
+//! `cpreg diff A B`: compares two inputs by register and field.
 
 use cpreg::destination::Accelerator;
 use cpreg_report as report;
@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     let b = hosts::open(&arguments.b, verify, printer)?;
     match (a, b) {
         (HostOrFile::File(a), HostOrFile::File(b)) => diff_files(&a, &b, arguments, printer),
-        // A host without features in its name is taken for the guest on the other side.
+        // A host without features in its name stands for the guest on the other side.
         (HostOrFile::Host(a), HostOrFile::File(b)) => {
             let a = a.input_for_guest(Guest::Stream(&b))?;
             diff_files(&a, &b, arguments, printer)
@@ -29,11 +29,11 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
             diff_files(&a, &b, arguments, printer)
         }
         (HostOrFile::Host(mut a), HostOrFile::Host(mut b)) => {
-            // Named for one of them they are meant for both.
+            // Features named for one host apply to both.
             a.features = a.features.or(b.features);
             b.features = b.features.or(a.features);
             if a.features != b.features {
-                // Guests of two kinds, which are compared like those of two VMMs.
+                // Guests with different features are compared like guests of two VMMs.
                 let a = a.input_for_guest(Guest::Unspecified)?;
                 let b = b.input_for_guest(Guest::Unspecified)?;
                 return diff_files(&a, &b, arguments, printer);
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     }
 }
 
-/// Two streams or profiles.
+/// Compares two streams or profiles.
 fn diff_files(
     a: &Input,
     b: &Input,
@@ -59,15 +59,15 @@ fn diff_files(
     Ok(status(diff.is_equal()))
 }
 
-/// Two recorded hosts.
+/// Compares two recorded hosts.
 fn diff_hosts(
     a: &NamedHost,
     b: &NamedHost,
     arguments: &arguments::Diff,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let printing = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
-    let diff = HostDiff::new(side(a), side(b), printing)?;
+    let value_format = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
+    let diff = HostDiff::new(to_compared_host(a), to_compared_host(b), value_format)?;
     match arguments.inspect.format {
         Format::Text => report::host_diff::text::print(printer, &diff),
         Format::Json => print_json(
@@ -78,12 +78,11 @@ fn diff_hosts(
     Ok(status(diff.is_equal()))
 }
 
-/// A recorded host as it is compared.
-fn side(named: &NamedHost) -> ComparedHost<'_> {
+fn to_compared_host(host: &NamedHost) -> ComparedHost<'_> {
     ComparedHost {
-        argument: &named.display_name,
-        record: &named.record,
-        features: named.features,
+        argument: &host.display_name,
+        record: &host.record,
+        features: host.features,
     }
 }
 

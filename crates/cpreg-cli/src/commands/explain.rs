@@ -1,4 +1,4 @@
-//! `cpreg explain REG [VALUE]`, `cpreg explain LINE…`: which of both is meant.
+//! `cpreg explain REG [VALUE]` and `cpreg explain LINE…`, told apart by their arguments.
 
 mod lines;
 mod register;
@@ -21,14 +21,14 @@ pub(crate) fn run(
         (None, [word, value]) => (word, Some(value.as_str())),
         _ => return lines::run(arguments, printer),
     };
-    match show::parse_wanted(word, Naming::Kvm) {
-        Ok(wanted) => register::run(wanted, value, arguments, printer),
-        // A line has blanks; one word that says nothing is a register's name gone wrong.
-        Err(no_register) if !word.contains(' ') && !lines::is_known_line(word) => {
+    match show::parse_selection(word, Naming::Kvm) {
+        Ok(selection) => register::run(selection, value, arguments, printer),
+        // A line has blanks. One word that is no known line is a misspelt register.
+        Err(failure) if !word.contains(' ') && !lines::is_known_line(word) => {
             Err(if Path::new(word).is_file() {
-                no_register.with_hint(format!("{word} is a file: --file {word} reads a log"))
+                failure.with_hint(format!("{word} is a file: --file {word} reads a log"))
             } else {
-                no_register
+                failure
             })
         }
         Err(_) => lines::run(arguments, printer),

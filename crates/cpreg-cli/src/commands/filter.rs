@@ -1,7 +1,8 @@
-//! `cpreg filter --to DESTINATION`: a stream from standard input to standard output, so that it loads there.
+//! `cpreg filter --to DESTINATION`: converts a stream from standard input to standard output.
 //!
-//! One way. RAM passes as it comes; the device state is held back, decided about as `check` does, and changed as `convert` would
-//! change it in a file. Standard output holds the stream and nothing else; the report goes to standard error.
+//! One way. RAM is forwarded as it arrives. The device state is buffered, decided on as by `check`,
+//! and converted as by `convert`. Only the stream goes to standard output; the report goes to
+//! standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -26,62 +27,63 @@ use cpreg_report::value::ValueFormat;
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
     let (input, output) = standard_streams()?;
-    // Whatever is wrong with the arguments is said before a long stream has passed.
+    // Errors in the arguments are reported before a long stream is forwarded.
     if arguments.to == Path::new("-") {
         return Err(
             Failure::new("DESTINATION cannot be read from standard input")
-                .with_hint("the VM comes from there: name a file or a recorded host"),
+                .with_hint("standard input is the VM: name a file or a recorded host"),
         );
     }
-    let found = destination::find(&arguments.to, false, printer)?;
+    let spec = destination::find(&arguments.to, false, printer)?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let naming = ValueFormat::new(found.accelerator(), arguments.show_secrets).naming;
+    let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     consents::read(&arguments.consents, naming)?;
 
-    let held = forward_stream(&input, &output)?;
-    let stream = held
+    let device_state = forward_stream(&input, &output)?;
+    let stream = device_state
         .open_stream()
-        .map_err(|error| forward_failure(error, held.start()))?;
+        .map_err(|error| forward_failure(error, device_state.start()))?;
     let source = Input::from_live_stream("-", stream);
-    let named = found.resolve_for_stream(&source, &arguments.loader)?;
-    let printing = ValueFormat::new(named.destination.accelerator, arguments.show_secrets);
-    let answer = check::build_findings(
+    let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
+    let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
+    let findings = check::build_findings(
         &source,
-        &named,
+        &resolved,
         &tolerances,
         &arguments.consents,
-        printing,
+        value_format,
         printer,
     )?;
-    let verdict = answer.verdict();
-    let mut passed = held.start();
+    let verdict = findings.verdict();
+    let mut forwarded = device_state.start();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        let edit = convert::edit(&source, &answer, |stream, planned| {
-            held.convert(stream, planned)
+        let edit = convert::edit(&source, &findings, |stream, planned| {
+            device_state.convert(stream, planned)
         })?;
-        held.write(&edit, &mut BlockingFd(&output))
+        device_state
+            .write(&edit, &mut BlockingFd(&output))
             .map_err(|error| {
-                Failure::new("the device state was not written to its end").with_hinted_cause(error)
+                Failure::new("the device state was not written completely").with_hinted_cause(error)
             })?;
-        passed = edit.new_length();
+        forwarded = edit.new_length();
     }
-    check::print_report(printer, &answer, arguments.format, false)?;
+    check::print_report(printer, &findings, arguments.format, false)?;
     if arguments.format == Format::Text {
-        conclude(printer, verdict, &held, passed);
+        print_conclusion(printer, verdict, &device_state, forwarded);
     }
     Ok(check::status(verdict))
 }
 
-/// Standard input and output as files, without a buffer between.
+/// Returns standard input and output as unbuffered files.
 fn standard_streams() -> Result<(File, File), Failure> {
     if io::stdin().is_terminal() {
         return Err(Failure::new("standard input is a terminal")
-            .with_hint("the stream comes from there: from a file (< FILE) or from QEMU"));
+            .with_hint("give the stream on standard input, from a file (< FILE) or from QEMU"));
     }
     if io::stdout().is_terminal() {
         return Err(Failure::new("standard output is a terminal")
-            .with_hint("the stream goes there: to a file (> FILE) or to QEMU"));
+            .with_hint("the stream is written there: redirect it to a file (> FILE) or to QEMU"));
     }
     let input = io::stdin().as_fd().try_clone_to_owned();
     let input =
@@ -94,51 +96,56 @@ fn standard_streams() -> Result<(File, File), Failure> {
     Ok((input.into(), output.into()))
 }
 
-/// Lets pass what may pass.
+/// Forwards everything before the device state, and returns the device state.
 fn forward_stream(input: &File, output: &File) -> Result<DeviceStateBuffer, Failure> {
     let mut progress = Progress::default();
-    let mut passed = 0;
-    let held = forward_files(input, output, &mut |phase, so_far| {
-        passed = so_far;
-        progress.show_forwarded(phase, so_far);
+    let mut forwarded = 0;
+    let device_state = forward_files(input, output, &mut |phase, bytes| {
+        forwarded = bytes;
+        progress.show_forwarded(phase, bytes);
     });
     progress.end();
-    held.map_err(|error| forward_failure(error, passed))
+    device_state.map_err(|error| forward_failure(error, forwarded))
 }
 
-/// The stream did not come to its end.
-fn forward_failure(error: cpreg_stream::Error, passed: u64) -> Failure {
-    let is_of_the_system = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
-    let failure = Failure::new(if is_of_the_system {
-        "the stream cannot be passed on"
+/// Returns the failure of a stream of which only `forwarded` bytes were forwarded.
+fn forward_failure(error: cpreg_stream::Error, forwarded: u64) -> Failure {
+    let is_system_error = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
+    let failure = Failure::new(if is_system_error {
+        "cannot forward the stream"
     } else {
-        "this stream is not passed on"
+        "cannot filter this stream"
     })
     .with_hinted_cause(error);
-    if passed == 0 {
+    if forwarded == 0 {
         return failure;
     }
     failure.with_hint(format!(
-        "{passed} bytes went on, and no device state: whoever got them cannot take them for a \
-         complete stream"
+        "{forwarded} bytes were forwarded, and no device state: no QEMU loads them as a complete \
+         stream"
     ))
 }
 
-fn conclude(printer: &mut Printer, verdict: Verdict, held: &DeviceStateBuffer, passed: u64) {
+fn print_conclusion(
+    printer: &mut Printer,
+    verdict: Verdict,
+    device_state: &DeviceStateBuffer,
+    forwarded: u64,
+) {
     match verdict {
         Verdict::Loads | Verdict::Converts => printer.line(format_args!(
-            "{}: all of it, {passed} bytes",
-            styled(style::GOOD, "passed on")
+            "{}: the whole stream, {forwarded} bytes",
+            styled(style::GOOD, "forwarded")
         )),
         Verdict::Refused | Verdict::Unknown => {
             printer.line(format_args!(
-                "{}: the first {passed} bytes, and no device state ({} bytes): the destination \
-                 cannot load that",
-                styled(style::ERROR, "passed on"),
-                held.length()
+                "{}: the first {forwarded} bytes, without the device state ({} bytes); the \
+                 destination cannot load them",
+                styled(style::ERROR, "forwarded"),
+                device_state.length()
             ));
             printer.line(
-                "  do: if a QEMU is sending, the VM is there, stopped: QMP `cont` lets it go on",
+                "  do: if the source is a QEMU, its VM is stopped: resume it with QMP `cont`",
             );
         }
     }

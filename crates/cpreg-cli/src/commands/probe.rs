@@ -1,4 +1,4 @@
-//! `cpreg probe`: record a destination.
+//! `cpreg probe`: records a destination.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,18 +29,18 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
     }
 }
 
-/// What a host gives to guests, and what the user knows better.
+/// Records the host, and replaces what the user states on the command line.
 fn record_host(
     host: &impl Host,
     arguments: &ProbeKvm,
     printer: &Printer,
 ) -> Result<HostRecord, Failure> {
-    let told = |event| {
+    let on_event = |event| {
         if let ProbeEvent::GuestFailed(error) = event {
             printer.note(format_args!("not recorded: {error}"));
         }
     };
-    let mut record = cpreg_kvm::probe(host, told)
+    let mut record = cpreg_kvm::probe(host, on_event)
         .map_err(|error| Failure::new("cannot probe this machine's KVM").with_cause(error))?;
     if let Some(cpu) = &arguments.cpu {
         record.identity.cpu.clone_from(cpu);
@@ -53,32 +53,32 @@ fn record_host(
 
 fn probe_qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
     let target = arguments.output.as_deref().map(target).transpose()?;
-    let patience = interrupt::wait_options(arguments.timeout)?;
-    let probed = probe(&arguments.command, &patience)
+    let options = interrupt::wait_options(arguments.timeout)?;
+    let result = probe(&arguments.command, &options)
         .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
-    for left_out in &probed.removed_options {
-        let words: Vec<_> = left_out
+    for removed in &result.removed_options {
+        let words: Vec<_> = removed
             .before
             .iter()
             .map(|word| word.to_string_lossy())
             .collect();
         printer.note(format_args!(
-            "left out {}: {}",
+            "removed {}: {}",
             words.join(" "),
-            left_out.reason
+            removed.reason
         ));
     }
-    let profile = profile(arguments, &probed)?;
+    let profile = profile(arguments, &result)?;
     write_or_print(profile.to_json(), target.as_deref(), printer)
 }
 
-/// Writes what was recorded into the file, or as the answer.
+/// Writes the record to the file, or to standard output.
 fn write_or_print(
     json: Result<String, impl std::error::Error + Send + Sync + 'static>,
     target: Option<&Path>,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let json = json.map_err(|error| Failure::new("cannot record").with_cause(error))?;
+    let json = json.map_err(|error| Failure::new("cannot write the record").with_cause(error))?;
     match target {
         Some(path) => write(path, &json)?,
         None => printer.json(&json),
@@ -86,28 +86,28 @@ fn write_or_print(
     Ok(Status::Success)
 }
 
-fn profile(arguments: &ProbeQemu, probed: &ProbeResult) -> Result<Profile, Failure> {
-    let stream = Stream::open(&probed.stream).map_err(|error| {
+fn profile(arguments: &ProbeQemu, result: &ProbeResult) -> Result<Profile, Failure> {
+    let stream = Stream::open(&result.stream).map_err(|error| {
         Failure::new("cannot read the stream that QEMU wrote").with_inline_cause(&error)
     })?;
-    let version = probed.version.number();
+    let version = result.version.number();
     let name = arguments.name.clone().unwrap_or_else(|| {
-        let cpu = probed.cpus.first().map_or("", String::as_str);
+        let cpu = result.cpus.first().map_or("", String::as_str);
         format!(
             "QEMU {version}, {}, {}, {cpu}",
-            probed.accelerator, probed.machine
+            result.accelerator, result.machine
         )
     });
     let mut destination = destination::from_stream(name, &stream)?;
-    destination.accelerator = Accelerator::from_name(&probed.accelerator);
-    let recorded = ProfileOrigin {
+    destination.accelerator = Accelerator::from_name(&result.accelerator);
+    let origin = ProfileOrigin {
         program: "qemu".to_owned(),
         version,
-        package: probed.version.package.clone(),
-        accelerator: probed.accelerator.clone(),
-        machine: probed.machine.clone(),
-        cpu: probed.cpus.first().cloned().unwrap_or_default(),
-        command: probed
+        package: result.version.package.clone(),
+        accelerator: result.accelerator.clone(),
+        machine: result.machine.clone(),
+        cpu: result.cpus.first().cloned().unwrap_or_default(),
+        command: result
             .command
             .iter()
             .map(|word| word.to_string_lossy().into_owned())
@@ -115,23 +115,23 @@ fn profile(arguments: &ProbeQemu, probed: &ProbeResult) -> Result<Profile, Failu
         kernel: String::new(),
     };
     Ok(Profile {
-        origin: recorded,
+        origin,
         destination,
     })
 }
 
-/// Where the profile goes, links followed. A device is never replaced by a file.
+/// Returns the file to write, with links resolved. A device is never replaced by a file.
 fn target(path: &Path) -> Result<PathBuf, Failure> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {
         return Err(Failure::new(format!("cannot write {}", path.display()))
-            .with_cause(io::Error::other("it is no regular file"))
-            .with_hint("give the name of a file; without -o the profile goes to standard output"));
+            .with_cause(io::Error::other("it is not a regular file"))
+            .with_hint("name a file; without -o the profile goes to standard output"));
     }
     Ok(target)
 }
 
-/// Writes a small file: it appears whole or not at all.
+/// Writes a small file atomically.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failure = |error| Failure::io("write", path, error);
     let folder = path
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_user_says_of_a_host_is_recorded() {
-        let history = HostIndex::built_in().expect("the checked-in history is one");
+    fn cpu_name_and_emulation_are_taken_from_the_arguments() {
+        let history = HostIndex::built_in().expect("the checked-in history is valid");
         let named = history.resolve("linux-6.12.107/neoverse-n1");
         let before = named.expect("a host").host.record();
         let host = RecordedHost::new(before.clone());
@@ -164,19 +164,19 @@ mod tests {
             emulated: None,
         };
         let printer = Printer::default();
-        let of = |arguments: &ProbeKvm| {
+        let record = |arguments: &ProbeKvm| {
             let record = record_host(&host, arguments, &printer);
             record.unwrap_or_else(|_| panic!("a recorded host can be probed"))
         };
-        let plain = of(&arguments);
+        let plain = record(&arguments);
         assert_eq!(plain.identity, before.identity);
         assert_eq!(
             plain.guests.keys().collect::<Vec<_>>(),
             before.guests.keys().collect::<Vec<_>>()
         );
-        arguments.cpu = Some("ours".to_owned());
+        arguments.cpu = Some("custom".to_owned());
         arguments.emulated = Some(TrueFalse::False);
-        let identity = of(&arguments).identity;
-        assert_eq!((&*identity.cpu, identity.emulated), ("ours", false));
+        let identity = record(&arguments).identity;
+        assert_eq!((&*identity.cpu, identity.emulated), ("custom", false));
     }
 }

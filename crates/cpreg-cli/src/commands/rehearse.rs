@@ -1,12 +1,14 @@
-//! `cpreg rehearse SOURCE -- QEMU COMMAND…`: load it, without its RAM, into the real destination QEMU, paused, and say what happened.
+//! `cpreg rehearse SOURCE -- QEMU COMMAND…`: loads the VM, without its RAM, into the real
+//! destination QEMU, paused, and reports the result.
 //!
-//! The command line becomes one that touches nothing ([`cpreg_qemu::isolate`]); that QEMU says what it has, cpreg plans
-//! for it as `check` does, the VM or what `convert` would make of it is loaded, and what is there then is compared with the plan.
+//! [`cpreg_qemu::isolate`] changes the command line into one that touches nothing. cpreg starts
+//! that QEMU, queries its registers and plans for it as `check` does. QEMU then loads the VM, or
+//! the VM converted as by `convert`. The loaded state is compared with the plan.
 
 use std::os::unix::process::ExitStatusExt as _;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
-use cpreg::plan::{LoadResult, PlanOutcome as Planned, Verdict};
+use cpreg::plan::{LoadResult, PlanOutcome, Verdict};
 use cpreg_explain::qemu;
 use cpreg_qemu::isolate::{IsolatedCommand, LocalHost, OptionChange, isolate};
 use cpreg_qemu::probe::detect_accelerator;
@@ -36,13 +38,13 @@ pub(crate) fn run(
     rehearse_input(&source, arguments, printer)
 }
 
-/// The same for a source that has been opened.
+/// Rehearses the load of a source that is already open.
 pub(crate) fn rehearse_input(
     source: &Input,
     arguments: &arguments::Rehearse,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let reading = &arguments.inspect;
+    let inspect = &arguments.inspect;
     let stream = source.stream()?;
     let isolated =
         isolate(&arguments.command, &arguments.allow_option, &LocalHost).map_err(|error| {
@@ -50,84 +52,88 @@ pub(crate) fn rehearse_input(
         })?;
     if let Some(reason) = &isolated.namespace_error {
         printer.note(format_args!(
-            "no network namespace, and so no tap: {reason}"
+            "no network namespace, and therefore no tap: {reason}"
         ));
     }
-    let (edit, not_judged) = without_ram(source, stream, &isolated)?;
+    let (edit, not_verified) = without_ram(source, stream, &isolated)?;
     let skeleton = edit.apply_to(source.file()?);
 
-    let patience = interrupt::wait_options(arguments.timeout)?;
-    let not_rehearsed = |error| rehearsal_failure(error, reading.show_secrets);
-    let rehearsal = Rehearsal::start(&isolated.command, &patience).map_err(not_rehearsed)?;
-    let named = query_destination(&rehearsal, &isolated)?;
-    let printing = ValueFormat::new(named.destination.accelerator, reading.show_secrets);
+    let options = interrupt::wait_options(arguments.timeout)?;
+    let to_failure = |error| rehearsal_failure(error, inspect.show_secrets);
+    let rehearsal = Rehearsal::start(&isolated.command, &options).map_err(to_failure)?;
+    let resolved = query_destination(&rehearsal, &isolated)?;
+    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let answer = check::build_findings(
+    let prediction = check::build_findings(
         source,
-        &named,
+        &resolved,
         &tolerances,
         &arguments.consents,
-        printing,
+        value_format,
         printer,
     )?;
 
-    let mut tried = RehearsalFindings {
-        prediction: &answer,
+    let mut findings = RehearsalFindings {
+        prediction: &prediction,
         converted: arguments.converted,
         lacks_ram: source.ramless_kind().is_some(),
         has_changes: false,
         command: redact_command_line(&isolated.command),
         replacements: isolated.changes.iter().map(to_replacement).collect(),
-        not_verified: not_judged,
+        not_verified,
         version: rehearsal.version().number(),
         package: rehearsal.version().package.clone(),
         outcome: None,
-        verdict: answer.check.verdict,
+        verdict: prediction.check.verdict,
         deviations: Vec::new(),
         initial_state_error: rehearsal.initial_state().err().map(ToString::to_string),
         final_state_error: None,
         stderr: Vec::new(),
     };
-    // A plan for a QEMU of which nothing is known says nothing.
-    if tried.initial_state_error.is_some() {
-        tried.verdict = Verdict::Unknown;
+    // A plan for a QEMU of which nothing is known predicts nothing.
+    if findings.initial_state_error.is_some() {
+        findings.verdict = Verdict::Unknown;
     }
-    // What the plan does not make loadable is not tried as if it were.
-    if !arguments.converted || answer.check.plan.outcome() == Planned::Ready {
-        let rehearsed = if arguments.converted {
-            let repaired = convert_to_plan(&skeleton, &answer)?;
-            tried.has_changes = !repaired.is_identity();
-            rehearsal.load(&repaired.apply_to(&skeleton), &patience)
+    // A VM that the plan does not make loadable is not loaded as if it were converted.
+    if !arguments.converted || prediction.check.plan.outcome() == PlanOutcome::Ready {
+        let result = if arguments.converted {
+            let edit = convert_to_plan(&skeleton, &prediction)?;
+            findings.has_changes = !edit.is_identity();
+            rehearsal.load(&edit.apply_to(&skeleton), &options)
         } else {
-            rehearsal.load(&skeleton, &patience)
+            rehearsal.load(&skeleton, &options)
         };
-        evaluate(&mut tried, rehearsed.map_err(not_rehearsed)?);
+        evaluate(&mut findings, result.map_err(to_failure)?);
     }
-    match reading.format {
-        Format::Text => report::text::print(printer, &tried, arguments.all),
+    match inspect.format {
+        Format::Text => report::text::print(printer, &findings, arguments.all),
         Format::Json => {
-            let json = serde_json::to_string_pretty(&model::RehearsalReport::from(&tried));
-            printer.json(&json.map_err(|error| Failure::new("cannot report").with_cause(error))?);
+            let json = serde_json::to_string_pretty(&model::RehearsalReport::from(&findings));
+            printer.json(
+                &json.map_err(|error| Failure::new("cannot print the report").with_cause(error))?,
+            );
         }
     }
-    Ok(check::status(tried.verdict))
+    Ok(check::status(findings.verdict))
 }
 
-/// QEMU's words; without the guest's keys, unless these were asked for.
-fn redact_secrets(said: String, secrets: bool) -> String {
-    if secrets {
-        said
+/// Redacts the guest's keys in QEMU's standard error, unless `show_secrets` is set.
+fn redact_secrets(stderr: String, show_secrets: bool) -> String {
+    if show_secrets {
+        stderr
     } else {
-        qemu::redact_secrets(&said)
+        qemu::redact_secrets(&stderr)
     }
 }
 
-fn rehearsal_failure(error: cpreg_qemu::Error, secrets: bool) -> Failure {
-    let said = redact_secrets(error.stderr().to_owned(), secrets);
-    Failure::new("cannot rehearse with this QEMU").with_hinted_cause(error.with_stderr(said))
+fn rehearsal_failure(error: cpreg_qemu::Error, show_secrets: bool) -> Failure {
+    let stderr = redact_secrets(error.stderr().to_owned(), show_secrets);
+    Failure::new("cannot rehearse with this QEMU").with_hinted_cause(error.with_stderr(stderr))
 }
 
-/// The stream without its RAM and without what no stand-in takes, and what is not judged therefore.
+/// Returns the stream without RAM and without sections that no stand-in device loads.
+///
+/// The second value lists the parts that are therefore not verified.
 fn without_ram(
     source: &Input,
     stream: &Stream,
@@ -138,10 +144,11 @@ fn without_ram(
     };
     let memory = find_ramless_fixups(stream, source.file()?).map_err(failure)?;
     let mut changes = memory.changes;
-    let mut not_judged = Vec::new();
-    for unjudged in &isolated.unverified {
+    let mut not_verified = Vec::new();
+    for unverified in &isolated.unverified {
         let sections = stream.sections().iter().enumerate();
-        let sections = sections.filter(|(_, section)| unjudged.should_skip_section(&section.name));
+        let sections =
+            sections.filter(|(_, section)| unverified.should_skip_section(&section.name));
         let (indexes, names): (Vec<_>, Vec<_>) = sections
             .map(|(index, section)| (index, section.name.clone()))
             .unzip();
@@ -150,37 +157,39 @@ fn without_ram(
                 .into_iter()
                 .map(|index| (index, SectionChange::Omit)),
         );
-        not_judged.push(UnverifiedPart {
-            part: unjudged.description.clone(),
-            reason: unjudged.reason.to_owned(),
+        not_verified.push(UnverifiedPart {
+            part: unverified.description.clone(),
+            reason: unverified.reason.to_owned(),
             loaded: false,
             sections: names,
         });
     }
-    not_judged.extend(
+    not_verified.extend(
         memory
             .unreliable_sections
             .into_iter()
-            .map(|doubt| UnverifiedPart {
-                part: doubt.section.clone(),
-                reason: doubt.reason.to_owned(),
+            .map(|unreliable| UnverifiedPart {
+                part: unreliable.section.clone(),
+                reason: unreliable.reason.to_owned(),
                 loaded: true,
-                sections: vec![doubt.section],
+                sections: vec![unreliable.section],
             }),
     );
-    let left_out = |block: &str| {
+    let is_skipped = |block: &str| {
         isolated
             .unverified
             .iter()
             .any(|it| it.should_skip_ram_block(block))
     };
     let edit = stream
-        .without_ram_and_blocks(&changes, &left_out)
+        .without_ram_and_blocks(&changes, &is_skipped)
         .map_err(failure)?;
-    Ok((edit, not_judged))
+    Ok((edit, not_verified))
 }
 
-/// What that QEMU has: its registers at reset, its outline. Nothing is known of one that could not say.
+/// Returns that QEMU as a destination, with its registers at reset and its shape.
+///
+/// If its state could not be queried, the destination has no vCPUs and no shape.
 fn query_destination(
     rehearsal: &Rehearsal,
     isolated: &IsolatedCommand,
@@ -192,7 +201,7 @@ fn query_destination(
         .zip(u16::try_from(version.minor).ok())
         .map(|(major, minor)| Loader::qemu(major, minor));
     let name = |machine: &str| format!("QEMU {number}{machine}");
-    let Ok(asked) = rehearsal.initial_state() else {
+    let Ok(initial) = rehearsal.initial_state() else {
         return Ok(ResolvedDestination {
             destination: Destination {
                 name: name(""),
@@ -202,36 +211,36 @@ fn query_destination(
                 vcpus: Vec::new(),
                 shape: None,
             },
-            provenance: "it was started, and could not say what it has".into(),
+            provenance: "it was started, and its state could not be queried".into(),
             origin: Box::default(),
         });
     };
-    let machine = format!(", {}", asked.state.machine);
-    let mut destination = destination::from_stream(name(&machine), &asked.stream)?;
+    let machine = format!(", {}", initial.state.machine);
+    let mut destination = destination::from_stream(name(&machine), &initial.stream)?;
     destination.loader = loader;
-    // It was asked before anything arrived; what it says of that is not what it does.
+    // QEMU was queried before anything was loaded, so its values are reset values.
     destination.value_origin = ValueOrigin::Reset;
-    let accelerator = detect_accelerator(&isolated.command, asked.state.kvm);
+    let accelerator = detect_accelerator(&isolated.command, initial.state.kvm);
     destination.accelerator = Accelerator::from_name(&accelerator).or(destination.accelerator);
     Ok(ResolvedDestination {
         destination,
-        provenance: "it was started and asked".into(),
+        provenance: "it was started and queried".into(),
         origin: Box::default(),
     })
 }
 
-/// What turns the VM into the planned one.
+/// Returns the edit that converts the VM as planned.
 fn convert_to_plan(
     skeleton: &dyn ReadAt,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
 ) -> Result<cpreg_stream::Edit, Failure> {
-    let failure = |error| Failure::new("cannot make the repaired stream").with_hinted_cause(error);
+    let failure = |error| Failure::new("cannot convert the stream").with_hinted_cause(error);
     let stream = Stream::open(skeleton).map_err(failure)?;
-    let planned = answer.check.plan.apply(&answer.vm);
+    let planned = findings.check.plan.apply(&findings.vm);
     cpreg_stream::convert(&stream, skeleton, &planned).map_err(failure)
 }
 
-/// A part of the command line that is not as it was given, as a report has it.
+/// Converts a changed option of the command line for the report.
 fn to_replacement(change: &OptionChange) -> Replacement {
     Replacement {
         before: redact_command_line(&change.before),
@@ -240,39 +249,40 @@ fn to_replacement(change: &OptionChange) -> Replacement {
     }
 }
 
-/// Takes over what happened, and what it means.
-fn evaluate(tried: &mut RehearsalFindings<'_>, rehearsed: RehearsalResult) {
-    let check = &tried.prediction.check;
-    tried.outcome = Some(match rehearsed.outcome {
+/// Adds the result of the load and the verdict to the findings.
+fn evaluate(findings: &mut RehearsalFindings<'_>, result: RehearsalResult) {
+    let check = &findings.prediction.check;
+    findings.outcome = Some(match result.outcome {
         LoadOutcome::Loaded => report::LoadOutcome::Loaded,
         LoadOutcome::Failed(status) => report::LoadOutcome::Failed {
             signal: status.signal().map(|_| status.to_string()),
         },
     });
-    let said = redact_secrets(rehearsed.stderr, tried.prediction.value_format.show_secrets);
-    tried.stderr = said.lines().map(str::to_owned).collect();
-    let mut vm = None;
-    match rehearsed.final_state {
+    let show_secrets = findings.prediction.value_format.show_secrets;
+    let stderr = redact_secrets(result.stderr, show_secrets);
+    findings.stderr = stderr.lines().map(str::to_owned).collect();
+    let mut loaded_vm = None;
+    match result.final_state {
         Some(Ok(QueriedState { stream, .. })) => match stream.vm() {
-            Ok(after) => vm = Some(after),
+            Ok(vm) => loaded_vm = Some(vm),
             Err(error) => {
-                tried.final_state_error = Some(cpreg_qemu::Error::from(error).to_string());
+                findings.final_state_error = Some(cpreg_qemu::Error::from(error).to_string());
             }
         },
-        Some(Err(error)) => tried.final_state_error = Some(error.to_string()),
+        Some(Err(error)) => findings.final_state_error = Some(error.to_string()),
         None => {}
     }
-    let trial = match rehearsed.outcome {
-        LoadOutcome::Loaded => LoadResult::Loaded(vm.as_ref()),
+    let load_result = match result.outcome {
+        LoadOutcome::Loaded => LoadResult::Loaded(loaded_vm.as_ref()),
         LoadOutcome::Failed(_) => LoadResult::Failed {
-            is_reliable: !tried.has_unverifiable_failure(),
+            is_reliable: !findings.has_unverifiable_failure(),
         },
     };
-    tried.verdict = match check.verdict_after(trial) {
-        Verdict::Loads if tried.has_changes => Verdict::Converts,
+    findings.verdict = match check.verdict_after(load_result) {
+        Verdict::Loads if findings.has_changes => Verdict::Converts,
         verdict => verdict,
     };
-    if let Some(vm) = &vm {
-        tried.deviations = check.plan.deviations(vm);
+    if let Some(vm) = &loaded_vm {
+        findings.deviations = check.plan.deviations(vm);
     }
 }

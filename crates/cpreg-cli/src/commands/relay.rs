@@ -1,15 +1,16 @@
-//! `cpreg relay --listen ADDRESS --connect ADDRESS --to DESTINATION`: a live migration, both ways.
+//! `cpreg relay --listen ADDRESS --connect ADDRESS --to DESTINATION`: relays a live migration in
+//! both directions.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `config` | what every migration is decided with |
-//! | `case` | what is asked while a migration is under way, and answered as `check` and `convert` do |
-//! | `foretold` | what is certain before it begins: `--from` |
-//! | `guard_session` | the drain guard: `--source-qmp`, `--destination-qmp` |
-//! | `outcome` | what is said of it at the end, and the exit status |
+//! | `config` | inputs of every migration's decision |
+//! | `planner` | decisions during a migration, made as by `check` and `convert` |
+//! | `preflight` | check and rehearsal before the migration: `--from` |
+//! | `guard_session` | switchover guard: `--source-qmp`, `--destination-qmp` |
+//! | `outcome` | final report and exit status |
 //! | `log` | log lines and progress |
 //!
-//! What is here: what is made ready, and one migration after the other.
+//! This file prepares the relay and runs one migration after another.
 
 mod config;
 mod guard_session;
@@ -28,7 +29,7 @@ use cpreg_relay::{Address, CancelOnDrop, CancelToken, Relay};
 use self::config::{RelayConfig, RelayDestination};
 use self::guard_session::GuardSession;
 use self::log::Log;
-use self::outcome::{conclude_not_begun, guarded_status, is_settled_at_destination, print_outcome};
+use self::outcome::{guarded_status, is_settled_at_destination, print_not_started, print_outcome};
 use self::planner::{MigrationPlanner, PolicyReport, describe_rejection};
 use self::preflight::Preflight;
 use crate::arguments::{self, Format};
@@ -40,47 +41,47 @@ use crate::printer::{Printer, finish, print_failure};
 use crate::tolerance_file;
 use cpreg_report::value::ValueFormat;
 
-/// How long to wait when a migration failed, before the next is waited for.
+/// Delay between a failed migration and the wait for the next one.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
-    // Standard output may be the way back to the source, or the way to the destination.
-    let takes_stdout = [&arguments.listen, &arguments.connect]
+    // Standard output may be the return path to the source, or the connection to the destination.
+    let uses_stdout = [&arguments.listen, &arguments.connect]
         .iter()
         .any(|address| matches!(address, Address::Stdio));
-    if takes_stdout {
+    if uses_stdout {
         printer.report_to_stderr();
     }
-    let user = CancelToken::new()
-        .map_err(|error| Failure::new("cannot prepare for Ctrl-C").with_cause(error))?;
+    let user_cancel = CancelToken::new()
+        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))?;
     interrupt::on_interrupt({
-        let user = user.clone();
-        move || user.cancel()
+        let user_cancel = user_cancel.clone();
+        move || user_cancel.cancel()
     })?;
     let log = Log::new(arguments.log_format);
-    let mut desk = prepare(arguments, printer)?;
-    if let Some(refused) = run_preflight(&mut desk, arguments, &log, printer) {
-        return Ok(refused);
+    let mut config = prepare(arguments, printer)?;
+    if let Some(status) = run_preflight(&mut config, arguments, &log, printer) {
+        return Ok(status);
     }
     let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
         .map_err(|error| Failure::new("cannot listen").with_hinted_cause(error))?;
     if arguments.repeat && relay.is_single() {
         return Err(Failure::new(format!(
-            "--repeat: over {} one migration comes, and no other",
+            "--repeat: {} accepts only one migration",
             arguments.listen
         )));
     }
-    if user.is_cancelled() {
-        return Err(Failure::new("ended before anything was begun"));
+    if user_cancel.is_cancelled() {
+        return Err(Failure::new("cancelled before a migration started"));
     }
     let guard = if arguments.source_qmp.is_some() || arguments.destination_qmp.is_some() {
         match GuardSession::prepare(arguments, &log, printer)? {
             guard_session::PrepareOutcome::Ready(guard) => Some(guard),
-            guard_session::PrepareOutcome::Finished(whereabouts) => {
+            guard_session::PrepareOutcome::Finished(location) => {
                 if arguments.format == Format::Text {
-                    guard_session::print_location(printer, &whereabouts);
+                    guard_session::print_location(printer, &location);
                 }
-                return Ok(guarded_status(&whereabouts, None));
+                return Ok(guarded_status(&location, None));
             }
         }
     } else {
@@ -90,39 +91,39 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     if let Some(guard) = &guard {
         guard.start(relay.address())?;
     }
-    let mut one = || {
-        let over = CancelToken::new()
-            .map_err(|error| Failure::new("cannot begin a migration").with_cause(error))?;
+    let mut run_one = || {
+        let migration_end = CancelToken::new()
+            .map_err(|error| Failure::new("cannot start a migration").with_cause(error))?;
         std::thread::scope(|scope| {
             if let Some(guard) = &guard {
-                scope.spawn(|| guard.watch(&user, &over));
+                scope.spawn(|| guard.watch(&user_cancel, &migration_end));
             }
-            // Ends the watch over the guard, however the migration ends.
-            let _over = CancelOnDrop(&over);
+            // Stops the watch thread on every path, also on a panic.
+            let _stop_watch = CancelOnDrop(&migration_end);
             let result = run_migration(
                 arguments,
-                &desk,
+                &config,
                 guard.as_ref(),
                 &relay,
                 &log,
-                &user,
+                &user_cancel,
                 printer,
             );
-            over.cancel();
+            migration_end.cancel();
             result
         })
     };
     if !arguments.repeat {
-        return Ok(one()?.unwrap_or(Status::Error));
+        return Ok(run_one()?.unwrap_or(Status::Error));
     }
     loop {
-        match one() {
+        match run_one() {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Status::Success),
-            // The next one may be fine; but what goes wrong at once goes wrong again.
+            // The next migration may succeed. The delay avoids a busy loop of immediate failures.
             Err(failure) => {
                 print_failure(&failure);
-                let _ = user.wait(Some(Instant::now() + RESTART_DELAY));
+                let _ = user_cancel.wait(Some(Instant::now() + RESTART_DELAY));
             }
         }
         if relay.is_single() {
@@ -131,39 +132,39 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     }
 }
 
-/// Says what is foretold of the VM, and rehearses it. Returns a status if that refuses the migration.
+/// Reports the preflight check and rehearses the VM. Returns a status if the migration is refused.
 fn run_preflight(
-    desk: &mut RelayConfig<'_>,
+    config: &mut RelayConfig<'_>,
     arguments: &arguments::Relay,
     log: &Log,
     printer: &mut Printer,
 ) -> Option<Status> {
-    let foretold = desk.preflight.as_ref()?;
-    log.preflight(foretold.verdict);
-    if foretold.verdict == Verdict::Refused {
-        foretold.report(printer);
-        conclude_not_begun(printer, arguments.format);
-        if arguments.format == Format::Text && !foretold.has_vm() {
+    let preflight = config.preflight.as_ref()?;
+    log.preflight(preflight.verdict);
+    if preflight.verdict == Verdict::Refused {
+        preflight.report(printer);
+        print_not_started(printer, arguments.format);
+        if arguments.format == Format::Text && !preflight.has_vm() {
             printer.line(
-                "  or: if the VM was given other values than one has there at its start, \
-                 name a stream of it, or its QEMU's monitor",
+                "  or: if the VM was started with other values than the host's defaults, \
+                 name a stream of the VM, or its QEMU's monitor",
             );
         }
         return Some(Status::Refused);
     }
     if let Some(monitor) = &arguments.destination_qmp {
-        match foretold.rehearse(monitor, arguments, printer) {
+        match preflight.rehearse(monitor, arguments, printer) {
             Ok(Some((Status::Refused, report))) => {
                 printer.append(&report);
-                conclude_not_begun(printer, arguments.format);
+                print_not_started(printer, arguments.format);
                 return Some(Status::Refused);
             }
-            Ok(rehearsed) => {
-                desk.is_rehearsed = rehearsed.is_some_and(|(it, _)| it == Status::Success);
-                log.rehearsed(desk.is_rehearsed);
+            Ok(rehearsal) => {
+                config.is_rehearsed = rehearsal.is_some_and(|(it, _)| it == Status::Success);
+                log.rehearsed(config.is_rehearsed);
             }
             Err(failure) => {
-                printer.note("not rehearsed, and begun all the same:");
+                printer.note("the rehearsal failed; the migration starts without it:");
                 print_failure(&failure);
             }
         }
@@ -171,7 +172,7 @@ fn run_preflight(
     None
 }
 
-/// Everything that can be wrong before anybody connects.
+/// Checks everything that can fail before a QEMU connects.
 fn prepare<'a>(
     arguments: &'a arguments::Relay,
     printer: &mut Printer,
@@ -182,88 +183,88 @@ fn prepare<'a>(
                 .with_hint("name a file or a recorded host"),
         );
     }
-    let found = destination::find(&arguments.to, false, printer)?;
+    let spec = destination::find(&arguments.to, false, printer)?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let naming = ValueFormat::new(found.accelerator(), arguments.show_secrets).naming;
+    let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
     if let (true, Some(severity)) = (arguments.repeat, consents.accept_up_to) {
         return Err(Failure::new(format!(
-            "--repeat with --accept {severity}: it would accept what nobody has looked at"
+            "--repeat with --accept {severity} would accept adjustments that nobody reviewed"
         ))
         .with_hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }
-    let named = found.resolve_fixed(&arguments.loader)?;
+    let fixed = spec.resolve_fixed(&arguments.loader)?;
     let from = arguments.from.as_deref();
-    let foretold = from
+    let preflight = from
         .or(arguments.source_qmp.as_deref())
-        .map(|from| Preflight::run(from, arguments, &found, &tolerances, printer))
+        .map(|from| Preflight::run(from, arguments, &spec, &tolerances, printer))
         .transpose()?;
-    if arguments.repeat && foretold.as_ref().is_some_and(Preflight::has_vm) {
+    if arguments.repeat && preflight.as_ref().is_some_and(Preflight::has_vm) {
         return Err(Failure::new(
-            "--repeat with --from: what is certain of this VM is not certain of the next",
+            "--repeat with --from: the preflight check of one VM does not apply to the next",
         )
-        .with_hint("name a recorded host, where all of them come from"));
+        .with_hint("name the recorded host that all VMs run on"));
     }
     Ok(RelayConfig {
         arguments,
         tolerances,
         consents,
-        destination: named.map_or(RelayDestination::PerGuest(found), RelayDestination::Fixed),
-        preflight: foretold,
+        destination: fixed.map_or(RelayDestination::PerGuest(spec), RelayDestination::Fixed),
+        preflight,
         is_rehearsed: false,
     })
 }
 
-/// One migration; nothing if none came.
+/// Runs one migration. Returns `None` if no source connected.
 fn run_migration(
     arguments: &arguments::Relay,
-    desk: &RelayConfig<'_>,
+    config: &RelayConfig<'_>,
     guard: Option<&GuardSession>,
     relay: &Relay,
     log: &Log,
-    user: &CancelToken,
+    cancel: &CancelToken,
     printer: &mut Printer,
 ) -> Result<Option<Status>, Failure> {
-    let named = std::cell::OnceCell::new();
+    let destination = std::cell::OnceCell::new();
     log.begin_migration();
     let mut policy = CheckPolicy::new(
-        desk.policy_config(),
-        MigrationPlanner::new(desk, guard, &named),
+        config.policy_config(),
+        MigrationPlanner::new(config, guard, &destination),
     );
-    let ended = relay.serve_migration(&mut policy, log, user);
+    let migration = relay.serve_migration(&mut policy, log, cancel);
     log.end_progress();
     let reasons: Vec<String> = policy
         .setup_rejections()
         .iter()
         .map(describe_rejection)
         .collect();
-    if let Ok(Some(ended)) = &ended {
-        log.ended(ended, &reasons);
+    if let Ok(Some(migration)) = &migration {
+        log.ended(migration, &reasons);
     }
-    let settled = guard.and_then(|guard| {
-        let ended = ended.as_ref().ok().and_then(Option::as_ref);
-        guard.conclude(ended, log)
+    let location = guard.and_then(|guard| {
+        let migration = migration.as_ref().ok().and_then(Option::as_ref);
+        guard.conclude(migration, log)
     });
-    let (case, failure) = policy.into_parts();
-    let decided = PolicyReport {
-        findings: case.into_findings(),
+    let (planner, failure) = policy.into_parts();
+    let report = PolicyReport {
+        findings: planner.into_findings(),
         reasons,
         failure,
     };
-    let result = print_outcome(arguments, decided, ended, settled.as_ref(), printer);
-    if let (Some(whereabouts), Format::Text) = (&settled, arguments.format) {
-        guard_session::print_location(printer, whereabouts);
+    let result = print_outcome(arguments, report, migration, location.as_ref(), printer);
+    if let (Some(location), Format::Text) = (&location, arguments.format) {
+        guard_session::print_location(printer, location);
     }
     match finish(printer) {
-        // Who stops reading has read enough: where the VM is stands in the log and the exit status all the same.
+        // Ignore `EPIPE` on standard output: the log and the exit status have the VM's location.
         Err(failure) if !failure.is_broken_pipe() => return Err(failure),
         _ => {}
     }
-    match (&settled, result) {
-        (Some(whereabouts), Ok(status)) => Ok(Some(guarded_status(whereabouts, status))),
-        // The guard has seen that it runs there, whatever became of the connections.
-        (Some(whereabouts), Err(failure)) if is_settled_at_destination(whereabouts) => {
+    match (&location, result) {
+        (Some(location), Ok(status)) => Ok(Some(guarded_status(location, status))),
+        // The guard found the VM running at the destination, although a connection failed.
+        (Some(location), Err(failure)) if is_settled_at_destination(location) => {
             print_failure(&failure);
             Ok(Some(Status::Success))
         }

@@ -1,7 +1,8 @@
-//! `cpreg __relay-guard`: the process that sees to it that the VM runs on exactly one side. `cpreg relay` starts it; it is not for users.
+//! `cpreg __relay-guard`: process that ensures that the VM runs on exactly one side.
 //!
-//! It outlives the relay: it leaves its session, and is not ended by the signals that end other commands. It ends when its work is
-//! done, which is soon after its standard input has ended. Its last word goes to standard error if the relay is not there to hear it.
+//! `cpreg relay` starts it; it is not for users. It outlives the relay: it leaves its session, and
+//! ignores the signals that end other commands. It exits when its work is done, soon after its
+//! standard input is closed. It prints its result to standard error if the relay has exited.
 
 use std::io;
 
@@ -13,16 +14,16 @@ use crate::printer::Printer;
 
 pub(crate) fn run(printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
-    // One that was started by hand may lead its process group already; then it stays where it is.
+    // A guard started by hand may already lead its process group, and then keeps its session.
     let _ = guard::leave_session();
     interrupt::on_interrupt(|| {})?;
-    let served = guard::run(io::stdin(), io::stdout().lock());
-    if let (Some(whereabouts), false) = (served.vm_location, served.relay_notified) {
-        printer.line(format_args!("cpreg relay is gone. {whereabouts}"));
-        for done in &whereabouts.actions {
-            printer.line(format_args!("  told {done}"));
+    let result = guard::run(io::stdin(), io::stdout().lock());
+    if let (Some(location), false) = (result.vm_location, result.relay_notified) {
+        printer.line(format_args!("cpreg relay has exited. {location}"));
+        for action in &location.actions {
+            printer.line(format_args!("  sent to {action}"));
         }
-        for advice in &whereabouts.advice {
+        for advice in &location.advice {
             printer.line(format_args!("  do: {advice}"));
         }
     }

@@ -1,6 +1,8 @@
-//! `cpreg report SOURCE`: the VM without RAM and secrets, as a small file for who shall help, and as text for an issue.
+//! `cpreg report SOURCE`: writes the VM without RAM and secrets, as a small file and as text for an
+//! issue.
 //!
-//! What is taken out is [`cpreg_stream::RedactionOptions`]'s; what the file is like is [`cpreg_report::shared`]'s.
+//! [`cpreg_stream::RedactionOptions`] decides the redactions, [`cpreg_report::vm_report`] the
+//! format of the file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -29,24 +31,22 @@ use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 
-/// What the VM is called in a report: the file's name may be a customer's.
+/// Name of the VM in a report. The name of the file may be a customer's.
 const VM_NAME: &str = "VM";
 
 pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Result<Status, Failure> {
     if let Some(target) = &arguments.output {
         if target == Path::new("-") {
-            return Err(
-                Failure::new("a report is not written to standard output with -o")
-                    .with_hint("--format json prints it; a file that is called `-` is ./-"),
-            );
+            return Err(Failure::new("-o cannot write a report to standard output")
+                .with_hint("--format json prints it; write ./- for a file named `-`"));
         }
         check_output(target, &arguments.source, arguments.force)?;
     }
     let source = Input::open(&arguments.source, arguments.verify, printer)?;
     if source.report().is_some() {
         return Err(
-            Failure::new(format!("{} is a report already", source.path.display()))
-                .with_hint("attach it as it is; `cpreg show` and `cpreg check` read it"),
+            Failure::new(format!("{} is already a report", source.path.display()))
+                .with_hint("attach it unchanged; `cpreg show` and `cpreg check` read it"),
         );
     }
     let destination = match &arguments.to {
@@ -58,22 +58,29 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         report.host = Some(this_host());
     }
     let tolerances = Tolerances::default();
-    // What is checked is what the reader of the report will check.
-    let read = Input::from_report(Path::new(VM_NAME), report.clone(), None, false)?;
-    let answer = match &destination {
-        Some(goal) => {
-            let options = ConsentArgs::default();
-            let answer = |input, named, printing| {
-                check::build_findings(input, named, &tolerances, &options, printing, printer)
+    // The check runs on the redacted VM, which is what the reader of the report will check.
+    let redacted = Input::from_report(Path::new(VM_NAME), report.clone(), None, false)?;
+    let findings = match &destination {
+        Some(target) => {
+            let consents = ConsentArgs::default();
+            let build_findings = |input, resolved, value_format| {
+                check::build_findings(
+                    input,
+                    resolved,
+                    &tolerances,
+                    &consents,
+                    value_format,
+                    printer,
+                )
             };
-            let printing = ValueFormat::new(goal.redacted.destination.accelerator, false);
-            let before = answer(&source, &goal.resolved, printing)?.verdict();
-            let answer = answer(&read, &goal.redacted, printing)?;
-            note_verdict_change(before, answer.verdict(), printer);
-            let check = serde_json::to_value(model::CheckReport::from(&answer));
+            let value_format = ValueFormat::new(target.redacted.destination.accelerator, false);
+            let before = build_findings(&source, &target.resolved, value_format)?.verdict();
+            let findings = build_findings(&redacted, &target.redacted, value_format)?;
+            note_verdict_change(before, findings.verdict(), printer);
+            let check = serde_json::to_value(model::CheckReport::from(&findings));
             report.check = Some(check.map_err(report_failure)?);
-            report.destination = Some(goal.destination.clone());
-            Some(answer)
+            report.destination = Some(target.destination.clone());
+            Some(findings)
         }
         None => None,
     };
@@ -82,8 +89,8 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         Format::Text => {
             let name = arguments.output.as_ref().and_then(|path| path.file_name());
             let name = name.map(OsStr::to_string_lossy);
-            let cpus = cpus(&read)?;
-            markdown::print(printer, &report, &cpus, answer.as_ref(), name.as_deref());
+            let cpus = summarize_cpus(&redacted)?;
+            markdown::print(printer, &report, &cpus, findings.as_ref(), name.as_deref());
         }
         Format::Json => printer.json(&document),
     }
@@ -99,14 +106,14 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
 }
 
 fn report_failure(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    Failure::new("cannot report").with_cause(error)
+    Failure::new("cannot write the report").with_cause(error)
 }
 
-/// Where the VM is to go.
+/// Destination of the VM, before and after redaction.
 struct ReportTarget {
-    /// As it is known here.
+    /// Destination as known on this machine.
     resolved: ResolvedDestination,
-    /// As the report tells of it.
+    /// Destination as the report describes it.
     redacted: ResolvedDestination,
     destination: ReportDestination,
 }
@@ -118,37 +125,41 @@ impl ReportTarget {
         arguments: &arguments::Report,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let (to, verify) = (&arguments.loader, arguments.verify);
-        let named = destination::resolve(path, source, to, verify, printer)?;
-        let recorded = (*named.origin).clone();
-        let recorded = match named.destination.loader {
-            // What was recorded, in all its detail, unless the user knows better.
+        let (loader, verify) = (&arguments.loader, arguments.verify);
+        let resolved = destination::resolve(path, source, loader, verify, printer)?;
+        let origin = (*resolved.origin).clone();
+        let origin = match resolved.destination.loader {
+            // `--loader` replaces the recorded program and version.
             Some(loader) if arguments.loader.loader.is_some() => ProfileOrigin {
                 program: loader.program.name().to_owned(),
                 version: loader.version.to_string(),
-                ..recorded
+                ..origin
             },
-            _ => recorded,
+            _ => origin,
         };
-        let keep = arguments.general_registers;
-        let going = ReportDestination::new(&named.provenance, recorded, &named.destination, keep);
-        let told = Profile::try_from(&going.profile).map_err(report_failure)?;
-        let told = ResolvedDestination {
-            destination: told.destination,
-            provenance: named.provenance.clone(),
-            origin: Box::new(told.origin),
+        let destination = ReportDestination::new(
+            &resolved.provenance,
+            origin,
+            &resolved.destination,
+            arguments.general_registers,
+        );
+        let profile = Profile::try_from(&destination.profile).map_err(report_failure)?;
+        let redacted = ResolvedDestination {
+            destination: profile.destination,
+            provenance: resolved.provenance.clone(),
+            origin: Box::new(profile.origin),
         };
         Ok(Self {
-            resolved: named,
-            redacted: told,
-            destination: going,
+            resolved,
+            redacted,
+            destination,
         })
     }
 }
 
-/// What a stream tells of its vCPUs.
-fn cpus(read: &Input) -> Result<CpuSummary, Failure> {
-    let cpus = read.stream()?.cpus();
+/// Summarizes the vCPUs of a stream.
+fn summarize_cpus(source: &Input) -> Result<CpuSummary, Failure> {
+    let cpus = source.stream()?.cpus();
     let midr = |cpu: &Cpu| {
         let mut registers = cpu.registers();
         registers.find(|(id, _)| *id == RegisterId::MIDR_EL1)
@@ -159,26 +170,25 @@ fn cpus(read: &Input) -> Result<CpuSummary, Failure> {
     })
 }
 
-/// A report with the stream in it, and what the stream says.
+/// Returns a report with the redacted stream and its summary.
 fn build_redacted_report(
     source: &Input,
     arguments: &arguments::Report,
 ) -> Result<VmReport, Failure> {
     let stream = source.stream()?;
-    let scrub = RedactionOptions {
+    let options = RedactionOptions {
         keep_general_registers: arguments.general_registers,
     };
-    let unusable = |error| {
-        Failure::new(format!("cannot make a report of {}", source.path.display()))
-            .with_hinted_cause(error)
+    let failure = |error| {
+        Failure::new(format!("cannot report {}", source.path.display())).with_hinted_cause(error)
     };
-    let scrubbed = stream.redact(source.file()?, scrub).map_err(unusable)?;
-    let vm = stream.vm().map_err(unusable)?;
+    let redacted = stream.redact(source.file()?, options).map_err(failure)?;
+    let vm = stream.vm().map_err(failure)?;
     let shape = stream.shape();
     let written_by = writer::writer_versions(shape.machine.as_deref(), &vm);
     let version = |version: Option<cpreg::destination::Version>| version.map(|it| it.to_string());
     let accelerator = stream.accelerator();
-    let about = StreamSummary {
+    let summary = StreamSummary {
         machine: shape.machine,
         vcpus: shape.vcpu_count,
         accelerator: accelerator.map(|it| it.name().to_owned()),
@@ -208,12 +218,17 @@ fn build_redacted_report(
             })
             .collect(),
     };
-    let blanked = to_redactions(scrubbed.redactions, accelerator);
-    VmReport::new(env!("CARGO_PKG_VERSION"), about, blanked, &scrubbed.bytes)
-        .map_err(report_failure)
+    let redactions = to_redactions(redacted.redactions, accelerator);
+    VmReport::new(
+        env!("CARGO_PKG_VERSION"),
+        summary,
+        redactions,
+        &redacted.bytes,
+    )
+    .map_err(report_failure)
 }
 
-fn to_redactions(blanked: stream::Redactions, accelerator: Option<Accelerator>) -> Redactions {
+fn to_redactions(redactions: stream::Redactions, accelerator: Option<Accelerator>) -> Redactions {
     let naming: Naming = ValueFormat::new(accelerator, false).naming;
     let register = |id: RegisterId| RedactedRegister {
         id: id_digits(id),
@@ -225,14 +240,14 @@ fn to_redactions(blanked: stream::Redactions, accelerator: Option<Accelerator>) 
         bytes: device.bytes,
     };
     Redactions {
-        registers: blanked.registers.into_iter().map(register).collect(),
-        parts: blanked.parts,
-        devices: blanked.devices.into_iter().map(device).collect(),
-        uuid: blanked.uuid,
+        registers: redactions.registers.into_iter().map(register).collect(),
+        parts: redactions.parts,
+        devices: redactions.devices.into_iter().map(device).collect(),
+        uuid: redactions.uuid,
     }
 }
 
-/// The machine that this runs on, without its name.
+/// Returns the platform of this machine, without its name.
 fn this_host() -> HostPlatform {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     HostPlatform {
@@ -245,15 +260,15 @@ fn this_host() -> HostPlatform {
 fn note_verdict_change(before: Verdict, after: Verdict, printer: &Printer) {
     if before != after {
         printer.note(format_args!(
-            "the VM itself is judged otherwise: {}, and what was blanked makes it {}; \
-             --general-registers blanks less",
+            "the redactions change the verdict: the VM {}, the report {}; --general-registers \
+             redacts less",
             before.name(),
             after.name()
         ));
     }
 }
 
-/// Writes the file: it appears whole or not at all.
+/// Writes the file atomically.
 fn write(target: &Path, document: &str, force: bool) -> Result<(), Failure> {
     let bytes = document.as_bytes().to_vec();
     let options = WriteOptions {

@@ -1,4 +1,4 @@
-//! `cpreg show FILE`: what a stream or profile holds, and what a recorded host is.
+//! `cpreg show FILE`: shows the content of a stream or profile, or a recorded host.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::Naming;
@@ -17,17 +17,17 @@ use crate::names;
 use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<Status, Failure> {
-    let reading = &arguments.inspect;
-    let input = match hosts::open(&arguments.file, reading.verify, printer)? {
+    let inspect = &arguments.inspect;
+    let input = match hosts::open(&arguments.file, inspect.verify, printer)? {
         HostOrFile::Host(host) => return show_host(&host, arguments, printer),
         HostOrFile::File(input) => input,
     };
     let contents = contents::from_input(&input)?;
-    let printing = ValueFormat::new(contents.destination.accelerator, reading.show_secrets);
-    let wanted: Vec<RegisterSelection> = arguments
+    let value_format = ValueFormat::new(contents.destination.accelerator, inspect.show_secrets);
+    let selection: Vec<RegisterSelection> = arguments
         .registers
         .iter()
-        .map(|text| parse_wanted(text, printing.naming))
+        .map(|text| parse_selection(text, value_format.naming))
         .collect::<Result<_, _>>()?;
     let count = contents.vcpus().len();
     if let Some(vcpu) = arguments.vcpu.filter(|vcpu| *vcpu >= count) {
@@ -40,75 +40,73 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
             ),
         );
     }
-    let chosen = |number: &usize| arguments.vcpu.is_none_or(|vcpu| vcpu == *number);
+    let is_selected = |number: &usize| arguments.vcpu.is_none_or(|vcpu| vcpu == *number);
     let vcpus = || {
         let vcpus = contents.vcpus().iter().enumerate();
-        vcpus.filter(|(number, _)| chosen(number))
+        vcpus.filter(|(number, _)| is_selected(number))
     };
     let mut registers = rows::registers(vcpus());
-    if !wanted.is_empty() {
-        registers.retain(|row| wanted.iter().any(|wanted| wanted.id == row.key));
+    if !selection.is_empty() {
+        registers.retain(|row| selection.iter().any(|selected| selected.id == row.key));
     }
-    let extensions = if wanted.is_empty() {
+    let extensions = if selection.is_empty() {
         rows::extensions(vcpus())
     } else {
         Vec::new()
     };
-    let cores = contents.vcpu_states.iter().enumerate();
-    let shown = ContentsView {
+    let states = contents.vcpu_states.iter().enumerate();
+    let view = ContentsView {
         contents: &contents,
-        value_format: printing,
-        selection: wanted,
+        value_format,
+        selection,
         show_fields: arguments.fields,
         vcpu_count: vcpus().count(),
-        vcpu_states: cores.filter(|(number, _)| chosen(number)).collect(),
+        vcpu_states: states.filter(|(number, _)| is_selected(number)).collect(),
         registers,
         extensions,
     };
-    match reading.format {
-        Format::Text => report::show::text::print(printer, &shown),
-        Format::Json => print_json(printer, &report::show::model::ShowReport::from(&shown))?,
+    match inspect.format {
+        Format::Text => report::show::text::print(printer, &view),
+        Format::Json => print_json(printer, &report::show::model::ShowReport::from(&view))?,
     }
     Ok(Status::Success)
 }
 
-/// A recorded host; with features in its name what such a guest has.
+/// Shows a recorded host, or its registers for a guest if the name has features.
 fn show_host(
     host: &hosts::NamedHost,
     arguments: &arguments::Show,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let written = &host.display_name;
+    let name = &host.display_name;
     if arguments.vcpu.is_some() {
-        return Err(
-            Failure::new(format!("{written} is a host, and has no vCPUs"))
-                .with_hint("--vcpu is for streams and profiles"),
-        );
+        return Err(Failure::new(format!("{name} is a host, and has no vCPUs"))
+            .with_hint("--vcpu is for streams and profiles"));
     }
-    let printing = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
+    let value_format = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
     let texts = arguments.registers.iter();
-    let wanted = texts.map(|text| parse_wanted(text, printing.naming));
-    let wanted: Vec<RegisterSelection> = wanted.collect::<Result<_, _>>()?;
-    if host.features.is_none() && (arguments.fields || !wanted.is_empty()) {
+    let selection = texts.map(|text| parse_selection(text, value_format.naming));
+    let selection: Vec<RegisterSelection> = selection.collect::<Result<_, _>>()?;
+    if host.features.is_none() && (arguments.fields || !selection.is_empty()) {
         return Err(host.missing_features());
     }
     let guest =
-        |features| GuestView::new(written, &host.record, features, wanted, arguments.fields);
-    let shown = HostView {
-        argument: written,
+        |features| GuestView::new(name, &host.record, features, selection, arguments.fields);
+    let view = HostView {
+        argument: name,
         record: &host.record,
         guest: host.features.map(guest).transpose()?,
-        value_format: printing,
+        value_format,
     };
     match arguments.inspect.format {
-        Format::Text => report::host::text::print(printer, &shown),
-        Format::Json => print_json(printer, &report::host::model::HostReport::from(&shown))?,
+        Format::Text => report::host::text::print(printer, &view),
+        Format::Json => print_json(printer, &report::host::model::HostReport::from(&view))?,
     }
     Ok(Status::Success)
 }
 
-/// A register by any of its spellings, or REG.FIELD.
-pub(super) fn parse_wanted(text: &str, naming: Naming) -> Result<RegisterSelection, Failure> {
+/// Parses a register in any of its spellings, or REG.FIELD.
+pub(super) fn parse_selection(text: &str, naming: Naming) -> Result<RegisterSelection, Failure> {
     if !text.contains('.') {
         return names::parse_register(text, naming).map(|id| RegisterSelection { id, field: None });
     }

@@ -1,4 +1,4 @@
-//! `cpreg tolerances`: the table, printed for people. For other programs: [`cpreg_report::export`].
+//! `cpreg tolerances`: prints the table. [`cpreg_report::export`] writes it for other programs.
 
 use cpreg::register::{Naming, RegisterId};
 use cpreg_report::export::{Exporter, Firecracker, Json, Qemu};
@@ -15,7 +15,7 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let tolerances = tolerance_file::read(&arguments.tolerances)?;
-    let wanted: Vec<RegisterId> = arguments
+    let registers: Vec<RegisterId> = arguments
         .registers
         .iter()
         .map(|text| names::parse_register(text, Naming::Kvm))
@@ -27,10 +27,10 @@ pub(crate) fn run(
     };
     match format {
         Some(format) => {
-            let exported = exporter(format).export(&tolerances, &wanted, printer);
-            exported.map_err(|error| Failure::new("cannot report").with_cause(error))?;
+            let exported = exporter(format).export(&tolerances, &registers, printer);
+            exported.map_err(|error| Failure::new("cannot export").with_cause(error))?;
         }
-        None => tolerance::print(printer, &entries(&tolerances, &wanted)),
+        None => tolerance::print(printer, &entries(&tolerances, &registers)),
     }
     Ok(Status::Success)
 }

@@ -1,6 +1,7 @@
-//! `cpreg explain LINE…`, `--file LOG`, `-`: what error lines of a VMM mean.
+//! `cpreg explain LINE…`, `--file LOG`, `-`: explains error lines of a VMM.
 //!
-//! A log is read line by line and never held as a whole; of what it says, [`Failures`] keeps what is bounded.
+//! A log is read line by line, never kept as a whole. [`LoadFailures`] keeps a bounded part of its
+//! statements.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -15,9 +16,9 @@ use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, print_json};
 
-/// Different lines that are listed as not understood.
+/// Maximum number of different unknown lines that are listed.
 const MAX_UNKNOWN_LINES: usize = 20;
-/// Bytes of such a line that are listed.
+/// Maximum number of bytes listed of an unknown line.
 const MAX_LISTED_LINE_LEN: usize = 2048;
 
 pub(crate) fn run(
@@ -33,10 +34,10 @@ pub(crate) fn run(
             let file = File::open(path).map_err(|error| Failure::io("open", path, error))?;
             reader.read_log(BufReader::new(file), path)?;
         }
-        (None, [only]) if only == "-" => {
+        (None, [word]) if word == "-" => {
             reader.read_log(io::stdin().lock(), Path::new("standard input"))?;
         }
-        // A line that was pasted without quotes.
+        // A line pasted without quotes.
         (None, words) if words.len() > 2 && words.iter().all(|word| !word.contains(' ')) => {
             reader.read_line(&words.join(" "));
         }
@@ -46,28 +47,28 @@ pub(crate) fn run(
             }
         }
     }
-    let explained = reader.finish();
+    let explanation = reader.finish();
     match arguments.format {
-        Format::Text => text::print(printer, &explained),
-        Format::Json => print_json(printer, &ExplainLinesReport::from(&explained))?,
+        Format::Text => text::print(printer, &explanation),
+        Format::Json => print_json(printer, &ExplainLinesReport::from(&explanation))?,
     }
-    Ok(if explained.failures.is_empty() {
+    Ok(if explanation.failures.is_empty() {
         Status::Unknown
     } else {
         Status::Success
     })
 }
 
-/// Whether a line of any program is understood.
+/// Returns `true` if cpreg knows the line of any program.
 pub(super) fn is_known_line(line: &str) -> bool {
     !parse_statements(line).is_empty()
 }
 
-/// What a line of any program says.
+/// Returns the statements in a line of any program.
 fn parse_statements(line: &str) -> Vec<Statement> {
-    let mut said = qemu::parse(line);
-    said.extend(snapshot::parse(line));
-    said
+    let mut statements = qemu::parse(line);
+    statements.extend(snapshot::parse(line));
+    statements
 }
 
 #[derive(Default)]
@@ -81,25 +82,25 @@ struct LineReader {
 }
 
 impl LineReader {
-    /// A log, in which most lines are about other things.
+    /// Reads a log, in which most lines are not errors.
     fn read_log(&mut self, mut log: impl BufRead, path: &Path) -> Result<(), Failure> {
         self.is_log = true;
-        let failed = |error| Failure::io("read", path, error);
+        let read_failure = |error| Failure::io("read", path, error);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let most = u64::try_from(MAX_LINE_LEN).unwrap_or(u64::MAX);
+            let limit = u64::try_from(MAX_LINE_LEN).unwrap_or(u64::MAX);
             let length = log
                 .by_ref()
-                .take(most)
+                .take(limit)
                 .read_until(b'\n', &mut line)
-                .map_err(failed)?;
+                .map_err(read_failure)?;
             if length == 0 {
                 return Ok(());
             }
             if length == MAX_LINE_LEN && line.last() != Some(&b'\n') {
                 self.truncated_lines += 1;
-                skip_line(&mut log).map_err(failed)?;
+                skip_line(&mut log).map_err(read_failure)?;
             }
             self.read_line(&String::from_utf8_lossy(&line));
         }
@@ -107,11 +108,11 @@ impl LineReader {
 
     fn read_line(&mut self, line: &str) {
         let line = line.trim();
-        let said = parse_statements(line);
-        if !said.is_empty() {
-            self.failures.add(line, said);
+        let statements = parse_statements(line);
+        if !statements.is_empty() {
+            self.failures.add(line, statements);
         } else if line.is_empty() {
-            // Between two lines of the command line there is nothing.
+            // Blank lines are not counted.
         } else if !self.is_log
             || qemu::looks_like_an_error(line)
             || snapshot::looks_like_an_error(line)
@@ -141,13 +142,13 @@ impl LineReader {
     }
 
     fn finish(self) -> LinesExplanation {
-        let (failures, further) = self.failures.finish();
+        let (failures, omitted_failures) = self.failures.finish();
         LinesExplanation {
             failures: failures
                 .into_iter()
                 .map(|failure| (explain(&failure), failure))
                 .collect(),
-            omitted_failures: further,
+            omitted_failures,
             unknown_lines: self.unknown_lines,
             omitted_unknown_lines: self.further_unknown_lines,
             is_log: self.is_log,
@@ -157,14 +158,14 @@ impl LineReader {
     }
 }
 
-/// The same line at another time, of another process, is the same line.
-fn is_same_except_numbers(one: &str, other: &str) -> bool {
-    let words = |line: &str| -> String {
+/// Returns `true` if two lines differ only in digits, such as times and process ids.
+fn is_same_except_numbers(a: &str, b: &str) -> bool {
+    let without_digits = |line: &str| -> String {
         line.chars()
             .filter(|character| !character.is_ascii_digit())
             .collect()
     };
-    words(one) == words(other)
+    without_digits(a) == without_digits(b)
 }
 
 fn skip_line(log: &mut impl BufRead) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! `cpreg explain REG [VALUE]`: what is known about a register.
+//! `cpreg explain REG [VALUE]`: explains a register.
 
 use cpreg::register::RegisterField;
 use cpreg::tolerance::Tolerances;
@@ -11,35 +11,35 @@ use crate::failure::{Failure, Status};
 use crate::names;
 use crate::printer::{Printer, print_json};
 
-/// Explains a register or field, and a value of it.
+/// Explains a register or field, and optionally a value.
 pub(crate) fn run(
-    wanted: RegisterSelection,
+    selection: RegisterSelection,
     value: Option<&str>,
     arguments: &arguments::Explain,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let value = value.map(|text| parse_value(wanted, text)).transpose()?;
+    let value = value.map(|text| parse_value(selection, text)).transpose()?;
     let history = hosts::history()?;
-    let table = Tolerances::default();
-    let explained = RegisterExplanation::new(wanted, value, &history, &table);
+    let tolerances = Tolerances::default();
+    let explanation = RegisterExplanation::new(selection, value, &history, &tolerances);
     match arguments.format {
         Format::Text => {
-            register::text::print(printer, &explained);
+            register::text::print(printer, &explanation);
         }
         Format::Json => {
             print_json(
                 printer,
-                &register::model::ExplainRegisterReport::from(&explained),
+                &register::model::ExplainRegisterReport::from(&explanation),
             )?;
         }
     }
     Ok(Status::Success)
 }
 
-/// A value of the register, or of its field if one was asked for.
-fn parse_value(wanted: RegisterSelection, text: &str) -> Result<u64, Failure> {
-    let id = wanted.id;
-    let (named, bits) = if let Some(field) = wanted.field {
+/// Parses a value of the register, or of its field if one is selected.
+fn parse_value(selection: RegisterSelection, text: &str) -> Result<u64, Failure> {
+    let id = selection.id;
+    let (named, bits) = if let Some(field) = selection.field {
         let named = RegisterField { id, field }.value_by_name(text);
         (named, usize::from(field.width()))
     } else {
@@ -47,25 +47,25 @@ fn parse_value(wanted: RegisterSelection, text: &str) -> Result<u64, Failure> {
         (id.value_by_name(text), bits)
     };
     if bits > 64 {
-        let failure = Failure::new(format!("{id} holds {bits} bits"));
+        let failure = Failure::new(format!("{id} has {bits} bits"));
         return Err(failure.with_hint("only values of up to 64 bits are decoded"));
     }
     let value = named.map_or_else(|| names::parse_number(text), Ok);
-    let value = value.map_err(|failure| with_value_names(failure, wanted))?;
+    let value = value.map_err(|failure| with_value_names(failure, selection))?;
     if bits < 64 && value >> bits != 0 {
         let s = if bits == 1 { "" } else { "s" };
         return Err(Failure::new(format!(
             "{value:#x} does not fit into the {bits} bit{s} of {}",
-            name(wanted)
+            name(selection)
         )));
     }
     Ok(value)
 }
 
-/// Tells which values have names, where some do.
-fn with_value_names(failure: Failure, wanted: RegisterSelection) -> Failure {
-    let id = wanted.id;
-    let names: Vec<_> = match wanted.field {
+/// Adds the names of the register's or field's values as a hint, if any.
+fn with_value_names(failure: Failure, selection: RegisterSelection) -> Failure {
+    let id = selection.id;
+    let names: Vec<_> = match selection.field {
         Some(field) => RegisterField { id, field }.named_values().collect(),
         None => id.named_values().collect(),
     };
@@ -76,8 +76,8 @@ fn with_value_names(failure: Failure, wanted: RegisterSelection) -> Failure {
     failure.with_hint(format!("or by its name: {}", names.join(", ")))
 }
 
-fn name(wanted: RegisterSelection) -> String {
-    let id = wanted.id;
-    let field = wanted.field.map(|field| RegisterField { id, field });
+fn name(selection: RegisterSelection) -> String {
+    let id = selection.id;
+    let field = selection.field.map(|field| RegisterField { id, field });
     field.map_or_else(|| id.to_string(), |field| field.to_string())
 }

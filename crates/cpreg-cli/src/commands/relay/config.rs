@@ -1,4 +1,4 @@
-//! [`RelayConfig`]: what every migration through a relay is decided with.
+//! [`RelayConfig`]: inputs of the decision on every migration through a relay.
 
 use cpreg::plan::{Consents, Verdict};
 use cpreg::tolerance::Tolerances;
@@ -8,42 +8,42 @@ use super::preflight::Preflight;
 use crate::arguments;
 use crate::destination::{DestinationSpec, ResolvedDestination};
 
-/// What the VM is called in reports: what stands for it in the commands that they propose.
+/// Name of the VM in reports, which stands for it in the commands that they propose.
 pub(super) const SOURCE_NAME: &str = "SOURCE";
 
-/// What every migration through this relay is decided with.
+/// Inputs of the decision on every migration through this relay.
 pub(super) struct RelayConfig<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
     pub(super) consents: Consents,
     pub(super) destination: RelayDestination<'a>,
-    /// What was certain before.
+    /// Result of the check before the migration.
     pub(super) preflight: Option<Preflight>,
-    /// A copy of the destination's QEMU has loaded it.
+    /// `true` if a copy of the destination's QEMU has loaded the VM.
     pub(super) is_rehearsed: bool,
 }
 
-/// The destination.
+/// Destination of a relay.
 pub(super) enum RelayDestination<'a> {
-    /// It is the same whatever the guest.
+    /// Destination that is the same for every guest.
     Fixed(ResolvedDestination),
-    /// What it is depends on the guest.
+    /// Destination that depends on the guest.
     PerGuest(DestinationSpec<'a>),
 }
 
 impl RelayConfig<'_> {
-    /// Returns what the relay needs of it.
+    /// Returns the part of the configuration that the relay's policy uses.
     pub(super) fn policy_config(&self) -> PolicyConfig<'_> {
-        let foretold = self.preflight.as_ref().map(|foretold| foretold.verdict);
+        let verdict = self.preflight.as_ref().map(|preflight| preflight.verdict);
         PolicyConfig {
             destination: match &self.destination {
-                RelayDestination::Fixed(named) => Some(&named.destination),
+                RelayDestination::Fixed(resolved) => Some(&resolved.destination),
                 RelayDestination::PerGuest(_) => None,
             },
             tolerances: &self.tolerances,
             consents: &self.consents,
             is_certain: self.is_rehearsed
-                || matches!(foretold, Some(Verdict::Loads | Verdict::Converts)),
+                || matches!(verdict, Some(Verdict::Loads | Verdict::Converts)),
             allow_no_return_path: self.arguments.allow_no_return_path,
         }
     }

@@ -1,146 +1,146 @@
-//! [`GuardSession`]: the drain guard of one migration, as the relay's command drives it.
+//! [`GuardSession`]: switchover guard of one migration, driven by the relay's command.
 //!
-//! What the guard does lives in [`cpreg_relay::guard`]; here it is asked in order, and told what
-//! goes on.
+//! [`cpreg_relay::guard`] implements the guard. This module sends it requests and reports the
+//! progress of the migration to it.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpreg_relay::guard::{GuardClient, VmLocationReport, VmPlace};
-use cpreg_relay::{
-    Address, CancelToken, Error, MigrationOutcome, MigrationResult, VmLocation as There,
-};
+use cpreg_relay::{Address, CancelToken, Error, MigrationOutcome, MigrationResult, VmLocation};
 
 use super::log::Log;
 use crate::arguments;
 use crate::failure::Failure;
 use crate::printer::{Printer, style, styled};
 
-/// How long the guard may take to settle where the VM is. It gives up long before.
+/// Timeout for the guard to determine the VM's location. The guard itself gives up long before.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// How often it is asked whether it has settled that already.
+/// Interval at which the guard is polled for the VM's location.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The guard of one migration.
+/// Guard of one migration.
 pub(super) struct GuardSession {
     client: Mutex<Option<GuardClient>>,
     starts_migration: bool,
 }
 
-/// What the guard found.
+/// Result of the guard's preparation.
 pub(super) enum PrepareOutcome {
-    /// A migration can begin.
+    /// Both QEMUs are ready for a migration.
     Ready(GuardSession),
-    /// An earlier one was not finished, and is now.
+    /// The guard finished an earlier, interrupted migration.
     Finished(VmLocationReport),
 }
 
 impl GuardSession {
-    /// Starts the guard, has it look at both QEMUs and make them ready.
+    /// Starts the guard, which queries and prepares both QEMUs.
     pub(super) fn prepare(
         arguments: &arguments::Relay,
         log: &Log,
         printer: &Printer,
     ) -> Result<PrepareOutcome, Failure> {
-        let (source, dest) = (
+        let (source, destination) = (
             arguments.source_qmp.as_deref(),
             arguments.destination_qmp.as_deref(),
         );
         if source.is_some() {
-            uri(&arguments.listen)?;
+            migration_uri(&arguments.listen)?;
         }
-        let mut keeper = GuardClient::spawn(&["__relay-guard"])
-            .map_err(|error| Failure::new("cannot start the drain guard").with_cause(error))?;
-        let connected = keeper.connect(source, dest).map_err(guard_failure)?;
-        if let Some(whereabouts) = connected.vm_location {
-            return Ok(PrepareOutcome::Finished(whereabouts));
+        let mut client = GuardClient::spawn(&["__relay-guard"])
+            .map_err(|error| Failure::new("cannot start the switchover guard").with_cause(error))?;
+        let connected = client.connect(source, destination).map_err(guard_failure)?;
+        if let Some(location) = connected.vm_location {
+            return Ok(PrepareOutcome::Finished(location));
         }
-        for (side, found) in [
+        for (side, status) in [
             ("source", &connected.source),
             ("destination", &connected.destination),
         ] {
-            if let Some(found) = found {
-                log.qemu_status(side, &found.version, &found.run_state);
+            if let Some(status) = status {
+                log.qemu_status(side, &status.version, &status.run_state);
             }
         }
-        let prepared = keeper.prepare().map_err(guard_failure)?;
+        let prepared = client.prepare().map_err(guard_failure)?;
         for note in connected.notes.iter().chain(&prepared.notes) {
             printer.note(note);
         }
         log.guard_ready(prepared.return_path_switched_on, prepared.autostart_blocked);
         Ok(PrepareOutcome::Ready(Self {
-            client: Mutex::new(Some(keeper)),
+            client: Mutex::new(Some(client)),
             starts_migration: source.is_some(),
         }))
     }
 
-    /// Starts the migration, if it is this side's to start.
+    /// Starts the migration, if the relay has the source's monitor.
     pub(super) fn start(&self, listen: &Address) -> Result<(), Failure> {
-        let uri = uri(listen)?;
+        let uri = migration_uri(listen)?;
         match &mut *self.lock_client() {
-            Some(keeper) if self.starts_migration => keeper.start(&uri).map_err(guard_failure),
+            Some(client) if self.starts_migration => client.start(&uri).map_err(guard_failure),
             _ => Ok(()),
         }
     }
 
-    /// A stream has come.
+    /// Reports to the guard that a stream has arrived.
     pub(super) fn migration_started(&self) {
-        if let (Some(keeper), false) = (&mut *self.lock_client(), self.starts_migration) {
-            keeper.migration_started();
+        if let (Some(client), false) = (&mut *self.lock_client(), self.starts_migration) {
+            client.migration_started();
         }
     }
 
-    /// Device state goes on now. `running`: the guest ran when it was saved.
+    /// Reports to the guard that device state is sent now. `running` is the saved run state.
     pub(super) fn device_state_committed(&self, running: Option<bool>) -> Result<(), Failure> {
         match &mut *self.lock_client() {
-            Some(keeper) => keeper
+            Some(client) => client
                 .device_state_committed(running)
                 .map_err(guard_failure),
             None => Ok(()),
         }
     }
 
-    /// Cancels the waiting when the guard has settled where the VM is before anybody came, until `is_over`.
-    pub(super) fn watch(&self, user: &CancelToken, is_over: &CancelToken) {
+    /// Cancels the relay when the guard determines the VM's location before a source connects.
+    ///
+    /// Returns when `migration_end` is cancelled.
+    pub(super) fn watch(&self, relay_cancel: &CancelToken, migration_end: &CancelToken) {
         loop {
-            let until = std::time::Instant::now() + POLL_INTERVAL;
-            if is_over.wait(Some(until)).unwrap_or(true) {
+            let deadline = std::time::Instant::now() + POLL_INTERVAL;
+            if migration_end.wait(Some(deadline)).unwrap_or(true) {
                 return;
             }
-            let has_settled = match &mut *self.lock_client() {
-                Some(keeper) => keeper.vm_location().is_some(),
+            let is_settled = match &mut *self.lock_client() {
+                Some(client) => client.vm_location().is_some(),
                 None => true,
             };
-            if has_settled {
-                user.cancel();
+            if is_settled {
+                relay_cancel.cancel();
                 return;
             }
         }
     }
 
-    /// Says what became of the migration, and waits until the VM runs on one side.
+    /// Reports the result of the migration to the guard, and waits until the VM runs on one side.
     pub(super) fn conclude(
         &self,
-        ended: Option<&MigrationResult>,
+        result: Option<&MigrationResult>,
         log: &Log,
     ) -> Option<VmLocationReport> {
-        let mut keeper = self.lock_client().take()?;
-        match ended {
-            Some(ended) if ended.device_state_sent => {
-                let arrived = matches!(
-                    ended.vm_location,
-                    There::Destination | There::DestinationUnconfirmed
+        let mut client = self.lock_client().take()?;
+        match result {
+            Some(result) if result.device_state_sent => {
+                let has_arrived = matches!(
+                    result.vm_location,
+                    VmLocation::Destination | VmLocation::DestinationUnconfirmed
                 );
-                if arrived && matches!(ended.outcome, MigrationOutcome::Completed) {
-                    keeper.device_state_delivered();
+                if has_arrived && matches!(result.outcome, MigrationOutcome::Completed) {
+                    client.device_state_delivered();
                 }
             }
-            _ => keeper.device_state_rejected(),
+            _ => client.device_state_rejected(),
         }
-        let whereabouts = keeper.conclude(SETTLE_TIMEOUT);
-        log.vm_location(&whereabouts);
-        Some(whereabouts)
+        let location = client.conclude(SETTLE_TIMEOUT);
+        log.vm_location(&location);
+        Some(location)
     }
 
     fn lock_client(&self) -> MutexGuard<'_, Option<GuardClient>> {
@@ -148,45 +148,45 @@ impl GuardSession {
     }
 }
 
-/// Where the VM is, what was done, and what is left to do.
-pub(super) fn print_location(printer: &mut Printer, whereabouts: &VmLocationReport) {
-    let style = if whereabouts.place == VmPlace::DESTINATION {
+/// Prints the VM's location, the commands that the guard sent, and what the user must do.
+pub(super) fn print_location(printer: &mut Printer, location: &VmLocationReport) {
+    let style = if location.place == VmPlace::DESTINATION {
         style::GOOD
-    } else if whereabouts.place == VmPlace::SOURCE {
+    } else if location.place == VmPlace::SOURCE {
         style::WARNING
     } else {
         style::ERROR
     };
-    printer.line(styled(style, whereabouts));
-    for done in &whereabouts.actions {
-        printer.line(format_args!("  told {done}"));
+    printer.line(styled(style, location));
+    for action in &location.actions {
+        printer.line(format_args!("  sent to {action}"));
     }
-    for advice in &whereabouts.advice {
+    for advice in &location.advice {
         printer.line(format_args!("  do: {advice}"));
     }
 }
 
-/// The process at the other end of a monitor socket, if it is on this machine.
+/// Returns the process id of the peer of a monitor socket, if it runs on this machine.
 pub(super) fn peer_pid(monitor: &Path) -> Option<i32> {
     let socket = std::os::unix::net::UnixStream::connect(monitor).ok()?;
     let credentials = rustix::net::sockopt::socket_peercred(&socket).ok()?;
     Some(credentials.pid.as_raw_nonzero().get())
 }
 
-/// What the source's QEMU is told to migrate to.
-fn uri(listen: &Address) -> Result<String, Failure> {
+/// Returns the URI for QMP `migrate` at the source.
+fn migration_uri(listen: &Address) -> Result<String, Failure> {
     match listen {
         Address::Tcp { host, port } if ["", "0.0.0.0", "::"].contains(&host.as_str()) => {
             Ok(format!("tcp:127.0.0.1:{port}"))
         }
         Address::Tcp { .. } | Address::Unix(_) | Address::Vsock { .. } => Ok(listen.to_string()),
         _ => Err(Failure::new(format!(
-            "--source-qmp starts the migration, and a QEMU cannot be told to connect to {listen}"
+            "--source-qmp starts the migration, but QEMU cannot connect to {listen}"
         ))
-        .with_hint("--listen unix:PATH or tcp::0")),
+        .with_hint("use --listen unix:PATH or tcp::0")),
     }
 }
 
 fn guard_failure(error: Error) -> Failure {
-    Failure::new("the drain guard cannot take this on").with_hinted_cause(error)
+    Failure::new("the switchover guard cannot guard this migration").with_hinted_cause(error)
 }

@@ -1,8 +1,8 @@
 //! [`Log`]: events of the relay as lines on standard error, and progress on a terminal.
 //!
-//! `tracing` does not write these lines. Its fields hold no arrays, nulls or objects, which the JSON
-//! lines have, and the layout of `tracing-subscriber`'s JSON is fixed. Both formats would need a
-//! `FormatEvent` of their own, which is more code than [`Log::line`].
+//! `tracing` does not write these lines. Its fields hold no arrays, nulls or objects, which the
+//! JSON lines have. The layout of `tracing-subscriber`'s JSON is fixed. Both formats would need
+//! their own `FormatEvent`, which is more code than [`Log::line`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,17 +17,17 @@ use serde_json::{Map, Value, json};
 use crate::arguments::Format;
 use crate::printer::{Progress, log_line};
 
-/// Writes log lines.
+/// Writer of log lines.
 pub(super) struct Log {
     format: Format,
-    /// Which migration this is, from 1 on.
+    /// Number of the migration, from 1; 0 before the first.
     migration: AtomicUsize,
     progress: Mutex<ProgressState>,
 }
 
 struct ProgressState {
     line: Progress,
-    /// When something was told, and how much had passed then.
+    /// Time of the last progress line, and the number of bytes forwarded at that time.
     last_sample: Option<(Instant, u64)>,
 }
 
@@ -46,12 +46,12 @@ impl Log {
     pub(super) fn listening(&self, address: &Address, to: &Address) {
         self.line(
             "listening",
-            format_args!("listening on {address}, for {to}"),
+            format_args!("listening on {address}, relaying to {to}"),
             json!({ "listen": address.to_string(), "connect": to.to_string() }),
         );
     }
 
-    /// What is certain of the source that was named.
+    /// Logs the verdict of the preflight check.
     pub(super) fn preflight(&self, verdict: Verdict) {
         self.line(
             "preflight",
@@ -60,21 +60,21 @@ impl Log {
         );
     }
 
-    /// A copy of the destination's QEMU was asked.
+    /// Logs the result of the rehearsal in a copy of the destination's QEMU.
     pub(super) fn rehearsed(&self, has_loaded: bool) {
-        let word = if has_loaded {
-            "loads it"
+        let result = if has_loaded {
+            "a copy of the destination's QEMU loads the VM"
         } else {
-            "cannot tell"
+            "not enough information to decide"
         };
         self.line(
             "rehearsed",
-            format_args!("rehearsed: a copy of the destination's QEMU {word}"),
+            format_args!("rehearsed: {result}"),
             json!({ "loads": has_loaded }),
         );
     }
 
-    /// The guard looked at one side.
+    /// Logs the version and run state that the guard queried from one side.
     pub(super) fn qemu_status(&self, side: &str, version: &str, run_state: &str) {
         self.line(
             "qemu-status",
@@ -83,36 +83,39 @@ impl Log {
         );
     }
 
-    /// The guard made both sides ready.
-    pub(super) fn guard_ready(&self, return_path: bool, held: bool) {
-        let word = |yes, word| if yes { word } else { "" };
+    /// Logs that the guard has prepared both sides.
+    pub(super) fn guard_ready(&self, return_path_switched_on: bool, autostart_blocked: bool) {
+        let text_if = |condition, text| if condition { text } else { "" };
         self.line(
             "guard-ready",
             format_args!(
                 "guard: ready{}{}",
-                word(return_path, ", return-path switched on"),
-                word(held, ", the destination is held"),
+                text_if(return_path_switched_on, ", return-path switched on"),
+                text_if(autostart_blocked, ", the destination does not start the VM"),
             ),
-            json!({ "return_path_switched_on": return_path, "autostart_blocked": held }),
-        );
-    }
-
-    /// The guard has settled where the VM is.
-    pub(super) fn vm_location(&self, whereabouts: &VmLocationReport) {
-        self.line(
-            "vm-location",
-            format_args!("guard: {whereabouts}"),
             json!({
-                "vm_location": whereabouts.place.name(),
-                "running": whereabouts.running,
-                "reason": whereabouts.reason,
-                "actions": whereabouts.actions,
-                "advice": whereabouts.advice,
+                "return_path_switched_on": return_path_switched_on,
+                "autostart_blocked": autostart_blocked,
             }),
         );
     }
 
-    /// The next migration is waited for.
+    /// Logs the VM's location as the guard determined it.
+    pub(super) fn vm_location(&self, location: &VmLocationReport) {
+        self.line(
+            "vm-location",
+            format_args!("guard: {location}"),
+            json!({
+                "vm_location": location.place.name(),
+                "running": location.running,
+                "reason": location.reason,
+                "actions": location.actions,
+                "advice": location.advice,
+            }),
+        );
+    }
+
+    /// Counts the migration for which the relay starts to wait.
     pub(super) fn begin_migration(&self) {
         self.migration.fetch_add(1, Ordering::Relaxed);
     }
@@ -121,9 +124,9 @@ impl Log {
         self.lock_progress().line.end();
     }
 
-    /// It has ended; `reasons`: why it was not begun.
-    pub(super) fn ended(&self, ended: &MigrationResult, reasons: &[String]) {
-        let outcome = match &ended.outcome {
+    /// Logs the end of the migration, with the reasons if it was rejected before RAM.
+    pub(super) fn ended(&self, result: &MigrationResult, reasons: &[String]) {
+        let outcome = match &result.outcome {
             MigrationOutcome::Completed => "completed",
             MigrationOutcome::Refused => "refused",
             MigrationOutcome::Recovered => "recovered",
@@ -133,12 +136,12 @@ impl Log {
         };
         let mut members = json!({
             "outcome": outcome,
-            "vm_location": ended.vm_location.name(),
-            "bytes": ended.main_channel_bytes,
-            "other_channel_bytes": ended.other_channel_bytes,
+            "vm_location": result.vm_location.name(),
+            "bytes": result.main_channel_bytes,
+            "other_channel_bytes": result.other_channel_bytes,
         });
         if let (MigrationOutcome::Failed(error), Some(members)) =
-            (&ended.outcome, members.as_object_mut())
+            (&result.outcome, members.as_object_mut())
         {
             members.insert("error".to_owned(), error.to_string_with_hint().into());
         }
@@ -149,7 +152,7 @@ impl Log {
             "ended",
             format_args!(
                 "ended: {outcome}; {} bytes, and {} on other channels; the VM is {}",
-                ended.main_channel_bytes, ended.other_channel_bytes, ended.vm_location
+                result.main_channel_bytes, result.other_channel_bytes, result.vm_location
             ),
             members,
         );
@@ -160,19 +163,22 @@ impl Log {
     }
 
     fn update_progress(&self, phase: Phase, bytes: u64) {
-        let mut moving = self.lock_progress();
+        let mut progress = self.lock_progress();
         let now = Instant::now();
-        let (since, before) = *moving.last_sample.get_or_insert((now, bytes));
-        let seconds = now.duration_since(since).as_secs_f64();
+        let (last_time, last_bytes) = *progress.last_sample.get_or_insert((now, bytes));
+        let seconds = now.duration_since(last_time).as_secs_f64();
         if seconds >= 0.5 {
-            #[expect(clippy::cast_precision_loss, reason = "it is shown with one digit")]
-            let rate = (bytes.saturating_sub(before)) as f64 / seconds / f64::from(1 << 20);
-            moving.last_sample = Some((now, bytes));
-            moving.line.show_rate(phase, bytes, rate);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "the rate is shown with one decimal"
+            )]
+            let rate = (bytes.saturating_sub(last_bytes)) as f64 / seconds / f64::from(1 << 20);
+            progress.last_sample = Some((now, bytes));
+            progress.line.show_rate(phase, bytes, rate);
         }
     }
 
-    /// One line: text for people, or an object.
+    /// Writes one line, as text or as a JSON object.
     fn line(&self, event: &str, text: std::fmt::Arguments<'_>, members: Value) {
         self.lock_progress().line.end();
         let migration = self.migration.load(Ordering::Relaxed);
@@ -204,31 +210,28 @@ impl Observer for Log {
                 format_args!("connection {number}: {}", channel.name()),
                 json!({ "channel": channel.name(), "number": number }),
             ),
-            Event::ConnectionRejected {
-                channel,
-                reason: why,
-            } => self.line(
+            Event::ConnectionRejected { channel, reason } => self.line(
                 name,
-                format_args!("a connection was turned away ({}): {why}", channel.name()),
-                json!({ "channel": channel.name(), "reason": why }),
+                format_args!("connection rejected ({}): {reason}", channel.name()),
+                json!({ "channel": channel.name(), "reason": reason }),
             ),
-            Event::Setup(outline) => {
-                let ram: u64 = outline.ram.iter().map(|block| block.length).sum();
-                let word = |yes, word| if yes { word } else { "" };
+            Event::Setup(setup) => {
+                let ram: u64 = setup.ram.iter().map(|block| block.length).sum();
+                let text_if = |condition, text| if condition { text } else { "" };
                 self.line(
                     name,
                     format_args!(
                         "{}, {} MiB of RAM{}{}",
-                        outline.machine.as_deref().unwrap_or("machine unknown"),
+                        setup.machine.as_deref().unwrap_or("machine unknown"),
                         ram >> 20,
-                        word(outline.return_path, ", with return path"),
-                        word(outline.postcopy, ", postcopy possible"),
+                        text_if(setup.return_path, ", with return path"),
+                        text_if(setup.postcopy, ", postcopy possible"),
                     ),
                     json!({
-                        "machine": outline.machine,
+                        "machine": setup.machine,
                         "ram": ram,
-                        "return_path": outline.return_path,
-                        "postcopy": outline.postcopy,
+                        "return_path": setup.return_path,
+                        "postcopy": setup.postcopy,
                     }),
                 );
             }
@@ -240,48 +243,52 @@ impl Observer for Log {
             Event::Progress {
                 phase,
                 bytes,
-                other_channel_bytes: beside,
-            } => self.update_progress(*phase, bytes + beside),
+                other_channel_bytes,
+            } => self.update_progress(*phase, bytes + other_channel_bytes),
             Event::DeviceStateReceived { bytes, is_package } => {
-                let what = if *is_package {
+                let kind = if *is_package {
                     "postcopy, a package"
                 } else {
                     "precopy"
                 };
                 self.line(
                     name,
-                    format_args!("{bytes} bytes of device state are held ({what})"),
+                    format_args!("{bytes} bytes of device state are buffered ({kind})"),
                     json!({ "bytes": bytes, "postcopy": is_package }),
                 );
             }
             Event::DeviceStateSent {
                 bytes,
-                early_bytes: early,
-                added_downtime_us: microseconds,
+                early_bytes,
+                added_downtime_us,
             } => self.line(
                 name,
                 format_args!(
-                    "{bytes} bytes of device state went on; the first vCPU {microseconds} us \
-                     after the last had come"
+                    "{bytes} bytes of device state were sent; the first vCPU {added_downtime_us} \
+                     us after the last was received"
                 ),
-                json!({ "bytes": bytes, "early_bytes": early, "added_downtime_us": microseconds }),
+                json!({
+                    "bytes": bytes,
+                    "early_bytes": early_bytes,
+                    "added_downtime_us": added_downtime_us,
+                }),
             ),
             Event::ReturnPathShut(value) => self.line(
                 name,
                 format_args!(
-                    "the destination says that it {}",
+                    "the destination {}",
                     if *value == 0 {
                         "has loaded the VM"
                     } else {
-                        "has failed"
+                        "has failed to load the VM"
                     }
                 ),
                 json!({ "shut_value": value }),
             ),
-            Event::Refused(whereabouts) => self.line(
+            Event::Refused(location) => self.line(
                 name,
-                format_args!("refused; the VM is {whereabouts}"),
-                json!({ "vm_location": whereabouts.name() }),
+                format_args!("refused; the VM is {location}"),
+                json!({ "vm_location": location.name() }),
             ),
             _ => {}
         }

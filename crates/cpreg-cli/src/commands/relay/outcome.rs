@@ -1,4 +1,7 @@
-//! What is said of a migration that has ended, and the exit status: with the guard, what the guard has seen; without, what passed through the relay.
+//! Final report of a migration, and the exit status.
+//!
+//! With the guard both follow from the location that the guard determined, without it from the bytes
+//! that the relay forwarded.
 
 use cpreg_relay::guard;
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
@@ -10,101 +13,97 @@ use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
 use cpreg_report::check::CheckFindings;
 
-/// Reports one migration.
+/// Prints the report of one migration.
 pub(super) fn print_outcome(
     arguments: &arguments::Relay,
-    decided: PolicyReport<'_>,
-    ended: Result<Option<MigrationResult>, cpreg_relay::Error>,
-    settled: Option<&guard::VmLocationReport>,
+    report: PolicyReport<'_>,
+    result: Result<Option<MigrationResult>, cpreg_relay::Error>,
+    guard_location: Option<&guard::VmLocationReport>,
     printer: &mut Printer,
 ) -> Result<Option<Status>, Failure> {
-    let ended = match ended {
-        Ok(Some(ended)) => ended,
+    let result = match result {
+        Ok(Some(result)) => result,
         Ok(None) => return Ok(None),
         Err(error) => {
-            let failure = Failure::new("no migration was passed on").with_hinted_cause(error);
-            return Err(failure.with_hint("the VM is at the source, which goes on with it"));
+            let failure = Failure::new("no migration was relayed").with_hinted_cause(error);
+            return Err(failure.with_hint("the VM is running at the source"));
         }
     };
-    // The guard has looked at both sides, and knows better.
-    let place = ended.vm_location;
-    let hinted = |failure: Failure| match settled {
+    // The guard queried both sides, so its location replaces the one of the relay.
+    let location = result.vm_location;
+    let with_location = |failure: Failure| match guard_location {
         Some(_) => failure,
-        None => failure.with_hint(format!("the VM is {place}")),
+        None => failure.with_hint(format!("the VM is {location}")),
     };
-    if let Some(failure) = decided.failure {
-        return Err(hinted(failure));
+    if let Some(failure) = report.failure {
+        return Err(with_location(failure));
     }
-    if let Some(answer) = &decided.findings {
-        check::print_report(printer, answer, arguments.format, false)?;
+    if let Some(findings) = &report.findings {
+        check::print_report(printer, findings, arguments.format, false)?;
     }
     if arguments.format == Format::Text {
-        for reason in &decided.reasons {
+        for reason in &report.reasons {
             printer.line(format_args!(
                 "{}: {reason}",
-                styled(style::ERROR, "not begun")
+                styled(style::ERROR, "not started")
             ));
         }
-        if settled.is_none() {
-            conclude(printer, &ended);
+        if guard_location.is_none() {
+            print_relay_location(printer, location);
         }
     }
-    let verdict = decided.findings.as_ref().map(CheckFindings::verdict);
-    match ended.outcome {
+    let verdict = report.findings.as_ref().map(CheckFindings::verdict);
+    match result.outcome {
         MigrationOutcome::Failed(error) => {
-            let failure = Failure::new("the migration came to no end");
-            Err(hinted(failure.with_hinted_cause(error)))
+            let failure = Failure::new("the migration failed");
+            Err(with_location(failure.with_hinted_cause(error)))
         }
-        MigrationOutcome::Cancelled => Err(hinted(Failure::new(
-            "the migration was ended before its device state went on",
+        MigrationOutcome::Cancelled => Err(with_location(Failure::new(
+            "the migration was cancelled before its device state was sent",
         ))),
         MigrationOutcome::Refused => Ok(Some(verdict.map_or(Status::Refused, check::status))),
-        _ => Ok(Some(match ended.vm_location {
+        _ => Ok(Some(match location {
             VmLocation::Destination | VmLocation::DestinationUnconfirmed => Status::Success,
             _ => Status::Error,
         })),
     }
 }
 
-/// The exit status where the guard knows where the VM is; `refused`: what it would be without.
+/// Returns the exit status with a guard. `unguarded` is the exit status without one.
 pub(super) fn guarded_status(
-    whereabouts: &guard::VmLocationReport,
-    without: Option<Status>,
+    location: &guard::VmLocationReport,
+    unguarded: Option<Status>,
 ) -> Status {
-    match without {
+    match unguarded {
         Some(status @ (Status::Refused | Status::Unknown)) => status,
-        _ if is_settled_at_destination(whereabouts) => Status::Success,
+        _ if is_settled_at_destination(location) => Status::Success,
         _ => Status::Error,
     }
 }
 
-/// Whether the VM is at the destination and nothing is left to do.
-pub(super) fn is_settled_at_destination(whereabouts: &guard::VmLocationReport) -> bool {
-    whereabouts.place == guard::VmPlace::DESTINATION && whereabouts.advice.is_empty()
+/// Returns `true` if the VM is at the destination and the user has nothing left to do.
+pub(super) fn is_settled_at_destination(location: &guard::VmLocationReport) -> bool {
+    location.place == guard::VmPlace::DESTINATION && location.advice.is_empty()
 }
 
-pub(super) fn conclude_not_begun(printer: &mut Printer, format: Format) {
+pub(super) fn print_not_started(printer: &mut Printer, format: Format) {
     if format == Format::Text {
         printer.line(format_args!(
-            "{}: nobody was connected; the VM is at the source, which goes on with it",
-            styled(style::ERROR, "not begun")
+            "{}: no QEMU was connected; the VM is running at the source",
+            styled(style::ERROR, "not started")
         ));
     }
 }
 
-/// Where the VM is, and what to do.
-fn conclude(printer: &mut Printer, ended: &MigrationResult) {
-    let style = match ended.vm_location {
+/// Prints the VM's location as known to the relay, and the advice for it.
+fn print_relay_location(printer: &mut Printer, location: VmLocation) {
+    let style = match location {
         VmLocation::Destination | VmLocation::DestinationUnconfirmed => style::GOOD,
         VmLocation::SourceRunning => style::WARNING,
         _ => style::ERROR,
     };
-    printer.line(format_args!(
-        "{}: {}",
-        styled(style, "the VM is"),
-        ended.vm_location
-    ));
-    if let Some(advice) = ended.vm_location.advice() {
+    printer.line(format_args!("{}: {location}", styled(style, "the VM is")));
+    if let Some(advice) = location.advice() {
         printer.line(format_args!("  do: {advice}"));
     }
 }

@@ -1,4 +1,4 @@
-//! [`Case`]: what is asked while a migration is under way, and what was answered. It is answered as `check` and `convert` do.
+//! [`MigrationPlanner`]: decisions during a migration, made as by `check` and `convert`.
 
 use std::cell::OnceCell;
 
@@ -19,38 +19,38 @@ use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
 
-/// One migration.
+/// Planner of one migration.
 pub(super) struct MigrationPlanner<'c> {
     config: &'c RelayConfig<'c>,
     guard: Option<&'c GuardSession>,
-    /// What the destination is for this guest.
+    /// Destination for this guest.
     destination: &'c OnceCell<ResolvedDestination>,
-    /// Destination for this guest, as its first vCPU told.
+    /// Destination for this guest, resolved from its first vCPU.
     early_destination: Option<ResolvedDestination>,
-    /// Takes notes.
+    /// Printer of the notes.
     printer: Printer,
     findings: Option<CheckFindings<'c>>,
 }
 
-/// What was decided.
+/// Decision on a migration.
 pub(super) struct PolicyReport<'c> {
     pub(super) findings: Option<CheckFindings<'c>>,
-    /// Why it was not begun.
+    /// Reasons for which the migration was rejected before RAM.
     pub(super) reasons: Vec<String>,
-    /// Why nothing could be decided.
+    /// Error that prevented a decision.
     pub(super) failure: Option<Failure>,
 }
 
 impl<'c> MigrationPlanner<'c> {
     pub(super) fn new(
-        desk: &'c RelayConfig<'c>,
+        config: &'c RelayConfig<'c>,
         guard: Option<&'c GuardSession>,
-        named: &'c OnceCell<ResolvedDestination>,
+        destination: &'c OnceCell<ResolvedDestination>,
     ) -> Self {
         Self {
-            config: desk,
+            config,
             guard,
-            destination: named,
+            destination,
             early_destination: None,
             printer: Printer::default(),
             findings: None,
@@ -65,15 +65,15 @@ impl<'c> MigrationPlanner<'c> {
     fn resolve(&mut self, source: &Input) -> Result<&'c ResolvedDestination, Failure> {
         let early = self.early_destination.take();
         Ok(match &self.config.destination {
-            RelayDestination::Fixed(named) => named,
-            RelayDestination::PerGuest(found) => {
-                let named = if let Some(mut named) = early {
-                    named.set_shape(source.stream()?.shape());
-                    named
+            RelayDestination::Fixed(resolved) => resolved,
+            RelayDestination::PerGuest(spec) => {
+                let resolved = if let Some(mut resolved) = early {
+                    resolved.set_shape(source.stream()?.shape());
+                    resolved
                 } else {
-                    found.resolve_for_stream(source, &self.config.arguments.loader)?
+                    spec.resolve_for_stream(source, &self.config.arguments.loader)?
                 };
-                self.destination.get_or_init(|| named)
+                self.destination.get_or_init(|| resolved)
             }
         })
     }
@@ -88,43 +88,44 @@ impl Planner for MigrationPlanner<'_> {
         }
     }
 
-    fn destination_for(&mut self, first: Stream, outline: &StreamSetup) -> Option<&Destination> {
-        let RelayDestination::PerGuest(found @ DestinationSpec::Host(_)) = &self.config.destination
+    fn destination_for(&mut self, first: Stream, setup: &StreamSetup) -> Option<&Destination> {
+        let RelayDestination::PerGuest(spec @ DestinationSpec::Host(_)) = &self.config.destination
         else {
             return None;
         };
         let first = Input::from_live_stream(SOURCE_NAME, first);
-        let mut named = found
+        let mut resolved = spec
             .resolve_for_stream(&first, &self.config.arguments.loader)
             .ok()?;
-        named.set_shape(MachineShape {
-            machine: outline.machine.clone(),
+        resolved.set_shape(MachineShape {
+            machine: setup.machine.clone(),
             ..MachineShape::default()
         });
-        Some(&self.early_destination.insert(named).destination)
+        Some(&self.early_destination.insert(resolved).destination)
     }
 
     fn plan(&mut self, stream: Stream) -> Result<Option<PlannedVm>, Failure> {
         let arguments = self.config.arguments;
         let source = Input::from_live_stream(SOURCE_NAME, stream);
-        let named = self.resolve(&source)?;
-        let printing = ValueFormat::new(named.destination.accelerator, arguments.show_secrets);
-        let answer = check::build_findings(
+        let resolved = self.resolve(&source)?;
+        let value_format =
+            ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
+        let findings = check::build_findings(
             &source,
-            named,
+            resolved,
             &self.config.tolerances,
             &arguments.consents,
-            printing,
+            value_format,
             &self.printer,
         )?;
-        let planned = match answer.verdict() {
+        let planned = match findings.verdict() {
             Verdict::Loads | Verdict::Converts => Some(PlannedVm {
-                vm: answer.check.plan.apply(&answer.vm),
+                vm: findings.check.plan.apply(&findings.vm),
                 stream: source.into_stream()?,
             }),
             Verdict::Refused | Verdict::Unknown => None,
         };
-        self.findings = Some(answer);
+        self.findings = Some(findings);
         Ok(planned)
     }
 
@@ -138,24 +139,30 @@ impl Planner for MigrationPlanner<'_> {
     }
 }
 
-/// Words a reason not to begin.
+/// Describes a reason for a rejection before RAM.
 pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
-    const CONSENT_HINT: &str = "name the source so that the outcome is certain before it begins (--from), or consent to that (--allow-no-return-path)";
+    const CONSENT_HINT: &str = "name the source with --from, so that the verdict is known before \
+         the migration starts, or consent with --allow-no-return-path";
     match reason {
         SetupRejection::ShapeMismatch(difference) => {
-            let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
             format!(
-                "{}: {} at the source, {} at the destination; start the destination's QEMU with the source's",
+                "{}: {} at the source, {} at the destination; start the destination's QEMU with \
+                 the source's",
                 difference.subject,
-                side(&difference.source),
-                side(&difference.destination)
+                value(&difference.source),
+                value(&difference.destination)
             )
         }
         SetupRejection::PossiblePostcopy => format!(
-            "it may become a postcopy migration (capability postcopy-ram), and if it had to be refused then, its guest would stand still at the source; {CONSENT_HINT}, or switch postcopy-ram off"
+            "the migration may switch to postcopy (capability postcopy-ram), and a later refusal \
+             would leave the guest stopped at the source; {CONSENT_HINT}, or switch postcopy-ram \
+             off"
         ),
         _ => format!(
-            "it has no return path, and if it had to be refused at its end, its guest would stand still at the source; switch the capability return-path on at the source, or {CONSENT_HINT}"
+            "the migration has no return path, and a refusal at its end would leave the guest \
+             stopped at the source; switch the capability return-path on at the source, or \
+             {CONSENT_HINT}"
         ),
     }
 }

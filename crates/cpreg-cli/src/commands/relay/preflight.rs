@@ -1,7 +1,8 @@
-//! [`Preflight`]: what is certain of a migration before it begins, because the source is known: `--from`.
+//! [`Preflight`]: check of the source named with `--from`, before the migration starts.
 //!
-//! A stream, a report, or the monitor of the running QEMU tells the registers and their values. A recorded host tells which registers there
-//! are, and the values that they have at reset; those that a guest changes are decided about when they come.
+//! A stream, a report, or the monitor of the running QEMU gives the registers and their values. A
+//! recorded host gives the registers and their reset values. Registers that a guest changes are
+//! then decided on during the migration.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -22,15 +23,15 @@ use crate::input::{Content, Input};
 use crate::printer::Printer;
 use cpreg_report::value::ValueFormat;
 
-/// How long each step of a rehearsal may take, in seconds.
+/// Timeout of each step of a rehearsal, in seconds.
 const STEP_TIMEOUT_SECONDS: u64 = 60;
 
-/// What `check` says of the source.
+/// Result of the check of the source.
 pub(super) struct Preflight {
     pub(super) verdict: Verdict,
-    /// The VM, if more than its host is known.
+    /// VM, if more than its host is known.
     source: Option<Input>,
-    /// The report, as it is printed.
+    /// Printed report.
     text: String,
 }
 
@@ -39,7 +40,7 @@ impl Preflight {
     pub(super) fn run(
         from: &Path,
         arguments: &arguments::Relay,
-        found: &DestinationSpec<'_>,
+        spec: &DestinationSpec<'_>,
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
@@ -47,39 +48,42 @@ impl Preflight {
             HostOrFile::File(input) => *input,
             HostOrFile::Host(host) => host.input_for_guest(Guest::Unspecified)?,
         };
-        let (subject, named) = if matches!(source.content, Content::Stream(_)) {
-            let named = found.resolve_for_stream(&source, &arguments.loader)?;
-            (Subject::from_stream(&source)?, named)
+        let (subject, resolved) = if matches!(source.content, Content::Stream(_)) {
+            let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
+            (Subject::from_stream(&source)?, resolved)
         } else {
             let host = contents::from_input(&source)?.destination;
-            let named = found.resolve_for_host(&host, &arguments.loader)?;
-            (Subject::from_host(&host), named)
+            let resolved = spec.resolve_for_host(&host, &arguments.loader)?;
+            (Subject::from_host(&host), resolved)
         };
-        let printing = ValueFormat::new(named.destination.accelerator, arguments.show_secrets);
-        let answer = check::build_findings_for(
+        let value_format =
+            ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
+        let findings = check::build_findings_for(
             subject,
-            &named,
+            &resolved,
             tolerances,
             &arguments.consents,
-            printing,
+            value_format,
             printer,
         )?;
         let mut report = Printer::default();
-        check::print_report(&mut report, &answer, arguments.format, false)?;
+        check::print_report(&mut report, &findings, arguments.format, false)?;
         Ok(Self {
-            verdict: answer.verdict(),
+            verdict: findings.verdict(),
             source: matches!(source.content, Content::Stream(_)).then_some(source),
             text: report.into_text(),
         })
     }
 
-    /// Whether a VM is known, and not only its host: what is certain is then certain of that one.
+    /// Returns `true` if a VM is known, not only its host. The result applies to that VM only.
     pub(super) fn has_vm(&self) -> bool {
         self.source.is_some()
     }
 
-    /// Has a copy of the destination's QEMU load the VM as it would be passed on, before anything flows: its status, and the report of
-    /// [`rehearse`]. Nothing if it is not known which VM, or the destination's process is not on this machine.
+    /// Loads the converted VM in a copy of the destination's QEMU, before any RAM is sent.
+    ///
+    /// Returns the exit status and the report of [`rehearse`], or `None` if only the host is known
+    /// or the destination's process is not on this machine.
     pub(super) fn rehearse(
         &self,
         monitor: &Path,
@@ -90,7 +94,10 @@ impl Preflight {
             return Ok(None);
         };
         let Some(command) = peer_pid(monitor).and_then(command_line) else {
-            printer.note("not rehearsed: what listens at the destination's monitor is no QEMU of this machine that can be started again");
+            printer.note(
+                "not rehearsed: the process at the destination's monitor is not a QEMU on this \
+                 machine whose command line can be read",
+            );
             return Ok(None);
         };
         let rehearsal = arguments::Rehearse {
@@ -112,13 +119,13 @@ impl Preflight {
         Ok(Some((status, report.into_text())))
     }
 
-    /// Prints what `check` says.
+    /// Prints the report of the check.
     pub(super) fn report(&self, printer: &mut Printer) {
         printer.append(&self.text);
     }
 }
 
-/// The command line of a process, if it can be read.
+/// Returns the command line of a process, if it can be read.
 fn command_line(process: i32) -> Option<Vec<OsString>> {
     let text = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let words = text.strip_suffix(&[0])?.split(|byte| *byte == 0);

@@ -1,12 +1,13 @@
-//! Recorded hosts wherever a file could be named: those that come with cpreg, by name, and files that `cpreg probe kvm` wrote.
+//! Recorded hosts as arguments: built-in hosts by name, and files written by `cpreg probe kvm`.
 //!
-//! | written | names |
+//! | argument | meaning |
 //! |---|---|
-//! | `linux-6.12.107/neoverse-n1` | a host that comes with cpreg ([`cpreg_hosts::host`]) |
-//! | `FILE` | the host recorded in that file |
-//! | either with `/FEATURES` behind it | that host, for a guest with just these features |
+//! | `linux-6.12.107/neoverse-n1` | built-in recorded host ([`cpreg_hosts::host`]) |
+//! | `FILE` | host recorded in that file |
+//! | either followed by `/FEATURES` | that host, for a guest with exactly these features |
 //!
-//! What a host lists depends on the guest's features, so for most purposes it is taken as the profile that it would be for a guest.
+//! The registers that a host lists depend on the guest's features. Most commands therefore use the
+//! profile of a host for a guest.
 
 use std::path::Path;
 
@@ -23,67 +24,67 @@ use crate::failure::Failure;
 use crate::input::{Content, Input};
 use crate::printer::Printer;
 
-/// The guest that a host is asked about, which decides what the host lists.
+/// Guest whose features decide the registers that a host lists.
 #[derive(Clone, Copy)]
 pub(crate) enum Guest<'a> {
-    /// The one in this file.
+    /// Guest in this file.
     Stream(&'a Input),
-    /// One with these features.
+    /// Guest with these features.
     Features(Features),
-    /// None.
+    /// No guest.
     Unspecified,
 }
 
-/// A recorded host that was named.
+/// Recorded host found by its name or file.
 pub(crate) struct NamedHost {
     pub(crate) record: HostRecord,
-    /// The features in the name.
+    /// Features in the name.
     pub(crate) features: Option<Features>,
-    /// How it is to be written, features aside: its name or its file.
+    /// Name or file of the host, without features.
     pub(crate) display_name: String,
 }
 
-/// What a path names.
+/// Recorded host or other file that a path names.
 pub(crate) enum HostOrFile {
-    /// A file that is no recorded host.
+    /// File that is not a recorded host.
     File(Box<Input>),
-    /// A recorded host.
+    /// Recorded host.
     Host(Box<NamedHost>),
 }
 
-/// The recorded kernels.
+/// Returns the built-in recorded kernels.
 pub(crate) fn history() -> Result<HostIndex, Failure> {
     HostIndex::built_in()
         .map_err(|error| Failure::new("cannot read the recorded kernels").with_cause(error))
 }
 
-/// The name, if it is one of a recorded host and of no file.
+/// Returns the path as the name of a recorded host, unless a file has that name.
 fn recorded_host_name(path: &Path) -> Option<&str> {
     let name = path.to_str()?;
     (name.starts_with(PREFIX) && !exists(path)).then_some(name)
 }
 
-/// Whether there is something of that name, or it is `FILE/FEATURES`.
+/// Returns `true` if the path exists, is `-`, or is `FILE/FEATURES`.
 pub(crate) fn exists(path: &Path) -> bool {
     path == Path::new("-") || path.exists() || split_features(path).is_some()
 }
 
-/// The file and the features of `FILE/FEATURES`.
+/// Splits `FILE/FEATURES`.
 fn split_features(path: &Path) -> Option<(&Path, Features)> {
     let (file, name) = (path.parent()?, path.file_name()?.to_str()?);
-    // Nothing can be in what is no folder.
+    // A path below a regular file cannot exist, so it can only be a file with features.
     let is_file = file.metadata().is_ok_and(|metadata| !metadata.is_dir());
     let features = Features::from_names(name).filter(|_| is_file)?;
     Some((file, features))
 }
 
-/// The name of a recorded host of which only the beginning is missing: `6.12.107/n1`.
-pub(crate) fn whole_name(text: &str) -> Option<String> {
-    let is_one = !history().ok()?.find_hosts(text).is_empty();
-    is_one.then(|| format!("{PREFIX}{text}"))
+/// Adds the missing prefix to the name of a recorded host: `6.12.107/n1`.
+pub(crate) fn with_prefix(text: &str) -> Option<String> {
+    let is_host = !history().ok()?.find_hosts(text).is_empty();
+    is_host.then(|| format!("{PREFIX}{text}"))
 }
 
-/// Opens what a path names.
+/// Opens the recorded host or file that a path names.
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
         let history = history()?;
@@ -99,10 +100,13 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
     let with_features = split_features(path);
     let file = with_features.map_or(path, |(file, _)| file);
     let input = Input::open(file, verify, printer).map_err(|failure| {
-        let name = path.to_str().filter(|_| !exists(path)).and_then(whole_name);
+        let name = path
+            .to_str()
+            .filter(|_| !exists(path))
+            .and_then(with_prefix);
         name.into_iter().fold(failure, |failure, name| {
             failure.with_hint(format!(
-                "a recorded host's name begins with its kernel's: {name}"
+                "the name of a recorded host begins with the name of its kernel: {name}"
             ))
         })
     })?;
@@ -113,11 +117,11 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
             display_name: file.display().to_string(),
         }))),
         _ if with_features.is_some() => Err(Failure::new(format!(
-            "{} names a guest's features, and {} is no recorded host",
+            "{} names features of a guest, but {} is not a recorded host",
             path.display(),
             file.display()
         ))
-        .with_hint("name the file alone: only what a recorded host lists depends on features")),
+        .with_hint("name the file without features: only recorded hosts depend on them")),
         _ => Ok(HostOrFile::File(Box::new(input))),
     }
 }
@@ -130,17 +134,17 @@ impl NamedHost {
     ) -> Result<resolved_destination::ResolvedDestination, Failure> {
         let features = self.features_for(guest)?;
         let Profile {
-            origin: recorded,
+            origin,
             destination,
         } = self.profile(features)?;
         Ok(resolved_destination::ResolvedDestination {
             destination,
             provenance: self.record.evidence(features).into(),
-            origin: Box::new(recorded),
+            origin: Box::new(origin),
         })
     }
 
-    /// Returns the host as an input: what it is for a guest.
+    /// Returns the profile of the host for a guest, as an input.
     pub(crate) fn input_for_guest(&self, guest: Guest<'_>) -> Result<Input, Failure> {
         let features = self.features_for(guest)?;
         self.profile(features).map(Input::from_recorded_host)
@@ -150,8 +154,8 @@ impl NamedHost {
         let profile = self.record.profile(features, Program::QEMU);
         profile.map_err(|error| {
             Failure::new(error.to_string()).with_hint(format!(
-                "if another set will do, name it: {}/FEATURES; or record the destination itself \
-                 with `cpreg probe`",
+                "name another set of features: {}/FEATURES; or record the destination itself with \
+                 `cpreg probe`",
                 self.display_name
             ))
         })
@@ -167,7 +171,7 @@ impl NamedHost {
         }
     }
 
-    /// The features of the guest in a file.
+    /// Recognises the features of the guest in a file.
     fn recognise_features(&self, source: &Input) -> Result<Features, Failure> {
         let Content::Stream(stream) = &source.content else {
             return Err(self.missing_features());
@@ -177,18 +181,19 @@ impl NamedHost {
         })?;
         let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
         let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-            // That it did not run under KVM is said where both sides are looked at.
+            // The check of both sides reports that the guest did not run under KVM.
             return Ok(Features::NONE);
         };
         let recognised = GuestFeatures::from_registers(&vcpu.registers);
-        if recognised.undetermined.is_empty() || self.is_unaffected_by_open_features(recognised) {
+        if recognised.undetermined.is_empty() || self.ignores_undetermined_features(recognised) {
             return Ok(recognised.features);
         }
         Err(ambiguous_features(source, &self.display_name, recognised))
     }
 
-    /// Whether the host is the same for the guest whatever it really has.
-    fn is_unaffected_by_open_features(&self, recognised: GuestFeatures) -> bool {
+    /// Returns `true` if the host is the same for the guest with and without its undetermined
+    /// features.
+    fn ignores_undetermined_features(&self, recognised: GuestFeatures) -> bool {
         let registers = |features| {
             let destination = self.record.destination(features, Program::QEMU).ok()?;
             Some(destination.vcpus.first()?.registers().to_vec())
@@ -197,23 +202,23 @@ impl NamedHost {
             == registers(recognised.features.difference(recognised.undetermined))
     }
 
-    /// Nothing says for which guest a host is meant.
+    /// Returns the failure that no guest's features are named for the host.
     pub(crate) fn missing_features(&self) -> Failure {
         let recorded = self.record.guests.keys();
         let recorded: Vec<_> = recorded.map(ToString::to_string).collect();
         Failure::new(format!(
-            "what {} lists depends on the guest's vCPU features",
+            "the registers of {} depend on the guest's vCPU features",
             self.display_name
         ))
         .with_hint(format!(
-            "name them: {}/FEATURES; recorded are {}",
+            "name the features: {}/FEATURES; recorded are {}",
             self.display_name,
             recorded.join("; ")
         ))
     }
 }
 
-/// The features of the guests that a host was recorded with.
+/// Recognises the features of the guest with which a host was recorded.
 pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     let registers = host.vcpus.first().map(|vcpu| {
         let values = vcpu.registers().iter();
@@ -223,30 +228,31 @@ pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     GuestFeatures::from_registers(&registers).features
 }
 
-/// The guest's registers leave open which features it has; `name`: how the destination is written.
+/// Returns the failure that a guest's registers do not determine its features.
+///
+/// `name` is the argument for the destination.
 pub(crate) fn ambiguous_features(source: &Input, name: &str, recognised: GuestFeatures) -> Failure {
     let without = recognised.features.difference(recognised.undetermined);
     Failure::new(format!(
-        "the registers of {} do not tell whether the guest has a PMU: its kernel lists the PMU's \
-         for guests without one as well",
+        "the registers of {} do not determine if the guest has a PMU: its kernel lists PMU \
+         registers for guests without a PMU too",
         source.name()
     ))
     .with_hint(format!(
-        "if it has one (QEMU gives it one unless told pmu=off), write {name}/{}; if not, \
-         {name}/{without}",
+        "with a PMU (QEMU's default unless pmu=off), write {name}/{}; without, {name}/{without}",
         recognised.features
     ))
 }
 
-/// No host, or not one, has the name.
+/// Returns the failure that no host, or more than one, has the name.
 pub(crate) fn host_name_failure(error: &Error) -> Failure {
     let hint = match error.kind() {
-        ErrorKind::AmbiguousName => "write more of the name, or all of it",
+        ErrorKind::AmbiguousName => "write a longer part of the name, or the full name",
         ErrorKind::Features => {
-            "`cpreg hosts` lists beside each host those that were recorded; a DESTINATION without them is \
-             taken as it is for the guest in SOURCE"
+            "`cpreg hosts` lists the recorded features of each host; DESTINATION without features \
+             stands for the guest in SOURCE"
         }
-        _ => "`cpreg hosts` lists them all; there is no file of that name either",
+        _ => "`cpreg hosts` lists all recorded hosts; no file has that name either",
     };
     Failure::new(error.to_string()).with_hint(hint)
 }

@@ -1,11 +1,13 @@
-//! This machine's KVM as DESTINATION: asked what it gives to a guest like the one in SOURCE, and had to try a plan.
+//! KVM of this machine as DESTINATION, probed for a guest like the one in SOURCE, with a dry run of
+//! the plan.
 //!
-//! | written | names |
+//! | argument | meaning |
 //! |---|---|
-//! | `kvm` | this machine's KVM, for a guest with the features that SOURCE's registers show |
-//! | `kvm/FEATURES` | the same, for a guest with just these |
+//! | `kvm` | this machine's KVM, for a guest with the features recognised in SOURCE |
+//! | `kvm/FEATURES` | this machine's KVM, for a guest with exactly these features |
 //!
-//! A file of that name wins. All of it works on any [`Host`], so that it is tested with a recorded one.
+//! A file of that name takes precedence. The functions work on any [`Host`], and are tested with a
+//! recorded one.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -27,13 +29,15 @@ use crate::input::Input;
 use cpreg_report::dry_run::{DryRun, DryRunFindings, ReadBackMismatch, RefusedWrite};
 use cpreg_report::value::ValueFormat;
 
-/// What names it.
+/// Argument for this machine's KVM.
 const NAME: &str = "kvm";
 
-/// What is known from it, in words for reports.
-const PROVENANCE: &str = "this machine's KVM, asked: what it lists, holds and takes is proven";
+/// Provenance of the destination, for reports.
+const PROVENANCE: &str =
+    "this machine's KVM, queried: its list, values and accepted values are proven";
 
-/// Whether a path names it: no file has that name. A folder may, as nothing is ever asked of one.
+/// Returns `true` if a path names this machine's KVM and no file. A folder may have that name,
+/// because a folder is never a valid input.
 pub(crate) fn is_kvm_path(path: &Path) -> bool {
     if path == Path::new(NAME) {
         return path.is_dir() || !path.exists();
@@ -41,49 +45,50 @@ pub(crate) fn is_kvm_path(path: &Path) -> bool {
     parse_features(path).is_some() && !path.exists()
 }
 
-/// The features in the name.
+/// Parses the features in the name.
 fn parse_features(path: &Path) -> Option<Features> {
     let (first, names) = path.to_str()?.split_once('/')?;
     Features::from_names(names).filter(|_| first == NAME)
 }
 
-/// Opens it.
+/// Opens this machine's KVM.
 pub(crate) fn open() -> Result<Kvm, Failure> {
-    Kvm::open().map_err(|error| Failure::new("cannot ask this machine's KVM").with_kvm_cause(error))
+    Kvm::open()
+        .map_err(|error| Failure::new("cannot query this machine's KVM").with_kvm_cause(error))
 }
 
-/// What it is for the guest in SOURCE; `path` is how DESTINATION was written.
+/// Probes KVM for the guest in SOURCE. `path` is the argument for DESTINATION.
 pub(crate) fn probe_destination(
     host: &impl Host,
     path: &Path,
     source: &Input,
-    going: &LoaderArgs,
+    loader: &LoaderArgs,
 ) -> Result<ProbedDestination, Failure> {
     let features = features(path, source)?;
     let stream = source.stream()?;
     let vcpus = stream.shape().vcpu_count;
     let identity = host.identity();
     let name = format!("this machine's KVM, Linux {}, {features}", identity.release);
-    let asked = cpreg_kvm::probe::probe_destination(host, features, vcpus, &name);
-    let mut destination = asked.map_err(|error| {
+    let probed = cpreg_kvm::probe::probe_destination(host, features, vcpus, &name);
+    let mut destination = probed.map_err(|error| {
         Failure::new(format!(
-            "this machine's KVM gives no such guest as {} has",
+            "this machine's KVM cannot create a guest like the one in {}",
             source.name()
         ))
         .with_cause(error)
-        .with_hint("its features were recognised from its registers; kvm/FEATURES names others")
+        .with_hint("its features were recognised from its registers; name others with kvm/FEATURES")
     })?;
-    // The list as a stream of QEMU's has it: core registers and vectors are elsewhere there.
+    // Keep only the registers of QEMU's list. A stream has core and vector registers elsewhere.
     for vcpu in &mut destination.vcpus {
-        let kept = vcpu.registers().iter().cloned();
-        let kept = kept.filter(|register| Program::QEMU.has_in_list(register.id));
-        *vcpu = DestinationVcpu::new(kept.collect::<Vec<_>>(), vcpu.extensions.clone());
+        let registers = vcpu.registers().iter().cloned();
+        let registers = registers.filter(|register| Program::QEMU.has_in_list(register.id));
+        *vcpu = DestinationVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
     }
     destination.shape = Some(stream.shape());
-    if let Some(loader) = parse_loader(going)? {
+    if let Some(loader) = parse_loader(loader)? {
         destination.loader = Some(loader);
     }
-    let recorded = ProfileOrigin {
+    let origin = ProfileOrigin {
         accelerator: Accelerator::Kvm.name().to_owned(),
         cpu: identity.cpu_and_mode(),
         kernel: identity.release,
@@ -94,26 +99,26 @@ pub(crate) fn probe_destination(
         resolved: ResolvedDestination {
             destination,
             provenance: Cow::Borrowed(PROVENANCE),
-            origin: Box::new(recorded),
+            origin: Box::new(origin),
         },
     })
 }
 
-/// Has the host try what it was asked about and the plan for the guest in SOURCE could not know.
+/// Tries those values on the host that the plan for the guest in SOURCE cannot decide.
 pub(crate) fn decide_unknown(
     host: &impl Host,
-    asked: &mut ProbedDestination,
+    probed: &mut ProbedDestination,
     source: &Input,
     tolerances: &Tolerances,
-    consenting: &ConsentArgs,
+    consents: &ConsentArgs,
 ) -> Result<(), Failure> {
     let vm = vm(source)?;
-    let destination = &mut asked.resolved.destination;
+    let destination = &mut probed.resolved.destination;
     let naming = ValueFormat::new(destination.accelerator, false).naming;
-    let consents = consents::read(consenting, naming)?;
+    let consents = consents::read(consents, naming)?;
     cpreg_kvm::write_probe::decide_unknown(
         host,
-        asked.features,
+        probed.features,
         &vm,
         destination,
         tolerances,
@@ -129,27 +134,27 @@ fn vm(source: &Input) -> Result<Vm, Failure> {
     })
 }
 
-/// What came of asking.
+/// Probed destination, with the guest's features.
 pub(crate) struct ProbedDestination {
     pub(crate) features: Features,
     pub(crate) resolved: ResolvedDestination,
 }
 
-/// The features in the name, else those of the guest.
+/// Returns the features in the name, else those of the guest.
 fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     if let Some(features) = parse_features(path) {
         return Ok(features);
     }
     let stream = source.stream()?;
     let vm = vm(source)?;
-    if let Some(here) = stream.accelerator()
-        && here != Accelerator::Kvm
+    if let Some(accelerator) = stream.accelerator()
+        && accelerator != Accelerator::Kvm
     {
         return Err(Failure::new(format!(
-            "{} ran under {here}, and {NAME} is a destination under KVM",
+            "{} ran under {accelerator}, and {NAME} is a destination under KVM",
             source.name()
         ))
-        .with_hint("a VM moves only between hosts that execute it the same way"));
+        .with_hint("a VM moves only between hosts with the same accelerator"));
     }
     let Some(vcpu) = vm.vcpus.first() else {
         return Ok(Features::NONE);
@@ -161,9 +166,9 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     Err(super::hosts::ambiguous_features(source, NAME, recognised))
 }
 
-/// Has the host load the plan into a VM that is thrown away; `None` if the plan is not ready, which no VM need try.
+/// Loads the plan into a scratch VM of the host. Returns `None` if the plan is not ready.
 ///
-/// What is no register (QEMU's subsections) is the VMM's own, and KVM is not asked about it.
+/// Extensions (QEMU's subsections) belong to the VMM, and are not written to KVM.
 pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Option<DryRunFindings> {
     if plan.outcome() != PlanOutcome::Ready {
         return None;
@@ -181,9 +186,9 @@ pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Opti
     })
 }
 
-/// What KVM did, as a report has it.
-fn to_report_dry_run(attempt: cpreg_kvm::DryRun) -> DryRun {
-    let refused = attempt.refused_writes.into_iter().map(|it| RefusedWrite {
+/// Converts the result of a dry run for the report.
+fn to_report_dry_run(dry_run: cpreg_kvm::DryRun) -> DryRun {
+    let refused = dry_run.refused_writes.into_iter().map(|it| RefusedWrite {
         vcpu: it.vcpu,
         text: it.to_string(),
         errno: it.errno.0,
@@ -192,8 +197,8 @@ fn to_report_dry_run(attempt: cpreg_kvm::DryRun) -> DryRun {
         written_value: it.written_value,
         actual_value: it.current_value.ok(),
     });
-    let differences = attempt.summary.mismatches.into_iter();
-    let differences = differences.map(|it| ReadBackMismatch {
+    let mismatches = dry_run.summary.mismatches.into_iter();
+    let mismatches = mismatches.map(|it| ReadBackMismatch {
         vcpu: it.vcpu,
         text: it.to_string(),
         register: it.register,
@@ -201,9 +206,9 @@ fn to_report_dry_run(attempt: cpreg_kvm::DryRun) -> DryRun {
         actual_value: it.current_value,
     });
     DryRun {
-        written_registers: attempt.summary.written_registers,
+        written_registers: dry_run.summary.written_registers,
         refused_writes: refused.collect(),
-        mismatches: differences.collect(),
+        mismatches: mismatches.collect(),
     }
 }
 
@@ -229,95 +234,95 @@ mod tests {
     }
 
     fn host(name: &str) -> RecordedHost {
-        let history = HostIndex::built_in().expect("the checked-in history is one");
+        let history = HostIndex::built_in().expect("the checked-in history is valid");
         RecordedHost::new(history.resolve(name).expect("a host").host.record())
     }
 
-    /// The outcome of planning, and what came of trying.
+    /// Returns the outcome of planning and the findings of the dry run.
     fn plan_and_dry_run(
         host: &RecordedHost,
         stream: &str,
     ) -> (PlanOutcome, Option<DryRunFindings>) {
         let source = source(stream);
-        let going = LoaderArgs { loader: None };
-        let asked = probe_destination(host, Path::new("kvm"), &source, &going);
-        let asked = asked.unwrap_or_else(|_| panic!("{stream} has features that the host has"));
+        let loader = LoaderArgs { loader: None };
+        let probed = probe_destination(host, Path::new("kvm"), &source, &loader);
+        let probed = probed.unwrap_or_else(|_| panic!("{stream} has features that the host has"));
         let vm = source.stream().ok().and_then(|stream| stream.vm().ok());
-        let vm = vm.expect("it has a VM");
+        let vm = vm.expect("the stream has a VM");
         let check = Check::new(
             &vm,
-            &asked.resolved.destination,
+            &probed.resolved.destination,
             &Tolerances::default(),
             &Consents::default(),
         );
-        let attempted = dry_run(host, asked.features, &check.plan);
-        (check.plan.outcome(), attempted)
+        let findings = dry_run(host, probed.features, &check.plan);
+        (check.plan.outcome(), findings)
     }
 
     const LINUX_6_12_STREAM: &str = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
 
     #[test]
-    fn only_this_machine_is_called_kvm() {
-        for (path, is) in [
+    fn kvm_paths_are_recognised() {
+        for (path, expected) in [
             ("kvm", true),
             ("kvm/pmu", true),
             ("kvm.json", false),
             ("kvm/6.12", false),
             ("a/kvm", false),
         ] {
-            assert_eq!(is_kvm_path(Path::new(path)), is, "{path}");
+            assert_eq!(is_kvm_path(Path::new(path)), expected, "{path}");
         }
     }
 
     #[test]
-    fn a_plan_that_is_ready_is_tried() {
-        let (outcome, attempted) =
+    fn ready_plan_is_dry_run() {
+        let (outcome, findings) =
             plan_and_dry_run(&host("linux-6.16.12/neoverse-n1"), LINUX_6_12_STREAM);
         assert_eq!(outcome, PlanOutcome::Ready);
-        let attempted = attempted.expect("it was tried");
+        let findings = findings.expect("a dry run");
         assert_eq!(
-            attempted
+            findings
                 .result
                 .as_ref()
-                .map(|attempt| attempt.written_registers),
+                .map(|dry_run| dry_run.written_registers),
             Ok(255)
         );
-        assert!(attempted.is_confirmed(), "{:?}", attempted.contradictions());
+        assert!(findings.is_confirmed(), "{:?}", findings.contradictions());
     }
 
     /// PSCI 1.3 into Linux 6.12.
     #[test]
-    fn a_plan_that_is_not_ready_is_not_tried() {
+    fn unready_plan_is_not_dry_run() {
         let stream = "6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
-        let (outcome, attempted) = plan_and_dry_run(&host("linux-6.12.107/neoverse-n1"), stream);
+        let (outcome, findings) = plan_and_dry_run(&host("linux-6.12.107/neoverse-n1"), stream);
         assert_ne!(outcome, PlanOutcome::Ready);
-        assert!(attempted.is_none());
+        assert!(findings.is_none());
     }
 
-    /// A kernel that refuses a value of a kind that all take.
+    /// Kernel that refuses a value which all kernels accept.
     #[test]
-    fn what_kvm_refuses_against_the_plan_is_a_disagreement() {
+    fn unexpected_refusal_contradicts_the_plan() {
         let fault = cpreg_kvm::recorded::Fault::Write(40, cpreg_kvm::Errno::EINVAL);
         let host = host("linux-6.16.12/neoverse-n1").with_fault(fault);
-        let (outcome, attempted) = plan_and_dry_run(&host, LINUX_6_12_STREAM);
+        let (outcome, findings) = plan_and_dry_run(&host, LINUX_6_12_STREAM);
         assert_eq!(outcome, PlanOutcome::Ready);
-        let attempted = attempted.expect("it was tried");
-        assert!(!attempted.is_consistent_with_plan());
-        assert_eq!(attempted.contradictions().len(), 1);
+        let findings = findings.expect("a dry run");
+        assert!(!findings.is_consistent_with_plan());
+        assert_eq!(findings.contradictions().len(), 1);
     }
 
     #[test]
-    fn the_list_is_that_of_the_stream() {
+    fn probed_list_has_the_registers_of_a_stream() {
         let host = host("linux-6.12.107/neoverse-n1");
         let source = source(LINUX_6_12_STREAM);
-        let asked = probe_destination(
+        let probed = probe_destination(
             &host,
             Path::new("kvm/pmu"),
             &source,
             &LoaderArgs { loader: None },
         );
-        let asked = asked.unwrap_or_else(|_| panic!("the host was recorded with a PMU"));
-        let vcpu = &asked.resolved.destination.vcpus[0];
+        let probed = probed.unwrap_or_else(|_| panic!("the host was recorded with a PMU"));
+        let vcpu = &probed.resolved.destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 258);
         assert!(
             vcpu.get(RegisterId::PIR_EL1)

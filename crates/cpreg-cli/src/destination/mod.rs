@@ -1,13 +1,15 @@
-//! What DESTINATION names: a profile, or a stream that stands for the host that wrote it; a report stands for it as its stream would;
-//! or a recorded host ([`hosts`]), by name or as a file; or this machine's KVM ([`kvm`]). A file wins over a host of the same name.
-
+//! Resolution of DESTINATION.
 //!
-//! | file | what lives there |
+//! DESTINATION is a profile; a stream or report, which stands for the host that wrote the stream; a
+//! recorded host ([`hosts`]), by name or as a file; or this machine's KVM ([`kvm`]). A file takes
+//! precedence over a host of the same name.
+//!
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | what a name leads to, before and after it is known which guest goes there |
+//! | `mod.rs` | [`DestinationSpec`]: destination before the guest is known |
 //! | [`hosts`] | recorded hosts |
 //! | [`kvm`] | this machine's KVM |
-//! | `named.rs` | [`Named`]: a destination, and what it is known from |
+//! | `resolved_destination.rs` | [`ResolvedDestination`]: destination and its provenance |
 
 pub(crate) mod hosts;
 pub(crate) mod kvm;
@@ -28,28 +30,28 @@ pub(crate) use resolved_destination::{
     ResolvedDestination, clear_redacted_values, from_stream, parse_loader,
 };
 
-/// Finds out what DESTINATION names. A recorded host is taken as it is for a guest like the one in `source`.
+/// Resolves DESTINATION. A recorded host is resolved for the guest in `source`.
 pub(crate) fn resolve(
     path: &Path,
     source: &Input,
-    going: &LoaderArgs,
+    loader: &LoaderArgs,
     verify: bool,
     printer: &Printer,
 ) -> Result<ResolvedDestination, Failure> {
-    find(path, verify, printer)?.resolve_for_stream(source, going)
+    find(path, verify, printer)?.resolve_for_stream(source, loader)
 }
 
-/// What DESTINATION names, before it is known which guest goes there.
+/// Destination before the guest is known.
 pub(crate) enum DestinationSpec<'p> {
-    /// This machine's KVM, as it was written.
+    /// KVM of this machine, with the argument that names it.
     Kvm(cpreg_kvm::Kvm, &'p Path),
-    /// A recorded host.
+    /// Recorded host.
     Host(Box<hosts::NamedHost>),
-    /// What is in a file.
+    /// Content of a file.
     File(Box<Input>),
 }
 
-/// Finds out what DESTINATION names, and that it is there.
+/// Finds and opens the file, host or KVM that DESTINATION names.
 pub(crate) fn find<'p>(
     path: &'p Path,
     verify: bool,
@@ -68,62 +70,61 @@ pub(crate) fn find<'p>(
 }
 
 impl DestinationSpec<'_> {
-    /// What it is for a VM of which only its host is known.
+    /// Resolves the destination for a VM of which only the host is known.
     pub(crate) fn resolve_for_host(
         &self,
         host: &Destination,
-        going: &LoaderArgs,
+        loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
-        let mut named = match self {
+        let mut resolved = match self {
             Self::Kvm(..) => {
                 return Err(Failure::new(
-                    "--to kvm asks this machine about a guest, and of --from only the host is \
-                     known",
+                    "--to kvm probes this machine for a guest, but --from names only a host",
                 )
                 .with_hint(
-                    "name a stream of the VM, or the monitor socket of the QEMU that runs it; or \
-                     give --to the recorded host (`cpreg probe kvm`)",
+                    "use --from with a stream of the VM or the monitor socket of its QEMU; or --to \
+                     with a recorded host (`cpreg probe kvm`)",
                 ));
             }
-            Self::Host(there) => {
-                let features = there
+            Self::Host(destination) => {
+                let features = destination
                     .features
                     .unwrap_or_else(|| hosts::recognise_host_features(host));
                 let guest = hosts::Guest::Features(features);
-                there.for_guest(guest)?.with_loader(going)?
+                destination.for_guest(guest)?.with_loader(loader)?
             }
-            Self::File(input) => ResolvedDestination::from_input(input, going)?,
+            Self::File(input) => ResolvedDestination::from_input(input, loader)?,
         };
-        // What a host does for one vCPU it does for each.
-        named.destination.vcpus.truncate(host.vcpus.len());
-        Ok(named)
+        // A host treats all vCPUs of a guest the same.
+        resolved.destination.vcpus.truncate(host.vcpus.len());
+        Ok(resolved)
     }
 
-    /// What it is for the guest in `source`.
+    /// Resolves the destination for the guest in `source`.
     pub(crate) fn resolve_for_stream(
         &self,
         source: &Input,
-        going: &LoaderArgs,
+        loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
         match self {
-            Self::Kvm(kvm, path) => Ok(kvm::probe_destination(kvm, path, source, going)?.resolved),
-            Self::Host(host) => resolve_host(host, source, going),
-            Self::File(input) => ResolvedDestination::from_input(input, going),
+            Self::Kvm(kvm, path) => Ok(kvm::probe_destination(kvm, path, source, loader)?.resolved),
+            Self::Host(host) => resolve_host(host, source, loader),
+            Self::File(input) => ResolvedDestination::from_input(input, loader),
         }
     }
 
-    /// What it is whatever the guest, if it is.
+    /// Resolves the destination, if it is the same for every guest.
     pub(crate) fn resolve_fixed(
         &self,
-        going: &LoaderArgs,
+        loader: &LoaderArgs,
     ) -> Result<Option<ResolvedDestination>, Failure> {
         match self {
             Self::Kvm(..) | Self::Host(_) => Ok(None),
-            Self::File(input) => ResolvedDestination::from_input(input, going).map(Some),
+            Self::File(input) => ResolvedDestination::from_input(input, loader).map(Some),
         }
     }
 
-    /// How guests are executed there, if that is known.
+    /// Returns the accelerator of the destination, if known.
     pub(crate) fn accelerator(&self) -> Option<Accelerator> {
         match self {
             Self::Kvm(..) | Self::Host(_) => Some(Accelerator::Kvm),
@@ -136,32 +137,32 @@ impl DestinationSpec<'_> {
     }
 }
 
-/// A recorded host, for the guest in `source`.
+/// Resolves a recorded host for the guest in `source`.
 fn resolve_host(
     host: &hosts::NamedHost,
     source: &Input,
-    going: &LoaderArgs,
+    loader: &LoaderArgs,
 ) -> Result<ResolvedDestination, Failure> {
-    // Of anything but a VM it is better said that it is none.
+    // A source that is not a VM gets its own error, not one about missing features.
     source.stream()?;
-    let mut named = host
+    let mut resolved = host
         .for_guest(hosts::Guest::Stream(source))?
-        .with_loader(going)?;
-    named.set_shape(source.stream()?.shape());
-    Ok(named)
+        .with_loader(loader)?;
+    resolved.set_shape(source.stream()?.shape());
+    Ok(resolved)
 }
 
 fn no_such_destination(path: &Path) -> Failure {
     let name = path.display().to_string();
-    let failure = Failure::new(format!("there is no file {name}"));
-    if let Some(whole) = hosts::whole_name(&name) {
+    let failure = Failure::new(format!("the file {name} does not exist"));
+    if let Some(host) = hosts::with_prefix(&name) {
         return failure.with_hint(format!(
-            "a recorded host's name begins with its kernel's: {whole}"
+            "the name of a recorded host begins with the name of its kernel: {host}"
         ));
     }
     failure.with_hint(
-        "DESTINATION is a profile or a recorded host that `cpreg probe` wrote, a migration stream that \
-         the destination wrote, the name of a recorded host (`cpreg hosts` lists them), or kvm for \
-         this machine",
+        "DESTINATION is a profile or recorded host written by `cpreg probe`, a migration stream \
+         written by the destination host, the name of a recorded host (`cpreg hosts` lists them), \
+         or kvm for this machine",
     )
 }

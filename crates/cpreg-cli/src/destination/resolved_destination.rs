@@ -1,4 +1,4 @@
-//! [`Named`]: a destination, and what it is known from.
+//! [`ResolvedDestination`]: a destination and its provenance.
 
 use std::borrow::Cow;
 
@@ -13,27 +13,27 @@ use crate::arguments::LoaderArgs;
 use crate::failure::Failure;
 use crate::input::{Content, Input};
 
-/// A destination and where it comes from.
+/// Destination and its provenance.
 pub(crate) struct ResolvedDestination {
     pub(crate) destination: Destination,
-    /// What it is known from, in words.
+    /// Provenance of the destination, in words.
     pub(crate) provenance: Cow<'static, str>,
-    /// The program and machine that it was recorded from, as far as that is known.
+    /// Program and machine from which it was recorded, as far as known.
     pub(crate) origin: Box<ProfileOrigin>,
 }
 
 impl ResolvedDestination {
-    /// Takes what a profile or a stream tells of a destination.
-    pub(crate) fn from_input(input: &Input, going: &LoaderArgs) -> Result<Self, Failure> {
-        let named = match &input.content {
+    /// Returns the destination that a profile or a stream describes.
+    pub(crate) fn from_input(input: &Input, loader: &LoaderArgs) -> Result<Self, Failure> {
+        let resolved = match &input.content {
             Content::Profile(profile) => {
-                let evidence = match profile.destination.value_origin {
+                let provenance = match profile.destination.value_origin {
                     ValueOrigin::EmulatedHost => host::EMULATED_HOST_EVIDENCE,
-                    ValueOrigin::Reset | ValueOrigin::Guest => "a profile, recorded from it",
+                    ValueOrigin::Reset | ValueOrigin::Guest => "a profile recorded from it",
                 };
                 Self {
                     destination: profile.destination.clone(),
-                    provenance: evidence.into(),
+                    provenance: provenance.into(),
                     origin: Box::new(profile.origin.clone()),
                 }
             }
@@ -46,29 +46,29 @@ impl ResolvedDestination {
                     destination,
                 }
             }
-            // Which of its guests is asked about is said before.
+            // `NamedHost::for_guest` resolves a host, because the guest decides its registers.
             Content::Host(_) => return Err(input.missing_features()),
         };
-        named.with_loader(going)
+        resolved.with_loader(loader)
     }
 
-    /// Sets the program that the user says will load it.
-    pub(crate) fn with_loader(mut self, going: &LoaderArgs) -> Result<Self, Failure> {
-        if let Some(loader) = parse_loader(going)? {
+    /// Sets the loader named with `--loader`.
+    pub(crate) fn with_loader(mut self, loader: &LoaderArgs) -> Result<Self, Failure> {
+        if let Some(loader) = parse_loader(loader)? {
             self.destination.loader = Some(loader);
         }
         Ok(self)
     }
 
-    /// The VM is started there as it was here.
+    /// Sets the shape of the VM, which is started at the destination as at the source.
     pub(crate) fn set_shape(&mut self, shape: MachineShape) {
         self.destination.shape = Some(shape);
     }
 }
 
-/// The program that the user says will load it.
-pub(crate) fn parse_loader(going: &LoaderArgs) -> Result<Option<Loader>, Failure> {
-    let loader = going.loader.as_ref().map(|name| {
+/// Parses the loader named with `--loader`.
+pub(crate) fn parse_loader(arguments: &LoaderArgs) -> Result<Option<Loader>, Failure> {
+    let loader = arguments.loader.as_ref().map(|name| {
         name.parse::<Loader>().map_err(|error| {
             let hint = error.hint().unwrap_or_default();
             Failure::new(format!("--loader {name}: {error}; {hint}"))
@@ -80,18 +80,20 @@ pub(crate) fn parse_loader(going: &LoaderArgs) -> Result<Option<Loader>, Failure
 fn stream_provenance(input: &Input, values: ValueOrigin) -> &'static str {
     match values {
         _ if input.report().is_some() => {
-            "a report of a stream it wrote: its list is proven, and that it takes the values in it \
-             that are not blanked"
+            "a report of a stream it wrote: proves its list, and that it accepts the values that \
+             are not redacted"
         }
-        ValueOrigin::Reset => "a stream it wrote before a guest ran: its list and its reset values",
+        ValueOrigin::Reset => {
+            "a stream it wrote before a guest ran: proves its list and its reset values"
+        }
         ValueOrigin::Guest | ValueOrigin::EmulatedHost => {
-            "a stream it wrote: its list is proven, and that it takes the values in it; not its \
+            "a stream it wrote: proves its list, and that it accepts the values in it; not its \
              reset values"
         }
     }
 }
 
-/// Returns what a stream tells of the program that wrote it.
+/// Returns the origin that a stream records of the program that wrote it.
 fn origin_from_stream(stream: &Stream) -> ProfileOrigin {
     let accelerator = stream.accelerator().map(|it| it.name().to_owned());
     ProfileOrigin {
@@ -101,10 +103,10 @@ fn origin_from_stream(stream: &Stream) -> ProfileOrigin {
     }
 }
 
-/// What a report does not tell is no evidence: it has a mark there in place of the value.
+/// Clears the values that a report has redacted. The mark in their place is no evidence.
 pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input) {
-    let blanked = input.redacted_registers();
-    if blanked.is_empty() {
+    let redacted = input.redacted_registers();
+    if redacted.is_empty() {
         return;
     }
     for vcpu in &mut destination.vcpus {
@@ -112,7 +114,7 @@ pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input
             let is_mark = register.value == Some(Value::from(REDACTED));
             let value = register.value.clone();
             DestinationRegister {
-                value: value.filter(|_| !(is_mark && blanked.contains(&register.id))),
+                value: value.filter(|_| !(is_mark && redacted.contains(&register.id))),
                 ..register.clone()
             }
         });
@@ -120,10 +122,10 @@ pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input
     }
 }
 
-/// A stream as evidence of the host that wrote it.
+/// Returns the host that wrote a stream as a destination.
 pub(crate) fn from_stream(name: String, stream: &Stream) -> Result<Destination, Failure> {
-    let cannot = format!("cannot use {name}");
+    let message = format!("cannot use {name}");
     stream
         .destination(name)
-        .map_err(|error| Failure::new(cannot).with_cause(error))
+        .map_err(|error| Failure::new(message).with_cause(error))
 }

@@ -1,5 +1,6 @@
-//! A file as it is once it is unpacked: files that can be read once only, and what packs others, are
-//! copied into unnamed temporary files.
+//! Decompression of input files.
+//!
+//! Compressed files, and files that can be read only once, are copied into unnamed temporary files.
 
 use std::fmt;
 use std::fs::File;
@@ -10,7 +11,7 @@ use cpreg_hosts::record;
 
 use crate::failure::Failure;
 
-/// The format that a file was packed in.
+/// Compression format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     /// `fd 37 7a 58 5a 00`.
@@ -22,7 +23,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Returns the name that people and JSON know it by.
+    /// Returns the name in reports and JSON.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Xz => "xz",
@@ -38,6 +39,7 @@ impl fmt::Display for Compression {
     }
 }
 
+/// Reads the first bytes of a file, up to the length of `bytes`, and returns their number.
 pub(super) fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
@@ -45,19 +47,19 @@ pub(super) fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     while filled < bytes.len() {
         match file.read(&mut bytes[filled..])? {
             0 => break,
-            more => filled += more,
+            count => filled += count,
         }
     }
     file.seek(SeekFrom::Start(0))?;
     Ok(filled)
 }
 
-/// The file itself, or an unnamed one with what it unpacks to.
+/// Opens a file. Returns the file itself, or an unnamed file with its decompressed content.
 pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression>), Failure> {
     let failure = |error| Failure::io("open", path, error);
     if path == Path::new("-") {
-        let unread = |error| Failure::io("read", path, error);
-        let file = spool_once(&mut io::stdin().lock(), path, &unread)?;
+        let read_failure = |error| Failure::io("read", path, error);
+        let file = spool_once(&mut io::stdin().lock(), path, &read_failure)?;
         return decompress(file, path);
     }
     let file = File::open(path).map_err(|error| {
@@ -74,34 +76,36 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
             .with_hint("name the stream or profile in it"));
     }
     if !kind.is_file() {
-        // A pipe: it can be read once only.
+        // A pipe can be read only once.
         let mut pipe = file;
-        let unread = |error| Failure::io("read", path, error);
-        let file = spool_once(&mut pipe, path, &unread)?;
+        let read_failure = |error| Failure::io("read", path, error);
+        let file = spool_once(&mut pipe, path, &read_failure)?;
         return decompress(file, path);
     }
     decompress(file, path)
 }
 
-/// What to do about a name that is no file's, where it is a name that has a meaning elsewhere.
+/// Returns a hint for a name of no file that has a meaning as another argument.
 fn missing_file_hint(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if text == "kvm" || text.starts_with("kvm/") {
         return Some(
-            "kvm, this machine's own, is for DESTINATION; `cpreg probe kvm -o FILE` records it as a file"
+            "kvm, this machine's KVM, is valid as DESTINATION only; `cpreg probe kvm -o FILE` \
+             records it in a file"
                 .to_owned(),
         );
     }
     if text.starts_with(record::PREFIX) {
         return Some(
-            "a recorded host is no VM: here goes a migration stream, a running QEMU's monitor or \
-             a report; `cpreg diff` compares two hosts"
+            "a recorded host is not a VM: name a migration stream, the monitor of a running QEMU \
+             or a report; `cpreg diff` compares two hosts"
                 .to_owned(),
         );
     }
     let file = path.parent().filter(|parent| parent.is_file())?;
     Some(format!(
-        "{0} is a file; behind that of a recorded host a guest's vCPU features may stand: {0}/pmu, {0}/pmu,sve, {0}/none",
+        "{0} is a file; only the file of a recorded host may be followed by vCPU features: \
+         {0}/pmu, {0}/pmu,sve, {0}/none",
         file.display()
     ))
 }
@@ -116,16 +120,16 @@ fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Fa
     };
     if let Some((name, command)) = foreign {
         return Err(Failure::new(format!(
-            "{} is packed with {name}, which cpreg does not unpack",
+            "{} is compressed with {name}, which cpreg does not support",
             path.display()
         ))
         .with_hint(format!(
-            "unpack it first: {command}; xz, gzip and zstd are read as they are"
+            "decompress it first: {command}; cpreg reads xz, gzip and zstd"
         )));
     }
     let damaged = |error: io::Error| {
-        Failure::io("unpack", path, error)
-            .with_hint("it is damaged or not all there: get a complete copy")
+        Failure::io("decompress", path, error)
+            .with_hint("the file is damaged or truncated: get a complete copy")
     };
     let (compression, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => (
@@ -148,8 +152,8 @@ fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Fa
     Ok((spool(&mut reader, path, &damaged)?, Some(compression)))
 }
 
-/// How anything begins that is read, packed or not: streams (one that an edit in place was interrupted in, too), and what packs them. JSON
-/// begins with a brace, perhaps behind white space.
+/// Magic bytes of supported inputs: streams, streams with an interrupted edit in place, and
+/// compressed files. JSON begins with a brace, after optional white space.
 const MAGIC_PREFIXES: [&[u8]; 7] = [
     b"QEVM",
     b"cpRG",
@@ -160,44 +164,49 @@ const MAGIC_PREFIXES: [&[u8]; 7] = [
     b"\x04\x22\x4d\x18",
 ];
 
-/// Copies what can be read once only, whole if it may be anything that is read, else only its begin: it may have no end.
+/// Copies an input that can be read only once into an unnamed temporary file.
+///
+/// Of an input that is not supported only the first 4 KiB are copied, because it may have no end.
 fn spool_once(
     reader: &mut dyn Read,
     path: &Path,
-    unread: &dyn Fn(io::Error) -> Failure,
+    read_failure: &dyn Fn(io::Error) -> Failure,
 ) -> Result<File, Failure> {
+    const START_LEN: u64 = 4 << 10;
     let mut start = Vec::new();
-    let mut begin = reader.take(4 << 10);
-    begin.read_to_end(&mut start).map_err(unread)?;
+    reader
+        .take(START_LEN)
+        .read_to_end(&mut start)
+        .map_err(read_failure)?;
     let is_json = start.trim_ascii_start().first() == Some(&b'{');
     if is_json || MAGIC_PREFIXES.iter().any(|it| start.starts_with(it)) {
-        return spool(&mut start.as_slice().chain(reader), path, unread);
+        return spool(&mut start.as_slice().chain(reader), path, read_failure);
     }
-    spool(&mut start.as_slice(), path, unread)
+    spool(&mut start.as_slice(), path, read_failure)
 }
 
-/// Copies everything into an unnamed temporary file, with holes where there are only zeros.
+/// Copies everything into an unnamed temporary file, with holes for blocks of zeros.
 pub(super) fn spool(
     reader: &mut dyn Read,
     path: &Path,
-    unread: &dyn Fn(io::Error) -> Failure,
+    read_failure: &dyn Fn(io::Error) -> Failure,
 ) -> Result<File, Failure> {
-    const BLOCK: usize = 1 << 16;
+    const BLOCK_LEN: usize = 1 << 16;
     let temporary = |error| {
         Failure::io("write a temporary copy of", path, error)
             .with_hint("TMPDIR names the directory for temporary files")
     };
     let mut file = tempfile::tempfile().map_err(temporary)?;
-    let mut block = vec![0; BLOCK];
+    let mut block = vec![0; BLOCK_LEN];
     let mut length = 0_u64;
     loop {
         let mut filled = 0;
-        while filled < BLOCK {
-            let more = reader.read(&mut block[filled..]).map_err(unread)?;
-            if more == 0 {
+        while filled < BLOCK_LEN {
+            let count = reader.read(&mut block[filled..]).map_err(read_failure)?;
+            if count == 0 {
                 break;
             }
-            filled += more;
+            filled += count;
         }
         length += filled as u64;
         let data = &block[..filled];
@@ -206,7 +215,7 @@ pub(super) fn spool(
         } else {
             file.write_all(data).map_err(temporary)?;
         }
-        if filled < BLOCK {
+        if filled < BLOCK_LEN {
             break;
         }
     }

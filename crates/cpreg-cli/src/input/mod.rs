@@ -1,16 +1,17 @@
-//! Files of every kind that can be read, recognised by content and never by suffix.
+//! Input files of every kind, recognised by content and never by suffix.
 //!
-//! | is, or begins with | taken as |
-//! |---|---|
-//! | a Unix socket | the monitor of a running QEMU, which is asked for its device state: a stream without RAM |
-//! | `fd 37 7a 58 5a 00`, `1f 8b`, `28 b5 2f fd` | xz, gzip, zstd: unpacked into an unnamed temporary file, then looked at again |
-//! | `{` | a profile; or a recorded host, or a report, if its schema says so: the stream in a report is unpacked into an unnamed temporary file |
-//! | anything else | a migration stream, whose reader says what is wrong with it |
+//! - A Unix socket is the monitor of a running QEMU. Its device state is saved as a stream without
+//!   RAM.
+//! - `fd 37 7a 58 5a 00`, `1f 8b` and `28 b5 2f fd` begin xz, gzip and zstd files. They are
+//!   decompressed into an unnamed temporary file, whose content is then recognised.
+//! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
+//!   report is decompressed into an unnamed temporary file.
+//! - Anything else is a migration stream, and its parser reports errors.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | [`Input`]: what was read, and where it comes from |
-//! | `compression.rs` | files that are packed, and such as can be read once only |
+//! | `mod.rs` | [`Input`]: content of an input, and its origin |
+//! | `compression.rs` | compressed files, and files that can be read only once |
 
 mod compression;
 
@@ -35,65 +36,67 @@ use compression::{open_decompressed, read_start, spool};
 
 pub(crate) use compression::Compression;
 
-/// What a file turned out to be.
+/// Content of an input.
 pub(crate) enum Content {
-    /// A migration stream.
+    /// Migration stream.
     Stream(Box<Stream>),
-    /// A recorded destination, from a profile or of a recorded host for one guest.
+    /// Recorded destination, from a profile, or from a recorded host for one guest.
     Profile(Box<Profile>),
-    /// A recorded host.
+    /// Recorded host.
     Host(Box<HostRecord>),
 }
 
-/// Something that was opened and understood.
+/// Opened and parsed input.
 pub(crate) struct Input {
-    /// The path that was given; the name of a recorded host.
+    /// Path as given, or the name of a recorded host.
     pub(crate) path: PathBuf,
     pub(crate) origin: Origin,
     pub(crate) content: Content,
 }
 
-/// The place that an input comes from.
+/// Origin of an input.
 pub(crate) enum Origin {
-    /// A file.
+    /// File.
     File {
-        /// The file itself, or what it unpacks to.
+        /// File itself, or its decompressed content.
         file: File,
         compression: Option<Compression>,
     },
-    /// A report.
+    /// Report.
     Report {
         report: Box<VmReport>,
-        /// The stream in it.
+        /// Stream in the report.
         stream: File,
-        /// That of the report.
+        /// Compression of the report.
         compression: Option<Compression>,
     },
-    /// A running QEMU that was asked through its monitor.
+    /// Running QEMU, queried through its monitor.
     RunningQemu {
-        /// Its version (`10.0.13`).
+        /// Version of QEMU (`10.0.13`).
         version: String,
-        /// Its device state.
+        /// Device state of QEMU.
         stream: File,
     },
-    /// A recorded host, as it is for one guest.
+    /// Recorded host, resolved for one guest.
     RecordedHost,
-    /// A stream that was read as it passed, and cannot be read again.
+    /// Live stream, which cannot be read again.
     Live,
 }
 
-/// How long a QEMU may take for one answer. Saving device state takes milliseconds, and as long as its disks take to be flushed.
+/// Timeout of one reply from QEMU. Saving device state takes milliseconds, plus the time to flush
+/// the disks.
 const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
-/// No profile is larger; more is not read.
+/// Maximum size of a profile in bytes.
 const PROFILE_LIMIT: u64 = 64 << 20;
-/// No report is larger: its stream may have 256 MiB, but what is long in it is blank and packs well.
+/// Maximum size of a report in bytes. Its stream may have 256 MiB, but the long parts of it are
+/// redacted and compress well.
 const REPORT_LIMIT: u64 = 128 << 20;
 
 impl Input {
-    /// Opens a file and finds out what it is.
+    /// Opens a file and recognises its content.
     ///
-    /// A stream that can be read although a change of it was interrupted is taken, and that is told.
+    /// Prints a note for a readable stream with an interrupted change.
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let kind = path.metadata().map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| kind.is_socket()) {
@@ -103,7 +106,7 @@ impl Input {
         Self::identify(path, file, compression, verify, printer)
     }
 
-    /// Opens a file that is to be changed: nobody else changes it while it is open.
+    /// Opens a file to change it, and locks it against other changes.
     pub(crate) fn open_to_change(
         path: &Path,
         verify: bool,
@@ -129,7 +132,7 @@ impl Input {
             .len();
         if length == 0 && path == Path::new("-") {
             return Err(Failure::new("standard input is empty")
-                .with_hint("it can be read once only: name a file for the other side"));
+                .with_hint("it can be read only once: name a file for the other input"));
         }
         if length == 0 {
             return Err(Failure::new(format!("{} is empty", path.display())));
@@ -158,7 +161,7 @@ impl Input {
             let stream = open_stream(&file, path, verify)?;
             if compression.is_none() && pending_journal(path).is_some() {
                 printer.note(format_args!(
-                    "a change of {} is under way, or was interrupted; if it was, {} ends it",
+                    "a change of {} is in progress, or was interrupted; if it was, {} recovers it",
                     path.display(),
                     recovery_command(path)
                 ));
@@ -172,10 +175,10 @@ impl Input {
         })
     }
 
-    /// What a running QEMU holds, but for its RAM.
+    /// Reads the state of a running QEMU, without its RAM.
     fn from_running_qemu(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let state = device_state::query_socket(path, &QMP_TIMEOUT).map_err(|error| {
-            Failure::new(format!("cannot ask the QEMU at {}", path.display()))
+            Failure::new(format!("cannot query the QEMU at {}", path.display()))
                 .with_hinted_cause(error)
         })?;
         let stream = open_stream(&state.stream, path, verify)?;
@@ -185,8 +188,8 @@ impl Input {
                 .is_ok_and(|vm| vm.vcpus.iter().any(is_pmu_counting))
         {
             printer.note(
-                "this guest counts with its performance monitors; if this host's kernel is one of \
-                 6.7 to 6.14, asking its QEMU has stopped them until the guest sets them again",
+                "this guest is counting PMU events; with a host kernel from 6.7 to 6.14, querying \
+                 its QEMU has stopped the counters until the guest enables them again",
             );
         }
         Ok(Self {
@@ -199,7 +202,7 @@ impl Input {
         })
     }
 
-    /// A stream that has passed, and cannot be read again; `name`: what it is called.
+    /// Returns a live stream, which cannot be read again, as the input `name`.
     pub(crate) fn from_live_stream(name: &str, stream: Stream) -> Self {
         Self {
             path: PathBuf::from(name),
@@ -216,19 +219,19 @@ impl Input {
         }
     }
 
-    /// Returns the plain stream or profile: the file itself, or what it unpacks to.
+    /// Returns the file with the stream or profile, decompressed.
     pub(crate) fn file(&self) -> Result<&File, Failure> {
         match &self.origin {
             Origin::File { file, .. } => Ok(file),
             Origin::Report { stream, .. } | Origin::RunningQemu { stream, .. } => Ok(stream),
             Origin::RecordedHost | Origin::Live => Err(Failure::new(format!(
-                "{} has passed, and cannot be read again",
+                "{} cannot be read again",
                 self.path.display()
             ))),
         }
     }
 
-    /// Takes a recorded host, as it is for one guest.
+    /// Returns the profile of a recorded host for one guest as an input.
     pub(crate) fn from_recorded_host(profile: Profile) -> Self {
         Self {
             path: PathBuf::from(&profile.destination.name),
@@ -237,7 +240,7 @@ impl Input {
         }
     }
 
-    /// Returns the report that the stream was in.
+    /// Returns the report that contains the stream, if any.
     pub(crate) fn report(&self) -> Option<&VmReport> {
         match &self.origin {
             Origin::Report { report, .. } => Some(report),
@@ -245,7 +248,7 @@ impl Input {
         }
     }
 
-    /// Returns what the file was packed with.
+    /// Returns the compression of the file.
     pub(crate) const fn compression(&self) -> Option<Compression> {
         match self.origin {
             Origin::File { compression, .. } | Origin::Report { compression, .. } => compression,
@@ -253,7 +256,7 @@ impl Input {
         }
     }
 
-    /// Why what was opened is not the whole VM, where it is not: what it is instead.
+    /// Returns the kind of an input without RAM, or `None` if the input is a whole VM.
     pub(crate) fn ramless_kind(&self) -> Option<&'static str> {
         match self.origin {
             Origin::Report { .. } => Some("a report"),
@@ -262,7 +265,7 @@ impl Input {
         }
     }
 
-    /// The stream in a report.
+    /// Opens the stream in a report.
     pub(crate) fn from_report(
         path: &Path,
         report: VmReport,
@@ -271,8 +274,8 @@ impl Input {
     ) -> Result<Self, Failure> {
         let mut reader = report.stream().map_err(|error| read_failure(path, error))?;
         let damaged = |error| {
-            Failure::io("unpack the stream in", path, error)
-                .with_hint("it is damaged or not all there: get a complete copy")
+            Failure::io("decompress the stream in", path, error)
+                .with_hint("the report is damaged or truncated: get a complete copy")
         };
         let file = spool(&mut reader, path, &damaged)?;
         let content = Content::Stream(Box::new(open_stream(&file, path, verify)?));
@@ -287,14 +290,14 @@ impl Input {
         })
     }
 
-    /// The registers that are not what the VM held, because the report it comes from does not tell.
+    /// Returns the registers whose values the report has redacted.
     pub(crate) fn redacted_registers(&self) -> Vec<RegisterId> {
         let registers = self.report().map(VmReport::redacted_registers);
-        // They were read when the report was opened.
+        // An error is not possible here: they were parsed when the report was opened.
         registers.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The file's own name, or the host's, for reports.
+    /// Returns the name of the file or host for reports.
     pub(crate) fn name(&self) -> String {
         if matches!(self.origin, Origin::RecordedHost) {
             return self.path.display().to_string();
@@ -305,7 +308,7 @@ impl Input {
         )
     }
 
-    /// The stream, where nothing else will do.
+    /// Returns the stream, or an error if the input is not a VM.
     pub(crate) fn stream(&self) -> Result<&Stream, Failure> {
         match &self.content {
             Content::Stream(stream) => Ok(stream),
@@ -314,23 +317,23 @@ impl Input {
     }
 
     fn missing_vm(&self) -> Failure {
-        let what = match &self.content {
+        let kind = match &self.content {
             Content::Host(_) => "recorded host",
             Content::Stream(_) | Content::Profile(_) => "profile",
         };
         Failure::new(format!(
-            "{} is a {what}, and a VM is needed: a migration stream",
+            "{} is a {kind}, but a VM is needed: a migration stream",
             self.path.display()
         ))
     }
 
-    /// A recorded host was named where one for a guest is needed.
+    /// Returns the failure that no guest's features are named for a recorded host.
     pub(crate) fn missing_features(&self) -> Failure {
         let path = self.path.display();
         Failure::new(format!(
-            "what {path} lists depends on the guest's vCPU features"
+            "the registers of {path} depend on the guest's vCPU features"
         ))
-        .with_hint(format!("name them: {path}/FEATURES"))
+        .with_hint(format!("name the features: {path}/FEATURES"))
     }
 }
 
@@ -357,22 +360,23 @@ fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
         return failure.with_hinted_cause(error);
     }
     let hint = match pending_journal(path) {
-        Some(_) => format!("{} brings back what it held before", recovery_command(path)),
+        Some(_) => format!("{} recovers the original content", recovery_command(path)),
         None => format!(
-            "{} held what was there before: without it this file is lost",
+            "the original content was in {}: without that journal this file is lost",
             journal_path(path).display()
         ),
     };
     failure.with_cause(error).with_hint(hint)
 }
 
-/// The command that ends an interrupted change and does nothing else: to where it stands a VM goes unchanged.
+/// Returns the command that only recovers an interrupted change. With itself as destination a VM
+/// stays unchanged.
 fn recovery_command(path: &Path) -> String {
     let path = path.display();
     format!("`cpreg convert {path} --to {path} --in-place`")
 }
 
-/// All of a file that begins like JSON.
+/// Reads a JSON file completely.
 fn read_json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> {
     if length > REPORT_LIMIT {
         return Err(too_large(path));
@@ -387,7 +391,7 @@ fn read_json(file: &File, path: &Path, length: u64) -> Result<Vec<u8>, Failure> 
 
 fn too_large(path: &Path) -> Failure {
     Failure::new(format!(
-        "{} begins like a profile, but is larger than any",
+        "{} begins like a profile, but is too large for one",
         path.display()
     ))
 }

@@ -1,7 +1,7 @@
 //! Final report of a migration, and the exit status.
 //!
-//! With the guard both follow from the location that the guard determined, without it from the bytes
-//! that the relay forwarded.
+//! With the guard both follow from the location that the guard determined. Without it they follow
+//! from the bytes that the relay forwarded.
 
 use cpreg_relay::guard;
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};

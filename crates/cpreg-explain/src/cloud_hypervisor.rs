@@ -1,19 +1,25 @@
-//! What Cloud Hypervisor says when a snapshot or a migration does not load.
+//! Lines of Cloud Hypervisor about a snapshot or a migration that does not load.
 //!
-//! Errors are nested as Rust prints them, `VmRestore(CpuManager(VcpuCreate(Could not set the vCPU state SetSysRegister(Invalid argument (os
-//! error 22)))))`, and from about v45 as a chain of lines too. No version says which register it was; it stops at the first.
+//! Errors are nested as Rust prints them:
+//! `VmRestore(CpuManager(VcpuCreate(Could not set the vCPU state SetSysRegister(Invalid argument
+//! (os error 22)))))`. From about v45 they are also printed as a chain of lines. No version names
+//! the register. It stops at the first register that fails.
 //!
-//! | words | it means |
+//! | words | meaning |
 //! |---|---|
-//! | `Could not set the vCPU state …` | a vCPU was not restored; why follows |
+//! | `Could not set the vCPU state …` | a vCPU was not restored; the reason follows |
 //! | `SetSysRegister(…)`, `Failed to set system register: …` | a system register |
 //! | `SetAarchCoreRegister(…)`, `Failed to set aarch64 core register` | a core register |
-//! | `SetExtendedRegister(…)`, `Failed to set extended register` | an SVE register (v53 and later) |
-//! | `GetAarchCoreRegister(…)`, `Failed to get aarch64 core register` | the VM could not be saved; before v53 on every CPU with SVE |
+//! | `SetExtendedRegister(…)`, `Failed to set extended register` | an SVE register (v53 on) |
+//! | `GetAarchCoreRegister(…)`, `Failed to get aarch64 core register` | the VM was not saved |
 //! | `VcpuInit(…)`, `VcpuFinalize(…)` | the vCPU's features |
-//! | `Failed setting device attributes for the GIC`, `SetDeviceAttribute(…)` | the interrupt controller |
+//! | `Failed setting device attributes for the GIC` | the interrupt controller |
+//! | `SetDeviceAttribute(…)` | the interrupt controller |
 //!
-//! Source: Cloud Hypervisor's `hypervisor/src/cpu.rs`, `hypervisor/src/arch/aarch64/gic.rs` and `vmm/src/cpu.rs` at ae44c2971 and in v28 to v53.
+//! Before v53 no VM on a CPU with SVE could be saved.
+//!
+//! Source: Cloud Hypervisor's `hypervisor/src/cpu.rs`, `hypervisor/src/arch/aarch64/gic.rs` and
+//! `vmm/src/cpu.rs` at ae44c2971 and in v28 to v53.
 
 use alloc::vec::Vec;
 
@@ -23,17 +29,17 @@ use cpreg::errno::Errno;
 use crate::message::{Access, Emitter, Statement, Symptom};
 use crate::pattern::{Cursor, Pattern, scan, truncate};
 
-/// What Cloud Hypervisor says in the line, each with where it begins.
+/// Parses the statements of Cloud Hypervisor in a line, each with its byte offset.
 pub fn parse(line: &str) -> Vec<(usize, Statement)> {
     scan(line, Emitter::CLOUD_HYPERVISOR, PATTERNS)
 }
 
 const fn any_version(
-    begins: &'static str,
+    prefix: &'static str,
     parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
 ) -> Pattern {
     Pattern {
-        prefix: begins,
+        prefix,
         versions: VersionRange::ANY,
         parse,
     }
@@ -90,7 +96,7 @@ const PATTERNS: &[Pattern] = &[
 ];
 
 fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Symptom> {
-    // `Failed to set system registers` would be another one.
+    // `Failed to set system registers` is a different message.
     if rest.0.starts_with('s') {
         return None;
     }
@@ -100,7 +106,7 @@ fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Sympt
     })
 }
 
-/// The error, a few words on: behind `: `, in brackets, or on a line `Caused by:`.
+/// Finds the error a few words later: after `: `, in brackets, or in a line `Caused by:`.
 fn find_errno(rest: &Cursor<'_>) -> Option<Errno> {
     const MAX_ERRNO_DISTANCE: usize = 160;
     let near = truncate(rest.0, MAX_ERRNO_DISTANCE);

@@ -1,7 +1,8 @@
-//! Lines that belong together: one failed load says two to some hundred things, and a log has many loads.
+//! Grouping of lines into failed loads. One failed load makes from two to some hundred statements,
+//! and a log has many loads.
 //!
-//! A load ends with a line that says so; what libvirt repeats of it afterwards belongs to it. Failures that say the same are counted. What is
-//! kept is bounded whatever the log holds.
+//! A load ends with a line that reports the failure. Lines that libvirt repeats afterwards belong to
+//! the same load. Failures with equal statements are counted. The kept data is bounded for any log.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -12,52 +13,54 @@ use crate::message::{Emitter, Statement, Symptom};
 use crate::pattern::truncate;
 use crate::secrets::redact_secrets;
 
-/// Different things that are kept of one failure; a list has at most some hundred registers.
+/// Maximum number of different statements kept of one failure. A list has at most some hundred
+/// registers.
 const MAX_STATEMENTS: usize = 1024;
-/// Lines that are kept of one failure.
+/// Maximum number of lines kept of one failure.
 const MAX_LINES: usize = 64;
-/// Bytes that are kept of a line.
+/// Maximum number of bytes kept of a line.
 const MAX_KEPT_LINE_LEN: usize = 2048;
-/// Different failures that are kept.
+/// Maximum number of different failures kept.
 const MAX_FAILURES: usize = 128;
 
-/// One failed load, as far as the lines tell.
+/// One failed load, as described by its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadFailure {
-    /// What was said, each thing once, in order.
+    /// Statements, each once, in order.
     pub statements: Vec<Statement>,
-    /// The lines, each once, in order, without a guest's keys ([`redact_secrets`]), cut where they are very long.
+    /// Lines, each once, in order, without a guest's keys ([`redact_secrets`]), truncated if very
+    /// long.
     pub lines: Vec<String>,
-    /// How many more lines there were than are kept.
+    /// Number of lines that are not kept.
     pub further_lines: usize,
-    /// How often it happened.
+    /// Number of occurrences.
     pub times: usize,
     has_ended: bool,
 }
 
 impl LoadFailure {
-    /// The failure that one line is about.
-    pub fn from_line(line: &str, said: Vec<Statement>) -> Self {
+    /// Returns the failure described by one line.
+    pub fn from_line(line: &str, statements: Vec<Statement>) -> Self {
         let mut failure = Self {
             times: 1,
             ..Self::default()
         };
-        failure.add(line, said);
+        failure.add(line, statements);
         failure
     }
 
-    /// The symptoms.
+    /// Returns the symptoms.
     pub fn symptoms(&self) -> impl Iterator<Item = &Symptom> {
-        self.statements.iter().map(|said| &said.symptom)
+        self.statements.iter().map(|statement| &statement.symptom)
     }
 
-    fn add(&mut self, line: &str, said: Vec<Statement>) {
-        // Before it is cut: half a key would not be found.
-        let line = redact_secrets(line.trim(), &said);
-        for said in said {
-            self.has_ended |= said.symptom.is_fatal();
-            if self.statements.len() < MAX_STATEMENTS && !self.statements.contains(&said) {
-                self.statements.push(said);
+    fn add(&mut self, line: &str, statements: Vec<Statement>) {
+        // Redact before truncating: half a key would not be found.
+        let line = redact_secrets(line.trim(), &statements);
+        for statement in statements {
+            self.has_ended |= statement.symptom.is_fatal();
+            if self.statements.len() < MAX_STATEMENTS && !self.statements.contains(&statement) {
+                self.statements.push(statement);
             }
         }
         let line = truncate(&line, MAX_KEPT_LINE_LEN);
@@ -71,78 +74,80 @@ impl LoadFailure {
         }
     }
 
-    /// Whether the loader writes the input's registers without having compared lists.
+    /// Returns `true` if the loader writes the input's registers without comparing lists.
     pub(crate) fn has_no_list(&self) -> bool {
-        self.statements
-            .iter()
-            .any(|said| said.emitter != Emitter::QEMU && said.symptom.register().is_some())
+        self.statements.iter().any(|statement| {
+            statement.emitter != Emitter::QEMU && statement.symptom.register().is_some()
+        })
     }
 
     fn has_symptom(&self, symptom: &Symptom) -> bool {
         self.symptoms().any(|other| other == symptom)
     }
 
-    /// Whether these lines go on with this failure.
-    fn is_continued_by(&self, said: &[Statement]) -> bool {
-        let is_libvirts =
-            |said: &Statement| said.emitter == Emitter::LIBVIRT && said.symptom.is_forwarded();
-        if said.iter().any(is_libvirts) {
-            // It repeats what it read in QEMU's log, or only that there was something.
-            return said
-                .iter()
-                .all(|said| said.symptom.is_forwarded() || self.has_symptom(&said.symptom));
+    /// Returns `true` if these statements belong to this failure.
+    fn is_continued_by(&self, statements: &[Statement]) -> bool {
+        let is_from_libvirt = |statement: &Statement| {
+            statement.emitter == Emitter::LIBVIRT && statement.symptom.is_forwarded()
+        };
+        if statements.iter().any(is_from_libvirt) {
+            // libvirt repeats lines of QEMU's log, or reports only that QEMU failed.
+            return statements.iter().all(|statement| {
+                statement.symptom.is_forwarded() || self.has_symptom(&statement.symptom)
+            });
         }
         if self.has_ended {
             return false;
         }
-        let speaker = |said: &[Statement]| said.first().map(|said| said.emitter);
-        match speaker(said) {
+        let emitter =
+            |statements: &[Statement]| statements.first().map(|statement| statement.emitter);
+        match emitter(statements) {
             Some(Emitter::QEMU | Emitter::LIBVIRT) => {
                 matches!(
-                    speaker(&self.statements),
+                    emitter(&self.statements),
                     Some(Emitter::QEMU | Emitter::LIBVIRT) | None
-                ) && !self.is_restarted_by(said)
+                ) && !self.is_restarted_by(statements)
             }
-            // The others say all in one line, or what failed in one and why in the next.
+            // Other programs print one line, or the failure in one line and the reason in the next.
             other => {
-                other == speaker(&self.statements) && self.symptoms().all(Symptom::is_forwarded)
+                other == emitter(&self.statements) && self.symptoms().all(Symptom::is_forwarded)
             }
         }
     }
 
-    /// Whether this is said once in a load, and was.
-    fn is_restarted_by(&self, said: &[Statement]) -> bool {
-        said.iter().any(|said| match &said.symptom {
-            // It stands at the stream's beginning.
+    /// Returns `true` if a statement is made only once in a load, and this load has it already.
+    fn is_restarted_by(&self, statements: &[Statement]) -> bool {
+        statements.iter().any(|statement| match &statement.symptom {
+            // The machine type is at the start of the stream.
             Symptom::MachineType { .. } => !self.symptoms().all(Symptom::is_warning),
             Symptom::TooManyRegisters { .. } | Symptom::SectionFailed { .. } => self
                 .symptoms()
-                .any(|other| discriminant(other) == discriminant(&said.symptom)),
+                .any(|other| discriminant(other) == discriminant(&statement.symptom)),
             _ => false,
         })
     }
 }
 
-/// The failures of a log, as its lines come.
+/// Failures of a log, collected line by line.
 #[derive(Clone, Debug, Default)]
 pub struct LoadFailures {
     open: Option<LoadFailure>,
     closed: Vec<LoadFailure>,
-    /// How many failures are not kept because there are too many different ones.
+    /// Number of failures beyond [`MAX_FAILURES`].
     further_failures: usize,
 }
 
 impl LoadFailures {
-    /// The next line that says something.
-    pub fn add(&mut self, line: &str, said: Vec<Statement>) {
-        if said.is_empty() {
+    /// Adds the next line and its statements.
+    pub fn add(&mut self, line: &str, statements: Vec<Statement>) {
+        if statements.is_empty() {
             return;
         }
         match &mut self.open {
-            Some(open) if open.is_continued_by(&said) => open.add(line, said),
+            Some(open) if open.is_continued_by(&statements) => open.add(line, statements),
             _ => {
                 self.close();
-                self.open = Some(LoadFailure::from_line(line, said));
+                self.open = Some(LoadFailure::from_line(line, statements));
             }
         }
     }
@@ -164,7 +169,8 @@ impl LoadFailures {
         }
     }
 
-    /// All failures, in the order in which they first happened, and how many more there were that are not kept.
+    /// Returns the failures, in order of their first occurrence, and the number of failures that
+    /// are not kept.
     pub fn finish(mut self) -> (Vec<LoadFailure>, usize) {
         self.close();
         (self.closed, self.further_failures)
@@ -209,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn two_loads_are_two_failures_or_one_that_happened_twice() {
+    fn equal_failures_are_counted() {
         let mut failures = LoadFailures::default();
         for _ in 0..2 {
             failures.add("a", vec![too_many()]);
@@ -224,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_without_its_end_is_told_from_the_next() {
+    fn repeated_statement_starts_the_next_load() {
         let mut failures = LoadFailures::default();
         failures.add("a", vec![too_many()]);
         failures.add("b", vec![too_many()]);
@@ -234,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libvirt_repeats_is_no_other_failure() {
+    fn lines_repeated_by_libvirt_belong_to_the_failure() {
         let mut failures = LoadFailures::default();
         failures.add("a", vec![too_many()]);
         failures.add("b", vec![load_failed()]);
@@ -250,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn kept_data_is_bounded() {
         let mut failures = LoadFailures::default();
         for count in 0..10_000 {
             let symptom = Symptom::TooManyRegisters {

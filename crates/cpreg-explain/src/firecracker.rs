@@ -1,8 +1,9 @@
-//! What Firecracker says when a snapshot does not load.
+//! Lines of Firecracker about a snapshot that does not load.
 //!
-//! It chains its errors with `: `, outermost first, so that one line has the whole story:
-//! `Load snapshot error: Failed to restore from snapshot: … Failed to restore vCPUs: … Failed to restore the state of the vcpu: Failed to set
-//! register ID to value VALUE: Invalid argument (os error 22)`. It stops at the first register that KVM refuses.
+//! Firecracker chains its errors with `: `, outermost first, so one line has all of them:
+//! `Load snapshot error: Failed to restore from snapshot: … Failed to restore vCPUs: … Failed to
+//! restore the state of the vcpu: Failed to set register ID to value VALUE: Invalid argument (os
+//! error 22)`. It stops at the first register that KVM refuses.
 //!
 //! | words | versions |
 //! |---|---|
@@ -14,7 +15,8 @@
 //! | `Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features` | any |
 //! | `Invalid data version: V`, `Magic value does not match arch: …` | 1.7 and later |
 //!
-//! Source: Firecracker's `src/vmm` (`arch/aarch64/vcpu.rs`, `arch/aarch64/vm.rs`, `snapshot/mod.rs`) at 81b38b9da and in its releases from 0.23.
+//! Source: Firecracker's `src/vmm` (`arch/aarch64/vcpu.rs`, `arch/aarch64/vm.rs`,
+//! `snapshot/mod.rs`) at 81b38b9da and in its releases from 0.23.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -27,7 +29,7 @@ use cpreg::register::RegisterId;
 use crate::message::{Emitter, NamedRegister, Statement, Symptom};
 use crate::pattern::{Cursor, Pattern, scan, to_name};
 
-/// What Firecracker says in the line, each with where it begins.
+/// Parses the statements of Firecracker in a line, each with its byte offset.
 pub fn parse(line: &str) -> Vec<(usize, Statement)> {
     scan(line, Emitter::FIRECRACKER, PATTERNS)
 }
@@ -36,7 +38,7 @@ const PATTERNS: &[Pattern] = &[
     Pattern {
         prefix: "Failed to set register 0x",
         versions: VersionRange::with_first(1, 13),
-        parse: register,
+        parse: hex_register,
     },
     Pattern {
         prefix: "Failed to set register ",
@@ -91,11 +93,11 @@ const PATTERNS: &[Pattern] = &[
     },
 ];
 
-/// `603000000013c510 to value 0x1: Invalid argument (os error 22)`
-fn register(rest: &mut Cursor<'_>) -> Option<Symptom> {
+/// Parses `603000000013c510 to value 0x1: Invalid argument (os error 22)`.
+fn hex_register(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let raw = rest.parse_hex()?;
     rest.expect(" to value ")?;
-    // A wide value does not fit.
+    // A value of more than 64 bits is dropped.
     let value = rest
         .take_until(": ")
         .and_then(|digits| Cursor(digits).parse_hex());
@@ -107,7 +109,7 @@ fn register(rest: &mut Cursor<'_>) -> Option<Symptom> {
     ))
 }
 
-/// `6931039826524241155: Invalid argument (os error 22)`
+/// Parses `6931039826524241155: Invalid argument (os error 22)`.
 fn decimal_register(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let raw = rest.parse_u64()?;
     rest.expect(": ")?;
@@ -132,7 +134,7 @@ fn register_refusal(raw: u64, text: &str, value: Option<u64>, error: Option<Errn
     }
 }
 
-/// The number that a chain of errors ends with.
+/// Parses the error number at the end of a chain of errors.
 fn parse_last_errno(line: &str) -> Option<Errno> {
     let (_, number) = line.rsplit_once("os error ")?;
     let number = Cursor(number).parse_u32()?;

@@ -1,20 +1,21 @@
-//! Error lines about a failed load, of whichever program and version: what they say, what that means, what to do.
+//! Explanation of error lines about a failed load, of several programs and versions: statements,
+//! meaning, causes and next steps.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`message`] | what a line can say, and who says it |
-//! | [`pattern`] | looking for known words in a line |
-//! | [`qemu`] | what QEMU's lines say; [`qemu::predict`]: the lines that a QEMU would print |
-//! | [`libvirt`] | what libvirt puts around QEMU's lines |
-//! | [`firecracker`], [`cloud_hypervisor`] | what these say |
-//! | [`snapshot`] | both of them, which keep snapshots of their own |
-//! | [`failure`] | lines that belong together: one failed load |
-//! | [`secrets`] | a line without a guest's keys |
-//! | [`mod@explain`] | what a failure means, what is usually behind it, what settles it |
-//! | [`list_lengths`] | which recorded lists have these two lengths |
-//! | `recorded_list_lengths` | those lists; generated |
+//! | [`message`] | statements that a line can make, and the programs that print them |
+//! | [`pattern`] | search for known words in a line |
+//! | [`qemu`] | QEMU's lines; [`qemu::predict`]: the lines that a QEMU would print |
+//! | [`libvirt`] | libvirt's additions to QEMU's lines |
+//! | [`firecracker`], [`cloud_hypervisor`] | lines of these VMMs |
+//! | [`snapshot`] | both of them, which have their own snapshot formats |
+//! | [`failure`] | groups of lines about one failed load |
+//! | [`secrets`] | redaction of a guest's keys in a line |
+//! | [`mod@explain`] | meaning, usual causes and next steps of a failure |
+//! | [`list_lengths`] | recorded lists with two given lengths |
+//! | `recorded_list_lengths` | those lists, generated |
 //!
-//! What a loader would do with a VM is [`cpreg::destination::load`]'s.
+//! [`cpreg::destination::load`] simulates the load of a VM.
 #![no_std]
 #![forbid(unsafe_code)]
 

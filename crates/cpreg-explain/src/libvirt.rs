@@ -1,15 +1,16 @@
-//! What libvirt puts around QEMU's words, and what it says itself.
+//! Lines of libvirt, around QEMU's lines and its own.
 //!
-//! | words | it means |
-//! |---|---|
-//! | `QEMU unexpectedly closed the monitor (vm='VM'): …` (to 9.0: `qemu …`) | QEMU ended; its last lines follow |
-//! | `process exited while connecting to monitor: …` | likewise, at the start |
-//! | `operation failed: job 'migration in' failed: …`, `job 'migration out' failed: …` | what QEMU answered, of one side |
-//! | `operation failed: migration out job: unexpectedly failed` | to 8.x: nothing more was known |
-//! | `guest CPU doesn't match specification: …` | its own comparison of the guest's CPU |
+//! - `QEMU unexpectedly closed the monitor (vm='VM'): …` (up to 9.0: `qemu …`): QEMU exited. Its
+//!   last lines follow.
+//! - `process exited while connecting to monitor: …`: QEMU exited at its start. Its last lines
+//!   follow.
+//! - `operation failed: job 'migration in' failed: …`, `job 'migration out' failed: …`: the error
+//!   that QEMU reported on one side.
+//! - `operation failed: migration out job: unexpectedly failed`: up to 8.x, nothing more was known.
+//! - `guest CPU doesn't match specification: …`: libvirt's own comparison of the guest's CPU.
 //!
-//! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`; lines in public reports. Times and host names before a line
-//! are nobody's words.
+//! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`; lines in public
+//! reports. Times and host names before a line are ignored.
 
 use alloc::vec::Vec;
 
@@ -18,7 +19,7 @@ use cpreg::destination::VersionRange;
 use crate::message::{Emitter, Statement, Symptom};
 use crate::pattern::{Cursor, Pattern, scan, to_name};
 
-/// What libvirt says in the line, each with where it begins.
+/// Parses the statements of libvirt in a line, each with its byte offset.
 pub(crate) fn parse(line: &str) -> Vec<(usize, Statement)> {
     scan(line, Emitter::LIBVIRT, PATTERNS)
 }

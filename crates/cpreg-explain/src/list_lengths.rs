@@ -1,8 +1,9 @@
-//! Which recorded lists have these two lengths, and what they differ in.
+//! Search for recorded lists with two given lengths, and their differences.
 //!
-//! QEMU up to 10.2 says no more about a list that is too long than its length and its own. The lengths depend on the kernel (under TCG on
-//! QEMU), on the CPU and on the vCPU's features. Recorded lists with both lengths tell which kernels may be meant and which registers it is
-//! about; that it is these, only a comparison of the two hosts proves.
+//! QEMU up to 10.2 prints only two lengths for a list that is too long, the stream's and its own.
+//! The lengths depend on the kernel (under TCG on QEMU), on the CPU and on the vCPU's features.
+//! Recorded lists with both lengths suggest the kernels and the registers. Only a comparison of the
+//! two hosts proves them.
 
 use alloc::vec::Vec;
 
@@ -11,50 +12,52 @@ use cpreg::register::RegisterId;
 
 use crate::recorded_list_lengths::FAMILIES;
 
-/// The recorded lists of one CPU under one accelerator.
+/// Recorded lists of one CPU under one accelerator.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) accelerator: Accelerator,
     pub(super) cpu: &'static str,
-    /// The registers that are in some of the lists and not in all, ascending.
+    /// Registers that are in some of the lists but not in all, ascending.
     pub(super) varying: &'static [u64],
     pub(super) lists: &'static [List],
 }
 
-/// One recorded list.
+/// Recorded list.
 #[derive(Debug)]
 pub(super) struct List {
-    /// The kernels (under TCG: the QEMUs) that have it, oldest first.
+    /// Kernels (under TCG: QEMU versions) with this list, oldest first.
     pub(super) hosts: &'static [&'static str],
     pub(super) count: u16,
-    /// Which of the varying registers are in it: bit n for the n-th.
+    /// Set of the varying registers in the list: bit n for the n-th.
     pub(super) has: u128,
 }
 
-/// Two recorded lists, one of them the input's, the other the loader's own.
+/// Two recorded lists, of the input and of the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Under which accelerator.
+    /// Accelerator of both lists.
     pub accelerator: Accelerator,
-    /// On which CPU, as it was called when it was recorded.
+    /// CPU of both lists, by its name in the recording.
     pub cpu: &'static str,
-    /// The kernels (under TCG: the QEMUs) with the input's list, oldest first.
+    /// Kernels (under TCG: QEMU versions) with the input's list, oldest first.
     pub source_hosts: &'static [&'static str],
-    /// Those with the loader's own list.
+    /// Kernels (under TCG: QEMU versions) with the loader's list, oldest first.
     pub destination_hosts: &'static [&'static str],
-    /// The lengths.
+    /// Lengths of the input's and of the loader's list.
     pub lengths: (u16, u16),
-    /// The registers that are only in the input.
+    /// Registers that are only in the input.
     pub only_in_input: Vec<RegisterId>,
-    /// The registers that are only at the destination.
+    /// Registers that are only at the destination.
     pub only_at_destination: Vec<RegisterId>,
 }
 
-/// The recorded pairs of lists with these lengths. Under TCG the list is QEMU's own, so that the destination is one that still compares
-/// lengths: up to 10.2.
-pub fn pairs(incoming: i64, own: i64) -> Vec<Pair> {
+/// Returns the recorded pairs of lists with these lengths.
+///
+/// Under TCG the list is QEMU's own, so the destination is a version that compares lengths: 10.2 or
+/// earlier.
+pub fn pairs(incoming: i64, local: i64) -> Vec<Pair> {
     let mut pairs =
-        pairs_where(|from, to| i64::from(from.count) == incoming && i64::from(to.count) == own);
+        pairs_where(|from, to| i64::from(from.count) == incoming && i64::from(to.count) == local);
     pairs.retain(|pair| {
         pair.accelerator == Accelerator::Kvm
             || pair
@@ -70,10 +73,13 @@ fn has_length_check(qemu: &str) -> bool {
     major.is_some_and(|major: u16| major < 11)
 }
 
-/// The recorded pairs of lists that differ in length by as much, each difference once, oldest first. On a CPU with other
-/// caches, breakpoints or features both lengths are others and the difference between two kernels is the same.
-pub fn pairs_with_difference(incoming: i64, own: i64) -> Vec<Pair> {
-    let difference = incoming.saturating_sub(own);
+/// Returns the recorded pairs of lists with the same difference in length, each difference once,
+/// oldest first.
+///
+/// On a CPU with other caches, breakpoints or features both lengths change, but the difference
+/// between two kernels is the same.
+pub fn pairs_with_difference(incoming: i64, local: i64) -> Vec<Pair> {
+    let difference = incoming.saturating_sub(local);
     let mut pairs = pairs_where(|from, to| {
         i64::from(from.count) - i64::from(to.count) == difference && difference > 0
     });
@@ -89,11 +95,11 @@ pub fn pairs_with_difference(incoming: i64, own: i64) -> Vec<Pair> {
     pairs
 }
 
-fn pairs_where(wanted: impl Fn(&List, &List) -> bool) -> Vec<Pair> {
+fn pairs_where(is_match: impl Fn(&List, &List) -> bool) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for family in FAMILIES {
         for from in family.lists {
-            for to in family.lists.iter().filter(|to| wanted(from, to)) {
+            for to in family.lists.iter().filter(|to| is_match(from, to)) {
                 pairs.push(pair(family, from, to));
             }
         }
@@ -128,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_failure_that_made_it_known_is_found() {
+    fn tcr2_failure_is_found() {
         let found = pairs(258, 256);
         let kvm: Vec<_> = found
             .iter()
@@ -151,22 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_were_not_recorded_give_nothing() {
+    fn unrecorded_lengths_are_not_found() {
         assert_eq!(pairs(236, 162), []);
         assert_eq!(pairs(-1, 256), []);
-        // From 10.0 to 11.1, which compares no lengths.
+        // From QEMU 10.0 to 11.1, which does not compare lengths.
         assert_eq!(pairs(292, 291), []);
         assert_eq!(pairs_with_difference(5, 5), []);
         assert_eq!(pairs_with_difference(i64::MAX, i64::MIN), []);
     }
 
-    /// 236 to 162, reported in 2021: a host that had not found its performance monitors.
+    /// Lengths 236 and 162, reported in 2021 for a host that had not detected its PMU.
     #[test]
-    fn a_difference_is_found_on_another_cpu() {
+    fn difference_is_found_on_another_cpu() {
         let found = pairs_with_difference(236, 162);
-        let Some(pair) = found.first() else {
-            panic!("nothing");
-        };
+        let pair = found.first().expect("a pair");
         assert!(pair.only_in_input.iter().all(|id| id.is_pmu()));
         assert_eq!(pair.only_in_input.len(), 74);
     }

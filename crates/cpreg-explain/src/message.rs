@@ -1,4 +1,4 @@
-//! [`Symptom`]: what one error line of a program says, whichever program and version wrote it.
+//! [`Symptom`]: statement of one error line, independent of the program and version that wrote it.
 
 use alloc::string::String;
 use core::fmt;
@@ -7,44 +7,44 @@ use cpreg::destination::{Accelerator, VersionRange};
 use cpreg::errno::Errno;
 use cpreg::register::{Naming, RegisterId};
 
-/// A program that writes error lines.
+/// Program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Emitter(&'static str);
 
 impl Emitter {
-    /// `qemu-system-aarch64`, by whatever name it was installed.
+    /// `qemu-system-aarch64`, under any installed name.
     pub const QEMU: Self = Self("QEMU");
-    /// libvirt, which mostly repeats what QEMU said.
+    /// libvirt, which mostly repeats QEMU's lines.
     pub const LIBVIRT: Self = Self("libvirt");
     /// Firecracker.
     pub const FIRECRACKER: Self = Self("Firecracker");
     /// Cloud Hypervisor.
     pub const CLOUD_HYPERVISOR: Self = Self("Cloud Hypervisor");
 
-    /// Its name.
+    /// Returns the name.
     pub const fn name(self) -> &'static str {
         self.0
     }
 }
 
-/// A register as a line names it.
+/// Register as named in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRegister {
-    /// Which one; `None` if the name is none that is known.
+    /// Register id, or `None` if the name is unknown.
     pub id: Option<RegisterId>,
-    /// What the line says.
+    /// Name in the line.
     pub text: String,
-    /// Under which accelerator a program names it so, if that tells.
+    /// Accelerator under which the program uses this form of name, if known.
     pub accelerator: Option<Accelerator>,
 }
 
 impl NamedRegister {
-    /// The register by this spelling.
+    /// Parses the name of a register in a line.
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
-        let upper = text.to_ascii_lowercase();
-        let bare = upper.strip_prefix("register ").unwrap_or(&upper);
-        let accelerator = if upper.starts_with("system register 0x") {
+        let lower = text.to_ascii_lowercase();
+        let bare = lower.strip_prefix("register ").unwrap_or(&lower);
+        let accelerator = if lower.starts_with("system register 0x") {
             Some(Accelerator::Tcg)
         } else {
             Some(Accelerator::Kvm)
@@ -56,7 +56,7 @@ impl NamedRegister {
         }
     }
 
-    /// The register with this id, as a line that has nothing but the id.
+    /// Returns the register of a line that has only the id.
     pub fn from_id(id: RegisterId, text: &str) -> Self {
         Self {
             id: Some(id),
@@ -65,7 +65,7 @@ impl NamedRegister {
         }
     }
 
-    /// How names are meant there.
+    /// Returns the naming convention under the accelerator.
     pub fn naming(&self) -> Naming {
         match self.accelerator {
             Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
@@ -83,121 +83,121 @@ impl fmt::Display for NamedRegister {
     }
 }
 
-/// What a line, or a part of one, says.
+/// Statement of a line, or of a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Symptom {
-    /// The list in the input is longer than the loader's own, which is all that it looks at.
+    /// The list in the input is longer than the loader's. The loader compares only the lengths.
     TooManyRegisters {
-        /// Registers in the input, as read: less than zero only in a damaged stream.
+        /// Number of registers in the input. Negative only in a damaged stream.
         incoming: i64,
-        /// Registers that the loader has.
+        /// Number of registers of the loader.
         local: i64,
     },
     /// A field of a section could not be read.
     FieldFailed {
         /// QEMU's name of the section or of the structure in it: `cpu`.
         section: String,
-        /// The field: `cpreg_vmstate_array_len`.
+        /// Name of the field: `cpreg_vmstate_array_len`.
         field: String,
     },
-    /// A register is only in the input, and that fails the load.
+    /// A register is only in the input, which fails the load.
     OnlyInInput {
-        /// Which one.
+        /// Register only in the input.
         register: NamedRegister,
     },
-    /// A register is only at the destination: a warning.
+    /// A register is only at the destination, which is a warning.
     OnlyAtDestination {
-        /// Which one.
+        /// Register only at the destination.
         register: NamedRegister,
     },
     /// A register's value was refused.
     ValueNotTaken {
-        /// Which one.
+        /// Register with the refused value.
         register: NamedRegister,
-        /// The value that was written, if it was said and fits.
+        /// Written value, if the line has it and it has up to 64 bits.
         value: Option<u64>,
-        /// What the register holds, likewise.
+        /// Current value of the register, if the line has it and it has up to 64 bits.
         current: Option<u64>,
-        /// The error, if it was said.
+        /// Error, if the line has it.
         error: Option<Errno>,
     },
-    /// A register could not be written because KVM has not got it, or hides it by now.
+    /// A register could not be written because KVM lacks or hides it.
     UnknownToKvm {
-        /// Which one.
+        /// Register that KVM lacks or hides.
         register: NamedRegister,
-        /// The value that was to be written, if it was said and fits.
+        /// Value to write, if the line has it and it has up to 64 bits.
         value: Option<u64>,
     },
-    /// Some system register could not be written or read; the program does not say which.
+    /// A register that the program does not name could not be written or read.
     UnnamedRegister {
-        /// What was being done with it.
+        /// Failed access.
         access: Access,
-        /// The error.
+        /// Error of the access.
         error: Option<Errno>,
     },
     /// Writing all registers to KVM failed.
     PutFailed {
-        /// After what: `init`, which is also after a load.
+        /// Stage before the write: `init`, which is also the stage after a load.
         stage: String,
-        /// The error.
+        /// Error of the write.
         error: Option<Errno>,
     },
     /// A section did not load.
     SectionFailed {
         /// QEMU's name of the device; `cpu` for a vCPU.
         device: String,
-        /// Which of several.
+        /// Instance of the device.
         instance: Option<u32>,
     },
-    /// What a section does before or after it is read failed.
+    /// A hook of a section failed, before or after the section was read.
     HookFailed {
-        /// The section or structure.
+        /// Section or structure.
         section: String,
-        /// Before it is read.
+        /// `true` for a hook before the section is read.
         is_pre_load: bool,
     },
-    /// A subsection that the destination does not know.
+    /// The destination does not know a subsection.
     UnknownSubsection {
-        /// Its name, `cpu/wfxt-timer`.
+        /// Name of the subsection, `cpu/wfxt-timer`.
         name: String,
-        /// The section that it stands in.
+        /// Section that contains it.
         section: String,
     },
-    /// A section that the destination has no device for.
+    /// The destination has no device for a section.
     UnknownSection {
         /// QEMU's name of the device.
         device: String,
-        /// Which of several.
+        /// Instance of the device.
         instance: Option<u32>,
     },
-    /// A section in a newer format than the destination knows.
+    /// A section has a newer format than the destination knows.
     SectionVersion {
         /// QEMU's name of the device.
         device: String,
-        /// The format in the input.
+        /// Format version in the input.
         incoming: Option<u32>,
-        /// The newest one that is known.
+        /// Newest known format version.
         local: Option<u32>,
     },
-    /// A section did not end where it should.
+    /// A section did not end at its footer.
     MissingFooter {
-        /// The device, if it was said.
+        /// Name of the device, if the line has it.
         device: Option<String>,
     },
-    /// The program ended itself.
+    /// The program aborted.
     Aborted {
-        /// In which function.
+        /// Function that aborted.
         function: String,
-        /// What did not hold.
+        /// Failed assertion.
         assertion: String,
     },
-    /// The end of a load that failed.
+    /// The load failed.
     LoadFailed {
-        /// Why, in general.
+        /// General error.
         error: Option<Errno>,
     },
-    /// A block of RAM has another length.
+    /// A block of RAM has a different length.
     RamSize {
         /// QEMU's name of the block.
         block: String,
@@ -206,7 +206,7 @@ pub enum Symptom {
         /// Bytes at the destination.
         local: u64,
     },
-    /// A block of RAM has pages of another size, which postcopy does not allow.
+    /// A block of RAM has a different page size, which postcopy does not allow.
     RamPageSize {
         /// QEMU's name of the block.
         block: String,
@@ -222,81 +222,81 @@ pub enum Symptom {
     },
     /// The machine types differ.
     MachineType {
-        /// In the input.
+        /// Machine type in the input.
         incoming: String,
-        /// At the destination.
+        /// Machine type at the destination.
         local: String,
     },
     /// A capability of the migration is set on one side only.
     Capability {
-        /// Its name.
+        /// Name of the capability.
         name: String,
     },
-    /// The guest uses features of a virtio device that the destination's has not got.
+    /// The guest uses features of a virtio device that the destination's device lacks.
     VirtioFeatures {
-        /// The features that the guest has agreed on.
+        /// Features that the guest has negotiated.
         incoming: u64,
-        /// Those that the destination can do.
+        /// Features of the destination's device.
         allowed: u64,
     },
-    /// A PCI device's configuration differs where it must not.
+    /// A PCI device's configuration differs in a read-only part.
     PciConfig {
-        /// At which byte.
+        /// Byte offset of the difference.
         offset: Option<u64>,
     },
     /// KVM refused a part of a device's state, on arm64 the interrupt controller's.
     DeviceAttribute {
-        /// The group of attributes.
+        /// Attribute group.
         group: u32,
-        /// The attribute.
+        /// Attribute.
         attribute: u64,
-        /// The error.
+        /// Error of the write.
         error: Option<Errno>,
     },
-    /// It is no migration stream, or none of a version that can be read.
+    /// The input is not a migration stream, or has an unsupported version.
     NotAStream,
-    /// The PSCI version that was asked for is not there.
+    /// The requested PSCI version is not supported.
     NoSuchPsci {
-        /// Which one, `1.1`.
+        /// Requested version, `1.1`.
         version: String,
     },
     /// A hint about the PSCI version on the source.
     PsciHint,
-    /// A vCPU could not be set up, before anything was loaded.
+    /// A vCPU could not be initialized, before anything was loaded.
     VcpuInit {
-        /// The error.
+        /// Error of the initialization.
         error: Option<Errno>,
     },
-    /// A vCPU's state could not be restored; what follows in the line says why, if anything does.
+    /// A vCPU's state could not be restored. The rest of the line may have the reason.
     VcpuNotRestored,
     /// The interrupt controller's state could not be restored.
     GicNotRestored {
-        /// The error.
+        /// Error of the write.
         error: Option<Errno>,
     },
-    /// A snapshot of another version of the program.
+    /// The snapshot is of another version of the program.
     SnapshotVersion {
-        /// Which one.
+        /// Version of the snapshot.
         version: String,
     },
-    /// libvirt: QEMU ended.
+    /// libvirt: QEMU exited.
     MonitorClosed {
-        /// The VM, if it was said.
+        /// Name of the VM, if the line has it.
         vm: Option<String>,
     },
-    /// libvirt: a job ended with an error.
+    /// libvirt: a job failed.
     JobFailed {
-        /// Which job.
+        /// Name of the job.
         job: String,
     },
-    /// libvirt: the guest's CPU is not what it was started with.
+    /// libvirt: the guest's CPU differs from the CPU with which the guest was started.
     GuestCpu {
-        /// The features.
+        /// Differing features.
         features: String,
     },
 }
 
-/// What was being done with a register.
+/// Access to a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
@@ -311,7 +311,7 @@ pub enum Access {
 }
 
 impl Symptom {
-    /// Whether nothing more is said about a load after it.
+    /// Returns `true` if this is the last statement about a load.
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
@@ -326,7 +326,7 @@ impl Symptom {
         )
     }
 
-    /// Whether it only repeats or hands on what another program said.
+    /// Returns `true` if the line only introduces or repeats the statement of another program.
     pub const fn is_forwarded(&self) -> bool {
         matches!(
             self,
@@ -334,12 +334,12 @@ impl Symptom {
         )
     }
 
-    /// Whether a load goes on after it.
+    /// Returns `true` if the load continues.
     pub const fn is_warning(&self) -> bool {
         matches!(self, Self::OnlyAtDestination { .. })
     }
 
-    /// The register that it names.
+    /// Returns the named register, if any.
     pub const fn register(&self) -> Option<&NamedRegister> {
         match self {
             Self::OnlyInInput { register }
@@ -351,13 +351,13 @@ impl Symptom {
     }
 }
 
-/// A symptom, and who puts it so.
+/// Symptom, with the program and versions that print it in this form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// What is said.
+    /// Symptom.
     pub symptom: Symptom,
-    /// Who says it.
+    /// Program that prints it.
     pub emitter: Emitter,
-    /// Which versions of it.
+    /// Versions of the program that print it in this form.
     pub versions: VersionRange,
 }

@@ -1,7 +1,8 @@
-//! Looking for known words in a line.
+//! Search for known words in a line.
 //!
-//! What stands before and around them (times, names of programs and hosts, JSON, several lines in one) differs with every logger, so words are
-//! looked for anywhere. A line is taken as hostile: what is looked at and what is found are bounded.
+//! Every logger adds its own text: times, names of programs and hosts, JSON, several lines in one.
+//! The words are therefore searched anywhere in the line. A line is hostile input, so the searched
+//! length and the number of statements are bounded.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -12,52 +13,52 @@ use cpreg::errno::Errno;
 
 use crate::message::{Emitter, Statement, Symptom};
 
-/// More of a line is not looked at.
+/// Maximum number of bytes searched in a line.
 pub const MAX_LINE_LEN: usize = 64 << 10;
-/// More is not found in a line.
+/// Maximum number of statements found in a line.
 pub const MAX_STATEMENTS_PER_LINE: usize = 256;
-/// A name in a line (of a device, a block, a VM) is not longer.
+/// Maximum number of bytes of a name in a line (of a device, a block, a VM).
 const MAX_NAME_LEN: usize = 256;
-/// What is read on from known words.
+/// Maximum number of bytes read after known words.
 const MAX_LOOKAHEAD_LEN: usize = 4096;
 
-/// Words that begin something known, and how to read on.
+/// Words that begin a known statement, with the parser of the rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern {
-    /// What it begins with; ASCII.
+    /// First words of the statement, in ASCII.
     pub prefix: &'static str,
-    /// The versions that put it so.
+    /// Versions that print the statement in this form.
     pub versions: VersionRange,
-    /// Reads what follows; `None` if it is something else.
+    /// Parser of the text after the prefix. Returns `None` if the text does not match.
     pub parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
 }
 
-/// Everything that is known in the line, in its order, each with where it begins.
-pub fn scan(line: &str, speaker: Emitter, phrases: &[Pattern]) -> Vec<(usize, Statement)> {
-    let mut found = Vec::new();
-    for phrase in phrases {
-        for (at, words) in line.match_indices(phrase.prefix) {
-            if found.len() >= MAX_STATEMENTS_PER_LINE {
+/// Finds all statements in a line, in order, each with its byte offset.
+pub fn scan(line: &str, emitter: Emitter, patterns: &[Pattern]) -> Vec<(usize, Statement)> {
+    let mut statements = Vec::new();
+    for pattern in patterns {
+        for (at, prefix) in line.match_indices(pattern.prefix) {
+            if statements.len() >= MAX_STATEMENTS_PER_LINE {
                 break;
             }
-            let mut rest = Cursor(&line[at + words.len()..]);
-            if let Some(symptom) = (phrase.parse)(&mut rest) {
-                found.push((
+            let mut rest = Cursor(&line[at + prefix.len()..]);
+            if let Some(symptom) = (pattern.parse)(&mut rest) {
+                statements.push((
                     at,
                     Statement {
                         symptom,
-                        emitter: speaker,
-                        versions: phrase.versions,
+                        emitter,
+                        versions: pattern.versions,
                     },
                 ));
             }
         }
     }
-    found.sort_by_key(|(at, _)| *at);
-    found
+    statements.sort_by_key(|(at, _)| *at);
+    statements
 }
 
-/// The line without what loggers do to text: escaped line ends and quotes. Cut at [`LONGEST_LINE`].
+/// Replaces escaped line ends and quotes, which loggers write. Truncates at [`MAX_LINE_LEN`].
 pub fn unescape(line: &str) -> String {
     const ESCAPES: [(&str, &str); 10] = [
         ("\\r\\n", "\n"),
@@ -75,12 +76,12 @@ pub fn unescape(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(character) = rest.chars().next() {
-        // All of them begin with one of these, which are rare.
+        // Every escape begins with one of these characters, which are rare.
         let escape = matches!(character, '\\' | '&' | '#' | '^')
             .then(|| ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape)))
             .flatten();
-        if let Some((escape, meant)) = escape {
-            plain.push_str(meant);
+        if let Some((escape, replacement)) = escape {
+            plain.push_str(replacement);
             rest = &rest[escape.len()..];
         } else {
             plain.push(character);
@@ -90,27 +91,27 @@ pub fn unescape(line: &str) -> String {
     plain
 }
 
-/// The text's first bytes, whole characters.
-pub fn truncate(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
+/// Truncates the text to at most `max_len` bytes, at a character boundary.
+pub fn truncate(text: &str, max_len: usize) -> &str {
+    let mut end = text.len().min(max_len);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     &text[..end]
 }
 
-/// What is left of a line.
+/// Rest of a line during parsing.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(pub &'a str);
 
 impl<'a> Cursor<'a> {
-    /// These very words.
+    /// Consumes exactly these words.
     pub fn expect(&mut self, words: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(words)?;
         Some(())
     }
 
-    /// What stands before these words on the same line; they are eaten as well.
+    /// Returns the text before these words on the same line, and consumes both.
     pub fn take_until(&mut self, words: &str) -> Option<&'a str> {
         let (before, _) = truncate(self.0, MAX_NAME_LEN + words.len()).split_once(words)?;
         if before.contains(['\n', '\r']) {
@@ -120,13 +121,13 @@ impl<'a> Cursor<'a> {
         Some(before)
     }
 
-    /// The rest of the same line, as much of it as words that belong together take.
+    /// Returns the rest of the same line, up to [`MAX_LOOKAHEAD_LEN`] bytes.
     pub fn rest_of_line(&self) -> &'a str {
         let near = truncate(self.0, MAX_LOOKAHEAD_LEN);
         near.split(['\n', '\r']).next().unwrap_or(near)
     }
 
-    /// A name: letters, digits and what device and block names have besides.
+    /// Parses a name: letters, digits and the punctuation of device and block names.
     pub fn parse_name(&mut self) -> Option<&'a str> {
         let end = self
             .0
@@ -139,7 +140,7 @@ impl<'a> Cursor<'a> {
         (!name.is_empty()).then_some(name)
     }
 
-    /// A decimal number with or without sign.
+    /// Parses a decimal number with or without sign.
     pub fn parse_i64(&mut self) -> Option<i64> {
         let sign = usize::from(self.0.starts_with('-'));
         let digits = self.digits_end(sign, |digit| digit.is_ascii_digit());
@@ -148,15 +149,15 @@ impl<'a> Cursor<'a> {
         Some(number)
     }
 
-    /// A number that is not negative and fits.
+    /// Parses a decimal number of up to 32 bits that is not negative.
     pub fn parse_u32(&mut self) -> Option<u32> {
-        let mut ahead = *self;
-        let number = u32::try_from(ahead.parse_i64()?).ok()?;
-        *self = ahead;
+        let mut cursor = *self;
+        let number = u32::try_from(cursor.parse_i64()?).ok()?;
+        *self = cursor;
         Some(number)
     }
 
-    /// A decimal number of 64 bits without sign.
+    /// Parses a decimal number of up to 64 bits without sign.
     pub fn parse_u64(&mut self) -> Option<u64> {
         let digits = self.digits_end(0, |digit| digit.is_ascii_digit());
         let number = self.0[..digits].parse().ok()?;
@@ -164,7 +165,7 @@ impl<'a> Cursor<'a> {
         Some(number)
     }
 
-    /// A hexadecimal number, with or without 0x.
+    /// Parses a hexadecimal number of up to 64 bits, with or without `0x`.
     pub fn parse_hex(&mut self) -> Option<u64> {
         let bare = self.0.strip_prefix("0x").unwrap_or(self.0);
         let digits = Cursor(bare).digits_end(0, |digit| digit.is_ascii_hexdigit());
@@ -179,7 +180,7 @@ impl<'a> Cursor<'a> {
             .map_or(self.0.len(), |end| from + end)
     }
 
-    /// An error: by name, `(os error 22)` or both.
+    /// Parses an error: its text, `(os error 22)` or both.
     pub fn parse_errno(&mut self) -> Option<Errno> {
         let named = Errno::parse_prefix(self.0);
         if let Some((errno, length)) = named {
@@ -192,7 +193,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A name as its own text, for [`Symptom`]s.
+/// Returns a trimmed and truncated copy of a name, for [`Symptom`]s.
 pub fn to_name(name: &str) -> String {
     truncate(name.trim(), MAX_NAME_LEN).to_owned()
 }
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone_and_lines_cut() {
+    fn lines_are_unescaped_and_truncated() {
         assert_eq!(
             unescape("a\\nb&#10;c \\\"d\\\" &#39;e&#39;"),
             "a\nb\nc \"d\" 'e'"

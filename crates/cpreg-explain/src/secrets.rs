@@ -1,7 +1,7 @@
-//! A line without a guest's keys: what was pasted is often passed on.
+//! Redaction of a guest's keys in a line, because users pass on the lines that they paste.
 //!
-//! Only values that the line says of a secret register are looked for, and everywhere in it. Which registers are secret lives in
-//! [`RegisterId::is_secret`].
+//! Only values that the line states for a secret register are redacted, everywhere in the line.
+//! [`RegisterId::is_secret`] decides which registers are secret.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -11,42 +11,50 @@ use cpreg::register::RegisterId;
 
 use crate::message::{NamedRegister, Statement, Symptom};
 
-/// What stands in a key's place.
+/// Text in place of a key.
 const REDACTED: &str = "(secret)";
 
-/// The line with `(secret)` in place of every value that it says of a secret register. `said` is what the line says.
+/// Replaces every value of a secret register in a line by `(secret)`.
 ///
-/// A zero stays: it says that the key was never set.
-pub fn redact_secrets<'a>(line: &'a str, said: &[Statement]) -> Cow<'a, str> {
-    let secrets: Vec<u64> = said.iter().flat_map(|said| values(&said.symptom)).collect();
+/// `statements` are the statements of the line. A zero is kept, because it shows that the key was
+/// never set.
+pub fn redact_secrets<'a>(line: &'a str, statements: &[Statement]) -> Cow<'a, str> {
+    let secrets: Vec<u64> = statements
+        .iter()
+        .flat_map(|statement| secret_values(&statement.symptom))
+        .collect();
     if secrets.is_empty() {
         return Cow::Borrowed(line);
     }
-    let mut without = String::with_capacity(line.len());
+    let mut redacted = String::with_capacity(line.len());
     let mut rest = line;
-    let mut before = None;
+    let mut previous = None;
     while let Some(character) = rest.chars().next() {
-        // `op0` is a word, and no number behind one.
-        let begins = !before.is_some_and(char::is_alphanumeric);
-        let length = if begins { hex_number_len(rest) } else { 0 };
-        let (taken, after) = rest.split_at(length.max(character.len_utf8()));
+        // The 0 of `op0` belongs to a word and is not a number.
+        let is_word_start = !previous.is_some_and(char::is_alphanumeric);
+        let length = if is_word_start {
+            hex_number_len(rest)
+        } else {
+            0
+        };
+        let (token, after) = rest.split_at(length.max(character.len_utf8()));
         let is_secret = value(&rest[..length]).is_some_and(|value| secrets.contains(&value));
-        without.push_str(if is_secret { REDACTED } else { taken });
-        before = taken.chars().next_back();
+        redacted.push_str(if is_secret { REDACTED } else { token });
+        previous = token.chars().next_back();
         rest = after;
     }
-    Cow::Owned(without)
+    Cow::Owned(redacted)
 }
 
-/// The values of a secret register that a symptom has.
-fn values(symptom: &Symptom) -> impl Iterator<Item = u64> + use<> {
+/// Returns the values of a secret register in a symptom.
+fn secret_values(symptom: &Symptom) -> impl Iterator<Item = u64> + use<> {
     let values = match symptom {
         Symptom::ValueNotTaken {
             register,
             value,
-            current: is,
+            current,
             ..
-        } if is_secret(register) => [*value, *is],
+        } if is_secret(register) => [*value, *current],
         Symptom::UnknownToKvm { register, value } if is_secret(register) => [*value, None],
         _ => [None, None],
     };
@@ -57,7 +65,7 @@ fn is_secret(register: &NamedRegister) -> bool {
     register.id.is_some_and(RegisterId::is_secret)
 }
 
-/// How long the hexadecimal number is that the text begins with, its `0x` included.
+/// Returns the length of the hexadecimal number at the start of the text, including its `0x`.
 fn hex_number_len(text: &str) -> usize {
     let bare = strip_hex_prefix(text);
     let digits = bare.find(|character: char| !character.is_ascii_hexdigit());
@@ -82,12 +90,12 @@ mod tests {
     use super::*;
     use crate::message::Emitter;
 
-    fn statement(id: RegisterId, value: u64, is: u64) -> Statement {
+    fn statement(id: RegisterId, value: u64, current: u64) -> Statement {
         Statement {
             symptom: Symptom::ValueNotTaken {
                 register: NamedRegister::from_id(id, ""),
                 value: Some(value),
-                current: Some(is),
+                current: Some(current),
                 error: None,
             },
             emitter: Emitter::QEMU,
@@ -95,13 +103,13 @@ mod tests {
         }
     }
 
-    fn redact(line: &str, value: u64, is: u64) -> String {
-        let said = [statement(RegisterId::APIAKEYLO_EL1, value, is)];
-        redact_secrets(line, &said).into_owned()
+    fn redact(line: &str, value: u64, current: u64) -> String {
+        let statements = [statement(RegisterId::APIAKEYLO_EL1, value, current)];
+        redact_secrets(line, &statements).into_owned()
     }
 
     #[test]
-    fn keys_go_however_they_are_spelt() {
+    fn keys_are_redacted_in_any_spelling() {
         for (line, expected) in [
             ("to 5ec2e7 (is ab)", "to (secret) (is (secret))"),
             ("to 0x005EC2E7: no", "to (secret): no"),
@@ -123,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn other_registers_values_stay() {
+    fn values_of_other_registers_are_kept() {
         let line = "to 5ec2e7 (is ab)";
         let kept = redact_secrets(line, &[statement(RegisterId::VBAR_EL1, 0x5e_c2e7, 0xab)]);
         assert_eq!(kept, Cow::Borrowed(line).into_owned());

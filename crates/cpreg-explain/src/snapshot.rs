@@ -1,4 +1,4 @@
-//! VMMs that keep snapshots of their own: Firecracker and Cloud Hypervisor.
+//! VMMs with their own snapshot formats: Firecracker and Cloud Hypervisor.
 
 use alloc::vec::Vec;
 
@@ -6,16 +6,19 @@ use crate::message::Statement;
 use crate::pattern::unescape;
 use crate::{cloud_hypervisor, firecracker};
 
-/// What a line of any of them says, in its order; nothing if none of it is known.
+/// Parses the statements in a line of any of them, in order. Returns none if the line is unknown.
 pub fn parse(line: &str) -> Vec<Statement> {
     let line = unescape(line);
-    let mut found = firecracker::parse(&line);
-    found.extend(cloud_hypervisor::parse(&line));
-    found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, said)| said).collect()
+    let mut statements = firecracker::parse(&line);
+    statements.extend(cloud_hypervisor::parse(&line));
+    statements.sort_by_key(|(at, _)| *at);
+    statements
+        .into_iter()
+        .map(|(_, statement)| statement)
+        .collect()
 }
 
-/// Whether a line looks like an error of one of them, understood or not.
+/// Returns `true` if a line looks like an error of one of them, known or not.
 pub fn looks_like_an_error(line: &str) -> bool {
     const ERRORS: [&str; 8] = [
         "fault_message",

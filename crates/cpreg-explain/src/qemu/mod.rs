@@ -1,24 +1,34 @@
-//! QEMU's lines of every generation: what each of them says. [`predict`] has the way back.
+//! Parser of QEMU's lines, of all versions. [`predict`] is the reverse.
 //!
-//! | words | versions | from |
-//! |---|---|---|
-//! | `Invalid value N expecting positive value <= M` | to 10.2 | migration/vmstate-types.c |
-//! | `Failed to load SECTION:FIELD` | any | migration/vmstate.c |
-//! | `handle_cpreg_only_in_incoming_stream: …`, `…_missing_…` | 11.0 | target/arm/machine.c |
-//! | `Could not set register …` | 10.2; names with `system register` from 11.0 | target/arm/kvm.c |
-//! | `Failed to put registers after STAGE: …`, `Putting registers after …` | any | accel/kvm/kvm-all.c |
-//! | `error while loading state for instance N of device 'D'` | any; from 11.0 part of the last line | migration/savevm.c |
-//! | `load of migration failed: …`, `Error N while loading VM state` | any | migration/migration.c, savevm.c |
-//! | `pre load hook failed for: …`, `post load hook …`, `VM subsection 'S' in 'D' does not exist` | 10.2, 11.0 | migration/vmstate.c |
-//! | `Unknown savevm section or instance …`, `savevm: unsupported version …`, `Missing section footer for …` | any | migration/savevm.c |
-//! | `Size mismatch: …`, `Length mismatch: …`, `Unknown ramblock …`, `Mismatched RAM page size …` | any | system/physmem.c, migration/ram.c |
-//! | `Machine type received is …`, `Capability … but received capability is …` | any | migration/savevm.c |
-//! | `Features 0x… unsupported. Allowed features: …` | any | hw/virtio/virtio.c |
-//! | `KVM_SET_DEVICE_ATTR failed: …` | any | accel/kvm/kvm-all.c |
-//! | `FUNCTION: Assertion …` | any | the C library |
+//! `migration/vmstate-types.c`, `migration/vmstate.c`:
+//! - `Invalid value N expecting positive value <= M`: up to 10.2.
+//! - `Failed to load SECTION:FIELD`: any version.
+//! - `pre load hook failed for: …`, `post load hook …`, `VM subsection 'S' in 'D' does not exist`:
+//!   10.2, 11.0.
 //!
-//! Sources: the recorded outcomes of 5.2 to 11.1, QEMU's sources of 5.2 to 11.0.3 and lines in public reports. What libvirt puts around
-//! them is [`crate::libvirt`]'s.
+//! `target/arm/machine.c`, `target/arm/kvm.c`:
+//! - `handle_cpreg_only_in_incoming_stream: …`, `…_missing_…`: 11.0.
+//! - `Could not set register …`: 10.2; names with `system register` from 11.0.
+//!
+//! `accel/kvm/kvm-all.c`, any version:
+//! - `Failed to put registers after STAGE: …`, `Putting registers after …`.
+//! - `KVM_SET_DEVICE_ATTR failed: …`.
+//!
+//! `migration/savevm.c`, `migration/migration.c`, any version:
+//! - `error while loading state for instance N of device 'D'`: from 11.0 part of the last line.
+//! - `load of migration failed: …`, `Error N while loading VM state`.
+//! - `Unknown savevm section or instance …`, `savevm: unsupported version …`, `Missing section
+//!   footer for …`.
+//! - `Machine type received is …`, `Capability … but received capability is …`.
+//!
+//! Other files, any version:
+//! - `Size mismatch: …`, `Length mismatch: …`, `Unknown ramblock …`, `Mismatched RAM page size …`:
+//!   `system/physmem.c`, `migration/ram.c`.
+//! - `Features 0x… unsupported. Allowed features: …`: `hw/virtio/virtio.c`.
+//! - `FUNCTION: Assertion …`: the C library.
+//!
+//! Sources: the recorded outcomes of 5.2 to 11.1, QEMU's sources of 5.2 to 11.0.3 and lines in
+//! public reports. [`crate::libvirt`] parses the text that libvirt adds.
 
 pub mod predict;
 
@@ -34,25 +44,31 @@ use crate::message::{Emitter, NamedRegister, Statement, Symptom};
 use crate::pattern::{Cursor, MAX_STATEMENTS_PER_LINE, Pattern, scan, to_name, truncate, unescape};
 use crate::secrets;
 
-/// What a line says, in its order; nothing if none of it is known. A line may be several that a logger put into one.
+/// Parses the statements in a line, in order. Returns none if the line is unknown.
+///
+/// A logger may have joined several lines into one.
 pub fn parse(line: &str) -> Vec<Statement> {
     let line = unescape(line);
-    let mut found = scan(&line, Emitter::QEMU, PATTERNS);
-    found.extend(assertions(&line));
-    found.extend(libvirt::parse(&line));
-    found.sort_by_key(|(at, _)| *at);
-    found.into_iter().map(|(_, said)| said).collect()
+    let mut statements = scan(&line, Emitter::QEMU, PATTERNS);
+    statements.extend(parse_assertions(&line));
+    statements.extend(libvirt::parse(&line));
+    statements.sort_by_key(|(at, _)| *at);
+    statements
+        .into_iter()
+        .map(|(_, statement)| statement)
+        .collect()
 }
 
-/// What QEMU said, with the guest's keys blotted out ([`redact_secrets`](secrets::without_secrets)).
-pub fn redact_secrets(said: &str) -> String {
-    let lines = said
+/// Redacts the guest's keys in QEMU's standard error, line by line
+/// ([`redact_secrets`](secrets::redact_secrets)).
+pub fn redact_secrets(stderr: &str) -> String {
+    let lines = stderr
         .lines()
         .map(|line| secrets::redact_secrets(line, &parse(line)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a line looks like an error of QEMU or libvirt, understood or not.
+/// Returns `true` if a line looks like an error of QEMU or libvirt, known or not.
 pub fn looks_like_an_error(line: &str) -> bool {
     const NAMES: [&str; 6] = [
         "qemu-system-aarch64: ",
@@ -68,14 +84,14 @@ pub fn looks_like_an_error(line: &str) -> bool {
         ": terminating on signal",
         "deprecated",
     ];
-    let said_by = NAMES.iter().any(|name| line.contains(name))
+    let has_emitter = NAMES.iter().any(|name| line.contains(name))
         || line.starts_with("kvm: ")
         || line.starts_with("error: ")
         || line.contains("internal error: ");
-    said_by && !HARMLESS.iter().any(|words| line.contains(words))
+    has_emitter && !HARMLESS.iter().any(|words| line.contains(words))
 }
 
-/// QEMU itself allows 255 bytes.
+/// Maximum length of a device name. QEMU allows 255 bytes.
 const MAX_DEVICE_NAME_LEN: usize = 256;
 
 const PATTERNS: &[Pattern] = &[
@@ -319,17 +335,19 @@ const PATTERNS: &[Pattern] = &[
     },
 ];
 
-/// ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``: glibc's, whose function stands before the words. macOS's is a phrase.
-fn assertions(line: &str) -> Vec<(usize, Statement)> {
+/// Parses glibc's ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``
+///
+/// The function is before the known words, so it is no [`Pattern`], unlike the assertions of macOS.
+fn parse_assertions(line: &str) -> Vec<(usize, Statement)> {
     line.match_indices(": Assertion `")
         .take(MAX_STATEMENTS_PER_LINE)
         .filter_map(|(at, words)| {
-            // A C++ compiler's function has its types, `int f(State *)`.
+            // A C++ compiler prints the function with its types, `int f(State *)`.
             let before = line[..at].rsplit(": ").next()?;
             let name = before.split('(').next()?.rsplit([' ', ':']).next()?;
             let function = before.get(before.find(name)?..)?;
             let assertion = Cursor(&line[at + words.len()..]).take_until("' failed")?;
-            let said = Statement {
+            let statement = Statement {
                 symptom: Symptom::Aborted {
                     function: to_name(function),
                     assertion: to_name(assertion),
@@ -337,7 +355,7 @@ fn assertions(line: &str) -> Vec<(usize, Statement)> {
                 emitter: Emitter::QEMU,
                 versions: VersionRange::ANY,
             };
-            (!function.is_empty()).then_some((at, said))
+            (!function.is_empty()).then_some((at, statement))
         })
         .collect()
 }
@@ -351,7 +369,7 @@ fn too_many(rest: &mut Cursor<'_>) -> Option<Symptom> {
     })
 }
 
-/// `cpu:cpreg_vmstate_array_len`, `0000:00:02.0/virtio-net:virtio`, `cpu:regs[3]`
+/// Parses `cpu:cpreg_vmstate_array_len`, `0000:00:02.0/virtio-net:virtio` or `cpu:regs[3]`.
 fn field_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let (section, field) = device(rest)?.rsplit_once(':')?;
     let is_field = field.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -364,7 +382,7 @@ fn field_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     })
 }
 
-/// QEMU's name of a device, which may have colons; not those behind it.
+/// Parses QEMU's name of a device, which may contain colons, without colons at its end.
 fn device<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     let end = rest
         .0
@@ -385,32 +403,33 @@ fn only_at_destination(rest: &mut Cursor<'_>) -> Option<Symptom> {
     Some(Symptom::OnlyAtDestination { register })
 }
 
-/// `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR`, `REG: ERROR`; values without 0x.
+/// Parses `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR` or `REG: ERROR`,
+/// with values without `0x`.
 fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
-    let mut ahead = *rest;
-    if let Some(name) = ahead.take_until(": unknown to KVM") {
+    let mut cursor = *rest;
+    if let Some(name) = cursor.take_until(": unknown to KVM") {
         return Some(Symptom::UnknownToKvm {
             register: NamedRegister::parse(name),
             value: None,
         });
     }
-    let mut ahead = *rest;
-    if let Some(name) = ahead.take_until(" to ") {
+    let mut cursor = *rest;
+    if let Some(name) = cursor.take_until(" to ") {
         let register = NamedRegister::parse(name);
-        let value = ahead.parse_hex();
-        let is = ahead.take_until("(is ").and_then(|_| ahead.parse_hex());
-        let error = match is {
+        let value = cursor.parse_hex();
+        let current = cursor.take_until("(is ").and_then(|_| cursor.parse_hex());
+        let error = match current {
             Some(_) => Some(Errno::EINVAL),
-            None => ahead.take_until(": ").and_then(|_| ahead.parse_errno()),
+            None => cursor.take_until(": ").and_then(|_| cursor.parse_errno()),
         };
         return Some(Symptom::ValueNotTaken {
             register,
             value,
-            current: is,
+            current,
             error,
         });
     }
-    // Parts of a name have colons too, without a space behind.
+    // Parts of a name have colons too, but no space after them.
     let name = rest.take_until(": ")?;
     Some(Symptom::ValueNotTaken {
         register: NamedRegister::parse(name),
@@ -437,7 +456,7 @@ fn section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     })
 }
 
-/// `2(ram)`: of a section that comes in parts.
+/// Parses `2(ram)`, the name of a section that is sent in parts.
 fn live_section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     rest.parse_i64()?;
     rest.expect("(")?;
@@ -452,7 +471,7 @@ fn load_failed(rest: &mut Cursor<'_>) -> Symptom {
     Symptom::LoadFailed { error }
 }
 
-/// Of `loadvm`: `-22 while loading VM state`.
+/// Parses `-22 while loading VM state`, which `loadvm` prints.
 fn snapshot_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let number = rest.parse_i64()?;
     rest.expect(" while loading VM state")?;
@@ -463,12 +482,12 @@ fn snapshot_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     Some(Symptom::LoadFailed { error })
 }
 
-fn hook_failed(rest: &mut Cursor<'_>, before: bool) -> Option<Symptom> {
-    // The name has quotes in some versions.
+fn hook_failed(rest: &mut Cursor<'_>, is_pre_load: bool) -> Option<Symptom> {
+    // Some versions quote the name.
     let _ = rest.expect("'");
     Some(Symptom::HookFailed {
         section: to_name(rest.parse_name()?),
-        is_pre_load: before,
+        is_pre_load,
     })
 }
 
@@ -485,23 +504,23 @@ fn unknown_section(rest: &mut Cursor<'_>) -> Option<Symptom> {
     Some(Symptom::UnknownSection { device, instance })
 }
 
-/// `22 for 'cpu' v21`
+/// Parses `22 for 'cpu' v21`.
 fn section_version(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let incoming = rest.parse_u32();
     rest.expect(" for '")?;
     let device = to_name(rest.take_until("'")?);
-    let own = rest.expect(" v").and_then(|()| rest.parse_u32());
+    let local = rest.expect(" v").and_then(|()| rest.parse_u32());
     Some(Symptom::SectionVersion {
         device,
         incoming,
-        local: own,
+        local,
     })
 }
 
-fn ram_size(rest: &mut Cursor<'_>, between: &str) -> Option<Symptom> {
+fn ram_size(rest: &mut Cursor<'_>, separator: &str) -> Option<Symptom> {
     let block = to_name(rest.take_until(": ")?);
     let incoming = rest.parse_hex()?;
-    rest.expect(between)?;
+    rest.expect(separator)?;
     Some(Symptom::RamSize {
         block,
         incoming,
@@ -509,19 +528,19 @@ fn ram_size(rest: &mut Cursor<'_>, between: &str) -> Option<Symptom> {
     })
 }
 
-/// `mach-virt.ram (local) 4096 != 65536`
+/// Parses `mach-virt.ram (local) 4096 != 65536`.
 fn ram_page_size(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let block = to_name(rest.take_until(" (local) ")?);
-    let own = rest.parse_u64()?;
+    let local = rest.parse_u64()?;
     rest.expect(" != ")?;
     Some(Symptom::RamPageSize {
         block,
         incoming: rest.parse_u64()?,
-        local: own,
+        local,
     })
 }
 
-/// `4 attr 0x0000000000000001: Invalid argument`
+/// Parses `4 attr 0x0000000000000001: Invalid argument`.
 fn device_attribute(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let group = rest.parse_u32()?;
     rest.expect(" attr ")?;
@@ -538,17 +557,17 @@ fn device_attribute(rest: &mut Cursor<'_>) -> Option<Symptom> {
 mod tests {
     use super::*;
 
-    /// No QEMU refuses a key that was seen; whoever passes its words on cannot know that.
+    /// No recorded QEMU refuses a key, but a later one may.
     #[test]
-    fn keys_are_blotted_out_line_by_line() {
-        let said = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to 5ec2e7 (is 7)\n\
+    fn keys_are_redacted_line_by_line() {
+        let stderr = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to 5ec2e7 (is 7)\n\
             Could not set register system register 0x1013c108 to 5ec2e8: Invalid argument\n\
             Could not set register system register op0:3 op1:0 crn:1 crm:0 op2:0 to 5ec2e9 (is 7)";
-        let without = redact_secrets(said);
+        let redacted = redact_secrets(stderr);
         assert!(
-            !without.contains("5ec2e7") && !without.contains("5ec2e8"),
-            "{without}"
+            !redacted.contains("5ec2e7") && !redacted.contains("5ec2e8"),
+            "{redacted}"
         );
-        assert!(without.contains("to 5ec2e9 (is 7)") && without.lines().count() == 3);
+        assert!(redacted.contains("to 5ec2e9 (is 7)") && redacted.lines().count() == 3);
     }
 }

@@ -1,7 +1,8 @@
-//! Predicted lines: what each version of QEMU prints for what it does. [`super::read`] reads them back.
+//! Prediction of the lines that each version of QEMU prints for a load. [`super::parse`] is the
+//! reverse.
 //!
-//! What a loader does is decided in [`cpreg::destination::load`]; this only knows how each version puts it. Lines come without
-//! the program's name before them.
+//! [`cpreg::destination::load`] simulates the load. This module only knows the messages of each
+//! version. Lines have no program name.
 //!
 //! | event | to 10.x | 11.0 and later |
 //! |---|---|---|
@@ -11,7 +12,8 @@
 //! | a value is refused | nothing | `Could not set register …` |
 //! | the section fails | `error while loading state for instance …` | part of the last line |
 //!
-//! Sources: what 5.2.0, 7.2.22, 10.0.13 and 11.1.3 printed (recorded), and QEMU's `target/arm/kvm.c` of v11.0.3.
+//! Sources: recorded lines of 5.2.0, 7.2.22, 10.0.13 and 11.1.3, and QEMU's `target/arm/kvm.c` of
+//! v11.0.3.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -24,23 +26,23 @@ use cpreg::destination::load::{LoadEvent, LoadStep, SimulatedLoad};
 use cpreg::destination::{Accelerator, Loader, Version};
 use cpreg::register::{RegisterId, Value};
 
-/// The lines that a loader would print for what it does.
+/// Returns the lines that a loader would print for a load.
 pub fn predicted_lines(
     loader: Loader,
     accelerator: Accelerator,
     load: &SimulatedLoad,
 ) -> Vec<String> {
-    let words = MessageFormatter {
+    let formatter = MessageFormatter {
         loader,
         accelerator,
     };
     load.events
         .iter()
-        .flat_map(|event| words.format_event(event))
+        .flat_map(|event| formatter.format_event(event))
         .collect()
 }
 
-/// The first version that names registers and puts everything else into the last line.
+/// First version that names registers and prints everything else in the last line.
 const FIRST_WITH_REGISTER_NAMES: Version = Version::new(11, 0);
 
 struct MessageFormatter {
@@ -52,12 +54,10 @@ impl MessageFormatter {
     fn format_event(&self, event: &LoadEvent) -> Vec<String> {
         let line = match event {
             LoadEvent::TooManyRegisters {
-                incoming,
-                listed: own,
-                ..
+                incoming, listed, ..
             } => {
                 return vec![
-                    format!("Invalid value {incoming} expecting positive value <= {own}"),
+                    format!("Invalid value {incoming} expecting positive value <= {listed}"),
                     "Failed to load cpu:cpreg_vmstate_array_len".to_owned(),
                 ];
             }
@@ -72,15 +72,12 @@ impl MessageFormatter {
                 register_name(*id, self.accelerator)
             ),
             LoadEvent::ValueNotTaken {
-                id,
-                value,
-                current: is,
-                ..
+                id, value, current, ..
             } => format!(
                 "Could not set register {} to {} (is {})",
                 register_name(*id, self.accelerator),
                 bare_hex(Some(value)),
-                bare_hex(is.as_ref())
+                bare_hex(current.as_ref())
             ),
             LoadEvent::RegisterHidden { id, .. } => format!(
                 "Could not set register {}: unknown to KVM",
@@ -90,7 +87,7 @@ impl MessageFormatter {
                 format!("error while loading state for instance {vcpu:#x} of device 'cpu'")
             }
             LoadEvent::LoadFailed { vcpu, step } => self.format_load_failed(*vcpu, step),
-            // Its line number is that of one release.
+            // The line number in the message is that of one release.
             LoadEvent::AbortOnSubsection { .. } if self.loader.version == Version::new(10, 0) => {
                 "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems \
                  || !size' failed."
@@ -111,39 +108,40 @@ impl MessageFormatter {
 
     fn format_load_failed(&self, vcpu: usize, step: &LoadStep) -> String {
         if self.loader.version >= FIRST_WITH_REGISTER_NAMES {
-            let why = match step {
+            let reason = match step {
                 LoadStep::Extension(name) => format_unknown_subsection(name),
                 _ => "post load hook failed for: cpu, version_id: 22, minimum_version: 22, ret: -1"
                     .to_owned(),
             };
             return format!(
                 "load of migration failed: Invalid argument: error while loading state for \
-                 instance {vcpu:#x} of device 'cpu': {why}"
+                 instance {vcpu:#x} of device 'cpu': {reason}"
             );
         }
-        let why = match step {
+        let reason = match step {
             LoadStep::Fields => "Invalid argument",
             LoadStep::Registers => "Operation not permitted",
             LoadStep::Extension(_) => "No such file or directory",
         };
-        format!("load of migration failed: {why}")
+        format!("load of migration failed: {reason}")
     }
 }
 
-/// How 11.0 and later say that there is no such subsection: each one that it is inside of failed too.
+/// Returns the message of 11.0 and later about an unknown subsection, which also fails every
+/// enclosing subsection.
 fn format_unknown_subsection(name: &str) -> String {
     let slashes: Vec<_> = name.match_indices('/').map(|(at, _)| at).collect();
-    let mut within = slashes.first().map_or(name, |at| &name[..*at]);
+    let mut parent = slashes.first().map_or(name, |at| &name[..*at]);
     let mut text = String::new();
     for at in slashes.iter().skip(1) {
         let outer = &name[..*at];
         let _ = write!(
             text,
-            "Loading VM subsection '{outer}' in '{within}' failed: "
+            "Loading VM subsection '{outer}' in '{parent}' failed: "
         );
-        within = outer;
+        parent = outer;
     }
-    text + &format!("VM subsection '{name}' in '{within}' does not exist")
+    text + &format!("VM subsection '{name}' in '{parent}' does not exist")
 }
 
 fn bare_hex(value: Option<&Value>) -> String {
@@ -153,10 +151,11 @@ fn bare_hex(value: Option<&Value>) -> String {
     }
 }
 
-/// A register as QEMU 11 names it.
+/// Returns QEMU 11's name of a register.
 ///
-/// Under TCG it prints its internal key, which it makes of whatever id arrives: the lower half, and marks for 64-bit Arm, or for
-/// a wide AArch32 register and its bank. It has one bank only, and marks it as the non-secure one.
+/// Under TCG QEMU prints its internal key, which it derives from any id. The key is the lower half
+/// of the id, with marks for 64-bit Arm, or for a wide AArch32 register and its bank. QEMU has only
+/// one bank, and marks it as the non-secure one.
 pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
     const ARM64: u64 = 0x60;
     const WIDE: u64 = 3;
@@ -191,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emulator_names_any_id_by_its_key() {
+    fn tcg_names_registers_by_key() {
         let name = |raw| register_name(RegisterId::from_raw(raw), Accelerator::Tcg);
         for (raw, key) in [
             (0x6030_0000_0013_c030, "0x1013c030"),
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_subsection_fails_what_it_is_in() {
+    fn unknown_subsection_fails_enclosing_subsections() {
         assert_eq!(
             format_unknown_subsection("cpu/nobody"),
             "VM subsection 'cpu/nobody' in 'cpu' does not exist"

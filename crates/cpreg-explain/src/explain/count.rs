@@ -1,4 +1,4 @@
-//! A register list that is longer than the loader's own: what recorded lists tell of its length.
+//! Explanation of a register list that is longer than the loader's, from recorded list lengths.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,59 +18,59 @@ pub(super) fn explain_register_count(
 ) -> Explanation {
     const MAX_SIMILAR_PAIRS: usize = 3;
     let mut causes = Vec::new();
-    let means = match count {
-        Some((incoming, own)) if incoming < 0 || own < 0 => format!(
+    let meaning = match count {
+        Some((incoming, local)) if incoming < 0 || local < 0 => format!(
             "the length of the register list is {incoming}, which no vCPU has: the stream is \
-             damaged, or read from the wrong place"
+             damaged, or read from the wrong offset"
         ),
-        Some((incoming, own)) => {
-            let mut pairs = list_lengths::pairs(incoming, own);
-            // Host kernels before QEMU's own lists under TCG.
+        Some((incoming, local)) => {
+            let mut pairs = list_lengths::pairs(incoming, local);
+            // Host kernels before QEMU's lists under TCG.
             pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
             for pair in &pairs {
                 causes.push(cause(describe_pair(pair), source(pair)));
             }
             if pairs.is_empty() {
-                let pairs = list_lengths::pairs_with_difference(incoming, own);
+                let pairs = list_lengths::pairs_with_difference(incoming, local);
                 let kvm = pairs
                     .iter()
                     .filter(|pair| pair.accelerator == Accelerator::Kvm);
                 for pair in kvm.take(MAX_SIMILAR_PAIRS) {
                     causes.push(cause(
-                        format!("perhaps, by the difference alone, {}", describe_pair(pair)),
+                        format!("possibly, by the difference alone, {}", describe_pair(pair)),
                         format!("{}; other CPUs have other lengths", source(pair)),
                     ));
                 }
             }
             format!(
-                "the VM has {incoming} registers a vCPU and the destination {own}. QEMU up to \
-                 10.2 looks at these two numbers first and at no register: it refuses however \
-                 harmless the registers are that it has not got (at least {})",
-                incoming.saturating_sub(own)
+                "the VM has {incoming} registers per vCPU and the destination {local}. QEMU up to \
+                 10.2 compares these two numbers first, and no register: it refuses the VM even \
+                 if all registers that the destination lacks (at least {}) are harmless",
+                incoming.saturating_sub(local)
             )
         }
-        None => "the VM has more registers a vCPU than the destination; the two numbers stand in \
-                 a line beside it. QEMU up to 10.2 looks at the numbers first and at no register: \
-                 it refuses however harmless the others are"
+        None => "the VM has more registers per vCPU than the destination; the two numbers are in \
+                 another line. QEMU up to 10.2 compares the numbers first, and no register: it \
+                 refuses the VM even if all registers that the destination lacks are harmless"
             .to_string(),
     };
-    let is_length = count.is_none_or(|(incoming, own)| incoming >= 0 && own >= 0);
+    let is_length = count.is_none_or(|(incoming, local)| incoming >= 0 && local >= 0);
     if causes.is_empty() && is_length {
         causes.extend(general_causes());
     }
     if is_length
         && !causes.iter().any(|cause| {
-            cause.source.starts_with("recorded under") && !cause.description.starts_with("perhaps")
+            cause.source.starts_with("recorded under") && !cause.description.starts_with("possibly")
         })
     {
         causes.push(cause(
-            "under TCG: every QEMU version has its own list, for every CPU model",
+            "under TCG: every QEMU version has a different list for every CPU model",
             "recorded with QEMU 5.2, 7.2, 10.0 and 11.1",
         ));
     }
     Explanation {
         kind: FailureKind::REGISTER_COUNT,
-        meaning: means,
+        meaning,
         causes,
         registers,
         next_steps: vec![
@@ -89,7 +89,7 @@ fn names(ids: &[RegisterId], accelerator: Accelerator) -> String {
         _ => Naming::Architectural,
     };
     if ids.len() > MAX_LISTED && ids.iter().all(|id| id.is_pmu()) {
-        return format!("the {} registers of the performance monitors", ids.len());
+        return format!("the {} PMU registers", ids.len());
     }
     let mut text = ids
         .iter()
@@ -105,7 +105,7 @@ fn names(ids: &[RegisterId], accelerator: Accelerator) -> String {
     text
 }
 
-/// `6.12.43 to 6.12.107`; those in between were recorded as well or not at all.
+/// Returns a range, `6.12.43 to 6.12.107`. Every recorded host in the range is one of `hosts`.
 fn hosts(hosts: &[&str], accelerator: Accelerator) -> String {
     let program = match accelerator {
         Accelerator::Kvm => "Linux",
@@ -119,7 +119,7 @@ fn hosts(hosts: &[&str], accelerator: Accelerator) -> String {
 }
 
 fn describe_pair(pair: &Pair) -> String {
-    let mut what = format!(
+    let mut text = format!(
         "from {} ({}) to {} ({}): only in the input {}",
         hosts(pair.source_hosts, pair.accelerator),
         pair.lengths.0,
@@ -128,10 +128,10 @@ fn describe_pair(pair: &Pair) -> String {
         names(&pair.only_in_input, pair.accelerator)
     );
     if !pair.only_at_destination.is_empty() {
-        what += "; only at the destination ";
-        what += &names(&pair.only_at_destination, pair.accelerator);
+        text += "; only at the destination ";
+        text += &names(&pair.only_at_destination, pair.accelerator);
     }
-    what
+    text
 }
 
 fn source(pair: &Pair) -> String {
@@ -143,35 +143,36 @@ fn source(pair: &Pair) -> String {
     format!("recorded under {accelerator} on {}", pair.cpu)
 }
 
-/// What makes lists differ, where the lengths tell nothing; kernels and commits as in the table of tolerances.
+/// Returns the usual causes of different lists, if the lengths suggest none. Kernels and commits are
+/// those of the tolerances.
 pub(super) fn general_causes() -> Vec<Cause> {
     [
         (
             "from Linux 6.5 to 6.12 to 6.13 and later: TCR2_EL1, PIR_EL1 and PIRE0_EL1, listed by \
-          mistake before",
+             mistake before 6.13",
             "Linux v6.13 (0fcb4eea5345, a68cddbe47ef)",
         ),
         (
-            "from Linux 6.15 and later back: KVM_REG_ARM_VENDOR_HYP_BMAP_2",
+            "from Linux 6.15 or later to an earlier one: KVM_REG_ARM_VENDOR_HYP_BMAP_2",
             "Linux v6.15 (c0000e58c74e)",
         ),
         (
-            "from Linux 6.4 and later back: the physical timer's CNTP_CTL_EL0, CNTP_CVAL_EL0 and \
-          CNTPCT_EL0",
+            "from Linux 6.4 or later to an earlier one: the physical timer's CNTP_CTL_EL0, \
+             CNTP_CVAL_EL0 and CNTPCT_EL0",
             "Linux v6.4 (680232a94c12)",
         ),
         (
-            "from Linux 6.3 and later back: the slots of CCSIDR_EL1",
+            "from Linux 6.3 or later to an earlier one: the slots of CCSIDR_EL1",
             "Linux v6.3 (7af0c2534f4c)",
         ),
         (
-            "from Linux 5.18 and later back: OSLSR_EL1; from 5.19 also the three bitmaps of \
-          hypercall services",
+            "from Linux 5.18 or later to an earlier one: OSLSR_EL1; from 5.19 also the three \
+             bitmaps of hypercall services",
             "Linux v5.18 (d42e26716d03), v5.19 (05714cab7d63)",
         ),
         (
-            "performance monitors (some 70 registers) that the VM there has not got: pmu=off, or a \
-          kernel that did not find them",
+            "PMU registers (about 70) that the VM at the destination lacks: pmu=off, or a kernel \
+             that did not detect the PMU",
             "Linux v5.12 (11663111cd49)",
         ),
         (
@@ -180,6 +181,6 @@ pub(super) fn general_causes() -> Vec<Cause> {
         ),
     ]
     .into_iter()
-    .map(|(what, source)| cause(what, source))
+    .map(|(description, source)| cause(description, source))
     .collect()
 }

@@ -1,4 +1,4 @@
-//! What one line alone tells of a device, the interrupt controller included.
+//! Explanation of single lines about devices, including the interrupt controller.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,17 +11,17 @@ use super::explanation::{Cause, Explanation, FailureKind, cause, error_suffix};
 use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
-/// Explains a line about a device that is no vCPU and no RAM.
+/// Explains a line about a device other than vCPUs and RAM.
 pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     Some(match symptom {
         Symptom::FieldFailed { section, field } if section != "cpu" => {
-            let says_why = |other: &&Symptom| {
+            let is_reason = |other: &&Symptom| {
                 matches!(
                     other,
                     Symptom::VirtioFeatures { .. } | Symptom::PciConfig { .. }
                 )
             };
-            if let Some(other) = failure.symptoms().find(says_why) {
+            if let Some(other) = failure.symptoms().find(is_reason) {
                 return explain(other, failure);
             }
             device(
@@ -31,8 +31,8 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
         }
         Symptom::VirtioFeatures { incoming, allowed } => device(
             format!(
-                "the guest agreed on virtio features that the destination's device has not got: \
-                 bits {:#x}",
+                "the guest negotiated virtio features that the destination's device lacks: bits \
+                 {:#x}",
                 incoming & !allowed
             ),
             cause(
@@ -50,19 +50,19 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
         ),
         Symptom::UnknownSubsection { name, section } if section != "cpu" => device(
             format!(
-                "the state of `{section}` has a part `{name}` that the destination's QEMU does \
-                 not know"
+                "the state of `{section}` has a subsection `{name}` that the destination's QEMU \
+                 does not know"
             ),
             cause(
-                "the source's QEMU is newer, or the device there has an option set",
-                "a subsection is sent only where it is needed",
+                "the source's QEMU is newer, or an option of the device is set at the source",
+                "QEMU sends a subsection only if it is needed",
             ),
         ),
         Symptom::UnknownSection { device: name, .. } if name != "cpu" && name != "cpu_common" => {
             device(
                 format!(
-                    "the input has a device `{name}`, and the destination has none of that name \
-                     there"
+                    "the input has a device `{name}`, and the destination has no device of that \
+                     name"
                 ),
                 command_lines(),
             )
@@ -70,16 +70,16 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
         Symptom::SectionVersion {
             device: name,
             incoming,
-            local: own,
+            local,
         } => device(
             format!(
                 "the state of `{name}` is in a newer format{} than the destination knows{}",
                 incoming.map_or_else(String::new, |version| format!(" ({version})")),
-                own.map_or_else(String::new, |version| format!(" ({version})"))
+                local.map_or_else(String::new, |version| format!(" ({version})"))
             ),
             cause(
                 "the source's QEMU is newer",
-                "the version stands in the section",
+                "the section contains the version",
             ),
         ),
         Symptom::SectionFailed { device: name, .. } if name != "cpu" && name != "ram" => {
@@ -121,20 +121,20 @@ fn explain_section_failed(name: &str) -> Explanation {
     )
 }
 
-fn device(means: String, why: Cause) -> Explanation {
-    let settle = vec![Remedy::SHOW, Remedy::Rehearse];
-    Explanation::new(FailureKind::DEVICE, means, vec![why], settle)
+fn device(meaning: String, cause: Cause) -> Explanation {
+    let next_steps = vec![Remedy::SHOW, Remedy::Rehearse];
+    Explanation::new(FailureKind::DEVICE, meaning, vec![cause], next_steps)
 }
 
 fn command_lines() -> Cause {
     cause(
         "the two VMs' command lines differ: another device, another number of vCPUs, another \
          machine option",
-        "QEMU matches sections by name and number",
+        "QEMU matches sections by name and instance",
     )
 }
 
-fn interrupt_controller(means: String, settle: Vec<Remedy>) -> Explanation {
+fn interrupt_controller(meaning: String, next_steps: Vec<Remedy>) -> Explanation {
     let causes = vec![
         cause(
             "another interrupt controller or another number of vCPUs or interrupts on the two \
@@ -142,10 +142,15 @@ fn interrupt_controller(means: String, settle: Vec<Remedy>) -> Explanation {
             "its state is in no register list",
         ),
         cause(
-            "with `Bad address`: the tables of the ITS lie in the guest's RAM, and that was not \
-             there yet, or a diff snapshot left it out",
+            "with `Bad address`: the tables of the ITS are in the guest's RAM, which was not \
+             loaded yet, or is missing in a diff snapshot",
             "e2b-dev/infra issue 2057",
         ),
     ];
-    Explanation::new(FailureKind::INTERRUPT_CONTROLLER, means, causes, settle)
+    Explanation::new(
+        FailureKind::INTERRUPT_CONTROLLER,
+        meaning,
+        causes,
+        next_steps,
+    )
 }

@@ -1,4 +1,4 @@
-//! [`Explanation`]: what a failure means, as data.
+//! [`Explanation`]: meaning of a failure, as data.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -11,7 +11,7 @@ use cpreg::tolerance::RegisterDifference;
 
 use crate::message::NamedRegister;
 
-/// What kind of failure it is.
+/// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FailureKind {
     name: &'static str,
@@ -19,112 +19,115 @@ pub struct FailureKind {
 }
 
 impl FailureKind {
-    /// The input's list is longer than the loader's.
+    /// List in the input that is longer than the loader's.
     pub const REGISTER_COUNT: Self =
         Self::new("register-count", "more registers than the destination has");
-    /// Registers are only in the input.
+    /// Registers that are only in the input.
     pub const ONLY_IN_INPUT: Self = Self::new(
         "register-only-in-input",
-        "registers that the destination has not got",
+        "registers that the destination lacks",
     );
-    /// Values are refused.
+    /// Refused register values.
     pub const VALUE_NOT_TAKEN: Self = Self::new(
         "value-not-taken",
-        "values of registers that the destination does not take",
+        "register values that the destination does not accept",
     );
-    /// A vCPU did not load, and the words do not say why.
+    /// vCPU that did not load, without a reason.
     pub const CPU_SECTION: Self =
         Self::new("cpu-section", "a vCPU that did not load, without a reason");
-    /// A part of the CPU state that the destination does not know.
+    /// Subsection of the CPU state that the destination does not know.
     pub const CPU_SUBSECTION: Self = Self::new(
         "cpu-subsection",
-        "a part of the CPU state that the destination does not know",
+        "a subsection of the CPU state that the destination does not know",
     );
-    /// libvirt compared the guest's CPU and found it another.
-    pub const GUEST_CPU: Self =
-        Self::new("guest-cpu", "another CPU than the guest was started with");
-    /// The PSCI version that was asked for.
+    /// CPU that differs in libvirt's comparison of the guest's CPU.
+    pub const GUEST_CPU: Self = Self::new(
+        "guest-cpu",
+        "a CPU that differs from the one the guest was started with",
+    );
+    /// Requested PSCI version that is not supported.
     pub const PSCI_VERSION: Self = Self::new(
         "psci-version",
-        "a PSCI version that the destination has not got",
+        "a PSCI version that the destination does not support",
     );
-    /// A vCPU could not be set up.
-    pub const VCPU_INIT: Self = Self::new("vcpu-init", "a vCPU that could not be set up");
-    /// The program ended itself.
-    pub const ABORT: Self = Self::new("abort", "a program that ended itself");
-    /// RAM is laid out otherwise.
-    pub const RAM: Self = Self::new("ram", "RAM that is laid out otherwise");
-    /// Another machine type.
-    pub const MACHINE_TYPE: Self = Self::new("machine-type", "another machine type");
-    /// Another device, or another version or content of one.
+    /// vCPU that could not be initialized.
+    pub const VCPU_INIT: Self = Self::new("vcpu-init", "a vCPU that could not be initialized");
+    /// Program that aborted.
+    pub const ABORT: Self = Self::new("abort", "a program that aborted");
+    /// Different layout of RAM.
+    pub const RAM: Self = Self::new("ram", "a different layout of RAM");
+    /// Different machine type.
+    pub const MACHINE_TYPE: Self = Self::new("machine-type", "a different machine type");
+    /// Different device, or different version or content of one.
     pub const DEVICE: Self = Self::new("device", "a device, not the CPU");
-    /// The interrupt controller.
+    /// Interrupt controller.
     pub const INTERRUPT_CONTROLLER: Self = Self::new(
         "interrupt-controller",
         "the interrupt controller, not the CPU",
     );
-    /// The stream is no stream, or damaged, or of other capabilities.
+    /// Stream that is damaged, has other capabilities, or is not a stream.
     pub const STREAM: Self = Self::new("stream", "the stream itself");
-    /// The VM could not be saved in the first place.
+    /// VM that could not be saved.
     pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
-    /// Warnings alone: the load went on.
-    pub const WARNINGS: Self = Self::new("warnings", "warnings; the load went on");
-    /// That it failed and nothing else.
-    pub const NO_REASON: Self = Self::new("no-reason", "that it failed, without a reason");
+    /// Warnings only, after which the load continued.
+    pub const WARNINGS: Self = Self::new("warnings", "warnings; the load continued");
+    /// Failure without a reason.
+    pub const NO_REASON: Self = Self::new("no-reason", "a failed load, without a reason");
 
     const fn new(name: &'static str, title: &'static str) -> Self {
         Self { name, title }
     }
 
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub const fn name(self) -> &'static str {
         self.name
     }
 
-    /// In a few words, for people.
+    /// Returns the title, for people.
     pub const fn title(self) -> &'static str {
         self.title
     }
 }
 
-/// Something that was seen behind these words.
+/// Usual cause of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// What it is.
+    /// Description of the cause.
     pub description: String,
-    /// Where that is known from.
+    /// Source of the claim.
     pub source: Cow<'static, str>,
 }
 
-/// A register that a failure is about.
+/// Register affected by a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AffectedRegister {
-    /// Which one.
+    /// Register as named in the line.
     pub register: NamedRegister,
-    /// What is wrong with it.
+    /// Difference that fails the load.
     pub difference: Option<RegisterDifference>,
-    /// The value that was written, if that was said.
+    /// Written value, if the line has it.
     pub value: Option<u64>,
-    /// What it holds at the destination, if that was said.
+    /// Value at the destination, if the line has it.
     pub destination_value: Option<u64>,
-    /// Whether it is in the destination's list and could not be written because an ID register of the VM hides it.
+    /// `true` if the register is in the destination's list, but an ID register of the VM hides it.
     pub hidden: bool,
-    /// The entry about it in [`Tolerances::default`](cpreg::tolerance::Tolerances::default), by its place there.
+    /// Index of the register's entry in
+    /// [`Tolerances::default`](cpreg::tolerance::Tolerances::default).
     pub tolerance: Option<usize>,
 }
 
-/// What a failure means.
+/// Explanation of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What kind it is.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// What it means, in a sentence or two.
+    /// Meaning of the failure, in one or two sentences.
     pub meaning: String,
-    /// What is usually behind it.
+    /// Usual causes.
     pub causes: Vec<Cause>,
-    /// The registers that are named, warnings included, each once.
+    /// Named registers, including those in warnings, each once.
     pub registers: Vec<AffectedRegister>,
-    /// What settles it; empty where cpreg cannot.
+    /// Remedies; empty if cpreg has none.
     pub next_steps: Vec<Remedy>,
 }
 
@@ -132,23 +135,23 @@ impl Explanation {
     /// Returns an explanation that names no register.
     pub(super) fn new(
         kind: FailureKind,
-        means: impl Into<String>,
+        meaning: impl Into<String>,
         causes: Vec<Cause>,
-        settle: Vec<Remedy>,
+        next_steps: Vec<Remedy>,
     ) -> Self {
         Self {
             kind,
-            meaning: means.into(),
+            meaning: meaning.into(),
             causes,
             registers: Vec::new(),
-            next_steps: settle,
+            next_steps,
         }
     }
 }
 
-pub(super) fn cause(what: impl Into<String>, source: impl Into<Cow<'static, str>>) -> Cause {
+pub(super) fn cause(description: impl Into<String>, source: impl Into<Cow<'static, str>>) -> Cause {
     Cause {
-        description: what.into(),
+        description: description.into(),
         source: source.into(),
     }
 }

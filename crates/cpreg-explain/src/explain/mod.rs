@@ -1,16 +1,16 @@
-//! What a failure means, what is usually behind it, what settles it.
+//! Meaning, usual causes and remedies of a failure.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | which of a failure's lines decides what kind it is |
-//! | `explanation` | the answer, as data |
-//! | `count` | the length of the register list |
-//! | `registers` | registers that are named |
-//! | `vcpu`, `ram`, `device`, `stream` | what one line alone tells |
-//! | `unnamed` | vCPUs that fail without a name, and loads that fail without a reason |
+//! | `mod.rs` | choice of the line that decides the kind of a failure |
+//! | `explanation` | explanation, as data |
+//! | `count` | length of the register list |
+//! | `registers` | named registers |
+//! | `vcpu`, `ram`, `device`, `stream` | single lines |
+//! | `unnamed_register` | failed vCPUs without a register, and failed loads without a reason |
 //!
-//! A line is no evidence of what a VM holds. So a meaning is stated, causes are what was seen behind these words elsewhere, each with where
-//! that is known from, and a remedy is named that finds out.
+//! A line is no evidence of the content of a VM. An explanation therefore states the meaning of the
+//! line, lists causes seen elsewhere, each with its source, and names a remedy that finds the cause.
 
 mod count;
 mod device;
@@ -33,29 +33,27 @@ use count::explain_register_count;
 use registers::{explain_only_in_input, explain_psci, explain_value_not_taken};
 use unnamed_register::explain_unnamed_register;
 
-/// The end of QEMU's name for the length of the list.
+/// QEMU's name of the field with the length of the list.
 const LENGTH_FIELD: &str = "cpreg_vmstate_array_len";
 
-/// What the lines of a failure mean together.
+/// Explains a failure from all of its lines.
 pub fn explain(failure: &LoadFailure) -> Explanation {
     let registers = affected_registers(failure);
-    let find = |wanted: &dyn Fn(&Symptom) -> bool| failure.symptoms().any(wanted);
+    let has_symptom = |is_match: &dyn Fn(&Symptom) -> bool| failure.symptoms().any(is_match);
     let count = failure.symptoms().find_map(|symptom| match symptom {
-        Symptom::TooManyRegisters {
-            incoming,
-            local: own,
-        } => Some((*incoming, *own)),
+        Symptom::TooManyRegisters { incoming, local } => Some((*incoming, *local)),
         _ => None,
     });
     let length_failed = failure.symptoms().find_map(|symptom| match symptom {
         Symptom::FieldFailed { section, field } => Some(section == "cpu" && field == LENGTH_FIELD),
         _ => None,
     });
-    // The two numbers alone are nearly always the register list's: nothing else of QEMU's is read so.
+    // Without a field name the two numbers are nearly always those of the register list. QEMU reads
+    // no other field this way.
     if length_failed == Some(true) || count.is_some() && length_failed.is_none() {
         return explain_register_count(count, registers);
     }
-    if find(&|symptom| matches!(symptom, Symptom::NoSuchPsci { .. } | Symptom::PsciHint)) {
+    if has_symptom(&|symptom| matches!(symptom, Symptom::NoSuchPsci { .. } | Symptom::PsciHint)) {
         return explain_psci(failure, registers);
     }
     let has_difference = |difference| {
@@ -80,7 +78,7 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
     explain_unnamed_register(failure, registers)
 }
 
-/// What a line means that needs no look at the others, or hardly any.
+/// Explains a line that hardly depends on the other lines.
 fn explain_symptom(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     vcpu::explain(symptom)
         .or_else(|| ram::explain(symptom, failure))
@@ -92,15 +90,15 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
     let tolerances = Tolerances::default();
     let mut registers: Vec<AffectedRegister> = Vec::new();
     for symptom in failure.symptoms() {
-        let (difference, value, is) = match symptom {
+        let (difference, value, current) = match symptom {
             Symptom::OnlyInInput { .. } => (RegisterDifference::OnlyInInput, None, None),
             Symptom::OnlyAtDestination { .. } => {
                 (RegisterDifference::OnlyAtDestination, None, None)
             }
-            Symptom::ValueNotTaken {
-                value, current: is, ..
-            } => (RegisterDifference::ValueNotTaken, *value, *is),
-            // Of Firecracker, which writes what it has: the destination has no such register.
+            Symptom::ValueNotTaken { value, current, .. } => {
+                (RegisterDifference::ValueNotTaken, *value, *current)
+            }
+            // Firecracker writes every saved register, so the destination lacks this one.
             Symptom::UnknownToKvm { value, .. } if failure.has_no_list() => {
                 (RegisterDifference::OnlyInInput, *value, None)
             }
@@ -119,7 +117,7 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
             register: register.clone(),
             difference: Some(difference),
             value,
-            destination_value: is,
+            destination_value: current,
             hidden: difference == RegisterDifference::ValueNotTaken
                 && matches!(symptom, Symptom::UnknownToKvm { .. }),
             tolerance,

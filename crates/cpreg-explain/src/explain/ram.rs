@@ -1,4 +1,4 @@
-//! What one line alone tells of RAM.
+//! Explanation of single lines about RAM.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,15 +16,15 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
         Symptom::RamSize {
             block,
             incoming,
-            local: own,
+            local,
         } => ram(
             format!(
-                "the RAM block `{block}` has {incoming:#x} bytes in the input and {own:#x} at the \
-                 destination"
+                "the RAM block `{block}` has {incoming:#x} bytes in the input and {local:#x} at \
+                 the destination"
             ),
             if block.contains("rom") || block.contains("flash") || block.contains("bios") {
                 "a device's ROM or the firmware: another file, or another version of it, is \
-                 installed there"
+                 installed at the destination"
             } else {
                 "another amount of memory on the two command lines"
             },
@@ -32,21 +32,23 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
         Symptom::RamPageSize {
             block,
             incoming,
-            local: own,
+            local,
         } => ram(
             format!(
                 "the RAM block `{block}` has pages of {incoming:#x} bytes in the input and of \
-                 {own:#x} at the destination; with postcopy they must be equal"
+                 {local:#x} at the destination; with postcopy they must be equal"
             ),
             "huge pages on one side only, or of another size; kernels with 4 KiB and with 64 KiB \
              pages",
         ),
         Symptom::UnknownRamBlock { block } => ram(
-            format!("the input has a RAM block `{block}`, and the destination none of that name"),
-            "a device that is only on one of the two command lines, or stands in another slot",
+            format!(
+                "the input has a RAM block `{block}`, and the destination has no block of that name"
+            ),
+            "a device that is only on one of the two command lines, or is in another slot",
         ),
         Symptom::SectionFailed { device, .. } if device == "ram" => {
-            let says_why = |other: &Symptom| {
+            let is_reason = |other: &Symptom| {
                 matches!(
                     other,
                     Symptom::RamSize { .. }
@@ -54,7 +56,7 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
                         | Symptom::UnknownRamBlock { .. }
                 )
             };
-            if failure.symptoms().any(says_why) {
+            if failure.symptoms().any(is_reason) {
                 return None;
             }
             ram(
@@ -66,11 +68,11 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
     })
 }
 
-fn ram(means: String, what: &'static str) -> Explanation {
+fn ram(meaning: String, description: &'static str) -> Explanation {
     Explanation::new(
         FailureKind::RAM,
-        means,
-        vec![cause(what, "QEMU compares the blocks by name")],
+        meaning,
+        vec![cause(description, "QEMU compares the blocks by name")],
         vec![Remedy::SHOW, Remedy::Rehearse],
     )
 }

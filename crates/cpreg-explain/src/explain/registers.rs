@@ -1,4 +1,4 @@
-//! Registers that are named.
+//! Explanation of failures that name registers.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -32,8 +32,8 @@ pub(super) fn explain_only_in_input(
         list = format!("{list} and {} more", count - 8);
     }
     let is_qemu = !failure.has_no_list();
-    let mut means = format!(
-        "the VM has {} that the destination's list has not got: {list}",
+    let mut meaning = format!(
+        "the VM has {} that the destination's list lacks: {list}",
         if count == 1 {
             "a register"
         } else {
@@ -41,30 +41,30 @@ pub(super) fn explain_only_in_input(
         }
     );
     if is_qemu {
-        means += ". QEMU 11 names each of them; 11.1 and later tolerate a few that are known to \
-                  be harmless";
+        meaning += ". QEMU 11 names each of them; 11.1 and later tolerate a few that are known to \
+                    be harmless";
     } else {
-        means += ". This program writes every register that was saved and stops at the first that \
-                  KVM has not got; there may be more";
+        meaning += ". This program writes every saved register and stops at the first that KVM \
+                    lacks; there may be more";
     }
     let refused = |register: &AffectedRegister| {
         register.difference == Some(RegisterDifference::ValueNotTaken)
     };
     if registers.iter().any(refused) {
-        means +=
-            ". Besides, KVM there does not take the values of others, which is listed with them";
+        meaning += ". KVM at the destination also does not accept the values of other registers, \
+                    as listed below";
     }
     let mut causes = histories(&registers, RegisterDifference::OnlyInInput);
     if is_qemu && !failure.symptoms().any(Symptom::is_fatal) {
         causes.push(cause(
             "if the VM runs nevertheless: QEMU 11.1 forgets this failure when a tolerated \
-             register follows in the list, and what the register held is lost",
+             register follows in the list, and the value of the register is lost",
             "recorded with QEMU 11.1.3",
         ));
     }
     Explanation {
         kind: FailureKind::ONLY_IN_INPUT,
-        meaning: means,
+        meaning,
         causes,
         registers,
         next_steps: if is_qemu {
@@ -75,7 +75,7 @@ pub(super) fn explain_only_in_input(
     }
 }
 
-/// What happened to these registers, when, from the table of tolerances; each once.
+/// Returns the history of these registers from the table of tolerances, each change once.
 pub(super) fn histories(
     registers: &[AffectedRegister],
     difference: RegisterDifference,
@@ -108,13 +108,13 @@ pub(super) fn histories(
 }
 
 fn describe_value_not_taken(failure: &LoadFailure) -> String {
-    let unknown = |symptom: &Symptom| matches!(symptom, Symptom::UnknownToKvm { .. });
-    let hidden = failure.symptoms().any(unknown);
-    let taken = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotTaken { .. });
-    let mut means = String::new();
-    if failure.symptoms().any(taken) {
-        // Of a program that compares no lists, and whose line ends before the error.
-        let either = |symptom: &Symptom| {
+    let is_unknown = |symptom: &Symptom| matches!(symptom, Symptom::UnknownToKvm { .. });
+    let has_unknown = failure.symptoms().any(is_unknown);
+    let is_refused = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotTaken { .. });
+    let mut meaning = String::new();
+    if failure.symptoms().any(is_refused) {
+        // A line without error, of a program that does not compare lists.
+        let lacks_error = |symptom: &Symptom| {
             matches!(
                 symptom,
                 Symptom::ValueNotTaken {
@@ -124,14 +124,14 @@ fn describe_value_not_taken(failure: &LoadFailure) -> String {
                 }
             )
         };
-        means += if failure.has_no_list() && failure.symptoms().any(either) {
-            "KVM on the destination has not got these registers, or does not take the VM's \
-             values: the error that would tell is missing (ENOENT, `No such file or directory`: \
-             it has not got the register)"
+        meaning += if failure.has_no_list() && failure.symptoms().any(lacks_error) {
+            "KVM at the destination lacks these registers, or does not accept the VM's values: \
+             the line has no error (ENOENT, `No such file or directory`, means that KVM lacks \
+             the register)"
         } else {
-            "KVM on the destination does not take the VM's values of these registers"
+            "KVM at the destination does not accept the VM's values of these registers"
         };
-        let busy = failure.symptoms().any(|symptom| {
+        let is_busy = failure.symptoms().any(|symptom| {
             matches!(
                 symptom,
                 Symptom::ValueNotTaken {
@@ -140,19 +140,19 @@ fn describe_value_not_taken(failure: &LoadFailure) -> String {
                 }
             )
         });
-        if busy {
-            means += "; where the error is `Device or resource busy` the VM had already run \
-                      there, and the register cannot change any more";
+        if is_busy {
+            meaning += "; with the error `Device or resource busy` the VM had already run at the \
+                        destination, and the register can no longer change";
         }
     }
-    if hidden {
-        if !means.is_empty() {
-            means += ". ";
+    if has_unknown {
+        if !meaning.is_empty() {
+            meaning += ". ";
         }
-        means += "`unknown to KVM`: the register was in the destination's list, and an ID \
-                  register of the VM that was written before has hidden it";
+        meaning += "`unknown to KVM`: the register was in the destination's list, but an ID \
+                    register of the VM that was written before hides it";
     }
-    means
+    meaning
 }
 
 pub(super) fn explain_value_not_taken(
@@ -166,7 +166,7 @@ pub(super) fn explain_value_not_taken(
             .filter_map(|register| register.register.id)
             .map(RegisterKind::from_id)
     };
-    let of_the_core = |kind| {
+    let is_core_specific = |kind| {
         matches!(
             kind,
             RegisterKind::CacheSize(_)
@@ -178,32 +178,32 @@ pub(super) fn explain_value_not_taken(
     };
     if kinds().any(|kind| matches!(kind, RegisterKind::CacheSize(_))) {
         causes.push(cause(
-            "caches: KVM before 6.3 takes only the geometry of the host's own; later kernels show \
-             a made-up one and take others",
+            "caches: KVM before 6.3 accepts only the geometry of the host's caches; later kernels \
+             show a synthetic one and accept others",
             "Linux v6.3 (7af0c2534f4c)",
         ));
     }
     if kinds().any(|kind| matches!(kind, RegisterKind::Implementation)) {
         causes.push(cause(
-            "another CPU: KVM takes no other MIDR_EL1, REVIDR_EL1 and AIDR_EL1 than the host's; \
-             from 6.15 on a program may ask for that",
+            "another CPU: KVM accepts only the host's MIDR_EL1, REVIDR_EL1 and AIDR_EL1; from \
+             6.15 on a program may request others",
             "Linux v6.15 (3adaee783061)",
         ));
     }
     if kinds().any(|kind| matches!(kind, RegisterKind::Identification)) {
         causes.push(cause(
-            "ID registers: KVM before 6.7 takes nothing but its own value; later kernels take a \
-             lower one in more and more fields",
+            "ID registers: KVM before 6.7 accepts only its own value; later kernels accept a \
+             lower value in more and more fields",
             "Linux v6.7 (56d77aa8bdf5, d5a32b60dc18, 8cfd5be88ebe), v6.12 (78c4446b5f95)",
         ));
     }
-    let moved = |symptom: &Symptom| {
+    let is_load = |symptom: &Symptom| {
         matches!(
             symptom,
             Symptom::SectionFailed { .. } | Symptom::LoadFailed { .. }
         )
     };
-    if !failure.has_no_list() && kinds().any(of_the_core) && !failure.symptoms().any(moved) {
+    if !failure.has_no_list() && kinds().any(is_core_specific) && !failure.symptoms().any(is_load) {
         causes.push(heterogeneous_cores_cause());
     }
     Explanation {
@@ -222,7 +222,7 @@ pub(super) fn explain_value_not_taken(
 pub(super) fn heterogeneous_cores_cause() -> Cause {
     cause(
         "if no VM was being moved: on a machine with two kinds of cores QEMU reads a register on \
-         one and writes it back on another; keep it on one kind (taskset, vcpupin)",
+         one kind and writes it back on the other; pin QEMU to one kind (taskset, vcpupin)",
         "QEMU issue 1595",
     )
 }
@@ -232,13 +232,13 @@ pub(super) fn explain_psci(failure: &LoadFailure, registers: Vec<AffectedRegiste
         Symptom::NoSuchPsci { version } => Some(version.as_str()),
         _ => None,
     });
-    let which = version.map_or_else(String::new, |version| format!(" {version}"));
+    let version = version.map_or_else(String::new, |version| format!(" {version}"));
     Explanation {
         kind: FailureKind::PSCI_VERSION,
         meaning: format!(
-            "the destination was told by `kvm-psci-version` to give the guest PSCI{which}, and \
-             its kernel has not got that version. The setting belongs on the source: a version \
-             that all hosts have, from the VM's start on"
+            "`kvm-psci-version` requests PSCI{version} at the destination, and its kernel does \
+             not support that version. Set it at the source: a version that all hosts support, \
+             from the start of the VM"
         ),
         causes: psci_history(),
         registers,

@@ -1,4 +1,4 @@
-//! What one line alone tells of the stream or the snapshot as a whole.
+//! Explanation of single lines about the stream or the snapshot.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,14 +13,11 @@ use crate::message::Symptom;
 /// Explains a line about the stream or the snapshot.
 pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     Some(match symptom {
-        Symptom::MachineType {
-            incoming,
-            local: own,
-        } => Explanation::new(
+        Symptom::MachineType { incoming, local } => Explanation::new(
             FailureKind::MACHINE_TYPE,
-            format!("the VM is a `{incoming}` and the destination was started as `{own}`"),
+            format!("the VM is a `{incoming}` and the destination was started as `{local}`"),
             vec![cause(
-                "`-machine virt` without a version means another one in every QEMU",
+                "`-machine virt` without a version is a different version in every QEMU",
                 "QEMU's machine types",
             )],
             vec![Remedy::SHOW],
@@ -30,7 +27,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             format!("`{name}` differs between the two sides of the migration"),
             vec![cause(
                 "a capability or machine option that is set on one side only",
-                "it stands at the stream's beginning",
+                "the start of the stream contains it",
             )],
             vec![Remedy::SHOW],
         ),
@@ -39,24 +36,24 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             match device {
                 Some(name) => format!(
                     "the section of `{name}` did not end where the destination's QEMU expected: \
-                     it read more or less than was written"
+                     QEMU read more or less than the source wrote"
                 ),
                 None => "the stream ended inside a section".into(),
             },
             vec![cause(
-                "the two QEMUs take the device's state for something else (another version or \
-                 option), or the stream was cut off",
+                "the two QEMUs disagree on the format of the device's state (another version or \
+                 option), or the stream was truncated",
                 "QEMU checks the end of each section",
             )],
             vec![Remedy::SHOW, Remedy::Rehearse],
         ),
         Symptom::NotAStream => Explanation::new(
             FailureKind::STREAM,
-            "what the destination was given is no migration stream, or one of a version that it \
-             does not read",
+            "the input of the destination is not a migration stream, or has a version that the \
+             destination does not read",
             vec![cause(
-                "a file that is packed or wrapped (xz, libvirt's save image), or another \
-                 program's output",
+                "a file that is compressed or wrapped (xz, libvirt's save image), or the output \
+                 of another program",
                 "a stream begins with QEVM",
             )],
             vec![Remedy::SHOW],
@@ -69,12 +66,12 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             Explanation::new(
                 FailureKind::STREAM,
                 format!(
-                    "the snapshot{version} is in a format that this version of the program does \
-                     not read"
+                    "the snapshot{version} has a format that this version of the program does not \
+                     read"
                 ),
                 vec![cause(
                     "another version of the program wrote it",
-                    "Firecracker reads its own format version only",
+                    "Firecracker reads only its own format version",
                 )],
                 Vec::new(),
             )

@@ -1,4 +1,5 @@
-//! What names neither register nor device: vCPUs that fail without a name, and loads that fail without a reason.
+//! Explanation of failures that name neither register nor device: failed vCPUs without a register,
+//! and failed loads without a reason.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -16,12 +17,12 @@ use super::registers::{heterogeneous_cores_cause, histories};
 use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
-/// Explains a failure of which no line names a register or a device.
+/// Explains a failure without a line that names a register or a device.
 pub(super) fn explain_unnamed_register(
     failure: &LoadFailure,
     registers: Vec<AffectedRegister>,
 ) -> Explanation {
-    let find = |wanted: fn(&Symptom) -> bool| failure.symptoms().any(wanted);
+    let has_symptom = |is_match: fn(&Symptom) -> bool| failure.symptoms().any(is_match);
     let error = failure.symptoms().find_map(|symptom| match symptom {
         Symptom::LoadFailed { error } => *error,
         _ => None,
@@ -33,23 +34,24 @@ pub(super) fn explain_unnamed_register(
         }
         _ => false,
     });
-    let some_register = failure.symptoms().find_map(|symptom| match symptom {
+    let register_error = failure.symptoms().find_map(|symptom| match symptom {
         Symptom::UnnamedRegister { error, .. } => Some(*error),
         _ => None,
     });
-    let explanation = if let Some(error) = some_register {
-        explain_some_register(error)
-    } else if find(|symptom| matches!(symptom, Symptom::PutFailed { .. })) {
+    let explanation = if let Some(error) = register_error {
+        explain_register_error(error)
+    } else if has_symptom(|symptom| matches!(symptom, Symptom::PutFailed { .. })) {
         explain_put_failed(is_cpu)
     } else if is_cpu {
         explain_cpu_section(error)
     } else if failure.symptoms().all(Symptom::is_warning) {
         explain_warnings(&registers)
-    } else if find(|symptom| matches!(symptom, Symptom::VcpuNotRestored | Symptom::VcpuInit { .. }))
-    {
+    } else if has_symptom(|symptom| {
+        matches!(symptom, Symptom::VcpuNotRestored | Symptom::VcpuInit { .. })
+    }) {
         Explanation::new(
             FailureKind::CPU_SECTION,
-            "a vCPU's state could not be restored; the line does not say why",
+            "a vCPU's state could not be restored; the line has no reason",
             general_causes(),
             vec![Remedy::Compare],
         )
@@ -62,17 +64,17 @@ pub(super) fn explain_unnamed_register(
     }
 }
 
-fn explain_some_register(error: Option<Errno>) -> Explanation {
+fn explain_register_error(error: Option<Errno>) -> Explanation {
     let error = match error {
-        Some(Errno::ENOENT) => ": KVM on the destination has not got it".to_string(),
-        Some(Errno::EINVAL) => ": KVM on the destination does not take the value".to_string(),
+        Some(Errno::ENOENT) => ": KVM at the destination lacks it".to_string(),
+        Some(Errno::EINVAL) => ": KVM at the destination does not accept the value".to_string(),
         error => error_suffix(error),
     };
     Explanation::new(
         FailureKind::CPU_SECTION,
         format!(
-            "a register of the VM could not be written{error}, and the program does not say which. \
-             It stops at the first one; there may be more"
+            "a register of the VM could not be written{error}. The program does not name it, and \
+             stops at the first one; there may be more"
         ),
         general_causes(),
         vec![Remedy::Compare],
@@ -87,61 +89,68 @@ fn explain_put_failed(is_cpu: bool) -> Explanation {
             "recorded; Linux v6.13 (8be82d536a9f), v5.18 (512865d83fd9)",
         ),
         cause(
-            "an ID register that the destination's kernel or CPU has otherwise",
-            "recorded; Linux takes lower values from v6.7 on",
+            "an ID register with another value in the destination's kernel or CPU",
+            "recorded; Linux accepts lower values from v6.7 on",
         ),
         cause(
             "the geometry of the caches (CCSIDR_EL1) into Linux 6.2 and earlier",
             "recorded; Linux v6.3 (7af0c2534f4c)",
         ),
     ];
-    let means = if is_cpu {
-        "KVM on the destination refused at least one register's value when all were written to \
-         it. This QEMU does not say which; 10.2 and later do"
+    let meaning = if is_cpu {
+        "KVM at the destination refused the value of at least one register when QEMU wrote all of \
+         them. This QEMU does not name the register; 10.2 and later do"
     } else {
         causes.insert(0, heterogeneous_cores_cause());
-        "KVM refused at least one register's value when QEMU wrote a vCPU's registers to it. No \
-         line says that a VM was being loaded. This QEMU does not say which register; 10.2 and \
+        "KVM refused the value of at least one register when QEMU wrote a vCPU's registers. No \
+         line shows that a VM was being loaded. This QEMU does not name the register; 10.2 and \
          later do"
     };
     Explanation::new(
         FailureKind::VALUE_NOT_TAKEN,
-        means,
+        meaning,
         causes,
         two_host_remedies(),
     )
 }
 
 fn explain_cpu_section(error: Option<Errno>) -> Explanation {
-    let (means, causes) = match error {
+    let (meaning, causes) = match error {
         Some(Errno::ENOENT) => (
-            "the CPU state has a part that the destination's QEMU does not know; up to 10.2 it \
-             does not say which",
+            "the CPU state has a subsection that the destination's QEMU does not know; QEMU up to \
+             10.2 does not name it",
             Vec::new(),
         ),
         Some(Errno::EINVAL) => (
-            "a vCPU's state could not be read or taken over: more registers than the destination \
-             has, a register that it has not got, or a value that it does not take. Other lines \
-             of the same load say which",
+            "a vCPU's state could not be read or applied: more registers than the destination \
+             has, a register that it lacks, or a value that it does not accept. Other lines of \
+             the same load have the reason",
             general_causes(),
         ),
         _ => (
-            "a vCPU's registers were read and could not be taken over. QEMU up to 10.2 does not \
-             say which register it was",
+            "a vCPU's registers were read, but could not be applied. QEMU up to 10.2 does not \
+             name the register",
             hook_causes(),
         ),
     };
-    Explanation::new(FailureKind::CPU_SECTION, means, causes, two_host_remedies())
+    Explanation::new(
+        FailureKind::CPU_SECTION,
+        meaning,
+        causes,
+        two_host_remedies(),
+    )
 }
 
 fn hook_causes() -> Vec<Cause> {
     vec![
         cause(
-            "the VM has a register that the destination has not got, below the largest that it has",
+            "the VM has a register that the destination lacks, with an id below the largest that \
+             the destination has",
             "recorded; QEMU up to 10.2 compares the two lists in ascending order",
         ),
         cause(
-            "a value that it does not take: PSCI_VERSION, an ID register, the caches",
+            "a value that the destination does not accept: PSCI_VERSION, an ID register, the \
+             caches",
             "recorded under KVM and under TCG",
         ),
         cause(
@@ -154,34 +163,34 @@ fn hook_causes() -> Vec<Cause> {
 fn explain_warnings(registers: &[AffectedRegister]) -> Explanation {
     let is_tcg =
         |register: &AffectedRegister| register.register.accelerator == Some(Accelerator::Tcg);
-    let means = if registers.iter().any(is_tcg) {
+    let meaning = if registers.iter().any(is_tcg) {
         "the destination has registers that the VM lacks. Under emulation they do not keep their \
-         reset value: they are 0 afterwards, and one that must not change fails the load"
+         reset value: they are 0 after the load, and a register that must not change fails the load"
     } else {
-        "the destination has registers that the VM lacks; they keep the value that KVM resets \
-         them to. That fails no load"
+        "the destination has registers that the VM lacks; they keep KVM's reset value. This does \
+         not fail a load"
     };
     let causes = histories(registers, RegisterDifference::OnlyAtDestination);
-    Explanation::new(FailureKind::WARNINGS, means, causes, vec![Remedy::CHECK])
+    Explanation::new(FailureKind::WARNINGS, meaning, causes, vec![Remedy::CHECK])
 }
 
 fn explain_no_reason(error: Option<Errno>) -> Explanation {
     Explanation::new(
         FailureKind::NO_REASON,
         format!(
-            "the load failed{}; why stands in the lines before it, on the destination",
+            "the load failed{}; the reason is in the lines before, at the destination",
             error_suffix(error)
         ),
         vec![cause(
             "QEMU prints the reason before this line, to its standard error; libvirt keeps it in \
              /var/log/libvirt/qemu/VM.log of the destination",
-            "libvirt hands on the last line only",
+            "libvirt reports only the last line",
         )],
         vec![Remedy::CHECK, Remedy::Rehearse, Remedy::Report],
     )
 }
 
-/// What settles a failure of which the two hosts' lists and values tell the cause.
+/// Returns the remedies for a failure that is explained by the lists and values of the two hosts.
 fn two_host_remedies() -> Vec<Remedy> {
     vec![
         Remedy::CHECK,

@@ -1,4 +1,4 @@
-//! What one line alone tells of a vCPU: parts of its state, its features, and programs that end themselves over it.
+//! Explanation of single lines about a vCPU: parts of its state, its features, and aborts.
 
 use alloc::format;
 use alloc::vec;
@@ -16,7 +16,8 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
         Symptom::UnknownSubsection { name, section } if section == "cpu" => Explanation::new(
             FailureKind::CPU_SUBSECTION,
             format!(
-                "the VM's CPU state has a part `{name}` that the destination's QEMU does not know"
+                "the VM's CPU state has a subsection `{name}` that the destination's QEMU does not \
+                 know"
             ),
             subsection_cause(name).into_iter().collect(),
             vec![Remedy::CHECK, Remedy::Convert],
@@ -40,10 +41,10 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             error: None | Some(Errno::EINVAL),
         } => Explanation::new(
             FailureKind::VCPU_INIT,
-            "KVM could not set up a vCPU as it was asked to; nothing was loaded yet",
+            "KVM could not initialize a vCPU as requested; nothing was loaded",
             vec![cause(
-                "a CPU option that this host has not got (pmu, sve, pauth, aarch64=off, \
-                 kvm-psci-version), or performance monitors in a snapshot of Firecracker",
+                "a CPU option that this host does not support (pmu, sve, pauth, aarch64=off, \
+                 kvm-psci-version), or a PMU in a snapshot of Firecracker",
                 "KVM_ARM_VCPU_INIT checks the features",
             )],
             vec![Remedy::Compare],
@@ -51,12 +52,12 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
         Symptom::GuestCpu { features } => Explanation::new(
             FailureKind::GUEST_CPU,
             format!(
-                "libvirt compared the guest's CPU with what it was started with, and they differ: \
-                 {features}"
+                "libvirt compared the guest's CPU with the one it was started with, and they \
+                 differ: {features}"
             ),
             vec![cause(
                 "another host CPU, kernel or QEMU. On aarch64 libvirt compares hardly anything, \
-                 so that most differences get past it",
+                 and misses most differences",
                 "libvirt's cpu_arm.c",
             )],
             vec![Remedy::Compare],
@@ -80,7 +81,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
 }
 
 fn subsection_cause(name: &str) -> Option<Cause> {
-    // As in destination::extension's module: which QEMU sends what.
+    // First QEMU versions that send these subsections, as in cpreg::destination::extension.
     let since = match name {
         "cpu/wfxt-timer" | "cpu/vfp/fpcr_fpsr" => "9.1",
         "cpu/syndrome64" | "cpu/pstate64" => "10.2",
@@ -88,7 +89,7 @@ fn subsection_cause(name: &str) -> Option<Cause> {
         _ => return None,
     };
     Some(cause(
-        format!("the source is QEMU {since} or later and the destination an older one"),
+        format!("the source is QEMU {since} or later, and the destination is older"),
         "QEMU's target/arm/machine.c",
     ))
 }
@@ -97,21 +98,21 @@ fn explain_abort(function: &str, assertion: &str) -> Explanation {
     match function {
         "vmstate_load_state" => Explanation::new(
             FailureKind::ABORT,
-            "the destination's QEMU ended itself while it read a section: it took what was sent \
-             for something else",
+            "the destination's QEMU aborted while it read a section: it mistook the content for \
+             something else",
             vec![cause(
-                "QEMU 10.0 under TCG that is given the part `cpu/wfxt-timer`, which 11.1 sends",
+                "QEMU 10.0 under TCG aborts on the subsection `cpu/wfxt-timer`, which 11.1 sends",
                 "recorded with QEMU 11.1.3 and 10.0.13",
             )],
             vec![Remedy::CHECK],
         ),
         "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => Explanation::new(
             FailureKind::ABORT,
-            "the destination's QEMU ended itself in its own handling of the register list",
+            "the destination's QEMU aborted in its own handling of the register list",
             vec![
                 cause(
-                    "under HVF every restore with QEMU 11.0: the arrays of the list are not set \
-                     up as under KVM",
+                    "under HVF every restore with QEMU 11.0: the arrays of the list are not \
+                     initialized as under KVM",
                     "QEMU commits ab2ddc7b66 and 06fd39e426",
                 ),
                 cause(
@@ -123,7 +124,7 @@ fn explain_abort(function: &str, assertion: &str) -> Explanation {
         ),
         _ => Explanation::new(
             FailureKind::ABORT,
-            format!("the program ended itself: `{assertion}` did not hold in `{function}`"),
+            format!("the program aborted: the assertion `{assertion}` failed in `{function}`"),
             Vec::new(),
             vec![Remedy::Rehearse, Remedy::Report],
         ),

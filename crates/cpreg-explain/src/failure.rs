@@ -1,8 +1,8 @@
 //! Grouping of lines into failed loads. One failed load makes from two to some hundred statements,
 //! and a log has many loads.
 //!
-//! A load ends with a line that reports the failure. Lines that libvirt repeats afterwards belong to
-//! the same load. Failures with equal statements are counted. The kept data is bounded for any log.
+//! A load ends with a line that reports the failure. Lines that libvirt repeats afterwards belong
+//! to the same load. Failures with equal statements are counted. The kept data is bounded for any log.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

@@ -7,13 +7,15 @@
 //!
 //! | words | versions |
 //! |---|---|
-//! | `Failed to set register 0xID to value 0xVALUE: ERROR (os error N)` | 1.13 and later (commit e34ba7a5d) |
+//! | `Failed to set register 0xID to value 0xVALUE: ERROR (os error N)` | 1.13 and later |
 //! | `Failed to set register ID: ERROR (os error N)`, ID decimal | to 1.12 |
 //! | `Failed to restore the state of the vcpu: …` | any |
 //! | `Failed to restore the VM's GIC state: …` | any |
 //! | `Error initializing the vcpu: …` | any |
 //! | `Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features` | any |
 //! | `Invalid data version: V`, `Magic value does not match arch: …` | 1.7 and later |
+//!
+//! The form with a value is of commit e34ba7a5d.
 //!
 //! Source: Firecracker's `src/vmm` (`arch/aarch64/vcpu.rs`, `arch/aarch64/vm.rs`,
 //! `snapshot/mod.rs`) at 81b38b9da and in its releases from 0.23.

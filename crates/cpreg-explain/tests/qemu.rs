@@ -1,5 +1,5 @@
-//! QEMU's words both ways: what it was recorded to print is understood, what [`predict::predicted_lines`] prints is read back, and any other line is
-//! read without harm.
+//! QEMU's lines in both directions: recorded lines are parsed, the lines of
+//! [`predict::predicted_lines`] are parsed back, and any other line is accepted without a panic.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -34,13 +34,14 @@ fn tcg_registers() -> Vec<RegisterId> {
 }
 
 fn symptoms(lines: &[String]) -> Vec<Symptom> {
-    let said = lines.iter().flat_map(|line| qemu::parse(line));
-    said.map(|said| said.symptom).collect()
+    let statements = lines.iter().flat_map(|line| qemu::parse(line));
+    statements.map(|statement| statement.symptom).collect()
 }
 
-/// What a line says of an event, without how it names the register.
+/// Returns `true` if a symptom is the one of an event, with any spelling of the register.
 fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
-    let same = |register: &cpreg_explain::NamedRegister, id: &RegisterId| register.id == Some(*id);
+    let is_same =
+        |register: &cpreg_explain::NamedRegister, id: &RegisterId| register.id == Some(*id);
     match (symptom, event) {
         (
             Symptom::TooManyRegisters {
@@ -48,34 +49,29 @@ fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
                 local: b,
             },
             LoadEvent::TooManyRegisters {
-                incoming,
-                listed: own,
-                ..
+                incoming, listed, ..
             },
-        ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*own)),
+        ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*listed)),
         (Symptom::OnlyInInput { register }, LoadEvent::OnlyInInput { id, .. })
         | (Symptom::OnlyAtDestination { register }, LoadEvent::OnlyAtDestination { id, .. })
         | (Symptom::UnknownToKvm { register, .. }, LoadEvent::RegisterHidden { id, .. }) => {
-            same(register, id)
+            is_same(register, id)
         }
         (
             Symptom::ValueNotTaken {
                 register,
-                value,
-                current: is,
+                value: parsed_value,
+                current: parsed_current,
                 error,
             },
             LoadEvent::ValueNotTaken {
-                id,
-                value: written,
-                current: there,
-                ..
+                id, value, current, ..
             },
         ) => {
-            same(register, id)
-                && *value == written.as_u64()
-                && *is == there.as_ref().and_then(Value::as_u64)
-                && (*error == Some(Errno::EINVAL)) == there.is_some()
+            is_same(register, id)
+                && *parsed_value == value.as_u64()
+                && *parsed_current == current.as_ref().and_then(Value::as_u64)
+                && (*error == Some(Errno::EINVAL)) == current.is_some()
         }
         (Symptom::SectionFailed { device, instance }, LoadEvent::SectionFailed { vcpu }) => {
             device == "cpu" && instance.and_then(|it| usize::try_from(it).ok()) == Some(*vcpu)
@@ -129,7 +125,7 @@ fn events(id: RegisterId) -> Vec<LoadEvent> {
 }
 
 #[test]
-fn what_is_printed_is_read_back() {
+fn predicted_lines_are_parsed_back() {
     let mut lines_read = 0;
     for (accelerator, ids) in [
         (Accelerator::Kvm, registers()),
@@ -149,7 +145,7 @@ fn what_is_printed_is_read_back() {
                 };
                 let lines = predict::predicted_lines(loader, accelerator, &load);
                 let read = symptoms(&lines);
-                // Only the abort of 10.0 is known by its words.
+                // Of the aborts only that of 10.0 has a known message.
                 if lines.is_empty() {
                     assert!(
                         matches!(event, LoadEvent::AbortOnSubsection { .. }),
@@ -163,7 +159,7 @@ fn what_is_printed_is_read_back() {
                     "{loader} {accelerator:?}: {event:?}\n{lines:#?}\n{read:#?}"
                 );
                 if let LoadEvent::LoadFailed { vcpu, step } = &event {
-                    check_end(&read, loader, *vcpu, step);
+                    check_load_failure(&read, loader, *vcpu, step);
                 }
             }
         }
@@ -171,8 +167,8 @@ fn what_is_printed_is_read_back() {
     assert!(lines_read > 500, "only {lines_read} lines");
 }
 
-/// What the last line says of the step that failed.
-fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
+/// Checks the statements of the last line about the failed step.
+fn check_load_failure(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
     let error = read.iter().find_map(|symptom| match symptom {
         Symptom::LoadFailed { error } => *error,
         _ => None,
@@ -191,7 +187,7 @@ fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
         instance: u32::try_from(vcpu).ok(),
     };
     assert!(read.contains(&section), "{read:#?}");
-    let why = match step {
+    let reason = match step {
         LoadStep::Extension(name) => Symptom::UnknownSubsection {
             name: name.clone().into_owned(),
             section: "cpu".to_owned(),
@@ -201,32 +197,32 @@ fn check_end(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
             is_pre_load: false,
         },
     };
-    assert!(read.contains(&why), "{read:#?}");
+    assert!(read.contains(&reason), "{read:#?}");
 }
 
-/// Every line that a real QEMU was recorded to print, deprecations aside.
+/// Parses every recorded line of real QEMUs, except deprecation warnings.
 #[test]
-fn every_recorded_line_is_understood() {
+fn every_recorded_line_is_known() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/fixtures/recorded/outcomes.jsonl.xz");
     let file = std::fs::File::open(path).expect("the fixture is checked in");
     let mut text = String::new();
     lzma_rust2::XzReader::new(file, true)
         .read_to_string(&mut text)
-        .expect("the fixture is a whole xz file");
+        .expect("the fixture is a complete xz file");
     let mut lines = 0;
     let mut registers = 0;
     for outcome in text.lines() {
         let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");
         for line in outcome["says"].as_array().expect("a list") {
             let line = line.as_str().expect("text");
-            let said = qemu::parse(line);
+            let statements = qemu::parse(line);
             assert!(
-                !said.is_empty() || line.contains("is deprecated"),
-                "not understood: {line}"
+                !statements.is_empty() || line.contains("is deprecated"),
+                "unknown: {line}"
             );
-            for said in &said {
-                if let Some(register) = said.symptom.register() {
+            for statement in &statements {
+                if let Some(register) = statement.symptom.register() {
                     assert!(register.id.is_some(), "no register: {line}");
                     registers += 1;
                 }
@@ -239,17 +235,17 @@ fn every_recorded_line_is_understood() {
 }
 
 proptest! {
-    /// Any line at all, and any that begins as a known one does.
+    /// Parses any line, including lines that begin like known ones.
     #[test]
-    fn any_line_is_read(line in any_line()) {
-        let said = qemu::parse(&line);
+    fn any_line_is_accepted(line in any_line()) {
+        let statements = qemu::parse(&line);
         let _ = qemu::looks_like_an_error(&line);
-        let explanation = explain(&LoadFailure::from_line(&line, said));
+        let explanation = explain(&LoadFailure::from_line(&line, statements));
         prop_assert!(!explanation.meaning.is_empty());
     }
 }
 
-/// Words of QEMU, numbers, punctuation and anything else in any order.
+/// Generates words of QEMU, numbers, punctuation and any other text in any order.
 fn any_line() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "Invalid value ",

@@ -1,8 +1,10 @@
-//! What real QEMUs did with streams of other kernels and versions, against the loader models.
+//! Recorded outcomes of real QEMUs that loaded streams of other kernels and versions, against the
+//! loader models.
 //!
-//! `tests/fixtures/recorded` holds the registers of every recorded stream and what became of it elsewhere. A stream stands
-//! for the host that wrote it, as it does for `cpreg check SOURCE DESTINATION`. A prediction that is not null must be right, words
-//! included; and of the pairs that the register list decides nearly all must be predicted.
+//! `tests/fixtures/recorded` has the registers of every recorded stream, and the outcomes of its
+//! loads on other hosts. A stream stands for the host that wrote it, as for `cpreg check SOURCE
+//! DESTINATION`. A prediction that is not null must be right, including its messages. Nearly all
+//! pairs that the register list decides must be predicted.
 
 #[path = "common/recorded.rs"]
 mod recorded;
@@ -28,18 +30,18 @@ fn build_destination(name: &str, vm: &Vm) -> Destination {
     }
 }
 
-/// Whether it was the register list that decided the real outcome.
+/// Returns `true` if the register list decided the real outcome.
 fn is_decided_by_list(outcome: &LoadOutcome, source: &Vm, destination: &Vm) -> bool {
-    let says = |what: &str| outcome.says.iter().any(|line| line.contains(what));
+    let has_line = |text: &str| outcome.says.iter().any(|line| line.contains(text));
     if outcome.loads {
         let ids = |vm: &Vm| -> Vec<_> { vm.vcpus[0].registers.iter().map(|(id, _)| id).collect() };
         return ids(source) == ids(destination)
             && checked_values(source) == checked_values(destination);
     }
-    says("cpreg_vmstate_array_len") || says("unknown on the destination: fail migration")
+    has_line("cpreg_vmstate_array_len") || has_line("unknown on the destination: fail migration")
 }
 
-/// The values that a host looks at before it takes them.
+/// Returns the values that a host checks before it accepts them.
 fn checked_values(vm: &Vm) -> Vec<(RegisterId, u64)> {
     let registers = vm.vcpus[0].registers.iter();
     registers
@@ -54,7 +56,7 @@ fn checked_values(vm: &Vm) -> Vec<(RegisterId, u64)> {
         .collect()
 }
 
-/// What is wrong with a prediction, if anything.
+/// Returns the error of a prediction, if any.
 fn prediction_error(
     outcome: &LoadOutcome,
     load: &SimulatedLoad,
@@ -64,14 +66,14 @@ fn prediction_error(
         return Some(format!("predicted {:?}", load.loads));
     }
     load.loads?;
-    let words_right = if load.is_complete {
+    let are_lines_right = if load.is_complete {
         lines == outcome.says
     } else {
-        // What is said must have been said, in that order.
-        let mut said = outcome.says.iter();
-        lines.iter().all(|line| said.any(|other| other == line))
+        // The predicted lines must be among the recorded ones, in the same order.
+        let mut recorded = outcome.says.iter();
+        lines.iter().all(|line| recorded.any(|other| other == line))
     };
-    (!words_right).then(|| "other words".to_owned())
+    (!are_lines_right).then(|| "other lines".to_owned())
 }
 
 #[test]
@@ -79,15 +81,16 @@ fn prediction_error(
     clippy::print_stdout,
     reason = "the numbers are worth a look: --nocapture"
 )]
-fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
+fn predictions_are_right_and_nearly_complete() {
     let vms = recorded_vms();
     let mut report = String::new();
     let mut by_group: BTreeMap<(String, &str), [usize; 4]> = BTreeMap::new();
     let (mut decided, mut predicted) = (0, 0);
     for line in fixture("outcomes.jsonl.xz").lines() {
         let outcome: LoadOutcome = serde_json::from_str(line).expect("one outcome a line");
-        let (source, there) = (&vms[&outcome.source], &vms[&outcome.destination]);
-        let destination = build_destination(&outcome.destination, there);
+        let source = &vms[&outcome.source];
+        let destination_vm = &vms[&outcome.destination];
+        let destination = build_destination(&outcome.destination, destination_vm);
         let accelerator = destination.accelerator.expect("known from the list");
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
         let load = load::simulate(loader, source, &destination);
@@ -97,16 +100,16 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
             .or_default();
         group[0] += 1;
         group[1] += usize::from(load.loads.is_some());
-        if is_decided_by_list(&outcome, source, there) {
+        if is_decided_by_list(&outcome, source, destination_vm) {
             decided += 1;
             predicted += usize::from(load.loads.is_some());
             group[2] += 1;
             group[3] += usize::from(load.loads.is_some());
         }
-        if let Some(fault) = prediction_error(&outcome, &load, &lines) {
+        if let Some(error) = prediction_error(&outcome, &load, &lines) {
             let _ = writeln!(
                 report,
-                "{} -> {} ({}, complete {}): {fault}\n  said:      {:#?}\n  predicted: {lines:#?}",
+                "{} -> {} ({}, complete {}): {error}\n  recorded:  {:#?}\n  predicted: {lines:#?}",
                 outcome.source, outcome.destination, outcome.loads, load.is_complete, outcome.says
             );
         }
@@ -121,13 +124,13 @@ fn no_prediction_is_wrong_and_nearly_all_that_the_list_decides_are_made() {
     assert!(predicted * 10 >= decided * 9, "{predicted} of {decided}");
 }
 
-/// What a real QEMU loads today and keeps whole is not refused.
+/// Checks that no stream is refused that a real QEMU loads without loss.
 #[test]
 #[expect(
     clippy::print_stdout,
     reason = "the numbers are worth a look: --nocapture"
 )]
-fn what_loads_today_is_not_refused() {
+fn loading_streams_are_not_refused() {
     use cpreg::plan::{Check, Consents, Verdict};
     use cpreg::severity::Severity;
     use cpreg::tolerance::Tolerances;
@@ -161,7 +164,8 @@ fn what_loads_today_is_not_refused() {
         }
     }
     println!("strict: {strict:#?}\nwith every adjustment accepted: {accepting:#?}");
-    // QEMU 10.0 drops services that the guest was offered, and 11.1 forgets that it has refused a register.
+    // QEMU 10.0 drops services that the guest was offered, and 11.1 forgets that it has refused a
+    // register.
     assert_eq!(
         refused,
         [

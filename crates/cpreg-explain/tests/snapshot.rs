@@ -1,4 +1,5 @@
-//! Lines of VMMs with snapshots of their own: what they say is read, any other line is read without harm.
+//! Lines of VMMs with their own snapshot formats are parsed, and any other line is accepted without
+//! a panic.
 
 use cpreg_explain::Symptom;
 use cpreg_explain::snapshot::{looks_like_an_error, parse};
@@ -6,16 +7,16 @@ use proptest::prelude::*;
 
 #[test]
 fn both_spellings_of_an_id_are_the_same_register() {
-    let of = |line: &str| match parse(line).pop().map(|said| said.symptom) {
+    let id = |line: &str| match parse(line).pop().map(|statement| statement.symptom) {
         Some(Symptom::ValueNotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
             register.id
         }
         other => panic!("{other:?}"),
     };
-    let hexadecimal = of(
+    let hexadecimal = id(
         "Failed to set register 0x603000000013c083 to value 0x0000000000000001: Invalid argument (os error 22)",
     );
-    let decimal = of(&format!(
+    let decimal = id(&format!(
         "Failed to set register {}: No such file or directory (os error 2)",
         0x6030_0000_0013_c083_u64
     ));
@@ -24,7 +25,7 @@ fn both_spellings_of_an_id_are_the_same_register() {
 }
 
 #[test]
-fn other_programs_registers_are_none_of_theirs() {
+fn registers_of_other_programs_are_ignored() {
     for line in [
         "Failed to set registers for remote call",
         "Failed to set system registers: 5",

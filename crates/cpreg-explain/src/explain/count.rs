@@ -143,8 +143,8 @@ fn source(pair: &Pair) -> String {
     format!("recorded under {accelerator} on {}", pair.cpu)
 }
 
-/// Returns the usual causes of different lists, if the lengths suggest none. Kernels and commits are
-/// those of the tolerances.
+/// Returns the usual causes of different lists, if the lengths suggest none. Kernels and commits
+/// are those of the tolerances.
 pub(super) fn general_causes() -> Vec<Cause> {
     [
         (

@@ -10,7 +10,8 @@
 //! | `unnamed_register` | failed vCPUs without a register, and failed loads without a reason |
 //!
 //! A line is no evidence of the content of a VM. An explanation therefore states the meaning of the
-//! line, lists causes seen elsewhere, each with its source, and names a remedy that finds the cause.
+//! line, lists causes seen elsewhere, each with its source, and names a remedy that finds the
+//! cause.
 
 mod count;
 mod device;

@@ -1,5 +1,5 @@
-//! What `tests/fixtures/recorded` holds: the registers of every recorded stream, and what became of it elsewhere. For the tests
-//! of several crates.
+//! Reader of `tests/fixtures/recorded`: the registers of every recorded stream, and the outcomes of
+//! its loads on other hosts. Several crates' tests use it.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -26,11 +26,14 @@ pub(crate) fn fixture(name: &str) -> String {
     let mut text = String::new();
     lzma_rust2::XzReader::new(file, true)
         .read_to_string(&mut text)
-        .expect("the fixture is a whole xz file");
+        .expect("the fixture is a complete xz file");
     text
 }
 
-/// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.
+/// Parses the recorded VMs.
+///
+/// The format is `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`,
+/// all hexadecimal.
 pub(crate) fn recorded_vms() -> BTreeMap<String, Vm> {
     let text = fixture("registers.txt.xz");
     let mut vms: BTreeMap<String, Vm> = BTreeMap::new();
